@@ -1,0 +1,1 @@
+//! Seeded event streams with their exact truth.

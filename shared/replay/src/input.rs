@@ -1,0 +1,1 @@
+//! Event files, directories, globs and standard input, cut into chunks of whole lines.

@@ -1,0 +1,4 @@
+//! What would the breaker have done?
+
+pub mod generate;
+pub mod input;

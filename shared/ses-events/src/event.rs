@@ -1,0 +1,160 @@
+//! The typed form of what SES publishes.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+/// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// Text that is borrowed from the document, or owned where JSON escapes had to be undone.
+pub type Text<'a> = Cow<'a, str>;
+
+/// Recipients are nearly always one per event.
+pub type Few<T> = SmallVec<[T; 1]>;
+
+/// One thing that SES says happened to one mail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event<'a> {
+    /// Which of the two mechanisms of SES told it.
+    pub origin: Origin,
+    /// The mail it is about.
+    pub mail: Mail<'a>,
+    /// What happened.
+    pub detail: Detail<'a>,
+    /// When the envelope (SNS `Timestamp`, EventBridge `time`, the SQS record's `SentTimestamp`) says it was told.
+    pub told_at: Option<Timestamp>,
+}
+
+/// The mechanism that told an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Event publishing by a configuration set: the document has an `eventType`.
+    EventPublishing,
+    /// The older notifications of one identity: the document has a `notificationType` and never any tags.
+    IdentityNotification,
+}
+
+/// The mail that an event is about: only what is needed to count; headers and subject are never read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mail<'a> {
+    /// When SES accepted the mail.
+    pub timestamp: Timestamp,
+    /// The id that SES gave to the mail; never empty.
+    pub message_id: Text<'a>,
+    /// The sender as SES tells it: `news@example.com` or `News <news@example.com>`.
+    pub source: Option<Text<'a>>,
+    /// All recipients of the mail, each an address or `Name <address>`.
+    pub destination: Few<Text<'a>>,
+    /// First value of the tag `ses:configuration-set`.
+    pub configuration_set: Option<Text<'a>>,
+    /// First value of the tag `ses:from-domain`.
+    pub from_domain: Option<Text<'a>>,
+    /// All tags, read when asked.
+    pub tags: Tags<'a>,
+}
+
+/// What happened to the mail.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail<'a> {
+    /// SES accepted the mail; about everybody in [`Mail::destination`].
+    Send,
+    /// The recipients' server accepted the mail.
+    Delivery(Delivery<'a>),
+    /// The mail came back for good, or SES gave up on it.
+    Bounce(Bounce<'a>),
+    /// A recipient complained.
+    Complaint(Complaint<'a>),
+    /// SES could not yet deliver and goes on trying.
+    DeliveryDelay(DeliveryDelay<'a>),
+    /// SES accepted the mail and then refused to send it.
+    Reject {
+        /// `Bad content` is the only reason that is documented.
+        reason: Option<Text<'a>>,
+    },
+    /// The template could not be rendered, so nothing was sent.
+    RenderingFailure {
+        /// Name of the template.
+        template_name: Option<Text<'a>>,
+    },
+    /// Somebody, or something, loaded the tracking pixel.
+    Open(Engagement),
+    /// Somebody, or something, followed a link.
+    Click(Engagement),
+    /// A contact's preferences changed.
+    Subscription {
+        /// Name of the contact list.
+        contact_list: Option<Text<'a>>,
+    },
+}
+
+/// See [`Detail::Delivery`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery<'a> {
+    /// When SES handed the mail over.
+    pub timestamp: Option<Timestamp>,
+    /// Who got it; empty if the field is absent: then it is about [`Mail::destination`].
+    pub recipients: Few<Text<'a>>,
+}
+
+/// See [`Detail::Bounce`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounce<'a> {
+    /// Given by the recipients' provider, whose clock may be wrong: can lie before the mail itself.
+    pub timestamp: Option<Timestamp>,
+    /// `Permanent`, `Transient`, `Undetermined`, or what SES may add.
+    pub bounce_type: Text<'a>,
+    /// An open set: `General`, `NoEmail`, `OnAccountSuppressionList` …
+    pub bounce_sub_type: Text<'a>,
+    /// Whose mail bounced.
+    pub recipients: Few<FailedRecipient<'a>>,
+    /// Unique id of this bounce.
+    pub feedback_id: Option<Text<'a>>,
+}
+
+/// One recipient of a bounce or a delay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailedRecipient<'a> {
+    /// An address or `Name <address>`.
+    pub email_address: Text<'a>,
+    /// Enhanced status code (RFC 3463), such as `5.1.1`.
+    pub status: Option<Text<'a>>,
+    /// What the other server said.
+    pub diagnostic_code: Option<Text<'a>>,
+}
+
+/// See [`Detail::Complaint`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Complaint<'a> {
+    /// Given by the recipients' provider.
+    pub timestamp: Option<Timestamp>,
+    /// Unique id of this complaint.
+    pub feedback_id: Option<Text<'a>>,
+    /// Everybody at the complaining domain: SES cannot know which one it was.
+    pub recipients: Few<Text<'a>>,
+    /// `OnAccountSuppressionList` and the like: the mail was not sent; absent for a real complaint.
+    pub sub_type: Option<Text<'a>>,
+    /// RFC 5965: `abuse`, `not-spam` … Absent without a feedback report.
+    pub feedback_type: Option<Text<'a>>,
+}
+
+/// See [`Detail::DeliveryDelay`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeliveryDelay<'a> {
+    /// When the delay was noticed, by SES's clock.
+    pub timestamp: Option<Timestamp>,
+    /// An open set: `MailboxFull`, `IPFailure`, `SendingDeferral` …
+    pub delay_type: Text<'a>,
+    /// Whose mail waits.
+    pub recipients: Few<FailedRecipient<'a>>,
+}
+
+/// See [`Detail::Open`] and [`Detail::Click`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Engagement {
+    /// When, by SES's clock.
+    pub timestamp: Option<Timestamp>,
+    /// SES thinks that a machine did it: `isBotEvent` is `Likely`.
+    pub likely_bot: bool,
+}

@@ -1,0 +1,3 @@
+//! Typed events of Amazon SES, out of every envelope they travel in.
+
+pub mod event;

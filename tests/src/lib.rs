@@ -1,0 +1,1 @@
+//! Tests of the whole project; see the files in `tests/`.
