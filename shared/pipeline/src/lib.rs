@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The use cases of ses-breaker and the ports they need.
+//!
+//! ```text
+//! event ─ classify ─► units ─ Ledger ─► new units ─ fold ─► Reputation ─ evaluate ─► breakers, desired controls
+//!                                                                                        │
+//!                                                                      enforce ◄─────────┘ ─► SendingControl
+//! ```
+//!
+//! A Lambda function and a replay differ only in the ports they bring. [`memory`] holds the ports of a replay, and of
+//! tests.
+//!
+//! **Invariant:** only the [`ports::Ledger`] says whether a unit is new; nothing else drops duplicates.
+//! **Invariant:** state is saved before it is acted on, and every action is safe to repeat.
+//! **Invariant:** nothing here reads a clock: each use case is told what time it is.
+//!
+//! Where to start: [`classify`] for what counts, then [`evaluate`].
+
+pub mod classify;
+pub mod enforce;
+pub mod evaluate;
+pub mod fold;
+pub mod memory;
+pub mod ports;
+pub mod senders;
+
+pub use classify::{Classifier, Outcome, Refused};
+pub use ports::{Control, ControlKind, Disposition, PortError, Transition};
+pub use senders::Senders;

@@ -1,1 +1,40 @@
-//! Event files, directories, globs and standard input, cut into chunks of whole lines.
+//! The input layer: event files, directories, globs and standard input, cut into documents, in order.
+//!
+//! [`Sources::expand`] turns the command line's arguments into [`Source`]s; [`run`] reads them one after another,
+//! has worker threads decode them chunk by chunk, and hands the results to the caller in the order of the input.
+//!
+//! **Invariant:** the sequence of (source, line, bytes) depends on the bytes of the sources alone: not on the number
+//! of workers, the size of a chunk, or how much one read returned.
+//!
+//! **Invariant:** memory is bounded whatever the input: one buffer for each worker, of a chunk or at most a document
+//! of [`MAX_DOCUMENT`] and a chunk, and a fixed number of decoded chunks that wait for their turn.
+//!
+//! **Invariant:** a document never spans two sources, and a broken document never takes its neighbours with it.
+//!
+//! # What a document is
+//!
+//! A source holds one document per line, or pretty-printed documents over several lines, or both; Firehose objects
+//! may hold documents with nothing between them. No mode is chosen per file: each line is judged where it stands.
+//!
+//! - A line that ends in `}` or `]` is a document, and nobody looks inside (blank lines are none; `\r\n` is a line end).
+//! - Any other line that begins with `{` or `[` is looked through: if it leaves a bracket open, and the next line that
+//!   is not blank *continues* it, the document goes on until its brackets are closed.
+//!   A line continues a document when it is indented, begins with a closing bracket or a quote, when the document's
+//!   first line was a bare `{` or `[`, or when the document is an array and the comma has been seen.
+//! - A document is broken off where a line begins with `{` or `[` and no value can begin there (an object wants `:`
+//!   before it, an array `[` or `,`), or where it stands at the margin while the document is indented. So a truncated
+//!   line in a line-delimited file is a broken document of its own, and so is a truncated pretty-printed document.
+//! - In lines that are looked through, and in lines of more than a mebibyte, a `{` or `[` right after a finished
+//!   value begins the next document. In other lines [`split_concatenated`] does the same, after the decoder has
+//!   refused the line: what is almost never there costs nothing.
+//! - A document of more than [`MAX_DOCUMENT`] bytes is reported as [`Document::Oversized`] and not kept.
+//!
+//! Start with [`run`].
+
+mod engine;
+mod framing;
+mod sources;
+
+pub use engine::{Chunk, Document, Documents, Progress, run};
+pub use framing::{MAX_DOCUMENT, split_concatenated};
+pub use sources::{InputError, Source, Sources};

@@ -1,4 +1,6 @@
 //! What would the breaker have done?
 
+pub mod driver;
 pub mod generate;
 pub mod input;
+pub mod report;

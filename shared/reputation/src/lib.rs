@@ -1,5 +1,37 @@
-//! The rules of ses-breaker.
+//! The rules of ses-breaker: what counts, at which ISP, how a reputation is judged and what a breaker does about it.
+//!
+//! Everything here is a pure function of its arguments. Time comes in as a value, and nothing here reads a clock, an
+//! environment, a file or a random number, so that a replay on a laptop and a Lambda function reach the same verdicts.
+//!
+//! **Invariant:** a verdict depends on the counters and on `now` only, never on the order in which the counters grew.
+//! **Invariant:** event time ([`Minute`], a cohort of mail) and processing time ([`Now`]) are two types and never mixed.
+//! **Invariant:** Open means that sending has stopped, as in an electrical circuit.
+//! **Invariant:** evidence is integer arithmetic, so the same counters give the same number on every machine.
+//!
+//! Where to start: [`unit`] says what is counted, [`timeline`] keeps the counts, [`judge`] turns them into a
+//! [`Judgement`], and [`breaker::step`] turns that into the next state. [`policy`] holds every number.
 
 pub mod address;
+pub mod breaker;
+pub mod counters;
+pub mod detect;
+pub mod incident;
 pub mod isp;
+pub mod judge;
+pub mod policy;
 pub mod refusal;
+pub mod subject;
+pub mod time;
+pub mod timeline;
+pub mod unit;
+
+pub use breaker::{BreakerState, Effect, Input, State, Step};
+pub use counters::{Counters, Metric, Tally};
+pub use detect::{Level, Rule, Verdict};
+pub use isp::{Isp, IspMap};
+pub use judge::{Judgement, LeftOut, Since};
+pub use policy::Policy;
+pub use subject::{Key, Subject};
+pub use time::{Minute, Now};
+pub use timeline::Timeline;
+pub use unit::{Unit, UnitKey, UnitKind};

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-/// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(pub i64);
+use crate::{Tags, Timestamp};
 
 /// Text that is borrowed from the document, or owned where JSON escapes had to be undone.
 pub type Text<'a> = Cow<'a, str>;
@@ -15,7 +13,7 @@ pub type Text<'a> = Cow<'a, str>;
 pub type Few<T> = SmallVec<[T; 1]>;
 
 /// One thing that SES says happened to one mail.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// Which of the two mechanisms of SES told it.
     pub origin: Origin,
@@ -37,7 +35,7 @@ pub enum Origin {
 }
 
 /// The mail that an event is about: only what is needed to count; headers and subject are never read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail<'a> {
     /// When SES accepted the mail.
     pub timestamp: Timestamp,
@@ -56,7 +54,7 @@ pub struct Mail<'a> {
 }
 
 /// What happened to the mail.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail<'a> {
     /// SES accepted the mail; about everybody in [`Mail::destination`].
     Send,
@@ -90,7 +88,7 @@ pub enum Detail<'a> {
 }
 
 /// See [`Detail::Delivery`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery<'a> {
     /// When SES handed the mail over.
     pub timestamp: Option<Timestamp>,
@@ -99,7 +97,7 @@ pub struct Delivery<'a> {
 }
 
 /// See [`Detail::Bounce`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounce<'a> {
     /// Given by the recipients' provider, whose clock may be wrong: can lie before the mail itself.
     pub timestamp: Option<Timestamp>,
@@ -114,7 +112,7 @@ pub struct Bounce<'a> {
 }
 
 /// One recipient of a bounce or a delay.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedRecipient<'a> {
     /// An address or `Name <address>`.
     pub email_address: Text<'a>,
@@ -125,7 +123,7 @@ pub struct FailedRecipient<'a> {
 }
 
 /// See [`Detail::Complaint`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint<'a> {
     /// Given by the recipients' provider.
     pub timestamp: Option<Timestamp>,
@@ -140,7 +138,7 @@ pub struct Complaint<'a> {
 }
 
 /// See [`Detail::DeliveryDelay`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryDelay<'a> {
     /// When the delay was noticed, by SES's clock.
     pub timestamp: Option<Timestamp>,
@@ -151,7 +149,7 @@ pub struct DeliveryDelay<'a> {
 }
 
 /// See [`Detail::Open`] and [`Detail::Click`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Engagement {
     /// When, by SES's clock.
     pub timestamp: Option<Timestamp>,

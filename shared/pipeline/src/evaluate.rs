@@ -1,0 +1,380 @@
+//! Evaluating: what the counters of a subject call for, and which control that makes of a breaker's step.
+//!
+//! **Blame**: the narrowest key that explains the harm is acted on. ISPs are judged first; an ISP that is contained by
+//! the gate, or that is in trouble of its own, is left out when the subject is judged as a whole, and so is the mail
+//! from before its breaker was re-armed: that harm has been answered for. While a whole subject is stopped, its ISPs
+//! are not judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reputation::breaker::{self, BreakerState, Effect, Factor, Input, Standing, State, Step};
+use reputation::detect::Level;
+use reputation::incident::{self, Trouble};
+use reputation::isp::Isp;
+use reputation::judge::{self, Judgement, LeftOut, Since};
+use reputation::policy::{Mode, Policy};
+use reputation::subject::{Key, Subject};
+use reputation::time::{Minute, Now};
+
+use crate::ports::{Board, Change, Control, ControlKind, Dossier, PortError, Reputation, Saved, Transition, Versioned};
+
+/// How often a save that lost a race is decided anew before the shell should try later.
+const MOST_RACES: usize = 8;
+
+/// Judges what may have changed of one subject, steps its breakers, and saves the steps with their controls. Judges
+/// the subject as a whole, and the ISPs in `isps`. Returns what was saved.
+///
+/// # Errors
+///
+/// Nothing, or everything, was saved; evaluating again is safe.
+pub async fn evaluate<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    subject: &Subject,
+    isps: &BTreeSet<Isp>,
+    now: Now,
+) -> Result<Vec<Change>, PortError> {
+    let board = store.board(now).await?;
+    let mut saved = decide_and_save(store, subject, |dossier| {
+        assess(policy, dossier, &board, subject, isps, now)
+    })
+    .await?;
+    let worsened: BTreeSet<Isp> = saved
+        .iter()
+        .filter(|change| change.next.worsened == Some(now))
+        .filter_map(|change| change.key.isp)
+        .collect();
+    for isp in worsened {
+        saved.extend(suspect(policy, store, isp, now).await?);
+    }
+    Ok(saved)
+}
+
+/// Judges the account as SES would see it, and ends the holds of ISPs whose time is over.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn evaluate_account<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    now: Now,
+) -> Result<Vec<Change>, PortError> {
+    let mut judgement = Judgement::default();
+    for forecast in judge::forecast(policy, store.account().await?.into_iter(), now) {
+        judgement.consider(forecast.verdict);
+    }
+    decide_and_save(store, &Subject::Account, |dossier| {
+        let mut changes = settle_incidents(policy, dossier, now);
+        let known = dossier.breaker(None);
+        let key = Key { subject: Subject::Account, isp: None };
+        let standing = Standing { cap: cap(policy, &key), may_pause: true };
+        let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
+        changes.extend(change(policy, key, &known, step, now));
+        changes
+    })
+    .await
+}
+
+/// Lets time pass: evaluates every subject of which a breaker is to be looked at by now.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<Vec<Change>, PortError> {
+    let board = store.board(now).await?;
+    let mut subjects: BTreeMap<&Subject, BTreeSet<Isp>> = BTreeMap::new();
+    for (key, known) in &board.unsettled {
+        if breaker::due(&policy.breaker, known, now).is_some_and(|due| due <= now) {
+            subjects.entry(&key.subject).or_default().extend(key.isp);
+        }
+    }
+    let mut saved = Vec::new();
+    for (subject, isps) in subjects {
+        saved.extend(match subject {
+            Subject::Account => evaluate_account(policy, store, now).await?,
+            subject => evaluate(policy, store, subject, &isps, now).await?,
+        });
+    }
+    Ok(saved)
+}
+
+/// Lets a person's word, or another input that is not about counters, act on one key.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn tell<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    key: &Key,
+    input: Input<'_>,
+    now: Now,
+) -> Result<Vec<Change>, PortError> {
+    decide_and_save(store, &key.subject, |dossier| {
+        let known = dossier.breaker(key.isp);
+        let standing = Standing { cap: cap(policy, key), may_pause: true };
+        let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
+        change(policy, key.clone(), &known, step, now).into_iter().collect()
+    })
+    .await
+}
+
+async fn decide_and_save<R: Reputation>(
+    store: &mut R,
+    subject: &Subject,
+    mut decide: impl FnMut(&mut Dossier) -> Vec<Change>,
+) -> Result<Vec<Change>, PortError> {
+    for _ in 0..MOST_RACES {
+        let changes = decide(store.dossier(subject).await?);
+        if changes.is_empty() || store.save(&changes).await? == Saved::Saved {
+            return Ok(changes);
+        }
+    }
+    Err(PortError {
+        operation: "saving breakers",
+        reason: format!("{subject} was changed by others {MOST_RACES} times in a row"),
+        disposition: crate::ports::Disposition::Retry,
+    })
+}
+
+/// The changes that the counters of one subject call for.
+pub fn assess(
+    policy: &Policy,
+    dossier: &mut Dossier,
+    board: &Board,
+    subject: &Subject,
+    isps: &BTreeSet<Isp>,
+    now: Now,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let whole = dossier.breaker(None);
+    let mut steps: BTreeMap<Isp, BreakerState> = BTreeMap::new();
+    if !whole.breaker.state.is_contained() {
+        for isp in isps {
+            if board.isps.get(isp).is_some_and(|known| known.state.is_contained()) {
+                continue;
+            }
+            let known = dossier.breaker(Some(*isp));
+            let key = Key { subject: subject.clone(), isp: Some(*isp) };
+            let since = since_of_isp(dossier, board, *isp);
+            let judgement = judge::judge(policy, &mut dossier.timeline, Some(*isp), &[], since, now);
+            let standing = Standing { cap: cap(policy, &key), may_pause: true };
+            let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
+            steps.insert(*isp, step.next.clone());
+            changes.extend(change(policy, key, &known, step, now));
+        }
+    }
+    let left_out = left_out(policy, dossier, board, &steps);
+    let judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, whole.breaker.since, now);
+    let key = Key { subject: subject.clone(), isp: None };
+    let pauses_sets = matches!(subject, Subject::ConfigurationSet(_));
+    let may_pause = !pauses_sets || board.pauses.len() < policy.breaker.max_pauses_per_hour as usize;
+    let standing = Standing { cap: cap(policy, &key), may_pause };
+    let step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
+    changes.extend(change(policy, key, &whole, step, now));
+    changes
+}
+
+/// From when on mail may judge a subject at one ISP: since the later one of its own re-arming, that of the subject as a
+/// whole, and the end of the ISP's own trouble.
+pub fn since_of_isp(dossier: &Dossier, board: &Board, isp: Isp) -> Since {
+    let own = dossier.breakers.get(&Some(isp)).map(|known| known.breaker.since).unwrap_or_default();
+    let whole = dossier.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
+    let incident = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
+    own.max(Since::both(whole.max(incident)))
+}
+
+/// The ISPs whose mail does not count against a subject as a whole. `steps` are breakers that are about to be saved.
+pub fn left_out(
+    policy: &Policy,
+    dossier: &Dossier,
+    board: &Board,
+    steps: &BTreeMap<Isp, BreakerState>,
+) -> Vec<LeftOut> {
+    let whole = dossier.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
+    let mut left_out = Vec::new();
+    // Nothing to look through for most subjects at most times.
+    let calm = board.isps.is_empty() && steps.is_empty() && dossier.breakers.keys().all(Option::is_none);
+    if calm {
+        return left_out;
+    }
+    for isp in dossier.timeline.isps() {
+        let mut before = Minute(0);
+        let mut leave_out = |known: &BreakerState| {
+            before = before.max(if known.state.is_contained() { Minute(u32::MAX) } else { known.since.pause });
+        };
+        if let Some(known) = board.isps.get(&isp) {
+            leave_out(known);
+        }
+        let own = steps.get(&isp).or_else(|| dossier.breakers.get(&Some(isp)).map(|known| &known.breaker));
+        if let Some(known) = own.filter(|_| policy.gate_in_use) {
+            leave_out(known);
+        }
+        if before > whole {
+            left_out.push(LeftOut { isp, before });
+        }
+    }
+    left_out
+}
+
+/// The breakers of the ISPs themselves: held until their time is over, then left to the senders' own breakers again.
+fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change> {
+    let over = dossier.breakers.iter().filter_map(|(isp, known)| {
+        let State::Open { until: Some(until), .. } = known.breaker.state else { return None };
+        let isp = (*isp)?;
+        if now < until {
+            return None;
+        }
+        let next = BreakerState {
+            state: State::Closed,
+            since: Since::both(now.next_minute()),
+            ..known.breaker.clone()
+        };
+        let news = breaker::News {
+            level: None,
+            verdict: None,
+            reason: "the hold is over: each sender is judged at this ISP again, by mail accepted from now on".into(),
+        };
+        let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
+        change(policy, Key { subject: Subject::Account, isp: Some(isp) }, known, step, now)
+    });
+    over.collect()
+}
+
+/// Looks whether an ISP at which a sender just turned bad is in trouble of its own; if so, holds it and pardons its
+/// senders.
+async fn suspect<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    isp: Isp,
+    now: Now,
+) -> Result<Vec<Change>, PortError> {
+    let board = store.board(now).await?;
+    // A sender that is stopped as a whole is bad everywhere, not at this ISP.
+    let elsewhere = |subject: &Subject| {
+        let whole = board.unsettled.get(&Key { subject: subject.clone(), isp: None });
+        whole.is_some_and(|known| known.state.is_contained() && policy.gate_in_use)
+    };
+    let hit = || {
+        let at_isp = board.unsettled.iter().filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
+        let dated = at_isp.filter_map(|(key, known)| Some((key, known.worsened?)));
+        dated.filter(|(key, _)| !elsewhere(&key.subject))
+    };
+    let troubles = hit().map(|(key, worsened)| Trouble { subject: &key.subject, worsened });
+    if !incident::suspected(&policy.incident, troubles, now) {
+        return Ok(Vec::new());
+    }
+    let held = Key { subject: Subject::Account, isp: Some(isp) };
+    let mut saved = decide_and_save(store, &Subject::Account, |dossier| {
+        let known = dossier.breaker(Some(isp));
+        let standing = Standing { cap: Level::Pause, may_pause: true };
+        // The hold has its own length, and grows with repetition as any Open does.
+        let hold = policy.incident.hold_minutes;
+        let cap = policy.breaker.open_cap_minutes.max(hold);
+        let lasting = reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
+        let step = breaker::step(&lasting, standing, &known.breaker, Input::Incident, now);
+        change(policy, held.clone(), &known, step, now).into_iter().collect()
+    })
+    .await?;
+    if saved.is_empty() {
+        return Ok(saved);
+    }
+    let recently = |worsened: Now| now.minutes_since(worsened) <= policy.incident.window_minutes;
+    let senders: Vec<Key> = hit().filter(|(_, worsened)| recently(*worsened)).map(|(key, _)| key.clone()).collect();
+    for key in senders {
+        saved.extend(tell(policy, store, &key, Input::Pardon, now).await?);
+        saved.extend(pardon_whole(policy, store, &key.subject, now).await?);
+    }
+    Ok(saved)
+}
+
+/// Pardons a subject that was stopped or throttled as a whole, if without the held ISP nothing is left to blame it for.
+async fn pardon_whole<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    subject: &Subject,
+    now: Now,
+) -> Result<Vec<Change>, PortError> {
+    let board = store.board(now).await?;
+    decide_and_save(store, subject, |dossier| {
+        let known = dossier.breaker(None);
+        let recent = known.breaker.worsened.is_some_and(|at| now.minutes_since(at) <= policy.incident.window_minutes);
+        if !recent || known.breaker.state == State::Closed {
+            return Vec::new();
+        }
+        // The mark for cuts has moved with the cut that may have been wrong.
+        let since = Since { throttle: known.breaker.since.pause, ..known.breaker.since };
+        let left_out = left_out(policy, dossier, &board, &BTreeMap::new());
+        let judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
+        if judgement.pause.is_some() || judgement.throttle.is_some() {
+            return Vec::new();
+        }
+        let key = Key { subject: subject.clone(), isp: None };
+        let standing = Standing { cap: cap(policy, &key), may_pause: true };
+        let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
+        change(policy, key, &known, step, now).into_iter().collect()
+    })
+    .await
+}
+
+/// The worst that may be done to a key.
+fn cap(policy: &Policy, key: &Key) -> Level {
+    let protected = policy.subjects.protected.contains(&key.subject);
+    let account = key.subject == Subject::Account && key.isp.is_none() && !policy.breaker.pause_account;
+    if protected || account { Level::Warn } else { Level::Pause }
+}
+
+fn is_shadow(policy: &Policy, subject: &Subject) -> bool {
+    policy.mode == Mode::Shadow || policy.subjects.shadow.contains(subject)
+}
+
+/// What a step changes; `None` if nothing.
+fn change(policy: &Policy, key: Key, known: &Versioned, step: Step, now: Now) -> Option<Change> {
+    if step.next == known.breaker && step.news.is_none() {
+        return None;
+    }
+    let shadow = is_shadow(policy, &key.subject);
+    let transition = step.news.map(|news| Transition {
+        at: now,
+        key: key.clone(),
+        from: known.breaker.state.name(),
+        to: step.next.state.name(),
+        level: news.level,
+        verdict: news.verdict,
+        shadow,
+        reason: news.reason,
+    });
+    let reason = || transition.as_ref().map(|told| told.reason.clone()).unwrap_or_default();
+    let mut controls = Vec::new();
+    if !shadow {
+        for kind in step.effects.iter().filter_map(|effect| control(&key, *effect)) {
+            controls.push(Control { at: now, kind, target: key.subject.clone(), isp: key.isp, reason: reason() });
+        }
+    }
+    Some(Change { key, version: known.version, next: step.next, controls, transition })
+}
+
+/// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;
+/// everything else is done by the gate, through the quota.
+fn control(key: &Key, effect: Effect) -> Option<ControlKind> {
+    let whole = key.isp.is_none();
+    match (&key.subject, effect) {
+        (Subject::Account, Effect::Stop) if !whole => Some(ControlKind::HoldIsp),
+        (Subject::Account, Effect::Resume) if !whole => Some(ControlKind::ReleaseIsp),
+        (Subject::Account, Effect::SetFactor(_)) if !whole => None,
+        (Subject::Account, Effect::Stop) => Some(ControlKind::PauseAccount),
+        (Subject::Account, Effect::Resume) => Some(ControlKind::ResumeAccount),
+        (Subject::ConfigurationSet(name), Effect::Stop) if whole && **name != *Subject::UNTAGGED => {
+            Some(ControlKind::PauseConfigurationSet)
+        }
+        (Subject::ConfigurationSet(name), Effect::Resume) if whole && **name != *Subject::UNTAGGED => {
+            Some(ControlKind::ResumeConfigurationSet)
+        }
+        (Subject::Tenant(_), Effect::Stop) if whole => Some(ControlKind::PauseTenant),
+        (Subject::Tenant(_), Effect::Resume) if whole => Some(ControlKind::ResumeTenant),
+        (_, Effect::SetFactor(factor)) => Some(ControlKind::SetQuotaFactor(factor)),
+        (_, Effect::Stop) => Some(ControlKind::SetQuotaFactor(Factor::NONE)),
+        (_, Effect::Resume) => None,
+    }
+}

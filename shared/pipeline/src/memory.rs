@@ -1,0 +1,270 @@
+//! The ports in memory: what a replay runs on, and what tests compare the others with.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use reputation::breaker::State;
+use reputation::counters::Metric;
+use reputation::isp::IspMap;
+use reputation::judge;
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::{MINUTE_MILLIS, Now};
+use reputation::timeline::Timeline;
+use reputation::unit::Unit;
+
+use crate::evaluate::{left_out, since_of_isp};
+use crate::fold::Fold;
+use crate::ports::{
+    Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition, Versioned,
+};
+
+/// A ledger in memory. It keeps 16 bytes of each unit, in many small tables, so that growing one copies little.
+#[derive(Debug)]
+pub struct MemoryLedger {
+    shards: Vec<HashSet<u128, KeyBits>>,
+}
+
+const SHARDS: usize = 256;
+
+/// A unit's key is a keyed hash already, so its own bits spread it.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyBits;
+
+impl std::hash::BuildHasher for KeyBits {
+    type Hasher = KeyBitsHasher;
+
+    fn build_hasher(&self) -> KeyBitsHasher {
+        KeyBitsHasher(0)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KeyBitsHasher(u64);
+
+impl std::hash::Hasher for KeyBitsHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+impl Default for MemoryLedger {
+    fn default() -> MemoryLedger {
+        MemoryLedger { shards: (0..SHARDS).map(|_| HashSet::with_hasher(KeyBits)).collect() }
+    }
+}
+
+impl MemoryLedger {
+    /// Records one unit and says whether it is new.
+    pub fn insert(&mut self, unit: &Unit) -> bool {
+        // The lowest bits place a key within its table, and the highest of the lower half tell neighbours apart.
+        let shard = (unit.key.0 >> 96) as usize % SHARDS;
+        self.shards[shard].insert(unit.key.0)
+    }
+
+    /// How many units are recorded.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(HashSet::len).sum()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes that the recorded units take.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(HashSet::allocation_size).sum()
+    }
+}
+
+impl Ledger for MemoryLedger {
+    async fn record(&mut self, units: &[Unit]) -> Result<Vec<bool>, PortError> {
+        Ok(units.iter().map(|unit| self.insert(unit)).collect())
+    }
+}
+
+/// Counters and breakers in memory, with everything that was ever wished for and told.
+#[derive(Debug)]
+pub struct MemoryReputation {
+    returns_complaints: Vec<bool>,
+    index: BTreeMap<Subject, usize>,
+    dossiers: Vec<(Subject, Dossier)>,
+    /// The dossiers of each sender, by its index.
+    by_sender: Vec<Vec<usize>>,
+    markers: VecDeque<(u64, u64)>,
+    board: Arc<Board>,
+    /// All controls, in the order in which they were decided.
+    pub controls: Vec<Control>,
+    /// All transitions, in the order in which they were decided.
+    pub transitions: Vec<Transition>,
+}
+
+/// So many markers are kept: a stream is never re-read from further back here.
+const MOST_MARKERS: usize = 10_000;
+
+impl MemoryReputation {
+    /// An empty one for the ISPs of this map.
+    pub fn new(isp_map: &IspMap) -> MemoryReputation {
+        MemoryReputation {
+            returns_complaints: isp_map.isps().map(|isp| isp_map.returns_complaints(isp)).collect(),
+            index: BTreeMap::new(),
+            dossiers: Vec::new(),
+            by_sender: Vec::new(),
+            markers: VecDeque::new(),
+            board: Arc::default(),
+            controls: Vec::new(),
+            transitions: Vec::new(),
+        }
+    }
+
+    /// The subjects with their dossiers, in the order of their names.
+    pub fn dossiers(&self) -> impl Iterator<Item = (&Subject, &Dossier)> {
+        self.index.values().map(|index| (&self.dossiers[*index].0, &self.dossiers[*index].1))
+    }
+
+    /// The dossier of a subject, if anything is known of it.
+    pub fn find(&mut self, subject: &Subject) -> Option<&mut Dossier> {
+        let index = self.index.get(subject)?;
+        Some(&mut self.dossiers[*index].1)
+    }
+
+    /// What is going on, as of the last change.
+    pub fn known_board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Whether a new unit of harm calls for an evaluation of its sender at once: what a stream's batches do for the
+    /// deployed stack. Cheap enough to be asked about each unit.
+    pub fn alarms(&mut self, policy: &Policy, unit: &Unit, metric: Metric, now: Now) -> bool {
+        let Some(indices) = self.by_sender.get(unit.sender.0 as usize) else { return false };
+        let held = self.board.isps.get(&unit.isp).is_some_and(|known| known.state.is_contained());
+        indices.iter().any(|index| {
+            let dossier = &mut self.dossiers[*index].1;
+            let whole = dossier.breakers.get(&None).map(|known| known.breaker.clone()).unwrap_or_default();
+            if whole.state.is_contained() && matches!(whole.state, State::Open { .. }) {
+                return false;
+            }
+            let since = since_of_isp(dossier, &self.board, unit.isp);
+            let at_isp = !held && !whole.state.is_contained();
+            if at_isp && judge::alarms(policy, &mut dossier.timeline, Some(unit.isp), &[], since, metric, now) {
+                return true;
+            }
+            let left_out = left_out(policy, dossier, &self.board, &BTreeMap::new());
+            judge::alarms(policy, &mut dossier.timeline, None, &left_out, whole.since, metric, now)
+        })
+    }
+
+    /// Forgets the minutes and hours that are out of reach at `now`.
+    pub fn prune(&mut self, now: Now) {
+        for (_, dossier) in &mut self.dossiers {
+            dossier.timeline.prune(now);
+        }
+    }
+
+    fn dossier_index(&mut self, subject: &Subject) -> usize {
+        if let Some(index) = self.index.get(subject) {
+            return *index;
+        }
+        let index = self.dossiers.len();
+        self.dossiers.push((subject.clone(), Dossier::default()));
+        self.index.insert(subject.clone(), index);
+        index
+    }
+
+    fn know_sender(&mut self, fold: &Fold<'_>, sender: reputation::unit::SenderId) {
+        let place = sender.0 as usize;
+        if self.by_sender.get(place).is_some_and(|indices| !indices.is_empty()) {
+            return;
+        }
+        if self.by_sender.len() <= place {
+            self.by_sender.resize(place + 1, Vec::new());
+        }
+        self.by_sender[place] = fold.subjects(sender).iter().map(|subject| self.dossier_index(subject)).collect();
+    }
+}
+
+impl Reputation for MemoryReputation {
+    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
+        // Nearly always the chunk is newer than all that is known.
+        let newest = self.markers.back().map(|(first, _)| *first);
+        if newest.is_some_and(|newest| fold.first() <= newest)
+            && let Ok(at) = self.markers.binary_search_by_key(&fold.first(), |(first, _)| *first)
+        {
+            return Ok(Committed::Known { last: self.markers[at].1 });
+        }
+        for record in fold.records() {
+            let unit = &record.unit;
+            self.know_sender(fold, unit.sender);
+            let returns_complaints = self.returns_complaints.get(unit.isp.index()).copied().unwrap_or(true);
+            for index in &self.by_sender[unit.sender.0 as usize] {
+                let timeline = &mut self.dossiers[*index].1.timeline;
+                timeline.add(unit.cohort, unit.isp, unit.kind, 1, returns_complaints, now);
+            }
+        }
+        let at = self.markers.partition_point(|(first, _)| *first < fold.first());
+        self.markers.insert(at, (fold.first(), fold.last()));
+        if self.markers.len() > MOST_MARKERS {
+            self.markers.pop_front();
+        }
+        Ok(Committed::Added)
+    }
+
+    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError> {
+        let index = self.dossier_index(subject);
+        Ok(&mut self.dossiers[index].1)
+    }
+
+    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        let hour_ago = Now(now.0 - 60 * MINUTE_MILLIS);
+        if self.board.pauses.iter().any(|at| *at <= hour_ago) {
+            Arc::make_mut(&mut self.board).pauses.retain(|at| *at > hour_ago);
+        }
+        Ok(Arc::clone(&self.board))
+    }
+
+    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError> {
+        let sets = self.dossiers.iter().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
+        Ok(sets.map(|(_, dossier)| &dossier.timeline).collect())
+    }
+
+    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+        for change in changes {
+            let index = self.dossier_index(&change.key.subject);
+            if self.dossiers[index].1.breaker(change.key.isp).version != change.version {
+                return Ok(Saved::Conflict);
+            }
+        }
+        let board = Arc::make_mut(&mut self.board);
+        for Change { key, version, next, controls, transition } in changes {
+            let index = self.index[&key.subject];
+            let saved = Versioned { breaker: next.clone(), version: version + 1 };
+            self.dossiers[index].1.breakers.insert(key.isp, saved);
+            if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
+                board.isps.insert(isp, next.clone());
+            }
+            let key: &Key = key;
+            if next.state == State::Closed {
+                board.unsettled.remove(key);
+            } else {
+                board.unsettled.insert(key.clone(), next.clone());
+            }
+            let paused = controls.iter().filter(|control| control.kind == ControlKind::PauseConfigurationSet);
+            board.pauses.extend(paused.map(|control| control.at));
+            self.controls.extend(controls.iter().cloned());
+            self.transitions.extend(transition.iter().cloned());
+        }
+        Ok(Saved::Saved)
+    }
+}

@@ -1,0 +1,235 @@
+//! What the use cases need of the world, and the words they share with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reputation::breaker::{BreakerState, Factor};
+use reputation::detect::{Level, Verdict};
+use reputation::isp::Isp;
+use reputation::subject::{Key, Subject};
+use reputation::time::Now;
+use reputation::timeline::Timeline;
+use reputation::unit::Unit;
+
+use crate::fold::Fold;
+
+/// What a shell does about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It may work later: do it again.
+    Retry,
+    /// It never works for this piece of work: put the piece aside with its reason.
+    Quarantine,
+    /// It never works for anything: stop and tell a person.
+    Halt,
+}
+
+/// A port did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{operation} failed: {reason}")]
+pub struct PortError {
+    /// What was asked.
+    pub operation: &'static str,
+    /// Why it failed.
+    pub reason: String,
+    /// What to do about it.
+    pub disposition: Disposition,
+}
+
+/// Remembers units, so that each counts once.
+#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
+pub trait Ledger {
+    /// Records units and says of each, in order, whether it is new. Recording again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Any part of the units may have been recorded; record all of them again.
+    async fn record(&mut self, units: &[Unit]) -> Result<Vec<bool>, PortError>;
+}
+
+/// What became of a fold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It has been added.
+    Added,
+    /// A fold that began with the same record was added before, and reached up to this record.
+    Known {
+        /// Sequence number of the last record of that fold.
+        last: u64,
+    },
+}
+
+/// A breaker with the version under which it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versioned {
+    /// The breaker.
+    pub breaker: BreakerState,
+    /// Grows by one with each save; 0 = never saved.
+    pub version: u64,
+}
+
+/// Everything known about one subject.
+#[derive(Clone, Debug, Default)]
+pub struct Dossier {
+    /// Its counters.
+    pub timeline: Timeline,
+    /// Its breakers: of each ISP that has one, and of all ISPs together.
+    pub breakers: BTreeMap<Option<Isp>, Versioned>,
+}
+
+impl Dossier {
+    /// The breaker of one key of this subject.
+    pub fn breaker(&self, isp: Option<Isp>) -> Versioned {
+        self.breakers.get(&isp).cloned().unwrap_or_default()
+    }
+}
+
+/// What is going on besides a subject's own mail.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    /// The breakers of ISPs, whoever sends to them: open while an ISP is suspected of trouble of its own.
+    pub isps: BTreeMap<Isp, BreakerState>,
+    /// The breakers that are not closed.
+    pub unsettled: BTreeMap<Key, BreakerState>,
+    /// When configuration sets were paused within the last hour.
+    pub pauses: Vec<Now>,
+}
+
+/// A change to the breaker of one key, to be saved with what follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Whose breaker.
+    pub key: Key,
+    /// The version that it was decided upon.
+    pub version: u64,
+    /// What it becomes.
+    pub next: BreakerState,
+    /// What is wished for because of it.
+    pub controls: Vec<Control>,
+    /// What people are told.
+    pub transition: Option<Transition>,
+}
+
+/// What became of a save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// All changes are saved.
+    Saved,
+    /// Somebody else was faster; nothing is saved.
+    Conflict,
+}
+
+/// Keeps counters and breakers.
+#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
+pub trait Reputation {
+    /// Adds a fold and its marker at once, or neither.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was added, or everything and the answer was lost: commit it again.
+    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError>;
+
+    /// The dossier of a subject; an empty one if nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError>;
+
+    /// What is going on at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError>;
+
+    /// The counters of each configuration set: together, those of the account.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError>;
+
+    /// Saves changes of one subject at once, each only upon the version it was decided upon.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was saved, or everything and the answer was lost: decide again.
+    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError>;
+}
+
+/// A wish about SES or about a quota.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// When it was decided.
+    pub at: Now,
+    /// What is wished for.
+    pub kind: ControlKind,
+    /// About whom.
+    pub target: Subject,
+    /// At which ISP; `None` is all.
+    pub isp: Option<Isp>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What can be wished for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlKind {
+    /// SES accepts no more mail with this configuration set.
+    PauseConfigurationSet,
+    /// SES accepts mail with it again.
+    ResumeConfigurationSet,
+    /// SES accepts no more mail of this tenant.
+    PauseTenant,
+    /// SES accepts mail of it again.
+    ResumeTenant,
+    /// SES accepts no more mail at all.
+    PauseAccount,
+    /// SES accepts mail again.
+    ResumeAccount,
+    /// The gate grants this share of the quota.
+    SetQuotaFactor(Factor),
+    /// The gate grants nothing at this ISP, to nobody.
+    HoldIsp,
+    /// The gate grants mail to this ISP again.
+    ReleaseIsp,
+}
+
+impl ControlKind {
+    /// Stable name, as in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            ControlKind::PauseConfigurationSet => "pause_configuration_set",
+            ControlKind::ResumeConfigurationSet => "resume_configuration_set",
+            ControlKind::PauseTenant => "pause_tenant",
+            ControlKind::ResumeTenant => "resume_tenant",
+            ControlKind::PauseAccount => "pause_account",
+            ControlKind::ResumeAccount => "resume_account",
+            ControlKind::SetQuotaFactor(_) => "set_quota_factor",
+            ControlKind::HoldIsp => "hold_isp",
+            ControlKind::ReleaseIsp => "release_isp",
+        }
+    }
+}
+
+/// Something that people are told about a breaker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// When.
+    pub at: Now,
+    /// Whose breaker.
+    pub key: Key,
+    /// The state before.
+    pub from: &'static str,
+    /// The state after; the same one for a warning.
+    pub to: &'static str,
+    /// How bad it is; `None` where things get better or a person acted.
+    pub level: Option<Level>,
+    /// The verdict behind it, with the numbers used.
+    pub verdict: Option<Verdict>,
+    /// Decided in shadow: told, and nothing was done.
+    pub shadow: bool,
+    /// Why, in words.
+    pub reason: String,
+}

@@ -1,0 +1,511 @@
+//! The use cases over event files, on a virtual clock.
+//!
+//! The clock is the latest time that SES has stamped on an event so far, in the order of the input. Whenever it comes to
+//! a moment at which a breaker is due, or a minute ends, time passes for the breakers; and a new unit of harm that
+//! raises an alarm is judged at once, as the deployed stack does within a second.
+//!
+//! **Invariant:** what comes out depends on the events and their order alone: not on threads, chunks, files or wrappings.
+//! **Invariant:** nothing here can touch an account: no part of the AWS SDK is linked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pipeline::classify::{Classifier, Outcome, stamped};
+use pipeline::evaluate;
+use pipeline::fold::{Record, fold};
+use pipeline::memory::{MemoryLedger, MemoryReputation};
+use pipeline::ports::{Change, Ledger, PortError};
+use pipeline::senders::Senders;
+use reputation::breaker;
+use reputation::counters::Metric;
+use reputation::isp::Isp;
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
+use reputation::unit::{SenderId, Unit, UnitKind};
+use ses_events::{Decoded, Decoder};
+
+use crate::input::{self, Chunk, Document, InputError, Progress, Source, split_concatenated};
+
+/// What to replay, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The rules.
+    pub policy: Policy,
+    /// The wall clock, in milliseconds since 1970: what is dated more than an hour later is rejected.
+    pub real_now: i64,
+    /// Only mail accepted from this time on, in milliseconds since 1970.
+    pub since: Option<i64>,
+    /// Only mail accepted before this time, in milliseconds since 1970.
+    pub until: Option<i64>,
+    /// Stop when the virtual clock would pass this time.
+    pub stop_at: Option<Now>,
+    /// Threads that decode, besides the one that counts and judges.
+    pub workers: usize,
+}
+
+/// A replay failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The input cannot be read to its end.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A port in memory failed, which is a bug.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// How much was read, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Documents: lines, or pretty-printed documents.
+    pub lines: u64,
+    /// Events in them.
+    pub events: u64,
+    /// New units; a block is told beside another unit and is not one more.
+    pub recorded: u64,
+    /// Units that were told before.
+    pub duplicates: u64,
+    /// Messages that are known and do not count, by name.
+    pub ignored: BTreeMap<String, u64>,
+    /// Messages that could not be read or counted, by kind of reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Events about mail outside the asked time.
+    pub outside: u64,
+}
+
+/// A message that could not be read or counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedLine {
+    /// Name of the file.
+    pub source: String,
+    /// Number of the document's first line.
+    pub line: u64,
+    /// Why; never holds an address, a subject line or a header.
+    pub reason: String,
+}
+
+/// A time in which a key was stopped, and the mail that came all the same, as it does in a replay of what has been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// What was stopped.
+    pub key: Key,
+    /// From when.
+    pub from: Now,
+    /// Until when; `None` = to the end.
+    pub until: Option<Now>,
+    /// Units of the mail that was accepted meanwhile, by kind.
+    pub mail: [u64; UnitKind::ALL.len()],
+}
+
+/// A replay under way, or done.
+#[derive(Debug)]
+pub struct Replay {
+    /// The rules.
+    pub policy: Policy,
+    /// What was read.
+    pub tallies: Tallies,
+    /// Counters and breakers, controls and transitions.
+    pub reputation: MemoryReputation,
+    /// Times in which a key was stopped.
+    pub stopped: Vec<Stopped>,
+    ledger: MemoryLedger,
+    senders: Senders,
+    /// The sender under which each worker's senders are known here.
+    workers: Vec<Vec<SenderId>>,
+    now: Now,
+    sequence: u64,
+    pending: Vec<Record>,
+    touched: BTreeSet<(SenderId, Isp)>,
+    harmed: BTreeSet<(SenderId, Isp)>,
+    /// The stopped times of each sender's keys, by sender.
+    watched: BTreeMap<SenderId, Vec<usize>>,
+    stop_at: Option<Now>,
+}
+
+/// A sender in all minutes is judged anew at the end of each minute in which it was harmed, and every so many minutes.
+const REJUDGE_MINUTES: u32 = 10;
+/// The account is judged as SES would see it every so many minutes.
+const FORECAST_MINUTES: u32 = 15;
+/// No rows are stored here, so any number of them can be committed at once.
+const MOST_ROWS: usize = usize::MAX;
+/// So many reasons for rejections are kept of one chunk; the others are only counted.
+const MOST_REASONS: usize = 50;
+/// Units have to be found again only within one run, and nobody sees their keys.
+const SECRET: [u8; 16] = *b"replay in memory";
+
+/// Replays the sources. `reject` is told of each message that could not be read or counted (of very many in one place,
+/// only of the first).
+///
+/// # Errors
+///
+/// A source that cannot be read; what came before it has been counted.
+pub fn replay(
+    options: &Options,
+    sources: &[Source],
+    reject: &mut dyn FnMut(&RejectedLine),
+    progress: &Progress,
+) -> Result<Replay, ReplayError> {
+    let next_worker = AtomicUsize::new(0);
+    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options);
+    let mut replay = Replay::new(options);
+    let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
+        decoded.rejections.iter().for_each(&mut *reject);
+        Ok(pollster::block_on(replay.apply(decoded))?)
+    };
+    let _ = input::run(sources, options.workers, worker, Worker::decode, apply, progress)?;
+    pollster::block_on(replay.finish())?;
+    Ok(replay)
+}
+
+/// What a decoding thread makes of a chunk.
+struct DecodedChunk {
+    worker: usize,
+    new_senders: Vec<Vec<Subject>>,
+    events: Vec<CountedEvent>,
+    units: Vec<Unit>,
+    tallies: Tallies,
+    rejections: Vec<RejectedLine>,
+}
+
+/// The time that SES stamped on an event, and how many of the next units are its.
+struct CountedEvent {
+    stamped: i64,
+    units: u32,
+}
+
+struct Worker<'a> {
+    id: usize,
+    options: &'a Options,
+    decoder: Decoder,
+    classifier: Classifier,
+    senders: Senders,
+    told_senders: usize,
+}
+
+impl<'a> Worker<'a> {
+    fn new(id: usize, options: &'a Options) -> Worker<'a> {
+        Worker {
+            id,
+            options,
+            decoder: Decoder::new(),
+            classifier: Classifier::new(&options.policy, SECRET),
+            senders: Senders::default(),
+            told_senders: 0,
+        }
+    }
+
+    fn decode(&mut self, chunk: Chunk<'_>) -> DecodedChunk {
+        let mut out = DecodedChunk {
+            worker: self.id,
+            new_senders: Vec::new(),
+            events: Vec::with_capacity(chunk.documents().len()),
+            units: Vec::with_capacity(chunk.documents().len()),
+            tallies: Tallies::default(),
+            rejections: Vec::new(),
+        };
+        for document in chunk {
+            out.tallies.lines += 1;
+            match document {
+                Document::Whole { line, bytes } => self.document(chunk.name(), line, bytes, true, &mut out),
+                Document::Oversized { line, bytes } => {
+                    let most = input::MAX_DOCUMENT;
+                    let reason = format!("document of {bytes} bytes; at most {most} are read");
+                    out.reject(chunk.name(), line, "oversized", || reason);
+                }
+            }
+        }
+        out.new_senders = self.senders.since(self.told_senders).to_vec();
+        self.told_senders = self.senders.len();
+        out
+    }
+
+    fn document(&mut self, source: &str, line: u64, bytes: &[u8], may_split: bool, out: &mut DecodedChunk) {
+        let Worker { options, decoder, classifier, senders, .. } = self;
+        let mut split = None;
+        decoder.decode(bytes, |decoded| match decoded {
+            Decoded::Event(event) => {
+                out.tallies.events += 1;
+                let accepted = event.mail.timestamp.0;
+                let before = out.units.len();
+                match classifier.classify(&event, options.real_now, senders, &mut out.units) {
+                    Ok(Outcome::Counted) => {
+                        let outside = options.since.is_some_and(|since| accepted < since)
+                            || options.until.is_some_and(|until| accepted >= until);
+                        if outside {
+                            out.units.truncate(before);
+                            out.tallies.outside += 1;
+                        } else {
+                            let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
+                            out.events.push(CountedEvent { stamped: stamped(&event, options.real_now), units });
+                        }
+                    }
+                    Ok(Outcome::Ignored(name)) => *out.tallies.ignored.entry(name.to_owned()).or_default() += 1,
+                    Err(refused) => out.reject(source, line, "uncountable", || refused.to_string()),
+                }
+            }
+            Decoded::Ignored(ignored) => *out.tallies.ignored.entry(ignored.name().to_owned()).or_default() += 1,
+            Decoded::Rejected(rejection) => {
+                // Only a document that is wrong as a whole can be several in truth.
+                split = if may_split { split_concatenated(bytes) } else { None };
+                if split.is_none() {
+                    out.reject(source, line, rejection.name(), || rejection.to_string());
+                }
+            }
+        });
+        for part in split.into_iter().flatten() {
+            self.document(source, line, part, false, out);
+        }
+    }
+}
+
+impl DecodedChunk {
+    fn reject(&mut self, source: &str, line: u64, name: &str, reason: impl FnOnce() -> String) {
+        *self.tallies.rejected.entry(name.to_owned()).or_default() += 1;
+        if self.rejections.len() < MOST_REASONS {
+            self.rejections.push(RejectedLine { source: source.to_owned(), line, reason: reason() });
+        }
+    }
+}
+
+impl Tallies {
+    fn merge(&mut self, other: Tallies) {
+        self.lines += other.lines;
+        self.events += other.events;
+        self.recorded += other.recorded;
+        self.duplicates += other.duplicates;
+        self.outside += other.outside;
+        for (name, count) in other.ignored {
+            *self.ignored.entry(name).or_default() += count;
+        }
+        for (name, count) in other.rejected {
+            *self.rejected.entry(name).or_default() += count;
+        }
+    }
+}
+
+impl Replay {
+    fn new(options: &Options) -> Replay {
+        Replay {
+            policy: options.policy.clone(),
+            tallies: Tallies::default(),
+            reputation: MemoryReputation::new(&options.policy.isp_map),
+            stopped: Vec::new(),
+            ledger: MemoryLedger::default(),
+            senders: Senders::default(),
+            workers: Vec::new(),
+            now: Now::default(),
+            sequence: 0,
+            pending: Vec::new(),
+            touched: BTreeSet::new(),
+            harmed: BTreeSet::new(),
+            watched: BTreeMap::new(),
+            stop_at: options.stop_at,
+        }
+    }
+
+    /// How far the virtual clock has come.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Bytes that the ledger takes, and units in it.
+    pub fn ledger_size(&self) -> (usize, usize) {
+        (self.ledger.bytes(), self.ledger.len())
+    }
+
+    async fn apply(&mut self, mut decoded: DecodedChunk) -> Result<ControlFlow<()>, PortError> {
+        self.tallies.merge(std::mem::take(&mut decoded.tallies));
+        if self.workers.len() <= decoded.worker {
+            self.workers.resize(decoded.worker + 1, Vec::new());
+        }
+        let joined = self.senders.join(&decoded.new_senders);
+        self.workers[decoded.worker].extend(joined);
+        let known_here = std::mem::take(&mut self.workers[decoded.worker]);
+        for unit in &mut decoded.units {
+            unit.sender = known_here[unit.sender.0 as usize];
+        }
+        self.workers[decoded.worker] = known_here;
+
+        let is_new = self.ledger.record(&decoded.units).await?;
+        let mut units = decoded.units.iter().zip(is_new);
+        for event in &decoded.events {
+            let stamped = Now(event.stamped);
+            if self.stop_at.is_some_and(|stop_at| stamped > stop_at) {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.advance(stamped).await?;
+            let mut harm: Option<(Unit, Metric)> = None;
+            for (unit, is_new) in units.by_ref().take(event.units as usize) {
+                let counts = u64::from(unit.kind != UnitKind::Block);
+                if !is_new {
+                    self.tallies.duplicates += counts;
+                    continue;
+                }
+                self.tallies.recorded += counts;
+                self.sequence += 1;
+                self.pending.push(Record { sequence: self.sequence, unit: *unit });
+                self.watch(unit);
+                if let Some(metric) = Metric::harmed_by(unit.kind) {
+                    self.harmed.insert((unit.sender, unit.isp));
+                    self.fold().await?;
+                    if self.reputation.alarms(&self.policy, unit, metric, self.now) {
+                        harm = Some((*unit, metric));
+                    }
+                }
+            }
+            if let Some((unit, _)) = harm {
+                self.evaluate([(unit.sender, unit.isp)].into()).await?;
+            }
+        }
+        self.fold().await?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn fold(&mut self) -> Result<(), PortError> {
+        fold(&mut self.reputation, &self.pending, &self.senders, MOST_ROWS, self.now).await?;
+        let mut last = None;
+        for Record { unit, .. } in self.pending.drain(..) {
+            if last != Some((unit.sender, unit.isp)) {
+                last = Some((unit.sender, unit.isp));
+                self.touched.insert((unit.sender, unit.isp));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass up to `stamped`.
+    async fn advance(&mut self, stamped: Now) -> Result<(), PortError> {
+        if stamped <= self.now {
+            return Ok(());
+        }
+        let minute_ends = stamped.minute() > self.now.minute();
+        if minute_ends || self.next_due().is_some_and(|due| due <= stamped) {
+            self.fold().await?;
+            while let Some(due) = self.next_due().filter(|due| *due <= stamped) {
+                self.now = due;
+                let changes = evaluate::tick(&self.policy, &mut self.reputation, due).await?;
+                self.follow(&changes);
+            }
+        }
+        let before = self.now.minute();
+        self.now = stamped;
+        if minute_ends {
+            self.end_minutes(before, stamped.minute()).await?;
+        }
+        Ok(())
+    }
+
+    /// The next time at which a breaker is to be looked at; what is overdue waits for the end of the minute.
+    fn next_due(&self) -> Option<Now> {
+        let unsettled = self.reputation.known_board().unsettled.values();
+        let due = unsettled.filter_map(|known| breaker::due(&self.policy.breaker, known, self.now));
+        due.filter(|due| *due > self.now).min()
+    }
+
+    async fn end_minutes(&mut self, before: Minute, now: Minute) -> Result<(), PortError> {
+        let passed = |minutes: u32| before.0 / minutes != now.0 / minutes;
+        let overdue = !self.reputation.known_board().unsettled.is_empty();
+        if overdue {
+            let changes = evaluate::tick(&self.policy, &mut self.reputation, self.now).await?;
+            self.follow(&changes);
+        }
+        if passed(REJUDGE_MINUTES) {
+            let touched = std::mem::take(&mut self.touched);
+            self.harmed.clear();
+            self.evaluate(touched).await?;
+        } else {
+            let harmed = std::mem::take(&mut self.harmed);
+            self.evaluate(harmed).await?;
+        }
+        if passed(FORECAST_MINUTES) {
+            let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
+            self.follow(&changes);
+        }
+        if passed(HOUR) {
+            self.reputation.prune(self.now);
+            self.forget_watches();
+        }
+        Ok(())
+    }
+
+    async fn evaluate(&mut self, senders: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
+        let mut subjects: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
+        for (sender, isp) in senders {
+            for subject in self.senders.subjects(sender) {
+                match subjects.get_mut(subject) {
+                    Some(isps) => _ = isps.insert(isp),
+                    None => _ = subjects.insert(subject.clone(), [isp].into()),
+                }
+            }
+        }
+        for (subject, isps) in &subjects {
+            let changes = evaluate::evaluate(&self.policy, &mut self.reputation, subject, isps, self.now).await?;
+            self.follow(&changes);
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), PortError> {
+        if let Some(stop_at) = self.stop_at {
+            self.advance(stop_at).await?;
+        }
+        self.fold().await?;
+        let touched = std::mem::take(&mut self.touched);
+        self.evaluate(touched).await?;
+        let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
+        self.follow(&changes);
+        Ok(())
+    }
+
+    /// Takes note of what was stopped and what flows again.
+    fn follow(&mut self, changes: &[Change]) {
+        for change in changes {
+            let Some(told) = &change.transition else { continue };
+            let (was_open, is_open) = (told.from == "open", told.to == "open");
+            if is_open && !was_open {
+                let stopped =
+                    Stopped { key: told.key.clone(), from: told.at, until: None, mail: [0; UnitKind::ALL.len()] };
+                self.stopped.push(stopped);
+                self.watch_senders_of(self.stopped.len() - 1);
+            } else if was_open && !is_open {
+                let last = self.stopped.iter_mut().rev().find(|stopped| stopped.key == told.key);
+                if let Some(stopped) = last {
+                    stopped.until = Some(told.at);
+                }
+            }
+        }
+    }
+
+    fn watch_senders_of(&mut self, index: usize) {
+        let subject = &self.stopped[index].key.subject;
+        for id in 0..self.senders.len() {
+            let id = SenderId(u32::try_from(id).unwrap_or(u32::MAX));
+            if *subject == Subject::Account || self.senders.subjects(id).contains(subject) {
+                self.watched.entry(id).or_default().push(index);
+            }
+        }
+    }
+
+    /// Counts a unit of mail that was accepted while its key was stopped.
+    fn watch(&mut self, unit: &Unit) {
+        let Some(indices) = self.watched.get(&unit.sender) else { return };
+        for index in indices {
+            let stopped = &mut self.stopped[*index];
+            let meanwhile = unit.cohort > stopped.from.minute()
+                && stopped.until.is_none_or(|until| unit.cohort < until.minute());
+            if meanwhile && stopped.key.isp.is_none_or(|isp| isp == unit.isp) {
+                stopped.mail[unit.kind as usize] += 1;
+            }
+        }
+    }
+
+    /// What came late for a time that ended days ago is no longer looked for.
+    fn forget_watches(&mut self) {
+        let long_ago = Now(self.now.0 - 7 * 24 * 60 * MINUTE_MILLIS);
+        for indices in self.watched.values_mut() {
+            indices.retain(|index| self.stopped[*index].until.is_none_or(|until| until > long_ago));
+        }
+    }
+}

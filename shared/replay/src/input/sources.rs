@@ -1,0 +1,425 @@
+//! What the arguments of the command line stand for.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use glob::{MatchOptions, PatternError};
+use thiserror::Error;
+
+/// Why the input cannot be read. The program ends with exit code 2.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// An argument names nothing that exists.
+    #[error("no such file: {} (name a file, a directory, a quoted pattern, or - for standard input)", path.display())]
+    Missing {
+        /// The argument.
+        path: PathBuf,
+    },
+    /// A directory holds nothing that looks like an event file.
+    #[error(
+        "no event files in {} (.json, .ndjson, .jsonl, .log, each also with .gz, or no extension; name others one by one)",
+        path.display()
+    )]
+    NoEventFiles {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A pattern that matches no path.
+    #[error("nothing matches {pattern} (`**` crosses directories, `*` does not)")]
+    NoMatch {
+        /// The argument.
+        pattern: String,
+    },
+    /// A pattern that is none.
+    #[error("not a pattern: {pattern}")]
+    Pattern {
+        /// The argument.
+        pattern: String,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// A file or directory that cannot be opened.
+    #[error("cannot open {} (check that you may read it)", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A source failed while it was read; everything before `line` has been delivered.
+    #[error("cannot read {} from line {line} on", path.display())]
+    Interrupted {
+        /// The source's name.
+        path: PathBuf,
+        /// The first line that is not whole, 1-based.
+        line: u64,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Gzip data that is cut short or damaged; everything before `line` has been delivered.
+    #[error("gzip data of {} is cut short or damaged from line {line} on (fetch the file again)", path.display())]
+    Gzip {
+        /// The source's name.
+        path: PathBuf,
+        /// The first line that is not whole, 1-based.
+        line: u64,
+        /// What the decoder says.
+        source: io::Error,
+    },
+}
+
+/// One stream of documents.
+#[derive(Debug, Clone)]
+pub struct Source {
+    name: String,
+    origin: Origin,
+    /// Bytes as stored (compressed, if they are), where that is known beforehand.
+    size: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    File(PathBuf),
+    StandardInput,
+    Memory { bytes: Arc<[u8]>, piece: usize },
+}
+
+impl Source {
+    /// Standard input. It can be read once; a second source of it is empty.
+    #[must_use]
+    pub fn standard_input() -> Self {
+        Self { name: "standard input".to_owned(), origin: Origin::StandardInput, size: None }
+    }
+
+    /// Bytes that are in memory, for generated streams and for tests.
+    #[must_use]
+    pub fn memory(name: &str, bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self::memory_in_pieces(name, bytes, usize::MAX)
+    }
+
+    /// As [`Source::memory`], but one read returns at most `piece` bytes, as pipes do.
+    pub(super) fn memory_in_pieces(name: &str, bytes: impl Into<Arc<[u8]>>, piece: usize) -> Self {
+        let bytes = bytes.into();
+        Self { name: name.to_owned(), size: Some(bytes.len() as u64), origin: Origin::Memory { bytes, piece } }
+    }
+
+    fn file(path: PathBuf) -> Result<Self, InputError> {
+        let size = match fs::metadata(&path) {
+            // Opened now, since nobody wants to learn of a forgotten permission after an hour. What is no regular file
+            // (the named pipe of a process substitution) can be opened only once.
+            Ok(metadata) if metadata.is_file() => File::open(&path).map(|_| Some(metadata.len())),
+            Ok(_) => Ok(None),
+            Err(source) => Err(source),
+        };
+        match size {
+            Ok(size) => Ok(Self { name: path.display().to_string(), origin: Origin::File(path), size }),
+            Err(source) => Err(InputError::Unreadable { path, source }),
+        }
+    }
+
+    /// The path, or `standard input`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes as stored (compressed, if they are), where that is known beforehand.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        match &self.origin {
+            Origin::File(path) => path.clone(),
+            Origin::StandardInput | Origin::Memory { .. } => PathBuf::from(&self.name),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
+        match &self.origin {
+            Origin::File(path) => match File::open(path) {
+                Ok(file) => Ok(Box::new(file)),
+                Err(source) => Err(InputError::Unreadable { path: path.clone(), source }),
+            },
+            Origin::StandardInput => Ok(Box::new(io::stdin())),
+            Origin::Memory { bytes, piece } => {
+                Ok(Box::new(MemoryReader { bytes: Arc::clone(bytes), at: 0, piece: *piece }))
+            }
+        }
+    }
+}
+
+struct MemoryReader {
+    bytes: Arc<[u8]>,
+    at: usize,
+    piece: usize,
+}
+
+impl Read for MemoryReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.bytes[self.at..];
+        let count = rest.len().min(into.len()).min(self.piece);
+        into[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+/// Turns arguments into sources.
+#[derive(Debug)]
+pub struct Sources;
+
+impl Sources {
+    /// The sources that `args` name, in the order of the arguments; what is named twice is read twice.
+    ///
+    /// - `-` is standard input.
+    /// - A file is taken whatever its name; so is a named pipe.
+    /// - A directory is walked. In each directory names are taken in the order of their bytes, so that Firehose's
+    ///   `YYYY/MM/DD/HH` layout comes in the order of time. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
+    ///   or `.log`, in any case, and names without an extension (Firehose writes
+    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` behind it. `.txt` is not taken: people keep notes
+    ///   in such files. Hidden names are skipped, links to directories are not followed.
+    /// - An argument that names nothing and holds `*`, `?` or `[` is a pattern. Files that it matches are taken
+    ///   whatever their names, in the order of their bytes; directories that it matches are walked.
+    ///
+    /// Whether a file is compressed is not told by its name, but by its first bytes, when it is read.
+    ///
+    /// # Errors
+    ///
+    /// What does not exist, cannot be opened, or holds or matches nothing; see [`InputError`].
+    pub fn expand<S: AsRef<str>>(args: &[S]) -> Result<Vec<Source>, InputError> {
+        let mut sources = Vec::new();
+        for argument in args {
+            let argument = argument.as_ref();
+            if argument == "-" {
+                sources.push(Source::standard_input());
+                continue;
+            }
+            let path = PathBuf::from(argument);
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => walk_named(&path, &mut sources)?,
+                Ok(_) => sources.push(Source::file(path)?),
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(InputError::Unreadable { path, source });
+                }
+                Err(_) if argument.contains(['*', '?', '[']) => match_pattern(argument, &mut sources)?,
+                Err(_) => return Err(InputError::Missing { path }),
+            }
+        }
+        Ok(sources)
+    }
+}
+
+fn match_pattern(pattern: &str, sources: &mut Vec<Source>) -> Result<(), InputError> {
+    let options =
+        MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let matches = glob::glob_with(pattern, options)
+        .map_err(|source| InputError::Pattern { pattern: pattern.to_owned(), source })?;
+    let mut paths = Vec::new();
+    for found in matches {
+        paths.push(found.map_err(|failed| InputError::Unreadable {
+            path: failed.path().to_owned(),
+            source: io::Error::from(failed),
+        })?);
+    }
+    if paths.is_empty() {
+        return Err(InputError::NoMatch { pattern: pattern.to_owned() });
+    }
+    // By components, as a walk would come by them; a directory comes before what it holds.
+    paths.sort_by(|a, b| bytes_of_components(a).cmp(bytes_of_components(b)));
+    let before = sources.len();
+    let mut walked = BTreeSet::new();
+    for path in paths {
+        // `logs/**` matches a directory and the directories in it: those have been walked already.
+        if path.ancestors().skip(1).any(|above| walked.contains(above)) {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, sources)?;
+            walked.insert(path);
+        } else {
+            sources.push(Source::file(path)?);
+        }
+    }
+    if sources.len() == before {
+        return Err(InputError::NoMatch { pattern: pattern.to_owned() });
+    }
+    Ok(())
+}
+
+fn bytes_of_components(path: &Path) -> impl Iterator<Item = &[u8]> {
+    path.components().map(|component| component.as_os_str().as_encoded_bytes())
+}
+
+fn walk_named(directory: &Path, sources: &mut Vec<Source>) -> Result<(), InputError> {
+    let before = sources.len();
+    walk(directory, sources)?;
+    if sources.len() == before {
+        return Err(InputError::NoEventFiles { path: directory.to_owned() });
+    }
+    Ok(())
+}
+
+fn walk(top: &Path, sources: &mut Vec<Source>) -> Result<(), InputError> {
+    // The paths that are still to be visited, the next one last: no recursion, however deep the tree.
+    let mut waiting = visible_entries(top)?;
+    while let Some((path, is_directory)) = waiting.pop() {
+        if is_directory {
+            waiting.append(&mut visible_entries(&path)?);
+        } else if path.file_name().is_some_and(names_event_file) && path.is_file() {
+            sources.push(Source::file(path)?);
+        }
+    }
+    Ok(())
+}
+
+/// What a directory holds, the last name first, and whether it is a directory (a link to one is not).
+fn visible_entries(directory: &Path) -> Result<Vec<(PathBuf, bool)>, InputError> {
+    let read = || -> io::Result<Vec<(PathBuf, bool)>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                entries.push((entry.path(), entry.file_type()?.is_dir()));
+            }
+        }
+        entries.sort_by(|(a, _), (b, _)| b.as_os_str().as_encoded_bytes().cmp(a.as_os_str().as_encoded_bytes()));
+        Ok(entries)
+    };
+    read().map_err(|source| InputError::Unreadable { path: directory.to_owned(), source })
+}
+
+/// The most characters that are an extension: stream names may hold dots, and Firehose puts a date and a UUID behind.
+const LONGEST_EXTENSION: usize = 8;
+
+fn names_event_file(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes().to_ascii_lowercase();
+    let name = name.strip_suffix(b".gz").unwrap_or(&name);
+    let Some(dot) = name.iter().rposition(|&byte| byte == b'.') else { return true };
+    let extension = &name[dot + 1..];
+    let is_extension = (1..=LONGEST_EXTENSION).contains(&extension.len())
+        && extension.iter().all(u8::is_ascii_alphanumeric)
+        && !extension.iter().all(u8::is_ascii_digit);
+    !is_extension || matches!(extension, b"json" | b"ndjson" | b"jsonl" | b"log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}\n").unwrap();
+        }
+        root
+    }
+
+    /// The names of the sources, relative to `root`, or the error's message.
+    fn expanded(root: &Path, args: &[&str]) -> Result<Vec<String>, String> {
+        let args: Vec<String> = args
+            .iter()
+            .map(|arg| if *arg == "-" { (*arg).to_owned() } else { format!("{}/{arg}", root.display()) })
+            .collect();
+        let prefix = format!("{}/", root.display());
+        match Sources::expand(&args) {
+            Ok(sources) => Ok(sources.iter().map(|source| source.name().replace(&prefix, "")).collect()),
+            Err(error) => Err(error.to_string().replace(&prefix, "")),
+        }
+    }
+
+    #[test]
+    fn arguments_stand_for_files_in_order() {
+        let root = tree(&[
+            "one.txt",
+            "s3/2026/09/01/10/my.stream-1-2026-09-01-10-00-00-0a1b",
+            "s3/2026/09/01/09/stream-1-2026-09-01-09-00-00-ffff.gz",
+            "s3/2026/10/01/00/x.JSON.GZ",
+            "s3/2026/.hidden/x.json",
+            "s3/2026/.x.json",
+            "mixed/b.ndjson",
+            "mixed/B.jsonl",
+            "mixed/a.log",
+            "mixed/a/z.json",
+            "mixed/notes.txt",
+            "mixed/notes.txt.gz",
+            "mixed/README.md",
+            "mixed/log.1",
+        ]);
+        let table: &[(&str, &[&str], &[&str])] = &[
+            ("no argument", &[], &[]),
+            ("a file whatever its name, twice", &["one.txt", "one.txt"], &["one.txt", "one.txt"]),
+            ("standard input between files", &["one.txt", "-"], &["one.txt", "standard input"]),
+            (
+                "Firehose's layout",
+                &["s3"],
+                &[
+                    "s3/2026/09/01/09/stream-1-2026-09-01-09-00-00-ffff.gz",
+                    "s3/2026/09/01/10/my.stream-1-2026-09-01-10-00-00-0a1b",
+                    "s3/2026/10/01/00/x.JSON.GZ",
+                ],
+            ),
+            (
+                "a directory with other things in it",
+                &["mixed"],
+                &["mixed/B.jsonl", "mixed/a/z.json", "mixed/a.log", "mixed/b.ndjson", "mixed/log.1"],
+            ),
+            ("a pattern takes any name", &["mixed/notes*"], &["mixed/notes.txt", "mixed/notes.txt.gz"]),
+            ("a pattern does not cross directories", &["mixed/*.json", "mixed/*/*.json"], &[]),
+            (
+                "a pattern walks directories once",
+                &["s3/2026/09/**"],
+                &[
+                    "s3/2026/09/01/09/stream-1-2026-09-01-09-00-00-ffff.gz",
+                    "s3/2026/09/01/10/my.stream-1-2026-09-01-10-00-00-0a1b",
+                ],
+            ),
+            ("a pattern over directories", &["mixed/**/*.json"], &["mixed/a/z.json"]),
+        ];
+        for (name, args, expected) in table {
+            let outcome = expanded(root.path(), args);
+            if *name == "a pattern does not cross directories" {
+                assert!(outcome.unwrap_err().starts_with("nothing matches mixed/*.json"), "{name}");
+            } else {
+                assert_eq!(outcome.unwrap(), *expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_that_name_nothing_are_refused_with_a_remedy() {
+        let root = tree(&["empty/readme.md", "file"]);
+        let table: &[(&str, &str)] = &[
+            ("nowhere", "no such file: nowhere (name a file, a directory, a quoted pattern, or - for standard input)"),
+            (
+                "empty",
+                "no event files in empty (.json, .ndjson, .jsonl, .log, each also with .gz, or no extension; name others \
+                 one by one)",
+            ),
+            ("no*thing", "nothing matches no*thing (`**` crosses directories, `*` does not)"),
+            ("a[", "not a pattern: a["),
+            ("file/x", "cannot open file/x (check that you may read it)"),
+        ];
+        for (argument, expected) in table {
+            assert_eq!(expanded(root.path(), &["file", argument]).unwrap_err(), *expected, "{argument}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_files_are_followed_and_links_to_directories_are_not() {
+        let root = tree(&["real/a.json", "top/b.json"]);
+        std::os::unix::fs::symlink(root.path().join("real/a.json"), root.path().join("top/a.json")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("top"), root.path().join("top/loop")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("nowhere"), root.path().join("top/dangling")).unwrap();
+        assert_eq!(expanded(root.path(), &["top"]).unwrap(), ["top/a.json", "top/b.json"]);
+    }
+}

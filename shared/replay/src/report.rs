@@ -1,0 +1,316 @@
+//! The report of a replay as a document: the contract of `--format json`.
+//!
+//! Names and shapes here are stable; new fields may be added.
+
+use std::collections::BTreeMap;
+
+use pipeline::ports::{Control, ControlKind, Transition};
+use reputation::counters::{Counters, Metric};
+use reputation::isp::{Isp, IspMap};
+use reputation::subject::{Key, Subject};
+use reputation::timeline::Series;
+use reputation::unit::UnitKind;
+use serde::{Serialize, Serializer};
+
+use crate::driver::{Replay, Stopped};
+
+/// Everything a replay found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What was read, and what became of it.
+    pub input: Input,
+    /// What was counted: a row for each subject and ISP, sorted by their names.
+    pub totals: Vec<Total>,
+    /// What breakers did, and what people would have been told, in order.
+    pub transitions: Vec<ReportedTransition>,
+    /// What would have been wished of SES and of the gate, in order.
+    pub controls: Vec<ReportedControl>,
+    /// The mail that came while its key was stopped, as it does in a replay of what has been.
+    pub stopped: Vec<ReportedStop>,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Input {
+    /// Documents: lines, or pretty-printed documents.
+    pub lines: u64,
+    /// Events in them.
+    pub events: u64,
+    /// New units. A block is told beside its bounce or delay, and is not one more.
+    pub recorded: u64,
+    /// Units that had been told before.
+    pub duplicates: u64,
+    /// Messages that are known and do not count.
+    pub ignored: u64,
+    /// Messages that could not be read or counted.
+    pub rejected: u64,
+    /// Events about mail outside `--since` and `--until`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub outside: u64,
+    /// The ignored ones, by name.
+    pub ignored_by_name: BTreeMap<String, u64>,
+    /// The rejected ones, by kind of reason.
+    pub rejected_by_reason: BTreeMap<String, u64>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What was counted of one subject at one ISP. Counters of 0 are left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Total {
+    /// Whose mail.
+    pub subject: Subject,
+    /// Name of the ISP.
+    pub isp: String,
+    /// The counters, in the order of [`UnitKind::ALL`].
+    pub counters: [u64; UnitKind::ALL.len()],
+    /// Deliveries and complaints at ISPs that return complaints.
+    pub returns_complaints: bool,
+}
+
+impl Total {
+    /// One counter.
+    pub fn get(&self, kind: UnitKind) -> u64 {
+        self.counters[kind as usize]
+    }
+}
+
+impl Serialize for Total {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("subject", &self.subject.to_string())?;
+        map.serialize_entry("isp", &self.isp)?;
+        for (kind, count) in UnitKind::ALL.iter().zip(self.counters) {
+            if count > 0 {
+                map.serialize_entry(kind.counter_name(), &count)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// A transition, as reported.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportedTransition {
+    /// When, by the virtual clock (RFC 3339).
+    pub at: String,
+    /// Whose breaker.
+    pub subject: String,
+    /// At which ISP; null = at all.
+    pub isp: Option<String>,
+    /// State before: `closed`, `throttled`, `open` (sending has stopped) or `probing`.
+    pub from: &'static str,
+    /// State after; the same one where people are only told.
+    pub to: &'static str,
+    /// `warn`, `throttle` or `pause`; null where things get better.
+    pub level: Option<&'static str>,
+    /// Which rate: `hard_bounce`, `complaint`, `delay` or `block`.
+    pub metric: Option<&'static str>,
+    /// By which rule: `cusum`, `ratio` or `aws_forecast`.
+    pub rule: Option<&'static str>,
+    /// The rate, a share.
+    pub rate: Option<f64>,
+    /// Its denominator.
+    pub population: Option<u64>,
+    /// Its numerator.
+    pub bad: Option<u64>,
+    /// First and last-but-one minute of the cohorts it is about.
+    pub cohorts: Option<[String; 2]>,
+    /// Decided in shadow: nothing would have been done.
+    pub shadow: bool,
+    /// Why, in words, with the same numbers.
+    pub reason: String,
+}
+
+/// A control, as reported.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportedControl {
+    /// When, by the virtual clock (RFC 3339).
+    pub at: String,
+    /// What: see [`ControlKind::name`].
+    pub control: &'static str,
+    /// About whom: a subject, or the name of the configuration set or tenant that SES knows.
+    pub target: String,
+    /// At which ISP; null = at all.
+    pub isp: Option<String>,
+    /// For `set_quota_factor`: the share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A time in which a key was stopped, as reported.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportedStop {
+    /// Whose breaker.
+    pub subject: String,
+    /// At which ISP; null = at all.
+    pub isp: Option<String>,
+    /// From when (RFC 3339).
+    pub from: String,
+    /// Until when; null = to the end.
+    pub until: Option<String>,
+    /// Mail accepted meanwhile that would not have been sent.
+    pub sent: u64,
+    /// Hard bounces of it.
+    pub hard_bounces: u64,
+    /// Complaints about it.
+    pub complaints: u64,
+    /// Refusals of it because of the sender.
+    pub blocks: u64,
+}
+
+impl Report {
+    /// Reports on a replay; only about `only`, if given.
+    pub fn of(replay: &Replay, only: Option<&Subject>) -> Report {
+        let isps = &replay.policy.isp_map;
+        let wanted = |subject: &Subject| only.is_none_or(|only| only == subject);
+        let tallies = &replay.tallies;
+        Report {
+            input: Input {
+                lines: tallies.lines,
+                events: tallies.events,
+                recorded: tallies.recorded,
+                duplicates: tallies.duplicates,
+                ignored: tallies.ignored.values().sum(),
+                rejected: tallies.rejected.values().sum(),
+                outside: tallies.outside,
+                ignored_by_name: tallies.ignored.clone(),
+                rejected_by_reason: tallies.rejected.clone(),
+            },
+            totals: totals(replay, &wanted),
+            transitions: replay
+                .reputation
+                .transitions
+                .iter()
+                .filter(|transition| wanted(&transition.key.subject))
+                .map(|transition| ReportedTransition::of(transition, isps))
+                .collect(),
+            controls: replay
+                .reputation
+                .controls
+                .iter()
+                .filter(|control| wanted(&control.target))
+                .map(|control| ReportedControl::of(control, isps))
+                .collect(),
+            stopped: replay
+                .stopped
+                .iter()
+                .filter(|stopped| wanted(&stopped.key.subject))
+                .map(|stopped| ReportedStop::of(stopped, isps))
+                .collect(),
+        }
+    }
+
+    /// Whether any breaker opened.
+    pub fn tripped(&self) -> bool {
+        self.transitions.iter().any(|transition| transition.to == "open" && transition.from != "open")
+    }
+}
+
+fn totals(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<Total> {
+    let map = &replay.policy.isp_map;
+    let mut totals = Vec::new();
+    for (subject, dossier) in replay.reputation.dossiers().filter(|(subject, _)| wanted(subject)) {
+        let mut rows: Vec<Total> = dossier
+            .timeline
+            .isps()
+            .filter_map(|isp| Some(total(subject, isp, map, dossier.timeline.series(Some(isp))?)))
+            .collect();
+        rows.sort_by(|a, b| a.isp.cmp(&b.isp));
+        totals.extend(rows);
+    }
+    totals.sort_by_cached_key(|total| (total.subject.to_string(), total.isp.clone()));
+    totals
+}
+
+fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series) -> Total {
+    let mut counters = [0; UnitKind::ALL.len()];
+    for (_, day) in series.days() {
+        for (sum, kind) in counters.iter_mut().zip(UnitKind::ALL) {
+            *sum += u64::from(day.get(kind));
+        }
+    }
+    let returns_complaints = map.returns_complaints(isp);
+    Total { subject: subject.clone(), isp: map.name(isp).to_owned(), counters, returns_complaints }
+}
+
+impl ReportedTransition {
+    fn of(transition: &Transition, isps: &IspMap) -> ReportedTransition {
+        let verdict = transition.verdict.as_ref();
+        ReportedTransition {
+            at: transition.at.to_string(),
+            subject: transition.key.subject.to_string(),
+            isp: isp_name(&transition.key, isps),
+            from: transition.from,
+            to: transition.to,
+            level: transition.level.map(|level| level.name()),
+            metric: verdict.map(|verdict| verdict.metric.name()),
+            rule: verdict.map(|verdict| verdict.rule.name()),
+            rate: verdict.map(|verdict| verdict.rate()),
+            population: verdict.map(|verdict| verdict.tally.population),
+            bad: verdict.map(|verdict| verdict.tally.bad),
+            cohorts: verdict.map(|verdict| [verdict.from.to_string(), verdict.until.to_string()]),
+            shadow: transition.shadow,
+            reason: transition.reason.clone(),
+        }
+    }
+}
+
+impl ReportedControl {
+    fn of(control: &Control, isps: &IspMap) -> ReportedControl {
+        ReportedControl {
+            at: control.at.to_string(),
+            control: control.kind.name(),
+            target: control.target.to_string(),
+            isp: control.isp.map(|isp| isps.name(isp).to_owned()),
+            factor: match control.kind {
+                ControlKind::SetQuotaFactor(factor) => Some(factor.share()),
+                ControlKind::PauseConfigurationSet
+                | ControlKind::ResumeConfigurationSet
+                | ControlKind::PauseTenant
+                | ControlKind::ResumeTenant
+                | ControlKind::PauseAccount
+                | ControlKind::ResumeAccount
+                | ControlKind::HoldIsp
+                | ControlKind::ReleaseIsp => None,
+            },
+            reason: control.reason.clone(),
+        }
+    }
+}
+
+impl ReportedStop {
+    fn of(stopped: &Stopped, isps: &IspMap) -> ReportedStop {
+        let mail = |kind: UnitKind| stopped.mail[kind as usize];
+        ReportedStop {
+            subject: stopped.key.subject.to_string(),
+            isp: isp_name(&stopped.key, isps),
+            from: stopped.from.to_string(),
+            until: stopped.until.map(|until| until.to_string()),
+            sent: mail(UnitKind::Sent),
+            hard_bounces: mail(UnitKind::HardBounce),
+            complaints: mail(UnitKind::Complaint),
+            blocks: mail(UnitKind::Block),
+        }
+    }
+}
+
+fn isp_name(key: &Key, isps: &IspMap) -> Option<String> {
+    key.isp.map(|isp| isps.name(isp).to_owned())
+}
+
+/// Numerator and denominator of a metric over some totals.
+pub fn tally<'a>(totals: impl IntoIterator<Item = &'a Total>, metric: Metric) -> reputation::Tally {
+    let mut sum = Counters::default();
+    for total in totals {
+        for kind in UnitKind::ALL {
+            sum.add(kind, u32::try_from(total.get(kind)).unwrap_or(u32::MAX), total.returns_complaints);
+        }
+    }
+    sum.tally(metric)
+}

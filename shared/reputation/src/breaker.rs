@@ -1,0 +1,459 @@
+//! The breaker of one key: what it does about a judgement.
+//!
+//! ```text
+//! Closed ─throttle→ Throttled ─pause→ Open ─time, or a person→ Probing ─clean→ Throttled(¼) ─hours→ Closed
+//!    └──────────────pause─────────────▲                           │
+//!                                     └───────────pause───────────┘ (for longer)
+//! ```
+//!
+//! **Trip**: a pause verdict opens it, from any state in which mail flows. Each further trip within `forgive_days`
+//! opens it for twice as long, up to a cap.
+//! **Throttle**: multiplicative down with a floor, doubling upward at most once per `raise_every_minutes`. A cut moves
+//! the mark from which mail can lead to the next cut, so that one incident never demotes twice.
+//! **Probing**: re-arms the key, so that only mail accepted after the resume can judge it. It ends when enough clean
+//! mail has come through, or with time: it can never be stuck.
+//! **People**: who stops a key keeps it stopped; who resumes it is believed. Held closed means tell, do not act.
+//!
+//! **Invariant:** [`step`] is total: every input in every state has an answer, and asking twice changes nothing more.
+//! **Invariant:** Open never gets shorter while trips grow.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use crate::detect::{Level, Percent, Verdict};
+use crate::judge::{Judgement, Since};
+use crate::policy::{Breaker, Resume};
+use crate::time::{DAY, Now};
+use crate::Metric;
+
+/// A share of a quota in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Factor(u16);
+
+impl Factor {
+    /// The whole quota.
+    pub const FULL: Factor = Factor(1000);
+    /// Nothing.
+    pub const NONE: Factor = Factor(0);
+    /// What a breaker that comes back from Open starts with.
+    pub const QUARTER: Factor = Factor(250);
+
+    /// From a share between 0 and 1.
+    pub fn of_share(share: f64) -> Factor {
+        Factor((share.clamp(0.0, 1.0) * 1000.0).round() as u16)
+    }
+
+    /// As a share between 0 and 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+
+    fn times(self, share: f64) -> Factor {
+        Factor::of_share(self.share() * share)
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Percent(self.share()).fmt(f)
+    }
+}
+
+/// Everything that is remembered about the breaker of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BreakerState {
+    /// Where it is.
+    pub state: State,
+    /// From when on mail may judge it.
+    pub since: Since,
+    /// How often it has opened since it was last forgiven.
+    pub trips: u32,
+    /// When it last opened by a verdict.
+    pub tripped: Option<Now>,
+    /// Which metric opened it last.
+    pub tripped_by: Option<Metric>,
+    /// When its quota was last cut or it last opened by a verdict.
+    pub worsened: Option<Now>,
+    /// When people were last warned of each metric.
+    pub warned: [Option<Now>; Metric::ALL.len()],
+    /// A pause was withheld because too many configuration sets were paused; told once.
+    pub withheld: bool,
+    /// What a person has said.
+    pub hold: Hold,
+}
+
+/// Where a breaker is. Open means that sending has stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Sending flows.
+    #[default]
+    Closed,
+    /// Sending flows at a share of the quota.
+    Throttled {
+        /// The share.
+        factor: Factor,
+        /// When the share last changed, or could have.
+        moved: Now,
+    },
+    /// Sending has stopped.
+    Open {
+        /// When it stopped.
+        at: Now,
+        /// When it will let probes through; `None` waits for a person.
+        until: Option<Now>,
+    },
+    /// A trickle is let through, to see.
+    Probing {
+        /// Since when.
+        at: Now,
+    },
+}
+
+impl State {
+    /// Stable name, as stored and in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Throttled { .. } => "throttled",
+            State::Open { .. } => "open",
+            State::Probing { .. } => "probing",
+        }
+    }
+
+    /// The share of the quota that may be sent in this state.
+    pub fn factor(self, policy: &Breaker) -> Factor {
+        match self {
+            State::Closed => Factor::FULL,
+            State::Throttled { factor, .. } => factor,
+            State::Open { .. } => Factor::NONE,
+            State::Probing { .. } => Factor::of_share(policy.probe_share),
+        }
+    }
+
+    /// Whether mail is stopped or only trickles.
+    pub fn is_contained(self) -> bool {
+        matches!(self, State::Open { .. } | State::Probing { .. })
+    }
+}
+
+/// What a person has said about a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing: the breaker decides.
+    #[default]
+    None,
+    /// Stopped by a person, through us or at SES: never resumed by us.
+    Open,
+    /// Held closed by a person: verdicts are told and nothing is done.
+    Closed,
+}
+
+/// What happens to a breaker.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The key was judged. Also how time passes: judge it again at [`due`].
+    Judged(&'a Judgement),
+    /// A person stops it, through us or at SES.
+    PersonStops,
+    /// A person lets it flow again, through us or at SES: accepted, and re-armed.
+    PersonResumes,
+    /// A person says: whatever the verdict, keep it flowing.
+    PersonHoldsClosed,
+    /// A person leaves it to the breaker again.
+    PersonReleases,
+    /// The ISP is suspected of trouble of its own. For the key of the ISP itself.
+    Incident,
+    /// The ISP's trouble was its own: what this key was punished for was not its fault.
+    Pardon,
+}
+
+/// How far a key may go, by policy and by what else is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The worst that may be done: [`Level::Warn`] for protected mail.
+    pub cap: Level,
+    /// Whether one more configuration set may be paused within this hour.
+    pub may_pause: bool,
+}
+
+/// What is to be done besides remembering the next state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Stop sending.
+    Stop,
+    /// Let sending flow again.
+    Resume,
+    /// Set the share of the quota.
+    SetFactor(Factor),
+}
+
+/// A step of a breaker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What to remember.
+    pub next: BreakerState,
+    /// What to do, in this order, after it is remembered.
+    pub effects: SmallVec<[Effect; 2]>,
+    /// What to tell people; `None` when there is nothing new.
+    pub news: Option<News>,
+}
+
+/// What people are told about a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct News {
+    /// The level it was about.
+    pub level: Option<Level>,
+    /// The verdict behind it, if there was one.
+    pub verdict: Option<Verdict>,
+    /// Why, in words, with the numbers used.
+    pub reason: String,
+}
+
+/// When to judge a key again although nothing happens to it; `None` if only mail or a person can move it.
+pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
+    match state.state {
+        State::Closed => None,
+        State::Throttled { moved, .. } => Some(moved.plus_minutes(policy.raise_every_minutes)),
+        State::Open { until, .. } if state.hold == Hold::None => until,
+        State::Open { .. } => None,
+        State::Probing { at } => {
+            let (first, last) = (probe_min(policy, state), probe_max(policy, state));
+            Some(at.plus_minutes(if now.minutes_since(at) < first { first } else { last }))
+        }
+    }
+}
+
+/// The step of a breaker. Pure and total.
+pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: Input<'_>, now: Now) -> Step {
+    match input {
+        Input::Judged(judgement) => judged(policy, standing, known, judgement, now),
+        Input::PersonStops => {
+            let next = BreakerState { state: State::Open { at: now, until: None }, hold: Hold::Open, ..known.clone() };
+            if known.hold == Hold::Open && matches!(known.state, State::Open { .. }) {
+                return unchanged(known);
+            }
+            moved(next, [Effect::Stop], news(None, None, "a person stopped it; only a person resumes it".into()))
+        }
+        Input::PersonResumes => {
+            if known.state == State::Closed && known.hold == Hold::None {
+                return unchanged(known);
+            }
+            let next = rearmed(known, State::Closed, now);
+            let reason = "a person resumed it: accepted, and re-armed for mail accepted from now on".into();
+            moved(BreakerState { hold: Hold::None, ..next }, release(known), news(None, None, reason))
+        }
+        Input::PersonHoldsClosed => {
+            if known.hold == Hold::Closed {
+                return unchanged(known);
+            }
+            let next = BreakerState { hold: Hold::Closed, ..rearmed(known, State::Closed, now) };
+            moved(next, release(known), news(None, None, "a person holds it closed: verdicts are told, not acted on".into()))
+        }
+        Input::PersonReleases => {
+            if known.hold == Hold::None {
+                return unchanged(known);
+            }
+            let next = BreakerState { hold: Hold::None, ..rearmed(known, State::Closed, now) };
+            moved(next, release(known), news(None, None, "a person left it to the breaker again".into()))
+        }
+        Input::Incident => {
+            if known.hold != Hold::None || matches!(known.state, State::Open { .. }) {
+                return unchanged(known);
+            }
+            let reason = "several unrelated senders turned bad at this ISP at the same time: held, and no sender punished";
+            tripped(policy, known, None, reason.into(), now)
+        }
+        Input::Pardon => {
+            if known.hold != Hold::None || known.state == State::Closed {
+                return unchanged(known);
+            }
+            let next = rearmed(known, State::Closed, now);
+            let trips = if known.state.is_contained() { known.trips.saturating_sub(1) } else { known.trips };
+            let reason = "the ISP itself is in trouble: this sender is not blamed for it".into();
+            moved(BreakerState { trips, ..next }, release(known), news(None, None, reason))
+        }
+    }
+}
+
+fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement: &Judgement, now: Now) -> Step {
+    // What may not be done is told instead; what was done before that was so is undone.
+    if standing.cap == Level::Warn && known.hold == Hold::None && known.state != State::Closed {
+        let next = rearmed(known, State::Closed, now);
+        return moved(next, release(known), news(None, None, "the policy protects it now: released, and only told about".into()));
+    }
+    if standing.cap == Level::Warn || known.hold == Hold::Closed {
+        return warned(known, judgement.pause.or(judgement.throttle).or(judgement.warn), now);
+    }
+    let pause = judgement.pause.filter(|_| standing.cap == Level::Pause);
+    let throttle = judgement.throttle.or(judgement.pause);
+    match known.state {
+        State::Open { .. } if known.hold == Hold::Open => unchanged(known),
+        State::Open { until: Some(until), .. } if now >= until => {
+            let next = rearmed(known, State::Probing { at: now }, now);
+            let share = Factor::of_share(policy.probe_share);
+            let reason = format!("its time is over: {share} of the quota is let through to see; older mail no longer judges it");
+            moved(next, [Effect::SetFactor(share), Effect::Resume], news(None, None, reason))
+        }
+        State::Open { .. } => unchanged(known),
+        State::Closed | State::Throttled { .. } | State::Probing { .. } => {
+            if let Some(verdict) = pause {
+                if standing.may_pause {
+                    return tripped(policy, known, Some(verdict), format!("paused: {verdict}"), now);
+                }
+                return withheld(policy, known, verdict, now);
+            }
+            match (known.state, throttle) {
+                (State::Probing { at }, throttle) => probing(policy, known, at, throttle, judgement, now),
+                (_, Some(verdict)) => cut(policy, known, verdict, now),
+                (State::Throttled { factor, moved: since }, None) => raise(policy, known, factor, since, now),
+                (State::Closed | State::Open { .. }, None) => warned(known, judgement.warn, now),
+            }
+        }
+    }
+}
+
+fn tripped(policy: &Breaker, known: &BreakerState, verdict: Option<Verdict>, reason: String, now: Now) -> Step {
+    let forgiven = known.tripped.is_some_and(|last| now.minutes_since(last) >= policy.forgive_days * DAY);
+    let trips = if forgiven { 1 } else { known.trips.saturating_add(1) };
+    let minutes = open_minutes(policy, trips);
+    let until = match policy.resume {
+        Resume::Manual if verdict.is_some() => None,
+        Resume::Manual | Resume::Automatic => Some(now.plus_minutes(minutes)),
+    };
+    let next = BreakerState {
+        state: State::Open { at: now, until },
+        trips,
+        tripped: Some(now),
+        tripped_by: verdict.map(|verdict| verdict.metric),
+        worsened: Some(now),
+        withheld: false,
+        ..known.clone()
+    };
+    let how_long = match until {
+        Some(_) => format!("for {} min, trip {trips}", minutes),
+        None => format!("until a person resumes it, trip {trips}"),
+    };
+    moved(next, [Effect::Stop], news(Some(Level::Pause), verdict, format!("{reason}; {how_long}")))
+}
+
+/// How long the `trips`-th Open lasts, in minutes.
+fn open_minutes(policy: &Breaker, trips: u32) -> u32 {
+    let doublings = trips.saturating_sub(1).min(31);
+    policy.open_minutes.saturating_mul(1 << doublings).min(policy.open_cap_minutes)
+}
+
+/// Too many configuration sets are paused already: the next best thing is done.
+fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
+    let floor = Factor::of_share(policy.floor);
+    let already = matches!(known.state, State::Throttled { factor, .. } if factor <= floor);
+    if already && known.withheld {
+        return unchanged(known);
+    }
+    let next = BreakerState { state: State::Throttled { factor: floor, moved: now }, withheld: true, ..known.clone() };
+    let most = policy.max_pauses_per_hour;
+    let reason = format!("pause withheld, as {most} configuration sets were paused within the hour: {verdict}; quota {floor}");
+    moved(next, [Effect::SetFactor(floor)], news(Some(Level::Pause), Some(verdict), reason))
+}
+
+fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
+    let full_or = match known.state {
+        State::Throttled { factor, .. } => factor,
+        State::Closed | State::Open { .. } | State::Probing { .. } => Factor::FULL,
+    };
+    let floor = Factor::of_share(policy.floor).min(full_or);
+    let factor = full_or.times(policy.cut).max(floor);
+    // Mail accepted from the next minute on may lead to the next cut.
+    let since = Since { throttle: now.next_minute(), ..known.since };
+    let next =
+        BreakerState { state: State::Throttled { factor, moved: now }, since, worsened: Some(now), ..known.clone() };
+    let reason = format!("quota cut to {factor}: {verdict}");
+    moved(next, [Effect::SetFactor(factor)], news(Some(Level::Throttle), Some(verdict), reason))
+}
+
+fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, now: Now) -> Step {
+    if now < since.plus_minutes(policy.raise_every_minutes) {
+        return unchanged(known);
+    }
+    let factor = factor.times(2.0);
+    let state = if factor >= Factor::FULL { State::Closed } else { State::Throttled { factor, moved: now } };
+    let next = BreakerState { state, withheld: false, ..known.clone() };
+    let reason = format!("{} min without further harm: quota back to {factor}", policy.raise_every_minutes);
+    moved(next, [Effect::SetFactor(factor)], news(None, None, reason))
+}
+
+fn probing(
+    policy: &Breaker,
+    known: &BreakerState,
+    at: Now,
+    throttle: Option<Verdict>,
+    judgement: &Judgement,
+    now: Now,
+) -> Step {
+    let lasted = now.minutes_since(at);
+    let mails = judgement.probe.population;
+    let out_of_time = lasted >= probe_max(policy, known);
+    let clean = throttle.is_none() && mails >= policy.probe_mails && lasted >= probe_min(policy, known);
+    let (factor, why) = match throttle {
+        None if clean => (Factor::QUARTER, "probe was clean".to_owned()),
+        None if out_of_time => (Factor::QUARTER, "probe is out of time, and nothing bad was seen".to_owned()),
+        Some(verdict) if out_of_time => (Factor::of_share(policy.floor), format!("probe is out of time: {verdict}")),
+        None | Some(_) => return unchanged(known),
+    };
+    let since = Since { throttle: now.next_minute(), ..known.since };
+    let next = BreakerState { state: State::Throttled { factor, moved: now }, since, ..known.clone() };
+    let bad = judgement.probe.bad;
+    let reason = format!("{why}: {bad} of {mails} attempts bounced hard in {lasted} min; quota {factor}");
+    moved(next, [Effect::SetFactor(factor)], news(None, None, reason))
+}
+
+fn probe_min(policy: &Breaker, known: &BreakerState) -> u32 {
+    // Bounces and refusals show within minutes; a complaint takes a person who reads their mail.
+    let complaints = known.tripped_by == Some(Metric::Complaint);
+    if complaints { policy.complaint_probe_minutes.max(policy.probe_min_minutes) } else { policy.probe_min_minutes }
+}
+
+fn probe_max(policy: &Breaker, known: &BreakerState) -> u32 {
+    policy.probe_max_minutes.max(probe_min(policy, known))
+}
+
+/// A warning that goes on, or comes and goes, is told anew only after so many days.
+const WARN_AGAIN_DAYS: u32 = 7;
+
+fn warned(known: &BreakerState, verdict: Option<Verdict>, now: Now) -> Step {
+    let Some(verdict) = verdict else { return unchanged(known) };
+    let told = known.warned[verdict.metric as usize];
+    if told.is_some_and(|told| now.minutes_since(told) < WARN_AGAIN_DAYS * DAY) {
+        return unchanged(known);
+    }
+    let mut next = known.clone();
+    next.warned[verdict.metric as usize] = Some(now);
+    let news = News { level: Some(Level::Warn), verdict: Some(verdict), reason: verdict.to_string() };
+    Step { next, effects: SmallVec::new(), news: Some(news) }
+}
+
+/// A state in which only mail accepted from the next minute on judges the key.
+fn rearmed(known: &BreakerState, state: State, now: Now) -> BreakerState {
+    BreakerState { state, since: Since::both(now.next_minute()), withheld: false, ..known.clone() }
+}
+
+/// What lets a key flow at its full quota again.
+fn release(known: &BreakerState) -> SmallVec<[Effect; 2]> {
+    match known.state {
+        State::Closed => SmallVec::new(),
+        State::Throttled { .. } | State::Probing { .. } => SmallVec::from_slice(&[Effect::SetFactor(Factor::FULL)]),
+        State::Open { .. } => SmallVec::from_slice(&[Effect::SetFactor(Factor::FULL), Effect::Resume]),
+    }
+}
+
+fn news(level: Option<Level>, verdict: Option<Verdict>, reason: String) -> News {
+    News { level, verdict, reason }
+}
+
+fn moved(next: BreakerState, effects: impl IntoIterator<Item = Effect>, news: News) -> Step {
+    Step { next, effects: effects.into_iter().collect(), news: Some(news) }
+}
+
+fn unchanged(known: &BreakerState) -> Step {
+    Step { next: known.clone(), effects: SmallVec::new(), news: None }
+}

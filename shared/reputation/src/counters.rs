@@ -1,0 +1,210 @@
+//! What was counted in one cohort, and the rates that can be made of it.
+
+use crate::unit::UnitKind;
+
+/// How many units of each kind one cohort of mail has.
+///
+/// Two more counters follow the fourteen kinds: deliveries and complaints at ISPs that return complaints, so that a
+/// sum over ISPs still knows how much of its mail could have told of a complaint at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters([u32; 16]);
+
+const HEARD_DELIVERED: usize = 14;
+const HEARD_COMPLAINTS: usize = 15;
+
+impl Counters {
+    /// Counts `count` units of one kind. `returns_complaints`: whether the ISP would tell of a complaint.
+    pub fn add(&mut self, kind: UnitKind, count: u32, returns_complaints: bool) {
+        self.bump(kind as usize, count);
+        if returns_complaints && kind == UnitKind::Delivered {
+            self.bump(HEARD_DELIVERED, count);
+        }
+        if returns_complaints && kind == UnitKind::Complaint {
+            self.bump(HEARD_COMPLAINTS, count);
+        }
+    }
+
+    fn bump(&mut self, index: usize, count: u32) {
+        self.0[index] = self.0[index].saturating_add(count);
+    }
+
+    /// How many units of this kind.
+    pub fn get(&self, kind: UnitKind) -> u32 {
+        self.0[kind as usize]
+    }
+
+    /// Adds another cohort, or another ISP's share of the same cohort.
+    pub fn merge(&mut self, other: &Counters) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+
+    /// Takes an ISP's share out of a sum that it is part of.
+    pub fn remove(&mut self, part: &Counters) {
+        for (mine, theirs) in self.0.iter_mut().zip(part.0) {
+            *mine = mine.saturating_sub(theirs);
+        }
+    }
+
+    /// Mails with a final outcome: delivered, bounced hard or softly, or undetermined. Never the suppressed ones.
+    pub fn attempts(&self) -> u64 {
+        [UnitKind::Delivered, UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined]
+            .iter()
+            .map(|kind| u64::from(self.get(*kind)))
+            .sum()
+    }
+
+    /// Numerator and denominator of a metric, both of this cohort. The denominator is never the smaller one, so a
+    /// rate never exceeds 1 even where SES was not asked to publish deliveries.
+    pub fn tally(&self, metric: Metric) -> Tally {
+        let count = |kind| u64::from(self.get(kind));
+        let (population, bad) = match metric {
+            Metric::HardBounce => (self.attempts(), count(UnitKind::HardBounce)),
+            Metric::Complaint => (u64::from(self.0[HEARD_DELIVERED]), u64::from(self.0[HEARD_COMPLAINTS])),
+            Metric::Delay | Metric::Block => {
+                let seen = count(UnitKind::Sent).max(self.attempts()).max(count(UnitKind::Delay));
+                (seen, count(if metric == Metric::Delay { UnitKind::Delay } else { UnitKind::Block }))
+            }
+        };
+        Tally { population: population.max(bad), bad }
+    }
+}
+
+/// What is judged. Each is a share of mails, between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Metric {
+    /// Hard bounces of attempts.
+    HardBounce,
+    /// Complaints of deliveries, at ISPs that return complaints.
+    Complaint,
+    /// Mails delayed by the ISP, of those sent.
+    Delay,
+    /// Mails that the ISP refused or throttled because of the sender, of those sent.
+    Block,
+}
+
+impl Metric {
+    /// All metrics.
+    pub const ALL: [Metric; 4] = [Metric::HardBounce, Metric::Complaint, Metric::Delay, Metric::Block];
+
+    /// Stable name, as in the policy and the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::HardBounce => "hard_bounce",
+            Metric::Complaint => "complaint",
+            Metric::Delay => "delay",
+            Metric::Block => "block",
+        }
+    }
+
+    /// What a denominator counts, for people.
+    pub fn population_noun(self) -> &'static str {
+        match self {
+            Metric::HardBounce => "attempts",
+            Metric::Complaint => "deliveries",
+            Metric::Delay | Metric::Block => "mails",
+        }
+    }
+
+    /// What a numerator counts, for people, as a verb.
+    pub fn bad_verb(self) -> &'static str {
+        match self {
+            Metric::HardBounce => "bounced hard",
+            Metric::Complaint => "drew complaints",
+            Metric::Delay => "were delayed",
+            Metric::Block => "were blocked",
+        }
+    }
+
+    /// The metric that this kind of unit makes worse.
+    pub fn harmed_by(kind: UnitKind) -> Option<Metric> {
+        match kind {
+            UnitKind::HardBounce => Some(Metric::HardBounce),
+            UnitKind::Complaint => Some(Metric::Complaint),
+            UnitKind::Delay => Some(Metric::Delay),
+            UnitKind::Block => Some(Metric::Block),
+            UnitKind::Sent
+            | UnitKind::Delivered
+            | UnitKind::SoftBounce
+            | UnitKind::Undetermined
+            | UnitKind::Suppressed
+            | UnitKind::Deferral
+            | UnitKind::Reject
+            | UnitKind::RenderingFailure
+            | UnitKind::Open
+            | UnitKind::Click => None,
+        }
+    }
+}
+
+/// Numerator and denominator of a rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many there were.
+    pub population: u64,
+    /// How many of them were bad.
+    pub bad: u64,
+}
+
+impl Tally {
+    /// The rate; `None` means that there is no data, which is not the same as 0.
+    pub fn rate(self) -> Option<f64> {
+        (self.population > 0).then(|| self.bad as f64 / self.population as f64)
+    }
+
+    /// Sum of two tallies.
+    pub fn plus(self, other: Tally) -> Tally {
+        Tally { population: self.population + other.population, bad: self.bad + other.bad }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(counts: &[(UnitKind, u32)], returns_complaints: bool) -> Counters {
+        let mut counters = Counters::default();
+        for (kind, count) in counts {
+            counters.add(*kind, *count, returns_complaints);
+        }
+        counters
+    }
+
+    #[test]
+    fn a_rate_never_exceeds_one_even_when_deliveries_are_not_published() {
+        // Feedback counted against fewer known mails exceeds 100 % in monitors that keep the two apart.
+        let lone = counters(&[(UnitKind::Complaint, 3), (UnitKind::Block, 5), (UnitKind::Delay, 2)], true);
+        for metric in Metric::ALL {
+            assert!(lone.tally(metric).rate().is_none_or(|rate| rate <= 1.0), "{metric:?}");
+        }
+    }
+
+    #[test]
+    fn an_isp_that_returns_no_complaints_has_no_complaint_rate_instead_of_zero() {
+        let gmail = counters(&[(UnitKind::Delivered, 1000)], false);
+        assert_eq!(gmail.tally(Metric::Complaint).rate(), None);
+        let yahoo = counters(&[(UnitKind::Delivered, 1000)], true);
+        assert_eq!(yahoo.tally(Metric::Complaint).rate(), Some(0.0));
+        let mut both = gmail;
+        both.merge(&yahoo);
+        assert_eq!(both.tally(Metric::Complaint).population, 1000, "gmail must not dilute");
+    }
+
+    #[test]
+    fn suppressed_mail_and_deferrals_stand_on_neither_side() {
+        let counts = [(UnitKind::Suppressed, 50), (UnitKind::Deferral, 50), (UnitKind::Delivered, 9), (UnitKind::HardBounce, 1)];
+        let tally = counters(&counts, true).tally(Metric::HardBounce);
+        assert_eq!((tally.population, tally.bad), (10, 1));
+        assert_eq!(counters(&counts, true).tally(Metric::Delay).bad, 0);
+    }
+
+    #[test]
+    fn an_isps_share_can_be_taken_out_again() {
+        let (a, b) = (counters(&[(UnitKind::Sent, 7), (UnitKind::Delivered, 6)], true), counters(&[(UnitKind::Sent, 2)], false));
+        let mut sum = a;
+        sum.merge(&b);
+        sum.remove(&b);
+        assert_eq!(sum, a);
+    }
+}

@@ -1,0 +1,354 @@
+//! Detectors: when do counts of bad mails among mails mean that a sender is past a limit?
+//!
+//! The main one is a mixture CUSUM (Page 1954, with a ladder of alternatives in place of one). For each alternative
+//! rate p1 above the limit p0, evidence grows by ln(p1/p0) with a bad mail and shrinks by ln((1−p0)/(1−p1)) with a good
+//! one, and never falls below 0: good history is not banked as credit, and no minimum volume is needed. The mean number
+//! of mails between false alarms is at least e^h/5 for a sender exactly at the limit, and far longer for a healthy one.
+//!
+//! Evidence is kept in billionths of a nat as an integer, so that it does not depend on the order or the machine.
+
+use std::fmt;
+
+use crate::counters::{Metric, Tally};
+use crate::time::{DAY, HOUR, Minute};
+
+/// How bad it is, and so what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Tell people.
+    Warn,
+    /// Shrink a quota.
+    Throttle,
+    /// Stop.
+    Pause,
+}
+
+impl Level {
+    /// Stable name, as in the policy and the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Warn => "warn",
+            Level::Throttle => "throttle",
+            Level::Pause => "pause",
+        }
+    }
+}
+
+/// Evidence in billionths of a nat (natural-log units of a likelihood ratio).
+pub type NanoNats = i64;
+
+/// One nat.
+pub const NAT: NanoNats = 1_000_000_000;
+
+/// Alternatives of the mixture, as multiples of the limit.
+const MULTIPLES: [f64; 5] = [1.5, 2.0, 3.0, 5.0, 10.0];
+/// No alternative says that more than this share of mails is bad.
+const HIGHEST_ALTERNATIVE: f64 = 0.9;
+
+/// The limit p0 of a metric with the weights of each alternative p1 above it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ladder {
+    weights: [Weights; MULTIPLES.len()],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Weights {
+    bad: NanoNats,
+    good: NanoNats,
+}
+
+impl Ladder {
+    /// The ladder above a limit, a share between 0 and 0.5.
+    pub fn above(limit: f64) -> Ladder {
+        let weights = MULTIPLES.map(|multiple| {
+            let alternative = (limit * multiple).min(HIGHEST_ALTERNATIVE);
+            let nanos = |nats: f64| (nats * NAT as f64).round() as NanoNats;
+            Weights { bad: nanos((alternative / limit).ln()), good: nanos(((1.0 - limit) / (1.0 - alternative)).ln()) }
+        });
+        Ladder { weights }
+    }
+}
+
+/// A walk of the evidence over cells in the order of time.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    arms: [Arm; MULTIPLES.len()],
+    seen: Tally,
+    peak: Excursion,
+}
+
+/// The evidence for one alternative.
+#[derive(Clone, Copy, Debug)]
+struct Arm {
+    evidence: NanoNats,
+    /// Where the evidence last left 0, and what had been seen until then.
+    from: Minute,
+    before: Tally,
+}
+
+/// The stretch of mail over which evidence rose to its highest point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excursion {
+    /// Evidence at the highest point; 0 if there never was any.
+    pub evidence: NanoNats,
+    /// First minute of the stretch.
+    pub from: Minute,
+    /// First minute after the stretch.
+    pub until: Minute,
+    /// What was seen in it.
+    pub tally: Tally,
+}
+
+impl Default for Walk {
+    fn default() -> Walk {
+        let nothing = Tally { population: 0, bad: 0 };
+        let arm = Arm { evidence: 0, from: Minute(0), before: nothing };
+        Walk {
+            arms: [arm; MULTIPLES.len()],
+            seen: nothing,
+            peak: Excursion { evidence: 0, from: Minute(0), until: Minute(0), tally: nothing },
+        }
+    }
+}
+
+impl Walk {
+    /// Goes on over one cell `[from, until)`.
+    pub fn push(&mut self, ladder: &Ladder, from: Minute, until: Minute, cell: Tally) {
+        if cell.population == 0 {
+            return;
+        }
+        let before = self.seen;
+        self.seen = before.plus(cell);
+        let bad = NanoNats::try_from(cell.bad).unwrap_or(NanoNats::MAX);
+        let good = NanoNats::try_from(cell.population.saturating_sub(cell.bad)).unwrap_or(NanoNats::MAX);
+        for (arm, weights) in self.arms.iter_mut().zip(&ladder.weights) {
+            if arm.evidence == 0 {
+                (arm.from, arm.before) = (from, before);
+            }
+            let gained = bad.saturating_mul(weights.bad);
+            let lost = good.saturating_mul(weights.good);
+            arm.evidence = arm.evidence.saturating_add(gained).saturating_sub(lost).max(0);
+            if arm.evidence > self.peak.evidence {
+                self.peak = Excursion {
+                    evidence: arm.evidence,
+                    from: arm.from,
+                    until,
+                    tally: Tally {
+                        population: self.seen.population - arm.before.population,
+                        bad: self.seen.bad - arm.before.bad,
+                    },
+                };
+            }
+        }
+    }
+
+    /// The evidence after the last cell: the largest over the alternatives.
+    pub fn evidence(&self) -> NanoNats {
+        self.arms.iter().map(|arm| arm.evidence).max().unwrap_or(0)
+    }
+
+    /// The highest point of the whole walk. This, and not the last point, is judged: outcomes come in late, so the
+    /// newest cohorts always look too good, and they must not talk away what earlier ones have shown.
+    pub fn peak(&self) -> Excursion {
+        self.peak
+    }
+}
+
+/// Why a verdict was given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Evidence against `limit` reached `threshold` nats.
+    Cusum {
+        /// The share that is still accepted.
+        limit: f64,
+        /// Evidence reached, in nats.
+        evidence: f64,
+        /// Evidence needed, in nats.
+        threshold: f64,
+    },
+    /// The rate over a window reached a line.
+    Ratio {
+        /// Length of the window in hours.
+        window_hours: u32,
+        /// The line, a share.
+        line: f64,
+    },
+    /// The rate over the last so many mails, as SES would see it, reached a line of SES.
+    Forecast {
+        /// How many of the last mails SES is thought to look at.
+        mails: u64,
+        /// The line, a share.
+        line: f64,
+    },
+}
+
+impl Rule {
+    /// Stable name, as in the report.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rule::Cusum { .. } => "cusum",
+            Rule::Ratio { .. } => "ratio",
+            Rule::Forecast { .. } => "aws_forecast",
+        }
+    }
+}
+
+/// A judgement of one metric that calls for something to be done, with the very numbers that called for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// What it calls for.
+    pub level: Level,
+    /// Which rate.
+    pub metric: Metric,
+    /// By which rule.
+    pub rule: Rule,
+    /// First cohort looked at.
+    pub from: Minute,
+    /// First cohort not looked at any more.
+    pub until: Minute,
+    /// Numerator and denominator over these cohorts.
+    pub tally: Tally,
+}
+
+impl Verdict {
+    /// The rate; 0 only where the numerator is 0, as a verdict always has a population.
+    pub fn rate(&self) -> f64 {
+        self.tally.rate().unwrap_or(0.0)
+    }
+
+    /// How far past its threshold or line; 1 is just reached. Orders verdicts of one level.
+    pub fn excess(&self) -> f64 {
+        match self.rule {
+            Rule::Cusum { evidence, threshold, .. } => evidence / threshold,
+            Rule::Ratio { line, .. } | Rule::Forecast { line, .. } => self.rate() / line,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Tally { population, bad }, metric) = (self.tally, self.metric);
+        let (noun, verb) = (metric.population_noun(), metric.bad_verb());
+        write!(f, "{bad} of {population} {noun} {verb} ({})", Percent(self.rate()))?;
+        match self.rule {
+            Rule::Cusum { limit, evidence, threshold } => {
+                let mail = Span(self.from, self.until);
+                write!(f, " in mail accepted {mail}: evidence {evidence:.1} reached {threshold:.1} against the limit of {}", Percent(limit))
+            }
+            Rule::Ratio { window_hours, line } => {
+                write!(f, " over {window_hours} h: the {} line is {}", self.level.name(), Percent(line))
+            }
+            Rule::Forecast { mails, line } => {
+                write!(f, " over the last {mails} mails, as SES would see it: its line is {}", Percent(line))
+            }
+        }
+    }
+}
+
+/// A share as people write it: `25 %`, `3.2 %`, `0.08 %`, with two significant digits or all digits of the whole part.
+#[derive(Clone, Copy, Debug)]
+pub struct Percent(pub f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.0 * 100.0;
+        let digits = match percent {
+            p if p >= 9.95 || p == 0.0 => 0,
+            p if p >= 0.995 => 1,
+            p if p >= 0.0995 => 2,
+            _ => 3,
+        };
+        let text = format!("{percent:.digits$}");
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+        write!(f, "{text} %")
+    }
+}
+
+/// A stretch of cohorts as people write it: the date once, and the second one only where it differs.
+#[derive(Clone, Copy, Debug)]
+pub struct Span(pub Minute, pub Minute);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, until) = (self.0, self.1);
+        if from.day() == until.minus(1).day() {
+            let minute = until.0 % DAY;
+            let (hours, minutes) = if minute == 0 && until > from { (24, 0) } else { (minute / HOUR, minute % HOUR) };
+            write!(f, "{from}–{hours:02}:{minutes:02}")
+        } else {
+            write!(f, "{from} – {until}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn walk(limit: f64, cells: &[(u64, u64)]) -> Walk {
+        let ladder = Ladder::above(limit);
+        let mut walk = Walk::default();
+        for (minute, (population, bad)) in (0..).zip(cells) {
+            let cell = Tally { population: *population, bad: *bad };
+            walk.push(&ladder, Minute(minute), Minute(minute + 1), cell);
+        }
+        walk
+    }
+
+    #[test]
+    fn one_bounce_in_thirteen_is_no_evidence_worth_acting_on() {
+        assert!(walk(0.05, &[(13, 1)]).peak().evidence < 2 * NAT);
+    }
+
+    #[test]
+    fn good_history_is_not_banked_as_credit() {
+        let burst = [(20, 6), (20, 6)];
+        let mut after_good = vec![(1000, 20); 1000];
+        after_good.extend(burst);
+        assert!(walk(0.05, &after_good).peak().evidence >= walk(0.05, &burst).peak().evidence);
+    }
+
+    #[test]
+    fn good_mail_that_comes_after_does_not_talk_a_burst_away() {
+        let burst = walk(0.05, &[(50, 20)]).peak();
+        assert_eq!(walk(0.05, &[(50, 20), (5000, 0), (5000, 0)]).peak(), burst);
+    }
+
+    #[test]
+    fn the_excursion_names_only_the_mail_that_made_the_evidence() {
+        let peak = walk(0.05, &[(100, 0), (100, 1), (30, 9), (30, 9), (100, 0)]).peak();
+        assert_eq!((peak.from, peak.until, peak.tally.population, peak.tally.bad), (Minute(2), Minute(4), 60, 18));
+    }
+
+    #[test]
+    fn numbers_are_shown_as_people_write_them() {
+        let check = |share: f64, text: &str| assert_eq!(Percent(share).to_string(), text);
+        check(0.25, "25 %");
+        check(0.05, "5 %");
+        check(0.0316, "3.2 %");
+        check(0.0008, "0.08 %");
+        check(0.001, "0.1 %");
+        check(0.000_45, "0.045 %");
+        check(0.0, "0 %");
+        check(1.0, "100 %");
+        check(0.0999, "10 %");
+    }
+
+    proptest! {
+        #[test]
+        fn more_good_mail_never_adds_evidence(cells in proptest::collection::vec((0u64..200, 0u64..20), 1..40), at in 0usize..40, extra in 1u64..500) {
+            let cells: Vec<_> = cells.into_iter().map(|(good, bad)| (good + bad, bad)).collect();
+            let mut more = cells.clone();
+            let at = at % more.len();
+            more[at].0 += extra;
+            prop_assert!(walk(0.05, &more).peak().evidence <= walk(0.05, &cells).peak().evidence);
+        }
+
+        #[test]
+        fn no_counts_overflow(cells in proptest::collection::vec((any::<u32>(), any::<u32>()), 1..40)) {
+            let cells: Vec<_> = cells.into_iter().map(|(good, bad)| (u64::from(good) + u64::from(bad), u64::from(bad))).collect();
+            prop_assert!(walk(0.001, &cells).peak().evidence >= 0);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! From counters to a judgement of one key.
+
+use crate::Isp;
+use crate::counters::{Counters, Metric, Tally};
+use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
+use crate::policy::{Policy, Ratio, Scope};
+use crate::time::{HOUR, Minute, Now};
+use crate::timeline::{Cell, Timeline};
+
+/// From when on mail may judge a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Mail accepted before may not stop the key: it has been re-armed since.
+    pub pause: Minute,
+    /// Mail accepted before may not cut its quota (again).
+    pub throttle: Minute,
+}
+
+impl Since {
+    /// The later one of each.
+    pub fn max(self, other: Since) -> Since {
+        Since { pause: self.pause.max(other.pause), throttle: self.throttle.max(other.throttle) }
+    }
+
+    /// Both at one minute.
+    pub fn both(minute: Minute) -> Since {
+        Since { pause: minute, throttle: minute }
+    }
+}
+
+/// An ISP whose mail does not count against a subject as a whole, because it is blamed and contained by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The ISP.
+    pub isp: Isp,
+    /// Its mail accepted before this minute is left out; the last minute of time for all of it.
+    pub before: Minute,
+}
+
+/// What the counters of one key call for: the worst verdict at each level.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judgement {
+    /// Tell.
+    pub warn: Option<Verdict>,
+    /// Cut the quota.
+    pub throttle: Option<Verdict>,
+    /// Stop.
+    pub pause: Option<Verdict>,
+    /// Attempts since the key was re-armed: the mail of a probe.
+    pub probe: Tally,
+}
+
+impl Judgement {
+    /// Takes a verdict in, if it is worse than the known one of its level.
+    pub fn consider(&mut self, verdict: impl Into<Option<Verdict>>) {
+        let Some(verdict) = verdict.into() else { return };
+        let slot = match verdict.level {
+            Level::Warn => &mut self.warn,
+            Level::Throttle => &mut self.throttle,
+            Level::Pause => &mut self.pause,
+        };
+        if slot.is_none_or(|known| known.excess() < verdict.excess()) {
+            *slot = Some(verdict);
+        }
+    }
+}
+
+/// Judges one key: a subject's [`Timeline`] at one ISP, or at all of them without the ones in `left_out`.
+pub fn judge(
+    policy: &Policy,
+    timeline: &mut Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    since: Since,
+    now: Now,
+) -> Judgement {
+    let mut judgement = Judgement::default();
+    for metric in Metric::ALL {
+        let rule = policy.metrics.rule(metric);
+        if isp.is_none() && rule.scope == Scope::Isp {
+            continue;
+        }
+        let mut known: Option<(Minute, Excursion)> = None;
+        let mut look = |level, threshold: Option<NanoNats>, since: Minute| {
+            let Some(threshold) = threshold else { return };
+            let peak = match known {
+                Some((from, peak)) if from == since => peak,
+                _ => walk(policy, timeline, isp, left_out, metric, since, now).peak(),
+            };
+            known = Some((since, peak));
+            if peak.evidence >= threshold {
+                judgement.consider(Verdict {
+                    level,
+                    metric,
+                    rule: Rule::Cusum { limit: rule.limit, evidence: nats(peak.evidence), threshold: nats(threshold) },
+                    from: peak.from,
+                    until: peak.until,
+                    tally: peak.tally,
+                });
+            }
+        };
+        look(Level::Throttle, rule.throttle, since.throttle);
+        look(Level::Pause, rule.pause, since.pause);
+    }
+    for ratio in &policy.ratios {
+        if isp.is_none() && policy.metrics.rule(ratio.metric).scope == Scope::Isp {
+            continue;
+        }
+        judge_ratio(ratio, timeline, isp, left_out, since, now, &mut judgement);
+    }
+    judgement.probe = sum(timeline, isp, left_out, since.pause).tally(Metric::HardBounce);
+    judgement
+}
+
+/// Whether new bad mail of this metric calls for a throttle or a pause by evidence: the quick look that is taken after
+/// each harm, at a cost that does not depend on how much history there is. Whoever it alarms judges in full.
+pub fn alarms(
+    policy: &Policy,
+    timeline: &mut Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    since: Since,
+    metric: Metric,
+    now: Now,
+) -> bool {
+    let rule = policy.metrics.rule(metric);
+    if isp.is_none() && rule.scope == Scope::Isp {
+        return false;
+    }
+    let mut reached = |threshold: Option<NanoNats>, since: Minute| {
+        threshold.is_some_and(|threshold| {
+            walk(policy, timeline, isp, left_out, metric, since, now).peak().evidence >= threshold
+        })
+    };
+    reached(rule.throttle, since.throttle) || reached(rule.pause, since.pause)
+}
+
+/// The walk of the evidence about one metric of one key since `since`.
+pub fn walk(
+    policy: &Policy,
+    timeline: &mut Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    metric: Metric,
+    since: Minute,
+    now: Now,
+) -> Walk {
+    let ladder = &policy.metrics.rule(metric).ladder;
+    if left_out.is_empty() {
+        return timeline.series_mut(isp).map_or_else(Walk::default, |series| series.walk(metric, ladder, since, now));
+    }
+    let mut walk = Walk::default();
+    for cell in timeline.cells(isp, left_out, since, now) {
+        walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
+    }
+    walk
+}
+
+/// One step of a walk, for people who want to see how a verdict came about.
+#[derive(Clone, Debug)]
+pub struct WalkedCell {
+    /// The cohort.
+    pub cell: Cell,
+    /// Its part of the rate.
+    pub tally: Tally,
+    /// The evidence after it, in nats.
+    pub evidence: f64,
+}
+
+/// The cells behind a verdict with the evidence after each of them.
+pub fn explain(
+    policy: &Policy,
+    timeline: &Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    metric: Metric,
+    since: Minute,
+    now: Now,
+) -> Vec<WalkedCell> {
+    let ladder = &policy.metrics.rule(metric).ladder;
+    let mut walk = Walk::default();
+    let step = |cell: Cell| {
+        let tally = cell.counters.tally(metric);
+        walk.push(ladder, cell.from, cell.until, tally);
+        WalkedCell { cell, tally, evidence: nats(walk.evidence()) }
+    };
+    timeline.cells(isp, left_out, since, now).into_iter().map(step).collect()
+}
+
+fn nats(evidence: NanoNats) -> f64 {
+    evidence as f64 / NAT as f64
+}
+
+fn judge_ratio(
+    ratio: &Ratio,
+    timeline: &Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    since: Since,
+    now: Now,
+    judgement: &mut Judgement,
+) {
+    let window = now.minute().minus(ratio.window_hours * HOUR).hour();
+    let mut known: Option<(Minute, Tally)> = None;
+    let lines = [
+        (Level::Warn, ratio.warn, window),
+        (Level::Throttle, ratio.throttle, window.max(since.throttle)),
+        (Level::Pause, ratio.pause, window.max(since.pause)),
+    ];
+    for (level, line, since) in lines {
+        let Some(line) = line else { continue };
+        let tally = match known {
+            Some((from, tally)) if from == since => tally,
+            _ => sum(timeline, isp, left_out, since).tally(ratio.metric),
+        };
+        known = Some((since, tally));
+        let enough = tally.population >= ratio.min_population && tally.bad >= ratio.min_bad;
+        if enough && tally.rate().is_some_and(|rate| rate >= line) {
+            let rule = Rule::Ratio { window_hours: ratio.window_hours, line };
+            let until = now.next_minute();
+            judgement.consider(Verdict { level, metric: ratio.metric, rule, from: since, until, tally });
+        }
+    }
+}
+
+fn sum(timeline: &Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
+    let mut sum = timeline.series(isp).map(|series| series.sum_since(since)).unwrap_or_default();
+    for LeftOut { isp, before } in left_out {
+        if let Some(series) = timeline.series(Some(*isp)) {
+            sum.remove(&series.sum_since(since));
+            if *before < Minute(u32::MAX) {
+                sum.merge(&series.sum_since(since.max(*before)));
+            }
+        }
+    }
+    sum
+}
+
+/// The account as SES would see it: the rate over the last `mails` eligible mails, whole hours at a time, over the sum
+/// of the given timelines (one for each configuration set).
+pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, now: Now) -> Vec<Forecast> {
+    let rules = &policy.forecast;
+    let mut hours: Vec<(Minute, Counters)> = Vec::new();
+    for timeline in sets {
+        if let Some(series) = timeline.series(None) {
+            hours.extend(series.hours().map(|(from, counters)| (from, *counters)));
+        }
+    }
+    hours.sort_unstable_by_key(|(from, _)| std::cmp::Reverse(*from));
+    let lines = [
+        (Metric::HardBounce, rules.hard_bounce_review, rules.hard_bounce_pause),
+        (Metric::Complaint, rules.complaint_review, rules.complaint_pause),
+    ];
+    let over = |(metric, review, pause): (Metric, f64, f64)| {
+        let mut tally = Tally::default();
+        let mut from = now.next_minute();
+        let mut rest = hours.iter().peekable();
+        while let Some((hour, counters)) = rest.next() {
+            tally = tally.plus(counters.tally(metric));
+            from = *hour;
+            let hour_done = rest.peek().is_none_or(|(next, _)| next != hour);
+            if hour_done && tally.population >= rules.mails {
+                break;
+            }
+        }
+        let enough = tally.population >= rules.min_population;
+        let line = tally.rate().filter(|_| enough).and_then(|rate| match rate {
+            rate if rate >= pause => Some((Level::Pause, pause)),
+            rate if rate >= review => Some((Level::Warn, review)),
+            _ => None,
+        });
+        let verdict = line.map(|(level, line)| Verdict {
+            level,
+            metric,
+            rule: Rule::Forecast { mails: tally.population, line },
+            from,
+            until: now.next_minute(),
+            tally,
+        });
+        Forecast { metric, tally, verdict }
+    };
+    lines.map(over).into()
+}
+
+/// What SES would see of one metric of the account.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// Which rate.
+    pub metric: Metric,
+    /// Over which mails.
+    pub tally: Tally,
+    /// The line of SES that it has reached.
+    pub verdict: Option<Verdict>,
+}

@@ -1,0 +1,554 @@
+//! The policy: every number that a person may want to change.
+//!
+//! It is written in TOML. What a policy does not say stands as in [`DEFAULT_TOML`], which is `infra/policy.toml` of the
+//! project, explained there number by number.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::counters::Metric;
+use crate::detect::{Ladder, NAT, NanoNats};
+use crate::isp::IspMap;
+use crate::subject::{Subject, SubjectError};
+
+/// The default policy, explained number by number.
+pub const DEFAULT_TOML: &str = include_str!("../../../infra/policy.toml");
+
+/// A validated policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whether anything is done at all.
+    pub mode: Mode,
+    /// Who is judged, and how far it may go.
+    pub subjects: Subjects,
+    /// Which ISP receives mail for which domain.
+    pub isp_map: IspMap,
+    /// Whether the sender's application asks the gate, so that a single ISP can be contained.
+    pub gate_in_use: bool,
+    /// Evidence rules.
+    pub metrics: Metrics,
+    /// Ratio rules.
+    pub ratios: Vec<Ratio>,
+    /// The account as SES sees it.
+    pub forecast: Forecast,
+    /// What a breaker does and how fast.
+    pub breaker: Breaker,
+    /// When an ISP's trouble is its own.
+    pub incident: Incident,
+}
+
+/// Whether verdicts have effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Decide, tell and act.
+    Act,
+    /// Decide and tell.
+    Shadow,
+}
+
+/// Who is judged, and how far it may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subjects {
+    /// Whether SES tenants are subjects.
+    pub tenants: bool,
+    /// Message tags that are subjects.
+    pub tags: Vec<String>,
+    /// Critical mail: told about, never acted on.
+    pub protected: Vec<Subject>,
+    /// Judged, but nothing is done.
+    pub shadow: Vec<Subject>,
+    /// The sender's own recipient domains, in lower case: left out on both sides.
+    pub own_domains: Vec<String>,
+}
+
+/// The evidence rules, by metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics([MetricRule; Metric::ALL.len()]);
+
+impl Metrics {
+    /// The rule of one metric.
+    pub fn rule(&self, metric: Metric) -> &MetricRule {
+        &self.0[metric as usize]
+    }
+}
+
+/// How evidence about one metric is judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricRule {
+    /// The share that is still accepted.
+    pub limit: f64,
+    /// Weights of the evidence against that limit.
+    pub ladder: Ladder,
+    /// Evidence at which a quota is cut; `None` = never.
+    pub throttle: Option<NanoNats>,
+    /// Evidence at which mail is stopped; `None` = never.
+    pub pause: Option<NanoNats>,
+    /// Where it is judged.
+    pub scope: Scope,
+}
+
+/// Where a metric is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// At each ISP only.
+    Isp,
+    /// At each ISP and over all of them.
+    All,
+}
+
+/// A rate over a window against lines, with floors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ratio {
+    /// Which rate.
+    pub metric: Metric,
+    /// Length of the window, in hours.
+    pub window_hours: u32,
+    /// Nothing is said below so many mails …
+    pub min_population: u64,
+    /// … or below so many bad ones.
+    pub min_bad: u64,
+    /// Line for telling, a share; `None` = never.
+    pub warn: Option<f64>,
+    /// Line for cutting a quota.
+    pub throttle: Option<f64>,
+    /// Line for stopping.
+    pub pause: Option<f64>,
+}
+
+/// The account as SES sees it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forecast {
+    /// How many of the last mails SES is thought to look at.
+    pub mails: u64,
+    /// Nothing is said below so many mails.
+    pub min_population: u64,
+    /// Hard-bounce rate at which SES reviews an account.
+    pub hard_bounce_review: f64,
+    /// Hard-bounce rate at which SES may pause it.
+    pub hard_bounce_pause: f64,
+    /// Complaint rate at which SES reviews an account.
+    pub complaint_review: f64,
+    /// Complaint rate at which SES may pause it.
+    pub complaint_pause: f64,
+}
+
+/// What a breaker does and how fast.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// A cut multiplies the quota by this.
+    pub cut: f64,
+    /// No cut goes below this share of the quota.
+    pub floor: f64,
+    /// The quota doubles after so many minutes without a throttle verdict.
+    pub raise_every_minutes: u32,
+    /// How long the first Open lasts.
+    pub open_minutes: u32,
+    /// How long any Open lasts at most.
+    pub open_cap_minutes: u32,
+    /// Trips are forgotten after so many days without one.
+    pub forgive_days: u32,
+    /// Who ends an Open.
+    pub resume: Resume,
+    /// Share of the quota while probing.
+    pub probe_share: f64,
+    /// So many mails with an outcome make a probe.
+    pub probe_mails: u64,
+    /// A probe lasts at least so long.
+    pub probe_min_minutes: u32,
+    /// A probe lasts at most so long.
+    pub probe_max_minutes: u32,
+    /// A probe after complaints lasts at least so long.
+    pub complaint_probe_minutes: u32,
+    /// At most so many configuration sets are paused within an hour.
+    pub max_pauses_per_hour: u32,
+    /// Whether the account may be paused.
+    pub pause_account: bool,
+}
+
+/// Who ends an Open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resume {
+    /// Time does, by letting probes through.
+    Automatic,
+    /// A person does.
+    Manual,
+}
+
+/// When an ISP's trouble is its own.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Incident {
+    /// So many unrelated senders must be hit.
+    pub min_senders: u32,
+    /// They must all turn bad within so many minutes.
+    pub window_minutes: u32,
+    /// The ISP is held for so long after the last of them turned bad.
+    pub hold_minutes: u32,
+}
+
+/// A policy that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// It is no TOML.
+    #[error("the policy is no valid TOML: {0}")]
+    Syntax(String),
+    /// A key that does not exist, is missing, or has a value of the wrong type.
+    #[error("policy key `{key}`: {problem}")]
+    Shape {
+        /// Path of the key.
+        key: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A value out of range.
+    #[error("policy key `{key}` is {value}; allowed: {allowed}")]
+    Value {
+        /// Path of the key.
+        key: String,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        allowed: String,
+    },
+}
+
+impl Policy {
+    /// Reads a policy. What it does not say stands as in the default.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, its value and what is allowed.
+    pub fn from_toml(text: &str) -> Result<Policy, PolicyError> {
+        let own: toml::Table = text.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
+        let mut table: toml::Table =
+            DEFAULT_TOML.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
+        overlay(&mut table, own);
+        let raw: RawPolicy = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            PolicyError::Shape { key, problem: error.into_inner().to_string().trim().replace('\n', " ") }
+        })?;
+        raw.validate()
+    }
+}
+
+impl Default for Policy {
+    #[expect(clippy::expect_used, reason = "the default is part of this crate, and a test reads it")]
+    fn default() -> Policy {
+        Policy::from_toml("").expect("the default policy is valid")
+    }
+}
+
+/// Puts the policy's own values over the default ones. Lists are replaced, not joined.
+fn overlay(base: &mut toml::Table, own: toml::Table) {
+    for (key, value) in own {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(own)) => overlay(base, own),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    mode: Mode,
+    subjects: RawSubjects,
+    isps: BTreeMap<String, String>,
+    gate: RawGate,
+    metrics: RawMetrics,
+    ratios: Vec<RawRatio>,
+    forecast: Forecast,
+    breaker: Breaker,
+    incident: Incident,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSubjects {
+    tenants: bool,
+    tags: Vec<String>,
+    protected: Vec<String>,
+    shadow: Vec<String>,
+    own_domains: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGate {
+    in_use: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    hard_bounce: RawMetric,
+    complaint: RawMetric,
+    delay: RawMetric,
+    block: RawMetric,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMetric {
+    limit: f64,
+    throttle: f64,
+    pause: f64,
+    scope: Scope,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRatio {
+    metric: RawMetricName,
+    window_hours: u32,
+    min_population: u64,
+    min_bad: u64,
+    #[serde(default)]
+    warn: f64,
+    #[serde(default)]
+    throttle: f64,
+    #[serde(default)]
+    pause: f64,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawMetricName {
+    HardBounce,
+    Complaint,
+    Delay,
+    Block,
+}
+
+impl RawPolicy {
+    fn validate(self) -> Result<Policy, PolicyError> {
+        let metrics = [
+            ("hard_bounce", self.metrics.hard_bounce),
+            ("complaint", self.metrics.complaint),
+            ("delay", self.metrics.delay),
+            ("block", self.metrics.block),
+        ];
+        let mut rules = Vec::with_capacity(metrics.len());
+        for (name, raw) in metrics {
+            rules.push(raw.validate(&format!("metrics.{name}"))?);
+        }
+        let rules = rules.try_into().unwrap_or_else(|_| unreachable!("four metrics give four rules"));
+        let mut ratios = Vec::with_capacity(self.ratios.len());
+        for (index, raw) in self.ratios.into_iter().enumerate() {
+            ratios.push(raw.validate(&format!("ratios[{index}]"))?);
+        }
+        validate_forecast(&self.forecast)?;
+        validate_breaker(&self.breaker)?;
+        let incident = &self.incident;
+        whole("incident.min_senders", incident.min_senders.into(), 2, 1_000)?;
+        whole("incident.window_minutes", incident.window_minutes.into(), 1, 1_440)?;
+        whole("incident.hold_minutes", incident.hold_minutes.into(), 1, 10_080)?;
+        Ok(Policy {
+            mode: self.mode,
+            subjects: self.subjects.validate()?,
+            isp_map: IspMap::with_entries(self.isps.iter().map(|(domain, isp)| (domain.as_str(), isp.as_str())))
+                .map_err(|error| PolicyError::Shape { key: "isps".into(), problem: error.to_string() })?,
+            gate_in_use: self.gate.in_use,
+            metrics: Metrics(rules),
+            ratios,
+            forecast: self.forecast,
+            breaker: self.breaker,
+            incident: self.incident,
+        })
+    }
+}
+
+impl RawSubjects {
+    fn validate(self) -> Result<Subjects, PolicyError> {
+        let subjects = |key: &str, names: Vec<String>| {
+            let parse = |(index, name): (usize, String)| {
+                name.parse().map_err(|error: SubjectError| PolicyError::Shape {
+                    key: format!("subjects.{key}[{index}]"),
+                    problem: error.to_string(),
+                })
+            };
+            names.into_iter().enumerate().map(parse).collect::<Result<Vec<Subject>, PolicyError>>()
+        };
+        for (index, tag) in self.tags.iter().enumerate() {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':' | b'.');
+            if tag.is_empty() || tag.len() > 256 || !tag.bytes().all(allowed) {
+                let allowed = "1 to 256 letters, digits and - _ : .".to_owned();
+                return Err(PolicyError::Value { key: format!("subjects.tags[{index}]"), value: format!("{tag:?}"), allowed });
+            }
+        }
+        for (index, domain) in self.own_domains.iter().enumerate() {
+            if domain.is_empty() || domain.contains(['@', '*', ' ']) || !domain.contains('.') {
+                let (key, allowed) = (format!("subjects.own_domains[{index}]"), "a domain, such as example.com".to_owned());
+                return Err(PolicyError::Value { key, value: format!("{domain:?}"), allowed });
+            }
+        }
+        Ok(Subjects {
+            tenants: self.tenants,
+            tags: self.tags,
+            protected: subjects("protected", self.protected)?,
+            shadow: subjects("shadow", self.shadow)?,
+            own_domains: self.own_domains.iter().map(|domain| domain.to_lowercase()).collect(),
+        })
+    }
+}
+
+impl RawMetric {
+    fn validate(self, path: &str) -> Result<MetricRule, PolicyError> {
+        number(&format!("{path}.limit"), self.limit, 0.000_01, 0.5)?;
+        let evidence = |key: &str, nats: f64| {
+            if nats == 0.0 {
+                return Ok(None);
+            }
+            number(&format!("{path}.{key}"), nats, 1.0, 1_000.0)?;
+            Ok(Some((nats * NAT as f64).round() as NanoNats))
+        };
+        let (throttle, pause) = (evidence("throttle", self.throttle)?, evidence("pause", self.pause)?);
+        if let (Some(throttle), Some(pause)) = (throttle, pause)
+            && throttle > pause
+        {
+            return Err(PolicyError::Value {
+                key: format!("{path}.throttle"),
+                value: self.throttle.to_string(),
+                allowed: format!("0 or at most {path}.pause, which is {}", self.pause),
+            });
+        }
+        Ok(MetricRule { limit: self.limit, ladder: Ladder::above(self.limit), throttle, pause, scope: self.scope })
+    }
+}
+
+impl RawRatio {
+    fn validate(self, path: &str) -> Result<Ratio, PolicyError> {
+        whole(&format!("{path}.window_hours"), self.window_hours.into(), 1, 24 * 35)?;
+        whole(&format!("{path}.min_population"), self.min_population, 1, 100_000_000)?;
+        whole(&format!("{path}.min_bad"), self.min_bad, 1, 100_000_000)?;
+        let line = |key: &str, share: f64| {
+            if share == 0.0 {
+                return Ok(None);
+            }
+            number(&format!("{path}.{key}"), share, 0.000_01, 1.0).map(|()| Some(share))
+        };
+        let lines = [("warn", self.warn), ("throttle", self.throttle), ("pause", self.pause)];
+        let drawn: Vec<_> = lines.into_iter().filter(|(_, share)| *share != 0.0).collect();
+        if let Some(pair) = drawn.windows(2).find(|pair| pair[0].1 > pair[1].1) {
+            let ((low, share), (high, above)) = (pair[0], pair[1]);
+            return Err(PolicyError::Value {
+                key: format!("{path}.{low}"),
+                value: share.to_string(),
+                allowed: format!("0 or at most {path}.{high}, which is {above}"),
+            });
+        }
+        let metric = match self.metric {
+            RawMetricName::HardBounce => Metric::HardBounce,
+            RawMetricName::Complaint => Metric::Complaint,
+            RawMetricName::Delay => Metric::Delay,
+            RawMetricName::Block => Metric::Block,
+        };
+        Ok(Ratio {
+            metric,
+            window_hours: self.window_hours,
+            min_population: self.min_population,
+            min_bad: self.min_bad,
+            warn: line("warn", self.warn)?,
+            throttle: line("throttle", self.throttle)?,
+            pause: line("pause", self.pause)?,
+        })
+    }
+}
+
+fn validate_forecast(forecast: &Forecast) -> Result<(), PolicyError> {
+    whole("forecast.mails", forecast.mails, 100, 100_000_000)?;
+    whole("forecast.min_population", forecast.min_population, 1, forecast.mails)?;
+    number("forecast.hard_bounce_pause", forecast.hard_bounce_pause, 0.000_01, 1.0)?;
+    number("forecast.hard_bounce_review", forecast.hard_bounce_review, 0.000_01, forecast.hard_bounce_pause)?;
+    number("forecast.complaint_pause", forecast.complaint_pause, 0.000_01, 1.0)?;
+    number("forecast.complaint_review", forecast.complaint_review, 0.000_01, forecast.complaint_pause)
+}
+
+fn validate_breaker(breaker: &Breaker) -> Result<(), PolicyError> {
+    number("breaker.cut", breaker.cut, 0.01, 0.95)?;
+    number("breaker.floor", breaker.floor, 0.001, 1.0)?;
+    whole("breaker.raise_every_minutes", breaker.raise_every_minutes.into(), 1, 10_080)?;
+    whole("breaker.open_minutes", breaker.open_minutes.into(), 1, 43_200)?;
+    whole("breaker.open_cap_minutes", breaker.open_cap_minutes.into(), breaker.open_minutes.into(), 43_200)?;
+    whole("breaker.forgive_days", breaker.forgive_days.into(), 1, 400)?;
+    number("breaker.probe_share", breaker.probe_share, 0.001, 1.0)?;
+    whole("breaker.probe_mails", breaker.probe_mails, 1, 1_000_000)?;
+    whole("breaker.probe_min_minutes", breaker.probe_min_minutes.into(), 1, 10_080)?;
+    whole("breaker.probe_max_minutes", breaker.probe_max_minutes.into(), breaker.probe_min_minutes.into(), 43_200)?;
+    let (key, max) = ("breaker.complaint_probe_minutes", breaker.probe_max_minutes.into());
+    whole(key, breaker.complaint_probe_minutes.into(), 1, max)?;
+    whole("breaker.max_pauses_per_hour", breaker.max_pauses_per_hour.into(), 1, 10_000)
+}
+
+fn number(key: &str, value: f64, min: f64, max: f64) -> Result<(), PolicyError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    let allowed = format!("a number from {min} to {max}");
+    Err(PolicyError::Value { key: key.to_owned(), value: value.to_string(), allowed })
+}
+
+fn whole(key: &str, value: u64, min: u64, max: u64) -> Result<(), PolicyError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    let allowed = format!("a whole number from {min} to {max}");
+    Err(PolicyError::Value { key: key.to_owned(), value: value.to_string(), allowed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_an_empty_policy_is_the_default() {
+        let policy = Policy::default();
+        assert_eq!(policy.metrics.rule(Metric::HardBounce).pause, Some(10 * NAT));
+        assert_eq!(policy.metrics.rule(Metric::Delay).pause, None);
+        assert_eq!(policy.ratios.len(), 4);
+    }
+
+    #[test]
+    fn a_policy_needs_only_what_differs() {
+        let policy = Policy::from_toml("[metrics.hard_bounce]\nlimit = 0.04\n[isps]\n\"example.com\" = \"example\"").unwrap();
+        let rule = policy.metrics.rule(Metric::HardBounce);
+        assert_eq!((rule.limit, rule.pause), (0.04, Some(10 * NAT)));
+        assert_eq!(policy.isp_map.name(policy.isp_map.classify("example.com")), "example");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_key_its_value_and_what_is_allowed() {
+        let check = |toml: &str, parts: &[&str]| {
+            let error = Policy::from_toml(toml).unwrap_err().to_string();
+            for part in parts {
+                assert!(error.contains(part), "{error:?} does not say {part:?}");
+            }
+        };
+        check("mode = \"watch\"", &["mode", "watch", "act", "shadow"]);
+        check("mode = ", &["TOML", "line 1"]);
+        check("colour = 1", &["colour", "expected one of"]);
+        check("[metrics.hard_bounce]\nlimt = 0.04", &["metrics.hard_bounce", "limt", "limit"]);
+        check("[metrics.hard_bounce]\nlimit = 5", &["metrics.hard_bounce.limit", "5", "0.5"]);
+        check("[metrics.hard_bounce]\nlimit = nan", &["metrics.hard_bounce.limit", "NaN"]);
+        check("[metrics.hard_bounce]\nlimit = \"5 %\"", &["metrics.hard_bounce.limit", "5 %", "f64"]);
+        check("[metrics.hard_bounce]\nthrottle = 12.0", &["metrics.hard_bounce.throttle", "12", "10"]);
+        check("[breaker]\nopen_minutes = 0", &["breaker.open_minutes", "0", "1 to 43200"]);
+        check("[breaker]\nopen_minutes = -1", &["breaker.open_minutes", "-1"]);
+        check("[subjects]\nprotected = [\"otp\"]", &["subjects.protected[0]", "otp", "configuration-set:NAME"]);
+        check("[subjects]\nown_domains = [\"a@b.c\"]", &["subjects.own_domains[0]", "a@b.c"]);
+        check("[[ratios]]\nmetric = \"bounces\"", &["ratios", "bounces", "hard_bounce"]);
+        check(
+            "[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\nmin_population = 1\nmin_bad = 1\nwarn = 0.5\npause = 0.1",
+            &["ratios[0].warn", "0.5", "0.1"],
+        );
+        check("[isps]\n\"exa mple\" = \"x\"", &["isps", "exa mple"]);
+    }
+}

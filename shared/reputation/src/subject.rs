@@ -1,0 +1,95 @@
+//! Whose reputation, and with whom.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::Isp;
+
+/// Whose reputation. Written `configuration-set:NAME`, `identity:DOMAIN`, `tenant:NAME`, `tag:NAME=VALUE`, `account`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// All of the sender's mail in this Region: the sum of its configuration sets.
+    Account,
+    /// A configuration set; mail without one belongs to [`Subject::UNTAGGED`].
+    ConfigurationSet(Arc<str>),
+    /// The domain that mail is sent from.
+    Identity(Arc<str>),
+    /// An SES tenant.
+    Tenant(Arc<str>),
+    /// A message tag with one value: a campaign, say.
+    Tag(Arc<str>, Arc<str>),
+}
+
+impl Subject {
+    /// Name of the configuration set of mail that was sent without one.
+    pub const UNTAGGED: &'static str = "(none)";
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Account => f.write_str("account"),
+            Subject::ConfigurationSet(name) => write!(f, "configuration-set:{name}"),
+            Subject::Identity(domain) => write!(f, "identity:{domain}"),
+            Subject::Tenant(name) => write!(f, "tenant:{name}"),
+            Subject::Tag(name, value) => write!(f, "tag:{name}={value}"),
+        }
+    }
+}
+
+/// A text that names no subject.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` names no subject; allowed: account, configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE"
+)]
+pub struct SubjectError(String);
+
+impl FromStr for Subject {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Subject, SubjectError> {
+        let error = || SubjectError(text.to_owned());
+        if text == "account" {
+            return Ok(Subject::Account);
+        }
+        let (kind, name) = text.split_once(':').ok_or_else(error)?;
+        if name.is_empty() {
+            return Err(error());
+        }
+        match kind {
+            "configuration-set" => Ok(Subject::ConfigurationSet(name.into())),
+            "identity" => Ok(Subject::Identity(name.to_ascii_lowercase().into())),
+            "tenant" => Ok(Subject::Tenant(name.into())),
+            "tag" => {
+                let (name, value) = name.split_once('=').ok_or_else(error)?;
+                if name.is_empty() { Err(error()) } else { Ok(Subject::Tag(name.into(), value.into())) }
+            }
+            _ => Err(error()),
+        }
+    }
+}
+
+/// What is judged: a subject at one ISP, or at all ISPs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Whose reputation.
+    pub subject: Subject,
+    /// With whom; `None` is with everybody.
+    pub isp: Option<Isp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_read_as_it_is_written() {
+        for text in ["account", "configuration-set:news", "identity:mail.example.com", "tenant:t-1", "tag:campaign=a=b"] {
+            assert_eq!(text.parse::<Subject>().map(|subject| subject.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "news", "configuration-set:", "set:news", "tag:campaign", "tag:=x"] {
+            assert!(text.parse::<Subject>().unwrap_err().to_string().contains(&format!("`{text}`")));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! How fast documents are decoded, beside what one would write without this crate.
+//!
+//! `cargo bench -p ses-events`. The peers read the same fields: `typed_serde` borrows from the document by derived structs,
+//! `serde_value` makes a `serde_json::Value`. Both know the envelope in advance and stop at JSON: neither checks
+//! timestamps, nor bad records of a batch one by one.
+
+#![expect(clippy::unwrap_used, reason = "the documents are this file's own")]
+
+use std::borrow::Cow;
+
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use serde::Deserialize;
+use ses_events::{Decoded, Decoder};
+
+fn main() {
+    divan::main();
+}
+
+const BOUNCE: &str = include_str!("../tests/samples/bounce.json");
+const SEND: &str = include_str!("../tests/samples/send.json");
+
+#[derive(Clone, Copy, Debug)]
+enum Document {
+    RawBounce,
+    RawBouncePretty,
+    RawSend,
+    SnsBounce,
+    SqsBatchOfTen,
+}
+
+const DOCUMENTS: [Document; 5] =
+    [Document::RawBounce, Document::RawBouncePretty, Document::RawSend, Document::SnsBounce, Document::SqsBatchOfTen];
+
+impl Document {
+    fn text(self) -> String {
+        match self {
+            Self::RawBounce => BOUNCE.to_owned(),
+            Self::RawBouncePretty => {
+                serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(BOUNCE).unwrap()).unwrap()
+            }
+            Self::RawSend => SEND.to_owned(),
+            Self::SnsBounce => notification(BOUNCE),
+            Self::SqsBatchOfTen => {
+                let record = |event: &str| {
+                    serde_json::json!({
+                        "messageId": "3b0f6a52-11c4-4e0e-93d5-6c1f00a70000",
+                        "receiptHandle": "AQEB-receipt-handle-0",
+                        "body": notification(event),
+                        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1789365603700"},
+                        "messageAttributes": {},
+                        "eventSource": "aws:sqs",
+                    })
+                };
+                let records: Vec<_> = (0..10).map(|n| record(if n % 5 == 0 { BOUNCE } else { SEND })).collect();
+                serde_json::json!({ "Records": records }).to_string()
+            }
+        }
+    }
+}
+
+fn notification(event: &str) -> String {
+    serde_json::json!({
+        "Type": "Notification",
+        "MessageId": "8c1f7d02-6a3e-5b9c-a1d4-0f3c2b7e0001",
+        "TopicArn": "arn:aws:sns:eu-west-1:111122223333:ses-events",
+        "Subject": "Amazon SES Email Event Notification",
+        "Message": event,
+        "Timestamp": "2026-09-14T06:00:03.611Z",
+        "SignatureVersion": "1",
+        "Signature": "c2lnbmF0dXJl".repeat(28),
+        "SigningCertURL": "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0000.pem",
+    })
+    .to_string()
+}
+
+#[divan::bench(args = DOCUMENTS)]
+fn ses_events(bencher: Bencher<'_, '_>, document: Document) {
+    let text = document.text();
+    let mut decoder = Decoder::new();
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+        decoder.decode(black_box(text.as_bytes()), |decoded| {
+            assert!(matches!(black_box(decoded), Decoded::Event(_)));
+        });
+    });
+}
+
+#[divan::bench(args = DOCUMENTS)]
+fn reference(bencher: Bencher<'_, '_>, document: Document) {
+    let text = document.text();
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+        ses_events::reference::decode(black_box(text.as_bytes()), |decoded| {
+            assert!(matches!(black_box(decoded), Decoded::Event(_)));
+        });
+    });
+}
+
+#[divan::bench(args = DOCUMENTS)]
+fn typed_serde(bencher: Bencher<'_, '_>, document: Document) {
+    let text = document.text();
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+        let text = black_box(text.as_bytes());
+        match document {
+            Document::RawBounce | Document::RawBouncePretty | Document::RawSend => {
+                black_box(serde_json::from_slice::<typed::Event<'_>>(text).unwrap());
+            }
+            Document::SnsBounce => {
+                let envelope: typed::Notification<'_> = serde_json::from_slice(text).unwrap();
+                black_box(serde_json::from_str::<typed::Event<'_>>(&envelope.message).unwrap());
+            }
+            Document::SqsBatchOfTen => {
+                let batch: typed::Batch<'_> = serde_json::from_slice(text).unwrap();
+                for record in &batch.records {
+                    let envelope: typed::Notification<'_> = serde_json::from_str(&record.body).unwrap();
+                    black_box(serde_json::from_str::<typed::Event<'_>>(&envelope.message).unwrap());
+                }
+            }
+        }
+    });
+}
+
+#[divan::bench(args = DOCUMENTS)]
+fn serde_value(bencher: Bencher<'_, '_>, document: Document) {
+    use serde_json::Value;
+    let text = document.text();
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+        let value: Value = serde_json::from_slice(black_box(text.as_bytes())).unwrap();
+        let event = |text: &Value| black_box(serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap());
+        match document {
+            Document::RawBounce | Document::RawBouncePretty | Document::RawSend => {}
+            Document::SnsBounce => drop(event(&value["Message"])),
+            Document::SqsBatchOfTen => {
+                for record in value["Records"].as_array().unwrap() {
+                    event(&event(&record["body"])["Message"]);
+                }
+            }
+        }
+        black_box(value);
+    });
+}
+
+/// What one would derive: the same fields, borrowed where serde can.
+mod typed {
+    #![expect(dead_code, reason = "read by nobody, as the benchmark is about the reading")]
+
+    use std::collections::BTreeMap;
+
+    use super::{Cow, Deserialize};
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Event<'a> {
+        #[serde(borrow)]
+        event_type: Cow<'a, str>,
+        #[serde(borrow)]
+        mail: Mail<'a>,
+        #[serde(borrow)]
+        bounce: Option<Bounce<'a>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Mail<'a> {
+        #[serde(borrow)]
+        timestamp: Cow<'a, str>,
+        #[serde(borrow)]
+        message_id: Cow<'a, str>,
+        #[serde(borrow)]
+        source: Option<Str<'a>>,
+        #[serde(borrow)]
+        destination: Vec<Str<'a>>,
+        #[serde(borrow)]
+        tags: Option<BTreeMap<Str<'a>, Vec<Str<'a>>>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Bounce<'a> {
+        #[serde(borrow)]
+        timestamp: Option<Str<'a>>,
+        #[serde(borrow)]
+        bounce_type: Cow<'a, str>,
+        #[serde(borrow)]
+        bounce_sub_type: Cow<'a, str>,
+        #[serde(borrow)]
+        bounced_recipients: Vec<FailedRecipient<'a>>,
+        #[serde(borrow)]
+        feedback_id: Option<Str<'a>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct FailedRecipient<'a> {
+        #[serde(borrow)]
+        email_address: Cow<'a, str>,
+        #[serde(borrow)]
+        status: Option<Str<'a>>,
+        #[serde(borrow)]
+        diagnostic_code: Option<Str<'a>>,
+    }
+
+    /// `Option<Cow<str>>` and the like would not borrow.
+    #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+    struct Str<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    pub(super) struct Notification<'a> {
+        #[serde(borrow)]
+        timestamp: Cow<'a, str>,
+        #[serde(borrow)]
+        pub(super) message: Cow<'a, str>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    pub(super) struct Batch<'a> {
+        #[serde(borrow)]
+        pub(super) records: Vec<Record<'a>>,
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct Record<'a> {
+        #[serde(borrow)]
+        pub(super) body: Cow<'a, str>,
+        #[serde(borrow)]
+        attributes: Attributes<'a>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Attributes<'a> {
+        #[serde(borrow)]
+        sent_timestamp: Cow<'a, str>,
+    }
+}

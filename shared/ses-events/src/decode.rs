@@ -1,0 +1,155 @@
+//! From a document to what it tells.
+
+use std::fmt;
+
+use crate::event::{Event, Text};
+use crate::fast::{self, Scratch, Sure};
+use crate::rejection::excerpt;
+use crate::scan::Marks;
+use crate::{MAX_DOCUMENT, MAX_ENVELOPES, Rejection, Timestamp, reference};
+
+/// What one document, or one record of a Lambda batch, turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would cost each an allocation")]
+pub enum Decoded<'a> {
+    /// An event.
+    Event(Event<'a>),
+    /// Known to be harmless and no event.
+    Ignored(Ignored<'a>),
+    /// Neither: somebody should look at it.
+    Rejected(Rejection),
+}
+
+/// A document that is no event and need not be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ignored<'a> {
+    /// The plain text that SES publishes whenever an SNS event destination is made or changed.
+    ValidationNotice,
+    /// What SES publishes when the notifications of an identity are pointed at an SNS topic.
+    SubscriptionSucceeded,
+    /// SNS asks to confirm a subscription.
+    SubscriptionConfirmation,
+    /// SNS tells that a subscription was taken back.
+    UnsubscribeConfirmation,
+    /// An `eventType` or `notificationType` that is not known here.
+    UnknownType(Text<'a>),
+    /// An EventBridge document that carries no event of a mail: `Sending Status Disabled`, say.
+    OtherDetailType(Text<'a>),
+    /// A Lambda batch without records.
+    EmptyBatch,
+}
+
+impl<'a> Ignored<'a> {
+    /// The name to count it by: a stable word, or the unknown name itself, cut to 48 characters and cleaned.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ValidationNotice => "validation_notice",
+            Self::SubscriptionSucceeded => "AmazonSnsSubscriptionSucceeded",
+            Self::SubscriptionConfirmation => "subscription_confirmation",
+            Self::UnsubscribeConfirmation => "unsubscribe_confirmation",
+            Self::UnknownType(name) | Self::OtherDetailType(name) => name,
+            Self::EmptyBatch => "empty_batch",
+        }
+    }
+
+    pub(crate) fn unknown_type(name: &str) -> Self {
+        Self::UnknownType(Text::Owned(excerpt(name)))
+    }
+
+    pub(crate) fn other_detail_type(name: &str) -> Self {
+        Self::OtherDetailType(Text::Owned(excerpt(name)))
+    }
+}
+
+/// Decodes documents, one after the other, in buffers that it keeps.
+#[derive(Debug)]
+pub struct Decoder {
+    /// One for each level of envelopes.
+    scratches: [Scratch; MAX_ENVELOPES],
+    /// Of the text that is being read; nothing needs them once it has been read.
+    marks: Marks,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder without buffers; they grow to the size of the longest document.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { scratches: Default::default(), marks: Marks::default() }
+    }
+
+    /// Decodes one document: a line of a stream, the content of a file, the body of a request, the payload of a Lambda
+    /// invocation. White space around it and a byte order mark before it do not matter.
+    ///
+    /// Calls `each` exactly once, or, for a Lambda batch with records, exactly once a record, in their order: the n-th
+    /// call is about the n-th record, and a bad record does not touch its neighbours. Never panics.
+    pub fn decode(&mut self, document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
+        match admit(document) {
+            Ok(text) => decode_text(text, Carried::default(), &mut self.marks, &mut self.scratches, &mut each),
+            Err(rejection) => each(Decoded::Rejected(rejection)),
+        }
+    }
+}
+
+/// How a text came: nothing of it for a document itself.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Carried {
+    /// Envelopes around it.
+    pub(crate) envelopes: usize,
+    /// When the innermost envelope that says so was told.
+    pub(crate) told_at: Option<Timestamp>,
+}
+
+impl Carried {
+    /// In one more envelope.
+    pub(crate) fn inside(self, told_at: Option<Timestamp>) -> Self {
+        Self { envelopes: self.envelopes + 1, told_at: told_at.or(self.told_at) }
+    }
+}
+
+/// What both decoders ask of a document before they look at it.
+pub(crate) fn admit(document: &[u8]) -> Result<&str, Rejection> {
+    if document.len() > MAX_DOCUMENT {
+        return Err(Rejection::TooLarge { size: document.len(), limit: MAX_DOCUMENT });
+    }
+    let text = std::str::from_utf8(document).map_err(|error| Rejection::NotUtf8 { at: error.valid_up_to() })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn decode_text(
+    text: &str,
+    carried: Carried,
+    marks: &mut Marks,
+    scratches: &mut [Scratch],
+    each: &mut dyn FnMut(Decoded<'_>),
+) {
+    let Some((scratch, deeper)) = scratches.split_first_mut() else {
+        return reference::decode_text(text, carried, each);
+    };
+    let sure = fast::read(text, carried, marks, scratch);
+    let Scratch { text: buffer, batch } = &*scratch;
+    let mut carry = |message: &fast::Message| {
+        // Sure messages are in the buffer, and are UTF-8 since the document is.
+        let inner = buffer.get(message.place.clone()).and_then(|inner| std::str::from_utf8(inner).ok());
+        decode_text(inner.unwrap_or_default(), carried.inside(message.told_at), marks, deeper, each);
+    };
+    match sure {
+        Some(Sure::Event(event)) => each(event),
+        Some(Sure::Message(message)) => carry(&message),
+        Some(Sure::Batch) if carried.envelopes == 0 => batch.iter().for_each(carry),
+        Some(Sure::Batch) | None => reference::decode_text(text, carried, each),
+    }
+}
+
+impl fmt::Display for Ignored<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,179 @@
+//! Why a document is no event although it should be one.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::{MAX_DEPTH, MAX_ENVELOPES};
+
+/// Why a document, or one record of a Lambda batch, could not be decoded.
+///
+/// **Invariant:** neither the message nor the fields hold an address, a subject line or a header: excerpts come from
+/// fields with a fixed form only (types, timestamps), and are cut and cleaned even there.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The bytes are no UTF-8, which JSON must be (RFC 8259, section 8.1).
+    #[error("not UTF-8 at byte {at}")]
+    NotUtf8 {
+        /// Bytes that are valid before it.
+        at: usize,
+    },
+    /// Neither JSON nor a plain text that SES is known to send.
+    #[error("not JSON at byte {at}")]
+    NotJson {
+        /// Where the parser gave up, counted in bytes of the text itself: inside its envelopes, if it has any.
+        at: usize,
+    },
+    /// Arrays and objects are nested deeper than [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// Longer than what the carriers of SES events allow.
+    #[error("{size} bytes where {limit} are allowed")]
+    TooLarge {
+        /// Length in bytes.
+        size: usize,
+        /// [`MAX_DOCUMENT`](crate::MAX_DOCUMENT) or [`MAX_EVENT`](crate::MAX_EVENT), in bytes.
+        limit: usize,
+    },
+    /// An envelope in an envelope, and so on, more than [`MAX_ENVELOPES`] times.
+    #[error("wrapped in more than {MAX_ENVELOPES} envelopes")]
+    TooManyEnvelopes,
+    /// JSON, but neither an event nor an envelope: `{}`, `[1]`, `null` …
+    #[error("no event in the document")]
+    NoEvent,
+    /// A field that every such event has is absent or null.
+    #[error("{path} is absent")]
+    Absent {
+        /// Where: `mail.timestamp`, `bounce.bouncedRecipients[].emailAddress` …
+        path: &'static str,
+    },
+    /// A field that is read has another JSON type than SES documents.
+    #[error("{path} is {found} instead of {expected}")]
+    WrongType {
+        /// Where: see [`Rejection::Absent`].
+        path: &'static str,
+        /// The JSON type that SES documents.
+        expected: JsonType,
+        /// The JSON type that is there.
+        found: JsonType,
+    },
+    /// A field has the right type but a value that means nothing.
+    #[error("{path} is no {expected}: \"{excerpt}\"")]
+    Invalid {
+        /// Where: see [`Rejection::Absent`].
+        path: &'static str,
+        /// What it should be, as a noun: `timestamp`, `message id`.
+        expected: &'static str,
+        /// The beginning of the value, cleaned.
+        excerpt: String,
+    },
+}
+
+impl Rejection {
+    /// The kind of rejection as one word: stable, for counters and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 { .. } => "not_utf8",
+            Self::NotJson { .. } => "not_json",
+            Self::TooDeep => "too_deep",
+            Self::TooLarge { .. } => "too_large",
+            Self::TooManyEnvelopes => "too_many_envelopes",
+            Self::NoEvent => "no_event",
+            Self::Absent { .. } => "absent",
+            Self::WrongType { .. } => "wrong_type",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+}
+
+/// The six types of JSON (RFC 8259, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonType {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Boolean,
+    /// `1.5`
+    Number,
+    /// `"text"`
+    String,
+    /// `[…]`
+    Array,
+    /// `{…}`
+    Object,
+}
+
+impl fmt::Display for JsonType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Number => "a number",
+            Self::String => "a string",
+            Self::Array => "an array",
+            Self::Object => "an object",
+        })
+    }
+}
+
+/// Longest excerpt or name taken from a document, in characters.
+const MAX_EXCERPT: usize = 48;
+
+/// The beginning of a text from outside, made fit for a log: nothing that could make up an address, break a line or
+/// steer a terminal.
+pub(crate) fn excerpt(text: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || " -_.:+/".contains(c);
+    let mut excerpt: String = text.chars().take(MAX_EXCERPT).map(|c| if harmless(c) { c } else { '?' }).collect();
+    if text.chars().nth(MAX_EXCERPT).is_some() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpts_are_short_and_hold_no_address() {
+        for (text, expected) in [
+            ("2026-13-01T00:00:00.000Z", "2026-13-01T00:00:00.000Z"),
+            ("ana@example.net", "ana?example.net"),
+            ("a\nb\u{1b}[31m", "a?b??31m"),
+            (&"x".repeat(48), &"x".repeat(48)),
+            (&"x".repeat(49), &format!("{}…", "x".repeat(48))),
+        ] {
+            assert_eq!(excerpt(text), expected);
+        }
+    }
+
+    #[test]
+    fn messages_say_where_and_what() {
+        let path = "mail.timestamp";
+        let rejections = [
+            Rejection::NotUtf8 { at: 3 },
+            Rejection::NotJson { at: 3 },
+            Rejection::TooDeep,
+            Rejection::TooLarge { size: 9, limit: 8 },
+            Rejection::TooManyEnvelopes,
+            Rejection::NoEvent,
+            Rejection::Absent { path },
+            Rejection::WrongType { path, expected: JsonType::String, found: JsonType::Number },
+            Rejection::Invalid { path, expected: "timestamp", excerpt: excerpt("soon") },
+        ];
+        let lines: Vec<String> = rejections.iter().map(|it| format!("{}: {it}", it.name())).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        not_utf8: not UTF-8 at byte 3
+        not_json: not JSON at byte 3
+        too_deep: nested deeper than 127 levels
+        too_large: 9 bytes where 8 are allowed
+        too_many_envelopes: wrapped in more than 4 envelopes
+        no_event: no event in the document
+        absent: mail.timestamp is absent
+        wrong_type: mail.timestamp is a number instead of a string
+        invalid: mail.timestamp is no timestamp: "soon"
+        "#);
+    }
+}

@@ -1,0 +1,76 @@
+//! Documents that are meant to break a decoder.
+
+use ses_events::{MAX_DEPTH, MAX_DOCUMENT, MAX_EVENT};
+
+use crate::{BOUNCE, agree, decode, event_bridge, samples, sns, sns_records, sqs, tell};
+
+#[test]
+fn a_document_cut_off_anywhere_means_the_same_to_both() {
+    let pretty =
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(samples::DELIVERY_DELAY).unwrap())
+            .unwrap();
+    let wrapped = [sns(BOUNCE), sqs(&[samples::SEND]), sns_records(&[BOUNCE]), event_bridge(BOUNCE), pretty];
+    for document in wrapped.iter().map(String::as_str).chain(samples::ALL.iter().copied()) {
+        for length in 0..document.len() {
+            agree(&document.as_bytes()[..length]);
+        }
+    }
+}
+
+#[test]
+fn nesting_has_a_limit() {
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        BOUNCE.replacen("{", &format!("{{\"x\":{open}{close},"), 1)
+    };
+    assert!(tell(nested(60).as_bytes()).starts_with("event"));
+    assert!(tell(nested(MAX_DEPTH - 1).as_bytes()).starts_with("event"));
+    for depth in 60..70 {
+        assert!(tell(nested(depth).as_bytes()).starts_with("event"));
+    }
+    assert_eq!(tell(nested(MAX_DEPTH).as_bytes()), "rejected: nested deeper than 127 levels\n");
+    for brackets in ["[", "{\"a\":", "[{\"eventType\":"] {
+        assert_eq!(tell(brackets.repeat(200_000).as_bytes()), "rejected: nested deeper than 127 levels\n");
+    }
+}
+
+#[test]
+fn size_has_a_limit() {
+    let filled = |size: usize| BOUNCE.replacen("{", &format!("{{\"x\":\"{}\",", "x".repeat(size)), 1);
+    let fits = filled(MAX_EVENT - BOUNCE.len() - 7);
+    assert_eq!(fits.len(), MAX_EVENT);
+    assert!(tell(fits.as_bytes()).starts_with("event"));
+    assert_eq!(tell(filled(MAX_EVENT).as_bytes()), "rejected: 1050348 bytes where 1048576 are allowed\n");
+    let batch = sqs(&[&fits, &filled(MAX_EVENT), BOUNCE, &sns(&"\"".repeat(MAX_EVENT / 2)), &fits]);
+    insta::assert_snapshot!(tell(batch.as_bytes()), @"
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    rejected: 1050348 bytes where 1048576 are allowed
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    rejected: 1048667 bytes where 1048576 are allowed
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    ");
+    let string = format!("\"{}\"", "x".repeat(10_000_000));
+    assert_eq!(tell(string.as_bytes()), "rejected: 10000002 bytes where 8388608 are allowed\n");
+    let spaces = " ".repeat(MAX_DOCUMENT);
+    assert_eq!(tell(spaces.as_bytes()), "rejected: not JSON at byte 8388607\n");
+}
+
+#[test]
+fn envelopes_have_a_limit() {
+    let wrapped = |times: usize| (0..times).fold(samples::DELIVERY_DELAY.to_owned(), |inner, _| sns(&inner));
+    assert!(tell(wrapped(4).as_bytes()).starts_with("event"));
+    assert_eq!(tell(wrapped(5).as_bytes()), "rejected: wrapped in more than 4 envelopes\n");
+}
+
+#[test]
+fn many_tags_are_all_told_and_of_many_twins_the_last() {
+    for (count, times) in [(50, 1), (50_000, 1), (20_000, 2)] {
+        let tags: String = (0..count).map(|n| format!("\"t{n}\":[\"v\"],")).collect();
+        let event = BOUNCE.replacen("\"tags\":{", &format!("\"tags\":{{{}", tags.repeat(times)), 1);
+        decode(event.as_bytes(), |decoded| {
+            let ses_events::Decoded::Event(event) = decoded else { panic!("{decoded:?}") };
+            assert_eq!(event.mail.tags.iter().count(), count + 8);
+            assert_eq!(event.mail.tags.first("t49").as_deref(), Some("v"));
+        });
+    }
+}

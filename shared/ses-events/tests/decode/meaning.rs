@@ -1,0 +1,335 @@
+//! What documents mean, as tables.
+
+use crate::{BOUNCE, decode, event_bridge, samples, sns, sns_records, sqs, tell};
+
+/// A line for each case: its name, and what the document tells.
+fn table<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
+    cases.into_iter().map(|(name, document)| format!("{name} → {}", tell(document.as_ref()))).collect()
+}
+
+/// A small event with one field replaced.
+fn bent(key: &str, value: &str) -> String {
+    let event = r#"{"eventType":"Bounce","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m1","source":null,
+        "destination":["a@example.net"],"tags":{"campaign":["c"]}},"bounce":{"bounceType":"Permanent","bounceSubType":"General",
+        "bouncedRecipients":[{"emailAddress":"a@example.net","status":"5.1.1"}],"timestamp":"2026-09-14T06:00:02Z"}}"#;
+    let mut event: serde_json::Value = serde_json::from_str(event).unwrap();
+    *event.pointer_mut(key).unwrap() = serde_json::from_str(value).unwrap();
+    event.to_string()
+}
+
+#[test]
+fn an_event_comes_out_of_every_envelope() {
+    let cases = [
+        ("raw", BOUNCE.to_owned()),
+        ("with a byte order mark and CRLF", format!("\u{feff}{}\r\n", BOUNCE.trim())),
+        ("SNS", sns(BOUNCE)),
+        ("EventBridge", event_bridge(BOUNCE)),
+        ("SNS to Lambda", sns_records(&[BOUNCE])),
+        ("SQS to Lambda, raw", sqs(&[BOUNCE])),
+        ("SQS to Lambda, SNS", sqs(&[&sns(BOUNCE)])),
+        ("SQS to Lambda, EventBridge", sqs(&[&event_bridge(BOUNCE)])),
+        ("SQS to Lambda, SNS, EventBridge", sqs(&[&sns(&event_bridge(BOUNCE))])),
+        ("identity notification", samples::IDENTITY_DELIVERY.to_owned()),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    raw → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    with a byte order mark and CRLF → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365604000
+    SNS to Lambda → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    SQS to Lambda, raw → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    SQS to Lambda, SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    SQS to Lambda, EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365604000
+    SQS to Lambda, SNS, EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365604000
+    identity notification → event: Delivery of 0102019f00000023-5b1c7d2e-0023-4c3a-9f10-7a64be0d0023-000000 at 1789365602000
+    ");
+}
+
+#[test]
+fn every_record_of_a_batch_is_told_in_its_place() {
+    let bad = [
+        BOUNCE,
+        "not json",
+        samples::SEND,
+        "{}",
+        &sns("Successfully validated SNS topic for Amazon SES event publishing.\n"),
+    ];
+    let no_text = r#"{"Records":[{},5,{"body":null},{"body":7},{"Sns":{"Message":7}},{"Sns":[]}]}"#;
+    let nested = sqs(&[&sqs(&[BOUNCE])]);
+    let cases = [
+        ("SQS", sqs(&bad)),
+        ("SNS", sns_records(&bad)),
+        ("without texts", no_text.to_owned()),
+        ("a batch in a batch", nested),
+        ("empty", r#"{"Records":[]}"#.to_owned()),
+        ("no list", r#"{"Records":{}}"#.to_owned()),
+        ("cut off", sqs(&bad).trim_end_matches('}').to_owned()),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    SQS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    rejected: not JSON at byte 1
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    rejected: no event in the document
+    ignored: validation_notice
+    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    rejected: not JSON at byte 1
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
+    rejected: no event in the document
+    ignored: validation_notice
+    without texts → rejected: Records[].body is absent
+    rejected: Records[] is a number instead of an object
+    rejected: Records[].body is absent
+    rejected: Records[].body is a number instead of a string
+    rejected: Message is a number instead of a string
+    rejected: Records[].Sns is an array instead of an object
+    a batch in a batch → rejected: no event in the document
+    empty → ignored: empty_batch
+    no list → rejected: Records is an object instead of an array
+    cut off → rejected: not JSON at byte 3988
+    ");
+}
+
+#[test]
+fn harmless_documents_are_ignored_by_name() {
+    let cases = [
+        ("validation notice", " Successfully validated SNS topic for Amazon SES event publishing.\n"),
+        ("identity set-up", r#"{"notificationType":"AmazonSnsSubscriptionSucceeded","message":"…"}"#),
+        ("new kind", r#"{"eventType":"SomethingNew","mail":5}"#),
+        ("new notification", r#"{"notificationType":"Something New"}"#),
+        ("kind with an address", r#"{"eventType":"ana@example.net\n0123456789012345678901234567890123456789"}"#),
+        ("SNS asks", r#"{"Type":"SubscriptionConfirmation","Message":"You have chosen …","Token":"t"}"#),
+        ("SNS says goodbye", r#"{"Type":"UnsubscribeConfirmation","Message":"…"}"#),
+        ("tenant status", r#"{"detail-type":"Sending Status Disabled","detail":{"data":{}}}"#),
+        ("advice", r#"{"detail-type":"Advisor Recommendation Status Open","detail":{"data":"…"}}"#),
+        ("somebody else's", r#"{"detail-type":"EC2 Instance State-change Notification"}"#),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    validation notice → ignored: validation_notice
+    identity set-up → ignored: AmazonSnsSubscriptionSucceeded
+    new kind → ignored: SomethingNew
+    new notification → ignored: Something New
+    kind with an address → ignored: ana?example.net?01234567890123456789012345678901…
+    SNS asks → ignored: subscription_confirmation
+    SNS says goodbye → ignored: unsubscribe_confirmation
+    tenant status → ignored: Sending Status Disabled
+    advice → ignored: Advisor Recommendation Status Open
+    somebody else's → ignored: EC2 Instance State-change Notification
+    ");
+}
+
+#[test]
+fn what_is_no_event_is_rejected() {
+    let cases: [(&str, &[u8]); 19] = [
+        ("nothing", b""),
+        ("white space", b" \n"),
+        ("plain text", b"hello"),
+        ("a word cut off", b"nul"),
+        ("an object cut off", b"{\"eventType\":\"Bounce\""),
+        ("two documents", b"{}{}"),
+        ("a control character", b"{\"a\":\"\x01\"}"),
+        ("half a character", b"{\"a\":\"\\ud83d\"}"),
+        ("a number out of range", b"{\"a\":1e999}"),
+        ("no UTF-8", b"{\"a\":\"\xff\"}"),
+        ("null", b"null"),
+        ("a number", b"1"),
+        ("an array", b"[1]"),
+        ("a string", b"\"Bounce\""),
+        ("an empty object", b"{}"),
+        ("an answer", br#"{"batchItemFailures":[{"itemIdentifier":"x"}]}"#),
+        ("no kind", br#"{"mail":{"messageId":"m","timestamp":"2026-09-14T06:00:01Z"},"bounce":{}}"#),
+        ("an unknown kind of SNS", br#"{"Type":"Other","Message":"{}"}"#),
+        ("an event that EventBridge lost", br#"{"detail-type":"Email Bounced","detail":{"mail":{}}}"#),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    nothing → rejected: not JSON at byte 0
+    white space → rejected: not JSON at byte 1
+    plain text → rejected: not JSON at byte 0
+    a word cut off → rejected: not JSON at byte 2
+    an object cut off → rejected: not JSON at byte 20
+    two documents → rejected: not JSON at byte 2
+    a control character → rejected: not JSON at byte 6
+    half a character → rejected: not JSON at byte 12
+    a number out of range → rejected: not JSON at byte 9
+    no UTF-8 → rejected: not UTF-8 at byte 6
+    null → rejected: no event in the document
+    a number → rejected: no event in the document
+    an array → rejected: no event in the document
+    a string → rejected: no event in the document
+    an empty object → rejected: no event in the document
+    an answer → rejected: no event in the document
+    no kind → rejected: no event in the document
+    an unknown kind of SNS → rejected: no event in the document
+    an event that EventBridge lost → rejected: detail.eventType is absent
+    ");
+}
+
+#[test]
+fn fields_that_are_read_must_be_right() {
+    let cases = [
+        ("no mail", r#"{"eventType":"Delivery","mail":null,"delivery":null}"#.to_owned()),
+        ("half a mail", r#"{"eventType":"Bounce","mail":{"messageId":"x"},"bounce":{}}"#.to_owned()),
+        ("kind is a number", bent("/eventType", "5")),
+        ("kind is null", bent("/eventType", "null")),
+        ("mail is a list", bent("/mail", "[]")),
+        ("no timestamp", bent("/mail/timestamp", "null")),
+        ("impossible date", bent("/mail/timestamp", r#""2026-02-30T00:00:00Z""#)),
+        ("an address as a timestamp", bent("/mail/timestamp", r#""ana@example.net""#)),
+        ("timestamp is a number", bent("/mail/timestamp", "1789365601640")),
+        ("no message id", bent("/mail/messageId", "null")),
+        ("empty message id", bent("/mail/messageId", r#""""#)),
+        ("source is a list", bent("/mail/source", r#"["a@example.net"]"#)),
+        ("destination is a string", bent("/mail/destination", r#""a@example.net""#)),
+        ("destination of null", bent("/mail/destination", "[null]")),
+        ("tags are a list", bent("/mail/tags", "[]")),
+        ("a tag is a string", bent("/mail/tags/campaign", r#""c""#)),
+        ("a tag is a number", bent("/mail/tags/campaign", "[5]")),
+        ("no bounce", bent("/bounce", "null")),
+        ("bounce is a string", bent("/bounce", r#""x""#)),
+        ("no bounce type", bent("/bounce/bounceType", "null")),
+        ("bounce time", bent("/bounce/timestamp", r#""later""#)),
+        ("recipients are an object", bent("/bounce/bouncedRecipients", "{}")),
+        ("recipient is a string", bent("/bounce/bouncedRecipients/0", r#""a@example.net""#)),
+        ("recipient without address", bent("/bounce/bouncedRecipients/0", "{}")),
+        ("status is a number", bent("/bounce/bouncedRecipients/0/status", "5")),
+        ("no delay type", samples::DELIVERY_DELAY.replace("delayType", "delayKind")),
+        ("no complaint", samples::COMPLAINT.replace("\"complaint\"", "\"other\"")),
+        ("no delivery", samples::IDENTITY_DELIVERY.replace("\"delivery\"", "\"other\"")),
+    ];
+    insta::assert_snapshot!(table(cases), @r#"
+    no mail → rejected: mail is absent
+    half a mail → rejected: mail.timestamp is absent
+    kind is a number → rejected: eventType is a number instead of a string
+    kind is null → rejected: no event in the document
+    mail is a list → rejected: mail is an array instead of an object
+    no timestamp → rejected: mail.timestamp is absent
+    impossible date → rejected: mail.timestamp is no timestamp: "2026-02-30T00:00:00Z"
+    an address as a timestamp → rejected: mail.timestamp is no timestamp: "ana?example.net"
+    timestamp is a number → rejected: mail.timestamp is a number instead of a string
+    no message id → rejected: mail.messageId is absent
+    empty message id → rejected: mail.messageId is no message id: ""
+    source is a list → rejected: mail.source is an array instead of a string
+    destination is a string → rejected: mail.destination is a string instead of an array
+    destination of null → rejected: mail.destination[] is null instead of a string
+    tags are a list → rejected: mail.tags is an array instead of an object
+    a tag is a string → rejected: mail.tags.* is a string instead of an array
+    a tag is a number → rejected: mail.tags.*[] is a number instead of a string
+    no bounce → rejected: bounce is absent
+    bounce is a string → rejected: bounce is a string instead of an object
+    no bounce type → rejected: bounce.bounceType is absent
+    bounce time → rejected: bounce.timestamp is no timestamp: "later"
+    recipients are an object → rejected: bounce.bouncedRecipients is an object instead of an array
+    recipient is a string → rejected: bounce.bouncedRecipients[] is a string instead of an object
+    recipient without address → rejected: bounce.bouncedRecipients[].emailAddress is absent
+    status is a number → rejected: bounce.bouncedRecipients[].status is a number instead of a string
+    no delay type → rejected: deliveryDelay.delayType is absent
+    no complaint → rejected: complaint is absent
+    no delivery → rejected: delivery is absent
+    "#);
+}
+
+#[test]
+fn fields_that_may_be_absent_may_be_null() {
+    let cases = [
+        ("sub type", bent("/bounce/bounceSubType", "null")),
+        ("bounce time", bent("/bounce/timestamp", "null")),
+        ("recipients", bent("/bounce/bouncedRecipients", "null")),
+        ("status", bent("/bounce/bouncedRecipients/0/status", "null")),
+        ("destination", bent("/mail/destination", "null")),
+        ("tags", bent("/mail/tags", "null")),
+        ("a tag", bent("/mail/tags/campaign", "null")),
+        ("a tag's values", bent("/mail/tags/campaign", "[]")),
+        ("a tag's value", bent("/mail/tags/campaign", "[null]")),
+        (
+            "complaint",
+            r#"{"eventType":"Complaint","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"},"complaint":{}}"#
+                .to_owned(),
+        ),
+        ("open", r#"{"eventType":"Open","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"}}"#.to_owned()),
+        (
+            "reject",
+            r#"{"eventType":"Reject","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"},"reject":null}"#
+                .to_owned(),
+        ),
+        (
+            "failure",
+            r#"{"eventType":"renderingFailure","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"}}"#
+                .to_owned(),
+        ),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    sub type → event: Bounce of m1 at 1789365601000
+    bounce time → event: Bounce of m1 at 1789365601000
+    recipients → event: Bounce of m1 at 1789365601000
+    status → event: Bounce of m1 at 1789365601000
+    destination → event: Bounce of m1 at 1789365601000
+    tags → event: Bounce of m1 at 1789365601000
+    a tag → event: Bounce of m1 at 1789365601000
+    a tag's values → event: Bounce of m1 at 1789365601000
+    a tag's value → event: Bounce of m1 at 1789365601000
+    complaint → event: Complaint of m at 1789365601000
+    open → event: Open of m at 1789365601000
+    reject → event: Reject of m at 1789365601000
+    failure → event: RenderingFailure of m at 1789365601000
+    ");
+}
+
+#[test]
+fn of_a_key_that_is_there_twice_the_last_counts() {
+    let first =
+        |key: &str, value: &str| BOUNCE.replacen(&format!("\"{key}\":"), &format!("\"{key}\":{value},\"{key}\":"), 1);
+    let cases = [
+        ("kind", first("eventType", "5")),
+        ("mail", first("mail", "\"x\"")),
+        ("message id", first("messageId", "\"first\"")),
+        ("an escaped key", BOUNCE.replacen('{', "{\"\\u0065ventType\":\"Open\",", 1)),
+        ("an earlier null", BOUNCE.replacen("\"mail\":", "\"mail\":null,\"mail\":", 1)),
+        ("a later null", BOUNCE.replacen("}}\n", "},\"bounce\":null}", 1)),
+        ("SNS", sns(BOUNCE).replacen("\"Message\":", "\"Message\":\"{}\",\"Message\":", 1)),
+        ("batch", sqs(&[BOUNCE]).replacen("\"body\":", "\"body\":\"{}\",\"body\":", 1)),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    kind → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    mail → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    message id → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    an escaped key → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    an earlier null → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
+    a later null → rejected: bounce is absent
+    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    batch → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    ");
+    let tags = r#"{"eventType":"Send","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m","tags":{"ses:configuration-set":["x"],
+        "a":["1"],"ses:configuration-set":["y","z"],"b":[]}}}"#;
+    decode(tags.as_bytes(), |decoded| {
+        let ses_events::Decoded::Event(event) = decoded else { panic!("{decoded:?}") };
+        assert_eq!(event.mail.configuration_set.as_deref(), Some("y"));
+        assert_eq!(event.mail.tags.first("a").as_deref(), Some("1"));
+        assert_eq!(event.mail.tags.first("b"), None);
+        let names: Vec<_> = event.mail.tags.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "ses:configuration-set"]);
+    });
+}
+
+#[test]
+fn the_innermost_envelope_says_when_it_was_told_and_a_bad_one_says_nothing() {
+    let without = |document: String, what: &str, with: &str| document.replace(what, with);
+    let cases = [
+        ("SNS in SQS", sqs(&[&sns(samples::SEND)])),
+        ("SQS alone", sqs(&[samples::SEND])),
+        ("SQS, bad", without(sqs(&[samples::SEND]), "1789365603700", "soon")),
+        ("SQS, number", without(sqs(&[samples::SEND]), "\"1789365603700\"", "1789365603700")),
+        ("SNS, bad, in SQS", sqs(&[&without(sns(samples::SEND), "2026-09-14T06:00:03.611Z", "soon")])),
+        ("EventBridge", event_bridge(samples::SEND)),
+        ("EventBridge, bad", without(event_bridge(samples::SEND), "2026-09-14T06:00:04Z", "soon")),
+        ("EventBridge, null", without(event_bridge(samples::SEND), "\"2026-09-14T06:00:04Z\"", "null")),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    SNS in SQS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
+    SQS alone → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    SQS, bad → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
+    SQS, number → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
+    SNS, bad, in SQS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365604000
+    EventBridge, bad → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
+    EventBridge, null → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
+    ");
+}
