@@ -143,7 +143,11 @@ impl Classifier {
                 }
                 named(recipients.len(), "Delivery")?;
             }
-            Detail::Bounce(bounce) => count.bounce(bounce)?,
+            Detail::Bounce(bounce) => {
+                if let Some(ignored) = count.bounce(bounce)? {
+                    return Ok(Outcome::Ignored(ignored));
+                }
+            }
             Detail::Complaint(complaint) => {
                 if let Some(ignored) = count.complaint(complaint)? {
                     return Ok(Outcome::Ignored(ignored));
@@ -251,16 +255,18 @@ impl<'e> Count<'_, 'e> {
         Ok(())
     }
 
-    fn bounce(&mut self, bounce: &Bounce<'_>) -> Result<(), Refused> {
+    /// Says by what name the bounce is ignored, if it is.
+    fn bounce(&mut self, bounce: &Bounce<'_>) -> Result<Option<&'static str>, Refused> {
         let kind = match &*bounce.bounce_type {
             "Permanent" if SUPPRESSED.contains(&&*bounce.bounce_sub_type) => UnitKind::Suppressed,
             "Permanent" => UnitKind::HardBounce,
             "Transient" => UnitKind::SoftBounce,
-            // `Undetermined`, and whatever SES may add: it came back, and it is not known why.
-            _ => UnitKind::Undetermined,
+            "Undetermined" => UnitKind::Undetermined,
+            // What SES may add one day: nobody knows on which side of a rate it belongs.
+            _ => return Ok(Some("unknown_bounce_type")),
         };
         let signal = SignalKind::Bounce { bounce_type: &bounce.bounce_type, sub_type: &bounce.bounce_sub_type };
-        self.failed(&bounce.recipients, kind, signal, "Bounce")
+        self.failed(&bounce.recipients, kind, signal, "Bounce").map(|()| None)
     }
 
     fn delay(&mut self, delay: &DeliveryDelay<'_>) -> Result<(), Refused> {

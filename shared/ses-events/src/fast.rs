@@ -34,18 +34,12 @@ pub(crate) struct Message {
 }
 
 /// Buffers of one level of envelopes, reused from document to document.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Scratch {
     /// Unescaped messages; longer than what is in use.
     pub(crate) text: Vec<u8>,
     /// The messages of a batch.
     pub(crate) batch: Vec<Message>,
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Message").finish_non_exhaustive()
-    }
 }
 
 /// Reads one document.
@@ -85,21 +79,17 @@ fn document<'a>(cursor: &mut Cursor<'a, '_>, carried: Carried, scratch: &mut Scr
     let mut notification = Notification::default();
     let (mut detail_type, mut time, mut inner) = (None, None, None);
     let mut batch = None;
-    let mut fields = 0;
-    cursor.object(|cursor, key| {
-        fields += 1;
-        match key {
-            "detail-type" => fill(&mut detail_type, cursor.quoted()?),
-            "detail" => {
-                let mut parts = Parts::default();
-                cursor.object(|cursor, key| parts.field(cursor, key))?;
-                fill(&mut inner, parts)
-            }
-            "time" => fill(&mut time, cursor.text()?),
-            "Records" => fill(&mut batch, records(cursor, scratch)?),
-            "Type" | "Message" | "Timestamp" => notification.field(cursor, key, 0, scratch).map(drop),
-            _ => parts.field(cursor, key),
+    cursor.object(|cursor, key| match key {
+        "detail-type" => fill(&mut detail_type, cursor.quoted()?),
+        "detail" => {
+            let mut parts = Parts::default();
+            cursor.object(|cursor, key| parts.field(cursor, key))?;
+            fill(&mut inner, parts)
         }
+        "time" => fill(&mut time, cursor.text()?),
+        "Records" => fill(&mut batch, records(cursor, scratch)?),
+        "Type" | "Message" | "Timestamp" => notification.field(cursor, key, 0, scratch).map(drop),
+        _ => parts.field(cursor, key),
     })?;
     // Exactly one shape, or the order of precedence is for the reference to know.
     match (parts.is_begun(), detail_type.is_some(), notification.is_begun(), batch.is_some()) {

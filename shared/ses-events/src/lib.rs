@@ -5,14 +5,14 @@
 //! something [`Ignored`] by name, or with a [`Rejection`] that says what is wrong where.
 //!
 //! **Invariant:** pure. The outcome depends on the document alone: no clock, no environment, no randomness, no log.
-//! **Invariant:** no input panics, recurses without limit, or takes more than linear time.
+//! **Invariant:** no input panics, recurses without limit, or takes much more than linear time.
 //! **Invariant:** each document, and each record of a Lambda batch, is told exactly once; nothing is dropped in silence.
 //! **Invariant:** two decoders, one meaning. The fast path only ever says yes; what it is not sure of goes to the
 //! reference, which alone ignores and rejects.
 //! **Invariant:** [`Rejection`] and [`Ignored`] hold no address, subject line or header. ([`Event`] does, and so does its
 //! `Debug`: it is not for logs.)
 //!
-//! Start with [`Event`], then [`reference`] for what documents mean, then `fast` for how that is done quickly.
+//! Start with [`Event`], then [`mod@reference`] for what documents mean, then `fast` for how that is done quickly.
 
 pub mod event;
 

@@ -11,7 +11,7 @@ const BLOCK: usize = 64;
 /// A bit for each byte of a text, and some behind it: set for quotes, backslashes and control characters.
 ///
 /// **Invariant:** all bits behind the text are set, and there is one whole word of them at least.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Marks(Vec<u64>);
 
 impl Marks {
