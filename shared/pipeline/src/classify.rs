@@ -136,8 +136,7 @@ impl Classifier {
                 named(mail.destination.len(), "Send")?;
             }
             Detail::Delivery(delivery) => {
-                let recipients =
-                    if delivery.recipients.is_empty() { &mail.destination } else { &delivery.recipients };
+                let recipients = if delivery.recipients.is_empty() { &mail.destination } else { &delivery.recipients };
                 for recipient in recipients {
                     count.recipient(recipient, UnitKind::Delivered)?;
                 }
@@ -189,12 +188,11 @@ impl Classifier {
         }
         let (tags, tag_names) = (&mail.tags, &self.tags);
         senders.intern(&self.name, || {
-            let mut subjects = vec![
-                Subject::ConfigurationSet(set.into()),
-                Subject::Identity(identity.to_lowercase().into()),
-            ];
+            let mut subjects =
+                vec![Subject::ConfigurationSet(set.into()), Subject::Identity(identity.to_lowercase().into())];
             subjects.extend(tenant.map(|name| Subject::Tenant(name.as_ref().into())));
-            let tag = |name: &String| tags.first(name).map(|value| Subject::Tag(name.as_str().into(), value.as_ref().into()));
+            let tag =
+                |name: &String| tags.first(name).map(|value| Subject::Tag(name.as_str().into(), value.as_ref().into()));
             subjects.extend(tag_names.iter().filter_map(tag));
             subjects
         })
@@ -314,8 +312,7 @@ impl<'e> Count<'_, 'e> {
             return Ok(Some("suppressed_complaint"));
         }
         let feedback_id = complaint.feedback_id.as_deref().filter(|id| !id.is_empty()).ok_or(Refused::NoFeedbackId)?;
-        let recipients =
-            if complaint.recipients.is_empty() { &self.mail.destination } else { &complaint.recipients };
+        let recipients = if complaint.recipients.is_empty() { &self.mail.destination } else { &complaint.recipients };
         named(recipients.len(), "Complaint")?;
         // SES lists everybody at the complaining domain, so the first counted one tells the ISP.
         for recipient in recipients {
@@ -363,7 +360,9 @@ fn dated(detail: &Detail<'_>) -> (&'static str, Option<Timestamp>) {
         Detail::DeliveryDelay(delay) => ("deliveryDelay.timestamp", delay.timestamp),
         Detail::Open(open) => ("open.timestamp", open.timestamp),
         Detail::Click(click) => ("click.timestamp", click.timestamp),
-        Detail::Send | Detail::Reject { .. } | Detail::RenderingFailure { .. } | Detail::Subscription { .. } => ("", None),
+        Detail::Send | Detail::Reject { .. } | Detail::RenderingFailure { .. } | Detail::Subscription { .. } => {
+            ("", None)
+        }
     }
 }
 

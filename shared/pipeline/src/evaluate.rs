@@ -35,15 +35,10 @@ pub async fn evaluate<R: Reputation>(
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
     let board = store.board(now).await?;
-    let mut saved = decide_and_save(store, subject, |dossier| {
-        assess(policy, dossier, &board, subject, isps, now)
-    })
-    .await?;
-    let worsened: BTreeSet<Isp> = saved
-        .iter()
-        .filter(|change| change.next.worsened == Some(now))
-        .filter_map(|change| change.key.isp)
-        .collect();
+    let mut saved =
+        decide_and_save(store, subject, |dossier| assess(policy, dossier, &board, subject, isps, now)).await?;
+    let worsened: BTreeSet<Isp> =
+        saved.iter().filter(|change| change.next.worsened == Some(now)).filter_map(|change| change.key.isp).collect();
     for isp in worsened {
         saved.extend(suspect(policy, store, isp, now).await?);
     }
@@ -226,11 +221,8 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change>
         if now < until {
             return None;
         }
-        let next = BreakerState {
-            state: State::Closed,
-            since: Since::both(now.next_minute()),
-            ..known.breaker.clone()
-        };
+        let next =
+            BreakerState { state: State::Closed, since: Since::both(now.next_minute()), ..known.breaker.clone() };
         let news = breaker::News {
             level: None,
             verdict: None,
@@ -244,12 +236,7 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change>
 
 /// Looks whether an ISP at which a sender just turned bad is in trouble of its own; if so, holds it and pardons its
 /// senders.
-async fn suspect<R: Reputation>(
-    policy: &Policy,
-    store: &mut R,
-    isp: Isp,
-    now: Now,
-) -> Result<Vec<Change>, PortError> {
+async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now) -> Result<Vec<Change>, PortError> {
     let board = store.board(now).await?;
     // A sender that is stopped as a whole is bad everywhere, not at this ISP.
     let elsewhere = |subject: &Subject| {
@@ -272,7 +259,8 @@ async fn suspect<R: Reputation>(
         // The hold has its own length, and grows with repetition as any Open does.
         let hold = policy.incident.hold_minutes;
         let cap = policy.breaker.open_cap_minutes.max(hold);
-        let lasting = reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
+        let lasting =
+            reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
         let step = breaker::step(&lasting, standing, &known.breaker, Input::Incident, now);
         change(policy, held.clone(), &known, step, now).into_iter().collect()
     })

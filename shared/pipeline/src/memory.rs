@@ -14,10 +14,12 @@ use reputation::time::{MINUTE_MILLIS, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
+use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{left_out, since_of_isp};
 use crate::fold::Fold;
 use crate::ports::{
-    Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition, Versioned,
+    Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition,
+    Versioned,
 };
 
 /// A ledger in memory. It keeps 16 bytes of each unit, in many small tables, so that growing one copies little.
@@ -105,6 +107,7 @@ pub struct MemoryReputation {
     by_sender: Vec<Vec<usize>>,
     markers: VecDeque<(u64, u64)>,
     board: Arc<Board>,
+    wishes: BTreeMap<Subject, Wished>,
     /// All controls, in the order in which they were decided.
     pub controls: Vec<Control>,
     /// All transitions, in the order in which they were decided.
@@ -124,6 +127,7 @@ impl MemoryReputation {
             by_sender: Vec::new(),
             markers: VecDeque::new(),
             board: Arc::default(),
+            wishes: BTreeMap::new(),
             controls: Vec::new(),
             transitions: Vec::new(),
         }
@@ -262,9 +266,56 @@ impl Reputation for MemoryReputation {
             }
             let paused = controls.iter().filter(|control| control.kind == ControlKind::PauseConfigurationSet);
             board.pauses.extend(paused.map(|control| control.at));
+            let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
+            for control in controls {
+                wish(&mut self.wishes, control, urgency);
+            }
             self.controls.extend(controls.iter().cloned());
             self.transitions.extend(transition.iter().cloned());
         }
         Ok(Saved::Saved)
     }
+}
+
+impl Wishes for MemoryReputation {
+    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
+        Ok(self.wishes.values().cloned().collect())
+    }
+
+    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        match self.wishes.get_mut(&wished.target) {
+            Some(known) if known.version == wished.version => {
+                *known = Wished { version: wished.version + 1, ..wished.clone() };
+                Ok(Saved::Saved)
+            }
+            Some(_) | None => Ok(Saved::Conflict),
+        }
+    }
+
+    async fn forget(&mut self, target: &Subject) -> Result<(), PortError> {
+        self.wishes.remove(target);
+        Ok(())
+    }
+}
+
+/// Turns a control that SES can carry out into the wish about its target.
+fn wish(wishes: &mut BTreeMap<Subject, Wished>, control: &Control, urgency: f64) {
+    let flow = match control.kind {
+        ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => Flow::Stopped,
+        ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => Flow::Flowing,
+        ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => return,
+    };
+    let known = wishes.get(&control.target);
+    let wished = Wished {
+        target: control.target.clone(),
+        wish: flow,
+        at: control.at,
+        urgency,
+        reason: control.reason.clone(),
+        intent: known.and_then(|known| known.intent),
+        made: known.and_then(|known| known.made),
+        checked: known.and_then(|known| known.checked),
+        version: known.map_or(1, |known| known.version + 1),
+    };
+    wishes.insert(control.target.clone(), wished);
 }
