@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use reputation::breaker::State;
 use reputation::counters::Metric;
+use reputation::detect::Level;
 use reputation::isp::IspMap;
 use reputation::judge;
 use reputation::policy::Policy;
@@ -153,20 +154,33 @@ impl MemoryReputation {
     /// deployed stack. Cheap enough to be asked about each unit.
     pub fn alarms(&mut self, policy: &Policy, unit: &Unit, metric: Metric, now: Now) -> bool {
         let Some(indices) = self.by_sender.get(unit.sender.0 as usize) else { return false };
-        let held = self.board.isps.get(&unit.isp).is_some_and(|known| known.state.is_contained());
+        let board = &self.board;
+        let held = board.isps.get(&unit.isp).is_some_and(|known| known.state.is_contained());
         indices.iter().any(|index| {
             let dossier = &mut self.dossiers[*index].1;
-            let whole = dossier.breakers.get(&None).map(|known| known.breaker.clone()).unwrap_or_default();
-            if whole.state.is_contained() && matches!(whole.state, State::Open { .. }) {
+            let news = |known: Option<&Versioned>, level: Option<Level>| match level {
+                Some(Level::Warn) => !known.is_some_and(|known| known.breaker.was_warned(metric, now)),
+                Some(Level::Throttle | Level::Pause) => true,
+                None => false,
+            };
+            let whole = dossier.breakers.get(&None).map(|known| (known.breaker.state, known.breaker.since));
+            let (state, since) = whole.unwrap_or_default();
+            if matches!(state, State::Open { .. }) {
                 return false;
             }
-            let since = since_of_isp(dossier, &self.board, unit.isp);
-            let at_isp = !held && !whole.state.is_contained();
-            if at_isp && judge::alarms(policy, &mut dossier.timeline, Some(unit.isp), &[], since, metric, now) {
-                return true;
+            if !held && !state.is_contained() {
+                let since = since_of_isp(dossier, board, unit.isp);
+                let isp = Some(unit.isp);
+                let level = judge::alarm(policy, &mut dossier.timeline, isp, &[], since, metric, now);
+                let known = dossier.breakers.get(&isp);
+                let stopped = known.is_some_and(|known| matches!(known.breaker.state, State::Open { .. }));
+                if !stopped && news(known, level) {
+                    return true;
+                }
             }
-            let left_out = left_out(policy, dossier, &self.board, &BTreeMap::new());
-            judge::alarms(policy, &mut dossier.timeline, None, &left_out, whole.since, metric, now)
+            let left_out = left_out(policy, dossier, board, &BTreeMap::new());
+            let level = judge::alarm(policy, &mut dossier.timeline, None, &left_out, since, metric, now);
+            news(dossier.breakers.get(&None), level)
         })
     }
 

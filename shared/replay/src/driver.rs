@@ -9,15 +9,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pipeline::classify::{Classifier, Outcome, stamped};
 use pipeline::evaluate;
 use pipeline::fold::{Record, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
-use pipeline::ports::{Change, Ledger, PortError};
+use pipeline::ports::{Board, Change, Dossier, Ledger, PortError, Transition, Versioned};
 use pipeline::senders::Senders;
-use reputation::breaker;
+use reputation::breaker::{self, BreakerState};
 use reputation::counters::Metric;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
@@ -73,6 +74,8 @@ pub struct Tallies {
     pub rejected: BTreeMap<String, u64>,
     /// Events about mail outside the asked time.
     pub outside: u64,
+    /// First and last minute in which mail was accepted that has an event here.
+    pub mail: Option<(Minute, Minute)>,
 }
 
 /// A message that could not be read or counted.
@@ -99,6 +102,36 @@ pub struct Stopped {
     pub mail: [u64; UnitKind::ALL.len()],
 }
 
+/// A key of which more is kept: how it stood whenever people were told of it within some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Which.
+    pub key: Key,
+    /// From when.
+    pub from: Now,
+    /// Until when, this moment included.
+    pub until: Now,
+}
+
+/// A transition of the witnessed key, and what it was decided upon.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    /// What people were told.
+    pub transition: Transition,
+    /// Counters and breakers of the subject as they were before.
+    pub dossier: Dossier,
+    /// What else was going on.
+    pub board: Arc<Board>,
+    /// The breakers of its ISPs that were decided before it at the same moment.
+    pub steps: BTreeMap<Isp, BreakerState>,
+}
+
+/// The witnessed subject before something is decided.
+struct Glance {
+    breakers: BTreeMap<Option<Isp>, Versioned>,
+    board: Arc<Board>,
+}
+
 /// A replay under way, or done.
 #[derive(Debug)]
 pub struct Replay {
@@ -110,6 +143,8 @@ pub struct Replay {
     pub reputation: MemoryReputation,
     /// Times in which a key was stopped.
     pub stopped: Vec<Stopped>,
+    /// Transitions of the witnessed key, with what they were decided upon.
+    pub sightings: Vec<Sighting>,
     ledger: MemoryLedger,
     senders: Senders,
     /// The sender under which each worker's senders are known here.
@@ -118,16 +153,17 @@ pub struct Replay {
     sequence: u64,
     pending: Vec<Record>,
     touched: BTreeSet<(SenderId, Isp)>,
-    harmed: BTreeSet<(SenderId, Isp)>,
     /// The stopped times of each sender's keys, by sender.
     watched: BTreeMap<SenderId, Vec<usize>>,
     stop_at: Option<Now>,
+    witness: Option<Witness>,
 }
 
-/// A sender in all minutes is judged anew at the end of each minute in which it was harmed, and every so many minutes.
+/// Harm is judged at once. What else has come of a sender can raise an alarm only by lifting a rate over a floor, so it is
+/// enough to look every so many minutes.
 const REJUDGE_MINUTES: u32 = 10;
 /// The account is judged as SES would see it every so many minutes.
-const FORECAST_MINUTES: u32 = 15;
+const FORECAST_MINUTES: u32 = 60;
 /// No rows are stored here, so any number of them can be committed at once.
 const MOST_ROWS: usize = usize::MAX;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
@@ -147,16 +183,30 @@ pub fn replay(
     reject: &mut dyn FnMut(&RejectedLine),
     progress: &Progress,
 ) -> Result<Replay, ReplayError> {
+    let (replay, outcome) = replay_while_readable(options, None, sources, reject, progress);
+    outcome.map(|()| replay)
+}
+
+/// As [`replay`], but where the input breaks off, what came before is judged and returned with the error. Keeps more
+/// of the key of `witness`.
+pub fn replay_while_readable(
+    options: &Options,
+    witness: Option<Witness>,
+    sources: &[Source],
+    reject: &mut dyn FnMut(&RejectedLine),
+    progress: &Progress,
+) -> (Replay, Result<(), ReplayError>) {
     let next_worker = AtomicUsize::new(0);
     let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options);
-    let mut replay = Replay::new(options);
+    let mut replay = Replay { witness, ..Replay::new(options) };
     let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
         decoded.rejections.iter().for_each(&mut *reject);
         Ok(pollster::block_on(replay.apply(decoded))?)
     };
-    let _ = input::run(sources, options.workers, worker, Worker::decode, apply, progress)?;
-    pollster::block_on(replay.finish())?;
-    Ok(replay)
+    let read = input::run(sources, options.workers, worker, Worker::decode, apply, progress);
+    let stopped = matches!(read, Ok(ControlFlow::Break(())));
+    let finished = pollster::block_on(replay.finish(stopped));
+    (replay, read.map(|_| ()).and(finished.map_err(ReplayError::from)))
 }
 
 /// What a decoding thread makes of a chunk.
@@ -238,6 +288,7 @@ impl<'a> Worker<'a> {
                             out.tallies.outside += 1;
                         } else {
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
+                            out.tallies.saw_mail_of(accepted);
                             out.events.push(CountedEvent { stamped: stamped(&event, options.real_now), units });
                         }
                     }
@@ -270,12 +321,22 @@ impl DecodedChunk {
 }
 
 impl Tallies {
+    fn saw_mail_of(&mut self, accepted: i64) {
+        let Some(minute) = Minute::of_millis(accepted) else { return };
+        let (first, last) = self.mail.unwrap_or((minute, minute));
+        self.mail = Some((first.min(minute), last.max(minute)));
+    }
+
     fn merge(&mut self, other: Tallies) {
         self.lines += other.lines;
         self.events += other.events;
         self.recorded += other.recorded;
         self.duplicates += other.duplicates;
         self.outside += other.outside;
+        if let Some((first, last)) = other.mail {
+            let (from, until) = self.mail.unwrap_or((first, last));
+            self.mail = Some((from.min(first), until.max(last)));
+        }
         for (name, count) in other.ignored {
             *self.ignored.entry(name).or_default() += count;
         }
@@ -292,6 +353,7 @@ impl Replay {
             tallies: Tallies::default(),
             reputation: MemoryReputation::new(&options.policy.isp_map),
             stopped: Vec::new(),
+            sightings: Vec::new(),
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
@@ -299,9 +361,9 @@ impl Replay {
             sequence: 0,
             pending: Vec::new(),
             touched: BTreeSet::new(),
-            harmed: BTreeSet::new(),
             watched: BTreeMap::new(),
             stop_at: options.stop_at,
+            witness: None,
         }
     }
 
@@ -348,7 +410,6 @@ impl Replay {
                 self.pending.push(Record { sequence: self.sequence, unit: *unit });
                 self.watch(unit);
                 if let Some(metric) = Metric::harmed_by(unit.kind) {
-                    self.harmed.insert((unit.sender, unit.isp));
                     self.fold().await?;
                     if self.reputation.alarms(&self.policy, unit, metric, self.now) {
                         harm = Some((*unit, metric));
@@ -382,17 +443,24 @@ impl Replay {
         }
         let minute_ends = stamped.minute() > self.now.minute();
         if minute_ends || self.next_due().is_some_and(|due| due <= stamped) {
-            self.fold().await?;
-            while let Some(due) = self.next_due().filter(|due| *due <= stamped) {
-                self.now = due;
-                let changes = evaluate::tick(&self.policy, &mut self.reputation, due).await?;
-                self.follow(&changes);
-            }
+            self.pass_due(stamped).await?;
         }
         let before = self.now.minute();
         self.now = stamped;
         if minute_ends {
             self.end_minutes(before, stamped.minute()).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at each breaker that is due up to `stamped`, at its time.
+    async fn pass_due(&mut self, stamped: Now) -> Result<(), PortError> {
+        self.fold().await?;
+        while let Some(due) = self.next_due().filter(|due| *due <= stamped) {
+            self.now = due;
+            let before = self.glance();
+            let changes = evaluate::tick(&self.policy, &mut self.reputation, due).await?;
+            self.follow(before, &changes);
         }
         Ok(())
     }
@@ -408,20 +476,18 @@ impl Replay {
         let passed = |minutes: u32| before.0 / minutes != now.0 / minutes;
         let overdue = !self.reputation.known_board().unsettled.is_empty();
         if overdue {
+            let before = self.glance();
             let changes = evaluate::tick(&self.policy, &mut self.reputation, self.now).await?;
-            self.follow(&changes);
+            self.follow(before, &changes);
         }
         if passed(REJUDGE_MINUTES) {
             let touched = std::mem::take(&mut self.touched);
-            self.harmed.clear();
             self.evaluate(touched).await?;
-        } else {
-            let harmed = std::mem::take(&mut self.harmed);
-            self.evaluate(harmed).await?;
         }
         if passed(FORECAST_MINUTES) {
+            let before = self.glance();
             let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
-            self.follow(&changes);
+            self.follow(before, &changes);
         }
         if passed(HOUR) {
             self.reputation.prune(self.now);
@@ -441,26 +507,67 @@ impl Replay {
             }
         }
         for (subject, isps) in &subjects {
+            let before = self.glance();
             let changes = evaluate::evaluate(&self.policy, &mut self.reputation, subject, isps, self.now).await?;
-            self.follow(&changes);
+            self.follow(before, &changes);
         }
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<(), PortError> {
-        if let Some(stop_at) = self.stop_at {
-            self.advance(stop_at).await?;
+    /// Judges everybody at the end of the input. `stopped`: the input goes on after `stop_at`, and so whoever is to be
+    /// judged later is left alone.
+    async fn finish(&mut self, stopped: bool) -> Result<(), PortError> {
+        if let (true, Some(stop_at)) = (stopped, self.stop_at) {
+            self.pass_due(stop_at).await?;
+            self.now = self.now.max(stop_at);
+            return Ok(());
         }
         self.fold().await?;
         let touched = std::mem::take(&mut self.touched);
         self.evaluate(touched).await?;
+        let before = self.glance();
         let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
-        self.follow(&changes);
+        self.follow(before, &changes);
+        if let Some(stop_at) = self.stop_at {
+            self.advance(stop_at).await?;
+        }
         Ok(())
     }
 
+    /// The witnessed subject as it is, if it is asked for at this time.
+    fn glance(&mut self) -> Option<Glance> {
+        let witness = self.witness.as_ref().filter(|witness| witness.from <= self.now && self.now <= witness.until)?;
+        let dossier = self.reputation.find(&witness.key.subject);
+        let breakers = dossier.map(|dossier| dossier.breakers.clone()).unwrap_or_default();
+        Some(Glance { breakers, board: Arc::clone(self.reputation.known_board()) })
+    }
+
+    /// Keeps what transitions of the witnessed key were decided upon.
+    fn testify(&mut self, before: Glance, changes: &[Change]) {
+        let Some(Witness { key: witnessed, .. }) = &self.witness else { return };
+        let mut steps = BTreeMap::new();
+        for change in changes.iter().filter(|change| change.key.subject == witnessed.subject) {
+            if let Some(transition) = change.transition.as_ref().filter(|_| change.key == *witnessed) {
+                // Nothing is counted while something is decided: the timeline is the one of before.
+                let known = self.reputation.find(&witnessed.subject).map(|dossier| dossier.timeline.clone());
+                self.sightings.push(Sighting {
+                    transition: transition.clone(),
+                    dossier: Dossier { timeline: known.unwrap_or_default(), breakers: before.breakers.clone() },
+                    board: Arc::clone(&before.board),
+                    steps: steps.clone(),
+                });
+            }
+            if let Some(isp) = change.key.isp {
+                steps.entry(isp).or_insert_with(|| change.next.clone());
+            }
+        }
+    }
+
     /// Takes note of what was stopped and what flows again.
-    fn follow(&mut self, changes: &[Change]) {
+    fn follow(&mut self, before: Option<Glance>, changes: &[Change]) {
+        if let Some(before) = before {
+            self.testify(before, changes);
+        }
         for change in changes {
             let Some(told) = &change.transition else { continue };
             let (was_open, is_open) = (told.from == "open", told.to == "open");

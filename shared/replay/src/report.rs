@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use pipeline::ports::{Control, ControlKind, Transition};
+use reputation::breaker::{BreakerState, State};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::{Key, Subject};
@@ -27,6 +28,8 @@ pub struct Report {
     pub controls: Vec<ReportedControl>,
     /// The mail that came while its key was stopped, as it does in a replay of what has been.
     pub stopped: Vec<ReportedStop>,
+    /// The breakers that are not closed at the end.
+    pub breakers: Vec<ReportedBreaker>,
 }
 
 /// What was read.
@@ -47,10 +50,16 @@ pub struct Input {
     /// Events about mail outside `--since` and `--until`.
     #[serde(skip_serializing_if = "is_zero")]
     pub outside: u64,
+    /// First and last minute in which the mail was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mail: Option<[String; 2]>,
     /// The ignored ones, by name.
     pub ignored_by_name: BTreeMap<String, u64>,
     /// The rejected ones, by kind of reason.
     pub rejected_by_reason: BTreeMap<String, u64>,
+    /// Where and why reading ended too early, if it did: the report is about what came before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken_off: Option<String>,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -156,12 +165,33 @@ pub struct ReportedStop {
     pub until: Option<String>,
     /// Mail accepted meanwhile that would not have been sent.
     pub sent: u64,
+    /// Mail accepted meanwhile with an outcome; more than `sent` where sends are not published.
+    pub attempts: u64,
     /// Hard bounces of it.
     pub hard_bounces: u64,
     /// Complaints about it.
     pub complaints: u64,
     /// Refusals of it because of the sender.
     pub blocks: u64,
+}
+
+/// A breaker that is not closed, as reported.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportedBreaker {
+    /// Whose.
+    pub subject: String,
+    /// At which ISP; null = at all.
+    pub isp: Option<String>,
+    /// `throttled`, `open` (sending has stopped) or `probing`.
+    pub state: &'static str,
+    /// The share of the quota that may be sent.
+    pub factor: f64,
+    /// Since when it has been in this state (RFC 3339).
+    pub since: Option<String>,
+    /// Until when it is open at least; null = until a person acts, or not open.
+    pub until: Option<String>,
+    /// How often it has opened since it was last forgiven.
+    pub trips: u32,
 }
 
 impl Report {
@@ -179,8 +209,10 @@ impl Report {
                 ignored: tallies.ignored.values().sum(),
                 rejected: tallies.rejected.values().sum(),
                 outside: tallies.outside,
+                mail: tallies.mail.map(|(first, last)| [first.to_string(), last.to_string()]),
                 ignored_by_name: tallies.ignored.clone(),
                 rejected_by_reason: tallies.rejected.clone(),
+                broken_off: None,
             },
             totals: totals(replay, &wanted),
             transitions: replay
@@ -203,6 +235,7 @@ impl Report {
                 .filter(|stopped| wanted(&stopped.key.subject))
                 .map(|stopped| ReportedStop::of(stopped, isps))
                 .collect(),
+            breakers: breakers(replay, &wanted),
         }
     }
 
@@ -239,8 +272,43 @@ fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series) -> Total {
     Total { subject: subject.clone(), isp: map.name(isp).to_owned(), counters, returns_complaints }
 }
 
+fn breakers(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<ReportedBreaker> {
+    let mut breakers = Vec::new();
+    for (subject, dossier) in replay.reputation.dossiers().filter(|(subject, _)| wanted(subject)) {
+        for (isp, known) in &dossier.breakers {
+            let key = Key { subject: subject.clone(), isp: *isp };
+            if known.breaker.state != State::Closed {
+                breakers.push(ReportedBreaker::of(replay, &key, &known.breaker));
+            }
+        }
+    }
+    breakers
+}
+
+impl ReportedBreaker {
+    /// Reports on the breaker of a key, closed or not.
+    pub fn of(replay: &Replay, key: &Key, known: &BreakerState) -> ReportedBreaker {
+        let moves = replay.reputation.transitions.iter().rev();
+        let entered = moves.filter(|told| told.key == *key).find(|told| told.from != told.to);
+        let until = match known.state {
+            State::Open { until, .. } => until,
+            State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
+        };
+        ReportedBreaker {
+            subject: key.subject.to_string(),
+            isp: isp_name(key, &replay.policy.isp_map),
+            state: known.state.name(),
+            factor: known.state.factor(&replay.policy.breaker).share(),
+            since: entered.map(|told| told.at.to_string()),
+            until: until.map(|until| until.to_string()),
+            trips: known.trips,
+        }
+    }
+}
+
 impl ReportedTransition {
-    fn of(transition: &Transition, isps: &IspMap) -> ReportedTransition {
+    /// Reports on a transition.
+    pub fn of(transition: &Transition, isps: &IspMap) -> ReportedTransition {
         let verdict = transition.verdict.as_ref();
         ReportedTransition {
             at: transition.at.to_string(),
@@ -293,6 +361,10 @@ impl ReportedStop {
             from: stopped.from.to_string(),
             until: stopped.until.map(|until| until.to_string()),
             sent: mail(UnitKind::Sent),
+            attempts: mail(UnitKind::Delivered)
+                + mail(UnitKind::HardBounce)
+                + mail(UnitKind::SoftBounce)
+                + mail(UnitKind::Undetermined),
             hard_bounces: mail(UnitKind::HardBounce),
             complaints: mail(UnitKind::Complaint),
             blocks: mail(UnitKind::Block),

@@ -21,11 +21,11 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use crate::Metric;
 use crate::detect::{Level, Percent, Verdict};
 use crate::judge::{Judgement, Since};
 use crate::policy::{Breaker, Resume};
 use crate::time::{DAY, Now};
-use crate::Metric;
 
 /// A share of a quota in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +81,13 @@ pub struct BreakerState {
     pub withheld: bool,
     /// What a person has said.
     pub hold: Hold,
+}
+
+impl BreakerState {
+    /// Whether people have been warned of this metric, and need not be again.
+    pub fn was_warned(&self, metric: Metric, now: Now) -> bool {
+        self.warned[metric as usize].is_some_and(|told| now.minutes_since(told) < WARN_AGAIN_DAYS * DAY)
+    }
 }
 
 /// Where a breaker is. Open means that sending has stopped.
@@ -248,7 +255,11 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
                 return unchanged(known);
             }
             let next = BreakerState { hold: Hold::Closed, ..rearmed(known, State::Closed, now) };
-            moved(next, release(known), news(None, None, "a person holds it closed: verdicts are told, not acted on".into()))
+            moved(
+                next,
+                release(known),
+                news(None, None, "a person holds it closed: verdicts are told, not acted on".into()),
+            )
         }
         Input::PersonReleases => {
             if known.hold == Hold::None {
@@ -261,7 +272,8 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
             if known.hold != Hold::None || matches!(known.state, State::Open { .. }) {
                 return unchanged(known);
             }
-            let reason = "several unrelated senders turned bad at this ISP at the same time: held, and no sender punished";
+            let reason =
+                "several unrelated senders turned bad at this ISP at the same time: held, and no sender punished";
             tripped(policy, known, None, reason.into(), now)
         }
         Input::Pardon => {
@@ -280,7 +292,11 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
     // What may not be done is told instead; what was done before that was so is undone.
     if standing.cap == Level::Warn && known.hold == Hold::None && known.state != State::Closed {
         let next = rearmed(known, State::Closed, now);
-        return moved(next, release(known), news(None, None, "the policy protects it now: released, and only told about".into()));
+        return moved(
+            next,
+            release(known),
+            news(None, None, "the policy protects it now: released, and only told about".into()),
+        );
     }
     if standing.cap == Level::Warn || known.hold == Hold::Closed {
         return warned(known, judgement.pause.or(judgement.throttle).or(judgement.warn), now);
@@ -292,7 +308,8 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
         State::Open { until: Some(until), .. } if now >= until => {
             let next = rearmed(known, State::Probing { at: now }, now);
             let share = Factor::of_share(policy.probe_share);
-            let reason = format!("its time is over: {share} of the quota is let through to see; older mail no longer judges it");
+            let reason =
+                format!("its time is over: {share} of the quota is let through to see; older mail no longer judges it");
             moved(next, [Effect::SetFactor(share), Effect::Resume], news(None, None, reason))
         }
         State::Open { .. } => unchanged(known),
@@ -345,15 +362,17 @@ fn open_minutes(policy: &Breaker, trips: u32) -> u32 {
 
 /// Too many configuration sets are paused already: the next best thing is done.
 fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
-    let floor = Factor::of_share(policy.floor);
-    let already = matches!(known.state, State::Throttled { factor, .. } if factor <= floor);
+    // A probe's share may be below the floor: bad news never raises a quota.
+    let factor = Factor::of_share(policy.floor).min(known.state.factor(policy));
+    let already = matches!(known.state, State::Throttled { .. }) && known.state.factor(policy) == factor;
     if already && known.withheld {
         return unchanged(known);
     }
-    let next = BreakerState { state: State::Throttled { factor: floor, moved: now }, withheld: true, ..known.clone() };
+    let next = BreakerState { state: State::Throttled { factor, moved: now }, withheld: true, ..known.clone() };
     let most = policy.max_pauses_per_hour;
-    let reason = format!("pause withheld, as {most} configuration sets were paused within the hour: {verdict}; quota {floor}");
-    moved(next, [Effect::SetFactor(floor)], news(Some(Level::Pause), Some(verdict), reason))
+    let reason =
+        format!("pause withheld, as {most} configuration sets were paused within the hour: {verdict}; quota {factor}");
+    moved(next, [Effect::SetFactor(factor)], news(Some(Level::Pause), Some(verdict), reason))
 }
 
 fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
@@ -422,8 +441,7 @@ const WARN_AGAIN_DAYS: u32 = 7;
 
 fn warned(known: &BreakerState, verdict: Option<Verdict>, now: Now) -> Step {
     let Some(verdict) = verdict else { return unchanged(known) };
-    let told = known.warned[verdict.metric as usize];
-    if told.is_some_and(|told| now.minutes_since(told) < WARN_AGAIN_DAYS * DAY) {
+    if known.was_warned(verdict.metric, now) {
         return unchanged(known);
     }
     let mut next = known.clone();

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn suppressed_mail_and_deferrals_stand_on_neither_side() {
-        let counts = [(UnitKind::Suppressed, 50), (UnitKind::Deferral, 50), (UnitKind::Delivered, 9), (UnitKind::HardBounce, 1)];
+        let counts =
+            [(UnitKind::Suppressed, 50), (UnitKind::Deferral, 50), (UnitKind::Delivered, 9), (UnitKind::HardBounce, 1)];
         let tally = counters(&counts, true).tally(Metric::HardBounce);
         assert_eq!((tally.population, tally.bad), (10, 1));
         assert_eq!(counters(&counts, true).tally(Metric::Delay).bad, 0);
@@ -201,7 +202,8 @@ mod tests {
 
     #[test]
     fn an_isps_share_can_be_taken_out_again() {
-        let (a, b) = (counters(&[(UnitKind::Sent, 7), (UnitKind::Delivered, 6)], true), counters(&[(UnitKind::Sent, 2)], false));
+        let (a, b) =
+            (counters(&[(UnitKind::Sent, 7), (UnitKind::Delivered, 6)], true), counters(&[(UnitKind::Sent, 2)], false));
         let mut sum = a;
         sum.merge(&b);
         sum.remove(&b);

@@ -233,7 +233,11 @@ impl fmt::Display for Verdict {
         match self.rule {
             Rule::Cusum { limit, evidence, threshold } => {
                 let mail = Span(self.from, self.until);
-                write!(f, " in mail accepted {mail}: evidence {evidence:.1} reached {threshold:.1} against the limit of {}", Percent(limit))
+                write!(
+                    f,
+                    " in mail accepted {mail}: evidence {evidence:.1} reached {threshold:.1} against the limit of {}",
+                    Percent(limit)
+                )
             }
             Rule::Ratio { window_hours, line } => {
                 write!(f, " over {window_hours} h: the {} line is {}", self.level.name(), Percent(line))

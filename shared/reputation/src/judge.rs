@@ -76,44 +76,71 @@ pub fn judge(
 ) -> Judgement {
     let mut judgement = Judgement::default();
     for metric in Metric::ALL {
-        let rule = policy.metrics.rule(metric);
-        if isp.is_none() && rule.scope == Scope::Isp {
-            continue;
-        }
-        let mut known: Option<(Minute, Excursion)> = None;
-        let mut look = |level, threshold: Option<NanoNats>, since: Minute| {
-            let Some(threshold) = threshold else { return };
-            let peak = match known {
-                Some((from, peak)) if from == since => peak,
-                _ => walk(policy, timeline, isp, left_out, metric, since, now).peak(),
-            };
-            known = Some((since, peak));
-            if peak.evidence >= threshold {
-                judgement.consider(Verdict {
-                    level,
-                    metric,
-                    rule: Rule::Cusum { limit: rule.limit, evidence: nats(peak.evidence), threshold: nats(threshold) },
-                    from: peak.from,
-                    until: peak.until,
-                    tally: peak.tally,
-                });
-            }
-        };
-        look(Level::Throttle, rule.throttle, since.throttle);
-        look(Level::Pause, rule.pause, since.pause);
-    }
-    for ratio in &policy.ratios {
-        if isp.is_none() && policy.metrics.rule(ratio.metric).scope == Scope::Isp {
-            continue;
-        }
-        judge_ratio(ratio, timeline, isp, left_out, since, now, &mut judgement);
+        judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
     }
     judgement.probe = sum(timeline, isp, left_out, since.pause).tally(Metric::HardBounce);
     judgement
 }
 
-/// Whether new bad mail of this metric calls for a throttle or a pause by evidence: the quick look that is taken after
-/// each harm, at a cost that does not depend on how much history there is. Whoever it alarms judges in full.
+#[expect(clippy::too_many_arguments, reason = "what is judged, by what, from when on and when are five things")]
+fn judge_metric(
+    policy: &Policy,
+    timeline: &mut Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    since: Since,
+    metric: Metric,
+    now: Now,
+    judgement: &mut Judgement,
+) {
+    let rule = policy.metrics.rule(metric);
+    if isp.is_none() && rule.scope == Scope::Isp {
+        return;
+    }
+    let mut known: Option<(Minute, Excursion)> = None;
+    let mut look = |level, threshold: Option<NanoNats>, since: Minute| {
+        let Some(threshold) = threshold else { return };
+        let peak = match known {
+            Some((from, peak)) if from == since => peak,
+            _ => walk(policy, timeline, isp, left_out, metric, since, now).peak(),
+        };
+        known = Some((since, peak));
+        if peak.evidence >= threshold {
+            judgement.consider(Verdict {
+                level,
+                metric,
+                rule: Rule::Cusum { limit: rule.limit, evidence: nats(peak.evidence), threshold: nats(threshold) },
+                from: peak.from,
+                until: peak.until,
+                tally: peak.tally,
+            });
+        }
+    };
+    look(Level::Throttle, rule.throttle, since.throttle);
+    look(Level::Pause, rule.pause, since.pause);
+    for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
+        judge_ratio(ratio, timeline, isp, left_out, since, now, judgement);
+    }
+}
+
+/// The worst level that new bad mail of this metric calls for: the quick look that is taken after each harm, at a cost
+/// that hardly depends on how much history there is. Whoever it alarms judges in full.
+pub fn alarm(
+    policy: &Policy,
+    timeline: &mut Timeline,
+    isp: Option<Isp>,
+    left_out: &[LeftOut],
+    since: Since,
+    metric: Metric,
+    now: Now,
+) -> Option<Level> {
+    let mut judgement = Judgement::default();
+    judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
+    let Judgement { warn, throttle, pause, .. } = judgement;
+    pause.or(throttle).or(warn).map(|verdict| verdict.level)
+}
+
+/// Whether [`alarm`] calls for more than a warning.
 pub fn alarms(
     policy: &Policy,
     timeline: &mut Timeline,
@@ -123,16 +150,7 @@ pub fn alarms(
     metric: Metric,
     now: Now,
 ) -> bool {
-    let rule = policy.metrics.rule(metric);
-    if isp.is_none() && rule.scope == Scope::Isp {
-        return false;
-    }
-    let mut reached = |threshold: Option<NanoNats>, since: Minute| {
-        threshold.is_some_and(|threshold| {
-            walk(policy, timeline, isp, left_out, metric, since, now).peak().evidence >= threshold
-        })
-    };
-    reached(rule.throttle, since.throttle) || reached(rule.pause, since.pause)
+    alarm(policy, timeline, isp, left_out, since, metric, now).is_some_and(|level| level > Level::Warn)
 }
 
 /// The walk of the evidence about one metric of one key since `since`.
@@ -193,7 +211,7 @@ fn nats(evidence: NanoNats) -> f64 {
 
 fn judge_ratio(
     ratio: &Ratio,
-    timeline: &Timeline,
+    timeline: &mut Timeline,
     isp: Option<Isp>,
     left_out: &[LeftOut],
     since: Since,
@@ -223,8 +241,8 @@ fn judge_ratio(
     }
 }
 
-fn sum(timeline: &Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
-    let mut sum = timeline.series(isp).map(|series| series.sum_since(since)).unwrap_or_default();
+fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
+    let mut sum = timeline.series_mut(isp).map(|series| series.window_since(since)).unwrap_or_default();
     for LeftOut { isp, before } in left_out {
         if let Some(series) = timeline.series(Some(*isp)) {
             sum.remove(&series.sum_since(since));
@@ -242,8 +260,16 @@ pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, n
     let rules = &policy.forecast;
     let mut hours: Vec<(Minute, Counters)> = Vec::new();
     for timeline in sets {
-        if let Some(series) = timeline.series(None) {
-            hours.extend(series.hours().map(|(from, counters)| (from, *counters)));
+        // More than all the mails that are asked for, of both metrics, are never needed of one set.
+        let mut needed = [rules.mails; 2];
+        for (from, counters) in timeline.series(None).into_iter().flat_map(|series| series.hours().rev()) {
+            hours.push((from, *counters));
+            for (needed, metric) in needed.iter_mut().zip([Metric::HardBounce, Metric::Complaint]) {
+                *needed = needed.saturating_sub(counters.tally(metric).population);
+            }
+            if needed == [0; 2] {
+                break;
+            }
         }
     }
     hours.sort_unstable_by_key(|(from, _)| std::cmp::Reverse(*from));

@@ -381,12 +381,17 @@ impl RawSubjects {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':' | b'.');
             if tag.is_empty() || tag.len() > 256 || !tag.bytes().all(allowed) {
                 let allowed = "1 to 256 letters, digits and - _ : .".to_owned();
-                return Err(PolicyError::Value { key: format!("subjects.tags[{index}]"), value: format!("{tag:?}"), allowed });
+                return Err(PolicyError::Value {
+                    key: format!("subjects.tags[{index}]"),
+                    value: format!("{tag:?}"),
+                    allowed,
+                });
             }
         }
         for (index, domain) in self.own_domains.iter().enumerate() {
             if domain.is_empty() || domain.contains(['@', '*', ' ']) || !domain.contains('.') {
-                let (key, allowed) = (format!("subjects.own_domains[{index}]"), "a domain, such as example.com".to_owned());
+                let (key, allowed) =
+                    (format!("subjects.own_domains[{index}]"), "a domain, such as example.com".to_owned());
                 return Err(PolicyError::Value { key, value: format!("{domain:?}"), allowed });
             }
         }
@@ -518,7 +523,8 @@ mod tests {
 
     #[test]
     fn a_policy_needs_only_what_differs() {
-        let policy = Policy::from_toml("[metrics.hard_bounce]\nlimit = 0.04\n[isps]\n\"example.com\" = \"example\"").unwrap();
+        let policy =
+            Policy::from_toml("[metrics.hard_bounce]\nlimit = 0.04\n[isps]\n\"example.com\" = \"example\"").unwrap();
         let rule = policy.metrics.rule(Metric::HardBounce);
         assert_eq!((rule.limit, rule.pause), (0.04, Some(10 * NAT)));
         assert_eq!(policy.isp_map.name(policy.isp_map.classify("example.com")), "example");

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn a_subject_is_read_as_it_is_written() {
-        for text in ["account", "configuration-set:news", "identity:mail.example.com", "tenant:t-1", "tag:campaign=a=b"] {
+        for text in ["account", "configuration-set:news", "identity:mail.example.com", "tenant:t-1", "tag:campaign=a=b"]
+        {
             assert_eq!(text.parse::<Subject>().map(|subject| subject.to_string()).as_deref(), Ok(text));
         }
         for text in ["", "news", "configuration-set:", "set:news", "tag:campaign", "tag:=x"] {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque;
 
 use crate::counters::Counters;
-use crate::detect::Walk;
+use crate::detect::{Ladder, Walk};
 use crate::judge::LeftOut;
 use crate::time::{DAY, HOUR, Minute, Now};
 use crate::unit::UnitKind;
@@ -23,7 +23,7 @@ pub const KEEP_DAYS: u32 = 400 * DAY;
 /// Judging looks at minutes in the youngest part of a timeline and at hours before: from this many minutes back (then
 /// to the full hour).
 pub const FINE: u32 = 2 * HOUR;
-/// Judging looks back over the hour cohorts of so many minutes before the fine part.
+/// Judging looks back over the hour cohorts of so many minutes before the fine part, from the start of a day on.
 pub const COARSE: u32 = 8 * DAY;
 
 /// The counters of one subject.
@@ -152,6 +152,15 @@ impl Series {
         }
         self.days.at_mut(minute.day()).add(kind, count, returns_complaints);
         self.memory.changed = self.memory.changed.min(minute);
+        if let Some((since, sum)) = &mut self.memory.window
+            && minute >= *since
+        {
+            sum.add(kind, count, returns_complaints);
+        }
+        if let Some(metric) = Metric::harmed_by(kind) {
+            let bad = &mut self.memory.bad[metric as usize];
+            *bad = (*bad).max(Some(minute));
+        }
     }
 
     /// Day cohorts, oldest first: (first minute, counters).
@@ -177,6 +186,18 @@ impl Series {
         sum
     }
 
+    /// As [`Series::sum_since`], for a start that is asked for again and again.
+    pub(crate) fn window_since(&mut self, since: Minute) -> Counters {
+        match self.memory.window {
+            Some((from, sum)) if from == since => sum,
+            _ => {
+                let sum = self.sum_since(since);
+                self.memory.window = Some((since, sum));
+                sum
+            }
+        }
+    }
+
     fn at(&self, from: Minute, until: Minute) -> Option<Counters> {
         let cells = if until.0 - from.0 == HOUR { &self.hours } else { &self.minutes };
         cells.get(from).copied()
@@ -186,13 +207,22 @@ impl Series {
     /// its minutes.
     pub(crate) fn visit(&self, since: Minute, now: Now, each: &mut dyn FnMut(Cell)) {
         let edge = edge(now);
-        let since = since.max(edge.minus(COARSE));
+        let since = since.max(edge.minus(COARSE).day());
+        self.visit_hours(since, edge, each);
+        let minute =
+            |(from, counters): &(Minute, Counters)| Cell { from: *from, until: from.plus(1), counters: *counters };
+        self.minutes.range(edge.max(since), Minute(u32::MAX)).map(minute).for_each(each);
+    }
+
+    /// Shows the hours of `[since, edge)`; the hour in which `since` falls by its minutes.
+    fn visit_hours(&self, since: Minute, edge: Minute, each: &mut dyn FnMut(Cell)) {
         let whole_hours = if since == since.hour() { since } else { since.hour().plus(HOUR) }.min(edge.max(since));
-        let minute = |(from, counters): &(Minute, Counters)| Cell { from: *from, until: from.plus(1), counters: *counters };
-        let hour = |(from, counters): &(Minute, Counters)| Cell { from: *from, until: from.plus(HOUR), counters: *counters };
+        let minute =
+            |(from, counters): &(Minute, Counters)| Cell { from: *from, until: from.plus(1), counters: *counters };
+        let hour =
+            |(from, counters): &(Minute, Counters)| Cell { from: *from, until: from.plus(HOUR), counters: *counters };
         self.minutes.range(since, whole_hours).map(minute).for_each(&mut *each);
-        self.hours.range(whole_hours, edge).map(hour).for_each(&mut *each);
-        self.minutes.range(edge.max(whole_hours), Minute(u32::MAX)).map(minute).for_each(each);
+        self.hours.range(whole_hours, edge).map(hour).for_each(each);
     }
 }
 
@@ -225,9 +255,16 @@ impl Cells {
     }
 
     fn range(&self, from: Minute, until: Minute) -> vec_deque::Iter<'_, (Minute, Counters)> {
-        let start = self.0.partition_point(|(at, _)| *at < from);
-        let end = self.0.partition_point(|(at, _)| *at < until).max(start);
+        let start = self.position(from);
+        let end = self.position(until).max(start);
         self.0.range(start..end)
+    }
+
+    /// The index of the first cohort that does not begin before `from`.
+    fn position(&self, from: Minute) -> usize {
+        // Most questions are about the young end: a few steps back from there touch less memory than halving does.
+        let young = self.0.iter().rev().take(8).take_while(|(at, _)| *at >= from).count();
+        if young < 8 { self.0.len() - young } else { self.0.partition_point(|(at, _)| *at < from) }
     }
 
     fn forget_before(&mut self, from: Minute) {
@@ -239,88 +276,131 @@ impl Cells {
 
 /// What judging remembers of the walks over a series, so that it need not start over for each new mail.
 ///
-/// It never changes a verdict: the walk over the cells before `until` is taken up only if none of them has changed.
+/// It never changes a verdict: a remembered walk is taken up only if it began where the new one begins, and if none of
+/// the cells that it has passed has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     /// The oldest minute that has changed since the memory was last tidied.
     changed: Minute,
+    /// The youngest minute with a bad mail, by metric.
+    bad: [Option<Minute>; Metric::ALL.len()],
+    /// The sum over all mail accepted since a minute.
+    window: Option<(Minute, Counters)>,
+    /// By metric; judging asks for two stretches at a time.
     walks: [[Option<Remembered>; 2]; Metric::ALL.len()],
 }
 
-/// The walk over the cells in `[since, until)`.
+/// Walks from `start`: over the whole hours before the fine part, over the minutes up to a while ago, and over all
+/// minutes but the youngest.
 #[derive(Clone, Debug)]
 struct Remembered {
-    since: Minute,
-    edge: Minute,
+    start: Minute,
+    stages: [Option<Stage>; 3],
+}
+
+/// A walk over all cells before `until`.
+#[derive(Clone, Debug)]
+struct Stage {
     until: Minute,
     walk: Walk,
 }
 
 impl Default for Memory {
     fn default() -> Memory {
-        Memory { changed: Minute(u32::MAX), walks: Default::default() }
+        Memory { changed: Minute(u32::MAX), bad: Default::default(), window: None, walks: Default::default() }
     }
 }
 
 /// Cells younger than so many minutes are walked over each time: most units are still to come there.
-const UNSETTLED: u32 = 5;
+const UNSETTLED: u32 = 3;
+/// Cells younger than so many minutes still change now and then, when mail was delayed.
+const SETTLING: u32 = 40;
 
 impl Series {
     /// The walk over all cells since `since`, with the ladder of `metric`, which must be the same in all calls.
-    pub(crate) fn walk(&mut self, metric: Metric, ladder: &crate::detect::Ladder, since: Minute, now: Now) -> Walk {
+    pub(crate) fn walk(&mut self, metric: Metric, ladder: &Ladder, since: Minute, now: Now) -> Walk {
         let edge = edge(now);
+        let start = since.max(edge.minus(COARSE).day());
+        // Without a bad mail there is no evidence, however many good ones there are.
+        if self.memory.bad[metric as usize].is_none_or(|bad| bad < start) {
+            return Walk::default();
+        }
         self.memory.forget_changed();
-        let settled = now.minute().minus(UNSETTLED).max(edge);
-        let slots = &self.memory.walks[metric as usize];
-        let known = slots.iter().flatten().find(|known| known.since == since && known.edge == edge);
-        let (from, mut walk) = match known {
-            Some(known) => (known.until, known.walk.clone()),
-            None => (since, Walk::default()),
+        let mut stages = self.memory.take(metric, start);
+        // The first stage ends between hours and minutes. That moves on by the hour: what leaves the fine part is
+        // walked over as an hour.
+        let mut at_edge = match stages[0].take().filter(|stage| stage.until <= edge) {
+            Some(stage) => stage,
+            None => Stage { until: start, walk: Walk::default() },
         };
-        let mut to_remember = None;
-        let mut step = |walk: &mut Walk, cell: Cell| {
-            if to_remember.is_none() && cell.until > settled {
-                to_remember = Some(walk.clone());
-            }
-            walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
-        };
-        if from > since {
-            for (at, counters) in self.minutes.range(from, Minute(u32::MAX)) {
-                step(&mut walk, Cell { from: *at, until: at.plus(1), counters: *counters });
-            }
-        } else {
-            self.visit(since, now, &mut |cell| step(&mut walk, cell));
+        if at_edge.until < edge {
+            stages = [None, None, None];
+            let from = at_edge.until;
+            let walk = &mut at_edge.walk;
+            let push = &mut |cell: Cell| walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
+            self.visit_hours(from, edge, push);
+            at_edge.until = edge;
         }
-        if settled > from {
-            let remembered = Remembered { since, edge, until: settled, walk: to_remember.unwrap_or_else(|| walk.clone()) };
-            let slots = &mut self.memory.walks[metric as usize];
-            let slot = slots.iter().position(|slot| slot.as_ref().is_some_and(|known| known.since == since));
-            let slot = slot.or_else(|| slots.iter().position(Option::is_none)).unwrap_or_else(|| {
-                // Two stretches are judged at a time; the one with the older edge or start is no longer asked for.
-                let age = |slot: &Option<Remembered>| slot.as_ref().map(|known| (known.edge, known.since));
-                usize::from(age(&slots[1]) < age(&slots[0]))
-            });
-            slots[slot] = Some(remembered);
+        let fine = at_edge.until;
+        // Then over the minutes, from the furthest stage that still holds.
+        let settled = now.minute().minus(UNSETTLED).max(fine);
+        let settling = now.minute().minus(SETTLING).max(fine);
+        let known = stages[2].take().filter(|stage| stage.until <= settled);
+        let older = stages[1].take().filter(|stage| stage.until <= settling);
+        let mut older = older.unwrap_or_else(|| at_edge.clone());
+        self.pass_minutes(metric, ladder, &mut older, settling);
+        let mut young = known.filter(|known| known.until > older.until).unwrap_or_else(|| older.clone());
+        self.pass_minutes(metric, ladder, &mut young, settled);
+        let mut end = young.clone();
+        self.pass_minutes(metric, ladder, &mut end, Minute(u32::MAX));
+        self.memory.keep(metric, Remembered { start, stages: [Some(at_edge), Some(older), Some(young)] });
+        end.walk
+    }
+
+    fn pass_minutes(&self, metric: Metric, ladder: &Ladder, stage: &mut Stage, until: Minute) {
+        for (at, counters) in self.minutes.range(stage.until, until) {
+            stage.walk.push(ladder, *at, at.plus(1), counters.tally(metric));
         }
-        walk
+        stage.until = stage.until.max(until);
     }
 }
 
 impl Memory {
     fn forget_changed(&mut self) {
         let changed = std::mem::replace(&mut self.changed, Minute(u32::MAX));
-        for slot in self.walks.iter_mut().flatten() {
-            if slot.as_ref().is_some_and(|known| known.until > changed) {
-                *slot = None;
+        if changed == Minute(u32::MAX) {
+            return;
+        }
+        for known in self.walks.iter_mut().flatten().flatten() {
+            for stage in &mut known.stages {
+                if stage.as_ref().is_some_and(|stage| stage.until > changed) {
+                    *stage = None;
+                }
             }
         }
+    }
+
+    fn take(&mut self, metric: Metric, start: Minute) -> [Option<Stage>; 3] {
+        let slots = &mut self.walks[metric as usize];
+        let known = slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|known| known.start == start));
+        known.and_then(Option::take).map(|known| known.stages).unwrap_or_default()
+    }
+
+    fn keep(&mut self, metric: Metric, walks: Remembered) {
+        let slots = &mut self.walks[metric as usize];
+        let free = slots.iter().position(Option::is_none);
+        // Marks only move forward, so the older one is no longer asked for.
+        let slot = free.unwrap_or_else(|| {
+            let start = |index: usize| slots[index].as_ref().map(|known: &Remembered| known.start);
+            usize::from(start(1) < start(0))
+        });
+        slots[slot] = Some(walks);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::Ladder;
     use proptest::prelude::*;
 
     const NOW: Now = Now(1_791_273_600_000);
@@ -349,7 +429,10 @@ mod tests {
         }
         let cells = |since| {
             let cells = timeline.cells(None, &[], since, NOW);
-            cells.iter().map(|cell| (cell.from.0 as i64 - edge.0 as i64, cell.until.0 - cell.from.0)).collect::<Vec<_>>()
+            cells
+                .iter()
+                .map(|cell| (cell.from.0 as i64 - edge.0 as i64, cell.until.0 - cell.from.0))
+                .collect::<Vec<_>>()
         };
         assert_eq!(cells(Minute(0)), [(-120, 60), (-60, 60), (0, 1), (1, 1)]);
         assert_eq!(cells(edge.minus(61)), [(-61, 1), (-60, 60), (0, 1), (1, 1)]);
@@ -378,7 +461,7 @@ mod tests {
         /// come in, in any order, gives the same walk as one that is walked over once.
         #[test]
         fn a_remembered_walk_equals_a_fresh_one(
-            steps in proptest::collection::vec((0i64..40, 0u32..400, 0u32..3, prop::sample::select(vec![0u32, 7, 130, 250])), 1..120),
+            steps in proptest::collection::vec((0i64..60, prop_oneof![0u32..4, 0u32..400, 0u32..20_000], 0u32..3, prop::sample::select(vec![0u32, 7, 130, 250])), 1..120),
         ) {
             let ladder = Ladder::above(0.05);
             let mut timeline = Timeline::default();
@@ -391,12 +474,18 @@ mod tests {
                     timeline.add(minute, Isp::OTHER, UnitKind::HardBounce, bad, true, now);
                 }
                 let since = if since == 0 { Minute(0) } else { NOW.minute().minus(since) };
-                let mut fresh = timeline.series(None).unwrap().clone();
-                fresh.memory = Memory::default();
-                let fresh = fresh.walk(Metric::HardBounce, &ladder, since, now);
+                let mut fresh = Walk::default();
+                for cell in timeline.cells(None, &[], since, now) {
+                    fresh.push(&ladder, cell.from, cell.until, cell.counters.tally(Metric::HardBounce));
+                }
                 let remembered = timeline.series_mut(None).unwrap().walk(Metric::HardBounce, &ladder, since, now);
                 prop_assert_eq!(remembered.peak(), fresh.peak());
-                prop_assert_eq!(remembered.evidence(), fresh.evidence());
+                let sum = timeline.series(None).unwrap().sum_since(since.max(NOW.minute().minus(300)));
+                let window = timeline.series_mut(None).unwrap().window_since(since.max(NOW.minute().minus(300)));
+                prop_assert_eq!(window, sum);
+                if fresh.peak().evidence > 0 {
+                    prop_assert_eq!(remembered.evidence(), fresh.evidence());
+                }
             }
         }
     }

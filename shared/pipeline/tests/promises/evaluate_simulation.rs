@@ -1,0 +1,343 @@
+//! Evaluating under crashes, races, duplicates and other orders: the breakers are those of an undisturbed twin, and
+//! nothing is decided twice.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pipeline::PortError;
+use pipeline::evaluate::{evaluate, evaluate_account, tick};
+use pipeline::fold::Fold;
+use pipeline::memory::MemoryReputation;
+use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation, Saved};
+use reputation::unit::SenderId;
+use reputation::{Isp, Now, Policy, State, Subject, Timeline, Unit, UnitKind};
+
+use super::world::{Dice, World, at, breakers, for_each_seed, identity_of, rows, set_of, subjects};
+
+/// A store whose saves fail before or after they are done, or are overtaken by another evaluator.
+struct Disturbed<'a> {
+    store: &'a mut MemoryReputation,
+    dice: Dice,
+    /// In a hundred, before and after each save.
+    crashes: usize,
+    /// In a hundred: somebody else evaluates the same subjects just before a save.
+    races: usize,
+    policy: &'a Policy,
+    rivals: u32,
+}
+
+impl Reputation for Disturbed<'_> {
+    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
+        self.store.commit(fold, now).await
+    }
+
+    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError> {
+        self.store.dossier(subject).await
+    }
+
+    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        self.store.board(now).await
+    }
+
+    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError> {
+        self.store.account().await
+    }
+
+    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+        let crash = || PortError {
+            operation: "save",
+            reason: "the process was stopped".into(),
+            disposition: Disposition::Retry,
+        };
+        if self.dice.chance(self.crashes) {
+            return Err(crash());
+        }
+        if self.dice.chance(self.races) {
+            self.rivals += 1;
+            let now = changes.iter().find_map(|change| Some(change.transition.as_ref()?.at));
+            let subject = changes.first().map(|change| change.key.subject.clone());
+            if let (Some(now), Some(subject)) = (now, subject) {
+                let isps = self.store.dossier(&subject).await?.timeline.isps().collect();
+                if subject == Subject::Account {
+                    evaluate_account(self.policy, self.store, now).await?;
+                } else {
+                    evaluate(self.policy, self.store, &subject, &isps, now).await?;
+                }
+            }
+        }
+        let saved = self.store.save(changes).await?;
+        if self.dice.chance(self.crashes) { Err(crash()) } else { Ok(saved) }
+    }
+}
+
+/// What a shell does: each piece of work again until it is done.
+fn work(policy: &Policy, store: &mut impl Reputation, subjects: &[(Subject, BTreeSet<Isp>)], now: Now) -> Vec<Change> {
+    let mut done = Vec::new();
+    pollster::block_on(async {
+        for (subject, isps) in subjects {
+            done.extend(loop {
+                if let Ok(changes) = evaluate(policy, store, subject, isps, now).await {
+                    break changes;
+                }
+            });
+        }
+        done.extend(loop {
+            if let Ok(changes) = evaluate_account(policy, store, now).await {
+                break changes;
+            }
+        });
+        done.extend(loop {
+            if let Ok(changes) = tick(policy, store, now).await {
+                break changes;
+            }
+        });
+    });
+    done
+}
+
+/// New units, and when they are judged.
+type Steps = Vec<(Now, Vec<Unit>)>;
+
+const SETS: [(&str, &str); 4] =
+    [("news", "a.example"), ("shop", "b.example"), ("alerts", "c.example"), ("club", "d.example")];
+
+fn policy(dice: &mut Dice) -> Policy {
+    let mut toml = String::new();
+    if dice.chance(20) {
+        toml += "[gate]\nin_use = false\n";
+    }
+    if dice.chance(20) {
+        toml += "[subjects]\nprotected = [\"configuration-set:alerts\"]\nshadow = [\"configuration-set:club\"]\n";
+    }
+    let resume = if dice.chance(20) { "manual" } else { "automatic" };
+    toml += &format!("[breaker]\nmax_pauses_per_hour = {}\nresume = \"{resume}\"\n", 1 + dice.below(5));
+    Policy::from_toml(&toml).unwrap()
+}
+
+/// Traffic of four senders at four ISPs, healthy at first; now and then a sender has a bad list, or an ISP a bad day.
+fn traffic(dice: &mut Dice, world: &mut World) -> Steps {
+    let isps = ["microsoft", "yahoo", "gmail", "other"].map(|name| world.isp(name));
+    let senders = SETS.map(|(set, identity)| world.sender(set, identity));
+    let (mut bad_sender, mut bad_isp): (Option<usize>, Option<usize>) = (None, None);
+    let mut now = 0;
+    let mut steps = Vec::new();
+    for _ in 0..14 {
+        now += [1, 1, 5, 15, 40, 70, 400][dice.below(7)];
+        if dice.chance(40) {
+            bad_sender = dice.chance(50).then(|| dice.below(senders.len()));
+            bad_isp = dice.chance(40).then(|| dice.below(isps.len()));
+        }
+        let moment = at(now);
+        let mut units = Vec::new();
+        for (who, sender) in senders.iter().enumerate() {
+            for (place, isp) in isps.iter().enumerate() {
+                let ill = bad_sender == Some(who) || bad_isp == Some(place);
+                let mails = 10 + dice.below(50) as u32;
+                let bounces = if ill { mails / 3 } else { u32::from(dice.chance(20)) };
+                let minute = moment.minute().minus(dice.below(8) as u32);
+                let counts = [
+                    (UnitKind::Sent, mails),
+                    (UnitKind::Delivered, mails - bounces),
+                    (UnitKind::HardBounce, bounces),
+                    (UnitKind::Delay, if ill { mails / 2 } else { 0 }),
+                    (UnitKind::Block, if ill && dice.chance(50) { bounces } else { 0 }),
+                    (UnitKind::Complaint, if ill && dice.chance(30) { 4 } else { 0 }),
+                ];
+                units.extend(world.units(*sender, *isp, minute, &counts));
+            }
+        }
+        steps.push((moment, units));
+    }
+    // All is quiet, and time passes.
+    for hour in 1..6 {
+        steps.push((at(now + 60 * hour), Vec::new()));
+    }
+    steps
+}
+
+fn sender_ids(world: &mut World) -> Vec<SenderId> {
+    SETS.iter().map(|(set, identity)| world.sender(set, identity)).collect()
+}
+
+/// A world that knows the senders, so that units of another world mean the same in it.
+fn twin(policy: &Policy) -> World {
+    let mut world = World::new(policy.clone());
+    sender_ids(&mut world);
+    world
+}
+
+fn undisturbed(policy: &Policy, steps: &Steps) -> World {
+    let mut world = twin(policy);
+    for (now, units) in steps {
+        world.add(units, *now);
+        let subjects = subjects(&world.store);
+        work(policy, &mut world.store, &subjects, *now);
+    }
+    world
+}
+
+fn compare(found: &World, expected: &World) -> Result<(), String> {
+    for (index, expected) in expected.store.transitions.iter().enumerate() {
+        let found = found.store.transitions.get(index);
+        if found != Some(expected) {
+            return Err(format!("transition {index} is {found:?}\nand should be {expected:?}"));
+        }
+    }
+    if let Some(more) = found.store.transitions.get(expected.store.transitions.len()) {
+        return Err(format!("decided once more: {more:?}"));
+    }
+    if found.store.controls != expected.store.controls {
+        return Err("other controls".into());
+    }
+    // Versions, too: each change was saved exactly once.
+    let (found, expected) = (breakers(&found.store), breakers(&expected.store));
+    match expected.iter().find(|(key, known)| found.get(*key) != Some(*known)) {
+        Some((key, known)) => Err(format!("{key:?} is {:?}\nand should be {known:?}", found.get(key))),
+        None if found.len() != expected.len() => Err("breakers that should not be".into()),
+        None => Ok(()),
+    }
+}
+
+/// The counters of what a simulation met, so that it is known to meet what it is for.
+#[derive(Default)]
+struct Met {
+    pauses: usize,
+    cuts: usize,
+    holds: usize,
+    withheld: usize,
+    rivals: u32,
+}
+
+fn disturbed(seed: u64, crashes: usize, races: usize) -> Result<Met, String> {
+    let mut dice = Dice(seed);
+    let policy = policy(&mut dice);
+    let mut world = World::new(policy.clone());
+    let steps = traffic(&mut dice, &mut world);
+    let expected = undisturbed(&policy, &steps);
+    let mut rivals = 0;
+    for (now, units) in &steps {
+        world.add(units, *now);
+        let subjects = subjects(&world.store);
+        let mut store =
+            Disturbed { store: &mut world.store, dice: dice.clone(), crashes, races, policy: &policy, rivals: 0 };
+        work(&policy, &mut store, &subjects, *now);
+        (dice, rivals) = (store.dice, rivals + store.rivals);
+    }
+    compare(&world, &expected)?;
+    let named = |name: &str| expected.store.controls.iter().filter(|control| control.kind.name() == name).count();
+    Ok(Met {
+        pauses: named("pause_configuration_set"),
+        cuts: named("set_quota_factor"),
+        holds: named("hold_isp"),
+        withheld: expected.store.transitions.iter().filter(|told| told.reason.starts_with("pause withheld")).count(),
+        rivals,
+    })
+}
+
+/// Runs it for many seeds, and sees to it that the simulation is not so quiet that it shows nothing.
+fn disturb(name: &str, crashes: usize, races: usize) {
+    let met = std::cell::RefCell::new(Met::default());
+    for_each_seed(name, 120, |seed| {
+        let one = disturbed(seed, crashes, races)?;
+        let mut met = met.borrow_mut();
+        (met.pauses, met.cuts) = (met.pauses + one.pauses, met.cuts + one.cuts);
+        (met.holds, met.withheld) = (met.holds + one.holds, met.withheld + one.withheld);
+        met.rivals += one.rivals;
+        Ok(())
+    });
+    let met = met.into_inner();
+    if std::env::var("SIMULATION_SEED").is_err() {
+        assert!(met.pauses > 20 && met.cuts > 50 && met.holds > 5 && met.withheld > 5, "too quiet to show anything");
+        assert!(races == 0 || met.rivals > 50, "too few rivals");
+    }
+}
+
+#[test]
+fn crashes_before_and_after_a_save_change_no_decision_and_repeat_none() {
+    disturb("crashes_before_and_after_a_save", 25, 0);
+}
+
+#[test]
+fn of_two_evaluators_one_wins_and_nothing_is_decided_twice() {
+    disturb("of_two_evaluators", 0, 40);
+}
+
+#[test]
+fn crashes_and_rivals_together_change_nothing_either() {
+    disturb("crashes_and_rivals", 15, 15);
+}
+
+#[test]
+fn evaluating_again_at_the_same_moment_changes_nothing() {
+    for_each_seed("evaluating_again", 120, |seed| {
+        let mut dice = Dice(seed);
+        let policy = policy(&mut dice);
+        let mut world = World::new(policy.clone());
+        for (now, units) in traffic(&mut dice, &mut world) {
+            world.add(&units, now);
+            let subjects = subjects(&world.store);
+            work(&policy, &mut world.store, &subjects, now);
+            let again = work(&policy, &mut world.store, &subjects, now);
+            if let Some(change) = again.first() {
+                return Err(format!("at {now}: {change:?}"));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn duplicates_cuts_and_the_order_of_arrival_do_not_show_in_the_breakers() {
+    for_each_seed("duplicates_cuts_and_the_order", 60, |seed| {
+        let mut dice = Dice(seed);
+        let policy = policy(&mut dice);
+        let mut origin = World::new(policy.clone());
+        let steps = traffic(&mut dice, &mut origin);
+        let expected = undisturbed(&policy, &steps);
+        let mut world = twin(&policy);
+        let mut told: Vec<Unit> = Vec::new();
+        for (now, units) in &steps {
+            // All of it, some of it again, and something of what was told long ago, in any order and any cuts.
+            let mut arriving = units.clone();
+            arriving.extend(units.iter().filter(|_| dice.chance(50)));
+            arriving.extend((0..20).filter_map(|_| told.get(dice.below(told.len())).copied()));
+            dice.shuffle(&mut arriving);
+            let mut rest = &arriving[..];
+            while !rest.is_empty() {
+                let (batch, after) = rest.split_at((1 + dice.below(200)).min(rest.len()));
+                world.add(batch, *now);
+                rest = after;
+            }
+            told.extend(units);
+            let mut order = subjects(&world.store);
+            // Only the order within one moment: the same subjects, each as a whole.
+            order.sort();
+            work(&policy, &mut world.store, &order, *now);
+        }
+        if rows(&world.store) != rows(&expected.store) {
+            return Err("other rows".into());
+        }
+        compare(&world, &expected)
+    });
+}
+
+#[test]
+fn two_evaluators_of_one_burst_trip_a_set_once() {
+    let mut world = World::new(Policy::default());
+    for (name, isp) in [("yahoo", 40), ("gmail", 40), ("microsoft", 40)] {
+        world.mail("news", "a.example", name, at(-3).minute(), isp, isp / 2, at(0));
+    }
+    let (policy, subjects) = (world.policy.clone(), subjects(&world.store));
+    let mut store =
+        Disturbed { store: &mut world.store, dice: Dice(1), crashes: 0, races: 100, policy: &policy, rivals: 0 };
+    work(&policy, &mut store, &subjects, at(0));
+    assert!(store.rivals > 0);
+    for (subject, isp) in [(set_of("news"), None), (set_of("news"), Some("yahoo")), (identity_of("a.example"), None)] {
+        let known = world.breaker(&subject, isp);
+        if matches!(known.state, State::Open { .. }) {
+            assert_eq!(known.trips, 1, "{subject} {isp:?}");
+        }
+    }
+    let open = breakers(&world.store).into_values().filter(|known| matches!(known.breaker.state, State::Open { .. }));
+    assert_eq!(open.map(|known| (known.version, known.breaker.trips)).collect::<BTreeSet<_>>(), [(1, 1)].into());
+}

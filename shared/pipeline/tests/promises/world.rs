@@ -1,0 +1,249 @@
+//! A small world: mails and what SES tells of them, the use cases, and ports in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipeline::classify::{Classifier, Outcome, Refused};
+use pipeline::evaluate::{evaluate, evaluate_account, tick};
+use pipeline::fold::{Record, fold};
+use pipeline::memory::{MemoryLedger, MemoryReputation};
+use pipeline::ports::{Change, Ledger, Reputation, Versioned};
+use pipeline::senders::Senders;
+use reputation::breaker::BreakerState;
+use reputation::time::MINUTE_MILLIS;
+use reputation::unit::{SenderId, UnitKey};
+use reputation::{Isp, Key, Minute, Now, Policy, Subject, Unit, UnitKind};
+use ses_events::{Decoded, Decoder};
+
+/// 2026-10-06 08:00 UTC.
+pub(crate) const NOW: Now = Now(1_791_273_600_000);
+
+/// So many minutes after [`NOW`].
+pub(crate) fn at(minutes: i64) -> Now {
+    Now(NOW.0 + minutes * MINUTE_MILLIS)
+}
+
+/// A time as SES writes it.
+pub(crate) fn iso(now: Now) -> String {
+    now.to_string()
+}
+
+/// Numbers that look random and are the same for the same seed (SplitMix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `sides`.
+    pub(crate) fn below(&mut self, sides: usize) -> usize {
+        (self.roll() % sides.max(1) as u64) as usize
+    }
+
+    /// Whether a chance of so many in a hundred came true.
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+/// Runs a simulation for many seeds, or for the one in `SIMULATION_SEED`; a failure says which and how to replay it.
+pub(crate) fn for_each_seed(name: &str, seeds: u64, simulate: impl Fn(u64) -> Result<(), String>) {
+    let only = std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in only.map_or(0..seeds, |seed: u64| seed..seed + 1) {
+        // A panic inside, too, shall say how to replay it.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(seed)));
+        let why = match outcome {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => "it panicked, as told above".to_owned(),
+        };
+        panic!("seed {seed}: {why}\nreplay: SIMULATION_SEED={seed} cargo test -p pipeline --test promises {name}");
+    }
+}
+
+/// Everything between an event and a breaker.
+pub(crate) struct World {
+    pub(crate) policy: Policy,
+    pub(crate) classifier: Classifier,
+    pub(crate) ledger: MemoryLedger,
+    pub(crate) senders: Senders,
+    pub(crate) store: MemoryReputation,
+    sequence: u64,
+    made: u128,
+}
+
+impl World {
+    pub(crate) fn new(policy: Policy) -> World {
+        World {
+            classifier: Classifier::new(&policy, [7; 16]),
+            ledger: MemoryLedger::default(),
+            senders: Senders::default(),
+            store: MemoryReputation::new(&policy.isp_map),
+            policy,
+            sequence: 0,
+            made: 0,
+        }
+    }
+
+    /// The units of one event.
+    pub(crate) fn classify(&mut self, json: &str) -> (Result<Outcome, Refused>, Vec<Unit>) {
+        let (mut units, mut outcome) = (Vec::new(), None);
+        Decoder::new().decode(json.as_bytes(), |decoded| match decoded {
+            Decoded::Event(event) => {
+                outcome = Some(self.classifier.classify(&event, NOW.0, &mut self.senders, &mut units));
+            }
+            other => panic!("{json} is no event: {other:?}"),
+        });
+        (outcome.expect("decoding calls back"), units)
+    }
+
+    /// Records and folds units.
+    pub(crate) fn add(&mut self, units: &[Unit], now: Now) {
+        pollster::block_on(async {
+            let fresh = self.ledger.record(units).await.unwrap();
+            let records: Vec<Record> = units
+                .iter()
+                .zip(fresh)
+                .filter(|(_, fresh)| *fresh)
+                .map(|(unit, _)| {
+                    self.sequence += 1;
+                    Record { sequence: self.sequence, unit: *unit }
+                })
+                .collect();
+            fold(&mut self.store, &records, &self.senders, 98, now).await.unwrap();
+        });
+    }
+
+    /// Takes one event in.
+    pub(crate) fn tell(&mut self, json: &str, now: Now) -> Result<Outcome, Refused> {
+        let (outcome, units) = self.classify(json);
+        self.add(&units, now);
+        outcome
+    }
+
+    pub(crate) fn isp(&self, name: &str) -> Isp {
+        self.policy.isp_map.by_name(name).unwrap()
+    }
+
+    pub(crate) fn sender(&mut self, set: &str, identity: &str) -> SenderId {
+        self.senders.intern(&format!("{set}\0{identity}"), || vec![set_of(set), identity_of(identity)])
+    }
+
+    /// Units about different mails.
+    pub(crate) fn units(&mut self, sender: SenderId, isp: Isp, cohort: Minute, counts: &[(UnitKind, u32)]) -> Vec<Unit> {
+        let mut units = Vec::new();
+        for (kind, count) in counts {
+            for _ in 0..*count {
+                self.made += 1;
+                // The ledger in memory spreads keys by their bits, as those of a hash.
+                let key = UnitKey(self.made.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+                units.push(Unit { key, kind: *kind, isp, cohort, sender });
+            }
+        }
+        units
+    }
+
+    /// Mails of one minute, so many of which bounce hard and the others are delivered.
+    pub(crate) fn mail(&mut self, set: &str, identity: &str, isp: &str, minute: Minute, mails: u32, bounces: u32, now: Now) {
+        let (sender, isp) = (self.sender(set, identity), self.isp(isp));
+        let counts = [(UnitKind::Sent, mails), (UnitKind::Delivered, mails - bounces), (UnitKind::HardBounce, bounces)];
+        let units = self.units(sender, isp, minute, &counts);
+        self.add(&units, now);
+    }
+
+    /// Judges everybody, and lets time pass.
+    pub(crate) fn evaluate(&mut self, now: Now) -> Vec<Change> {
+        let subjects = subjects(&self.store);
+        let changes = evaluate_all(&self.policy, &mut self.store, &subjects, now);
+        changes.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn breaker(&mut self, subject: &Subject, isp: Option<&str>) -> BreakerState {
+        let isp = isp.map(|name| self.isp(name));
+        self.store.find(subject).map(|dossier| dossier.breaker(isp).breaker).unwrap_or_default()
+    }
+
+    pub(crate) fn state(&mut self, subject: &Subject, isp: Option<&str>) -> &'static str {
+        self.breaker(subject, isp).state.name()
+    }
+}
+
+pub(crate) fn set_of(name: &str) -> Subject {
+    Subject::ConfigurationSet(name.into())
+}
+
+pub(crate) fn identity_of(domain: &str) -> Subject {
+    Subject::Identity(domain.into())
+}
+
+/// Who has mail, and at which ISPs.
+pub(crate) fn subjects(store: &MemoryReputation) -> Vec<(Subject, BTreeSet<Isp>)> {
+    let known = store.dossiers().filter(|(subject, _)| **subject != Subject::Account);
+    known.map(|(subject, dossier)| (subject.clone(), dossier.timeline.isps().collect())).collect()
+}
+
+/// Judges these subjects and the account, and lets time pass.
+pub(crate) fn evaluate_all<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    subjects: &[(Subject, BTreeSet<Isp>)],
+    now: Now,
+) -> Result<Vec<Change>, pipeline::PortError> {
+    pollster::block_on(async {
+        let mut changes = Vec::new();
+        for (subject, isps) in subjects {
+            changes.extend(evaluate(policy, store, subject, isps, now).await?);
+        }
+        changes.extend(evaluate_account(policy, store, now).await?);
+        changes.extend(tick(policy, store, now).await?);
+        Ok(changes)
+    })
+}
+
+/// All breakers that were ever saved, with their versions.
+pub(crate) fn breakers(store: &MemoryReputation) -> BTreeMap<Key, Versioned> {
+    let mut all = BTreeMap::new();
+    for (subject, dossier) in store.dossiers() {
+        for (isp, known) in &dossier.breakers {
+            all.insert(Key { subject: subject.clone(), isp: *isp }, known.clone());
+        }
+    }
+    all
+}
+
+/// How many units of a kind a row holds.
+pub(crate) type Rows = BTreeMap<(Subject, Option<Isp>, &'static str, Minute, UnitKind), u32>;
+
+/// All rows of a store: those of minutes, hours and days, at each ISP and over all.
+pub(crate) fn rows(store: &MemoryReputation) -> Rows {
+    let mut rows = Rows::new();
+    for (subject, dossier) in store.dossiers() {
+        let timeline = &dossier.timeline;
+        for isp in timeline.isps().map(Some).chain([None]) {
+            let Some(series) = timeline.series(isp) else { continue };
+            // Judged from long ago, all cohorts are recent, and those are shown by the minute.
+            let minutes = timeline.cells(isp, &[], Minute(0), Now(0)).into_iter();
+            let minutes = minutes.filter(|cell| cell.until.0 - cell.from.0 == 1).map(|cell| (cell.from, cell.counters));
+            let cells = minutes.map(|(from, counters)| ("minute", from, counters));
+            let cells = cells.chain(series.hours().map(|(from, counters)| ("hour", from, *counters)));
+            let cells = cells.chain(series.days().map(|(from, counters)| ("day", from, *counters)));
+            for (length, from, counters) in cells {
+                for kind in UnitKind::ALL.into_iter().filter(|kind| counters.get(*kind) > 0) {
+                    rows.insert((subject.clone(), isp, length, from, kind), counters.get(kind));
+                }
+            }
+        }
+    }
+    rows
+}

@@ -1,0 +1,280 @@
+//! The numbers behind one key at one moment.
+
+use reputation::counters::Metric;
+use reputation::detect::Percent;
+
+use super::layout::{
+    Align, BAD, BOLD, Cell, DIM, Grid, Look, PLAIN, clock, date, hanging, moment, paint, state_style, thousands,
+};
+use crate::explain::{ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedMetric, Explanation};
+
+/// Cells that are shown at most before and up to the peak, and after it.
+const MOST_BEFORE: usize = 24;
+const MOST_AFTER: usize = 3;
+
+/// An explanation as text: the breaker, the evidence against its thresholds, the ratio rules against their lines, what
+/// is left out, and the cells behind the evidence.
+pub fn explanation(explained: &Explanation, look: Look) -> String {
+    let mut out = title(explained, look);
+    out.push_str(&told(explained, look));
+    let decided = explained.decided.iter().any(|told| told.metric.is_some());
+    if !explained.metrics.is_empty() {
+        let when = if decided { "as it was judged then" } else { "as it stands then" };
+        out.push_str(&format!("\n{} {}\n", paint(BOLD, "Evidence"), paint(DIM, when)));
+        out.push_str(&lines(&evidence(&explained.metrics)));
+    }
+    if explained.ratios.iter().any(|ratio| !ratio.lines.is_empty()) {
+        out.push_str(&format!("\n{}\n", paint(BOLD, "Ratio rules")));
+        out.push_str(&lines(&ratios(explained)));
+    }
+    if !explained.forecast.is_empty() {
+        out.push_str(&format!("\n{}\n", paint(BOLD, "The account as SES would see it")));
+        out.push_str(&lines(&forecast(explained)));
+    }
+    if !explained.left_out.is_empty() {
+        out.push_str(&format!("\n{}\n", paint(BOLD, "Left out of the subject as a whole")));
+        for left_out in &explained.left_out {
+            let mail = match &left_out.before {
+                Some(before) => format!("mail accepted before {before}"),
+                None => "all mail".to_owned(),
+            };
+            let text = format!("{mail}: {}", left_out.why);
+            out.push_str(&hanging(&format!("{}  ", left_out.isp), &text, look.columns()));
+        }
+    }
+    if let Some(behind) = &explained.cells {
+        out.push_str(&cells(behind));
+    }
+    out
+}
+
+fn lines(grid: &Grid) -> String {
+    grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn noun(metric: &str) -> String {
+    metric.replace('_', " ")
+}
+
+fn populations(metric: &str) -> &'static str {
+    Metric::ALL.iter().find(|known| known.name() == metric).map_or("mails", |metric| metric.population_noun())
+}
+
+fn title(explained: &Explanation, look: Look) -> String {
+    let key = match &explained.isp {
+        Some(isp) => format!("{} @ {isp}", explained.subject),
+        None => explained.subject.clone(),
+    };
+    let mut out = format!("{} at {}\n", paint(BOLD, &key), explained.at);
+    let breaker = &explained.breaker;
+    let mut text = match breaker.state {
+        "throttled" | "probing" => format!("{} at {} of the quota", breaker.state, Percent(breaker.factor)),
+        state => state.to_owned(),
+    };
+    if let Some(since) = &breaker.since {
+        text.push_str(&format!(" since {}", moment(since)));
+    }
+    match &breaker.until {
+        Some(until) => text.push_str(&format!(", until {}", moment(until))),
+        None if breaker.state == "open" => text.push_str(", until a person resumes it"),
+        None => {}
+    }
+    match breaker.trips {
+        0 => {}
+        1 => text.push_str("; 1 trip"),
+        trips => text.push_str(&format!("; {trips} trips")),
+    }
+    let line = hanging("breaker: ", &text, look.columns());
+    out.push_str(&line.replacen(breaker.state, &paint(state_style(breaker.state), breaker.state), 1));
+    out
+}
+
+fn told(explained: &Explanation, look: Look) -> String {
+    if explained.decided.is_empty() {
+        return match &explained.last {
+            Some(last) => {
+                let lead = format!("last told: {}  ", moment(&last.at));
+                hanging(&lead, &last.reason, look.columns())
+            }
+            None => "nobody was told anything so far\n".to_owned(),
+        };
+    }
+    let told = explained.decided.iter();
+    told.map(|told| {
+        let change = if told.from == told.to { "told".to_owned() } else { format!("{} → {}", told.from, told.to) };
+        hanging("decided: ", &format!("{change}: {}", told.reason), look.columns())
+    })
+    .collect()
+}
+
+fn evidence(metrics: &[ExplainedMetric]) -> Grid {
+    use Align::{Left, Right};
+    let header = [
+        ("metric", Left),
+        ("limit", Right),
+        ("bad", Right),
+        ("of", Right),
+        ("rate", Right),
+        ("evidence", Right),
+        ("throttle", Right),
+        ("pause", Right),
+        ("mail since", Left),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    for metric in metrics {
+        let limit = Percent(metric.limit).to_string();
+        if !metric.judged {
+            let row = [noun(metric.metric), limit, "judged at each ISP only".to_owned()];
+            let mut row: Vec<Cell> = row.into_iter().map(Cell::new).collect();
+            // What spans no column stands in the last one.
+            let says = row.pop().map_or_else(|| Cell::new(""), |says| Cell::styled(says.text, DIM));
+            row.extend(std::iter::repeat_n(Cell::new(""), header.len() - 3));
+            row.push(says);
+            grid.push(row);
+            continue;
+        }
+        let same = metric.evidence.windows(2).all(|pair| pair[0].since == pair[1].since);
+        let rows = if same { &metric.evidence[..1.min(metric.evidence.len())] } else { &metric.evidence[..] };
+        for row in rows {
+            let threshold = |level: &str| {
+                let own = metric.evidence.iter().find(|known| known.level == level);
+                let shown = own.filter(|known| same || known.level == row.level);
+                Cell::new(shown.map_or(String::new(), |known| {
+                    known.threshold.map_or("never".to_owned(), |nats| format!("{nats:.1}"))
+                }))
+            };
+            grid.push(vec![
+                Cell::new(noun(metric.metric)),
+                Cell::new(limit.clone()),
+                Cell::new(thousands(row.bad)),
+                Cell::new(thousands(row.population)),
+                Cell::new(row.rate.map_or("no data".to_owned(), |rate| Percent(rate).to_string())),
+                Cell::styled(format!("{:.1}", row.peak), if reached(metric, row, same) { BAD } else { PLAIN }),
+                threshold("throttle"),
+                threshold("pause"),
+                Cell::new(row.since.clone().unwrap_or_else(|| "the beginning".to_owned())),
+            ]);
+        }
+    }
+    grid
+}
+
+fn reached(metric: &ExplainedMetric, row: &ExplainedEvidence, same: bool) -> bool {
+    let thresholds = metric.evidence.iter().filter(|known| same || known.level == row.level);
+    thresholds.filter_map(|known| known.threshold).any(|threshold| row.peak >= threshold)
+}
+
+fn ratios(explained: &Explanation) -> Grid {
+    use Align::{Left, Right};
+    let header = [
+        ("metric", Left),
+        ("over", Right),
+        ("bad", Right),
+        ("of", Right),
+        ("rate", Right),
+        ("level", Left),
+        ("line", Right),
+        ("", Left),
+        ("mail since", Left),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    for ratio in &explained.ratios {
+        for line in &ratio.lines {
+            let floor = if line.population < ratio.min_population {
+                Cell::styled(format!("below {} {}", thousands(ratio.min_population), populations(ratio.metric)), DIM)
+            } else if line.bad < ratio.min_bad {
+                Cell::styled(format!("below {} bad", thousands(ratio.min_bad)), DIM)
+            } else if line.reached {
+                Cell::styled("reached", BAD)
+            } else {
+                Cell::new("")
+            };
+            grid.push(vec![
+                Cell::new(noun(ratio.metric)),
+                Cell::new(format!("{} h", ratio.window_hours)),
+                Cell::new(thousands(line.bad)),
+                Cell::new(thousands(line.population)),
+                Cell::new(line.rate.map_or("no data".to_owned(), |rate| Percent(rate).to_string())),
+                Cell::new(line.level),
+                Cell::new(Percent(line.line).to_string()),
+                floor,
+                Cell::new(line.since.clone()),
+            ]);
+        }
+    }
+    grid
+}
+
+fn forecast(explained: &Explanation) -> Grid {
+    use Align::{Left, Right};
+    let header = [("metric", Left), ("bad", Right), ("of", Right), ("rate", Right), ("review", Right), ("pause", Right)];
+    let mut grid = Grid::new(&header, 2);
+    for seen in &explained.forecast {
+        let past = seen.rate.is_some_and(|rate| rate >= seen.review);
+        let rate = seen.rate.map_or("no data".to_owned(), |rate| Percent(rate).to_string());
+        grid.push(vec![
+            Cell::new(noun(seen.metric)),
+            Cell::new(thousands(seen.bad)),
+            Cell::new(thousands(seen.population)),
+            Cell::styled(rate, if past { BAD } else { PLAIN }),
+            Cell::new(Percent(seen.review).to_string()),
+            Cell::new(Percent(seen.pause).to_string()),
+        ]);
+    }
+    grid
+}
+
+fn cells(behind: &ExplainedCells) -> String {
+    use Align::{Left, Right};
+    let title = format!("Cells behind the evidence about {}s", noun(behind.metric));
+    if behind.cells.is_empty() {
+        return String::new();
+    }
+    let header =
+        [("accepted", Left), (populations(behind.metric), Right), ("bad", Right), ("rate", Right), ("evidence", Right), ("", Left)];
+    let mut grid = Grid::new(&header, 2);
+    let peak = behind.cells.iter().position(|cell| cell.peak);
+    let Some(peak) = peak else {
+        return format!("\n{}\nnone: evidence never rose above 0\n", paint(BOLD, &title));
+    };
+    let (rise, after) = behind.cells.split_at(peak + 1);
+    let (head, elided, tail) = if rise.len() > MOST_BEFORE {
+        let (head, rest) = rise.split_at(MOST_BEFORE / 2);
+        let (elided, tail) = rest.split_at(rest.len() - MOST_BEFORE / 2);
+        (head, elided, tail)
+    } else {
+        (rise, &rise[..0], &rise[..0])
+    };
+    let mut day = String::new();
+    let mut show = |grid: &mut Grid, cell: &ExplainedCell| {
+        let span = if date(&cell.from) == day {
+            format!("           {}–{}", clock(&cell.from), clock(&cell.until))
+        } else {
+            format!("{}–{}", cell.from, clock(&cell.until))
+        };
+        day = date(&cell.from).to_owned();
+        grid.push(vec![
+            Cell::new(span),
+            Cell::new(thousands(cell.population)),
+            Cell::new(thousands(cell.bad)),
+            Cell::new(cell.rate.map_or("–".to_owned(), |rate| Percent(rate).to_string())),
+            Cell::styled(format!("{:.1}", cell.evidence), if cell.peak { BAD.bold() } else { PLAIN }),
+            Cell::styled(if cell.peak { "◄ peak" } else { "" }, BAD),
+        ]);
+    };
+    head.iter().for_each(|cell| show(&mut grid, cell));
+    if let (Some(first), Some(last)) = (elided.first(), elided.last()) {
+        let population: u64 = elided.iter().map(|cell| cell.population).sum();
+        let bad: u64 = elided.iter().map(|cell| cell.bad).sum();
+        let span = format!("  … {} cells, {}–{}", elided.len(), clock(&first.from), clock(&last.until));
+        let texts = [span, thousands(population), thousands(bad), String::new(), "…".to_owned(), String::new()];
+        grid.push(texts.into_iter().map(|text| Cell::styled(text, DIM)).collect());
+    }
+    tail.iter().chain(after.iter().take(MOST_AFTER)).for_each(|cell| show(&mut grid, cell));
+    let mut out = format!("\n{}\n{}", paint(BOLD, &title), lines(&grid));
+    if after.len() > MOST_AFTER {
+        let more = format!("… and {} younger cells, none of which took it higher\n", after.len() - MOST_AFTER);
+        out.push_str(&paint(DIM, &more));
+    }
+    out
+}

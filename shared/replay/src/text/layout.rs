@@ -1,0 +1,253 @@
+//! Pieces that all texts are made of: numbers, styles, wrapped lines and light tables.
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+/// How text is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Columns of the terminal.
+    pub width: u16,
+    /// Show every subject and every ISP, however many there are.
+    pub everything: bool,
+}
+
+impl Look {
+    /// The width where there is no terminal.
+    pub const NO_TERMINAL: u16 = 100;
+    /// Lines of text longer than this are hard to read, however wide the terminal is.
+    const WIDEST: u16 = 140;
+
+    /// For a terminal of so many columns, if there is one.
+    pub fn new(terminal: Option<u16>) -> Look {
+        Look { width: terminal.map_or(Look::NO_TERMINAL, |width| width.clamp(40, Look::WIDEST)), everything: false }
+    }
+
+    pub(super) fn columns(self) -> usize {
+        usize::from(self.width)
+    }
+}
+
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
+pub(super) const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const PROBING: Style = AnsiColor::Cyan.on_default();
+pub(super) const PLAIN: Style = Style::new();
+
+/// A text in a style.
+pub(super) fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// The style of a breaker's state.
+pub(super) fn state_style(state: &str) -> Style {
+    match state {
+        "open" => BAD,
+        "throttled" => DOUBTFUL,
+        "probing" => PROBING,
+        "closed" => GOOD,
+        _ => PLAIN,
+    }
+}
+
+/// A number with a comma before each three digits.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 mail`, `2 mails`, `1,000 mails`; the noun takes an s.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn listed(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// Words in lines of at most `width` columns; longer words have a line of their own. A number stays with its `%`.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let bound = text.replace(" %", "\u{a0}%");
+    for word in bound.split([' ', '\n']).filter(|word| !word.is_empty()) {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
+}
+
+/// Wrapped text, its first line after `lead` and the others under it.
+pub(super) fn hanging(lead: &str, text: &str, width: usize) -> String {
+    let indent = lead.chars().count();
+    let room = width.saturating_sub(indent).max(20);
+    let mut out = String::new();
+    for (place, line) in wrapped(text, room).iter().enumerate() {
+        if place == 0 {
+            out.push_str(lead);
+        } else {
+            out.extend(std::iter::repeat_n(' ', indent));
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}
+
+/// How a column is aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// A cell with its style.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    pub(super) text: String,
+    pub(super) style: Style,
+}
+
+impl Cell {
+    pub(super) fn new(text: impl Into<String>) -> Cell {
+        Cell { text: text.into(), style: PLAIN }
+    }
+
+    pub(super) fn styled(text: impl Into<String>, style: Style) -> Cell {
+        Cell { text: text.into(), style }
+    }
+}
+
+/// A table without lines whose cells are not wrapped.
+#[derive(Clone, Debug)]
+pub(super) struct Grid {
+    align: Vec<Align>,
+    gap: u16,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Grid {
+    /// A table with a header row, and `gap` spaces between columns.
+    pub(super) fn new(header: &[(&str, Align)], gap: u16) -> Grid {
+        let align = header.iter().map(|(_, align)| *align).collect();
+        let header = header.iter().map(|(text, _)| Cell::styled(*text, DIM)).collect();
+        Grid { align, gap, rows: vec![header] }
+    }
+
+    pub(super) fn push(&mut self, row: Vec<Cell>) {
+        self.rows.push(row);
+    }
+
+    /// The lines, header first, one for each row.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+        for row in &self.rows {
+            table.add_row(row.iter().map(|cell| comfy_table::Cell::new(&cell.text)));
+        }
+        for (index, align) in self.align.iter().enumerate() {
+            let Some(column) = table.column_mut(index) else { continue };
+            let gap = if index == 0 { 0 } else { self.gap };
+            column.set_padding((gap, 0)).set_cell_alignment(match align {
+                Align::Left => CellAlignment::Left,
+                Align::Right => CellAlignment::Right,
+            });
+        }
+        // Styles are put in afterwards: escapes would count as columns.
+        table.lines().zip(&self.rows).map(|(line, row)| styled_line(&line, row)).collect()
+    }
+
+    /// Columns that the widest line takes.
+    pub(super) fn width(&self) -> usize {
+        self.lines().iter().map(|line| visible(line).trim_end().chars().count()).max().unwrap_or(0)
+    }
+}
+
+/// Puts the styles of a row's cells into its line, in which their texts stand in order.
+fn styled_line(line: &str, row: &[Cell]) -> String {
+    let mut out = String::new();
+    let mut rest = line.trim_end();
+    for cell in row {
+        let text = cell.text.trim_end();
+        let Some(at) = rest.find(text).filter(|_| !text.is_empty()) else { continue };
+        out.push_str(&rest[..at]);
+        out.push_str(&paint(cell.style, text));
+        rest = &rest[at + text.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A text without its styles.
+pub(super) fn visible(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+/// The date of an RFC 3339 time, or of a minute as it is shown.
+pub(super) fn date(at: &str) -> &str {
+    at.get(..10).unwrap_or(at)
+}
+
+/// The time of day of an RFC 3339 time to the second, or of a minute to the minute.
+pub(super) fn clock(at: &str) -> &str {
+    at.get(11..19).or(at.get(11..)).unwrap_or(at)
+}
+
+/// Date and time of day of an RFC 3339 time, to the second.
+pub(super) fn moment(at: &str) -> String {
+    format!("{} {}", date(at), clock(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_a_comma_before_each_three_digits() {
+        let check = |number: u64, text: &str| assert_eq!(thousands(number), text);
+        check(0, "0");
+        check(999, "999");
+        check(1_000, "1,000");
+        check(19_775, "19,775");
+        check(1_234_567, "1,234,567");
+    }
+
+    #[test]
+    fn wrapping_loses_no_word_and_keeps_a_number_with_its_percent_sign() {
+        let text = "10 of 45 attempts bounced hard (22 %) in mail of averyveryverylongword";
+        for width in 1..80 {
+            let lines = wrapped(text, width);
+            assert_eq!(lines.join(" "), text);
+            assert!(lines.iter().all(|line| !line.starts_with('%')));
+        }
+    }
+
+    #[test]
+    fn styles_do_not_move_columns() {
+        let mut grid = Grid::new(&[("name", Align::Left), ("n", Align::Right)], 2);
+        grid.push(vec![Cell::styled("gmail", BOLD), Cell::styled("7", BAD)]);
+        grid.push(vec![Cell::new("a"), Cell::new("1,000")]);
+        let lines: Vec<String> = grid.lines().iter().map(|line| visible(line)).collect();
+        assert_eq!(lines, ["name       n", "gmail      7", "a      1,000"]);
+    }
+}

@@ -1,0 +1,219 @@
+//! What a policy means.
+
+use reputation::counters::Metric;
+use reputation::detect::{NAT, NanoNats, Percent};
+use reputation::policy::{Mode, Policy, Resume, Scope};
+
+use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint, thousands};
+
+/// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, and what breakers do.
+pub fn policy(policy: &Policy, look: Look) -> String {
+    let mut out = String::new();
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<12}"), text, look.columns()));
+    say("mode", match policy.mode {
+        Mode::Act => "act: decide, tell and act",
+        Mode::Shadow => "shadow: decide and tell, touch nothing",
+    });
+    say("subjects", &subjects(policy));
+    say("gate", if policy.gate_in_use {
+        "in use: an ISP can be contained by itself"
+    } else {
+        "not in use: only pausing a whole configuration set stops anything"
+    });
+
+    out.push_str(&format!("\n{}\n", paint(BOLD, "Evidence rules")));
+    let note = "Evidence in nats, and how many mails there are at least, on average, between two false alarms of a \
+                sender who is exactly at the limit (e^h / 5); far more for one who is clearly below it.";
+    out.extend(hanging("", note, look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    push_lines(&mut out, &evidence(policy));
+
+    out.push_str(&format!("\n{}\n", paint(BOLD, "Ratio rules")));
+    if policy.ratios.is_empty() {
+        out.push_str("none\n");
+    } else {
+        push_lines(&mut out, &ratios(policy));
+    }
+
+    out.push_str(&format!("\n{}\n", paint(BOLD, "Breaker")));
+    for (lead, text) in breaker(policy) {
+        out.push_str(&hanging(&format!("{lead:<12}"), &text, look.columns()));
+    }
+    out
+}
+
+fn push_lines(out: &mut String, grid: &Grid) {
+    for line in grid.lines() {
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+fn subjects(policy: &Policy) -> String {
+    let subjects = &policy.subjects;
+    let mut judged = vec!["configuration sets".to_owned(), "identities".to_owned()];
+    if subjects.tenants {
+        judged.push("tenants".to_owned());
+    }
+    judged.extend(subjects.tags.iter().map(|tag| format!("tag {tag}")));
+    let mut text = judged.join(", ");
+    for (what, named) in [("protected", &subjects.protected), ("in shadow", &subjects.shadow)] {
+        if !named.is_empty() {
+            let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+            text.push_str(&format!("; {what}: {}", named.join(", ")));
+        }
+    }
+    if !subjects.own_domains.is_empty() {
+        text.push_str(&format!("; own domains left out: {}", subjects.own_domains.join(", ")));
+    }
+    text
+}
+
+fn name(metric: Metric) -> String {
+    metric.name().replace('_', " ")
+}
+
+fn evidence(policy: &Policy) -> Grid {
+    use Align::{Left, Right};
+    let header = [
+        ("metric", Left),
+        ("limit", Right),
+        ("judged", Left),
+        ("throttle", Right),
+        ("false alarm", Left),
+        ("pause", Right),
+        ("false alarm", Left),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    for metric in Metric::ALL {
+        let rule = policy.metrics.rule(metric);
+        let scope = match rule.scope {
+            Scope::Isp => "at each ISP",
+            Scope::All => "at each ISP and over all",
+        };
+        let mut row = vec![Cell::new(name(metric)), Cell::new(Percent(rule.limit).to_string()), Cell::new(scope)];
+        for threshold in [rule.throttle, rule.pause] {
+            match threshold {
+                Some(threshold) => {
+                    row.push(Cell::new((threshold as f64 / NAT as f64).to_string()));
+                    row.push(Cell::styled(format!("1 in {}", mails_between(threshold)), DIM));
+                }
+                None => row.extend([Cell::new("never"), Cell::new("")]),
+            }
+        }
+        grid.push(row);
+    }
+    grid
+}
+
+/// e^h / 5 with two digits that count.
+fn mails_between(threshold: NanoNats) -> String {
+    let mails = (threshold as f64 / NAT as f64).exp() / 5.0;
+    let size = 10_f64.powf((mails.max(1.0).log10().floor() - 1.0).max(0.0));
+    let rounded = (mails / size).round() * size;
+    if rounded < 1e9 { thousands(rounded as u64) } else { "over 999,000,000".to_owned() }
+}
+
+fn ratios(policy: &Policy) -> Grid {
+    use Align::{Left, Right};
+    let header = [
+        ("metric", Left),
+        ("over", Right),
+        ("from", Right),
+        ("", Left),
+        ("and bad", Right),
+        ("warn", Right),
+        ("throttle", Right),
+        ("pause", Right),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    for ratio in &policy.ratios {
+        let line = |line: Option<f64>| Cell::new(line.map_or("never".to_owned(), |line| Percent(line).to_string()));
+        grid.push(vec![
+            Cell::new(name(ratio.metric)),
+            Cell::new(format!("{} h", ratio.window_hours)),
+            Cell::new(thousands(ratio.min_population)),
+            Cell::new(ratio.metric.population_noun()),
+            Cell::new(thousands(ratio.min_bad)),
+            line(ratio.warn),
+            line(ratio.throttle),
+            line(ratio.pause),
+        ]);
+    }
+    grid
+}
+
+fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
+    let breaker = &policy.breaker;
+    let resume = match breaker.resume {
+        Resume::Automatic => "then probed",
+        Resume::Manual => "then waits for a person",
+    };
+    let account = if breaker.pause_account { "the account may be paused" } else { "the account is never paused" };
+    let raised = minutes(breaker.raise_every_minutes);
+    vec![
+        (
+            "throttle",
+            format!(
+                "quota × {}, down to {}; doubled after each {raised} without further harm",
+                breaker.cut,
+                Percent(breaker.floor)
+            ),
+        ),
+        (
+            "pause",
+            format!(
+                "{}, twice as long with each trip, at most {}; {resume}; trips are forgotten after {}",
+                minutes(breaker.open_minutes),
+                minutes(breaker.open_cap_minutes),
+                counted(u64::from(breaker.forgive_days), "day"),
+            ),
+        ),
+        (
+            "probe",
+            format!(
+                "{} of the quota, until {} with an outcome are clean; {} to {}, after complaints at least {}",
+                Percent(breaker.probe_share),
+                counted(breaker.probe_mails, "mail"),
+                minutes(breaker.probe_min_minutes),
+                minutes(breaker.probe_max_minutes),
+                minutes(breaker.complaint_probe_minutes),
+            ),
+        ),
+        (
+            "at most",
+            format!(
+                "{} paused within an hour; {account}",
+                counted(u64::from(breaker.max_pauses_per_hour), "configuration set")
+            ),
+        ),
+        (
+            "incident",
+            format!(
+                "{} turning bad at one ISP within {}: the ISP is held for {}, no sender is punished",
+                counted(u64::from(policy.incident.min_senders), "unrelated sender"),
+                minutes(policy.incident.window_minutes),
+                minutes(policy.incident.hold_minutes),
+            ),
+        ),
+    ]
+}
+
+/// `30 min`, `2 h`, `24 h`, `90 min`.
+fn minutes(minutes: u32) -> String {
+    if minutes >= 60 && minutes.is_multiple_of(60) { format!("{} h", minutes / 60) } else { format!("{minutes} min") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn false_alarms_are_shown_with_two_digits_that_count() {
+        let check = |nats: i64, text: &str| assert_eq!(mails_between(nats * NAT), text);
+        check(1, "1");
+        check(7, "220");
+        check(10, "4,400");
+        check(20, "97,000,000");
+        check(1_000, "over 999,000,000");
+    }
+}

@@ -1,0 +1,495 @@
+//! The report of a replay, for a stranger's eye.
+
+use std::collections::BTreeMap;
+
+use anstyle::Style;
+use reputation::Tally;
+use reputation::counters::Metric;
+use reputation::detect::Percent;
+use reputation::policy::Policy;
+use reputation::unit::UnitKind;
+
+use super::layout::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, clock, counted, date, hanging, listed, moment,
+    paint, state_style, thousands, visible, wrapped,
+};
+use crate::report::{Input, Report, ReportedBreaker, ReportedStop, ReportedTransition, Total, tally};
+
+/// So many subjects are shown unless everything is asked for.
+const MOST_SUBJECTS: usize = 12;
+/// So many ISPs of a subject are shown unless everything is asked for, besides those with a breaker that has moved.
+const MOST_ISPS: usize = 6;
+
+/// The report as text: what was read, the rates, what would have been done when and why, what came after each stop,
+/// and the verdict in a line.
+pub fn report(report: &Report, policy: &Policy, look: Look) -> String {
+    let mut out = read(&report.input, look);
+    out.push_str(&rates(report, policy, look));
+    out.push_str(&timeline(report, look));
+    out.push_str(&stops(report, look));
+    out.push('\n');
+    out.push_str(&verdict(report, look));
+    out
+}
+
+fn heading(text: &str) -> String {
+    format!("\n{}\n", paint(BOLD, text))
+}
+
+fn read(input: &Input, look: Look) -> String {
+    let mut text = format!(
+        "{}, {}: {} recorded, {}, {} ignored, {} rejected",
+        counted(input.lines, "line"),
+        counted(input.events, "event"),
+        counted(input.recorded, "unit"),
+        counted(input.duplicates, "duplicate"),
+        thousands(input.ignored),
+        thousands(input.rejected),
+    );
+    if input.outside > 0 {
+        text.push_str(&format!(", {} outside the asked time", thousands(input.outside)));
+    }
+    if let Some([first, last]) = &input.mail {
+        let until = if date(first) == date(last) { clock(last) } else { last };
+        text.push_str(&format!("; mail of {first} – {until}"));
+    }
+    let mut out = hanging("", &text, look.columns());
+    for (lead, names) in [("ignored: ", &input.ignored_by_name), ("rejected: ", &input.rejected_by_reason)] {
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().map(|(name, count)| format!("{name} {}", thousands(*count))).collect();
+            let lines = hanging(lead, &names.join(", "), look.columns());
+            out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
+        }
+    }
+    if let Some(broken_off) = &input.broken_off {
+        let lines = hanging("broken off: ", &format!("{broken_off}; this is what came before"), look.columns());
+        out.extend(lines.lines().map(|line| paint(BAD, line) + "\n"));
+    }
+    out
+}
+
+/// One subject's rows, or those of several subjects with the same mail.
+struct Block<'a> {
+    subjects: Vec<String>,
+    rows: Vec<&'a Total>,
+    breakers: BTreeMap<Option<&'a str>, &'a ReportedBreaker>,
+    trouble: u64,
+}
+
+impl Block<'_> {
+    fn harm(&self) -> u64 {
+        let harm = [UnitKind::HardBounce, UnitKind::Complaint, UnitKind::Block];
+        self.rows.iter().flat_map(|row| harm.map(|kind| row.get(kind))).sum()
+    }
+
+    fn is_same_mail(&self, other: &Block<'_>) -> bool {
+        let numbers = |block: &Block<'_>| {
+            block.rows.iter().map(|row| (row.isp.clone(), row.counters)).collect::<Vec<_>>()
+        };
+        let states = |block: &Block<'_>| {
+            let state = |(isp, known): (&Option<&str>, &&ReportedBreaker)| {
+                (isp.map(str::to_owned), known.state, known.factor.to_bits())
+            };
+            block.breakers.iter().map(state).collect::<Vec<_>>()
+        };
+        numbers(self) == numbers(other) && states(self) == states(other)
+    }
+}
+
+fn volume(row: &Total) -> u64 {
+    row.get(UnitKind::Sent).max(tally([row], Metric::HardBounce).population)
+}
+
+/// How much people should care, by the worst that happened to a subject.
+fn trouble(told: &ReportedTransition) -> u64 {
+    match (told.to, told.level) {
+        ("open", _) => 4,
+        (_, Some("pause")) => 3,
+        (_, Some("throttle")) => 2,
+        (_, Some(_)) => 1,
+        (_, None) => 0,
+    }
+}
+
+fn blocks(report: &Report) -> Vec<Block<'_>> {
+    let mut by_subject: BTreeMap<String, Vec<&Total>> = BTreeMap::new();
+    for total in &report.totals {
+        by_subject.entry(total.subject.to_string()).or_default().push(total);
+    }
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    for (subject, mut rows) in by_subject {
+        let of_subject = report.breakers.iter().filter(|known| known.subject == subject);
+        let told = report.transitions.iter().filter(|told| told.subject == subject);
+        rows.sort_by_key(|row| std::cmp::Reverse(volume(row)));
+        let block = Block {
+            breakers: of_subject.map(|known| (known.isp.as_deref(), known)).collect(),
+            trouble: told.map(trouble).max().unwrap_or(0),
+            subjects: vec![subject],
+            rows,
+        };
+        match blocks.iter_mut().find(|known| known.is_same_mail(&block)) {
+            Some(known) => known.subjects.extend(block.subjects),
+            None => blocks.push(block),
+        }
+    }
+    blocks
+}
+
+/// How much room a table of rates takes: tried from the widest to the narrowest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    /// Counts beside all rates.
+    Wide,
+    /// Counts beside the rate of hard bounces only.
+    Medium,
+    /// Short names and small gaps.
+    Narrow,
+}
+
+fn rates(report: &Report, policy: &Policy, look: Look) -> String {
+    let mut blocks = blocks(report);
+    if blocks.is_empty() {
+        return String::new();
+    }
+    let most = if look.everything { usize::MAX } else { MOST_SUBJECTS };
+    let all = blocks.len();
+    if all > most {
+        blocks.sort_by_key(|block| std::cmp::Reverse((block.trouble, block.harm())));
+        blocks.truncate(most);
+    }
+    let variants = [Variant::Wide, Variant::Medium, Variant::Narrow];
+    let grids = variants.map(|variant| grid(report, &blocks, policy, look, variant));
+    let fitting = grids.iter().find(|(grid, _)| grid.width() <= look.columns()).or(grids.last());
+    let mut out = String::new();
+    if let Some((grid, headings)) = fitting {
+        out.push('\n');
+        for (place, line) in grid.lines().iter().enumerate() {
+            if let Some(subject) = headings.get(&place) {
+                out.push_str(subject);
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+    if all > most {
+        let hidden = counted((all - most) as u64, "more subject");
+        let note = format!("{hidden} with less trouble not shown (--subject shows one, --format json all)");
+        out.push_str(&hanging("", &note, look.columns()));
+    }
+    let limit = |metric: Metric| format!("{} {}", plural(metric), Percent(policy.metrics.rule(metric).limit));
+    let limits = Metric::ALL.map(limit).join(", ");
+    let lines = hanging("limits: ", &format!("{limits}; shares at or above theirs are red"), look.columns());
+    out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
+    out
+}
+
+fn plural(metric: Metric) -> &'static str {
+    match metric {
+        Metric::HardBounce => "hard bounces",
+        Metric::Complaint => "complaints",
+        Metric::Delay => "delays",
+        Metric::Block => "blocks",
+    }
+}
+
+/// The table, and what stands above which of its lines.
+fn grid(
+    report: &Report,
+    blocks: &[Block<'_>],
+    policy: &Policy,
+    look: Look,
+    variant: Variant,
+) -> (Grid, BTreeMap<usize, String>) {
+    use Align::{Left, Right};
+    let narrow = variant == Variant::Narrow;
+    let name = |long, short| if narrow { short } else { long };
+    let header = [
+        ("", Left),
+        ("sent", Right),
+        (name("delivered", "deliv."), Right),
+        (name("hard bounces", "hard"), Right),
+        (name("complaints", "compl."), Right),
+        ("delays", Right),
+        ("blocks", Right),
+        (name("suppressed", "suppr."), Right),
+        ("breaker", Left),
+    ];
+    let mut grid = Grid::new(&header, if narrow { 1 } else { 2 });
+    let mut headings = BTreeMap::new();
+    let mut place = 1;
+    let widths = Metric::ALL.map(|metric| {
+        let sums = blocks.iter().map(|block| tally(block.rows.iter().copied(), metric).bad);
+        sums.map(|bad| thousands(bad).len()).max().unwrap_or(0)
+    });
+    for block in blocks {
+        let mut above = if place > 1 { "\n".to_owned() } else { String::new() };
+        let same = if block.subjects.len() > 1 { " (the same mail)" } else { "" };
+        let subjects = format!("{}{same}", block.subjects.join(", "));
+        above.extend(wrapped(&subjects, look.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
+        headings.insert(place, above);
+
+        let moved = |row: &Total| {
+            let mut told = report.transitions.iter().filter(|told| told.subject == row.subject.to_string());
+            told.any(|told| told.isp.as_deref() == Some(&row.isp))
+        };
+        let most = if look.everything { usize::MAX } else { MOST_ISPS };
+        let (shown, hidden): (Vec<_>, Vec<_>) =
+            block.rows.iter().enumerate().partition(|(place, row)| *place < most || moved(row));
+        // A row for all others says no less than a row for the only other.
+        let (shown, hidden) = if hidden.len() == 1 { (block.rows.clone(), Vec::new()) } else {
+            (rows_of(shown), rows_of(hidden))
+        };
+        let row = |label: String, rows: &[&Total], known: Option<&&ReportedBreaker>, whole: bool| {
+            let count = |kind: UnitKind| thousands(rows.iter().map(|row| row.get(kind)).sum());
+            let mut cells = vec![
+                Cell::styled(label, if whole { BOLD } else { PLAIN }),
+                Cell::new(count(UnitKind::Sent)),
+                Cell::new(count(UnitKind::Delivered)),
+            ];
+            for (metric, width) in Metric::ALL.into_iter().zip(widths) {
+                let with_count = metric == Metric::HardBounce || variant == Variant::Wide;
+                cells.push(rate(policy, metric, rows, with_count.then_some(width)));
+            }
+            cells.push(Cell::new(count(UnitKind::Suppressed)));
+            cells.push(match known {
+                Some(known) => Cell::styled(state(known), state_style(known.state)),
+                None if whole => Cell::styled("closed", GOOD),
+                None => Cell::new(""),
+            });
+            cells
+        };
+        grid.push(row("  all".to_owned(), &block.rows, block.breakers.get(&None), true));
+        for total in &shown {
+            let known = block.breakers.get(&Some(total.isp.as_str()));
+            grid.push(row(format!("  {}", total.isp), &[*total], known, false));
+        }
+        place += 1 + shown.len();
+        if !hidden.is_empty() {
+            grid.push(row(format!("  {} more", hidden.len()), &hidden, None, false));
+            place += 1;
+        }
+    }
+    (grid, headings)
+}
+
+fn rows_of<'a>(numbered: Vec<(usize, &&'a Total)>) -> Vec<&'a Total> {
+    numbered.into_iter().map(|(_, row)| *row).collect()
+}
+
+fn state(known: &ReportedBreaker) -> String {
+    if known.state == "throttled" { format!("throttled {}", Percent(known.factor)) } else { known.state.to_owned() }
+}
+
+/// A rate, with its numerator in so many columns if given.
+fn rate(policy: &Policy, metric: Metric, rows: &[&Total], with_count: Option<usize>) -> Cell {
+    let tally = tally(rows.iter().copied(), metric);
+    let deaf = metric == Metric::Complaint && rows.iter().all(|row| !row.returns_complaints);
+    let Some(share) = tally.rate().filter(|_| !deaf) else {
+        return Cell::styled(if deaf { "no data" } else { "–" }, DIM);
+    };
+    let text = Percent(share).to_string();
+    let text = match with_count {
+        Some(width) => format!("{:>width$}  {text:>6}", thousands(tally.bad)),
+        None => text,
+    };
+    Cell::styled(text, rate_style(policy, metric, tally, share))
+}
+
+fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> Style {
+    let warned = |ratio: &reputation::policy::Ratio| {
+        ratio.metric == metric && tally.population >= ratio.min_population && ratio.warn.is_some_and(|line| share >= line)
+    };
+    if share >= policy.metrics.rule(metric).limit {
+        BAD
+    } else if policy.ratios.iter().any(warned) {
+        DOUBTFUL
+    } else {
+        PLAIN
+    }
+}
+
+/// What people were told at one moment with the same words, about some keys.
+struct Entry<'a> {
+    told: &'a ReportedTransition,
+    keys: Vec<String>,
+}
+
+fn key(subject: &str, isp: Option<&str>) -> String {
+    isp.map_or_else(|| subject.to_owned(), |isp| format!("{subject} @ {isp}"))
+}
+
+fn entries(transitions: &[ReportedTransition]) -> Vec<Entry<'_>> {
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    for told in transitions {
+        let name = key(&told.subject, told.isp.as_deref());
+        let at_once = entries.iter_mut().rev().take_while(|known| known.told.at == told.at);
+        let mut same = at_once.filter(|known| {
+            (known.told.from, known.told.to, &known.told.reason) == (told.from, told.to, &told.reason)
+        });
+        match same.next() {
+            Some(known) => known.keys.push(name),
+            None => entries.push(Entry { told, keys: vec![name] }),
+        }
+    }
+    entries
+}
+
+fn change(told: &ReportedTransition) -> (String, Style) {
+    match (told.from == told.to, told.level) {
+        (true, Some("warn")) => ("warning".to_owned(), DOUBTFUL),
+        (true, _) => (format!("still {}", told.to), state_style(told.to)),
+        (false, _) => (format!("{} → {}", told.from, told.to), state_style(told.to)),
+    }
+}
+
+fn timeline(report: &Report, look: Look) -> String {
+    let entries = entries(&report.transitions);
+    if entries.is_empty() {
+        return String::new();
+    }
+    let mut out = heading("What would have been done, and why");
+    let changes: Vec<(String, Style)> = entries.iter().map(|entry| change(entry.told)).collect();
+    let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
+    let indent = 8 + 2 + widest + 2;
+    let room = look.columns().saturating_sub(indent).max(20);
+    let mut day = "";
+    for (Entry { told, keys }, (change, style)) in entries.iter().zip(changes) {
+        if date(&told.at) != day {
+            day = date(&told.at);
+            out.push_str(&paint(DIM, day));
+            out.push('\n');
+        }
+        let mut lines: Vec<String> = Vec::new();
+        for key in keys {
+            lines.extend(wrapped(key, room).iter().map(|line| paint(BOLD, line)));
+        }
+        let shadow = if told.shadow { "in shadow: " } else { "" };
+        lines.extend(wrapped(&format!("{shadow}{}", told.reason), room));
+        for (place, line) in lines.iter().enumerate() {
+            if place == 0 {
+                let pad = " ".repeat(widest - change.chars().count());
+                out.push_str(&format!("{}  {}{pad}  {line}\n", clock(&told.at), paint(style, &change)));
+            } else {
+                out.push_str(&format!("{}{line}\n", " ".repeat(indent)));
+            }
+        }
+    }
+    out
+}
+
+fn stops(report: &Report, look: Look) -> String {
+    let mut merged: Vec<(&ReportedStop, Vec<String>)> = Vec::new();
+    for stop in &report.stopped {
+        let name = key(&stop.subject, stop.isp.as_deref());
+        let facts = |stop: &ReportedStop| {
+            (stop.from.clone(), stop.until.clone(), stop.sent, stop.attempts, stop.hard_bounces, stop.complaints, stop.blocks)
+        };
+        match merged.iter_mut().find(|(known, _)| facts(known) == facts(stop)) {
+            Some((_, names)) => names.push(name),
+            None => merged.push((stop, vec![name])),
+        }
+    }
+    if merged.is_empty() {
+        return String::new();
+    }
+    let mut out = heading("What came while it would have been stopped");
+    for (stop, names) in merged {
+        let until = match &stop.until {
+            Some(until) if date(until) == date(&stop.from) => clock(until).to_owned(),
+            Some(until) => moment(until),
+            None => "the end".to_owned(),
+        };
+        let lead = format!("{} – {until}  ", moment(&stop.from));
+        let text = format!("{}: {}", names.join(", "), avoided(stop));
+        out.push_str(&hanging(&lead, &text, look.columns()));
+    }
+    out
+}
+
+fn avoided(stop: &ReportedStop) -> String {
+    let mails = stop.sent.max(stop.attempts);
+    if mails == 0 {
+        return "no mail was accepted meanwhile".to_owned();
+    }
+    let harm = [(stop.hard_bounces, "hard bounce"), (stop.complaints, "complaint"), (stop.blocks, "block")];
+    let harm: Vec<String> =
+        harm.iter().filter(|(count, _)| *count > 0).map(|(count, noun)| counted(*count, noun)).collect();
+    let (were, they) = if mails == 1 { ("was", "it") } else { ("were", "they") };
+    let harm = if harm.is_empty() { "no harm avoided".to_owned() } else { format!("{} avoided", listed(&harm)) };
+    format!("{} {were} accepted meanwhile; {they} would not have been sent: {harm}", counted(mails, "mail"))
+}
+
+/// `1 configuration set and 2 identities` of some subjects; nothing is said of a kind that has none.
+fn kinds(subjects: &[&str]) -> String {
+    let kinds = [
+        ("configuration-set:", "configuration set", "configuration sets"),
+        ("tenant:", "tenant", "tenants"),
+        ("identity:", "identity", "identities"),
+        ("tag:", "tag", "tags"),
+    ];
+    let count = |prefix: &str| subjects.iter().filter(|subject| subject.starts_with(prefix)).count();
+    let counted = kinds.iter().map(|(prefix, one, many)| (count(prefix), one, many)).filter(|(count, ..)| *count > 0);
+    let mut parts: Vec<String> =
+        counted.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
+    if subjects.contains(&"account") {
+        parts.insert(0, "the account".to_owned());
+    }
+    listed(&parts)
+}
+
+fn first(told: &ReportedTransition) -> String {
+    let name = key(&told.subject, told.isp.as_deref());
+    let metric = Metric::ALL.into_iter().find(|metric| Some(metric.name()) == told.metric);
+    let evidence = match (told.bad, told.population, metric) {
+        (Some(bad), Some(population), Some(metric)) => {
+            let (noun, verb) = (metric.population_noun(), metric.bad_verb());
+            format!(", when {} of {} {noun} {verb}", thousands(bad), thousands(population))
+        }
+        (_, _, _) => String::new(),
+    };
+    format!("first {name} at {}{evidence}", moment(&told.at))
+}
+
+fn verdict(report: &Report, look: Look) -> String {
+    let opened = report.transitions.iter().filter(|told| told.to == "open" && told.from != "open");
+    let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|told| told.isp.is_some());
+    let (held, at_isp): (Vec<_>, Vec<_>) = at_isp.into_iter().partition(|told| told.subject == "account");
+    let mut parts = Vec::new();
+    let mut part = |told: &[&ReportedTransition], what: &str| {
+        let Some(earliest) = told.first() else { return };
+        let mut subjects: Vec<&str> = told.iter().map(|told| told.subject.as_str()).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        parts.push(format!("{} would have been {what} ({})", kinds(&subjects), first(earliest)));
+    };
+    part(&whole, "paused");
+    part(&at_isp, "stopped at one ISP only");
+    if let Some(earliest) = held.first() {
+        let mut isps: Vec<String> = held.iter().filter_map(|told| told.isp.clone()).collect();
+        isps.sort();
+        isps.dedup();
+        let since = moment(&earliest.at);
+        parts.push(format!("mail to {} would have been held for everybody (first at {since})", listed(&isps)));
+    }
+    let stopped = !parts.is_empty();
+    if !stopped {
+        parts.push("nothing would have been stopped".to_owned());
+        let throttled = report.transitions.iter().filter(|told| told.to == "throttled");
+        let mut throttled: Vec<&str> = throttled.map(|told| told.subject.as_str()).collect();
+        throttled.sort_unstable();
+        throttled.dedup();
+        let warnings = entries(&report.transitions).iter().filter(|entry| entry.told.level == Some("warn")).count();
+        if !throttled.is_empty() {
+            parts.push(format!("{} would have been throttled", kinds(&throttled)));
+        } else if warnings > 0 {
+            parts.push(format!("people would have been warned {}", if warnings == 1 { "once".to_owned() } else {
+                format!("{warnings} times")
+            }));
+        }
+    }
+    let text = parts.join("; ");
+    let style = if stopped { BAD.bold() } else { GOOD.bold() };
+    let lines = wrapped(&text, look.columns());
+    debug_assert!(lines.iter().all(|line| visible(line) == *line), "nothing is styled yet");
+    lines.iter().map(|line| paint(style, line) + "\n").collect()
+}

@@ -1,0 +1,565 @@
+//! The laws of the breaker: every state with every input in one table, and what holds along every walk.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use reputation::breaker::{Factor, Hold, Standing, due, step};
+use reputation::judge::judge;
+use reputation::policy::{Breaker, Resume};
+use reputation::time::{DAY, MINUTE_MILLIS};
+use reputation::{
+    BreakerState, Effect, Input, Isp, Judgement, Level, Metric, Minute, Now, Policy, Rule, Since, State, Step, Tally,
+    Timeline, UnitKind, Verdict,
+};
+
+/// 2026-10-06 08:00 UTC.
+const NOW: Now = Now(1_791_273_600_000);
+
+fn minutes(minutes: i64) -> Now {
+    Now(NOW.0 + minutes * MINUTE_MILLIS)
+}
+
+fn verdict(level: Level) -> Verdict {
+    Verdict {
+        level,
+        metric: Metric::HardBounce,
+        rule: Rule::Ratio { window_hours: 24, line: 0.05 },
+        from: NOW.minute().minus(60),
+        until: NOW.minute(),
+        tally: Tally { population: 1000, bad: 100 },
+    }
+}
+
+/// A judgement that calls for this level and all lower ones, seen over so many mails.
+fn judgement(level: Option<Level>, mails: u64) -> Judgement {
+    let mut judgement = Judgement { probe: Tally { population: mails, bad: 0 }, ..Judgement::default() };
+    for called_for in [Level::Warn, Level::Throttle, Level::Pause] {
+        judgement.consider(level.filter(|level| called_for <= *level).map(|_| verdict(called_for)));
+    }
+    judgement
+}
+
+const FREE: Standing = Standing { cap: Level::Pause, may_pause: true };
+
+// ---------------------------------------------------------------------------------------------- the transition matrix
+
+/// In how few letters a state can be told: `T50` is throttled to 50 %, `O30` is open for 30 minutes, `O–` until a
+/// person comes.
+fn code(state: State) -> String {
+    match state {
+        State::Closed => "C".into(),
+        State::Throttled { factor, .. } => format!("T{}", (factor.share() * 100.0).round()),
+        State::Open { at, until: Some(until) } => format!("O{}", until.minutes_since(at)),
+        State::Open { until: None, .. } => "O–".into(),
+        State::Probing { .. } => "P".into(),
+    }
+}
+
+/// `=`: nothing changes. Else the next state, with `*` if the key is re-armed, `'` if only the mark for cuts has moved, and
+/// the first letter of the level that is told, if one is.
+fn cell(known: &BreakerState, Step { next, news, .. }: &Step) -> String {
+    if next == known && news.is_none() {
+        return "=".into();
+    }
+    let armed = match (next.since.pause > known.since.pause, next.since.throttle > known.since.throttle) {
+        (true, _) => "*",
+        (false, true) => "'",
+        (false, false) => "",
+    };
+    let told = news.as_ref().and_then(|news| news.level).map_or("", |level| match level {
+        Level::Warn => "w",
+        Level::Throttle => "t",
+        Level::Pause => "p",
+    });
+    format!("{}{armed}{told}", code(next.state))
+}
+
+/// Every state in which a breaker can be, as the matrix names it. What a person has said is about Open or Closed only.
+fn columns() -> Vec<(&'static str, BreakerState)> {
+    let throttled = |thousandths: u16, moved: i64| State::Throttled {
+        factor: Factor::of_share(f64::from(thousandths) / 1000.0),
+        moved: minutes(-moved),
+    };
+    let open = |until| State::Open { at: minutes(-30), until };
+    let states = [
+        ("closed", State::Closed, Hold::None),
+        ("50%", throttled(500, 10), Hold::None),
+        ("50% 1h", throttled(500, 60), Hold::None),
+        ("floor", throttled(125, 10), Hold::None),
+        ("open", open(Some(minutes(1))), Hold::None),
+        ("due", open(Some(NOW)), Hold::None),
+        ("no end", open(None), Hold::None),
+        ("probe", State::Probing { at: minutes(-1) }, Hold::None),
+        ("15 min", State::Probing { at: minutes(-15) }, Hold::None),
+        ("12 h", State::Probing { at: minutes(-720) }, Hold::None),
+        ("stopped", open(None), Hold::Open),
+        ("kept", State::Closed, Hold::Closed),
+    ];
+    let known = |(name, state, hold)| {
+        // Whatever is not closed has tripped once.
+        let tripped = !matches!(state, State::Closed);
+        let tripped_at = tripped.then(|| minutes(-31));
+        (name, BreakerState { state, hold, trips: tripped.into(), tripped: tripped_at, ..BreakerState::default() })
+    };
+    states.into_iter().map(known).collect()
+}
+
+/// Rows of inputs over columns of states. A cap, and whether one more pause is allowed, is named only where it makes a
+/// difference; inputs that no state tells apart share a row.
+fn matrix(policy: &Breaker, judgements_only: bool) -> String {
+    let columns = columns();
+    let answers = |standing: Standing, input: Input<'_>| -> Vec<String> {
+        columns.iter().map(|(_, known)| cell(known, &step(policy, standing, known, input, NOW))).collect()
+    };
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    let mut add = |name: &str, cells: Vec<String>| match rows.iter_mut().find(|(_, known)| *known == cells) {
+        Some((names, _)) => *names = format!("{names}, {name}"),
+        None => rows.push((name.to_owned(), cells)),
+    };
+    for (name, level, mails) in [
+        ("clean", None, 200),
+        ("199 mails", None, 199),
+        ("warn", Some(Level::Warn), 200),
+        ("throttle", Some(Level::Throttle), 200),
+        ("pause", Some(Level::Pause), 200),
+    ] {
+        let judgement = judgement(level, mails);
+        let unlimited = answers(FREE, Input::Judged(&judgement));
+        add(name, unlimited.clone());
+        for (cap, limited) in [(Level::Pause, ""), (Level::Throttle, " ≤ throttle"), (Level::Warn, " ≤ warn")] {
+            for (may_pause, budget) in [(true, ""), (false, ", no more pauses")] {
+                let cells = answers(Standing { cap, may_pause }, Input::Judged(&judgement));
+                let told_by_the_cap = !may_pause && cells == answers(Standing { cap, may_pause: true }, Input::Judged(&judgement));
+                if cells != unlimited && !told_by_the_cap {
+                    add(&format!("{name}{limited}{budget}"), cells);
+                }
+            }
+        }
+    }
+    for (name, input) in [
+        ("person stops", Input::PersonStops),
+        ("resumes", Input::PersonResumes),
+        ("keeps", Input::PersonHoldsClosed),
+        ("releases", Input::PersonReleases),
+        ("incident", Input::Incident),
+        ("pardon", Input::Pardon),
+    ] {
+        let protected = Standing { cap: Level::Warn, may_pause: false };
+        assert_eq!(answers(protected, input), answers(FREE, input), "{name}: standing is about judgements only");
+        if !judgements_only {
+            add(name, answers(FREE, input));
+        }
+    }
+    let line = |cells: Vec<&str>, name: &str| {
+        let cells: String = cells.into_iter().map(|cell| format!("{cell:<8}")).collect();
+        format!("{}\n", format!("{cells}{name}").trim_end())
+    };
+    let mut table = line(columns.iter().map(|(name, _)| *name).collect(), "");
+    for (name, cells) in &rows {
+        table += &line(cells.iter().map(String::as_str).collect(), name);
+    }
+    table
+}
+
+#[test]
+fn every_state_answers_every_input() {
+    let policy = Policy::default().breaker;
+    let manual = Breaker { resume: Resume::Manual, ..policy.clone() };
+    let tables = format!("{}\nresume = \"manual\"\n{}", matrix(&policy, false), matrix(&manual, true));
+    insta::assert_snapshot!(tables, @r#"
+    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept
+    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       clean
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       clean ≤ warn, 199 mails ≤ warn, pardon
+    =       =       C       =       =       P*      =       =       =       T25'    =       =       199 mails
+    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      warn
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
+    O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      pause
+    T13p    T13p    T13p    T13p    =       P*      =       T5p     T5p     T5p     =       Cw      pause, no more pauses
+    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      person stops
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       keeps
+    =       =       =       =       =       =       =       =       =       =       C*      C*      releases
+    O30p    O60p    O60p    O60p    =       =       =       O60p    O60p    O60p    =       =       incident
+
+    resume = "manual"
+    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept
+    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       clean
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       clean ≤ warn, 199 mails ≤ warn
+    =       =       C       =       =       P*      =       =       =       T25'    =       =       199 mails
+    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      warn
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
+    O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      pause
+    T13p    T13p    T13p    T13p    =       P*      =       T5p     T5p     T5p     =       Cw      pause, no more pauses
+    "#);
+}
+
+// --------------------------------------------------------------------------------------------------------- the walks
+
+/// An input that can be kept, printed and shrunk.
+#[derive(Clone, Debug)]
+enum Told {
+    Judged { level: Option<Level>, mails: u64, metric: Metric, cap: Level, may_pause: bool },
+    Stops,
+    Resumes,
+    HoldsClosed,
+    Releases,
+    Incident,
+    Pardon,
+}
+
+impl Told {
+    fn apply(&self, policy: &Breaker, known: &BreakerState, now: Now) -> Step {
+        let input = match self {
+            Told::Judged { level, mails, metric, cap, may_pause } => {
+                let mut judgement = judgement(*level, *mails);
+                for verdict in
+                    [&mut judgement.warn, &mut judgement.throttle, &mut judgement.pause].into_iter().flatten()
+                {
+                    verdict.metric = *metric;
+                }
+                let standing = Standing { cap: *cap, may_pause: *may_pause };
+                return step(policy, standing, known, Input::Judged(&judgement), now);
+            }
+            Told::Stops => Input::PersonStops,
+            Told::Resumes => Input::PersonResumes,
+            Told::HoldsClosed => Input::PersonHoldsClosed,
+            Told::Releases => Input::PersonReleases,
+            Told::Incident => Input::Incident,
+            Told::Pardon => Input::Pardon,
+        };
+        step(policy, FREE, known, input, now)
+    }
+
+    fn is_free_judgement(&self) -> bool {
+        matches!(self, Told::Judged { cap: Level::Pause, .. })
+    }
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    let level = prop::sample::select(vec![None, Some(Level::Warn), Some(Level::Throttle), Some(Level::Pause)]);
+    let mails = prop::sample::select(vec![0u64, 10, 199, 200, 5000]);
+    let metric = prop::sample::select(Metric::ALL.to_vec());
+    let cap = prop_oneof![8 => Just(Level::Pause), 1 => Just(Level::Warn)];
+    let judged = (level, mails, metric, cap, prop::bool::weighted(0.8))
+        .prop_map(|(level, mails, metric, cap, may_pause)| Told::Judged { level, mails, metric, cap, may_pause });
+    prop_oneof![
+        20 => judged,
+        1 => Just(Told::Stops),
+        1 => Just(Told::Resumes),
+        1 => Just(Told::HoldsClosed),
+        1 => Just(Told::Releases),
+        1 => Just(Told::Incident),
+        1 => Just(Told::Pardon),
+    ]
+}
+
+/// Breakers as the policy's own validation lets them through.
+fn policies() -> impl Strategy<Value = Breaker> {
+    let shares = (0.01..0.95f64, 0.001..1.0f64, 0.001..1.0f64);
+    let opens = (1u32..5_000, 0u32..5_000, 1u32..30);
+    let probes = (1u32..300, 0u32..2_000, 1u64..1_000, 1u32..300);
+    (shares, opens, probes, 1u32..500, prop::bool::ANY).prop_map(
+        |((cut, floor, probe_share), (open, longer, forgive), (least, more, mails, complaint), raise, manual)| Breaker {
+            cut,
+            floor,
+            raise_every_minutes: raise,
+            open_minutes: open,
+            open_cap_minutes: open + longer,
+            forgive_days: forgive,
+            resume: if manual { Resume::Manual } else { Resume::Automatic },
+            probe_share,
+            probe_mails: mails,
+            probe_min_minutes: least,
+            probe_max_minutes: least + more,
+            complaint_probe_minutes: complaint.min(least + more),
+            ..Policy::default().breaker
+        },
+    )
+}
+
+/// Steps with the minutes that pass before each: mostly short, now and then past every limit of the policy.
+fn walk() -> impl Strategy<Value = Vec<(i64, Told)>> {
+    let passed = prop_oneof![6 => 0i64..90, 2 => 90i64..3_000, 1 => 3_000i64..60_000];
+    prop::collection::vec((passed, told()), 1..60)
+}
+
+/// What SES and the gate would do, if they did what the effects say and nothing else.
+struct Actuator {
+    flows: bool,
+    factor: Factor,
+}
+
+impl Actuator {
+    fn apply(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Stop => self.flows = false,
+                Effect::Resume => self.flows = true,
+                Effect::SetFactor(factor) => self.factor = *factor,
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is known and whenever it is asked, `step` answers, and its state can be asked again.
+    #[test]
+    fn a_step_is_total_at_any_time(
+        policy in policies(),
+        walk in prop::collection::vec((prop::sample::select(vec![
+            i64::MIN, i64::MIN + 1, -1, 0, 1, NOW.0 - 1, NOW.0, NOW.0 + 59_999, i64::MAX - 60_000, i64::MAX,
+        ]), told()), 1..40),
+    ) {
+        let mut known = BreakerState::default();
+        for (now, told) in walk {
+            known = told.apply(&policy, &known, Now(now)).next;
+            let _ = (due(&policy, &known, Now(now)), due(&policy, &known, Now(0)), due(&policy, &known, Now(i64::MAX)));
+            prop_assert!(known.state.factor(&policy) <= Factor::FULL);
+        }
+    }
+
+    /// What the effects did to the world is what the state says about it, at every step.
+    #[test]
+    fn the_effects_make_the_world_as_the_state_says(policy in policies(), walk in walk()) {
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        let mut world = Actuator { flows: true, factor: Factor::FULL };
+        for (passed, told) in walk {
+            now = now.plus_minutes(passed as u32);
+            let step = told.apply(&policy, &known, now);
+            world.apply(&step.effects);
+            known = step.next;
+            let open = matches!(known.state, State::Open { .. });
+            prop_assert_eq!(world.flows, !open, "{:?}", known.state);
+            if !open {
+                prop_assert_eq!(world.factor, known.state.factor(&policy), "{:?}", known.state);
+            }
+        }
+    }
+
+    /// The same input at the same moment once more changes nothing more, and tells nothing more.
+    #[test]
+    fn asking_twice_changes_nothing_more(policy in policies(), walk in walk()) {
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        for (passed, told) in walk {
+            now = now.plus_minutes(passed as u32);
+            let since = known.since;
+            known = told.apply(&policy, &known, now).next;
+            // Whatever moves the mark from which mail is judged (a cut, a re-arming) takes the verdict away, too:
+            // `judging_the_same_mail_again_never_cuts_again` is about that.
+            let cut = matches!(told, Told::Judged { level: Some(Level::Throttle), .. });
+            let re_armed = known.since != since && matches!(told, Told::Judged { level: Some(Level::Pause), .. });
+            if told.is_free_judgement() && (cut || re_armed) {
+                continue;
+            }
+            let again = told.apply(&policy, &known, now);
+            prop_assert!(again.effects.is_empty(), "{:?}", again.effects);
+            // What has just been released may still be warned about, once.
+            prop_assert_eq!(&BreakerState { warned: known.warned, ..again.next.clone() }, &known);
+            let third = told.apply(&policy, &again.next, now);
+            prop_assert!(third.news.is_none() && third.next == again.next);
+        }
+    }
+
+    /// From wherever a walk has led: with healthy traffic, or with no traffic at all, it comes back to Closed by
+    /// itself, in a bounded number of looks and a bounded time. Only what waits for a person does not.
+    #[test]
+    fn every_state_is_left_in_finite_time_once_traffic_is_healthy(
+        policy in policies(), walk in walk(), mails in prop::sample::select(vec![0u64, 1_000_000]),
+    ) {
+        let policy = Breaker { resume: Resume::Automatic, ..policy };
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        for (passed, told) in walk {
+            now = now.plus_minutes(passed as u32);
+            known = told.apply(&policy, &known, now).next;
+        }
+        if known.hold == Hold::Open {
+            prop_assert_eq!(due(&policy, &known, now), None, "it waits for a person");
+            known = step(&policy, FREE, &known, Input::PersonReleases, now).next;
+        }
+        let probe = policy.probe_max_minutes.max(policy.complaint_probe_minutes).max(policy.probe_min_minutes);
+        // A quota of a thousandth needs ten doublings.
+        let latest = now.plus_minutes(policy.open_cap_minutes + probe + 11 * policy.raise_every_minutes);
+        let mut looks = 0;
+        while let Some(due) = due(&policy, &known, now) {
+            looks += 1;
+            prop_assert!(looks <= 1 + 2 + 11, "it does not come to an end: {known:?}");
+            now = now.max(due);
+            known = step(&policy, FREE, &known, Input::Judged(&judgement(None, mails)), now).next;
+        }
+        prop_assert_eq!(known.state, State::Closed);
+        prop_assert!(now <= latest, "it took until {now}, not {latest}");
+    }
+
+    /// `due` lies ahead, or judging at `due` changes something: whoever follows it never spins. A withheld pause is the
+    /// one exception: it waits for others' pauses to be over, and is looked at each minute until then.
+    #[test]
+    fn due_lies_ahead_or_something_changes(policy in policies(), walk in walk(), judged in told()) {
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        for (passed, told) in walk {
+            now = now.plus_minutes(passed as u32);
+            known = told.apply(&policy, &known, now).next;
+            let Told::Judged { .. } = judged else { continue };
+            let Some(due_at) = due(&policy, &known, now) else { continue };
+            let then = now.max(due_at);
+            let step = judged.apply(&policy, &known, then);
+            let ahead = due(&policy, &step.next, then).is_none_or(|next| next > then);
+            let held_back = matches!(judged, Told::Judged { level: Some(Level::Pause), may_pause: false, .. });
+            prop_assert!(step.next != known || ahead || held_back, "{known:?} spins on {judged:?}");
+        }
+    }
+
+    /// Open never gets shorter while trips grow, and never lasts longer than the cap.
+    #[test]
+    fn open_never_gets_shorter_while_trips_grow(policy in policies(), walk in walk()) {
+        let policy = Breaker { resume: Resume::Automatic, ..policy };
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        let mut lengths: BTreeMap<u32, u32> = BTreeMap::new();
+        for (passed, told) in walk {
+            now = now.plus_minutes(passed as u32);
+            let next = told.apply(&policy, &known, now).next;
+            if let (State::Open { at, until: Some(until) }, true) = (next.state, next.tripped != known.tripped) {
+                let length = until.minutes_since(at);
+                prop_assert!(length >= policy.open_minutes && length <= policy.open_cap_minutes);
+                lengths.insert(next.trips, length);
+                let within = known.tripped.is_some_and(|last| now.minutes_since(last) < policy.forgive_days * DAY);
+                prop_assert_eq!(next.trips, if within { known.trips + 1 } else { 1 });
+            }
+            known = next;
+        }
+        let lengths: Vec<u32> = lengths.into_values().collect();
+        prop_assert!(lengths.is_sorted(), "{lengths:?}");
+    }
+
+    /// No judgement, incident or pardon moves what a person has stopped, however long it takes; nor does one stop what a
+    /// person holds closed.
+    #[test]
+    fn nothing_of_a_persons_is_undone(policy in policies(), walk in walk(), at in 0usize..60, close in prop::bool::ANY) {
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        for (index, (passed, told)) in walk.into_iter().enumerate() {
+            now = now.plus_minutes(passed as u32);
+            if index == at {
+                let word = if close { Told::HoldsClosed } else { Told::Stops };
+                known = word.apply(&policy, &known, now).next;
+            }
+            let by_a_person = matches!(told, Told::Stops | Told::Resumes | Told::HoldsClosed | Told::Releases);
+            let step = told.apply(&policy, &known, now);
+            if known.hold != Hold::None && !by_a_person {
+                prop_assert_eq!(step.next.state, known.state);
+                prop_assert_eq!(step.next.hold, known.hold);
+                prop_assert!(step.effects.is_empty());
+            }
+            known = step.next;
+        }
+    }
+
+    /// A person's resume is accepted from every state, and re-arms: no mail accepted until then judges the key again.
+    #[test]
+    fn a_persons_resume_is_accepted_and_re_arms(policy in policies(), walk in walk()) {
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        for (passed, told) in walk {
+            now = now.plus_minutes(passed as u32);
+            known = told.apply(&policy, &known, now).next;
+            let resumed = step(&policy, FREE, &known, Input::PersonResumes, now).next;
+            prop_assert_eq!((resumed.state, resumed.hold), (State::Closed, Hold::None));
+            if (known.state, known.hold) != (State::Closed, Hold::None) {
+                prop_assert!(resumed.since.pause > now.minute() && resumed.since.throttle > now.minute());
+            }
+        }
+    }
+
+    /// By judgements alone, a quota is never above the whole and never below the lower one of the floor and a probe's
+    /// share; bad news never raises it; good news at most doubles it, and not before its time.
+    #[test]
+    fn a_quota_moves_as_the_policy_says(policy in policies(), walk in walk()) {
+        let (mut known, mut now) = (BreakerState::default(), NOW);
+        let floor = Factor::of_share(policy.floor).min(Factor::of_share(policy.probe_share)).min(Factor::QUARTER);
+        for (passed, told) in walk {
+            if !told.is_free_judgement() {
+                continue;
+            }
+            now = now.plus_minutes(passed as u32);
+            let step = told.apply(&policy, &known, now);
+            let (before, after) = (known.state.factor(&policy), step.next.state.factor(&policy));
+            if let State::Throttled { .. } = step.next.state {
+                prop_assert!(after >= floor && after <= Factor::FULL, "{after} is below {floor}");
+            }
+            let bad = matches!(told, Told::Judged { level: Some(Level::Throttle | Level::Pause), .. });
+            if let State::Throttled { moved, .. } = known.state
+                && after > before
+            {
+                prop_assert!(!bad, "raised from {before} to {after} by {told:?}");
+                prop_assert!(now >= moved.plus_minutes(policy.raise_every_minutes));
+                prop_assert!(after.share() <= 2.0 * before.share() + 0.001, "from {before} to {after}");
+            }
+            let pause = matches!(told, Told::Judged { level: Some(Level::Pause), .. });
+            if pause && !matches!(known.state, State::Open { .. }) {
+                prop_assert!(after <= before, "a pause verdict in {:?} raised {before} to {after}", known.state);
+            }
+            known = step.next;
+        }
+    }
+
+    /// One incident never cuts twice: whatever was counted until a cut, judging it again, then or later, does not cut
+    /// again, nor does a trip repeat for the mail that it answered.
+    #[test]
+    fn judging_the_same_mail_again_never_cuts_again(
+        cells in prop::collection::vec((0u32..4_000, 0u32..400, 0u32..60, 0usize..4), 1..12),
+        later in 0u32..2_000,
+        into_the_hour in 0i64..60,
+    ) {
+        let policy = Policy::default();
+        let now = Now(minutes(into_the_hour).0 + 30_500);
+        let mut timeline = Timeline::default();
+        for (age, good, bad, kind) in cells {
+            let minute = now.minute().minus(age);
+            let harm = [UnitKind::HardBounce, UnitKind::Complaint, UnitKind::Delay, UnitKind::Block][kind];
+            for (kind, count) in [(UnitKind::Sent, good + bad), (UnitKind::Delivered, good), (harm, bad)] {
+                timeline.add(minute, Isp::OTHER, kind, count, true, now);
+            }
+        }
+        let mut known = BreakerState::default();
+        let mut look = |known: &BreakerState, now: Now| {
+            let judged = judge(&policy, &mut timeline, Some(Isp::OTHER), &[], known.since, now);
+            step(&policy.breaker, FREE, known, Input::Judged(&judged), now).next
+        };
+        known = look(&known, now);
+        match known.state {
+            State::Throttled { factor, .. } => {
+                let again = look(&known, now);
+                prop_assert_eq!(&again, &known);
+                match look(&known, now.plus_minutes(later)).state {
+                    State::Throttled { factor: again, .. } => prop_assert!(again >= factor),
+                    state => prop_assert_eq!(state, State::Closed),
+                }
+            }
+            State::Open { until, .. } => {
+                let until = until.unwrap_or(now);
+                let mut then = until;
+                for _ in 0..20 {
+                    known = look(&known, then);
+                    prop_assert_eq!(known.trips, 1, "tripped again by mail that it answered: {:?}", known);
+                    then = due(&policy.breaker, &known, then).unwrap_or(then);
+                }
+                prop_assert_eq!(known.state, State::Closed);
+            }
+            State::Closed | State::Probing { .. } => {}
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_on() {
+    // The next minute is then the first one of an hour: nothing of the hour before may leak in.
+    let now = Now(minutes(59).0 + 59_999);
+    let known = BreakerState { state: State::Open { at: NOW, until: None }, hold: Hold::Open, ..BreakerState::default() };
+    let resumed = step(&Policy::default().breaker, FREE, &known, Input::PersonResumes, now).next;
+    assert_eq!(resumed.since, Since::both(Minute(NOW.minute().0 + 60)));
+    let mut timeline = Timeline::default();
+    for minute in 0..60 {
+        timeline.add(NOW.minute().plus(minute), Isp::OTHER, UnitKind::HardBounce, 100, true, now);
+    }
+    let judged = judge(&Policy::default(), &mut timeline, None, &[], resumed.since, now.plus_minutes(1));
+    assert_eq!((judged.pause, judged.throttle), (None, None));
+}
