@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::{self, BreakerState, Effect, Factor, Input, Standing, State, Step};
+use reputation::breaker::{self, BreakerState, Effect, Factor, Hold, Input, Standing, State, Step};
 use reputation::detect::Level;
 use reputation::incident::{self, Trouble};
 use reputation::isp::Isp;
@@ -37,8 +37,14 @@ pub async fn evaluate<R: Reputation>(
     let board = store.board(now).await?;
     let mut saved =
         decide_and_save(store, subject, |dossier| assess(policy, dossier, &board, subject, isps, now)).await?;
-    let worsened: BTreeSet<Isp> =
-        saved.iter().filter(|change| change.next.worsened == Some(now)).filter_map(|change| change.key.isp).collect();
+    // Also those of before: an earlier call may have been cut off, or overtaken, between its save and this look.
+    let lately = |isp: &Isp| {
+        let known = board.unsettled.get(&Key { subject: subject.clone(), isp: Some(*isp) });
+        known.and_then(|known| known.worsened).is_some_and(|at| is_recent(policy, at, now))
+    };
+    let mut worsened: BTreeSet<Isp> = isps.iter().copied().filter(lately).collect();
+    worsened
+        .extend(saved.iter().filter(|change| change.next.worsened == Some(now)).filter_map(|change| change.key.isp));
     for isp in worsened {
         saved.extend(suspect(policy, store, isp, now).await?);
     }
@@ -248,8 +254,12 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         let dated = at_isp.filter_map(|(key, known)| Some((key, known.worsened?)));
         dated.filter(|(key, _)| !elsewhere(&key.subject))
     };
+    // Held already: then an earlier call may have been cut off before it had pardoned everybody.
+    let is_held = board.isps.get(&isp).is_some_and(|known| {
+        known.hold == Hold::None && matches!(known.state, State::Open { .. })
+    });
     let troubles = hit().map(|(key, worsened)| Trouble { subject: &key.subject, worsened });
-    if !incident::suspected(&policy.incident, troubles, now) {
+    if !is_held && !incident::suspected(&policy.incident, troubles, now) {
         return Ok(Vec::new());
     }
     let held = Key { subject: Subject::Account, isp: Some(isp) };
@@ -265,16 +275,22 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         change(policy, held.clone(), &known, step, now).into_iter().collect()
     })
     .await?;
-    if saved.is_empty() {
+    if saved.is_empty() && !is_held {
         return Ok(saved);
     }
-    let recently = |worsened: Now| now.minutes_since(worsened) <= policy.incident.window_minutes;
-    let senders: Vec<Key> = hit().filter(|(_, worsened)| recently(*worsened)).map(|(key, _)| key.clone()).collect();
+    let senders: Vec<Key> =
+        hit().filter(|(_, worsened)| is_recent(policy, *worsened, now)).map(|(key, _)| key.clone()).collect();
     for key in senders {
-        saved.extend(tell(policy, store, &key, Input::Pardon, now).await?);
+        // A sender is looked for by its breaker at this ISP, so that one comes last.
         saved.extend(pardon_whole(policy, store, &key.subject, now).await?);
+        saved.extend(tell(policy, store, &key, Input::Pardon, now).await?);
     }
     Ok(saved)
+}
+
+/// Whether something turned bad recently enough to be part of an incident.
+fn is_recent(policy: &Policy, worsened: Now, now: Now) -> bool {
+    now.minutes_since(worsened) <= policy.incident.window_minutes
 }
 
 /// Pardons a subject that was stopped or throttled as a whole, if without the held ISP nothing is left to blame it for.
@@ -287,7 +303,7 @@ async fn pardon_whole<R: Reputation>(
     let board = store.board(now).await?;
     decide_and_save(store, subject, |dossier| {
         let known = dossier.breaker(None);
-        let recent = known.breaker.worsened.is_some_and(|at| now.minutes_since(at) <= policy.incident.window_minutes);
+        let recent = known.breaker.worsened.is_some_and(|at| is_recent(policy, at, now));
         if !recent || known.breaker.state == State::Closed {
             return Vec::new();
         }

@@ -1,5 +1,6 @@
 //! What would the breaker have done?
 
+pub mod cli;
 pub mod driver;
 pub mod explain;
 pub mod generate;

@@ -1,11 +1,11 @@
-use std::time::SystemTime;
-fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let sources = replay::input::Sources::expand(&args)?;
-    let options = replay::driver::Options { policy: reputation::Policy::default(), real_now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64, since: None, until: None, stop_at: None, workers: 2 };
-    let progress = Default::default();
-    let replayed = replay::driver::replay(&options, &sources, &mut |r| eprintln!("{}:{}: {}", r.source, r.line, r.reason), &progress)?;
-    let report = replay::report::Report::of(&replayed, None);
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+//! `replay`: what would the breaker have done? Everything is in [`replay::cli`]; here is the only clock.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn main() -> ExitCode {
+    #[expect(clippy::disallowed_methods, reason = "a shell reads the clock: events from the future are rejected")]
+    let now = SystemTime::now();
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    replay::cli::run(std::env::args_os(), i64::try_from(millis).unwrap_or(i64::MAX)).into()
 }

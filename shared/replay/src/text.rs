@@ -9,6 +9,13 @@ mod policy;
 mod report;
 
 pub use explanation::explanation;
-pub use layout::Look;
+pub use layout::{Look, thousands};
 pub use policy::policy;
 pub use report::report;
+
+/// The built-in scenarios, by name and what they are about.
+pub fn scenarios(about: &[(String, String)], look: Look) -> String {
+    let widest = about.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let line = |(name, about): &(String, String)| layout::hanging(&format!("{name:<widest$}  "), about, look.columns());
+    about.iter().map(line).collect()
+}

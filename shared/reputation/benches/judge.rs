@@ -3,9 +3,9 @@
 //! `cargo bench -p reputation --bench judge`.
 
 use divan::{Bencher, black_box};
-use reputation::judge::{alarms, judge};
+use reputation::judge::{alarm, judge};
 use reputation::time::{DAY, MINUTE_MILLIS};
-use reputation::{Isp, Metric, Minute, Now, Policy, Since, Timeline, UnitKind};
+use reputation::{Isp, Level, Metric, Minute, Now, Policy, Since, Timeline, UnitKind};
 
 /// 2026-10-09 12:30 UTC: judging looks at 8 days of hours and at 150 minutes.
 const NOW: Now = Now(1_791_549_000_000);
@@ -28,7 +28,7 @@ fn busy_days() -> Timeline {
 }
 
 fn quick_look(policy: &Policy, timeline: &mut Timeline) -> bool {
-    alarms(policy, timeline, None, &[], Since::default(), Metric::HardBounce, NOW)
+    alarm(policy, timeline, None, &[], Since::default(), Metric::HardBounce, NOW) > Some(Level::Warn)
 }
 
 fn add(timeline: &mut Timeline, minute: Minute) {

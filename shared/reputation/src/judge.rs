@@ -118,8 +118,10 @@ fn judge_metric(
     };
     look(Level::Throttle, rule.throttle, since.throttle);
     look(Level::Pause, rule.pause, since.pause);
+    // Where a metric is judged over all ISPs, too, one warning is enough, and it is given there.
+    let warns = isp.is_none() || rule.scope == Scope::Isp;
     for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
-        judge_ratio(ratio, timeline, isp, left_out, since, now, judgement);
+        judge_ratio(ratio, warns, timeline, isp, left_out, since, now, judgement);
     }
 }
 
@@ -138,19 +140,6 @@ pub fn alarm(
     judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
     let Judgement { warn, throttle, pause, .. } = judgement;
     pause.or(throttle).or(warn).map(|verdict| verdict.level)
-}
-
-/// Whether [`alarm`] calls for more than a warning.
-pub fn alarms(
-    policy: &Policy,
-    timeline: &mut Timeline,
-    isp: Option<Isp>,
-    left_out: &[LeftOut],
-    since: Since,
-    metric: Metric,
-    now: Now,
-) -> bool {
-    alarm(policy, timeline, isp, left_out, since, metric, now).is_some_and(|level| level > Level::Warn)
 }
 
 /// The walk of the evidence about one metric of one key since `since`.
@@ -209,8 +198,10 @@ fn nats(evidence: NanoNats) -> f64 {
     evidence as f64 / NAT as f64
 }
 
+#[expect(clippy::too_many_arguments, reason = "what is judged, by what, from when on and when are five things")]
 fn judge_ratio(
     ratio: &Ratio,
+    warns: bool,
     timeline: &mut Timeline,
     isp: Option<Isp>,
     left_out: &[LeftOut],
@@ -221,7 +212,7 @@ fn judge_ratio(
     let window = now.minute().minus(ratio.window_hours * HOUR).hour();
     let mut known: Option<(Minute, Tally)> = None;
     let lines = [
-        (Level::Warn, ratio.warn, window),
+        (Level::Warn, ratio.warn.filter(|_| warns), window),
         (Level::Throttle, ratio.throttle, window.max(since.throttle)),
         (Level::Pause, ratio.pause, window.max(since.pause)),
     ];

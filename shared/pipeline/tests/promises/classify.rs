@@ -1,0 +1,325 @@
+//! What counts: the table of the design, section 3, row by row.
+
+use std::collections::BTreeSet;
+
+use pipeline::classify::Outcome;
+use reputation::{Policy, Unit};
+
+use super::world::World;
+
+const POLICY: &str = "[subjects]\ntenants = true\ntags = [\"campaign\"]\nown_domains = [\"Own.Example.com\"]";
+
+/// An event of this type about a mail to these recipients.
+fn event(kind: &str, to: &[&str], detail: &str) -> String {
+    let to = to.iter().map(|to| format!("\"{to}\"")).collect::<Vec<_>>().join(",");
+    format!(
+        r#"{{"eventType":"{kind}","mail":{{"timestamp":"2026-10-06T07:59:30.000Z","messageId":"m1","source":"News <n@mail.example.com>","destination":[{to}],"tags":{{"ses:configuration-set":["news"]}}}}{detail}}}"#
+    )
+}
+
+fn bounce(kind: &str, sub: &str, rest: &str) -> String {
+    let failed = format!(r#"{{"emailAddress":"a@gmail.com"{rest}}}"#);
+    bounce_of(kind, sub, &failed)
+}
+
+fn bounce_of(kind: &str, sub: &str, failed: &str) -> String {
+    let detail = format!(
+        r#","bounce":{{"bounceType":"{kind}","bounceSubType":"{sub}","bouncedRecipients":[{failed}],"timestamp":"2026-10-06T07:59:31.000Z","feedbackId":"f1"}}"#
+    );
+    event("Bounce", &["a@gmail.com", "b@yahoo.com"], &detail)
+}
+
+fn delay(kind: &str, rest: &str) -> String {
+    let detail = format!(
+        r#","deliveryDelay":{{"delayType":"{kind}","delayedRecipients":[{{"emailAddress":"a@gmail.com"{rest}}}],"timestamp":"2026-10-06T07:59:40.000Z"}}"#
+    );
+    event("DeliveryDelay", &["a@gmail.com", "b@yahoo.com"], &detail)
+}
+
+fn complaint(to: &[&str], rest: &str) -> String {
+    let detail = format!(r#","complaint":{{"timestamp":"2026-10-06T07:59:50.000Z"{rest}}}"#);
+    event("Complaint", to, &detail)
+}
+
+/// What an event is counted as: `kind isp, kind isp`, in its order; `ignored: name`; or `refused: why`.
+fn counted(world: &mut World, json: &str) -> (String, Vec<Unit>) {
+    let (outcome, units) = world.classify(json);
+    let shown = |unit: &Unit| format!("{} {}", unit.kind.counter_name(), world.policy.isp_map.name(unit.isp));
+    let shown = units.iter().map(shown).collect::<Vec<_>>().join(", ");
+    match outcome {
+        Ok(Outcome::Counted) => (shown, units),
+        Ok(Outcome::Ignored(name)) => {
+            assert!(units.is_empty());
+            (format!("ignored: {name}"), units)
+        }
+        Err(refused) => {
+            assert!(units.is_empty());
+            (format!("refused: {refused}"), units)
+        }
+    }
+}
+
+fn check(sentence: &str, json: &str, expected: &str) {
+    let mut world = World::new(Policy::from_toml(POLICY).unwrap());
+    let (found, units) = counted(&mut world, json);
+    assert_eq!(found, expected, "{sentence}: {json}");
+    // Told again, it is the same facts.
+    let again = counted(&mut world, json).1;
+    assert_eq!(units, again, "{sentence}");
+    let keys: BTreeSet<_> = units.iter().map(|unit| unit.key).collect();
+    assert_eq!(keys.len(), units.len(), "{sentence}: two facts share a key");
+}
+
+const NO_USER: &str = r#","status":"5.1.1","diagnosticCode":"smtp; 550 5.1.1 user unknown""#;
+const REFUSED: &str = r#","status":"5.7.1","diagnosticCode":"smtp; 550 5.7.1 message refused""#;
+
+#[test]
+fn mail_that_goes_out_counts_for_each_recipient() {
+    let both = &["a@gmail.com", "b@yahoo.com"];
+    check("a Send is about every recipient of the mail", &event("Send", both, r#","send":{}"#), "sent gmail, sent yahoo");
+    check(
+        "a Delivery is about those that it names",
+        &event("Delivery", both, r#","delivery":{"timestamp":"2026-10-06T07:59:31.000Z","recipients":["b@yahoo.com"]}"#),
+        "delivered yahoo",
+    );
+    check(
+        "a Delivery that names nobody is about the whole mail",
+        &event("Delivery", both, r#","delivery":{"timestamp":"2026-10-06T07:59:31.000Z"}"#),
+        "delivered gmail, delivered yahoo",
+    );
+    check("a domain that nobody knows is `other`", &event("Send", &["a@b.example"], r#","send":{}"#), "sent other");
+    check(
+        "an address may have a name and capitals",
+        &event("Send", &["A B <A@GoogleMail.COM>"], r#","send":{}"#),
+        "sent gmail",
+    );
+    check("a mail to nobody is refused", &event("Send", &[], r#","send":{}"#), "refused: Send names no recipient");
+}
+
+#[test]
+fn bounces_count_by_their_type() {
+    let check_bounce = |sentence, kind, sub, rest, expected| check(sentence, &bounce(kind, sub, rest), expected);
+    check_bounce("Permanent General is hard", "Permanent", "General", NO_USER, "hard_bounces gmail");
+    check_bounce("NoEmail is hard", "Permanent", "NoEmail", NO_USER, "hard_bounces gmail");
+    check_bounce("SES's own global list is hard: SES counts it", "Permanent", "Suppressed", NO_USER, "hard_bounces gmail");
+    check_bounce("an unknown permanent subtype is hard", "Permanent", "Novel", NO_USER, "hard_bounces gmail");
+    check_bounce("the account's list is no attempt", "Permanent", "OnAccountSuppressionList", "", "suppressed gmail");
+    check_bounce("a tenant's list is no attempt", "Permanent", "OnTenantSuppressionList", "", "suppressed gmail");
+    check_bounce("a failed validation is no attempt", "Permanent", "EmailValidationSuppressed", "", "suppressed gmail");
+    check_bounce("who unsubscribed is no attempt", "Permanent", "UnsubscribedRecipient", "", "suppressed gmail");
+    check_bounce("out of office is soft", "Transient", "General", "", "soft_bounces gmail");
+    check_bounce("a full mailbox is soft", "Transient", "MailboxFull", "", "soft_bounces gmail");
+    check_bounce("an unknown transient subtype is soft", "Transient", "Novel", "", "soft_bounces gmail");
+    check_bounce(
+        "the sender's own time limit is no word of the ISP, whatever stands beside it",
+        "Transient",
+        "CustomTimeoutExceeded",
+        r#","status":"4.7.0","diagnosticCode":"smtp; 421 4.7.0 rate limited""#,
+        "soft_bounces gmail",
+    );
+    check_bounce("undetermined stands by itself", "Undetermined", "Undetermined", "", "undetermined gmail");
+    check_bounce("a type that SES may add is ignored by name", "Novel", "General", REFUSED, "ignored: unknown_bounce_type");
+    check(
+        "a bounce that names nobody is about the whole mail",
+        &bounce_of("Permanent", "General", ""),
+        "hard_bounces gmail, hard_bounces yahoo",
+    );
+    check(
+        "each of several recipients counts at its own ISP",
+        &bounce_of("Permanent", "General", r#"{"emailAddress":"a@gmail.com"},{"emailAddress":"b@yahoo.com"}"#),
+        "hard_bounces gmail, hard_bounces yahoo",
+    );
+}
+
+#[test]
+fn a_refusal_of_the_sender_counts_beside_its_bounce_or_delay() {
+    check("by status", &bounce("Permanent", "General", REFUSED), "hard_bounces gmail, blocks gmail");
+    check("by subtype", &bounce("Transient", "ContentRejected", ""), "soft_bounces gmail, blocks gmail");
+    check(
+        "by what the server says",
+        &bounce("Undetermined", "Undetermined", r#","status":"5.7.1","diagnosticCode":"smtp; 550 5.7.1 blocked""#),
+        "undetermined gmail, blocks gmail",
+    );
+    check("by delay type", &delay("IPFailure", ""), "delays gmail, blocks gmail");
+    check("by delay type", &delay("SpamDetected", ""), "delays gmail, blocks gmail");
+    check(
+        "by the status of a delay",
+        &delay("TransientCommunicationFailure", r#","status":"4.7.28","diagnosticCode":"smtp; 421 4.7.28 unusual rate""#),
+        "delays gmail, blocks gmail",
+    );
+    check("not for a mail that was never sent", &bounce("Permanent", "OnTenantSuppressionList", REFUSED), "suppressed gmail");
+    check(
+        "only for the recipient that was refused",
+        &bounce_of(
+            "Permanent",
+            "General",
+            &format!(r#"{{"emailAddress":"a@gmail.com"{NO_USER}}},{{"emailAddress":"b@yahoo.com"{REFUSED}}}"#),
+        ),
+        "hard_bounces gmail, hard_bounces yahoo, blocks yahoo",
+    );
+}
+
+#[test]
+fn delays_are_those_of_isps_and_not_of_ses() {
+    check("a delay", &delay("TransientCommunicationFailure", ""), "delays gmail");
+    check("a full mailbox delays, too", &delay("MailboxFull", ""), "delays gmail");
+    check("an unknown delay type is a delay", &delay("Novel", ""), "delays gmail");
+    check(
+        "SES paces itself: its own unit, and no signal whatever stands beside it",
+        &delay("SendingDeferral", r#","status":"4.7.0","diagnosticCode":"smtp; 421 4.7.0 rate limited""#),
+        "deferrals gmail",
+    );
+}
+
+#[test]
+fn a_complaint_counts_once_for_each_feedback_id() {
+    let both = &["a@yahoo.com", "b@yahoo.com"];
+    let listed = r#","feedbackId":"f1","complainedRecipients":[{"emailAddress":"a@yahoo.com"},{"emailAddress":"b@yahoo.com"}]"#;
+    check("SES lists guesses: one complaint", &complaint(both, listed), "complaints yahoo");
+    check(
+        "a null subtype is none",
+        &complaint(both, &format!(r#"{listed},"complaintSubType":null,"complaintFeedbackType":"abuse""#)),
+        "complaints yahoo",
+    );
+    check("nobody listed: the mail's recipients", &complaint(both, r#","feedbackId":"f1""#), "complaints yahoo");
+    check(
+        "`not-spam` is a kind word",
+        &complaint(both, &format!(r#"{listed},"complaintFeedbackType":"not-spam""#)),
+        "ignored: not_spam",
+    );
+    check(
+        "a mail on the account's list was never sent",
+        &complaint(both, &format!(r#"{listed},"complaintSubType":"OnAccountSuppressionList""#)),
+        "ignored: suppressed_complaint",
+    );
+    check(
+        "a mail on a tenant's list was never sent",
+        &complaint(both, &format!(r#"{listed},"complaintSubType":"OnTenantSuppressionList""#)),
+        "ignored: suppressed_complaint",
+    );
+    check(
+        "two complaints that cannot be told apart are refused",
+        &complaint(both, r#","complainedRecipients":[{"emailAddress":"a@yahoo.com"}]"#),
+        "refused: complaint.feedbackId is absent",
+    );
+}
+
+#[test]
+fn what_is_about_the_whole_message_counts_once() {
+    let (one, two) = (&["a@gmail.com", "b@gmail.com"], &["a@gmail.com", "b@yahoo.com"]);
+    check("at the ISP of its recipients", &event("Reject", one, r#","reject":{"reason":"Bad content"}"#), "rejects gmail");
+    check("at `other` if they are at several", &event("Reject", two, r#","reject":{"reason":"Bad content"}"#), "rejects other");
+    check(
+        "a template that does not render",
+        &event("Rendering Failure", one, r#","failure":{"templateName":"t","errorMessage":"e"}"#),
+        "rendering_failures gmail",
+    );
+    let seen = |bot: &str| format!(r#"{{"timestamp":"2026-10-06T07:59:59.000Z"{bot}}}"#);
+    check("an open", &event("Open", one, &format!(r#","open":{}"#, seen(""))), "opens gmail");
+    check("a click", &event("Click", one, &format!(r#","click":{}"#, seen(r#","isBotEvent":"Unlikely""#))), "clicks gmail");
+    check(
+        "an open by a machine",
+        &event("Open", one, &format!(r#","open":{}"#, seen(r#","isBotEvent":"Likely""#))),
+        "ignored: bot_engagement",
+    );
+    check(
+        "a click by a machine",
+        &event("Click", one, &format!(r#","click":{}"#, seen(r#","isBotEvent":"Likely""#))),
+        "ignored: bot_engagement",
+    );
+    check(
+        "a change of preferences",
+        &event("Subscription", one, r#","subscription":{"contactList":"l","timestamp":"2026-10-06T07:59:59.000Z"}"#),
+        "ignored: Subscription",
+    );
+}
+
+#[test]
+fn the_simulator_and_own_domains_count_on_no_side() {
+    let (simulator, own) = ("success@simulator.amazonses.com", "boss@own.example.com");
+    check("the simulator, sent", &event("Send", &[simulator], r#","send":{}"#), "ignored: mailbox_simulator");
+    check("an own domain, sent", &event("Send", &[own], r#","send":{}"#), "ignored: own_domain");
+    check("beside real mail", &event("Send", &[simulator, "a@gmail.com", own], r#","send":{}"#), "sent gmail");
+    check(
+        "the simulator, bounced",
+        &bounce_of("Permanent", "General", r#"{"emailAddress":"bounce@simulator.amazonses.com"}"#),
+        "ignored: mailbox_simulator",
+    );
+    check(
+        "the simulator, complaining",
+        &complaint(&["complaint@simulator.amazonses.com"], r#","feedbackId":"f1""#),
+        "ignored: mailbox_simulator",
+    );
+    check("the simulator, rejected", &event("Reject", &[simulator], r#","reject":{}"#), "ignored: mailbox_simulator");
+    check("a subdomain of an own domain is not ours", &event("Send", &["a@x.own.example.com"], r#","send":{}"#), "sent other");
+}
+
+#[test]
+fn dates_that_cannot_be_are_refused_and_move_nothing() {
+    let at = |date: &str| event("Send", &["a@gmail.com"], r#","send":{}"#).replace("2026-10-06T07:59:30.000Z", date);
+    check("an hour ahead is a clock that differs", &at("2026-10-06T09:00:00.000Z"), "sent gmail");
+    check(
+        "more is wrong",
+        &at("2026-10-06T09:01:00.000Z"),
+        "refused: mail.timestamp is more than an hour later than now (61 min)",
+    );
+    check(
+        "before there was SES",
+        &at("2010-12-31T23:59:59.999Z"),
+        "refused: mail.timestamp is 1293839999999 ms after 1970, before there was SES",
+    );
+    check(
+        "the date of what happened is looked at, too",
+        &bounce("Permanent", "General", NO_USER).replace("2026-10-06T07:59:31.000Z", "2026-10-06T10:00:00.000Z"),
+        "refused: bounce.timestamp is more than an hour later than now (120 min)",
+    );
+    check(
+        "a provider's clock may be behind the mail's",
+        &bounce("Permanent", "General", NO_USER).replace("2026-10-06T07:59:31.000Z", "2026-10-06T07:00:00.000Z"),
+        "hard_bounces gmail",
+    );
+}
+
+#[test]
+fn an_address_that_cannot_be_read_refuses_the_event_as_a_whole_and_is_not_repeated() {
+    let json = event("Send", &["a@gmail.com", "no address here"], r#","send":{}"#);
+    let mut world = World::new(Policy::default());
+    let (found, units) = counted(&mut world, &json);
+    assert!(found.starts_with("refused: a recipient is no address: ") && !found.contains("here"), "{found}");
+    assert!(units.is_empty());
+}
+
+#[test]
+fn a_mail_belongs_to_its_set_its_identity_and_whatever_the_policy_asks_for() {
+    let subjects = |tags: &str, source: &str| {
+        let json = event("Send", &["a@gmail.com"], r#","send":{}"#)
+            .replace(r#"{"ses:configuration-set":["news"]}"#, tags)
+            .replace("News <n@mail.example.com>", source);
+        let mut world = World::new(Policy::from_toml(POLICY).unwrap());
+        let units = counted(&mut world, &json).1;
+        let subjects = world.senders.subjects(units[0].sender);
+        subjects.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    insta::assert_snapshot!([
+        subjects(r#"{"ses:configuration-set":["news"],"ses:from-domain":["Shop.example.com"]}"#, "n@mail.example.com"),
+        subjects(r#"{"ses:configuration-set":["news"]}"#, "News <N@Mail.Example.com>"),
+        subjects(r#"{"ses:configuration-set":["news"],"ses:tenant-name":["t-1"],"campaign":["autumn","b"]}"#, "n@m.example"),
+        subjects("{}", ""),
+    ].join("\n"), @r"
+    configuration-set:news identity:shop.example.com
+    configuration-set:news identity:mail.example.com
+    configuration-set:news identity:m.example tenant:t-1 tag:campaign=autumn
+    configuration-set:(none) identity:(none)
+    ");
+}
+
+#[test]
+fn both_mechanisms_of_ses_tell_one_fact() {
+    let published = bounce("Permanent", "General", NO_USER);
+    let notified = published.replace("\"eventType\"", "\"notificationType\"").replace(r#","tags":{"ses:configuration-set":["news"]}"#, "");
+    let mut world = World::new(Policy::default());
+    let (published, notified) = (counted(&mut world, &published).1, counted(&mut world, &notified).1);
+    assert_eq!((published.len(), notified.len()), (1, 1));
+    assert_eq!(published[0].key, notified[0].key);
+    assert_ne!(published[0].sender, notified[0].sender, "whichever came first decides whose it is");
+}

@@ -1,0 +1,294 @@
+//! Incidents of neighbouring systems, each named after what happened there, that must not happen here.
+
+use reputation::judge::forecast;
+use reputation::time::{DAY, HOUR};
+use reputation::{Input, Key, Level, Metric, Minute, Policy, State, UnitKind};
+
+use super::world::{World, at, identity_of, iso, set_of};
+
+/// A Delivery, Bounce or Complaint about one mail to one recipient, accepted a minute before eight.
+fn event(kind: &str, message: &str, to: &str, detail: &str) -> String {
+    let accepted = iso(at(-1));
+    format!(
+        r#"{{"eventType":"{kind}","mail":{{"timestamp":"{accepted}","messageId":"{message}","source":"n@a.example","destination":["{to}"],"tags":{{"ses:configuration-set":["news"]}}}},{detail}}}"#
+    )
+}
+
+fn delivery(message: &str, to: &str) -> String {
+    event("Delivery", message, to, &format!(r#""delivery":{{"timestamp":"{}","recipients":["{to}"]}}"#, iso(at(0))))
+}
+
+fn bounce(message: &str, to: &str, kind: &str, sub: &str) -> String {
+    let detail = format!(
+        r#""bounce":{{"bounceType":"{kind}","bounceSubType":"{sub}","bouncedRecipients":[{{"emailAddress":"{to}"}}],"timestamp":"{}","feedbackId":"b"}}"#,
+        iso(at(0))
+    );
+    event("Bounce", message, to, &detail)
+}
+
+fn complaint(message: &str, to: &str, feedback: &str, rest: &str) -> String {
+    let detail = format!(
+        r#""complaint":{{"feedbackId":"{feedback}","complainedRecipients":[{{"emailAddress":"{to}"}}],"timestamp":"{}"{rest}}}"#,
+        iso(at(0))
+    );
+    event("Complaint", message, to, &detail)
+}
+
+fn world() -> World {
+    World::new(Policy::default())
+}
+
+/// How many attempts, and how many of them bounced hard, a set has since ever.
+fn bounces(world: &mut World, set: &str) -> (u64, u64) {
+    let tally = tally(world, set, Metric::HardBounce);
+    (tally.0, tally.1)
+}
+
+fn tally(world: &mut World, set: &str, metric: Metric) -> (u64, u64) {
+    let dossier = world.store.find(&set_of(set)).unwrap();
+    let tally = dossier.timeline.series(None).unwrap().sum_since(Minute(0)).tally(metric);
+    (tally.population, tally.bad)
+}
+
+/// inbound #177: a weekend with 13 mails, one of which bounced, was 7.7 %, and paused the sender.
+#[test]
+fn one_bounce_in_thirteen_mails_of_a_weekend_does_not_trip() {
+    let mut world = world();
+    for hour in 0..13 {
+        world.mail("news", "a.example", "yahoo", at(hour * 240).minute(), 1, u32::from(hour == 6), at(hour * 240));
+        let changes = world.evaluate(at(hour * 240 + 5));
+        assert!(changes.is_empty(), "{changes:?}");
+    }
+}
+
+/// PostHog: a team that was resumed was paused again at the next sweep, by the mail that had paused it before.
+#[test]
+fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
+    let mut world = world();
+    for isp in ["yahoo", "gmail", "microsoft"] {
+        world.mail("news", "a.example", isp, at(-10).minute(), 400, 100, at(0));
+    }
+    world.evaluate(at(0));
+    let key = |isp| Key { subject: set_of("news"), isp };
+    let stopped: Vec<_> = [None, Some("yahoo"), Some("gmail"), Some("microsoft")]
+        .into_iter()
+        .filter(|isp| world.state(&set_of("news"), *isp) == "open")
+        .collect();
+    assert!(!stopped.is_empty());
+    for isp in &stopped {
+        let (policy, key) = (world.policy.clone(), key(isp.map(|name| world.isp(name))));
+        pollster::block_on(pipeline::evaluate::tell(&policy, &mut world.store, &key, Input::PersonResumes, at(20))).unwrap();
+    }
+    for minutes in [20, 21, 60, 61, 300, 2000] {
+        // Late bounces of the old mail come in all the while.
+        world.mail("news", "a.example", "yahoo", at(-10).minute(), 20, 20, at(minutes));
+        world.evaluate(at(minutes));
+        for isp in &stopped {
+            assert_eq!(world.state(&set_of("news"), *isp), "closed", "{isp:?} after {minutes} min");
+        }
+    }
+    // But the rows, and the rate as SES sees it, know of them.
+    assert_eq!(bounces(&mut world, "news"), (1320, 420));
+}
+
+/// PostHog again, without a person: what comes back by itself is judged by its probe alone.
+#[test]
+fn a_probe_is_judged_by_its_own_mail_only() {
+    let mut world = world();
+    world.mail("news", "a.example", "yahoo", at(-10).minute(), 400, 100, at(0));
+    world.evaluate(at(0));
+    assert_eq!(world.state(&set_of("news"), Some("yahoo")), "open");
+    world.evaluate(at(30));
+    assert_eq!(world.state(&set_of("news"), Some("yahoo")), "probing");
+    world.mail("news", "a.example", "yahoo", at(-10).minute(), 100, 100, at(35));
+    world.mail("news", "a.example", "yahoo", at(35).minute(), 200, 2, at(40));
+    world.evaluate(at(45));
+    assert_eq!(world.state(&set_of("news"), Some("yahoo")), "throttled");
+    world.evaluate(at(105));
+    world.evaluate(at(165));
+    assert_eq!(world.state(&set_of("news"), Some("yahoo")), "closed");
+    assert_eq!(world.breaker(&set_of("news"), Some("yahoo")).trips, 1);
+}
+
+/// PostHog #74762: feedback by its arrival over mails by their sending exceeded 100 % when a burst was over.
+#[test]
+fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
+    let mut world = world();
+    world.mail("news", "a.example", "yahoo", at(0).minute(), 1000, 0, at(0));
+    // Nothing is sent for two days, and then everything comes back.
+    let sender = world.sender("news", "a.example");
+    let isp = world.isp("yahoo");
+    let harm = [(UnitKind::HardBounce, 600), (UnitKind::Complaint, 1200), (UnitKind::Delay, 1500), (UnitKind::Block, 1700)];
+    let late = world.units(sender, isp, at(0).minute(), &harm);
+    let now = at(i64::from(2 * DAY) + 30);
+    world.add(&late, now);
+    let dossier = world.store.find(&set_of("news")).unwrap();
+    let series = dossier.timeline.series(None).unwrap();
+    for (_, counters) in series.days().chain(series.hours()) {
+        for metric in Metric::ALL {
+            let tally = counters.tally(metric);
+            assert!(tally.bad <= tally.population, "{metric:?}: {tally:?}");
+        }
+    }
+    for change in world.evaluate(now) {
+        let verdict = change.transition.and_then(|told| told.verdict);
+        assert!(verdict.is_none_or(|verdict| verdict.rate() <= 1.0), "{verdict:?}");
+    }
+    assert_eq!(bounces(&mut world, "news"), (1600, 600), "in the cohort of the mail, not of today");
+}
+
+/// plunk #491: tests with the mailbox simulator raised a sender's bounce rate; or lowered it.
+#[test]
+fn the_simulator_is_left_out_on_both_sides() {
+    let mut world = world();
+    for message in 0..200 {
+        let id = format!("s{message}");
+        world.tell(&bounce(&id, "bounce@simulator.amazonses.com", "Permanent", "General"), at(0)).unwrap();
+        world.tell(&delivery(&id, "success@simulator.amazonses.com"), at(0)).unwrap();
+        world.tell(&complaint(&id, "complaint@simulator.amazonses.com", &id, ""), at(0)).unwrap();
+    }
+    assert!(world.store.find(&set_of("news")).is_none(), "nothing was counted at all");
+    world.tell(&delivery("m", "a@gmail.com"), at(0)).unwrap();
+    assert_eq!(bounces(&mut world, "news"), (1, 0));
+}
+
+/// laravel-mailcoach-ses-feedback #8: events were told apart by their messageId, so a complaint after an open was lost.
+#[test]
+fn different_events_with_the_same_message_id_all_count() {
+    let mut world = world();
+    let to = "a@yahoo.com";
+    world.tell(&delivery("m", to), at(0)).unwrap();
+    world.tell(&bounce("m", to, "Permanent", "General"), at(0)).unwrap();
+    world.tell(&complaint("m", to, "first", ""), at(0)).unwrap();
+    world.tell(&complaint("m", to, "second", ""), at(0)).unwrap();
+    world.tell(&complaint("m", to, "second", ""), at(0)).unwrap();
+    assert_eq!(bounces(&mut world, "news"), (2, 1));
+    assert_eq!(tally(&mut world, "news", Metric::Complaint).1, 2);
+    assert_eq!(world.ledger.len(), 4);
+}
+
+/// Mailcoach #58: in December 2020 Gmail answered "no such user" for users it had, and every list was punished for it.
+#[test]
+fn an_outage_of_a_provider_holds_the_provider_and_punishes_no_sender() {
+    let mut world = world();
+    let senders = [("news", "a.example"), ("shop", "b.example"), ("club", "c.example"), ("alerts", "d.example")];
+    // Good at Gmail until now, and good elsewhere all the time.
+    for (set, identity) in senders {
+        world.mail(set, identity, "gmail", at(-120).minute(), 1000, 5, at(-110));
+        world.mail(set, identity, "yahoo", at(-5).minute(), 1000, 5, at(0));
+    }
+    assert!(world.evaluate(at(-1)).is_empty());
+    for (index, (set, identity)) in (0..).zip(senders) {
+        world.mail(set, identity, "gmail", at(index).minute(), 300, 240, at(index));
+        world.evaluate(at(index));
+    }
+    world.evaluate(at(5));
+    let gmail = world.isp("gmail");
+    let held = world.breaker(&reputation::Subject::Account, Some("gmail"));
+    assert!(matches!(held.state, State::Open { until: Some(_), .. }), "{held:?}");
+    for (set, identity) in senders {
+        for subject in [set_of(set), identity_of(identity)] {
+            for isp in [None, Some("gmail"), Some("yahoo")] {
+                let known = world.breaker(&subject, isp);
+                assert_eq!((known.state, known.trips), (State::Closed, 0), "{subject} {isp:?}");
+            }
+        }
+    }
+    // The hold ends by itself, and the mail of the outage judges nobody afterwards.
+    for minutes in [70, 130, 1000] {
+        world.evaluate(at(minutes));
+    }
+    assert_eq!(world.state(&reputation::Subject::Account, Some("gmail")), "closed");
+    assert!(world.store.known_board().unsettled.is_empty(), "{:?}", world.store.known_board().unsettled);
+    assert!(world.store.known_board().isps[&gmail].since.pause > at(0).minute());
+}
+
+/// The other side of it: one sender that is bad at one ISP is no outage.
+#[test]
+fn a_bad_list_of_one_sender_is_no_outage() {
+    let mut world = world();
+    for set in ["news", "shop", "club", "alerts"] {
+        world.mail(set, "a.example", "gmail", at(0).minute(), 300, 240, at(0));
+    }
+    world.evaluate(at(1));
+    assert_eq!(world.state(&reputation::Subject::Account, Some("gmail")), "closed");
+    assert_eq!(world.state(&set_of("news"), Some("gmail")), "open");
+}
+
+/// notification-api #2961: the warning at one line could never be told, as another condition was always met first.
+#[test]
+fn a_warning_is_told_before_anything_is_done_and_once() {
+    let mut world = world();
+    let mut told = Vec::new();
+    for hour in 0..10 {
+        // The rate creeps up: 1 %, 2 %, 3 % …
+        let (mails, bounces) = (1000, 10 + 10 * hour);
+        let now = at(i64::from(hour) * 60);
+        world.mail("news", "a.example", "yahoo", now.minute(), mails, bounces, now);
+        for change in world.evaluate(now) {
+            told.extend(change.transition.filter(|told| told.key == Key { subject: set_of("news"), isp: None }));
+        }
+    }
+    let levels: Vec<_> = told.iter().map(|told| told.level).collect();
+    assert_eq!(levels.first(), Some(&Some(Level::Warn)), "{told:#?}");
+    assert_eq!(levels.iter().filter(|level| **level == Some(Level::Warn)).count(), 1);
+    assert!(told[0].reason.contains("the warn line is 3 %"), "{}", told[0].reason);
+}
+
+/// plunk #491 and PostHog #72810: mail that SES never sent, because it stood on the sender's own list, raised the rate.
+#[test]
+fn bounces_from_the_own_suppression_list_are_no_harm_and_no_attempt() {
+    let mut world = world();
+    for message in 0..2000 {
+        let list = ["OnAccountSuppressionList", "OnTenantSuppressionList"][message % 2];
+        world.tell(&bounce(&format!("m{message}"), "a@yahoo.com", "Permanent", list), at(0)).unwrap();
+    }
+    world.tell(&complaint("c", "a@yahoo.com", "c", r#","complaintSubType":"OnAccountSuppressionList""#), at(0)).unwrap();
+    assert_eq!(bounces(&mut world, "news"), (0, 0));
+    assert_eq!(tally(&mut world, "news", Metric::Complaint), (0, 0));
+    assert!(world.evaluate(at(1)).is_empty());
+    // Those of SES's global list count, as SES counts them.
+    world.tell(&bounce("g", "a@yahoo.com", "Permanent", "Suppressed"), at(2)).unwrap();
+    assert_eq!(bounces(&mut world, "news"), (1, 1));
+}
+
+/// A person who moves a mail out of the spam folder sends a complaint of the type `not-spam`.
+#[test]
+fn not_spam_is_a_kind_word() {
+    let mut world = world();
+    for message in 0..500 {
+        let id = format!("m{message}");
+        world.tell(&delivery(&id, "a@yahoo.com"), at(0)).unwrap();
+        world.tell(&complaint(&id, "a@yahoo.com", &id, r#","complaintFeedbackType":"not-spam""#), at(0)).unwrap();
+    }
+    assert_eq!(tally(&mut world, "news", Metric::Complaint), (500, 0));
+    assert!(world.evaluate(at(1)).is_empty());
+}
+
+/// Gmail returns no complaints: none there is no data, and must not dilute what other ISPs tell.
+#[test]
+fn the_complaint_rate_at_gmail_is_no_data() {
+    let mut world = world();
+    let sender = world.sender("news", "a.example");
+    for (isp, delivered, complaints) in [("gmail", 90_000, 0), ("yahoo", 10_000, 60)] {
+        let isp = world.isp(isp);
+        let counts = [(UnitKind::Delivered, delivered), (UnitKind::Complaint, complaints)];
+        let units = world.units(sender, isp, at(-int(HOUR)).minute(), &counts);
+        world.add(&units, at(0));
+    }
+    assert_eq!(tally(&mut world, "news", Metric::Complaint), (10_000, 60), "0.6 %, not 0.06 %");
+    let gmail = world.isp("gmail");
+    let timeline = &world.store.find(&set_of("news")).unwrap().timeline;
+    let at_gmail = timeline.series(Some(gmail)).unwrap().sum_since(Minute(0)).tally(Metric::Complaint);
+    assert_eq!(at_gmail.rate(), None);
+    let seen = forecast(&Policy::default(), [timeline].into_iter(), at(0));
+    let complaints = seen.iter().find(|forecast| forecast.metric == Metric::Complaint).unwrap();
+    assert_eq!((complaints.tally.population, complaints.tally.bad), (10_000, 60));
+    world.evaluate(at(1));
+    assert_eq!(world.state(&set_of("news"), Some("yahoo")), "open");
+    assert_eq!(world.state(&set_of("news"), Some("gmail")), "closed");
+}
+
+fn int(minutes: u32) -> i64 {
+    i64::from(minutes)
+}

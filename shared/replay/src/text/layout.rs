@@ -53,7 +53,7 @@ pub(super) fn state_style(state: &str) -> Style {
 }
 
 /// A number with a comma before each three digits.
-pub(super) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

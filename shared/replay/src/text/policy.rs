@@ -154,9 +154,8 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "throttle",
             format!(
-                "quota × {}, down to {}; doubled after each {raised} without further harm",
-                breaker.cut,
-                Percent(breaker.floor)
+                "quota × {}, down to {} of it; doubled after each {raised} without further harm",
+                breaker.cut, breaker.floor
             ),
         ),
         (

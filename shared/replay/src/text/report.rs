@@ -1,6 +1,6 @@
 //! The report of a replay, for a stranger's eye.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use anstyle::Style;
 use reputation::Tally;
@@ -11,7 +11,7 @@ use reputation::unit::UnitKind;
 
 use super::layout::{
     Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, clock, counted, date, hanging, listed, moment,
-    paint, state_style, thousands, visible, wrapped,
+    paint, state_style, thousands, wrapped,
 };
 use crate::report::{Input, Report, ReportedBreaker, ReportedStop, ReportedTransition, Total, tally};
 
@@ -82,19 +82,17 @@ impl Block<'_> {
         self.rows.iter().flat_map(|row| harm.map(|kind| row.get(kind))).sum()
     }
 
-    fn is_same_mail(&self, other: &Block<'_>) -> bool {
-        let numbers = |block: &Block<'_>| {
-            block.rows.iter().map(|row| (row.isp.clone(), row.counters)).collect::<Vec<_>>()
+    /// Equal for subjects with the same mail and the same breakers.
+    fn likeness(&self) -> Likeness {
+        let numbers = self.rows.iter().map(|row| (row.isp.clone(), row.counters)).collect();
+        let state = |(isp, known): (&Option<&str>, &&ReportedBreaker)| {
+            (isp.map(str::to_owned), known.state, known.factor.to_bits())
         };
-        let states = |block: &Block<'_>| {
-            let state = |(isp, known): (&Option<&str>, &&ReportedBreaker)| {
-                (isp.map(str::to_owned), known.state, known.factor.to_bits())
-            };
-            block.breakers.iter().map(state).collect::<Vec<_>>()
-        };
-        numbers(self) == numbers(other) && states(self) == states(other)
+        (numbers, self.breakers.iter().map(state).collect())
     }
 }
+
+type Likeness = (Vec<(String, [u64; UnitKind::ALL.len()])>, Vec<(Option<String>, &'static str, u64)>);
 
 fn volume(row: &Total) -> u64 {
     row.get(UnitKind::Sent).max(tally([row], Metric::HardBounce).population)
@@ -116,20 +114,31 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
     for total in &report.totals {
         by_subject.entry(total.subject.to_string()).or_default().push(total);
     }
+    let mut breakers: BTreeMap<&str, BTreeMap<Option<&str>, &ReportedBreaker>> = BTreeMap::new();
+    for known in &report.breakers {
+        breakers.entry(&known.subject).or_default().insert(known.isp.as_deref(), known);
+    }
+    let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
+    for told in &report.transitions {
+        let worst = troubles.entry(&told.subject).or_default();
+        *worst = trouble(told).max(*worst);
+    }
     let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut alike: BTreeMap<Likeness, usize> = BTreeMap::new();
     for (subject, mut rows) in by_subject {
-        let of_subject = report.breakers.iter().filter(|known| known.subject == subject);
-        let told = report.transitions.iter().filter(|told| told.subject == subject);
         rows.sort_by_key(|row| std::cmp::Reverse(volume(row)));
         let block = Block {
-            breakers: of_subject.map(|known| (known.isp.as_deref(), known)).collect(),
-            trouble: told.map(trouble).max().unwrap_or(0),
+            breakers: breakers.remove(subject.as_str()).unwrap_or_default(),
+            trouble: troubles.get(subject.as_str()).copied().unwrap_or(0),
             subjects: vec![subject],
             rows,
         };
-        match blocks.iter_mut().find(|known| known.is_same_mail(&block)) {
-            Some(known) => known.subjects.extend(block.subjects),
-            None => blocks.push(block),
+        match alike.entry(block.likeness()) {
+            btree_map::Entry::Occupied(known) => blocks[*known.get()].subjects.extend(block.subjects),
+            btree_map::Entry::Vacant(place) => {
+                place.insert(blocks.len());
+                blocks.push(block);
+            }
         }
     }
     blocks
@@ -178,7 +187,7 @@ fn rates(report: &Report, policy: &Policy, look: Look) -> String {
     }
     let limit = |metric: Metric| format!("{} {}", plural(metric), Percent(policy.metrics.rule(metric).limit));
     let limits = Metric::ALL.map(limit).join(", ");
-    let lines = hanging("limits: ", &format!("{limits}; shares at or above theirs are red"), look.columns());
+    let lines = hanging("limits: ", &format!("{limits} (red where reached)"), look.columns());
     out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
     out
 }
@@ -374,19 +383,32 @@ fn timeline(report: &Report, look: Look) -> String {
             }
         }
     }
+    let explainable = report.transitions.iter().filter(|told| told.rule == Some("cusum"));
+    if let Some(told) = explainable.max_by_key(|told| (told.to == "open", std::cmp::Reverse(&told.at))) {
+        let isp = told.isp.as_ref().map_or(String::new(), |isp| format!(" --isp {isp}"));
+        let at = moment(&told.at);
+        let hint = format!("replay explain … --at '{at}' --subject '{}'{isp}", told.subject);
+        let lines = hanging("the mail behind it: ", &hint, look.columns());
+        out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
+    }
     out
 }
 
 fn stops(report: &Report, look: Look) -> String {
     let mut merged: Vec<(&ReportedStop, Vec<String>)> = Vec::new();
+    let mut alike = BTreeMap::new();
     for stop in &report.stopped {
         let name = key(&stop.subject, stop.isp.as_deref());
-        let facts = |stop: &ReportedStop| {
-            (stop.from.clone(), stop.until.clone(), stop.sent, stop.attempts, stop.hard_bounces, stop.complaints, stop.blocks)
-        };
-        match merged.iter_mut().find(|(known, _)| facts(known) == facts(stop)) {
-            Some((_, names)) => names.push(name),
-            None => merged.push((stop, vec![name])),
+        let mail = [stop.sent, stop.attempts, stop.hard_bounces, stop.complaints, stop.blocks];
+        match alike.entry((&stop.from, &stop.until, mail)) {
+            btree_map::Entry::Occupied(known) => {
+                let known: &usize = known.get();
+                merged[*known].1.push(name);
+            }
+            btree_map::Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push((stop, vec![name]));
+            }
         }
     }
     if merged.is_empty() {
@@ -490,6 +512,5 @@ fn verdict(report: &Report, look: Look) -> String {
     let text = parts.join("; ");
     let style = if stopped { BAD.bold() } else { GOOD.bold() };
     let lines = wrapped(&text, look.columns());
-    debug_assert!(lines.iter().all(|line| visible(line) == *line), "nothing is styled yet");
     lines.iter().map(|line| paint(style, line) + "\n").collect()
 }

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use reputation::detect::{Ladder, NAT, Percent, Walk};
-use reputation::judge::{alarms, judge};
+use reputation::detect::{Ladder, Level, NAT, Percent, Walk};
+use reputation::judge::{alarm, judge};
 use reputation::{Isp, Judgement, Metric, Minute, Now, Policy, Since, Tally, Timeline, UnitKind};
 
 /// What a rule calls for after a mail.
@@ -278,7 +278,7 @@ impl Rule for Deployed<'_> {
             self.timeline.add(now.minute(), Isp::OTHER, UnitKind::Complaint, 1, true, now);
         }
         self.harmed = true;
-        if alarms(self.policy, &mut self.timeline, None, &[], self.since, self.metric, now) {
+        if alarm(self.policy, &mut self.timeline, None, &[], self.since, self.metric, now) > Some(Level::Warn) {
             let now_called = self.judge(now);
             call = Call { throttle: call.throttle || now_called.throttle, pause: call.pause || now_called.pause };
         }

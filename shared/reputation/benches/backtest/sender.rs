@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use reputation::breaker::{self, Input, Standing, State};
-use reputation::judge::{alarms, judge};
+use reputation::judge::{alarm, judge};
 use reputation::{BreakerState, Isp, LeftOut, Level, Metric, Minute, Now, Policy, Since, Timeline, UnitKind, Verdict};
 
 use crate::rules::START;
@@ -284,11 +284,11 @@ impl Monitor<'_> {
         }
         let (policy, now) = (self.policy, self.now);
         let since = self.since_of(isp);
-        if !whole.state.is_contained() && alarms(policy, &mut self.timeline, Some(isp), &[], since, metric, now) {
+        if !whole.state.is_contained() && alarm(policy, &mut self.timeline, Some(isp), &[], since, metric, now) > Some(Level::Warn) {
             return true;
         }
         let left_out = self.left_out();
-        alarms(policy, &mut self.timeline, None, &left_out, whole.since, metric, now)
+        alarm(policy, &mut self.timeline, None, &left_out, whole.since, metric, now) > Some(Level::Warn)
     }
 
     /// Judges the ISPs in question, then the sender without what they have answered for.

@@ -1,0 +1,365 @@
+//! The command line: what `replay` is told, and what it answers on which stream with which exit code.
+//!
+//! The answer goes to standard output, in text or JSON; rejected lines, progress and errors go to standard error.
+//! Start at [`run`].
+
+mod arguments;
+mod moment;
+mod nearest;
+mod painter;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anstream::{AutoStream, ColorChoice};
+use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
+use flate2::{Compression, GzBuilder};
+use reputation::counters::Metric;
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::Now;
+use serde::Serialize;
+
+use crate::driver::{self, Options, RejectedLine, Replay, Witness};
+use crate::explain;
+use crate::generate::{Scenario, Truth, generate};
+use crate::input::{Progress, Source, Sources};
+use crate::report::Report;
+use crate::text::{self, Look};
+use arguments::{CheckArgs, Cli, Color, Command, ExplainArgs, Format, GenerateArgs, MetricName, Reading, ReplayArgs};
+use painter::Painter;
+
+/// How the program ends. The numbers are part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It did what it was asked. What the breakers would have done does not matter.
+    Ran = 0,
+    /// `--fail-on-trip` was given, and a breaker would have opened.
+    Tripped = 1,
+    /// Bad usage, an invalid policy, or input that cannot be read, or not to its end.
+    Unusable = 2,
+}
+
+impl From<Exit> for process::ExitCode {
+    fn from(exit: Exit) -> process::ExitCode {
+        process::ExitCode::from(exit as u8)
+    }
+}
+
+/// So many rejected lines are named; of the others only the number is told.
+const MOST_REJECTIONS: u64 = 20;
+
+/// Does what `arguments`, of which the first is the program's name, ask for. `real_now`: milliseconds since 1970.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version come this way, too.
+            let _ = answer.print();
+            return if answer.exit_code() == 0 { Exit::Ran } else { Exit::Unusable };
+        }
+    };
+    let outcome = match (cli.command, cli.replay) {
+        (Some(Command::Check(args)), _) => check(&args),
+        (Some(Command::Explain(args)), _) => explain(&args, real_now),
+        (Some(Command::Generate(args)), _) => generate_stream(&args),
+        (None, args) => replay(&args, real_now),
+    };
+    outcome.unwrap_or_else(|error| {
+        // Whoever reads the output has seen enough of it.
+        let gone = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        };
+        if error.chain().any(gone) {
+            return Exit::Ran;
+        }
+        complain(&format!("error: {error:#}"));
+        Exit::Unusable
+    })
+}
+
+/// A line on standard error. Nobody can be told if that fails.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn show(text: &str, color: Color) -> anyhow::Result<()> {
+    let choice = match color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    };
+    let mut out = AutoStream::new(io::stdout().lock(), choice);
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn show_json(document: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer_pretty(&mut out, document).map_err(io::Error::from)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+fn look() -> Look {
+    let out = io::stdout();
+    let terminal = if out.is_terminal() { comfy_table::Table::new().width() } else { None };
+    Look::new(terminal)
+}
+
+fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
+    let Some(path) = path else { return Ok(Policy::default()) };
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
+    Policy::from_toml(&text).with_context(|| format!("{} is no valid policy", path.display()))
+}
+
+fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Options {
+        policy: policy(reading.policy.as_deref())?,
+        real_now,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: reading.workers.map_or_else(cores, usize::from),
+    })
+}
+
+/// Replays with a progress bar, and names the rejected lines. With the replay comes why it ended too early, if it did.
+fn read(
+    options: &Options,
+    witness: Option<Witness>,
+    sources: &[Source],
+    quiet: bool,
+) -> (Replay, Option<anyhow::Error>) {
+    let progress = Progress::new();
+    let painter = Painter::of_reading(quiet);
+    let mut named = 0;
+    let mut reject = |rejected: &RejectedLine| {
+        if named < MOST_REJECTIONS {
+            let RejectedLine { source, line, reason } = rejected;
+            painter.above(|| complain(&format!("{source}:{line}: {reason}")));
+        }
+        named += 1;
+    };
+    let (replay, outcome) = painter.during(
+        |bar| {
+            bar.set_length(progress.bytes_total().unwrap_or(0).max(progress.bytes_read()));
+            bar.set_position(progress.bytes_read());
+            bar.set_message(format!("{} documents", text::thousands(progress.documents())));
+        },
+        || driver::replay_while_readable(options, witness, sources, &mut reject, &progress),
+    );
+    let rejected: u64 = replay.tallies.rejected.values().sum();
+    if rejected > MOST_REJECTIONS.min(named) {
+        let more = rejected - MOST_REJECTIONS.min(named);
+        complain(&format!("… and {} more rejected line{}", text::thousands(more), if more == 1 { "" } else { "s" }));
+    }
+    (replay, outcome.err().map(anyhow::Error::from))
+}
+
+fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since.at >= until.at
+    {
+        return Err(anyhow!("no mail is accepted since {} and before {}", Now(since.at), Now(until.at)));
+    }
+    let options = Options {
+        since: args.since.map(|since| since.at),
+        until: args.until.map(|until| until.at),
+        ..options(&args.reading, real_now)?
+    };
+    let sources = Sources::expand(&args.input)?;
+    let (replay, broken_off) = read(&options, None, &sources, args.reading.quiet);
+    if let Some(subject) = &args.subject
+        && !is_known(&replay, subject)
+    {
+        if let Some(error) = broken_off {
+            complain(&format!("error: {error:#}"));
+        }
+        return Err(unknown(&replay, subject));
+    }
+    let mut report = Report::of(&replay, args.subject.as_ref());
+    report.input.broken_off = broken_off.as_ref().map(|error| format!("{error:#}"));
+    match args.reading.format {
+        Format::Text => {
+            let look = Look { everything: args.subject.is_some(), ..look() };
+            show(&text::report(&report, &replay.policy, look), args.reading.color)?;
+        }
+        Format::Json => show_json(&report)?,
+    }
+    if let Some(error) = broken_off {
+        return Err(error);
+    }
+    if report.input.events == 0 && report.input.ignored == 0 {
+        let lines = text::thousands(report.input.lines);
+        return Err(anyhow!("no SES event in {lines} lines of input (are these the files that SES events were sent to?)"));
+    }
+    Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
+}
+
+fn is_known(replay: &Replay, subject: &Subject) -> bool {
+    *subject == Subject::Account || replay.reputation.dossiers().any(|(known, _)| known == subject)
+}
+
+fn unknown(replay: &Replay, subject: &Subject) -> anyhow::Error {
+    let known: Vec<String> = replay.reputation.dossiers().map(|(known, _)| known.to_string()).collect();
+    let nearest = nearest::nearest(&subject.to_string(), known.iter().map(String::as_str));
+    if nearest.is_empty() {
+        return anyhow!("there is no mail of {subject} in the input, and none of any other subject");
+    }
+    anyhow!("there is no mail of {subject} in the input; did you mean {}?", nearest.join(" or "))
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
+    let policy = policy(Some(&args.policy))?;
+    let text = format!("{} is valid\n\n{}", args.policy.display(), text::policy(&policy, look()));
+    show(&text, args.color)?;
+    Ok(Exit::Ran)
+}
+
+fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
+    let until = Now(args.at.at.saturating_add(args.at.span - 1));
+    let options = Options { stop_at: Some(until), ..options(&args.reading, real_now)? };
+    let isps = &options.policy.isp_map;
+    let isp = match &args.isp {
+        Some(name) => Some(isps.by_name(name).ok_or_else(|| {
+            let nearest = nearest::nearest(name, isps.isps().map(|isp| isps.name(isp)));
+            anyhow!("`{name}` names no ISP; did you mean {}?", nearest.join(" or "))
+        })?),
+        None => None,
+    };
+    let key = Key { subject: args.subject.clone(), isp };
+    let sources = Sources::expand(&args.input)?;
+    let witness = Witness { key: key.clone(), from: Now(args.at.at), until };
+    let (replay, broken_off) = read(&options, Some(witness), &sources, args.reading.quiet);
+    if !is_known(&replay, &key.subject) {
+        if let Some(error) = broken_off {
+            complain(&format!("error: {error:#}"));
+        }
+        return Err(unknown(&replay, &key.subject).context(format!("nothing to explain at {}", Now(args.at.at))));
+    }
+    let metric = args.metric.map(|name| match name {
+        MetricName::HardBounce => Metric::HardBounce,
+        MetricName::Complaint => Metric::Complaint,
+        MetricName::Delay => Metric::Delay,
+        MetricName::Block => Metric::Block,
+    });
+    let explained = explain::explain(&replay, &key, metric, Now(args.at.at));
+    match args.reading.format {
+        Format::Text => show(&text::explanation(&explained, look()), args.reading.color)?,
+        Format::Json => show_json(&explained)?,
+    }
+    broken_off.map_or(Ok(Exit::Ran), Err)
+}
+
+fn generate_stream(args: &GenerateArgs) -> anyhow::Result<Exit> {
+    let Some(name) = args.scenario.as_deref().filter(|_| !args.list) else {
+        let known = Scenario::builtin_names().filter_map(Scenario::builtin);
+        let about: Vec<(String, String)> = known.map(|scenario| (scenario.name, scenario.about)).collect();
+        show(&text::scenarios(&about, look()), Color::Never)?;
+        return Ok(Exit::Ran);
+    };
+    let mut scenario = scenario(name)?;
+    if let Some(minutes) = args.minutes {
+        scenario = scenario.with_minutes(minutes);
+    }
+    if let Some(scale) = args.scale {
+        scenario = scenario.scaled(scale);
+    }
+    scenario.check()?;
+    let truth = write_stream(&scenario, args)?;
+    if let Some(path) = &args.truth {
+        let text = serde_json::to_string_pretty(&truth)? + "\n";
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if !args.quiet {
+        let (lines, units) = (text::thousands(truth.lines), text::thousands(truth.recorded));
+        let name = &scenario.name;
+        complain(&format!("{name}, seed {}: {lines} lines with {units} units to {}", args.seed, args.out));
+    }
+    Ok(Exit::Ran)
+}
+
+fn scenario(name: &str) -> anyhow::Result<Scenario> {
+    if let Some(scenario) = Scenario::builtin(name) {
+        return Ok(scenario);
+    }
+    let text = match fs::read_to_string(name) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let nearest = nearest::nearest(name, Scenario::builtin_names()).join(" or ");
+            return Err(anyhow!("{name} is neither a built-in scenario nor a file; did you mean {nearest}?"));
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
+    };
+    Scenario::from_toml(&text).with_context(|| format!("{name} is no valid scenario"))
+}
+
+fn write_stream(scenario: &Scenario, args: &GenerateArgs) -> anyhow::Result<Truth> {
+    let written = AtomicU64::new(0);
+    let painter = Painter::of_writing(args.quiet || args.out == "-");
+    let update = |bar: &indicatif::ProgressBar| bar.set_position(written.load(Ordering::Relaxed));
+    let failed = || format!("cannot write {}", args.out);
+    painter.during(update, || {
+        if args.out == "-" {
+            let mut out = Counted { inner: BufWriter::new(io::stdout().lock()), written: &written };
+            let truth = generate(scenario, args.seed, &mut out)?;
+            out.inner.flush()?;
+            return Ok(truth);
+        }
+        let file = BufWriter::new(File::create(&args.out).with_context(failed)?);
+        if !args.out.ends_with(".gz") {
+            let mut out = Counted { inner: file, written: &written };
+            let truth = generate(scenario, args.seed, &mut out).with_context(failed)?;
+            out.inner.flush().with_context(failed)?;
+            return Ok(truth);
+        }
+        // No file name and no time, so that the same stream gives the same file.
+        let gz = GzBuilder::new().mtime(0).operating_system(255).write(file, Compression::default());
+        let mut out = Counted { inner: gz, written: &written };
+        let truth = generate(scenario, args.seed, &mut out).with_context(failed)?;
+        out.inner.finish().and_then(|mut file| file.flush()).with_context(failed)?;
+        Ok(truth)
+    })
+}
+
+/// Counts what is written.
+struct Counted<'a, W> {
+    inner: W,
+    written: &'a AtomicU64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.written.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_part_of_the_interface() {
+        let codes = [Exit::Ran, Exit::Tripped, Exit::Unusable].map(|exit| format!("{exit:?} = {}", exit as u8));
+        insta::assert_snapshot!(codes.join(", "), @"Ran = 0, Tripped = 1, Unusable = 2");
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,201 @@
+//! What can be said on the command line. The comments here are the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use reputation::subject::Subject;
+
+use super::moment::Moment;
+
+/// What would the breaker have done?
+///
+/// Reads SES events as they were published, counts them, and tells what ses-breaker would have done about them and why.
+/// It needs no AWS account and touches none.
+#[derive(Debug, Parser)]
+#[command(
+    name = "replay",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 110,
+    after_help = EXAMPLES
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) replay: ReplayArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  replay events.ndjson.gz                      one file; .gz or not is seen by its first bytes
+  replay firehose/2026/10/ 'more/*.json'       directories and patterns, in the order of their names
+  zcat events.gz | replay -                    standard input
+  replay events/ --policy my.toml --fail-on-trip
+  replay check my.toml                         is this policy valid, and what does it mean?
+  replay explain events/ --at 2026-10-06T09:03:03 --subject configuration-set:newsletter
+  replay generate stale-list | replay -        try it without events of your own
+
+Exit codes: 0 it ran; 1 a breaker would have opened, with --fail-on-trip; 2 bad usage, an invalid policy, or input
+that cannot be read to its end. A file named like a subcommand is written ./check.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Validate a policy and tell what it means
+    Check(CheckArgs),
+    /// Show the numbers behind one breaker at one moment
+    Explain(ExplainArgs),
+    /// Write a stream of invented events whose totals are known
+    Generate(GenerateArgs),
+}
+
+/// What all that read events have in common.
+#[derive(Debug, Args)]
+pub(super) struct Reading {
+    /// Policy to judge by; what it does not say stands as in the default [default: the built-in policy]
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    /// How to answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Threads that decode; 0 decodes on the main thread [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<u8>,
+    /// Colours in text
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(super) color: Color,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// Replay event files.
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// Event files, directories or quoted patterns; - is standard input
+    ///
+    /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS.
+    #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
+    pub(super) input: Vec<String>,
+    /// End with exit code 1 if a breaker would have opened
+    #[arg(long)]
+    pub(super) fail_on_trip: bool,
+    /// Only mail that SES accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<Moment>,
+    /// Only mail that SES accepted before this time
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<Moment>,
+    /// Report on one subject only: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
+    #[arg(long, value_name = "SUBJECT")]
+    pub(super) subject: Option<Subject>,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+/// Validate a policy and tell what it means: limits, evidence and the false alarms it allows, ratio lines, times.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 it is valid; 2 it is not, and why.")]
+pub(super) struct CheckArgs {
+    /// The policy, in TOML
+    #[arg(value_name = "POLICY")]
+    pub(super) policy: PathBuf,
+    /// Colours in text
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+/// Show the numbers behind one breaker at one moment.
+///
+/// At a time from the report's timeline it shows the mail that was judged then, just before the breaker moved; at any
+/// other time, how things stood. A time without a fraction of a second means that whole second.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  replay explain events/ --at '2026-10-06 09:03:03' --subject configuration-set:newsletter")]
+pub(super) struct ExplainArgs {
+    /// Event files, directories or quoted patterns; - is standard input
+    #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
+    pub(super) input: Vec<String>,
+    /// The moment, as it stands in the report; UTC if it says nothing else
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Moment,
+    /// Whose breaker: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
+    #[arg(long, value_name = "SUBJECT")]
+    pub(super) subject: Subject,
+    /// At one ISP, such as gmail [default: over all of them]
+    #[arg(long, value_name = "ISP")]
+    pub(super) isp: Option<String>,
+    /// Show the cells of this metric [default: the one that decided, or is nearest to deciding]
+    #[arg(long, value_enum, value_name = "METRIC")]
+    pub(super) metric: Option<MetricName>,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+/// Write a stream of invented events whose totals are known. The same scenario and seed always give the same bytes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  replay generate                                          which scenarios are there?
+  replay generate stale-list --out stale.ndjson.gz --truth stale.json
+  replay generate healthy-day --scale 20 --seed 3 | replay -")]
+pub(super) struct GenerateArgs {
+    /// A built-in scenario, or a file with one; left out, the built-in ones are listed
+    #[arg(value_name = "NAME|FILE.toml")]
+    pub(super) scenario: Option<String>,
+    /// Another seed gives other mail with the same rates
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(super) seed: u64,
+    /// So many minutes instead of the scenario's
+    #[arg(long, value_name = "M")]
+    pub(super) minutes: Option<u32>,
+    /// So many times the mail, in the same time
+    #[arg(long, value_name = "X")]
+    pub(super) scale: Option<f64>,
+    /// Where to; compressed if the name ends in .gz
+    #[arg(long, value_name = "FILE|-", default_value = "-")]
+    pub(super) out: String,
+    /// Write what is in the stream, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) truth: Option<PathBuf>,
+    /// List the built-in scenarios
+    #[arg(long)]
+    pub(super) list: bool,
+    /// Show no progress and no summary
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// How to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// A metric, as in policies and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum MetricName {
+    /// Hard bounces of attempts
+    HardBounce,
+    /// Complaints of deliveries
+    Complaint,
+    /// Delayed mails
+    Delay,
+    /// Mails refused because of the sender
+    Block,
+}

@@ -1,0 +1,65 @@
+//! Times on the command line.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
+
+/// A time as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Milliseconds since 1970.
+    pub(super) at: i64,
+    /// How many milliseconds it can mean: a second where seconds were written without a fraction, else one.
+    pub(super) span: i64,
+}
+
+/// A text that is no time.
+#[derive(Debug, thiserror::Error)]
+#[error("write it as 2026-10-06, 2026-10-06T09:00 (UTC) or 2026-10-06T09:00:00+02:00")]
+pub(super) struct MomentError;
+
+impl FromStr for Moment {
+    type Err = MomentError;
+
+    fn from_str(text: &str) -> Result<Moment, MomentError> {
+        let civil = |at: DateTime| Offset::UTC.to_timestamp(at).ok();
+        let at = text.parse::<Timestamp>().ok();
+        let at = at.or_else(|| text.parse::<Date>().ok().filter(|_| text.len() <= 10).and_then(|date| civil(date.at(0, 0, 0, 0))));
+        let at = at.or_else(|| text.parse::<DateTime>().ok().and_then(civil)).ok_or(MomentError)?;
+        // Times in reports are shown to the second.
+        let time = text.get(10..).unwrap_or_default();
+        let seconds = time.split(['+', '-', 'Z', 'z']).next().unwrap_or_default().matches(':').count() == 2;
+        let span = if seconds && !time.contains(['.', ',']) { 1000 } else { 1 };
+        Ok(Moment { at: at.as_millisecond(), span })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let check = |text: &str, at: i64, span: i64| {
+            let moment: Moment = text.parse().unwrap();
+            assert_eq!((moment.at, moment.span), (at, span), "{text}");
+        };
+        check("1970-01-01", 0, 1);
+        check("1970-01-02T00:01", 86_460_000, 1);
+        check("1970-01-02 00:01", 86_460_000, 1);
+        check("1970-01-02T00:00:01", 86_401_000, 1000);
+        check("1970-01-02T00:00:01Z", 86_401_000, 1000);
+        check("1970-01-02T02:00:01+02:00", 86_401_000, 1000);
+        check("1970-01-02T00:00:01.250Z", 86_401_250, 1);
+        check("1970-01-02T02:01+02:00", 86_460_000, 1);
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "yesterday", "2026-13-01", "2026-10-06T25:00", "09:00", "1791273601"] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The program as people run it: what it answers, where, and with which exit code.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A run of the program.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replay"));
+    command.args(arguments).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).env_remove("CLICOLOR_FORCE");
+    command
+}
+
+fn ran(output: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn replay(arguments: &[&str]) -> Ran {
+    ran(command(arguments).stdin(Stdio::null()).output().unwrap())
+}
+
+fn replay_of(input: &[u8], arguments: &[&str]) -> Ran {
+    let piped = || Stdio::piped();
+    let mut child = command(arguments).stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        ran(child.wait_with_output().unwrap())
+    })
+}
+
+fn stream(name: &str) -> String {
+    format!("events/streams/{name}.ndjson.gz")
+}
+
+fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error} in {}", ran.out))
+}
+
+fn tiny() -> Vec<u8> {
+    replay(&["generate", "messy", "--minutes", "20", "--scale", "0.1"]).out.into_bytes()
+}
+
+/// Runs the program, and expects an exit code and words on standard error.
+fn check(arguments: &[&str], code: i32, says: &[&str]) -> Ran {
+    let ran = replay(arguments);
+    assert_eq!(ran.code, code, "{arguments:?}: {}", ran.err);
+    for word in says {
+        assert!(ran.err.contains(word), "{arguments:?} does not say {word:?}: {}", ran.err);
+    }
+    ran
+}
+
+#[test]
+fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir(path("empty")).unwrap();
+    fs::write(path("bad.toml"), "[breaker]\nopen_minutes = 0\n").unwrap();
+    fs::write(path("notes.json"), "these are no events\n").unwrap();
+    let events = stream("stale-list");
+
+    check(&[], 2, &["Usage: replay"]);
+    check(&["nowhere.json"], 2, &["error: no such file: nowhere.json", "name a file"]);
+    check(&[&path("empty")], 2, &["error: no event files in", ".ndjson"]);
+    check(&["nothing/*.gz"], 2, &["error: nothing matches"]);
+    check(&[&path("notes.json")], 2, &["notes.json:1: not JSON", "error: no SES event in 1 lines"]);
+    check(&[&events, "--policy", &path("bad.toml")], 2, &["bad.toml", "breaker.open_minutes", "is 0", "1 to 43200"]);
+    check(&[&events, "--policy", "none.toml"], 2, &["error: cannot read the policy none.toml"]);
+    check(&["check", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
+    check(&[&events, "--since", "yesterday"], 2, &["--since", "yesterday", "2026-10-06T09:00"]);
+    check(&[&events, "--since", "2026-10-06", "--until", "2026-10-06"], 2, &["error: no mail is accepted since"]);
+    check(&[&events, "--subject", "newsletter"], 2, &["`newsletter` names no subject", "configuration-set:NAME"]);
+    let says = ["no mail of configuration-set:newsleter", "did you mean configuration-set:newsletter?"];
+    check(&[&events, "--subject", "configuration-set:newsleter"], 2, &says);
+    let at = ["--at", "2026-10-06T09:00", "--subject", "account"];
+    check(&[&["explain", &events][..], &at, &["--isp", "gmial"]].concat(), 2, &["`gmial`", "did you mean gmail"]);
+    check(&["generate", "stale-lst"], 2, &["stale-lst is neither", "did you mean stale-list?"]);
+    check(&["generate", "stale-list", "--minutes", "0"], 2, &["minutes", "0"]);
+    check(&["generate", "stale-list", "--scale", "nan"], 2, &["per_minute"]);
+}
+
+#[test]
+fn a_trip_fails_only_where_it_is_asked_to() {
+    check(&[&stream("stale-list")], 0, &[]);
+    check(&[&stream("stale-list"), "--fail-on-trip"], 1, &[]);
+    check(&[&stream("healthy-day"), "--fail-on-trip"], 0, &[]);
+    check(&[&stream("stale-list"), "--fail-on-trip", "--subject", "configuration-set:receipts"], 0, &[]);
+    let before = ["--fail-on-trip", "--until", "2026-10-06T09:00"];
+    check(&[&[stream("stale-list").as_str()][..], &before].concat(), 0, &[]);
+}
+
+#[test]
+fn what_came_before_damage_is_reported_and_the_place_named() {
+    let whole = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/streams/stale-list.ndjson.gz")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.ndjson.gz");
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let path = path.display().to_string();
+    let ran = check(&[&path, "--format", "json"], 2, &["error: gzip data of", "cut.ndjson.gz", "from line"]);
+    let report = json(&ran);
+    let lines = report["input"]["lines"].as_u64().unwrap();
+    assert!(lines > 1_000, "{lines}");
+    assert!(report["input"]["broken_off"].as_str().unwrap().contains(&format!("from line {}", lines + 1)));
+    let ran = check(&[&path], 2, &[]);
+    assert!(ran.out.contains("broken off: gzip data of"), "{}", ran.out);
+}
+
+#[test]
+fn rejected_lines_are_named_up_to_twenty() {
+    let ran = check(&[&stream("messy")], 0, &["messy.ndjson.gz:37: not JSON", "… and 28 more rejected lines"]);
+    assert_eq!(ran.err.lines().count(), 21);
+    assert!(ran.out.contains("rejected: absent 6"), "{}", ran.out);
+}
+
+#[test]
+fn standard_input_gives_what_a_file_gives() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny");
+    fs::write(&path, &tiny).unwrap();
+    let path = path.display().to_string();
+    for format in ["text", "json"] {
+        let piped = replay_of(&tiny, &["-", "--format", format]);
+        let read = replay(&[&path, "--format", format]);
+        assert_eq!((piped.code, piped.out), (0, read.out));
+    }
+}
+
+#[test]
+fn nobody_who_stops_reading_is_told_of_an_error() {
+    let mut child = command(&["generate", "messy"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = ran(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_generated_stream_has_the_totals_of_its_truth() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for (name, out) in [("messy", "stream.ndjson.gz"), ("isp-throttling", "stream.ndjson")] {
+        let (stream, truth) = (path(out), path("truth.json"));
+        check(&["generate", name, "--seed", "11", "--minutes", "60", "--out", &stream, "--truth", &truth], 0, &["seed 11"]);
+        let zipped = fs::read(&stream).unwrap().starts_with(&[0x1f, 0x8b]);
+        assert_eq!(zipped, out.ends_with(".gz"));
+        let truth: Value = serde_json::from_slice(&fs::read(&truth).unwrap()).unwrap();
+        let report = json(&check(&[&stream, "--format", "json"], 0, &[]));
+        let rows = |totals: &Value| {
+            let key = |row: &Value| (row["subject"].to_string(), row["isp"].to_string());
+            totals.as_array().unwrap().iter().map(|row| (key(row), row.clone())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(rows(&report["totals"]), rows(&truth["totals"]), "{name}");
+        assert_eq!(report["input"]["recorded"], truth["recorded"], "{name}");
+        assert_eq!(report["input"]["lines"], truth["lines"], "{name}");
+    }
+    let list = replay(&["generate", "--list"]);
+    assert_eq!(list.out, replay(&["generate"]).out);
+    assert!(list.out.contains("provider-incident  "));
+}
+
+/// Every throttle and pause of every stream: explained at its time, the numbers are those that decided.
+#[test]
+fn an_explanation_has_the_numbers_of_its_transition() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/streams");
+    let mut streams: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    streams.sort();
+    let mut explained = 0;
+    for path in streams {
+        let path = path.display().to_string();
+        let report = json(&replay(&[&path, "--format", "json"]));
+        for told in report["transitions"].as_array().unwrap() {
+            let acted = told["level"] == "throttle" || told["level"] == "pause";
+            if !acted || told["population"].is_null() {
+                continue;
+            }
+            let text = |field: &str| told[field].as_str().unwrap().to_owned();
+            let (at, subject) = (text("at"), text("subject"));
+            let mut arguments = vec!["explain", &path, "--at", &at, "--subject", &subject, "--format", "json"];
+            if let Some(isp) = told["isp"].as_str() {
+                arguments.extend(["--isp", isp]);
+            }
+            let explanation = json(&check(&arguments, 0, &[]));
+            let decided = explanation["decided"].as_array().unwrap();
+            assert!(decided.contains(told), "{arguments:?}: {told} is not among {decided:?}");
+            compare(told, &explanation);
+            explained += 1;
+        }
+    }
+    assert!(explained >= 20, "{explained}");
+}
+
+fn compare(told: &Value, explanation: &Value) {
+    let of = |list: &Value, name: &str, field: &str| {
+        list.as_array().unwrap().iter().find(|entry| entry[field] == name).cloned().unwrap()
+    };
+    let (metric, level) = (told["metric"].as_str().unwrap(), told["level"].as_str().unwrap());
+    if told["rule"] == "ratio" {
+        let ratio = of(&explanation["ratios"], metric, "metric");
+        let line = of(&ratio["lines"], level, "level");
+        assert_eq!((&line["population"], &line["bad"]), (&told["population"], &told["bad"]), "{told}");
+        assert_eq!(line["reached"], true, "{told}");
+        return;
+    }
+    let metric = of(&explanation["metrics"], metric, "metric");
+    let evidence = of(&metric["evidence"], level, "level");
+    assert_eq!(evidence["stretch_population"], told["population"], "{told}");
+    assert_eq!(evidence["stretch_bad"], told["bad"], "{told}");
+    assert_eq!(evidence["stretch"], told["cohorts"], "{told}");
+    let said = format!("evidence {:.1} reached {:.1}", evidence["peak"].as_f64().unwrap(), evidence["threshold"].as_f64().unwrap());
+    assert!(told["reason"].as_str().unwrap().contains(&said), "{told} does not say {said}");
+    // And the cells that are shown lead up to that very number.
+    let cells = &explanation["cells"];
+    assert_eq!((cells["metric"].as_str(), cells["level"].as_str()), (told["metric"].as_str(), Some(level)), "{told}");
+    let cells = cells["cells"].as_array().unwrap();
+    let peak = cells.iter().position(|cell| cell["peak"] == true).unwrap();
+    let sum = |field: &str| cells[..=peak].iter().map(|cell| cell[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("population"), sum("bad")), (told["population"].as_u64().unwrap(), told["bad"].as_u64().unwrap()));
+    assert_eq!(cells[peak]["evidence"], evidence["peak"], "{told}");
+}
+
+#[test]
+fn the_time_in_the_timeline_is_enough_to_explain_it() {
+    let at = ["--at", "2026-10-06 09:03:03", "--subject", "configuration-set:newsletter"];
+    let ran = check(&[&["explain", &stream("stale-list")][..], &at].concat(), 0, &[]);
+    insta::assert_snapshot!("explain_stale_list", ran.out);
+}
+
+#[test]
+fn a_quiet_moment_is_explained_as_it_stands() {
+    let at = ["--at", "2026-10-06T08:30", "--subject", "configuration-set:newsletter", "--isp", "gmail"];
+    let ran = check(&[&["explain", &stream("stale-list")][..], &at].concat(), 0, &[]);
+    insta::assert_snapshot!("explain_quiet", ran.out);
+}
+
+#[test]
+fn a_policy_is_told_in_words() {
+    let ran = check(&["check", "infra/policy.toml"], 0, &[]);
+    insta::assert_snapshot!("check", ran.out);
+}
+
+#[test]
+fn reports_look_like_this() {
+    insta::assert_snapshot!("stale_list", replay(&[&stream("stale-list")]).out);
+    insta::assert_snapshot!("stale_list_json", replay(&[&stream("stale-list"), "--format", "json"]).out);
+    let tiny = tiny();
+    insta::assert_snapshot!("tiny", replay_of(&tiny, &["-"]).out);
+    insta::assert_snapshot!("tiny_json", replay_of(&tiny, &["-", "--format", "json"]).out);
+}
+
+#[test]
+fn help_looks_like_this() {
+    insta::assert_snapshot!("help", replay(&["--help"]).out);
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let escapes = |arguments: &[&str]| replay(&[&[stream("stale-list").as_str()], arguments].concat()).out.contains('\x1b');
+    assert!(!escapes(&[]));
+    assert!(!escapes(&["--color", "never"]));
+    assert!(escapes(&["--color", "always"]));
+    let stripped = anstream::adapter::strip_str(&replay(&[&stream("stale-list"), "--color", "always"]).out).to_string();
+    assert_eq!(stripped, replay(&[&stream("stale-list")]).out);
+}
