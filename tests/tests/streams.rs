@@ -1,6 +1,8 @@
 //! The sample streams: what is counted equals the truth their generator wrote down, in whatever order, however often and
 //! in whatever pieces they are told; and the breaker does what their row in `events/README.md` says.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;

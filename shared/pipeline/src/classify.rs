@@ -373,9 +373,7 @@ fn dated(detail: &Detail<'_>) -> (&'static str, Option<Timestamp>) {
 pub fn stamped(event: &Event<'_>, real_now: i64) -> i64 {
     let accepted = event.mail.timestamp.0;
     let told = event.told_at.map(|told| told.0).filter(|told| *told <= real_now.saturating_add(TOLERANCE_MILLIS));
-    let happened = match &event.detail {
-        Detail::Bounce(_) | Detail::Complaint(_) => None,
-        detail => dated(detail).1.map(|at| at.0),
-    };
+    let by_a_provider = matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_));
+    let happened = dated(&event.detail).1.filter(|_| !by_a_provider).map(|at| at.0);
     accepted.max(told.unwrap_or(accepted)).max(happened.unwrap_or(accepted))
 }

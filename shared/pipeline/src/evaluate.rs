@@ -92,9 +92,10 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
     }
     let mut saved = Vec::new();
     for (subject, isps) in subjects {
-        saved.extend(match subject {
-            Subject::Account => evaluate_account(policy, store, now).await?,
-            subject => evaluate(policy, store, subject, &isps, now).await?,
+        saved.extend(if *subject == Subject::Account {
+            evaluate_account(policy, store, now).await?
+        } else {
+            evaluate(policy, store, subject, &isps, now).await?
         });
     }
     Ok(saved)

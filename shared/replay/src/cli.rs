@@ -183,7 +183,7 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         if let Some(error) = broken_off {
             complain(&format!("error: {error:#}"));
         }
-        return Err(unknown(&replay, subject));
+        return Err(unknown(&replay, subject, "in the input"));
     }
     let mut report = Report::of(&replay, args.subject.as_ref());
     report.input.broken_off = broken_off.as_ref().map(|error| format!("{error:#}"));
@@ -199,7 +199,9 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     }
     if report.input.events == 0 && report.input.ignored == 0 {
         let lines = text::thousands(report.input.lines);
-        return Err(anyhow!("no SES event in {lines} lines of input (are these the files that SES events were sent to?)"));
+        return Err(anyhow!(
+            "no SES event in {lines} lines of input (are these the files that SES events were sent to?)"
+        ));
     }
     Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
 }
@@ -208,13 +210,13 @@ fn is_known(replay: &Replay, subject: &Subject) -> bool {
     *subject == Subject::Account || replay.reputation.dossiers().any(|(known, _)| known == subject)
 }
 
-fn unknown(replay: &Replay, subject: &Subject) -> anyhow::Error {
+fn unknown(replay: &Replay, subject: &Subject, place: &str) -> anyhow::Error {
     let known: Vec<String> = replay.reputation.dossiers().map(|(known, _)| known.to_string()).collect();
     let nearest = nearest::nearest(&subject.to_string(), known.iter().map(String::as_str));
     if nearest.is_empty() {
-        return anyhow!("there is no mail of {subject} in the input, and none of any other subject");
+        return anyhow!("there is no mail of {subject} {place}, and none of any other subject");
     }
-    anyhow!("there is no mail of {subject} in the input; did you mean {}?", nearest.join(" or "))
+    anyhow!("there is no mail of {subject} {place}; did you mean {}?", nearest.join(" or "))
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
@@ -243,7 +245,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
         if let Some(error) = broken_off {
             complain(&format!("error: {error:#}"));
         }
-        return Err(unknown(&replay, &key.subject).context(format!("nothing to explain at {}", Now(args.at.at))));
+        return Err(unknown(&replay, &key.subject, &format!("until {until}")));
     }
     let metric = args.metric.map(|name| match name {
         MetricName::HardBounce => Metric::HardBounce,

@@ -600,8 +600,8 @@ impl Replay {
         let Some(indices) = self.watched.get(&unit.sender) else { return };
         for index in indices {
             let stopped = &mut self.stopped[*index];
-            let meanwhile = unit.cohort > stopped.from.minute()
-                && stopped.until.is_none_or(|until| unit.cohort < until.minute());
+            let meanwhile =
+                unit.cohort > stopped.from.minute() && stopped.until.is_none_or(|until| unit.cohort < until.minute());
             if meanwhile && stopped.key.isp.is_none_or(|isp| isp == unit.isp) {
                 stopped.mail[unit.kind as usize] += 1;
             }

@@ -4,8 +4,10 @@
 //! transition was taken; a transition moves the marks from which mail counts, so a moment later that mail would be
 //! gone. Asked about any other moment, it shows the key as it stood.
 
+use std::collections::BTreeMap;
+
 use pipeline::evaluate::{left_out, since_of_isp};
-use pipeline::ports::{Board, Dossier};
+use pipeline::ports::{Board, Dossier, Transition};
 use reputation::breaker::BreakerState;
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
@@ -15,7 +17,6 @@ use reputation::policy::{Policy, Ratio, Scope};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use crate::driver::{Replay, Sighting};
 use crate::report::{ReportedBreaker, ReportedTransition};
@@ -31,10 +32,17 @@ pub struct Explanation {
     pub isp: Option<String>,
     /// Its breaker at that moment, after what was decided then.
     pub breaker: ReportedBreaker,
-    /// What people were told at that moment, in order; the numbers below are those of the last one with a verdict.
-    pub decided: Vec<ReportedTransition>,
     /// The last thing people were told before, or at that moment.
     pub last: Option<ReportedTransition>,
+    /// What was decided at that moment, in order, each with what it was decided upon; if nothing was, how things stood.
+    pub judged: Vec<ExplainedJudgement>,
+}
+
+/// A key as it was judged.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedJudgement {
+    /// What people were told; null if nothing was decided.
+    pub decided: Option<ReportedTransition>,
     /// Each metric and what is known about it.
     pub metrics: Vec<ExplainedMetric>,
     /// The ratio rules, with their numbers.
@@ -189,26 +197,39 @@ struct Basis {
 /// Explains a key that was witnessed in `replay`, which stopped at `at`. Cells are those of `metric`, if given.
 pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> Explanation {
     let isps = &replay.policy.isp_map;
-    let judged = replay.sightings.iter().rev().find(|sighting| sighting.transition.verdict.is_some());
-    let judged = judged.or(replay.sightings.last());
     let known = replay.reputation.dossiers().find(|(subject, _)| **subject == key.subject);
-    let now = known.map(|(_, dossier)| dossier.clone()).unwrap_or_default();
-    let breaker = now.breaker(key.isp).breaker;
-    let basis = match judged {
-        Some(Sighting { transition, dossier, board, steps }) => {
-            Basis::new(&replay.policy, key, dossier.clone(), board, steps, transition.at)
-        }
-        None => Basis::new(&replay.policy, key, now, replay.reputation.known_board(), &BTreeMap::new(), at),
-    };
-    let verdict = judged.and_then(|sighting| sighting.transition.verdict);
+    let known = known.map(|(_, dossier)| dossier.clone()).unwrap_or_default();
+    let breaker = ReportedBreaker::of(replay, key, &known.breaker(key.isp).breaker);
+    let sightings = replay.sightings.iter().map(|sighting| {
+        let Sighting { transition, dossier, board, steps } = sighting;
+        let basis = Basis::new(&replay.policy, key, dossier.clone(), board, steps, transition.at);
+        judged(replay, key, metric, Some(transition), basis)
+    });
+    let mut judgements: Vec<ExplainedJudgement> = sightings.collect();
+    if judgements.is_empty() {
+        let basis = Basis::new(&replay.policy, key, known, replay.reputation.known_board(), &BTreeMap::new(), at);
+        judgements.push(judged(replay, key, metric, None, basis));
+    }
     let told = replay.reputation.transitions.iter().rev().find(|told| told.key == *key);
-    let mut explanation = Explanation {
+    Explanation {
         at: at.to_string(),
         subject: key.subject.to_string(),
         isp: key.isp.map(|isp| isps.name(isp).to_owned()),
-        breaker: ReportedBreaker::of(replay, key, &breaker),
-        decided: replay.sightings.iter().map(|sighting| ReportedTransition::of(&sighting.transition, isps)).collect(),
+        breaker,
         last: told.map(|told| ReportedTransition::of(told, isps)),
+        judged: judgements,
+    }
+}
+
+fn judged(
+    replay: &Replay,
+    key: &Key,
+    metric: Option<Metric>,
+    transition: Option<&Transition>,
+    basis: Basis,
+) -> ExplainedJudgement {
+    let mut explained = ExplainedJudgement {
+        decided: transition.map(|told| ReportedTransition::of(told, &replay.policy.isp_map)),
         metrics: Vec::new(),
         ratios: Vec::new(),
         forecast: Vec::new(),
@@ -218,22 +239,21 @@ pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> E
     if key.subject == Subject::Account {
         // A hold of an ISP has no evidence of its own, and the account is judged by the forecast alone.
         if key.isp.is_none() {
-            explanation.forecast = forecast(replay, basis.now);
+            explained.forecast = forecast(replay, basis.now);
         }
-        return explanation;
+        return explained;
     }
     let Basis { dossier, since, left_out, why, now } = basis;
     let mut judging = Judging { policy: &replay.policy, key, dossier, since, left_out, now };
-    explanation.metrics = Metric::ALL.into_iter().map(|metric| judging.metric(metric)).collect();
-    explanation.ratios = replay.policy.ratios.iter().map(|ratio| judging.ratio(ratio)).collect();
-    explanation.left_out = why;
+    explained.metrics = Metric::ALL.into_iter().map(|metric| judging.metric(metric)).collect();
+    explained.ratios = replay.policy.ratios.iter().map(|ratio| judging.ratio(ratio)).collect();
+    explained.left_out = why;
+    let verdict = transition.and_then(|told| told.verdict);
     let by_evidence = verdict.filter(|verdict| matches!(verdict.rule, Rule::Cusum { .. }));
-    let chosen = match metric {
-        Some(metric) if by_evidence.is_none_or(|verdict| verdict.metric != metric) => judging.nearest(Some(metric)),
-        _ => by_evidence.map(|verdict| (verdict.metric, verdict.level)).or_else(|| judging.nearest(None)),
-    };
-    explanation.cells = chosen.map(|(metric, level)| judging.cells(metric, level));
-    explanation
+    let by_evidence = by_evidence.filter(|verdict| metric.is_none_or(|metric| verdict.metric == metric));
+    let chosen = by_evidence.map(|verdict| (verdict.metric, verdict.level)).or_else(|| judging.nearest(metric));
+    explained.cells = chosen.map(|(metric, level)| judging.cells(metric, level));
+    explained
 }
 
 impl Basis {

@@ -368,7 +368,14 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
     if already && known.withheld {
         return unchanged(known);
     }
-    let next = BreakerState { state: State::Throttled { factor, moved: now }, withheld: true, ..known.clone() };
+    // It is a cut like any other: told once for the same mail, and pardoned if the ISP turns out to be in trouble.
+    let next = BreakerState {
+        state: State::Throttled { factor, moved: now },
+        since: Since { throttle: now.next_minute(), ..known.since },
+        worsened: Some(now),
+        withheld: true,
+        ..known.clone()
+    };
     let most = policy.max_pauses_per_hour;
     let reason =
         format!("pause withheld, as {most} configuration sets were paused within the hour: {verdict}; quota {factor}");

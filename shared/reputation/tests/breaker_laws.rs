@@ -129,7 +129,8 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         for (cap, limited) in [(Level::Pause, ""), (Level::Throttle, " ≤ throttle"), (Level::Warn, " ≤ warn")] {
             for (may_pause, budget) in [(true, ""), (false, ", no more pauses")] {
                 let cells = answers(Standing { cap, may_pause }, Input::Judged(&judgement));
-                let told_by_the_cap = !may_pause && cells == answers(Standing { cap, may_pause: true }, Input::Judged(&judgement));
+                let told_by_the_cap =
+                    !may_pause && cells == answers(Standing { cap, may_pause: true }, Input::Judged(&judgement));
                 if cells != unlimited && !told_by_the_cap {
                     add(&format!("{name}{limited}{budget}"), cells);
                 }
@@ -175,7 +176,7 @@ fn every_state_answers_every_input() {
     Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
     T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
     O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      pause
-    T13p    T13p    T13p    T13p    =       P*      =       T5p     T5p     T5p     =       Cw      pause, no more pauses
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      pause, no more pauses
     O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      person stops
     =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
     C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       keeps
@@ -191,7 +192,7 @@ fn every_state_answers_every_input() {
     Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
     T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
     O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      pause
-    T13p    T13p    T13p    T13p    =       P*      =       T5p     T5p     T5p     =       Cw      pause, no more pauses
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      pause, no more pauses
     "#);
 }
 
@@ -261,20 +262,22 @@ fn policies() -> impl Strategy<Value = Breaker> {
     let opens = (1u32..5_000, 0u32..5_000, 1u32..30);
     let probes = (1u32..300, 0u32..2_000, 1u64..1_000, 1u32..300);
     (shares, opens, probes, 1u32..500, prop::bool::ANY).prop_map(
-        |((cut, floor, probe_share), (open, longer, forgive), (least, more, mails, complaint), raise, manual)| Breaker {
-            cut,
-            floor,
-            raise_every_minutes: raise,
-            open_minutes: open,
-            open_cap_minutes: open + longer,
-            forgive_days: forgive,
-            resume: if manual { Resume::Manual } else { Resume::Automatic },
-            probe_share,
-            probe_mails: mails,
-            probe_min_minutes: least,
-            probe_max_minutes: least + more,
-            complaint_probe_minutes: complaint.min(least + more),
-            ..Policy::default().breaker
+        |((cut, floor, probe_share), (open, longer, forgive), (least, more, mails, complaint), raise, manual)| {
+            Breaker {
+                cut,
+                floor,
+                raise_every_minutes: raise,
+                open_minutes: open,
+                open_cap_minutes: open + longer,
+                forgive_days: forgive,
+                resume: if manual { Resume::Manual } else { Resume::Automatic },
+                probe_share,
+                probe_mails: mails,
+                probe_min_minutes: least,
+                probe_max_minutes: least + more,
+                complaint_probe_minutes: complaint.min(least + more),
+                ..Policy::default().breaker
+            }
         },
     )
 }
@@ -553,7 +556,8 @@ proptest! {
 fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_on() {
     // The next minute is then the first one of an hour: nothing of the hour before may leak in.
     let now = Now(minutes(59).0 + 59_999);
-    let known = BreakerState { state: State::Open { at: NOW, until: None }, hold: Hold::Open, ..BreakerState::default() };
+    let known =
+        BreakerState { state: State::Open { at: NOW, until: None }, hold: Hold::Open, ..BreakerState::default() };
     let resumed = step(&Policy::default().breaker, FREE, &known, Input::PersonResumes, now).next;
     assert_eq!(resumed.since, Since::both(Minute(NOW.minute().0 + 60)));
     let mut timeline = Timeline::default();
@@ -562,4 +566,19 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
     }
     let judged = judge(&Policy::default(), &mut timeline, None, &[], resumed.since, now.plus_minutes(1));
     assert_eq!((judged.pause, judged.throttle), (None, None));
+}
+
+/// Else its quota would be cut once more by the same mail, as soon as the verdict falls below a pause; and an incident
+/// at an ISP would pardon everybody but the set whose pause was withheld.
+#[test]
+fn a_withheld_pause_is_a_cut_like_any_other() {
+    let policy = Policy::default().breaker;
+    let busy = Standing { cap: Level::Pause, may_pause: false };
+    let pause = judgement(Some(Level::Pause), 1000);
+    let withheld = step(&policy, busy, &BreakerState::default(), Input::Judged(&pause), NOW).next;
+    assert_eq!(withheld.since, Since { throttle: NOW.next_minute(), pause: Minute(0) });
+    assert_eq!((withheld.worsened, withheld.withheld), (Some(NOW), true));
+    // It is not forgotten either: as soon as one more pause is allowed, it is done.
+    let paused = step(&policy, FREE, &withheld, Input::Judged(&pause), minutes(60)).next;
+    assert_eq!((paused.state.name(), paused.withheld, paused.trips), ("open", false, 1));
 }

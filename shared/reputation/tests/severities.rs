@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use reputation::breaker::{Standing, step};
 use reputation::judge::{forecast, judge};
 use reputation::{
-    BreakerState, Input, Isp, Judgement, Level, Metric, Now, Policy, Rule, Since, State, Timeline, UnitKind,
-    Verdict,
+    BreakerState, Input, Isp, Judgement, Level, Metric, Now, Policy, Rule, Since, State, Timeline, UnitKind, Verdict,
 };
 
 /// 2026-10-06 08:00 UTC.

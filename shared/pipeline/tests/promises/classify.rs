@@ -76,10 +76,18 @@ const REFUSED: &str = r#","status":"5.7.1","diagnosticCode":"smtp; 550 5.7.1 mes
 #[test]
 fn mail_that_goes_out_counts_for_each_recipient() {
     let both = &["a@gmail.com", "b@yahoo.com"];
-    check("a Send is about every recipient of the mail", &event("Send", both, r#","send":{}"#), "sent gmail, sent yahoo");
+    check(
+        "a Send is about every recipient of the mail",
+        &event("Send", both, r#","send":{}"#),
+        "sent gmail, sent yahoo",
+    );
     check(
         "a Delivery is about those that it names",
-        &event("Delivery", both, r#","delivery":{"timestamp":"2026-10-06T07:59:31.000Z","recipients":["b@yahoo.com"]}"#),
+        &event(
+            "Delivery",
+            both,
+            r#","delivery":{"timestamp":"2026-10-06T07:59:31.000Z","recipients":["b@yahoo.com"]}"#,
+        ),
         "delivered yahoo",
     );
     check(
@@ -101,7 +109,13 @@ fn bounces_count_by_their_type() {
     let check_bounce = |sentence, kind, sub, rest, expected| check(sentence, &bounce(kind, sub, rest), expected);
     check_bounce("Permanent General is hard", "Permanent", "General", NO_USER, "hard_bounces gmail");
     check_bounce("NoEmail is hard", "Permanent", "NoEmail", NO_USER, "hard_bounces gmail");
-    check_bounce("SES's own global list is hard: SES counts it", "Permanent", "Suppressed", NO_USER, "hard_bounces gmail");
+    check_bounce(
+        "SES's own global list is hard: SES counts it",
+        "Permanent",
+        "Suppressed",
+        NO_USER,
+        "hard_bounces gmail",
+    );
     check_bounce("an unknown permanent subtype is hard", "Permanent", "Novel", NO_USER, "hard_bounces gmail");
     check_bounce("the account's list is no attempt", "Permanent", "OnAccountSuppressionList", "", "suppressed gmail");
     check_bounce("a tenant's list is no attempt", "Permanent", "OnTenantSuppressionList", "", "suppressed gmail");
@@ -118,7 +132,13 @@ fn bounces_count_by_their_type() {
         "soft_bounces gmail",
     );
     check_bounce("undetermined stands by itself", "Undetermined", "Undetermined", "", "undetermined gmail");
-    check_bounce("a type that SES may add is ignored by name", "Novel", "General", REFUSED, "ignored: unknown_bounce_type");
+    check_bounce(
+        "a type that SES may add is ignored by name",
+        "Novel",
+        "General",
+        REFUSED,
+        "ignored: unknown_bounce_type",
+    );
     check(
         "a bounce that names nobody is about the whole mail",
         &bounce_of("Permanent", "General", ""),
@@ -144,10 +164,17 @@ fn a_refusal_of_the_sender_counts_beside_its_bounce_or_delay() {
     check("by delay type", &delay("SpamDetected", ""), "delays gmail, blocks gmail");
     check(
         "by the status of a delay",
-        &delay("TransientCommunicationFailure", r#","status":"4.7.28","diagnosticCode":"smtp; 421 4.7.28 unusual rate""#),
+        &delay(
+            "TransientCommunicationFailure",
+            r#","status":"4.7.28","diagnosticCode":"smtp; 421 4.7.28 unusual rate""#,
+        ),
         "delays gmail, blocks gmail",
     );
-    check("not for a mail that was never sent", &bounce("Permanent", "OnTenantSuppressionList", REFUSED), "suppressed gmail");
+    check(
+        "not for a mail that was never sent",
+        &bounce("Permanent", "OnTenantSuppressionList", REFUSED),
+        "suppressed gmail",
+    );
     check(
         "only for the recipient that was refused",
         &bounce_of(
@@ -174,7 +201,8 @@ fn delays_are_those_of_isps_and_not_of_ses() {
 #[test]
 fn a_complaint_counts_once_for_each_feedback_id() {
     let both = &["a@yahoo.com", "b@yahoo.com"];
-    let listed = r#","feedbackId":"f1","complainedRecipients":[{"emailAddress":"a@yahoo.com"},{"emailAddress":"b@yahoo.com"}]"#;
+    let listed =
+        r#","feedbackId":"f1","complainedRecipients":[{"emailAddress":"a@yahoo.com"},{"emailAddress":"b@yahoo.com"}]"#;
     check("SES lists guesses: one complaint", &complaint(both, listed), "complaints yahoo");
     check(
         "a null subtype is none",
@@ -207,8 +235,16 @@ fn a_complaint_counts_once_for_each_feedback_id() {
 #[test]
 fn what_is_about_the_whole_message_counts_once() {
     let (one, two) = (&["a@gmail.com", "b@gmail.com"], &["a@gmail.com", "b@yahoo.com"]);
-    check("at the ISP of its recipients", &event("Reject", one, r#","reject":{"reason":"Bad content"}"#), "rejects gmail");
-    check("at `other` if they are at several", &event("Reject", two, r#","reject":{"reason":"Bad content"}"#), "rejects other");
+    check(
+        "at the ISP of its recipients",
+        &event("Reject", one, r#","reject":{"reason":"Bad content"}"#),
+        "rejects gmail",
+    );
+    check(
+        "at `other` if they are at several",
+        &event("Reject", two, r#","reject":{"reason":"Bad content"}"#),
+        "rejects other",
+    );
     check(
         "a template that does not render",
         &event("Rendering Failure", one, r#","failure":{"templateName":"t","errorMessage":"e"}"#),
@@ -216,7 +252,11 @@ fn what_is_about_the_whole_message_counts_once() {
     );
     let seen = |bot: &str| format!(r#"{{"timestamp":"2026-10-06T07:59:59.000Z"{bot}}}"#);
     check("an open", &event("Open", one, &format!(r#","open":{}"#, seen(""))), "opens gmail");
-    check("a click", &event("Click", one, &format!(r#","click":{}"#, seen(r#","isBotEvent":"Unlikely""#))), "clicks gmail");
+    check(
+        "a click",
+        &event("Click", one, &format!(r#","click":{}"#, seen(r#","isBotEvent":"Unlikely""#))),
+        "clicks gmail",
+    );
     check(
         "an open by a machine",
         &event("Open", one, &format!(r#","open":{}"#, seen(r#","isBotEvent":"Likely""#))),
@@ -251,7 +291,11 @@ fn the_simulator_and_own_domains_count_on_no_side() {
         "ignored: mailbox_simulator",
     );
     check("the simulator, rejected", &event("Reject", &[simulator], r#","reject":{}"#), "ignored: mailbox_simulator");
-    check("a subdomain of an own domain is not ours", &event("Send", &["a@x.own.example.com"], r#","send":{}"#), "sent other");
+    check(
+        "a subdomain of an own domain is not ours",
+        &event("Send", &["a@x.own.example.com"], r#","send":{}"#),
+        "sent other",
+    );
 }
 
 #[test]
@@ -316,7 +360,9 @@ fn a_mail_belongs_to_its_set_its_identity_and_whatever_the_policy_asks_for() {
 #[test]
 fn both_mechanisms_of_ses_tell_one_fact() {
     let published = bounce("Permanent", "General", NO_USER);
-    let notified = published.replace("\"eventType\"", "\"notificationType\"").replace(r#","tags":{"ses:configuration-set":["news"]}"#, "");
+    let notified = published
+        .replace("\"eventType\"", "\"notificationType\"")
+        .replace(r#","tags":{"ses:configuration-set":["news"]}"#, "");
     let mut world = World::new(Policy::default());
     let (published, notified) = (counted(&mut world, &published).1, counted(&mut world, &notified).1);
     assert_eq!((published.len(), notified.len()), (1, 1));

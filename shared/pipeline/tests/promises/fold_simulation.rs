@@ -119,7 +119,13 @@ fn senders() -> Senders {
     senders
 }
 
-fn stream(dice: &mut Dice, isps: &[Isp], senders: &Senders, sequences: impl Iterator<Item = u64>, len: usize) -> Vec<Record> {
+fn stream(
+    dice: &mut Dice,
+    isps: &[Isp],
+    senders: &Senders,
+    sequences: impl Iterator<Item = u64>,
+    len: usize,
+) -> Vec<Record> {
     let mut record = |sequence| {
         let unit = Unit {
             key: UnitKey(u128::from(sequence)),
@@ -224,7 +230,8 @@ fn a_batch_that_begins_inside_an_added_chunk_is_beyond_what_markers_can_tell() {
     fold(&records);
     let counted_once = rows(&store);
     assert_eq!(differences(&counted_once, &truth(&[&records], &senders)), Ok(()));
-    let mut fold = |records: &[Record]| pollster::block_on(pipeline::fold::fold(&mut store, records, &senders, 98, NOW)).unwrap();
+    let mut fold =
+        |records: &[Record]| pollster::block_on(pipeline::fold::fold(&mut store, records, &senders, 98, NOW)).unwrap();
     fold(&records[2..]);
     assert_eq!(differences(&rows(&store), &truth(&[&records, &records[2..]], &senders)), Ok(()));
 }

@@ -290,8 +290,14 @@ fn mails() -> impl Strategy<Value = Vec<Mail>> {
     let tenant = prop::sample::select(vec![None, Some("t-1")]);
     let campaign = prop::sample::select(vec![None, Some("autumn"), Some("spring")]);
     let to = prop::collection::vec(0..DOMAINS.len(), 1..4);
-    let mail = (age, set, from, tenant, campaign, to)
-        .prop_map(|(age, set, from_domain, tenant, campaign, to)| Mail { age, set, from_domain, tenant, campaign, to });
+    let mail = (age, set, from, tenant, campaign, to).prop_map(|(age, set, from_domain, tenant, campaign, to)| Mail {
+        age,
+        set,
+        from_domain,
+        tenant,
+        campaign,
+        to,
+    });
     prop::collection::vec(mail, 1..5)
 }
 
@@ -315,10 +321,8 @@ fn what() -> impl Strategy<Value = What> {
 
 fn events() -> impl Strategy<Value = (Vec<Mail>, Vec<Told>)> {
     (mails(), prop::collection::vec((0usize..100, what(), 0usize..4), 0..40)).prop_map(|(mails, told)| {
-        let told = told
-            .into_iter()
-            .map(|(mail, what, spelling)| Told { mail: mail % mails.len(), what, spelling })
-            .collect();
+        let told =
+            told.into_iter().map(|(mail, what, spelling)| Told { mail: mail % mails.len(), what, spelling }).collect();
         (mails, told)
     })
 }

@@ -77,7 +77,8 @@ fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
     assert!(!stopped.is_empty());
     for isp in &stopped {
         let (policy, key) = (world.policy.clone(), key(isp.map(|name| world.isp(name))));
-        pollster::block_on(pipeline::evaluate::tell(&policy, &mut world.store, &key, Input::PersonResumes, at(20))).unwrap();
+        pollster::block_on(pipeline::evaluate::tell(&policy, &mut world.store, &key, Input::PersonResumes, at(20)))
+            .unwrap();
     }
     for minutes in [20, 21, 60, 61, 300, 2000] {
         // Late bounces of the old mail come in all the while.
@@ -118,7 +119,8 @@ fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
     // Nothing is sent for two days, and then everything comes back.
     let sender = world.sender("news", "a.example");
     let isp = world.isp("yahoo");
-    let harm = [(UnitKind::HardBounce, 600), (UnitKind::Complaint, 1200), (UnitKind::Delay, 1500), (UnitKind::Block, 1700)];
+    let harm =
+        [(UnitKind::HardBounce, 600), (UnitKind::Complaint, 1200), (UnitKind::Delay, 1500), (UnitKind::Block, 1700)];
     let late = world.units(sender, isp, at(0).minute(), &harm);
     let now = at(i64::from(2 * DAY) + 30);
     world.add(&late, now);
@@ -243,7 +245,9 @@ fn bounces_from_the_own_suppression_list_are_no_harm_and_no_attempt() {
         let list = ["OnAccountSuppressionList", "OnTenantSuppressionList"][message % 2];
         world.tell(&bounce(&format!("m{message}"), "a@yahoo.com", "Permanent", list), at(0)).unwrap();
     }
-    world.tell(&complaint("c", "a@yahoo.com", "c", r#","complaintSubType":"OnAccountSuppressionList""#), at(0)).unwrap();
+    world
+        .tell(&complaint("c", "a@yahoo.com", "c", r#","complaintSubType":"OnAccountSuppressionList""#), at(0))
+        .unwrap();
     assert_eq!(bounces(&mut world, "news"), (0, 0));
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (0, 0));
     assert!(world.evaluate(at(1)).is_empty());

@@ -57,10 +57,16 @@ impl Dice {
     }
 }
 
-/// Runs a simulation for many seeds, or for the one in `SIMULATION_SEED`; a failure says which and how to replay it.
+/// A number that a person gave to a simulation.
+pub(crate) fn wished(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok())
+}
+
+/// Runs a simulation for so many seeds (or `SIMULATION_SEEDS` of them), or for the one in `SIMULATION_SEED`; a failure
+/// says which and how to replay it.
 pub(crate) fn for_each_seed(name: &str, seeds: u64, simulate: impl Fn(u64) -> Result<(), String>) {
-    let only = std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok());
-    for seed in only.map_or(0..seeds, |seed: u64| seed..seed + 1) {
+    let seeds = wished("SIMULATION_SEEDS").unwrap_or(seeds);
+    for seed in wished("SIMULATION_SEED").map_or(0..seeds, |seed| seed..seed + 1) {
         // A panic inside, too, shall say how to replay it.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(seed)));
         let why = match outcome {
@@ -141,7 +147,13 @@ impl World {
     }
 
     /// Units about different mails.
-    pub(crate) fn units(&mut self, sender: SenderId, isp: Isp, cohort: Minute, counts: &[(UnitKind, u32)]) -> Vec<Unit> {
+    pub(crate) fn units(
+        &mut self,
+        sender: SenderId,
+        isp: Isp,
+        cohort: Minute,
+        counts: &[(UnitKind, u32)],
+    ) -> Vec<Unit> {
         let mut units = Vec::new();
         for (kind, count) in counts {
             for _ in 0..*count {
@@ -155,7 +167,16 @@ impl World {
     }
 
     /// Mails of one minute, so many of which bounce hard and the others are delivered.
-    pub(crate) fn mail(&mut self, set: &str, identity: &str, isp: &str, minute: Minute, mails: u32, bounces: u32, now: Now) {
+    pub(crate) fn mail(
+        &mut self,
+        set: &str,
+        identity: &str,
+        isp: &str,
+        minute: Minute,
+        mails: u32,
+        bounces: u32,
+        now: Now,
+    ) {
         let (sender, isp) = (self.sender(set, identity), self.isp(isp));
         let counts = [(UnitKind::Sent, mails), (UnitKind::Delivered, mails - bounces), (UnitKind::HardBounce, bounces)];
         let units = self.units(sender, isp, minute, &counts);

@@ -96,7 +96,9 @@ pub(super) struct ReplayArgs {
 
 /// Validate a policy and tell what it means: limits, evidence and the false alarms it allows, ratio lines, times.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 it is valid; 2 it is not, and why.")]
+#[command(
+    after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 it is valid; 2 it is not, and why."
+)]
 pub(super) struct CheckArgs {
     /// The policy, in TOML
     #[arg(value_name = "POLICY")]
@@ -111,7 +113,9 @@ pub(super) struct CheckArgs {
 /// At a time from the report's timeline it shows the mail that was judged then, just before the breaker moved; at any
 /// other time, how things stood. A time without a fraction of a second means that whole second.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  replay explain events/ --at '2026-10-06 09:03:03' --subject configuration-set:newsletter")]
+#[command(
+    after_help = "Example:\n  replay explain events/ --at '2026-10-06 09:03:03' --subject configuration-set:newsletter"
+)]
 pub(super) struct ExplainArgs {
     /// Event files, directories or quoted patterns; - is standard input
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]

@@ -26,7 +26,9 @@ impl FromStr for Moment {
     fn from_str(text: &str) -> Result<Moment, MomentError> {
         let civil = |at: DateTime| Offset::UTC.to_timestamp(at).ok();
         let at = text.parse::<Timestamp>().ok();
-        let at = at.or_else(|| text.parse::<Date>().ok().filter(|_| text.len() <= 10).and_then(|date| civil(date.at(0, 0, 0, 0))));
+        let at = at.or_else(|| {
+            text.parse::<Date>().ok().filter(|_| text.len() <= 10).and_then(|date| civil(date.at(0, 0, 0, 0)))
+        });
         let at = at.or_else(|| text.parse::<DateTime>().ok().and_then(civil)).ok_or(MomentError)?;
         // Times in reports are shown to the second.
         let time = text.get(10..).unwrap_or_default();

@@ -6,7 +6,9 @@ use reputation::detect::Percent;
 use super::layout::{
     Align, BAD, BOLD, Cell, DIM, Grid, Look, PLAIN, clock, date, hanging, moment, paint, state_style, thousands,
 };
-use crate::explain::{ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedMetric, Explanation};
+use crate::explain::{
+    ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedJudgement, ExplainedMetric, Explanation,
+};
 
 /// Cells that are shown at most before and up to the peak, and after it.
 const MOST_BEFORE: usize = 24;
@@ -16,24 +18,40 @@ const MOST_AFTER: usize = 3;
 /// is left out, and the cells behind the evidence.
 pub fn explanation(explained: &Explanation, look: Look) -> String {
     let mut out = title(explained, look);
-    out.push_str(&told(explained, look));
-    let decided = explained.decided.iter().any(|told| told.metric.is_some());
-    if !explained.metrics.is_empty() {
-        let when = if decided { "as it was judged then" } else { "as it stands then" };
+    let [judged] = &explained.judged[..] else {
+        for judged in &explained.judged {
+            out.push('\n');
+            out.push_str(&told(explained, judged, look));
+            // What time decided has no numbers behind it that something else at this moment does not show.
+            if judged.decided.as_ref().is_some_and(|decided| decided.metric.is_some()) {
+                out.push_str(&numbers(judged, look));
+            }
+        }
+        return out;
+    };
+    out.push_str(&told(explained, judged, look));
+    out.push_str(&numbers(judged, look));
+    out
+}
+
+fn numbers(judged: &ExplainedJudgement, look: Look) -> String {
+    let mut out = String::new();
+    if !judged.metrics.is_empty() {
+        let when = if judged.decided.is_some() { "as it was judged then" } else { "as it stood then" };
         out.push_str(&format!("\n{} {}\n", paint(BOLD, "Evidence"), paint(DIM, when)));
-        out.push_str(&lines(&evidence(&explained.metrics)));
+        out.push_str(&lines(&evidence(&judged.metrics)));
     }
-    if explained.ratios.iter().any(|ratio| !ratio.lines.is_empty()) {
+    if judged.ratios.iter().any(|ratio| !ratio.lines.is_empty()) {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Ratio rules")));
-        out.push_str(&lines(&ratios(explained)));
+        out.push_str(&lines(&ratios(judged)));
     }
-    if !explained.forecast.is_empty() {
+    if !judged.forecast.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "The account as SES would see it")));
-        out.push_str(&lines(&forecast(explained)));
+        out.push_str(&lines(&forecast(judged)));
     }
-    if !explained.left_out.is_empty() {
+    if !judged.left_out.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Left out of the subject as a whole")));
-        for left_out in &explained.left_out {
+        for left_out in &judged.left_out {
             let mail = match &left_out.before {
                 Some(before) => format!("mail accepted before {before}"),
                 None => "all mail".to_owned(),
@@ -42,7 +60,7 @@ pub fn explanation(explained: &Explanation, look: Look) -> String {
             out.push_str(&hanging(&format!("{}  ", left_out.isp), &text, look.columns()));
         }
     }
-    if let Some(behind) = &explained.cells {
+    if let Some(behind) = &judged.cells {
         out.push_str(&cells(behind));
     }
     out
@@ -89,22 +107,16 @@ fn title(explained: &Explanation, look: Look) -> String {
     out
 }
 
-fn told(explained: &Explanation, look: Look) -> String {
-    if explained.decided.is_empty() {
-        return match &explained.last {
-            Some(last) => {
-                let lead = format!("last told: {}  ", moment(&last.at));
-                hanging(&lead, &last.reason, look.columns())
-            }
-            None => "nobody was told anything so far\n".to_owned(),
-        };
+fn told(explained: &Explanation, judged: &ExplainedJudgement, look: Look) -> String {
+    match (&judged.decided, &explained.last) {
+        (Some(told), _) => {
+            let change =
+                if told.from == told.to { "told".to_owned() } else { format!("{} → {}", told.from, told.to) };
+            hanging("decided: ", &format!("{change}: {}", told.reason), look.columns())
+        }
+        (None, Some(last)) => hanging(&format!("last told: {}  ", moment(&last.at)), &last.reason, look.columns()),
+        (None, None) => "nobody was told anything so far\n".to_owned(),
     }
-    let told = explained.decided.iter();
-    told.map(|told| {
-        let change = if told.from == told.to { "told".to_owned() } else { format!("{} → {}", told.from, told.to) };
-        hanging("decided: ", &format!("{change}: {}", told.reason), look.columns())
-    })
-    .collect()
 }
 
 fn evidence(metrics: &[ExplainedMetric]) -> Grid {
@@ -164,7 +176,7 @@ fn reached(metric: &ExplainedMetric, row: &ExplainedEvidence, same: bool) -> boo
     thresholds.filter_map(|known| known.threshold).any(|threshold| row.peak >= threshold)
 }
 
-fn ratios(explained: &Explanation) -> Grid {
+fn ratios(judged: &ExplainedJudgement) -> Grid {
     use Align::{Left, Right};
     let header = [
         ("metric", Left),
@@ -178,7 +190,7 @@ fn ratios(explained: &Explanation) -> Grid {
         ("mail since", Left),
     ];
     let mut grid = Grid::new(&header, 2);
-    for ratio in &explained.ratios {
+    for ratio in &judged.ratios {
         for line in &ratio.lines {
             let floor = if line.population < ratio.min_population {
                 Cell::styled(format!("below {} {}", thousands(ratio.min_population), populations(ratio.metric)), DIM)
@@ -205,11 +217,12 @@ fn ratios(explained: &Explanation) -> Grid {
     grid
 }
 
-fn forecast(explained: &Explanation) -> Grid {
+fn forecast(judged: &ExplainedJudgement) -> Grid {
     use Align::{Left, Right};
-    let header = [("metric", Left), ("bad", Right), ("of", Right), ("rate", Right), ("review", Right), ("pause", Right)];
+    let header =
+        [("metric", Left), ("bad", Right), ("of", Right), ("rate", Right), ("review", Right), ("pause", Right)];
     let mut grid = Grid::new(&header, 2);
-    for seen in &explained.forecast {
+    for seen in &judged.forecast {
         let past = seen.rate.is_some_and(|rate| rate >= seen.review);
         let rate = seen.rate.map_or("no data".to_owned(), |rate| Percent(rate).to_string());
         grid.push(vec![
@@ -230,8 +243,14 @@ fn cells(behind: &ExplainedCells) -> String {
     if behind.cells.is_empty() {
         return String::new();
     }
-    let header =
-        [("accepted", Left), (populations(behind.metric), Right), ("bad", Right), ("rate", Right), ("evidence", Right), ("", Left)];
+    let header = [
+        ("accepted", Left),
+        (populations(behind.metric), Right),
+        ("bad", Right),
+        ("rate", Right),
+        ("evidence", Right),
+        ("", Left),
+    ];
     let mut grid = Grid::new(&header, 2);
     let peak = behind.cells.iter().position(|cell| cell.peak);
     let Some(peak) = peak else {

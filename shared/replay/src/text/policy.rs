@@ -10,16 +10,22 @@ use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint,
 pub fn policy(policy: &Policy, look: Look) -> String {
     let mut out = String::new();
     let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<12}"), text, look.columns()));
-    say("mode", match policy.mode {
-        Mode::Act => "act: decide, tell and act",
-        Mode::Shadow => "shadow: decide and tell, touch nothing",
-    });
+    say(
+        "mode",
+        match policy.mode {
+            Mode::Act => "act: decide, tell and act",
+            Mode::Shadow => "shadow: decide and tell, touch nothing",
+        },
+    );
     say("subjects", &subjects(policy));
-    say("gate", if policy.gate_in_use {
-        "in use: an ISP can be contained by itself"
-    } else {
-        "not in use: only pausing a whole configuration set stops anything"
-    });
+    say(
+        "gate",
+        if policy.gate_in_use {
+            "in use: an ISP can be contained by itself"
+        } else {
+            "not in use: only pausing a whole configuration set stops anything"
+        },
+    );
 
     out.push_str(&format!("\n{}\n", paint(BOLD, "Evidence rules")));
     let note = "Evidence in nats, and how many mails there are at least, on average, between two false alarms of a \

@@ -56,7 +56,8 @@ fn read(input: &Input, look: Look) -> String {
     let mut out = hanging("", &text, look.columns());
     for (lead, names) in [("ignored: ", &input.ignored_by_name), ("rejected: ", &input.rejected_by_reason)] {
         if !names.is_empty() {
-            let names: Vec<String> = names.iter().map(|(name, count)| format!("{name} {}", thousands(*count))).collect();
+            let names: Vec<String> =
+                names.iter().map(|(name, count)| format!("{name} {}", thousands(*count))).collect();
             let lines = hanging(lead, &names.join(", "), look.columns());
             out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
         }
@@ -153,6 +154,8 @@ enum Variant {
     Medium,
     /// Short names and small gaps.
     Narrow,
+    /// As narrow, and without counts.
+    Tight,
 }
 
 fn rates(report: &Report, policy: &Policy, look: Look) -> String {
@@ -166,7 +169,7 @@ fn rates(report: &Report, policy: &Policy, look: Look) -> String {
         blocks.sort_by_key(|block| std::cmp::Reverse((block.trouble, block.harm())));
         blocks.truncate(most);
     }
-    let variants = [Variant::Wide, Variant::Medium, Variant::Narrow];
+    let variants = [Variant::Wide, Variant::Medium, Variant::Narrow, Variant::Tight];
     let grids = variants.map(|variant| grid(report, &blocks, policy, look, variant));
     let fitting = grids.iter().find(|(grid, _)| grid.width() <= look.columns()).or(grids.last());
     let mut out = String::new();
@@ -187,7 +190,7 @@ fn rates(report: &Report, policy: &Policy, look: Look) -> String {
     }
     let limit = |metric: Metric| format!("{} {}", plural(metric), Percent(policy.metrics.rule(metric).limit));
     let limits = Metric::ALL.map(limit).join(", ");
-    let lines = hanging("limits: ", &format!("{limits} (red where reached)"), look.columns());
+    let lines = hanging("limits (red): ", &limits, look.columns());
     out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
     out
 }
@@ -210,7 +213,7 @@ fn grid(
     variant: Variant,
 ) -> (Grid, BTreeMap<usize, String>) {
     use Align::{Left, Right};
-    let narrow = variant == Variant::Narrow;
+    let narrow = matches!(variant, Variant::Narrow | Variant::Tight);
     let name = |long, short| if narrow { short } else { long };
     let header = [
         ("", Left),
@@ -245,9 +248,8 @@ fn grid(
         let (shown, hidden): (Vec<_>, Vec<_>) =
             block.rows.iter().enumerate().partition(|(place, row)| *place < most || moved(row));
         // A row for all others says no less than a row for the only other.
-        let (shown, hidden) = if hidden.len() == 1 { (block.rows.clone(), Vec::new()) } else {
-            (rows_of(shown), rows_of(hidden))
-        };
+        let (shown, hidden) =
+            if hidden.len() == 1 { (block.rows.clone(), Vec::new()) } else { (rows_of(shown), rows_of(hidden)) };
         let row = |label: String, rows: &[&Total], known: Option<&&ReportedBreaker>, whole: bool| {
             let count = |kind: UnitKind| thousands(rows.iter().map(|row| row.get(kind)).sum());
             let mut cells = vec![
@@ -256,7 +258,11 @@ fn grid(
                 Cell::new(count(UnitKind::Delivered)),
             ];
             for (metric, width) in Metric::ALL.into_iter().zip(widths) {
-                let with_count = metric == Metric::HardBounce || variant == Variant::Wide;
+                let with_count = match variant {
+                    Variant::Wide => true,
+                    Variant::Medium | Variant::Narrow => metric == Metric::HardBounce,
+                    Variant::Tight => false,
+                };
                 cells.push(rate(policy, metric, rows, with_count.then_some(width)));
             }
             cells.push(Cell::new(count(UnitKind::Suppressed)));
@@ -306,7 +312,9 @@ fn rate(policy: &Policy, metric: Metric, rows: &[&Total], with_count: Option<usi
 
 fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> Style {
     let warned = |ratio: &reputation::policy::Ratio| {
-        ratio.metric == metric && tally.population >= ratio.min_population && ratio.warn.is_some_and(|line| share >= line)
+        ratio.metric == metric
+            && tally.population >= ratio.min_population
+            && ratio.warn.is_some_and(|line| share >= line)
     };
     if share >= policy.metrics.rule(metric).limit {
         BAD
@@ -332,9 +340,8 @@ fn entries(transitions: &[ReportedTransition]) -> Vec<Entry<'_>> {
     for told in transitions {
         let name = key(&told.subject, told.isp.as_deref());
         let at_once = entries.iter_mut().rev().take_while(|known| known.told.at == told.at);
-        let mut same = at_once.filter(|known| {
-            (known.told.from, known.told.to, &known.told.reason) == (told.from, told.to, &told.reason)
-        });
+        let mut same = at_once
+            .filter(|known| (known.told.from, known.told.to, &known.told.reason) == (told.from, told.to, &told.reason));
         match same.next() {
             Some(known) => known.keys.push(name),
             None => entries.push(Entry { told, keys: vec![name] }),
@@ -384,12 +391,14 @@ fn timeline(report: &Report, look: Look) -> String {
         }
     }
     let explainable = report.transitions.iter().filter(|told| told.rule == Some("cusum"));
-    if let Some(told) = explainable.max_by_key(|told| (told.to == "open", std::cmp::Reverse(&told.at))) {
+    if let Some(told) = explainable.min_by_key(|told| (told.to != "open", &told.at)) {
         let isp = told.isp.as_ref().map_or(String::new(), |isp| format!(" --isp {isp}"));
-        let at = moment(&told.at);
-        let hint = format!("replay explain … --at '{at}' --subject '{}'{isp}", told.subject);
-        let lines = hanging("the mail behind it: ", &hint, look.columns());
-        out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
+        let plain = |c: char| c.is_ascii_alphanumeric() || ":.-_=@".contains(c);
+        let quote = if told.subject.chars().all(plain) { "" } else { "'" };
+        let (date, clock, subject) = (date(&told.at), clock(&told.at), &told.subject);
+        // Not wrapped: it is there to be copied.
+        let hint = format!("  replay explain … --at {date}T{clock} --subject {quote}{subject}{quote}{isp}");
+        out.push_str(&format!("{}\n{}\n", paint(DIM, "The mail behind it:"), paint(DIM, &hint)));
     }
     out
 }
@@ -504,13 +513,107 @@ fn verdict(report: &Report, look: Look) -> String {
         if !throttled.is_empty() {
             parts.push(format!("{} would have been throttled", kinds(&throttled)));
         } else if warnings > 0 {
-            parts.push(format!("people would have been warned {}", if warnings == 1 { "once".to_owned() } else {
-                format!("{warnings} times")
-            }));
+            parts.push(format!(
+                "people would have been warned {}",
+                if warnings == 1 { "once".to_owned() } else { format!("{warnings} times") }
+            ));
         }
     }
     let text = parts.join("; ");
     let style = if stopped { BAD.bold() } else { GOOD.bold() };
     let lines = wrapped(&text, look.columns());
     lines.iter().map(|line| paint(style, line) + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::layout::visible;
+    use super::*;
+
+    const ISPS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+
+    /// Subjects `s-00` to `s-19`, of which `s-17` was throttled at the smallest ISP.
+    fn many() -> Report {
+        let mut totals = Vec::new();
+        for number in 0..20_u64 {
+            for (place, isp) in (0_u64..).zip(ISPS) {
+                let mut counters = [0; UnitKind::ALL.len()];
+                counters[UnitKind::Sent as usize] = 1_000_000 + number - place * 1000;
+                counters[UnitKind::Delivered as usize] = 900_000 - place * 1000;
+                let subject = format!("configuration-set:s-{number:02}").parse().unwrap();
+                totals.push(Total { subject, isp: isp.to_owned(), counters, returns_complaints: isp != "a" });
+            }
+        }
+        let told = ReportedTransition {
+            at: "2026-10-06T09:03:03.133Z".to_owned(),
+            subject: "configuration-set:s-17".to_owned(),
+            isp: Some("i".to_owned()),
+            from: "closed",
+            to: "throttled",
+            level: Some("throttle"),
+            metric: None,
+            rule: None,
+            rate: None,
+            population: None,
+            bad: None,
+            cohorts: None,
+            shadow: true,
+            reason: "a reason of several words that is long enough to be wrapped where the terminal is narrow"
+                .to_owned(),
+        };
+        let input = Input {
+            lines: 1,
+            events: 1,
+            recorded: 1,
+            duplicates: 0,
+            ignored: 0,
+            rejected: 0,
+            outside: 0,
+            mail: None,
+            ignored_by_name: BTreeMap::new(),
+            rejected_by_reason: BTreeMap::new(),
+            broken_off: None,
+        };
+        let (controls, stopped, breakers) = (Vec::new(), Vec::new(), Vec::new());
+        Report { input, totals, transitions: vec![told], controls, stopped, breakers }
+    }
+
+    fn text(width: u16, everything: bool) -> String {
+        visible(&report(&many(), &Policy::default(), Look { width, everything }))
+    }
+
+    #[test]
+    fn of_many_subjects_the_troubled_ones_come_first_and_the_others_are_counted() {
+        let text = text(120, false);
+        let headings: Vec<&str> = text.lines().filter(|line| line.starts_with("configuration-set:")).collect();
+        assert_eq!((headings.len(), headings[0]), (12, "configuration-set:s-17"));
+        assert!(text.contains("8 more subjects with less trouble not shown"), "{text}");
+    }
+
+    #[test]
+    fn of_many_isps_the_small_ones_are_summed_but_never_one_that_was_acted_on() {
+        let text = text(120, false);
+        let first: Vec<&str> = text.lines().skip_while(|line| !line.ends_with("s-17")).skip(1).take(9).collect();
+        let names: Vec<&str> = first.iter().map(|line| line[..8].trim()).collect();
+        assert_eq!(names, ["all", "a", "b", "c", "d", "e", "f", "i", "2 more"]);
+        assert!(first[1].contains("no data"), "{}", first[1]);
+        assert!(first[8].contains("1,987,034"), "{}", first[8]);
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_terminal_or_cut_off() {
+        for width in [80, 100, 120] {
+            for everything in [false, true] {
+                let text = text(width, everything);
+                let shown = text.lines().filter(|line| !line.contains("replay explain"));
+                let widest = shown.map(|line| line.chars().count()).max().unwrap();
+                assert!(widest <= usize::from(width), "{widest} columns of {width}: {text}");
+                let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(words.contains("in shadow: a reason of several words that is long enough to be wrapped where"));
+                assert_eq!(text.contains("s-15"), everything);
+            }
+        }
+    }
 }
