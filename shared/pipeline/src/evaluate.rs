@@ -256,9 +256,8 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         dated.filter(|(key, _)| !elsewhere(&key.subject))
     };
     // Held already: then an earlier call may have been cut off before it had pardoned everybody.
-    let is_held = board.isps.get(&isp).is_some_and(|known| {
-        known.hold == Hold::None && matches!(known.state, State::Open { .. })
-    });
+    let is_held =
+        board.isps.get(&isp).is_some_and(|known| known.hold == Hold::None && matches!(known.state, State::Open { .. }));
     let troubles = hit().map(|(key, worsened)| Trouble { subject: &key.subject, worsened });
     if !is_held && !incident::suspected(&policy.incident, troubles, now) {
         return Ok(Vec::new());

@@ -70,8 +70,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn time(file: &Path) -> Result<(f64, Replay), Box<dyn Error>> {
     let sources = Sources::expand(&[file.to_string_lossy()])?;
-    let options =
-        Options { policy: Policy::default(), real_now: i64::MAX / 2, since: None, until: None, stop_at: None, workers: 2 };
+    let options = Options {
+        policy: Policy::default(),
+        real_now: i64::MAX / 2,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 2,
+    };
     let start = Instant::now();
     let replayed = replay(&options, &sources, &mut |_| {}, &Progress::default())?;
     Ok((start.elapsed().as_secs_f64(), replayed))

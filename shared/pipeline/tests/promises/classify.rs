@@ -60,7 +60,7 @@ fn counted(world: &mut World, json: &str) -> (String, Vec<Unit>) {
 }
 
 fn check(sentence: &str, json: &str, expected: &str) {
-    let mut world = World::new(Policy::from_toml(POLICY).unwrap());
+    let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
     let (found, units) = counted(&mut world, json);
     assert_eq!(found, expected, "{sentence}: {json}");
     // Told again, it is the same facts.
@@ -339,7 +339,7 @@ fn a_mail_belongs_to_its_set_its_identity_and_whatever_the_policy_asks_for() {
         let json = event("Send", &["a@gmail.com"], r#","send":{}"#)
             .replace(r#"{"ses:configuration-set":["news"]}"#, tags)
             .replace("News <n@mail.example.com>", source);
-        let mut world = World::new(Policy::from_toml(POLICY).unwrap());
+        let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
         let units = counted(&mut world, &json).1;
         let subjects = world.senders.subjects(units[0].sender);
         subjects.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")

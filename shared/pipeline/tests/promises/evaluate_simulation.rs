@@ -131,7 +131,7 @@ fn policy(dice: &mut Dice) -> Policy {
     }
     let resume = if dice.chance(20) { "manual" } else { "automatic" };
     toml += &format!("[breaker]\nmax_pauses_per_hour = {}\nresume = \"{resume}\"\n", 1 + dice.below(5));
-    Policy::from_toml(&toml).unwrap()
+    Policy::from_toml(&toml).expect("valid by construction")
 }
 
 /// Traffic of four senders at four ISPs, healthy at first; now and then a sender has a bad list, or an ISP a bad day.
@@ -391,7 +391,7 @@ fn duplicates_cuts_and_the_order_of_arrival_do_not_show_in_the_breakers() {
 fn two_evaluators_of_one_burst_trip_a_set_once() {
     let mut world = World::new(Policy::default());
     for (name, isp) in [("yahoo", 40), ("gmail", 40), ("microsoft", 40)] {
-        world.mail("news", "a.example", name, at(-3).minute(), isp, isp / 2, at(0));
+        world.mail(("news", "a.example"), name, at(-3).minute(), isp, isp / 2, at(0));
     }
     let (policy, subjects) = (world.policy.clone(), subjects(&world.store));
     let mut store =

@@ -113,7 +113,8 @@ fn senders() -> Senders {
         vec!["configuration-set:a", "identity:x.example"],
         vec!["configuration-set:b", "identity:x.example", "tenant:t", "tag:campaign=autumn"],
     ] {
-        let subjects: Vec<Subject> = subjects.into_iter().map(|name| name.parse().unwrap()).collect();
+        let subjects: Vec<Subject> =
+            subjects.into_iter().map(|name| name.parse().expect("valid by construction")).collect();
         senders.intern(&format!("{subjects:?}"), || subjects);
     }
     senders
@@ -224,14 +225,17 @@ fn a_batch_that_begins_inside_an_added_chunk_is_beyond_what_markers_can_tell() {
     let (map, senders) = (IspMap::builtin(), senders());
     let mut store = MemoryReputation::new(&map);
     let records = stream(&mut Dice(1), &[Isp::OTHER], &senders, 1.., 4);
-    let mut fold = |records: &[Record]| pollster::block_on(fold(&mut store, records, &senders, 98, NOW)).unwrap();
+    let mut fold = |records: &[Record]| {
+        pollster::block_on(fold(&mut store, records, &senders, 98, NOW)).expect("valid by construction")
+    };
     fold(&records);
     fold(&records[..2]);
     fold(&records);
     let counted_once = rows(&store);
     assert_eq!(differences(&counted_once, &truth(&[&records], &senders)), Ok(()));
-    let mut fold =
-        |records: &[Record]| pollster::block_on(pipeline::fold::fold(&mut store, records, &senders, 98, NOW)).unwrap();
+    let mut fold = |records: &[Record]| {
+        pollster::block_on(pipeline::fold::fold(&mut store, records, &senders, 98, NOW)).expect("valid by construction")
+    };
     fold(&records[2..]);
     assert_eq!(differences(&rows(&store), &truth(&[&records, &records[2..]], &senders)), Ok(()));
 }

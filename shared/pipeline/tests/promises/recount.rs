@@ -33,9 +33,12 @@ own_domains = ["own.example.com"]
 "business.example" = "google-workspace"
 "#;
 
-/// Bounces as SES writes them: type, subtype, status, text; what they count as; and whether the ISP refuses the sender.
+/// Type, subtype, status, text; what it counts as; and whether the ISP refuses the sender.
+type BounceRow = (&'static str, &'static str, &'static str, &'static str, Option<UnitKind>, bool);
+
+/// Bounces as SES writes them.
 #[rustfmt::skip]
-const BOUNCES: &[(&str, &str, &str, &str, Option<UnitKind>, bool)] = &[
+const BOUNCES: &[BounceRow] = &[
     ("Permanent", "General", "5.1.1", "smtp; 550 5.1.1 user unknown", Some(UnitKind::HardBounce), false),
     ("Permanent", "General", "5.7.1", "smtp; 550 5.7.1 message refused", Some(UnitKind::HardBounce), true),
     ("Permanent", "NoEmail", "5.1.1", "smtp; 550 5.1.1 no such user", Some(UnitKind::HardBounce), false),
@@ -53,7 +56,7 @@ const BOUNCES: &[(&str, &str, &str, &str, Option<UnitKind>, bool)] = &[
     ("Novel", "General", "5.7.1", "smtp; 550 5.7.1 refused", None, false),
 ];
 
-/// Delays likewise.
+/// Delays likewise: type, status, text; what it counts as; and whether the ISP refuses the sender.
 #[rustfmt::skip]
 const DELAYS: &[(&str, &str, &str, UnitKind, bool)] = &[
     ("General", "4.4.1", "smtp; 421 4.4.1 no route", UnitKind::Delay, false),
@@ -235,11 +238,14 @@ fn recount(mails: &[Mail], events: &[Told], now_minute: u32) -> Rows {
             }
             What::Open(true) | What::Click(true) | What::Subscription => {}
             What::Reject | What::RenderingFailure | What::Open(false) | What::Click(false) => {
-                let kind = match what {
-                    What::Reject => UnitKind::Reject,
-                    What::RenderingFailure => UnitKind::RenderingFailure,
-                    What::Open(_) => UnitKind::Open,
-                    _ => UnitKind::Click,
+                let kind = if matches!(what, What::Reject) {
+                    UnitKind::Reject
+                } else if matches!(what, What::RenderingFailure) {
+                    UnitKind::RenderingFailure
+                } else if matches!(what, What::Open(_)) {
+                    UnitKind::Open
+                } else {
+                    UnitKind::Click
                 };
                 let isps: BTreeSet<&str> = (0..mail.to.len()).filter_map(isp_of).collect();
                 let one = if isps.len() == 1 { isps.first().copied() } else { Some("other") };
@@ -257,8 +263,8 @@ fn recount(mails: &[Mail], events: &[Told], now_minute: u32) -> Rows {
             subjects.extend(mail.tenant.map(|name| Subject::Tenant(name.into())));
             subjects.extend(mail.campaign.map(|value| Subject::Tag("campaign".into(), value.into())));
             let minute = now_minute - mail.age;
-            let map = Policy::from_toml(POLICY).unwrap().isp_map;
-            let isp = map.by_name(isp).unwrap();
+            let map = Policy::from_toml(POLICY).expect("valid by construction").isp_map;
+            let isp = map.by_name(isp).expect("valid by construction");
             let cohorts = [
                 ("minute", minute, mail.age <= 2 * 1440),
                 // Hours are whole: the oldest one is kept as long as its last minute would be.
@@ -329,7 +335,7 @@ fn events() -> impl Strategy<Value = (Vec<Mail>, Vec<Told>)> {
 
 /// The rows after these events came in batches of these lengths.
 fn counted(mails: &[Mail], events: &[Told], batches: &mut dyn FnMut() -> usize) -> Rows {
-    let mut world = World::new(Policy::from_toml(POLICY).unwrap());
+    let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
     let mut rest = events;
     while !rest.is_empty() {
         let (batch, after) = rest.split_at(batches().clamp(1, rest.len()));

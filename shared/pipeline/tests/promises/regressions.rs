@@ -45,8 +45,8 @@ fn bounces(world: &mut World, set: &str) -> (u64, u64) {
 }
 
 fn tally(world: &mut World, set: &str, metric: Metric) -> (u64, u64) {
-    let dossier = world.store.find(&set_of(set)).unwrap();
-    let tally = dossier.timeline.series(None).unwrap().sum_since(Minute(0)).tally(metric);
+    let dossier = world.store.find(&set_of(set)).expect("valid by construction");
+    let tally = dossier.timeline.series(None).expect("valid by construction").sum_since(Minute(0)).tally(metric);
     (tally.population, tally.bad)
 }
 
@@ -55,7 +55,7 @@ fn tally(world: &mut World, set: &str, metric: Metric) -> (u64, u64) {
 fn one_bounce_in_thirteen_mails_of_a_weekend_does_not_trip() {
     let mut world = world();
     for hour in 0..13 {
-        world.mail("news", "a.example", "yahoo", at(hour * 240).minute(), 1, u32::from(hour == 6), at(hour * 240));
+        world.mail(("news", "a.example"), "yahoo", at(hour * 240).minute(), 1, u32::from(hour == 6), at(hour * 240));
         let changes = world.evaluate(at(hour * 240 + 5));
         assert!(changes.is_empty(), "{changes:?}");
     }
@@ -66,7 +66,7 @@ fn one_bounce_in_thirteen_mails_of_a_weekend_does_not_trip() {
 fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
     let mut world = world();
     for isp in ["yahoo", "gmail", "microsoft"] {
-        world.mail("news", "a.example", isp, at(-10).minute(), 400, 100, at(0));
+        world.mail(("news", "a.example"), isp, at(-10).minute(), 400, 100, at(0));
     }
     world.evaluate(at(0));
     let key = |isp| Key { subject: set_of("news"), isp };
@@ -78,11 +78,11 @@ fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
     for isp in &stopped {
         let (policy, key) = (world.policy.clone(), key(isp.map(|name| world.isp(name))));
         pollster::block_on(pipeline::evaluate::tell(&policy, &mut world.store, &key, Input::PersonResumes, at(20)))
-            .unwrap();
+            .expect("valid by construction");
     }
     for minutes in [20, 21, 60, 61, 300, 2000] {
         // Late bounces of the old mail come in all the while.
-        world.mail("news", "a.example", "yahoo", at(-10).minute(), 20, 20, at(minutes));
+        world.mail(("news", "a.example"), "yahoo", at(-10).minute(), 20, 20, at(minutes));
         world.evaluate(at(minutes));
         for isp in &stopped {
             assert_eq!(world.state(&set_of("news"), *isp), "closed", "{isp:?} after {minutes} min");
@@ -96,13 +96,13 @@ fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
 #[test]
 fn a_probe_is_judged_by_its_own_mail_only() {
     let mut world = world();
-    world.mail("news", "a.example", "yahoo", at(-10).minute(), 400, 100, at(0));
+    world.mail(("news", "a.example"), "yahoo", at(-10).minute(), 400, 100, at(0));
     world.evaluate(at(0));
     assert_eq!(world.state(&set_of("news"), Some("yahoo")), "open");
     world.evaluate(at(30));
     assert_eq!(world.state(&set_of("news"), Some("yahoo")), "probing");
-    world.mail("news", "a.example", "yahoo", at(-10).minute(), 100, 100, at(35));
-    world.mail("news", "a.example", "yahoo", at(35).minute(), 200, 2, at(40));
+    world.mail(("news", "a.example"), "yahoo", at(-10).minute(), 100, 100, at(35));
+    world.mail(("news", "a.example"), "yahoo", at(35).minute(), 200, 2, at(40));
     world.evaluate(at(45));
     assert_eq!(world.state(&set_of("news"), Some("yahoo")), "throttled");
     world.evaluate(at(105));
@@ -115,7 +115,7 @@ fn a_probe_is_judged_by_its_own_mail_only() {
 #[test]
 fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
     let mut world = world();
-    world.mail("news", "a.example", "yahoo", at(0).minute(), 1000, 0, at(0));
+    world.mail(("news", "a.example"), "yahoo", at(0).minute(), 1000, 0, at(0));
     // Nothing is sent for two days, and then everything comes back.
     let sender = world.sender("news", "a.example");
     let isp = world.isp("yahoo");
@@ -124,8 +124,8 @@ fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
     let late = world.units(sender, isp, at(0).minute(), &harm);
     let now = at(i64::from(2 * DAY) + 30);
     world.add(&late, now);
-    let dossier = world.store.find(&set_of("news")).unwrap();
-    let series = dossier.timeline.series(None).unwrap();
+    let dossier = world.store.find(&set_of("news")).expect("valid by construction");
+    let series = dossier.timeline.series(None).expect("valid by construction");
     for (_, counters) in series.days().chain(series.hours()) {
         for metric in Metric::ALL {
             let tally = counters.tally(metric);
@@ -145,12 +145,16 @@ fn the_simulator_is_left_out_on_both_sides() {
     let mut world = world();
     for message in 0..200 {
         let id = format!("s{message}");
-        world.tell(&bounce(&id, "bounce@simulator.amazonses.com", "Permanent", "General"), at(0)).unwrap();
-        world.tell(&delivery(&id, "success@simulator.amazonses.com"), at(0)).unwrap();
-        world.tell(&complaint(&id, "complaint@simulator.amazonses.com", &id, ""), at(0)).unwrap();
+        world
+            .tell(&bounce(&id, "bounce@simulator.amazonses.com", "Permanent", "General"), at(0))
+            .expect("valid by construction");
+        world.tell(&delivery(&id, "success@simulator.amazonses.com"), at(0)).expect("valid by construction");
+        world
+            .tell(&complaint(&id, "complaint@simulator.amazonses.com", &id, ""), at(0))
+            .expect("valid by construction");
     }
     assert!(world.store.find(&set_of("news")).is_none(), "nothing was counted at all");
-    world.tell(&delivery("m", "a@gmail.com"), at(0)).unwrap();
+    world.tell(&delivery("m", "a@gmail.com"), at(0)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 0));
 }
 
@@ -159,11 +163,11 @@ fn the_simulator_is_left_out_on_both_sides() {
 fn different_events_with_the_same_message_id_all_count() {
     let mut world = world();
     let to = "a@yahoo.com";
-    world.tell(&delivery("m", to), at(0)).unwrap();
-    world.tell(&bounce("m", to, "Permanent", "General"), at(0)).unwrap();
-    world.tell(&complaint("m", to, "first", ""), at(0)).unwrap();
-    world.tell(&complaint("m", to, "second", ""), at(0)).unwrap();
-    world.tell(&complaint("m", to, "second", ""), at(0)).unwrap();
+    world.tell(&delivery("m", to), at(0)).expect("valid by construction");
+    world.tell(&bounce("m", to, "Permanent", "General"), at(0)).expect("valid by construction");
+    world.tell(&complaint("m", to, "first", ""), at(0)).expect("valid by construction");
+    world.tell(&complaint("m", to, "second", ""), at(0)).expect("valid by construction");
+    world.tell(&complaint("m", to, "second", ""), at(0)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (2, 1));
     assert_eq!(tally(&mut world, "news", Metric::Complaint).1, 2);
     assert_eq!(world.ledger.len(), 4);
@@ -176,12 +180,12 @@ fn an_outage_of_a_provider_holds_the_provider_and_punishes_no_sender() {
     let senders = [("news", "a.example"), ("shop", "b.example"), ("club", "c.example"), ("alerts", "d.example")];
     // Good at Gmail until now, and good elsewhere all the time.
     for (set, identity) in senders {
-        world.mail(set, identity, "gmail", at(-120).minute(), 1000, 5, at(-110));
-        world.mail(set, identity, "yahoo", at(-5).minute(), 1000, 5, at(0));
+        world.mail((set, identity), "gmail", at(-120).minute(), 1000, 5, at(-110));
+        world.mail((set, identity), "yahoo", at(-5).minute(), 1000, 5, at(0));
     }
     assert!(world.evaluate(at(-1)).is_empty());
     for (index, (set, identity)) in (0..).zip(senders) {
-        world.mail(set, identity, "gmail", at(index).minute(), 300, 240, at(index));
+        world.mail((set, identity), "gmail", at(index).minute(), 300, 240, at(index));
         world.evaluate(at(index));
     }
     world.evaluate(at(5));
@@ -210,7 +214,7 @@ fn an_outage_of_a_provider_holds_the_provider_and_punishes_no_sender() {
 fn a_bad_list_of_one_sender_is_no_outage() {
     let mut world = world();
     for set in ["news", "shop", "club", "alerts"] {
-        world.mail(set, "a.example", "gmail", at(0).minute(), 300, 240, at(0));
+        world.mail((set, "a.example"), "gmail", at(0).minute(), 300, 240, at(0));
     }
     world.evaluate(at(1));
     assert_eq!(world.state(&reputation::Subject::Account, Some("gmail")), "closed");
@@ -226,7 +230,7 @@ fn a_warning_is_told_before_anything_is_done_and_once() {
         // The rate creeps up: 1 %, 2 %, 3 % …
         let (mails, bounces) = (1000, 10 + 10 * hour);
         let now = at(i64::from(hour) * 60);
-        world.mail("news", "a.example", "yahoo", now.minute(), mails, bounces, now);
+        world.mail(("news", "a.example"), "yahoo", now.minute(), mails, bounces, now);
         for change in world.evaluate(now) {
             told.extend(change.transition.filter(|told| told.key == Key { subject: set_of("news"), isp: None }));
         }
@@ -243,16 +247,18 @@ fn bounces_from_the_own_suppression_list_are_no_harm_and_no_attempt() {
     let mut world = world();
     for message in 0..2000 {
         let list = ["OnAccountSuppressionList", "OnTenantSuppressionList"][message % 2];
-        world.tell(&bounce(&format!("m{message}"), "a@yahoo.com", "Permanent", list), at(0)).unwrap();
+        world
+            .tell(&bounce(&format!("m{message}"), "a@yahoo.com", "Permanent", list), at(0))
+            .expect("valid by construction");
     }
     world
         .tell(&complaint("c", "a@yahoo.com", "c", r#","complaintSubType":"OnAccountSuppressionList""#), at(0))
-        .unwrap();
+        .expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (0, 0));
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (0, 0));
     assert!(world.evaluate(at(1)).is_empty());
     // Those of SES's global list count, as SES counts them.
-    world.tell(&bounce("g", "a@yahoo.com", "Permanent", "Suppressed"), at(2)).unwrap();
+    world.tell(&bounce("g", "a@yahoo.com", "Permanent", "Suppressed"), at(2)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 1));
 }
 
@@ -262,8 +268,10 @@ fn not_spam_is_a_kind_word() {
     let mut world = world();
     for message in 0..500 {
         let id = format!("m{message}");
-        world.tell(&delivery(&id, "a@yahoo.com"), at(0)).unwrap();
-        world.tell(&complaint(&id, "a@yahoo.com", &id, r#","complaintFeedbackType":"not-spam""#), at(0)).unwrap();
+        world.tell(&delivery(&id, "a@yahoo.com"), at(0)).expect("valid by construction");
+        world
+            .tell(&complaint(&id, "a@yahoo.com", &id, r#","complaintFeedbackType":"not-spam""#), at(0))
+            .expect("valid by construction");
     }
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (500, 0));
     assert!(world.evaluate(at(1)).is_empty());
@@ -282,11 +290,12 @@ fn the_complaint_rate_at_gmail_is_no_data() {
     }
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (10_000, 60), "0.6 %, not 0.06 %");
     let gmail = world.isp("gmail");
-    let timeline = &world.store.find(&set_of("news")).unwrap().timeline;
-    let at_gmail = timeline.series(Some(gmail)).unwrap().sum_since(Minute(0)).tally(Metric::Complaint);
+    let timeline = &world.store.find(&set_of("news")).expect("valid by construction").timeline;
+    let at_gmail =
+        timeline.series(Some(gmail)).expect("valid by construction").sum_since(Minute(0)).tally(Metric::Complaint);
     assert_eq!(at_gmail.rate(), None);
     let seen = forecast(&Policy::default(), [timeline].into_iter(), at(0));
-    let complaints = seen.iter().find(|forecast| forecast.metric == Metric::Complaint).unwrap();
+    let complaints = seen.iter().find(|forecast| forecast.metric == Metric::Complaint).expect("valid by construction");
     assert_eq!((complaints.tally.population, complaints.tally.bad), (10_000, 60));
     world.evaluate(at(1));
     assert_eq!(world.state(&set_of("news"), Some("yahoo")), "open");

@@ -109,7 +109,7 @@ impl World {
             Decoded::Event(event) => {
                 outcome = Some(self.classifier.classify(&event, NOW.0, &mut self.senders, &mut units));
             }
-            other => panic!("{json} is no event: {other:?}"),
+            other @ (Decoded::Ignored(_) | Decoded::Rejected(_)) => panic!("{json} is no event: {other:?}"),
         });
         (outcome.expect("decoding calls back"), units)
     }
@@ -117,7 +117,7 @@ impl World {
     /// Records and folds units.
     pub(crate) fn add(&mut self, units: &[Unit], now: Now) {
         pollster::block_on(async {
-            let fresh = self.ledger.record(units).await.unwrap();
+            let fresh = self.ledger.record(units).await.expect("valid by construction");
             let records: Vec<Record> = units
                 .iter()
                 .zip(fresh)
@@ -127,7 +127,7 @@ impl World {
                     Record { sequence: self.sequence, unit: *unit }
                 })
                 .collect();
-            fold(&mut self.store, &records, &self.senders, 98, now).await.unwrap();
+            fold(&mut self.store, &records, &self.senders, 98, now).await.expect("valid by construction");
         });
     }
 
@@ -139,7 +139,7 @@ impl World {
     }
 
     pub(crate) fn isp(&self, name: &str) -> Isp {
-        self.policy.isp_map.by_name(name).unwrap()
+        self.policy.isp_map.by_name(name).expect("valid by construction")
     }
 
     pub(crate) fn sender(&mut self, set: &str, identity: &str) -> SenderId {
@@ -169,8 +169,7 @@ impl World {
     /// Mails of one minute, so many of which bounce hard and the others are delivered.
     pub(crate) fn mail(
         &mut self,
-        set: &str,
-        identity: &str,
+        (set, identity): (&str, &str),
         isp: &str,
         minute: Minute,
         mails: u32,

@@ -353,6 +353,9 @@ fn entries(transitions: &[ReportedTransition]) -> Vec<Entry<'_>> {
 fn change(told: &ReportedTransition) -> (String, Style) {
     match (told.from == told.to, told.level) {
         (true, Some("warn")) => ("warning".to_owned(), DOUBTFUL),
+        // A quota that is cut again, or raised but not yet whole.
+        (true, Some(_)) if told.to == "throttled" => ("throttled further".to_owned(), DOUBTFUL),
+        (true, None) if told.to == "throttled" => ("throttled less".to_owned(), DOUBTFUL),
         (true, _) => (format!("still {}", told.to), state_style(told.to)),
         (false, _) => (format!("{} → {}", told.from, told.to), state_style(told.to)),
     }

@@ -284,7 +284,9 @@ impl Monitor<'_> {
         }
         let (policy, now) = (self.policy, self.now);
         let since = self.since_of(isp);
-        if !whole.state.is_contained() && alarm(policy, &mut self.timeline, Some(isp), &[], since, metric, now) > Some(Level::Warn) {
+        if !whole.state.is_contained()
+            && alarm(policy, &mut self.timeline, Some(isp), &[], since, metric, now) > Some(Level::Warn)
+        {
             return true;
         }
         let left_out = self.left_out();
