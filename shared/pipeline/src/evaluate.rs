@@ -244,6 +244,10 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change>
 /// Looks whether an ISP at which a sender just turned bad is in trouble of its own; if so, holds it and pardons its
 /// senders.
 async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now) -> Result<Vec<Change>, PortError> {
+    // The ISPs that nobody knows by name are not one provider, and have no trouble in common.
+    if isp == Isp::OTHER {
+        return Ok(Vec::new());
+    }
     let board = store.board(now).await?;
     // A sender that is stopped as a whole is bad everywhere, not at this ISP.
     let elsewhere = |subject: &Subject| {

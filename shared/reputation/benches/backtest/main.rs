@@ -29,7 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut own = None;
     // `cargo bench` says --bench; whoever runs all targets as tests only wants to see that it runs.
     let mut effort = Effort::Smoke;
-    for argument in std::env::args().skip(1) {
+    #[expect(clippy::disallowed_methods, reason = "a bench is a shell: it is told what to run")]
+    let arguments = std::env::args().skip(1);
+    for argument in arguments {
         match argument.parse() {
             Ok(number) => seed = number,
             Err(_) if argument == "--bench" => effort = Effort::Full,
