@@ -8,7 +8,7 @@
 //! **Invariant:** Open means that sending has stopped, as in an electrical circuit.
 //! **Invariant:** evidence is integer arithmetic, so the same counters give the same number on every machine.
 //!
-//! Where to start: [`unit`] says what is counted, [`timeline`] keeps the counts, [`judge`] turns them into a
+//! Where to start: [`mod@unit`] says what is counted, [`timeline`] keeps the counts, [`judge`] turns them into a
 //! [`Judgement`], and [`breaker::step`] turns that into the next state. [`policy`] holds every number.
 
 pub mod address;
