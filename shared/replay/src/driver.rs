@@ -159,11 +159,9 @@ pub struct Replay {
     witness: Option<Witness>,
 }
 
-/// Harm is judged at once. What else has come of a sender can raise an alarm only by lifting a rate over a floor, so it is
-/// enough to look every so many minutes.
+/// Harm is judged at once. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is enough to
+/// look once an hour; but it can end a probe, so that senders with a breaker that is not closed are looked at this often.
 const REJUDGE_MINUTES: u32 = 10;
-/// The account is judged as SES would see it every so many minutes.
-const FORECAST_MINUTES: u32 = 60;
 /// No rows are stored here, so any number of them can be committed at once.
 const MOST_ROWS: usize = usize::MAX;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
@@ -480,11 +478,15 @@ impl Replay {
             let changes = evaluate::tick(&self.policy, &mut self.reputation, self.now).await?;
             self.follow(before, &changes);
         }
-        if passed(REJUDGE_MINUTES) {
+        if passed(HOUR) {
             let touched = std::mem::take(&mut self.touched);
             self.evaluate(touched).await?;
+        } else if passed(REJUDGE_MINUTES) && overdue {
+            let unsettled: BTreeSet<(SenderId, Isp)> =
+                self.touched.iter().copied().filter(|of| self.is_unsettled(of.0)).collect();
+            self.evaluate(unsettled).await?;
         }
-        if passed(FORECAST_MINUTES) {
+        if passed(HOUR) {
             let before = self.glance();
             let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
             self.follow(before, &changes);
@@ -494,6 +496,12 @@ impl Replay {
             self.forget_watches();
         }
         Ok(())
+    }
+
+    /// Whether a breaker of this sender's subjects is not closed.
+    fn is_unsettled(&self, sender: SenderId) -> bool {
+        let subjects = self.senders.subjects(sender);
+        self.reputation.known_board().unsettled.keys().any(|key| subjects.contains(&key.subject))
     }
 
     async fn evaluate(&mut self, senders: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
