@@ -39,9 +39,12 @@ fn truth(name: &str) -> Value {
 }
 
 fn run(pieces: &[Vec<u8>], workers: usize) -> Replay {
+    run_under(&Policy::default(), pieces, workers)
+}
+
+fn run_under(policy: &Policy, pieces: &[Vec<u8>], workers: usize) -> Replay {
     let sources: Vec<Source> = pieces.iter().map(|piece| Source::memory("piece", piece.clone())).collect();
-    let options =
-        Options { policy: Policy::default(), real_now: NOW, since: None, until: None, stop_at: None, workers };
+    let options = Options { policy: policy.clone(), real_now: NOW, since: None, until: None, stop_at: None, workers };
     replay(&options, &sources, &mut |_| {}, &Progress::default()).unwrap()
 }
 
@@ -119,7 +122,11 @@ fn neither_threads_nor_files_change_what_a_breaker_does() {
 
 /// The keys that opened, as `subject` or `subject@isp`, in order.
 fn opened(name: &str) -> Vec<String> {
-    let report = report(&run(&[stream(name)], 2));
+    opened_in(&run(&[stream(name)], 2))
+}
+
+fn opened_in(replayed: &Replay) -> Vec<String> {
+    let report = report(replayed);
     let transitions = report["transitions"].as_array().unwrap();
     let opens = transitions.iter().filter(|told| told["to"] == "open" && told["from"] != "open");
     let key = |told: &Value| match told["isp"].as_str() {
@@ -150,4 +157,66 @@ fn an_isps_own_trouble_is_held_and_no_sender_is_left_punished() {
     assert!(controls.iter().any(|control| control["control"] == "hold_isp" && control["isp"] == "gmail"));
     assert!(controls.iter().all(|control| control["control"] != "pause_configuration_set"), "{controls:#?}");
     assert!(replayed.reputation.known_board().unsettled.is_empty(), "{:?}", replayed.reputation.known_board());
+}
+
+/// The lines of a stream that tell, or do not tell, of one kind of event.
+fn split_by_kind(name: &str, kind: &str) -> (Vec<u8>, Vec<u8>) {
+    let whole = stream(name);
+    let needle = format!("\"eventType\":\"{kind}\"");
+    let tells = |line: &&[u8]| String::from_utf8_lossy(line).contains(&needle);
+    let (with, without): (Vec<&[u8]>, Vec<&[u8]>) = lines(&whole).into_iter().partition(tells);
+    assert!(!with.is_empty(), "{name} tells of no {kind}");
+    (with.concat(), without.concat())
+}
+
+#[test]
+fn a_healthy_sender_is_not_stopped_for_publishing_no_deliveries_or_late_ones() {
+    let (deliveries, rest) = split_by_kind("healthy-day", "Delivery");
+    assert_eq!(opened_in(&run(std::slice::from_ref(&rest), 2)), [""; 0], "no deliveries");
+    assert_eq!(opened_in(&run(&[rest, deliveries], 2)), [""; 0], "deliveries after everything else");
+}
+
+#[test]
+fn a_bad_list_is_found_without_deliveries_too() {
+    let (_, rest) = split_by_kind("stale-list", "Delivery");
+    assert_eq!(opened_in(&run(&[rest], 2)), ["configuration-set:newsletter", "identity:news.example.com"]);
+}
+
+#[test]
+fn bounces_alone_judge_nobody() {
+    let (bounces, _) = split_by_kind("stale-list", "Bounce");
+    let replayed = run(&[bounces], 2);
+    assert_eq!(report(&replayed)["transitions"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn protected_mail_is_not_stopped_by_way_of_its_identity() {
+    let policy = Policy::from_toml("[subjects]\nprotected = [\"configuration-set:newsletter\"]").unwrap();
+    let replayed = run_under(&policy, &[stream("stale-list")], 2);
+    assert_eq!(opened_in(&replayed), [""; 0]);
+    let report = report(&replayed);
+    assert_eq!(report["controls"].as_array().unwrap().len(), 0, "{:#}", report["controls"]);
+    let warned = |told: &Value| told["subject"] == "configuration-set:newsletter" && told["level"] == "warn";
+    assert!(report["transitions"].as_array().unwrap().iter().any(warned), "nobody was told");
+}
+
+#[test]
+fn without_a_gate_no_single_isp_is_acted_on_and_its_refusals_count_against_the_set() {
+    let policy = Policy::from_toml("[gate]\nin_use = false\n[metrics.block]\nlimit = 0.02").unwrap();
+    let report = report(&run_under(&policy, &[stream("isp-throttling")], 2));
+    let controls = report["controls"].as_array().unwrap();
+    assert!(controls.iter().all(|control| control["isp"].is_null()), "{controls:#?}");
+    assert!(controls.iter().any(|control| control["target"] == "configuration-set:newsletter"), "{controls:#?}");
+}
+
+#[test]
+fn mail_that_comes_too_late_to_be_judged_is_counted_and_told() {
+    // The latest stream first: what follows is from days before, but not from so many that it could not be judged.
+    let late = run(&[stream("messy"), stream("stale-list")], 2);
+    assert_eq!(late.tallies.too_old, 0);
+    let far = stream("messy");
+    let far = String::from_utf8_lossy(&far).replace("2026-10-1", "2026-11-1").into_bytes();
+    let lost = run(&[far, stream("stale-list")], 2);
+    assert!(lost.tallies.too_old > 8_000, "{}", lost.tallies.too_old);
+    assert_eq!(counted(&lost).1, counted(&late).1);
 }

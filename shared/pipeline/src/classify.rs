@@ -366,14 +366,23 @@ fn dated(detail: &Detail<'_>) -> (&'static str, Option<Timestamp>) {
     }
 }
 
-/// The latest time that SES itself has stamped on an event, in milliseconds: how far a replay's clock has come.
-///
-/// Bounces and complaints are stamped by the recipients' provider, whose clock may be wrong, so those dates are left
-/// out: one bad date must not move the clock. So is an envelope's date that lies in the future.
-pub fn stamped(event: &Event<'_>, real_now: i64) -> i64 {
-    let accepted = event.mail.timestamp.0;
-    let told = event.told_at.map(|told| told.0).filter(|told| *told <= real_now.saturating_add(TOLERANCE_MILLIS));
-    let by_a_provider = matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_));
-    let happened = dated(&event.detail).1.filter(|_| !by_a_provider).map(|at| at.0);
-    accepted.max(told.unwrap_or(accepted)).max(happened.unwrap_or(accepted))
+/// The times that an event carries, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamps {
+    /// The latest time that SES itself, or what carried the event, has stamped on it.
+    pub by_ses: i64,
+    /// The time that the recipients' provider says: of a bounce or a complaint. Its clock may be wrong.
+    pub by_provider: Option<i64>,
+}
+
+impl Stamps {
+    /// The times on an event. A date of an envelope that lies after the real now is not one.
+    pub fn of(event: &Event<'_>, real_now: i64) -> Stamps {
+        let accepted = event.mail.timestamp.0;
+        let told = event.told_at.map(|told| told.0).filter(|told| *told <= real_now.saturating_add(TOLERANCE_MILLIS));
+        let happened = dated(&event.detail).1.map(|at| at.0);
+        let by_provider = happened.filter(|_| matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)));
+        let by_ses = happened.filter(|_| by_provider.is_none());
+        Stamps { by_ses: accepted.max(told.unwrap_or(accepted)).max(by_ses.unwrap_or(accepted)), by_provider }
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! **Blame**: the narrowest key that explains the harm is acted on. ISPs are judged first; an ISP that is contained by
 //! the gate, or that is in trouble of its own, is left out when the subject is judged as a whole, and so is the mail
-//! from before its breaker was re-armed: that harm has been answered for. While a whole subject is stopped, its ISPs
-//! are not judged.
+//! from before its breaker was re-armed: that harm has been answered for. A subject is not acted on as a whole while only
+//! ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ pub async fn evaluate_account<R: Reputation>(
         let mut changes = settle_incidents(policy, dossier, now);
         let known = dossier.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
-        let standing = Standing { cap: cap(policy, &key), may_pause: true };
+        let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
         changes.extend(change(policy, key, &known, step, now));
         changes
@@ -115,7 +115,7 @@ pub async fn tell<R: Reputation>(
 ) -> Result<Vec<Change>, PortError> {
     decide_and_save(store, &key.subject, |dossier| {
         let known = dossier.breaker(key.isp);
-        let standing = Standing { cap: cap(policy, key), may_pause: true };
+        let standing = Standing { cap: cap(policy, key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
         change(policy, key.clone(), &known, step, now).into_iter().collect()
     })
@@ -161,18 +161,28 @@ pub fn assess(
             let key = Key { subject: subject.clone(), isp: Some(*isp) };
             let since = since_of_isp(dossier, board, *isp);
             let judgement = judge::judge(policy, &mut dossier.timeline, Some(*isp), &[], since, now);
-            let standing = Standing { cap: cap(policy, &key), may_pause: true };
+            let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
             let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             steps.insert(*isp, step.next.clone());
             changes.extend(change(policy, key, &known, step, now));
         }
     }
-    let left_out = left_out(policy, dossier, board, &steps);
-    let judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, whole.breaker.since, now);
+    let mut left_out = left_out(policy, dossier, board, &steps);
+    let since = whole.breaker.since;
+    let mut judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
+    if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
+        // Some of the ISPs may be in trouble, though not contained yet. If the others show no harm worth mentioning, it is
+        // theirs, and their own breakers see to it.
+        leave_out_troubled(dossier, &steps, &mut left_out);
+        if !judge::shows_harm(policy, &mut dossier.timeline, &left_out, since, now) {
+            (judgement.throttle, judgement.pause) = (None, None);
+        }
+    }
     let key = Key { subject: subject.clone(), isp: None };
     let pauses_sets = matches!(subject, Subject::ConfigurationSet(_));
-    let may_pause = !pauses_sets || board.pauses.len() < policy.breaker.max_pauses_per_hour as usize;
-    let standing = Standing { cap: cap(policy, &key), may_pause };
+    let others = board.pauses.keys().filter(|paused| *paused != subject).count();
+    let may_pause = !pauses_sets || others < policy.breaker.max_pauses_per_hour as usize;
+    let standing = Standing { cap: cap(policy, &key, dossier), may_pause };
     let step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
     changes.extend(change(policy, key, &whole, step, now));
     changes
@@ -218,6 +228,17 @@ pub fn left_out(
         }
     }
     left_out
+}
+
+/// Adds the ISPs whose breakers are not closed. `steps` are breakers that are about to be saved.
+fn leave_out_troubled(dossier: &Dossier, steps: &BTreeMap<Isp, BreakerState>, left_out: &mut Vec<LeftOut>) {
+    for isp in dossier.timeline.isps() {
+        let own = steps.get(&isp).or_else(|| dossier.breakers.get(&Some(isp)).map(|known| &known.breaker));
+        if own.is_some_and(|known| known.state != State::Closed) {
+            left_out.retain(|known| known.isp != isp);
+            left_out.push(LeftOut { isp, before: Minute(u32::MAX) });
+        }
+    }
 }
 
 /// The breakers of the ISPs themselves: held until their time is over, then left to the senders' own breakers again.
@@ -319,7 +340,7 @@ async fn pardon_whole<R: Reputation>(
             return Vec::new();
         }
         let key = Key { subject: subject.clone(), isp: None };
-        let standing = Standing { cap: cap(policy, &key), may_pause: true };
+        let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
         change(policy, key, &known, step, now).into_iter().collect()
     })
@@ -327,10 +348,12 @@ async fn pardon_whole<R: Reputation>(
 }
 
 /// The worst that may be done to a key.
-fn cap(policy: &Policy, key: &Key) -> Level {
-    let protected = policy.subjects.protected.contains(&key.subject);
+fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
+    let protected = dossier.protected || policy.subjects.protected.contains(&key.subject);
     let account = key.subject == Subject::Account && key.isp.is_none() && !policy.breaker.pause_account;
-    if protected || account { Level::Warn } else { Level::Pause }
+    // Without a gate, nothing can hold the mail to one ISP.
+    let beyond_us = key.isp.is_some() && !policy.gate_in_use;
+    if protected || account || beyond_us { Level::Warn } else { Level::Pause }
 }
 
 fn is_shadow(policy: &Policy, subject: &Subject) -> bool {

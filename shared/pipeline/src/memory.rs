@@ -109,6 +109,7 @@ pub struct MemoryReputation {
     markers: VecDeque<(u64, u64)>,
     board: Arc<Board>,
     wishes: BTreeMap<Subject, Wished>,
+    protected: Vec<Subject>,
     /// All controls, in the order in which they were decided.
     pub controls: Vec<Control>,
     /// All transitions, in the order in which they were decided.
@@ -129,9 +130,15 @@ impl MemoryReputation {
             markers: VecDeque::new(),
             board: Arc::default(),
             wishes: BTreeMap::new(),
+            protected: Vec::new(),
             controls: Vec::new(),
             transitions: Vec::new(),
         }
+    }
+
+    /// One for this policy: whoever shares mail with a subject that it protects is protected, too.
+    pub fn under(policy: &Policy) -> MemoryReputation {
+        MemoryReputation { protected: policy.subjects.protected.clone(), ..MemoryReputation::new(&policy.isp_map) }
     }
 
     /// The subjects with their dossiers, in the order of their names.
@@ -209,7 +216,13 @@ impl MemoryReputation {
         if self.by_sender.len() <= place {
             self.by_sender.resize(place + 1, Vec::new());
         }
-        self.by_sender[place] = fold.subjects(sender).iter().map(|subject| self.dossier_index(subject)).collect();
+        let subjects = fold.subjects(sender);
+        self.by_sender[place] = subjects.iter().map(|subject| self.dossier_index(subject)).collect();
+        if subjects.iter().any(|subject| self.protected.contains(subject)) {
+            for index in &self.by_sender[place] {
+                self.dossiers[*index].1.protected = true;
+            }
+        }
     }
 }
 
@@ -246,8 +259,8 @@ impl Reputation for MemoryReputation {
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         let hour_ago = Now(now.0 - 60 * MINUTE_MILLIS);
-        if self.board.pauses.iter().any(|at| *at <= hour_ago) {
-            Arc::make_mut(&mut self.board).pauses.retain(|at| *at > hour_ago);
+        if self.board.pauses.values().any(|at| *at <= hour_ago) {
+            Arc::make_mut(&mut self.board).pauses.retain(|_, at| *at > hour_ago);
         }
         Ok(Arc::clone(&self.board))
     }
@@ -279,7 +292,7 @@ impl Reputation for MemoryReputation {
                 board.unsettled.insert(key.clone(), next.clone());
             }
             let paused = controls.iter().filter(|control| control.kind == ControlKind::PauseConfigurationSet);
-            board.pauses.extend(paused.map(|control| control.at));
+            board.pauses.extend(paused.map(|control| (control.target.clone(), control.at)));
             let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
                 wish(&mut self.wishes, control, urgency);

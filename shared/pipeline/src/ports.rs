@@ -75,6 +75,8 @@ pub struct Dossier {
     pub timeline: Timeline,
     /// Its breakers: of each ISP that has one, and of all ISPs together.
     pub breakers: BTreeMap<Option<Isp>, Versioned>,
+    /// Whether some of its mail is also that of a subject that the policy protects.
+    pub protected: bool,
 }
 
 impl Dossier {
@@ -91,8 +93,8 @@ pub struct Board {
     pub isps: BTreeMap<Isp, BreakerState>,
     /// The breakers that are not closed.
     pub unsettled: BTreeMap<Key, BreakerState>,
-    /// When configuration sets were paused within the last hour.
-    pub pauses: Vec<Now>,
+    /// The configuration sets that were paused within the last hour, and when.
+    pub pauses: BTreeMap<Subject, Now>,
 }
 
 /// A change to the breaker of one key, to be saved with what follows from it.

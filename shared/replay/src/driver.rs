@@ -1,6 +1,7 @@
 //! The use cases over event files, on a virtual clock.
 //!
-//! The clock is the latest time that SES has stamped on an event so far, in the order of the input. Whenever it comes to
+//! The clock is the latest time that SES has stamped on an event so far, in the order of the input, or up to ten minutes
+//! more where a recipients' provider says so. Whenever it comes to
 //! a moment at which a breaker is due, or a minute ends, time passes for the breakers; and a new unit of harm that
 //! raises an alarm is judged at once, as the deployed stack does within a second.
 //!
@@ -12,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pipeline::classify::{Classifier, Outcome, stamped};
+use pipeline::classify::{Classifier, Outcome, Stamps};
 use pipeline::evaluate;
 use pipeline::fold::{Record, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
@@ -24,6 +25,7 @@ use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
+use reputation::timeline::judged_from;
 use reputation::unit::{SenderId, Unit, UnitKind};
 use ses_events::{Decoded, Decoder};
 
@@ -74,6 +76,8 @@ pub struct Tallies {
     pub rejected: BTreeMap<String, u64>,
     /// Events about mail outside the asked time.
     pub outside: u64,
+    /// New units about mail so much older than the clock that they could not be judged, only counted.
+    pub too_old: u64,
     /// First and last minute in which mail was accepted that has an event here.
     pub mail: Option<(Minute, Minute)>,
 }
@@ -150,6 +154,8 @@ pub struct Replay {
     /// The sender under which each worker's senders are known here.
     workers: Vec<Vec<SenderId>>,
     now: Now,
+    /// The latest time that SES has stamped.
+    by_ses: Now,
     sequence: u64,
     pending: Vec<Record>,
     touched: BTreeSet<(SenderId, Isp)>,
@@ -162,6 +168,10 @@ pub struct Replay {
 /// Harm is judged at once. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is enough to
 /// look once an hour; but it can end a probe, so that senders with a breaker that is not closed are looked at this often.
 const REJUDGE_MINUTES: u32 = 10;
+/// A provider's date moves the clock at most so far beyond what SES has stamped.
+const PROVIDERS_LEAD_MINUTES: u32 = 10;
+/// So many names of ignored messages are told apart.
+const MOST_NAMES: usize = 100;
 /// No rows are stored here, so any number of them can be committed at once.
 const MOST_ROWS: usize = usize::MAX;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
@@ -217,9 +227,9 @@ struct DecodedChunk {
     rejections: Vec<RejectedLine>,
 }
 
-/// The time that SES stamped on an event, and how many of the next units are its.
+/// The times on an event, and how many of the next units are its.
 struct CountedEvent {
-    stamped: i64,
+    stamps: Stamps,
     units: u32,
 }
 
@@ -287,14 +297,14 @@ impl<'a> Worker<'a> {
                         } else {
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
                             out.tallies.saw_mail_of(accepted);
-                            out.events.push(CountedEvent { stamped: stamped(&event, options.real_now), units });
+                            out.events.push(CountedEvent { stamps: Stamps::of(&event, options.real_now), units });
                         }
                     }
-                    Ok(Outcome::Ignored(name)) => *out.tallies.ignored.entry(name.to_owned()).or_default() += 1,
+                    Ok(Outcome::Ignored(name)) => out.tallies.ignore(name, 1),
                     Err(refused) => out.reject(source, line, "uncountable", || refused.to_string()),
                 }
             }
-            Decoded::Ignored(ignored) => *out.tallies.ignored.entry(ignored.name().to_owned()).or_default() += 1,
+            Decoded::Ignored(ignored) => out.tallies.ignore(ignored.name(), 1),
             Decoded::Rejected(rejection) => {
                 // Only a document that is wrong as a whole can be several in truth.
                 split = if may_split { split_concatenated(bytes) } else { None };
@@ -319,6 +329,17 @@ impl DecodedChunk {
 }
 
 impl Tallies {
+    /// Counts ignored messages by name, with one name for all beyond the first many: names come from the input.
+    fn ignore(&mut self, name: &str, count: u64) {
+        if let Some(known) = self.ignored.get_mut(name) {
+            *known += count;
+        } else if self.ignored.len() < MOST_NAMES {
+            self.ignored.insert(name.to_owned(), count);
+        } else {
+            *self.ignored.entry("(other names)".to_owned()).or_default() += count;
+        }
+    }
+
     fn saw_mail_of(&mut self, accepted: i64) {
         let Some(minute) = Minute::of_millis(accepted) else { return };
         let (first, last) = self.mail.unwrap_or((minute, minute));
@@ -336,7 +357,7 @@ impl Tallies {
             self.mail = Some((from.min(first), until.max(last)));
         }
         for (name, count) in other.ignored {
-            *self.ignored.entry(name).or_default() += count;
+            self.ignore(&name, count);
         }
         for (name, count) in other.rejected {
             *self.rejected.entry(name).or_default() += count;
@@ -349,13 +370,14 @@ impl Replay {
         Replay {
             policy: options.policy.clone(),
             tallies: Tallies::default(),
-            reputation: MemoryReputation::new(&options.policy.isp_map),
+            reputation: MemoryReputation::under(&options.policy),
             stopped: Vec::new(),
             sightings: Vec::new(),
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
             now: Now::default(),
+            by_ses: Now::default(),
             sequence: 0,
             pending: Vec::new(),
             touched: BTreeSet::new(),
@@ -368,6 +390,12 @@ impl Replay {
     /// How far the virtual clock has come.
     pub fn now(&self) -> Now {
         self.now
+    }
+
+    /// The senders whose mail a subject's mail is.
+    pub fn senders_of(&self, subject: &Subject) -> Vec<SenderId> {
+        let ids = (0..self.senders.len()).map(|id| SenderId(u32::try_from(id).unwrap_or(u32::MAX)));
+        ids.filter(|id| self.senders.subjects(*id).contains(subject)).collect()
     }
 
     /// Bytes that the ledger takes, and units in it.
@@ -391,7 +419,7 @@ impl Replay {
         let is_new = self.ledger.record(&decoded.units).await?;
         let mut units = decoded.units.iter().zip(is_new);
         for event in &decoded.events {
-            let stamped = Now(event.stamped);
+            let stamped = self.clock(event.stamps);
             if self.stop_at.is_some_and(|stop_at| stamped > stop_at) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -404,6 +432,7 @@ impl Replay {
                     continue;
                 }
                 self.tallies.recorded += counts;
+                self.tallies.too_old += u64::from(unit.cohort < judged_from(self.now));
                 self.sequence += 1;
                 self.pending.push(Record { sequence: self.sequence, unit: *unit });
                 self.watch(unit);
@@ -432,6 +461,14 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// How far the clock is by what an event says. A provider's date moves it at most a little further than SES's dates:
+    /// enough for a verdict not to be dated before the bounce that made it, and too little for a wrong date to matter.
+    fn clock(&mut self, stamps: Stamps) -> Now {
+        self.by_ses = self.by_ses.max(Now(stamps.by_ses));
+        let furthest = self.by_ses.plus_minutes(PROVIDERS_LEAD_MINUTES);
+        self.by_ses.max(stamps.by_provider.map_or(self.by_ses, |at| Now(at).min(furthest)))
     }
 
     /// Lets time pass up to `stamped`.
@@ -560,7 +597,11 @@ impl Replay {
                 let known = self.reputation.find(&witnessed.subject).map(|dossier| dossier.timeline.clone());
                 self.sightings.push(Sighting {
                     transition: transition.clone(),
-                    dossier: Dossier { timeline: known.unwrap_or_default(), breakers: before.breakers.clone() },
+                    dossier: Dossier {
+                        timeline: known.unwrap_or_default(),
+                        breakers: before.breakers.clone(),
+                        protected: false,
+                    },
                     board: Arc::clone(&before.board),
                     steps: steps.clone(),
                 });

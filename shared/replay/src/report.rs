@@ -10,10 +10,12 @@ use reputation::counters::{Counters, Metric};
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::{Key, Subject};
 use reputation::timeline::Series;
-use reputation::unit::UnitKind;
+use reputation::time::Minute;
+use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
 
 use crate::driver::{Replay, Stopped};
+use crate::text::thousands;
 
 /// Everything a replay found.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +32,62 @@ pub struct Report {
     pub stopped: Vec<ReportedStop>,
     /// The breakers that are not closed at the end.
     pub breakers: Vec<ReportedBreaker>,
+    /// Groups of subjects that share all their mail, so that their numbers are the same mail told more than once.
+    pub same_mail: Vec<Vec<String>>,
+    /// What makes the rest say less than it seems to.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something about the input that people should know before they believe a report; a sentence in JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// So many units were counted and could not be judged.
+    TooOld(u64),
+    /// These subjects, which share all their mail, have harm and nothing to divide it by.
+    NoDenominator {
+        /// Whose mail.
+        subjects: Vec<String>,
+        /// It has bounces.
+        bounces: bool,
+        /// It has complaints.
+        complaints: bool,
+    },
+}
+
+impl Warning {
+    /// The warning in words, its names spelt by `spell`.
+    pub fn words(&self, spell: impl Fn(&str) -> String) -> String {
+        match self {
+            Warning::TooOld(units) => {
+                let (were, their) = if *units == 1 { ("unit came", "its") } else { ("units came", "their") };
+                let units = thousands(*units);
+                format!(
+                    "{units} {were} too late to be judged: {their} mail is more than 8 days older than the latest date \
+                     seen. Give the files in the order of time, and look for a misdated event"
+                )
+            }
+            Warning::NoDenominator { subjects, bounces, complaints } => {
+                let names: Vec<String> = subjects.iter().map(|subject| spell(subject)).collect();
+                let have = if names.len() == 1 { "has" } else { "have" };
+                let harm = match (bounces, complaints) {
+                    (true, true) => "bounces and complaints",
+                    (true, false) => "bounces",
+                    (false, _) => "complaints",
+                };
+                let names = names.join(", ");
+                format!(
+                    "{names} {have} {harm} but neither Send nor Delivery events: no rate can be known; publish Send \
+                     events"
+                )
+            }
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.words(str::to_owned))
+    }
 }
 
 /// What was read.
@@ -50,7 +108,9 @@ pub struct Input {
     /// Events about mail outside `--since` and `--until`.
     #[serde(skip_serializing_if = "is_zero")]
     pub outside: u64,
-    /// First and last minute in which the mail was accepted.
+    /// Units that are in the totals, but came too late to be judged.
+    pub too_old_to_judge: u64,
+    /// First and last minute in which the mail was accepted (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mail: Option<[String; 2]>,
     /// The ignored ones, by name.
@@ -126,7 +186,7 @@ pub struct ReportedTransition {
     pub population: Option<u64>,
     /// Its numerator.
     pub bad: Option<u64>,
-    /// First and last-but-one minute of the cohorts it is about.
+    /// First minute of the cohorts it is about, and first minute after them (RFC 3339).
     pub cohorts: Option<[String; 2]>,
     /// Decided in shadow: nothing would have been done.
     pub shadow: bool,
@@ -200,6 +260,9 @@ impl Report {
         let isps = &replay.policy.isp_map;
         let wanted = |subject: &Subject| only.is_none_or(|only| only == subject);
         let tallies = &replay.tallies;
+        let totals = totals(replay, &wanted);
+        let same_mail = same_mail(replay, &totals);
+        let warnings = warnings(tallies.too_old, &totals, &same_mail);
         Report {
             input: Input {
                 lines: tallies.lines,
@@ -209,12 +272,13 @@ impl Report {
                 ignored: tallies.ignored.values().sum(),
                 rejected: tallies.rejected.values().sum(),
                 outside: tallies.outside,
-                mail: tallies.mail.map(|(first, last)| [first.to_string(), last.to_string()]),
+                too_old_to_judge: tallies.too_old,
+                mail: tallies.mail.map(|(first, last)| [start_of(first), start_of(last)]),
                 ignored_by_name: tallies.ignored.clone(),
                 rejected_by_reason: tallies.rejected.clone(),
                 broken_off: None,
             },
-            totals: totals(replay, &wanted),
+            totals,
             transitions: replay
                 .reputation
                 .transitions
@@ -236,6 +300,8 @@ impl Report {
                 .map(|stopped| ReportedStop::of(stopped, isps))
                 .collect(),
             breakers: breakers(replay, &wanted),
+            same_mail,
+            warnings,
         }
     }
 
@@ -243,6 +309,63 @@ impl Report {
     pub fn tripped(&self) -> bool {
         self.transitions.iter().any(|transition| transition.to == "open" && transition.from != "open")
     }
+}
+
+/// The beginning of a minute in RFC 3339, such as `2026-10-06T09:00:00Z`.
+pub fn start_of(minute: Minute) -> String {
+    format!("{}:00Z", minute.to_string().replacen(' ', "T", 1))
+}
+
+/// Groups of two and more subjects that belong to exactly the same senders.
+fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
+    // Senders are compared only where the numbers are the same, as they must be.
+    let mut numbers: BTreeMap<&Subject, Vec<(&str, [u64; UnitKind::ALL.len()])>> = BTreeMap::new();
+    for total in totals {
+        numbers.entry(&total.subject).or_default().push((&total.isp, total.counters));
+    }
+    let mut alike: BTreeMap<_, Vec<&Subject>> = BTreeMap::new();
+    for (subject, numbers) in numbers {
+        alike.entry(numbers).or_default().push(subject);
+    }
+    let mut groups = Vec::new();
+    for subjects in alike.into_values().filter(|subjects| subjects.len() > 1) {
+        let mut by_senders: BTreeMap<Vec<SenderId>, Vec<String>> = BTreeMap::new();
+        for subject in subjects {
+            by_senders.entry(replay.senders_of(subject)).or_default().push(subject.to_string());
+        }
+        groups.extend(by_senders.into_values().filter(|subjects| subjects.len() > 1));
+    }
+    groups.iter_mut().for_each(|group| group.sort());
+    groups.sort();
+    groups
+}
+
+fn warnings(too_old: u64, totals: &[Total], same_mail: &[Vec<String>]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if too_old > 0 {
+        warnings.push(Warning::TooOld(too_old));
+    }
+    let mut by_subject: BTreeMap<String, [u64; UnitKind::ALL.len()]> = BTreeMap::new();
+    for total in totals {
+        let sums = by_subject.entry(total.subject.to_string()).or_default();
+        sums.iter_mut().zip(total.counters).for_each(|(sum, count)| *sum += count);
+    }
+    for (subject, sums) in &by_subject {
+        let any = |kinds: &[UnitKind]| kinds.iter().any(|kind| sums[*kind as usize] > 0);
+        let bounces = any(&[UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined]);
+        let complaints = any(&[UnitKind::Complaint]);
+        if any(&[UnitKind::Sent, UnitKind::Delivered]) || !(bounces || complaints) {
+            continue;
+        }
+        let group = same_mail.iter().find(|group| group.contains(subject));
+        // A group is told of with its first subject.
+        if group.is_some_and(|group| group.first() != Some(subject)) {
+            continue;
+        }
+        let subjects = group.cloned().unwrap_or_else(|| vec![subject.clone()]);
+        warnings.push(Warning::NoDenominator { subjects, bounces, complaints });
+    }
+    warnings
 }
 
 fn totals(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<Total> {
@@ -322,7 +445,7 @@ impl ReportedTransition {
             rate: verdict.map(|verdict| verdict.rate()),
             population: verdict.map(|verdict| verdict.tally.population),
             bad: verdict.map(|verdict| verdict.tally.bad),
-            cohorts: verdict.map(|verdict| [verdict.from.to_string(), verdict.until.to_string()]),
+            cohorts: verdict.map(|verdict| [start_of(verdict.from), start_of(verdict.until)]),
             shadow: transition.shadow,
             reason: transition.reason.clone(),
         }

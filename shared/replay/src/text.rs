@@ -1,15 +1,19 @@
 //! What people see: reports, explanations and policies as text with styles.
 //!
 //! Every function returns text with ANSI styles in it; whoever writes it out strips them where they are not wanted.
-//! Nothing is ever cut off: what does not fit is wrapped under its column.
+//! What does not fit is wrapped under its column; only names of more than 80 characters are cut, in their middle.
 
 mod explanation;
 mod layout;
+mod legible;
+mod pasted;
 mod policy;
 mod report;
 
 pub use explanation::explanation;
-pub use layout::{Look, thousands};
+pub use layout::{Look, counted, thousands};
+pub use legible::{legible, name};
+pub use pasted::Call;
 pub use policy::policy;
 pub use report::report;
 

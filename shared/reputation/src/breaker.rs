@@ -377,8 +377,9 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
         ..known.clone()
     };
     let most = policy.max_pauses_per_hour;
-    let reason =
-        format!("pause withheld, as {most} configuration sets were paused within the hour: {verdict}; quota {factor}");
+    let reason = format!(
+        "pause withheld, as {most} other configuration sets were paused within the hour: {verdict}; quota {factor}"
+    );
     moved(next, [Effect::SetFactor(factor)], news(Some(Level::Pause), Some(verdict), reason))
 }
 
@@ -421,15 +422,16 @@ fn probing(
     let out_of_time = lasted >= probe_max(policy, known);
     let clean = throttle.is_none() && mails >= policy.probe_mails && lasted >= probe_min(policy, known);
     let (factor, why) = match throttle {
-        None if clean => (Factor::QUARTER, "probe was clean".to_owned()),
-        None if out_of_time => (Factor::QUARTER, "probe is out of time, and nothing bad was seen".to_owned()),
+        None if clean => (Factor::QUARTER, format!("probe was clean: {mails} mails in {lasted} min and no verdict")),
+        None if out_of_time => {
+            (Factor::QUARTER, format!("probe is out of time: only {mails} mails in {lasted} min, and no verdict"))
+        }
         Some(verdict) if out_of_time => (Factor::of_share(policy.floor), format!("probe is out of time: {verdict}")),
         None | Some(_) => return unchanged(known),
     };
     let since = Since { throttle: now.next_minute(), ..known.since };
     let next = BreakerState { state: State::Throttled { factor, moved: now }, since, ..known.clone() };
-    let bad = judgement.probe.bad;
-    let reason = format!("{why}: {bad} of {mails} attempts bounced hard in {lasted} min; quota {factor}");
+    let reason = format!("{why}; quota {factor}");
     moved(next, [Effect::SetFactor(factor)], news(None, None, reason))
 }
 

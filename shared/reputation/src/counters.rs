@@ -4,23 +4,39 @@ use crate::unit::UnitKind;
 
 /// How many units of each kind one cohort of mail has.
 ///
-/// Two more counters follow the fourteen kinds: deliveries and complaints at ISPs that return complaints, so that a
-/// sum over ISPs still knows how much of its mail could have told of a complaint at all.
+/// Three more counters follow the fourteen kinds: mail, deliveries and complaints at ISPs that return complaints, so that
+/// a sum over ISPs still knows how much of its mail could have told of a complaint at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters([u32; 16]);
+pub struct Counters([u32; 17]);
 
-const HEARD_DELIVERED: usize = 14;
-const HEARD_COMPLAINTS: usize = 15;
+const HEARD_SENT: usize = 14;
+const HEARD_DELIVERED: usize = 15;
+const HEARD_COMPLAINTS: usize = 16;
 
 impl Counters {
     /// Counts `count` units of one kind. `returns_complaints`: whether the ISP would tell of a complaint.
     pub fn add(&mut self, kind: UnitKind, count: u32, returns_complaints: bool) {
         self.bump(kind as usize, count);
-        if returns_complaints && kind == UnitKind::Delivered {
-            self.bump(HEARD_DELIVERED, count);
+        if !returns_complaints {
+            return;
         }
-        if returns_complaints && kind == UnitKind::Complaint {
-            self.bump(HEARD_COMPLAINTS, count);
+        if let Some(heard) = match kind {
+            UnitKind::Sent => Some(HEARD_SENT),
+            UnitKind::Delivered => Some(HEARD_DELIVERED),
+            UnitKind::Complaint => Some(HEARD_COMPLAINTS),
+            UnitKind::HardBounce
+            | UnitKind::SoftBounce
+            | UnitKind::Undetermined
+            | UnitKind::Suppressed
+            | UnitKind::Delay
+            | UnitKind::Deferral
+            | UnitKind::Block
+            | UnitKind::Reject
+            | UnitKind::RenderingFailure
+            | UnitKind::Open
+            | UnitKind::Click => None,
+        } {
+            self.bump(heard, count);
         }
     }
 
@@ -55,15 +71,29 @@ impl Counters {
             .sum()
     }
 
-    /// Numerator and denominator of a metric, both of this cohort. The denominator is never the smaller one, so a
-    /// rate never exceeds 1 even where SES was not asked to publish deliveries.
+    /// Mails with an outcome, and those still on their way: what a rate is taken of.
+    ///
+    /// A bounce is often told before the deliveries of its minute are, and some senders publish no deliveries at all. Mail
+    /// that was sent and has no outcome yet is not bad so far, and leaving it out would make a few early bounces a rate of 100 %.
+    fn mails(&self) -> u64 {
+        let never_tried = [UnitKind::Suppressed, UnitKind::Reject, UnitKind::RenderingFailure];
+        let never_tried: u64 = never_tried.iter().map(|kind| u64::from(self.get(*kind))).sum();
+        self.attempts().max(u64::from(self.get(UnitKind::Sent)).saturating_sub(never_tried))
+    }
+
+    /// Numerator and denominator of a metric, both of this cohort. The denominator is never the smaller one, so a rate never
+    /// exceeds 1. Of a subject of which nobody tells how much mail it sends, this is no rate: see
+    /// [`Timeline::knows_its_mail`](crate::Timeline::knows_its_mail).
     pub fn tally(&self, metric: Metric) -> Tally {
         let count = |kind| u64::from(self.get(kind));
+        let heard = |index: usize| u64::from(self.0[index]);
         let (population, bad) = match metric {
-            Metric::HardBounce => (self.attempts(), count(UnitKind::HardBounce)),
-            Metric::Complaint => (u64::from(self.0[HEARD_DELIVERED]), u64::from(self.0[HEARD_COMPLAINTS])),
+            Metric::HardBounce => (self.mails(), count(UnitKind::HardBounce)),
+            Metric::Complaint if heard(HEARD_DELIVERED) > 0 => (heard(HEARD_DELIVERED), heard(HEARD_COMPLAINTS)),
+            Metric::Complaint if heard(HEARD_SENT) > 0 => (heard(HEARD_SENT), heard(HEARD_COMPLAINTS)),
+            Metric::Complaint => (0, 0),
             Metric::Delay | Metric::Block => {
-                let seen = count(UnitKind::Sent).max(self.attempts()).max(count(UnitKind::Delay));
+                let seen = self.mails().max(count(UnitKind::Delay));
                 (seen, count(if metric == Metric::Delay { UnitKind::Delay } else { UnitKind::Block }))
             }
         };
@@ -74,7 +104,7 @@ impl Counters {
 /// What is judged. Each is a share of mails, between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Hard bounces of attempts.
+    /// Hard bounces of attempts, mail that is still on its way included.
     HardBounce,
     /// Complaints of deliveries, at ISPs that return complaints.
     Complaint,
@@ -101,7 +131,7 @@ impl Metric {
     /// What a denominator counts, for people.
     pub fn population_noun(self) -> &'static str {
         match self {
-            Metric::HardBounce => "attempts",
+            Metric::HardBounce => "mails",
             Metric::Complaint => "deliveries",
             Metric::Delay | Metric::Block => "mails",
         }
@@ -172,12 +202,34 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_never_exceeds_one_even_when_deliveries_are_not_published() {
+    fn a_rate_never_exceeds_one_even_when_little_is_known_of_the_mail() {
         // Feedback counted against fewer known mails exceeds 100 % in monitors that keep the two apart.
-        let lone = counters(&[(UnitKind::Complaint, 3), (UnitKind::Block, 5), (UnitKind::Delay, 2)], true);
+        let lone = counters(
+            &[(UnitKind::Sent, 1), (UnitKind::Complaint, 3), (UnitKind::Block, 5), (UnitKind::Delay, 2)],
+            true,
+        );
         for metric in Metric::ALL {
             assert!(lone.tally(metric).rate().is_none_or(|rate| rate <= 1.0), "{metric:?}");
         }
+    }
+
+    #[test]
+    fn mail_without_an_outcome_yet_counts_as_mail() {
+        let tally = |counts: &[(UnitKind, u32)]| counters(counts, true).tally(Metric::HardBounce);
+        let early = tally(&[(UnitKind::Sent, 100), (UnitKind::HardBounce, 3), (UnitKind::Suppressed, 10)]);
+        assert_eq!((early.population, early.bad), (90, 3));
+        let settled =
+            [(UnitKind::Sent, 100), (UnitKind::HardBounce, 3), (UnitKind::Suppressed, 10), (UnitKind::Delivered, 87)];
+        assert_eq!(tally(&settled), early);
+        // A Send that was lost on its way is made up for by its outcome.
+        assert_eq!(tally(&[(UnitKind::Sent, 1), (UnitKind::Delivered, 9), (UnitKind::HardBounce, 1)]).population, 10);
+    }
+
+    #[test]
+    fn complaints_without_deliveries_are_taken_of_what_was_sent() {
+        let sent = counters(&[(UnitKind::Sent, 1000), (UnitKind::Complaint, 1)], true);
+        assert_eq!(sent.tally(Metric::Complaint).rate(), Some(0.001));
+        assert_eq!(counters(&[(UnitKind::Complaint, 1)], true).tally(Metric::Complaint).rate(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
 use crate::policy::{Policy, Ratio, Scope};
 use crate::time::{HOUR, Minute, Now};
 use crate::timeline::{Cell, Timeline};
+use crate::unit::UnitKind;
 
 /// From when on mail may judge a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +79,8 @@ pub fn judge(
     for metric in Metric::ALL {
         judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
     }
-    judgement.probe = sum(timeline, isp, left_out, since.pause).tally(Metric::HardBounce);
+    let probe = sum(timeline, isp, left_out, since.pause);
+    judgement.probe = Tally { population: probe.attempts(), bad: u64::from(probe.get(UnitKind::HardBounce)) };
     judgement
 }
 
@@ -94,7 +96,8 @@ fn judge_metric(
     judgement: &mut Judgement,
 ) {
     let rule = policy.metrics.rule(metric);
-    if isp.is_none() && rule.scope == Scope::Isp {
+    let elsewhere = isp.is_none() && rule.scope == Scope::Isp && policy.gate_in_use;
+    if elsewhere || !timeline.knows_its_mail() {
         return;
     }
     let mut known: Option<(Minute, Excursion)> = None;
@@ -119,7 +122,7 @@ fn judge_metric(
     look(Level::Throttle, rule.throttle, since.throttle);
     look(Level::Pause, rule.pause, since.pause);
     // Where a metric is judged over all ISPs, too, one warning is enough, and it is given there.
-    let warns = isp.is_none() || rule.scope == Scope::Isp;
+    let warns = isp.is_none() || (rule.scope == Scope::Isp && policy.gate_in_use);
     for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
         judge_ratio(ratio, warns, timeline, isp, left_out, since, now, judgement);
     }
@@ -140,6 +143,19 @@ pub fn alarm(
     judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
     let Judgement { warn, throttle, pause, .. } = judgement;
     pause.or(throttle).or(warn).map(|verdict| verdict.level)
+}
+
+/// Whether a subject as a whole shows at least half of the evidence that would throttle it, without what is left out. If
+/// not, what is left out explains the harm.
+pub fn shows_harm(policy: &Policy, timeline: &mut Timeline, left_out: &[LeftOut], since: Since, now: Now) -> bool {
+    Metric::ALL.into_iter().any(|metric| {
+        let rule = policy.metrics.rule(metric);
+        let judged = rule.scope == Scope::All || !policy.gate_in_use;
+        let threshold = rule.throttle.or(rule.pause).filter(|_| judged);
+        threshold.is_some_and(|threshold| {
+            walk(policy, timeline, None, left_out, metric, since.pause, now).peak().evidence >= threshold / 2
+        })
+    })
 }
 
 /// The walk of the evidence about one metric of one key since `since`.
@@ -250,7 +266,7 @@ fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: M
 pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, now: Now) -> Vec<Forecast> {
     let rules = &policy.forecast;
     let mut hours: Vec<(Minute, Counters)> = Vec::new();
-    for timeline in sets {
+    for timeline in sets.filter(|timeline| timeline.knows_its_mail()) {
         // More than all the mails that are asked for, of both metrics, are never needed of one set.
         let mut needed = [rules.mails; 2];
         for (from, counters) in timeline.series(None).into_iter().flat_map(|series| series.hours().rev()) {
@@ -280,7 +296,7 @@ pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, n
                 break;
             }
         }
-        let enough = tally.population >= rules.min_population;
+        let enough = tally.population >= rules.min_population && tally.bad >= rules.min_bad;
         let line = tally.rate().filter(|_| enough).and_then(|rate| match rate {
             rate if rate >= pause => Some((Level::Pause, pause)),
             rate if rate >= review => Some((Level::Warn, review)),

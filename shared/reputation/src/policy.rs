@@ -124,8 +124,10 @@ pub struct Ratio {
 pub struct Forecast {
     /// How many of the last mails SES is thought to look at.
     pub mails: u64,
-    /// Nothing is said below so many mails.
+    /// Nothing is said below so many mails …
     pub min_population: u64,
+    /// … or below so many bad ones.
+    pub min_bad: u64,
     /// Hard-bounce rate at which SES reviews an account.
     pub hard_bounce_review: f64,
     /// Hard-bounce rate at which SES may pause it.
@@ -225,7 +227,11 @@ impl Policy {
     ///
     /// Names the key, its value and what is allowed.
     pub fn from_toml(text: &str) -> Result<Policy, PolicyError> {
-        let own: toml::Table = text.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
+        // The message alone: what stands in a file that is no policy is nobody's business.
+        let own: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or("").matches('\n').count() + 1);
+            PolicyError::Syntax(format!("line {line}: {}", error.message()))
+        })?;
         let mut table: toml::Table =
             DEFAULT_TOML.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
         overlay(&mut table, own);
@@ -471,6 +477,7 @@ impl RawRatio {
 fn validate_forecast(forecast: &Forecast) -> Result<(), PolicyError> {
     whole("forecast.mails", forecast.mails, 100, 100_000_000)?;
     whole("forecast.min_population", forecast.min_population, 1, forecast.mails)?;
+    whole("forecast.min_bad", forecast.min_bad, 1, forecast.mails)?;
     number("forecast.hard_bounce_pause", forecast.hard_bounce_pause, 0.000_01, 1.0)?;
     number("forecast.hard_bounce_review", forecast.hard_bounce_review, 0.000_01, forecast.hard_bounce_pause)?;
     number("forecast.complaint_pause", forecast.complaint_pause, 0.000_01, 1.0)?;

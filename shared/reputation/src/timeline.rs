@@ -32,6 +32,7 @@ pub struct Timeline {
     all: Series,
     /// Sorted by ISP.
     isps: Vec<(Isp, Series)>,
+    knows_its_mail: bool,
 }
 
 impl Timeline {
@@ -39,6 +40,7 @@ impl Timeline {
     /// the reach of minutes or hours at `now` counts only in the longer cohorts.
     pub fn add(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, returns_complaints: bool, now: Now) {
         let reach = Reach::at(now, minute);
+        self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
         self.all.add(minute, kind, count, returns_complaints, reach);
         let index = match self.isps.binary_search_by_key(&isp, |(isp, _)| *isp) {
             Ok(index) => index,
@@ -48,6 +50,12 @@ impl Timeline {
             }
         };
         self.isps[index].1.add(minute, kind, count, returns_complaints, reach);
+    }
+
+    /// Whether anything tells how much mail there is: a Send or a Delivery event. Bounces alone make no rate, and a sender
+    /// who publishes nothing else is not judged.
+    pub fn knows_its_mail(&self) -> bool {
+        self.knows_its_mail
     }
 
     /// The ISPs that ever received mail of this subject, in a stable order.
@@ -104,6 +112,11 @@ impl Timeline {
 /// First minute that judging at `now` looks at minute by minute.
 pub fn edge(now: Now) -> Minute {
     now.minute().minus(FINE).hour()
+}
+
+/// First minute that judging at `now` looks at at all. What comes later about older mail is counted, but judges nobody.
+pub fn judged_from(now: Now) -> Minute {
+    edge(now).minus(COARSE).day()
 }
 
 /// Which lengths of cohorts a minute is still kept in.
@@ -207,7 +220,7 @@ impl Series {
     /// its minutes.
     pub(crate) fn visit(&self, since: Minute, now: Now, each: &mut dyn FnMut(Cell)) {
         let edge = edge(now);
-        let since = since.max(edge.minus(COARSE).day());
+        let since = since.max(judged_from(now));
         self.visit_hours(since, edge, each);
         let minute =
             |(from, counters): &(Minute, Counters)| Cell { from: *from, until: from.plus(1), counters: *counters };
@@ -286,8 +299,8 @@ pub(crate) struct Memory {
     bad: [Option<Minute>; Metric::ALL.len()],
     /// The sum over all mail accepted since a minute.
     window: Option<(Minute, Counters)>,
-    /// By metric; judging asks for two stretches at a time.
-    walks: [[Option<Remembered>; 2]; Metric::ALL.len()],
+    /// By metric; judging asks for two stretches at a time. Most series never see a bad mail, and hold none.
+    walks: [[Option<Box<Remembered>>; 2]; Metric::ALL.len()],
 }
 
 /// Walks from `start`: over the whole hours before the fine part, over the minutes up to a while ago, and over all
@@ -320,7 +333,7 @@ impl Series {
     /// The walk over all cells since `since`, with the ladder of `metric`, which must be the same in all calls.
     pub(crate) fn walk(&mut self, metric: Metric, ladder: &Ladder, since: Minute, now: Now) -> Walk {
         let edge = edge(now);
-        let start = since.max(edge.minus(COARSE).day());
+        let start = since.max(judged_from(now));
         // Without a bad mail there is no evidence, however many good ones there are.
         if self.memory.bad[metric as usize].is_none_or(|bad| bad < start) {
             return Walk::default();
@@ -391,10 +404,10 @@ impl Memory {
         let free = slots.iter().position(Option::is_none);
         // Marks only move forward, so the older one is no longer asked for.
         let slot = free.unwrap_or_else(|| {
-            let start = |index: usize| slots[index].as_ref().map(|known: &Remembered| known.start);
+            let start = |index: usize| slots[index].as_ref().map(|known| known.start);
             usize::from(start(1) < start(0))
         });
-        slots[slot] = Some(walks);
+        slots[slot] = Some(Box::new(walks));
     }
 }
 

@@ -66,7 +66,7 @@ pub fn thousands(number: u64) -> String {
 }
 
 /// `1 mail`, `2 mails`, `1,000 mails`; the noun takes an s.
-pub(super) fn counted(number: u64, noun: &str) -> String {
+pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
@@ -203,14 +203,24 @@ pub(super) fn visible(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
 
-/// The date of an RFC 3339 time, or of a minute as it is shown.
+/// The date of an RFC 3339 time.
 pub(super) fn date(at: &str) -> &str {
     at.get(..10).unwrap_or(at)
 }
 
-/// The time of day of an RFC 3339 time to the second, or of a minute to the minute.
+/// The time of day of an RFC 3339 time, to the second.
 pub(super) fn clock(at: &str) -> &str {
-    at.get(11..19).or(at.get(11..)).unwrap_or(at)
+    at.get(11..19).unwrap_or(at)
+}
+
+/// The time of day of an RFC 3339 time, to the minute.
+pub(super) fn minute_clock(at: &str) -> &str {
+    at.get(11..16).unwrap_or(at)
+}
+
+/// Date and time of day of an RFC 3339 time, to the minute.
+pub(super) fn minute(at: &str) -> String {
+    format!("{} {}", date(at), minute_clock(at))
 }
 
 /// Date and time of day of an RFC 3339 time, to the second.

@@ -1,0 +1,94 @@
+//! Commands that can be pasted into a shell.
+
+use std::path::Path;
+
+use super::legible::legible;
+
+/// More of the input than this is not repeated.
+const MOST_INPUT: usize = 400;
+
+/// How the program was called, as far as a command for the same input repeats it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call<'a> {
+    /// Files, directories and patterns, as they were written.
+    pub input: &'a [String],
+    /// The policy, if one was given.
+    pub policy: Option<&'a Path>,
+}
+
+impl Call<'_> {
+    /// The arguments, quoted for a shell; `…` stands for input that is too much to repeat.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.input.iter().map(|input| quoted(input)).collect();
+        let input: usize = words.iter().map(|word| word.chars().count() + 1).sum();
+        // What had to be escaped names no file any more.
+        if input > MOST_INPUT || words.is_empty() || self.input.iter().any(|input| legible(input) != *input) {
+            words = vec!["…".to_owned()];
+        }
+        if let Some(policy) = self.policy {
+            words.push(format!("--policy {}", quoted(&legible(&policy.display().to_string()))));
+        }
+        words
+    }
+}
+
+/// A word as a POSIX shell takes it literally.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":.-_=@/+,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// A command in lines of at most `width` columns, which a shell joins again. A word that is wider has its own line.
+pub(super) fn command(words: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = " ".to_owned();
+    for word in words {
+        // The line may have to end in ` \`.
+        if line.trim().is_empty() || line.chars().count() + 1 + word.chars().count() + 2 <= width {
+            line.push(' ');
+        } else {
+            lines.push(format!("{line} \\"));
+            line = "    ".to_owned();
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_change_them() {
+        let check = |word: &str, expected: &str| assert_eq!(quoted(word), expected);
+        check("events/2026-10-06.ndjson.gz", "events/2026-10-06.ndjson.gz");
+        check("more/*.json", "'more/*.json'");
+        check("tag:campaign=it's", r"'tag:campaign=it'\''s'");
+        check("configuration-set:(none)", "'configuration-set:(none)'");
+        check("", "''");
+    }
+
+    #[test]
+    fn a_command_repeats_its_input_and_is_no_wider_than_the_terminal() {
+        let input = ["events/streams/stale-list.ndjson.gz".to_owned(), "more/*.json".to_owned()];
+        let mut words = vec!["replay explain".to_owned()];
+        words.extend(Call { input: &input, policy: Some(Path::new("my policy.toml")) }.words());
+        insta::assert_snapshot!(command(&words, 60).join("\n"), @r"
+          replay explain events/streams/stale-list.ndjson.gz \
+            'more/*.json' --policy 'my policy.toml'
+        ");
+        for width in 45..120 {
+            let lines = command(&words, width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{lines:?}");
+            let joined: Vec<&str> = lines.iter().map(|line| line.trim_end_matches('\\').trim()).collect();
+            assert_eq!(joined.join(" "), words.join(" "));
+        }
+        let many = vec!["a-file-like-many-others.ndjson".to_owned(); 100];
+        assert_eq!(Call { input: &many, policy: None }.words(), ["…"]);
+    }
+}
