@@ -133,5 +133,6 @@ print(best)
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout);
     let failed = String::from_utf8_lossy(&output.stderr);
-    said.trim().parse().map_err(|_| failed.lines().last().unwrap_or("it said nothing").to_owned())
+    let why = || failed.lines().find(|line| line.contains("Error")).unwrap_or("it said nothing");
+    said.trim().parse().map_err(|_| why().chars().take(60).collect())
 }

@@ -20,7 +20,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
 use flate2::{Compression, GzBuilder};
 use reputation::counters::Metric;
-use reputation::policy::Policy;
+use reputation::policy::{Policy, PolicyError};
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 use serde::Serialize;
@@ -30,7 +30,7 @@ use crate::explain;
 use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
 use crate::report::Report;
-use crate::text::{self, Look};
+use crate::text::{self, Call, Look};
 use arguments::{CheckArgs, Cli, Color, Command, ExplainArgs, Format, GenerateArgs, MetricName, Reading, ReplayArgs};
 use painter::Painter;
 
@@ -79,14 +79,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
         if error.chain().any(gone) {
             return Exit::Ran;
         }
-        complain(&format!("error: {error:#}"));
+        complain_of(&error);
         Exit::Unusable
     })
 }
 
-/// A line on standard error. Nobody can be told if that fails.
+/// A line on standard error, cleaned of what a terminal would obey. Nobody can be told if that fails.
 fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", text::legible(line));
+}
+
+fn complain_of(error: &anyhow::Error) {
+    let text = format!("error: {error:#}");
+    if error.chain().any(|cause| cause.is::<toml::de::Error>()) {
+        // It draws the place in several lines.
+        text.lines().for_each(complain);
+    } else {
+        complain(&text);
+    }
 }
 
 fn show(text: &str, color: Color) -> anyhow::Result<()> {
@@ -116,7 +126,26 @@ fn look() -> Look {
 fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
     let Some(path) = path else { return Ok(Policy::default()) };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
-    Policy::from_toml(&text).with_context(|| format!("{} is no valid policy", path.display()))
+    Policy::from_toml(&text)
+        .map_err(|error| placed_once(error).context(format!("{} is no valid policy", path.display())))
+}
+
+/// A policy error that names its place once: what TOML says of a value may end with it, less exactly.
+fn placed_once(error: PolicyError) -> anyhow::Error {
+    match error {
+        PolicyError::Shape { key, problem } => {
+            let place = problem.rfind(" in `").filter(|place| is_quoted(&problem[place + 4..]));
+            let problem = place.map_or(problem.as_str(), |place| &problem[..place]).to_owned();
+            PolicyError::Shape { key, problem }.into()
+        }
+        error @ (PolicyError::Syntax(_) | PolicyError::Value { .. }) => error.into(),
+    }
+}
+
+/// Whether it is a word in backticks.
+fn is_quoted(text: &str) -> bool {
+    let word = text.strip_prefix('`').and_then(|text| text.strip_suffix('`'));
+    word.is_some_and(|word| !word.is_empty() && !word.contains('`'))
 }
 
 fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
@@ -159,7 +188,7 @@ fn read(
     let rejected: u64 = replay.tallies.rejected.values().sum();
     if rejected > MOST_REJECTIONS.min(named) {
         let more = rejected - MOST_REJECTIONS.min(named);
-        complain(&format!("… and {} more rejected line{}", text::thousands(more), if more == 1 { "" } else { "s" }));
+        complain(&format!("… and {}", text::counted(more, "more rejected line")));
     }
     (replay, outcome.err().map(anyhow::Error::from))
 }
@@ -181,16 +210,18 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         && !is_known(&replay, subject)
     {
         if let Some(error) = broken_off {
-            complain(&format!("error: {error:#}"));
+            complain_of(&error);
         }
         return Err(unknown(&replay, subject, "in the input"));
     }
     let mut report = Report::of(&replay, args.subject.as_ref());
     report.input.broken_off = broken_off.as_ref().map(|error| format!("{error:#}"));
+    text::warnings(&report).iter().for_each(|warning| complain(warning));
     match args.reading.format {
         Format::Text => {
             let look = Look { everything: args.subject.is_some(), ..look() };
-            show(&text::report(&report, &replay.policy, look), args.reading.color)?;
+            let call = Call { input: &args.input, policy: args.reading.policy.as_deref() };
+            show(&text::report(&report, &replay.policy, call, look), args.reading.color)?;
         }
         Format::Json => show_json(&report)?,
     }
@@ -198,10 +229,8 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         return Err(error);
     }
     if report.input.events == 0 && report.input.ignored == 0 {
-        let lines = text::thousands(report.input.lines);
-        return Err(anyhow!(
-            "no SES event in {lines} lines of input (are these the files that SES events were sent to?)"
-        ));
+        let lines = text::counted(report.input.lines, "line");
+        return Err(anyhow!("no SES event in {lines} of input (are these the files that SES events were sent to?)"));
     }
     Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
 }
@@ -213,15 +242,18 @@ fn is_known(replay: &Replay, subject: &Subject) -> bool {
 fn unknown(replay: &Replay, subject: &Subject, place: &str) -> anyhow::Error {
     let known: Vec<String> = replay.reputation.dossiers().map(|(known, _)| known.to_string()).collect();
     let nearest = nearest::nearest(&subject.to_string(), known.iter().map(String::as_str));
+    let subject = text::name(&subject.to_string());
     if nearest.is_empty() {
         return anyhow!("there is no mail of {subject} {place}, and none of any other subject");
     }
+    let nearest: Vec<String> = nearest.into_iter().map(text::name).collect();
     anyhow!("there is no mail of {subject} {place}; did you mean {}?", nearest.join(" or "))
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let policy = policy(Some(&args.policy))?;
-    let text = format!("{} is valid\n\n{}", args.policy.display(), text::policy(&policy, look()));
+    let text =
+        format!("{} is valid\n\n{}", text::legible(&args.policy.display().to_string()), text::policy(&policy, look()));
     show(&text, args.color)?;
     Ok(Exit::Ran)
 }
@@ -231,8 +263,9 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let options = Options { stop_at: Some(until), ..options(&args.reading, real_now)? };
     let isps = &options.policy.isp_map;
     let isp = match &args.isp {
-        Some(name) => Some(isps.by_name(name).ok_or_else(|| {
-            let nearest = nearest::nearest(name, isps.isps().map(|isp| isps.name(isp)));
+        // Names of ISPs are in lower case.
+        Some(name) => Some(isps.by_name(&name.to_ascii_lowercase()).ok_or_else(|| {
+            let nearest = nearest::nearest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)));
             anyhow!("`{name}` names no ISP; did you mean {}?", nearest.join(" or "))
         })?),
         None => None,
@@ -243,7 +276,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let (replay, broken_off) = read(&options, Some(witness), &sources, args.reading.quiet);
     if !is_known(&replay, &key.subject) {
         if let Some(error) = broken_off {
-            complain(&format!("error: {error:#}"));
+            complain_of(&error);
         }
         return Err(unknown(&replay, &key.subject, &format!("until {until}")));
     }

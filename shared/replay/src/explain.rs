@@ -19,9 +19,9 @@ use reputation::time::{HOUR, Minute, Now};
 use serde::Serialize;
 
 use crate::driver::{Replay, Sighting};
-use crate::report::{ReportedBreaker, ReportedTransition};
+use crate::report::{ReportedBreaker, ReportedTransition, start_of};
 
-/// One key at one moment.
+/// One key at one moment. All times are RFC 3339.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// The moment (RFC 3339).
@@ -290,7 +290,7 @@ fn why(
     } else {
         "what was sent there before has been answered for"
     };
-    let before = (*before < Minute(u32::MAX)).then(|| before.to_string());
+    let before = (*before < Minute(u32::MAX)).then(|| start_of(*before));
     ExplainedLeftOut { isp: isps.name(*isp).to_owned(), before, why }
 }
 
@@ -361,13 +361,13 @@ impl Judging<'_> {
             let since = self.mark(level);
             evidence.push(ExplainedEvidence {
                 level: level.name(),
-                since: (since > Minute(0)).then(|| since.to_string()),
+                since: (since > Minute(0)).then(|| start_of(since)),
                 population: seen.population,
                 bad: seen.bad,
                 rate: seen.rate(),
                 threshold: self.threshold(metric, level).map(nats),
                 peak: nats(peak.evidence),
-                stretch: (peak.evidence > 0).then(|| [peak.from.to_string(), peak.until.to_string()]),
+                stretch: (peak.evidence > 0).then(|| [start_of(peak.from), start_of(peak.until)]),
                 stretch_population: peak.tally.population,
                 stretch_bad: peak.tally.bad,
             });
@@ -387,7 +387,7 @@ impl Judging<'_> {
             ExplainedLine {
                 level: level.name(),
                 line,
-                since: since.to_string(),
+                since: start_of(since),
                 population: tally.population,
                 bad: tally.bad,
                 rate: tally.rate(),
@@ -440,8 +440,8 @@ impl Judging<'_> {
         let walked = self.walked(metric, level);
         let stretch = walked.iter().filter(|walked| walked.cell.from >= peak.from);
         let cell = |walked: &WalkedCell| ExplainedCell {
-            from: walked.cell.from.to_string(),
-            until: walked.cell.until.to_string(),
+            from: start_of(walked.cell.from),
+            until: start_of(walked.cell.until),
             population: walked.tally.population,
             bad: walked.tally.bad,
             rate: walked.tally.rate(),

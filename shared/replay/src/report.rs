@@ -9,8 +9,8 @@ use reputation::breaker::{BreakerState, State};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::{Key, Subject};
-use reputation::timeline::Series;
 use reputation::time::Minute;
+use reputation::timeline::Series;
 use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
 

@@ -15,7 +15,7 @@ pub use layout::{Look, counted, thousands};
 pub use legible::{legible, name};
 pub use pasted::Call;
 pub use policy::policy;
-pub use report::report;
+pub use report::{report, warnings};
 
 /// The built-in scenarios, by name and what they are about.
 pub fn scenarios(about: &[(String, String)], look: Look) -> String {

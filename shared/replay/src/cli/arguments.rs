@@ -37,7 +37,7 @@ Examples:
   replay explain events/ --at 2026-10-06T09:03:03 --subject configuration-set:newsletter
   replay generate stale-list | replay -        try it without events of your own
 
-Exit codes: 0 it ran; 1 a breaker would have opened, with --fail-on-trip; 2 bad usage, an invalid policy, or input
+Exit codes: 0 it ran; 1 a breaker would have opened, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
 that cannot be read to its end. A file named like a subcommand is written ./check.";
 
 #[derive(Debug, Subcommand)]
@@ -126,7 +126,7 @@ pub(super) struct ExplainArgs {
     /// Whose breaker: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(long, value_name = "SUBJECT")]
     pub(super) subject: Subject,
-    /// At one ISP, such as gmail [default: over all of them]
+    /// At one ISP, such as gmail, in any case [default: over all of them]
     #[arg(long, value_name = "ISP")]
     pub(super) isp: Option<String>,
     /// Show the cells of this metric [default: the one that decided, or is nearest to deciding]

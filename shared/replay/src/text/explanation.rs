@@ -4,8 +4,10 @@ use reputation::counters::Metric;
 use reputation::detect::Percent;
 
 use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, Grid, Look, PLAIN, clock, date, hanging, moment, paint, state_style, thousands,
+    Align, BAD, BOLD, Cell, DIM, Grid, Look, PLAIN, date, hanging, minute, minute_clock, moment, paint, state_style,
+    thousands,
 };
+use super::legible::{legible, name};
 use crate::explain::{
     ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedJudgement, ExplainedMetric, Explanation,
 };
@@ -53,7 +55,7 @@ fn numbers(judged: &ExplainedJudgement, look: Look) -> String {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Left out of the subject as a whole")));
         for left_out in &judged.left_out {
             let mail = match &left_out.before {
-                Some(before) => format!("mail accepted before {before}"),
+                Some(before) => format!("mail accepted before {}", minute(before)),
                 None => "all mail".to_owned(),
             };
             let text = format!("{mail}: {}", left_out.why);
@@ -80,8 +82,8 @@ fn populations(metric: &str) -> &'static str {
 
 fn title(explained: &Explanation, look: Look) -> String {
     let key = match &explained.isp {
-        Some(isp) => format!("{} @ {isp}", explained.subject),
-        None => explained.subject.clone(),
+        Some(isp) => format!("{} @ {isp}", name(&explained.subject)),
+        None => name(&explained.subject),
     };
     let mut out = format!("{} at {}\n", paint(BOLD, &key), explained.at);
     let breaker = &explained.breaker;
@@ -112,9 +114,11 @@ fn told(explained: &Explanation, judged: &ExplainedJudgement, look: Look) -> Str
         (Some(told), _) => {
             let change =
                 if told.from == told.to { "told".to_owned() } else { format!("{} → {}", told.from, told.to) };
-            hanging("decided: ", &format!("{change}: {}", told.reason), look.columns())
+            hanging("decided: ", &format!("{change}: {}", legible(&told.reason)), look.columns())
         }
-        (None, Some(last)) => hanging(&format!("last told: {}  ", moment(&last.at)), &last.reason, look.columns()),
+        (None, Some(last)) => {
+            hanging(&format!("last told: {}  ", moment(&last.at)), &legible(&last.reason), look.columns())
+        }
         (None, None) => "nobody was told anything so far\n".to_owned(),
     }
 }
@@ -164,7 +168,7 @@ fn evidence(metrics: &[ExplainedMetric]) -> Grid {
                 Cell::styled(format!("{:.1}", row.peak), if reached(metric, row, same) { BAD } else { PLAIN }),
                 threshold("throttle"),
                 threshold("pause"),
-                Cell::new(row.since.clone().unwrap_or_else(|| "the beginning".to_owned())),
+                Cell::new(row.since.as_deref().map_or_else(|| "the beginning".to_owned(), minute)),
             ]);
         }
     }
@@ -210,7 +214,7 @@ fn ratios(judged: &ExplainedJudgement) -> Grid {
                 Cell::new(line.level),
                 Cell::new(Percent(line.line).to_string()),
                 floor,
-                Cell::new(line.since.clone()),
+                Cell::new(minute(&line.since)),
             ]);
         }
     }
@@ -267,9 +271,9 @@ fn cells(behind: &ExplainedCells) -> String {
     let mut day = String::new();
     let mut show = |grid: &mut Grid, cell: &ExplainedCell| {
         let span = if date(&cell.from) == day {
-            format!("           {}–{}", clock(&cell.from), clock(&cell.until))
+            format!("           {}–{}", minute_clock(&cell.from), minute_clock(&cell.until))
         } else {
-            format!("{}–{}", cell.from, clock(&cell.until))
+            format!("{}–{}", minute(&cell.from), minute_clock(&cell.until))
         };
         day = date(&cell.from).to_owned();
         grid.push(vec![
@@ -285,7 +289,7 @@ fn cells(behind: &ExplainedCells) -> String {
     if let (Some(first), Some(last)) = (elided.first(), elided.last()) {
         let population: u64 = elided.iter().map(|cell| cell.population).sum();
         let bad: u64 = elided.iter().map(|cell| cell.bad).sum();
-        let span = format!("  … {} cells, {}–{}", elided.len(), clock(&first.from), clock(&last.until));
+        let span = format!("  … {} cells, {}–{}", elided.len(), minute_clock(&first.from), minute_clock(&last.until));
         let texts = [span, thousands(population), thousands(bad), String::new(), "…".to_owned(), String::new()];
         grid.push(texts.into_iter().map(|text| Cell::styled(text, DIM)).collect());
     }

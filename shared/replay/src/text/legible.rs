@@ -24,13 +24,14 @@ pub fn legible(text: &str) -> String {
 
 /// A legible name, cut in the middle where it is very long.
 pub fn name(text: &str) -> String {
+    let text = legible(text);
     let count = text.chars().count();
     if count <= MOST_CHARACTERS {
-        return legible(text);
+        return text;
     }
     let head: String = text.chars().take(MOST_CHARACTERS / 2).collect();
     let tail: String = text.chars().skip(count - (MOST_CHARACTERS / 2 - 1)).collect();
-    legible(&format!("{head}…{tail}"))
+    format!("{head}…{tail}")
 }
 
 fn is_obeyed(c: char) -> bool {
@@ -71,6 +72,7 @@ mod tests {
             let clean = legible(&text);
             prop_assert!(!clean.chars().any(is_obeyed));
             prop_assert_eq!(legible(&clean), clean);
+            prop_assert!(name(&text).chars().count() <= MOST_CHARACTERS);
         }
     }
 }

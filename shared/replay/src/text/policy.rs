@@ -5,6 +5,7 @@ use reputation::detect::{NAT, NanoNats, Percent};
 use reputation::policy::{Mode, Policy, Resume, Scope};
 
 use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint, thousands};
+use super::legible::name as spelt;
 
 /// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, and what breakers do.
 pub fn policy(policy: &Policy, look: Look) -> String {
@@ -60,16 +61,17 @@ fn subjects(policy: &Policy) -> String {
     if subjects.tenants {
         judged.push("tenants".to_owned());
     }
-    judged.extend(subjects.tags.iter().map(|tag| format!("tag {tag}")));
+    judged.extend(subjects.tags.iter().map(|tag| format!("tag {}", spelt(tag))));
     let mut text = judged.join(", ");
     for (what, named) in [("protected", &subjects.protected), ("in shadow", &subjects.shadow)] {
         if !named.is_empty() {
-            let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+            let named: Vec<String> = named.iter().map(|named| spelt(&named.to_string())).collect();
             text.push_str(&format!("; {what}: {}", named.join(", ")));
         }
     }
     if !subjects.own_domains.is_empty() {
-        text.push_str(&format!("; own domains left out: {}", subjects.own_domains.join(", ")));
+        let domains: Vec<String> = subjects.own_domains.iter().map(|domain| spelt(domain)).collect();
+        text.push_str(&format!("; own domains left out: {}", domains.join(", ")));
     }
     text
 }
