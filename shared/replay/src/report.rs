@@ -201,7 +201,7 @@ pub struct ReportedControl {
     pub at: String,
     /// What: see [`ControlKind::name`].
     pub control: &'static str,
-    /// About whom: a subject, or the name of the configuration set or tenant that SES knows.
+    /// About whom: a subject.
     pub target: String,
     /// At which ISP; null = at all.
     pub isp: Option<String>,
@@ -499,7 +499,7 @@ fn isp_name(key: &Key, isps: &IspMap) -> Option<String> {
     key.isp.map(|isp| isps.name(isp).to_owned())
 }
 
-/// Numerator and denominator of a metric over some totals.
+/// Numerator and denominator of a metric over some totals; no data where nothing tells how much mail there was.
 pub fn tally<'a>(totals: impl IntoIterator<Item = &'a Total>, metric: Metric) -> reputation::Tally {
     let mut sum = Counters::default();
     for total in totals {
@@ -507,5 +507,6 @@ pub fn tally<'a>(totals: impl IntoIterator<Item = &'a Total>, metric: Metric) ->
             sum.add(kind, u32::try_from(total.get(kind)).unwrap_or(u32::MAX), total.returns_complaints);
         }
     }
-    sum.tally(metric)
+    let knows_its_mail = sum.get(UnitKind::Sent) > 0 || sum.get(UnitKind::Delivered) > 0;
+    if knows_its_mail { sum.tally(metric) } else { reputation::Tally::default() }
 }
