@@ -392,10 +392,15 @@ impl Replay {
         self.now
     }
 
-    /// The senders whose mail a subject's mail is.
-    pub fn senders_of(&self, subject: &Subject) -> Vec<SenderId> {
-        let ids = (0..self.senders.len()).map(|id| SenderId(u32::try_from(id).unwrap_or(u32::MAX)));
-        ids.filter(|id| self.senders.subjects(*id).contains(subject)).collect()
+    /// The senders whose mail each subject's mail is, in order.
+    pub fn senders_by_subject(&self) -> BTreeMap<&Subject, Vec<SenderId>> {
+        let mut senders: BTreeMap<&Subject, Vec<SenderId>> = BTreeMap::new();
+        for id in (0..self.senders.len()).map(|id| SenderId(u32::try_from(id).unwrap_or(u32::MAX))) {
+            for subject in self.senders.subjects(id) {
+                senders.entry(subject).or_default().push(id);
+            }
+        }
+        senders
     }
 
     /// Bytes that the ledger takes, and units in it.

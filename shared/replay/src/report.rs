@@ -2,7 +2,7 @@
 //!
 //! Names and shapes here are stable; new fields may be added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::ports::{Control, ControlKind, Transition};
 use reputation::breaker::{BreakerState, State};
@@ -318,23 +318,14 @@ pub fn start_of(minute: Minute) -> String {
 
 /// Groups of two and more subjects that belong to exactly the same senders.
 fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
-    // Senders are compared only where the numbers are the same, as they must be.
-    let mut numbers: BTreeMap<&Subject, Vec<(&str, [u64; UnitKind::ALL.len()])>> = BTreeMap::new();
-    for total in totals {
-        numbers.entry(&total.subject).or_default().push((&total.isp, total.counters));
+    let senders = replay.senders_by_subject();
+    let mut by_senders: BTreeMap<&[SenderId], BTreeSet<&Subject>> = BTreeMap::new();
+    for Total { subject, .. } in totals {
+        by_senders.entry(senders.get(subject).map_or(&[], Vec::as_slice)).or_default().insert(subject);
     }
-    let mut alike: BTreeMap<_, Vec<&Subject>> = BTreeMap::new();
-    for (subject, numbers) in numbers {
-        alike.entry(numbers).or_default().push(subject);
-    }
-    let mut groups = Vec::new();
-    for subjects in alike.into_values().filter(|subjects| subjects.len() > 1) {
-        let mut by_senders: BTreeMap<Vec<SenderId>, Vec<String>> = BTreeMap::new();
-        for subject in subjects {
-            by_senders.entry(replay.senders_of(subject)).or_default().push(subject.to_string());
-        }
-        groups.extend(by_senders.into_values().filter(|subjects| subjects.len() > 1));
-    }
+    let shared = by_senders.into_values().filter(|subjects| subjects.len() > 1);
+    let mut groups: Vec<Vec<String>> =
+        shared.map(|subjects| subjects.into_iter().map(Subject::to_string).collect()).collect();
     groups.iter_mut().for_each(|group| group.sort());
     groups.sort();
     groups
@@ -350,6 +341,8 @@ fn warnings(too_old: u64, totals: &[Total], same_mail: &[Vec<String>]) -> Vec<Wa
         let sums = by_subject.entry(total.subject.to_string()).or_default();
         sums.iter_mut().zip(total.counters).for_each(|(sum, count)| *sum += count);
     }
+    let groups: BTreeMap<&String, &Vec<String>> =
+        same_mail.iter().flat_map(|group| group.iter().map(move |subject| (subject, group))).collect();
     for (subject, sums) in &by_subject {
         let any = |kinds: &[UnitKind]| kinds.iter().any(|kind| sums[*kind as usize] > 0);
         let bounces = any(&[UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined]);
@@ -357,7 +350,7 @@ fn warnings(too_old: u64, totals: &[Total], same_mail: &[Vec<String>]) -> Vec<Wa
         if any(&[UnitKind::Sent, UnitKind::Delivered]) || !(bounces || complaints) {
             continue;
         }
-        let group = same_mail.iter().find(|group| group.contains(subject));
+        let group = groups.get(subject).copied();
         // A group is told of with its first subject.
         if group.is_some_and(|group| group.first() != Some(subject)) {
             continue;
