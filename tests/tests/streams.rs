@@ -220,3 +220,49 @@ fn mail_that_comes_too_late_to_be_judged_is_counted_and_told() {
     assert!(lost.tallies.too_old > 8_000, "{}", lost.tallies.too_old);
     assert_eq!(counted(&lost).1, counted(&late).1);
 }
+
+#[test]
+fn a_ratio_rule_acts_on_a_subject_though_no_evidence_is_asked_for() {
+    let rule = "metric = \"hard_bounce\"\nwindow_hours = 24\nmin_population = 1000\nmin_bad = 20\nthrottle = 0.02";
+    let off = ["hard_bounce", "complaint"].map(|metric| format!("[metrics.{metric}]\nthrottle = 0.0\npause = 0.0\n"));
+    let policy = Policy::from_toml(&format!("{}[[ratios]]\n{rule}", off.concat())).unwrap();
+    let report = report(&run_under(&policy, &[stream("healthy-day")], 2));
+    let transitions = report["transitions"].as_array().unwrap();
+    let cut = |told: &&Value| told["to"] == "throttled" && told["rule"] == "ratio" && told["isp"].is_null();
+    assert!(transitions.iter().any(|told| cut(&told)), "{transitions:#?}");
+}
+
+#[test]
+fn one_event_about_two_bad_isps_is_judged_at_both() {
+    // Recipients at two ISPs bounce together, in one event each time; everybody else is fine.
+    let mail = |id: usize, kind: &str, recipients: &str, detail: &str| {
+        let minute = id / 20;
+        format!(
+            r#"{{"eventType":"{kind}","mail":{{"timestamp":"2026-10-06T06:{minute:02}:{:02}.000Z","messageId":"m{id}","source":"a@mail.example.com","destination":[{recipients}],"tags":{{"ses:configuration-set":["news"]}}}},{detail}}}"#,
+            id % 20 * 3
+        )
+    };
+    let mut lines = Vec::new();
+    for id in 0..600 {
+        let bad = id % 20 == 0;
+        let names = if bad {
+            [format!("b{id}@gmail.com"), format!("b{id}@icloud.com")]
+        } else {
+            [format!("g{id}@aol.com"), format!("g{id}@corp.example.net")]
+        };
+        let recipients = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
+        lines.push(mail(id, "Send", &recipients, "\"send\":{}"));
+        let failed = names.iter().map(|name| format!(r#"{{"emailAddress":"{name}"}}"#)).collect::<Vec<_>>().join(",");
+        lines.push(if bad {
+            let detail = format!(r#""bounce":{{"bounceType":"Permanent","bounceSubType":"NoEmail","feedbackId":"f{id}","bouncedRecipients":[{failed}]}}"#);
+            mail(id, "Bounce", &recipients, &detail)
+        } else {
+            mail(id, "Delivery", &recipients, &format!(r#""delivery":{{"recipients":[{recipients}]}}"#))
+        });
+    }
+    let report = report(&run(&[(lines.join("\n") + "\n").into_bytes()], 0));
+    let told = report["transitions"].as_array().unwrap();
+    let first = |isp: &str| told.iter().find(|told| told["isp"] == isp).map(|told| told["at"].clone());
+    assert!(first("gmail").is_some(), "{told:#?}");
+    assert_eq!(first("gmail"), first("apple"), "{told:#?}");
+}

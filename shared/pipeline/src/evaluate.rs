@@ -167,14 +167,14 @@ pub fn assess(
             changes.extend(change(policy, key, &known, step, now));
         }
     }
-    let mut left_out = left_out(policy, dossier, board, &steps);
+    let left_out = left_out(policy, dossier, board, &steps);
     let since = whole.breaker.since;
     let mut judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
     if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
         // Some of the ISPs may be in trouble, though not contained yet. If the others show no harm worth mentioning, it is
         // theirs, and their own breakers see to it.
-        leave_out_troubled(dossier, &steps, &mut left_out);
-        if !judge::shows_harm(policy, &mut dossier.timeline, &left_out, since, now) {
+        let troubled = leave_out_troubled(dossier, &steps, &left_out);
+        if troubled != left_out && !others_are_bad(policy, dossier, &troubled, since, now) {
             (judgement.throttle, judgement.pause) = (None, None);
         }
     }
@@ -230,15 +230,26 @@ pub fn left_out(
     left_out
 }
 
-/// Adds the ISPs whose breakers are not closed. `steps` are breakers that are about to be saved.
-fn leave_out_troubled(dossier: &Dossier, steps: &BTreeMap<Isp, BreakerState>, left_out: &mut Vec<LeftOut>) {
-    for isp in dossier.timeline.isps() {
+/// What is left out already, and all mail to ISPs whose breakers are not closed. `steps` are breakers that are about to be
+/// saved.
+fn leave_out_troubled(dossier: &Dossier, steps: &BTreeMap<Isp, BreakerState>, left_out: &[LeftOut]) -> Vec<LeftOut> {
+    let is_troubled = |isp: Isp| {
         let own = steps.get(&isp).or_else(|| dossier.breakers.get(&Some(isp)).map(|known| &known.breaker));
-        if own.is_some_and(|known| known.state != State::Closed) {
-            left_out.retain(|known| known.isp != isp);
-            left_out.push(LeftOut { isp, before: Minute(u32::MAX) });
-        }
-    }
+        own.is_some_and(|known| known.state != State::Closed)
+    };
+    let leave_out = |isp: Isp| {
+        let known = left_out.iter().find(|known| known.isp == isp).copied();
+        if is_troubled(isp) { Some(LeftOut { isp, before: Minute(u32::MAX) }) } else { known }
+    };
+    dossier.timeline.isps().filter_map(leave_out).collect()
+}
+
+/// Whether a subject is bad at the ISPs that are not left out: by a verdict, or on the way to one.
+fn others_are_bad(policy: &Policy, dossier: &mut Dossier, left_out: &[LeftOut], since: Since, now: Now) -> bool {
+    let others = judge::judge(policy, &mut dossier.timeline, None, left_out, since, now);
+    others.throttle.is_some()
+        || others.pause.is_some()
+        || judge::shows_harm(policy, &mut dossier.timeline, left_out, since, now)
 }
 
 /// The breakers of the ISPs themselves: held until their time is over, then left to the senders' own breakers again.

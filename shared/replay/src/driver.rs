@@ -429,7 +429,8 @@ impl Replay {
                 return Ok(ControlFlow::Break(()));
             }
             self.advance(stamped).await?;
-            let mut harm: Option<(Unit, Metric)> = None;
+            // One event can tell of recipients at several ISPs.
+            let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
             for (unit, is_new) in units.by_ref().take(event.units as usize) {
                 let counts = u64::from(unit.kind != UnitKind::Block);
                 if !is_new {
@@ -444,12 +445,12 @@ impl Replay {
                 if let Some(metric) = Metric::harmed_by(unit.kind) {
                     self.fold().await?;
                     if self.reputation.alarms(&self.policy, unit, metric, self.now) {
-                        harm = Some((*unit, metric));
+                        alarmed.insert((unit.sender, unit.isp));
                     }
                 }
             }
-            if let Some((unit, _)) = harm {
-                self.evaluate([(unit.sender, unit.isp)].into()).await?;
+            if !alarmed.is_empty() {
+                self.evaluate(alarmed).await?;
             }
         }
         self.fold().await?;

@@ -295,7 +295,7 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
         return moved(
             next,
             release(known),
-            news(None, None, "the policy protects it now: released, and only told about".into()),
+            news(None, None, "the policy lets nothing be done to it now: released, and only told about".into()),
         );
     }
     if standing.cap == Level::Warn || known.hold == Hold::Closed {
