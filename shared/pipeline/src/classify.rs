@@ -16,6 +16,10 @@ const OLDEST: i64 = 1_293_840_000_000;
 /// An event may be dated so much later than the real now: clocks differ.
 const TOLERANCE_MILLIS: i64 = 60 * 60 * 1000;
 
+/// A store must be able to name its rows after a subject. SES allows 64 bytes for the name of a configuration set or tenant,
+/// 255 for a domain, 256 each for the name and the value of a tag.
+const LONGEST_SUBJECT: usize = 600;
+
 /// SES's mailbox simulator, which counts in no rate.
 const SIMULATOR: &str = "simulator.amazonses.com";
 
@@ -62,6 +66,12 @@ pub enum Refused {
     Address {
         /// What is wrong with it, without the address.
         why: String,
+    },
+    /// Longer than SES lets any name be.
+    #[error("the name of its configuration set, identity, tenant or tag has {bytes} bytes; at most 600 are counted")]
+    LongName {
+        /// How long, with its kind.
+        bytes: usize,
     },
     /// Two complaints could not be told apart.
     #[error("complaint.feedbackId is absent")]
@@ -126,6 +136,10 @@ impl Classifier {
             not_in_the_future(field, at, real_now)?;
         }
         let sender = self.sender(mail, senders);
+        let longest = senders.subjects(sender).iter().map(|subject| subject.to_string().len()).max().unwrap_or(0);
+        if longest > LONGEST_SUBJECT {
+            return Err(Refused::LongName { bytes: longest });
+        }
         let before = units.len();
         let mut count = Count { classifier: self, mail, cohort, sender, units, excluded: None };
         match &event.detail {
@@ -176,6 +190,7 @@ impl Classifier {
         };
         let identity = identity.as_deref().unwrap_or(Subject::UNTAGGED);
         let tenant = if self.tenants { mail.tags.first("ses:tenant-name") } else { None };
+        let tenant = tenant.filter(|name| !name.is_empty());
         // The parts cannot hold the separator: names of SES have no control characters.
         self.name.clear();
         for part in [set, identity, tenant.as_deref().unwrap_or("")] {

@@ -18,6 +18,7 @@ use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 
 use crate::evaluate::tell;
+use crate::notice::{Notice, Outbox};
 use crate::ports::{PortError, Reputation, Saved};
 
 /// Whether mail flows.
@@ -50,6 +51,13 @@ pub struct Wished {
     pub checked: Option<Now>,
     /// Grows by one with each save.
     pub version: u64,
+}
+
+impl Wished {
+    /// Whether it was true when last looked at, and nothing is under way.
+    pub fn is_true(&self) -> bool {
+        self.made == Some(self.wish) && self.intent.is_none()
+    }
 }
 
 /// Keeps wishes.
@@ -166,30 +174,44 @@ pub enum EnforceOutcome {
     Later(String),
 }
 
-/// Makes wishes true, at most `calls` calls of SES in this round: first those that are not true yet, stops before
-/// resumes and the worst before the others; then, with what is left, looks whether the others are still true, those first that
-/// were looked at longest ago.
+/// What one round of enforcing looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// At most so many calls of SES.
+    pub calls: usize,
+    /// Whether it also looks if wishes that were true before still are.
+    pub reconcile: bool,
+}
+
+/// Makes wishes true: first those that are not true yet, stops before resumes and the worst before the others; then, in
+/// a round that reconciles, looks whether the others are still true, those first that were looked at longest ago. A
+/// target that is gone, and one that we may not touch, is told about.
 ///
 /// # Errors
 ///
 /// A store failed; what was done was done, and the next round goes on from there.
-pub async fn enforce<S: Reputation + Wishes, C: SendingControl>(
+pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
     policy: &Policy,
     store: &mut S,
     ses: &mut C,
-    calls: usize,
+    round: Round,
     now: Now,
 ) -> Result<Vec<Enforced>, PortError> {
     let mut wishes = store.wishes().await?;
+    wishes.retain(|wished| round.reconcile || !wished.is_true());
     wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
-    let mut left = calls;
+    let mut left = round.calls;
     let mut done = Vec::new();
     for wished in wishes {
+        let target = wished.target.clone();
         // One call to ask, and perhaps one to tell.
         if left < 2 {
+            if !wished.is_true() {
+                let outcome = EnforceOutcome::Later("no call is left for it in this round".to_owned());
+                done.push(Enforced { target, outcome });
+            }
             break;
         }
-        let target = wished.target.clone();
         let (outcome, used) = enforce_one(policy, store, ses, wished, now).await?;
         left -= used;
         let busy = matches!(outcome, EnforceOutcome::Later(_));
@@ -203,15 +225,14 @@ pub async fn enforce<S: Reputation + Wishes, C: SendingControl>(
 
 /// Orders wishes: smaller is earlier.
 fn rank(wished: &Wished) -> (u8, f64, i64) {
-    let is_true = wished.made == Some(wished.wish) && wished.intent.is_none();
-    match (is_true, wished.wish) {
+    match (wished.is_true(), wished.wish) {
         (false, Flow::Stopped) => (0, -wished.urgency, wished.at.0),
         (false, Flow::Flowing) => (1, 0.0, wished.at.0),
         (true, _) => (2, 0.0, wished.checked.map_or(i64::MIN, |checked| checked.0)),
     }
 }
 
-async fn enforce_one<S: Reputation + Wishes, C: SendingControl>(
+async fn enforce_one<S: Reputation + Wishes + Outbox, C: SendingControl>(
     policy: &Policy,
     store: &mut S,
     ses: &mut C,
@@ -220,7 +241,7 @@ async fn enforce_one<S: Reputation + Wishes, C: SendingControl>(
 ) -> Result<(EnforceOutcome, usize), PortError> {
     let seen = match ses.flow(&wished.target).await {
         Ok(seen) => seen,
-        Err(error) => return Ok((failed(store, &wished.target, error).await?, 1)),
+        Err(error) => return Ok((failed(store, &wished.target, error, now).await?, 1)),
     };
     let key = Key { subject: wished.target.clone(), isp: None };
     wished.checked = Some(now);
@@ -238,43 +259,62 @@ async fn enforce_one<S: Reputation + Wishes, C: SendingControl>(
             }
             wished.version += 1;
             if let Err(error) = ses.set_flow(&wished.target, flow).await {
-                return Ok((failed(store, &wished.target, error).await?, 2));
+                return Ok((failed(store, &wished.target, error, now).await?, 2));
             }
             (wished.made, wished.intent) = (Some(flow), None);
             let _ = store.note(&wished).await?;
             Ok((EnforceOutcome::Made(flow), 2))
         }
+        // Only who knows the newest wish can tell a person's doing from that of another copy of ours.
+        Move::PersonStopped | Move::PersonResumed if store.note(&wished).await? == Saved::Conflict => {
+            Ok((EnforceOutcome::Later("the wish has just changed".to_owned()), 1))
+        }
         // The breaker is told first: if we stop in between, the next round sees the same and tells it again.
         Move::PersonStopped => {
             tell(policy, store, &key, Input::PersonStops, now).await?;
-            settle(store, &wished.target, seen, now).await?;
+            settle(store, &wished, seen, now).await?;
             Ok((EnforceOutcome::PersonStopped, 1))
         }
         Move::PersonResumed => {
             tell(policy, store, &key, Input::PersonResumes, now).await?;
-            settle(store, &wished.target, seen, now).await?;
+            settle(store, &wished, seen, now).await?;
             Ok((EnforceOutcome::PersonResumed, 1))
         }
     }
 }
 
-/// Notes what a person made true as what is and what is wished for.
-async fn settle<S: Wishes>(store: &mut S, target: &Subject, seen: Flow, now: Now) -> Result<(), PortError> {
-    if let Some(mut wished) = store.wishes().await?.into_iter().find(|wished| wished.target == *target) {
-        (wished.wish, wished.made, wished.intent, wished.checked) = (seen, Some(seen), None, Some(now));
-        let _ = store.note(&wished).await?;
+/// Notes what a person made true as what is and what is wished for. `wished` was noted just before, which made it one
+/// version older than the one that is stored, unless telling the breaker has written another wish.
+async fn settle<S: Wishes>(store: &mut S, wished: &Wished, seen: Flow, now: Now) -> Result<(), PortError> {
+    let stored = store.wishes().await?.into_iter().find(|known| known.target == wished.target);
+    // A wish against what the person did that is newer than theirs is the breaker's last word: for the next round.
+    if let Some(mut known) = stored
+        && (known.wish == seen || known.version == wished.version + 1)
+    {
+        (known.wish, known.made, known.intent, known.checked) = (seen, Some(seen), None, Some(now));
+        let _ = store.note(&known).await?;
     }
     Ok(())
 }
 
-async fn failed<S: Wishes>(store: &mut S, target: &Subject, error: ControlError) -> Result<EnforceOutcome, PortError> {
+async fn failed<S: Wishes + Outbox>(
+    store: &mut S,
+    target: &Subject,
+    error: ControlError,
+    now: Now,
+) -> Result<EnforceOutcome, PortError> {
     Ok(match error {
         ControlError::Busy(why) => EnforceOutcome::Later(why),
         ControlError::Gone => {
+            // Told first: once it is forgotten, nobody knows that it has to be told.
+            store.put(&Notice::gone(target, now)).await?;
             store.forget(target).await?;
             EnforceOutcome::Gone
         }
-        ControlError::Denied(why) => EnforceOutcome::Denied(why),
+        ControlError::Denied(why) => {
+            store.put(&Notice::denied(target, &why, now)).await?;
+            EnforceOutcome::Denied(why)
+        }
     })
 }
 
@@ -445,6 +485,7 @@ mod tests {
                 until: Minute(2),
                 tally: Tally { population: 50, bad: 20 },
             };
+            let round = Round { calls: 10, reconcile: true };
             pollster::block_on(async {
                 for happening in happenings {
                     // What cannot be seen cannot be respected: see the gaps above.
@@ -470,20 +511,20 @@ mod tests {
                         Happening::PersonStopsAtSes | Happening::PersonResumesAtSes => {}
                         Happening::Round(failures) => {
                             ses.failures = failures;
-                            enforce(&policy, &mut store, &mut ses, 10, now).await.unwrap();
+                            enforce(&policy, &mut store, &mut ses, round, now).await.unwrap();
                         }
                     }
                 }
                 ses.failures.clear();
                 for _ in 0..3 {
-                    enforce(&policy, &mut store, &mut ses, 10, now).await.unwrap();
+                    enforce(&policy, &mut store, &mut ses, round, now).await.unwrap();
                 }
                 let wished = store.wishes().await.unwrap();
                 let seen = ses.flow(&target).await.unwrap();
                 for wished in &wished {
                     assert_eq!((wished.wish, wished.made, wished.intent), (seen, Some(seen), None));
                 }
-                let open = matches!(store.dossier(&target).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
+                let open = matches!(store.dossier(&target, now).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
                 assert!(wished.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");
             });
         }

@@ -36,7 +36,7 @@ pub async fn evaluate<R: Reputation>(
 ) -> Result<Vec<Change>, PortError> {
     let board = store.board(now).await?;
     let mut saved =
-        decide_and_save(store, subject, |dossier| assess(policy, dossier, &board, subject, isps, now)).await?;
+        decide_and_save(store, subject, now, |dossier| assess(policy, dossier, &board, subject, isps, now)).await?;
     // Also those of before: an earlier call may have been cut off, or overtaken, between its save and this look.
     let lately = |isp: &Isp| {
         let known = board.unsettled.get(&Key { subject: subject.clone(), isp: Some(*isp) });
@@ -62,10 +62,10 @@ pub async fn evaluate_account<R: Reputation>(
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
     let mut judgement = Judgement::default();
-    for forecast in judge::forecast(policy, store.account().await?.into_iter(), now) {
+    for forecast in judge::forecast(policy, store.account(now).await?.into_iter(), now) {
         judgement.consider(forecast.verdict);
     }
-    decide_and_save(store, &Subject::Account, |dossier| {
+    decide_and_save(store, &Subject::Account, now, |dossier| {
         let mut changes = settle_incidents(policy, dossier, now);
         let known = dossier.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
@@ -113,7 +113,7 @@ pub async fn tell<R: Reputation>(
     input: Input<'_>,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    decide_and_save(store, &key.subject, |dossier| {
+    decide_and_save(store, &key.subject, now, |dossier| {
         let known = dossier.breaker(key.isp);
         let standing = Standing { cap: cap(policy, key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
@@ -125,10 +125,11 @@ pub async fn tell<R: Reputation>(
 async fn decide_and_save<R: Reputation>(
     store: &mut R,
     subject: &Subject,
+    now: Now,
     mut decide: impl FnMut(&mut Dossier) -> Vec<Change>,
 ) -> Result<Vec<Change>, PortError> {
     for _ in 0..MOST_RACES {
-        let changes = decide(store.dossier(subject).await?);
+        let changes = decide(store.dossier(subject, now).await?);
         if changes.is_empty() || store.save(&changes).await? == Saved::Saved {
             return Ok(changes);
         }
@@ -299,7 +300,7 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         return Ok(Vec::new());
     }
     let held = Key { subject: Subject::Account, isp: Some(isp) };
-    let mut saved = decide_and_save(store, &Subject::Account, |dossier| {
+    let mut saved = decide_and_save(store, &Subject::Account, now, |dossier| {
         let known = dossier.breaker(Some(isp));
         let standing = Standing { cap: Level::Pause, may_pause: true };
         // The hold has its own length, and grows with repetition as any Open does.
@@ -337,7 +338,7 @@ async fn pardon_whole<R: Reputation>(
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
     let board = store.board(now).await?;
-    decide_and_save(store, subject, |dossier| {
+    decide_and_save(store, subject, now, |dossier| {
         let known = dossier.breaker(None);
         let recent = known.breaker.worsened.is_some_and(|at| is_recent(policy, at, now));
         if !recent || known.breaker.state == State::Closed {
@@ -372,11 +373,25 @@ fn is_shadow(policy: &Policy, subject: &Subject) -> bool {
 }
 
 /// What a step changes; `None` if nothing.
-fn change(policy: &Policy, key: Key, known: &Versioned, step: Step, now: Now) -> Option<Change> {
+///
+/// In shadow nothing is done, with one exception: what was stopped before is let flow again when its breaker says so, or it
+/// would stay stopped for ever. And what is open out of shadow is stopped once nothing is decided in shadow any more.
+fn change(policy: &Policy, key: Key, known: &Versioned, mut step: Step, now: Now) -> Option<Change> {
+    let shadow = is_shadow(policy, &key.subject);
+    let stops = |effect: &Effect| *effect == Effect::Stop;
+    let catches_up = !shadow
+        && !step.next.enacted
+        && matches!(step.next.state, State::Open { .. })
+        && !step.effects.iter().any(stops)
+        && control(&key, Effect::Stop).is_some();
+    if catches_up {
+        step.effects.push(Effect::Stop);
+    }
+    let was_enacted = known.breaker.enacted;
+    step.next.enacted = matches!(step.next.state, State::Open { .. }) && (was_enacted || !shadow);
     if step.next == known.breaker && step.news.is_none() {
         return None;
     }
-    let shadow = is_shadow(policy, &key.subject);
     let transition = step.news.map(|news| Transition {
         at: now,
         key: key.clone(),
@@ -387,10 +402,14 @@ fn change(policy: &Policy, key: Key, known: &Versioned, step: Step, now: Now) ->
         shadow,
         reason: news.reason,
     });
-    let reason = || transition.as_ref().map(|told| told.reason.clone()).unwrap_or_default();
+    let reason = || match &transition {
+        Some(told) => told.reason.clone(),
+        None => "it was opened in shadow, and nothing is decided in shadow any more".to_owned(),
+    };
     let mut controls = Vec::new();
-    if !shadow {
-        for kind in step.effects.iter().filter_map(|effect| control(&key, *effect)) {
+    for effect in &step.effects {
+        let undoes = was_enacted && *effect == Effect::Resume;
+        if let Some(kind) = control(&key, *effect).filter(|_| !shadow || undoes) {
             controls.push(Control { at: now, kind, target: key.subject.clone(), isp: key.isp, reason: reason() });
         }
     }

@@ -6,20 +6,64 @@
 //! sequence number of its first record and holding that of its last, is all that is needed to skip what was added
 //! before. It is committed in one transaction with the increments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
+use reputation::isp::Isp;
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
-use reputation::unit::{SenderId, Unit};
+use reputation::timeline::Length;
+use reputation::unit::{SenderId, Unit, UnitKind};
 
 use crate::ports::{Committed, PortError, Reputation};
 use crate::senders::Senders;
+
+/// A place in a stream. DynamoDB's sequence numbers have 21 to 40 decimal digits (API reference, `StreamRecord`), which is
+/// a little more than a `u128` holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence {
+    /// The digits before the last 38.
+    high: u64,
+    /// The last 38 digits.
+    low: u128,
+}
+
+impl From<u64> for Sequence {
+    fn from(number: u64) -> Sequence {
+        Sequence { high: 0, low: u128::from(number) }
+    }
+}
+
+/// A text that is no sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a sequence number is 1 to 57 decimal digits")]
+pub struct SequenceError;
+
+impl FromStr for Sequence {
+    type Err = SequenceError;
+
+    fn from_str(text: &str) -> Result<Sequence, SequenceError> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(SequenceError);
+        }
+        let (high, low) = text.split_at(text.len().saturating_sub(38));
+        let high = if high.is_empty() { Ok(0) } else { high.parse() };
+        Ok(Sequence { high: high.map_err(|_| SequenceError)?, low: low.parse().map_err(|_| SequenceError)? })
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.high == 0 { write!(f, "{}", self.low) } else { write!(f, "{}{:038}", self.high, self.low) }
+    }
+}
 
 /// One new unit with its place in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Grows along the stream.
-    pub sequence: u64,
+    pub sequence: Sequence,
     /// The unit.
     pub unit: Unit,
 }
@@ -38,23 +82,73 @@ impl<'a> Fold<'a> {
     }
 
     /// Sequence number of the first record: the name of the marker.
-    pub fn first(&self) -> u64 {
-        self.records.first().map_or(0, |record| record.sequence)
+    pub fn first(&self) -> Sequence {
+        self.records.first().map_or(Sequence::default(), |record| record.sequence)
     }
 
     /// Sequence number of the last record: what the marker holds.
-    pub fn last(&self) -> u64 {
-        self.records.last().map_or(0, |record| record.sequence)
+    pub fn last(&self) -> Sequence {
+        self.records.last().map_or(Sequence::default(), |record| record.sequence)
     }
 
     /// Whose reputation a unit touches.
     pub fn subjects(&self, sender: SenderId) -> &'a [Subject] {
         self.senders.subjects(sender)
     }
+
+    /// What it adds to which rows, in a stable order. Rows out of reach at `now` are left out.
+    pub fn increments(&self, now: Now) -> BTreeMap<Row<'a>, BTreeMap<Counter, u32>> {
+        let mut increments: BTreeMap<Row<'a>, BTreeMap<Counter, u32>> = BTreeMap::new();
+        for Record { unit, .. } in self.records {
+            for row in rows(unit, self.senders) {
+                if row.length.reaches(unit.cohort, now) {
+                    *increments.entry(row).or_default().entry((unit.isp, unit.kind)).or_default() += 1;
+                }
+            }
+        }
+        increments
+    }
 }
 
-/// Adds records of one stream to the rows, at most `most_rows` rows of one subject and minute at a time. What was
-/// added before is not added again.
+/// One stored row: the cohort of one subject's mail of this length that begins at `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row<'a> {
+    /// Whose.
+    pub subject: &'a Subject,
+    /// How long the cohort is.
+    pub length: Length,
+    /// Its first minute.
+    pub from: Minute,
+}
+
+/// One counter of a row.
+pub type Counter = (Isp, UnitKind);
+
+/// The rows that a unit counts in.
+fn rows<'a>(unit: &Unit, senders: &'a Senders) -> impl Iterator<Item = Row<'a>> {
+    let cohort = unit.cohort;
+    senders
+        .subjects(unit.sender)
+        .iter()
+        .flat_map(move |subject| Length::ALL.map(|length| Row { subject, length, from: length.start(cohort) }))
+}
+
+/// How much one commit can hold. A single record is committed whatever it takes: three rows for each of its subjects,
+/// with one counter each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows.
+    pub rows: usize,
+    /// Counters of one row.
+    pub counters: usize,
+}
+
+impl Limits {
+    /// For a store that commits any number of rows at once.
+    pub const NONE: Limits = Limits { rows: usize::MAX, counters: usize::MAX };
+}
+
+/// Adds records of one stream to the rows, in chunks within these limits. What was added before is not added again.
 ///
 /// # Errors
 ///
@@ -64,12 +158,12 @@ pub async fn fold<R: Reputation>(
     store: &mut R,
     records: &[Record],
     senders: &Senders,
-    most_rows: usize,
+    limits: Limits,
     now: Now,
 ) -> Result<(), PortError> {
     let mut rest = records;
     while !rest.is_empty() {
-        let (chunk, _) = rest.split_at(chunk_len(rest, senders, most_rows));
+        let (chunk, _) = rest.split_at(chunk_len(rest, senders, limits));
         let fold = Fold { records: chunk, senders };
         let last = match store.commit(&fold, now).await? {
             Committed::Added => fold.last(),
@@ -82,18 +176,48 @@ pub async fn fold<R: Reputation>(
 }
 
 /// How many records fit in a chunk; at least one.
-fn chunk_len(records: &[Record], senders: &Senders, most_rows: usize) -> usize {
-    // A record touches one row of minutes for each of its subjects, so this many always fit.
+fn chunk_len(records: &[Record], senders: &Senders, limits: Limits) -> usize {
+    // A record touches three rows of each of its subjects, so this many always fit.
     let widest = records.iter().map(|record| senders.subjects(record.unit.sender).len()).max().unwrap_or(1).max(1);
-    if records.len() <= most_rows / widest {
+    if records.len() <= (limits.rows / Length::ALL.len() / widest).min(limits.counters) {
         return records.len();
     }
-    let mut rows: BTreeSet<(&Subject, Minute)> = BTreeSet::new();
+    let mut chunk: BTreeMap<Row<'_>, BTreeSet<Counter>> = BTreeMap::new();
     for (index, Record { unit, .. }) in records.iter().enumerate() {
-        rows.extend(senders.subjects(unit.sender).iter().map(|subject| (subject, unit.cohort)));
-        if rows.len() > most_rows {
+        let mut fits = true;
+        for row in rows(unit, senders) {
+            let counters = chunk.entry(row).or_default();
+            counters.insert((unit.isp, unit.kind));
+            fits &= counters.len() <= limits.counters;
+        }
+        if !fits || chunk.len() > limits.rows {
             return index.max(1);
         }
     }
     records.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_of_any_length_are_told_apart_and_kept_in_order() {
+        let texts = [
+            "0",
+            "9",
+            "10",
+            "300000000000000499659",
+            "99999999999999999999999999999999999999",
+            "100000000000000000000000000000000000000",
+            "100000000000000000000000000000000000001",
+            "9999999999999999999999999999999999999999",
+        ];
+        let numbers: Vec<Sequence> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        assert_eq!(numbers.iter().map(Sequence::to_string).collect::<Vec<_>>(), texts);
+        for text in ["", "x", "-1", "+1", "1 ", &"9".repeat(60)] {
+            assert_eq!(text.parse::<Sequence>(), Err(SequenceError), "{text}");
+        }
+    }
 }

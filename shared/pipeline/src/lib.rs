@@ -20,7 +20,10 @@ pub mod enforce;
 pub mod evaluate;
 pub mod fold;
 pub mod memory;
+pub mod notice;
 pub mod ports;
+pub mod record;
+pub mod rounds;
 pub mod senders;
 
 pub use classify::{Classifier, Outcome, Refused};

@@ -1,6 +1,6 @@
 //! The ports in memory: what a replay runs on, and what tests compare the others with.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -17,11 +17,13 @@ use reputation::unit::Unit;
 
 use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{left_out, since_of_isp};
-use crate::fold::Fold;
+use crate::fold::{Fold, Sequence};
+use crate::notice::{Notice, Outbox};
 use crate::ports::{
     Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition,
-    Versioned,
+    Unrecorded, Versioned,
 };
+use crate::senders::Senders;
 
 /// A ledger in memory. It keeps 16 bytes of each unit, in many small tables, so that growing one copies little.
 #[derive(Debug)]
@@ -93,23 +95,30 @@ impl MemoryLedger {
 }
 
 impl Ledger for MemoryLedger {
-    async fn record(&mut self, units: &[Unit]) -> Result<Vec<bool>, PortError> {
-        Ok(units.iter().map(|unit| self.insert(unit)).collect())
+    async fn record(&mut self, units: &[Unit], _: &Senders) -> Result<(), Unrecorded> {
+        for unit in units {
+            self.insert(unit);
+        }
+        Ok(())
     }
 }
 
 /// Counters and breakers in memory, with everything that was ever wished for and told.
 #[derive(Debug)]
 pub struct MemoryReputation {
+    isp_map: IspMap,
     returns_complaints: Vec<bool>,
     index: BTreeMap<Subject, usize>,
     dossiers: Vec<(Subject, Dossier)>,
     /// The dossiers of each sender, by its index.
     by_sender: Vec<Vec<usize>>,
-    markers: VecDeque<(u64, u64)>,
+    markers: VecDeque<(Sequence, Sequence)>,
     board: Arc<Board>,
     wishes: BTreeMap<Subject, Wished>,
     protected: Vec<Subject>,
+    /// Names of notices that were ever put in, and those that are not crossed out.
+    notices: BTreeSet<String>,
+    unsent: BTreeMap<String, Notice>,
     /// All controls, in the order in which they were decided.
     pub controls: Vec<Control>,
     /// All transitions, in the order in which they were decided.
@@ -123,6 +132,7 @@ impl MemoryReputation {
     /// An empty one for the ISPs of this map.
     pub fn new(isp_map: &IspMap) -> MemoryReputation {
         MemoryReputation {
+            isp_map: isp_map.clone(),
             returns_complaints: isp_map.isps().map(|isp| isp_map.returns_complaints(isp)).collect(),
             index: BTreeMap::new(),
             dossiers: Vec::new(),
@@ -131,6 +141,8 @@ impl MemoryReputation {
             board: Arc::default(),
             wishes: BTreeMap::new(),
             protected: Vec::new(),
+            notices: BTreeSet::new(),
+            unsent: BTreeMap::new(),
             controls: Vec::new(),
             transitions: Vec::new(),
         }
@@ -252,7 +264,7 @@ impl Reputation for MemoryReputation {
         Ok(Committed::Added)
     }
 
-    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError> {
+    async fn dossier(&mut self, subject: &Subject, _: Now) -> Result<&mut Dossier, PortError> {
         let index = self.dossier_index(subject);
         Ok(&mut self.dossiers[index].1)
     }
@@ -265,7 +277,7 @@ impl Reputation for MemoryReputation {
         Ok(Arc::clone(&self.board))
     }
 
-    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError> {
+    async fn account(&mut self, _: Now) -> Result<Vec<&Timeline>, PortError> {
         let sets = self.dossiers.iter().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
         Ok(sets.map(|(_, dossier)| &dossier.timeline).collect())
     }
@@ -278,7 +290,12 @@ impl Reputation for MemoryReputation {
             }
         }
         let board = Arc::make_mut(&mut self.board);
-        for Change { key, version, next, controls, transition } in changes {
+        for change in changes {
+            if let Some(notice) = Notice::of(change, &self.isp_map) {
+                self.notices.insert(notice.id.clone());
+                self.unsent.insert(notice.id.clone(), notice);
+            }
+            let Change { key, version, next, controls, transition } = change;
             let index = self.index[&key.subject];
             let saved = Versioned { breaker: next.clone(), version: version + 1 };
             self.dossiers[index].1.breakers.insert(key.isp, saved);
@@ -291,7 +308,10 @@ impl Reputation for MemoryReputation {
             } else {
                 board.unsettled.insert(key.clone(), next.clone());
             }
-            let paused = controls.iter().filter(|control| control.kind == ControlKind::PauseConfigurationSet);
+            // A person's pauses do not use up the hour's.
+            let by_verdict = transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
+            let pauses = |control: &&Control| by_verdict && control.kind == ControlKind::PauseConfigurationSet;
+            let paused = controls.iter().filter(pauses);
             board.pauses.extend(paused.map(|control| (control.target.clone(), control.at)));
             let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
@@ -321,6 +341,24 @@ impl Wishes for MemoryReputation {
 
     async fn forget(&mut self, target: &Subject) -> Result<(), PortError> {
         self.wishes.remove(target);
+        Ok(())
+    }
+}
+
+impl Outbox for MemoryReputation {
+    async fn unsent(&mut self) -> Result<Vec<Notice>, PortError> {
+        Ok(self.unsent.values().cloned().collect())
+    }
+
+    async fn put(&mut self, notice: &Notice) -> Result<(), PortError> {
+        if self.notices.insert(notice.id.clone()) {
+            self.unsent.insert(notice.id.clone(), notice.clone());
+        }
+        Ok(())
+    }
+
+    async fn sent(&mut self, id: &str) -> Result<(), PortError> {
+        self.unsent.remove(id);
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use reputation::time::Now;
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
-use crate::fold::Fold;
+use crate::fold::{Fold, Sequence};
+use crate::senders::Senders;
 
 /// What a shell does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +37,25 @@ pub struct PortError {
     pub disposition: Disposition,
 }
 
-/// Remembers units, so that each counts once.
+/// Some units may not be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} units not recorded: {error}", positions.len())]
+pub struct Unrecorded {
+    /// Which, by their places in the list.
+    pub positions: Vec<usize>,
+    /// Why.
+    pub error: PortError,
+}
+
+/// Remembers units, so that each counts once: whoever follows a ledger is told once of each new one.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Ledger {
-    /// Records units and says of each, in order, whether it is new. Recording again changes nothing.
+    /// Records units. Recording again changes nothing.
     ///
     /// # Errors
     ///
-    /// Any part of the units may have been recorded; record all of them again.
-    async fn record(&mut self, units: &[Unit]) -> Result<Vec<bool>, PortError>;
+    /// Says which of the units to record again; the others are recorded.
+    async fn record(&mut self, units: &[Unit], senders: &Senders) -> Result<(), Unrecorded>;
 }
 
 /// What became of a fold.
@@ -55,7 +66,7 @@ pub enum Committed {
     /// A fold that began with the same record was added before, and reached up to this record.
     Known {
         /// Sequence number of the last record of that fold.
-        last: u64,
+        last: Sequence,
     },
 }
 
@@ -131,12 +142,13 @@ pub trait Reputation {
     /// Nothing was added, or everything and the answer was lost: commit it again.
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError>;
 
-    /// The dossier of a subject; an empty one if nothing is known.
+    /// The dossier of a subject, with at least the counters that judging at `now` looks at; an empty one if nothing is
+    /// known.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError>;
+    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError>;
 
     /// What is going on at `now`.
     ///
@@ -145,12 +157,12 @@ pub trait Reputation {
     /// Nothing is known then: ask again.
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError>;
 
-    /// The counters of each configuration set: together, those of the account.
+    /// The counters of each configuration set, by the hour: together, those of the account.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError>;
+    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError>;
 
     /// Saves changes of one subject at once, each only upon the version it was decided upon.
     ///

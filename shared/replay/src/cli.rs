@@ -1,12 +1,14 @@
 //! The command line: what `replay` is told, and what it answers on which stream with which exit code.
 //!
+//! What any command line of ours needs is public here, so that all have the same manners.
+//!
 //! The answer goes to standard output, in text or JSON; rejected lines, progress and errors go to standard error.
 //! Start at [`run`].
 
 mod arguments;
 mod moment;
-mod nearest;
-mod painter;
+pub mod nearest;
+pub mod painter;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -31,7 +33,8 @@ use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
 use crate::report::Report;
 use crate::text::{self, Call, Look};
-use arguments::{CheckArgs, Cli, Color, Command, ExplainArgs, Format, GenerateArgs, MetricName, Reading, ReplayArgs};
+use arguments::{CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, MetricName, Reading, ReplayArgs};
+pub use arguments::{Color, Format};
 use painter::Painter;
 
 /// How the program ends. The numbers are part of the interface.
@@ -85,7 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
 }
 
 /// A line on standard error, cleaned of what a terminal would obey. Nobody can be told if that fails.
-fn complain(line: &str) {
+pub fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text::legible(line));
 }
 
@@ -99,7 +102,12 @@ fn complain_of(error: &anyhow::Error) {
     }
 }
 
-fn show(text: &str, color: Color) -> anyhow::Result<()> {
+/// Text with styles to standard output, where they are stripped unless they are wanted.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn show(text: &str, color: Color) -> anyhow::Result<()> {
     let choice = match color {
         Color::Auto => ColorChoice::Auto,
         Color::Always => ColorChoice::Always,
@@ -110,14 +118,20 @@ fn show(text: &str, color: Color) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn show_json(document: &impl Serialize) -> anyhow::Result<()> {
+/// A JSON document to standard output.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn show_json(document: &impl Serialize) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     serde_json::to_writer_pretty(&mut out, document).map_err(io::Error::from)?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
 }
 
-fn look() -> Look {
+/// The look of the terminal that standard output is.
+pub fn look() -> Look {
     let out = io::stdout();
     let terminal = if out.is_terminal() { comfy_table::Table::new().width() } else { None };
     Look::new(terminal)
@@ -131,7 +145,7 @@ fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
 }
 
 /// A policy error that names its place once: what TOML says of a value may end with it, less exactly.
-fn placed_once(error: PolicyError) -> anyhow::Error {
+pub fn placed_once(error: PolicyError) -> anyhow::Error {
     match error {
         PolicyError::Shape { key, problem } => {
             let place = problem.rfind(" in `").filter(|place| is_quoted(&problem[place + 4..]));

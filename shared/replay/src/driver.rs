@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pipeline::classify::{Classifier, Outcome, Stamps};
 use pipeline::evaluate;
-use pipeline::fold::{Record, fold};
+use pipeline::fold::{Limits, Record, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
-use pipeline::ports::{Board, Change, Dossier, Ledger, PortError, Transition, Versioned};
+use pipeline::ports::{Board, Change, Dossier, PortError, Transition, Versioned};
 use pipeline::senders::Senders;
 use reputation::breaker::{self, BreakerState};
 use reputation::counters::Metric;
@@ -172,8 +172,6 @@ const REJUDGE_MINUTES: u32 = 10;
 const PROVIDERS_LEAD_MINUTES: u32 = 10;
 /// So many names of ignored messages are told apart.
 const MOST_NAMES: usize = 100;
-/// No rows are stored here, so any number of them can be committed at once.
-const MOST_ROWS: usize = usize::MAX;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
 const MOST_REASONS: usize = 50;
 /// Units have to be found again only within one run, and nobody sees their keys.
@@ -421,7 +419,7 @@ impl Replay {
         }
         self.workers[decoded.worker] = known_here;
 
-        let is_new = self.ledger.record(&decoded.units).await?;
+        let is_new: Vec<bool> = decoded.units.iter().map(|unit| self.ledger.insert(unit)).collect();
         let mut units = decoded.units.iter().zip(is_new);
         for event in &decoded.events {
             let stamped = self.clock(event.stamps);
@@ -440,7 +438,7 @@ impl Replay {
                 self.tallies.recorded += counts;
                 self.tallies.too_old += u64::from(unit.cohort < judged_from(self.now));
                 self.sequence += 1;
-                self.pending.push(Record { sequence: self.sequence, unit: *unit });
+                self.pending.push(Record { sequence: self.sequence.into(), unit: *unit });
                 self.watch(unit);
                 if let Some(metric) = Metric::harmed_by(unit.kind) {
                     self.fold().await?;
@@ -458,7 +456,7 @@ impl Replay {
     }
 
     async fn fold(&mut self) -> Result<(), PortError> {
-        fold(&mut self.reputation, &self.pending, &self.senders, MOST_ROWS, self.now).await?;
+        fold(&mut self.reputation, &self.pending, &self.senders, Limits::NONE, self.now).await?;
         let mut last = None;
         for Record { unit, .. } in self.pending.drain(..) {
             if last != Some((unit.sender, unit.isp)) {

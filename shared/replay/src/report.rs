@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::ports::{Control, ControlKind, Transition};
+pub use pipeline::notice::{ReportedTransition, start_of};
+use pipeline::ports::{Control, ControlKind};
 use reputation::breaker::{BreakerState, State};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::{Key, Subject};
-use reputation::time::Minute;
 use reputation::timeline::Series;
 use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
@@ -161,39 +161,6 @@ impl Serialize for Total {
     }
 }
 
-/// A transition, as reported.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReportedTransition {
-    /// When, by the virtual clock (RFC 3339).
-    pub at: String,
-    /// Whose breaker.
-    pub subject: String,
-    /// At which ISP; null = at all.
-    pub isp: Option<String>,
-    /// State before: `closed`, `throttled`, `open` (sending has stopped) or `probing`.
-    pub from: &'static str,
-    /// State after; the same one where people are only told.
-    pub to: &'static str,
-    /// `warn`, `throttle` or `pause`; null where things get better.
-    pub level: Option<&'static str>,
-    /// Which rate: `hard_bounce`, `complaint`, `delay` or `block`.
-    pub metric: Option<&'static str>,
-    /// By which rule: `cusum`, `ratio` or `aws_forecast`.
-    pub rule: Option<&'static str>,
-    /// The rate, a share.
-    pub rate: Option<f64>,
-    /// Its denominator.
-    pub population: Option<u64>,
-    /// Its numerator.
-    pub bad: Option<u64>,
-    /// First minute of the cohorts it is about, and first minute after them (RFC 3339).
-    pub cohorts: Option<[String; 2]>,
-    /// Decided in shadow: nothing would have been done.
-    pub shadow: bool,
-    /// Why, in words, with the same numbers.
-    pub reason: String,
-}
-
 /// A control, as reported.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportedControl {
@@ -311,11 +278,6 @@ impl Report {
     }
 }
 
-/// The beginning of a minute in RFC 3339, such as `2026-10-06T09:00:00Z`.
-pub fn start_of(minute: Minute) -> String {
-    format!("{}:00Z", minute.to_string().replacen(' ', "T", 1))
-}
-
 /// Groups of two and more subjects that belong to exactly the same senders.
 fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
     let senders = replay.senders_by_subject();
@@ -418,29 +380,6 @@ impl ReportedBreaker {
             since: entered.map(|told| told.at.to_string()),
             until: until.map(|until| until.to_string()),
             trips: known.trips,
-        }
-    }
-}
-
-impl ReportedTransition {
-    /// Reports on a transition.
-    pub fn of(transition: &Transition, isps: &IspMap) -> ReportedTransition {
-        let verdict = transition.verdict.as_ref();
-        ReportedTransition {
-            at: transition.at.to_string(),
-            subject: transition.key.subject.to_string(),
-            isp: isp_name(&transition.key, isps),
-            from: transition.from,
-            to: transition.to,
-            level: transition.level.map(|level| level.name()),
-            metric: verdict.map(|verdict| verdict.metric.name()),
-            rule: verdict.map(|verdict| verdict.rule.name()),
-            rate: verdict.map(|verdict| verdict.rate()),
-            population: verdict.map(|verdict| verdict.tally.population),
-            bad: verdict.map(|verdict| verdict.tally.bad),
-            cohorts: verdict.map(|verdict| [start_of(verdict.from), start_of(verdict.until)]),
-            shadow: transition.shadow,
-            reason: transition.reason.clone(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! What does not fit is wrapped under its column; only names of more than 80 characters are cut, in their middle.
 
 mod explanation;
-mod layout;
+pub mod layout;
 mod legible;
 mod pasted;
 mod policy;
@@ -13,9 +13,9 @@ mod report;
 pub use explanation::explanation;
 pub use layout::{Look, counted, thousands};
 pub use legible::{legible, name};
-pub use pasted::Call;
+pub use pasted::{Call, quoted};
 pub use policy::policy;
-pub use report::{report, warnings};
+pub use report::{rate_style, report, warnings};
 
 /// The built-in scenarios, by name and what they are about.
 pub fn scenarios(about: &[(String, String)], look: Look) -> String {

@@ -81,6 +81,8 @@ pub struct BreakerState {
     pub withheld: bool,
     /// What a person has said.
     pub hold: Hold,
+    /// Whether it was really stopped, and not in shadow only. Kept by whoever carries the effects out.
+    pub enacted: bool,
 }
 
 impl BreakerState {

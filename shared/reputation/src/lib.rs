@@ -33,5 +33,5 @@ pub use judge::{Judgement, LeftOut, Since};
 pub use policy::Policy;
 pub use subject::{Key, Subject};
 pub use time::{Minute, Now};
-pub use timeline::Timeline;
+pub use timeline::{Length, Timeline};
 pub use unit::{Unit, UnitKey, UnitKind};

@@ -36,6 +36,8 @@ pub struct Policy {
     pub breaker: Breaker,
     /// When an ISP's trouble is its own.
     pub incident: Incident,
+    /// Into how many lanes stored rows are split, so that many writers of one subject do not wait for each other.
+    pub lanes: u32,
 }
 
 /// Whether verdicts have effects.
@@ -274,6 +276,13 @@ struct RawPolicy {
     forecast: Forecast,
     breaker: Breaker,
     incident: Incident,
+    store: RawStore,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    lanes: u32,
 }
 
 #[derive(Deserialize)]
@@ -357,6 +366,7 @@ impl RawPolicy {
         whole("incident.min_senders", incident.min_senders.into(), 2, 1_000)?;
         whole("incident.window_minutes", incident.window_minutes.into(), 1, 1_440)?;
         whole("incident.hold_minutes", incident.hold_minutes.into(), 1, 10_080)?;
+        whole("store.lanes", self.store.lanes.into(), 1, 64)?;
         Ok(Policy {
             mode: self.mode,
             subjects: self.subjects.validate()?,
@@ -368,6 +378,7 @@ impl RawPolicy {
             forecast: self.forecast,
             breaker: self.breaker,
             incident: self.incident,
+            lanes: self.store.lanes,
         })
     }
 }
@@ -383,6 +394,13 @@ impl RawSubjects {
             };
             names.into_iter().enumerate().map(parse).collect::<Result<Vec<Subject>, PolicyError>>()
         };
+        // Each is one more subject of a mail, and the rows of all of them are stored at once.
+        whole("subjects.tags, their number,", self.tags.len() as u64, 0, 20)?;
+        if let Some(index) = (1..self.tags.len()).find(|index| self.tags[..*index].contains(&self.tags[*index])) {
+            // Each of its mails would count twice.
+            let (key, allowed) = (format!("subjects.tags[{index}]"), "each tag once".to_owned());
+            return Err(PolicyError::Value { key, value: format!("{:?}", self.tags[index]), allowed });
+        }
         for (index, tag) in self.tags.iter().enumerate() {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':' | b'.');
             if tag.is_empty() || tag.len() > 256 || !tag.bytes().all(allowed) {

@@ -20,6 +20,49 @@ pub const KEEP_HOURS: u32 = 35 * DAY;
 /// How long day cohorts are kept.
 pub const KEEP_DAYS: u32 = 400 * DAY;
 
+/// A length of cohorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Length {
+    /// Mail accepted in one minute.
+    Minute,
+    /// Mail accepted in one hour.
+    Hour,
+    /// Mail accepted on one UTC day.
+    Day,
+}
+
+impl Length {
+    /// All lengths, the shortest first.
+    pub const ALL: [Length; 3] = [Length::Minute, Length::Hour, Length::Day];
+
+    /// First minute of the cohort of this length that holds `minute`.
+    pub fn start(self, minute: Minute) -> Minute {
+        match self {
+            Length::Minute => minute,
+            Length::Hour => minute.hour(),
+            Length::Day => minute.day(),
+        }
+    }
+
+    /// For how many minutes from their start cohorts of this length are kept.
+    pub fn kept(self) -> u32 {
+        match self {
+            Length::Minute => KEEP_MINUTES,
+            Length::Hour => KEEP_HOURS,
+            Length::Day => KEEP_DAYS,
+        }
+    }
+
+    /// Whether `minute` still counts in a cohort of this length at `now`. Days are few, and always take late mail in.
+    pub fn reaches(self, minute: Minute, now: Now) -> bool {
+        match self {
+            Length::Minute => minute >= now.minute().minus(KEEP_MINUTES),
+            Length::Hour => minute >= now.minute().minus(KEEP_HOURS).hour(),
+            Length::Day => true,
+        }
+    }
+}
+
 /// Judging looks at minutes in the youngest part of a timeline and at hours before: from this many minutes back (then
 /// to the full hour).
 pub const FINE: u32 = 2 * HOUR;
@@ -42,6 +85,27 @@ impl Timeline {
         let reach = Reach::at(now, minute);
         self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
         self.all.add(minute, kind, count, returns_complaints, reach);
+        self.isp_mut(isp).add(minute, kind, count, returns_complaints, reach);
+    }
+
+    /// Takes over what a stored row says: `count` units in the one cohort of this length that begins at `from`. Rows of
+    /// the three lengths are stored, and so are loaded, each by itself.
+    pub fn load(
+        &mut self,
+        (length, from): (Length, Minute),
+        isp: Isp,
+        kind: UnitKind,
+        count: u32,
+        returns_complaints: bool,
+    ) {
+        let only =
+            Reach { minutes: length == Length::Minute, hours: length == Length::Hour, days: length == Length::Day };
+        self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
+        self.all.add(from, kind, count, returns_complaints, only);
+        self.isp_mut(isp).add(from, kind, count, returns_complaints, only);
+    }
+
+    fn isp_mut(&mut self, isp: Isp) -> &mut Series {
         let index = match self.isps.binary_search_by_key(&isp, |(isp, _)| *isp) {
             Ok(index) => index,
             Err(index) => {
@@ -49,7 +113,7 @@ impl Timeline {
                 index
             }
         };
-        self.isps[index].1.add(minute, kind, count, returns_complaints, reach);
+        &mut self.isps[index].1
     }
 
     /// Whether anything tells how much mail there is: a Send or a Delivery event. Bounces alone make no rate, and a sender
@@ -124,14 +188,13 @@ pub fn judged_from(now: Now) -> Minute {
 struct Reach {
     minutes: bool,
     hours: bool,
+    days: bool,
 }
 
 impl Reach {
     fn at(now: Now, minute: Minute) -> Reach {
-        Reach {
-            minutes: minute >= now.minute().minus(KEEP_MINUTES),
-            hours: minute >= now.minute().minus(KEEP_HOURS).hour(),
-        }
+        let [minutes, hours, days] = Length::ALL.map(|length| length.reaches(minute, now));
+        Reach { minutes, hours, days }
     }
 }
 
@@ -163,7 +226,9 @@ impl Series {
         if reach.hours {
             self.hours.at_mut(minute.hour()).add(kind, count, returns_complaints);
         }
-        self.days.at_mut(minute.day()).add(kind, count, returns_complaints);
+        if reach.days {
+            self.days.at_mut(minute.day()).add(kind, count, returns_complaints);
+        }
         self.memory.changed = self.memory.changed.min(minute);
         if let Some((since, sum)) = &mut self.memory.window
             && minute >= *since

@@ -79,6 +79,11 @@ impl UnitKind {
         }
     }
 
+    /// The kind whose counter has this name.
+    pub fn by_counter_name(name: &str) -> Option<UnitKind> {
+        UnitKind::ALL.into_iter().find(|kind| kind.counter_name() == name)
+    }
+
     /// Whether this unit can make any rate worse, so that a key should be judged at once when it comes in.
     pub fn is_harm(self) -> bool {
         matches!(self, UnitKind::HardBounce | UnitKind::Complaint | UnitKind::Delay | UnitKind::Block)
@@ -168,6 +173,7 @@ mod tests {
     fn kinds_are_numbered_as_they_are_listed() {
         for (index, kind) in UnitKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, index);
+            assert_eq!(UnitKind::by_counter_name(kind.counter_name()), Some(*kind));
         }
     }
 }

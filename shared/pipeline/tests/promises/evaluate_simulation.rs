@@ -31,16 +31,16 @@ impl Reputation for Disturbed<'_> {
         self.store.commit(fold, now).await
     }
 
-    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject).await
+    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+        self.store.dossier(subject, now).await
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         self.store.board(now).await
     }
 
-    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError> {
-        self.store.account().await
+    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
+        self.store.account(now).await
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
@@ -57,7 +57,7 @@ impl Reputation for Disturbed<'_> {
             let now = changes.iter().find_map(|change| Some(change.transition.as_ref()?.at));
             let subject = changes.first().map(|change| change.key.subject.clone());
             if let (Some(now), Some(subject)) = (now, subject) {
-                let isps = self.store.dossier(&subject).await?.timeline.isps().collect();
+                let isps = self.store.dossier(&subject, now).await?.timeline.isps().collect();
                 if subject == Subject::Account {
                     evaluate_account(self.policy, self.store, now).await?;
                 } else {

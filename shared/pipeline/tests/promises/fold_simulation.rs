@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline::fold::{Fold, Record, fold};
+use pipeline::fold::{Fold, Limits, Record, Sequence, fold};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation, Saved};
 use pipeline::{PortError, Senders};
@@ -21,9 +21,9 @@ struct Unreliable<'a> {
     dice: Dice,
     /// In a hundred.
     failures: usize,
-    most_rows: usize,
+    limits: Limits,
     /// First sequence numbers of the chunks that it was given, whether they were added or not.
-    begun: BTreeSet<u64>,
+    begun: BTreeSet<Sequence>,
 }
 
 fn crash() -> PortError {
@@ -32,12 +32,10 @@ fn crash() -> PortError {
 
 impl Reputation for Unreliable<'_> {
     async fn commit(&mut self, fold: &Fold<'_>, now: reputation::Now) -> Result<Committed, PortError> {
-        let rows: BTreeSet<(&Subject, Minute)> = fold
-            .records()
-            .iter()
-            .flat_map(|record| fold.subjects(record.unit.sender).iter().map(|subject| (subject, record.unit.cohort)))
-            .collect();
-        assert!(rows.len() <= self.most_rows || fold.records().len() == 1, "{} rows in one commit", rows.len());
+        let rows = fold.increments(now);
+        let counters = rows.values().map(BTreeMap::len).max().unwrap_or(0);
+        let fits = rows.len() <= self.limits.rows && counters <= self.limits.counters;
+        assert!(fits || fold.records().len() == 1, "{} rows of {counters} counters in one commit", rows.len());
         assert!(!fold.records().is_empty() && fold.first() <= fold.last());
         self.begun.insert(fold.first());
         if self.dice.chance(self.failures) {
@@ -47,16 +45,16 @@ impl Reputation for Unreliable<'_> {
         if self.dice.chance(self.failures) { Err(crash()) } else { Ok(committed) }
     }
 
-    async fn dossier(&mut self, subject: &Subject) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject).await
+    async fn dossier(&mut self, subject: &Subject, now: reputation::Now) -> Result<&mut Dossier, PortError> {
+        self.store.dossier(subject, now).await
     }
 
     async fn board(&mut self, now: reputation::Now) -> Result<Arc<Board>, PortError> {
         self.store.board(now).await
     }
 
-    async fn account(&mut self) -> Result<Vec<&Timeline>, PortError> {
-        self.store.account().await
+    async fn account(&mut self, now: reputation::Now) -> Result<Vec<&Timeline>, PortError> {
+        self.store.account(now).await
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
@@ -95,7 +93,7 @@ impl Reader {
         self.starts.insert(start);
         store.begun.clear();
         let batch = &self.records[start..end];
-        let outcome = pollster::block_on(fold(store, batch, senders, store.most_rows, NOW));
+        let outcome = pollster::block_on(fold(store, batch, senders, store.limits, NOW));
         let begun = batch.iter().enumerate().filter(|(_, record)| store.begun.contains(&record.sequence));
         self.starts.extend(begun.map(|(index, _)| start + index));
         if end >= self.given {
@@ -103,6 +101,10 @@ impl Reader {
             self.given = end;
         }
     }
+}
+
+fn limits(dice: &mut Dice) -> Limits {
+    Limits { rows: 1 + dice.below(27), counters: 1 + dice.below(9) }
 }
 
 fn senders() -> Senders {
@@ -127,7 +129,7 @@ fn stream(
     sequences: impl Iterator<Item = u64>,
     len: usize,
 ) -> Vec<Record> {
-    let mut record = |sequence| {
+    let mut record = |sequence: u64| {
         let unit = Unit {
             key: UnitKey(u128::from(sequence)),
             kind: UnitKind::ALL[dice.below(UnitKind::ALL.len())],
@@ -135,7 +137,7 @@ fn stream(
             cohort: NOW.minute().minus(dice.below(5) as u32 * dice.below(400) as u32),
             sender: SenderId(dice.below(senders.len()) as u32),
         };
-        Record { sequence, unit }
+        Record { sequence: sequence.into(), unit }
     };
     sequences.take(len).map(&mut record).collect()
 }
@@ -188,7 +190,7 @@ fn simulate(seed: u64) -> Result<(), String> {
         store: &mut memory,
         dice: Dice(seed ^ 0xdead),
         failures: [0, 5, 20, 40][dice.below(4)],
-        most_rows: 1 + dice.below(9),
+        limits: limits(&mut dice),
         begun: BTreeSet::new(),
     };
     let mut batches = 0;
@@ -196,7 +198,7 @@ fn simulate(seed: u64) -> Result<(), String> {
         let reader = &mut readers[dice.below(2)];
         // A redeployment may change how much fits in a chunk.
         if dice.chance(2) {
-            store.most_rows = 1 + dice.below(9);
+            store.limits = limits(&mut dice);
         }
         reader.read(&mut store, &senders, &mut dice);
         batches += 1;
@@ -226,7 +228,7 @@ fn a_batch_that_begins_inside_an_added_chunk_is_beyond_what_markers_can_tell() {
     let mut store = MemoryReputation::new(&map);
     let records = stream(&mut Dice(1), &[Isp::OTHER], &senders, 1.., 4);
     let mut fold = |records: &[Record]| {
-        pollster::block_on(fold(&mut store, records, &senders, 98, NOW)).expect("valid by construction")
+        pollster::block_on(fold(&mut store, records, &senders, Limits::NONE, NOW)).expect("valid by construction")
     };
     fold(&records);
     fold(&records[..2]);
@@ -234,7 +236,8 @@ fn a_batch_that_begins_inside_an_added_chunk_is_beyond_what_markers_can_tell() {
     let counted_once = rows(&store);
     assert_eq!(differences(&counted_once, &truth(&[&records], &senders)), Ok(()));
     let mut fold = |records: &[Record]| {
-        pollster::block_on(pipeline::fold::fold(&mut store, records, &senders, 98, NOW)).expect("valid by construction")
+        pollster::block_on(pipeline::fold::fold(&mut store, records, &senders, Limits::NONE, NOW))
+            .expect("valid by construction")
     };
     fold(&records[2..]);
     assert_eq!(differences(&rows(&store), &truth(&[&records, &records[2..]], &senders)), Ok(()));

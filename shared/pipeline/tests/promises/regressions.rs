@@ -1,6 +1,7 @@
 //! Incidents of neighbouring systems, each named after what happened there, that must not happen here.
 
 use reputation::judge::forecast;
+use reputation::policy::Mode;
 use reputation::time::{DAY, HOUR};
 use reputation::{Input, Key, Level, Metric, Minute, Policy, State, UnitKind};
 
@@ -300,6 +301,61 @@ fn the_complaint_rate_at_gmail_is_no_data() {
     world.evaluate(at(1));
     assert_eq!(world.state(&set_of("news"), Some("yahoo")), "open");
     assert_eq!(world.state(&set_of("news"), Some("gmail")), "closed");
+}
+
+/// What the controls of a set were, in order.
+fn controls_of(world: &World, set: &str) -> Vec<&'static str> {
+    let of_set = world.store.controls.iter().filter(|control| control.target == set_of(set) && control.isp.is_none());
+    of_set.map(|control| control.kind.name()).filter(|name| *name != "set_quota_factor").collect()
+}
+
+/// Whoever disarms the breaker while it has paused a set must not find the set paused for ever.
+#[test]
+fn what_was_paused_is_resumed_in_shadow_too() {
+    let mut world = world();
+    world.policy.gate_in_use = false;
+    world.mail(("news", "a.example"), "yahoo", at(0).minute(), 100, 40, at(1));
+    world.evaluate(at(1));
+    assert_eq!(controls_of(&world, "news"), ["pause_configuration_set"]);
+    world.policy.mode = Mode::Shadow;
+    for minute in 2..60 {
+        world.evaluate(at(minute));
+    }
+    assert_eq!(controls_of(&world, "news"), ["pause_configuration_set", "resume_configuration_set"]);
+    // And nothing is done for a set that is bad in shadow only.
+    world.mail(("shop", "b.example"), "yahoo", at(60).minute(), 100, 40, at(61));
+    world.evaluate(at(61));
+    assert_eq!((world.state(&set_of("shop"), None), controls_of(&world, "shop")), ("open", vec![]));
+}
+
+/// Whoever lets the breaker act after a time in shadow wants what is open to be paused.
+#[test]
+fn what_is_open_in_shadow_is_paused_once_it_acts() {
+    let mut world = world();
+    world.policy.gate_in_use = false;
+    world.policy.mode = Mode::Shadow;
+    world.mail(("news", "a.example"), "yahoo", at(0).minute(), 100, 40, at(1));
+    world.evaluate(at(1));
+    assert_eq!((world.state(&set_of("news"), None), controls_of(&world, "news")), ("open", vec![]));
+    world.policy.mode = Mode::Act;
+    world.evaluate(at(2));
+    world.evaluate(at(3));
+    assert_eq!(controls_of(&world, "news"), ["pause_configuration_set"]);
+}
+
+/// Names that no store can keep, or read back, must not stand in the way of other mail.
+#[test]
+fn names_that_cannot_be_stored_are_refused_or_left_out() {
+    let mut world = World::new(Policy::from_toml("[subjects]\ntenants = true").expect("valid by construction"));
+    let long = delivery("m1", "a@yahoo.com").replace("news", &"n".repeat(700));
+    let refused = world.tell(&long, at(0)).expect_err("longer than any name of SES").to_string();
+    assert!(refused.contains("718 bytes") && !refused.contains("nnn"), "{refused}");
+    let empty = delivery("m2", "a@yahoo.com").replace(r#"["news"]"#, r#"["news"],"ses:tenant-name":[""]"#);
+    let (outcome, units) = world.classify(&empty);
+    assert!(outcome.is_ok());
+    for subject in world.senders.subjects(units[0].sender) {
+        assert_eq!(subject.to_string().parse::<reputation::Subject>().as_ref(), Ok(subject));
+    }
 }
 
 fn int(minutes: u32) -> i64 {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::classify::{Classifier, Outcome, Refused};
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
-use pipeline::fold::{Record, fold};
+use pipeline::fold::{Limits, Record, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
-use pipeline::ports::{Change, Ledger, Reputation, Versioned};
+use pipeline::ports::{Change, Reputation, Versioned};
 use pipeline::senders::Senders;
 use reputation::breaker::BreakerState;
 use reputation::time::MINUTE_MILLIS;
@@ -117,17 +117,17 @@ impl World {
     /// Records and folds units.
     pub(crate) fn add(&mut self, units: &[Unit], now: Now) {
         pollster::block_on(async {
-            let fresh = self.ledger.record(units).await.expect("valid by construction");
+            let fresh: Vec<bool> = units.iter().map(|unit| self.ledger.insert(unit)).collect();
             let records: Vec<Record> = units
                 .iter()
                 .zip(fresh)
                 .filter(|(_, fresh)| *fresh)
                 .map(|(unit, _)| {
                     self.sequence += 1;
-                    Record { sequence: self.sequence, unit: *unit }
+                    Record { sequence: self.sequence.into(), unit: *unit }
                 })
                 .collect();
-            fold(&mut self.store, &records, &self.senders, 98, now).await.expect("valid by construction");
+            fold(&mut self.store, &records, &self.senders, Limits::NONE, now).await.expect("valid by construction");
         });
     }
 

@@ -172,7 +172,7 @@ pub(super) struct GenerateArgs {
 
 /// How to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// For people
     Text,
     /// One JSON document
@@ -181,7 +181,7 @@ pub(super) enum Format {
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Color {
+pub enum Color {
     /// On a terminal, unless NO_COLOR is set
     Auto,
     /// Always

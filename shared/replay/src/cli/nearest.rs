@@ -4,7 +4,7 @@
 const MOST: usize = 3;
 
 /// The known names that are nearest to what was written, nearest first.
-pub(super) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut known: Vec<(usize, &str)> = known.map(|name| (distance(written, name), name)).collect();
     known.sort_unstable();
     // Where one is plainly meant, the others are noise.

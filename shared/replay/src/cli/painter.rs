@@ -8,7 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows how far something has come while it goes on.
-pub(super) struct Painter {
+#[derive(Debug)]
+pub struct Painter {
     /// `None` = nobody looks.
     bar: Option<ProgressBar>,
 }
@@ -19,13 +20,18 @@ const NEXT: Duration = Duration::from_millis(100);
 
 impl Painter {
     /// Of reading input of a known or unknown size.
-    pub(super) fn of_reading(quiet: bool) -> Painter {
+    pub fn of_reading(quiet: bool) -> Painter {
         Painter::new(quiet, "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {msg}")
     }
 
     /// Of writing a stream.
-    pub(super) fn of_writing(quiet: bool) -> Painter {
+    pub fn of_writing(quiet: bool) -> Painter {
         Painter::new(quiet, "{spinner} {bytes} written, {bytes_per_sec}")
+    }
+
+    /// Of steps that are told by their names.
+    pub fn of_steps(quiet: bool) -> Painter {
+        Painter::new(quiet, "{spinner} {msg}")
     }
 
     fn new(quiet: bool, template: &str) -> Painter {
@@ -39,7 +45,7 @@ impl Painter {
     }
 
     /// Does `work`; while it lasts, lets `update` bring the bar up to date. The bar is gone afterwards.
-    pub(super) fn during<T>(&self, update: impl Fn(&ProgressBar) + Sync, work: impl FnOnce() -> T) -> T {
+    pub fn during<T>(&self, update: impl Fn(&ProgressBar) + Sync, work: impl FnOnce() -> T) -> T {
         let Some(bar) = &self.bar else { return work() };
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -59,7 +65,7 @@ impl Painter {
     }
 
     /// Does something to standard error above the bar.
-    pub(super) fn above(&self, work: impl FnOnce()) {
+    pub fn above(&self, work: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(work),
             None => work(),

@@ -23,26 +23,34 @@ impl Look {
         Look { width: terminal.map_or(Look::NO_TERMINAL, |width| width.clamp(40, Look::WIDEST)), everything: false }
     }
 
-    pub(super) fn columns(self) -> usize {
+    /// Columns, for arithmetic on lengths.
+    pub fn columns(self) -> usize {
         usize::from(self.width)
     }
 }
 
-pub(super) const BOLD: Style = Style::new().bold();
-pub(super) const DIM: Style = Style::new().dimmed();
-pub(super) const BAD: Style = AnsiColor::Red.on_default();
-pub(super) const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
-pub(super) const GOOD: Style = AnsiColor::Green.on_default();
-pub(super) const PROBING: Style = AnsiColor::Cyan.on_default();
-pub(super) const PLAIN: Style = Style::new();
+/// What a block is about.
+pub const BOLD: Style = Style::new().bold();
+/// What is there to be looked up only.
+pub const DIM: Style = Style::new().dimmed();
+/// Stopped, or beyond a limit.
+pub const BAD: Style = AnsiColor::Red.on_default();
+/// Worth a look.
+pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
+/// As it should be.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// Being tried.
+pub const PROBING: Style = AnsiColor::Cyan.on_default();
+/// No style.
+pub const PLAIN: Style = Style::new();
 
 /// A text in a style.
-pub(super) fn paint(style: Style, text: &str) -> String {
+pub fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
 /// The style of a breaker's state.
-pub(super) fn state_style(state: &str) -> Style {
+pub fn state_style(state: &str) -> Style {
     match state {
         "open" => BAD,
         "throttled" => DOUBTFUL,
@@ -71,7 +79,7 @@ pub fn counted(number: u64, noun: &str) -> String {
 }
 
 /// `a`, `a and b`, `a, b and c`.
-pub(super) fn listed(parts: &[String]) -> String {
+pub fn listed(parts: &[String]) -> String {
     match parts {
         [] => String::new(),
         [one] => one.clone(),
@@ -80,7 +88,7 @@ pub(super) fn listed(parts: &[String]) -> String {
 }
 
 /// Words in lines of at most `width` columns; longer words have a line of their own. A number stays with its `%`.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let bound = text.replace(" %", "\u{a0}%");
@@ -98,7 +106,7 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Wrapped text, its first line after `lead` and the others under it.
-pub(super) fn hanging(lead: &str, text: &str, width: usize) -> String {
+pub fn hanging(lead: &str, text: &str, width: usize) -> String {
     let indent = lead.chars().count();
     let room = width.saturating_sub(indent).max(20);
     let mut out = String::new();
@@ -116,31 +124,37 @@ pub(super) fn hanging(lead: &str, text: &str, width: usize) -> String {
 
 /// How a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Align {
+pub enum Align {
+    /// Text.
     Left,
+    /// Numbers.
     Right,
 }
 
 /// A cell with its style.
 #[derive(Clone, Debug)]
-pub(super) struct Cell {
-    pub(super) text: String,
-    pub(super) style: Style,
+pub struct Cell {
+    /// What it says; escapes in it would count as columns.
+    pub text: String,
+    /// How it looks.
+    pub style: Style,
 }
 
 impl Cell {
-    pub(super) fn new(text: impl Into<String>) -> Cell {
+    /// A cell without a style.
+    pub fn new(text: impl Into<String>) -> Cell {
         Cell { text: text.into(), style: PLAIN }
     }
 
-    pub(super) fn styled(text: impl Into<String>, style: Style) -> Cell {
+    /// A cell with a style.
+    pub fn styled(text: impl Into<String>, style: Style) -> Cell {
         Cell { text: text.into(), style }
     }
 }
 
 /// A table without lines whose cells are not wrapped.
 #[derive(Clone, Debug)]
-pub(super) struct Grid {
+pub struct Grid {
     align: Vec<Align>,
     gap: u16,
     rows: Vec<Vec<Cell>>,
@@ -148,18 +162,19 @@ pub(super) struct Grid {
 
 impl Grid {
     /// A table with a header row, and `gap` spaces between columns.
-    pub(super) fn new(header: &[(&str, Align)], gap: u16) -> Grid {
+    pub fn new(header: &[(&str, Align)], gap: u16) -> Grid {
         let align = header.iter().map(|(_, align)| *align).collect();
         let header = header.iter().map(|(text, _)| Cell::styled(*text, DIM)).collect();
         Grid { align, gap, rows: vec![header] }
     }
 
-    pub(super) fn push(&mut self, row: Vec<Cell>) {
+    /// Adds a row with as many cells as there are columns.
+    pub fn push(&mut self, row: Vec<Cell>) {
         self.rows.push(row);
     }
 
     /// The lines, header first, one for each row.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
         for row in &self.rows {
@@ -178,7 +193,7 @@ impl Grid {
     }
 
     /// Columns that the widest line takes.
-    pub(super) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.lines().iter().map(|line| visible(line).trim_end().chars().count()).max().unwrap_or(0)
     }
 }
@@ -199,32 +214,32 @@ fn styled_line(line: &str, row: &[Cell]) -> String {
 }
 
 /// A text without its styles.
-pub(super) fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
 
 /// The date of an RFC 3339 time.
-pub(super) fn date(at: &str) -> &str {
+pub fn date(at: &str) -> &str {
     at.get(..10).unwrap_or(at)
 }
 
 /// The time of day of an RFC 3339 time, to the second.
-pub(super) fn clock(at: &str) -> &str {
+pub fn clock(at: &str) -> &str {
     at.get(11..19).unwrap_or(at)
 }
 
 /// The time of day of an RFC 3339 time, to the minute.
-pub(super) fn minute_clock(at: &str) -> &str {
+pub fn minute_clock(at: &str) -> &str {
     at.get(11..16).unwrap_or(at)
 }
 
 /// Date and time of day of an RFC 3339 time, to the minute.
-pub(super) fn minute(at: &str) -> String {
+pub fn minute(at: &str) -> String {
     format!("{} {}", date(at), minute_clock(at))
 }
 
 /// Date and time of day of an RFC 3339 time, to the second.
-pub(super) fn moment(at: &str) -> String {
+pub fn moment(at: &str) -> String {
     format!("{} {}", date(at), clock(at))
 }
 

@@ -33,7 +33,7 @@ impl Call<'_> {
 }
 
 /// A word as a POSIX shell takes it literally.
-pub(super) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || ":.-_=@/+,%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -365,7 +365,8 @@ fn rate(policy: &Policy, metric: Metric, rows: &[&Total], with_count: Option<usi
     Cell::styled(text, rate_style(policy, metric, tally, share))
 }
 
-fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> Style {
+/// The style of a rate: beyond the limit of its evidence rule, beyond the warning line of a ratio rule, or neither.
+pub fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> Style {
     let warned = |ratio: &reputation::policy::Ratio| {
         ratio.metric == metric
             && tally.population >= ratio.min_population

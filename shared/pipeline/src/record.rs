@@ -1,0 +1,157 @@
+//! Recording: messages become units in the ledger, and each message is answered for by itself.
+//!
+//! **Invariant:** one message never stands in the way of another: whatever is wrong with it is said of it alone.
+//! **Invariant:** a message is only done with once all its units are recorded; told again, it changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ses_events::{Decoded, Decoder};
+
+use crate::classify::{Classifier, Outcome};
+use crate::ports::{Ledger, PortError, Unrecorded};
+use crate::senders::Senders;
+
+/// Why one message cannot be counted, or not entirely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// Its place in the batch.
+    pub message: usize,
+    /// Kind of reason, one of few.
+    pub name: &'static str,
+    /// The reason; never holds an address, a subject line or a header.
+    pub reason: String,
+}
+
+/// What became of a batch of messages.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// Events that were counted.
+    pub events: u64,
+    /// Their units, whether new or told before.
+    pub units: u64,
+    /// What is known and does not count, by name.
+    pub ignored: BTreeMap<String, u64>,
+    /// Messages that can never be counted.
+    pub poison: Vec<Poison>,
+    /// Messages whose units may not all be recorded: to be told again.
+    pub unrecorded: BTreeSet<usize>,
+    /// Why they are not.
+    pub error: Option<PortError>,
+}
+
+/// Names of ignored messages come from the input: so many are told apart.
+const MOST_NAMES: usize = 100;
+
+/// Records the units of a batch of messages, each the bytes of one SES event in any of its envelopes. `real_now` is the
+/// wall clock in milliseconds since 1970.
+pub async fn record<L: Ledger>(
+    decoder: &mut Decoder,
+    classifier: &mut Classifier,
+    ledger: &mut L,
+    messages: &[&[u8]],
+    real_now: i64,
+) -> Recorded {
+    let mut recorded = Recorded::default();
+    let mut senders = Senders::default();
+    let mut units = Vec::new();
+    // The message of each unit.
+    let mut told_by = Vec::new();
+    for (message, bytes) in messages.iter().enumerate() {
+        decoder.decode(bytes, |decoded| match decoded {
+            Decoded::Event(event) => match classifier.classify(&event, real_now, &mut senders, &mut units) {
+                Ok(Outcome::Counted) => recorded.events += 1,
+                Ok(Outcome::Ignored(name)) => recorded.ignore(name),
+                Err(refused) => {
+                    recorded.poison.push(Poison { message, name: "uncountable", reason: refused.to_string() });
+                }
+            },
+            Decoded::Ignored(ignored) => recorded.ignore(ignored.name()),
+            Decoded::Rejected(rejection) => {
+                let poison = Poison { message, name: rejection.name(), reason: rejection.to_string() };
+                recorded.poison.push(poison);
+            }
+        });
+        told_by.resize(units.len(), message);
+    }
+    recorded.units = units.len() as u64;
+    if !units.is_empty()
+        && let Err(Unrecorded { positions, error }) = ledger.record(&units, &senders).await
+    {
+        recorded.unrecorded = positions.into_iter().filter_map(|position| told_by.get(position).copied()).collect();
+        recorded.error = Some(error);
+    }
+    recorded
+}
+
+impl Recorded {
+    /// The messages that are not done with: what cannot be counted ends up in the dead-letter queue by being told in vain
+    /// often enough.
+    pub fn failed(&self) -> BTreeSet<usize> {
+        self.poison.iter().map(|poison| poison.message).chain(self.unrecorded.iter().copied()).collect()
+    }
+
+    fn ignore(&mut self, name: &str) {
+        if let Some(count) = self.ignored.get_mut(name) {
+            *count += 1;
+        } else {
+            let name = if self.ignored.len() < MOST_NAMES { name } else { "(other names)" };
+            *self.ignored.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reputation::Policy;
+    use reputation::unit::Unit;
+
+    use super::*;
+    use crate::memory::MemoryLedger;
+    use crate::ports::Disposition;
+
+    const DELIVERY: &str = r#"{"eventType":"Delivery","mail":{"timestamp":"2026-10-06T08:00:01.745Z","messageId":"m1",
+        "source":"a@example.com","destination":["x@gmail.com"],"tags":{"ses:configuration-set":["news"]}},
+        "delivery":{"timestamp":"2026-10-06T08:00:02.745Z","recipients":["x@gmail.com"]}}"#;
+
+    /// A ledger that cannot write its last unit.
+    #[derive(Default)]
+    struct Narrow(MemoryLedger);
+
+    impl Ledger for Narrow {
+        async fn record(&mut self, units: &[Unit], senders: &Senders) -> Result<(), Unrecorded> {
+            let last = units.len() - 1;
+            self.0.record(&units[..last], senders).await?;
+            let reason = "ProvisionedThroughputExceededException".to_owned();
+            let error = PortError { operation: "recording units", reason, disposition: Disposition::Retry };
+            Err(Unrecorded { positions: vec![last], error })
+        }
+    }
+
+    fn record_with<L: Ledger>(ledger: &mut L, messages: &[&str]) -> Recorded {
+        let policy = Policy::default();
+        let mut classifier = Classifier::new(&policy, [0; 16]);
+        let messages: Vec<&[u8]> = messages.iter().map(|text| text.as_bytes()).collect();
+        pollster::block_on(record(&mut Decoder::new(), &mut classifier, ledger, &messages, 1_791_273_700_000))
+    }
+
+    #[test]
+    fn a_poisoned_message_fails_alone_and_its_neighbours_are_counted() {
+        let mut ledger = MemoryLedger::default();
+        let second = DELIVERY.replace("m1", "m2");
+        let future = DELIVERY.replace("2026-10-06T08:00:01", "2027-10-06T08:00:01");
+        let notice = "Successfully validated SNS topic for Amazon SES event publishing.";
+        let recorded = record_with(&mut ledger, &[DELIVERY, "{\"half", notice, &future, &second, DELIVERY]);
+        assert_eq!((recorded.events, recorded.units, ledger.len()), (3, 3, 2));
+        assert_eq!(recorded.failed().into_iter().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(recorded.ignored.len(), 1);
+        assert!(recorded.poison.iter().all(|poison| !poison.reason.contains('@')), "{:?}", recorded.poison);
+    }
+
+    #[test]
+    fn only_messages_whose_units_may_be_missing_are_told_again() {
+        let second = DELIVERY.replace("m1", "m2");
+        let recorded = record_with(&mut Narrow::default(), &[DELIVERY, &second]);
+        assert_eq!(recorded.failed().into_iter().collect::<Vec<_>>(), [1]);
+        assert!(recorded.error.is_some());
+    }
+}
