@@ -1,0 +1,164 @@
+//! The command line: what `ses-breaker` is told, and what it answers on which stream with which exit code.
+//!
+//! The answer goes to standard output, in text or JSON; progress and errors go to standard error. Its manners are those
+//! of `replay`, down to the code.
+
+mod arguments;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use clap::Parser as _;
+use replay::cli::painter::Painter;
+use replay::cli::{Color, Format, complain, look, show};
+use replay::text::Look;
+use reputation::time::Now;
+
+use crate::access::{Access, Route};
+use crate::connect::{self, Progress};
+use crate::failure::Failure;
+use crate::word::{self, Saying, Word};
+use crate::{Answer, Exit, policies, status};
+use arguments::{Cli, PolicyVerb, Verb};
+
+/// Does what `arguments`, of which the first is the program's name, ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version come this way, too.
+            let _ = answer.print();
+            return if answer.exit_code() == 0 { Exit::Done } else { Exit::Usage };
+        }
+    };
+    let (format, color) = (cli.global.format, cli.global.color);
+    match blocking(cli, now).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit)) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
+            // The SDK draws lists in lines; what is left of control characters is written out.
+            let error = format!("error: {failure}{cause}");
+            complain(&error.split_whitespace().collect::<Vec<_>>().join(" "));
+            let remedy = failure.remedy();
+            if !remedy.is_empty() {
+                complain(&remedy);
+            }
+            failure.exit()
+        }
+    }
+}
+
+fn tell(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
+    let told = match format {
+        Format::Text => show(&answer.text, color),
+        // There are no styles in it.
+        Format::Json => show(&answer.json, Color::Never),
+    };
+    match told {
+        // Whoever reads the output has seen enough of it.
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_gone) => Ok(()),
+        told => told.map_err(|error| Failure::Output(format!("{error:#}"))),
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// Runs a verb on this thread, with a progress bar if it takes long.
+fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
+    let step = Mutex::new((0, 0, String::new()));
+    let progress = |done: usize, all: usize, what: &str| {
+        if let Ok(mut step) = step.lock() {
+            *step = (done, all, what.to_owned());
+        }
+    };
+    let painter = Painter::of_steps(cli.global.quiet);
+    painter.during(
+        |bar| {
+            if let Ok(step) = step.lock() {
+                let (done, all, what) = &*step;
+                bar.set_message(if *all == 0 { what.clone() } else { format!("{what}, {} of {all}", done + 1) });
+            }
+        },
+        || runtime.block_on(answer(cli, now, look(), &progress)),
+    )
+}
+
+async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+    let Cli { global, verb } = cli;
+    // What needs no AWS asks for none.
+    if let Verb::Policy { verb: verb @ (PolicyVerb::Check { .. } | PolicyVerb::Show { default: true, .. }) } = &verb {
+        return match verb {
+            PolicyVerb::Check { file } => Ok(policies::check(&file.display().to_string(), &read(file)?, look)),
+            PolicyVerb::Show { .. } | PolicyVerb::Push { .. } => Ok(policies::show_default()),
+        };
+    }
+    let route =
+        Route { profile: global.profile.clone(), region: global.region.clone(), endpoint_url: global.endpoint_url };
+    // A file that cannot be read is told before anybody is asked for credentials.
+    let pushed = match &verb {
+        Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file)?,
+        Verb::Policy { .. }
+        | Verb::Connect(_)
+        | Verb::Status(_)
+        | Verb::Pause(_)
+        | Verb::Resume(_)
+        | Verb::Release(_) => String::new(),
+    };
+    progress(0, 0, "asking AWS");
+    let access = Access::load(&global.stack, &route).await?;
+    answer_with(&access, verb, &pushed, now, look, progress).await
+}
+
+/// `pushed`: the text of the policy that is to be pushed.
+async fn answer_with(
+    access: &Access,
+    verb: Verb,
+    pushed: &str,
+    now: Now,
+    look: Look,
+    progress: Progress<'_>,
+) -> Result<Answer, Failure> {
+    match verb {
+        Verb::Connect(args) => {
+            let order = connect::Order {
+                sets: args.configuration_sets,
+                all: args.all,
+                engagement: args.engagement,
+                dry_run: args.dry_run,
+            };
+            connect::connect(access, &order, look, progress).await
+        }
+        Verb::Status(args) => status::status(access, args.subject.as_ref(), now, look).await,
+        Verb::Pause(args) => {
+            let saying = Saying { word: Word::Pause, reason: args.reason, force: args.force };
+            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+        }
+        Verb::Resume(args) => {
+            let word = if args.hold { Word::Hold } else { Word::Resume };
+            let saying = Saying { word, reason: args.reason, force: args.force };
+            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+        }
+        Verb::Release(args) => {
+            let saying = Saying { word: Word::Release, reason: args.reason, force: false };
+            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+        }
+        Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
+        Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => Ok(policies::show_default()),
+        Verb::Policy { verb: PolicyVerb::Check { file } } => {
+            Ok(policies::check(&file.display().to_string(), &read(&file)?, look))
+        }
+        Verb::Policy { verb: PolicyVerb::Push { file, dry_run } } => {
+            policies::push(access, &file.display().to_string(), pushed, dry_run, now, look).await
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|source| Failure::Unreadable { path: path.to_owned(), source })
+}

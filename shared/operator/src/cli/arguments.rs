@@ -1,0 +1,349 @@
+//! What can be said on the command line. The comments here are the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use replay::cli::{Color, Format};
+use reputation::subject::Subject;
+
+/// Watch and steer a deployed ses-breaker.
+#[derive(Debug, Parser)]
+#[command(name = "ses-breaker", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ses-breaker connect newsletter receipts       send their events to the stack
+  ses-breaker status                            what is going on
+  ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
+  ses-breaker resume configuration-set:newsletter
+  ses-breaker policy push my.toml --dry-run
+
+Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
+
+Exit codes: 0 done; 1 the answer is no (a policy that is not valid, a set that is not connected, a pause that stops \
+nothing at SES); 2 bad usage, an unknown name or a file that cannot be read: nothing was changed; 3 AWS refused or \
+could not be reached.";
+
+/// What every verb understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Name of the deployed stack
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "SES_BREAKER_STACK",
+        default_value = "ses-breaker",
+        value_parser = stack
+    )]
+    pub(crate) stack: String,
+    /// Profile of the AWS configuration files [default: AWS_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Region of the stack [default: AWS_REGION, or that of the profile]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// Talk to this URL instead of AWS [default: AWS_ENDPOINT_URL]
+    #[arg(long, global = true, value_name = "URL", value_parser = endpoint)]
+    pub(crate) endpoint_url: Option<String>,
+    /// How to answer
+    #[arg(long, visible_alias = "output", global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Colours in text
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Connect(ConnectArgs),
+    Status(StatusArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
+    Release(ReleaseArgs),
+    /// Show, check or push the policy
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
+}
+
+/// Send the events of configuration sets to the stack.
+///
+/// Gives each of them an event destination, named like the stack, to the stack's events topic, and reads it back. One of
+/// that name that is set otherwise is changed, and what changes is said. Takes about three seconds a set, because SES
+/// allows one call a second.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["configuration_sets", "all"]), after_help = "\
+Examples:
+  ses-breaker connect newsletter receipts
+  ses-breaker connect --all --dry-run          what would be done?
+
+Needs: dynamodb:DescribeTable on the table STACK-reputation; ses:GetConfigurationSetEventDestinations, \
+ses:CreateConfigurationSetEventDestination and ses:UpdateConfigurationSetEventDestination on the configuration sets; \
+ses:ListConfigurationSets.
+
+Exit codes: 0 all are connected; 1 some are not, and why; 2 bad usage; 3 AWS refused or could not be reached.")]
+pub(crate) struct ConnectArgs {
+    /// Names of configuration sets
+    #[arg(value_name = "CONFIGURATION_SET")]
+    pub(crate) configuration_sets: Vec<String>,
+    /// Connect every configuration set of the account in this Region
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Opens and clicks, too: they are shown, cost as much as any event, and judge nobody
+    #[arg(long)]
+    pub(crate) engagement: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Tell what is going on.
+///
+/// Breakers that are not closed and why, wishes that SES has not made true yet, the policy, the
+/// mail of the last 24 hours with the most troubled subject first, and the last notices.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker status
+  ses-breaker status configuration-set:newsletter      its ISPs, too
+  ses-breaker status --format json | jq .breakers
+
+Needs: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:Decrypt on the stack's key.")]
+pub(crate) struct StatusArgs {
+    /// Only this one: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
+    #[arg(value_name = "SUBJECT", value_parser = subject)]
+    pub(crate) subject: Option<Subject>,
+}
+
+/// Whom it is about.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
+    #[arg(value_name = "SUBJECT", value_parser = subject)]
+    pub(crate) subject: Subject,
+    /// At one ISP only, such as gmail; needs the gate
+    #[arg(long, value_name = "NAME")]
+    pub(crate) isp: Option<String>,
+}
+
+/// Stop sending until a person resumes it.
+///
+/// The breaker opens, and the enforcer tells SES within seconds to accept no more mail. Only configuration sets, tenants
+/// and the account have a switch at SES; for anything else, this says that nothing is stopped without the gate.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
+
+Needs: dynamodb:Query, GetItem, PutItem, UpdateItem and DeleteItem on the table STACK-reputation, kms:Decrypt on the \
+stack's key.
+
+Exit codes: 0 it will be stopped, or was; 1 nothing is stopped at SES, and why; 2 bad usage or an unknown subject; 3 AWS \
+refused or could not be reached.")]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Why; stored and told to everybody who gets the alerts
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+    /// Even if nobody ever heard of this subject
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Let mail flow again.
+///
+/// The breaker closes and judges by mail that SES accepts from now on; the enforcer tells SES within seconds.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker resume configuration-set:newsletter
+  ses-breaker resume configuration-set:newsletter --hold --reason 'AWS support asks us to'
+
+Needs: as `pause`.")]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// And keep it flowing: verdicts are told, not acted on, until `release`
+    #[arg(long)]
+    pub(crate) hold: bool,
+    /// Why; stored and told to everybody who gets the alerts
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+    /// Even if nobody ever heard of this subject
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Leave a subject to its breaker again, after `pause` or `resume --hold`.
+///
+/// If it was paused, mail flows again.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ses-breaker release configuration-set:newsletter\n\nNeeds: as `pause`.")]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Why; stored and told to everybody who gets the alerts
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    /// Print the policy in use, in TOML that can be pushed again
+    #[command(after_help = "\
+Examples:
+  ses-breaker policy show > my.toml
+  ses-breaker policy show --version 3
+  ses-breaker policy show --default            the built-in one, explained; needs no AWS")]
+    Show {
+        /// An earlier version
+        #[arg(long, value_name = "N", conflicts_with = "default", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+        /// The built-in one
+        #[arg(long)]
+        default: bool,
+    },
+    /// Make a policy the current one
+    ///
+    /// It is validated first, and what it changes is said. The functions take it into use within a minute.
+    #[command(after_help = "\
+Examples:
+  ses-breaker policy push my.toml --dry-run
+  replay events/ --policy my.toml              what would it have done?
+  ses-breaker policy push my.toml
+
+Exit codes: 0 it is current now; 1 it is not valid, or somebody else pushed one meanwhile; 2 the file cannot be read; \
+3 AWS refused or could not be reached.")]
+    Push {
+        /// What differs from the default, in TOML
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Say what would change, and push nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Validate a policy and tell what it means; needs no AWS
+    #[command(after_help = "\
+Example:
+  ses-breaker policy check my.toml
+
+Exit codes: 0 it is valid; 1 it is not, and why; 2 the file cannot be read.")]
+    Check {
+        /// The policy, in TOML
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    text.parse().map_err(|error: reputation::subject::SubjectError| {
+        let plain = !text.is_empty() && !text.contains([':', '@', '=', ' ']);
+        let guess = match plain {
+            true if text.contains('.') => format!("; did you mean identity:{text}?"),
+            true => format!("; did you mean configuration-set:{text}?"),
+            false => String::new(),
+        };
+        format!("{error}{guess}")
+    })
+}
+
+/// Names of CloudFormation stacks.
+fn stack(text: &str) -> Result<String, String> {
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    if begins && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        return Ok(text.to_owned());
+    }
+    Err("a stack's name is a letter and then up to 127 letters, digits and hyphens".to_owned())
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    match text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) {
+        Some(host) if !host.is_empty() => Ok(text.to_owned()),
+        Some(_) | None => Err("an endpoint begins with https:// or http://".to_owned()),
+    }
+}
+
+/// More of a reason does not fit an alert.
+const MOST_REASON: usize = 500;
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        _ if text.trim().is_empty() => Err("say why in some words".to_owned()),
+        ..=MOST_REASON => Ok(text.trim().to_owned()),
+        count => Err(format!("{count} characters; at most {MOST_REASON} fit an alert")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    /// The first paragraph of what is answered to arguments that cannot be understood.
+    fn refused(arguments: &[&str]) -> String {
+        let error = Cli::try_parse_from([&["ses-breaker"], arguments].concat()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told_with_what_is_allowed() {
+        for (arguments, expected) in [
+            (&["stauts"][..], "'status'"),
+            (&["connect"], "<CONFIGURATION_SET|--all>"),
+            (&["connect", "news", "--all"], "cannot be used with"),
+            (&["pause"], "<SUBJECT>"),
+            (&["pause", "news"], "did you mean configuration-set:news?"),
+            (&["status", "example.com"], "did you mean identity:example.com?"),
+            (&["pause", "set:news"], "configuration-set:NAME, identity:DOMAIN"),
+            (&["pause", "account", "--reason", " "], "say why"),
+            (&["policy"], "show"),
+            (&["policy", "check"], "<FILE>"),
+            (&["policy", "push"], "<FILE>"),
+            (&["policy", "show", "--version", "0"], "0 is not in 1.."),
+            (&["policy", "show", "--version", "latest"], "invalid digit"),
+            (&["policy", "show", "--version", "1", "--default"], "cannot be used with"),
+            (&["status", "--format", "yaml"], "text, json"),
+            (&["status", "--stack", "my stack"], "letters, digits and hyphens"),
+            (&["status", "--endpoint-url", "localhost:4566"], "begins with https:// or http://"),
+        ] {
+            let text = refused(arguments);
+            assert!(text.contains(expected), "{arguments:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn output_is_another_word_for_format_as_in_the_aws_command_line() {
+        let cli = Cli::try_parse_from(["ses-breaker", "status", "--output", "json", "--stack", "mail"]).unwrap();
+        assert_eq!((cli.global.format, cli.global.stack.as_str()), (Format::Json, "mail"));
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        let mut commands: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
+        commands.extend(Cli::command().find_subcommand("policy").unwrap().get_subcommands().cloned());
+        for mut command in commands.into_iter().filter(|command| command.get_name() != "policy") {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example") && help.contains("  ses-breaker "), "{help}");
+        }
+    }
+}

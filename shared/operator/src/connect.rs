@@ -1,0 +1,403 @@
+//! Connecting configuration sets: an event destination of each leads to the stack's events topic.
+//!
+//! The destination is named like the stack, so that two stacks can listen to one configuration set, and one stack finds
+//! its own again. It is the stack's: what differs in it from what is asked for is changed, and told.
+//!
+//! **Invariant:** "connected" is only said of what was read back from SES.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::time::Duration;
+
+use aws::clients::port_error;
+use aws::ses::SPACING;
+use aws_sdk_sesv2::Client;
+use aws_sdk_sesv2::error::SdkError;
+use aws_sdk_sesv2::types::{EventDestination, EventDestinationDefinition, EventType, SnsDestination};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use pipeline::{Disposition, PortError};
+use replay::cli::nearest::nearest;
+use replay::text::Look;
+use serde::Serialize;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit, text};
+
+/// What every breaker needs. Opens, clicks and subscriptions cost and judge nobody.
+const NEEDED: [EventType; 7] = [
+    EventType::Send,
+    EventType::Delivery,
+    EventType::Bounce,
+    EventType::Complaint,
+    EventType::Reject,
+    EventType::RenderingFailure,
+    EventType::DeliveryDelay,
+];
+const ENGAGEMENT: [EventType; 2] = [EventType::Open, EventType::Click];
+
+/// Told how many steps of how many are done, and what is done now.
+pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
+
+/// What is to be connected, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// Names of configuration sets, with or without `configuration-set:` before them.
+    pub sets: Vec<String>,
+    /// All of them instead.
+    pub all: bool,
+    /// Opens and clicks, too.
+    pub engagement: bool,
+    /// Change nothing.
+    pub dry_run: bool,
+}
+
+/// What became of each configuration set.
+#[derive(Clone, Debug, Serialize)]
+pub struct Connected {
+    /// ARN of the topic that the events go to.
+    pub topic: String,
+    /// Name of the event destinations.
+    pub destination: String,
+    /// Which events.
+    pub events: Vec<String>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// The configuration sets, in the order in which they were named.
+    pub configuration_sets: Vec<ConnectedSet>,
+}
+
+/// What became of one configuration set.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectedSet {
+    /// Its name.
+    pub name: String,
+    /// See [`Became`].
+    #[serde(flatten)]
+    pub became: Became,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// What became of one configuration set; in a dry run, what would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Became {
+    /// It was connected before.
+    Unchanged,
+    /// It has an event destination now, and had none.
+    Created,
+    /// Its event destination was changed.
+    Updated {
+        /// What of it.
+        changes: Vec<String>,
+    },
+    /// There is no such configuration set.
+    Missing {
+        /// What may have been meant.
+        nearest: Vec<String>,
+    },
+    /// SES refused, or says something else than it was told.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Became {
+    fn is_good(&self) -> bool {
+        match self {
+            Became::Unchanged | Became::Created | Became::Updated { .. } => true,
+            Became::Missing { .. } | Became::Failed { .. } => false,
+        }
+    }
+}
+
+/// Connects configuration sets to a stack.
+///
+/// # Errors
+///
+/// The stack is not there, or AWS refuses what concerns more than one configuration set.
+pub async fn connect(access: &Access, order: &Order, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+    let topic = events_topic(access).await?;
+    let mut ses = Ses { client: access.clients.ses(), last: None, listed: None };
+    let names = if order.all {
+        progress(0, 0, "listing configuration sets");
+        let all = ses.list().await.map_err(|error| access.refused(error))?.to_vec();
+        if all.is_empty() {
+            return Err(Failure::NoConfigurationSets { region: access.region.clone() });
+        }
+        all
+    } else {
+        let mut known = BTreeSet::new();
+        let plain = order.sets.iter().map(|name| name.strip_prefix("configuration-set:").unwrap_or(name));
+        plain.filter(|name| known.insert(*name)).map(str::to_owned).collect()
+    };
+    let events: Vec<EventType> = NEEDED.iter().chain(ENGAGEMENT.iter().filter(|_| order.engagement)).cloned().collect();
+    let wanted = Wanted { name: access.stack.clone(), topic, events };
+    let mut sets = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        progress(place, names.len(), name);
+        let set = connect_one(&mut ses, &wanted, name, order.dry_run).await.map_err(|error| access.refused(error))?;
+        sets.push(set);
+    }
+    let exit = if sets.iter().all(|set| set.became.is_good()) { Exit::Done } else { Exit::No };
+    let connected = Connected {
+        events: wanted.events.iter().map(|event| event.as_str().to_owned()).collect(),
+        topic: wanted.topic,
+        destination: wanted.name,
+        dry_run: order.dry_run,
+        configuration_sets: sets,
+    };
+    Ok(Answer::new(text::connected(&connected, look), &connected, exit))
+}
+
+/// ARN of the stack's events topic, which lies beside its tables.
+async fn events_topic(access: &Access) -> Result<String, Failure> {
+    let asked = access.clients.dynamodb().describe_table().table_name(access.table()).send().await;
+    let answer = asked.map_err(|error| access.refused(port_error("looking for the stack", &error)))?;
+    let arn = answer.table().and_then(|table| table.table_arn()).unwrap_or_default();
+    match arn.split(':').collect::<Vec<_>>()[..] {
+        ["arn", partition, _, region, account, ..] => {
+            Ok(format!("arn:{partition}:sns:{region}:{account}:{}-events", access.stack))
+        }
+        _ => Err(access.refused(PortError {
+            operation: "looking for the stack",
+            reason: format!("DescribeTable tells `{arn}`, which is no ARN"),
+            disposition: Disposition::Halt,
+        })),
+    }
+}
+
+/// The event destination that a configuration set should have.
+struct Wanted {
+    name: String,
+    topic: String,
+    events: Vec<EventType>,
+}
+
+impl Wanted {
+    fn definition(&self) -> EventDestinationDefinition {
+        // The topic is all that an SNS destination has.
+        let sns = SnsDestination::builder().topic_arn(&self.topic).build().ok();
+        let definition = EventDestinationDefinition::builder().enabled(true).set_sns_destination(sns);
+        definition.set_matching_event_types(Some(self.events.clone())).build()
+    }
+
+    /// What makes a destination differ from this one, as changes to it.
+    fn changes(&self, known: &EventDestination) -> Vec<String> {
+        let mut changes = Vec::new();
+        let names = |events: Vec<&EventType>| events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ");
+        let added: Vec<&EventType> =
+            self.events.iter().filter(|event| !known.matching_event_types().contains(event)).collect();
+        let dropped: Vec<&EventType> =
+            known.matching_event_types().iter().filter(|event| !self.events.contains(event)).collect();
+        if !added.is_empty() {
+            changes.push(format!("adds {}", names(added)));
+        }
+        if !dropped.is_empty() {
+            changes.push(format!("drops {}", names(dropped)));
+        }
+        let target = target(known);
+        if target != self.topic {
+            changes.push(format!("leads to {} instead of {target}", self.topic));
+        }
+        if !known.enabled() {
+            changes.push("is enabled".to_owned());
+        }
+        changes
+    }
+
+    /// What is worth knowing about the other destinations of a configuration set.
+    fn notes(&self, destinations: &[EventDestination]) -> Vec<String> {
+        let others = destinations.iter().filter(|other| other.name() != self.name && other.enabled());
+        let note = |other: &EventDestination| {
+            let shared: Vec<&str> = other
+                .matching_event_types()
+                .iter()
+                .filter(|event| self.events.contains(event))
+                .map(EventType::as_str)
+                .collect();
+            let name = other.name();
+            match (shared.is_empty(), target(other) == self.topic) {
+                (true, _) => None,
+                (false, true) => Some(format!(
+                    "destination {name} leads to the same topic: {} would come twice, cost twice and count once",
+                    shared.join(", ")
+                )),
+                (false, false) => {
+                    Some(format!("destination {name} goes on sending {} to {}", shared.join(", "), target(other)))
+                }
+            }
+        };
+        others.filter_map(note).collect()
+    }
+}
+
+/// Where an event destination leads.
+fn target(known: &EventDestination) -> String {
+    let sns = known.sns_destination().map(|sns| sns.topic_arn().to_owned());
+    let bus = || known.event_bridge_destination().map(|bus| bus.event_bus_arn().to_owned());
+    let firehose = || known.kinesis_firehose_destination().map(|hose| hose.delivery_stream_arn().to_owned());
+    let metrics = || known.cloud_watch_destination().map(|_| "CloudWatch metrics".to_owned());
+    sns.or_else(bus).or_else(firehose).or_else(metrics).unwrap_or_else(|| "something else".to_owned())
+}
+
+/// Fails only for what would fail with every other configuration set, too.
+async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) -> Result<ConnectedSet, PortError> {
+    let answer = |became: Became, notes: Vec<String>| ConnectedSet { name: name.to_owned(), became, notes };
+    let destinations = match ses.destinations(name).await {
+        Ok(destinations) => destinations,
+        Err(SesError::Missing) => {
+            let known = ses.list().await?;
+            // Without anything near, the whole list would be a guess.
+            let nearest = nearest(name, known.iter().map(String::as_str)).into_iter().map(str::to_owned).collect();
+            return Ok(answer(Became::Missing { nearest }, Vec::new()));
+        }
+        Err(SesError::Other(error)) => return failed(answer, error),
+    };
+    let notes = wanted.notes(&destinations);
+    let known = destinations.iter().find(|known| known.name() == wanted.name);
+    let changes = known.map(|known| wanted.changes(known));
+    let became = match &changes {
+        Some(changes) if changes.is_empty() => return Ok(answer(Became::Unchanged, notes)),
+        Some(changes) => Became::Updated { changes: changes.clone() },
+        None => Became::Created,
+    };
+    if dry_run {
+        return Ok(answer(became, notes));
+    }
+    let told = if changes.is_some() { ses.update(name, wanted).await } else { ses.create(name, wanted).await };
+    let read_back = match told {
+        Ok(()) => ses.destinations(name).await,
+        Err(error) => Err(error),
+    };
+    let destinations = match read_back {
+        Ok(destinations) => destinations,
+        Err(SesError::Missing) => return Ok(answer(Became::Missing { nearest: Vec::new() }, notes)),
+        Err(SesError::Other(error)) => return failed(answer, error),
+    };
+    let differs = match destinations.iter().find(|known| known.name() == wanted.name) {
+        None => Some(format!("SES does not show destination {} afterwards", wanted.name)),
+        Some(known) => Some(wanted.changes(known))
+            .filter(|left| !left.is_empty())
+            .map(|left| format!("SES took it and shows it otherwise; what is missing: {}", left.join("; "))),
+    };
+    Ok(answer(differs.map_or(became, |reason| Became::Failed { reason }), notes))
+}
+
+/// What is refused for one configuration set says nothing about the next one.
+fn failed(
+    answer: impl FnOnce(Became, Vec<String>) -> ConnectedSet,
+    error: PortError,
+) -> Result<ConnectedSet, PortError> {
+    match error.disposition {
+        Disposition::Quarantine => Ok(answer(Became::Failed { reason: error.reason }, Vec::new())),
+        // Ten destinations are the most that a configuration set has.
+        Disposition::Retry if error.reason.starts_with("LimitExceeded") => {
+            Ok(answer(Became::Failed { reason: error.reason }, Vec::new()))
+        }
+        Disposition::Retry | Disposition::Halt => Err(error),
+    }
+}
+
+/// Why SES did not answer.
+enum SesError {
+    /// There is no such configuration set.
+    Missing,
+    Other(PortError),
+}
+
+/// SES, called at most once a second.
+struct Ses {
+    client: Client,
+    /// When the last call was answered.
+    last: Option<Instant>,
+    /// All configuration sets, once they were asked for.
+    listed: Option<Vec<String>>,
+}
+
+/// Waits after SES said that there were too many calls; people and the enforcer share the limit.
+const BUSY: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(8)];
+/// Names of configuration sets in one answer.
+const PAGE: i32 = 1000;
+
+impl Ses {
+    async fn call<T, E, F>(&mut self, operation: &'static str, call: impl Fn() -> F) -> Result<T, SesError>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let mut waits = BUSY.iter();
+        loop {
+            if let Some(last) = self.last {
+                sleep_until(last + SPACING).await;
+            }
+            let answer = call().await;
+            self.last = Some(Instant::now());
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match (error.as_service_error().and_then(ProvideErrorMetadata::code), waits.next()) {
+                (Some("NotFoundException"), _) => return Err(SesError::Missing),
+                (Some("TooManyRequestsException" | "ThrottlingException"), Some(wait)) => sleep(*wait).await,
+                _ => return Err(SesError::Other(port_error(operation, &error))),
+            }
+        }
+    }
+
+    async fn destinations(&mut self, set: &str) -> Result<Vec<EventDestination>, SesError> {
+        let client = self.client.clone();
+        let call = || client.get_configuration_set_event_destinations().configuration_set_name(set).send();
+        let answer = self.call("asking SES for event destinations", call).await?;
+        Ok(answer.event_destinations.unwrap_or_default())
+    }
+
+    async fn create(&mut self, set: &str, wanted: &Wanted) -> Result<(), SesError> {
+        let client = self.client.clone();
+        let call = || {
+            let request = client.create_configuration_set_event_destination().configuration_set_name(set);
+            request.event_destination_name(&wanted.name).event_destination(wanted.definition()).send()
+        };
+        self.call("creating an event destination", call).await.map(drop)
+    }
+
+    async fn update(&mut self, set: &str, wanted: &Wanted) -> Result<(), SesError> {
+        let client = self.client.clone();
+        let call = || {
+            let request = client.update_configuration_set_event_destination().configuration_set_name(set);
+            request.event_destination_name(&wanted.name).event_destination(wanted.definition()).send()
+        };
+        self.call("changing an event destination", call).await.map(drop)
+    }
+
+    /// All configuration sets in this Region.
+    async fn list(&mut self) -> Result<&[String], PortError> {
+        if self.listed.is_none() {
+            let client = self.client.clone();
+            let (mut names, mut next) = (Vec::new(), None);
+            loop {
+                let from: Option<String> = next.take();
+                let call = || client.list_configuration_sets().page_size(PAGE).set_next_token(from.clone()).send();
+                let operation = "listing configuration sets";
+                let page = self.call(operation, call).await.map_err(|error| match error {
+                    SesError::Other(error) => error,
+                    SesError::Missing => {
+                        PortError { operation, reason: "NotFoundException".to_owned(), disposition: Disposition::Halt }
+                    }
+                })?;
+                names.extend(page.configuration_sets.unwrap_or_default());
+                next = page.next_token;
+                if next.is_none() {
+                    break;
+                }
+            }
+            names.sort();
+            self.listed = Some(names);
+        }
+        Ok(self.listed.as_deref().unwrap_or_default())
+    }
+}

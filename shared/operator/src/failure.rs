@@ -1,0 +1,222 @@
+//! What keeps a verb from answering, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use pipeline::PortError;
+use replay::text::name;
+
+use crate::Exit;
+
+/// A verb could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nothing names a Region.
+    #[error("no AWS Region is known")]
+    NoRegion {
+        /// The profile that was asked for.
+        profile: Option<String>,
+    },
+    /// A subject that the stack has never heard of.
+    #[error("stack {stack} has never heard of {subject}")]
+    UnknownSubject {
+        /// As it was written.
+        subject: String,
+        /// The stack.
+        stack: String,
+        /// What may have been meant.
+        nearest: Vec<String>,
+        /// Whether `--force` would do it all the same.
+        forceable: bool,
+    },
+    /// A name that is no ISP's.
+    #[error("`{name}` names no ISP of the policy")]
+    UnknownIsp {
+        /// As it was written.
+        name: String,
+        /// What may have been meant.
+        nearest: Vec<String>,
+    },
+    /// A policy version that is not stored.
+    #[error("stack {stack} has no policy version {version}")]
+    UnknownVersion {
+        /// As it was written.
+        version: u64,
+        /// The stack.
+        stack: String,
+        /// The current one; 0 if none was ever pushed.
+        current: u64,
+    },
+    /// There is nothing to connect.
+    #[error("there are no configuration sets in {region}")]
+    NoConfigurationSets {
+        /// The Region.
+        region: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// AWS refused, could not be reached, or holds what cannot be understood.
+    #[error("{error}")]
+    Refused {
+        /// What was asked, and why it failed.
+        error: PortError,
+        /// The stack.
+        stack: String,
+        /// The Region.
+        region: String,
+        /// The profile that was asked for.
+        profile: Option<String>,
+    },
+    /// The answer cannot be written.
+    #[error("cannot write the answer: {0}")]
+    Output(String),
+}
+
+impl Failure {
+    /// How the program ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::NoConfigurationSets { .. } => Exit::No,
+            Failure::NoRegion { .. }
+            | Failure::UnknownSubject { .. }
+            | Failure::UnknownIsp { .. }
+            | Failure::UnknownVersion { .. }
+            | Failure::Unreadable { .. }
+            | Failure::Output(_) => Exit::Usage,
+            Failure::Refused { .. } => Exit::Refused,
+        }
+    }
+
+    /// What to do about it, in a sentence or two; empty where the message says it all.
+    pub fn remedy(&self) -> String {
+        match self {
+            Failure::NoRegion { profile: None } => {
+                "Say where the stack is: --region, AWS_REGION, or a Region in the profile (aws configure).".to_owned()
+            }
+            Failure::NoRegion { profile: Some(profile) } => format!(
+                "Profile `{profile}` names none, or there is no such profile (aws configure list-profiles); else say \
+                 --region or set AWS_REGION."
+            ),
+            Failure::UnknownSubject { nearest, forceable, .. } => {
+                let force = if *forceable { " For one that has sent nothing yet, say --force." } else { "" };
+                let nearest: Vec<String> = nearest.iter().map(|known| name(known)).collect();
+                match nearest.is_empty() {
+                    true => format!("It has heard of nobody yet: see ses-breaker connect.{force}"),
+                    false => format!("Did you mean {}?{force}", nearest.join(" or ")),
+                }
+            }
+            Failure::UnknownIsp { nearest, .. } => format!("Did you mean {}?", nearest.join(" or ")),
+            Failure::UnknownVersion { current: 0, .. } => "None was ever pushed; the default is in use.".to_owned(),
+            Failure::UnknownVersion { current, .. } => format!("The current one is {current}."),
+            Failure::NoConfigurationSets { .. } => "Is this the Region that sends? See --region.".to_owned(),
+            Failure::Unreadable { .. } | Failure::Output(_) => String::new(),
+            Failure::Refused { error, stack, region, profile } => {
+                of_refusal(&error.reason, stack, region, profile.as_deref())
+            }
+        }
+    }
+}
+
+/// What to do about a refusal of AWS. Codes: "Common errors" and "Error handling with DynamoDB".
+fn of_refusal(reason: &str, stack: &str, region: &str, profile: Option<&str>) -> String {
+    let code = reason.split([':', ' ']).next().unwrap_or_default();
+    let code = code.strip_suffix("Exception").unwrap_or(code);
+    let says = |words: &[&str]| words.iter().any(|words| reason.contains(words));
+    match code {
+        "ResourceNotFound" | "TableNotFound" => format!(
+            "There is no table {stack}-reputation in {region}, so no stack named {stack}. Name yours with --stack or \
+             SES_BREAKER_STACK, its Region with --region, its account with --profile; or deploy it (see the README)."
+        ),
+        "AccessDenied" | "AuthorizationError" | "UnauthorizedOperation" | "KMSAccessDenied"
+            if says(&["kms:", "KMS"]) =>
+        {
+            format!(
+                "The tables are encrypted with the stack's own key: allow kms:Decrypt on it (alias/{stack}) to whoever \
+                 runs this, besides the DynamoDB action."
+            )
+        }
+        "AccessDenied" | "AuthorizationError" | "UnauthorizedOperation" => format!(
+            "Allow that action on that resource to whoever runs this; the tables of {stack} also need kms:Decrypt on \
+             its key (alias/{stack})."
+        ),
+        "KMSAccess" | "KMSDisabled" | "KMSInvalidState" | "KMSNotFound" => {
+            format!("Look at the key of the stack: alias/{stack}. Without it, nothing in its tables can be read.")
+        }
+        "ExpiredToken" | "RequestExpired" => "The credentials have expired: sign in again (aws sso login).".to_owned(),
+        "UnrecognizedClient" | "InvalidClientTokenId" | "InvalidSignature" | "SignatureDoesNotMatch" => {
+            "AWS does not know these credentials in this Region: look at --profile, --region and \
+             `aws sts get-caller-identity`."
+                .to_owned()
+        }
+        "TooManyRequests" | "Throttling" | "ThrottlingError" | "ProvisionedThroughputExceeded" => {
+            "AWS has too much to do: try again in a minute.".to_owned()
+        }
+        "LimitExceeded" => {
+            "SES takes ten event destinations for a configuration set: remove one that is not needed.".to_owned()
+        }
+        _ if says(&["item "]) && says(&["attribute"]) => {
+            format!("Something else wrote to {stack}-reputation, or a newer release did: update ses-breaker.")
+        }
+        _ if lacks_credentials(reason) => match profile {
+            Some(profile) => format!(
+                "Profile `{profile}` gives no credentials, or there is no such profile (aws configure list-profiles); \
+                 perhaps sign in first (aws sso login --profile {profile})."
+            ),
+            None => "No credentials are known, or they cannot be loaded: choose a profile (--profile, AWS_PROFILE), \
+                     sign in (aws sso login), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                .to_owned(),
+        },
+        _ if says(&["timeout", "timed out", "dispatch failure", "io error"]) => format!(
+            "AWS did not answer in {region}: look at the network, a proxy, --region and --endpoint-url, then try again."
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Whether nothing was sent for want of credentials, in the words of the SDK.
+fn lacks_credentials(reason: &str) -> bool {
+    ["identity resolver", "credential", "SSO", "token", "profile"].iter().any(|word| reason.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::Disposition;
+
+    use super::*;
+
+    fn remedy(reason: &str) -> String {
+        let error = PortError { operation: "reading", reason: reason.to_owned(), disposition: Disposition::Halt };
+        let failure =
+            Failure::Refused { error, stack: "mail".to_owned(), region: "eu-west-1".to_owned(), profile: None };
+        assert_eq!(failure.exit(), Exit::Refused);
+        assert_eq!(failure.to_string(), format!("reading failed: {reason}"));
+        failure.remedy()
+    }
+
+    #[test]
+    fn a_refusal_comes_with_what_to_do_about_it() {
+        let denied = "AccessDeniedException: User: arn:aws:iam::1:user/ann is not authorized to perform: ";
+        for (reason, expected) in [
+            ("ResourceNotFoundException: Requested resource not found (request R)", "--stack or SES_BREAKER_STACK"),
+            (&format!("{denied}dynamodb:Query on resource: arn:x"), "Allow that action on that resource"),
+            (&format!("{denied}kms:Decrypt on resource: arn:x"), "kms:Decrypt on it (alias/mail)"),
+            ("ExpiredTokenException: The security token included in the request is expired", "aws sso login"),
+            ("UnrecognizedClientException: The security token included in the request is invalid", "--profile"),
+            ("dispatch failure: other: the credential provider was not enabled", "AWS_PROFILE"),
+            ("dispatch failure: timeout: error trying to connect: HTTP connect timeout", "--endpoint-url"),
+            ("request has timed out", "--endpoint-url"),
+            ("TooManyRequestsException: Too Many Requests", "try again"),
+            ("item board / x: attribute `state` is missing, should be a string", "update ses-breaker"),
+            ("ValidationException: no", ""),
+        ] {
+            let remedy = remedy(reason);
+            assert!(remedy.contains(expected) && remedy.is_empty() == expected.is_empty(), "{reason}: {remedy}");
+        }
+    }
+}

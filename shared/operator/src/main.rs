@@ -1,0 +1,13 @@
+//! `ses-breaker`: the command line of a deployed stack. Everything is in [`operator::cli`]; here is the only clock.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use reputation::time::Now;
+
+fn main() -> ExitCode {
+    #[expect(clippy::disallowed_methods, reason = "a shell reads the clock: what people say is dated")]
+    let now = SystemTime::now();
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    operator::cli::run(std::env::args_os(), Now(i64::try_from(millis).unwrap_or(i64::MAX))).into()
+}

@@ -1,0 +1,294 @@
+//! The policy of a stack: shown, checked and pushed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws::policies::{MAX_BYTES, Pushed, StoredPolicy};
+use replay::cli::placed_once;
+use replay::text::{Look, legible};
+use reputation::policy::{DEFAULT_TOML, Policy};
+use reputation::time::Now;
+use serde::Serialize;
+use toml::{Table, Value};
+
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit, text};
+
+/// A policy as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shown {
+    /// 0 is the built-in default.
+    pub version: u64,
+    /// When it was pushed (RFC 3339); null for the default.
+    pub at: Option<String>,
+    /// Who pushed it.
+    pub by: Option<String>,
+    /// Why it is not in use, if it cannot be read.
+    pub problem: Option<String>,
+    /// What differs from the default, in TOML; the default itself in full.
+    pub toml: String,
+}
+
+/// The built-in policy, explained. Needs no stack.
+pub fn show_default() -> Answer {
+    let shown = Shown { version: 0, at: None, by: None, problem: None, toml: DEFAULT_TOML.to_owned() };
+    Answer::new(shown.toml.clone(), &shown, Exit::Done)
+}
+
+/// The current policy, or an earlier version of it.
+///
+/// # Errors
+///
+/// There is no such version, or AWS refuses.
+pub async fn show(access: &Access, version: Option<u64>) -> Result<Answer, Failure> {
+    let policies = access.policies();
+    let refused = |error| access.refused(error);
+    let stored = match version {
+        None => policies.current().await.map_err(refused)?,
+        Some(version) => match policies.version(version).await.map_err(refused)? {
+            Some(stored) => Some(stored),
+            None => {
+                let current = policies.current().await.map_err(refused)?.map_or(0, |current| current.version);
+                let stack = access.stack.clone();
+                return Err(Failure::UnknownVersion { version, stack, current });
+            }
+        },
+    };
+    let Some(StoredPolicy { version, toml, at, by }) = stored else {
+        let shown = Shown { version: 0, at: None, by: None, problem: None, toml: String::new() };
+        return Ok(Answer::new(text::shown_policy(&shown), &shown, Exit::Done));
+    };
+    let problem = Policy::from_toml(&toml).err().map(|error| placed_once(error).to_string());
+    let shown = Shown { version, at: Some(at.to_string()), by: Some(by), problem, toml };
+    Ok(Answer::new(text::shown_policy(&shown), &shown, Exit::Done))
+}
+
+/// What is said of a policy that was checked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    /// Name of the file.
+    pub file: String,
+    /// Whether it can be used.
+    pub valid: bool,
+    /// Why not.
+    pub problem: Option<String>,
+}
+
+/// Validates a policy and tells what it means. Needs no stack.
+pub fn check(file: &str, toml: &str, look: Look) -> Answer {
+    match validated(toml) {
+        Ok(policy) => {
+            let text = format!("{} is valid\n\n{}", legible(file), replay::text::policy(&policy, look));
+            Answer::new(text, &Checked { file: file.to_owned(), valid: true, problem: None }, Exit::Done)
+        }
+        Err(problem) => invalid(file, problem, look),
+    }
+}
+
+/// A policy that a stack can take into use; else why it cannot.
+fn validated(toml: &str) -> Result<Policy, String> {
+    if toml.len() > MAX_BYTES {
+        return Err(format!("it has {} bytes; at most {MAX_BYTES} are stored", toml.len()));
+    }
+    Policy::from_toml(toml).map_err(|error| placed_once(error).to_string())
+}
+
+fn invalid(file: &str, problem: String, look: Look) -> Answer {
+    let text = text::invalid_policy(file, &problem, look);
+    Answer::new(text, &Checked { file: file.to_owned(), valid: false, problem: Some(problem) }, Exit::No)
+}
+
+/// What became of a push.
+#[derive(Clone, Debug, Serialize)]
+pub struct Push {
+    /// Name of the file.
+    pub file: String,
+    /// The current version before; 0 is the built-in default.
+    pub from: u64,
+    /// The current version now; in a dry run, the one that would be.
+    pub to: u64,
+    /// Nothing was pushed.
+    pub dry_run: bool,
+    /// See [`Outcome`].
+    pub outcome: Outcome,
+    /// What it changes, by key.
+    pub changes: Vec<KeyChange>,
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is the current policy now; in a dry run, it would be.
+    Pushed,
+    /// It was the current policy before, letter by letter.
+    Unchanged,
+    /// Somebody else pushed another one meanwhile.
+    Conflict,
+}
+
+/// One key of a policy whose value changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyChange {
+    /// Its path.
+    pub key: String,
+    /// Its value before, in TOML; null if there was none.
+    pub from: Option<String>,
+    /// Its value after; null if there is none.
+    pub to: Option<String>,
+}
+
+/// Makes a policy the current one, unless it is not valid or somebody else was faster.
+///
+/// # Errors
+///
+/// AWS refuses.
+pub async fn push(
+    access: &Access,
+    file: &str,
+    toml: &str,
+    dry_run: bool,
+    now: Now,
+    look: Look,
+) -> Result<Answer, Failure> {
+    if let Err(problem) = validated(toml) {
+        return Ok(invalid(file, problem, look));
+    }
+    let policies = access.policies();
+    let refused = |error| access.refused(error);
+    let current = policies.current().await.map_err(refused)?;
+    let (from, before) = current.as_ref().map_or((0, ""), |current| (current.version, current.toml.as_str()));
+    let changes = changes(before, toml);
+    let (to, outcome) = if current.is_some() && before == toml {
+        (from, Outcome::Unchanged)
+    } else if dry_run {
+        (from + 1, Outcome::Pushed)
+    } else {
+        let by = access.who().await;
+        match policies.push(toml, from, &by, now).await.map_err(refused)? {
+            Pushed::Pushed(version) => (version, Outcome::Pushed),
+            Pushed::Conflict => (from, Outcome::Conflict),
+        }
+    };
+    let exit = if outcome == Outcome::Conflict { Exit::No } else { Exit::Done };
+    let push = Push { file: file.to_owned(), from, to, dry_run, outcome, changes };
+    Ok(Answer::new(text::pushed(&push, look), &push, exit))
+}
+
+/// What differs between two policies, by key, with what they do not say as in the default. One that is no TOML (only a
+/// stored one can be) is taken for the default, which is what stands in for it.
+fn changes(before: &str, after: &str) -> Vec<KeyChange> {
+    let (before, after) = (values(before), values(after));
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let change = |key: &String| {
+        let (from, to) = (before.get(key).cloned(), after.get(key).cloned());
+        (from != to).then(|| KeyChange { key: key.clone(), from, to })
+    };
+    keys.into_iter().filter_map(change).collect()
+}
+
+/// Every value of a policy as TOML, by the path of its key.
+fn values(toml: &str) -> BTreeMap<String, String> {
+    let parsed = |text: &str| text.parse::<Table>().unwrap_or_default();
+    // Lists are replaced as a whole by a policy, so they are put over each other before they are taken apart.
+    let mut leaves = BTreeMap::new();
+    for table in [parsed(DEFAULT_TOML), parsed(toml)] {
+        flatten("", &table, &mut leaves);
+    }
+    let mut values = BTreeMap::new();
+    for (path, value) in leaves {
+        match value {
+            Value::Array(rows) if rows.iter().any(Value::is_table) => {
+                for (index, row) in rows.into_iter().enumerate() {
+                    let mut cells = BTreeMap::new();
+                    if let Value::Table(row) = row {
+                        flatten(&format!("{path}[{index}]"), &row, &mut cells);
+                    }
+                    values.extend(cells.into_iter().map(|(path, value)| (path, shown(&value))));
+                }
+            }
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Array(_)
+            | Value::Table(_) => {
+                values.insert(path, shown(&value));
+            }
+        }
+    }
+    values
+}
+
+fn flatten(path: &str, table: &Table, leaves: &mut BTreeMap<String, Value>) {
+    for (key, value) in table {
+        let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let key = if bare { key.clone() } else { format!("{key:?}") };
+        let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+        match value {
+            Value::Table(inner) => flatten(&path, inner, leaves),
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Array(_) => {
+                leaves.insert(path, value.clone());
+            }
+        }
+    }
+}
+
+/// A value in TOML, on one line. The TOML of whole numbers and fractions is kept apart by nobody but the parser: `8` and
+/// `8.0` mean the same in a policy.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(moment) => moment.to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        Value::Table(table) => {
+            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {}", shown(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_policy_changes_is_told_by_key_with_both_values() {
+        let check = |before: &str, after: &str, expected: &[(&str, Option<&str>, Option<&str>)]| {
+            let told = changes(before, after);
+            let told: Vec<_> =
+                told.iter().map(|told| (told.key.as_str(), told.from.as_deref(), told.to.as_deref())).collect();
+            assert_eq!(told, expected);
+        };
+        check("", "", &[]);
+        check("", "# only words\nmode = \"act\"", &[]);
+        check("", "mode = \"shadow\"", &[("mode", Some("\"act\""), Some("\"shadow\""))]);
+        // What a policy no longer says falls back to the default.
+        check("[breaker]\nopen_minutes = 5", "", &[("breaker.open_minutes", Some("5"), Some("30"))]);
+        check("", "[isps]\n\"example.com\" = \"ex\"", &[("isps.\"example.com\"", None, Some("\"ex\""))]);
+        check("", "[metrics.hard_bounce]\nthrottle = 8\n", &[]);
+        check("", "[subjects]\ntags = [\"campaign\"]", &[("subjects.tags", Some("[]"), Some("[\"campaign\"]"))]);
+        check("no TOML", "", &[]);
+    }
+
+    #[test]
+    fn the_ratio_rules_are_replaced_as_a_whole_and_told_one_by_one() {
+        let one =
+            "[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\nmin_population = 1\nmin_bad = 1\nwarn = 0.5\n";
+        let told = changes(one, &one.replace("0.5", "0.4"));
+        let from_to = |told: &KeyChange| (told.key.clone(), told.from.clone(), told.to.clone());
+        assert_eq!(
+            told.iter().map(from_to).collect::<Vec<_>>(),
+            [("ratios[0].warn".to_owned(), Some("0.5".to_owned()), Some("0.4".to_owned()))]
+        );
+        assert!(changes("", one).iter().any(|told| told.key == "ratios[3].metric" && told.to.is_none()));
+    }
+}

@@ -1,0 +1,74 @@
+//! What people see. Like the texts of `replay`: styles in them are stripped where they are not wanted, and every string
+//! from outside comes through [`legible`] or [`name`] first.
+
+mod connect;
+mod policy;
+mod status;
+
+use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
+use replay::text::{Look, legible, name};
+use reputation::time::{Minute, Now};
+
+pub(crate) use connect::connected;
+pub(crate) use policy::{invalid_policy, pushed, shown_policy};
+pub(crate) use status::status;
+
+use crate::word::{Said, Word};
+
+/// Date and time of day of a minute.
+pub(crate) fn minute_of(minute: Minute) -> String {
+    minute.to_string()
+}
+
+/// Date and time of day, to the second.
+pub(crate) fn second_of(at: Now) -> String {
+    moment(&at.to_string())
+}
+
+/// A paragraph.
+fn paragraph(text: &str, look: Look) -> String {
+    hanging("", &legible(text), look.columns())
+}
+
+/// What a person's word changed; `key` is the name of the key.
+pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
+    let stopped = said.ses == Some("stopped");
+    let head = match (said.changed, said.word) {
+        (false, _) => format!("still {}", said.to),
+        (true, Word::Pause) if !stopped => "noted as paused, and not stopped".to_owned(),
+        (true, Word::Pause) => "paused".to_owned(),
+        (true, Word::Resume) => "resumed".to_owned(),
+        (true, Word::Hold) => "held closed".to_owned(),
+        (true, Word::Release) => "left to its breaker".to_owned(),
+    };
+    let style = match said.word {
+        Word::Pause => BAD,
+        Word::Resume | Word::Hold | Word::Release => GOOD,
+    };
+    let from_to = if said.from == said.to { String::new() } else { format!(" ({} → {})", said.from, said.to) };
+    let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
+    for sentence in &said.outcome {
+        // A command is not broken: it may be pasted.
+        match sentence
+            .rsplit_once(": ")
+            .filter(|(_, last)| last.starts_with("ses-breaker ") || last.starts_with("aws "))
+        {
+            Some((words, command)) => {
+                out.push_str(&paragraph(&format!("{words}:"), look));
+                out.push_str(&format!("  {}\n", legible(command)));
+            }
+            None => out.push_str(&paragraph(sentence, look)),
+        }
+    }
+    out
+}
+
+/// A heading with an empty line above it.
+fn heading(text: &str) -> String {
+    format!("\n{}\n", paint(BOLD, text))
+}
+
+/// Lines under a lead, each of them painted whole.
+fn painted(style: anstyle::Style, text: &str, look: Look) -> String {
+    wrapped(&legible(text), look.columns()).iter().map(|line| paint(style, line) + "\n").collect()
+}

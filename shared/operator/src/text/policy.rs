@@ -1,0 +1,78 @@
+//! Policies, and what a push changes.
+
+use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, Grid, moment, paint};
+use replay::text::{Look, legible};
+
+use super::{painted, paragraph};
+use crate::policies::{Outcome, Push, Shown};
+
+/// A policy as TOML, headed by comments: it can be changed and pushed again.
+pub(crate) fn shown_policy(shown: &Shown) -> String {
+    if shown.version == 0 {
+        return "# No policy was ever pushed: the built-in default is in use (ses-breaker policy show --default).\n"
+            .to_owned();
+    }
+    let at = shown.at.as_deref().map(moment).unwrap_or_default();
+    let by = legible(shown.by.as_deref().unwrap_or("?"));
+    let head = format!("# Version {}, pushed {at} UTC by {by}.", shown.version);
+    let mut out = format!("{}\n", paint(DIM, &head));
+    if let Some(problem) = &shown.problem {
+        out.push_str(&format!("{}\n", paint(BAD, &format!("# It is not valid, so not in use: {}", legible(problem)))));
+    }
+    for line in shown.toml.lines() {
+        // Its own comments may come from a push of what was shown before.
+        if !is_head(line) {
+            // Tabs are indentation here, and legible enough.
+            out.push_str(&line.split('\t').map(legible).collect::<Vec<_>>().join("\t"));
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn is_head(line: &str) -> bool {
+    line.starts_with("# Version ") && line.contains(", pushed ") && line.contains(" UTC by ")
+}
+
+/// Why a policy is none.
+pub(crate) fn invalid_policy(file: &str, problem: &str, look: Look) -> String {
+    let mut out = painted(BAD.bold(), &format!("{file} is no valid policy"), look);
+    out.push_str(&paragraph(problem, look));
+    out
+}
+
+/// What a push changes, and what became of it.
+pub(crate) fn pushed(push: &Push, look: Look) -> String {
+    let version = |version: u64| match version {
+        0 => "the default".to_owned(),
+        version => format!("version {version}"),
+    };
+    let mut out = String::new();
+    if !push.changes.is_empty() {
+        let header = [("key", Align::Left), (&*version(push.from), Align::Left), (&*legible(&push.file), Align::Left)]
+            .map(|(text, align)| (text.to_owned(), align));
+        let header: Vec<(&str, Align)> = header.iter().map(|(text, align)| (text.as_str(), *align)).collect();
+        let mut grid = Grid::new(&header, 2);
+        let value = |value: &Option<String>| Cell::new(value.as_deref().map_or("–".to_owned(), legible));
+        for change in &push.changes {
+            grid.push(vec![Cell::styled(legible(&change.key), BOLD), value(&change.from), value(&change.to)]);
+        }
+        out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
+        out.push('\n');
+    }
+    let words = match (push.outcome, push.dry_run) {
+        (Outcome::Unchanged, _) => format!("{} has the same text: nothing was pushed", version(push.from)),
+        (Outcome::Pushed, true) => format!("It is valid and would become version {}; nothing was pushed.", push.to),
+        (Outcome::Pushed, false) => {
+            let none = if push.changes.is_empty() { " It changes no value." } else { "" };
+            format!("Version {} is current; the functions take it into use within a minute.{none}", push.to)
+        }
+        (Outcome::Conflict, _) => format!(
+            "Not pushed: somebody else pushed a policy after {} while this ran. Look at it (ses-breaker policy show), \
+             then push again.",
+            version(push.from)
+        ),
+    };
+    out.push_str(&paragraph(&words, look));
+    out
+}

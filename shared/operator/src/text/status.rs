@@ -1,0 +1,218 @@
+//! What is going on, for a person who was just woken up.
+
+use anstyle::Style;
+use replay::text::layout::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, clock, date, hanging, moment, paint, state_style,
+};
+use replay::text::{Look, counted, legible, name, rate_style, thousands};
+use reputation::counters::{Metric, Tally};
+use reputation::detect::Percent;
+use reputation::policy::Policy;
+use reputation::unit::UnitKind;
+
+use super::{heading, painted};
+use crate::status::{Mail, Status, Unfulfilled, Unsettled};
+
+/// So many subjects are shown.
+const MOST_SUBJECTS: usize = 20;
+
+/// The verdict in a line first, then what is behind it.
+pub(crate) fn status(status: &Status, policy: &Policy, look: Look) -> String {
+    let mut out = verdict(status, look);
+    for warning in &status.warnings {
+        out.push_str(&painted(DOUBTFUL.bold(), &format!("warning: {warning}"), look));
+    }
+    out.push_str(&breakers(status, look));
+    out.push_str(&wishes(status, look));
+    out.push_str(&mail(status, policy, look));
+    out.push_str(&notices(status, look));
+    out
+}
+
+fn verdict(status: &Status, look: Look) -> String {
+    let whose = status.subject.as_deref().map_or_else(String::new, |subject| format!("{} in ", name(subject)));
+    let count = |state: &str| status.breakers.iter().filter(|known| known.state == state).count();
+    let states: Vec<String> = ["open", "probing", "throttled"]
+        .into_iter()
+        .filter(|state| count(state) > 0)
+        .map(|state| format!("{} {state}", count(state)))
+        .collect();
+    let (words, style) = match (states.is_empty(), count("open")) {
+        (true, _) => ("every breaker is closed".to_owned(), GOOD),
+        (false, open) => {
+            let total = count("open") + count("probing") + count("throttled");
+            let noun = if total == 1 { "breaker" } else { "breakers" };
+            (format!("{noun} not closed: {}", states.join(", ")), if open > 0 { BAD } else { DOUBTFUL })
+        }
+    };
+    let mode = if status.policy.mode == "shadow" { "in shadow: nothing is done" } else { "acts" };
+    let policy = match status.policy.version {
+        0 => format!("the default policy {mode}"),
+        version => format!("policy version {version} {mode}"),
+    };
+    let mut out = painted(style.bold(), &format!("{whose}{}: {words}", status.stack), look);
+    let context = format!("{}, {} UTC; {policy}", status.region, moment(&status.at));
+    out.push_str(&painted(DIM, &context, look));
+    out
+}
+
+/// A time of day, with its date if that is not today's.
+fn when(at: &str, status: &Status) -> String {
+    if date(at) == date(&status.at) { clock(at).to_owned() } else { moment(at) }
+}
+
+fn key(subject: &str, isp: Option<&str>) -> String {
+    isp.map_or_else(|| name(subject), |isp| format!("{} @ {isp}", name(subject)))
+}
+
+fn breakers(status: &Status, look: Look) -> String {
+    if status.breakers.is_empty() {
+        return String::new();
+    }
+    let mut out = heading("Not closed, or held by a person");
+    for known in &status.breakers {
+        let lead = key(&known.subject, known.isp.as_deref());
+        let state = if known.hold == "closed" { "held closed" } else { known.state };
+        let style = if known.hold == "closed" { DOUBTFUL } else { state_style(known.state) };
+        out.push_str(&format!("{}  {}  {}\n", paint(BOLD, &lead), paint(style, state), timing(known, status)));
+        if let Some(reason) = &known.reason {
+            out.push_str(&hanging("    ", &legible(reason), look.columns()));
+        }
+    }
+    out
+}
+
+fn timing(known: &Unsettled, status: &Status) -> String {
+    let words = moments(known, status);
+    if known.state == "open" && !known.switch_at_ses { format!("{words}; by the gate only, not at SES") } else { words }
+}
+
+fn moments(known: &Unsettled, status: &Status) -> String {
+    let since = known.since.as_deref().map_or_else(String::new, |since| format!("since {}", when(since, status)));
+    let until = known.until.as_deref().map(|until| when(until, status));
+    match (known.state, known.hold, until) {
+        ("closed", _, _) => "verdicts are told, not acted on, until a person releases it".to_owned(),
+        ("open", "open", _) => format!("{since}, by a person and until a person resumes it"),
+        ("open", _, None) => format!("{since}, until a person resumes it"),
+        ("open", _, Some(until)) => format!("{since}, until {until}; trip {}", known.trips),
+        ("throttled", _, Some(until)) => {
+            format!("{} of the quota {since}, more at {until} if nothing happens", Percent(known.factor))
+        }
+        ("probing", _, Some(until)) => {
+            format!("{} of the quota {since}, looked at by {until}", Percent(known.factor))
+        }
+        (_, _, _) => since,
+    }
+}
+
+fn wishes(status: &Status, look: Look) -> String {
+    if status.wishes.is_empty() {
+        return String::new();
+    }
+    let mut out = heading("Not true at SES yet");
+    for wish in &status.wishes {
+        let Unfulfilled { target, wish: flow, since, made, under_way, checked, reason } = wish;
+        let verb = if *flow == "stopped" { "to be stopped" } else { "to flow again" };
+        let asked = match (checked, made) {
+            (None, _) => "SES was not asked yet".to_owned(),
+            (Some(checked), None) => format!("SES was asked at {}", when(checked, status)),
+            (Some(checked), Some(made)) => format!("SES said at {}: {made}", when(checked, status)),
+        };
+        let under_way = if *under_way { "; a call was begun" } else { "" };
+        let words = format!("{verb} since {}; {asked}{under_way}", when(since, status));
+        out.push_str(&format!("{}  {words}\n", paint(BOLD, &name(target))));
+        out.push_str(&hanging("    ", &legible(reason), look.columns()));
+    }
+    out
+}
+
+fn mail(status: &Status, policy: &Policy, look: Look) -> String {
+    use Align::{Left, Right};
+    let mut out = heading("Mail of the last 24 hours");
+    let counts = status.mail.iter().any(|mail| !mail.counters.is_empty());
+    if !counts && status.mail.len() <= 1 {
+        out.push_str("none\n");
+        return out;
+    }
+    let narrow = look.width < 100;
+    let by_room = |long, short| if narrow { short } else { long };
+    let header = [
+        ("", Left),
+        ("sent", Right),
+        (by_room("delivered", "deliv."), Right),
+        (by_room("hard bounces", "hard"), Right),
+        (by_room("complaints", "compl."), Right),
+        ("delays", Right),
+        ("blocks", Right),
+        ("breaker", Left),
+    ];
+    let mut grid = Grid::new(&header, if narrow { 1 } else { 2 });
+    for (place, mail) in status.mail.iter().take(MOST_SUBJECTS + 1).enumerate() {
+        let label = match (&mail.isp, place) {
+            (Some(isp), _) => format!("  {}", name(isp)),
+            (None, _) => name(&mail.subject),
+        };
+        let mut cells = vec![
+            Cell::styled(label, if place == 0 { BOLD } else { PLAIN }),
+            Cell::new(thousands(mail.count(UnitKind::Sent))),
+            Cell::new(thousands(mail.count(UnitKind::Delivered))),
+        ];
+        for metric in Metric::ALL {
+            cells.push(rate(policy, metric, mail, !narrow && metric == Metric::HardBounce));
+        }
+        let of_account = place == 0 && mail.subject == "account";
+        cells.push(match (mail.state, &mail.isp, of_account) {
+            ("closed", Some(_), _) | ("closed", None, true) => Cell::new(""),
+            (state, _, _) => Cell::styled(state, state_style(state)),
+        });
+        grid.push(cells);
+    }
+    out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
+    if status.mail.len() > MOST_SUBJECTS + 1 {
+        let hidden = counted((status.mail.len() - MOST_SUBJECTS - 1) as u64, "more");
+        let hidden = hidden.trim_end_matches('s');
+        out.push_str(&hanging(
+            "",
+            &format!("{hidden} with less trouble not shown (--format json has all)"),
+            look.columns(),
+        ));
+    }
+    let limit =
+        |metric: Metric| format!("{} {}", metric.name().replace('_', " "), Percent(policy.metrics.rule(metric).limit));
+    let limits = format!("limits (red): {}", Metric::ALL.map(limit).join(", "));
+    out.push_str(&painted(DIM, &limits, look));
+    out
+}
+
+/// A rate, with its numerator if asked for.
+fn rate(policy: &Policy, metric: Metric, mail: &Mail, with_count: bool) -> Cell {
+    let tally: Tally = mail.tallies[metric as usize];
+    let Some(share) = tally.rate() else {
+        // Gmail and others return no complaints: that is not the same as none.
+        let deaf = metric == Metric::Complaint && mail.count(UnitKind::Sent).max(mail.count(UnitKind::Delivered)) > 0;
+        return Cell::styled(if deaf { "no data" } else { "–" }, DIM);
+    };
+    let text = Percent(share).to_string();
+    let text = if with_count { format!("{}  {text:>6}", thousands(tally.bad)) } else { text };
+    Cell::styled(text, rate_style(policy, metric, tally, share))
+}
+
+fn notices(status: &Status, look: Look) -> String {
+    let mut out = String::new();
+    if status.notices.is_empty() {
+        return out;
+    }
+    out.push_str(&heading("Last notices"));
+    for told in &status.notices {
+        let style: Style = if told.title.starts_with("ses-breaker pause") { BAD } else { PLAIN };
+        let title = told.title.strip_prefix("ses-breaker ").unwrap_or(&told.title);
+        let lines = hanging(&format!("{}  ", moment(&told.at)), &legible(title), look.columns());
+        out.extend(lines.lines().map(|line| paint(style, line) + "\n"));
+        // With one subject, there is room for what was told.
+        if status.subject.is_some() {
+            let body = told.text.lines().skip(1).filter(|line| !line.is_empty());
+            body.for_each(|line| out.push_str(&hanging("    ", &legible(line), look.columns())));
+        }
+    }
+    out
+}

@@ -1,0 +1,354 @@
+//! A person's word about a subject: pause, resume, hold, release.
+//!
+//! It goes through the breaker, as at SES itself: the breaker remembers that a person said so, the wish is written in
+//! the same transaction, and the enforcer makes it true. Who said it and why is told with it.
+
+use std::sync::Arc;
+
+use pipeline::enforce::{Flow, Wishes as _};
+use pipeline::evaluate::tell;
+use pipeline::fold::Fold;
+use pipeline::notice::key_name;
+use pipeline::ports::{Board, Change, Committed, ControlKind, Dossier, PortError, Reputation, Saved};
+use replay::cli::nearest::nearest;
+use replay::text::{Look, legible};
+use reputation::breaker::{Input, State};
+use reputation::policy::{Mode, Policy};
+use reputation::subject::{Key, Subject};
+use reputation::time::Now;
+use reputation::timeline::Timeline;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit, text};
+
+/// What a person can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// Stop, until a person resumes it.
+    Pause,
+    /// Flow again.
+    Resume,
+    /// Flow, whatever the verdict.
+    Hold,
+    /// As the breaker says again.
+    Release,
+}
+
+impl Word {
+    fn input(self) -> Input<'static> {
+        match self {
+            Word::Pause => Input::PersonStops,
+            Word::Resume => Input::PersonResumes,
+            Word::Hold => Input::PersonHoldsClosed,
+            Word::Release => Input::PersonReleases,
+        }
+    }
+}
+
+/// A word, and how it is said.
+#[derive(Clone, Debug)]
+pub struct Saying {
+    /// What is said.
+    pub word: Word,
+    /// Why.
+    pub reason: Option<String>,
+    /// Even about somebody who was never heard of.
+    pub force: bool,
+}
+
+/// What a word changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Said {
+    /// Whose breaker.
+    pub subject: String,
+    /// At which ISP; null = at all.
+    pub isp: Option<String>,
+    /// What was said.
+    pub word: Word,
+    /// Who said so.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// State of the breaker before.
+    pub from: &'static str,
+    /// And after.
+    pub to: &'static str,
+    /// Whether anything has changed.
+    pub changed: bool,
+    /// What SES will be told: `flowing`, `stopped`, or null for nothing.
+    pub ses: Option<&'static str>,
+    /// What follows from it, in words.
+    pub outcome: Vec<String>,
+}
+
+/// Says a word about a subject, or about it at one ISP.
+///
+/// # Errors
+///
+/// Nobody ever heard of the subject, nothing is named like the ISP, or AWS refuses. Nothing was changed then, or all
+/// of it and the answer was lost: saying it again is safe.
+pub async fn say(
+    access: &Access,
+    subject: Subject,
+    isp: Option<&str>,
+    saying: Saying,
+    now: Now,
+    look: Look,
+) -> Result<Answer, Failure> {
+    let policy = access.policy().await?.policy;
+    let isps = &policy.isp_map;
+    let isp = match isp {
+        // Names of ISPs are in lower case.
+        Some(name) => Some(isps.by_name(&name.to_ascii_lowercase()).ok_or_else(|| Failure::UnknownIsp {
+            name: name.to_owned(),
+            nearest: owned(nearest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)))),
+        })?),
+        None => None,
+    };
+    let mut store = access.reputation(&policy);
+    if !saying.force {
+        check_heard_of(access, &mut store, &subject, saying.word == Word::Pause).await?;
+    }
+    let key = Key { subject, isp };
+    let refused = |error| access.refused(error);
+    let before = store.dossier(&key.subject, now).await.map_err(refused)?.breaker(key.isp).breaker;
+    let by = access.who().await;
+    let mut signed = Signed { store, signature: signature(&by, saying.reason.as_deref()) };
+    let changes = tell(&policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
+    let after = changes.first().map_or(&before, |change| &change.next);
+    let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| flow(control.kind));
+    let (outcome, exit) = outcome(&policy, &key, saying.word, before.state, !changes.is_empty(), ses, now);
+    let said = Said {
+        subject: key.subject.to_string(),
+        isp: key.isp.map(|isp| isps.name(isp).to_owned()),
+        word: saying.word,
+        by,
+        reason: saying.reason,
+        from: before.state.name(),
+        to: after.state.name(),
+        changed: !changes.is_empty(),
+        ses: ses.map(aws::layout::flow_name),
+        outcome,
+    };
+    Ok(Answer::new(text::said(&said, &key_name(&key, isps), look), &said, exit))
+}
+
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// So that a slip of the pen pauses nobody: a subject that the stack knows of in some way.
+async fn check_heard_of(
+    access: &Access,
+    store: &mut aws::reputation::DynamoReputation,
+    subject: &Subject,
+    forceable: bool,
+) -> Result<(), Failure> {
+    if *subject == Subject::Account {
+        return Ok(());
+    }
+    let directory = store.directory().await.map_err(|error| access.refused(error))?;
+    let mut known: Vec<String> = directory.keys().map(Subject::to_string).collect();
+    if directory.contains_key(subject) {
+        return Ok(());
+    }
+    // One that was paused before its first mail.
+    let wishes = store.wishes().await.map_err(|error| access.refused(error))?;
+    if wishes.iter().any(|wished| wished.target == *subject) {
+        return Ok(());
+    }
+    known.extend(wishes.iter().map(|wished| wished.target.to_string()));
+    let (subject, stack) = (subject.to_string(), access.stack.clone());
+    let nearest = owned(nearest(&subject, known.iter().map(String::as_str)));
+    Err(Failure::UnknownSubject { subject, stack, nearest, forceable })
+}
+
+fn signature(by: &str, reason: Option<&str>) -> String {
+    let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    legible(&format!(" (said by {by}{why})"))
+}
+
+/// What a control tells SES.
+fn flow(kind: ControlKind) -> Option<Flow> {
+    match kind {
+        ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
+            Some(Flow::Stopped)
+        }
+        ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
+            Some(Flow::Flowing)
+        }
+        ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => None,
+    }
+}
+
+/// What follows from a word, in sentences, and how the program ends.
+fn outcome(
+    policy: &Policy,
+    key: &Key,
+    word: Word,
+    before: State,
+    changed: bool,
+    ses: Option<Flow>,
+    now: Now,
+) -> (Vec<String>, Exit) {
+    let subject = &key.subject;
+    let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(subject);
+    let mut said = Vec::new();
+    if !changed {
+        said.push(match word {
+            Word::Pause => "It was paused by a person before; nothing changes.".to_owned(),
+            Word::Resume => "It was neither paused nor throttled nor held; nothing changes.".to_owned(),
+            Word::Hold => "It was held closed before; nothing changes.".to_owned(),
+            Word::Release => "It was left to its breaker before; nothing changes.".to_owned(),
+        });
+        if let (Word::Resume, Subject::ConfigurationSet(name), None) = (word, subject, key.isp)
+            && **name != *Subject::UNTAGGED
+        {
+            let name = replay::text::quoted(name);
+            said.push(format!(
+                "Should SES refuse its mail all the same, a person stopped it there: aws sesv2 \
+                 put-configuration-set-sending-options --sending-enabled --configuration-set-name {name}"
+            ));
+        }
+        let exit = if word == Word::Pause && (shadow || !has_switch(key)) { Exit::No } else { Exit::Done };
+        if exit == Exit::No {
+            said.push(nothing_stopped(policy, key, shadow));
+        }
+        return (said, exit);
+    }
+    let mut exit = Exit::Done;
+    match (word, ses) {
+        (Word::Pause, Some(_)) => {
+            said.push(
+                "The enforcer tells SES within seconds, and looks again every 5 minutes until it is so. SES then \
+                 accepts no more mail of it; mail that it has accepted still goes out."
+                    .to_owned(),
+            );
+            match subject {
+                Subject::Account => said
+                    .push("The enforcer may do this only if the stack's parameter MayPauseAccount is true.".to_owned()),
+                Subject::Tenant(_) => {
+                    said.push("The enforcer may do this only if the stack's parameter Tenants is true.".to_owned());
+                }
+                Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => {}
+            }
+            said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
+        }
+        (Word::Pause, None) => {
+            said.push(nothing_stopped(policy, key, shadow));
+            exit = Exit::No;
+        }
+        (Word::Resume | Word::Hold | Word::Release, ses) => {
+            let from = text::minute_of(now.next_minute());
+            if ses.is_some() {
+                said.push(
+                    "The enforcer tells SES within seconds, and looks again every 5 minutes until it is so.".to_owned(),
+                );
+            } else if shadow && matches!(before, State::Open { .. }) {
+                said.push(format!("{} decides in shadow: SES is told nothing.", in_shadow(policy, key)));
+            }
+            said.push(match word {
+                Word::Hold => format!(
+                    "Verdicts are told, not acted on, until: ses-breaker release {}{}",
+                    quoted(subject),
+                    key.isp.map(|isp| format!(" --isp {}", policy.isp_map.name(isp))).unwrap_or_default()
+                ),
+                Word::Pause | Word::Resume | Word::Release => {
+                    format!("It is judged anew, by mail that SES accepts from {from} UTC on.")
+                }
+            });
+        }
+    }
+    if ses.is_some() {
+        said.push(format!("How far that is: ses-breaker status {}", quoted(subject)));
+    }
+    (said, exit)
+}
+
+fn quoted(subject: &Subject) -> String {
+    replay::text::quoted(&subject.to_string())
+}
+
+/// Whether SES can stop it.
+pub(crate) fn has_switch(key: &Key) -> bool {
+    key.isp.is_none()
+        && match &key.subject {
+            Subject::ConfigurationSet(name) => **name != *Subject::UNTAGGED,
+            Subject::Tenant(_) | Subject::Account => true,
+            Subject::Identity(_) | Subject::Tag(..) => false,
+        }
+}
+
+fn in_shadow(policy: &Policy, key: &Key) -> String {
+    match policy.mode {
+        Mode::Shadow => "The policy".to_owned(),
+        Mode::Act => format!("The policy, for {},", key.subject),
+    }
+}
+
+/// Why a pause stops nothing at SES, and what would.
+fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
+    let what = match (&key.subject, key.isp) {
+        (Subject::Account, Some(_)) => "an ISP",
+        (_, Some(_)) => "one ISP of a sender",
+        (Subject::Identity(_), None) => "an identity",
+        (Subject::Tag(..), None) => "a tag",
+        (Subject::ConfigurationSet(_), None) => "mail without a configuration set",
+        (Subject::Tenant(_), None) => "a tenant",
+        (Subject::Account, None) => "the account",
+    };
+    if has_switch(key) && shadow {
+        let how = match &key.subject {
+            Subject::ConfigurationSet(name) => format!(
+                "aws sesv2 put-configuration-set-sending-options --no-sending-enabled --configuration-set-name {}",
+                replay::text::quoted(name)
+            ),
+            Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => {
+                "stop it at SES, or push a policy that acts".to_owned()
+            }
+        };
+        return format!(
+            "Nothing is stopped: {} decides in shadow, so SES is told nothing. To stop it all the same: {how}",
+            in_shadow(policy, key).to_lowercase()
+        );
+    }
+    format!(
+        "SES has no switch for {what}: without the gate, nothing is stopped. The gate grants it nothing from now on, but \
+         mail that is sent without asking it flows. What SES can stop: ses-breaker pause configuration-set:NAME"
+    )
+}
+
+/// A store that notes with every change who asked for it, and why.
+struct Signed<R> {
+    store: R,
+    signature: String,
+}
+
+impl<R: Reputation> Reputation for Signed<R> {
+    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
+        self.store.commit(fold, now).await
+    }
+
+    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+        self.store.dossier(subject, now).await
+    }
+
+    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        self.store.board(now).await
+    }
+
+    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
+        self.store.account(now).await
+    }
+
+    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+        let mut changes = changes.to_vec();
+        for change in &mut changes {
+            change.transition.iter_mut().for_each(|told| told.reason.push_str(&self.signature));
+            change.controls.iter_mut().for_each(|control| control.reason.push_str(&self.signature));
+        }
+        self.store.save(&changes).await
+    }
+}

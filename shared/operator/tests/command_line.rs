@@ -1,0 +1,63 @@
+//! The program itself, run as people run it, with nothing to reach.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs it in an environment that knows nothing of AWS.
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ses-breaker"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output()
+        .unwrap()
+}
+
+fn check(arguments: &[&str], code: i32, expected: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good.toml"), "mode = \"shadow\"\n").unwrap();
+    fs::write(folder.path().join("bad.toml"), "mode = \"watch\"\n").unwrap();
+    fs::write(folder.path().join("torn.toml"), "mode = \n").unwrap();
+    fs::write(folder.path().join("binary.toml"), [0xff, 0xfe]).unwrap();
+    let output = run(folder.path(), arguments);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
+    // What was asked for goes to one stream, what keeps from it to the other.
+    let said = if code < 2 { &out } else { &err };
+    assert!(said.contains(expected), "{arguments:?}: {out}{err}");
+}
+
+#[test]
+fn what_needs_no_aws_asks_for_none() {
+    check(&["policy", "check", "good.toml"], 0, "good.toml is valid");
+    check(&["policy", "check", "good.toml", "--format", "json"], 0, "\"valid\": true");
+    check(&["policy", "check", "bad.toml"], 1, "bad.toml is no valid policy");
+    check(&["policy", "check", "bad.toml", "--output", "json"], 1, "policy key `mode`");
+    check(&["policy", "check", "torn.toml"], 1, "line 1");
+    check(&["policy", "check", "missing.toml"], 2, "error: cannot read missing.toml: No such file");
+    check(&["policy", "check", "binary.toml"], 2, "error: cannot read binary.toml: stream did not contain valid UTF-8");
+    check(&["policy", "push", "missing.toml"], 2, "error: cannot read missing.toml");
+    check(&["policy", "show", "--default"], 0, "[breaker]");
+    check(&["--help"], 0, "Exit codes: 0 done; 1");
+    check(&["--version"], 0, "ses-breaker 0.1.0");
+}
+
+#[test]
+fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
+    check(&[], 2, "Usage: ses-breaker");
+    check(&["stauts"], 2, "'status'");
+    check(&["pause", "news"], 2, "did you mean configuration-set:news?");
+    check(&["status"], 2, "error: no AWS Region is known\nSay where the stack is: --region, AWS_REGION");
+    check(&["status", "--profile", "work"], 2, "Profile `work` names none");
+    check(
+        &["status", "--profile", "work", "--region", "eu-west-1"],
+        3,
+        "Profile `work` gives no credentials, or there is no such profile",
+    );
+    check(&["status", "--region", "eu-west-1"], 3, "choose a profile (--profile, AWS_PROFILE)");
+}

@@ -1,0 +1,303 @@
+//! Status, a person's words and policies, against a stack that runs in this process.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod account;
+
+use account::{ARN, Account};
+use aws::policies::Pushed;
+use e2e::cloud::REPUTATION;
+use e2e::stack::Stack;
+use operator::status::status;
+use operator::word::{Saying, Word, say};
+use operator::{Answer, Exit, Failure, policies};
+use replay::text::Look;
+use replay::text::layout::visible;
+use reputation::subject::Subject;
+use reputation::time::Now;
+use serde_json::{Value, json};
+
+/// 2026-10-06 09:00:00 UTC.
+const MORNING: Now = Now(1_791_277_200_000);
+
+fn subject(text: &str) -> Subject {
+    text.parse().unwrap()
+}
+
+/// Events of mails sent with a configuration set: `delivered` of them arrive, `bounced` come back.
+fn mails(set: &str, delivered: usize, bounced: usize, at: Now) -> Vec<String> {
+    let mut events = Vec::new();
+    for number in 0..delivered + bounced {
+        let to = format!("reader{number}@{}", if number % 2 == 0 { "gmail.com" } else { "outlook.com" });
+        let mail = format!(
+            r#""mail":{{"timestamp":"{at}","messageId":"{set}-{number}","source":"a@{set}.example","destination":["{to}"],
+            "tags":{{"ses:configuration-set":["{set}"],"ses:from-domain":["{set}.example"]}}}}"#
+        );
+        events.push(format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#));
+        events.push(if number < delivered {
+            format!(r#"{{"eventType":"Delivery",{mail},"delivery":{{"timestamp":"{at}","recipients":["{to}"]}}}}"#)
+        } else {
+            format!(
+                r#"{{"eventType":"Bounce",{mail},"bounce":{{"bounceType":"Permanent","bounceSubType":"General",
+                "timestamp":"{at}","feedbackId":"f{number}",
+                "bouncedRecipients":[{{"emailAddress":"{to}","status":"5.1.1"}}]}}}}"#
+            )
+        });
+    }
+    events
+}
+
+/// A stack that has heard of two senders, of which `news` has a bad list and is paused for it.
+async fn troubled() -> (Account, Stack) {
+    let account = Account::with(&["news", "shop"]);
+    let mut stack = Stack::new(&account.cloud, false);
+    let mut events = mails("news", 60, 40, MORNING);
+    events.extend(mails("shop", 200, 1, MORNING));
+    let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
+    let soon = MORNING.plus_minutes(1);
+    assert_eq!(stack.ingest(&bodies, soon).await.unwrap(), [0; 0]);
+    let records = account.cloud.stream(e2e::cloud::LEDGER);
+    stack.fold(&records, soon).await.unwrap();
+    stack.enforce(false, soon).await.unwrap();
+    (account, stack)
+}
+
+fn parsed(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.json).unwrap()
+}
+
+async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
+    let about = about.map(subject);
+    status(&account.access(), about.as_ref(), now, Look::new(None)).await.unwrap()
+}
+
+async fn told(account: &Account, word: Word, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
+    let reason = (word == Word::Pause).then(|| "wrong list".to_owned());
+    let saying = Saying { word, reason, force: false };
+    say(&account.access(), subject(about), isp, saying, MORNING.plus_minutes(3), Look::new(None)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_tells_what_is_stopped_why_and_until_when() {
+    let (account, _stack) = troubled().await;
+    assert_eq!(account.cloud.state().switched, [("news".to_owned(), false)]);
+    let answer = shown(&account, None, MORNING.plus_minutes(2)).await;
+    assert_eq!(answer.exit, Exit::Done);
+    insta::assert_snapshot!(visible(&answer.text));
+    insta::assert_snapshot!(answer.json);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_of_one_subject_shows_its_isps() {
+    let (account, _stack) = troubled().await;
+    let answer = shown(&account, Some("configuration-set:news"), MORNING.plus_minutes(2)).await;
+    insta::assert_snapshot!(visible(&answer.text));
+    let unknown = status(&account.access(), Some(&subject("configuration-set:newz")), MORNING, Look::new(None)).await;
+    let failure = unknown.unwrap_err();
+    assert_eq!((failure.exit(), failure.remedy()), (Exit::Usage, "Did you mean configuration-set:news?".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_that_do_not_come_true() {
+    let empty = Account::default();
+    let answer = shown(&empty, None, MORNING).await;
+    assert!(answer.text.contains("no event was ever heard of"), "{}", answer.text);
+
+    let (account, _stack) = troubled().await;
+    told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    let answer = shown(&account, None, MORNING.plus_minutes(200)).await;
+    let document = parsed(&answer);
+    let warnings: Vec<&str> = document["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    insta::assert_snapshot!(warnings.join("\n"));
+    assert!(
+        visible(&answer.text).contains(
+            "\nNot true at SES yet\nconfiguration-set:shop  to be stopped since 09:03:00; SES was not asked yet\n"
+        ),
+        "{}",
+        answer.text
+    );
+    // The hour before this one may have been silent for minutes only.
+    let soon = shown(&account, None, MORNING.plus_minutes(110)).await;
+    assert!(!soon.text.contains("no event was heard of"), "{}", soon.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
+    let (account, mut stack) = troubled().await;
+    let paused = told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    assert_eq!(paused.exit, Exit::Done);
+    insta::assert_snapshot!(visible(&paused.text));
+    assert_eq!(parsed(&paused)["by"], ARN);
+    // The command line itself tells SES nothing.
+    assert_eq!(account.cloud.state().switched.len(), 1);
+    stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
+    assert_eq!(account.cloud.state().switched[1], ("shop".to_owned(), false));
+    let told_people = account.cloud.state().published.last().unwrap()["Message"].clone();
+    assert!(told_people.contains(&format!("(said by {ARN}: wrong list)")), "{told_people}");
+
+    let again = told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    assert_eq!((again.exit, &parsed(&again)["changed"]), (Exit::Done, &json!(false)));
+    stack.tick(MORNING.plus_minutes(600)).await.unwrap();
+    stack.enforce(true, MORNING.plus_minutes(600)).await.unwrap();
+    assert!(!account.cloud.state().sets["shop"]);
+
+    let resumed = told(&account, Word::Resume, "configuration-set:shop", None).await.unwrap();
+    insta::assert_snapshot!(visible(&resumed.text));
+    stack.enforce(false, MORNING.plus_minutes(600)).await.unwrap();
+    assert!(account.cloud.state().sets["shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_is_held_is_not_paused_until_it_is_released() {
+    let (account, mut stack) = troubled().await;
+    let held = told(&account, Word::Hold, "configuration-set:news", None).await.unwrap();
+    insta::assert_snapshot!(visible(&held.text));
+    stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
+    assert!(account.cloud.state().sets["news"]);
+    let answer = shown(&account, Some("configuration-set:news"), MORNING.plus_minutes(4)).await;
+    assert!(
+        visible(&answer.text).contains("configuration-set:news  held closed  verdicts are told"),
+        "{}",
+        answer.text
+    );
+    let released = told(&account, Word::Release, "configuration-set:news", None).await.unwrap();
+    assert!(released.text.contains("left to its breaker"), "{}", released.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
+    let (account, _stack) = troubled().await;
+    for (about, isp, what) in [
+        ("identity:news.example", None, "an identity"),
+        ("configuration-set:news", Some("Gmail"), "one ISP of a sender"),
+        ("account", Some("gmail"), "an ISP"),
+    ] {
+        let answer = told(&account, Word::Pause, about, isp).await.unwrap();
+        assert_eq!(answer.exit, Exit::No, "{about}");
+        let text = visible(&answer.text).replace('\n', " ");
+        assert!(
+            text.contains(&format!("SES has no switch for {what}: without the gate, nothing is stopped")),
+            "{text}"
+        );
+    }
+    let answer = told(&account, Word::Pause, "identity:news.example", None).await.unwrap();
+    insta::assert_snapshot!(visible(&answer.text));
+    assert_eq!((answer.exit, account.cloud.state().switched.len()), (Exit::No, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
+    let (account, mut stack) = troubled().await;
+    let shadow = "mode = \"shadow\"\n";
+    account.access().policies().push(shadow, 0, "ann", MORNING).await.unwrap();
+    let answer = told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    assert_eq!(answer.exit, Exit::No);
+    insta::assert_snapshot!(visible(&answer.text));
+    stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
+    assert!(account.cloud.state().sets["shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slip_of_the_pen_pauses_nobody() {
+    let (account, _stack) = troubled().await;
+    let before = account.cloud.items(REPUTATION).len();
+    let check = async |about: &str, isp: Option<&str>, expected: &str| {
+        let failure = told(&account, Word::Pause, about, isp).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert_eq!(format!("{failure}\n{}", failure.remedy()), expected);
+    };
+    let force = " For one that has sent nothing yet, say --force.";
+    check(
+        "configuration-set:shopp",
+        None,
+        &format!("stack test has never heard of configuration-set:shopp\nDid you mean configuration-set:shop?{force}"),
+    )
+    .await;
+    check("configuration-set:shop", Some("gmial"), "`gmial` names no ISP of the policy\nDid you mean gmail or gmx?")
+        .await;
+    assert_eq!(account.cloud.items(REPUTATION).len(), before);
+
+    let saying = Saying { word: Word::Pause, reason: None, force: true };
+    let new = subject("configuration-set:new");
+    let paused = say(&account.access(), new, None, saying, MORNING, Look::new(None)).await.unwrap();
+    assert_eq!(paused.exit, Exit::Done);
+    // Paused before its first mail, it can be resumed without force.
+    assert_eq!(told(&account, Word::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_is_pushed_with_what_it_changes_and_shown_again() {
+    let account = Account::default();
+    let access = account.access();
+    let look = Look::new(None);
+    let none = policies::show(&access, None).await.unwrap();
+    assert!(none.text.starts_with("# No policy was ever pushed"), "{}", none.text);
+
+    let toml = "mode = \"shadow\"\n[breaker]\nopen_minutes = 45\n[isps]\n\"example.com\" = \"microsoft\"\n";
+    let dry = policies::push(&access, "my.toml", toml, true, MORNING, look).await.unwrap();
+    insta::assert_snapshot!(visible(&dry.text));
+    assert!(access.policies().current().await.unwrap().is_none());
+    let pushed = policies::push(&access, "my.toml", toml, false, MORNING, look).await.unwrap();
+    assert_eq!((pushed.exit, &parsed(&pushed)["to"]), (Exit::Done, &json!(1)));
+    let again = policies::push(&access, "my.toml", toml, false, MORNING, look).await.unwrap();
+    assert_eq!((again.exit, &parsed(&again)["outcome"]), (Exit::Done, &json!("unchanged")));
+
+    let shown = policies::show(&access, None).await.unwrap();
+    insta::assert_snapshot!(visible(&shown.text));
+    // What is shown can be pushed, and is shown with one head.
+    let reshown = visible(&shown.text);
+    policies::push(&access, "my.toml", &reshown, false, MORNING, look).await.unwrap();
+    let second = visible(&policies::show(&access, None).await.unwrap().text);
+    assert_eq!(second.matches("# Version").count(), 1, "{second}");
+    assert!(policies::show(&access, Some(1)).await.unwrap().text.contains("open_minutes = 45"));
+    let missing = policies::show(&access, Some(7)).await.unwrap_err();
+    assert_eq!((missing.exit(), missing.remedy()), (Exit::Usage, "The current one is 2.".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_not_valid_is_neither_pushed_nor_asked_about() {
+    let account = Account::default();
+    let look = Look::new(None);
+    let wrong = "[breaker]\nopen_minutes = 0\n";
+    for answer in [
+        policies::check("my.toml", wrong, look),
+        policies::push(&account.access(), "my.toml", wrong, false, MORNING, look).await.unwrap(),
+    ] {
+        assert_eq!(answer.exit, Exit::No);
+        assert_eq!(
+            visible(&answer.text),
+            "my.toml is no valid policy\npolicy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200\n"
+        );
+    }
+    assert_eq!(account.cloud.items(REPUTATION).len(), 0);
+    let long = policies::check("my.toml", &"#".repeat(100_001), look);
+    assert!(visible(&long.text).contains("it has 100001 bytes; at most 100000 are stored"), "{}", long.text);
+    let valid = policies::check("my.toml", "mode = \"shadow\"", look);
+    assert_eq!(valid.exit, Exit::Done);
+    assert!(
+        visible(&valid.text).starts_with("my.toml is valid\n\nmode        shadow: decide and tell"),
+        "{}",
+        valid.text
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_pushes_at_once_the_later_one_is_told() {
+    let account = Account::default();
+    let access = account.access();
+    assert_eq!(access.policies().push("# first\n", 0, "bob", MORNING).await.unwrap(), Pushed::Pushed(1));
+    // Read before bob pushed, written after.
+    assert_eq!(access.policies().push("# mine\n", 0, "ann", MORNING).await.unwrap(), Pushed::Conflict);
+    assert_eq!(access.policies().current().await.unwrap().unwrap().by, "bob");
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_of_the_account_shows_its_configuration_sets() {
+    let (account, _stack) = troubled().await;
+    let answer = shown(&account, Some("account"), MORNING.plus_minutes(2)).await;
+    let answer = parsed(&answer);
+    let rows: Vec<&str> =
+        answer["mail"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["account", "configuration-set:news", "configuration-set:shop"]);
+    assert_eq!(answer["mail"][0]["sent"], 301);
+}
