@@ -55,7 +55,12 @@ fn our_crates_depend_on_each_other_as_designed() {
     assert_eq!(
         edges,
         [
-            "e2e -> ",
+            "aws -> pipeline, reputation, ses-events",
+            "breaker -> aws",
+            "e2e -> aws, pipeline, reputation, ses-events",
+            "enforcer -> aws",
+            "ingest -> aws",
+            "operator -> aws, pipeline, replay, reputation",
             "pipeline -> reputation, ses-events",
             "replay -> pipeline, reputation, ses-events",
             "reputation -> ",
@@ -94,6 +99,16 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
         "reputation",
         &[&serde[..], &errors, &toml, &["itoa", "serde_path_to_error", "siphasher", "smallvec"]].concat(),
     );
+}
+
+#[test]
+fn only_what_talks_to_aws_sees_its_sdk() {
+    let metadata = metadata();
+    for package in metadata.workspace_packages() {
+        let may = ["aws", "operator", "e2e"].contains(&package.name.as_str());
+        let sees = package.dependencies.iter().any(|dep| dep.name.starts_with("aws-sdk-"));
+        assert!(may || !sees, "{} depends on the SDK", package.name);
+    }
 }
 
 #[test]

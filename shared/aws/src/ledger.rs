@@ -1,0 +1,147 @@
+//! The ledger over DynamoDB: one item for each unit, under its key.
+//!
+//! Items are put without a condition and depend on the event alone, so a unit that is told again overwrites its twin.
+//! One put costs one write unit; whether a unit is new is told by the table's stream, which says INSERT once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{PutRequest, ReturnConsumedCapacity, WriteRequest};
+use futures_util::{StreamExt as _, stream};
+use pipeline::Senders;
+use pipeline::ports::{Disposition, Ledger, PortError, Unrecorded};
+use reputation::IspMap;
+use reputation::time::{MINUTE_MILLIS, Now};
+use reputation::unit::Unit;
+
+use crate::clients::port_error;
+use crate::layout::{Item, LEDGER_DAYS, binary, expiry, number, subjects_attribute, text};
+use crate::pace::Backoff;
+
+/// DynamoDB takes so many items in one call.
+const BATCH: usize = 25;
+/// So many calls at a time.
+const CALLS: usize = 16;
+
+/// The ledger table.
+#[derive(Clone, Debug)]
+pub struct DynamoLedger {
+    client: Client,
+    table: String,
+    isps: IspMap,
+    /// Write units used so far.
+    pub write_units: f64,
+}
+
+impl DynamoLedger {
+    /// A ledger in this table; ISPs go by the names of this map.
+    pub fn new(client: Client, table: impl Into<String>, isps: IspMap) -> DynamoLedger {
+        DynamoLedger { client, table: table.into(), isps, write_units: 0.0 }
+    }
+
+    /// Takes another map of ISPs into use.
+    pub fn set_isps(&mut self, isps: IspMap) {
+        self.isps = isps;
+    }
+
+    fn item(&self, unit: &Unit, senders: &Senders) -> Item {
+        let accepted = Now(i64::from(unit.cohort.0) * MINUTE_MILLIS);
+        [
+            ("unit".to_owned(), binary(unit.key.0.to_be_bytes())),
+            ("kind".to_owned(), text(unit.kind.counter_name())),
+            ("isp".to_owned(), text(self.isps.name(unit.isp))),
+            ("cohort".to_owned(), number(unit.cohort.0)),
+            ("subjects".to_owned(), subjects_attribute(senders.subjects(unit.sender))),
+            ("expires".to_owned(), expiry(accepted, LEDGER_DAYS)),
+        ]
+        .into()
+    }
+}
+
+impl Ledger for DynamoLedger {
+    async fn record(&mut self, units: &[Unit], senders: &Senders) -> Result<(), Unrecorded> {
+        // The same key may not be in one call twice; and once is enough.
+        let mut known = BTreeSet::new();
+        let new: Vec<&Unit> = units.iter().filter(|unit| known.insert(unit.key)).collect();
+        let this = &*self;
+        let calls = new.chunks(BATCH).map(|chunk| async move { this.put(chunk, senders).await });
+        let outcomes: Vec<Put> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+        let mut missing = BTreeSet::new();
+        let mut failed = None;
+        for outcome in outcomes {
+            self.write_units += outcome.write_units;
+            if let Some(error) = outcome.error {
+                missing.extend(outcome.missing);
+                failed = Some(error);
+            }
+        }
+        match failed {
+            None => Ok(()),
+            Some(error) => {
+                let positions = (0..units.len()).filter(|index| missing.contains(&units[*index].key)).collect();
+                Err(Unrecorded { positions, error })
+            }
+        }
+    }
+}
+
+/// What became of some puts.
+#[derive(Default)]
+struct Put {
+    write_units: f64,
+    missing: Vec<reputation::UnitKey>,
+    error: Option<PortError>,
+}
+
+impl DynamoLedger {
+    async fn put(&self, units: &[&Unit], senders: &Senders) -> Put {
+        let mut put = Put::default();
+        let mut open: BTreeMap<[u8; 16], &Unit> = units.iter().map(|unit| (unit.key.0.to_be_bytes(), *unit)).collect();
+        let mut backoff = Backoff::default();
+        while !open.is_empty() {
+            if !backoff.wait().await {
+                let reason = format!("{} items of {} were left unprocessed again and again", open.len(), units.len());
+                put.error = Some(PortError { operation: "recording units", reason, disposition: Disposition::Retry });
+                break;
+            }
+            match self.call(open.values().map(|unit| self.item(unit, senders))).await {
+                Ok((write_units, unprocessed)) => {
+                    put.write_units += write_units;
+                    open.retain(|key, _| unprocessed.contains(key.as_slice()));
+                }
+                Err(error) => {
+                    put.error = Some(error);
+                    break;
+                }
+            }
+        }
+        put.missing = open.values().map(|unit| unit.key).collect();
+        put
+    }
+
+    /// One call; returns the write units it used and the keys that it did not put.
+    async fn call(&self, items: impl Iterator<Item = Item>) -> Result<(f64, BTreeSet<Vec<u8>>), PortError> {
+        let operation = "recording units";
+        let mut requests = Vec::with_capacity(BATCH);
+        for item in items {
+            let put = PutRequest::builder().set_item(Some(item)).build();
+            let put = put.map_err(|error| bug(operation, &error))?;
+            requests.push(WriteRequest::builder().put_request(put).build());
+        }
+        let sent = self.client.batch_write_item().request_items(&self.table, requests);
+        let answer = sent.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let answer = answer.map_err(|error| port_error(operation, &error))?;
+        let used = answer.consumed_capacity().iter().filter_map(|used| used.capacity_units()).sum();
+        let left = answer.unprocessed_items().and_then(|tables| tables.get(&self.table)).into_iter().flatten();
+        let key = |request: &WriteRequest| {
+            let unit = request.put_request()?.item().get("unit")?;
+            Some(unit.as_b().ok()?.as_ref().to_vec())
+        };
+        Ok((used, left.filter_map(key).collect()))
+    }
+}
+
+/// A request that cannot even be built.
+pub(crate) fn bug(operation: &'static str, error: &dyn std::error::Error) -> PortError {
+    PortError { operation, reason: error.to_string(), disposition: Disposition::Quarantine }
+}

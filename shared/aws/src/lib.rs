@@ -1,0 +1,24 @@
+//! The ports of ses-breaker over AWS, and what its Lambda functions share.
+//!
+//! **Invariant:** this is the only crate that sees the AWS SDK, apart from the command line of the operator.
+//! **Invariant:** no address, subject line or header of a mail is stored or logged: what comes in is turned into units,
+//! which carry a keyed hash and the name of an ISP.
+//! **Invariant:** every error of the SDK becomes one of Retry, Quarantine or Halt here, and nothing else leaves.
+//!
+//! Where to start: [`layout`] says what is stored and where; [`ledger`] and [`reputation`] keep it; [`shell`] runs the
+//! functions.
+
+pub mod alerts;
+pub mod clients;
+pub mod config;
+pub mod layout;
+pub mod ledger;
+pub mod log;
+pub mod metrics;
+mod pace;
+pub mod policies;
+pub mod reputation;
+pub mod secret;
+pub mod ses;
+pub mod shell;
+pub mod stream;

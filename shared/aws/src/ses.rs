@@ -1,0 +1,252 @@
+//! Pausing and resuming at SES.
+//!
+//! **Invariant:** at most one call a second leaves here, the first at once. SES allows one request a second for an
+//! account and Region over all of its control calls, and people at the console use up the same one ("Service quotas in
+//! Amazon SES"). So keep one [`SesControl`] for the life of the process.
+//! **Invariant:** only what SES keeps for the customer to switch is read as [`Flow`] and switched. What SES itself has
+//! switched off is neither our stop nor that of a person, and is never lifted.
+//! **Invariant:** a target is [`ControlError::Gone`] only where SES answered so by name; a 404 of anything else on the
+//! way must not make us forget a wish.
+//!
+//! | target | is stopped when | is switched by |
+//! |---|---|---|
+//! | configuration set | `GetConfigurationSet`: `SendingOptions.SendingEnabled` is false | `PutConfigurationSetSendingOptions` |
+//! | tenant | `GetReputationEntity`: `CustomerManagedStatus` is `DISABLED` | `UpdateReputationEntityCustomerManagedStatus` |
+//! | account | `GetAccount`: `SendingEnabled` is false | `PutAccountSendingAttributes` |
+//!
+//! # Tenants
+//!
+//! SES keeps two states of a tenant, one for the customer and one of its own, and lets mail flow if both do. We look at
+//! the customer's alone. If SES's own counted, a stop of SES would look like that of a person, our own stop would not be
+//! made, and mail would flow at once when SES lifts its own.
+//!
+//! A resume of ours writes `ENABLED` and never `REINSTATED`, which asks SES to overlook open findings: that is for a
+//! person to answer for. A tenant that a person had `REINSTATED` before we stopped it comes back as `ENABLED`; if SES
+//! stops it again for the old findings, the person has to reinstate it again.
+//!
+//! # The account
+//!
+//! `GetAccount` has one switch. While `EnforcementStatus` is `SHUTDOWN`, nobody can tell whose doing it shows, and
+//! `PutAccountSendingAttributes` cannot lift it; so the account is out of our hands, and people are told, until AWS
+//! lifts it. Nothing is sent meanwhile.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_sesv2::Client;
+use aws_sdk_sesv2::types::{ReputationEntityType, SendingStatus};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use pipeline::enforce::{ControlError, Flow, SendingControl};
+use pipeline::ports::Disposition;
+use reputation::subject::Subject;
+use tokio::time::{Instant, sleep_until};
+
+use crate::clients::{Clients, disposition_of, reason};
+
+/// From the answer to one call to the next call. More than the second that SES asks for, since people use SES, too.
+/// Counted from the answer: a call that took long on its way would else arrive close to the next one.
+pub const SPACING: Duration = Duration::from_millis(1_100);
+
+/// Controls sending at SES, in the account and Region of its client.
+#[derive(Debug)]
+pub struct SesControl {
+    client: Client,
+    pace: Pace,
+    /// ARNs of tenants, by name. They hold an id that the name does not tell, and asking costs a second.
+    tenants: HashMap<Arc<str>, String>,
+}
+
+impl SesControl {
+    /// Controls sending with one of these clients.
+    pub fn new(clients: &Clients) -> SesControl {
+        SesControl { client: clients.ses(), pace: Pace::default(), tenants: HashMap::new() }
+    }
+
+    async fn configuration_set_flow(&mut self, name: &str) -> Result<Flow, ControlError> {
+        let call = || self.client.get_configuration_set().configuration_set_name(name).send();
+        match self.pace.call(call).await?.sending_options() {
+            Some(options) => Ok(flow_of(options.sending_enabled())),
+            None => Err(ControlError::Denied(format!("GetConfigurationSet tells no SendingOptions of {name}"))),
+        }
+    }
+
+    async fn account_flow(&mut self) -> Result<Flow, ControlError> {
+        let account = self.pace.call(|| self.client.get_account().send()).await?;
+        match account.enforcement_status() {
+            Some("SHUTDOWN") => Err(ControlError::Denied(
+                "AWS has paused sending of this account (EnforcementStatus SHUTDOWN), and only AWS lifts that"
+                    .to_owned(),
+            )),
+            // HEALTHY, PROBATION, and what SES may come to say: the switch works.
+            Some(_) | None => Ok(flow_of(account.sending_enabled())),
+        }
+    }
+
+    async fn tenant_flow(&mut self, name: &Arc<str>) -> Result<Flow, ControlError> {
+        // A tenant that was deleted and created again has another ARN.
+        if self.tenants.contains_key(name) {
+            match self.entity_flow(name).await {
+                Err(ControlError::Gone) => self.tenants.remove(name),
+                known => return known,
+            };
+        }
+        match self.entity_flow(name).await {
+            Err(ControlError::Gone) if self.tenants.contains_key(name) => Err(ControlError::Denied(format!(
+                "GetReputationEntity does not know tenant {name}, which GetTenant knows"
+            ))),
+            known => known,
+        }
+    }
+
+    async fn entity_flow(&mut self, name: &Arc<str>) -> Result<Flow, ControlError> {
+        let arn = self.tenant_arn(name).await?;
+        let call = || {
+            let request = self.client.get_reputation_entity();
+            request.reputation_entity_type(ReputationEntityType::Resource).reputation_entity_reference(&arn).send()
+        };
+        let answer = self.pace.call(call).await?;
+        let entity = answer.reputation_entity();
+        if let Some(own) = entity.and_then(|entity| entity.aws_ses_managed_status())
+            && own.status() == Some(&SendingStatus::Disabled)
+        {
+            tracing::warn!(tenant = %name, cause = own.cause(), "SES itself has stopped this tenant; left to people");
+        }
+        match entity.and_then(|entity| entity.customer_managed_status()).and_then(|record| record.status()) {
+            Some(SendingStatus::Disabled) => Ok(Flow::Stopped),
+            Some(SendingStatus::Enabled | SendingStatus::Reinstated) | None => Ok(Flow::Flowing),
+            Some(other) => Err(ControlError::Denied(format!(
+                "tenant {name} has the customer-managed status `{other}`; known: {}",
+                SendingStatus::values().join(", ")
+            ))),
+        }
+    }
+
+    async fn tenant_arn(&mut self, name: &Arc<str>) -> Result<String, ControlError> {
+        if let Some(arn) = self.tenants.get(name) {
+            return Ok(arn.clone());
+        }
+        let answer = self.pace.call(|| self.client.get_tenant().tenant_name(name.as_ref()).send()).await?;
+        let Some(arn) = answer.tenant().and_then(|tenant| tenant.tenant_arn()) else {
+            return Err(ControlError::Denied(format!("GetTenant tells no TenantArn of {name}")));
+        };
+        self.tenants.insert(Arc::clone(name), arn.to_owned());
+        Ok(arn.to_owned())
+    }
+
+    async fn set_tenant_flow(&mut self, name: &Arc<str>, flow: Flow) -> Result<(), ControlError> {
+        let arn = self.tenant_arn(name).await?;
+        let status = match flow {
+            Flow::Stopped => SendingStatus::Disabled,
+            Flow::Flowing => SendingStatus::Enabled,
+        };
+        let call = || {
+            let request = self.client.update_reputation_entity_customer_managed_status();
+            request
+                .reputation_entity_type(ReputationEntityType::Resource)
+                .reputation_entity_reference(&arn)
+                .sending_status(status.clone())
+                .send()
+        };
+        match self.pace.call(call).await {
+            Ok(_) => Ok(()),
+            // Perhaps it lives on under another ARN: the next round asks for it.
+            Err(ControlError::Gone) => {
+                self.tenants.remove(name);
+                Err(ControlError::Busy(format!("{arn} is not known any more")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl SendingControl for SesControl {
+    async fn flow(&mut self, target: &Subject) -> Result<Flow, ControlError> {
+        match target {
+            Subject::ConfigurationSet(name) if &**name != Subject::UNTAGGED => self.configuration_set_flow(name).await,
+            Subject::Tenant(name) => self.tenant_flow(name).await,
+            Subject::Account => self.account_flow().await,
+            Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => Err(no_switch(target)),
+        }
+    }
+
+    async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
+        let enabled = flow == Flow::Flowing;
+        match target {
+            Subject::ConfigurationSet(name) if &**name != Subject::UNTAGGED => {
+                let call = || {
+                    let request = self.client.put_configuration_set_sending_options();
+                    request.configuration_set_name(&**name).sending_enabled(enabled).send()
+                };
+                self.pace.call(call).await.map(drop)
+            }
+            Subject::Tenant(name) => self.set_tenant_flow(name, flow).await,
+            Subject::Account => {
+                let call = || self.client.put_account_sending_attributes().sending_enabled(enabled).send();
+                self.pace.call(call).await.map(drop)
+            }
+            Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => Err(no_switch(target)),
+        }
+    }
+}
+
+fn flow_of(sending_enabled: bool) -> Flow {
+    if sending_enabled { Flow::Flowing } else { Flow::Stopped }
+}
+
+fn no_switch(target: &Subject) -> ControlError {
+    ControlError::Denied(format!("{target} has no switch at SES; configuration sets, tenants and the account have one"))
+}
+
+/// Keeps calls apart.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the last call was answered, or begun if it never was.
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// Calls SES when it is time to. A call that found its connection broken is made a second time, in its own turn: a
+    /// function that was frozen wakes up with dead connections, and every call of ours may be repeated.
+    async fn call<T, E, C, F>(&mut self, call: C) -> Result<T, ControlError>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        C: Fn() -> F,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        match self.turn(&call).await {
+            Err(SdkError::DispatchFailure(failure)) if failure.is_io() => self.turn(&call).await,
+            answered => answered,
+        }
+        .map_err(|error| control_error(&error))
+    }
+
+    async fn turn<T, C: Fn() -> F, F: Future<Output = T>>(&mut self, call: &C) -> T {
+        if let Some(last) = self.last {
+            sleep_until(last + SPACING).await;
+        }
+        // Noted before as well: who drops this future half-way may have called SES.
+        self.last = Some(Instant::now());
+        let answer = call().await;
+        self.last = Some(Instant::now());
+        answer
+    }
+}
+
+/// What a failed call means for a wish. Throttled, timed out and lost against another change (`ConflictException`) is
+/// busy; what SES refuses for what it says (`BadRequestException`) is for a person to look at, as is what we may not do.
+fn control_error<E>(error: &SdkError<E, HttpResponse>) -> ControlError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    if error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NotFoundException") {
+        return ControlError::Gone;
+    }
+    match disposition_of(error) {
+        Disposition::Retry => ControlError::Busy(reason(error)),
+        Disposition::Quarantine | Disposition::Halt => ControlError::Denied(reason(error)),
+    }
+}

@@ -1,0 +1,414 @@
+//! The functions themselves: what each does with an invocation. A function's `main` makes one of these and runs it.
+//!
+//! Whatever goes wrong with a store makes an invocation fail as a whole, and Lambda brings the same work again: everything
+//! here is safe to repeat. Only ingest answers for each message by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lambda_events::dynamodb::EventRecord;
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
+use lambda_runtime::{Error, LambdaEvent};
+use pipeline::Classifier;
+use pipeline::enforce::{EnforceOutcome, Enforced, Round, enforce};
+use pipeline::fold::fold;
+use pipeline::notice::deliver;
+use pipeline::ports::{Change, PortError};
+use pipeline::record::record;
+use pipeline::rounds::{minute, react};
+use reputation::isp::Isp;
+use reputation::subject::Subject;
+use reputation::time::Now;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use ses_events::Decoder;
+
+use crate::alerts::SnsAlerts;
+use crate::clients::Clients;
+use crate::config::{self, ConfigError};
+use crate::ledger::DynamoLedger;
+use crate::log;
+use crate::metrics::{Metric, Metrics};
+use crate::policies::{Policies, PolicyInUse};
+use crate::reputation::{DynamoReputation, LIMITS};
+use crate::secret::secret;
+use crate::ses::SesControl;
+use crate::stream::Told;
+
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "the shell is where time comes from")]
+pub fn now() -> Now {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// How long before Lambda would stop an invocation it stops by itself.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What every function does first: logging, then the clients. Nothing is sent yet.
+pub async fn start() -> Clients {
+    log::init(config::optional("LOG_LEVEL").ok().flatten().as_deref());
+    Clients::load().await
+}
+
+/// Logs why a function cannot start, where that is looked for first.
+pub fn cannot_start(error: &ConfigError) -> Error {
+    tracing::error!(%error, "cannot start");
+    Box::from(error.to_string())
+}
+
+fn gate_in_use() -> Result<bool, ConfigError> {
+    config::flag("GATE_IN_USE")
+}
+
+/// Turns messages of the queue into units in the ledger.
+#[derive(Debug)]
+pub struct Ingest {
+    clients: Clients,
+    table: String,
+    policy: PolicyInUse,
+    ledger: DynamoLedger,
+    decoder: Decoder,
+    /// The secret, and who classifies with it; made at the first message, as it takes a call.
+    classifier: Option<([u8; 16], Classifier)>,
+    metrics: Metrics,
+}
+
+impl Ingest {
+    /// As the environment says.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(clients: &Clients) -> Result<Ingest, ConfigError> {
+        let (ledger, table) = (config::required("LEDGER_TABLE")?, config::required("REPUTATION_TABLE")?);
+        Ok(Ingest::new(clients, &ledger, &table, gate_in_use()?))
+    }
+
+    /// Over these tables.
+    pub fn new(clients: &Clients, ledger: &str, reputation: &str, gate_in_use: bool) -> Ingest {
+        let policies = Policies::new(clients.dynamodb(), reputation);
+        Ingest {
+            clients: clients.clone(),
+            table: reputation.to_owned(),
+            policy: PolicyInUse::new(policies, gate_in_use),
+            ledger: DynamoLedger::new(clients.dynamodb(), ledger, reputation::IspMap::builtin()),
+            decoder: Decoder::new(),
+            classifier: None,
+            metrics: Metrics::new(config::stack()),
+        }
+    }
+
+    /// Records a batch; returns the messages that are to come again.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was recorded: neither the policy nor the secret of this stack is known yet.
+    pub async fn handle(&mut self, event: &SqsEvent, now: Now) -> Result<SqsBatchResponse, PortError> {
+        let (known, changed) = self.policy.get().await?;
+        if changed || self.classifier.is_none() {
+            let secret = match &self.classifier {
+                Some((secret, _)) => *secret,
+                None => secret(&self.clients.dynamodb(), &self.table).await?,
+            };
+            self.classifier = Some((secret, Classifier::new(&known.policy, secret)));
+            self.ledger.set_isps(known.policy.isp_map.clone());
+        }
+        let policy_invalid = known.problem.is_some();
+        let Some((_, classifier)) = &mut self.classifier else { return Ok(SqsBatchResponse::default()) };
+        let messages: Vec<&[u8]> =
+            event.records.iter().map(|message| message.body.as_deref().unwrap_or("").as_bytes()).collect();
+        let before = self.ledger.write_units;
+        let recorded = record(&mut self.decoder, classifier, &mut self.ledger, &messages, now.0).await;
+
+        let name = |message: usize| event.records[message].message_id.clone().unwrap_or_default();
+        for poison in &recorded.poison {
+            let (message, tries) = (&event.records[poison.message], "ApproximateReceiveCount");
+            let receives = message.attributes.get(tries).map_or("?", String::as_str);
+            let reason = &poison.reason;
+            tracing::warn!(message = name(poison.message), kind = poison.name, reason, receives, "cannot be counted");
+        }
+        if let Some(error) = &recorded.error {
+            tracing::error!(%error, messages = recorded.unrecorded.len(), "not recorded; to come again");
+        }
+        for (name, count) in &recorded.ignored {
+            tracing::info!(name, count, "ignored");
+        }
+        self.metrics.emit(
+            now,
+            &[
+                (Metric::EventsRecorded, recorded.events as f64),
+                (Metric::UnitsWritten, recorded.units as f64),
+                (Metric::EventsIgnored, recorded.ignored.values().sum::<u64>() as f64),
+                (Metric::EventsRejected, recorded.poison.len() as f64),
+                (Metric::WriteUnits, self.ledger.write_units - before),
+                (Metric::PolicyInvalid, f64::from(policy_invalid)),
+            ],
+        );
+        let mut response = SqsBatchResponse::default();
+        response.batch_item_failures = recorded
+            .failed()
+            .into_iter()
+            .map(|message| {
+                let mut failure = BatchItemFailure::default();
+                failure.item_identifier = name(message);
+                failure
+            })
+            .collect();
+        Ok(response)
+    }
+}
+
+/// What wakes the breaker: records of the ledger's stream, or the minute.
+#[derive(Debug, Deserialize)]
+pub struct BreakerWake {
+    /// Records of the stream.
+    #[serde(default, rename = "Records")]
+    pub records: Option<Vec<EventRecord>>,
+    /// `minute`.
+    #[serde(default)]
+    pub tick: Option<String>,
+}
+
+/// Folds new units into rates, judges whom they may have harmed, and steps breakers.
+#[derive(Debug)]
+pub struct Breaker {
+    policy: PolicyInUse,
+    store: DynamoReputation,
+    metrics: Metrics,
+}
+
+impl Breaker {
+    /// As the environment says.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(clients: &Clients) -> Result<Breaker, ConfigError> {
+        Ok(Breaker::new(clients, &config::required("REPUTATION_TABLE")?, gate_in_use()?))
+    }
+
+    /// Over this table.
+    pub fn new(clients: &Clients, table: &str, gate_in_use: bool) -> Breaker {
+        Breaker {
+            policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
+            store: DynamoReputation::new(clients.dynamodb(), table, &reputation::Policy::default()),
+            metrics: Metrics::new(config::stack()),
+        }
+    }
+
+    /// Does what it was woken for. `in_time` says whether there is time for more.
+    ///
+    /// # Errors
+    ///
+    /// A store failed: wake it again with the same.
+    pub async fn handle(
+        &mut self,
+        wake: &BreakerWake,
+        now: Now,
+        in_time: impl FnMut() -> bool,
+    ) -> Result<Vec<Change>, PortError> {
+        let (known, changed) = self.policy.get().await?;
+        if changed {
+            self.store.set_policy(&known.policy);
+        }
+        let policy_invalid = known.problem.is_some();
+        let before = self.store.write_units;
+        let mut changes = Vec::new();
+        let (mut folded, mut malformed, mut judged) = (0, 0, 0);
+        if let Some(records) = &wake.records {
+            let told = Told::read(records, self.store.isps());
+            for (record, reason) in &told.malformed {
+                tracing::error!(record, reason, "a record of the ledger's stream holds no unit; passed over");
+            }
+            fold(&mut self.store, &told.records, &told.senders, LIMITS, now).await?;
+            (folded, malformed) = (told.records.len(), told.malformed.len());
+            let harmed = harmed(&told);
+            judged = harmed.len();
+            changes.extend(react(&known.policy, &mut self.store, &harmed, now).await?);
+        }
+        if wake.tick.is_some() {
+            changes.extend(minute(&known.policy, &mut self.store, now, in_time).await?);
+        }
+        for told in changes.iter().filter_map(|change| change.transition.as_ref()) {
+            let isp = told.key.isp.map(|isp| self.store.isps().name(isp));
+            let (subject, reason) = (told.key.subject.to_string(), &told.reason);
+            tracing::info!(subject, isp, from = told.from, to = told.to, reason, shadow = told.shadow, "transition");
+        }
+        let transitions = changes.iter().filter(|change| change.transition.is_some()).count();
+        self.metrics.emit(
+            now,
+            &[
+                (Metric::UnitsFolded, folded as f64),
+                (Metric::RecordsMalformed, malformed as f64),
+                (Metric::Evaluations, judged as f64),
+                (Metric::Transitions, transitions as f64),
+                (Metric::WriteUnits, self.store.write_units - before),
+                (Metric::PolicyInvalid, f64::from(policy_invalid)),
+            ],
+        );
+        Ok(changes)
+    }
+}
+
+/// Whose breakers new units may move at once, and at which ISPs.
+fn harmed(told: &Told) -> BTreeMap<Subject, BTreeSet<Isp>> {
+    let mut harmed: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
+    let senders: BTreeSet<_> = told
+        .records
+        .iter()
+        .filter(|record| record.unit.kind.is_harm())
+        .map(|record| (record.unit.sender, record.unit.isp))
+        .collect();
+    for (sender, isp) in senders {
+        for subject in told.senders.subjects(sender) {
+            harmed.entry(subject.clone()).or_default().insert(isp);
+        }
+    }
+    harmed
+}
+
+/// What wakes the enforcer: a new wish or notice (all of them are looked at, whichever rang), or the time to reconcile.
+#[derive(Debug, Deserialize)]
+pub struct EnforcerWake {
+    /// Records of the reputation table's stream.
+    #[serde(default, rename = "Records")]
+    pub records: Option<Vec<IgnoredAny>>,
+    /// `reconcile`.
+    #[serde(default)]
+    pub tick: Option<String>,
+}
+
+/// Makes wishes true at SES, keeps them true, and tells people.
+#[derive(Debug)]
+pub struct Enforcer {
+    policy: PolicyInUse,
+    store: DynamoReputation,
+    ses: SesControl,
+    alerts: SnsAlerts,
+    metrics: Metrics,
+}
+
+/// Seconds that a call of SES takes at the pace it allows, and a little more.
+const CALL: Duration = Duration::from_millis(1_500);
+/// Calls of one round of reconciling.
+const RECONCILE_CALLS: usize = 20;
+/// Waits between rounds while SES is busy: the first, and the longest.
+const BUSY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+
+impl Enforcer {
+    /// As the environment says.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(clients: &Clients) -> Result<Enforcer, ConfigError> {
+        let (table, topic) = (config::required("REPUTATION_TABLE")?, config::required("ALERT_TOPIC_ARN")?);
+        let bus = config::required("EVENT_BUS_NAME")?;
+        let alerts = SnsAlerts::new(clients, Some(topic), Some(bus));
+        Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?))
+    }
+
+    /// Over this table, with these alerts.
+    pub fn new(clients: &Clients, table: &str, alerts: SnsAlerts, gate_in_use: bool) -> Enforcer {
+        Enforcer {
+            policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
+            store: DynamoReputation::new(clients.dynamodb(), table, &reputation::Policy::default()),
+            ses: SesControl::new(clients),
+            alerts,
+            metrics: Metrics::new(config::stack()),
+        }
+    }
+
+    /// Makes true what can be made true within `left`, and sends what is to be told.
+    ///
+    /// # Errors
+    ///
+    /// Something is left to do: wake it again.
+    pub async fn handle(
+        &mut self,
+        wake: &EnforcerWake,
+        left: Duration,
+        now: impl Fn() -> Now,
+    ) -> Result<Vec<Enforced>, PortError> {
+        let deadline = tokio::time::Instant::now() + left;
+        let (known, changed) = self.policy.get().await?;
+        if changed {
+            self.store.set_policy(&known.policy);
+        }
+        let mut done: Vec<Enforced> = Vec::new();
+        let mut sent = 0;
+        let (mut wait, longest) = BUSY;
+        let busy = loop {
+            let time = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let calls = (time.as_millis() / CALL.as_millis()) as usize;
+            // While it looks whether the others are still true, a new pause would have to wait.
+            let calls = if wake.tick.is_some() { calls.min(RECONCILE_CALLS) } else { calls };
+            let round = Round { calls, reconcile: wake.tick.is_some() };
+            let enforced = enforce(&known.policy, &mut self.store, &mut self.ses, round, now()).await?;
+            // People are told after SES is: the pause is more urgent.
+            let delivered = deliver(&mut self.store, &mut self.alerts).await?;
+            sent += delivered.sent;
+            for (notice, error) in &delivered.refused {
+                tracing::error!(notice, %error, "a notice cannot be sent; it stays in the table");
+            }
+            let later = enforced.iter().find_map(|enforced| match &enforced.outcome {
+                EnforceOutcome::Later(why) => Some(why.clone()),
+                EnforceOutcome::Confirmed
+                | EnforceOutcome::Made(_)
+                | EnforceOutcome::PersonStopped
+                | EnforceOutcome::PersonResumed
+                | EnforceOutcome::Gone
+                | EnforceOutcome::Denied(_) => None,
+            });
+            done.extend(enforced);
+            let Some(why) = later else { break None };
+            if tokio::time::Instant::now() + wait >= deadline {
+                break Some(why);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(longest);
+        };
+        let mut made = 0;
+        let mut failed = 0;
+        for Enforced { target, outcome } in &done {
+            let target = target.to_string();
+            match outcome {
+                EnforceOutcome::Confirmed => {}
+                EnforceOutcome::Made(flow) => {
+                    made += 1;
+                    tracing::info!(target, ?flow, "made true");
+                }
+                EnforceOutcome::PersonStopped | EnforceOutcome::PersonResumed | EnforceOutcome::Gone => {
+                    tracing::info!(target, ?outcome, "accepted");
+                }
+                EnforceOutcome::Denied(_) | EnforceOutcome::Later(_) => {
+                    failed += 1;
+                    tracing::warn!(target, ?outcome, "not made true yet");
+                }
+            }
+        }
+        self.metrics.emit(
+            now(),
+            &[
+                (Metric::ControlsMade, f64::from(made)),
+                (Metric::ControlsFailed, f64::from(failed)),
+                (Metric::AlertsSent, sent as f64),
+                (Metric::PolicyInvalid, f64::from(known.problem.is_some())),
+            ],
+        );
+        match busy {
+            // The next tick looks at everything anyway.
+            Some(reason) if wake.tick.is_none() => {
+                Err(PortError { operation: "enforcing", reason, disposition: pipeline::Disposition::Retry })
+            }
+            Some(_) | None => Ok(done),
+        }
+    }
+}
+
+/// Time that is left to an invocation, less a margin.
+#[expect(clippy::disallowed_methods, reason = "the shell is where time comes from")]
+pub fn time_left<T>(event: &LambdaEvent<T>) -> Duration {
+    event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(MARGIN)
+}

@@ -1,0 +1,79 @@
+//! From records of the ledger's stream back to units.
+
+use aws_lambda_events::dynamodb::EventRecord;
+use pipeline::Senders;
+use pipeline::fold::Record;
+use reputation::isp::{Isp, IspMap};
+use reputation::subject::Subject;
+use reputation::time::Minute;
+use reputation::unit::{Unit, UnitKey, UnitKind};
+use serde_dynamo::{AttributeValue, Item};
+
+/// What a batch of the stream says.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// New units, in the order of the stream.
+    pub records: Vec<Record>,
+    /// Whose they are.
+    pub senders: Senders,
+    /// Records that hold no unit, by their event ids and what is wrong with them: somebody else wrote into the ledger.
+    pub malformed: Vec<(String, &'static str)>,
+    /// Sequence number of the first record: where a retry begins.
+    pub first: Option<String>,
+}
+
+impl Told {
+    /// Reads a batch. What is no INSERT is passed over.
+    pub fn read(batch: &[EventRecord], isps: &IspMap) -> Told {
+        let mut told =
+            Told { first: batch.iter().find_map(|record| record.change.sequence_number.clone()), ..Told::default() };
+        for record in batch.iter().filter(|record| record.event_name == "INSERT") {
+            match told.unit(record, isps) {
+                Ok(read) => told.records.push(read),
+                Err(why) => told.malformed.push((record.event_id.clone(), why)),
+            }
+        }
+        // A shard is in order; so that no emulation or change of that can make a fold skip what it has not added.
+        if !told.records.is_sorted_by_key(|record| record.sequence) {
+            told.records.sort_by_key(|record| record.sequence);
+        }
+        told
+    }
+
+    fn unit(&mut self, record: &EventRecord, isps: &IspMap) -> Result<Record, &'static str> {
+        let sequence = record.change.sequence_number.as_deref().and_then(|digits| digits.parse().ok());
+        let sequence = sequence.ok_or("its sequence number is no number")?;
+        let image: &Item = &record.change.new_image;
+        let text = |name: &str| match image.get(name) {
+            Some(AttributeValue::S(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let key = match image.get("unit") {
+            Some(AttributeValue::B(bytes)) => <[u8; 16]>::try_from(bytes.as_slice()).ok(),
+            _ => None,
+        };
+        let cohort = match image.get("cohort") {
+            Some(AttributeValue::N(digits)) => digits.parse().ok(),
+            _ => None,
+        };
+        let subjects = match image.get("subjects") {
+            Some(AttributeValue::L(list)) => list.iter().map(subject).collect::<Option<Vec<Subject>>>(),
+            _ => None,
+        };
+        let subjects = subjects.filter(|list| !list.is_empty()).ok_or("`subjects` is no list of subjects")?;
+        let name: String = subjects.iter().map(|subject| format!("{subject}\0")).collect();
+        let unit = Unit {
+            key: UnitKey(u128::from_be_bytes(key.ok_or("`unit` is not 16 bytes")?)),
+            kind: text("kind").and_then(UnitKind::by_counter_name).ok_or("`kind` names no counter")?,
+            // An ISP that the policy no longer names: its mail still counts.
+            isp: isps.by_name(text("isp").ok_or("`isp` is no string")?).unwrap_or(Isp::OTHER),
+            cohort: Minute(cohort.ok_or("`cohort` is no minute")?),
+            sender: self.senders.intern(&name, || subjects),
+        };
+        Ok(Record { sequence, unit })
+    }
+}
+
+fn subject(value: &AttributeValue) -> Option<Subject> {
+    if let AttributeValue::S(text) = value { text.parse().ok() } else { None }
+}

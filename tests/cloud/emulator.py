@@ -1,0 +1,444 @@
+#!/usr/bin/env python3
+"""An AWS on this machine, and ses-breaker's real template deployed to it.
+
+    emulator.py start [--log FILE]
+    emulator.py deploy --endpoint URL --stack NAME --code DIR [--parameter KEY=VALUE]...
+    emulator.py invoke --endpoint URL --stack NAME --function FUNCTION [--input JSON]
+    emulator.py logs --endpoint URL --stack NAME
+
+Run it with the Python of an environment that has emulator-requirements.txt installed.
+
+`start` listens on a free port of 127.0.0.1 and prints one line of JSON as soon as it answers:
+
+    {"endpoint": "http://127.0.0.1:41234", "region": "eu-west-1", "account": "123456789012"}
+
+Clients use that endpoint and Region, the account as access key (it is the account's root user then) and any secret.
+It serves until its standard input is closed or it gets SIGTERM or SIGINT, then ends with every function's process; so a
+test run that dies takes it along. Should a process be left over all the same, it is ended, named, and the exit code
+is 1. All state is in memory. IAM is enforced: each function has exactly the permissions of its role in the template.
+
+`deploy` creates the stack from infra/template.yaml, or updates it, and prints its outputs and the concessions that were
+made to the emulator (see `CONCESSIONS`) as one JSON document. DIR is as cargo-lambda leaves it: DIR/ingest/bootstrap
+(or DIR/ingest/bootstrap.zip), and so on for each function, built for this machine.
+
+`invoke` runs a function of the stack (`enforcer`, say) as a schedule would, and prints its answer. While the function's
+concurrency is used up, it waits.
+
+`logs` prints everything that the functions have logged, a line each, after the name of its function and a tab.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. What went wrong is on standard error.
+"""
+
+import argparse
+import io
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+import zipfile
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+TEMPLATE = pathlib.Path(__file__).resolve().parents[2] / "infra" / "template.yaml"
+# In the environment of the server, and so of all that it starts: how leftovers are found.
+MARKER = "SES_BREAKER_EMULATOR"
+
+
+class Failure(Exception):
+    """Told to the user as it is."""
+
+
+# ------------------------------------------------------------------------------------------------------------- start
+
+
+def start(log):
+    """Serves until standard input is closed or a signal comes. Returns the exit code."""
+    answer = os.fdopen(os.dup(1), "w")
+    if log:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+    # Only the one line goes to standard output; whatever the server prints is log.
+    os.dup2(2, 1)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    scratch = tempfile.mkdtemp(prefix="ses-breaker-emulator-")
+    mark = uuid.uuid4().hex
+
+    # Functions inherit the server's environment. On AWS they would see nothing of this machine's, least of all a
+    # profile or real credentials.
+    path = os.environ.get("PATH", os.defpath)
+    os.environ.clear()
+    os.environ.update(
+        {
+            "PATH": path,
+            "HOME": scratch,
+            "TMPDIR": scratch,
+            "STATE_DIR": f"{scratch}/state",
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            MARKER: mark,
+            "AUTH": "true",
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "IOT_MTLS_ENABLED": "0",
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "MINISTACK_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            # What the functions call.
+            "AWS_ENDPOINT_URL": endpoint,
+        }
+    )
+    tempfile.tempdir = None
+    sys.argv = ["ministack"]
+    try:
+        from ministack.app import main
+        from ministack.core import iam_actions
+        from ministack.services import lambda_svc
+        import samtranslator  # noqa: F401  the emulator applies the SAM transform with it
+    except ImportError as error:
+        raise Failure(f"{error}: install tests/cloud/emulator-requirements.txt into {sys.executable}'s environment")
+    know_condition_keys(iam_actions)
+
+    threading.Thread(target=stop_when_input_ends, daemon=True).start()
+    threading.Thread(target=tell_when_ready, args=(endpoint, answer), daemon=True).start()
+    failed = False
+    try:
+        main()
+    except SystemExit as ended:
+        failed = ended.code not in (None, 0)
+    finally:
+        # Its own end forgets the functions' processes: first no more work for them, then the end of them.
+        lambda_svc._execute_function = lambda *_args, **_kwargs: {"error": True, "body": {"errorMessage": "stopped"}}
+        lambda_svc.reset()
+        left = end_leftovers(mark)
+        shutil.rmtree(scratch, ignore_errors=True)
+    for process in left:
+        print(f"ended what the emulator had left running: {process}", file=sys.stderr)
+    return 1 if failed or left else 0
+
+
+def know_condition_keys(iam_actions):
+    """Teaches the emulator two condition keys that the template's roles use.
+
+    `dynamodb:LeadingKeys` holds the partition key that a request names, `events:source` the source of an event. Without
+    them the one condition would always hold, and the other never.
+    """
+    known = iam_actions.request_tag_context
+
+    def context(service, action, body, parameters):
+        found = known(service, action, body, parameters)
+        if service == "dynamodb":
+            keys = partition_keys(json.loads(body or b"{}"))
+            if keys:
+                found = {**found, "dynamodb:LeadingKeys": keys}
+        elif action == "events:PutEvents":
+            request = json.loads(body or b"{}")
+            sources = {str(entry.get("Source")) for entry in request.get("Entries", [])}
+            # AWS looks at each entry. Several sources in one request are none of ours, so together they match nothing.
+            found = {**found, "events:source": " ".join(sorted(sources))}
+        return found
+
+    iam_actions.request_tag_context = context
+
+
+def partition_keys(request):
+    """The values of `pk` that a DynamoDB request for one item or one query names."""
+    values = [item["pk"] for item in (request.get("Key"), request.get("Item")) if item and "pk" in item]
+    names = request.get("ExpressionAttributeNames", {})
+    for name, value in re.findall(r"(#?\w+)\s*=\s*(:\w+)", request.get("KeyConditionExpression", "")):
+        if names.get(name, name) == "pk":
+            values.append(request.get("ExpressionAttributeValues", {}).get(value, {}))
+    return [str(content) for value in values for content in value.values()]
+
+
+def stop_when_input_ends():
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def tell_when_ready(endpoint, answer):
+    while True:
+        try:
+            with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=1):
+                break
+        except OSError:
+            time.sleep(0.02)
+    print(json.dumps({"endpoint": endpoint, "region": REGION, "account": ACCOUNT}), file=answer, flush=True)
+
+
+def end_leftovers(mark):
+    """Ends every process that has inherited the mark, and returns what they were."""
+    wanted = f"{MARKER}={mark}".encode()
+    deadline = time.monotonic() + 5
+    while True:
+        left = {}
+        for environ in pathlib.Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if int(environ.parent.name) != os.getpid() and wanted in environ.read_bytes().split(b"\0"):
+                    command = (environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    left[int(environ.parent.name)] = command.strip()
+            except OSError:
+                continue
+        if not left or time.monotonic() > deadline:
+            break
+        # They may be on their way out.
+        time.sleep(0.05)
+    for process in left:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return [f"{process} {command}" for process, command in left.items()]
+
+
+# ------------------------------------------------------------------------------------------------------------ deploy
+
+
+def statements(resource, keep):
+    """Drops the policy statements of a resource that are not to be kept."""
+    document = resource["Properties"]["PolicyDocument"]
+    document["Statement"] = [statement for statement in document["Statement"] if keep(statement)]
+
+
+def count_of_ingests(resources, parameters):
+    mapping = resources["IngestFunction"]["Properties"]["Events"]["Queue"]["Properties"]
+    mapping["ScalingConfig"]["MaximumConcurrency"] = int(parameters.get("IngestConcurrency", 5))
+
+
+def unprotected_tables(resources, _parameters):
+    for table in ("LedgerTable", "ReputationTable"):
+        del resources[table]["Properties"]["DeletionProtectionEnabled"]
+
+
+def plain_http(resources, _parameters):
+    for policy in ("EventsTopicPolicy", "AlertTopicPolicy", "EventsQueuePolicy", "DeadLetterQueuePolicy"):
+        statements(resources[policy], lambda statement: statement.get("Sid") != "NothingWithoutTls")
+
+
+def tests_publish_events(resources, _parameters):
+    statements(resources["EventsTopicPolicy"], lambda statement: statement.get("Sid") != "NobodyElse")
+
+
+# What is changed in a copy of the template, and why: what is changed here is not tested here.
+CONCESSIONS = [
+    (count_of_ingests, "a number that comes from a parameter stays text, and its queue poller fails on it"),
+    (unprotected_tables, "the text 'false' counts as true, so no table could ever be deleted"),
+    (plain_http, "it speaks no TLS, and would refuse every call"),
+    (tests_publish_events, "its SES publishes no events, so tests publish in its stead, as the account's root user"),
+]
+
+
+def deploy(arguments):
+    """Creates or updates the stack, and returns what there is to tell."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from samtranslator.yaml_helper import yaml_parse
+
+    parameters = {"Architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"}
+    for parameter in arguments.parameter:
+        name, separator, value = parameter.partition("=")
+        if not separator:
+            raise Failure(f"--parameter {parameter}: must be KEY=VALUE")
+        parameters[name] = value
+    template = yaml_parse(arguments.template.read_text())
+    # The emulator would take any.
+    unknown = sorted(set(parameters) - set(template["Parameters"]))
+    if unknown:
+        raise Failure(f"{arguments.template} has no parameter {', '.join(unknown)}")
+    resources = template["Resources"]
+    functions = {
+        name: pathlib.PurePosixPath(resource["Properties"]["CodeUri"]).name
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    archives = {name: archive(arguments.code / folder) for name, folder in functions.items()}
+    for change, _reason in CONCESSIONS:
+        change(resources, parameters)
+
+    try:
+        bucket = f"{arguments.stack}-artifacts".lower()
+        s3 = client(arguments, "s3")
+        try:
+            s3.head_bucket(Bucket=bucket)
+        except ClientError:
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        for name, code in archives.items():
+            key = f"{functions[name]}-{uuid.uuid4().hex}.zip"
+            s3.put_object(Bucket=bucket, Key=key, Body=code)
+            resources[name]["Properties"]["CodeUri"] = {"Bucket": bucket, "Key": key}
+        # By way of the bucket: a template in the request itself may be 51,200 bytes long.
+        s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(template).encode())
+        outputs = put_stack(client(arguments, "cloudformation"), ClientError, arguments, bucket, parameters)
+        # Its CloudFormation leaves this property out.
+        if parameters.get("ReserveConcurrency", "true") == "true":
+            client(arguments, "lambda").put_function_concurrency(
+                FunctionName=f"{arguments.stack}-enforcer", ReservedConcurrentExecutions=1
+            )
+    except (BotoCoreError, ClientError) as error:
+        raise Failure(f"{arguments.endpoint}: {error}")
+    concessions = {change.__name__.replace("_", " "): reason for change, reason in CONCESSIONS}
+    return {"stack": arguments.stack, "outputs": outputs, "concessions": concessions}
+
+
+def archive(folder):
+    """The function's code as Lambda wants it: a zip with an executable `bootstrap` at its top."""
+    if (folder / "bootstrap.zip").is_file():
+        return (folder / "bootstrap.zip").read_bytes()
+    bootstrap = folder / "bootstrap"
+    if not bootstrap.is_file():
+        raise Failure(f"{bootstrap} is missing: build the functions first (cargo lambda build --release)")
+    entry = zipfile.ZipInfo("bootstrap")
+    entry.external_attr = 0o755 << 16
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as code:
+        # Stored: nobody downloads it.
+        code.writestr(entry, bootstrap.read_bytes())
+    return packed.getvalue()
+
+
+def put_stack(cloudformation, client_error, arguments, bucket, parameters):
+    stack = arguments.stack
+    request = {
+        "StackName": stack,
+        "TemplateURL": f"{arguments.endpoint}/{bucket}/template.json",
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+    }
+    try:
+        cloudformation.describe_stacks(StackName=stack)
+        cloudformation.update_stack(**request)
+    except client_error as error:
+        if "does not exist" not in str(error):
+            raise
+        cloudformation.create_stack(**request)
+    deadline = time.monotonic() + 60
+    while True:
+        state = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        if not state["StackStatus"].endswith("_IN_PROGRESS"):
+            break
+        if time.monotonic() > deadline:
+            raise Failure(f"stack {stack} is still {state['StackStatus']} after 60 s")
+        time.sleep(0.05)
+    if state["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        reasons = [
+            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+            for event in reversed(events)
+            if event["ResourceStatus"].endswith("FAILED")
+        ]
+        raise Failure("\n  ".join([f"stack {stack} is {state['StackStatus']}", *reasons]))
+    return {output["OutputKey"]: output["OutputValue"] for output in state.get("Outputs", [])}
+
+
+# ----------------------------------------------------------------------------------------------------- invoke and logs
+
+
+def invoke(arguments):
+    """Runs a function, and returns its answer as text."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    functions = client(arguments, "lambda")
+    name = f"{arguments.stack}-{arguments.function}"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            answer = functions.invoke(FunctionName=name, Payload=arguments.input.encode())
+            break
+        except functions.exceptions.TooManyRequestsException as error:
+            if time.monotonic() > deadline:
+                raise Failure(f"{name} was busy for 60 s: {error}")
+            time.sleep(0.05)
+        except (BotoCoreError, ClientError) as error:
+            raise Failure(f"{name}: {error}")
+    text = answer["Payload"].read().decode()
+    if "FunctionError" in answer:
+        raise Failure(f"{name} failed: {text}")
+    return text
+
+
+def logs(arguments):
+    """Yields the lines of the stack's log groups, one after the other."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    groups = client(arguments, "logs")
+    try:
+        prefix = f"/aws/lambda/{arguments.stack}-"
+        for page in groups.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix):
+            for group in page["logGroups"]:
+                name = group["logGroupName"]
+                for events in groups.get_paginator("filter_log_events").paginate(logGroupName=name):
+                    for event in events["events"]:
+                        for line in event["message"].splitlines():
+                            yield f"{name.rpartition('-')[2]}\t{line}"
+    except (BotoCoreError, ClientError) as error:
+        raise Failure(f"{arguments.endpoint}: {error}")
+
+
+def client(arguments, service):
+    """A client of the emulator, as the account's root user."""
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise Failure(f"{error}: install tests/cloud/emulator-requirements.txt into {sys.executable}'s environment")
+    return boto3.client(
+        service,
+        endpoint_url=arguments.endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCOUNT,
+        aws_secret_access_key="test",
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, read_timeout=150),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    starting = commands.add_parser("start", help="serve until standard input is closed")
+    starting.add_argument("--log", metavar="FILE", help="append the log to FILE instead of standard error")
+    deploying = commands.add_parser("deploy", help="create or update a stack")
+    deploying.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    deploying.add_argument("--stack", required=True, metavar="NAME")
+    deploying.add_argument("--code", required=True, metavar="DIR", type=pathlib.Path, help="with ingest/bootstrap, …")
+    deploying.add_argument("--parameter", action="append", default=[], metavar="KEY=VALUE")
+    deploying.add_argument("--template", default=TEMPLATE, metavar="FILE", type=pathlib.Path)
+    invoking = commands.add_parser("invoke", help="run a function of a stack")
+    invoking.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    invoking.add_argument("--stack", required=True, metavar="NAME")
+    invoking.add_argument("--function", required=True, metavar="NAME", help="ingest, breaker or enforcer")
+    invoking.add_argument("--input", default="{}", metavar="JSON")
+    logging = commands.add_parser("logs", help="print what the functions of a stack have logged")
+    logging.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    logging.add_argument("--stack", required=True, metavar="NAME")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "start":
+            return start(arguments.log)
+        if arguments.command == "invoke":
+            print(invoke(arguments))
+            return 0
+        if arguments.command == "logs":
+            for line in logs(arguments):
+                print(line)
+            return 0
+        print(json.dumps(deploy(arguments), indent=2))
+        return 0
+    except (Failure, OSError) as error:
+        print(f"emulator.py: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

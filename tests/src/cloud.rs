@@ -1,0 +1,340 @@
+//! AWS in this process: DynamoDB by dynoxide, and as much of SES, SNS and EventBridge as our calls can see. The real SDK
+//! talks to it without a socket, so that a test can stop "the process" between any two calls.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use aws::clients::Clients;
+use aws_lambda_events::dynamodb::EventRecord;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_runtime_api::shared::IntoShared;
+use aws_smithy_types::body::SdkBody;
+use dynoxide::{Database, DynoxideError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Name of the ledger table here.
+pub const LEDGER: &str = "test-ledger";
+/// Name of the reputation table here.
+pub const REPUTATION: &str = "test-reputation";
+
+/// One AWS account.
+#[derive(Clone)]
+pub struct Cloud {
+    database: Database,
+    state: Arc<Mutex<State>>,
+}
+
+impl std::fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cloud")
+    }
+}
+
+/// When the process that talks to the cloud is stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    /// At the write after so many others.
+    pub after: u64,
+    /// Whether that write is carried out.
+    pub carried_out: bool,
+}
+
+/// What happened besides DynamoDB.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Configuration sets and whether they may send.
+    pub sets: BTreeMap<String, bool>,
+    /// Each change of a configuration set, in order: name and whether it may send.
+    pub switched: Vec<(String, bool)>,
+    /// Messages published to SNS: the form fields.
+    pub published: Vec<BTreeMap<String, String>>,
+    /// Entries put to EventBridge.
+    pub events: Vec<Value>,
+    /// SES answers the next calls with these statuses and codes instead.
+    pub ses_errors: VecDeque<(u16, &'static str)>,
+    /// Calls that wrote, or tried to.
+    pub writes: u64,
+    /// Write units that DynamoDB charged.
+    pub write_units: f64,
+    kill: Option<Kill>,
+    dead: bool,
+    /// What was read of each table's stream so far, and where to read on.
+    streams: BTreeMap<String, (Vec<EventRecord>, Value)>,
+}
+
+impl Default for Cloud {
+    fn default() -> Cloud {
+        Cloud::new()
+    }
+}
+
+impl Cloud {
+    /// An account with the two tables of the stack, empty.
+    pub fn new() -> Cloud {
+        let database = Database::memory().unwrap();
+        let cloud = Cloud { database, state: Arc::default() };
+        cloud.dynamodb(
+            "CreateTable",
+            json!({ "TableName": LEDGER, "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [{ "AttributeName": "unit", "AttributeType": "B" }],
+                "KeySchema": [{ "AttributeName": "unit", "KeyType": "HASH" }],
+                "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" } }),
+        );
+        cloud.dynamodb(
+            "CreateTable",
+            json!({ "TableName": REPUTATION, "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [
+                    { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" }],
+                "KeySchema": [
+                    { "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
+                "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" } }),
+        );
+        cloud
+    }
+
+    /// Clients that talk to it.
+    pub fn clients(&self) -> Clients {
+        Clients::over(self.clone())
+    }
+
+    /// What happened besides DynamoDB.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Stops the process that talks to it at a later write; nothing is answered then until [`Cloud::revive`].
+    pub fn kill(&self, kill: Kill) {
+        let mut state = self.state();
+        let after = state.writes + kill.after;
+        state.kill = Some(Kill { after, ..kill });
+    }
+
+    /// Starts the process again; returns whether it was stopped.
+    pub fn revive(&self) -> bool {
+        let mut state = self.state();
+        state.kill = None;
+        std::mem::take(&mut state.dead)
+    }
+
+    /// Calls DynamoDB directly, for tests that look at what is stored.
+    pub fn dynamodb(&self, operation: &str, request: Value) -> Value {
+        match dispatch(&self.database, operation, &request.to_string()) {
+            Ok(answer) => serde_json::from_str(&answer).unwrap(),
+            Err(error) => panic!("{operation}: {error}"),
+        }
+    }
+
+    /// All items of a table.
+    pub fn items(&self, table: &str) -> Vec<Value> {
+        let (mut items, mut start) = (Vec::new(), Value::Null);
+        loop {
+            let mut request = json!({ "TableName": table });
+            if !start.is_null() {
+                request["ExclusiveStartKey"] = start;
+            }
+            let mut page = self.dynamodb("Scan", request);
+            items.extend(page["Items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+            start = page["LastEvaluatedKey"].take();
+            if start.is_null() {
+                return items;
+            }
+        }
+    }
+
+    /// Everything that the stream of a table says, from its beginning, as Lambda would hand it over.
+    pub fn stream(&self, table: &str) -> Vec<EventRecord> {
+        let known = self.state().streams.remove(table);
+        let (mut records, mut iterator) = known.unwrap_or_else(|| {
+            let streams = self.dynamodb("ListStreams", json!({ "TableName": table }));
+            let arn = &streams["Streams"][0]["StreamArn"];
+            let described = self.dynamodb("DescribeStream", json!({ "StreamArn": arn }));
+            let shards = described["StreamDescription"]["Shards"].as_array().unwrap();
+            assert_eq!(shards.len(), 1, "a small table has one shard");
+            let shard = &shards[0]["ShardId"];
+            let request = json!({ "StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON" });
+            (Vec::new(), self.dynamodb("GetShardIterator", request)["ShardIterator"].take())
+        });
+        loop {
+            let mut page = self.dynamodb("GetRecords", json!({ "ShardIterator": iterator, "Limit": 1000 }));
+            let read = page["Records"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            let last = read.is_empty();
+            records.extend(read.into_iter().map(|record| serde_json::from_value::<EventRecord>(record).unwrap()));
+            iterator = page["NextShardIterator"].take();
+            if last {
+                break;
+            }
+        }
+        self.state().streams.insert(table.to_owned(), (records.clone(), iterator));
+        records
+    }
+
+    fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let body = std::str::from_utf8(request.body().bytes().unwrap_or_default()).unwrap_or("");
+        let target = request.headers().get("x-amz-target").unwrap_or("").to_owned();
+        let operation = target.rsplit('.').next().unwrap_or("").to_owned();
+        let reads = ["GetItem", "Query", "BatchGetItem", "DescribeTable"].contains(&operation.as_str())
+            || (target.is_empty() && request.method() == "GET");
+        let dies = {
+            let mut state = self.state();
+            if state.dead {
+                return Err(stopped());
+            }
+            let kill = state.kill.filter(|kill| !reads && kill.after == state.writes);
+            state.writes += u64::from(!reads);
+            state.dead = kill.is_some();
+            kill
+        };
+        if dies.is_some_and(|kill| !kill.carried_out) {
+            return Err(stopped());
+        }
+        let answer = if target.starts_with("DynamoDB") {
+            self.answer_dynamodb(&operation, body)
+        } else if operation == "PutEvents" {
+            let entries = serde_json::from_str::<Value>(body).unwrap_or_default()["Entries"].take();
+            let entries = entries.as_array().cloned().unwrap_or_default();
+            let ids: Vec<Value> = entries.iter().map(|_| json!({ "EventId": "1" })).collect();
+            self.state().events.extend(entries);
+            respond(200, None, &json!({ "FailedEntryCount": 0, "Entries": ids }).to_string())
+        } else if request.uri().contains("/v2/email/") {
+            self.answer_ses(request.method(), request.uri(), body)
+        } else {
+            self.answer_sns(body)
+        };
+        if dies.is_some() { Err(stopped()) } else { Ok(answer) }
+    }
+
+    fn answer_dynamodb(&self, operation: &str, body: &str) -> HttpResponse {
+        match dispatch(&self.database, operation, body) {
+            Ok(text) => {
+                let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+                let used = &answer["ConsumedCapacity"];
+                let used: f64 = match used.as_array() {
+                    Some(tables) => tables.iter().filter_map(|used| used["CapacityUnits"].as_f64()).sum(),
+                    None => used["CapacityUnits"].as_f64().unwrap_or(0.0),
+                };
+                if !matches!(operation, "Query" | "GetItem") {
+                    self.state().write_units += used;
+                }
+                respond(200, None, &text)
+            }
+            Err(error) => respond(error.status_code(), None, &error.to_json()),
+        }
+    }
+
+    fn answer_ses(&self, method: &str, uri: &str, body: &str) -> HttpResponse {
+        let mut state = self.state();
+        if let Some((status, code)) = state.ses_errors.pop_front() {
+            return respond(status, Some(code), r#"{"message":"as the test says"}"#);
+        }
+        let path = uri.split("/v2/email/configuration-sets/").nth(1).unwrap_or("");
+        let name = path.split('/').next().unwrap_or("");
+        let Some(sending) = state.sets.get(name).copied() else {
+            let message = json!({ "message": format!("Configuration set <{name}> does not exist.") });
+            return respond(404, Some("NotFoundException"), &message.to_string());
+        };
+        if method == "GET" {
+            let set = json!({ "ConfigurationSetName": name, "SendingOptions": { "SendingEnabled": sending } });
+            return respond(200, None, &set.to_string());
+        }
+        let wanted = serde_json::from_str::<Value>(body).unwrap_or_default()["SendingEnabled"].as_bool();
+        let wanted = wanted.unwrap_or(false);
+        if wanted != sending {
+            state.sets.insert(name.to_owned(), wanted);
+            state.switched.push((name.to_owned(), wanted));
+        }
+        respond(200, None, "{}")
+    }
+
+    fn answer_sns(&self, body: &str) -> HttpResponse {
+        let fields = body.split('&').filter_map(|pair| pair.split_once('='));
+        let fields = fields.map(|(name, value)| (decode(name), decode(value))).collect();
+        self.state().published.push(fields);
+        respond(
+            200,
+            None,
+            "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
+             <MessageId>1</MessageId></PublishResult></PublishResponse>",
+        )
+    }
+}
+
+/// Decodes a part of a form (`application/x-www-form-urlencoded`).
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits: String = rest.by_ref().take(2).map(char::from).collect();
+                bytes.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn stopped() -> ConnectorError {
+    ConnectorError::other("the process was stopped".into(), None)
+}
+
+fn respond(status: u16, code: Option<&'static str>, body: &str) -> HttpResponse {
+    let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
+    if let Some(code) = code {
+        response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    response
+}
+
+fn dispatch(database: &Database, operation: &str, body: &str) -> Result<String, DynoxideError> {
+    fn run<Q: DeserializeOwned, A: Serialize>(
+        body: &str,
+        call: impl FnOnce(Q) -> Result<A, DynoxideError>,
+    ) -> Result<String, DynoxideError> {
+        let request = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        Ok(serde_json::to_string(&call(request)?).unwrap())
+    }
+    match operation {
+        "BatchWriteItem" => run(body, |request| database.batch_write_item(request)),
+        "CreateTable" => run(body, |request| database.create_table(request)),
+        "DeleteItem" => run(body, |request| database.delete_item(request)),
+        "DescribeStream" => run(body, |request| database.describe_stream(request)),
+        "DescribeTable" => run(body, |request| database.describe_table(request)),
+        "GetItem" => run(body, |request| database.get_item(request)),
+        "GetRecords" => run(body, |request| database.get_records(request)),
+        "GetShardIterator" => run(body, |request| database.get_shard_iterator(request)),
+        "ListStreams" => run(body, |request| database.list_streams(request)),
+        "PutItem" => run(body, |request| database.put_item(request)),
+        "Query" => run(body, |request| database.query(request)),
+        "Scan" => run(body, |request| database.scan(request)),
+        "TransactWriteItems" => run(body, |request| database.transact_write_items(request)),
+        "UpdateItem" => run(body, |request| database.update_item(request)),
+        other => panic!("nobody here calls {other}"),
+    }
+}
+
+impl HttpConnector for Cloud {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let cloud = self.clone();
+        HttpConnectorFuture::new(async move {
+            // Whoever else runs has a turn at each call, as on a network.
+            tokio::task::yield_now().await;
+            cloud.answer(&request)
+        })
+    }
+}
+
+impl HttpClient for Cloud {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.clone().into_shared()
+    }
+}

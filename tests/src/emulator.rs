@@ -1,0 +1,326 @@
+//! AWS in a process of its own: the real template deployed to it, and the functions run as Lambda runs them.
+//!
+//! `tests/cloud/emulator.py` is that process. It ends with whoever started it: its standard input is a pipe from here.
+//! Everything that it needs lies under `emulator` in the target folder, and is made the first time: a Python environment, and
+//! the functions, which `cargo build` makes from the same builds of our dependencies as `cargo test`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Debug;
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::Credentials;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// The functions that the template deploys.
+pub const FUNCTIONS: [&str; 3] = ["ingest", "breaker", "enforcer"];
+
+/// How often [`eventually`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// An AWS account in a process of its own.
+#[derive(Debug)]
+pub struct Emulator {
+    process: Child,
+    /// The process ends when this is closed.
+    input: Option<ChildStdin>,
+    ready: Ready,
+    places: Places,
+    log: PathBuf,
+    stacks: Vec<String>,
+}
+
+/// What the process says of itself.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    endpoint: String,
+    region: String,
+    account: String,
+}
+
+/// A stack that has been deployed.
+#[derive(Debug, Deserialize)]
+pub struct Deployed {
+    /// Its name.
+    pub stack: String,
+    /// What the template puts out.
+    pub outputs: BTreeMap<String, String>,
+    /// What had to be changed in the template for the emulator, and why: it is not tested here.
+    pub concessions: BTreeMap<String, String>,
+}
+
+impl Emulator {
+    /// Starts it, empty.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing on this machine and how to get it, or what the process said.
+    pub fn start() -> Result<Emulator> {
+        let places = Places::find()?;
+        let python = places.python()?;
+        let log = places.target.join(format!("emulator/log-{}.txt", std::process::id()));
+        let mut process = Command::new(&python)
+            .arg(script())
+            .args(["start".as_ref(), "--log".as_ref(), log.as_os_str()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} does not run", python.display()))?;
+        let input = process.stdin.take();
+        let mut line = String::new();
+        if let Some(output) = process.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        let ready = serde_json::from_str(&line).map_err(|_| anyhow!("the emulator did not start:\n{}", tail(&log)))?;
+        Ok(Emulator { process, input, ready, places, log, stacks: Vec::new() })
+    }
+
+    /// Deploys the template, or updates the stack of this name.
+    ///
+    /// # Errors
+    ///
+    /// What the compiler, or CloudFormation, objects to.
+    pub fn deploy(&mut self, stack: &str, parameters: &[(&str, &str)]) -> Result<Deployed> {
+        let code = functions()?;
+        let mut arguments = vec!["--code".to_owned(), code.display().to_string()];
+        for (name, value) in parameters {
+            arguments.extend(["--parameter".to_owned(), format!("{name}={value}")]);
+        }
+        let told = self.run("deploy", stack, &arguments)?;
+        self.stacks.push(stack.to_owned());
+        Ok(serde_json::from_str(&told)?)
+    }
+
+    /// Runs a function of a stack as a schedule would, and returns its answer.
+    ///
+    /// # Errors
+    ///
+    /// The function failed.
+    pub fn invoke(&self, stack: &str, function: &str, input: &Value) -> Result<Value> {
+        let input = input.to_string();
+        let told = self.run("invoke", stack, &["--function", function, "--input", &input])?;
+        Ok(serde_json::from_str(&told)?)
+    }
+
+    /// Everything that the functions of a stack have logged: a line each, after the name of its function and a tab.
+    ///
+    /// # Errors
+    ///
+    /// The emulator does not answer.
+    pub fn logs(&self, stack: &str) -> Result<String> {
+        self.run("logs", stack, &[] as &[&str])
+    }
+
+    /// What clients of this account share: they are its root user.
+    pub async fn config(&self) -> SdkConfig {
+        let Ready { endpoint, region, account } = &self.ready;
+        aws_config::defaults(BehaviorVersion::latest())
+            .endpoint_url(endpoint)
+            .region(Region::new(region.clone()))
+            .credentials_provider(Credentials::new(account, "test", None, None, "emulator"))
+            .load()
+            .await
+    }
+
+    /// Number of the account.
+    pub fn account(&self) -> &str {
+        &self.ready.account
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// It did not end well, or left a process of a function behind.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.end()?;
+        ensure!(status.success(), "the emulator ended with {status}:\n{}", tail(&self.log));
+        let _ = fs::remove_file(&self.log);
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        drop(self.input.take());
+        self.process.wait()
+    }
+
+    fn run(&self, verb: &str, stack: &str, arguments: &[impl AsRef<OsStr>]) -> Result<String> {
+        let mut command = Command::new(self.places.python()?);
+        command.arg(script()).args([verb, "--endpoint", &self.ready.endpoint, "--stack", stack]).args(arguments);
+        let output = command.stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{verb} failed: {}", said(&output));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for stack in &self.stacks {
+                let logs = self.logs(stack).unwrap_or_else(|error| error.to_string());
+                let noise = |line: &&str| {
+                    ["\tSTART ", "\tEND ", "\tREPORT ", r#""level":"DEBUG""#].iter().any(|word| line.contains(word))
+                };
+                let lines: Vec<&str> = logs.lines().filter(|line| !noise(line)).collect();
+                eprintln!("--- what the functions of {stack} have logged\n{}", lines.join("\n"));
+            }
+            eprintln!("--- the end of {}\n{}", self.log.display(), tail(&self.log));
+        }
+        let _ = self.end();
+    }
+}
+
+/// A folder with the functions as Lambda wants them, built for this machine: `ingest/bootstrap`, and so on. The variable
+/// `SES_BREAKER_FUNCTIONS` names one to take instead, such as `target/lambda` where cargo-lambda leaves them.
+///
+/// # Errors
+///
+/// What the compiler says.
+pub fn functions() -> Result<&'static Path> {
+    // One build for all tests of a process.
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| match std::env::var_os("SES_BREAKER_FUNCTIONS") {
+        Some(folder) => Ok(root().join(folder)),
+        None => Places::find().and_then(|places| places.build()).map_err(|error| format!("{error:#}")),
+    });
+    built.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+/// Looks every now and then until there is something to return; for what other processes do in their own time.
+///
+/// # Panics
+///
+/// There is nothing by the deadline. Says what was seen last.
+pub async fn eventually<T, S, F>(what: &str, within: Duration, mut look: impl FnMut() -> F) -> T
+where
+    S: Debug,
+    F: Future<Output = Result<T, S>>,
+{
+    let deadline = Instant::now() + within;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "not within {within:?}: {what}; last seen: {seen:#?}"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Where things are.
+#[derive(Debug)]
+struct Places {
+    /// The target folder.
+    target: PathBuf,
+    /// The folder in it that builds with this test's profile go to: `debug`, unless it was asked for another one.
+    profile: String,
+}
+
+/// What Python must be able to do: make environments with pip in them.
+const PYTHON_CHECK: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))";
+
+impl Places {
+    /// From where this test itself has been built to: `target/debug/deps/emulator-…`.
+    fn find() -> Result<Places> {
+        let test = std::env::current_exe()?;
+        let built = test.ancestors().nth(2).context("a test lies in the target folder")?;
+        let target = built.parent().context("a test lies in the target folder")?.to_owned();
+        let profile = built.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        fs::create_dir_all(target.join("emulator"))?;
+        Ok(Places { target, profile })
+    }
+
+    /// The Python of an environment in which the emulator is installed, as its requirements ask; makes it if need be.
+    fn python(&self) -> Result<PathBuf> {
+        let folder = self.target.join("emulator");
+        let (environment, done) = (folder.join("venv"), folder.join("venv/installed.txt"));
+        let python = environment.join("bin/python");
+        let requirements = root().join("tests/cloud/emulator-requirements.txt");
+        let wanted = fs::read_to_string(&requirements)?;
+        let lock = File::create(folder.join("lock"))?;
+        lock.lock()?;
+        // Written last, so that half an environment is none.
+        if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+            return Ok(python);
+        }
+        let able = Command::new("python3").args(["-c", PYTHON_CHECK]).output();
+        if !able.is_ok_and(|able| able.status.success()) {
+            bail!(
+                "this test runs an AWS emulator that is a Python package, and `python3` is missing here, is older than \
+                 3.10, or lacks the modules venv and ensurepip. Install it; on Debian and Ubuntu: \
+                 apt-get install python3 python3-venv"
+            );
+        }
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+        run(Command::new(&python).args(pip).arg(&requirements))?;
+        fs::write(&done, wanted)?;
+        Ok(python)
+    }
+
+    fn build(&self) -> Result<PathBuf> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        // As `cargo test` builds: all of the workspace, with the profile and (examples need them) the dependencies of tests.
+        // Otherwise features differ, and the SDK would be built a second time.
+        let profile = if self.profile == "debug" { "test" } else { &self.profile };
+        build.args(["build", "--workspace", "--bins", "--examples", "--locked", "--quiet", "--profile", profile]);
+        run(build.arg("--target-dir").arg(&self.target).current_dir(root()))?;
+        let code = self.target.join("emulator/code");
+        let lock = File::create(self.target.join("emulator/lock"))?;
+        lock.lock()?;
+        let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
+        for function in FUNCTIONS {
+            let (built, folder) = (self.target.join(&self.profile).join(function), code.join(function));
+            let known = changed(&folder.join("bootstrap"));
+            if known.is_ok_and(|known| changed(&built).is_ok_and(|built| built < known)) {
+                continue;
+            }
+            fs::create_dir_all(&folder)?;
+            let new = folder.join("new");
+            // Without what debuggers want it is a third of the size; it is copied four times until it runs.
+            let stripped = Command::new("strip").arg("-o").arg(&new).arg(&built).output();
+            if !stripped.is_ok_and(|stripped| stripped.status.success()) {
+                fs::copy(&built, &new).with_context(|| format!("{} is missing", built.display()))?;
+            }
+            // Another test may be running the one that is there.
+            fs::rename(new, folder.join("bootstrap"))?;
+        }
+        Ok(code)
+    }
+}
+
+/// The workspace.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn script() -> PathBuf {
+    root().join("tests/cloud/emulator.py")
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?} does not run"))?;
+    ensure!(output.status.success(), "{command:?} failed: {}", said(&output));
+    Ok(())
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat();
+    format!("{}\n{text}", output.status)
+}
+
+/// The end of a file, for people.
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&text[text.len().saturating_sub(4_000)..]).into_owned()
+}

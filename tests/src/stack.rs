@@ -1,0 +1,120 @@
+//! The stack on a [`Cloud`]: the functions as Lambda would run them, on a clock of the test.
+
+use std::time::Duration;
+
+use aws::alerts::SnsAlerts;
+use aws::reputation::DynamoReputation;
+use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Ingest};
+use aws_lambda_events::dynamodb::EventRecord;
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use pipeline::PortError;
+use pipeline::classify::Stamps;
+use pipeline::enforce::Enforced;
+use pipeline::ports::Change;
+use reputation::policy::Policy;
+use reputation::time::Now;
+use ses_events::{Decoded, Decoder};
+
+use crate::cloud::{Cloud, LEDGER, REPUTATION};
+
+/// The latest time that SES has stamped on the events of a line, in milliseconds since 1970; `None` if it holds none.
+pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
+    let mut latest = None;
+    Decoder::new().decode(line.as_bytes(), |decoded| {
+        if let Decoded::Event(event) = decoded {
+            latest = latest.max(Some(Stamps::of(&event, real_now).by_ses));
+        }
+    });
+    latest
+}
+
+/// The three functions, warm.
+#[derive(Debug)]
+pub struct Stack {
+    /// Where they run.
+    pub cloud: Cloud,
+    ingest: Ingest,
+    breaker: Breaker,
+    enforcer: Enforcer,
+    gate_in_use: bool,
+}
+
+impl Stack {
+    /// Cold functions on a cloud.
+    pub fn new(cloud: &Cloud, gate_in_use: bool) -> Stack {
+        let clients = cloud.clients();
+        let topic = "arn:aws:sns:eu-west-1:123456789012:test-alerts".to_owned();
+        let alerts = SnsAlerts::new(&clients, Some(topic), Some("default".to_owned()));
+        Stack {
+            cloud: cloud.clone(),
+            ingest: Ingest::new(&clients, LEDGER, REPUTATION, gate_in_use),
+            breaker: Breaker::new(&clients, REPUTATION, gate_in_use),
+            enforcer: Enforcer::new(&clients, REPUTATION, alerts, gate_in_use),
+            gate_in_use,
+        }
+    }
+
+    /// If the process was stopped, starts it again, cold.
+    pub fn restart_if_stopped(&mut self) -> bool {
+        let stopped = self.cloud.revive();
+        if stopped {
+            *self = Stack::new(&self.cloud.clone(), self.gate_in_use);
+        }
+        stopped
+    }
+
+    /// Gives messages to ingest; returns the places of those that are to come again, or the error.
+    ///
+    /// # Errors
+    ///
+    /// All of them are to come again.
+    pub async fn ingest(&mut self, bodies: &[&str], now: Now) -> Result<Vec<usize>, PortError> {
+        let message = |(index, body): (usize, &&str)| {
+            let mut message = SqsMessage::default();
+            message.message_id = Some(index.to_string());
+            message.body = Some((*body).to_owned());
+            message
+        };
+        let mut event = SqsEvent::default();
+        event.records = bodies.iter().enumerate().map(message).collect();
+        let answer = self.ingest.handle(&event, now).await?;
+        Ok(answer.batch_item_failures.iter().map(|failure| failure.item_identifier.parse().unwrap()).collect())
+    }
+
+    /// Gives records of the ledger's stream to the breaker.
+    ///
+    /// # Errors
+    ///
+    /// They are to come again.
+    pub async fn fold(&mut self, records: &[EventRecord], now: Now) -> Result<Vec<Change>, PortError> {
+        let wake = BreakerWake { records: Some(records.to_vec()), tick: None };
+        self.breaker.handle(&wake, now, || true).await
+    }
+
+    /// Lets a minute pass.
+    ///
+    /// # Errors
+    ///
+    /// The next minute makes good for it.
+    pub async fn tick(&mut self, now: Now) -> Result<Vec<Change>, PortError> {
+        let wake = BreakerWake { records: None, tick: Some("minute".to_owned()) };
+        self.breaker.handle(&wake, now, || true).await
+    }
+
+    /// Rings the enforcer.
+    ///
+    /// # Errors
+    ///
+    /// It is to be rung again.
+    pub async fn enforce(&mut self, reconcile: bool, now: Now) -> Result<Vec<Enforced>, PortError> {
+        let tick = reconcile.then(|| "reconcile".to_owned());
+        let wake = EnforcerWake { records: None, tick };
+        self.enforcer.handle(&wake, Duration::from_secs(100), || now).await
+    }
+
+    /// A reader of the reputation table, beside the functions.
+    pub fn reputation(&self) -> DynamoReputation {
+        let policy = Policy { gate_in_use: self.gate_in_use, ..Policy::default() };
+        DynamoReputation::new(self.cloud.clients().dynamodb(), REPUTATION, &policy)
+    }
+}

@@ -1,0 +1,402 @@
+//! The whole, from outside: the real template on an emulated AWS, events in, and everything asserted through the APIs of AWS.
+//! Each function runs as a process of its own, and may do only what its role in the template allows.
+//!
+//! What this cannot show, because the emulator does not have it, and where else it is looked at:
+//!
+//! | not here | but |
+//! |---|---|
+//! | SES publishes events, and stops the mail of a paused set | payloads as SES writes them: `events/`, `shared/ses-events` |
+//! | EventBridge delivers events of `aws.ses` (nobody may put those) | the rule's pattern is tried on them, and they are sent as the rule would send them |
+//! | pausing the account, tenants | recorded exchanges: `shared/aws/tests` |
+//! | batching windows, several shards, concurrent copies | simulations: `tests/tests/stack`, `shared/pipeline/tests` |
+//! | KMS, TLS, alarms, time to live | linters of the template, in CI |
+//!
+//! What has to be changed in the template for the emulator stands in `tests/cloud/emulator.py`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod account;
+mod starts;
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use account::Account;
+use aws::policies::{Policies, Pushed};
+use aws::shell::now;
+use aws_sdk_eventbridge::types::Target;
+use aws_sdk_sqs::types::QueueAttributeName;
+use e2e::emulator::{Emulator, eventually};
+use replay::driver::{Options, replay};
+use replay::input::{Progress, Source};
+use replay::report::Report;
+use reputation::Policy;
+use reputation::time::Now;
+use serde_json::{Value, json};
+use stream::{Totals, event, stream};
+
+const STACK: &str = "e2e";
+/// There is no gate; and what is paused stays so until a person resumes it, however long ago the mail was.
+const POLICY: &str = "[gate]\nin_use = false\n\n[breaker]\nresume = \"manual\"\n";
+/// Far longer than anything takes; only a failure waits for so long.
+const SOON: Duration = Duration::from_secs(120);
+const SETS: [&str; 3] = ["news", "offers", "receipts"];
+
+/// The deployed stack, and what people have put around it.
+struct World {
+    emulator: Emulator,
+    account: Account,
+    events_topic: String,
+    events_queue: String,
+    dead_letters: String,
+    table: String,
+    /// Subscribed to the alerts.
+    alerts: String,
+    /// Where a rule sends what we tell programs.
+    told: String,
+}
+
+impl World {
+    async fn new() -> World {
+        let mut emulator = Emulator::start().unwrap();
+        let parameters = [("GateInUse", "false"), ("EventBridgeSource", "true"), ("LogLevel", "debug")];
+        let outputs = emulator.deploy(STACK, &parameters).unwrap().outputs;
+        let account = Account::new(&emulator.config().await);
+        for set in SETS {
+            account.create_configuration_set(set).await;
+        }
+        let (alerts, arn) = account.create_queue("alerts", emulator.account(), "sns.amazonaws.com").await;
+        let subscription = account.sns.subscribe().topic_arn(&outputs["AlertTopicArn"]).protocol("sqs");
+        subscription.endpoint(arn).send().await.unwrap();
+        let (told, arn) = account.create_queue("told", emulator.account(), "events.amazonaws.com").await;
+        let rule = account.eventbridge.put_rule().name("told").event_pattern(r#"{"source":["ses-breaker"]}"#);
+        rule.send().await.unwrap();
+        let target = Target::builder().id("queue").arn(arn).build().unwrap();
+        account.eventbridge.put_targets().rule("told").targets(target).send().await.unwrap();
+        World {
+            events_topic: outputs["EventsTopicArn"].clone(),
+            events_queue: account.queue_url(&format!("{STACK}-events")).await,
+            dead_letters: account.queue_url(&format!("{STACK}-events-dead")).await,
+            table: outputs["ReputationTableName"].clone(),
+            emulator,
+            account,
+            alerts,
+            told,
+        }
+    }
+
+    async fn publish(&self, events: &[impl AsRef<str>]) {
+        self.account.publish(&self.events_topic, events).await;
+    }
+
+    fn invoke(&self, function: &str, tick: &str) {
+        self.emulator.invoke(STACK, function, &json!({ "tick": tick })).unwrap();
+    }
+
+    /// The sets that may not send.
+    async fn stopped(&self) -> Vec<&'static str> {
+        let mut stopped = Vec::new();
+        for set in SETS {
+            if !self.account.sending_enabled(set).await {
+                stopped.push(set);
+            }
+        }
+        stopped
+    }
+
+    /// Waits until exactly this is counted.
+    async fn counts(&self, expected: &Totals) {
+        let subjects: BTreeSet<String> = expected.keys().map(|(subject, _)| subject.clone()).collect();
+        eventually("everything is counted once", SOON, async || {
+            // One after the other, so that waiting does not keep the emulator busy.
+            for subject in &subjects {
+                let found = self.account.totals(&self.table, "d", Some(subject)).await;
+                let wrong = differences(&found, expected, subject);
+                if !wrong.is_empty() {
+                    return Err(wrong);
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Waits for a message in a queue that `wanted` takes for the one.
+    async fn message<T>(&self, what: &str, queue: &str, mut wanted: impl FnMut(&Value) -> Option<T>) -> T {
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + SOON;
+        loop {
+            for body in self.account.take(queue).await {
+                let message = serde_json::from_str(&body).unwrap();
+                if let Some(found) = wanted(&message) {
+                    return found;
+                }
+                seen.push(message);
+            }
+            assert!(Instant::now() < deadline, "{what} did not come, but: {seen:#?}");
+        }
+    }
+}
+
+/// What is not as expected of one subject, in words.
+fn differences(found: &Totals, expected: &Totals, subject: &str) -> Vec<String> {
+    let rows: BTreeSet<_> = found.keys().chain(expected.keys()).filter(|row| row.0 == subject).collect();
+    let differing = rows.into_iter().filter(|row| found.get(row) != expected.get(row));
+    differing.map(|row| format!("{row:?}: {:?}, should be {:?}", found.get(row), expected.get(row))).collect()
+}
+
+/// The keys of breakers that are open, and the totals, of a replay of these lines under the policy of the stack.
+fn replayed(lines: &[&str], real_now: Now) -> (BTreeSet<String>, Totals) {
+    let options = Options {
+        policy: Policy::from_toml(POLICY).unwrap(),
+        real_now: real_now.0,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+    };
+    let source = Source::memory("what was told", lines.join("\n").into_bytes());
+    let replayed = replay(&options, &[source], &mut |_| {}, &Progress::default()).unwrap();
+    let report = Report::of(&replayed, None);
+    let open = report.breakers.iter().filter(|breaker| breaker.state == "open");
+    let open = open.map(|breaker| format!("{}#{}", breaker.subject, breaker.isp.as_deref().unwrap_or(""))).collect();
+    let mut totals = Totals::new();
+    for total in serde_json::to_value(&report.totals).unwrap().as_array().unwrap() {
+        let counters = total.as_object().unwrap().iter();
+        let counters: BTreeMap<String, u64> =
+            counters.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect();
+        let name = |part: &str| total[part].as_str().unwrap().to_owned();
+        totals.insert((name("subject"), name("isp")), counters);
+    }
+    (open, totals)
+}
+
+#[tokio::test]
+async fn a_bad_list_is_stopped_and_nothing_else_until_a_person_says_otherwise() {
+    let world = World::new().await;
+    let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
+    assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+
+    let began = now();
+    let told = stream(began);
+    let mut expected = told.truth.clone();
+    the_rules_are_about_what_ses_puts(&world, &told.eventbridge).await;
+    let lines = told_twice(&world, &told, &expected).await;
+    the_alert_names_rule_and_numbers(&world).await;
+    the_replay_agrees(&world, &lines, began, &expected).await;
+    what_cannot_be_counted_is_put_aside(&world, &mut expected).await;
+    a_person_resumes(&world, &mut expected).await;
+
+    let logs = world.emulator.logs(STACK).unwrap();
+    let leaks: Vec<&str> = logs.lines().filter(|line| line.contains('@')).collect();
+    assert!(leaks.is_empty(), "addresses in logs: {leaks:#?}");
+    assert!(logs.lines().count() > 100, "{logs}");
+    world.emulator.stop().unwrap();
+}
+
+/// Each rule takes its own kinds of events and no others. (Nobody but SES may put them.)
+async fn the_rules_are_about_what_ses_puts(world: &World, events: &[String]) {
+    let kind = |event: &Value| event["detail-type"].as_str().map(str::to_owned);
+    let mut kinds: BTreeMap<String, Value> = BTreeMap::new();
+    for event in events.iter().filter_map(|line| serde_json::from_str(line).ok()) {
+        kind(&event).map(|kind| kinds.insert(kind, event));
+    }
+    let mut taken = Vec::new();
+    for rule in ["mail-events", "sending-status", "advisor"] {
+        let pattern = world.account.pattern(&format!("{STACK}-{rule}")).await;
+        for (kind, event) in &kinds {
+            if world.account.matches(&pattern, event).await {
+                taken.push(format!("{rule}: {kind}"));
+            }
+        }
+    }
+    insta::assert_snapshot!(taken.join("\n"), @"
+    mail-events: Email Bounced
+    mail-events: Email Clicked
+    mail-events: Email Complaint Received
+    mail-events: Email Delivered
+    mail-events: Email Delivery Delayed
+    mail-events: Email Opened
+    mail-events: Email Rejected
+    mail-events: Email Rendering Failed
+    mail-events: Email Sent
+    mail-events: Email Subscribed
+    sending-status: Sending Status Disabled
+    advisor: Advisor Recommendation Status Open
+    ");
+    assert!(kinds.contains_key("Email Teleported"), "what no rule takes");
+}
+
+/// Tells everything by SNS, and every third event by EventBridge, too. The bounces of `news` come last. Returns the lines as
+/// they were told.
+async fn told_twice<'a>(world: &World, told: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
+    let account = &world.account;
+    let is_last = |line: &&String| {
+        line.contains(r#""eventType":"Bounce""#) && line.contains(r#""ses:configuration-set":["news"]"#)
+    };
+    let (bounces, first): (Vec<&String>, Vec<&String>) = told.raw.iter().partition(is_last);
+    let wrapped = told.eventbridge.iter().filter(|line| line.contains(r#""detail-type""#));
+    let (bounces_again, again): (Vec<&String>, Vec<&String>) = wrapped.step_by(3).partition(is_last);
+
+    let began = Instant::now();
+    world.publish(&first).await;
+    account.enqueue(&world.events_queue, &again).await;
+    let (sent, published) = (first.len() + again.len(), began.elapsed());
+    let without_bounces = replayed(&first.iter().map(|line| line.as_str()).collect::<Vec<_>>(), now()).1;
+    world.counts(&without_bounces).await;
+    eprintln!("{sent} messages: published in {published:.1?}, counted after {:.1?}", began.elapsed());
+    assert_eq!(world.stopped().await, [""; 0], "before the bounces");
+
+    world.publish(&bounces).await;
+    let last = Instant::now();
+    eventually("news is judged", SOON, async || {
+        let state = account.breaker(&world.table, "configuration-set:news").await;
+        if state == "open" { Ok(()) } else { Err(state) }
+    })
+    .await;
+    let judged = last.elapsed();
+    eventually("news is stopped", SOON, async || match world.account.sending_enabled("news").await {
+        true => Err("it may send"),
+        false => Ok(()),
+    })
+    .await;
+    eprintln!("{} bounces: open {judged:.2?} after the last, stopped after {:.2?}", bounces.len(), last.elapsed());
+    account.enqueue(&world.events_queue, &bounces_again).await;
+    world.counts(expected).await;
+    assert_eq!(account.totals(&world.table, "d", None).await, *expected, "days, of everybody");
+    assert_eq!(account.totals(&world.table, "h", None).await, *expected, "hours");
+    assert_eq!(account.totals(&world.table, "m", None).await, *expected, "minutes");
+    world.invoke("breaker", "minute");
+    world.invoke("enforcer", "reconcile");
+    assert_eq!(world.stopped().await, ["news"]);
+    first.into_iter().chain(again).chain(bounces).chain(bounces_again).map(String::as_str).collect()
+}
+
+async fn the_alert_names_rule_and_numbers(world: &World) {
+    let told = world
+        .message("the event", &world.told, |event| {
+            let detail = &event["detail"];
+            let wanted =
+                detail["subject"] == "configuration-set:news" && detail["to"] == "open" && detail["isp"].is_null();
+            wanted.then(|| detail.clone())
+        })
+        .await;
+    assert_eq!(
+        (&told["level"], &told["metric"], &told["rule"]),
+        (&json!("pause"), &json!("hard_bounce"), &json!("cusum"))
+    );
+    let (bad, population) = (told["bad"].as_f64().unwrap(), told["population"].as_f64().unwrap());
+    assert!((told["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{told:#}");
+
+    let alert = world
+        .message("the alert", &world.alerts, |alert| {
+            let wanted = alert["Subject"] == "ses-breaker pause: configuration-set:news throttled -> open"
+                || alert["Subject"] == "ses-breaker pause: configuration-set:news closed -> open";
+            wanted.then(|| alert.clone())
+        })
+        .await;
+    let text = alert["Message"].as_str().unwrap();
+    assert!(text.contains(&format!("{bad} of {population} mails bounced hard")), "{text}");
+    assert!(text.contains("evidence") && text.contains("against the limit of 5 %"), "{text}");
+    assert!(text.contains("ses-breaker resume configuration-set:news"), "{text}");
+    assert_eq!(alert["MessageAttributes"]["level"]["Value"], "pause");
+}
+
+/// The same lines, on a laptop.
+async fn the_replay_agrees(world: &World, lines: &[&str], real_now: Now, expected: &Totals) {
+    let (open, totals) = replayed(lines, real_now);
+    assert_eq!(totals, *expected);
+    let items = world.account.items(&world.table).await;
+    let open_here = items.iter().filter(|item| {
+        let is = |name: &str, value: &str| {
+            item.get(name).and_then(|value| value.as_s().ok()).is_some_and(|text| text == value)
+        };
+        item["sk"].as_s().unwrap().starts_with("breaker#") && is("state", "open")
+    });
+    let open_here: BTreeSet<String> = open_here
+        .map(|item| {
+            format!("{}{}", item["pk"].as_s().unwrap(), item["sk"].as_s().unwrap().trim_start_matches("breaker"))
+        })
+        .collect();
+    assert_eq!(open_here, open);
+    assert!(open.contains("configuration-set:news#"), "{open:?}");
+}
+
+/// Messages that nobody can count, among others.
+async fn what_cannot_be_counted_is_put_aside(world: &World, expected: &mut Totals) {
+    // Five tries, without seven minutes between two of them.
+    world.account.set_queue(&world.events_queue, QueueAttributeName::VisibilityTimeout, "1").await;
+    let accepted = now();
+    let delivery = |mail: &str, accepted: Now| {
+        let detail = format!(r#""delivery":{{"recipients":["reader-{mail}@yahoo.com"]}}"#);
+        event("Delivery", "offers", "offers.example.com", mail, accepted, &detail)
+    };
+    let half = delivery("half", accepted);
+    let half = half[..half.find(r#""tags""#).unwrap()].to_owned();
+    let from_the_future = delivery("future", Now(accepted.0 + 3 * 3_600_000));
+    let messages = [
+        delivery("before", accepted),
+        half.clone(),
+        "Successfully validated SNS topic for Amazon SES event publishing.".to_owned(),
+        event("Teleportation", "offers", "offers.example.com", "odd", accepted, r#""teleportation":{}"#),
+        from_the_future.clone(),
+        delivery("after", accepted),
+    ];
+    world.publish(&messages).await;
+    for subject in ["configuration-set:offers", "identity:offers.example.com"] {
+        let counters = expected.entry((subject.to_owned(), "yahoo".to_owned())).or_default();
+        *counters.entry("delivered".to_owned()).or_default() += 2;
+    }
+    world.counts(expected).await;
+    let mut dead = Vec::new();
+    let poison = BTreeSet::from([half, from_the_future]);
+    while dead.len() < poison.len() {
+        dead.extend(
+            eventually("a dead letter", SOON, async || {
+                let bodies = world.account.take(&world.dead_letters).await;
+                if bodies.is_empty() { Err("none") } else { Ok(bodies) }
+            })
+            .await,
+        );
+    }
+    assert_eq!(dead.into_iter().collect::<BTreeSet<_>>(), poison);
+    let logs = world.emulator.logs(STACK).unwrap();
+    let said: Vec<&str> = logs.lines().filter(|line| line.contains("cannot be counted")).collect();
+    for kind in ["not_json", "uncountable"] {
+        let tries = said.iter().filter(|line| line.contains(&format!(r#""kind":"{kind}""#))).count();
+        assert_eq!(tries, 5, "{kind}: {said:#?}");
+    }
+    for name in ["validation_notice", "Teleportation"] {
+        assert!(logs.contains(&format!(r#""message":"ignored","name":"{name}""#)), "{name} is not in the logs");
+    }
+    world.account.set_queue(&world.events_queue, QueueAttributeName::VisibilityTimeout, "420").await;
+    assert_eq!(world.stopped().await, ["news"]);
+}
+
+/// Who resumes what we paused is right, and mail of before is held against nobody any more.
+async fn a_person_resumes(world: &World, expected: &mut Totals) {
+    let before = now();
+    world.account.enable_sending("news").await;
+    world.invoke("enforcer", "reconcile");
+    assert_eq!(world.account.breaker(&world.table, "configuration-set:news").await, "closed");
+
+    // Forty more bounces of mail that was accepted before.
+    let accepted = Now(before.0 - 600_000);
+    let bounce = |number: usize| {
+        let detail = format!(
+            r#""bounce":{{"bounceType":"Permanent","bounceSubType":"NoEmail","feedbackId":"f{number}","timestamp":"{before}","bouncedRecipients":[{{"emailAddress":"reader-late{number}@yahoo.com","status":"5.1.1"}}]}}"#
+        );
+        event("Bounce", "news", "news.example.com", &format!("late{number}"), accepted, &detail)
+    };
+    world.publish(&(0..40).map(bounce).collect::<Vec<_>>()).await;
+    for subject in ["configuration-set:news", "identity:news.example.com"] {
+        let counters = expected.entry((subject.to_owned(), "yahoo".to_owned())).or_default();
+        *counters.entry("hard_bounces".to_owned()).or_default() += 40;
+    }
+    world.counts(expected).await;
+    world.invoke("breaker", "minute");
+    world.invoke("enforcer", "reconcile");
+    assert_eq!(world.account.breaker(&world.table, "configuration-set:news").await, "closed");
+    assert_eq!(world.stopped().await, [""; 0]);
+}
