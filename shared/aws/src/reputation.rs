@@ -127,7 +127,7 @@ impl DynamoReputation {
             let read = Reader(item);
             Ok((subject_of(read.text("sk")?, item)?, Minute(read.number("hour")?)))
         };
-        Ok(items.iter().map(entry).collect::<Result<_, _>>()?)
+        Ok(items.iter().filter_map(|item| readable(entry(item))).collect())
     }
 
     /// The last notices, the newest first, with when what they tell of was.
