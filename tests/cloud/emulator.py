@@ -417,7 +417,7 @@ def main():
     invoking = commands.add_parser("invoke", help="run a function of a stack")
     invoking.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
     invoking.add_argument("--stack", required=True, metavar="NAME")
-    invoking.add_argument("--function", required=True, metavar="NAME", help="ingest, breaker or enforcer")
+    invoking.add_argument("--function", required=True, metavar="NAME", help="breaker, say")
     invoking.add_argument("--input", default="{}", metavar="JSON")
     logging = commands.add_parser("logs", help="print what the functions of a stack have logged")
     logging.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use aws::clients::Clients;
 use aws_lambda_events::dynamodb::EventRecord;
@@ -15,6 +16,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::RetryConfig;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +49,32 @@ pub struct Kill {
     pub carried_out: bool,
 }
 
+/// What becomes of one call on a bad network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is carried out and answered.
+    Answered,
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+    /// It never arrives.
+    CallLost,
+    /// It is carried out, and its answer takes longer than anybody waits.
+    Hangs,
+}
+
+/// A network between clients and the cloud: how long each call is under way, and what becomes of it.
+#[derive(Clone)]
+struct Network {
+    cloud: Cloud,
+    fate: Arc<Mutex<dyn FnMut() -> (Duration, Fate) + Send>>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Network")
+    }
+}
+
 /// What happened besides DynamoDB.
 #[derive(Debug, Default)]
 pub struct State {
@@ -64,6 +92,8 @@ pub struct State {
     pub writes: u64,
     /// Write units that DynamoDB charged.
     pub write_units: f64,
+    /// DynamoDB answers nothing but errors (503) for as long as this is set.
+    pub dynamodb_down: bool,
     kill: Option<Kill>,
     dead: bool,
     /// What was read of each table's stream so far, and where to read on.
@@ -103,6 +133,14 @@ impl Cloud {
     /// Clients that talk to it.
     pub fn clients(&self) -> Clients {
         Clients::over(self.clone())
+    }
+
+    /// Clients that talk to it over a bad network.
+    pub fn clients_over(&self, fate: impl FnMut() -> (Duration, Fate) + Send + 'static) -> Clients {
+        let clients = Clients::over(Network { cloud: self.clone(), fate: Arc::new(Mutex::new(fate)) });
+        // Waits between attempts as long as it may, which is not by chance.
+        let retries = RetryConfig::standard().with_max_attempts(4).with_use_static_exponential_base(true);
+        Clients::new(clients.config().clone().into_builder().retry_config(retries).build())
     }
 
     /// What happened besides DynamoDB.
@@ -212,6 +250,9 @@ impl Cloud {
     }
 
     fn answer_dynamodb(&self, operation: &str, body: &str) -> HttpResponse {
+        if self.state().dynamodb_down {
+            return respond(503, Some("ServiceUnavailable"), r#"{"message":"as the test says"}"#);
+        }
         match dispatch(&self.database, operation, body) {
             Ok(text) => {
                 let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -283,6 +324,10 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+fn lost() -> ConnectorError {
+    ConnectorError::io("the connection was lost".into())
+}
+
 fn stopped() -> ConnectorError {
     ConnectorError::other("the process was stopped".into(), None)
 }
@@ -330,6 +375,31 @@ impl HttpConnector for Cloud {
             tokio::task::yield_now().await;
             cloud.answer(&request)
         })
+    }
+}
+
+impl HttpConnector for Network {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let cloud = self.cloud.clone();
+        let (under_way, fate) = (self.fate.lock().unwrap())();
+        HttpConnectorFuture::new(async move {
+            tokio::time::sleep(under_way).await;
+            if fate == Fate::CallLost {
+                return Err(lost());
+            }
+            let answer = cloud.answer(&request);
+            match fate {
+                Fate::Answered | Fate::CallLost => answer,
+                Fate::AnswerLost => Err(lost()),
+                Fate::Hangs => std::future::pending().await,
+            }
+        })
+    }
+}
+
+impl HttpClient for Network {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.clone().into_shared()
     }
 }
 

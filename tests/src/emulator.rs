@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// The functions that the template deploys.
-pub const FUNCTIONS: [&str; 3] = ["ingest", "breaker", "enforcer"];
+pub const FUNCTIONS: [&str; 5] = ["ingest", "breaker", "enforcer", "warmup", "gate"];
 
 /// How often [`eventually`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -130,6 +130,38 @@ impl Emulator {
             .credentials_provider(Credentials::new(account, "test", None, None, "emulator"))
             .load()
             .await
+    }
+
+    /// Where it answers.
+    pub fn endpoint(&self) -> &str {
+        &self.ready.endpoint
+    }
+
+    /// Runs a program of the workspace, `ses-breaker` or `examples/send`, as somebody with the account's credentials. `input` is
+    /// what it reads.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or cannot run.
+    pub fn program(&self, name: &str, arguments: &[&str], input: &str) -> Result<Output> {
+        // They are built with the functions.
+        functions()?;
+        let Ready { endpoint, region, account } = &self.ready;
+        let path = self.places.target.join(&self.places.profile).join(name);
+        let mut process = Command::new(&path)
+            .args(arguments)
+            .env_clear()
+            .envs([("AWS_ENDPOINT_URL", endpoint), ("AWS_REGION", region), ("AWS_ACCESS_KEY_ID", account)])
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} does not run", path.display()))?;
+        if let Some(mut to) = process.stdin.take() {
+            to.write_all(input.as_bytes())?;
+        }
+        Ok(process.wait_with_output()?)
     }
 
     /// Number of the account.

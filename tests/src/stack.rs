@@ -1,18 +1,25 @@
 //! The stack on a [`Cloud`]: the functions as Lambda would run them, on a clock of the test.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws::alerts::SnsAlerts;
+use aws::clients::Clients;
+use aws::policies::{Policies, Pushed};
 use aws::reputation::DynamoReputation;
-use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Ingest};
+use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Ingest, Warmup, WarmupWake};
 use aws_lambda_events::dynamodb::EventRecord;
+use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use pipeline::PortError;
 use pipeline::classify::Stamps;
 use pipeline::enforce::Enforced;
 use pipeline::ports::Change;
+use pipeline::quotas::Quota;
+use reputation::Isp;
 use reputation::policy::Policy;
 use reputation::time::Now;
+use serde_json::Value;
 use ses_events::{Decoded, Decoder};
 
 use crate::cloud::{Cloud, LEDGER, REPUTATION};
@@ -28,11 +35,66 @@ pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
     latest
 }
 
-/// The three functions, warm.
+/// A request to the gate as its Function URL would hand it over, with a JSON body if it has one.
+pub fn request(method: &str, path: &str, body: Option<&str>) -> LambdaFunctionUrlRequest {
+    let mut request = LambdaFunctionUrlRequest::default();
+    request.raw_path = Some(path.to_owned());
+    request.request_context.http.method = Some(method.to_owned());
+    if let Some(body) = body {
+        request.headers.insert("content-type", "application/json".parse().unwrap());
+        request.body = Some(body.to_owned());
+    }
+    request
+}
+
+/// An answer of the gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: i64,
+    /// Its headers.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: Value,
+}
+
+/// A warm gate: one instance of its function.
+#[derive(Debug)]
+pub struct WarmGate {
+    gate: Gate,
+    /// What it takes for random: the same in each run.
+    bits: u64,
+}
+
+impl WarmGate {
+    /// A cold one; `bits` differ from gate to gate.
+    pub fn new(clients: &Clients, bits: u64) -> WarmGate {
+        WarmGate { gate: Gate::new(clients, REPUTATION, true), bits }
+    }
+
+    /// Asks it.
+    pub async fn ask(&mut self, request: &LambdaFunctionUrlRequest, now: Now) -> Reply {
+        let bits = &mut self.bits;
+        let random = || {
+            *bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            *bits ^ (*bits >> 29)
+        };
+        let response = self.gate.handle(request, now, random).await;
+        let headers = response.headers.iter();
+        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        let body = serde_json::from_str(response.body.as_deref().unwrap()).unwrap();
+        Reply { status: response.status_code, headers, body }
+    }
+}
+
+/// The functions, warm.
 #[derive(Debug)]
 pub struct Stack {
     /// Where they run.
     pub cloud: Cloud,
+    /// The gate.
+    pub gate: WarmGate,
+    warmup: Warmup,
     ingest: Ingest,
     breaker: Breaker,
     enforcer: Enforcer,
@@ -44,9 +106,11 @@ impl Stack {
     pub fn new(cloud: &Cloud, gate_in_use: bool) -> Stack {
         let clients = cloud.clients();
         let topic = "arn:aws:sns:eu-west-1:123456789012:test-alerts".to_owned();
-        let alerts = SnsAlerts::new(&clients, Some(topic), Some("default".to_owned()));
+        let alerts = SnsAlerts::new(&clients, Some(topic), Some("default".to_owned())).of_stack("test");
         Stack {
             cloud: cloud.clone(),
+            gate: WarmGate::new(&clients, 1),
+            warmup: Warmup::new(&clients, REPUTATION, gate_in_use),
             ingest: Ingest::new(&clients, LEDGER, REPUTATION, gate_in_use),
             breaker: Breaker::new(&clients, REPUTATION, gate_in_use),
             enforcer: Enforcer::new(&clients, REPUTATION, alerts, gate_in_use),
@@ -110,6 +174,22 @@ impl Stack {
         let tick = reconcile.then(|| "reconcile".to_owned());
         let wake = EnforcerWake { records: None, tick };
         self.enforcer.handle(&wake, Duration::from_secs(100), || now).await
+    }
+
+    /// Lets an hour pass for the planner of warm-ups.
+    ///
+    /// # Errors
+    ///
+    /// The next hour makes good for it.
+    pub async fn hour(&mut self, now: Now) -> Result<BTreeMap<(String, Isp), Quota>, PortError> {
+        self.warmup.handle(&WarmupWake { tick: Some("hour".to_owned()) }, now, || true).await
+    }
+
+    /// Makes a policy the first one of this stack; cold functions go by it.
+    pub async fn push(cloud: &Cloud, toml: &str) -> Policy {
+        let policies = Policies::new(cloud.clients().dynamodb(), REPUTATION);
+        assert_eq!(policies.push(toml, 0, "a test", Now(0)).await.unwrap(), Pushed::Pushed(1));
+        Policy::from_toml(toml).unwrap()
     }
 
     /// A reader of the reputation table, beside the functions.

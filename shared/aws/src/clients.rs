@@ -31,6 +31,10 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a call may take with all its attempts. Far below the time limit of our functions, so that the code that
 /// answers for the rest of the batch still runs.
 const OPERATION: Duration = Duration::from_secs(10);
+/// The same three where somebody waits for the answer. Still more than the second after which a lost SYN is sent again.
+const HURRIED_CONNECT: Duration = Duration::from_millis(1_200);
+const HURRIED_ATTEMPT: Duration = Duration::from_millis(1_500);
+const HURRIED_OPERATION: Duration = Duration::from_secs(4);
 /// Attempts of one call. Throttling is refused fast, so that all of them fit; more would only hold up what the event
 /// source delivers again anyway.
 const ATTEMPTS: u32 = 4;
@@ -77,6 +81,16 @@ impl Clients {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
         Clients { config }
+    }
+
+    /// The same, for whoever has somebody waiting: it gives up after a few seconds, with an answer that says so.
+    pub fn hurried(&self) -> Clients {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(HURRIED_CONNECT)
+            .operation_attempt_timeout(HURRIED_ATTEMPT)
+            .operation_timeout(HURRIED_OPERATION)
+            .build();
+        Clients { config: self.config.clone().into_builder().timeout_config(timeouts).build() }
     }
 
     /// What all clients share; for clients that only the operator's command line needs.

@@ -25,9 +25,29 @@
 //! | `control` | `configuration-set:news` | a wish about SES: `wish`, `intent`, `made`, `checked`, `urgency`, `reason`, `version`; `pending` until the enforcer has begun |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
+//! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::Desk`]); `version` |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
 //! | `clock` | `hour` | `done`: the last hour judged by, `after`: how far within it |
+//! | `quota#news`: a configuration set | `gmail` | its quota there; see below. Never expires: it is where the ramp stands |
+//!
+//! **A quota** holds both where the ramp stands and what was granted of today's mails, so that a grant is one conditional
+//! write:
+//!
+//! | attribute | type | example | |
+//! |---|---|---|---|
+//! | `day` | N | `20778` | the day that it is for, in days since 1970 |
+//! | `quota`, `reach` | N | `500` | mails of that day; the volume that the ISP has shown it takes |
+//! | `step` | S | `grew 250` | why it is that, with the numbers that belong to it |
+//! | `anchor` | BOOL | `false` | whether the ramp began that day |
+//! | `sending_days`, `idle_days` | N | `12` | days with mail since it began, days without since the last with |
+//! | `low_days`, `low_peak` | N | `0` | days in a row that used little, and the most that one of them used |
+//! | `demoted` | N | `1791273601745` | the harm that a smaller quota has answered for; may be missing |
+//! | `hurt` | N | `1500` | the quota that did it; 0 = none |
+//! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
+//! | `mark` | N | `1791273601745000000` | the pacing mark, in nanoseconds since 1970 |
+//! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires |
+//! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for whoever lost its answer |
 //!
 //! All times that end in `at` or stand beside a state are milliseconds since 1970; `expires` is seconds, as DynamoDB's
 //! time to live wants it. Readers filter by it, because items that expired may stay for days.
@@ -40,13 +60,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use pipeline::enforce::{Flow, Wished};
 use pipeline::notice::Notice;
 use pipeline::ports::{Disposition, PortError};
+use pipeline::quotas::Quota;
 use reputation::breaker::{BreakerState, Factor, Hold, State};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::Since;
+use reputation::permit::{Lease, Meter, Nanos};
 use reputation::subject::{Key, Subject};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::Length;
+use reputation::warmup::{Held, Move, Ramp};
 
 /// An item, or a part of one.
 pub type Item = HashMap<String, AttributeValue>;
@@ -384,6 +407,137 @@ pub fn parse_notice(item: &Item) -> Result<Notice, Malformed> {
     })
 }
 
+/// Hash key of the quotas of a configuration set.
+pub fn quota_pk(set: &str) -> String {
+    format!("quota#{set}")
+}
+
+/// A quota as an item.
+pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
+    let Quota { ramp, meter, leases } = quota;
+    let mut item = keys(pk, isp);
+    item.extend(
+        [
+            ("day", number(ramp.day)),
+            ("quota", number(ramp.quota)),
+            ("reach", number(ramp.reach)),
+            ("step", text(step_text(&ramp.step))),
+            ("anchor", AttributeValue::Bool(ramp.anchor)),
+            ("sending_days", number(ramp.sending_days)),
+            ("idle_days", number(ramp.idle_days)),
+            ("low_days", number(ramp.low.0)),
+            ("low_peak", number(ramp.low.1)),
+            ("hurt", number(ramp.hurt)),
+            ("bulk", number(meter.bulk)),
+            ("critical", number(meter.critical)),
+            ("mark", number(meter.mark.0)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    if let Some(at) = ramp.demoted {
+        item.insert("demoted".to_owned(), number(at.0));
+    }
+    item.extend(leases.iter().map(|lease| (lease_attribute(&lease.id), text(lease_text(lease)))));
+    item
+}
+
+/// The quota that an item holds; its leases in the order of their names.
+///
+/// # Errors
+///
+/// Names the attribute that is wrong.
+pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
+    let read = Reader(item);
+    let ramp = Ramp {
+        day: read.number("day")?,
+        quota: read.number("quota")?,
+        reach: read.number("reach")?,
+        step: parse_step(read.text("step")?).ok_or_else(|| read.malformed("step", "what became of a quota"))?,
+        anchor: read.flag("anchor"),
+        sending_days: read.number("sending_days")?,
+        idle_days: read.number("idle_days")?,
+        low: (read.number("low_days")?, read.number("low_peak")?),
+        demoted: read.maybe_number("demoted")?.map(Now),
+        hurt: read.maybe_number("hurt")?.unwrap_or(0),
+    };
+    let meter =
+        Meter { bulk: read.number("bulk")?, critical: read.number("critical")?, mark: Nanos(read.number("mark")?) };
+    let mut leases = Vec::new();
+    for attribute in item.keys() {
+        let Some(id) = attribute.strip_prefix(LEASE) else { continue };
+        let lease = parse_lease(id, read.text(attribute)?);
+        leases.push(lease.ok_or_else(|| read.malformed(attribute, "a lease"))?);
+    }
+    leases.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(Quota { ramp, meter, leases })
+}
+
+const LEASE: &str = "lease.";
+
+/// Name of the attribute of a lease.
+pub fn lease_attribute(id: &str) -> String {
+    format!("{LEASE}{id}")
+}
+
+/// A lease without its name: two leases of one name are the same one if this is the same.
+pub fn lease_text(lease: &Lease) -> String {
+    format!("{} {} {} {}", lease.bulk, lease.critical, lease.interval, lease.expires.0)
+}
+
+fn parse_lease(id: &str, text: &str) -> Option<Lease> {
+    let mut parts = text.split(' ');
+    let lease = Lease {
+        id: id.to_owned(),
+        bulk: parts.next()?.parse().ok()?,
+        critical: parts.next()?.parse().ok()?,
+        interval: parts.next()?.parse().ok()?,
+        expires: Now(parts.next()?.parse().ok()?),
+    };
+    parts.next().is_none().then_some(lease)
+}
+
+/// What became of a quota, in words of ours and numbers.
+fn step_text(step: &Move) -> String {
+    match step {
+        Move::Began { idle_days } => format!("began {idle_days}"),
+        Move::Grew { from } => format!("grew {from}"),
+        Move::Held(Held::Warmed) => "warmed".to_owned(),
+        Move::Held(Held::Anchor) => "anchor".to_owned(),
+        Move::Held(Held::Unused { used, quota }) => format!("unused {used} {quota}"),
+        Move::Held(Held::Idle { days }) => format!("idle {days}"),
+        Move::Held(Held::Unwell) => "unwell".to_owned(),
+        Move::Held(Held::Incident) => "incident".to_owned(),
+        Move::Held(Held::RestDay) => "rest-day".to_owned(),
+        Move::Shrank { from } => format!("shrank {from}"),
+        Move::Trickled { reach } => format!("trickled {reach}"),
+        Move::Followed { from, peak } => format!("followed {from} {peak}"),
+        Move::Decayed { from, idle_days } => format!("decayed {from} {idle_days}"),
+    }
+}
+
+fn parse_step(text: &str) -> Option<Move> {
+    let mut parts = text.split(' ');
+    let name = parts.next()?;
+    let numbers: Vec<u64> = parts.map(str::parse).collect::<Result<_, _>>().ok()?;
+    let days = |number: u64| u32::try_from(number).ok();
+    Some(match (name, numbers.as_slice()) {
+        ("began", &[idle]) => Move::Began { idle_days: days(idle)? },
+        ("grew", &[from]) => Move::Grew { from },
+        ("warmed", []) => Move::Held(Held::Warmed),
+        ("anchor", []) => Move::Held(Held::Anchor),
+        ("unused", &[used, quota]) => Move::Held(Held::Unused { used, quota }),
+        ("idle", &[idle]) => Move::Held(Held::Idle { days: days(idle)? }),
+        ("unwell", []) => Move::Held(Held::Unwell),
+        ("incident", []) => Move::Held(Held::Incident),
+        ("rest-day", []) => Move::Held(Held::RestDay),
+        ("shrank", &[from]) => Move::Shrank { from },
+        ("trickled", &[reach]) => Move::Trickled { reach },
+        ("followed", &[from, peak]) => Move::Followed { from, peak },
+        ("decayed", &[from, idle]) => Move::Decayed { from, idle_days: days(idle)? },
+        _ => return None,
+    })
+}
+
 /// When a rate row expires.
 pub fn rate_expiry(length: Length, from: Minute) -> AttributeValue {
     let start = Now(i64::from(from.0) * MINUTE_MILLIS);
@@ -441,10 +595,63 @@ mod tests {
             })
     }
 
+    fn any_step() -> impl Strategy<Value = Move> {
+        prop_oneof![
+            any::<u32>().prop_map(|idle_days| Move::Began { idle_days }),
+            any::<u64>().prop_map(|from| Move::Grew { from }),
+            any::<u64>().prop_map(|from| Move::Shrank { from }),
+            any::<u64>().prop_map(|reach| Move::Trickled { reach }),
+            any::<(u64, u64)>().prop_map(|(from, peak)| Move::Followed { from, peak }),
+            any::<(u64, u32)>().prop_map(|(from, idle_days)| Move::Decayed { from, idle_days }),
+            any::<(u64, u64)>().prop_map(|(used, quota)| Move::Held(Held::Unused { used, quota })),
+            any::<u32>().prop_map(|days| Move::Held(Held::Idle { days })),
+            proptest::sample::select(vec![Held::Warmed, Held::Anchor, Held::Unwell, Held::Incident, Held::RestDay])
+                .prop_map(Move::Held),
+        ]
+    }
+
+    fn any_quota() -> impl Strategy<Value = Quota> {
+        let days = (any::<i32>(), any::<u32>(), any::<u32>(), any::<(u32, u64)>());
+        let demoted = proptest::option::of((0_i64..4_000_000_000_000).prop_map(Now));
+        let ramp = (days, any::<(u64, u64)>(), any_step(), any::<bool>(), demoted).prop_map(
+            |((day, sending_days, idle_days, low), (quota, reach), step, anchor, demoted)| Ramp {
+                day,
+                quota,
+                reach,
+                step,
+                anchor,
+                sending_days,
+                idle_days,
+                low,
+                demoted,
+                hurt: reach / 2,
+            },
+        );
+        let lease = |(id, (bulk, critical, interval, expires)): (u64, (u64, u64, i64, i64))| Lease {
+            id: format!("{id:016x}"),
+            bulk,
+            critical,
+            interval,
+            expires: Now(expires),
+        };
+        let leases = proptest::collection::btree_map(any::<u64>(), any::<(u64, u64, i64, i64)>(), 0..5);
+        let leases = leases.prop_map(move |leases| leases.into_iter().map(lease).collect());
+        (ramp, any::<(u64, u64, i64)>(), leases).prop_map(|(ramp, (bulk, critical, mark), leases)| Quota {
+            ramp,
+            meter: Meter { bulk, critical, mark: Nanos(mark) },
+            leases,
+        })
+    }
+
     proptest! {
         #[test]
         fn a_breaker_is_read_as_it_was_written(breaker in any_breaker()) {
             prop_assert_eq!(parse_breaker(&breaker_attributes(&breaker)), Ok(breaker));
+        }
+
+        #[test]
+        fn a_quota_is_read_as_it_was_written(quota in any_quota()) {
+            prop_assert_eq!(parse_quota(&quota_item("quota#news", "gmail", &quota)), Ok(quota));
         }
     }
 
@@ -462,6 +669,36 @@ mod tests {
             parse_breaker(&item).unwrap_err().to_string(),
             @"item configuration-set:news / breaker#: attribute `at` is missing, should be a number"
         );
+    }
+
+    #[test]
+    fn a_wrong_attribute_of_a_quota_is_named() {
+        let ramp = Ramp {
+            day: 20_778,
+            quota: 500,
+            reach: 500,
+            step: Move::Grew { from: 250 },
+            anchor: false,
+            sending_days: 9,
+            idle_days: 0,
+            low: (0, 0),
+            demoted: None,
+            hurt: 0,
+        };
+        let meter = Meter { bulk: 12, critical: 0, mark: Nanos(1_791_273_601_745_000_000) };
+        let good = quota_item("quota#news", "gmail", &Quota { ramp, meter, leases: Vec::new() });
+        let check = |attribute: &str, value: AttributeValue, expected: &str| {
+            let mut item = good.clone();
+            item.insert(attribute.to_owned(), value);
+            let error = parse_quota(&item).unwrap_err().to_string();
+            assert_eq!(error, format!("item quota#news / gmail: attribute `{attribute}` is {expected}"));
+        };
+        check("step", text("jumped 3"), "a string of 8 bytes, should be what became of a quota");
+        check("step", text("grew 3 4"), "a string of 8 bytes, should be what became of a quota");
+        check("bulk", number(-1), "the number -1, should be a number in range");
+        check("lease.00ab", text("1 2 3"), "a string of 5 bytes, should be a lease");
+        check("lease.00ab", text("1 2 3 4 5"), "a string of 9 bytes, should be a lease");
+        assert_eq!(parse_quota(&good).unwrap().meter, meter);
     }
 
     #[test]

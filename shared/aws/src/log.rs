@@ -16,7 +16,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Where our own lines come from. Targets match by how they begin, so that `aws` alone would also be the SDK.
-const OURS: [&str; 5] = ["aws::", "breaker", "enforcer", "ingest", "pipeline"];
+const OURS: [&str; 7] = ["aws::", "breaker", "enforcer", "gate", "ingest", "pipeline", "warmup"];
 
 /// The text is no level and no list of directives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

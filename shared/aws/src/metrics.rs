@@ -38,7 +38,7 @@ pub enum Metric {
     Transitions,
     /// all: 1 if the stored policy cannot be read and the last good one is used, else 0.
     PolicyInvalid,
-    /// breaker: write units that DynamoDB charged.
+    /// ingest, breaker, gate, warmup: write units that DynamoDB charged.
     WriteUnits,
     /// enforcer: wishes that were made true at SES.
     ControlsMade,
@@ -46,6 +46,16 @@ pub enum Metric {
     ControlsFailed,
     /// enforcer: notices that were sent.
     AlertsSent,
+    /// gate: mails that may go by the configuration set that was asked for.
+    PermitsGranted,
+    /// gate: mails that may not go now.
+    PermitsDeferred,
+    /// gate: mails that may go by the overflow set.
+    PermitsOverflowed,
+    /// gate: requests that were answered without counting, because the tables could not be read.
+    PermitsDegraded,
+    /// warmup: quotas whose day was closed, and a new one planned.
+    QuotasPlanned,
 }
 
 impl Metric {
@@ -65,6 +75,11 @@ impl Metric {
             Metric::ControlsMade => "ControlsMade",
             Metric::ControlsFailed => "ControlsFailed",
             Metric::AlertsSent => "AlertsSent",
+            Metric::PermitsGranted => "PermitsGranted",
+            Metric::PermitsDeferred => "PermitsDeferred",
+            Metric::PermitsOverflowed => "PermitsOverflowed",
+            Metric::PermitsDegraded => "PermitsDegraded",
+            Metric::QuotasPlanned => "QuotasPlanned",
         }
     }
 }
@@ -172,6 +187,11 @@ mod tests {
             Metric::ControlsMade,
             Metric::ControlsFailed,
             Metric::AlertsSent,
+            Metric::PermitsGranted,
+            Metric::PermitsDeferred,
+            Metric::PermitsOverflowed,
+            Metric::PermitsDegraded,
+            Metric::QuotasPlanned,
         ];
         let line = Metrics::new("ses-breaker").line(NOW, &all.map(|metric| (metric, 0.0))).unwrap();
         let root: Value = serde_json::from_str(&line).unwrap();

@@ -221,6 +221,11 @@ impl PolicyInUse {
         }
     }
 
+    /// The policy that was gone by last; `None` if none was ever read.
+    pub fn last(&self) -> Option<&Known> {
+        self.known.as_ref().map(|(_, known)| known)
+    }
+
     async fn read(&self) -> Result<Known, PortError> {
         let problem = match self.policies.current().await {
             Ok(None) => return Ok(self.known(Policy::default(), 0, None)),

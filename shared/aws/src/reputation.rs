@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::types::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::enforce::{Flow, Wished, Wishes};
 use pipeline::fold::{Counter, Fold, Limits, Row};
-use pipeline::notice::{Notice, Outbox};
+use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{
     Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
 };
@@ -46,8 +46,6 @@ use crate::pace::Backoff;
 const MOST_ACTIONS: usize = 100;
 /// So many reads at a time.
 const READS: usize = 8;
-/// Most notices handed out at once.
-const MOST_UNSENT: i32 = 100;
 
 /// What one commit can hold: a marker and 99 rows. An update expression takes 4 KB; a counter takes up to 12 bytes of it.
 pub const LIMITS: Limits = Limits { rows: MOST_ACTIONS - 1, counters: 250 };
@@ -688,10 +686,8 @@ impl Wishes for DynamoReputation {
 
 impl Outbox for DynamoReputation {
     async fn unsent(&mut self) -> Result<Vec<Notice>, PortError> {
-        let query = self.client.query().table_name(&self.table).key_condition_expression("pk = :pk");
-        let query = query.expression_attribute_values(":pk", text("outbox")).consistent_read(true).limit(MOST_UNSENT);
-        let answer = query.send().await.map_err(|error| port_error("reading the outbox", &error))?;
-        Ok(answer.items().iter().filter_map(|item| readable(parse_notice(item))).collect())
+        let items = self.query("outbox", None).await?;
+        Ok(items.iter().filter_map(|item| readable(parse_notice(item))).collect())
     }
 
     async fn put(&mut self, notice: &Notice) -> Result<(), PortError> {
@@ -710,9 +706,57 @@ impl Outbox for DynamoReputation {
         self.transact("putting in a notice", actions).await.map(|_| ())
     }
 
-    async fn sent(&mut self, id: &str) -> Result<(), PortError> {
-        let delete = self.client.delete_item().table_name(&self.table).set_key(Some(keys("outbox", id)));
-        delete.send().await.map_err(|error| port_error("crossing out a notice", &error))?;
+    async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
+        // Together, as far as one transaction goes.
+        for ids in ids.chunks(MOST_ACTIONS) {
+            let actions: Result<Vec<_>, _> = ids.iter().map(|id| self.delete(keys("outbox", id.as_str()))).collect();
+            self.transact("crossing out notices", actions?).await?;
+        }
         Ok(())
     }
+
+    async fn desk(&mut self) -> Result<Desk, PortError> {
+        let item = self.get(keys("desk", "people")).await?;
+        if item.is_empty() {
+            return Ok(Desk::default());
+        }
+        readable_desk(&item)
+    }
+
+    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
+        let operation = "saving the desk";
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(desk_item(desk)?));
+        let put = match desk.version {
+            0 => put.condition_expression("attribute_not_exists(pk)"),
+            version => put.condition_expression("version = :v").expression_attribute_values(":v", number(version)),
+        };
+        match put.send().await {
+            Ok(_) => Ok(Saved::Saved),
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(Saved::Conflict)
+            }
+            Err(error) => Err(port_error(operation, &error)),
+        }
+    }
+}
+
+/// The desk as an item: its content is only ours to read.
+fn desk_item(desk: &Desk) -> Result<Item, PortError> {
+    let mut item = keys("desk", "people");
+    item.insert("version".to_owned(), number(desk.version + 1));
+    let content = serde_json::to_string(desk).map_err(|error| bug("writing the desk", &error))?;
+    item.insert("content".to_owned(), text(content));
+    Ok(item)
+}
+
+/// The desk that an item holds. One that cannot be read (a release that went back finds what a newer one wrote) is begun
+/// anew: its notices are still in the outbox.
+fn readable_desk(item: &Item) -> Result<Desk, PortError> {
+    let read = Reader(item);
+    let version = read.number("version")?;
+    let desk = serde_json::from_str::<Desk>(read.text("content")?);
+    let desk = desk.inspect_err(|error| tracing::error!(%error, "the desk cannot be read; begun anew"));
+    Ok(Desk { version, ..desk.unwrap_or_default() })
 }

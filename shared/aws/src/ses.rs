@@ -29,9 +29,15 @@
 //! `GetAccount` has one switch. While `EnforcementStatus` is `SHUTDOWN`, nobody can tell whose doing it shows, and
 //! `PutAccountSendingAttributes` cannot lift it; so the account is out of our hands, and people are told, until AWS
 //! lifts it. Nothing is sent meanwhile.
+//!
+//! # Dedicated IPs
+//!
+//! `GetDedicatedIp` says a `WarmupPercentage` from 0 to 100, and -1 of an IP that SES manages.
+//! `PutDedicatedIpWarmupAttributes` sets it and puts the IP's warm-up in progress; 0 would begin it anew, and is never asked for.
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +47,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use pipeline::enforce::{ControlError, Flow, SendingControl};
+use pipeline::mirror::{DedicatedIps, Warmth};
 use pipeline::ports::Disposition;
 use reputation::subject::Subject;
 use tokio::time::{Instant, sleep_until};
@@ -190,6 +197,27 @@ impl SendingControl for SesControl {
             }
             Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => Err(no_switch(target)),
         }
+    }
+}
+
+impl DedicatedIps for SesControl {
+    async fn warmth(&mut self, ip: IpAddr) -> Result<Warmth, ControlError> {
+        let ip = ip.to_string();
+        let answer = self.pace.call(|| self.client.get_dedicated_ip().ip(&ip).send()).await?;
+        let Some(known) = answer.dedicated_ip() else {
+            return Err(ControlError::Denied(format!("GetDedicatedIp tells nothing of {ip}")));
+        };
+        let percent = known.warmup_percentage();
+        Ok(u8::try_from(percent).map_or(Warmth::Managed, Warmth::Percent))
+    }
+
+    async fn set_warmth(&mut self, ip: IpAddr, percent: u8) -> Result<(), ControlError> {
+        let ip = ip.to_string();
+        let call = || {
+            let request = self.client.put_dedicated_ip_warmup_attributes();
+            request.ip(&ip).warmup_percentage(i32::from(percent)).send()
+        };
+        self.pace.call(call).await.map(drop)
     }
 }
 

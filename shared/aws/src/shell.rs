@@ -12,8 +12,10 @@ use lambda_runtime::{Error, LambdaEvent};
 use pipeline::Classifier;
 use pipeline::enforce::{EnforceOutcome, Enforced, Round, enforce};
 use pipeline::fold::fold;
+use pipeline::mirror::{self, MirrorOutcome};
 use pipeline::notice::deliver;
 use pipeline::ports::{Change, PortError};
+use pipeline::quotas::{Quota, plan_set};
 use pipeline::record::record;
 use pipeline::rounds::{minute, react};
 use reputation::isp::Isp;
@@ -30,16 +32,31 @@ use crate::ledger::DynamoLedger;
 use crate::log;
 use crate::metrics::{Metric, Metrics};
 use crate::policies::{Policies, PolicyInUse};
+use crate::quotas::DynamoQuotas;
 use crate::reputation::{DynamoReputation, LIMITS};
 use crate::secret::secret;
 use crate::ses::SesControl;
 use crate::stream::Told;
+
+pub use crate::gate::Gate;
+
+/// What wakes the gate: a request to its Function URL.
+pub type GateCall = aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 
 /// The wall clock.
 #[expect(clippy::disallowed_methods, reason = "the shell is where time comes from")]
 pub fn now() -> Now {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Bits that nobody can foresee; where the system has none, those of its clock, which are others each time.
+#[expect(clippy::disallowed_methods, reason = "the shell is where time comes from")]
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since_1970.as_nanos() as u64
+    })
 }
 
 /// How long before Lambda would stop an invocation it stops by itself.
@@ -285,8 +302,35 @@ pub struct Enforcer {
     policy: PolicyInUse,
     store: DynamoReputation,
     ses: SesControl,
+    quotas: DynamoQuotas,
+    /// The percentages of dedicated IPs that are known to be so.
+    mirrored: mirror::Known,
     alerts: SnsAlerts,
     metrics: Metrics,
+}
+
+/// Lets dedicated IPs follow their ramps. Nothing hangs on it that could not wait for the next tick.
+async fn warm_dedicated_ips(
+    policy: &reputation::Policy,
+    quotas: &DynamoQuotas,
+    ses: &mut SesControl,
+    known: &mut mirror::Known,
+    calls: usize,
+) {
+    match mirror::mirror(policy, quotas, ses, known, calls).await {
+        Ok(done) => {
+            for mirror::Mirrored { ip, set, percent, outcome } in done {
+                match outcome {
+                    MirrorOutcome::Was => {}
+                    MirrorOutcome::Set(before) => tracing::info!(%ip, set, percent, before, "warmed up"),
+                    MirrorOutcome::Managed | MirrorOutcome::Unknown | MirrorOutcome::Denied(_) => {
+                        tracing::warn!(%ip, set, percent, ?outcome, "this dedicated IP does not follow its ramp");
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "dedicated IPs are left for the next tick"),
+    }
 }
 
 /// Seconds that a call of SES takes at the pace it allows, and a little more.
@@ -304,8 +348,8 @@ impl Enforcer {
     /// Names the variable that is missing or wrong.
     pub fn from_env(clients: &Clients) -> Result<Enforcer, ConfigError> {
         let (table, topic) = (config::required("REPUTATION_TABLE")?, config::required("ALERT_TOPIC_ARN")?);
-        let bus = config::required("EVENT_BUS_NAME")?;
-        let alerts = SnsAlerts::new(clients, Some(topic), Some(bus));
+        let (bus, chat) = (config::required("EVENT_BUS_NAME")?, config::optional("CHAT_TOPIC_ARN")?);
+        let alerts = SnsAlerts::new(clients, Some(topic), Some(bus)).with_chat(clients, chat);
         Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?))
     }
 
@@ -315,6 +359,8 @@ impl Enforcer {
             policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
             store: DynamoReputation::new(clients.dynamodb(), table, &reputation::Policy::default()),
             ses: SesControl::new(clients),
+            quotas: DynamoQuotas::new(clients.dynamodb(), table, reputation::IspMap::builtin()),
+            mirrored: mirror::Known::new(),
             alerts,
             metrics: Metrics::new(config::stack()),
         }
@@ -331,7 +377,10 @@ impl Enforcer {
         left: Duration,
         now: impl Fn() -> Now,
     ) -> Result<Vec<Enforced>, PortError> {
-        let deadline = tokio::time::Instant::now() + left;
+        let (begun, begun_at) = (tokio::time::Instant::now(), now());
+        let deadline = begun + left;
+        // Waiting makes notices older even on a clock that stands still, which is that of a test.
+        let clock = || now().max(Now(begun_at.0 + begun.elapsed().as_millis() as i64));
         let (known, changed) = self.policy.get().await?;
         if changed {
             self.store.set_policy(&known.policy);
@@ -339,16 +388,17 @@ impl Enforcer {
         let mut done: Vec<Enforced> = Vec::new();
         let mut sent = 0;
         let (mut wait, longest) = BUSY;
+        let mut reconcile = wake.tick.is_some();
         let busy = loop {
             let time = deadline.saturating_duration_since(tokio::time::Instant::now());
             let calls = (time.as_millis() / CALL.as_millis()) as usize;
             // While it looks whether the others are still true, a new pause would have to wait.
             let calls = if wake.tick.is_some() { calls.min(RECONCILE_CALLS) } else { calls };
-            let round = Round { calls, reconcile: wake.tick.is_some() };
+            let round = Round { calls, reconcile };
             let enforced = enforce(&known.policy, &mut self.store, &mut self.ses, round, now()).await?;
             // People are told after SES is: the pause is more urgent.
-            let delivered = deliver(&mut self.store, &mut self.alerts).await?;
-            sent += delivered.sent;
+            let delivered = deliver(&known.policy, &mut self.store, &mut self.alerts, clock()).await?;
+            sent += delivered.messages;
             for (notice, error) in &delivered.refused {
                 tracing::error!(notice, %error, "a notice cannot be sent; it stays in the table");
             }
@@ -362,12 +412,25 @@ impl Enforcer {
                 | EnforceOutcome::Denied(_) => None,
             });
             done.extend(enforced);
-            let Some(why) = later else { break None };
-            if tokio::time::Instant::now() + wait >= deadline {
-                break Some(why);
+            let pause = match (&later, delivered.wait) {
+                (None, None) => break None,
+                // What was decided together is told together, so the newest notices wait for a moment. Another pause does
+                // not wait with them.
+                (None, Some(others)) => {
+                    reconcile = false;
+                    others
+                }
+                (Some(_), others) => {
+                    let busy = wait;
+                    wait = (wait * 2).min(longest);
+                    others.map_or(busy, |others| others.min(busy))
+                }
+            };
+            if tokio::time::Instant::now() + pause >= deadline {
+                // Notices that are so new ring for themselves.
+                break later;
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(longest);
+            tokio::time::sleep(pause).await;
         };
         let mut made = 0;
         let mut failed = 0;
@@ -397,6 +460,12 @@ impl Enforcer {
                 (Metric::PolicyInvalid, f64::from(known.problem.is_some())),
             ],
         );
+        if wake.tick.is_some() && busy.is_none() {
+            let time = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let calls = ((time.as_millis() / CALL.as_millis()) as usize).min(RECONCILE_CALLS);
+            self.quotas.set_isps(known.policy.isp_map.clone());
+            warm_dedicated_ips(&known.policy, &self.quotas, &mut self.ses, &mut self.mirrored, calls).await;
+        }
         match busy {
             // The next tick looks at everything anyway.
             Some(reason) if wake.tick.is_none() => {
@@ -404,6 +473,98 @@ impl Enforcer {
             }
             Some(_) | None => Ok(done),
         }
+    }
+}
+
+/// What wakes the planner of warm-ups: the hour.
+#[derive(Debug, Deserialize)]
+pub struct WarmupWake {
+    /// `hour`.
+    #[serde(default)]
+    pub tick: Option<String>,
+}
+
+/// Closes days that are over, and plans the quotas of the new ones. The gate does the same for whoever asks first; this is
+/// for those that nobody asks about.
+#[derive(Debug)]
+pub struct Warmup {
+    policy: PolicyInUse,
+    store: DynamoReputation,
+    quotas: DynamoQuotas,
+    metrics: Metrics,
+}
+
+impl Warmup {
+    /// As the environment says.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(clients: &Clients) -> Result<Warmup, ConfigError> {
+        Ok(Warmup::new(clients, &config::required("REPUTATION_TABLE")?, gate_in_use()?))
+    }
+
+    /// Over this table.
+    pub fn new(clients: &Clients, table: &str, gate_in_use: bool) -> Warmup {
+        let policy = reputation::Policy::default();
+        Warmup {
+            policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
+            store: DynamoReputation::new(clients.dynamodb(), table, &policy),
+            quotas: DynamoQuotas::new(clients.dynamodb(), table, policy.isp_map),
+            metrics: Metrics::new(config::stack()),
+        }
+    }
+
+    /// Plans what is to be planned, set by set. `in_time` says whether there is time for more; what is left over is for the
+    /// next hour. Returns what was planned.
+    ///
+    /// # Errors
+    ///
+    /// The policy is not known, or some set could not be planned; the others are. Wake it again.
+    pub async fn handle(
+        &mut self,
+        wake: &WarmupWake,
+        now: Now,
+        mut in_time: impl FnMut() -> bool,
+    ) -> Result<BTreeMap<(String, Isp), Quota>, PortError> {
+        let (known, changed) = self.policy.get().await?;
+        if changed {
+            self.store.set_policy(&known.policy);
+            self.quotas.set_isps(known.policy.isp_map.clone());
+        }
+        if wake.tick.as_deref() != Some("hour") {
+            tracing::warn!(tick = wake.tick, "not woken by the hour; planning all the same");
+        }
+        let policy = &known.policy;
+        let before = self.quotas.write_units();
+        let mut planned = BTreeMap::new();
+        let mut failed = None;
+        for set in policy.warmup.sets.keys() {
+            if !in_time() {
+                tracing::warn!(set, "no time is left; this set and those after it are for the next hour");
+                break;
+            }
+            match plan_set(policy, &mut self.store, &self.quotas, set, now).await {
+                Ok(quotas) => planned.extend(quotas.into_iter().map(|(isp, quota)| ((set.clone(), isp), quota))),
+                Err(error) => {
+                    tracing::error!(%error, set, "not planned");
+                    failed = Some(error);
+                }
+            }
+        }
+        for ((set, isp), quota) in &planned {
+            let (isp, step) = (policy.isp_map.name(*isp), quota.ramp.step.to_string());
+            tracing::info!(set, isp, quota = quota.ramp.quota, step, "planned");
+        }
+        self.metrics.emit(
+            now,
+            &[
+                (Metric::QuotasPlanned, planned.len() as f64),
+                (Metric::WriteUnits, self.quotas.write_units() - before),
+                (Metric::PolicyInvalid, f64::from(known.problem.is_some())),
+            ],
+        );
+        failed.map_or(Ok(planned), Err)
     }
 }
 

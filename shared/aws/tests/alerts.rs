@@ -10,12 +10,13 @@ use aws::alerts::SnsAlerts;
 use aws::clients::{Clients, port_error};
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_sdk_sns::config::SharedCredentialsProvider;
-use pipeline::notice::{Alerts, Notice};
+use pipeline::notice::{Alerts, Message, Notice};
 use pipeline::ports::{Disposition, PortError};
 use recorded::{Answer, Recorded};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:mail-alerts";
+const CHAT: &str = "arn:aws:sns:eu-west-1:123456789012:mail-chat";
 const PUBLISHED: &str = include_str!("fixtures/sns/publish.xml");
 const PUT: &str = r#"{"FailedEntryCount":0,"Entries":[{"EventId":"11710aed-b79e-4468-a20b-bb3c0c3b4860"}]}"#;
 
@@ -23,21 +24,44 @@ fn alerts(topic: bool, bus: bool, answers: impl IntoIterator<Item = Answer>) -> 
     let aws = Recorded::new(answers);
     let topic = topic.then(|| TOPIC.to_owned());
     let bus = bus.then(|| "default".to_owned());
-    (SnsAlerts::new(&Clients::over(aws.clone()), topic, bus), aws)
+    (SnsAlerts::new(&Clients::over(aws.clone()), topic, bus).of_stack("mail"), aws)
 }
 
 fn body(text: &str) -> Answer {
     Answer::Body(text.to_owned())
 }
 
+const LETTER: &str = "1791273601745#account@gmail#000002";
+
 fn notice() -> Notice {
     Notice {
         id: "1791273601745#configuration-set:news#000003".to_owned(),
         title: "ses-breaker pause: configuration-set:news closed -> open".to_owned(),
-        text: "configuration-set:news: closed -> open\n\nhard bounces 12 % & rising\n".to_owned(),
+        text: String::new(),
         kind: Notice::TRANSITION,
         detail: r#"{"subject":"configuration-set:news","level":"pause","rate":0.12,"isp":null}"#.to_owned(),
     }
+}
+
+fn message() -> Message {
+    let message = json!({
+        "id": notice().id,
+        "title": notice().title,
+        "kind": Notice::TRANSITION,
+        "level": "pause",
+        "subject": "configuration-set:news",
+        "subjects": ["configuration-set:news", "identity:news.example"],
+        "at": "2026-10-06T08:00:01.745Z",
+        "body": "configuration-set:news: closed -> open\n\nhard bounces 12 % & rising (said by ann@news.example: <!here>)\n",
+        "commands": [{ "purpose": "To undo it now", "line": "ses-breaker resume configuration-set:news" }],
+    });
+    serde_json::from_value(message).unwrap()
+}
+
+/// Sends a letter of one notice.
+async fn send(alerts: &mut SnsAlerts) -> Result<(), PortError> {
+    alerts.write(&message()).await?;
+    alerts.report(&notice(), LETTER).await
 }
 
 fn failure(answer: Result<(), PortError>) -> (String, Disposition) {
@@ -76,24 +100,14 @@ fn decode(text: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn people_are_told_through_the_topic() {
     let (mut alerts, aws) = alerts(true, false, [body(PUBLISHED)]);
-    assert_eq!(alerts.send(&notice()).await, Ok(()));
-    insta::assert_snapshot!(fields(&aws.requests()), @r"
-    Action = Publish
-    Version = 2010-03-31
-    TopicArn = arn:aws:sns:eu-west-1:123456789012:mail-alerts
-    Message = configuration-set:news: closed -> open\n\nhard bounces 12 % & rising\n
-    Subject = ses-breaker pause: configuration-set:news closed -> open
-    id | String | 1791273601745#configuration-set:news#000003
-    kind | String | Breaker Transition
-    level | String | pause
-    subject | String | configuration-set:news
-    ");
+    assert_eq!(send(&mut alerts).await, Ok(()));
+    insta::assert_snapshot!(fields(&aws.requests()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn programs_are_told_through_the_bus() {
     let (mut alerts, aws) = alerts(false, true, [body(PUT)]);
-    assert_eq!(alerts.send(&notice()).await, Ok(()));
+    assert_eq!(send(&mut alerts).await, Ok(()));
     assert_eq!(aws.header("x-amz-target").as_deref(), Some("AWSEvents.PutEvents"));
     let request: Value = serde_json::from_str(aws.requests().trim_start_matches("POST / ")).unwrap();
     let [entry] = request["Entries"].as_array().unwrap().as_slice() else { panic!("{request}") };
@@ -102,13 +116,14 @@ async fn programs_are_told_through_the_bus() {
     assert_eq!(member("DetailType"), "Breaker Transition");
     let mut expected: Value = serde_json::from_str(&notice().detail).unwrap();
     expected["id"] = Value::from(notice().id);
+    expected["group"] = Value::from(LETTER);
     assert_eq!(serde_json::from_str::<Value>(member("Detail")).unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_topic_and_bus_nothing_is_called() {
     let (mut alerts, aws) = alerts(false, false, []);
-    assert_eq!(alerts.send(&notice()).await, Ok(()));
+    assert_eq!(send(&mut alerts).await, Ok(()));
     assert_eq!(aws.requests(), "");
 }
 
@@ -123,7 +138,7 @@ async fn an_event_that_the_bus_refuses_is_an_error() {
         let answer =
             format!(r#"{{"FailedEntryCount":1,"Entries":[{{"ErrorCode":"{code}","ErrorMessage":"for a reason"}}]}}"#);
         let (mut alerts, _) = alerts(false, true, [Answer::Body(answer)]);
-        let (text, disposition) = failure(alerts.send(&notice()).await);
+        let (text, disposition) = failure(send(&mut alerts).await);
         assert_eq!(text, format!("put an event failed: {code}: for a reason (bus default)"));
         assert_eq!(disposition, expected);
     }
@@ -132,23 +147,50 @@ async fn an_event_that_the_bus_refuses_is_an_error() {
 #[tokio::test(start_paused = true)]
 async fn people_get_no_second_mail_because_the_bus_fails() {
     let refused = || Answer::Error(400, "AccessDeniedException", r#"{"message":"no"}"#.to_owned());
-    let answers = [body(PUBLISHED), refused(), refused(), body(PUT), body(PUBLISHED), body(PUT)];
-    let (mut alerts, aws) = alerts(true, true, answers);
+    let answers = [body(PUBLISHED), body(PUBLISHED), refused(), refused(), body(PUT), body(PUBLISHED), body(PUBLISHED)];
+    let (alerts, aws) = alerts(true, true, answers);
+    let mut alerts = alerts.with_chat(&Clients::over(aws.clone()), Some(CHAT.to_owned()));
     for _ in 0..2 {
-        assert_eq!(failure(alerts.send(&notice()).await).1, Disposition::Halt);
+        assert_eq!(failure(send(&mut alerts).await).1, Disposition::Halt);
     }
-    assert_eq!(alerts.send(&notice()).await, Ok(()));
-    assert_eq!(alerts.send(&notice()).await, Ok(()));
-    let kinds: Vec<&str> =
-        aws.requests().lines().map(|line| if line.contains("Action=Publish") { "topic" } else { "bus" }).collect();
-    assert_eq!(kinds.join(" "), "topic bus bus bus topic bus");
+    assert_eq!(send(&mut alerts).await, Ok(()));
+    assert_eq!(alerts.write(&Message { id: "another".to_owned(), ..message() }).await, Ok(()));
+    let requests = aws.requests();
+    let kind = |line: &str| match (line.contains("Action=Publish"), line.contains("mail-chat")) {
+        (true, false) => "topic",
+        (true, true) => "chat",
+        (false, _) => "bus",
+    };
+    assert_eq!(requests.lines().map(kind).collect::<Vec<_>>().join(" "), "topic chat bus bus bus topic chat");
+}
+
+#[tokio::test(start_paused = true)]
+async fn chat_is_told_in_its_own_words_and_nothing_in_them_is_markup() {
+    let (alerts, aws) = alerts(false, false, [body(PUBLISHED)]);
+    let mut alerts = alerts.with_chat(&Clients::over(aws.clone()), Some(CHAT.to_owned()));
+    assert_eq!(alerts.write(&message()).await, Ok(()));
+    let form = fields(&aws.requests());
+    assert!(form.contains(&format!("TopicArn = {CHAT}")) && !form.contains("Subject"), "{form}");
+    let notification = form.lines().find_map(|line| line.strip_prefix("Message = ")).unwrap();
+    let notification: Value = serde_json::from_str(notification).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&notification).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_for_chat_that_is_out_of_reach_holds_up_no_mail() {
+    let missing = Answer::Error(404, "", include_str!("fixtures/sns/no-topic.xml").to_owned());
+    let (alerts, aws) = alerts(true, false, [body(PUBLISHED), missing]);
+    let mut alerts = alerts.with_chat(&Clients::over(aws), Some(CHAT.to_owned()));
+    let (text, disposition) = failure(alerts.write(&message()).await);
+    insta::assert_snapshot!(text, @"publish an alert to chat failed: NotFound: Topic does not exist (request R1)");
+    assert_eq!(disposition, Disposition::Quarantine);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_does_not_exist_halts_and_the_bus_is_not_told() {
     let missing = Answer::Error(404, "", include_str!("fixtures/sns/no-topic.xml").to_owned());
     let (mut alerts, aws) = alerts(true, true, [missing]);
-    let (text, disposition) = failure(alerts.send(&notice()).await);
+    let (text, disposition) = failure(send(&mut alerts).await);
     insta::assert_snapshot!(text, @"publish an alert failed: NotFound: Topic does not exist (request R1)");
     assert_eq!((disposition, aws.requests().lines().count()), (Disposition::Halt, 1));
 }
@@ -158,7 +200,7 @@ async fn a_passing_failure_is_retried_by_the_sdk() {
     let busy = Answer::Error(503, "", "<ErrorResponse/>".to_owned());
     let silent = Answer::After(Duration::from_secs(3_600), Box::new(body(PUBLISHED)));
     let (mut alerts, aws) = alerts(true, true, [busy, Answer::Broken, silent, body(PUBLISHED), body(PUT)]);
-    assert_eq!(alerts.send(&notice()).await, Ok(()));
+    assert_eq!(send(&mut alerts).await, Ok(()));
     assert_eq!(aws.requests().lines().count(), 5);
     // Within the ten seconds of one call, its three seconds of silence included.
     assert!((3_000..10_000).contains(&aws.times()[3]), "{:?}", aws.times());
@@ -167,8 +209,8 @@ async fn a_passing_failure_is_retried_by_the_sdk() {
 #[tokio::test(start_paused = true)]
 async fn a_text_beyond_the_limit_of_sns_is_cut() {
     let (mut alerts, aws) = alerts(true, false, [body(PUBLISHED)]);
-    let long = Notice { text: "ü".repeat(300 * 1024), ..notice() };
-    assert_eq!(alerts.send(&long).await, Ok(()));
+    let long = Message { body: "ü".repeat(300 * 1024), ..message() };
+    assert_eq!(alerts.write(&long).await, Ok(()));
     let form = fields(&aws.requests());
     let message = form.lines().find_map(|line| line.strip_prefix("Message = ")).unwrap();
     assert!(message.len() <= 256 * 1024 && message.ends_with("ü [cut]"));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws::clients::Clients;
 use aws::ses::SesControl;
 use pipeline::enforce::{ControlError, Flow, SendingControl};
+use pipeline::mirror::{DedicatedIps as _, Warmth};
 use recorded::{Answer, Recorded};
 use reputation::subject::Subject;
 
@@ -268,4 +269,26 @@ async fn a_call_that_was_given_up_counts_as_a_call() {
     assert!(given_up.is_err());
     assert!(control.flow(&news()).await.is_ok());
     assert_eq!(ses.times(), [0, 1_100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dedicated_ip_says_how_warm_it_is_and_is_told() {
+    let known = |percent: i32, status: &str| {
+        body(format!(
+            r#"{{"DedicatedIp":{{"Ip":"192.0.2.1","WarmupStatus":"{status}","WarmupPercentage":{percent},"PoolName":"news"}}}}"#
+        ))
+    };
+    let gone = error(404, "NotFoundException");
+    let (mut control, ses) = control([known(40, "IN_PROGRESS"), known(-1, "NOT_APPLICABLE"), body("{}"), gone]);
+    let ip = "192.0.2.1".parse().unwrap();
+    assert_eq!(control.warmth(ip).await, Ok(Warmth::Percent(40)));
+    assert_eq!(control.warmth(ip).await, Ok(Warmth::Managed));
+    assert_eq!(control.set_warmth(ip, 55).await, Ok(()));
+    assert_eq!(control.warmth(ip).await, Err(ControlError::Gone));
+    insta::assert_snapshot!(ses.requests(), @r#"
+    GET /v2/email/dedicated-ips/192.0.2.1
+    GET /v2/email/dedicated-ips/192.0.2.1
+    PUT /v2/email/dedicated-ips/192.0.2.1/warmup {"WarmupPercentage":55}
+    GET /v2/email/dedicated-ips/192.0.2.1
+    "#);
 }

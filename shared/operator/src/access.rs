@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws::clients::Clients;
 use aws::policies::{Known, Policies, PolicyInUse};
+use aws::quotas::DynamoQuotas;
 use aws::reputation::DynamoReputation;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -124,6 +125,11 @@ impl Access {
         let mut in_use = PolicyInUse::new(self.policies(), true);
         let known = in_use.get().await.map(|(known, _)| known.clone());
         known.map_err(|error| self.refused(error))
+    }
+
+    /// The quotas of the stack.
+    pub fn quotas(&self, policy: &Policy) -> DynamoQuotas {
+        DynamoQuotas::new(self.clients.dynamodb(), self.table(), policy.isp_map.clone())
     }
 
     /// The counters and breakers of the stack.

@@ -7,24 +7,35 @@ mod arguments;
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use replay::cli::painter::Painter;
 use replay::cli::{Color, Format, complain, look, show};
 use replay::text::Look;
+use replay::text::layout::visible;
+use reputation::subject::Subject;
 use reputation::time::Now;
 
 use crate::access::{Access, Route};
 use crate::connect::{self, Progress};
 use crate::failure::Failure;
+use crate::history::{self, Stretch};
+use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
-use crate::{Answer, Exit, policies, status};
-use arguments::{Cli, PolicyVerb, Verb};
+use crate::{Answer, Exit, explain, manual, policies, quota, status};
+use arguments::{Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
 
-/// Does what `arguments`, of which the first is the program's name, ask for.
+/// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
+    run_by(arguments, &|| now)
+}
+
+/// The same by a clock, for what goes on.
+pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &dyn Fn() -> Now) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(answer) => {
@@ -34,7 +45,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
         }
     };
     let (format, color) = (cli.global.format, cli.global.color);
-    match blocking(cli, now).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit)) {
+    let outcome = if let Verb::Status(StatusArgs { watch: Some(seconds), subject }) = &cli.verb {
+        watched(&cli.global, subject.as_ref(), *seconds, clock)
+    } else {
+        blocking(cli, clock()).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit))
+    };
+    match outcome {
         Ok(exit) => exit,
         Err(failure) => {
             let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -65,6 +81,48 @@ fn tell(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
 
 fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// Draws the status again and again until it is interrupted, or whoever reads it is gone.
+fn watched(global: &Global, subject: Option<&Subject>, seconds: u64, clock: &dyn Fn() -> Now) -> Result<Exit, Failure> {
+    let out = std::io::stdout();
+    if global.format == Format::Json || !out.is_terminal() {
+        return Err(Failure::NoTerminal);
+    }
+    let plain = match global.color {
+        Color::Auto => anstream::AutoStream::choice(&out) == anstream::ColorChoice::Never,
+        Color::Always => false,
+        Color::Never => true,
+    };
+    let mut gone = false;
+    let mut cleared = false;
+    let mut draw = |picture: &str| {
+        // Where colours are not wanted, they are stripped from the picture, and not from what draws it.
+        let picture = if plain { visible(picture) } else { picture.to_owned() };
+        let height = terminal_size::terminal_size().map_or(24, |(_, height)| usize::from(height.0));
+        let clear = if std::mem::replace(&mut cleared, true) { "" } else { "\u{1b}[2J" };
+        let mut out = out.lock();
+        let drawn = out.write_all(format!("{clear}{}", frame(&picture, height)).as_bytes()).and_then(|()| out.flush());
+        drawn.map_err(|error| {
+            gone = is_gone(&error);
+            Failure::Output(error.to_string())
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
+    let ended = runtime.block_on(async {
+        let access = Access::load(&global.stack, &route(global)).await?;
+        let ask = async |now| status::status(&access, subject, now, look()).await;
+        watch::watch(Duration::from_secs(seconds), clock, ask, &mut draw).await
+    });
+    match ended {
+        Err(_) if gone => Ok(Exit::Done),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn route(global: &Global) -> Route {
+    Route { profile: global.profile.clone(), region: global.region.clone(), endpoint_url: global.endpoint_url.clone() }
 }
 
 /// Runs a verb on this thread, with a progress bar if it takes long.
@@ -98,8 +156,12 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
             PolicyVerb::Show { .. } | PolicyVerb::Push { .. } => Ok(policies::show_default()),
         };
     }
-    let route =
-        Route { profile: global.profile.clone(), region: global.region.clone(), endpoint_url: global.endpoint_url };
+    if let Verb::Completions(args) = &verb {
+        return Ok(manual::completions(args.shell, Cli::command()));
+    }
+    if let Verb::Man(args) = &verb {
+        return manual::pages(&args.folder, Cli::command());
+    }
     // A file that cannot be read is told before anybody is asked for credentials.
     let pushed = match &verb {
         Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file)?,
@@ -108,10 +170,15 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::Status(_)
         | Verb::Pause(_)
         | Verb::Resume(_)
-        | Verb::Release(_) => String::new(),
+        | Verb::Release(_)
+        | Verb::Explain(_)
+        | Verb::History(_)
+        | Verb::Quota(_)
+        | Verb::Completions(_)
+        | Verb::Man(_) => String::new(),
     };
     progress(0, 0, "asking AWS");
-    let access = Access::load(&global.stack, &route).await?;
+    let access = Access::load(&global.stack, &route(&global)).await?;
     answer_with(&access, verb, &pushed, now, look, progress).await
 }
 
@@ -135,6 +202,18 @@ async fn answer_with(
             connect::connect(access, &order, look, progress).await
         }
         Verb::Status(args) => status::status(access, args.subject.as_ref(), now, look).await,
+        Verb::Explain(args) => {
+            let Target { subject, isp } = args.target;
+            explain::explain(access, subject, isp.as_deref(), args.at, now, look).await
+        }
+        Verb::History(args) => {
+            let Target { subject, isp } = args.target;
+            let stretch = Stretch { isp: isp.as_deref(), since: args.since, most: args.most };
+            history::history(access, subject, stretch, now, look).await
+        }
+        Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
+        Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
+        Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {
             let saying = Saying { word: Word::Pause, reason: args.reason, force: args.force };
             word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await

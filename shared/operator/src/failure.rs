@@ -4,9 +4,11 @@ use std::io;
 use std::path::PathBuf;
 
 use pipeline::PortError;
-use replay::text::name;
+use replay::text::{name, quoted};
+use reputation::time::Now;
 
 use crate::Exit;
+use crate::text::second_of;
 
 /// A verb could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,37 @@ pub enum Failure {
         /// The Region.
         region: String,
     },
+    /// A configuration set that the policy does not plan.
+    #[error("the policy plans no quotas for configuration set `{configuration_set}`")]
+    NotPlanned {
+        /// As it was written.
+        configuration_set: String,
+        /// What may have been meant.
+        nearest: Vec<String>,
+    },
+    /// A moment that is to come, or so long ago that its minutes are not kept.
+    #[error("{at} cannot be judged")]
+    NotJudgeable {
+        /// The moment.
+        at: Now,
+        /// The first that can.
+        earliest: Now,
+        /// The last that can.
+        now: Now,
+        /// Whose mail.
+        subject: String,
+    },
+    /// There is no terminal to draw on.
+    #[error("--watch draws on a terminal, and standard output is none, or JSON is asked for")]
+    NoTerminal,
+    /// A file or folder that cannot be written.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file that cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
@@ -87,6 +120,10 @@ impl Failure {
             | Failure::UnknownSubject { .. }
             | Failure::UnknownIsp { .. }
             | Failure::UnknownVersion { .. }
+            | Failure::NotPlanned { .. }
+            | Failure::NotJudgeable { .. }
+            | Failure::NoTerminal
+            | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
             | Failure::Output(_) => Exit::Usage,
             Failure::Refused { .. } => Exit::Refused,
@@ -115,7 +152,23 @@ impl Failure {
             Failure::UnknownVersion { current: 0, .. } => "None was ever pushed; the default is in use.".to_owned(),
             Failure::UnknownVersion { current, .. } => format!("The current one is {current}."),
             Failure::NoConfigurationSets { .. } => "Is this the Region that sends? See --region.".to_owned(),
-            Failure::Unreadable { .. } | Failure::Output(_) => String::new(),
+            Failure::NotPlanned { nearest, .. } => {
+                let nearest: Vec<String> = nearest.iter().map(|known| name(known)).collect();
+                let plan = "Name it in [warmup.sets] of the policy to have it planned.";
+                match nearest.is_empty() {
+                    true => plan.to_owned(),
+                    false => format!("Did you mean {}? {plan}", nearest.join(" or ")),
+                }
+            }
+            Failure::NotJudgeable { at, now, .. } if at > now => "It is yet to come.".to_owned(),
+            Failure::NotJudgeable { earliest, subject, .. } => format!(
+                "Counters by the minute are kept for 2 days: say {} UTC or later. What was told before: ses-breaker history {}. \
+                 From event files, `replay explain` judges any moment.",
+                second_of(*earliest),
+                quoted(&name(subject)),
+            ),
+            Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
+            Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => String::new(),
             Failure::Refused { error, stack, region, profile } => {
                 of_refusal(&error.reason, stack, region, profile.as_deref())
             }

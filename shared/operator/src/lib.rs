@@ -10,10 +10,17 @@
 pub mod access;
 pub mod cli;
 pub mod connect;
+pub mod explain;
 pub mod failure;
+pub mod history;
+pub mod manual;
+pub mod moment;
 pub mod policies;
+pub mod quota;
 pub mod status;
 mod text;
+pub mod told;
+pub mod watch;
 pub mod word;
 
 pub use access::Access;

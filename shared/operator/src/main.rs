@@ -6,8 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use reputation::time::Now;
 
 fn main() -> ExitCode {
+    operator::cli::run_by(std::env::args_os(), &now).into()
+}
+
+fn now() -> Now {
     #[expect(clippy::disallowed_methods, reason = "a shell reads the clock: what people say is dated")]
     let now = SystemTime::now();
     let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    operator::cli::run(std::env::args_os(), Now(i64::try_from(millis).unwrap_or(i64::MAX))).into()
+    Now(i64::try_from(millis).unwrap_or(i64::MAX))
 }

@@ -8,7 +8,8 @@ use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::enforce::{Wished, Wishes as _};
 use pipeline::notice::{Notice, Outbox as _, key_name};
-use pipeline::ports::{PortError, Reputation as _};
+use pipeline::ports::{Board, PortError, Reputation as _};
+use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, counted};
 use reputation::breaker::{BreakerState, Hold, State, due};
@@ -19,6 +20,8 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, HOUR, Minute, Now};
 use reputation::timeline::{Length, Timeline};
 use reputation::unit::UnitKind;
+use reputation::warmup::Plan;
+use reputation::zone::NumberedDate;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -60,6 +63,8 @@ pub struct Status {
     /// Who has sent mail since, or has a breaker that is not closed; the most troubled first. With a subject: all its
     /// mail, then each ISP; with the account: each configuration set.
     pub mail: Vec<Mail>,
+    /// What the gate may grant today, for each configuration set that asks it and each ISP that it was asked about.
+    pub quotas: Vec<Allowance>,
     /// The last notices, the newest first.
     pub notices: Vec<Told>,
     /// Notices that are not sent yet; at most a hundred are looked at.
@@ -150,6 +155,33 @@ impl Mail {
     }
 }
 
+/// What the gate may grant on one day.
+#[derive(Clone, Debug, Serialize)]
+pub struct Allowance {
+    /// The configuration set.
+    pub configuration_set: String,
+    /// The ISP.
+    pub isp: String,
+    /// The day, in the policy's zone (YYYY-MM-DD). If it is over, whoever asks first begins the next.
+    pub day: String,
+    /// Mails that may be granted on it, the reserve for critical mail included.
+    pub quota: u64,
+    /// Mails that were granted and not given back.
+    pub granted: u64,
+    /// Of those, mails of the reserve.
+    pub critical: u64,
+    /// Mails a day at which it is warmed up.
+    pub target: u64,
+    /// What became of the quota of the day before: `began`, `grew`, `held`, `warmed`, `shrank`, `trickled`, `followed`, `decayed`.
+    pub step: &'static str,
+    /// Why, in words.
+    pub reason: String,
+    /// The share that the breakers of set and ISP let through; an identity's may let less.
+    pub factor: f64,
+    /// The key whose breaker lets least through, if it is less than everything.
+    pub because: Option<String>,
+}
+
 /// A notice.
 #[derive(Clone, Debug, Serialize)]
 pub struct Told {
@@ -196,6 +228,7 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: 
         wishes: reading.unfulfilled(subject),
         since: pipeline::notice::start_of(since(now)),
         mail: reading.mail(policy, subject, now),
+        quotas: reading.allowances(policy),
         notices: reading.told(subject),
         unsent: reading.unsent.len(),
     };
@@ -218,6 +251,8 @@ struct Reading {
     rates: BTreeMap<Subject, Timeline>,
     /// Why a breaker is as it is, by key.
     reasons: BTreeMap<Key, String>,
+    board: std::sync::Arc<Board>,
+    quotas: BTreeMap<(String, Isp), Quota>,
 }
 
 impl Reading {
@@ -260,7 +295,9 @@ impl Reading {
             .buffer_unordered(READS)
             .try_collect()
             .await?;
-        let mut reading = Reading { breakers, wishes, notices, unsent, rates, reasons: BTreeMap::new(), directory };
+        let quotas = read_quotas(access, policy, asked).await?;
+        let reasons = BTreeMap::new();
+        let mut reading = Reading { breakers, wishes, notices, unsent, rates, reasons, directory, board, quotas };
         reading.find_reasons(&reader, policy).await?;
         Ok(reading)
     }
@@ -460,6 +497,15 @@ impl Reading {
         }
     }
 
+    fn allowances(&self, policy: &Policy) -> Vec<Allowance> {
+        let allowance = |((set, isp), quota): (&(String, Isp), &Quota)| {
+            Some(allowance(policy, policy.warmup.sets.get(set)?, &self.board, set, *isp, quota))
+        };
+        let mut allowances: Vec<Allowance> = self.quotas.iter().filter_map(allowance).collect();
+        allowances.sort_by(|a, b| a.place().cmp(&b.place()));
+        allowances
+    }
+
     fn told(&self, asked: Option<&Subject>) -> Vec<Told> {
         // `TIME#configuration-set:news@gmail#VERSION`, `TIME#configuration-set:news#WORD`.
         let about = |notice: &Notice, subject: &str| {
@@ -478,6 +524,58 @@ impl Reading {
     }
 }
 
+/// What the gate may grant of a quota.
+pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, isp: Isp, quota: &Quota) -> Allowance {
+    let asker = Asker { set, identity: "", request: "" };
+    let flow = flow(policy, plan, board, &asker, isp);
+    Allowance {
+        configuration_set: set.to_owned(),
+        isp: policy.isp_map.name(isp).to_owned(),
+        day: NumberedDate(quota.ramp.day).to_string(),
+        quota: quota.ramp.quota,
+        granted: quota.meter.used(),
+        critical: quota.meter.critical,
+        target: plan.target,
+        step: quota.ramp.step.name(),
+        reason: quota.ramp.step.to_string(),
+        factor: flow.factor.share(),
+        because: flow
+            .because
+            .map(|because| format!("{} is {}", key_name(&because.key, &policy.isp_map), because.state)),
+    }
+}
+
+impl Allowance {
+    /// Sets by their names, the largest quota of each first.
+    pub(crate) fn place(&self) -> impl Ord {
+        (self.configuration_set.clone(), Reverse(self.quota), self.isp.clone())
+    }
+}
+
+/// The quotas of the configuration set that was asked for, or of all that the policy names.
+pub(crate) async fn read_quotas(
+    access: &Access,
+    policy: &Policy,
+    asked: Option<&Subject>,
+) -> Result<BTreeMap<(String, Isp), Quota>, PortError> {
+    let shown = |set: &&String| match asked {
+        None | Some(Subject::Account) => true,
+        Some(Subject::ConfigurationSet(name)) => **name == ***set,
+        Some(Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..)) => false,
+    };
+    let store = &access.quotas(policy);
+    let sets: Vec<(&String, BTreeMap<Isp, Quota>)> = stream::iter(policy.warmup.sets.keys().filter(shown))
+        .map(|set| async move { Ok::<_, PortError>((set, store.quotas(set).await?)) })
+        .buffer_unordered(READS)
+        .try_collect()
+        .await?;
+    let of_set = |(set, quotas): (&String, BTreeMap<Isp, Quota>)| {
+        let set = set.clone();
+        quotas.into_iter().map(move |(isp, quota)| ((set.clone(), isp), quota))
+    };
+    Ok(sets.into_iter().flat_map(of_set).collect())
+}
+
 async fn read_rates(reader: &DynamoReputation, subject: &Subject, now: Now) -> Result<(Subject, Timeline), PortError> {
     let rates = reader.rates(subject, Length::Hour, since(now), Minute(u32::MAX)).await?;
     Ok((subject.clone(), rates))
@@ -488,7 +586,7 @@ fn counters(rates: &Timeline, isp: Option<Isp>, now: Now) -> Counters {
 }
 
 /// When a breaker came to be where it is.
-fn moved(known: &BreakerState) -> Option<Now> {
+pub(crate) fn moved(known: &BreakerState) -> Option<Now> {
     match known.state {
         State::Closed => None,
         State::Throttled { moved, .. } => Some(moved),

@@ -2,7 +2,10 @@
 //! from outside comes through [`legible`] or [`name`] first.
 
 mod connect;
+mod explain;
+mod history;
 mod policy;
+mod quota;
 mod status;
 
 use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
@@ -10,7 +13,10 @@ use replay::text::{Look, legible, name};
 use reputation::time::{Minute, Now};
 
 pub(crate) use connect::connected;
+pub(crate) use explain::explained;
+pub(crate) use history::history;
 pub(crate) use policy::{invalid_policy, pushed, shown_policy};
+pub(crate) use quota::quotas;
 pub(crate) use status::status;
 
 use crate::word::{Said, Word};
@@ -48,19 +54,17 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
     let from_to = if said.from == said.to { String::new() } else { format!(" ({} → {})", said.from, said.to) };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
     for sentence in &said.outcome {
-        // A command is not broken: it may be pasted.
-        match sentence
-            .rsplit_once(": ")
-            .filter(|(_, last)| last.starts_with("ses-breaker ") || last.starts_with("aws "))
-        {
-            Some((words, command)) => {
-                out.push_str(&paragraph(&format!("{words}:"), look));
-                out.push_str(&format!("  {}\n", legible(command)));
-            }
-            None => out.push_str(&paragraph(sentence, look)),
-        }
+        out.push_str(&self::sentence(sentence, look));
     }
     out
+}
+
+/// A sentence, and the command at its end in a line of its own: it may be pasted, and so is not broken.
+fn sentence(sentence: &str, look: Look) -> String {
+    match sentence.rsplit_once(": ").filter(|(_, last)| last.starts_with("ses-breaker ") || last.starts_with("aws ")) {
+        Some((words, command)) => format!("{}  {}\n", paragraph(&format!("{words}:"), look), legible(command)),
+        None => paragraph(sentence, look),
+    }
 }
 
 /// A heading with an empty line above it.

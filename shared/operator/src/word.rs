@@ -13,6 +13,7 @@ use pipeline::ports::{Board, Change, Committed, ControlKind, Dossier, PortError,
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
 use reputation::breaker::{Input, State};
+use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -99,14 +100,7 @@ pub async fn say(
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isps = &policy.isp_map;
-    let isp = match isp {
-        // Names of ISPs are in lower case.
-        Some(name) => Some(isps.by_name(&name.to_ascii_lowercase()).ok_or_else(|| Failure::UnknownIsp {
-            name: name.to_owned(),
-            nearest: owned(nearest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)))),
-        })?),
-        None => None,
-    };
+    let isp = isp_named(&policy, isp)?;
     let mut store = access.reputation(&policy);
     if !saying.force {
         check_heard_of(access, &mut store, &subject, saying.word == Word::Pause).await?;
@@ -135,12 +129,25 @@ pub async fn say(
     Ok(Answer::new(text::said(&said, &key_name(&key, isps), look), &said, exit))
 }
 
-fn owned(names: Vec<&str>) -> Vec<String> {
+/// The ISP of this name, in any case.
+pub(crate) fn isp_named(policy: &Policy, name: Option<&str>) -> Result<Option<Isp>, Failure> {
+    let Some(name) = name else { return Ok(None) };
+    let isps = &policy.isp_map;
+    // Names of ISPs are in lower case.
+    let lower = name.to_ascii_lowercase();
+    let unknown = || Failure::UnknownIsp {
+        name: name.to_owned(),
+        nearest: owned(nearest(&lower, isps.isps().map(|isp| isps.name(isp)))),
+    };
+    isps.by_name(&lower).map(Some).ok_or_else(unknown)
+}
+
+pub(crate) fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
 /// So that a slip of the pen pauses nobody: a subject that the stack knows of in some way.
-async fn check_heard_of(
+pub(crate) async fn check_heard_of(
     access: &Access,
     store: &mut aws::reputation::DynamoReputation,
     subject: &Subject,
@@ -160,6 +167,8 @@ async fn check_heard_of(
         return Ok(());
     }
     known.extend(wishes.iter().map(|wished| wished.target.to_string()));
+    known.sort_unstable();
+    known.dedup();
     let (subject, stack) = (subject.to_string(), access.stack.clone());
     let nearest = owned(nearest(&subject, known.iter().map(String::as_str)));
     Err(Failure::UnknownSubject { subject, stack, nearest, forceable })
@@ -168,6 +177,16 @@ async fn check_heard_of(
 fn signature(by: &str, reason: Option<&str>) -> String {
     let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     legible(&format!(" (said by {by}{why})"))
+}
+
+/// A reason without its signature, who signed it, and why.
+pub(crate) fn signed(reason: &str) -> Option<(&str, &str, Option<&str>)> {
+    let (reason, rest) = reason.split_once(" (said by ")?;
+    let rest = rest.strip_suffix(')')?;
+    Some(match rest.split_once(": ") {
+        Some((by, why)) => (reason, by, Some(why)),
+        None => (reason, rest, None),
+    })
 }
 
 /// What a control tells SES.
@@ -236,6 +255,18 @@ fn outcome(
             }
             said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
         }
+        (Word::Pause, None) if asks_the_gate(policy, key) && !shadow => {
+            said.push(
+                "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
+                 the gate flows: SES has no switch for it."
+                    .to_owned(),
+            );
+            said.push(format!(
+                "Only a person resumes it: ses-breaker resume {}{}",
+                quoted(subject),
+                at_isp(policy, key)
+            ));
+        }
         (Word::Pause, None) => {
             said.push(nothing_stopped(policy, key, shadow));
             exit = Exit::No;
@@ -253,7 +284,7 @@ fn outcome(
                 Word::Hold => format!(
                     "Verdicts are told, not acted on, until: ses-breaker release {}{}",
                     quoted(subject),
-                    key.isp.map(|isp| format!(" --isp {}", policy.isp_map.name(isp))).unwrap_or_default()
+                    at_isp(policy, key)
                 ),
                 Word::Pause | Word::Resume | Word::Release => {
                     format!("It is judged anew, by mail that SES accepts from {from} UTC on.")
@@ -267,8 +298,22 @@ fn outcome(
     (said, exit)
 }
 
-fn quoted(subject: &Subject) -> String {
+pub(crate) fn quoted(subject: &Subject) -> String {
     replay::text::quoted(&subject.to_string())
+}
+
+pub(crate) fn at_isp(policy: &Policy, key: &Key) -> String {
+    key.isp.map(|isp| format!(" --isp {}", policy.isp_map.name(isp))).unwrap_or_default()
+}
+
+/// Whether the gate, as far as the policy tells, is asked about such mail: it knows sets, identities and ISPs.
+fn asks_the_gate(policy: &Policy, key: &Key) -> bool {
+    let known = match &key.subject {
+        Subject::ConfigurationSet(name) => policy.warmup.sets.contains_key(&**name),
+        Subject::Identity(_) | Subject::Account => !policy.warmup.sets.is_empty(),
+        Subject::Tenant(_) | Subject::Tag(..) => false,
+    };
+    policy.gate_in_use && known
 }
 
 /// Whether SES can stop it.
@@ -350,5 +395,20 @@ impl<R: Reputation> Reputation for Signed<R> {
             change.controls.iter_mut().for_each(|control| control.reason.push_str(&self.signature));
         }
         self.store.save(&changes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_read_as_it_was_written() {
+        let by = "arn:aws:iam::123456789012:user/ann";
+        for why in [None, Some("wrong list"), Some("a (said by bob): b)")] {
+            let reason = format!("a person stopped it{}", signature(by, why));
+            assert_eq!(signed(&reason), Some(("a person stopped it", by, why)));
+        }
+        assert_eq!(signed("paused: 40 of 100 mails bounced hard (40 %)"), None);
     }
 }

@@ -43,6 +43,11 @@ fn what_needs_no_aws_asks_for_none() {
     check(&["policy", "check", "binary.toml"], 2, "error: cannot read binary.toml: stream did not contain valid UTF-8");
     check(&["policy", "push", "missing.toml"], 2, "error: cannot read missing.toml");
     check(&["policy", "show", "--default"], 0, "[breaker]");
+    check(&["completions", "bash"], 0, "complete -F _ses__breaker");
+    check(&["completions", "zsh", "--format", "json"], 0, "\"shell\": \"zsh\"");
+    check(&["man", "pages/man1"], 0, "ses-breaker-status.1");
+    check(&["man", "good.toml"], 2, "error: cannot write good.toml");
+    check(&["explain", "--help"], 0, "Exit codes: 0 explained; 2");
     check(&["--help"], 0, "Exit codes: 0 done; 1");
     check(&["--version"], 0, "ses-breaker 0.1.0");
 }
@@ -51,6 +56,10 @@ fn what_needs_no_aws_asks_for_none() {
 fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
     check(&[], 2, "Usage: ses-breaker");
     check(&["stauts"], 2, "'status'");
+    check(&["status", "--watch", "--region", "eu-west-1"], 2, "ses-breaker status --format json");
+    check(&["status", "--watch=5", "--format", "json"], 2, "error: --watch draws on a terminal");
+    check(&["explain", "account"], 2, "error: no AWS Region is known");
+    check(&["history", "news"], 2, "did you mean configuration-set:news?");
     check(&["pause", "news"], 2, "did you mean configuration-set:news?");
     check(&["status"], 2, "error: no AWS Region is known\nSay where the stack is: --region, AWS_REGION");
     check(&["status", "--profile", "work"], 2, "Profile `work` names none");
@@ -60,4 +69,15 @@ fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
         "Profile `work` gives no credentials, or there is no such profile",
     );
     check(&["status", "--region", "eu-west-1"], 3, "choose a profile (--profile, AWS_PROFILE)");
+}
+
+#[test]
+fn every_verb_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["man", "."]).status.success());
+    for verb in ["", "-connect", "-status", "-explain", "-history", "-quota", "-pause", "-policy-push", "-completions"]
+    {
+        let page = fs::read_to_string(folder.path().join(format!("ses-breaker{verb}.1"))).unwrap();
+        assert!(page.contains(".SH NAME") && page.contains("Exit codes"), "{verb}: {page}");
+    }
 }

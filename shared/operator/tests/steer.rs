@@ -3,64 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod account;
+mod sender;
 
 use account::{ARN, Account};
 use aws::policies::Pushed;
 use e2e::cloud::REPUTATION;
-use e2e::stack::Stack;
 use operator::status::status;
 use operator::word::{Saying, Word, say};
 use operator::{Answer, Exit, Failure, policies};
 use replay::text::Look;
 use replay::text::layout::visible;
-use reputation::subject::Subject;
 use reputation::time::Now;
+use sender::{MORNING, subject, troubled};
 use serde_json::{Value, json};
-
-/// 2026-10-06 09:00:00 UTC.
-const MORNING: Now = Now(1_791_277_200_000);
-
-fn subject(text: &str) -> Subject {
-    text.parse().unwrap()
-}
-
-/// Events of mails sent with a configuration set: `delivered` of them arrive, `bounced` come back.
-fn mails(set: &str, delivered: usize, bounced: usize, at: Now) -> Vec<String> {
-    let mut events = Vec::new();
-    for number in 0..delivered + bounced {
-        let to = format!("reader{number}@{}", if number % 2 == 0 { "gmail.com" } else { "outlook.com" });
-        let mail = format!(
-            r#""mail":{{"timestamp":"{at}","messageId":"{set}-{number}","source":"a@{set}.example","destination":["{to}"],
-            "tags":{{"ses:configuration-set":["{set}"],"ses:from-domain":["{set}.example"]}}}}"#
-        );
-        events.push(format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#));
-        events.push(if number < delivered {
-            format!(r#"{{"eventType":"Delivery",{mail},"delivery":{{"timestamp":"{at}","recipients":["{to}"]}}}}"#)
-        } else {
-            format!(
-                r#"{{"eventType":"Bounce",{mail},"bounce":{{"bounceType":"Permanent","bounceSubType":"General",
-                "timestamp":"{at}","feedbackId":"f{number}",
-                "bouncedRecipients":[{{"emailAddress":"{to}","status":"5.1.1"}}]}}}}"#
-            )
-        });
-    }
-    events
-}
-
-/// A stack that has heard of two senders, of which `news` has a bad list and is paused for it.
-async fn troubled() -> (Account, Stack) {
-    let account = Account::with(&["news", "shop"]);
-    let mut stack = Stack::new(&account.cloud, false);
-    let mut events = mails("news", 60, 40, MORNING);
-    events.extend(mails("shop", 200, 1, MORNING));
-    let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
-    let soon = MORNING.plus_minutes(1);
-    assert_eq!(stack.ingest(&bodies, soon).await.unwrap(), [0; 0]);
-    let records = account.cloud.stream(e2e::cloud::LEDGER);
-    stack.fold(&records, soon).await.unwrap();
-    stack.enforce(false, soon).await.unwrap();
-    (account, stack)
-}
 
 fn parsed(answer: &Answer) -> Value {
     serde_json::from_str(&answer.json).unwrap()

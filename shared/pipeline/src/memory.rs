@@ -1,14 +1,15 @@
 //! The ports in memory: what a replay runs on, and what tests compare the others with.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashSet;
 use reputation::breaker::State;
 use reputation::counters::Metric;
 use reputation::detect::Level;
-use reputation::isp::IspMap;
+use reputation::isp::{Isp, IspMap};
 use reputation::judge;
+use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{MINUTE_MILLIS, Now};
@@ -18,11 +19,12 @@ use reputation::unit::Unit;
 use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{left_out, since_of_isp};
 use crate::fold::{Fold, Sequence};
-use crate::notice::{Notice, Outbox};
+use crate::notice::{Desk, Notice, Outbox};
 use crate::ports::{
     Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition,
     Unrecorded, Versioned,
 };
+use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
 
 /// A ledger in memory. It keeps 16 bytes of each unit, in many small tables, so that growing one copies little.
@@ -119,6 +121,7 @@ pub struct MemoryReputation {
     /// Names of notices that were ever put in, and those that are not crossed out.
     notices: BTreeSet<String>,
     unsent: BTreeMap<String, Notice>,
+    desk: Desk,
     /// All controls, in the order in which they were decided.
     pub controls: Vec<Control>,
     /// All transitions, in the order in which they were decided.
@@ -143,6 +146,7 @@ impl MemoryReputation {
             protected: Vec::new(),
             notices: BTreeSet::new(),
             unsent: BTreeMap::new(),
+            desk: Desk::default(),
             controls: Vec::new(),
             transitions: Vec::new(),
         }
@@ -357,9 +361,23 @@ impl Outbox for MemoryReputation {
         Ok(())
     }
 
-    async fn sent(&mut self, id: &str) -> Result<(), PortError> {
-        self.unsent.remove(id);
+    async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
+        for id in ids {
+            self.unsent.remove(id);
+        }
         Ok(())
+    }
+
+    async fn desk(&mut self) -> Result<Desk, PortError> {
+        Ok(self.desk.clone())
+    }
+
+    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
+        if self.desk.version != desk.version {
+            return Ok(Saved::Conflict);
+        }
+        self.desk = Desk { version: desk.version + 1, ..desk.clone() };
+        Ok(Saved::Saved)
     }
 }
 
@@ -383,4 +401,78 @@ fn wish(wishes: &mut BTreeMap<Subject, Wished>, control: &Control, urgency: f64)
         version: known.map_or(1, |known| known.version + 1),
     };
     wishes.insert(control.target.clone(), wished);
+}
+
+/// Quotas in memory.
+#[derive(Debug, Default)]
+pub struct MemoryQuotas {
+    quotas: Mutex<BTreeMap<(String, Isp), Quota>>,
+}
+
+impl MemoryQuotas {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Isp), Quota>> {
+        // Whoever panicked while holding it had changed nothing halfway.
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Quotas for MemoryQuotas {
+    async fn quota(&self, set: &str, isp: Isp) -> Result<Option<Quota>, PortError> {
+        Ok(self.lock().get(&(set.to_owned(), isp)).cloned())
+    }
+
+    async fn quotas(&self, set: &str) -> Result<BTreeMap<Isp, Quota>, PortError> {
+        let quotas = self.lock();
+        Ok(quotas.iter().filter(|((of, _), _)| of == set).map(|((_, isp), quota)| (*isp, quota.clone())).collect())
+    }
+
+    async fn open(&self, set: &str, isp: Isp, old: Option<&Quota>, new: &Quota) -> Result<Saved, PortError> {
+        let mut quotas = self.lock();
+        let known = quotas.get(&(set.to_owned(), isp));
+        let same = match (known, old) {
+            (Some(known), Some(old)) => known.ramp == old.ramp && known.meter == old.meter,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            return Ok(Saved::Conflict);
+        }
+        quotas.insert((set.to_owned(), isp), new.clone());
+        Ok(Saved::Saved)
+    }
+
+    async fn spend(
+        &self,
+        set: &str,
+        isp: Isp,
+        spend: &Spend,
+        lease: &Lease,
+        forgotten: &[String],
+    ) -> Result<Spent, PortError> {
+        let mut quotas = self.lock();
+        let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)) else { return Ok(Spent::Refused(None)) };
+        let same_day = quota.ramp.day == spend.day && quota.ramp.quota == spend.quota;
+        let known = quota.leases.iter().any(|known| known.id == lease.id);
+        if !same_day || known || !spend.holds(&quota.meter) {
+            return Ok(Spent::Refused(Some(quota.clone())));
+        }
+        quota.meter = spend.applied(&quota.meter);
+        quota.leases.retain(|known| !forgotten.contains(&known.id));
+        quota.leases.push(lease.clone());
+        Ok(Spent::Granted(quota.clone()))
+    }
+
+    async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError> {
+        let mut quotas = self.lock();
+        let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)).filter(|quota| quota.ramp.day == day) else {
+            return Ok(false);
+        };
+        let Some(at) = quota.leases.iter().position(|known| known == lease) else { return Ok(false) };
+        quota.leases.swap_remove(at);
+        let (bulk, critical, by) = lease.refund(unused);
+        quota.meter.bulk -= bulk;
+        quota.meter.critical -= critical;
+        quota.meter.mark = Nanos(quota.meter.mark.0 - by);
+        Ok(true)
+    }
 }

@@ -2,13 +2,32 @@
 //!
 //! A notice is saved together with the change it tells of, under a name that follows from the change, and is crossed
 //! out once it is sent. So none is lost, and one that is sent twice (a crash between the two) carries one name.
+//!
+//! Programs get an event for each notice. People get letters: notices that tell of the same mail wait for each other and
+//! become one message ([`group`]), and what people were told a short while ago is not told again at once ([`desk`]).
+//!
+//! Where to start: [`deliver`].
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reputation::breaker::{Hold, State};
 use reputation::isp::IspMap;
+use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Minute, Now};
 use serde::Serialize;
 
-use crate::ports::{Change, ControlKind, Disposition, PortError, Transition};
+use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
+
+mod desk;
+mod fact;
+mod group;
+mod message;
+
+pub use desk::{AGAIN_MINUTES, Desk, HeldBack, Letter, SETTLE_MILLIS, SUMMARY_MINUTES, Told};
+pub use fact::Cause;
+pub use message::{Command, Message, Place};
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +44,10 @@ pub struct Notice {
     pub detail: String,
 }
 
-/// Keeps notices until they are sent.
+/// Keeps notices until they are sent, and the desk.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Outbox {
-    /// Notices that are not crossed out, oldest first; perhaps not all at once.
+    /// All notices that are not crossed out, oldest first.
     ///
     /// # Errors
     ///
@@ -42,57 +61,160 @@ pub trait Outbox {
     /// It was put in or not: do it again.
     async fn put(&mut self, notice: &Notice) -> Result<(), PortError>;
 
-    /// Crosses one out.
+    /// Crosses out the notices of these names.
     ///
     /// # Errors
     ///
-    /// It was crossed out or not: do it again.
-    async fn sent(&mut self, id: &str) -> Result<(), PortError>;
+    /// Some were crossed out or not: do it again.
+    async fn sent(&mut self, ids: &[String]) -> Result<(), PortError>;
+
+    /// The desk; an empty one if none was ever saved.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn desk(&mut self) -> Result<Desk, PortError>;
+
+    /// Saves the desk as the version after its own, upon the version it was read under.
+    ///
+    /// # Errors
+    ///
+    /// It was saved or not: look again.
+    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError>;
 }
 
 /// Tells people and programs.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Alerts {
-    /// Sends one notice.
+    /// Sends people a message.
     ///
     /// # Errors
     ///
     /// It was sent or not: send it again.
-    async fn send(&mut self, notice: &Notice) -> Result<(), PortError>;
+    async fn write(&mut self, message: &Message) -> Result<(), PortError>;
+
+    /// Tells programs of one notice, with the name of the letter that tells people of it.
+    ///
+    /// # Errors
+    ///
+    /// They were told or not: tell them again.
+    async fn report(&mut self, notice: &Notice, letter: &str) -> Result<(), PortError>;
 }
 
 /// What became of the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// How many notices were sent.
-    pub sent: usize,
+    /// How many messages people were sent.
+    pub messages: usize,
+    /// How many notices programs were told of.
+    pub events: usize,
     /// Those that can never be sent, by their names, and why. They are crossed out: one of them must not hold up the others.
     pub refused: Vec<(String, PortError)>,
+    /// Notices are left that wait for others, at most for so long: deliver again then.
+    pub wait: Option<Duration>,
 }
 
-/// Sends what is in the outbox.
+/// How often a save of the desk that lost a race is done anew before the shell should try later.
+const MOST_RACES: usize = 8;
+
+/// Sends what is in the outbox. A notice waits until it is [`SETTLE_MILLIS`] old, so that what was decided with it is
+/// there, too.
 ///
 /// # Errors
 ///
 /// Some may have been sent; deliver again.
-pub async fn deliver<O: Outbox, A: Alerts>(outbox: &mut O, alerts: &mut A) -> Result<Delivered, PortError> {
+pub async fn deliver<O: Outbox, A: Alerts>(
+    policy: &Policy,
+    outbox: &mut O,
+    alerts: &mut A,
+    now: Now,
+) -> Result<Delivered, PortError> {
     let mut delivered = Delivered::default();
     loop {
-        let notices = outbox.unsent().await?;
-        if notices.is_empty() {
+        let (letters, unsent) = arrange(policy, outbox, now).await?;
+        if letters.is_empty() {
+            let wait = unsent.iter().filter_map(|notice| desk::wait(notice, now)).min();
+            delivered.wait = wait.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis);
             return Ok(delivered);
         }
-        for notice in &notices {
-            match alerts.send(notice).await {
-                Ok(()) => delivered.sent += 1,
-                Err(error) if error.disposition == Disposition::Quarantine => {
-                    delivered.refused.push((notice.id.clone(), error));
-                }
-                Err(error) => return Err(error),
-            }
-            outbox.sent(&notice.id).await?;
+        for letter in &letters {
+            send(letter, &unsent, outbox, alerts, &mut delivered).await?;
+            take_away(outbox, &letter.id).await?;
         }
     }
+}
+
+/// Puts what is due into letters; returns the letters to send, with all notices.
+async fn arrange<O: Outbox>(
+    policy: &Policy,
+    outbox: &mut O,
+    now: Now,
+) -> Result<(Vec<Letter>, Vec<Notice>), PortError> {
+    for _ in 0..MOST_RACES {
+        // The desk first: a letter of which no notice is left afterwards has been sent.
+        let mut desk = outbox.desk().await?;
+        let unsent = outbox.unsent().await?;
+        if !desk.arrange(policy, &unsent, now) || outbox.keep(&desk).await? == Saved::Saved {
+            return Ok((desk.letters, unsent));
+        }
+    }
+    Err(overtaken())
+}
+
+async fn send<O: Outbox, A: Alerts>(
+    letter: &Letter,
+    unsent: &[Notice],
+    outbox: &mut O,
+    alerts: &mut A,
+    delivered: &mut Delivered,
+) -> Result<(), PortError> {
+    if let Some(message) = &letter.message {
+        match alerts.write(message).await {
+            Ok(()) => delivered.messages += 1,
+            Err(error) => delivered.refused.push((letter.id.clone(), for_good(error)?)),
+        }
+    }
+    let ours: BTreeSet<&String> = letter.notices.iter().collect();
+    for notice in unsent.iter().filter(|notice| ours.contains(&notice.id)) {
+        match alerts.report(notice, &letter.id).await {
+            Ok(()) => delivered.events += 1,
+            Err(error) => delivered.refused.push((notice.id.clone(), for_good(error)?)),
+        }
+    }
+    outbox.sent(&letter.notices).await
+}
+
+/// An error that the same work would meet again; fails with any other.
+fn for_good(error: PortError) -> Result<PortError, PortError> {
+    match error.disposition {
+        Disposition::Quarantine => Ok(error),
+        Disposition::Retry | Disposition::Halt => Err(error),
+    }
+}
+
+async fn take_away<O: Outbox>(outbox: &mut O, letter: &str) -> Result<(), PortError> {
+    for _ in 0..MOST_RACES {
+        let mut desk = outbox.desk().await?;
+        let before = desk.letters.len();
+        desk.letters.retain(|known| known.id != letter);
+        if desk.letters.len() == before || outbox.keep(&desk).await? == Saved::Saved {
+            return Ok(());
+        }
+    }
+    Err(overtaken())
+}
+
+fn overtaken() -> PortError {
+    PortError {
+        operation: "saving the desk",
+        reason: format!("it was changed by others {MOST_RACES} times in a row"),
+        disposition: Disposition::Retry,
+    }
+}
+
+/// When what a notice of this name tells of was; of those that are put in once a day, the beginning of that day.
+pub(crate) fn time_of(id: &str) -> Now {
+    Now(id.split('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0))
 }
 
 impl Notice {
@@ -113,7 +235,20 @@ impl Notice {
         let from_to = if told.from == told.to { told.to.to_owned() } else { format!("{} -> {}", told.from, told.to) };
         let shadow = if told.shadow { " (shadow: nothing is done)" } else { "" };
         let word = told.level.map_or("news", |level| level.name());
-        let detail = Detail { transition: ReportedTransition::of(told, isps), controls: controls(change, isps) };
+        let detail = Detail {
+            transition: ReportedTransition::of(told, isps),
+            controls: controls(change, isps),
+            cause: Cause::of(told),
+            until: match change.next.state {
+                State::Open { until, .. } => until.map(|until| until.to_string()),
+                State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
+            },
+            hold: match change.next.hold {
+                Hold::None => "none",
+                Hold::Open => "open",
+                Hold::Closed => "closed",
+            },
+        };
         let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.reason);
         text.push_str("\nDone: ");
         text.push_str(&done(change, told));
@@ -222,7 +357,14 @@ pub fn start_of(minute: Minute) -> String {
 struct Detail {
     #[serde(flatten)]
     transition: ReportedTransition,
+    /// What is wished for because of it: a name and its target, and of a quota the share.
     controls: Vec<String>,
+    /// Why it moved.
+    cause: Cause,
+    /// Until when it is open (RFC 3339); null if it is not, or until a person resumes it.
+    until: Option<String>,
+    /// What a person has said about it: `none`, `open` (stopped) or `closed` (kept flowing).
+    hold: &'static str,
 }
 
 /// A key as people write it: `configuration-set:news`, `configuration-set:news@gmail`.
@@ -253,28 +395,41 @@ fn controls(change: &Change, isps: &IspMap) -> Vec<String> {
 
 /// What was done about it, for people.
 fn done(change: &Change, told: &Transition) -> String {
-    let mut done: Vec<String> = Vec::new();
-    for control in &change.controls {
-        done.push(match control.kind {
-            ControlKind::PauseConfigurationSet => {
-                "SES is told to accept no more mail with this configuration set (mail it has accepted still goes out)"
-                    .to_owned()
-            }
-            ControlKind::PauseTenant => "SES is told to accept no more mail of this tenant".to_owned(),
-            ControlKind::PauseAccount => "SES is told to accept no more mail of this account".to_owned(),
-            ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
-                "SES is told to accept mail again".to_owned()
-            }
-            ControlKind::SetQuotaFactor(factor) => format!("{factor} of the quota may be sent"),
-            ControlKind::HoldIsp => "mail to this ISP is held, for all senders".to_owned(),
-            ControlKind::ReleaseIsp => "mail to this ISP flows again".to_owned(),
-        });
-    }
+    let share = |kind: ControlKind| match kind {
+        ControlKind::SetQuotaFactor(factor) => factor.to_string(),
+        ControlKind::PauseConfigurationSet
+        | ControlKind::ResumeConfigurationSet
+        | ControlKind::PauseTenant
+        | ControlKind::ResumeTenant
+        | ControlKind::PauseAccount
+        | ControlKind::ResumeAccount
+        | ControlKind::HoldIsp
+        | ControlKind::ReleaseIsp => String::new(),
+    };
+    let told_of = |control: &crate::ports::Control| done_by(control.kind.name(), &share(control.kind));
+    let done: Vec<String> = change.controls.iter().map(told_of).collect();
     match (done.is_empty(), told.shadow) {
         (true, true) => "nothing, because this is decided in shadow".to_owned(),
         (true, false) => "nothing but telling you".to_owned(),
         (false, _) => done.join("; "),
     }
+}
+
+/// What a control does, for people. `kind` is its stable name; `share` is that of a quota.
+fn done_by(kind: &str, share: &str) -> String {
+    let words = match kind {
+        "pause_configuration_set" => {
+            "SES is told to accept no more mail with this configuration set (mail it has accepted still goes out)"
+        }
+        "pause_tenant" => "SES is told to accept no more mail of this tenant",
+        "pause_account" => "SES is told to accept no more mail of this account",
+        "resume_configuration_set" | "resume_tenant" | "resume_account" => "SES is told to accept mail again",
+        "set_quota_factor" => return format!("{share} of the quota may be sent"),
+        "hold_isp" => "mail to this ISP is held, for all senders",
+        "release_isp" => "mail to this ISP flows again",
+        other => other,
+    };
+    words.to_owned()
 }
 
 /// How to undo it, for people.
@@ -313,12 +468,16 @@ mod tests {
     struct Fussy(Vec<String>);
 
     impl Alerts for Fussy {
-        async fn send(&mut self, notice: &Notice) -> Result<(), PortError> {
-            if notice.title.contains("odd") {
+        async fn write(&mut self, message: &Message) -> Result<(), PortError> {
+            if message.title.contains("odd") {
                 let (operation, reason) = ("publishing", "InvalidParameter".to_owned());
                 return Err(PortError { operation, reason, disposition: Disposition::Quarantine });
             }
-            self.0.push(notice.title.clone());
+            self.0.push(message.title.clone());
+            Ok(())
+        }
+
+        async fn report(&mut self, _: &Notice, _: &str) -> Result<(), PortError> {
             Ok(())
         }
     }
@@ -331,12 +490,13 @@ mod tests {
             for name in ["a", "odd", "z"] {
                 outbox.put(&Notice::gone(&Subject::ConfigurationSet(name.into()), Now(0))).await.unwrap();
             }
-            let delivered = deliver(&mut outbox, &mut alerts).await.unwrap();
-            assert_eq!((delivered.sent, delivered.refused.len()), (2, 1));
-            assert_eq!(deliver(&mut outbox, &mut alerts).await, Ok(Delivered::default()));
+            let (policy, now) = (Policy::default(), Now(5_000));
+            let delivered = deliver(&policy, &mut outbox, &mut alerts, now).await.unwrap();
+            assert_eq!((delivered.messages, delivered.events, delivered.refused.len()), (2, 3, 1));
+            assert_eq!(deliver(&policy, &mut outbox, &mut alerts, now).await, Ok(Delivered::default()));
             // Crossed out is not forgotten.
             outbox.put(&Notice::gone(&Subject::ConfigurationSet("a".into()), Now(0))).await.unwrap();
-            assert_eq!(deliver(&mut outbox, &mut alerts).await, Ok(Delivered::default()));
+            assert_eq!(deliver(&policy, &mut outbox, &mut alerts, now).await, Ok(Delivered::default()));
         });
         assert_eq!(alerts.0.len(), 2);
     }

@@ -25,15 +25,22 @@ use reputation::counters::Metric;
 use reputation::policy::{Policy, PolicyError};
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
+use reputation::warmup::Plan;
 use serde::Serialize;
 
-use crate::driver::{self, Options, RejectedLine, Replay, Witness};
+use crate::driver::{self, Extras, Options, RejectedLine, Replay, Witness};
 use crate::explain;
 use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
+use crate::plot;
 use crate::report::Report;
+use crate::schedule::Schedules;
+use crate::simulate::{self, Setup, Summary, simulate};
 use crate::text::{self, Call, Look};
-use arguments::{CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, MetricName, Reading, ReplayArgs};
+use arguments::{
+    CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, MetricName, PlanArgs, Reading, ReplayArgs, ScenarioName,
+    SimulateArgs,
+};
 pub use arguments::{Color, Format};
 use painter::Painter;
 
@@ -71,6 +78,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
     let outcome = match (cli.command, cli.replay) {
         (Some(Command::Check(args)), _) => check(&args),
         (Some(Command::Explain(args)), _) => explain(&args, real_now),
+        (Some(Command::Plan(args)), _) => plan(&args),
+        (Some(Command::Simulate(args)), _) => simulated(&args),
         (Some(Command::Generate(args)), _) => generate_stream(&args),
         (None, args) => replay(&args, real_now),
     };
@@ -162,8 +171,11 @@ fn is_quoted(text: &str) -> bool {
     word.is_some_and(|word| !word.is_empty() && !word.contains('`'))
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Options {
         policy: policy(reading.policy.as_deref())?,
         real_now,
@@ -175,12 +187,7 @@ fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
 }
 
 /// Replays with a progress bar, and names the rejected lines. With the replay comes why it ended too early, if it did.
-fn read(
-    options: &Options,
-    witness: Option<Witness>,
-    sources: &[Source],
-    quiet: bool,
-) -> (Replay, Option<anyhow::Error>) {
+fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (Replay, Option<anyhow::Error>) {
     let progress = Progress::new();
     let painter = Painter::of_reading(quiet);
     let mut named = 0;
@@ -197,7 +204,7 @@ fn read(
             bar.set_position(progress.bytes_read());
             bar.set_message(format!("{} documents", text::thousands(progress.documents())));
         },
-        || driver::replay_while_readable(options, witness, sources, &mut reject, &progress),
+        || driver::replay_while_readable(options, extras, sources, &mut reject, &progress),
     );
     let rejected: u64 = replay.tallies.rejected.values().sum();
     if rejected > MOST_REJECTIONS.min(named) {
@@ -219,7 +226,8 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         ..options(&args.reading, real_now)?
     };
     let sources = Sources::expand(&args.input)?;
-    let (replay, broken_off) = read(&options, None, &sources, args.reading.quiet);
+    let extras = Extras { witness: None, quota: args.quota };
+    let (replay, broken_off) = read(&options, extras, &sources, args.reading.quiet);
     if let Some(subject) = &args.subject
         && !is_known(&replay, subject)
     {
@@ -272,6 +280,78 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ran)
 }
 
+/// The plan of a configuration set that the policy names, or `[warmup.plan]`.
+fn plan_of<'a>(policy: &'a Policy, set: Option<&str>) -> anyhow::Result<&'a Plan> {
+    let Some(set) = set else { return Ok(&policy.warmup.plan) };
+    policy.warmup.sets.get(set).ok_or_else(|| {
+        let nearest = nearest::nearest(set, policy.warmup.sets.keys().map(String::as_str));
+        if nearest.is_empty() {
+            return anyhow!("[warmup.sets] does not name {set}: it names no configuration set");
+        }
+        anyhow!("[warmup.sets] does not name {set}; did you mean {}?", nearest.join(" or "))
+    })
+}
+
+fn plan(args: &PlanArgs) -> anyhow::Result<Exit> {
+    let policy = policy(Some(&args.policy))?;
+    let set = args.set.as_deref();
+    plan_of(&policy, set)?;
+    let schedules = Schedules::of(&policy, set);
+    match args.format {
+        Format::Json => show_json(&schedules)?,
+        Format::Text => {
+            let plans = schedules.sets.iter().map(|known| plan_of(&policy, known.configuration_set.as_deref()));
+            let plans = plans.collect::<anyhow::Result<Vec<&Plan>>>()?;
+            show(&text::schedules(&schedules, &plans, look()), args.color)?;
+        }
+    }
+    Ok(Exit::Ran)
+}
+
+fn simulated(args: &SimulateArgs) -> anyhow::Result<Exit> {
+    let policy = policy(args.policy.as_deref())?;
+    let mut scenarios: Vec<simulate::Scenario> = Vec::new();
+    for name in &args.scenario {
+        let scenario = match name {
+            ScenarioName::Kind => simulate::Scenario::Kind,
+            ScenarioName::Harsh => simulate::Scenario::Harsh,
+            ScenarioName::Business => simulate::Scenario::Business,
+        };
+        if !scenarios.contains(&scenario) {
+            scenarios.push(scenario);
+        }
+    }
+    if scenarios.is_empty() {
+        scenarios = simulate::Scenario::ALL.into();
+    }
+    let setup = Setup {
+        plan: plan_of(&policy, args.set.as_deref())?.clone(),
+        policy,
+        scenarios,
+        seed: args.seed,
+        seeds: args.seeds,
+        days: args.days,
+        workers: args.workers.map_or_else(cores, usize::from).max(1),
+    };
+    let progress = simulate::Progress::default();
+    let whole = setup.scenarios.len() as u64 * u64::from(setup.seeds);
+    let painter = Painter::of_runs(args.quiet);
+    let update = |bar: &indicatif::ProgressBar| {
+        bar.set_length(whole);
+        bar.set_position(progress.done());
+    };
+    let runs = painter.during(update, || simulate(&setup, &progress))?;
+    let summary = Summary::of(&setup, &runs);
+    if let Some(path) = &args.plot {
+        fs::write(path, plot::svg(&summary)?).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match args.format {
+        Format::Text => show(&text::simulation(&summary, look()), args.color)?,
+        Format::Json => show_json(&summary)?,
+    }
+    Ok(Exit::Ran)
+}
+
 fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let until = Now(args.at.at.saturating_add(args.at.span - 1));
     let options = Options { stop_at: Some(until), ..options(&args.reading, real_now)? };
@@ -287,7 +367,8 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let key = Key { subject: args.subject.clone(), isp };
     let sources = Sources::expand(&args.input)?;
     let witness = Witness { key: key.clone(), from: Now(args.at.at), until };
-    let (replay, broken_off) = read(&options, Some(witness), &sources, args.reading.quiet);
+    let (replay, broken_off) =
+        read(&options, Extras { witness: Some(witness), quota: false }, &sources, args.reading.quiet);
     if !is_known(&replay, &key.subject) {
         if let Some(error) = broken_off {
             complain_of(&error);

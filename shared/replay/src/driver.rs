@@ -30,6 +30,7 @@ use reputation::unit::{SenderId, Unit, UnitKind};
 use ses_events::{Decoded, Decoder};
 
 use crate::input::{self, Chunk, Document, InputError, Progress, Source, split_concatenated};
+use crate::quota::QuotaBook;
 
 /// What to replay, and how.
 #[derive(Clone, Debug)]
@@ -117,6 +118,15 @@ pub struct Witness {
     pub until: Now,
 }
 
+/// What a replay keeps besides its report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// A key of which more is kept.
+    pub witness: Option<Witness>,
+    /// Whether the mail is asked for at the gate, too.
+    pub quota: bool,
+}
+
 /// A transition of the witnessed key, and what it was decided upon.
 #[derive(Clone, Debug)]
 pub struct Sighting {
@@ -149,6 +159,8 @@ pub struct Replay {
     pub stopped: Vec<Stopped>,
     /// Transitions of the witnessed key, with what they were decided upon.
     pub sightings: Vec<Sighting>,
+    /// What the gate would have granted, if it was asked.
+    pub quota: Option<QuotaBook>,
     ledger: MemoryLedger,
     senders: Senders,
     /// The sender under which each worker's senders are known here.
@@ -189,22 +201,23 @@ pub fn replay(
     reject: &mut dyn FnMut(&RejectedLine),
     progress: &Progress,
 ) -> Result<Replay, ReplayError> {
-    let (replay, outcome) = replay_while_readable(options, None, sources, reject, progress);
+    let (replay, outcome) = replay_while_readable(options, Extras::default(), sources, reject, progress);
     outcome.map(|()| replay)
 }
 
-/// As [`replay`], but where the input breaks off, what came before is judged and returned with the error. Keeps more
-/// of the key of `witness`.
+/// As [`replay`], but where the input breaks off, what came before is judged and returned with the error. Keeps `extras`
+/// besides.
 pub fn replay_while_readable(
     options: &Options,
-    witness: Option<Witness>,
+    extras: Extras,
     sources: &[Source],
     reject: &mut dyn FnMut(&RejectedLine),
     progress: &Progress,
 ) -> (Replay, Result<(), ReplayError>) {
     let next_worker = AtomicUsize::new(0);
     let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options);
-    let mut replay = Replay { witness, ..Replay::new(options) };
+    let quota = extras.quota.then(|| QuotaBook::new(&options.policy));
+    let mut replay = Replay { witness: extras.witness, quota, ..Replay::new(options) };
     let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
         decoded.rejections.iter().for_each(&mut *reject);
         Ok(pollster::block_on(replay.apply(decoded))?)
@@ -371,6 +384,7 @@ impl Replay {
             reputation: MemoryReputation::under(&options.policy),
             stopped: Vec::new(),
             sightings: Vec::new(),
+            quota: None,
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
@@ -440,6 +454,9 @@ impl Replay {
                 self.sequence += 1;
                 self.pending.push(Record { sequence: self.sequence.into(), unit: *unit });
                 self.watch(unit);
+                if let Some(quota) = &mut self.quota {
+                    quota.note(unit, &self.senders);
+                }
                 if let Some(metric) = Metric::harmed_by(unit.kind) {
                     self.fold().await?;
                     if self.reputation.alarms(&self.policy, unit, metric, self.now) {
@@ -448,6 +465,7 @@ impl Replay {
                 }
             }
             if !alarmed.is_empty() {
+                self.ask_gate().await?;
                 self.evaluate(alarmed).await?;
             }
         }
@@ -482,6 +500,8 @@ impl Replay {
         }
         let minute_ends = stamped.minute() > self.now.minute();
         if minute_ends || self.next_due().is_some_and(|due| due <= stamped) {
+            // Asked under the breakers as they stood when the mail was sent.
+            self.ask_gate().await?;
             self.pass_due(stamped).await?;
         }
         let before = self.now.minute();
@@ -536,7 +556,20 @@ impl Replay {
             self.reputation.prune(self.now);
             self.forget_watches();
         }
+        if passed(HOUR)
+            && let Some(quota) = &mut self.quota
+        {
+            quota.close_days(&mut self.reputation, self.now).await?;
+        }
         Ok(())
+    }
+
+    /// Asks the gate for the mail that was sent since it was last asked, if it is to be asked at all.
+    async fn ask_gate(&mut self) -> Result<(), PortError> {
+        match &mut self.quota {
+            Some(quota) if quota.is_pending() => quota.ask(&mut self.reputation, self.now).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether a breaker of this sender's subjects is not closed.
@@ -566,6 +599,7 @@ impl Replay {
     /// Judges everybody at the end of the input. `stopped`: the input goes on after `stop_at`, and so whoever is to be
     /// judged later is left alone.
     async fn finish(&mut self, stopped: bool) -> Result<(), PortError> {
+        self.ask_gate().await?;
         if let (true, Some(stop_at)) = (stopped, self.stop_at) {
             self.pass_due(stop_at).await?;
             self.now = self.now.max(stop_at);

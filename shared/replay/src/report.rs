@@ -15,6 +15,7 @@ use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
 
 use crate::driver::{Replay, Stopped};
+use crate::quota::{QuotaBook, QuotaRow};
 use crate::text::thousands;
 
 /// Everything a replay found.
@@ -24,6 +25,12 @@ pub struct Report {
     pub input: Input,
     /// What was counted: a row for each subject and ISP, sorted by their names.
     pub totals: Vec<Total>,
+    /// What the gate would have granted, by configuration set, ISP and day; only where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Vec<QuotaRow>>,
+    /// The configuration sets that would have asked for nothing, because the policy does not name them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_left_out: Option<Vec<String>>,
     /// What breakers did, and what people would have been told, in order.
     pub transitions: Vec<ReportedTransition>,
     /// What would have been wished of SES and of the gate, in order.
@@ -229,6 +236,14 @@ impl Report {
         let tallies = &replay.tallies;
         let totals = totals(replay, &wanted);
         let same_mail = same_mail(replay, &totals);
+        let set_wanted = |set: &str| wanted(&Subject::ConfigurationSet(set.into()));
+        let quota = replay.quota.as_ref().map(|book| {
+            let mut rows = book.rows();
+            rows.retain(|row| set_wanted(&row.configuration_set));
+            rows
+        });
+        let left_out = |book: &QuotaBook| book.left_out().filter(|set| set_wanted(set)).map(str::to_owned).collect();
+        let quota_left_out = replay.quota.as_ref().map(left_out);
         let warnings = warnings(tallies.too_old, &totals, &same_mail);
         Report {
             input: Input {
@@ -246,6 +261,8 @@ impl Report {
                 broken_off: None,
             },
             totals,
+            quota,
+            quota_left_out,
             transitions: replay
                 .reputation
                 .transitions

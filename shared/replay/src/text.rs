@@ -3,19 +3,26 @@
 //! Every function returns text with ANSI styles in it; whoever writes it out strips them where they are not wanted.
 //! What does not fit is wrapped under its column; only names of more than 80 characters are cut, in their middle.
 
+mod chart;
 mod explanation;
 pub mod layout;
 mod legible;
 mod pasted;
 mod policy;
+mod quota;
 mod report;
+mod schedule;
+mod simulation;
 
 pub use explanation::explanation;
 pub use layout::{Look, counted, thousands};
 pub use legible::{legible, name};
 pub use pasted::{Call, quoted};
 pub use policy::policy;
+pub use quota::quota;
 pub use report::{rate_style, report, warnings};
+pub use schedule::schedules;
+pub use simulation::simulation;
 
 /// The built-in scenarios, by name and what they are about.
 pub fn scenarios(about: &[(String, String)], look: Look) -> String {

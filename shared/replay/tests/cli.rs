@@ -86,7 +86,7 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&[&events, "--policy", &path("bad.toml")], 2, &["bad.toml", "breaker.open_minutes", "is 0", "1 to 43200"]);
     for (text, says) in [
         ("mode = 'x'", "policy key `mode`: unknown variant `x`, expected `act` or `shadow`\n"),
-        ("[gate]\nfoo = 1", "policy key `gate.foo`: unknown field `foo`, expected `in_use`\n"),
+        ("[gate]\nfoo = 1", "policy key `gate.foo`: unknown field `foo`, expected one of `in_use`, `lease_seconds`"),
         ("[[ratios]]\nmetric = 'x'", "policy key `ratios[0].metric`: unknown variant `x`, expected one of"),
     ] {
         fs::write(path("shape.toml"), text).unwrap();
@@ -105,6 +105,16 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     let early = ["--at", "2026-10-06T05:00", "--subject", "configuration-set:newsletter"];
     let says = ["no mail of configuration-set:newsletter until 2026-10-06T05:00"];
     check(&[&["explain", &events][..], &early].concat(), 2, &says);
+    check(&["plan", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
+    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "names no"]);
+    fs::write(path("news.toml"), "[warmup.sets.news]\n").unwrap();
+    check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new; did you mean news?"]);
+    check(&["simulate", "--set", "news"], 2, &["[warmup.sets] does not name news"]);
+    check(&["simulate", "--scenario", "nice"], 2, &["nice", "kind, harsh, business"]);
+    check(&["simulate", "--seeds", "0"], 2, &["--seeds", "1..=1000"]);
+    let nowhere = path("nowhere/plot.svg");
+    let once = ["simulate", "--days", "1", "--seeds", "1", "--plot", &nowhere];
+    check(&once, 2, &["error: cannot write", "nowhere/plot.svg"]);
     check(&["generate", "stale-lst"], 2, &["stale-lst is neither", "did you mean stale-list?"]);
     check(&["generate", "stale-list", "--minutes", "0"], 2, &["minutes", "0"]);
     check(&["generate", "stale-list", "--scale", "nan"], 2, &["per_minute"]);
@@ -276,6 +286,126 @@ fn a_quiet_moment_is_explained_as_it_stands() {
 fn a_policy_is_told_in_words() {
     let ran = check(&["check", "infra/policy.toml"], 0, &[]);
     insta::assert_snapshot!("check", ran.out);
+}
+
+#[test]
+fn schedules_look_like_this() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let text = "[warmup]\nzone = \"Europe/Berlin\"\n[warmup.sets]\nnews = { target = 500, overflow = \"shared\", \
+                sending_days = [\"mon\", \"tue\"] }\nreceipts = { start = 2000, target = 2000 }\n";
+    fs::write(&policy, text).unwrap();
+    let policy = policy.display().to_string();
+    insta::assert_snapshot!("plan", check(&["plan", &policy], 0, &[]).out);
+    insta::assert_snapshot!("plan_json", check(&["plan", &policy, "--set", "news", "--format", "json"], 0, &[]).out);
+    let default = check(&["plan", "infra/policy.toml"], 0, &[]).out;
+    assert!(default.lines().any(|line| line.starts_with(" 19    50,000    190,590  5,000    3,750")), "{default}");
+    let is_number = |word: &str| word.replace(',', "").parse::<u64>().is_ok();
+    let is_row = |line: &&str| !line.is_empty() && line.split_whitespace().all(is_number);
+    let table: Vec<&str> = default.lines().filter(is_row).collect();
+    assert!(table.len() == 39 && table.iter().all(|line| line.len() <= 80), "{default}");
+    // `check` tells of the same sets.
+    let told = check(&["check", &policy], 0, &[]).out;
+    assert!(told.contains("news: 50 → 500") && told.contains("receipts: warmed up at 2,000"), "{told}");
+}
+
+/// A policy by which the newsletter of the sample streams is nearly warm.
+fn warm_policy(folder: &Path) -> String {
+    let path = folder.join("warm.toml");
+    fs::write(&path, "[warmup.sets.newsletter]\nstart = 4000\ntarget = 5000\n").unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn what_the_gate_would_have_granted_looks_like_this() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = warm_policy(folder.path());
+    let out = check(&[&stream("isp-throttling"), "--policy", &policy, "--quota"], 0, &[]).out;
+    let (_, told) = out.split_once("\nWhat the gate would have granted\n").unwrap();
+    insta::assert_snapshot!("quota", told);
+    // Days of several, and mail without Send events.
+    let messy = check(&[&stream("messy"), "--quota", "--subject", "configuration-set:(none)"], 0, &[]).out;
+    let (_, told) = messy.split_once("\nWhat the gate would have granted\n").unwrap();
+    insta::assert_snapshot!("quota_by_day", told);
+}
+
+#[test]
+fn asking_the_gate_changes_nothing_else_and_every_mail_is_accounted_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let warm = warm_policy(folder.path());
+    for (name, policy) in [("isp-throttling", warm.as_str()), ("messy", "infra/policy.toml"), ("stale-list", &warm)] {
+        let plain = json(&replay(&[&stream(name), "--policy", policy, "--format", "json"]));
+        let mut asked = json(&replay(&[&stream(name), "--policy", policy, "--format", "json", "--quota"]));
+        let rows = asked["quota"].as_array().unwrap().clone();
+        let left_out = asked["quota_left_out"].as_array().unwrap().clone();
+        let told = asked.as_object_mut().unwrap();
+        told.remove("quota");
+        told.remove("quota_left_out");
+        assert_eq!(asked, plain, "{name}");
+        assert_eq!(left_out.is_empty(), policy != warm, "{left_out:?}");
+        let mut demand: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for row in &rows {
+            let count = |field: &str| row[field].as_u64().unwrap();
+            assert_eq!(count("granted") + count("overflow") + count("deferred"), count("asked"), "{row}");
+            assert!(count("granted") <= count("quota"), "{row}");
+            let limited: u64 = row["limits"].as_object().unwrap().values().map(|mails| mails.as_u64().unwrap()).sum();
+            assert_eq!(limited, count("asked") - count("granted"), "{row}");
+            let set = format!("configuration-set:{}", row["configuration_set"].as_str().unwrap());
+            *demand.entry((set, row["isp"].as_str().unwrap().to_owned())).or_default() += count("asked");
+        }
+        assert!(!rows.is_empty());
+        // All Send events of what is planned, and nothing twice.
+        for total in plain["totals"].as_array().unwrap() {
+            let key = (total["subject"].as_str().unwrap().to_owned(), total["isp"].as_str().unwrap().to_owned());
+            if let (Some(asked), Some(sent)) = (demand.get(&key), total["sent"].as_u64())
+                && name != "messy"
+            {
+                assert_eq!(*asked, sent, "{name} {key:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn where_nobody_tells_of_sending_mails_with_an_outcome_are_the_demand() {
+    let all = lines_of("isp-throttling");
+    let outcomes = all.iter().filter(|line| !line.contains("\"eventType\":\"Send\""));
+    let stream: String = outcomes.map(|line| format!("{line}\n")).collect();
+    let report = json(&replay_of(stream.as_bytes(), &["-", "--quota", "--format", "json"]));
+    let rows = report["quota"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["demand"] == "attempts"), "{rows:?}");
+    for total in report["totals"].as_array().unwrap() {
+        let set = total["subject"].as_str().unwrap().strip_prefix("configuration-set:");
+        let Some(set) = set else { continue };
+        let count = |field: &str| total[field].as_u64().unwrap_or(0);
+        let attempts = ["delivered", "hard_bounces", "soft_bounces", "undetermined"].map(count).iter().sum::<u64>();
+        let of_isp = rows.iter().filter(|row| row["configuration_set"] == set && row["isp"] == total["isp"]);
+        assert_eq!(of_isp.map(|row| row["asked"].as_u64().unwrap()).sum::<u64>(), attempts, "{total}");
+    }
+    let text = replay_of(stream.as_bytes(), &["-", "--quota"]).out;
+    assert!(text.contains("configuration-set:newsletter (no Send events: mails with an outcome)"), "{text}");
+}
+
+#[test]
+fn simulations_look_like_this() {
+    let few = ["simulate", "--scenario", "harsh", "--seeds", "3", "--days", "24"];
+    let text = check(&few, 0, &[]).out;
+    insta::assert_snapshot!("simulate", text);
+    let alone = check(&[&few[..], &["--workers", "1"]].concat(), 0, &[]).out;
+    assert_eq!(alone, text, "a simulation depends on its threads");
+    let small = ["simulate", "--scenario", "business", "--seeds", "1", "--days", "3", "--format", "json"];
+    insta::assert_snapshot!("simulate_json", check(&small, 0, &[]).out);
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let ran = check(&["simulate", "--seeds", "1", "--days", "8", "--plot", &plot.display().to_string()], 0, &[]);
+    assert!(ran.out.contains("\nbusiness: "), "{}", ran.out);
+    let svg = fs::read_to_string(&plot).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
+    for word in
+        ["prefers-color-scheme: dark", "kind: gmail (kind)", "harsh: microsoft (harsh)", "mails a day", "10,000"]
+    {
+        assert!(svg.contains(word), "{word} is not in {svg}");
+    }
 }
 
 #[test]

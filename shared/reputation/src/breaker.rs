@@ -49,6 +49,11 @@ impl Factor {
         f64::from(self.0) / 1000.0
     }
 
+    /// In thousandths.
+    pub fn thousandths(self) -> u16 {
+        self.0
+    }
+
     fn times(self, share: f64) -> Factor {
         Factor::of_share(self.share() * share)
     }

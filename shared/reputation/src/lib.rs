@@ -18,12 +18,15 @@ pub mod detect;
 pub mod incident;
 pub mod isp;
 pub mod judge;
+pub mod permit;
 pub mod policy;
 pub mod refusal;
 pub mod subject;
 pub mod time;
 pub mod timeline;
 pub mod unit;
+pub mod warmup;
+pub mod zone;
 
 pub use breaker::{BreakerState, Effect, Input, State, Step};
 pub use counters::{Counters, Metric, Tally};

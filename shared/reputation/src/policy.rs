@@ -9,8 +9,11 @@ use serde::Deserialize;
 
 use crate::counters::Metric;
 use crate::detect::{Ladder, NAT, NanoNats};
-use crate::isp::IspMap;
+use crate::isp::{Isp, IspMap};
+use crate::permit::{Class, MOST_LEASE_MILLIS};
 use crate::subject::{Subject, SubjectError};
+use crate::warmup::Plan;
+use crate::zone::Zone;
 
 /// The default policy, explained number by number.
 pub const DEFAULT_TOML: &str = include_str!("../../../infra/policy.toml");
@@ -26,6 +29,10 @@ pub struct Policy {
     pub isp_map: IspMap,
     /// Whether the sender's application asks the gate, so that a single ISP can be contained.
     pub gate_in_use: bool,
+    /// What the gate does besides counting.
+    pub gate: Gate,
+    /// How configuration sets are warmed up.
+    pub warmup: Warmup,
     /// Evidence rules.
     pub metrics: Metrics,
     /// Ratio rules.
@@ -48,6 +55,68 @@ pub enum Mode {
     Act,
     /// Decide and tell.
     Shadow,
+}
+
+/// What the gate does besides counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// How long a lease holds, in seconds.
+    pub lease_secs: u32,
+    /// What is answered while the tables cannot be read, for bulk mail.
+    pub unreadable_bulk: Unreadable,
+    /// The same for critical mail.
+    pub unreadable_critical: Unreadable,
+}
+
+impl Gate {
+    /// What is answered while the tables cannot be read.
+    pub fn unreadable(&self, class: Class) -> Unreadable {
+        match class {
+            Class::Bulk => self.unreadable_bulk,
+            Class::Critical => self.unreadable_critical,
+        }
+    }
+}
+
+/// What is answered while the tables cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreadable {
+    /// Send: everything is granted, and counted nowhere.
+    Open,
+    /// Wait: nothing is granted.
+    Closed,
+}
+
+/// How configuration sets are warmed up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warmup {
+    /// Where a day begins.
+    pub zone: Zone,
+    /// ISPs that receive for businesses, and forgive less.
+    pub business: Vec<Isp>,
+    /// What a configuration set is planned by where it says nothing itself.
+    pub plan: Plan,
+    /// The configuration sets that ask the gate, by name. Any other is unknown to it.
+    pub sets: BTreeMap<String, Plan>,
+    /// The dedicated IPs that follow the ramp of a configuration set.
+    pub mirrors: Vec<Mirror>,
+}
+
+impl Warmup {
+    /// Whether an ISP receives for businesses.
+    pub fn is_business(&self, isp: Isp) -> bool {
+        self.business.contains(&isp)
+    }
+}
+
+/// Standard dedicated IPs whose warm-up percentage follows a ramp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// The configuration set whose ramp they follow.
+    pub set: String,
+    /// Their addresses.
+    pub ips: Vec<std::net::IpAddr>,
 }
 
 /// Who is judged, and how far it may go.
@@ -271,6 +340,7 @@ struct RawPolicy {
     subjects: RawSubjects,
     isps: BTreeMap<String, String>,
     gate: RawGate,
+    warmup: RawWarmup,
     metrics: RawMetrics,
     ratios: Vec<RawRatio>,
     forecast: Forecast,
@@ -299,6 +369,56 @@ struct RawSubjects {
 #[serde(deny_unknown_fields)]
 struct RawGate {
     in_use: bool,
+    lease_seconds: u32,
+    unreadable_bulk: Unreadable,
+    unreadable_critical: Unreadable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWarmup {
+    zone: String,
+    business: Vec<String>,
+    plan: toml::Table,
+    sets: BTreeMap<String, toml::Table>,
+    dedicated_ips: BTreeMap<String, Vec<std::net::IpAddr>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPlan {
+    start: u64,
+    target: u64,
+    growth: f64,
+    business_growth: f64,
+    max_step_share: f64,
+    used_share: f64,
+    sending_days: Vec<RawWeekday>,
+    shrink: f64,
+    trickle_share: f64,
+    minimum: u64,
+    decay_after_days: u32,
+    decay: f64,
+    rewarm_after_days: u32,
+    follow_days: u32,
+    follow_share: f64,
+    spread_hours: u32,
+    burst_share: f64,
+    critical_share: f64,
+    overflow: String,
+    critical_route: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawWeekday {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
 }
 
 #[derive(Deserialize)]
@@ -367,18 +487,146 @@ impl RawPolicy {
         whole("incident.window_minutes", incident.window_minutes.into(), 1, 1_440)?;
         whole("incident.hold_minutes", incident.hold_minutes.into(), 1, 10_080)?;
         whole("store.lanes", self.store.lanes.into(), 1, 64)?;
+        let isp_map = IspMap::with_entries(self.isps.iter().map(|(domain, isp)| (domain.as_str(), isp.as_str())))
+            .map_err(|error| PolicyError::Shape { key: "isps".into(), problem: error.to_string() })?;
+        whole("gate.lease_seconds", self.gate.lease_seconds.into(), 5, MOST_LEASE_MILLIS as u64 / 1_000)?;
         Ok(Policy {
             mode: self.mode,
             subjects: self.subjects.validate()?,
-            isp_map: IspMap::with_entries(self.isps.iter().map(|(domain, isp)| (domain.as_str(), isp.as_str())))
-                .map_err(|error| PolicyError::Shape { key: "isps".into(), problem: error.to_string() })?,
             gate_in_use: self.gate.in_use,
+            gate: Gate {
+                lease_secs: self.gate.lease_seconds,
+                unreadable_bulk: self.gate.unreadable_bulk,
+                unreadable_critical: self.gate.unreadable_critical,
+            },
+            warmup: self.warmup.validate(&isp_map)?,
+            isp_map,
             metrics: Metrics(rules),
             ratios,
             forecast: self.forecast,
             breaker: self.breaker,
             incident: self.incident,
             lanes: self.store.lanes,
+        })
+    }
+}
+
+impl RawWarmup {
+    fn validate(self, isps: &IspMap) -> Result<Warmup, PolicyError> {
+        let zone = Zone::named(&self.zone)
+            .map_err(|error| PolicyError::Shape { key: "warmup.zone".into(), problem: error.to_string() })?;
+        let business = |(index, name): (usize, &String)| {
+            isps.by_name(name).ok_or_else(|| PolicyError::Value {
+                key: format!("warmup.business[{index}]"),
+                value: format!("{name:?}"),
+                allowed: "the name of an ISP, of the built-in map or of [isps]".to_owned(),
+            })
+        };
+        let business = self.business.iter().enumerate().map(business).collect::<Result<Vec<Isp>, PolicyError>>()?;
+        let read = |table: &toml::Table, key: &str| -> Result<Plan, PolicyError> {
+            let raw: RawPlan =
+                serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
+                    let at = error.path().to_string();
+                    let key = if at == "." { key.to_owned() } else { format!("{key}.{at}") };
+                    PolicyError::Shape { key, problem: error.into_inner().to_string().trim().replace('\n', " ") }
+                })?;
+            raw.validate(key)
+        };
+        let plan = read(&self.plan, "warmup.plan")?;
+        whole("warmup.sets, their number,", self.sets.len() as u64, 0, 1_000)?;
+        let mut sets = BTreeMap::new();
+        for (name, own) in &self.sets {
+            let key = format!("warmup.sets.{name}");
+            set_name(&key, name)?;
+            let mut table = self.plan.clone();
+            overlay(&mut table, own.clone());
+            let plan = read(&table, &key)?;
+            for (field, other) in [("overflow", &plan.overflow), ("critical_route", &plan.critical_route)] {
+                if other.as_ref() == Some(name) {
+                    let (key, allowed) = (format!("{key}.{field}"), "another configuration set, or \"\"".to_owned());
+                    return Err(PolicyError::Value { key, value: format!("{name:?}"), allowed });
+                }
+            }
+            sets.insert(name.clone(), plan);
+        }
+        let mut mirrors = Vec::new();
+        for (set, ips) in self.dedicated_ips {
+            if !sets.contains_key(&set) {
+                let (key, allowed) = (format!("warmup.dedicated_ips.{set}"), "a set of [warmup.sets]".to_owned());
+                return Err(PolicyError::Value { key, value: format!("{set:?}"), allowed });
+            }
+            whole(&format!("warmup.dedicated_ips.{set}, their number,"), ips.len() as u64, 1, 100)?;
+            mirrors.push(Mirror { set, ips });
+        }
+        Ok(Warmup { zone, business, plan, sets, mirrors })
+    }
+}
+
+/// SES allows letters, digits, `_` and `-`, at most 64 (API reference, CreateConfigurationSet).
+fn set_name(key: &str, name: &str) -> Result<(), PolicyError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    let allowed = "the name of a configuration set: 1 to 64 letters, digits, - and _".to_owned();
+    Err(PolicyError::Value { key: key.to_owned(), value: format!("{name:?}"), allowed })
+}
+
+impl RawPlan {
+    fn validate(self, path: &str) -> Result<Plan, PolicyError> {
+        let at = |key: &str| format!("{path}.{key}");
+        whole(&at("target"), self.target, 1, 1_000_000_000)?;
+        whole(&at("start"), self.start, 1, self.target)?;
+        whole(&at("minimum"), self.minimum, 1, self.start)?;
+        number(&at("growth"), self.growth, 1.01, 10.0)?;
+        number(&at("business_growth"), self.business_growth, 1.01, 10.0)?;
+        number(&at("max_step_share"), self.max_step_share, 0.001, 1.0)?;
+        number(&at("used_share"), self.used_share, 0.1, 1.0)?;
+        number(&at("shrink"), self.shrink, 0.05, 0.95)?;
+        number(&at("trickle_share"), self.trickle_share, 0.001, 1.0)?;
+        number(&at("decay"), self.decay, 0.1, 1.0)?;
+        whole(&at("decay_after_days"), self.decay_after_days.into(), 1, 365)?;
+        whole(&at("rewarm_after_days"), self.rewarm_after_days.into(), self.decay_after_days.into(), 365)?;
+        whole(&at("follow_days"), self.follow_days.into(), 1, 365)?;
+        number(&at("follow_share"), self.follow_share, 0.01, 0.5)?;
+        whole(&at("spread_hours"), self.spread_hours.into(), 1, 24)?;
+        number(&at("burst_share"), self.burst_share, 0.001, 1.0)?;
+        number(&at("critical_share"), self.critical_share, 0.0, 1.0)?;
+        let route = |key: &str, name: String| -> Result<Option<String>, PolicyError> {
+            if name.is_empty() {
+                return Ok(None);
+            }
+            set_name(&at(key), &name).map(|()| Some(name))
+        };
+        if self.sending_days.is_empty() {
+            let allowed = "at least one of mon, tue, wed, thu, fri, sat, sun".to_owned();
+            return Err(PolicyError::Value { key: at("sending_days"), value: "[]".to_owned(), allowed });
+        }
+        let mut sending_days = [false; 7];
+        for day in &self.sending_days {
+            sending_days[*day as usize] = true;
+        }
+        Ok(Plan {
+            start: self.start,
+            target: self.target,
+            growth: self.growth,
+            business_growth: self.business_growth,
+            max_step_share: self.max_step_share,
+            used_share: self.used_share,
+            sending_days,
+            shrink: self.shrink,
+            trickle_share: self.trickle_share,
+            minimum: self.minimum,
+            decay_after_days: self.decay_after_days,
+            decay: self.decay,
+            rewarm_after_days: self.rewarm_after_days,
+            follow_days: self.follow_days,
+            follow_share: self.follow_share,
+            spread_hours: self.spread_hours,
+            burst_share: self.burst_share,
+            critical_share: self.critical_share,
+            overflow: route("overflow", self.overflow)?,
+            critical_route: route("critical_route", self.critical_route)?,
         })
     }
 }
@@ -581,5 +829,20 @@ mod tests {
             &["ratios[0].warn", "0.5", "0.1"],
         );
         check("[isps]\n\"exa mple\" = \"x\"", &["isps", "exa mple"]);
+        check("[gate]\nlease_seconds = 0", &["gate.lease_seconds", "0", "5 to 3600"]);
+        check("[gate]\nunreadable_bulk = \"shut\"", &["gate.unreadable_bulk", "shut", "closed"]);
+        check("[warmup]\nzone = \"Berlin\"", &["warmup.zone", "Berlin", "Europe/Berlin"]);
+        check("[warmup]\nbusiness = [\"acme\"]", &["warmup.business[0]", "acme", "[isps]"]);
+        check("[warmup.plan]\ngrowth = 1.0", &["warmup.plan.growth", "1", "1.01"]);
+        check("[warmup.sets.news]\ntarget = 40", &["warmup.sets.news.start", "50", "1 to 40"]);
+        check("[warmup.sets.news]\ngrows = 2.0", &["warmup.sets.news", "grows", "growth"]);
+        check(
+            "[warmup.sets.news]\nsending_days = [\"monday\"]",
+            &["warmup.sets.news.sending_days[0]", "monday", "mon"],
+        );
+        check("[warmup.sets.news]\noverflow = \"news\"", &["warmup.sets.news.overflow", "news", "another"]);
+        check("[warmup.sets.\"a b\"]\n", &["warmup.sets.a b", "letters"]);
+        check("[warmup.dedicated_ips]\nnews = [\"192.0.2.1\"]", &["warmup.dedicated_ips.news", "[warmup.sets]"]);
+        check("[warmup.dedicated_ips]\nnews = [\"192.0.2\"]", &["warmup.dedicated_ips.news", "IP address"]);
     }
 }

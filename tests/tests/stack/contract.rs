@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws::quotas::DynamoQuotas;
 use aws::reputation::{DynamoReputation, LIMITS};
 use e2e::cloud::Cloud;
 use e2e::stack::Stack;
@@ -9,13 +10,16 @@ use pipeline::Senders;
 use pipeline::enforce::Wishes;
 use pipeline::evaluate::{evaluate, evaluate_account, tell, tick};
 use pipeline::fold::{Limits, Record, fold};
-use pipeline::memory::MemoryReputation;
-use pipeline::notice::Outbox;
-use pipeline::ports::{Change, Reputation};
+use pipeline::memory::{MemoryQuotas, MemoryReputation};
+use pipeline::notice::{Alerts, Message, Notice, Outbox, deliver};
+use pipeline::ports::{Change, PortError, Reputation, Saved};
+use pipeline::quotas::{Quota, Quotas, Spent};
 use reputation::breaker::Input;
+use reputation::permit::{Lease, MarkMove, Meter, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::time::Now;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
+use reputation::warmup::{Move, Ramp};
 use reputation::{Isp, Key, Minute, Subject};
 
 use super::mail::Dice;
@@ -38,7 +42,25 @@ async fn everything<S: Reputation + Wishes + Outbox>(store: &mut S, subjects: &[
         }
     }
     told.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
+    told.push_str(&format!("\n{:#?}", store.desk().await.unwrap()));
     told
+}
+
+/// Gets everything, sometimes only at the second try.
+struct Post {
+    broken: bool,
+}
+
+impl Alerts for Post {
+    async fn write(&mut self, _: &Message) -> Result<(), PortError> {
+        let (operation, reason) = ("sending", "a broken line".to_owned());
+        let error = PortError { operation, reason, disposition: pipeline::Disposition::Retry };
+        if std::mem::take(&mut self.broken) { Err(error) } else { Ok(()) }
+    }
+
+    async fn report(&mut self, _: &Notice, _: &str) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 struct Act {
@@ -94,9 +116,20 @@ async fn perform<S: Reputation + Wishes + Outbox>(
         }
     }
     if act.kind == 3 {
-        for notice in store.unsent().await.unwrap() {
-            store.sent(&notice.id).await.unwrap();
-        }
+        let unsent = store.unsent().await.unwrap();
+        let ids: Vec<String> = unsent.iter().take(3).map(|notice| notice.id.clone()).collect();
+        store.sent(&ids).await.unwrap();
+        // Crossed out twice is crossed out.
+        store.sent(&ids).await.unwrap();
+    }
+    if act.kind.is_multiple_of(3) {
+        let mut post = Post { broken: act.kind == 6 };
+        // What is left on the desk then is looked at by whoever asks for everything.
+        let _ = deliver(policy, store, &mut post, now).await;
+        let desk = store.desk().await.unwrap();
+        assert_eq!(store.keep(&desk).await.unwrap(), Saved::Saved);
+        // Under a version that is over, nothing is kept.
+        assert_eq!(store.keep(&desk).await.unwrap(), Saved::Conflict);
     }
     changes
 }
@@ -163,5 +196,151 @@ async fn compare(seed: u64) {
 async fn tables_answer_as_memory_does() {
     for seed in 0..4 {
         compare(seed).await;
+    }
+}
+
+/// Something that is done to a quota.
+enum QuotaAct {
+    Open(Option<Quota>, Quota),
+    Spend(Spend, Lease, Vec<String>),
+    TakeBack(i32, Lease, u64),
+}
+
+async fn perform_quota<Q: Quotas>(quotas: &Q, set: &str, isp: Isp, act: &QuotaAct) -> String {
+    match act {
+        QuotaAct::Open(old, new) => format!("{:?}", quotas.open(set, isp, old.as_ref(), new).await),
+        QuotaAct::Spend(spend, lease, forgotten) => {
+            let spent = quotas.spend(set, isp, spend, lease, forgotten).await.unwrap();
+            match spent {
+                Spent::Granted(quota) => format!("granted {:?}", sorted(quota)),
+                Spent::Refused(quota) => format!("refused {:?}", quota.map(sorted)),
+            }
+        }
+        QuotaAct::TakeBack(day, lease, unused) => {
+            format!("{:?}", quotas.take_back(set, isp, *day, lease, *unused).await)
+        }
+    }
+}
+
+/// Leases have no order.
+fn sorted(mut quota: Quota) -> Quota {
+    quota.leases.sort_by(|a, b| a.id.cmp(&b.id));
+    quota
+}
+
+fn any_quota(dice: &mut Dice) -> Quota {
+    let ramp = Ramp {
+        day: 20_778 + dice.below(2) as i32,
+        quota: [100, 200][dice.below(2)],
+        reach: 200,
+        step: [Move::Grew { from: 50 }, Move::Trickled { reach: 200 }][dice.below(2)],
+        anchor: dice.chance(50),
+        sending_days: 3,
+        idle_days: 0,
+        low: (1, 20),
+        demoted: dice.chance(50).then_some(START),
+        hurt: 7,
+    };
+    // The same of a day, as there is one ramp of each.
+    let ramp = Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, ..ramp };
+    Quota { ramp, meter: Meter { bulk: 0, critical: 0, mark: Nanos::of(START) }, leases: Vec::new() }
+}
+
+fn any_act(dice: &mut Dice, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
+    let now = Nanos::of(START);
+    let some_lease = |dice: &mut Dice| leases.get(dice.below(leases.len().max(1))).cloned();
+    match (dice.below(10), some_lease(dice)) {
+        (0, _) => {
+            let mut old = known.cloned().filter(|_| dice.chance(90));
+            if let Some(old) = old.as_mut().filter(|_| dice.chance(50)) {
+                match dice.below(5) {
+                    0 => old.ramp.day -= 1,
+                    1 => old.ramp.quota += 1,
+                    2 => old.meter.bulk += 1,
+                    3 => old.meter.critical += 1,
+                    _ => old.meter.mark.0 -= 1,
+                }
+            }
+            QuotaAct::Open(old, any_quota(dice))
+        }
+        (1..4, Some(mut lease)) => {
+            if let Some(here) = known.and_then(|quota| quota.leases.first()).filter(|_| dice.chance(60)) {
+                lease = here.clone();
+            }
+            match dice.below(20) {
+                0 => lease.bulk += 1,
+                1 => lease.critical += 1,
+                2 => lease.interval += 1,
+                3 => lease.expires.0 += 1,
+                4 => lease.id = format!("{:016x}", 99),
+                _ => {}
+            }
+            let unused = dice.below(lease.mails() as usize + 2) as u64;
+            let day = known.map_or(20_778, |quota| quota.ramp.day) + i32::from(dice.chance(10));
+            QuotaAct::TakeBack(day, lease, unused)
+        }
+        _ => {
+            let (bulk, critical) = (dice.below(3) as u64 * 7, dice.below(3) as u64 * 2);
+            let interval = [1, 3_600_000_000][dice.below(2)];
+            let mark = match dice.below(4) {
+                0 => MarkMove::Stay,
+                1 => MarkMove::Lift(Nanos(now.0 + dice.below(2) as i64 * 5), Nanos(now.0 + dice.below(3) as i64)),
+                _ => {
+                    let by = interval * bulk as i64;
+                    let from = Nanos(now.0 + dice.below(3) as i64 - 1);
+                    MarkMove::Advance(by, from, Nanos(now.0 + [-3, 0, 2_000_000_000_000][dice.below(3)]))
+                }
+            };
+            let spend = Spend {
+                day: known.map_or(20_778, |quota| quota.ramp.day + i32::from(dice.chance(5))),
+                quota: known.map_or(100, |quota| quota.ramp.quota + u64::from(dice.chance(5))),
+                bulk,
+                most_bulk: [0, 30, 1_000][dice.below(3)],
+                critical,
+                most_critical: [0, 1_000][dice.below(2)],
+                interval,
+                mark,
+            };
+            let id = |dice: &mut Dice| format!("{:016x}", dice.below(12));
+            let forgotten = (0..dice.below(3)).map(|_| id(dice)).collect();
+            QuotaAct::Spend(spend, Lease::of(id(dice), &spend, START.plus_minutes(1)), forgotten)
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_keep_quotas_as_memory_does() {
+    let policy = Policy::default();
+    let isps = ["gmail", "web.de"].map(|name| policy.isp_map.by_name(name).unwrap());
+    for seed in 0..4 {
+        let mut dice = Dice(seed);
+        let cloud = Cloud::new();
+        let tables = DynamoQuotas::new(cloud.clients().dynamodb(), e2e::cloud::REPUTATION, policy.isp_map.clone());
+        let memory = MemoryQuotas::default();
+        let mut leases: Vec<Lease> = Vec::new();
+        let mut told: BTreeMap<String, u32> = BTreeMap::new();
+        for step in 0..200 {
+            let (set, isp) = (["news", "shop"][dice.below(2)], isps[dice.below(2)]);
+            let known = memory.quota(set, isp).await.unwrap();
+            leases.extend(known.iter().flat_map(|quota| quota.leases.clone()));
+            leases.drain(..leases.len().saturating_sub(20));
+            let act = any_act(&mut dice, known.as_ref(), &leases);
+            let expected = perform_quota(&memory, set, isp, &act).await;
+            let found = perform_quota(&tables, set, isp, &act).await;
+            assert_eq!(found, expected, "seed {seed}, step {step}");
+            *told.entry(expected.chars().take_while(|c| *c != ' ').collect()).or_default() += 1;
+            let one = tables.quota(set, isp).await.unwrap().map(sorted);
+            assert_eq!(one, memory.quota(set, isp).await.unwrap().map(sorted), "seed {seed}, step {step}");
+            for set in ["news", "shop"].into_iter().filter(|_| step % 20 == 0) {
+                let all = |quotas: BTreeMap<Isp, Quota>| -> Vec<(Isp, Quota)> {
+                    quotas.into_iter().map(|(isp, quota)| (isp, sorted(quota))).collect()
+                };
+                let (expected, found) = (memory.quotas(set).await.unwrap(), tables.quotas(set).await.unwrap());
+                assert_eq!(all(found), all(expected), "seed {seed}, step {step}");
+            }
+        }
+        for outcome in ["granted", "refused", "Ok(Saved)", "Ok(Conflict)", "Ok(true)", "Ok(false)"] {
+            assert!(told.get(outcome).is_some_and(|times| *times > 3), "{outcome} in {told:?}");
+        }
     }
 }

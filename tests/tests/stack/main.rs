@@ -1,10 +1,15 @@
-//! The stack on AWS in this process: what the three functions make of events, through the real SDK, whatever happens
+//! The stack on AWS in this process: what the functions make of events and of requests, through the real SDK, whatever happens
 //! between any two of their calls.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod alerts;
 mod as_replayed;
 mod contract;
 mod crashes;
+mod described;
+mod gate;
+mod grants;
 mod mail;
 mod people;
+mod warmup;

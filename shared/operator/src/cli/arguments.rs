@@ -1,10 +1,13 @@
 //! What can be said on the command line. The comments here are the help text.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
+
+use crate::moment::Moment;
 
 /// Watch and steer a deployed ses-breaker.
 #[derive(Debug, Parser)]
@@ -20,6 +23,9 @@ const EXAMPLES: &str = "\
 Examples:
   ses-breaker connect newsletter receipts       send their events to the stack
   ses-breaker status                            what is going on
+  ses-breaker explain configuration-set:newsletter   why is it stopped, and until when?
+  ses-breaker history configuration-set:newsletter   what was told about it
+  ses-breaker quota                             what the gate may grant, and will
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
@@ -68,6 +74,9 @@ pub(crate) struct Global {
 pub(crate) enum Verb {
     Connect(ConnectArgs),
     Status(StatusArgs),
+    Explain(ExplainArgs),
+    History(HistoryArgs),
+    Quota(QuotaArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     Release(ReleaseArgs),
@@ -76,6 +85,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: PolicyVerb,
     },
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Send the events of configuration sets to the stack.
@@ -118,13 +129,128 @@ pub(crate) struct ConnectArgs {
 Examples:
   ses-breaker status
   ses-breaker status configuration-set:newsletter      its ISPs, too
+  ses-breaker status --watch                           again every 10 seconds, in place
   ses-breaker status --format json | jq .breakers
 
-Needs: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:Decrypt on the stack's key.")]
+Needs: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:Decrypt on the stack's key.
+
+Exit codes: 0 told, whatever it is; 2 bad usage, an unknown subject, or --watch without a terminal; 3 AWS refused or could \
+not be reached.")]
 pub(crate) struct StatusArgs {
     /// Only this one: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub(crate) subject: Option<Subject>,
+    /// Draw it again every so many seconds, on a terminal, until interrupted [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10",
+        value_parser = clap::value_parser!(u64).range(2..=3600)
+    )]
+    pub(crate) watch: Option<u64>,
+}
+
+/// Tell why a breaker stands as it does, and what comes next.
+///
+/// Its state, the verdict that moved it, the evidence about each metric against what it takes to throttle or pause, the ratio
+/// rules against their lines, the cells of mail behind the largest evidence, and when it moves by itself. The numbers are those
+/// that the breaker judges by.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker explain configuration-set:newsletter
+  ses-breaker explain configuration-set:newsletter --isp gmail
+  ses-breaker explain configuration-set:newsletter --at '2026-10-06 09:01:00'     what was decided then, upon what?
+  ses-breaker explain account                  as SES would see it
+
+With --at, mail that was accepted until then is judged again, with what is known of it now. A time without a fraction of a \
+second means that whole second. Minutes are kept for 2 days; `replay explain` judges older mail from event files.
+
+Needs: as `status`.
+
+Exit codes: 0 explained; 2 bad usage, an unknown subject, or a time that is too long ago; 3 AWS refused or could not be \
+reached.")]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// As of this time: 2026-10-06T09:00 (UTC) or RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<Moment>,
+}
+
+/// Tell what people were told about a subject, the newest last.
+///
+/// What its breakers did and why, what people said, and what SES denied. Notices are kept for 400 days.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker history configuration-set:newsletter
+  ses-breaker history configuration-set:newsletter --isp gmail --since 2026-10-01
+  ses-breaker history account                  ISPs that were held for everybody
+
+Needs: as `status`. It reads the notices of the whole stack since then: 1 MB holds about 1,000 of them.
+
+Exit codes: 0 told; 2 bad usage or an unknown subject; 3 AWS refused or could not be reached.")]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// From this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339 [default: the last 30 days]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// The last so many
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) most: NonZeroU32,
+}
+
+/// Tell what the gate may grant today, why, and how it goes on.
+///
+/// The quota of each configuration set of the policy's [warmup.sets] at each ISP that the gate was asked about: what was granted,
+/// what became of it since the day before, the days ahead if each of them is healthy and used, and leases that still hold.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker quota
+  ses-breaker quota newsletter
+  ses-breaker quota --format json | jq '.sets[].isps[] | {isp, quota, granted}'
+
+Needs: as `status`.
+
+Exit codes: 0 told; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
+reached.")]
+pub(crate) struct QuotaArgs {
+    /// Only this one
+    #[arg(value_name = "CONFIGURATION_SET")]
+    pub(crate) configuration_set: Option<String>,
+}
+
+/// Print the completions for a shell; needs no AWS.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker completions bash > ~/.local/share/bash-completion/completions/ses-breaker
+  ses-breaker completions zsh > ~/.zfunc/_ses-breaker
+  ses-breaker completions fish > ~/.config/fish/completions/ses-breaker.fish
+
+Exit codes: 0 printed; 2 bad usage.")]
+pub(crate) struct CompletionsArgs {
+    /// Which
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write the manual pages into a folder; needs no AWS.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  ses-breaker man ~/.local/share/man/man1 && man ses-breaker-status
+
+Exit codes: 0 written; 2 bad usage, or a folder that cannot be written.")]
+pub(crate) struct ManArgs {
+    /// Where to; it is made if there is none
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 /// Whom it is about.
@@ -133,7 +259,7 @@ pub(crate) struct Target {
     /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub(crate) subject: Subject,
-    /// At one ISP only, such as gmail; needs the gate
+    /// At one ISP only, such as gmail; stopping it there needs the gate
     #[arg(long, value_name = "NAME")]
     pub(crate) isp: Option<String>,
 }
@@ -323,6 +449,13 @@ mod tests {
             (&["policy", "show", "--version", "latest"], "invalid digit"),
             (&["policy", "show", "--version", "1", "--default"], "cannot be used with"),
             (&["status", "--format", "yaml"], "text, json"),
+            (&["status", "--watch=1"], "1 is not in 2..=3600"),
+            (&["explain"], "<SUBJECT>"),
+            (&["explain", "account", "--at", "yesterday"], "write it as 2026-10-06"),
+            (&["history", "account", "--since", "7d"], "write it as 2026-10-06"),
+            (&["history", "account", "--most", "0"], "non-zero"),
+            (&["completions", "sh"], "bash"),
+            (&["man"], "<DIR>"),
             (&["status", "--stack", "my stack"], "letters, digits and hyphens"),
             (&["status", "--endpoint-url", "localhost:4566"], "begins with https:// or http://"),
         ] {

@@ -11,7 +11,7 @@ use reputation::policy::Policy;
 use reputation::unit::UnitKind;
 
 use super::{heading, painted};
-use crate::status::{Mail, Status, Unfulfilled, Unsettled};
+use crate::status::{Allowance, Mail, Status, Unfulfilled, Unsettled};
 
 /// So many subjects are shown.
 const MOST_SUBJECTS: usize = 20;
@@ -25,6 +25,7 @@ pub(crate) fn status(status: &Status, policy: &Policy, look: Look) -> String {
     out.push_str(&breakers(status, look));
     out.push_str(&wishes(status, look));
     out.push_str(&mail(status, policy, look));
+    out.push_str(&quotas(status, look));
     out.push_str(&notices(status, look));
     out
 }
@@ -195,6 +196,74 @@ fn rate(policy: &Policy, metric: Metric, mail: &Mail, with_count: bool) -> Cell 
     let text = Percent(share).to_string();
     let text = if with_count { format!("{}  {text:>6}", thousands(tally.bad)) } else { text };
     Cell::styled(text, rate_style(policy, metric, tally, share))
+}
+
+/// What the gate may grant today, the tightest reasons beside it.
+fn quotas(status: &Status, look: Look) -> String {
+    if status.quotas.is_empty() {
+        return String::new();
+    }
+    let mut out = heading("Quotas of the gate");
+    out.push_str(&quota_table(&status.quotas, look));
+    let told = status.quotas.iter().filter(|known| {
+        // What explains itself needs no sentence, but with one subject there is room.
+        known.because.is_some()
+            || status.subject.is_some()
+            || matches!(known.step, "shrank" | "trickled" | "followed" | "decayed")
+    });
+    told.for_each(|known| out.push_str(&quota_reason(known, look)));
+    out
+}
+
+/// Why a quota is what it is, in a sentence.
+pub(super) fn quota_reason(known: &Allowance, look: Look) -> String {
+    let because = known.because.as_ref().map_or_else(String::new, |because| format!("; {because}"));
+    let lead = format!("{} @ {}: ", name(&known.configuration_set), name(&known.isp));
+    hanging(&lead, &legible(&format!("{}{because}", known.reason)), look.columns())
+}
+
+/// A row for each quota, under the names of their configuration sets.
+pub(super) fn quota_table(quotas: &[Allowance], look: Look) -> String {
+    use Align::{Left, Right};
+    let header = [
+        ("", Left),
+        ("day", Left),
+        ("granted", Right),
+        ("quota", Right),
+        ("target", Right),
+        ("flows", Right),
+        ("", Left),
+    ];
+    let mut grid = Grid::new(&header, if look.width < 100 { 1 } else { 2 });
+    let mut set = None;
+    for known in quotas {
+        if set != Some(&known.configuration_set) {
+            set = Some(&known.configuration_set);
+            let mut cells = vec![Cell::styled(legible(&known.configuration_set), BOLD)];
+            cells.resize_with(header.len(), || Cell::new(""));
+            grid.push(cells);
+        }
+        let flows = match known.factor {
+            1.0 => Cell::new("all"),
+            0.0 => Cell::styled("nothing", BAD),
+            factor => Cell::styled(Percent(factor).to_string(), DOUBTFUL),
+        };
+        let moved = match known.step {
+            "shrank" | "trickled" => Cell::styled(known.step, BAD),
+            "decayed" | "followed" => Cell::styled(known.step, DOUBTFUL),
+            step => Cell::new(step),
+        };
+        grid.push(vec![
+            Cell::new(format!("  {}", name(&known.isp))),
+            Cell::new(known.day.as_str()),
+            Cell::new(thousands(known.granted)),
+            Cell::new(thousands(known.quota)),
+            Cell::new(thousands(known.target)),
+            flows,
+            moved,
+        ]);
+    }
+    grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 fn notices(status: &Status, look: Look) -> String {

@@ -4,6 +4,8 @@
 mod classify;
 mod evaluate_simulation;
 mod fold_simulation;
+mod quotas;
+
 mod recount;
 mod regressions;
 mod world;

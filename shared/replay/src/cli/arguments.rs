@@ -35,6 +35,9 @@ Examples:
   replay events/ --policy my.toml --fail-on-trip
   replay check my.toml                         is this policy valid, and what does it mean?
   replay explain events/ --at 2026-10-06T09:03:03 --subject configuration-set:newsletter
+  replay events/ --quota                       what would the gate have granted?
+  replay plan my.toml                          how fast would mail be warmed up?
+  replay simulate --scenario harsh             what would that do, in a model of ISPs?
   replay generate stale-list | replay -        try it without events of your own
 
 Exit codes: 0 it ran; 1 a breaker would have opened, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
@@ -46,6 +49,10 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Show the numbers behind one breaker at one moment
     Explain(ExplainArgs),
+    /// Show the warm-up schedule of a policy
+    Plan(PlanArgs),
+    /// Warm up in a model of ISPs: planner, breaker and gate beside plans that look at nothing
+    Simulate(SimulateArgs),
     /// Write a stream of invented events whose totals are known
     Generate(GenerateArgs),
 }
@@ -90,11 +97,101 @@ pub(super) struct ReplayArgs {
     /// Report on one subject only: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(long, value_name = "SUBJECT")]
     pub(super) subject: Option<Subject>,
+    /// Also tell what the gate would have granted of this mail, by configuration set, ISP and day
+    #[arg(long)]
+    pub(super) quota: bool,
     #[command(flatten)]
     pub(super) reading: Reading,
 }
 
-/// Validate a policy and tell what it means: limits, evidence and the false alarms it allows, ratio lines, times.
+/// Show the warm-up schedule of a policy: the quota of each sending day, if each is healthy and used.
+///
+/// One for each configuration set of [warmup.sets]; where none is named, that of [warmup.plan].
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  replay plan infra/policy.toml
+  replay plan my.toml --set news --format json
+
+Exit codes: 0 the policy is valid; 2 it is not, and why.")]
+pub(super) struct PlanArgs {
+    /// The policy, in TOML
+    #[arg(value_name = "POLICY")]
+    pub(super) policy: PathBuf,
+    /// Only this configuration set of [warmup.sets]
+    #[arg(long, value_name = "NAME")]
+    pub(super) set: Option<String>,
+    /// How to answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Colours in text
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+/// Warm up in a model of ISPs: planner, breaker and gate as they are, beside a fixed schedule of 30 days and one of 45 days that
+/// goes by time alone.
+///
+/// The ISPs of the model have a tolerance for the sender that grows with well-behaved volume and shrinks with abuse; what
+/// exceeds it is deferred, and further above refused. It is a model and not the world. The same seed gives the same answer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  replay simulate                                  45 days, 20 seeds, all scenarios
+  replay simulate --scenario harsh --seeds 5
+  replay simulate --policy my.toml --set news --format json
+  replay simulate --plot warmup.svg
+
+Exit codes: 0 it ran; 2 bad usage, an invalid policy, or a plot that cannot be written.")]
+pub(super) struct SimulateArgs {
+    /// The first seed; each further one is one more
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) seeds: u32,
+    /// How many days
+    #[arg(long, value_name = "N", default_value_t = 45, value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub(super) days: u32,
+    /// What kind of ISPs; may be given more than once [default: all]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(super) scenario: Vec<ScenarioName>,
+    /// Policy to judge and warm up by; what it does not say stands as in the default [default: the built-in policy]
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    /// Warm up by the plan of this configuration set of [warmup.sets] [default: by [warmup.plan]]
+    #[arg(long, value_name = "NAME")]
+    pub(super) set: Option<String>,
+    /// Write the daily volumes as a picture
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) plot: Option<PathBuf>,
+    /// How to answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<u8>,
+    /// Colours in text
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(super) color: Color,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// A world to warm up in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ScenarioName {
+    /// Three consumer ISPs, all kind
+    Kind,
+    /// The same, but one of them is harsh
+    Harsh,
+    /// ISPs that receive for businesses
+    Business,
+}
+
+/// Validate a policy and tell what it means: limits, evidence and the false alarms it allows, ratio lines, times, gate
+/// and warm-up.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 it is valid; 2 it is not, and why."

@@ -29,6 +29,11 @@ impl Painter {
         Painter::new(quiet, "{spinner} {bytes} written, {bytes_per_sec}")
     }
 
+    /// Of so many runs of something.
+    pub fn of_runs(quiet: bool) -> Painter {
+        Painter::new(quiet, "{wide_bar} {pos} of {len} runs")
+    }
+
     /// Of steps that are told by their names.
     pub fn of_steps(quiet: bool) -> Painter {
         Painter::new(quiet, "{spinner} {msg}")
@@ -39,7 +44,7 @@ impl Painter {
             return Painter { bar: None };
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        // Both templates are ours; one that is wrong shows the standard bar.
+        // All templates are ours; one that is wrong shows the standard bar.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Painter { bar: Some(bar) }
     }

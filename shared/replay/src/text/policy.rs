@@ -6,8 +6,10 @@ use reputation::policy::{Mode, Policy, Resume, Scope};
 
 use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint, thousands};
 use super::legible::name as spelt;
+use super::schedule;
 
-/// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, and what breakers do.
+/// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, what breakers do, and how
+/// configuration sets are warmed up.
 pub fn policy(policy: &Policy, look: Look) -> String {
     let mut out = String::new();
     let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<12}"), text, look.columns()));
@@ -43,6 +45,11 @@ pub fn policy(policy: &Policy, look: Look) -> String {
 
     out.push_str(&format!("\n{}\n", paint(BOLD, "Breaker")));
     for (lead, text) in breaker(policy) {
+        out.push_str(&hanging(&format!("{lead:<12}"), &text, look.columns()));
+    }
+
+    out.push_str(&format!("\n{}\n", paint(BOLD, "Gate and warm-up")));
+    for (lead, text) in schedule::of_policy(policy) {
         out.push_str(&hanging(&format!("{lead:<12}"), &text, look.columns()));
     }
     out

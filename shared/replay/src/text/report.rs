@@ -28,12 +28,13 @@ const MOST_NAMES: usize = 10;
 const MOST_WARNINGS: usize = 10;
 
 /// The report as text: what was read, the rates, what would have been done when and why, what came after each stop,
-/// and the verdict in a line. `call`: for which arguments.
+/// what the gate would have granted if it was asked, and the verdict in a line. `call`: for which arguments.
 pub fn report(report: &Report, policy: &Policy, call: Call<'_>, look: Look) -> String {
     let mut out = read(report, look);
     out.push_str(&rates(report, policy, look));
     out.push_str(&timeline(report, call, look));
     out.push_str(&stops(report, look));
+    out.push_str(&super::quota(report, policy, look));
     out.push('\n');
     out.push_str(&verdict(report, look));
     out
@@ -659,6 +660,8 @@ mod tests {
         Report {
             input,
             totals,
+            quota: None,
+            quota_left_out: None,
             transitions: vec![told],
             controls,
             stopped,

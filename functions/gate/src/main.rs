@@ -1,0 +1,15 @@
+//! Answers whether mail may be sent now, by which route, or when: permits from the quota of each ISP.
+
+use aws::shell::{Gate, GateCall, cannot_start, now, random, start};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use tokio::sync::Mutex;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let clients = start().await;
+    let gate = &Mutex::new(Gate::from_env(&clients).map_err(|error| cannot_start(&error))?);
+    run(service_fn(move |event: LambdaEvent<GateCall>| async move {
+        Ok::<_, Error>(gate.lock().await.handle(&event.payload, now(), random).await)
+    }))
+    .await
+}

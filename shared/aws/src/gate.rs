@@ -1,0 +1,387 @@
+//! The gate: may these mails go now, by which route, and if not now, when?
+//!
+//! A request is answered for each ISP by itself, all of them at once. What is known from the last time saves reading: a permit
+//! is one conditional write in the common case. Nothing is ever refused upon what is only remembered.
+//!
+//! **Invariant:** whoever asks gets an answer. Where the tables do not answer, the policy says which one, and the answer says
+//! that it is not counted.
+//! **Invariant:** no domain of a recipient is logged.
+//!
+//! Where to start: [`api`] for what is asked and answered, then [`Gate::handle`].
+
+pub mod api;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use pipeline::ports::{Board, Disposition, PortError, Reputation as _};
+use pipeline::quotas::{Asker, Granted, Quota, Returned, flow, give_back, permit, plan};
+use reputation::isp::Isp;
+use reputation::permit::{Ask, Class};
+use reputation::policy::{Policy, Unreadable};
+use reputation::time::Now;
+use reputation::warmup::Plan;
+use reputation::zone::NumberedDate;
+use tokio::sync::Mutex;
+
+use self::api::{Answer, Call, Health, IspPermit, Kind, LeaseText, Permits, PermitsCall, Problem, ReturnCall};
+use crate::clients::Clients;
+use crate::config::{self, ConfigError};
+use crate::metrics::{Metric, Metrics};
+use crate::policies::{Policies, PolicyInUse};
+use crate::quotas::DynamoQuotas;
+use crate::reputation::DynamoReputation;
+
+/// How long the gate goes by the board that it has read, in milliseconds: a breaker that moves is felt within it.
+const BOARD_MILLIS: i64 = 1_000;
+/// So many quotas are remembered. One that is forgotten is read again.
+const MOST_KNOWN: usize = 1_024;
+/// So many ISPs at a time.
+const AT_ONCE: usize = 16;
+/// After so many seconds, and up to as many more, is asked again what could not be counted.
+const UNREADABLE_SECS: u64 = 30;
+
+/// Answers for permits.
+#[derive(Debug)]
+pub struct Gate {
+    policy: PolicyInUse,
+    quotas: DynamoQuotas,
+    /// One day after the other is closed.
+    reputation: Mutex<DynamoReputation>,
+    board: Option<(Now, Arc<Board>)>,
+    /// How each quota stood when it was seen last.
+    known: HashMap<(String, Isp), Quota>,
+    metrics: Metrics,
+}
+
+/// The mails of a request to one ISP.
+#[derive(Default)]
+struct Part {
+    domains: Vec<String>,
+    mails: u64,
+}
+
+impl Gate {
+    /// As the environment says.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(clients: &Clients) -> Result<Gate, ConfigError> {
+        // Where there is a gate, it is in use.
+        Ok(Gate::new(clients, &config::required("REPUTATION_TABLE")?, true))
+    }
+
+    /// Over this table.
+    pub fn new(clients: &Clients, table: &str, gate_in_use: bool) -> Gate {
+        let client = clients.hurried().dynamodb();
+        let policy = Policy::default();
+        Gate {
+            policy: PolicyInUse::new(Policies::new(client.clone(), table), gate_in_use),
+            reputation: Mutex::new(DynamoReputation::new(client.clone(), table, &policy)),
+            quotas: DynamoQuotas::new(client, table, policy.isp_map),
+            board: None,
+            known: HashMap::new(),
+            metrics: Metrics::new(config::stack()),
+        }
+    }
+
+    /// Answers a request. `random` gives 64 bits that nobody can foresee, each time others.
+    pub async fn handle(
+        &mut self,
+        request: &LambdaFunctionUrlRequest,
+        now: Now,
+        random: impl FnMut() -> u64 + Send,
+    ) -> LambdaFunctionUrlResponse {
+        let answer = match api::read(request) {
+            // Boxed: calls of the SDK within so many others of ours are too deep for the compiler.
+            Ok(Call::Permits(call)) => self.permits(&call, now, random).boxed().await,
+            Ok(Call::Return(call)) => self.take_back(&call, now).boxed().await,
+            Ok(Call::Health) => self.health(now).boxed().await,
+            Ok(Call::OpenApi) => Answer::OpenApi,
+            Err(problem) => problem.into(),
+        };
+        answer.into_response()
+    }
+
+    async fn permits(&mut self, call: &PermitsCall, now: Now, mut random: impl FnMut() -> u64 + Send) -> Answer {
+        let before = self.quotas.write_units();
+        let answer = match self.refresh(now).await {
+            Ok(board) => self.counted(call, &board, now, &mut random).await,
+            Err(error) => {
+                tracing::error!(%error, "permits cannot be counted");
+                match self.policy.last() {
+                    Some(known) => uncounted(&known.policy, call, now, &mut random),
+                    // A default that defers bulk mail, and lets critical mail pass.
+                    None => uncounted(&Policy::default(), call, now, &mut random),
+                }
+            }
+        };
+        if let Answer::Permits(permits) = &answer {
+            let sum = |mails: fn(&IspPermit) -> u64| permits.permits.iter().map(mails).sum::<u64>() as f64;
+            self.metrics.emit(
+                now,
+                &[
+                    (Metric::PermitsGranted, sum(|permit| permit.granted)),
+                    (Metric::PermitsOverflowed, sum(|permit| permit.overflow)),
+                    (Metric::PermitsDeferred, sum(|permit| permit.deferred)),
+                    (Metric::PermitsDegraded, f64::from(permits.degraded.is_some())),
+                    (Metric::WriteUnits, self.quotas.write_units() - before),
+                    (Metric::PolicyInvalid, f64::from(self.policy.last().is_some_and(|known| known.problem.is_some()))),
+                ],
+            );
+        }
+        answer
+    }
+
+    /// Reads the policy, if what is known of it is too old.
+    async fn refresh_policy(&mut self) -> Result<(), PortError> {
+        let (known, changed) = self.policy.get().await?;
+        if changed {
+            // ISPs are numbered by their map.
+            self.quotas.set_isps(known.policy.isp_map.clone());
+            self.reputation.get_mut().set_policy(&known.policy);
+            self.known.clear();
+            self.board = None;
+        }
+        Ok(())
+    }
+
+    /// Reads policy and board, if what is known of them is too old.
+    async fn refresh(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        self.refresh_policy().await?;
+        if let Some((at, board)) = &self.board
+            && (0..BOARD_MILLIS).contains(&now.0.saturating_sub(at.0))
+        {
+            return Ok(Arc::clone(board));
+        }
+        let board = self.reputation.get_mut().board(now).await?;
+        self.board = Some((now, Arc::clone(&board)));
+        Ok(board)
+    }
+
+    async fn counted(
+        &mut self,
+        call: &PermitsCall,
+        board: &Board,
+        now: Now,
+        random: &mut (impl FnMut() -> u64 + Send),
+    ) -> Answer {
+        let Gate { policy, quotas, reputation, known, .. } = self;
+        let Some(policy) = policy.last().map(|known| &known.policy) else {
+            return uncounted(&Policy::default(), call, now, random);
+        };
+        let set = call.configuration_set.as_str();
+        let Some(plan) = policy.warmup.sets.get(set) else { return Problem::unknown_set(set).into() };
+        let request = match &call.request {
+            Some(request) => format!("named {request}"),
+            // Nobody asks this again: each is another one.
+            None => format!("unnamed {:016x}{:016x}", random(), random()),
+        };
+        let asker = Asker { set, identity: &call.identity, request: &request };
+        let gate = Counter { policy, plan, board, quotas, reputation };
+        let mut asks = Vec::new();
+        for (name, (isp, part)) in parts(policy, call) {
+            let jitter = (random() % 1_000) as u16;
+            let ask = Ask { mails: part.mails, class: call.class, now, jitter };
+            asks.push((name, isp, part, ask, known.remove(&(set.to_owned(), isp)), random()));
+        }
+        let (gate, asker) = (&gate, &asker);
+        let granted = asks.into_iter().map(|(name, isp, part, ask, known, random)| async move {
+            (name, isp, part, gate.permit(asker, isp, ask, known).await, random)
+        });
+        let granted: Vec<_> = granted.collect();
+        let granted: Vec<_> = stream::iter(granted).buffered(AT_ONCE).collect().await;
+
+        let (mut permits, mut degraded) = (Vec::with_capacity(granted.len()), None);
+        for (name, isp, part, outcome, random) in granted {
+            match outcome {
+                Ok((granted, quota)) => {
+                    if known.len() >= MOST_KNOWN {
+                        known.clear();
+                    }
+                    known.insert((set.to_owned(), isp), quota);
+                    permits.push(answer(name, part, &granted, now));
+                }
+                Err(error) => {
+                    tracing::error!(%error, set, isp = name, "a permit cannot be counted");
+                    degraded = Some(DEGRADED.to_owned());
+                    permits.push(uncounted_part(policy, call, name, part, random));
+                }
+            }
+        }
+        let day = policy.warmup.zone.day_at(now).to_string();
+        Answer::Permits(Permits { configuration_set: set.to_owned(), day, degraded, permits })
+    }
+
+    async fn take_back(&mut self, call: &ReturnCall, now: Now) -> Answer {
+        let before = self.quotas.write_units();
+        let answer = match self.taken_back(call, now).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "a lease cannot be taken back");
+                Problem::unreadable("leases").into()
+            }
+        };
+        self.metrics.emit(now, &[(Metric::WriteUnits, self.quotas.write_units() - before)]);
+        answer
+    }
+
+    async fn taken_back(&mut self, call: &ReturnCall, now: Now) -> Result<Answer, PortError> {
+        self.refresh_policy().await?;
+        let set = call.configuration_set.as_str();
+        let Some(policy) = self.policy.last().map(|known| &known.policy) else {
+            return Ok(Problem::unreadable("the policy").into());
+        };
+        if !policy.warmup.sets.contains_key(set) {
+            return Ok(Problem::unknown_set(set).into());
+        }
+        let LeaseText { isp, day, lease } = &call.lease;
+        let returned = match policy.isp_map.by_name(isp) {
+            Some(isp) => {
+                // It has changed, or is about to.
+                self.known.remove(&(set.to_owned(), isp));
+                give_back(&self.quotas, set, isp, *day, lease, call.unused, now).await?
+            }
+            None => Returned::Unknown,
+        };
+        Ok(match returned {
+            Returned::Returned(returned) => Answer::Returned(api::Returned { returned }),
+            Returned::Unknown => {
+                let detail = "the lease is of another configuration set or an earlier day, was given back before, or was \
+                              never granted; nothing is left to do";
+                Problem::new(Kind::UnknownLease, detail).at("/lease").into()
+            }
+            Returned::Expired => {
+                let detail = format!(
+                    "the lease expired at {}; what is not sent by then stays granted: give it back earlier",
+                    lease.expires
+                );
+                Problem::new(Kind::ExpiredLease, detail).at("/lease").into()
+            }
+        })
+    }
+
+    async fn health(&mut self, now: Now) -> Answer {
+        match (self.refresh(now).await, self.policy.last()) {
+            (Ok(_), Some(known)) => Answer::Health(Health { status: "ok", policy_version: known.version }),
+            (Ok(_), None) => Problem::unreadable("the policy").into(),
+            (Err(error), _) => {
+                tracing::error!(%error, "not well");
+                Problem::unreadable("the reputation table").into()
+            }
+        }
+    }
+}
+
+/// Grants at one ISP.
+struct Counter<'a> {
+    policy: &'a Policy,
+    plan: &'a Plan,
+    board: &'a Board,
+    quotas: &'a DynamoQuotas,
+    reputation: &'a Mutex<DynamoReputation>,
+}
+
+/// How often a day is opened for one ask before something else must be wrong.
+const MOST_DAYS: usize = 3;
+
+impl Counter<'_> {
+    async fn permit(
+        &self,
+        asker: &Asker<'_>,
+        isp: Isp,
+        ask: Ask,
+        known: Option<Quota>,
+    ) -> Result<(Granted, Quota), PortError> {
+        let flow = flow(self.policy, self.plan, self.board, asker, isp);
+        let mut known = known;
+        for _ in 0..MOST_DAYS {
+            if let Some(granted) = permit(self.policy, self.quotas, &flow, asker, isp, ask, known).await? {
+                return Ok(granted);
+            }
+            let mut reputation = self.reputation.lock().await;
+            known = Some(plan(self.policy, &mut *reputation, self.quotas, asker.set, isp, ask.now).await?);
+        }
+        let reason = format!("the day of {} changed {MOST_DAYS} times meanwhile", asker.set);
+        Err(PortError { operation: "granting a permit", reason, disposition: Disposition::Retry })
+    }
+}
+
+/// The mails of a request by the name of the ISP that receives them.
+fn parts<'a>(policy: &'a Policy, call: &PermitsCall) -> BTreeMap<&'a str, (Isp, Part)> {
+    let mut parts: BTreeMap<&str, (Isp, Part)> = BTreeMap::new();
+    for recipients in &call.recipients {
+        let isp = policy.isp_map.classify(&recipients.domain);
+        let (_, part) = parts.entry(policy.isp_map.name(isp)).or_insert_with(|| (isp, Part::default()));
+        part.domains.push(recipients.given.clone());
+        part.mails = part.mails.saturating_add(recipients.mails);
+    }
+    parts
+}
+
+fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> IspPermit {
+    // Whoever repeats a request with other numbers is told no more than was asked for now.
+    let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails()).min(part.mails);
+    let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
+    let lease = granted.lease.as_ref().filter(|_| mails > 0);
+    let text = |lease: &reputation::permit::Lease| {
+        LeaseText { isp: isp.to_owned(), day: granted.day, lease: lease.clone() }.to_string()
+    };
+    let wait = |at: Now| u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000).max(1);
+    let retry_after = granted.retry_at.map_or(UNREADABLE_SECS, wait);
+    IspPermit {
+        isp: isp.to_owned(),
+        domains: part.domains,
+        asked: part.mails,
+        granted: mails,
+        route: lease.map(|_| granted.route.clone()),
+        lease: lease.map(text),
+        expires_at: lease.map(|lease| lease.expires.to_string()),
+        overflow,
+        overflow_route: granted.overflow.as_ref().map(|(_, route)| route.clone()),
+        deferred: granted.deferred,
+        retry_after_seconds: (granted.deferred > 0).then_some(retry_after),
+        limit: granted.limit.as_ref().map(|limit| limit.name()),
+        reason: granted.limit.as_ref().map(ToString::to_string),
+    }
+}
+
+/// What clients are told; why is in the log.
+const DEGRADED: &str =
+    "the tables cannot be read or written: the policy says what is let through, and it is not counted";
+
+/// The answer while the tables cannot be read.
+fn uncounted(policy: &Policy, call: &PermitsCall, now: Now, random: &mut impl FnMut() -> u64) -> Answer {
+    let parts = parts(policy, call).into_iter();
+    let permits = parts.map(|(name, (_, part))| uncounted_part(policy, call, name, part, random())).collect();
+    Answer::Permits(Permits {
+        configuration_set: call.configuration_set.clone(),
+        day: NumberedDate(policy.warmup.zone.day_at(now).number).to_string(),
+        degraded: Some(DEGRADED.to_owned()),
+        permits,
+    })
+}
+
+fn uncounted_part(policy: &Policy, call: &PermitsCall, isp: &str, part: Part, random: u64) -> IspPermit {
+    let mails = part.mails;
+    let known = IspPermit { isp: isp.to_owned(), domains: part.domains, asked: mails, ..IspPermit::default() };
+    match policy.gate.unreadable(call.class) {
+        Unreadable::Open => IspPermit { granted: mails, route: Some(call.configuration_set.clone()), ..known },
+        Unreadable::Closed => {
+            let class = match call.class {
+                Class::Bulk => "gate.unreadable_bulk",
+                Class::Critical => "gate.unreadable_critical",
+            };
+            IspPermit {
+                deferred: mails,
+                retry_after_seconds: Some(UNREADABLE_SECS + random % UNREADABLE_SECS),
+                limit: Some("unreadable"),
+                reason: Some(format!("the quota cannot be read, and {class} of the policy is closed")),
+                ..known
+            }
+        }
+    }
+}

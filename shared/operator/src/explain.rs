@@ -1,0 +1,605 @@
+//! Why a breaker stands as it does, and what comes next.
+//!
+//! The numbers are those of `replay explain`: what is stored is put where a replay would have it, and explained there.
+//! **Invariant:** without `--at`, what is shown is what the breaker would judge now, down to its marks and the order of cells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pipeline::evaluate::{left_out, since_of_isp};
+use pipeline::ports::{Board, Change, Disposition, Dossier, PortError, Reputation as _, Transition, Versioned};
+use replay::driver::{self, Options, Replay, Sighting};
+use replay::explain::Explanation;
+use replay::input::Progress;
+use replay::text::Look;
+use reputation::breaker::{BreakerState, Factor, Hold, State, due};
+use reputation::isp::{Isp, IspMap};
+use reputation::judge::{self, Since};
+use reputation::policy::{Mode, Policy};
+use reputation::subject::{Key, Subject};
+use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
+use reputation::timeline::{FINE, KEEP_HOURS, KEEP_MINUTES, Length, Series, Timeline, edge, judged_from};
+use reputation::unit::UnitKind;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::moment::Moment;
+use crate::status::moved;
+use crate::told::{self, Entry, Told};
+use crate::word::{at_isp, check_heard_of, isp_named, quoted};
+use crate::{Access, Answer, Exit, text};
+
+/// A breaker explained. All times are RFC 3339.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explained {
+    /// Name of the stack.
+    pub stack: String,
+    /// Its Region.
+    pub region: String,
+    /// Whether it is about an earlier moment: judged with the mail accepted until then, but with what is known now about that
+    /// mail, and with marks that follow from what people were told.
+    pub as_of: bool,
+    /// The breaker, the evidence, the rules and the cells, as `replay explain` tells them.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// What people were told when a verdict moved the breaker to where it is; null where none did, or it was long ago.
+    pub verdict: Option<Entry>,
+    /// What comes next; null for an earlier moment.
+    pub next: Option<Next>,
+    /// For an earlier moment: what people were told after it, at most three things.
+    pub later: Vec<Entry>,
+}
+
+/// What moves a breaker next.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Next {
+    /// When it is looked at even if nothing happens; null waits for mail or a person.
+    pub due: Option<String>,
+    /// When it closes if no harm comes; null where that is not known yet.
+    pub closes: Option<String>,
+    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed.
+    pub hold: &'static str,
+    /// The probe that is under way.
+    pub probe: Option<Probe>,
+    /// The ISPs at which the subject's own breakers are not closed, and their states.
+    pub isps: BTreeMap<String, &'static str>,
+    /// The same in sentences; a command stands at the end of its sentence.
+    pub words: Vec<String>,
+}
+
+/// A probe.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Probe {
+    /// Mails of it with an outcome.
+    pub mails: u64,
+    /// Hard bounces among them.
+    pub hard_bounces: u64,
+    /// So many are needed.
+    pub needed: u64,
+    /// It ends no sooner.
+    pub first: String,
+    /// It ends no later.
+    pub last: String,
+}
+
+/// Explains the breaker of a subject, or of a subject at one ISP; as of an earlier moment, if one is given.
+///
+/// # Errors
+///
+/// Nobody ever heard of the subject, nothing is named like the ISP, the moment cannot be judged any more, or AWS refuses.
+pub async fn explain(
+    access: &Access,
+    subject: Subject,
+    isp: Option<&str>,
+    at: Option<Moment>,
+    now: Now,
+    look: Look,
+) -> Result<Answer, Failure> {
+    let policy = access.policy().await?.policy;
+    let isp = isp_named(&policy, isp)?;
+    check_heard_of(access, &mut access.reputation(&policy), &subject, false).await?;
+    if let Some(at) = at {
+        check_judgeable(at, &subject, now)?;
+    }
+    let key = Key { subject, isp };
+    let case = Case::of(access, &policy, key, at, now).await.map_err(|error| access.refused(error))?;
+    let explained = case.explained(access).await.map_err(|error| access.refused(error))?;
+    Ok(Answer::new(text::explained(&explained, look), &explained, Exit::Done))
+}
+
+/// A moment can be judged as long as its minutes are kept.
+fn check_judgeable(at: Moment, subject: &Subject, now: Now) -> Result<(), Failure> {
+    let earliest = Now(i64::from(now.minute().minus(KEEP_MINUTES - FINE).hour().0) * MINUTE_MILLIS).plus_minutes(HOUR);
+    if at.at <= now && at.at >= earliest {
+        return Ok(());
+    }
+    Err(Failure::NotJudgeable { at: at.at, earliest, now, subject: subject.to_string() })
+}
+
+/// What is known of a key at a moment.
+struct Case<'a> {
+    policy: &'a Policy,
+    key: Key,
+    /// The moment; none: now.
+    at: Option<Moment>,
+    now: Now,
+    /// The subject as it is, or as far as mail was accepted at the moment; its breakers as they are.
+    dossier: Dossier,
+    board: Board,
+    /// What people were told about the subject, and about the ISPs themselves.
+    told: Told,
+    of_isps: Told,
+    /// The moving verdict of a breaker that moved before that.
+    moved: Option<Entry>,
+    /// Of the account: the counters of its configuration sets.
+    sets: Vec<Timeline>,
+}
+
+impl<'a> Case<'a> {
+    async fn of(
+        access: &Access,
+        policy: &'a Policy,
+        key: Key,
+        at: Option<Moment>,
+        now: Now,
+    ) -> Result<Case<'a>, PortError> {
+        let then = at.map_or(now, |at| at.at);
+        let window = (Now(i64::from(judged_from(then).0) * MINUTE_MILLIS), now.plus_minutes(1));
+        let (mut of_subject, mut of_board, mut of_account) =
+            (access.reputation(policy), access.reputation(policy), access.reputation(policy));
+        let sets = async {
+            let wanted = key == Key { subject: Subject::Account, isp: None };
+            Ok(if wanted { of_account.account(then).await?.into_iter().cloned().collect() } else { Vec::new() })
+        };
+        let isps_themselves = |entry: &Entry| entry.isp.is_some();
+        let (dossier, board, told, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
+            async { Ok(of_subject.dossier(&key.subject, now).await?.clone()) },
+            of_board.board(now),
+            told::read(access, &key.subject, window, usize::MAX, |_| true),
+            told::read(access, &Subject::Account, window, usize::MAX, isps_themselves),
+            sets,
+        )?;
+        let mut case = Case {
+            policy,
+            key,
+            at,
+            now,
+            dossier,
+            board: Board { isps: board.isps.clone(), ..Board::default() },
+            told,
+            of_isps,
+            moved: None,
+            sets,
+        };
+        if at.is_some() {
+            case.dossier.timeline = case.timeline_until_then(access).await?;
+            let end = case.end().minute().hour().plus(HOUR);
+            case.sets = case.sets.iter().map(|set| hours_before(set, end, &policy.isp_map)).collect();
+        } else {
+            case.moved = case.find_moved(access).await?;
+        }
+        Ok(case)
+    }
+
+    /// The first moment after the one that is asked about.
+    fn end(&self) -> Now {
+        self.at.map_or(self.now, |at| at.end)
+    }
+
+    /// What people were told about the key itself.
+    fn of_key(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.told.entries.iter().filter(|entry| entry.is_about(self.policy, &self.key))
+    }
+
+    /// The verdict that moved the breaker to where it is.
+    async fn find_moved(&self, access: &Access) -> Result<Option<Entry>, PortError> {
+        let known = self.dossier.breaker(self.key.isp).breaker;
+        if known.state == State::Closed {
+            return Ok(None);
+        }
+        if let Some(entry) = moving_verdict(self.of_key()) {
+            return Ok(Some(entry.clone()));
+        }
+        let Some(worsened) = known.worsened else { return Ok(None) };
+        let wanted = |entry: &Entry| entry.is_about(self.policy, &self.key);
+        let at = (worsened, Now(worsened.0.saturating_add(1)));
+        Ok(told::read(access, &self.key.subject, at, usize::MAX, wanted).await?.entries.pop())
+    }
+
+    /// The counters of the subject with mail that was accepted until then.
+    async fn timeline_until_then(&self, access: &Access) -> Result<Timeline, PortError> {
+        let Case { policy, key: Key { subject, .. }, .. } = self;
+        let (end, isps) = (self.end(), &policy.isp_map);
+        let reader = access.reputation(policy);
+        let read = |length, from, until| reader.rates(subject, length, from, until);
+        let hour = end.minute().hour();
+        let (hours, minutes) = tokio::try_join!(
+            read(Length::Hour, judged_from(end), hour),
+            read(Length::Minute, edge(end), end.next_minute()),
+        )?;
+        let mut timeline = hours_before(&hours, hour, isps);
+        pour_minutes(&mut timeline, &minutes, edge(end), isps);
+        // The hour in which it falls is known by its minutes only: of what came after, nothing may be seen.
+        for isp in minutes.isps() {
+            for cell in minutes.cells(Some(isp), &[], hour, at_start(hour)) {
+                pour(&mut timeline, (Length::Hour, hour), isp, &cell.counters, isps);
+            }
+        }
+        for begun in self.begun(end) {
+            let minutes = read(Length::Minute, begun, begun.plus(HOUR)).await?;
+            pour_minutes(&mut timeline, &minutes, begun, isps);
+        }
+        Ok(timeline)
+    }
+
+    /// The hours in which mail began to judge, which are looked at by their minutes.
+    fn begun(&self, end: Now) -> Vec<Minute> {
+        let breakers = self.breakers_as_of(end).into_values().map(|known| known.breaker.since);
+        let isps = self.isps_as_of(end).into_values().map(|known| known.since);
+        let marks = breakers.chain(isps).flat_map(|since| [since.pause, since.throttle]);
+        let within = judged_from(end)..edge(end);
+        let mut hours: Vec<Minute> =
+            marks.filter(|mark| *mark != mark.hour() && within.contains(&mark.hour())).map(Minute::hour).collect();
+        hours.sort_unstable();
+        hours.dedup();
+        hours
+    }
+
+    /// The breakers of the subject as they stood before `then`.
+    fn breakers_as_of(&self, then: Now) -> BTreeMap<Option<Isp>, Versioned> {
+        if self.at.is_none() {
+            return self.dossier.breakers.clone();
+        }
+        let as_of = |isp: &Option<Isp>| {
+            let key = Key { subject: self.key.subject.clone(), isp: *isp };
+            let entries = self.told.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
+            let known = self.dossier.breaker(*isp);
+            (*isp, Versioned { breaker: as_of(&known.breaker, entries, then), version: known.version })
+        };
+        self.dossier.breakers.keys().map(as_of).collect()
+    }
+
+    /// The breakers of the ISPs themselves as they stood before `then`.
+    fn isps_as_of(&self, then: Now) -> BTreeMap<Isp, BreakerState> {
+        if self.at.is_none() {
+            return self.board.isps.clone();
+        }
+        let as_of = |(isp, known): (&Isp, &BreakerState)| {
+            let key = Key { subject: Subject::Account, isp: Some(*isp) };
+            let entries = self.of_isps.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
+            (*isp, as_of(known, entries, then))
+        };
+        self.board.isps.iter().map(as_of).collect()
+    }
+
+    fn dossier_as_of(&self, then: Now) -> Dossier {
+        Dossier {
+            timeline: self.dossier.timeline.clone(),
+            breakers: self.breakers_as_of(then),
+            protected: self.dossier.protected,
+        }
+    }
+
+    /// The transitions of the key at the moment, with what they were decided upon.
+    fn sightings(&self) -> Vec<Sighting> {
+        let Some(at) = self.at else { return Vec::new() };
+        let then = |entry: &&Entry| (at.at..at.end).contains(&entry.time);
+        let decided = self.of_key().filter(then).filter_map(|entry| entry.transition(self.policy, &self.key));
+        let sighting = |transition: Transition| {
+            let then = transition.at;
+            Sighting {
+                dossier: self.dossier_as_of(then),
+                board: Arc::new(Board { isps: self.isps_as_of(then), ..Board::default() }),
+                steps: self.steps(then),
+                transition,
+            }
+        };
+        decided.map(sighting).collect()
+    }
+
+    /// The breakers of ISPs that moved at the same moment: those are decided before the subject as a whole.
+    fn steps(&self, then: Now) -> BTreeMap<Isp, BreakerState> {
+        let after = self.breakers_as_of(Now(then.0.saturating_add(1)));
+        let isps = self.told.entries.iter().filter(|entry| entry.time == then).filter_map(|entry| {
+            let isp = self.policy.isp_map.by_name(entry.isp.as_deref()?)?;
+            Some((isp, after.get(&Some(isp))?.breaker.clone()))
+        });
+        isps.collect()
+    }
+
+    async fn explained(&self, access: &Access) -> Result<Explained, PortError> {
+        let (policy, key, end) = (self.policy, &self.key, self.end());
+        let until_then = self.of_key().filter(|entry| self.at.is_none() || entry.time < end);
+        let transitions = until_then.filter_map(|entry| entry.transition(policy, key)).collect();
+        let dossier = self.dossier_as_of(end);
+        let board = Board { isps: self.isps_as_of(end), ..Board::default() };
+        let known = dossier.breaker(key.isp).breaker;
+        let next = self.at.is_none().then(|| self.next(&known));
+        let replay = self.replayed(dossier, &board, transitions).await?;
+        let at = self.at.map_or(self.now, |at| at.at);
+        let mut explanation = replay::explain::explain(&replay, key, None, at);
+        // A breaker that moved longer ago than mail is judged.
+        if explanation.breaker.since.is_none() {
+            explanation.breaker.since = moved(&known).map(|at| at.to_string());
+        }
+        let verdict = match self.at {
+            None => self.moved.clone(),
+            Some(_) if known.state == State::Closed => None,
+            Some(_) => moving_verdict(self.of_key().filter(|entry| entry.time < end)).cloned(),
+        };
+        let later = match self.at {
+            None => Vec::new(),
+            Some(_) => self.of_key().filter(|entry| entry.time >= end).take(MOST_LATER).cloned().collect(),
+        };
+        let (stack, region) = (access.stack.clone(), access.region.clone());
+        Ok(Explained { stack, region, as_of: self.at.is_some(), explanation, verdict, next, later })
+    }
+
+    /// What is known, where a replay would have it.
+    async fn replayed(
+        &self,
+        dossier: Dossier,
+        board: &Board,
+        transitions: Vec<Transition>,
+    ) -> Result<Replay, PortError> {
+        let policy = self.policy.clone();
+        let options = Options { policy, real_now: self.now.0, since: None, until: None, stop_at: None, workers: 0 };
+        let nothing = driver::replay(&options, &[], &mut |_| {}, &Progress::new());
+        let mut replay = nothing.map_err(|error| PortError {
+            operation: "explaining",
+            reason: error.to_string(),
+            disposition: Disposition::Halt,
+        })?;
+        let held = |(isp, known): (&Isp, &BreakerState)| Change {
+            key: Key { subject: Subject::Account, isp: Some(*isp) },
+            version: 0,
+            next: known.clone(),
+            controls: Vec::new(),
+            transition: None,
+        };
+        let held: Vec<Change> = board.isps.iter().map(held).collect();
+        replay.reputation.save(&held).await?;
+        for (number, set) in self.sets.iter().enumerate() {
+            let subject = Subject::ConfigurationSet(number.to_string().as_str().into());
+            replay.reputation.dossier(&subject, self.now).await?.timeline = set.clone();
+        }
+        *replay.reputation.dossier(&self.key.subject, self.now).await? = dossier;
+        replay.reputation.transitions = transitions;
+        replay.sightings = self.sightings();
+        Ok(replay)
+    }
+
+    /// What moves the breaker next.
+    fn next(&self, known: &BreakerState) -> Next {
+        let Case { policy, key, now, .. } = self;
+        let rules = &policy.breaker;
+        let due_at = due(rules, known, *now);
+        let mut next = Next {
+            due: due_at.map(|at| at.to_string()),
+            hold: match known.hold {
+                Hold::None => "none",
+                Hold::Open => "open",
+                Hold::Closed => "closed",
+            },
+            ..Next::default()
+        };
+        let resume = format!("ses-breaker resume {}{}", quoted(&key.subject), at_isp(policy, key));
+        let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
+        let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(&key.subject);
+        if shadow {
+            next.words.push("The policy decides in shadow: what follows is told, and nothing is done.".to_owned());
+        }
+        if self.dossier.protected || policy.subjects.protected.contains(&key.subject) {
+            next.words.push("The policy protects its mail: verdicts are told, and nothing is stopped.".to_owned());
+        }
+        match (known.state, known.hold) {
+            (State::Closed, Hold::Closed) => {
+                next.words.push(format!("A person holds it closed: verdicts are told, not acted on, until: {release}"))
+            }
+            (State::Closed, Hold::None | Hold::Open) => {
+                next.words.push("It is closed: only new mail, or a person, moves it.".to_owned());
+            }
+            (State::Throttled { factor, moved }, _) => {
+                let mut raised = factor;
+                let mut at = moved;
+                while raised < Factor::FULL && raised > Factor::NONE {
+                    raised = Factor::of_share(raised.share() * 2.0);
+                    at = at.plus_minutes(rules.raise_every_minutes);
+                }
+                next.closes = Some(at.to_string());
+                let first = text::second_of(moved.plus_minutes(rules.raise_every_minutes));
+                let every = rules.raise_every_minutes;
+                let raises = Factor::of_share(factor.share() * 2.0);
+                next.words.push(match raised == raises {
+                    true => format!("At {first} UTC it closes, if no harm comes until then."),
+                    false => format!(
+                        "At {first} UTC the quota doubles to {raises}, if no harm comes until then, and so on each \
+                         {every} min: it closes at {} UTC, {} from now.",
+                        text::second_of(at),
+                        hours(at.minutes_since(*now)),
+                    ),
+                });
+                next.words.push(format!("At once, by a person's word: {resume}"));
+            }
+            (State::Open { .. }, Hold::Open) => {
+                next.words.push(format!("A person stopped it, and only a person resumes it: {resume}"));
+            }
+            (State::Open { .. }, Hold::None | Hold::Closed) => {
+                let share = Factor::of_share(rules.probe_share);
+                next.words.push(match due_at {
+                    Some(at) => format!(
+                        "At {} UTC, {} from now, {share} of the quota is let through to see; older mail no longer judges \
+                         it then. Sooner, by a person's word: {resume}",
+                        text::second_of(at),
+                        hours(at.minutes_since(*now)),
+                    ),
+                    None => format!("The policy leaves it to a person: {resume}"),
+                });
+            }
+            (State::Probing { at }, _) => self.probing(known, at, &resume, &mut next),
+        }
+        self.isps_not_closed(&mut next);
+        next
+    }
+
+    fn probing(&self, known: &BreakerState, at: Now, resume: &str, next: &mut Next) {
+        let Case { policy, key, now, board, dossier, .. } = self;
+        let rules = &policy.breaker;
+        let (since, left_out) = match key.isp {
+            Some(isp) => (since_of_isp(dossier, board, isp), Vec::new()),
+            None => (known.since, left_out(policy, dossier, board, &BTreeMap::new())),
+        };
+        let mut timeline = dossier.timeline.clone();
+        let judgement = judge::judge(policy, &mut timeline, key.isp, &left_out, since, *now);
+        let (mails, needed) = (judgement.probe.population, rules.probe_mails);
+        // At its beginning, a probe is due when it may end; long after, when it must.
+        let first = due(rules, known, at).unwrap_or(at);
+        let last = due(rules, known, Now(i64::MAX)).unwrap_or(at);
+        let missing = needed.saturating_sub(mails);
+        let still = match missing {
+            0 => "enough for a verdict".to_owned(),
+            missing => format!("{missing} more are needed"),
+        };
+        next.words.push(format!("{mails} of {needed} mails of the probe have an outcome: {still}."));
+        next.words.push(format!(
+            "If they are clean, it goes on with {} of the quota, no sooner than {} UTC; at {} UTC in any case, unless a pause \
+             verdict opens it again for longer.",
+            Factor::QUARTER,
+            text::second_of(first),
+            text::second_of(last),
+        ));
+        next.words.push(format!("At once, by a person's word: {resume}"));
+        next.probe = Some(Probe {
+            mails,
+            hard_bounces: judgement.probe.bad,
+            needed,
+            first: first.to_string(),
+            last: last.to_string(),
+        });
+    }
+
+    /// Of a subject as a whole: where its breakers of single ISPs are not closed.
+    fn isps_not_closed(&self, next: &mut Next) {
+        let Case { policy, key, dossier, .. } = self;
+        if key.isp.is_some() {
+            return;
+        }
+        for (isp, known) in &dossier.breakers {
+            let Some(isp) = isp.filter(|_| known.breaker.state != State::Closed) else { continue };
+            let name = policy.isp_map.name(isp);
+            next.isps.insert(name.to_owned(), known.breaker.state.name());
+            next.words.push(format!(
+                "At {name} it is {}: ses-breaker explain {} --isp {name}",
+                known.breaker.state.name(),
+                quoted(&key.subject),
+            ));
+        }
+    }
+}
+
+/// So much of what came later is told.
+const MOST_LATER: usize = 3;
+
+/// The verdict after which a breaker came to be where it is, if one did since it was last closed.
+fn moving_verdict<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>) -> Option<&'a Entry> {
+    let since_closed = entries.rev().take_while(|entry| entry.to.as_deref() != Some("closed"));
+    let mut by_verdict = since_closed.filter(|entry| matches!(entry.level.as_deref(), Some("throttle" | "pause")));
+    by_verdict.next()
+}
+
+/// How a breaker stood before `then`, by what people were told about it, oldest first. What was not told since is as it is.
+fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, then: Now) -> BreakerState {
+    let entries: Vec<&Entry> = entries.filter(|entry| entry.from.is_some()).collect();
+    let (before, after) = entries.split_at(entries.partition_point(|entry| entry.time < then));
+    let Some(left) = after.first().and_then(|next| next.from.as_deref()) else { return known.clone() };
+    let mut since = Since::default();
+    before.iter().for_each(|entry| mark(&mut since, entry));
+    let entered = before.iter().rev().find(|entry| entry.from != entry.to || entry.level.as_deref() != Some("warn"));
+    let at = entered.map_or(then, |entry| entry.time);
+    let reason = entered.map_or("", |entry| entry.reason.as_str());
+    let state = match left {
+        "throttled" => {
+            let share = entered.and_then(|entry| share_of(entry)).unwrap_or(Factor::FULL);
+            State::Throttled { factor: share, moved: at }
+        }
+        "open" => {
+            let minutes = reason.rsplit_once("; for ").and_then(|(_, rest)| rest.split_once(" min")?.0.parse().ok());
+            State::Open { at, until: minutes.map(|minutes: u32| at.plus_minutes(minutes)) }
+        }
+        "probing" => State::Probing { at },
+        _ => State::Closed,
+    };
+    let trips = reason.rsplit_once(", trip ").and_then(|(_, trips)| trips.parse().ok()).unwrap_or(0);
+    BreakerState { state, since, trips, ..BreakerState::default() }
+}
+
+/// Moves the marks as the step did that people were told of: see `reputation::breaker::step`.
+fn mark(since: &mut Since, entry: &Entry) {
+    let minute = entry.time.next_minute();
+    let (from, to) = (entry.from.as_deref().unwrap_or_default(), entry.to.as_deref().unwrap_or_default());
+    match (from, to, entry.level.as_deref()) {
+        (_, "probing", _) => *since = Since::both(minute),
+        // A quota that grew back is no re-arming.
+        ("throttled", "closed", None) if entry.reason.contains(" without further harm: ") => {}
+        (_, "closed", None) => *since = Since::both(minute),
+        (_, "throttled", Some("throttle" | "pause")) | ("probing", "throttled", None) => since.throttle = minute,
+        (_, _, _) => {}
+    }
+}
+
+/// The share of the quota that was set.
+fn share_of(entry: &Entry) -> Option<Factor> {
+    let control = entry.controls.iter().find(|control| control.starts_with("set_quota_factor "))?;
+    let percent: f64 = control.trim_end_matches(" %").rsplit(' ').next()?.parse().ok()?;
+    Some(Factor::of_share(percent / 100.0))
+}
+
+fn pour(
+    into: &mut Timeline,
+    cohort: (Length, Minute),
+    isp: Isp,
+    counters: &reputation::counters::Counters,
+    isps: &IspMap,
+) {
+    for kind in UnitKind::ALL {
+        match counters.get(kind) {
+            0 => {}
+            count => into.load(cohort, isp, kind, count, isps.returns_complaints(isp)),
+        }
+    }
+}
+
+/// The hours before `end`.
+fn hours_before(timeline: &Timeline, end: Minute, isps: &IspMap) -> Timeline {
+    let mut before = Timeline::default();
+    for isp in timeline.isps() {
+        let hours = timeline.series(Some(isp)).into_iter().flat_map(Series::hours);
+        for (from, counters) in hours.filter(|(from, _)| *from < end && from.plus(KEEP_HOURS) >= end) {
+            pour(&mut before, (Length::Hour, from), isp, counters, isps);
+        }
+    }
+    before
+}
+
+/// Takes over the minutes from `from` on.
+fn pour_minutes(into: &mut Timeline, minutes: &Timeline, from: Minute, isps: &IspMap) {
+    for isp in minutes.isps() {
+        for cell in minutes.cells(Some(isp), &[], from, at_start(from)) {
+            pour(into, (Length::Minute, cell.from), isp, &cell.counters, isps);
+        }
+    }
+}
+
+/// A moment at which all that follows is looked at by the minute.
+fn at_start(minute: Minute) -> Now {
+    Now(i64::from(minute.0) * MINUTE_MILLIS)
+}
+
+/// `45 min`, `5 h 10 min`.
+fn hours(minutes: u32) -> String {
+    match (minutes / HOUR, minutes % HOUR) {
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}

@@ -1,0 +1,62 @@
+//! Completions for shells, and manual pages, made from the command line itself.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Command;
+use clap_complete::Shell;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::{Answer, Exit};
+
+/// A script that completes what is typed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Completions {
+    /// For which shell.
+    pub shell: String,
+    /// The script.
+    pub script: String,
+}
+
+/// Manual pages that were written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pages {
+    /// Their paths.
+    pub pages: Vec<String>,
+}
+
+/// The completions of a command for a shell.
+pub(crate) fn completions(shell: Shell, mut command: Command) -> Answer {
+    let mut script = Vec::new();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    Answer::new(script.clone(), &Completions { shell: shell.to_string(), script }, Exit::Done)
+}
+
+/// Writes the manual pages of a command and of its subcommands into a folder, which is made if there is none.
+///
+/// # Errors
+///
+/// The folder or a page in it cannot be written.
+pub(crate) fn pages(folder: &Path, command: Command) -> Result<Answer, Failure> {
+    let unwritable = |path: &Path, source| Failure::Unwritable { path: path.to_owned(), source };
+    fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+    let mut pages = Vec::new();
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let mut commands = vec![command];
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().filter(|known| !known.is_hide_set()).cloned());
+        let page = clap_mangen::Man::new(command);
+        let path = folder.join(page.get_filename());
+        let mut text = Vec::new();
+        page.render(&mut text).map_err(|source| unwritable(&path, source))?;
+        fs::write(&path, text).map_err(|source| unwritable(&path, source))?;
+        pages.push(path.display().to_string());
+    }
+    pages.sort();
+    let text = pages.iter().map(|path| replay::text::legible(path) + "\n").collect();
+    Ok(Answer::new(text, &Pages { pages }, Exit::Done))
+}

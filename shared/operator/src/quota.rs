@@ -1,0 +1,203 @@
+//! What the gate may grant, why, and how it goes on if all goes well.
+
+use std::collections::BTreeMap;
+
+use pipeline::ports::{Board, Reputation as _};
+use pipeline::quotas::Quota;
+use replay::cli::nearest::nearest;
+use replay::text::Look;
+use reputation::isp::Isp;
+use reputation::policy::Policy;
+use reputation::subject::Subject;
+use reputation::time::Now;
+use reputation::warmup::{Evidence, Plan, Ramp, close};
+use reputation::zone::NumberedDate;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::status::{Allowance, allowance, read_quotas};
+use crate::word::owned;
+use crate::{Access, Answer, Exit, text};
+
+/// Quotas of a stack.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quotas {
+    /// Name of the stack.
+    pub stack: String,
+    /// Its Region.
+    pub region: String,
+    /// When this was read (RFC 3339).
+    pub at: String,
+    /// Where a day begins: a time zone.
+    pub zone: String,
+    /// The day that it is there (YYYY-MM-DD).
+    pub today: String,
+    /// Whether the policy says that applications ask the gate.
+    pub gate_in_use: bool,
+    /// The configuration sets that the policy plans.
+    pub sets: Vec<PlannedSet>,
+}
+
+/// A configuration set that is planned.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedSet {
+    /// Its name.
+    pub configuration_set: String,
+    /// Mails of the first day at an ISP.
+    pub start: u64,
+    /// Mails a day at each ISP when it is warmed up.
+    pub target: u64,
+    /// The ISPs that the gate was asked about, the largest quota first. All others begin when it is first asked about them.
+    pub isps: Vec<PlannedQuota>,
+}
+
+/// The quota of a configuration set at one ISP.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedQuota {
+    /// What may be granted, what was, and why it is that much.
+    #[serde(flatten)]
+    pub allowance: Allowance,
+    /// Whether its day is over: whoever asks next begins the day of now.
+    pub day_is_over: bool,
+    /// Mails of the quota that only critical mail may use.
+    pub reserve: u64,
+    /// The volume that the ISP has shown it takes: the quota, unless that is a trickle.
+    pub reach: u64,
+    /// Whether the ISP receives for businesses, where quotas grow slower.
+    pub business: bool,
+    /// Days with mail since the ramp began.
+    pub sending_days: u32,
+    /// Days without mail since the last one with.
+    pub idle_days: u32,
+    /// The days to come if each is healthy and its quota used, up to the one with the target.
+    pub ahead: Vec<DayAhead>,
+    /// What was granted, and may still be used or given back; the oldest of very many are not remembered.
+    pub leases: Vec<Outstanding>,
+}
+
+/// A day to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DayAhead {
+    /// Its date (YYYY-MM-DD).
+    pub day: String,
+    /// Mails of it.
+    pub quota: u64,
+}
+
+/// A lease that still holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outstanding {
+    /// Which.
+    pub lease: String,
+    /// Mails of what is there for everybody.
+    pub bulk: u64,
+    /// Mails of the reserve.
+    pub critical: u64,
+    /// Until when it may be used, or given back (RFC 3339).
+    pub expires: String,
+}
+
+/// Tells what the gate may grant to one configuration set, or to all that the policy plans.
+///
+/// # Errors
+///
+/// The policy does not plan the configuration set, or AWS refuses.
+pub async fn quotas(access: &Access, set: Option<&str>, now: Now, look: Look) -> Result<Answer, Failure> {
+    let policy = access.policy().await?.policy;
+    let planned = &policy.warmup.sets;
+    // As other verbs name it.
+    let set = set.map(|set| set.strip_prefix("configuration-set:").unwrap_or(set));
+    if let Some(set) = set.filter(|set| !planned.contains_key(*set)) {
+        let nearest = owned(nearest(set, planned.keys().map(String::as_str)));
+        return Err(Failure::NotPlanned { configuration_set: set.to_owned(), nearest });
+    }
+    let asked = set.map(|set| Subject::ConfigurationSet(set.into()));
+    let mut store = access.reputation(&policy);
+    let (board, known) = tokio::try_join!(store.board(now), read_quotas(access, &policy, asked.as_ref()))
+        .map_err(|error| access.refused(error))?;
+    let zone = &policy.warmup.zone;
+    let sets = planned.iter().filter(|(name, _)| set.is_none_or(|set| set == name.as_str()));
+    let quotas = Quotas {
+        stack: access.stack.clone(),
+        region: access.region.clone(),
+        at: now.to_string(),
+        zone: zone.to_string(),
+        today: zone.day_at(now).to_string(),
+        gate_in_use: policy.gate_in_use,
+        sets: sets.map(|(name, plan)| planned_set(&policy, name, plan, &board, &known, now)).collect(),
+    };
+    Ok(Answer::new(text::quotas(&quotas, look), &quotas, Exit::Done))
+}
+
+fn planned_set(
+    policy: &Policy,
+    name: &str,
+    plan: &Plan,
+    board: &Board,
+    known: &BTreeMap<(String, Isp), Quota>,
+    now: Now,
+) -> PlannedSet {
+    let today = policy.warmup.zone.day_at(now).number;
+    let own = known.iter().filter(|((set, _), _)| set == name);
+    let quota = |((_, isp), quota): (&(String, Isp), &Quota)| {
+        let business = policy.warmup.is_business(*isp);
+        let held = quota.leases.iter().filter(|lease| lease.expires > now);
+        PlannedQuota {
+            allowance: allowance(policy, plan, board, name, *isp, quota),
+            day_is_over: quota.ramp.day < today,
+            reserve: plan.reserve(quota.ramp.quota),
+            reach: quota.ramp.reach,
+            business,
+            sending_days: quota.ramp.sending_days,
+            idle_days: quota.ramp.idle_days,
+            ahead: ahead(policy, plan, business, &quota.ramp),
+            leases: held
+                .map(|lease| Outstanding {
+                    lease: lease.id.clone(),
+                    bulk: lease.bulk,
+                    critical: lease.critical,
+                    expires: lease.expires.to_string(),
+                })
+                .collect(),
+        }
+    };
+    let mut isps: Vec<PlannedQuota> = own.map(quota).collect();
+    isps.sort_by(|a, b| a.allowance.place().cmp(&b.allowance.place()));
+    PlannedSet { configuration_set: name.to_owned(), start: plan.start, target: plan.target, isps }
+}
+
+/// So many days are looked ahead: a plan that takes longer is told as far as that.
+const MOST_DAYS: usize = 1_000;
+
+/// The days after that of a ramp, if it and each of them is healthy and its quota used.
+fn ahead(policy: &Policy, plan: &Plan, business: bool, ramp: &Ramp) -> Vec<DayAhead> {
+    let mut days = Vec::new();
+    let mut ramp = ramp.clone();
+    while ramp.quota < plan.target && days.len() < MOST_DAYS {
+        let good = Evidence { used: ramp.quota.max(1), ..Evidence::default() };
+        ramp = close(plan, business, &ramp, policy.warmup.zone.day(ramp.day), &good);
+        days.push(DayAhead { day: NumberedDate(ramp.day).to_string(), quota: ramp.quota });
+    }
+    days
+}
+
+#[cfg(test)]
+mod tests {
+    use reputation::warmup::begin;
+
+    use super::*;
+
+    #[test]
+    fn the_days_ahead_are_those_of_the_plans_schedule_after_the_day_on_which_the_ramp_begins() {
+        let policy = Policy::from_toml("[warmup.sets.news]\ntarget = 400").unwrap();
+        let plan = &policy.warmup.sets["news"];
+        for business in [false, true] {
+            let ramp = begin(plan, policy.warmup.zone.day(20_000));
+            let quotas: Vec<u64> = ahead(&policy, plan, business, &ramp).iter().map(|day| day.quota).collect();
+            assert_eq!(quotas, plan.schedule(business));
+        }
+        let mut warmed = begin(plan, policy.warmup.zone.day(20_000));
+        (warmed.quota, warmed.reach) = (400, 400);
+        assert_eq!(ahead(&policy, plan, false, &warmed), []);
+    }
+}

@@ -1,0 +1,41 @@
+//! Why a breaker stands as it does.
+
+use replay::text::layout::{BOLD, DIM, hanging, moment, paint};
+use replay::text::{Look, explanation, legible};
+
+use super::{heading, painted, sentence};
+use crate::explain::Explained;
+use crate::told::Entry;
+
+/// What `replay explain` shows, with what moved the breaker and what comes next.
+pub(crate) fn explained(explained: &Explained, look: Look) -> String {
+    let mut out = String::new();
+    if explained.as_of {
+        let caveat = "As of an earlier moment: judged upon mail accepted until then, with what is known of it now. Where harm \
+                      was told later, a verdict of then had smaller numbers; they stand under `decided`.";
+        out.push_str(&painted(DIM, caveat, look));
+    }
+    // It calls what stands now what stood then.
+    let told = explanation(&explained.explanation, look);
+    let stood = format!("{} {}", paint(BOLD, "Evidence"), paint(DIM, "as it stood then"));
+    let stands = format!("{} {}", paint(BOLD, "Evidence"), paint(DIM, "as it stands now"));
+    out.push_str(&if explained.as_of { told } else { told.replacen(&stood, &stands, 1) });
+    let last = explained.explanation.last.as_ref();
+    if let Some(verdict) = explained.verdict.as_ref().filter(|verdict| last.is_none_or(|last| last.at != verdict.at)) {
+        out.push_str(&heading("The verdict that moved it"));
+        out.push_str(&entry(verdict, look));
+    }
+    if !explained.later.is_empty() {
+        out.push_str(&heading("What came after"));
+        explained.later.iter().for_each(|told| out.push_str(&entry(told, look)));
+    }
+    if let Some(next) = &explained.next {
+        out.push_str(&heading("What comes next"));
+        next.words.iter().for_each(|words| out.push_str(&sentence(words, look)));
+    }
+    out
+}
+
+fn entry(told: &Entry, look: Look) -> String {
+    hanging(&format!("{}  ", moment(&told.at)), &legible(&told.told()), look.columns())
+}

@@ -1,0 +1,79 @@
+//! What people were told, as a timeline.
+
+use anstyle::Style;
+use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, state_style, wrapped};
+use replay::text::{Look, counted, legible, name};
+
+use super::painted;
+use crate::history::History;
+use crate::told::Entry;
+
+pub(crate) fn history(history: &History, look: Look) -> String {
+    let whose = match &history.isp {
+        Some(isp) => format!("{} @ {isp}", name(&history.subject)),
+        None => name(&history.subject),
+    };
+    let mut out = painted(BOLD, &format!("{whose} in {}, since {} UTC", history.stack, moment(&history.since)), look);
+    if history.more {
+        let shown = counted(history.entries.len() as u64, "notice");
+        out.push_str(&painted(DIM, &format!("the last {shown}; --most shows more"), look));
+    }
+    if history.unreadable > 0 {
+        let count = counted(history.unreadable as u64, "notice");
+        let words = format!("{count} of another release cannot be understood: update ses-breaker");
+        out.push_str(&painted(DOUBTFUL, &words, look));
+    }
+    if history.entries.is_empty() {
+        out.push_str("people were told nothing about it (--since goes further back)\n");
+    }
+    let changes: Vec<(String, Style)> = history.entries.iter().map(change).collect();
+    let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
+    let indent = "09:00:00".len() + 2 + widest + 2;
+    let room = look.columns().saturating_sub(indent).max(20);
+    let mut day = "";
+    for (entry, (change, style)) in history.entries.iter().zip(changes) {
+        if date(&entry.at) != day {
+            day = date(&entry.at);
+            out.push_str(&painted(DIM, day, look));
+        }
+        let pad = " ".repeat(widest - change.chars().count());
+        let lead = format!("{}  {}{pad}  ", clock(&entry.at), paint(style, &change));
+        for (place, line) in lines(history, entry, room).iter().enumerate() {
+            let lead = if place == 0 { lead.clone() } else { " ".repeat(indent) };
+            out.push_str(&format!("{lead}{line}\n"));
+        }
+    }
+    out
+}
+
+fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    // Of one ISP, or of a subject without any, there is nothing to tell apart.
+    if history.isp.is_none() && history.entries.iter().any(|entry| entry.isp.is_some()) {
+        let whose = entry.isp.as_ref().map_or("as a whole".to_owned(), |isp| format!("at {}", name(isp)));
+        lines.push(paint(BOLD, &whose));
+    }
+    let shadow = if entry.shadow { "in shadow: " } else { "" };
+    lines.extend(wrapped(&format!("{shadow}{}", legible(&entry.reason)), room));
+    if let Some(by) = &entry.by {
+        let words = entry.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
+        let said = hanging("", &legible(&format!("said by {by}{words}")), room);
+        lines.extend(said.lines().map(|line| paint(BOLD, line)));
+    }
+    lines
+}
+
+/// What changed, in a word or two.
+fn change(entry: &Entry) -> (String, Style) {
+    let (Some(from), Some(to)) = (&entry.from, &entry.to) else {
+        return (entry.kind.to_lowercase().replace("control ", ""), BAD);
+    };
+    let level = entry.level.as_deref();
+    match (from == to, level, to.as_str()) {
+        (false, _, _) => (format!("{} → {}", legible(from), legible(to)), state_style(to)),
+        (true, Some("warn"), _) => ("warning".to_owned(), DOUBTFUL),
+        (true, Some(_), "throttled") => ("throttled further".to_owned(), DOUBTFUL),
+        (true, None, "throttled") => ("throttled less".to_owned(), DOUBTFUL),
+        (true, _, _) => (format!("still {}", legible(to)), state_style(to)),
+    }
+}

@@ -1,0 +1,83 @@
+//! What the gate may grant.
+
+use replay::text::layout::{BOLD, DIM, DOUBTFUL, hanging, moment};
+use replay::text::{Look, counted, legible, thousands};
+
+use super::status::{quota_reason, quota_table};
+use super::{heading, painted, paragraph};
+use crate::quota::{PlannedQuota, PlannedSet, Quotas};
+use crate::status::Allowance;
+
+/// So many days ahead are shown one by one.
+const MOST_DAYS: usize = 7;
+
+pub(crate) fn quotas(quotas: &Quotas, look: Look) -> String {
+    let mut out = painted(BOLD, &format!("Quotas of the gate of {}", quotas.stack), look);
+    let context = format!("{}, {} UTC; in {} it is {}", quotas.region, moment(&quotas.at), quotas.zone, quotas.today);
+    out.push_str(&painted(DIM, &context, look));
+    if quotas.sets.is_empty() {
+        out.push_str(&paragraph(
+            "The policy plans no configuration set, so the gate grants nothing. Name yours in [warmup.sets], and push it: \
+             see ses-breaker policy push --help",
+            look,
+        ));
+        return out;
+    }
+    if !quotas.gate_in_use {
+        let words = "warning: the policy says that no gate is in use: what is granted holds back nobody";
+        out.push_str(&painted(DOUBTFUL.bold(), words, look));
+    }
+    out.push('\n');
+    let rows: Vec<Allowance> =
+        quotas.sets.iter().flat_map(|set| &set.isps).map(|known| known.allowance.clone()).collect();
+    if !rows.is_empty() {
+        out.push_str(&quota_table(&rows, look));
+    }
+    for set in &quotas.sets {
+        out.push_str(&heading(&legible(&set.configuration_set)));
+        set.isps.iter().for_each(|known| out.push_str(&one(known, look)));
+        out.push_str(&painted(DIM, &others(set), look));
+    }
+    out
+}
+
+fn others(set: &PlannedSet) -> String {
+    let whom =
+        if set.isps.is_empty() { "The gate was asked about no ISP yet; each begins" } else { "Other ISPs begin" };
+    format!("{whom} with {} a day when the gate is first asked.", counted(set.start, "mail"))
+}
+
+fn one(known: &PlannedQuota, look: Look) -> String {
+    let mut out = quota_reason(&known.allowance, look);
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("    {lead:<8}"), text, look.columns()));
+    if known.day_is_over {
+        say("day", "is over: whoever asks next begins the day of now, with a quota that follows from it");
+    }
+    let days = counted(u64::from(known.sending_days), "day");
+    let idle = match known.idle_days {
+        0 => String::new(),
+        idle => format!(", and {} without since", counted(u64::from(idle), "day")),
+    };
+    let slower = if known.business { "; it receives for businesses, so quotas grow slower" } else { "" };
+    say("so far", &format!("{days} with mail{idle}; {} kept for critical mail{slower}", thousands(known.reserve)));
+    say("ahead", &ahead(known));
+    if let Some(first) = known.leases.iter().map(|lease| &lease.expires).min() {
+        let mails = known.leases.iter().map(|lease| lease.bulk.saturating_add(lease.critical)).sum();
+        let (leases, mails) = (counted(known.leases.len() as u64, "lease"), counted(mails, "mail"));
+        say("leases", &format!("{leases} of {mails} outstanding, the first until {} UTC", moment(first)));
+    }
+    out
+}
+
+fn ahead(known: &PlannedQuota) -> String {
+    let Some(last) = known.ahead.last() else { return "warmed up: it stays at its target".to_owned() };
+    let shown: Vec<String> = known.ahead.iter().take(MOST_DAYS).map(|day| thousands(day.quota)).collect();
+    let more = if known.ahead.len() > MOST_DAYS { ", …" } else { "" };
+    format!(
+        "{}{more}: {} on {}, after {}, if each is healthy and its quota used",
+        shown.join(", "),
+        thousands(last.quota),
+        last.day,
+        counted(known.ahead.len() as u64, "day"),
+    )
+}

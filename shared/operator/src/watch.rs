@@ -1,0 +1,125 @@
+//! A picture on a terminal that is drawn anew in its place.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use replay::text::layout::{DIM, DOUBTFUL, paint};
+use replay::text::legible;
+use reputation::time::Now;
+
+use crate::failure::Failure;
+use crate::{Answer, text};
+
+/// Asks again and again, and draws each answer, until drawing fails or the program is interrupted.
+///
+/// # Errors
+///
+/// The first answer fails, or drawing does. A later answer that fails is told above the last one that did not.
+pub async fn watch(
+    every: Duration,
+    clock: &dyn Fn() -> Now,
+    mut ask: impl AsyncFnMut(Now) -> Result<Answer, Failure>,
+    draw: &mut dyn FnMut(&str) -> Result<(), Failure>,
+) -> Result<Infallible, Failure> {
+    let foot = paint(DIM, &format!("again every {} s; Ctrl-C ends", every.as_secs()));
+    let mut last = ask(clock()).await?.text;
+    let mut head = String::new();
+    loop {
+        draw(&format!("{head}{last}\n{foot}\n"))?;
+        tokio::time::sleep(every).await;
+        let now = clock();
+        head = match ask(now).await {
+            Ok(answer) => {
+                last = answer.text;
+                String::new()
+            }
+            Err(failure) => {
+                let words = format!("{} UTC: {failure}; what stands below is older", text::second_of(now));
+                format!("{}\n{}\n\n", paint(DOUBTFUL.bold(), &legible(&words)), legible(&failure.remedy()))
+            }
+        };
+    }
+}
+
+/// What draws a picture over the one before: so many lines of it as the terminal has, none of them wrapped.
+///
+/// The sequences are those of ECMA-48 (CUP, EL, ED) and of the VT100 (DECAWM).
+pub fn frame(picture: &str, height: usize) -> String {
+    let lines: Vec<&str> = picture.lines().collect();
+    // The cursor stands in a line of its own.
+    let room = height.saturating_sub(1).max(2);
+    let (shown, hidden) = if lines.len() > room { lines.split_at(room - 1) } else { (&lines[..], &lines[..0]) };
+    let mut out = String::from("\u{1b}[?7l\u{1b}[H");
+    shown.iter().for_each(|line| out.push_str(&format!("{line}\u{1b}[0m\u{1b}[K\n")));
+    if !hidden.is_empty() {
+        let words = format!("… and {} more lines than the terminal has", hidden.len());
+        out.push_str(&format!("{}\u{1b}[K\n", paint(DIM, &words)));
+    }
+    out.push_str("\u{1b}[J\u{1b}[?7h");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use pipeline::{Disposition, PortError};
+    use replay::text::layout::visible;
+
+    use super::*;
+    use crate::Exit;
+
+    #[test]
+    fn a_picture_is_no_higher_than_the_terminal() {
+        for height in 0..12 {
+            let drawn = visible(&frame(&"line\n".repeat(6), height));
+            let lines = drawn.lines().count();
+            assert!(lines < height.max(3), "{height}: {drawn}");
+            assert_eq!(drawn.contains("more lines"), height < 7, "{height}");
+        }
+        assert_eq!(frame("a\n", 10), "\u{1b}[?7l\u{1b}[Ha\u{1b}[0m\u{1b}[K\n\u{1b}[J\u{1b}[?7h");
+    }
+
+    fn refused() -> Failure {
+        let error = PortError { operation: "reading", reason: "timeout".to_owned(), disposition: Disposition::Retry };
+        let (stack, region) = ("test".to_owned(), "eu-west-1".to_owned());
+        Failure::Refused { error, stack, region, profile: None }
+    }
+
+    /// What is drawn until the terminal is gone, of answers by number.
+    async fn drawn(answers: &[bool]) -> Vec<String> {
+        let (asked, mut drawn) = (Cell::new(0), Vec::new());
+        let clock = || Now(1_791_277_200_000 + 1_000 * i64::from(asked.get()));
+        let ask = async |_: Now| {
+            asked.set(asked.get() + 1);
+            let answers = answers.get(asked.get() as usize - 1).copied().unwrap_or(false);
+            let text = format!("picture {}\n", asked.get());
+            if answers { Ok(Answer { text, json: String::new(), exit: Exit::Done }) } else { Err(refused()) }
+        };
+        let mut draw = |picture: &str| {
+            drawn.push(visible(picture));
+            if drawn.len() == answers.len() { Err(Failure::Output("gone".to_owned())) } else { Ok(()) }
+        };
+        let ended = watch(Duration::from_secs(5), &clock, ask, &mut draw).await;
+        assert!(ended.is_err());
+        drawn
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_above_the_last_picture_and_goes_when_it_is_over() {
+        let begun = tokio::time::Instant::now();
+        let pictures = drawn(&[true, false, true]).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        assert_eq!(pictures[0], "picture 1\n\nagain every 5 s; Ctrl-C ends\n");
+        assert!(
+            pictures[1].starts_with("2026-10-06 09:00:01 UTC: reading failed: timeout; what stands below is older\n")
+        );
+        assert!(pictures[1].contains("--endpoint-url") && pictures[1].contains("\npicture 1\n"), "{}", pictures[1]);
+        assert_eq!(pictures[2], "picture 3\n\nagain every 5 s; Ctrl-C ends\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_at_once_is_not_watched() {
+        assert_eq!(drawn(&[false]).await, [""; 0]);
+    }
+}

@@ -1,0 +1,175 @@
+//! How a client is set up.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use tokio::runtime::Handle;
+
+use crate::desk::Desk;
+use crate::gate::Gate;
+use crate::http::{ConnectError, HttpGate};
+use crate::permit::Class;
+use crate::permits::Permits;
+use crate::stock::LeaseSize;
+
+/// What to answer for a class of mail while the gate cannot be reached and no lease is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Fail closed: [`Permit::Wait`](crate::Permit::Wait), marked as degraded.
+    Closed,
+    /// Fail open: [`Permit::Send`](crate::Permit::Send) by the configuration set itself, marked as degraded. These
+    /// mails are not counted anywhere.
+    Open,
+}
+
+/// Sets up a client: what it asks for, how large its leases are, and what it does when the gate does not answer.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    settings: Settings,
+}
+
+/// Why a client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Leases are kept by tasks: the client is made inside the tokio runtime that it runs on.
+    #[error("no tokio runtime is here; make the client inside one, for example in `#[tokio::main]`")]
+    NoRuntime,
+    /// The gate cannot be called over HTTP.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) configuration_set: Arc<str>,
+    pub(crate) identity: String,
+    pub(crate) when_unreachable: [Unreachable; 2],
+    pub(crate) lease: LeaseSize,
+    pub(crate) margin: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) rest: (Duration, Duration),
+    pub(crate) most_domains: usize,
+    random: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+}
+
+impl Builder {
+    pub(crate) fn new(configuration_set: String, identity: String) -> Builder {
+        let settings = Settings {
+            configuration_set: configuration_set.into(),
+            identity,
+            when_unreachable: [Unreachable::Closed, Unreachable::Open],
+            lease: LeaseSize { least: 10, most: 10_000, lasts: Duration::from_secs(5) },
+            margin: Duration::from_secs(5),
+            timeout: Duration::from_secs(3),
+            attempts: 3,
+            rest: (Duration::from_secs(1), Duration::from_secs(30)),
+            most_domains: 100_000,
+            random: Arc::new(|| getrandom::u64().ok()),
+        };
+        Builder { settings }
+    }
+
+    /// What to answer while the gate cannot be reached. Unless told otherwise bulk mail waits ([`Unreachable::Closed`])
+    /// and critical mail goes ([`Unreachable::Open`]), as the gate itself does when it cannot read its state.
+    pub fn when_unreachable(mut self, class: Class, answer: Unreachable) -> Builder {
+        self.settings.when_unreachable[class as usize] = answer;
+        self
+    }
+
+    /// How many mails to ask for at once: as many as are sent in the time `lasts` at the pace of late, between `least`
+    /// and `most`. Larger leases make fewer calls, and hold more of the quota back from other senders until they are
+    /// given back. 10 to 10,000 mails, 5 seconds.
+    pub fn lease_size(mut self, least: u64, most: u64, lasts: Duration) -> Builder {
+        self.settings.lease = LeaseSize { least: least.max(1), most: most.max(1), lasts };
+        self
+    }
+
+    /// How long before its end a lease is not used any more and given back, but no more than a quarter of its life: as
+    /// long as a mail may take from its permit until SES has it. 5 seconds.
+    pub fn margin(mut self, margin: Duration) -> Builder {
+        self.settings.margin = margin;
+        self
+    }
+
+    /// How long one attempt to call the gate may take (3 seconds), and how many are made (3, at least 1), with pauses
+    /// of up to 0.1, 0.2, 0.4 … seconds between them.
+    pub fn attempts(mut self, attempts: u32, timeout: Duration) -> Builder {
+        self.settings.attempts = attempts.max(1);
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// How long the gate is left alone after all attempts of a call have failed: each time twice as long, between
+    /// these. 1 to 30 seconds.
+    pub fn rest(mut self, shortest: Duration, longest: Duration) -> Builder {
+        self.settings.rest = (shortest, longest);
+        self
+    }
+
+    /// Of how many domains the ISP is kept in mind; they take some 50 bytes each. 100,000.
+    pub fn known_domains(mut self, most: usize) -> Builder {
+        self.settings.most_domains = most;
+        self
+    }
+
+    /// Where random numbers come from, if not from the operating system: for simulations. They must never repeat, not
+    /// even in another process: two clients whose requests have the same name would share one lease. `None`: there are
+    /// none now.
+    pub fn random(mut self, random: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Builder {
+        self.settings.random = Arc::new(random);
+        self
+    }
+
+    /// A client that calls the gate at its Function URL, signed with the credentials and for the Region of a
+    /// configuration. Nothing is called yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`].
+    pub fn connect(self, gate_url: &str, config: &SdkConfig) -> Result<Permits, BuildError> {
+        let gate = HttpGate::new(gate_url, config)?;
+        self.over(gate)
+    }
+
+    /// A client over another way to the gate.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoRuntime`].
+    pub fn over(self, gate: impl Gate) -> Result<Permits, BuildError> {
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        Ok(Permits::new(Desk::new(self.settings, Box::new(gate), runtime)))
+    }
+}
+
+impl Settings {
+    /// A random number; `None` if there are none.
+    pub(crate) fn random_u64(&self) -> Option<u64> {
+        (self.random)()
+    }
+
+    /// A random number from 0 to 1; 1 if there are none.
+    pub(crate) fn jitter(&self) -> f64 {
+        self.random_u64().map_or(1.0, |number| (number >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { configuration_set, identity, when_unreachable, lease, margin, timeout, attempts, rest, .. } =
+            self;
+        f.debug_struct("Settings")
+            .field("configuration_set", configuration_set)
+            .field("identity", identity)
+            .field("when_unreachable", when_unreachable)
+            .field("lease", lease)
+            .field("margin", margin)
+            .field("timeout", timeout)
+            .field("attempts", attempts)
+            .field("rest", rest)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,803 @@
+//! Where the stocks are, and from where errands go to the gate.
+//!
+//! Everything that is known is behind one lock, held for a few map look-ups and never across a wait. Errands run in
+//! tasks of their own, so that a caller that is cancelled takes nothing with it: what was granted still comes into
+//! stock, and those who wait for the same errand are served.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::builder::{Settings, Unreachable};
+use crate::directory::Directory;
+use crate::gate::{Answer, Gate};
+use crate::line::Line;
+use crate::permit::{Class, Error, Grant, Permit, Place, Problem, Terms, Wait};
+use crate::stock::{Deferred, Lot, Stock};
+use crate::wire::{self, AskBody, Deferral, IspAnswer, MOST_DOMAINS, Portion, ReturnBody};
+
+/// What a client has done so far; all but `calls` and `failed_calls` in mails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answers by the gate, of whatever kind.
+    pub calls: u64,
+    /// Attempts to call that brought no answer, or one that says to try again.
+    pub failed_calls: u64,
+    /// Granted under leases.
+    pub granted: u64,
+    /// Granted otherwise: by overflow sets, and by a gate that could not read its state.
+    pub granted_without_lease: u64,
+    /// Let go, and not put back; degraded ones included.
+    pub let_go: u64,
+    /// Of those let go: answered because the gate could not be reached.
+    pub let_go_unreached: u64,
+    /// Put back by the application, and in stock again.
+    pub put_back: u64,
+    /// Of leases: given back to the gate.
+    pub given_back: u64,
+    /// Of leases: neither sent nor given back, for they were put back too late, or the gate did not take them. They
+    /// have cost the day's quota as much as mails that were sent.
+    pub lost: u64,
+}
+
+pub(crate) struct Desk {
+    settings: Settings,
+    gate: Box<dyn Gate>,
+    runtime: Handle,
+    state: Mutex<State>,
+    /// How many errands are under way.
+    under_way: watch::Sender<usize>,
+    /// Few leases are given back at once: at the end there may be many.
+    returning: Semaphore,
+    /// A lot came in that must be given back before the keeper wakes up.
+    earlier: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    closed: bool,
+    directory: Directory,
+    isps: Vec<Isp>,
+    names: HashMap<Arc<str>, usize>,
+    look_ups: [LookUp; 2],
+    line: Line,
+    counts: Counts,
+    /// When the keeper wakes up; `None` if there is none.
+    keeper: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Isp {
+    name: Arc<str>,
+    shelves: [Shelf; 2],
+}
+
+/// A stock and the errand that fills it up.
+#[derive(Debug, Default)]
+struct Shelf {
+    stock: Stock,
+    errand: Option<Arc<Errand>>,
+}
+
+/// Domains whose ISP is not known. While one errand is under way, others gather for the next.
+#[derive(Debug, Default)]
+struct LookUp {
+    waiting: BTreeMap<Box<str>, u64>,
+    asked: HashSet<Box<str>>,
+    errand: Option<Arc<Errand>>,
+}
+
+/// What an errand has to tell. What was granted is in stock by then, and that the gate was not reached is known to the
+/// line: what is left to say is what was refused, by domain.
+type Refused = HashMap<Box<str>, Arc<Problem>>;
+
+/// A call that others may wait for. They are woken in the order in which they came: with a `watch` channel it would be
+/// another each time, and no simulation could be repeated.
+#[derive(Debug, Default)]
+struct Errand {
+    refused: OnceLock<Refused>,
+    over: Notify,
+}
+
+impl Errand {
+    /// Waits until it is over; `None` if the runtime ended first.
+    async fn over(&self) -> Option<&Refused> {
+        // Before it is looked whether it is over: what happens from here on is not missed.
+        let over = self.over.notified();
+        if self.refused.get().is_none() {
+            over.await;
+        }
+        self.refused.get()
+    }
+}
+
+/// Wakes those who wait, however an errand ends.
+struct Over(Arc<Errand>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.over.notify_waiters();
+    }
+}
+
+/// What an errand is for.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    /// To fill up the stock of an ISP.
+    Refill(usize),
+    /// To find out about domains.
+    LookUp,
+}
+
+/// What a caller does next.
+enum Step {
+    Answer(Permit),
+    Fail(Error),
+    /// Wait for this errand, and look again.
+    Await(Aim, Arc<Errand>),
+}
+
+/// Why a call brought nothing.
+enum Failure {
+    Refused(Problem),
+    Unreached,
+}
+
+/// So often a caller looks whether there is something for it, before it is told to come back later: others may be
+/// faster.
+const MOST_ROUNDS: usize = 8;
+/// When to come back then.
+const BUSY: Duration = Duration::from_millis(500);
+/// So many leases are given back at once.
+const MOST_RETURNING: usize = 8;
+/// What is granted without a lease does not say how long it holds: it is asked for again after this time.
+const UNLEASED_LIFE: Duration = Duration::from_secs(10);
+/// The first wait between two attempts of a call; each further one is up to twice as long, all with full jitter.
+const BACKOFF: Duration = Duration::from_millis(100);
+const MOST_BACKOFF: Duration = Duration::from_secs(2);
+
+impl Desk {
+    pub(crate) fn new(settings: Settings, gate: Box<dyn Gate>, runtime: Handle) -> Arc<Desk> {
+        let now = Instant::now();
+        let state = State {
+            closed: false,
+            directory: Directory::new(settings.most_domains, now),
+            isps: Vec::new(),
+            names: HashMap::new(),
+            look_ups: Default::default(),
+            line: Line::new(settings.rest.0, settings.rest.1),
+            counts: Counts::default(),
+            keeper: None,
+        };
+        Arc::new(Desk {
+            settings,
+            gate,
+            runtime,
+            state: Mutex::new(state),
+            under_way: watch::Sender::new(0),
+            returning: Semaphore::new(MOST_RETURNING),
+            earlier: Notify::new(),
+        })
+    }
+
+    /// Nothing that is done under the lock can leave the state half changed, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// See [`Permits::take`](crate::Permits::take).
+    pub(crate) async fn take(self: &Arc<Desk>, domain: &str, mails: u64, class: Class) -> Result<Permit, Error> {
+        for _ in 0..MOST_ROUNDS {
+            let (aim, errand) = match self.step(domain, mails, class) {
+                Step::Answer(permit) => return Ok(permit),
+                Step::Fail(error) => return Err(error),
+                Step::Await(aim, errand) => (aim, errand),
+            };
+            let Some(refused) = errand.over().await else {
+                let why = "the runtime that the client was made on has ended";
+                return Ok(self.unreached(class, mails, None, self.settings.rest.0, why.into()));
+            };
+            let problem = match aim {
+                Aim::LookUp => refused.get(domain),
+                // Whatever domain it was asked for, the ISP is the same.
+                Aim::Refill(_) => refused.values().next(),
+            };
+            if let Some(problem) = problem {
+                return Err(Error::Refused(Arc::clone(problem)));
+            }
+        }
+        let reason = format!("others who ask at the same time were faster, {MOST_ROUNDS} times in a row");
+        let (limit, reason) = ("busy".into(), reason.into());
+        Ok(Permit::Wait(Wait { retry_after: BUSY, isp: None, limit, reason, degraded: false }))
+    }
+
+    /// What there is for a caller now, or what it has to wait for.
+    fn step(self: &Arc<Desk>, domain: &str, mails: u64, class: Class) -> Step {
+        let now = Instant::now();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return Step::Fail(Error::Closed);
+        }
+        let known = state.directory.isp_of(domain, now);
+        let Some((id, isp)) = known.and_then(|id| Some((id, state.isps.get_mut(id)?))) else {
+            return self.look_up(state, domain, mails, class, now);
+        };
+        let shelf = &mut isp.shelves[class as usize];
+        for lot in shelf.stock.retire(now) {
+            self.give_back(lot);
+        }
+        if let Some(lot) = shelf.stock.take(mails) {
+            state.counts.let_go += lot.left;
+            let more_is_there = shelf.stock.deferred(now).is_none() && state.line.resting(now).is_none();
+            if shelf.errand.is_none() && more_is_there && shelf.stock.low() {
+                self.refill(state, id, domain, 1, class, now);
+            }
+            return Step::Answer(permit(Grant::new(Arc::clone(self), Arc::clone(&lot.terms), lot.left), &lot.terms));
+        }
+        if let Some(deferred) = shelf.stock.deferred(now) {
+            return Step::Answer(Permit::Wait(Wait {
+                retry_after: deferred.until - now,
+                isp: Some(Arc::clone(&isp.name)),
+                limit: Arc::clone(&deferred.limit),
+                reason: Arc::clone(&deferred.reason),
+                degraded: deferred.degraded,
+            }));
+        }
+        if let Some(errand) = shelf.errand.clone() {
+            shelf.stock.join(mails);
+            return Step::Await(Aim::Refill(id), errand);
+        }
+        if let Some((rest, why)) = state.line.resting(now) {
+            let name = Arc::clone(&isp.name);
+            drop(guard);
+            return Step::Answer(self.unreached(class, mails, Some(name), rest, why));
+        }
+        match self.refill(state, id, domain, mails, class, now) {
+            Some(errand) => Step::Await(Aim::Refill(id), errand),
+            None => Step::Fail(Error::Closed),
+        }
+    }
+
+    fn refill(
+        self: &Arc<Desk>,
+        state: &mut State,
+        id: usize,
+        domain: &str,
+        wanted: u64,
+        class: Class,
+        now: Instant,
+    ) -> Option<Arc<Errand>> {
+        let shelf = &mut state.isps.get_mut(id)?.shelves[class as usize];
+        let size = shelf.stock.next_size(wanted, self.settings.lease, now);
+        state.line.tried(now);
+        let errand = self.send(Aim::Refill(id), class, [(domain.into(), size)].into());
+        shelf.errand = Some(errand.clone());
+        Some(errand)
+    }
+
+    /// The ISP of a domain is not known: it is found out by asking for the mails themselves.
+    fn look_up(self: &Arc<Desk>, state: &mut State, domain: &str, mails: u64, class: Class, now: Instant) -> Step {
+        if let Some((rest, why)) = state.line.resting(now) {
+            return Step::Answer(self.unreached_counted(state, class, mails, None, rest, why));
+        }
+        let look_up = &mut state.look_ups[class as usize];
+        if let Some(errand) = &look_up.errand {
+            if !look_up.asked.contains(domain) {
+                wait_in(&mut look_up.waiting, domain, mails);
+            }
+            return Step::Await(Aim::LookUp, errand.clone());
+        }
+        wait_in(&mut look_up.waiting, domain, mails);
+        let batch = match look_up.waiting.len() > MOST_DOMAINS {
+            false => std::mem::take(&mut look_up.waiting),
+            true => {
+                let mut batch: BTreeMap<_, _> = (0..MOST_DOMAINS).filter_map(|_| look_up.waiting.pop_first()).collect();
+                if let Some(own) = look_up.waiting.remove_entry(domain) {
+                    batch.extend([own]);
+                }
+                batch
+            }
+        };
+        look_up.asked = batch.keys().cloned().collect();
+        state.line.tried(now);
+        let errand = self.send(Aim::LookUp, class, batch);
+        look_up.errand = Some(errand.clone());
+        Step::Await(Aim::LookUp, errand)
+    }
+
+    /// Sends somebody to the gate.
+    fn send(self: &Arc<Desk>, aim: Aim, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Arc<Errand> {
+        let errand = Arc::new(Errand::default());
+        let over = Over(Arc::clone(&errand));
+        let desk = Arc::clone(self);
+        let under_way = UnderWay::new(self);
+        self.runtime.spawn(async move {
+            let refused = desk.ask(class, recipients).await;
+            {
+                let mut state = desk.lock();
+                match aim {
+                    Aim::Refill(id) => {
+                        if let Some(isp) = state.isps.get_mut(id) {
+                            let shelf = &mut isp.shelves[class as usize];
+                            shelf.errand = None;
+                            shelf.stock.served();
+                        }
+                    }
+                    Aim::LookUp => {
+                        let look_up = &mut state.look_ups[class as usize];
+                        look_up.errand = None;
+                        look_up.asked.clear();
+                    }
+                }
+            }
+            // Nobody else sets it.
+            let _ = over.0.refused.set(refused);
+            drop((over, under_way));
+        });
+        errand
+    }
+
+    /// Asks for permits, and puts what is granted in stock. Returns what was refused.
+    async fn ask(self: &Arc<Desk>, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Refused {
+        let mut refused = Refused::new();
+        // The gate answers with domains as it writes them. A name that it may write differently is asked for alone, so
+        // that there is no doubt what the answer is about.
+        let (plain, other): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            recipients.into_iter().partition(|(domain, _)| domain.is_ascii());
+        let mut batches: Vec<BTreeMap<Box<str>, u64>> = other.into_iter().map(|one| [one].into()).collect();
+        batches.extend((!plain.is_empty()).then_some(plain));
+        while let Some(batch) = batches.pop() {
+            match self.ask_batch(class, &batch).await {
+                Ok((began, answers)) => {
+                    let unnamed = self.receive(class, &batch, answers, began);
+                    batches.extend(unnamed.into_iter().map(|one| BTreeMap::from([one])));
+                }
+                Err(Failure::Refused(problem)) if batch.len() > 1 && problem.status == 422 => {
+                    // One malformed domain must not stop the others: it is found by halving.
+                    let mut one = batch;
+                    let middle = one.keys().nth(one.len() / 2).cloned().unwrap_or_default();
+                    let two = one.split_off(&middle);
+                    batches.extend([one, two]);
+                }
+                Err(Failure::Refused(problem)) => {
+                    tracing::debug!(class = class.name(), %problem, "the gate refuses");
+                    let problem = Arc::new(problem);
+                    refused.extend(batch.into_keys().map(|domain| (domain, Arc::clone(&problem))));
+                }
+                // The line knows. Whatever is left need not be tried.
+                Err(Failure::Unreached) => break,
+            }
+        }
+        refused
+    }
+
+    async fn ask_batch(
+        &self,
+        class: Class,
+        recipients: &BTreeMap<Box<str>, u64>,
+    ) -> Result<(Instant, Vec<IspAnswer>), Failure> {
+        // The same for all attempts: what was granted upon one whose answer was lost is granted once.
+        let Some(request) = self.settings.random_u64().zip(self.settings.random_u64()) else {
+            self.unanswered(Instant::now(), "the operating system gives no random numbers".to_owned());
+            return Err(Failure::Unreached);
+        };
+        let request = format!("{:016x}{:016x}", request.0, request.1);
+        let asked: u64 = recipients.values().fold(0, |sum, mails| sum.saturating_add(*mails));
+        let decode = |answer: &Answer| {
+            let answers = wire::decode_permits(answer, &request)?;
+            let told: u64 = answers.iter().fold(0, |sum, answer| sum.saturating_add(answer.asked));
+            match (told == asked, answers.len()) {
+                (false, _) => Err(format!("an answer cannot be right: {asked} mails asked for, {told} answered")),
+                (true, isps) if isps > recipients.len() => {
+                    Err(format!("an answer cannot be right: {isps} ISPs for {} domains", recipients.len()))
+                }
+                (true, _) => Ok(answers),
+            }
+        };
+        let body = AskBody {
+            request: &request,
+            configuration_set: &self.settings.configuration_set,
+            identity: &self.settings.identity,
+            class,
+            recipients,
+        };
+        self.call(wire::PERMITS, wire::encode(&body), decode).await
+    }
+
+    /// Calls the gate until it answers, or the attempts are used up. Returns the answer, and when the attempt began
+    /// that brought it.
+    async fn call<T>(
+        &self,
+        path: &'static str,
+        body: Result<Bytes, String>,
+        decode: impl Fn(&Answer) -> Result<T, String>,
+    ) -> Result<(Instant, T), Failure> {
+        let first = Instant::now();
+        let body = match body {
+            Ok(body) => body,
+            Err(reason) => {
+                self.unanswered(first, reason);
+                return Err(Failure::Unreached);
+            }
+        };
+        let mut reason = "it was not asked".to_owned();
+        for attempt in 0..self.settings.attempts {
+            if attempt > 0 {
+                let most = BACKOFF.saturating_mul(1 << (attempt - 1).min(16)).min(MOST_BACKOFF);
+                sleep(most.mul_f64(self.settings.jitter())).await;
+            }
+            let began = Instant::now();
+            reason = match timeout(self.settings.timeout, self.gate.post(path, body.clone())).await {
+                Ok(Ok(answer)) => match answer.status {
+                    200 => match decode(&answer) {
+                        Ok(decoded) => {
+                            self.answered();
+                            return Ok((began, decoded));
+                        }
+                        Err(reason) => reason,
+                    },
+                    // Not in time, too many at once, or the gate itself in trouble.
+                    408 | 429 | 500.. => wire::decode_problem(&answer).to_string(),
+                    _ => {
+                        self.answered();
+                        return Err(Failure::Refused(wire::decode_problem(&answer)));
+                    }
+                },
+                Ok(Err(no_answer)) => no_answer.to_string(),
+                Err(_) => format!("it did not answer within {:?}", self.settings.timeout),
+            };
+            self.lock().counts.failed_calls += 1;
+            tracing::debug!(path, attempt, reason, "the gate gave no answer");
+        }
+        self.unanswered(first, reason);
+        Err(Failure::Unreached)
+    }
+
+    fn answered(&self) {
+        let mut state = self.lock();
+        state.counts.calls += 1;
+        state.line.answered();
+    }
+
+    fn unanswered(&self, began: Instant, reason: String) {
+        tracing::warn!(reason, "the gate cannot be reached");
+        let jitter = self.settings.jitter();
+        self.lock().line.failed(began, Instant::now(), reason.into(), jitter);
+    }
+
+    /// Puts into stock what was granted. Returns the domains that the answer does not name.
+    fn receive(
+        self: &Arc<Desk>,
+        class: Class,
+        asked: &BTreeMap<Box<str>, u64>,
+        answers: Vec<IspAnswer>,
+        began: Instant,
+    ) -> BTreeMap<Box<str>, u64> {
+        let now = Instant::now();
+        let mut unnamed = asked.clone();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for answer in answers {
+            let id = state.isp(&answer.isp);
+            for domain in &answer.domains {
+                if unnamed.remove(domain.as_str()).is_some() {
+                    state.directory.learn(domain, id, now);
+                }
+            }
+            if asked.len() == 1 {
+                // However the gate writes it, it is about what was asked.
+                unnamed.clear();
+                asked.keys().for_each(|domain| state.directory.learn(domain, id, now));
+            }
+            let place = Place { isp: id, name: Arc::clone(&answer.isp), class };
+            self.receive_isp(state, place, answer, began, now);
+        }
+        unnamed
+    }
+
+    fn receive_isp(self: &Arc<Desk>, state: &mut State, place: Place, answer: IspAnswer, began: Instant, now: Instant) {
+        let IspAnswer { own, overflow, deferral, degraded, .. } = answer;
+        let mails = |portion: &Option<Portion>| portion.as_ref().map_or(0, |portion| portion.mails);
+        tracing::debug!(
+            isp = &*place.name,
+            class = place.class.name(),
+            granted = mails(&own),
+            overflow = mails(&overflow),
+            limit = deferral.as_ref().map(|deferral| &*deferral.limit),
+            degraded,
+            "the gate answers"
+        );
+        let Some(isp) = state.isps.get_mut(place.isp) else { return };
+        let stock = &mut isp.shelves[place.class as usize].stock;
+        stock.defer(deferral.map(|Deferral { retry_after, limit, reason }| Deferred {
+            until: now + retry_after,
+            limit,
+            reason,
+            degraded,
+        }));
+        for (portion, overflow) in [(own, false), (overflow, true)] {
+            let Some(Portion { mails, route, lease }) = portion else { continue };
+            let (lease, life) = match lease {
+                Some((lease, life)) => (Some(lease), life),
+                None => (None, UNLEASED_LIFE),
+            };
+            // Some time before its end, so that what is taken in the last moment can be sent, and the rest given back.
+            let margin = if lease.is_some() { self.settings.margin.min(life / 4) } else { Duration::ZERO };
+            let terms = Terms {
+                place: Some(place.clone()),
+                route,
+                until: began + (life - margin),
+                expires: began + life,
+                lease,
+                overflow,
+                degraded,
+            };
+            // Of whatever class it was asked for the first time.
+            let known =
+                terms.lease.as_ref().is_some_and(|lease| isp.shelves.iter().any(|shelf| shelf.stock.knows(lease)));
+            let stock = &mut isp.shelves[place.class as usize].stock;
+            let (leased, until, lot) =
+                (terms.lease.is_some(), terms.until, Lot { terms: Arc::new(terms), left: mails });
+            if known || !stock.add(lot, now) {
+                tracing::warn!(isp = &*place.name, "the gate granted a lease twice: it counts once");
+                continue;
+            }
+            match leased {
+                true => state.counts.granted += mails,
+                false => state.counts.granted_without_lease += mails,
+            }
+            if state.closed {
+                stock.clear().into_iter().for_each(|lot| self.give_back(lot));
+            } else {
+                self.keep_until(&mut state.keeper, until);
+            }
+        }
+    }
+
+    /// Sees to it that what is in stock is given back in time, though nobody asks for it.
+    fn keep_until(self: &Arc<Desk>, keeper: &mut Option<Instant>, until: Instant) {
+        match keeper {
+            Some(wakes) if *wakes <= until => {}
+            Some(wakes) => {
+                *wakes = until;
+                self.earlier.notify_one();
+            }
+            None => {
+                *keeper = Some(until);
+                let desk = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    while let Some(next) = desk.retire() {
+                        // Either way there may be something to do.
+                        let _ = timeout_at(next, desk.earlier.notified()).await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Gives back what is due. Returns when to do so again; `None` if nothing is in stock.
+    fn retire(self: &Arc<Desk>) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let mut next: Option<Instant> = None;
+        for shelf in state.isps.iter_mut().flat_map(|isp| &mut isp.shelves) {
+            for lot in shelf.stock.retire(now) {
+                self.give_back(lot);
+            }
+            next = next.into_iter().chain(shelf.stock.next_due()).min();
+        }
+        state.keeper = next;
+        next
+    }
+
+    /// Gives back what is left of a lease, in a task of its own.
+    fn give_back(self: &Arc<Desk>, lot: Lot) {
+        if lot.terms.lease.is_none() {
+            return;
+        }
+        let desk = Arc::clone(self);
+        let under_way = UnderWay::new(self);
+        self.runtime.spawn(async move {
+            let taken = desk.return_lease(&lot).await;
+            let mut state = desk.lock();
+            match taken {
+                true => state.counts.given_back += lot.left,
+                false => state.counts.lost += lot.left,
+            }
+            drop(state);
+            drop(under_way);
+        });
+    }
+
+    async fn return_lease(&self, lot: &Lot) -> bool {
+        // It is never closed.
+        let _turn = self.returning.acquire().await;
+        let (Some(lease), Some(place)) = (&lot.terms.lease, &lot.terms.place) else { return false };
+        loop {
+            let now = Instant::now();
+            if now >= lot.terms.expires {
+                return false;
+            }
+            let (resting, closed) = {
+                let state = self.lock();
+                (state.line.resting(now), state.closed)
+            };
+            match resting {
+                None => {}
+                Some(_) if closed => return false,
+                Some((rest, _)) => {
+                    sleep_until((now + rest).min(lot.terms.expires)).await;
+                    continue;
+                }
+            }
+            let body = ReturnBody { configuration_set: &self.settings.configuration_set, lease, unused: lot.left };
+            match self.call(wire::RETURN, wire::encode(&body), wire::decode_returned).await {
+                Ok((_, returned)) => {
+                    tracing::debug!(isp = &*place.name, unused = lot.left, returned, "a lease was given back");
+                    return true;
+                }
+                // Given back before, by an attempt whose answer was lost; or the gate has forgotten it.
+                Err(Failure::Refused(problem)) => {
+                    tracing::debug!(isp = &*place.name, unused = lot.left, %problem, "a lease was not taken back");
+                    return problem.status == 409;
+                }
+                Err(Failure::Unreached) => {}
+            }
+        }
+    }
+
+    /// See [`Grant::put_back`].
+    pub(crate) fn put_back(self: &Arc<Desk>, terms: &Arc<Terms>, mails: u64) -> u64 {
+        if mails == 0 {
+            return 0;
+        }
+        let now = Instant::now();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.counts.let_go = state.counts.let_go.saturating_sub(mails);
+        let Some(place) = &terms.place else {
+            state.counts.let_go_unreached = state.counts.let_go_unreached.saturating_sub(mails);
+            return 0;
+        };
+        let shelf = state.isps.get_mut(place.isp).map(|isp| &mut isp.shelves[place.class as usize]);
+        let again = !state.closed && shelf.is_some_and(|shelf| shelf.stock.put_back(terms, mails, now));
+        match (again, &terms.lease) {
+            (true, _) => {
+                state.counts.put_back += mails;
+                // The lot may have been used up, and nobody look after it any more.
+                self.keep_until(&mut state.keeper, terms.until);
+            }
+            (false, Some(_)) => state.counts.lost += mails,
+            (false, None) => {}
+        }
+        if again { mails } else { 0 }
+    }
+
+    /// The answer when the gate cannot be asked, as the application chose for the class.
+    fn unreached(
+        self: &Arc<Desk>,
+        class: Class,
+        mails: u64,
+        isp: Option<Arc<str>>,
+        rest: Duration,
+        why: Arc<str>,
+    ) -> Permit {
+        self.unreached_counted(&mut self.lock(), class, mails, isp, rest, why)
+    }
+
+    fn unreached_counted(
+        self: &Arc<Desk>,
+        state: &mut State,
+        class: Class,
+        mails: u64,
+        isp: Option<Arc<str>>,
+        rest: Duration,
+        why: Arc<str>,
+    ) -> Permit {
+        match self.settings.when_unreachable[class as usize] {
+            Unreachable::Open => {
+                state.counts.let_go += mails;
+                state.counts.let_go_unreached += mails;
+                let until = Instant::now() + UNLEASED_LIFE;
+                let terms = Terms {
+                    place: None,
+                    route: Arc::clone(&self.settings.configuration_set),
+                    lease: None,
+                    until,
+                    expires: until,
+                    overflow: false,
+                    degraded: true,
+                };
+                Permit::Send(Grant::new(Arc::clone(self), Arc::new(terms), mails))
+            }
+            Unreachable::Closed => Permit::Wait(Wait {
+                retry_after: rest.max(Duration::from_millis(1)),
+                isp,
+                limit: "unreachable".into(),
+                reason: format!("the gate cannot be reached: {why}").into(),
+                degraded: true,
+            }),
+        }
+    }
+
+    /// See [`Permits::close`](crate::Permits::close).
+    pub(crate) async fn close(self: &Arc<Desk>) -> Counts {
+        {
+            let mut state = self.lock();
+            state.closed = true;
+            for shelf in state.isps.iter_mut().flat_map(|isp| &mut isp.shelves) {
+                for lot in shelf.stock.clear() {
+                    self.give_back(lot);
+                }
+            }
+            state.keeper = None;
+        }
+        // The keeper, if there is one, finds nothing to keep.
+        self.earlier.notify_one();
+        let mut under_way = self.under_way.subscribe();
+        // The sender is ours, so it cannot be gone.
+        let _ = under_way.wait_for(|errands| *errands == 0).await;
+        self.counts()
+    }
+}
+
+impl State {
+    fn isp(&mut self, name: &Arc<str>) -> usize {
+        if let Some(id) = self.names.get(name) {
+            return *id;
+        }
+        let id = self.isps.len();
+        self.isps.push(Isp { name: Arc::clone(name), shelves: Default::default() });
+        self.names.insert(Arc::clone(name), id);
+        id
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("settings", &self.settings).field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+/// Counts an errand that is under way, however it ends.
+struct UnderWay {
+    desk: Arc<Desk>,
+}
+
+impl UnderWay {
+    fn new(desk: &Arc<Desk>) -> UnderWay {
+        desk.under_way.send_modify(|errands| *errands += 1);
+        UnderWay { desk: Arc::clone(desk) }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.desk.under_way.send_modify(|errands| *errands = errands.saturating_sub(1));
+    }
+}
+
+fn permit(grant: Grant, terms: &Terms) -> Permit {
+    if terms.overflow { Permit::Overflow(grant) } else { Permit::Send(grant) }
+}
+
+fn wait_in(waiting: &mut BTreeMap<Box<str>, u64>, domain: &str, mails: u64) {
+    match waiting.get_mut(domain) {
+        // Of several who wait for one domain, the largest: the others ask again when its ISP is known.
+        Some(most) => *most = mails.max(*most),
+        None => {
+            waiting.insert(domain.into(), mails);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What is asked and what is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::desk::Desk;
+
+/// How urgent mail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// It can wait.
+    Bulk,
+    /// Somebody waits for it: a code, a password. It has a reserve of its own, and should be little.
+    Critical,
+}
+
+impl Class {
+    /// Both.
+    pub const ALL: [Class; 2] = [Class::Bulk, Class::Critical];
+
+    /// Stable name, as in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Bulk => "bulk",
+            Class::Critical => "critical",
+        }
+    }
+}
+
+/// An answer about some mails to one domain.
+#[derive(Debug)]
+pub enum Permit {
+    /// They may go now, by the configuration set that [`Grant::route`] names.
+    Send(Grant),
+    /// They may go now, by the overflow set that [`Grant::route`] names: the ISP's quota is used up, and its ramp still
+    /// young.
+    Overflow(Grant),
+    /// They may not go now.
+    Wait(Wait),
+}
+
+/// When to ask again, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// How long from now; more than zero.
+    pub retry_after: Duration,
+    /// The ISP; `None` if it is not known.
+    pub isp: Option<Arc<str>>,
+    /// What limits it: `quota`, `pace`, `throttled`, `stopped`, `no-route` or `unreadable` as the gate says, or
+    /// `unreachable`, or `busy` if others were faster each time.
+    pub limit: Arc<str>,
+    /// The same for people.
+    pub reason: Arc<str>,
+    /// Whether it was answered without the state of the quotas: the gate cannot be reached, or cannot read it.
+    pub degraded: bool,
+}
+
+/// What a lease says, or an answer without one.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// `None` if the gate could not be asked.
+    pub(crate) place: Option<Place>,
+    pub(crate) route: Arc<str>,
+    /// `None` if there is nothing to give back.
+    pub(crate) lease: Option<Arc<str>>,
+    /// Until when mails are let go under it.
+    pub(crate) until: Instant,
+    /// Until when it can be given back.
+    pub(crate) expires: Instant,
+    pub(crate) overflow: bool,
+    pub(crate) degraded: bool,
+}
+
+/// Where a stock is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) isp: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) class: Class,
+}
+
+/// Mails that may go now, all under one lease.
+///
+/// **Dropped, it counts as used**: a mail that was sent must not be sent again by another because a line was forgotten.
+/// What SES has not accepted is put back with [`Grant::unused`] or [`Grant::put_back`].
+#[must_use = "mails that are not sent should be put back with `unused()`"]
+#[derive(Debug)]
+pub struct Grant {
+    desk: Arc<Desk>,
+    terms: Arc<Terms>,
+    mails: u64,
+}
+
+impl Grant {
+    pub(crate) fn new(desk: Arc<Desk>, terms: Arc<Terms>, mails: u64) -> Grant {
+        Grant { desk, terms, mails }
+    }
+
+    /// The configuration set to name in SendEmail. Not always the one that was asked for: overflow and critical mail
+    /// may go elsewhere.
+    pub fn route(&self) -> &str {
+        &self.terms.route
+    }
+
+    /// How many mails; at least 1, at most as many as were asked for, and fewer if a lease had no more. The others are
+    /// asked for again.
+    pub fn mails(&self) -> u64 {
+        self.mails
+    }
+
+    /// The ISP; `None` if the gate could not be asked.
+    pub fn isp(&self) -> Option<&str> {
+        self.terms.place.as_ref().map(|place| &*place.name)
+    }
+
+    /// The lease they are taken from, opaque; `None` for overflow and for degraded answers.
+    pub fn lease(&self) -> Option<&str> {
+        self.terms.lease.as_deref()
+    }
+
+    /// Whether it was answered without the state of the quotas: the gate cannot be reached, or cannot read it.
+    pub fn degraded(&self) -> bool {
+        self.terms.degraded
+    }
+
+    /// How long from now they may still be sent.
+    pub fn time_left(&self) -> Duration {
+        self.terms.expires.saturating_duration_since(Instant::now())
+    }
+
+    /// Puts all its mails back: none was accepted by SES.
+    pub fn unused(mut self) {
+        self.put_back(self.mails);
+    }
+
+    /// Puts some of its mails back (as many as it has, if it has fewer): they were not accepted by SES. Where an error
+    /// leaves open whether a mail was accepted, a timeout for instance, do not.
+    ///
+    /// Returns how many can be taken again: none if the lease has been given back meanwhile. Then they are lost, which
+    /// costs the day's quota so much.
+    pub fn put_back(&mut self, mails: u64) -> u64 {
+        let mails = mails.min(self.mails);
+        self.mails -= mails;
+        self.desk.put_back(&self.terms, mails)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No domain: the text that was given, or what follows its last `@`.
+    #[error("`{domain}` is not a domain: {why}")]
+    Domain {
+        /// The domain, as it was given.
+        domain: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Too few or too many mails at once.
+    #[error("{mails} mails asked for at once; the gate answers for 1 to {} at a time", crate::wire::MOST_MAILS)]
+    Mails {
+        /// How many.
+        mails: u64,
+    },
+    /// The gate refuses the request for what it says: a configuration set that it does not know, a malformed domain, or
+    /// no permission to invoke it. Asking again does not help.
+    #[error("the gate refused with {0}")]
+    Refused(Arc<Problem>),
+    /// [`Permits::close`](crate::Permits::close) was called.
+    #[error("the client was closed: mails are let go only by one that is open")]
+    Closed,
+}
+
+/// A problem that the gate tells of (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// Which problem: `/problems/unknown-configuration-set`, for instance; empty if the answer was no problem document.
+    pub kind: String,
+    /// What is wrong, with values, and what to do about it.
+    pub detail: String,
+    /// A JSON pointer to what is wrong in the request, if there is one.
+    pub field: Option<String>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HTTP {}: {}", self.status, self.detail)?;
+        match &self.field {
+            Some(field) => write!(f, " (at {field})"),
+            None => Ok(()),
+        }
+    }
+}

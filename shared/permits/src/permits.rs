@@ -1,0 +1,84 @@
+//! The client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::builder::Builder;
+use crate::desk::{Counts, Desk};
+use crate::domain::domain_of;
+use crate::permit::{Class, Error, Permit};
+use crate::wire::MOST_MAILS;
+
+/// Asks the gate for permits, and keeps them in stock. Clones share everything.
+///
+/// Where the clones are dropped without [`Permits::close`], leases are still given back shortly before they end, as
+/// long as the runtime runs.
+#[derive(Clone, Debug)]
+pub struct Permits {
+    desk: Arc<Desk>,
+}
+
+impl Permits {
+    /// A client for mail from one identity (the domain in `From`) by one configuration set that asks the gate.
+    pub fn builder(configuration_set: impl Into<String>, identity: impl Into<String>) -> Builder {
+        Builder::new(configuration_set.into(), identity.into())
+    }
+
+    pub(crate) fn new(desk: Arc<Desk>) -> Permits {
+        Permits { desk }
+    }
+
+    /// Asks whether some mails may go to a domain now. An address may be given as well; only its domain is told to the
+    /// gate. A mail to several recipients needs a permit for each of them.
+    ///
+    /// Answers from stock at once where it can, and otherwise waits for one call. Of several mails, fewer may be
+    /// granted than asked for: see [`Grant::mails`](crate::Grant::mails). May be cancelled at any time; nothing is lost
+    /// by it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Domain`] and [`Error::Mails`] without asking the gate; [`Error::Refused`] where it refuses the request
+    /// as such; [`Error::Closed`] after [`Permits::close`]. A gate that cannot be reached is no error: see
+    /// [`Builder::when_unreachable`].
+    pub async fn take(&self, to: &str, mails: u64, class: Class) -> Result<Permit, Error> {
+        let domain = domain_of(to)?;
+        if !(1..=MOST_MAILS).contains(&mails) {
+            return Err(Error::Mails { mails });
+        }
+        self.desk.take(&domain, mails, class).await
+    }
+
+    /// Asks for one mail, and where it has to wait, waits and asks again, for at most `patience` in all.
+    ///
+    /// A wait that is longer than the patience left is not begun, but returned at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permits::take`].
+    pub async fn wait_for(&self, to: &str, class: Class, patience: Duration) -> Result<Permit, Error> {
+        let begin = Instant::now();
+        loop {
+            let permit = self.take(to, 1, class).await?;
+            let Permit::Wait(wait) = &permit else { return Ok(permit) };
+            // Compared as durations: a patience without end is no moment that could be computed.
+            let until = Instant::now() + wait.retry_after;
+            if until - begin > patience {
+                return Ok(permit);
+            }
+            sleep_until(until).await;
+        }
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.desk.counts()
+    }
+
+    /// Gives back everything that was not used, and lets nothing go any more, by no clone. Waits for what is under way:
+    /// no longer than a call takes with all its attempts if the gate cannot be reached. Put unused grants back before.
+    pub async fn close(&self) -> Counts {
+        self.desk.close().await
+    }
+}

@@ -1,0 +1,315 @@
+//! Requests and answers as JSON: the gate's OpenAPI document describes them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::gate::Answer;
+use crate::permit::{Class, Problem};
+
+/// Where permits are asked for.
+pub(crate) const PERMITS: &str = "/v1/permits";
+/// Where leases are given back.
+pub(crate) const RETURN: &str = "/v1/leases/return";
+/// Mails asked for in one call, of one domain.
+pub(crate) const MOST_MAILS: u64 = 1_000_000;
+/// Domains asked for in one call. The gate takes 1000, in 256 KB: so many fit, however long their names are.
+pub(crate) const MOST_DOMAINS: usize = 500;
+
+/// A lease that does not say how long it holds is used for so long. In truth they hold for a minute or so.
+const UNTOLD: Duration = Duration::from_secs(10);
+/// Nothing is believed to hold for longer.
+const MOST_LIFE: Duration = Duration::from_secs(15 * 60);
+/// Nothing is waited for longer without asking again: a day, and its jitter.
+const MOST_WAIT_SECS: u64 = 30 * 3600;
+/// When to ask again if the gate does not say.
+const UNTOLD_WAIT_SECS: u64 = 30;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AskBody<'a> {
+    pub(crate) request: &'a str,
+    pub(crate) configuration_set: &'a str,
+    pub(crate) identity: &'a str,
+    pub(crate) class: Class,
+    pub(crate) recipients: &'a BTreeMap<Box<str>, u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReturnBody<'a> {
+    pub(crate) configuration_set: &'a str,
+    pub(crate) lease: &'a str,
+    pub(crate) unused: u64,
+}
+
+/// A request's bytes.
+pub(crate) fn encode(body: &impl Serialize) -> Result<Bytes, String> {
+    serde_json::to_vec(body).map(Bytes::from).map_err(|error| format!("a request cannot be written: {error}"))
+}
+
+/// What the gate answers about one ISP.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IspAnswer {
+    pub(crate) isp: Arc<str>,
+    pub(crate) domains: Vec<String>,
+    pub(crate) asked: u64,
+    pub(crate) own: Option<Portion>,
+    pub(crate) overflow: Option<Portion>,
+    pub(crate) deferral: Option<Deferral>,
+    pub(crate) degraded: bool,
+}
+
+/// Mails that may go by one route.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Portion {
+    pub(crate) mails: u64,
+    pub(crate) route: Arc<str>,
+    /// What can be given back, and for how long it holds, counted from when the request was sent.
+    pub(crate) lease: Option<(Arc<str>, Duration)>,
+}
+
+/// What was not granted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Deferral {
+    pub(crate) retry_after: Duration,
+    pub(crate) limit: Arc<str>,
+    pub(crate) reason: Arc<str>,
+}
+
+#[derive(Deserialize)]
+struct PermitsBody {
+    /// The name of the request that is answered, if the gate repeats it.
+    request: Option<String>,
+    permits: Vec<PermitBody>,
+    degraded: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PermitBody {
+    isp: String,
+    domains: Vec<String>,
+    asked: u64,
+    granted: u64,
+    route: Option<String>,
+    lease: Option<String>,
+    expires_at: Option<String>,
+    expires_in_seconds: Option<u64>,
+    overflow: u64,
+    overflow_route: Option<String>,
+    deferred: u64,
+    retry_after_seconds: Option<u64>,
+    limit: Option<String>,
+    reason: Option<String>,
+}
+
+/// Reads an answer about permits to a request of this name.
+///
+/// # Errors
+///
+/// It is no such answer, or contradicts itself; in words, without its contents.
+pub(crate) fn decode_permits(answer: &Answer, request: &str) -> Result<Vec<IspAnswer>, String> {
+    let body: PermitsBody =
+        serde_json::from_slice(&answer.body).map_err(|error| format!("an answer cannot be read: {error}"))?;
+    if body.request.is_some_and(|answered| answered != request) {
+        return Err("an answer cannot be right: it is one to another request".to_owned());
+    }
+    let degraded: Option<Arc<str>> = body.degraded.map(Arc::from);
+    body.permits.into_iter().map(|permit| decode_permit(permit, degraded.as_ref(), answer.date)).collect()
+}
+
+fn decode_permit(
+    permit: PermitBody,
+    degraded: Option<&Arc<str>>,
+    date: Option<SystemTime>,
+) -> Result<IspAnswer, String> {
+    let PermitBody { asked, granted, overflow, deferred, .. } = permit;
+    let sum = [granted, overflow, deferred].into_iter().try_fold(0u64, u64::checked_add);
+    if sum != Some(asked) {
+        let parts = format!("{granted} granted, {overflow} overflow and {deferred} deferred");
+        return Err(format!("an answer cannot be right: {parts} of {asked} asked"));
+    }
+    let life = lifetime(permit.expires_in_seconds, permit.expires_at.as_deref(), date);
+    let portion = |mails: u64, route: Option<String>, name: &str, lease: Option<String>| match route {
+        _ if mails == 0 => Ok(None),
+        Some(route) => Ok(Some(Portion { mails, route: route.into(), lease: lease.map(|lease| (lease.into(), life)) })),
+        None => Err(format!("an answer cannot be right: {mails} mails granted without a `{name}`")),
+    };
+    let deferral = (deferred > 0).then(|| Deferral {
+        retry_after: Duration::from_secs(
+            permit.retry_after_seconds.unwrap_or(UNTOLD_WAIT_SECS).clamp(1, MOST_WAIT_SECS),
+        ),
+        limit: permit.limit.map_or_else(|| "unknown".into(), Arc::from),
+        reason: (permit.reason.map(Arc::from).or_else(|| degraded.cloned()))
+            .unwrap_or_else(|| "the gate gives no reason".into()),
+    });
+    Ok(IspAnswer {
+        isp: permit.isp.into(),
+        domains: permit.domains,
+        asked,
+        own: portion(granted, permit.route, "route", permit.lease)?,
+        overflow: portion(overflow, permit.overflow_route, "overflowRoute", None)?,
+        deferral,
+        degraded: degraded.is_some(),
+    })
+}
+
+/// How long a lease holds from when the request was sent. The clock of this machine plays no part: it may be wrong by
+/// more than a lease lasts. Where the answer says only when it ends, that is compared with the server's own time. The
+/// request was sent before the server counted, so that what is computed ends no later than the lease; `Date` has whole
+/// seconds, and that one second is taken off.
+fn lifetime(seconds: Option<u64>, expires_at: Option<&str>, date: Option<SystemTime>) -> Duration {
+    let life = seconds.map(Duration::from_secs).or_else(|| {
+        let expires = DateTime::from_str(expires_at?, Format::DateTimeWithOffset).ok()?;
+        let left = SystemTime::try_from(expires).ok()?.duration_since(date?).unwrap_or_default();
+        Some(left.saturating_sub(Duration::from_secs(1)))
+    });
+    life.unwrap_or(UNTOLD).min(MOST_LIFE)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ProblemBody {
+    #[serde(rename = "type")]
+    kind: String,
+    title: String,
+    detail: String,
+    field: Option<String>,
+    /// What AWS says where the request did not come as far as the gate.
+    #[serde(alias = "Message")]
+    message: String,
+}
+
+/// Reads what is wrong. An answer that is no problem document is one of AWS itself: permissions, mostly.
+pub(crate) fn decode_problem(answer: &Answer) -> Problem {
+    let body: ProblemBody = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said = [body.detail, body.title, body.message].into_iter().find(|text| !text.is_empty());
+    let said = said.unwrap_or_else(|| "the gate does not say why".to_owned());
+    let detail = match answer.status {
+        401 | 403 => {
+            format!(
+                "{said}; the caller needs lambda:InvokeFunctionUrl and lambda:InvokeFunction on the gate, and a clock \
+                 that is right"
+            )
+        }
+        _ => said,
+    };
+    Problem { status: answer.status, kind: body.kind, detail, field: body.field }
+}
+
+#[derive(Deserialize)]
+struct ReturnedBody {
+    returned: u64,
+}
+
+/// Reads how many mails were taken back.
+///
+/// # Errors
+///
+/// It is no such answer; in words.
+pub(crate) fn decode_returned(answer: &Answer) -> Result<u64, String> {
+    serde_json::from_slice(&answer.body)
+        .map(|body: ReturnedBody| body.returned)
+        .map_err(|error| format!("an answer cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200); // 2026-11-21T10:00:00Z
+        Answer { status, date: Some(date), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    #[test]
+    fn the_answer_of_the_contract_is_read() {
+        let body = r#"{ "configurationSet": "news", "day": "2026-11-21", "permits": [ { "isp": "gmail",
+            "domains": ["gmail.com"], "asked": 200, "granted": 50, "route": "news", "lease": "gmail/20778/00ab",
+            "expiresAt": "2026-11-21T10:01:00.000Z", "overflow": 100, "overflowRoute": "news-shared", "deferred": 50,
+            "retryAfterSeconds": 840, "limit": "pace", "reason": "the day's quota comes in at 50 mails an hour",
+            "never": "heard of" } ] }"#;
+        let read = decode_permits(&answer(200, body), "1").unwrap();
+        let lease = Some(("gmail/20778/00ab".into(), Duration::from_secs(59)));
+        let expected = IspAnswer {
+            isp: "gmail".into(),
+            domains: vec!["gmail.com".to_owned()],
+            asked: 200,
+            own: Some(Portion { mails: 50, route: "news".into(), lease }),
+            overflow: Some(Portion { mails: 100, route: "news-shared".into(), lease: None }),
+            deferral: Some(Deferral {
+                retry_after: Duration::from_secs(840),
+                limit: "pace".into(),
+                reason: "the day's quota comes in at 50 mails an hour".into(),
+            }),
+            degraded: false,
+        };
+        assert_eq!(read, [expected]);
+    }
+
+    #[test]
+    fn an_answer_that_contradicts_itself_is_not_believed() {
+        let permit = |numbers: &str| format!(r#"{{"permits":[{{"isp":"gmail","domains":["gmail.com"],{numbers}}}]}}"#);
+        for (body, expected) in [
+            ("<html>".to_owned(), "an answer cannot be read: expected value at line 1 column 1"),
+            (r#"{"request":"2","permits":[]}"#.to_owned(), "an answer cannot be right: it is one to another request"),
+            ("{}".to_owned(), "an answer cannot be read: missing field `permits` at line 1 column 2"),
+            (
+                permit(r#""asked":5,"granted":5,"overflow":1,"deferred":0,"route":"news""#),
+                "an answer cannot be right: 5 granted, 1 overflow and 0 deferred of 5 asked",
+            ),
+            (
+                permit(r#""asked":0,"granted":18446744073709551615,"overflow":1,"deferred":0"#),
+                "an answer cannot be right: 18446744073709551615 granted, 1 overflow and 0 deferred of 0 asked",
+            ),
+            (
+                permit(r#""asked":5,"granted":5,"overflow":0,"deferred":0"#),
+                "an answer cannot be right: 5 mails granted without a `route`",
+            ),
+        ] {
+            assert_eq!(decode_permits(&answer(200, &body), "1").unwrap_err(), expected);
+        }
+        assert!(
+            decode_permits(&answer(200, &permit(r#""asked":5,"granted":-1,"overflow":6,"deferred":0"#)), "1").is_err()
+        );
+    }
+
+    #[test]
+    fn a_lease_holds_by_the_clock_of_the_server_and_not_by_ours() {
+        let ten = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200));
+        for (seconds, expires_at, date, expected) in [
+            (Some(60), None, None, 60),
+            (Some(60), Some("2026-11-21T10:05:00Z"), ten, 60),
+            (None, Some("2026-11-21T10:00:45.500Z"), ten, 44),
+            (None, Some("2026-11-21T11:00:45+01:00"), ten, 44),
+            (None, Some("2026-11-21T09:59:00Z"), ten, 0),
+            (None, Some("2026-11-21T10:00:45Z"), None, 10),
+            (None, Some("tomorrow"), ten, 10),
+            (None, None, ten, 10),
+            (None, Some("2036-11-21T10:00:45Z"), ten, 900),
+            (Some(u64::MAX), None, None, 900),
+        ] {
+            assert_eq!(lifetime(seconds, expires_at, date).as_secs(), expected, "{seconds:?} {expires_at:?} {date:?}");
+        }
+    }
+
+    #[test]
+    fn a_problem_tells_its_detail_whoever_wrote_it() {
+        let problem = |status, body: &str| decode_problem(&answer(status, body)).to_string();
+        let known = r#"{"type":"/problems/out-of-range","title":"Out of range","status":422,
+            "detail":"0 mails; ask for 1 to 1000000","field":"/recipients/gmail.com"}"#;
+        assert_eq!(problem(422, known), "HTTP 422: 0 mails; ask for 1 to 1000000 (at /recipients/gmail.com)");
+        assert_eq!(
+            problem(403, r#"{"Message":"Forbidden"}"#),
+            "HTTP 403: Forbidden; the caller needs lambda:InvokeFunctionUrl and lambda:InvokeFunction on the gate, \
+             and a clock that is right"
+        );
+        assert_eq!(problem(404, "<html>"), "HTTP 404: the gate does not say why");
+    }
+}

@@ -1,0 +1,239 @@
+//! Mirroring: the warm-up percentage of standard dedicated IPs follows the ramp of a configuration set, where a policy asks for it.
+//!
+//! SES sends the share of an IP's plan that the percentage names by that IP, *and the rest through shared IPs*. It holds nothing
+//! back, so this is no substitute for asking the gate: it keeps an IP from being called warm when the ISPs say that it is not.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use reputation::isp::Isp;
+use reputation::policy::{Mirror, Policy};
+use reputation::warmup::Plan;
+
+use crate::enforce::ControlError;
+use crate::ports::{Disposition, PortError};
+use crate::quotas::{Quota, Quotas};
+
+/// How far SES says that an IP is warmed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmth {
+    /// So many hundredths.
+    Percent(u8),
+    /// SES manages it by itself.
+    Managed,
+}
+
+/// The dedicated IPs of the account.
+#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
+pub trait DedicatedIps {
+    /// How far an IP is warmed up.
+    ///
+    /// # Errors
+    ///
+    /// As [`ControlError`] says; it is gone if it is none of this account.
+    async fn warmth(&mut self, ip: IpAddr) -> Result<Warmth, ControlError>;
+
+    /// Says how far it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`ControlError`] says. It was said, or not: saying it again is safe.
+    async fn set_warmth(&mut self, ip: IpAddr, percent: u8) -> Result<(), ControlError>;
+}
+
+/// What became of one IP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// Which.
+    pub ip: IpAddr,
+    /// The configuration set that it follows.
+    pub set: String,
+    /// What was wished for.
+    pub percent: u8,
+    /// What became of it.
+    pub outcome: MirrorOutcome,
+}
+
+/// What became of one IP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorOutcome {
+    /// It was so already.
+    Was,
+    /// It is so now; before it was this.
+    Set(u8),
+    /// SES manages this IP, and lets nobody else do so.
+    Managed,
+    /// It is none of this account.
+    Unknown,
+    /// SES denied it.
+    Denied(String),
+}
+
+/// What is known to be so, from earlier rounds of this process: an IP is asked about when its percentage should change.
+pub type Known = BTreeMap<IpAddr, u8>;
+
+/// Makes the IPs of the policy follow their sets, with at most so many calls.
+///
+/// # Errors
+///
+/// A port did not answer, or SES is busy: what is not done yet is done in the next round.
+pub async fn mirror<Q: Quotas, D: DedicatedIps>(
+    policy: &Policy,
+    quotas: &Q,
+    ips: &mut D,
+    known: &mut Known,
+    mut calls: usize,
+) -> Result<Vec<Mirrored>, PortError> {
+    let mut done = Vec::new();
+    for Mirror { set, ips: of_set } in &policy.warmup.mirrors {
+        let Some(plan) = policy.warmup.sets.get(set) else { continue };
+        let Some(percent) = percentage(plan, &quotas.quotas(set).await?) else { continue };
+        for ip in of_set {
+            if known.get(ip) == Some(&percent) {
+                continue;
+            }
+            if calls < 2 {
+                return Ok(done);
+            }
+            calls -= 1;
+            let outcome = match ips.warmth(*ip).await {
+                Ok(Warmth::Percent(so)) if so == percent => MirrorOutcome::Was,
+                Ok(Warmth::Percent(before)) => {
+                    calls -= 1;
+                    match ips.set_warmth(*ip, percent).await {
+                        Ok(()) => MirrorOutcome::Set(before),
+                        Err(error) => denied(error)?,
+                    }
+                }
+                Ok(Warmth::Managed) => MirrorOutcome::Managed,
+                Err(error) => denied(error)?,
+            };
+            known.insert(*ip, percent);
+            done.push(Mirrored { ip: *ip, set: set.clone(), percent, outcome });
+        }
+    }
+    Ok(done)
+}
+
+/// What will not work the next time either is told, and no reason to leave the other IPs.
+fn denied(error: ControlError) -> Result<MirrorOutcome, PortError> {
+    match error {
+        ControlError::Gone => Ok(MirrorOutcome::Unknown),
+        ControlError::Denied(why) => Ok(MirrorOutcome::Denied(why)),
+        ControlError::Busy(reason) => {
+            Err(PortError { operation: "warming up a dedicated IP", reason, disposition: Disposition::Retry })
+        }
+    }
+}
+
+/// The share of its target that a set has reached at the ISPs that it sends to, in hundredths: at least 1, because 0 makes SES
+/// begin anew. `None` if it has sent to none yet.
+pub fn percentage(plan: &Plan, quotas: &BTreeMap<Isp, Quota>) -> Option<u8> {
+    let reached: u64 = quotas.values().map(|quota| quota.ramp.reach.min(plan.target)).sum();
+    let of = plan.target.saturating_mul(quotas.len() as u64);
+    (of > 0).then(|| ((reached as f64 / of as f64 * 100.0).floor() as u8).clamp(1, 100))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryQuotas;
+    use crate::ports::Saved;
+    use reputation::IspMap;
+    use reputation::time::Now;
+    use reputation::warmup::begin;
+
+    /// IPs with what SES says of them, and every call.
+    #[derive(Default)]
+    struct Ips {
+        known: BTreeMap<IpAddr, Warmth>,
+        calls: Vec<String>,
+        fails: Option<ControlError>,
+    }
+
+    impl DedicatedIps for Ips {
+        async fn warmth(&mut self, ip: IpAddr) -> Result<Warmth, ControlError> {
+            self.calls.push(format!("get {ip}"));
+            self.known.get(&ip).copied().ok_or(ControlError::Gone)
+        }
+
+        async fn set_warmth(&mut self, ip: IpAddr, percent: u8) -> Result<(), ControlError> {
+            self.calls.push(format!("put {ip} {percent}"));
+            if let Some(error) = self.fails.clone() {
+                return Err(error);
+            }
+            self.known.insert(ip, Warmth::Percent(percent));
+            Ok(())
+        }
+    }
+
+    const POLICY: &str = "[warmup.sets.news]\nstart = 1000\ntarget = 10000\n\
+        [warmup.dedicated_ips]\nnews = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\"]";
+
+    fn quotas(policy: &Policy, reach: u64) -> MemoryQuotas {
+        let quotas = MemoryQuotas::default();
+        let isps = IspMap::builtin();
+        for (isp, reach) in [("gmail", reach), ("yahoo", 1_000)] {
+            let mut ramp = begin(&policy.warmup.sets["news"], policy.warmup.zone.day_at(Now(0)));
+            ramp.reach = reach;
+            let isp = isps.by_name(isp).unwrap();
+            let saved = pollster::block_on(quotas.open("news", isp, None, &Quota::opened(ramp, policy))).unwrap();
+            assert_eq!(saved, Saved::Saved);
+        }
+        quotas
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn ips_follow_the_share_that_the_set_has_reached_and_are_asked_about_once() {
+        let policy = Policy::from_toml(POLICY).unwrap();
+        let mut ips = Ips::default();
+        ips.known.extend([(ip(1), Warmth::Percent(50)), (ip(2), Warmth::Managed)]);
+        let mut known = Known::new();
+        let mut round = |reach, ips: &mut Ips, calls| {
+            let done = pollster::block_on(mirror(&policy, &quotas(&policy, reach), ips, &mut known, calls)).unwrap();
+            done.into_iter().map(|done| (done.percent, done.outcome)).collect::<Vec<_>>()
+        };
+        let expected = [(30, MirrorOutcome::Set(50)), (30, MirrorOutcome::Managed), (30, MirrorOutcome::Unknown)];
+        assert_eq!(round(5_000, &mut ips, 10), expected);
+        assert_eq!(round(5_000, &mut ips, 10), []);
+        assert_eq!(ips.calls, ["get 192.0.2.1", "put 192.0.2.1 30", "get 192.0.2.2", "get 192.0.2.3"]);
+        // Few calls at a time: the rest follows in the next round.
+        assert_eq!(round(9_000, &mut ips, 2), [(50, MirrorOutcome::Set(30))]);
+        assert_eq!(round(9_000, &mut ips, 9), [(50, MirrorOutcome::Managed), (50, MirrorOutcome::Unknown)]);
+    }
+
+    #[test]
+    fn what_ses_denies_is_told_and_what_is_busy_is_tried_again() {
+        let policy = Policy::from_toml(POLICY).unwrap();
+        let mut ips = Ips { known: [(ip(1), Warmth::Percent(50))].into(), ..Ips::default() };
+        let mut known = Known::new();
+        ips.fails = Some(ControlError::Busy("429".to_owned()));
+        let quotas = quotas(&policy, 5_000);
+        assert!(pollster::block_on(mirror(&policy, &quotas, &mut ips, &mut known, 9)).is_err());
+        assert!(known.is_empty());
+        ips.fails = Some(ControlError::Denied("no".to_owned()));
+        let done = pollster::block_on(mirror(&policy, &quotas, &mut ips, &mut known, 9)).unwrap();
+        assert_eq!(done[0].outcome, MirrorOutcome::Denied("no".to_owned()));
+        assert_eq!(done.len(), 3);
+    }
+
+    #[test]
+    fn a_percentage_is_never_0_and_never_beyond_100() {
+        let policy = Policy::from_toml(POLICY).unwrap();
+        let plan = &policy.warmup.sets["news"];
+        let share = |reach| percentage(plan, &pollster::block_on(quotas(&policy, reach).quotas("news")).unwrap());
+        assert_eq!((share(0), share(10_000), share(1_000_000)), (Some(5), Some(55), Some(55)));
+        assert_eq!(percentage(plan, &BTreeMap::new()), None);
+        assert_eq!(
+            percentage(
+                &Plan { target: 1_000_000, ..plan.clone() },
+                &pollster::block_on(quotas(&policy, 0).quotas("news")).unwrap()
+            ),
+            Some(1)
+        );
+    }
+}

@@ -1,0 +1,286 @@
+//! The desk: where notices become letters to people, and where it is remembered what people were told.
+//!
+//! **Invariant:** a letter is saved with what it says before it is sent, under a name that follows from its notices. So
+//! who stops in between sends the same letter again, and not a similar one.
+//! **Invariant:** what is not told is counted, and told with the next letter about the same key, an hour later at the
+//! latest: nothing is left out for good.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reputation::policy::Policy;
+use reputation::time::{MINUTE_MILLIS, Now};
+use serde::{Deserialize, Serialize};
+
+use super::fact::{Cause, Fact};
+use super::group::groups;
+use super::message::{Earlier, Message};
+use super::{Notice, time_of};
+
+/// How long a notice waits for others that were decided with it, in milliseconds: a breaker saves what it decides subject
+/// by subject.
+pub const SETTLE_MILLIS: i64 = 1_500;
+
+/// A notice from further in the future than this was written by a clock that is wrong: nobody waits for it.
+const SKEW_MILLIS: i64 = 10_000;
+
+/// For so long, the same standing of the same key is not told a second time by a letter of its own, in minutes …
+pub const AGAIN_MINUTES: u32 = 6 * 60;
+
+/// … but together with all else that was not told, once so many minutes have gone by since the last letter about that key.
+pub const SUMMARY_MINUTES: u32 = 60;
+
+/// What people were told of a key that nothing is heard of is forgotten after so many minutes.
+const FORGET_MINUTES: u32 = 7 * 24 * 60;
+
+/// Letters on the desk at a time, keys that are remembered, and keys of which something is held back: the desk is one item,
+/// and DynamoDB takes 400 KB.
+const MOST_LETTERS: usize = 5;
+const MOST_KEYS: usize = 300;
+const MOST_HELD_BACK: usize = 30;
+/// Bytes of the names of one letter's notices. More than that becomes another letter.
+const MOST_NAMES: usize = 20_000;
+/// Changes that a summary lists; of the others it tells how many there were.
+const MOST_LINES: usize = 6;
+/// Bytes of a reason that is kept for a summary.
+const MOST_REASON: usize = 600;
+
+/// Letters that are not sent yet, and what people were told. Stored as one thing, upon its version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Desk {
+    /// Grows by one with each save; 0 = never saved.
+    #[serde(skip)]
+    pub version: u64,
+    /// Letters to send, in order.
+    pub letters: Vec<Letter>,
+    /// What people were told of each key (see [`super::key_name`]).
+    pub told: BTreeMap<String, Told>,
+}
+
+/// A group of notices, and what people are told of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Name of the group: that of the notice that leads it.
+    pub id: String,
+    /// What people are told; `None` if this once they are not.
+    pub message: Option<Message>,
+    /// Names of its notices, of which programs are told one by one. A summary has none.
+    pub notices: Vec<String>,
+}
+
+/// What people were told of one key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// The group in which it was heard of last.
+    pub group: String,
+    /// When that was, in milliseconds since 1970.
+    pub heard: i64,
+    /// State in the last letter.
+    pub state: String,
+    /// When people were last written to about it, in milliseconds since 1970.
+    pub at: i64,
+    /// When they were last told each standing.
+    standings: BTreeMap<String, i64>,
+    /// What was held back since.
+    pub held_back: Option<HeldBack>,
+}
+
+/// Changes of one key that people were not told one by one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// How many.
+    pub count: u32,
+    /// When the first was, in milliseconds since 1970.
+    pub since: i64,
+    /// The last of them: when, and from what to what.
+    lines: Vec<(i64, String)>,
+    /// The very last.
+    last: Fact,
+}
+
+impl Desk {
+    /// Puts notices that are due into letters, and what was held back for long enough. Returns whether anything changed.
+    pub(super) fn arrange(&mut self, policy: &Policy, unsent: &[Notice], now: Now) -> bool {
+        let waiting: BTreeSet<&str> = unsent.iter().map(|notice| notice.id.as_str()).collect();
+        let before = self.letters.len();
+        // Notices are crossed out once their letter is sent. So a letter without any that is not crossed out was sent.
+        self.letters.retain(|letter| {
+            letter.notices.is_empty() || letter.notices.iter().any(|id| waiting.contains(id.as_str()))
+        });
+        let mut changed = self.letters.len() != before;
+        let sealed: BTreeSet<String> = self.letters.iter().flat_map(|letter| letter.notices.iter().cloned()).collect();
+        let mut facts = Vec::new();
+        for notice in unsent.iter().filter(|notice| !sealed.contains(&notice.id) && wait(notice, now).is_none()) {
+            match Fact::of(notice) {
+                Some(fact) => facts.push(fact),
+                None if self.has_room() => {
+                    let (id, notices) = (notice.id.clone(), vec![notice.id.clone()]);
+                    self.letters.push(Letter { id, message: Some(Message::of_notice(notice)), notices });
+                    changed = true;
+                }
+                None => {}
+            }
+        }
+        for group in groups(&facts, &self.told) {
+            for part in parts(&facts, &group) {
+                if self.has_room() {
+                    self.write(policy, part, now);
+                    changed = true;
+                }
+            }
+        }
+        changed |= self.write_summaries(policy, now);
+        if changed {
+            self.forget(now);
+        }
+        changed
+    }
+
+    fn has_room(&self) -> bool {
+        self.letters.len() < MOST_LETTERS
+    }
+
+    /// Writes a letter about one group, or remembers that none was written.
+    fn write(&mut self, policy: &Policy, mut facts: Vec<&Fact>, now: Now) {
+        facts.sort_by_key(|fact| fact.lead());
+        let Some(lead) = facts.first().copied() else { return };
+        let group = lead.id.clone();
+        let to_tell = facts.iter().any(|fact| self.is_news(fact, now));
+        let notices: Vec<String> = facts.iter().map(|fact| fact.id.clone()).collect();
+        let message = if to_tell {
+            let keys: BTreeSet<String> = facts.iter().map(|fact| fact.key()).collect();
+            let earlier: Vec<Earlier> = keys.into_iter().filter_map(|key| self.take_held_back(&key)).collect();
+            Some(Message::of_facts(policy, group.clone(), &facts, &earlier))
+        } else {
+            None
+        };
+        // In the order in which they happened: the last one is where a key is now.
+        facts.sort_by(|a, b| a.id.cmp(&b.id));
+        for fact in facts {
+            let told = self.told.entry(fact.key()).or_default();
+            (told.group, told.heard) = (group.clone(), now.0);
+            if to_tell {
+                told.tell(fact, now);
+            } else {
+                told.hold_back(fact);
+            }
+        }
+        self.letters.push(Letter { id: group, message, notices });
+    }
+
+    /// Whether people are told of it at once.
+    fn is_news(&self, fact: &Fact, now: Now) -> bool {
+        let Some(told) = self.told.get(&fact.key()) else { return true };
+        let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
+        let held_back = || self.told.values().filter(|told| told.held_back.is_some()).count();
+        // A person waits for what comes of their word.
+        fact.cause == Cause::Person
+            || (fact.is_pause() && told.state != "open")
+            || !told.standings.get(&fact.standing()).is_some_and(|at| within(at, AGAIN_MINUTES))
+            || !within(&told.at, SUMMARY_MINUTES)
+            || (told.held_back.is_none() && held_back() >= MOST_HELD_BACK)
+    }
+
+    fn take_held_back(&mut self, key: &str) -> Option<Earlier> {
+        let held_back = self.told.get_mut(key)?.held_back.take()?;
+        Some(Earlier { key: key.to_owned(), count: held_back.count, since: held_back.since, lines: held_back.lines })
+    }
+
+    /// Writes down what was held back for long enough, in one letter for all that went together.
+    fn write_summaries(&mut self, policy: &Policy, now: Now) -> bool {
+        let due = |told: &Told| {
+            told.held_back.is_some() && now.0.saturating_sub(told.at) >= i64::from(SUMMARY_MINUTES) * MINUTE_MILLIS
+        };
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, told) in self.told.iter().filter(|(_, told)| due(told)) {
+            groups.entry(told.group.clone()).or_default().push(key.clone());
+        }
+        let mut written = false;
+        for (group, keys) in groups {
+            if !self.has_room() {
+                break;
+            }
+            let (mut last, mut earlier) = (Vec::new(), Vec::new());
+            for key in keys {
+                last.extend(self.told.get(&key).and_then(|told| told.held_back.as_ref()).map(|held| held.last.clone()));
+                earlier.extend(self.take_held_back(&key));
+            }
+            for fact in &last {
+                self.told.entry(fact.key()).or_default().tell(fact, now);
+            }
+            let mut facts: Vec<&Fact> = last.iter().collect();
+            facts.sort_by_key(|fact| fact.lead());
+            let id = format!("{group}#summary");
+            let message = Some(Message::of_summary(policy, id.clone(), &facts, &earlier));
+            self.letters.push(Letter { id, message, notices: Vec::new() });
+            written = true;
+        }
+        written
+    }
+
+    /// Keeps the desk small. Who is forgotten is told anew.
+    fn forget(&mut self, now: Now) {
+        let old = now.0.saturating_sub(i64::from(FORGET_MINUTES) * MINUTE_MILLIS);
+        self.told.retain(|_, told| told.heard > old || told.held_back.is_some());
+        let surplus = self.told.len().saturating_sub(MOST_KEYS);
+        let mut ages: Vec<(i64, String)> = self
+            .told
+            .iter()
+            .filter(|(_, told)| told.held_back.is_none())
+            .map(|(key, told)| (told.heard, key.clone()))
+            .collect();
+        ages.sort();
+        for (_, key) in ages.into_iter().take(surplus) {
+            self.told.remove(&key);
+        }
+    }
+}
+
+impl Told {
+    fn tell(&mut self, fact: &Fact, now: Now) {
+        let old = now.0.saturating_sub(i64::from(AGAIN_MINUTES) * MINUTE_MILLIS);
+        self.standings.retain(|_, at| *at > old);
+        self.standings.insert(fact.standing(), now.0);
+        (self.state, self.at) = (fact.to.clone(), now.0);
+    }
+
+    fn hold_back(&mut self, fact: &Fact) {
+        let at = fact.at().0;
+        let (count, since, mut lines) = match self.held_back.take() {
+            Some(before) => (before.count.saturating_add(1), before.since, before.lines),
+            None => (1, at, Vec::new()),
+        };
+        lines.push((at, fact.moved()));
+        if lines.len() > MOST_LINES {
+            lines.remove(0);
+        }
+        let mut last = fact.clone();
+        last.reason.truncate(last.reason.floor_char_boundary(MOST_REASON));
+        self.held_back = Some(HeldBack { count, since, lines, last });
+    }
+}
+
+/// Cuts a group into parts whose names fit a letter.
+fn parts<'a>(facts: &'a [Fact], group: &[usize]) -> Vec<Vec<&'a Fact>> {
+    let mut group: Vec<&Fact> = group.iter().map(|place| &facts[*place]).collect();
+    group.sort_by_key(|fact| fact.lead());
+    let (mut parts, mut length) = (vec![Vec::new()], 0);
+    for fact in group {
+        length += fact.id.len();
+        if length > MOST_NAMES {
+            length = fact.id.len();
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(fact);
+        }
+    }
+    parts
+}
+
+/// How many milliseconds a notice has to wait for others; `None` if it need not.
+pub(super) fn wait(notice: &Notice, now: Now) -> Option<i64> {
+    let left = time_of(&notice.id).0.saturating_add(SETTLE_MILLIS).saturating_sub(now.0);
+    (1..SETTLE_MILLIS + SKEW_MILLIS).contains(&left).then_some(left)
+}

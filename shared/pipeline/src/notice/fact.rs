@@ -1,0 +1,134 @@
+//! What a notice tells of a breaker, read back from its detail.
+
+use std::cmp::Reverse;
+
+use reputation::time::Now;
+use serde::{Deserialize, Serialize};
+
+use super::Notice;
+use crate::ports::Transition;
+
+/// Why a breaker moved, or spoke up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The counters called for it.
+    Verdict,
+    /// A person said so, through us or at SES.
+    Person,
+    /// The ISP is in trouble of its own.
+    Incident,
+    /// It was blamed for the trouble of an ISP.
+    Pardon,
+    /// Time went by, with clean mail or without any; or the policy was changed.
+    #[default]
+    Time,
+}
+
+impl Cause {
+    /// The cause of a transition. A breaker puts it into words only, see [`reputation::breaker::step`]; what a person says
+    /// of it comes behind these words.
+    pub fn of(told: &Transition) -> Cause {
+        let says = |words: &str| told.reason.starts_with(words);
+        match &told.verdict {
+            Some(_) => Cause::Verdict,
+            None if says("a person ") => Cause::Person,
+            None if says("several unrelated senders") => Cause::Incident,
+            None if says("the ISP itself is in trouble") => Cause::Pardon,
+            None => Cause::Time,
+        }
+    }
+}
+
+/// What one notice tells of one breaker. Strings as in [`super::ReportedTransition`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Fact {
+    /// Name of the notice.
+    pub(crate) id: String,
+    /// Title of the notice.
+    pub(crate) title: String,
+    pub(crate) subject: String,
+    pub(crate) isp: Option<String>,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) level: Option<String>,
+    pub(crate) metric: Option<String>,
+    pub(crate) rule: Option<String>,
+    pub(crate) population: Option<u64>,
+    pub(crate) bad: Option<u64>,
+    pub(crate) cohorts: Option<[String; 2]>,
+    pub(crate) shadow: bool,
+    pub(crate) reason: String,
+    pub(crate) controls: Vec<String>,
+    pub(crate) cause: Cause,
+    pub(crate) until: Option<String>,
+    pub(crate) hold: String,
+}
+
+impl Fact {
+    /// The fact that a notice tells; `None` if it tells of something else than a breaker.
+    pub(crate) fn of(notice: &Notice) -> Option<Fact> {
+        if notice.kind != Notice::TRANSITION {
+            return None;
+        }
+        let fact: Fact = serde_json::from_str(&notice.detail).ok()?;
+        Some(Fact { id: notice.id.clone(), title: notice.title.clone(), ..fact })
+    }
+
+    /// Whose breaker, as people write it: see [`super::key_name`].
+    pub(crate) fn key(&self) -> String {
+        match &self.isp {
+            None => self.subject.clone(),
+            Some(isp) => format!("{}@{isp}", self.subject),
+        }
+    }
+
+    /// When it was.
+    pub(crate) fn at(&self) -> Now {
+        super::time_of(&self.id)
+    }
+
+    /// The move in words.
+    pub(crate) fn moved(&self) -> String {
+        if self.from == self.to { self.to.clone() } else { format!("{} -> {}", self.from, self.to) }
+    }
+
+    /// What it is to people who are told: a second one of the same standing is no news.
+    pub(crate) fn standing(&self) -> String {
+        let metric = if self.from == self.to { self.metric.as_deref() } else { None };
+        let parts = [self.level.as_deref(), metric, Some("shadow").filter(|_| self.shadow)];
+        parts.into_iter().flatten().fold(self.to.clone(), |standing, part| format!("{standing} {part}"))
+    }
+
+    /// Whether something has stopped that flowed.
+    pub(crate) fn is_pause(&self) -> bool {
+        self.to == "open" && self.from != "open"
+    }
+
+    /// Whether it tells of harm.
+    pub(crate) fn is_bad_news(&self) -> bool {
+        self.level.is_some()
+    }
+
+    /// What the verdict behind it looked at; `None` without one.
+    pub(crate) fn numbers(&self) -> Option<impl PartialEq + '_> {
+        let looked_at = (self.metric.as_ref()?, self.rule.as_ref()?, self.population?, self.bad?);
+        Some((looked_at, self.cohorts.as_ref()))
+    }
+
+    /// Which fact a message is about, if it tells of several: the smallest. An ISP's own trouble explains all that it goes
+    /// with; else the worst counts, and of the same things the wider one.
+    pub(crate) fn lead(&self) -> impl Ord + use<> {
+        let level = match self.level.as_deref() {
+            Some("pause") => 3,
+            Some("throttle") => 2,
+            Some(_) => 1,
+            None => 0,
+        };
+        let kind = self.subject.split(':').next().unwrap_or_default();
+        let order = ["account", "configuration-set", "tenant", "identity", "tag"];
+        let kind = order.iter().position(|known| *known == kind).unwrap_or(order.len());
+        (self.cause != Cause::Incident, Reverse(level), kind, self.isp.is_some(), self.id.clone())
+    }
+}

@@ -1,0 +1,80 @@
+//! Which notices belong together: those that tell of the same mail, decided at the same moment.
+//!
+//! A mail belongs to a configuration set, an identity, perhaps a tenant and tags, and each of them has a breaker. So bad
+//! mail makes several of them move at once, and people want to be told once. Who sends what is not known any more when
+//! notices are sent; it shows in what they say:
+//!
+//! - the same subject, moved the same way at several ISPs;
+//! - the same numbers over the same cohorts: it was the same mail;
+//! - an ISP's own trouble, with the moves of that ISP's senders and their pardons;
+//! - without numbers (time went by): the same move of those that went together before.
+
+use std::collections::BTreeMap;
+
+use super::desk::Told;
+use super::fact::{Cause, Fact};
+
+/// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment.
+pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
+    let mut at: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for (place, fact) in facts.iter().enumerate() {
+        at.entry(fact.at().0).or_default().push(place);
+    }
+    at.into_values().flat_map(|places| parts(facts, &places, told)).collect()
+}
+
+/// The connected parts of what was decided at one moment.
+fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
+    let mut left = places.to_vec();
+    let mut parts = Vec::new();
+    while let Some(first) = left.first().copied() {
+        left.remove(0);
+        let mut part = vec![first];
+        let mut next = 0;
+        while let Some(known) = part.get(next).copied() {
+            let (joins, others) = left.iter().partition(|other| are_related(&facts[known], &facts[**other], told));
+            left = others;
+            part.extend::<Vec<usize>>(joins);
+            next += 1;
+        }
+        part.sort_unstable();
+        parts.push(part);
+    }
+    parts
+}
+
+fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, Told>) -> bool {
+    if a.shadow != b.shadow {
+        return false;
+    }
+    if explains(a, b) || explains(b, a) {
+        return true;
+    }
+    if a.subject == b.subject {
+        // Of one breaker, the last move has to be told last.
+        return a.isp == b.isp || a.is_bad_news() == b.is_bad_news();
+    }
+    match (a.numbers(), b.numbers()) {
+        (Some(a_numbers), Some(b_numbers)) => a_numbers == b_numbers && may_share_mail(a, b),
+        (None, None) if a.cause == Cause::Pardon && b.cause == Cause::Pardon => {
+            a.isp == b.isp || a.isp.is_none() || b.isp.is_none()
+        }
+        (None, None) => {
+            let same_move = (a.cause, &a.from, &a.to) == (b.cause, &b.from, &b.to);
+            let before = |fact: &Fact| told.get(&fact.key()).map(|told| told.group.as_str());
+            same_move && a.cause == Cause::Time && before(a).is_some() && before(a) == before(b)
+        }
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Whether `a` is trouble of an ISP that `b` went along with.
+fn explains(a: &Fact, b: &Fact) -> bool {
+    a.cause == Cause::Incident && (a.isp == b.isp || (b.isp.is_none() && b.cause == Cause::Pardon))
+}
+
+/// A mail has one configuration set, one identity and one tenant.
+fn may_share_mail(a: &Fact, b: &Fact) -> bool {
+    let kind = |fact: &Fact| fact.subject.split(':').next().unwrap_or_default().to_owned();
+    kind(a) != kind(b) || kind(a) == "tag"
+}

@@ -1,0 +1,402 @@
+//! Quotas: closing days, and granting what a day allows.
+//!
+//! One item for each configuration set and ISP holds both where its ramp stands and what was granted of today's quota. Whoever
+//! first needs a new day, an asker or the hourly tick, closes the old one: [`plan`] says what comes of it, and it is written
+//! only over the day that it was decided upon. So a day is closed once, by whomever, and late or missed ticks change nothing.
+//!
+//! A grant is one conditional write, whose conditions ([`Spend::holds`]) do not mind that others spend meanwhile.
+
+use std::collections::BTreeMap;
+
+use reputation::breaker::{BreakerState, State};
+use reputation::isp::Isp;
+use reputation::judge;
+use reputation::permit::{Ask, Class, Flow, Lease, Limit, Meter, Permit, Spend, decide};
+use reputation::policy::{Mode, Policy};
+use reputation::subject::{Key, Subject};
+use reputation::time::Now;
+use reputation::warmup::{self, Evidence, Plan, Ramp};
+use siphasher::sip::SipHasher24;
+
+use crate::evaluate::since_of_isp;
+use crate::ports::{Board, Disposition, Dossier, PortError, Reputation, Saved};
+
+/// Where a configuration set stands at an ISP today.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The ramp.
+    pub ramp: Ramp,
+    /// What was granted of its quota.
+    pub meter: Meter,
+    /// Leases that may still be given back, as far as they are remembered.
+    pub leases: Vec<Lease>,
+}
+
+impl Quota {
+    /// A day on which nothing was granted yet.
+    pub fn opened(ramp: Ramp, policy: &Policy) -> Quota {
+        let meter = Meter::at_start(policy.warmup.zone.day(ramp.day));
+        Quota { ramp, meter, leases: Vec::new() }
+    }
+}
+
+/// What became of a spend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// It was granted; so the quota stands after it.
+    Granted(Quota),
+    /// A condition did not hold, or the same lease was granted before; so the quota stands. `None`: there is none.
+    Refused(Option<Quota>),
+}
+
+/// What became of a lease that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// So many mails may be granted again.
+    Returned(u64),
+    /// It is not known: never granted, given back before, of an earlier day, or forgotten.
+    Unknown,
+    /// It had expired.
+    Expired,
+}
+
+/// Keeps quotas. May be asked for several at once.
+#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
+pub trait Quotas {
+    /// The quota of a configuration set at one ISP, as of now; `None` if it has none yet.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn quota(&self, set: &str, isp: Isp) -> Result<Option<Quota>, PortError>;
+
+    /// All quotas of a configuration set.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn quotas(&self, set: &str) -> Result<BTreeMap<Isp, Quota>, PortError>;
+
+    /// Puts a new day in place of `old`: its ramp and its meter must be just as they were, so that no grant is lost.
+    ///
+    /// # Errors
+    ///
+    /// It was put, or not: look again.
+    async fn open(&self, set: &str, isp: Isp, old: Option<&Quota>, new: &Quota) -> Result<Saved, PortError>;
+
+    /// Grants a spend, if all its conditions hold, under a lease. Forgets `forgotten` leases besides.
+    ///
+    /// # Errors
+    ///
+    /// It was granted, or not: doing it again with the same lease grants it once.
+    async fn spend(
+        &self,
+        set: &str,
+        isp: Isp,
+        spend: &Spend,
+        lease: &Lease,
+        forgotten: &[String],
+    ) -> Result<Spent, PortError>;
+
+    /// Takes a lease back of which `unused` mails were not sent, if it is the lease that was granted on `day`. Returns whether
+    /// it was.
+    ///
+    /// # Errors
+    ///
+    /// It was taken back, or not: doing it again takes it back once.
+    async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError>;
+}
+
+/// How often a race for one item is run before the shell should try later.
+const MOST_RACES: usize = 256;
+/// So many leases of one quota are remembered, so that its item stays small. The oldest are forgotten first: what was granted
+/// stays granted, and can no more be given back.
+pub const MOST_LEASES: usize = 128;
+/// A lease is remembered so much longer than it holds, for whoever asks again about it.
+const REMEMBER_MILLIS: i64 = 30_000;
+
+/// The quota of a configuration set at one ISP on the day that holds `now`: closes the days before, if nobody has.
+///
+/// # Errors
+///
+/// A port failed; doing it again is safe.
+pub async fn plan<R: Reputation, Q: Quotas>(
+    policy: &Policy,
+    reputation: &mut R,
+    quotas: &Q,
+    set: &str,
+    isp: Isp,
+    now: Now,
+) -> Result<Quota, PortError> {
+    let Some(plan) = policy.warmup.sets.get(set) else { return Err(unknown(set)) };
+    for _ in 0..MOST_RACES {
+        let known = quotas.quota(set, isp).await?;
+        let new = match &known {
+            Some(quota) if quota.ramp.day >= policy.warmup.zone.day_at(now).number => return Ok(quota.clone()),
+            Some(quota) => {
+                let subject = Subject::ConfigurationSet(set.into());
+                let board = reputation.board(now).await?;
+                let dossier = reputation.dossier(&subject, now).await?;
+                closed(policy, plan, dossier, &board, &subject, isp, quota, now)
+            }
+            None => warmup::begin(plan, policy.warmup.zone.day_at(now)),
+        };
+        let new = Quota::opened(new, policy);
+        if quotas.open(set, isp, known.as_ref(), &new).await? == Saved::Saved {
+            return Ok(new);
+        }
+    }
+    Err(raced("planning a quota", set))
+}
+
+/// Plans all quotas of a configuration set that exist. Returns those whose day was closed.
+///
+/// # Errors
+///
+/// As [`plan`]; some may be planned then.
+pub async fn plan_set<R: Reputation, Q: Quotas>(
+    policy: &Policy,
+    reputation: &mut R,
+    quotas: &Q,
+    set: &str,
+    now: Now,
+) -> Result<BTreeMap<Isp, Quota>, PortError> {
+    let today = policy.warmup.zone.day_at(now).number;
+    let mut planned = BTreeMap::new();
+    for (isp, known) in quotas.quotas(set).await? {
+        if known.ramp.day < today {
+            planned.insert(isp, plan(policy, reputation, quotas, set, isp, now).await?);
+        }
+    }
+    Ok(planned)
+}
+
+/// Where a ramp stands on the day that holds `now`, after all the days that nobody has closed.
+#[expect(clippy::too_many_arguments, reason = "it looks at everything that is known")]
+fn closed(
+    policy: &Policy,
+    plan: &Plan,
+    dossier: &mut Dossier,
+    board: &Board,
+    subject: &Subject,
+    isp: Isp,
+    quota: &Quota,
+    now: Now,
+) -> Ramp {
+    let zone = &policy.warmup.zone;
+    let today = zone.day_at(now).number;
+    let business = policy.warmup.is_business(isp);
+    let (used, bulk) = (quota.meter.used(), quota.meter.bulk);
+    let mut evidence = Evidence { used, bulk, ..evidence(policy, dossier, board, subject, isp, now) };
+    let mut ramp = quota.ramp.clone();
+    while ramp.day < today {
+        // After a year without mail one more day changes nothing.
+        let missed = today - ramp.day;
+        if missed > MOST_MISSED && evidence.used == 0 {
+            ramp.idle_days = ramp.idle_days.saturating_add((missed - MOST_MISSED).unsigned_abs());
+            ramp.day = today - MOST_MISSED;
+        }
+        ramp = warmup::close(plan, business, &ramp, zone.day(ramp.day), &evidence);
+        // Nobody asked on the days after.
+        (evidence.used, evidence.bulk) = (0, 0);
+    }
+    ramp
+}
+
+const MOST_MISSED: i32 = 400;
+
+/// What is known about the mail of a configuration set to one ISP, apart from how much was granted.
+fn evidence(policy: &Policy, dossier: &mut Dossier, board: &Board, subject: &Subject, isp: Isp, now: Now) -> Evidence {
+    let since = since_of_isp(dossier, board, isp);
+    let judgement = judge::judge(policy, &mut dossier.timeline, Some(isp), &[], since, now);
+    let verdict = judgement.pause.or(judgement.throttle).or(judgement.warn);
+    let (own, whole) = (dossier.breaker(Some(isp)).breaker, dossier.breaker(None).breaker);
+    let incident = board.isps.get(&isp).is_some_and(|known| known.state.is_contained());
+    // What is decided in shadow has no effect, on a quota neither; that something is wrong holds it all the same.
+    let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(subject);
+    Evidence {
+        used: 0,
+        bulk: 0,
+        level: verdict.map(|verdict| verdict.level),
+        unsettled: [&own, &whole].iter().any(|known| known.state != State::Closed),
+        contained: !shadow && [&own, &whole].iter().any(|known| known.state.is_contained()),
+        worsened: own.worsened.filter(|_| !shadow),
+        incident,
+    }
+}
+
+/// Who asks for permits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker<'a> {
+    /// The configuration set that the mail is for.
+    pub set: &'a str,
+    /// The domain that it is sent from.
+    pub identity: &'a str,
+    /// What is the same when the same is asked again, and nothing else: what was granted is granted once.
+    pub request: &'a str,
+}
+
+/// What was granted to an asker at one ISP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The day of the quota.
+    pub day: i32,
+    /// The lease; `None` if nothing was granted.
+    pub lease: Option<Lease>,
+    /// The configuration set to send those by.
+    pub route: String,
+    /// Mails that may go by the overflow set, and its name.
+    pub overflow: Option<(u64, String)>,
+    /// Mails that may not go now.
+    pub deferred: u64,
+    /// When to ask for those again.
+    pub retry_at: Option<Now>,
+    /// Why not everything was granted.
+    pub limit: Option<Limit>,
+}
+
+/// What the breakers let through for an asker at one ISP.
+pub fn flow(policy: &Policy, plan: &Plan, board: &Board, asker: &Asker<'_>, isp: Isp) -> Flow {
+    let subjects = [
+        Subject::ConfigurationSet(asker.set.into()),
+        Subject::Identity(asker.identity.to_ascii_lowercase().as_str().into()),
+    ];
+    let unsettled = |key: &Key| -> Option<&BreakerState> { board.unsettled.get(key) };
+    Flow::of(policy, &subjects, plan.overflow.as_deref(), isp, unsettled)
+}
+
+/// Grants what a quota allows now. `known` is how it was seen last, which saves a reading if nothing has changed; returns how
+/// it stands after. `None`: its day is over, or has not begun: [`plan`] it, and ask again.
+///
+/// # Errors
+///
+/// A port failed. Something may have been granted: asking again with the same request grants it once.
+pub async fn permit<Q: Quotas>(
+    policy: &Policy,
+    quotas: &Q,
+    flow: &Flow,
+    asker: &Asker<'_>,
+    isp: Isp,
+    ask: Ask,
+    known: Option<Quota>,
+) -> Result<Option<(Granted, Quota)>, PortError> {
+    let Some(plan) = policy.warmup.sets.get(asker.set) else { return Err(unknown(asker.set)) };
+    let today = policy.warmup.zone.day_at(ask.now).number;
+    let id = lease_id(asker.request);
+    let mut known = known;
+    // Whether `known` is how things stand, or stood some time ago.
+    let mut fresh = false;
+    for _ in 0..MOST_RACES {
+        // A clock that is ahead may have begun the next day already: then that day's quota is the one, and nothing of it has
+        // come in yet.
+        let Some(quota) = known.filter(|quota| quota.ramp.day >= today) else {
+            if fresh {
+                return Ok(None);
+            }
+            (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
+            continue;
+        };
+        let day = policy.warmup.zone.day(quota.ramp.day);
+        if let Some(lease) = quota.leases.iter().find(|lease| lease.id == id) {
+            if !fresh {
+                // It may have been given back since.
+                (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
+                continue;
+            }
+            // Granted before, and the answer was lost.
+            let rest = ask.mails.saturating_sub(lease.mails());
+            let retry_at = (rest > 0).then(|| ask.now.plus_minutes(1));
+            let permit = Permit { spend: None, overflow: 0, deferred: rest, retry_at, limit: None };
+            let granted = answer(plan, flow, asker, &ask, day.number, Some(lease.clone()), permit);
+            return Ok(Some((granted, quota)));
+        }
+        let permit = decide(plan, &quota.ramp, day, &quota.meter, flow, ask);
+        if permit.deferred + permit.overflow > 0 && !fresh {
+            // Never refused upon what may be out of date.
+            (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
+            continue;
+        }
+        let Some(spend) = &permit.spend else {
+            return Ok(Some((answer(plan, flow, asker, &ask, day.number, None, permit), quota)));
+        };
+        let expires = Now(ask.now.0.saturating_add(i64::from(policy.gate.lease_secs) * 1_000));
+        let lease = Lease::of(id.clone(), spend, expires);
+        let forgotten = forgotten(&quota.leases, ask.now);
+        match quotas.spend(asker.set, isp, spend, &lease, &forgotten).await? {
+            Spent::Granted(quota) => {
+                let granted = answer(plan, flow, asker, &ask, day.number, Some(lease), permit);
+                return Ok(Some((granted, quota)));
+            }
+            Spent::Refused(now) => (known, fresh) = (now, true),
+        }
+    }
+    Err(raced("granting a permit", asker.set))
+}
+
+fn answer(
+    plan: &Plan,
+    flow: &Flow,
+    asker: &Asker<'_>,
+    ask: &Ask,
+    day: i32,
+    lease: Option<Lease>,
+    permit: Permit,
+) -> Granted {
+    let elsewhere = plan.critical_route.as_ref().filter(|_| flow.stopped_at_ses && ask.class == Class::Critical);
+    let overflow = plan.overflow.as_ref().filter(|_| permit.overflow > 0);
+    Granted {
+        day,
+        lease,
+        route: elsewhere.map_or(asker.set, String::as_str).to_owned(),
+        overflow: overflow.map(|route| (permit.overflow, route.clone())),
+        deferred: permit.deferred,
+        retry_at: permit.retry_at,
+        limit: permit.limit,
+    }
+}
+
+/// Takes back what was not sent of a lease.
+///
+/// # Errors
+///
+/// The port failed; giving back again is safe.
+pub async fn give_back<Q: Quotas>(
+    quotas: &Q,
+    set: &str,
+    isp: Isp,
+    day: i32,
+    lease: &Lease,
+    unused: u64,
+    now: Now,
+) -> Result<Returned, PortError> {
+    if now > lease.expires {
+        return Ok(Returned::Expired);
+    }
+    let unused = unused.min(lease.mails());
+    let taken = quotas.take_back(set, isp, day, lease, unused).await?;
+    Ok(if taken { Returned::Returned(unused) } else { Returned::Unknown })
+}
+
+/// The leases that need not be remembered any more: those that expired some time ago, and the oldest of too many.
+fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
+    let mut by_age: Vec<&Lease> = leases.iter().collect();
+    by_age.sort_by(|a, b| (a.expires, &a.id).cmp(&(b.expires, &b.id)));
+    let expired = by_age.partition_point(|lease| lease.expires.0.saturating_add(REMEMBER_MILLIS) < now.0);
+    let many = (by_age.len() + 1).saturating_sub(MOST_LEASES);
+    by_age[..expired.max(many)].iter().map(|lease| lease.id.clone()).collect()
+}
+
+/// A lease is named after its request: 64 bits of it, so that two of one day seldom share a name.
+fn lease_id(request: &str) -> String {
+    format!("{:016x}", SipHasher24::new().hash(request.as_bytes()))
+}
+
+fn unknown(set: &str) -> PortError {
+    let reason = format!("configuration set `{set}` is not in [warmup.sets] of the policy");
+    PortError { operation: "looking for a quota", reason, disposition: Disposition::Quarantine }
+}
+
+fn raced(operation: &'static str, set: &str) -> PortError {
+    let reason = format!("a quota of {set} was changed by others {MOST_RACES} times in a row");
+    PortError { operation, reason, disposition: Disposition::Retry }
+}

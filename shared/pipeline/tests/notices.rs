@@ -1,0 +1,419 @@
+//! What people and programs are told, and when.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipeline::evaluate::tell;
+use pipeline::memory::MemoryReputation;
+use pipeline::notice::{Alerts, Cause, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
+use pipeline::ports::{Disposition, PortError};
+use proptest::prelude::*;
+use reputation::breaker::Input;
+use reputation::detect::{Level, Rule, Verdict};
+use reputation::judge::Judgement;
+use reputation::subject::Key;
+use reputation::time::Now;
+use reputation::{Metric, Policy, Tally};
+
+const START: Now = Now(1_791_273_600_000);
+
+/// What went out.
+#[derive(Default)]
+struct Post {
+    messages: Vec<Message>,
+    /// Notices with the letter that told of them.
+    events: Vec<(Notice, String)>,
+    /// The next sendings that fail, and whether they were carried out all the same.
+    failures: Vec<Option<bool>>,
+}
+
+impl Post {
+    fn fails(&mut self, carry_out: impl FnOnce(&mut Post)) -> Result<(), PortError> {
+        let failure = self.failures.pop().flatten();
+        if failure != Some(false) {
+            carry_out(self);
+        }
+        let error =
+            PortError { operation: "sending", reason: "a broken line".to_owned(), disposition: Disposition::Retry };
+        failure.map_or(Ok(()), |_| Err(error))
+    }
+}
+
+impl Alerts for Post {
+    async fn write(&mut self, message: &Message) -> Result<(), PortError> {
+        self.fails(|post| post.messages.push(message.clone()))
+    }
+
+    async fn report(&mut self, notice: &Notice, letter: &str) -> Result<(), PortError> {
+        self.fails(|post| post.events.push((notice.clone(), letter.to_owned())))
+    }
+}
+
+struct World {
+    policy: Policy,
+    store: MemoryReputation,
+    post: Post,
+    now: Now,
+}
+
+impl World {
+    fn new(toml: &str) -> World {
+        let policy = Policy::from_toml(toml).unwrap();
+        World { store: MemoryReputation::under(&policy), policy, post: Post::default(), now: START }
+    }
+
+    fn with_gate() -> World {
+        World::new("[gate]\nin_use = true\n")
+    }
+
+    fn key(&self, name: &str) -> Key {
+        let (subject, isp) = match name.split_once('@') {
+            Some((subject, isp)) => (subject, Some(self.policy.isp_map.by_name(isp).unwrap())),
+            None => (name, None),
+        };
+        Key { subject: subject.parse().unwrap(), isp }
+    }
+
+    /// `bad` of 90 mails came back, and that calls for `level`.
+    fn judged(&mut self, name: &str, level: Level, bad: u64) {
+        let verdict = Verdict {
+            level,
+            metric: Metric::HardBounce,
+            rule: Rule::Cusum { limit: 0.05, evidence: 34.1, threshold: 10.0 },
+            from: START.minute().minus(1),
+            until: START.minute(),
+            tally: Tally { population: 90, bad },
+        };
+        let judgement = match level {
+            Level::Warn => Judgement { warn: Some(verdict), ..Judgement::default() },
+            Level::Throttle => Judgement { throttle: Some(verdict), ..Judgement::default() },
+            Level::Pause => Judgement { pause: Some(verdict), ..Judgement::default() },
+        };
+        self.said(name, Input::Judged(&judgement));
+    }
+
+    /// It is looked at, and `mails` of it were fine since its breaker began to probe.
+    fn clean(&mut self, name: &str, mails: u64) {
+        let probe = Tally { population: mails, bad: 0 };
+        self.said(name, Input::Judged(&Judgement { probe, ..Judgement::default() }));
+    }
+
+    fn said(&mut self, name: &str, input: Input<'_>) {
+        let key = self.key(name);
+        pollster::block_on(tell(&self.policy, &mut self.store, &key, input, self.now)).unwrap();
+    }
+
+    fn minutes(&mut self, minutes: u32) {
+        self.now = self.now.plus_minutes(minutes);
+    }
+
+    fn deliver(&mut self) -> Result<Delivered, PortError> {
+        let later = Now(self.now.0 + SETTLE_MILLIS);
+        pollster::block_on(deliver(&self.policy, &mut self.store, &mut self.post, later))
+    }
+
+    /// The messages that go out now.
+    fn told(&mut self) -> Vec<Message> {
+        let before = self.post.messages.len();
+        self.deliver().unwrap();
+        self.post.messages[before..].to_vec()
+    }
+
+    /// The text of the only e-mail that goes out now.
+    fn mail(&mut self) -> String {
+        let told = self.told();
+        let [message] = told.as_slice() else { panic!("{told:#?}") };
+        let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned() };
+        format!("Subject: {}\n\n{}", message.title, message.text(&place))
+    }
+}
+
+fn titles(told: &[Message]) -> Vec<&str> {
+    told.iter().map(|message| message.title.trim_start_matches("ses-breaker ")).collect()
+}
+
+#[test]
+fn a_throttle_at_an_isp_is_told_once_for_all_that_share_the_mail() {
+    let mut world = World::with_gate();
+    for name in ["configuration-set:news@gmail", "identity:news.example@gmail", "tag:campaign=it's@gmail"] {
+        world.judged(name, Level::Throttle, 12);
+    }
+    insta::assert_snapshot!(world.mail());
+    let letters: BTreeSet<&String> = world.post.events.iter().map(|(_, letter)| letter).collect();
+    assert_eq!((world.post.events.len(), letters.len()), (3, 1));
+}
+
+#[test]
+fn a_pause_its_probe_and_its_end_are_told_once_each() {
+    let mut world = World::new("[gate]\nin_use = false\n");
+    let both = ["configuration-set:news", "identity:news.example"];
+    world.judged("configuration-set:news@gmail", Level::Warn, 20);
+    for name in both {
+        world.judged(name, Level::Pause, 30);
+    }
+    insta::assert_snapshot!("pause", world.mail());
+    world.minutes(30);
+    for name in both {
+        world.clean(name, 0);
+    }
+    insta::assert_snapshot!("probing", world.mail());
+    world.minutes(60);
+    for name in both {
+        world.clean(name, 5_000);
+    }
+    insta::assert_snapshot!("throttled", world.mail());
+    for _ in 0..2 {
+        world.minutes(400);
+        for name in both {
+            world.clean(name, 0);
+        }
+    }
+    let told = world.told();
+    assert_eq!(
+        titles(&told),
+        ["news: configuration-set:news throttled", "news: configuration-set:news throttled -> closed"]
+    );
+    insta::assert_snapshot!("closed", told[1].text(&Place::default()));
+}
+
+#[test]
+fn an_incident_is_told_with_its_pardons() {
+    let mut world = World::with_gate();
+    world.judged("configuration-set:a", Level::Throttle, 40);
+    assert_eq!(world.told().len(), 1);
+    world.minutes(5);
+    for name in ["configuration-set:a@gmail", "configuration-set:b@gmail", "identity:a.example@gmail"] {
+        world.judged(name, Level::Throttle, 12 + name.len() as u64);
+    }
+    world.said("account@gmail", Input::Incident);
+    for name in
+        ["configuration-set:a", "configuration-set:a@gmail", "configuration-set:b@gmail", "identity:a.example@gmail"]
+    {
+        world.said(name, Input::Pardon);
+    }
+    // Somebody else's trouble at the same moment is another story.
+    world.judged("configuration-set:z@yahoo", Level::Throttle, 50);
+    let told = world.told();
+    assert_eq!(
+        titles(&told),
+        ["pause: account@gmail closed -> open", "throttle: configuration-set:z@yahoo closed -> throttled"]
+    );
+    insta::assert_snapshot!(told[0].text(&Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned() }));
+}
+
+#[test]
+fn what_a_person_says_is_told_whatever_was_told_before() {
+    let mut world = World::new("");
+    world.said("configuration-set:news", Input::PersonStops);
+    insta::assert_snapshot!("person_stops", world.mail());
+    for _ in 0..3 {
+        world.minutes(1);
+        world.said("configuration-set:news", Input::PersonResumes);
+        assert_eq!(titles(&world.told()), ["news: configuration-set:news open -> closed"]);
+        world.minutes(1);
+        world.said("configuration-set:news", Input::PersonStops);
+        assert_eq!(titles(&world.told()), ["news: configuration-set:news closed -> open"]);
+    }
+    world.said("configuration-set:news", Input::PersonHoldsClosed);
+    insta::assert_snapshot!("person_holds", world.mail());
+}
+
+#[test]
+fn in_shadow_it_is_told_that_nothing_is_done() {
+    let mut world = World::new("mode = \"shadow\"\n");
+    world.judged("configuration-set:news", Level::Pause, 30);
+    insta::assert_snapshot!(world.mail());
+}
+
+#[test]
+fn a_denial_is_told_at_once_by_itself() {
+    let mut world = World::new("");
+    let denied = Notice::denied(&"configuration-set:news".parse().unwrap(), "AccessDeniedException", world.now);
+    pollster::block_on(world.store.put(&denied)).unwrap();
+    insta::assert_snapshot!(world.mail());
+}
+
+#[test]
+fn notices_wait_for_a_moment_and_no_longer() {
+    let mut world = World::new("");
+    world.judged("configuration-set:news", Level::Pause, 30);
+    let mut at = |millis: i64| {
+        let now = Now(START.0 + millis);
+        let delivered = pollster::block_on(deliver(&world.policy, &mut world.store, &mut world.post, now)).unwrap();
+        (delivered.messages, delivered.wait.map(|wait| wait.as_millis()))
+    };
+    assert_eq!(at(0), (0, Some(1_500)));
+    assert_eq!(at(1_499), (0, Some(1)));
+    assert_eq!(at(1_500), (1, None));
+    // Nobody waits for a clock that is wrong.
+    world.now = Now(START.0 + 3_600_000);
+    world.said("configuration-set:news", Input::PersonResumes);
+    let delivered = pollster::block_on(deliver(&world.policy, &mut world.store, &mut world.post, START)).unwrap();
+    assert_eq!((delivered.messages, delivered.wait), (1, None));
+}
+
+#[test]
+fn what_flaps_is_told_once_and_then_summed_up_each_hour() {
+    let mut world = World::with_gate();
+    let name = "configuration-set:news@gmail";
+    let mut told = BTreeMap::new();
+    // Cut, raised to the whole, and cut again, for nine hours.
+    for half_hour in 0..18 {
+        match half_hour % 2 {
+            0 => world.judged(name, Level::Throttle, 12),
+            _ => world.said(name, Input::Pardon),
+        }
+        for message in world.told() {
+            told.insert(half_hour, message);
+        }
+        world.minutes(30);
+    }
+    let titles: Vec<String> = told.iter().map(|(at, message)| format!("{at:2} {}", message.title)).collect();
+    insta::assert_snapshot!(titles.join("\n"));
+    insta::assert_snapshot!("flapping", told[&5].text(&Place::default()));
+}
+
+#[test]
+fn a_pause_is_never_held_back_unless_the_last_message_said_so() {
+    let mut world = World::with_gate();
+    let name = "configuration-set:news";
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        world.judged(name, Level::Pause, 30);
+        told.extend(world.told());
+        world.minutes(5);
+        world.said(name, Input::Pardon);
+        told.extend(world.told());
+        world.minutes(5);
+    }
+    let pause = "pause: configuration-set:news closed -> open";
+    let end = "news: configuration-set:news open -> closed";
+    // The first end is told, so the second pause is; the second end is not, so neither is the third pause.
+    assert_eq!(titles(&told), [pause, end, pause]);
+    // What is held back is told an hour after the last message, though nothing happens any more.
+    world.minutes(30);
+    assert_eq!(titles(&world.told()), Vec::<&str>::new());
+    world.minutes(30);
+    let told = world.told();
+    assert_eq!(titles(&told), ["summary: configuration-set:news closed, 3 more changes"]);
+    insta::assert_snapshot!(told[0].text(&Place::default()));
+}
+
+#[test]
+fn each_cause_is_told_from_the_others() {
+    let mut world = World::with_gate();
+    let mut causes = Vec::new();
+    let mut cause = |world: &mut World, name: &str| {
+        world.deliver().unwrap();
+        let (notice, _) = world.post.events.last().unwrap();
+        let detail: serde_json::Value = serde_json::from_str(&notice.detail).unwrap();
+        causes.push(format!("{name}: {}", detail["cause"]));
+        world.minutes(1);
+    };
+    let name = "configuration-set:news";
+    for (word, input) in [
+        ("PersonStops", Input::PersonStops),
+        ("PersonReleases", Input::PersonReleases),
+        ("PersonHoldsClosed", Input::PersonHoldsClosed),
+        ("PersonResumes", Input::PersonResumes),
+    ] {
+        world.said(name, input);
+        cause(&mut world, word);
+    }
+    world.judged(name, Level::Throttle, 12);
+    cause(&mut world, "Judged");
+    world.said(name, Input::Pardon);
+    cause(&mut world, "Pardon");
+    world.said("account@gmail", Input::Incident);
+    cause(&mut world, "Incident");
+    world.judged(name, Level::Pause, 12);
+    world.minutes(200);
+    world.clean(name, 0);
+    cause(&mut world, "due");
+    insta::assert_snapshot!(causes.join(", "));
+    assert_eq!(serde_json::to_value(Cause::Time).unwrap(), "time");
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Judged(usize, u64, Level),
+    Person(usize, bool),
+    Pardon(usize),
+    Seconds(u32),
+    Delivery(Vec<Option<bool>>),
+}
+
+const KEYS: [&str; 4] =
+    ["configuration-set:a", "identity:a.example", "configuration-set:b", "configuration-set:a@gmail"];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let level = prop_oneof![Just(Level::Warn), Just(Level::Throttle), Just(Level::Pause)];
+    let failure = prop::option::weighted(0.3, any::<bool>());
+    prop_oneof![
+        3 => (0..KEYS.len(), 20u64..22, level).prop_map(|(key, bad, level)| Happening::Judged(key, bad, level)),
+        1 => (0..KEYS.len(), any::<bool>()).prop_map(|(key, stops)| Happening::Person(key, stops)),
+        1 => (0..KEYS.len()).prop_map(Happening::Pardon),
+        3 => prop_oneof![0u32..3, 60u32..10_000].prop_map(Happening::Seconds),
+        3 => prop::collection::vec(failure, 0..6).prop_map(Happening::Delivery),
+    ]
+}
+
+/// How many changes a message says were not told one by one.
+fn summed_up(message: &Message) -> usize {
+    let counts =
+        message.body.lines().filter_map(|line| line.strip_prefix("And ")?.split(' ').next()?.parse::<usize>().ok());
+    counts.sum()
+}
+
+proptest! {
+    /// Whatever moves and whatever breaks: programs are told of each notice, people of each in a message or in a sum,
+    /// nothing is told in two messages, and what comes again is the same.
+    #[test]
+    fn nothing_is_lost_and_nothing_is_told_twice(happenings in prop::collection::vec(happening(), 1..80)) {
+        let mut world = World::with_gate();
+        for happening in happenings {
+            match happening {
+                Happening::Judged(key, bad, level) => world.judged(KEYS[key], level, bad),
+                Happening::Person(key, true) => world.said(KEYS[key], Input::PersonStops),
+                Happening::Person(key, false) => world.said(KEYS[key], Input::PersonResumes),
+                Happening::Pardon(key) => world.said(KEYS[key], Input::Pardon),
+                Happening::Seconds(seconds) => world.now = Now(world.now.0 + i64::from(seconds) * 1_000),
+                Happening::Delivery(failures) => {
+                    world.post.failures = failures;
+                    let _ = world.deliver();
+                }
+            }
+        }
+        world.post.failures.clear();
+        world.deliver().unwrap();
+        // An hour later, what was held back is told, too.
+        world.minutes(61);
+        let last = world.deliver().unwrap();
+        prop_assert_eq!(last.wait, None);
+
+        let mut messages: BTreeMap<&str, &Message> = BTreeMap::new();
+        for message in &world.post.messages {
+            let first = messages.entry(&message.id).or_insert(message);
+            prop_assert_eq!(*first, message);
+        }
+        let mut letter_of: BTreeMap<&str, &str> = BTreeMap::new();
+        for (notice, letter) in &world.post.events {
+            prop_assert_eq!(*letter_of.entry(&notice.id).or_insert(letter), letter.as_str());
+        }
+        let notices = world.store.transitions.len();
+        prop_assert_eq!(letter_of.len(), notices);
+        let told = letter_of.values().filter(|letter| messages.contains_key(*letter)).count();
+        let summed_up: usize = messages.values().map(|message| summed_up(message)).sum();
+        prop_assert_eq!(told + summed_up, notices);
+        prop_assert!(pollster::block_on(world.store.unsent()).unwrap().is_empty());
+        let desk = pollster::block_on(world.store.desk()).unwrap();
+        prop_assert!(desk.letters.is_empty() && desk.told.values().all(|told| told.held_back.is_none()));
+        // The state in the last message about a key is the one it is in.
+        for name in KEYS {
+            let key = world.key(name);
+            let state = world.store.find(&key.subject).map_or("closed", |dossier| dossier.breaker(key.isp).breaker.state.name());
+            prop_assert_eq!(desk.told.get(name).map_or("closed", |told| told.state.as_str()), state);
+        }
+    }
+}

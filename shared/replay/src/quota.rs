@@ -1,0 +1,262 @@
+//! What the gate would have granted: the mail of a replay, asked for in order, against quotas in memory.
+//!
+//! The demand is the mail that was sent. It is asked for as it came, a minute of a sender and ISP at a time, under the breakers
+//! as they stand at that moment, through the use cases of the real gate. What is deferred is not asked for again, because the
+//! mail of a replay has been sent: so what is told is the share of the real traffic that would have fit.
+//!
+//! **Invariant:** every mail asked for is granted, routed to the overflow set or deferred.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipeline::memory::{MemoryQuotas, MemoryReputation};
+use pipeline::ports::PortError;
+use pipeline::quotas::{self, Asker, Granted};
+use pipeline::senders::Senders;
+use reputation::Isp;
+use reputation::permit::{Ask, Class};
+use reputation::policy::Policy;
+use reputation::subject::Subject;
+use reputation::time::Now;
+use reputation::unit::{SenderId, Unit, UnitKind};
+use reputation::zone::NumberedDate;
+use serde::Serialize;
+
+/// At most so many configuration sets are planned that the policy does not name: their names come from the input.
+const MOST_SETS: usize = 1_000;
+
+/// What would have become of the mail of one configuration set to one ISP on one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaDay {
+    /// The quota.
+    pub quota: u64,
+    /// What became of it from the day before.
+    pub step: &'static str,
+    /// Why, in words.
+    pub reason: String,
+    /// Mails that would have been asked for.
+    pub asked: u64,
+    /// Of those, sent at once by the configuration set itself, or by its critical route.
+    pub granted: u64,
+    /// Sent at once by the overflow set.
+    pub overflow: u64,
+    /// Made to wait.
+    pub deferred: u64,
+    /// Mails that were not granted, by what limited them.
+    pub limits: BTreeMap<&'static str, u64>,
+}
+
+/// Where a day of a ramp belongs: configuration set, ISP, number of the day.
+type Place = (String, Isp, i32);
+
+/// Asks for the mail of a replay while it goes on.
+#[derive(Debug)]
+pub struct QuotaBook {
+    /// The policy of the replay, with all sets that are planned.
+    policy: Policy,
+    /// Whether the policy names none, so that all are planned.
+    plans_all: bool,
+    quotas: MemoryQuotas,
+    /// What was sent since it was last asked for.
+    demand: BTreeMap<(SenderId, Isp), u64>,
+    /// Of each sender: its configuration set, if that is planned, and its identity.
+    senders: BTreeMap<SenderId, Option<(String, String)>>,
+    /// Sets of which a Send event was seen: their mail is counted by those.
+    told_of_sending: BTreeSet<String>,
+    left_out: BTreeSet<String>,
+    asks: u64,
+    /// The day before which all days have been closed.
+    closed: Option<i32>,
+    days: BTreeMap<Place, QuotaDay>,
+}
+
+impl QuotaBook {
+    /// A book under a policy.
+    pub fn new(policy: &Policy) -> QuotaBook {
+        QuotaBook {
+            plans_all: policy.warmup.sets.is_empty(),
+            policy: policy.clone(),
+            quotas: MemoryQuotas::default(),
+            demand: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            told_of_sending: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            asks: 0,
+            closed: None,
+            days: BTreeMap::new(),
+        }
+    }
+
+    /// Whether all configuration sets are planned by `[warmup.plan]`, because the policy names none.
+    pub fn plans_all(&self) -> bool {
+        self.plans_all
+    }
+
+    /// Configuration sets with mail that ask for nothing, because the policy does not name them.
+    pub fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.left_out.iter().map(String::as_str)
+    }
+
+    /// What would have been granted, by configuration set, name of the ISP, and day.
+    pub fn rows(&self) -> Vec<QuotaRow> {
+        let row = |((set, isp, day), known): (&Place, &QuotaDay)| QuotaRow {
+            configuration_set: set.clone(),
+            isp: self.policy.isp_map.name(*isp).to_owned(),
+            day: NumberedDate(*day).to_string(),
+            demand: if self.told_of_sending.contains(set) { "sent" } else { "attempts" },
+            quota: known.quota,
+            step: known.step,
+            reason: known.reason.clone(),
+            asked: known.asked,
+            granted: known.granted,
+            overflow: known.overflow,
+            deferred: known.deferred,
+            limits: known.limits.clone(),
+        };
+        let mut rows: Vec<QuotaRow> = self.days.iter().map(row).collect();
+        rows.sort_by(|a, b| (&a.configuration_set, &a.isp, &a.day).cmp(&(&b.configuration_set, &b.isp, &b.day)));
+        rows
+    }
+
+    /// Takes note of a new unit: a mail that was sent, or of which an outcome says so where nobody tells of sending.
+    pub(crate) fn note(&mut self, unit: &Unit, senders: &Senders) {
+        let outcome = match unit.kind {
+            UnitKind::Sent => false,
+            UnitKind::Delivered | UnitKind::HardBounce | UnitKind::SoftBounce | UnitKind::Undetermined => true,
+            UnitKind::Suppressed
+            | UnitKind::Complaint
+            | UnitKind::Delay
+            | UnitKind::Deferral
+            | UnitKind::Block
+            | UnitKind::Reject
+            | UnitKind::RenderingFailure
+            | UnitKind::Open
+            | UnitKind::Click => return,
+        };
+        if !self.senders.contains_key(&unit.sender) {
+            let planned = self.planned(senders.subjects(unit.sender));
+            self.senders.insert(unit.sender, planned);
+        }
+        let Some(Some((set, _))) = self.senders.get(&unit.sender) else { return };
+        if outcome {
+            if self.told_of_sending.contains(set) {
+                return;
+            }
+        } else if !self.told_of_sending.contains(set) {
+            self.told_of_sending.insert(set.clone());
+        }
+        *self.demand.entry((unit.sender, unit.isp)).or_default() += 1;
+    }
+
+    /// The configuration set and the identity of a sender, if that set is planned.
+    fn planned(&mut self, subjects: &[Subject]) -> Option<(String, String)> {
+        let set = subjects.iter().find_map(|subject| match subject {
+            Subject::ConfigurationSet(name) => Some(name.to_string()),
+            Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => None,
+        })?;
+        let identity = subjects.iter().find_map(|subject| match subject {
+            Subject::Identity(name) => Some(name.to_string()),
+            Subject::Account | Subject::ConfigurationSet(_) | Subject::Tenant(_) | Subject::Tag(..) => None,
+        });
+        let warmup = &mut self.policy.warmup;
+        if !warmup.sets.contains_key(&set) {
+            if !self.plans_all || warmup.sets.len() >= MOST_SETS {
+                self.left_out.insert(set);
+                return None;
+            }
+            warmup.sets.insert(set.clone(), warmup.plan.clone());
+        }
+        Some((set, identity.unwrap_or_default()))
+    }
+
+    /// Whether something is to be asked for.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.demand.is_empty()
+    }
+
+    /// Asks for what was sent since the last time.
+    pub(crate) async fn ask(&mut self, reputation: &mut MemoryReputation, now: Now) -> Result<(), PortError> {
+        for ((sender, isp), mails) in std::mem::take(&mut self.demand) {
+            let Some(Some((set, identity))) = self.senders.get(&sender).cloned() else { continue };
+            self.asks += 1;
+            let request = self.asks.to_string();
+            let asker = Asker { set: &set, identity: &identity, request: &request };
+            let Some(plan) = self.policy.warmup.sets.get(&set) else { continue };
+            let flow = quotas::flow(&self.policy, plan, reputation.known_board(), &asker, isp);
+            // Nobody else asks, so nobody comes back at the same time.
+            let ask = Ask { mails, class: Class::Bulk, now, jitter: 0 };
+            let (policy, stored) = (&self.policy, &self.quotas);
+            let mut permit = quotas::permit(policy, stored, &flow, &asker, isp, ask, None).await?;
+            if permit.is_none() {
+                // A day that nobody has closed yet.
+                let quota = quotas::plan(policy, reputation, stored, &set, isp, now).await?;
+                permit = quotas::permit(policy, stored, &flow, &asker, isp, ask, Some(quota)).await?;
+            }
+            if let Some((granted, quota)) = permit {
+                self.enter(&set, isp, mails, &granted, &quota);
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, set: &str, isp: Isp, mails: u64, granted: &Granted, quota: &quotas::Quota) {
+        let day = self.days.entry((set.to_owned(), isp, granted.day)).or_insert_with(|| QuotaDay {
+            quota: quota.ramp.quota,
+            step: quota.ramp.step.name(),
+            reason: quota.ramp.step.to_string(),
+            asked: 0,
+            granted: 0,
+            overflow: 0,
+            deferred: 0,
+            limits: BTreeMap::new(),
+        });
+        let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
+        day.asked += mails;
+        day.granted += granted.lease.as_ref().map_or(0, |lease| lease.mails());
+        day.overflow += overflow;
+        day.deferred += granted.deferred;
+        if let Some(limit) = &granted.limit {
+            *day.limits.entry(limit.name()).or_default() += overflow + granted.deferred;
+        }
+    }
+
+    /// Closes the days that are over, as the hourly tick does.
+    pub(crate) async fn close_days(&mut self, reputation: &mut MemoryReputation, now: Now) -> Result<(), PortError> {
+        let today = self.policy.warmup.zone.day_at(now).number;
+        if self.closed.replace(today) == Some(today) {
+            return Ok(());
+        }
+        for set in self.policy.warmup.sets.keys() {
+            quotas::plan_set(&self.policy, reputation, &self.quotas, set, now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What would have become of the mail of one configuration set to one ISP on one day, as reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QuotaRow {
+    /// The configuration set.
+    pub configuration_set: String,
+    /// Name of the ISP.
+    pub isp: String,
+    /// The date, where the policy says that days begin.
+    pub day: String,
+    /// What the demand was counted by: `sent`, or `attempts` where there are no Send events.
+    pub demand: &'static str,
+    /// Mails that may be sent on the day.
+    pub quota: u64,
+    /// What became of it from the day before: see `Move::name`.
+    pub step: &'static str,
+    /// Why, in words.
+    pub reason: String,
+    /// Mails that were sent in truth.
+    pub asked: u64,
+    /// Of those, granted at once.
+    pub granted: u64,
+    /// Sent by the overflow set.
+    pub overflow: u64,
+    /// Made to wait.
+    pub deferred: u64,
+    /// Mails that were not granted, by what limited them.
+    pub limits: BTreeMap<&'static str, u64>,
+}

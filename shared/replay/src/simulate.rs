@@ -1,0 +1,185 @@
+//! The closed loop: what the planner, the breaker and the gate do together, against a model of receiving ISPs.
+//!
+//! ```text
+//! plan ─ quota ─► gate ─ grants ─► ISPs of the model ─ outcomes ─► counters ─► breaker ─► gate, next day's plan
+//! ```
+//!
+//! Beside it two plans that look at nothing meet the same ISPs. It is a model and not the world: its numbers, where they come
+//! from and what they leave out is in `DESIGN.md`.
+//!
+//! **Invariant:** the same seed gives the same result, on however many threads.
+//! **Invariant:** nothing here decides for the gate: it is asked, and what it grants is sent.
+
+mod dice;
+mod isp;
+mod sender;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use pipeline::ports::PortError;
+use reputation::Isp;
+use reputation::policy::Policy;
+use reputation::warmup::Plan;
+use reputation::zone::Day;
+
+pub use isp::Temper;
+use isp::{Nature, ReceivingIsp};
+use sender::{AdaptiveSender, send_by_plan};
+pub use sender::{Arm, BY_TIME_DAYS, DayOfMail, Days, FIXED_DAYS, planned};
+pub use summary::{ArmSummary, DaySummary, IspSummary, Reached, ScenarioSummary, Spread, Summary};
+
+/// A world to warm up in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scenario {
+    /// Three consumer ISPs, all kind.
+    Kind,
+    /// The same, but one of them is harsh.
+    Harsh,
+    /// The ISPs that receive for businesses.
+    Business,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 3] = [Scenario::Kind, Scenario::Harsh, Scenario::Business];
+
+    /// Stable name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::Kind => "kind",
+            Scenario::Harsh => "harsh",
+            Scenario::Business => "business",
+        }
+    }
+
+    /// What it is, in words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Scenario::Kind => "three ISPs that take about twice as much after each good day",
+            Scenario::Harsh => "the same, but microsoft begins low, grows by a fifth a day and soon refuses",
+            Scenario::Business => "ISPs that receive for businesses, and take about a third more after each good day",
+        }
+    }
+
+    /// Its ISPs: names of the built-in map.
+    pub fn isps(self) -> &'static [(&'static str, Temper)] {
+        match self {
+            Scenario::Kind => &[("gmail", Temper::Kind), ("microsoft", Temper::Kind), ("yahoo", Temper::Kind)],
+            Scenario::Harsh => &[("gmail", Temper::Kind), ("microsoft", Temper::Harsh), ("yahoo", Temper::Kind)],
+            Scenario::Business => &[("other", Temper::Business)],
+        }
+    }
+
+    /// The ISP that shows most of what the scenario is about.
+    pub fn telling_isp(self) -> &'static str {
+        match self {
+            Scenario::Kind => "gmail",
+            Scenario::Harsh => "microsoft",
+            Scenario::Business => "other",
+        }
+    }
+}
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The rules.
+    pub policy: Policy,
+    /// The plan that is followed.
+    pub plan: Plan,
+    /// The worlds, in order.
+    pub scenarios: Vec<Scenario>,
+    /// The first seed.
+    pub seed: u64,
+    /// So many seeds, each one more than the one before.
+    pub seeds: u32,
+    /// Days.
+    pub days: u32,
+    /// Threads.
+    pub workers: usize,
+}
+
+/// How far a simulation has come: runs that are done, of one seed in one world.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU64);
+
+impl Progress {
+    /// Runs that are done.
+    pub fn done(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of each arm at each ISP, of one seed in one world.
+pub type Run = BTreeMap<(Arm, &'static str), Days>;
+
+/// The name under which the configuration set is planned.
+const SET: &str = "simulated";
+/// Monday 2026-01-05: days of the week count only where the policy says so.
+const FIRST_DAY: i32 = 20_458;
+
+/// Simulates all seeds in all worlds. The outcome is by scenario and then by seed, in order.
+///
+/// # Errors
+///
+/// A port in memory failed, which is a bug.
+pub fn simulate(setup: &Setup, progress: &Progress) -> Result<Vec<Vec<Run>>, PortError> {
+    let mut policy = setup.policy.clone();
+    policy.warmup.sets = BTreeMap::from([(SET.to_owned(), setup.plan.clone())]);
+    let seeds = setup.seeds as usize;
+    let jobs = setup.scenarios.len() * seeds;
+    let next = AtomicUsize::new(0);
+    let done: Mutex<BTreeMap<usize, Result<Run, PortError>>> = Mutex::default();
+    let work = || {
+        loop {
+            let job = next.fetch_add(1, Ordering::Relaxed);
+            let Some(scenario) = setup.scenarios.get(job / seeds.max(1)).filter(|_| job < jobs) else { return };
+            let run = run(&policy, setup, *scenario, setup.seed.wrapping_add((job % seeds) as u64));
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert(job, run);
+            progress.0.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..setup.workers.min(jobs) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let runs = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let runs = runs.into_values().collect::<Result<Vec<Run>, PortError>>()?;
+    Ok(runs.chunks(seeds.max(1)).map(<[Run]>::to_vec).collect())
+}
+
+fn run(policy: &Policy, setup: &Setup, scenario: Scenario, seed: u64) -> Result<Run, PortError> {
+    let zone = &policy.warmup.zone;
+    let calendar: Vec<Day> = (0..setup.days.cast_signed()).map(|day| zone.day(FIRST_DAY + day)).collect();
+    let nature = |name: &str, temper: Temper| {
+        let isp = policy.isp_map.by_name(name).unwrap_or(Isp::OTHER);
+        (isp, Nature::of(seed, name, temper, policy.isp_map.returns_complaints(isp), setup.days))
+    };
+    let mut run = Run::new();
+    let mut receiving = Vec::new();
+    let mut names = BTreeMap::new();
+    for (name, temper) in scenario.isps() {
+        let (isp, nature) = nature(name, *temper);
+        let meet = |arm: Arm| ReceivingIsp::new(nature.clone(), seed, &format!("{} at {name}", arm.name()));
+        for arm in [Arm::Fixed, Arm::ByTime] {
+            let days = send_by_plan(arm, setup.plan.start, setup.plan.target, &calendar, meet(arm));
+            run.insert((arm, *name), days);
+        }
+        receiving.push((isp, meet(Arm::Adaptive)));
+        names.insert(isp, *name);
+    }
+    let sent = pollster::block_on(AdaptiveSender::new(policy, SET, &calendar).send(receiving))?;
+    for (isp, days) in sent {
+        if let Some(name) = names.get(&isp) {
+            run.insert((Arm::Adaptive, name), days);
+        }
+    }
+    Ok(run)
+}

@@ -1,0 +1,405 @@
+//! The sending side: three ways to warm up, against the same ISPs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pipeline::evaluate;
+use pipeline::fold::Fold;
+use pipeline::memory::{MemoryQuotas, MemoryReputation};
+use pipeline::ports::{Board, Change, Committed, Dossier, PortError, Reputation, Saved};
+use pipeline::quotas::{self, Asker};
+use pipeline::rounds::{self, HourDone, Rounds};
+use reputation::Isp;
+use reputation::breaker::State;
+use reputation::counters::Metric;
+use reputation::judge;
+use reputation::permit::{Ask, Class};
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::{MINUTE_MILLIS, Minute, Now};
+use reputation::timeline::Timeline;
+use reputation::unit::UnitKind;
+use reputation::zone::Day;
+
+use super::isp::{Late, Outcome, ReceivingIsp, SLOT_MINUTES};
+
+/// A way to warm up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arm {
+    /// Planner, breaker and gate: sends what is granted.
+    Adaptive,
+    /// From start to target in equal factors within 30 days, whatever happens.
+    Fixed,
+    /// A share of the target that grows with time alone, within 45 days.
+    ByTime,
+}
+
+impl Arm {
+    /// All of them.
+    pub const ALL: [Arm; 3] = [Arm::Adaptive, Arm::Fixed, Arm::ByTime];
+
+    /// Stable name, as in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arm::Adaptive => "adaptive",
+            Arm::Fixed => "fixed",
+            Arm::ByTime => "by_time",
+        }
+    }
+}
+
+/// The fixed schedule is at the target on this day. Published ones take 30 days.
+pub const FIXED_DAYS: u32 = 30;
+/// The plan of standard dedicated IPs takes so many, whatever is sent (SES Developer Guide, "Warming up dedicated IP
+/// addresses").
+pub const BY_TIME_DAYS: u32 = 45;
+
+/// Mail goes out from this hour of the day on …
+const FIRST_HOUR: u64 = 8;
+/// … for so many.
+const HOURS: u64 = 12;
+const SLOTS_PER_HOUR: u64 = (60 / SLOT_MINUTES) as u64;
+
+/// One day of one arm at one ISP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DayOfMail {
+    /// The quota, or what the plan says.
+    pub quota: u64,
+    /// The volume that the ISP has shown it takes: the quota, unless that is a trickle.
+    pub reach: u64,
+    /// Mails sent.
+    pub sent: u64,
+    /// Taken in the end, of those.
+    pub delivered: u64,
+    /// Deferred at least once.
+    pub deferrals: u64,
+    /// Refused because of the sender.
+    pub blocks: u64,
+    /// No such recipient.
+    pub hard_bounces: u64,
+    /// Complaints about them.
+    pub complaints: u64,
+    /// Mails that the gate sent by another configuration set.
+    pub elsewhere: u64,
+    /// Whether a breaker was not closed, or found harm, on this day; never without breakers.
+    pub unwell: bool,
+}
+
+impl DayOfMail {
+    fn count(&mut self, outcome: Outcome) {
+        self.delivered += outcome.delivered;
+        self.deferrals += outcome.limited + outcome.deferred;
+        self.blocks += outcome.refused;
+        self.hard_bounces += outcome.hard_bounces;
+    }
+
+    fn count_late(&mut self, late: &Late) {
+        self.delivered += late.delivered;
+        self.complaints += late.complaints;
+    }
+}
+
+/// What one arm did at one ISP, by day.
+pub type Days = Vec<DayOfMail>;
+
+/// What a plan that looks at nothing says for a day, counted from 1.
+pub fn planned(arm: Arm, start: u64, target: u64, day: u32) -> u64 {
+    let (start, whole) = (start as f64, target as f64);
+    let mails = match arm {
+        Arm::Adaptive => return 0,
+        Arm::Fixed if day >= FIXED_DAYS => whole,
+        Arm::Fixed => start * (whole / start).powf(f64::from(day - 1) / f64::from(FIXED_DAYS - 1)),
+        Arm::ByTime => whole * f64::from(day.min(BY_TIME_DAYS)) / f64::from(BY_TIME_DAYS),
+    };
+    (mails.round() as u64).min(target)
+}
+
+/// Mails of a day that are due by the end of a slot of it.
+fn due_by(whole: u64, slot: u64) -> u64 {
+    let (first, slots) = (FIRST_HOUR * SLOTS_PER_HOUR, HOURS * SLOTS_PER_HOUR);
+    let passed = (slot + 1).saturating_sub(first).min(slots);
+    u64::try_from(u128::from(whole) * u128::from(passed) / u128::from(slots)).unwrap_or(whole)
+}
+
+/// Slots of a day: 276, 288 or 300.
+fn slots_of(day: Day) -> u64 {
+    let millis = i64::from(SLOT_MINUTES) * MINUTE_MILLIS;
+    u64::try_from((day.end.0 - day.start.0) / millis).unwrap_or(0)
+}
+
+/// Sends by a plan that looks at nothing.
+pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], mut isp: ReceivingIsp) -> Days {
+    let mut days: Days = vec![DayOfMail::default(); calendar.len()];
+    let mut slot = 0;
+    for (number, day) in calendar.iter().enumerate() {
+        let quota = planned(arm, start, target, u32::try_from(number + 1).unwrap_or(u32::MAX));
+        (days[number].quota, days[number].reach) = (quota, quota);
+        for slot_of_day in 0..slots_of(*day) {
+            for late in isp.pass_slot(slot) {
+                days[late.day].count_late(&late);
+            }
+            let mails =
+                due_by(quota, slot_of_day) - slot_of_day.checked_sub(1).map_or(0, |before| due_by(quota, before));
+            let outcome = isp.offer(slot, mails);
+            days[number].sent += mails;
+            days[number].count(outcome);
+            slot += 1;
+        }
+        isp.end_day();
+    }
+    days
+}
+
+/// Reputation in memory that knows whom to look at when time passes: there is one configuration set.
+struct Store {
+    reputation: MemoryReputation,
+    set: Subject,
+    done: HourDone,
+}
+
+impl Reputation for Store {
+    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
+        self.reputation.commit(fold, now).await
+    }
+
+    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+        self.reputation.dossier(subject, now).await
+    }
+
+    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        self.reputation.board(now).await
+    }
+
+    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
+        self.reputation.account(now).await
+    }
+
+    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+        self.reputation.save(changes).await
+    }
+}
+
+impl Rounds for Store {
+    async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
+        Ok(vec![self.set.clone()])
+    }
+
+    async fn hour_done(&mut self) -> Result<HourDone, PortError> {
+        Ok(self.done.clone())
+    }
+
+    async fn set_hour_done(&mut self, done: &HourDone) -> Result<(), PortError> {
+        self.done = done.clone();
+        Ok(())
+    }
+}
+
+/// Something that SES will tell of.
+struct Fact {
+    isp: Isp,
+    accepted: Minute,
+    kind: UnitKind,
+    count: u64,
+}
+
+/// A sender who asks the gate.
+pub(super) struct AdaptiveSender<'a> {
+    policy: &'a Policy,
+    set: &'a str,
+    store: Store,
+    quotas: MemoryQuotas,
+    calendar: &'a [Day],
+    /// What will be told at the next slot.
+    untold: Vec<Fact>,
+}
+
+/// One ISP with what happened there.
+struct Place {
+    isp: Isp,
+    receiving: ReceivingIsp,
+    days: Days,
+    /// Mails of the day that wait to be sent: bulk and critical.
+    waiting: [u64; 2],
+}
+
+impl<'a> AdaptiveSender<'a> {
+    /// A sender by this configuration set, which must be in `[warmup.sets]`.
+    pub(super) fn new(policy: &'a Policy, set: &'a str, calendar: &'a [Day]) -> AdaptiveSender<'a> {
+        let store = Store {
+            reputation: MemoryReputation::under(policy),
+            set: Subject::ConfigurationSet(set.into()),
+            done: HourDone::default(),
+        };
+        AdaptiveSender { policy, set, store, quotas: MemoryQuotas::default(), calendar, untold: Vec::new() }
+    }
+
+    /// Sends to these ISPs on all days of the calendar.
+    ///
+    /// # Errors
+    ///
+    /// The configuration set is unknown; a port in memory does not fail.
+    pub(super) async fn send(mut self, isps: Vec<(Isp, ReceivingIsp)>) -> Result<BTreeMap<Isp, Days>, PortError> {
+        let mut places: Vec<Place> = isps
+            .into_iter()
+            .map(|(isp, receiving)| {
+                let days = vec![DayOfMail::default(); self.calendar.len()];
+                Place { isp, receiving, days, waiting: [0; 2] }
+            })
+            .collect();
+        let mut slot = 0;
+        for (number, day) in self.calendar.iter().enumerate() {
+            self.open_day(&mut places, number, *day).await?;
+            for slot_of_day in 0..slots_of(*day) {
+                self.pass_slot(&mut places, (number, *day), slot, slot_of_day).await?;
+                slot += 1;
+            }
+            self.close_day(&mut places, number, *day);
+        }
+        Ok(places.into_iter().map(|place| (place.isp, place.days)).collect())
+    }
+
+    /// What the hourly tick does when a day begins, at each ISP.
+    async fn open_day(&mut self, places: &mut [Place], number: usize, day: Day) -> Result<(), PortError> {
+        for place in places {
+            let quota =
+                quotas::plan(self.policy, &mut self.store, &self.quotas, self.set, place.isp, day.start).await?;
+            place.days[number].quota = quota.ramp.quota;
+            place.days[number].reach = quota.ramp.reach;
+            place.waiting = [0; 2];
+        }
+        Ok(())
+    }
+
+    async fn pass_slot(
+        &mut self,
+        places: &mut [Place],
+        (number, day): (usize, Day),
+        slot: u64,
+        slot_of_day: u64,
+    ) -> Result<(), PortError> {
+        let minutes = |slots: u64| u32::try_from(slots).unwrap_or(u32::MAX).saturating_mul(SLOT_MINUTES);
+        let now = day.start.plus_minutes(minutes(slot_of_day));
+        self.hear(now).await?;
+        rounds::minute(self.policy, &mut self.store, now, || true).await?;
+        if slot_of_day.is_multiple_of(SLOTS_PER_HOUR) {
+            self.store.reputation.prune(now);
+        }
+        let beginning = self.calendar.first().map_or(now, |first| first.start);
+        let accepted = |slot: u64| beginning.plus_minutes(minutes(slot)).minute();
+        for place in places {
+            for late in place.receiving.pass_slot(slot) {
+                place.days[late.day].count_late(&late);
+                for (kind, count) in [
+                    (UnitKind::Delivered, late.delivered),
+                    (UnitKind::SoftBounce, late.expired),
+                    (UnitKind::Complaint, late.complaints),
+                ] {
+                    self.tell(place.isp, accepted(late.accepted), kind, count);
+                }
+            }
+            let granted = self.ask(place, number, now, slot_of_day).await?;
+            let outcome = place.receiving.offer(slot, granted);
+            place.days[number].sent += granted;
+            place.days[number].count(outcome);
+            let minute = now.minute();
+            for (kind, count) in [
+                (UnitKind::Sent, granted),
+                (UnitKind::Delivered, outcome.delivered),
+                (UnitKind::HardBounce, outcome.hard_bounces),
+                (UnitKind::SoftBounce, outcome.soft_bounces + outcome.refused),
+                (UnitKind::Delay, outcome.limited + outcome.deferred),
+                (UnitKind::Block, outcome.limited + outcome.refused),
+            ] {
+                self.tell(place.isp, minute, kind, count);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, isp: Isp, accepted: Minute, kind: UnitKind, count: u64) {
+        if count > 0 {
+            self.untold.push(Fact { isp, accepted, kind, count });
+        }
+    }
+
+    /// Counts what was told since the last slot, and judges at once whom it alarms, as the deployed stack does.
+    async fn hear(&mut self, now: Now) -> Result<(), PortError> {
+        let policy = self.policy;
+        let mut harm: BTreeSet<(Isp, Metric)> = BTreeSet::new();
+        let set = self.store.set.clone();
+        let board = self.store.board(now).await?;
+        let facts = std::mem::take(&mut self.untold);
+        let dossier = self.store.dossier(&set, now).await?;
+        for Fact { isp, accepted, kind, count } in facts {
+            let returns_complaints = policy.isp_map.returns_complaints(isp);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            dossier.timeline.add(accepted, isp, kind, count, returns_complaints, now);
+            harm.extend(Metric::harmed_by(kind).map(|metric| (isp, metric)));
+        }
+        let whole = dossier.breaker(None).breaker.since;
+        let left_out = evaluate::left_out(policy, dossier, &board, &BTreeMap::new());
+        let mut alarmed: BTreeSet<Isp> = BTreeSet::new();
+        for (isp, metric) in harm {
+            let since = evaluate::since_of_isp(dossier, &board, isp);
+            let timeline = &mut dossier.timeline;
+            let here = judge::alarm(policy, timeline, Some(isp), &[], since, metric, now);
+            if here.or_else(|| judge::alarm(policy, timeline, None, &left_out, whole, metric, now)).is_some() {
+                alarmed.insert(isp);
+            }
+        }
+        if !alarmed.is_empty() {
+            rounds::react(policy, &mut self.store, &BTreeMap::from([(set, alarmed)]), now).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for what waits, critical mail first, and returns how many mails may go.
+    async fn ask(&mut self, place: &mut Place, number: usize, now: Now, slot_of_day: u64) -> Result<u64, PortError> {
+        let Some(plan) = self.policy.warmup.sets.get(self.set) else { return Ok(0) };
+        let critical = plan.reserve(plan.target);
+        for (waiting, whole) in place.waiting.iter_mut().zip([plan.target - critical, critical]) {
+            *waiting +=
+                due_by(whole, slot_of_day) - slot_of_day.checked_sub(1).map_or(0, |before| due_by(whole, before));
+        }
+        let mut sent = 0;
+        let board = self.store.board(now).await?;
+        for (class, place_of) in [(Class::Critical, 1), (Class::Bulk, 0)] {
+            let mails = place.waiting[place_of];
+            if mails == 0 {
+                continue;
+            }
+            let request = format!("{} {} {}", now.0, place.isp.index(), class.name());
+            let asker = Asker { set: self.set, identity: "example.com", request: &request };
+            let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp);
+            let ask = Ask { mails, class, now, jitter: 0 };
+            let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
+            let Some((granted, _)) = permit else { continue };
+            let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails());
+            let overflow = granted.overflow.map_or(0, |(mails, _)| mails);
+            place.waiting[place_of] -= mails + overflow;
+            // What goes by another configuration set is another reputation's.
+            let here = granted.route == self.set;
+            sent += if here { mails } else { 0 };
+            place.days[number].elsewhere += overflow + if here { 0 } else { mails };
+        }
+        Ok(sent)
+    }
+
+    fn close_day(&mut self, places: &mut [Place], number: usize, day: Day) {
+        for place in places {
+            place.receiving.end_day();
+            let board = self.store.reputation.known_board();
+            let unsettled = |isp: Option<Isp>| {
+                let known = board.unsettled.get(&Key { subject: self.store.set.clone(), isp });
+                known.is_some_and(|known| known.state != State::Closed)
+            };
+            let worsened = |dossier: &Dossier| {
+                let own = dossier.breakers.get(&Some(place.isp)).and_then(|known| known.breaker.worsened);
+                own.is_some_and(|at| at >= day.start)
+            };
+            let unwell = unsettled(Some(place.isp)) || unsettled(None);
+            let found = self.store.reputation.dossiers().any(|(_, dossier)| worsened(dossier));
+            place.days[number].unwell = unwell || found;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What many seeds have in common: medians, with the least and the most. The contract of `simulate --format json`.
+
+use serde::Serialize;
+
+use super::{Arm, Days, Run, Setup};
+
+/// Everything a simulation found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The first seed.
+    pub seed: u64,
+    /// How many seeds.
+    pub seeds: u32,
+    /// Days.
+    pub days: u32,
+    /// Mails of the first day, by the plan.
+    pub start: u64,
+    /// Mails a day at each ISP that the plan comes to.
+    pub target: u64,
+    /// By scenario.
+    pub scenarios: Vec<ScenarioSummary>,
+}
+
+/// One world.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScenarioSummary {
+    /// Its name.
+    pub scenario: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Its ISPs.
+    pub isps: Vec<IspSummary>,
+}
+
+/// One ISP.
+#[derive(Clone, Debug, Serialize)]
+pub struct IspSummary {
+    /// Its name.
+    pub isp: &'static str,
+    /// How it treats those whom it does not know.
+    pub temper: &'static str,
+    /// By way to warm up.
+    pub arms: Vec<ArmSummary>,
+    /// In how many seeds the adaptive arm reached the target no later than the fixed one, of those in which that did.
+    pub no_later_than_fixed: [u32; 2],
+    /// Deferrals and blocks of the adaptive arm as a share of those of the fixed one.
+    pub trouble_of_fixed: Spread<f64>,
+}
+
+/// One way to warm up at one ISP.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArmSummary {
+    /// Its name.
+    pub arm: &'static str,
+    /// When the target was reached.
+    pub reached: Reached,
+    /// Mails sent.
+    pub sent: Spread<u64>,
+    /// Of those, taken in the end.
+    pub delivered: Spread<u64>,
+    /// Deferred at least once.
+    pub deferrals: Spread<u64>,
+    /// Refused because of the sender.
+    pub blocks: Spread<u64>,
+    /// No such recipient.
+    pub hard_bounces: Spread<u64>,
+    /// Complaints.
+    pub complaints: Spread<u64>,
+    /// Mails that the gate sent by another configuration set.
+    #[serde(skip_serializing_if = "Spread::is_nothing")]
+    pub elsewhere: Spread<u64>,
+    /// By day: medians.
+    pub daily: Vec<DaySummary>,
+}
+
+/// A day: medians over the seeds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DaySummary {
+    /// Counted from 1.
+    pub day: u32,
+    /// The quota, or what the plan says.
+    pub quota: u64,
+    /// Mails sent.
+    pub sent: u64,
+    /// Of those, taken in the end.
+    pub delivered: u64,
+    /// Deferred at least once.
+    pub deferrals: u64,
+    /// Refused because of the sender.
+    pub blocks: u64,
+}
+
+/// The first day on which the quota or plan was the target and nine tenths of it were delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reached {
+    /// In so many seeds it was.
+    pub seeds: u32,
+    /// Counted from 1; null if half of the seeds or more never came there.
+    pub median: Option<u32>,
+    /// The earliest of the seeds.
+    pub min: Option<u32>,
+    /// The latest of the seeds; null if one never came there.
+    pub max: Option<u32>,
+}
+
+/// Something of all seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread<T> {
+    /// The one in the middle; of an even number of seeds the upper one.
+    pub median: T,
+    /// The least.
+    pub min: T,
+    /// The most.
+    pub max: T,
+}
+
+impl Spread<u64> {
+    fn is_nothing(&self) -> bool {
+        self.max == 0
+    }
+}
+
+impl<T: Copy + Default + PartialOrd> Spread<T> {
+    fn of(mut values: Vec<T>) -> Spread<T> {
+        values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        match (values.first(), values.get(values.len() / 2), values.last()) {
+            (Some(min), Some(median), Some(max)) => Spread { median: *median, min: *min, max: *max },
+            _ => Spread::default(),
+        }
+    }
+}
+
+/// Share of the target that must be delivered on a day for it to be reached, in tenths.
+const REACHED_TENTHS: u64 = 9;
+
+/// The first day on which the target was reached, counted from 1.
+pub(super) fn reached(days: &Days, target: u64) -> Option<u32> {
+    let there = |day: &super::DayOfMail| day.quota >= target && day.delivered * 10 >= target * REACHED_TENTHS;
+    days.iter().position(there).and_then(|day| u32::try_from(day + 1).ok())
+}
+
+impl Reached {
+    fn of(days: Vec<Option<u32>>) -> Reached {
+        let mut known: Vec<u32> = days.iter().copied().flatten().collect();
+        known.sort_unstable();
+        Reached {
+            seeds: u32::try_from(known.len()).unwrap_or(u32::MAX),
+            median: known.get(days.len() / 2).copied(),
+            min: known.first().copied(),
+            max: known.last().copied().filter(|_| known.len() == days.len()),
+        }
+    }
+}
+
+impl Summary {
+    /// What the runs of a simulation, by scenario and seed, have in common.
+    pub fn of(setup: &Setup, runs: &[Vec<Run>]) -> Summary {
+        let scenarios = setup.scenarios.iter().zip(runs).map(|(scenario, runs)| ScenarioSummary {
+            scenario: scenario.name(),
+            about: scenario.about(),
+            isps: scenario.isps().iter().map(|(isp, temper)| IspSummary::of(setup, isp, temper.name(), runs)).collect(),
+        });
+        Summary {
+            seed: setup.seed,
+            seeds: setup.seeds,
+            days: setup.days,
+            start: setup.plan.start,
+            target: setup.plan.target,
+            scenarios: scenarios.collect(),
+        }
+    }
+}
+
+fn of_arm<'a>(runs: &'a [Run], arm: Arm, isp: &'static str) -> impl Iterator<Item = &'a Days> {
+    runs.iter().filter_map(move |run| run.get(&(arm, isp)))
+}
+
+fn trouble(days: &Days) -> u64 {
+    days.iter().map(|day| day.deferrals + day.blocks).sum()
+}
+
+impl IspSummary {
+    fn of(setup: &Setup, isp: &'static str, temper: &'static str, runs: &[Run]) -> IspSummary {
+        let target = setup.plan.target;
+        let pairs = || of_arm(runs, Arm::Adaptive, isp).zip(of_arm(runs, Arm::Fixed, isp));
+        let both = pairs().map(|(ours, fixed)| (reached(ours, target), reached(fixed, target)));
+        let mut no_later = [0, 0];
+        for (ours, fixed) in both {
+            let Some(fixed) = fixed else { continue };
+            no_later[0] += u32::from(ours.is_some_and(|ours| ours <= fixed));
+            no_later[1] += 1;
+        }
+        let shares = pairs().map(|(ours, fixed)| trouble(ours) as f64 / trouble(fixed).max(1) as f64);
+        IspSummary {
+            isp,
+            temper,
+            arms: Arm::ALL.map(|arm| ArmSummary::of(setup, arm, isp, runs)).into(),
+            no_later_than_fixed: no_later,
+            trouble_of_fixed: Spread::of(shares.collect()),
+        }
+    }
+
+    /// The summary of one way to warm up.
+    pub fn arm(&self, arm: Arm) -> Option<&ArmSummary> {
+        self.arms.iter().find(|known| known.arm == arm.name())
+    }
+}
+
+impl ArmSummary {
+    fn of(setup: &Setup, arm: Arm, isp: &'static str, runs: &[Run]) -> ArmSummary {
+        let all: Vec<&Days> = of_arm(runs, arm, isp).collect();
+        let sum = |count: fn(&super::DayOfMail) -> u64| {
+            Spread::of(all.iter().map(|days| days.iter().map(count).sum::<u64>()).collect())
+        };
+        let daily = (0..setup.days).map(|day| {
+            let median = |count: fn(&super::DayOfMail) -> u64| {
+                Spread::of(all.iter().filter_map(|days| days.get(day as usize)).map(count).collect()).median
+            };
+            DaySummary {
+                day: day + 1,
+                quota: median(|day| day.quota),
+                sent: median(|day| day.sent),
+                delivered: median(|day| day.delivered),
+                deferrals: median(|day| day.deferrals),
+                blocks: median(|day| day.blocks),
+            }
+        });
+        ArmSummary {
+            arm: arm.name(),
+            reached: Reached::of(all.iter().map(|days| reached(days, setup.plan.target)).collect()),
+            sent: sum(|day| day.sent),
+            delivered: sum(|day| day.delivered),
+            deferrals: sum(|day| day.deferrals),
+            blocks: sum(|day| day.blocks),
+            hard_bounces: sum(|day| day.hard_bounces),
+            complaints: sum(|day| day.complaints),
+            elsewhere: sum(|day| day.elsewhere),
+            daily: daily.collect(),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The schedule of a warm-up, and the rules that move it.
+
+use reputation::detect::Percent;
+use reputation::policy::{Gate, Policy, Unreadable};
+use reputation::warmup::Plan;
+
+use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, listed, paint, thousands};
+use super::legible::name;
+use crate::schedule::{DayQuota, Schedules, SetSchedule};
+
+/// Leads of lines stand in so many columns.
+const LEAD: usize = 12;
+
+/// The schedules of a policy as text. `plans` are those of the schedules, in order.
+pub fn schedules(schedules: &Schedules, plans: &[&Plan], look: Look) -> String {
+    let mut out = String::new();
+    for (place, (set, plan)) in schedules.sets.iter().zip(plans).enumerate() {
+        if place > 0 {
+            out.push('\n');
+        }
+        out.push_str(&one(schedules, set, plan, look));
+    }
+    out
+}
+
+fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, look: Look) -> String {
+    let title = match &set.configuration_set {
+        Some(set) => format!("configuration-set:{}", name(set)),
+        None => "[warmup.plan], by which each set of [warmup.sets] is planned; the policy names none".to_owned(),
+    };
+    let mut out = hanging("", &title, look.columns());
+    out = out.lines().map(|line| paint(BOLD, line) + "\n").collect();
+    let [consumer, business] = set.sending_days;
+    let days = |days: u32| counted(u64::from(days), "sending day");
+    let business = match business_isps(&schedules.business_isps) {
+        Some(isps) => format!(", {} at business ISPs ({isps})", days(business)),
+        None => String::new(),
+    };
+    let ramp = if set.start >= set.target {
+        format!("{} mails a day at each ISP, warmed up from the first day on", thousands(set.target))
+    } else {
+        format!(
+            "{} → {} mails a day at each ISP: {} at consumer ISPs{business}, if each day is healthy and its quota used",
+            thousands(set.start),
+            thousands(set.target),
+            days(consumer),
+        )
+    };
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<LEAD$}"), text, look.columns()));
+    say("ramp", &ramp);
+    say(
+        "day",
+        &format!(
+            "from midnight to midnight, {}; the day on which a ramp begins has the quota of day 1 and is not counted",
+            schedules.zone
+        ),
+    );
+    for (lead, text) in rules(plan) {
+        say(lead, &text);
+    }
+    out.push('\n');
+    out.push_str(&table(set, look));
+    out
+}
+
+fn business_isps(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn table(set: &SetSchedule, look: Look) -> String {
+    use Align::Right;
+    let header = [
+        ("day", Right),
+        ("consumer", Right),
+        ("in all", Right),
+        ("kept", Right),
+        ("an hour", Right),
+        ("business", Right),
+        ("in all", Right),
+        ("kept", Right),
+        ("an hour", Right),
+    ];
+    let fill = |mut grid: Grid| {
+        for day in &set.schedule {
+            let cells = |quota: &DayQuota| {
+                [
+                    Cell::new(thousands(quota.quota)),
+                    Cell::styled(thousands(quota.cumulative), DIM),
+                    Cell::new(thousands(quota.reserve)),
+                    Cell::new(thousands(quota.hourly)),
+                ]
+            };
+            let mut row = vec![Cell::styled(day.day.to_string(), DIM)];
+            row.extend(cells(&day.consumer));
+            row.extend(cells(&day.business));
+            grid.push(row);
+        }
+        grid
+    };
+    let mut grid = fill(Grid::new(&header, 2));
+    if grid.width() > look.columns() {
+        grid = fill(Grid::new(&header, 1));
+    }
+    let mut out: String = grid.lines().iter().map(|line| line.trim_end().to_owned() + "\n").collect();
+    let note = "kept: for critical mail only; an hour: what comes in of the rest while the day's quota does";
+    out.extend(hanging("", note, look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    out
+}
+
+/// What moves a quota, in words: a lead and a text each.
+pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
+    let mut rules = vec![
+        (
+            "grows",
+            format!(
+                "× {} after a healthy day on which {} of the quota were used, × {} at business ISPs, by at most {} of \
+                 the target; {}",
+                plan.growth,
+                Percent(plan.used_share),
+                plan.business_growth,
+                Percent(plan.max_step_share),
+                weekdays(plan),
+            ),
+        ),
+        (
+            "holds",
+            "when less was used, while a warning stands or a breaker is not closed, or the ISP is in trouble"
+                .to_owned(),
+        ),
+        (
+            "shrinks",
+            format!(
+                "× {}, once for each harm that the breaker finds; {} of it while sending is stopped or probed; never \
+                 below {}",
+                plan.shrink,
+                Percent(plan.trickle_share),
+                counted(plan.minimum, "mail"),
+            ),
+        ),
+        (
+            "follows",
+            format!(
+                "the volume down to twice its peak after {} below {} of the quota",
+                counted(u64::from(plan.follow_days), "sending day"),
+                Percent(plan.follow_share),
+            ),
+        ),
+        (
+            "decays",
+            format!(
+                "× {} a day from {} without mail on; begins anew after {}",
+                plan.decay,
+                counted(u64::from(plan.decay_after_days), "day"),
+                counted(u64::from(plan.rewarm_after_days), "day"),
+            ),
+        ),
+        (
+            "paced",
+            format!(
+                "comes in evenly over {}; what is not asked for is kept up to {} of the quota; {} of the quota is for \
+                 critical mail only",
+                counted(u64::from(plan.spread_hours), "hour"),
+                Percent(plan.burst_share),
+                Percent(plan.critical_share),
+            ),
+        ),
+    ];
+    rules.push((
+        "else",
+        match &plan.overflow {
+            Some(set) => format!("goes by {} until half of the target is reached, then waits", name(set)),
+            None => "waits: the plan names no overflow set".to_owned(),
+        } + &match &plan.critical_route {
+            Some(set) => format!("; critical mail goes by {} while SES accepts nothing with the set itself", name(set)),
+            None => String::new(),
+        },
+    ));
+    rules
+}
+
+fn weekdays(plan: &Plan) -> String {
+    const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    if plan.sending_days == [true; 7] {
+        return "upon any day of the week".to_owned();
+    }
+    let days = NAMES.iter().zip(plan.sending_days).filter(|(_, grows)| *grows).map(|(name, _)| (*name).to_owned());
+    format!("only upon {}", listed(&days.collect::<Vec<_>>()))
+}
+
+/// What the policy says about the gate and warming up, in words.
+pub(super) fn of_policy(policy: &Policy) -> Vec<(&'static str, String)> {
+    let Gate { lease_secs, unreadable_bulk, unreadable_critical } = policy.gate;
+    let answer = |unreadable: Unreadable| match unreadable {
+        Unreadable::Open => "sent",
+        Unreadable::Closed => "deferred",
+    };
+    let unreadable = if unreadable_bulk == unreadable_critical {
+        format!("all mail is {}", answer(unreadable_bulk))
+    } else {
+        format!("bulk mail is {}, critical mail {}", answer(unreadable_bulk), answer(unreadable_critical))
+    };
+    let warmup = &policy.warmup;
+    let mut said = vec![("permits", format!("hold for {lease_secs} s; while the tables cannot be read, {unreadable}"))];
+    let business: Vec<String> = warmup.business.iter().map(|isp| policy.isp_map.name(*isp).to_owned()).collect();
+    let business = business_isps(&business)
+        .map_or("no ISP receives for businesses".to_owned(), |isps| format!("business ISPs: {isps}"));
+    said.push(("day", format!("from midnight to midnight, {}; {business}", warmup.zone)));
+    if warmup.sets.is_empty() {
+        said.push(("sets", "none is named in [warmup.sets], so the gate grants nothing yet".to_owned()));
+        said.push(("plan", ramp(&warmup.plan)));
+        said.extend(rules(&warmup.plan));
+        return said;
+    }
+    for (set, plan) in &warmup.sets {
+        said.push(("set", format!("{}: {}", name(set), ramp(plan))));
+    }
+    said.push(("plan", "of [warmup.plan], for what a set does not say itself:".to_owned()));
+    said.extend(rules(&warmup.plan));
+    for mirror in &warmup.mirrors {
+        let ips = counted(mirror.ips.len() as u64, "standard dedicated IP");
+        said.push((
+            "mirrored",
+            format!("{} to {ips}; SES sends what exceeds it through shared IPs", name(&mirror.set)),
+        ));
+    }
+    said
+}
+
+fn ramp(plan: &Plan) -> String {
+    if plan.start >= plan.target {
+        return format!("warmed up at {} mails a day at each ISP", thousands(plan.target));
+    }
+    format!(
+        "{} → {} mails a day at each ISP in {}, {} at business ISPs",
+        thousands(plan.start),
+        thousands(plan.target),
+        counted(plan.schedule(false).len() as u64, "sending day"),
+        thousands(plan.schedule(true).len() as u64),
+    )
+}

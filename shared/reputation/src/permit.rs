@@ -1,0 +1,466 @@
+//! Permits: how many mails of a day's quota may go now, by which route, and if not now, when.
+//!
+//! A permit is the product of four things: what is left of the day's quota, what of it has come in by now (pacing), the share
+//! that the breakers let through, and the class of the mail.
+//!
+//! **Pacing** is the generic cell rate algorithm (ITU-T I.371): each mail moves a mark, the time at which all mail so far
+//! would have been paid for, by one interval; mail conforms while the mark is not ahead of the clock. The mark starts at the
+//! beginning of the day, so nothing is there at first and no period can see twice its share; and it never lags more than a
+//! burst behind the clock.
+//! **Breakers** stretch the interval: half the share, twice the interval, half the burst.
+//! **Critical** mail draws on a reserve that bulk mail cannot touch and no breaker shrinks; what exceeds the reserve is treated
+//! as bulk mail.
+//!
+//! **Invariant:** bulk and reserve are disjoint, so that all grants of a day together are never more than its quota.
+//! **Invariant:** what is decided here is written upon conditions ([`Spend`]) that hold whoever else spends meanwhile.
+
+use std::fmt;
+
+use crate::breaker::{BreakerState, Factor, Hold, State};
+use crate::policy::{Mode, Policy};
+use crate::subject::{Key, Subject};
+use crate::time::{MINUTE_MILLIS, Now};
+use crate::warmup::{Plan, Ramp};
+use crate::zone::Day;
+
+/// How urgent mail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// It can wait.
+    Bulk,
+    /// Somebody waits for it: a code, a password.
+    Critical,
+}
+
+impl Class {
+    /// Both.
+    pub const ALL: [Class; 2] = [Class::Bulk, Class::Critical];
+
+    /// Stable name, as in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Bulk => "bulk",
+            Class::Critical => "critical",
+        }
+    }
+}
+
+/// A time in nanoseconds since 1970: intervals are not whole milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Nanos(pub i64);
+
+impl Nanos {
+    /// The same moment.
+    pub fn of(now: Now) -> Nanos {
+        Nanos(now.0.saturating_mul(NANOS_PER_MILLI))
+    }
+
+    /// The first millisecond that is not before it.
+    pub fn ceil(self) -> Now {
+        Now(self.0.div_euclid(NANOS_PER_MILLI) + i64::from(self.0.rem_euclid(NANOS_PER_MILLI) > 0))
+    }
+}
+
+const NANOS_PER_MILLI: i64 = 1_000_000;
+const NANOS_PER_HOUR: i64 = 3_600_000 * NANOS_PER_MILLI;
+
+/// What has been granted of a day's quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// Mails granted of what is there for everybody.
+    pub bulk: u64,
+    /// Mails granted of the reserve for critical mail.
+    pub critical: u64,
+    /// The pacing mark: when all bulk mail so far would have been paid for.
+    pub mark: Nanos,
+}
+
+impl Meter {
+    /// At the beginning of a day.
+    pub fn at_start(day: Day) -> Meter {
+        Meter { bulk: 0, critical: 0, mark: Nanos::of(day.start) }
+    }
+
+    /// All mails granted.
+    pub fn used(&self) -> u64 {
+        self.bulk.saturating_add(self.critical)
+    }
+}
+
+/// What the breakers let through of one configuration set and identity at one ISP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The share.
+    pub factor: Factor,
+    /// The key whose breaker lets least through, its state, and when that may change; `None` if all are closed.
+    pub because: Option<Because>,
+    /// Whether SES itself accepts nothing with this configuration set.
+    pub stopped_at_ses: bool,
+    /// Whether SES accepts nothing at all.
+    pub all_stopped: bool,
+    /// Whether the overflow set may take mail.
+    pub overflow_flows: bool,
+}
+
+/// A breaker that lets less than everything through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Because {
+    /// Whose.
+    pub key: Key,
+    /// Its state's name.
+    pub state: &'static str,
+    /// When it will let probes through; `None` if that is not known.
+    pub until: Option<Now>,
+}
+
+impl Flow {
+    /// Everything flows.
+    pub const FREE: Flow =
+        Flow { factor: Factor::FULL, because: None, stopped_at_ses: false, all_stopped: false, overflow_flows: true };
+
+    /// What the breakers that are not closed let through for the mail of some subjects, the configuration set first, to one ISP.
+    pub fn of<'a>(
+        policy: &Policy,
+        subjects: &[Subject],
+        overflow: Option<&str>,
+        isp: crate::Isp,
+        unsettled: impl Fn(&Key) -> Option<&'a BreakerState>,
+    ) -> Flow {
+        let mut flow = Flow::FREE;
+        let keys = |subject: &Subject| [None, Some(isp)].map(|isp| Key { subject: subject.clone(), isp });
+        let factor = |key: &Key| {
+            let known = unsettled(key)?;
+            // In shadow nothing is done; what was really stopped before stays so until its breaker closes.
+            let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(&key.subject);
+            let acts = if matches!(known.state, State::Open { .. }) { known.enacted || !shadow } else { !shadow };
+            acts.then(|| (known.state.factor(&policy.breaker), known))
+        };
+        for key in subjects.iter().chain([&Subject::Account]).flat_map(keys) {
+            let Some((share, known)) = factor(&key) else { continue };
+            // A breaker of the account as a whole opens only where the policy says that it may.
+            let open = matches!(known.state, State::Open { .. });
+            let whole = open && key.isp.is_none();
+            flow.stopped_at_ses |= whole && matches!(&key.subject, Subject::ConfigurationSet(_));
+            flow.all_stopped |= whole && matches!(&key.subject, Subject::Account | Subject::Tenant(_));
+            if share < flow.factor {
+                let until = match known.state {
+                    State::Open { until, .. } if known.hold == Hold::None => until,
+                    State::Closed | State::Throttled { .. } | State::Open { .. } | State::Probing { .. } => None,
+                };
+                flow.factor = share;
+                flow.because = Some(Because { key, state: known.state.name(), until });
+            }
+        }
+        if let Some(overflow) = overflow {
+            let overflow = Subject::ConfigurationSet(overflow.into());
+            flow.overflow_flows =
+                keys(&overflow).iter().all(|key| factor(key).is_none_or(|(share, _)| share == Factor::FULL));
+        }
+        flow
+    }
+}
+
+/// What is asked for at one ISP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// How many mails.
+    pub mails: u64,
+    /// How urgent they are.
+    pub class: Class,
+    /// When.
+    pub now: Now,
+    /// A number that differs from asker to asker, so that they do not all come back at once: thousandths, 0 to 999.
+    pub jitter: u16,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// What may go now by the configuration set that was asked for; `None` if nothing.
+    pub spend: Option<Spend>,
+    /// Mails that may go now by the overflow set.
+    pub overflow: u64,
+    /// Mails that may not go now.
+    pub deferred: u64,
+    /// When to ask for those again.
+    pub retry_at: Option<Now>,
+    /// Why not everything was granted; `None` if it was.
+    pub limit: Option<Limit>,
+}
+
+/// A change of a meter, with the conditions under which it may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// The day whose quota it is.
+    pub day: i32,
+    /// The quota upon which it was decided.
+    pub quota: u64,
+    /// Mails of what is there for everybody; before them at most `most_bulk` may have been granted.
+    pub bulk: u64,
+    /// See `bulk`.
+    pub most_bulk: u64,
+    /// Mails of the reserve; before them at most `most_critical` may have been granted.
+    pub critical: u64,
+    /// See `critical`.
+    pub most_critical: u64,
+    /// What one bulk mail moves the mark by, in nanoseconds.
+    pub interval: i64,
+    /// Where the mark goes, and from where.
+    pub mark: MarkMove,
+}
+
+/// How a spend moves the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkMove {
+    /// Not at all.
+    Stay,
+    /// By so many nanoseconds; it must be at least at the first of the two times, and at most at the second.
+    Advance(i64, Nanos, Nanos),
+    /// To this time; it must be before the second.
+    Lift(Nanos, Nanos),
+}
+
+impl Spend {
+    /// Whether its conditions hold for a meter.
+    pub fn holds(&self, meter: &Meter) -> bool {
+        let counts = (self.bulk == 0 || meter.bulk <= self.most_bulk)
+            && (self.critical == 0 || meter.critical <= self.most_critical);
+        counts
+            && match self.mark {
+                MarkMove::Stay => true,
+                MarkMove::Advance(_, from, to) => from <= meter.mark && meter.mark <= to,
+                MarkMove::Lift(_, below) => meter.mark < below,
+            }
+    }
+
+    /// The meter after it.
+    pub fn applied(&self, meter: &Meter) -> Meter {
+        let mark = match self.mark {
+            MarkMove::Stay => meter.mark,
+            MarkMove::Advance(by, ..) => Nanos(meter.mark.0.saturating_add(by)),
+            MarkMove::Lift(to, _) => to,
+        };
+        Meter { bulk: meter.bulk + self.bulk, critical: meter.critical + self.critical, mark }
+    }
+
+    /// All its mails.
+    pub fn mails(&self) -> u64 {
+        self.bulk + self.critical
+    }
+}
+
+/// What limits a permit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The day's quota has been granted.
+    Quota {
+        /// Mails granted.
+        used: u64,
+        /// Of how many.
+        quota: u64,
+    },
+    /// More comes in later that day.
+    Pace {
+        /// Mails an hour.
+        hourly: u64,
+    },
+    /// A breaker lets only a share through.
+    Throttled(Because, Factor),
+    /// A breaker lets nothing through.
+    Stopped(Because),
+    /// It would be granted, but SES accepts nothing with this configuration set, and no other route is named.
+    NoRoute(Because),
+}
+
+impl Limit {
+    /// Stable name, as in answers.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Limit::Quota { .. } => "quota",
+            Limit::Pace { .. } => "pace",
+            Limit::Throttled(..) => "throttled",
+            Limit::Stopped(_) => "stopped",
+            Limit::NoRoute(_) => "no-route",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Quota { used, quota } => write!(f, "{used} of the {quota} mails of this day have been granted"),
+            Limit::Pace { hourly } => write!(f, "the day's quota comes in at {hourly} mails an hour"),
+            Limit::Throttled(because, factor) => {
+                write!(f, "the breaker of {} is {}: {factor} of the quota", because.key.subject, because.state)
+            }
+            Limit::Stopped(because) => write!(f, "the breaker of {} is {}", because.key.subject, because.state),
+            Limit::NoRoute(because) => write!(
+                f,
+                "SES accepts nothing while the breaker of {} is {}, and the policy names no critical_route for it",
+                because.key.subject, because.state
+            ),
+        }
+    }
+}
+
+/// Decides what may go now. `day` is the day of the ramp, and holds `ask.now`.
+pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, ask: Ask) -> Permit {
+    let reserve = plan.reserve(ramp.quota);
+    let everybody = ramp.quota - reserve;
+    let mut left = ask.mails;
+    let no_route = flow.all_stopped || (flow.stopped_at_ses && plan.critical_route.is_none());
+
+    let critical = match ask.class {
+        Class::Critical if !no_route => left.min(reserve.saturating_sub(meter.critical)),
+        Class::Critical | Class::Bulk => 0,
+    };
+    left -= critical;
+
+    let pace = Pace::new(plan, everybody, flow.factor);
+    let now = Nanos::of(ask.now);
+    let (base, floor) = match &pace {
+        Some(pace) => {
+            let floor = Nanos(now.0.saturating_sub(pace.burst)).max(Nanos::of(day.start));
+            (meter.mark.max(floor), floor)
+        }
+        None => (meter.mark, meter.mark),
+    };
+    let remaining = everybody.saturating_sub(meter.bulk);
+    let bulk = match &pace {
+        Some(pace) => left.min(remaining).min(pace.come_in(base, now)),
+        None => 0,
+    };
+    left -= bulk;
+
+    let interval = pace.as_ref().map_or(0, |pace| pace.interval);
+    let mark = match &pace {
+        Some(pace) if bulk > 0 => {
+            let by = pace.cost(bulk);
+            if meter.mark < floor {
+                MarkMove::Lift(Nanos(floor.0.saturating_add(by)), floor)
+            } else {
+                MarkMove::Advance(by, floor, Nanos(now.0.saturating_sub(by)))
+            }
+        }
+        Some(_) | None => MarkMove::Stay,
+    };
+    let spend = Spend {
+        day: ramp.day,
+        quota: ramp.quota,
+        bulk,
+        most_bulk: everybody.saturating_sub(bulk),
+        critical,
+        most_critical: reserve.saturating_sub(critical),
+        interval,
+        mark,
+    };
+
+    // What a quota holds back goes to shared IPs while the ramp is young; what a breaker holds back is never sent elsewhere.
+    let young = ramp.reach.saturating_mul(2) < plan.target;
+    let overflows = young && plan.overflow.is_some() && flow.factor == Factor::FULL && flow.overflow_flows;
+    let overflow = if overflows { left } else { 0 };
+    left -= overflow;
+
+    let limit = (left + overflow > 0).then(|| match (&flow.because, &pace) {
+        (Some(because), _) if no_route && ask.class == Class::Critical => Limit::NoRoute(because.clone()),
+        (Some(because), _) if flow.factor == Factor::NONE => Limit::Stopped(because.clone()),
+        (Some(because), _) if remaining > bulk => Limit::Throttled(because.clone(), flow.factor),
+        (None, Some(pace)) if remaining > bulk => Limit::Pace { hourly: pace.hourly() },
+        (Some(_) | None, _) => Limit::Quota { used: meter.used() + bulk + critical, quota: ramp.quota },
+    });
+    let retry_at = (left > 0).then(|| {
+        let at = match (&limit, &pace) {
+            (Some(Limit::Stopped(because) | Limit::NoRoute(because)), _) => {
+                because.until.unwrap_or(ask.now.plus_minutes(UNKNOWN_MINUTES))
+            }
+            (Some(Limit::Pace { .. } | Limit::Throttled(..)), Some(pace)) => {
+                let mails = left.min(remaining - bulk).min(pace.burst_mails());
+                Nanos(base.0.saturating_add(pace.cost(bulk + mails))).ceil().min(day.end)
+            }
+            (Some(Limit::Pace { .. } | Limit::Throttled(..) | Limit::Quota { .. }) | None, _) => day.end,
+        };
+        // Some time after it, or all who wait would ask in the same moment: a tenth of the wait, and some seconds.
+        let at = at.max(Now(ask.now.0.saturating_add(1_000)));
+        let spread = at.0.saturating_sub(ask.now.0) / 10 + 5_000;
+        Now(at.0.saturating_add(spread / 1_000 * i64::from(ask.jitter.min(999))))
+    });
+    Permit { spend: (bulk + critical > 0).then_some(spend), overflow, deferred: left, retry_at, limit }
+}
+
+/// When to ask again where nobody knows when a breaker will let mail through.
+const UNKNOWN_MINUTES: u32 = 30;
+
+/// How fast a quota comes in.
+struct Pace {
+    /// Nanoseconds that one mail takes.
+    interval: i64,
+    /// Nanoseconds that the mark may lag behind the clock.
+    burst: i64,
+}
+
+impl Pace {
+    /// `None` if nothing comes in.
+    fn new(plan: &Plan, quota: u64, factor: Factor) -> Option<Pace> {
+        let share = (quota as u128).checked_mul(u128::from(factor.thousandths())).filter(|share| *share > 0)?;
+        let spread = i64::from(plan.spread_hours) * NANOS_PER_HOUR;
+        // Rounded up: what comes in over the time is never more than the quota.
+        let interval = i64::try_from((spread as u128 * 1_000).div_ceil(share)).unwrap_or(i64::MAX);
+        let burst = ((spread as f64 * plan.burst_share) as i64).max(interval);
+        Some(Pace { interval, burst })
+    }
+
+    fn cost(&self, mails: u64) -> i64 {
+        i64::try_from(u128::from(mails) * self.interval as u128).unwrap_or(i64::MAX)
+    }
+
+    fn come_in(&self, base: Nanos, now: Nanos) -> u64 {
+        u64::try_from(now.0.saturating_sub(base.0).max(0) / self.interval).unwrap_or(0)
+    }
+
+    fn burst_mails(&self) -> u64 {
+        u64::try_from(self.burst / self.interval).unwrap_or(1).max(1)
+    }
+
+    fn hourly(&self) -> u64 {
+        u64::try_from(NANOS_PER_HOUR / self.interval).unwrap_or(0)
+    }
+}
+
+/// A share of a quota that was granted to somebody, and can be given back until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which; unique within the quota's day.
+    pub id: String,
+    /// Mails of what is there for everybody.
+    pub bulk: u64,
+    /// Mails of the reserve.
+    pub critical: u64,
+    /// What one bulk mail moved the mark by, in nanoseconds.
+    pub interval: i64,
+    /// Until when it may be used, or given back.
+    pub expires: Now,
+}
+
+impl Lease {
+    /// The lease for a spend.
+    pub fn of(id: String, spend: &Spend, expires: Now) -> Lease {
+        Lease { id, bulk: spend.bulk, critical: spend.critical, interval: spend.interval, expires }
+    }
+
+    /// All its mails.
+    pub fn mails(&self) -> u64 {
+        self.bulk.saturating_add(self.critical)
+    }
+
+    /// What giving back `unused` mails takes from a meter: bulk mails and reserve, and nanoseconds of the mark. What bulk mail
+    /// waits for comes back first.
+    pub fn refund(&self, unused: u64) -> (u64, u64, i64) {
+        let bulk = unused.min(self.bulk);
+        let critical = (unused - bulk).min(self.critical);
+        let by = i64::try_from(u128::from(bulk) * u128::from(self.interval.unsigned_abs())).unwrap_or(i64::MAX);
+        (bulk, critical, by)
+    }
+}
+
+/// How long a lease can hold at most: longer ones would outlive the day that they belong to.
+pub const MOST_LEASE_MILLIS: i64 = 60 * MINUTE_MILLIS;

@@ -1,0 +1,327 @@
+//! The laws of permits, against a naive model that keeps every grant and counts again.
+
+use proptest::prelude::*;
+use reputation::breaker::{BreakerState, Factor, Hold, State};
+use reputation::permit::{Ask, Because, Class, Flow, Limit, MarkMove, Meter, Nanos, Permit, decide};
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::Now;
+use reputation::warmup::{Held, Move, Plan, Ramp};
+use reputation::zone::{Day, Zone};
+use reputation::{Isp, IspMap};
+
+fn plan() -> Plan {
+    Policy::default().warmup.plan
+}
+
+fn today() -> Day {
+    Zone::UTC.day(20_000)
+}
+
+fn ramp(quota: u64) -> Ramp {
+    Ramp {
+        day: 20_000,
+        quota,
+        reach: quota,
+        step: Move::Held(Held::Anchor),
+        anchor: false,
+        sending_days: 1,
+        idle_days: 0,
+        low: (0, 0),
+        demoted: None,
+        hurt: 0,
+    }
+}
+
+fn at(hours: f64) -> Now {
+    Now(today().start.0 + (hours * 3_600_000.0) as i64)
+}
+
+fn bulk(mails: u64, hours: f64) -> Ask {
+    Ask { mails, class: Class::Bulk, now: at(hours), jitter: 0 }
+}
+
+fn critical(mails: u64, hours: f64) -> Ask {
+    Ask { class: Class::Critical, ..bulk(mails, hours) }
+}
+
+fn throttled(factor: f64, stopped_at_ses: bool) -> Flow {
+    let subject = Subject::ConfigurationSet("news".into());
+    let factor = Factor::of_share(factor);
+    let state = if factor == Factor::NONE { "open" } else { "throttled" };
+    let because = Because { key: Key { subject, isp: None }, state, until: Some(at(9.0)) };
+    Flow { factor, because: Some(because), stopped_at_ses, ..Flow::FREE }
+}
+
+struct Asker {
+    plan: Plan,
+    ramp: Ramp,
+    meter: Meter,
+}
+
+impl Asker {
+    fn new(quota: u64) -> Asker {
+        Asker { plan: plan(), ramp: ramp(quota), meter: Meter::at_start(today()) }
+    }
+
+    fn ask(&mut self, flow: &Flow, ask: Ask) -> Permit {
+        let permit = decide(&self.plan, &self.ramp, today(), &self.meter, flow, ask);
+        if let Some(spend) = &permit.spend {
+            assert!(spend.holds(&self.meter), "decided upon conditions that do not hold: {spend:?} {:?}", self.meter);
+            self.meter = spend.applied(&self.meter);
+        }
+        let granted = permit.spend.map_or(0, |spend| spend.mails());
+        assert_eq!(granted + permit.overflow + permit.deferred, ask.mails, "every mail is answered for");
+        assert_eq!(permit.retry_at.is_some(), permit.deferred > 0);
+        assert_eq!(permit.limit.is_some(), granted < ask.mails);
+        permit
+    }
+
+    fn granted(&mut self, flow: &Flow, ask: Ask) -> u64 {
+        self.ask(flow, ask).spend.map_or(0, |spend| spend.mails())
+    }
+}
+
+#[test]
+fn a_day_starts_empty() {
+    assert_eq!(Asker::new(1_000).granted(&Flow::FREE, bulk(1_000, 0.0)), 0);
+}
+
+#[test]
+fn a_quota_comes_in_evenly() {
+    // 900 mails for everybody over 12 hours: 75 an hour.
+    let mut asker = Asker::new(1_000);
+    assert_eq!(asker.granted(&Flow::FREE, bulk(1_000, 1.0)), 75);
+    assert_eq!(asker.granted(&Flow::FREE, bulk(1_000, 2.0)), 75);
+    assert_eq!(asker.granted(&Flow::FREE, bulk(10, 2.0)), 0);
+}
+
+#[test]
+fn what_is_not_asked_for_is_kept_up_to_a_burst() {
+    let mut asker = Asker::new(1_000);
+    assert_eq!(asker.granted(&Flow::FREE, bulk(1_000, 2.0)), 150);
+    let mut asker = Asker::new(1_000);
+    assert_eq!(asker.granted(&Flow::FREE, bulk(1_000, 11.0)), 225, "a quarter of 900");
+}
+
+#[test]
+fn a_day_never_grants_more_than_its_quota() {
+    let mut asker = Asker::new(1_000);
+    let granted: u64 = (0..24 * 60).map(|minute| asker.granted(&Flow::FREE, bulk(50, f64::from(minute) / 60.0))).sum();
+    assert_eq!(granted, 900);
+    let permit = asker.ask(&Flow::FREE, bulk(50, 23.5));
+    assert_eq!(permit.limit, Some(Limit::Quota { used: 900, quota: 1_000 }));
+    assert!(permit.retry_at.unwrap() >= today().end);
+    assert_eq!(asker.granted(&Flow::FREE, critical(500, 23.6)), 100, "the reserve is still there");
+    assert_eq!(asker.meter.used(), 1_000);
+}
+
+#[test]
+fn a_throttled_breaker_grants_its_share_and_a_share_of_the_burst() {
+    let mut asker = Asker::new(1_000);
+    assert_eq!(asker.granted(&throttled(0.5, false), bulk(1_000, 2.0)), 75);
+    assert_eq!(Asker::new(1_000).granted(&throttled(0.5, false), bulk(1_000, 12.0)), 112);
+    let permit = asker.ask(&throttled(0.5, false), bulk(10, 2.0));
+    assert!(matches!(permit.limit, Some(Limit::Throttled(_, factor)) if factor == Factor::of_share(0.5)));
+}
+
+#[test]
+fn an_open_breaker_grants_nothing_but_the_critical_reserve() {
+    let mut asker = Asker::new(1_000);
+    let permit = asker.ask(&throttled(0.0, false), bulk(10, 6.0));
+    assert_eq!((permit.spend, permit.deferred), (None, 10));
+    assert_eq!(permit.retry_at, Some(at(9.0)), "when it will let probes through");
+    assert_eq!(asker.granted(&throttled(0.0, false), critical(200, 6.0)), 100);
+    assert_eq!(asker.granted(&throttled(0.0, false), critical(1, 6.0)), 0);
+}
+
+#[test]
+fn critical_mail_of_a_set_that_is_stopped_at_ses_needs_another_route() {
+    let mut asker = Asker::new(1_000);
+    let permit = asker.ask(&throttled(0.0, true), critical(10, 6.0));
+    assert!(matches!(permit.limit, Some(Limit::NoRoute(_))));
+    asker.plan.critical_route = Some("news-critical".to_owned());
+    assert_eq!(asker.granted(&throttled(0.0, true), critical(10, 6.0)), 10);
+    let all = Flow { all_stopped: true, ..throttled(0.0, true) };
+    assert_eq!(asker.granted(&all, critical(10, 6.0)), 0);
+}
+
+#[test]
+fn critical_mail_beyond_its_reserve_is_mail_like_any_other() {
+    let mut asker = Asker::new(1_000);
+    assert_eq!(asker.granted(&Flow::FREE, critical(1_000, 1.0)), 100 + 75);
+    assert_eq!((asker.meter.critical, asker.meter.bulk), (100, 75));
+}
+
+#[test]
+fn a_young_ramp_overflows_and_a_grown_one_defers() {
+    let overflow = |quota: u64, flow: &Flow| {
+        let mut asker = Asker::new(quota);
+        asker.plan.overflow = Some("shared".to_owned());
+        let permit = asker.ask(flow, bulk(quota * 2, 2.0));
+        (permit.overflow > 0, permit.deferred > 0)
+    };
+    assert_eq!(overflow(24_999, &Flow::FREE), (true, false));
+    assert_eq!(overflow(25_000, &Flow::FREE), (false, true));
+    // What a breaker holds back is never sent elsewhere, and not to a set in trouble.
+    assert_eq!(overflow(1_000, &throttled(0.5, false)), (false, true));
+    assert_eq!(overflow(1_000, &Flow { overflow_flows: false, ..Flow::FREE }), (false, true));
+}
+
+#[test]
+fn the_smallest_quota_still_lets_a_mail_through() {
+    let mut asker = Asker::new(10);
+    let trickle = throttled(0.05, false);
+    let granted: u64 = (0..24 * 60).map(|minute| asker.granted(&trickle, bulk(1, f64::from(minute) / 60.0))).sum();
+    // 9 mails in 12 hours, a twentieth of that: one in 26 hours.
+    assert_eq!(granted, 0);
+    let mut asker = Asker::new(50);
+    let granted: u64 = (0..24 * 60).map(|minute| asker.granted(&trickle, bulk(1, f64::from(minute) / 60.0))).sum();
+    assert_eq!(granted, 4);
+}
+
+#[test]
+fn who_is_deferred_is_told_when_and_not_all_the_same() {
+    let mut asker = Asker::new(1_000);
+    asker.granted(&Flow::FREE, bulk(1_000, 1.0));
+    let when = |asker: &mut Asker, jitter| asker.ask(&Flow::FREE, Ask { jitter, ..bulk(75, 1.0) }).retry_at.unwrap();
+    assert_eq!(when(&mut asker, 0), at(2.0));
+    assert!(when(&mut asker, 999) > at(2.0) && when(&mut asker, 999) <= at(2.2));
+    assert!(asker.granted(&Flow::FREE, bulk(75, 2.0)) == 75, "and then it is so");
+}
+
+#[test]
+fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does() {
+    let isps = IspMap::builtin();
+    let gmail = isps.by_name("gmail").unwrap();
+    let policy = Policy::default();
+    let set = Subject::ConfigurationSet("news".into());
+    let identity = Subject::Identity("example.com".into());
+    let open = |hold| BreakerState {
+        state: State::Open { at: Now(0), until: Some(Now(9)) },
+        enacted: true,
+        hold,
+        ..BreakerState::default()
+    };
+    let half = BreakerState {
+        state: State::Throttled { factor: Factor::of_share(0.5), moved: Now(0) },
+        ..BreakerState::default()
+    };
+    let probing = BreakerState { state: State::Probing { at: Now(0) }, ..BreakerState::default() };
+    let flow = |policy: &Policy, known: &[(&Subject, Option<Isp>, &BreakerState)]| {
+        let find = |key: &Key| {
+            known.iter().find(|(subject, isp, _)| **subject == key.subject && *isp == key.isp).map(|(.., state)| *state)
+        };
+        Flow::of(policy, &[set.clone(), identity.clone()], Some("shared"), gmail, find)
+    };
+    assert_eq!(flow(&policy, &[]), Flow::FREE);
+    let both = flow(&policy, &[(&set, Some(gmail), &half), (&identity, None, &probing)]);
+    assert_eq!((both.factor, both.stopped_at_ses), (Factor::of_share(0.05), false));
+    assert_eq!(both.because.map(|because| (because.key.subject, because.state)), Some((identity.clone(), "probing")));
+    let stopped = flow(&policy, &[(&set, None, &open(Hold::None))]);
+    assert_eq!((stopped.factor, stopped.stopped_at_ses, stopped.all_stopped), (Factor::NONE, true, false));
+    assert_eq!(stopped.because.unwrap().until, Some(Now(9)));
+    assert_eq!(flow(&policy, &[(&set, None, &open(Hold::Open))]).because.unwrap().until, None);
+    // At one ISP SES stops nothing; the gate does.
+    let at_isp = flow(&policy, &[(&Subject::Account, Some(gmail), &open(Hold::None))]);
+    assert_eq!((at_isp.factor, at_isp.stopped_at_ses), (Factor::NONE, false));
+    // Another ISP's breaker is another ISP's.
+    let yahoo = isps.by_name("yahoo").unwrap();
+    assert_eq!(flow(&policy, &[(&set, Some(yahoo), &open(Hold::None))]), Flow::FREE);
+    // In shadow nothing is held back, but what was really stopped before is.
+    let shadow = Policy::from_toml("mode = \"shadow\"").unwrap();
+    assert_eq!(flow(&shadow, &[(&set, Some(gmail), &half)]), Flow::FREE);
+    let in_shadow = BreakerState { enacted: false, ..open(Hold::None) };
+    assert_eq!(flow(&shadow, &[(&set, None, &in_shadow)]), Flow::FREE);
+    assert_eq!(flow(&shadow, &[(&set, None, &open(Hold::None))]).factor, Factor::NONE);
+    let shared = Subject::ConfigurationSet("shared".into());
+    assert!(!flow(&policy, &[(&shared, Some(gmail), &half)]).overflow_flows);
+}
+
+#[test]
+fn a_time_in_nanoseconds_is_rounded_up_to_a_millisecond() {
+    assert_eq!(Nanos(1).ceil(), Now(1));
+    assert_eq!(Nanos(2_000_000).ceil(), Now(2));
+    assert_eq!(Nanos::of(Now(i64::MAX)), Nanos(i64::MAX));
+}
+
+#[test]
+fn no_number_is_too_large() {
+    for quota in [0, 1, 1_000_000_000] {
+        for mails in [0, 1, u64::MAX] {
+            for now in [Now(i64::MIN), Now(0), today().start, Now(i64::MAX)] {
+                let (meter, ramp) = (Meter::at_start(today()), ramp(quota));
+                let ask = Ask { mails, class: Class::Critical, now, jitter: u16::MAX };
+                let permit = decide(&plan(), &ramp, today(), &meter, &Flow::FREE, ask);
+                assert!(permit.spend.is_none_or(|spend| spend.mails() <= quota));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn in_any_order_of_asks_and_breakers_no_window_sees_more_than_its_share(
+        quota in 1..20_000_u64,
+        asks in prop::collection::vec((0..86_400_u32, 1..2_000_u64, any::<bool>(), 0..4_u8), 1..200),
+    ) {
+        let mut asker = Asker::new(quota);
+        let reserve = asker.plan.reserve(quota);
+        let everybody = quota - reserve;
+        let mut asks = asks;
+        asks.sort();
+        // The naive model: every grant of what is there for everybody, with its time.
+        let mut grants: Vec<(Now, u64)> = Vec::new();
+        for (second, mails, is_critical, factor) in asks {
+            let hours = f64::from(second) / 3_600.0;
+            let flow = match factor {
+                0 => throttled(0.0, false),
+                1 => throttled(0.25, false),
+                _ => Flow::FREE,
+            };
+            let ask = if is_critical { critical(mails, hours) } else { bulk(mails, hours) };
+            let spend = asker.ask(&flow, ask).spend;
+            let granted = spend.map_or(0, |spend| spend.bulk);
+            prop_assert!(spend.is_none_or(|spend| is_critical || spend.critical == 0));
+            if granted > 0 {
+                grants.push((ask.now, granted));
+            }
+            prop_assert!(factor != 0 || granted == 0);
+        }
+        prop_assert!(asker.meter.bulk <= everybody && asker.meter.critical <= reserve);
+        // Within any window no more than what comes in, and one burst.
+        let hour = everybody as f64 / 12.0;
+        let burst = (everybody as f64 * 0.25).max(1.0);
+        for (from, (start, _)) in grants.iter().enumerate() {
+            let mut sum = 0;
+            for (end, mails) in &grants[from..] {
+                sum += mails;
+                let hours = (end.0 - start.0) as f64 / 3_600_000.0;
+                prop_assert!(sum as f64 <= burst + hours * hour + 1.0, "{sum} in {hours} h of {everybody}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_decided_upon_an_older_meter_is_granted_only_if_it_is_still_right(
+        quota in 10..5_000_u64,
+        others in prop::collection::vec((1..500_u64, any::<bool>()), 0..20),
+        mails in 1..500_u64,
+        hours in 0.0..24.0_f64,
+    ) {
+        let mut asker = Asker::new(quota);
+        let old = asker.meter;
+        for (mails, is_critical) in others {
+            asker.granted(&Flow::FREE, if is_critical { critical(mails, hours) } else { bulk(mails, hours) });
+        }
+        let stale = decide(&asker.plan, &asker.ramp, today(), &old, &Flow::FREE, bulk(mails, hours));
+        if let Some(spend) = stale.spend
+            && spend.holds(&asker.meter)
+        {
+            let after = spend.applied(&asker.meter);
+            prop_assert!(after.used() <= quota);
+            prop_assert!(after.mark <= Nanos::of(at(hours)), "nothing is granted before it has come in");
+            prop_assert!(!matches!(spend.mark, MarkMove::Stay));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A sender asks the gate of the deployed stack before it sends: over HTTP, signed, through the client that it would use. What
+//! the breakers decide is felt there, and shown to people.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use aws::policies::{Policies, Pushed};
+use aws::shell::now;
+use e2e::emulator::{Emulator, eventually};
+use permits::{Class, Gate as _, HttpGate, Permit, Permits};
+use reputation::time::Now;
+use reputation::zone::Zone;
+use serde_json::{Value, json};
+
+use crate::account::Account;
+use crate::stream::event;
+
+const STACK: &str = "gated";
+const SOON: Duration = Duration::from_secs(120);
+
+/// A zone in which it is about noon, so that the day's quota has come in wherever and whenever this runs.
+fn zone_at_noon(now: Now) -> String {
+    let hour = |zone: &str| (now.0 - Zone::named(zone).unwrap().day_at(now).start.0) / 3_600_000;
+    let zones = (-11..=12).map(|offset: i32| format!("Etc/GMT{offset:+}"));
+    zones.min_by_key(|zone| (hour(zone) - 12).abs()).unwrap()
+}
+
+/// What is harmful is found at once, and an open breaker probes after a minute.
+fn policy(now: Now) -> String {
+    format!(
+        "[warmup]\nzone = \"{}\"\n\n[warmup.plan]\nspread_hours = 6\nburst_share = 1.0\n\n\
+         [warmup.sets.news]\nstart = 2000\ntarget = 20000\noverflow = \"news-shared\"\ncritical_route = \"codes\"\n\n\
+         [warmup.sets.codes]\nstart = 500\ntarget = 500\n\n\
+         [breaker]\nopen_minutes = 1\nprobe_share = 0.05\n",
+        zone_at_noon(now)
+    )
+}
+
+struct World {
+    emulator: Emulator,
+    account: Account,
+    events_topic: String,
+    table: String,
+    gate: HttpGate,
+    url: String,
+}
+
+impl World {
+    async fn new() -> World {
+        let mut emulator = Emulator::start().unwrap();
+        let outputs = emulator.deploy(STACK, &[("GateInUse", "true")]).unwrap().outputs;
+        let config = emulator.config().await;
+        let account = Account::new(&config);
+        for set in ["news", "news-shared", "codes"] {
+            account.create_configuration_set(set).await;
+        }
+        // The emulator has no names for function URLs; it answers at a path instead.
+        let id = outputs["GateUrl"].trim_start_matches("https://").split('.').next().unwrap();
+        let url = format!("{}/_aws/lambda-url/{id}/", emulator.endpoint());
+        let gate = HttpGate::new(&url, &config).unwrap();
+        World {
+            events_topic: outputs["EventsTopicArn"].clone(),
+            table: outputs["ReputationTableName"].clone(),
+            emulator,
+            account,
+            gate,
+            url,
+        }
+    }
+
+    /// What the gate answers about one ISP.
+    async fn ask(&self, domain: &str, mails: u64, class: &str) -> Value {
+        let body = json!({ "configurationSet": "news", "identity": "news.example.com", "class": class,
+            "recipients": { domain: mails } });
+        let (status, answer) = self.post("/v1/permits", &body).await;
+        assert_eq!(status, 200, "{answer:#}");
+        answer["permits"][0].clone()
+    }
+
+    async fn post(&self, path: &'static str, body: &Value) -> (u16, Value) {
+        let answer = self.gate.post(path, body.to_string().into()).await.unwrap();
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    fn ses_breaker(&self, arguments: &[&str]) -> String {
+        let output = self.emulator.program("ses-breaker", &[arguments, &["--stack", STACK]].concat(), "").unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {told}{}", String::from_utf8_lossy(&output.stderr));
+        told
+    }
+
+    /// The row of `ses-breaker status` about `news` at one ISP.
+    fn quota(&self, isp: &str) -> Value {
+        let status: Value = serde_json::from_str(&self.ses_breaker(&["status", "--format", "json"])).unwrap();
+        let quotas = status["quotas"].as_array().unwrap().iter();
+        let mut of_isp = quotas.filter(|quota| quota["configuration_set"] == "news" && quota["isp"] == isp);
+        of_isp.next().unwrap_or_else(|| panic!("{isp} is not in {status:#}")).clone()
+    }
+}
+
+#[tokio::test]
+async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
+    let world = World::new().await;
+    let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
+    assert_eq!(policies.push(&policy(now()), 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+
+    nobody_asks_without_a_signature(&world);
+    quotas_are_granted_and_overflow(&world).await;
+    the_example_sends_with_permits(&world).await;
+    a_bad_isp_gets_nothing_then_a_trickle(&world).await;
+    a_paused_set_gets_its_critical_reserve_alone(&world).await;
+    the_client_waits_as_it_is_told(&world).await;
+
+    let logs = world.emulator.logs(STACK).unwrap();
+    for leak in ["@", "gmail.com", "yahoo.com"] {
+        let leaks: Vec<&str> = logs.lines().filter(|line| line.contains(leak)).collect();
+        assert!(leaks.is_empty(), "{leak} in logs: {leaks:#?}");
+    }
+    world.emulator.stop().unwrap();
+}
+
+/// Whoever does not sign is turned away before the function runs.
+fn nobody_asks_without_a_signature(world: &World) {
+    let (host, path) = world.url.trim_start_matches("http://").split_once('/').unwrap();
+    let mut connection = TcpStream::connect(host).unwrap();
+    let request = format!("GET /{path}v1/health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+}
+
+async fn quotas_are_granted_and_overflow(world: &World) {
+    let first = world.ask("yahoo.com", 1_000, "bulk").await;
+    assert_eq!((&first["granted"], &first["route"]), (&json!(1_000), &json!("news")), "{first:#}");
+    // 1,800 for everybody, 200 for critical mail alone; the rest by shared IPs, because the ramp is young.
+    let second = world.ask("yahoo.com", 1_000, "bulk").await;
+    assert_eq!((&second["granted"], &second["overflow"]), (&json!(800), &json!(200)), "{second:#}");
+    assert_eq!((&second["overflowRoute"], &second["limit"]), (&json!("news-shared"), &json!("quota")));
+    let lease = json!({ "configurationSet": "news", "lease": second["lease"], "unused": 800 });
+    assert_eq!(world.post("/v1/leases/return", &lease).await, (200, json!({ "returned": 800 })));
+    assert_eq!(world.post("/v1/leases/return", &lease).await.0, 409, "twice");
+    let row = world.quota("yahoo");
+    assert_eq!((&row["granted"], &row["quota"], &row["step"]), (&json!(1_000), &json!(2_000), &json!("began")));
+
+    let unknown =
+        json!({ "configurationSet": "nws", "identity": "news.example.com", "recipients": { "gmail.com": 1 } });
+    let (status, problem) = world.post("/v1/permits", &unknown).await;
+    assert_eq!(status, 404, "{problem:#}");
+}
+
+/// The program that shows how an application does it, against SES and the gate.
+async fn the_example_sends_with_permits(world: &World) {
+    let create = world.account.ses.create_email_identity().email_identity("news.example.com");
+    create.send().await.unwrap();
+    let recipients: String =
+        (0..30).map(|number| format!("reader{number}@{}\n", ["yahoo.com", "gmx.de", "web.de"][number % 3])).collect();
+    let arguments =
+        ["--gate", world.url.as_str(), "--configuration-set", "news", "--from", "editor@news.example.com", "--to", "-"];
+    let output = world.emulator.program("examples/send", &arguments, &recipients).unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    // What it had in stock and did not send is given back.
+    for (isp, granted) in [("yahoo", 1_010), ("gmx", 10), ("web.de", 10)] {
+        assert_eq!(world.quota(isp)["granted"], json!(granted), "{isp}: {told}");
+    }
+}
+
+/// Mail of the last minutes: all well at Yahoo, a bad list at Gmail.
+async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
+    let before = world.ask("gmail.com", 10, "bulk").await;
+    assert_eq!(before["granted"], json!(10), "{before:#}");
+    let accepted = Now(now().0 - 120_000);
+    let mut told = Vec::new();
+    for number in 0..400 {
+        let isp = if number % 4 == 0 { "gmail.com" } else { "yahoo.com" };
+        let (mail, to) = (format!("mail{number}"), format!("reader{number}@{isp}"));
+        let detail = if isp == "gmail.com" && number % 8 == 0 {
+            format!(
+                r#""bounce":{{"bounceType":"Permanent","bounceSubType":"NoEmail","feedbackId":"f{number}","timestamp":"{accepted}","bouncedRecipients":[{{"emailAddress":"{to}","status":"5.1.1"}}]}}"#
+            )
+        } else {
+            format!(r#""delivery":{{"recipients":["{to}"]}}"#)
+        };
+        let kind = if detail.contains("bounceType") { "Bounce" } else { "Delivery" };
+        told.push(event(kind, "news", "news.example.com", &mail, accepted, &detail));
+    }
+    // The good news first, or the bad would look like all there is.
+    told.sort_by_key(|event| event.contains("bounceType"));
+    world.account.publish(&world.events_topic, &told).await;
+    let stopped = eventually("the gate grants nothing to Gmail", SOON, async || {
+        let answer = world.ask("gmail.com", 100, "bulk").await;
+        if answer["limit"] == "stopped" { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!((&stopped["granted"], &stopped["overflow"]), (&json!(0), &json!(0)), "{stopped:#}");
+    assert!(stopped["retryAfterSeconds"].as_u64().is_some_and(|secs| (1..=120).contains(&secs)), "{stopped:#}");
+    let elsewhere = world.ask("yahoo.com", 10, "bulk").await;
+    assert_eq!(elsewhere["granted"], json!(10), "only Gmail: {elsewhere:#}");
+    assert!(world.account.sending_enabled("news").await, "SES has no switch for an ISP");
+    let row = world.quota("gmail");
+    assert_eq!(row["factor"], json!(0.0), "{row:#}");
+    assert!(row["because"].as_str().is_some_and(|because| because.ends_with("@gmail is open")), "{row:#}");
+
+    // After its minute, it is probed.
+    let probed = eventually("Gmail is probed", SOON, async || {
+        world.emulator.invoke(STACK, "breaker", &json!({ "tick": "minute" })).unwrap();
+        let answer = world.ask("gmail.com", 1_000, "bulk").await;
+        if answer["limit"] == "throttled" { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    let granted = probed["granted"].as_u64().unwrap();
+    assert!((1..=100).contains(&granted), "a twentieth of 1,800 and no more: {probed:#}");
+    assert!(world.quota("gmail")["because"].as_str().is_some_and(|because| because.ends_with("is probing")));
+}
+
+async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
+    world.ses_breaker(&["pause", "configuration-set:news", "--reason", "wrong list"]);
+    eventually("news is stopped at SES", SOON, async || match world.account.sending_enabled("news").await {
+        true => Err("it may send"),
+        false => Ok(()),
+    })
+    .await;
+    let bulk = eventually("bulk mail is stopped", SOON, async || {
+        let answer = world.ask("gmx.de", 10, "bulk").await;
+        if answer["granted"] == 0 { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!(bulk["limit"], "stopped", "{bulk:#}");
+    let critical = world.ask("gmx.de", 500, "critical").await;
+    assert_eq!((&critical["granted"], &critical["route"]), (&json!(200), &json!("codes")), "{critical:#}");
+    assert_eq!(critical["deferred"], json!(300));
+    let shown = world.ses_breaker(&["status"]);
+    assert!(shown.contains("Quotas of the gate") && shown.contains("nothing"), "{shown}");
+    world.ses_breaker(&["resume", "configuration-set:news"]);
+    eventually("bulk mail flows again", SOON, async || {
+        let answer = world.ask("gmx.de", 10, "bulk").await;
+        if answer["granted"] == 10 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+/// The client of an application, which knows more than one answer.
+async fn the_client_waits_as_it_is_told(world: &World) {
+    let config = world.emulator.config().await;
+    let permits = Permits::builder("news", "news.example.com").connect(&world.url, &config).unwrap();
+    for _ in 0..50 {
+        let permit = permits.take("web.de", 1, Class::Bulk).await.unwrap();
+        assert!(matches!(permit, Permit::Send(ref grant) if grant.route() == "news"), "{permit:?}");
+    }
+    permits.close().await;
+    assert_eq!(world.quota("web.de")["granted"], json!(60), "what was in stock is given back");
+}

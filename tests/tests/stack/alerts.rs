@@ -1,0 +1,242 @@
+//! What people and programs are told of real events: once, with what to type.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use e2e::cloud::{Cloud, Kill, LEDGER, REPUTATION};
+use e2e::stack::Stack;
+use pipeline::evaluate::tell;
+use reputation::breaker::Input;
+use reputation::policy::Policy;
+use reputation::subject::Key;
+use reputation::time::Now;
+use serde_json::{Value, json};
+
+use super::mail::{Mailbox, Sender};
+use super::people::{START, cloud, with_harm};
+
+/// What people were sent: subject, text, and the id.
+fn letters(cloud: &Cloud) -> Vec<(String, String, String)> {
+    let id = |form: &BTreeMap<String, String>| {
+        let number =
+            (1..9).find(|n| form.get(&format!("MessageAttributes.entry.{n}.Name")).is_some_and(|name| name == "id"));
+        form[&format!("MessageAttributes.entry.{}.Value.StringValue", number.unwrap())].clone()
+    };
+    let state = cloud.state();
+    state.published.iter().map(|form| (form["Subject"].clone(), form["Message"].clone(), id(form))).collect()
+}
+
+fn titles(cloud: &Cloud) -> Vec<String> {
+    letters(cloud).into_iter().map(|(title, _, _)| title.replacen("ses-breaker ", "", 1)).collect()
+}
+
+/// The events as a rule's target gets them.
+fn events(cloud: &Cloud) -> Vec<Value> {
+    let event = |entry: &Value| {
+        let detail: Value = serde_json::from_str(entry["Detail"].as_str().unwrap()).unwrap();
+        json!({ "source": entry["Source"], "detail-type": entry["DetailType"], "detail": detail })
+    };
+    cloud.state().events.iter().map(event).collect()
+}
+
+/// Three unrelated senders whose mail to one ISP comes back, while their other mail arrives.
+async fn with_incident(cloud: &Cloud) -> Stack {
+    let mut stack = Stack::new(cloud, true);
+    let mut mailbox = Mailbox::default();
+    for (set, domain) in [("a", "a.example"), ("b", "b.example"), ("c", "c.example")] {
+        let sender = Sender { set, domain };
+        for mail in 0..60 {
+            match mail % 2 {
+                0 => mailbox.bounced(sender, "outlook.com", "microsoft", START),
+                _ => mailbox.delivered(sender, "outlook.com", "microsoft", START),
+            }
+            for _ in 0..10 {
+                mailbox.delivered(sender, "gmail.com", "gmail", START);
+            }
+        }
+    }
+    let events: Vec<&str> = mailbox.events.iter().map(String::as_str).collect();
+    for batch in events.chunks(500) {
+        assert_eq!(stack.ingest(batch, START).await, Ok(vec![]));
+    }
+    stack.fold(&cloud.stream(LEDGER), START).await.unwrap();
+    stack
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
+    let cloud = cloud();
+    let mut stack = with_harm(&cloud, START).await;
+    stack.enforce(false, START).await.unwrap();
+    assert_eq!(titles(&cloud), ["pause: configuration-set:news closed -> open"]);
+    // Nobody sends anything for a day.
+    for minute in 1..1_440 {
+        let now = START.plus_minutes(minute);
+        stack.tick(now).await.unwrap();
+        if minute % 5 == 0 {
+            stack.enforce(true, now).await.unwrap();
+        }
+    }
+    insta::assert_snapshot!(titles(&cloud).join("\n"));
+    // Programs were told of each breaker, under the name of the message that told people of it.
+    let letters: BTreeSet<String> = letters(&cloud).into_iter().map(|(_, _, id)| id).collect();
+    let groups: BTreeSet<String> =
+        events(&cloud).iter().map(|event| event["detail"]["group"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(groups, letters);
+    let subjects = |to: &str| {
+        let events = events(&cloud);
+        let told =
+            events.iter().map(|event| &event["detail"]).filter(|detail| detail["to"] == to && detail["isp"].is_null());
+        told.map(|detail| detail["subject"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let both = BTreeSet::from(["configuration-set:news".to_owned(), "identity:news.example".to_owned()]);
+    assert_eq!((subjects("open"), subjects("probing")), (both.clone(), both));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_command_in_the_alert_resumes() {
+    let cloud = cloud();
+    let mut stack = with_harm(&cloud, START).await;
+    stack.enforce(false, START).await.unwrap();
+    assert!(!cloud.state().sets["news"]);
+    let [(_, text, _)] = &letters(&cloud)[..] else { panic!("{:?}", titles(&cloud)) };
+    let commands: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ses-breaker resume "))
+        .map(|line| line.split(' ').collect())
+        .filter(|words: &Vec<&str>| !words.contains(&"--hold"))
+        .collect();
+    let place = ["--stack", "test", "--region", "eu-west-1"];
+    assert_eq!(commands.iter().map(|words| &words[1..]).collect::<Vec<_>>(), [&place, &place]);
+    let now = START.plus_minutes(3);
+    for words in &commands {
+        let key = Key { subject: words[0].parse().unwrap(), isp: None };
+        tell(&Policy::default(), &mut stack.reputation(), &key, Input::PersonResumes, now).await.unwrap();
+    }
+    stack.enforce(false, now).await.unwrap();
+    assert!(cloud.state().sets["news"]);
+    assert_eq!(
+        titles(&cloud),
+        [
+            "pause: configuration-set:news closed -> open",
+            "news: configuration-set:news open -> closed",
+            "news: identity:news.example open -> closed",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isps_own_trouble_is_one_message_with_its_pardons() {
+    let cloud = Cloud::new();
+    let mut stack = with_incident(&cloud).await;
+    stack.enforce(false, START).await.unwrap();
+    assert_eq!(titles(&cloud), ["pause: account@microsoft closed -> open"]);
+    insta::assert_snapshot!(letters(&cloud)[0].1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_event_is_as_the_schema_says() {
+    let mut told = Vec::new();
+    let incident = Cloud::new();
+    with_incident(&incident).await.enforce(false, START).await.unwrap();
+    told.extend(events(&incident));
+
+    let cloud = cloud();
+    let mut stack = with_harm(&cloud, START).await;
+    cloud.state().ses_errors = [(403, "AccessDeniedException")].into();
+    for minute in 0..40 {
+        stack.tick(START.plus_minutes(minute)).await.unwrap();
+        stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
+    // A person stops it at SES, and deletes it.
+    cloud.state().sets.insert("news".to_owned(), false);
+    stack.enforce(true, START.plus_minutes(41)).await.unwrap();
+    cloud.state().sets.remove("news");
+    stack.enforce(true, START.plus_minutes(42)).await.unwrap();
+    told.extend(events(&cloud));
+
+    let schema: Value = serde_json::from_str(include_str!("../../../infra/events.schema.json")).unwrap();
+    assert!(jsonschema::meta::is_valid(&schema));
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    for event in &told {
+        let errors: Vec<String> =
+            validator.iter_errors(event).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:#?} {event:#}");
+        // It says something of each member.
+        let about = ["about-anything", "transition"].map(|name| &schema["$defs"][name]["properties"]);
+        for name in event["detail"].as_object().unwrap().keys() {
+            assert!(about.iter().any(|members| members.get(name).is_some()), "{name}");
+        }
+    }
+    let seen = |pointer: &str| -> BTreeSet<&str> {
+        told.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
+    };
+    let kinds: Vec<&str> = seen("/detail-type").into_iter().collect();
+    assert_eq!(kinds, ["Breaker Transition", "Control Denied", "Control Target Gone"]);
+    let causes: Vec<&str> = seen("/detail/cause").into_iter().collect();
+    assert_eq!(causes, ["incident", "pardon", "person", "time", "verdict"]);
+    // It tells what is wrong, too.
+    for (pointer, wrong) in [("/detail/to", json!("broken")), ("/detail/group", Value::Null), ("/source", json!("x"))] {
+        let mut event = told[0].clone();
+        *event.pointer_mut(pointer).unwrap() = wrong;
+        assert!(!validator.is_valid(&event), "{pointer}");
+    }
+}
+
+/// What people and programs were told, each thing once.
+fn content(cloud: &Cloud) -> (BTreeMap<String, (String, String)>, BTreeMap<String, Value>) {
+    let (mut messages, mut reports) = (BTreeMap::new(), BTreeMap::new());
+    for (title, text, id) in letters(cloud) {
+        let known = messages.entry(id.clone()).or_insert((title.clone(), text.clone()));
+        assert_eq!(*known, (title, text), "{id}");
+    }
+    for event in events(cloud) {
+        let id = event["detail"]["id"].as_str().unwrap().to_owned();
+        let known = reports.entry(id.clone()).or_insert(event.clone());
+        assert_eq!(*known, event, "{id}");
+    }
+    (messages, reports)
+}
+
+fn left_over(cloud: &Cloud) -> usize {
+    let items = cloud.items(REPUTATION);
+    let desk = items.iter().find(|item| item["pk"]["S"] == "desk").unwrap();
+    let desk: Value = serde_json::from_str(desk["content"]["S"].as_str().unwrap()).unwrap();
+    items.iter().filter(|item| item["pk"]["S"] == "outbox").count() + desk["letters"].as_array().unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_the_enforcer_is_stopped_no_news_is_lost_and_what_comes_twice_is_the_same() {
+    let undisturbed = cloud();
+    with_harm(&undisturbed, START).await.enforce(false, START).await.unwrap();
+    let expected = content(&undisturbed);
+    assert_eq!((expected.0.len(), left_over(&undisturbed)), (1, 0));
+    for carried_out in [false, true] {
+        for after in 0.. {
+            let cloud = cloud();
+            let mut stack = with_harm(&cloud, START).await;
+            cloud.kill(Kill { after, carried_out });
+            let outcome = stack.enforce(false, START).await;
+            if !stack.restart_if_stopped() {
+                outcome.unwrap();
+                assert!(after > 5, "it writes more than {after} times");
+                break;
+            }
+            // Lambda brings the same again.
+            stack.enforce(false, Now(START.0 + 2_000)).await.unwrap();
+            assert_eq!((content(&cloud), left_over(&cloud)), (expected.clone(), 0), "stopped after {after}");
+            assert!(letters(&cloud).len() <= 2, "stopped after {after}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_enforcers_at_once_tell_the_same() {
+    let undisturbed = cloud();
+    with_harm(&undisturbed, START).await.enforce(false, START).await.unwrap();
+    let cloud = cloud();
+    let mut first = with_harm(&cloud, START).await;
+    let mut second = Stack::new(&cloud, false);
+    let (_, _) = tokio::join!(first.enforce(false, START), second.enforce(false, START));
+    first.enforce(true, Now(START.0 + 2_000)).await.unwrap();
+    assert_eq!((content(&cloud), left_over(&cloud)), (content(&undisturbed), 0));
+}

@@ -1,0 +1,179 @@
+//! The gate's OpenAPI document against what the gate takes and gives: whatever a test asks goes through [`ask`], which holds
+//! request and answer against the document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{LazyLock, Mutex};
+
+use aws::gate::api::{Kind, OPENAPI, ROUTES};
+use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
+use e2e::stack::{Reply, WarmGate};
+use jsonschema::Validator;
+use reputation::time::Now;
+use serde_json::{Value, json};
+
+/// Method, path and status.
+type Exchange = (String, String, i64);
+
+pub(crate) struct Described {
+    document: Value,
+    /// By the name of the schema.
+    validators: BTreeMap<String, Validator>,
+    /// What was answered so far in this process.
+    seen: Mutex<BTreeSet<Exchange>>,
+}
+
+pub(crate) static DESCRIBED: LazyLock<Described> = LazyLock::new(|| {
+    let document: Value = serde_json::from_str(OPENAPI).unwrap();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let validator = |name: &String| {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$ref": format!("#/components/schemas/{name}"),
+            "components": document["components"],
+        });
+        (name.clone(), jsonschema::options().should_validate_formats(true).build(&schema).unwrap())
+    };
+    let validators = schemas.keys().map(validator).collect();
+    Described { document, validators, seen: Mutex::default() }
+});
+
+impl Described {
+    fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value["$ref"].as_str() {
+            Some(pointer) => self.document.pointer(pointer.strip_prefix('#').unwrap()).unwrap(),
+            None => value,
+        }
+    }
+
+    fn operation(&self, method: &str, path: &str) -> Option<&Value> {
+        self.document["paths"].get(path)?.get(method.to_ascii_lowercase())
+    }
+
+    /// What is wrong with a value, by a schema that is given where it is or by its name.
+    fn errors(&self, schema: &Value, value: &Value) -> Vec<String> {
+        let told = |errors: jsonschema::ErrorIterator<'_>| {
+            errors.map(|error| format!("{} at {}", error, error.instance_path())).collect()
+        };
+        match schema["$ref"].as_str().and_then(|pointer| pointer.strip_prefix("#/components/schemas/")) {
+            Some(name) => told(self.validators[name].iter_errors(value)),
+            None => told(jsonschema::validator_for(schema).unwrap().iter_errors(value)),
+        }
+    }
+
+    fn check(&self, request: &LambdaFunctionUrlRequest, reply: &Reply) {
+        let method = request.request_context.http.method.as_deref().unwrap();
+        let path = request.raw_path.as_deref().unwrap();
+        let media = if reply.status < 300 { "application/json" } else { "application/problem+json" };
+        assert_eq!(reply.headers["content-type"], media, "{reply:?}");
+        let problem = json!({ "$ref": "#/components/schemas/Problem" });
+        let Some(operation) = self.operation(method, path) else {
+            assert!([404, 405].contains(&reply.status), "{reply:?}");
+            assert_eq!(self.errors(&problem, &reply.body), [""; 0], "{reply:?}");
+            return;
+        };
+        let response = operation["responses"].get(reply.status.to_string());
+        let response = self.resolved(response.unwrap_or_else(|| panic!("{method} {path} gives {reply:?}")));
+        let schema = &response["content"][media]["schema"];
+        assert_eq!(self.errors(schema, &reply.body), [""; 0], "{reply:?}");
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let value = &reply.headers[&name.to_ascii_lowercase()];
+            let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+            assert_eq!(self.errors(&header["schema"], &value), [""; 0]);
+        }
+        if reply.status >= 400 {
+            assert_eq!(reply.body["status"], reply.status);
+        }
+        // A request that is not as described is refused; one that is refused for its shape is not as described.
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        if let Some(body) = request.body.as_deref().filter(|_| !request.is_base64_encoded && !schema.is_null()) {
+            let refused = [400, 413, 415, 422].contains(&reply.status);
+            let errors =
+                serde_json::from_str(body).map_or(vec!["no JSON".to_owned()], |body| self.errors(schema, &body));
+            assert!(refused || errors.is_empty(), "{errors:?} {reply:?}");
+            let of_shape = ["/problems/not-json", "/problems/unknown-field", "/problems/missing-field"];
+            if of_shape.iter().any(|kind| reply.body["type"] == *kind) {
+                assert!(!errors.is_empty(), "{reply:?}");
+            }
+        }
+        self.seen.lock().unwrap().insert((method.to_owned(), path.to_owned(), reply.status));
+    }
+
+    /// What the document says may be answered.
+    fn said(&self) -> BTreeSet<Exchange> {
+        let mut said = BTreeSet::new();
+        for (path, item) in self.document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                for status in operation["responses"].as_object().unwrap().keys() {
+                    said.insert((method.to_ascii_uppercase(), path.clone(), status.parse().unwrap()));
+                }
+            }
+        }
+        said
+    }
+}
+
+/// Asks a gate, and holds what is asked and answered against the document.
+pub(crate) async fn ask(gate: &mut WarmGate, request: &LambdaFunctionUrlRequest, now: Now) -> Reply {
+    let reply = gate.ask(request, now).await;
+    DESCRIBED.check(request, &reply);
+    reply
+}
+
+/// What is not yet answered of what the document says may be, and the other way round. For a test that has asked everything.
+pub(crate) fn left_out() -> Vec<Exchange> {
+    DESCRIBED.said().symmetric_difference(&DESCRIBED.seen.lock().unwrap()).cloned().collect()
+}
+
+#[test]
+fn the_document_describes_every_route_and_every_kind_of_problem() {
+    let paths = DESCRIBED.said().into_iter().map(|(method, path, _)| (method, path)).collect::<BTreeSet<_>>();
+    let routes = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned()));
+    assert_eq!(paths, routes.collect());
+    let kinds = &DESCRIBED.document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
+    assert_eq!(*kinds, json!(Kind::ALL.map(Kind::uri)));
+    let statuses: BTreeSet<i64> = DESCRIBED.said().iter().map(|(_, _, status)| *status).filter(|s| *s >= 400).collect();
+    // Paths and methods that are not described are refused with problems of their own.
+    let kinds = Kind::ALL.iter().filter(|kind| !matches!(kind, Kind::UnknownPath | Kind::MethodNotAllowed));
+    assert_eq!(statuses, kinds.map(|kind| kind.status()).collect());
+}
+
+#[test]
+fn the_examples_of_the_document_are_as_described() {
+    let mut examples = 0;
+    let mut open = vec![&DESCRIBED.document];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                if let Some(schema) = fields.get("schema") {
+                    let several = fields.get("examples").and_then(Value::as_object).into_iter().flatten();
+                    let several = several.map(|(_, example)| &example["value"]);
+                    for example in fields.get("example").into_iter().chain(several) {
+                        assert_eq!(DESCRIBED.errors(schema, example), [""; 0], "{example}");
+                        examples += 1;
+                    }
+                }
+                open.extend(fields.values());
+            }
+            Value::Array(values) => open.extend(values),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    assert!(examples >= 15, "{examples}");
+}
+
+#[test]
+fn every_reference_of_the_document_leads_somewhere() {
+    let mut open = vec![&DESCRIBED.document];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                if fields.contains_key("$ref") {
+                    assert!(DESCRIBED.resolved(value).is_object());
+                }
+                open.extend(fields.values());
+            }
+            Value::Array(values) => open.extend(values),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! The gate's answers: by what the breakers say, by what is asked, and where the tables do not answer.
+
+use aws::reputation::DynamoReputation;
+use e2e::cloud::{Cloud, LEDGER, REPUTATION};
+use e2e::stack::{Reply, Stack, WarmGate, request};
+use pipeline::evaluate::tell;
+use pipeline::ports::{Change, Reputation as _};
+use reputation::Key;
+use reputation::breaker::{BreakerState, Factor, Input, State};
+use reputation::policy::Policy;
+use reputation::time::Now;
+use serde_json::{Value, json};
+
+use super::described::{ask, left_out};
+use super::mail::{Mailbox, NEWS, SHOP};
+
+/// 2026-11-21, six hours after midnight: half of a quota has come in by then, and half of that was kept.
+const SIX: Now = Now(1_795_219_200_000 + 6 * 3_600_000);
+
+/// 120 of each 1,200 are for critical mail; 90 of the others come in within an hour.
+const POLICY: &str = r#"
+[warmup.sets]
+news = { start = 1200, target = 1200, critical_route = "news-critical" }
+plain = { start = 1200, target = 1200 }
+shop = { start = 1200, target = 100000, overflow = "shop-shared" }
+"#;
+
+fn permits(set: &str, class: &str, recipients: Value) -> Value {
+    json!({ "configurationSet": set, "identity": "news.example", "class": class, "recipients": recipients })
+}
+
+async fn post(gate: &mut WarmGate, path: &str, body: &Value, now: Now) -> Reply {
+    ask(gate, &request("POST", path, Some(&body.to_string())), now).await
+}
+
+/// What is said of one ISP, in one line.
+fn line(permit: &Value) -> String {
+    let text = |name: &str| permit[name].as_str().unwrap_or("-").to_owned();
+    let mails = |name: &str| permit[name].as_u64().unwrap();
+    let sum = mails("granted") + mails("overflow") + mails("deferred");
+    assert_eq!(sum, mails("asked"), "{permit}");
+    let mut line = text("isp");
+    for (mails, name, route) in [
+        (mails("granted"), "go by", text("route")),
+        (mails("overflow"), "by", text("overflowRoute")),
+        (mails("deferred"), "wait", permit["retryAfterSeconds"].to_string()),
+    ] {
+        if mails > 0 {
+            line.push_str(&format!(", {mails} {name} {route}"));
+        }
+    }
+    if permit["limit"].is_string() {
+        line.push_str(&format!(" ({}: {})", text("limit"), text("reason")));
+    }
+    line
+}
+
+fn lines(reply: &Reply) -> Vec<String> {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.body["permits"].as_array().unwrap().iter().map(line).collect()
+}
+
+/// Puts breakers into states, as the breaker saves them.
+async fn with_states(cloud: &Cloud, policy: &Policy, states: &[(&str, State)]) {
+    let mut store = DynamoReputation::new(cloud.clients().dynamodb(), REPUTATION, policy);
+    for (key, state) in states {
+        let (subject, isp) = key.split_once(" at ").map_or((*key, None), |(subject, isp)| (subject, Some(isp)));
+        let isp = isp.map(|name| policy.isp_map.by_name(name).unwrap());
+        let next = BreakerState { state: *state, ..BreakerState::default() };
+        let key = Key { subject: subject.parse().unwrap(), isp };
+        let change = Change { key, version: 0, next, controls: Vec::new(), transition: None };
+        store.save(&[change]).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_breakers_say_is_what_is_granted() {
+    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(20)) };
+    let half = State::Throttled { factor: Factor::of_share(0.5), moved: SIX };
+    let probing = State::Probing { at: SIX };
+    let mut told = String::new();
+    for (name, toml, set, states) in [
+        ("all closed", "", "news", &[][..]),
+        ("throttled at the ISP", "", "news", &[("configuration-set:news at gmail", half)]),
+        ("throttled at another ISP", "", "news", &[("configuration-set:news at yahoo", half)]),
+        ("throttled as a whole", "", "news", &[("configuration-set:news", half)]),
+        ("probing", "", "news", &[("configuration-set:news", probing)]),
+        ("open at the ISP", "", "news", &[("configuration-set:news at gmail", open)]),
+        ("open as a whole", "", "news", &[("configuration-set:news", open)]),
+        ("open as a whole, and no critical_route", "", "plain", &[("configuration-set:plain", open)]),
+        ("the identity is open", "", "news", &[("identity:news.example", open)]),
+        ("another identity is open", "", "news", &[("identity:shop.example", open)]),
+        ("the ISP is held", "", "news", &[("account at gmail", open)]),
+        ("the account is open", "", "news", &[("account", open)]),
+        ("young", "", "shop", &[]),
+        ("young and throttled", "", "shop", &[("configuration-set:shop at gmail", half)]),
+        ("young, and the overflow set is open", "", "shop", &[("configuration-set:shop-shared", open)]),
+        ("open in shadow", "mode = \"shadow\"\n", "news", &[("configuration-set:news", open)]),
+    ] {
+        told.push_str(&format!("{name}\n"));
+        for class in ["bulk", "critical"] {
+            let cloud = Cloud::new();
+            let policy = Stack::push(&cloud, &format!("{toml}{POLICY}")).await;
+            with_states(&cloud, &policy, states).await;
+            let mut stack = Stack::new(&cloud, true);
+            let body = permits(set, class, json!({ "gmail.com": 500 }));
+            let reply = post(&mut stack.gate, "/v1/permits", &body, SIX).await;
+            told.push_str(&format!("    {class:<8} {}\n", lines(&reply)[0]));
+        }
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_evaluation() {
+    let cloud = Cloud::new();
+    cloud.state().sets = [("news".to_owned(), true), ("shop".to_owned(), true)].into();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let body = permits("news", "bulk", json!({ "outlook.com": 40, "gmail.com": 40 }));
+    let asked = |now: Now| Now(now.0);
+    assert_eq!(
+        lines(&post(&mut stack.gate, "/v1/permits", &body, asked(SIX)).await),
+        ["gmail, 40 go by news", "microsoft, 40 go by news"]
+    );
+    let mut mailbox = Mailbox::default();
+    for mail in 0..60 {
+        match mail % 3 {
+            0 => mailbox.bounced(NEWS, "outlook.com", "microsoft", SIX),
+            _ => mailbox.delivered(NEWS, "outlook.com", "microsoft", SIX),
+        }
+        mailbox.delivered(NEWS, "gmail.com", "gmail", SIX);
+        mailbox.delivered(SHOP, "outlook.com", "microsoft", SIX);
+    }
+    let events: Vec<&str> = mailbox.events.iter().map(String::as_str).collect();
+    assert_eq!(stack.ingest(&events, SIX).await, Ok(vec![]));
+    stack.fold(&cloud.stream(LEDGER), SIX).await.unwrap();
+    let then = Now(SIX.0 + 1_000);
+    let first = lines(&post(&mut stack.gate, "/v1/permits", &body, then).await);
+    // Its time comes: probes, and they are few; then clean mail brings it back.
+    let mut told = vec![first[1].clone()];
+    assert_eq!(first[0], "gmail, 40 go by news");
+    let mut now = then;
+    for minute in 1..=400 {
+        now = then.plus_minutes(minute);
+        stack.tick(now).await.unwrap();
+        if minute % 40 != 0 {
+            continue;
+        }
+        let mut mailbox = Mailbox::default();
+        for _ in 0..40 {
+            mailbox.delivered(NEWS, "outlook.com", "microsoft", now);
+        }
+        // Each mail has its name from its number: others than before.
+        let events: Vec<String> =
+            mailbox.events.iter().map(|event| event.replace("\"0102", &format!("\"{minute:04}"))).collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        assert_eq!(stack.ingest(&events, now).await, Ok(vec![]));
+        let known = cloud.stream(LEDGER);
+        stack.fold(&known[known.len().saturating_sub(80)..], now).await.unwrap();
+        let body = permits("news", "bulk", json!({ "outlook.com": 80 }));
+        told.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
+    }
+    insta::assert_snapshot!(told.join("\n"), @r"
+    microsoft, 40 wait 1851 (stopped: the breaker of configuration-set:news is open)
+    microsoft, 13 go by news, 67 wait 10492 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 10926 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 10812 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 10304 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 10328 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 17 go by news, 63 wait 10640 (throttled: the breaker of configuration-set:news is throttled: 25 % of the quota)
+    microsoft, 31 go by news, 49 wait 3984 (throttled: the breaker of configuration-set:news is throttled: 50 % of the quota)
+    microsoft, 30 go by news, 50 wait 4145 (throttled: the breaker of configuration-set:news is throttled: 50 % of the quota)
+    microsoft, 60 go by news, 20 wait 874 (pace: the day's quota comes in at 90 mails an hour)
+    microsoft, 60 go by news, 20 wait 852 (pace: the day's quota comes in at 90 mails an hour)
+    ");
+    let _ = now;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_a_person_stops_gets_nothing_but_its_critical_reserve() {
+    let cloud = Cloud::new();
+    let policy = Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let key = Key { subject: "configuration-set:news".parse().unwrap(), isp: None };
+    let bulk = permits("news", "bulk", json!({ "gmail.com": 50 }));
+    let critical = permits("news", "critical", json!({ "gmail.com": 100 }));
+    assert_eq!(lines(&post(&mut stack.gate, "/v1/permits", &bulk, SIX).await), ["gmail, 50 go by news"]);
+    tell(&policy, &mut stack.reputation(), &key, Input::PersonStops, SIX).await.unwrap();
+    let then = Now(SIX.0 + 1_000);
+    let mut told = Vec::new();
+    for body in [&bulk, &critical, &critical] {
+        told.extend(lines(&post(&mut stack.gate, "/v1/permits", body, then).await));
+    }
+    tell(&policy, &mut stack.reputation(), &key, Input::PersonResumes, then).await.unwrap();
+    told.extend(lines(&post(&mut stack.gate, "/v1/permits", &bulk, Now(then.0 + 1_000)).await));
+    insta::assert_snapshot!(told.join("\n"), @r"
+    gmail, 50 wait 1936 (stopped: the breaker of configuration-set:news is open)
+    gmail, 100 go by news-critical
+    gmail, 20 go by news-critical, 80 wait 1891 (stopped: the breaker of configuration-set:news is open)
+    gmail, 50 go by news
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_isp_is_answered_by_itself_and_its_domains_are_added_up() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let recipients = json!({
+        "Gmail.com": 200, "googlemail.com": 100, "hotmail.com": 5, "bücher.example": 2, "xn--bcher-kva.example": 1,
+        "例え.テスト": 1, "web.de.": 3
+    });
+    let reply = post(&mut stack.gate, "/v1/permits", &permits("news", "bulk", recipients), SIX).await;
+    insta::assert_snapshot!(lines(&reply).join("\n"), @r"
+    gmail, 270 go by news, 30 wait 1257 (pace: the day's quota comes in at 90 mails an hour)
+    microsoft, 5 go by news
+    other, 4 go by news
+    web.de, 3 go by news
+    ");
+    assert_eq!(reply.body["permits"][0]["domains"], json!(["Gmail.com", "googlemail.com"]));
+    assert_eq!((&reply.body["day"], &reply.body["configurationSet"]), (&json!("2026-11-21"), &json!("news")));
+    assert_eq!(reply.headers["cache-control"], "no-store");
+    // A thousand domains at once.
+    let many: serde_json::Map<String, Value> = (0..1_000).map(|n| (format!("d{n}.example"), json!(1))).collect();
+    let reply = post(&mut stack.gate, "/v1/permits", &permits("plain", "bulk", many.into()), SIX).await;
+    assert_eq!(reply.body["permits"][0]["asked"], 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_request_is_granted_once_and_others_each_for_themselves() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let (mut one, mut other) = (WarmGate::new(&cloud.clients(), 1), WarmGate::new(&cloud.clients(), 2));
+    let mut body = permits("news", "bulk", json!({ "gmail.com": 100 }));
+    body["request"] = json!("r-1");
+    let first = post(&mut one, "/v1/permits", &body, SIX).await;
+    assert_eq!(post(&mut one, "/v1/permits", &body, SIX).await, first);
+    assert_eq!(post(&mut other, "/v1/permits", &body, SIX).await, first);
+    // With other numbers under the same name nobody gets more than was granted, or than is asked for.
+    body["recipients"] = json!({ "gmail.com": 150 });
+    assert_eq!(lines(&post(&mut one, "/v1/permits", &body, SIX).await)[0], "gmail, 100 go by news, 50 wait 60");
+    body["recipients"] = json!({ "gmail.com": 30 });
+    assert_eq!(lines(&post(&mut one, "/v1/permits", &body, SIX).await)[0], "gmail, 30 go by news");
+    body.as_object_mut().unwrap().remove("request");
+    let unnamed = post(&mut one, "/v1/permits", &body, SIX).await;
+    assert_ne!(
+        unnamed.body["permits"][0]["lease"],
+        post(&mut one, "/v1/permits", &body, SIX).await.body["permits"][0]["lease"]
+    );
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (160, 0));
+}
+
+/// Mails granted of what is there for everybody, and of the reserve, as stored.
+pub(crate) fn used(cloud: &Cloud, pk: &str, isp: &str) -> (u64, u64) {
+    let item = item(cloud, pk, isp);
+    let number = |name: &str| item[name]["N"].as_str().unwrap_or("0").parse().unwrap();
+    (number("bulk"), number("critical"))
+}
+
+fn item(cloud: &Cloud, pk: &str, sk: &str) -> Value {
+    let key = json!({ "pk": { "S": pk }, "sk": { "S": sk } });
+    cloud.dynamodb("GetItem", json!({ "TableName": REPUTATION, "Key": key }))["Item"].take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_given_back_once_and_in_time() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let (mut one, mut other) = (WarmGate::new(&cloud.clients(), 1), WarmGate::new(&cloud.clients(), 2));
+    let mut body = permits("news", "critical", json!({ "gmail.com": 200 }));
+    body["request"] = json!("r-1");
+    let granted = post(&mut one, "/v1/permits", &body, SIX).await;
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (80, 120));
+    assert_eq!(granted.body["permits"][0]["expiresAt"], "2026-11-21T06:01:00.000Z");
+    let lease = granted.body["permits"][0]["lease"].clone();
+    let back = |unused: i64| json!({ "configurationSet": "news", "lease": lease, "unused": unused });
+    // One second, and one day, too late.
+    for late in [60_001, 86_400_000] {
+        let reply = post(&mut other, "/v1/leases/return", &back(12), Now(SIX.0 + late)).await;
+        assert_eq!((reply.status, &reply.body["field"]), (410, &json!("/lease")));
+    }
+    let elsewhere = json!({ "configurationSet": "shop", "lease": lease, "unused": 12 });
+    assert_eq!(post(&mut other, "/v1/leases/return", &elsewhere, SIX).await.status, 409);
+    // A lease with other numbers is another lease.
+    let forged = lease.as_str().unwrap().replace("/80/120/", "/880/120/");
+    let forged = json!({ "configurationSet": "news", "lease": forged, "unused": 900 });
+    assert_eq!(post(&mut other, "/v1/leases/return", &forged, SIX).await.status, 409);
+    let reply = post(&mut other, "/v1/leases/return", &back(90), Now(SIX.0 + 60_000)).await;
+    assert_eq!((reply.status, reply.body), (200, json!({ "returned": 90 })));
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (0, 110));
+    // Whoever asks again under the same name gets another lease, though this gate remembers the first.
+    let again = post(&mut one, "/v1/permits", &body, Now(SIX.0 + 1)).await;
+    assert_ne!(again.body["permits"][0]["lease"], lease);
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (190, 120));
+    for gate in [&mut one, &mut other] {
+        let reply = post(gate, "/v1/leases/return", &back(90), SIX).await;
+        assert_eq!((reply.status, &reply.body["type"]), (409, &json!("/problems/unknown-lease")));
+    }
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (190, 120));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_wrongly_is_refused_with_the_place_and_what_would_be_right() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let good = permits("news", "bulk", json!({ "gmail.com": 1 }));
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body[field] = value;
+        body.to_string()
+    };
+    let without = |field: &str| {
+        let mut body = good.clone();
+        body.as_object_mut().unwrap().remove(field);
+        body.to_string()
+    };
+    let many: serde_json::Map<String, Value> = (0..10_000).map(|n| (format!("d{n}.example"), json!(1))).collect();
+    let recipients = |domain: &str, mails: Value| with("recipients", json!({ domain: mails }));
+    let lease = "gmail/20778/00ab54a98ceb1f0a/50/0/96000000000/1795240860000";
+    let back = |set: &str, lease: &str, unused: Value| {
+        json!({ "configurationSet": set, "lease": lease, "unused": unused }).to_string()
+    };
+    let (permits, leases) = ("/v1/permits", "/v1/leases/return");
+    let mut told = String::new();
+    for (path, body) in [
+        (permits, String::new()),
+        (permits, "{\"configurationSet\":".to_owned()),
+        (permits, "[1]".to_owned()),
+        (permits, with("configurationSet", json!("nwes"))),
+        (permits, with("configurationSet", json!(7))),
+        (permits, with("configurationSet", json!("x".repeat(65)))),
+        (permits, with("class", json!("urgent"))),
+        (permits, with("class", Value::Null)),
+        (permits, with("request", json!(""))),
+        (permits, with("request", json!("é".repeat(129)))),
+        (permits, with("identity", json!("news@example.com"))),
+        (permits, with("identity", json!(""))),
+        (permits, with("recipient", json!({}))),
+        (permits, without("recipients")),
+        (permits, without("identity")),
+        (permits, with("recipients", json!({}))),
+        (permits, with("recipients", json!(["gmail.com"]))),
+        (permits, with("recipients", many.into())),
+        (permits, recipients("gmail.com", json!(-5))),
+        (permits, recipients("gmail.com", json!(0))),
+        (permits, recipients("gmail.com", json!(1_000_001))),
+        (permits, recipients("gmail.com", json!(1e300))),
+        (permits, recipients("gmail.com", json!(1.5))),
+        (permits, recipients("gmail.com", json!("7"))),
+        (permits, recipients("exa mple", json!(1))),
+        (permits, recipients("reader@gmail.com", json!(1))),
+        (permits, recipients("a/b~c", json!(1))),
+        (permits, recipients("", json!(1))),
+        (permits, recipients("a..b", json!(1))),
+        (permits, recipients(&"x".repeat(300), json!(1))),
+        (leases, back("nwes", lease, json!(1))),
+        (leases, back("news", lease, json!(51))),
+        (leases, back("news", lease, json!(-1))),
+        (leases, back("news", "gmail/20778", json!(1))),
+        (leases, back("news", "", json!(1))),
+        (leases, back("news", &lease.replace("gmail", "nowhere"), json!(1))),
+        (leases, json!({ "configurationSet": "news", "lease": lease }).to_string()),
+        (leases, json!({ "configurationSet": "news", "lease": lease, "unused": 1, "used": 2 }).to_string()),
+    ] {
+        let reply = ask(&mut stack.gate, &request("POST", path, Some(&body)), SIX).await;
+        let (kind, field) = (reply.body["type"].as_str().unwrap(), reply.body["field"].as_str().unwrap_or("-"));
+        let field: String = field.chars().take(60).collect();
+        told.push_str(&format!("{} {kind} {field}\n    {}\n", reply.status, reply.body["detail"].as_str().unwrap()));
+    }
+    insta::assert_snapshot!(told);
+    assert!(item(&cloud, "quota#news", "gmail").is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_is_kept_to() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let gate = &mut stack.gate;
+    let good = permits("news", "bulk", json!({ "gmail.com": 1 })).to_string();
+    let status = |reply: &Reply| (reply.status, reply.body["type"].as_str().unwrap_or("-").to_owned());
+
+    let unknown = ask(gate, &request("GET", "/", None), SIX).await;
+    assert_eq!(status(&unknown), (404, "/problems/unknown-path".to_owned()));
+    assert!(unknown.body["detail"].as_str().unwrap().contains("POST /v1/permits"));
+    let method = ask(gate, &request("GET", "/v1/permits", None), SIX).await;
+    assert_eq!((status(&method).0, method.headers["allow"].as_str()), (405, "POST"));
+    let method = ask(gate, &request("DELETE", "/v1/health", None), SIX).await;
+    assert_eq!((status(&method).0, method.headers["allow"].as_str()), (405, "GET"));
+
+    for path in ["/v1/permits", "/v1/leases/return"] {
+        for media in ["text/plain", "application/jsonp", "multipart/form-data; boundary=x"] {
+            let mut typed = request("POST", path, Some(&good));
+            typed.headers.insert("content-type", media.parse().unwrap());
+            assert_eq!(ask(gate, &typed, SIX).await.status, 415, "{media}");
+        }
+        let mut untyped = request("POST", path, Some(&good));
+        untyped.headers.remove("content-type");
+        assert_eq!(ask(gate, &untyped, SIX).await.status, 415);
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(256 * 1024));
+        assert_eq!(ask(gate, &request("POST", path, Some(&large)), SIX).await.status, 413);
+        assert_eq!(ask(gate, &request("POST", path, Some("nothing")), SIX).await.status, 400);
+        let mut encoded = request("POST", path, Some(&aws_smithy_types::base64::encode(&large)));
+        encoded.is_base64_encoded = true;
+        assert_eq!(ask(gate, &encoded, SIX).await.status, 413);
+        encoded.body = Some("no base64!".to_owned());
+        assert_eq!(ask(gate, &encoded, SIX).await.status, 400);
+    }
+    let mut typed = request("POST", "/v1/permits", Some(&aws_smithy_types::base64::encode(&good)));
+    typed.is_base64_encoded = true;
+    typed.headers.insert("content-type", "Application/JSON; charset=utf-8".parse().unwrap());
+    assert_eq!(ask(gate, &typed, SIX).await.status, 200);
+    // As large as may be: half a body of spaces, and then JSON.
+    let padded = format!("{}{good}", " ".repeat(256 * 1024 - good.len()));
+    assert_eq!(ask(gate, &request("POST", "/v1/permits", Some(&padded)), SIX).await.status, 200);
+
+    let health = ask(gate, &request("GET", "/v1/health", None), SIX).await;
+    assert_eq!((health.status, health.body), (200, json!({ "status": "ok", "policyVersion": 1 })));
+    let document = ask(gate, &request("GET", "/v1/openapi.json", None), SIX).await;
+    assert_eq!(document.body, serde_json::from_str::<Value>(aws::gate::api::OPENAPI).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_that_the_document_names_is_given() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let gate = &mut stack.gate;
+    let good = permits("news", "bulk", json!({ "gmail.com": 3 })).to_string();
+    let granted = ask(gate, &request("POST", "/v1/permits", Some(&good)), SIX).await;
+    let lease = granted.body["permits"][0]["lease"].as_str().unwrap();
+    let back =
+        |set: &str, unused: u32| json!({ "configurationSet": set, "lease": lease, "unused": unused }).to_string();
+    let large = " ".repeat(300_000);
+    for (path, body, status, later) in [
+        ("/v1/permits", good.replace("news\"", "nwes\""), 404, 0),
+        ("/v1/permits", good.replace('3', "0"), 422, 0),
+        ("/v1/permits", "?".to_owned(), 400, 0),
+        ("/v1/permits", large.clone(), 413, 0),
+        ("/v1/leases/return", back("nwes", 1), 404, 0),
+        ("/v1/leases/return", back("news", 4), 422, 0),
+        ("/v1/leases/return", "?".to_owned(), 400, 0),
+        ("/v1/leases/return", large, 413, 0),
+        ("/v1/leases/return", back("news", 1), 410, 61_000),
+        ("/v1/leases/return", back("news", 1), 200, 0),
+        ("/v1/leases/return", back("news", 1), 409, 0),
+    ] {
+        let reply = ask(gate, &request("POST", path, Some(&body)), Now(SIX.0 + later)).await;
+        assert_eq!(reply.status, status, "{path} {reply:?}");
+    }
+    for path in ["/v1/permits", "/v1/leases/return"] {
+        let mut typed = request("POST", path, Some(&good));
+        typed.headers.insert("content-type", "text/csv".parse().unwrap());
+        assert_eq!(ask(gate, &typed, SIX).await.status, 415);
+    }
+    for path in ["/v1/health", "/v1/openapi.json"] {
+        assert_eq!(ask(gate, &request("GET", path, None), SIX).await.status, 200);
+    }
+    cloud.state().dynamodb_down = true;
+    let then = Now(SIX.0 + 2_000);
+    assert_eq!(ask(gate, &request("GET", "/v1/health", None), then).await.status, 503);
+    assert_eq!(ask(gate, &request("POST", "/v1/leases/return", Some(&back("news", 1))), then).await.status, 503);
+    assert_eq!(left_out(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer_says_that_it_is_not_counted() {
+    let cloud = Cloud::new();
+    let open = "[gate]\nunreadable_bulk = \"open\"\nunreadable_critical = \"closed\"\n";
+    Stack::push(&cloud, &format!("{open}{POLICY}")).await;
+    let mut warm = WarmGate::new(&cloud.clients(), 1);
+    let body = |class: &str| permits("news", class, json!({ "gmail.com": 20 }));
+    let mut leased = post(&mut warm, "/v1/permits", &body("bulk"), SIX).await;
+    let lease = leased.body["permits"][0]["lease"].take();
+    cloud.state().dynamodb_down = true;
+    let then = Now(SIX.0 + 2_000);
+    let mut told = String::new();
+    // One that knows its policy, and one that starts now.
+    for gate in [&mut warm, &mut WarmGate::new(&cloud.clients(), 2)] {
+        for class in ["bulk", "critical"] {
+            let reply = post(gate, "/v1/permits", &body(class), then).await;
+            assert!(reply.body["degraded"].is_string() && reply.body["permits"][0]["lease"].is_null());
+            told.push_str(&format!("{class:<8} {}\n", lines(&reply)[0]));
+        }
+        let health = ask(gate, &request("GET", "/v1/health", None), then).await;
+        assert_eq!((health.status, &health.body["type"]), (503, &json!("/problems/unreadable")));
+        let back = json!({ "configurationSet": "news", "lease": lease, "unused": 5 });
+        let reply = post(gate, "/v1/leases/return", &back, then).await;
+        assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (503, "2"));
+    }
+    insta::assert_snapshot!(told, @r"
+    bulk     gmail, 20 go by news
+    critical gmail, 20 wait 42 (unreadable: the quota cannot be read, and gate.unreadable_critical of the policy is closed)
+    bulk     gmail, 20 wait 53 (unreadable: the quota cannot be read, and gate.unreadable_bulk of the policy is closed)
+    critical gmail, 20 go by news
+    ");
+    // And when they answer again, all is as before.
+    cloud.state().dynamodb_down = false;
+    let back = json!({ "configurationSet": "news", "lease": lease, "unused": 5 });
+    assert_eq!(post(&mut warm, "/v1/leases/return", &back, then).await.status, 200);
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (15, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_quota_that_cannot_be_read_leaves_the_others_counted() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let wrong = json!({ "pk": { "S": "quota#news" }, "sk": { "S": "gmail" }, "day": { "S": "today" } });
+    cloud.dynamodb("PutItem", json!({ "TableName": REPUTATION, "Item": wrong }));
+    let mut stack = Stack::new(&cloud, true);
+    let body = permits("news", "bulk", json!({ "gmail.com": 20, "web.de": 20 }));
+    let reply = post(&mut stack.gate, "/v1/permits", &body, SIX).await;
+    assert!(reply.body["degraded"].is_string());
+    let told = lines(&reply);
+    assert!(told[0].starts_with("gmail, 20 wait ") && told[0].contains("unreadable"), "{told:?}");
+    assert_eq!(told[1], "web.de, 20 go by news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_begins_where_the_policy_says_and_a_clock_that_is_behind_waits_for_it() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, &format!("{POLICY}[warmup]\nzone = \"America/New_York\"\n")).await;
+    let (mut ahead, mut behind) = (WarmGate::new(&cloud.clients(), 1), WarmGate::new(&cloud.clients(), 2));
+    let midnight = Now(1_795_219_200_000 + 5 * 3_600_000);
+    let body = permits("news", "bulk", json!({ "gmail.com": 20 }));
+    let before = post(&mut behind, "/v1/permits", &body, Now(midnight.0 - 1_000)).await;
+    assert_eq!((&before.body["day"], lines(&before)[0].as_str()), (&json!("2026-11-20"), "gmail, 20 go by news"));
+    let after = post(&mut ahead, "/v1/permits", &body, midnight).await;
+    assert_eq!(after.body["day"], "2026-11-21");
+    assert!(lines(&after)[0].contains("pace"), "nothing has come in yet: {after:?}");
+    // Of the day that is over nothing is granted any more, by whatever clock.
+    let late = post(&mut behind, "/v1/permits", &body, Now(midnight.0 - 500)).await;
+    assert!(late.body.get("degraded").is_none() && lines(&late)[0].contains("20 wait"), "{late:?}");
+    let critical = permits("news", "critical", json!({ "gmail.com": 20 }));
+    let late = post(&mut behind, "/v1/permits", &critical, Now(midnight.0 - 500)).await;
+    assert_eq!(lines(&late)[0], "gmail, 20 go by news");
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (0, 20));
+}
