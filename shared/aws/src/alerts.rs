@@ -8,7 +8,7 @@
 //! is about, as a `String.Array`) and, where the message has one, `level` let people filter their subscription ("Amazon SNS
 //! message filtering").
 //! Chat: a topic of its own, if there is one, gets the same as a custom notification of Amazon Q Developer in chat
-//! applications ([`chat`]): e-mail has to stay plain text.
+//! applications (module `chat`): e-mail has to stay plain text.
 //! EventBridge: source `ses-breaker`, detail-type the kind, detail the notice's own JSON with its `id`, and with `group`, the
 //! id of the message that tells people of it. `infra/events.schema.json` describes the events.
 

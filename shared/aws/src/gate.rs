@@ -112,9 +112,12 @@ impl Gate {
             Ok(board) => self.counted(call, &board, now, &mut random).await,
             Err(error) => {
                 tracing::error!(%error, "permits cannot be counted");
-                match self.policy.last() {
-                    Some(known) => uncounted(&known.policy, call, now, &mut random),
-                    // A default that defers bulk mail, and lets critical mail pass.
+                match self.policy.last().map(|known| &known.policy) {
+                    Some(policy) if !policy.warmup.sets.contains_key(&call.configuration_set) => {
+                        Problem::unknown_set(&call.configuration_set).into()
+                    }
+                    Some(policy) => uncounted(policy, call, now, &mut random),
+                    // A default that defers bulk mail, and lets critical mail pass, of whatever set.
                     None => uncounted(&Policy::default(), call, now, &mut random),
                 }
             }

@@ -4,7 +4,7 @@
 //! out once it is sent. So none is lost, and one that is sent twice (a crash between the two) carries one name.
 //!
 //! Programs get an event for each notice. People get letters: notices that tell of the same mail wait for each other and
-//! become one message ([`group`]), and what people were told a short while ago is not told again at once ([`desk`]).
+//! become one message (module `group`), and what people were told lately is not told again at once (module `desk`).
 //!
 //! Where to start: [`deliver`].
 

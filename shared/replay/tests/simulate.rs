@@ -44,7 +44,7 @@ fn where_one_isp_is_harsh_adaptive_causes_less_than_half_of_the_blocks_and_defer
 
 #[test]
 fn no_day_sends_more_than_its_quota_and_no_quota_grows_upon_an_unwell_day() {
-    let (runs, _) = simulated(&setup(&Scenario::ALL, 2));
+    let (runs, _) = simulated(&setup(&Scenario::ALL, 3));
     let mut unwell = 0;
     for run in runs.iter().flatten() {
         for ((arm, isp), days) in run.iter().filter(|((arm, _), _)| *arm == Arm::Adaptive) {

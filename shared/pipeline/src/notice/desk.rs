@@ -32,13 +32,13 @@ pub const SUMMARY_MINUTES: u32 = 60;
 /// What people were told of a key that nothing is heard of is forgotten after so many minutes.
 const FORGET_MINUTES: u32 = 7 * 24 * 60;
 
-/// Letters on the desk at a time, keys that are remembered, and keys of which something is held back: the desk is one item,
-/// and DynamoDB takes 400 KB.
-const MOST_LETTERS: usize = 5;
-const MOST_KEYS: usize = 300;
-const MOST_HELD_BACK: usize = 30;
+/// Letters on the desk at a time, keys of which something is held back, and bytes of what is remembered of the others: the
+/// desk is one item, and DynamoDB takes 400 KB.
+const MOST_LETTERS: usize = 4;
+const MOST_HELD_BACK: usize = 20;
+const MOST_REMEMBERED: usize = 150_000;
 /// Bytes of the names of one letter's notices. More than that becomes another letter.
-const MOST_NAMES: usize = 20_000;
+const MOST_NAMES: usize = 10_000;
 /// Changes that a summary lists; of the others it tells how many there were.
 const MOST_LINES: usize = 6;
 /// Bytes of a reason that is kept for a summary.
@@ -223,21 +223,32 @@ impl Desk {
     fn forget(&mut self, now: Now) {
         let old = now.0.saturating_sub(i64::from(FORGET_MINUTES) * MINUTE_MILLIS);
         self.told.retain(|_, told| told.heard > old || told.held_back.is_some());
-        let surplus = self.told.len().saturating_sub(MOST_KEYS);
-        let mut ages: Vec<(i64, String)> = self
+        let mut ages: Vec<(i64, &String, usize)> = self
             .told
             .iter()
             .filter(|(_, told)| told.held_back.is_none())
-            .map(|(key, told)| (told.heard, key.clone()))
+            .map(|(key, told)| (told.heard, key, key.len() + told.size()))
             .collect();
-        ages.sort();
-        for (_, key) in ages.into_iter().take(surplus) {
+        ages.sort_unstable_by(|a, b| b.cmp(a));
+        let mut size = 0;
+        let beyond = |(_, key, more): (i64, &String, usize)| {
+            size += more;
+            (size > MOST_REMEMBERED).then(|| key.clone())
+        };
+        let forgotten: Vec<String> = ages.into_iter().filter_map(beyond).collect();
+        for key in forgotten {
             self.told.remove(&key);
         }
     }
 }
 
 impl Told {
+    /// Bytes that it takes when it is stored, about.
+    fn size(&self) -> usize {
+        let standings: usize = self.standings.keys().map(|standing| standing.len() + 20).sum();
+        self.group.len() + standings + 120
+    }
+
     fn tell(&mut self, fact: &Fact, now: Now) {
         let old = now.0.saturating_sub(i64::from(AGAIN_MINUTES) * MINUTE_MILLIS);
         self.standings.retain(|_, at| *at > old);
@@ -283,4 +294,51 @@ fn parts<'a>(facts: &'a [Fact], group: &[usize]) -> Vec<Vec<&'a Fact>> {
 pub(super) fn wait(notice: &Notice, now: Now) -> Option<i64> {
     let left = time_of(&notice.id).0.saturating_add(SETTLE_MILLIS).saturating_sub(now.0);
     (1..SETTLE_MILLIS + SKEW_MILLIS).contains(&left).then_some(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notices of subjects with names as long as they get and reasons that are longer.
+    fn long_notice(number: usize, at: i64, to: &str) -> Notice {
+        let subject = format!("tag:{}={}{number:06}", "n".repeat(255), "\"".repeat(249));
+        let isp = if number.is_multiple_of(2) { "null" } else { "\"gmail\"" };
+        let detail = serde_json::json!({
+            "subject": subject, "isp": serde_json::from_str::<serde_json::Value>(isp).unwrap(), "from": "closed", "to": to,
+            "level": "throttle", "shadow": false, "reason": "\"".repeat(5_000), "controls": [format!("pause_tenant {subject}")],
+        });
+        Notice {
+            id: format!("{at:013}#{subject}#{number:06}"),
+            title: "t".repeat(100),
+            text: String::new(),
+            kind: Notice::TRANSITION,
+            detail: detail.to_string(),
+        }
+    }
+
+    #[test]
+    fn however_much_happens_the_desk_fits_an_item() {
+        let policy = Policy::default();
+        let mut desk = Desk::default();
+        let mut largest = 0;
+        for round in 0..2_i64 {
+            let at = 1_791_273_600_000 + round * 60_000;
+            // The same subject at two ISPs is a group; the same numbers make all of them one.
+            let unsent: Vec<Notice> = (0..200).map(|number| long_notice(number, at, "throttled")).collect();
+            for _ in 0..15 {
+                desk.arrange(&policy, &unsent, Now(at + SETTLE_MILLIS));
+                largest = largest.max(serde_json::to_string(&desk).unwrap().len());
+            }
+            desk.letters.clear();
+            for number in 0..200 {
+                let notice = [long_notice(number, at + 1, "throttled")];
+                desk.arrange(&policy, &notice, Now(at + 30_000));
+                largest = largest.max(serde_json::to_string(&desk).unwrap().len());
+                desk.letters.clear();
+            }
+        }
+        assert!(desk.told.values().any(|told| told.held_back.is_some()));
+        assert!((150_000..390_000).contains(&largest), "{largest}");
+    }
 }

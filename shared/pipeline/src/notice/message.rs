@@ -16,11 +16,12 @@ use super::{Notice, title};
 /// Others that a message lists; of the rest it tells how many there are.
 const MOST_OTHERS: usize = 30;
 /// Subjects that it names for programs that filter messages.
-const MOST_SUBJECTS: usize = 20;
+const MOST_SUBJECTS: usize = 10;
 /// Commands that undo a message about many subjects.
 const MOST_UNDONE: usize = 5;
-/// Bytes of one reason.
+/// Bytes of one reason, and of all that is said.
 const MOST_REASON: usize = 2_000;
+const MOST_BODY: usize = 8_000;
 
 /// Which stack sends a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct Message {
     pub level: Option<String>,
     /// Whom it is about: of several, the one that the others follow from.
     pub subject: String,
-    /// All whom it is about, at most 20.
+    /// All whom it is about, at most 10.
     pub subjects: Vec<String>,
     /// When it was decided (RFC 3339).
     pub at: String,
@@ -158,7 +159,11 @@ impl Message {
         Message::about(policy, id, title(&line), body, facts)
     }
 
-    fn about(policy: &Policy, id: String, title: String, body: String, facts: &[&Fact]) -> Message {
+    fn about(policy: &Policy, id: String, title: String, mut body: String, facts: &[&Fact]) -> Message {
+        if body.len() > MOST_BODY {
+            body.truncate(body.floor_char_boundary(MOST_BODY));
+            body.push_str(" ...\n");
+        }
         let lead = facts.first().copied();
         let mut subjects: Vec<String> = Vec::new();
         for fact in facts {
