@@ -13,6 +13,7 @@ pub mod api;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -38,6 +39,8 @@ use crate::reputation::DynamoReputation;
 const BOARD_MILLIS: i64 = 1_000;
 /// So many quotas are remembered. One that is forgotten is read again.
 const MOST_KNOWN: usize = 1_024;
+/// A call is answered within this, counted or not; the function is ended after 15 s.
+const MOST_TIME: Duration = Duration::from_secs(10);
 /// So many ISPs at a time.
 const AT_ONCE: usize = 16;
 /// After so many seconds, and up to as many more, is asked again what could not be counted.
@@ -108,8 +111,18 @@ impl Gate {
 
     async fn permits(&mut self, call: &PermitsCall, now: Now, mut random: impl FnMut() -> u64 + Send) -> Answer {
         let before = self.quotas.write_units();
-        let answer = match self.refresh(now).await {
-            Ok(board) => self.counted(call, &board, now, &mut random).await,
+        // Lambda would end a call that takes longer, and nobody would be told anything.
+        let counted = tokio::time::timeout(MOST_TIME, async {
+            let board = self.refresh(now).await?;
+            Ok::<_, PortError>(self.counted(call, &board, now, &mut random).await)
+        });
+        let late = |_| PortError {
+            operation: "counting permits",
+            reason: format!("not done within {} s", MOST_TIME.as_secs()),
+            disposition: Disposition::Retry,
+        };
+        let answer = match counted.await.map_err(late).and_then(|counted| counted) {
+            Ok(answer) => answer,
             Err(error) => {
                 tracing::error!(%error, "permits cannot be counted");
                 match self.policy.last().map(|known| &known.policy) {

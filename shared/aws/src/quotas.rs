@@ -246,8 +246,8 @@ impl Quotas for DynamoQuotas {
         for (counter, mails, most) in
             [("bulk", spend.bulk, spend.most_bulk), ("critical", spend.critical, spend.most_critical)]
         {
+            update.only_if(counter, "<=", number(most));
             if mails > 0 {
-                update.only_if(counter, "<=", number(most));
                 update.add(counter, mails);
             }
         }

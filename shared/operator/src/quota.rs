@@ -145,7 +145,7 @@ fn planned_set(
         PlannedQuota {
             allowance: allowance(policy, plan, board, name, *isp, quota),
             day_is_over: quota.ramp.day < today,
-            reserve: plan.reserve(quota.ramp.quota),
+            reserve: plan.reserve(quota.ramp.reach).min(quota.ramp.quota),
             reach: quota.ramp.reach,
             business,
             sending_days: quota.ramp.sending_days,
@@ -192,11 +192,11 @@ mod tests {
         let policy = Policy::from_toml("[warmup.sets.news]\ntarget = 400").unwrap();
         let plan = &policy.warmup.sets["news"];
         for business in [false, true] {
-            let ramp = begin(plan, policy.warmup.zone.day(20_000));
+            let ramp = begin(plan, policy.warmup.zone.day(20_000), None);
             let quotas: Vec<u64> = ahead(&policy, plan, business, &ramp).iter().map(|day| day.quota).collect();
             assert_eq!(quotas, plan.schedule(business));
         }
-        let mut warmed = begin(plan, policy.warmup.zone.day(20_000));
+        let mut warmed = begin(plan, policy.warmup.zone.day(20_000), None);
         (warmed.quota, warmed.reach) = (400, 400);
         assert_eq!(ahead(&policy, plan, false, &warmed), []);
     }

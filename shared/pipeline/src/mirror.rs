@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use reputation::isp::Isp;
-use reputation::policy::{Mirror, Policy};
+use reputation::policy::{Mirror, Mode, Policy};
+use reputation::subject::Subject;
 use reputation::warmup::Plan;
 
 use crate::enforce::ControlError;
@@ -86,6 +87,11 @@ pub async fn mirror<Q: Quotas, D: DedicatedIps>(
 ) -> Result<Vec<Mirrored>, PortError> {
     let mut done = Vec::new();
     for Mirror { set, ips: of_set } in &policy.warmup.mirrors {
+        // In shadow nothing is touched.
+        let subject = Subject::ConfigurationSet(set.as_str().into());
+        if policy.mode == Mode::Shadow || policy.subjects.shadow.contains(&subject) {
+            continue;
+        }
         let Some(plan) = policy.warmup.sets.get(set) else { continue };
         let Some(percent) = percentage(plan, &quotas.quotas(set).await?) else { continue };
         for ip in of_set {
@@ -174,7 +180,7 @@ mod tests {
         let quotas = MemoryQuotas::default();
         let isps = IspMap::builtin();
         for (isp, reach) in [("gmail", reach), ("yahoo", 1_000)] {
-            let mut ramp = begin(&policy.warmup.sets["news"], policy.warmup.zone.day_at(Now(0)));
+            let mut ramp = begin(&policy.warmup.sets["news"], policy.warmup.zone.day_at(Now(0)), None);
             ramp.reach = reach;
             let isp = isps.by_name(isp).unwrap();
             let saved = pollster::block_on(quotas.open("news", isp, None, &Quota::opened(ramp, policy))).unwrap();
@@ -204,6 +210,15 @@ mod tests {
         // Few calls at a time: the rest follows in the next round.
         assert_eq!(round(9_000, &mut ips, 2), [(50, MirrorOutcome::Set(30))]);
         assert_eq!(round(9_000, &mut ips, 9), [(50, MirrorOutcome::Managed), (50, MirrorOutcome::Unknown)]);
+    }
+
+    #[test]
+    fn in_shadow_nothing_is_asked_and_nothing_set() {
+        let policy = Policy::from_toml(&format!("mode = \"shadow\"\n{POLICY}")).unwrap();
+        let mut ips = Ips { known: [(ip(1), Warmth::Percent(50))].into(), ..Ips::default() };
+        let (quotas, mut known) = (quotas(&policy, 5_000), Known::new());
+        let done = pollster::block_on(mirror(&policy, &quotas, &mut ips, &mut known, 9)).unwrap();
+        assert!(done.is_empty() && ips.calls.is_empty());
     }
 
     #[test]

@@ -139,7 +139,11 @@ pub async fn plan<R: Reputation, Q: Quotas>(
                 let dossier = reputation.dossier(&subject, now).await?;
                 closed(policy, plan, dossier, &board, &subject, isp, quota, now)
             }
-            None => warmup::begin(plan, policy.warmup.zone.day_at(now)),
+            None => {
+                let subject = Subject::ConfigurationSet(set.into());
+                let worsened = reputation.dossier(&subject, now).await?.breaker(Some(isp)).breaker.worsened;
+                warmup::begin(plan, policy.warmup.zone.day_at(now), worsened)
+            }
         };
         let new = Quota::opened(new, policy);
         if quotas.open(set, isp, known.as_ref(), &new).await? == Saved::Saved {
@@ -232,7 +236,8 @@ pub struct Asker<'a> {
     pub set: &'a str,
     /// The domain that it is sent from.
     pub identity: &'a str,
-    /// What is the same when the same is asked again, and nothing else: what was granted is granted once.
+    /// What is the same when the same is asked again for the same identity and class, and nothing else: what was granted is
+    /// granted once.
     pub request: &'a str,
 }
 
@@ -262,7 +267,7 @@ pub fn flow(policy: &Policy, plan: &Plan, board: &Board, asker: &Asker<'_>, isp:
         Subject::Identity(asker.identity.to_ascii_lowercase().as_str().into()),
     ];
     let unsettled = |key: &Key| -> Option<&BreakerState> { board.unsettled.get(key) };
-    Flow::of(policy, &subjects, plan.overflow.as_deref(), isp, unsettled)
+    Flow::of(policy, &subjects, plan, isp, unsettled)
 }
 
 /// Grants what a quota allows now. `known` is how it was seen last, which saves a reading if nothing has changed; returns how
@@ -282,7 +287,7 @@ pub async fn permit<Q: Quotas>(
 ) -> Result<Option<(Granted, Quota)>, PortError> {
     let Some(plan) = policy.warmup.sets.get(asker.set) else { return Err(unknown(asker.set)) };
     let today = policy.warmup.zone.day_at(ask.now).number;
-    let id = lease_id(asker.request);
+    let id = lease_id(asker, ask.class);
     let mut known = known;
     // Whether `known` is how things stand, or stood some time ago.
     let mut fresh = false;
@@ -302,6 +307,11 @@ pub async fn permit<Q: Quotas>(
                 // It may have been given back since.
                 (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
                 continue;
+            }
+            if lease.expires <= ask.now {
+                let (deferred, retry_at) = (ask.mails, Some(ask.now.plus_minutes(1)));
+                let permit = Permit { spend: None, overflow: 0, deferred, retry_at, limit: Some(Limit::LeaseExpired) };
+                return Ok(Some((answer(plan, flow, asker, &ask, day.number, None, permit), quota)));
             }
             // Granted before, and the answer was lost.
             let rest = ask.mails.saturating_sub(lease.mails());
@@ -386,9 +396,10 @@ fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
     by_age[..expired.max(many)].iter().map(|lease| lease.id.clone()).collect()
 }
 
-/// A lease is named after its request: 64 bits of it, so that two of one day seldom share a name.
-fn lease_id(request: &str) -> String {
-    format!("{:016x}", SipHasher24::new().hash(request.as_bytes()))
+/// A lease is named after its request, and who asks for which mail: 64 bits of that, so that two of one day seldom share a name.
+fn lease_id(asker: &Asker<'_>, class: Class) -> String {
+    let name = format!("{}\0{}\0{}", asker.identity.to_ascii_lowercase(), class.name(), asker.request);
+    format!("{:016x}", SipHasher24::new().hash(name.as_bytes()))
 }
 
 fn unknown(set: &str) -> PortError {

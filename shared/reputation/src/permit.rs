@@ -100,6 +100,8 @@ pub struct Flow {
     pub all_stopped: bool,
     /// Whether the overflow set may take mail.
     pub overflow_flows: bool,
+    /// Whether the set for critical mail may take any while this one is stopped at SES.
+    pub critical_route_flows: bool,
 }
 
 /// A breaker that lets less than everything through.
@@ -115,14 +117,20 @@ pub struct Because {
 
 impl Flow {
     /// Everything flows.
-    pub const FREE: Flow =
-        Flow { factor: Factor::FULL, because: None, stopped_at_ses: false, all_stopped: false, overflow_flows: true };
+    pub const FREE: Flow = Flow {
+        factor: Factor::FULL,
+        because: None,
+        stopped_at_ses: false,
+        all_stopped: false,
+        overflow_flows: true,
+        critical_route_flows: true,
+    };
 
     /// What the breakers that are not closed let through for the mail of some subjects, the configuration set first, to one ISP.
     pub fn of<'a>(
         policy: &Policy,
         subjects: &[Subject],
-        overflow: Option<&str>,
+        plan: &Plan,
         isp: crate::Isp,
         unsettled: impl Fn(&Key) -> Option<&'a BreakerState>,
     ) -> Flow {
@@ -151,11 +159,12 @@ impl Flow {
                 flow.because = Some(Because { key, state: known.state.name(), until });
             }
         }
-        if let Some(overflow) = overflow {
-            let overflow = Subject::ConfigurationSet(overflow.into());
-            flow.overflow_flows =
-                keys(&overflow).iter().all(|key| factor(key).is_none_or(|(share, _)| share == Factor::FULL));
-        }
+        let least = |set: &str| {
+            let keys = keys(&Subject::ConfigurationSet(set.into()));
+            keys.iter().filter_map(|key| factor(key).map(|(share, _)| share)).min().unwrap_or(Factor::FULL)
+        };
+        flow.overflow_flows = plan.overflow.as_deref().is_none_or(|set| least(set) == Factor::FULL);
+        flow.critical_route_flows = plan.critical_route.as_deref().is_none_or(|set| least(set) > Factor::NONE);
         flow
     }
 }
@@ -195,13 +204,14 @@ pub struct Spend {
     pub day: i32,
     /// The quota upon which it was decided.
     pub quota: u64,
-    /// Mails of what is there for everybody; before them at most `most_bulk` may have been granted.
+    /// Mails of what is there for everybody.
     pub bulk: u64,
-    /// See `bulk`.
+    /// Before it at most so many of what is there for everybody may have been granted.
     pub most_bulk: u64,
-    /// Mails of the reserve; before them at most `most_critical` may have been granted.
+    /// Mails of the reserve.
     pub critical: u64,
-    /// See `critical`.
+    /// Before it at most so many of the reserve may have been granted. Both are always looked at: whoever goes by another split of the
+    /// quota, under a policy that was pushed meanwhile, cannot grant what this one has.
     pub most_critical: u64,
     /// What one bulk mail moves the mark by, in nanoseconds.
     pub interval: i64,
@@ -223,8 +233,7 @@ pub enum MarkMove {
 impl Spend {
     /// Whether its conditions hold for a meter.
     pub fn holds(&self, meter: &Meter) -> bool {
-        let counts = (self.bulk == 0 || meter.bulk <= self.most_bulk)
-            && (self.critical == 0 || meter.critical <= self.most_critical);
+        let counts = meter.bulk <= self.most_bulk && meter.critical <= self.most_critical;
         counts
             && match self.mark {
                 MarkMove::Stay => true,
@@ -268,8 +277,10 @@ pub enum Limit {
     Throttled(Because, Factor),
     /// A breaker lets nothing through.
     Stopped(Because),
-    /// It would be granted, but SES accepts nothing with this configuration set, and no other route is named.
+    /// It would be granted, but SES accepts nothing with this configuration set, and no other route is named or flows.
     NoRoute(Because),
+    /// What was granted under this request has expired.
+    LeaseExpired,
 }
 
 impl Limit {
@@ -281,6 +292,7 @@ impl Limit {
             Limit::Throttled(..) => "throttled",
             Limit::Stopped(_) => "stopped",
             Limit::NoRoute(_) => "no-route",
+            Limit::LeaseExpired => "lease-expired",
         }
     }
 }
@@ -296,19 +308,26 @@ impl fmt::Display for Limit {
             Limit::Stopped(because) => write!(f, "the breaker of {} is {}", because.key.subject, because.state),
             Limit::NoRoute(because) => write!(
                 f,
-                "SES accepts nothing while the breaker of {} is {}, and the policy names no critical_route for it",
+                "SES accepts nothing while the breaker of {} is {}, and the policy names no critical_route that flows",
                 because.key.subject, because.state
             ),
+            Limit::LeaseExpired => {
+                f.write_str("what was granted under the name of this request has expired; ask under another name")
+            }
         }
     }
 }
 
 /// Decides what may go now. `day` is the day of the ramp, and holds `ask.now`.
 pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, ask: Ask) -> Permit {
-    let reserve = plan.reserve(ramp.quota);
-    let everybody = ramp.quota - reserve;
+    // Of what has been reached, so that a trickle leaves the reserve as it was. A policy may have moved the split within the
+    // day: then what was granted already counts on the side on which it was.
+    let reserve = plan.reserve(ramp.reach).min(ramp.quota);
+    let everybody = ramp.quota - reserve.max(meter.critical).min(ramp.quota);
+    let reserve = reserve.min(ramp.quota.saturating_sub(meter.bulk));
     let mut left = ask.mails;
-    let no_route = flow.all_stopped || (flow.stopped_at_ses && plan.critical_route.is_none());
+    let no_route =
+        flow.all_stopped || (flow.stopped_at_ses && !(plan.critical_route.is_some() && flow.critical_route_flows));
 
     let critical = match ask.class {
         Class::Critical if !no_route => left.min(reserve.saturating_sub(meter.critical)),
@@ -348,9 +367,13 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
         day: ramp.day,
         quota: ramp.quota,
         bulk,
-        most_bulk: everybody.saturating_sub(bulk),
+        most_bulk: if bulk > 0 { everybody.saturating_sub(bulk) } else { ramp.quota.saturating_sub(reserve) },
         critical,
-        most_critical: reserve.saturating_sub(critical),
+        most_critical: if critical > 0 {
+            reserve.saturating_sub(critical)
+        } else {
+            ramp.quota.saturating_sub(everybody)
+        },
         interval,
         mark,
     };
@@ -377,7 +400,9 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
                 let mails = left.min(remaining - bulk).min(pace.burst_mails());
                 Nanos(base.0.saturating_add(pace.cost(bulk + mails))).ceil().min(day.end)
             }
-            (Some(Limit::Pace { .. } | Limit::Throttled(..) | Limit::Quota { .. }) | None, _) => day.end,
+            (Some(Limit::Pace { .. } | Limit::Throttled(..) | Limit::Quota { .. } | Limit::LeaseExpired) | None, _) => {
+                day.end
+            }
         };
         // Some time after it, or all who wait would ask in the same moment: a tenth of the wait, and some seconds.
         let at = at.max(Now(ask.now.0.saturating_add(1_000)));

@@ -8,7 +8,7 @@
 //!
 //! **Evidence**: [`close`] looks at one day when it is over: what was granted, whether a verdict stands, what the breaker did.
 //! **Grow** only upon a day that was healthy and whose quota was used: unused quota proves nothing, and neither does the day on
-//! which a ramp begins, which is seldom a whole one.
+//! which a ramp begins, which is seldom a whole one. A trickle that was used and did no harm counts for what it was cut from.
 //! **Shrink** once for each incident: the breaker dates its harm, and a date that has been answered for is kept. Until the
 //! ramp is past the quota at which harm was done, it grows carefully, as at ISPs that receive for businesses.
 //! **Idle**: an ISP forgets a sender. Counted in calendar days, because that is how ISPs forget.
@@ -45,7 +45,7 @@ pub struct Plan {
     pub sending_days: [bool; 7],
     /// Harm multiplies the quota by this.
     pub shrink: f64,
-    /// What is let through while sending is stopped or probed, as a share of the quota.
+    /// What is let through while sending is stopped or probed, as a share of the quota, beside the reserve for critical mail.
     pub trickle_share: f64,
     /// No quota is lower.
     pub minimum: u64,
@@ -261,9 +261,9 @@ pub struct Evidence {
     pub incident: bool,
 }
 
-/// A ramp that begins on this day.
-pub fn begin(plan: &Plan, day: Day) -> Ramp {
-    begun(plan, day.number, None, 0)
+/// A ramp that begins on this day. Harm that the breaker found before it is none of the ramp's.
+pub fn begin(plan: &Plan, day: Day, worsened: Option<Now>) -> Ramp {
+    begun(plan, day.number, worsened, 0)
 }
 
 fn begun(plan: &Plan, day: i32, demoted: Option<Now>, idle_days: u32) -> Ramp {
@@ -292,6 +292,10 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
     };
     // Harm first: also of a day without mail, because the mail of the day before is still telling.
     let news = evidence.worsened.filter(|at| ramp.demoted.is_none_or(|answered| *at > answered));
+    if evidence.incident {
+        // It was not this sender's fault, on the day after neither.
+        next.demoted = news.or(ramp.demoted);
+    }
     if news.is_some() && !evidence.incident {
         (next.demoted, next.hurt) = (news, reach);
         next.reach = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
@@ -314,7 +318,9 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         lived(plan, business, ramp, over, evidence, &mut next);
     }
     if evidence.contained && !evidence.incident {
-        next.quota = ((next.reach as f64 * plan.trickle_share) as u64).max(plan.minimum).min(next.reach);
+        // The reserve for critical mail is no part of what trickles: nobody's codes wait for a bad list.
+        let trickle = ((next.reach as f64 * plan.trickle_share) as u64).max(plan.minimum);
+        next.quota = trickle.saturating_add(plan.reserve(next.reach)).min(next.reach);
         if next.quota < next.reach {
             next.step = Move::Trickled { reach: next.reach };
         }
@@ -330,7 +336,7 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
         next.low = (ramp.low.0.saturating_add(1), ramp.low.1.max(evidence.used));
     }
     // Who has no critical mail cannot use the reserve, and must not be held back by it.
-    let everybody = ramp.quota.saturating_sub(plan.reserve(ramp.quota));
+    let everybody = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
     let used = evidence.used as f64 >= ramp.quota as f64 * plan.used_share
         || everybody > 0 && evidence.bulk as f64 >= everybody as f64 * plan.used_share;
     next.step = if evidence.incident {

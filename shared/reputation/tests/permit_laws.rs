@@ -142,6 +142,8 @@ fn critical_mail_of_a_set_that_is_stopped_at_ses_needs_another_route() {
     assert!(matches!(permit.limit, Some(Limit::NoRoute(_))));
     asker.plan.critical_route = Some("news-critical".to_owned());
     assert_eq!(asker.granted(&throttled(0.0, true), critical(10, 6.0)), 10);
+    let stopped_too = Flow { critical_route_flows: false, ..throttled(0.0, true) };
+    assert_eq!(asker.granted(&stopped_too, critical(10, 6.0)), 0);
     let all = Flow { all_stopped: true, ..throttled(0.0, true) };
     assert_eq!(asker.granted(&all, critical(10, 6.0)), 0);
 }
@@ -151,6 +153,36 @@ fn critical_mail_beyond_its_reserve_is_mail_like_any_other() {
     let mut asker = Asker::new(1_000);
     assert_eq!(asker.granted(&Flow::FREE, critical(1_000, 1.0)), 100 + 75);
     assert_eq!((asker.meter.critical, asker.meter.bulk), (100, 75));
+}
+
+#[test]
+fn a_policy_that_moves_the_split_within_the_day_grants_no_more_for_it() {
+    let mut asker = Asker::new(1_000);
+    let all_day = |asker: &mut Asker| {
+        for quarter in 48..96 {
+            asker.granted(&Flow::FREE, bulk(100, f64::from(quarter) / 4.0));
+        }
+    };
+    all_day(&mut asker);
+    assert_eq!(asker.meter.bulk, 900);
+    asker.plan.critical_share = 0.5;
+    assert_eq!(asker.granted(&Flow::FREE, critical(500, 23.0)), 100);
+    let mut asker = Asker::new(1_000);
+    asker.plan.critical_share = 0.5;
+    assert_eq!(asker.granted(&throttled(0.0, false), critical(600, 12.0)), 500);
+    asker.plan.critical_share = 0.1;
+    assert_eq!(asker.granted(&throttled(0.0, false), critical(100, 12.0)), 0);
+    all_day(&mut asker);
+    assert_eq!(asker.meter.used(), 1_000);
+    // Two who go by different policies at the same time: one of them loses.
+    let (mut old, mut new) = (Asker::new(1_000), Asker::new(1_000));
+    new.plan.critical_share = 0.5;
+    old.meter.bulk = 700;
+    new.meter = old.meter;
+    let bulk = decide(&old.plan, &old.ramp, today(), &old.meter, &Flow::FREE, bulk(200, 23.0)).spend.unwrap();
+    let critical = decide(&new.plan, &new.ramp, today(), &new.meter, &Flow::FREE, critical(500, 23.0)).spend.unwrap();
+    assert_eq!((bulk.bulk, critical.critical), (200, 300));
+    assert!(!critical.holds(&bulk.applied(&old.meter)) && !bulk.holds(&critical.applied(&old.meter)));
 }
 
 #[test]
@@ -212,7 +244,14 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
         let find = |key: &Key| {
             known.iter().find(|(subject, isp, _)| **subject == key.subject && *isp == key.isp).map(|(.., state)| *state)
         };
-        Flow::of(policy, &[set.clone(), identity.clone()], Some("shared"), gmail, find)
+        {
+            let plan = Plan {
+                overflow: Some("shared".to_owned()),
+                critical_route: Some("codes".to_owned()),
+                ..policy.warmup.plan.clone()
+            };
+            Flow::of(policy, &[set.clone(), identity.clone()], &plan, gmail, find)
+        }
     };
     assert_eq!(flow(&policy, &[]), Flow::FREE);
     let both = flow(&policy, &[(&set, Some(gmail), &half), (&identity, None, &probing)]);
@@ -236,6 +275,9 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     assert_eq!(flow(&shadow, &[(&set, None, &open(Hold::None))]).factor, Factor::NONE);
     let shared = Subject::ConfigurationSet("shared".into());
     assert!(!flow(&policy, &[(&shared, Some(gmail), &half)]).overflow_flows);
+    let codes = Subject::ConfigurationSet("codes".into());
+    assert!(flow(&policy, &[(&codes, Some(gmail), &half)]).critical_route_flows);
+    assert!(!flow(&policy, &[(&codes, None, &open(Hold::None))]).critical_route_flows);
 }
 
 #[test]

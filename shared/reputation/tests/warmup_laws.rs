@@ -62,7 +62,7 @@ fn unused_quota_never_grows_it() {
 
 #[test]
 fn the_day_on_which_a_ramp_begins_never_grows_it() {
-    let first = begin(&plan(), Zone::UTC.day(20_000));
+    let first = begin(&plan(), Zone::UTC.day(20_000), None);
     assert_eq!((first.quota, first.anchor), (50, true));
     let second = check(&first, used(50), 50, Move::Held(Held::Anchor));
     check(&second, used(50), 75, Move::Grew { from: 50 });
@@ -70,7 +70,7 @@ fn the_day_on_which_a_ramp_begins_never_grows_it() {
 
 #[test]
 fn a_first_day_without_mail_leaves_the_anchor_where_mail_begins() {
-    let second = check(&begin(&plan(), Zone::UTC.day(20_000)), used(0), 50, Move::Held(Held::Idle { days: 1 }));
+    let second = check(&begin(&plan(), Zone::UTC.day(20_000), None), used(0), 50, Move::Held(Held::Idle { days: 1 }));
     let third = check(&second, used(50), 50, Move::Held(Held::Anchor));
     check(&third, used(50), 75, Move::Grew { from: 50 });
 }
@@ -125,9 +125,9 @@ fn it_grows_carefully_up_to_the_quota_that_did_harm_and_no_further() {
 #[test]
 fn while_sending_is_stopped_there_is_a_trickle_and_afterwards_the_quota_is_back() {
     let open = Evidence { worsened: Some(Now(7)), unsettled: true, contained: true, ..used(900) };
-    let next = check(&ramp(), open, 25, Move::Trickled { reach: 500 });
-    let next = check(&next, Evidence { used: 25, ..open }, 25, Move::Trickled { reach: 500 });
-    let closed = Evidence { worsened: Some(Now(7)), ..used(25) };
+    let next = check(&ramp(), open, 25 + 50, Move::Trickled { reach: 500 });
+    let next = check(&next, Evidence { used: 25, ..open }, 25 + 50, Move::Trickled { reach: 500 });
+    let closed = Evidence { worsened: Some(Now(7)), bulk: 25, ..used(25) };
     // The trickle was all used, and what is grown is the volume that the ISP had taken.
     check(&next, closed, 600, Move::Grew { from: 500 });
 }
@@ -147,7 +147,17 @@ fn who_has_no_critical_mail_is_not_held_back_by_the_reserve_for_it() {
 fn an_isp_in_trouble_of_its_own_costs_nobody_anything() {
     let incident = Evidence { incident: true, contained: true, unsettled: true, worsened: Some(Now(7)), ..used(900) };
     let next = check(&ramp(), incident, 1_000, Move::Held(Held::Incident));
-    assert_eq!(next.demoted, None);
+    // On the next day, when it is over, neither.
+    let over = Evidence { worsened: Some(Now(7)), ..used(900) };
+    check(&next, over, 1_500, Move::Grew { from: 1_000 });
+}
+
+#[test]
+fn harm_of_before_a_ramp_began_is_none_of_its_own() {
+    let begun = begin(&plan(), Zone::UTC.day(20_000), Some(Now(7)));
+    let old = Evidence { worsened: Some(Now(7)), ..used(50) };
+    let next = check(&begun, old, 50, Move::Held(Held::Anchor));
+    check(&next, old, 75, Move::Grew { from: 50 });
 }
 
 #[test]
@@ -202,7 +212,7 @@ fn a_day_of_rest_never_grows_it() {
 #[test]
 fn who_sends_much_already_is_warmed_up_at_once() {
     let plan = Plan { start: 200_000, target: 200_000, ..plan() };
-    let first = begin(&plan, Zone::UTC.day(20_000));
+    let first = begin(&plan, Zone::UTC.day(20_000), None);
     assert_eq!((first.quota, first.step), (200_000, Move::Held(Held::Warmed)));
 }
 
@@ -282,18 +292,18 @@ proptest! {
         business in any::<bool>(),
     ) {
         let plan = plan();
-        let mut ramp = begin(&plan, Zone::UTC.day(20_000));
+        let mut ramp = begin(&plan, Zone::UTC.day(20_000), None);
         for evidence in days {
             // No more can be granted than the quota.
             let used = evidence.used.min(ramp.quota);
-            let evidence = Evidence { used, bulk: used.min(ramp.quota - plan.reserve(ramp.quota)), ..evidence };
+            let evidence = Evidence { used, bulk: used.min(ramp.quota - plan.reserve(ramp.reach)), ..evidence };
             let next = close(&plan, business, &ramp, Zone::UTC.day(ramp.day), &evidence);
             prop_assert!((plan.minimum..=plan.target).contains(&next.quota));
             prop_assert!(next.quota <= next.reach && next.reach <= plan.target);
             prop_assert_eq!(next.day, ramp.day + 1);
             if next.reach > ramp.reach {
                 let good = evidence.level.is_none() && !evidence.unsettled && !evidence.incident && !ramp.anchor;
-                let everybody = (ramp.quota - plan.reserve(ramp.quota)) as f64;
+                let everybody = (ramp.quota - plan.reserve(ramp.reach)) as f64;
                 let used = evidence.used as f64 >= ramp.quota as f64 * plan.used_share
                     || evidence.bulk as f64 >= everybody * plan.used_share;
                 prop_assert!(good && used, "{:?} then {:?} upon {:?}", ramp, next, evidence);
@@ -308,7 +318,7 @@ proptest! {
     #[test]
     fn good_days_bring_any_ramp_to_the_target(days in prop::collection::vec(any_evidence(), 0..60)) {
         let plan = plan();
-        let mut ramp = begin(&plan, Zone::UTC.day(20_000));
+        let mut ramp = begin(&plan, Zone::UTC.day(20_000), None);
         for evidence in days {
             ramp = close(&plan, false, &ramp, Zone::UTC.day(ramp.day), &Evidence { used: evidence.used.min(ramp.quota), ..evidence });
         }

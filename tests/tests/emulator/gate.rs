@@ -106,11 +106,13 @@ async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
     assert_eq!(policies.push(&policy(now()), 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
 
     nobody_asks_without_a_signature(&world);
+    world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
     quotas_are_granted_and_overflow(&world).await;
     the_example_sends_with_permits(&world).await;
     a_bad_isp_gets_nothing_then_a_trickle(&world).await;
     a_paused_set_gets_its_critical_reserve_alone(&world).await;
     the_client_waits_as_it_is_told(&world).await;
+    world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
 
     let logs = world.emulator.logs(STACK).unwrap();
     for leak in ["@", "gmail.com", "yahoo.com"] {

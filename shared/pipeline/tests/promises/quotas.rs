@@ -139,7 +139,7 @@ fn a_breaker_that_finds_harm_shrinks_the_next_day_and_what_is_open_trickles() {
     world.mail(5_000, 4_000, hours(days(0), 12));
     let next = world.plan(days(1));
     assert!(matches!(next.ramp.step, Move::Trickled { reach: 5_000 }), "{:?}", next.ramp);
-    assert_eq!((next.ramp.quota, next.ramp.reach), (250, 5_000));
+    assert_eq!((next.ramp.quota, next.ramp.reach), (250 + 500, 5_000), "and the reserve");
 }
 
 #[test]
@@ -162,6 +162,10 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     let lease = first.lease.unwrap();
     let quota = world.plan(noon);
     assert_eq!(quota.meter.used(), 10);
+    let late = world.ask_as("same", Class::Bulk, 10, Now(noon.0 + 61_000));
+    assert_eq!((late.lease, late.deferred), (None, 10), "what has expired is not handed out again");
+    let other_class = world.ask_as("same", Class::Critical, 1, noon).lease.unwrap();
+    assert_eq!((other_class.critical, other_class.bulk), (1, 0), "and nobody gets what is another's");
     let back = |world: &World, lease, unused, now| {
         block_on(give_back(&world.quotas, "news", world.isp, 20_000, lease, unused, now)).unwrap()
     };
@@ -170,7 +174,7 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     assert_eq!(back(&world, &grown, 4, noon), Returned::Unknown, "not as it was granted");
     assert_eq!(back(&world, &lease, 4, noon), Returned::Returned(4));
     assert_eq!(back(&world, &lease, 4, noon), Returned::Unknown);
-    assert_eq!(world.plan(noon).meter.used(), 6);
+    assert_eq!(world.plan(noon).meter.used(), 6 + 1);
     assert_eq!(world.ask(100, noon), 5, "what is left of the burst, and what was given back");
 }
 
