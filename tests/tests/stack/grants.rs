@@ -202,7 +202,7 @@ impl World {
 
 async fn simulate(seed: u64) {
     let mut dice = Dice(seed);
-    let cloud = Cloud::new();
+    let cloud = Cloud::without_streams();
     Stack::push(&cloud, POLICY).await;
     let bad = [0, 5, 15, 30][(seed % 4) as usize];
     let mut world = World { cloud: cloud.clone(), seed, gates: Vec::new(), known: Mutex::default(), bad };
