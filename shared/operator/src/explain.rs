@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::ports::{Board, Change, Disposition, Dossier, PortError, Reputation as _, Transition, Versioned};
+use replay::cli::moment::Moment;
 use replay::driver::{self, Options, Replay, Sighting};
 use replay::explain::Explanation;
 use replay::input::Progress;
@@ -23,7 +24,6 @@ use reputation::unit::UnitKind;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::moment::Moment;
 use crate::status::moved;
 use crate::told::{self, Entry, Told};
 use crate::word::{at_isp, check_heard_of, isp_named, quoted};

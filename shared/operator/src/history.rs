@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use replay::cli::moment::Moment;
 use replay::text::Look;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::moment::Moment;
 use crate::told::{self, Entry};
 use crate::word::{check_heard_of, isp_named};
 use crate::{Access, Answer, Exit, text};

@@ -14,7 +14,6 @@ pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod manual;
-pub mod moment;
 pub mod policies;
 pub mod quota;
 pub mod status;

@@ -5,6 +5,7 @@ use aws::layout::{parse_notice, text};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pipeline::notice::Notice;
 use pipeline::ports::{PortError, Transition};
+use replay::cli::moment::Moment;
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule, Verdict};
 use reputation::policy::Policy;
@@ -13,7 +14,6 @@ use reputation::time::{Minute, Now};
 use serde::{Deserialize, Serialize};
 
 use crate::Access;
-use crate::moment::Moment;
 use crate::word::signed;
 
 /// One thing that people were told. All times are RFC 3339.

@@ -6,7 +6,7 @@
 //! Start at [`run`].
 
 mod arguments;
-mod moment;
+pub mod moment;
 pub mod nearest;
 pub mod painter;
 
@@ -218,11 +218,11 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     if let (Some(since), Some(until)) = (args.since, args.until)
         && since.at >= until.at
     {
-        return Err(anyhow!("no mail is accepted since {} and before {}", Now(since.at), Now(until.at)));
+        return Err(anyhow!("no mail is accepted since {} and before {}", since.at, until.at));
     }
     let options = Options {
-        since: args.since.map(|since| since.at),
-        until: args.until.map(|until| until.at),
+        since: args.since.map(|since| since.at.0),
+        until: args.until.map(|until| until.at.0),
         ..options(&args.reading, real_now)?
     };
     let sources = Sources::expand(&args.input)?;
@@ -353,7 +353,7 @@ fn simulated(args: &SimulateArgs) -> anyhow::Result<Exit> {
 }
 
 fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
-    let until = Now(args.at.at.saturating_add(args.at.span - 1));
+    let until = Now(args.at.end.0 - 1);
     let options = Options { stop_at: Some(until), ..options(&args.reading, real_now)? };
     let isps = &options.policy.isp_map;
     let isp = match &args.isp {
@@ -366,7 +366,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     };
     let key = Key { subject: args.subject.clone(), isp };
     let sources = Sources::expand(&args.input)?;
-    let witness = Witness { key: key.clone(), from: Now(args.at.at), until };
+    let witness = Witness { key: key.clone(), from: args.at.at, until };
     let (replay, broken_off) =
         read(&options, Extras { witness: Some(witness), quota: false }, &sources, args.reading.quiet);
     if !is_known(&replay, &key.subject) {
@@ -381,7 +381,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
         MetricName::Delay => Metric::Delay,
         MetricName::Block => Metric::Block,
     });
-    let explained = explain::explain(&replay, &key, metric, Now(args.at.at));
+    let explained = explain::explain(&replay, &key, metric, args.at.at);
     match args.reading.format {
         Format::Text => show(&text::explanation(&explained, look()), args.reading.color)?,
         Format::Json => show_json(&explained)?,

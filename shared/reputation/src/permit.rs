@@ -397,7 +397,8 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
                 because.until.unwrap_or(ask.now.plus_minutes(UNKNOWN_MINUTES))
             }
             (Some(Limit::Pace { .. } | Limit::Throttled(..)), Some(pace)) => {
-                let mails = left.min(remaining - bulk).min(pace.burst_mails());
+                // Half a burst: who came back for a whole one would come a little late, and no more than one is kept.
+                let mails = left.min(remaining - bulk).min(pace.burst_mails().div_ceil(2));
                 Nanos(base.0.saturating_add(pace.cost(bulk + mails))).ceil().min(day.end)
             }
             (Some(Limit::Pace { .. } | Limit::Throttled(..) | Limit::Quota { .. } | Limit::LeaseExpired) | None, _) => {

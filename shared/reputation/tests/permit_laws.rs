@@ -223,6 +223,20 @@ fn who_is_deferred_is_told_when_and_not_all_the_same() {
 }
 
 #[test]
+fn who_waits_as_long_as_it_is_told_loses_nothing_of_the_pace() {
+    let mut asker = Asker::new(1_000);
+    let (mut now, mut granted) = (today().start, 0);
+    // As late as anybody is told to come, and always for more than there is.
+    while now < Now(today().start.0 + 12 * 3_600_000) {
+        let permit = asker.ask(&Flow::FREE, Ask { mails: 1_000, class: Class::Bulk, now, jitter: 999 });
+        granted += permit.spend.map_or(0, |spend| spend.mails());
+        now = permit.retry_at.unwrap();
+    }
+    let late = asker.ask(&Flow::FREE, Ask { mails: 1_000, class: Class::Bulk, now, jitter: 999 });
+    assert_eq!(granted + late.spend.map_or(0, |spend| spend.mails()), 900);
+}
+
+#[test]
 fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does() {
     let isps = IspMap::builtin();
     let gmail = isps.by_name("gmail").unwrap();

@@ -161,12 +161,12 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
     }
     insta::assert_snapshot!(told.join("\n"), @r"
     microsoft, 40 wait 1851 (stopped: the breaker of configuration-set:news is open)
-    microsoft, 13 go by news, 67 wait 10492 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 10926 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 10812 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 10304 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 10328 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 17 go by news, 63 wait 10640 (throttled: the breaker of configuration-set:news is throttled: 25 % of the quota)
+    microsoft, 13 go by news, 67 wait 5457 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5684 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5624 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5359 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5372 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
+    microsoft, 17 go by news, 63 wait 5705 (throttled: the breaker of configuration-set:news is throttled: 25 % of the quota)
     microsoft, 31 go by news, 49 wait 3984 (throttled: the breaker of configuration-set:news is throttled: 50 % of the quota)
     microsoft, 30 go by news, 50 wait 4145 (throttled: the breaker of configuration-set:news is throttled: 50 % of the quota)
     microsoft, 60 go by news, 20 wait 874 (pace: the day's quota comes in at 90 mails an hour)

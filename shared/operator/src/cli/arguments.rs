@@ -4,10 +4,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use replay::cli::moment::Moment;
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
-
-use crate::moment::Moment;
 
 /// Watch and steer a deployed ses-breaker.
 #[derive(Debug, Parser)]

@@ -5,20 +5,21 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
+use reputation::time::Now;
 
 /// A time as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
-    /// Milliseconds since 1970.
-    pub(super) at: i64,
-    /// How many milliseconds it can mean: a second where seconds were written without a fraction, else one.
-    pub(super) span: i64,
+pub struct Moment {
+    /// Where it begins.
+    pub at: Now,
+    /// The first moment after it: where seconds were written without a fraction, it means the whole second.
+    pub end: Now,
 }
 
 /// A text that is no time.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write it as 2026-10-06, 2026-10-06T09:00 (UTC) or 2026-10-06T09:00:00+02:00")]
-pub(super) struct MomentError;
+pub struct MomentError;
 
 impl FromStr for Moment {
     type Err = MomentError;
@@ -34,7 +35,8 @@ impl FromStr for Moment {
         let time = text.get(10..).unwrap_or_default();
         let seconds = time.split(['+', '-', 'Z', 'z']).next().unwrap_or_default().matches(':').count() == 2;
         let span = if seconds && !time.contains(['.', ',']) { 1000 } else { 1 };
-        Ok(Moment { at: at.as_millisecond(), span })
+        let at = at.as_millisecond();
+        Ok(Moment { at: Now(at), end: Now(at.saturating_add(span)) })
     }
 }
 
@@ -46,13 +48,14 @@ mod tests {
     fn times_are_read_as_people_write_them() {
         let check = |text: &str, at: i64, span: i64| {
             let moment: Moment = text.parse().unwrap();
-            assert_eq!((moment.at, moment.span), (at, span), "{text}");
+            assert_eq!((moment.at.0, moment.end.0 - moment.at.0), (at, span), "{text}");
         };
         check("1970-01-01", 0, 1);
         check("1970-01-02T00:01", 86_460_000, 1);
         check("1970-01-02 00:01", 86_460_000, 1);
         check("1970-01-02T00:00:01", 86_401_000, 1000);
         check("1970-01-02T00:00:01Z", 86_401_000, 1000);
+        check("1970-01-02 00:00:01z", 86_401_000, 1000);
         check("1970-01-02T02:00:01+02:00", 86_401_000, 1000);
         check("1970-01-02T00:00:01.250Z", 86_401_250, 1);
         check("1970-01-02T02:01+02:00", 86_460_000, 1);
@@ -60,7 +63,9 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "yesterday", "2026-13-01", "2026-10-06T25:00", "09:00", "1791273601"] {
+        for text in
+            ["", "yesterday", "2026-13-01", "2026-10-06T25:00", "09:00", "1791273601", "2026-10-06Tä:1", "T", "7d"]
+        {
             assert!(text.parse::<Moment>().is_err(), "{text}");
         }
     }

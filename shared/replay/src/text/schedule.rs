@@ -130,8 +130,8 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "shrinks",
             format!(
-                "× {}, once for each harm that the breaker finds; {} of it while sending is stopped or probed; never \
-                 below {}",
+                "× {}, once for each harm that the breaker finds; {} of it, and the critical reserve, while sending is \
+                 stopped or probed; never below {}",
                 plan.shrink,
                 Percent(plan.trickle_share),
                 counted(plan.minimum, "mail"),
