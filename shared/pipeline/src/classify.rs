@@ -213,6 +213,11 @@ impl Classifier {
         })
     }
 
+    /// Whether a failed recipient of an event makes a unit: those that are left out of every rate make none.
+    pub fn counts(&self, recipient: &str) -> bool {
+        parse(recipient).is_ok_and(|address| self.isp(&address).is_ok())
+    }
+
     /// The ISP of a recipient, or why nobody's rate counts mail there.
     fn isp(&self, address: &Address<'_>) -> Result<Isp, &'static str> {
         match address.domain() {

@@ -13,7 +13,7 @@ pub mod painter;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,16 +27,19 @@ use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 use reputation::warmup::Plan;
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use crate::driver::{self, Extras, Options, RejectedLine, Replay, Witness};
 use crate::explain;
 use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
+use crate::page;
 use crate::plot;
 use crate::report::Report;
 use crate::schedule::Schedules;
 use crate::simulate::{self, Setup, Summary, simulate};
 use crate::text::{self, Call, Look};
+use crate::view::View;
 use arguments::{
     CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, MetricName, PlanArgs, Reading, ReplayArgs, ScenarioName,
     SimulateArgs,
@@ -226,7 +229,10 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         ..options(&args.reading, real_now)?
     };
     let sources = Sources::expand(&args.input)?;
-    let extras = Extras { witness: None, quota: args.quota };
+    // A page that cannot be written is told before the work, not after it.
+    let mut page = args.report.as_deref().map(Page::create).transpose()?;
+    let plans = page.is_some() && !options.policy.warmup.sets.is_empty();
+    let extras = Extras { witness: None, quota: args.quota || plans, course: page.is_some() };
     let (replay, broken_off) = read(&options, extras, &sources, args.reading.quiet);
     if let Some(subject) = &args.subject
         && !is_known(&replay, subject)
@@ -239,6 +245,13 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     let mut report = Report::of(&replay, args.subject.as_ref());
     report.input.broken_off = broken_off.as_ref().map(|error| format!("{error:#}"));
     text::warnings(&report).iter().for_each(|warning| complain(warning));
+    if let Some(page) = page.take() {
+        let policy = args.reading.policy.as_deref().map(|path| path.display().to_string());
+        page.write(&page::whole(&View::of(&replay, &report, &args.input, policy.as_deref())))?;
+    }
+    if !args.quota {
+        (report.quota, report.quota_left_out) = (None, None);
+    }
     match args.reading.format {
         Format::Text => {
             let look = Look { everything: args.subject.is_some(), ..look() };
@@ -255,6 +268,36 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         return Err(anyhow!("no SES event in {lines} of input (are these the files that SES events were sent to?)"));
     }
     Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
+}
+
+/// A page to be written.
+struct Page {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Page {
+    /// Makes sure that there can be one, and leaves one that is there as it is.
+    fn create(path: &Path) -> anyhow::Result<Page> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let refused =
+            || format!("cannot write the report {} (is there such a folder, and may it be written?)", path.display());
+        if path.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(refused);
+        }
+        let mut builder = tempfile::Builder::new();
+        // As any other file: who may read it is left to the user's mask.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        Ok(Page { path: path.to_owned(), file: builder.tempfile_in(folder).with_context(refused)? })
+    }
+
+    /// Puts it in its place, whole.
+    fn write(mut self, page: &str) -> anyhow::Result<()> {
+        let refused = || format!("cannot write the report {}", self.path.display());
+        self.file.write_all(page.as_bytes()).with_context(refused)?;
+        self.file.persist(&self.path).map(drop).map_err(|error| error.error).with_context(refused)
+    }
 }
 
 fn is_known(replay: &Replay, subject: &Subject) -> bool {
@@ -368,7 +411,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let sources = Sources::expand(&args.input)?;
     let witness = Witness { key: key.clone(), from: args.at.at, until };
     let (replay, broken_off) =
-        read(&options, Extras { witness: Some(witness), quota: false }, &sources, args.reading.quiet);
+        read(&options, Extras { witness: Some(witness), ..Extras::default() }, &sources, args.reading.quiet);
     if !is_known(&replay, &key.subject) {
         if let Some(error) = broken_off {
             complain_of(&error);

@@ -27,8 +27,10 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::judged_from;
 use reputation::unit::{SenderId, Unit, UnitKind};
-use ses_events::{Decoded, Decoder};
+use ses_events::{Decoded, Decoder, Event};
 
+use crate::diagnosis::{Class, DiagnosisBook, classes_of};
+use crate::evidence::{EvidenceBook, LOOK_MINUTES};
 use crate::input::{self, Chunk, Document, InputError, Progress, Source, split_concatenated};
 use crate::quota::QuotaBook;
 
@@ -125,6 +127,8 @@ pub struct Extras {
     pub witness: Option<Witness>,
     /// Whether the mail is asked for at the gate, too.
     pub quota: bool,
+    /// Whether the evidence over time and what servers said are kept, too.
+    pub course: bool,
 }
 
 /// A transition of the witnessed key, and what it was decided upon.
@@ -161,6 +165,10 @@ pub struct Replay {
     pub sightings: Vec<Sighting>,
     /// What the gate would have granted, if it was asked.
     pub quota: Option<QuotaBook>,
+    /// The evidence over time, if it was asked for.
+    pub evidence: Option<EvidenceBook>,
+    /// What servers said, if it was asked for.
+    pub diagnoses: Option<DiagnosisBook>,
     ledger: MemoryLedger,
     senders: Senders,
     /// The sender under which each worker's senders are known here.
@@ -215,9 +223,14 @@ pub fn replay_while_readable(
     progress: &Progress,
 ) -> (Replay, Result<(), ReplayError>) {
     let next_worker = AtomicUsize::new(0);
-    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options);
-    let quota = extras.quota.then(|| QuotaBook::new(&options.policy));
-    let mut replay = Replay { witness: extras.witness, quota, ..Replay::new(options) };
+    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, extras.course);
+    let mut replay = Replay {
+        witness: extras.witness,
+        quota: extras.quota.then(|| QuotaBook::new(&options.policy)),
+        evidence: extras.course.then(EvidenceBook::default),
+        diagnoses: extras.course.then(DiagnosisBook::default),
+        ..Replay::new(options)
+    };
     let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
         decoded.rejections.iter().for_each(&mut *reject);
         Ok(pollster::block_on(replay.apply(decoded))?)
@@ -234,6 +247,8 @@ struct DecodedChunk {
     new_senders: Vec<Vec<Subject>>,
     events: Vec<CountedEvent>,
     units: Vec<Unit>,
+    /// What was told of some units, by their index, with the id of the message; only where it is asked for.
+    told: Vec<(usize, Class, String)>,
     tallies: Tallies,
     rejections: Vec<RejectedLine>,
 }
@@ -251,10 +266,11 @@ struct Worker<'a> {
     classifier: Classifier,
     senders: Senders,
     told_senders: usize,
+    diagnoses: bool,
 }
 
 impl<'a> Worker<'a> {
-    fn new(id: usize, options: &'a Options) -> Worker<'a> {
+    fn new(id: usize, options: &'a Options, diagnoses: bool) -> Worker<'a> {
         Worker {
             id,
             options,
@@ -262,6 +278,7 @@ impl<'a> Worker<'a> {
             classifier: Classifier::new(&options.policy, SECRET),
             senders: Senders::default(),
             told_senders: 0,
+            diagnoses,
         }
     }
 
@@ -271,6 +288,7 @@ impl<'a> Worker<'a> {
             new_senders: Vec::new(),
             events: Vec::with_capacity(chunk.documents().len()),
             units: Vec::with_capacity(chunk.documents().len()),
+            told: Vec::new(),
             tallies: Tallies::default(),
             rejections: Vec::new(),
         };
@@ -291,7 +309,7 @@ impl<'a> Worker<'a> {
     }
 
     fn document(&mut self, source: &str, line: u64, bytes: &[u8], may_split: bool, out: &mut DecodedChunk) {
-        let Worker { options, decoder, classifier, senders, .. } = self;
+        let Worker { options, decoder, classifier, senders, diagnoses, .. } = self;
         let mut split = None;
         decoder.decode(bytes, |decoded| match decoded {
             Decoded::Event(event) => {
@@ -306,6 +324,9 @@ impl<'a> Worker<'a> {
                             out.units.truncate(before);
                             out.tallies.outside += 1;
                         } else {
+                            if *diagnoses {
+                                out.diagnose(&event, before, |recipient| classifier.counts(recipient));
+                            }
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
                             out.tallies.saw_mail_of(accepted);
                             out.events.push(CountedEvent { stamps: Stamps::of(&event, options.real_now), units });
@@ -331,6 +352,18 @@ impl<'a> Worker<'a> {
 }
 
 impl DecodedChunk {
+    /// Takes down what is told of the units of an event, which are those from `from` on.
+    fn diagnose(&mut self, event: &Event<'_>, from: usize, counts: impl Fn(&str) -> bool) {
+        let mut classes = classes_of(event, counts).into_iter();
+        if classes.len() == 0 {
+            return;
+        }
+        // A block is told beside the unit before it.
+        let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
+        let id = &event.mail.message_id;
+        self.told.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
+    }
+
     fn reject(&mut self, source: &str, line: u64, name: &str, reason: impl FnOnce() -> String) {
         *self.tallies.rejected.entry(name.to_owned()).or_default() += 1;
         if self.rejections.len() < MOST_REASONS {
@@ -377,6 +410,11 @@ impl Tallies {
 }
 
 impl Replay {
+    /// Whose reputation the mail of a sender touches.
+    pub fn subjects_of(&self, sender: SenderId) -> &[Subject] {
+        self.senders.subjects(sender)
+    }
+
     fn new(options: &Options) -> Replay {
         Replay {
             policy: options.policy.clone(),
@@ -385,6 +423,8 @@ impl Replay {
             stopped: Vec::new(),
             sightings: Vec::new(),
             quota: None,
+            evidence: None,
+            diagnoses: None,
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
@@ -434,6 +474,12 @@ impl Replay {
         self.workers[decoded.worker] = known_here;
 
         let is_new: Vec<bool> = decoded.units.iter().map(|unit| self.ledger.insert(unit)).collect();
+        if let Some(book) = &mut self.diagnoses {
+            for (index, class, id) in decoded.told.drain(..).filter(|(index, ..)| is_new[*index]) {
+                let unit = decoded.units[index];
+                book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
+            }
+        }
         let mut units = decoded.units.iter().zip(is_new);
         for event in &decoded.events {
             let stamped = self.clock(event.stamps);
@@ -480,6 +526,9 @@ impl Replay {
             if last != Some((unit.sender, unit.isp)) {
                 last = Some((unit.sender, unit.isp));
                 self.touched.insert((unit.sender, unit.isp));
+                if let Some(book) = &mut self.evidence {
+                    book.touch(self.senders.subjects(unit.sender), unit.isp);
+                }
             }
         }
         Ok(())
@@ -546,6 +595,11 @@ impl Replay {
             let unsettled: BTreeSet<(SenderId, Isp)> =
                 self.touched.iter().copied().filter(|of| self.is_unsettled(of.0)).collect();
             self.evaluate(unsettled).await?;
+        }
+        if passed(LOOK_MINUTES)
+            && let Some(book) = &mut self.evidence
+        {
+            book.look(&self.policy, &mut self.reputation, self.now);
         }
         if passed(HOUR) {
             let before = self.glance();
@@ -654,6 +708,9 @@ impl Replay {
     fn follow(&mut self, before: Option<Glance>, changes: &[Change]) {
         if let Some(before) = before {
             self.testify(before, changes);
+        }
+        if let Some(book) = &mut self.evidence {
+            book.follow(&self.policy, &mut self.reputation, changes, self.now);
         }
         for change in changes {
             let Some(told) = &change.transition else { continue };

@@ -1,13 +1,17 @@
 //! What would the breaker have done?
 
 pub mod cli;
+pub mod diagnosis;
 pub mod driver;
+pub mod evidence;
 pub mod explain;
 pub mod generate;
 pub mod input;
+pub mod page;
 pub mod plot;
 pub mod quota;
 pub mod report;
 pub mod schedule;
 pub mod simulate;
 pub mod text;
+pub mod view;

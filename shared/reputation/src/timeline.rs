@@ -246,6 +246,11 @@ impl Series {
         self.days.0.iter().map(|(from, counters)| (*from, counters))
     }
 
+    /// Minute cohorts, oldest first: (minute, counters).
+    pub fn minutes(&self) -> impl DoubleEndedIterator<Item = (Minute, &Counters)> {
+        self.minutes.0.iter().map(|(from, counters)| (*from, counters))
+    }
+
     /// Hour cohorts, oldest first: (first minute, counters).
     pub fn hours(&self) -> impl DoubleEndedIterator<Item = (Minute, &Counters)> {
         self.hours.0.iter().map(|(from, counters)| (*from, counters))

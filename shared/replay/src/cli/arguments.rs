@@ -36,6 +36,7 @@ Examples:
   replay check my.toml                         is this policy valid, and what does it mean?
   replay explain events/ --at 2026-10-06T09:03:03 --subject configuration-set:newsletter
   replay events/ --quota                       what would the gate have granted?
+  replay events/ --report report.html          the same as a page with charts
   replay plan my.toml                          how fast would mail be warmed up?
   replay simulate --scenario harsh             what would that do, in a model of ISPs?
   replay generate stale-list | replay -        try it without events of your own
@@ -100,6 +101,9 @@ pub(super) struct ReplayArgs {
     /// Also tell what the gate would have granted of this mail, by configuration set, ISP and day
     #[arg(long)]
     pub(super) quota: bool,
+    /// Also write a page with charts: one file that needs nothing else
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
     #[command(flatten)]
     pub(super) reading: Reading,
 }

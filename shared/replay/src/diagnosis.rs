@@ -1,0 +1,164 @@
+//! What receiving servers said: bounces and delays sorted by what is told of them, for people who look for a cause.
+//!
+//! **Invariant:** of what a server said, only its class is kept: SES's own words for it, the enhanced status code (RFC 3463) as
+//! numbers, and whether it refuses the sender. Diagnostic texts hold addresses, and stay where they are.
+
+use std::collections::BTreeMap;
+
+use reputation::isp::Isp;
+use reputation::refusal::{Refusal, Signal, SignalKind};
+use reputation::time::Minute;
+use reputation::unit::{SenderId, UnitKind};
+use ses_events::{Detail, Event, FailedRecipient};
+
+/// So many classes are told apart: their words come from the input.
+const MOST_CLASSES: usize = 2_000;
+/// Letters of a word of SES's that are kept.
+const MOST_LETTERS: usize = 40;
+/// Letters of the id of a message that are kept; SES's have 60.
+const MOST_OF_ID: usize = 80;
+
+/// What is told of one recipient's bounce or delay.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// SES's words: `Permanent/NoEmail`, `MailboxFull`.
+    pub words: String,
+    /// Enhanced status code, such as `5.1.1`; empty if none was told.
+    pub status: String,
+    /// Why the sender is refused, if that is what it says.
+    pub refusal: Option<&'static str>,
+}
+
+/// What one class was told how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Units.
+    pub count: u64,
+    /// The first and the last minute in which such mail was accepted.
+    pub mail: (Minute, Minute),
+    /// SES's id of the last such message.
+    pub example: String,
+}
+
+/// Where a class was told: sender, ISP, kind of unit.
+pub type Place = (SenderId, Isp, UnitKind);
+
+/// Bounces and delays by what was told of them.
+#[derive(Clone, Debug, Default)]
+pub struct DiagnosisBook {
+    classes: BTreeMap<(Place, Class), Told>,
+    /// Units of classes that are not told apart any more.
+    left_out: u64,
+}
+
+impl DiagnosisBook {
+    /// Counts one unit.
+    pub fn note(&mut self, place: Place, class: Class, accepted: Minute, message_id: &str) {
+        let full = self.classes.len() >= MOST_CLASSES;
+        let place = (place, class);
+        if full && !self.classes.contains_key(&place) {
+            self.left_out += 1;
+            return;
+        }
+        let fresh = || Told { count: 0, mail: (accepted, accepted), example: String::new() };
+        let told = self.classes.entry(place).or_insert_with(fresh);
+        told.count += 1;
+        told.mail = (told.mail.0.min(accepted), told.mail.1.max(accepted));
+        // The id of a message is no address, but it comes from the input.
+        let letters = message_id.chars().filter(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter));
+        told.example = letters.take(MOST_OF_ID).collect();
+    }
+
+    /// All classes, with where they were told.
+    pub fn classes(&self) -> impl Iterator<Item = (&Place, &Class, &Told)> {
+        self.classes.iter().map(|((place, class), told)| (place, class, told))
+    }
+
+    /// Units whose class is not among them.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+}
+
+/// What is told of the failed recipients of an event that make a unit, in their order; none for other events. `counts`: whether
+/// an address makes a unit.
+pub fn classes_of(event: &Event<'_>, counts: impl Fn(&str) -> bool) -> Vec<Class> {
+    let (signal, words, recipients) = match &event.detail {
+        Detail::Bounce(bounce) => (
+            SignalKind::Bounce { bounce_type: &bounce.bounce_type, sub_type: &bounce.bounce_sub_type },
+            format!("{}/{}", word(&bounce.bounce_type), word(&bounce.bounce_sub_type)),
+            &bounce.recipients,
+        ),
+        Detail::DeliveryDelay(delay) => {
+            (SignalKind::Delay { delay_type: &delay.delay_type }, word(&delay.delay_type), &delay.recipients)
+        }
+        Detail::Send
+        | Detail::Delivery(_)
+        | Detail::Complaint(_)
+        | Detail::Reject { .. }
+        | Detail::RenderingFailure { .. }
+        | Detail::Open(_)
+        | Detail::Click(_)
+        | Detail::Subscription { .. } => return Vec::new(),
+    };
+    let class = |recipient: &FailedRecipient<'_>| {
+        let (status, diagnostic) = (recipient.status.as_deref(), recipient.diagnostic_code.as_deref());
+        let refusal = Refusal::classify(Signal { kind: signal, status, diagnostic });
+        Class {
+            words: words.clone(),
+            status: status.and_then(enhanced).unwrap_or_default(),
+            refusal: refusal.map(Refusal::name),
+        }
+    };
+    if recipients.is_empty() {
+        let class = Class { words, status: String::new(), refusal: None };
+        return event.mail.destination.iter().filter(|recipient| counts(recipient)).map(|_| class.clone()).collect();
+    }
+    recipients.iter().filter(|recipient| counts(&recipient.email_address)).map(class).collect()
+}
+
+/// A word of SES's: letters only, because it is an open set.
+fn word(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).take(MOST_LETTERS).collect()
+}
+
+/// An enhanced status code (RFC 3463): class, subject and detail, of at most three digits each.
+fn enhanced(status: &str) -> Option<String> {
+    let parts: Vec<u16> = status.trim().split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    match parts[..] {
+        [class @ (2 | 4 | 5), subject @ ..1000, detail @ ..1000] => Some(format!("{class}.{subject}.{detail}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_code_is_kept_of_a_status() {
+        for (status, expected) in [
+            ("5.1.1", Some("5.1.1")),
+            (" 4.007.28 ", Some("4.7.28")),
+            ("5.1.1 <ann@example.org>", None),
+            ("6.1.1", None),
+            ("5.1", None),
+            ("5.1.1000", None),
+            ("", None),
+        ] {
+            assert_eq!(enhanced(status).as_deref(), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn classes_beyond_the_most_are_counted_and_not_kept() {
+        let mut book = DiagnosisBook::default();
+        let place = (SenderId(0), Isp::OTHER, UnitKind::HardBounce);
+        for number in 0..MOST_CLASSES + 3 {
+            let class = Class { words: format!("w{number}"), status: String::new(), refusal: None };
+            book.note(place, class, Minute(1), "0100-<ann@example.org>");
+        }
+        assert_eq!((book.classes().count(), book.left_out()), (MOST_CLASSES, 3));
+        assert!(book.classes().all(|(_, _, told)| told.example == "0100-annexample.org"));
+    }
+}

@@ -1,0 +1,152 @@
+//! The evidence about each key over time, as the breaker saw it, for people who want to see a verdict come.
+//!
+//! What is kept is the highest evidence since the key was last re-armed, which is what is held against the thresholds. It is
+//! looked at each ten minutes for whoever had mail, and at each verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipeline::evaluate::{left_out, since_of_isp};
+use pipeline::memory::MemoryReputation;
+use pipeline::ports::{Change, Dossier};
+use reputation::breaker::State;
+use reputation::counters::Metric;
+use reputation::detect::{NAT, Rule};
+use reputation::isp::Isp;
+use reputation::judge;
+use reputation::policy::{Policy, Scope};
+use reputation::subject::{Key, Subject};
+use reputation::time::{Minute, Now};
+
+/// How often evidence is looked at, in minutes.
+pub(crate) const LOOK_MINUTES: u32 = 10;
+/// A change smaller than this, in nats, is none.
+const LEAST_CHANGE: f32 = 0.05;
+/// So many points of one track are kept at the most; then every two become one.
+const MOST_POINTS: usize = 1_000;
+
+/// Evidence about one metric of one key: (time in milliseconds since 1970, nats), oldest first. Between two points it was that
+/// of the first.
+pub type Track = Vec<(i64, f32)>;
+
+/// The tracks of all keys.
+#[derive(Clone, Debug, Default)]
+pub struct EvidenceBook {
+    tracks: BTreeMap<Key, [Track; Metric::ALL.len()]>,
+    touched: BTreeSet<(Subject, Isp)>,
+}
+
+impl EvidenceBook {
+    /// The tracks of one key, by metric.
+    pub fn tracks(&self, key: &Key) -> Option<&[Track; Metric::ALL.len()]> {
+        self.tracks.get(key)
+    }
+
+    /// There is mail of these subjects to an ISP.
+    pub(crate) fn touch(&mut self, subjects: &[Subject], isp: Isp) {
+        for subject in subjects {
+            let key = (subject.clone(), isp);
+            if !self.touched.contains(&key) {
+                self.touched.insert(key);
+            }
+        }
+    }
+
+    /// Looks at whoever had mail since the last time.
+    pub(crate) fn look(&mut self, policy: &Policy, reputation: &mut MemoryReputation, now: Now) {
+        let mut subjects: BTreeMap<Subject, BTreeSet<Option<Isp>>> = BTreeMap::new();
+        for (subject, isp) in std::mem::take(&mut self.touched) {
+            subjects.entry(subject).or_default().extend([Some(isp), None]);
+        }
+        for (subject, isps) in subjects {
+            for isp in isps {
+                self.look_at(policy, reputation, Key { subject: subject.clone(), isp }, now);
+            }
+        }
+    }
+
+    /// Takes down the verdicts behind changes, and how things stand after them.
+    pub(crate) fn follow(&mut self, policy: &Policy, reputation: &mut MemoryReputation, changes: &[Change], now: Now) {
+        for change in changes {
+            let Some(told) = change.transition.as_ref() else { continue };
+            if let Some(verdict) = &told.verdict
+                && let Rule::Cusum { evidence, .. } = verdict.rule
+            {
+                let tracks = self.tracks.entry(change.key.clone()).or_default();
+                put(&mut tracks[verdict.metric as usize], told.at.0, evidence as f32);
+            }
+            self.look_at(policy, reputation, change.key.clone(), now);
+        }
+    }
+
+    fn look_at(&mut self, policy: &Policy, reputation: &mut MemoryReputation, key: Key, now: Now) {
+        let board = std::sync::Arc::clone(reputation.known_board());
+        let Some(dossier) = reputation.find(&key.subject) else { return };
+        // While mail is stopped nobody is judged by it.
+        let is_open = |isp| matches!(dossier.breaker(isp).breaker.state, State::Open { .. });
+        let is_held = key.isp.and_then(|isp| board.isps.get(&isp)).is_some_and(|known| known.state.is_contained());
+        if is_open(key.isp) || is_open(None) || is_held {
+            return;
+        }
+        let (since, left_out) = match key.isp {
+            Some(isp) => (since_of_isp(dossier, &board, isp), Vec::new()),
+            None => (dossier.breaker(None).breaker.since, left_out(policy, dossier, &board, &BTreeMap::new())),
+        };
+        for metric in Metric::ALL {
+            let rule = policy.metrics.rule(metric);
+            let elsewhere = key.isp.is_none() && rule.scope == Scope::Isp && policy.gate_in_use;
+            if elsewhere || (rule.pause.is_none() && rule.throttle.is_none()) {
+                continue;
+            }
+            // What may only throttle is judged since the last cut.
+            let mark = if rule.pause.is_some() { since.pause } else { since.throttle };
+            let nats = evidence(policy, dossier, &key, &left_out, metric, mark, now);
+            let is_new = !self.tracks.contains_key(&key);
+            if is_new && nats < LEAST_CHANGE {
+                continue;
+            }
+            put(&mut self.tracks.entry(key.clone()).or_default()[metric as usize], now.0, nats);
+        }
+    }
+}
+
+fn evidence(
+    policy: &Policy,
+    dossier: &mut Dossier,
+    key: &Key,
+    left_out: &[judge::LeftOut],
+    metric: Metric,
+    mark: Minute,
+    now: Now,
+) -> f32 {
+    let walk = judge::walk(policy, &mut dossier.timeline, key.isp, left_out, metric, mark, now);
+    (walk.peak().evidence as f64 / NAT as f64) as f32
+}
+
+fn put(track: &mut Track, at: i64, nats: f32) {
+    let last = track.last().map_or(0.0, |(_, nats)| *nats);
+    if (nats - last).abs() < LEAST_CHANGE {
+        return;
+    }
+    track.push((at, nats));
+    if track.len() > MOST_POINTS {
+        // The higher one of every two: what comes near a threshold stays to be seen.
+        let higher = |pair: &[(i64, f32)]| pair.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
+        *track = track.chunks(2).filter_map(higher).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_track_is_thinned_and_keeps_its_highest_point() {
+        let mut track = Track::new();
+        for at in 0..5_000 {
+            put(&mut track, at, if at == 3_333 { 99.0 } else { (at % 7) as f32 });
+        }
+        assert!(track.len() <= MOST_POINTS, "{}", track.len());
+        assert!(track.contains(&(3_333, 99.0)));
+        assert!(track.is_sorted_by_key(|(at, _)| *at));
+    }
+}

@@ -1,0 +1,582 @@
+//! What a page shows: the same document for a replay and for a live stack.
+//!
+//! Times are minutes or milliseconds since 1970, in UTC; shares are between 0 and 1. It is read by `page/page.js` and by nothing
+//! else, and may change with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reputation::counters::{Counters, Metric, Tally};
+use reputation::detect::NAT;
+use reputation::isp::Isp;
+use reputation::policy::{Mode, Policy, Scope};
+use reputation::subject::{Key, Subject};
+use reputation::time::{DAY, HOUR, Minute};
+use reputation::timeline::{KEEP_HOURS, KEEP_MINUTES, Series, Timeline};
+use reputation::unit::UnitKind;
+use serde::Serialize;
+
+use crate::driver::Replay;
+use crate::evidence::Track;
+use crate::quota::QuotaRow;
+use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, ReportedTransition, Total};
+use crate::text::legible;
+
+/// So many keys are shown with their course; those with a breaker that moved come first, then those with the most mail.
+pub const MOST_KEYS: usize = 120;
+/// So many transitions and controls are shown, the last ones.
+pub const MOST_MOVES: usize = 3_000;
+/// So many classes of diagnoses are shown, the most frequent ones.
+const MOST_DIAGNOSES: usize = 200;
+/// So many rows of quotas are shown, the last ones.
+const MOST_QUOTAS: usize = 20_000;
+
+/// Everything that a page shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// `replay`, of event files; `live`, of a stack.
+    pub kind: &'static str,
+    /// Of what: the input, or stack and Region.
+    pub title: String,
+    /// What commands about it end with: the input, or the options that name the stack.
+    pub arguments: Vec<String>,
+    /// The policy: its file, or its version.
+    pub policy: String,
+    /// Whether the policy decides and tells only.
+    pub shadow: bool,
+    /// As of when, in milliseconds since 1970: the end of the virtual clock, or now.
+    pub now: i64,
+    /// The bins of every course.
+    pub grid: Grid,
+    /// The lines that rates and evidence are held against.
+    pub lines: Vec<Lines>,
+    /// Mail of everybody, each counted once: the sum of the configuration sets.
+    pub whole: BTreeMap<&'static str, u64>,
+    /// Its rates, by metric.
+    pub whole_rates: BTreeMap<&'static str, Rate>,
+    /// Mail that came while its configuration set was stopped.
+    pub after_pause: u64,
+    /// The keys, whole subjects before their ISPs.
+    pub keys: Vec<KeyView>,
+    /// Keys that are left out, because there are too many.
+    pub keys_left_out: usize,
+    /// What breakers did, and what people were told, in order.
+    pub transitions: Vec<ReportedTransition>,
+    /// What was wished of SES and of the gate, in order.
+    pub controls: Vec<ReportedControl>,
+    /// Transitions and controls that are left out, because there are too many.
+    pub moves_left_out: usize,
+    /// Mail that came while its key was stopped.
+    pub stopped: Vec<ReportedStop>,
+    /// Groups of subjects that share all their mail.
+    pub same_mail: Vec<Vec<String>>,
+    /// What servers said.
+    pub diagnoses: Vec<Diagnosis>,
+    /// Units with a diagnosis that is not shown.
+    pub diagnoses_left_out: u64,
+    /// Quotas by day.
+    pub quotas: Vec<QuotaView>,
+    /// What makes the rest say less than it seems to.
+    pub warnings: Vec<String>,
+    /// What was read, in words; empty for a live stack.
+    pub read: String,
+}
+
+/// Bins of equal length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Grid {
+    /// First minute of the first bin.
+    pub from: u32,
+    /// Minutes of a bin: 1, 5, 15, 60 or 1440.
+    pub step: u32,
+    /// How many bins.
+    pub bins: u32,
+}
+
+/// The lines of one metric.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lines {
+    /// Which: see [`Metric::name`].
+    pub metric: &'static str,
+    /// The share that is still accepted.
+    pub limit: f64,
+    /// Evidence at which a quota is cut, in nats; null = never.
+    pub throttle: Option<f64>,
+    /// Evidence at which mail is stopped, in nats; null = never.
+    pub pause: Option<f64>,
+    /// Whether it is judged over all ISPs, too.
+    pub over_all: bool,
+    /// The lines of ratio rules: level and share.
+    pub ratios: Vec<(&'static str, f64)>,
+}
+
+/// A rate with its parts.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rate {
+    /// Numerator.
+    pub bad: u64,
+    /// Denominator.
+    pub population: u64,
+    /// The rate; null = no data.
+    pub rate: Option<f64>,
+}
+
+impl From<Tally> for Rate {
+    fn from(tally: Tally) -> Rate {
+        Rate { bad: tally.bad, population: tally.population, rate: tally.rate() }
+    }
+}
+
+/// A key and its course.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyView {
+    /// Whose mail.
+    pub subject: String,
+    /// At which ISP; null = at all.
+    pub isp: Option<String>,
+    /// State of its breaker.
+    pub state: &'static str,
+    /// The share of the quota that may be sent.
+    pub factor: f64,
+    /// Since when it has been in this state (RFC 3339).
+    pub since: Option<String>,
+    /// When it moves by itself (RFC 3339).
+    pub until: Option<String>,
+    /// How often it has opened since it was last forgiven.
+    pub trips: u32,
+    /// What a person has said: `none`, `open` or `closed`.
+    pub hold: &'static str,
+    /// Units by kind; those of 0 are left out.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Rates over the whole time, by metric.
+    pub rates: BTreeMap<&'static str, Rate>,
+    /// Its course.
+    pub course: Course,
+    /// Evidence over time, by metric: (milliseconds since 1970, nats).
+    pub evidence: BTreeMap<&'static str, Vec<(i64, f32)>>,
+}
+
+/// Mail by bin. Each list is as long as there are bins, or empty if all of it is 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Course {
+    /// Mails sent, or with an outcome where nobody tells of sending.
+    pub mails: Vec<u64>,
+    /// Denominators, in the order of [`Metric::ALL`].
+    pub population: [Vec<u64>; Metric::ALL.len()],
+    /// Numerators.
+    pub bad: [Vec<u64>; Metric::ALL.len()],
+}
+
+/// What servers said of some mail.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// The configuration set.
+    pub subject: String,
+    /// The ISP.
+    pub isp: String,
+    /// Kind of unit: see [`UnitKind::counter_name`].
+    pub kind: &'static str,
+    /// SES's words.
+    pub words: String,
+    /// Enhanced status code; empty if none was told.
+    pub status: String,
+    /// Why the sender is refused, if that is what it says.
+    pub refusal: Option<&'static str>,
+    /// Units.
+    pub count: u64,
+    /// Mail accepted from this minute …
+    pub from: u32,
+    /// … to this.
+    pub to: u32,
+    /// SES's id of one such message.
+    pub example: String,
+}
+
+/// A quota of one day.
+#[derive(Clone, Debug, Serialize)]
+pub struct QuotaView {
+    /// The configuration set.
+    pub set: String,
+    /// The ISP.
+    pub isp: String,
+    /// The day (YYYY-MM-DD).
+    pub day: String,
+    /// Mails that may be granted.
+    pub quota: u64,
+    /// Mails that were asked for; null = not known.
+    pub asked: Option<u64>,
+    /// Mails that were granted.
+    pub granted: u64,
+    /// What became of the quota of the day before.
+    pub step: &'static str,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl Grid {
+    /// Bins that hold `[from, to]`, as fine as is kept and as a page can show.
+    pub fn over(from: Minute, to: Minute) -> Grid {
+        let minutes = to.0.saturating_sub(from.0) + 1;
+        let step = match minutes {
+            ..=180 => 1,
+            ..=720 => 5,
+            ..=KEEP_MINUTES => 15,
+            ..=KEEP_HOURS => HOUR,
+            _ => DAY,
+        };
+        let first = from.0 / step * step;
+        Grid { from: first, step, bins: (to.0 - first.min(to.0)) / step + 1 }
+    }
+
+    /// The bin of a minute.
+    fn bin(self, minute: Minute) -> Option<usize> {
+        let bin = minute.0.checked_sub(self.from)? / self.step;
+        (bin < self.bins).then_some(bin as usize)
+    }
+}
+
+impl Course {
+    /// The course of a series over a grid. `knows_its_mail`: see [`Timeline::knows_its_mail`].
+    pub fn of(series: &Series, grid: Grid, knows_its_mail: bool) -> Course {
+        let mut bins: BTreeMap<usize, Counters> = BTreeMap::new();
+        let mut add = |(from, counters): (Minute, &Counters)| {
+            if let Some(bin) = grid.bin(from) {
+                bins.entry(bin).or_default().merge(counters);
+            }
+        };
+        match grid.step {
+            ..HOUR => series.minutes().for_each(&mut add),
+            HOUR..DAY => series.hours().for_each(&mut add),
+            DAY.. => series.days().for_each(&mut add),
+        }
+        let mut course = Course::default();
+        let mut put = |list: fn(&mut Course) -> &mut Vec<u64>, bin: usize, count: u64| {
+            if count > 0 {
+                let list = list(&mut course);
+                list.resize(grid.bins as usize, 0);
+                list[bin] = count;
+            }
+        };
+        for (bin, counters) in bins {
+            put(|course| &mut course.mails, bin, u64::from(counters.get(UnitKind::Sent)).max(counters.attempts()));
+            if !knows_its_mail {
+                continue;
+            }
+            let [bounce, complaint, delay, block] = Metric::ALL.map(|metric| counters.tally(metric));
+            put(|course| &mut course.population[0], bin, bounce.population);
+            put(|course| &mut course.population[1], bin, complaint.population);
+            put(|course| &mut course.population[2], bin, delay.population);
+            put(|course| &mut course.population[3], bin, block.population);
+            put(|course| &mut course.bad[0], bin, bounce.bad);
+            put(|course| &mut course.bad[1], bin, complaint.bad);
+            put(|course| &mut course.bad[2], bin, delay.bad);
+            put(|course| &mut course.bad[3], bin, block.bad);
+        }
+        course
+    }
+}
+
+/// The lines of a policy.
+pub fn lines(policy: &Policy) -> Vec<Lines> {
+    let nats = |nats: Option<i64>| nats.map(|nats| nats as f64 / NAT as f64);
+    let of = |metric: Metric| {
+        let rule = policy.metrics.rule(metric);
+        let ratios = policy.ratios.iter().filter(|ratio| ratio.metric == metric).flat_map(|ratio| {
+            let lines = [("warn", ratio.warn), ("throttle", ratio.throttle), ("pause", ratio.pause)];
+            lines.into_iter().filter_map(|(level, line)| Some((level, line?)))
+        });
+        Lines {
+            metric: metric.name(),
+            limit: rule.limit,
+            throttle: nats(rule.throttle),
+            pause: nats(rule.pause),
+            over_all: rule.scope == Scope::All || !policy.gate_in_use,
+            ratios: ratios.collect(),
+        }
+    };
+    Metric::ALL.map(of).into()
+}
+
+impl KeyView {
+    /// A key of which a timeline is known; closed, and without evidence. Counters and rates are those of the grid's time.
+    pub fn of(key: &Key, policy: &Policy, timeline: &Timeline, grid: Grid) -> Option<KeyView> {
+        let series = timeline.series(key.isp)?;
+        let mut sum = Counters::default();
+        let cohorts: Box<dyn Iterator<Item = (Minute, &Counters)>> = match grid.step {
+            ..DAY => Box::new(series.hours()),
+            DAY.. => Box::new(series.days()),
+        };
+        let within = |from: &Minute| from.plus(HOUR).0 > grid.from;
+        cohorts.filter(|(from, _)| within(from)).for_each(|(_, counters)| sum.merge(counters));
+        let course = Course::of(series, grid, timeline.knows_its_mail());
+        Some(KeyView {
+            subject: key.subject.to_string(),
+            isp: key.isp.map(|isp| policy.isp_map.name(isp).to_owned()),
+            state: "closed",
+            factor: 1.0,
+            since: None,
+            until: None,
+            trips: 0,
+            hold: "none",
+            counters: counted(&sum),
+            rates: rates(&sum, timeline.knows_its_mail()),
+            course,
+            evidence: BTreeMap::new(),
+        })
+    }
+
+    /// Takes over the state of a breaker.
+    #[must_use]
+    pub fn with(mut self, breaker: &ReportedBreaker, hold: &'static str) -> KeyView {
+        self.state = breaker.state;
+        self.factor = breaker.factor;
+        self.since.clone_from(&breaker.since);
+        self.until.clone_from(&breaker.until);
+        self.trips = breaker.trips;
+        self.hold = hold;
+        self
+    }
+}
+
+/// Counters that are not 0, by name.
+pub fn counted(counters: &Counters) -> BTreeMap<&'static str, u64> {
+    let of = |kind: UnitKind| (kind.counter_name(), u64::from(counters.get(kind)));
+    UnitKind::ALL.map(of).into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// Rates by metric.
+pub fn rates(counters: &Counters, knows_its_mail: bool) -> BTreeMap<&'static str, Rate> {
+    let of = |metric: Metric| {
+        let tally = if knows_its_mail { counters.tally(metric) } else { Tally::default() };
+        (metric.name(), tally.into())
+    };
+    Metric::ALL.map(of).into()
+}
+
+impl View {
+    /// The view of a replay and its report. `input`: as it was given; `policy`: its file, if it was not the built-in one.
+    pub fn of(replay: &Replay, report: &Report, input: &[String], policy: Option<&str>) -> View {
+        let rules = &replay.policy;
+        let (from, to) = replay.tallies.mail.unwrap_or_default();
+        let grid = Grid::over(from, to);
+        let (keys, keys_left_out) = keys(replay, report, grid);
+        let (diagnoses, diagnoses_left_out) = diagnoses(replay, report);
+        let is_set = |total: &&Total| matches!(total.subject, Subject::ConfigurationSet(_));
+        let (mut whole, mut rates) = (BTreeMap::new(), BTreeMap::new());
+        for kind in UnitKind::ALL {
+            let sum: u64 = report.totals.iter().filter(is_set).map(|total| total.get(kind)).sum();
+            if sum > 0 {
+                whole.insert(kind.counter_name(), sum);
+            }
+        }
+        for metric in Metric::ALL {
+            let tally = crate::report::tally(report.totals.iter().filter(is_set), metric);
+            rates.insert(metric.name(), tally.into());
+        }
+        let is_whole_set = |stop: &&ReportedStop| stop.isp.is_none() && stop.subject.starts_with("configuration-set:");
+        let (transitions, cut) = last(&report.transitions, MOST_MOVES);
+        let (controls, cut_controls) = last(&report.controls, MOST_MOVES);
+        let quotas = report.quota.iter().flatten().map(QuotaView::of).collect::<Vec<_>>();
+        View {
+            kind: "replay",
+            title: legible(&input.join(" ")),
+            arguments: input
+                .iter()
+                .cloned()
+                .chain(policy.into_iter().flat_map(|file| ["--policy".to_owned(), file.to_owned()]))
+                .collect(),
+            policy: policy.map_or_else(|| "built-in policy".to_owned(), legible),
+            shadow: rules.mode == Mode::Shadow,
+            now: replay.now().0,
+            grid,
+            lines: lines(rules),
+            whole,
+            whole_rates: rates,
+            after_pause: report.stopped.iter().filter(is_whole_set).map(|stop| stop.sent.max(stop.attempts)).sum(),
+            keys,
+            keys_left_out,
+            transitions,
+            controls,
+            moves_left_out: cut + cut_controls,
+            stopped: last(&report.stopped, MOST_MOVES).0,
+            same_mail: report.same_mail.clone(),
+            diagnoses,
+            diagnoses_left_out,
+            quotas: last(&quotas, MOST_QUOTAS).0,
+            warnings: report.warnings.iter().map(|warning| warning.words(str::to_owned)).collect(),
+            read: read(report),
+        }
+    }
+}
+
+/// The last so many, and how many come before them.
+fn last<T: Clone>(list: &[T], most: usize) -> (Vec<T>, usize) {
+    let cut = list.len().saturating_sub(most);
+    (list[cut..].to_vec(), cut)
+}
+
+fn read(report: &Report) -> String {
+    use crate::text::{counted, thousands};
+    let input = &report.input;
+    let mut read = format!(
+        "{}, {}: {} recorded, {} ignored, {} rejected",
+        counted(input.lines, "line"),
+        counted(input.events, "event"),
+        counted(input.recorded, "unit"),
+        thousands(input.ignored),
+        thousands(input.rejected),
+    );
+    if input.duplicates > 0 {
+        read.push_str(&format!(", {}", counted(input.duplicates, "duplicate")));
+    }
+    if let Some(why) = &input.broken_off {
+        read.push_str(&format!("; reading ended too early: {why}"));
+    }
+    read
+}
+
+/// The keys of a report with their course, and how many are left out.
+fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
+    let wanted: BTreeSet<String> = report.totals.iter().map(|total| total.subject.to_string()).collect();
+    let isps = &replay.policy.isp_map;
+    let moved = |subject: &str, isp: Option<&str>| {
+        report.transitions.iter().any(|told| told.subject == subject && told.isp.as_deref() == isp)
+    };
+    let mut ranked: Vec<(bool, u64, Key)> = Vec::new();
+    for (subject, dossier) in replay.reputation.dossiers() {
+        let name = subject.to_string();
+        if !wanted.contains(&name) {
+            continue;
+        }
+        for isp in std::iter::once(None).chain(dossier.timeline.isps().map(Some)) {
+            let mail =
+                |(_, counters): (Minute, &Counters)| u64::from(counters.get(UnitKind::Sent)).max(counters.attempts());
+            let volume = dossier.timeline.series(isp).map_or(0, |series| series.days().map(mail).sum());
+            let has_moved = isp.is_none() || moved(&name, isp.map(|isp| isps.name(isp)));
+            ranked.push((has_moved, volume, Key { subject: subject.clone(), isp }));
+        }
+    }
+    ranked.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then_with(|| a.2.cmp(&b.2)));
+    let left_out = ranked.len().saturating_sub(MOST_KEYS);
+    ranked.truncate(MOST_KEYS);
+    let volumes: BTreeMap<Key, u64> = ranked.into_iter().map(|(_, volume, key)| (key, volume)).collect();
+    let volume_of = |key: &Key| volumes.get(key).copied().unwrap_or(0);
+    let mut chosen: Vec<&Key> = volumes.keys().collect();
+    // The subject with the most mail first, and of each its ISPs after it.
+    chosen.sort_by_cached_key(|key| {
+        let whole = Key { subject: key.subject.clone(), isp: None };
+        (std::cmp::Reverse(volume_of(&whole)), key.subject.to_string(), key.isp.is_some(), {
+            std::cmp::Reverse(volume_of(key))
+        })
+    });
+    let view = |key: &Key| {
+        let (_, dossier) = replay.reputation.dossiers().find(|(subject, _)| **subject == key.subject)?;
+        let known = dossier.breaker(key.isp).breaker;
+        let mut view = KeyView::of(key, &replay.policy, &dossier.timeline, grid)?;
+        // The report's totals are of all days, and so is this.
+        let mut sum = Counters::default();
+        dossier.timeline.series(key.isp)?.days().for_each(|(_, counters)| sum.merge(counters));
+        (view.counters, view.rates) = (counted(&sum), rates(&sum, dossier.timeline.knows_its_mail()));
+        for (metric, track) in Metric::ALL.into_iter().zip(replay.evidence.as_ref()?.tracks(key).into_iter().flatten())
+        {
+            let rounded = |(at, nats): &(i64, f32)| (*at, (nats * 100.0).round() / 100.0);
+            let track: Track = track.iter().map(rounded).collect();
+            if !track.is_empty() {
+                view.evidence.insert(metric.name(), track);
+            }
+        }
+        Some(view.with(&ReportedBreaker::of(replay, key, &known), "none"))
+    };
+    (chosen.into_iter().filter_map(view).collect(), left_out)
+}
+
+fn diagnoses(replay: &Replay, report: &Report) -> (Vec<Diagnosis>, u64) {
+    let Some(book) = &replay.diagnoses else { return (Vec::new(), 0) };
+    let wanted: BTreeSet<String> = report.totals.iter().map(|total| total.subject.to_string()).collect();
+    // A report about one identity alone has no configuration set to name.
+    let subject = |subjects: &[Subject]| {
+        let names = subjects.iter().map(Subject::to_string);
+        names.into_iter().find(|name| wanted.contains(name))
+    };
+    type Row = (String, Isp, UnitKind, crate::diagnosis::Class);
+    let mut rows: BTreeMap<Row, crate::diagnosis::Told> = BTreeMap::new();
+    for ((sender, isp, kind), class, told) in book.classes() {
+        let Some(subject) = subject(replay.subjects_of(*sender)) else { continue };
+        let row = rows.entry((subject, *isp, *kind, class.clone()));
+        row.and_modify(|known| {
+            known.count += told.count;
+            known.mail = (known.mail.0.min(told.mail.0), known.mail.1.max(told.mail.1));
+        })
+        .or_insert_with(|| told.clone());
+    }
+    let mut all: Vec<Diagnosis> = rows
+        .into_iter()
+        .map(|((subject, isp, kind, class), told)| Diagnosis {
+            subject,
+            isp: replay.policy.isp_map.name(isp).to_owned(),
+            kind: kind.counter_name(),
+            words: class.words,
+            status: class.status,
+            refusal: class.refusal,
+            count: told.count,
+            from: told.mail.0.0,
+            to: told.mail.1.0,
+            example: told.example,
+        })
+        .collect();
+    all.sort_by(|a, b| b.count.cmp(&a.count));
+    let left_out = all.iter().skip(MOST_DIAGNOSES).map(|row| row.count).sum::<u64>() + book.left_out();
+    all.truncate(MOST_DIAGNOSES);
+    (all, left_out)
+}
+
+impl QuotaView {
+    fn of(row: &QuotaRow) -> QuotaView {
+        QuotaView {
+            set: row.configuration_set.clone(),
+            isp: row.isp.clone(),
+            day: row.day.clone(),
+            quota: row.quota,
+            asked: Some(row.asked),
+            granted: row.granted,
+            step: row.step,
+            reason: row.reason.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_are_as_fine_as_what_is_kept_of_the_time() {
+        for (minutes, step, bins) in [
+            (1, 1, 1),
+            (180, 1, 180),
+            (181, 5, 37),
+            (DAY, 15, 96),
+            (3 * DAY, HOUR, 72),
+            (30 * DAY, HOUR, 720),
+            (40 * DAY, DAY, 40),
+        ] {
+            let from = Minute(20_000 * DAY);
+            assert_eq!(Grid::over(from, from.plus(minutes - 1)), Grid { from: from.0, step, bins }, "{minutes}");
+        }
+    }
+
+    #[test]
+    fn a_course_adds_up_to_what_was_counted() {
+        let mut timeline = Timeline::default();
+        let from = Minute(20_000 * DAY);
+        let now = reputation::time::Now(i64::from(from.0 + DAY) * 60_000);
+        for minute in 0..300 {
+            timeline.add(from.plus(minute), Isp::OTHER, UnitKind::Sent, 2, true, now);
+            timeline.add(from.plus(minute), Isp::OTHER, UnitKind::HardBounce, u32::from(minute == 77), true, now);
+        }
+        let grid = Grid::over(from, from.plus(299));
+        let course = Course::of(timeline.series(None).unwrap(), grid, true);
+        assert_eq!(course.mails.iter().sum::<u64>(), 600);
+        assert_eq!((course.bad[0][77 / 5], course.bad[0].iter().sum::<u64>()), (1, 1));
+        assert!(course.bad[1].is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! The page of a replay: what is in it is what the JSON report says, and whatever an event says stays text.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use replay::cli::{Exit, run};
+
+/// Noon of 1 November 2026.
+const REAL_NOW: i64 = 1_793_534_400_000;
+
+fn streams() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/streams");
+    let mut streams: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    streams.sort();
+    streams
+}
+
+fn replay(arguments: &[&Path]) -> Exit {
+    let options = [OsString::from("replay")].into_iter().chain(arguments.iter().map(OsString::from));
+    run(options, REAL_NOW)
+}
+
+fn page_of(input: &Path) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    assert_eq!(replay(&["-q".as_ref(), input, "--report".as_ref(), &page]), Exit::Ran);
+    fs::read_to_string(page).unwrap()
+}
+
+fn view_of(page: &str) -> serde_json::Value {
+    let (_, rest) = page.split_once("<script type=\"application/json\" id=\"view\">").unwrap();
+    serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+}
+
+fn report_of(input: &Path) -> serde_json::Value {
+    let sources = replay::input::Sources::expand(&[input.display().to_string()]).unwrap();
+    let policy = reputation::policy::Policy::default();
+    let options =
+        replay::driver::Options { policy, real_now: REAL_NOW, since: None, until: None, stop_at: None, workers: 0 };
+    let replayed = replay::driver::replay(&options, &sources, &mut |_| {}, &replay::input::Progress::new()).unwrap();
+    serde_json::to_value(replay::report::Report::of(&replayed, None)).unwrap()
+}
+
+fn sum(list: &serde_json::Value) -> u64 {
+    list.as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum()
+}
+
+#[test]
+fn the_page_of_every_stream_says_what_its_report_says() {
+    for stream in streams() {
+        let (view, report) = (view_of(&page_of(&stream)), report_of(&stream));
+        for list in ["transitions", "controls", "stopped", "same_mail"] {
+            assert_eq!(view[list], report[list], "{list} of {}", stream.display());
+        }
+        let count = |rows: &serde_json::Value, name: &str| -> u64 {
+            let of_set = rows
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|row| row["subject"].as_str().unwrap().starts_with("configuration-set:"));
+            of_set.filter_map(|row| row[name].as_u64()).sum()
+        };
+        for name in ["sent", "hard_bounces", "complaints", "delays", "blocks"] {
+            let whole = view["whole"][name].as_u64().unwrap_or(0);
+            assert_eq!(whole, count(&report["totals"], name), "{name} of {}", stream.display());
+        }
+        for key in view["keys"].as_array().unwrap() {
+            // What a diagram draws adds up to what a table says.
+            for (index, counter) in [(0, "hard_bounces"), (2, "delays"), (3, "blocks")] {
+                let told = key["counters"][counter].as_u64().unwrap_or(0);
+                assert_eq!(sum(&key["course"]["bad"][index]), told, "{counter} of {key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_evidence_reaches_what_each_verdict_says() {
+    let mut verdicts = 0;
+    for stream in streams() {
+        let view = view_of(&page_of(&stream));
+        let by_evidence = view["transitions"].as_array().unwrap().iter().filter(|told| told["rule"] == "cusum");
+        for told in by_evidence {
+            let keys = view["keys"].as_array().unwrap();
+            let key = keys.iter().find(|key| key["subject"] == told["subject"] && key["isp"] == told["isp"]).unwrap();
+            let at: jiff::Timestamp = told["at"].as_str().unwrap().parse().unwrap();
+            let track = key["evidence"][told["metric"].as_str().unwrap()].as_array().unwrap();
+            let then = track.iter().filter(|point| point[0] == at.as_millisecond());
+            let highest = then.filter_map(|point| point[1].as_f64()).fold(0.0, f64::max);
+            let reason = told["reason"].as_str().unwrap();
+            assert!(reason.contains(&format!("evidence {highest:.1} ")), "{highest}: {reason}");
+            verdicts += 1;
+        }
+    }
+    assert!(verdicts > 10, "{verdicts}");
+}
+
+#[test]
+fn diagnoses_add_up_to_the_bounces_and_delays_and_hold_no_address() {
+    for stream in streams() {
+        let view = view_of(&page_of(&stream));
+        for counter in ["hard_bounces", "soft_bounces", "delays"] {
+            let rows = view["diagnoses"].as_array().unwrap().iter().filter(|row| row["kind"] == counter);
+            let told: u64 = rows.filter_map(|row| row["count"].as_u64()).sum();
+            assert_eq!(told, view["whole"][counter].as_u64().unwrap_or(0), "{counter} of {}", stream.display());
+        }
+        assert!(!view["diagnoses"].to_string().contains('@'), "{}", view["diagnoses"]);
+    }
+}
+
+#[test]
+fn markup_in_an_event_ends_no_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("events.ndjson");
+    let hostile = "</script><script>alert(1)</script><!--";
+    let event = serde_json::json!({
+        "eventType": "Bounce",
+        "bounce": {"bounceType": "Permanent", "bounceSubType": hostile, "timestamp": "2026-10-06T09:00:00Z",
+            "bouncedRecipients": [{"emailAddress": "ann@example.org", "status": hostile, "diagnosticCode": hostile}]},
+        "mail": {"timestamp": "2026-10-06T09:00:00Z", "messageId": hostile, "source": "a@news.example.com",
+            "destination": ["ann@example.org"], "tags": {"ses:configuration-set": [hostile]}},
+    });
+    fs::write(&input, event.to_string()).unwrap();
+    let page = page_of(&input);
+    assert!(!page.contains("alert(1)</script>"), "it ends a script");
+    let view = view_of(&page);
+    assert!(view["keys"].to_string().contains("configuration-set:"));
+    assert!(!page.contains("ann@example.org"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_the_work_and_harms_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stream = &streams()[0];
+    let nowhere = folder.path().join("no/such/folder/report.html");
+    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), &nowhere]), Exit::Unusable);
+    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), folder.path()]), Exit::Unusable);
+    // One that is there stays as it is while the input cannot be read.
+    let page = folder.path().join("report.html");
+    fs::write(&page, "of yesterday").unwrap();
+    let missing = folder.path().join("missing.ndjson");
+    assert_eq!(replay(&["-q".as_ref(), &missing, "--report".as_ref(), &page]), Exit::Unusable);
+    assert_eq!(fs::read_to_string(&page).unwrap(), "of yesterday");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
