@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// The functions that the template deploys.
 pub const FUNCTIONS: [&str; 5] = ["ingest", "breaker", "enforcer", "warmup", "gate"];
 
+/// The environment of the emulator.
+const EMULATOR: &str = "emulator";
+
 /// How often [`eventually`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -67,7 +70,7 @@ impl Emulator {
     /// Says what is missing on this machine and how to get it, or what the process said.
     pub fn start() -> Result<Emulator> {
         let places = Places::find()?;
-        let python = places.python()?;
+        let python = places.python(EMULATOR)?;
         let log = places.target.join(format!("emulator/log-{}.txt", std::process::id()));
         let mut process = Command::new(&python)
             .arg(script())
@@ -144,11 +147,22 @@ impl Emulator {
     ///
     /// It is not there, or cannot run.
     pub fn program(&self, name: &str, arguments: &[&str], input: &str) -> Result<Output> {
-        // They are built with the functions.
-        functions()?;
+        let mut process = self.begin(name, arguments)?;
+        if let Some(mut to) = process.stdin.take() {
+            to.write_all(input.as_bytes())?;
+        }
+        Ok(process.wait_with_output()?)
+    }
+
+    /// The same for a program that goes on: its streams are pipes.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or cannot run.
+    pub fn begin(&self, name: &str, arguments: &[&str]) -> Result<Child> {
+        let path = program(name)?;
         let Ready { endpoint, region, account } = &self.ready;
-        let path = self.places.target.join(&self.places.profile).join(name);
-        let mut process = Command::new(&path)
+        Command::new(&path)
             .args(arguments)
             .env_clear()
             .envs([("AWS_ENDPOINT_URL", endpoint), ("AWS_REGION", region), ("AWS_ACCESS_KEY_ID", account)])
@@ -157,11 +171,7 @@ impl Emulator {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{} does not run", path.display()))?;
-        if let Some(mut to) = process.stdin.take() {
-            to.write_all(input.as_bytes())?;
-        }
-        Ok(process.wait_with_output()?)
+            .with_context(|| format!("{} does not run", path.display()))
     }
 
     /// Number of the account.
@@ -187,7 +197,7 @@ impl Emulator {
     }
 
     fn run(&self, verb: &str, stack: &str, arguments: &[impl AsRef<OsStr>]) -> Result<String> {
-        let mut command = Command::new(self.places.python()?);
+        let mut command = Command::new(self.places.python(EMULATOR)?);
         command.arg(script()).args([verb, "--endpoint", &self.ready.endpoint, "--stack", stack]).args(arguments);
         let output = command.stdin(Stdio::null()).output()?;
         ensure!(output.status.success(), "{verb} failed: {}", said(&output));
@@ -271,12 +281,12 @@ impl Places {
         Ok(Places { target, profile })
     }
 
-    /// The Python of an environment in which the emulator is installed, as its requirements ask; makes it if need be.
-    fn python(&self) -> Result<PathBuf> {
+    /// The Python of an environment in which is installed what `tests/cloud/NAME-requirements.txt` asks; makes it if need be.
+    fn python(&self, name: &str) -> Result<PathBuf> {
         let folder = self.target.join("emulator");
-        let (environment, done) = (folder.join("venv"), folder.join("venv/installed.txt"));
-        let python = environment.join("bin/python");
-        let requirements = root().join("tests/cloud/emulator-requirements.txt");
+        let environment = folder.join(format!("venv-{name}"));
+        let (python, done) = (environment.join("bin/python"), environment.join("installed.txt"));
+        let requirements = root().join(format!("tests/cloud/{name}-requirements.txt"));
         let wanted = fs::read_to_string(&requirements)?;
         let lock = File::create(folder.join("lock"))?;
         lock.lock()?;
@@ -287,7 +297,7 @@ impl Places {
         let able = Command::new("python3").args(["-c", PYTHON_CHECK]).output();
         if !able.is_ok_and(|able| able.status.success()) {
             bail!(
-                "this test runs an AWS emulator that is a Python package, and `python3` is missing here, is older than \
+                "this test runs {name}.py, which needs Python packages, and `python3` is missing here, is older than \
                  3.10, or lacks the modules venv and ensurepip. Install it; on Debian and Ubuntu: \
                  apt-get install python3 python3-venv"
             );
@@ -331,8 +341,36 @@ impl Places {
     }
 }
 
+/// A program of the workspace, built.
+///
+/// # Errors
+///
+/// What the compiler says.
+pub fn program(name: &str) -> Result<PathBuf> {
+    // They are built with the functions.
+    functions()?;
+    let places = Places::find()?;
+    Ok(places.target.join(places.profile).join(name))
+}
+
+/// Runs `tests/cloud/browser.py`, which looks at pages in a browser.
+///
+/// # Errors
+///
+/// What it finds wrong with them, or what is missing on this machine.
+pub fn browser(arguments: &[&OsStr]) -> Result<String> {
+    let python = Places::find()?.python("browser")?;
+    let output = Command::new(python)
+        .arg(root().join("tests/cloud/browser.py"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    ensure!(output.status.success(), "the browser finds fault: {}", said(&output));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// The workspace.
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -22,20 +22,24 @@ use reputation::time::Now;
 
 use crate::access::{Access, Route};
 use crate::connect::{self, Progress};
+use crate::dashboard::Dashboard;
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
 use crate::{Answer, Exit, explain, manual, policies, quota, status};
-use arguments::{Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
+use arguments::{Cli, DashboardArgs, Global, PolicyVerb, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
-    run_by(arguments, &|| now)
+    run_by(arguments, &(Arc::new(move || now) as Clock))
 }
 
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
 /// The same by a clock, for what goes on.
-pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &dyn Fn() -> Now) -> Exit {
+pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(answer) => {
@@ -46,7 +50,9 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &dyn Fn() ->
     };
     let (format, color) = (cli.global.format, cli.global.color);
     let outcome = if let Verb::Status(StatusArgs { watch: Some(seconds), subject }) = &cli.verb {
-        watched(&cli.global, subject.as_ref(), *seconds, clock)
+        watched(&cli.global, subject.as_ref(), *seconds, &**clock)
+    } else if let Verb::Dashboard(args) = &cli.verb {
+        dashboard(&cli.global, args, clock)
     } else {
         blocking(cli, clock()).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit))
     };
@@ -121,6 +127,28 @@ fn watched(global: &Global, subject: Option<&Subject>, seconds: u64, clock: &dyn
     }
 }
 
+/// Serves the dashboard until it is interrupted.
+fn dashboard(global: &Global, args: &DashboardArgs, clock: &Clock) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
+    runtime.block_on(async {
+        let dashboard = Dashboard::bind(args.port).await?;
+        let access = Access::load(&global.stack, &route(global)).await?;
+        // What keeps it from showing anything is told here, and not on an empty page.
+        access.policy().await?;
+        let (url, stack, region) = (dashboard.url(), &access.stack, &access.region);
+        let json = serde_json::json!({ "url": url, "stack": stack, "region": region });
+        let text = format!(
+            "Dashboard of {stack} in {region}: {url}\nWhoever has this address may do what you may. Ctrl-C ends it.\n"
+        );
+        let answer = Answer { text, json: format!("{json}\n"), exit: Exit::Done };
+        tell(&answer, global.format, global.color)?;
+        let clock = Arc::clone(clock);
+        dashboard.serve(access, move || clock()).await
+    })?;
+    Ok(Exit::Done)
+}
+
 fn route(global: &Global) -> Route {
     Route { profile: global.profile.clone(), region: global.region.clone(), endpoint_url: global.endpoint_url.clone() }
 }
@@ -174,6 +202,7 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::Explain(_)
         | Verb::History(_)
         | Verb::Quota(_)
+        | Verb::Dashboard(_)
         | Verb::Completions(_)
         | Verb::Man(_) => String::new(),
     };
@@ -212,6 +241,8 @@ async fn answer_with(
             history::history(access, subject, stretch, now, look).await
         }
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
+        // It does not answer but goes on: see `run_by`.
+        Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {

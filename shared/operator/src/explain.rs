@@ -291,6 +291,7 @@ impl<'a> Case<'a> {
                 dossier: self.dossier_as_of(then),
                 board: Arc::new(Board { isps: self.isps_as_of(then), ..Board::default() }),
                 steps: self.steps(then),
+                forecast: None,
                 transition,
             }
         };

@@ -75,6 +75,14 @@ pub enum Failure {
         /// Whose mail.
         subject: String,
     },
+    /// A dashboard that cannot be served.
+    #[error("cannot listen on 127.0.0.1:{port}")]
+    CannotListen {
+        /// Its port; 0 = any.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
     /// There is no terminal to draw on.
     #[error("--watch draws on a terminal, and standard output is none, or JSON is asked for")]
     NoTerminal,
@@ -123,6 +131,7 @@ impl Failure {
             | Failure::NotPlanned { .. }
             | Failure::NotJudgeable { .. }
             | Failure::NoTerminal
+            | Failure::CannotListen { .. }
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
             | Failure::Output(_) => Exit::Usage,
@@ -167,6 +176,9 @@ impl Failure {
                 second_of(*earliest),
                 quoted(&name(subject)),
             ),
+            Failure::CannotListen { .. } => {
+                "Another program listens there: choose a port with --port, or leave it out.".to_owned()
+            }
             Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
             Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => String::new(),
             Failure::Refused { error, stack, region, profile } => {

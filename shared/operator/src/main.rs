@@ -1,12 +1,13 @@
 //! `ses-breaker`: the command line of a deployed stack. Everything is in [`operator::cli`]; here is the only clock.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use reputation::time::Now;
 
 fn main() -> ExitCode {
-    operator::cli::run_by(std::env::args_os(), &now).into()
+    operator::cli::run_by(std::env::args_os(), &(Arc::new(now) as operator::cli::Clock)).into()
 }
 
 fn now() -> Now {

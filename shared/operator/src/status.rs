@@ -241,12 +241,12 @@ fn since(now: Now) -> Minute {
 }
 
 /// What was read of the stack.
-struct Reading {
-    directory: BTreeMap<Subject, Minute>,
+pub(crate) struct Reading {
+    pub(crate) directory: BTreeMap<Subject, Minute>,
     /// By key: of everybody the ones that are not closed, and all of the subject that was asked for.
-    breakers: BTreeMap<Key, BreakerState>,
-    wishes: Vec<Wished>,
-    notices: Vec<(Notice, Now)>,
+    pub(crate) breakers: BTreeMap<Key, BreakerState>,
+    pub(crate) wishes: Vec<Wished>,
+    pub(crate) notices: Vec<(Notice, Now)>,
     unsent: Vec<Notice>,
     rates: BTreeMap<Subject, Timeline>,
     /// Why a breaker is as it is, by key.
@@ -257,7 +257,12 @@ struct Reading {
 
 impl Reading {
     /// Reads what there is in two rounds: what is listed somewhere, then the counters of each subject.
-    async fn of(access: &Access, policy: &Policy, asked: Option<&Subject>, now: Now) -> Result<Reading, PortError> {
+    pub(crate) async fn of(
+        access: &Access,
+        policy: &Policy,
+        asked: Option<&Subject>,
+        now: Now,
+    ) -> Result<Reading, PortError> {
         let store = || access.reputation(policy);
         let (mut board, directory, mut wishes, notices, mut outbox, mut dossier) =
             (store(), store(), store(), store(), store(), store());
@@ -334,7 +339,7 @@ impl Reading {
             || self.wishes.iter().any(|wished| wished.target == *subject)
     }
 
-    fn warnings(&self, known: &aws::policies::Known, now: Now) -> Vec<String> {
+    pub(crate) fn warnings(&self, known: &aws::policies::Known, now: Now) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(problem) = &known.problem {
             let instead = match known.version {
@@ -497,7 +502,7 @@ impl Reading {
         }
     }
 
-    fn allowances(&self, policy: &Policy) -> Vec<Allowance> {
+    pub(crate) fn allowances(&self, policy: &Policy) -> Vec<Allowance> {
         let allowance = |((set, isp), quota): (&(String, Isp), &Quota)| {
             Some(allowance(policy, policy.warmup.sets.get(set)?, &self.board, set, *isp, quota))
         };

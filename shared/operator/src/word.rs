@@ -59,6 +59,22 @@ pub struct Saying {
     pub force: bool,
 }
 
+/// More of a reason does not fit an alert.
+const MOST_REASON: usize = 500;
+
+/// A reason as it is stored and told.
+///
+/// # Errors
+///
+/// There is none, or it is too long: says so.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        _ if text.trim().is_empty() => Err("say why in some words".to_owned()),
+        ..=MOST_REASON => Ok(text.trim().to_owned()),
+        count => Err(format!("{count} characters; at most {MOST_REASON} fit an alert")),
+    }
+}
+
 /// What a word changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Said {

@@ -232,7 +232,8 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     // A page that cannot be written is told before the work, not after it.
     let mut page = args.report.as_deref().map(Page::create).transpose()?;
     let plans = page.is_some() && !options.policy.warmup.sets.is_empty();
-    let extras = Extras { witness: None, quota: args.quota || plans, course: page.is_some() };
+    let extras =
+        Extras { witness: None, quota: args.quota || plans, course: page.is_some(), diagnoses: page.is_some() };
     let (replay, broken_off) = read(&options, extras, &sources, args.reading.quiet);
     if let Some(subject) = &args.subject
         && !is_known(&replay, subject)
@@ -410,8 +411,12 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let key = Key { subject: args.subject.clone(), isp };
     let sources = Sources::expand(&args.input)?;
     let witness = Witness { key: key.clone(), from: args.at.at, until };
-    let (replay, broken_off) =
-        read(&options, Extras { witness: Some(witness), ..Extras::default() }, &sources, args.reading.quiet);
+    let (replay, broken_off) = read(
+        &options,
+        Extras { witness: Some(witness), diagnoses: true, ..Extras::default() },
+        &sources,
+        args.reading.quiet,
+    );
     if !is_known(&replay, &key.subject) {
         if let Some(error) = broken_off {
             complain_of(&error);

@@ -22,6 +22,7 @@ use pipeline::senders::Senders;
 use reputation::breaker::{self, BreakerState};
 use reputation::counters::Metric;
 use reputation::isp::Isp;
+use reputation::judge::{self, Forecast};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
@@ -127,8 +128,10 @@ pub struct Extras {
     pub witness: Option<Witness>,
     /// Whether the mail is asked for at the gate, too.
     pub quota: bool,
-    /// Whether the evidence over time and what servers said are kept, too.
+    /// Whether the evidence over time is kept, too.
     pub course: bool,
+    /// Whether what servers said is kept, too.
+    pub diagnoses: bool,
 }
 
 /// A transition of the witnessed key, and what it was decided upon.
@@ -142,6 +145,8 @@ pub struct Sighting {
     pub board: Arc<Board>,
     /// The breakers of its ISPs that were decided before it at the same moment.
     pub steps: BTreeMap<Isp, BreakerState>,
+    /// Of the account: what SES would have seen then; `None` = what the replay holds.
+    pub forecast: Option<Vec<Forecast>>,
 }
 
 /// The witnessed subject before something is decided.
@@ -223,12 +228,12 @@ pub fn replay_while_readable(
     progress: &Progress,
 ) -> (Replay, Result<(), ReplayError>) {
     let next_worker = AtomicUsize::new(0);
-    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, extras.course);
+    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, extras.diagnoses);
     let mut replay = Replay {
         witness: extras.witness,
         quota: extras.quota.then(|| QuotaBook::new(&options.policy)),
         evidence: extras.course.then(EvidenceBook::default),
-        diagnoses: extras.course.then(DiagnosisBook::default),
+        diagnoses: extras.diagnoses.then(DiagnosisBook::default),
         ..Replay::new(options)
     };
     let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
@@ -349,6 +354,12 @@ impl<'a> Worker<'a> {
             self.document(source, line, part, false, out);
         }
     }
+}
+
+/// The account as SES would see it, by what is counted so far.
+pub(crate) fn forecast(policy: &Policy, reputation: &MemoryReputation, now: Now) -> Vec<Forecast> {
+    let sets = reputation.dossiers().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
+    judge::forecast(policy, sets.map(|(_, dossier)| &dossier.timeline), now)
 }
 
 impl DecodedChunk {
@@ -474,13 +485,8 @@ impl Replay {
         self.workers[decoded.worker] = known_here;
 
         let is_new: Vec<bool> = decoded.units.iter().map(|unit| self.ledger.insert(unit)).collect();
-        if let Some(book) = &mut self.diagnoses {
-            for (index, class, id) in decoded.told.drain(..).filter(|(index, ..)| is_new[*index]) {
-                let unit = decoded.units[index];
-                book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
-            }
-        }
-        let mut units = decoded.units.iter().zip(is_new);
+        let mut told = decoded.told.into_iter().peekable();
+        let mut units = decoded.units.iter().zip(is_new).enumerate();
         for event in &decoded.events {
             let stamped = self.clock(event.stamps);
             if self.stop_at.is_some_and(|stop_at| stamped > stop_at) {
@@ -489,8 +495,13 @@ impl Replay {
             self.advance(stamped).await?;
             // One event can tell of recipients at several ISPs.
             let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
-            for (unit, is_new) in units.by_ref().take(event.units as usize) {
+            for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
                 let counts = u64::from(unit.kind != UnitKind::Block);
+                if let Some((_, class, id)) = told.next_if(|(of, ..)| *of == index)
+                    && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
+                {
+                    book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
+                }
                 if !is_new {
                     self.tallies.duplicates += counts;
                     continue;
@@ -683,6 +694,7 @@ impl Replay {
     fn testify(&mut self, before: Glance, changes: &[Change]) {
         let Some(Witness { key: witnessed, .. }) = &self.witness else { return };
         let mut steps = BTreeMap::new();
+        let (account, change_at) = (Key { subject: Subject::Account, isp: None }, self.now);
         for change in changes.iter().filter(|change| change.key.subject == witnessed.subject) {
             if let Some(transition) = change.transition.as_ref().filter(|_| change.key == *witnessed) {
                 // Nothing is counted while something is decided: the timeline is the one of before.
@@ -696,6 +708,7 @@ impl Replay {
                     },
                     board: Arc::clone(&before.board),
                     steps: steps.clone(),
+                    forecast: (*witnessed == account).then(|| forecast(&self.policy, &self.reputation, change_at)),
                 });
             }
             if let Some(isp) = change.key.isp {

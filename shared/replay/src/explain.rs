@@ -18,8 +18,12 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
 use serde::Serialize;
 
-use crate::driver::{Replay, Sighting};
+use crate::driver::{Replay, Sighting, forecast};
 use crate::report::{ReportedBreaker, ReportedTransition, start_of};
+use crate::view::{Diagnosis, diagnoses_of};
+
+/// So many classes of diagnoses are shown.
+const MOST_DIAGNOSES: usize = 10;
 
 /// One key at one moment. All times are RFC 3339.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +38,9 @@ pub struct Explanation {
     pub breaker: ReportedBreaker,
     /// The last thing people were told before, or at that moment.
     pub last: Option<ReportedTransition>,
+    /// What receiving servers said of its bounces and delays until then, the most frequent first; empty where the input is not
+    /// there any more.
+    pub diagnoses: Vec<Diagnosis>,
     /// What was decided at that moment, in order, each with what it was decided upon; if nothing was, how things stood.
     pub judged: Vec<ExplainedJudgement>,
 }
@@ -192,6 +199,8 @@ struct Basis {
     left_out: Vec<LeftOut>,
     why: Vec<ExplainedLeftOut>,
     now: Now,
+    /// What SES would have seen; `None` = what the replay holds.
+    forecast: Option<Vec<judge::Forecast>>,
 }
 
 /// Explains a key that was witnessed in `replay`, which stopped at `at`. Cells are those of `metric`, if given.
@@ -201,9 +210,9 @@ pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> E
     let known = known.map(|(_, dossier)| dossier.clone()).unwrap_or_default();
     let breaker = ReportedBreaker::of(replay, key, &known.breaker(key.isp).breaker);
     let sightings = replay.sightings.iter().map(|sighting| {
-        let Sighting { transition, dossier, board, steps } = sighting;
+        let Sighting { transition, dossier, board, steps, forecast } = sighting;
         let basis = Basis::new(&replay.policy, key, dossier.clone(), board, steps, transition.at);
-        judged(replay, key, metric, Some(transition), basis)
+        judged(replay, key, metric, Some(transition), Basis { forecast: forecast.clone(), ..basis })
     });
     let mut judgements: Vec<ExplainedJudgement> = sightings.collect();
     if judgements.is_empty() {
@@ -216,9 +225,18 @@ pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> E
         subject: key.subject.to_string(),
         isp: key.isp.map(|isp| isps.name(isp).to_owned()),
         breaker,
+        diagnoses: diagnoses(replay, key),
         last: told.map(|told| ReportedTransition::of(told, isps)),
         judged: judgements,
     }
+}
+
+fn diagnoses(replay: &Replay, key: &Key) -> Vec<Diagnosis> {
+    let whole = key.subject == Subject::Account;
+    let own = |subjects: &[Subject]| (whole || subjects.contains(&key.subject)).then(|| key.subject.to_string());
+    let (mut all, _) = diagnoses_of(replay, key.isp, own);
+    all.truncate(MOST_DIAGNOSES);
+    all
 }
 
 fn judged(
@@ -239,11 +257,12 @@ fn judged(
     if key.subject == Subject::Account {
         // A hold of an ISP has no evidence of its own, and the account is judged by the forecast alone.
         if key.isp.is_none() {
-            explained.forecast = forecast(replay, basis.now);
+            let seen = basis.forecast.unwrap_or_else(|| forecast(&replay.policy, &replay.reputation, basis.now));
+            explained.forecast = forecasts(replay, seen);
         }
         return explained;
     }
-    let Basis { dossier, since, left_out, why, now } = basis;
+    let Basis { dossier, since, left_out, why, now, forecast: _ } = basis;
     let mut judging = Judging { policy: &replay.policy, key, dossier, since, left_out, now };
     explained.metrics = Metric::ALL.into_iter().map(|metric| judging.metric(metric)).collect();
     explained.ratios = replay.policy.ratios.iter().map(|ratio| judging.ratio(ratio)).collect();
@@ -270,7 +289,7 @@ impl Basis {
             None => (dossier.breaker(None).breaker.since, left_out(policy, &dossier, board, steps)),
         };
         let why = left_out.iter().map(|left_out| why(&policy.isp_map, left_out, &dossier, board, steps)).collect();
-        Basis { dossier, since, left_out, why, now }
+        Basis { dossier, since, left_out, why, now, forecast: None }
     }
 }
 
@@ -294,9 +313,8 @@ fn why(
     ExplainedLeftOut { isp: isps.name(*isp).to_owned(), before, why }
 }
 
-fn forecast(replay: &Replay, now: Now) -> Vec<ExplainedForecast> {
+fn forecasts(replay: &Replay, seen: Vec<judge::Forecast>) -> Vec<ExplainedForecast> {
     let rules = &replay.policy.forecast;
-    let sets = replay.reputation.dossiers().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
     let of = |forecast: judge::Forecast| {
         let (review, pause) = match forecast.metric {
             Metric::Complaint => (rules.complaint_review, rules.complaint_pause),
@@ -306,7 +324,7 @@ fn forecast(replay: &Replay, now: Now) -> Vec<ExplainedForecast> {
         let rate = forecast.tally.rate();
         ExplainedForecast { metric: forecast.metric.name(), population, bad, rate, review, pause }
     };
-    judge::forecast(&replay.policy, sets.map(|(_, dossier)| &dossier.timeline), now).into_iter().map(of).collect()
+    seen.into_iter().map(of).collect()
 }
 
 /// One key, as it is judged.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::driver::Replay;
 use crate::evidence::Track;
 use crate::quota::QuotaRow;
-use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, ReportedTransition, Total};
+use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, Total};
 use crate::text::legible;
 
 /// So many keys are shown with their course; those with a breaker that moved come first, then those with the most mail.
@@ -53,14 +53,14 @@ pub struct View {
     pub whole: BTreeMap<&'static str, u64>,
     /// Its rates, by metric.
     pub whole_rates: BTreeMap<&'static str, Rate>,
-    /// Mail that came while its configuration set was stopped.
-    pub after_pause: u64,
+    /// Mail that came while its configuration set was stopped; null = not known.
+    pub after_pause: Option<u64>,
     /// The keys, whole subjects before their ISPs.
     pub keys: Vec<KeyView>,
     /// Keys that are left out, because there are too many.
     pub keys_left_out: usize,
-    /// What breakers did, and what people were told, in order.
-    pub transitions: Vec<ReportedTransition>,
+    /// What breakers did, and what people were told, in order: each a [`ReportedTransition`](crate::report::ReportedTransition).
+    pub transitions: Vec<serde_json::Value>,
     /// What was wished of SES and of the gate, in order.
     pub controls: Vec<ReportedControl>,
     /// Transitions and controls that are left out, because there are too many.
@@ -217,10 +217,10 @@ impl Grid {
     pub fn over(from: Minute, to: Minute) -> Grid {
         let minutes = to.0.saturating_sub(from.0) + 1;
         let step = match minutes {
-            ..=180 => 1,
-            ..=720 => 5,
-            ..=KEEP_MINUTES => 15,
-            ..=KEEP_HOURS => HOUR,
+            0..=180 => 1,
+            181..=720 => 5,
+            721..=KEEP_MINUTES => 15,
+            0..=KEEP_HOURS => HOUR,
             _ => DAY,
         };
         let first = from.0 / step * step;
@@ -307,21 +307,30 @@ impl KeyView {
         };
         let within = |from: &Minute| from.plus(HOUR).0 > grid.from;
         cohorts.filter(|(from, _)| within(from)).for_each(|(_, counters)| sum.merge(counters));
-        let course = Course::of(series, grid, timeline.knows_its_mail());
         Some(KeyView {
-            subject: key.subject.to_string(),
-            isp: key.isp.map(|isp| policy.isp_map.name(isp).to_owned()),
+            counters: counted(&sum),
+            rates: rates(&sum, timeline.knows_its_mail()),
+            course: Course::of(series, grid, timeline.knows_its_mail()),
+            ..KeyView::silent(key.subject.to_string(), key.isp.map(|isp| policy.isp_map.name(isp).to_owned()))
+        })
+    }
+
+    /// A key without mail; closed.
+    pub fn silent(subject: String, isp: Option<String>) -> KeyView {
+        KeyView {
+            subject,
+            isp,
             state: "closed",
             factor: 1.0,
             since: None,
             until: None,
             trips: 0,
             hold: "none",
-            counters: counted(&sum),
-            rates: rates(&sum, timeline.knows_its_mail()),
-            course,
+            counters: BTreeMap::new(),
+            rates: rates(&Counters::default(), false),
+            course: Course::default(),
             evidence: BTreeMap::new(),
-        })
+        }
     }
 
     /// Takes over the state of a breaker.
@@ -374,6 +383,7 @@ impl View {
         }
         let is_whole_set = |stop: &&ReportedStop| stop.isp.is_none() && stop.subject.starts_with("configuration-set:");
         let (transitions, cut) = last(&report.transitions, MOST_MOVES);
+        let transitions = transitions.iter().filter_map(|told| serde_json::to_value(told).ok()).collect();
         let (controls, cut_controls) = last(&report.controls, MOST_MOVES);
         let quotas = report.quota.iter().flatten().map(QuotaView::of).collect::<Vec<_>>();
         View {
@@ -391,7 +401,9 @@ impl View {
             lines: lines(rules),
             whole,
             whole_rates: rates,
-            after_pause: report.stopped.iter().filter(is_whole_set).map(|stop| stop.sent.max(stop.attempts)).sum(),
+            after_pause: Some(
+                report.stopped.iter().filter(is_whole_set).map(|stop| stop.sent.max(stop.attempts)).sum(),
+            ),
             keys,
             keys_left_out,
             transitions,
@@ -490,16 +502,28 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
 }
 
 fn diagnoses(replay: &Replay, report: &Report) -> (Vec<Diagnosis>, u64) {
-    let Some(book) = &replay.diagnoses else { return (Vec::new(), 0) };
-    let wanted: BTreeSet<String> = report.totals.iter().map(|total| total.subject.to_string()).collect();
+    let wanted: BTreeSet<&Subject> = report.totals.iter().map(|total| &total.subject).collect();
     // A report about one identity alone has no configuration set to name.
-    let subject = |subjects: &[Subject]| {
-        let names = subjects.iter().map(Subject::to_string);
-        names.into_iter().find(|name| wanted.contains(name))
-    };
+    let (mut all, mut left_out) = diagnoses_of(replay, None, |subjects| {
+        subjects.iter().find(|subject| wanted.contains(subject)).map(Subject::to_string)
+    });
+    left_out += all.iter().skip(MOST_DIAGNOSES).map(|row| row.count).sum::<u64>();
+    all.truncate(MOST_DIAGNOSES);
+    (all, left_out)
+}
+
+/// What servers said, at one ISP or at all, the most frequent first; and units whose diagnosis is not kept. `subject`: under which
+/// name the mail of these subjects is shown, if it is.
+pub(crate) fn diagnoses_of(
+    replay: &Replay,
+    at: Option<Isp>,
+    subject: impl Fn(&[Subject]) -> Option<String>,
+) -> (Vec<Diagnosis>, u64) {
+    let Some(book) = &replay.diagnoses else { return (Vec::new(), 0) };
     type Row = (String, Isp, UnitKind, crate::diagnosis::Class);
     let mut rows: BTreeMap<Row, crate::diagnosis::Told> = BTreeMap::new();
-    for ((sender, isp, kind), class, told) in book.classes() {
+    for ((sender, isp, kind), class, told) in book.classes().filter(|((_, isp, _), ..)| at.is_none_or(|at| at == *isp))
+    {
         let Some(subject) = subject(replay.subjects_of(*sender)) else { continue };
         let row = rows.entry((subject, *isp, *kind, class.clone()));
         row.and_modify(|known| {
@@ -523,10 +547,8 @@ fn diagnoses(replay: &Replay, report: &Report) -> (Vec<Diagnosis>, u64) {
             example: told.example,
         })
         .collect();
-    all.sort_by(|a, b| b.count.cmp(&a.count));
-    let left_out = all.iter().skip(MOST_DIAGNOSES).map(|row| row.count).sum::<u64>() + book.left_out();
-    all.truncate(MOST_DIAGNOSES);
-    (all, left_out)
+    all.sort_by_key(|row| std::cmp::Reverse(row.count));
+    (all, book.left_out())
 }
 
 impl QuotaView {

@@ -1,5 +1,7 @@
 //! The page of a replay: what is in it is what the JSON report says, and whatever an event says stays text.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

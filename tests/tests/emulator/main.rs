@@ -16,6 +16,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod account;
+#[cfg(feature = "browser")]
+mod browser;
 mod gate;
 mod starts;
 mod stream;

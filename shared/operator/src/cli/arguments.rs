@@ -8,6 +8,8 @@ use replay::cli::moment::Moment;
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
 
+use crate::word::reason;
+
 /// Watch and steer a deployed ses-breaker.
 #[derive(Debug, Parser)]
 #[command(name = "ses-breaker", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -25,6 +27,7 @@ Examples:
   ses-breaker explain configuration-set:newsletter   why is it stopped, and until when?
   ses-breaker history configuration-set:newsletter   what was told about it
   ses-breaker quota                             what the gate may grant, and will
+  ses-breaker dashboard                         the same in a browser, live
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
@@ -76,6 +79,7 @@ pub(crate) enum Verb {
     Explain(ExplainArgs),
     History(HistoryArgs),
     Quota(QuotaArgs),
+    Dashboard(DashboardArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     Release(ReleaseArgs),
@@ -222,6 +226,27 @@ pub(crate) struct QuotaArgs {
     /// Only this one
     #[arg(value_name = "CONFIGURATION_SET")]
     pub(crate) configuration_set: Option<String>,
+}
+
+/// Show it all in a browser, live: rates, evidence, breakers, quotas, and what was done.
+///
+/// Serves a page to this machine alone, with the credentials of whoever runs it, under an address that is new each time; whoever
+/// has the address may do what you may. It is looked at again every 10 seconds while it is on the screen. What is stopped can be
+/// resumed, held or released there, and what flows be stopped, each with a reason.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker dashboard                        prints the address to open; Ctrl-C ends it
+  ses-breaker dashboard --port 8080
+
+Needs: as `status` to look, and as `pause` to act. Each look reads the hours of 7 days of at most 60 subjects: about 10 read \
+units for a subject.
+
+Exit codes: 2 bad usage, or a port that cannot be listened on; 3 AWS refused or could not be reached.")]
+pub(crate) struct DashboardArgs {
+    /// Listen on this port of 127.0.0.1 [default: any that is free]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
 }
 
 /// Print the completions for a shell; needs no AWS.
@@ -401,17 +426,6 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-/// More of a reason does not fit an alert.
-const MOST_REASON: usize = 500;
-
-fn reason(text: &str) -> Result<String, String> {
-    match text.chars().count() {
-        _ if text.trim().is_empty() => Err("say why in some words".to_owned()),
-        ..=MOST_REASON => Ok(text.trim().to_owned()),
-        count => Err(format!("{count} characters; at most {MOST_REASON} fit an alert")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -455,6 +469,7 @@ mod tests {
             (&["history", "account", "--most", "0"], "non-zero"),
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),
+            (&["dashboard", "--port", "70000"], "70000 is not in 0..=65535"),
             (&["status", "--stack", "my stack"], "letters, digits and hyphens"),
             (&["status", "--endpoint-url", "localhost:4566"], "begins with https:// or http://"),
         ] {

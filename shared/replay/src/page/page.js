@@ -107,7 +107,7 @@
     fill("tiles",
       tile("mail accepted", whole(sent), `${whole(view.whole.delivered || 0)} delivered`),
       METRICS.map(rate),
-      tile("while its set was stopped", whole(view.after_pause), view.kind === "live" ? "accepted all the same" : "would not have been sent"),
+      view.after_pause === null ? [] : tile("while its set was stopped", whole(view.after_pause), "would not have been sent"),
       tile("never tried", whole(view.whole.suppressed || 0), "on a suppression list"));
 
     if (unsettled.length === 0) return fill("breakers");
@@ -419,6 +419,7 @@
     if (view.quotas.length === 0) return;
     const ramps = [...new Set(view.quotas.map((q) => `${q.set} @ ${q.isp}`))];
     if (!ramps.includes(chosen.ramp)) chosen.ramp = ramps[0];
+    $("quota-choice").hidden = view.kind === "live";
     fill("ramp", ramps.map((name) => el("option", { value: name, selected: name === chosen.ramp }, name)));
     const days = view.quotas.filter((q) => `${q.set} @ ${q.isp}` === chosen.ramp);
     const at = days.map((q) => Date.parse(`${q.day}T00:00:00Z`) / 1000);
@@ -430,8 +431,9 @@
         { label: "granted", stroke: ink.bar, fill: ink.bar, paths: uPlot.paths.bars({ size: [0.5, 40], align: 1 }) },
       ], [at, days.map((q) => q.quota), days.map((q) => q.asked), days.map((q) => q.granted)], { range: [at[0], at[at.length - 1] + 86400], value: whole });
     }
-    const rows = days.slice(-60).map((q) => el("tr", {}, el("th", { scope: "row" }, q.day), number(whole(q.quota)), number(q.asked === null ? "" : whole(q.asked)), number(whole(q.granted)), el("td", {}, q.step), el("td", {}, q.reason)));
-    fill("quotas-table", table("Quotas by day", days.length > 60 ? `${chosen.ramp}, the last 60 days` : chosen.ramp, [["day"], ["quota", 1], ["asked for", 1], ["granted", 1], ["step"], ["why"]], rows));
+    const shown = view.kind === "live" ? view.quotas : days.slice(-60);
+    const rows = shown.map((q) => el("tr", {}, view.kind === "live" ? el("th", { scope: "row" }, `${q.set} @ ${q.isp}`) : null, view.kind === "live" ? el("td", { class: "time" }, q.day) : el("th", { scope: "row" }, q.day), number(whole(q.quota)), number(q.asked === null ? "" : whole(q.asked)), number(whole(q.granted)), el("td", {}, q.step), el("td", {}, q.reason)));
+    fill("quotas-table", table("Quotas by day", view.kind === "live" ? null : days.length > 60 ? `${chosen.ramp}, the last 60 days` : chosen.ramp, [...(view.kind === "live" ? [["ramp"]] : []), ["day"], ["quota", 1], ["asked for", 1], ["granted", 1], ["step"], ["why"]], rows));
   };
 
   const drawDiagnoses = () => {

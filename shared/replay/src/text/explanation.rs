@@ -29,11 +29,35 @@ pub fn explanation(explained: &Explanation, look: Look) -> String {
                 out.push_str(&numbers(judged, look));
             }
         }
+        out.push_str(&diagnoses(explained));
         return out;
     };
     out.push_str(&told(explained, judged, look));
     out.push_str(&numbers(judged, look));
+    out.push_str(&diagnoses(explained));
     out
+}
+
+/// What servers said, with a message of each class to look for.
+fn diagnoses(explained: &Explanation) -> String {
+    if explained.diagnoses.is_empty() {
+        return String::new();
+    }
+    use Align::{Left, Right};
+    let header = [("mails", Right), ("what", Left), ("SES says", Left), ("status", Left), ("for example", Left)];
+    let mut grid = Grid::new(&header, 2);
+    for told in &explained.diagnoses {
+        let what = format!("{} at {}", told.kind.replace('_', " "), told.isp);
+        let refusal = told.refusal.map(|refusal| format!(", refuses the sender: {refusal}")).unwrap_or_default();
+        grid.push(vec![
+            Cell::new(thousands(told.count)),
+            Cell::new(what),
+            Cell::new(format!("{}{refusal}", told.words)),
+            Cell::new(told.status.clone()),
+            Cell::styled(legible(&told.example), DIM),
+        ]);
+    }
+    format!("\n{} {}\n{}", paint(BOLD, "What servers said"), paint(DIM, "until then, the most frequent"), lines(&grid))
 }
 
 fn numbers(judged: &ExplainedJudgement, look: Look) -> String {

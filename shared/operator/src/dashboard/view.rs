@@ -1,0 +1,262 @@
+//! The view of a live stack.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws::layout::flow_name;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use pipeline::evaluate::{left_out, since_of_isp};
+use pipeline::notice::Notice;
+use pipeline::ports::{Board, Dossier, PortError, Reputation as _};
+use replay::report::ReportedControl;
+use replay::view::{self, Grid, KeyView, MOST_KEYS, MOST_MOVES, QuotaView, View};
+use reputation::breaker::{BreakerState, Hold, State, due};
+use reputation::counters::{Counters, Metric};
+use reputation::isp::Isp;
+use reputation::judge;
+use reputation::policy::{Mode, Policy, Scope};
+use reputation::subject::{Key, Subject};
+use reputation::time::{DAY, HOUR, Minute, Now};
+use reputation::timeline::{Length, Timeline};
+
+use crate::failure::Failure;
+use crate::status::{Allowance, Reading, moved};
+use crate::{Access, status};
+
+/// So far back the view goes, in minutes.
+const STRETCH: u32 = 7 * DAY;
+/// So many subjects are read: those that were heard of last.
+const MOST_SUBJECTS: usize = 60;
+/// So many of them at a time.
+const READS: usize = 16;
+/// So many of the last notices are read.
+const NOTICES: i32 = 300;
+
+/// What was read of one subject.
+struct Read {
+    subject: Subject,
+    /// Its hours.
+    rates: Timeline,
+    /// What it is judged by.
+    dossier: Dossier,
+}
+
+/// What a stack looks like now.
+///
+/// # Errors
+///
+/// AWS refuses.
+pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
+    let known = access.policy().await?;
+    let policy = &known.policy;
+    let refused = |error: PortError| access.refused(error);
+    let (reading, board, notices) = {
+        let (mut boards, notices) = (access.reputation(policy), access.reputation(policy));
+        let reading = async { Reading::of(access, policy, None, now).await };
+        let board = async { boards.board(now).await };
+        let notices = async { notices.notices(NOTICES).await };
+        tokio::try_join!(reading, board, notices).map_err(refused)?
+    };
+    let from = now.minute().minus(STRETCH).hour();
+    let grid = Grid { from: from.0, step: HOUR, bins: (now.minute().0 - from.0) / HOUR + 1 };
+    let (subjects, subjects_left_out) = whose(&reading, from);
+    let reads: Vec<Read> = stream::iter(subjects)
+        .map(|subject| read(access, policy, subject, from, now))
+        .buffered(READS)
+        .try_collect()
+        .await
+        .map_err(refused)?;
+    let (keys, keys_left_out) = keys(policy, &reads, &board, &reading, grid, now);
+    let mut whole = Counters::default();
+    let sets = reads.iter().filter(|read| matches!(read.subject, Subject::ConfigurationSet(_)));
+    sets.filter_map(|read| read.rates.series(None))
+        .flat_map(|series| series.hours())
+        .for_each(|(_, hour)| whole.merge(hour));
+    let transitions = transitions(&notices, from);
+    let mut warnings = reading.warnings(&known, now);
+    if subjects_left_out > 0 {
+        warnings.push(format!("{subjects_left_out} more subjects were heard of in this time, longer ago than these"));
+    }
+    let cut = transitions.len().saturating_sub(MOST_MOVES);
+    Ok(View {
+        kind: "live",
+        title: format!("{} in {}", access.stack, access.region),
+        arguments: ["--stack", &access.stack, "--region", &access.region].map(str::to_owned).into(),
+        policy: match known.version {
+            0 => "built-in policy".to_owned(),
+            version => format!("policy version {version}"),
+        },
+        shadow: policy.mode == Mode::Shadow,
+        now: now.0,
+        grid,
+        lines: view::lines(policy),
+        whole: view::counted(&whole),
+        whole_rates: view::rates(&whole, true),
+        after_pause: None,
+        keys,
+        keys_left_out,
+        transitions: transitions[cut..].to_vec(),
+        controls: reading.wishes.iter().map(control).collect(),
+        moves_left_out: cut,
+        stopped: Vec::new(),
+        same_mail: Vec::new(),
+        diagnoses: Vec::new(),
+        diagnoses_left_out: 0,
+        quotas: reading.allowances(policy).iter().map(quota).collect(),
+        warnings,
+        read: String::new(),
+    })
+}
+
+/// Who was heard of since `from`, the last ones first, and how many more there are.
+fn whose(reading: &Reading, from: Minute) -> (Vec<Subject>, usize) {
+    let unsettled = |subject: &Subject| reading.breakers.keys().any(|key| key.subject == *subject);
+    let heard = reading.directory.iter().filter(|(_, hour)| **hour >= from);
+    let mut subjects: Vec<(bool, Minute, &Subject)> =
+        heard.map(|(subject, hour)| (unsettled(subject), *hour, subject)).collect();
+    subjects.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then_with(|| a.2.cmp(b.2)));
+    let left_out = subjects.len().saturating_sub(MOST_SUBJECTS);
+    (subjects.into_iter().take(MOST_SUBJECTS).map(|(_, _, subject)| subject.clone()).collect(), left_out)
+}
+
+async fn read(access: &Access, policy: &Policy, subject: Subject, from: Minute, now: Now) -> Result<Read, PortError> {
+    let (rates, mut dossiers) = (access.reputation(policy), access.reputation(policy));
+    let rates = rates.rates(&subject, Length::Hour, from, Minute(u32::MAX));
+    let dossier = async { dossiers.dossier(&subject, now).await.map(|dossier| dossier.clone()) };
+    let (rates, dossier) = tokio::try_join!(rates, dossier)?;
+    Ok(Read { subject, rates, dossier })
+}
+
+fn keys(
+    policy: &Policy,
+    reads: &[Read],
+    board: &Arc<Board>,
+    reading: &Reading,
+    grid: Grid,
+    now: Now,
+) -> (Vec<KeyView>, usize) {
+    let mut ranked: Vec<(u64, &Read)> = reads.iter().map(|read| (mails(&read.rates, None), read)).collect();
+    ranked.sort_by_key(|(mails, read)| (std::cmp::Reverse(*mails), read.subject.to_string()));
+    let mut keys = Vec::new();
+    for (_, read) in ranked {
+        let mut isps: Vec<Isp> = read.rates.isps().collect();
+        isps.sort_by_key(|isp| std::cmp::Reverse(mails(&read.rates, Some(*isp))));
+        for isp in std::iter::once(None).chain(isps.into_iter().map(Some)) {
+            let key = Key { subject: read.subject.clone(), isp };
+            let Some(mut view) = KeyView::of(&key, policy, &read.rates, grid) else { continue };
+            let known = read.dossier.breaker(isp).breaker;
+            stand(&mut view, policy, &known, now);
+            view.evidence = evidence(policy, &read.dossier, board, isp, now);
+            keys.push(view);
+        }
+    }
+    // A breaker that is not closed is shown, even if its mail is older.
+    for (key, known) in reading.breakers.iter().filter(|(_, known)| known.state != State::Closed) {
+        let name = key.subject.to_string();
+        let isp = key.isp.map(|isp| policy.isp_map.name(isp).to_owned());
+        if !keys.iter().any(|view| view.subject == name && view.isp == isp) {
+            let mut view = KeyView::silent(name, isp);
+            stand(&mut view, policy, known, now);
+            keys.push(view);
+        }
+    }
+    let left_out = keys.len().saturating_sub(MOST_KEYS);
+    if left_out > 0 {
+        // Those that are closed and have least mail go first; the rest stays in its order.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        let rank = |view: &KeyView| (view.state != "closed", view.isp.is_none(), view.counters.get("sent").copied());
+        order.sort_by_key(|index| std::cmp::Reverse(rank(&keys[*index])));
+        let mut kept: Vec<usize> = order.into_iter().take(MOST_KEYS).collect();
+        kept.sort_unstable();
+        keys = kept.into_iter().map(|index| keys[index].clone()).collect();
+    }
+    (keys, left_out)
+}
+
+fn mails(rates: &Timeline, isp: Option<Isp>) -> u64 {
+    rates.series(isp).into_iter().flat_map(|series| series.hours()).map(|(_, hour)| hour.attempts()).sum()
+}
+
+fn stand(view: &mut KeyView, policy: &Policy, known: &BreakerState, now: Now) {
+    view.state = known.state.name();
+    view.factor = known.state.factor(&policy.breaker).share();
+    view.since = moved(known).map(|at| at.to_string());
+    view.until = due(&policy.breaker, known, now).map(|until| until.to_string());
+    view.trips = known.trips;
+    view.hold = match known.hold {
+        Hold::None => "none",
+        Hold::Open => "open",
+        Hold::Closed => "closed",
+    };
+}
+
+/// The highest evidence so far after each cell of the mail that is judged now, since the key was re-armed.
+fn evidence(
+    policy: &Policy,
+    dossier: &Dossier,
+    board: &Board,
+    isp: Option<Isp>,
+    now: Now,
+) -> BTreeMap<&'static str, Vec<(i64, f32)>> {
+    let (since, left_out) = match isp {
+        Some(isp) => (since_of_isp(dossier, board, isp), Vec::new()),
+        None => (dossier.breaker(None).breaker.since, left_out(policy, dossier, board, &BTreeMap::new())),
+    };
+    let mut tracks = BTreeMap::new();
+    for metric in Metric::ALL {
+        let rule = policy.metrics.rule(metric);
+        let elsewhere = isp.is_none() && rule.scope == Scope::Isp && policy.gate_in_use;
+        if elsewhere || !dossier.timeline.knows_its_mail() {
+            continue;
+        }
+        let mark = if rule.pause.is_some() { since.pause } else { since.throttle };
+        let mut highest = 0.0_f64;
+        let mut track = Vec::new();
+        for walked in judge::explain(policy, &dossier.timeline, isp, &left_out, metric, mark, now) {
+            if walked.evidence > highest + 0.05 {
+                highest = walked.evidence;
+                track.push((i64::from(walked.cell.until.0) * 60_000, (highest * 100.0).round() as f32 / 100.0));
+            }
+        }
+        if !track.is_empty() {
+            tracks.insert(metric.name(), track);
+        }
+    }
+    tracks
+}
+
+/// What people were told of breakers since `from`, oldest first.
+fn transitions(notices: &[(Notice, Now)], from: Minute) -> Vec<serde_json::Value> {
+    let recent = notices.iter().filter(|(notice, at)| notice.kind == Notice::TRANSITION && at.minute() >= from);
+    // A notice of another release may be unreadable: what it tells stands in `history`.
+    recent.rev().filter_map(|(notice, _)| serde_json::from_str(&notice.detail).ok()).collect()
+}
+
+fn control(wished: &pipeline::enforce::Wished) -> ReportedControl {
+    let made = match wished.is_true() {
+        true => "",
+        false => " (not true at SES yet)",
+    };
+    ReportedControl {
+        at: wished.at.to_string(),
+        control: flow_name(wished.wish),
+        target: wished.target.to_string(),
+        isp: None,
+        factor: None,
+        reason: format!("{}{made}", wished.reason),
+    }
+}
+
+fn quota(allowance: &Allowance) -> QuotaView {
+    let status::Allowance { configuration_set, isp, day, quota, granted, step, reason, .. } = allowance;
+    QuotaView {
+        set: configuration_set.clone(),
+        isp: isp.clone(),
+        day: day.clone(),
+        quota: *quota,
+        asked: None,
+        granted: *granted,
+        step,
+        reason: reason.clone(),
+    }
+}

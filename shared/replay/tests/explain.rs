@@ -1,0 +1,113 @@
+//! Whatever people are told can be explained, with the numbers that they were told.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use replay::driver::{Extras, Options, Witness, replay_while_readable};
+use replay::explain::explain;
+use replay::input::{Progress, Sources};
+use replay::report::Report;
+use reputation::policy::Policy;
+use reputation::subject::Key;
+use reputation::time::Now;
+use serde_json::{Value, json};
+
+/// Noon of 1 November 2026.
+const REAL_NOW: i64 = 1_793_534_400_000;
+
+fn streams() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/streams");
+    let mut streams: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    streams.sort();
+    streams
+}
+
+fn replayed(stream: &Path, witness: Option<Witness>) -> replay::driver::Replay {
+    let sources = Sources::expand(&[stream.display().to_string()]).unwrap();
+    let options = Options {
+        policy: Policy::default(),
+        real_now: REAL_NOW,
+        since: None,
+        until: None,
+        stop_at: witness.as_ref().map(|witness| witness.until),
+        workers: 0,
+    };
+    let extras = Extras { witness, diagnoses: true, ..Extras::default() };
+    let (replayed, read) = replay_while_readable(&options, extras, &sources, &mut |_| {}, &Progress::new());
+    read.unwrap();
+    replayed
+}
+
+#[test]
+fn every_transition_of_every_stream_is_explained_with_the_numbers_of_its_verdict() {
+    let (mut explained, mut by_evidence, mut by_ratio) = (0, 0, 0);
+    for stream in streams() {
+        let whole = replayed(&stream, None);
+        let report = serde_json::to_value(Report::of(&whole, None)).unwrap();
+        for told in report["transitions"].as_array().unwrap() {
+            let at: jiff::Timestamp = told["at"].as_str().unwrap().parse().unwrap();
+            let at = Now(at.as_millisecond());
+            let isp = told["isp"].as_str().map(|isp| whole.policy.isp_map.by_name(isp).unwrap());
+            let key = Key { subject: told["subject"].as_str().unwrap().parse().unwrap(), isp };
+            let witness = Witness { key: key.clone(), from: at, until: at };
+            let then = replayed(&stream, Some(witness));
+            let answer = serde_json::to_value(explain(&then, &key, None, at)).unwrap();
+            let judged = answer["judged"].as_array().unwrap().iter().find(|judged| judged["decided"] == *told);
+            let judged = judged.unwrap_or_else(|| panic!("{}: {told} is not in {answer:#}", stream.display()));
+            check_numbers(told, judged);
+            explained += 1;
+            by_evidence += usize::from(told["rule"] == "cusum");
+            by_ratio += usize::from(told["rule"] == "ratio");
+        }
+    }
+    assert!(explained > 30 && by_evidence > 10 && by_ratio > 0, "{explained}, {by_evidence}, {by_ratio}");
+}
+
+/// The numbers of the verdict are among those that explain it.
+fn check_numbers(told: &Value, judged: &Value) {
+    let of =
+        |list: &str| judged[list].as_array().unwrap().iter().filter(|row| row["metric"] == told["metric"]).cloned();
+    let level = match told["level"].as_str() {
+        // Who may only be told about reached more.
+        Some("warn") if told["rule"] == "cusum" => None,
+        level => level,
+    };
+    let is_level = |row: &&Value| level.is_none_or(|level| row["level"] == level);
+    let numbers = |row: &Value| (row["population"].clone(), row["bad"].clone());
+    let wanted = (told["population"].clone(), told["bad"].clone());
+    match told["rule"].as_str() {
+        Some("cusum") => {
+            let evidence: Vec<Value> =
+                of("metrics").flat_map(|metric| metric["evidence"].as_array().unwrap().clone()).collect();
+            let same = |row: &&Value| {
+                (row["stretch_population"].clone(), row["stretch_bad"].clone()) == wanted
+                    && row["stretch"] == told["cohorts"]
+                    && row["peak"].as_f64() >= row["threshold"].as_f64()
+            };
+            assert!(evidence.iter().filter(is_level).any(|row| same(&row)), "{told}: {evidence:?}");
+        }
+        Some("ratio") => {
+            let lines: Vec<Value> = of("ratios").flat_map(|ratio| ratio["lines"].as_array().unwrap().clone()).collect();
+            let same = |row: &&Value| numbers(row) == wanted && row["reached"] == json!(true);
+            assert!(lines.iter().filter(is_level).any(|row| same(&row)), "{told}: {lines:?}");
+        }
+        Some("aws_forecast") => assert!(of("forecast").any(|row| numbers(&row) == wanted), "{told}: {judged}"),
+        // Time, or a person, moved it: there is no verdict.
+        rule => assert_eq!(rule, None, "{told}"),
+    }
+}
+
+#[test]
+fn what_servers_said_is_that_of_the_mail_until_then() {
+    let stream = streams().into_iter().find(|stream| stream.ends_with("stale-list.ndjson.gz")).unwrap();
+    let key = Key { subject: "configuration-set:newsletter".parse().unwrap(), isp: None };
+    let at = |text: &str| Now(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    let count = |until: Now| -> u64 {
+        let then = replayed(&stream, Some(Witness { key: key.clone(), from: until, until }));
+        explain(&then, &key, None, until).diagnoses.iter().map(|told| told.count).sum()
+    };
+    let (early, late) = (count(at("2026-10-06T07:00:00Z")), count(at("2026-10-06T09:30:00Z")));
+    assert!(0 < early && early < late, "{early}, {late}");
+}

@@ -1,0 +1,99 @@
+//! The pages as people see them: in a real browser, with charts on them, without errors, for everybody (axe-core), and with
+//! words that are really done.
+//!
+//! They need a Chromium: `cargo test --workspace --features e2e/browser --test emulator browser::`. With SES_BREAKER_PICTURES the
+//! pictures of the README are made anew.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::Command;
+
+use aws::policies::{Policies, Pushed};
+use aws::shell::now;
+use e2e::emulator::{browser, eventually, program, root};
+use serde_json::Value;
+
+use super::{POLICY, SOON, STACK, World, stream};
+
+/// Where the README has a picture, if it is to be made anew.
+fn picture(name: &str) -> Option<PathBuf> {
+    std::env::var_os("SES_BREAKER_PICTURES").map(|_| root().join("infra/pictures").join(name))
+}
+
+fn looked_at(what: &str, at: &OsStr, picture: Option<PathBuf>) {
+    let mut arguments = vec![OsStr::new(what), at];
+    if let Some(picture) = &picture {
+        std::fs::create_dir_all(picture.parent().unwrap()).unwrap();
+        arguments.extend([OsStr::new("--picture"), picture.as_os_str()]);
+    }
+    match browser(&arguments) {
+        Ok(told) => eprint!("{told}"),
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+#[test]
+fn the_report_of_every_stream_is_drawn_for_everybody() {
+    let folder = std::env::temp_dir().join(format!("ses-breaker-reports-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut streams: Vec<PathBuf> =
+        std::fs::read_dir(root().join("events/streams")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    streams.sort();
+    for stream in streams {
+        let name = stream.file_name().unwrap().to_string_lossy().replace(".ndjson.gz", "");
+        let page = folder.join(format!("{name}.html"));
+        let replay = Command::new(program("replay").unwrap())
+            .arg(&stream)
+            .args(["-q", "--quota", "--report"])
+            .arg(&page)
+            .output();
+        assert!(replay.unwrap().status.success(), "{name}");
+        looked_at("report", page.as_os_str(), picture("report.png").filter(|_| name == "stale-list"));
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
+    let world = World::new().await;
+    let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
+    assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+    let told = stream::stream(now());
+    world.publish(&told.raw).await;
+    world.counts(&told.truth).await;
+    eventually("news is stopped", SOON, async || match world.account.sending_enabled("news").await {
+        true => Err("it may send"),
+        false => Ok(()),
+    })
+    .await;
+
+    let mut served = world.emulator.begin("ses-breaker", &["dashboard", "--stack", STACK, "--format", "json"]).unwrap();
+    let mut line = String::new();
+    BufReader::new(served.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address: Value = serde_json::from_str(&line).unwrap();
+    let url = address["url"].as_str().unwrap().to_owned();
+    // The script waits for what the page does, and this process has nothing else to do meanwhile.
+    let looked =
+        tokio::task::spawn_blocking(move || looked_at("dashboard", OsStr::new(&url), picture("dashboard.png")));
+    let looked = looked.await;
+    served.kill().unwrap();
+    served.wait().unwrap();
+    looked.unwrap();
+
+    eventually("what was said is done at SES", SOON, async || {
+        let stopped = world.stopped().await;
+        if stopped.is_empty() { Ok(()) } else { Err(stopped) }
+    })
+    .await;
+    let items = world.account.items(&world.table).await;
+    let breaker = |subject: &str| {
+        let item =
+            items.iter().find(|item| item["pk"].as_s().unwrap() == subject && item["sk"].as_s().unwrap() == "breaker#");
+        item.and_then(|item| item.get("hold")).and_then(|hold| hold.as_s().ok()).cloned().unwrap_or_default()
+    };
+    assert_eq!(breaker("identity:news.example.com"), "closed", "a person holds it");
+    let said = items.iter().filter_map(|item| item.get("text").and_then(|text| text.as_s().ok()));
+    assert!(said.filter(|text| text.contains("the list is clean again")).count() > 0, "the reason is told");
+    world.emulator.stop().unwrap();
+}
