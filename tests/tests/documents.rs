@@ -1,8 +1,8 @@
 //! The documents are complete and lead somewhere: every alarm and every kind of message has its place in the runbook, and
 //! every path and link exists.
 //!
-//! Whether the commands in an alert are understood is held in `shared/operator/tests/alerts.rs`; those of the documents are not
-//! parsed.
+//! Whether their commands are understood is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
+//! those of alerts in `shared/operator/tests/alerts.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
