@@ -32,7 +32,8 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 fn sections(document: &str, below: &str) -> Vec<(String, String)> {
     let text = document.split(&format!("\n## {below}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
     let sections = text.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap());
-    sections.map(|(heading, text)| (heading.to_owned(), text.to_owned())).collect()
+    // A phrase may go on in the next line.
+    sections.map(|(heading, text)| (heading.to_owned(), text.replace('\n', " "))).collect()
 }
 
 /// The word in back quotes at the beginning of a heading.
