@@ -1,7 +1,7 @@
 //! The policy: every number that a person may want to change.
 //!
 //! It is written in TOML. What a policy does not say stands as in [`DEFAULT_TOML`], which is `infra/policy.toml` of the
-//! project, explained there number by number.
+//! project, explained there number by number. What each key may be is said in [`keys`], and shown in `infra/POLICY.md`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,12 @@ use serde::Deserialize;
 use crate::counters::Metric;
 use crate::detect::{Ladder, NAT, NanoNats};
 use crate::isp::{Isp, IspMap};
-use crate::permit::{Class, MOST_LEASE_MILLIS};
+use crate::permit::Class;
 use crate::subject::{Subject, SubjectError};
 use crate::warmup::Plan;
 use crate::zone::Zone;
+
+pub mod keys;
 
 /// The default policy, explained number by number.
 pub const DEFAULT_TOML: &str = include_str!("../../../infra/policy.toml");
@@ -306,10 +308,11 @@ impl Policy {
         let mut table: toml::Table =
             DEFAULT_TOML.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
         overlay(&mut table, own);
-        let raw: RawPolicy = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+        let raw: RawPolicy = serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
             let key = error.path().to_string();
             PolicyError::Shape { key, problem: error.into_inner().to_string().trim().replace('\n', " ") }
         })?;
+        keys::check(&table)?;
         raw.validate()
     }
 }
@@ -465,31 +468,9 @@ enum RawMetricName {
 
 impl RawPolicy {
     fn validate(self) -> Result<Policy, PolicyError> {
-        let metrics = [
-            ("hard_bounce", self.metrics.hard_bounce),
-            ("complaint", self.metrics.complaint),
-            ("delay", self.metrics.delay),
-            ("block", self.metrics.block),
-        ];
-        let mut rules = Vec::with_capacity(metrics.len());
-        for (name, raw) in metrics {
-            rules.push(raw.validate(&format!("metrics.{name}"))?);
-        }
-        let rules = rules.try_into().unwrap_or_else(|_| unreachable!("four metrics give four rules"));
-        let mut ratios = Vec::with_capacity(self.ratios.len());
-        for (index, raw) in self.ratios.into_iter().enumerate() {
-            ratios.push(raw.validate(&format!("ratios[{index}]"))?);
-        }
-        validate_forecast(&self.forecast)?;
-        validate_breaker(&self.breaker)?;
-        let incident = &self.incident;
-        whole("incident.min_senders", incident.min_senders.into(), 2, 1_000)?;
-        whole("incident.window_minutes", incident.window_minutes.into(), 1, 1_440)?;
-        whole("incident.hold_minutes", incident.hold_minutes.into(), 1, 10_080)?;
-        whole("store.lanes", self.store.lanes.into(), 1, 64)?;
+        let RawMetrics { hard_bounce, complaint, delay, block } = self.metrics;
         let isp_map = IspMap::with_entries(self.isps.iter().map(|(domain, isp)| (domain.as_str(), isp.as_str())))
             .map_err(|error| PolicyError::Shape { key: "isps".into(), problem: error.to_string() })?;
-        whole("gate.lease_seconds", self.gate.lease_seconds.into(), 5, MOST_LEASE_MILLIS as u64 / 1_000)?;
         Ok(Policy {
             mode: self.mode,
             subjects: self.subjects.validate()?,
@@ -501,8 +482,8 @@ impl RawPolicy {
             },
             warmup: self.warmup.validate(&isp_map)?,
             isp_map,
-            metrics: Metrics(rules),
-            ratios,
+            metrics: Metrics([hard_bounce, complaint, delay, block].map(RawMetric::rule)),
+            ratios: self.ratios.into_iter().map(RawRatio::rule).collect(),
             forecast: self.forecast,
             breaker: self.breaker,
             incident: self.incident,
@@ -519,7 +500,7 @@ impl RawWarmup {
             isps.by_name(name).ok_or_else(|| PolicyError::Value {
                 key: format!("warmup.business[{index}]"),
                 value: format!("{name:?}"),
-                allowed: "the name of an ISP, of the built-in map or of [isps]".to_owned(),
+                allowed: keys::KNOWN_ISP.to_owned(),
             })
         };
         let business = self.business.iter().enumerate().map(business).collect::<Result<Vec<Isp>, PolicyError>>()?;
@@ -530,10 +511,10 @@ impl RawWarmup {
                     let key = if at == "." { key.to_owned() } else { format!("{key}.{at}") };
                     PolicyError::Shape { key, problem: error.into_inner().to_string().trim().replace('\n', " ") }
                 })?;
+            keys::check_section(keys::PLAN, key, table)?;
             raw.validate(key)
         };
         let plan = read(&self.plan, "warmup.plan")?;
-        whole("warmup.sets, their number,", self.sets.len() as u64, 0, 1_000)?;
         let mut sets = BTreeMap::new();
         for (name, own) in &self.sets {
             let key = format!("warmup.sets.{name}");
@@ -555,7 +536,6 @@ impl RawWarmup {
                 let (key, allowed) = (format!("warmup.dedicated_ips.{set}"), "a set of [warmup.sets]".to_owned());
                 return Err(PolicyError::Value { key, value: format!("{set:?}"), allowed });
             }
-            whole(&format!("warmup.dedicated_ips.{set}, their number,"), ips.len() as u64, 1, 100)?;
             mirrors.push(Mirror { set, ips });
         }
         Ok(Warmup { zone, business, plan, sets, mirrors })
@@ -568,30 +548,12 @@ fn set_name(key: &str, name: &str) -> Result<(), PolicyError> {
     if !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed) {
         return Ok(());
     }
-    let allowed = "the name of a configuration set: 1 to 64 letters, digits, - and _".to_owned();
-    Err(PolicyError::Value { key: key.to_owned(), value: format!("{name:?}"), allowed })
+    Err(PolicyError::Value { key: key.to_owned(), value: format!("{name:?}"), allowed: keys::SET_NAME.to_owned() })
 }
 
 impl RawPlan {
     fn validate(self, path: &str) -> Result<Plan, PolicyError> {
         let at = |key: &str| format!("{path}.{key}");
-        whole(&at("target"), self.target, 1, 1_000_000_000)?;
-        whole(&at("start"), self.start, 1, self.target)?;
-        whole(&at("minimum"), self.minimum, 1, self.start)?;
-        number(&at("growth"), self.growth, 1.01, 10.0)?;
-        number(&at("business_growth"), self.business_growth, 1.01, 10.0)?;
-        number(&at("max_step_share"), self.max_step_share, 0.001, 1.0)?;
-        number(&at("used_share"), self.used_share, 0.1, 1.0)?;
-        number(&at("shrink"), self.shrink, 0.05, 0.95)?;
-        number(&at("trickle_share"), self.trickle_share, 0.001, 1.0)?;
-        number(&at("decay"), self.decay, 0.1, 1.0)?;
-        whole(&at("decay_after_days"), self.decay_after_days.into(), 1, 365)?;
-        whole(&at("rewarm_after_days"), self.rewarm_after_days.into(), self.decay_after_days.into(), 365)?;
-        whole(&at("follow_days"), self.follow_days.into(), 1, 365)?;
-        number(&at("follow_share"), self.follow_share, 0.01, 0.5)?;
-        whole(&at("spread_hours"), self.spread_hours.into(), 1, 24)?;
-        number(&at("burst_share"), self.burst_share, 0.001, 1.0)?;
-        number(&at("critical_share"), self.critical_share, 0.0, 1.0)?;
         let route = |key: &str, name: String| -> Result<Option<String>, PolicyError> {
             if name.is_empty() {
                 return Ok(None);
@@ -599,7 +561,7 @@ impl RawPlan {
             set_name(&at(key), &name).map(|()| Some(name))
         };
         if self.sending_days.is_empty() {
-            let allowed = "at least one of mon, tue, wed, thu, fri, sat, sun".to_owned();
+            let allowed = keys::SENDING_DAYS.to_owned();
             return Err(PolicyError::Value { key: at("sending_days"), value: "[]".to_owned(), allowed });
         }
         let mut sending_days = [false; 7];
@@ -642,8 +604,6 @@ impl RawSubjects {
             };
             names.into_iter().enumerate().map(parse).collect::<Result<Vec<Subject>, PolicyError>>()
         };
-        // Each is one more subject of a mail, and the rows of all of them are stored at once.
-        whole("subjects.tags, their number,", self.tags.len() as u64, 0, 20)?;
         if let Some(index) = (1..self.tags.len()).find(|index| self.tags[..*index].contains(&self.tags[*index])) {
             // Each of its mails would count twice.
             let (key, allowed) = (format!("subjects.tags[{index}]"), "each tag once".to_owned());
@@ -652,18 +612,16 @@ impl RawSubjects {
         for (index, tag) in self.tags.iter().enumerate() {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':' | b'.');
             if tag.is_empty() || tag.len() > 256 || !tag.bytes().all(allowed) {
-                let allowed = "1 to 256 letters, digits and - _ : .".to_owned();
                 return Err(PolicyError::Value {
                     key: format!("subjects.tags[{index}]"),
                     value: format!("{tag:?}"),
-                    allowed,
+                    allowed: keys::TAG.to_owned(),
                 });
             }
         }
         for (index, domain) in self.own_domains.iter().enumerate() {
             if domain.is_empty() || domain.contains(['@', '*', ' ']) || !domain.contains('.') {
-                let (key, allowed) =
-                    (format!("subjects.own_domains[{index}]"), "a domain, such as example.com".to_owned());
+                let (key, allowed) = (format!("subjects.own_domains[{index}]"), keys::DOMAIN.to_owned());
                 return Err(PolicyError::Value { key, value: format!("{domain:?}"), allowed });
             }
         }
@@ -678,108 +636,41 @@ impl RawSubjects {
 }
 
 impl RawMetric {
-    fn validate(self, path: &str) -> Result<MetricRule, PolicyError> {
-        number(&format!("{path}.limit"), self.limit, 0.000_01, 0.5)?;
-        let evidence = |key: &str, nats: f64| {
-            if nats == 0.0 {
-                return Ok(None);
-            }
-            number(&format!("{path}.{key}"), nats, 1.0, 1_000.0)?;
-            Ok(Some((nats * NAT as f64).round() as NanoNats))
-        };
-        let (throttle, pause) = (evidence("throttle", self.throttle)?, evidence("pause", self.pause)?);
-        if let (Some(throttle), Some(pause)) = (throttle, pause)
-            && throttle > pause
-        {
-            return Err(PolicyError::Value {
-                key: format!("{path}.throttle"),
-                value: self.throttle.to_string(),
-                allowed: format!("0 or at most {path}.pause, which is {}", self.pause),
-            });
+    fn rule(self) -> MetricRule {
+        let evidence = |nats: f64| drawn(nats).map(|nats| (nats * NAT as f64).round() as NanoNats);
+        MetricRule {
+            limit: self.limit,
+            ladder: Ladder::above(self.limit),
+            throttle: evidence(self.throttle),
+            pause: evidence(self.pause),
+            scope: self.scope,
         }
-        Ok(MetricRule { limit: self.limit, ladder: Ladder::above(self.limit), throttle, pause, scope: self.scope })
     }
 }
 
 impl RawRatio {
-    fn validate(self, path: &str) -> Result<Ratio, PolicyError> {
-        whole(&format!("{path}.window_hours"), self.window_hours.into(), 1, 24 * 35)?;
-        whole(&format!("{path}.min_population"), self.min_population, 1, 100_000_000)?;
-        whole(&format!("{path}.min_bad"), self.min_bad, 1, 100_000_000)?;
-        let line = |key: &str, share: f64| {
-            if share == 0.0 {
-                return Ok(None);
-            }
-            number(&format!("{path}.{key}"), share, 0.000_01, 1.0).map(|()| Some(share))
-        };
-        let lines = [("warn", self.warn), ("throttle", self.throttle), ("pause", self.pause)];
-        let drawn: Vec<_> = lines.into_iter().filter(|(_, share)| *share != 0.0).collect();
-        if let Some(pair) = drawn.windows(2).find(|pair| pair[0].1 > pair[1].1) {
-            let ((low, share), (high, above)) = (pair[0], pair[1]);
-            return Err(PolicyError::Value {
-                key: format!("{path}.{low}"),
-                value: share.to_string(),
-                allowed: format!("0 or at most {path}.{high}, which is {above}"),
-            });
-        }
+    fn rule(self) -> Ratio {
         let metric = match self.metric {
             RawMetricName::HardBounce => Metric::HardBounce,
             RawMetricName::Complaint => Metric::Complaint,
             RawMetricName::Delay => Metric::Delay,
             RawMetricName::Block => Metric::Block,
         };
-        Ok(Ratio {
+        Ratio {
             metric,
             window_hours: self.window_hours,
             min_population: self.min_population,
             min_bad: self.min_bad,
-            warn: line("warn", self.warn)?,
-            throttle: line("throttle", self.throttle)?,
-            pause: line("pause", self.pause)?,
-        })
+            warn: drawn(self.warn),
+            throttle: drawn(self.throttle),
+            pause: drawn(self.pause),
+        }
     }
 }
 
-fn validate_forecast(forecast: &Forecast) -> Result<(), PolicyError> {
-    whole("forecast.mails", forecast.mails, 100, 100_000_000)?;
-    whole("forecast.min_population", forecast.min_population, 1, forecast.mails)?;
-    whole("forecast.min_bad", forecast.min_bad, 1, forecast.mails)?;
-    number("forecast.hard_bounce_pause", forecast.hard_bounce_pause, 0.000_01, 1.0)?;
-    number("forecast.hard_bounce_review", forecast.hard_bounce_review, 0.000_01, forecast.hard_bounce_pause)?;
-    number("forecast.complaint_pause", forecast.complaint_pause, 0.000_01, 1.0)?;
-    number("forecast.complaint_review", forecast.complaint_review, 0.000_01, forecast.complaint_pause)
-}
-
-fn validate_breaker(breaker: &Breaker) -> Result<(), PolicyError> {
-    number("breaker.cut", breaker.cut, 0.01, 0.95)?;
-    number("breaker.floor", breaker.floor, 0.001, 1.0)?;
-    whole("breaker.raise_every_minutes", breaker.raise_every_minutes.into(), 1, 10_080)?;
-    whole("breaker.open_minutes", breaker.open_minutes.into(), 1, 43_200)?;
-    whole("breaker.open_cap_minutes", breaker.open_cap_minutes.into(), breaker.open_minutes.into(), 43_200)?;
-    whole("breaker.forgive_days", breaker.forgive_days.into(), 1, 400)?;
-    number("breaker.probe_share", breaker.probe_share, 0.001, 1.0)?;
-    whole("breaker.probe_mails", breaker.probe_mails, 1, 1_000_000)?;
-    whole("breaker.probe_min_minutes", breaker.probe_min_minutes.into(), 1, 10_080)?;
-    whole("breaker.probe_max_minutes", breaker.probe_max_minutes.into(), breaker.probe_min_minutes.into(), 43_200)?;
-    let (key, max) = ("breaker.complaint_probe_minutes", breaker.probe_max_minutes.into());
-    whole(key, breaker.complaint_probe_minutes.into(), 1, max)?;
-    whole("breaker.max_pauses_per_hour", breaker.max_pauses_per_hour.into(), 1, 10_000)
-}
-
-fn number(key: &str, value: f64, min: f64, max: f64) -> Result<(), PolicyError> {
-    if value >= min && value <= max {
-        return Ok(());
-    }
-    let allowed = format!("a number from {min} to {max}");
-    Err(PolicyError::Value { key: key.to_owned(), value: value.to_string(), allowed })
-}
-
-fn whole(key: &str, value: u64, min: u64, max: u64) -> Result<(), PolicyError> {
-    if value >= min && value <= max {
-        return Ok(());
-    }
-    let allowed = format!("a whole number from {min} to {max}");
-    Err(PolicyError::Value { key: key.to_owned(), value: value.to_string(), allowed })
+/// A line; 0 says that there is none.
+fn drawn(line: f64) -> Option<f64> {
+    (line != 0.0).then_some(line)
 }
 
 #[cfg(test)]

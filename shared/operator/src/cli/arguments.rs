@@ -437,6 +437,49 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The words of a command of `ses-breaker`, as a shell takes them apart: blanks and single quotes are all there is. What
+    /// comes behind a redirection or a comment is left out.
+    fn words(command: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for letter in command.chars().chain([' ']) {
+            match letter {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(std::mem::take(&mut word)),
+                letter => word.push(letter),
+            }
+        }
+        assert!(!quoted, "{command}");
+        let ends = |word: &String| word.starts_with(['#', '>', '|']);
+        words.into_iter().take_while(|word| !ends(word)).filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn every_command_of_the_documents_is_understood() {
+        let mut tried = 0;
+        for document in ["POLICY.md", "RUNBOOK.md", "THREAT-MODEL.md"] {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra");
+            let text = std::fs::read_to_string(folder.join(document)).unwrap();
+            for (index, part) in text.split("```").enumerate() {
+                let is_code = index % 2 == 1;
+                let prose = part.replace('\n', " ");
+                let commands: Vec<&str> =
+                    if is_code { part.lines().collect() } else { prose.split('`').skip(1).step_by(2).collect() };
+                for command in commands.into_iter().filter(|command| command.starts_with("ses-breaker ")) {
+                    let words = words(command);
+                    // The title of a message.
+                    if words[1].ends_with(':') {
+                        continue;
+                    }
+                    if let Err(error) = Cli::try_parse_from(words) {
+                        panic!("{document} says {command:?}\n{error}");
+                    }
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 20, "only {tried} commands were found");
+    }
+
     /// The first paragraph of what is answered to arguments that cannot be understood.
     fn refused(arguments: &[&str]) -> String {
         let error = Cli::try_parse_from([&["ses-breaker"], arguments].concat()).unwrap_err();

@@ -1,0 +1,546 @@
+//! The keys of a policy: what each of them may be, in which unit, and what it means.
+//!
+//! **Invariant:** a policy is validated by what is told here, and `infra/POLICY.md` is made of it. So no range is written
+//! down twice, and none is told that does not hold.
+//!
+//! What a range cannot say (whether a name is one of an ISP, whether a tag is named twice) is looked at where the value
+//! is read; its words stand in the constants here.
+//!
+//! Where to start: [`SECTIONS`].
+
+use super::PolicyError;
+use crate::permit::MOST_LEASE_MILLIS;
+
+/// A table of a policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Section {
+    /// Path of the table in TOML: `warmup.plan`; empty for what stands above all tables. One that holds several tables
+    /// under one name (`ratios`) has these keys in each of them.
+    pub name: &'static str,
+    /// What it is about, in whole sentences.
+    pub meaning: &'static str,
+    /// How many entries it may have, where whoever writes it names them.
+    pub entries: Option<u64>,
+    /// Its keys, in the order of the default policy.
+    pub keys: &'static [Key],
+}
+
+/// One key of a section.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Key {
+    /// Its name; [`ANY`] where whoever writes the policy names it.
+    pub name: &'static str,
+    /// What is counted or measured; empty where nothing is.
+    pub unit: &'static str,
+    /// What it may be.
+    pub allowed: Allowed,
+    /// What it means, in a sentence.
+    pub meaning: &'static str,
+}
+
+/// Name of a key that whoever writes the policy names.
+pub const ANY: &str = "NAME";
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Allowed {
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A text, of which these words say what it may be.
+    Text(&'static str),
+    /// A list of any length, of which these words say what each entry may be.
+    List(&'static str),
+    /// A list of that many entries at least and at most, of which these words say what each may be.
+    Some(u64, u64, &'static str),
+    /// A table, of which these words say what is in it.
+    Table(&'static str),
+    /// A whole number from the one bound to the other, both included.
+    Whole(Bound<u64>, Bound<u64>),
+    /// A number from the one bound to the other, both included.
+    Number(f64, Bound<f64>),
+    /// Nothing, which is written as 0, or a number from the one to the other, both included, that is not above any of
+    /// these keys of the same section that are not 0.
+    Line(f64, f64, &'static [&'static str]),
+}
+
+/// An end of a range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound<T> {
+    /// This number.
+    Is(T),
+    /// What this key of the same section is.
+    Of(&'static str),
+}
+
+use Allowed::{Flag, Line, List, Number, Some as SomeOf, Table, Text, Whole, Word};
+use Bound::{Is, Of};
+
+/// What an entry of `subjects.tags` may be.
+pub(super) const TAG: &str = "1 to 256 letters, digits and - _ : .";
+/// What an entry of `subjects.own_domains` may be.
+pub(super) const DOMAIN: &str = "a domain, such as example.com";
+/// What the name of an ISP may be.
+pub(super) const KNOWN_ISP: &str = "the name of an ISP, of the built-in map or of [isps]";
+/// What the name of a configuration set may be.
+pub(super) const SET_NAME: &str = "the name of a configuration set: 1 to 64 letters, digits, - and _";
+/// What `sending_days` may be.
+pub(super) const SENDING_DAYS: &str = "at least one of mon, tue, wed, thu, fri, sat, sun";
+
+const SUBJECT: &str = "a subject: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE or account";
+
+const fn key(name: &'static str, unit: &'static str, allowed: Allowed, meaning: &'static str) -> Key {
+    Key { name, unit, allowed, meaning }
+}
+
+const fn whole(from: u64, to: u64) -> Allowed {
+    Whole(Is(from), Is(to))
+}
+
+const fn number(from: f64, to: f64) -> Allowed {
+    Number(from, Is(to))
+}
+
+const fn section(name: &'static str, meaning: &'static str, keys: &'static [Key]) -> Section {
+    Section { name, meaning, entries: None, keys }
+}
+
+/// All sections, in the order of the default policy.
+pub const SECTIONS: &[Section] = &[
+    section(
+        "",
+        "Whether anything is done at all.",
+        &[key(
+            "mode",
+            "",
+            Word(&["act", "shadow"]),
+            "`act`: decide, tell and act. `shadow`: decide and tell, but touch nothing.",
+        )],
+    ),
+    section("subjects", "Who is judged, and how far it may go.", SUBJECTS),
+    section(
+        "isps",
+        "More recipient domains and their ISP, on top of the built-in map. `*.example.com` covers all subdomains.",
+        &[key(
+            ANY,
+            "",
+            Text("a name of your choice, or of a known ISP"),
+            "The ISP that receives mail for this domain.",
+        )],
+    ),
+    section("gate", "The gate, which your application asks before it sends.", GATE),
+    section("warmup", "How much mail a configuration set may send to each ISP on one day.", WARMUP),
+    section(
+        "warmup.plan",
+        "What each configuration set of `[warmup.sets]` is planned by where it says nothing itself.",
+        PLAN,
+    ),
+    Section {
+        name: "warmup.sets",
+        meaning: "The configuration sets that ask the gate; it knows no other.",
+        entries: Some(1_000),
+        keys: &[key(
+            ANY,
+            "",
+            Table("keys of `[warmup.plan]`"),
+            "What differs from `[warmup.plan]` for this configuration set. Its name is one that SES allows.",
+        )],
+    },
+    section(
+        "warmup.dedicated_ips",
+        "The warm-up percentage of standard dedicated IPs follows the ramp of a configuration set. SES sends what exceeds \
+         the percentage through shared IPs; it holds nothing back.",
+        &[key(
+            ANY,
+            "",
+            SomeOf(1, 100, "an IP address"),
+            "The IPs that follow this configuration set of `[warmup.sets]`.",
+        )],
+    ),
+    section("metrics.hard_bounce", "Evidence about hard bounces, of mail that SES tried to deliver.", METRIC),
+    section("metrics.complaint", "Evidence about complaints, of deliveries at ISPs that return complaints.", METRIC),
+    section("metrics.delay", "Evidence about mail that an ISP delays, of mail sent.", METRIC),
+    section(
+        "metrics.block",
+        "Evidence about mail that an ISP refuses or throttles because of the sender, of mail sent.",
+        METRIC,
+    ),
+    section(
+        "ratios",
+        "Ratio rules: the rate over the last hours of mail, with floors below which nothing is said. A list: whoever writes \
+         one writes all of it.",
+        RATIO,
+    ),
+    section(
+        "forecast",
+        "The account as SES sees it. Warned about, and acted on only with `breaker.pause_account`.",
+        FORECAST,
+    ),
+    section("breaker", "What a breaker does, and how fast.", BREAKER),
+    section("incident", "When an ISP's trouble is its own, so that no sender is punished for it.", INCIDENT),
+    section(
+        "store",
+        "How rates are stored.",
+        &[key(
+            "lanes",
+            "rows",
+            whole(1, 64),
+            "Rows of one subject are split into so many and added up on reading. More than one is needed only where the breaker \
+         function reports transactions that conflict with each other.",
+        )],
+    ),
+];
+
+const SUBJECTS: &[Key] = &[
+    key("tenants", "", Flag, "Whether SES tenants are subjects, besides configuration sets and identities."),
+    key("tags", "", SomeOf(0, 20, TAG), "Message tags that are subjects, each by its value."),
+    key(
+        "protected",
+        "",
+        List(SUBJECT),
+        "Critical mail: people are told, but it is never throttled or paused; nor is anything else that shares mail with it.",
+    ),
+    key("shadow", "", List(SUBJECT), "Judged as if it were real, but nothing is done."),
+    key(
+        "own_domains",
+        "",
+        List(DOMAIN),
+        "Your own recipient domains: left out on both sides of every rate. Subdomains are not included.",
+    ),
+];
+
+const GATE: &[Key] = &[
+    key(
+        "in_use",
+        "",
+        Flag,
+        "Whether your application asks the gate. If so, an ISP can be contained by itself; if not, only pausing a whole \
+         configuration set stops anything. The stack's parameter GateInUse = false overrules it.",
+    ),
+    key(
+        "lease_seconds",
+        "seconds",
+        whole(5, MOST_LEASE_MILLIS as u64 / 1_000),
+        "How long a lease holds: within it mails are sent, or given back.",
+    ),
+    key(
+        "unreadable_bulk",
+        "",
+        Word(&["open", "closed"]),
+        "The answer to bulk mail while the tables cannot be read: `closed` defers, `open` grants and counts nothing.",
+    ),
+    key("unreadable_critical", "", Word(&["open", "closed"]), "The same for mail of class `critical`."),
+];
+
+const WARMUP: &[Key] = &[
+    key("zone", "", Text("`UTC`, or the name of a time zone such as `Europe/Berlin`"), "Where a day begins."),
+    key(
+        "business",
+        "",
+        List(KNOWN_ISP),
+        "ISPs that receive for businesses, and forgive less: `business_growth` holds there.",
+    ),
+];
+
+/// Keys of a plan: of `[warmup.plan]`, and of each configuration set of `[warmup.sets]`.
+pub(super) const PLAN: &[Key] = &[
+    key("start", "mails a day", Whole(Is(1), Of("target")), "Quota of the first day."),
+    key("target", "mails a day", whole(1, 1_000_000_000), "Quota when it is warmed up."),
+    key("growth", "times a day", number(1.01, 10.0), "How much larger a quota is after a good day."),
+    key(
+        "business_growth",
+        "times a day",
+        number(1.01, 10.0),
+        "The same at ISPs of `warmup.business`, and up to a quota that has done harm.",
+    ),
+    key("max_step_share", "share of the target", number(0.001, 1.0), "No step up is larger."),
+    key(
+        "used_share",
+        "share of the quota",
+        number(0.1, 1.0),
+        "Only a day that used at least so much of it makes it grow.",
+    ),
+    key("sending_days", "", List(SENDING_DAYS), "Days of the week upon which a quota may grow."),
+    key("shrink", "times", number(0.05, 0.95), "What harm multiplies the quota by, once for each incident."),
+    key(
+        "trickle_share",
+        "share of the quota",
+        number(0.001, 1.0),
+        "The next day's quota while sending is stopped or probed.",
+    ),
+    key("minimum", "mails a day", Whole(Is(1), Of("start")), "No quota is smaller."),
+    key("decay_after_days", "days", whole(1, 365), "After so many days without mail the quota decays."),
+    key("decay", "times a day", number(0.1, 1.0), "What each further day without mail multiplies it by."),
+    key(
+        "rewarm_after_days",
+        "days",
+        Whole(Of("decay_after_days"), Is(365)),
+        "After so many days without mail it begins anew.",
+    ),
+    key(
+        "follow_days",
+        "days",
+        whole(1, 365),
+        "After so many sending days in a row of little use, the quota follows the volume down.",
+    ),
+    key(
+        "follow_share",
+        "share of the quota",
+        number(0.01, 0.5),
+        "What is little use; the quota becomes twice the most of those days.",
+    ),
+    key("spread_hours", "hours", whole(1, 24), "The day's quota comes in evenly over its first hours."),
+    key("burst_share", "share of the quota", number(0.001, 1.0), "What is not asked for is kept up to so much."),
+    key("critical_share", "share of the quota", number(0.0, 1.0), "Kept for mail of class `critical` alone."),
+    key(
+        "overflow",
+        "",
+        Text(SET_NAME_OR_NONE),
+        "Until half of the target, what exceeds the quota goes by this configuration set; empty: it waits.",
+    ),
+    key(
+        "critical_route",
+        "",
+        Text(SET_NAME_OR_NONE),
+        "Critical mail goes by this configuration set while SES accepts nothing with its own; empty: it waits.",
+    ),
+];
+
+const SET_NAME_OR_NONE: &str = "empty, or the name of another configuration set: 1 to 64 letters, digits, - and _";
+
+const METRIC: &[Key] = &[
+    key("limit", "share", number(0.000_01, 0.5), "The share that is still accepted."),
+    key("throttle", "nats", Line(1.0, 1_000.0, &["pause"]), "Evidence at which a quota is cut; 0 = never."),
+    key("pause", "nats", Line(1.0, 1_000.0, &[]), "Evidence at which mail is stopped; 0 = never."),
+    key("scope", "", Word(&["isp", "all"]), "`isp`: judged at each ISP only. `all`: at each ISP and over all of them."),
+];
+
+const RATIO: &[Key] = &[
+    key("metric", "", Word(&["hard_bounce", "complaint", "delay", "block"]), "Which rate."),
+    key("window_hours", "hours", whole(1, 24 * 35), "Over the mail accepted in so many hours."),
+    key("min_population", "mails", whole(1, 100_000_000), "Nothing is said below so many mails …"),
+    key("min_bad", "mails", whole(1, 100_000_000), "… or below so many bad ones."),
+    key("warn", "share", Line(0.000_01, 1.0, &["throttle", "pause"]), "From here on people are told; 0 = never."),
+    key("throttle", "share", Line(0.000_01, 1.0, &["pause"]), "From here on the quota is cut; 0 = never."),
+    key("pause", "share", Line(0.000_01, 1.0, &[]), "From here on mail is stopped; 0 = never."),
+];
+
+const FORECAST: &[Key] = &[
+    key(
+        "mails",
+        "mails",
+        whole(100, 100_000_000),
+        "How many of the last mails SES is thought to look at; it does not say.",
+    ),
+    key("min_population", "mails", Whole(Is(1), Of("mails")), "Nothing is said below so many mails …"),
+    key("min_bad", "mails", Whole(Is(1), Of("mails")), "… or below so many bad ones."),
+    key(
+        "hard_bounce_review",
+        "share",
+        Number(0.000_01, Of("hard_bounce_pause")),
+        "Hard bounces at which SES reviews an account.",
+    ),
+    key("hard_bounce_pause", "share", number(0.000_01, 1.0), "Hard bounces at which SES may pause it."),
+    key(
+        "complaint_review",
+        "share",
+        Number(0.000_01, Of("complaint_pause")),
+        "Complaints at which SES reviews an account.",
+    ),
+    key("complaint_pause", "share", number(0.000_01, 1.0), "Complaints at which SES may pause it."),
+];
+
+const BREAKER: &[Key] = &[
+    key("cut", "times", number(0.01, 0.95), "What each throttle verdict multiplies the quota by."),
+    key("floor", "share of the quota", number(0.001, 1.0), "No cut goes below it."),
+    key(
+        "raise_every_minutes",
+        "minutes",
+        whole(1, 10_080),
+        "After so long without a throttle verdict the share doubles.",
+    ),
+    key(
+        "open_minutes",
+        "minutes",
+        whole(1, 43_200),
+        "How long the first Open lasts; twice as long with each further trip.",
+    ),
+    key("open_cap_minutes", "minutes", Whole(Of("open_minutes"), Is(43_200)), "How long any Open lasts at most."),
+    key("forgive_days", "days", whole(1, 400), "Trips are forgotten after so long without one."),
+    key(
+        "resume",
+        "",
+        Word(&["automatic", "manual"]),
+        "`automatic`: after that time mail is let back in probes. `manual`: only when a person resumes.",
+    ),
+    key("probe_share", "share of the quota", number(0.001, 1.0), "What is let through while probing."),
+    key("probe_mails", "mails", whole(1, 1_000_000), "So many mails with an outcome make a probe."),
+    key("probe_min_minutes", "minutes", whole(1, 10_080), "A probe lasts at least so long."),
+    key("probe_max_minutes", "minutes", Whole(Of("probe_min_minutes"), Is(43_200)), "A probe lasts at most so long."),
+    key(
+        "complaint_probe_minutes",
+        "minutes",
+        Whole(Is(1), Of("probe_max_minutes")),
+        "A probe after complaints lasts at least so long, because complaints take hours.",
+    ),
+    key(
+        "max_pauses_per_hour",
+        "configuration sets",
+        whole(1, 10_000),
+        "At most so many different ones are paused within an hour; further ones are throttled to the floor.",
+    ),
+    key(
+        "pause_account",
+        "",
+        Flag,
+        "Whether the account itself may be paused. The stack's parameter MayPauseAccount must say so, too.",
+    ),
+];
+
+const INCIDENT: &[Key] = &[
+    key(
+        "min_senders",
+        "senders",
+        whole(2, 1_000),
+        "At least so many distinct identities, and as many distinct configuration sets, must be hit.",
+    ),
+    key("window_minutes", "minutes", whole(1, 1_440), "They must all turn bad within so long."),
+    key(
+        "hold_minutes",
+        "minutes",
+        whole(1, 10_080),
+        "Mail to the ISP is held so long the first time; twice as long with each further trip.",
+    ),
+];
+
+/// Holds a whole policy against what its keys may be. What is of the wrong type is for whoever reads it to say.
+pub(super) fn check(policy: &toml::Table) -> Result<(), PolicyError> {
+    for section in SECTIONS {
+        let mut parts = section.name.split('.').filter(|part| !part.is_empty());
+        let Some(name) = parts.next() else {
+            check_section(section.keys, "", policy)?;
+            continue;
+        };
+        let found = parts.fold(policy.get(name), |found, part| found?.get(part));
+        match found {
+            Some(toml::Value::Table(table)) => {
+                if let Some(most) = section.entries {
+                    check_whole(&format!("{}, their number,", section.name), table.len() as u64, 0, most)?;
+                }
+                check_section(section.keys, section.name, table)?;
+            }
+            Some(toml::Value::Array(tables)) => {
+                for (index, table) in
+                    tables.iter().enumerate().filter_map(|(index, table)| Some((index, table.as_table()?)))
+                {
+                    check_section(section.keys, &format!("{}[{index}]", section.name), table)?;
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Holds one table, whose path is `path`, against what its keys may be.
+pub(super) fn check_section(keys: &[Key], path: &str, table: &toml::Table) -> Result<(), PolicyError> {
+    // What others are held against comes first, so that what is wrong with it is not said of them.
+    for leans in [false, true] {
+        for key in keys.iter().filter(|key| key.allowed.leans() == leans) {
+            let values = table.iter().filter(|(name, _)| key.name == ANY || *name == key.name);
+            for (name, value) in values {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                check_value(key.allowed, &path, value, table)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Allowed {
+    /// Whether it depends on other keys of the section.
+    fn leans(self) -> bool {
+        match self {
+            Whole(Of(_), _) | Whole(_, Of(_)) | Number(_, Of(_)) => true,
+            Line(_, _, others) => !others.is_empty(),
+            Whole(Is(_), Is(_)) | Number(_, Is(_)) | Flag | Word(_) | Text(_) | List(_) | SomeOf(..) | Table(_) => {
+                false
+            }
+        }
+    }
+}
+
+fn check_value(allowed: Allowed, path: &str, value: &toml::Value, table: &toml::Table) -> Result<(), PolicyError> {
+    match allowed {
+        Flag | Word(_) | Text(_) | List(_) | Table(_) => Ok(()),
+        SomeOf(least, most, _) => match value.as_array() {
+            Some(entries) => check_whole(&format!("{path}, their number,"), entries.len() as u64, least, most),
+            None => Ok(()),
+        },
+        Whole(from, to) => {
+            let bound = |bound, otherwise| match bound {
+                Is(number) => number,
+                Of(name) => table.get(name).and_then(whole_of).unwrap_or(otherwise),
+            };
+            match whole_of(value) {
+                Some(value) => check_whole(path, value, bound(from, 0), bound(to, u64::MAX)),
+                None => Ok(()),
+            }
+        }
+        Number(from, to) => {
+            let to = match to {
+                Is(number) => number,
+                Of(name) => table.get(name).and_then(number_of).unwrap_or(f64::INFINITY),
+            };
+            match number_of(value) {
+                Some(value) => check_number(path, value, from, to),
+                None => Ok(()),
+            }
+        }
+        Line(from, to, others) => match number_of(value).filter(|value| *value != 0.0) {
+            Some(value) => {
+                check_number(path, value, from, to)?;
+                not_above(path, value, others, table)
+            }
+            None => Ok(()),
+        },
+    }
+}
+
+/// The nearest of the other lines that are drawn is the one to keep below.
+fn not_above(path: &str, value: f64, others: &[&str], table: &toml::Table) -> Result<(), PolicyError> {
+    let line = |name: &str| table.get(name).and_then(number_of).filter(|line| *line != 0.0);
+    match others.iter().find_map(|name| line(name).map(|line| (name, line))) {
+        Some((name, line)) if value > line => {
+            let section = path.rsplit_once('.').map_or("", |(section, _)| section);
+            let allowed = format!("0 or at most {section}.{name}, which is {line}");
+            Err(PolicyError::Value { key: path.to_owned(), value: value.to_string(), allowed })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn whole_of(value: &toml::Value) -> Option<u64> {
+    value.as_integer().and_then(|number| u64::try_from(number).ok())
+}
+
+fn number_of(value: &toml::Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|number| number as f64))
+}
+
+fn check_number(key: &str, value: f64, min: f64, max: f64) -> Result<(), PolicyError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    let allowed = format!("a number from {min} to {max}");
+    Err(PolicyError::Value { key: key.to_owned(), value: value.to_string(), allowed })
+}
+
+fn check_whole(key: &str, value: u64, min: u64, max: u64) -> Result<(), PolicyError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    let allowed = format!("a whole number from {min} to {max}");
+    Err(PolicyError::Value { key: key.to_owned(), value: value.to_string(), allowed })
+}

@@ -1,0 +1,171 @@
+//! The documents are complete and lead somewhere: every alarm and every kind of message has its place in the runbook, and
+//! every path and link exists.
+//!
+//! Whether their commands are understood is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
+//! those of alerts in `shared/operator/tests/alerts.rs`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pipeline::notice::Notice;
+use reputation::breaker::{Factor, State};
+use reputation::time::Now;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new("..").join(path)).unwrap()
+}
+
+/// The lines of a document that are not in a block of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    text.lines().filter(move |line| {
+        let fence = line.starts_with("```");
+        in_code ^= fence;
+        !fence && !in_code
+    })
+}
+
+/// The sections of the third level below a heading of the second, with their text.
+fn sections(document: &str, below: &str) -> Vec<(String, String)> {
+    let text = document.split(&format!("\n## {below}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let sections = text.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap());
+    // A phrase may go on in the next line.
+    sections.map(|(heading, text)| (heading.to_owned(), text.replace('\n', " "))).collect()
+}
+
+/// The word in back quotes at the beginning of a heading.
+fn quoted(heading: &str) -> Option<&str> {
+    heading.strip_prefix('`')?.split('`').next()
+}
+
+#[test]
+fn every_alarm_of_the_template_has_its_section_and_no_section_is_about_another() {
+    let template = read("infra/template.yaml");
+    let named = template.lines().filter_map(|line| line.trim().strip_prefix("AlarmName: !Sub ${AWS::StackName}-"));
+    let alarms: BTreeSet<&str> = named.collect();
+    assert_eq!(alarms.len(), template.matches("Type: AWS::CloudWatch::Alarm").count());
+    let runbook = read("infra/RUNBOOK.md");
+    let sections = sections(&runbook, "Alarms of the stack");
+    let explained: BTreeSet<&str> = sections.iter().filter_map(|(heading, _)| quoted(heading)).collect();
+    assert_eq!(alarms, explained);
+    for (heading, text) in &sections {
+        for part in ["**It means**", "**First**"] {
+            assert!(text.contains(part), "{heading} does not say {part}");
+        }
+        assert!(text.contains("**Leave it alone**") || text.contains("**If it lasts**"), "{heading}");
+    }
+}
+
+#[test]
+fn every_kind_of_message_and_every_state_has_its_section() {
+    let runbook = read("infra/RUNBOOK.md");
+    let sections = sections(&runbook, "Messages about mail");
+    for kind in Notice::KINDS {
+        let explained = sections.iter().any(|(heading, _)| heading.contains(kind));
+        assert!(explained, "no section of infra/RUNBOOK.md is about a message of the kind {kind}");
+    }
+    let now = Now(0);
+    let states = [
+        State::Closed,
+        State::Throttled { factor: Factor::QUARTER, moved: now },
+        State::Open { at: now, until: None },
+        State::Probing { at: now },
+    ];
+    let explained: BTreeSet<&str> = sections.iter().filter_map(|(heading, _)| quoted(heading)).collect();
+    for state in states {
+        assert!(explained.contains(state.name()), "no section of infra/RUNBOOK.md is about {}", state.name());
+    }
+    for (heading, text) in &sections {
+        assert!(text.contains("**It means**") && text.contains("**First**"), "{heading}");
+    }
+}
+
+/// Every document of the repository, by its path.
+fn documents() -> Vec<PathBuf> {
+    let mut documents = Vec::new();
+    let mut folders = vec![PathBuf::from("..")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                folders.push(path);
+            } else if name.ends_with(".md") {
+                documents.push(path);
+            }
+        }
+    }
+    documents
+}
+
+/// The anchor that a heading gets where documents are shown.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    kept.trim().replace(' ', "-")
+}
+
+#[test]
+fn every_link_of_every_document_leads_somewhere() {
+    let documents = documents();
+    assert!(documents.len() > 10, "{documents:?}");
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for line in prose(&text) {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if link.starts_with("http") {
+                    continue;
+                }
+                let (path, place) = link.split_once('#').unwrap_or((link, ""));
+                let target = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+                assert!(target.exists(), "{} links to {link}", document.display());
+                if !place.is_empty() {
+                    let target = fs::read_to_string(&target).unwrap();
+                    let mut anchors = prose(&target)
+                        .filter(|line| line.starts_with('#'))
+                        .map(|line| anchor(line.trim_start_matches('#')));
+                    assert!(anchors.any(|known| known == place), "{} links to {link}", document.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_path_that_the_documents_name_exists() {
+    let folders = ["events/", "functions/", "infra/", "shared/", "tests/", ".ci/"];
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let mut beside = document.parent().unwrap().to_path_buf();
+        // Of a crate's document, paths may begin at the crate.
+        while beside.file_name().is_some() && !beside.join("Cargo.toml").exists() {
+            beside.pop();
+        }
+        let words = prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2));
+        let plain = |word: &&str| !word.contains([' ', '*', '{', '<', '$', '…', ':']);
+        for path in words.filter(plain).filter(|word| folders.iter().any(|folder| word.starts_with(folder))) {
+            let found = Path::new("..").join(path).exists() || beside.join(path).exists();
+            assert!(found, "{} names {path}", document.display());
+        }
+    }
+}
+
+#[test]
+fn what_the_threat_model_names_of_the_template_is_there() {
+    let template = read("infra/template.yaml");
+    let model = read("infra/THREAT-MODEL.md");
+    let is_name = |word: &&str| {
+        word.len() > 4
+            && word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.chars().all(|c| c.is_ascii_alphanumeric())
+            && word.chars().any(|c| c.is_ascii_lowercase())
+    };
+    let names: BTreeSet<&str> =
+        prose(&model).flat_map(|line| line.split('`').skip(1).step_by(2)).filter(is_name).collect();
+    let elsewhere = ["NotAuthorizedForSourceException", "Origin", "PutItem"];
+    let unknown: Vec<&&str> =
+        names.iter().filter(|name| !template.contains(**name) && !elsewhere.contains(name)).collect();
+    assert!(names.len() > 10 && unknown.is_empty(), "{unknown:?} of {names:?}");
+}
