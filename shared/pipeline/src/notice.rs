@@ -25,7 +25,7 @@ mod fact;
 mod group;
 mod message;
 
-pub use desk::{AGAIN_MINUTES, Desk, HeldBack, Letter, SETTLE_MILLIS, SUMMARY_MINUTES, Told};
+pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
 pub use fact::Cause;
 pub use message::{Command, Message, Place};
 

@@ -275,6 +275,25 @@ fn what_flaps_is_told_once_and_then_summed_up_each_hour() {
 }
 
 #[test]
+fn the_policy_says_how_soon_the_same_is_told_again() {
+    let check = |toml: &str, expected: &[i64]| {
+        let mut world = World::new(toml);
+        let name = "configuration-set:news@gmail";
+        let mut told = Vec::new();
+        for minute in 0..12 {
+            world.judged(name, Level::Throttle, 12);
+            told.extend(world.told().iter().map(|_| minute * 5));
+            world.minutes(5);
+        }
+        assert_eq!(told, expected, "{toml}");
+    };
+    // The first cut, and the first that is further down, are news.
+    check("[alerts]\nagain_minutes = 360\nsummary_minutes = 60\n", &[0, 5]);
+    check("[alerts]\nagain_minutes = 20\nsummary_minutes = 60\n", &[0, 5, 25, 45]);
+    check("[alerts]\nagain_minutes = 360\nsummary_minutes = 15\n", &[0, 5, 20, 35, 50]);
+}
+
+#[test]
 fn a_pause_is_never_held_back_unless_the_last_message_said_so() {
     let mut world = World::with_gate();
     let name = "configuration-set:news";
