@@ -25,7 +25,6 @@ use pipeline::ports::{
     Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
 };
 use pipeline::rounds::{HourDone, Rounds};
-use reputation::breaker::State;
 use reputation::detect::Level;
 use reputation::isp::IspMap;
 use reputation::policy::Policy;
@@ -370,7 +369,7 @@ impl DynamoReputation {
 
         let copy = keys("board", board_sk(key, &self.isps));
         let of_isp_itself = key.subject == Subject::Account && key.isp.is_some();
-        if change.next.state == State::Closed && !of_isp_itself {
+        if change.next.is_settled() && !of_isp_itself {
             actions.push(self.delete(copy)?);
         } else {
             let mut item = copy;
@@ -537,7 +536,7 @@ impl Reputation for DynamoReputation {
             if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
                 board.isps.insert(isp, breaker.clone());
             }
-            if breaker.state != State::Closed {
+            if !breaker.is_settled() {
                 board.unsettled.insert(key, breaker);
             }
         }

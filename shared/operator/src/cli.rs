@@ -27,7 +27,7 @@ use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
 use crate::{Answer, Exit, explain, manual, policies, quota, status};
-use arguments::{Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
+use arguments::{Cli, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -170,6 +170,8 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::Status(_)
         | Verb::Pause(_)
         | Verb::Resume(_)
+        | Verb::Hold(_)
+        | Verb::Shadow(_)
         | Verb::Release(_)
         | Verb::Explain(_)
         | Verb::History(_)
@@ -216,16 +218,17 @@ async fn answer_with(
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {
             let saying = Saying { word: Word::Pause, reason: args.reason, force: args.force };
-            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+            word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
         }
+        Verb::Hold(args) => spoken(access, Word::Hold, args, now, look).await,
+        Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look).await,
         Verb::Resume(args) => {
             let word = if args.hold { Word::Hold } else { Word::Resume };
-            let saying = Saying { word, reason: args.reason, force: args.force };
-            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+            spoken(access, word, args.spoken, now, look).await
         }
         Verb::Release(args) => {
             let saying = Saying { word: Word::Release, reason: args.reason, force: false };
-            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+            word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
         }
         Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
         Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => Ok(policies::show_default()),
@@ -236,6 +239,11 @@ async fn answer_with(
             policies::push(access, &file.display().to_string(), pushed, dry_run, now, look).await
         }
     }
+}
+
+async fn spoken(access: &Access, word: Word, args: SpokenArgs, now: Now, look: Look) -> Result<Answer, Failure> {
+    let saying = Saying { word, reason: args.reason, force: args.force };
+    word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -29,7 +29,7 @@ async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
 async fn told(account: &Account, word: Word, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
     let reason = (word == Word::Pause).then(|| "wrong list".to_owned());
     let saying = Saying { word, reason, force: false };
-    say(&account.access(), subject(about), isp, saying, MORNING.plus_minutes(3), Look::new(None)).await
+    say(&account.access(), &[subject(about)], isp, &saying, MORNING.plus_minutes(3), Look::new(None)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +174,7 @@ async fn a_slip_of_the_pen_pauses_nobody() {
 
     let saying = Saying { word: Word::Pause, reason: None, force: true };
     let new = subject("configuration-set:new");
-    let paused = say(&account.access(), new, None, saying, MORNING, Look::new(None)).await.unwrap();
+    let paused = say(&account.access(), &[new], None, &saying, MORNING, Look::new(None)).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     // Paused before its first mail, it can be resumed without force.
     assert_eq!(told(&account, Word::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);

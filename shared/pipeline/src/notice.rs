@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use reputation::breaker::{Hold, State};
+use reputation::breaker::{Cause, State};
 use reputation::isp::IspMap;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -26,7 +26,6 @@ mod group;
 mod message;
 
 pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
-pub use fact::Cause;
 pub use message::{Command, Message, Place};
 
 /// Something to tell.
@@ -238,18 +237,20 @@ impl Notice {
         let detail = Detail {
             transition: ReportedTransition::of(told, isps),
             controls: controls(change, isps),
-            cause: Cause::of(told),
-            until: match change.next.state {
-                State::Open { until, .. } => until.map(|until| until.to_string()),
-                State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
+            cause: told.cause,
+            called_for: told.verdict.map(|verdict| verdict.level.name()),
+            by: told.said.as_ref().map(|said| said.by.as_str()),
+            said: told.said.as_ref().and_then(|said| said.why.as_deref()),
+            until: change.next.until().map(|until| until.to_string()),
+            hold: change.next.hold.name(),
+            share: match change.next.state {
+                State::Throttled { factor, .. } => Some(factor.share()),
+                State::Closed | State::Open { .. } | State::Probing { .. } => None,
             },
-            hold: match change.next.hold {
-                Hold::None => "none",
-                Hold::Open => "open",
-                Hold::Closed => "closed",
-            },
+            trips: change.next.trips,
+            judged_from: [change.next.since.throttle, change.next.since.pause].map(start_of),
         };
-        let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.reason);
+        let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.why());
         text.push_str("\nDone: ");
         text.push_str(&done(change, told));
         text.push_str("\nTo see more: ses-breaker status\n");
@@ -354,17 +355,29 @@ pub fn start_of(minute: Minute) -> String {
 }
 
 #[derive(Serialize)]
-struct Detail {
+struct Detail<'a> {
     #[serde(flatten)]
     transition: ReportedTransition,
     /// What is wished for because of it: a name and its target, and of a quota the share.
     controls: Vec<String>,
     /// Why it moved.
     cause: Cause,
+    /// What the verdict called for, which may be more than was done; null without a verdict.
+    called_for: Option<&'static str>,
+    /// Who said so; null unless a person did through us.
+    by: Option<&'a str>,
+    /// Why, in that person's words.
+    said: Option<&'a str>,
     /// Until when it is open (RFC 3339); null if it is not, or until a person resumes it.
     until: Option<String>,
-    /// What a person has said about it: `none`, `open` (stopped) or `closed` (kept flowing).
+    /// What a person has said about it: `none`, `open` (stopped), `closed` (kept flowing) or `shadow`.
     hold: &'static str,
+    /// The share of the quota that it is throttled to; null unless it is throttled.
+    share: Option<f64>,
+    /// How often it has opened since it was last forgiven.
+    trips: u32,
+    /// The first minute of the mail that may throttle it, and of the mail that may pause it (RFC 3339).
+    judged_from: [String; 2],
 }
 
 /// A key as people write it: `configuration-set:news`, `configuration-set:news@gmail`.

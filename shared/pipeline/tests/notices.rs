@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::evaluate::tell;
 use pipeline::memory::MemoryReputation;
-use pipeline::notice::{Alerts, Cause, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
+use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
 use pipeline::ports::{Disposition, PortError};
 use proptest::prelude::*;
-use reputation::breaker::Input;
+use reputation::breaker::{Cause, Input};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::subject::Key;

@@ -305,6 +305,11 @@ pub enum PolicyError {
 }
 
 impl Policy {
+    /// Whether nothing is done about a subject, whatever is decided about it.
+    pub fn is_shadow(&self, subject: &Subject) -> bool {
+        self.mode == Mode::Shadow || self.subjects.shadow.contains(subject)
+    }
+
     /// Reads a policy. What it does not say stands as in the default.
     ///
     /// # Errors

@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use reputation::breaker::Cause;
 use reputation::policy::Policy;
 use reputation::time::{MINUTE_MILLIS, Now};
 use serde::{Deserialize, Serialize};
 
-use super::fact::{Cause, Fact};
+use super::fact::Fact;
 use super::group::groups;
 use super::message::{Earlier, Message};
 use super::{Notice, time_of};

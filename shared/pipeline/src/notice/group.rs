@@ -11,8 +11,10 @@
 
 use std::collections::BTreeMap;
 
+use reputation::breaker::Cause;
+
 use super::desk::Told;
-use super::fact::{Cause, Fact};
+use super::fact::Fact;
 
 /// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment.
 pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
