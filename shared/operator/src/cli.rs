@@ -66,6 +66,23 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &dyn Fn() ->
     }
 }
 
+/// What `arguments`, of which the first is the program's name, are answered by this account, whatever else they say about
+/// the way there: the stack of `access` is the one that is asked.
+///
+/// # Errors
+///
+/// As the verb's own; or the arguments cannot be understood.
+pub async fn answered(
+    access: &Access,
+    arguments: impl IntoIterator<Item = OsString>,
+    now: Now,
+    look: Look,
+) -> Result<Answer, Failure> {
+    let cli = Cli::try_parse_from(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
+    let pushed = pushed(&cli.verb)?;
+    answer_with(access, cli.verb, &pushed, now, look, &|_, _, _| {}).await
+}
+
 fn tell(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
     let told = match format {
         Format::Text => show(&answer.text, color),
@@ -163,8 +180,16 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         return manual::pages(&args.folder, Cli::command());
     }
     // A file that cannot be read is told before anybody is asked for credentials.
-    let pushed = match &verb {
-        Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file)?,
+    let pushed = pushed(&verb)?;
+    progress(0, 0, "asking AWS");
+    let access = Access::load(&global.stack, &route(&global)).await?;
+    answer_with(&access, verb, &pushed, now, look, progress).await
+}
+
+/// The text of the policy that is to be pushed.
+fn pushed(verb: &Verb) -> Result<String, Failure> {
+    match verb {
+        Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file),
         Verb::Policy { .. }
         | Verb::Connect(_)
         | Verb::Status(_)
@@ -177,11 +202,8 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::History(_)
         | Verb::Quota(_)
         | Verb::Completions(_)
-        | Verb::Man(_) => String::new(),
-    };
-    progress(0, 0, "asking AWS");
-    let access = Access::load(&global.stack, &route(&global)).await?;
-    answer_with(&access, verb, &pushed, now, look, progress).await
+        | Verb::Man(_) => Ok(String::new()),
+    }
 }
 
 /// `pushed`: the text of the policy that is to be pushed.

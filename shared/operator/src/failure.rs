@@ -13,6 +13,9 @@ use crate::text::second_of;
 /// A verb could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// Arguments that cannot be understood, in the words of the help.
+    #[error("{0}")]
+    Usage(String),
     /// Nothing names a Region.
     #[error("no AWS Region is known")]
     NoRegion {
@@ -116,7 +119,8 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::NoConfigurationSets { .. } => Exit::No,
-            Failure::NoRegion { .. }
+            Failure::Usage(_)
+            | Failure::NoRegion { .. }
             | Failure::UnknownSubject { .. }
             | Failure::UnknownIsp { .. }
             | Failure::UnknownVersion { .. }
@@ -168,7 +172,9 @@ impl Failure {
                 quoted(&name(subject)),
             ),
             Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
-            Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => String::new(),
+            Failure::Usage(_) | Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => {
+                String::new()
+            }
             Failure::Refused { error, stack, region, profile } => {
                 of_refusal(&error.reason, stack, region, profile.as_deref())
             }

@@ -142,7 +142,11 @@ impl Flow {
             // In shadow nothing is done; what was really stopped before stays so until its breaker closes.
             let in_shadow = |key: &Key| unsettled(key).is_some_and(|known| known.hold == Hold::Shadow);
             let whole = Key { subject: key.subject.clone(), isp: None };
-            let shadow = policy.is_shadow(&key.subject) || in_shadow(key) || in_shadow(&whole);
+            // A person's word lets mail flow; the policy leaves stopped what was stopped, as it may be at SES, too.
+            if in_shadow(key) || in_shadow(&whole) {
+                return None;
+            }
+            let shadow = policy.is_shadow(&key.subject);
             let acts = if matches!(known.state, State::Open { .. }) { known.enacted || !shadow } else { !shadow };
             acts.then(|| (known.state.factor(&policy.breaker), known))
         };

@@ -170,31 +170,32 @@ fn every_state_answers_every_input() {
     let manual = Breaker { resume: Resume::Manual, ..policy.clone() };
     let tables = format!("{}\nresume = \"manual\"\n{}", matrix(&policy, false), matrix(&manual, true));
     insta::assert_snapshot!(tables, @r#"
-    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept
-    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       clean
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       clean ≤ warn, 199 mails ≤ warn, pardon
-    =       =       C       =       =       P*      =       =       =       T25'    =       =       199 mails
-    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      warn
-    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
-    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
-    O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      pause
-    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      pause, no more pauses
-    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      person stops
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
-    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       keeps
-    =       =       =       =       =       =       =       =       =       =       C*      C*      releases
-    O30p    O60p    O60p    O60p    =       =       =       O60p    O60p    O60p    =       =       incident
+    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept    shadow
+    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       =       clean
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn, pardon
+    =       =       C       =       =       P*      =       =       =       T25'    =       =       =       199 mails
+    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      Cw      warn
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      T50't   throttle, pause ≤ throttle
+    O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      O30p    pause
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
+    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      O–      person stops
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       C*      keeps
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       shadows
+    =       =       =       =       =       =       =       =       =       =       C*      C*      C*      releases
+    O30p    O60p    O60p    O60p    =       =       =       O60p    O60p    O60p    =       =       O30p    incident
 
     resume = "manual"
-    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept
-    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       clean
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       clean ≤ warn, 199 mails ≤ warn
-    =       =       C       =       =       P*      =       =       =       T25'    =       =       199 mails
-    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      warn
-    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
-    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
-    O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      pause
-    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      pause, no more pauses
+    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept    shadow
+    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       =       clean
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn
+    =       =       C       =       =       P*      =       =       =       T25'    =       =       =       199 mails
+    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      Cw      warn
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      T50't   throttle, pause ≤ throttle
+    O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      O–p     pause
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
     "#);
 }
 

@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::cloud::{Cloud, Kill, LEDGER, REPUTATION};
 use e2e::stack::Stack;
-use pipeline::evaluate::tell;
-use reputation::breaker::Input;
-use reputation::policy::Policy;
-use reputation::subject::Key;
 use reputation::time::Now;
 use serde_json::{Value, json};
 
@@ -90,38 +86,6 @@ async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
     };
     let both = BTreeSet::from(["configuration-set:news".to_owned(), "identity:news.example".to_owned()]);
     assert_eq!((subjects("open"), subjects("probing")), (both.clone(), both));
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_command_in_the_alert_resumes() {
-    let cloud = cloud();
-    let mut stack = with_harm(&cloud, START).await;
-    stack.enforce(false, START).await.unwrap();
-    assert!(!cloud.state().sets["news"]);
-    let [(_, text, _)] = &letters(&cloud)[..] else { panic!("{:?}", titles(&cloud)) };
-    let commands: Vec<Vec<&str>> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("  ses-breaker resume "))
-        .map(|line| line.split(' ').collect())
-        .filter(|words: &Vec<&str>| !words.contains(&"--hold"))
-        .collect();
-    let place = ["--stack", "test", "--region", "eu-west-1"];
-    assert_eq!(commands.iter().map(|words| &words[1..]).collect::<Vec<_>>(), [&place, &place]);
-    let now = START.plus_minutes(3);
-    for words in &commands {
-        let key = Key { subject: words[0].parse().unwrap(), isp: None };
-        tell(&Policy::default(), &mut stack.reputation(), &key, Input::PersonResumes, now).await.unwrap();
-    }
-    stack.enforce(false, now).await.unwrap();
-    assert!(cloud.state().sets["news"]);
-    assert_eq!(
-        titles(&cloud),
-        [
-            "pause: configuration-set:news closed -> open",
-            "news: configuration-set:news open -> closed",
-            "news: identity:news.example open -> closed",
-        ]
-    );
 }
 
 #[tokio::test(start_paused = true)]
