@@ -18,6 +18,7 @@ use aws_sdk_dynamodb::types::{
     TransactWriteItem, Update,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use pipeline::digest::Books;
 use pipeline::enforce::{Flow, Wished, Wishes};
 use pipeline::fold::{Counter, Fold, Limits, Row};
 use pipeline::notice::{Desk, Notice, Outbox};
@@ -680,6 +681,16 @@ impl Wishes for DynamoReputation {
         let delete = delete.set_key(Some(keys("control", target.to_string())));
         delete.send().await.map_err(|error| port_error("forgetting a wish", &error))?;
         Ok(())
+    }
+}
+
+impl Books for DynamoReputation {
+    async fn heard(&self) -> Result<BTreeMap<Subject, Minute>, PortError> {
+        self.directory().await
+    }
+
+    async fn hours(&self, subject: &Subject, from: Minute, until: Minute) -> Result<Timeline, PortError> {
+        self.rates(subject, Length::Hour, from, until).await
     }
 }
 

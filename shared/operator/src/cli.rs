@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
-use crate::{Answer, Exit, explain, manual, policies, quota, status};
+use crate::{Answer, Exit, digest, explain, manual, policies, quota, status};
 use arguments::{Cli, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
@@ -201,6 +201,7 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::Explain(_)
         | Verb::History(_)
         | Verb::Quota(_)
+        | Verb::Digest
         | Verb::Completions(_)
         | Verb::Man(_) => Ok(String::new()),
     }
@@ -236,6 +237,7 @@ async fn answer_with(
             history::history(access, subject, stretch, now, look).await
         }
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
+        Verb::Digest => digest::digest(access, now).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {

@@ -175,6 +175,32 @@ async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown()
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_all_stands_is_told_at_once() {
+    let (account, _stack) = troubled().await;
+    let arguments = |format: &str| ["ses-breaker", "digest", "--format", format].map(Into::into);
+    let told = async |format: &str, now: Now| {
+        operator::cli::answered(&account.access(), arguments(format), now, Look::new(None)).await.unwrap()
+    };
+    let tomorrow = MORNING.plus_minutes(1_440);
+    insta::assert_snapshot!(told("text", tomorrow).await.text);
+    let document = parsed(&told("json", tomorrow).await);
+    let subjects: Vec<&str> =
+        document["rates"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert_eq!(
+        subjects,
+        [
+            "account",
+            "configuration-set:news",
+            "configuration-set:shop",
+            "identity:news.example",
+            "identity:shop.example"
+        ]
+    );
+    // Of a day without mail, too.
+    assert_eq!(parsed(&told("json", MORNING).await)["rates"][0]["mails"], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
     let (account, _stack) = troubled().await;
     for (about, isp, what) in [

@@ -16,8 +16,10 @@ use reputation::isp::IspMap;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Minute, Now};
+use reputation::zone::Day;
 use serde::Serialize;
 
+use crate::digest::Digest;
 use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
 
 mod desk;
@@ -224,8 +226,11 @@ impl Notice {
     /// Kind of a notice about a control that we may not carry out.
     pub const DENIED: &'static str = "Control Denied";
 
+    /// Kind of the daily digest.
+    pub const DIGEST: &'static str = "Daily Digest";
+
     /// All kinds.
-    pub const KINDS: [&'static str; 3] = [Notice::TRANSITION, Notice::GONE, Notice::DENIED];
+    pub const KINDS: [&'static str; 4] = [Notice::TRANSITION, Notice::GONE, Notice::DENIED, Notice::DIGEST];
 
     /// What a change tells people; `None` if nothing.
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
@@ -278,6 +283,25 @@ impl Notice {
              service control policy or a permissions boundary may take it away.\n"
         );
         Notice::about(Notice::DENIED, "denied", target, &text, now)
+    }
+
+    /// Tells how all stands; once for each day.
+    pub fn of_digest(digest: &Digest, day: Day, now: Now) -> Notice {
+        let mut detail = serde_json::json!({
+            "at": now.to_string(), "subject": Subject::Account.to_string(), "reason": digest.title(),
+        });
+        if let (Some(members), Ok(serde_json::Value::Object(digest))) =
+            (detail.as_object_mut(), serde_json::to_value(digest))
+        {
+            members.extend(digest);
+        }
+        Notice {
+            id: format!("{:013}#digest", day.end.0.max(0)),
+            title: title(&format!("ses-breaker {}", digest.title())),
+            text: digest.text(),
+            kind: Notice::DIGEST,
+            detail: detail.to_string(),
+        }
     }
 
     fn about(kind: &'static str, word: &str, target: &Subject, text: &str, now: Now) -> Notice {

@@ -25,6 +25,7 @@ Examples:
   ses-breaker explain configuration-set:newsletter   why is it stopped, and until when?
   ses-breaker history configuration-set:newsletter   what was told about it
   ses-breaker quota                             what the gate may grant, and will
+  ses-breaker digest                            how all stands, and yesterday's mail
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
@@ -76,6 +77,19 @@ pub(crate) enum Verb {
     Explain(ExplainArgs),
     History(HistoryArgs),
     Quota(QuotaArgs),
+    /// Tell how all stands, and of yesterday's mail: the daily digest, at once.
+    ///
+    /// Rates of the account, each configuration set and each identity against the policy's lines, what is not closed, the account
+    /// as SES may see it, today's quotas, ISPs that are about to forget a sender, and senders that are small for dedicated IPs.
+    #[command(after_help = "\
+Examples:
+  ses-breaker digest
+  ses-breaker digest --format json | jq '.rates[] | select(.state != \"closed\")'
+
+Needs: as `status`.
+
+Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
+    Digest,
     Pause(PauseArgs),
     Resume(ResumeArgs),
     /// Keep mail flowing, whatever the verdict.
