@@ -224,7 +224,7 @@ def unprotected_tables(resources, _parameters):
 
 
 def plain_http(resources, _parameters):
-    for policy in ("EventsTopicPolicy", "AlertTopicPolicy", "EventsQueuePolicy", "DeadLetterQueuePolicy"):
+    for policy in ("EventsTopicPolicy", "AlertTopicPolicy", "ChatTopicPolicy", "EventsQueuePolicy", "DeadLetterQueuePolicy"):
         statements(resources[policy], lambda statement: statement.get("Sid") != "NothingWithoutTls")
 
 

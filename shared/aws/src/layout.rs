@@ -19,7 +19,7 @@
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
 //! | `fold#4421584500000000017450439091#1f0e3d2c` | `marker` | a chunk of the ledger's stream has been added; `last`: its last sequence number |
-//! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, or is of an ISP itself (`gmail#account`) |
+//! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `configuration-set:news` | `at`: when it was paused last; expires after an hour |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
 //! | `control` | `configuration-set:news` | a wish about SES: `wish`, `intent`, `made`, `checked`, `urgency`, `reason`, `version`; `pending` until the enforcer has begun |
@@ -260,7 +260,7 @@ pub fn breaker_attributes(breaker: &BreakerState) -> Item {
         ("since_throttle".to_owned(), number(breaker.since.throttle.0)),
         ("trips".to_owned(), number(breaker.trips)),
         ("withheld".to_owned(), AttributeValue::Bool(breaker.withheld)),
-        ("hold".to_owned(), text(hold_name(breaker.hold))),
+        ("hold".to_owned(), text(breaker.hold.name())),
         ("enacted".to_owned(), AttributeValue::Bool(breaker.enacted)),
     ]
     .into();
@@ -325,21 +325,13 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
         worsened: moment("worsened")?,
         warned,
         withheld: read.flag("withheld"),
-        hold: read.maybe_named("hold", "`none`, `open` or `closed`", parse_hold)?.unwrap_or_default(),
+        hold: read.maybe_named("hold", "`none`, `open`, `closed` or `shadow`", parse_hold)?.unwrap_or_default(),
         enacted: read.flag("enacted"),
     })
 }
 
-fn hold_name(hold: Hold) -> &'static str {
-    match hold {
-        Hold::None => "none",
-        Hold::Open => "open",
-        Hold::Closed => "closed",
-    }
-}
-
 fn parse_hold(name: &str) -> Option<Hold> {
-    [Hold::None, Hold::Open, Hold::Closed].into_iter().find(|hold| hold_name(*hold) == name)
+    Hold::ALL.into_iter().find(|hold| hold.name() == name)
 }
 
 /// Name of a flow, as stored.
@@ -578,9 +570,9 @@ mod tests {
             (0_i64..4_000_000_000_000, moment()).prop_map(|(at, until)| State::Open { at: Now(at), until }),
             (0_i64..4_000_000_000_000).prop_map(|at| State::Probing { at: Now(at) }),
         ];
-        let holds = [Hold::None, Hold::Open, Hold::Closed];
+        let holds = Hold::ALL;
         let since = (any::<u32>(), any::<u32>());
-        (state, since, any::<u32>(), moment(), moment(), proptest::option::of(0_usize..4), 0_usize..3, any::<bool>())
+        (state, since, any::<u32>(), moment(), moment(), proptest::option::of(0_usize..4), 0_usize..4, any::<bool>())
             .prop_map(move |(state, since, trips, tripped, worsened, metric, hold, withheld)| BreakerState {
                 state,
                 since: Since { pause: Minute(since.0), throttle: Minute(since.1) },

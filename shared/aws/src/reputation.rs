@@ -18,6 +18,7 @@ use aws_sdk_dynamodb::types::{
     TransactWriteItem, Update,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use pipeline::digest::Books;
 use pipeline::enforce::{Flow, Wished, Wishes};
 use pipeline::fold::{Counter, Fold, Limits, Row};
 use pipeline::notice::{Desk, Notice, Outbox};
@@ -25,7 +26,6 @@ use pipeline::ports::{
     Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
 };
 use pipeline::rounds::{HourDone, Rounds};
-use reputation::breaker::State;
 use reputation::detect::Level;
 use reputation::isp::IspMap;
 use reputation::policy::Policy;
@@ -370,7 +370,7 @@ impl DynamoReputation {
 
         let copy = keys("board", board_sk(key, &self.isps));
         let of_isp_itself = key.subject == Subject::Account && key.isp.is_some();
-        if change.next.state == State::Closed && !of_isp_itself {
+        if change.next.is_settled() && !of_isp_itself {
             actions.push(self.delete(copy)?);
         } else {
             let mut item = copy;
@@ -537,7 +537,7 @@ impl Reputation for DynamoReputation {
             if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
                 board.isps.insert(isp, breaker.clone());
             }
-            if breaker.state != State::Closed {
+            if !breaker.is_settled() {
                 board.unsettled.insert(key, breaker);
             }
         }
@@ -681,6 +681,16 @@ impl Wishes for DynamoReputation {
         let delete = delete.set_key(Some(keys("control", target.to_string())));
         delete.send().await.map_err(|error| port_error("forgetting a wish", &error))?;
         Ok(())
+    }
+}
+
+impl Books for DynamoReputation {
+    async fn heard(&self) -> Result<BTreeMap<Subject, Minute>, PortError> {
+        self.directory().await
+    }
+
+    async fn hours(&self, subject: &Subject, from: Minute, until: Minute) -> Result<Timeline, PortError> {
+        self.rates(subject, Length::Hour, from, until).await
     }
 }
 

@@ -10,10 +10,11 @@ use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Error, LambdaEvent};
 use pipeline::Classifier;
+use pipeline::digest::{Digest, find};
 use pipeline::enforce::{EnforceOutcome, Enforced, Round, enforce};
 use pipeline::fold::fold;
 use pipeline::mirror::{self, MirrorOutcome};
-use pipeline::notice::deliver;
+use pipeline::notice::{Notice, Outbox as _, deliver};
 use pipeline::ports::{Change, PortError};
 use pipeline::quotas::{Quota, plan_set};
 use pipeline::record::record;
@@ -305,6 +306,8 @@ pub struct Enforcer {
     quotas: DynamoQuotas,
     /// The percentages of dedicated IPs that are known to be so.
     mirrored: mirror::Known,
+    /// The last day of which the digest is known to be in the outbox.
+    digested: Option<i32>,
     alerts: SnsAlerts,
     metrics: Metrics,
 }
@@ -331,6 +334,29 @@ async fn warm_dedicated_ips(
         }
         Err(error) => tracing::warn!(%error, "dedicated IPs are left for the next tick"),
     }
+}
+
+/// Once a day, from the policy's hour on, puts the digest of the day before into the outbox. Returns the last day of which that
+/// was looked at.
+async fn digest_of_the_day(
+    policy: &reputation::Policy,
+    store: &mut DynamoReputation,
+    quotas: &DynamoQuotas,
+    digested: Option<i32>,
+    now: Now,
+) -> Result<Option<i32>, PortError> {
+    let zone = &policy.warmup.zone;
+    let today = zone.day_at(now).number;
+    let due = policy.alerts.digest_hour.is_some_and(|hour| zone.hour_at(now) >= hour);
+    if !due || digested == Some(today) {
+        return Ok(digested);
+    }
+    let found = find(policy, store, quotas, now).await?;
+    let digest = Digest::of(policy, &found);
+    if digest.has_mail() {
+        store.put(&Notice::of_digest(&digest, found.day, now)).await?;
+    }
+    Ok(Some(today))
 }
 
 /// Seconds that a call of SES takes at the pace it allows, and a little more.
@@ -361,6 +387,7 @@ impl Enforcer {
             ses: SesControl::new(clients),
             quotas: DynamoQuotas::new(clients.dynamodb(), table, reputation::IspMap::builtin()),
             mirrored: mirror::Known::new(),
+            digested: None,
             alerts,
             metrics: Metrics::new(config::stack()),
         }
@@ -465,6 +492,11 @@ impl Enforcer {
             let calls = ((time.as_millis() / CALL.as_millis()) as usize).min(RECONCILE_CALLS);
             self.quotas.set_isps(known.policy.isp_map.clone());
             warm_dedicated_ips(&known.policy, &self.quotas, &mut self.ses, &mut self.mirrored, calls).await;
+            // Told when its entry in the outbox rings, as all news are.
+            match digest_of_the_day(&known.policy, &mut self.store, &self.quotas, self.digested, clock()).await {
+                Ok(day) => self.digested = day,
+                Err(error) => tracing::warn!(%error, "the digest is left for the next tick"),
+            }
         }
         match busy {
             // The next tick looks at everything anyway.

@@ -27,8 +27,8 @@ use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
-use crate::{Answer, Exit, explain, manual, policies, quota, status};
-use arguments::{Cli, DashboardArgs, Global, PolicyVerb, StatusArgs, Target, Verb};
+use crate::{Answer, Exit, digest, explain, manual, policies, quota, status};
+use arguments::{Cli, DashboardArgs, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -70,6 +70,23 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
             failure.exit()
         }
     }
+}
+
+/// What `arguments`, of which the first is the program's name, are answered by this account, whatever else they say about
+/// the way there: the stack of `access` is the one that is asked.
+///
+/// # Errors
+///
+/// As the verb's own; or the arguments cannot be understood.
+pub async fn answered(
+    access: &Access,
+    arguments: impl IntoIterator<Item = OsString>,
+    now: Now,
+    look: Look,
+) -> Result<Answer, Failure> {
+    let cli = Cli::try_parse_from(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
+    let pushed = pushed(&cli.verb)?;
+    answer_with(access, cli.verb, &pushed, now, look, &|_, _, _| {}).await
 }
 
 fn tell(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
@@ -191,24 +208,32 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         return manual::pages(&args.folder, Cli::command());
     }
     // A file that cannot be read is told before anybody is asked for credentials.
-    let pushed = match &verb {
-        Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file)?,
+    let pushed = pushed(&verb)?;
+    progress(0, 0, "asking AWS");
+    let access = Access::load(&global.stack, &route(&global)).await?;
+    answer_with(&access, verb, &pushed, now, look, progress).await
+}
+
+/// The text of the policy that is to be pushed.
+fn pushed(verb: &Verb) -> Result<String, Failure> {
+    match verb {
+        Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file),
         Verb::Policy { .. }
         | Verb::Connect(_)
         | Verb::Status(_)
         | Verb::Pause(_)
         | Verb::Resume(_)
+        | Verb::Hold(_)
+        | Verb::Shadow(_)
         | Verb::Release(_)
         | Verb::Explain(_)
         | Verb::History(_)
         | Verb::Quota(_)
         | Verb::Dashboard(_)
+        | Verb::Digest
         | Verb::Completions(_)
-        | Verb::Man(_) => String::new(),
-    };
-    progress(0, 0, "asking AWS");
-    let access = Access::load(&global.stack, &route(&global)).await?;
-    answer_with(&access, verb, &pushed, now, look, progress).await
+        | Verb::Man(_) => Ok(String::new()),
+    }
 }
 
 /// `pushed`: the text of the policy that is to be pushed.
@@ -243,20 +268,22 @@ async fn answer_with(
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
         // It does not answer but goes on: see `run_by`.
         Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
+        Verb::Digest => digest::digest(access, now).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {
             let saying = Saying { word: Word::Pause, reason: args.reason, force: args.force };
-            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+            word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
         }
+        Verb::Hold(args) => spoken(access, Word::Hold, args, now, look).await,
+        Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look).await,
         Verb::Resume(args) => {
             let word = if args.hold { Word::Hold } else { Word::Resume };
-            let saying = Saying { word, reason: args.reason, force: args.force };
-            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+            spoken(access, word, args.spoken, now, look).await
         }
         Verb::Release(args) => {
             let saying = Saying { word: Word::Release, reason: args.reason, force: false };
-            word::say(access, args.target.subject, args.target.isp.as_deref(), saying, now, look).await
+            word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
         }
         Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
         Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => Ok(policies::show_default()),
@@ -267,6 +294,11 @@ async fn answer_with(
             policies::push(access, &file.display().to_string(), pushed, dry_run, now, look).await
         }
     }
+}
+
+async fn spoken(access: &Access, word: Word, args: SpokenArgs, now: Now, look: Look) -> Result<Answer, Failure> {
+    let saying = Saying { word, reason: args.reason, force: args.force };
+    word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -13,10 +13,10 @@ use replay::driver::{self, Options, Replay, Sighting};
 use replay::explain::Explanation;
 use replay::input::Progress;
 use replay::text::Look;
-use reputation::breaker::{BreakerState, Factor, Hold, State, due};
+use reputation::breaker::{BreakerState, Cause, Factor, Hold, State, due};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::{self, Since};
-use reputation::policy::{Mode, Policy};
+use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::{FINE, KEEP_HOURS, KEEP_MINUTES, Length, Series, Timeline, edge, judged_from};
@@ -57,7 +57,7 @@ pub struct Next {
     pub due: Option<String>,
     /// When it closes if no harm comes; null where that is not known yet.
     pub closes: Option<String>,
-    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed.
+    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed; `shadow`: a person put it in shadow.
     pub hold: &'static str,
     /// The probe that is under way.
     pub probe: Option<Probe>,
@@ -375,20 +375,22 @@ impl<'a> Case<'a> {
         let Case { policy, key, now, .. } = self;
         let rules = &policy.breaker;
         let due_at = due(rules, known, *now);
-        let mut next = Next {
-            due: due_at.map(|at| at.to_string()),
-            hold: match known.hold {
-                Hold::None => "none",
-                Hold::Open => "open",
-                Hold::Closed => "closed",
-            },
-            ..Next::default()
-        };
+        let mut next = Next { due: due_at.map(|at| at.to_string()), hold: known.hold.name(), ..Next::default() };
         let resume = format!("ses-breaker resume {}{}", quoted(&key.subject), at_isp(policy, key));
         let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
-        let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(&key.subject);
-        if shadow {
+        let whole = self.dossier.breaker(None).breaker.hold;
+        if policy.is_shadow(&key.subject) {
             next.words.push("The policy decides in shadow: what follows is told, and nothing is done.".to_owned());
+        } else if known.hold == Hold::Shadow {
+            next.words.push(format!(
+                "A person put it in shadow: what follows is told, and nothing is done, until: {release}"
+            ));
+        } else if whole == Hold::Shadow {
+            next.words.push(format!(
+                "A person put all of {subject} in shadow: what follows is told, and nothing is done, until: ses-breaker \
+                 release {subject}",
+                subject = quoted(&key.subject)
+            ));
         }
         if self.dossier.protected || policy.subjects.protected.contains(&key.subject) {
             next.words.push("The policy protects its mail: verdicts are told, and nothing is stopped.".to_owned());
@@ -397,7 +399,7 @@ impl<'a> Case<'a> {
             (State::Closed, Hold::Closed) => {
                 next.words.push(format!("A person holds it closed: verdicts are told, not acted on, until: {release}"))
             }
-            (State::Closed, Hold::None | Hold::Open) => {
+            (State::Closed, Hold::None | Hold::Open | Hold::Shadow) => {
                 next.words.push("It is closed: only new mail, or a person, moves it.".to_owned());
             }
             (State::Throttled { factor, moved }, _) => {
@@ -425,7 +427,7 @@ impl<'a> Case<'a> {
             (State::Open { .. }, Hold::Open) => {
                 next.words.push(format!("A person stopped it, and only a person resumes it: {resume}"));
             }
-            (State::Open { .. }, Hold::None | Hold::Closed) => {
+            (State::Open { .. }, Hold::None | Hold::Closed | Hold::Shadow) => {
                 let share = Factor::of_share(rules.probe_share);
                 next.words.push(match due_at {
                     Some(at) => format!(
@@ -513,46 +515,36 @@ fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, the
     let entries: Vec<&Entry> = entries.filter(|entry| entry.from.is_some()).collect();
     let (before, after) = entries.split_at(entries.partition_point(|entry| entry.time < then));
     let Some(left) = after.first().and_then(|next| next.from.as_deref()) else { return known.clone() };
-    let mut since = Since::default();
-    before.iter().for_each(|entry| mark(&mut since, entry));
+    let last = before.last().map(|entry| entry.after.clone()).unwrap_or_default();
+    let since = last.since().unwrap_or_else(|| {
+        let mut since = Since::default();
+        before.iter().for_each(|entry| mark(&mut since, entry));
+        since
+    });
     let entered = before.iter().rev().find(|entry| entry.from != entry.to || entry.level.as_deref() != Some("warn"));
     let at = entered.map_or(then, |entry| entry.time);
-    let reason = entered.map_or("", |entry| entry.reason.as_str());
     let state = match left {
-        "throttled" => {
-            let share = entered.and_then(|entry| share_of(entry)).unwrap_or(Factor::FULL);
-            State::Throttled { factor: share, moved: at }
-        }
-        "open" => {
-            let minutes = reason.rsplit_once("; for ").and_then(|(_, rest)| rest.split_once(" min")?.0.parse().ok());
-            State::Open { at, until: minutes.map(|minutes: u32| at.plus_minutes(minutes)) }
-        }
+        "throttled" => State::Throttled { factor: last.share().unwrap_or(Factor::FULL), moved: at },
+        "open" => State::Open { at, until: last.until() },
         "probing" => State::Probing { at },
         _ => State::Closed,
     };
-    let trips = reason.rsplit_once(", trip ").and_then(|(_, trips)| trips.parse().ok()).unwrap_or(0);
-    BreakerState { state, since, trips, ..BreakerState::default() }
+    BreakerState { state, since, trips: last.trips(), hold: last.hold(), ..BreakerState::default() }
 }
 
-/// Moves the marks as the step did that people were told of: see `reputation::breaker::step`.
+/// Moves the marks as the step did that people were told of by a release that did not tell the marks: see
+/// `reputation::breaker::step`.
 fn mark(since: &mut Since, entry: &Entry) {
     let minute = entry.time.next_minute();
     let (from, to) = (entry.from.as_deref().unwrap_or_default(), entry.to.as_deref().unwrap_or_default());
     match (from, to, entry.level.as_deref()) {
         (_, "probing", _) => *since = Since::both(minute),
         // A quota that grew back is no re-arming.
-        ("throttled", "closed", None) if entry.reason.contains(" without further harm: ") => {}
+        ("throttled", "closed", None) if matches!(entry.cause, Cause::Time | Cause::Unknown) => {}
         (_, "closed", None) => *since = Since::both(minute),
         (_, "throttled", Some("throttle" | "pause")) | ("probing", "throttled", None) => since.throttle = minute,
         (_, _, _) => {}
     }
-}
-
-/// The share of the quota that was set.
-fn share_of(entry: &Entry) -> Option<Factor> {
-    let control = entry.controls.iter().find(|control| control.starts_with("set_quota_factor "))?;
-    let percent: f64 = control.trim_end_matches(" %").rsplit(' ').next()?.parse().ok()?;
-    Some(Factor::of_share(percent / 100.0))
 }
 
 fn pour(

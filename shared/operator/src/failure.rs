@@ -13,6 +13,9 @@ use crate::text::second_of;
 /// A verb could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// Arguments that cannot be understood, in the words of the help.
+    #[error("{0}")]
+    Usage(String),
     /// Nothing names a Region.
     #[error("no AWS Region is known")]
     NoRegion {
@@ -124,7 +127,8 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::NoConfigurationSets { .. } => Exit::No,
-            Failure::NoRegion { .. }
+            Failure::Usage(_)
+            | Failure::NoRegion { .. }
             | Failure::UnknownSubject { .. }
             | Failure::UnknownIsp { .. }
             | Failure::UnknownVersion { .. }
@@ -180,7 +184,9 @@ impl Failure {
                 "Another program listens there: choose a port with --port, or leave it out.".to_owned()
             }
             Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
-            Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => String::new(),
+            Failure::Usage(_) | Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => {
+                String::new()
+            }
             Failure::Refused { error, stack, region, profile } => {
                 of_refusal(&error.reason, stack, region, profile.as_deref())
             }

@@ -11,6 +11,7 @@ pub mod access;
 pub mod cli;
 pub mod connect;
 pub mod dashboard;
+pub mod digest;
 pub mod explain;
 pub mod failure;
 pub mod history;

@@ -8,7 +8,7 @@ use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::enforce::{Wished, Wishes as _};
 use pipeline::notice::{Notice, Outbox as _, key_name};
-use pipeline::ports::{Board, PortError, Reputation as _};
+use pipeline::ports::{Board, PortError, Reputation as _, Said};
 use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, counted};
@@ -98,7 +98,7 @@ pub struct Unsettled {
     /// When it will be looked at even if nothing happens (RFC 3339): an open one lets probes through, a throttled one is
     /// raised, a probe ends. Null waits for a person.
     pub until: Option<String>,
-    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed.
+    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed; `shadow`: a person put it in shadow.
     pub hold: &'static str,
     /// Whether SES has a switch for it; what has none is held by the gate alone.
     pub switch_at_ses: bool,
@@ -396,11 +396,7 @@ impl Reading {
                     factor: known.state.factor(&policy.breaker).share(),
                     since: moved(known).map(|at| at.to_string()),
                     until: due(&policy.breaker, known, now).map(|until| until.to_string()),
-                    hold: match known.hold {
-                        Hold::None => "none",
-                        Hold::Open => "open",
-                        Hold::Closed => "closed",
-                    },
+                    hold: known.hold.name(),
                     switch_at_ses: has_switch(key),
                     trips: known.trips,
                     reason: self.reasons.get(key).cloned().or_else(|| wished.map(|wished| wished.reason.clone())),
@@ -630,5 +626,8 @@ fn told_at(notice: &Notice) -> Now {
 /// Why, as a notice tells programs; else its title.
 fn reason(notice: &Notice) -> String {
     let detail: serde_json::Value = serde_json::from_str(&notice.detail).unwrap_or_default();
-    detail["reason"].as_str().map_or_else(|| notice.title.clone(), str::to_owned)
+    let Some(reason) = detail["reason"].as_str() else { return notice.title.clone() };
+    let Some(by) = detail["by"].as_str() else { return reason.to_owned() };
+    let said = Said { by: by.to_owned(), why: detail["said"].as_str().map(str::to_owned) };
+    format!("{reason} ({said})")
 }

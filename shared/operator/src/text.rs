@@ -45,11 +45,12 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
         (true, Word::Pause) => "paused".to_owned(),
         (true, Word::Resume) => "resumed".to_owned(),
         (true, Word::Hold) => "held closed".to_owned(),
+        (true, Word::Shadow) => "put in shadow".to_owned(),
         (true, Word::Release) => "left to its breaker".to_owned(),
     };
     let style = match said.word {
         Word::Pause => BAD,
-        Word::Resume | Word::Hold | Word::Release => GOOD,
+        Word::Resume | Word::Hold | Word::Shadow | Word::Release => GOOD,
     };
     let from_to = if said.from == said.to { String::new() } else { format!(" ({} → {})", said.from, said.to) };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));

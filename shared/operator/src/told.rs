@@ -4,17 +4,18 @@ use aws::clients::port_error;
 use aws::layout::{parse_notice, text};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pipeline::notice::Notice;
-use pipeline::ports::{PortError, Transition};
+use pipeline::ports::{PortError, Said, Transition};
 use replay::cli::moment::Moment;
+use reputation::breaker::{Cause, Factor, Hold};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule, Verdict};
+use reputation::judge::Since;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use serde::{Deserialize, Serialize};
 
 use crate::Access;
-use crate::word::signed;
 
 /// One thing that people were told. All times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +37,8 @@ pub struct Entry {
     pub to: Option<String>,
     /// `warn`, `throttle` or `pause`; null where things got better or a person spoke.
     pub level: Option<String>,
+    /// Why it moved.
+    pub cause: Cause,
     /// Which rate.
     pub metric: Option<String>,
     /// By which rule.
@@ -58,6 +61,48 @@ pub struct Entry {
     pub reason: String,
     /// What was wished of SES and of the gate because of it.
     pub controls: Vec<String>,
+    /// How the breaker stood after it.
+    #[serde(skip)]
+    pub(crate) after: After,
+}
+
+/// How a breaker stood after something that people were told. What an earlier release did not tell is missing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct After {
+    /// What the verdict called for.
+    called_for: Option<String>,
+    /// Until when it is open (RFC 3339).
+    until: Option<String>,
+    hold: Option<String>,
+    /// The share of the quota that it is throttled to.
+    share: Option<f64>,
+    trips: u32,
+    /// From when on mail may throttle it, and pause it.
+    judged_from: Option<[String; 2]>,
+}
+
+impl After {
+    pub(crate) fn until(&self) -> Option<Now> {
+        self.until.as_deref()?.parse::<Moment>().ok().map(|moment| moment.at)
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::ALL.into_iter().find(|hold| Some(hold.name()) == self.hold.as_deref()).unwrap_or_default()
+    }
+
+    pub(crate) fn share(&self) -> Option<Factor> {
+        self.share.map(Factor::of_share)
+    }
+
+    pub(crate) fn trips(&self) -> u32 {
+        self.trips
+    }
+
+    pub(crate) fn since(&self) -> Option<Since> {
+        let [throttle, pause] = self.judged_from.as_ref()?.each_ref().map(|minute| minute_of(minute));
+        Some(Since { throttle: throttle?, pause: pause? })
+    }
 }
 
 /// The detail of a notice, as far as it is about one subject. A release may leave out what another one tells.
@@ -79,6 +124,12 @@ struct Detail {
     shadow: bool,
     #[serde(default)]
     controls: Vec<String>,
+    #[serde(default)]
+    cause: Cause,
+    by: Option<String>,
+    said: Option<String>,
+    #[serde(flatten)]
+    after: After,
 }
 
 impl Entry {
@@ -86,10 +137,6 @@ impl Entry {
     fn of(notice: &Notice) -> Option<Entry> {
         let detail: Detail = serde_json::from_str(&notice.detail).ok()?;
         let time = Now(notice.id.split('#').next()?.parse().ok()?);
-        let (reason, by, said) = match signed(&detail.reason) {
-            Some((reason, by, said)) => (reason.to_owned(), Some(by.to_owned()), said.map(str::to_owned)),
-            None => (detail.reason, None, None),
-        };
         Some(Entry {
             at: time.to_string(),
             time,
@@ -99,6 +146,7 @@ impl Entry {
             from: detail.from,
             to: detail.to,
             level: detail.level,
+            cause: detail.cause,
             metric: detail.metric,
             rule: detail.rule,
             rate: detail.rate,
@@ -106,10 +154,11 @@ impl Entry {
             bad: detail.bad,
             cohorts: detail.cohorts,
             shadow: detail.shadow,
-            by,
-            said,
-            reason,
+            by: detail.by,
+            said: detail.said,
+            reason: detail.reason,
             controls: detail.controls,
+            after: detail.after,
         })
     }
 
@@ -118,10 +167,14 @@ impl Entry {
         self.subject == key.subject.to_string() && self.isp.as_deref() == key.isp.map(|isp| policy.isp_map.name(isp))
     }
 
+    /// Who said so.
+    fn said(&self) -> Option<Said> {
+        self.by.as_ref().map(|by| Said { by: by.clone(), why: self.said.clone() })
+    }
+
     /// The reason with whoever said so, as it was told.
     pub fn told(&self) -> String {
-        let said = self.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
-        self.by.as_ref().map_or_else(|| self.reason.clone(), |by| format!("{} (said by {by}{said})", self.reason))
+        self.said().map_or_else(|| self.reason.clone(), |said| format!("{} ({said})", self.reason))
     }
 
     /// The transition of a key that it tells of; `None` if it tells of something else.
@@ -142,9 +195,11 @@ impl Entry {
             from: state(&self.from)?,
             to: state(&self.to)?,
             level,
+            cause: self.cause,
             verdict: level.and_then(|level| self.verdict(policy, level)),
             shadow: self.shadow,
-            reason: self.told(),
+            reason: self.reason.clone(),
+            said: self.said(),
         })
     }
 
@@ -155,11 +210,10 @@ impl Entry {
         let (level, rule) = match self.rule.as_deref()? {
             "cusum" => {
                 // What was only told about has the level of a warning, and a verdict of a worse one.
-                let reached = |threshold| self.reason.contains(&format!(" reached {:.1} ", nats(threshold)));
-                let level = match level {
-                    Level::Warn if reached(known.pause) => Level::Pause,
-                    Level::Warn => Level::Throttle,
-                    Level::Throttle | Level::Pause => level,
+                let level = match (level, self.after.called_for.as_deref()) {
+                    (_, Some("pause")) => Level::Pause,
+                    (_, Some("throttle")) | (Level::Warn, _) => Level::Throttle,
+                    (Level::Throttle | Level::Pause, _) => level,
                 };
                 let threshold = nats(if level == Level::Pause { known.pause } else { known.throttle });
                 (level, Rule::Cusum { limit: known.limit, evidence: 0.0, threshold })

@@ -1,4 +1,4 @@
-//! A person's word about a subject: pause, resume, hold, release.
+//! A person's word about subjects: pause, resume, hold, shadow, release.
 //!
 //! It goes through the breaker, as at SES itself: the breaker remembers that a person said so, the wish is written in
 //! the same transaction, and the enforcer makes it true. Who said it and why is told with it.
@@ -12,7 +12,7 @@ use pipeline::notice::key_name;
 use pipeline::ports::{Board, Change, Committed, ControlKind, Dossier, PortError, Reputation, Saved};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
-use reputation::breaker::{Input, State};
+use reputation::breaker::{Hold, Input, State};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
@@ -33,6 +33,8 @@ pub enum Word {
     Resume,
     /// Flow, whatever the verdict.
     Hold,
+    /// Decide and tell, and do nothing.
+    Shadow,
     /// As the breaker says again.
     Release,
 }
@@ -43,6 +45,7 @@ impl Word {
             Word::Pause => Input::PersonStops,
             Word::Resume => Input::PersonResumes,
             Word::Hold => Input::PersonHoldsClosed,
+            Word::Shadow => Input::PersonShadows,
             Word::Release => Input::PersonReleases,
         }
     }
@@ -100,49 +103,77 @@ pub struct Said {
     pub outcome: Vec<String>,
 }
 
-/// Says a word about a subject, or about it at one ISP.
+/// Says a word about subjects, or about them at one ISP. In JSON, one document for each.
 ///
 /// # Errors
 ///
-/// Nobody ever heard of the subject, nothing is named like the ISP, or AWS refuses. Nothing was changed then, or all
-/// of it and the answer was lost: saying it again is safe.
+/// Nobody ever heard of one of the subjects, or nothing is named like the ISP: nothing was changed. Or AWS refuses: it was said
+/// about the subjects before, and about this one it was said, or not; saying it again is safe.
 pub async fn say(
     access: &Access,
-    subject: Subject,
+    subjects: &[Subject],
     isp: Option<&str>,
-    saying: Saying,
+    saying: &Saying,
     now: Now,
     look: Look,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
-    let isps = &policy.isp_map;
     let isp = isp_named(&policy, isp)?;
-    let mut store = access.reputation(&policy);
     if !saying.force {
-        check_heard_of(access, &mut store, &subject, saying.word == Word::Pause).await?;
+        let mut store = access.reputation(&policy);
+        for subject in subjects {
+            check_heard_of(access, &mut store, subject, saying.word == Word::Pause).await?;
+        }
     }
-    let key = Key { subject, isp };
-    let refused = |error| access.refused(error);
-    let before = store.dossier(&key.subject, now).await.map_err(refused)?.breaker(key.isp).breaker;
     let by = access.who().await;
-    let mut signed = Signed { store, signature: signature(&by, saying.reason.as_deref()) };
-    let changes = tell(&policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
+    let mut answer = Answer { text: String::new(), json: String::new(), exit: Exit::Done };
+    for subject in subjects {
+        let key = Key { subject: subject.clone(), isp };
+        let said = say_about(access, &policy, &key, saying, &by, now, look).await?;
+        answer.text.push_str(&said.text);
+        answer.json.push_str(&said.json);
+        if said.exit != Exit::Done {
+            answer.exit = said.exit;
+        }
+    }
+    Ok(answer)
+}
+
+async fn say_about(
+    access: &Access,
+    policy: &Policy,
+    key: &Key,
+    saying: &Saying,
+    by: &str,
+    now: Now,
+    look: Look,
+) -> Result<Answer, Failure> {
+    let isps = &policy.isp_map;
+    let mut store = access.reputation(policy);
+    let refused = |error| access.refused(error);
+    let dossier = store.dossier(&key.subject, now).await.map_err(refused)?;
+    let before = dossier.breaker(key.isp).breaker;
+    let whole = if key.isp.is_some() { dossier.breaker(None).breaker.hold } else { Hold::None };
+    let shadow = policy.is_shadow(&key.subject) || whole == Hold::Shadow;
+    let word = pipeline::ports::Said { by: legible(by), why: saying.reason.as_deref().map(legible) };
+    let mut signed = Signed { store, said: word };
+    let changes = tell(policy, &mut signed, key, saying.word.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
     let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| flow(control.kind));
-    let (outcome, exit) = outcome(&policy, &key, saying.word, before.state, !changes.is_empty(), ses, now);
+    let (outcome, exit) = outcome(policy, key, (saying.word, shadow), before.state, !changes.is_empty(), ses, now);
     let said = Said {
         subject: key.subject.to_string(),
         isp: key.isp.map(|isp| isps.name(isp).to_owned()),
         word: saying.word,
-        by,
-        reason: saying.reason,
+        by: by.to_owned(),
+        reason: saying.reason.clone(),
         from: before.state.name(),
         to: after.state.name(),
         changed: !changes.is_empty(),
         ses: ses.map(aws::layout::flow_name),
         outcome,
     };
-    Ok(Answer::new(text::said(&said, &key_name(&key, isps), look), &said, exit))
+    Ok(Answer::new(text::said(&said, &key_name(key, isps), look), &said, exit))
 }
 
 /// The ISP of this name, in any case.
@@ -190,21 +221,6 @@ pub(crate) async fn check_heard_of(
     Err(Failure::UnknownSubject { subject, stack, nearest, forceable })
 }
 
-fn signature(by: &str, reason: Option<&str>) -> String {
-    let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    legible(&format!(" (said by {by}{why})"))
-}
-
-/// A reason without its signature, who signed it, and why.
-pub(crate) fn signed(reason: &str) -> Option<(&str, &str, Option<&str>)> {
-    let (reason, rest) = reason.split_once(" (said by ")?;
-    let rest = rest.strip_suffix(')')?;
-    Some(match rest.split_once(": ") {
-        Some((by, why)) => (reason, by, Some(why)),
-        None => (reason, rest, None),
-    })
-}
-
 /// What a control tells SES.
 fn flow(kind: ControlKind) -> Option<Flow> {
     match kind {
@@ -218,24 +234,25 @@ fn flow(kind: ControlKind) -> Option<Flow> {
     }
 }
 
-/// What follows from a word, in sentences, and how the program ends.
+/// What follows from a word, in sentences, and how the program ends. `shadow`: nothing is done about the key, whatever is said
+/// about it.
 fn outcome(
     policy: &Policy,
     key: &Key,
-    word: Word,
+    (word, shadow): (Word, bool),
     before: State,
     changed: bool,
     ses: Option<Flow>,
     now: Now,
 ) -> (Vec<String>, Exit) {
     let subject = &key.subject;
-    let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(subject);
     let mut said = Vec::new();
     if !changed {
         said.push(match word {
             Word::Pause => "It was paused by a person before; nothing changes.".to_owned(),
             Word::Resume => "It was neither paused nor throttled nor held; nothing changes.".to_owned(),
             Word::Hold => "It was held closed before; nothing changes.".to_owned(),
+            Word::Shadow => "It was in shadow before; nothing changes.".to_owned(),
             Word::Release => "It was left to its breaker before; nothing changes.".to_owned(),
         });
         if let (Word::Resume, Subject::ConfigurationSet(name), None) = (word, subject, key.isp)
@@ -287,7 +304,7 @@ fn outcome(
             said.push(nothing_stopped(policy, key, shadow));
             exit = Exit::No;
         }
-        (Word::Resume | Word::Hold | Word::Release, ses) => {
+        (Word::Resume | Word::Hold | Word::Shadow | Word::Release, ses) => {
             let from = text::minute_of(now.next_minute());
             if ses.is_some() {
                 said.push(
@@ -299,6 +316,12 @@ fn outcome(
             said.push(match word {
                 Word::Hold => format!(
                     "Verdicts are told, not acted on, until: ses-breaker release {}{}",
+                    quoted(subject),
+                    at_isp(policy, key)
+                ),
+                Word::Shadow => format!(
+                    "It is judged anew, by mail that SES accepts from {from} UTC on. What its breaker decides is told, and \
+                     nothing is done, until: ses-breaker release {}{}",
                     quoted(subject),
                     at_isp(policy, key)
                 ),
@@ -345,7 +368,8 @@ pub(crate) fn has_switch(key: &Key) -> bool {
 fn in_shadow(policy: &Policy, key: &Key) -> String {
     match policy.mode {
         Mode::Shadow => "The policy".to_owned(),
-        Mode::Act => format!("The policy, for {},", key.subject),
+        Mode::Act if policy.is_shadow(&key.subject) => format!("The policy, for {},", key.subject),
+        Mode::Act => format!("A person put all of {} in shadow: it", key.subject),
     }
 }
 
@@ -384,7 +408,7 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
 /// A store that notes with every change who asked for it, and why.
 struct Signed<R> {
     store: R,
-    signature: String,
+    said: pipeline::ports::Said,
 }
 
 impl<R: Reputation> Reputation for Signed<R> {
@@ -407,24 +431,10 @@ impl<R: Reputation> Reputation for Signed<R> {
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         let mut changes = changes.to_vec();
         for change in &mut changes {
-            change.transition.iter_mut().for_each(|told| told.reason.push_str(&self.signature));
-            change.controls.iter_mut().for_each(|control| control.reason.push_str(&self.signature));
+            change.transition.iter_mut().for_each(|told| told.said = Some(self.said.clone()));
+            let signature = format!(" ({})", self.said);
+            change.controls.iter_mut().for_each(|control| control.reason.push_str(&signature));
         }
         self.store.save(&changes).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_read_as_it_was_written() {
-        let by = "arn:aws:iam::123456789012:user/ann";
-        for why in [None, Some("wrong list"), Some("a (said by bob): b)")] {
-            let reason = format!("a person stopped it{}", signature(by, why));
-            assert_eq!(signed(&reason), Some(("a person stopped it", by, why)));
-        }
-        assert_eq!(signed("paused: 40 of 100 mails bounced hard (40 %)"), None);
     }
 }

@@ -1,21 +1,29 @@
-//! The commands that alerts tell people to type are commands that `ses-breaker` understands.
+//! The commands that alerts tell people to type are commands that `ses-breaker` understands, and that do what is said of them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod account;
+#[expect(dead_code, reason = "other tests need more of it")]
+mod sender;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use operator::Exit;
+use account::Account;
+use e2e::stack::Stack;
+use operator::{Exit, cli};
 use pipeline::evaluate::tell;
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Message, Notice, Outbox, Place, deliver};
 use pipeline::ports::PortError;
+use replay::text::Look;
 use reputation::breaker::Input;
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::subject::Key;
 use reputation::time::Now;
 use reputation::{Metric, Policy, Subject, Tally};
+use sender::{MORNING, hear, mails};
 
 const START: Now = Now(1_791_273_600_000);
 
@@ -66,6 +74,7 @@ async fn messages(toml: &str) -> Vec<Message> {
                 Input::Incident,
                 Input::PersonStops,
                 Input::PersonHoldsClosed,
+                Input::PersonShadows,
                 Input::PersonReleases,
             ] {
                 tell(&policy, &mut store, &key, input, now).await.unwrap();
@@ -117,7 +126,7 @@ fn every_command_in_every_alert_is_understood() {
         }
     }
     let verbs: BTreeSet<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
-    assert_eq!(verbs.into_iter().collect::<Vec<_>>(), ["pause", "release", "resume", "status"]);
+    assert_eq!(verbs.into_iter().collect::<Vec<_>>(), ["hold", "pause", "release", "resume", "status"]);
     for line in lines {
         assert!(line.ends_with(" --stack my-stack --region eu-west-1"), "{line}");
         // Without credentials nobody is asked anything: what is understood is refused, what is not is bad usage.
@@ -125,4 +134,60 @@ fn every_command_in_every_alert_is_understood() {
         let exit = operator::cli::run(words(&line).into_iter().chain(nobody), START);
         assert_eq!(exit, Exit::Refused, "{line}");
     }
+}
+
+/// The e-mails that went out: subject, and text.
+fn letters(account: &Account) -> Vec<(String, String)> {
+    account.cloud.state().published.iter().map(|form| (form["Subject"].clone(), form["Message"].clone())).collect()
+}
+
+/// What stands under a heading of an e-mail.
+fn commands_under<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
+    let under = text.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
+    under.map_while(|line| line.strip_prefix("  ")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
+    let account = Account::with(&["news"]);
+    let mut stack = Stack::new(&account.cloud, false);
+    // A list that gets worse: 3 % come back, then a third of the mail, then half of it.
+    for (minute, delivered, bounced) in [(0, 1_060, 34), (2, 16, 8), (4, 15, 15)] {
+        let sent = MORNING.plus_minutes(minute);
+        hear(&account, &mut stack, &mails("news", &["outlook.com"], delivered, bounced, sent), sent.plus_minutes(1))
+            .await;
+        stack.tick(sent.plus_minutes(1)).await.unwrap();
+        stack.enforce(true, sent.plus_minutes(1)).await.unwrap();
+    }
+    let told = letters(&account);
+    let titles: Vec<&str> = told.iter().map(|(title, _)| title.as_str()).collect();
+    assert_eq!(
+        titles,
+        [
+            "ses-breaker warn: configuration-set:news closed",
+            "ses-breaker throttle: configuration-set:news closed -> throttled",
+            "ses-breaker pause: configuration-set:news throttled -> open",
+        ]
+    );
+    assert!(!account.cloud.state().sets["news"]);
+    insta::assert_snapshot!(format!("Subject: {}\n\n{}", told[2].0, told[2].1));
+
+    let undo = commands_under(&told[2].1, "To undo it now");
+    let [undo] = undo.as_slice() else { panic!("{undo:?}") };
+    let now = MORNING.plus_minutes(9);
+    let answer = cli::answered(&account.access(), words(undo), now, Look::new(None)).await.unwrap();
+    assert_eq!(answer.exit, Exit::Done, "{}", answer.text);
+    stack.enforce(false, now).await.unwrap();
+    assert!(account.cloud.state().sets["news"]);
+    // It stays so: the mail of before judges nobody any more. And whoever gets the alerts is told who it was.
+    for minute in 10..90 {
+        stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
+        stack.enforce(minute % 5 == 0, MORNING.plus_minutes(minute)).await.unwrap();
+    }
+    assert!(account.cloud.state().sets["news"]);
+    let told = letters(&account);
+    let [(title, text)] = &told[3..] else { panic!("{told:?}") };
+    assert_eq!(title, "ses-breaker news: configuration-set:news open -> closed");
+    assert!(text.contains(&format!("(said by {})", account::ARN)), "{text}");
+    assert!(text.contains("\n- identity:news.example: open -> closed\n"), "{text}");
 }

@@ -39,7 +39,7 @@ async fn told(account: &Account, about: &str, isp: Option<&str>, now: Now) -> An
 
 async fn said(account: &Account, word: Word, about: &str, why: Option<&str>, now: Now) {
     let saying = Saying { word, reason: why.map(str::to_owned), force: false };
-    say(&account.access(), subject(about), None, saying, now, Look::new(None)).await.unwrap();
+    say(&account.access(), &[subject(about)], None, &saying, now, Look::new(None)).await.unwrap();
 }
 
 /// What comes next, in words.

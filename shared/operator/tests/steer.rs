@@ -14,7 +14,7 @@ use operator::{Answer, Exit, Failure, policies};
 use replay::text::Look;
 use replay::text::layout::visible;
 use reputation::time::Now;
-use sender::{MORNING, subject, troubled};
+use sender::{MORNING, hear, mails, subject, troubled};
 use serde_json::{Value, json};
 
 fn parsed(answer: &Answer) -> Value {
@@ -29,7 +29,7 @@ async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
 async fn told(account: &Account, word: Word, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
     let reason = (word == Word::Pause).then(|| "wrong list".to_owned());
     let saying = Saying { word, reason, force: false };
-    say(&account.access(), subject(about), isp, saying, MORNING.plus_minutes(3), Look::new(None)).await
+    say(&account.access(), &[subject(about)], isp, &saying, MORNING.plus_minutes(3), Look::new(None)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,6 +120,87 @@ async fn a_subject_that_is_held_is_not_paused_until_it_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released() {
+    let (account, mut stack) = troubled().await;
+    let name = "configuration-set:news";
+    let shadowed = told(&account, Word::Shadow, name, None).await.unwrap();
+    insta::assert_snapshot!(visible(&shadowed.text));
+    stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
+    assert!(account.cloud.state().sets["news"]);
+    // What is decided about new harm is told, with how to let it act; SES is told nothing.
+    let later = MORNING.plus_minutes(10);
+    hear(&account, &mut stack, &mails("news", &["gmail.com"], 30, 30, later), later.plus_minutes(1)).await;
+    assert!(account.cloud.state().sets["news"]);
+    let answer = shown(&account, Some(name), MORNING.plus_minutes(12)).await;
+    let text = visible(&answer.text);
+    assert!(text.contains("configuration-set:news  open") && text.contains("in shadow, nothing is done"), "{text}");
+    let alert = account.cloud.state().published.iter().map(|form| form["Message"].clone()).next_back().unwrap();
+    insta::assert_snapshot!(alert);
+    // By itself it comes back as ever, and still in shadow.
+    for minute in 12..60 {
+        stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
+        stack.enforce(minute % 5 == 0, MORNING.plus_minutes(minute)).await.unwrap();
+    }
+    assert_eq!(account.cloud.state().switched, [("news".to_owned(), false), ("news".to_owned(), true)]);
+    // Released, it acts on harm from then on.
+    let saying = Saying { word: Word::Release, reason: None, force: false };
+    let now = MORNING.plus_minutes(60);
+    say(&account.access(), &[subject(name)], None, &saying, now, Look::new(None)).await.unwrap();
+    stack.enforce(false, now).await.unwrap();
+    assert!(account.cloud.state().sets["news"]);
+    let later = MORNING.plus_minutes(70);
+    hear(&account, &mut stack, &mails("news", &["gmail.com"], 30, 30, later), later.plus_minutes(1)).await;
+    assert!(!account.cloud.state().sets["news"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown() {
+    let (account, mut stack) = troubled().await;
+    let both = ["configuration-set:news", "identity:news.example"].map(subject);
+    let saying = Saying { word: Word::Resume, reason: Some("the list is clean now".to_owned()), force: false };
+    let access = account.access();
+    let now = MORNING.plus_minutes(3);
+    let typo = [both[0].clone(), subject("identity:newz.example")];
+    let failure = say(&access, &typo, None, &saying, now, Look::new(None)).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Usage);
+    stack.enforce(false, now).await.unwrap();
+    assert!(!account.cloud.state().sets["news"]);
+    let answer = say(&access, &both, None, &saying, now, Look::new(None)).await.unwrap();
+    assert_eq!(answer.exit, Exit::Done);
+    let documents = serde_json::Deserializer::from_str(&answer.json).into_iter::<Value>();
+    let resumed: Vec<Value> = documents.map(|document| document.unwrap()["subject"].clone()).collect();
+    assert_eq!(resumed, ["configuration-set:news", "identity:news.example"]);
+    stack.enforce(false, now).await.unwrap();
+    assert!(account.cloud.state().sets["news"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_all_stands_is_told_at_once() {
+    let (account, _stack) = troubled().await;
+    let arguments = |format: &str| ["ses-breaker", "digest", "--format", format].map(Into::into);
+    let told = async |format: &str, now: Now| {
+        operator::cli::answered(&account.access(), arguments(format), now, Look::new(None)).await.unwrap()
+    };
+    let tomorrow = MORNING.plus_minutes(1_440);
+    insta::assert_snapshot!(told("text", tomorrow).await.text);
+    let document = parsed(&told("json", tomorrow).await);
+    let subjects: Vec<&str> =
+        document["rates"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert_eq!(
+        subjects,
+        [
+            "account",
+            "configuration-set:news",
+            "configuration-set:shop",
+            "identity:news.example",
+            "identity:shop.example"
+        ]
+    );
+    // Of a day without mail, too.
+    assert_eq!(parsed(&told("json", MORNING).await)["rates"][0]["mails"], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
     let (account, _stack) = troubled().await;
     for (about, isp, what) in [
@@ -174,7 +255,7 @@ async fn a_slip_of_the_pen_pauses_nobody() {
 
     let saying = Saying { word: Word::Pause, reason: None, force: true };
     let new = subject("configuration-set:new");
-    let paused = say(&account.access(), new, None, saying, MORNING, Look::new(None)).await.unwrap();
+    let paused = say(&account.access(), &[new], None, &saying, MORNING, Look::new(None)).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     // Paused before its first mail, it can be resumed without force.
     assert_eq!(told(&account, Word::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::{self, BreakerState, Effect, Factor, Hold, Input, Standing, State, Step};
+use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input, Standing, State, Step};
 use reputation::detect::Level;
 use reputation::incident::{self, Trouble};
 use reputation::isp::Isp;
 use reputation::judge::{self, Judgement, LeftOut, Since};
-use reputation::policy::{Mode, Policy};
+use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 
@@ -71,7 +71,8 @@ pub async fn evaluate_account<R: Reputation>(
         let key = Key { subject: Subject::Account, isp: None };
         let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
-        changes.extend(change(policy, key, &known, step, now));
+        let shadow = is_shadow(policy, dossier, &key);
+        changes.extend(change(key, &known, step, shadow, now));
         changes
     })
     .await
@@ -117,7 +118,7 @@ pub async fn tell<R: Reputation>(
         let known = dossier.breaker(key.isp);
         let standing = Standing { cap: cap(policy, key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
-        change(policy, key.clone(), &known, step, now).into_iter().collect()
+        change(key.clone(), &known, step, is_shadow(policy, dossier, key), now).into_iter().collect()
     })
     .await
 }
@@ -155,7 +156,7 @@ pub fn assess(
     let mut steps: BTreeMap<Isp, BreakerState> = BTreeMap::new();
     if !whole.breaker.state.is_contained() {
         for isp in isps {
-            if board.isps.get(isp).is_some_and(|known| known.state.is_contained()) {
+            if board.isps.get(isp).is_some_and(contains) {
                 continue;
             }
             let known = dossier.breaker(Some(*isp));
@@ -165,7 +166,8 @@ pub fn assess(
             let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
             let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             steps.insert(*isp, step.next.clone());
-            changes.extend(change(policy, key, &known, step, now));
+            let shadow = is_shadow(policy, dossier, &key);
+            changes.extend(change(key, &known, step, shadow, now));
         }
     }
     let left_out = left_out(policy, dossier, board, &steps);
@@ -185,7 +187,8 @@ pub fn assess(
     let may_pause = !pauses_sets || others < policy.breaker.max_pauses_per_hour as usize;
     let standing = Standing { cap: cap(policy, &key, dossier), may_pause };
     let step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
-    changes.extend(change(policy, key, &whole, step, now));
+    let shadow = is_shadow(policy, dossier, &key);
+    changes.extend(change(key, &whole, step, shadow, now));
     changes
 }
 
@@ -215,7 +218,7 @@ pub fn left_out(
     for isp in dossier.timeline.isps() {
         let mut before = Minute(0);
         let mut leave_out = |known: &BreakerState| {
-            before = before.max(if known.state.is_contained() { Minute(u32::MAX) } else { known.since.pause });
+            before = before.max(if contains(known) { Minute(u32::MAX) } else { known.since.pause });
         };
         if let Some(known) = board.isps.get(&isp) {
             leave_out(known);
@@ -265,11 +268,14 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change>
             BreakerState { state: State::Closed, since: Since::both(now.next_minute()), ..known.breaker.clone() };
         let news = breaker::News {
             level: None,
+            cause: Cause::Time,
             verdict: None,
             reason: "the hold is over: each sender is judged at this ISP again, by mail accepted from now on".into(),
         };
         let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
-        change(policy, Key { subject: Subject::Account, isp: Some(isp) }, known, step, now)
+        let key = Key { subject: Subject::Account, isp: Some(isp) };
+        let shadow = is_shadow(policy, dossier, &key);
+        change(key, known, step, shadow, now)
     });
     over.collect()
 }
@@ -288,7 +294,8 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         whole.is_some_and(|known| known.state.is_contained() && policy.gate_in_use)
     };
     let hit = || {
-        let at_isp = board.unsettled.iter().filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
+        let unsettled = board.unsettled.iter().filter(|(_, known)| known.state != State::Closed);
+        let at_isp = unsettled.filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
         let dated = at_isp.filter_map(|(key, known)| Some((key, known.worsened?)));
         dated.filter(|(key, _)| !elsewhere(&key.subject))
     };
@@ -309,10 +316,12 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         let lasting =
             reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
         let step = breaker::step(&lasting, standing, &known.breaker, Input::Incident, now);
-        change(policy, held.clone(), &known, step, now).into_iter().collect()
+        change(held.clone(), &known, step, is_shadow(policy, dossier, &held), now).into_iter().collect()
     })
     .await?;
-    if saved.is_empty() && !is_held {
+    // A person's shadow over an ISP is over its hold, and not over its senders: they are on their own there.
+    let in_shadow = |change: &Change| change.next.hold == Hold::Shadow;
+    if (saved.is_empty() && !is_held) || saved.iter().any(in_shadow) {
         return Ok(saved);
     }
     let senders: Vec<Key> =
@@ -354,7 +363,8 @@ async fn pardon_whole<R: Reputation>(
         let key = Key { subject: subject.clone(), isp: None };
         let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
-        change(policy, key, &known, step, now).into_iter().collect()
+        let shadow = is_shadow(policy, dossier, &key);
+        change(key, &known, step, shadow, now).into_iter().collect()
     })
     .await
 }
@@ -368,16 +378,26 @@ fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
     if protected || account || beyond_us { Level::Warn } else { Level::Pause }
 }
 
-fn is_shadow(policy: &Policy, subject: &Subject) -> bool {
-    policy.mode == Mode::Shadow || policy.subjects.shadow.contains(subject)
+/// Whether nothing is done about a key, whatever a person has said about the key itself: by the policy, or because a person
+/// has put its subject as a whole in shadow.
+fn is_shadow(policy: &Policy, dossier: &Dossier, key: &Key) -> bool {
+    let whole = dossier.breakers.get(&None).is_some_and(|known| known.breaker.hold == Hold::Shadow);
+    policy.is_shadow(&key.subject) || (key.isp.is_some() && whole)
+}
+
+/// Whether a breaker holds mail back, so that it need not be held back by others. In its own shadow it does not.
+fn contains(known: &BreakerState) -> bool {
+    known.state.is_contained() && known.hold != Hold::Shadow
 }
 
 /// What a step changes; `None` if nothing.
 ///
 /// In shadow nothing is done, with one exception: what was stopped before is let flow again when its breaker says so, or it
 /// would stay stopped for ever. And what is open out of shadow is stopped once nothing is decided in shadow any more.
-fn change(policy: &Policy, key: Key, known: &Versioned, mut step: Step, now: Now) -> Option<Change> {
-    let shadow = is_shadow(policy, &key.subject);
+/// `shadow`: see [`is_shadow`].
+fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -> Option<Change> {
+    let was_shadow = shadow || known.breaker.hold == Hold::Shadow;
+    let shadow = shadow || step.next.hold == Hold::Shadow;
     let stops = |effect: &Effect| *effect == Effect::Stop;
     let catches_up = !shadow
         && !step.next.enacted
@@ -398,9 +418,11 @@ fn change(policy: &Policy, key: Key, known: &Versioned, mut step: Step, now: Now
         from: known.breaker.state.name(),
         to: step.next.state.name(),
         level: news.level,
+        cause: news.cause,
         verdict: news.verdict,
         shadow,
         reason: news.reason,
+        said: None,
     });
     let reason = || match &transition {
         Some(told) => told.reason.clone(),
@@ -408,8 +430,12 @@ fn change(policy: &Policy, key: Key, known: &Versioned, mut step: Step, now: Now
     };
     let mut controls = Vec::new();
     for effect in &step.effects {
-        let undoes = was_enacted && *effect == Effect::Resume;
-        if let Some(kind) = control(&key, *effect).filter(|_| !shadow || undoes) {
+        // What was only stopped in shadow was not stopped by us: it may have been by a person.
+        let does = match effect {
+            Effect::Resume => was_enacted || !(was_shadow || shadow),
+            Effect::Stop | Effect::SetFactor(_) => !shadow,
+        };
+        if let Some(kind) = control(&key, *effect).filter(|_| does) {
             controls.push(Control { at: now, kind, target: key.subject.clone(), isp: key.isp, reason: reason() });
         }
     }

@@ -16,6 +16,7 @@
 //! Where to start: [`classify`] for what counts, then [`evaluate`].
 
 pub mod classify;
+pub mod digest;
 pub mod enforce;
 pub mod evaluate;
 pub mod fold;

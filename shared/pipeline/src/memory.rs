@@ -307,7 +307,7 @@ impl Reputation for MemoryReputation {
                 board.isps.insert(isp, next.clone());
             }
             let key: &Key = key;
-            if next.state == State::Closed {
+            if next.is_settled() {
                 board.unsettled.remove(key);
             } else {
                 board.unsettled.insert(key.clone(), next.clone());

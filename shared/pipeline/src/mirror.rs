@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use reputation::isp::Isp;
-use reputation::policy::{Mirror, Mode, Policy};
+use reputation::policy::{Mirror, Policy};
 use reputation::subject::Subject;
 use reputation::warmup::Plan;
 
@@ -89,7 +89,7 @@ pub async fn mirror<Q: Quotas, D: DedicatedIps>(
     for Mirror { set, ips: of_set } in &policy.warmup.mirrors {
         // In shadow nothing is touched.
         let subject = Subject::ConfigurationSet(set.as_str().into());
-        if policy.mode == Mode::Shadow || policy.subjects.shadow.contains(&subject) {
+        if policy.is_shadow(&subject) {
             continue;
         }
         let Some(plan) = policy.warmup.sets.get(set) else { continue };

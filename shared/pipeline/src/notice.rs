@@ -11,13 +11,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use reputation::breaker::{Hold, State};
+use reputation::breaker::{Cause, State};
 use reputation::isp::IspMap;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Minute, Now};
+use reputation::zone::Day;
 use serde::Serialize;
 
+use crate::digest::Digest;
 use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
 
 mod desk;
@@ -25,8 +27,7 @@ mod fact;
 mod group;
 mod message;
 
-pub use desk::{AGAIN_MINUTES, Desk, HeldBack, Letter, SETTLE_MILLIS, SUMMARY_MINUTES, Told};
-pub use fact::Cause;
+pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
 pub use message::{Command, Message, Place};
 
 /// Something to tell.
@@ -225,8 +226,11 @@ impl Notice {
     /// Kind of a notice about a control that we may not carry out.
     pub const DENIED: &'static str = "Control Denied";
 
+    /// Kind of the daily digest.
+    pub const DIGEST: &'static str = "Daily Digest";
+
     /// All kinds.
-    pub const KINDS: [&'static str; 3] = [Notice::TRANSITION, Notice::GONE, Notice::DENIED];
+    pub const KINDS: [&'static str; 4] = [Notice::TRANSITION, Notice::GONE, Notice::DENIED, Notice::DIGEST];
 
     /// What a change tells people; `None` if nothing.
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
@@ -238,18 +242,20 @@ impl Notice {
         let detail = Detail {
             transition: ReportedTransition::of(told, isps),
             controls: controls(change, isps),
-            cause: Cause::of(told),
-            until: match change.next.state {
-                State::Open { until, .. } => until.map(|until| until.to_string()),
-                State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
+            cause: told.cause,
+            called_for: told.verdict.map(|verdict| verdict.level.name()),
+            by: told.said.as_ref().map(|said| said.by.as_str()),
+            said: told.said.as_ref().and_then(|said| said.why.as_deref()),
+            until: change.next.until().map(|until| until.to_string()),
+            hold: change.next.hold.name(),
+            share: match change.next.state {
+                State::Throttled { factor, .. } => Some(factor.share()),
+                State::Closed | State::Open { .. } | State::Probing { .. } => None,
             },
-            hold: match change.next.hold {
-                Hold::None => "none",
-                Hold::Open => "open",
-                Hold::Closed => "closed",
-            },
+            trips: change.next.trips,
+            judged_from: [change.next.since.throttle, change.next.since.pause].map(start_of),
         };
-        let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.reason);
+        let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.why());
         text.push_str("\nDone: ");
         text.push_str(&done(change, told));
         text.push_str("\nTo see more: ses-breaker status\n");
@@ -277,6 +283,25 @@ impl Notice {
              service control policy or a permissions boundary may take it away.\n"
         );
         Notice::about(Notice::DENIED, "denied", target, &text, now)
+    }
+
+    /// Tells how all stands; once for each day.
+    pub fn of_digest(digest: &Digest, day: Day, now: Now) -> Notice {
+        let mut detail = serde_json::json!({
+            "at": now.to_string(), "subject": Subject::Account.to_string(), "reason": digest.title(),
+        });
+        if let (Some(members), Ok(serde_json::Value::Object(digest))) =
+            (detail.as_object_mut(), serde_json::to_value(digest))
+        {
+            members.extend(digest);
+        }
+        Notice {
+            id: format!("{:013}#digest", day.end.0.max(0)),
+            title: title(&format!("ses-breaker {}", digest.title())),
+            text: digest.text(),
+            kind: Notice::DIGEST,
+            detail: detail.to_string(),
+        }
     }
 
     fn about(kind: &'static str, word: &str, target: &Subject, text: &str, now: Now) -> Notice {
@@ -354,17 +379,29 @@ pub fn start_of(minute: Minute) -> String {
 }
 
 #[derive(Serialize)]
-struct Detail {
+struct Detail<'a> {
     #[serde(flatten)]
     transition: ReportedTransition,
     /// What is wished for because of it: a name and its target, and of a quota the share.
     controls: Vec<String>,
     /// Why it moved.
     cause: Cause,
+    /// What the verdict called for, which may be more than was done; null without a verdict.
+    called_for: Option<&'static str>,
+    /// Who said so; null unless a person did through us.
+    by: Option<&'a str>,
+    /// Why, in that person's words.
+    said: Option<&'a str>,
     /// Until when it is open (RFC 3339); null if it is not, or until a person resumes it.
     until: Option<String>,
-    /// What a person has said about it: `none`, `open` (stopped) or `closed` (kept flowing).
+    /// What a person has said about it: `none`, `open` (stopped), `closed` (kept flowing) or `shadow`.
     hold: &'static str,
+    /// The share of the quota that it is throttled to; null unless it is throttled.
+    share: Option<f64>,
+    /// How often it has opened since it was last forgiven.
+    trips: u32,
+    /// The first minute of the mail that may throttle it, and of the mail that may pause it (RFC 3339).
+    judged_from: [String; 2],
 }
 
 /// A key as people write it: `configuration-set:news`, `configuration-set:news@gmail`.

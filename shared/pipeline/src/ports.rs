@@ -1,9 +1,10 @@
 //! What the use cases need of the world, and the words they share with it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use reputation::breaker::{BreakerState, Factor};
+use reputation::breaker::{BreakerState, Cause, Factor};
 use reputation::detect::{Level, Verdict};
 use reputation::isp::Isp;
 use reputation::subject::{Key, Subject};
@@ -102,7 +103,7 @@ impl Dossier {
 pub struct Board {
     /// The breakers of ISPs, whoever sends to them: open while an ISP is suspected of trouble of its own.
     pub isps: BTreeMap<Isp, BreakerState>,
-    /// The breakers that are not closed.
+    /// The breakers that are not settled: not closed, or put in shadow by a person.
     pub unsettled: BTreeMap<Key, BreakerState>,
     /// The configuration sets that were paused within the last hour, and when.
     pub pauses: BTreeMap<Subject, Now>,
@@ -240,10 +241,40 @@ pub struct Transition {
     pub to: &'static str,
     /// How bad it is; `None` where things get better or a person acted.
     pub level: Option<Level>,
+    /// Why, for programs.
+    pub cause: Cause,
     /// The verdict behind it, with the numbers used.
     pub verdict: Option<Verdict>,
     /// Decided in shadow: told, and nothing was done.
     pub shadow: bool,
     /// Why, in words.
     pub reason: String,
+    /// Who said so, if a person did through us.
+    pub said: Option<Said>,
+}
+
+impl Transition {
+    /// Why, in words, with whoever said so.
+    pub fn why(&self) -> String {
+        match &self.said {
+            None => self.reason.clone(),
+            Some(said) => format!("{} ({said})", self.reason),
+        }
+    }
+}
+
+/// A person's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Who said it.
+    pub by: String,
+    /// Why, in their words.
+    pub why: Option<String>,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        write!(f, "said by {}{why}", self.by)
+    }
 }

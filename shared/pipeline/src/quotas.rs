@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use reputation::breaker::{BreakerState, State};
+use reputation::breaker::{BreakerState, Hold, State};
 use reputation::isp::Isp;
 use reputation::judge;
 use reputation::permit::{Ask, Class, Flow, Lease, Limit, Meter, Permit, Spend, decide};
-use reputation::policy::{Mode, Policy};
+use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 use reputation::warmup::{self, Evidence, Plan, Ramp};
@@ -217,7 +217,7 @@ fn evidence(policy: &Policy, dossier: &mut Dossier, board: &Board, subject: &Sub
     let (own, whole) = (dossier.breaker(Some(isp)).breaker, dossier.breaker(None).breaker);
     let incident = board.isps.get(&isp).is_some_and(|known| known.state.is_contained());
     // What is decided in shadow has no effect, on a quota neither; that something is wrong holds it all the same.
-    let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(subject);
+    let shadow = policy.is_shadow(subject) || [&own, &whole].iter().any(|known| known.hold == Hold::Shadow);
     Evidence {
         used: 0,
         bulk: 0,

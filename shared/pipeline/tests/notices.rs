@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::evaluate::tell;
 use pipeline::memory::MemoryReputation;
-use pipeline::notice::{Alerts, Cause, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
+use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
 use pipeline::ports::{Disposition, PortError};
 use proptest::prelude::*;
-use reputation::breaker::Input;
+use reputation::breaker::{Cause, Input};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::subject::Key;
@@ -272,6 +272,25 @@ fn what_flaps_is_told_once_and_then_summed_up_each_hour() {
     let titles: Vec<String> = told.iter().map(|(at, message)| format!("{at:2} {}", message.title)).collect();
     insta::assert_snapshot!(titles.join("\n"));
     insta::assert_snapshot!("flapping", told[&5].text(&Place::default()));
+}
+
+#[test]
+fn the_policy_says_how_soon_the_same_is_told_again() {
+    let check = |toml: &str, expected: &[i64]| {
+        let mut world = World::new(toml);
+        let name = "configuration-set:news@gmail";
+        let mut told = Vec::new();
+        for minute in 0..12 {
+            world.judged(name, Level::Throttle, 12);
+            told.extend(world.told().iter().map(|_| minute * 5));
+            world.minutes(5);
+        }
+        assert_eq!(told, expected, "{toml}");
+    };
+    // The first cut, and the first that is further down, are news.
+    check("[alerts]\nagain_minutes = 360\nsummary_minutes = 60\n", &[0, 5]);
+    check("[alerts]\nagain_minutes = 20\nsummary_minutes = 60\n", &[0, 5, 25, 45]);
+    check("[alerts]\nagain_minutes = 360\nsummary_minutes = 15\n", &[0, 5, 20, 35, 50]);
 }
 
 #[test]

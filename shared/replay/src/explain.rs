@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::ports::{Board, Dossier, Transition};
-use reputation::breaker::BreakerState;
+use reputation::breaker::{BreakerState, Hold};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
 use reputation::isp::IspMap;
@@ -300,7 +300,7 @@ fn why(
     board: &Board,
     steps: &BTreeMap<reputation::Isp, BreakerState>,
 ) -> ExplainedLeftOut {
-    let contained = |known: &BreakerState| known.state.is_contained();
+    let contained = |known: &BreakerState| known.state.is_contained() && known.hold != Hold::Shadow;
     let own = steps.get(isp).cloned().unwrap_or_else(|| dossier.breaker(Some(*isp)).breaker);
     let why = if board.isps.get(isp).is_some_and(contained) {
         "the ISP is held for everybody: its trouble is its own"

@@ -12,13 +12,15 @@
 //! the mark from which mail can lead to the next cut, so that one incident never demotes twice.
 //! **Probing**: re-arms the key, so that only mail accepted after the resume can judge it. It ends when enough clean
 //! mail has come through, or with time: it can never be stuck.
-//! **People**: who stops a key keeps it stopped; who resumes it is believed. Held closed means tell, do not act.
+//! **People**: who stops a key keeps it stopped; who resumes it is believed. Held closed means tell, do not act; in shadow,
+//! decide and tell as ever, do not act. A person's last word counts.
 //!
 //! **Invariant:** [`step`] is total: every input in every state has an answer, and asking twice changes nothing more.
 //! **Invariant:** Open never gets shorter while trips grow.
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::Metric;
@@ -91,6 +93,27 @@ pub struct BreakerState {
 }
 
 impl BreakerState {
+    /// Whether it lets everything flow, and there is nothing else about it that others have to know.
+    pub fn is_settled(&self) -> bool {
+        self.state == State::Closed && self.hold != Hold::Shadow
+    }
+
+    /// Whether a person has said that it stays as it is: no judgement moves it.
+    pub fn is_held(&self) -> bool {
+        match self.hold {
+            Hold::Open | Hold::Closed => true,
+            Hold::None | Hold::Shadow => false,
+        }
+    }
+
+    /// When it will let probes through; `None` if it is not open, or waits for a person.
+    pub fn until(&self) -> Option<Now> {
+        match self.state {
+            State::Open { until, .. } if !self.is_held() => until,
+            State::Open { .. } | State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
+        }
+    }
+
     /// Whether people have been warned of this metric, and need not be again.
     pub fn was_warned(&self, metric: Metric, now: Now) -> bool {
         self.warned[metric as usize].is_some_and(|told| now.minutes_since(told) < WARN_AGAIN_DAYS * DAY)
@@ -161,6 +184,43 @@ pub enum Hold {
     Open,
     /// Held closed by a person: verdicts are told and nothing is done.
     Closed,
+    /// Put in shadow by a person: the breaker decides and tells, and nothing is done. Of a subject as a whole, at each ISP.
+    Shadow,
+}
+
+impl Hold {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Hold; 4] = [Hold::None, Hold::Open, Hold::Closed, Hold::Shadow];
+
+    /// Stable name, as stored and told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hold::None => "none",
+            Hold::Open => "open",
+            Hold::Closed => "closed",
+            Hold::Shadow => "shadow",
+        }
+    }
+}
+
+/// Why a breaker moved, or spoke up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The counters called for it.
+    Verdict,
+    /// A person said so, through us or at SES.
+    Person,
+    /// The ISP is in trouble of its own.
+    Incident,
+    /// It was blamed for the trouble of an ISP.
+    Pardon,
+    /// Time went by, with clean mail or without any; or the policy was changed.
+    Time,
+    /// Not known: another release told of it.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// What happens to a breaker.
@@ -174,6 +234,8 @@ pub enum Input<'a> {
     PersonResumes,
     /// A person says: whatever the verdict, keep it flowing.
     PersonHoldsClosed,
+    /// A person says: go on as ever, but do nothing. Mail flows from then on.
+    PersonShadows,
     /// A person leaves it to the breaker again.
     PersonReleases,
     /// The ISP is suspected of trouble of its own. For the key of the ISP itself.
@@ -218,7 +280,9 @@ pub struct Step {
 pub struct News {
     /// The level it was about.
     pub level: Option<Level>,
-    /// The verdict behind it, if there was one.
+    /// Why, for programs.
+    pub cause: Cause,
+    /// The verdict behind it; none unless the cause is one.
     pub verdict: Option<Verdict>,
     /// Why, in words, with the numbers used.
     pub reason: String,
@@ -229,8 +293,7 @@ pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
     match state.state {
         State::Closed => None,
         State::Throttled { moved, .. } => Some(moved.plus_minutes(policy.raise_every_minutes)),
-        State::Open { until, .. } if state.hold == Hold::None => until,
-        State::Open { .. } => None,
+        State::Open { .. } => state.until(),
         State::Probing { at } => {
             let (first, last) = (probe_min(policy, state), probe_max(policy, state));
             Some(at.plus_minutes(if now.minutes_since(at) < first { first } else { last }))
@@ -247,63 +310,65 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
             if known.hold == Hold::Open && matches!(known.state, State::Open { .. }) {
                 return unchanged(known);
             }
-            moved(next, [Effect::Stop], news(None, None, "a person stopped it; only a person resumes it".into()))
+            moved(next, [Effect::Stop], news(Cause::Person, "a person stopped it; only a person resumes it"))
         }
         Input::PersonResumes => {
             if known.state == State::Closed && known.hold == Hold::None {
                 return unchanged(known);
             }
             let next = rearmed(known, State::Closed, now);
-            let reason = "a person resumed it: accepted, and re-armed for mail accepted from now on".into();
-            moved(BreakerState { hold: Hold::None, ..next }, release(known), news(None, None, reason))
+            let reason = "a person resumed it: accepted, and re-armed for mail accepted from now on";
+            moved(BreakerState { hold: Hold::None, ..next }, release(known), news(Cause::Person, reason))
         }
         Input::PersonHoldsClosed => {
             if known.hold == Hold::Closed {
                 return unchanged(known);
             }
             let next = BreakerState { hold: Hold::Closed, ..rearmed(known, State::Closed, now) };
-            moved(
-                next,
-                release(known),
-                news(None, None, "a person holds it closed: verdicts are told, not acted on".into()),
-            )
+            let reason = "a person holds it closed: verdicts are told, not acted on";
+            moved(next, release(known), news(Cause::Person, reason))
+        }
+        Input::PersonShadows => {
+            if known.hold == Hold::Shadow {
+                return unchanged(known);
+            }
+            let next = BreakerState { hold: Hold::Shadow, ..rearmed(known, State::Closed, now) };
+            let reason = "a person put it in shadow: it decides and tells, and nothing is done";
+            moved(next, release(known), news(Cause::Person, reason))
         }
         Input::PersonReleases => {
             if known.hold == Hold::None {
                 return unchanged(known);
             }
             let next = BreakerState { hold: Hold::None, ..rearmed(known, State::Closed, now) };
-            moved(next, release(known), news(None, None, "a person left it to the breaker again".into()))
+            moved(next, release(known), news(Cause::Person, "a person left it to the breaker again"))
         }
         Input::Incident => {
-            if known.hold != Hold::None || matches!(known.state, State::Open { .. }) {
+            if known.is_held() || matches!(known.state, State::Open { .. }) {
                 return unchanged(known);
             }
             let reason =
                 "several unrelated senders turned bad at this ISP at the same time: held, and no sender punished";
-            tripped(policy, known, None, reason.into(), now)
+            tripped(policy, known, Err(Cause::Incident), reason.into(), now)
         }
         Input::Pardon => {
-            if known.hold != Hold::None || known.state == State::Closed {
+            if known.is_held() || known.state == State::Closed {
                 return unchanged(known);
             }
             let next = rearmed(known, State::Closed, now);
             let trips = if known.state.is_contained() { known.trips.saturating_sub(1) } else { known.trips };
-            let reason = "the ISP itself is in trouble: this sender is not blamed for it".into();
-            moved(BreakerState { trips, ..next }, release(known), news(None, None, reason))
+            let reason = "the ISP itself is in trouble: this sender is not blamed for it";
+            moved(BreakerState { trips, ..next }, release(known), news(Cause::Pardon, reason))
         }
     }
 }
 
 fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement: &Judgement, now: Now) -> Step {
     // What may not be done is told instead; what was done before that was so is undone.
-    if standing.cap == Level::Warn && known.hold == Hold::None && known.state != State::Closed {
+    if standing.cap == Level::Warn && !known.is_held() && known.state != State::Closed {
         let next = rearmed(known, State::Closed, now);
-        return moved(
-            next,
-            release(known),
-            news(None, None, "the policy lets nothing be done to it now: released, and only told about".into()),
-        );
+        let reason = "the policy lets nothing be done to it now: released, and only told about";
+        return moved(next, release(known), news(Cause::Time, reason));
     }
     if standing.cap == Level::Warn || known.hold == Hold::Closed {
         return warned(known, judgement.pause.or(judgement.throttle).or(judgement.warn), now);
@@ -317,13 +382,13 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
             let share = Factor::of_share(policy.probe_share);
             let reason =
                 format!("its time is over: {share} of the quota is let through to see; older mail no longer judges it");
-            moved(next, [Effect::SetFactor(share), Effect::Resume], news(None, None, reason))
+            moved(next, [Effect::SetFactor(share), Effect::Resume], news(Cause::Time, reason))
         }
         State::Open { .. } => unchanged(known),
         State::Closed | State::Throttled { .. } | State::Probing { .. } => {
             if let Some(verdict) = pause {
                 if standing.may_pause {
-                    return tripped(policy, known, Some(verdict), format!("paused: {verdict}"), now);
+                    return tripped(policy, known, Ok(verdict), format!("paused: {verdict}"), now);
                 }
                 return withheld(policy, known, verdict, now);
             }
@@ -337,7 +402,9 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
     }
 }
 
-fn tripped(policy: &Breaker, known: &BreakerState, verdict: Option<Verdict>, reason: String, now: Now) -> Step {
+/// Opens, because of a verdict or of something else.
+fn tripped(policy: &Breaker, known: &BreakerState, because: Result<Verdict, Cause>, reason: String, now: Now) -> Step {
+    let verdict = because.ok();
     let forgiven = known.tripped.is_some_and(|last| now.minutes_since(last) >= policy.forgive_days * DAY);
     let trips = if forgiven { 1 } else { known.trips.saturating_add(1) };
     let minutes = open_minutes(policy, trips);
@@ -358,7 +425,9 @@ fn tripped(policy: &Breaker, known: &BreakerState, verdict: Option<Verdict>, rea
         Some(_) => format!("for {} min, trip {trips}", minutes),
         None => format!("until a person resumes it, trip {trips}"),
     };
-    moved(next, [Effect::Stop], news(Some(Level::Pause), verdict, format!("{reason}; {how_long}")))
+    let cause = because.err().unwrap_or(Cause::Verdict);
+    let news = News { level: Some(Level::Pause), cause, verdict, reason: format!("{reason}; {how_long}") };
+    moved(next, [Effect::Stop], news)
 }
 
 /// How long the `trips`-th Open lasts, in minutes.
@@ -387,7 +456,7 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
     let reason = format!(
         "pause withheld, as {most} other configuration sets were paused within the hour: {verdict}; quota {factor}"
     );
-    moved(next, [Effect::SetFactor(factor)], news(Some(Level::Pause), Some(verdict), reason))
+    moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Pause, verdict, reason))
 }
 
 fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
@@ -402,7 +471,7 @@ fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> St
     let next =
         BreakerState { state: State::Throttled { factor, moved: now }, since, worsened: Some(now), ..known.clone() };
     let reason = format!("quota cut to {factor}: {verdict}");
-    moved(next, [Effect::SetFactor(factor)], news(Some(Level::Throttle), Some(verdict), reason))
+    moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Throttle, verdict, reason))
 }
 
 fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, now: Now) -> Step {
@@ -413,7 +482,7 @@ fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, now
     let state = if factor >= Factor::FULL { State::Closed } else { State::Throttled { factor, moved: now } };
     let next = BreakerState { state, withheld: false, ..known.clone() };
     let reason = format!("{} min without further harm: quota back to {factor}", policy.raise_every_minutes);
-    moved(next, [Effect::SetFactor(factor)], news(None, None, reason))
+    moved(next, [Effect::SetFactor(factor)], news(Cause::Time, reason))
 }
 
 fn probing(
@@ -439,7 +508,7 @@ fn probing(
     let since = Since { throttle: now.next_minute(), ..known.since };
     let next = BreakerState { state: State::Throttled { factor, moved: now }, since, ..known.clone() };
     let reason = format!("{why}; quota {factor}");
-    moved(next, [Effect::SetFactor(factor)], news(None, None, reason))
+    moved(next, [Effect::SetFactor(factor)], news(Cause::Time, reason))
 }
 
 fn probe_min(policy: &Breaker, known: &BreakerState) -> u32 {
@@ -462,8 +531,7 @@ fn warned(known: &BreakerState, verdict: Option<Verdict>, now: Now) -> Step {
     }
     let mut next = known.clone();
     next.warned[verdict.metric as usize] = Some(now);
-    let news = News { level: Some(Level::Warn), verdict: Some(verdict), reason: verdict.to_string() };
-    Step { next, effects: SmallVec::new(), news: Some(news) }
+    Step { next, effects: SmallVec::new(), news: Some(judgement_of(Level::Warn, verdict, verdict.to_string())) }
 }
 
 /// A state in which only mail accepted from the next minute on judges the key.
@@ -480,8 +548,14 @@ fn release(known: &BreakerState) -> SmallVec<[Effect; 2]> {
     }
 }
 
-fn news(level: Option<Level>, verdict: Option<Verdict>, reason: String) -> News {
-    News { level, verdict, reason }
+/// News without a verdict.
+fn news(cause: Cause, reason: impl Into<String>) -> News {
+    News { level: None, cause, verdict: None, reason: reason.into() }
+}
+
+/// News of a verdict.
+fn judgement_of(level: Level, verdict: Verdict, reason: String) -> News {
+    News { level: Some(level), cause: Cause::Verdict, verdict: Some(verdict), reason }
 }
 
 fn moved(next: BreakerState, effects: impl IntoIterator<Item = Effect>, news: News) -> Step {

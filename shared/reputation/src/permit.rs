@@ -17,7 +17,7 @@
 use std::fmt;
 
 use crate::breaker::{BreakerState, Factor, Hold, State};
-use crate::policy::{Mode, Policy};
+use crate::policy::Policy;
 use crate::subject::{Key, Subject};
 use crate::time::{MINUTE_MILLIS, Now};
 use crate::warmup::{Plan, Ramp};
@@ -126,7 +126,8 @@ impl Flow {
         critical_route_flows: true,
     };
 
-    /// What the breakers that are not closed let through for the mail of some subjects, the configuration set first, to one ISP.
+    /// What the breakers let through for the mail of some subjects, the configuration set first, to one ISP. `unsettled`: those
+    /// that are not settled.
     pub fn of<'a>(
         policy: &Policy,
         subjects: &[Subject],
@@ -139,7 +140,13 @@ impl Flow {
         let factor = |key: &Key| {
             let known = unsettled(key)?;
             // In shadow nothing is done; what was really stopped before stays so until its breaker closes.
-            let shadow = policy.mode == Mode::Shadow || policy.subjects.shadow.contains(&key.subject);
+            let in_shadow = |key: &Key| unsettled(key).is_some_and(|known| known.hold == Hold::Shadow);
+            let whole = Key { subject: key.subject.clone(), isp: None };
+            // A person's word lets mail flow; the policy leaves stopped what was stopped, as it may be at SES, too.
+            if in_shadow(key) || in_shadow(&whole) {
+                return None;
+            }
+            let shadow = policy.is_shadow(&key.subject);
             let acts = if matches!(known.state, State::Open { .. }) { known.enacted || !shadow } else { !shadow };
             acts.then(|| (known.state.factor(&policy.breaker), known))
         };
@@ -151,12 +158,8 @@ impl Flow {
             flow.stopped_at_ses |= whole && matches!(&key.subject, Subject::ConfigurationSet(_));
             flow.all_stopped |= whole && matches!(&key.subject, Subject::Account | Subject::Tenant(_));
             if share < flow.factor {
-                let until = match known.state {
-                    State::Open { until, .. } if known.hold == Hold::None => until,
-                    State::Closed | State::Throttled { .. } | State::Open { .. } | State::Probing { .. } => None,
-                };
                 flow.factor = share;
-                flow.because = Some(Because { key, state: known.state.name(), until });
+                flow.because = Some(Because { key, state: known.state.name(), until: known.until() });
             }
         }
         let least = |set: &str| {

@@ -45,6 +45,8 @@ pub struct Policy {
     pub breaker: Breaker,
     /// When an ISP's trouble is its own.
     pub incident: Incident,
+    /// How often people are told.
+    pub alerts: Alerts,
     /// Into how many lanes stored rows are split, so that many writers of one subject do not wait for each other.
     pub lanes: u32,
 }
@@ -267,6 +269,17 @@ pub struct Incident {
     pub hold_minutes: u32,
 }
 
+/// How often people are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alerts {
+    /// For so long the same standing of the same key is not told by a message of its own again.
+    pub again_minutes: u32,
+    /// What was not told is told together, so long after the last message about that key.
+    pub summary_minutes: u32,
+    /// From which hour of the day on, by the clock of [`Warmup::zone`], people are told how all stands; `None` = never.
+    pub digest_hour: Option<u8>,
+}
+
 /// A policy that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -294,6 +307,11 @@ pub enum PolicyError {
 }
 
 impl Policy {
+    /// Whether nothing is done about a subject, whatever is decided about it.
+    pub fn is_shadow(&self, subject: &Subject) -> bool {
+        self.mode == Mode::Shadow || self.subjects.shadow.contains(subject)
+    }
+
     /// Reads a policy. What it does not say stands as in the default.
     ///
     /// # Errors
@@ -349,7 +367,16 @@ struct RawPolicy {
     forecast: Forecast,
     breaker: Breaker,
     incident: Incident,
+    alerts: RawAlerts,
     store: RawStore,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAlerts {
+    again_minutes: u32,
+    summary_minutes: u32,
+    digest_hour: i64,
 }
 
 #[derive(Deserialize)]
@@ -487,8 +514,16 @@ impl RawPolicy {
             forecast: self.forecast,
             breaker: self.breaker,
             incident: self.incident,
+            alerts: self.alerts.alerts(),
             lanes: self.store.lanes,
         })
+    }
+}
+
+impl RawAlerts {
+    fn alerts(&self) -> Alerts {
+        let digest_hour = u8::try_from(self.digest_hour).ok();
+        Alerts { again_minutes: self.again_minutes, summary_minutes: self.summary_minutes, digest_hour }
     }
 }
 
@@ -722,6 +757,10 @@ mod tests {
         check("[isps]\n\"exa mple\" = \"x\"", &["isps", "exa mple"]);
         check("[gate]\nlease_seconds = 0", &["gate.lease_seconds", "0", "5 to 3600"]);
         check("[gate]\nunreadable_bulk = \"shut\"", &["gate.unreadable_bulk", "shut", "closed"]);
+        check("[alerts]\nagain_minutes = 0", &["alerts.again_minutes", "0", "1 to 10080"]);
+        check("[alerts]\nsummary_minutes = 2000", &["alerts.summary_minutes", "2000", "1 to 1440"]);
+        check("[alerts]\ndigest_hour = 24", &["alerts.digest_hour", "24", "0 to 23", "-1"]);
+        check("[alerts]\nagain = 5", &["alerts", "again", "again_minutes"]);
         check("[warmup]\nzone = \"Berlin\"", &["warmup.zone", "Berlin", "Europe/Berlin"]);
         check("[warmup]\nbusiness = [\"acme\"]", &["warmup.business[0]", "acme", "[isps]"]);
         check("[warmup.plan]\ngrowth = 1.0", &["warmup.plan.growth", "1", "1.01"]);

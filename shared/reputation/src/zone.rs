@@ -38,6 +38,12 @@ impl Zone {
         self.dated(self.0.to_datetime(moment).date())
     }
 
+    /// What hour the clock shows there: 0 to 23.
+    pub fn hour_at(&self, now: Now) -> u8 {
+        let moment = Timestamp::from_millisecond(now.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.0.to_datetime(moment).hour().unsigned_abs()
+    }
+
     /// The day with a number; see [`Day::number`].
     pub fn day(&self, number: i32) -> Day {
         self.dated(date_of(number))
@@ -127,6 +133,16 @@ mod tests {
         check("Europe/Berlin", "2026-10-25T12:00:00Z", ["2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"]);
         // Clocks go forward at midnight: the day begins at one.
         check("Africa/Cairo", "2026-04-24T12:00:00Z", ["2026-04-24", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"]);
+    }
+
+    #[test]
+    fn clocks_show_the_hour_of_their_zone() {
+        let check = |zone: &str, now: &str, hour: u8| {
+            assert_eq!(Zone::named(zone).unwrap().hour_at(moment(now)), hour, "{zone} {now}");
+        };
+        check("UTC", "2026-11-21T23:59:59.999Z", 23);
+        check("Asia/Kolkata", "2026-11-21T18:30:00Z", 0);
+        check("Europe/Berlin", "2026-03-29T01:00:00Z", 3);
     }
 
     #[test]

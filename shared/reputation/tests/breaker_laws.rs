@@ -74,7 +74,7 @@ fn cell(known: &BreakerState, Step { next, news, .. }: &Step) -> String {
     format!("{}{armed}{told}", code(next.state))
 }
 
-/// Every state in which a breaker can be, as the matrix names it. What a person has said is about Open or Closed only.
+/// Every state in which a breaker can be, as the matrix names it. Held is Open or Closed only; in shadow it is as without.
 fn columns() -> Vec<(&'static str, BreakerState)> {
     let throttled = |thousandths: u16, moved: i64| State::Throttled {
         factor: Factor::of_share(f64::from(thousandths) / 1000.0),
@@ -94,6 +94,7 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
         ("12 h", State::Probing { at: minutes(-720) }, Hold::None),
         ("stopped", open(None), Hold::Open),
         ("kept", State::Closed, Hold::Closed),
+        ("shadow", State::Closed, Hold::Shadow),
     ];
     let known = |(name, state, hold)| {
         // Whatever is not closed has tripped once.
@@ -141,6 +142,7 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         ("person stops", Input::PersonStops),
         ("resumes", Input::PersonResumes),
         ("keeps", Input::PersonHoldsClosed),
+        ("shadows", Input::PersonShadows),
         ("releases", Input::PersonReleases),
         ("incident", Input::Incident),
         ("pardon", Input::Pardon),
@@ -168,31 +170,32 @@ fn every_state_answers_every_input() {
     let manual = Breaker { resume: Resume::Manual, ..policy.clone() };
     let tables = format!("{}\nresume = \"manual\"\n{}", matrix(&policy, false), matrix(&manual, true));
     insta::assert_snapshot!(tables, @r#"
-    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept
-    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       clean
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       clean ≤ warn, 199 mails ≤ warn, pardon
-    =       =       C       =       =       P*      =       =       =       T25'    =       =       199 mails
-    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      warn
-    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
-    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
-    O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      pause
-    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      pause, no more pauses
-    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      person stops
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
-    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       keeps
-    =       =       =       =       =       =       =       =       =       =       C*      C*      releases
-    O30p    O60p    O60p    O60p    =       =       =       O60p    O60p    O60p    =       =       incident
+    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept    shadow
+    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       =       clean
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn, pardon
+    =       =       C       =       =       P*      =       =       =       T25'    =       =       =       199 mails
+    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      Cw      warn
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      T50't   throttle, pause ≤ throttle
+    O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      O30p    pause
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
+    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      O–      person stops
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       C*      keeps
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       shadows
+    =       =       =       =       =       =       =       =       =       =       C*      C*      C*      releases
+    O30p    O60p    O60p    O60p    =       =       =       O60p    O60p    O60p    =       =       O30p    incident
 
     resume = "manual"
-    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept
-    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       clean
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       clean ≤ warn, 199 mails ≤ warn
-    =       =       C       =       =       P*      =       =       =       T25'    =       =       199 mails
-    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      warn
-    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
-    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      throttle, pause ≤ throttle
-    O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      pause
-    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      pause, no more pauses
+    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept    shadow
+    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       =       clean
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn
+    =       =       C       =       =       P*      =       =       =       T25'    =       =       =       199 mails
+    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      Cw      warn
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      T50't   throttle, pause ≤ throttle
+    O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      O–p     pause
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
     "#);
 }
 
@@ -205,6 +208,7 @@ enum Told {
     Stops,
     Resumes,
     HoldsClosed,
+    Shadows,
     Releases,
     Incident,
     Pardon,
@@ -226,6 +230,7 @@ impl Told {
             Told::Stops => Input::PersonStops,
             Told::Resumes => Input::PersonResumes,
             Told::HoldsClosed => Input::PersonHoldsClosed,
+            Told::Shadows => Input::PersonShadows,
             Told::Releases => Input::PersonReleases,
             Told::Incident => Input::Incident,
             Told::Pardon => Input::Pardon,
@@ -250,6 +255,7 @@ fn told() -> impl Strategy<Value = Told> {
         1 => Just(Told::Stops),
         1 => Just(Told::Resumes),
         1 => Just(Told::HoldsClosed),
+        1 => Just(Told::Shadows),
         1 => Just(Told::Releases),
         1 => Just(Told::Incident),
         1 => Just(Told::Pardon),
@@ -446,15 +452,38 @@ proptest! {
                 let word = if close { Told::HoldsClosed } else { Told::Stops };
                 known = word.apply(&policy, &known, now).next;
             }
-            let by_a_person = matches!(told, Told::Stops | Told::Resumes | Told::HoldsClosed | Told::Releases);
+            let by_a_person =
+                matches!(told, Told::Stops | Told::Resumes | Told::HoldsClosed | Told::Shadows | Told::Releases);
             let step = told.apply(&policy, &known, now);
-            if known.hold != Hold::None && !by_a_person {
+            if known.is_held() && !by_a_person {
                 prop_assert_eq!(step.next.state, known.state);
                 prop_assert_eq!(step.next.hold, known.hold);
                 prop_assert!(step.effects.is_empty());
             }
             known = step.next;
         }
+    }
+
+    /// In shadow a breaker decides as one that nothing was said about, and stays in shadow until a person says otherwise.
+    #[test]
+    fn in_shadow_a_breaker_decides_as_ever(policy in policies(), walk in walk()) {
+        let mut now = NOW;
+        let mut shadow = step(&policy, FREE, &BreakerState::default(), Input::PersonShadows, now).next;
+        let mut free = BreakerState { hold: Hold::None, ..shadow.clone() };
+        for (passed, told) in walk {
+            if matches!(told, Told::Stops | Told::Resumes | Told::HoldsClosed | Told::Shadows | Told::Releases) {
+                continue;
+            }
+            now = now.plus_minutes(passed as u32);
+            prop_assert_eq!(due(&policy, &shadow, now), due(&policy, &free, now));
+            let (in_shadow, in_light) = (told.apply(&policy, &shadow, now), told.apply(&policy, &free, now));
+            prop_assert_eq!(in_shadow.next.hold, Hold::Shadow);
+            prop_assert_eq!(&BreakerState { hold: Hold::None, ..in_shadow.next.clone() }, &in_light.next);
+            prop_assert_eq!((in_shadow.effects, in_shadow.news), (in_light.effects, in_light.news));
+            (shadow, free) = (in_shadow.next, in_light.next);
+        }
+        let released = step(&policy, FREE, &shadow, Input::PersonReleases, now).next;
+        prop_assert_eq!((released.state, released.hold), (State::Closed, Hold::None));
     }
 
     /// A person's resume is accepted from every state, and re-arms: no mail accepted until then judges the key again.

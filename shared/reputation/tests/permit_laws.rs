@@ -287,6 +287,12 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     let in_shadow = BreakerState { enacted: false, ..open(Hold::None) };
     assert_eq!(flow(&shadow, &[(&set, None, &in_shadow)]), Flow::FREE);
     assert_eq!(flow(&shadow, &[(&set, None, &open(Hold::None))]).factor, Factor::NONE);
+    // Nor in a person's, and of a subject as a whole at none of its ISPs.
+    let watched = BreakerState { hold: Hold::Shadow, ..BreakerState::default() };
+    let stopped_in_shadow = BreakerState { hold: Hold::Shadow, ..open(Hold::None) };
+    assert_eq!(flow(&policy, &[(&set, None, &stopped_in_shadow)]), Flow::FREE);
+    assert_eq!(flow(&policy, &[(&set, None, &watched), (&set, Some(gmail), &open(Hold::None))]), Flow::FREE);
+    assert_eq!(flow(&policy, &[(&set, None, &watched), (&identity, None, &half)]).factor, Factor::of_share(0.5));
     let shared = Subject::ConfigurationSet("shared".into());
     assert!(!flow(&policy, &[(&shared, Some(gmail), &half)]).overflow_flows);
     let codes = Subject::ConfigurationSet("codes".into());

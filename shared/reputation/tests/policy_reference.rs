@@ -69,7 +69,7 @@ fn kind(allowed: Allowed) -> &'static str {
         Allowed::Word(_) | Allowed::Text(_) => "string",
         Allowed::List(_) | Allowed::Some(..) => "list of strings",
         Allowed::Table(_) => "table",
-        Allowed::Whole(..) => "whole number",
+        Allowed::Hour | Allowed::Whole(..) => "whole number",
         Allowed::Number(..) | Allowed::Line(..) => "number",
     }
 }
@@ -82,6 +82,7 @@ fn range(allowed: Allowed) -> String {
         Allowed::List(words) if words.starts_with("at least") => words.to_owned(),
         Allowed::List(words) => format!("each {words}"),
         Allowed::Some(least, most, words) => format!("{least} to {most}, each {words}"),
+        Allowed::Hour => "0 to 23, or -1 = never".to_owned(),
         Allowed::Whole(from, to) => format!("{} to {}", bound(from, grouped), bound(to, grouped)),
         Allowed::Number(from, to) => format!("{} to {}", number(from), bound(to, number)),
         Allowed::Line(from, to, others) => {
@@ -258,6 +259,11 @@ fn what_is_just_outside_of_a_range_is_refused_and_its_ends_are_not() {
                     check(section, key, list(least - 1), false);
                 }
             }
+            Allowed::Hour => {
+                for (hour, expected) in [("-1", true), ("0", true), ("23", true), ("-2", false), ("24", false)] {
+                    check(section, key, hour.to_owned(), expected);
+                }
+            }
             Allowed::Flag | Allowed::Word(_) | Allowed::Text(_) | Allowed::List(_) | Allowed::Table(_) => {}
         }
     }
@@ -271,6 +277,7 @@ fn each_key_takes_its_type_and_its_words_and_no_others() {
             Allowed::Flag | Allowed::Number(..) | Allowed::Line(..) | Allowed::Table(_) => &["\"x\"", "[]"][..],
             Allowed::Word(_) | Allowed::Text(_) => &["1", "true", "[]"],
             Allowed::List(_) | Allowed::Some(..) => &["1", "\"x\"", "[1]"],
+            Allowed::Hour => &["\"x\"", "2.5", "[]"],
             Allowed::Whole(..) => &["\"x\"", "2.5", "-1", "[]"],
         };
         for value in wrong {

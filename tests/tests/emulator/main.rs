@@ -56,6 +56,8 @@ struct World {
     table: String,
     /// Subscribed to the alerts.
     alerts: String,
+    /// Subscribed to what chat is told.
+    chat: String,
     /// Where a rule sends what we tell programs.
     told: String,
 }
@@ -69,9 +71,14 @@ impl World {
         for set in SETS {
             account.create_configuration_set(set).await;
         }
-        let (alerts, arn) = account.create_queue("alerts", emulator.account(), "sns.amazonaws.com").await;
-        let subscription = account.sns.subscribe().topic_arn(&outputs["AlertTopicArn"]).protocol("sqs");
-        subscription.endpoint(arn).send().await.unwrap();
+        let mut queues = Vec::new();
+        for (name, topic) in [("alerts", "AlertTopicArn"), ("chat", "ChatTopicArn")] {
+            let (queue, arn) = account.create_queue(name, emulator.account(), "sns.amazonaws.com").await;
+            let subscription = account.sns.subscribe().topic_arn(&outputs[topic]).protocol("sqs");
+            subscription.endpoint(arn).send().await.unwrap();
+            queues.push(queue);
+        }
+        let [alerts, chat] = <[String; 2]>::try_from(queues).unwrap();
         let (told, arn) = account.create_queue("told", emulator.account(), "events.amazonaws.com").await;
         let rule = account.eventbridge.put_rule().name("told").event_pattern(r#"{"source":["ses-breaker"]}"#);
         rule.send().await.unwrap();
@@ -85,6 +92,7 @@ impl World {
             emulator,
             account,
             alerts,
+            chat,
             told,
         }
     }
@@ -304,6 +312,27 @@ async fn the_alert_names_rule_and_numbers(world: &World) {
     assert!(text.contains("evidence") && text.contains("against the limit of 5 %"), "{text}");
     assert!(text.contains("ses-breaker resume configuration-set:news"), "{text}");
     assert_eq!(alert["MessageAttributes"]["level"]["Value"], "pause");
+    chat_is_told_the_same(world, &alert).await;
+}
+
+/// What Amazon Q Developer in chat applications takes for a custom notification.
+async fn chat_is_told_the_same(world: &World, alert: &Value) {
+    let notification = world
+        .message("the notification for chat", &world.chat, |envelope| {
+            let notification: Value = serde_json::from_str(envelope["Message"].as_str().unwrap()).unwrap();
+            (notification["id"] == alert["MessageAttributes"]["id"]["Value"]).then_some(notification)
+        })
+        .await;
+    assert_eq!((&notification["version"], &notification["source"]), (&json!("1.0"), &json!("custom")));
+    let content = &notification["content"];
+    assert_eq!(content["textType"], "client-markdown");
+    let title = content["title"].as_str().unwrap();
+    assert!(title.ends_with(&alert["Subject"].as_str().unwrap().replace('>', "&gt;")), "{title}");
+    assert!(content["description"].as_str().unwrap().contains("mails bounced hard"), "{content:#}");
+    let steps = content["nextSteps"].as_array().unwrap();
+    let undo = format!("`ses-breaker resume configuration-set:news --stack {STACK} --region eu-west-1`");
+    assert!(steps.iter().any(|step| step.as_str().unwrap().contains(&undo)), "{steps:#?}");
+    assert_eq!(notification["metadata"]["threadId"], format!("{STACK} configuration-set:news"));
 }
 
 /// The same lines, on a laptop.

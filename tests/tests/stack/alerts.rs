@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::cloud::{Cloud, Kill, LEDGER, REPUTATION};
 use e2e::stack::Stack;
-use pipeline::evaluate::tell;
-use reputation::breaker::Input;
-use reputation::policy::Policy;
-use reputation::subject::Key;
 use reputation::time::Now;
 use serde_json::{Value, json};
 
@@ -93,38 +89,6 @@ async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_command_in_the_alert_resumes() {
-    let cloud = cloud();
-    let mut stack = with_harm(&cloud, START).await;
-    stack.enforce(false, START).await.unwrap();
-    assert!(!cloud.state().sets["news"]);
-    let [(_, text, _)] = &letters(&cloud)[..] else { panic!("{:?}", titles(&cloud)) };
-    let commands: Vec<Vec<&str>> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("  ses-breaker resume "))
-        .map(|line| line.split(' ').collect())
-        .filter(|words: &Vec<&str>| !words.contains(&"--hold"))
-        .collect();
-    let place = ["--stack", "test", "--region", "eu-west-1"];
-    assert_eq!(commands.iter().map(|words| &words[1..]).collect::<Vec<_>>(), [&place, &place]);
-    let now = START.plus_minutes(3);
-    for words in &commands {
-        let key = Key { subject: words[0].parse().unwrap(), isp: None };
-        tell(&Policy::default(), &mut stack.reputation(), &key, Input::PersonResumes, now).await.unwrap();
-    }
-    stack.enforce(false, now).await.unwrap();
-    assert!(cloud.state().sets["news"]);
-    assert_eq!(
-        titles(&cloud),
-        [
-            "pause: configuration-set:news closed -> open",
-            "news: configuration-set:news open -> closed",
-            "news: identity:news.example open -> closed",
-        ]
-    );
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_isps_own_trouble_is_one_message_with_its_pardons() {
     let cloud = Cloud::new();
     let mut stack = with_incident(&cloud).await;
@@ -152,6 +116,10 @@ async fn every_event_is_as_the_schema_says() {
     stack.enforce(true, START.plus_minutes(41)).await.unwrap();
     cloud.state().sets.remove("news");
     stack.enforce(true, START.plus_minutes(42)).await.unwrap();
+    // The next day.
+    for _ in 0..2 {
+        stack.enforce(true, START.plus_minutes(1_440)).await.unwrap();
+    }
     told.extend(events(&cloud));
 
     let schema: Value = serde_json::from_str(include_str!("../../../infra/events.schema.json")).unwrap();
@@ -162,7 +130,7 @@ async fn every_event_is_as_the_schema_says() {
             validator.iter_errors(event).map(|error| format!("{error} at {}", error.instance_path())).collect();
         assert!(errors.is_empty(), "{errors:#?} {event:#}");
         // It says something of each member.
-        let about = ["about-anything", "transition"].map(|name| &schema["$defs"][name]["properties"]);
+        let about = ["about-anything", "transition", "digest"].map(|name| &schema["$defs"][name]["properties"]);
         for name in event["detail"].as_object().unwrap().keys() {
             assert!(about.iter().any(|members| members.get(name).is_some()), "{name}");
         }
@@ -171,7 +139,7 @@ async fn every_event_is_as_the_schema_says() {
         told.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
     };
     let kinds: Vec<&str> = seen("/detail-type").into_iter().collect();
-    assert_eq!(kinds, ["Breaker Transition", "Control Denied", "Control Target Gone"]);
+    assert_eq!(kinds, ["Breaker Transition", "Control Denied", "Control Target Gone", "Daily Digest"]);
     let causes: Vec<&str> = seen("/detail/cause").into_iter().collect();
     assert_eq!(causes, ["incident", "pardon", "person", "time", "verdict"]);
     // It tells what is wrong, too.
@@ -239,4 +207,37 @@ async fn two_enforcers_at_once_tell_the_same() {
     let (_, _) = tokio::join!(first.enforce(false, START), second.enforce(false, START));
     first.enforce(true, Now(START.0 + 2_000)).await.unwrap();
     assert_eq!((content(&cloud), left_over(&cloud)), (content(&undisturbed), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_all_stands_is_told_once_a_day_from_the_policys_hour_on() {
+    let cloud = cloud();
+    let toml = "[alerts]\ndigest_hour = 9\n\n[warmup]\nzone = \"Europe/Berlin\"\n\n[breaker]\nresume = \"manual\"\n";
+    Stack::push(&cloud, toml).await;
+    let mut stack = with_harm(&cloud, START).await;
+    let digests = |cloud: &Cloud| {
+        let letters = letters(cloud).into_iter();
+        letters.filter(|(title, ..)| title.starts_with("ses-breaker digest")).collect::<Vec<_>>()
+    };
+    // It is ten in Berlin, but of the day before there is no mail.
+    stack.enforce(true, START).await.unwrap();
+    // Five minutes to nine, and then three times after nine, by functions that remember nothing.
+    let nine = START.plus_minutes(1_440 - 60);
+    stack.enforce(true, Now(nine.0 - 300_000)).await.unwrap();
+    assert_eq!(digests(&cloud), []);
+    for minutes in [0, 5, 300] {
+        let mut cold = Stack::new(&cloud, false);
+        cold.enforce(true, nine.plus_minutes(minutes)).await.unwrap();
+        cold.enforce(false, nine.plus_minutes(minutes)).await.unwrap();
+    }
+    let told = digests(&cloud);
+    let [(title, text, _)] = told.as_slice() else { panic!("{told:#?}") };
+    insta::assert_snapshot!(format!("{title}\n\n{text}"));
+    let events = events(&cloud);
+    let told: Vec<&Value> = events.iter().filter(|event| event["detail-type"] == "Daily Digest").collect();
+    assert_eq!((told.len(), &told[0]["detail"]["day"]), (1, &json!("2026-10-06")));
+    // Nobody sent anything on the next day.
+    stack.enforce(true, nine.plus_minutes(1_440)).await.unwrap();
+    stack.enforce(true, nine.plus_minutes(1_441)).await.unwrap();
+    assert_eq!(digests(&cloud).len(), 1);
 }

@@ -28,6 +28,7 @@ Examples:
   ses-breaker history configuration-set:newsletter   what was told about it
   ses-breaker quota                             what the gate may grant, and will
   ses-breaker dashboard                         the same in a browser, live
+  ses-breaker digest                            how all stands, and yesterday's mail
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
@@ -80,8 +81,40 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     Quota(QuotaArgs),
     Dashboard(DashboardArgs),
+    /// Tell how all stands, and of yesterday's mail: the daily digest, at once.
+    ///
+    /// Rates of the account, each configuration set and each identity against the policy's lines, what is not closed, the account
+    /// as SES may see it, today's quotas, ISPs that are about to forget a sender, and senders that are small for dedicated IPs.
+    #[command(after_help = "\
+Examples:
+  ses-breaker digest
+  ses-breaker digest --format json | jq '.rates[] | select(.state != \"closed\")'
+
+Needs: as `status`.
+
+Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
+    Digest,
     Pause(PauseArgs),
     Resume(ResumeArgs),
+    /// Keep mail flowing, whatever the verdict.
+    ///
+    /// The breaker closes. Verdicts are told, not acted on, until `release`.
+    #[command(after_help = "\
+Example:
+  ses-breaker hold configuration-set:newsletter --reason 'AWS support asks us to'
+
+Needs: as `pause`.")]
+    Hold(SpokenArgs),
+    /// Decide and tell, and do nothing.
+    ///
+    /// Mail flows, and the breaker goes on as if it acted: people are told what it would have done, until `release`. Of a
+    /// subject as a whole, at each of its ISPs, too. The policy's `subjects.shadow` does the same for good.
+    #[command(after_help = "\
+Example:
+  ses-breaker shadow configuration-set:newsletter --reason 'a new list, watched by hand'
+
+Needs: as `pause`.")]
+    Shadow(SpokenArgs),
     Release(ReleaseArgs),
     /// Show, check or push the policy
     Policy {
@@ -288,6 +321,30 @@ pub(crate) struct Target {
     pub(crate) isp: Option<String>,
 }
 
+/// Whom a word is about.
+#[derive(Debug, Args)]
+pub(crate) struct Targets {
+    /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
+    #[arg(value_name = "SUBJECT", value_parser = subject, required = true)]
+    pub(crate) subjects: Vec<Subject>,
+    /// At one ISP only, such as gmail; stopping it there needs the gate
+    #[arg(long, value_name = "NAME")]
+    pub(crate) isp: Option<String>,
+}
+
+/// A word that takes a reason.
+#[derive(Debug, Args)]
+pub(crate) struct SpokenArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Why; stored and told to everybody who gets the alerts
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+    /// Even if nobody ever heard of one of them
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
 /// Stop sending until a person resumes it.
 ///
 /// The breaker opens, and the enforcer tells SES within seconds to accept no more mail. Only configuration sets, tenants
@@ -304,11 +361,11 @@ Exit codes: 0 it will be stopped, or was; 1 nothing is stopped at SES, and why; 
 refused or could not be reached.")]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) targets: Targets,
     /// Why; stored and told to everybody who gets the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
-    /// Even if nobody ever heard of this subject
+    /// Even if nobody ever heard of one of them
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -320,31 +377,25 @@ pub(crate) struct PauseArgs {
 #[command(after_help = "\
 Examples:
   ses-breaker resume configuration-set:newsletter
-  ses-breaker resume configuration-set:newsletter --hold --reason 'AWS support asks us to'
+  ses-breaker resume configuration-set:newsletter identity:news.example
 
 Needs: as `pause`.")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
-    pub(crate) target: Target,
-    /// And keep it flowing: verdicts are told, not acted on, until `release`
+    pub(crate) spoken: SpokenArgs,
+    /// And keep it flowing: the same as `hold`
     #[arg(long)]
     pub(crate) hold: bool,
-    /// Why; stored and told to everybody who gets the alerts
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
-    pub(crate) reason: Option<String>,
-    /// Even if nobody ever heard of this subject
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
-/// Leave a subject to its breaker again, after `pause` or `resume --hold`.
+/// Leave subjects to their breakers again, after `pause`, `hold` or `shadow`.
 ///
-/// If it was paused, mail flows again.
+/// What was paused flows again.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ses-breaker release configuration-set:newsletter\n\nNeeds: as `pause`.")]
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) targets: Targets,
     /// Why; stored and told to everybody who gets the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,

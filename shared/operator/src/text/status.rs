@@ -85,13 +85,22 @@ fn breakers(status: &Status, look: Look) -> String {
 
 fn timing(known: &Unsettled, status: &Status) -> String {
     let words = moments(known, status);
-    if known.state == "open" && !known.switch_at_ses { format!("{words}; by the gate only, not at SES") } else { words }
+    if known.hold == "shadow" && known.state != "closed" {
+        format!("in shadow, nothing is done: {words}")
+    } else if known.state == "open" && !known.switch_at_ses {
+        format!("{words}; by the gate only, not at SES")
+    } else {
+        words
+    }
 }
 
 fn moments(known: &Unsettled, status: &Status) -> String {
     let since = known.since.as_deref().map_or_else(String::new, |since| format!("since {}", when(since, status)));
     let until = known.until.as_deref().map(|until| when(until, status));
     match (known.state, known.hold, until) {
+        ("closed", "shadow", _) => {
+            "in shadow: it decides and tells, and nothing is done, until a person releases it".to_owned()
+        }
         ("closed", _, _) => "verdicts are told, not acted on, until a person releases it".to_owned(),
         ("open", "open", _) => format!("{since}, by a person and until a person resumes it"),
         ("open", _, None) => format!("{since}, until a person resumes it"),

@@ -2,16 +2,17 @@
 //!
 //! **Invariant:** a letter is saved with what it says before it is sent, under a name that follows from its notices. So
 //! who stops in between sends the same letter again, and not a similar one.
-//! **Invariant:** what is not told is counted, and told with the next letter about the same key, an hour later at the
-//! latest: nothing is left out for good.
+//! **Invariant:** what is not told is counted, and told with the next letter about the same key, after the policy's
+//! `alerts.summary_minutes` at the latest: nothing is left out for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use reputation::breaker::Cause;
 use reputation::policy::Policy;
 use reputation::time::{MINUTE_MILLIS, Now};
 use serde::{Deserialize, Serialize};
 
-use super::fact::{Cause, Fact};
+use super::fact::Fact;
 use super::group::groups;
 use super::message::{Earlier, Message};
 use super::{Notice, time_of};
@@ -23,13 +24,8 @@ pub const SETTLE_MILLIS: i64 = 1_500;
 /// A notice from further in the future than this was written by a clock that is wrong: nobody waits for it.
 const SKEW_MILLIS: i64 = 10_000;
 
-/// For so long, the same standing of the same key is not told a second time by a letter of its own, in minutes …
-pub const AGAIN_MINUTES: u32 = 6 * 60;
-
-/// … but together with all else that was not told, once so many minutes have gone by since the last letter about that key.
-pub const SUMMARY_MINUTES: u32 = 60;
-
-/// What people were told of a key that nothing is heard of is forgotten after so many minutes.
+/// What people were told of a key that nothing is heard of is forgotten after so many minutes; no policy's
+/// `alerts.again_minutes` is longer.
 const FORGET_MINUTES: u32 = 7 * 24 * 60;
 
 /// Letters on the desk at a time, keys of which something is held back, and bytes of what is remembered of the others: the
@@ -146,7 +142,7 @@ impl Desk {
         facts.sort_by_key(|fact| fact.lead());
         let Some(lead) = facts.first().copied() else { return };
         let group = lead.id.clone();
-        let to_tell = facts.iter().any(|fact| self.is_news(fact, now));
+        let to_tell = facts.iter().any(|fact| self.is_news(policy, fact, now));
         let notices: Vec<String> = facts.iter().map(|fact| fact.id.clone()).collect();
         let message = if to_tell {
             let keys: BTreeSet<String> = facts.iter().map(|fact| fact.key()).collect();
@@ -161,7 +157,7 @@ impl Desk {
             let told = self.told.entry(fact.key()).or_default();
             (told.group, told.heard) = (group.clone(), now.0);
             if to_tell {
-                told.tell(fact, now);
+                told.tell(policy, fact, now);
             } else {
                 told.hold_back(fact);
             }
@@ -170,15 +166,15 @@ impl Desk {
     }
 
     /// Whether people are told of it at once.
-    fn is_news(&self, fact: &Fact, now: Now) -> bool {
+    fn is_news(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
         let Some(told) = self.told.get(&fact.key()) else { return true };
         let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
         let held_back = || self.told.values().filter(|told| told.held_back.is_some()).count();
         // A person waits for what comes of their word.
         fact.cause == Cause::Person
             || (fact.is_pause() && told.state != "open")
-            || !told.standings.get(&fact.standing()).is_some_and(|at| within(at, AGAIN_MINUTES))
-            || !within(&told.at, SUMMARY_MINUTES)
+            || !told.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
+            || !within(&told.at, policy.alerts.summary_minutes)
             || (told.held_back.is_none() && held_back() >= MOST_HELD_BACK)
     }
 
@@ -189,9 +185,8 @@ impl Desk {
 
     /// Writes down what was held back for long enough, in one letter for all that went together.
     fn write_summaries(&mut self, policy: &Policy, now: Now) -> bool {
-        let due = |told: &Told| {
-            told.held_back.is_some() && now.0.saturating_sub(told.at) >= i64::from(SUMMARY_MINUTES) * MINUTE_MILLIS
-        };
+        let quiet = i64::from(policy.alerts.summary_minutes) * MINUTE_MILLIS;
+        let due = |told: &Told| told.held_back.is_some() && now.0.saturating_sub(told.at) >= quiet;
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, told) in self.told.iter().filter(|(_, told)| due(told)) {
             groups.entry(told.group.clone()).or_default().push(key.clone());
@@ -207,7 +202,7 @@ impl Desk {
                 earlier.extend(self.take_held_back(&key));
             }
             for fact in &last {
-                self.told.entry(fact.key()).or_default().tell(fact, now);
+                self.told.entry(fact.key()).or_default().tell(policy, fact, now);
             }
             let mut facts: Vec<&Fact> = last.iter().collect();
             facts.sort_by_key(|fact| fact.lead());
@@ -249,8 +244,8 @@ impl Told {
         self.group.len() + standings + 120
     }
 
-    fn tell(&mut self, fact: &Fact, now: Now) {
-        let old = now.0.saturating_sub(i64::from(AGAIN_MINUTES) * MINUTE_MILLIS);
+    fn tell(&mut self, policy: &Policy, fact: &Fact, now: Now) {
+        let old = now.0.saturating_sub(i64::from(policy.alerts.again_minutes) * MINUTE_MILLIS);
         self.standings.retain(|_, at| *at > old);
         self.standings.insert(fact.standing(), now.0);
         (self.state, self.at) = (fact.to.clone(), now.0);

@@ -2,44 +2,12 @@
 
 use std::cmp::Reverse;
 
+use reputation::breaker::Cause;
 use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
 use super::Notice;
-use crate::ports::Transition;
-
-/// Why a breaker moved, or spoke up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The counters called for it.
-    Verdict,
-    /// A person said so, through us or at SES.
-    Person,
-    /// The ISP is in trouble of its own.
-    Incident,
-    /// It was blamed for the trouble of an ISP.
-    Pardon,
-    /// Time went by, with clean mail or without any; or the policy was changed.
-    #[default]
-    Time,
-}
-
-impl Cause {
-    /// The cause of a transition. A breaker puts it into words only, see [`reputation::breaker::step`]; what a person says
-    /// of it comes behind these words.
-    pub fn of(told: &Transition) -> Cause {
-        let says = |words: &str| told.reason.starts_with(words);
-        match &told.verdict {
-            Some(_) => Cause::Verdict,
-            None if says("a person ") => Cause::Person,
-            None if says("several unrelated senders") => Cause::Incident,
-            None if says("the ISP itself is in trouble") => Cause::Pardon,
-            None => Cause::Time,
-        }
-    }
-}
-
+use crate::ports::Said;
 /// What one notice tells of one breaker. Strings as in [`super::ReportedTransition`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -60,6 +28,8 @@ pub(crate) struct Fact {
     pub(crate) cohorts: Option<[String; 2]>,
     pub(crate) shadow: bool,
     pub(crate) reason: String,
+    pub(crate) by: Option<String>,
+    pub(crate) said: Option<String>,
     pub(crate) controls: Vec<String>,
     pub(crate) cause: Cause,
     pub(crate) until: Option<String>,
@@ -87,6 +57,12 @@ impl Fact {
     /// When it was.
     pub(crate) fn at(&self) -> Now {
         super::time_of(&self.id)
+    }
+
+    /// Why, in words, with whoever said so.
+    pub(crate) fn why(&self) -> String {
+        let said = self.by.as_ref().map(|by| Said { by: by.clone(), why: self.said.clone() });
+        said.map_or_else(|| self.reason.clone(), |said| format!("{} ({said})", self.reason))
     }
 
     /// The move in words.

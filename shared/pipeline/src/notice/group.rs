@@ -7,12 +7,15 @@
 //! - the same subject, moved the same way at several ISPs;
 //! - the same numbers over the same cohorts: it was the same mail;
 //! - an ISP's own trouble, with the moves of that ISP's senders and their pardons;
-//! - without numbers (time went by): the same move of those that went together before.
+//! - without numbers (time went by): the same move of those that went together before;
+//! - what a person said about several subjects in one word.
 
 use std::collections::BTreeMap;
 
+use reputation::breaker::Cause;
+
 use super::desk::Told;
-use super::fact::{Cause, Fact};
+use super::fact::Fact;
 
 /// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment.
 pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
@@ -62,7 +65,9 @@ fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, Told>) -> bool {
         (None, None) => {
             let same_move = (a.cause, &a.from, &a.to) == (b.cause, &b.from, &b.to);
             let before = |fact: &Fact| told.get(&fact.key()).map(|told| told.group.as_str());
-            same_move && a.cause == Cause::Time && before(a).is_some() && before(a) == before(b)
+            let said_together = a.by.is_some() && (&a.by, &a.said) == (&b.by, &b.said);
+            let went_together = a.cause == Cause::Time && before(a).is_some() && before(a) == before(b);
+            same_move && (said_together || went_together)
         }
         (Some(_), None) | (None, Some(_)) => false,
     }

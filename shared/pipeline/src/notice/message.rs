@@ -17,8 +17,10 @@ use super::{Notice, title};
 const MOST_OTHERS: usize = 30;
 /// Subjects that it names for programs that filter messages.
 const MOST_SUBJECTS: usize = 10;
-/// Commands that undo a message about many subjects.
+/// Keys that one message tells how to undo, and bytes of their names in one command: half a command is none, and a chat takes
+/// few characters.
 const MOST_UNDONE: usize = 5;
+const MOST_TARGETS: usize = 200;
 /// Bytes of one reason, and of all that is said.
 const MOST_REASON: usize = 2_000;
 const MOST_BODY: usize = 8_000;
@@ -136,9 +138,9 @@ impl Message {
         let shadow = if lead.shadow { " (shadow: nothing is done)" } else { "" };
         let moves = moves(facts, &lead.key());
         let last = moves.last().copied().unwrap_or(lead);
-        let mut body = format!("{}: {}{shadow}\n\n{}\n", lead.key(), way(&moves), cut(&lead.reason));
+        let mut body = format!("{}: {}{shadow}\n\n{}\n", lead.key(), way(&moves), cut(&lead.why()));
         if last.id != lead.id {
-            body.push_str(&format!("\nAfter that: {}\n", cut(&last.reason)));
+            body.push_str(&format!("\nAfter that: {}\n", cut(&last.why())));
         }
         body.push_str(&format!("\nDone: {}.\nNext: {}\n", done(policy, last), next(policy, last)));
         body.push_str(&others(policy, lead, facts));
@@ -154,7 +156,7 @@ impl Message {
         let line = format!("ses-breaker summary: {} {}, {changes}", lead.key(), lead.to);
         let mut body = format!("{} is {} now.\n", lead.key(), lead.to);
         body.push_str(&summary(earlier));
-        body.push_str(&format!("\nThe last of them: {}\n", cut(&lead.reason)));
+        body.push_str(&format!("\nThe last of them: {}\n", cut(&lead.why())));
         body.push_str(&format!("\nDone: {}.\nNext: {}\n", done(policy, lead), next(policy, lead)));
         Message::about(policy, id, title(&line), body, facts)
     }
@@ -197,7 +199,7 @@ fn others(policy: &Policy, lead: &Fact, facts: &[&Fact]) -> String {
         return String::new();
     }
     let mut text = "\nWith it:\n".to_owned();
-    let mut reasons = BTreeSet::from([lead.reason.as_str()]);
+    let mut reasons = BTreeSet::from([lead.why()]);
     for key in keys.iter().take(MOST_OTHERS) {
         let moves = moves(facts, key);
         let Some(last) = moves.last().copied() else { continue };
@@ -206,8 +208,8 @@ fn others(policy: &Policy, lead: &Fact, facts: &[&Fact]) -> String {
         if last.controls.iter().any(|control| is_for_ses(control)) && !last.shadow {
             text.push_str(&format!(" ({})", done(policy, last)));
         }
-        if reasons.insert(&last.reason) {
-            text.push_str(&format!(": {}", cut(&last.reason)));
+        if reasons.insert(last.why()) {
+            text.push_str(&format!(": {}", cut(&last.why())));
         }
         text.push('\n');
     }
@@ -261,7 +263,8 @@ fn is_for_ses(control: &str) -> bool {
 
 /// What was done about it, for people.
 fn done(policy: &Policy, fact: &Fact) -> String {
-    if fact.shadow {
+    // What was stopped before is let flow again in shadow, too.
+    if fact.shadow && fact.controls.is_empty() {
         return "nothing, because this is decided in shadow".to_owned();
     }
     let told = |control: &String| {
@@ -331,24 +334,22 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     // Where it is now, which need not be where the worst of it was.
     let lead = moves(facts, &lead.key()).last().copied().unwrap_or(lead);
     let target = target(policy, lead);
+    let held = lead.hold.as_str();
     // In shadow nothing was done that could be undone.
+    if lead.shadow && held == "shadow" {
+        commands.push(Command::new("To let its breaker act again", format!("ses-breaker release {target}")));
+    }
     if !lead.shadow {
-        let held = lead.hold.as_str();
-        let mut undone = BTreeSet::new();
-        for fact in facts.iter().filter(|fact| is_held_up(facts, fact)) {
-            if undone.len() < MOST_UNDONE && undone.insert(fact.key()) {
-                let line = format!("ses-breaker resume {}", self::target(policy, fact));
-                commands.push(Command::new("To undo it now (all mail flows, and is judged anew)", line));
-            }
-        }
+        let undo = undo(policy, facts);
         if held == "open" || held == "closed" {
             let purpose = "To leave it to its breaker again";
             commands.push(Command::new(purpose, format!("ses-breaker release {target}")));
         }
-        if held != "closed" && (!undone.is_empty() || lead.is_bad_news()) {
+        if held != "closed" && (!undo.is_empty() || lead.is_bad_news()) {
             let purpose = "To keep it flowing whatever the verdict, until you release it";
-            commands.push(Command::new(purpose, format!("ses-breaker resume {target} --hold")));
+            commands.push(Command::new(purpose, format!("ses-breaker hold {target}")));
         }
+        commands.splice(0..0, undo);
         if held != "open" {
             let purpose = if lead.to == "open" {
                 "To keep it stopped until you resume it"
@@ -362,6 +363,30 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     commands
 }
 
+/// What undoes facts: a command for all of them, or one for each ISP.
+fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
+    let (mut keys, mut lines): (BTreeSet<String>, Vec<(String, Option<String>)>) = (BTreeSet::new(), Vec::new());
+    for fact in facts.iter().filter(|fact| is_held_up(facts, fact)) {
+        if keys.len() >= MOST_UNDONE || !keys.insert(fact.key()) {
+            continue;
+        }
+        let (subject, isp) = (quoted(&fact.subject), at_isp(policy, fact).map(quoted));
+        let fits = |(subjects, known): &&mut (String, Option<String>)| {
+            *known == isp && subjects.len() + subject.len() < MOST_TARGETS
+        };
+        match lines.iter_mut().find(fits) {
+            Some((subjects, _)) => subjects.push_str(&format!(" {subject}")),
+            None => lines.push((subject, isp)),
+        }
+    }
+    let command = |(subjects, isp): (String, Option<String>)| {
+        let isp = isp.map_or_else(String::new, |isp| format!(" --isp {isp}"));
+        let purpose = "To undo it now (all mail flows, and is judged anew)";
+        Command::new(purpose, format!("ses-breaker resume {subjects}{isp}"))
+    };
+    lines.into_iter().map(command).collect()
+}
+
 /// Whether a fact leaves mail stopped, on trial or cut short, and is the last one of its key among `facts`.
 fn is_held_up(facts: &[&Fact], fact: &Fact) -> bool {
     let is_last = !facts.iter().any(|other| other.key() == fact.key() && other.id > fact.id);
@@ -370,13 +395,14 @@ fn is_held_up(facts: &[&Fact], fact: &Fact) -> bool {
 
 /// Whom a command is about.
 fn target(policy: &Policy, fact: &Fact) -> String {
-    match &fact.isp {
-        // Without a gate, nothing can be done about a single ISP.
-        Some(isp) if policy.gate_in_use || fact.subject == "account" => {
-            format!("{} --isp {}", quoted(&fact.subject), quoted(isp))
-        }
-        Some(_) | None => quoted(&fact.subject),
-    }
+    let isp = at_isp(policy, fact).map_or_else(String::new, |isp| format!(" --isp {}", quoted(isp)));
+    format!("{}{isp}", quoted(&fact.subject))
+}
+
+/// The ISP at which something can be done about it.
+fn at_isp<'a>(policy: &Policy, fact: &'a Fact) -> Option<&'a str> {
+    // Without a gate, nothing can be done about a single ISP.
+    fact.isp.as_deref().filter(|_| policy.gate_in_use || fact.subject == "account")
 }
 
 /// A word as a shell takes it for one. Control characters, which no name has, become question marks.

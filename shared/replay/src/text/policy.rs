@@ -209,7 +209,20 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
                 minutes(policy.incident.hold_minutes),
             ),
         ),
+        ("tell", alerts(policy)),
     ]
+}
+
+fn alerts(policy: &Policy) -> String {
+    let digest = match policy.alerts.digest_hour {
+        Some(hour) => format!("how all stands: each day at {hour:02}:00 {}", policy.warmup.zone),
+        None => "no daily digest".to_owned(),
+    };
+    format!(
+        "the same again after {}; what was held back, after {}; {digest}",
+        minutes(policy.alerts.again_minutes),
+        minutes(policy.alerts.summary_minutes),
+    )
 }
 
 /// `30 min`, `2 h`, `24 h`, `90 min`.

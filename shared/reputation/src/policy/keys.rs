@@ -56,6 +56,8 @@ pub enum Allowed {
     Some(u64, u64, &'static str),
     /// A table, of which these words say what is in it.
     Table(&'static str),
+    /// An hour of the day from 0 to 23, or -1 for never.
+    Hour,
     /// A whole number from the one bound to the other, both included.
     Whole(Bound<u64>, Bound<u64>),
     /// A number from the one bound to the other, both included.
@@ -74,7 +76,7 @@ pub enum Bound<T> {
     Of(&'static str),
 }
 
-use Allowed::{Flag, Line, List, Number, Some as SomeOf, Table, Text, Whole, Word};
+use Allowed::{Flag, Hour, Line, List, Number, Some as SomeOf, Table, Text, Whole, Word};
 use Bound::{Is, Of};
 
 /// What an entry of `subjects.tags` may be.
@@ -88,6 +90,7 @@ pub(super) const SET_NAME: &str = "the name of a configuration set: 1 to 64 lett
 /// What `sending_days` may be.
 pub(super) const SENDING_DAYS: &str = "at least one of mon, tue, wed, thu, fri, sat, sun";
 
+const HOUR: &str = "an hour from 0 to 23, or -1 for never";
 const SUBJECT: &str = "a subject: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE or account";
 
 const fn key(name: &'static str, unit: &'static str, allowed: Allowed, meaning: &'static str) -> Key {
@@ -179,6 +182,7 @@ pub const SECTIONS: &[Section] = &[
     ),
     section("breaker", "What a breaker does, and how fast.", BREAKER),
     section("incident", "When an ISP's trouble is its own, so that no sender is punished for it.", INCIDENT),
+    section("alerts", "What people are told, and how often.", ALERTS),
     section(
         "store",
         "How rates are stored.",
@@ -414,6 +418,23 @@ const INCIDENT: &[Key] = &[
     ),
 ];
 
+const ALERTS: &[Key] = &[
+    key(
+        "again_minutes",
+        "minutes",
+        // What people were told is remembered for a week.
+        whole(1, 10_080),
+        "For so long the same standing of the same breaker is not told by a message of its own again.",
+    ),
+    key(
+        "summary_minutes",
+        "minutes",
+        whole(1, 1_440),
+        "What was not told is told together, so long after the last message about that breaker.",
+    ),
+    key("digest_hour", "hour of the day", Hour, "When people are told how all stands, by the clock of `warmup.zone`."),
+];
+
 /// Holds a whole policy against what its keys may be. What is of the wrong type is for whoever reads it to say.
 pub(super) fn check(policy: &toml::Table) -> Result<(), PolicyError> {
     for section in SECTIONS {
@@ -464,7 +485,7 @@ impl Allowed {
         match self {
             Whole(Of(_), _) | Whole(_, Of(_)) | Number(_, Of(_)) => true,
             Line(_, _, others) => !others.is_empty(),
-            Whole(Is(_), Is(_)) | Number(_, Is(_)) | Flag | Word(_) | Text(_) | List(_) | SomeOf(..) | Table(_) => {
+            Whole(Is(_), Is(_)) | Number(_, Is(_)) | Flag | Hour | Word(_) | Text(_) | List(_) | SomeOf(..) | Table(_) => {
                 false
             }
         }
@@ -474,6 +495,13 @@ impl Allowed {
 fn check_value(allowed: Allowed, path: &str, value: &toml::Value, table: &toml::Table) -> Result<(), PolicyError> {
     match allowed {
         Flag | Word(_) | Text(_) | List(_) | Table(_) => Ok(()),
+        Hour => match value.as_integer() {
+            Some(hour) if !(-1..=23).contains(&hour) => {
+                let (key, value) = (path.to_owned(), hour.to_string());
+                Err(PolicyError::Value { key, value, allowed: HOUR.to_owned() })
+            }
+            Some(_) | None => Ok(()),
+        },
         SomeOf(least, most, _) => match value.as_array() {
             Some(entries) => check_whole(&format!("{path}, their number,"), entries.len() as u64, least, most),
             None => Ok(()),

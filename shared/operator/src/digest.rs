@@ -1,0 +1,22 @@
+//! How all stands, as people are told once a day; at once.
+
+use pipeline::digest::{Digest, find};
+use replay::text::legible;
+use reputation::time::Now;
+
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit};
+
+/// Tells how all stands, and of the mail of the day before.
+///
+/// # Errors
+///
+/// AWS refuses.
+pub async fn digest(access: &Access, now: Now) -> Result<Answer, Failure> {
+    let policy = access.policy().await?.policy;
+    let quotas = access.quotas(&policy);
+    let found = find(&policy, &mut access.reputation(&policy), &quotas, now).await;
+    let digest = Digest::of(&policy, &found.map_err(|error| access.refused(error))?);
+    let lines: Vec<String> = digest.text().lines().map(legible).collect();
+    Ok(Answer::new(lines.join("\n") + "\n", &digest, Exit::Done))
+}

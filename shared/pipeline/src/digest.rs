@@ -1,0 +1,456 @@
+//! The digest: once a day, how all stands.
+//!
+//! [`find`] reads what there is, [`Digest::of`] makes of it what people and programs are told; that part is pure. It is told
+//! through the outbox under the name of its day, so once, however often it is made.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reputation::breaker::{Hold, State};
+use reputation::counters::{Counters, Metric, Tally};
+use reputation::detect::Percent;
+use reputation::isp::Isp;
+use reputation::judge::{self, Forecast};
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::{Minute, Now};
+use reputation::timeline::Timeline;
+use reputation::warmup::{Evidence, close};
+use reputation::zone::Day;
+use serde::Serialize;
+
+use crate::notice::{key_name, start_of};
+use crate::ports::{Board, PortError, Reputation};
+use crate::quotas::{Quota, Quotas};
+
+mod text;
+
+/// A dedicated IP keeps its name with some 1,000 mails a day at each ISP (SES Developer Guide, dedicated IP addresses: a rule
+/// of thumb).
+pub const MAILS_OF_AN_IP: u64 = 1_000;
+/// What sends less is told once it is past its warm-up: its quota would do, or it has had as many days as SES plans for a
+/// dedicated IP (SES Developer Guide, "Warming up dedicated IP addresses").
+const WARMUP_DAYS: u32 = 45;
+/// Days before a quota decays in which that is told.
+const COOLING_DAYS: u32 = 3;
+/// Subjects of one kind that are looked at, and rows that programs are told of each kind: an event is one item.
+const MOST_READ: usize = 500;
+const MOST_ROWS: usize = 100;
+
+/// Whom there is mail of, and how much.
+#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
+pub trait Books {
+    /// Every subject that was ever heard of, with the last hour (its first minute) in which it was.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn heard(&self) -> Result<BTreeMap<Subject, Minute>, PortError>;
+
+    /// The hours of a subject that begin in `[from, until)`.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn hours(&self, subject: &Subject, from: Minute, until: Minute) -> Result<Timeline, PortError>;
+}
+
+/// What a digest is made of.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// The day it is about: the last one that is over, in the policy's zone.
+    pub day: Day,
+    /// The mail that SES accepted on it, by configuration set or identity and ISP.
+    pub mail: BTreeMap<Subject, BTreeMap<Isp, Counters>>,
+    /// What is not closed now.
+    pub board: Arc<Board>,
+    /// The account as SES would see it.
+    pub forecasts: Vec<Forecast>,
+    /// The quotas of today.
+    pub quotas: BTreeMap<(String, Isp), Quota>,
+}
+
+/// Reads what there is to tell about the day before the one that holds `now`.
+///
+/// # Errors
+///
+/// A port did not answer: try again.
+pub async fn find<R: Reputation + Books, Q: Quotas>(
+    policy: &Policy,
+    store: &mut R,
+    quotas: &Q,
+    now: Now,
+) -> Result<Findings, PortError> {
+    let zone = &policy.warmup.zone;
+    let day = zone.day(zone.day_at(now).number.saturating_sub(1));
+    let (from, until) = hours_of(day);
+    let heard = store.heard().await?;
+    let mut mail = BTreeMap::new();
+    let mut read = [0; 2];
+    for subject in heard.iter().filter(|(_, last)| **last >= from).map(|(subject, _)| subject) {
+        let kind = match subject {
+            Subject::ConfigurationSet(_) => 0,
+            Subject::Identity(_) => 1,
+            Subject::Account | Subject::Tenant(_) | Subject::Tag(..) => continue,
+        };
+        read[kind] += 1;
+        if read[kind] > MOST_READ {
+            continue;
+        }
+        let timeline = store.hours(subject, from, until).await?;
+        let sum = |isp: Isp| {
+            let mut sum = Counters::default();
+            for (_, counters) in timeline.series(Some(isp)).into_iter().flat_map(|series| series.hours()) {
+                sum.merge(counters);
+            }
+            (isp, sum)
+        };
+        // Of whom nobody tells how much it sends, there is no rate.
+        if timeline.knows_its_mail() {
+            mail.insert(subject.clone(), timeline.isps().map(sum).collect());
+        }
+    }
+    let forecasts = judge::forecast(policy, store.account(now).await?.into_iter(), now);
+    let board = store.board(now).await?;
+    let mut known = BTreeMap::new();
+    for set in policy.warmup.sets.keys() {
+        known.extend(quotas.quotas(set).await?.into_iter().map(|(isp, quota)| ((set.clone(), isp), quota)));
+    }
+    Ok(Findings { day, mail, board, forecasts, quotas: known })
+}
+
+/// The hours of a day: whole ones, where a zone is off by half of one.
+fn hours_of(day: Day) -> (Minute, Minute) {
+    (day.start.minute().hour(), day.end.minute().hour())
+}
+
+/// How all stood on one day. Times are RFC 3339; rates are shares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Digest {
+    /// The day (YYYY-MM-DD).
+    pub day: String,
+    /// Where that day was.
+    pub zone: String,
+    /// It is about mail that SES accepted from this minute on …
+    pub from: String,
+    /// … and before this one.
+    pub until: String,
+    /// The account, then configuration sets, then identities; of each kind the most troubled first, then the largest.
+    pub rates: Vec<Rates>,
+    /// Rows that are left out of `rates`.
+    pub left_out: usize,
+    /// The lines of the policy's ratio rules over a day.
+    pub lines: Vec<Line>,
+    /// Breakers that are not closed now.
+    pub not_closed: Vec<NotClosed>,
+    /// The account as SES may see it.
+    pub forecast: Vec<Seen>,
+    /// Quotas of today.
+    pub quotas: Vec<Allowed>,
+    /// Where the quota is about to decay for want of mail.
+    pub cooling: Vec<Cooling>,
+    /// Where less is sent than a dedicated IP needs.
+    pub small: Vec<Small>,
+}
+
+/// The rates of one subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rates {
+    /// Whose.
+    pub subject: String,
+    /// State of its breaker now: `closed`, `throttled`, `open` or `probing`.
+    pub state: &'static str,
+    /// Whether that is decided in shadow.
+    pub shadow: bool,
+    /// Mails.
+    pub mails: u64,
+    /// A rate for each metric.
+    pub rates: Vec<Rate>,
+}
+
+/// One rate.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// `hard_bounce`, `complaint`, `delay` or `block`.
+    pub metric: &'static str,
+    /// The rate; null = no data.
+    pub rate: Option<f64>,
+    /// Its denominator.
+    pub population: u64,
+    /// Its numerator.
+    pub bad: u64,
+    /// Whether it has reached the line at which people are warned, with as much mail as that takes.
+    pub over: bool,
+}
+
+/// The lines of one metric.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// Which rate.
+    pub metric: &'static str,
+    /// At which people are warned; null = never.
+    pub warn: Option<f64>,
+    /// At which mail is stopped; null = never.
+    pub pause: Option<f64>,
+}
+
+/// A breaker that is not closed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NotClosed {
+    /// Whose, and where: `configuration-set:news@gmail`.
+    pub key: String,
+    /// Its state.
+    pub state: &'static str,
+    /// When it lets probes through; null if it is not open, or waits for a person.
+    pub until: Option<String>,
+}
+
+/// A rate of the account as SES may see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Seen {
+    /// Which rate.
+    pub metric: &'static str,
+    /// The rate; null = no data.
+    pub rate: Option<f64>,
+    /// The mails it is over.
+    pub population: u64,
+    /// The bad ones among them.
+    pub bad: u64,
+    /// At which SES reviews an account.
+    pub review: f64,
+    /// At which SES may pause it.
+    pub pause: f64,
+}
+
+/// A quota.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Allowed {
+    /// The configuration set.
+    pub configuration_set: String,
+    /// The ISP.
+    pub isp: String,
+    /// Mails sent there on the day of the digest.
+    pub sent: u64,
+    /// Mails that may be granted today.
+    pub quota: u64,
+    /// Of those, mails that were granted so far.
+    pub granted: u64,
+    /// The quota of tomorrow, if today is healthy and used.
+    pub next: u64,
+    /// What became of the quota of the day before.
+    pub step: &'static str,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A ramp without mail.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cooling {
+    /// The configuration set.
+    pub configuration_set: String,
+    /// The ISP.
+    pub isp: String,
+    /// Days without mail.
+    pub idle_days: u32,
+    /// From so many on its quota decays.
+    pub decays_after_days: u32,
+}
+
+/// A sender that is small for dedicated IPs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Small {
+    /// The configuration set.
+    pub configuration_set: String,
+    /// The ISP.
+    pub isp: String,
+    /// Mails sent there on the day of the digest.
+    pub sent: u64,
+    /// Mails a day that its dedicated IPs need; of sets whose IPs the policy does not name, that one needs.
+    pub needed: u64,
+}
+
+impl Digest {
+    /// Makes a digest.
+    pub fn of(policy: &Policy, found: &Findings) -> Digest {
+        let (from, until) = hours_of(found.day);
+        let (rates, left_out) = rates(policy, found);
+        let isps = &policy.isp_map;
+        let settled = |state: State| state == State::Closed;
+        let not_closed = found.board.unsettled.iter().filter(|(_, known)| !settled(known.state));
+        let not_closed = not_closed.map(|(key, known)| NotClosed {
+            key: key_name(key, isps),
+            state: known.state.name(),
+            until: known.until().map(|until| until.to_string()),
+        });
+        let forecast = found.forecasts.iter().map(|forecast| {
+            let rules = &policy.forecast;
+            let (review, pause) = match forecast.metric {
+                Metric::Complaint => (rules.complaint_review, rules.complaint_pause),
+                Metric::HardBounce | Metric::Delay | Metric::Block => {
+                    (rules.hard_bounce_review, rules.hard_bounce_pause)
+                }
+            };
+            let Tally { population, bad } = forecast.tally;
+            let (metric, rate) = (forecast.metric.name(), forecast.tally.rate());
+            Seen { metric, rate, population, bad, review, pause }
+        });
+        Digest {
+            day: found.day.to_string(),
+            zone: policy.warmup.zone.to_string(),
+            from: start_of(from),
+            until: start_of(until),
+            rates,
+            left_out,
+            lines: Metric::ALL.into_iter().map(|metric| line(policy, metric)).collect(),
+            not_closed: not_closed.take(MOST_ROWS).collect(),
+            forecast: forecast.collect(),
+            quotas: quotas(policy, found).into_iter().take(MOST_ROWS).collect(),
+            cooling: cooling(policy, found).into_iter().take(MOST_ROWS).collect(),
+            small: small(policy, found).into_iter().take(MOST_ROWS).collect(),
+        }
+    }
+
+    /// Whether there was any mail: of a day without, nobody is told.
+    pub fn has_mail(&self) -> bool {
+        self.rates.iter().any(|row| row.mails > 0)
+    }
+
+    /// As an e-mail tells it.
+    pub fn text(&self) -> String {
+        text::digest(self)
+    }
+
+    /// In a line.
+    pub fn title(&self) -> String {
+        let stands = match self.not_closed.len() {
+            0 => "all closed".to_owned(),
+            count => format!("{count} not closed"),
+        };
+        let over = self.rates.iter().filter(|row| row.is_over()).count();
+        let over = if over == 0 { String::new() } else { format!(", {over} over a line") };
+        format!("digest of {}: {stands}{over}", self.day)
+    }
+}
+
+impl Rates {
+    fn is_over(&self) -> bool {
+        self.rates.iter().any(|rate| rate.over)
+    }
+}
+
+/// The ratio rule of a metric over a day, or over what is nearest to it.
+fn line(policy: &Policy, metric: Metric) -> Line {
+    let rule =
+        policy.ratios.iter().filter(|rule| rule.metric == metric).min_by_key(|rule| rule.window_hours.abs_diff(24));
+    Line { metric: metric.name(), warn: rule.and_then(|rule| rule.warn), pause: rule.and_then(|rule| rule.pause) }
+}
+
+fn rates(policy: &Policy, found: &Findings) -> (Vec<Rates>, usize) {
+    let mut account = Counters::default();
+    let (mut sets, mut identities) = (Vec::new(), Vec::new());
+    for (subject, by_isp) in &found.mail {
+        let mut sum = Counters::default();
+        by_isp.values().for_each(|counters| sum.merge(counters));
+        match subject {
+            Subject::ConfigurationSet(_) => {
+                account.merge(&sum);
+                sets.push(row(policy, found, subject, &sum));
+            }
+            Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => {
+                identities.push(row(policy, found, subject, &sum));
+            }
+        }
+    }
+    let mut rows = vec![row(policy, found, &Subject::Account, &account)];
+    let mut left_out = 0;
+    for mut kind in [sets, identities] {
+        kind.sort_by_key(|row| (row.state == "closed", !row.is_over(), Reverse(row.mails), row.subject.clone()));
+        left_out += kind.len().saturating_sub(MOST_ROWS);
+        kind.truncate(MOST_ROWS);
+        rows.append(&mut kind);
+    }
+    (rows, left_out)
+}
+
+fn row(policy: &Policy, found: &Findings, subject: &Subject, counters: &Counters) -> Rates {
+    let known = found.board.unsettled.get(&Key { subject: subject.clone(), isp: None });
+    let rate = |metric: Metric| {
+        let tally = counters.tally(metric);
+        let reached = |rule: &&reputation::policy::Ratio| {
+            let enough = tally.population >= rule.min_population && tally.bad >= rule.min_bad;
+            rule.metric == metric && enough && rule.warn.zip(tally.rate()).is_some_and(|(warn, rate)| rate >= warn)
+        };
+        let over = policy.ratios.iter().find(reached).is_some();
+        let Tally { population, bad } = tally;
+        Rate { metric: metric.name(), rate: tally.rate(), population, bad, over }
+    };
+    Rates {
+        subject: subject.to_string(),
+        state: known.map_or(State::Closed, |known| known.state).name(),
+        shadow: policy.is_shadow(subject) || known.is_some_and(|known| known.hold == Hold::Shadow),
+        mails: counters.tally(Metric::HardBounce).population,
+        rates: Metric::ALL.into_iter().map(rate).collect(),
+    }
+}
+
+/// Mails of a configuration set to an ISP on the day of the digest.
+fn sent(found: &Findings, set: &str, isp: Isp) -> u64 {
+    let of_set = found.mail.get(&Subject::ConfigurationSet(set.into()));
+    let counters = of_set.and_then(|by_isp| by_isp.get(&isp));
+    counters.map_or(0, |counters| counters.tally(Metric::HardBounce).population)
+}
+
+fn quotas(policy: &Policy, found: &Findings) -> Vec<Allowed> {
+    let allowed = |((set, isp), quota): (&(String, Isp), &Quota)| {
+        let plan = policy.warmup.sets.get(set)?;
+        let ramp = &quota.ramp;
+        let good = Evidence { used: ramp.quota.max(1), ..Evidence::default() };
+        let tomorrow = close(plan, policy.warmup.is_business(*isp), ramp, policy.warmup.zone.day(ramp.day), &good);
+        Some(Allowed {
+            configuration_set: set.clone(),
+            isp: policy.isp_map.name(*isp).to_owned(),
+            sent: sent(found, set, *isp),
+            quota: ramp.quota,
+            granted: quota.meter.bulk.saturating_add(quota.meter.critical),
+            next: tomorrow.quota,
+            step: ramp.step.name(),
+            reason: ramp.step.to_string(),
+        })
+    };
+    let mut allowed: Vec<Allowed> = found.quotas.iter().filter_map(allowed).collect();
+    allowed.sort_by(|a, b| {
+        (&a.configuration_set, Reverse(a.quota), &a.isp).cmp(&(&b.configuration_set, Reverse(b.quota), &b.isp))
+    });
+    allowed
+}
+
+fn cooling(policy: &Policy, found: &Findings) -> Vec<Cooling> {
+    let cooling = |((set, isp), quota): (&(String, Isp), &Quota)| {
+        let decays_after_days = policy.warmup.sets.get(set)?.decay_after_days;
+        let idle_days = quota.ramp.idle_days;
+        let near = (1..decays_after_days).contains(&idle_days) && idle_days + COOLING_DAYS >= decays_after_days;
+        let (configuration_set, isp) = (set.clone(), policy.isp_map.name(*isp).to_owned());
+        near.then_some(Cooling { configuration_set, isp, idle_days, decays_after_days })
+    };
+    found.quotas.iter().filter_map(cooling).collect()
+}
+
+fn small(policy: &Policy, found: &Findings) -> Vec<Small> {
+    let small = |((set, isp), quota): (&(String, Isp), &Quota)| {
+        let mirror = policy.warmup.mirrors.iter().find(|mirror| mirror.set == *set);
+        let needed = MAILS_OF_AN_IP * mirror.map_or(1, |mirror| mirror.ips.len() as u64);
+        let sent = sent(found, set, *isp);
+        let past_its_warmup = quota.ramp.quota >= needed || quota.ramp.sending_days >= WARMUP_DAYS;
+        // The ISPs that nobody knows by name are not one provider.
+        let is_small = *isp != Isp::OTHER && (1..needed).contains(&sent) && past_its_warmup;
+        let (configuration_set, isp) = (set.clone(), policy.isp_map.name(*isp).to_owned());
+        is_small.then_some(Small { configuration_set, isp, sent, needed })
+    };
+    found.quotas.iter().filter_map(small).collect()
+}
+
+/// A rate for people.
+fn percent(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), |rate| Percent(rate).to_string())
+}
