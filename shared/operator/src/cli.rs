@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
-use crate::{Answer, Exit, explain, manual, policies, quota, status};
+use crate::{Answer, Exit, doctor, explain, manual, policies, quota, status};
 use arguments::{Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
@@ -174,6 +174,7 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::Explain(_)
         | Verb::History(_)
         | Verb::Quota(_)
+        | Verb::Doctor(_)
         | Verb::Completions(_)
         | Verb::Man(_) => String::new(),
     };
@@ -212,6 +213,7 @@ async fn answer_with(
             history::history(access, subject, stretch, now, look).await
         }
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
+        Verb::Doctor(_) => doctor::doctor(access, now, look, progress).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {

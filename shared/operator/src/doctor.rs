@@ -1,0 +1,129 @@
+//! What is wrong with a deployed stack, and with the SES account that it watches.
+//!
+//! A breaker that hears nothing stops nothing, and nothing looks so healthy as silence. So each link is examined, from SES to
+//! whoever is told: what is amiss comes with what was found, why it matters, and the command that mends it.
+//!
+//! **Invariant:** nothing is changed, and no message of a queue is received.
+//! **Invariant:** what may not be looked at is said to be so, with the permission that is missing, and hides nothing else.
+//! **Invariant:** no endpoint of a subscription is shown, except that of a queue: others are addresses of people.
+//!
+//! Where to start: [`facts`] says what is read, [`examine`] what follows from it.
+
+pub mod examine;
+pub mod facts;
+mod gather;
+mod permission;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use replay::text::Look;
+use reputation::time::Now;
+use serde::Serialize;
+
+use crate::connect::Progress;
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit, text};
+use examine::{Examined, Finding, Severity, examine};
+
+/// What was examined, and found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// Name of the stack.
+    pub stack: String,
+    /// Its Region.
+    pub region: String,
+    /// When it was examined (RFC 3339).
+    pub at: String,
+    /// What was examined.
+    pub checks: Vec<CheckTold>,
+    /// Faults, then advice.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at.
+    pub not_examined: Vec<Unseen>,
+}
+
+/// A check.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckTold {
+    /// Its name.
+    pub name: &'static str,
+    /// What it makes sure of.
+    pub about: &'static str,
+    /// Whether all that belongs to it could be looked at.
+    pub examined: bool,
+    /// Faults and pieces of advice.
+    pub findings: usize,
+}
+
+/// What could not be looked at, for one reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unseen {
+    /// The permission that it takes.
+    pub needs: &'static str,
+    /// Whether that permission is what is missing.
+    pub denied: bool,
+    /// Of what: ARNs or names.
+    pub of: Vec<String>,
+    /// What AWS said.
+    pub reason: String,
+    /// The checks that say less without it.
+    pub checks: Vec<&'static str>,
+}
+
+/// Examines a stack and its account.
+///
+/// # Errors
+///
+/// The stack is not there, or AWS refuses even its table's name.
+pub async fn doctor(access: &Access, now: Now, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+    let facts = gather::gather(access, now, progress).await?;
+    let examined = examine(&facts, now);
+    let diagnosis = Diagnosis::of(access, examined, now);
+    let faults = diagnosis.count(Severity::Fault);
+    let exit = if faults == 0 { Exit::Done } else { Exit::No };
+    Ok(Answer::new(text::diagnosis(&diagnosis, look), &diagnosis, exit))
+}
+
+impl Diagnosis {
+    fn of(access: &Access, examined: Vec<Examined>, now: Now) -> Diagnosis {
+        let told = |examined: &Examined| CheckTold {
+            name: examined.check.name,
+            about: examined.check.about,
+            examined: examined.missing.is_empty(),
+            findings: examined.findings.len(),
+        };
+        let checks = examined.iter().map(told).collect();
+        // One permission for a hundred configuration sets is one thing to mend.
+        let mut unseen: BTreeMap<(&'static str, bool, String), (BTreeSet<String>, BTreeSet<&'static str>)> =
+            BTreeMap::new();
+        for examined in &examined {
+            for missing in &examined.missing {
+                let reason = if missing.denied { String::new() } else { missing.reason.clone() };
+                let (of, checks) = unseen.entry((missing.needs, missing.denied, reason)).or_default();
+                of.insert(missing.of.clone());
+                checks.insert(examined.check.name);
+            }
+        }
+        let first_reason = |needs: &str| {
+            let mut missing = examined.iter().flat_map(|examined| &examined.missing);
+            missing.find(|missing| missing.denied && missing.needs == needs).map(|missing| missing.reason.clone())
+        };
+        let not_examined = unseen.into_iter().map(|((needs, denied, reason), (of, checks))| Unseen {
+            needs,
+            denied,
+            of: of.into_iter().collect(),
+            reason: if denied { first_reason(needs).unwrap_or_default() } else { reason },
+            checks: checks.into_iter().collect(),
+        });
+        let not_examined = not_examined.collect();
+        let mut findings: Vec<Finding> = examined.into_iter().flat_map(|examined| examined.findings).collect();
+        findings.sort_by_key(|finding| finding.severity);
+        let (stack, region) = (access.stack.clone(), access.region.clone());
+        Diagnosis { stack, region, at: now.to_string(), checks, findings, not_examined }
+    }
+
+    /// Findings of one severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
