@@ -24,6 +24,7 @@ use crate::connect::Progress;
 use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 use examine::{Examined, Finding, Severity, examine};
+use facts::Place;
 
 /// What was examined, and found.
 #[derive(Clone, Debug, Serialize)]
@@ -78,14 +79,14 @@ pub struct Unseen {
 pub async fn doctor(access: &Access, now: Now, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
     let facts = gather::gather(access, now, progress).await?;
     let examined = examine(&facts, now);
-    let diagnosis = Diagnosis::of(access, examined, now);
+    let diagnosis = Diagnosis::of(&facts.place, examined, now);
     let faults = diagnosis.count(Severity::Fault);
     let exit = if faults == 0 { Exit::Done } else { Exit::No };
     Ok(Answer::new(text::diagnosis(&diagnosis, look), &diagnosis, exit))
 }
 
 impl Diagnosis {
-    fn of(access: &Access, examined: Vec<Examined>, now: Now) -> Diagnosis {
+    fn of(place: &Place, examined: Vec<Examined>, now: Now) -> Diagnosis {
         let told = |examined: &Examined| CheckTold {
             name: examined.check.name,
             about: examined.check.about,
@@ -118,7 +119,7 @@ impl Diagnosis {
         let not_examined = not_examined.collect();
         let mut findings: Vec<Finding> = examined.into_iter().flat_map(|examined| examined.findings).collect();
         findings.sort_by_key(|finding| finding.severity);
-        let (stack, region) = (access.stack.clone(), access.region.clone());
+        let (stack, region) = (place.stack.clone(), place.region.clone());
         Diagnosis { stack, region, at: now.to_string(), checks, findings, not_examined }
     }
 

@@ -16,6 +16,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod account;
+mod doctor;
 mod gate;
 mod starts;
 mod stream;
