@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing is changed, and no message of a queue is received.
 //! **Invariant:** what may not be looked at is said to be so, with the permission that is missing, and hides nothing else.
-//! **Invariant:** no endpoint of a subscription is shown, except that of a queue: others are addresses of people.
+//! **Invariant:** no mail address is shown: of subscriptions only queues are, and of identities only domains.
 //!
 //! Where to start: [`facts`] says what is read, [`examine`] what follows from it.
 

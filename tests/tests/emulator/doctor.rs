@@ -71,6 +71,12 @@ impl Patient {
         (found, said)
     }
 
+    fn suffers_nothing(&self) {
+        let output = self.emulator.program("ses-breaker", &["doctor", "--stack", STACK], "").unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.starts_with("18 checks: nothing to mend\n"), "{text}");
+    }
+
     /// Exactly this is found; returns what was found and its fix.
     fn suffers(&self, expected: &[[&str; 3]]) -> (String, Vec<String>) {
         let (found, said) = self.examine();
@@ -182,22 +188,13 @@ fn in_quotes(command: &str) -> &str {
 #[tokio::test]
 async fn each_fault_is_found_alone_and_mended_by_what_is_said() {
     let patient = Patient::sound().await;
-    let healthy = |patient: &Patient| patient.suffers_nothing();
-    healthy(&patient);
+    patient.suffers_nothing();
     from_ses_to_the_topic(&patient).await;
     from_the_topic_to_the_functions(&patient).await;
     from_the_functions_to_people(&patient).await;
     what_is_advised(&patient).await;
-    healthy(&patient);
+    patient.suffers_nothing();
     patient.emulator.stop().unwrap();
-}
-
-impl Patient {
-    fn suffers_nothing(&self) {
-        let output = self.emulator.program("ses-breaker", &["doctor", "--stack", STACK], "").unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && text.contains(" checks: nothing to mend\n"), "{text}");
-    }
 }
 
 async fn from_ses_to_the_topic(patient: &Patient) {
@@ -300,29 +297,26 @@ async fn what_is_advised(patient: &Patient) {
     patient.measure_reputation(true).await;
     patient.leave_sandbox(true).await;
 
-    // The emulator keeps no default configuration set, so that this one stays.
-    let of_identity = ["advice", "default-set-missing", "identity:news.example.com"];
     account.ses.create_email_identity().email_identity(IDENTITY).send().await.unwrap();
-    let (_, fix) = patient.suffers(&[of_identity]);
+    let (_, fix) = patient.suffers(&[["advice", "default-set-missing", "identity:news.example.com"]]);
     assert!(fix[0].contains("--email-identity news.example.com --configuration-set-name news "), "{fix:?}");
+    let request = account.ses.put_email_identity_configuration_set_attributes().email_identity(IDENTITY);
+    request.configuration_set_name(SET).send().await.unwrap();
+
     patient.send_mail().await;
-    let (found, _) = patient.suffers(&[["fault", "events-stale", "ill-ingest"], of_identity]);
+    let (found, _) = patient.suffers(&[["fault", "events-stale", "ill-ingest"]]);
     assert_eq!(found, "no event ever came, though SES sent 1 mail in the last 24 hours");
     let delivery =
         event("Delivery", SET, IDENTITY, "one", now(), r#""delivery":{"recipients":["reader@example.net"]}"#);
     account.publish(&patient.events_topic, &[&delivery]).await;
     patient.hears_of(OF_SET).await;
-    patient.suffers(&[of_identity]);
-    // As a notification of the identity tells it.
-    let tags = delivery.find(r#""tags""#).unwrap();
-    let untagged = delivery[..tags].trim_end_matches(',').to_owned() + "},";
-    let after = delivery.find(r#""delivery":"#).unwrap();
-    let untagged = (untagged + &delivery[after..]).replace("eventType", "notificationType").replace("one", "two");
+    // And now as a notification of the identity would tell it.
+    let (tags, detail) = (delivery.find(r#","tags""#).unwrap(), delivery.find(r#""delivery":"#).unwrap());
+    let untagged = format!("{}}},{}", &delivery[..tags], &delivery[detail..]);
+    let untagged = untagged.replace("eventType", "notificationType").replace("\"one\"", "\"two\"");
     account.publish(&patient.events_topic, &[untagged]).await;
     patient.hears_of("configuration-set:(none)").await;
-    let untagged = ["advice", "identity-notifications", "configuration-set:(none)"];
-    patient.suffers(&[of_identity, untagged]);
-    account.ses.delete_email_identity().email_identity(IDENTITY).send().await.unwrap();
+    patient.suffers(&[["advice", "identity-notifications", "configuration-set:(none)"]]);
     let request = account.dynamodb.delete_item().table_name(&patient.table);
     let request = request.key("pk", AttributeValue::S("directory".into()));
     request.key("sk", AttributeValue::S("configuration-set:(none)".into())).send().await.unwrap();

@@ -181,7 +181,7 @@ fn clock(facts: &Facts, _: Now, sheet: &mut Sheet) {
         return;
     }
     let than = if *ahead > 0 { "ahead of" } else { "behind" };
-    let found = format!("it is {} {than} that of AWS", counted(minutes.unsigned_abs(), "minute"));
+    let found = format!("its clock is {} {than} that of AWS", counted(minutes.unsigned_abs(), "minute"));
     sheet
         .fault(
             "clock-wrong",
@@ -319,21 +319,40 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
     sheet.missing.extend(facts.left_out.iter().filter(|left| left.needs.contains("EmailIdentity")).cloned());
     let Some(identities) = sheet.known(&facts.identities) else { return };
     let sets: Vec<&String> = facts.sets.iter().flat_map(BTreeMap::keys).collect();
+    // By subject, and the default that is not there. Addresses are not shown: in the sandbox, they are those of recipients.
+    let mut lacking: BTreeMap<(String, String, Option<&String>), usize> = BTreeMap::new();
     for (identity, default) in identities {
         let Some(default) = sheet.known(default) else { continue };
-        let subject = format!("identity:{}", name(identity));
+        let is_gone = |default: &String| facts.sets.is_ok() && !sets.contains(&default);
+        if default.as_ref().is_some_and(|default| !is_gone(default)) {
+            continue;
+        }
+        let (subject, identity) = match identity.rsplit_once('@') {
+            Some((_, domain)) => (format!("identity:…@{}", name(domain)), "ADDRESS".to_owned()),
+            None => (format!("identity:{}", name(identity)), quoted(identity)),
+        };
+        *lacking.entry((subject, identity, default.as_ref())).or_default() += 1;
+    }
+    for ((subject, identity, default), count) in lacking {
+        let addresses = if count == 1 { "1 address".to_owned() } else { format!("{count} addresses") };
+        let whose = (identity == "ADDRESS").then_some(addresses);
         let finding = match default {
-            Some(default) if facts.sets.is_ok() && !sets.contains(&default) => sheet.fault(
+            Some(default) => sheet.fault(
                 "default-set-gone",
                 subject,
-                format!("its default configuration set {} does not exist", name(default)),
+                match whose {
+                    None => format!("its default configuration set {} does not exist", name(default)),
+                    Some(count) => format!("{count}: the default configuration set {} does not exist", name(default)),
+                },
                 "SES refuses mail from it that names no configuration set.",
             ),
-            Some(_) => continue,
             None => sheet.advice(
                 "default-set-missing",
                 subject,
-                "it has no default configuration set",
+                match whose {
+                    None => "it has no default configuration set".to_owned(),
+                    Some(count) => format!("{count} without a default configuration set"),
+                },
                 "Mail from it that names no configuration set has no events and cannot be paused: the stack never sees it.",
             ),
         };
@@ -342,8 +361,7 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
             finding.mend(format!("With the set that such mail is to count for, one of {}:", some(&sets)));
         }
         finding.mend(place.aws(&format!(
-            "sesv2 put-email-identity-configuration-set-attributes --email-identity {} --configuration-set-name {}",
-            quoted(identity),
+            "sesv2 put-email-identity-configuration-set-attributes --email-identity {identity} --configuration-set-name {}",
             quoted(set)
         )));
     }
@@ -364,8 +382,8 @@ fn identity_notifications(facts: &Facts, now: Now, sheet: &mut Sheet) {
          both them and events, which of the two comes first decides what the mail counts for.",
     );
     finding.mend("See which identities send notifications to the stack's topic:");
-    let identities: Vec<String> =
-        facts.identities.iter().flat_map(BTreeMap::keys).take(SHOWN).map(|identity| quoted(identity)).collect();
+    let domains = facts.identities.iter().flat_map(BTreeMap::keys).filter(|identity| !identity.contains('@'));
+    let identities: Vec<String> = domains.take(SHOWN).map(|identity| quoted(identity)).collect();
     let which = if identities.is_empty() { "example.com".to_owned() } else { identities.join(" ") };
     finding
         .mend(place.aws(&format!("ses get-identity-notification-attributes --identities {which}")))

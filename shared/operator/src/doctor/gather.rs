@@ -226,7 +226,7 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
         Ok(names) => {
             let mut identities = BTreeMap::new();
             for name in names.into_iter().take(MOST) {
-                step(&name);
+                step(shown(&name));
                 let default = default_set(&mut ses, &name).await;
                 identities.extend(default.map(|default| (name, default)));
             }
@@ -310,6 +310,11 @@ fn destination(known: &aws_sdk_sesv2::types::EventDestination) -> Destination {
     }
 }
 
+/// An identity, as it may be shown: in the sandbox, addresses are those of recipients.
+fn shown(identity: &str) -> &str {
+    identity.split_once('@').map_or(identity, |(_, domain)| domain)
+}
+
 /// The default configuration set of an identity; `None` if the identity is gone meanwhile.
 async fn default_set(ses: &mut Ses, name: &str) -> Option<Fact<Option<String>>> {
     let client = ses.client.clone();
@@ -317,7 +322,7 @@ async fn default_set(ses: &mut Ses, name: &str) -> Option<Fact<Option<String>>> 
     match ses.call("examining an identity", call).await {
         Ok(identity) => Some(Ok(identity.configuration_set_name)),
         Err(SesError::Missing) => None,
-        Err(error) => Some(Err(untold("ses:GetEmailIdentity", name, error))),
+        Err(error) => Some(Err(untold("ses:GetEmailIdentity", shown(name), error))),
     }
 }
 

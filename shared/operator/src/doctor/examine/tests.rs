@@ -156,6 +156,11 @@ fn what_ses_and_its_account_lack_is_found() {
     };
     check(default(None), (Advice, "default-set-missing", "identity:example.com", "no default"));
     check(default(Some("old")), (Fault, "default-set-gone", "identity:example.com", "set old does not exist"));
+    let addresses = |f: &mut Facts| {
+        let of = ["ann@example.com", "bob@example.com"].map(|address| (address.to_owned(), Ok(None)));
+        known(&mut f.identities).extend(of);
+    };
+    check(addresses, (Advice, "default-set-missing", "identity:…@example.com", "2 addresses without"));
     let untagged = |f: &mut Facts| {
         known(&mut f.heard).insert("configuration-set:(none)".parse().unwrap(), MORNING.minute().minus(DAY));
     };
