@@ -14,8 +14,6 @@ pub mod facts;
 mod gather;
 mod permission;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use replay::text::Look;
 use reputation::time::Now;
 use serde::Serialize;
@@ -24,7 +22,7 @@ use crate::connect::Progress;
 use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 use examine::{Examined, Finding, Severity, examine};
-use facts::Place;
+use facts::{NotExamined, Place};
 
 /// What was examined, and found.
 #[derive(Clone, Debug, Serialize)]
@@ -94,29 +92,12 @@ impl Diagnosis {
             findings: examined.findings.len(),
         };
         let checks = examined.iter().map(told).collect();
-        // One permission for a hundred configuration sets is one thing to mend.
-        let mut unseen: BTreeMap<(&'static str, bool, String), (BTreeSet<String>, BTreeSet<&'static str>)> =
-            BTreeMap::new();
+        let mut not_examined: Vec<Unseen> = Vec::new();
         for examined in &examined {
             for missing in &examined.missing {
-                let reason = if missing.denied { String::new() } else { missing.reason.clone() };
-                let (of, checks) = unseen.entry((missing.needs, missing.denied, reason)).or_default();
-                of.insert(missing.of.clone());
-                checks.insert(examined.check.name);
+                unseen(&mut not_examined, missing, examined.check.name);
             }
         }
-        let first_reason = |needs: &str| {
-            let mut missing = examined.iter().flat_map(|examined| &examined.missing);
-            missing.find(|missing| missing.denied && missing.needs == needs).map(|missing| missing.reason.clone())
-        };
-        let not_examined = unseen.into_iter().map(|((needs, denied, reason), (of, checks))| Unseen {
-            needs,
-            denied,
-            of: of.into_iter().collect(),
-            reason: if denied { first_reason(needs).unwrap_or_default() } else { reason },
-            checks: checks.into_iter().collect(),
-        });
-        let not_examined = not_examined.collect();
         let mut findings: Vec<Finding> = examined.into_iter().flat_map(|examined| examined.findings).collect();
         findings.sort_by_key(|finding| finding.severity);
         let (stack, region) = (place.stack.clone(), place.region.clone());
@@ -126,5 +107,24 @@ impl Diagnosis {
     /// Findings of one severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+/// Adds to what could not be looked at: one permission for a hundred configuration sets is one thing to mend.
+fn unseen(all: &mut Vec<Unseen>, missing: &NotExamined, check: &'static str) {
+    let NotExamined { needs, of, denied, reason } = missing.clone();
+    // Where a permission is missing, each answer names another resource.
+    let same =
+        |known: &&mut Unseen| known.needs == needs && known.denied == denied && (denied || known.reason == reason);
+    match all.iter_mut().find(same) {
+        None => all.push(Unseen { needs, denied, of: vec![of], reason, checks: vec![check] }),
+        Some(known) => {
+            if !known.of.contains(&of) {
+                known.of.push(of);
+            }
+            if !known.checks.contains(&check) {
+                known.checks.push(check);
+            }
+        }
     }
 }

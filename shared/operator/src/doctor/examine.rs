@@ -12,7 +12,7 @@ use reputation::time::{DAY, HOUR, MINUTE_MILLIS, Minute, Now};
 use serde::Serialize;
 
 use super::facts::{Destination, Fact, Facts, Ip, Listener, NotExamined, SetFacts};
-use super::permission::{Answer, Request, may};
+use super::permission::{Answer, Request, may, several};
 use crate::connect::{ENGAGEMENT, NEEDED};
 use crate::text::minute_of;
 
@@ -258,6 +258,15 @@ fn leads_here(facts: &Facts, destination: &Destination) -> bool {
     destination.target == facts.place.arn("sns", "events") || (by_bus && destination.target == bus)
 }
 
+/// The configuration sets whose events reach the stack.
+fn connected(facts: &Facts) -> impl Iterator<Item = &String> {
+    let leads = |known: &SetFacts| {
+        known.destinations.iter().flatten().any(|destination| destination.enabled && leads_here(facts, destination))
+    };
+    let asked = facts.sets.iter().flat_map(asked);
+    asked.filter(move |(_, known)| leads(known)).map(|(set, _)| set)
+}
+
 fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
     let place = &facts.place;
     sheet.missing.extend(facts.left_out.iter().filter(|left| left.needs.contains("EventDestinations")).cloned());
@@ -344,7 +353,7 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     None => format!("its default configuration set {} does not exist", name(default)),
                     Some(count) => format!("{count}: the default configuration set {} does not exist", name(default)),
                 },
-                "SES refuses mail from it that names no configuration set.",
+                "SES refuses mail that names no configuration set then.",
             ),
             None => sheet.advice(
                 "default-set-missing",
@@ -353,10 +362,10 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     None => "it has no default configuration set".to_owned(),
                     Some(count) => format!("{count} without a default configuration set"),
                 },
-                "Mail from it that names no configuration set has no events and cannot be paused: the stack never sees it.",
+                "Mail that names no configuration set has no events and cannot be paused: the stack never sees it.",
             ),
         };
-        let Some(set) = sets.first() else { continue };
+        let Some(set) = connected(facts).next().or(sets.first().copied()) else { continue };
         if sets.len() > 1 {
             finding.mend(format!("With the set that such mail is to count for, one of {}:", some(&sets)));
         }
@@ -504,11 +513,7 @@ fn queue_policy(facts: &Facts, _: Now, sheet: &mut Sheet) {
 fn mended(policy: Option<&str>, denies: Option<&str>, allow: &serde_json::Value) -> String {
     let known = policy.and_then(|policy| serde_json::from_str(policy).ok());
     let mut policy: serde_json::Value = known.unwrap_or_else(|| serde_json::json!({ "Version": "2012-10-17" }));
-    let mut statements = match policy["Statement"].take() {
-        serde_json::Value::Array(statements) => statements,
-        serde_json::Value::Null => Vec::new(),
-        one => vec![one],
-    };
+    let mut statements = several(&policy["Statement"].take());
     // The one that allows is put in place of its namesake, which allows something else.
     let mut place = 0;
     statements.retain(|statement| {

@@ -112,7 +112,7 @@ fn applies(statement: &Value, request: &Request<'_>) -> Result<bool, String> {
 }
 
 /// One value or a list of them.
-fn several(value: &Value) -> Vec<Value> {
+pub(crate) fn several(value: &Value) -> Vec<Value> {
     match value {
         Value::Null => Vec::new(),
         Value::Array(values) => values.clone(),

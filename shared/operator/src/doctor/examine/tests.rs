@@ -1,7 +1,5 @@
 //! Each fault planted into sound facts is found, and nothing else is.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use replay::text::Look;
 use replay::text::layout::visible;
 use serde_json::json;
