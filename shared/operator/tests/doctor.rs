@@ -149,6 +149,25 @@ async fn without_a_date_the_clock_is_not_examined_and_without_faults_it_ends_wel
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_very_many_configuration_sets_the_first_are_asked_about_and_the_others_counted() {
+    let mut ses = ses();
+    let names: Vec<String> = (0..203).map(|number| format!("set-{number:03}")).collect();
+    ses.insert("list-configuration-sets", json!({ "ConfigurationSets": names }));
+    ses.insert("configuration-sets/set-199/event-destinations", json!({}));
+    ses.insert("configuration-sets/set-200/event-destinations", json!({}));
+    let account = Denied { ses, ..Denied::default() };
+    let said: Value = serde_json::from_str(&account.examined().await.json).unwrap();
+    let found = said["findings"].as_array().unwrap().iter().filter(|finding| finding["kind"] == "destination-missing");
+    let found: Vec<&str> = found.map(|finding| finding["subject"].as_str().unwrap()).collect();
+    assert_eq!(found, ["configuration-set:set-199"]);
+    let unseen = said["not_examined"].as_array().unwrap().iter();
+    let mut unseen = unseen.filter(|unseen| unseen["checks"] == json!(["destinations"]) && unseen["denied"] == false);
+    let unseen = unseen.next().unwrap();
+    assert_eq!(unseen["of"], json!(["3 configuration sets"]));
+    assert!(unseen["reason"].as_str().unwrap().starts_with("there are 203 configuration sets, "), "{unseen}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stack_that_is_not_there_is_no_diagnosis() {
     let account = Account::default();
     let refused = doctor(&account.access_to("mail"), MORNING, Look::new(None), &|_, _, _| {}).await.unwrap_err();

@@ -219,17 +219,18 @@ fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 .mend(place.ours("status account"))
                 .mend(format!("{console}: read the review, mend its cause, then answer it."));
         }
-        Some(_) | None if !account.sending => {
-            sheet
-                .fault("account-paused", "account", "sending is paused for the whole account", "Nothing is sent.")
-                .mend("See whether a breaker or a person did it:")
-                .mend(place.ours("history account"))
-                .mend("If it was a breaker or ses-breaker pause:")
-                .mend(place.ours("resume account"))
-                .mend("Else:")
-                .mend(place.aws("sesv2 put-account-sending-attributes --sending-enabled"));
-        }
         Some(_) | None => {}
+    }
+    // What AWS has shut down shows as paused, too, and cannot be resumed.
+    if !account.sending && account.enforcement.as_deref() != Some("SHUTDOWN") {
+        sheet
+            .fault("account-paused", "account", "sending is paused for the whole account", "Nothing is sent.")
+            .mend("See whether a breaker or a person did it:")
+            .mend(place.ours("history account"))
+            .mend("If it was a breaker or ses-breaker pause:")
+            .mend(place.ours("resume account"))
+            .mend("Else:")
+            .mend(place.aws("sesv2 put-account-sending-attributes --sending-enabled"));
     }
     if !account.production {
         sheet
@@ -248,14 +249,10 @@ fn asked(sets: &BTreeMap<String, Option<SetFacts>>) -> impl Iterator<Item = (&St
     sets.iter().filter_map(|(set, known)| known.as_ref().map(|known| (set, known)))
 }
 
-/// Whether events reach the stack by a destination.
+/// Whether events reach the stack by a destination: by its topic, or by EventBridge where a rule of the stack takes them there.
 fn leads_here(facts: &Facts, destination: &Destination) -> bool {
     let by_bus = matches!(facts.rules.get("mail-events"), Some(Ok(Some(true))));
-    let bus = format!(
-        "arn:{}:events:{}:{}:event-bus/default",
-        facts.place.partition, facts.place.region, facts.place.account
-    );
-    destination.target == facts.place.arn("sns", "events") || (by_bus && destination.target == bus)
+    destination.target == facts.place.arn("sns", "events") || (by_bus && destination.target == facts.place.bus())
 }
 
 /// The configuration sets whose events reach the stack.
@@ -273,6 +270,12 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
     let Some(sets) = sheet.known(&facts.sets) else { return };
     for (set, known) in asked(sets) {
         let Some(all) = sheet.known(&known.destinations) else { continue };
+        if let Some(Err(missing)) = facts.rules.get("mail-events")
+            && all.iter().any(|destination| destination.target == place.bus())
+        {
+            sheet.missing.push(missing.clone());
+            continue;
+        }
         let ours: Vec<&Destination> = all.iter().filter(|destination| leads_here(facts, destination)).collect();
         let enabled = || ours.iter().filter(|destination| destination.enabled);
         // What it sends now, it goes on sending.

@@ -46,6 +46,12 @@ impl Place {
         format!("arn:{partition}:{service}:{region}:{account}:{stack}-{part}")
     }
 
+    /// ARN of the default event bus.
+    pub fn bus(&self) -> String {
+        let Place { region, partition, account, .. } = self;
+        format!("arn:{partition}:events:{region}:{account}:event-bus/default")
+    }
+
     /// ARN of a configuration set.
     pub fn arn_of_set(&self, set: &str) -> String {
         let Place { region, partition, account, .. } = self;

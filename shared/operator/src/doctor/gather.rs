@@ -187,8 +187,9 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
     let mut left_out = Vec::new();
     let mut leave_out = |needs: &'static str, what: &str, all: usize| {
         if all > MOST {
-            let reason =
-                format!("there are {all} {what}, and SES allows one call a second: the first {MOST} by name were");
+            let reason = format!(
+                "there are {all} {what}, and SES allows one call a second: the first {MOST} by name were examined"
+            );
             left_out.push(NotExamined { needs, of: format!("{} {what}", all - MOST), denied: false, reason });
         }
     };

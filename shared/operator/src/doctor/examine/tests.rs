@@ -135,6 +135,11 @@ fn what_ses_and_its_account_lack_is_found() {
         |status: &'static str| move |facts: &mut Facts| known(&mut facts.account).enforcement = Some(status.to_owned());
     check(enforced("SHUTDOWN"), (Fault, "account-shutdown", "account", "SHUTDOWN"));
     check(enforced("PROBATION"), (Fault, "account-probation", "account", "under review"));
+    let shut_down = |f: &mut Facts| {
+        enforced("SHUTDOWN")(f);
+        known(&mut f.account).sending = false;
+    };
+    check(shut_down, (Fault, "account-shutdown", "account", "AWS has paused sending"));
     check(|f| known(&mut f.account).production = false, (Advice, "account-sandbox", "account", "sandbox"));
     let set = "configuration-set:news";
     check(|f| known(&mut news(f).destinations).clear(), (Fault, "destination-missing", set, "no event destination"));
@@ -289,6 +294,12 @@ fn what_is_as_it_should_be_in_another_way_is_no_fault() {
     sound_with(&|f| {
         of_news(f).target = "arn:aws:events:eu-west-1:123456789012:event-bus/default".to_owned();
         f.rules.insert("mail-events", Ok(Some(true)));
+    });
+    // Whether the rule is there is not known.
+    sound_with(&|f| {
+        of_news(f).target = "arn:aws:events:eu-west-1:123456789012:event-bus/default".to_owned();
+        let (needs, of) = ("events:DescribeRule", "mail-mail-events".to_owned());
+        f.rules.insert("mail-events", Err(NotExamined { needs, of, denied: true, reason: "denied".to_owned() }));
     });
     // Nothing is sent, so nothing is heard.
     sound_with(&|f| {
