@@ -43,6 +43,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 import uuid
 import zipfile
@@ -105,11 +106,12 @@ def start(log):
     try:
         from ministack.app import main
         from ministack.core import iam_actions
-        from ministack.services import lambda_svc
+        from ministack.services import lambda_svc, ses_v2
         import samtranslator  # noqa: F401  the emulator applies the SAM transform with it
     except ImportError as error:
         raise Failure(f"{error}: install tests/cloud/emulator-requirements.txt into {sys.executable}'s environment")
     know_condition_keys(iam_actions)
+    know_default_sets(ses_v2)
 
     threading.Thread(target=stop_when_input_ends, daemon=True).start()
     threading.Thread(target=tell_when_ready, args=(endpoint, answer), daemon=True).start()
@@ -151,6 +153,21 @@ def know_condition_keys(iam_actions):
         return found
 
     iam_actions.request_tag_context = context
+
+
+def know_default_sets(ses_v2):
+    """Teaches the emulator PutEmailIdentityConfigurationSetAttributes: GetEmailIdentity tells what was put."""
+    known = ses_v2.handle_request
+
+    async def handle_request(method, path, headers, body, query_params):
+        found = re.fullmatch(r"/v2/email/identities/([^/]+)/configuration-set", path)
+        identity = ses_v2._identities.get(urllib.parse.unquote(found[1])) if found and method == "PUT" else None
+        if identity is None:
+            return await known(method, path, headers, body, query_params)
+        identity["ConfigurationSetName"] = json.loads(body or b"{}").get("ConfigurationSetName")
+        return ses_v2.json_response({})
+
+    ses_v2.handle_request = handle_request
 
 
 def partition_keys(request):

@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
-use crate::{Answer, Exit, digest, explain, manual, policies, quota, status};
+use crate::{Answer, Exit, digest, doctor, explain, manual, policies, quota, status};
 use arguments::{Cli, DashboardArgs, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
@@ -231,6 +231,7 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::Quota(_)
         | Verb::Dashboard(_)
         | Verb::Digest
+        | Verb::Doctor(_)
         | Verb::Completions(_)
         | Verb::Man(_) => Ok(String::new()),
     }
@@ -269,6 +270,7 @@ async fn answer_with(
         // It does not answer but goes on: see `run_by`.
         Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
         Verb::Digest => digest::digest(access, now).await,
+        Verb::Doctor(_) => doctor::doctor(access, now, look, progress).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {

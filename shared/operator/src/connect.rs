@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 
 /// What every breaker needs. Opens, clicks and subscriptions cost and judge nobody.
-const NEEDED: [EventType; 7] = [
+pub(crate) const NEEDED: [EventType; 7] = [
     EventType::Send,
     EventType::Delivery,
     EventType::Bounce,
@@ -35,7 +35,7 @@ const NEEDED: [EventType; 7] = [
     EventType::RenderingFailure,
     EventType::DeliveryDelay,
 ];
-const ENGAGEMENT: [EventType; 2] = [EventType::Open, EventType::Click];
+pub(crate) const ENGAGEMENT: [EventType; 2] = [EventType::Open, EventType::Click];
 
 /// Told how many steps of how many are done, and what is done now.
 pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
@@ -121,7 +121,7 @@ impl Became {
 /// The stack is not there, or AWS refuses what concerns more than one configuration set.
 pub async fn connect(access: &Access, order: &Order, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
     let topic = events_topic(access).await?;
-    let mut ses = Ses { client: access.clients.ses(), last: None, listed: None };
+    let mut ses = Ses::new(access);
     let names = if order.all {
         progress(0, 0, "listing configuration sets");
         let all = ses.list().await.map_err(|error| access.refused(error))?.to_vec();
@@ -236,7 +236,7 @@ impl Wanted {
 }
 
 /// Where an event destination leads.
-fn target(known: &EventDestination) -> String {
+pub(crate) fn target(known: &EventDestination) -> String {
     let sns = known.sns_destination().map(|sns| sns.topic_arn().to_owned());
     let bus = || known.event_bridge_destination().map(|bus| bus.event_bus_arn().to_owned());
     let firehose = || known.kinesis_firehose_destination().map(|hose| hose.delivery_stream_arn().to_owned());
@@ -303,15 +303,15 @@ fn failed(
 }
 
 /// Why SES did not answer.
-enum SesError {
+pub(crate) enum SesError {
     /// There is no such configuration set.
     Missing,
     Other(PortError),
 }
 
 /// SES, called at most once a second.
-struct Ses {
-    client: Client,
+pub(crate) struct Ses {
+    pub(crate) client: Client,
     /// When the last call was answered.
     last: Option<Instant>,
     /// All configuration sets, once they were asked for.
@@ -325,7 +325,11 @@ const BUSY: [Duration; 4] =
 const PAGE: i32 = 1000;
 
 impl Ses {
-    async fn call<T, E, F>(&mut self, operation: &'static str, call: impl Fn() -> F) -> Result<T, SesError>
+    pub(crate) fn new(access: &Access) -> Ses {
+        Ses { client: access.clients.ses(), last: None, listed: None }
+    }
+
+    pub(crate) async fn call<T, E, F>(&mut self, operation: &'static str, call: impl Fn() -> F) -> Result<T, SesError>
     where
         E: ProvideErrorMetadata + Error + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -349,7 +353,7 @@ impl Ses {
         }
     }
 
-    async fn destinations(&mut self, set: &str) -> Result<Vec<EventDestination>, SesError> {
+    pub(crate) async fn destinations(&mut self, set: &str) -> Result<Vec<EventDestination>, SesError> {
         let client = self.client.clone();
         let call = || client.get_configuration_set_event_destinations().configuration_set_name(set).send();
         let answer = self.call("asking SES for event destinations", call).await?;
@@ -375,7 +379,7 @@ impl Ses {
     }
 
     /// All configuration sets in this Region.
-    async fn list(&mut self) -> Result<&[String], PortError> {
+    pub(crate) async fn list(&mut self) -> Result<&[String], PortError> {
         if self.listed.is_none() {
             let client = self.client.clone();
             let (mut names, mut next) = (Vec::new(), None);

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod connect;
 pub mod dashboard;
 pub mod digest;
+pub mod doctor;
 pub mod explain;
 pub mod failure;
 pub mod history;
@@ -34,7 +35,7 @@ pub enum Exit {
     /// It did what it was asked.
     Done = 0,
     /// The answer is no: a policy that is not valid, a configuration set that is not connected, a pause that stops
-    /// nothing at SES.
+    /// nothing at SES, a stack with faults.
     No = 1,
     /// Bad usage: what was asked makes no sense, names what does not exist, or is in a file that cannot be read. Nothing
     /// was changed.

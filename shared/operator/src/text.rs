@@ -2,6 +2,7 @@
 //! from outside comes through [`legible`] or [`name`] first.
 
 mod connect;
+mod doctor;
 mod explain;
 mod history;
 mod policy;
@@ -13,6 +14,7 @@ use replay::text::{Look, legible, name};
 use reputation::time::{Minute, Now};
 
 pub(crate) use connect::connected;
+pub(crate) use doctor::diagnosis;
 pub(crate) use explain::explained;
 pub(crate) use history::history;
 pub(crate) use policy::{invalid_policy, pushed, shown_policy};

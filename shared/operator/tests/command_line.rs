@@ -48,6 +48,7 @@ fn what_needs_no_aws_asks_for_none() {
     check(&["man", "pages/man1"], 0, "ses-breaker-status.1");
     check(&["man", "good.toml"], 2, "error: cannot write good.toml");
     check(&["explain", "--help"], 0, "Exit codes: 0 explained; 2");
+    check(&["doctor", "--help"], 0, "Exit codes: 0 no faults, perhaps advice; 1 faults");
     check(&["--help"], 0, "Exit codes: 0 done; 1");
     check(&["--version"], 0, "ses-breaker 0.1.0");
 }
@@ -59,6 +60,9 @@ fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
     check(&["status", "--watch", "--region", "eu-west-1"], 2, "ses-breaker status --format json");
     check(&["status", "--watch=5", "--format", "json"], 2, "error: --watch draws on a terminal");
     check(&["explain", "account"], 2, "error: no AWS Region is known");
+    check(&["doctor"], 2, "error: no AWS Region is known");
+    check(&["doctor", "configuration-set:news"], 2, "unexpected argument");
+    check(&["doctor", "--region", "eu-west-1"], 3, "choose a profile (--profile, AWS_PROFILE)");
     check(&["history", "news"], 2, "did you mean configuration-set:news?");
     check(&["pause", "news"], 2, "did you mean configuration-set:news?");
     check(&["status"], 2, "error: no AWS Region is known\nSay where the stack is: --region, AWS_REGION");
@@ -75,8 +79,18 @@ fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
 fn every_verb_has_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     assert!(run(folder.path(), &["man", "."]).status.success());
-    for verb in ["", "-connect", "-status", "-explain", "-history", "-quota", "-pause", "-policy-push", "-completions"]
-    {
+    for verb in [
+        "",
+        "-connect",
+        "-status",
+        "-explain",
+        "-history",
+        "-quota",
+        "-doctor",
+        "-pause",
+        "-policy-push",
+        "-completions",
+    ] {
         let page = fs::read_to_string(folder.path().join(format!("ses-breaker{verb}.1"))).unwrap();
         assert!(page.contains(".SH NAME") && page.contains("Exit codes"), "{verb}: {page}");
     }

@@ -29,6 +29,7 @@ Examples:
   ses-breaker quota                             what the gate may grant, and will
   ses-breaker dashboard                         the same in a browser, live
   ses-breaker digest                            how all stands, and yesterday's mail
+  ses-breaker doctor                            is anything wrong with the stack?
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
@@ -36,7 +37,7 @@ Examples:
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
 Exit codes: 0 done; 1 the answer is no (a policy that is not valid, a set that is not connected, a pause that stops \
-nothing at SES); 2 bad usage, an unknown name or a file that cannot be read: nothing was changed; 3 AWS refused or \
+nothing at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read: nothing was changed; 3 AWS refused or \
 could not be reached.";
 
 /// What every verb understands.
@@ -94,6 +95,7 @@ Needs: as `status`.
 
 Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
     Digest,
+    Doctor(DoctorArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     /// Keep mail flowing, whatever the verdict.
@@ -281,6 +283,28 @@ pub(crate) struct DashboardArgs {
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
 }
+/// Tell what is wrong with the stack and the SES account, and how to mend it.
+///
+/// Each link is examined, from SES to whoever is told: event destinations, topic, queue, functions, rules, alerts, the policy and
+/// what it names. A fault does not work; advice works, and could be safer. Each comes with the command that mends it. Nothing
+/// is changed. Takes about two seconds a configuration set and one an identity, because SES allows one call a second.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker doctor
+  ses-breaker doctor --format json | jq -r '.findings[].fix[]'
+
+Needs: dynamodb:DescribeTable, dynamodb:GetItem and dynamodb:Query on the table STACK-reputation, kms:Decrypt on the stack's \
+key; ses:GetAccount, ses:ListConfigurationSets, ses:ListEmailIdentities, ses:GetDedicatedIp; \
+ses:GetConfigurationSetEventDestinations and ses:GetConfigurationSet on the configuration sets, ses:GetEmailIdentity on the \
+identities; sns:GetTopicAttributes, sns:ListSubscriptionsByTopic and sns:GetSubscriptionAttributes on the topics \
+STACK-events and STACK-alerts; sqs:GetQueueUrl and sqs:GetQueueAttributes on the queues STACK-events and \
+STACK-events-dead; lambda:ListEventSourceMappings; lambda:GetFunctionConcurrency on the functions; events:DescribeRule on the \
+rules. What is not allowed is told as not examined, but for the first, which finds the stack.
+
+Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused to tell of the stack at all, or could not be \
+reached.")]
+pub(crate) struct DoctorArgs {}
 
 /// Print the completions for a shell; needs no AWS.
 #[derive(Debug, Args)]

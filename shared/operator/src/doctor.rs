@@ -1,0 +1,130 @@
+//! What is wrong with a deployed stack, and with the SES account that it watches.
+//!
+//! A breaker that hears nothing stops nothing, and nothing looks so healthy as silence. So each link is examined, from SES to
+//! whoever is told: what is amiss comes with what was found, why it matters, and the command that mends it.
+//!
+//! **Invariant:** nothing is changed, and no message of a queue is received.
+//! **Invariant:** what may not be looked at is said to be so, with the permission that is missing, and hides nothing else.
+//! **Invariant:** no mail address is shown: of subscriptions only queues are, and of identities only domains.
+//!
+//! Where to start: [`facts`] says what is read, [`examine`] what follows from it.
+
+pub mod examine;
+pub mod facts;
+mod gather;
+mod permission;
+
+use replay::text::Look;
+use reputation::time::Now;
+use serde::Serialize;
+
+use crate::connect::Progress;
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit, text};
+use examine::{Examined, Finding, Severity, examine};
+use facts::{NotExamined, Place};
+
+/// What was examined, and found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// Name of the stack.
+    pub stack: String,
+    /// Its Region.
+    pub region: String,
+    /// When it was examined (RFC 3339).
+    pub at: String,
+    /// What was examined.
+    pub checks: Vec<CheckTold>,
+    /// Faults, then advice.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at.
+    pub not_examined: Vec<Unseen>,
+}
+
+/// A check.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckTold {
+    /// Its name.
+    pub name: &'static str,
+    /// What it makes sure of.
+    pub about: &'static str,
+    /// Whether all that belongs to it could be looked at.
+    pub examined: bool,
+    /// Faults and pieces of advice.
+    pub findings: usize,
+}
+
+/// What could not be looked at, for one reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unseen {
+    /// The permission that it takes.
+    pub needs: &'static str,
+    /// Whether that permission is what is missing.
+    pub denied: bool,
+    /// Of what: ARNs or names.
+    pub of: Vec<String>,
+    /// What AWS said.
+    pub reason: String,
+    /// The checks that say less without it.
+    pub checks: Vec<&'static str>,
+}
+
+/// Examines a stack and its account.
+///
+/// # Errors
+///
+/// The stack is not there, or AWS refuses even its table's name.
+pub async fn doctor(access: &Access, now: Now, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+    let facts = gather::gather(access, now, progress).await?;
+    let examined = examine(&facts, now);
+    let diagnosis = Diagnosis::of(&facts.place, examined, now);
+    let faults = diagnosis.count(Severity::Fault);
+    let exit = if faults == 0 { Exit::Done } else { Exit::No };
+    Ok(Answer::new(text::diagnosis(&diagnosis, look), &diagnosis, exit))
+}
+
+impl Diagnosis {
+    fn of(place: &Place, examined: Vec<Examined>, now: Now) -> Diagnosis {
+        let told = |examined: &Examined| CheckTold {
+            name: examined.check.name,
+            about: examined.check.about,
+            examined: examined.missing.is_empty(),
+            findings: examined.findings.len(),
+        };
+        let checks = examined.iter().map(told).collect();
+        let mut not_examined: Vec<Unseen> = Vec::new();
+        for examined in &examined {
+            for missing in &examined.missing {
+                unseen(&mut not_examined, missing, examined.check.name);
+            }
+        }
+        let mut findings: Vec<Finding> = examined.into_iter().flat_map(|examined| examined.findings).collect();
+        findings.sort_by_key(|finding| finding.severity);
+        let (stack, region) = (place.stack.clone(), place.region.clone());
+        Diagnosis { stack, region, at: now.to_string(), checks, findings, not_examined }
+    }
+
+    /// Findings of one severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+/// Adds to what could not be looked at: one permission for a hundred configuration sets is one thing to mend.
+fn unseen(all: &mut Vec<Unseen>, missing: &NotExamined, check: &'static str) {
+    let NotExamined { needs, of, denied, reason } = missing.clone();
+    // Where a permission is missing, each answer names another resource.
+    let same =
+        |known: &&mut Unseen| known.needs == needs && known.denied == denied && (denied || known.reason == reason);
+    match all.iter_mut().find(same) {
+        None => all.push(Unseen { needs, denied, of: vec![of], reason, checks: vec![check] }),
+        Some(known) => {
+            if !known.of.contains(&of) {
+                known.of.push(of);
+            }
+            if !known.checks.contains(&check) {
+                known.checks.push(check);
+            }
+        }
+    }
+}

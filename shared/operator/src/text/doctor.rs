@@ -1,0 +1,91 @@
+//! What is wrong with a stack, and how to mend it.
+
+use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, listed, paint};
+use replay::text::{Look, counted, legible, name};
+
+use crate::doctor::examine::{Finding, Severity};
+use crate::doctor::{Diagnosis, Unseen};
+
+/// So many names are shown of what could not be looked at.
+const SHOWN: usize = 5;
+
+/// Faults, then advice, then what could not be looked at; where all is well, what was.
+pub(crate) fn diagnosis(diagnosis: &Diagnosis, look: Look) -> String {
+    let mut out = String::new();
+    for finding in &diagnosis.findings {
+        out.push_str(&self::finding(finding, look));
+        out.push('\n');
+    }
+    if !diagnosis.not_examined.is_empty() {
+        out.push_str(&format!("{}\n", paint(DOUBTFUL.bold(), "not examined")));
+        out.extend(diagnosis.not_examined.iter().map(|unseen| self::unseen(unseen, look)));
+        out.push('\n');
+    }
+    out.push_str(&summary(diagnosis));
+    if diagnosis.findings.is_empty() && diagnosis.not_examined.is_empty() {
+        let checks = &diagnosis.checks;
+        let widest = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        for check in checks {
+            out.push_str(&format!("  {:widest$}  {}\n", check.name, paint(DIM, check.about)));
+        }
+    }
+    out
+}
+
+fn finding(finding: &Finding, look: Look) -> String {
+    let (word, style) = match finding.severity {
+        Severity::Fault => ("fault", BAD),
+        Severity::Advice => ("advice", DOUBTFUL),
+    };
+    let indent = " ".repeat("advice  ".len());
+    let mut out =
+        format!("{}  {}\n", paint(style.bold(), &format!("{word:6}")), paint(BOLD, &legible(&finding.subject)));
+    for line in [&finding.found, &finding.why] {
+        out.push_str(&hanging(&indent, &legible(line), look.columns()));
+    }
+    for step in &finding.fix {
+        // A command may be pasted, and so is not broken.
+        match is_command(step) {
+            true => out.push_str(&format!("{indent}  {}\n", legible(step))),
+            false => out.push_str(&hanging(&indent, &legible(step), look.columns())),
+        }
+    }
+    out
+}
+
+fn is_command(step: &str) -> bool {
+    ["aws ", "ses-breaker ", "sudo "].iter().any(|program| step.starts_with(program))
+}
+
+fn unseen(unseen: &Unseen, look: Look) -> String {
+    let mut of: Vec<String> = unseen.of.iter().take(SHOWN).map(|one| name(one)).collect();
+    if unseen.of.len() > SHOWN {
+        of.push(format!("{} more", unseen.of.len() - SHOWN));
+    }
+    let checks: Vec<String> = unseen.checks.iter().map(|check| (*check).to_owned()).collect();
+    let what = match unseen.denied {
+        true => format!("{}: it takes {} on {}, which is not allowed", listed(&checks), unseen.needs, listed(&of)),
+        false => format!("{}: {} of {}: {}", listed(&checks), unseen.needs, listed(&of), unseen.reason),
+    };
+    hanging("  ", &legible(&what), look.columns())
+}
+
+fn summary(diagnosis: &Diagnosis) -> String {
+    let checks = counted(diagnosis.checks.len() as u64, "check");
+    let partly = diagnosis.checks.iter().filter(|check| !check.examined).count();
+    let partly = match partly {
+        0 => String::new(),
+        partly => format!(", {partly} of them in part or not at all"),
+    };
+    let faults = diagnosis.count(Severity::Fault);
+    let advice = diagnosis.count(Severity::Advice);
+    let (style, found) = match (faults, advice) {
+        (0, 0) => (GOOD, "nothing to mend".to_owned()),
+        (0, advice) => (DOUBTFUL, format!("no fault, {} of advice", counted(advice as u64, "piece"))),
+        (faults, 0) => (BAD, counted(faults as u64, "fault")),
+        (faults, advice) => {
+            (BAD, format!("{}, {} of advice", counted(faults as u64, "fault"), counted(advice as u64, "piece")))
+        }
+    };
+    format!("{}\n", paint(style.bold(), &format!("{checks}{partly}: {found}")))
+}
