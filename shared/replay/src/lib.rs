@@ -1,5 +1,6 @@
 //! What would the breaker have done?
 
+pub mod backtest;
 pub mod cli;
 pub mod driver;
 pub mod explain;
@@ -7,6 +8,7 @@ pub mod generate;
 pub mod input;
 pub mod plot;
 pub mod quota;
+pub mod recorded;
 pub mod report;
 pub mod schedule;
 pub mod simulate;
