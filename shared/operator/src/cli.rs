@@ -8,7 +8,7 @@ mod arguments;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -21,13 +21,14 @@ use reputation::subject::Subject;
 use reputation::time::Now;
 
 use crate::access::{Access, Route};
+use crate::backtest::{self, Order, PolicyFile, Recording};
 use crate::connect::{self, Progress};
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
 use crate::{Answer, Exit, explain, manual, policies, quota, status};
-use arguments::{Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
+use arguments::{BacktestArgs, Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -163,6 +164,12 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         return manual::pages(&args.folder, Cli::command());
     }
     // A file that cannot be read is told before anybody is asked for credentials.
+    if let Verb::Backtest(args) = &verb {
+        let order = order(args)?;
+        progress(0, 0, "asking AWS");
+        let access = Access::load(&global.stack, &route(&global)).await?;
+        return backtest::backtest(&access, &order, now, look, progress).await;
+    }
     let pushed = match &verb {
         Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file)?,
         Verb::Policy { .. }
@@ -174,6 +181,7 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::Explain(_)
         | Verb::History(_)
         | Verb::Quota(_)
+        | Verb::Backtest(_)
         | Verb::Completions(_)
         | Verb::Man(_) => String::new(),
     };
@@ -212,6 +220,7 @@ async fn answer_with(
             history::history(access, subject, stretch, now, look).await
         }
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
+        Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, look, progress).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {
@@ -236,6 +245,19 @@ async fn answer_with(
             policies::push(access, &file.display().to_string(), pushed, dry_run, now, look).await
         }
     }
+}
+
+fn order(args: &BacktestArgs) -> Result<Order, Failure> {
+    let policy = |path: &PathBuf| -> Result<PolicyFile, Failure> {
+        Ok(PolicyFile { file: path.display().to_string(), toml: read(path)? })
+    };
+    Ok(Order {
+        policy: policy(&args.policy)?,
+        against: args.against.as_ref().map(policy).transpose()?,
+        recording: args.objects.clone().map_or(Recording::Ledger, Recording::Objects),
+        since: args.since,
+        until: args.until,
+    })
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

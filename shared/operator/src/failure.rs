@@ -106,6 +106,42 @@ pub enum Failure {
         /// The profile that was asked for.
         profile: Option<String>,
     },
+    /// S3 refused, or could not be reached.
+    #[error("{error}")]
+    Bucket {
+        /// What was asked, and why it failed.
+        error: PortError,
+        /// The code of S3; empty if there was none.
+        code: String,
+        /// The permission that it takes.
+        action: &'static str,
+        /// The bucket.
+        bucket: String,
+        /// The Region in which it was asked for.
+        region: String,
+    },
+    /// No object has a key that begins so.
+    #[error("there is no object in {location}")]
+    NoObjects {
+        /// A place in S3.
+        location: String,
+    },
+    /// The objects hold no event.
+    #[error("no SES event in {lines} lines of the objects in {location}")]
+    NoEvents {
+        /// A place in S3.
+        location: String,
+        /// How many documents there are.
+        lines: u64,
+    },
+    /// The ledger is empty.
+    #[error("there is no unit in {table}")]
+    NothingRecorded {
+        /// The table.
+        table: String,
+        /// The stack.
+        stack: String,
+    },
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(String),
@@ -115,7 +151,7 @@ impl Failure {
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::NoConfigurationSets { .. } => Exit::No,
+            Failure::NoConfigurationSets { .. } | Failure::NothingRecorded { .. } => Exit::No,
             Failure::NoRegion { .. }
             | Failure::UnknownSubject { .. }
             | Failure::UnknownIsp { .. }
@@ -125,8 +161,11 @@ impl Failure {
             | Failure::NoTerminal
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
+            | Failure::NoObjects { .. }
+            | Failure::NoEvents { .. }
             | Failure::Output(_) => Exit::Usage,
-            Failure::Refused { .. } => Exit::Refused,
+            Failure::Bucket { code, .. } if code == "NoSuchBucket" => Exit::Usage,
+            Failure::Bucket { .. } | Failure::Refused { .. } => Exit::Refused,
         }
     }
 
@@ -169,10 +208,43 @@ impl Failure {
             ),
             Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
             Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => String::new(),
+            Failure::Bucket { error, code, action, bucket, region } => {
+                of_bucket(&error.reason, code, action, bucket, region)
+            }
+            Failure::NoObjects { .. } => {
+                "A prefix is taken letter by letter: look at it with `aws s3 ls`. Firehose puts YYYY/MM/DD/HH/ behind its own."
+                    .to_owned()
+            }
+            Failure::NoEvents { .. } => "Are these the objects that SES events were sent to?".to_owned(),
+            Failure::NothingRecorded { stack, .. } => format!(
+                "Nothing was heard of in {stack}, or all of it is older than 100 days: see ses-breaker connect; or give the                  objects that Firehose keeps: s3://bucket/prefix."
+            ),
             Failure::Refused { error, stack, region, profile } => {
                 of_refusal(&error.reason, stack, region, profile.as_deref())
             }
         }
+    }
+}
+
+/// What to do about a refusal of S3. Codes: "Error responses" of the Amazon S3 API reference.
+fn of_bucket(reason: &str, code: &str, action: &str, bucket: &str, region: &str) -> String {
+    match code {
+        "NoSuchBucket" => format!("There is no bucket {bucket}: look at its name with `aws s3 ls`, and at --profile."),
+        "AccessDenied" | "AllAccessDisabled" => {
+            let on = if action == "s3:ListBucket" { "" } else { "/*" };
+            format!(
+                "Allow {action} on arn:aws:s3:::{bucket}{on} to whoever runs this; if the objects are encrypted with a key of \
+                 KMS, also kms:Decrypt on it."
+            )
+        }
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            format!(
+                "Bucket {bucket} is not in {region}: name its Region with --region (aws s3api head-bucket tells it)."
+            )
+        }
+        "NoSuchKey" => "It was deleted meanwhile: try again.".to_owned(),
+        "SlowDown" => "S3 has too much to do: try again in a minute.".to_owned(),
+        _ => of_refusal(reason, "?", region, None),
     }
 }
 

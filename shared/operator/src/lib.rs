@@ -8,12 +8,14 @@
 //! Where to start: [`cli`] is the shell; each verb has its module, which answers with an [`Answer`].
 
 pub mod access;
+pub mod backtest;
 pub mod cli;
 pub mod connect;
 pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod manual;
+pub mod objects;
 pub mod policies;
 pub mod quota;
 pub mod status;

@@ -44,7 +44,7 @@ pub struct Counted<'a> {
 /// Units that were recorded before, in the order in which they are replayed.
 #[derive(Debug, Default)]
 pub struct Recorded {
-    /// By minute, then whether they are harm, kind, sender and index of the ISP's name.
+    /// By minute, whether they are harm, kind, sender and index of the ISP's name.
     cells: BTreeMap<(Minute, bool, UnitKind, SenderId, usize), u64>,
     senders: Senders,
     isps: Vec<String>,
@@ -86,9 +86,21 @@ impl Recorded {
         senders.map(|subjects| subjects.iter().filter(asked).cloned().collect()).collect()
     }
 
-    /// The units, in order.
+    /// The units, in order: within a minute harm comes last, and what is alike comes by the names of senders and ISPs, so that
+    /// the order does not depend on that in which they were added.
     pub(crate) fn cells(&self) -> impl Iterator<Item = Counted<'_>> {
-        self.cells.iter().map(|((cohort, _, kind, sender, isp), units)| Counted {
+        let mut names: Vec<(String, usize)> =
+            self.senders.since(0).iter().map(|subjects| name(subjects)).zip(0..).collect();
+        names.sort();
+        let mut ranks = vec![0; names.len()];
+        for (rank, (_, sender)) in names.iter().enumerate() {
+            ranks[*sender] = rank;
+        }
+        let mut cells: Vec<_> = self.cells.iter().collect();
+        cells.sort_by_key(|((cohort, harm, kind, sender, isp), _)| {
+            (*cohort, *harm, *kind, ranks[sender.0 as usize], self.isps[*isp].as_str())
+        });
+        cells.into_iter().map(|((cohort, _, kind, sender, isp), units)| Counted {
             cohort: *cohort,
             kind: *kind,
             sender: *sender,
@@ -96,6 +108,10 @@ impl Recorded {
             units: *units,
         })
     }
+}
+
+fn name(subjects: &[Subject]) -> String {
+    subjects.iter().map(|subject| format!("{subject}\0")).collect()
 }
 
 #[cfg(test)]

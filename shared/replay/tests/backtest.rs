@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
+use pipeline::Senders;
+use pipeline::classify::Classifier;
 use proptest::prelude::*;
 use replay::backtest::{Backtest, Became};
 use replay::driver::{Options, Replay, replay, replay_recorded, replay_side_by_side};
@@ -13,6 +18,7 @@ use replay::text::{Look, backtest as text};
 use reputation::Policy;
 use reputation::time::Minute;
 use reputation::unit::UnitKind;
+use ses_events::{Decoded, Decoder};
 
 /// 2026-11-21: after all streams.
 const REAL_NOW: i64 = 1_795_219_200_000;
@@ -102,6 +108,59 @@ fn a_backtest_reads_like_this() {
     insta::assert_snapshot!("same", visible(&text(&backtest, Look::new(None))));
 }
 
+/// What the ledger of a stack would hold of a stream.
+fn ledger_of(name: &str) -> Recorded {
+    let policy = Policy::default();
+    let mut plain = Vec::new();
+    let file = std::fs::File::open(format!("../../events/streams/{name}.ndjson.gz")).unwrap();
+    flate2::read::MultiGzDecoder::new(file).read_to_end(&mut plain).unwrap();
+    let (mut decoder, mut classifier) = (Decoder::new(), Classifier::new(&policy, [7; 16]));
+    let (mut senders, mut units) = (Senders::default(), Vec::new());
+    for line in plain.split(|byte| *byte == b'\n') {
+        decoder.decode(line, |decoded| {
+            if let Decoded::Event(event) = decoded {
+                _ = classifier.classify(&event, REAL_NOW, &mut senders, &mut units);
+            }
+        });
+    }
+    let mut recorded = Recorded::default();
+    let mut known = BTreeSet::new();
+    for unit in units.iter().filter(|unit| known.insert(unit.key)) {
+        let subjects = senders.subjects(unit.sender).to_vec();
+        let isp = policy.isp_map.name(unit.isp).to_owned();
+        recorded.add(RecordedUnit { kind: unit.kind, isp, cohort: unit.cohort, subjects });
+    }
+    recorded
+}
+
+/// Trips by key, to the minute.
+fn trips(report: &Report) -> BTreeMap<String, Vec<String>> {
+    let mut trips: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for told in report.transitions.iter().filter(|told| told.to == "open" && told.from != "open") {
+        let isp = told.isp.as_ref().map_or(String::new(), |isp| format!(" @ {isp}"));
+        trips.entry(format!("{}{isp}", told.subject)).or_default().push(told.at[..16].to_owned());
+    }
+    trips
+}
+
+#[test]
+fn a_ledger_has_the_totals_of_its_stream_and_trips_earlier() {
+    let mut differs = String::new();
+    for name in ["complaints-rising", "healthy-day", "isp-throttling", "messy", "provider-incident", "stale-list"] {
+        let of_stream = replay(&options(""), &stream(name), &mut |_| {}, &Progress::new()).unwrap();
+        let of_stream = Report::of(&of_stream, None);
+        let of_ledger = Report::of(&replay_recorded(&options(""), &ledger_of(name)).unwrap(), None);
+        assert_eq!(of_ledger.totals, of_stream.totals, "{name}");
+        let (ledger, stream) = (trips(&of_ledger), trips(&of_stream));
+        for key in ledger.keys().chain(stream.keys()).collect::<BTreeSet<_>>() {
+            let shown =
+                |trips: &BTreeMap<String, Vec<String>>| trips.get(key).map_or("-".to_owned(), |trips| trips.join(" "));
+            differs.push_str(&format!("{name}: {key}\n  replay {}\n  ledger {}\n", shown(&stream), shown(&ledger)));
+        }
+    }
+    insta::assert_snapshot!("ledger_and_stream", differs);
+}
+
 fn recorded(units: &[(UnitKind, u32)]) -> Recorded {
     let mut recorded = Recorded::default();
     let subjects = vec!["configuration-set:news".parse().unwrap(), "identity:news.example".parse().unwrap()];
@@ -122,14 +181,20 @@ proptest! {
 
     #[test]
     fn what_a_ledger_tells_does_not_depend_on_the_order_of_its_scan(
-        units in prop::collection::vec((kinds(), 0..200_u32), 1..300),
+        units in prop::collection::vec((kinds(), 0..200_u32, 0..3_usize, 0..2_usize), 1..300),
         seed in any::<usize>(),
     ) {
         let mut other = units.clone();
         other.reverse();
         other.rotate_left(seed % units.len());
-        let report = |units: &[(UnitKind, u32)]| {
-            let replayed = replay_recorded(&options(""), &recorded(units)).unwrap();
+        let report = |units: &[(UnitKind, u32, usize, usize)]| {
+            let mut recorded = Recorded::default();
+            for (kind, minute, sender, isp) in units {
+                let subjects = vec![["configuration-set:a", "configuration-set:b", "tenant:c"][*sender].parse().unwrap()];
+                let (isp, cohort) = (["yahoo", "gmail"][*isp].to_owned(), Minute(29_854_560 + minute));
+                recorded.add(RecordedUnit { kind: *kind, isp, cohort, subjects });
+            }
+            let replayed = replay_recorded(&options(""), &recorded).unwrap();
             serde_json::to_value(Report::of(&replayed, None)).unwrap()
         };
         prop_assert_eq!(report(&units), report(&other));

@@ -8,6 +8,8 @@ use replay::cli::moment::Moment;
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
 
+use crate::objects::Location;
+
 /// Watch and steer a deployed ses-breaker.
 #[derive(Debug, Parser)]
 #[command(name = "ses-breaker", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -28,6 +30,7 @@ Examples:
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
+  ses-breaker backtest --policy my.toml --ledger     what would it have changed?
 
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
@@ -76,6 +79,7 @@ pub(crate) enum Verb {
     Explain(ExplainArgs),
     History(HistoryArgs),
     Quota(QuotaArgs),
+    Backtest(BacktestArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     Release(ReleaseArgs),
@@ -222,6 +226,55 @@ pub(crate) struct QuotaArgs {
     /// Only this one
     #[arg(value_name = "CONFIGURATION_SET")]
     pub(crate) configuration_set: Option<String>,
+}
+
+/// Tell what another policy would have changed.
+///
+/// Replays what was recorded under another policy beside the one in use: which breakers would have opened that did not, or not,
+/// or at another time; how much mail that would have stopped; and which pauses would have stopped nothing but good mail.
+/// Nothing is changed.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("recording").required(true).args(["ledger", "objects"]), after_help = "\
+Examples:
+  ses-breaker backtest --policy my.toml --ledger
+  ses-breaker backtest --policy my.toml s3://mail-events/2026/10/
+  ses-breaker backtest --policy my.toml --against old.toml --since 2026-10-01 s3://mail-events/2026/
+
+What the ledger does not know: when a bounce or complaint was told, and in which order. It is judged as if all were known in the \
+minute in which SES accepted the mail, so trips come minutes earlier than they did (complaints: hours), and an ISP in trouble of \
+its own may be told from bad lists sooner; the difference between two policies is what to \
+look at. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. A stack that was \
+deployed without a gate (GateInUse=false) judges as by gate.in_use = false, which both policies must say to be judged so here. Reading it costs as a \
+scan of the table does ($0.03 for a million units), and takes memory for each minute, sender and ISP, not for each unit.
+
+Objects in S3 hold the events themselves, as Firehose leaves them, .gz or not. They are read in the order of their keys, four \
+ahead; what is needed is memory for those (256 MiB each at most) and 36 bytes for each unit, twice. What a prefix leaves out was \
+never sent: let it begin 8 days before the mail that is asked about. A damaged object is named, counted, and stops nothing.
+
+Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \
+the bucket and s3:GetObject on the objects; without --against, what `status` needs.
+
+Exit codes: 0 told; 1 a policy is not valid, or nothing is recorded; 2 bad usage, a file that cannot be read, no such bucket or \
+no object; 3 AWS refused or could not be reached.")]
+pub(crate) struct BacktestArgs {
+    /// The policy to try, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: PathBuf,
+    /// Beside this policy [default: the one in use]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+    /// Upon the units in the stack's ledger
+    #[arg(long)]
+    pub(crate) ledger: bool,
+    /// Upon event objects: s3://bucket/prefix
+    #[arg(value_name = "S3_URI")]
+    pub(crate) objects: Option<Location>,
+    /// Only mail accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// Only mail accepted before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
 }
 
 /// Print the completions for a shell; needs no AWS.
@@ -453,6 +506,10 @@ mod tests {
             (&["explain", "account", "--at", "yesterday"], "write it as 2026-10-06"),
             (&["history", "account", "--since", "7d"], "write it as 2026-10-06"),
             (&["history", "account", "--most", "0"], "non-zero"),
+            (&["backtest", "--ledger"], "--policy <FILE>"),
+            (&["backtest", "--policy", "my.toml"], "<--ledger|S3_URI>"),
+            (&["backtest", "--policy", "my.toml", "--ledger", "s3://bucket/"], "cannot be used with"),
+            (&["backtest", "--policy", "my.toml", "bucket/prefix"], "write it as s3://bucket/prefix"),
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),
             (&["status", "--stack", "my stack"], "letters, digits and hyphens"),

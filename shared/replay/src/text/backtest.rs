@@ -139,7 +139,10 @@ fn told(Entry { change, keys }: &Entry<'_>, look: Look) -> String {
         );
     }
     out.push_str(&hanging(indent, &legible(&change.reason), look.columns()));
-    let mut cost = format!("open for {}", duration(change.minutes_open * 60));
+    let mut cost = match change.minutes_open {
+        0 => "open for less than a minute".to_owned(),
+        minutes => format!("open for {}", duration(minutes * 60)),
+    };
     match change.needless {
         None => cost.push_str(": no mail was accepted meanwhile"),
         Some(needless) => {
