@@ -21,6 +21,7 @@ use reputation::subject::Subject;
 use reputation::time::Now;
 
 use crate::access::{Access, Route};
+use crate::advise::{self, PricesFile};
 use crate::backtest::{self, Order, PolicyFile, Recording};
 use crate::connect::{self, Progress};
 use crate::failure::Failure;
@@ -28,7 +29,7 @@ use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
 use crate::{Answer, Exit, explain, manual, policies, quota, status};
-use arguments::{BacktestArgs, Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
+use arguments::{AdviseArgs, BacktestArgs, Cli, Global, PolicyVerb, StatusArgs, Target, Verb};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -170,6 +171,12 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         let access = Access::load(&global.stack, &route(&global)).await?;
         return backtest::backtest(&access, &order, now, look, progress).await;
     }
+    if let Verb::Advise(args) = &verb {
+        let prices = prices(args)?;
+        progress(0, 0, "asking AWS");
+        let access = Access::load(&global.stack, &route(&global)).await?;
+        return advise::advise(&access, prices.as_ref(), now, look).await;
+    }
     let pushed = match &verb {
         Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file)?,
         Verb::Policy { .. }
@@ -182,6 +189,7 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         | Verb::History(_)
         | Verb::Quota(_)
         | Verb::Backtest(_)
+        | Verb::Advise(_)
         | Verb::Completions(_)
         | Verb::Man(_) => String::new(),
     };
@@ -221,6 +229,7 @@ async fn answer_with(
         }
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
         Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, look, progress).await,
+        Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, look).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {
@@ -245,6 +254,13 @@ async fn answer_with(
             policies::push(access, &file.display().to_string(), pushed, dry_run, now, look).await
         }
     }
+}
+
+fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {
+    let read = |path: &PathBuf| -> Result<PricesFile, Failure> {
+        Ok(PricesFile { file: path.display().to_string(), toml: read(path)? })
+    };
+    args.prices.as_ref().map(read).transpose()
 }
 
 fn order(args: &BacktestArgs) -> Result<Order, Failure> {

@@ -8,6 +8,7 @@ use replay::text::{name, quoted};
 use reputation::time::Now;
 
 use crate::Exit;
+use crate::advise::prices::PricesError;
 use crate::text::second_of;
 
 /// A verb could not answer.
@@ -107,19 +108,8 @@ pub enum Failure {
         profile: Option<String>,
     },
     /// S3 refused, or could not be reached.
-    #[error("{error}")]
-    Bucket {
-        /// What was asked, and why it failed.
-        error: PortError,
-        /// The code of S3; empty if there was none.
-        code: String,
-        /// The permission that it takes.
-        action: &'static str,
-        /// The bucket.
-        bucket: String,
-        /// The Region in which it was asked for.
-        region: String,
-    },
+    #[error("{}", .0.error)]
+    Bucket(Box<BucketRefusal>),
     /// No object has a key that begins so.
     #[error("there is no object in {location}")]
     NoObjects {
@@ -142,9 +132,32 @@ pub enum Failure {
         /// The stack.
         stack: String,
     },
+    /// A file of prices that is none.
+    #[error("{file} holds no prices: {problem}")]
+    Prices {
+        /// Name of the file.
+        file: String,
+        /// What is wrong with it.
+        problem: PricesError,
+    },
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(String),
+}
+
+/// What S3 refused, and where.
+#[derive(Debug)]
+pub struct BucketRefusal {
+    /// What was asked, and why it failed.
+    pub error: PortError,
+    /// The code of S3; empty if there was none.
+    pub code: String,
+    /// The permission that it takes.
+    pub action: &'static str,
+    /// The bucket.
+    pub bucket: String,
+    /// The Region in which it was asked for.
+    pub region: String,
 }
 
 impl Failure {
@@ -162,10 +175,11 @@ impl Failure {
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
             | Failure::NoObjects { .. }
+            | Failure::Prices { .. }
             | Failure::NoEvents { .. }
             | Failure::Output(_) => Exit::Usage,
-            Failure::Bucket { code, .. } if code == "NoSuchBucket" => Exit::Usage,
-            Failure::Bucket { .. } | Failure::Refused { .. } => Exit::Refused,
+            Failure::Bucket(refusal) if refusal.code == "NoSuchBucket" => Exit::Usage,
+            Failure::Bucket(_) | Failure::Refused { .. } => Exit::Refused,
         }
     }
 
@@ -208,12 +222,13 @@ impl Failure {
             ),
             Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
             Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => String::new(),
-            Failure::Bucket { error, code, action, bucket, region } => {
-                of_bucket(&error.reason, code, action, bucket, region)
-            }
+            Failure::Bucket(refusal) => of_bucket(refusal),
             Failure::NoObjects { .. } => {
                 "A prefix is taken letter by letter: look at it with `aws s3 ls`. Firehose puts YYYY/MM/DD/HH/ behind its own."
                     .to_owned()
+            }
+            Failure::Prices { .. } => {
+                "Begin with a copy of shared/operator/src/prices.toml; every key of it is needed.".to_owned()
             }
             Failure::NoEvents { .. } => "Are these the objects that SES events were sent to?".to_owned(),
             Failure::NothingRecorded { stack, .. } => format!(
@@ -227,11 +242,12 @@ impl Failure {
 }
 
 /// What to do about a refusal of S3. Codes: "Error responses" of the Amazon S3 API reference.
-fn of_bucket(reason: &str, code: &str, action: &str, bucket: &str, region: &str) -> String {
-    match code {
+fn of_bucket(refusal: &BucketRefusal) -> String {
+    let BucketRefusal { error, code, action, bucket, region } = refusal;
+    match code.as_str() {
         "NoSuchBucket" => format!("There is no bucket {bucket}: look at its name with `aws s3 ls`, and at --profile."),
         "AccessDenied" | "AllAccessDisabled" => {
-            let on = if action == "s3:ListBucket" { "" } else { "/*" };
+            let on = if *action == "s3:ListBucket" { "" } else { "/*" };
             format!(
                 "Allow {action} on arn:aws:s3:::{bucket}{on} to whoever runs this; if the objects are encrypted with a key of \
                  KMS, also kms:Decrypt on it."
@@ -244,7 +260,7 @@ fn of_bucket(reason: &str, code: &str, action: &str, bucket: &str, region: &str)
         }
         "NoSuchKey" => "It was deleted meanwhile: try again.".to_owned(),
         "SlowDown" => "S3 has too much to do: try again in a minute.".to_owned(),
-        _ => of_refusal(reason, "?", region, None),
+        _ => of_refusal(&error.reason, "?", region, None),
     }
 }
 

@@ -8,6 +8,7 @@
 //! Where to start: [`cli`] is the shell; each verb has its module, which answers with an [`Answer`].
 
 pub mod access;
+pub mod advise;
 pub mod backtest;
 pub mod cli;
 pub mod connect;

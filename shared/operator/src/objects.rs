@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::Access;
-use crate::failure::Failure;
+use crate::failure::{BucketRefusal, Failure};
 
 /// So many objects are fetched before they are read.
 const AHEAD: usize = 4;
@@ -204,7 +204,8 @@ impl Objects {
     }
 
     fn refused_by(&self, Refusal { action, code, error }: Refusal) -> Failure {
-        Failure::Bucket { error, code, action, bucket: self.location.bucket.clone(), region: self.region.clone() }
+        let (bucket, region) = (self.location.bucket.clone(), self.region.clone());
+        Failure::Bucket(Box::new(BucketRefusal { error, code, action, bucket, region }))
     }
 }
 

@@ -31,6 +31,7 @@ Examples:
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
   ses-breaker backtest --policy my.toml --ledger     what would it have changed?
+  ses-breaker advise                            shared or dedicated IPs, and which lists do harm
 
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
@@ -80,6 +81,7 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     Quota(QuotaArgs),
     Backtest(BacktestArgs),
+    Advise(AdviseArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     Release(ReleaseArgs),
@@ -275,6 +277,32 @@ pub(crate) struct BacktestArgs {
     /// Only mail accepted before this time
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<Moment>,
+}
+
+/// Tell by which IPs mail should leave, what that costs, and which lists carry the harm.
+///
+/// From the mail of the last 35 whole days: for each configuration set shared, standard dedicated or managed dedicated IPs, by how
+/// much mail goes to which ISP and how steadily, with what a year costs by each. And the lists, where the policy keeps message
+/// tags, by their share of the harm against their share of the mail.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker advise
+  ses-breaker advise --format json | jq '.sets[] | {configuration_set, ips, yearly}'
+  ses-breaker advise --prices my-prices.toml
+
+It counts mail; by which IPs mail leaves now it does not know. An IP keeps a reputation at an ISP by about 1,000 mails a day, and \
+AWS advises dedicated IPs for large, regular volumes, managed ones for irregular ones (SES guide, \"Dedicated IP addresses\"); \
+where steady ends is a rule of thumb: see shared/operator/src/advise/advice.rs. Prices come from a dated file, which says which of \
+them could not be verified.
+
+Needs: as `status`.
+
+Exit codes: 0 told; 2 bad usage, or a file that cannot be read or holds no prices; 3 AWS refused or could not be reached.")]
+pub(crate) struct AdviseArgs {
+    /// Prices, in TOML like shared/operator/src/prices.toml [default: that file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prices: Option<PathBuf>,
 }
 
 /// Print the completions for a shell; needs no AWS.

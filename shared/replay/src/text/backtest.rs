@@ -66,11 +66,14 @@ fn read(backtest: &Backtest, look: Look) -> String {
     out
 }
 
+/// What is counted of each side, and its label.
+type Row = (&'static str, fn(&Side) -> u64);
+
 fn sides(in_use: &Side, candidate: &Side, look: Look) -> String {
     let (ours, theirs) = (legible(&in_use.policy), legible(&candidate.policy));
     let header = [("", Align::Left), (ours.as_str(), Align::Right), (theirs.as_str(), Align::Right)];
     let mut grid = Grid::new(&header, if look.width < 100 { 2 } else { 4 });
-    let rows: [(&str, fn(&Side) -> u64); 9] = [
+    let rows: [Row; 9] = [
         ("breakers opened", |side| side.trips),
         ("quotas cut", |side| side.throttles),
         ("configuration sets paused", |side| side.pauses),
