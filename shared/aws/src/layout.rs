@@ -69,6 +69,7 @@ use reputation::permit::{Lease, Meter, Nanos};
 use reputation::subject::{Key, Subject};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::Length;
+use reputation::unit::UnitKind;
 use reputation::warmup::{Held, Move, Ramp};
 
 /// An item, or a part of one.
@@ -332,6 +333,40 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
 
 fn parse_hold(name: &str) -> Option<Hold> {
     Hold::ALL.into_iter().find(|hold| hold.name() == name)
+}
+
+/// A unit as the ledger remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredUnit {
+    /// What it says.
+    pub kind: UnitKind,
+    /// Name of the ISP.
+    pub isp: String,
+    /// When SES accepted the mail.
+    pub cohort: Minute,
+    /// Whose reputation it touches.
+    pub subjects: Vec<Subject>,
+}
+
+/// The unit that an item of the ledger holds; its key, which is a hash, aside.
+///
+/// # Errors
+///
+/// Names the attribute that is wrong.
+pub fn parse_unit(item: &Item) -> Result<StoredUnit, Malformed> {
+    let read = Reader(item);
+    let kind = UnitKind::by_counter_name(read.text("kind")?);
+    let subject = |value: &AttributeValue| value.as_s().ok().and_then(|text| text.parse().ok());
+    let list = item.get("subjects").and_then(|value| value.as_l().ok());
+    let subjects: Option<Vec<Subject>> = list.and_then(|list| list.iter().map(subject).collect());
+    Ok(StoredUnit {
+        kind: kind.ok_or_else(|| read.malformed("kind", "the name of a counter"))?,
+        isp: read.text("isp")?.to_owned(),
+        cohort: Minute(read.number("cohort")?),
+        subjects: subjects
+            .filter(|subjects| !subjects.is_empty())
+            .ok_or_else(|| read.malformed("subjects", "a list of subjects"))?,
+    })
 }
 
 /// Name of a flow, as stored.

@@ -15,13 +15,17 @@ use reputation::time::{MINUTE_MILLIS, Now};
 use reputation::unit::Unit;
 
 use crate::clients::port_error;
-use crate::layout::{Item, LEDGER_DAYS, binary, expiry, number, subjects_attribute, text};
+use crate::layout::{
+    Item, LEDGER_DAYS, StoredUnit, binary, expiry, has_expired, number, parse_unit, subjects_attribute, text,
+};
 use crate::pace::Backoff;
 
 /// DynamoDB takes so many items in one call.
 const BATCH: usize = 25;
 /// So many calls at a time.
 const CALLS: usize = 16;
+/// A scan reads so many segments of the table at once.
+const SEGMENTS: i32 = 4;
 
 /// The ledger table.
 #[derive(Clone, Debug)]
@@ -83,6 +87,53 @@ impl Ledger for DynamoLedger {
             }
         }
     }
+}
+
+/// What a scan of the ledger came upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Units that were handed over.
+    pub units: u64,
+    /// Items that expired, though they are still there.
+    pub expired: u64,
+    /// Items that hold no unit: somebody else wrote them, or another release.
+    pub malformed: u64,
+}
+
+/// Shows every unit of a ledger table that has not expired, in no order. Reads the whole table, in a few segments at once; while
+/// mail comes in, it may show a unit that came after it began, or not.
+///
+/// # Errors
+///
+/// The table does not answer; what was shown before then is a part.
+pub async fn scan(
+    client: &Client,
+    table: &str,
+    now: Now,
+    each: &mut dyn FnMut(StoredUnit, &Scanned),
+) -> Result<Scanned, PortError> {
+    let segments = (0..SEGMENTS).map(|segment| {
+        let scan = client.scan().table_name(table).segment(segment).total_segments(SEGMENTS);
+        let items = scan.into_paginator().items().send();
+        Box::pin(stream::unfold(items, async |mut items| Some((items.next().await?, items))))
+    });
+    let mut items = stream::select_all(segments);
+    let mut scanned = Scanned::default();
+    while let Some(item) = items.next().await {
+        let item = item.map_err(|error| port_error("scanning the ledger", &error))?;
+        if has_expired(&item, now) {
+            scanned.expired += 1;
+            continue;
+        }
+        match parse_unit(&item) {
+            Ok(unit) => {
+                scanned.units += 1;
+                each(unit, &scanned);
+            }
+            Err(_) => scanned.malformed += 1,
+        }
+    }
+    Ok(scanned)
 }
 
 /// What became of some puts.

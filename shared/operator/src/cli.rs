@@ -8,7 +8,7 @@ mod arguments;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use reputation::subject::Subject;
 use reputation::time::Now;
 
 use crate::access::{Access, Route};
+use crate::advise::{self, PricesFile};
+use crate::backtest::{self, Order, PolicyFile, Recording};
 use crate::connect::{self, Progress};
 use crate::dashboard::Dashboard;
 use crate::failure::Failure;
@@ -28,7 +30,9 @@ use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
 use crate::{Answer, Exit, digest, doctor, explain, manual, policies, quota, status};
-use arguments::{Cli, DashboardArgs, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb};
+use arguments::{
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb,
+};
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -208,6 +212,18 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
         return manual::pages(&args.folder, Cli::command());
     }
     // A file that cannot be read is told before anybody is asked for credentials.
+    if let Verb::Backtest(args) = &verb {
+        let order = order(args)?;
+        progress(0, 0, "asking AWS");
+        let access = Access::load(&global.stack, &route(&global)).await?;
+        return backtest::backtest(&access, &order, now, look, progress).await;
+    }
+    if let Verb::Advise(args) = &verb {
+        let prices = prices(args)?;
+        progress(0, 0, "asking AWS");
+        let access = Access::load(&global.stack, &route(&global)).await?;
+        return advise::advise(&access, prices.as_ref(), now, look).await;
+    }
     let pushed = pushed(&verb)?;
     progress(0, 0, "asking AWS");
     let access = Access::load(&global.stack, &route(&global)).await?;
@@ -232,6 +248,8 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::Dashboard(_)
         | Verb::Digest
         | Verb::Doctor(_)
+        | Verb::Backtest(_)
+        | Verb::Advise(_)
         | Verb::Completions(_)
         | Verb::Man(_) => Ok(String::new()),
     }
@@ -271,6 +289,8 @@ async fn answer_with(
         Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
         Verb::Digest => digest::digest(access, now).await,
         Verb::Doctor(_) => doctor::doctor(access, now, look, progress).await,
+        Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, look, progress).await,
+        Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, look).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Pause(args) => {
@@ -301,6 +321,26 @@ async fn answer_with(
 async fn spoken(access: &Access, word: Word, args: SpokenArgs, now: Now, look: Look) -> Result<Answer, Failure> {
     let saying = Saying { word, reason: args.reason, force: args.force };
     word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
+}
+
+fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {
+    let read = |path: &PathBuf| -> Result<PricesFile, Failure> {
+        Ok(PricesFile { file: path.display().to_string(), toml: read(path)? })
+    };
+    args.prices.as_ref().map(read).transpose()
+}
+
+fn order(args: &BacktestArgs) -> Result<Order, Failure> {
+    let policy = |path: &PathBuf| -> Result<PolicyFile, Failure> {
+        Ok(PolicyFile { file: path.display().to_string(), toml: read(path)? })
+    };
+    Ok(Order {
+        policy: policy(&args.policy)?,
+        against: args.against.as_ref().map(policy).transpose()?,
+        recording: args.objects.clone().map_or(Recording::Ledger, Recording::Objects),
+        since: args.since,
+        until: args.until,
+    })
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

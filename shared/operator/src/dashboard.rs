@@ -253,7 +253,7 @@ impl Desk {
     async fn say(&self, order: Order) -> Response {
         let Order { subject, isp, saying } = order;
         let now = (self.clock)();
-        let answer = word::say(&self.access, subject, isp.as_deref(), saying, now, Look::new(None)).await;
+        let answer = word::say(&self.access, &[subject], isp.as_deref(), &saying, now, Look::new(None)).await;
         // What is shown next is what came of it.
         *self.view.lock().await = None;
         match answer {
@@ -296,8 +296,9 @@ impl Order {
             "pause" => Word::Pause,
             "resume" => Word::Resume,
             "hold" => Word::Hold,
+            "shadow" => Word::Shadow,
             "release" => Word::Release,
-            other => return Err(format!("`{other}` is none of pause, resume, hold and release")),
+            other => return Err(format!("`{other}` is none of pause, resume, hold, shadow and release")),
         };
         let subject = Subject::from_str(&written.subject).map_err(|error| error.to_string())?;
         let reason = reason(&written.reason)?;

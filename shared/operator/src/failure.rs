@@ -8,6 +8,7 @@ use replay::text::{name, quoted};
 use reputation::time::Now;
 
 use crate::Exit;
+use crate::advise::prices::PricesError;
 use crate::text::second_of;
 
 /// A verb could not answer.
@@ -117,16 +118,64 @@ pub enum Failure {
         /// The profile that was asked for.
         profile: Option<String>,
     },
+    /// S3 refused, or could not be reached.
+    #[error("{}", .0.error)]
+    Bucket(Box<BucketRefusal>),
+    /// No object has a key that begins so.
+    #[error("there is no object in {location}")]
+    NoObjects {
+        /// A place in S3.
+        location: String,
+    },
+    /// The objects hold no event.
+    #[error("no SES event in {lines} lines of the objects in {location}")]
+    NoEvents {
+        /// A place in S3.
+        location: String,
+        /// How many documents there are.
+        lines: u64,
+    },
+    /// The ledger is empty.
+    #[error("there is no unit in {table}")]
+    NothingRecorded {
+        /// The table.
+        table: String,
+        /// The stack.
+        stack: String,
+    },
+    /// A file of prices that is none.
+    #[error("{file} holds no prices: {problem}")]
+    Prices {
+        /// Name of the file.
+        file: String,
+        /// What is wrong with it.
+        problem: PricesError,
+    },
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(String),
+}
+
+/// What S3 refused, and where.
+#[derive(Debug)]
+pub struct BucketRefusal {
+    /// What was asked, and why it failed.
+    pub error: PortError,
+    /// The code of S3; empty if there was none.
+    pub code: String,
+    /// The permission that it takes.
+    pub action: &'static str,
+    /// The bucket.
+    pub bucket: String,
+    /// The Region in which it was asked for.
+    pub region: String,
 }
 
 impl Failure {
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::NoConfigurationSets { .. } => Exit::No,
+            Failure::NoConfigurationSets { .. } | Failure::NothingRecorded { .. } => Exit::No,
             Failure::Usage(_)
             | Failure::NoRegion { .. }
             | Failure::UnknownSubject { .. }
@@ -138,8 +187,12 @@ impl Failure {
             | Failure::CannotListen { .. }
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
+            | Failure::NoObjects { .. }
+            | Failure::Prices { .. }
+            | Failure::NoEvents { .. }
             | Failure::Output(_) => Exit::Usage,
-            Failure::Refused { .. } => Exit::Refused,
+            Failure::Bucket(refusal) if refusal.code == "NoSuchBucket" => Exit::Usage,
+            Failure::Bucket(_) | Failure::Refused { .. } => Exit::Refused,
         }
     }
 
@@ -187,10 +240,46 @@ impl Failure {
             Failure::Usage(_) | Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => {
                 String::new()
             }
+            Failure::Bucket(refusal) => of_bucket(refusal),
+            Failure::NoObjects { .. } => {
+                "A prefix is taken letter by letter: look at it with `aws s3 ls`. Firehose puts YYYY/MM/DD/HH/ behind its own."
+                    .to_owned()
+            }
+            Failure::Prices { .. } => {
+                "Begin with a copy of shared/operator/src/prices.toml; every key of it is needed.".to_owned()
+            }
+            Failure::NoEvents { .. } => "Are these the objects that SES events were sent to?".to_owned(),
+            Failure::NothingRecorded { stack, .. } => format!(
+                "Nothing was heard of in {stack}, or all of it is older than 100 days: see ses-breaker connect; or give the \
+                 objects that Firehose keeps: s3://bucket/prefix."
+            ),
             Failure::Refused { error, stack, region, profile } => {
                 of_refusal(&error.reason, stack, region, profile.as_deref())
             }
         }
+    }
+}
+
+/// What to do about a refusal of S3. Codes: "Error responses" of the Amazon S3 API reference.
+fn of_bucket(refusal: &BucketRefusal) -> String {
+    let BucketRefusal { error, code, action, bucket, region } = refusal;
+    match code.as_str() {
+        "NoSuchBucket" => format!("There is no bucket {bucket}: look at its name with `aws s3 ls`, and at --profile."),
+        "AccessDenied" | "AllAccessDisabled" => {
+            let on = if *action == "s3:ListBucket" { "" } else { "/*" };
+            format!(
+                "Allow {action} on arn:aws:s3:::{bucket}{on} to whoever runs this; if the objects are encrypted with a key of \
+                 KMS, also kms:Decrypt on it."
+            )
+        }
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            format!(
+                "Bucket {bucket} is not in {region}: name its Region with --region (aws s3api head-bucket tells it)."
+            )
+        }
+        "NoSuchKey" => "It was deleted meanwhile: try again.".to_owned(),
+        "SlowDown" => "S3 has too much to do: try again in a minute.".to_owned(),
+        _ => of_refusal(&error.reason, "?", region, None),
     }
 }
 

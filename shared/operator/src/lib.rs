@@ -8,6 +8,8 @@
 //! Where to start: [`cli`] is the shell; each verb has its module, which answers with an [`Answer`].
 
 pub mod access;
+pub mod advise;
+pub mod backtest;
 pub mod cli;
 pub mod connect;
 pub mod dashboard;
@@ -17,6 +19,7 @@ pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod manual;
+pub mod objects;
 pub mod policies;
 pub mod quota;
 pub mod status;

@@ -92,6 +92,11 @@ fn validated(toml: &str) -> Result<Policy, String> {
     Policy::from_toml(toml).map_err(|error| placed_once(error).to_string())
 }
 
+/// A policy in a file; else the answer that says why it is none.
+pub(crate) fn parsed(file: &str, toml: &str, look: Look) -> Result<Policy, Answer> {
+    validated(toml).map_err(|problem| invalid(file, problem, look))
+}
+
 fn invalid(file: &str, problem: String, look: Look) -> Answer {
     let text = text::invalid_policy(file, &problem, look);
     Answer::new(text, &Checked { file: file.to_owned(), valid: false, problem: Some(problem) }, Exit::No)

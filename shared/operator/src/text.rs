@@ -1,6 +1,8 @@
 //! What people see. Like the texts of `replay`: styles in them are stripped where they are not wanted, and every string
 //! from outside comes through [`legible`] or [`name`] first.
 
+mod advise;
+mod backtest;
 mod connect;
 mod doctor;
 mod explain;
@@ -13,6 +15,8 @@ use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
 use replay::text::{Look, legible, name};
 use reputation::time::{Minute, Now};
 
+pub(crate) use advise::advised;
+pub(crate) use backtest::backtested;
 pub(crate) use connect::connected;
 pub(crate) use doctor::diagnosis;
 pub(crate) use explain::explained;

@@ -20,20 +20,21 @@ use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Board, Change, Dossier, PortError, Transition, Versioned};
 use pipeline::senders::Senders;
 use reputation::breaker::{self, BreakerState};
-use reputation::counters::Metric;
+use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge::{self, Forecast};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::judged_from;
-use reputation::unit::{SenderId, Unit, UnitKind};
+use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
 use ses_events::{Decoded, Decoder, Event};
 
 use crate::diagnosis::{Class, DiagnosisBook, classes_of};
 use crate::evidence::{EvidenceBook, LOOK_MINUTES};
 use crate::input::{self, Chunk, Document, InputError, Progress, Source, split_concatenated};
 use crate::quota::QuotaBook;
+use crate::recorded::Recorded;
 
 /// What to replay, and how.
 #[derive(Clone, Debug)]
@@ -106,8 +107,8 @@ pub struct Stopped {
     pub from: Now,
     /// Until when; `None` = to the end.
     pub until: Option<Now>,
-    /// Units of the mail that was accepted meanwhile, by kind.
-    pub mail: [u64; UnitKind::ALL.len()],
+    /// What was counted of the mail that was accepted meanwhile.
+    pub mail: Counters,
 }
 
 /// A key of which more is kept: how it stood whenever people were told of it within some time.
@@ -244,6 +245,53 @@ pub fn replay_while_readable(
     let stopped = matches!(read, Ok(ControlFlow::Break(())));
     let finished = pollster::block_on(replay.finish(stopped));
     (replay, read.map(|_| ()).and(finished.map_err(ReplayError::from)))
+}
+
+/// Replays the sources under two sets of rules at once, so that they are read once. Rejected messages are told once; where
+/// the input breaks off, what came before is judged and returned with the error.
+///
+/// The first options say how many threads decode.
+pub fn replay_side_by_side(
+    options: [&Options; 2],
+    sources: &[Source],
+    reject: &mut dyn FnMut(&RejectedLine),
+    progress: &Progress,
+) -> ([Replay; 2], Result<(), ReplayError>) {
+    let next_worker = AtomicUsize::new(0);
+    let workers = || {
+        let id = next_worker.fetch_add(1, Ordering::Relaxed);
+        options.map(|options| Worker::new(id, options, false))
+    };
+    let decode =
+        |workers: &mut [Worker<'_>; 2], chunk: Chunk<'_>| workers.each_mut().map(|worker| worker.decode(chunk));
+    let mut replays = options.map(Replay::new);
+    let apply = |decoded: [DecodedChunk; 2]| -> Result<ControlFlow<()>, ReplayError> {
+        decoded[0].rejections.iter().for_each(&mut *reject);
+        for (replay, decoded) in replays.iter_mut().zip(decoded) {
+            _ = pollster::block_on(replay.apply(decoded))?;
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let read = input::run(sources, options[0].workers, workers, decode, apply, progress).map(|_| ());
+    let mut outcome = read;
+    for replay in &mut replays {
+        outcome = outcome.and(pollster::block_on(replay.finish(false)).map_err(ReplayError::from));
+    }
+    (replays, outcome)
+}
+
+/// Replays units that were recorded before. Each is heard of at the end of the minute in which its mail was accepted.
+///
+/// # Errors
+///
+/// A port in memory fails, which is a bug.
+pub fn replay_recorded(options: &Options, recorded: &Recorded) -> Result<Replay, ReplayError> {
+    let mut replay = Replay::new(options);
+    pollster::block_on(async {
+        replay.take(options, recorded).await?;
+        replay.finish(false).await
+    })?;
+    Ok(replay)
 }
 
 /// What a decoding thread makes of a chunk.
@@ -496,38 +544,73 @@ impl Replay {
             // One event can tell of recipients at several ISPs.
             let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
             for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
-                let counts = u64::from(unit.kind != UnitKind::Block);
                 if let Some((_, class, id)) = told.next_if(|(of, ..)| *of == index)
                     && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
                 {
                     book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
                 }
-                if !is_new {
-                    self.tallies.duplicates += counts;
-                    continue;
-                }
-                self.tallies.recorded += counts;
-                self.tallies.too_old += u64::from(unit.cohort < judged_from(self.now));
-                self.sequence += 1;
-                self.pending.push(Record { sequence: self.sequence.into(), unit: *unit });
-                self.watch(unit);
-                if let Some(quota) = &mut self.quota {
-                    quota.note(unit, &self.senders);
-                }
-                if let Some(metric) = Metric::harmed_by(unit.kind) {
-                    self.fold().await?;
-                    if self.reputation.alarms(&self.policy, unit, metric, self.now) {
-                        alarmed.insert((unit.sender, unit.isp));
-                    }
+                if is_new {
+                    alarmed.extend(self.hear(unit).await?);
+                } else {
+                    self.tallies.duplicates += u64::from(unit.kind != UnitKind::Block);
                 }
             }
-            if !alarmed.is_empty() {
-                self.ask_gate().await?;
-                self.evaluate(alarmed).await?;
-            }
+            self.judge_alarmed(alarmed).await?;
         }
         self.fold().await?;
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Counts a new unit; returns whom it raises an alarm about.
+    async fn hear(&mut self, unit: &Unit) -> Result<Option<(SenderId, Isp)>, PortError> {
+        self.tallies.recorded += u64::from(unit.kind != UnitKind::Block);
+        self.tallies.too_old += u64::from(unit.cohort < judged_from(self.now));
+        self.sequence += 1;
+        self.pending.push(Record { sequence: self.sequence.into(), unit: *unit });
+        self.watch(unit);
+        if let Some(quota) = &mut self.quota {
+            quota.note(unit, &self.senders);
+        }
+        let Some(metric) = Metric::harmed_by(unit.kind) else { return Ok(None) };
+        self.fold().await?;
+        let alarms = self.reputation.alarms(&self.policy, unit, metric, self.now);
+        Ok(alarms.then_some((unit.sender, unit.isp)))
+    }
+
+    /// Judges at once whom an alarm was raised about.
+    async fn judge_alarmed(&mut self, alarmed: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
+        if alarmed.is_empty() {
+            return Ok(());
+        }
+        self.ask_gate().await?;
+        self.evaluate(alarmed).await
+    }
+
+    /// Counts and judges what a ledger holds.
+    async fn take(&mut self, options: &Options, recorded: &Recorded) -> Result<(), PortError> {
+        let subjects = &self.policy.subjects;
+        let known_here: Vec<Vec<Subject>> = recorded.senders(subjects.tenants, &subjects.tags);
+        let known_here = self.senders.join(&known_here);
+        for counted in recorded.cells() {
+            let accepted = i64::from(counted.cohort.0) * MINUTE_MILLIS;
+            if options.since.is_some_and(|since| accepted < since)
+                || options.until.is_some_and(|until| accepted >= until)
+            {
+                self.tallies.outside += counted.units;
+                continue;
+            }
+            self.tallies.saw_mail_of(accepted);
+            self.advance(Now(accepted + MINUTE_MILLIS - 1)).await?;
+            let isp = self.policy.isp_map.by_name(counted.isp).unwrap_or(Isp::OTHER);
+            let sender = known_here[counted.sender.0 as usize];
+            for _ in 0..counted.units {
+                let key = UnitKey(self.sequence.into());
+                let unit = Unit { key, kind: counted.kind, isp, cohort: counted.cohort, sender };
+                let alarmed = self.hear(&unit).await?;
+                self.judge_alarmed(alarmed.into_iter().collect()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn fold(&mut self) -> Result<(), PortError> {
@@ -729,8 +812,7 @@ impl Replay {
             let Some(told) = &change.transition else { continue };
             let (was_open, is_open) = (told.from == "open", told.to == "open");
             if is_open && !was_open {
-                let stopped =
-                    Stopped { key: told.key.clone(), from: told.at, until: None, mail: [0; UnitKind::ALL.len()] };
+                let stopped = Stopped { key: told.key.clone(), from: told.at, until: None, mail: Counters::default() };
                 self.stopped.push(stopped);
                 self.watch_senders_of(self.stopped.len() - 1);
             } else if was_open && !is_open {
@@ -760,7 +842,8 @@ impl Replay {
             let meanwhile =
                 unit.cohort > stopped.from.minute() && stopped.until.is_none_or(|until| unit.cohort < until.minute());
             if meanwhile && stopped.key.isp.is_none_or(|isp| isp == unit.isp) {
-                stopped.mail[unit.kind as usize] += 1;
+                let returns_complaints = self.policy.isp_map.returns_complaints(unit.isp);
+                stopped.mail.add(unit.kind, 1, returns_complaints);
             }
         }
     }

@@ -37,4 +37,4 @@ mod sources;
 
 pub use engine::{Chunk, Document, Documents, Progress, run};
 pub use framing::{MAX_DOCUMENT, split_concatenated};
-pub use sources::{InputError, Source, Sources};
+pub use sources::{Damage, InputError, Source, Sources, Supply};

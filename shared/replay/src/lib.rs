@@ -1,5 +1,6 @@
 //! What would the breaker have done?
 
+pub mod backtest;
 pub mod cli;
 pub mod diagnosis;
 pub mod driver;
@@ -10,6 +11,7 @@ pub mod input;
 pub mod page;
 pub mod plot;
 pub mod quota;
+pub mod recorded;
 pub mod report;
 pub mod schedule;
 pub mod simulate;

@@ -426,7 +426,7 @@ impl ReportedControl {
 
 impl ReportedStop {
     fn of(stopped: &Stopped, isps: &IspMap) -> ReportedStop {
-        let mail = |kind: UnitKind| stopped.mail[kind as usize];
+        let mail = |kind: UnitKind| u64::from(stopped.mail.get(kind));
         ReportedStop {
             subject: stopped.key.subject.to_string(),
             isp: isp_name(&stopped.key, isps),

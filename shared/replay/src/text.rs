@@ -3,6 +3,7 @@
 //! Every function returns text with ANSI styles in it; whoever writes it out strips them where they are not wanted.
 //! What does not fit is wrapped under its column; only names of more than 80 characters are cut, in their middle.
 
+mod backtest;
 mod chart;
 mod explanation;
 pub mod layout;
@@ -14,6 +15,7 @@ mod report;
 mod schedule;
 mod simulation;
 
+pub use backtest::backtest;
 pub use explanation::explanation;
 pub use layout::{Look, counted, thousands};
 pub use legible::{legible, name};

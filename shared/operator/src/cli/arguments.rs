@@ -8,6 +8,7 @@ use replay::cli::moment::Moment;
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
 
+use crate::objects::Location;
 use crate::word::reason;
 
 /// Watch and steer a deployed ses-breaker.
@@ -33,6 +34,8 @@ Examples:
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
+  ses-breaker backtest --policy my.toml --ledger     what would it have changed?
+  ses-breaker advise                            shared or dedicated IPs, and which lists do harm
 
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
@@ -96,6 +99,8 @@ Needs: as `status`.
 Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
     Digest,
     Doctor(DoctorArgs),
+    Backtest(BacktestArgs),
+    Advise(AdviseArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     /// Keep mail flowing, whatever the verdict.
@@ -305,6 +310,80 @@ rules. What is not allowed is told as not examined, but for the first, which fin
 Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused to tell of the stack at all, or could not be \
 reached.")]
 pub(crate) struct DoctorArgs {}
+/// Tell what another policy would have changed.
+///
+/// Replays what was recorded under another policy beside the one in use: which breakers would have opened that did not, or not,
+/// or at another time; how much mail that would have stopped; and which pauses would have stopped nothing but good mail.
+/// Nothing is changed.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("recording").required(true).args(["ledger", "objects"]), after_help = "\
+Examples:
+  ses-breaker backtest --policy my.toml --ledger
+  ses-breaker backtest --policy my.toml s3://mail-events/2026/10/
+  ses-breaker backtest --policy my.toml --against old.toml --since 2026-10-01 s3://mail-events/2026/
+
+What the ledger does not know: when a bounce or complaint was told, and in which order. It is judged as if all were known in the \
+minute in which SES accepted the mail, so trips come minutes earlier than they did (complaints: hours), and an ISP in trouble of \
+its own may be told from bad lists sooner; the difference between two policies is what to \
+look at. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. A stack that was \
+deployed without a gate (GateInUse=false) judges as by gate.in_use = false, which both policies must say to be judged so here. Reading it costs as a \
+scan of the table does ($0.03 for a million units), and takes memory for each minute, sender and ISP, not for each unit.
+
+Objects in S3 hold the events themselves, as Firehose leaves them, .gz or not. They are read in the order of their keys, four \
+ahead; what is needed is memory for those (256 MiB each at most) and 36 bytes for each unit, twice. What a prefix leaves out was \
+never sent: let it begin 8 days before the mail that is asked about. A damaged object is named, counted, and stops nothing.
+
+Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \
+the bucket and s3:GetObject on the objects; without --against, what `status` needs.
+
+Exit codes: 0 told; 1 a policy is not valid, or nothing is recorded; 2 bad usage, a file that cannot be read, no such bucket or \
+no object; 3 AWS refused or could not be reached.")]
+pub(crate) struct BacktestArgs {
+    /// The policy to try, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: PathBuf,
+    /// Beside this policy [default: the one in use]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+    /// Upon the units in the stack's ledger
+    #[arg(long)]
+    pub(crate) ledger: bool,
+    /// Upon event objects: s3://bucket/prefix
+    #[arg(value_name = "S3_URI")]
+    pub(crate) objects: Option<Location>,
+    /// Only mail accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// Only mail accepted before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
+}
+
+/// Tell by which IPs mail should leave, what that costs, and which lists carry the harm.
+///
+/// From the mail of the last 35 whole days: for each configuration set shared, standard dedicated or managed dedicated IPs, by how
+/// much mail goes to which ISP and how steadily, with what a year costs by each. And the lists, where the policy keeps message
+/// tags, by their share of the harm against their share of the mail.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker advise
+  ses-breaker advise --format json | jq '.sets[] | {configuration_set, ips, yearly}'
+  ses-breaker advise --prices my-prices.toml
+
+It counts mail; by which IPs mail leaves now it does not know. An IP keeps a reputation at an ISP by about 1,000 mails a day, and \
+AWS advises dedicated IPs for large, regular volumes, managed ones for irregular ones (SES guide, \"Dedicated IP addresses\"); \
+where steady ends is a rule of thumb: see shared/operator/src/advise/advice.rs. Prices come from a dated file, which says which of \
+them could not be verified.
+
+Needs: as `status`.
+
+Exit codes: 0 told; 2 bad usage, or a file that cannot be read or holds no prices; 3 AWS refused or could not be reached.")]
+pub(crate) struct AdviseArgs {
+    /// Prices, in TOML like shared/operator/src/prices.toml [default: that file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prices: Option<PathBuf>,
+}
 
 /// Print the completions for a shell; needs no AWS.
 #[derive(Debug, Args)]
@@ -585,6 +664,10 @@ mod tests {
             (&["explain", "account", "--at", "yesterday"], "write it as 2026-10-06"),
             (&["history", "account", "--since", "7d"], "write it as 2026-10-06"),
             (&["history", "account", "--most", "0"], "non-zero"),
+            (&["backtest", "--ledger"], "--policy <FILE>"),
+            (&["backtest", "--policy", "my.toml"], "<--ledger|S3_URI>"),
+            (&["backtest", "--policy", "my.toml", "--ledger", "s3://bucket/"], "cannot be used with"),
+            (&["backtest", "--policy", "my.toml", "bucket/prefix"], "write it as s3://bucket/prefix"),
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),
             (&["dashboard", "--port", "70000"], "70000 is not in 0..=65535"),

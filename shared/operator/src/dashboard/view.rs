@@ -187,6 +187,7 @@ fn stand(view: &mut KeyView, policy: &Policy, known: &BreakerState, now: Now) {
         Hold::None => "none",
         Hold::Open => "open",
         Hold::Closed => "closed",
+        Hold::Shadow => "shadow",
     };
 }
 

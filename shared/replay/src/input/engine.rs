@@ -362,8 +362,12 @@ impl<'a> Intake<'a> {
                 Ok(true) => self.open = Some(open),
                 Ok(false) => self.next_source(),
                 Err(error) => {
+                    let line = self.framer.line();
                     let error = self.interrupted(source, &open, error);
                     self.next_source();
+                    if source.tolerates(|| format!("its gzip data is cut short or damaged from line {line} on")) {
+                        continue;
+                    }
                     if buffer.frames.is_empty() {
                         return Err(error);
                     }
@@ -448,6 +452,9 @@ impl<'a> OpenSource<'a> {
             .read_to_end(&mut head)
             .map_err(|error| InputError::Interrupted { path: source.path(), line: 1, source: error })?;
         let compressed = head.starts_with(&GZIP_MAGIC);
+        if !compressed && source.name().to_ascii_lowercase().ends_with(".gz") {
+            source.tolerates(|| "it is named .gz and is not gzip: read as it is".to_owned());
+        }
         if head == BYTE_ORDER_MARK {
             head.clear();
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use glob::{MatchOptions, PatternError};
 use thiserror::Error;
@@ -87,6 +87,51 @@ enum Origin {
     File(PathBuf),
     StandardInput,
     Memory { bytes: Arc<[u8]>, piece: usize },
+    Supplied(Supply),
+}
+
+/// Whole sources that somebody else hands over, one after the other, in the order in which they are read. A damaged one of
+/// them is noted and ends nothing: what came before the damage counts.
+#[derive(Clone)]
+pub struct Supply {
+    next: Arc<Mutex<dyn FnMut() -> io::Result<Vec<u8>> + Send>>,
+    damages: Arc<Mutex<Vec<Damage>>>,
+}
+
+/// What is wrong with a source that was supplied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Its name.
+    pub source: String,
+    /// What, in words.
+    pub what: String,
+}
+
+impl Supply {
+    /// `next` returns the bytes of the next source, as they are stored: compressed, if they are. It is called once for each
+    /// source, and may wait.
+    #[must_use]
+    pub fn new(next: impl FnMut() -> io::Result<Vec<u8>> + Send + 'static) -> Self {
+        Self { next: Arc::new(Mutex::new(next)), damages: Arc::default() }
+    }
+
+    /// The source of this name that is handed over next. Sources must be read in the order in which this was called.
+    #[must_use]
+    pub fn source(&self, name: &str, size: u64) -> Source {
+        Source { name: name.to_owned(), origin: Origin::Supplied(self.clone()), size: Some(size) }
+    }
+
+    /// What was wrong so far, in the order of the sources.
+    #[must_use]
+    pub fn damages(&self) -> Vec<Damage> {
+        self.damages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl std::fmt::Debug for Supply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supply").field("damages", &self.damages).finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -137,8 +182,16 @@ impl Source {
     pub(super) fn path(&self) -> PathBuf {
         match &self.origin {
             Origin::File(path) => path.clone(),
-            Origin::StandardInput | Origin::Memory { .. } => PathBuf::from(&self.name),
+            Origin::StandardInput | Origin::Memory { .. } | Origin::Supplied(_) => PathBuf::from(&self.name),
         }
+    }
+
+    /// Notes what is wrong with it, if that is to end nothing; whether it is so.
+    pub(super) fn tolerates(&self, what: impl FnOnce() -> String) -> bool {
+        let Origin::Supplied(supply) = &self.origin else { return false };
+        let damage = Damage { source: self.name.clone(), what: what() };
+        supply.damages.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
+        true
     }
 
     pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
@@ -150,6 +203,12 @@ impl Source {
             Origin::StandardInput => Ok(Box::new(io::stdin())),
             Origin::Memory { bytes, piece } => {
                 Ok(Box::new(MemoryReader { bytes: Arc::clone(bytes), at: 0, piece: *piece }))
+            }
+            Origin::Supplied(supply) => {
+                let mut next = supply.next.lock().unwrap_or_else(PoisonError::into_inner);
+                let bytes = next();
+                let failed = |source| InputError::Interrupted { path: self.path(), line: 1, source };
+                bytes.map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn Read + Send>).map_err(failed)
             }
         }
     }

@@ -490,6 +490,7 @@
     pause: ["Stop", "No more mail is accepted until a person resumes it."],
     resume: ["Resume", "Mail flows again. It is judged by what SES accepts from now on."],
     hold: ["Hold it closed", "Mail flows, whatever the verdicts: they are told and nothing is done, until it is released."],
+    shadow: ["Shadow", "Mail flows. The breaker goes on deciding and tells, and nothing is done, until it is released."],
     release: ["Release", "It is left to its breaker again. If a person had stopped it, mail flows."],
   };
   const buttons = (key) => {

@@ -485,9 +485,15 @@ impl Allowed {
         match self {
             Whole(Of(_), _) | Whole(_, Of(_)) | Number(_, Of(_)) => true,
             Line(_, _, others) => !others.is_empty(),
-            Whole(Is(_), Is(_)) | Number(_, Is(_)) | Flag | Hour | Word(_) | Text(_) | List(_) | SomeOf(..) | Table(_) => {
-                false
-            }
+            Whole(Is(_), Is(_))
+            | Number(_, Is(_))
+            | Flag
+            | Hour
+            | Word(_)
+            | Text(_)
+            | List(_)
+            | SomeOf(..)
+            | Table(_) => false,
         }
     }
 }

@@ -1,0 +1,161 @@
+//! By which IPs mail should leave, and which lists carry the harm: from the day rows of the last weeks.
+//!
+//! [`advice`] decides, and asks nobody; here the rows are read.
+
+pub mod advice;
+pub mod prices;
+
+use std::collections::BTreeMap;
+
+use aws::reputation::DynamoReputation;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use pipeline::notice::start_of;
+use pipeline::ports::PortError;
+use replay::text::Look;
+use reputation::counters::Counters;
+use reputation::policy::Policy;
+use reputation::subject::Subject;
+use reputation::time::{DAY, Minute, Now};
+use reputation::timeline::{Length, Timeline};
+use reputation::unit::UnitKind;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::{Access, Answer, Exit, text};
+use advice::{Advice, ListVolume, SetVolume, Volumes};
+use prices::Prices;
+
+/// So many whole days are looked at.
+const DAYS: u32 = 35;
+/// So many subjects are read at a time.
+const READS: usize = 16;
+
+/// Advice, and what it rests on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Advised {
+    /// Name of the stack.
+    pub stack: String,
+    /// Its Region.
+    pub region: String,
+    /// The first day that was looked at (RFC 3339).
+    pub from: String,
+    /// Where the last whole day ended (RFC 3339).
+    pub until: String,
+    /// The first day with any data (RFC 3339); null = there is none.
+    pub first: Option<String>,
+    /// Tags that the policy keeps.
+    pub tags: Vec<String>,
+    /// What is advised.
+    #[serde(flatten)]
+    pub advice: Advice,
+    /// The prices it rests on.
+    pub prices: Prices,
+}
+
+/// A file of prices.
+#[derive(Clone, Debug)]
+pub struct PricesFile {
+    /// Its name.
+    pub file: String,
+    /// What it says.
+    pub toml: String,
+}
+
+/// Advises on the mail of the last whole days.
+///
+/// # Errors
+///
+/// The prices are none, or AWS refuses.
+pub async fn advise(access: &Access, prices: Option<&PricesFile>, now: Now, look: Look) -> Result<Answer, Failure> {
+    let (file, toml) = prices.map_or(("the built-in prices", prices::BUILT_IN), |known| (&known.file, &known.toml));
+    let prices = Prices::from_toml(toml).map_err(|problem| Failure::Prices { file: file.to_owned(), problem })?;
+    let policy = access.policy().await?.policy;
+    let until = now.minute().day();
+    let from = until.minus(DAYS * DAY);
+    let rows = read(access, &policy, from, until).await.map_err(|error| access.refused(error))?;
+    let first = rows.iter().filter_map(|(_, rows)| first_day(rows)).min();
+    let advised = Advised {
+        stack: access.stack.clone(),
+        region: access.region.clone(),
+        from: start_of(from),
+        until: start_of(until),
+        first: first.map(start_of),
+        tags: policy.subjects.tags.clone(),
+        advice: advice::advise(&volumes(&rows, &policy, until), &prices, &policy),
+        prices,
+    };
+    Ok(Answer::new(text::advised(&advised, look), &advised, Exit::Done))
+}
+
+/// Day rows of every configuration set and every tag that was heard of.
+async fn read(
+    access: &Access,
+    policy: &Policy,
+    from: Minute,
+    until: Minute,
+) -> Result<Vec<(Subject, Timeline)>, PortError> {
+    let reader: &DynamoReputation = &access.reputation(policy);
+    let known = reader.directory().await?.into_keys();
+    let asked = known.filter(|subject| matches!(subject, Subject::ConfigurationSet(_) | Subject::Tag(..)));
+    let read = asked.map(|subject| async move {
+        let rows = reader.rates(&subject, Length::Day, from, until).await?;
+        Ok::<_, PortError>((subject, rows))
+    });
+    let mut rows: Vec<(Subject, Timeline)> = stream::iter(read).buffer_unordered(READS).try_collect().await?;
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(rows)
+}
+
+fn first_day(rows: &Timeline) -> Option<Minute> {
+    rows.series(None)?.days().map(|(day, _)| day).next()
+}
+
+/// As many as were sent, or had an outcome where sends are not published.
+fn mails(counters: &Counters) -> u64 {
+    let count = |kind: UnitKind| u64::from(counters.get(kind));
+    let outcomes = [UnitKind::Delivered, UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined];
+    count(UnitKind::Sent).max(outcomes.into_iter().map(count).sum())
+}
+
+fn volumes(rows: &[(Subject, Timeline)], policy: &Policy, until: Minute) -> Volumes {
+    let mut volumes = Volumes::default();
+    for (subject, rows) in rows {
+        let Some(first) = first_day(rows) else { continue };
+        match subject {
+            Subject::ConfigurationSet(name) => {
+                let mut days: BTreeMap<u32, u64> =
+                    (first.0..until.0).step_by(DAY as usize).map(|day| (day, 0)).collect();
+                let mut isps = BTreeMap::new();
+                // A day is the sum of its ISPs: where sends began to be published in between, sums of units would not be.
+                for isp in rows.isps() {
+                    let mut sum = 0;
+                    for (day, counters) in rows.series(Some(isp)).into_iter().flat_map(|all| all.days()) {
+                        *days.entry(day.0).or_default() += mails(counters);
+                        sum += mails(counters);
+                    }
+                    isps.insert(policy.isp_map.name(isp).to_owned(), sum);
+                }
+                volumes.sets.push(SetVolume {
+                    configuration_set: name.to_string(),
+                    since: first,
+                    days: days.into_values().collect(),
+                    isps,
+                });
+            }
+            Subject::Tag(tag, value) => {
+                let sum = |count: &dyn Fn(&Counters) -> u64| {
+                    rows.series(None).into_iter().flat_map(|all| all.days()).map(|(_, counters)| count(counters)).sum()
+                };
+                volumes.lists.push(ListVolume {
+                    tag: tag.to_string(),
+                    value: value.to_string(),
+                    mails: sum(&mails),
+                    hard_bounces: sum(&|counters| counters.get(UnitKind::HardBounce).into()),
+                    complaints: sum(&|counters| counters.get(UnitKind::Complaint).into()),
+                });
+            }
+            Subject::Account | Subject::Identity(_) | Subject::Tenant(_) => {}
+        }
+    }
+    volumes
+}

@@ -1,0 +1,35 @@
+//! What another policy would have changed, with what the source does not know.
+
+use replay::text::layout::{BOLD, DIM, DOUBTFUL};
+use replay::text::{Look, counted, legible, thousands};
+
+use super::painted;
+use crate::backtest::Backtested;
+
+/// So many damaged objects and rejected messages are shown, each.
+const MOST_SHOWN: usize = 10;
+
+pub(crate) fn backtested(backtested: &Backtested, look: Look) -> String {
+    let objects = backtested.objects.map_or_else(String::new, |objects| format!(", {}", counted(objects, "object")));
+    let mut out = painted(BOLD, &format!("Backtest upon {}{objects}", backtested.source), look);
+    for note in &backtested.notes {
+        out.push_str(&painted(DIM, &format!("note: {note}"), look));
+    }
+    for damaged in backtested.damaged.iter().take(MOST_SHOWN) {
+        let words = format!("damaged: {}: {}", legible(&damaged.object), damaged.problem);
+        out.push_str(&painted(DOUBTFUL, &words, look));
+    }
+    let more = |out: &mut String, count: usize, what: &str| {
+        if count > MOST_SHOWN {
+            let more = thousands((count - MOST_SHOWN) as u64);
+            out.push_str(&painted(DIM, &format!("… and {more} more {what} (--format json has them)"), look));
+        }
+    };
+    more(&mut out, backtested.damaged.len(), "damaged objects");
+    for rejection in backtested.rejections.iter().take(MOST_SHOWN) {
+        out.push_str(&painted(DOUBTFUL, &format!("rejected: {rejection}"), look));
+    }
+    more(&mut out, backtested.rejections.len(), "rejected messages");
+    out.push_str(&replay::text::backtest(&backtested.backtest, look));
+    out
+}
