@@ -1,5 +1,5 @@
-//! What another policy would have changed, upon the ledger of a stack in this process and upon objects in an S3 that this
-//! test plays.
+//! What another policy would have changed, upon the ledger of a stack in this process and upon objects in an S3 that
+//! this test plays.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
