@@ -100,8 +100,8 @@ pub struct Scanned {
     pub malformed: u64,
 }
 
-/// Shows every unit of a ledger table that has not expired, in no order. Reads the whole table, in a few segments at once; while
-/// mail comes in, it may show a unit that came after it began, or not.
+/// Shows every unit of a ledger table that has not expired, in no order. Reads the whole table, in a few segments at
+/// once; while mail comes in, it may show a unit that came after it began, or not.
 ///
 /// # Errors
 ///

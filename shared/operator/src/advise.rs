@@ -126,7 +126,8 @@ fn volumes(rows: &[(Subject, Timeline)], policy: &Policy, until: Minute) -> Volu
                 let mut days: BTreeMap<u32, u64> =
                     (first.0..until.0).step_by(DAY as usize).map(|day| (day, 0)).collect();
                 let mut isps = BTreeMap::new();
-                // A day is the sum of its ISPs: where sends began to be published in between, sums of units would not be.
+                // A day is the sum of its ISPs: where sends began to be published in between, sums of units would not
+                // be.
                 for isp in rows.isps() {
                     let mut sum = 0;
                     for (day, counters) in rows.series(Some(isp)).into_iter().flat_map(|all| all.days()) {

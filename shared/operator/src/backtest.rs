@@ -92,7 +92,7 @@ pub struct DamagedObject {
 ///
 /// # Errors
 ///
-/// Nothing is recorded there, or AWS refuses.
+/// The time that is asked for is none, nothing is recorded there, or AWS refuses.
 pub async fn backtest(
     access: &Access,
     order: &Order,
@@ -100,6 +100,11 @@ pub async fn backtest(
     look: Look,
     progress: Progress<'_>,
 ) -> Result<Answer, Failure> {
+    if let (Some(since), Some(until)) = (order.since, order.until)
+        && since.at >= until.at
+    {
+        return Err(Failure::NoTime { since: since.at, until: until.at });
+    }
     let candidate = match policies::parsed(&order.policy.file, &order.policy.toml, look) {
         Ok(policy) => policy,
         Err(refused) => return Ok(refused),

@@ -135,6 +135,14 @@ pub enum Failure {
         /// How many documents there are.
         lines: u64,
     },
+    /// A stretch of time that is none.
+    #[error("no mail is accepted since {since} and before {until}")]
+    NoTime {
+        /// From when on.
+        since: Now,
+        /// Until when.
+        until: Now,
+    },
     /// The ledger is empty.
     #[error("there is no unit in {table}")]
     NothingRecorded {
@@ -188,6 +196,7 @@ impl Failure {
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
             | Failure::NoObjects { .. }
+            | Failure::NoTime { .. }
             | Failure::Prices { .. }
             | Failure::NoEvents { .. }
             | Failure::Output(_) => Exit::Usage,
@@ -248,6 +257,7 @@ impl Failure {
             Failure::Prices { .. } => {
                 "Begin with a copy of shared/operator/src/prices.toml; every key of it is needed.".to_owned()
             }
+            Failure::NoTime { .. } => "Is --until before --since?".to_owned(),
             Failure::NoEvents { .. } => "Are these the objects that SES events were sent to?".to_owned(),
             Failure::NothingRecorded { stack, .. } => format!(
                 "Nothing was heard of in {stack}, or all of it is older than 100 days: see ses-breaker connect; or give the \

@@ -1,10 +1,10 @@
-//! Event objects in S3, as Firehose leaves them: listed in the order of their keys, fetched a few at a time, and replayed as
-//! `replay` reads files.
+//! Event objects in S3, as Firehose leaves them: listed in the order of their keys, fetched a few at a time, and
+//! replayed as `replay` reads files.
 //!
-//! **Invariant:** at most [`AHEAD`] objects and the one that is being read are in memory, as they are stored; each has at most
-//! [`LARGEST`] bytes.
-//! **Invariant:** a damaged object is named and ends nothing; an object that may not be read ends everything, because what is
-//! left out silently would be taken for mail that was never sent.
+//! **Invariant:** at most six objects are in memory, as they are stored: four on their way or there ([`AHEAD`]), one that
+//! waits and one that is being read. Each has at most [`LARGEST`] bytes.
+//! **Invariant:** a damaged object is named and ends nothing; an object that may not be read ends everything, because
+//! what is left out silently would be taken for mail that was never sent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -148,8 +148,8 @@ impl Objects {
         format!("s3://{}/{key}", self.location.bucket)
     }
 
-    /// Has them read by `read` on another thread, in the order of their keys, while they are fetched here. With its answer
-    /// comes what was wrong with objects.
+    /// Has them read by `read` on another thread, in the order of their keys, while they are fetched here. With its
+    /// answer comes what was wrong with objects.
     pub(crate) async fn read<T: Send + 'static>(
         self,
         read: impl FnOnce(Vec<Source>) -> T + Send + 'static,

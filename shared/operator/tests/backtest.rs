@@ -1,5 +1,5 @@
-//! What another policy would have changed, upon the ledger of a stack in this process and upon objects in an S3 that this
-//! test plays.
+//! What another policy would have changed, upon the ledger of a stack in this process and upon objects in an S3 that
+//! this test plays.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -71,6 +71,10 @@ async fn what_cannot_be_backtested_says_what_to_do() {
     assert_eq!((empty.to_string().as_str(), empty.exit()), ("there is no unit in test-ledger", Exit::No));
     let invalid = tested(&access, &order("mode = 3", Recording::Ledger), MORNING).await.unwrap();
     assert_eq!(invalid.exit, Exit::No);
+    let moment = |text: &str| Some(text.parse().unwrap());
+    let backwards = Order { since: moment("2026-10-07"), until: moment("2026-10-06"), ..order("", Recording::Ledger) };
+    let backwards = tested(&access, &backwards, MORNING).await.unwrap_err();
+    assert_eq!((backwards.remedy().as_str(), backwards.exit()), ("Is --until before --since?", Exit::Usage));
     let nobody = tested(&account.access_to("nobody"), &order("", Recording::Ledger), MORNING).await.unwrap_err();
     assert!(nobody.remedy().contains("--stack or SES_BREAKER_STACK"), "{nobody:?}");
     account.state().refusals = vec![(400, "AccessDeniedException", "not authorized to perform: dynamodb:Scan")];

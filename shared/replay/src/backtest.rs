@@ -1,7 +1,7 @@
 //! What another policy would have changed: two replays of the same mail, side by side.
 //!
-//! The mail is what has been: a pause that would have been held nothing back, so what came after it is told beside it, as in a
-//! [`Report`]. Names and shapes here are the contract of JSON and are stable; new fields may be added.
+//! The mail is what has been: a pause that would have been held nothing back, so what came after it is told beside it,
+//! as in a [`Report`]. Names and shapes here are the contract of JSON and are stable; new fields may be added.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +41,8 @@ pub struct Backtest {
     pub warnings: Vec<Warning>,
 }
 
-/// What happens under one policy. Mail is counted once: of the breakers that stop a configuration set as a whole. Those of
-/// identities, tenants and tags stop the same mail, and those of ISPs a part of it.
+/// What happens under one policy. Mail is counted once: of the breakers that stop a configuration set as a whole. Those
+/// of identities, tenants and tags stop the same mail, and those of ISPs a part of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Side {
     /// Name of the policy.
@@ -207,7 +207,8 @@ fn trips(replay: &Replay) -> BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> {
     trips
 }
 
-/// Trips of one key under two policies, those that are the same side by side: in order, as far as they are close together.
+/// Trips of one key under two policies, those that are the same side by side: in order, as far as they are close
+/// together.
 fn paired<'t, 'a>(
     ours: &'t [Trip<'a>],
     theirs: &'t [Trip<'a>],

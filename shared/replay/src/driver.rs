@@ -247,8 +247,8 @@ pub fn replay_while_readable(
     (replay, read.map(|_| ()).and(finished.map_err(ReplayError::from)))
 }
 
-/// Replays the sources under two sets of rules at once, so that they are read once. Rejected messages are told once; where
-/// the input breaks off, what came before is judged and returned with the error.
+/// Replays the sources under two sets of rules at once, so that they are read once. Rejected messages are told once;
+/// where the input breaks off, what came before is judged and returned with the error.
 ///
 /// The first options say how many threads decode.
 pub fn replay_side_by_side(

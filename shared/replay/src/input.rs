@@ -7,7 +7,8 @@
 //! of workers, the size of a chunk, or how much one read returned.
 //!
 //! **Invariant:** memory is bounded whatever the input: one buffer for each worker, of a chunk or at most a document
-//! of [`MAX_DOCUMENT`] and a chunk, and a fixed number of decoded chunks that wait for their turn.
+//! of [`MAX_DOCUMENT`] and a chunk, and a fixed number of decoded chunks that wait for their turn. A source that is
+//! handed over ([`Supply`]) is in memory as a whole while it is read, as it is stored.
 //!
 //! **Invariant:** a document never spans two sources, and a broken document never takes its neighbours with it.
 //!

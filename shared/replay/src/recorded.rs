@@ -1,10 +1,12 @@
 //! Units that were recorded before: what a ledger holds, replayed without the events that it came from.
 //!
-//! A ledger knows what a unit says, at which ISP, about whose mail, and in which minute SES accepted that mail. It knows
-//! neither when a unit was told nor in which order. So each is heard of at the end of its mail's minute, first what tells how
-//! much mail there was and then what harmed it: verdicts come as if every bounce and complaint were told at once.
+//! A ledger knows what a unit says, at which ISP, about whose mail, and in which minute SES accepted that mail. It
+//! knows neither when a unit was told nor in which order. So each is heard of at the end of its mail's minute, first
+//! what tells how much mail there was and then what harmed it: verdicts come as if every bounce and complaint were told
+//! at once.
 //!
-//! **Invariant:** memory is one counter for each minute, sender, ISP and kind that occurs, however many units there are.
+//! **Invariant:** memory is one counter for each minute, sender, ISP and kind that occurs, however many units there
+//! are.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -86,8 +88,8 @@ impl Recorded {
         senders.map(|subjects| subjects.iter().filter(asked).cloned().collect()).collect()
     }
 
-    /// The units, in order: within a minute harm comes last, and what is alike comes by the names of senders and ISPs, so that
-    /// the order does not depend on that in which they were added.
+    /// The units, in order: within a minute harm comes last, and what is alike comes by the names of senders and ISPs,
+    /// so that the order does not depend on that in which they were added.
     pub(crate) fn cells(&self) -> impl Iterator<Item = Counted<'_>> {
         let mut names: Vec<(String, usize)> =
             self.senders.since(0).iter().map(|subjects| name(subjects)).zip(0..).collect();

@@ -10,7 +10,7 @@ use pipeline::classify::Classifier;
 use proptest::prelude::*;
 use replay::backtest::{Backtest, Became};
 use replay::driver::{Options, Replay, replay, replay_recorded, replay_side_by_side};
-use replay::input::{Progress, Source, Sources};
+use replay::input::{Progress, Source, Sources, Supply};
 use replay::recorded::{Recorded, RecordedUnit};
 use replay::report::Report;
 use replay::text::layout::visible;
@@ -169,6 +169,37 @@ fn recorded(units: &[(UnitKind, u32)]) -> Recorded {
         recorded.add(RecordedUnit { kind: *kind, isp: "gmail".to_owned(), cohort, subjects: subjects.clone() });
     }
     recorded
+}
+
+#[test]
+fn sources_that_are_handed_over_are_read_in_order_and_a_damaged_one_ends_nothing() {
+    let file = |name: &str| std::fs::read(format!("../../events/streams/{name}.ndjson.gz")).unwrap();
+    let (whole, cut) = (file("stale-list"), file("isp-throttling"));
+    let cut = cut[..cut.len() / 2].to_vec();
+    let handed = |objects: Vec<(&str, std::io::Result<Vec<u8>>)>| {
+        let names: Vec<String> = objects.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut bytes = objects.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>().into_iter();
+        let supply = Supply::new(move || bytes.next().unwrap());
+        let sources: Vec<Source> = names.iter().map(|name| supply.source(name, 1)).collect();
+        let ours = options("");
+        let (replays, read) = replay_side_by_side([&ours, &ours], &sources, &mut |_| {}, &Progress::new());
+        let damages: Vec<String> =
+            supply.damages().into_iter().map(|damage| format!("{} {}", damage.source, damage.what)).collect();
+        (Report::of(&replays[0], None).input, damages, read.err().map(|error| error.to_string()))
+    };
+    let (alone, ..) = handed(vec![("a.gz", Ok(whole.clone()))]);
+    let plain = b"{\"eventType\":\"Unheard\"}\n".to_vec();
+    let (input, damages, error) =
+        handed(vec![("a.gz", Ok(cut)), ("b.gz", Ok(plain)), ("c", Ok(whole.clone())), ("d", Ok(Vec::new()))]);
+    assert!(input.recorded > alone.recorded && error.is_none(), "{input:?} {error:?}");
+    assert_eq!(damages.len(), 2, "{damages:?}");
+    assert!(damages[0].starts_with("a.gz its gzip data is cut short or damaged from line "), "{damages:?}");
+    assert_eq!(damages[1], "b.gz it is named .gz and is not gzip: read as it is");
+    // Who hands over may fail, and that ends the reading after what came before.
+    let (input, damages, error) =
+        handed(vec![("a.gz", Ok(whole.clone())), ("b", Err(std::io::Error::other("gone"))), ("c", Ok(whole))]);
+    assert_eq!((input.recorded, damages.len()), (alone.recorded, 0));
+    assert_eq!(error.as_deref(), Some("cannot read b from line 1 on"));
 }
 
 fn kinds() -> impl Strategy<Value = UnitKind> {

@@ -3,12 +3,13 @@
 //! # By what it is decided
 //!
 //! 1. **Enough days?** Less than a week of whole days says nothing about a rhythm: nothing is advised.
-//! 2. **Enough mail?** An IP keeps a reputation at an ISP that hears of it every day: about [`KEEPS`] mails a day (a rule of
-//!    thumb of the SES guide, "Dedicated IP addresses"). Where less than half of the mail goes to such ISPs, shared IPs are the
-//!    better ones. `other` is many small providers, and keeps none.
-//! 3. **Steady?** AWS advises dedicated IPs for large volumes sent regularly and predictably, and managed ones where patterns are
-//!    highly irregular (the same page). Steady here: mail on [`STEADY_DAYS`] of the days, and a coefficient of variation
-//!    from day to day of at most [`STEADY_VARIATION`]; both are rules of thumb that let a rhythm of working days pass.
+//! 2. **Enough mail?** An IP keeps a reputation at an ISP that hears of it every day: about [`KEEPS`] mails a day (a
+//!    rule of thumb of the SES guide, "Dedicated IP addresses"). Where less than half of the mail goes to such ISPs,
+//!    shared IPs are the better ones. `other` is many small providers, and keeps none.
+//! 3. **Steady?** AWS advises dedicated IPs for large volumes sent regularly and predictably, and managed ones where
+//!    patterns are highly irregular (the same page). Steady here: mail on [`STEADY_DAYS`] of the days, and a
+//!    coefficient of variation from day to day of at most [`STEADY_VARIATION`]; both are rules of thumb that let a
+//!    rhythm of working days pass.
 //! 4. **What costs less?** Of standard and managed IPs the cheaper one, if the mail is steady; else managed.
 //!
 //! So the same mail in a larger volume never goes back from dedicated to shared IPs.

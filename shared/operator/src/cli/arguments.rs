@@ -327,10 +327,10 @@ minute in which SES accepted the mail, so trips come minutes earlier than they d
 its own may be told from bad lists sooner; the difference between two policies is what to \
 look at. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. A stack that was \
 deployed without a gate (GateInUse=false) judges as by gate.in_use = false, which both policies must say to be judged so here. Reading it costs as a \
-scan of the table does ($0.03 for a million units), and takes memory for each minute, sender and ISP, not for each unit.
+scan of the table does (less than a cent for a million units), and takes memory for each minute, sender and ISP, not for each unit.
 
-Objects in S3 hold the events themselves, as Firehose leaves them, .gz or not. They are read in the order of their keys, four \
-ahead; what is needed is memory for those (256 MiB each at most) and 36 bytes for each unit, twice. What a prefix leaves out was \
+Objects in S3 hold the events themselves, as Firehose leaves them, .gz or not. They are read in the order of their keys, a few \
+ahead; what is needed is memory for six of them (256 MiB each at most) and 36 bytes for each unit, twice. What a prefix leaves out was \
 never sent: let it begin 8 days before the mail that is asked about. A damaged object is named, counted, and stops nothing.
 
 Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \

@@ -11,12 +11,16 @@ const MOST_SHOWN: usize = 10;
 
 pub(crate) fn backtested(backtested: &Backtested, look: Look) -> String {
     let objects = backtested.objects.map_or_else(String::new, |objects| format!(", {}", counted(objects, "object")));
-    let mut out = painted(BOLD, &format!("Backtest upon {}{objects}", backtested.source), look);
+    let damaged = match backtested.damaged.len() {
+        0 => String::new(),
+        count => format!(", {} damaged or left out", thousands(count as u64)),
+    };
+    let mut out = painted(BOLD, &format!("Backtest upon {}{objects}{damaged}", backtested.source), look);
     for note in &backtested.notes {
         out.push_str(&painted(DIM, &format!("note: {note}"), look));
     }
     for damaged in backtested.damaged.iter().take(MOST_SHOWN) {
-        let words = format!("damaged: {}: {}", legible(&damaged.object), damaged.problem);
+        let words = format!("object {}: {}", legible(&damaged.object), damaged.problem);
         out.push_str(&painted(DOUBTFUL, &words, look));
     }
     let more = |out: &mut String, count: usize, what: &str| {
@@ -25,7 +29,7 @@ pub(crate) fn backtested(backtested: &Backtested, look: Look) -> String {
             out.push_str(&painted(DIM, &format!("… and {more} more {what} (--format json has them)"), look));
         }
     };
-    more(&mut out, backtested.damaged.len(), "damaged objects");
+    more(&mut out, backtested.damaged.len(), "objects");
     for rejection in backtested.rejections.iter().take(MOST_SHOWN) {
         out.push_str(&painted(DOUBTFUL, &format!("rejected: {rejection}"), look));
     }

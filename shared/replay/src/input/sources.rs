@@ -90,8 +90,8 @@ enum Origin {
     Supplied(Supply),
 }
 
-/// Whole sources that somebody else hands over, one after the other, in the order in which they are read. A damaged one of
-/// them is noted and ends nothing: what came before the damage counts.
+/// Whole sources that somebody else hands over, one after the other, in the order in which they are read. A damaged one
+/// of them is noted and ends nothing: what came before the damage counts.
 #[derive(Clone)]
 pub struct Supply {
     next: Arc<Mutex<dyn FnMut() -> io::Result<Vec<u8>> + Send>>,
@@ -108,8 +108,8 @@ pub struct Damage {
 }
 
 impl Supply {
-    /// `next` returns the bytes of the next source, as they are stored: compressed, if they are. It is called once for each
-    /// source, and may wait.
+    /// `next` returns the bytes of the next source, as they are stored: compressed, if they are. It is called once for
+    /// each source, and may wait.
     #[must_use]
     pub fn new(next: impl FnMut() -> io::Result<Vec<u8>> + Send + 'static) -> Self {
         Self { next: Arc::new(Mutex::new(next)), damages: Arc::default() }
