@@ -291,3 +291,49 @@ pub(crate) async fn read(
     told.entries.reverse();
     Ok(told)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(detail: &str) -> Entry {
+        let notice = Notice {
+            id: "1791273600000#configuration-set:news#000003".to_owned(),
+            title: String::new(),
+            text: String::new(),
+            kind: Notice::TRANSITION,
+            detail: detail.to_owned(),
+        };
+        Entry::of(&notice).unwrap()
+    }
+
+    #[test]
+    fn what_another_release_did_not_tell_or_told_in_other_words_is_not_known() {
+        let old = r#""subject":"configuration-set:news","isp":null,"from":"closed","to":"open","level":"pause",
+            "reason":"a person stopped it (said by ann: wrong list)""#;
+        for (detail, cause) in [
+            (format!("{{{old}}}"), Cause::Unknown),
+            (format!(r#"{{{old},"cause":"solstice","hold":"sideways"}}"#), Cause::Unknown),
+            (format!(r#"{{{old},"cause":"person","until":null,"hold":"open"}}"#), Cause::Person),
+        ] {
+            let read = entry(&detail);
+            assert_eq!((read.cause, read.by.as_deref()), (cause, None));
+            assert_eq!((read.after.since(), read.after.share(), read.after.until()), (None, None, None));
+            // The reason is told as it was, whoever is named in it.
+            assert_eq!(read.told(), "a person stopped it (said by ann: wrong list)");
+        }
+    }
+
+    #[test]
+    fn how_a_breaker_stood_is_read_as_it_was_told() {
+        let read = entry(
+            r#"{"subject":"configuration-set:news","isp":null,"from":"closed","to":"throttled","level":"throttle",
+            "reason":"quota cut","cause":"verdict","called_for":"pause","by":null,"said":null,"until":null,"hold":"shadow",
+            "share":0.25,"trips":2,"judged_from":["2026-10-06T08:01:00Z","2026-10-06T07:00:00Z"]}"#,
+        );
+        let minute = Now(1_791_273_600_000).minute();
+        assert_eq!(read.after.since(), Some(Since { throttle: minute.plus(1), pause: minute.minus(60) }));
+        assert_eq!((read.after.share(), read.after.trips()), (Some(Factor::of_share(0.25)), 2));
+        assert_eq!((read.after.hold(), read.after.until()), (Hold::Shadow, None));
+    }
+}

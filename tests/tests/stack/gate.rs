@@ -112,6 +112,30 @@ async fn what_the_breakers_say_is_what_is_granted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_subject_that_a_person_put_in_shadow_nothing_is_held_back_at_any_isp_until_it_is_released() {
+    let cloud = Cloud::new();
+    let policy = Stack::push(&cloud, POLICY).await;
+    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(600)) };
+    with_states(&cloud, &policy, &[("configuration-set:news at gmail", open)]).await;
+    let mut stack = Stack::new(&cloud, true);
+    let body = permits("news", "bulk", json!({ "gmail.com": 40 }));
+    let mut told = Vec::new();
+    for (minutes, word) in [(0, None), (1, Some(Input::PersonShadows)), (2, Some(Input::PersonReleases))] {
+        let now = SIX.plus_minutes(minutes);
+        if let Some(word) = word {
+            let key = Key { subject: "configuration-set:news".parse().unwrap(), isp: None };
+            tell(&policy, &mut stack.reputation(), &key, word, now).await.unwrap();
+        }
+        let now = now.plus_minutes(1);
+        told.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
+    }
+    assert_eq!(told[1], "gmail, 40 go by news");
+    for held in [&told[0], &told[2]] {
+        assert!(held.contains("40 wait") || !held.contains("40 go"), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_evaluation() {
     let cloud = Cloud::new();
     cloud.state().sets = [("news".to_owned(), true), ("shop".to_owned(), true)].into();
