@@ -492,6 +492,10 @@ impl Enforcer {
             let calls = ((time.as_millis() / CALL.as_millis()) as usize).min(RECONCILE_CALLS);
             self.quotas.set_isps(known.policy.isp_map.clone());
             warm_dedicated_ips(&known.policy, &self.quotas, &mut self.ses, &mut self.mirrored, calls).await;
+        }
+        // Also where SES is busy: it is asked nothing for this.
+        if wake.tick.is_some() {
+            self.quotas.set_isps(known.policy.isp_map.clone());
             // Told when its entry in the outbox rings, as all news are.
             match digest_of_the_day(&known.policy, &mut self.store, &self.quotas, self.digested, clock()).await {
                 Ok(day) => self.digested = day,

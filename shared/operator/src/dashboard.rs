@@ -260,7 +260,8 @@ impl Desk {
             Ok(answer) => {
                 let said: serde_json::Value = serde_json::from_str(&answer.json).unwrap_or_default();
                 let outcome = said["outcome"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-                answered(StatusCode::OK, &json!({ "said": outcome.collect::<Vec<_>>().join(" ") }))
+                let done = answer.exit == Exit::Done;
+                answered(StatusCode::OK, &json!({ "said": outcome.collect::<Vec<_>>().join(" "), "done": done }))
             }
             Err(failure) => failed(&failure),
         }

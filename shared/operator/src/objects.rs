@@ -159,9 +159,14 @@ impl Objects {
             Supply::new(move || receiver.blocking_recv().ok_or_else(|| io::Error::other("S3 gave no more objects")));
         let sources: Vec<Source> =
             self.objects.iter().map(|object| supply.source(&self.name(&object.key), object.bytes)).collect();
-        let reading = tokio::task::spawn_blocking(move || read(sources));
-        let fetched = self.fetch_into(sender).await;
-        let answer = reading.await.map_err(|error| Failure::Output(error.to_string()));
+        let mut reading = tokio::task::spawn_blocking(move || read(sources));
+        let (fetched, answer) = tokio::select! {
+            biased;
+            fetched = self.fetch_into(sender) => (fetched, (&mut reading).await),
+            // Whoever reads has enough, or is gone: nobody takes what else is fetched.
+            answer = &mut reading => (Ok(()), answer),
+        };
+        let answer = answer.map_err(|error| Failure::Output(error.to_string()));
         // What S3 refused says more than that there was nothing more to read.
         fetched?;
         let mut damages = self.left_out;

@@ -256,11 +256,21 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// Reads what is listed somewhere, and nobody's counters.
+    pub(crate) async fn without_rates(access: &Access, policy: &Policy, now: Now) -> Result<Reading, PortError> {
+        Reading::read(access, policy, None, false, now).await
+    }
+
     /// Reads what there is in two rounds: what is listed somewhere, then the counters of each subject.
-    pub(crate) async fn of(
+    async fn of(access: &Access, policy: &Policy, asked: Option<&Subject>, now: Now) -> Result<Reading, PortError> {
+        Reading::read(access, policy, asked, true, now).await
+    }
+
+    async fn read(
         access: &Access,
         policy: &Policy,
         asked: Option<&Subject>,
+        rates: bool,
         now: Now,
     ) -> Result<Reading, PortError> {
         let store = || access.reputation(policy);
@@ -287,6 +297,7 @@ impl Reading {
         }
         let heard = |subject: &Subject| directory.get(subject).is_some_and(|hour| *hour >= since(now).minus(HOUR));
         let counted: BTreeSet<&Subject> = match asked {
+            _ if !rates => BTreeSet::new(),
             // The account is the sum of its configuration sets.
             Some(Subject::Account) | None => directory
                 .keys()

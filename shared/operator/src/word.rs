@@ -384,7 +384,13 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
         (Subject::Tenant(_), None) => "a tenant",
         (Subject::Account, None) => "the account",
     };
-    if has_switch(key) && shadow {
+    if shadow && !has_switch(key) {
+        return format!(
+            "Nothing is stopped: {} decides in shadow, so the gate grants as before, and SES has no switch for {what}.",
+            in_shadow(policy, key).to_lowercase()
+        );
+    }
+    if shadow {
         let how = match &key.subject {
             Subject::ConfigurationSet(name) => format!(
                 "aws sesv2 put-configuration-set-sending-options --no-sending-enabled --configuration-set-name {}",

@@ -230,7 +230,7 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     };
     let sources = Sources::expand(&args.input)?;
     // A page that cannot be written is told before the work, not after it.
-    let mut page = args.report.as_deref().map(Page::create).transpose()?;
+    let mut page = args.report.as_deref().map(|path| Page::create(path, &sources)).transpose()?;
     let plans = page.is_some() && !options.policy.warmup.sets.is_empty();
     let extras =
         Extras { witness: None, quota: args.quota || plans, course: page.is_some(), diagnoses: page.is_some() };
@@ -279,12 +279,18 @@ struct Page {
 
 impl Page {
     /// Makes sure that there can be one, and leaves one that is there as it is.
-    fn create(path: &Path) -> anyhow::Result<Page> {
+    fn create(path: &Path, sources: &[Source]) -> anyhow::Result<Page> {
+        // A link stays one, and what is no file is not replaced by one.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let refused =
             || format!("cannot write the report {} (is there such a folder, and may it be written?)", path.display());
-        if path.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(refused);
+        if path.exists() && !path.is_file() {
+            return Err(anyhow!("it is there and is no file")).with_context(refused);
+        }
+        let is_it = |source: &&Source| fs::canonicalize(source.name()).is_ok_and(|name| name == *path);
+        if let Some(source) = sources.iter().find(is_it) {
+            return Err(anyhow!("{} is read from", source.name())).with_context(refused);
         }
         let mut builder = tempfile::Builder::new();
         // As any other file: who may read it is left to the user's mask.

@@ -87,6 +87,9 @@ impl EvidenceBook {
         if is_open(key.isp) || is_open(None) || is_held {
             return;
         }
+        if !dossier.timeline.knows_its_mail() {
+            return;
+        }
         let (since, left_out) = match key.isp {
             Some(isp) => (since_of_isp(dossier, &board, isp), Vec::new()),
             None => (dossier.breaker(None).breaker.since, left_out(policy, dossier, &board, &BTreeMap::new())),

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use reputation::breaker::State;
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::NAT;
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy, Scope};
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, HOUR, Minute};
-use reputation::timeline::{KEEP_HOURS, KEEP_MINUTES, Series, Timeline};
+use reputation::timeline::{KEEP_DAYS, KEEP_HOURS, KEEP_MINUTES, Series, Timeline};
 use reputation::unit::UnitKind;
 use serde::Serialize;
 
@@ -213,14 +214,16 @@ pub struct QuotaView {
 }
 
 impl Grid {
-    /// Bins that hold `[from, to]`, as fine as is kept and as a page can show.
-    pub fn over(from: Minute, to: Minute) -> Grid {
-        let minutes = to.0.saturating_sub(from.0) + 1;
+    /// Bins that hold `[from, to]`, as fine as is kept at `now` and as a page can show; of more than 400 days, the last.
+    pub fn over(from: Minute, to: Minute, now: Minute) -> Grid {
+        let from = from.max(to.minus(KEEP_DAYS - DAY));
+        // What is kept is kept for some time before now, however short the time of the mail was.
+        let minutes = to.max(now).0.saturating_sub(from.0) + 1;
         let step = match minutes {
             0..=180 => 1,
             181..=720 => 5,
             721..=KEEP_MINUTES => 15,
-            0..=KEEP_HOURS => HOUR,
+            _ if minutes <= KEEP_HOURS => HOUR,
             _ => DAY,
         };
         let first = from.0 / step * step;
@@ -366,10 +369,12 @@ impl View {
     pub fn of(replay: &Replay, report: &Report, input: &[String], policy: Option<&str>) -> View {
         let rules = &replay.policy;
         let (from, to) = replay.tallies.mail.unwrap_or_default();
-        let grid = Grid::over(from, to);
+        let grid = Grid::over(from, to, replay.now().minute());
         let (keys, keys_left_out) = keys(replay, report, grid);
         let (diagnoses, diagnoses_left_out) = diagnoses(replay, report);
-        let is_set = |total: &&Total| matches!(total.subject, Subject::ConfigurationSet(_));
+        // Each mail belongs to one configuration set. A report about somebody else alone is about that mail.
+        let any_set = report.totals.iter().any(|total| matches!(total.subject, Subject::ConfigurationSet(_)));
+        let is_set = |total: &&Total| !any_set || matches!(total.subject, Subject::ConfigurationSet(_));
         let (mut whole, mut rates) = (BTreeMap::new(), BTreeMap::new());
         for kind in UnitKind::ALL {
             let sum: u64 = report.totals.iter().filter(is_set).map(|total| total.get(kind)).sum();
@@ -381,7 +386,8 @@ impl View {
             let tally = crate::report::tally(report.totals.iter().filter(is_set), metric);
             rates.insert(metric.name(), tally.into());
         }
-        let is_whole_set = |stop: &&ReportedStop| stop.isp.is_none() && stop.subject.starts_with("configuration-set:");
+        let is_whole_set =
+            |stop: &&ReportedStop| stop.isp.is_none() && (!any_set || stop.subject.starts_with("configuration-set:"));
         let (transitions, cut) = last(&report.transitions, MOST_MOVES);
         let transitions = transitions.iter().filter_map(|told| serde_json::to_value(told).ok()).collect();
         let (controls, cut_controls) = last(&report.controls, MOST_MOVES);
@@ -450,10 +456,10 @@ fn read(report: &Report) -> String {
 fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
     let wanted: BTreeSet<String> = report.totals.iter().map(|total| total.subject.to_string()).collect();
     let isps = &replay.policy.isp_map;
-    let moved = |subject: &str, isp: Option<&str>| {
-        report.transitions.iter().any(|told| told.subject == subject && told.isp.as_deref() == isp)
-    };
-    let mut ranked: Vec<(bool, u64, Key)> = Vec::new();
+    let told = report.transitions.iter().map(|told| (told.subject.as_str(), told.isp.as_deref()));
+    let moved: BTreeSet<(&str, Option<&str>)> = told.collect();
+    // Those that are not closed, those that moved, whole subjects; and then by volume.
+    let mut ranked: Vec<([bool; 3], u64, Key)> = Vec::new();
     for (subject, dossier) in replay.reputation.dossiers() {
         let name = subject.to_string();
         if !wanted.contains(&name) {
@@ -463,8 +469,10 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
             let mail =
                 |(_, counters): (Minute, &Counters)| u64::from(counters.get(UnitKind::Sent)).max(counters.attempts());
             let volume = dossier.timeline.series(isp).map_or(0, |series| series.days().map(mail).sum());
-            let has_moved = isp.is_none() || moved(&name, isp.map(|isp| isps.name(isp)));
-            ranked.push((has_moved, volume, Key { subject: subject.clone(), isp }));
+            let unsettled = dossier.breaker(isp).breaker.state != State::Closed;
+            let has_moved = moved.contains(&(name.as_str(), isp.map(|isp| isps.name(isp))));
+            let rank = [unsettled, has_moved, isp.is_none()];
+            ranked.push((rank, volume, Key { subject: subject.clone(), isp }));
         }
     }
     ranked.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then_with(|| a.2.cmp(&b.2)));
@@ -498,7 +506,14 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
         }
         Some(view.with(&ReportedBreaker::of(replay, key, &known), "none"))
     };
-    (chosen.into_iter().filter_map(view).collect(), left_out)
+    let mut keys: Vec<KeyView> = chosen.into_iter().filter_map(view).collect();
+    // An ISP that is held for everybody, and the account, have no mail of their own.
+    for breaker in &report.breakers {
+        if !keys.iter().any(|key| key.subject == breaker.subject && key.isp == breaker.isp) {
+            keys.push(KeyView::silent(breaker.subject.clone(), breaker.isp.clone()).with(breaker, "none"));
+        }
+    }
+    (keys, left_out)
 }
 
 fn diagnoses(replay: &Replay, report: &Report) -> (Vec<Diagnosis>, u64) {
@@ -582,7 +597,7 @@ mod tests {
             (40 * DAY, DAY, 40),
         ] {
             let from = Minute(20_000 * DAY);
-            assert_eq!(Grid::over(from, from.plus(minutes - 1)), Grid { from: from.0, step, bins }, "{minutes}");
+            assert_eq!(Grid::over(from, from.plus(minutes - 1), from), Grid { from: from.0, step, bins }, "{minutes}");
         }
     }
 
@@ -595,7 +610,7 @@ mod tests {
             timeline.add(from.plus(minute), Isp::OTHER, UnitKind::Sent, 2, true, now);
             timeline.add(from.plus(minute), Isp::OTHER, UnitKind::HardBounce, u32::from(minute == 77), true, now);
         }
-        let grid = Grid::over(from, from.plus(299));
+        let grid = Grid::over(from, from.plus(299), now.minute());
         let course = Course::of(timeline.series(None).unwrap(), grid, true);
         assert_eq!(course.mails.iter().sum::<u64>(), 600);
         assert_eq!((course.bad[0][77 / 5], course.bad[0].iter().sum::<u64>()), (1, 1));

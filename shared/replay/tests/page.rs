@@ -138,6 +138,13 @@ fn a_report_that_cannot_be_written_is_told_before_the_work_and_harms_nothing() {
     let nowhere = folder.path().join("no/such/folder/report.html");
     assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), &nowhere]), Exit::Unusable);
     assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), folder.path()]), Exit::Unusable);
+    // Neither what is read nor a device is replaced by a page.
+    let input = folder.path().join("events.ndjson.gz");
+    fs::copy(stream, &input).unwrap();
+    assert_eq!(replay(&["-q".as_ref(), &input, "--report".as_ref(), &input]), Exit::Unusable);
+    assert_eq!(fs::read(&input).unwrap(), fs::read(stream).unwrap());
+    fs::remove_file(input).unwrap();
+    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), Path::new("/dev/null")]), Exit::Unusable);
     // One that is there stays as it is while the input cannot be read.
     let page = folder.path().join("report.html");
     fs::write(&page, "of yesterday").unwrap();
@@ -145,4 +152,74 @@ fn a_report_that_cannot_be_written_is_told_before_the_work_and_harms_nothing() {
     assert_eq!(replay(&["-q".as_ref(), &missing, "--report".as_ref(), &page]), Exit::Unusable);
     assert_eq!(fs::read_to_string(&page).unwrap(), "of yesterday");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A Send or a Bounce event of one configuration set at some hour after 6 October 2026, 06:00.
+fn event(kind: &str, set: &str, number: usize, hour: usize) -> String {
+    let at = |hour: usize| {
+        let start: jiff::Timestamp = "2026-10-06T06:00:00Z".parse().unwrap();
+        (start + jiff::SignedDuration::from_hours(i64::try_from(hour).unwrap())).to_string()
+    };
+    let to = format!("reader-{number}@yahoo.com");
+    let mut event = serde_json::json!({
+        "eventType": kind,
+        "mail": {"timestamp": at(0), "messageId": format!("{set}-{number}"), "source": format!("a@{set}.example"),
+            "destination": [to.clone()], "tags": {"ses:configuration-set": [set]}},
+    });
+    if kind == "Bounce" {
+        event["bounce"] = serde_json::json!({"bounceType": "Permanent", "bounceSubType": "NoEmail", "timestamp": at(hour),
+            "bouncedRecipients": [{"emailAddress": to, "status": "5.1.1"}]});
+    }
+    event.to_string()
+}
+
+fn page_of_lines(lines: &[String], options: &[&str]) -> serde_json::Value {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, page) = (folder.path().join("events.ndjson"), folder.path().join("report.html"));
+    fs::write(&input, lines.join("\n")).unwrap();
+    let options = options.iter().map(|option| Path::new(*option));
+    let arguments: Vec<&Path> =
+        [Path::new("-q"), &input, Path::new("--report"), &page].into_iter().chain(options).collect();
+    assert_eq!(replay(&arguments), Exit::Ran);
+    view_of(&fs::read_to_string(page).unwrap())
+}
+
+#[test]
+fn mail_whose_outcome_comes_days_later_is_drawn_all_the_same() {
+    let mut lines: Vec<String> = (0..200).map(|number| event("Send", "news", number, 0)).collect();
+    lines.push(event("Bounce", "news", 3, 100));
+    let view = page_of_lines(&lines, &[]);
+    let key = &view["keys"][0];
+    assert_eq!((sum(&key["course"]["mails"]), sum(&key["course"]["bad"][0])), (200, 1), "{}", view["grid"]);
+}
+
+#[test]
+fn who_is_stopped_is_shown_among_however_many_others() {
+    let mut lines = Vec::new();
+    for set in 0..150 {
+        lines.extend((0..3).map(|number| event("Send", &format!("quiet-{set}"), number, 0)));
+    }
+    for number in 0..2 {
+        lines.push(event("Send", "bad", number, 0));
+    }
+    let loud: Vec<String> = (0..40).map(|number| event("Bounce", "loud", number, 0)).collect();
+    lines.extend((0..40).map(|number| event("Send", "loud", number, 0)));
+    lines.extend(loud);
+    let view = page_of_lines(&lines, &[]);
+    let open: Vec<&str> = view["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|key| key["state"] == "open")
+        .map(|key| key["subject"].as_str().unwrap())
+        .collect();
+    assert!(open.contains(&"configuration-set:loud"), "{open:?}");
+    assert!(view["keys_left_out"].as_u64().unwrap() > 100);
+}
+
+#[test]
+fn a_report_about_an_identity_alone_adds_its_mail_up() {
+    let lines: Vec<String> = (0..20).map(|number| event("Send", "news", number, 0)).collect();
+    let view = page_of_lines(&lines, &["--subject", "identity:news.example"]);
+    assert_eq!(view["whole"]["sent"], 20);
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::cut;
 
-/// Bytes of each part. The guide's OpenAPI schema, as it was read in 2026, allows a title 250 characters, a description
-/// 8,000, a next step 350 and at most 10 of them, a thread and a related resource 300.
+/// Bytes of each part. Unverified: the guide is said to allow a title 250 characters, a description 8,000, a next step 350 and
+/// at most 10 of them, a thread and a related resource 300.
 const TITLE: usize = 250;
 const DESCRIPTION: usize = 7_500;
 const STEP: usize = 350;

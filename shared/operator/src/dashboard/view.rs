@@ -21,7 +21,7 @@ use reputation::timeline::{Length, Timeline};
 
 use crate::failure::Failure;
 use crate::status::{Allowance, Reading, moved};
-use crate::{Access, status};
+use crate::{Access, status, text};
 
 /// So far back the view goes, in minutes.
 const STRETCH: u32 = 7 * DAY;
@@ -52,7 +52,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     let refused = |error: PortError| access.refused(error);
     let (reading, board, notices) = {
         let (mut boards, notices) = (access.reputation(policy), access.reputation(policy));
-        let reading = async { Reading::of(access, policy, None, now).await };
+        let reading = async { Reading::without_rates(access, policy, now).await };
         let board = async { boards.board(now).await };
         let notices = async { notices.notices(NOTICES).await };
         tokio::try_join!(reading, board, notices).map_err(refused)?
@@ -68,14 +68,25 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
         .map_err(refused)?;
     let (keys, keys_left_out) = keys(policy, &reads, &board, &reading, grid, now);
     let mut whole = Counters::default();
-    let sets = reads.iter().filter(|read| matches!(read.subject, Subject::ConfigurationSet(_)));
+    // Whoever does not tell how much mail there is has no part in anybody's rate.
+    let told = |read: &&Read| matches!(read.subject, Subject::ConfigurationSet(_)) && read.rates.knows_its_mail();
+    let sets = reads.iter().filter(told);
     sets.filter_map(|read| read.rates.series(None))
         .flat_map(|series| series.hours())
         .for_each(|(_, hour)| whole.merge(hour));
     let transitions = transitions(&notices, from);
     let mut warnings = reading.warnings(&known, now);
     if subjects_left_out > 0 {
-        warnings.push(format!("{subjects_left_out} more subjects were heard of in this time, longer ago than these"));
+        warnings.push(format!(
+            "{subjects_left_out} more subjects were heard of in this time: shown, and added up, are {MOST_SUBJECTS}"
+        ));
+    }
+    if let Some((_, oldest)) = notices.last().filter(|(_, at)| at.minute() > from && notices.len() >= NOTICES as usize)
+    {
+        warnings.push(format!(
+            "what was told before {} is not shown: there are more than {NOTICES} notices; see ses-breaker history",
+            text::second_of(*oldest)
+        ));
     }
     let cut = transitions.len().saturating_sub(MOST_MOVES);
     Ok(View {
@@ -91,7 +102,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
         grid,
         lines: view::lines(policy),
         whole: view::counted(&whole),
-        whole_rates: view::rates(&whole, true),
+        whole_rates: view::rates(&whole, whole != Counters::default()),
         after_pause: None,
         keys,
         keys_left_out,

@@ -5,6 +5,7 @@
   const METRICS = ["hard_bounce", "complaint", "delay", "block"];
   const METRIC_NAMES = { hard_bounce: "hard bounces", complaint: "complaints", delay: "delays", block: "blocks" };
   const STATES = ["open", "throttled", "probing"];
+  const HOLDS = { open: "a person stopped it", closed: "a person holds it closed", shadow: "a person put it in shadow" };
   const REFRESH_MS = 10000;
   const SHOWN_DIAGNOSES = 25;
 
@@ -87,6 +88,8 @@
 
   const drawNow = () => {
     const unsettled = view.keys.filter((key) => key.state !== "closed");
+    const held = view.keys.filter((key) => key.hold !== "none").length;
+    const listed = view.keys.filter((key) => key.state !== "closed" || key.hold !== "none");
     const open = unsettled.filter((key) => key.state === "open").length;
     const tense = view.kind === "live" ? "" : " at the end";
     const opened = view.transitions.filter((t) => t.to === "open" && t.from !== "open").length;
@@ -94,6 +97,7 @@
       ? `All breakers are closed${tense}: mail flows.`
       : `${plural(unsettled.length, "breaker")} ${unsettled.length === 1 ? "is" : "are"} not closed${tense}${open ? `, ${whole(open)} of them open` : ""}.`;
     verdict += opened ? ` In this time, ${plural(opened, "breaker")} opened.` : " In this time, none opened.";
+    if (held) verdict += ` A person holds ${plural(held, "breaker")}.`;
     if ($("verdict").textContent !== verdict) $("verdict").textContent = verdict;
     fill("warnings", view.warnings.map((text) => el("p", { class: "warning" }, text)));
 
@@ -110,15 +114,15 @@
       view.after_pause === null ? [] : tile("while its set was stopped", whole(view.after_pause), "would not have been sent"),
       tile("never tried", whole(view.whole.suppressed || 0), "on a suppression list"));
 
-    if (unsettled.length === 0) return fill("breakers");
-    const rows = unsettled.filter((key) => view.kind === "live" || !isEcho(key)).map((key) => el("tr", {},
+    if (listed.length === 0) return fill("breakers");
+    const rows = listed.filter((key) => view.kind === "live" || !isEcho(key)).map((key) => el("tr", {},
       el("th", { scope: "row" }, view.kind === "live" ? keyName(key) : named(key, keyName(key))),
-      el("td", {}, state(key.state, key.factor), key.hold !== "none" ? ` (a person ${key.hold === "open" ? "stopped it" : key.hold === "closed" ? "holds it closed" : "shadows it"})` : ""),
+      el("td", {}, state(key.state, key.factor), key.hold !== "none" ? ` (${HOLDS[key.hold]})` : ""),
       el("td", { class: "time" }, told(key.since)),
       el("td", { class: "time" }, key.until ? told(key.until) : key.state === "open" ? "a person resumes it" : ""),
       el("td", {}, lastReason(key)),
       el("td", {}, view.kind === "live" ? buttons(key) : el("code", {}, explainCommand(key)))));
-    fill("breakers", table("Breakers that are not closed", null,
+    fill("breakers", table("Breakers that are not closed, or that a person holds", null,
       [["breaker"], ["state"], ["since"], ["looked at again"], ["why"], [view.kind === "live" ? "act" : "see more"]], rows));
   };
 
@@ -151,11 +155,11 @@
     const rows = view.keys.filter((key) => !isEcho(key) && !(key.isp && isEcho({ ...key, ...view.keys.find((k) => k.subject === key.subject && k.isp === null) })))
       .map((key) => el("tr", { class: key.isp ? "part" : null },
       el("th", { scope: "row" }, key.isp || named(key, key.subject)),
-      el("td", {}, state(key.state, key.factor)),
+      el("td", {}, state(key.state, key.factor), key.hold === "none" ? null : ` (${HOLDS[key.hold]})`),
       number(whole(key.counters.sent || 0)), number(whole(key.counters.delivered || 0)),
       METRICS.map((metric) => cell(key, metric)),
       number(whole(key.trips)),
-      live ? el("td", {}, key.isp ? "" : el("button", { type: "button", "data-focus": `act ${keyName(key)}`, "aria-label": `Act on ${keyName(key)}`, onclick: () => ask(key.state === "closed" ? "pause" : "resume", key) }, key.state === "closed" ? "Pause…" : "Resume…")) : null));
+      live ? el("td", {}, key.isp ? "" : el("button", { type: "button", "data-focus": `act ${keyName(key)}`, "aria-label": `Act on ${keyName(key)}`, onclick: () => ask(wordFor(key), key) }, `${WORDS[wordFor(key)][0]}…`)) : null));
     const limits = view.lines.map((lines) => `${METRIC_NAMES[lines.metric]} ${percent(lines.limit)}`).join(", ");
     fill("keys-table",
       table("Rates of each key", `Limits: ${limits}. ▲ above the limit, △ above the first line, each beyond chance.`,
@@ -493,6 +497,8 @@
     shadow: ["Shadow", "Mail flows. The breaker goes on deciding and tells, and nothing is done, until it is released."],
     release: ["Release", "It is left to its breaker again. If a person had stopped it, mail flows."],
   };
+  const wordFor = (key) => (key.hold !== "none" ? "release" : key.state === "closed" || key.state === "throttled" ? "pause" : "resume");
+  const hasSwitch = (key) => key.isp === null && (key.subject === "account" || /^(configuration-set|tenant):/.test(key.subject) && key.subject !== "configuration-set:(none)");
   const buttons = (key) => {
     const words = key.hold !== "none" ? ["release"] : key.state === "open" || key.state === "probing" ? ["resume", "hold"] : ["pause", "hold"];
     return words.map((word) => el("button", { type: "button", "data-focus": `${word} ${keyName(key)}`, "aria-label": `${WORDS[word][0]} ${keyName(key)}`, onclick: () => ask(word, key) }, `${WORDS[word][0]}…`));
@@ -502,7 +508,7 @@
     asked = { word, key, from: document.activeElement?.dataset?.focus };
     const [title, what] = WORDS[word];
     $("say-title").textContent = `${title}: ${keyName(key)}?`;
-    $("say-what").textContent = what;
+    $("say-what").textContent = word === "pause" && !hasSwitch(key) ? "SES has no switch for it: the gate grants it nothing, and mail that is sent without asking the gate flows." : what;
     $("say-yes").textContent = title;
     $("say-reason").value = "";
     $("say-error").hidden = true;
@@ -528,7 +534,9 @@
       const body = await answer.json();
       if (!answer.ok) throw new Error(body.error || `the program answered ${answer.status}`);
       $("say").close();
-      fresh(body.said, false);
+      $("said").textContent = body.said;
+      $("said").className = body.done ? "" : "warning";
+      $("said").hidden = false;
       await refresh();
       if (from) document.querySelector(`[data-focus="${CSS.escape(from)}"]`)?.focus();
     } catch (error) {
