@@ -97,7 +97,6 @@ def report(browser, path: Path, picture: str | None) -> None:
             by_keyboard(page, where)
             if picture:
                 page.locator("#course").scroll_into_view_if_needed()
-                page.locator("#now").screenshot(path=picture.replace(".png", "-now.png"))
                 page.locator("#course").screenshot(path=picture)
             page.locator("#numbers summary").click()
             expect(page.locator("#numbers-table td").first).to_be_visible()
@@ -175,6 +174,8 @@ def said(page: Page, button: str, reason: str) -> None:
     check(f"'{reason}'" in page.locator("#say-command").inner_text(), "the command line does not tell the reason")
     page.locator("#say-yes").click()
     expect(page.locator("#say")).to_be_hidden()
+    expect(page.locator("#said")).to_be_visible()
+    check(len(page.locator("#said").inner_text()) > 10, f"{button}: what came of it is not told")
 
 
 def dashboard(browser, url: str, picture: str | None) -> None:
@@ -200,7 +201,13 @@ def dashboard(browser, url: str, picture: str | None) -> None:
     said(page, "Resume configuration-set:news", "the list is clean again")
     expect(row).to_have_count(0)
     said(page, "Hold it closed identity:news.example.com", "we watch it ourselves")
-    expect(breakers.get_by_role("rowheader", name="identity:news.example.com", exact=True)).to_have_count(0)
+    held = breakers.locator("tr", has=page.get_by_role("rowheader", name="identity:news.example.com", exact=True))
+    expect(held).to_contain_text("a person holds it closed")
+    expect(held.get_by_role("button", name="Release identity:news.example.com", exact=True)).to_be_visible()
+    # SES has no switch for an identity: whoever stops one is told so, before and after.
+    page.get_by_role("button", name="Act on identity:offers.example.com", exact=True).click()
+    expect(page.locator("#say-what")).to_contain_text("SES has no switch")
+    page.locator("#say-no").click()
 
     # A person stops one that flows, and leaves it to its breaker again. Nothing of this loads the page anew.
     page.evaluate("window.stayed = true")

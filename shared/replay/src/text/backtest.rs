@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use anstyle::Style;
 
 use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, counted, date, hanging, minute, minute_clock,
-    moment, paint, thousands, wrapped,
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, counted, hanging, moment, paint, thousands, wrapped,
 };
 use super::legible::{legible, name};
+use super::report::input_line;
 use crate::backtest::{Backtest, Became, Side, TripChange};
 
 /// So many changes are shown unless everything is asked for; JSON has all of them.
@@ -39,25 +39,7 @@ pub fn backtest(backtest: &Backtest, look: Look) -> String {
 }
 
 fn read(backtest: &Backtest, look: Look) -> String {
-    let input = &backtest.input;
-    let mut text = counted(input.recorded, "unit");
-    if input.lines > 0 {
-        text = format!(
-            "{}, {}: {text} recorded, {}, {} ignored, {} rejected",
-            counted(input.lines, "line"),
-            counted(input.events, "event"),
-            counted(input.duplicates, "duplicate"),
-            thousands(input.ignored),
-            thousands(input.rejected),
-        );
-    }
-    if input.outside > 0 {
-        text.push_str(&format!(", {} outside the asked time", thousands(input.outside)));
-    }
-    if let Some([first, last]) = &input.mail {
-        let until = if date(first) == date(last) { minute_clock(last).to_owned() } else { minute(last) };
-        text.push_str(&format!("; mail of {} – {until}", minute(first)));
-    }
+    let text = input_line(&backtest.input);
     let mut out = hanging("", &text, look.columns());
     for warning in &backtest.warnings {
         let warning = format!("warning: {}", warning.words(name));

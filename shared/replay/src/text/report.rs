@@ -16,7 +16,7 @@ use super::layout::{
 };
 use super::legible::{legible, name};
 use super::pasted::{Call, command, quoted};
-use crate::report::{Report, ReportedBreaker, ReportedStop, ReportedTransition, Total, tally};
+use crate::report::{Input, Report, ReportedBreaker, ReportedStop, ReportedTransition, Total, tally};
 
 /// So many subjects are shown unless everything is asked for.
 const MOST_SUBJECTS: usize = 12;
@@ -70,17 +70,20 @@ fn frequent(names: &BTreeMap<String, u64>) -> String {
     format!("{} … and {others} ({messages})", shown.join(", "))
 }
 
-fn read(report: &Report, look: Look) -> String {
-    let input = &report.input;
-    let mut text = format!(
-        "{}, {}: {} recorded, {}, {} ignored, {} rejected",
-        counted(input.lines, "line"),
-        counted(input.events, "event"),
-        counted(input.recorded, "unit"),
-        counted(input.duplicates, "duplicate"),
-        thousands(input.ignored),
-        thousands(input.rejected),
-    );
+/// What was read, in a line.
+pub fn input_line(input: &Input) -> String {
+    let mut text = counted(input.recorded, "unit");
+    // What was recorded before has no lines.
+    if input.lines > 0 {
+        text = format!(
+            "{}, {}: {text} recorded, {}, {} ignored, {} rejected",
+            counted(input.lines, "line"),
+            counted(input.events, "event"),
+            counted(input.duplicates, "duplicate"),
+            thousands(input.ignored),
+            thousands(input.rejected),
+        );
+    }
     if input.outside > 0 {
         text.push_str(&format!(", {} outside the asked time", thousands(input.outside)));
     }
@@ -88,6 +91,12 @@ fn read(report: &Report, look: Look) -> String {
         let until = if date(first) == date(last) { minute_clock(last).to_owned() } else { minute(last) };
         text.push_str(&format!("; mail of {} – {until}", minute(first)));
     }
+    text
+}
+
+fn read(report: &Report, look: Look) -> String {
+    let input = &report.input;
+    let text = input_line(input);
     let mut out = hanging("", &text, look.columns());
     for warning in warnings(report) {
         out.extend(wrapped(&warning, look.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
