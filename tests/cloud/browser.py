@@ -94,10 +94,10 @@ def report(browser, path: Path, picture: str | None) -> None:
         if scheme == "light" and size is DESK:
             took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
             print(f"{path.name}: {path.stat().st_size:,} bytes, loaded and drawn in {took:.0f} ms")
-            by_keyboard(page, where)
             if picture:
                 page.locator("#course").scroll_into_view_if_needed()
                 page.locator("#course").screenshot(path=picture)
+            by_keyboard(page, where)
             page.locator("#numbers summary").click()
             expect(page.locator("#numbers-table td").first).to_be_visible()
             accessible(page, f"{where}, with the numbers")

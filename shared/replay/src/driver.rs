@@ -621,7 +621,7 @@ impl Replay {
                 last = Some((unit.sender, unit.isp));
                 self.touched.insert((unit.sender, unit.isp));
                 if let Some(book) = &mut self.evidence {
-                    book.touch(self.senders.subjects(unit.sender), unit.isp);
+                    book.touch(unit.sender, unit.isp);
                 }
             }
         }
@@ -693,7 +693,7 @@ impl Replay {
         if passed(LOOK_MINUTES)
             && let Some(book) = &mut self.evidence
         {
-            book.look(&self.policy, &mut self.reputation, self.now);
+            book.look(&self.policy, &mut self.reputation, &self.senders, self.now);
         }
         if passed(HOUR) {
             let before = self.glance();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Change, Dossier};
+use pipeline::senders::Senders;
 use reputation::breaker::State;
 use reputation::counters::Metric;
 use reputation::detect::{NAT, Rule};
@@ -16,6 +17,7 @@ use reputation::judge;
 use reputation::policy::{Policy, Scope};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
+use reputation::unit::SenderId;
 
 /// How often evidence is looked at, in minutes.
 pub(crate) const LOOK_MINUTES: u32 = 10;
@@ -32,7 +34,7 @@ pub type Track = Vec<(i64, f32)>;
 #[derive(Clone, Debug, Default)]
 pub struct EvidenceBook {
     tracks: BTreeMap<Key, [Track; Metric::ALL.len()]>,
-    touched: BTreeSet<(Subject, Isp)>,
+    touched: BTreeSet<(SenderId, Isp)>,
 }
 
 impl EvidenceBook {
@@ -41,21 +43,18 @@ impl EvidenceBook {
         self.tracks.get(key)
     }
 
-    /// There is mail of these subjects to an ISP.
-    pub(crate) fn touch(&mut self, subjects: &[Subject], isp: Isp) {
-        for subject in subjects {
-            let key = (subject.clone(), isp);
-            if !self.touched.contains(&key) {
-                self.touched.insert(key);
-            }
-        }
+    /// There is mail of a sender to an ISP.
+    pub(crate) fn touch(&mut self, sender: SenderId, isp: Isp) {
+        self.touched.insert((sender, isp));
     }
 
     /// Looks at whoever had mail since the last time.
-    pub(crate) fn look(&mut self, policy: &Policy, reputation: &mut MemoryReputation, now: Now) {
-        let mut subjects: BTreeMap<Subject, BTreeSet<Option<Isp>>> = BTreeMap::new();
-        for (subject, isp) in std::mem::take(&mut self.touched) {
-            subjects.entry(subject).or_default().extend([Some(isp), None]);
+    pub(crate) fn look(&mut self, policy: &Policy, reputation: &mut MemoryReputation, senders: &Senders, now: Now) {
+        let mut subjects: BTreeMap<&Subject, BTreeSet<Option<Isp>>> = BTreeMap::new();
+        for (sender, isp) in std::mem::take(&mut self.touched) {
+            for subject in senders.subjects(sender) {
+                subjects.entry(subject).or_default().extend([Some(isp), None]);
+            }
         }
         for (subject, isps) in subjects {
             for isp in isps {

@@ -121,7 +121,7 @@
       el("td", { class: "time" }, told(key.since)),
       el("td", { class: "time" }, key.until ? told(key.until) : key.state === "open" ? "a person resumes it" : ""),
       el("td", {}, lastReason(key)),
-      el("td", {}, view.kind === "live" ? buttons(key) : el("code", {}, explainCommand(key)))));
+      el("td", { class: view.kind === "live" ? "act" : null }, view.kind === "live" ? buttons(key) : el("code", {}, explainCommand(key)))));
     fill("breakers", table("Breakers that are not closed, or that a person holds", null,
       [["breaker"], ["state"], ["since"], ["looked at again"], ["why"], [view.kind === "live" ? "act" : "see more"]], rows));
   };
@@ -186,8 +186,10 @@
   // Times in which the key's breaker was not closed: [from, to, state] in seconds.
   const bandsOf = (key) => {
     const bands = ownBands(key);
-    // An ISP that is held for everybody is held for this key, too.
-    return key.isp === null || key.subject === "account" ? bands : [...bands, ...ownBands({ subject: "account", isp: key.isp, state: "closed" })];
+    if (key.isp === null || key.subject === "account") return bands;
+    // What stops its subject as a whole, or its ISP for everybody, stops this key, too.
+    const stands = (subject, isp) => view.keys.find((other) => other.subject === subject && other.isp === isp) || { subject, isp, state: "closed" };
+    return [...bands, ...ownBands(stands(key.subject, null)), ...ownBands(stands("account", key.isp))];
   };
   const ownBands = (key) => {
     const bands = [];
