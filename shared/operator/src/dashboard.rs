@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing is answered but to a request with the token, under a name of the loopback interface, and of the page
 //! itself if a page made it. So a page of somebody else, or a name that is made to point here, gets nothing and does nothing.
-//! **Invariant:** what it changes goes the way of the verbs: through [`word::say`](crate::word::say).
+//! **Invariant:** what it changes goes the way of the verbs: through [`word::say`].
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -7,7 +7,7 @@
 //! **Invariant:** what may not be looked at is said to be so, with the permission that is missing, and hides nothing else.
 //! **Invariant:** no mail address is shown: of subscriptions only queues are, and of identities only domains.
 //!
-//! Where to start: [`facts`] says what is read, [`examine`] what follows from it.
+//! Where to start: [`facts`] says what is read, [`examine()`] what follows from it.
 
 pub mod examine;
 pub mod facts;

@@ -31,7 +31,12 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> Answer {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    let script = String::from_utf8_lossy(&script).into_owned();
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if shell == Shell::Bash {
+        // The generator doubles the hyphen of a program's name in one place and not in the other (clap_complete 4.6), so that
+        // nothing behind a verb would be completed.
+        script = script.replace("ses__subcmd__breaker", "ses__breaker");
+    }
     Answer::new(script.clone(), &Completions { shell: shell.to_string(), script }, Exit::Done)
 }
 

@@ -1,8 +1,8 @@
 //! Event objects in S3, as Firehose leaves them: listed in the order of their keys, fetched a few at a time, and
 //! replayed as `replay` reads files.
 //!
-//! **Invariant:** at most six objects are in memory, as they are stored: four on their way or there ([`AHEAD`]), one that
-//! waits and one that is being read. Each has at most [`LARGEST`] bytes.
+//! **Invariant:** at most six objects are in memory, as they are stored: four on their way or there (`AHEAD`), one that
+//! waits and one that is being read. Each has at most `LARGEST` bytes.
 //! **Invariant:** a damaged object is named and ends nothing; an object that may not be read ends everything, because
 //! what is left out silently would be taken for mail that was never sent.
 

@@ -264,6 +264,10 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     if let Some(error) = broken_off {
         return Err(error);
     }
+    if report.input.recorded == 0 && report.input.outside > 0 {
+        let events = text::counted(report.input.outside, "event");
+        return Err(anyhow!("no mail was accepted in the asked time; that of {events} was accepted at other times"));
+    }
     if report.input.events == 0 && report.input.ignored == 0 {
         let lines = text::counted(report.input.lines, "line");
         return Err(anyhow!("no SES event in {lines} of input (are these the files that SES events were sent to?)"));
@@ -296,7 +300,9 @@ impl Page {
         // As any other file: who may read it is left to the user's mask.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        Ok(Page { path: path.to_owned(), file: builder.tempfile_in(folder).with_context(refused)? })
+        // Its own name says nothing to anybody.
+        let file = builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind())).with_context(refused)?;
+        Ok(Page { path: path.to_owned(), file })
     }
 
     /// Puts it in its place, whole.

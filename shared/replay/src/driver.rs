@@ -83,6 +83,10 @@ pub struct Tallies {
     pub outside: u64,
     /// New units about mail so much older than the clock that they could not be judged, only counted.
     pub too_old: u64,
+    /// Mails that a Send event told of.
+    pub sends: u64,
+    /// Of those, mails that it told of more than an hour after the clock had passed them, and not too late to be judged.
+    pub late_sends: u64,
     /// First and last minute in which mail was accepted that has an event here.
     pub mail: Option<(Minute, Minute)>,
 }
@@ -196,6 +200,8 @@ pub struct Replay {
 const REJUDGE_MINUTES: u32 = 10;
 /// A provider's date moves the clock at most so far beyond what SES has stamped.
 const PROVIDERS_LEAD_MINUTES: u32 = 10;
+/// SES tells of a mail at once. Who hears of it so much later has files in another order.
+const LATE_MINUTES: u32 = HOUR;
 /// So many names of ignored messages are told apart.
 const MOST_NAMES: usize = 100;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
@@ -564,7 +570,12 @@ impl Replay {
     /// Counts a new unit; returns whom it raises an alarm about.
     async fn hear(&mut self, unit: &Unit) -> Result<Option<(SenderId, Isp)>, PortError> {
         self.tallies.recorded += u64::from(unit.kind != UnitKind::Block);
-        self.tallies.too_old += u64::from(unit.cohort < judged_from(self.now));
+        let too_old = unit.cohort < judged_from(self.now);
+        self.tallies.too_old += u64::from(too_old);
+        let mail = unit.kind == UnitKind::Sent;
+        self.tallies.sends += u64::from(mail);
+        let late = unit.cohort.plus(LATE_MINUTES) < self.now.minute() && !too_old;
+        self.tallies.late_sends += u64::from(mail && late);
         self.sequence += 1;
         self.pending.push(Record { sequence: self.sequence.into(), unit: *unit });
         self.watch(unit);

@@ -35,7 +35,7 @@ pub struct Counted<'a> {
     pub cohort: Minute,
     /// What they say.
     pub kind: UnitKind,
-    /// Index among [`Recorded::senders`].
+    /// Index among the senders of [`Recorded`].
     pub sender: SenderId,
     /// Name of the ISP.
     pub isp: &'a str,

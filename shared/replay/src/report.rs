@@ -14,9 +14,9 @@ use reputation::timeline::Series;
 use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
 
-use crate::driver::{Replay, Stopped};
+use crate::driver::{Replay, Stopped, Tallies};
 use crate::quota::{QuotaBook, QuotaRow};
-use crate::text::thousands;
+use crate::text::{counted, thousands};
 
 /// Everything a replay found.
 #[derive(Clone, Debug, Serialize)]
@@ -50,6 +50,8 @@ pub struct Report {
 pub enum Warning {
     /// So many units were counted and could not be judged.
     TooOld(u64),
+    /// So many mails were told of long after later mail.
+    OutOfOrder(u64),
     /// These subjects, which share all their mail, have harm and nothing to divide it by.
     NoDenominator {
         /// Whose mail.
@@ -65,6 +67,13 @@ impl Warning {
     /// The warning in words, its names spelt by `spell`.
     pub fn words(&self, spell: impl Fn(&str) -> String) -> String {
         match self {
+            Warning::OutOfOrder(mails) => {
+                let mails = counted(*mails, "mail");
+                format!(
+                    "{mails} came after mail that is more than an hour later: what is told about them comes late, or not \
+                     at all. Give the files in the order of time"
+                )
+            }
             Warning::TooOld(units) => {
                 let (were, their) = if *units == 1 { ("unit came", "its") } else { ("units came", "their") };
                 let units = thousands(*units);
@@ -244,7 +253,7 @@ impl Report {
         });
         let left_out = |book: &QuotaBook| book.left_out().filter(|set| set_wanted(set)).map(str::to_owned).collect();
         let quota_left_out = replay.quota.as_ref().map(left_out);
-        let warnings = warnings(tallies.too_old, &totals, &same_mail);
+        let warnings = warnings(tallies, &totals, &same_mail);
         Report {
             input: Input {
                 lines: tallies.lines,
@@ -310,10 +319,14 @@ fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
     groups
 }
 
-fn warnings(too_old: u64, totals: &[Total], same_mail: &[Vec<String>]) -> Vec<Warning> {
+fn warnings(tallies: &Tallies, totals: &[Total], same_mail: &[Vec<String>]) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    if too_old > 0 {
-        warnings.push(Warning::TooOld(too_old));
+    // One in a hundred is an event that was late.
+    if tallies.late_sends * 100 > tallies.sends {
+        warnings.push(Warning::OutOfOrder(tallies.late_sends));
+    }
+    if tallies.too_old > 0 {
+        warnings.push(Warning::TooOld(tallies.too_old));
     }
     let mut by_subject: BTreeMap<String, [u64; UnitKind::ALL.len()]> = BTreeMap::new();
     for total in totals {

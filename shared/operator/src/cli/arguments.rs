@@ -110,7 +110,7 @@ Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
 Example:
   ses-breaker hold configuration-set:newsletter --reason 'AWS support asks us to'
 
-Needs: as `pause`.")]
+Needs and exit codes: as `pause`.")]
     Hold(SpokenArgs),
     /// Decide and tell, and do nothing.
     ///
@@ -120,7 +120,7 @@ Needs: as `pause`.")]
 Example:
   ses-breaker shadow configuration-set:newsletter --reason 'a new list, watched by hand'
 
-Needs: as `pause`.")]
+Needs and exit codes: as `pause`.")]
     Shadow(SpokenArgs),
     Release(ReleaseArgs),
     /// Show, check or push the policy
@@ -482,7 +482,7 @@ Examples:
   ses-breaker resume configuration-set:newsletter
   ses-breaker resume configuration-set:newsletter identity:news.example
 
-Needs: as `pause`.")]
+Needs and exit codes: as `pause`.")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     pub(crate) spoken: SpokenArgs,
@@ -495,7 +495,9 @@ pub(crate) struct ResumeArgs {
 ///
 /// What was paused flows again.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ses-breaker release configuration-set:newsletter\n\nNeeds: as `pause`.")]
+#[command(
+    after_help = "Example:\n  ses-breaker release configuration-set:newsletter\n\nNeeds and exit codes: as `pause`."
+)]
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,

@@ -92,16 +92,17 @@
     const listed = view.keys.filter((key) => key.state !== "closed" || key.hold !== "none");
     const open = unsettled.filter((key) => key.state === "open").length;
     const tense = view.kind === "live" ? "" : " at the end";
-    const opened = view.transitions.filter((t) => t.to === "open" && t.from !== "open").length;
+    const opened = view.transitions.filter((t) => t.to === "open" && t.from !== "open" && !isTold(t)).length;
     let verdict = unsettled.length === 0
       ? `All breakers are closed${tense}: mail flows.`
       : `${plural(unsettled.length, "breaker")} ${unsettled.length === 1 ? "is" : "are"} not closed${tense}${open ? `, ${whole(open)} of them open` : ""}.`;
-    verdict += opened ? ` In this time, ${plural(opened, "breaker")} opened.` : " In this time, none opened.";
+    verdict += opened ? ` In this time, a breaker opened ${opened === 1 ? "once" : `${whole(opened)} times`}.` : " In this time, none opened.";
     if (held) verdict += ` A person holds ${plural(held, "breaker")}.`;
     if ($("verdict").textContent !== verdict) $("verdict").textContent = verdict;
     fill("warnings", view.warnings.map((text) => el("p", { class: "warning" }, text)));
 
-    const sent = view.whole.sent || 0;
+    const outcomes = ["delivered", "hard_bounces", "soft_bounces", "undetermined"].reduce((sum, kind) => sum + (view.whole[kind] || 0), 0);
+    const sent = Math.max(view.whole.sent || 0, outcomes);
     const tile = (name, value, more) => el("div", {}, el("dt", {}, name), el("dd", {}, value, more ? el("small", {}, more) : null));
     const rate = (metric) => {
       const r = view.whole_rates[metric];
@@ -109,7 +110,7 @@
         ? `${whole(r.bad)} of ${whole(r.population)}; limit ${percent(linesOf(metric).limit)}` : "nothing to divide by");
     };
     fill("tiles",
-      tile("mail accepted", whole(sent), `${whole(view.whole.delivered || 0)} delivered`),
+      tile("mail accepted", whole(sent), `${whole(view.whole.delivered || 0)} delivered${outcomes > (view.whole.sent || 0) ? `; only ${whole(view.whole.sent || 0)} Send events` : ""}`),
       METRICS.map(rate),
       view.after_pause === null ? [] : tile("while its set was stopped", whole(view.after_pause), "would not have been sent"),
       tile("never tried", whole(view.whole.suppressed || 0), "on a suppression list"));
@@ -120,7 +121,7 @@
       el("td", {}, state(key.state, key.factor), key.hold !== "none" ? ` (${HOLDS[key.hold]})` : ""),
       el("td", { class: "time" }, told(key.since)),
       el("td", { class: "time" }, key.until ? told(key.until) : key.state === "open" ? "a person resumes it" : ""),
-      el("td", {}, lastReason(key)),
+      el("td", { class: "why" }, lastReason(key)),
       el("td", { class: view.kind === "live" ? "act" : null }, view.kind === "live" ? buttons(key) : el("code", {}, explainCommand(key)))));
     fill("breakers", table("Breakers that are not closed, or that a person holds", null,
       [["breaker"], ["state"], ["since"], ["looked at again"], ["why"], [view.kind === "live" ? "act" : "see more"]], rows));
@@ -162,7 +163,7 @@
       live ? el("td", {}, key.isp ? "" : el("button", { type: "button", "data-focus": `act ${keyName(key)}`, "aria-label": `Act on ${keyName(key)}`, onclick: () => ask(wordFor(key), key) }, `${WORDS[wordFor(key)][0]}…`)) : null));
     const limits = view.lines.map((lines) => `${METRIC_NAMES[lines.metric]} ${percent(lines.limit)}`).join(", ");
     fill("keys-table",
-      table("Rates of each key", `Limits: ${limits}. ▲ above the limit, △ above the first line, each beyond chance.`,
+      table("Rates of each key", `Limits: ${limits}. ▲ above the limit, △ above the warn line, each beyond chance.`,
         [["mail of"], ["breaker"], ["sent", 1], ["delivered", 1], ...METRICS.map((metric) => [METRIC_NAMES[metric], 1]), ["trips", 1], ...(live ? [["act"]] : [])], rows),
       view.keys_left_out ? el("p", { class: "hint" }, `${plural(view.keys_left_out, "key")} with less mail left out.`) : []);
   };
@@ -223,7 +224,11 @@
     const plot = new uPlot({
       width: width(), height: options.height || 190,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      cursor: { sync: { key: options.sync || null, scales: ["x", null] }, drag: { x: true, y: false } },
+      cursor: {
+        sync: { key: options.sync || null, scales: ["x", null] }, drag: { x: true, y: false },
+        // A step holds until the next point.
+        dataIdx: (u, series, nearest, x) => (options.stepped && u.data[0][nearest] > x ? Math.max(0, nearest - 1) : nearest),
+      },
       scales: { x: { time: true, range: (u, min, max) => (min === null ? options.range : [min, max]) }, y: { range: (u, min, max) => [0, Math.max(max || 0, options.least || 0) * 1.08 || 1] } },
       axes: [{ ...axis, space: 70, values: [[86400 * 28, "{YYYY}-{MM}", null, null, null, null, null, null, 1], [86400, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
         [3600, "{HH}:{mm}", "\n{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1], [60, "{HH}:{mm}", "\n{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
@@ -296,7 +301,7 @@
     const most = peak === null ? "no data" : `highest ${percent(rates[peak])} at ${clock(at[peak] * 1000)}`;
     chart(host, `Rate of ${METRIC_NAMES[metric]} per ${bin}, ${name}:`, has ? `${most}; limit ${percent(lines.limit)}` : "no data", [
       { label: `each ${bin}`, stroke: ink.lines[0], width: 1, points: { show: true, size: 4, fill: ink.lines[0] } },
-      { label: `over ${window} bins`, stroke: ink.ink, width: 2 },
+      { label: g.step === 60 ? "over a day" : g.step === 1440 ? "over a week" : `over ${window * g.step} minutes`, stroke: ink.ink, width: 2 },
       { label: "limit", stroke: ink.lines[1], width: 2, dash: [8, 4] },
       ...warns.map(([level, line], i) => ({ label: `ratio rule: ${level}`, stroke: ink.lines[2 + i], width: 1, dash: [2, 3] })),
     ], [at, rates, rolled(bad, population, window), flat(lines.limit), ...warns.map(([, line]) => flat(line))], { ...common, value: percent, least: lines.limit * 1.2 });
@@ -316,7 +321,7 @@
           { label: "evidence (CUSUM)", stroke: ink.lines[0], width: 2, paths: stepped, fill: ink.bands.probing },
           ...thresholds.map(([word, , stroke]) => ({ label: `${word} threshold`, stroke, width: 2, dash: [8, 4] })),
         ], [x, points.map(([, nats]) => nats), ...thresholds.map(([, value]) => level(value))],
-        { ...common, value: (nats) => `${Number(nats.toFixed(1))}`, least: Math.max(...thresholds.map(([, value]) => value)) });
+        { ...common, stepped: true, value: (nats) => `${Number(nats.toFixed(1))}`, least: Math.max(...thresholds.map(([, value]) => value)) });
     } else {
       host.append(el("p", { class: "hint" }, `${METRIC_NAMES[metric]} are judged at each ISP by itself: choose one of its ISPs to see the evidence.`));
     }
@@ -384,25 +389,27 @@
     });
     const swatch = (share, text) => { const box = el("span"); box.style.background = colour(share); return [box, text]; };
     fill("heat",
-      el("p", {}, `${METRIC_NAMES[chosen.metric]} of ${key.subject} at each ISP. `, worst ? `Highest: ${worst.isp}, ${percent(worst.rate)} at ${clock(worst.at)}.` : "There is too little mail to say."),
+      el("p", {}, `${METRIC_NAMES[chosen.metric]} of ${key.subject} at each ISP. `, worst && worst.rate === 0 ? "None." : worst ? `Highest: ${worst.isp}, ${percent(worst.rate)} at ${clock(worst.at)}.` : "There is too little mail to say."),
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Heat map, to be scrolled sideways" }, el("div", { class: "heat" }, rows)),
       el("p", { class: "hint swatches" }, swatch(0, "none"), swatch(0.5, "half the limit"), swatch(0.99, `limit (${percent(limit)})`), swatch(1.5, "above"), swatch(4, "far above"), ` · thin marks: fewer than ${few} mails`));
   };
 
+  // What is told of the same mail twice is shown once, if it is the same.
+  const isTold = (t) => {
+    const first = view.same_mail.find((group) => group.includes(t.subject))?.[0];
+    return first !== undefined && first !== t.subject
+      && view.transitions.some((o) => o.subject === first && o.at === t.at && o.isp === t.isp && o.to === t.to && o.reason === t.reason);
+  };
+
   const drawMoves = () => {
-    const sharing = new Map(view.same_mail.flatMap((group) => group.slice(1).map((name) => [name, group[0]])));
-    const rows = view.transitions.filter((t) => {
-      // What is told of the same mail twice is shown once, if it is the same.
-      const first = sharing.get(t.subject);
-      return !first || !view.transitions.some((o) => o.subject === first && o.at === t.at && o.isp === t.isp && o.to === t.to && o.reason === t.reason);
-    }).map((t) => {
+    const rows = view.transitions.filter((t) => !isTold(t)).map((t) => {
       const group = view.same_mail.find((names) => names[0] === t.subject);
       const key = { subject: t.subject, isp: t.isp };
       return el("tr", {},
         el("td", { class: "time" }, told(t.at)),
         el("td", {}, t.from === t.to ? el("span", { class: t.level ? "near" : "" }, t.level || "news") : [`${t.from} → `, state(t.to, null)], t.shadow ? " (shadow)" : ""),
         el("th", { scope: "row" }, keyName(key), group ? el("div", { class: "hint" }, group.slice(1).join(", ")) : null),
-        el("td", {}, t.reason),
+        el("td", { class: "why" }, t.reason),
         number(t.rate === null ? "" : percent(t.rate)));
     });
     fill("moves-table", rows.length === 0 ? el("p", {}, "Nothing: no breaker moved, and nobody was warned.")
