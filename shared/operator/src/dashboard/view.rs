@@ -10,7 +10,7 @@ use pipeline::notice::Notice;
 use pipeline::ports::{Board, Dossier, PortError, Reputation as _};
 use replay::report::ReportedControl;
 use replay::view::{self, Grid, KeyView, MOST_KEYS, MOST_MOVES, QuotaView, View};
-use reputation::breaker::{BreakerState, Hold, State, due};
+use reputation::breaker::{BreakerState, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge;
@@ -161,8 +161,8 @@ fn keys(
             keys.push(view);
         }
     }
-    // A breaker that is not closed is shown, even if its mail is older.
-    for (key, known) in reading.breakers.iter().filter(|(_, known)| known.state != State::Closed) {
+    // A breaker that is not closed, or that a person holds, is shown, even if its mail is older.
+    for (key, known) in reading.breakers.iter().filter(|(_, known)| !known.is_settled()) {
         let name = key.subject.to_string();
         let isp = key.isp.map(|isp| policy.isp_map.name(isp).to_owned());
         if !keys.iter().any(|view| view.subject == name && view.isp == isp) {
@@ -194,12 +194,7 @@ fn stand(view: &mut KeyView, policy: &Policy, known: &BreakerState, now: Now) {
     view.since = moved(known).map(|at| at.to_string());
     view.until = due(&policy.breaker, known, now).map(|until| until.to_string());
     view.trips = known.trips;
-    view.hold = match known.hold {
-        Hold::None => "none",
-        Hold::Open => "open",
-        Hold::Closed => "closed",
-        Hold::Shadow => "shadow",
-    };
+    view.hold = known.hold.name();
 }
 
 /// The highest evidence so far after each cell of the mail that is judged now, since the key was re-armed.
