@@ -4,14 +4,16 @@ use crate::unit::UnitKind;
 
 /// How many units of each kind one cohort of mail has.
 ///
-/// Three more counters follow the fourteen kinds: mail, deliveries and complaints at ISPs that return complaints, so that
-/// a sum over ISPs still knows how much of its mail could have told of a complaint at all.
+/// Three more counters follow those of the kinds: mail, deliveries and complaints at ISPs whose complaints reach the
+/// sender, so that a sum over ISPs still knows how much of its mail could have led to a complaint at all. Which ISPs those
+/// are is for [`Timeline`](crate::Timeline) to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters([u32; 17]);
+pub struct Counters([u32; KINDS + 3]);
 
-const HEARD_SENT: usize = 14;
-const HEARD_DELIVERED: usize = 15;
-const HEARD_COMPLAINTS: usize = 16;
+const KINDS: usize = UnitKind::ALL.len();
+const HEARD_SENT: usize = KINDS;
+const HEARD_DELIVERED: usize = KINDS + 1;
+const HEARD_COMPLAINTS: usize = KINDS + 2;
 
 impl Counters {
     /// Counts `count` units of one kind. `returns_complaints`: whether the ISP would tell of a complaint.
@@ -34,10 +36,24 @@ impl Counters {
             | UnitKind::Reject
             | UnitKind::RenderingFailure
             | UnitKind::Open
-            | UnitKind::Click => None,
+            | UnitKind::Click
+            | UnitKind::RefusedBounce => None,
         } {
             self.bump(heard, count);
         }
+    }
+
+    /// These counters of one ISP, once its complaints are known to reach the sender.
+    #[must_use]
+    pub(crate) fn heard(mut self) -> Counters {
+        for (kind, heard) in [
+            (UnitKind::Sent, HEARD_SENT),
+            (UnitKind::Delivered, HEARD_DELIVERED),
+            (UnitKind::Complaint, HEARD_COMPLAINTS),
+        ] {
+            self.0[heard] = self.get(kind);
+        }
+        self
     }
 
     fn bump(&mut self, index: usize, count: u32) {
@@ -63,12 +79,9 @@ impl Counters {
         }
     }
 
-    /// Mails with a final outcome: delivered, bounced hard or softly, or undetermined. Never the suppressed ones.
+    /// Mails with a final outcome ([`UnitKind::OUTCOMES`]). Never the suppressed ones.
     pub fn attempts(&self) -> u64 {
-        [UnitKind::Delivered, UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined]
-            .iter()
-            .map(|kind| u64::from(self.get(*kind)))
-            .sum()
+        UnitKind::OUTCOMES.iter().map(|kind| u64::from(self.get(*kind))).sum()
     }
 
     /// Mails with an outcome, and those still on their way: what a rate is taken of.
@@ -104,9 +117,10 @@ impl Counters {
 /// What is judged. Each is a share of mails, between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Hard bounces of attempts, mail that is still on its way included.
+    /// Hard bounces of attempts, mail that is still on its way included. Without the bounces by which an ISP refuses the
+    /// sender's IP address: those are blocks.
     HardBounce,
-    /// Complaints of deliveries, at ISPs that return complaints.
+    /// Complaints of deliveries, at ISPs whose complaints reach the sender.
     Complaint,
     /// Mails delayed by the ISP, of those sent.
     Delay,
@@ -163,7 +177,8 @@ impl Metric {
             | UnitKind::Reject
             | UnitKind::RenderingFailure
             | UnitKind::Open
-            | UnitKind::Click => None,
+            | UnitKind::Click
+            | UnitKind::RefusedBounce => None,
         }
     }
 }
@@ -241,6 +256,15 @@ mod tests {
         let mut both = gmail;
         both.merge(&yahoo);
         assert_eq!(both.tally(Metric::Complaint).population, 1000, "gmail must not dilute");
+    }
+
+    #[test]
+    fn a_bounce_that_refuses_the_ip_address_is_an_attempt_and_no_hard_bounce() {
+        let counts = [(UnitKind::Delivered, 80), (UnitKind::RefusedBounce, 15), (UnitKind::HardBounce, 5)];
+        let mail = counters(&counts, true);
+        assert_eq!(mail.attempts(), 100);
+        let tally = mail.tally(Metric::HardBounce);
+        assert_eq!((tally.population, tally.bad), (100, 5));
     }
 
     #[test]

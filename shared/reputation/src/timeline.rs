@@ -79,13 +79,11 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Counts `count` units of mail accepted in `minute`. `returns_complaints` is a fact about `isp`. What falls out of
-    /// the reach of minutes or hours at `now` counts only in the longer cohorts.
-    pub fn add(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, returns_complaints: bool, now: Now) {
-        let reach = Reach::at(now, minute);
-        self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
-        self.all.add(minute, kind, count, returns_complaints, reach);
-        self.isp_mut(isp).add(minute, kind, count, returns_complaints, reach);
+    /// Counts `count` units of mail accepted in `minute`. `has_loop`: whether `isp` is known to return complaints
+    /// ([`IspMap::returns_complaints`](crate::IspMap::returns_complaints)). What falls out of the reach of minutes or hours
+    /// at `now` counts only in the longer cohorts.
+    pub fn add(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, now: Now) {
+        self.count(minute, isp, kind, count, has_loop, Reach::at(now, minute));
     }
 
     /// Takes over what a stored row says: `count` units in the one cohort of this length that begins at `from`. Rows of
@@ -96,24 +94,64 @@ impl Timeline {
         isp: Isp,
         kind: UnitKind,
         count: u32,
-        returns_complaints: bool,
+        has_loop: bool,
     ) {
         let only =
             Reach { minutes: length == Length::Minute, hours: length == Length::Hour, days: length == Length::Day };
-        self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
-        self.all.add(from, kind, count, returns_complaints, only);
-        self.isp_mut(isp).add(from, kind, count, returns_complaints, only);
+        self.count(from, isp, kind, count, has_loop, only);
     }
 
-    fn isp_mut(&mut self, isp: Isp) -> &mut Series {
-        let index = match self.isps.binary_search_by_key(&isp, |(isp, _)| *isp) {
+    fn count(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, reach: Reach) {
+        self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
+        if kind == UnitKind::Complaint && !has_loop {
+            self.hear(isp);
+        }
+        let index = self.index_of(isp);
+        let heard = has_loop || self.isps[index].1.heard;
+        self.all.add(minute, kind, count, heard, reach);
+        self.isps[index].1.add(minute, kind, count, heard, reach);
+    }
+
+    fn index_of(&mut self, isp: Isp) -> usize {
+        match self.isps.binary_search_by_key(&isp, |(isp, _)| *isp) {
             Ok(index) => index,
             Err(index) => {
                 self.isps.insert(index, (isp, Series::default()));
                 index
             }
-        };
-        &mut self.isps[index].1
+        }
+    }
+
+    /// Notes that a complaint from this ISP has reached the sender. From then on its complaints are data: no complaint
+    /// about a mail there means that nobody complained, also for the mail counted before.
+    pub fn hear(&mut self, isp: Isp) {
+        let index = self.index_of(isp);
+        let series = &mut self.isps[index].1;
+        if std::mem::replace(&mut series.heard, true) {
+            return;
+        }
+        let lengths = [
+            (&mut series.minutes, &mut self.all.minutes),
+            (&mut series.hours, &mut self.all.hours),
+            (&mut series.days, &mut self.all.days),
+        ];
+        for (own, all) in lengths {
+            for (from, counters) in &mut own.0 {
+                let heard = counters.heard();
+                if let Some(sum) = all.get_mut(*from) {
+                    sum.remove(counters);
+                    sum.merge(&heard);
+                }
+                *counters = heard;
+            }
+        }
+        series.memory.forget();
+        self.all.memory.forget();
+    }
+
+    /// Whether a complaint from this ISP was ever counted here, or noted by [`Timeline::hear`].
+    pub fn has_heard(&self, isp: Isp) -> bool {
+        self.series(Some(isp)).is_some_and(|series| series.heard)
     }
 
     /// Whether anything tells how much mail there is: a Send or a Delivery event. Bounces alone make no rate, and a sender
@@ -215,25 +253,27 @@ pub struct Series {
     minutes: Cells,
     hours: Cells,
     days: Cells,
+    /// A complaint has come from this ISP, although it is not known to return any.
+    heard: bool,
     pub(crate) memory: Memory,
 }
 
 impl Series {
-    fn add(&mut self, minute: Minute, kind: UnitKind, count: u32, returns_complaints: bool, reach: Reach) {
+    fn add(&mut self, minute: Minute, kind: UnitKind, count: u32, heard: bool, reach: Reach) {
         if reach.minutes {
-            self.minutes.at_mut(minute).add(kind, count, returns_complaints);
+            self.minutes.at_mut(minute).add(kind, count, heard);
         }
         if reach.hours {
-            self.hours.at_mut(minute.hour()).add(kind, count, returns_complaints);
+            self.hours.at_mut(minute.hour()).add(kind, count, heard);
         }
         if reach.days {
-            self.days.at_mut(minute.day()).add(kind, count, returns_complaints);
+            self.days.at_mut(minute.day()).add(kind, count, heard);
         }
         self.memory.changed = self.memory.changed.min(minute);
         if let Some((since, sum)) = &mut self.memory.window
             && minute >= *since
         {
-            sum.add(kind, count, returns_complaints);
+            sum.add(kind, count, heard);
         }
         if let Some(metric) = Metric::harmed_by(kind) {
             let bad = &mut self.memory.bad[metric as usize];
@@ -335,6 +375,11 @@ impl Cells {
     fn get(&self, from: Minute) -> Option<&Counters> {
         let index = self.0.binary_search_by_key(&from, |(from, _)| *from).ok()?;
         Some(&self.0[index].1)
+    }
+
+    fn get_mut(&mut self, from: Minute) -> Option<&mut Counters> {
+        let index = self.0.binary_search_by_key(&from, |(from, _)| *from).ok()?;
+        Some(&mut self.0[index].1)
     }
 
     fn range(&self, from: Minute, until: Minute) -> vec_deque::Iter<'_, (Minute, Counters)> {
@@ -449,6 +494,11 @@ impl Series {
 }
 
 impl Memory {
+    /// Every cell may have changed.
+    fn forget(&mut self) {
+        (self.changed, self.window) = (Minute(0), None);
+    }
+
     fn forget_changed(&mut self) {
         let changed = std::mem::replace(&mut self.changed, Minute(u32::MAX));
         if changed == Minute(u32::MAX) {
@@ -484,6 +534,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::IspMap;
     use proptest::prelude::*;
 
     const NOW: Now = Now(1_791_273_600_000);
@@ -539,7 +590,49 @@ mod tests {
         assert_eq!(sent(&[LeftOut { isp, before: Minute(u32::MAX) }]), [0, 0]);
     }
 
+    #[test]
+    fn an_isp_without_a_known_loop_is_no_data_until_a_complaint_has_come_from_there() {
+        let (silent, returning) = (Isp::OTHER, IspMap::builtin().by_name("yahoo").unwrap());
+        let mut timeline = Timeline::default();
+        let hours_ago = NOW.minute().minus(300);
+        timeline.add(hours_ago, silent, UnitKind::Delivered, 500, false, NOW);
+        timeline.add(hours_ago, returning, UnitKind::Delivered, 100, true, NOW);
+        let whole = |timeline: &mut Timeline, isp| {
+            let sum = timeline.series_mut(isp).unwrap().window_since(hours_ago).tally(Metric::Complaint);
+            (sum.population, sum.bad)
+        };
+        assert_eq!(whole(&mut timeline, Some(silent)), (0, 0));
+        assert_eq!(whole(&mut timeline, None), (100, 0));
+        timeline.add(NOW.minute(), silent, UnitKind::Complaint, 1, false, NOW);
+        assert!(timeline.has_heard(silent));
+        assert_eq!(whole(&mut timeline, Some(silent)), (500, 1));
+        assert_eq!(whole(&mut timeline, None), (600, 1));
+        timeline.add(NOW.minute(), silent, UnitKind::Delivered, 20, false, NOW);
+        assert_eq!(whole(&mut timeline, None), (620, 1));
+    }
+
     proptest! {
+        /// Which ISPs are data is a function of the table and of what was counted, not of the order in which it came.
+        #[test]
+        fn the_order_of_complaints_and_deliveries_makes_no_difference(
+            units in proptest::collection::vec((0u32..400, 0usize..3, 0usize..3, 1u32..5), 1..40), seed in any::<u64>(),
+        ) {
+            let map = IspMap::builtin();
+            let isps = [Isp::OTHER, map.by_name("gmail").unwrap(), map.by_name("yahoo").unwrap()];
+            let kinds = [UnitKind::Sent, UnitKind::Delivered, UnitKind::Complaint];
+            let counted = |order: &[(u32, usize, usize, u32)]| {
+                let mut timeline = Timeline::default();
+                for (age, isp, kind, count) in order {
+                    timeline.add(NOW.minute().minus(*age), isps[*isp], kinds[*kind], *count, *isp == 2, NOW);
+                }
+                let of = |isp| timeline.cells(isp, &[], Minute(0), NOW);
+                (of(None), isps.map(|isp| of(Some(isp))))
+            };
+            let mut shuffled = units.clone();
+            shuffled.sort_by_key(|unit| (u64::from(unit.0) + 7 * unit.1 as u64 + 13 * unit.2 as u64).wrapping_mul(seed | 1));
+            prop_assert_eq!(counted(&units), counted(&shuffled));
+        }
+
         /// What is remembered never changes what is seen: a series that is walked over again and again while units
         /// come in, in any order, gives the same walk as one that is walked over once.
         #[test]

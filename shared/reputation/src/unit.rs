@@ -7,6 +7,8 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use crate::{Isp, Minute};
 
 /// What a unit says. The table in the project's design, section 3, is the law; this is its left column.
+///
+/// The number of a kind is part of the stored key of its units: new kinds come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum UnitKind {
@@ -14,7 +16,7 @@ pub enum UnitKind {
     Sent,
     /// The recipient's server accepted it.
     Delivered,
-    /// It came back for good; SES counts these in its bounce rate.
+    /// It came back for good, and SES counts it in its bounce rate.
     HardBounce,
     /// SES gave up after trying.
     SoftBounce,
@@ -38,11 +40,14 @@ pub enum UnitKind {
     Open,
     /// A link in the mail was followed.
     Click,
+    /// It came back for good because the ISP refuses the sender's IP address. SES leaves such bounces out of its bounce rate
+    /// (sending review process FAQs), so they are no hard bounces; each is a [`UnitKind::Block`], too.
+    RefusedBounce,
 }
 
 impl UnitKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [UnitKind; 14] = [
+    pub const ALL: [UnitKind; 15] = [
         UnitKind::Sent,
         UnitKind::Delivered,
         UnitKind::HardBounce,
@@ -57,6 +62,16 @@ impl UnitKind {
         UnitKind::RenderingFailure,
         UnitKind::Open,
         UnitKind::Click,
+        UnitKind::RefusedBounce,
+    ];
+
+    /// The kinds that end the way of a mail that SES tried to deliver: what an attempt is.
+    pub const OUTCOMES: [UnitKind; 5] = [
+        UnitKind::Delivered,
+        UnitKind::HardBounce,
+        UnitKind::SoftBounce,
+        UnitKind::Undetermined,
+        UnitKind::RefusedBounce,
     ];
 
     /// The stable name of its counter, as in stored rows and in the report.
@@ -76,6 +91,7 @@ impl UnitKind {
             UnitKind::RenderingFailure => "rendering_failures",
             UnitKind::Open => "opens",
             UnitKind::Click => "clicks",
+            UnitKind::RefusedBounce => "refused_bounces",
         }
     }
 
