@@ -17,6 +17,7 @@
 //! |---|---|---|
 //! | a subject: `configuration-set:news` | `rate#m#0029854560` | rate row of a minute (`h`: hour, `d`: day), named by its first minute: `gmail.sent: 12, gmail.hard_bounces: 1, expires`; a lane beyond the first adds `#1` |
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers |
+//! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
 //! | `fold#4421584500000000017450439091#1f0e3d2c` | `marker` | a chunk of the ledger's stream has been added; `last`: its last sequence number |
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |

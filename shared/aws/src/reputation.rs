@@ -27,11 +27,12 @@ use pipeline::ports::{
 };
 use pipeline::rounds::{HourDone, Rounds};
 use reputation::detect::Level;
-use reputation::isp::IspMap;
+use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::{KEEP_HOURS, Length, Timeline, edge, judged_from};
+use reputation::unit::UnitKind;
 
 use crate::clients::port_error;
 use crate::layout::{
@@ -44,6 +45,8 @@ use crate::pace::Backoff;
 
 /// DynamoDB takes so many actions in one transaction.
 const MOST_ACTIONS: usize = 100;
+/// Begins the sort keys that name an ISP from which a complaint has come.
+const HEARD: &str = "heard#";
 /// So many reads at a time.
 const READS: usize = 8;
 
@@ -64,6 +67,7 @@ pub struct DynamoReputation {
     noted: HashMap<Subject, Minute>,
     /// Subjects that this process has noted to share mail with a protected one.
     kin: HashSet<(Subject, Subject)>,
+    heard: HashSet<(Subject, Isp)>,
     /// Write units used so far.
     pub write_units: f64,
 }
@@ -81,6 +85,7 @@ impl DynamoReputation {
             account: Vec::new(),
             noted: HashMap::new(),
             kin: HashSet::new(),
+            heard: HashSet::new(),
             write_units: 0.0,
         }
     }
@@ -109,9 +114,23 @@ impl DynamoReputation {
         from: Minute,
         until: Minute,
     ) -> Result<Timeline, PortError> {
+        let name = subject.to_string();
+        let between = ("BETWEEN :a AND :b", text(HEARD), Some(text(format!("{HEARD}~"))));
+        let (heard, rows) =
+            tokio::try_join!(self.query(&name, Some(between)), self.range(subject, length, from, until))?;
         let mut timeline = Timeline::default();
-        self.load(&mut timeline, &self.range(subject, length, from, until).await?);
+        self.load(&mut timeline, &rows);
+        for item in &heard {
+            self.hear(&mut timeline, Reader(item).text("sk")?);
+        }
         Ok(timeline)
+    }
+
+    /// Notes in a timeline what the item of this sort key says: that a complaint has come from an ISP.
+    fn hear(&self, timeline: &mut Timeline, sk: &str) {
+        if let Some(isp) = sk.strip_prefix(HEARD).and_then(|name| self.isps.by_name(name)) {
+            timeline.hear(isp);
+        }
     }
 
     /// Every subject that was ever heard of, with the last hour (its first minute) in which it was.
@@ -206,15 +225,25 @@ impl DynamoReputation {
         }
     }
 
-    /// Notes who was heard of in this hour, and who shares mail with a protected subject. Before their units are added: once
-    /// added they are never seen again.
+    /// Notes who was heard of in this hour, who shares mail with a protected subject, and at which ISPs without a known
+    /// feedback loop a complaint was counted. Before their units are added: once added they are never seen again.
     async fn note(&mut self, fold: &Fold<'_>, now: Now) -> Result<(), PortError> {
         let hour = now.minute().hour();
         let mut items: Vec<Item> = Vec::new();
         let mut noted = Vec::new();
         let mut kin = HashSet::new();
+        let mut heard = HashSet::new();
         let mut last = None;
         for record in fold.records() {
+            let unit = &record.unit;
+            if unit.kind == UnitKind::Complaint && !self.isps.returns_complaints(unit.isp) {
+                for subject in fold.subjects(unit.sender) {
+                    let pair = (subject.clone(), unit.isp);
+                    if !self.heard.contains(&pair) && heard.insert(pair) {
+                        items.push(keys(subject.to_string(), format!("{HEARD}{}", self.isps.name(unit.isp))));
+                    }
+                }
+            }
             if last.replace(record.unit.sender) == Some(record.unit.sender) {
                 continue;
             }
@@ -249,6 +278,7 @@ impl DynamoReputation {
         self.write_units += used;
         self.noted.extend(noted.into_iter().map(|subject| (subject, hour)));
         self.kin.extend(kin);
+        self.heard.extend(heard);
         Ok(())
     }
 
@@ -502,6 +532,7 @@ impl Reputation for DynamoReputation {
             } else if let Some(kin) = sk.strip_prefix("kin#") {
                 dossier.protected |= self.protected.iter().any(|protected| protected.to_string() == kin);
             }
+            self.hear(&mut dossier.timeline, sk);
         }
         // Judging begins where a breaker was re-armed, to the minute: the minutes of those hours are needed, too.
         let mut begun: Vec<Minute> = Vec::new();

@@ -113,8 +113,7 @@ fn first_day(rows: &Timeline) -> Option<Minute> {
 /// As many as were sent, or had an outcome where sends are not published.
 fn mails(counters: &Counters) -> u64 {
     let count = |kind: UnitKind| u64::from(counters.get(kind));
-    let outcomes = [UnitKind::Delivered, UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined];
-    count(UnitKind::Sent).max(outcomes.into_iter().map(count).sum())
+    count(UnitKind::Sent).max(counters.attempts())
 }
 
 fn volumes(rows: &[(Subject, Timeline)], policy: &Policy, until: Minute) -> Volumes {

@@ -222,7 +222,7 @@ impl<'a> Case<'a> {
         // The hour in which it falls is known by its minutes only: of what came after, nothing may be seen.
         for isp in minutes.isps() {
             for cell in minutes.cells(Some(isp), &[], hour, at_start(hour)) {
-                pour(&mut timeline, (Length::Hour, hour), isp, &cell.counters, isps);
+                pour(&mut timeline, (Length::Hour, hour), isp, &cell.counters, hears(&minutes, isp, isps));
             }
         }
         for begun in self.begun(end) {
@@ -552,14 +552,19 @@ fn pour(
     cohort: (Length, Minute),
     isp: Isp,
     counters: &reputation::counters::Counters,
-    isps: &IspMap,
+    heard: bool,
 ) {
     for kind in UnitKind::ALL {
         match counters.get(kind) {
             0 => {}
-            count => into.load(cohort, isp, kind, count, isps.returns_complaints(isp)),
+            count => into.load(cohort, isp, kind, count, heard),
         }
     }
+}
+
+/// Whether complaints from an ISP reach the sender, by all that is known of it.
+fn hears(timeline: &Timeline, isp: Isp, isps: &IspMap) -> bool {
+    isps.returns_complaints(isp) || timeline.has_heard(isp)
 }
 
 /// The hours before `end`.
@@ -568,7 +573,7 @@ fn hours_before(timeline: &Timeline, end: Minute, isps: &IspMap) -> Timeline {
     for isp in timeline.isps() {
         let hours = timeline.series(Some(isp)).into_iter().flat_map(Series::hours);
         for (from, counters) in hours.filter(|(from, _)| *from < end && from.plus(KEEP_HOURS) >= end) {
-            pour(&mut before, (Length::Hour, from), isp, counters, isps);
+            pour(&mut before, (Length::Hour, from), isp, counters, hears(timeline, isp, isps));
         }
     }
     before
@@ -578,7 +583,7 @@ fn hours_before(timeline: &Timeline, end: Minute, isps: &IspMap) -> Timeline {
 fn pour_minutes(into: &mut Timeline, minutes: &Timeline, from: Minute, isps: &IspMap) {
     for isp in minutes.isps() {
         for cell in minutes.cells(Some(isp), &[], from, at_start(from)) {
-            pour(into, (Length::Minute, cell.from), isp, &cell.counters, isps);
+            pour(into, (Length::Minute, cell.from), isp, &cell.counters, hears(minutes, isp, isps));
         }
     }
 }

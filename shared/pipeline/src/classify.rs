@@ -1,4 +1,13 @@
 //! From what SES says to what counts: the table of the design, section 3, in code.
+//!
+//! **Whose bounce.** SES names the recipient of a bounce or delay as the receiving server does (the *Final-Recipient* of
+//! its report). Where that server has forwarded the mail, it is a mailbox to which nothing was sent; sometimes it is a
+//! pipe or a file. Harm belongs where the mail went, to `mail.destination`: see [`Count::whose`].
+//!
+//! **What is odd** about an event that counts all the same is told by name: [`Oddity`].
+
+use std::collections::BTreeSet;
+use std::fmt;
 
 use reputation::address::Address;
 use reputation::isp::{Isp, IspMap};
@@ -7,7 +16,7 @@ use reputation::refusal::{Refusal, Signal, SignalKind};
 use reputation::subject::Subject;
 use reputation::time::Minute;
 use reputation::unit::{Unit, UnitKeys, UnitKind};
-use ses_events::{Bounce, Complaint, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Mail, Timestamp};
+use ses_events::{Bounce, Complaint, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Mail, Text, Timestamp};
 
 use crate::senders::Senders;
 
@@ -27,11 +36,87 @@ const SIMULATOR: &str = "simulator.amazonses.com";
 const SUPPRESSED: [&str; 4] =
     ["OnAccountSuppressionList", "OnTenantSuppressionList", "EmailValidationSuppressed", "UnsubscribedRecipient"];
 
+/// Something about an event that is not as SES documents it, and that does not keep it from being counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Oddity {
+    /// A date of what happened cannot be read. The date of the mail is there.
+    UnreadableDate,
+    /// A bounce or complaint that its provider dates more than an hour after the real now.
+    FutureDate,
+    /// A recipient whose address cannot be read, or is absent.
+    UnreadableRecipient,
+    /// A bounce or delay names somebody to whom nothing was sent: the mail was forwarded. It counts where the mail went.
+    ForwardedRecipient,
+    /// Whose bounce, delay or complaint it is cannot be told: it counts at the ISP `other`.
+    UnattributedRecipient,
+    /// A complaint without `feedbackId`: it counts once for its message.
+    NoFeedbackId,
+    /// A recipient of a bounce for whom the server goes on trying (`action: delayed`): a delay.
+    DelayedInBounce,
+    /// A recipient of a bounce who got the mail, by what the server says (`action: delivered`, `relayed`, `expanded`).
+    ReachedInBounce,
+}
+
+impl Oddity {
+    /// Every oddity, in the order of its number.
+    pub const ALL: [Oddity; 8] = [
+        Oddity::UnreadableDate,
+        Oddity::FutureDate,
+        Oddity::UnreadableRecipient,
+        Oddity::ForwardedRecipient,
+        Oddity::UnattributedRecipient,
+        Oddity::NoFeedbackId,
+        Oddity::DelayedInBounce,
+        Oddity::ReachedInBounce,
+    ];
+
+    /// The stable name to count it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Oddity::UnreadableDate => "unreadable_date",
+            Oddity::FutureDate => "date_in_the_future",
+            Oddity::UnreadableRecipient => "unreadable_recipient",
+            Oddity::ForwardedRecipient => "forwarded_recipient",
+            Oddity::UnattributedRecipient => "unattributed_recipient",
+            Oddity::NoFeedbackId => "complaint_without_feedback_id",
+            Oddity::DelayedInBounce => "delayed_in_bounce",
+            Oddity::ReachedInBounce => "reached_in_bounce",
+        }
+    }
+}
+
+/// The oddities of one event.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Oddities(u8);
+
+impl Oddities {
+    fn note(&mut self, oddity: Oddity) {
+        self.0 |= 1 << oddity as u8;
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them once.
+    pub fn iter(self) -> impl Iterator<Item = Oddity> {
+        Oddity::ALL.into_iter().filter(move |oddity| self.0 & (1 << *oddity as u8) != 0)
+    }
+}
+
+impl fmt::Debug for Oddities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was turned into units.
-    Counted,
+    Counted(Oddities),
     /// It is known and does not count; by this name.
     Ignored(&'static str),
 }
@@ -61,21 +146,12 @@ pub enum Refused {
         /// Kind of event.
         event: &'static str,
     },
-    /// Not an address.
-    #[error("a recipient is no address: {why}")]
-    Address {
-        /// What is wrong with it, without the address.
-        why: String,
-    },
     /// Longer than SES lets any name be.
     #[error("the name of its configuration set, identity, tenant or tag has {bytes} bytes; at most 600 are counted")]
     LongName {
         /// How long, with its kind.
         bytes: usize,
     },
-    /// Two complaints could not be told apart.
-    #[error("complaint.feedbackId is absent")]
-    NoFeedbackId,
 }
 
 /// Turns events into units, under one policy and one secret.
@@ -87,6 +163,8 @@ pub struct Classifier {
     tenants: bool,
     keys: UnitKeys,
     name: String,
+    /// See [`Classifier::failures`].
+    failures: Vec<Option<usize>>,
 }
 
 impl Classifier {
@@ -99,6 +177,7 @@ impl Classifier {
             tenants: policy.subjects.tenants,
             keys: UnitKeys::new(secret),
             name: String::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -132,8 +211,19 @@ impl Classifier {
     ) -> Result<Outcome, Refused> {
         let mail = &event.mail;
         let cohort = cohort(mail.timestamp, real_now)?;
+        let mut oddities = Oddities::default();
         if let (field, Some(Timestamp(at))) = dated(&event.detail) {
-            not_in_the_future(field, at, real_now)?;
+            match (not_in_the_future(field, at, real_now), is_dated_by_provider(&event.detail)) {
+                (Ok(()), _) => {}
+                (Err(_), true) => oddities.note(Oddity::FutureDate),
+                (Err(refused), false) => return Err(refused),
+            }
+        }
+        if event.unreadable_dates > 0 {
+            oddities.note(Oddity::UnreadableDate);
+        }
+        if event.unreadable_recipients > 0 {
+            oddities.note(Oddity::UnreadableRecipient);
         }
         let sender = self.sender(mail, senders);
         let longest = senders.subjects(sender).iter().map(|subject| subject.to_string().len()).max().unwrap_or(0);
@@ -141,45 +231,23 @@ impl Classifier {
             return Err(Refused::LongName { bytes: longest });
         }
         let before = units.len();
-        let mut count = Count { classifier: self, mail, cohort, sender, units, excluded: None };
-        match &event.detail {
-            Detail::Send => {
-                for recipient in &mail.destination {
-                    count.recipient(recipient, UnitKind::Sent)?;
-                }
-                named(mail.destination.len(), "Send")?;
-            }
-            Detail::Delivery(delivery) => {
-                let recipients = if delivery.recipients.is_empty() { &mail.destination } else { &delivery.recipients };
-                for recipient in recipients {
-                    count.recipient(recipient, UnitKind::Delivered)?;
-                }
-                named(recipients.len(), "Delivery")?;
-            }
-            Detail::Bounce(bounce) => {
-                if let Some(ignored) = count.bounce(bounce)? {
-                    return Ok(Outcome::Ignored(ignored));
-                }
-            }
-            Detail::Complaint(complaint) => {
-                if let Some(ignored) = count.complaint(complaint)? {
-                    return Ok(Outcome::Ignored(ignored));
-                }
-            }
-            Detail::DeliveryDelay(delay) => count.delay(delay)?,
-            Detail::Reject { .. } => count.message(UnitKind::Reject)?,
-            Detail::RenderingFailure { .. } => count.message(UnitKind::RenderingFailure)?,
-            Detail::Open(Engagement { likely_bot: true, .. }) | Detail::Click(Engagement { likely_bot: true, .. }) => {
-                return Ok(Outcome::Ignored("bot_engagement"));
-            }
-            Detail::Open(_) => count.message(UnitKind::Open)?,
-            Detail::Click(_) => count.message(UnitKind::Click)?,
-            Detail::Subscription { .. } => return Ok(Outcome::Ignored("Subscription")),
+        let mut failures = std::mem::take(&mut self.failures);
+        failures.clear();
+        let mut count = Count { classifier: self, mail, cohort, sender, units, excluded: None, oddities, failures };
+        let outcome = count.event(event);
+        let (excluded, oddities, failures) = (count.excluded, count.oddities, count.failures);
+        self.failures = failures;
+        match (outcome?, excluded) {
+            (Some(ignored), _) => Ok(Outcome::Ignored(ignored)),
+            (None, Some(name)) if units.len() == before => Ok(Outcome::Ignored(name)),
+            (None, _) => Ok(Outcome::Counted(oddities)),
         }
-        match count.excluded {
-            Some(name) if count.units.len() == before => Ok(Outcome::Ignored(name)),
-            Some(_) | None => Ok(Outcome::Counted),
-        }
+    }
+
+    /// Of the bounce or delay that was classified last: for each of its units, blocks aside, the place of the failed
+    /// recipient that it is about; `None` where the event names none.
+    pub fn failures(&self) -> &[Option<usize>] {
+        &self.failures
     }
 
     fn sender(&mut self, mail: &Mail<'_>, senders: &mut Senders) -> reputation::unit::SenderId {
@@ -213,11 +281,6 @@ impl Classifier {
         })
     }
 
-    /// Whether a failed recipient of an event makes a unit: those that are left out of every rate make none.
-    pub fn counts(&self, recipient: &str) -> bool {
-        parse(recipient).is_ok_and(|address| self.isp(&address).is_ok())
-    }
-
     /// The ISP of a recipient, or why nobody's rate counts mail there.
     fn isp(&self, address: &Address<'_>) -> Result<Isp, &'static str> {
         match address.domain() {
@@ -237,9 +300,44 @@ struct Count<'a, 'e> {
     units: &'a mut Vec<Unit>,
     /// Why a recipient was left out, if one was.
     excluded: Option<&'static str>,
+    oddities: Oddities,
+    /// See [`Classifier::failures`].
+    failures: Vec<Option<usize>>,
 }
 
-impl<'e> Count<'_, 'e> {
+/// A recipient, as far as it can be told.
+enum Whose<'t> {
+    /// This address.
+    Address(Address<'t>),
+    /// Somebody at this ISP; the text tells them from others.
+    Somebody(Isp, &'t str),
+}
+
+impl<'a, 'e> Count<'a, 'e> {
+    /// Counts an event; says by what name it is ignored, if it is.
+    fn event(&mut self, event: &'a Event<'e>) -> Result<Option<&'static str>, Refused> {
+        let mail = self.mail;
+        match &event.detail {
+            Detail::Send => self.recipients(&mail.destination, UnitKind::Sent, "Send")?,
+            Detail::Delivery(delivery) => {
+                let recipients = if delivery.recipients.is_empty() { &mail.destination } else { &delivery.recipients };
+                self.recipients(recipients, UnitKind::Delivered, "Delivery")?;
+            }
+            Detail::Bounce(bounce) => return self.bounce(bounce),
+            Detail::Complaint(complaint) => return self.complaint(complaint),
+            Detail::DeliveryDelay(delay) => self.delay(delay)?,
+            Detail::Reject { .. } => self.message(UnitKind::Reject),
+            Detail::RenderingFailure { .. } => self.message(UnitKind::RenderingFailure),
+            Detail::Open(Engagement { likely_bot: true, .. }) | Detail::Click(Engagement { likely_bot: true, .. }) => {
+                return Ok(Some("bot_engagement"));
+            }
+            Detail::Open(_) => self.message(UnitKind::Open),
+            Detail::Click(_) => self.message(UnitKind::Click),
+            Detail::Subscription { .. } => return Ok(Some("Subscription")),
+        }
+        Ok(None)
+    }
+
     fn isp(&mut self, address: &Address<'_>) -> Option<Isp> {
         self.classifier.isp(address).map_err(|why| self.excluded = Some(why)).ok()
     }
@@ -249,19 +347,40 @@ impl<'e> Count<'_, 'e> {
         self.units.push(Unit { key, kind, isp, cohort: self.cohort, sender: self.sender });
     }
 
-    fn recipient(&mut self, recipient: &str, kind: UnitKind) -> Result<(), Refused> {
-        let address = parse(recipient)?;
-        if let Some(isp) = self.isp(&address) {
+    /// A unit for each recipient.
+    fn recipients(&mut self, recipients: &[Text<'_>], kind: UnitKind, event: &'static str) -> Result<(), Refused> {
+        for recipient in recipients {
+            self.recipient(recipient, kind);
+        }
+        named(recipients.len(), event)
+    }
+
+    /// A unit about one recipient; at the ISP `other` where the address cannot be read. Whether it counts.
+    fn recipient(&mut self, recipient: &str, kind: UnitKind) -> bool {
+        let Ok(address) = Address::parse(recipient) else {
+            self.oddities.note(Oddity::UnreadableRecipient);
+            self.push(kind, Isp::OTHER, &unreadable(recipient));
+            return true;
+        };
+        let isp = self.isp(&address);
+        if let Some(isp) = isp {
             self.push(kind, isp, &[address.local(), address.domain()]);
         }
-        Ok(())
+        isp.is_some()
     }
 
     /// A unit about the whole message. Its ISP is that of its recipients if they are all at one.
-    fn message(&mut self, kind: UnitKind) -> Result<(), Refused> {
+    fn message(&mut self, kind: UnitKind) {
         let mut isps = None;
         for recipient in &self.mail.destination {
-            let Some(isp) = self.isp(&parse(recipient)?) else { continue };
+            let isp = match Address::parse(recipient) {
+                Ok(address) => self.isp(&address),
+                Err(_) => {
+                    self.oddities.note(Oddity::UnreadableRecipient);
+                    Some(Isp::OTHER)
+                }
+            };
+            let Some(isp) = isp else { continue };
             isps = Some(if isps.is_none_or(|known| known == isp) { isp } else { Isp::OTHER });
         }
         match (isps, self.mail.destination.is_empty()) {
@@ -270,11 +389,10 @@ impl<'e> Count<'_, 'e> {
             // All recipients are excluded.
             (None, false) => {}
         }
-        Ok(())
     }
 
     /// Says by what name the bounce is ignored, if it is.
-    fn bounce(&mut self, bounce: &Bounce<'_>) -> Result<Option<&'static str>, Refused> {
+    fn bounce(&mut self, bounce: &'a Bounce<'e>) -> Result<Option<&'static str>, Refused> {
         let kind = match &*bounce.bounce_type {
             "Permanent" if SUPPRESSED.contains(&&*bounce.bounce_sub_type) => UnitKind::Suppressed,
             "Permanent" => UnitKind::HardBounce,
@@ -284,10 +402,12 @@ impl<'e> Count<'_, 'e> {
             _ => return Ok(Some("unknown_bounce_type")),
         };
         let signal = SignalKind::Bounce { bounce_type: &bounce.bounce_type, sub_type: &bounce.bounce_sub_type };
-        self.failed(&bounce.recipients, kind, signal, "Bounce").map(|()| None)
+        self.failed(&bounce.recipients, kind, signal, "Bounce")?;
+        let reached = bounce.recipients.iter().all(|recipient| action(recipient) == Action::Reached);
+        Ok((reached && !bounce.recipients.is_empty() && kind != UnitKind::Suppressed).then_some("reached_in_bounce"))
     }
 
-    fn delay(&mut self, delay: &DeliveryDelay<'_>) -> Result<(), Refused> {
+    fn delay(&mut self, delay: &'a DeliveryDelay<'e>) -> Result<(), Refused> {
         let kind = if delay.delay_type == "SendingDeferral" { UnitKind::Deferral } else { UnitKind::Delay };
         let signal = SignalKind::Delay { delay_type: &delay.delay_type };
         self.failed(&delay.recipients, kind, signal, "DeliveryDelay")
@@ -295,7 +415,7 @@ impl<'e> Count<'_, 'e> {
 
     fn failed(
         &mut self,
-        recipients: &[FailedRecipient<'_>],
+        recipients: &'a [FailedRecipient<'e>],
         kind: UnitKind,
         signal: SignalKind<'_>,
         event: &'static str,
@@ -303,27 +423,107 @@ impl<'e> Count<'_, 'e> {
         if recipients.is_empty() {
             let mail = self.mail;
             for recipient in &mail.destination {
-                self.recipient(recipient, kind)?;
+                if self.recipient(recipient, kind) {
+                    self.failures.push(None);
+                }
             }
             return named(mail.destination.len(), event);
         }
-        for recipient in recipients {
-            let address = parse(&recipient.email_address)?;
-            let Some(isp) = self.isp(&address) else { continue };
-            let parts = [address.local(), address.domain()];
-            self.push(kind, isp, &parts);
+        for (place, recipient) in recipients.iter().enumerate() {
             let (status, diagnostic) = (recipient.status.as_deref(), recipient.diagnostic_code.as_deref());
-            // A suppressed mail met no ISP, and SES's own pacing is no word of one.
-            let met_an_isp = !matches!(kind, UnitKind::Suppressed | UnitKind::Deferral);
-            if met_an_isp && Refusal::classify(Signal { kind: signal, status, diagnostic }).is_some() {
+            let refusal = || Refusal::classify(Signal { kind: signal, status, diagnostic });
+            let (kind, refusal) = match kind {
+                // A suppressed mail met no ISP, and SES's own pacing is no word of one.
+                UnitKind::Suppressed | UnitKind::Deferral => (kind, None),
+                UnitKind::Delay => (kind, refusal()),
+                bounced => match (action(recipient), refusal()) {
+                    (Action::Reached, _) => {
+                        self.oddities.note(Oddity::ReachedInBounce);
+                        continue;
+                    }
+                    (Action::Delayed, refusal) => {
+                        self.oddities.note(Oddity::DelayedInBounce);
+                        (UnitKind::Delay, refusal)
+                    }
+                    // SES leaves it out of its bounce rate.
+                    (Action::Failed, Some(refusal)) if bounced == UnitKind::HardBounce && refusal.is_of_ip() => {
+                        (UnitKind::RefusedBounce, Some(refusal))
+                    }
+                    (Action::Failed, refusal) => (bounced, refusal),
+                },
+            };
+            let named_too = recipients.iter().enumerate().filter(|(other, _)| *other != place);
+            let named_too = named_too.filter_map(|(_, other)| other.email_address.as_deref());
+            let whose = self.whose(recipient.email_address.as_deref(), named_too);
+            let (isp, parts) = match &whose {
+                Whose::Address(address) => match self.isp(address) {
+                    Some(isp) => (isp, [address.local(), address.domain()]),
+                    None => continue,
+                },
+                Whose::Somebody(isp, text) => (*isp, unreadable(text)),
+            };
+            self.push(kind, isp, &parts);
+            self.failures.push(Some(place));
+            if refusal.is_some() {
                 self.push(UnitKind::Block, isp, &parts);
             }
         }
         Ok(())
     }
 
+    /// Whose failure it is, by the recipient that a server `names` and those that it names beside:
+    ///
+    /// 1. Somebody in `mail.destination`: theirs. So it is if the destination is not told at all.
+    /// 2. Anybody or anything else: of the recipients in the destination that are not named beside it, those at the same
+    ///    domain, or else all of them, are possible. If one is, it is theirs; if all are at one ISP, it is somebody's there.
+    /// 3. Else it is somebody's at `other`: counted, and told by name.
+    fn whose<'t>(&mut self, named: Option<&'t str>, beside: impl Iterator<Item = &'t str>) -> Whose<'t>
+    where
+        'a: 't,
+    {
+        let destination = &self.mail.destination;
+        // So nearly every event is.
+        let known = named.filter(|named| destination.is_empty() || destination.iter().any(|known| known == named));
+        if let Some(address) = known.and_then(final_recipient) {
+            return Whose::Address(address);
+        }
+        let readable = || destination.iter().filter_map(|known| Address::parse(known).ok());
+        let address = named.and_then(final_recipient);
+        if let Some(address) = address.as_ref().filter(|address| readable().any(|known| known == **address)) {
+            return Whose::Address(address.clone());
+        }
+        let text = named.unwrap_or_default();
+        if address.is_none() {
+            self.oddities.note(Oddity::UnreadableRecipient);
+        } else {
+            self.oddities.note(Oddity::ForwardedRecipient);
+        }
+        let beside: Vec<Address<'t>> = beside.filter_map(final_recipient).collect();
+        let mut possible: Vec<Address<'a>> = readable().filter(|known| !beside.contains(known)).collect();
+        if possible.is_empty() {
+            possible = readable().collect();
+        }
+        let near = |known: &Address<'_>| address.as_ref().is_some_and(|address| address.domain() == known.domain());
+        if possible.iter().any(near) {
+            possible.retain(near);
+        }
+        possible.sort();
+        possible.dedup();
+        if let [_] = possible[..] {
+            return possible.pop().map_or(Whose::Somebody(Isp::OTHER, text), Whose::Address);
+        }
+        let isps: BTreeSet<Isp> = possible.iter().filter_map(|known| self.classifier.isp(known).ok()).collect();
+        match (isps.first(), isps.len()) {
+            (Some(isp), 1) => Whose::Somebody(*isp, text),
+            _ => {
+                self.oddities.note(Oddity::UnattributedRecipient);
+                Whose::Somebody(Isp::OTHER, text)
+            }
+        }
+    }
+
     /// Says by what name the complaint is ignored, if it is.
-    fn complaint(&mut self, complaint: &Complaint<'e>) -> Result<Option<&'static str>, Refused> {
+    fn complaint(&mut self, complaint: &'a Complaint<'e>) -> Result<Option<&'static str>, Refused> {
         if complaint.feedback_type.as_deref() == Some("not-spam") {
             return Ok(Some("not_spam"));
         }
@@ -331,13 +531,25 @@ impl<'e> Count<'_, 'e> {
         if complaint.sub_type.as_deref().is_some_and(|sub_type| sub_type.contains("SuppressionList")) {
             return Ok(Some("suppressed_complaint"));
         }
-        let feedback_id = complaint.feedback_id.as_deref().filter(|id| !id.is_empty()).ok_or(Refused::NoFeedbackId)?;
-        let recipients = if complaint.recipients.is_empty() { &self.mail.destination } else { &complaint.recipients };
-        named(recipients.len(), "Complaint")?;
+        let feedback_id = complaint.feedback_id.as_deref().filter(|id| !id.is_empty());
+        let id = feedback_id.as_slice();
+        if id.is_empty() {
+            self.oddities.note(Oddity::NoFeedbackId);
+        }
+        let mail = self.mail;
+        let recipients = if complaint.recipients.is_empty() { &mail.destination } else { &complaint.recipients };
+        if recipients.is_empty() {
+            self.oddities.note(Oddity::UnattributedRecipient);
+            self.push(UnitKind::Complaint, Isp::OTHER, id);
+        }
         // SES lists everybody at the complaining domain, so the first counted one tells the ISP.
         for recipient in recipients {
-            if let Some(isp) = self.isp(&parse(recipient)?) {
-                self.push(UnitKind::Complaint, isp, &[feedback_id]);
+            let isp = match self.whose(Some(recipient), std::iter::empty()) {
+                Whose::Address(address) => self.isp(&address),
+                Whose::Somebody(isp, _) => Some(isp),
+            };
+            if let Some(isp) = isp {
+                self.push(UnitKind::Complaint, isp, id);
                 break;
             }
         }
@@ -345,8 +557,39 @@ impl<'e> Count<'_, 'e> {
     }
 }
 
-fn parse(recipient: &str) -> Result<Address<'_>, Refused> {
-    Address::parse(recipient).map_err(|error| Refused::Address { why: error.to_string() })
+/// What the server did about a recipient of a bounce (RFC 3464, section 2.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// It gave up; also what is told by words that nobody knows, or not told.
+    Failed,
+    /// It goes on trying.
+    Delayed,
+    /// The recipient got the mail, or it was passed on to systems that report nothing.
+    Reached,
+}
+
+fn action(recipient: &FailedRecipient<'_>) -> Action {
+    let told = recipient.action.as_deref().unwrap_or_default().trim();
+    let is = |word: &str| told.eq_ignore_ascii_case(word);
+    if is("delayed") {
+        Action::Delayed
+    } else if is("delivered") || is("relayed") || is("expanded") {
+        Action::Reached
+    } else {
+        Action::Failed
+    }
+}
+
+/// The address of a Final-Recipient: with or without the type that begins one in a delivery report (RFC 3464).
+fn final_recipient(text: &str) -> Option<Address<'_>> {
+    let trimmed = text.trim();
+    let typed = trimmed.get(..7).filter(|head| head.eq_ignore_ascii_case("rfc822;")).map(|head| &trimmed[head.len()..]);
+    Address::parse(typed.unwrap_or(text)).ok()
+}
+
+/// What tells a recipient without a readable address from others. No local part is empty.
+fn unreadable(text: &str) -> [&str; 2] {
+    ["", text]
 }
 
 fn named(recipients: usize, event: &'static str) -> Result<(), Refused> {
@@ -369,6 +612,11 @@ fn not_in_the_future(field: &'static str, millis: i64, real_now: i64) -> Result<
         return Err(Refused::InTheFuture { field, ahead_minutes: ahead / 60_000 });
     }
     Ok(())
+}
+
+/// Whether the date of what happened is the recipients' provider's, whose clock may be wrong.
+fn is_dated_by_provider(detail: &Detail<'_>) -> bool {
+    matches!(detail, Detail::Bounce(_) | Detail::Complaint(_))
 }
 
 /// The date of what happened, as told.
@@ -396,13 +644,14 @@ pub struct Stamps {
 }
 
 impl Stamps {
-    /// The times on an event. A date of an envelope that lies after the real now is not one.
+    /// The times on an event. A date of an envelope or of a provider that lies after the real now is not one.
     pub fn of(event: &Event<'_>, real_now: i64) -> Stamps {
         let accepted = event.mail.timestamp.0;
-        let told = event.told_at.map(|told| told.0).filter(|told| *told <= real_now.saturating_add(TOLERANCE_MILLIS));
-        let happened = dated(&event.detail).1.map(|at| at.0);
-        let by_provider = happened.filter(|_| matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)));
-        let by_ses = happened.filter(|_| by_provider.is_none());
+        let is_past = |at: &i64| *at <= real_now.saturating_add(TOLERANCE_MILLIS);
+        let told = event.told_at.map(|told| told.0).filter(is_past);
+        let happened = dated(&event.detail).1.map(|at| at.0).filter(is_past);
+        let (by_provider, by_ses) =
+            if is_dated_by_provider(&event.detail) { (happened, None) } else { (None, happened) };
         Stamps { by_ses: accepted.max(told.unwrap_or(accepted)).max(by_ses.unwrap_or(accepted)), by_provider }
     }
 }

@@ -254,10 +254,10 @@ impl Reputation for MemoryReputation {
         for record in fold.records() {
             let unit = &record.unit;
             self.know_sender(fold, unit.sender);
-            let returns_complaints = self.returns_complaints.get(unit.isp.index()).copied().unwrap_or(true);
+            let has_loop = self.returns_complaints.get(unit.isp.index()).copied().unwrap_or(false);
             for index in &self.by_sender[unit.sender.0 as usize] {
                 let timeline = &mut self.dossiers[*index].1.timeline;
-                timeline.add(unit.cohort, unit.isp, unit.kind, 1, returns_complaints, now);
+                timeline.add(unit.cohort, unit.isp, unit.kind, 1, has_loop, now);
             }
         }
         let at = self.markers.partition_point(|(first, _)| *first < fold.first());

@@ -270,8 +270,7 @@ fn minutes_open(stopped: &Stopped, end: Now) -> u64 {
 /// Mails that were accepted meanwhile: as many as were sent, or had an outcome where sends are not published.
 fn mails(stopped: &Stopped) -> u64 {
     let count = |kind: UnitKind| u64::from(stopped.mail.get(kind));
-    let outcomes = [UnitKind::Delivered, UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined];
-    count(UnitKind::Sent).max(outcomes.into_iter().map(count).sum())
+    count(UnitKind::Sent).max(stopped.mail.attempts())
 }
 
 /// Whether the mail that came meanwhile stayed within every limit; `None` if there was none.

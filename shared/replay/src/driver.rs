@@ -853,8 +853,8 @@ impl Replay {
             let meanwhile =
                 unit.cohort > stopped.from.minute() && stopped.until.is_none_or(|until| unit.cohort < until.minute());
             if meanwhile && stopped.key.isp.is_none_or(|isp| isp == unit.isp) {
-                let returns_complaints = self.policy.isp_map.returns_complaints(unit.isp);
-                stopped.mail.add(unit.kind, 1, returns_complaints);
+                let heard = self.policy.isp_map.returns_complaints(unit.isp) || unit.kind == UnitKind::Complaint;
+                stopped.mail.add(unit.kind, 1, heard);
             }
         }
     }

@@ -121,7 +121,11 @@ impl QuotaBook {
     pub(crate) fn note(&mut self, unit: &Unit, senders: &Senders) {
         let outcome = match unit.kind {
             UnitKind::Sent => false,
-            UnitKind::Delivered | UnitKind::HardBounce | UnitKind::SoftBounce | UnitKind::Undetermined => true,
+            UnitKind::Delivered
+            | UnitKind::HardBounce
+            | UnitKind::SoftBounce
+            | UnitKind::Undetermined
+            | UnitKind::RefusedBounce => true,
             UnitKind::Suppressed
             | UnitKind::Complaint
             | UnitKind::Delay

@@ -151,7 +151,7 @@ pub struct Total {
     pub isp: String,
     /// The counters, in the order of [`UnitKind::ALL`].
     pub counters: [u64; UnitKind::ALL.len()],
-    /// Deliveries and complaints at ISPs that return complaints.
+    /// Whether complaints from there reach the sender: a feedback loop is known, or a complaint was counted.
     pub returns_complaints: bool,
 }
 
@@ -337,7 +337,7 @@ fn warnings(tallies: &Tallies, totals: &[Total], same_mail: &[Vec<String>]) -> V
         same_mail.iter().flat_map(|group| group.iter().map(move |subject| (subject, group))).collect();
     for (subject, sums) in &by_subject {
         let any = |kinds: &[UnitKind]| kinds.iter().any(|kind| sums[*kind as usize] > 0);
-        let bounces = any(&[UnitKind::HardBounce, UnitKind::SoftBounce, UnitKind::Undetermined]);
+        let bounces = any(&UnitKind::OUTCOMES);
         let complaints = any(&[UnitKind::Complaint]);
         if any(&[UnitKind::Sent, UnitKind::Delivered]) || !(bounces || complaints) {
             continue;
@@ -376,7 +376,7 @@ fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series) -> Total {
             *sum += u64::from(day.get(kind));
         }
     }
-    let returns_complaints = map.returns_complaints(isp);
+    let returns_complaints = map.returns_complaints(isp) || counters[UnitKind::Complaint as usize] > 0;
     Total { subject: subject.clone(), isp: map.name(isp).to_owned(), counters, returns_complaints }
 }
 
@@ -446,10 +446,7 @@ impl ReportedStop {
             from: stopped.from.to_string(),
             until: stopped.until.map(|until| until.to_string()),
             sent: mail(UnitKind::Sent),
-            attempts: mail(UnitKind::Delivered)
-                + mail(UnitKind::HardBounce)
-                + mail(UnitKind::SoftBounce)
-                + mail(UnitKind::Undetermined),
+            attempts: stopped.mail.attempts(),
             hard_bounces: mail(UnitKind::HardBounce),
             complaints: mail(UnitKind::Complaint),
             blocks: mail(UnitKind::Block),

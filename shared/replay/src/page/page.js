@@ -101,7 +101,7 @@
     if ($("verdict").textContent !== verdict) $("verdict").textContent = verdict;
     fill("warnings", view.warnings.map((text) => el("p", { class: "warning" }, text)));
 
-    const outcomes = ["delivered", "hard_bounces", "soft_bounces", "undetermined"].reduce((sum, kind) => sum + (view.whole[kind] || 0), 0);
+    const outcomes = ["delivered", "hard_bounces", "soft_bounces", "undetermined", "refused_bounces"].reduce((sum, kind) => sum + (view.whole[kind] || 0), 0);
     const sent = Math.max(view.whole.sent || 0, outcomes);
     const tile = (name, value, more) => el("div", {}, el("dt", {}, name), el("dd", {}, value, more ? el("small", {}, more) : null));
     const rate = (metric) => {
