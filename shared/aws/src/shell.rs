@@ -152,6 +152,9 @@ impl Ingest {
         for (name, count) in &recorded.ignored {
             tracing::info!(name, count, "ignored");
         }
+        for (name, count) in &recorded.odd {
+            tracing::info!(name, count, "odd, and counted");
+        }
         self.metrics.emit(
             now,
             &[

@@ -493,6 +493,10 @@ impl<'a, 'e> Count<'a, 'e> {
             return Whose::Address(address.clone());
         }
         let text = named.unwrap_or_default();
+        // Nobody forwards to the simulator.
+        if let Some(address) = address.as_ref().filter(|address| address.domain() == SIMULATOR) {
+            return Whose::Address(address.clone());
+        }
         if address.is_none() {
             self.oddities.note(Oddity::UnreadableRecipient);
         } else {

@@ -31,6 +31,8 @@ pub struct Recorded {
     pub units: u64,
     /// What is known and does not count, by name.
     pub ignored: BTreeMap<String, u64>,
+    /// Events that count although something about them is odd, by name.
+    pub odd: BTreeMap<&'static str, u64>,
     /// Messages that can never be counted.
     pub poison: Vec<Poison>,
     /// Messages whose units may not all be recorded: to be told again.
@@ -59,7 +61,12 @@ pub async fn record<L: Ledger>(
     for (message, bytes) in messages.iter().enumerate() {
         decoder.decode(bytes, |decoded| match decoded {
             Decoded::Event(event) => match classifier.classify(&event, real_now, &mut senders, &mut units) {
-                Ok(Outcome::Counted) => recorded.events += 1,
+                Ok(Outcome::Counted(oddities)) => {
+                    recorded.events += 1;
+                    for oddity in oddities.iter() {
+                        *recorded.odd.entry(oddity.name()).or_default() += 1;
+                    }
+                }
                 Ok(Outcome::Ignored(name)) => recorded.ignore(name),
                 Err(refused) => {
                     recorded.poison.push(Poison { message, name: "uncountable", reason: refused.to_string() });

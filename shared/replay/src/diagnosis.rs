@@ -80,9 +80,9 @@ impl DiagnosisBook {
     }
 }
 
-/// What is told of the failed recipients of an event that make a unit, in their order; none for other events. `counts`: whether
-/// an address makes a unit.
-pub fn classes_of(event: &Event<'_>, counts: impl Fn(&str) -> bool) -> Vec<Class> {
+/// What is told of the failed recipients of an event, one for each unit that they make; none for other events. `failures`:
+/// see [`Classifier::failures`](pipeline::classify::Classifier::failures).
+pub fn classes_of(event: &Event<'_>, failures: &[Option<usize>]) -> Vec<Class> {
     let (signal, words, recipients) = match &event.detail {
         Detail::Bounce(bounce) => (
             SignalKind::Bounce { bounce_type: &bounce.bounce_type, sub_type: &bounce.bounce_sub_type },
@@ -110,12 +110,9 @@ pub fn classes_of(event: &Event<'_>, counts: impl Fn(&str) -> bool) -> Vec<Class
             refusal: refusal.map(Refusal::name),
         }
     };
-    if recipients.is_empty() {
-        let class = Class { words, status: String::new(), refusal: None };
-        return event.mail.destination.iter().filter(|recipient| counts(recipient)).map(|_| class.clone()).collect();
-    }
-    let address = |recipient: &&FailedRecipient<'_>| counts(recipient.email_address.as_deref().unwrap_or_default());
-    recipients.iter().filter(address).map(class).collect()
+    let unnamed = || Class { words: words.clone(), status: String::new(), refusal: None };
+    let of = |place: &Option<usize>| place.and_then(|place| recipients.get(place)).map_or_else(unnamed, class);
+    failures.iter().map(of).collect()
 }
 
 /// A word of SES's: letters only, because it is an open set.

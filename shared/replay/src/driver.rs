@@ -77,6 +77,8 @@ pub struct Tallies {
     pub duplicates: u64,
     /// Messages that are known and do not count, by name.
     pub ignored: BTreeMap<String, u64>,
+    /// Events that count although something about them is odd, by name.
+    pub odd: BTreeMap<&'static str, u64>,
     /// Messages that could not be read or counted, by kind of reason.
     pub rejected: BTreeMap<String, u64>,
     /// Events about mail outside the asked time.
@@ -376,7 +378,10 @@ impl<'a> Worker<'a> {
                 let accepted = event.mail.timestamp.0;
                 let before = out.units.len();
                 match classifier.classify(&event, options.real_now, senders, &mut out.units) {
-                    Ok(Outcome::Counted) => {
+                    Ok(Outcome::Counted(oddities)) => {
+                        for oddity in oddities.iter() {
+                            *out.tallies.odd.entry(oddity.name()).or_default() += 1;
+                        }
                         let outside = options.since.is_some_and(|since| accepted < since)
                             || options.until.is_some_and(|until| accepted >= until);
                         if outside {
@@ -384,7 +389,7 @@ impl<'a> Worker<'a> {
                             out.tallies.outside += 1;
                         } else {
                             if *diagnoses {
-                                out.diagnose(&event, before, |recipient| classifier.counts(recipient));
+                                out.diagnose(&event, before, classifier.failures());
                             }
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
                             out.tallies.saw_mail_of(accepted);
@@ -418,8 +423,9 @@ pub(crate) fn forecast(policy: &Policy, reputation: &MemoryReputation, now: Now)
 
 impl DecodedChunk {
     /// Takes down what is told of the units of an event, which are those from `from` on.
-    fn diagnose(&mut self, event: &Event<'_>, from: usize, counts: impl Fn(&str) -> bool) {
-        let mut classes = classes_of(event, counts).into_iter();
+    /// `failures`: see [`Classifier::failures`].
+    fn diagnose(&mut self, event: &Event<'_>, from: usize, failures: &[Option<usize>]) {
+        let mut classes = classes_of(event, failures).into_iter();
         if classes.len() == 0 {
             return;
         }
@@ -467,6 +473,9 @@ impl Tallies {
         }
         for (name, count) in other.ignored {
             self.ignore(&name, count);
+        }
+        for (name, count) in other.odd {
+            *self.odd.entry(name).or_default() += count;
         }
         for (name, count) in other.rejected {
             *self.rejected.entry(name).or_default() += count;

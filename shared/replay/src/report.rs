@@ -131,6 +131,9 @@ pub struct Input {
     pub mail: Option<[String; 2]>,
     /// The ignored ones, by name.
     pub ignored_by_name: BTreeMap<String, u64>,
+    /// Events that count although something about them is odd, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub odd_by_name: BTreeMap<String, u64>,
     /// The rejected ones, by kind of reason.
     pub rejected_by_reason: BTreeMap<String, u64>,
     /// Where and why reading ended too early, if it did: the report is about what came before.
@@ -266,6 +269,7 @@ impl Report {
                 too_old_to_judge: tallies.too_old,
                 mail: tallies.mail.map(|(first, last)| [start_of(first), start_of(last)]),
                 ignored_by_name: tallies.ignored.clone(),
+                odd_by_name: tallies.odd.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
                 rejected_by_reason: tallies.rejected.clone(),
                 broken_off: None,
             },

@@ -72,6 +72,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is the sender's IP address that is refused.
+    pub const fn is_of_ip(self) -> bool {
+        matches!(self, Self::Reputation)
+    }
+
     /// The class of refusal that a bounce or delay shows, or `None` when it does not show one.
     ///
     /// ```

@@ -88,14 +88,7 @@ impl Timeline {
 
     /// Takes over what a stored row says: `count` units in the one cohort of this length that begins at `from`. Rows of
     /// the three lengths are stored, and so are loaded, each by itself.
-    pub fn load(
-        &mut self,
-        (length, from): (Length, Minute),
-        isp: Isp,
-        kind: UnitKind,
-        count: u32,
-        has_loop: bool,
-    ) {
+    pub fn load(&mut self, (length, from): (Length, Minute), isp: Isp, kind: UnitKind, count: u32, has_loop: bool) {
         let only =
             Reach { minutes: length == Length::Minute, hours: length == Length::Hour, days: length == Length::Day };
         self.count(from, isp, kind, count, has_loop, only);

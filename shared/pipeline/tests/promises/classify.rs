@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pipeline::classify::Outcome;
+use pipeline::classify::{Oddity, Outcome};
 use reputation::{Policy, Unit};
 
 use super::world::World;
@@ -41,13 +41,18 @@ fn complaint(to: &[&str], rest: &str) -> String {
     event("Complaint", to, &detail)
 }
 
-/// What an event is counted as: `kind isp, kind isp`, in its order; `ignored: name`; or `refused: why`.
+/// What an event is counted as: `kind isp, kind isp`, in its order, with ` (oddity)` behind; `ignored: name`; or
+/// `refused: why`.
 fn counted(world: &mut World, json: &str) -> (String, Vec<Unit>) {
     let (outcome, units) = world.classify(json);
     let shown = |unit: &Unit| format!("{} {}", unit.kind.counter_name(), world.policy.isp_map.name(unit.isp));
     let shown = units.iter().map(shown).collect::<Vec<_>>().join(", ");
     match outcome {
-        Ok(Outcome::Counted) => (shown, units),
+        Ok(Outcome::Counted(oddities)) if oddities.is_empty() => (shown, units),
+        Ok(Outcome::Counted(oddities)) => {
+            let names = oddities.iter().map(Oddity::name).collect::<Vec<_>>().join(", ");
+            (format!("{shown} ({names})"), units)
+        }
         Ok(Outcome::Ignored(name)) => {
             assert!(units.is_empty());
             (format!("ignored: {name}"), units)
@@ -226,9 +231,19 @@ fn a_complaint_counts_once_for_each_feedback_id() {
         "ignored: suppressed_complaint",
     );
     check(
-        "two complaints that cannot be told apart are refused",
+        "complaints that cannot be told apart count once for their message",
         &complaint(both, r#","complainedRecipients":[{"emailAddress":"a@yahoo.com"}]"#),
-        "refused: complaint.feedbackId is absent",
+        "complaints yahoo (complaint_without_feedback_id)",
+    );
+    check(
+        "an empty id is none",
+        &complaint(both, ",\"feedbackId\":\"\""),
+        "complaints yahoo (complaint_without_feedback_id)",
+    );
+    check(
+        "a complaint about a mail to nobody is not lost",
+        &complaint(&[], r#","feedbackId":"f1""#),
+        "complaints other (unattributed_recipient)",
     );
 }
 
@@ -313,9 +328,19 @@ fn dates_that_cannot_be_are_refused_and_move_nothing() {
         "refused: mail.timestamp is 1293839999999 ms after 1970, before there was SES",
     );
     check(
-        "the date of what happened is looked at, too",
+        "SES's own date of what happened is looked at, too",
+        &delay("General", "").replace("2026-10-06T07:59:40.000Z", "2026-10-06T10:00:00.000Z"),
+        "refused: deliveryDelay.timestamp is more than an hour later than now (120 min)",
+    );
+    check(
+        "a provider's clock may be ahead: that costs its date alone",
         &bounce("Permanent", "General", NO_USER).replace("2026-10-06T07:59:31.000Z", "2026-10-06T10:00:00.000Z"),
-        "refused: bounce.timestamp is more than an hour later than now (120 min)",
+        "hard_bounces gmail (date_in_the_future)",
+    );
+    check(
+        "a provider's date may be unreadable: that costs it alone",
+        &bounce("Permanent", "General", NO_USER).replace("2026-10-06T07:59:31.000Z", "yesterday"),
+        "hard_bounces gmail (unreadable_date)",
     );
     check(
         "a provider's clock may be behind the mail's",
@@ -325,12 +350,121 @@ fn dates_that_cannot_be_are_refused_and_move_nothing() {
 }
 
 #[test]
-fn an_address_that_cannot_be_read_refuses_the_event_as_a_whole_and_is_not_repeated() {
-    let json = event("Send", &["a@gmail.com", "no address here"], r#","send":{}"#);
-    let mut world = World::new(Policy::default());
-    let (found, units) = counted(&mut world, &json);
-    assert!(found.starts_with("refused: a recipient is no address: ") && !found.contains("here"), "{found}");
-    assert!(units.is_empty());
+fn an_address_that_cannot_be_read_counts_at_other_and_takes_no_neighbour_along() {
+    check(
+        "of a Send",
+        &event("Send", &["a@gmail.com", "no address here"], r#","send":{}"#),
+        "sent gmail, sent other (unreadable_recipient)",
+    );
+    check(
+        "of a Delivery",
+        &event(
+            "Delivery",
+            &["no address here", "a@gmail.com"],
+            r#","delivery":{"timestamp":"2026-10-06T07:59:31.000Z"}"#,
+        ),
+        "delivered other, delivered gmail (unreadable_recipient)",
+    );
+    check(
+        "of a mail that is rejected as a whole",
+        &event("Reject", &["no address here"], r#","reject":{"reason":"Bad content"}"#),
+        "rejects other (unreadable_recipient)",
+    );
+}
+
+/// A hard bounce of a mail to these, with these Final-Recipients; an empty one is absent.
+fn bounce_naming(to: &[&str], named: &[&str]) -> String {
+    let one = |named: &&str| match *named {
+        "" => r#"{"status":"5.1.1"}"#.to_owned(),
+        named => format!(r#"{{"emailAddress":"{named}","status":"5.1.1"}}"#),
+    };
+    let failed = named.iter().map(one).collect::<Vec<_>>().join(",");
+    let to = to.iter().map(|to| format!("\"{to}\"")).collect::<Vec<_>>().join(",");
+    bounce_of("Permanent", "General", &failed).replace(r#""a@gmail.com","b@yahoo.com""#, &to)
+}
+
+#[test]
+fn a_bounce_counts_where_the_mail_went() {
+    let check = |sentence, to: &[&str], named: &[&str], expected| check(sentence, &bounce_naming(to, named), expected);
+    let work = &["staff@work.example"];
+    check("the recipient itself, in another spelling", work, &["Staff <STAFF@Work.Example>"], "hard_bounces other");
+    check("with the type of a delivery report", work, &["rfc822; staff@work.example"], "hard_bounces other");
+    check("forwarded to a big ISP", work, &["me@gmail.com"], "hard_bounces other (forwarded_recipient)");
+    check(
+        "forwarded, one of several recipients, the others bounce themselves",
+        &["a@gmail.com", "b@yahoo.com"],
+        &["b@yahoo.com", "me@outlook.com"],
+        "hard_bounces yahoo, hard_bounces gmail (forwarded_recipient)",
+    );
+    check(
+        "an alias at the domain of one of them",
+        &["a@gmail.com", "b@yahoo.com"],
+        &["alias@yahoo.com"],
+        "hard_bounces yahoo (forwarded_recipient)",
+    );
+    check(
+        "one of several at the same ISP",
+        &["a@gmail.com", "b@googlemail.com"],
+        &["me@outlook.com"],
+        "hard_bounces gmail (forwarded_recipient)",
+    );
+    check(
+        "one of several at several ISPs",
+        &["a@gmail.com", "b@yahoo.com"],
+        &["me@outlook.com"],
+        "hard_bounces other (forwarded_recipient, unattributed_recipient)",
+    );
+    check("a pipe", work, &["|/usr/bin/filter"], "hard_bounces other (unreadable_recipient)");
+    check("no address at all", &["a@gmail.com"], &[""], "hard_bounces gmail (unreadable_recipient)");
+    check(
+        "a source route beside a good one",
+        &["a@gmail.com", "b@yahoo.com"],
+        &["a@gmail.com", "@mx.example.org"],
+        "hard_bounces gmail, hard_bounces yahoo (unreadable_recipient)",
+    );
+    check(
+        "a file, one of several recipients",
+        &["a@gmail.com", "b@yahoo.com"],
+        &["/var/mail/bob"],
+        "hard_bounces other (unreadable_recipient, unattributed_recipient)",
+    );
+    check("a mail to nobody: as it is named", &[], &["me@gmail.com"], "hard_bounces gmail");
+    check("an own domain that forwards", &["boss@own.example.com"], &["me@gmail.com"], "ignored: own_domain");
+}
+
+#[test]
+fn a_permanent_bounce_that_refuses_the_ip_address_is_no_hard_bounce() {
+    let text = |says: &str| format!(r#","status":"5.7.1","diagnosticCode":"smtp; 554 5.7.1 {says}""#);
+    let listed = text("Service unavailable; client host [192.0.2.1] blocked using zen.spamhaus.org");
+    check(
+        "SES leaves it out of its rate",
+        &bounce("Permanent", "General", &listed),
+        "refused_bounces gmail, blocks gmail",
+    );
+    check("a soft one stays soft", &bounce("Transient", "General", &listed), "soft_bounces gmail, blocks gmail");
+    check(
+        "of content SES says nothing: it stays hard",
+        &bounce("Permanent", "General", &text("this message looks like spam")),
+        "hard_bounces gmail, blocks gmail",
+    );
+}
+
+#[test]
+fn the_action_of_a_recipient_tells_a_bounce_from_what_is_none() {
+    let acted = |action: &str| format!(r#","action":"{action}","status":"4.0.0""#);
+    check("gave up", &bounce("Permanent", "General", &acted("failed")), "hard_bounces gmail");
+    check("goes on trying", &bounce("Permanent", "General", &acted("Delayed")), "delays gmail (delayed_in_bounce)");
+    check(
+        "got it, beside one that did not",
+        &bounce_of(
+            "Permanent",
+            "General",
+            r#"{"emailAddress":"a@gmail.com","action":"relayed"},{"emailAddress":"b@yahoo.com","action":"failed"}"#,
+        ),
+        "hard_bounces yahoo (reached_in_bounce)",
+    );
+    check("got it", &bounce("Permanent", "General", &acted("delivered")), "ignored: reached_in_bounce");
+    check("a word that nobody knows", &bounce("Permanent", "General", &acted("exploded")), "hard_bounces gmail");
 }
 
 #[test]

@@ -41,6 +41,7 @@ type BounceRow = (&'static str, &'static str, &'static str, &'static str, Option
 const BOUNCES: &[BounceRow] = &[
     ("Permanent", "General", "5.1.1", "smtp; 550 5.1.1 user unknown", Some(UnitKind::HardBounce), false),
     ("Permanent", "General", "5.7.1", "smtp; 550 5.7.1 message refused", Some(UnitKind::HardBounce), true),
+    ("Permanent", "General", "5.7.1", "smtp; 554 5.7.1 blocked using a block list", Some(UnitKind::RefusedBounce), true),
     ("Permanent", "NoEmail", "5.1.1", "smtp; 550 5.1.1 no such user", Some(UnitKind::HardBounce), false),
     ("Permanent", "Suppressed", "5.1.1", "Amazon SES did not send the message", Some(UnitKind::HardBounce), false),
     ("Permanent", "SomethingNew", "5.2.1", "smtp; 550 5.2.1 closed", Some(UnitKind::HardBounce), false),

@@ -8,6 +8,7 @@ use reputation::Tally;
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
+use reputation::subject::Subject;
 use reputation::unit::UnitKind;
 
 use super::layout::{
@@ -101,7 +102,11 @@ fn read(report: &Report, look: Look) -> String {
     for warning in warnings(report) {
         out.extend(wrapped(&warning, look.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
     }
-    for (lead, names) in [("ignored: ", &input.ignored_by_name), ("rejected: ", &input.rejected_by_reason)] {
+    for (lead, names) in [
+        ("ignored: ", &input.ignored_by_name),
+        ("counted, though odd: ", &input.odd_by_name),
+        ("rejected: ", &input.rejected_by_reason),
+    ] {
         if !names.is_empty() {
             let lines = hanging(lead, &frequent(names), look.columns());
             out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
@@ -256,6 +261,20 @@ fn rates(report: &Report, policy: &Policy, look: Look) -> String {
     let limits = Metric::ALL.map(limit).join(", ");
     let lines = hanging("limits (red): ", &limits, look.columns());
     out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
+    // Each unit has one configuration set and one identity; a report on one subject may have neither.
+    let refused_by = |is: fn(&Subject) -> bool| {
+        let of = report.totals.iter().filter(|total| is(&total.subject));
+        of.map(|total| total.get(UnitKind::RefusedBounce)).sum::<u64>()
+    };
+    let by_set = refused_by(|subject| matches!(subject, Subject::ConfigurationSet(_)));
+    let refused = by_set.max(refused_by(|subject| matches!(subject, Subject::Identity(_))));
+    if refused > 0 {
+        let text = format!(
+            "{} refused the sender's IP address: blocks and not hard bounces, since SES leaves them out of its rate",
+            counted(refused, "permanent bounce"),
+        );
+        out.extend(hanging("", &text, look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    }
     out
 }
 
@@ -662,6 +681,7 @@ mod tests {
             too_old_to_judge: 0,
             mail: None,
             ignored_by_name: BTreeMap::new(),
+            odd_by_name: BTreeMap::new(),
             rejected_by_reason: BTreeMap::new(),
             broken_off: None,
         };
