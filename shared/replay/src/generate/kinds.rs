@@ -92,14 +92,14 @@ pub(super) static SUPPRESSED: [BounceKind; 5] = [
 
 pub(super) static BLOCKED_BOUNCES: [BounceKind; 4] = [
     BounceKind {
-        unit: Unit::HardBounce,
+        unit: Unit::RefusedBounce,
         block: true,
         bounce_type: "Permanent",
         sub_type: "General",
         report: Some(("5.7.1", "smtp; 550 5.7.1 mail from this network is blocked by policy (S3150)")),
     },
     BounceKind {
-        unit: Unit::HardBounce,
+        unit: Unit::RefusedBounce,
         block: true,
         bounce_type: "Permanent",
         sub_type: "General",

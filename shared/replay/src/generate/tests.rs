@@ -28,7 +28,8 @@ fn checksum(bytes: &[u8]) -> String {
 fn units(truth: &Truth, kind: &str) -> u64 {
     let rows = truth.totals.iter().filter(|row| row.subject.starts_with(kind));
     let sum = |c: &Counters| {
-        let outcomes = c.sent + c.delivered + c.hard_bounces + c.soft_bounces + c.undetermined + c.suppressed;
+        let outcomes =
+            c.sent + c.delivered + c.hard_bounces + c.refused_bounces + c.soft_bounces + c.undetermined + c.suppressed;
         outcomes + c.complaints + c.delays + c.rejects + c.rendering_failures + c.opens + c.clicks
     };
     rows.map(|row| sum(&row.counters)).sum()
@@ -201,6 +202,10 @@ impl Recount {
     fn failures(&mut self, mail: &Value, unit: &str, failed: &Value, why: &str) {
         for recipient in failed.as_array().unwrap() {
             let who = [address(&recipient["emailAddress"])];
+            // What the two invented answers say that refuse an IP address.
+            let of_ip =
+                ["(S3150)", "poor reputation"].iter().any(|words| text(&recipient["diagnosticCode"]).contains(words));
+            let unit = if unit == "hard_bounces" && of_ip { "refused_bounces" } else { unit };
             self.units(mail, unit, &who, None);
             let status = text(&recipient["status"]);
             if matches!(why, "IPFailure" | "SpamDetected" | "ContentRejected") || status.get(1..4) == Some(".7.") {

@@ -44,6 +44,9 @@ pub struct Counters {
     /// Recipients whose mail bounced for good.
     #[serde(skip_serializing_if = "zero")]
     pub hard_bounces: u64,
+    /// Recipients whose mail bounced for good because their provider refuses the sender's IP address.
+    #[serde(skip_serializing_if = "zero")]
+    pub refused_bounces: u64,
     /// Recipients on whose mail SES gave up.
     #[serde(skip_serializing_if = "zero")]
     pub soft_bounces: u64,
@@ -87,6 +90,7 @@ pub(super) enum Unit {
     Sent,
     Delivered,
     HardBounce,
+    RefusedBounce,
     SoftBounce,
     Undetermined,
     Suppressed,
@@ -105,6 +109,7 @@ impl Counters {
             Unit::Sent => &mut self.sent,
             Unit::Delivered => &mut self.delivered,
             Unit::HardBounce => &mut self.hard_bounces,
+            Unit::RefusedBounce => &mut self.refused_bounces,
             Unit::SoftBounce => &mut self.soft_bounces,
             Unit::Undetermined => &mut self.undetermined,
             Unit::Suppressed => &mut self.suppressed,
