@@ -273,6 +273,7 @@ pub fn breaker_attributes(breaker: &BreakerState) -> Item {
     };
     set("tripped", breaker.tripped);
     set("worsened", breaker.worsened);
+    set("troubled", breaker.troubled);
     for metric in Metric::ALL {
         set(&format!("warned_{}", metric.name()), breaker.warned[metric as usize]);
     }
@@ -325,6 +326,7 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
         tripped: moment("tripped")?,
         tripped_by: read.maybe_named("tripped_by", "the name of a metric", metric)?,
         worsened: moment("worsened")?,
+        troubled: moment("troubled")?,
         warned,
         withheld: read.flag("withheld"),
         hold: read.maybe_named("hold", "`none`, `open`, `closed` or `shadow`", parse_hold)?.unwrap_or_default(),
@@ -616,6 +618,7 @@ mod tests {
                 tripped,
                 tripped_by: metric.map(|metric| Metric::ALL[metric]),
                 worsened,
+                troubled: tripped.filter(|_| withheld),
                 warned: [tripped, None, worsened, None],
                 withheld,
                 hold: holds[hold],

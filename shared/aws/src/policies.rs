@@ -247,7 +247,7 @@ impl PolicyInUse {
     }
 
     fn known(&self, mut policy: Policy, version: u64, problem: Option<String>) -> Known {
-        policy.gate_in_use &= self.gate_in_use;
+        policy.gate_in_use = self.gate_in_use && (policy.gate_in_use || !policy.states_gate);
         Known { policy, version, problem }
     }
 }

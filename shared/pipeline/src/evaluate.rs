@@ -4,15 +4,19 @@
 //! the gate, or that is in trouble of its own, is left out when the subject is judged as a whole, and so is the mail
 //! from before its breaker was re-armed: that harm has been answered for. A subject is not acted on as a whole while only
 //! ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged.
+//!
+//! **Without a gate** nothing can hold one ISP. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's own
+//! trouble is still told from bad lists; what then happens to its senders is the policy's to say (`incident.without_gate`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input, Standing, State, Step};
-use reputation::detect::Level;
+use reputation::counters::Metric;
+use reputation::detect::{Level, Percent};
 use reputation::incident::{self, Trouble};
 use reputation::isp::Isp;
 use reputation::judge::{self, Judgement, LeftOut, Since};
-use reputation::policy::Policy;
+use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 
@@ -40,11 +44,11 @@ pub async fn evaluate<R: Reputation>(
     // Also those of before: an earlier call may have been cut off, or overtaken, between its save and this look.
     let lately = |isp: &Isp| {
         let known = board.unsettled.get(&Key { subject: subject.clone(), isp: Some(*isp) });
-        known.and_then(|known| known.worsened).is_some_and(|at| is_recent(policy, at, now))
+        known.and_then(turned_bad).is_some_and(|at| is_recent(policy, at, now))
     };
     let mut worsened: BTreeSet<Isp> = isps.iter().copied().filter(lately).collect();
-    worsened
-        .extend(saved.iter().filter(|change| change.next.worsened == Some(now)).filter_map(|change| change.key.isp));
+    let just_now = |change: &&Change| turned_bad(&change.next) == Some(now);
+    worsened.extend(saved.iter().filter(just_now).filter_map(|change| change.key.isp));
     for isp in worsened {
         saved.extend(suspect(policy, store, isp, now).await?);
     }
@@ -156,15 +160,23 @@ pub fn assess(
     let mut steps: BTreeMap<Isp, BreakerState> = BTreeMap::new();
     if !whole.breaker.state.is_contained() {
         for isp in isps {
-            if board.isps.get(isp).is_some_and(contains) {
-                continue;
-            }
             let known = dossier.breaker(Some(*isp));
             let key = Key { subject: subject.clone(), isp: Some(*isp) };
+            if board.isps.get(isp).is_some_and(|known| contains(known) && excuses_senders(policy)) {
+                let mut next = known.breaker.clone();
+                breaker::forget_trouble(&policy.breaker, &mut next, now);
+                changes.extend(change(key, &known, Step { next, effects: Default::default(), news: None }, true, now));
+                continue;
+            }
             let since = since_of_isp(dossier, board, *isp);
             let judgement = judge::judge(policy, &mut dossier.timeline, Some(*isp), &[], since, now);
             let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
-            let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
+            let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
+            if policy.gate_in_use {
+                step.next.troubled = None;
+            } else {
+                breaker::note_trouble(&policy.breaker, &mut step.next, &judgement, now);
+            }
             steps.insert(*isp, step.next.clone());
             let shadow = is_shadow(policy, dossier, &key);
             changes.extend(change(key, &known, step, shadow, now));
@@ -220,7 +232,7 @@ pub fn left_out(
         let mut leave_out = |known: &BreakerState| {
             before = before.max(if contains(known) { Minute(u32::MAX) } else { known.since.pause });
         };
-        if let Some(known) = board.isps.get(&isp) {
+        if let Some(known) = board.isps.get(&isp).filter(|_| excuses_senders(policy)) {
             leave_out(known);
         }
         let own = steps.get(&isp).or_else(|| dossier.breakers.get(&Some(isp)).map(|known| &known.breaker));
@@ -266,11 +278,12 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change>
         }
         let next =
             BreakerState { state: State::Closed, since: Since::both(now.next_minute()), ..known.breaker.clone() };
+        let was = if policy.gate_in_use { "the hold" } else { "the time of its own trouble" };
         let news = breaker::News {
             level: None,
             cause: Cause::Time,
             verdict: None,
-            reason: "the hold is over: each sender is judged at this ISP again, by mail accepted from now on".into(),
+            reason: format!("{was} is over: each sender is judged at this ISP again, by mail accepted from now on"),
         };
         let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
         let key = Key { subject: Subject::Account, isp: Some(isp) };
@@ -288,15 +301,21 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         return Ok(Vec::new());
     }
     let board = store.board(now).await?;
-    // A sender that is stopped as a whole is bad everywhere, not at this ISP.
+    // A sender that is stopped as a whole, or turned bad at several ISPs, is bad everywhere, not at this ISP. Without a gate
+    // an ISP's trouble stops senders as a whole, too.
     let elsewhere = |subject: &Subject| {
         let whole = board.unsettled.get(&Key { subject: subject.clone(), isp: None });
-        whole.is_some_and(|known| known.state.is_contained() && policy.gate_in_use)
+        let stopped = whole.is_some_and(|known| known.state.is_contained());
+        let others = board
+            .unsettled
+            .iter()
+            .filter(|(key, _)| key.subject == *subject && key.isp.is_some_and(|other| other != isp));
+        let spread = || others.filter_map(|(_, known)| turned_bad(known)).any(|at| is_recent(policy, at, now));
+        if policy.gate_in_use { stopped } else { spread() }
     };
     let hit = || {
-        let unsettled = board.unsettled.iter().filter(|(_, known)| known.state != State::Closed);
-        let at_isp = unsettled.filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
-        let dated = at_isp.filter_map(|(key, known)| Some((key, known.worsened?)));
+        let at_isp = board.unsettled.iter().filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
+        let dated = at_isp.filter_map(|(key, known)| Some((key, turned_bad(known)?)));
         dated.filter(|(key, _)| !elsewhere(&key.subject))
     };
     // Held already: then an earlier call may have been cut off before it had pardoned everybody.
@@ -307,6 +326,7 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         return Ok(Vec::new());
     }
     let held = Key { subject: Subject::Account, isp: Some(isp) };
+    let unheld = if policy.gate_in_use { None } else { Some(unheld(policy, store, now).await?) };
     let mut saved = decide_and_save(store, &Subject::Account, now, |dossier| {
         let known = dossier.breaker(Some(isp));
         let standing = Standing { cap: Level::Pause, may_pause: true };
@@ -315,10 +335,16 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         let cap = policy.breaker.open_cap_minutes.max(hold);
         let lasting =
             reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
-        let step = breaker::step(&lasting, standing, &known.breaker, Input::Incident, now);
+        let mut step = breaker::step(&lasting, standing, &known.breaker, Input::Incident, now);
+        if let (Some(news), Some(reason)) = (&mut step.news, &unheld) {
+            (news.level, news.reason) = (Some(Level::Warn), reason.clone());
+        }
         change(held.clone(), &known, step, is_shadow(policy, dossier, &held), now).into_iter().collect()
     })
     .await?;
+    if !excuses_senders(policy) {
+        return Ok(saved);
+    }
     // A person's shadow over an ISP is over its hold, and not over its senders: they are on their own there.
     let in_shadow = |change: &Change| change.next.hold == Hold::Shadow;
     if (saved.is_empty() && !is_held) || saved.iter().any(in_shadow) {
@@ -332,6 +358,34 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         saved.extend(tell(policy, store, &key, Input::Pardon, now).await?);
     }
     Ok(saved)
+}
+
+/// When a sender last turned bad at an ISP, if it is not well again.
+fn turned_bad(known: &BreakerState) -> Option<Now> {
+    if known.state == State::Closed { known.troubled } else { known.worsened }
+}
+
+/// Whether senders are not to blame for an ISP's own trouble.
+fn excuses_senders(policy: &Policy) -> bool {
+    policy.gate_in_use || policy.incident.without_gate == WithoutGate::Warn
+}
+
+/// What people are told of an ISP's own trouble where nothing can hold its mail.
+async fn unheld<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<String, PortError> {
+    let forecast = judge::forecast(policy, store.account(now).await?.into_iter(), now);
+    let bounces = forecast.iter().find(|forecast| forecast.metric == Metric::HardBounce).map(|known| known.tally);
+    let stands = bounces.filter(|tally| tally.population > 0).map_or_else(String::new, |tally| {
+        let rate = Percent(tally.rate().unwrap_or(0.0));
+        format!(": the account is at {rate}, {} of its last {} mails, as SES would see it", tally.bad, tally.population)
+    });
+    let then = match policy.incident.without_gate {
+        WithoutGate::Warn => "no sender is stopped for it",
+        WithoutGate::Pause => "senders are stopped for it as for any harm, as incident.without_gate says",
+    };
+    Ok(format!(
+        "several unrelated senders turned bad at this ISP at the same time: its own trouble. Without a gate its mail goes \
+         on; {then}. SES counts its bounces all the same{stands}"
+    ))
 }
 
 /// Whether something turned bad recently enough to be part of an incident.
@@ -382,7 +436,9 @@ fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
 /// has put its subject as a whole in shadow.
 fn is_shadow(policy: &Policy, dossier: &Dossier, key: &Key) -> bool {
     let whole = dossier.breakers.get(&None).is_some_and(|known| known.breaker.hold == Hold::Shadow);
-    policy.is_shadow(&key.subject) || (key.isp.is_some() && whole)
+    // Without a gate nothing holds an ISP.
+    let unheld = key.subject == Subject::Account && !policy.gate_in_use;
+    policy.is_shadow(&key.subject) || (key.isp.is_some() && (whole || unheld))
 }
 
 /// Whether a breaker holds mail back, so that it need not be held back by others. In its own shadow it does not.

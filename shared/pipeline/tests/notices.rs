@@ -59,7 +59,7 @@ struct World {
 
 impl World {
     fn new(toml: &str) -> World {
-        let policy = Policy::from_toml(toml).unwrap();
+        let policy = Policy::from_toml(toml).unwrap().in_world(true);
         World { store: MemoryReputation::under(&policy), policy, post: Post::default(), now: START }
     }
 

@@ -82,6 +82,8 @@ pub struct BreakerState {
     pub tripped_by: Option<Metric>,
     /// When its quota was last cut or it last opened by a verdict.
     pub worsened: Option<Now>,
+    /// Of an ISP that nothing can hold, since no gate is in use: when its counters last called for a cut or a stop.
+    pub troubled: Option<Now>,
     /// When people were last warned of each metric.
     pub warned: [Option<Now>; Metric::ALL.len()],
     /// A pause was withheld because too many configuration sets were paused; told once.
@@ -95,7 +97,7 @@ pub struct BreakerState {
 impl BreakerState {
     /// Whether it lets everything flow, and there is nothing else about it that others have to know.
     pub fn is_settled(&self) -> bool {
-        self.state == State::Closed && self.hold != Hold::Shadow
+        self.state == State::Closed && self.hold != Hold::Shadow && self.troubled.is_none()
     }
 
     /// Whether a person has said that it stays as it is: no judgement moves it.
@@ -291,7 +293,7 @@ pub struct News {
 /// When to judge a key again although nothing happens to it; `None` if only mail or a person can move it.
 pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
     match state.state {
-        State::Closed => None,
+        State::Closed => state.troubled.map(|at| at.plus_minutes(policy.raise_every_minutes)),
         State::Throttled { moved, .. } => Some(moved.plus_minutes(policy.raise_every_minutes)),
         State::Open { .. } => state.until(),
         State::Probing { at } => {
@@ -299,6 +301,23 @@ pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
             Some(at.plus_minutes(if now.minutes_since(at) < first { first } else { last }))
         }
     }
+}
+
+/// Notes trouble at an ISP that nothing can hold. It is renewed by mail accepted later only, and forgotten
+/// `raise_every_minutes` after it was last noted. It moves nothing: it tells an ISP's own trouble from a bad list.
+pub fn note_trouble(policy: &Breaker, known: &mut BreakerState, judgement: &Judgement, now: Now) {
+    // A stop goes by older mail, too, so that it would renew itself.
+    let called_for = judgement.throttle.is_some() || (known.troubled.is_none() && judgement.pause.is_some());
+    if called_for {
+        (known.troubled, known.since.throttle) = (Some(now), now.next_minute());
+    } else {
+        forget_trouble(policy, known, now);
+    }
+}
+
+/// Forgets trouble that was noted long enough ago.
+pub fn forget_trouble(policy: &Breaker, known: &mut BreakerState, now: Now) {
+    known.troubled = known.troubled.filter(|at| now < at.plus_minutes(policy.raise_every_minutes));
 }
 
 /// The step of a breaker. Pure and total.

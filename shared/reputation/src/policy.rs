@@ -31,6 +31,8 @@ pub struct Policy {
     pub isp_map: IspMap,
     /// Whether the sender's application asks the gate, so that a single ISP can be contained.
     pub gate_in_use: bool,
+    /// Whether the policy's own text says so or not. If it does not, whoever deployed the gate knows better.
+    pub states_gate: bool,
     /// What the gate does besides counting.
     pub gate: Gate,
     /// How configuration sets are warmed up.
@@ -267,6 +269,18 @@ pub struct Incident {
     pub window_minutes: u32,
     /// The ISP is held for so long after the last of them turned bad.
     pub hold_minutes: u32,
+    /// What becomes of its senders where no gate can hold its mail.
+    pub without_gate: WithoutGate,
+}
+
+/// What becomes of the senders at an ISP in trouble of its own, where no gate can hold its mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutGate {
+    /// People are warned, and nobody is stopped for it. SES counts the bounces all the same.
+    Warn,
+    /// People are warned, and senders are stopped as for any harm: what SES counts does not ask whose fault it is.
+    Pause,
 }
 
 /// How often people are told.
@@ -325,13 +339,20 @@ impl Policy {
         })?;
         let mut table: toml::Table =
             DEFAULT_TOML.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
+        let states_gate = own.get("gate").and_then(|gate| gate.get("in_use")).is_some();
         overlay(&mut table, own);
         let raw: RawPolicy = serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
             let key = error.path().to_string();
             PolicyError::Shape { key, problem: error.into_inner().to_string().trim().replace('\n', " ") }
         })?;
         keys::check(&table)?;
-        raw.validate()
+        Ok(Policy { states_gate, ..raw.validate()? })
+    }
+
+    /// The policy in a world with or without a gate: what its own text says of that comes first.
+    #[must_use]
+    pub fn in_world(self, gate: bool) -> Policy {
+        Policy { gate_in_use: if self.states_gate { self.gate_in_use } else { gate }, ..self }
     }
 }
 
@@ -502,6 +523,7 @@ impl RawPolicy {
             mode: self.mode,
             subjects: self.subjects.validate()?,
             gate_in_use: self.gate.in_use,
+            states_gate: false,
             gate: Gate {
                 lease_secs: self.gate.lease_seconds,
                 unreadable_bulk: self.gate.unreadable_bulk,

@@ -96,7 +96,7 @@ impl Timeline {
 
     fn count(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, reach: Reach) {
         self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
-        if kind == UnitKind::Complaint && !has_loop {
+        if kind == UnitKind::Complaint && count > 0 && !has_loop {
             self.hear(isp);
         }
         let index = self.index_of(isp);

@@ -24,6 +24,11 @@ enum At {
 }
 
 /// `mails` mails of one minute, so many of them bad.
+/// With a gate, each metric is judged where its scope says.
+fn policy_with_gate() -> Policy {
+    Policy::default().in_world(true)
+}
+
 fn burst(metric: Metric, mails: u32, bad: u32, returns_complaints: bool) -> Timeline {
     let mut timeline = Timeline::default();
     let minute = NOW.minute().minus(10);
@@ -68,11 +73,11 @@ fn verdict(judgement: &Judgement, level: Level) -> Option<Verdict> {
 /// what another one sees.
 fn only(rule: &str) -> Policy {
     match rule {
-        "cusum" => Policy { ratios: Vec::new(), ..Policy::default() },
+        "cusum" => Policy { ratios: Vec::new(), ..policy_with_gate() },
         _ => {
             let off = |metric| format!("[metrics.{metric}]\nthrottle = 0.0\npause = 0.0\n");
             let off: String = Metric::ALL.map(|metric| off(metric.name())).concat();
-            Policy::from_toml(&off).expect("valid by construction")
+            Policy::from_toml(&off).expect("valid by construction").in_world(true)
         }
     }
 }
@@ -128,13 +133,13 @@ fn each_level_of_each_rule_is_reached_by_so_many_bad_mails_and_not_by_one_fewer(
         let below = verdict(&judged(&policy, *metric, *at, *mails, bad - 1), *level);
         assert_eq!(below, None, "{row}: reached by one fewer");
         // With all rules on, the level is reached too, by this rule or a stronger one.
-        assert!(verdict(&judged(&Policy::default(), *metric, *at, *mails, *bad), *level).is_some(), "{row}");
+        assert!(verdict(&judged(&policy_with_gate(), *metric, *at, *mails, *bad), *level).is_some(), "{row}");
     }
 }
 
 #[test]
 fn no_level_of_the_default_policy_is_missing_from_the_table() {
-    let policy = Policy::default();
+    let policy = policy_with_gate();
     let mut defined = BTreeSet::new();
     let places = |metric| match policy.metrics.rule(metric).scope {
         reputation::policy::Scope::Isp => vec![At::Isp],
@@ -163,7 +168,7 @@ fn no_level_of_the_default_policy_is_missing_from_the_table() {
 
 #[test]
 fn a_warning_is_told_and_does_not_hide_behind_a_stronger_level() {
-    let policy = Policy::default();
+    let policy = policy_with_gate();
     for (_, metric, at, _, mails, bad) in REACHED_BY.iter().filter(|(.., level, _, _)| *level == Level::Warn) {
         let judgement = judged(&policy, *metric, *at, *mails, *bad);
         let free = Standing { cap: Level::Pause, may_pause: true };
@@ -197,7 +202,7 @@ fn a_ratio_rule_says_nothing_below_either_of_its_floors() {
 
 #[test]
 fn delays_and_blocks_are_judged_at_each_isp_only() {
-    let policy = Policy::default();
+    let policy = policy_with_gate();
     for metric in [Metric::Delay, Metric::Block] {
         let at_isp = judged(&policy, metric, At::Isp, 1000, 900);
         assert!(at_isp.warn.is_some() && at_isp.throttle.is_some(), "{metric:?}");
@@ -211,20 +216,27 @@ fn delays_and_blocks_are_judged_at_each_isp_only() {
 
 #[test]
 fn delays_never_pause() {
-    let judged = judged(&Policy::default(), Metric::Delay, At::Isp, 100_000, 100_000);
+    let judged = judged(&policy_with_gate(), Metric::Delay, At::Isp, 100_000, 100_000);
     assert_eq!((judged.throttle.is_some(), judged.pause), (true, None));
 }
 
 #[test]
-fn complaints_are_judged_only_where_complaints_are_returned() {
-    let mut silent = burst(Metric::Complaint, 12_500, 1_000, false);
-    assert_eq!(judge(&Policy::default(), &mut silent, Some(Isp::OTHER), &[], Since::default(), NOW).warn, None);
-    assert_eq!(judge(&Policy::default(), &mut silent, None, &[], Since::default(), NOW).pause, None);
+fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() {
+    let mut timeline = burst(Metric::Complaint, 12_500, 0, false);
+    assert_eq!(
+        timeline.series(None).map(|all| all.sum_since(reputation::Minute(0)).tally(Metric::Complaint).rate()),
+        Some(None)
+    );
+    let policy = policy_with_gate();
+    assert_eq!(judge(&policy, &mut timeline, Some(Isp::OTHER), &[], Since::default(), NOW).warn, None);
+    let mut heard = burst(Metric::Complaint, 12_500, 1_000, false);
+    assert!(judge(&policy, &mut heard, Some(Isp::OTHER), &[], Since::default(), NOW).pause.is_some());
+    assert!(judge(&policy, &mut heard, None, &[], Since::default(), NOW).pause.is_some());
 }
 
 #[test]
 fn each_line_of_the_forecast_is_reached_by_so_many_bad_mails_and_not_by_one_fewer() {
-    let policy = Policy::default();
+    let policy = policy_with_gate();
     let told = |metric, mails, bad| -> Option<(Level, Rule)> {
         let timeline = burst(metric, mails, bad, true);
         let forecasts = forecast(&policy, [&timeline].into_iter(), NOW);
@@ -256,7 +268,7 @@ fn each_line_of_the_forecast_is_reached_by_so_many_bad_mails_and_not_by_one_fewe
 
 #[test]
 fn the_forecast_looks_back_over_so_many_mails_and_no_further() {
-    let policy = Policy::default();
+    let policy = policy_with_gate();
     let hour = |timeline: &mut Timeline, hours_ago: u32, delivered, bounced| {
         let minute = NOW.minute().minus(60 * hours_ago);
         timeline.add(minute, Isp::OTHER, UnitKind::Delivered, delivered, true, NOW);

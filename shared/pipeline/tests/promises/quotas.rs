@@ -33,7 +33,7 @@ struct World {
 
 impl World {
     fn new(policy: &str) -> World {
-        let policy = Policy::from_toml(policy).unwrap();
+        let policy = Policy::from_toml(policy).unwrap().in_world(true);
         World {
             reputation: MemoryReputation::under(&policy),
             quotas: MemoryQuotas::default(),

@@ -1,9 +1,10 @@
 //! Incidents of neighbouring systems, each named after what happened there, that must not happen here.
 
+use reputation::breaker::Cause;
 use reputation::judge::forecast;
 use reputation::policy::Mode;
 use reputation::time::{DAY, HOUR};
-use reputation::{Input, Key, Level, Metric, Minute, Policy, State, UnitKind};
+use reputation::{Input, Key, Level, Metric, Minute, Policy, State, Subject, UnitKind};
 
 use super::world::{World, at, identity_of, iso, set_of};
 
@@ -36,7 +37,7 @@ fn complaint(message: &str, to: &str, feedback: &str, rest: &str) -> String {
 }
 
 fn world() -> World {
-    World::new(Policy::default())
+    World::new(Policy::default().in_world(true))
 }
 
 /// How many attempts, and how many of them bounced hard, a set has since ever.
@@ -309,6 +310,80 @@ fn controls_of(world: &World, set: &str) -> Vec<&'static str> {
     of_set.map(|control| control.kind.name()).filter(|name| *name != "set_quota_factor").collect()
 }
 
+/// Three unrelated senders turn bad at gmail one minute after the other, and stay good at yahoo.
+fn gmail_is_in_trouble(world: &mut World) {
+    for hour in 1..4 {
+        for (set, identity) in [("news", "a.example"), ("shop", "b.example"), ("club", "c.example")] {
+            for isp in ["gmail", "yahoo"] {
+                world.mail((set, identity), isp, at(-60 * hour).minute(), 300, 3, at(-60 * hour));
+            }
+        }
+    }
+    for (minute, sender) in [("news", "a.example"), ("shop", "b.example"), ("club", "c.example")].iter().enumerate() {
+        let now = at(minute as i64);
+        world.mail(*sender, "yahoo", now.minute(), 30, 0, now);
+        world.mail(*sender, "gmail", now.minute(), 30, 20, now);
+        world.evaluate(now);
+    }
+}
+
+/// Gmail in December 2020: what is a provider's own trouble is found without a gate, too, and nobody stays stopped for it.
+#[test]
+fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
+    let mut world = World::new(Policy::default());
+    assert!(!world.policy.gate_in_use, "the default world has no gate");
+    gmail_is_in_trouble(&mut world);
+    assert_eq!(world.state(&Subject::Account, Some("gmail")), "open");
+    for set in ["news", "shop", "club"] {
+        assert_eq!(world.state(&set_of(set), None), "closed", "{set}");
+        let controls = controls_of(&world, set);
+        assert!(controls.last().is_none_or(|last| *last == "resume_configuration_set"), "{set}: {controls:?}");
+    }
+    let told = world.store.transitions.iter().find(|told| told.cause == Cause::Incident).expect("it is told");
+    assert!(told.shadow && told.level == Some(Level::Warn), "{told:?}");
+    assert!(told.reason.contains("SES counts its bounces all the same: the account is at "), "{}", told.reason);
+    assert!(!world.store.controls.iter().any(|control| control.kind.name() == "hold_isp"), "nothing can hold it");
+    // Further bad mail there stops nobody while it lasts, and counts again afterwards.
+    world.mail(("news", "a.example"), "gmail", at(5).minute(), 30, 20, at(5));
+    world.evaluate(at(5));
+    assert_eq!(world.state(&set_of("news"), None), "closed");
+    (6..200).for_each(|minute| _ = world.evaluate(at(minute)));
+    assert_eq!(world.state(&Subject::Account, Some("gmail")), "closed");
+    world.mail(("news", "a.example"), "gmail", at(200).minute(), 30, 20, at(200));
+    world.evaluate(at(200));
+    assert_eq!(world.state(&set_of("news"), None), "open");
+}
+
+/// SES does not ask whose fault a bounce is: a policy can stop senders for it all the same.
+#[test]
+fn the_policy_says_whether_senders_are_stopped_for_an_isps_trouble() {
+    let mut world = World::new(Policy::from_toml("[incident]\nwithout_gate = \"pause\"").expect("valid"));
+    gmail_is_in_trouble(&mut world);
+    for set in ["news", "shop", "club"] {
+        assert_eq!(world.state(&set_of(set), None), "open", "{set}");
+    }
+    let told = world.store.transitions.iter().find(|told| told.cause == Cause::Incident).expect("it is told");
+    assert!(told.reason.contains("senders are stopped for it as for any harm"), "{}", told.reason);
+}
+
+/// Three bad lists are bad at every ISP: that is no provider's trouble.
+#[test]
+fn senders_that_are_bad_everywhere_make_no_incident_without_a_gate() {
+    let mut world = World::new(Policy::default());
+    for minute in 0..6 {
+        for sender in [("news", "a.example"), ("shop", "b.example"), ("club", "c.example")] {
+            for isp in ["gmail", "yahoo", "microsoft"] {
+                world.mail(sender, isp, at(minute).minute(), 20, 8, at(minute));
+            }
+        }
+        world.evaluate(at(minute));
+    }
+    assert_eq!(world.state(&Subject::Account, Some("gmail")), "closed");
+    for set in ["news", "shop", "club"] {
+        assert_eq!(world.state(&set_of(set), None), "open", "{set}");
+    }
+}
+
 /// Whoever disarms the breaker while it has paused a set must not find the set paused for ever.
 #[test]
 fn what_was_paused_is_resumed_in_shadow_too() {
@@ -346,7 +421,8 @@ fn what_is_open_in_shadow_is_paused_once_it_acts() {
 /// Names that no store can keep, or read back, must not stand in the way of other mail.
 #[test]
 fn names_that_cannot_be_stored_are_refused_or_left_out() {
-    let mut world = World::new(Policy::from_toml("[subjects]\ntenants = true").expect("valid by construction"));
+    let mut world =
+        World::new(Policy::from_toml("[subjects]\ntenants = true").expect("valid by construction").in_world(true));
     let long = delivery("m1", "a@yahoo.com").replace("news", &"n".repeat(700));
     let refused = world.tell(&long, at(0)).expect_err("longer than any name of SES").to_string();
     assert!(refused.contains("718 bytes") && !refused.contains("nnn"), "{refused}");

@@ -220,7 +220,8 @@ const GATE: &[Key] = &[
         "",
         Flag,
         "Whether your application asks the gate. If so, an ISP can be contained by itself; if not, only pausing a whole \
-         configuration set stops anything. The stack's parameter GateInUse = false overrules it.",
+         configuration set stops anything. Leave it out, and the stack goes by its parameter GateInUse, and a replay by \
+         its option `--gate`; both are false if you do not say otherwise. GateInUse = false overrules a true.",
     ),
     key(
         "lease_seconds",
@@ -415,6 +416,13 @@ const INCIDENT: &[Key] = &[
         "minutes",
         whole(1, 10_080),
         "Mail to the ISP is held so long the first time; twice as long with each further trip.",
+    ),
+    key(
+        "without_gate",
+        "",
+        Word(&["warn", "pause"]),
+        "What happens to the senders where no gate can hold the ISP's mail: `warn` tells people, and stops nobody for it; \
+         `pause` tells people, and stops senders as for any harm. SES counts the bounces either way.",
     ),
 ];
 
