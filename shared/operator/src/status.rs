@@ -403,7 +403,7 @@ impl Reading {
                 let unsettled = Unsettled {
                     subject: key.subject.to_string(),
                     isp: key.isp.map(|isp| policy.isp_map.name(isp).to_owned()),
-                    state: known.state.name(),
+                    state: known.shown_state(key),
                     factor: known.state.factor(&policy.breaker).share(),
                     since: moved(known).map(|at| at.to_string()),
                     until: due(&policy.breaker, known, now).map(|until| until.to_string()),

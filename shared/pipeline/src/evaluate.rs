@@ -288,7 +288,7 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change>
         let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
         let key = Key { subject: Subject::Account, isp: Some(isp) };
         let shadow = is_shadow(policy, dossier, &key);
-        change(key, known, step, shadow, now)
+        change(key, known, step, shadow, now).map(|change| as_told(policy, change))
     });
     over.collect()
 }
@@ -339,7 +339,8 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         if let (Some(news), Some(reason)) = (&mut step.news, &unheld) {
             (news.level, news.reason) = (Some(Level::Warn), reason.clone());
         }
-        change(held.clone(), &known, step, is_shadow(policy, dossier, &held), now).into_iter().collect()
+        let shadow = is_shadow(policy, dossier, &held);
+        change(held.clone(), &known, step, shadow, now).map(|change| as_told(policy, change)).into_iter().collect()
     })
     .await?;
     if !excuses_senders(policy) {
@@ -358,6 +359,14 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         saved.extend(tell(policy, store, &key, Input::Pardon, now).await?);
     }
     Ok(saved)
+}
+
+/// A change of an ISP itself as people are told of it: without a gate nothing is stopped there, so nothing opens or closes.
+fn as_told(policy: &Policy, mut change: Change) -> Change {
+    if let Some(told) = change.transition.as_mut().filter(|_| !policy.gate_in_use) {
+        (told.from, told.to) = (State::Closed.name(), State::Closed.name());
+    }
+    change
 }
 
 /// When a sender last turned bad at an ISP, if it is not well again.

@@ -409,7 +409,7 @@ impl ReportedBreaker {
         ReportedBreaker {
             subject: key.subject.to_string(),
             isp: isp_name(key, &replay.policy.isp_map),
-            state: known.state.name(),
+            state: known.shown_state(key),
             factor: known.state.factor(&replay.policy.breaker).share(),
             since: entered.map(|told| told.at.to_string()),
             until: until.map(|until| until.to_string()),

@@ -27,6 +27,7 @@ use crate::Metric;
 use crate::detect::{Level, Percent, Verdict};
 use crate::judge::{Judgement, Since};
 use crate::policy::{Breaker, Resume};
+use crate::subject::{Key, Subject};
 use crate::time::{DAY, Now};
 
 /// A share of a quota in thousandths.
@@ -105,6 +106,15 @@ impl BreakerState {
         match self.hold {
             Hold::Open | Hold::Closed => true,
             Hold::None | Hold::Shadow => false,
+        }
+    }
+
+    /// The name of its state where people see it. An ISP in trouble of its own whose mail nothing holds is not `open`.
+    pub fn shown_state(&self, key: &Key) -> &'static str {
+        let of_isp = key.subject == Subject::Account && key.isp.is_some();
+        match self.state {
+            State::Open { .. } if of_isp && !self.enacted => "in trouble",
+            state => state.name(),
         }
     }
 

@@ -10,7 +10,7 @@ use pipeline::notice::Notice;
 use pipeline::ports::{Board, Dossier, PortError, Reputation as _};
 use replay::report::ReportedControl;
 use replay::view::{self, Grid, KeyView, MOST_KEYS, MOST_MOVES, QuotaView, View};
-use reputation::breaker::{BreakerState, due};
+use reputation::breaker::{BreakerState, Hold, State, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge;
@@ -156,18 +156,20 @@ fn keys(
             let key = Key { subject: read.subject.clone(), isp };
             let Some(mut view) = KeyView::of(&key, policy, &read.rates, grid) else { continue };
             let known = read.dossier.breaker(isp).breaker;
-            stand(&mut view, policy, &known, now);
+            stand(&mut view, policy, &key, &known, now);
             view.evidence = evidence(policy, &read.dossier, board, isp, now);
             keys.push(view);
         }
     }
     // A breaker that is not closed, or that a person holds, is shown, even if its mail is older.
-    for (key, known) in reading.breakers.iter().filter(|(_, known)| !known.is_settled()) {
+    for (key, known) in
+        reading.breakers.iter().filter(|(_, known)| known.state != State::Closed || known.hold == Hold::Shadow)
+    {
         let name = key.subject.to_string();
         let isp = key.isp.map(|isp| policy.isp_map.name(isp).to_owned());
         if !keys.iter().any(|view| view.subject == name && view.isp == isp) {
             let mut view = KeyView::silent(name, isp);
-            stand(&mut view, policy, known, now);
+            stand(&mut view, policy, key, known, now);
             keys.push(view);
         }
     }
@@ -188,8 +190,8 @@ fn mails(rates: &Timeline, isp: Option<Isp>) -> u64 {
     rates.series(isp).into_iter().flat_map(|series| series.hours()).map(|(_, hour)| hour.attempts()).sum()
 }
 
-fn stand(view: &mut KeyView, policy: &Policy, known: &BreakerState, now: Now) {
-    view.state = known.state.name();
+fn stand(view: &mut KeyView, policy: &Policy, key: &Key, known: &BreakerState, now: Now) {
+    view.state = known.shown_state(key);
     view.factor = known.state.factor(&policy.breaker).share();
     view.since = moved(known).map(|at| at.to_string());
     view.until = due(&policy.breaker, known, now).map(|until| until.to_string());
