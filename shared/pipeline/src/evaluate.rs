@@ -365,6 +365,7 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
 fn as_told(policy: &Policy, mut change: Change) -> Change {
     if let Some(told) = change.transition.as_mut().filter(|_| !policy.gate_in_use) {
         (told.from, told.to) = (State::Closed.name(), State::Closed.name());
+        told.shadow = policy.is_shadow(&change.key.subject);
     }
     change
 }

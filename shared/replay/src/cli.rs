@@ -180,7 +180,7 @@ fn cores() -> usize {
 
 fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
     Ok(Options {
-        policy: policy(reading.policy.as_deref())?,
+        policy: policy(reading.policy.as_deref())?.in_world(reading.gate),
         real_now,
         since: None,
         until: None,
@@ -228,6 +228,8 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         until: args.until.map(|until| until.at.0),
         ..options(&args.reading, real_now)?
     };
+    // Whoever wants to know what the gate would have granted assumes one.
+    let options = Options { policy: options.policy.clone().in_world(args.reading.gate || args.quota), ..options };
     let sources = Sources::expand(&args.input)?;
     // A page that cannot be written is told before the work, not after it.
     let mut page = args.report.as_deref().map(|path| Page::create(path, &sources)).transpose()?;
@@ -365,7 +367,8 @@ fn plan(args: &PlanArgs) -> anyhow::Result<Exit> {
 }
 
 fn simulated(args: &SimulateArgs) -> anyhow::Result<Exit> {
-    let policy = policy(args.policy.as_deref())?;
+    // Planner, breaker and gate together are what is simulated.
+    let policy = policy(args.policy.as_deref())?.in_world(true);
     let mut scenarios: Vec<simulate::Scenario> = Vec::new();
     for name in &args.scenario {
         let scenario = match name {

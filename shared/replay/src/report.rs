@@ -23,6 +23,9 @@ use crate::text::{counted, thousands};
 pub struct Report {
     /// What was read, and what became of it.
     pub input: Input,
+    /// Whether the sender's application is taken to ask the gate, so that one ISP can be held by itself. If not, harm at
+    /// one ISP counts against its whole configuration set.
+    pub gate: bool,
     /// What was counted: a row for each subject and ISP, sorted by their names.
     pub totals: Vec<Total>,
     /// What the gate would have granted, by configuration set, ISP and day; only where that was asked.
@@ -273,6 +276,7 @@ impl Report {
                 rejected_by_reason: tallies.rejected.clone(),
                 broken_off: None,
             },
+            gate: replay.policy.gate_in_use,
             totals,
             quota,
             quota_left_out,

@@ -340,7 +340,7 @@ fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
         assert!(controls.last().is_none_or(|last| *last == "resume_configuration_set"), "{set}: {controls:?}");
     }
     let told = world.store.transitions.iter().find(|told| told.cause == Cause::Incident).expect("it is told");
-    assert!(told.shadow && told.level == Some(Level::Warn), "{told:?}");
+    assert!(!told.shadow && told.level == Some(Level::Warn), "{told:?}");
     assert!(told.reason.contains("SES counts its bounces all the same: the account is at "), "{}", told.reason);
     assert!(!world.store.controls.iter().any(|control| control.kind.name() == "hold_isp"), "nothing can hold it");
     // Further bad mail there stops nobody while it lasts, and counts again afterwards.

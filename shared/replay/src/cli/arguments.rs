@@ -35,6 +35,7 @@ Examples:
   replay events/ --policy my.toml --fail-on-trip
   replay check my.toml                         is this policy valid, and what does it mean?
   replay explain events/ --at 2026-10-06T09:03:03 --subject configuration-set:newsletter
+  replay events/ --gate                        as if your application asked the gate
   replay events/ --quota                       what would the gate have granted?
   replay events/ --report report.html          the same as a page with charts
   replay plan my.toml                          how fast would mail be warmed up?
@@ -64,6 +65,12 @@ pub(super) struct Reading {
     /// Policy to judge by; what it does not say stands as in the default [default: the built-in policy]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    /// Judge as if your application asked the gate before it sends, so that one ISP can be held by itself
+    ///
+    /// Without it there is no gate, as in a stack whose parameter GateInUse is not set: harm at one ISP counts against its
+    /// whole configuration set. A policy that states gate.in_use comes first.
+    #[arg(long)]
+    pub(super) gate: bool,
     /// How to answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(super) format: Format,
@@ -98,7 +105,7 @@ pub(super) struct ReplayArgs {
     /// Report on one subject only: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(long, value_name = "SUBJECT")]
     pub(super) subject: Option<Subject>,
-    /// Also tell what the gate would have granted of this mail, by configuration set, ISP and day
+    /// Also show what the gate would have granted of this mail, by configuration set, ISP and day; implies --gate
     #[arg(long)]
     pub(super) quota: bool,
     /// Also write a page with charts: one file that needs nothing else

@@ -23,10 +23,12 @@ pub fn policy(policy: &Policy, look: Look) -> String {
     say("subjects", &subjects(policy));
     say(
         "gate",
-        if policy.gate_in_use {
-            "in use: an ISP can be contained by itself"
-        } else {
-            "not in use: only pausing a whole configuration set stops anything"
+        match (policy.states_gate, policy.gate_in_use) {
+            (true, true) => "in use: an ISP can be contained by itself",
+            (true, false) => "not in use: only pausing a whole configuration set stops anything",
+            (false, _) => {
+                "not stated: a stack goes by its parameter GateInUse, a replay by --gate (both false by default)"
+            }
         },
     );
 

@@ -95,10 +95,20 @@ pub fn input_line(input: &Input) -> String {
     text
 }
 
+/// Which world a report shows.
+fn world(report: &Report) -> &'static str {
+    if report.gate {
+        "With a gate: your application asks it before it sends, so one ISP can be held by itself."
+    } else {
+        "Without a gate: harm at one ISP counts against its whole configuration set (--gate shows it with one)."
+    }
+}
+
 fn read(report: &Report, look: Look) -> String {
     let input = &report.input;
     let text = input_line(input);
     let mut out = hanging("", &text, look.columns());
+    out.push_str(&hanging("", world(report), look.columns()));
     for warning in warnings(report) {
         out.extend(wrapped(&warning, look.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
     }
@@ -687,6 +697,7 @@ mod tests {
         };
         let (controls, stopped, breakers) = (Vec::new(), Vec::new(), Vec::new());
         Report {
+            gate: true,
             input,
             totals,
             quota: None,
