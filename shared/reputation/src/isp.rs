@@ -13,12 +13,14 @@
 
 mod builtin;
 mod hint;
+mod loops;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use self::builtin::{BRANDS, BUILT_IN, NOT_COUNTRIES};
 pub use self::hint::{MAX_PROPOSED_DOMAINS, Proposal, Proposals, hint};
+pub use self::loops::{FEEDBACK_LOOPS, FeedbackLoop};
 use crate::address::MAX_DOMAIN_BYTES;
 
 /// One ISP of one [`IspMap`]: small, ordered, and an index for arrays of counters.
@@ -117,7 +119,7 @@ impl IspMap {
     /// The built-in map with the policy's entries over it: pairs of a domain pattern and an ISP name.
     ///
     /// A pattern is a domain (`example.com`: itself, nothing below it) or a suffix (`*.example.com`: all below it, not
-    /// itself), in any case. Names outside the built-in list are new ISPs; they return complaints until
+    /// itself), in any case. Names outside the built-in list are new ISPs; no complaints are expected of them until
     /// [`Self::with_complaints`] says otherwise. Naming `other` takes a built-in domain out of its ISP.
     ///
     /// A policy entry beats every built-in one; among the policy's, the exact domain beats a suffix and the longer
@@ -158,7 +160,7 @@ impl IspMap {
         Ok(Self::build(&patterns, new))
     }
 
-    /// The same map, but `name` does or does not return complaints.
+    /// The same map, but `name` is or is not expected to return complaints.
     ///
     /// # Errors
     /// [`IspMapError::UnknownIsp`] when neither the built-in map nor an entry has that name.
@@ -171,9 +173,10 @@ impl IspMap {
     }
 
     fn build(patterns: &BTreeMap<String, String>, new: BTreeMap<&str, ()>) -> Self {
+        let has_loop = |name: &str| FEEDBACK_LOOPS.binary_search_by_key(&name, |row| row.isp).is_ok();
         let built_in =
-            BUILT_IN.iter().map(|isp| Entry { name: isp.name.into(), returns_complaints: isp.returns_complaints });
-        let added = new.into_keys().map(|name| Entry { name: name.into(), returns_complaints: true });
+            BUILT_IN.iter().map(|isp| Entry { name: isp.name.into(), returns_complaints: has_loop(isp.name) });
+        let added = new.into_keys().map(|name| Entry { name: name.into(), returns_complaints: false });
         let entries: Vec<Entry> = built_in.chain(added).collect();
         // At most `MAX_NAMES`, so no index is out of range.
         let by_name: BTreeMap<Box<str>, Isp> =
@@ -262,12 +265,14 @@ impl IspMap {
         self.by_name.get(name).copied()
     }
 
-    /// Do its users' complaints come back, message by message?
+    /// Is a feedback loop known through which its users' complaints come back, message by message?
     ///
-    /// Gmail's do not: Google has no such feedback loop, so a complaint rate there is "no data", not 0. Neither do
-    /// those of business mail (Google Workspace, Microsoft 365, the filters before them).
+    /// Yes for the ISPs of [`FEEDBACK_LOOPS`] and for what [`Self::with_complaints`] says. Everywhere else silence is "no
+    /// data", not a rate of 0: Gmail, Apple, business mail and `other` send nothing back that SES could pass on. A
+    /// complaint that was counted there all the same proves more than this table does. `false` for an index of another
+    /// map.
     pub fn returns_complaints(&self, isp: Isp) -> bool {
-        self.entries.get(isp.index()).is_none_or(|entry| entry.returns_complaints)
+        self.entries.get(isp.index()).is_some_and(|entry| entry.returns_complaints)
     }
 
     /// Every ISP: `other`, the built-in ones, the policy's new ones; the latter two alphabetically, but for business
@@ -571,17 +576,18 @@ mod tests {
     }
 
     #[test]
-    fn gmail_and_business_mail_return_no_complaints_unless_the_policy_says_so() {
+    fn complaints_are_expected_only_where_a_feedback_loop_is_known_or_the_policy_says_so() {
         let map = IspMap::with_entries([("a.example", "new")]).unwrap();
         let returns = |map: &IspMap, name: &str| map.returns_complaints(map.by_name(name).unwrap());
-        assert!(!returns(&map, "gmail"));
-        assert!(!returns(&map, "google-workspace"));
-        assert!(!returns(&map, "microsoft-365"));
-        for name in ["other", "microsoft", "yahoo", "apple", "new"] {
+        for name in ["other", "gmail", "apple", "gmx", "web.de", "t-online", "proton", "tuta", "microsoft-365", "new"] {
+            assert!(!returns(&map, name), "{name}");
+        }
+        for name in ["microsoft", "yahoo", "libero", "fastmail", "laposte", "mail.ru", "seznam"] {
             assert!(returns(&map, name), "{name}");
         }
-        let map = map.with_complaints("new", false).unwrap().with_complaints("gmail", true).unwrap();
-        assert!(!returns(&map, "new") && returns(&map, "gmail"));
+        assert!(!map.returns_complaints(Isp(u16::MAX)));
+        let map = map.with_complaints("new", true).unwrap().with_complaints("yahoo", false).unwrap();
+        assert!(returns(&map, "new") && !returns(&map, "yahoo"));
         assert_eq!(map.with_complaints("nobody", true).unwrap_err().to_string(), "no ISP is named `nobody`");
     }
 
