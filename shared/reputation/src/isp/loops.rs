@@ -6,7 +6,7 @@
 //!
 //! - Apple: its postmaster page says that iCloud Mail has no feedback loop.
 //! - Gmail: its loop reports totals to the sender and no single complaint to anybody.
-//! - GMX and web.de send single headers to senders of the Certified Senders Alliance only.
+//! - GMX and web.de send a few headers of a mail, and only to providers that they trust.
 //! - T-Online, Proton, Tuta, HEY, and mail of companies with the filters before it: no loop is known.
 //! - XS4ALL and Yandex: in older lists of Validity's members and missing in newer ones.
 //! - Domains that Synacor, Tucows (OpenSRS) and BlueTie host for others: members of Validity's loop, but no source says
@@ -72,6 +72,7 @@ pub const FEEDBACK_LOOPS: &[FeedbackLoop] = &[
     known("seznam", "Seznam.cz, Feedback Loop", "fbl.seznam.cz"),
     known("sfr", UNIVERSAL, "knowledge.validity.com, article 360005560651"),
     known("telenet", UNIVERSAL, MEMBERS),
+    known("telenor", UNIVERSAL, "validity.com on Telenor's and XS4ALL's loops"),
     known("terra", UNIVERSAL, MEMBERS),
     known("tim", UNIVERSAL, MEMBERS),
     known("uol", UNIVERSAL, MEMBERS),
@@ -104,8 +105,8 @@ mod tests {
         let lines: Vec<String> = returning.chunks(10).map(|chunk| chunk.join(", ")).collect();
         insta::assert_snapshot!(lines.join("\n"), @"
         att, bigpond, bluewin, bol, comcast, cox, fastmail, laposte, libero, mail.ru
-        microsoft, orange, seznam, sfr, telenet, terra, tim, uol, virgilio, virgin-media
-        yahoo, ziggo, gandi, rackspace
+        microsoft, orange, seznam, sfr, telenet, telenor, terra, tim, uol, virgilio
+        virgin-media, yahoo, ziggo, gandi, rackspace
         ");
     }
 }
