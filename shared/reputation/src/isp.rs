@@ -493,7 +493,7 @@ mod tests {
             ("yandex.kz", "yandex"),
             ("yahoo.co.jp", "yahoo-japan"),
             ("yahoo.jp", "yahoo-japan"),
-            // A Russian freemailer's, not Microsoft's.
+            // Has no MX record of Microsoft's.
             ("hotmail.ru", "other"),
             ("hotmail.com.ru", "microsoft"),
             ("yahoo.evil.example.com", "other"),

@@ -27,7 +27,8 @@
 //! - `o2.pl`, `go2.pl`, `tlen.pl` and `prokonto.pl` are Wirtualna Polska's: `wp`. `gazeta.pl` is run by Onet's technicians
 //!   since Google gave it up: `onet`.
 //! - `1und1.de`, `online.de` and `onlinehome.de` are the mailboxes of 1&1's access customers on IONOS: `ionos`.
-//! - `hotmail.ru` was a Russian freemailer's and is no domain of Microsoft: `other`, against the rule for the brand.
+//! - `hotmail.ru` is not among the domains whose MX records are Microsoft's, and Russians had mailboxes there: `other`,
+//!   against the rule for the brand.
 //! - Domains of forwarding services (`privaterelay.appleid.com`, `passmail.net`, `duck.com`, `mozmail.com`) belong to the
 //!   service: it accepts the mail or refuses it, whoever has the mailbox behind.
 //!
