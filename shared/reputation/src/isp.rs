@@ -1,8 +1,8 @@
 //! Who receives the mail: a pure function of the recipient's domain and one versioned map.
 //!
 //! SES events name no ISP, so it is derived from the domain: [`IspMap::classify`]. The map holds the domains of
-//! consumer mailbox providers with their country variants, and whatever entries the policy adds. What nobody knows is
-//! [`Isp::OTHER`]: counted, never dropped.
+//! consumer mailbox providers with their country variants, those of access ISPs with mailboxes, and the entries that the
+//! policy adds. Unknown domains are [`Isp::OTHER`]: counted, never dropped.
 //!
 //! Replies and host names seen on the way ([`hint()`]) and MX look-ups never classify anything, or the same mail would
 //! count elsewhere on another day. They fill [`Proposals`], from which a person takes entries into the policy.
@@ -13,12 +13,16 @@
 
 mod builtin;
 mod hint;
+mod loops;
+mod moved;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use self::builtin::{BRANDS, BUILT_IN, NOT_COUNTRIES};
 pub use self::hint::{MAX_PROPOSED_DOMAINS, Proposal, Proposals, hint};
+pub use self::loops::{FEEDBACK_LOOPS, FeedbackLoop};
+pub use self::moved::{MOVED, Moved};
 use crate::address::MAX_DOMAIN_BYTES;
 
 /// One ISP of one [`IspMap`]: small, ordered, and an index for arrays of counters.
@@ -36,7 +40,7 @@ impl Isp {
 }
 
 /// The most ISP names of one map, built-in ones included.
-pub const MAX_NAMES: usize = 1_000;
+pub const MAX_NAMES: usize = 2_000;
 
 /// The most policy entries of one map.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -106,8 +110,9 @@ pub enum IspMapError {
 }
 
 impl IspMap {
-    /// The version of the built-in part. It grows with every change that moves a domain from one name to another.
-    pub const VERSION: u32 = 1;
+    /// The version of the built-in part. It grows with every change that moves a domain from one name to another; see
+    /// [`MOVED`].
+    pub const VERSION: u32 = 2;
 
     /// The map without any policy.
     pub fn builtin() -> Self {
@@ -117,7 +122,7 @@ impl IspMap {
     /// The built-in map with the policy's entries over it: pairs of a domain pattern and an ISP name.
     ///
     /// A pattern is a domain (`example.com`: itself, nothing below it) or a suffix (`*.example.com`: all below it, not
-    /// itself), in any case. Names outside the built-in list are new ISPs; they return complaints until
+    /// itself), in any case. Names outside the built-in list are new ISPs; no complaints are expected of them until
     /// [`Self::with_complaints`] says otherwise. Naming `other` takes a built-in domain out of its ISP.
     ///
     /// A policy entry beats every built-in one; among the policy's, the exact domain beats a suffix and the longer
@@ -158,7 +163,7 @@ impl IspMap {
         Ok(Self::build(&patterns, new))
     }
 
-    /// The same map, but `name` does or does not return complaints.
+    /// The same map, but `name` is or is not expected to return complaints.
     ///
     /// # Errors
     /// [`IspMapError::UnknownIsp`] when neither the built-in map nor an entry has that name.
@@ -171,9 +176,10 @@ impl IspMap {
     }
 
     fn build(patterns: &BTreeMap<String, String>, new: BTreeMap<&str, ()>) -> Self {
+        let has_loop = |name: &str| FEEDBACK_LOOPS.binary_search_by_key(&name, |row| row.isp).is_ok();
         let built_in =
-            BUILT_IN.iter().map(|isp| Entry { name: isp.name.into(), returns_complaints: isp.returns_complaints });
-        let added = new.into_keys().map(|name| Entry { name: name.into(), returns_complaints: true });
+            BUILT_IN.iter().map(|isp| Entry { name: isp.name.into(), returns_complaints: has_loop(isp.name) });
+        let added = new.into_keys().map(|name| Entry { name: name.into(), returns_complaints: false });
         let entries: Vec<Entry> = built_in.chain(added).collect();
         // At most `MAX_NAMES`, so no index is out of range.
         let by_name: BTreeMap<Box<str>, Isp> =
@@ -183,8 +189,8 @@ impl IspMap {
         let (mut exact, mut below) = (BTreeMap::new(), BTreeMap::new());
         for (pattern, name) in patterns {
             match pattern.strip_prefix("*.") {
-                Some(domain) => below.insert(by_length(domain), isp_of(name)),
-                None => exact.insert(by_length(pattern), isp_of(name)),
+                Some(domain) => below.insert(domain, isp_of(name)),
+                None => exact.insert(pattern.as_str(), isp_of(name)),
             };
         }
         let from_policy = DomainTable::new(&below);
@@ -194,10 +200,10 @@ impl IspMap {
             for pattern in isp.domains {
                 match pattern.strip_prefix("*.") {
                     Some(domain) if from_policy.longest_suffix(domain.as_bytes()).is_none() => {
-                        below.entry(by_length(domain)).or_insert(isp_of(isp.name));
+                        below.entry(domain).or_insert(isp_of(isp.name));
                     }
                     None if from_policy.longest_suffix(pattern.as_bytes()).is_none() => {
-                        exact.entry(by_length(pattern)).or_insert(isp_of(isp.name));
+                        exact.entry(*pattern).or_insert(isp_of(isp.name));
                     }
                     Some(_) | None => {}
                 }
@@ -262,12 +268,14 @@ impl IspMap {
         self.by_name.get(name).copied()
     }
 
-    /// Do its users' complaints come back, message by message?
+    /// Is a feedback loop known through which its users' complaints come back, message by message?
     ///
-    /// Gmail's do not: Google has no such feedback loop, so a complaint rate there is "no data", not 0. Neither do
-    /// those of business mail (Google Workspace, Microsoft 365, the filters before them).
+    /// Yes for the ISPs of [`FEEDBACK_LOOPS`] and for what [`Self::with_complaints`] says. Everywhere else silence is "no
+    /// data", not a rate of 0: Gmail, Apple, business mail and `other` send nothing back that SES could pass on. A
+    /// complaint that was counted there all the same proves more than this table does. `false` for an index of another
+    /// map.
     pub fn returns_complaints(&self, isp: Isp) -> bool {
-        self.entries.get(isp.index()).is_none_or(|entry| entry.returns_complaints)
+        self.entries.get(isp.index()).is_some_and(|entry| entry.returns_complaints)
     }
 
     /// Every ISP: `other`, the built-in ones, the policy's new ones; the latter two alphabetically, but for business
@@ -289,17 +297,11 @@ impl Default for IspMap {
     }
 }
 
-type ByLength = BTreeMap<(usize, Box<str>), Isp>;
-
-fn by_length(domain: &str) -> (usize, Box<str>) {
-    (domain.len(), domain.into())
-}
-
-/// Domains grouped by length, each group sorted and laid end to end, so that a look-up is a binary search in one short
-/// run of memory: no hash, no pointer to follow, and the same layout for the same content.
+/// Domains grouped by length and first letter, each group sorted and laid end to end, so that a look-up is a binary
+/// search in one short run of memory: no hash, no pointer to follow, and the same layout for the same content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DomainTable {
-    /// By length of the domain.
+    /// By [`group_of`] a domain.
     groups: Vec<Group>,
     /// The first bytes of each domain: nearly always enough to tell them apart, in one comparison of numbers.
     starts: Vec<u64>,
@@ -317,27 +319,30 @@ struct Group {
 }
 
 impl DomainTable {
-    fn new(domains: &ByLength) -> Self {
+    fn new(domains: &BTreeMap<&str, Isp>) -> Self {
         let mut table = Self { groups: Vec::new(), starts: Vec::new(), isps: Vec::new(), text: Vec::new() };
-        for ((length, domain), isp) in domains {
-            if table.groups.len() <= *length {
-                table.groups.resize(length + 1, Group::default());
+        let grouped = domains.iter().filter_map(|(domain, isp)| Some((group_of(domain.as_bytes())?, *domain, *isp)));
+        let mut sorted: Vec<(usize, &str, Isp)> = grouped.collect();
+        sorted.sort_unstable();
+        for (at, domain, isp) in sorted {
+            if table.groups.len() <= at {
+                table.groups.resize(at + 1, Group::default());
             }
-            if let Some(group) = table.groups.get_mut(*length) {
+            if let Some(group) = table.groups.get_mut(at) {
                 if group.count == 0 {
                     (group.first, group.text) = (table.isps.len(), table.text.len());
                 }
                 group.count += 1;
             }
             table.starts.push(start_of(domain.as_bytes()));
-            table.isps.push(*isp);
+            table.isps.push(isp);
             table.text.extend_from_slice(domain.as_bytes());
         }
         table
     }
 
     fn get(&self, domain: &[u8]) -> Option<Isp> {
-        let group = self.groups.get(domain.len())?;
+        let group = self.groups.get(group_of(domain)?)?;
         let starts = self.starts.get(group.first..group.first + group.count)?;
         let start = start_of(domain);
         let mut low = starts.partition_point(|other| *other < start);
@@ -368,6 +373,12 @@ impl DomainTable {
         let dots = domain.iter().enumerate().filter(|(_, b)| **b == b'.');
         dots.filter_map(|(at, _)| self.get(domain.get(at + 1..)?)).next()
     }
+}
+
+/// Which group a domain is in: domains of one length and one first letter share it. `None` for no text.
+fn group_of(domain: &[u8]) -> Option<usize> {
+    // 32 groups to a length: the five low bits tell letters apart, and a digit may share a group with a letter.
+    domain.first().map(|first| domain.len() * 32 + usize::from(first & 31))
 }
 
 /// The first eight bytes, or all of a shorter domain, as a number: among domains of one length it sorts as they do.
@@ -446,7 +457,12 @@ mod tests {
             ("aol.com", "yahoo"),
             ("verizon.net", "yahoo"),
             ("sky.com", "yahoo"),
-            ("att.net", "att"),
+            ("att.net", "yahoo"),
+            ("cox.net", "yahoo"),
+            ("comcast.net", "comcast"),
+            ("private.icloud.com", "apple"),
+            ("dsl.pipex.com", "talktalk"),
+            ("ms12.hinet.net", "hinet"),
             ("me.com", "apple"),
             ("wanadoo.fr", "orange"),
             ("free.fr", "free"),
@@ -476,6 +492,10 @@ mod tests {
             ("yahoo.com.br", "yahoo"),
             ("yandex.kz", "yandex"),
             ("yahoo.co.jp", "yahoo-japan"),
+            ("yahoo.jp", "yahoo-japan"),
+            // Has no MX record of Microsoft's.
+            ("hotmail.ru", "other"),
+            ("hotmail.com.ru", "microsoft"),
             ("yahoo.evil.example.com", "other"),
             ("yahoo.com.evil.example", "other"),
             ("yahoo.gov.uk", "other"),
@@ -497,6 +517,9 @@ mod tests {
             // Words and short letters are listed one by one.
             ("live.xy", "other"),
             ("outlook.xy", "other"),
+            ("outlook.nl", "other"),
+            ("outlook.co", "other"),
+            ("outlook.cm", "other"),
             ("gmx.xy", "other"),
         ] {
             check(&map, domain, isp);
@@ -509,7 +532,7 @@ mod tests {
             ("*.Example.com", "example"),
             ("*.b.example.com", "example-b"),
             ("x.b.example.com.", "microsoft-365"),
-            ("att.net", "yahoo"),
+            ("comcast.net", "yahoo"),
             ("gmail.com", "other"),
             ("*.rr.com", "road-runner"),
             ("yahoo.de", "yahoo-de"),
@@ -523,7 +546,7 @@ mod tests {
             ("x.b.example.com", "microsoft-365"),
             ("example.com", "other"),
             ("notexample.com", "other"),
-            ("att.net", "yahoo"),
+            ("comcast.net", "yahoo"),
             ("gmail.com", "other"),
             ("googlemail.com", "gmail"),
             ("tampabay.rr.com", "road-runner"),
@@ -571,17 +594,18 @@ mod tests {
     }
 
     #[test]
-    fn gmail_and_business_mail_return_no_complaints_unless_the_policy_says_so() {
+    fn complaints_are_expected_only_where_a_feedback_loop_is_known_or_the_policy_says_so() {
         let map = IspMap::with_entries([("a.example", "new")]).unwrap();
         let returns = |map: &IspMap, name: &str| map.returns_complaints(map.by_name(name).unwrap());
-        assert!(!returns(&map, "gmail"));
-        assert!(!returns(&map, "google-workspace"));
-        assert!(!returns(&map, "microsoft-365"));
-        for name in ["other", "microsoft", "yahoo", "apple", "new"] {
+        for name in ["other", "gmail", "apple", "gmx", "web.de", "t-online", "proton", "tuta", "microsoft-365", "new"] {
+            assert!(!returns(&map, name), "{name}");
+        }
+        for name in ["microsoft", "yahoo", "libero", "fastmail", "laposte", "mail.ru", "seznam"] {
             assert!(returns(&map, name), "{name}");
         }
-        let map = map.with_complaints("new", false).unwrap().with_complaints("gmail", true).unwrap();
-        assert!(!returns(&map, "new") && returns(&map, "gmail"));
+        assert!(!map.returns_complaints(Isp(u16::MAX)));
+        let map = map.with_complaints("new", true).unwrap().with_complaints("yahoo", false).unwrap();
+        assert!(returns(&map, "new") && !returns(&map, "yahoo"));
         assert_eq!(map.with_complaints("nobody", true).unwrap_err().to_string(), "no ISP is named `nobody`");
     }
 
@@ -603,6 +627,7 @@ mod tests {
         let mut seen = BTreeMap::new();
         for isp in BUILT_IN {
             assert_eq!(valid_name(isp.name), Ok(isp.name));
+            assert!(isp.domains.is_sorted(), "{}", isp.name);
             for domain in isp.domains {
                 assert_eq!(normal_pattern(domain).as_deref(), Ok(*domain));
                 assert_eq!(seen.insert(domain, isp.name), None, "{domain} is listed twice");
@@ -610,38 +635,32 @@ mod tests {
         }
         let map = IspMap::builtin();
         assert!(BRANDS.iter().all(|(_, name)| map.by_name(name).is_some()));
-        assert!(BUILT_IN.iter().any(|isp| isp.name == "other" && isp.domains.is_empty()));
+        let names: Vec<&str> = BUILT_IN.iter().map(|isp| isp.name).collect();
+        assert_eq!((names.first(), names.iter().filter(|name| **name == "other").count()), (Some(&"other"), 1));
     }
 
     /// Names are stored in databases, and a domain that moves changes what old counters mean. So a change here asks for
     /// a new `VERSION`; a name may be added, never be taken away or change its meaning.
     #[test]
     fn the_built_in_map_changes_only_with_its_version() {
-        let counts: Vec<String> = BUILT_IN.iter().map(|isp| format!("{} {}", isp.name, isp.domains.len())).collect();
-        let lines: Vec<String> = counts.chunks(8).map(|chunk| chunk.join(", ")).collect();
+        let large: Vec<String> = BUILT_IN
+            .iter()
+            .filter(|isp| isp.domains.len() >= 10)
+            .map(|isp| format!("{} {}", isp.name, isp.domains.len()))
+            .collect();
+        let lines: Vec<String> = large.chunks(8).map(|chunk| chunk.join(", ")).collect();
         let domains: usize = BUILT_IN.iter().map(|isp| isp.domains.len()).sum();
-        // FNV-1a over every name and domain: a domain that moves between two names of the same size shows here.
+        // FNV-1a over every name and domain: a domain that moves between two names shows here.
         let everything = BUILT_IN.iter().flat_map(|isp| [&[isp.name], isp.domains].concat());
         let fingerprint = everything
             .flat_map(|text| [text.as_bytes(), b";"].concat())
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         let head =
-            format!("version {}, {} names, {domains} domains, {fingerprint:016x}", IspMap::VERSION, counts.len());
+            format!("version {}, {} names, {domains} domains, {fingerprint:016x}", IspMap::VERSION, BUILT_IN.len());
         insta::assert_snapshot!(format!("{head}\n{}", lines.join("\n")), @"
-        version 1, 103 names, 354 domains, 0beb16f9f964def5
-        other 0, apple 4, att 11, au 5, biglobe 2, bigpond 4, bluewin 2, bol 1
-        bouygues 1, bt 3, charter 6, comcast 1, cox 1, daum 3, docomo 1, earthlink 2
-        eclipso 2, fastmail 6, free 4, freenet 1, gmail 2, gmx 19, hey 1, ig 1
-        iijmio 1, infomaniak 2, interia 5, juno 3, kpn 6, laposte 1, libero 5, mail.com 3
-        mail.ru 7, mailbox-org 1, microsoft 67, nate 2, naver 1, netease 6, nifty 3, o2.pl 4
-        ocn 2, onet 7, optonline 2, orange 3, plala 1, posteo 5, proton 4, proximus 3
-        qq 3, rakuten 1, rambler 6, rediff 2, sapo 1, seznam 4, sfr 7, shaw 1
-        sina 4, so-net 1, softbank 7, sohu 2, t-online 2, talktalk 3, telenet 2, telus 1
-        terra 1, tim 3, tiscali 1, tuta 6, ukr-net 1, uol 1, videotron 1, virgilio 1
-        virgin-media 4, web.de 2, windstream 1, wp 1, xtra 1, yahoo 39, yahoo-japan 4, yandex 3
-        ziggo 6, zoho 4, alibaba-mail 0, barracuda 0, cisco 0, gandi 0, godaddy 0, google-workspace 0
-        hornetsecurity 0, hostinger 0, ionos 0, microsoft-365 0, mimecast 0, namecheap 0, ovh 0, proofpoint 0
-        rackspace 0, sophos 0, spamexperts 0, strato 0, symantec 0, trend-micro 0, zoho-workplace 0
+        version 2, 521 names, 1482 domains, 8d2663c75050eea8
+        centurylink 12, charter 11, fastmail 98, gmx 36, interia 14, kpn 15, mail.com 132, microsoft 113
+        onet 14, proton 18, sfr 17, softbank 12, talktalk 13, tdc 16, telenor-denmark 12, yahoo 80
         ");
     }
 
