@@ -247,7 +247,7 @@ impl PolicyInUse {
     }
 
     fn known(&self, mut policy: Policy, version: u64, problem: Option<String>) -> Known {
-        policy.gate_in_use = self.gate_in_use && (policy.gate_in_use || !policy.states_gate);
+        policy.gate_in_use = self.gate_in_use && policy.clone().in_world(true).gate_in_use;
         Known { policy, version, problem }
     }
 }

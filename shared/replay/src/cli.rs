@@ -156,6 +156,11 @@ fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
         .map_err(|error| placed_once(error).context(format!("{} is no valid policy", path.display())))
 }
 
+/// The policy in a world with a gate, if there is to be one whatever the policy says.
+fn with_gate(policy: Policy, gate: bool) -> Policy {
+    Policy { gate_in_use: policy.gate_in_use || gate, ..policy }
+}
+
 /// A policy error that names its place once: what TOML says of a value may end with it, less exactly.
 pub fn placed_once(error: PolicyError) -> anyhow::Error {
     match error {
@@ -180,7 +185,7 @@ fn cores() -> usize {
 
 fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
     Ok(Options {
-        policy: policy(reading.policy.as_deref())?.in_world(reading.gate),
+        policy: with_gate(policy(reading.policy.as_deref())?, reading.gate),
         real_now,
         since: None,
         until: None,
@@ -228,8 +233,8 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         until: args.until.map(|until| until.at.0),
         ..options(&args.reading, real_now)?
     };
-    // Whoever wants to know what the gate would have granted assumes one.
-    let options = Options { policy: options.policy.clone().in_world(args.reading.gate || args.quota), ..options };
+    // What the gate would have granted can be asked only where there is one.
+    let options = Options { policy: with_gate(options.policy, args.quota), ..options };
     let sources = Sources::expand(&args.input)?;
     // A page that cannot be written is told before the work, not after it.
     let mut page = args.report.as_deref().map(|path| Page::create(path, &sources)).transpose()?;
@@ -368,7 +373,7 @@ fn plan(args: &PlanArgs) -> anyhow::Result<Exit> {
 
 fn simulated(args: &SimulateArgs) -> anyhow::Result<Exit> {
     // Planner, breaker and gate together are what is simulated.
-    let policy = policy(args.policy.as_deref())?.in_world(true);
+    let policy = with_gate(policy(args.policy.as_deref())?, true);
     let mut scenarios: Vec<simulate::Scenario> = Vec::new();
     for name in &args.scenario {
         let scenario = match name {

@@ -24,7 +24,7 @@ use ses_events::{Decoded, Decoder};
 const REAL_NOW: i64 = 1_795_219_200_000;
 
 fn options(policy: &str) -> Options {
-    let policy = Policy::from_toml(policy).unwrap();
+    let policy = Policy::from_toml(policy).unwrap().in_world(true);
     Options { policy, real_now: REAL_NOW, since: None, until: None, stop_at: None, workers: 2 }
 }
 

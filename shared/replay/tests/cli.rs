@@ -211,9 +211,10 @@ fn an_explanation_has_the_numbers_of_its_transition() {
     let mut streams: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     streams.sort();
     let mut explained = 0;
-    for path in streams {
+    let worlds = streams.iter().flat_map(|path| [(path, &[][..]), (path, &["--gate"][..])]);
+    for (path, world) in worlds {
         let path = path.display().to_string();
-        let report = json(&replay(&[&path, "--format", "json"]));
+        let report = json(&replay(&[&[path.as_str(), "--format", "json"], world].concat()));
         for told in report["transitions"].as_array().unwrap() {
             let acted = told["level"] == "throttle" || told["level"] == "pause";
             if !acted || told["population"].is_null() {
@@ -225,6 +226,7 @@ fn an_explanation_has_the_numbers_of_its_transition() {
             if let Some(isp) = told["isp"].as_str() {
                 arguments.extend(["--isp", isp]);
             }
+            arguments.extend(world);
             let explanation = json(&check(&arguments, 0, &[]));
             let judged = explanation["judged"].as_array().unwrap();
             let judgement = judged.iter().find(|judgement| judgement["decided"] == *told);
@@ -334,7 +336,7 @@ fn asking_the_gate_changes_nothing_else_and_every_mail_is_accounted_for() {
     let folder = tempfile::tempdir().unwrap();
     let warm = warm_policy(folder.path());
     for (name, policy) in [("isp-throttling", warm.as_str()), ("messy", "infra/policy.toml"), ("stale-list", &warm)] {
-        let plain = json(&replay(&[&stream(name), "--policy", policy, "--format", "json"]));
+        let plain = json(&replay(&[&stream(name), "--policy", policy, "--format", "json", "--gate"]));
         let mut asked = json(&replay(&[&stream(name), "--policy", policy, "--format", "json", "--quota"]));
         let rows = asked["quota"].as_array().unwrap().clone();
         let left_out = asked["quota_left_out"].as_array().unwrap().clone();
@@ -378,7 +380,8 @@ fn where_nobody_tells_of_sending_mails_with_an_outcome_are_the_demand() {
         let set = total["subject"].as_str().unwrap().strip_prefix("configuration-set:");
         let Some(set) = set else { continue };
         let count = |field: &str| total[field].as_u64().unwrap_or(0);
-        let attempts = ["delivered", "hard_bounces", "soft_bounces", "undetermined"].map(count).iter().sum::<u64>();
+        let outcomes = ["delivered", "hard_bounces", "soft_bounces", "undetermined", "refused_bounces"];
+        let attempts = outcomes.map(count).iter().sum::<u64>();
         let of_isp = rows.iter().filter(|row| row["configuration_set"] == set && row["isp"] == total["isp"]);
         assert_eq!(of_isp.map(|row| row["asked"].as_u64().unwrap()).sum::<u64>(), attempts, "{total}");
     }

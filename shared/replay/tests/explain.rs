@@ -27,7 +27,7 @@ fn streams() -> Vec<PathBuf> {
 fn replayed(stream: &Path, witness: Option<Witness>) -> replay::driver::Replay {
     let sources = Sources::expand(&[stream.display().to_string()]).unwrap();
     let options = Options {
-        policy: Policy::default(),
+        policy: Policy::default().in_world(true),
         real_now: REAL_NOW,
         since: None,
         until: None,

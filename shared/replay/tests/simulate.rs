@@ -9,7 +9,7 @@ use reputation::policy::Policy;
 const DAYS: u32 = 45;
 
 fn setup(scenarios: &[Scenario], seeds: u32) -> Setup {
-    let policy = Policy::default();
+    let policy = Policy::default().in_world(true);
     let plan = policy.warmup.plan.clone();
     Setup { policy, plan, scenarios: scenarios.to_vec(), seed: 1, seeds, days: DAYS, workers: 2 }
 }

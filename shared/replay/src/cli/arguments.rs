@@ -67,8 +67,8 @@ pub(super) struct Reading {
     pub(super) policy: Option<PathBuf>,
     /// Judge as if your application asked the gate before it sends, so that one ISP can be held by itself
     ///
-    /// Without it there is no gate, as in a stack whose parameter GateInUse is not set: harm at one ISP counts against its
-    /// whole configuration set. A policy that states gate.in_use comes first.
+    /// Without it, and unless the policy says gate.in_use = true, there is no gate, as in a stack whose parameter GateInUse
+    /// is not set: harm at one ISP counts against its whole configuration set.
     #[arg(long)]
     pub(super) gate: bool,
     /// How to answer
