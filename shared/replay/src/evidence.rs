@@ -14,7 +14,7 @@ use reputation::counters::Metric;
 use reputation::detect::{NAT, Rule};
 use reputation::isp::Isp;
 use reputation::judge;
-use reputation::policy::{Policy, Scope};
+use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::unit::SenderId;
@@ -95,8 +95,7 @@ impl EvidenceBook {
         };
         for metric in Metric::ALL {
             let rule = policy.metrics.rule(metric);
-            let elsewhere = key.isp.is_none() && rule.scope == Scope::Isp && policy.gate_in_use;
-            if elsewhere || (rule.pause.is_none() && rule.throttle.is_none()) {
+            if !policy.judges(metric, key.isp) || (rule.pause.is_none() && rule.throttle.is_none()) {
                 continue;
             }
             // What may only throttle is judged since the last cut.

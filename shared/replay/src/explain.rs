@@ -13,7 +13,7 @@ use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
 use reputation::isp::IspMap;
 use reputation::judge::{self, LeftOut, Since, WalkedCell};
-use reputation::policy::{Policy, Ratio, Scope};
+use reputation::policy::{Policy, Ratio};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
 use serde::Serialize;
@@ -339,7 +339,7 @@ struct Judging<'a> {
 
 impl Judging<'_> {
     fn is_judged(&self, metric: Metric) -> bool {
-        self.key.isp.is_some() || self.policy.metrics.rule(metric).scope == Scope::All
+        self.policy.judges(metric, self.key.isp)
     }
 
     fn threshold(&self, metric: Metric, level: Level) -> Option<NanoNats> {
@@ -396,7 +396,8 @@ impl Judging<'_> {
     fn ratio(&self, ratio: &Ratio) -> ExplainedRatio {
         let window = self.now.minute().minus(ratio.window_hours * HOUR).hour();
         let lines = [(Level::Warn, ratio.warn), (Level::Throttle, ratio.throttle), (Level::Pause, ratio.pause)];
-        let judged = lines.into_iter().filter(|_| self.is_judged(ratio.metric));
+        let has_rate = self.key.isp.is_some() || self.is_judged(ratio.metric);
+        let judged = lines.into_iter().filter(|_| has_rate);
         let drawn = judged.filter_map(|(level, line)| Some((level, line?)));
         let line = |(level, line): (Level, f64)| {
             let since = window.max(self.mark(level));

@@ -9,7 +9,7 @@ use reputation::breaker::State;
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::NAT;
 use reputation::isp::Isp;
-use reputation::policy::{Mode, Policy, Scope};
+use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, HOUR, Minute};
 use reputation::timeline::{KEEP_DAYS, KEEP_HOURS, KEEP_MINUTES, Series, Timeline};
@@ -292,7 +292,7 @@ pub fn lines(policy: &Policy) -> Vec<Lines> {
             limit: rule.limit,
             throttle: nats(rule.throttle),
             pause: nats(rule.pause),
-            over_all: rule.scope == Scope::All || !policy.gate_in_use,
+            over_all: policy.judges(metric, None),
             ratios: ratios.collect(),
         }
     };

@@ -3,7 +3,7 @@
 use crate::Isp;
 use crate::counters::{Counters, Metric, Tally};
 use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
-use crate::policy::{Policy, Ratio, Scope};
+use crate::policy::{Policy, Ratio};
 use crate::time::{HOUR, Minute, Now};
 use crate::timeline::{Cell, Timeline};
 use crate::unit::UnitKind;
@@ -96,13 +96,13 @@ fn judge_metric(
     judgement: &mut Judgement,
 ) {
     let rule = policy.metrics.rule(metric);
-    let elsewhere = isp.is_none() && rule.scope == Scope::Isp && policy.gate_in_use;
-    if elsewhere || !timeline.knows_its_mail() {
+    let judged = policy.judges(metric, isp);
+    if (isp.is_none() && !judged) || !timeline.knows_its_mail() {
         return;
     }
     let mut known: Option<(Minute, Excursion)> = None;
     let mut look = |level, threshold: Option<NanoNats>, since: Minute| {
-        let Some(threshold) = threshold else { return };
+        let Some(threshold) = threshold.filter(|_| judged) else { return };
         let peak = match known {
             Some((from, peak)) if from == since => peak,
             _ => walk(policy, timeline, isp, left_out, metric, since, now).peak(),
@@ -122,7 +122,7 @@ fn judge_metric(
     look(Level::Throttle, rule.throttle, since.throttle);
     look(Level::Pause, rule.pause, since.pause);
     // Where a metric is judged over all ISPs, too, one warning is enough, and it is given there.
-    let warns = isp.is_none() || (rule.scope == Scope::Isp && policy.gate_in_use);
+    let warns = isp.is_none() || !policy.judges(metric, None);
     for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
         judge_ratio(ratio, warns, timeline, isp, left_out, since, now, judgement);
     }
@@ -150,8 +150,7 @@ pub fn alarm(
 pub fn shows_harm(policy: &Policy, timeline: &mut Timeline, left_out: &[LeftOut], since: Since, now: Now) -> bool {
     Metric::ALL.into_iter().any(|metric| {
         let rule = policy.metrics.rule(metric);
-        let judged = rule.scope == Scope::All || !policy.gate_in_use;
-        let threshold = rule.throttle.or(rule.pause).filter(|_| judged);
+        let threshold = rule.throttle.or(rule.pause).filter(|_| policy.judges(metric, None));
         threshold.is_some_and(|threshold| {
             walk(policy, timeline, None, left_out, metric, since.pause, now).peak().evidence >= threshold / 2
         })

@@ -349,6 +349,19 @@ impl Policy {
         Ok(Policy { states_gate, ..raw.validate()? })
     }
 
+    /// Whether evidence about a metric is judged at this ISP, or, without one, over all of them.
+    pub fn judges(&self, metric: Metric, isp: Option<Isp>) -> bool {
+        let rule = self.metrics.rule(metric);
+        match isp {
+            // Without a gate what could stop the whole is judged over the whole, whatever its scope. What could not is left
+            // to each ISP.
+            None => rule.scope == Scope::All || (!self.gate_in_use && rule.pause.is_some()),
+            // `other` is many servers: mail that waits there may wait for one of them, which is down.
+            Some(Isp::OTHER) => metric != Metric::Delay,
+            Some(_) => true,
+        }
+    }
+
     /// The policy in a world with or without a gate: what its own text says of that comes first.
     #[must_use]
     pub fn in_world(self, gate: bool) -> Policy {

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use reputation::breaker::{Standing, step};
 use reputation::judge::{forecast, judge};
 use reputation::{
-    BreakerState, Input, Isp, Judgement, Level, Metric, Now, Policy, Rule, Since, State, Timeline, UnitKind, Verdict,
+    BreakerState, Input, Isp, IspMap, Judgement, Level, Metric, Now, Policy, Rule, Since, State, Timeline, UnitKind,
+    Verdict,
 };
 
 /// 2026-10-06 08:00 UTC.
@@ -24,6 +25,11 @@ enum At {
 }
 
 /// `mails` mails of one minute, so many of them bad.
+/// One of the known ISPs: `other` is many, and its delays are no evidence.
+fn isp() -> Isp {
+    IspMap::builtin().by_name("microsoft").expect("it is built in")
+}
+
 /// With a gate, each metric is judged where its scope says.
 fn policy_with_gate() -> Policy {
     Policy::default().in_world(true)
@@ -32,7 +38,7 @@ fn policy_with_gate() -> Policy {
 fn burst(metric: Metric, mails: u32, bad: u32, returns_complaints: bool) -> Timeline {
     let mut timeline = Timeline::default();
     let minute = NOW.minute().minus(10);
-    let mut add = |kind, count| timeline.add(minute, Isp::OTHER, kind, count, returns_complaints, NOW);
+    let mut add = |kind, count| timeline.add(minute, isp(), kind, count, returns_complaints, NOW);
     add(UnitKind::Sent, mails);
     match metric {
         Metric::HardBounce => {
@@ -57,7 +63,7 @@ fn burst(metric: Metric, mails: u32, bad: u32, returns_complaints: bool) -> Time
 }
 
 fn judged(policy: &Policy, metric: Metric, at: At, mails: u32, bad: u32) -> Judgement {
-    let isp = if at == At::Isp { Some(Isp::OTHER) } else { None };
+    let isp = if at == At::Isp { Some(isp()) } else { None };
     judge(policy, &mut burst(metric, mails, bad, true), isp, &[], Since::default(), NOW)
 }
 
@@ -220,6 +226,21 @@ fn delays_never_pause() {
     assert_eq!((judged.throttle.is_some(), judged.pause), (true, None));
 }
 
+/// One customer's server that is down delays all mail to it. That is no word of anybody about the sender.
+#[test]
+fn delays_at_many_unnamed_servers_are_no_evidence() {
+    let mut timeline = Timeline::default();
+    for (kind, count) in [(UnitKind::Sent, 1_000), (UnitKind::Delay, 900)] {
+        timeline.add(NOW.minute(), Isp::OTHER, kind, count, false, NOW);
+    }
+    for policy in [policy_with_gate(), Policy::default()] {
+        for key in [Some(Isp::OTHER), None] {
+            let judged = judge(&policy, &mut timeline, key, &[], Since::default(), NOW);
+            assert_eq!((judged.throttle, judged.pause), (None, None), "{key:?}");
+        }
+    }
+}
+
 #[test]
 fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() {
     let mut timeline = burst(Metric::Complaint, 12_500, 0, false);
@@ -228,9 +249,9 @@ fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() 
         Some(None)
     );
     let policy = policy_with_gate();
-    assert_eq!(judge(&policy, &mut timeline, Some(Isp::OTHER), &[], Since::default(), NOW).warn, None);
+    assert_eq!(judge(&policy, &mut timeline, Some(isp()), &[], Since::default(), NOW).warn, None);
     let mut heard = burst(Metric::Complaint, 12_500, 1_000, false);
-    assert!(judge(&policy, &mut heard, Some(Isp::OTHER), &[], Since::default(), NOW).pause.is_some());
+    assert!(judge(&policy, &mut heard, Some(isp()), &[], Since::default(), NOW).pause.is_some());
     assert!(judge(&policy, &mut heard, None, &[], Since::default(), NOW).pause.is_some());
 }
 
@@ -271,8 +292,8 @@ fn the_forecast_looks_back_over_so_many_mails_and_no_further() {
     let policy = policy_with_gate();
     let hour = |timeline: &mut Timeline, hours_ago: u32, delivered, bounced| {
         let minute = NOW.minute().minus(60 * hours_ago);
-        timeline.add(minute, Isp::OTHER, UnitKind::Delivered, delivered, true, NOW);
-        timeline.add(minute, Isp::OTHER, UnitKind::HardBounce, bounced, true, NOW);
+        timeline.add(minute, isp(), UnitKind::Delivered, delivered, true, NOW);
+        timeline.add(minute, isp(), UnitKind::HardBounce, bounced, true, NOW);
     };
     let (mut news, mut receipts) = (Timeline::default(), Timeline::default());
     hour(&mut news, 1, 6_000, 0);

@@ -14,7 +14,7 @@ use reputation::breaker::{BreakerState, Hold, State, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge;
-use reputation::policy::{Mode, Policy, Scope};
+use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, HOUR, Minute, Now};
 use reputation::timeline::{Length, Timeline};
@@ -214,8 +214,7 @@ fn evidence(
     let mut tracks = BTreeMap::new();
     for metric in Metric::ALL {
         let rule = policy.metrics.rule(metric);
-        let elsewhere = isp.is_none() && rule.scope == Scope::Isp && policy.gate_in_use;
-        if elsewhere || !dossier.timeline.knows_its_mail() {
+        if !policy.judges(metric, isp) || !dossier.timeline.knows_its_mail() {
             continue;
         }
         let mark = if rule.pause.is_some() { since.pause } else { since.throttle };
