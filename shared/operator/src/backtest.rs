@@ -53,6 +53,8 @@ pub struct Order {
     pub policy: PolicyFile,
     /// Beside which one; `None` = the one that the stack goes by.
     pub against: Option<PolicyFile>,
+    /// Whether an application that asks the gate is assumed where a policy does not say.
+    pub gate: bool,
     /// Upon what.
     pub recording: Recording,
     /// Only mail accepted from this time on.
@@ -121,7 +123,7 @@ pub async fn backtest(
         }
     };
     let options = |policy: &Policy| Options {
-        policy: policy.clone(),
+        policy: policy.clone().in_world(order.gate),
         real_now: now.0,
         since: order.since.map(|since| since.at.0),
         until: order.until.map(|until| until.at.0),

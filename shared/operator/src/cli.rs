@@ -337,6 +337,7 @@ fn order(args: &BacktestArgs) -> Result<Order, Failure> {
     Ok(Order {
         policy: policy(&args.policy)?,
         against: args.against.as_ref().map(policy).transpose()?,
+        gate: args.gate,
         recording: args.objects.clone().map_or(Recording::Ledger, Recording::Objects),
         since: args.since,
         until: args.until,

@@ -31,7 +31,7 @@ const LATER: Now = Now(1_795_219_200_000);
 
 fn order(toml: &str, recording: Recording) -> Order {
     let policy = PolicyFile { file: "my.toml".to_owned(), toml: toml.to_owned() };
-    Order { policy, against: None, recording, since: None, until: None }
+    Order { policy, against: None, gate: true, recording, since: None, until: None }
 }
 
 async fn tested(access: &Access, order: &Order, now: Now) -> Result<Answer, Failure> {

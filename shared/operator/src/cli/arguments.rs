@@ -325,8 +325,7 @@ Examples:
 What the ledger does not know: when a bounce or complaint was told, and in which order. It is judged as if all were known in the \
 minute in which SES accepted the mail, so trips come minutes earlier than they did (complaints: hours), and an ISP in trouble of \
 its own may be told from bad lists sooner; the difference between two policies is what to \
-look at. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. A stack that was \
-deployed without a gate (GateInUse=false) judges as by gate.in_use = false, which both policies must say to be judged so here. Reading it costs as a \
+look at. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. Reading it costs as a \
 scan of the table does (less than a cent for a million units), and takes memory for each minute, sender and ISP, not for each unit.
 
 Objects in S3 hold the events themselves, as Firehose leaves them, .gz or not. They are read in the order of their keys, a few \
@@ -345,6 +344,9 @@ pub(crate) struct BacktestArgs {
     /// Beside this policy [default: the one in use]
     #[arg(long, value_name = "FILE")]
     pub(crate) against: Option<PathBuf>,
+    /// Judge as if your application asked the gate, where a policy does not say; for a stack with GateInUse=true
+    #[arg(long)]
+    pub(crate) gate: bool,
     /// Upon the units in the stack's ledger
     #[arg(long)]
     pub(crate) ledger: bool,
