@@ -308,7 +308,7 @@ impl<'e> Count<'_, 'e> {
             return named(mail.destination.len(), event);
         }
         for recipient in recipients {
-            let address = parse(&recipient.email_address)?;
+            let address = parse(recipient.email_address.as_deref().unwrap_or_default())?;
             let Some(isp) = self.isp(&address) else { continue };
             let parts = [address.local(), address.domain()];
             self.push(kind, isp, &parts);

@@ -114,7 +114,8 @@ pub fn classes_of(event: &Event<'_>, counts: impl Fn(&str) -> bool) -> Vec<Class
         let class = Class { words, status: String::new(), refusal: None };
         return event.mail.destination.iter().filter(|recipient| counts(recipient)).map(|_| class.clone()).collect();
     }
-    recipients.iter().filter(|recipient| counts(&recipient.email_address)).map(class).collect()
+    let address = |recipient: &&FailedRecipient<'_>| counts(recipient.email_address.as_deref().unwrap_or_default());
+    recipients.iter().filter(address).map(class).collect()
 }
 
 /// A word of SES's: letters only, because it is an open set.

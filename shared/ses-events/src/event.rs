@@ -23,6 +23,15 @@ pub struct Event<'a> {
     pub detail: Detail<'a>,
     /// When the envelope (SNS `Timestamp`, EventBridge `time`, the SQS record's `SentTimestamp`) says it was told.
     pub told_at: Option<Timestamp>,
+    /// Dates of the detail that are there and cannot be read; each is `None` in [`Event::detail`].
+    ///
+    /// The clock and the date format of another server are no reason to lose a bounce or a complaint.
+    pub unreadable_dates: u8,
+    /// Recipients that are not in the lists of this event because they cannot be read: entries of
+    /// [`Mail::destination`], [`Delivery::recipients`] and [`Complaint::recipients`] without an address, entries of
+    /// [`Bounce::recipients`] and [`DeliveryDelay::recipients`] that are not objects, and one for each list that is not an
+    /// array. Stays at 255.
+    pub unreadable_recipients: u8,
 }
 
 /// The mechanism that told an event.
@@ -92,7 +101,7 @@ pub enum Detail<'a> {
 pub struct Delivery<'a> {
     /// When SES handed the mail over.
     pub timestamp: Option<Timestamp>,
-    /// Who got it; empty if the field is absent: then it is about [`Mail::destination`].
+    /// Who got it; empty if the field is absent or nothing in it can be read: then it is about [`Mail::destination`].
     pub recipients: Few<Text<'a>>,
 }
 
@@ -105,7 +114,8 @@ pub struct Bounce<'a> {
     pub bounce_type: Text<'a>,
     /// An open set: `General`, `NoEmail`, `OnAccountSuppressionList` …
     pub bounce_sub_type: Text<'a>,
-    /// Whose mail bounced.
+    /// Whose mail bounced; empty if the field is absent or nothing in it can be read: then it is about
+    /// [`Mail::destination`].
     pub recipients: Few<FailedRecipient<'a>>,
     /// Unique id of this bounce.
     pub feedback_id: Option<Text<'a>>,
@@ -114,8 +124,11 @@ pub struct Bounce<'a> {
 /// One recipient of a bounce or a delay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedRecipient<'a> {
-    /// An address or `Name <address>`.
-    pub email_address: Text<'a>,
+    /// An address or `Name <address>`; `None` if it is absent or not a string.
+    pub email_address: Option<Text<'a>>,
+    /// What the other server does (RFC 3464, section 2.3.3), an open set: `failed`, `delayed`, `relayed` … With `delayed`
+    /// it goes on trying, whatever the type of the bounce. `None` if it is absent or not a string.
+    pub action: Option<Text<'a>>,
     /// Enhanced status code (RFC 3463), such as `5.1.1`.
     pub status: Option<Text<'a>>,
     /// What the other server said.
@@ -129,7 +142,8 @@ pub struct Complaint<'a> {
     pub timestamp: Option<Timestamp>,
     /// Unique id of this complaint.
     pub feedback_id: Option<Text<'a>>,
-    /// Everybody at the complaining domain: SES cannot know which one it was.
+    /// Everybody at the complaining domain: SES cannot know which one it was. Empty if the field is absent or nothing in it
+    /// can be read.
     pub recipients: Few<Text<'a>>,
     /// `OnAccountSuppressionList` and the like: the mail was not sent; absent for a real complaint.
     pub sub_type: Option<Text<'a>>,

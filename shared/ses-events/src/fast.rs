@@ -248,7 +248,9 @@ impl<'a> Parts<'a> {
             (kind, Some((found, detail))) if kind == found => detail,
             _ => return None,
         };
-        Some(Sure::Event(Decoded::Event(Event { origin, mail: self.mail?, detail, told_at })))
+        let (mail, unreadable_dates, unreadable_recipients) = (self.mail?, 0, 0);
+        let event = Event { origin, mail, detail, told_at, unreadable_dates, unreadable_recipients };
+        Some(Sure::Event(Decoded::Event(event)))
     }
 }
 
@@ -358,31 +360,28 @@ fn bounce<'a>(cursor: &mut Cursor<'a, '_>) -> Option<Detail<'a>> {
     Some(Detail::Bounce(Bounce { timestamp, bounce_type, bounce_sub_type, recipients, feedback_id }))
 }
 
-/// Objects with an address, or null for none.
+/// Objects, or null for none.
 #[inline]
 fn failed_recipients<'a>(cursor: &mut Cursor<'a, '_>, recipients: &mut Few<FailedRecipient<'a>>) -> Option<()> {
     if cursor.null()? {
         return Some(());
     }
     cursor.array(|cursor| {
-        let (mut email_address, mut status, mut diagnostic_code) = (None, None, None);
+        let mut recipient = FailedRecipient { email_address: None, action: None, status: None, diagnostic_code: None };
         let mut seen = 0;
         cursor.object(|cursor, key| {
-            match key {
-                "emailAddress" => fill(&mut email_address, cursor.text()?)?,
-                "status" => {
-                    once(&mut seen, 0)?;
-                    status = cursor.optional_text()?;
-                }
-                "diagnosticCode" => {
-                    once(&mut seen, 1)?;
-                    diagnostic_code = cursor.optional_text()?;
-                }
-                _ => cursor.skip()?,
-            }
+            let (field, slot) = match key {
+                "emailAddress" => (0, &mut recipient.email_address),
+                "action" => (1, &mut recipient.action),
+                "status" => (2, &mut recipient.status),
+                "diagnosticCode" => (3, &mut recipient.diagnostic_code),
+                _ => return cursor.skip(),
+            };
+            once(&mut seen, field)?;
+            *slot = cursor.optional_text()?;
             Some(())
         })?;
-        recipients.push(FailedRecipient { email_address: email_address?, status, diagnostic_code });
+        recipients.push(recipient);
         Some(())
     })
 }

@@ -182,12 +182,60 @@ fn event<'t>(event: &'t Fields<'_>, told_at: Option<Timestamp>) -> Result<Decode
             other => Ignored::unknown_type(other),
         }));
     };
-    let mail = mail(required(event.get("mail"), "mail")?.object("mail")?)?;
-    Ok(Decoded::Event(Event { origin, mail, detail: detail(kind, event)?, told_at }))
+    let mut unreadable = Unreadable::default();
+    let mail = mail(required(event.get("mail"), "mail")?.object("mail")?, &mut unreadable)?;
+    let detail = detail(kind, event, &mut unreadable)?;
+    let Unreadable { dates: unreadable_dates, recipients: unreadable_recipients } = unreadable;
+    Ok(Decoded::Event(Event { origin, mail, detail, told_at, unreadable_dates, unreadable_recipients }))
 }
 
-fn mail<'t>(mail: &'t Fields<'_>) -> Result<Mail<'t>, Rejection> {
-    let timestamp = required(mail.timestamp("timestamp", "mail.timestamp")?, "mail.timestamp")?;
+/// What is left out of an event because it cannot be read, and is no reason to lose the rest.
+#[derive(Default)]
+struct Unreadable {
+    dates: u8,
+    recipients: u8,
+}
+
+impl Unreadable {
+    /// A date of the detail: whose clock and format it has is up to the other server.
+    fn date(&mut self, detail: &Fields<'_>) -> Option<Timestamp> {
+        let written = detail.get("timestamp")?;
+        let date = written.timestamp();
+        if date.is_none() {
+            self.dates = self.dates.saturating_add(1);
+        }
+        date
+    }
+
+    /// The items of a list, less those that `read` does not know; none if it is no list.
+    fn recipients<'t, T>(
+        &mut self,
+        parent: &'t Fields<'_>,
+        list: &str,
+        mut read: impl FnMut(&'t Tree<'_>) -> Result<Option<T>, Rejection>,
+    ) -> Result<Few<T>, Rejection> {
+        let mut recipients = Few::new();
+        let Some(list) = parent.get(list) else { return Ok(recipients) };
+        let Tree::Array(list) = list else {
+            self.recipients = self.recipients.saturating_add(1);
+            return Ok(recipients);
+        };
+        for one in list {
+            match read(one)? {
+                Some(recipient) => recipients.push(recipient),
+                None => self.recipients = self.recipients.saturating_add(1),
+            }
+        }
+        Ok(recipients)
+    }
+
+    fn addresses<'t>(&mut self, parent: &'t Fields<'_>, list: &str) -> Result<Few<Text<'t>>, Rejection> {
+        self.recipients(parent, list, |one| Ok(one.as_text()))
+    }
+}
+
+fn mail<'t>(mail: &'t Fields<'_>, unreadable: &mut Unreadable) -> Result<Mail<'t>, Rejection> {
+    let timestamp = accepted(required(mail.get("timestamp"), "mail.timestamp")?)?;
     let message_id = required(mail.text("messageId", "mail.messageId")?, "mail.messageId")?;
     if message_id.is_empty() {
         return Err(Rejection::Invalid { path: "mail.messageId", expected: "message id", excerpt: String::new() });
@@ -198,11 +246,19 @@ fn mail<'t>(mail: &'t Fields<'_>) -> Result<Mail<'t>, Rejection> {
         timestamp,
         message_id,
         source: mail.text("source", "mail.source")?,
-        destination: mail.texts("destination", "mail.destination", "mail.destination[]")?,
+        destination: unreadable.addresses(mail, "destination")?,
         configuration_set: tag("ses:configuration-set"),
         from_domain: tag("ses:from-domain"),
         tags: Tags::listed(tags),
     })
+}
+
+/// The date that says to which cohort the mail belongs: without it nothing can be counted.
+fn accepted(written: &Tree<'_>) -> Result<Timestamp, Rejection> {
+    const PATH: &str = "mail.timestamp";
+    let text = written.text(PATH)?;
+    let invalid = || Rejection::Invalid { path: PATH, expected: "timestamp", excerpt: excerpt(&text) };
+    written.timestamp().ok_or_else(invalid)
 }
 
 /// Name and first value, in the order of the document; of a name that is there twice, the last one.
@@ -226,7 +282,7 @@ fn tags<'t>(mail: &'t Fields<'_>) -> Result<Vec<(Text<'t>, Text<'t>)>, Rejection
     Ok(tags)
 }
 
-fn detail<'t>(kind: Kind, event: &'t Fields<'_>) -> Result<Detail<'t>, Rejection> {
+fn detail<'t>(kind: Kind, event: &'t Fields<'_>, unreadable: &mut Unreadable) -> Result<Detail<'t>, Rejection> {
     let must = |key, path| required(event.get(key), path)?.object(path);
     let may = |key, path| event.get(key).map_or(Ok(&EMPTY), |detail| detail.object(path));
     Ok(match kind {
@@ -234,27 +290,27 @@ fn detail<'t>(kind: Kind, event: &'t Fields<'_>) -> Result<Detail<'t>, Rejection
         Kind::Delivery => {
             let delivery = must("delivery", "delivery")?;
             Detail::Delivery(Delivery {
-                timestamp: delivery.timestamp("timestamp", "delivery.timestamp")?,
-                recipients: delivery.texts("recipients", "delivery.recipients", "delivery.recipients[]")?,
+                timestamp: unreadable.date(delivery),
+                recipients: unreadable.addresses(delivery, "recipients")?,
             })
         }
         Kind::Bounce => {
             let bounce = must("bounce", "bounce")?;
             let sub_type = bounce.text("bounceSubType", "bounce.bounceSubType")?;
             Detail::Bounce(Bounce {
-                timestamp: bounce.timestamp("timestamp", "bounce.timestamp")?,
+                timestamp: unreadable.date(bounce),
                 bounce_type: required(bounce.text("bounceType", "bounce.bounceType")?, "bounce.bounceType")?,
                 bounce_sub_type: sub_type.unwrap_or(Cow::Borrowed("Undetermined")),
-                recipients: failed_recipients(bounce, "bouncedRecipients", &BOUNCED)?,
+                recipients: failed_recipients(bounce, "bouncedRecipients", &BOUNCED, unreadable)?,
                 feedback_id: bounce.text("feedbackId", "bounce.feedbackId")?,
             })
         }
         Kind::Complaint => {
             let complaint = must("complaint", "complaint")?;
             Detail::Complaint(Complaint {
-                timestamp: complaint.timestamp("timestamp", "complaint.timestamp")?,
+                timestamp: unreadable.date(complaint),
                 feedback_id: complaint.text("feedbackId", "complaint.feedbackId")?,
-                recipients: complained_recipients(complaint)?,
+                recipients: complained_recipients(complaint, unreadable)?,
                 sub_type: complaint.text("complaintSubType", "complaint.complaintSubType")?,
                 feedback_type: complaint.text("complaintFeedbackType", "complaint.complaintFeedbackType")?,
             })
@@ -263,72 +319,68 @@ fn detail<'t>(kind: Kind, event: &'t Fields<'_>) -> Result<Detail<'t>, Rejection
             let delay = must("deliveryDelay", "deliveryDelay")?;
             let delay_type = delay.text("delayType", "deliveryDelay.delayType")?;
             Detail::DeliveryDelay(DeliveryDelay {
-                timestamp: delay.timestamp("timestamp", "deliveryDelay.timestamp")?,
+                timestamp: unreadable.date(delay),
                 delay_type: required(delay_type, "deliveryDelay.delayType")?,
-                recipients: failed_recipients(delay, "delayedRecipients", &DELAYED)?,
+                recipients: failed_recipients(delay, "delayedRecipients", &DELAYED, unreadable)?,
             })
         }
         Kind::Reject => Detail::Reject { reason: may("reject", "reject")?.text("reason", "reject.reason")? },
         Kind::RenderingFailure => Detail::RenderingFailure {
             template_name: may("failure", "failure")?.text("templateName", "failure.templateName")?,
         },
-        Kind::Open => Detail::Open(engagement(may("open", "open")?, ["open.timestamp", "open.isBotEvent"])?),
-        Kind::Click => Detail::Click(engagement(may("click", "click")?, ["click.timestamp", "click.isBotEvent"])?),
+        Kind::Open => Detail::Open(engagement(may("open", "open")?, "open.isBotEvent", unreadable)?),
+        Kind::Click => Detail::Click(engagement(may("click", "click")?, "click.isBotEvent", unreadable)?),
         Kind::Subscription => Detail::Subscription {
             contact_list: may("subscription", "subscription")?.text("contactList", "subscription.contactList")?,
         },
     })
 }
 
-fn engagement(engagement: &Fields<'_>, [timestamp, bot]: [&'static str; 2]) -> Result<Engagement, Rejection> {
+fn engagement(
+    engagement: &Fields<'_>,
+    bot: &'static str,
+    unreadable: &mut Unreadable,
+) -> Result<Engagement, Rejection> {
     Ok(Engagement {
-        timestamp: engagement.timestamp("timestamp", timestamp)?,
+        timestamp: unreadable.date(engagement),
         likely_bot: engagement.text("isBotEvent", bot)?.as_deref() == Some("Likely"),
     })
 }
 
-/// Paths of a list of failed recipients, of one, of its address, status and diagnostic code.
-type RecipientPaths = [&'static str; 5];
+/// Paths of the status and the diagnostic code of a failed recipient.
+type RecipientPaths = [&'static str; 2];
 
-const BOUNCED: RecipientPaths = [
-    "bounce.bouncedRecipients",
-    "bounce.bouncedRecipients[]",
-    "bounce.bouncedRecipients[].emailAddress",
-    "bounce.bouncedRecipients[].status",
-    "bounce.bouncedRecipients[].diagnosticCode",
-];
+const BOUNCED: RecipientPaths = ["bounce.bouncedRecipients[].status", "bounce.bouncedRecipients[].diagnosticCode"];
 
-const DELAYED: RecipientPaths = [
-    "deliveryDelay.delayedRecipients",
-    "deliveryDelay.delayedRecipients[]",
-    "deliveryDelay.delayedRecipients[].emailAddress",
-    "deliveryDelay.delayedRecipients[].status",
-    "deliveryDelay.delayedRecipients[].diagnosticCode",
-];
+const DELAYED: RecipientPaths =
+    ["deliveryDelay.delayedRecipients[].status", "deliveryDelay.delayedRecipients[].diagnosticCode"];
 
+/// A recipient without an address stays: something failed, and its status and words say what.
 fn failed_recipients<'t>(
     detail: &'t Fields<'_>,
-    key: &str,
-    [list, one, address, status, diagnostic_code]: &RecipientPaths,
+    list: &str,
+    [status, diagnostic_code]: &RecipientPaths,
+    unreadable: &mut Unreadable,
 ) -> Result<Few<FailedRecipient<'t>>, Rejection> {
-    let read = |recipient: &'t Tree<'_>| {
-        let recipient = recipient.object(one)?;
-        Ok(FailedRecipient {
-            email_address: required(recipient.text("emailAddress", address)?, address)?,
+    unreadable.recipients(detail, list, |recipient| {
+        let Tree::Object(recipient) = recipient else { return Ok(None) };
+        Ok(Some(FailedRecipient {
+            email_address: recipient.get("emailAddress").and_then(Tree::as_text),
+            action: recipient.get("action").and_then(Tree::as_text),
             status: recipient.text("status", status)?,
             diagnostic_code: recipient.text("diagnosticCode", diagnostic_code)?,
-        })
-    };
-    detail.array(key, list)?.iter().map(read).collect()
+        }))
+    })
 }
 
-fn complained_recipients<'t>(complaint: &'t Fields<'_>) -> Result<Few<Text<'t>>, Rejection> {
-    const ADDRESS: &str = "complaint.complainedRecipients[].emailAddress";
-    let read = |recipient: &'t Tree<'_>| {
-        let recipient = recipient.object("complaint.complainedRecipients[]")?;
-        required(recipient.text("emailAddress", ADDRESS)?, ADDRESS)
-    };
-    complaint.array("complainedRecipients", "complaint.complainedRecipients")?.iter().map(read).collect()
+fn complained_recipients<'t>(
+    complaint: &'t Fields<'_>,
+    unreadable: &mut Unreadable,
+) -> Result<Few<Text<'t>>, Rejection> {
+    unreadable.recipients(complaint, "complainedRecipients", |recipient| {
+        let Tree::Object(recipient) = recipient else { return Ok(None) };
+        Ok(recipient.get("emailAddress").and_then(Tree::as_text))
+    })
 }
 
 fn required<T>(value: Option<T>, path: &'static str) -> Result<T, Rejection> {
@@ -366,8 +418,16 @@ impl<'a> Tree<'a> {
         Rejection::WrongType { path, expected, found: self.json_type() }
     }
 
+    fn as_text(&self) -> Option<Text<'_>> {
+        if let Self::String(text) = self { Some(Cow::Borrowed(&**text)) } else { None }
+    }
+
+    fn timestamp(&self) -> Option<Timestamp> {
+        Timestamp::parse(&self.as_text()?)
+    }
+
     fn text(&self, path: &'static str) -> Result<Text<'_>, Rejection> {
-        if let Self::String(text) = self { Ok(Cow::Borrowed(&**text)) } else { Err(self.is_no(JsonType::String, path)) }
+        self.as_text().ok_or_else(|| self.is_no(JsonType::String, path))
     }
 
     fn array(&self, path: &'static str) -> Result<&[Tree<'a>], Rejection> {
@@ -392,16 +452,6 @@ impl<'a> Fields<'a> {
 
     fn array(&self, name: &str, path: &'static str) -> Result<&[Tree<'a>], Rejection> {
         self.get(name).map_or(Ok(&[]), |value| value.array(path))
-    }
-
-    fn texts(&self, name: &str, path: &'static str, item: &'static str) -> Result<Few<Text<'_>>, Rejection> {
-        self.array(name, path)?.iter().map(|value| value.text(item)).collect()
-    }
-
-    fn timestamp(&self, name: &str, path: &'static str) -> Result<Option<Timestamp>, Rejection> {
-        let Some(text) = self.text(name, path)? else { return Ok(None) };
-        let invalid = || Rejection::Invalid { path, expected: "timestamp", excerpt: excerpt(&text) };
-        Timestamp::parse(&text).ok_or_else(invalid).map(Some)
     }
 }
 

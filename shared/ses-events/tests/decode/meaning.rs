@@ -178,18 +178,12 @@ fn fields_that_are_read_must_be_right() {
         ("no message id", bent("/mail/messageId", "null")),
         ("empty message id", bent("/mail/messageId", r#""""#)),
         ("source is a list", bent("/mail/source", r#"["a@example.net"]"#)),
-        ("destination is a string", bent("/mail/destination", r#""a@example.net""#)),
-        ("destination of null", bent("/mail/destination", "[null]")),
         ("tags are a list", bent("/mail/tags", "[]")),
         ("a tag is a string", bent("/mail/tags/campaign", r#""c""#)),
         ("a tag is a number", bent("/mail/tags/campaign", "[5]")),
         ("no bounce", bent("/bounce", "null")),
         ("bounce is a string", bent("/bounce", r#""x""#)),
         ("no bounce type", bent("/bounce/bounceType", "null")),
-        ("bounce time", bent("/bounce/timestamp", r#""later""#)),
-        ("recipients are an object", bent("/bounce/bouncedRecipients", "{}")),
-        ("recipient is a string", bent("/bounce/bouncedRecipients/0", r#""a@example.net""#)),
-        ("recipient without address", bent("/bounce/bouncedRecipients/0", "{}")),
         ("status is a number", bent("/bounce/bouncedRecipients/0/status", "5")),
         ("no delay type", samples::DELIVERY_DELAY.replace("delayType", "delayKind")),
         ("no complaint", samples::COMPLAINT.replace("\"complaint\"", "\"other\"")),
@@ -208,18 +202,12 @@ fn fields_that_are_read_must_be_right() {
     no message id → rejected: mail.messageId is absent
     empty message id → rejected: mail.messageId is no message id: ""
     source is a list → rejected: mail.source is an array instead of a string
-    destination is a string → rejected: mail.destination is a string instead of an array
-    destination of null → rejected: mail.destination[] is null instead of a string
     tags are a list → rejected: mail.tags is an array instead of an object
     a tag is a string → rejected: mail.tags.* is a string instead of an array
     a tag is a number → rejected: mail.tags.*[] is a number instead of a string
     no bounce → rejected: bounce is absent
     bounce is a string → rejected: bounce is a string instead of an object
     no bounce type → rejected: bounce.bounceType is absent
-    bounce time → rejected: bounce.timestamp is no timestamp: "later"
-    recipients are an object → rejected: bounce.bouncedRecipients is an object instead of an array
-    recipient is a string → rejected: bounce.bouncedRecipients[] is a string instead of an object
-    recipient without address → rejected: bounce.bouncedRecipients[].emailAddress is absent
     status is a number → rejected: bounce.bouncedRecipients[].status is a number instead of a string
     no delay type → rejected: deliveryDelay.delayType is absent
     no complaint → rejected: complaint is absent
@@ -227,11 +215,128 @@ fn fields_that_are_read_must_be_right() {
     "#);
 }
 
+/// What is odd in an event that is told all the same: dates and recipients that are left out, and those that are there.
+fn oddities<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
+    use ses_events::{Decoded, Detail};
+    let mut lines = String::new();
+    for (name, document) in cases {
+        decode(document.as_ref(), |decoded| {
+            let Decoded::Event(event) = decoded else { panic!("{name}: {decoded:?}") };
+            let texts = |texts: &[ses_events::Text<'_>]| format!("{texts:?}");
+            let failed = |recipients: &[ses_events::FailedRecipient<'_>]| {
+                recipients.iter().map(|it| format!("{:?} {:?};", it.email_address, it.action)).collect::<String>()
+            };
+            let (date, recipients) = match &event.detail {
+                Detail::Bounce(bounce) => (bounce.timestamp, failed(&bounce.recipients)),
+                Detail::DeliveryDelay(delay) => (delay.timestamp, failed(&delay.recipients)),
+                Detail::Complaint(complaint) => (complaint.timestamp, texts(&complaint.recipients)),
+                Detail::Delivery(delivery) => (delivery.timestamp, texts(&delivery.recipients)),
+                Detail::Open(engagement) | Detail::Click(engagement) => (engagement.timestamp, String::new()),
+                Detail::Send
+                | Detail::Reject { .. }
+                | Detail::RenderingFailure { .. }
+                | Detail::Subscription { .. } => (None, String::new()),
+            };
+            lines += &format!(
+                "{name} → to {}, at {:?}, {recipients} unreadable: {} dates, {} recipients\n",
+                event.mail.destination.len(),
+                date.map(|date| date.0),
+                event.unreadable_dates,
+                event.unreadable_recipients,
+            );
+        });
+    }
+    lines
+}
+
+#[test]
+fn a_bad_date_of_the_detail_costs_only_that_date() {
+    let cases = [
+        ("a word", bent("/bounce/timestamp", r#""later""#)),
+        ("a date that does not exist", bent("/bounce/timestamp", r#""2026-02-30T00:00:00Z""#)),
+        ("empty", bent("/bounce/timestamp", r#""""#)),
+        ("a list", bent("/bounce/timestamp", "[]")),
+        ("null", bent("/bounce/timestamp", "null")),
+        ("of a complaint", samples::COMPLAINT.replace("2026-09-16T21:10:55.000Z", "soon")),
+        ("of a delivery", samples::IDENTITY_DELIVERY.replace("2026-09-14T06:00:03.010Z", "soon")),
+        ("of a delay", samples::DELIVERY_DELAY.replace("2026-09-14T06:20:09.551Z", "soon")),
+        (
+            "of an opening",
+            r#"{"eventType":"Open","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"},"open":{"timestamp":false}}"#
+                .to_owned(),
+        ),
+    ];
+    insta::assert_snapshot!(oddities(cases), @r#"
+    a word → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    a date that does not exist → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    empty → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    a list → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    null → to 1, at None, Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    of a complaint → to 3, at None, ["bo@recipient.example.org", "cy@recipient.example.org"] unreadable: 1 dates, 0 recipients
+    of a delivery → to 1, at None, ["ana@recipient.example.net"] unreadable: 1 dates, 0 recipients
+    of a delay → to 1, at None, Some("dee@recipient.example.org") None; unreadable: 1 dates, 0 recipients
+    of an opening → to 0, at None,  unreadable: 1 dates, 0 recipients
+    "#);
+}
+
+#[test]
+fn a_recipient_that_cannot_be_read_is_left_out_and_counted() {
+    let two = |one: &str| format!(r#"[{one},{{"emailAddress":"b@example.net","action":"delayed"}}]"#);
+    let complaint = |list: &str| {
+        format!(
+            r#"{{"eventType":"Complaint","mail":{{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"}},
+            "complaint":{{"complainedRecipients":{list}}}}}"#
+        )
+    };
+    let delivery = |list: &str| {
+        format!(
+            r#"{{"eventType":"Delivery","mail":{{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"}},
+            "delivery":{{"recipients":{list}}}}}"#
+        )
+    };
+    let cases = [
+        ("no address", bent("/bounce/bouncedRecipients", &two("{}"))),
+        ("address null", bent("/bounce/bouncedRecipients", &two(r#"{"emailAddress":null,"action":null}"#))),
+        ("address a number", bent("/bounce/bouncedRecipients", &two(r#"{"emailAddress":5,"action":"failed"}"#))),
+        ("action a list", bent("/bounce/bouncedRecipients", &two(r#"{"emailAddress":"a@example.net","action":[]}"#))),
+        ("recipient a string", bent("/bounce/bouncedRecipients", &two(r#""a@example.net""#))),
+        ("recipient null", bent("/bounce/bouncedRecipients", &two("null"))),
+        ("recipients an object", bent("/bounce/bouncedRecipients", "{}")),
+        ("recipients null", bent("/bounce/bouncedRecipients", "null")),
+        ("destination a string", bent("/mail/destination", r#""a@example.net""#)),
+        ("destination of null and a number", bent("/mail/destination", r#"[null,"a@example.net",5]"#)),
+        (
+            "complaint without addresses",
+            complaint(r#"[{},null,5,{"emailAddress":null},{"emailAddress":"a@example.net"}]"#),
+        ),
+        ("complaint with a string", complaint(r#""a@example.net""#)),
+        ("delivery to null", delivery(r#"[null,"a@example.net",{}]"#)),
+        ("delivery to an object", delivery("{}")),
+        ("more than a byte counts", delivery(&format!("[{}]", ["null"; 300].join(",")))),
+    ];
+    insta::assert_snapshot!(oddities(cases), @r#"
+    no address → to 1, at Some(1789365602000), None None;Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    address null → to 1, at Some(1789365602000), None None;Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    address a number → to 1, at Some(1789365602000), None Some("failed");Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    action a list → to 1, at Some(1789365602000), Some("a@example.net") None;Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    recipient a string → to 1, at Some(1789365602000), Some("b@example.net") Some("delayed"); unreadable: 0 dates, 1 recipients
+    recipient null → to 1, at Some(1789365602000), Some("b@example.net") Some("delayed"); unreadable: 0 dates, 1 recipients
+    recipients an object → to 1, at Some(1789365602000),  unreadable: 0 dates, 1 recipients
+    recipients null → to 1, at Some(1789365602000),  unreadable: 0 dates, 0 recipients
+    destination a string → to 0, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 1 recipients
+    destination of null and a number → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 2 recipients
+    complaint without addresses → to 0, at None, ["a@example.net"] unreadable: 0 dates, 4 recipients
+    complaint with a string → to 0, at None, [] unreadable: 0 dates, 1 recipients
+    delivery to null → to 0, at None, ["a@example.net"] unreadable: 0 dates, 2 recipients
+    delivery to an object → to 0, at None, [] unreadable: 0 dates, 1 recipients
+    more than a byte counts → to 0, at None, [] unreadable: 0 dates, 255 recipients
+    "#);
+}
+
 #[test]
 fn fields_that_may_be_absent_may_be_null() {
     let cases = [
         ("sub type", bent("/bounce/bounceSubType", "null")),
-        ("bounce time", bent("/bounce/timestamp", "null")),
         ("recipients", bent("/bounce/bouncedRecipients", "null")),
         ("status", bent("/bounce/bouncedRecipients/0/status", "null")),
         ("destination", bent("/mail/destination", "null")),
@@ -258,7 +363,6 @@ fn fields_that_may_be_absent_may_be_null() {
     ];
     insta::assert_snapshot!(table(cases), @"
     sub type → event: Bounce of m1 at 1789365601000
-    bounce time → event: Bounce of m1 at 1789365601000
     recipients → event: Bounce of m1 at 1789365601000
     status → event: Bounce of m1 at 1789365601000
     destination → event: Bounce of m1 at 1789365601000

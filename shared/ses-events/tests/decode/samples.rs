@@ -71,7 +71,12 @@ fn a_bounce_is_read_to_the_last_field() {
                     bounce_sub_type: "General",
                     recipients: [
                         FailedRecipient {
-                            email_address: "gone@recipient.example.net",
+                            email_address: Some(
+                                "gone@recipient.example.net",
+                            ),
+                            action: Some(
+                                "failed",
+                            ),
                             status: Some(
                                 "5.1.1",
                             ),
@@ -86,6 +91,8 @@ fn a_bounce_is_read_to_the_last_field() {
                 },
             ),
             told_at: None,
+            unreadable_dates: 0,
+            unreadable_recipients: 0,
         },
     )
     "#);
