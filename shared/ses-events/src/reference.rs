@@ -91,10 +91,7 @@ impl Shape {
 
 fn event_bridge<'t>(document: &'t Fields<'_>, told_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
     let detail_type = required(document.text("detail-type", "detail-type")?, "detail-type")?;
-    let time = match document.get("time") {
-        Some(Tree::String(time)) => Timestamp::parse(time),
-        _ => None,
-    };
+    let time = document.get("time").and_then(Tree::timestamp);
     let detail = match document.get("detail") {
         Some(Tree::Object(detail)) => Some(detail),
         _ => None,
@@ -126,10 +123,7 @@ fn notification(
         Some(_) => return Err(Rejection::NoEvent),
     }
     let message = required(notification.text("Message", "Message")?, "Message")?;
-    let told_at = match notification.get("Timestamp") {
-        Some(Tree::String(timestamp)) => Timestamp::parse(timestamp),
-        _ => None,
-    };
+    let told_at = notification.get("Timestamp").and_then(Tree::timestamp);
     decode_text(&message, carried.inside(told_at), each);
     Ok(())
 }
@@ -256,9 +250,12 @@ fn mail<'t>(mail: &'t Fields<'_>, unreadable: &mut Unreadable) -> Result<Mail<'t
 /// The date that says to which cohort the mail belongs: without it nothing can be counted.
 fn accepted(written: &Tree<'_>) -> Result<Timestamp, Rejection> {
     const PATH: &str = "mail.timestamp";
-    let text = written.text(PATH)?;
-    let invalid = || Rejection::Invalid { path: PATH, expected: "timestamp", excerpt: excerpt(&text) };
-    written.timestamp().ok_or_else(invalid)
+    let invalid = |shown: &str| Rejection::Invalid { path: PATH, expected: "timestamp", excerpt: excerpt(shown) };
+    written.timestamp().ok_or_else(|| match written {
+        Tree::String(text) => invalid(text),
+        Tree::Number(number) => invalid(&number.to_string()),
+        Tree::Null | Tree::Boolean | Tree::Array(_) | Tree::Object(_) => written.is_no(JsonType::String, PATH),
+    })
 }
 
 /// Name and first value, in the order of the document; of a name that is there twice, the last one.
@@ -391,7 +388,7 @@ fn required<T>(value: Option<T>, path: &'static str) -> Result<T, Rejection> {
 enum Tree<'a> {
     Null,
     Boolean,
-    Number,
+    Number(f64),
     String(Text<'a>),
     Array(Vec<Tree<'a>>),
     Object(Fields<'a>),
@@ -407,7 +404,7 @@ impl<'a> Tree<'a> {
         match self {
             Self::Null => JsonType::Null,
             Self::Boolean => JsonType::Boolean,
-            Self::Number => JsonType::Number,
+            Self::Number(_) => JsonType::Number,
             Self::String(_) => JsonType::String,
             Self::Array(_) => JsonType::Array,
             Self::Object(_) => JsonType::Object,
@@ -423,7 +420,11 @@ impl<'a> Tree<'a> {
     }
 
     fn timestamp(&self) -> Option<Timestamp> {
-        Timestamp::parse(&self.as_text()?)
+        match self {
+            Self::String(text) => Timestamp::parse_any(text),
+            Self::Number(number) => Timestamp::since_1970(*number),
+            Self::Null | Self::Boolean | Self::Array(_) | Self::Object(_) => None,
+        }
     }
 
     fn text(&self, path: &'static str) -> Result<Text<'_>, Rejection> {
@@ -491,16 +492,18 @@ impl<'de> Visitor<'de> for AnyJson {
         Ok(Tree::Boolean)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Tree::Number)
+    // Numbers are read as dates only, which an `f64` holds to the microsecond.
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Tree::Number(number as f64))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Tree::Number)
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Tree::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Tree::Number)
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Tree::Number(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {

@@ -174,7 +174,9 @@ fn fields_that_are_read_must_be_right() {
         ("no timestamp", bent("/mail/timestamp", "null")),
         ("impossible date", bent("/mail/timestamp", r#""2026-02-30T00:00:00Z""#)),
         ("an address as a timestamp", bent("/mail/timestamp", r#""ana@example.net""#)),
-        ("timestamp is a number", bent("/mail/timestamp", "1789365601640")),
+        ("timestamp without a zone", bent("/mail/timestamp", r#""2026-09-14T06:00:01""#)),
+        ("timestamp is a small number", bent("/mail/timestamp", "17893")),
+        ("timestamp is a list", bent("/mail/timestamp", "[]")),
         ("no message id", bent("/mail/messageId", "null")),
         ("empty message id", bent("/mail/messageId", r#""""#)),
         ("source is a list", bent("/mail/source", r#"["a@example.net"]"#)),
@@ -198,7 +200,9 @@ fn fields_that_are_read_must_be_right() {
     no timestamp → rejected: mail.timestamp is absent
     impossible date → rejected: mail.timestamp is no timestamp: "2026-02-30T00:00:00Z"
     an address as a timestamp → rejected: mail.timestamp is no timestamp: "ana?example.net"
-    timestamp is a number → rejected: mail.timestamp is a number instead of a string
+    timestamp without a zone → rejected: mail.timestamp is no timestamp: "2026-09-14T06:00:01"
+    timestamp is a small number → rejected: mail.timestamp is no timestamp: "17893"
+    timestamp is a list → rejected: mail.timestamp is an array instead of a string
     no message id → rejected: mail.messageId is absent
     empty message id → rejected: mail.messageId is no message id: ""
     source is a list → rejected: mail.source is an array instead of a string
@@ -213,6 +217,30 @@ fn fields_that_are_read_must_be_right() {
     no complaint → rejected: complaint is absent
     no delivery → rejected: delivery is absent
     "#);
+}
+
+#[test]
+fn the_date_of_a_mail_is_read_in_every_form_that_leaves_no_doubt() {
+    let cases = [
+        ("SES guide", bent("/mail/timestamp", r#""2026-09-14T06:00:01 +0000""#)),
+        ("Athena", bent("/mail/timestamp", r#""2026-09-14 06:00:01.000 UTC""#)),
+        ("mail header", bent("/mail/timestamp", r#""Mon, 14 Sep 2026 08:00:01 +0200 (CEST)""#)),
+        ("seconds", bent("/mail/timestamp", "1789365601")),
+        ("milliseconds", bent("/mail/timestamp", "1789365601000")),
+        ("milliseconds as text", bent("/mail/timestamp", r#""1789365601000""#)),
+        ("EventBridge", event_bridge(samples::SEND).replace("2026-09-14T06:00:04Z", "2026-09-14 06:00:04 UTC")),
+        ("SNS", sns(samples::SEND).replace("2026-09-14T06:00:03.611Z", "2026-09-14T06:00:03.611 +0000")),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    SES guide → event: Bounce of m1 at 1789365601000
+    Athena → event: Bounce of m1 at 1789365601000
+    mail header → event: Bounce of m1 at 1789365601000
+    seconds → event: Bounce of m1 at 1789365601000
+    milliseconds → event: Bounce of m1 at 1789365601000
+    milliseconds as text → event: Bounce of m1 at 1789365601000
+    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365604000
+    SNS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
+    ");
 }
 
 /// What is odd in an event that is told all the same: dates and recipients that are left out, and those that are there.
@@ -257,6 +285,11 @@ fn a_bad_date_of_the_detail_costs_only_that_date() {
         ("empty", bent("/bounce/timestamp", r#""""#)),
         ("a list", bent("/bounce/timestamp", "[]")),
         ("null", bent("/bounce/timestamp", "null")),
+        ("without a zone", bent("/bounce/timestamp", r#""2026-09-14T06:00:02""#)),
+        ("a small number", bent("/bounce/timestamp", "1")),
+        ("as the SES guide prints it", bent("/bounce/timestamp", r#""2026-09-14T06:00:02 +0000""#)),
+        ("as mail headers have it", bent("/bounce/timestamp", r#""Mon, 14 Sep 2026 08:00:02 +0200 (CEST)""#)),
+        ("milliseconds", bent("/bounce/timestamp", "1789365602000")),
         ("of a complaint", samples::COMPLAINT.replace("2026-09-16T21:10:55.000Z", "soon")),
         ("of a delivery", samples::IDENTITY_DELIVERY.replace("2026-09-14T06:00:03.010Z", "soon")),
         ("of a delay", samples::DELIVERY_DELAY.replace("2026-09-14T06:20:09.551Z", "soon")),
@@ -272,6 +305,11 @@ fn a_bad_date_of_the_detail_costs_only_that_date() {
     empty → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
     a list → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
     null → to 1, at None, Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    without a zone → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    a small number → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    as the SES guide prints it → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    as mail headers have it → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    milliseconds → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 0 recipients
     of a complaint → to 3, at None, ["bo@recipient.example.org", "cy@recipient.example.org"] unreadable: 1 dates, 0 recipients
     of a delivery → to 1, at None, ["ana@recipient.example.net"] unreadable: 1 dates, 0 recipients
     of a delay → to 1, at None, Some("dee@recipient.example.org") None; unreadable: 1 dates, 0 recipients
