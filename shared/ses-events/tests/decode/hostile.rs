@@ -58,8 +58,8 @@ fn size_has_a_limit() {
 #[test]
 fn envelopes_have_a_limit() {
     let wrapped = |times: usize| (0..times).fold(samples::DELIVERY_DELAY.to_owned(), |inner, _| sns(&inner));
-    assert!(tell(wrapped(4).as_bytes()).starts_with("event"));
-    assert_eq!(tell(wrapped(5).as_bytes()), "rejected: wrapped in more than 4 envelopes\n");
+    assert!(tell(wrapped(6).as_bytes()).starts_with("event"));
+    assert_eq!(tell(wrapped(7).as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
 }
 
 #[test]

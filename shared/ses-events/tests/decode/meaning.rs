@@ -3,7 +3,7 @@
 use crate::{BOUNCE, decode, event_bridge, samples, sns, sns_records, sqs, tell};
 
 /// A line for each case: its name, and what the document tells.
-fn table<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
+pub(crate) fn table<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
     cases.into_iter().map(|(name, document)| format!("{name} → {}", tell(document.as_ref()))).collect()
 }
 
@@ -82,7 +82,7 @@ fn every_record_of_a_batch_is_told_in_its_place() {
     rejected: Records[].body is a number instead of a string
     rejected: Message is a number instead of a string
     rejected: Records[].Sns is an array instead of an object
-    a batch in a batch → rejected: no event in the document
+    a batch in a batch → rejected: several documents in one record of a batch
     empty → ignored: empty_batch
     no list → rejected: Records is an object instead of an array
     cut off → rejected: not JSON at byte 3988
