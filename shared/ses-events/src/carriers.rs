@@ -1,8 +1,8 @@
 //! How documents travel: from whatever carries them to what they tell. [`crate::reference`] has the table.
 //!
-//! **Invariant:** a function that fails has not said anything, so that each failure is said exactly once, by its caller.
+//! **Invariant:** a function that fails has not emitted anything, so each failure is emitted exactly once, by its caller.
 
-use crate::decode::{Carried, Decoded, Ignored, Listener};
+use crate::decode::{Carried, Decoded, Ignored, Sink};
 use crate::fast::sent_timestamp;
 use crate::payload::{stamped, unpack};
 use crate::reference::{VALIDATION_NOTICE, event, required};
@@ -13,19 +13,19 @@ use crate::{MAX_ENVELOPES, MAX_EVENT, Timestamp};
 /// So many lists may lie in each other, counting all envelopes.
 const MAX_LISTS: usize = 8;
 
-pub(crate) fn text(text: &str, carried: Carried, listener: &mut Listener<'_>) {
-    let told = try_text(text, carried, listener);
-    said(told, listener);
+pub(crate) fn text(text: &str, carried: Carried, sink: &mut Sink<'_>) {
+    let result = try_text(text, carried, sink);
+    emit_error(result, sink);
 }
 
-/// Says why something failed, if it did.
-fn said(told: Result<(), Rejection>, listener: &mut Listener<'_>) {
-    if let Err(rejection) = told {
-        listener.hear(Decoded::Rejected(rejection));
+/// Emits the error, if there is one.
+fn emit_error(result: Result<(), Rejection>, sink: &mut Sink<'_>) {
+    if let Err(rejection) = result {
+        sink.emit(Decoded::Rejected(rejection));
     }
 }
 
-fn try_text(text: &str, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn try_text(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     if carried.envelopes > MAX_ENVELOPES {
         return Err(Rejection::TooManyEnvelopes);
     }
@@ -34,19 +34,19 @@ fn try_text(text: &str, carried: Carried, listener: &mut Listener<'_>) -> Result
         return Err(Rejection::TooLarge { size: text.len(), limit: MAX_EVENT });
     }
     if text.trim() == VALIDATION_NOTICE {
-        listener.hear(Decoded::Ignored(Ignored::ValidationNotice));
+        sink.emit(Decoded::Ignored(Ignored::ValidationNotice));
         return Ok(());
     }
     if let Some((told_at, document)) = stamped(text) {
-        self::text(document, carried.inside(Some(told_at)), listener);
+        self::text(document, carried.inside(Some(told_at)), sink);
         return Ok(());
     }
     let tree: Tree<'_> = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-    whole(text, &tree, carried, listener)
+    whole(text, &tree, carried, sink)
 }
 
 /// The tree of a whole text.
-fn whole(text: &str, tree: &Tree<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn whole(text: &str, tree: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     let may_be_long = match tree {
         Tree::Object(document) => Shape::of(document).is_some_and(Shape::may_be_long),
         Tree::Array(_) => true,
@@ -55,11 +55,11 @@ fn whole(text: &str, tree: &Tree<'_>, carried: Carried, listener: &mut Listener<
     if text.len() > MAX_EVENT && !may_be_long {
         return Err(Rejection::TooLarge { size: text.len(), limit: MAX_EVENT });
     }
-    value(tree, carried, listener)
+    value(tree, carried, sink)
 }
 
 /// The documents in one text, one after the other. What is wrong costs all up to the next line that begins like a document.
-fn texts(text: &str, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn texts(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     if carried.envelopes > MAX_ENVELOPES {
         return Err(Rejection::TooManyEnvelopes);
     }
@@ -73,13 +73,13 @@ fn texts(text: &str, carried: Carried, listener: &mut Listener<'_>) -> Result<()
         let length = if tree.is_some() { documents.byte_offset() } else { up_to_next_document(rest) };
         let (document, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
         let behind = behind.trim_ascii();
-        // All that can fail fails before anything is said: the first time decides for all.
+        // The first round decides for all, so nothing fails after something has been emitted.
         let carried = if is_first && behind.is_empty() { carried } else { carried.in_list()? };
-        let told = match &tree {
-            Some(tree) => whole(document, tree, carried, listener),
-            None => try_text(document, carried, listener),
+        let result = match &tree {
+            Some(tree) => whole(document, tree, carried, sink),
+            None => try_text(document, carried, sink),
         };
-        said(told, listener);
+        emit_error(result, sink);
         (rest, is_first) = (behind, false);
     }
     Ok(())
@@ -95,12 +95,14 @@ fn up_to_next_document(text: &str) -> usize {
     text.match_indices('\n').map(|(at, _)| at).find(is_break).unwrap_or(text.len())
 }
 
-fn value(tree: &Tree<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn value(tree: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     match tree {
-        Tree::Object(document) => object(document, carried, listener),
-        Tree::Array(items) => list(items, carried, listener, value),
+        Tree::Object(document) => object(document, carried, sink),
+        // A list of numbers, for example, is one mistake and not one for each number.
+        Tree::Array(items) if !items.is_empty() && !items.iter().any(can_be_document) => Err(Rejection::NoEvent),
+        Tree::Array(items) => list(items, carried, sink, value),
         Tree::String(document) if is_document(document) => {
-            text(document, carried.inside(None), listener);
+            text(document, carried.inside(None), sink);
             Ok(())
         }
         Tree::Null | Tree::Boolean(_) | Tree::Number(_) | Tree::String(_) => Err(Rejection::NoEvent),
@@ -117,16 +119,16 @@ fn is_document(text: &str) -> bool {
 fn list(
     items: &[Tree<'_>],
     carried: Carried,
-    listener: &mut Listener<'_>,
-    read: fn(&Tree<'_>, Carried, &mut Listener<'_>) -> Result<(), Rejection>,
+    sink: &mut Sink<'_>,
+    read: fn(&Tree<'_>, Carried, &mut Sink<'_>) -> Result<(), Rejection>,
 ) -> Result<(), Rejection> {
     let carried = carried.in_list()?;
     if items.is_empty() {
-        listener.hear(Decoded::Ignored(Ignored::EmptyBatch));
+        sink.emit(Decoded::Ignored(Ignored::EmptyBatch));
     }
     for item in items {
-        let told = read(item, carried, listener);
-        said(told, listener);
+        let result = read(item, carried, sink);
+        emit_error(result, sink);
     }
     Ok(())
 }
@@ -220,49 +222,47 @@ impl Shape {
     }
 }
 
-fn object(document: &Fields<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn object(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     if carried.envelopes > MAX_ENVELOPES {
         return Err(Rejection::TooManyEnvelopes);
     }
     match Shape::of(document) {
         Some(Shape::Event) => {
-            listener.hear(event(document, carried.told_at)?);
+            sink.emit(event(document, carried.told_at)?);
             Ok(())
         }
-        Some(Shape::EventBridge) => event_bridge(document, carried, listener),
-        Some(Shape::Notification) => notification(document, carried, listener),
+        Some(Shape::EventBridge) => event_bridge(document, carried, sink),
+        Some(Shape::Notification) => notification(document, carried, sink),
         Some(Shape::Records) => {
             let records = document.array("Records", "Records")?;
             match records.first() {
                 // What S3 puts into a queue looks like a batch in a batch.
                 Some(Tree::Object(first)) if carried.alone => Err(foreign(first).unwrap_or(Rejection::Several)),
-                _ => list(records, carried, listener, batch_record),
+                _ => list(records, carried, sink, batch_record),
             }
         }
-        Some(Shape::Messages) => {
-            list(document.array("Messages", "Messages")?, carried, listener, |one, carried, to| {
-                bare_record(one.object("Messages[]")?, carried, to, "Messages[].Body")
-            })
-        }
-        Some(Shape::Subscription) => subscription(document, carried, listener),
+        Some(Shape::Messages) => list(document.array("Messages", "Messages")?, carried, sink, |one, carried, to| {
+            bare_record(one.object("Messages[]")?, carried, to, "Messages[].Body")
+        }),
+        Some(Shape::Subscription) => subscription(document, carried, sink),
         Some(Shape::AwsLogs) => {
             const PATH: &str = "awslogs.data";
             let data = required(document.get("awslogs"), "awslogs")?.object("awslogs")?.get("data");
-            Payload::Base64.read(required(data, PATH)?, PATH, carried.inside(None), listener)
+            Payload::Base64.read(required(data, PATH)?, PATH, carried.inside(None), sink)
         }
-        Some(Shape::LogEvents) => list(document.array("events", "events")?, carried, listener, |one, carried, to| {
+        Some(Shape::LogEvents) => list(document.array("events", "events")?, carried, sink, |one, carried, to| {
             log_event(one, carried, to, ["events[]", "events[].message"])
         }),
-        Some(Shape::QueryResults) => list(document.array("results", "results")?, carried, listener, query_result),
+        Some(Shape::QueryResults) => list(document.array("results", "results")?, carried, sink, query_result),
         Some(Shape::FirehoseRecords) => {
-            list(document.array("records", "records")?, carried, listener, |one, carried, to| {
+            list(document.array("records", "records")?, carried, sink, |one, carried, to| {
                 bare_record(one.object("records[]")?, carried, to, "records[].data")
             })
         }
-        Some(Shape::Record) => bare_record(document, carried, listener, "body"),
+        Some(Shape::Record) => bare_record(document, carried, sink, "body"),
         Some(Shape::Request) => {
             let told_at = document.get("timestamp").and_then(Tree::timestamp);
-            value(required(document.get("requestPayload"), "requestPayload")?, carried.inside(told_at), listener)
+            value(required(document.get("requestPayload"), "requestPayload")?, carried.inside(told_at), sink)
         }
         None => Err(foreign(document).unwrap_or(Rejection::NoEvent)),
     }
@@ -297,19 +297,19 @@ impl Payload {
         payload: &Tree<'_>,
         path: &'static str,
         carried: Carried,
-        listener: &mut Listener<'_>,
+        sink: &mut Sink<'_>,
     ) -> Result<(), Rejection> {
         match payload {
             // A brace is no base64.
             Tree::String(encoded) if self == Self::Base64 && !is_document(encoded) => {
-                let unpacked = unpack(encoded, path, listener.budget())?;
-                texts(&unpacked, carried, listener)
+                let unpacked = unpack(encoded, path, sink.budget())?;
+                texts(&unpacked, carried, sink)
             }
             Tree::String(document) => {
-                text(document, carried, listener);
+                text(document, carried, sink);
                 Ok(())
             }
-            Tree::Object(_) | Tree::Array(_) => value(payload, carried, listener),
+            Tree::Object(_) | Tree::Array(_) => value(payload, carried, sink),
             Tree::Null | Tree::Boolean(_) | Tree::Number(_) => Err(payload.is_no(JsonType::String, path)),
         }
     }
@@ -394,38 +394,38 @@ fn query_date(written: &Tree<'_>) -> Option<Timestamp> {
     written.timestamp().or_else(|| Timestamp::parse_any(&format!("{}Z", written.as_text()?)))
 }
 
-/// One of `Records`. Those of SQS and SNS say exactly one thing each.
-fn batch_record(record: &Tree<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+/// One of `Records`. Those of SQS and SNS give exactly one result each.
+fn batch_record(record: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     const BODY: &str = "Records[].body";
     let fields = record.object("Records[]")?;
     if fields.get("body").is_none() {
         if let Some(sns) = fields.get("Sns") {
-            return notification(sns.object("Records[].Sns")?, carried.alone(), listener);
+            return notification(sns.object("Records[].Sns")?, carried.alone(), sink);
         }
-        return bare_record(fields, carried, listener, BODY);
+        return bare_record(fields, carried, sink, BODY);
     }
     let Some(Record { tree, told_at, .. }) = Record::listed(fields) else {
         return Err(Rejection::Absent { path: BODY });
     };
-    Payload::Text.read(tree, BODY, carried.alone().inside(told_at), listener)
+    Payload::Text.read(tree, BODY, carried.alone().inside(told_at), sink)
 }
 
 /// A record, or, among records, whatever else there may be.
 fn bare_record(
     record: &Fields<'_>,
     carried: Carried,
-    listener: &mut Listener<'_>,
+    sink: &mut Sink<'_>,
     absent: &'static str,
 ) -> Result<(), Rejection> {
     // An event may have a field of any name.
     if let Some(Shape::Event | Shape::EventBridge | Shape::Notification) = Shape::of(record) {
-        return object(record, carried, listener);
+        return object(record, carried, sink);
     }
     if let Some(Record { tree, payload, path, told_at }) = Record::listed(record) {
-        return payload.read(tree, path, carried.inside(told_at), listener);
+        return payload.read(tree, path, carried.inside(told_at), sink);
     }
     match Shape::of(record) {
-        Some(_) => object(record, carried, listener),
+        Some(_) => object(record, carried, sink),
         None if record.get("kinesis").is_some() => Err(Rejection::Absent { path: "kinesis.data" }),
         None => Err(foreign(record).unwrap_or(Rejection::Absent { path: absent })),
     }
@@ -434,21 +434,21 @@ fn bare_record(
 fn log_event(
     event: &Tree<'_>,
     carried: Carried,
-    listener: &mut Listener<'_>,
+    sink: &mut Sink<'_>,
     [one, message]: [&'static str; 2],
 ) -> Result<(), Rejection> {
     if let Tree::String(_) | Tree::Array(_) = event {
-        return value(event, carried, listener);
+        return value(event, carried, sink);
     }
-    bare_record(event.object(one)?, carried, listener, message)
+    bare_record(event.object(one)?, carried, sink, message)
 }
 
-fn subscription(document: &Fields<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn subscription(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     if is_control_message(document) {
-        listener.hear(Decoded::Ignored(Ignored::ControlMessage));
+        sink.emit(Decoded::Ignored(Ignored::ControlMessage));
         return Ok(());
     }
-    list(document.array("logEvents", "logEvents")?, carried, listener, |one, carried, to| {
+    list(document.array("logEvents", "logEvents")?, carried, sink, |one, carried, to| {
         log_event(one, carried, to, ["logEvents[]", "logEvents[].message"])
     })
 }
@@ -459,8 +459,8 @@ fn is_control_message(document: &Fields<'_>) -> bool {
 }
 
 /// One row of an answer of CloudWatch Logs Insights: pairs of field and value.
-fn query_result(row: &Tree<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
-    let Tree::Array(pairs) = row else { return value(row, carried, listener) };
+fn query_result(row: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
+    let Tree::Array(pairs) = row else { return value(row, carried, sink) };
     let field = |name: &str| {
         pairs.iter().find_map(|pair| match pair {
             Tree::Object(pair) if pair.get("field")?.as_text()? == name => pair.get("value"),
@@ -471,47 +471,47 @@ fn query_result(row: &Tree<'_>, carried: Carried, listener: &mut Listener<'_>) -
     };
     const MESSAGE: &str = "results[].@message";
     let told_at = field("@timestamp").and_then(query_date);
-    Payload::Text.read(required(field("@message"), MESSAGE)?, MESSAGE, carried.inside(told_at), listener)
+    Payload::Text.read(required(field("@message"), MESSAGE)?, MESSAGE, carried.inside(told_at), sink)
 }
 
-fn notification(notification: &Fields<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn notification(notification: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     match notification.text("Type", "Type")?.as_deref() {
         // The `Sns` of a Lambda record is a notification even if it does not say so.
         Some("Notification") | None => {}
         Some("SubscriptionConfirmation") => {
-            listener.hear(Decoded::Ignored(Ignored::SubscriptionConfirmation));
+            sink.emit(Decoded::Ignored(Ignored::SubscriptionConfirmation));
             return Ok(());
         }
         Some("UnsubscribeConfirmation") => {
-            listener.hear(Decoded::Ignored(Ignored::UnsubscribeConfirmation));
+            sink.emit(Decoded::Ignored(Ignored::UnsubscribeConfirmation));
             return Ok(());
         }
         Some(_) => return Err(Rejection::NoEvent),
     }
     let message = required(notification.get("Message"), "Message")?;
     let told_at = notification.get("Timestamp").and_then(Tree::timestamp);
-    Payload::Text.read(message, "Message", carried.inside(told_at), listener)
+    Payload::Text.read(message, "Message", carried.inside(told_at), sink)
 }
 
-fn event_bridge(document: &Fields<'_>, carried: Carried, listener: &mut Listener<'_>) -> Result<(), Rejection> {
+fn event_bridge(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     let detail_type = required(document.text("detail-type", "detail-type")?, "detail-type")?;
     let time = document.get("time").and_then(Tree::timestamp);
     let detail = document.get("detail");
     if let Some(Tree::Object(detail)) = detail
         && Shape::of(detail) == Some(Shape::Event)
     {
-        listener.hear(event(detail, time.or(carried.told_at))?);
+        sink.emit(event(detail, time.or(carried.told_at))?);
         return Ok(());
     }
     // SES names the ten kinds so: an event is missing, not uncalled-for. A pipe says where it took the detail from.
     let is_of_ses = detail_type.starts_with("Email ");
     let is_of_a_pipe = detail_type.starts_with("Event from aws:");
     match detail {
-        Some(detail) if is_of_a_pipe || holds_events(detail) => value(detail, carried.inside(time), listener),
+        Some(detail) if is_of_a_pipe || holds_events(detail) => value(detail, carried.inside(time), sink),
         Some(_) | None if is_of_ses => Err(Rejection::Absent { path: "detail.eventType" }),
         None if is_of_a_pipe => Err(Rejection::Absent { path: "detail" }),
         Some(_) | None => {
-            listener.hear(Decoded::Ignored(Ignored::other_detail_type(&detail_type)));
+            sink.emit(Decoded::Ignored(Ignored::other_detail_type(&detail_type)));
             Ok(())
         }
     }

@@ -106,26 +106,26 @@ impl Decoder {
     /// For all other lists it calls `each` at least once an item, in their order: a record of Kinesis may hold several documents,
     /// and each may be a list again. A bad item does not touch its neighbours. Never panics.
     pub fn decode(&mut self, document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
-        let mut listener = Listener::new(&mut each);
+        let mut sink = Sink::new(&mut each);
         match admit(document) {
-            Ok(text) => decode_text(text, Carried::default(), &mut self.marks, &mut self.scratches, &mut listener),
-            Err(rejection) => listener.hear(Decoded::Rejected(rejection)),
+            Ok(text) => decode_text(text, Carried::default(), &mut self.marks, &mut self.scratches, &mut sink),
+            Err(rejection) => sink.emit(Decoded::Rejected(rejection)),
         }
     }
 }
 
-/// Who is called back about one document.
-pub(crate) struct Listener<'e> {
+/// Where the results of one document go.
+pub(crate) struct Sink<'e> {
     each: &'e mut dyn FnMut(Decoded<'_>),
     budget: InflateBudget,
 }
 
-impl<'e> Listener<'e> {
+impl<'e> Sink<'e> {
     pub(crate) fn new(each: &'e mut dyn FnMut(Decoded<'_>)) -> Self {
         Self { each, budget: InflateBudget::default() }
     }
 
-    pub(crate) fn hear(&mut self, decoded: Decoded<'_>) {
+    pub(crate) fn emit(&mut self, decoded: Decoded<'_>) {
         (self.each)(decoded);
     }
 
@@ -141,7 +141,7 @@ pub(crate) struct Carried {
     pub(crate) envelopes: usize,
     /// Lists around it.
     pub(crate) lists: usize,
-    /// It must say exactly one thing, because somebody counts.
+    /// It must give exactly one result, because the caller counts.
     pub(crate) alone: bool,
     /// When the innermost envelope that says so was told.
     pub(crate) told_at: Option<Timestamp>,
@@ -168,35 +168,29 @@ pub(crate) fn admit(document: &[u8]) -> Result<&str, Rejection> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn decode_text(
-    text: &str,
-    carried: Carried,
-    marks: &mut Marks,
-    scratches: &mut [Scratch],
-    listener: &mut Listener<'_>,
-) {
+fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut [Scratch], sink: &mut Sink<'_>) {
     let Some((scratch, deeper)) = scratches.split_first_mut() else {
-        return carriers::text(text, carried, listener);
+        return carriers::text(text, carried, sink);
     };
     let sure = fast::read(text, carried, marks, scratch);
     let Scratch { text: buffer, batch } = &*scratch;
     let mut carry = |message: &fast::Message, carried: Carried| {
         // Sure messages are in the buffer, and are UTF-8 since the document is.
         let inner = buffer.get(message.place.clone()).and_then(|inner| std::str::from_utf8(inner).ok());
-        decode_text(inner.unwrap_or_default(), carried.inside(message.told_at), marks, deeper, listener);
+        decode_text(inner.unwrap_or_default(), carried.inside(message.told_at), marks, deeper, sink);
     };
     match sure {
-        Some(Sure::Event(event)) => listener.hear(event),
+        Some(Sure::Event(event)) => sink.emit(event),
         Some(Sure::Message(message)) => carry(&message, carried),
         Some(Sure::Batch) if carried.envelopes == 0 => batch.iter().for_each(|message| carry(message, carried.alone())),
         // Exports of logs are long, so their lines are worth the fast path.
         None if carried.envelopes == 0 => match stamped(text) {
             Some((told_at, document)) => {
-                decode_text(document, carried.inside(Some(told_at)), marks, deeper, listener);
+                decode_text(document, carried.inside(Some(told_at)), marks, deeper, sink);
             }
-            None => carriers::text(text, carried, listener),
+            None => carriers::text(text, carried, sink),
         },
-        Some(Sure::Batch) | None => carriers::text(text, carried, listener),
+        Some(Sure::Batch) | None => carriers::text(text, carried, sink),
     }
 }
 

@@ -29,7 +29,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::decode::{Carried, Decoded, Ignored, Listener, admit};
+use crate::decode::{Carried, Decoded, Ignored, Sink, admit};
 use crate::event::{
     Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
 };
@@ -40,10 +40,10 @@ use crate::{Tags, Timestamp, carriers};
 
 /// As [`crate::Decoder::decode`], without the fast path: for tests and to measure against.
 pub fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
-    let mut listener = Listener::new(&mut each);
+    let mut sink = Sink::new(&mut each);
     match admit(document) {
-        Ok(text) => carriers::text(text, Carried::default(), &mut listener),
-        Err(rejection) => listener.hear(Decoded::Rejected(rejection)),
+        Ok(text) => carriers::text(text, Carried::default(), &mut sink),
+        Err(rejection) => sink.emit(Decoded::Rejected(rejection)),
     }
 }
 

@@ -335,6 +335,8 @@ fn what_is_recognised_and_holds_no_event_is_named() {
             json!({"awslogs": {"data": base64(gzip(r#"{"messageType":"CONTROL_MESSAGE"}"#))}}).to_string(),
         ),
         ("no items", "[]".to_owned()),
+        ("a list of numbers", "[1,2,3]".to_owned()),
+        ("a list of words", r#"["a","b"]"#.to_owned()),
         ("no messages", r#"{"Messages":[]}"#.to_owned()),
         ("no events of a log", r#"{"events":[],"searchedLogStreams":[]}"#.to_owned()),
         ("no rows", r#"{"results":[],"status":"Complete"}"#.to_owned()),
@@ -355,6 +357,8 @@ fn what_is_recognised_and_holds_no_event_is_named() {
     control message → ignored: cloudwatch_control_message
     control message in Lambda → ignored: cloudwatch_control_message
     no items → ignored: empty_batch
+    a list of numbers → rejected: no event in the document
+    a list of words → rejected: no event in the document
     no messages → ignored: empty_batch
     no events of a log → ignored: empty_batch
     no rows → ignored: empty_batch
