@@ -7,7 +7,7 @@ use crate::fast::sent_timestamp;
 use crate::payload::{stamped, unpack};
 use crate::reference::{VALIDATION_NOTICE, event, required};
 use crate::rejection::{JsonType, Rejection};
-use crate::tree::{Fields, Tree, not_json};
+use crate::tree::{Fields, Tree, error_at, not_json};
 use crate::{MAX_ENVELOPES, MAX_EVENT, Timestamp};
 
 /// So many lists may lie in each other, counting all envelopes.
@@ -58,19 +58,31 @@ fn whole(text: &str, tree: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> 
     value(tree, carried, sink)
 }
 
+/// How many times a text may be walked over in vain while its documents are looked for.
+const MAX_VAIN_WALKS: usize = 4;
+
 /// The documents in one text, one after the other. What is wrong costs all up to the next line that begins like a document.
 fn texts(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     if carried.envelopes > MAX_ENVELOPES {
         return Err(Rejection::TooManyEnvelopes);
     }
     let mut rest = text.trim_ascii();
+    let mut in_vain = 0;
     let mut is_first = true;
     while is_first || !rest.is_empty() {
         let mut documents = serde_json::Deserializer::from_str(rest).into_iter::<Tree<'_>>();
         // A line of a log begins with a date, which may be a number.
-        let is_json = !rest.starts_with(|c: char| c.is_ascii_digit());
-        let tree = if is_json { documents.next().and_then(Result::ok) } else { None };
-        let length = if tree.is_some() { documents.byte_offset() } else { up_to_next_document(rest) };
+        let is_line = rest.starts_with(|c: char| c.is_ascii_digit());
+        let (tree, length) = match if is_line { None } else { documents.next() } {
+            Some(Ok(tree)) => (Some(tree), documents.byte_offset()),
+            Some(Err(error)) => {
+                in_vain += error_at(rest, &error);
+                // A hostile text would have each of its lines read to its end otherwise.
+                let may_go_on = in_vain / MAX_VAIN_WALKS <= text.len();
+                (None, if may_go_on { up_to_next_document(rest) } else { rest.len() })
+            }
+            None => (None, up_to_next_document(rest)),
+        };
         let (document, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
         let behind = behind.trim_ascii();
         // The first round decides for all, so nothing fails after something has been emitted.

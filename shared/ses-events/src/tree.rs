@@ -86,8 +86,13 @@ pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Rejection {
     if error.to_string().starts_with("recursion limit exceeded") {
         return Rejection::TooDeep;
     }
+    Rejection::NotJson { at: error_at(text, error) }
+}
+
+/// The byte at which the parser gave up.
+pub(crate) fn error_at(text: &str, error: &serde_json::Error) -> usize {
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    Rejection::NotJson { at: (before + error.column()).saturating_sub(1).min(text.len()) }
+    (before + error.column()).saturating_sub(1).min(text.len())
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Tree<'a> {
