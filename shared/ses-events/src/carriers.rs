@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a function that fails has not emitted anything, so each failure is emitted exactly once, by its caller.
 
+use serde::de::IgnoredAny;
+
 use crate::decode::{Carried, Decoded, Ignored, Sink};
 use crate::fast::sent_timestamp;
 use crate::payload::{stamped, unpack};
@@ -37,12 +39,25 @@ fn try_text(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rej
         sink.emit(Decoded::Ignored(Ignored::ValidationNotice));
         return Ok(());
     }
-    if let Some((told_at, document)) = stamped(text) {
+    if let Some((told_at, document)) = stamped(text)
+        // Several lines may be one document too.
+        && (!document.contains('\n') || serde_json::from_str::<IgnoredAny>(document).is_ok())
+    {
         self::text(document, carried.inside(Some(told_at)), sink);
         return Ok(());
     }
+    if !carried.alone && is_log(text.trim_ascii()) {
+        return texts(text, carried, sink);
+    }
     let tree: Tree<'_> = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
     whole(text, &tree, carried, sink)
+}
+
+/// Several lines, of which the first begins with a date.
+fn is_log(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && text.contains('\n')
+        && text.split_ascii_whitespace().next().and_then(Timestamp::parse_any).is_some()
 }
 
 /// The tree of a whole text.

@@ -184,7 +184,7 @@ fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut 
         Some(Sure::Message(message)) => carry(&message, carried),
         Some(Sure::Batch) if carried.envelopes == 0 => batch.iter().for_each(|message| carry(message, carried.alone())),
         // Exports of logs are long, so their lines are worth the fast path.
-        None if carried.envelopes == 0 => match stamped(text) {
+        None if carried.envelopes == 0 => match stamped(text).filter(|(_, document)| !document.contains('\n')) {
             Some((told_at, document)) => {
                 decode_text(document, carried.inside(Some(told_at)), marks, deeper, sink);
             }

@@ -8,7 +8,7 @@
 //!
 //! | document | recognised by | inside |
 //! |---|---|---|
-//! | line of a log | a date, blanks, a brace | what begins with the brace |
+//! | lines of a log | a date, blanks, a brace or bracket | what begins there, of each line |
 //! | list | an array | each item |
 //! | text in text | a string that begins with a brace or a bracket | that text |
 //! | event | `eventType` or `notificationType` | |

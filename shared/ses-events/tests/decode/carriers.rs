@@ -263,6 +263,17 @@ fn a_bad_item_does_not_touch_its_neighbours() {
                 {"data": base64(samples::SEND)}]})
             .to_string(),
         ),
+        (
+            "lines of a log",
+            ["2026-09-14T06:00:04Z INIT_START", "2026-09-14T06:00:05Z {", "2026-09-14T06:00:06Z [", "START", "2026-09-14T06:00:07Z "]
+                .map(|begin| if begin.ends_with(' ') { format!("{begin}{}", parsed(samples::SEND)) } else { begin.to_owned() })
+                .join("\n")
+                + &format!("\n2026-09-14T06:00:08Z {}\n", parsed(BOUNCE)),
+        ),
+        (
+            "one document of a log over several lines",
+            format!("2026-09-14T06:00:05Z {}", serde_json::to_string_pretty(&parsed(BOUNCE)).unwrap()),
+        ),
         ("pipe", pipe(json!([parsed(BOUNCE), 5, queue_record("{"), queue_record(samples::SEND)]))),
     ];
     insta::assert_snapshot!(table(cases), @"
@@ -315,6 +326,13 @@ fn a_bad_item_does_not_touch_its_neighbours() {
     rejected: records[].data is absent
     rejected: data is a number instead of a string
     event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
+    lines of a log → rejected: not JSON at byte 4
+    rejected: not JSON at byte 0
+    rejected: not JSON at byte 4
+    rejected: not JSON at byte 0
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365607000
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365608000
+    one document of a log over several lines → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365605000
     pipe → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365606000
     rejected: no event in the document
     rejected: not JSON at byte 0
