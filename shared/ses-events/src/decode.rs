@@ -4,11 +4,12 @@ use std::fmt;
 
 use crate::event::{Event, Text};
 use crate::fast::{self, Scratch, Sure};
+use crate::payload::{InflateBudget, stamped};
 use crate::rejection::excerpt;
 use crate::scan::Marks;
-use crate::{MAX_DOCUMENT, MAX_ENVELOPES, Rejection, Timestamp, reference};
+use crate::{MAX_DOCUMENT, MAX_ENVELOPES, Rejection, Timestamp, carriers};
 
-/// What one document, or one record of a Lambda batch, turned out to be.
+/// What one document, or one record of several, turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would cost each an allocation")]
 pub enum Decoded<'a> {
@@ -36,8 +37,10 @@ pub enum Ignored<'a> {
     UnknownType(Text<'a>),
     /// An EventBridge document that carries no event of a mail: `Sending Status Disabled`, say.
     OtherDetailType(Text<'a>),
-    /// A Lambda batch without records.
+    /// A list without records.
     EmptyBatch,
+    /// CloudWatch Logs tries whether it can reach a destination.
+    ControlMessage,
 }
 
 impl<'a> Ignored<'a> {
@@ -51,6 +54,7 @@ impl<'a> Ignored<'a> {
             Self::UnsubscribeConfirmation => "unsubscribe_confirmation",
             Self::UnknownType(name) | Self::OtherDetailType(name) => name,
             Self::EmptyBatch => "empty_batch",
+            Self::ControlMessage => "cloudwatch_control_message",
         }
     }
 
@@ -94,13 +98,39 @@ impl Decoder {
     /// Decodes one document: a line of a stream, the content of a file, the body of a request, the payload of a Lambda
     /// invocation. White space around it and a byte order mark before it do not matter.
     ///
-    /// Calls `each` exactly once, or, for a Lambda batch with records, exactly once a record, in their order: the n-th
-    /// call is about the n-th record, and a bad record does not touch its neighbours. Never panics.
+    /// Calls `each` exactly once for a document with one event.
+    ///
+    /// For a Lambda batch of SQS or SNS it calls `each` exactly once a record, in their order: the n-th call is about the
+    /// n-th record. A record that holds a list is rejected as [`Rejection::Several`].
+    ///
+    /// For all other lists it calls `each` at least once an item, in their order: a record of Kinesis may hold several documents,
+    /// and each may be a list again. A bad item does not touch its neighbours. Never panics.
     pub fn decode(&mut self, document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
+        let mut sink = Sink::new(&mut each);
         match admit(document) {
-            Ok(text) => decode_text(text, Carried::default(), &mut self.marks, &mut self.scratches, &mut each),
-            Err(rejection) => each(Decoded::Rejected(rejection)),
+            Ok(text) => decode_text(text, Carried::default(), &mut self.marks, &mut self.scratches, &mut sink),
+            Err(rejection) => sink.emit(Decoded::Rejected(rejection)),
         }
+    }
+}
+
+/// Where the results of one document go.
+pub(crate) struct Sink<'e> {
+    each: &'e mut dyn FnMut(Decoded<'_>),
+    budget: InflateBudget,
+}
+
+impl<'e> Sink<'e> {
+    pub(crate) fn new(each: &'e mut dyn FnMut(Decoded<'_>)) -> Self {
+        Self { each, budget: InflateBudget::default() }
+    }
+
+    pub(crate) fn emit(&mut self, decoded: Decoded<'_>) {
+        (self.each)(decoded);
+    }
+
+    pub(crate) fn budget(&mut self) -> &mut InflateBudget {
+        &mut self.budget
     }
 }
 
@@ -109,6 +139,10 @@ impl Decoder {
 pub(crate) struct Carried {
     /// Envelopes around it.
     pub(crate) envelopes: usize,
+    /// Lists around it.
+    pub(crate) lists: usize,
+    /// It must give exactly one result, because the caller counts.
+    pub(crate) alone: bool,
     /// When the innermost envelope that says so was told.
     pub(crate) told_at: Option<Timestamp>,
 }
@@ -116,7 +150,12 @@ pub(crate) struct Carried {
 impl Carried {
     /// In one more envelope.
     pub(crate) fn inside(self, told_at: Option<Timestamp>) -> Self {
-        Self { envelopes: self.envelopes + 1, told_at: told_at.or(self.told_at) }
+        Self { envelopes: self.envelopes + 1, told_at: told_at.or(self.told_at), ..self }
+    }
+
+    /// As a record of SQS or SNS.
+    pub(crate) fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 
@@ -129,28 +168,29 @@ pub(crate) fn admit(document: &[u8]) -> Result<&str, Rejection> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn decode_text(
-    text: &str,
-    carried: Carried,
-    marks: &mut Marks,
-    scratches: &mut [Scratch],
-    each: &mut dyn FnMut(Decoded<'_>),
-) {
+fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut [Scratch], sink: &mut Sink<'_>) {
     let Some((scratch, deeper)) = scratches.split_first_mut() else {
-        return reference::decode_text(text, carried, each);
+        return carriers::text(text, carried, sink);
     };
     let sure = fast::read(text, carried, marks, scratch);
     let Scratch { text: buffer, batch } = &*scratch;
-    let mut carry = |message: &fast::Message| {
+    let mut carry = |message: &fast::Message, carried: Carried| {
         // Sure messages are in the buffer, and are UTF-8 since the document is.
         let inner = buffer.get(message.place.clone()).and_then(|inner| std::str::from_utf8(inner).ok());
-        decode_text(inner.unwrap_or_default(), carried.inside(message.told_at), marks, deeper, each);
+        decode_text(inner.unwrap_or_default(), carried.inside(message.told_at), marks, deeper, sink);
     };
     match sure {
-        Some(Sure::Event(event)) => each(event),
-        Some(Sure::Message(message)) => carry(&message),
-        Some(Sure::Batch) if carried.envelopes == 0 => batch.iter().for_each(carry),
-        Some(Sure::Batch) | None => reference::decode_text(text, carried, each),
+        Some(Sure::Event(event)) => sink.emit(event),
+        Some(Sure::Message(message)) => carry(&message, carried),
+        Some(Sure::Batch) if carried.envelopes == 0 => batch.iter().for_each(|message| carry(message, carried.alone())),
+        // Exports of logs are long, so their lines are worth the fast path.
+        None if carried.envelopes == 0 => match stamped(text).filter(|(_, document)| !document.contains('\n')) {
+            Some((told_at, document)) => {
+                decode_text(document, carried.inside(Some(told_at)), marks, deeper, sink);
+            }
+            None => carriers::text(text, carried, sink),
+        },
+        Some(Sure::Batch) | None => carriers::text(text, carried, sink),
     }
 }
 

@@ -95,7 +95,7 @@ fn document<'a>(cursor: &mut Cursor<'a, '_>, carried: Carried, scratch: &mut Scr
     match (parts.is_begun(), detail_type.is_some(), notification.is_begun(), batch.is_some()) {
         (true, false, false, false) if inner.is_none() => parts.event(carried.told_at),
         (false, true, false, false) => {
-            let told_at = time.and_then(|time| Timestamp::parse(&time));
+            let told_at = time.and_then(|time| Timestamp::parse_any(&time));
             inner?.event(told_at.or(carried.told_at))
         }
         (false, false, true, false) if inner.is_none() => Some(Sure::Message(notification.message(true)?)),
@@ -194,7 +194,7 @@ impl<'a> Notification<'a> {
             None if !needs_type => {}
             _ => return None,
         }
-        let told_at = self.timestamp.and_then(|timestamp| Timestamp::parse(&timestamp));
+        let told_at = self.timestamp.and_then(|timestamp| Timestamp::parse_any(&timestamp));
         Some(Message { place: self.message?, told_at })
     }
 }
@@ -254,6 +254,7 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// As SES writes it; the other forms are for the reference to read.
 #[inline]
 fn timestamp(cursor: &mut Cursor<'_, '_>) -> Option<Timestamp> {
     Timestamp::parse(&cursor.text()?)

@@ -2,173 +2,55 @@
 //!
 //! The fast path must agree with it on every input. It alone ignores and rejects. The grammar, the depth limit, the
 //! numbers and the escapes are those of `serde_json`; of a key that is there twice, the last counts.
+//!
+//! What a document is, the first line that fits it. *Inside* is what is read in turn by the same table, and says when it was
+//! told, if it says so; strings inside may also be the JSON that they are the text of.
+//!
+//! | document | recognised by | inside |
+//! |---|---|---|
+//! | lines of a log | a date, blanks, a brace or bracket | what begins there, of each line |
+//! | list | an array | each item |
+//! | text in text | a string that begins with a brace or a bracket | that text |
+//! | event | `eventType` or `notificationType` | |
+//! | EventBridge | `detail-type` | `detail`, if it is an event, if a pipe took it from a queue or stream (`Event from aws:…`), or if it is certainly a carrier of one |
+//! | SNS | `Type` | `Message` |
+//! | Lambda batch, `get-records`, `put-records` | `Records` | each `body` (SQS), `Sns`, `kinesis.data`, `Data`, or document |
+//! | `aws sqs receive-message` | list `Messages` | each `Body` |
+//! | subscription of CloudWatch Logs | `logEvents`, or `messageType` `CONTROL_MESSAGE` | each `message` |
+//! | the same for Lambda | `awslogs` | `data` |
+//! | `aws logs filter-log-events`, `get-log-events` | list `events` | each `message`, or document |
+//! | `aws logs get-query-results` | list `results` | each `@message` |
+//! | Firehose for Lambda or HTTP | list `records` | each `data` |
+//! | one record of these | `Body` or `body` with a message id or a document in it, `kinesis`, `Data`, `data` or `message` with their neighbours, `rawData` (Firehose's failed records), `@message` | that field |
+//! | failure destination of Lambda | `requestPayload` | that field |
+//!
+//! `Data`, `data` and `rawData` are base64, maybe of gzip, maybe of several documents one after the other.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-
-use crate::decode::{Carried, Decoded, Ignored, admit};
+use crate::decode::{Carried, Decoded, Ignored, Sink, admit};
 use crate::event::{
     Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
 };
-use crate::fast::sent_timestamp;
 use crate::kind::Kind;
 use crate::rejection::{JsonType, Rejection, excerpt};
-use crate::{MAX_ENVELOPES, MAX_EVENT, Tags, Timestamp};
+use crate::tree::{Fields, Tree};
+use crate::{Tags, Timestamp, carriers};
 
 /// As [`crate::Decoder::decode`], without the fast path: for tests and to measure against.
 pub fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
+    let mut sink = Sink::new(&mut each);
     match admit(document) {
-        Ok(text) => decode_text(text, Carried::default(), &mut each),
-        Err(rejection) => each(Decoded::Rejected(rejection)),
+        Ok(text) => carriers::text(text, Carried::default(), &mut sink),
+        Err(rejection) => sink.emit(Decoded::Rejected(rejection)),
     }
 }
 
 /// What SES publishes as plain text when an SNS event destination is made or changed.
-const VALIDATION_NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing.";
+pub(crate) const VALIDATION_NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing.";
 
-pub(crate) fn decode_text(text: &str, carried: Carried, each: &mut dyn FnMut(Decoded<'_>)) {
-    if let Err(rejection) = try_decode_text(text, carried, each) {
-        each(Decoded::Rejected(rejection));
-    }
-}
-
-/// **Invariant:** has not called `each` if it fails.
-fn try_decode_text(text: &str, carried: Carried, each: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Rejection> {
-    if carried.envelopes > MAX_ENVELOPES {
-        return Err(Rejection::TooManyEnvelopes);
-    }
-    // Only a batch may be longer than an event, and only a document itself may be a batch.
-    let too_large = || Rejection::TooLarge { size: text.len(), limit: MAX_EVENT };
-    if carried.envelopes > 0 && text.len() > MAX_EVENT {
-        return Err(too_large());
-    }
-    if text.trim() == VALIDATION_NOTICE {
-        each(Decoded::Ignored(Ignored::ValidationNotice));
-        return Ok(());
-    }
-    let tree: Tree<'_> = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-    let Tree::Object(document) = &tree else { return Err(Rejection::NoEvent) };
-    let shape = Shape::of(document);
-    if text.len() > MAX_EVENT && shape != Some(Shape::Batch) {
-        return Err(too_large());
-    }
-    match shape {
-        Some(Shape::Event) => each(event(document, carried.told_at)?),
-        Some(Shape::EventBridge) => each(event_bridge(document, carried.told_at)?),
-        Some(Shape::Notification) => notification(document, carried, each)?,
-        Some(Shape::Batch) if carried.envelopes == 0 => batch(document, each)?,
-        Some(Shape::Batch) | None => return Err(Rejection::NoEvent),
-    }
-    Ok(())
-}
-
-/// The shapes of a document, in their order of precedence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Event,
-    EventBridge,
-    Notification,
-    Batch,
-}
-
-impl Shape {
-    fn of(document: &Fields<'_>) -> Option<Self> {
-        [
-            ("eventType", Self::Event),
-            ("notificationType", Self::Event),
-            ("detail-type", Self::EventBridge),
-            ("Type", Self::Notification),
-            ("Records", Self::Batch),
-        ]
-        .into_iter()
-        .find_map(|(key, shape)| document.get(key).map(|_| shape))
-    }
-}
-
-fn event_bridge<'t>(document: &'t Fields<'_>, told_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
-    let detail_type = required(document.text("detail-type", "detail-type")?, "detail-type")?;
-    let time = match document.get("time") {
-        Some(Tree::String(time)) => Timestamp::parse(time),
-        _ => None,
-    };
-    let detail = match document.get("detail") {
-        Some(Tree::Object(detail)) => Some(detail),
-        _ => None,
-    };
-    match detail {
-        Some(detail) if Shape::of(detail) == Some(Shape::Event) => event(detail, time.or(told_at)),
-        // SES names the ten kinds so: an event is missing, not uncalled-for.
-        _ if detail_type.starts_with("Email ") => Err(Rejection::Absent { path: "detail.eventType" }),
-        _ => Ok(Decoded::Ignored(Ignored::other_detail_type(&detail_type))),
-    }
-}
-
-fn notification(
-    notification: &Fields<'_>,
-    carried: Carried,
-    each: &mut dyn FnMut(Decoded<'_>),
-) -> Result<(), Rejection> {
-    match notification.text("Type", "Type")?.as_deref() {
-        // The `Sns` of a Lambda record is a notification even if it does not say so.
-        Some("Notification") | None => {}
-        Some("SubscriptionConfirmation") => {
-            each(Decoded::Ignored(Ignored::SubscriptionConfirmation));
-            return Ok(());
-        }
-        Some("UnsubscribeConfirmation") => {
-            each(Decoded::Ignored(Ignored::UnsubscribeConfirmation));
-            return Ok(());
-        }
-        Some(_) => return Err(Rejection::NoEvent),
-    }
-    let message = required(notification.text("Message", "Message")?, "Message")?;
-    let told_at = match notification.get("Timestamp") {
-        Some(Tree::String(timestamp)) => Timestamp::parse(timestamp),
-        _ => None,
-    };
-    decode_text(&message, carried.inside(told_at), each);
-    Ok(())
-}
-
-fn batch(document: &Fields<'_>, each: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Rejection> {
-    let records = document.array("Records", "Records")?;
-    if records.is_empty() {
-        each(Decoded::Ignored(Ignored::EmptyBatch));
-    }
-    for one in records {
-        if let Err(rejection) = record(one, each) {
-            each(Decoded::Rejected(rejection));
-        }
-    }
-    Ok(())
-}
-
-/// **Invariant:** has not called `each` if it fails.
-fn record(record: &Tree<'_>, each: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Rejection> {
-    let record = record.object("Records[]")?;
-    if let Some(body) = record.text("body", "Records[].body")? {
-        let sent = match record.get("attributes") {
-            Some(Tree::Object(attributes)) => attributes.get("SentTimestamp"),
-            _ => None,
-        };
-        let told_at = match sent {
-            Some(Tree::String(sent)) => sent_timestamp(sent),
-            _ => None,
-        };
-        decode_text(&body, Carried::default().inside(told_at), each);
-        return Ok(());
-    }
-    match record.get("Sns") {
-        Some(sns) => notification(sns.object("Records[].Sns")?, Carried::default(), each),
-        None => Err(Rejection::Absent { path: "Records[].body" }),
-    }
-}
-
-fn event<'t>(event: &'t Fields<'_>, told_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
+pub(crate) fn event<'t>(event: &'t Fields<'_>, told_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
     let (origin, name) = match event.text("eventType", "eventType")? {
         Some(name) => (Origin::EventPublishing, name),
         None => {
@@ -256,9 +138,12 @@ fn mail<'t>(mail: &'t Fields<'_>, unreadable: &mut Unreadable) -> Result<Mail<'t
 /// The date that says to which cohort the mail belongs: without it nothing can be counted.
 fn accepted(written: &Tree<'_>) -> Result<Timestamp, Rejection> {
     const PATH: &str = "mail.timestamp";
-    let text = written.text(PATH)?;
-    let invalid = || Rejection::Invalid { path: PATH, expected: "timestamp", excerpt: excerpt(&text) };
-    written.timestamp().ok_or_else(invalid)
+    let invalid = |shown: &str| Rejection::Invalid { path: PATH, expected: "timestamp", excerpt: excerpt(shown) };
+    written.timestamp().ok_or_else(|| match written {
+        Tree::String(text) => invalid(text),
+        Tree::Number(number) => invalid(&number.to_string()),
+        Tree::Null | Tree::Boolean(_) | Tree::Array(_) | Tree::Object(_) => written.is_no(JsonType::String, PATH),
+    })
 }
 
 /// Name and first value, in the order of the document; of a name that is there twice, the last one.
@@ -383,147 +268,8 @@ fn complained_recipients<'t>(
     })
 }
 
-fn required<T>(value: Option<T>, path: &'static str) -> Result<T, Rejection> {
+pub(crate) fn required<T>(value: Option<T>, path: &'static str) -> Result<T, Rejection> {
     value.ok_or(Rejection::Absent { path })
 }
 
-/// Any JSON.
-enum Tree<'a> {
-    Null,
-    Boolean,
-    Number,
-    String(Text<'a>),
-    Array(Vec<Tree<'a>>),
-    Object(Fields<'a>),
-}
-
-/// The fields of an object, in their order.
-struct Fields<'a>(Vec<(Text<'a>, Tree<'a>)>);
-
 static EMPTY: Fields<'static> = Fields(Vec::new());
-
-impl<'a> Tree<'a> {
-    fn json_type(&self) -> JsonType {
-        match self {
-            Self::Null => JsonType::Null,
-            Self::Boolean => JsonType::Boolean,
-            Self::Number => JsonType::Number,
-            Self::String(_) => JsonType::String,
-            Self::Array(_) => JsonType::Array,
-            Self::Object(_) => JsonType::Object,
-        }
-    }
-
-    fn is_no(&self, expected: JsonType, path: &'static str) -> Rejection {
-        Rejection::WrongType { path, expected, found: self.json_type() }
-    }
-
-    fn as_text(&self) -> Option<Text<'_>> {
-        if let Self::String(text) = self { Some(Cow::Borrowed(&**text)) } else { None }
-    }
-
-    fn timestamp(&self) -> Option<Timestamp> {
-        Timestamp::parse(&self.as_text()?)
-    }
-
-    fn text(&self, path: &'static str) -> Result<Text<'_>, Rejection> {
-        self.as_text().ok_or_else(|| self.is_no(JsonType::String, path))
-    }
-
-    fn array(&self, path: &'static str) -> Result<&[Tree<'a>], Rejection> {
-        if let Self::Array(items) = self { Ok(items) } else { Err(self.is_no(JsonType::Array, path)) }
-    }
-
-    fn object(&self, path: &'static str) -> Result<&Fields<'a>, Rejection> {
-        if let Self::Object(fields) = self { Ok(fields) } else { Err(self.is_no(JsonType::Object, path)) }
-    }
-}
-
-impl<'a> Fields<'a> {
-    /// The last field of this name, unless it is null.
-    fn get(&self, name: &str) -> Option<&Tree<'a>> {
-        let (_, value) = self.0.iter().rev().find(|(key, _)| key == name)?;
-        (value.json_type() != JsonType::Null).then_some(value)
-    }
-
-    fn text(&self, name: &str, path: &'static str) -> Result<Option<Text<'_>>, Rejection> {
-        self.get(name).map(|value| value.text(path)).transpose()
-    }
-
-    fn array(&self, name: &str, path: &'static str) -> Result<&[Tree<'a>], Rejection> {
-        self.get(name).map_or(Ok(&[]), |value| value.array(path))
-    }
-}
-
-fn not_json(text: &str, error: &serde_json::Error) -> Rejection {
-    // `serde_json` has no other sign of it.
-    if error.to_string().starts_with("recursion limit exceeded") {
-        return Rejection::TooDeep;
-    }
-    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    Rejection::NotJson { at: (before + error.column()).saturating_sub(1).min(text.len()) }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Tree<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyJson)
-    }
-}
-
-/// A key, borrowed where it can be.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Text<'a>);
-
-struct AnyJson;
-
-impl<'de> Visitor<'de> for AnyJson {
-    type Value = Tree<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Tree::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Tree::Boolean)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Tree::Number)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Tree::Number)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Tree::Number)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Tree::String(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Tree::String(Cow::Borrowed(text)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = sequence.next_element()? {
-            items.push(item);
-        }
-        Ok(Tree::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(Key(name)) = map.next_key()? {
-            fields.push((name, map.next_value()?));
-        }
-        Ok(Tree::Object(Fields(fields)))
-    }
-}

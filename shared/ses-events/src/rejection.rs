@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{MAX_DEPTH, MAX_ENVELOPES};
 
-/// Why a document, or one record of a Lambda batch, could not be decoded.
+/// Why a document, or one record of several, could not be decoded.
 ///
 /// **Invariant:** neither the message nor the fields hold an address, a subject line or a header: excerpts come from
 /// fields with a fixed form only (types, timestamps), and are cut and cleaned even there.
@@ -39,6 +39,35 @@ pub enum Rejection {
     /// An envelope in an envelope, and so on, more than [`MAX_ENVELOPES`] times.
     #[error("wrapped in more than {MAX_ENVELOPES} envelopes")]
     TooManyEnvelopes,
+    /// Compressed, and longer than allowed once it is inflated.
+    #[error("inflates to more than {limit} bytes")]
+    InflatesTooLarge {
+        /// [`MAX_DOCUMENT`](crate::MAX_DOCUMENT) for one, [`MAX_INFLATED`](crate::MAX_INFLATED) for all, in bytes.
+        limit: usize,
+    },
+    /// A field that holds base64 elsewhere does not.
+    #[error("{path} is not base64")]
+    NotBase64 {
+        /// Where: see [`Rejection::Absent`].
+        path: &'static str,
+    },
+    /// A field begins as gzip and cannot be inflated.
+    #[error("{path} is damaged gzip")]
+    NotGzip {
+        /// Where: see [`Rejection::Absent`].
+        path: &'static str,
+    },
+    /// A list of documents in a record of a Lambda batch of SQS or SNS, of which each answers for itself.
+    #[error("several documents in one record of a batch")]
+    Several,
+    /// A carrier that is recognised, but holds no event or none that can be read here.
+    #[error("{carrier} is not read: {remedy}")]
+    NotRead {
+        /// What it is, with its article.
+        carrier: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
     /// JSON, but neither an event nor an envelope: `{}`, `[1]`, `null` …
     #[error("no event in the document")]
     NoEvent,
@@ -78,8 +107,12 @@ impl Rejection {
             Self::NotUtf8 { .. } => "not_utf8",
             Self::NotJson { .. } => "not_json",
             Self::TooDeep => "too_deep",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::InflatesTooLarge { .. } => "too_large",
             Self::TooManyEnvelopes => "too_many_envelopes",
+            Self::NotBase64 { .. } => "not_base64",
+            Self::NotGzip { .. } => "not_gzip",
+            Self::Several => "several",
+            Self::NotRead { .. } => "not_read",
             Self::NoEvent => "no_event",
             Self::Absent { .. } => "absent",
             Self::WrongType { .. } => "wrong_type",
@@ -158,6 +191,11 @@ mod tests {
             Rejection::TooDeep,
             Rejection::TooLarge { size: 9, limit: 8 },
             Rejection::TooManyEnvelopes,
+            Rejection::InflatesTooLarge { limit: 8 },
+            Rejection::NotBase64 { path: "Records[].kinesis.data" },
+            Rejection::NotGzip { path: "awslogs.data" },
+            Rejection::Several,
+            Rejection::NotRead { carrier: "an S3 event notification", remedy: "read the objects that it names" },
             Rejection::NoEvent,
             Rejection::Absent { path },
             Rejection::WrongType { path, expected: JsonType::String, found: JsonType::Number },
@@ -169,7 +207,12 @@ mod tests {
         not_json: not JSON at byte 3
         too_deep: nested deeper than 127 levels
         too_large: 9 bytes where 8 are allowed
-        too_many_envelopes: wrapped in more than 4 envelopes
+        too_many_envelopes: wrapped in more than 6 envelopes
+        too_large: inflates to more than 8 bytes
+        not_base64: Records[].kinesis.data is not base64
+        not_gzip: awslogs.data is damaged gzip
+        several: several documents in one record of a batch
+        not_read: an S3 event notification is not read: read the objects that it names
         no_event: no event in the document
         absent: mail.timestamp is absent
         wrong_type: mail.timestamp is a number instead of a string

@@ -64,6 +64,28 @@ const TOKENS: &[&str] = &[
     "\"detail-type\"",
     "\"detail\"",
     "\"time\"",
+    "\"Messages\"",
+    "\"Body\"",
+    "\"Data\"",
+    "\"data\"",
+    "\"kinesis\"",
+    "\"records\"",
+    "\"rawData\"",
+    "\"awslogs\"",
+    "\"logEvents\"",
+    "\"messageType\"",
+    "\"CONTROL_MESSAGE\"",
+    "\"events\"",
+    "\"message\"",
+    "\"@message\"",
+    "\"results\"",
+    "\"requestPayload\"",
+    "\"isBase64Encoded\"",
+    "\"Event from aws:sqs\"",
+    "\"e30=\"",
+    "\"{}\"",
+    "1789365601640",
+    "2026-09-14T06:00:01.640Z {",
     "\"\\u006dail\"",
     "\"2026-09-14T06:00:01.640Z\"",
     "\"2026-09-14T06:00:01+24:00\"",
@@ -150,6 +172,8 @@ enum Envelope {
     Sqs,
     SnsRecords,
     EventBridge,
+    /// One of [`crate::carriers::CARRIERS`].
+    Carrier(Index),
 }
 
 impl Envelope {
@@ -159,12 +183,14 @@ impl Envelope {
             Self::Sqs => sqs(&[inner, samples::DELIVERY_DELAY, inner]),
             Self::SnsRecords => sns_records(&[samples::SEND, inner]),
             Self::EventBridge => event_bridge(inner),
+            Self::Carrier(which) => which.get(crate::carriers::CARRIERS).1(inner),
         }
     }
 }
 
 fn envelopes() -> impl Strategy<Value = Vec<Envelope>> {
-    vec(select(&[Envelope::Sns, Envelope::Sqs, Envelope::SnsRecords, Envelope::EventBridge][..]), 0..4)
+    let of_ses = select(&[Envelope::Sns, Envelope::Sqs, Envelope::SnsRecords, Envelope::EventBridge][..]);
+    vec(prop_oneof![3 => of_ses, 1 => any::<Index>().prop_map(Envelope::Carrier)], 0..4)
 }
 
 fn sample() -> impl Strategy<Value = &'static str> {

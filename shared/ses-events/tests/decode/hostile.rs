@@ -58,8 +58,29 @@ fn size_has_a_limit() {
 #[test]
 fn envelopes_have_a_limit() {
     let wrapped = |times: usize| (0..times).fold(samples::DELIVERY_DELAY.to_owned(), |inner, _| sns(&inner));
-    assert!(tell(wrapped(4).as_bytes()).starts_with("event"));
-    assert_eq!(tell(wrapped(5).as_bytes()), "rejected: wrapped in more than 4 envelopes\n");
+    assert!(tell(wrapped(6).as_bytes()).starts_with("event"));
+    assert_eq!(tell(wrapped(7).as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
+}
+
+#[test]
+fn a_record_of_broken_lines_is_given_up_after_a_few_walks_over_it() {
+    // Each line opens lists that only end where nesting has its limit, 127 lines further on.
+    let lines = 20_000;
+    let broken = crate::carriers::base64("[\n".repeat(lines));
+    let record = format!("{{\"Records\":[{{\"kinesis\":{{\"data\":\"{broken}\"}}}},{{\"body\":{:?}}}]}}", "{}");
+    let told = tell(record.as_bytes());
+    let rejections = told.lines().count();
+    assert!((2..lines / 10).contains(&rejections), "{rejections}");
+    assert!(told.ends_with("rejected: no event in the document\n"));
+}
+
+#[test]
+fn the_deepest_nest_of_all_limits_fits_on_the_stack() {
+    let (open, close) = ("[".repeat(120), "]".repeat(120));
+    let deep = BOUNCE.replacen('{', &format!("{{\"x\":{open}{close},"), 1);
+    let nested = (0..6).fold(deep, |inner, _| format!("[{}]", sns(&inner)));
+    assert!(tell(format!("[[{nested}]]").as_bytes()).starts_with("event"));
+    assert_eq!(tell(format!("[[[{nested}]]]").as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::{BOUNCE, decode, event_bridge, samples, sns, sns_records, sqs, tell};
 
 /// A line for each case: its name, and what the document tells.
-fn table<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
+pub(crate) fn table<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
     cases.into_iter().map(|(name, document)| format!("{name} → {}", tell(document.as_ref()))).collect()
 }
 
@@ -82,7 +82,7 @@ fn every_record_of_a_batch_is_told_in_its_place() {
     rejected: Records[].body is a number instead of a string
     rejected: Message is a number instead of a string
     rejected: Records[].Sns is an array instead of an object
-    a batch in a batch → rejected: no event in the document
+    a batch in a batch → rejected: several documents in one record of a batch
     empty → ignored: empty_batch
     no list → rejected: Records is an object instead of an array
     cut off → rejected: not JSON at byte 3988
@@ -174,7 +174,9 @@ fn fields_that_are_read_must_be_right() {
         ("no timestamp", bent("/mail/timestamp", "null")),
         ("impossible date", bent("/mail/timestamp", r#""2026-02-30T00:00:00Z""#)),
         ("an address as a timestamp", bent("/mail/timestamp", r#""ana@example.net""#)),
-        ("timestamp is a number", bent("/mail/timestamp", "1789365601640")),
+        ("timestamp without a zone", bent("/mail/timestamp", r#""2026-09-14T06:00:01""#)),
+        ("timestamp is a small number", bent("/mail/timestamp", "17893")),
+        ("timestamp is a list", bent("/mail/timestamp", "[]")),
         ("no message id", bent("/mail/messageId", "null")),
         ("empty message id", bent("/mail/messageId", r#""""#)),
         ("source is a list", bent("/mail/source", r#"["a@example.net"]"#)),
@@ -198,7 +200,9 @@ fn fields_that_are_read_must_be_right() {
     no timestamp → rejected: mail.timestamp is absent
     impossible date → rejected: mail.timestamp is no timestamp: "2026-02-30T00:00:00Z"
     an address as a timestamp → rejected: mail.timestamp is no timestamp: "ana?example.net"
-    timestamp is a number → rejected: mail.timestamp is a number instead of a string
+    timestamp without a zone → rejected: mail.timestamp is no timestamp: "2026-09-14T06:00:01"
+    timestamp is a small number → rejected: mail.timestamp is no timestamp: "17893"
+    timestamp is a list → rejected: mail.timestamp is an array instead of a string
     no message id → rejected: mail.messageId is absent
     empty message id → rejected: mail.messageId is no message id: ""
     source is a list → rejected: mail.source is an array instead of a string
@@ -272,6 +276,158 @@ fn a_bad_date_of_the_detail_costs_only_that_date() {
     empty → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
     a list → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
     null → to 1, at None, Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    of a complaint → to 3, at None, ["bo@recipient.example.org", "cy@recipient.example.org"] unreadable: 1 dates, 0 recipients
+    of a delivery → to 1, at None, ["ana@recipient.example.net"] unreadable: 1 dates, 0 recipients
+    of a delay → to 1, at None, Some("dee@recipient.example.org") None; unreadable: 1 dates, 0 recipients
+    of an opening → to 0, at None,  unreadable: 1 dates, 0 recipients
+    "#);
+}
+
+#[test]
+fn a_recipient_that_cannot_be_read_is_left_out_and_counted() {
+    let two = |one: &str| format!(r#"[{one},{{"emailAddress":"b@example.net","action":"delayed"}}]"#);
+    let complaint = |list: &str| {
+        format!(
+            r#"{{"eventType":"Complaint","mail":{{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"}},
+            "complaint":{{"complainedRecipients":{list}}}}}"#
+        )
+    };
+    let delivery = |list: &str| {
+        format!(
+            r#"{{"eventType":"Delivery","mail":{{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"}},
+            "delivery":{{"recipients":{list}}}}}"#
+        )
+    };
+    let cases = [
+        ("no address", bent("/bounce/bouncedRecipients", &two("{}"))),
+        ("address null", bent("/bounce/bouncedRecipients", &two(r#"{"emailAddress":null,"action":null}"#))),
+        ("address a number", bent("/bounce/bouncedRecipients", &two(r#"{"emailAddress":5,"action":"failed"}"#))),
+        ("action a list", bent("/bounce/bouncedRecipients", &two(r#"{"emailAddress":"a@example.net","action":[]}"#))),
+        ("recipient a string", bent("/bounce/bouncedRecipients", &two(r#""a@example.net""#))),
+        ("recipient null", bent("/bounce/bouncedRecipients", &two("null"))),
+        ("recipients an object", bent("/bounce/bouncedRecipients", "{}")),
+        ("recipients null", bent("/bounce/bouncedRecipients", "null")),
+        ("destination a string", bent("/mail/destination", r#""a@example.net""#)),
+        ("destination of null and a number", bent("/mail/destination", r#"[null,"a@example.net",5]"#)),
+        (
+            "complaint without addresses",
+            complaint(r#"[{},null,5,{"emailAddress":null},{"emailAddress":"a@example.net"}]"#),
+        ),
+        ("complaint with a string", complaint(r#""a@example.net""#)),
+        ("delivery to null", delivery(r#"[null,"a@example.net",{}]"#)),
+        ("delivery to an object", delivery("{}")),
+        ("more than a byte counts", delivery(&format!("[{}]", ["null"; 300].join(",")))),
+    ];
+    insta::assert_snapshot!(oddities(cases), @r#"
+    no address → to 1, at Some(1789365602000), None None;Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    address null → to 1, at Some(1789365602000), None None;Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    address a number → to 1, at Some(1789365602000), None Some("failed");Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    action a list → to 1, at Some(1789365602000), Some("a@example.net") None;Some("b@example.net") Some("delayed"); unreadable: 0 dates, 0 recipients
+    recipient a string → to 1, at Some(1789365602000), Some("b@example.net") Some("delayed"); unreadable: 0 dates, 1 recipients
+    recipient null → to 1, at Some(1789365602000), Some("b@example.net") Some("delayed"); unreadable: 0 dates, 1 recipients
+    recipients an object → to 1, at Some(1789365602000),  unreadable: 0 dates, 1 recipients
+    recipients null → to 1, at Some(1789365602000),  unreadable: 0 dates, 0 recipients
+    destination a string → to 0, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 1 recipients
+    destination of null and a number → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 2 recipients
+    complaint without addresses → to 0, at None, ["a@example.net"] unreadable: 0 dates, 4 recipients
+    complaint with a string → to 0, at None, [] unreadable: 0 dates, 1 recipients
+    delivery to null → to 0, at None, ["a@example.net"] unreadable: 0 dates, 2 recipients
+    delivery to an object → to 0, at None, [] unreadable: 0 dates, 1 recipients
+    more than a byte counts → to 0, at None, [] unreadable: 0 dates, 255 recipients
+    "#);
+}
+
+#[test]
+fn the_date_of_a_mail_is_read_in_every_form_that_leaves_no_doubt() {
+    let cases = [
+        ("SES guide", bent("/mail/timestamp", r#""2026-09-14T06:00:01 +0000""#)),
+        ("Athena", bent("/mail/timestamp", r#""2026-09-14 06:00:01.000 UTC""#)),
+        ("mail header", bent("/mail/timestamp", r#""Mon, 14 Sep 2026 08:00:01 +0200 (CEST)""#)),
+        ("seconds", bent("/mail/timestamp", "1789365601")),
+        ("milliseconds", bent("/mail/timestamp", "1789365601000")),
+        ("milliseconds as text", bent("/mail/timestamp", r#""1789365601000""#)),
+        ("EventBridge", event_bridge(samples::SEND).replace("2026-09-14T06:00:04Z", "2026-09-14 06:00:04 UTC")),
+        ("SNS", sns(samples::SEND).replace("2026-09-14T06:00:03.611Z", "2026-09-14T06:00:03.611 +0000")),
+    ];
+    insta::assert_snapshot!(table(cases), @"
+    SES guide → event: Bounce of m1 at 1789365601000
+    Athena → event: Bounce of m1 at 1789365601000
+    mail header → event: Bounce of m1 at 1789365601000
+    seconds → event: Bounce of m1 at 1789365601000
+    milliseconds → event: Bounce of m1 at 1789365601000
+    milliseconds as text → event: Bounce of m1 at 1789365601000
+    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365604000
+    SNS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
+    ");
+}
+
+/// What is odd in an event that is told all the same: dates and recipients that are left out, and those that are there.
+fn oddities<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
+    use ses_events::{Decoded, Detail};
+    let mut lines = String::new();
+    for (name, document) in cases {
+        decode(document.as_ref(), |decoded| {
+            let Decoded::Event(event) = decoded else { panic!("{name}: {decoded:?}") };
+            let texts = |texts: &[ses_events::Text<'_>]| format!("{texts:?}");
+            let failed = |recipients: &[ses_events::FailedRecipient<'_>]| {
+                recipients.iter().map(|it| format!("{:?} {:?};", it.email_address, it.action)).collect::<String>()
+            };
+            let (date, recipients) = match &event.detail {
+                Detail::Bounce(bounce) => (bounce.timestamp, failed(&bounce.recipients)),
+                Detail::DeliveryDelay(delay) => (delay.timestamp, failed(&delay.recipients)),
+                Detail::Complaint(complaint) => (complaint.timestamp, texts(&complaint.recipients)),
+                Detail::Delivery(delivery) => (delivery.timestamp, texts(&delivery.recipients)),
+                Detail::Open(engagement) | Detail::Click(engagement) => (engagement.timestamp, String::new()),
+                Detail::Send
+                | Detail::Reject { .. }
+                | Detail::RenderingFailure { .. }
+                | Detail::Subscription { .. } => (None, String::new()),
+            };
+            lines += &format!(
+                "{name} → to {}, at {:?}, {recipients} unreadable: {} dates, {} recipients\n",
+                event.mail.destination.len(),
+                date.map(|date| date.0),
+                event.unreadable_dates,
+                event.unreadable_recipients,
+            );
+        });
+    }
+    lines
+}
+
+#[test]
+fn a_bad_date_of_the_detail_costs_only_that_date() {
+    let cases = [
+        ("a word", bent("/bounce/timestamp", r#""later""#)),
+        ("a date that does not exist", bent("/bounce/timestamp", r#""2026-02-30T00:00:00Z""#)),
+        ("empty", bent("/bounce/timestamp", r#""""#)),
+        ("a list", bent("/bounce/timestamp", "[]")),
+        ("null", bent("/bounce/timestamp", "null")),
+        ("without a zone", bent("/bounce/timestamp", r#""2026-09-14T06:00:02""#)),
+        ("a small number", bent("/bounce/timestamp", "1")),
+        ("as the SES guide prints it", bent("/bounce/timestamp", r#""2026-09-14T06:00:02 +0000""#)),
+        ("as mail headers have it", bent("/bounce/timestamp", r#""Mon, 14 Sep 2026 08:00:02 +0200 (CEST)""#)),
+        ("milliseconds", bent("/bounce/timestamp", "1789365602000")),
+        ("of a complaint", samples::COMPLAINT.replace("2026-09-16T21:10:55.000Z", "soon")),
+        ("of a delivery", samples::IDENTITY_DELIVERY.replace("2026-09-14T06:00:03.010Z", "soon")),
+        ("of a delay", samples::DELIVERY_DELAY.replace("2026-09-14T06:20:09.551Z", "soon")),
+        (
+            "of an opening",
+            r#"{"eventType":"Open","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m"},"open":{"timestamp":false}}"#
+                .to_owned(),
+        ),
+    ];
+    insta::assert_snapshot!(oddities(cases), @r#"
+    a word → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    a date that does not exist → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    empty → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    a list → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    null → to 1, at None, Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    without a zone → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    a small number → to 1, at None, Some("a@example.net") None; unreadable: 1 dates, 0 recipients
+    as the SES guide prints it → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    as mail headers have it → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 0 recipients
+    milliseconds → to 1, at Some(1789365602000), Some("a@example.net") None; unreadable: 0 dates, 0 recipients
     of a complaint → to 3, at None, ["bo@recipient.example.org", "cy@recipient.example.org"] unreadable: 1 dates, 0 recipients
     of a delivery → to 1, at None, ["ana@recipient.example.net"] unreadable: 1 dates, 0 recipients
     of a delay → to 1, at None, Some("dee@recipient.example.org") None; unreadable: 1 dates, 0 recipients

@@ -124,7 +124,7 @@ fn every_file_of_the_project_is_told_as_its_table_says() {
                 }
             });
         }
-        assert_eq!(usize::from(is_bad), rejections.len(), "{name}: {rejections:?}");
+        assert_eq!(is_bad, !rejections.is_empty(), "{name}: {rejections:?}");
         seen += 1;
     }
     assert!(seen > 100, "only {seen} files are in the table");
