@@ -33,7 +33,7 @@ pub struct Recorded {
     pub ignored: BTreeMap<String, u64>,
     /// Events that count although something about them is odd, by name.
     pub odd: BTreeMap<&'static str, u64>,
-    /// Messages that can never be counted.
+    /// Messages that can never be counted, or not as a whole; of one message only the first few reasons.
     pub poison: Vec<Poison>,
     /// Messages whose units may not all be recorded: to be told again.
     pub unrecorded: BTreeSet<usize>,
@@ -43,6 +43,9 @@ pub struct Recorded {
 
 /// Names of ignored messages come from the input: so many are told apart.
 const MOST_NAMES: usize = 100;
+
+/// A message can hold a list of documents, each with its own fault: so many of them are named.
+const MOST_REASONS: usize = 5;
 
 /// Records the units of a batch of messages, each the bytes of one SES event in any of its envelopes. `real_now` is the
 /// wall clock in milliseconds since 1970.
@@ -68,15 +71,10 @@ pub async fn record<L: Ledger>(
                     }
                 }
                 Ok(Outcome::Ignored(name)) => recorded.ignore(name),
-                Err(refused) => {
-                    recorded.poison.push(Poison { message, name: "uncountable", reason: refused.to_string() });
-                }
+                Err(refused) => recorded.poison(message, "uncountable", || refused.to_string()),
             },
             Decoded::Ignored(ignored) => recorded.ignore(ignored.name()),
-            Decoded::Rejected(rejection) => {
-                let poison = Poison { message, name: rejection.name(), reason: rejection.to_string() };
-                recorded.poison.push(poison);
-            }
+            Decoded::Rejected(rejection) => recorded.poison(message, rejection.name(), || rejection.to_string()),
         });
         told_by.resize(units.len(), message);
     }
@@ -95,6 +93,13 @@ impl Recorded {
     /// often enough.
     pub fn failed(&self) -> BTreeSet<usize> {
         self.poison.iter().map(|poison| poison.message).chain(self.unrecorded.iter().copied()).collect()
+    }
+
+    fn poison(&mut self, message: usize, name: &'static str, reason: impl FnOnce() -> String) {
+        let known = self.poison.iter().rev().take_while(|poison| poison.message == message).count();
+        if known < MOST_REASONS {
+            self.poison.push(Poison { message, name, reason: reason() });
+        }
     }
 
     fn ignore(&mut self, name: &str) {
