@@ -374,7 +374,6 @@ fn candidates<'a>(
     let mut candidates = Vec::new();
     for (domain, known) in others {
         let mails = known.mails.count();
-        // Nothing was sent there: a delay, or mail that SES suppressed.
         if mails < order.min_mails {
             undecided.add(Reason::FewMails, domain, mails, None);
         } else if candidates.len() >= order.top {
@@ -415,13 +414,10 @@ fn by_mx(domain: &str, answer: &MxAnswer) -> Result<Found, (Reason, Option<Strin
         named.filter(|exchange| exchange.preference == lowest).map(|exchange| exchange.host.as_str()).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    let (Some(first), isps) = (hosts.first(), hosts.iter().map(|host| isp_of_host(host))) else {
-        return Err((Reason::NullMx, None));
-    };
-    let mut isps: Vec<Option<&'static str>> = isps.collect();
+    let mut isps: Vec<Option<&'static str>> = hosts.iter().map(|host| isp_of_host(host)).collect();
     isps.dedup();
     match isps[..] {
-        [Some(isp)] => Ok(Found { isp, evidence: Evidence::Mx, mx_host: Some((*first).to_owned()) }),
+        [Some(isp)] => Ok(Found { isp, evidence: Evidence::Mx, mx_host: hosts.first().map(|host| (*host).to_owned()) }),
         [None] if hosts.iter().all(|host| is_own(host, domain)) => Err((Reason::OwnServer, Some(hosts.join(" ")))),
         [None] => Err((Reason::UnknownHost, Some(hosts.join(" ")))),
         _ => Err((Reason::HostsDisagree, Some(hosts.join(" ")))),

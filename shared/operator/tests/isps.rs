@@ -273,6 +273,29 @@ async fn nothing_is_pushed_if_somebody_else_pushed_meanwhile() {
     assert_eq!(access.policies().current().await.unwrap().unwrap().toml, "mode = \"shadow\"\n");
 }
 
+#[tokio::test]
+async fn a_push_that_nobody_can_be_asked_about_takes_a_yes() {
+    let account = Account::with(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    fs::write(&list, "tenant.example\n").unwrap();
+    let server = dns::start().to_string();
+    let list = list.display().to_string();
+    let tried = async |more: &[&str]| {
+        let arguments =
+            [&["ses-breaker", "isps", "propose", "--apply", "--resolver", &server, "--domains", &list], more].concat();
+        let arguments = arguments.into_iter().map(std::ffi::OsString::from);
+        operator::cli::answered(&account.access(), arguments, MORNING, Look::new(None)).await.unwrap()
+    };
+    let declined = tried(&[]).await;
+    assert_eq!(declined.exit, Exit::No, "{}", declined.text);
+    assert!(account.access().policies().current().await.unwrap().is_none());
+    let pushed = tried(&["--yes"]).await;
+    assert_eq!(pushed.exit, Exit::Done, "{}", pushed.text);
+    let current = account.access().policies().current().await.unwrap().unwrap();
+    assert_eq!(current.toml, "[isps]\n\"tenant.example\" = \"microsoft-365\"\n");
+}
+
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ses-breaker"))
         .args(["isps", "propose"])

@@ -90,7 +90,8 @@ pub async fn look_up(
         }
     };
     let mut answers = vec![MxAnswer::NotAsked; domains.len()];
-    let mut under_way = stream::iter(domains.iter().copied().enumerate()).map(one).buffer_unordered(limits.at_once);
+    let mut under_way =
+        stream::iter(domains.iter().copied().enumerate()).map(one).buffer_unordered(limits.at_once.max(1));
     let mut done = 0;
     while let Some((index, answer)) = under_way.next().await {
         progress(done, domains.len(), "asking for MX records");
@@ -150,9 +151,10 @@ impl MxLookup for Dns {
         name.set_fqdn(true);
         match self.resolver.mx_lookup(name).await {
             Ok(found) => {
-                let exchanges = found.answers().iter().filter_map(|record| match &record.data {
-                    RData::MX(mx) => Some(Exchange { preference: mx.preference, host: host_name(&mx.exchange) }),
-                    _ => None,
+                // Among them are the aliases on the way.
+                let exchanges = found.answers().iter().filter_map(|record| {
+                    let RData::MX(mx) = &record.data else { return None };
+                    Some(Exchange { preference: mx.preference, host: host_name(&mx.exchange) })
                 });
                 let exchanges: Vec<Exchange> = exchanges.collect();
                 if exchanges.is_empty() { MxAnswer::NoRecord } else { MxAnswer::Exchanges(exchanges) }
@@ -173,10 +175,12 @@ fn host_name(name: &Name) -> String {
 
 fn of_error(error: &NetError) -> MxAnswer {
     if let NetError::Dns(DnsError::NoRecordsFound(none)) = error {
-        return match none.response_code {
-            ResponseCode::NXDomain => MxAnswer::NoSuchDomain,
-            ResponseCode::NoError => MxAnswer::NoRecord,
-            code => MxAnswer::Failed(code.to_string()),
+        return if none.response_code == ResponseCode::NXDomain {
+            MxAnswer::NoSuchDomain
+        } else if none.response_code == ResponseCode::NoError {
+            MxAnswer::NoRecord
+        } else {
+            MxAnswer::Failed(none.response_code.to_string())
         };
     }
     if let NetError::Timeout = error {
@@ -234,9 +238,9 @@ mod tests {
     async fn a_few_domains_are_asked_for_at_once_and_answers_keep_their_order() {
         let (answers, most) = asked(1, 40, Limits { at_once: 4, ..Limits::default() }).await;
         assert_eq!((answers.len(), most), (40, 4));
-        let host = |answer: &MxAnswer| match answer {
-            MxAnswer::Exchanges(exchanges) => exchanges[0].host.clone(),
-            other => panic!("{other:?}"),
+        let host = |answer: &MxAnswer| {
+            let MxAnswer::Exchanges(exchanges) = answer else { panic!("{answer:?}") };
+            exchanges[0].host.clone()
         };
         assert_eq!(host(&answers[7]), "mx.7.example");
         assert_eq!(host(&answers[39]), "mx.39.example");

@@ -27,7 +27,7 @@ pub(crate) fn proposed_isps(proposed: &Proposed, look: Look) -> String {
     } else {
         out.push('\n');
         out.push_str(&table(proposed));
-        out.push_str(&heading("To be added to the policy"));
+        out.push_str(&heading("For the policy (below its own [isps], if it has one: a table is written once)"));
         out.push_str(&proposed.toml);
     }
     if !proposed.undecided.is_empty() {
