@@ -188,11 +188,11 @@ pub enum Reason {
     NoMx,
     /// Its MX hosts are its own.
     OwnServer,
-    /// Its MX hosts are nobody's that the table knows.
+    /// The table knows the operator of none of its MX hosts.
     UnknownHost,
     /// MX hosts of the lowest preference belong to different operators, or only some of them to one that is known.
     HostsDisagree,
-    /// Nobody answered in time.
+    /// There was no answer in time.
     TimedOut,
     /// The resolver answered with an error.
     Failed,
@@ -220,7 +220,7 @@ impl Reason {
             Reason::NullMx => "the domain accepts no mail (null MX): such addresses bounce",
             Reason::NoMx => "no MX record: mail goes to the domain's own address, if it has one",
             Reason::OwnServer => "the domain's own mail server",
-            Reason::UnknownHost => "MX host of nobody that is known",
+            Reason::UnknownHost => "MX host of an operator that is not in the table",
             Reason::HostsDisagree => "MX hosts of different operators",
             Reason::TimedOut => "no answer in time",
             Reason::Failed => "the resolver answered with an error",

@@ -590,7 +590,7 @@ An entry never changes what was counted before: mail that was counted as `other`
 left as they are. --apply shows the entries and asks once, then pushes like `policy push`: validated, and not if somebody else \
 pushed meanwhile.
 
-Needs: nothing of AWS, but for --s3: s3:ListBucket on the bucket and s3:GetObject on the objects; for --apply: as `policy push`.
+Needs: no AWS, except for --s3 (s3:ListBucket on the bucket and s3:GetObject on the objects) and --apply (as `policy push`).
 
 Exit codes: 0 printed; 1 a policy is not valid, somebody else pushed one meanwhile, or the answer was no; 2 bad usage, or input that \
 cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]

@@ -37,7 +37,7 @@ pub enum MxAnswer {
     NoRecord,
     /// There is no such domain (NXDOMAIN).
     NoSuchDomain,
-    /// Nobody answered in time.
+    /// There was no answer in time.
     TimedOut,
     /// The resolver answered with an error, or could not be reached; in words.
     Failed(String),

@@ -18,8 +18,8 @@ pub(crate) fn proposed_isps(proposed: &Proposed, look: Look) -> String {
         out.push_str(&painted(DIM, &format!("note: {}", legible(note)), look));
     }
     if proposed.looked_up > 0 && proposed.unanswered == proposed.looked_up {
-        let words = "No look-up was answered: look at the network, name a resolver with --resolver ADDRESS, or leave MX records out \
-                     with --no-lookup.";
+        let words =
+            "No look-up was answered: check the network, name a resolver with --resolver ADDRESS, or use --no-lookup.";
         out.push_str(&painted(BAD, words, look));
     }
     if proposed.proposals.is_empty() {
@@ -27,7 +27,7 @@ pub(crate) fn proposed_isps(proposed: &Proposed, look: Look) -> String {
     } else {
         out.push('\n');
         out.push_str(&table(proposed));
-        out.push_str(&heading("For the policy (below its own [isps], if it has one: a table is written once)"));
+        out.push_str(&heading("Add to the policy (if it has an [isps] table, leave out the first line)"));
         out.push_str(&proposed.toml);
     }
     if !proposed.undecided.is_empty() {
