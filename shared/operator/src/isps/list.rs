@@ -1,9 +1,12 @@
 //! Domains from a list: one in a line, or a table of addresses, of which only what stands behind the `@` is kept.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use replay::domains::DomainBook;
 use reputation::address::normal_domain;
+
+/// A longer line is read in pieces of so many bytes: what is no list may have no lines.
+const MAX_LINE: u64 = 64 << 10;
 
 /// What was found in a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,15 +22,24 @@ pub(crate) struct Listed {
 /// Reads a list into the book, each domain as one mail. `counts`: whether mail to a domain counts at all.
 pub(crate) fn read(mut list: impl BufRead, book: &mut DomainBook, counts: impl Fn(&str) -> bool) -> io::Result<Listed> {
     let mut listed = Listed::default();
-    let mut line = Vec::new();
+    let (mut line, mut rest, mut is_within) = (Vec::new(), Vec::new(), false);
     loop {
         line.clear();
-        if list.read_until(b'\n', &mut line)? == 0 {
+        line.append(&mut rest);
+        if list.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 && line.is_empty() {
             return Ok(listed);
         }
+        // A piece ends where a field ends: the next one begins with what is left.
+        if line.len() as u64 >= MAX_LINE
+            && !line.ends_with(b"\n")
+            && let Some(last) = line.iter().rposition(|byte| separates(char::from(*byte)))
+        {
+            rest = line.split_off(last + 1);
+        }
+        let continues = std::mem::replace(&mut is_within, !line.ends_with(b"\n"));
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_start_matches('\u{feff}').trim();
-        if text.is_empty() || text.starts_with('#') {
+        if text.is_empty() || (text.starts_with('#') && !continues) {
             continue;
         }
         let domains = domains(text);
@@ -45,12 +57,16 @@ pub(crate) fn read(mut list: impl BufRead, book: &mut DomainBook, counts: impl F
 
 /// The domains of one line: behind each `@`; without any, the first field, if it is a domain.
 fn domains(line: &str) -> Vec<String> {
-    let separates = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|' | '"' | '\'' | '<' | '>' | '(' | ')');
     let mut fields = line.split(separates).filter(|field| !field.is_empty());
     if !line.contains('@') {
         return fields.next().and_then(domain).into_iter().collect();
     }
     fields.filter_map(|field| domain(field.rsplit_once('@')?.1)).collect()
+}
+
+fn separates(c: char) -> bool {
+    // Of a byte that is no ASCII, nothing is known here but that it may be part of a letter.
+    c.is_ascii_whitespace() || matches!(c, ',' | ';' | '|' | '"' | '\'' | '<' | '>' | '(' | ')')
 }
 
 /// A domain in normal form: two labels or more, so that no word is taken for one.
@@ -87,6 +103,15 @@ mod tests {
         let (domains, found) = listed(text);
         assert_eq!(domains, [("a.example".to_owned(), 2), ("b.example".to_owned(), 1)]);
         assert_eq!(found, Listed { lines: 3, without: 2, left_out: 0 });
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_read_in_pieces() {
+        let text = format!("{}\nb@b.example\n", "a@a.example,".repeat(20_000));
+        let (domains, found) = listed(&text);
+        let counted = |wanted: &str| domains.iter().find(|(domain, _)| domain == wanted).map_or(0, |(_, mails)| *mails);
+        assert_eq!((counted("a.example"), counted("b.example")), (20_000, 1), "{domains:?}");
+        assert!(found.lines > 2);
     }
 
     proptest! {
