@@ -4,6 +4,7 @@
 //! of `replay`, down to the code.
 
 mod arguments;
+mod isps;
 
 use std::ffi::OsString;
 use std::fs;
@@ -31,8 +32,9 @@ use crate::watch::{self, frame};
 use crate::word::{self, Saying, Word};
 use crate::{Answer, Exit, digest, doctor, explain, manual, policies, quota, status};
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, Global, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, Global, IspsVerb, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb,
 };
+use isps::Shown;
 
 /// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -57,6 +59,8 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
         watched(&cli.global, subject.as_ref(), *seconds, &**clock)
     } else if let Verb::Dashboard(args) = &cli.verb {
         dashboard(&cli.global, args, clock)
+    } else if let Verb::Isps { verb: IspsVerb::Propose(args) } = &cli.verb {
+        isps::propose(&cli.global, args, clock()).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit))
     } else {
         blocking(cli, clock()).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit))
     };
@@ -176,6 +180,15 @@ fn route(global: &Global) -> Route {
 
 /// Runs a verb on this thread, with a progress bar if it takes long.
 fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
+    let painter = Painter::of_steps(cli.global.quiet);
+    with_steps(&painter, |runtime, progress| runtime.block_on(answer(cli, now, look(), progress)))
+}
+
+/// Does `work`, which tells its steps, while a progress bar shows them.
+fn with_steps<T>(
+    painter: &Painter,
+    work: impl FnOnce(&tokio::runtime::Runtime, Progress<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
     let step = Mutex::new((0, 0, String::new()));
@@ -184,7 +197,6 @@ fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
             *step = (done, all, what.to_owned());
         }
     };
-    let painter = Painter::of_steps(cli.global.quiet);
     painter.during(
         |bar| {
             if let Ok(step) = step.lock() {
@@ -192,7 +204,7 @@ fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
                 bar.set_message(if *all == 0 { what.clone() } else { format!("{what}, {} of {all}", done + 1) });
             }
         },
-        || runtime.block_on(answer(cli, now, look(), &progress)),
+        || work(&runtime, &progress),
     )
 }
 
@@ -250,6 +262,7 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::Doctor(_)
         | Verb::Backtest(_)
         | Verb::Advise(_)
+        | Verb::Isps { .. }
         | Verb::Completions(_)
         | Verb::Man(_) => Ok(String::new()),
     }
@@ -287,6 +300,10 @@ async fn answer_with(
         Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
         // It does not answer but goes on: see `run_by`.
         Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
+        // Nobody is there to be asked.
+        Verb::Isps { verb: IspsVerb::Propose(args) } => {
+            isps::answer(Some(access), &args, now, look, &Shown { progress, ask: &|_| false }).await
+        }
         Verb::Digest => digest::digest(access, now).await,
         Verb::Doctor(_) => doctor::doctor(access, now, look, progress).await,
         Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, look, progress).await,

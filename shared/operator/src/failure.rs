@@ -159,6 +159,24 @@ pub enum Failure {
         /// What is wrong with it.
         problem: PricesError,
     },
+    /// Events that cannot be read to their end.
+    #[error("{0}")]
+    Events(String),
+    /// There is no mail to any domain.
+    #[error("there is no mail to any domain in {source_name}")]
+    NoDomains {
+        /// Where it was looked for.
+        source_name: String,
+    },
+    /// This machine names no resolver.
+    #[error("no DNS resolver is known: {problem}")]
+    NoResolver {
+        /// What is wrong with its set-up.
+        problem: String,
+    },
+    /// There is nobody to ask.
+    #[error("--apply asks before it pushes, and standard input is not a terminal")]
+    NobodyToAsk,
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(String),
@@ -199,9 +217,12 @@ impl Failure {
             | Failure::NoTime { .. }
             | Failure::Prices { .. }
             | Failure::NoEvents { .. }
+            | Failure::Events(_)
+            | Failure::NoDomains { .. }
+            | Failure::NobodyToAsk
             | Failure::Output(_) => Exit::Usage,
             Failure::Bucket(refusal) if refusal.code == "NoSuchBucket" => Exit::Usage,
-            Failure::Bucket(_) | Failure::Refused { .. } => Exit::Refused,
+            Failure::Bucket(_) | Failure::Refused { .. } | Failure::NoResolver { .. } => Exit::Refused,
         }
     }
 
@@ -246,9 +267,19 @@ impl Failure {
                 "Another program listens there: choose a port with --port, or leave it out.".to_owned()
             }
             Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
-            Failure::Usage(_) | Failure::Unreadable { .. } | Failure::Unwritable { .. } | Failure::Output(_) => {
-                String::new()
+            Failure::NoDomains { .. } => {
+                "Are these the files that SES events were sent to? For a list of domains or addresses: --domains FILE."
+                    .to_owned()
             }
+            Failure::NoResolver { .. } => {
+                "Name one with --resolver ADDRESS, or leave MX records out with --no-lookup.".to_owned()
+            }
+            Failure::NobodyToAsk => "Look at the proposals without --apply first, then say --apply --yes.".to_owned(),
+            Failure::Usage(_)
+            | Failure::Unreadable { .. }
+            | Failure::Unwritable { .. }
+            | Failure::Events(_)
+            | Failure::Output(_) => String::new(),
             Failure::Bucket(refusal) => of_bucket(refusal),
             Failure::NoObjects { .. } => {
                 "A prefix is taken letter by letter: look at it with `aws s3 ls`. Firehose puts YYYY/MM/DD/HH/ behind its own."

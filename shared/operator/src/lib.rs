@@ -1,6 +1,7 @@
 //! The command line of a deployed ses-breaker.
 //!
-//! **Invariant:** nothing is asked interactively, and nothing that reads changes anything.
+//! **Invariant:** nothing that reads changes anything. Nothing is asked interactively, but for one question of
+//! `isps propose --apply`, which `--yes` answers.
 //! **Invariant:** a person's word goes the way of every other change: through the breaker, which is saved together with
 //! the wish that the enforcer makes true. The command line itself never pauses or resumes anything at SES.
 //! **Invariant:** SES is called at most once a second, as by the enforcer: people and functions share its limit.
@@ -18,6 +19,7 @@ pub mod doctor;
 pub mod explain;
 pub mod failure;
 pub mod history;
+pub mod isps;
 pub mod manual;
 pub mod objects;
 pub mod policies;

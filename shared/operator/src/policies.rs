@@ -97,7 +97,7 @@ pub(crate) fn parsed(file: &str, toml: &str, look: Look) -> Result<Policy, Answe
     validated(toml).map_err(|problem| invalid(file, problem, look))
 }
 
-fn invalid(file: &str, problem: String, look: Look) -> Answer {
+pub(crate) fn invalid(file: &str, problem: String, look: Look) -> Answer {
     let text = text::invalid_policy(file, &problem, look);
     Answer::new(text, &Checked { file: file.to_owned(), valid: false, problem: Some(problem) }, Exit::No)
 }
@@ -158,25 +158,48 @@ pub async fn push(
     if let Err(problem) = validated(toml) {
         return Ok(invalid(file, problem, look));
     }
-    let policies = access.policies();
-    let refused = |error| access.refused(error);
-    let current = policies.current().await.map_err(refused)?;
-    let (from, before) = current.as_ref().map_or((0, ""), |current| (current.version, current.toml.as_str()));
-    let changes = changes(before, toml);
-    let (to, outcome) = if current.is_some() && before == toml {
-        (from, Outcome::Unchanged)
-    } else if dry_run {
-        (from + 1, Outcome::Pushed)
+    let current = access.policies().current().await.map_err(|error| access.refused(error))?;
+    let push = if dry_run {
+        tried(current.as_ref(), file, toml)
     } else {
-        let by = access.who().await;
-        match policies.push(toml, from, &by, now).await.map_err(refused)? {
-            Pushed::Pushed(version) => (version, Outcome::Pushed),
-            Pushed::Conflict => (from, Outcome::Conflict),
-        }
+        push_onto(access, current.as_ref(), file, toml, now).await?
     };
-    let exit = if outcome == Outcome::Conflict { Exit::No } else { Exit::Done };
-    let push = Push { file: file.to_owned(), from, to, dry_run, outcome, changes };
+    let exit = if push.outcome == Outcome::Conflict { Exit::No } else { Exit::Done };
     Ok(Answer::new(text::pushed(&push, look), &push, exit))
+}
+
+/// What a push onto `current` would do.
+fn tried(current: Option<&StoredPolicy>, file: &str, toml: &str) -> Push {
+    let (from, before) = current.map_or((0, ""), |current| (current.version, current.toml.as_str()));
+    let changes = changes(before, toml);
+    let unchanged = current.is_some() && before == toml;
+    let (to, outcome) = if unchanged { (from, Outcome::Unchanged) } else { (from + 1, Outcome::Pushed) };
+    Push { file: file.to_owned(), from, to, dry_run: true, outcome, changes }
+}
+
+/// Pushes a policy that is valid onto `current`, unless somebody else pushed one since that was read.
+///
+/// # Errors
+///
+/// AWS refuses.
+pub(crate) async fn push_onto(
+    access: &Access,
+    current: Option<&StoredPolicy>,
+    file: &str,
+    toml: &str,
+    now: Now,
+) -> Result<Push, Failure> {
+    let mut push = Push { dry_run: false, ..tried(current, file, toml) };
+    if push.outcome == Outcome::Unchanged {
+        return Ok(push);
+    }
+    let by = access.who().await;
+    let pushed = access.policies().push(toml, push.from, &by, now).await.map_err(|error| access.refused(error))?;
+    (push.to, push.outcome) = match pushed {
+        Pushed::Pushed(version) => (version, Outcome::Pushed),
+        Pushed::Conflict => (push.from, Outcome::Conflict),
+    };
+    Ok(push)
 }
 
 /// What differs between two policies, by key, with what they do not say as in the default. One that is no TOML (only a

@@ -230,3 +230,30 @@ async fn what_s3_refuses_is_told_with_what_to_do() {
     check(None, "s3://mail-events/none/", "no object in s3://mail-events/none/", "letter by letter", Exit::Usage).await;
     check(None, "s3://mail-events/", "no SES event in 1 lines", "sent to", Exit::Usage).await;
 }
+
+#[tokio::test]
+async fn isps_are_proposed_from_objects_too() {
+    let bounce = |id: u32| {
+        let mail = format!(
+            r#""mail":{{"timestamp":"2026-10-06T09:00:00.000Z","messageId":"m{id}","source":"a@news.example","destination":["r{id}@school.example"]}}"#
+        );
+        format!(
+            r#"{{"eventType":"Bounce",{mail},"bounce":{{"bounceType":"Transient","bounceSubType":"General","timestamp":"2026-10-06T09:00:01.000Z","feedbackId":"f{id}","bouncedRecipients":[{{"emailAddress":"r{id}@school.example","diagnosticCode":"smtp; 452 4.2.2 over quota - gsmtp"}}]}}}}"#
+        )
+    };
+    let lines = [bounce(1), bounce(2), "no event".to_owned()].join("\n");
+    let bucket = Bucket::with(&[("mail/a.gz", bucket::deflated(lines.as_bytes())), ("mail/b.gz", Vec::new())]);
+    let arguments = ["ses-breaker", "isps", "propose", "--s3", "s3://mail-events/mail/", "--no-lookup"];
+    let arguments = arguments.map(std::ffi::OsString::from);
+    let answer = operator::cli::answered(&bucket.access(), arguments, LATER, Look::new(None)).await.unwrap();
+    let told = parsed(&answer);
+    assert_eq!(
+        (&told["proposals"][0]["domain"], &told["proposals"][0]["mails"]),
+        (&"school.example".into(), &2.into())
+    );
+    assert_eq!(told["proposals"][0]["isp"], "google-workspace");
+    let notes = told["notes"].as_array().unwrap();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].as_str().unwrap().starts_with("1 message could not be read"), "{notes:?}");
+    assert!(notes[1].as_str().unwrap().starts_with("object s3://mail-events/mail/b.gz"), "{notes:?}");
+}

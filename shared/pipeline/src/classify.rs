@@ -281,6 +281,11 @@ impl Classifier {
         })
     }
 
+    /// Whether a recipient of an event makes a unit: those that are left out of every rate make none.
+    pub fn counts(&self, recipient: &str) -> bool {
+        Address::parse(recipient).map_or(true, |address| self.isp(&address).is_ok())
+    }
+
     /// The ISP of a recipient, or why nobody's rate counts mail there.
     fn isp(&self, address: &Address<'_>) -> Result<Isp, &'static str> {
         match address.domain() {

@@ -240,7 +240,7 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     let mut page = args.report.as_deref().map(|path| Page::create(path, &sources)).transpose()?;
     let plans = page.is_some() && !options.policy.warmup.sets.is_empty();
     let extras =
-        Extras { witness: None, quota: args.quota || plans, course: page.is_some(), diagnoses: page.is_some() };
+        Extras { quota: args.quota || plans, course: page.is_some(), diagnoses: page.is_some(), ..Extras::default() };
     let (replay, broken_off) = read(&options, extras, &sources, args.reading.quiet);
     if let Some(subject) = &args.subject
         && !is_known(&replay, subject)

@@ -31,6 +31,7 @@ use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
 use ses_events::{Decoded, Decoder, Event};
 
 use crate::diagnosis::{Class, DiagnosisBook, classes_of};
+use crate::domains::{DomainBook, Received, received};
 use crate::evidence::{EvidenceBook, LOOK_MINUTES};
 use crate::input::{self, Chunk, Document, InputError, Progress, Source, split_concatenated};
 use crate::quota::QuotaBook;
@@ -139,6 +140,15 @@ pub struct Extras {
     pub course: bool,
     /// Whether what servers said is kept, too.
     pub diagnoses: bool,
+    /// Whether the recipients' domains are kept, too.
+    pub domains: bool,
+}
+
+/// What a decoding thread keeps besides units.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keep {
+    diagnoses: bool,
+    domains: bool,
 }
 
 /// A transition of the witnessed key, and what it was decided upon.
@@ -181,6 +191,8 @@ pub struct Replay {
     pub evidence: Option<EvidenceBook>,
     /// What servers said, if it was asked for.
     pub diagnoses: Option<DiagnosisBook>,
+    /// The recipients' domains, if they were asked for.
+    pub domains: Option<DomainBook>,
     ledger: MemoryLedger,
     senders: Senders,
     /// The sender under which each worker's senders are known here.
@@ -237,12 +249,14 @@ pub fn replay_while_readable(
     progress: &Progress,
 ) -> (Replay, Result<(), ReplayError>) {
     let next_worker = AtomicUsize::new(0);
-    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, extras.diagnoses);
+    let keep = Keep { diagnoses: extras.diagnoses, domains: extras.domains };
+    let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, keep);
     let mut replay = Replay {
         witness: extras.witness,
         quota: extras.quota.then(|| QuotaBook::new(&options.policy)),
         evidence: extras.course.then(EvidenceBook::default),
         diagnoses: extras.diagnoses.then(DiagnosisBook::default),
+        domains: extras.domains.then(|| DomainBook::new(options.policy.isp_map.clone())),
         ..Replay::new(options)
     };
     let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
@@ -268,7 +282,7 @@ pub fn replay_side_by_side(
     let next_worker = AtomicUsize::new(0);
     let workers = || {
         let id = next_worker.fetch_add(1, Ordering::Relaxed);
-        options.map(|options| Worker::new(id, options, false))
+        options.map(|options| Worker::new(id, options, Keep::default()))
     };
     let decode =
         |workers: &mut [Worker<'_>; 2], chunk: Chunk<'_>| workers.each_mut().map(|worker| worker.decode(chunk));
@@ -310,6 +324,8 @@ struct DecodedChunk {
     units: Vec<Unit>,
     /// What was told of some units, by their index, with the id of the message; only where it is asked for.
     told: Vec<(usize, Class, String)>,
+    /// Who received some units, by their index; only where it is asked for.
+    received: Vec<(usize, Received)>,
     tallies: Tallies,
     rejections: Vec<RejectedLine>,
 }
@@ -327,11 +343,11 @@ struct Worker<'a> {
     classifier: Classifier,
     senders: Senders,
     told_senders: usize,
-    diagnoses: bool,
+    keep: Keep,
 }
 
 impl<'a> Worker<'a> {
-    fn new(id: usize, options: &'a Options, diagnoses: bool) -> Worker<'a> {
+    fn new(id: usize, options: &'a Options, keep: Keep) -> Worker<'a> {
         Worker {
             id,
             options,
@@ -339,7 +355,7 @@ impl<'a> Worker<'a> {
             classifier: Classifier::new(&options.policy, SECRET),
             senders: Senders::default(),
             told_senders: 0,
-            diagnoses,
+            keep,
         }
     }
 
@@ -350,6 +366,7 @@ impl<'a> Worker<'a> {
             events: Vec::with_capacity(chunk.documents().len()),
             units: Vec::with_capacity(chunk.documents().len()),
             told: Vec::new(),
+            received: Vec::new(),
             tallies: Tallies::default(),
             rejections: Vec::new(),
         };
@@ -370,7 +387,7 @@ impl<'a> Worker<'a> {
     }
 
     fn document(&mut self, source: &str, line: u64, bytes: &[u8], may_split: bool, out: &mut DecodedChunk) {
-        let Worker { options, decoder, classifier, senders, diagnoses, .. } = self;
+        let Worker { options, decoder, classifier, senders, keep, .. } = self;
         let (mut split, mut may_split) = (None, may_split);
         decoder.decode(bytes, |decoded| match decoded {
             Decoded::Event(event) => {
@@ -388,8 +405,11 @@ impl<'a> Worker<'a> {
                             out.units.truncate(before);
                             out.tallies.outside += 1;
                         } else {
-                            if *diagnoses {
+                            if keep.diagnoses {
                                 out.diagnose(&event, before, classifier.failures());
+                            }
+                            if keep.domains {
+                                out.receive(&event, before, classifier);
                             }
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
                             out.tallies.saw_mail_of(accepted);
@@ -437,6 +457,15 @@ impl DecodedChunk {
         let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
         let id = &event.mail.message_id;
         self.told.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
+    }
+
+    /// Takes down who received the units of an event, which are those from `from` on.
+    fn receive(&mut self, event: &Event<'_>, from: usize, classifier: &Classifier) {
+        // A block is told beside the unit before it.
+        let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
+        let of_units = received(event, classifier).into_iter().zip(own);
+        let known = of_units.filter(|(received, _)| received.has_domain());
+        self.received.extend(known.map(|(received, (index, _))| (index, received)));
     }
 
     fn reject(&mut self, source: &str, line: u64, name: &str, reason: impl FnOnce() -> String) {
@@ -503,6 +532,7 @@ impl Replay {
             quota: None,
             evidence: None,
             diagnoses: None,
+            domains: None,
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
@@ -553,6 +583,7 @@ impl Replay {
 
         let is_new: Vec<bool> = decoded.units.iter().map(|unit| self.ledger.insert(unit)).collect();
         let mut told = decoded.told.into_iter().peekable();
+        let mut received = decoded.received.into_iter().peekable();
         let mut units = decoded.units.iter().zip(is_new).enumerate();
         for event in &decoded.events {
             let stamped = self.clock(event.stamps);
@@ -567,6 +598,11 @@ impl Replay {
                     && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
                 {
                     book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
+                }
+                if let Some((_, received)) = received.next_if(|(of, _)| *of == index)
+                    && let Some(book) = self.domains.as_mut().filter(|_| is_new)
+                {
+                    book.note(&received, unit.kind);
                 }
                 if is_new {
                     alarmed.extend(self.hear(unit).await?);

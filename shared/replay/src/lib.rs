@@ -3,6 +3,7 @@
 pub mod backtest;
 pub mod cli;
 pub mod diagnosis;
+pub mod domains;
 pub mod driver;
 pub mod evidence;
 pub mod explain;

@@ -1,5 +1,6 @@
 //! What can be said on the command line. The comments here are the help text.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use replay::cli::moment::Moment;
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
 
+use crate::isps::resolve;
 use crate::objects::Location;
 use crate::word::reason;
 
@@ -36,6 +38,7 @@ Examples:
   ses-breaker policy push my.toml --dry-run
   ses-breaker backtest --policy my.toml --ledger     what would it have changed?
   ses-breaker advise                            shared or dedicated IPs, and which lists do harm
+  ses-breaker isps propose events/              who receives the mail of `other`?
 
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
@@ -127,6 +130,11 @@ Needs and exit codes: as `pause`.")]
     Policy {
         #[command(subcommand)]
         verb: PolicyVerb,
+    },
+    /// Find out which ISP receives which domain
+    Isps {
+        #[command(subcommand)]
+        verb: IspsVerb,
     },
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -556,6 +564,80 @@ Exit codes: 0 it is valid; 1 it is not, and why; 2 the file cannot be read.")]
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum IspsVerb {
+    Propose(Box<ProposeArgs>),
+}
+
+/// Propose [isps] entries for the domains that belong to no ISP.
+///
+/// A company's domain is `other` until the policy says who receives its mail. This command looks at the domains that got mail, asks
+/// for their MX records, and prints entries for the policy with the evidence: the MX host, what servers said about
+/// themselves in bounces, and what SES calls the ISP. MX records decide: all hosts of the lowest preference must belong to one known
+/// operator. Nothing is changed without --apply or --write.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("from").required(true).args(["input", "s3", "domains"]), after_help = "\
+Examples:
+  ses-breaker isps propose events/
+  ses-breaker isps propose --domains customers.csv --min-mails 10
+  ses-breaker isps propose events/ --no-lookup --format json | jq .proposals
+  ses-breaker isps propose events/ --policy my.toml --write        add them to a file
+  ses-breaker isps propose --s3 s3://mail-events/2026/10/ --apply    add them to the policy in use
+
+Privacy: the stack itself keeps no domain and no address, so the domains come from your event files or your list. Only domain names \
+leave this machine, and only to the DNS resolver; with --no-lookup, nothing does. At most 10,000 domains are kept while reading, \
+those that come first; mail to others is counted.
+
+An entry never changes what was counted before: mail that was counted as `other` stays there. Entries that the policy has already are \
+left as they are. --apply shows the entries and asks once, then pushes like `policy push`: validated, and not if somebody else \
+pushed meanwhile.
+
+Needs: no AWS, except for --s3 (s3:ListBucket on the bucket and s3:GetObject on the objects) and --apply (as `policy push`).
+
+Exit codes: 0 printed; 1 a policy is not valid, somebody else pushed one meanwhile, or the answer was no; 2 bad usage, or input that \
+cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
+pub(crate) struct ProposeArgs {
+    /// Event files, directories or quoted patterns; - is standard input
+    #[arg(value_name = "FILE|DIR|GLOB|-")]
+    pub(crate) input: Vec<String>,
+    /// Event objects instead: s3://bucket/prefix
+    #[arg(long, value_name = "S3_URI")]
+    pub(crate) s3: Option<Location>,
+    /// A list of domains instead, one in a line, or a CSV of addresses, of which only the part after @ is kept; - is standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) domains: Option<PathBuf>,
+    /// Only domains with at least N mails
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) min_mails: u64,
+    /// At most N domains, those with the most mail
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) top: u32,
+    /// Ask for no MX records: use what servers and SES said alone
+    #[arg(long)]
+    pub(crate) no_lookup: bool,
+    /// Ask this DNS resolver: 192.0.2.53 or 192.0.2.53:5353 [default: that of this machine]
+    #[arg(long, value_name = "ADDRESS", value_parser = resolve::server, conflicts_with = "no_lookup")]
+    pub(crate) resolver: Option<SocketAddr>,
+    /// Spend at most N seconds on all look-ups; each takes at most 3
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Ask for N domains at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(crate) at_once: u8,
+    /// Take ISPs from this policy [default: the built-in one; with --apply, the one in use]
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Add the entries to the file of --policy
+    #[arg(long, requires = "policy")]
+    pub(crate) write: bool,
+    /// Add the entries to the policy in use, and push it
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Do not ask before pushing
+    #[arg(long, requires = "apply")]
+    pub(crate) yes: bool,
+}
+
 fn subject(text: &str) -> Result<Subject, String> {
     text.parse().map_err(|error: reputation::subject::SubjectError| {
         let plain = !text.is_empty() && !text.contains([':', '@', '=', ' ']);
@@ -672,6 +754,12 @@ mod tests {
             (&["backtest", "--policy", "my.toml"], "<--ledger|S3_URI>"),
             (&["backtest", "--policy", "my.toml", "--ledger", "s3://bucket/"], "cannot be used with"),
             (&["backtest", "--policy", "my.toml", "bucket/prefix"], "write it as s3://bucket/prefix"),
+            (&["isps", "propose"], "<FILE|DIR|GLOB|-|--s3 <S3_URI>|--domains <FILE|->>"),
+            (&["isps", "propose", "x", "--domains", "y"], "cannot be used with"),
+            (&["isps", "propose", "x", "--write"], "--policy <FILE>"),
+            (&["isps", "propose", "x", "--yes"], "--apply"),
+            (&["isps", "propose", "x", "--apply", "--policy", "y"], "cannot be used with"),
+            (&["isps", "propose", "x", "--resolver", "dns.example"], "192.0.2.53"),
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),
             (&["dashboard", "--port", "70000"], "70000 is not in 0..=65535"),
@@ -692,8 +780,10 @@ mod tests {
     #[test]
     fn every_verb_has_an_example() {
         let mut commands: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
-        commands.extend(Cli::command().find_subcommand("policy").unwrap().get_subcommands().cloned());
-        for mut command in commands.into_iter().filter(|command| command.get_name() != "policy") {
+        for group in ["policy", "isps"] {
+            commands.extend(Cli::command().find_subcommand(group).unwrap().get_subcommands().cloned());
+        }
+        for mut command in commands.into_iter().filter(|command| !["policy", "isps"].contains(&command.get_name())) {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example") && help.contains("  ses-breaker "), "{help}");
         }

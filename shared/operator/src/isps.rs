@@ -1,0 +1,605 @@
+//! Which ISP receives the domains that the map calls `other`: proposals for the policy's `[isps]`.
+//!
+//! MX records decide; what servers said in bounces, and what SES calls an ISP, is shown beside them. Without look-ups, those two
+//! are all there is. A person takes the proposals, or not: nothing here classifies mail.
+//!
+//! **Invariant:** every mail to an `other` domain is in a proposal or under a named reason why there is none.
+//! **Invariant:** an entry that a policy has already is never changed.
+
+pub(crate) mod entries;
+pub(crate) mod list;
+pub mod resolve;
+pub(crate) mod ses;
+
+use std::collections::BTreeMap;
+
+use aws::policies::StoredPolicy;
+use replay::domains::{DomainBook, DomainMail};
+use replay::text::Look;
+use reputation::isp::{Isp, IspMap, Proposal as Hinted, isp_of_host};
+use reputation::time::Now;
+use serde::Serialize;
+
+use crate::connect::Progress;
+use crate::failure::Failure;
+use crate::policies::{self, Outcome, Push};
+use crate::{Access, Answer, Exit, text};
+use resolve::{Limits, MxAnswer, MxLookup, look_up};
+use ses::{Meaning, meaning};
+
+/// So many domains are named as examples of a reason.
+const MAX_EXAMPLES: usize = 10;
+/// So many domains of which SES thinks otherwise are named.
+const MAX_DISAGREEMENTS: usize = 100;
+
+/// Domains, and where they were found.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// Where: files, a place in S3, a list.
+    pub source: String,
+    /// The policy whose map classifies them, in words.
+    pub policy: String,
+    /// What the reader should know about the source: what was left out, and why.
+    pub notes: Vec<String>,
+    /// The domains.
+    pub book: DomainBook,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Only domains with at least so many mails.
+    pub min_mails: u64,
+    /// At most so many domains, those with the most mail.
+    pub top: usize,
+    /// How MX records are asked for.
+    pub limits: Limits,
+}
+
+impl Default for Order {
+    fn default() -> Order {
+        Order { min_mails: 1, top: 200, limits: Limits::default() }
+    }
+}
+
+/// What was found out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Proposed {
+    /// Where the domains were found.
+    pub source: String,
+    /// The policy whose map classified them, in words.
+    pub policy: String,
+    /// What the reader should know about the source.
+    pub notes: Vec<String>,
+    /// Mails in all.
+    pub mails: u64,
+    /// Of those, mails to domains that the map calls `other`.
+    pub other_mails: u64,
+    /// Domains in all.
+    pub domains: u64,
+    /// Of those, domains that the map calls `other`.
+    pub other_domains: u64,
+    /// How many domains were looked up; 0 without look-ups.
+    pub looked_up: u64,
+    /// How many of those look-ups ended without an answer.
+    pub unanswered: u64,
+    /// The proposals, those with the most mail first.
+    pub proposals: Vec<Proposal>,
+    /// The same as a table of TOML.
+    pub toml: String,
+    /// Domains without a proposal, by reason.
+    pub undecided: Vec<Undecided>,
+    /// What SES calls our ISPs, where its tag came.
+    pub ses: Vec<SesNames>,
+    /// Domains for which SES names another ISP than the map, those with the most mail first.
+    pub disagreements: Vec<Disagreement>,
+    /// What became of the policy; null if it was not to be changed.
+    pub change: Option<Change>,
+}
+
+/// One entry that the policy could have.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proposal {
+    /// The recipients' domain.
+    pub domain: String,
+    /// Mails to it.
+    pub mails: u64,
+    /// Their share of all mail to `other` domains, 0 to 1.
+    pub share: f64,
+    /// Who receives them: the name of a built-in ISP.
+    pub isp: &'static str,
+    /// What says so.
+    pub evidence: Evidence,
+    /// The first of the MX hosts with the lowest preference.
+    pub mx_host: Option<String>,
+    /// What servers said about themselves in bounces and delays; null if they said nothing.
+    pub hints: Option<Hints>,
+    /// What SES calls the ISP, the most frequent name first.
+    pub ses: Vec<SesSays>,
+}
+
+/// What a proposal rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// MX records.
+    Mx,
+    /// What servers said in bounces and delays.
+    Hints,
+    /// What SES calls the ISP.
+    Ses,
+}
+
+/// What servers said about themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hints {
+    /// The ISP that most of them named.
+    pub isp: &'static str,
+    /// How many named it.
+    pub count: u64,
+    /// How many named any.
+    pub all: u64,
+}
+
+/// What SES calls the ISP of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SesSays {
+    /// As SES writes it.
+    pub name: String,
+    /// For how many mails.
+    pub mails: u64,
+    /// Whether it may mean the same ISP; null if it says nothing.
+    pub agrees: Option<bool>,
+}
+
+/// Domains without a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Undecided {
+    /// Why.
+    pub reason: Reason,
+    /// How many domains; for [`Reason::Overlooked`], not known and 0.
+    pub domains: u64,
+    /// How many mails to them.
+    pub mails: u64,
+    /// The first of them by mail.
+    pub examples: Vec<Example>,
+}
+
+/// A domain without a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Example {
+    /// The domain.
+    pub domain: String,
+    /// Mails to it.
+    pub mails: u64,
+    /// Its MX hosts with the lowest preference, or what the resolver said.
+    pub found: Option<String>,
+}
+
+/// Why there is no proposal for a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// There is no such domain.
+    NoSuchDomain,
+    /// The domain accepts no mail (RFC 7505).
+    NullMx,
+    /// The domain has no MX record.
+    NoMx,
+    /// Its MX hosts are its own.
+    OwnServer,
+    /// The table knows the operator of none of its MX hosts.
+    UnknownHost,
+    /// MX hosts of the lowest preference belong to different operators, or only some of them to one that is known.
+    HostsDisagree,
+    /// There was no answer in time.
+    TimedOut,
+    /// The resolver answered with an error.
+    Failed,
+    /// The time for all look-ups was over.
+    NotAsked,
+    /// It is not a domain that a policy can name.
+    NotADomain,
+    /// Without look-ups: neither servers nor SES said anything.
+    NoEvidence,
+    /// Without look-ups: servers named several ISPs, and none of them in more than half of the cases.
+    HintsDisagree,
+    /// Too few mails (`--min-mails`).
+    FewMails,
+    /// Others have more mail (`--top`).
+    BeyondTop,
+    /// Not kept while reading: there were too many domains.
+    Overlooked,
+}
+
+impl Reason {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::NoSuchDomain => "the domain does not exist: such addresses bounce",
+            Reason::NullMx => "the domain accepts no mail (null MX): such addresses bounce",
+            Reason::NoMx => "no MX record: mail goes to the domain's own address, if it has one",
+            Reason::OwnServer => "the domain's own mail server",
+            Reason::UnknownHost => "MX host of an operator that is not in the table",
+            Reason::HostsDisagree => "MX hosts of different operators",
+            Reason::TimedOut => "no answer in time",
+            Reason::Failed => "the resolver answered with an error",
+            Reason::NotAsked => "not asked: the time for all look-ups was over (--seconds)",
+            Reason::NotADomain => "not a domain that a policy can name",
+            Reason::NoEvidence => "no hint and no name from SES",
+            Reason::HintsDisagree => "hints name different ISPs",
+            Reason::FewMails => "too few mails (--min-mails)",
+            Reason::BeyondTop => "other domains have more mail (--top)",
+            Reason::Overlooked => "more than 10,000 domains: those that came later are only counted",
+        }
+    }
+}
+
+/// What SES calls one of our ISPs, in mails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SesNames {
+    /// The ISP of the map.
+    pub isp: String,
+    /// Mails for which SES names the same ISP.
+    pub agree: u64,
+    /// Mails for which SES names another one.
+    pub differ: u64,
+    /// Mails for which SES names none, or one that is not known here.
+    pub unknown: u64,
+    /// The names that SES uses, the most frequent first.
+    pub names: Vec<String>,
+}
+
+/// A domain for which SES names another ISP than the map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Disagreement {
+    /// The domain.
+    pub domain: String,
+    /// Its ISP in the map.
+    pub isp: String,
+    /// As SES writes it.
+    pub ses: String,
+    /// For how many mails.
+    pub mails: u64,
+}
+
+/// What became of a policy that entries were to be added to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// The file that was written; null for the policy of the stack.
+    pub file: Option<String>,
+    /// Entries that were added, or would have been: domain and ISP.
+    pub added: Vec<(String, String)>,
+    /// Entries that the policy has already, left as they are: domain and the ISP that stands there.
+    pub kept: Vec<(String, String)>,
+    /// What was done.
+    pub done: Done,
+    /// The push; null if nothing was pushed.
+    pub push: Option<Push>,
+}
+
+/// What was done with a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// Pushed, and current now.
+    Pushed,
+    /// Written to the file.
+    Written,
+    /// Nothing, because there is nothing to add.
+    NothingToAdd,
+    /// Nothing, because the person who was asked did not say yes.
+    Declined,
+    /// Nothing, because somebody else pushed a policy meanwhile.
+    Conflict,
+}
+
+/// Finds out who receives the domains that the map calls `other`. Without `lookup`, by hints and SES's names alone.
+pub async fn propose(
+    gathered: Gathered,
+    order: &Order,
+    lookup: Option<&impl MxLookup>,
+    progress: Progress<'_>,
+) -> Proposed {
+    let Gathered { source, policy, notes, book } = gathered;
+    let hinted: BTreeMap<&str, Hinted<'_>> = book.hints().list(1).map(|hint| (hint.domain, hint)).collect();
+    let (overlooked, overlooked_other) = book.overlooked();
+    let mut undecided = Reasons::default();
+    undecided.count(Reason::Overlooked, overlooked_other);
+    let mut others: Vec<(&str, &DomainMail)> = book.domains().filter(|(_, known)| known.isp == Isp::OTHER).collect();
+    others.sort_by_key(|(_, known)| std::cmp::Reverse(known.mails.count()));
+    let total = |domains: &[(&str, &DomainMail)]| domains.iter().map(|(_, known)| known.mails.count()).sum::<u64>();
+    let other_domains = others.len() as u64;
+    let other_mails = total(&others) + overlooked_other;
+    let all: Vec<(&str, &DomainMail)> = book.domains().collect();
+    let candidates = candidates(&others, order, &mut undecided);
+
+    let names: Vec<&str> = candidates.iter().map(|(domain, _)| *domain).collect();
+    let answers = match lookup {
+        Some(lookup) => look_up(lookup, &names, order.limits, progress).await.into_iter().map(Some).collect(),
+        None => vec![None; names.len()],
+    };
+    let looked_up = answers.iter().flatten().count() as u64;
+    let unanswered =
+        |answer: &&MxAnswer| matches!(answer, MxAnswer::TimedOut | MxAnswer::Failed(_) | MxAnswer::NotAsked);
+    let unanswered = answers.iter().flatten().filter(unanswered).count() as u64;
+    let mut proposals = Vec::new();
+    for ((domain, known), answer) in candidates.into_iter().zip(&answers) {
+        let hint = hinted.get(domain);
+        let mails = known.mails.count();
+        let decided = match answer {
+            Some(answer) => by_mx(domain, answer),
+            None => by_words(book.map(), known, hint),
+        };
+        match decided {
+            Ok(found) => proposals.push(Proposal {
+                domain: domain.to_owned(),
+                mails,
+                share: if other_mails == 0 { 0.0 } else { mails as f64 / other_mails as f64 },
+                isp: found.isp,
+                evidence: found.evidence,
+                mx_host: found.mx_host,
+                hints: hint.map(|hint| Hints { isp: hint.isp, count: hint.count, all: hint.hints }),
+                ses: ses_says(book.map(), known, found.isp),
+            }),
+            Err((reason, found)) => undecided.add(reason, domain, mails, found),
+        }
+    }
+    let (ses, disagreements) = ses_names(&book, &proposals);
+    Proposed {
+        source,
+        policy,
+        notes,
+        mails: total(&all) + overlooked,
+        other_mails,
+        domains: all.len() as u64,
+        other_domains,
+        looked_up,
+        unanswered,
+        toml: entries::block(&proposals),
+        proposals,
+        undecided: undecided.into_list(),
+        ses,
+        disagreements,
+        change: None,
+    }
+}
+
+/// The domains that are looked at; why not the others is taken down.
+fn candidates<'a>(
+    others: &[(&'a str, &'a DomainMail)],
+    order: &Order,
+    undecided: &mut Reasons,
+) -> Vec<(&'a str, &'a DomainMail)> {
+    let mut candidates = Vec::new();
+    for (domain, known) in others {
+        let mails = known.mails.count();
+        if mails < order.min_mails {
+            undecided.add(Reason::FewMails, domain, mails, None);
+        } else if candidates.len() >= order.top {
+            undecided.add(Reason::BeyondTop, domain, mails, None);
+        } else if IspMap::with_entries([(*domain, "other")]).is_err() {
+            undecided.add(Reason::NotADomain, domain, mails, None);
+        } else {
+            candidates.push((*domain, *known));
+        }
+    }
+    candidates
+}
+
+/// Who receives a domain.
+struct Found {
+    isp: &'static str,
+    evidence: Evidence,
+    mx_host: Option<String>,
+}
+
+/// By MX records: all hosts of the lowest preference have to be one operator's.
+fn by_mx(domain: &str, answer: &MxAnswer) -> Result<Found, (Reason, Option<String>)> {
+    let exchanges = match answer {
+        MxAnswer::Exchanges(exchanges) => exchanges,
+        MxAnswer::NoRecord => return Err((Reason::NoMx, None)),
+        MxAnswer::NoSuchDomain => return Err((Reason::NoSuchDomain, None)),
+        MxAnswer::TimedOut => return Err((Reason::TimedOut, None)),
+        MxAnswer::Failed(words) => return Err((Reason::Failed, Some(words.clone()))),
+        MxAnswer::NoDomainName => return Err((Reason::NotADomain, None)),
+        MxAnswer::NotAsked => return Err((Reason::NotAsked, None)),
+    };
+    // The root stands for "no host": alone it says that no mail is accepted, beside others it is a mistake.
+    let named = exchanges.iter().filter(|exchange| !exchange.host.is_empty());
+    let Some(lowest) = named.clone().map(|exchange| exchange.preference).min() else {
+        return Err((Reason::NullMx, None));
+    };
+    let mut hosts: Vec<&str> =
+        named.filter(|exchange| exchange.preference == lowest).map(|exchange| exchange.host.as_str()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let mut isps: Vec<Option<&'static str>> = hosts.iter().map(|host| isp_of_host(host)).collect();
+    isps.dedup();
+    match isps[..] {
+        [Some(isp)] => Ok(Found { isp, evidence: Evidence::Mx, mx_host: hosts.first().map(|host| (*host).to_owned()) }),
+        [None] if hosts.iter().all(|host| is_own(host, domain)) => Err((Reason::OwnServer, Some(hosts.join(" ")))),
+        [None] => Err((Reason::UnknownHost, Some(hosts.join(" ")))),
+        _ => Err((Reason::HostsDisagree, Some(hosts.join(" ")))),
+    }
+}
+
+fn is_own(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// By what servers and SES said.
+fn by_words(map: &IspMap, known: &DomainMail, hint: Option<&Hinted<'_>>) -> Result<Found, (Reason, Option<String>)> {
+    if let Some(hint) = hint {
+        if hint.count.saturating_mul(2) <= hint.hints {
+            return Err((Reason::HintsDisagree, Some(hint.isp.to_owned())));
+        }
+        return Ok(Found { isp: hint.isp, evidence: Evidence::Hints, mx_host: None });
+    }
+    let isp = most_named(known).into_iter().find_map(|(name, _)| meaning(map, name).proposed());
+    let found = isp.map(|isp| Found { isp, evidence: Evidence::Ses, mx_host: None });
+    found.ok_or((Reason::NoEvidence, None))
+}
+
+/// SES's names for the ISP of a domain, the most frequent first.
+fn most_named(known: &DomainMail) -> Vec<(&str, u64)> {
+    let mut names: Vec<(&str, u64)> = known.ses.iter().map(|(name, mails)| (&**name, mails.count())).collect();
+    names.sort_by_key(|(_, mails)| std::cmp::Reverse(*mails));
+    names
+}
+
+fn ses_says(map: &IspMap, known: &DomainMail, isp: &str) -> Vec<SesSays> {
+    let says =
+        |(name, mails): (&str, u64)| SesSays { name: name.to_owned(), mails, agrees: meaning(map, name).agrees(isp) };
+    most_named(known).into_iter().map(says).collect()
+}
+
+/// What SES calls each ISP of the map, and of which domains it thinks otherwise. A domain with a proposal counts for the
+/// proposed ISP.
+fn ses_names(book: &DomainBook, proposals: &[Proposal]) -> (Vec<SesNames>, Vec<Disagreement>) {
+    let map = book.map();
+    let proposed: BTreeMap<&str, &str> = proposals.iter().map(|known| (known.domain.as_str(), known.isp)).collect();
+    let mut counted: BTreeMap<&str, (SesNames, BTreeMap<&str, u64>)> = BTreeMap::new();
+    let mut disagreements = Vec::new();
+    for (domain, known) in book.domains() {
+        let isp = proposed.get(domain).copied().unwrap_or_else(|| map.name(known.isp));
+        for (name, mails) in &known.ses {
+            let mails = mails.count();
+            let fresh = || SesNames { isp: isp.to_owned(), agree: 0, differ: 0, unknown: 0, names: Vec::new() };
+            let (counted, names) = counted.entry(isp).or_insert_with(|| (fresh(), BTreeMap::new()));
+            *names.entry(name).or_default() += mails;
+            let means = meaning(map, name);
+            // Of a domain that nobody knows here, a name of SES's is news and no contradiction.
+            let agrees = if isp == "other" && means != Meaning::Unknown { Some(false) } else { means.agrees(isp) };
+            match agrees {
+                Some(true) => counted.agree += mails,
+                Some(false) => {
+                    counted.differ += mails;
+                    let (domain, isp, ses) = (domain.to_owned(), isp.to_owned(), name.to_string());
+                    disagreements.push(Disagreement { domain, isp, ses, mails });
+                }
+                None => counted.unknown += mails,
+            }
+        }
+    }
+    disagreements.sort_by(|a, b| b.mails.cmp(&a.mails).then_with(|| a.domain.cmp(&b.domain)));
+    disagreements.truncate(MAX_DISAGREEMENTS);
+    let named = |(mut counted, names): (SesNames, BTreeMap<&str, u64>)| {
+        let mut names: Vec<(&str, u64)> = names.into_iter().collect();
+        names.sort_by_key(|(_, mails)| std::cmp::Reverse(*mails));
+        counted.names = names.into_iter().map(|(name, _)| name.to_owned()).collect();
+        counted
+    };
+    let mut counted: Vec<SesNames> = counted.into_values().map(named).collect();
+    counted.sort_by_key(|names| std::cmp::Reverse(names.agree + names.differ + names.unknown));
+    (counted, disagreements)
+}
+
+/// Domains without a proposal, as they are found.
+#[derive(Debug, Default)]
+struct Reasons(BTreeMap<Reason, Undecided>);
+
+impl Reasons {
+    /// Domains come with the most mail first.
+    fn add(&mut self, reason: Reason, domain: &str, mails: u64, found: Option<String>) {
+        let undecided = self.of(reason);
+        undecided.domains += 1;
+        undecided.mails = undecided.mails.saturating_add(mails);
+        if undecided.examples.len() < MAX_EXAMPLES {
+            undecided.examples.push(Example { domain: domain.to_owned(), mails, found });
+        }
+    }
+
+    /// Mails to domains that are not known by name.
+    fn count(&mut self, reason: Reason, mails: u64) {
+        if mails > 0 {
+            self.of(reason).mails += mails;
+        }
+    }
+
+    fn of(&mut self, reason: Reason) -> &mut Undecided {
+        let fresh = || Undecided { reason, domains: 0, mails: 0, examples: Vec::new() };
+        self.0.entry(reason).or_insert_with(fresh)
+    }
+
+    fn into_list(self) -> Vec<Undecided> {
+        self.0.into_values().collect()
+    }
+}
+
+impl Proposed {
+    /// The answer for people and programs.
+    pub fn answer(&self, look: Look) -> Answer {
+        let exit = match &self.change {
+            Some(Change { done: Done::Declined | Done::Conflict, .. }) => Exit::No,
+            Some(_) | None if self.looked_up > 0 && self.unanswered == self.looked_up => Exit::Refused,
+            Some(_) | None => Exit::Done,
+        };
+        Answer::new(text::proposed_isps(self, look), self, exit)
+    }
+}
+
+/// Asks a person, who sees this text, whether to go on.
+pub type Ask<'a> = &'a dyn Fn(&str) -> bool;
+
+/// Adds the proposals to the policy of a stack and pushes it, if the person who is asked says yes; `Err` with an answer if the
+/// policy that came of it is not valid. `current`: the policy as it was read before; if somebody else pushed one since, nothing
+/// is pushed.
+///
+/// # Errors
+///
+/// AWS refuses.
+pub async fn apply(
+    access: &Access,
+    current: Option<&StoredPolicy>,
+    proposed: &mut Proposed,
+    ask: Ask<'_>,
+    now: Now,
+    look: Look,
+) -> Result<Result<(), Answer>, Failure> {
+    let before = current.map_or("", |current| current.toml.as_str());
+    let name = current.map_or("the default policy".to_owned(), |current| format!("version {}", current.version));
+    let edited = match edit(&name, before, &proposed.proposals, look) {
+        Ok(edited) => edited,
+        Err(invalid) => return Ok(Err(invalid)),
+    };
+    let mut change =
+        Change { file: None, added: edited.added, kept: edited.kept, done: Done::NothingToAdd, push: None };
+    if !change.added.is_empty() {
+        if ask(&text::isps_to_add(&name, &change, look)) {
+            let push =
+                policies::push_onto(access, current, &format!("{name} with more ISPs"), &edited.toml, now).await?;
+            change.done = match push.outcome {
+                Outcome::Pushed | Outcome::Unchanged => Done::Pushed,
+                Outcome::Conflict => Done::Conflict,
+            };
+            change.push = Some(push);
+        } else {
+            change.done = Done::Declined;
+        }
+    }
+    proposed.change = Some(change);
+    Ok(Ok(()))
+}
+
+/// Adds the proposals to a policy in a file; the text of the file that is to be written, if there is something to add. `Err`
+/// with an answer if the policy that came of it is not valid.
+///
+/// # Errors
+///
+/// The policy is not valid, before or after.
+pub fn write(file: &str, toml: &str, proposed: &mut Proposed, look: Look) -> Result<Option<String>, Answer> {
+    let edited = edit(file, toml, &proposed.proposals, look)?;
+    let done = if edited.added.is_empty() { Done::NothingToAdd } else { Done::Written };
+    let (added, kept) = (edited.added, edited.kept);
+    proposed.change = Some(Change { file: Some(file.to_owned()), added, kept, done, push: None });
+    Ok((done == Done::Written).then_some(edited.toml))
+}
+
+fn edit(file: &str, before: &str, proposals: &[Proposal], look: Look) -> Result<entries::Edited, Answer> {
+    policies::parsed(file, before, look)?;
+    let edited = entries::edited(before, proposals);
+    let edited = edited.map_err(|error| policies::invalid(file, error.to_string(), look))?;
+    policies::parsed(&format!("{file} with more ISPs"), &edited.toml, look)?;
+    Ok(edited)
+}

@@ -1,0 +1,226 @@
+//! Who receives the mail of `other` domains, and what is proposed about it.
+
+use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, paint};
+use replay::text::{Look, counted, legible, name, thousands};
+
+use super::{heading, painted, paragraph};
+use crate::isps::{Change, Done, Evidence, Hints, Proposed, SesSays, Undecided};
+
+/// So many examples of a reason are shown.
+const MAX_EXAMPLES: usize = 3;
+/// So many domains of which SES thinks otherwise are shown.
+const MAX_DISAGREEMENTS: usize = 10;
+
+pub(crate) fn proposed_isps(proposed: &Proposed, look: Look) -> String {
+    let mut out = painted(BOLD, &format!("Who receives the mail of {}?", legible(&proposed.source)), look);
+    out.push_str(&paragraph(&summary(proposed), look));
+    for note in &proposed.notes {
+        out.push_str(&painted(DIM, &format!("note: {}", legible(note)), look));
+    }
+    if proposed.looked_up > 0 && proposed.unanswered == proposed.looked_up {
+        let words =
+            "No look-up was answered: check the network, name a resolver with --resolver ADDRESS, or use --no-lookup.";
+        out.push_str(&painted(BAD, words, look));
+    }
+    if proposed.proposals.is_empty() {
+        out.push_str(&paragraph("There is nothing to propose.", look));
+    } else {
+        out.push('\n');
+        out.push_str(&table(proposed));
+        out.push_str(&heading("Add to the policy (if it has an [isps] table, leave out the first line)"));
+        out.push_str(&proposed.toml);
+    }
+    if !proposed.undecided.is_empty() {
+        out.push_str(&heading("No proposal for"));
+        out.push_str(&undecided(&proposed.undecided));
+    }
+    out.push_str(&ses(proposed, look));
+    if let Some(change) = &proposed.change {
+        out.push_str(&changed(change, look));
+    }
+    let last = "An entry counts for mail from then on: what was counted before stays where it was counted.";
+    if !proposed.proposals.is_empty() {
+        out.push('\n');
+        out.push_str(&painted(DIM, last, look));
+    }
+    out
+}
+
+fn summary(proposed: &Proposed) -> String {
+    let Proposed { mails, other_mails, domains, other_domains, policy, looked_up, .. } = proposed;
+    let all = format!("{} to {}", counted(*mails, "mail"), counted(*domains, "domain"));
+    if *other_domains == 0 && *other_mails == 0 {
+        return format!("{all}: {} knows the ISP of each of them.", legible(policy));
+    }
+    let share = percent(*other_mails as f64 / (*mails).max(1) as f64);
+    let others = format!("{} ({share}) to {}", counted(*other_mails, "mail"), counted(*other_domains, "domain"));
+    let asked = match looked_up {
+        0 => "MX records were not asked for".to_owned(),
+        asked => format!("MX records of {} were asked for", counted(*asked, "domain")),
+    };
+    format!("{all}, of which {others} belong to no ISP by {}. {asked}.", legible(policy))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn table(proposed: &Proposed) -> String {
+    let with_hints = proposed.proposals.iter().any(|proposal| proposal.hints.is_some());
+    let with_ses = proposed.proposals.iter().any(|proposal| !proposal.ses.is_empty());
+    let with_mx = proposed.proposals.iter().any(|proposal| proposal.evidence == Evidence::Mx);
+    let mut header =
+        vec![("domain", Align::Left), ("mails", Align::Right), ("of other", Align::Right), ("ISP", Align::Left)];
+    header.extend(with_mx.then_some(("MX host", Align::Left)));
+    header.extend(with_hints.then_some(("servers say", Align::Left)));
+    header.extend(with_ses.then_some(("SES says", Align::Left)));
+    let mut grid = Grid::new(&header, 2);
+    for proposal in &proposed.proposals {
+        let mut row = vec![
+            Cell::styled(name(&proposal.domain), BOLD),
+            Cell::new(thousands(proposal.mails)),
+            Cell::new(percent(proposal.share)),
+            Cell::styled(proposal.isp, GOOD),
+        ];
+        if with_mx {
+            row.push(Cell::new(proposal.mx_host.as_deref().map_or("–".to_owned(), name)));
+        }
+        if with_hints {
+            row.push(proposal.hints.as_ref().map_or(Cell::new("–"), |hints| said(hints, proposal.isp)));
+        }
+        if with_ses {
+            row.push(proposal.ses.first().map_or(Cell::new("–"), ses_says));
+        }
+        grid.push(row);
+    }
+    lines(&grid)
+}
+
+fn lines(grid: &Grid) -> String {
+    grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn said(hints: &Hints, isp: &str) -> Cell {
+    let Hints { isp: named, count, all } = hints;
+    if *named == isp {
+        return Cell::new(format!("the same, {} of {}", thousands(*count), thousands(*all)));
+    }
+    Cell::styled(format!("{named}, {} of {}", thousands(*count), thousands(*all)), DOUBTFUL)
+}
+
+fn ses_says(says: &SesSays) -> Cell {
+    let named = name(&says.name);
+    match says.agrees {
+        Some(true) => Cell::new(format!("{named}: agrees")),
+        Some(false) => Cell::styled(format!("{named}: differs"), DOUBTFUL),
+        None => Cell::styled(named, DIM),
+    }
+}
+
+fn undecided(reasons: &[Undecided]) -> String {
+    let header = [("domains", Align::Right), ("mails", Align::Right), ("why", Align::Left), ("such as", Align::Left)];
+    let mut grid = Grid::new(&header, 2);
+    for undecided in reasons {
+        let example = |example: &crate::isps::Example| match &example.found {
+            Some(found) => format!("{} ({})", name(&example.domain), name(found)),
+            None => name(&example.domain),
+        };
+        let examples: Vec<String> = undecided.examples.iter().take(MAX_EXAMPLES).map(example).collect();
+        grid.push(vec![
+            Cell::new(if undecided.domains == 0 { "?".to_owned() } else { thousands(undecided.domains) }),
+            Cell::new(thousands(undecided.mails)),
+            Cell::new(undecided.reason.words()),
+            Cell::styled(examples.join(", "), DIM),
+        ]);
+    }
+    lines(&grid)
+}
+
+fn ses(proposed: &Proposed, look: Look) -> String {
+    if proposed.ses.is_empty() {
+        return String::new();
+    }
+    let mut out = heading("What SES calls them (tag ses:recipient-isp, which AWS does not document)");
+    let header = [
+        ("ISP", Align::Left),
+        ("agrees", Align::Right),
+        ("differs", Align::Right),
+        ("unknown", Align::Right),
+        ("names of SES", Align::Left),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    for names in &proposed.ses {
+        let style = if names.differ > 0 { DOUBTFUL } else { BOLD };
+        let ses: Vec<String> = names.names.iter().take(MAX_EXAMPLES).map(|ses| name(ses)).collect();
+        grid.push(vec![
+            Cell::styled(name(&names.isp), style),
+            Cell::new(thousands(names.agree)),
+            Cell::new(thousands(names.differ)),
+            Cell::new(thousands(names.unknown)),
+            Cell::styled(ses.join(", "), DIM),
+        ]);
+    }
+    out.push_str(&lines(&grid));
+    if proposed.disagreements.is_empty() {
+        return out;
+    }
+    out.push_str(&heading("Where SES names another ISP: look at these, nothing is done about them"));
+    let header = [("domain", Align::Left), ("mails", Align::Right), ("ISP", Align::Left), ("SES", Align::Left)];
+    let mut grid = Grid::new(&header, 2);
+    for differs in proposed.disagreements.iter().take(MAX_DISAGREEMENTS) {
+        grid.push(vec![
+            Cell::styled(name(&differs.domain), BOLD),
+            Cell::new(thousands(differs.mails)),
+            Cell::new(name(&differs.isp)),
+            Cell::styled(name(&differs.ses), DOUBTFUL),
+        ]);
+    }
+    out.push_str(&lines(&grid));
+    if let Some(more) = proposed.disagreements.len().checked_sub(MAX_DISAGREEMENTS).filter(|more| *more > 0) {
+        out.push_str(&painted(DIM, &format!("… and {more} more (--format json has them)"), look));
+    }
+    out
+}
+
+/// The entries that are about to be added, before a person is asked.
+pub(crate) fn isps_to_add(policy: &str, change: &Change, look: Look) -> String {
+    let mut out = painted(BOLD, &format!("To be added to [isps] of {}", legible(policy)), look);
+    for (domain, isp) in &change.added {
+        out.push_str(&format!("{}\n", paint(GOOD, &format!("+ {:?} = {isp:?}", legible(domain)))));
+    }
+    out.push_str(&kept(change, look));
+    out
+}
+
+fn kept(change: &Change, look: Look) -> String {
+    if change.kept.is_empty() {
+        return String::new();
+    }
+    let one = |(domain, isp): &(String, String)| format!("{} ({})", name(domain), name(isp));
+    let kept: Vec<String> = change.kept.iter().map(one).collect();
+    paragraph(&format!("Left as they are, because the policy has an entry: {}.", kept.join(", ")), look)
+}
+
+fn changed(change: &Change, look: Look) -> String {
+    let mut out = heading("The policy");
+    out.push_str(&kept(change, look));
+    let entries = match change.added.len() {
+        1 => "1 entry".to_owned(),
+        count => format!("{} entries", thousands(count as u64)),
+    };
+    let file = change.file.as_deref().map(legible).unwrap_or_default();
+    let words = match change.done {
+        Done::Pushed => {
+            let version = change.push.as_ref().map_or(0, |push| push.to);
+            format!("{entries} added: version {version} is current; the functions use it within a minute.")
+        }
+        Done::Written => {
+            format!("{entries} added to {file}. Look at it, then push it: ses-breaker policy push {file}")
+        }
+        Done::NothingToAdd => "There is nothing to add.".to_owned(),
+        Done::Declined => format!("Nothing was pushed: {entries} would have been added."),
+        Done::Conflict => "Not pushed: somebody else pushed a policy while this ran. Run it again.".to_owned(),
+    };
+    out.push_str(&super::sentence(&words, look));
+    out
+}
