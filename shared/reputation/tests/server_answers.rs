@@ -36,6 +36,8 @@ impl Answer {
     }
 }
 
+const HALVES: [&str; 3] = ["dev", "held", "fresh"];
+
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
 
@@ -43,7 +45,7 @@ const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
 fn every_answer_is_read_as_a_postmaster_reads_it() {
     let answers = Answer::read();
     let mut wrong = Vec::new();
-    for half in ["dev", "held"] {
+    for half in HALVES {
         let rows: Vec<&Answer> = answers.iter().filter(|answer| answer.half == half).collect();
         let (mut block, mut class) = (0, 0);
         for answer in &rows {
@@ -60,7 +62,7 @@ fn every_answer_is_read_as_a_postmaster_reads_it() {
             rows.len()
         ));
     }
-    assert_eq!(wrong.len(), 2, "{}", wrong.join("\n"));
+    assert_eq!(wrong.len(), HALVES.len(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -77,6 +79,7 @@ fn every_answer_has_a_known_class_and_a_source_and_each_class_has_answers_in_bot
     let known = Refusal::ALL.map(Refusal::name);
     for answer in &answers {
         assert!(answer.right == "none" || known.contains(&answer.right), "{}", answer.right);
+        assert!(HALVES.contains(&answer.half));
         assert!(!answer.source.is_empty() && !answer.text.is_empty());
     }
     for half in ["dev", "held"] {
