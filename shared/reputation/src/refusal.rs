@@ -384,14 +384,14 @@ fn line_head<'a>(text: &'a [u8], new_line: bool, seen: &mut Option<&'a [u8]>) ->
 const END: u16 = u16::MAX;
 
 /// The number of chains of [`INDEX`], a power of two.
-const CHAINS: usize = 1_024;
+const CHAINS: usize = 4_096;
 
-/// The chain of the patterns that begin with two bytes.
-const fn chain(first: u8, second: u8) -> usize {
-    ((first as usize) << 5 ^ second as usize) % CHAINS
+/// The chain of the patterns that begin with three bytes.
+const fn chain(first: u8, second: u8, third: u8) -> usize {
+    ((first as usize) << 7 ^ (second as usize) << 4 ^ third as usize) % CHAINS
 }
 
-/// The patterns by their first two bytes: where each chain begins, and what follows each pattern. A chain is in order
+/// The patterns by their first three bytes: where each chain begins, and what follows each pattern. A chain is in order
 /// of precedence.
 const INDEX: ([u16; CHAINS], [u16; PATTERNS.len()]) = {
     assert!(PATTERNS.len() < END as usize);
@@ -402,10 +402,10 @@ const INDEX: ([u16; CHAINS], [u16; PATTERNS.len()]) = {
         at -= 1;
         // The order of the table is the order of precedence, so it must be by strength.
         assert!(at == 0 || PATTERNS[at - 1].about.strength() >= PATTERNS[at].about.strength());
-        // The index needs two bytes that are as they stand.
-        assert!(PATTERNS[at].head >= 2);
+        // The index needs three bytes that are as they stand.
+        assert!(PATTERNS[at].head >= 3);
         let bytes = PATTERNS[at].text.as_bytes();
-        let chain = chain(bytes[0], bytes[1]);
+        let chain = chain(bytes[0], bytes[1], bytes[2]);
         next[at] = first[chain];
         first[chain] = at as u16;
     }
@@ -428,21 +428,20 @@ enum Place {
 fn strongest(text: &[u8]) -> Option<&'static Pattern> {
     let mut best = END;
     let mut before = b' ';
-    let mut place = Place::Words;
-    for (at, pair) in text.windows(2).enumerate() {
-        let &[byte, second] = pair else { break };
+    // Where the word, name or address begins that the scan is in.
+    let mut token = 0;
+    for (at, three) in text.windows(3).enumerate() {
+        let &[byte, second, third] = three else { break };
         if is_gap(text, at) {
-            place = Place::Words;
-        } else if at == 0 || is_gap(text, at - 1) {
-            place = place_of(&text[at..]);
+            token = at + 1;
         }
         // Inside a word no pattern begins.
         let inside = before.is_ascii_alphanumeric() && byte.is_ascii_alphanumeric();
-        let mut candidate = if inside { END } else { FIRST[chain(byte, second)] };
+        let mut candidate = if inside { END } else { FIRST[chain(byte, second, third)] };
         // Only a stronger pattern than the best so far is worth a comparison; the chain's end is weaker than any.
         while candidate < best {
             let pattern = &PATTERNS[usize::from(candidate)];
-            if stands_at(pattern, before, place, &text[at..]) {
+            if stands_at(pattern, &text[at..]) && counts_in(pattern, place(text, token, at)) {
                 best = candidate;
             }
             candidate = NEXT[usize::from(candidate)];
@@ -461,10 +460,14 @@ fn is_gap(text: &[u8], at: usize) -> bool {
     }
 }
 
-/// What begins a text: a word, a name (`mx.corp.example`, `https://…`) or an address. `5.7.1` and `limit.` are words.
-fn place_of(text: &[u8]) -> Place {
-    let end = (0..text.len()).find(|&at| is_gap(text, at)).unwrap_or(text.len());
-    let token = &text[..end];
+/// What stands at a place of a text, in what begins at `token`: a word, a name (`mx.corp.example`, `https://…`) or an
+/// address. `5.7.1` and `limit.` are words, and so is a gap.
+fn place(text: &[u8], token: usize, at: usize) -> Place {
+    if at < token {
+        return Place::Words;
+    }
+    let end = (token..text.len()).find(|&at| is_gap(text, at)).unwrap_or(text.len());
+    let token = &text[token..end];
     if token.contains(&b'@') {
         return Place::Address;
     }
@@ -475,17 +478,17 @@ fn place_of(text: &[u8]) -> Place {
     if is_name { Place::Name } else { Place::Words }
 }
 
-fn stands_at(pattern: &Pattern, before: u8, place: Place, text: &[u8]) -> bool {
-    let wanted = pattern.text.as_bytes();
-    let begins_word = !before.is_ascii_alphanumeric() || !wanted[0].is_ascii_alphanumeric();
-    let counts_here = match place {
+fn counts_in(pattern: &Pattern, place: Place) -> bool {
+    match place {
         Place::Words => true,
         Place::Name => pattern.in_name,
-        Place::Address => wanted.contains(&b'@'),
-    };
-    begins_word
-        && text.starts_with(&wanted[..pattern.head])
-        && counts_here
+        Place::Address => pattern.text.contains('@'),
+    }
+}
+
+/// Whether a text begins with a pattern.
+fn stands_at(pattern: &Pattern, text: &[u8]) -> bool {
+    text.starts_with(&pattern.text.as_bytes()[..pattern.head])
         && end_of(pattern, text)
             .is_some_and(|end| !(pattern.whole && text.get(end).is_some_and(u8::is_ascii_alphanumeric)))
 }
@@ -1025,9 +1028,9 @@ mod tests {
             let text = text.as_bytes();
             let stands = |pattern: &Pattern, start: usize| {
                 let before = if start == 0 { b' ' } else { text[start - 1] };
+                let inside = before.is_ascii_alphanumeric() && text[start].is_ascii_alphanumeric();
                 let token = (0..=start).rev().find(|&at| is_gap(text, at)).map_or(0, |gap| gap + 1);
-                let place = if token > start { Place::Words } else { place_of(&text[token..]) };
-                stands_at(pattern, before, place, &text[start..])
+                !inside && stands_at(pattern, &text[start..]) && counts_in(pattern, place(text, token, start))
             };
             let one_by_one = PATTERNS.iter().find(|pattern| (0..text.len()).any(|start| stands(pattern, start)));
             prop_assert_eq!(strongest(text).map(|p| p.text), one_by_one.map(|p| p.text));

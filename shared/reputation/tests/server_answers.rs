@@ -1,8 +1,11 @@
 //! What servers really answered, and how a postmaster reads it: `answers/answers.tsv`.
 //!
-//! Columns: `half` (`dev` rows were looked at while the table of phrases was written, `held` rows only afterwards),
-//! `status` as SES gives it, `right` (a class of [`Refusal`], or `none`), `source` of the wording, and the answer with
-//! `\r` and `\n` written out. Addresses, host names of senders and ids are invented.
+//! Columns: `half`, `status` as SES gives it, `right` (a class of [`Refusal`], or `none`), `source` of the wording, and
+//! the answer with `\r` and `\n` written out. Addresses, host names of senders and ids are invented.
+//!
+//! The halves, in the order in which they were labelled and measured; what each showed before it was mended stands in
+//! `DESIGN.md`. `dev`: looked at while the table of phrases was written. `held`: measured only afterwards. `fresh` and
+//! `later`: from collections that were read only after that.
 
 use reputation::refusal::{Refusal, Signal, SignalKind};
 
@@ -36,7 +39,7 @@ impl Answer {
     }
 }
 
-const HALVES: [&str; 3] = ["dev", "held", "fresh"];
+const HALVES: [&str; 4] = ["dev", "held", "fresh", "later"];
 
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
