@@ -271,12 +271,12 @@ impl Status {
             // 14 to 16 submission, priority; 17 and 18 the mailbox or domain changed hands, 19 could not be checked
             // (RFC 7293).
             2..=6 | 8 | 10..=19 => None,
-            // 9 is Yahoo's word for a failed DMARC check, and for others of its rules.
-            9 => vague(Refusal::Authentication),
-            // 7 integrity; 20 to 26 DKIM, SPF, reverse DNS (RFC 7372); 27 a sender domain with a null MX (RFC 7505), at
+            // 7 integrity, at Zoho a rule; 9 is Yahoo's word for a failed DMARC check, and for others of its rules.
+            7 | 9 => vague(Refusal::Authentication),
+            // 20 to 26 DKIM, SPF, reverse DNS (RFC 7372); 27 a sender domain with a null MX (RFC 7505), at
             // Google SPF; 29 ARC, at Google a connection without TLS; 30 to 32 and 40 DKIM and DMARC at Google; 506 a
             // bad HELO name, 509 and 515 DMARC at Microsoft.
-            7 | 20..=27 | 29..=32 | 40 | 506 | 509 | 515 => exact(Refusal::Authentication),
+            20..=27 | 29..=32 | 40 | 506 | 509 | 515 => exact(Refusal::Authentication),
             // "Mail flood detected"; at Microsoft 508 too much from one range, 652 too many connections.
             28 | 508 | 652 => exact(Refusal::Throttle),
             // Microsoft: 51 the recipient's partner connector; 57, 64 relaying; 124 to 136 groups and mailboxes with

@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-const HALVES: [&str; 4] = ["dev", "held", "fresh", "later"];
+const HALVES: [&str; 6] = ["dev", "held", "fresh", "later", "last", "logs"];
 
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };

@@ -158,6 +158,9 @@ pub(super) const PATTERNS: &[Pattern] = &[
     // One organisation's own list of IP addresses, with "blocked using".
     sender(Policy, Postmaster, "customer block list"),
     sender(Policy, Product, "ers-customized-block"),
+    sender(Listing, Product, "ers-dul"),
+    sender(Listing, Product, "ers-rbl"),
+    sender(Listing, Product, "ers-qil"),
     sender(Policy, Product, "block-send-er"),
     sender(Authentication, Product, "anti-spoofing"),
 
@@ -314,6 +317,10 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Policy, Corpus, "service refuse"),
     sender(Reputation, Corpus, "too many spams from your ip"),
     sender(Reputation, Corpus, "identified as a spammer"),
+    sender(Reputation, Corpus, "no access for this ip"),
+    sender(DomainReputation, Corpus, "no access for this domain"),
+    sender(Sender, Corpus, "no access for this user"),
+    sender(Reputation, Corpus, "bad ip profile"),
     sender(Throttle, Corpus, "too many errors from your ip"),
 
     // T-Online.
@@ -389,7 +396,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Policy, Postmaster, "ip not in whitelist"),
 
     // Who the sender is, that cannot be checked.
-    sender(Authentication, Postmaster, "unauthenticated"),
     sender(Authentication, Postmaster, "senders to authenticate"),
     sender(Authentication, Postmaster, "does not have authentication information"),
     sender(Authentication, Postmaster, "fails to pass authentication"),
@@ -451,6 +457,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Authentication, Product, "helo has been denied"),
     sender(Authentication, Product, "helo argument"),
     sender(Authentication, Product, "helo invalid"),
+    sender(Authentication, Corpus, "forging its hostname"),
     sender(Authentication, Product, "reverse name"),
     sender(Authentication, Product, "sender ip must resolve"),
     sender(Authentication, Postmaster, "rp:rdn"),
@@ -471,6 +478,9 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Sender, Product, "callback verification"),
     sender(Sender, Product, "unable to verify sender"),
     sender(Sender, Product, "permissions to send as"),
+    sender(Sender, Product, "for your mail from address"),
+    sender(Sender, Postmaster, "from address is not one of"),
+    sender(Sender, Product, "domain must resolve"),
     sender(Sender, Corpus, "couldn't check sender"),
     sender(Sender, Product, "domain of sender"),
     sender(Sender, Rfc, "bad sender's"),
@@ -633,6 +643,8 @@ pub(super) const PATTERNS: &[Pattern] = &[
 
     // Rates.
     sender(Throttle, Postmaster, "unusual rate"),
+    sender(Throttle, Product, "submission rate"),
+    sender(Throttle, Product, "unknown recipient count"),
     sender(Throttle, Postmaster, "exceeded its quota for sending"),
     sender(Throttle, Product, "you sent too many"),
     sender(Throttle, Product, "you send too many"),
@@ -860,6 +872,8 @@ pub(super) const PATTERNS: &[Pattern] = &[
     mailbox(Corpus, "access denied. as(2"),
     // One mailbox or list has its own guests. That says nothing of mail to its neighbours.
     mailbox(Product, "rejected by recipient"),
+    mailbox(Postmaster, "receiver denied"),
+    mailbox(Product, "email address blocked by the"),
     mailbox(Product, "blocked by recipient"),
     mailbox(Product, "blocked by the recipient"),
     mailbox(Product, "blocked by this recipient"),
@@ -930,6 +944,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     route(Product, "relaying"),
     route(Product, "relay denied"),
     route(Product, "unable to relay"),
+    route(Postmaster, "no mail-enabled subscriptions"),
     route(Product, "relay not permitted"),
     route(Product, "relay not allowed"),
     route(Product, "relay prohibited"),
@@ -1110,6 +1125,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     hint(Reputation, Product, "harvest"),
     hint(Content, Product, "banned content"),
     hint(Content, Product, "banned file"),
+    hint(Content, Product, "banned:"),
     hint(Listing, Product, "banned"),
     hint(Throttle, Product, "rate limit"),
     hint(Throttle, Product, "rate-limit"),
@@ -1180,6 +1196,11 @@ pub(super) const PATTERNS: &[Pattern] = &[
     hint(Content, Product, "sensitive words"),
     hint(Content, Product, "words in the message"),
     hint(Content, Product, "classified as bulk"),
+    hint(Authentication, Postmaster, "unauthenticated"),
+    hint(Content, Product, "empty subject"),
+    hint(Content, Product, "missing subject"),
+    hint(Content, Product, "bad_header"),
+    hint(Content, Product, "bad header"),
     hint(Content, Product, "message filtered"),
     hint(Content, Corpus, "спам"),
     hint(Policy, Product, "sender blocked"),
