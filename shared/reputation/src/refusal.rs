@@ -868,6 +868,7 @@ mod tests {
         // The sender before the mailbox, whatever the status.
         answered("5.1.1", "smtp; 550 5.1.1 user unknown; your host is blocked using a list", Some("listing"));
         answered("5.0.0", "smtp; 550 sender address rejected: user unknown", Some("sender"));
+        answered("5.1.2", "smtp; 550 5.1.2 message rejected, spam content", Some("content"));
         // The mailbox, the way to it and the server before words that only hint.
         answered("5.7.1", "smtp; 550 5.7.1 account is disabled for spam", None);
         answered("5.7.1", "smtp; 554 5.7.1 loop detected, message rejected", None);
@@ -879,6 +880,7 @@ mod tests {
         answered("4.7.1", "smtp; 451 4.7.1 Service unavailable, later please", None);
         // A hint is not believed against an address status.
         answered("5.1.1", "smtp; 550 5.1.1 spam", None);
+        answered("5.2.1", "smtp; 550 5.2.1 refused due to spam", None);
         // A status that says more than a hint.
         answered("5.7.606", "smtp; 550 5.7.606 Access denied", Some("listing"));
     }
