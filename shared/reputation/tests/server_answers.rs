@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-const PARTS: [&str; 7] = ["dev", "held", "fresh", "later", "last", "logs", "rules"];
+const PARTS: [&str; 8] = ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed"];
 
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };

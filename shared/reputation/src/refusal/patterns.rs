@@ -321,7 +321,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Throttle, Corpus, "trop de connexions"),
     sender(Reputation, Corpus, "abus detecte"),
     sender(Reputation, Corpus, "gu_eib_0"),
-    sender(Policy, Corpus, "service refuse"),
     sender(Reputation, Corpus, "too many spams from your ip"),
     sender(Reputation, Corpus, "identified as a spammer"),
     sender(Reputation, Corpus, "no access for this ip"),
@@ -462,6 +461,9 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Authentication, Postmaster, "bad helo"),
     sender(Authentication, Product, "helo name"),
     sender(Authentication, Product, "ehlo name"),
+    sender(Authentication, Product, "helo/ehlo must"),
+    sender(Authentication, Product, "must contain a fqdn"),
+    sender(Authentication, Corpus, "unverifyable sending ip"),
     sender(Authentication, Product, "forged helo"),
     sender(Authentication, Product, "helo has been denied"),
     sender(Authentication, Product, "helo argument"),
@@ -487,8 +489,11 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Sender, Product, "callback verification"),
     sender(Sender, Product, "unable to verify sender"),
     sender(Sender, Product, "permissions to send as"),
+    sender(Sender, Product, "invalid mail from"),
+    sender(Sender, Product, "mail from address must be"),
     sender(Sender, Product, "bad sender address"),
     sender(Sender, Product, "unconfigured sending domain"),
+    sender(Sender, Product, "domain is not verified"),
     sender(Sender, Product, "for your mail from address"),
     sender(Sender, Postmaster, "from address is not one of"),
     sender(Sender, Product, "domain must resolve"),
@@ -563,6 +568,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(Reputation, Product, "connection rejected by policy ["),
     sender(Reputation, Postmaster, "blocked by spam statistics"),
     sender(Reputation, Postmaster, "mail sent from your ip address has been blocked"),
+    sender(Reputation, Postmaster, "mail sent from your ip address has been temporarily blocked"),
 
     // Lists of IP addresses and networks.
     sender(Listing, Product, "blocked using"),
@@ -660,6 +666,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
 
     // Rates.
     sender(Throttle, Postmaster, "unusual rate"),
+    sender(Throttle, Postmaster, "unusual amount"),
     sender(Throttle, Product, "submission rate"),
     sender(Throttle, Product, "unknown recipient count"),
     sender(Throttle, Postmaster, "exceeded its quota for sending"),
@@ -1325,6 +1332,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     hint(Policy, Product, "not welcome"),
     hint(Policy, Product, "prohibited"),
     hint(Policy, Product, "forbidden"),
+    hint(Policy, Corpus, "service refuse"),
     hint(Policy, Product, "automatically rejected"),
     hint(Policy, Product, "won't accept this"),
     hint(Policy, Product, "not accept this"),
