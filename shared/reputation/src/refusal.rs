@@ -428,20 +428,15 @@ enum Place {
 fn strongest(text: &[u8]) -> Option<&'static Pattern> {
     let mut best = END;
     let mut before = b' ';
-    // Where the word, name or address begins that the scan is in.
-    let mut token = 0;
     for (at, three) in text.windows(3).enumerate() {
         let &[byte, second, third] = three else { break };
-        if is_gap(text, at) {
-            token = at + 1;
-        }
         // Inside a word no pattern begins.
         let inside = before.is_ascii_alphanumeric() && byte.is_ascii_alphanumeric();
         let mut candidate = if inside { END } else { FIRST[chain(byte, second, third)] };
         // Only a stronger pattern than the best so far is worth a comparison; the chain's end is weaker than any.
         while candidate < best {
             let pattern = &PATTERNS[usize::from(candidate)];
-            if stands_at(pattern, &text[at..]) && counts_in(pattern, place(text, token, at)) {
+            if stands_at(pattern, &text[at..]) && counts_in(pattern, place(text, at)) {
                 best = candidate;
             }
             candidate = NEXT[usize::from(candidate)];
@@ -460,13 +455,14 @@ fn is_gap(text: &[u8], at: usize) -> bool {
     }
 }
 
-/// What stands at a place of a text, in what begins at `token`: a word, a name (`mx.corp.example`, `https://…`) or an
-/// address. `5.7.1` and `limit.` are words, and so is a gap.
-fn place(text: &[u8], token: usize, at: usize) -> Place {
+/// What stands at a place of a text: a word, a name (`mx.corp.example`, `https://…`) or an address. `5.7.1` and `limit.`
+/// are words, and so is a gap.
+fn place(text: &[u8], at: usize) -> Place {
+    let token = (0..=at).rev().find(|&before| is_gap(text, before)).map_or(0, |gap| gap + 1);
     if at < token {
         return Place::Words;
     }
-    let end = (token..text.len()).find(|&at| is_gap(text, at)).unwrap_or(text.len());
+    let end = (at..text.len()).find(|&after| is_gap(text, after)).unwrap_or(text.len());
     let token = &text[token..end];
     if token.contains(&b'@') {
         return Place::Address;
@@ -1031,8 +1027,7 @@ mod tests {
             let stands = |pattern: &Pattern, start: usize| {
                 let before = if start == 0 { b' ' } else { text[start - 1] };
                 let inside = before.is_ascii_alphanumeric() && text[start].is_ascii_alphanumeric();
-                let token = (0..=start).rev().find(|&at| is_gap(text, at)).map_or(0, |gap| gap + 1);
-                !inside && stands_at(pattern, &text[start..]) && counts_in(pattern, place(text, token, start))
+                !inside && stands_at(pattern, &text[start..]) && counts_in(pattern, place(text, start))
             };
             let one_by_one = PATTERNS.iter().find(|pattern| (0..text.len()).any(|start| stands(pattern, start)));
             prop_assert_eq!(strongest(text).map(|p| p.text), one_by_one.map(|p| p.text));
