@@ -666,7 +666,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
 
     // Rates.
     sender(Throttle, Postmaster, "unusual rate"),
-    sender(Throttle, Postmaster, "unusual amount"),
     sender(Throttle, Product, "submission rate"),
     sender(Throttle, Product, "unknown recipient count"),
     sender(Throttle, Postmaster, "exceeded its quota for sending"),
