@@ -407,10 +407,11 @@ impl<'t, 'a> Record<'t, 'a> {
     }
 }
 
-/// An object or a list, or the text of one.
+/// An object, a list with one in it, or the text of either.
 fn can_be_document(tree: &Tree<'_>) -> bool {
     match tree {
-        Tree::Object(_) | Tree::Array(_) => true,
+        Tree::Object(_) => true,
+        Tree::Array(items) => items.iter().any(can_be_document),
         Tree::String(text) => is_document(text),
         Tree::Null | Tree::Boolean(_) | Tree::Number(_) => false,
     }

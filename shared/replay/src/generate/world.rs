@@ -183,7 +183,8 @@ impl<'a> World<'a> {
             match self.fate(&rates) {
                 Fate::Delivered => delivered |= to,
                 Fate::Bounced(kind) => {
-                    if kind.unit == Unit::HardBounce && self.dice.happens(self.scenario.late_bounces) {
+                    let for_good = matches!(kind.unit, Unit::HardBounce | Unit::RefusedBounce);
+                    if for_good && self.dice.happens(self.scenario.late_bounces) {
                         delivered |= to;
                     }
                     match bounces.iter_mut().find(|group| std::ptr::eq(group.kind, kind)) {

@@ -368,7 +368,7 @@ impl<'a> AdaptiveSender<'a> {
             if mails == 0 {
                 continue;
             }
-            let request = format!("{} {} {}", now.0, place.isp.index(), class.name());
+            let request = format!("{} {} {}", now.0, self.policy.isp_map.name(place.isp), class.name());
             let asker = Asker { set: self.set, identity: "example.com", request: &request };
             let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp);
             let ask = Ask { mails, class, now, jitter: 0 };
