@@ -112,10 +112,8 @@ impl BreakerState {
     /// The name of its state where people see it. An ISP in trouble of its own whose mail nothing holds is not `open`.
     pub fn shown_state(&self, key: &Key) -> &'static str {
         let of_isp = key.subject == Subject::Account && key.isp.is_some();
-        match self.state {
-            State::Open { .. } if of_isp && !self.enacted => "in trouble",
-            state => state.name(),
-        }
+        let unheld = matches!(self.state, State::Open { .. }) && !self.enacted;
+        if of_isp && unheld { "in trouble" } else { self.state.name() }
     }
 
     /// When it will let probes through; `None` if it is not open, or waits for a person.
