@@ -33,6 +33,7 @@ use crate::driver::{self, Extras, Options, RejectedLine, Replay, Witness};
 use crate::explain;
 use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
+use crate::order::Disorder;
 use crate::page;
 use crate::plot;
 use crate::report::Report;
@@ -264,6 +265,9 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     if let Some(error) = broken_off {
         return Err(error);
     }
+    if let Some(disorder) = replay.disorder() {
+        return Err(out_of_order(&disorder, &sources));
+    }
     if report.input.recorded == 0 && report.input.outside > 0 {
         let events = text::counted(report.input.outside, "event");
         return Err(anyhow!("no mail was accepted in the asked time; that of {events} was accepted at other times"));
@@ -446,7 +450,41 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
         Format::Text => show(&text::explanation(&explained, look()), args.reading.color)?,
         Format::Json => show_json(&explained)?,
     }
-    broken_off.map_or(Ok(Exit::Ran), Err)
+    if let Some(error) = broken_off {
+        return Err(error);
+    }
+    replay.disorder().map_or(Ok(Exit::Ran), |disorder| Err(out_of_order(&disorder, &sources)))
+}
+
+/// Why a result cannot be relied on whose input was far from the order of time, and what to do.
+fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
+    let Disorder { late, mails, worst, sources: number } = disorder;
+    let name = |index: usize| sources.get(index).map_or("an unknown file", Source::name);
+    let named: Vec<String> =
+        worst.iter().map(|(index, late)| format!("{} ({})", name(*index), text::thousands(*late))).collect();
+    let more = match number - worst.len() {
+        0 => String::new(),
+        more => format!(" and {}", text::counted(more as u64, "more file")),
+    };
+    let file = worst.first().and_then(|(index, _)| sources.get(*index)).filter(|source| source.is_a_file());
+    let file = file.map_or("events.json", Source::name);
+    let unpack = if file.ends_with(".gz") {
+        "zcat"
+    } else if file.ends_with(".zst") {
+        "zstdcat"
+    } else {
+        "cat"
+    };
+    let file = text::quoted(file);
+    anyhow!(
+        "the input is not in the order of time, so that much of it was judged late or not at all: {} of {} came more than \
+         an hour after later mail, in {}{more}. Give the files as SES or Firehose wrote them, each by itself, since \
+         several files are merged by time; or sort each file: \
+         {unpack} {file} | jq -sc 'sort_by([.. | objects | .timestamp? // empty | tostring] | max)[]' > sorted.json",
+        text::thousands(*late),
+        text::counted(*mails, "mail"),
+        named.join(", "),
+    )
 }
 
 fn generate_stream(args: &GenerateArgs) -> anyhow::Result<Exit> {

@@ -34,8 +34,10 @@
 
 mod engine;
 mod framing;
+mod merge;
 mod sources;
 
 pub use engine::{Chunk, Document, Documents, Progress, run};
 pub use framing::{MAX_DOCUMENT, split_concatenated};
+pub use merge::{MAX_LANES, Step, Timed, run_by_time};
 pub use sources::{Damage, InputError, Source, Sources, Supply};

@@ -32,6 +32,12 @@ impl Progress {
         Self { bytes_read: AtomicU64::new(0), bytes_total: AtomicU64::new(u64::MAX), documents: AtomicU64::new(0) }
     }
 
+    /// These sources are going to be read.
+    pub(super) fn expect(&self, sources: &[Source]) {
+        let total = sources.iter().map(Source::size).sum::<Option<u64>>();
+        self.bytes_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Bytes read so far, as they are stored: compressed, if they are.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
@@ -176,7 +182,7 @@ where
     run_within(&Limits::STANDARD, sources, workers, state, decode, apply, progress)
 }
 
-fn run_within<W, T, E>(
+pub(super) fn run_within<W, T, E>(
     limits: &Limits,
     sources: &[Source],
     workers: usize,
@@ -189,8 +195,7 @@ where
     T: Send,
     E: From<InputError>,
 {
-    let total = sources.iter().map(Source::size).sum::<Option<u64>>();
-    progress.bytes_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
+    progress.expect(sources);
     let mut intake = Intake::new(limits, sources, progress);
 
     let chunk = if workers == 0 { limits.chunk } else { limits.chunk.min(INLINE_CHUNK) };
@@ -252,14 +257,11 @@ where
 /// The buffer of the calling thread before threads are started.
 const INLINE_CHUNK: usize = 128 << 10;
 
-/// The compressed bytes of one read.
-const COMPRESSED_CHUNK: usize = 128 << 10;
-
 /// The most inflated bytes of one read. A decoder that comes upon damage drops what it has inflated in that read.
 const INFLATED_CHUNK: usize = 64 << 10;
 
 /// Locks although another thread may have panicked: that thread has stopped the run, and its panic is passed on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -282,7 +284,7 @@ fn next_chunk<T>(
 }
 
 /// A worker's bytes and the documents among them.
-struct Buffer {
+pub(super) struct Buffer {
     /// As long as its capacity is to be; filled up to `filled`.
     bytes: Vec<u8>,
     filled: usize,
@@ -291,11 +293,16 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new(chunk: usize) -> Self {
+    pub(super) fn new(chunk: usize) -> Self {
         Self { bytes: vec![0; chunk.max(1)], filled: 0, frames: Vec::new(), source: 0 }
     }
 
-    fn chunk<'a>(&'a self, sources: &'a [Source]) -> Chunk<'a> {
+    /// The bytes that were filled in last.
+    pub(super) fn len(&self) -> usize {
+        self.filled
+    }
+
+    pub(super) fn chunk<'a>(&'a self, sources: &'a [Source]) -> Chunk<'a> {
         Chunk {
             source: self.source,
             name: sources[self.source].name(),
@@ -306,9 +313,11 @@ impl Buffer {
 }
 
 /// The sources, and where reading stands.
-struct Intake<'a> {
+pub(super) struct Intake<'a> {
     limits: Limits,
     sources: &'a [Source],
+    /// The index of the first of them among all sources.
+    first: usize,
     progress: &'a Progress,
     /// The index of the open source, or of the next one to be opened.
     source: usize,
@@ -333,6 +342,7 @@ impl<'a> Intake<'a> {
         Self {
             limits: *limits,
             sources,
+            first: 0,
             progress,
             source: 0,
             open: None,
@@ -345,18 +355,35 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// The intake of one source among others.
+    pub(super) fn of_one(limits: &Limits, sources: &'a [Source], index: usize, progress: &'a Progress) -> Self {
+        Self { first: index, ..Self::new(limits, &sources[index..=index], progress) }
+    }
+
+    /// Sizes for what is read from now on; that of the reader's buffer only before the source has been opened.
+    pub(super) fn set_sizes(&mut self, chunk: usize, compressed: usize) {
+        self.limits.chunk = chunk;
+        self.limits.compressed = compressed;
+    }
+
+    /// Whether it is known that nothing more is to be read.
+    pub(super) fn is_at_the_end(&self) -> bool {
+        self.source >= self.sources.len() && self.failed.is_none()
+    }
+
     /// Reads the next documents, at least one; `false` when there are no more.
-    fn fill(&mut self, buffer: &mut Buffer) -> Result<bool, InputError> {
+    pub(super) fn fill(&mut self, buffer: &mut Buffer) -> Result<bool, InputError> {
         buffer.frames.clear();
+        buffer.filled = 0;
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         while buffer.frames.is_empty() {
             let Some(source) = self.sources.get(self.source) else { return Ok(false) };
-            buffer.source = self.source;
+            buffer.source = self.first + self.source;
             let mut open = match self.open.take() {
                 Some(open) => open,
-                None => OpenSource::new(source, self.progress)?,
+                None => OpenSource::new(source, self.limits.compressed, self.progress)?,
             };
             match self.fill_from(&mut open, buffer) {
                 Ok(true) => self.open = Some(open),
@@ -403,6 +430,8 @@ impl<'a> Intake<'a> {
             self.carry.clear();
         }
         let carried = self.carry.len();
+        // Another source may have left it longer.
+        bytes.truncate((carried + self.limits.chunk).max(1));
         // Not more than a document, so the buffer is never longer than a document and a chunk.
         if bytes.len() < carried + self.limits.chunk.div_ceil(2) {
             bytes.resize(carried + self.limits.chunk, 0);
@@ -441,7 +470,7 @@ impl<'a> Intake<'a> {
 }
 
 impl<'a> OpenSource<'a> {
-    fn new(source: &Source, progress: &'a Progress) -> Result<Self, InputError> {
+    fn new(source: &Source, compressed_chunk: usize, progress: &'a Progress) -> Result<Self, InputError> {
         const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
         const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
         let mut stored = Counted { reader: source.open()?, count: &progress.bytes_read };
@@ -460,7 +489,7 @@ impl<'a> OpenSource<'a> {
         }
         let whole = Cursor::new(head).chain(stored);
         let reader: Box<dyn Read + Send + 'a> = if compressed {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(COMPRESSED_CHUNK, whole)))
+            Box::new(MultiGzDecoder::new(BufReader::with_capacity(compressed_chunk, whole)))
         } else {
             Box::new(whole)
         };
@@ -864,7 +893,7 @@ mod tests {
             piece in 1..50usize,
             workers in 0..4usize,
         ) {
-            let tiny = Limits { chunk: 1 << 16, long_line: 40, document: 60, inline: 0 };
+            let tiny = Limits { chunk: 1 << 16, long_line: 40, document: 60, inline: 0, ..Limits::STANDARD };
             let memory = |bytes: &Vec<u8>| Source::memory("whole", bytes.clone());
             let (expected, outcome) = read_all(&tiny, &files.iter().map(memory).collect::<Vec<_>>(), 0);
             prop_assert!(outcome.is_ok());

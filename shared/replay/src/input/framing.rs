@@ -15,13 +15,15 @@ pub(super) struct Limits {
     pub(super) long_line: usize,
     /// A document with more bytes is not kept.
     pub(super) document: usize,
+    /// Compressed bytes of one read.
+    pub(super) compressed: usize,
     /// So much input is decoded on the calling thread before threads are started.
     pub(super) inline: u64,
 }
 
 impl Limits {
     pub(super) const STANDARD: Self =
-        Self { chunk: 512 << 10, long_line: 1 << 20, document: MAX_DOCUMENT, inline: 128 << 10 };
+        Self { chunk: 512 << 10, long_line: 1 << 20, document: MAX_DOCUMENT, compressed: 128 << 10, inline: 128 << 10 };
 }
 
 /// One document's place in a buffer.

@@ -71,6 +71,27 @@ pub enum InputError {
         /// What the decoder says.
         source: io::Error,
     },
+    /// More sources hold events of the same time than can be open together.
+    #[error(
+        "{count} files or more hold events of {}, {} is one of them; at most {most} can be merged by time at once \
+         (give fewer folders at a time, or join the files of one folder that follow each other: cat folder/* > one.json)",
+        moment(*at),
+        path.display()
+    )]
+    TooManyAtOnce {
+        /// How many are known to.
+        count: usize,
+        /// At most so many are merged.
+        most: usize,
+        /// The time, in milliseconds since 1970.
+        at: i64,
+        /// The source that is one too many.
+        path: PathBuf,
+    },
+}
+
+fn moment(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "no known time".to_owned(), |at| at.to_string())
 }
 
 /// One stream of documents.
@@ -173,6 +194,12 @@ impl Source {
         &self.name
     }
 
+    /// Whether it is a file on disk.
+    #[must_use]
+    pub fn is_a_file(&self) -> bool {
+        matches!(self.origin, Origin::File(_)) && self.size.is_some()
+    }
+
     /// Bytes as stored (compressed, if they are), where that is known beforehand.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
@@ -184,6 +211,19 @@ impl Source {
             Origin::File(path) => path.clone(),
             Origin::StandardInput | Origin::Memory { .. } | Origin::Supplied(_) => PathBuf::from(&self.name),
         }
+    }
+
+    /// Whether reading it once leaves it as it was.
+    pub(super) fn can_be_read_twice(&self) -> bool {
+        match &self.origin {
+            Origin::File(_) => self.size.is_some(),
+            Origin::Memory { .. } => true,
+            Origin::StandardInput | Origin::Supplied(_) => false,
+        }
+    }
+
+    pub(super) fn is_supplied(&self) -> bool {
+        matches!(self.origin, Origin::Supplied(_))
     }
 
     /// Notes what is wrong with it, if that is to end nothing; whether it is so.
@@ -253,11 +293,14 @@ impl Sources {
     ///
     /// What does not exist, cannot be opened, or holds or matches nothing; see [`InputError`].
     pub fn expand<S: AsRef<str>>(args: &[S]) -> Result<Vec<Source>, InputError> {
-        let mut sources = Vec::new();
+        let mut sources: Vec<Source> = Vec::new();
         for argument in args {
             let argument = argument.as_ref();
             if argument == "-" {
-                sources.push(Source::standard_input());
+                // Nothing is left for a second one, and two readers at once would take lines from each other.
+                let again = sources.iter().any(|source| matches!(source.origin, Origin::StandardInput));
+                let nothing = || Source::memory("standard input", Vec::new());
+                sources.push(if again { nothing() } else { Source::standard_input() });
                 continue;
             }
             let path = PathBuf::from(argument);

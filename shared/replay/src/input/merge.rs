@@ -1,0 +1,757 @@
+//! Several sources, merged by time.
+//!
+//! Each source is a lane. The clock of a lane is the highest stamp that the lane has shown so far, in the order of its own
+//! documents. Next comes whatever is next in the lane with the lowest clock; where clocks are equal, the source that was
+//! named first. Inside a lane nothing is reordered, and what has no stamp stays at its place.
+//!
+//! A stamp moves the clock of its lane only as far as one of the next [`CONFIRMED_WITHIN`] stamps of the lane confirms
+//! it: one mail that is misdated by days would otherwise hold back the rest of its file until the others have come so far.
+//!
+//! A source is opened when the merge has come to its first stamp, which is read beforehand from the head of each file, so
+//! that a month of small objects keeps few files open. Pipes cannot be read twice, so they are open from the beginning.
+//!
+//! **Invariant:** the order depends on the bytes and the order of the sources alone, as in [`run`].
+//!
+//! **Invariant:** memory is bounded: at most [`MAX_LANES`] lanes are open, and `2 × workers + 2` more that are read ahead.
+//! Each holds its reader (about 100 KiB, and the beginning of the document that it stands in, at most
+//! [`MAX_DOCUMENT`](super::MAX_DOCUMENT)) and decoded chunks: one for each lane and `2 × workers + 2` for all together. The
+//! chunks of all lanes come from at most [`CHUNKS_BUDGET`] bytes of input, because chunks get smaller when lanes get more.
+//! For each source that is waiting, its first stamp is kept.
+//!
+//! There is no reader thread here either. A worker chooses the lane that is needed most: the one that the merge waits for,
+//! then any that has nothing decoded, then the one whose decoded events end first, which is the one that is used up first.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::{panic, thread};
+
+use super::engine::{Buffer, Chunk, Intake, Progress, lock, run_within};
+use super::framing::Limits;
+use super::sources::{InputError, Source};
+
+/// At most so many sources may hold events of the same time.
+pub const MAX_LANES: usize = 256;
+
+/// A stamp is believed as far as one of so many stamps after it confirms it.
+const CONFIRMED_WITHIN: usize = 16;
+
+/// The chunks that wait in all lanes are decoded from at most about so many bytes.
+const CHUNKS_BUDGET: usize = 64 << 20;
+
+/// No chunk is smaller for the number of lanes.
+const SMALLEST_CHUNK: usize = 64 << 10;
+
+/// The buffers of all readers of compressed sources.
+const READERS_BUDGET: usize = 16 << 20;
+
+/// No buffer of a reader is smaller for the number of lanes.
+const SMALLEST_READER: usize = 16 << 10;
+
+/// So much of the head of a source is searched for its first stamp.
+const LONGEST_HEAD: u64 = 1 << 20;
+
+/// The sizes with which heads are read.
+const HEAD: Limits = Limits { chunk: 4 << 10, compressed: 4 << 10, ..Limits::STANDARD };
+
+/// From so many sources on, their heads are read by several threads.
+const MANY_SOURCES: usize = 64;
+
+/// The stamp of what has none, and of a source about which nothing is known.
+const NONE: i64 = i64::MIN;
+
+/// What was decoded from a chunk: items in order, each with a stamp or without one.
+pub trait Timed {
+    /// How many items there are.
+    fn count(&self) -> usize;
+
+    /// When item `index` was stamped, in milliseconds since 1970.
+    fn stamp(&self, index: usize) -> Option<i64>;
+}
+
+/// What the caller of [`run_by_time`] is to do with what was decoded from a chunk.
+#[derive(Debug)]
+pub enum Step<'a, T> {
+    /// It has been decoded. Chunks that one state has decoded arrive in the order in which they were decoded.
+    Arrived(&'a mut T),
+    /// So many of its next items are due, which may be none, and so is what has no stamp and comes before or after them.
+    Due(&'a mut T, usize),
+}
+
+/// As [`run`](super::run), but several sources are merged by time; see the module's documentation. Sources that are
+/// handed over ([`Supply`](super::Supply)) cannot be read out of order: they come one after another.
+///
+/// # Errors
+///
+/// Those of `take`, and [`InputError`] for a source that cannot be read, or for too many that hold events of the same time.
+/// `take` has then seen all that comes before, by time.
+///
+/// # Panics
+///
+/// If `state`, `decode` or `take` does.
+pub fn run_by_time<W, T, E>(
+    sources: &[Source],
+    workers: usize,
+    state: impl Fn() -> W + Sync,
+    decode: impl Fn(&mut W, Chunk<'_>) -> T + Sync,
+    take: impl FnMut(Step<'_, T>) -> Result<ControlFlow<()>, E>,
+    progress: &Progress,
+) -> Result<ControlFlow<()>, E>
+where
+    T: Timed + Send,
+    E: From<InputError>,
+{
+    run_by_time_within(&Limits::STANDARD, sources, workers, state, decode, take, progress)
+}
+
+fn run_by_time_within<W, T, E>(
+    limits: &Limits,
+    sources: &[Source],
+    workers: usize,
+    state: impl Fn() -> W + Sync,
+    decode: impl Fn(&mut W, Chunk<'_>) -> T + Sync,
+    mut take: impl FnMut(Step<'_, T>) -> Result<ControlFlow<()>, E>,
+    progress: &Progress,
+) -> Result<ControlFlow<()>, E>
+where
+    T: Timed + Send,
+    E: From<InputError>,
+{
+    if sources.len() < 2 || sources.iter().any(Source::is_supplied) {
+        let apply = |mut decoded: T| {
+            if take(Step::Arrived(&mut decoded))?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let count = decoded.count();
+            take(Step::Due(&mut decoded, count))
+        };
+        return run_within(limits, sources, workers, state, decode, apply, progress);
+    }
+    progress.expect(sources);
+    let order = in_order_of_first_stamps(sources, workers, &state, &decode);
+    let readers = Readers::new(limits, sources, &order, workers, progress);
+    let mut merge = Merge::new(&order);
+
+    let mut own = None;
+    let mut buffer = Buffer::new(limits.chunk.min(INLINE_CHUNK));
+    let mut delivered = 0;
+    loop {
+        let lane = match merge.advance(&readers, &mut take)? {
+            Reached::Needs(lane) => lane,
+            Reached::End => return Ok(ControlFlow::Continue(())),
+            Reached::Stop => return Ok(ControlFlow::Break(())),
+        };
+        if workers > 0 && delivered >= limits.inline {
+            readers.want(lane);
+            break;
+        }
+        readers.want(lane);
+        let task = lock(&readers.state).choose(&readers);
+        if let Some(task) = task {
+            let decode = |chunk: Chunk<'_>| decode(own.get_or_insert_with(&state), chunk);
+            readers.do_task(task, &mut buffer, decode);
+            delivered += buffer.len() as u64;
+        }
+        let arrived = std::mem::take(&mut lock(&readers.state).arrived);
+        if merge.receive(arrived, &mut take)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    drop(own);
+    drop(buffer);
+
+    let work = || {
+        let _watch = StopWhenPanicking(&readers);
+        let mut own = state();
+        let mut buffer = Buffer::new(limits.chunk);
+        while let Some(task) = readers.next_task() {
+            readers.do_task(task, &mut buffer, |chunk| decode(&mut own, chunk));
+        }
+    };
+    thread::scope(|scope| {
+        let (threads, outcome) = {
+            // Dropped before the threads are waited for, also when `take` panics.
+            let _stop = Stop(&readers);
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let mut follow = || loop {
+                let Some(arrived) = readers.wait() else { return Ok(ControlFlow::Continue(())) };
+                if merge.receive(arrived, &mut take)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                match merge.advance(&readers, &mut take)? {
+                    Reached::Needs(lane) => readers.want(lane),
+                    Reached::End => return Ok(ControlFlow::Continue(())),
+                    Reached::Stop => return Ok(ControlFlow::Break(())),
+                }
+            };
+            let outcome = follow();
+            (threads, outcome)
+        };
+        for thread in threads {
+            if let Err(payload) = thread.join() {
+                panic::resume_unwind(payload);
+            }
+        }
+        outcome
+    })
+}
+
+/// The buffer of the calling thread before threads are started.
+const INLINE_CHUNK: usize = 128 << 10;
+
+/// The sources by their first stamps, each with that stamp or an earlier time.
+fn in_order_of_first_stamps<W, T: Timed>(
+    sources: &[Source],
+    workers: usize,
+    state: &(impl Fn() -> W + Sync),
+    decode: &(impl Fn(&mut W, Chunk<'_>) -> T + Sync),
+) -> Vec<(i64, usize)> {
+    let next = AtomicUsize::new(0);
+    let look = || {
+        let mut own = state();
+        let mut buffer = Buffer::new(HEAD.chunk);
+        let mut found = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= sources.len() {
+                return found;
+            }
+            found.push((first_stamp(sources, index, &mut buffer, |chunk| decode(&mut own, chunk)), index));
+        }
+    };
+    let threads = if sources.len() < MANY_SOURCES { 0 } else { workers };
+    let mut order = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(look)).collect();
+        let mut order = look();
+        for thread in threads {
+            match thread.join() {
+                Ok(found) => order.extend(found),
+                Err(payload) => panic::resume_unwind(payload),
+            }
+        }
+        order
+    });
+    order.sort_unstable();
+    order
+}
+
+/// The first stamp of a source, or an earlier time if its head does not show it. What cannot be read at its head comes
+/// last: then everything else has been counted when the run fails.
+fn first_stamp<T: Timed>(
+    sources: &[Source],
+    index: usize,
+    buffer: &mut Buffer,
+    mut decode: impl FnMut(Chunk<'_>) -> T,
+) -> i64 {
+    if !sources[index].can_be_read_twice() {
+        return NONE;
+    }
+    let aside = Progress::new();
+    let mut intake = Intake::of_one(&HEAD, sources, index, &aside);
+    let (mut first, mut confirmed, mut looked_at) = (None, NONE, 0);
+    loop {
+        match intake.fill(buffer) {
+            Ok(true) => {}
+            // Nothing follows that could contradict the first one.
+            Ok(false) => return first.unwrap_or(NONE),
+            Err(_) => return first.unwrap_or(i64::MAX),
+        }
+        looked_at += buffer.len() as u64;
+        let decoded = decode(buffer.chunk(sources));
+        for stamp in (0..decoded.count()).filter_map(|index| decoded.stamp(index)) {
+            match first {
+                None => first = Some(stamp),
+                Some(_) => confirmed = confirmed.max(stamp),
+            }
+        }
+        match first {
+            Some(first) if confirmed > NONE => return first.min(confirmed),
+            _ if looked_at >= LONGEST_HEAD => return NONE,
+            _ => {}
+        }
+    }
+}
+
+/// How far the merge has come.
+enum Reached {
+    /// It cannot go on without the next chunk of this source.
+    Needs(usize),
+    /// Everything has been taken.
+    End,
+    /// The caller has enough.
+    Stop,
+}
+
+/// What a worker has made of a task.
+struct Arrival<T> {
+    source: usize,
+    number: u64,
+    /// `None`: there was nothing more.
+    outcome: Result<Option<T>, InputError>,
+    /// Nothing follows in this source.
+    last: bool,
+}
+
+/// The merge: it belongs to the calling thread.
+struct Merge<'o, T> {
+    order: &'o [(i64, usize)],
+    /// How many of the sources in `order` have been reached.
+    reached: usize,
+    /// The lanes that are open, each at a time before which it holds nothing.
+    open: BTreeSet<(i64, usize)>,
+    lanes: BTreeMap<usize, Pending<T>>,
+}
+
+/// What has arrived of a lane, and has not been taken.
+struct Pending<T> {
+    /// Chunks that have arrived before their predecessors.
+    early: BTreeMap<u64, Arrival<T>>,
+    next: u64,
+    /// Chunks in order.
+    chunks: VecDeque<Waiting<T>>,
+    /// The stamps of the items that are left.
+    stamps: VecDeque<i64>,
+    /// The times of the first of them, as far as what follows is known.
+    times: VecDeque<i64>,
+    clock: i64,
+    /// The highest stamp that has arrived.
+    latest: i64,
+    ended: bool,
+    failed: Option<InputError>,
+}
+
+/// A decoded chunk.
+struct Waiting<T> {
+    decoded: T,
+    /// How many of its items are left.
+    left: usize,
+    /// What comes before its first item has not been taken.
+    fresh: bool,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self {
+            early: BTreeMap::new(),
+            next: 0,
+            chunks: VecDeque::new(),
+            stamps: VecDeque::new(),
+            times: VecDeque::new(),
+            clock: NONE,
+            latest: NONE,
+            ended: false,
+            failed: None,
+        }
+    }
+}
+
+impl<T: Timed> Pending<T> {
+    fn put(&mut self, arrival: Arrival<T>) {
+        self.early.insert(arrival.number, arrival);
+        while let Some(Arrival { outcome, last, .. }) = self.early.remove(&self.next) {
+            self.next += 1;
+            self.ended |= last;
+            match outcome {
+                Ok(Some(decoded)) => {
+                    let stamps = (0..decoded.count()).map(|index| decoded.stamp(index).unwrap_or(NONE));
+                    self.stamps.extend(stamps);
+                    let left = decoded.count();
+                    self.chunks.push_back(Waiting { decoded, left, fresh: true });
+                }
+                Ok(None) => {}
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        while let Some(&stamp) = self.stamps.get(self.times.len()) {
+            let from = self.times.len() + 1;
+            let until = from + CONFIRMED_WITHIN;
+            if until > self.stamps.len() && !self.ended {
+                break;
+            }
+            self.latest = self.latest.max(stamp);
+            let mut following = self.stamps.range(from..until.min(self.stamps.len()));
+            let confirmed = if from == self.stamps.len() || following.clone().any(|&other| other >= stamp) {
+                stamp
+            } else {
+                following.next().map_or(stamp, |&next| following.fold(next, |most, &other| most.max(other)))
+            };
+            self.clock = self.clock.max(confirmed);
+            self.times.push_back(self.clock);
+        }
+    }
+}
+
+impl<'o, T: Timed + Send> Merge<'o, T> {
+    fn new(order: &'o [(i64, usize)]) -> Self {
+        Self { order, reached: 0, open: BTreeSet::new(), lanes: BTreeMap::new() }
+    }
+
+    /// Takes over what has arrived.
+    fn receive<E>(
+        &mut self,
+        arrived: VecDeque<Arrival<T>>,
+        take: &mut impl FnMut(Step<'_, T>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        for mut arrival in arrived {
+            if let Ok(Some(decoded)) = &mut arrival.outcome
+                && take(Step::Arrived(decoded))?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+            // What was read ahead is put where its lane will be.
+            self.lanes.entry(arrival.source).or_default().put(arrival);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Goes on as far as what has arrived allows.
+    fn advance<E: From<InputError>>(
+        &mut self,
+        readers: &Readers<'_, T>,
+        take: &mut impl FnMut(Step<'_, T>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<Reached, E> {
+        loop {
+            let waiting = self.order.get(self.reached).copied();
+            if let Some(next) = waiting.filter(|next| self.open.first().is_none_or(|first| next < first)) {
+                self.reached += 1;
+                self.open.insert(next);
+                self.lanes.entry(next.1).or_default();
+                if self.open.len() > MAX_LANES {
+                    return Err(self.too_many(readers).into());
+                }
+                readers.open_up_to(self.reached);
+                continue;
+            }
+            let Some(at) = self.open.pop_first() else { return Ok(Reached::End) };
+            let (_, source) = at;
+            let limit = self.open.first().copied().into_iter().chain(waiting).min();
+            let lane = self.lanes.entry(source).or_default();
+            while let Some(Waiting { decoded, left, fresh }) = lane.chunks.front_mut() {
+                let is_due = |time: &i64| limit.is_none_or(|limit| (*time, source) < limit);
+                let due = lane.times.partition_point(is_due).min(*left);
+                if due == 0 && *left > 0 && !*fresh {
+                    break;
+                }
+                *fresh = false;
+                *left -= due;
+                let used_up = *left == 0;
+                lane.stamps.drain(..due);
+                lane.times.drain(..due);
+                if take(Step::Due(decoded, due))?.is_break() {
+                    return Ok(Reached::Stop);
+                }
+                if used_up {
+                    lane.chunks.pop_front();
+                    readers.used_up(source);
+                }
+            }
+            if let Some(time) = lane.times.front() {
+                self.open.insert((*time, source));
+            } else if !lane.ended {
+                self.open.insert((at.0.max(lane.clock), source));
+                if limit.is_none_or(|limit| (at.0.max(lane.clock), source) < limit) {
+                    return Ok(Reached::Needs(source));
+                }
+            } else if let Some(error) = lane.failed.take() {
+                return Err(error.into());
+            } else {
+                self.lanes.remove(&source);
+                readers.close(source);
+            }
+        }
+    }
+
+    fn too_many(&self, readers: &Readers<'_, T>) -> InputError {
+        let known = self.open.iter().map(|(_, source)| self.lanes.get(source).map_or(NONE, |lane| lane.latest));
+        let until = known.filter(|latest| *latest > NONE).min().unwrap_or(NONE);
+        let further = self.order[self.reached..].iter().filter(|(first, _)| *first <= until).count();
+        let (at, source) = self.order[self.reached - 1];
+        InputError::TooManyAtOnce {
+            count: self.open.len() + further,
+            most: MAX_LANES,
+            at,
+            path: readers.sources[source].path(),
+        }
+    }
+}
+
+/// The sources as workers see them.
+struct Readers<'a, T> {
+    limits: Limits,
+    sources: &'a [Source],
+    order: &'a [(i64, usize)],
+    progress: &'a Progress,
+    /// So many decoded chunks may wait, beside one for each lane.
+    room: usize,
+    state: Mutex<State<'a, T>>,
+    /// There may be something to read.
+    work: Condvar,
+    /// Something has arrived.
+    news: Condvar,
+}
+
+struct State<'a, T> {
+    lanes: BTreeMap<usize, Lane<'a>>,
+    /// How many of the sources in `order` have a lane.
+    opened: usize,
+    /// How many of them the merge has reached.
+    reached: usize,
+    /// Chunks that are read, decoded or waiting.
+    outstanding: usize,
+    /// The lane that the merge waits for.
+    wanted: Option<usize>,
+    arrived: VecDeque<Arrival<T>>,
+    stopped: bool,
+}
+
+/// A source that is being read.
+struct Lane<'a> {
+    /// `None` while a worker reads from it.
+    intake: Option<Box<Intake<'a>>>,
+    next: u64,
+    outstanding: usize,
+    in_flight: usize,
+    /// Nothing is left to be read.
+    over: bool,
+    /// The time up to which it is decoded.
+    decoded_to: i64,
+    first: i64,
+    chunks: u64,
+}
+
+impl Lane<'_> {
+    /// Where the chunks that have been asked for will end, if they are like those before them.
+    fn ends_at(&self) -> i64 {
+        let done = i64::try_from(self.chunks.max(1)).unwrap_or(i64::MAX);
+        let under_way = i64::try_from(self.in_flight).unwrap_or(i64::MAX);
+        let each = self.decoded_to.saturating_sub(self.first) / done;
+        self.decoded_to.saturating_add(each.saturating_mul(under_way))
+    }
+
+    fn can_be_read(&self) -> bool {
+        self.intake.is_some() && !self.over
+    }
+}
+
+/// A chunk that is to be read.
+struct Task<'a> {
+    source: usize,
+    number: u64,
+    intake: Box<Intake<'a>>,
+}
+
+impl<'a, T> State<'a, T> {
+    /// The chunk that is needed most, if any may be read.
+    fn choose(&mut self, readers: &Readers<'a, T>) -> Option<Task<'a>> {
+        let source = self.most_needed(readers)?;
+        if self.opened < readers.order.len() && readers.order[self.opened].1 == source {
+            self.open_next(readers);
+        }
+        let live = self.lanes.len().max(1);
+        let lane = self.lanes.get_mut(&source)?;
+        let mut intake = lane.intake.take()?;
+        let number = lane.next;
+        lane.next += 1;
+        lane.outstanding += 1;
+        lane.in_flight += 1;
+        self.outstanding += 1;
+        let chunk = (CHUNKS_BUDGET / live).max(SMALLEST_CHUNK);
+        let compressed = (READERS_BUDGET / live).max(SMALLEST_READER);
+        intake.set_sizes(readers.limits.chunk.min(chunk), readers.limits.compressed.min(compressed));
+        Some(Task { source, number, intake })
+    }
+
+    fn most_needed(&self, readers: &Readers<'a, T>) -> Option<usize> {
+        if let Some(wanted) = self.wanted
+            && self.lanes.get(&wanted).is_some_and(|lane| lane.can_be_read() && lane.in_flight == 0)
+        {
+            return Some(wanted);
+        }
+        let readable = || self.lanes.iter().filter(|(_, lane)| lane.can_be_read());
+        let starving = readable().filter(|(_, lane)| lane.outstanding == 0);
+        if let Some((source, _)) = starving.min_by_key(|(source, lane)| (lane.decoded_to, **source)) {
+            return Some(*source);
+        }
+        if self.outstanding >= readers.room {
+            return None;
+        }
+        let first = readable().map(|(source, lane)| (lane.ends_at(), *source)).min();
+        // At most `room` lanes are open ahead of the merge.
+        let ahead = self.opened - self.reached < readers.room;
+        let next = readers.order.get(self.opened).copied().filter(|_| ahead);
+        first.into_iter().chain(next).min().map(|(_, source)| source)
+    }
+
+    fn open_next(&mut self, readers: &Readers<'a, T>) {
+        let Some(&(first, source)) = readers.order.get(self.opened) else { return };
+        self.opened += 1;
+        let intake = Intake::of_one(&readers.limits, readers.sources, source, readers.progress);
+        let lane = Lane {
+            intake: Some(Box::new(intake)),
+            next: 0,
+            outstanding: 0,
+            in_flight: 0,
+            over: false,
+            decoded_to: first,
+            first,
+            chunks: 0,
+        };
+        self.lanes.insert(source, lane);
+    }
+}
+
+impl<'a, T: Timed> Readers<'a, T> {
+    fn new(
+        limits: &Limits,
+        sources: &'a [Source],
+        order: &'a [(i64, usize)],
+        workers: usize,
+        progress: &'a Progress,
+    ) -> Self {
+        let state = State {
+            lanes: BTreeMap::new(),
+            opened: 0,
+            reached: 0,
+            outstanding: 0,
+            wanted: None,
+            arrived: VecDeque::new(),
+            stopped: false,
+        };
+        Self {
+            limits: *limits,
+            sources,
+            order,
+            progress,
+            room: 2 * workers + 2,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            news: Condvar::new(),
+        }
+    }
+
+    /// Makes sure that the first `reached` sources have lanes.
+    fn open_up_to(&self, reached: usize) {
+        let mut state = lock(&self.state);
+        state.reached = reached;
+        while state.opened < reached {
+            state.open_next(self);
+        }
+    }
+
+    fn want(&self, source: usize) {
+        lock(&self.state).wanted = Some(source);
+        self.work.notify_all();
+    }
+
+    /// A chunk of this source has been taken.
+    fn used_up(&self, source: usize) {
+        let mut state = lock(&self.state);
+        state.outstanding = state.outstanding.saturating_sub(1);
+        if let Some(lane) = state.lanes.get_mut(&source) {
+            lane.outstanding = lane.outstanding.saturating_sub(1);
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn close(&self, source: usize) {
+        lock(&self.state).lanes.remove(&source);
+    }
+
+    /// Waits for something to read; `None` if the run is over.
+    fn next_task(&self) -> Option<Task<'a>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(task) = state.choose(self) {
+                return Some(task);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Reads and decodes a chunk.
+    fn do_task(&self, task: Task<'a>, buffer: &mut Buffer, decode: impl FnOnce(Chunk<'_>) -> T) {
+        let Task { source, number, mut intake } = task;
+        let filled = intake.fill(buffer);
+        let last = filled.is_err() || intake.is_at_the_end();
+        {
+            let mut state = lock(&self.state);
+            if let Some(lane) = state.lanes.get_mut(&source) {
+                lane.over = last;
+                if !last {
+                    lane.intake = Some(intake);
+                }
+            }
+        }
+        self.work.notify_one();
+        let outcome = filled.map(|filled| filled.then(|| decode(buffer.chunk(self.sources))));
+        let mut latest = NONE;
+        let mut is_chunk = false;
+        if let Ok(Some(decoded)) = &outcome {
+            is_chunk = true;
+            latest = (0..decoded.count()).filter_map(|index| decoded.stamp(index)).max().unwrap_or(NONE);
+        }
+        let mut state = lock(&self.state);
+        if let Some(lane) = state.lanes.get_mut(&source) {
+            lane.in_flight = lane.in_flight.saturating_sub(1);
+            lane.chunks += 1;
+            lane.decoded_to = lane.decoded_to.max(latest);
+            lane.first = if lane.first == NONE { latest } else { lane.first };
+            if !is_chunk {
+                lane.outstanding = lane.outstanding.saturating_sub(1);
+            }
+        }
+        if !is_chunk {
+            state.outstanding = state.outstanding.saturating_sub(1);
+        }
+        state.arrived.push_back(Arrival { source, number, outcome, last });
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Waits for what arrives next; `None` if a worker has panicked.
+    fn wait(&self) -> Option<VecDeque<Arrival<T>>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if !state.arrived.is_empty() {
+                return Some(std::mem::take(&mut state.arrived));
+            }
+            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<T> Readers<'_, T> {
+    fn stop(&self) {
+        lock(&self.state).stopped = true;
+        self.work.notify_all();
+        self.news.notify_all();
+    }
+}
+
+/// Ends the run when the calling thread leaves it, in whatever way.
+struct Stop<'s, 'a, T>(&'s Readers<'a, T>);
+
+impl<T> Drop for Stop<'_, '_, T> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Ends the run when a worker panics, so that nobody waits for its chunk.
+struct StopWhenPanicking<'s, 'a, T>(&'s Readers<'a, T>);
+
+impl<T> Drop for StopWhenPanicking<'_, '_, T> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
