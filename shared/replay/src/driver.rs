@@ -28,11 +28,11 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::judged_from;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
-use ses_events::{Decoded, Decoder, Event};
+use ses_events::{Decoded, Decoder, Detail, Event};
 
 use crate::diagnosis::{Class, DiagnosisBook, classes_of};
 use crate::evidence::{EvidenceBook, LOOK_MINUTES};
-use crate::input::{self, Chunk, Document, InputError, Progress, Source, Step, Timed, split_concatenated};
+use crate::input::{self, Chunk, Document, InputError, Progress, Source, Stamp, Step, Timed, split_concatenated};
 use crate::order::{Disorder, OrderBook};
 use crate::quota::QuotaBook;
 use crate::recorded::Recorded;
@@ -337,6 +337,8 @@ struct HeardEvent {
     stamps: Option<Stamps>,
     /// Whether it moves the clock.
     counts: bool,
+    /// Whether it is a bounce or a complaint that nothing else dates.
+    harm: bool,
     units: u32,
 }
 
@@ -345,8 +347,10 @@ impl Timed for DecodedChunk {
         self.events.len()
     }
 
-    fn stamp(&self, index: usize) -> Option<i64> {
-        self.events[index].stamps.map(|stamps| stamps.by_ses)
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        let HeardEvent { stamps, harm, .. } = &self.events[index];
+        // A bounce or a complaint may bear nothing of SES's but the date of its mail.
+        stamps.map(|stamps| Stamp { at: stamps.by_ses.max(stamps.by_provider.unwrap_or(i64::MIN)), sure: !harm })
     }
 }
 
@@ -355,7 +359,7 @@ impl Timed for [DecodedChunk; 2] {
         self[0].count()
     }
 
-    fn stamp(&self, index: usize) -> Option<i64> {
+    fn stamp(&self, index: usize) -> Option<Stamp> {
         self[0].stamp(index)
     }
 }
@@ -429,7 +433,8 @@ impl<'a> Worker<'a> {
                 let accepted = event.mail.timestamp.0;
                 let before = out.units.len();
                 let stamps = Stamps::of(&event, options.real_now);
-                let passed = HeardEvent { stamps: Some(stamps), counts: false, units: 0 };
+                let harm = matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)) && event.told_at.is_none();
+                let passed = HeardEvent { stamps: Some(stamps), counts: false, harm, units: 0 };
                 match classifier.classify(&event, options.real_now, senders, &mut out.units) {
                     Ok(Outcome::Counted) => {
                         let outside = options.since.is_some_and(|since| accepted < since)
@@ -444,7 +449,7 @@ impl<'a> Worker<'a> {
                             }
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
                             out.tallies.saw_mail_of(accepted);
-                            out.events.push(HeardEvent { stamps: Some(stamps), counts: true, units });
+                            out.events.push(HeardEvent { counts: true, units, ..passed });
                         }
                     }
                     Ok(Outcome::Ignored(name)) => {

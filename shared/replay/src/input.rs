@@ -39,5 +39,5 @@ mod sources;
 
 pub use engine::{Chunk, Document, Documents, Progress, run};
 pub use framing::{MAX_DOCUMENT, split_concatenated};
-pub use merge::{MAX_LANES, Step, Timed, run_by_time};
+pub use merge::{MAX_LANES, Stamp, Step, Timed, run_by_time};
 pub use sources::{Damage, InputError, Source, Sources, Supply};

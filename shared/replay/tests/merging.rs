@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: where the program cannot be run, the test fails")]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use flate2::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -151,6 +152,30 @@ fn prefixes_by_configuration_set_give_what_the_same_events_in_order_give() {
             let ran = replay(&arguments);
             assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{input:?}, {workers} workers");
             assert_eq!(judged(&ran), expected, "{input:?}, {workers} workers");
+        }
+    }
+}
+
+/// Where a stream is cut, the next file may begin with an old complaint.
+#[test]
+fn a_stream_in_pieces_is_judged_as_the_whole() {
+    for stream in ["complaints-rising", "healthy-day", "isp-throttling", "messy", "provider-incident", "stale-list"] {
+        let path = format!("{}/../../events/streams/{stream}.ndjson.gz", env!("CARGO_MANIFEST_DIR"));
+        let mut whole = Vec::new();
+        MultiGzDecoder::new(fs::File::open(&path).unwrap()).read_to_end(&mut whole).unwrap();
+        let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        let expected = judged(&replay(&[&[path.as_str()], &JSON[..]].concat()));
+        for size in [777, 5_000] {
+            let folder = tempfile::tempdir().unwrap();
+            for (number, piece) in lines.chunks(size).enumerate() {
+                fs::write(folder.path().join(format!("{number:04}.json")), piece.concat()).unwrap();
+            }
+            let ran = replay(&[&[text_of(folder.path()).as_str()], &JSON[..]].concat());
+            assert_eq!(ran.code, 0, "{stream}: {}", ran.err);
+            let found = judged(&ran);
+            for part in ["transitions", "controls", "stopped", "totals", "input"] {
+                assert_eq!(found[part], expected[part], "{part} of {stream} in pieces of {size} lines");
+            }
         }
     }
 }

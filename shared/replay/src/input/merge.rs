@@ -4,7 +4,10 @@
 //! documents. Next comes whatever is next in the lane with the lowest clock; where clocks are equal, the source that was
 //! named first. Inside a lane nothing is reordered, and what has no stamp stays at its place.
 //!
-//! A stamp moves the clock of its lane only as far as one of the next [`CONFIRMED_WITHIN`] stamps of the lane confirms
+//! A source may begin with what is stamped long before it happened (a complaint bears the date of its mail). Such an item
+//! takes the time of the first sure stamp that follows it within [`LOOKAHEAD`] items.
+//!
+//! A stamp moves the clock of its lane only as far as one of the next [`LOOKAHEAD`] stamps of the lane confirms
 //! it: one mail that is misdated by days would otherwise hold back the rest of its file until the others have come so far.
 //!
 //! A source is opened when the merge has come to its first stamp, which is read beforehand from the head of each file, so
@@ -35,7 +38,7 @@ use super::sources::{InputError, Source};
 pub const MAX_LANES: usize = 256;
 
 /// A stamp is believed as far as one of so many stamps after it confirms it.
-const CONFIRMED_WITHIN: usize = 16;
+const LOOKAHEAD: usize = 16;
 
 /// The chunks that wait in all lanes are decoded from at most about so many bytes.
 const CHUNKS_BUDGET: usize = 64 << 20;
@@ -66,8 +69,18 @@ pub trait Timed {
     /// How many items there are.
     fn count(&self) -> usize;
 
-    /// When item `index` was stamped, in milliseconds since 1970.
-    fn stamp(&self, index: usize) -> Option<i64>;
+    /// When item `index` was stamped.
+    fn stamp(&self, index: usize) -> Option<Stamp>;
+}
+
+/// When an item was stamped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// In milliseconds since 1970.
+    pub at: i64,
+    /// Whether that is when it happened. What happened later than its stamp, as a bounce does that bears nothing but the
+    /// date of its mail, is unsure.
+    pub sure: bool,
 }
 
 /// What the caller of [`run_by_time`] is to do with what was decoded from a chunk.
@@ -249,27 +262,60 @@ fn first_stamp<T: Timed>(
     }
     let aside = Progress::new();
     let mut intake = Intake::of_one(&HEAD, sources, index, &aside);
-    let (mut first, mut confirmed, mut looked_at) = (None, NONE, 0);
+    let mut head = Head::default();
+    let mut looked_at = 0;
     loop {
         match intake.fill(buffer) {
             Ok(true) => {}
             // Nothing follows that could contradict the first one.
-            Ok(false) => return first.unwrap_or(NONE),
-            Err(_) => return first.unwrap_or(i64::MAX),
+            Ok(false) => return head.earliest().unwrap_or(NONE),
+            Err(_) => return head.earliest().unwrap_or(i64::MAX),
         }
         looked_at += buffer.len() as u64;
         let decoded = decode(buffer.chunk(sources));
-        for stamp in (0..decoded.count()).filter_map(|index| decoded.stamp(index)) {
-            match first {
-                None => first = Some(stamp),
-                Some(_) => confirmed = confirmed.max(stamp),
-            }
+        (0..decoded.count()).for_each(|index| head.take(decoded.stamp(index)));
+        if head.is_enough() {
+            return head.earliest().unwrap_or(NONE);
         }
-        match first {
-            Some(first) if confirmed > NONE => return first.min(confirmed),
-            _ if looked_at >= LONGEST_HEAD => return NONE,
-            _ => {}
+        if looked_at >= LONGEST_HEAD {
+            return NONE;
         }
+    }
+}
+
+/// The first stamps of a source.
+#[derive(Default)]
+struct Head {
+    items: usize,
+    /// The first stamp, the first sure one within reach of it, and the highest after that one.
+    first: Option<i64>,
+    sure: Option<i64>,
+    confirmed: Option<i64>,
+}
+
+impl Head {
+    fn take(&mut self, stamp: Option<Stamp>) {
+        self.items += 1;
+        let Some(Stamp { at, sure }) = stamp else { return };
+        if self.sure.is_some() {
+            self.confirmed = self.confirmed.max(Some(at));
+        } else if sure && self.items <= LOOKAHEAD {
+            self.sure = Some(at);
+        } else if self.first.is_some() {
+            self.confirmed = self.confirmed.max(Some(at));
+        } else {
+            self.first = Some(at);
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.confirmed.is_some() && (self.sure.is_some() || self.items > LOOKAHEAD)
+    }
+
+    /// No item of the source is due before this time.
+    fn earliest(&self) -> Option<i64> {
+        let first = self.sure.or(self.first)?;
+        Some(self.confirmed.map_or(first, |confirmed| confirmed.min(first)))
     }
 }
 
@@ -311,7 +357,7 @@ struct Pending<T> {
     /// Chunks in order.
     chunks: VecDeque<Waiting<T>>,
     /// The stamps of the items that are left.
-    stamps: VecDeque<i64>,
+    stamps: VecDeque<Option<Stamp>>,
     /// The times of the first of them, as far as what follows is known.
     times: VecDeque<i64>,
     clock: i64,
@@ -354,7 +400,7 @@ impl<T: Timed> Pending<T> {
             self.ended |= last;
             match outcome {
                 Ok(Some(decoded)) => {
-                    let stamps = (0..decoded.count()).map(|index| decoded.stamp(index).unwrap_or(NONE));
+                    let stamps = (0..decoded.count()).map(|index| decoded.stamp(index));
                     self.stamps.extend(stamps);
                     let left = decoded.count();
                     self.chunks.push_back(Waiting { decoded, left, fresh: true });
@@ -363,22 +409,36 @@ impl<T: Timed> Pending<T> {
                 Err(error) => self.failed = Some(error),
             }
         }
-        while let Some(&stamp) = self.stamps.get(self.times.len()) {
-            let from = self.times.len() + 1;
-            let until = from + CONFIRMED_WITHIN;
-            if until > self.stamps.len() && !self.ended {
+        while self.times.len() < self.stamps.len() {
+            let at = self.times.len();
+            if at + 1 + LOOKAHEAD > self.stamps.len() && !self.ended {
                 break;
             }
-            self.latest = self.latest.max(stamp);
-            let mut following = self.stamps.range(from..until.min(self.stamps.len()));
-            let confirmed = if from == self.stamps.len() || following.clone().any(|&other| other >= stamp) {
-                stamp
-            } else {
-                following.next().map_or(stamp, |&next| following.fold(next, |most, &other| most.max(other)))
-            };
-            self.clock = self.clock.max(confirmed);
+            let stamp = self.stamps[at];
+            self.latest = self.latest.max(stamp.map_or(NONE, |stamp| stamp.at));
+            if self.clock == NONE && !stamp.is_some_and(|stamp| stamp.sure) {
+                // The head of the source.
+                let within = (at + 1)..(at + LOOKAHEAD).min(self.stamps.len());
+                let sure = within.into_iter().find(|&index| self.stamps[index].is_some_and(|stamp| stamp.sure));
+                self.clock = sure.map_or(NONE, |index| self.believed(index));
+            }
+            self.clock = self.clock.max(self.believed(at));
             self.times.push_back(self.clock);
         }
+    }
+
+    /// A stamp, as far as those that follow it confirm it.
+    fn believed(&self, index: usize) -> i64 {
+        let Some(stamp) = self.stamps[index] else { return NONE };
+        let until = (index + 1 + LOOKAHEAD).min(self.stamps.len());
+        let mut highest = None;
+        for other in self.stamps.range(index + 1..until).flatten() {
+            if other.at >= stamp.at {
+                return stamp.at;
+            }
+            highest = highest.max(Some(other.at));
+        }
+        highest.unwrap_or(stamp.at)
     }
 }
 
@@ -693,7 +753,11 @@ impl<'a, T: Timed> Readers<'a, T> {
         let mut is_chunk = false;
         if let Ok(Some(decoded)) = &outcome {
             is_chunk = true;
-            latest = (0..decoded.count()).filter_map(|index| decoded.stamp(index)).max().unwrap_or(NONE);
+            latest = (0..decoded.count())
+                .filter_map(|index| decoded.stamp(index))
+                .map(|stamp| stamp.at)
+                .max()
+                .unwrap_or(NONE);
         }
         let mut state = lock(&self.state);
         if let Some(lane) = state.lanes.get_mut(&source) {
