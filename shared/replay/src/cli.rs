@@ -69,6 +69,9 @@ impl From<Exit> for process::ExitCode {
 /// So many rejected lines are named; of the others only the number is told.
 const MOST_REJECTIONS: u64 = 20;
 
+/// So many skipped files are named.
+const MOST_SKIPPED: usize = 20;
+
 /// Does what `arguments`, of which the first is the program's name, ask for. `real_now`: milliseconds since 1970.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
@@ -214,6 +217,14 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
     if rejected > MOST_REJECTIONS.min(named) {
         let more = rejected - MOST_REJECTIONS.min(named);
         complain(&format!("… and {}", text::counted(more, "more rejected line")));
+    }
+    let skipped = Sources::skipped(sources);
+    for damage in skipped.iter().take(MOST_SKIPPED) {
+        complain(&format!("warning: skipped {}: {}", damage.source, damage.what));
+    }
+    if skipped.len() > MOST_SKIPPED {
+        let more = (skipped.len() - MOST_SKIPPED) as u64;
+        complain(&format!("… and {}", text::counted(more, "more skipped file")));
     }
     (replay, outcome.err().map(anyhow::Error::from))
 }

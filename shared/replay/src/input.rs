@@ -28,11 +28,14 @@
 //! - In lines that are looked through, and in lines of more than a mebibyte, a `{` or `[` right after a finished
 //!   value begins the next document. In other lines [`split_concatenated`] does the same, after the decoder has
 //!   refused the line: what is almost never there costs nothing.
-//! - A document of more than [`MAX_DOCUMENT`] bytes is reported as [`Document::Oversized`] and not kept.
+//! - An array of objects of more than [`MAX_DOCUMENT`] bytes (`jq -s` makes them, and exports are such) is cut into its
+//!   elements, each a document with a line of its own. A shorter one is one document, and the decoder looks inside.
+//! - Any other document of more than [`MAX_DOCUMENT`] bytes is reported as [`Document::Oversized`] and not kept.
 //!
 //! Start with [`run`].
 
 mod engine;
+mod formats;
 mod framing;
 mod merge;
 mod sources;

@@ -13,6 +13,7 @@ use std::{mem, panic, slice, thread};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::formats::{ForeignInside, HEAD_BYTES, Packing, foreign};
 use super::framing::{Frame, Framer, Limits};
 use super::sources::{InputError, Source};
 
@@ -334,7 +335,9 @@ pub(super) struct Intake<'a> {
 
 struct OpenSource<'a> {
     reader: Box<dyn Read + Send + 'a>,
-    compressed: bool,
+    packing: Packing,
+    /// What has been unpacked has not been looked at.
+    unseen: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -381,18 +384,27 @@ impl<'a> Intake<'a> {
         while buffer.frames.is_empty() {
             let Some(source) = self.sources.get(self.source) else { return Ok(false) };
             buffer.source = self.first + self.source;
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => OpenSource::new(source, self.limits.compressed, self.progress)?,
+            let opened = match self.open.take() {
+                Some(open) => Ok(open),
+                None => OpenSource::new(source, self.limits.compressed, self.progress),
+            };
+            let mut open = match opened {
+                Ok(open) => open,
+                Err(error) => {
+                    self.next_source();
+                    if source.tolerates(&error) {
+                        continue;
+                    }
+                    return Err(error);
+                }
             };
             match self.fill_from(&mut open, buffer) {
                 Ok(true) => self.open = Some(open),
                 Ok(false) => self.next_source(),
                 Err(error) => {
-                    let line = self.framer.line();
                     let error = self.interrupted(source, &open, error);
                     self.next_source();
-                    if source.tolerates(|| format!("its gzip data is cut short or damaged from line {line} on")) {
+                    if source.tolerates(&error) {
                         continue;
                     }
                     if buffer.frames.is_empty() {
@@ -415,10 +427,13 @@ impl<'a> Intake<'a> {
 
     fn interrupted(&self, source: &Source, open: &OpenSource<'_>, error: io::Error) -> InputError {
         let (path, line) = (source.path(), self.framer.line());
-        if open.compressed {
-            InputError::Gzip { path, line, source: error }
-        } else {
-            InputError::Interrupted { path, line, source: error }
+        if let Some(ForeignInside(found)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return InputError::foreign(path, *found);
+        }
+        match open.packing {
+            Packing::Gzip => InputError::Gzip { path, line, source: error },
+            Packing::Zstd => InputError::Zstd { path, line, source: error },
+            Packing::Plain => InputError::Interrupted { path, line, source: error },
         }
     }
 
@@ -471,34 +486,50 @@ impl<'a> Intake<'a> {
 
 impl<'a> OpenSource<'a> {
     fn new(source: &Source, compressed_chunk: usize, progress: &'a Progress) -> Result<Self, InputError> {
-        const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
         const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
         let mut stored = Counted { reader: source.open()?, count: &progress.bytes_read };
-        let mut head = Vec::with_capacity(BYTE_ORDER_MARK.len());
-        stored
-            .by_ref()
-            .take(BYTE_ORDER_MARK.len() as u64)
-            .read_to_end(&mut head)
-            .map_err(|error| InputError::Interrupted { path: source.path(), line: 1, source: error })?;
-        let compressed = head.starts_with(&GZIP_MAGIC);
-        if !compressed && source.name().to_ascii_lowercase().ends_with(".gz") {
-            source.tolerates(|| "it is named .gz and is not gzip: read as it is".to_owned());
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        let interrupted = |error| InputError::Interrupted { path: source.path(), line: 1, source: error };
+        stored.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(interrupted)?;
+        let packing = Packing::of(&head);
+        if packing == Packing::Plain {
+            let name = source.name().to_ascii_lowercase();
+            for named in [Packing::Gzip, Packing::Zstd] {
+                if name.ends_with(named.extension()) {
+                    let (extension, name) = (named.extension(), named.name());
+                    source.note(|| format!("it is named {extension} and is not {name}: read as it is"));
+                }
+            }
+            if let Some(found) = foreign(&head, packing) {
+                return Err(InputError::foreign(source.path(), found));
+            }
         }
-        if head == BYTE_ORDER_MARK {
-            head.clear();
+        if head.starts_with(&BYTE_ORDER_MARK) {
+            head.drain(..BYTE_ORDER_MARK.len());
         }
         let whole = Cursor::new(head).chain(stored);
-        let reader: Box<dyn Read + Send + 'a> = if compressed {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(compressed_chunk, whole)))
-        } else {
-            Box::new(whole)
+        let reader: Box<dyn Read + Send + 'a> = match packing {
+            Packing::Plain => Box::new(whole),
+            Packing::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(compressed_chunk, whole))),
+            Packing::Zstd => {
+                let packed = BufReader::with_capacity(compressed_chunk, whole);
+                Box::new(zstd::stream::read::Decoder::with_buffer(packed).map_err(interrupted)?)
+            }
         };
-        Ok(Self { reader, compressed })
+        Ok(Self { reader, packing, unseen: packing != Packing::Plain })
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let most = if self.compressed { into.len().min(INFLATED_CHUNK) } else { into.len() };
-        self.reader.read(&mut into[..most])
+        let compressed = self.packing != Packing::Plain;
+        let most = if compressed { into.len().min(INFLATED_CHUNK) } else { into.len() };
+        let count = self.reader.read(&mut into[..most])?;
+        if self.unseen {
+            self.unseen = false;
+            if let Some(found) = foreign(&into[..count], self.packing) {
+                return Err(io::Error::other(ForeignInside(found)));
+            }
+        }
+        Ok(count)
     }
 }
 

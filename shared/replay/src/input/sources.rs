@@ -1,6 +1,6 @@
 //! What the arguments of the command line stand for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use glob::{MatchOptions, PatternError};
 use thiserror::Error;
+
+use super::formats::Foreign;
+use crate::text::quoted;
 
 /// Why the input cannot be read. The program ends with exit code 2.
 #[derive(Debug, Error)]
@@ -22,7 +25,7 @@ pub enum InputError {
     },
     /// A directory holds nothing that looks like an event file.
     #[error(
-        "no event files in {} (.json, .ndjson, .jsonl, .log, each also with .gz, or no extension; name others one by one)",
+        "no event files in {} (.json, .ndjson, .jsonl, .log, each also with .gz or .zst, or no extension; name others one by one)",
         path.display()
     )]
     NoEventFiles {
@@ -61,6 +64,26 @@ pub enum InputError {
         /// What the system says.
         source: io::Error,
     },
+    /// Something that holds no events as it is.
+    #[error("{} is {what}: {remedy}", path.display())]
+    Foreign {
+        /// The source's name.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do, with the command that unpacks it.
+        remedy: String,
+    },
+    /// Zstd data that is cut short or damaged; everything before `line` has been delivered.
+    #[error("zstd data of {} is cut short or damaged from line {line} on (fetch the file again)", path.display())]
+    Zstd {
+        /// The source's name.
+        path: PathBuf,
+        /// The first line that is not whole, 1-based.
+        line: u64,
+        /// What the decoder says.
+        source: io::Error,
+    },
     /// Gzip data that is cut short or damaged; everything before `line` has been delivered.
     #[error("gzip data of {} is cut short or damaged from line {line} on (fetch the file again)", path.display())]
     Gzip {
@@ -90,6 +113,13 @@ pub enum InputError {
     },
 }
 
+impl InputError {
+    pub(super) fn foreign(path: PathBuf, Foreign { what, remedy }: Foreign) -> Self {
+        let remedy = remedy.replace("FILE", &quoted(&path.display().to_string()));
+        InputError::Foreign { path, what, remedy }
+    }
+}
+
 fn moment(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "no known time".to_owned(), |at| at.to_string())
 }
@@ -101,7 +131,11 @@ pub struct Source {
     origin: Origin,
     /// Bytes as stored (compressed, if they are), where that is known beforehand.
     size: Option<u64>,
+    /// Of a file that nobody has named by itself: what was skipped of these files, and why.
+    skipped: Option<Skipped>,
 }
+
+type Skipped = Arc<Mutex<BTreeMap<String, String>>>;
 
 #[derive(Debug, Clone)]
 enum Origin {
@@ -119,7 +153,7 @@ pub struct Supply {
     damages: Arc<Mutex<Vec<Damage>>>,
 }
 
-/// What is wrong with a source that was supplied.
+/// What is wrong with a source, although reading goes on: one that was supplied, or was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Its name.
@@ -139,7 +173,7 @@ impl Supply {
     /// The source of this name that is handed over next. Sources must be read in the order in which this was called.
     #[must_use]
     pub fn source(&self, name: &str, size: u64) -> Source {
-        Source { name: name.to_owned(), origin: Origin::Supplied(self.clone()), size: Some(size) }
+        Source { name: name.to_owned(), origin: Origin::Supplied(self.clone()), size: Some(size), skipped: None }
     }
 
     /// What was wrong so far, in the order of the sources.
@@ -159,7 +193,7 @@ impl Source {
     /// Standard input. It can be read once; a second source of it is empty.
     #[must_use]
     pub fn standard_input() -> Self {
-        Self { name: "standard input".to_owned(), origin: Origin::StandardInput, size: None }
+        Self { name: "standard input".to_owned(), origin: Origin::StandardInput, size: None, skipped: None }
     }
 
     /// Bytes that are in memory, for generated streams and for tests.
@@ -171,7 +205,12 @@ impl Source {
     /// As [`Source::memory`], but one read returns at most `piece` bytes, as pipes do.
     pub(super) fn memory_in_pieces(name: &str, bytes: impl Into<Arc<[u8]>>, piece: usize) -> Self {
         let bytes = bytes.into();
-        Self { name: name.to_owned(), size: Some(bytes.len() as u64), origin: Origin::Memory { bytes, piece } }
+        Self {
+            name: name.to_owned(),
+            size: Some(bytes.len() as u64),
+            origin: Origin::Memory { bytes, piece },
+            skipped: None,
+        }
     }
 
     fn file(path: PathBuf) -> Result<Self, InputError> {
@@ -183,7 +222,7 @@ impl Source {
             Err(source) => Err(source),
         };
         match size {
-            Ok(size) => Ok(Self { name: path.display().to_string(), origin: Origin::File(path), size }),
+            Ok(size) => Ok(Self { name: path.display().to_string(), origin: Origin::File(path), size, skipped: None }),
             Err(source) => Err(InputError::Unreadable { path, source }),
         }
     }
@@ -226,12 +265,40 @@ impl Source {
         matches!(self.origin, Origin::Supplied(_))
     }
 
-    /// Notes what is wrong with it, if that is to end nothing; whether it is so.
-    pub(super) fn tolerates(&self, what: impl FnOnce() -> String) -> bool {
-        let Origin::Supplied(supply) = &self.origin else { return false };
-        let damage = Damage { source: self.name.clone(), what: what() };
-        supply.damages.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
-        true
+    /// Notes something about it that ends nothing.
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        if let Origin::Supplied(supply) = &self.origin {
+            let damage = Damage { source: self.name.clone(), what: what() };
+            supply.damages.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
+        }
+    }
+
+    /// Notes an error, if it is to end nothing; whether it is so.
+    pub(super) fn tolerates(&self, error: &InputError) -> bool {
+        match (error, &self.origin, &self.skipped) {
+            (InputError::Foreign { what, remedy, .. }, Origin::Supplied(_), _) => {
+                self.note(|| format!("it is {what}: {remedy}"));
+                true
+            }
+            (InputError::Gzip { line, .. }, Origin::Supplied(_), _) => {
+                self.note(|| format!("its gzip data is cut short or damaged from line {line} on"));
+                true
+            }
+            (InputError::Zstd { line, .. }, Origin::Supplied(_), _) => {
+                self.note(|| format!("its zstd data is cut short or damaged from line {line} on"));
+                true
+            }
+            (InputError::Interrupted { .. }, Origin::Supplied(_), _) => {
+                self.note(|| "it cannot be read".to_owned());
+                true
+            }
+            (InputError::Foreign { what, remedy, .. }, _, Some(skipped)) => {
+                let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+                skipped.insert(self.name.clone(), format!("it is {what}: {remedy}"));
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
@@ -282,7 +349,7 @@ impl Sources {
     /// - A directory is walked. In each directory names are taken in the order of their bytes, so that Firehose's
     ///   `YYYY/MM/DD/HH` layout comes in the order of time. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
     ///   or `.log`, in any case, and names without an extension (Firehose writes
-    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` behind it. `.txt` is not taken: people keep notes
+    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` or `.zst` behind it. `.txt` is not taken: people keep notes
     ///   in such files. Hidden names are skipped, links to directories are not followed.
     /// - An argument that names nothing and holds `*`, `?` or `[` is a pattern. Files that it matches are taken
     ///   whatever their names, in the order of their bytes; directories that it matches are walked.
@@ -294,6 +361,7 @@ impl Sources {
     /// What does not exist, cannot be opened, or holds or matches nothing; see [`InputError`].
     pub fn expand<S: AsRef<str>>(args: &[S]) -> Result<Vec<Source>, InputError> {
         let mut sources: Vec<Source> = Vec::new();
+        let skipped = Skipped::default();
         for argument in args {
             let argument = argument.as_ref();
             if argument == "-" {
@@ -305,20 +373,29 @@ impl Sources {
             }
             let path = PathBuf::from(argument);
             match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => walk_named(&path, &mut sources)?,
+                Ok(metadata) if metadata.is_dir() => walk_named(&path, &mut sources, &skipped)?,
                 Ok(_) => sources.push(Source::file(path)?),
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(InputError::Unreadable { path, source });
                 }
-                Err(_) if argument.contains(['*', '?', '[']) => match_pattern(argument, &mut sources)?,
+                Err(_) if argument.contains(['*', '?', '[']) => match_pattern(argument, &mut sources, &skipped)?,
                 Err(_) => return Err(InputError::Missing { path }),
             }
         }
         Ok(sources)
     }
+
+    /// What has been skipped while these sources were read, because it is no event file, and nobody has named it by
+    /// itself: files of directories.
+    #[must_use]
+    pub fn skipped(sources: &[Source]) -> Vec<Damage> {
+        let Some(skipped) = sources.iter().find_map(|source| source.skipped.as_ref()) else { return Vec::new() };
+        let skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.iter().map(|(source, what)| Damage { source: source.clone(), what: what.clone() }).collect()
+    }
 }
 
-fn match_pattern(pattern: &str, sources: &mut Vec<Source>) -> Result<(), InputError> {
+fn match_pattern(pattern: &str, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
     let options =
         MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     let matches = glob::glob_with(pattern, options)
@@ -343,7 +420,7 @@ fn match_pattern(pattern: &str, sources: &mut Vec<Source>) -> Result<(), InputEr
             continue;
         }
         if path.is_dir() {
-            walk(&path, sources)?;
+            walk(&path, sources, skipped)?;
             walked.insert(path);
         } else {
             sources.push(Source::file(path)?);
@@ -359,23 +436,23 @@ fn bytes_of_components(path: &Path) -> impl Iterator<Item = &[u8]> {
     path.components().map(|component| component.as_os_str().as_encoded_bytes())
 }
 
-fn walk_named(directory: &Path, sources: &mut Vec<Source>) -> Result<(), InputError> {
+fn walk_named(directory: &Path, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
     let before = sources.len();
-    walk(directory, sources)?;
+    walk(directory, sources, skipped)?;
     if sources.len() == before {
         return Err(InputError::NoEventFiles { path: directory.to_owned() });
     }
     Ok(())
 }
 
-fn walk(top: &Path, sources: &mut Vec<Source>) -> Result<(), InputError> {
+fn walk(top: &Path, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
     // The paths that are still to be visited, the next one last: no recursion, however deep the tree.
     let mut waiting = visible_entries(top)?;
     while let Some((path, is_directory)) = waiting.pop() {
         if is_directory {
             waiting.append(&mut visible_entries(&path)?);
         } else if path.file_name().is_some_and(names_event_file) && path.is_file() {
-            sources.push(Source::file(path)?);
+            sources.push(Source { skipped: Some(Arc::clone(skipped)), ..Source::file(path)? });
         }
     }
     Ok(())
@@ -402,7 +479,7 @@ const LONGEST_EXTENSION: usize = 8;
 
 fn names_event_file(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes().to_ascii_lowercase();
-    let name = name.strip_suffix(b".gz").unwrap_or(&name);
+    let name = name.strip_suffix(b".gz").or_else(|| name.strip_suffix(b".zst")).unwrap_or(&name);
     let Some(dot) = name.iter().rposition(|&byte| byte == b'.') else { return true };
     let extension = &name[dot + 1..];
     let is_extension = (1..=LONGEST_EXTENSION).contains(&extension.len())
@@ -503,8 +580,8 @@ mod tests {
             ("nowhere", "no such file: nowhere (name a file, a directory, a quoted pattern, or - for standard input)"),
             (
                 "empty",
-                "no event files in empty (.json, .ndjson, .jsonl, .log, each also with .gz, or no extension; name others \
-                 one by one)",
+                "no event files in empty (.json, .ndjson, .jsonl, .log, each also with .gz or .zst, or no extension; \
+                 name others one by one)",
             ),
             ("no*thing", "nothing matches no*thing (`**` crosses directories, `*` does not)"),
             ("a[", "not a pattern: a["),
