@@ -283,40 +283,52 @@ fn first_stamp<T: Timed>(
     }
 }
 
-/// The first stamps of a source.
+/// The first items of a source, from the first that has a stamp.
 #[derive(Default)]
 struct Head {
-    items: usize,
-    /// The first stamp, the first sure one within reach of it, and the highest after that one.
-    first: Option<i64>,
-    sure: Option<i64>,
-    confirmed: Option<i64>,
+    stamps: VecDeque<Option<Stamp>>,
 }
 
 impl Head {
     fn take(&mut self, stamp: Option<Stamp>) {
-        self.items += 1;
-        let Some(Stamp { at, sure }) = stamp else { return };
-        if self.sure.is_some() {
-            self.confirmed = self.confirmed.max(Some(at));
-        } else if sure && self.items <= LOOKAHEAD {
-            self.sure = Some(at);
-        } else if self.first.is_some() {
-            self.confirmed = self.confirmed.max(Some(at));
-        } else {
-            self.first = Some(at);
+        if (stamp.is_some() || !self.stamps.is_empty()) && self.stamps.len() < 2 * LOOKAHEAD {
+            self.stamps.push_back(stamp);
         }
     }
 
-    fn is_enough(&self) -> bool {
-        self.confirmed.is_some() && (self.sure.is_some() || self.items > LOOKAHEAD)
+    /// The item that dates the head: the first sure one within reach, or else the first.
+    fn dated_by(&self) -> usize {
+        let sure = self.stamps.iter().take(LOOKAHEAD).position(|stamp| stamp.is_some_and(|stamp| stamp.sure));
+        sure.unwrap_or(0)
     }
 
-    /// No item of the source is due before this time.
-    fn earliest(&self) -> Option<i64> {
-        let first = self.sure.or(self.first)?;
-        Some(self.confirmed.map_or(first, |confirmed| confirmed.min(first)))
+    /// Whether what follows cannot make the source begin earlier.
+    fn is_enough(&self) -> bool {
+        let by = self.dated_by();
+        let settled =
+            self.stamps.len() >= LOOKAHEAD || self.stamps.get(by).is_some_and(|by| by.is_some_and(|by| by.sure));
+        settled && self.stamps.iter().skip(by + 1).take(LOOKAHEAD).any(Option::is_some)
+            || self.stamps.len() == 2 * LOOKAHEAD
     }
+
+    /// No item of the source is due before this time, but those that have no stamp.
+    fn earliest(&self) -> Option<i64> {
+        (!self.stamps.is_empty()).then(|| believed(&self.stamps, self.dated_by()))
+    }
+}
+
+/// A stamp, as far as those that follow it confirm it.
+fn believed(stamps: &VecDeque<Option<Stamp>>, index: usize) -> i64 {
+    let Some(stamp) = stamps[index] else { return NONE };
+    let until = (index + 1 + LOOKAHEAD).min(stamps.len());
+    let mut highest = None;
+    for other in stamps.range(index + 1..until).flatten() {
+        if other.at >= stamp.at {
+            return stamp.at;
+        }
+        highest = highest.max(Some(other.at));
+    }
+    highest.unwrap_or(stamp.at)
 }
 
 /// How far the merge has come.
@@ -420,25 +432,11 @@ impl<T: Timed> Pending<T> {
                 // The head of the source.
                 let within = (at + 1)..(at + LOOKAHEAD).min(self.stamps.len());
                 let sure = within.into_iter().find(|&index| self.stamps[index].is_some_and(|stamp| stamp.sure));
-                self.clock = sure.map_or(NONE, |index| self.believed(index));
+                self.clock = sure.map_or(NONE, |index| believed(&self.stamps, index));
             }
-            self.clock = self.clock.max(self.believed(at));
+            self.clock = self.clock.max(believed(&self.stamps, at));
             self.times.push_back(self.clock);
         }
-    }
-
-    /// A stamp, as far as those that follow it confirm it.
-    fn believed(&self, index: usize) -> i64 {
-        let Some(stamp) = self.stamps[index] else { return NONE };
-        let until = (index + 1 + LOOKAHEAD).min(self.stamps.len());
-        let mut highest = None;
-        for other in self.stamps.range(index + 1..until).flatten() {
-            if other.at >= stamp.at {
-                return stamp.at;
-            }
-            highest = highest.max(Some(other.at));
-        }
-        highest.unwrap_or(stamp.at)
     }
 }
 
@@ -816,6 +814,188 @@ impl<T> Drop for StopWhenPanicking<'_, '_, T> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::input::Document;
+
+    /// What a line of a test says: its source, its number, and its stamp.
+    type Item = (usize, u64, Option<Stamp>);
+
+    impl Timed for Vec<Item> {
+        fn count(&self) -> usize {
+            self.len()
+        }
+
+        fn stamp(&self, index: usize) -> Option<Stamp> {
+            self[index].2
+        }
+    }
+
+    /// A line: a time with `!` if it is sure, or no time.
+    fn line(stamp: Option<Stamp>) -> String {
+        match stamp {
+            Some(Stamp { at, sure }) => format!("{at}{}\n", if sure { "!" } else { "" }),
+            None => "-\n".to_owned(),
+        }
+    }
+
+    fn decode(chunk: Chunk<'_>) -> Vec<Item> {
+        let source = chunk.source();
+        let item = |document| match document {
+            Document::Whole { line, bytes } => {
+                let text = String::from_utf8_lossy(bytes);
+                let at = text.trim_end_matches('!').parse().ok();
+                (source, line, at.map(|at| Stamp { at, sure: text.ends_with('!') }))
+            }
+            Document::Oversized { line, .. } => (source, line, None),
+        };
+        chunk.documents().map(item).collect()
+    }
+
+    fn merged(limits: &Limits, sources: &[Source], workers: usize) -> Result<Vec<Item>, InputError> {
+        let mut all = Vec::new();
+        let mut arrived = 0;
+        let take = |step: Step<'_, Vec<Item>>| -> Result<ControlFlow<()>, InputError> {
+            match step {
+                Step::Arrived(decoded) => arrived += decoded.len(),
+                Step::Due(decoded, count) => all.extend(decoded.drain(..count)),
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let progress = Progress::new();
+        let outcome = run_by_time_within(limits, sources, workers, || (), |(), chunk| decode(chunk), take, &progress);
+        outcome.map(|_| {
+            assert_eq!(arrived, all.len());
+            assert_eq!(Some(progress.bytes_read()), progress.bytes_total());
+            all
+        })
+    }
+
+    /// The rules of the module's documentation, over whole lanes.
+    fn expected(lanes: &[Vec<Option<Stamp>>]) -> Vec<Item> {
+        let mut all = Vec::new();
+        for (source, lane) in lanes.iter().enumerate() {
+            let believed = |index: usize| -> i64 {
+                let Some(stamp) = lane[index] else { return NONE };
+                let highest = lane[index + 1..].iter().take(LOOKAHEAD).flatten().map(|other| other.at).max();
+                highest.map_or(stamp.at, |highest| highest.min(stamp.at))
+            };
+            let mut clock = NONE;
+            for index in 0..lane.len() {
+                let sure = |index: &usize| lane[*index].is_some_and(|stamp| stamp.sure);
+                if clock == NONE
+                    && !sure(&index)
+                    && let Some(first) = (index..lane.len()).take(LOOKAHEAD).find(sure)
+                {
+                    clock = believed(first);
+                }
+                clock = clock.max(believed(index));
+                all.push((clock, source, index as u64 + 1, lane[index]));
+            }
+        }
+        all.sort_by_key(|(time, source, line, _)| (*time, *source, *line));
+        all.into_iter().map(|(_, source, line, stamp)| (source, line, stamp)).collect()
+    }
+
+    fn any_lane() -> impl Strategy<Value = Vec<Option<Stamp>>> {
+        let step = prop_oneof![
+            12 => (0..9i64).prop_map(|later| (later, true, true)),
+            3 => (-300..0i64).prop_map(|earlier| (earlier, false, true)),
+            1 => (300..900i64).prop_map(|misdated| (misdated, true, true)),
+            1 => Just((0, false, false)),
+        ];
+        (0..200i64, proptest::collection::vec(step, 0..60)).prop_map(|(begin, steps)| {
+            let mut clock = begin;
+            let stamp = |(moved, sure, stamped): (i64, bool, bool)| {
+                if (0..100).contains(&moved) {
+                    clock += moved;
+                }
+                let at = if (0..100).contains(&moved) { clock } else { clock + moved };
+                stamped.then_some(Stamp { at, sure })
+            };
+            steps.into_iter().map(stamp).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_the_lanes_clocks_whatever_reads_it(
+            lanes in proptest::collection::vec(any_lane(), 2..8),
+            chunk in 1..200usize,
+            workers in 0..4usize,
+            inline in prop_oneof![Just(0u64), 1..500u64],
+        ) {
+            let source = |lane: &Vec<Option<Stamp>>| {
+                Source::memory("lane", lane.iter().copied().map(line).collect::<String>().into_bytes())
+            };
+            let sources: Vec<Source> = lanes.iter().map(source).collect();
+            let limits = Limits { chunk, inline, ..Limits::STANDARD };
+            prop_assert_eq!(merged(&limits, &sources, workers).unwrap(), expected(&lanes));
+        }
+    }
+
+    fn lane_of(times: impl IntoIterator<Item = i64>) -> Source {
+        let text: String = times.into_iter().map(|at| line(Some(Stamp { at, sure: true }))).collect();
+        Source::memory("lane", text.into_bytes())
+    }
+
+    #[test]
+    fn sources_that_follow_each_other_are_never_open_together() {
+        let sources: Vec<Source> = (0..2000).map(|hour| lane_of(hour * 60..(hour + 1) * 60)).collect();
+        for workers in [0, 2] {
+            let found = merged(&Limits { inline: 0, ..Limits::STANDARD }, &sources, workers).unwrap();
+            assert!(found.iter().map(|(_, _, stamp)| stamp.unwrap().at).eq(0..120_000));
+        }
+    }
+
+    #[test]
+    fn as_many_sources_as_may_be_open_are_merged_and_one_more_is_refused() {
+        let sources: Vec<Source> =
+            (0..=MAX_LANES).map(|first| lane_of((0..40).map(|n| n * 1000 + first as i64))).collect();
+        let limits = Limits { chunk: 40, inline: 0, ..Limits::STANDARD };
+        for workers in [0, 3] {
+            let found = merged(&limits, &sources[1..], workers).unwrap();
+            assert_eq!(found.len(), MAX_LANES * 40);
+            assert!(found.iter().map(|(_, _, stamp)| stamp.unwrap().at).is_sorted());
+            let refused = merged(&limits, &sources, workers);
+            assert!(matches!(refused, Err(InputError::TooManyAtOnce { count: 257, .. })), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_or_of_the_caller_is_passed_on() {
+        let sources = [lane_of(0..5000), lane_of(0..5000)];
+        for workers in 0..3 {
+            for at_work in [true, false] {
+                let limits = Limits { chunk: 64, inline: 0, ..Limits::STANDARD };
+                let caught = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+                    run_by_time_within::<_, _, InputError>(
+                        &limits,
+                        &sources,
+                        workers,
+                        || (),
+                        |(), chunk| {
+                            assert!(!at_work || chunk.first_line() < 900, "at work");
+                            decode(chunk)
+                        },
+                        |step| {
+                            if let Step::Due(decoded, count) = step {
+                                assert!(at_work || decoded.drain(..count).all(|(_, line, _)| line < 900), "taking");
+                            }
+                            Ok(ControlFlow::Continue(()))
+                        },
+                        &Progress::new(),
+                    )
+                }));
+                caught.unwrap_err();
+            }
         }
     }
 }
