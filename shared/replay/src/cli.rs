@@ -56,7 +56,7 @@ pub enum Exit {
     Ran = 0,
     /// `--fail-on-trip` was given, and a breaker would have opened.
     Tripped = 1,
-    /// Bad usage, an invalid policy, or input that cannot be read, or not to its end.
+    /// Bad usage, an invalid policy, or input that cannot be read, or not to its end, or is far from the order of time.
     Unusable = 2,
 }
 

@@ -15,7 +15,7 @@ const LATE_MINUTES: u32 = HOUR;
 /// So many later mails must have been heard of: fewer may be misdated.
 const WITNESSES: usize = 10;
 /// Fewer late mails than this are no disorder.
-const FEWEST: u64 = 50;
+const FEWEST: u64 = 24;
 /// More than one mail in so many is late: disorder.
 const ONE_IN: u64 = 20;
 /// So many sources are named.

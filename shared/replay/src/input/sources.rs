@@ -288,10 +288,6 @@ impl Source {
                 self.note(|| format!("its zstd data is cut short or damaged from line {line} on"));
                 true
             }
-            (InputError::Interrupted { .. }, Origin::Supplied(_), _) => {
-                self.note(|| "it cannot be read".to_owned());
-                true
-            }
             (InputError::Foreign { what, remedy, .. }, _, Some(skipped)) => {
                 let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
                 skipped.insert(self.name.clone(), format!("it is {what}: {remedy}"));
@@ -346,8 +342,7 @@ impl Sources {
     ///
     /// - `-` is standard input.
     /// - A file is taken whatever its name; so is a named pipe.
-    /// - A directory is walked. In each directory names are taken in the order of their bytes, so that Firehose's
-    ///   `YYYY/MM/DD/HH` layout comes in the order of time. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
+    /// - A directory is walked. In each directory names are taken in the order of their bytes. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
     ///   or `.log`, in any case, and names without an extension (Firehose writes
     ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` or `.zst` behind it. `.txt` is not taken: people keep notes
     ///   in such files. Hidden names are skipped, links to directories are not followed.
