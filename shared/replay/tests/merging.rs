@@ -277,15 +277,30 @@ fn a_misdated_mail_does_not_hold_back_its_file() {
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
-#[test]
-fn more_files_at_once_than_can_be_open_end_with_2_and_the_remedy() {
-    let folder = tempfile::tempdir().unwrap();
-    for file in 0..300 {
+/// Many files of one time: each has an event in each of three hours.
+fn side_by_side(folder: &TempDir, files: u32) {
+    for file in 0..files {
         let events: Vec<Event> = (0..3).flat_map(|hour| mail("news", 1, hour * 3600 + file, false)).collect();
-        write(&folder, &format!("{file:03}.json"), &lines(&events));
+        let name = format!("{file:04}.json.gz");
+        fs::write(folder.path().join(name), gzip(lines(&events).as_bytes())).unwrap();
     }
+}
+
+#[test]
+fn hundreds_of_files_of_one_time_are_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    side_by_side(&folder, 700);
+    let ran = replay(&[&[text_of(folder.path()).as_str()], &JSON[..]].concat());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(judged(&ran)["input"]["recorded"], 4_200);
+}
+
+#[test]
+fn more_files_of_one_time_than_can_be_merged_end_with_2_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    side_by_side(&folder, 2_100);
     let ran = replay(&[&text_of(folder.path()), "--quiet"]);
     assert_eq!(ran.code, 2, "{}", ran.err);
-    assert!(ran.err.contains("files or more hold events of 2026-09-01T00:04:"), "{}", ran.err);
-    assert!(ran.err.contains("at most 256") && ran.err.contains("fewer folders"), "{}", ran.err);
+    assert!(ran.err.contains("error: 2100 files or more hold events of 2026-09-01T00:34:08Z"), "{}", ran.err);
+    assert!(ran.err.contains("at most 2048") && ran.err.contains("fewer folders"), "{}", ran.err);
 }

@@ -84,7 +84,7 @@ pub(super) struct ReplayArgs {
     /// Event files, directories or quoted patterns; - is standard input
     ///
     /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS.
-    /// Several files are merged by time, whatever their names; each must be in the order of time by itself. At most 256
+    /// Several files are merged by time, whatever their names; each must be in the order of time by itself. At most 2,048
     /// files may hold events of the same time, of any number that follow each other.
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
     pub(super) input: Vec<String>,

@@ -363,10 +363,12 @@ impl<'a> Intake<'a> {
         Self { first: index, ..Self::new(limits, &sources[index..=index], progress) }
     }
 
-    /// Sizes for what is read from now on; that of the reader's buffer only before the source has been opened.
-    pub(super) fn set_sizes(&mut self, chunk: usize, compressed: usize) {
+    /// Sizes for what is read from now on; that of the reader's buffer, and whether the file is
+    /// held open, only before the source has been opened.
+    pub(super) fn set_sizes(&mut self, chunk: usize, compressed: usize, hold: bool) {
         self.limits.chunk = chunk;
         self.limits.compressed = compressed;
+        self.limits.hold = hold;
     }
 
     /// Whether it is known that nothing more is to be read.
@@ -386,7 +388,7 @@ impl<'a> Intake<'a> {
             buffer.source = self.first + self.source;
             let opened = match self.open.take() {
                 Some(open) => Ok(open),
-                None => OpenSource::new(source, self.limits.compressed, self.progress),
+                None => OpenSource::new(source, &self.limits, self.progress),
             };
             let mut open = match opened {
                 Ok(open) => open,
@@ -485,9 +487,9 @@ impl<'a> Intake<'a> {
 }
 
 impl<'a> OpenSource<'a> {
-    fn new(source: &Source, compressed_chunk: usize, progress: &'a Progress) -> Result<Self, InputError> {
+    fn new(source: &Source, limits: &Limits, progress: &'a Progress) -> Result<Self, InputError> {
         const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-        let mut stored = Counted { reader: source.open()?, count: &progress.bytes_read };
+        let mut stored = Counted { reader: source.open(limits.hold)?, count: &progress.bytes_read };
         let mut head = Vec::with_capacity(HEAD_BYTES);
         let interrupted = |error| InputError::Interrupted { path: source.path(), line: 1, source: error };
         stored.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(interrupted)?;
@@ -510,9 +512,9 @@ impl<'a> OpenSource<'a> {
         let whole = Cursor::new(head).chain(stored);
         let reader: Box<dyn Read + Send + 'a> = match packing {
             Packing::Plain => Box::new(whole),
-            Packing::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(compressed_chunk, whole))),
+            Packing::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(limits.compressed, whole))),
             Packing::Zstd => {
-                let packed = BufReader::with_capacity(compressed_chunk, whole);
+                let packed = BufReader::with_capacity(limits.compressed, whole);
                 Box::new(zstd::stream::read::Decoder::with_buffer(packed).map_err(interrupted)?)
             }
         };

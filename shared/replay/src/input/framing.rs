@@ -17,13 +17,21 @@ pub(super) struct Limits {
     pub(super) document: usize,
     /// Compressed bytes of one read.
     pub(super) compressed: usize,
+    /// Whether a file stays open from one read to the next.
+    pub(super) hold: bool,
     /// So much input is decoded on the calling thread before threads are started.
     pub(super) inline: u64,
 }
 
 impl Limits {
-    pub(super) const STANDARD: Self =
-        Self { chunk: 512 << 10, long_line: 1 << 20, document: MAX_DOCUMENT, compressed: 128 << 10, inline: 128 << 10 };
+    pub(super) const STANDARD: Self = Self {
+        chunk: 512 << 10,
+        long_line: 1 << 20,
+        document: MAX_DOCUMENT,
+        compressed: 128 << 10,
+        hold: true,
+        inline: 128 << 10,
+    };
 }
 
 /// One document's place in a buffer.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -297,8 +297,12 @@ impl Source {
         }
     }
 
-    pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
+    /// `hold`: whether a file stays open from one read to the next.
+    pub(super) fn open(&self, hold: bool) -> Result<Box<dyn Read + Send>, InputError> {
         match &self.origin {
+            Origin::File(path) if !hold && self.size.is_some() => {
+                Ok(Box::new(ReopenedFile { path: path.clone(), at: 0 }))
+            }
             Origin::File(path) => match File::open(path) {
                 Ok(file) => Ok(Box::new(file)),
                 Err(source) => Err(InputError::Unreadable { path: path.clone(), source }),
@@ -314,6 +318,22 @@ impl Source {
                 bytes.map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn Read + Send>).map_err(failed)
             }
         }
+    }
+}
+
+/// A file that is opened anew for each read, so that many may be read in turn.
+struct ReopenedFile {
+    path: PathBuf,
+    at: u64,
+}
+
+impl Read for ReopenedFile {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.at))?;
+        let count = file.read(into)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 
