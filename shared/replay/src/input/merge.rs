@@ -639,11 +639,13 @@ impl<'a, T> State<'a, T> {
         if self.outstanding >= readers.room {
             return None;
         }
-        let first = readable().map(|(source, lane)| (lane.ends_at(), *source)).min();
+        let first = self.lanes.iter().filter(|(_, lane)| !lane.over).map(|(source, lane)| (lane.ends_at(), *source));
         // At most `room` lanes are open ahead of the merge.
         let ahead = self.opened - self.reached < readers.room;
         let next = readers.order.get(self.opened).copied().filter(|_| ahead);
-        first.into_iter().chain(next).min().map(|(_, source)| source)
+        let (_, source) = first.chain(next).min()?;
+        // Where another worker is just reading what is needed next, it is waited for: the room is not for what comes later.
+        self.lanes.get(&source).is_none_or(Lane::can_be_read).then_some(source)
     }
 
     fn open_next(&mut self, readers: &Readers<'a, T>) {
