@@ -146,6 +146,15 @@ fn what_holds_no_events_as_it_is_is_named_with_the_command_that_unpacks_it() {
 }
 
 #[test]
+fn standard_input_that_holds_no_events_is_named_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = fs::File::open(write(&folder, "a", b"PK\x03\x04rest")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_replay")).arg("-").stdin(archive).output().unwrap();
+    let expected = "error: standard input is a zip archive: unpack it: unzip -p FILE | replay -\n";
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(2), expected));
+}
+
+#[test]
 fn an_array_of_many_megabytes_is_read_element_by_element() {
     let folder = tempfile::tempdir().unwrap();
     let elements: Vec<String> = (0..80_000).map(event).collect();

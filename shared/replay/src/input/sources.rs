@@ -115,10 +115,14 @@ pub enum InputError {
 
 impl InputError {
     pub(super) fn foreign(path: PathBuf, Foreign { what, remedy }: Foreign) -> Self {
-        let remedy = remedy.replace("FILE", &quoted(&path.display().to_string()));
+        let name = path.display().to_string();
+        // Standard input has no name that a command takes.
+        let remedy = if name == STANDARD_INPUT { remedy.to_owned() } else { remedy.replace("FILE", &quoted(&name)) };
         InputError::Foreign { path, what, remedy }
     }
 }
+
+const STANDARD_INPUT: &str = "standard input";
 
 fn moment(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "no known time".to_owned(), |at| at.to_string())
@@ -193,7 +197,7 @@ impl Source {
     /// Standard input. It can be read once; a second source of it is empty.
     #[must_use]
     pub fn standard_input() -> Self {
-        Self { name: "standard input".to_owned(), origin: Origin::StandardInput, size: None, skipped: None }
+        Self { name: STANDARD_INPUT.to_owned(), origin: Origin::StandardInput, size: None, skipped: None }
     }
 
     /// Bytes that are in memory, for generated streams and for tests.
@@ -382,7 +386,7 @@ impl Sources {
             if argument == "-" {
                 // Nothing is left for a second one, and two readers at once would take lines from each other.
                 let again = sources.iter().any(|source| matches!(source.origin, Origin::StandardInput));
-                let nothing = || Source::memory("standard input", Vec::new());
+                let nothing = || Source::memory(STANDARD_INPUT, Vec::new());
                 sources.push(if again { nothing() } else { Source::standard_input() });
                 continue;
             }
