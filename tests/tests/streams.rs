@@ -173,7 +173,7 @@ fn split_by_kind(name: &str, kind: &str) -> (Vec<u8>, Vec<u8>) {
 fn a_healthy_sender_is_not_stopped_for_publishing_no_deliveries_or_late_ones() {
     let (deliveries, rest) = split_by_kind("healthy-day", "Delivery");
     assert_eq!(opened_in(&run(std::slice::from_ref(&rest), 2)), [""; 0], "no deliveries");
-    assert_eq!(opened_in(&run(&[rest, deliveries], 2)), [""; 0], "deliveries after everything else");
+    assert_eq!(opened_in(&run(&[[rest, deliveries].concat()], 2)), [""; 0], "deliveries after everything else");
 }
 
 #[test]
@@ -212,11 +212,11 @@ fn without_a_gate_no_single_isp_is_acted_on_and_its_refusals_count_against_the_s
 #[test]
 fn mail_that_comes_too_late_to_be_judged_is_counted_and_told() {
     // The latest stream first: what follows is from days before, but not from so many that it could not be judged.
-    let late = run(&[stream("messy"), stream("stale-list")], 2);
+    let late = run(&[[stream("messy"), stream("stale-list")].concat()], 2);
     assert_eq!(late.tallies.too_old, 0);
     let far = stream("messy");
     let far = String::from_utf8_lossy(&far).replace("2026-10-1", "2026-11-1").into_bytes();
-    let lost = run(&[far, stream("stale-list")], 2);
+    let lost = run(&[[far, stream("stale-list")].concat()], 2);
     assert!(lost.tallies.too_old > 8_000, "{}", lost.tallies.too_old);
     assert_eq!(counted(&lost).1, counted(&late).1);
 }

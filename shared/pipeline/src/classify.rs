@@ -437,25 +437,24 @@ impl<'a, 'e> Count<'a, 'e> {
         for (place, recipient) in recipients.iter().enumerate() {
             let (status, diagnostic) = (recipient.status.as_deref(), recipient.diagnostic_code.as_deref());
             let refusal = || Refusal::classify(Signal { kind: signal, status, diagnostic });
-            let (kind, refusal) = match kind {
-                // A suppressed mail met no ISP, and SES's own pacing is no word of one.
-                UnitKind::Suppressed | UnitKind::Deferral => (kind, None),
-                UnitKind::Delay => (kind, refusal()),
-                bounced => match (action(recipient), refusal()) {
-                    (Action::Reached, _) => {
-                        self.oddities.note(Oddity::ReachedInBounce);
-                        continue;
-                    }
-                    (Action::Delayed, refusal) => {
-                        self.oddities.note(Oddity::DelayedInBounce);
-                        (UnitKind::Delay, refusal)
-                    }
-                    // SES leaves it out of its bounce rate.
-                    (Action::Failed, Some(refusal)) if bounced == UnitKind::HardBounce && refusal.is_of_ip() => {
-                        (UnitKind::RefusedBounce, Some(refusal))
-                    }
-                    (Action::Failed, refusal) => (bounced, refusal),
-                },
+            // A suppressed mail met no ISP, and SES's own pacing is no word of one.
+            let met_an_isp = !matches!(kind, UnitKind::Suppressed | UnitKind::Deferral);
+            let refusal = if met_an_isp { refusal() } else { None };
+            let kind = match action(recipient) {
+                _ if !met_an_isp || kind == UnitKind::Delay => kind,
+                Action::Reached => {
+                    self.oddities.note(Oddity::ReachedInBounce);
+                    continue;
+                }
+                Action::Delayed => {
+                    self.oddities.note(Oddity::DelayedInBounce);
+                    UnitKind::Delay
+                }
+                // SES leaves it out of its bounce rate.
+                Action::Failed if kind == UnitKind::HardBounce && refusal.is_some_and(Refusal::is_of_ip) => {
+                    UnitKind::RefusedBounce
+                }
+                Action::Failed => kind,
             };
             let named_too = recipients.iter().enumerate().filter(|(other, _)| *other != place);
             let named_too = named_too.filter_map(|(_, other)| other.email_address.as_deref());

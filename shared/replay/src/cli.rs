@@ -33,6 +33,7 @@ use crate::driver::{self, Extras, Options, RejectedLine, Replay, Witness};
 use crate::explain;
 use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
+use crate::order::Disorder;
 use crate::page;
 use crate::plot;
 use crate::report::Report;
@@ -55,7 +56,7 @@ pub enum Exit {
     Ran = 0,
     /// `--fail-on-trip` was given, and a breaker would have opened.
     Tripped = 1,
-    /// Bad usage, an invalid policy, or input that cannot be read, or not to its end.
+    /// Bad usage, an invalid policy, or input that cannot be read, or not to its end, or is far from the order of time.
     Unusable = 2,
 }
 
@@ -67,6 +68,9 @@ impl From<Exit> for process::ExitCode {
 
 /// So many rejected lines are named; of the others only the number is told.
 const MOST_REJECTIONS: u64 = 20;
+
+/// So many skipped files are named.
+const MOST_SKIPPED: usize = 20;
 
 /// Does what `arguments`, of which the first is the program's name, ask for. `real_now`: milliseconds since 1970.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit {
@@ -219,6 +223,14 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
         let more = rejected - MOST_REJECTIONS.min(named);
         complain(&format!("… and {}", text::counted(more, "more rejected line")));
     }
+    let skipped = Sources::skipped(sources);
+    for damage in skipped.iter().take(MOST_SKIPPED) {
+        complain(&format!("warning: skipped {}: {}", damage.source, damage.what));
+    }
+    if skipped.len() > MOST_SKIPPED {
+        let more = (skipped.len() - MOST_SKIPPED) as u64;
+        complain(&format!("… and {}", text::counted(more, "more skipped file")));
+    }
     (replay, outcome.err().map(anyhow::Error::from))
 }
 
@@ -270,6 +282,9 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     }
     if let Some(error) = broken_off {
         return Err(error);
+    }
+    if let Some(disorder) = replay.disorder() {
+        return Err(out_of_order(&disorder, &sources));
     }
     if report.input.recorded == 0 && report.input.outside > 0 {
         let events = text::counted(report.input.outside, "event");
@@ -454,7 +469,41 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
         Format::Text => show(&text::explanation(&explained, look()), args.reading.color)?,
         Format::Json => show_json(&explained)?,
     }
-    broken_off.map_or(Ok(Exit::Ran), Err)
+    if let Some(error) = broken_off {
+        return Err(error);
+    }
+    replay.disorder().map_or(Ok(Exit::Ran), |disorder| Err(out_of_order(&disorder, &sources)))
+}
+
+/// Why a result cannot be relied on whose input was far from the order of time, and what to do.
+fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
+    let Disorder { late, mails, worst, sources: number } = disorder;
+    let name = |index: usize| sources.get(index).map_or("an unknown file", Source::name);
+    let named: Vec<String> =
+        worst.iter().map(|(index, late)| format!("{} ({})", name(*index), text::thousands(*late))).collect();
+    let more = match number - worst.len() {
+        0 => String::new(),
+        more => format!(" and {}", text::counted(more as u64, "more file")),
+    };
+    let file = worst.first().and_then(|(index, _)| sources.get(*index)).filter(|source| source.is_a_file());
+    let file = file.map_or("events.json", Source::name);
+    let unpack = if file.ends_with(".gz") {
+        "zcat"
+    } else if file.ends_with(".zst") {
+        "zstdcat"
+    } else {
+        "cat"
+    };
+    let file = text::quoted(file);
+    anyhow!(
+        "the input is not in the order of time, so that much of it was judged late or not at all: {} of {} came more than \
+         an hour after later mail, in {}{more}. Give the files as SES or Firehose wrote them, each by itself, since \
+         several files are merged by time; or sort each file: \
+         {unpack} {file} | jq -sc 'sort_by([.. | objects | .timestamp? // empty | tostring] | max)[]' > sorted.json",
+        text::thousands(*late),
+        text::counted(*mails, "mail"),
+        named.join(", "),
+    )
 }
 
 fn generate_stream(args: &GenerateArgs) -> anyhow::Result<Exit> {

@@ -8,7 +8,7 @@
 //! **Invariant:** what comes out depends on the events and their order alone: not on threads, chunks, files or wrappings.
 //! **Invariant:** nothing here can touch an account: no part of the AWS SDK is linked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,12 +28,13 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::judged_from;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
-use ses_events::{Decoded, Decoder, Event};
+use ses_events::{Decoded, Decoder, Detail, Event};
 
 use crate::diagnosis::{Class, DiagnosisBook, classes_of};
 use crate::domains::{DomainBook, Received, received};
 use crate::evidence::{EvidenceBook, LOOK_MINUTES};
-use crate::input::{self, Chunk, Document, InputError, Progress, Source, split_concatenated};
+use crate::input::{self, Chunk, Document, InputError, Progress, Source, Stamp, Step, Timed, split_concatenated};
+use crate::order::{Disorder, OrderBook};
 use crate::quota::QuotaBook;
 use crate::recorded::Recorded;
 
@@ -196,7 +197,8 @@ pub struct Replay {
     ledger: MemoryLedger,
     senders: Senders,
     /// The sender under which each worker's senders are known here.
-    workers: Vec<Vec<SenderId>>,
+    workers: Vec<Vec<KnownSender>>,
+    order: OrderBook,
     now: Now,
     /// The latest time that SES has stamped.
     by_ses: Now,
@@ -216,6 +218,8 @@ const REJUDGE_MINUTES: u32 = 10;
 const PROVIDERS_LEAD_MINUTES: u32 = 10;
 /// SES tells of a mail at once. Who hears of it so much later has files in another order.
 const LATE_MINUTES: u32 = HOUR;
+/// So many units are counted together, if nothing asks for the counters before.
+const MOST_PENDING: usize = 1024;
 /// So many names of ignored messages are told apart.
 const MOST_NAMES: usize = 100;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
@@ -259,11 +263,13 @@ pub fn replay_while_readable(
         domains: extras.domains.then(|| DomainBook::new(options.policy.isp_map.clone())),
         ..Replay::new(options)
     };
-    let apply = |decoded: DecodedChunk| -> Result<ControlFlow<()>, ReplayError> {
-        decoded.rejections.iter().for_each(&mut *reject);
-        Ok(pollster::block_on(replay.apply(decoded))?)
+    let take = |step: Step<'_, DecodedChunk>| -> Result<ControlFlow<()>, ReplayError> {
+        Ok(match step {
+            Step::Arrived(decoded) => replay.receive(decoded),
+            Step::Due(decoded, count) => pollster::block_on(replay.apply(decoded, count, reject))?,
+        })
     };
-    let read = input::run(sources, options.workers, worker, Worker::decode, apply, progress);
+    let read = input::run_by_time(sources, options.workers, worker, Worker::decode, take, progress);
     let stopped = matches!(read, Ok(ControlFlow::Break(())));
     let finished = pollster::block_on(replay.finish(stopped));
     (replay, read.map(|_| ()).and(finished.map_err(ReplayError::from)))
@@ -287,14 +293,22 @@ pub fn replay_side_by_side(
     let decode =
         |workers: &mut [Worker<'_>; 2], chunk: Chunk<'_>| workers.each_mut().map(|worker| worker.decode(chunk));
     let mut replays = options.map(Replay::new);
-    let apply = |decoded: [DecodedChunk; 2]| -> Result<ControlFlow<()>, ReplayError> {
-        decoded[0].rejections.iter().for_each(&mut *reject);
-        for (replay, decoded) in replays.iter_mut().zip(decoded) {
-            _ = pollster::block_on(replay.apply(decoded))?;
+    let take = |step: Step<'_, [DecodedChunk; 2]>| -> Result<ControlFlow<()>, ReplayError> {
+        match step {
+            Step::Arrived(decoded) => {
+                for (replay, decoded) in replays.iter_mut().zip(decoded) {
+                    _ = replay.receive(decoded);
+                }
+            }
+            Step::Due([first, second], count) => {
+                let [one, other] = &mut replays;
+                _ = pollster::block_on(one.apply(first, count, reject))?;
+                _ = pollster::block_on(other.apply(second, count, &mut |_| {}))?;
+            }
         }
         Ok(ControlFlow::Continue(()))
     };
-    let read = input::run(sources, options[0].workers, workers, decode, apply, progress).map(|_| ());
+    let read = input::run_by_time(sources, options[0].workers, workers, decode, take, progress).map(|_| ());
     let mut outcome = read;
     for replay in &mut replays {
         outcome = outcome.and(pollster::block_on(replay.finish(false)).map_err(ReplayError::from));
@@ -319,21 +333,62 @@ pub fn replay_recorded(options: &Options, recorded: &Recorded) -> Result<Replay,
 /// What a decoding thread makes of a chunk.
 struct DecodedChunk {
     worker: usize,
+    source: usize,
     new_senders: Vec<Vec<Subject>>,
-    events: Vec<CountedEvent>,
+    /// All that was decoded, so that every set of rules has the same items.
+    events: Vec<HeardEvent>,
     units: Vec<Unit>,
     /// What was told of some units, by their index, with the id of the message; only where it is asked for.
-    told: Vec<(usize, Class, String)>,
+    told: VecDeque<(usize, Class, String)>,
     /// Who received some units, by their index; only where it is asked for.
-    received: Vec<(usize, Received)>,
+    received: VecDeque<(usize, Received)>,
     tallies: Tallies,
-    rejections: Vec<RejectedLine>,
+    /// Each with the number of events before it.
+    rejections: VecDeque<(usize, RejectedLine)>,
+    /// How many events and units of it have been applied.
+    applied: (usize, usize),
 }
 
 /// The times on an event, and how many of the next units are its.
-struct CountedEvent {
-    stamps: Stamps,
+struct HeardEvent {
+    /// `None` where they cannot be believed.
+    stamps: Option<Stamps>,
+    /// Whether it moves the clock.
+    counts: bool,
+    /// Whether it is a bounce or a complaint that nothing else dates.
+    harm: bool,
     units: u32,
+}
+
+impl Timed for DecodedChunk {
+    fn count(&self) -> usize {
+        self.events.len()
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        let HeardEvent { stamps, harm, .. } = &self.events[index];
+        // A bounce or a complaint may bear nothing of SES's but the date of its mail.
+        stamps.map(|stamps| Stamp { at: stamps.by_ses.max(stamps.by_provider.unwrap_or(i64::MIN)), sure: !harm })
+    }
+}
+
+impl Timed for [DecodedChunk; 2] {
+    fn count(&self) -> usize {
+        self[0].count()
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        self[0].stamp(index)
+    }
+}
+
+/// A sender as a worker has named it.
+#[derive(Debug)]
+enum KnownSender {
+    /// No unit of it has been applied.
+    Named(Vec<Subject>),
+    /// Its place among the senders of the replay.
+    Joined(SenderId),
 }
 
 struct Worker<'a> {
@@ -362,13 +417,15 @@ impl<'a> Worker<'a> {
     fn decode(&mut self, chunk: Chunk<'_>) -> DecodedChunk {
         let mut out = DecodedChunk {
             worker: self.id,
+            source: chunk.source(),
             new_senders: Vec::new(),
             events: Vec::with_capacity(chunk.documents().len()),
             units: Vec::with_capacity(chunk.documents().len()),
-            told: Vec::new(),
-            received: Vec::new(),
+            told: VecDeque::new(),
+            received: VecDeque::new(),
             tallies: Tallies::default(),
-            rejections: Vec::new(),
+            rejections: VecDeque::new(),
+            applied: (0, 0),
         };
         for document in chunk {
             out.tallies.lines += 1;
@@ -394,6 +451,9 @@ impl<'a> Worker<'a> {
                 out.tallies.events += 1;
                 let accepted = event.mail.timestamp.0;
                 let before = out.units.len();
+                let stamps = Stamps::of(&event, options.real_now);
+                let harm = matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)) && event.told_at.is_none();
+                let passed = HeardEvent { stamps: Some(stamps), counts: false, harm, units: 0 };
                 match classifier.classify(&event, options.real_now, senders, &mut out.units) {
                     Ok(Outcome::Counted(oddities)) => {
                         for oddity in oddities.iter() {
@@ -404,6 +464,7 @@ impl<'a> Worker<'a> {
                         if outside {
                             out.units.truncate(before);
                             out.tallies.outside += 1;
+                            out.events.push(passed);
                         } else {
                             if keep.diagnoses {
                                 out.diagnose(&event, before, classifier.failures());
@@ -413,11 +474,17 @@ impl<'a> Worker<'a> {
                             }
                             let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
                             out.tallies.saw_mail_of(accepted);
-                            out.events.push(CountedEvent { stamps: Stamps::of(&event, options.real_now), units });
+                            out.events.push(HeardEvent { counts: true, units, ..passed });
                         }
                     }
-                    Ok(Outcome::Ignored(name)) => out.tallies.ignore(name, 1),
-                    Err(refused) => out.reject(source, line, "uncountable", || refused.to_string()),
+                    Ok(Outcome::Ignored(name)) => {
+                        out.tallies.ignore(name, 1);
+                        out.events.push(passed);
+                    }
+                    Err(refused) => {
+                        out.reject(source, line, "uncountable", || refused.to_string());
+                        out.events.push(HeardEvent { stamps: None, ..passed });
+                    }
                 }
             }
             Decoded::Ignored(ignored) => out.tallies.ignore(ignored.name(), 1),
@@ -436,6 +503,13 @@ impl<'a> Worker<'a> {
         for part in split.into_iter().flatten() {
             self.document(source, line, part, false, out);
         }
+    }
+}
+
+/// Reports what was rejected before the event of this number.
+fn report_until(rejections: &mut VecDeque<(usize, RejectedLine)>, event: usize, reject: &mut dyn FnMut(&RejectedLine)) {
+    while let Some((_, rejected)) = rejections.pop_front_if(|(place, _)| *place <= event) {
+        reject(&rejected);
     }
 }
 
@@ -471,7 +545,8 @@ impl DecodedChunk {
     fn reject(&mut self, source: &str, line: u64, name: &str, reason: impl FnOnce() -> String) {
         *self.tallies.rejected.entry(name.to_owned()).or_default() += 1;
         if self.rejections.len() < MOST_REASONS {
-            self.rejections.push(RejectedLine { source: source.to_owned(), line, reason: reason() });
+            let rejected = RejectedLine { source: source.to_owned(), line, reason: reason() };
+            self.rejections.push_back((self.events.len(), rejected));
         }
     }
 }
@@ -536,6 +611,7 @@ impl Replay {
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
+            order: OrderBook::default(),
             now: Now::default(),
             by_ses: Now::default(),
             sequence: 0,
@@ -568,51 +644,107 @@ impl Replay {
         (self.ledger.bytes(), self.ledger.len())
     }
 
-    async fn apply(&mut self, mut decoded: DecodedChunk) -> Result<ControlFlow<()>, PortError> {
-        self.tallies.merge(std::mem::take(&mut decoded.tallies));
-        if self.workers.len() <= decoded.worker {
-            self.workers.resize(decoded.worker + 1, Vec::new());
-        }
-        let joined = self.senders.join(&decoded.new_senders);
-        self.workers[decoded.worker].extend(joined);
-        let known_here = std::mem::take(&mut self.workers[decoded.worker]);
-        for unit in &mut decoded.units {
-            unit.sender = known_here[unit.sender.0 as usize];
-        }
-        self.workers[decoded.worker] = known_here;
+    /// How far the input was from the order of time, if that spoils the result.
+    pub fn disorder(&self) -> Option<Disorder> {
+        self.order.disorder()
+    }
 
-        let is_new: Vec<bool> = decoded.units.iter().map(|unit| self.ledger.insert(unit)).collect();
-        let mut told = decoded.told.into_iter().peekable();
-        let mut received = decoded.received.into_iter().peekable();
-        let mut units = decoded.units.iter().zip(is_new).enumerate();
-        for event in &decoded.events {
-            let stamped = self.clock(event.stamps);
+    /// Takes over what a worker has named, in the worker's order: chunks are applied in another one.
+    fn receive(&mut self, decoded: &mut DecodedChunk) -> ControlFlow<()> {
+        if self.workers.len() <= decoded.worker {
+            self.workers.resize_with(decoded.worker + 1, Vec::new);
+        }
+        let named = std::mem::take(&mut decoded.new_senders).into_iter().map(KnownSender::Named);
+        self.workers[decoded.worker].extend(named);
+        ControlFlow::Continue(())
+    }
+
+    /// Senders are numbered in the order in which their units are applied, whoever decoded them.
+    fn sender(&mut self, worker: usize, theirs: SenderId) -> SenderId {
+        let known = &mut self.workers[worker][theirs.0 as usize];
+        match known {
+            KnownSender::Joined(id) => *id,
+            KnownSender::Named(subjects) => {
+                let id = self.senders.join(std::slice::from_ref(subjects))[0];
+                *known = KnownSender::Joined(id);
+                id
+            }
+        }
+    }
+
+    /// Senders of which no unit counts are known at the end, too.
+    fn join_the_others(&mut self) {
+        let others = self.workers.iter_mut().flatten().filter_map(|known| match known {
+            KnownSender::Named(subjects) => Some(std::mem::take(subjects)),
+            KnownSender::Joined(_) => None,
+        });
+        let others: BTreeSet<Vec<Subject>> = others.collect();
+        self.senders.join(&others.into_iter().collect::<Vec<_>>());
+        self.workers.clear();
+    }
+
+    /// Applies the next `count` events of a chunk, and reports what was rejected among them.
+    async fn apply(
+        &mut self,
+        decoded: &mut DecodedChunk,
+        count: usize,
+        reject: &mut dyn FnMut(&RejectedLine),
+    ) -> Result<ControlFlow<()>, PortError> {
+        self.tallies.merge(std::mem::take(&mut decoded.tallies));
+        let (from, first_unit) = decoded.applied;
+        let until = from + count;
+        decoded.applied.0 = until;
+        report_until(&mut decoded.rejections, from, reject);
+        let unit_count: usize = decoded.events[from..until].iter().map(|event| event.units as usize).sum();
+        decoded.applied.1 = first_unit + unit_count;
+        let units = &mut decoded.units[first_unit..first_unit + unit_count];
+        for unit in &mut *units {
+            unit.sender = self.sender(decoded.worker, unit.sender);
+        }
+        let is_new: Vec<bool> = units.iter().map(|unit| self.ledger.insert(unit)).collect();
+        let mut units = (first_unit..).zip(units.iter().zip(is_new));
+        for (index, event) in (from..until).zip(&decoded.events[from..until]) {
+            let Some(stamps) = event.stamps.filter(|_| event.counts) else {
+                report_until(&mut decoded.rejections, index + 1, reject);
+                continue;
+            };
+            let stamped = self.clock(stamps);
             if self.stop_at.is_some_and(|stop_at| stamped > stop_at) {
                 return Ok(ControlFlow::Break(()));
             }
             self.advance(stamped).await?;
             // One event can tell of recipients at several ISPs.
             let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
+            let mut is_mail = false;
             for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
-                if let Some((_, class, id)) = told.next_if(|(of, ..)| *of == index)
+                let told = decoded.told.pop_front_if(|(of, ..)| *of == index);
+                if let Some((_, class, id)) = told
                     && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
                 {
                     book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
                 }
-                if let Some((_, received)) = received.next_if(|(of, _)| *of == index)
+                let received = decoded.received.pop_front_if(|(of, _)| *of == index);
+                if let Some((_, received)) = received
                     && let Some(book) = self.domains.as_mut().filter(|_| is_new)
                 {
                     book.note(&received, unit.kind);
                 }
                 if is_new {
+                    is_mail |= self.order.is_mail(unit);
                     alarmed.extend(self.hear(unit).await?);
                 } else {
                     self.tallies.duplicates += u64::from(unit.kind != UnitKind::Block);
                 }
             }
+            if is_mail {
+                self.order.note(decoded.source, Now(stamps.by_ses));
+            }
             self.judge_alarmed(alarmed).await?;
+            report_until(&mut decoded.rejections, index + 1, reject);
         }
-        self.fold().await?;
+        if self.pending.len() >= MOST_PENDING {
+            self.fold().await?;
+        }
         Ok(ControlFlow::Continue(()))
     }
 
@@ -807,6 +939,7 @@ impl Replay {
     /// Judges everybody at the end of the input. `stopped`: the input goes on after `stop_at`, and so whoever is to be
     /// judged later is left alone.
     async fn finish(&mut self, stopped: bool) -> Result<(), PortError> {
+        self.join_the_others();
         self.ask_gate().await?;
         if let (true, Some(stop_at)) = (stopped, self.stop_at) {
             self.pass_due(stop_at).await?;

@@ -1,14 +1,27 @@
 //! The input layer: event files, directories, globs and standard input, cut into documents, in order.
 //!
-//! [`Sources::expand`] turns the command line's arguments into [`Source`]s; [`run`] reads them one after another,
+//! [`Sources::expand`] turns the command line's arguments into [`Source`]s. [`run`] reads them one after another,
 //! has worker threads decode them chunk by chunk, and hands the results to the caller in the order of the input.
+//! [`run_by_time`] does the same for several sources of the same time: it merges them.
 //!
-//! **Invariant:** the sequence of (source, line, bytes) depends on the bytes of the sources alone: not on the number
-//! of workers, the size of a chunk, or how much one read returned.
+//! # In which order
+//!
+//! Each source is a lane with a clock of its own: the highest stamp that it has shown so far. The lane whose clock is
+//! lowest comes next; where clocks are equal, the source that was named first. Inside a source nothing is reordered, and
+//! what has no stamp (ignored, rejected) stays at its place. A source is opened when the merge has come to its first stamp,
+//! which is read from its head before anything else is read; standard input and pipes, which cannot be read twice, are open
+//! from the beginning. A single source needs no merge, and sources that are handed over ([`Supply`]) are read in their
+//! order, because they cannot be looked at before.
+//!
+//! **Invariant:** the sequence of (source, line, bytes) depends on the bytes and the order of the sources alone: not on
+//! the number of workers, the size of a chunk, or how much one read returned.
 //!
 //! **Invariant:** memory is bounded whatever the input: one buffer for each worker, of a chunk or at most a document
 //! of [`MAX_DOCUMENT`] and a chunk, and a fixed number of decoded chunks that wait for their turn. A source that is
-//! handed over ([`Supply`]) is in memory as a whole while it is read, as it is stored.
+//! handed over ([`Supply`]) is in memory as a whole while it is read, as it is stored. Of sources that are merged at most
+//! [`MAX_LANES`] and `2 × workers + 2` are open, each with a reader of about 100 KiB (of zstd, and the window it was
+//! compressed with) and the beginning of the document that it stands in; decoded chunks wait that come from at most 64 MiB
+//! of input and `2 × workers + 2` chunks. More sources with events of the same time are refused: [`InputError::TooManyAtOnce`].
 //!
 //! **Invariant:** a document never spans two sources, and a broken document never takes its neighbours with it.
 //!
@@ -28,14 +41,25 @@
 //! - In lines that are looked through, and in lines of more than a mebibyte, a `{` or `[` right after a finished
 //!   value begins the next document. In other lines [`split_concatenated`] does the same, after the decoder has
 //!   refused the line: what is almost never there costs nothing.
-//! - A document of more than [`MAX_DOCUMENT`] bytes is reported as [`Document::Oversized`] and not kept.
+//! - An array of objects of more than [`MAX_DOCUMENT`] bytes (`jq -s` makes them, and exports are such) is cut into its
+//!   elements, each a document with a line of its own. A shorter one is one document, and the decoder looks inside.
+//! - Any other document of more than [`MAX_DOCUMENT`] bytes is reported as [`Document::Oversized`] and not kept.
 //!
-//! Start with [`run`].
+//! # How a source may be stored
+//!
+//! As text, or compressed by gzip or zstd, in one or several members or frames; its first bytes decide, not its name. What
+//! its first bytes show to be something else (an archive, Parquet, UTF-16, a page) is [`InputError::Foreign`], which says
+//! what it is and how it is unpacked; in a directory it is skipped and listed by [`Sources::skipped`].
+//!
+//! Start with [`run_by_time`].
 
 mod engine;
+mod formats;
 mod framing;
+mod merge;
 mod sources;
 
 pub use engine::{Chunk, Document, Documents, Progress, run};
 pub use framing::{MAX_DOCUMENT, split_concatenated};
+pub use merge::{MAX_LANES, Stamp, Step, Timed, run_by_time};
 pub use sources::{Damage, InputError, Source, Sources, Supply};

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod explain;
 pub mod generate;
 pub mod input;
+pub mod order;
 pub mod page;
 pub mod plot;
 pub mod quota;

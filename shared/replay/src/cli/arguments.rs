@@ -29,8 +29,8 @@ pub(super) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  replay events.ndjson.gz                      one file; .gz or not is seen by its first bytes
-  replay firehose/2026/10/ 'more/*.json'       directories and patterns, in the order of their names
+  replay events.ndjson.gz                      one file; .gz or .zst is seen by its first bytes
+  replay firehose/2026/10/ 'more/*.json'       directories and patterns, merged by time
   zcat events.gz | replay -                    standard input
   replay events/ --policy my.toml --fail-on-trip
   replay check my.toml                         is this policy valid, and what does it mean?
@@ -43,7 +43,7 @@ Examples:
   replay generate stale-list | replay -        try it without events of your own
 
 Exit codes: 0 it ran; 1 a breaker would have opened, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
-that cannot be read to its end. A file named like a subcommand is written ./check.";
+that cannot be read to its end or is far from the order of time. A file named like a subcommand is written ./check.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -91,6 +91,8 @@ pub(super) struct ReplayArgs {
     /// Event files, directories or quoted patterns; - is standard input
     ///
     /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS.
+    /// Several files are merged by time, whatever their names; each must be in the order of time by itself. At most 2,048
+    /// files may hold events of the same time, of any number that follow each other.
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
     pub(super) input: Vec<String>,
     /// End with exit code 1 if a breaker would have opened

@@ -13,6 +13,7 @@ use std::{mem, panic, slice, thread};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::formats::{ForeignInside, HEAD_BYTES, Packing, foreign};
 use super::framing::{Frame, Framer, Limits};
 use super::sources::{InputError, Source};
 
@@ -30,6 +31,12 @@ impl Progress {
     #[must_use]
     pub const fn new() -> Self {
         Self { bytes_read: AtomicU64::new(0), bytes_total: AtomicU64::new(u64::MAX), documents: AtomicU64::new(0) }
+    }
+
+    /// These sources are going to be read.
+    pub(super) fn expect(&self, sources: &[Source]) {
+        let total = sources.iter().map(Source::size).sum::<Option<u64>>();
+        self.bytes_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Bytes read so far, as they are stored: compressed, if they are.
@@ -176,7 +183,7 @@ where
     run_within(&Limits::STANDARD, sources, workers, state, decode, apply, progress)
 }
 
-fn run_within<W, T, E>(
+pub(super) fn run_within<W, T, E>(
     limits: &Limits,
     sources: &[Source],
     workers: usize,
@@ -189,8 +196,7 @@ where
     T: Send,
     E: From<InputError>,
 {
-    let total = sources.iter().map(Source::size).sum::<Option<u64>>();
-    progress.bytes_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
+    progress.expect(sources);
     let mut intake = Intake::new(limits, sources, progress);
 
     let chunk = if workers == 0 { limits.chunk } else { limits.chunk.min(INLINE_CHUNK) };
@@ -252,14 +258,11 @@ where
 /// The buffer of the calling thread before threads are started.
 const INLINE_CHUNK: usize = 128 << 10;
 
-/// The compressed bytes of one read.
-const COMPRESSED_CHUNK: usize = 128 << 10;
-
 /// The most inflated bytes of one read. A decoder that comes upon damage drops what it has inflated in that read.
 const INFLATED_CHUNK: usize = 64 << 10;
 
 /// Locks although another thread may have panicked: that thread has stopped the run, and its panic is passed on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -282,7 +285,7 @@ fn next_chunk<T>(
 }
 
 /// A worker's bytes and the documents among them.
-struct Buffer {
+pub(super) struct Buffer {
     /// As long as its capacity is to be; filled up to `filled`.
     bytes: Vec<u8>,
     filled: usize,
@@ -291,11 +294,16 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new(chunk: usize) -> Self {
+    pub(super) fn new(chunk: usize) -> Self {
         Self { bytes: vec![0; chunk.max(1)], filled: 0, frames: Vec::new(), source: 0 }
     }
 
-    fn chunk<'a>(&'a self, sources: &'a [Source]) -> Chunk<'a> {
+    /// The bytes that were filled in last.
+    pub(super) fn len(&self) -> usize {
+        self.filled
+    }
+
+    pub(super) fn chunk<'a>(&'a self, sources: &'a [Source]) -> Chunk<'a> {
         Chunk {
             source: self.source,
             name: sources[self.source].name(),
@@ -306,9 +314,11 @@ impl Buffer {
 }
 
 /// The sources, and where reading stands.
-struct Intake<'a> {
+pub(super) struct Intake<'a> {
     limits: Limits,
     sources: &'a [Source],
+    /// The index of the first of them among all sources.
+    first: usize,
     progress: &'a Progress,
     /// The index of the open source, or of the next one to be opened.
     source: usize,
@@ -325,7 +335,9 @@ struct Intake<'a> {
 
 struct OpenSource<'a> {
     reader: Box<dyn Read + Send + 'a>,
-    compressed: bool,
+    packing: Packing,
+    /// What has been unpacked has not been looked at.
+    unseen: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -333,6 +345,7 @@ impl<'a> Intake<'a> {
         Self {
             limits: *limits,
             sources,
+            first: 0,
             progress,
             source: 0,
             open: None,
@@ -345,27 +358,55 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// The intake of one source among others.
+    pub(super) fn of_one(limits: &Limits, sources: &'a [Source], index: usize, progress: &'a Progress) -> Self {
+        Self { first: index, ..Self::new(limits, &sources[index..=index], progress) }
+    }
+
+    /// Sizes for what is read from now on; that of the reader's buffer, and whether the file is
+    /// held open, only before the source has been opened.
+    pub(super) fn set_sizes(&mut self, chunk: usize, compressed: usize, hold: bool) {
+        self.limits.chunk = chunk;
+        self.limits.compressed = compressed;
+        self.limits.hold = hold;
+    }
+
+    /// Whether it is known that nothing more is to be read.
+    pub(super) fn is_at_the_end(&self) -> bool {
+        self.source >= self.sources.len() && self.failed.is_none()
+    }
+
     /// Reads the next documents, at least one; `false` when there are no more.
-    fn fill(&mut self, buffer: &mut Buffer) -> Result<bool, InputError> {
+    pub(super) fn fill(&mut self, buffer: &mut Buffer) -> Result<bool, InputError> {
         buffer.frames.clear();
+        buffer.filled = 0;
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         while buffer.frames.is_empty() {
             let Some(source) = self.sources.get(self.source) else { return Ok(false) };
-            buffer.source = self.source;
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => OpenSource::new(source, self.progress)?,
+            buffer.source = self.first + self.source;
+            let opened = match self.open.take() {
+                Some(open) => Ok(open),
+                None => OpenSource::new(source, &self.limits, self.progress),
+            };
+            let mut open = match opened {
+                Ok(open) => open,
+                Err(error) => {
+                    self.next_source();
+                    if source.tolerates(&error) {
+                        continue;
+                    }
+                    return Err(error);
+                }
             };
             match self.fill_from(&mut open, buffer) {
                 Ok(true) => self.open = Some(open),
                 Ok(false) => self.next_source(),
                 Err(error) => {
-                    let line = self.framer.line();
                     let error = self.interrupted(source, &open, error);
                     self.next_source();
-                    if source.tolerates(|| format!("its gzip data is cut short or damaged from line {line} on")) {
+                    if source.tolerates(&error) {
                         continue;
                     }
                     if buffer.frames.is_empty() {
@@ -388,10 +429,13 @@ impl<'a> Intake<'a> {
 
     fn interrupted(&self, source: &Source, open: &OpenSource<'_>, error: io::Error) -> InputError {
         let (path, line) = (source.path(), self.framer.line());
-        if open.compressed {
-            InputError::Gzip { path, line, source: error }
-        } else {
-            InputError::Interrupted { path, line, source: error }
+        if let Some(ForeignInside(found)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return InputError::foreign(path, *found);
+        }
+        match open.packing {
+            Packing::Gzip => InputError::Gzip { path, line, source: error },
+            Packing::Zstd => InputError::Zstd { path, line, source: error },
+            Packing::Plain => InputError::Interrupted { path, line, source: error },
         }
     }
 
@@ -403,6 +447,8 @@ impl<'a> Intake<'a> {
             self.carry.clear();
         }
         let carried = self.carry.len();
+        // Another source may have left it longer.
+        bytes.truncate((carried + self.limits.chunk).max(1));
         // Not more than a document, so the buffer is never longer than a document and a chunk.
         if bytes.len() < carried + self.limits.chunk.div_ceil(2) {
             bytes.resize(carried + self.limits.chunk, 0);
@@ -441,35 +487,51 @@ impl<'a> Intake<'a> {
 }
 
 impl<'a> OpenSource<'a> {
-    fn new(source: &Source, progress: &'a Progress) -> Result<Self, InputError> {
-        const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+    fn new(source: &Source, limits: &Limits, progress: &'a Progress) -> Result<Self, InputError> {
         const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-        let mut stored = Counted { reader: source.open()?, count: &progress.bytes_read };
-        let mut head = Vec::with_capacity(BYTE_ORDER_MARK.len());
-        stored
-            .by_ref()
-            .take(BYTE_ORDER_MARK.len() as u64)
-            .read_to_end(&mut head)
-            .map_err(|error| InputError::Interrupted { path: source.path(), line: 1, source: error })?;
-        let compressed = head.starts_with(&GZIP_MAGIC);
-        if !compressed && source.name().to_ascii_lowercase().ends_with(".gz") {
-            source.tolerates(|| "it is named .gz and is not gzip: read as it is".to_owned());
+        let mut stored = Counted { reader: source.open(limits.hold)?, count: &progress.bytes_read };
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        let interrupted = |error| InputError::Interrupted { path: source.path(), line: 1, source: error };
+        stored.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(interrupted)?;
+        let packing = Packing::of(&head);
+        if packing == Packing::Plain {
+            let name = source.name().to_ascii_lowercase();
+            for named in [Packing::Gzip, Packing::Zstd] {
+                if name.ends_with(named.extension()) {
+                    let (extension, name) = (named.extension(), named.name());
+                    source.note(|| format!("it is named {extension} and is not {name}: read as it is"));
+                }
+            }
+            if let Some(found) = foreign(&head, packing) {
+                return Err(InputError::foreign(source.path(), found));
+            }
         }
-        if head == BYTE_ORDER_MARK {
-            head.clear();
+        if head.starts_with(&BYTE_ORDER_MARK) {
+            head.drain(..BYTE_ORDER_MARK.len());
         }
         let whole = Cursor::new(head).chain(stored);
-        let reader: Box<dyn Read + Send + 'a> = if compressed {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(COMPRESSED_CHUNK, whole)))
-        } else {
-            Box::new(whole)
+        let reader: Box<dyn Read + Send + 'a> = match packing {
+            Packing::Plain => Box::new(whole),
+            Packing::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(limits.compressed, whole))),
+            Packing::Zstd => {
+                let packed = BufReader::with_capacity(limits.compressed, whole);
+                Box::new(zstd::stream::read::Decoder::with_buffer(packed).map_err(interrupted)?)
+            }
         };
-        Ok(Self { reader, compressed })
+        Ok(Self { reader, packing, unseen: packing != Packing::Plain })
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let most = if self.compressed { into.len().min(INFLATED_CHUNK) } else { into.len() };
-        self.reader.read(&mut into[..most])
+        let compressed = self.packing != Packing::Plain;
+        let most = if compressed { into.len().min(INFLATED_CHUNK) } else { into.len() };
+        let count = self.reader.read(&mut into[..most])?;
+        if self.unseen {
+            self.unseen = false;
+            if let Some(found) = foreign(&into[..count], self.packing) {
+                return Err(io::Error::other(ForeignInside(found)));
+            }
+        }
+        Ok(count)
     }
 }
 
@@ -864,7 +926,7 @@ mod tests {
             piece in 1..50usize,
             workers in 0..4usize,
         ) {
-            let tiny = Limits { chunk: 1 << 16, long_line: 40, document: 60, inline: 0 };
+            let tiny = Limits { chunk: 1 << 16, long_line: 40, document: 60, inline: 0, ..Limits::STANDARD };
             let memory = |bytes: &Vec<u8>| Source::memory("whole", bytes.clone());
             let (expected, outcome) = read_all(&tiny, &files.iter().map(memory).collect::<Vec<_>>(), 0);
             prop_assert!(outcome.is_ok());

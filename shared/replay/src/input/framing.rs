@@ -15,13 +15,23 @@ pub(super) struct Limits {
     pub(super) long_line: usize,
     /// A document with more bytes is not kept.
     pub(super) document: usize,
+    /// Compressed bytes of one read.
+    pub(super) compressed: usize,
+    /// Whether a file stays open from one read to the next.
+    pub(super) hold: bool,
     /// So much input is decoded on the calling thread before threads are started.
     pub(super) inline: u64,
 }
 
 impl Limits {
-    pub(super) const STANDARD: Self =
-        Self { chunk: 512 << 10, long_line: 1 << 20, document: MAX_DOCUMENT, inline: 128 << 10 };
+    pub(super) const STANDARD: Self = Self {
+        chunk: 512 << 10,
+        long_line: 1 << 20,
+        document: MAX_DOCUMENT,
+        compressed: 128 << 10,
+        hold: true,
+        inline: 128 << 10,
+    };
 }
 
 /// One document's place in a buffer.
@@ -50,6 +60,8 @@ pub(super) struct Framer {
 #[derive(Debug, Default)]
 struct Scan {
     open: Option<Open>,
+    /// Inside an array that is too long to be one document: its elements are the documents.
+    in_array: bool,
 }
 
 /// An open document.
@@ -61,6 +73,8 @@ struct Open {
     /// The document begins with a bracket; anything else ends with its line.
     bracketed: bool,
     opened_array: bool,
+    /// It is an array, and its first element is an object.
+    of_objects: bool,
     depth: u32,
     /// One bit for each of the innermost 128 open brackets, the lowest the innermost: set for an object.
     objects: u128,
@@ -184,9 +198,20 @@ impl Framer {
     /// The careful path: brackets and strings. Goes back to the fast path at the end of a line that ends a document.
     fn look_through(&mut self, buffer: &[u8], frames: &mut Vec<Frame>) {
         let Some(mut scan) = self.scan.take() else { return };
-        while let Some(&byte) = buffer.get(self.at) {
+        loop {
+            if scan.open.as_ref().is_some_and(|open| self.is_to_be_cut(open)) {
+                self.enter_array(&mut scan);
+            }
+            let Some(&byte) = buffer.get(self.at) else { break };
             let Some(open) = &mut scan.open else {
                 self.start = self.at;
+                if scan.in_array && matches!(byte, b'\n' | b',' | b']') {
+                    self.line += u64::from(byte == b'\n');
+                    self.at += 1;
+                    self.start = self.at;
+                    scan.in_array = byte != b']';
+                    continue;
+                }
                 if byte == b'\n' {
                     self.at += 1;
                     self.start = self.at;
@@ -223,7 +248,14 @@ impl Framer {
                 _ if open.fresh && !open.continues(byte) => {
                     self.close(open, buffer, frames);
                     self.start = self.at;
-                    return;
+                    if !scan.in_array {
+                        return;
+                    }
+                    scan.open = None;
+                }
+                b',' | b']' if open.complete && scan.in_array => {
+                    self.close(open, buffer, frames);
+                    scan.open = None;
                 }
                 b'{' | b'[' if open.complete => {
                     self.close(open, buffer, frames);
@@ -236,6 +268,21 @@ impl Framer {
             }
         }
         self.scan = Some(scan);
+    }
+
+    /// Whether the open document is an array of objects, and too long.
+    fn is_to_be_cut(&self, open: &Open) -> bool {
+        open.of_objects && open.discarded == 0 && self.at - self.start > self.document
+    }
+
+    /// Goes back to the first element of the open array.
+    fn enter_array(&mut self, scan: &mut Scan) {
+        if let Some(open) = scan.open.take() {
+            self.line = open.line;
+            self.at = self.start + 1;
+            self.start = self.at;
+            scan.in_array = true;
+        }
     }
 
     /// The open document ends before `at`.
@@ -256,6 +303,7 @@ impl Open {
             discarded: 0,
             bracketed: matches!(first, b'{' | b'['),
             opened_array: first == b'[',
+            of_objects: false,
             depth: 0,
             objects: 0,
             in_string: false,
@@ -329,6 +377,7 @@ impl Open {
     fn take(&mut self, byte: u8) {
         self.bare = false;
         self.complete = false;
+        self.of_objects |= self.opened_array && self.depth == 1 && self.previous == b'[' && byte == b'{';
         self.previous = byte;
         match byte {
             b'"' => self.in_string = true,
@@ -456,6 +505,7 @@ mod tests {
             ("a truncated pretty document", "{\n \"a\":1,\n{\n \"b\":2\n}", &["1: {\n \"a\":1,", "3: {\n \"b\":2\n}"]),
             ("a truncated pretty array", "{\n \"a\":[\n{}\n{}", &["1: {\n \"a\":[", "3: {}", "4: {}"]),
             ("truncated without indentation", "{\n\"a\":1,\n{\n\"b\":2\n}", &["1: {\n\"a\":1,", "3: {\n\"b\":2\n}"]),
+            ("a short array is one document", "[{\"a\":1},\n{\"b\":2}]", &["1: [{\"a\":1},\n{\"b\":2}]"]),
             ("a closing bracket alone", "}\n{}\n]\n", &["1: }", "2: {}", "3: ]"]),
             ("joined lines are left to the decoder", "{}{}\n{}", &["1: {}{}", "2: {}"]),
             ("joined lines with a broken end", "{}{}{\n{}", &["1: {}", "1: {}", "1: {", "2: {}"]),
@@ -470,6 +520,7 @@ mod tests {
     #[test]
     fn what_is_too_long_is_reported_and_what_is_long_is_looked_through() {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(30));
+        let longer = format!("{{\"a\":\"{}\"}}", "x".repeat(33));
         let blank = " ".repeat(60);
         let table: &[(&str, String, &[&str])] = &[
             ("a line of the limit is kept", format!("{long}xx\n{{}}"), &[&format!("1: {long}xx"), "2: {}"]),
@@ -480,6 +531,44 @@ mod tests {
                 "a pretty document beyond the limit",
                 format!("{{\n{}}}\n{{}}", " \"a\":1\n".repeat(7)),
                 &["1: oversized 52", "10: {}"],
+            ),
+            (
+                "an array beyond the limit is cut into its elements",
+                format!("[\n  {}\n]\n{{}}", ["{\n    \"a\": \"],{\"\n  }"; 4].join(",\n  ")),
+                &[
+                    "2: {\n    \"a\": \"],{\"\n  }",
+                    "5: {\n    \"a\": \"],{\"\n  }",
+                    "8: {\n    \"a\": \"],{\"\n  }",
+                    "11: {\n    \"a\": \"],{\"\n  }",
+                    "15: {}",
+                ],
+            ),
+            (
+                "an array of lines beyond the limit",
+                format!("[{}]\n{{}}", ["{\"a\":[{},{}]}"; 5].join(",\n")),
+                &[
+                    "1: {\"a\":[{},{}]}",
+                    "2: {\"a\":[{},{}]}",
+                    "3: {\"a\":[{},{}]}",
+                    "4: {\"a\":[{},{}]}",
+                    "5: {\"a\":[{},{}]}",
+                    "6: {}",
+                ],
+            ),
+            (
+                "an array in one line beyond the limit",
+                format!("[{}] \n{{}}", ["{\"a\":[{},{}]}"; 4].join(", ")),
+                &["1: {\"a\":[{},{}]}", "1: {\"a\":[{},{}]}", "1: {\"a\":[{},{}]}", "1: {\"a\":[{},{}]}", "2: {}"],
+            ),
+            (
+                "an array beyond the limit with an element beyond it, and no end",
+                format!("[{{}},\n{longer},{{\"b\":1}},\n{{\"c\""),
+                &["1: {}", "2: oversized 41", "2: {\"b\":1}", "3: {\"c\""],
+            ),
+            (
+                "an array of numbers beyond the limit is one document",
+                format!("[{}]\n{{}}", ["1000"; 9].join(",\n")),
+                &["1: oversized 54", "10: {}"],
             ),
             (
                 "a pretty document beyond the limit, broken off",

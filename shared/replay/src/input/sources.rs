@@ -1,14 +1,17 @@
 //! What the arguments of the command line stand for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use glob::{MatchOptions, PatternError};
 use thiserror::Error;
+
+use super::formats::Foreign;
+use crate::text::quoted;
 
 /// Why the input cannot be read. The program ends with exit code 2.
 #[derive(Debug, Error)]
@@ -22,7 +25,7 @@ pub enum InputError {
     },
     /// A directory holds nothing that looks like an event file.
     #[error(
-        "no event files in {} (.json, .ndjson, .jsonl, .log, each also with .gz, or no extension; name others one by one)",
+        "no event files in {} (.json, .ndjson, .jsonl, .log, each also with .gz or .zst, or no extension; name others one by one)",
         path.display()
     )]
     NoEventFiles {
@@ -61,6 +64,26 @@ pub enum InputError {
         /// What the system says.
         source: io::Error,
     },
+    /// Something that holds no events as it is.
+    #[error("{} is {what}: {remedy}", path.display())]
+    Foreign {
+        /// The source's name.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do, with the command that unpacks it.
+        remedy: String,
+    },
+    /// Zstd data that is cut short or damaged; everything before `line` has been delivered.
+    #[error("zstd data of {} is cut short or damaged from line {line} on (fetch the file again)", path.display())]
+    Zstd {
+        /// The source's name.
+        path: PathBuf,
+        /// The first line that is not whole, 1-based.
+        line: u64,
+        /// What the decoder says.
+        source: io::Error,
+    },
     /// Gzip data that is cut short or damaged; everything before `line` has been delivered.
     #[error("gzip data of {} is cut short or damaged from line {line} on (fetch the file again)", path.display())]
     Gzip {
@@ -71,6 +94,38 @@ pub enum InputError {
         /// What the decoder says.
         source: io::Error,
     },
+    /// More sources hold events of the same time than can be open together.
+    #[error(
+        "{count} files or more hold events of {}, {} is one of them; at most {most} can be merged by time at once \
+         (give fewer folders at a time, or join the files of one folder that follow each other: cat folder/* > one.json)",
+        moment(*at),
+        path.display()
+    )]
+    TooManyAtOnce {
+        /// How many are known to.
+        count: usize,
+        /// At most so many are merged.
+        most: usize,
+        /// The time, in milliseconds since 1970.
+        at: i64,
+        /// The source that is one too many.
+        path: PathBuf,
+    },
+}
+
+impl InputError {
+    pub(super) fn foreign(path: PathBuf, Foreign { what, remedy }: Foreign) -> Self {
+        let name = path.display().to_string();
+        // Standard input has no name that a command takes.
+        let remedy = if name == STANDARD_INPUT { remedy.to_owned() } else { remedy.replace("FILE", &quoted(&name)) };
+        InputError::Foreign { path, what, remedy }
+    }
+}
+
+const STANDARD_INPUT: &str = "standard input";
+
+fn moment(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "no known time".to_owned(), |at| at.to_string())
 }
 
 /// One stream of documents.
@@ -80,7 +135,11 @@ pub struct Source {
     origin: Origin,
     /// Bytes as stored (compressed, if they are), where that is known beforehand.
     size: Option<u64>,
+    /// Of a file that nobody has named by itself: what was skipped of these files, and why.
+    skipped: Option<Skipped>,
 }
+
+type Skipped = Arc<Mutex<BTreeMap<String, String>>>;
 
 #[derive(Debug, Clone)]
 enum Origin {
@@ -98,7 +157,7 @@ pub struct Supply {
     damages: Arc<Mutex<Vec<Damage>>>,
 }
 
-/// What is wrong with a source that was supplied.
+/// What is wrong with a source, although reading goes on: one that was supplied, or was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Its name.
@@ -118,7 +177,7 @@ impl Supply {
     /// The source of this name that is handed over next. Sources must be read in the order in which this was called.
     #[must_use]
     pub fn source(&self, name: &str, size: u64) -> Source {
-        Source { name: name.to_owned(), origin: Origin::Supplied(self.clone()), size: Some(size) }
+        Source { name: name.to_owned(), origin: Origin::Supplied(self.clone()), size: Some(size), skipped: None }
     }
 
     /// What was wrong so far, in the order of the sources.
@@ -138,7 +197,7 @@ impl Source {
     /// Standard input. It can be read once; a second source of it is empty.
     #[must_use]
     pub fn standard_input() -> Self {
-        Self { name: "standard input".to_owned(), origin: Origin::StandardInput, size: None }
+        Self { name: STANDARD_INPUT.to_owned(), origin: Origin::StandardInput, size: None, skipped: None }
     }
 
     /// Bytes that are in memory, for generated streams and for tests.
@@ -150,7 +209,12 @@ impl Source {
     /// As [`Source::memory`], but one read returns at most `piece` bytes, as pipes do.
     pub(super) fn memory_in_pieces(name: &str, bytes: impl Into<Arc<[u8]>>, piece: usize) -> Self {
         let bytes = bytes.into();
-        Self { name: name.to_owned(), size: Some(bytes.len() as u64), origin: Origin::Memory { bytes, piece } }
+        Self {
+            name: name.to_owned(),
+            size: Some(bytes.len() as u64),
+            origin: Origin::Memory { bytes, piece },
+            skipped: None,
+        }
     }
 
     fn file(path: PathBuf) -> Result<Self, InputError> {
@@ -162,7 +226,7 @@ impl Source {
             Err(source) => Err(source),
         };
         match size {
-            Ok(size) => Ok(Self { name: path.display().to_string(), origin: Origin::File(path), size }),
+            Ok(size) => Ok(Self { name: path.display().to_string(), origin: Origin::File(path), size, skipped: None }),
             Err(source) => Err(InputError::Unreadable { path, source }),
         }
     }
@@ -171,6 +235,12 @@ impl Source {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is a file on disk.
+    #[must_use]
+    pub fn is_a_file(&self) -> bool {
+        matches!(self.origin, Origin::File(_)) && self.size.is_some()
     }
 
     /// Bytes as stored (compressed, if they are), where that is known beforehand.
@@ -186,16 +256,57 @@ impl Source {
         }
     }
 
-    /// Notes what is wrong with it, if that is to end nothing; whether it is so.
-    pub(super) fn tolerates(&self, what: impl FnOnce() -> String) -> bool {
-        let Origin::Supplied(supply) = &self.origin else { return false };
-        let damage = Damage { source: self.name.clone(), what: what() };
-        supply.damages.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
-        true
+    /// Whether reading it once leaves it as it was.
+    pub(super) fn can_be_read_twice(&self) -> bool {
+        match &self.origin {
+            Origin::File(_) => self.size.is_some(),
+            Origin::Memory { .. } => true,
+            Origin::StandardInput | Origin::Supplied(_) => false,
+        }
     }
 
-    pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, InputError> {
+    pub(super) fn is_supplied(&self) -> bool {
+        matches!(self.origin, Origin::Supplied(_))
+    }
+
+    /// Notes something about it that ends nothing.
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        if let Origin::Supplied(supply) = &self.origin {
+            let damage = Damage { source: self.name.clone(), what: what() };
+            supply.damages.lock().unwrap_or_else(PoisonError::into_inner).push(damage);
+        }
+    }
+
+    /// Notes an error, if it is to end nothing; whether it is so.
+    pub(super) fn tolerates(&self, error: &InputError) -> bool {
+        match (error, &self.origin, &self.skipped) {
+            (InputError::Foreign { what, remedy, .. }, Origin::Supplied(_), _) => {
+                self.note(|| format!("it is {what}: {remedy}"));
+                true
+            }
+            (InputError::Gzip { line, .. }, Origin::Supplied(_), _) => {
+                self.note(|| format!("its gzip data is cut short or damaged from line {line} on"));
+                true
+            }
+            (InputError::Zstd { line, .. }, Origin::Supplied(_), _) => {
+                self.note(|| format!("its zstd data is cut short or damaged from line {line} on"));
+                true
+            }
+            (InputError::Foreign { what, remedy, .. }, _, Some(skipped)) => {
+                let mut skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+                skipped.insert(self.name.clone(), format!("it is {what}: {remedy}"));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// `hold`: whether a file stays open from one read to the next.
+    pub(super) fn open(&self, hold: bool) -> Result<Box<dyn Read + Send>, InputError> {
         match &self.origin {
+            Origin::File(path) if !hold && self.size.is_some() => {
+                Ok(Box::new(ReopenedFile { path: path.clone(), at: 0 }))
+            }
             Origin::File(path) => match File::open(path) {
                 Ok(file) => Ok(Box::new(file)),
                 Err(source) => Err(InputError::Unreadable { path: path.clone(), source }),
@@ -211,6 +322,22 @@ impl Source {
                 bytes.map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn Read + Send>).map_err(failed)
             }
         }
+    }
+}
+
+/// A file that is opened anew for each read, so that many may be read in turn.
+struct ReopenedFile {
+    path: PathBuf,
+    at: u64,
+}
+
+impl Read for ReopenedFile {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.at))?;
+        let count = file.read(into)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 
@@ -239,10 +366,9 @@ impl Sources {
     ///
     /// - `-` is standard input.
     /// - A file is taken whatever its name; so is a named pipe.
-    /// - A directory is walked. In each directory names are taken in the order of their bytes, so that Firehose's
-    ///   `YYYY/MM/DD/HH` layout comes in the order of time. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
+    /// - A directory is walked. In each directory names are taken in the order of their bytes. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
     ///   or `.log`, in any case, and names without an extension (Firehose writes
-    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` behind it. `.txt` is not taken: people keep notes
+    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` or `.zst` behind it. `.txt` is not taken: people keep notes
     ///   in such files. Hidden names are skipped, links to directories are not followed.
     /// - An argument that names nothing and holds `*`, `?` or `[` is a pattern. Files that it matches are taken
     ///   whatever their names, in the order of their bytes; directories that it matches are walked.
@@ -253,29 +379,42 @@ impl Sources {
     ///
     /// What does not exist, cannot be opened, or holds or matches nothing; see [`InputError`].
     pub fn expand<S: AsRef<str>>(args: &[S]) -> Result<Vec<Source>, InputError> {
-        let mut sources = Vec::new();
+        let mut sources: Vec<Source> = Vec::new();
+        let skipped = Skipped::default();
         for argument in args {
             let argument = argument.as_ref();
             if argument == "-" {
-                sources.push(Source::standard_input());
+                // Nothing is left for a second one, and two readers at once would take lines from each other.
+                let again = sources.iter().any(|source| matches!(source.origin, Origin::StandardInput));
+                let nothing = || Source::memory(STANDARD_INPUT, Vec::new());
+                sources.push(if again { nothing() } else { Source::standard_input() });
                 continue;
             }
             let path = PathBuf::from(argument);
             match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => walk_named(&path, &mut sources)?,
+                Ok(metadata) if metadata.is_dir() => walk_named(&path, &mut sources, &skipped)?,
                 Ok(_) => sources.push(Source::file(path)?),
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(InputError::Unreadable { path, source });
                 }
-                Err(_) if argument.contains(['*', '?', '[']) => match_pattern(argument, &mut sources)?,
+                Err(_) if argument.contains(['*', '?', '[']) => match_pattern(argument, &mut sources, &skipped)?,
                 Err(_) => return Err(InputError::Missing { path }),
             }
         }
         Ok(sources)
     }
+
+    /// What has been skipped while these sources were read, because it is no event file, and nobody has named it by
+    /// itself: files of directories.
+    #[must_use]
+    pub fn skipped(sources: &[Source]) -> Vec<Damage> {
+        let Some(skipped) = sources.iter().find_map(|source| source.skipped.as_ref()) else { return Vec::new() };
+        let skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.iter().map(|(source, what)| Damage { source: source.clone(), what: what.clone() }).collect()
+    }
 }
 
-fn match_pattern(pattern: &str, sources: &mut Vec<Source>) -> Result<(), InputError> {
+fn match_pattern(pattern: &str, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
     let options =
         MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     let matches = glob::glob_with(pattern, options)
@@ -300,7 +439,7 @@ fn match_pattern(pattern: &str, sources: &mut Vec<Source>) -> Result<(), InputEr
             continue;
         }
         if path.is_dir() {
-            walk(&path, sources)?;
+            walk(&path, sources, skipped)?;
             walked.insert(path);
         } else {
             sources.push(Source::file(path)?);
@@ -316,23 +455,23 @@ fn bytes_of_components(path: &Path) -> impl Iterator<Item = &[u8]> {
     path.components().map(|component| component.as_os_str().as_encoded_bytes())
 }
 
-fn walk_named(directory: &Path, sources: &mut Vec<Source>) -> Result<(), InputError> {
+fn walk_named(directory: &Path, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
     let before = sources.len();
-    walk(directory, sources)?;
+    walk(directory, sources, skipped)?;
     if sources.len() == before {
         return Err(InputError::NoEventFiles { path: directory.to_owned() });
     }
     Ok(())
 }
 
-fn walk(top: &Path, sources: &mut Vec<Source>) -> Result<(), InputError> {
+fn walk(top: &Path, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
     // The paths that are still to be visited, the next one last: no recursion, however deep the tree.
     let mut waiting = visible_entries(top)?;
     while let Some((path, is_directory)) = waiting.pop() {
         if is_directory {
             waiting.append(&mut visible_entries(&path)?);
         } else if path.file_name().is_some_and(names_event_file) && path.is_file() {
-            sources.push(Source::file(path)?);
+            sources.push(Source { skipped: Some(Arc::clone(skipped)), ..Source::file(path)? });
         }
     }
     Ok(())
@@ -359,7 +498,7 @@ const LONGEST_EXTENSION: usize = 8;
 
 fn names_event_file(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes().to_ascii_lowercase();
-    let name = name.strip_suffix(b".gz").unwrap_or(&name);
+    let name = name.strip_suffix(b".gz").or_else(|| name.strip_suffix(b".zst")).unwrap_or(&name);
     let Some(dot) = name.iter().rposition(|&byte| byte == b'.') else { return true };
     let extension = &name[dot + 1..];
     let is_extension = (1..=LONGEST_EXTENSION).contains(&extension.len())
@@ -460,8 +599,8 @@ mod tests {
             ("nowhere", "no such file: nowhere (name a file, a directory, a quoted pattern, or - for standard input)"),
             (
                 "empty",
-                "no event files in empty (.json, .ndjson, .jsonl, .log, each also with .gz, or no extension; name others \
-                 one by one)",
+                "no event files in empty (.json, .ndjson, .jsonl, .log, each also with .gz or .zst, or no extension; \
+                 name others one by one)",
             ),
             ("no*thing", "nothing matches no*thing (`**` crosses directories, `*` does not)"),
             ("a[", "not a pattern: a["),
