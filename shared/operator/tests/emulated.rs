@@ -19,7 +19,7 @@ const LATER: Now = Now(1_795_219_200_000);
 async fn tested(access: &Access, place: &str) -> Result<Answer, Failure> {
     let policy = PolicyFile { file: "my.toml".to_owned(), toml: String::new() };
     let recording = Recording::Objects(place.parse().unwrap());
-    let order = Order { against: Some(policy.clone()), policy, recording, since: None, until: None };
+    let order = Order { against: Some(policy.clone()), policy, gate: true, recording, since: None, until: None };
     backtest(access, &order, LATER, Look::new(None), &|_, _, _| {}).await
 }
 

@@ -436,10 +436,9 @@ impl<'a, 'e> Count<'a, 'e> {
         }
         for (place, recipient) in recipients.iter().enumerate() {
             let (status, diagnostic) = (recipient.status.as_deref(), recipient.diagnostic_code.as_deref());
-            let refusal = || Refusal::classify(Signal { kind: signal, status, diagnostic });
             // A suppressed mail met no ISP, and SES's own pacing is no word of one.
             let met_an_isp = !matches!(kind, UnitKind::Suppressed | UnitKind::Deferral);
-            let refusal = if met_an_isp { refusal() } else { None };
+            let refusal = Refusal::classify(Signal { kind: signal, status, diagnostic }).filter(|_| met_an_isp);
             let kind = match action(recipient) {
                 _ if !met_an_isp || kind == UnitKind::Delay => kind,
                 Action::Reached => {
