@@ -60,3 +60,29 @@ fn its_paths_lead_somewhere() {
         assert!(root().join(link).exists(), "README.md links to {link}");
     }
 }
+
+/// What the last paragraph of a report says, in one line.
+fn verdict(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_replay")).args(arguments).current_dir(root()).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let last = printed.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    last.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_samples_are_replayed_as_their_readme_says_with_and_without_a_gate() {
+    let samples = fs::read_to_string(root().join("events/README.md")).unwrap();
+    let (_, table) = samples.split_once("## Replays of the streams").unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    for row in &rows {
+        let [name, without, with] = row[..] else { panic!("{row:?}") };
+        let stream = format!("events/streams/{}.ndjson.gz", name.trim_matches('`'));
+        assert_eq!(verdict(&[&stream, "--quiet"]), without, "{name} without a gate");
+        assert_eq!(verdict(&[&stream, "--quiet", "--gate"]), with, "{name} with a gate");
+    }
+    assert_eq!(rows.len(), fs::read_dir(root().join("events/streams")).unwrap().count());
+}
