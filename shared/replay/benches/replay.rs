@@ -4,12 +4,15 @@
 //! DuckDB gets easier jobs: to find the fields by itself and group lines by configuration set, first recipient's domain
 //! and kind ("bare"); and, told the fields and their types, to count recipients as `totals` does ("typed"). It drops no
 //! duplicates, keeps no cohorts and judges nothing, and it cannot read the envelopes of the third stream.
+//!
+//! `BENCH_PREVIOUS` names the program `replay` of an earlier release: both programs are run in turns on the same files, and
+//! their best times compared.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use replay::driver::{Options, Replay, replay};
@@ -87,6 +90,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             (Err(error), _) | (_, Err(error)) => writeln!(out, "  no DuckDB: {error}")?,
         }
+        if let Some(previous) = std::env::var_os("BENCH_PREVIOUS") {
+            let (mut before, mut now) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..2 * ROUNDS {
+                before = before.min(program(Path::new(&previous), &file)?);
+                now = now.min(program(Path::new(env!("CARGO_BIN_EXE_replay")), &file)?);
+            }
+            writeln!(out, "  the program: {now:.3} s, the previous one {before:.3} s: {:.3} of it", now / before)?;
+        }
         fs::remove_file(&file)?;
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -109,6 +120,19 @@ fn time(file: &Path) -> Result<(f64, Replay), Box<dyn Error>> {
     let start = Instant::now();
     let replayed = replay(&options, &sources, &mut |_| {}, &Progress::default())?;
     Ok((start.elapsed().as_secs_f64(), replayed))
+}
+
+/// Seconds that a program takes to replay a file, its start included.
+fn program(program: &Path, file: &Path) -> Result<f64, Box<dyn Error>> {
+    let mut command = Command::new(program);
+    command.arg(file).args(["--quiet", "--format", "json"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let start = Instant::now();
+    // It ends with 1 or 2 only where something is wrong: the streams are whole.
+    let status = command.status()?;
+    if !status.success() {
+        return Err(format!("{} ends with {status}", program.display()).into());
+    }
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Seconds of the best of some bare aggregations by DuckDB.
