@@ -4,17 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::evaluate::tell;
+use pipeline::evaluate::{evaluate, tell};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
-use pipeline::ports::{Disposition, PortError};
+use pipeline::ports::{Disposition, PortError, Reputation as _};
 use proptest::prelude::*;
 use reputation::breaker::{Cause, Input};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::subject::Key;
 use reputation::time::Now;
-use reputation::{Metric, Policy, Tally};
+use reputation::{Metric, Policy, Tally, UnitKind};
 
 const START: Now = Now(1_791_273_600_000);
 
@@ -435,4 +435,23 @@ proptest! {
             prop_assert_eq!(desk.told.get(name).map_or("closed", |told| told.state.as_str()), state);
         }
     }
+}
+
+#[test]
+fn an_isp_in_trouble_without_a_gate_is_a_warning_with_what_ses_counts() {
+    let mut world = World::new("[gate]\nin_use = false\n");
+    for (set, identity) in [("news", "a.example"), ("shop", "b.example"), ("club", "c.example")] {
+        let subjects = [format!("configuration-set:{set}"), format!("identity:{identity}")];
+        let subjects: Vec<reputation::Subject> = subjects.iter().map(|name| name.parse().unwrap()).collect();
+        let gmail = world.policy.isp_map.by_name("gmail").unwrap();
+        for subject in &subjects {
+            let dossier = pollster::block_on(world.store.dossier(subject, world.now)).unwrap();
+            for (kind, count) in [(UnitKind::Sent, 40), (UnitKind::HardBounce, 25)] {
+                dossier.timeline.add(START.minute(), gmail, kind, count, false, world.now);
+            }
+            pollster::block_on(evaluate(&world.policy, &mut world.store, subject, &[gmail].into(), world.now)).unwrap();
+        }
+    }
+    let incident = world.mail();
+    insta::assert_snapshot!("incident_without_a_gate", incident);
 }

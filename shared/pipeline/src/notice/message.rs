@@ -319,12 +319,20 @@ fn next(policy: &Policy, fact: &Fact) -> String {
         (_, _) if fact.hold == "closed" => {
             "verdicts are told, not acted on, until a person releases it.".to_owned()
         }
+        (_, Some(until)) if is_unheld(policy, fact) => {
+            format!("at {} each sender is judged at this ISP again, by mail that SES accepts from then on.", minute_of(until))
+        }
         (_, _) if fact.is_bad_news() => {
             "nothing is done about it by itself. This warning is not repeated for a week; what is worse is told at once."
                 .to_owned()
         }
         (_, _) => "mail flows, and new harm is told at once.".to_owned(),
     }
+}
+
+/// Whether it is about an ISP itself that nothing can hold: without a gate neither a breaker nor a person stops its mail.
+fn is_unheld(policy: &Policy, fact: &Fact) -> bool {
+    fact.subject == "account" && fact.isp.is_some() && !policy.gate_in_use
 }
 
 /// What to type about facts of which the leading one comes first.
@@ -339,7 +347,7 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     if lead.shadow && held == "shadow" {
         commands.push(Command::new("To let its breaker act again", format!("ses-breaker release {target}")));
     }
-    if !lead.shadow {
+    if !lead.shadow && !is_unheld(policy, lead) {
         let undo = undo(policy, facts);
         if held == "open" || held == "closed" {
             let purpose = "To leave it to its breaker again";
