@@ -161,9 +161,23 @@ pub const SECTIONS: &[Section] = &[
             "The IPs that follow this configuration set of `[warmup.sets]`.",
         )],
     ),
-    section("metrics.hard_bounce", "Evidence about hard bounces, of mail that SES tried to deliver.", METRIC),
-    section("metrics.complaint", "Evidence about complaints, of deliveries at ISPs that return complaints.", METRIC),
-    section("metrics.delay", "Evidence about mail that an ISP delays, of mail sent.", METRIC),
+    section(
+        "metrics.hard_bounce",
+        "Evidence about hard bounces, of mail that SES tried to deliver. Bounces that refuse the sender's IP address are \
+         blocks instead: SES leaves them out of its rate. Refusals of content, by policy or for failed authentication are \
+         both, as SES says nothing about them.",
+        METRIC,
+    ),
+    section(
+        "metrics.complaint",
+        "Evidence about complaints, of deliveries at ISPs with a known feedback loop, or from which a complaint has come.",
+        METRIC,
+    ),
+    section(
+        "metrics.delay",
+        "Evidence about mail that an ISP delays, of mail sent. Not judged at `other`, which is many servers.",
+        METRIC,
+    ),
     section(
         "metrics.block",
         "Evidence about mail that an ISP refuses or throttles because of the sender, of mail sent.",
