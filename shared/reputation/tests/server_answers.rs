@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-const PARTS: [&str; 10] = ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed", "common", "seen"];
+const PARTS: [&str; 11] = ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed", "common", "seen", "wide"];
 
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
