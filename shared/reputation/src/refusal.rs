@@ -945,6 +945,13 @@ mod tests {
         ("451 Слишком много писем, повторите позже", Some("throttle")),
         ("550 Пользователь не найден", None),
         ("552 Почтовый ящик переполнен", None),
+        ("550 You have been blacklisted by the recipient", None),
+        ("550 Sender rejected by the RBL zen.spamhaus.org", Some("listing")),
+        ("554 Bad reputation, see https://www.spamhaus.org/query/ip/192.0.2.1", Some("listing")),
+        ("554 Blocked, see https://www.spamhaus.org/query/domain/corp.example", Some("domain_reputation")),
+        ("554 Your IP identified as spammer", Some("reputation")),
+        ("550 Your mail server is an open relay", Some("reputation")),
+        ("550 we are not an open relay", None),
     ];
 
     #[test]
