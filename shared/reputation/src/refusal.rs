@@ -952,6 +952,12 @@ mod tests {
         ("554 Your IP identified as spammer", Some("reputation")),
         ("550 Your mail server is an open relay", Some("reputation")),
         ("550 we are not an open relay", None),
+        ("550 account deactivated due to abuse", None),
+        ("550 recipient account locked for spamming", None),
+        ("550 mailbox blocked", None),
+        ("450 your server sends too much spam", Some("reputation")),
+        ("421 max connections reached for your IP", Some("throttle")),
+        ("451 daily message limit for your domain reached", Some("throttle")),
     ];
 
     #[test]

@@ -39,8 +39,8 @@ impl Answer {
     }
 }
 
-const PARTS: [&str; 12] =
-    ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed", "common", "seen", "wide", "zone"];
+const PARTS: [&str; 13] =
+    ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed", "common", "seen", "wide", "zone", "lists"];
 
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
