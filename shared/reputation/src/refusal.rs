@@ -958,6 +958,14 @@ mod tests {
         ("450 your server sends too much spam", Some("reputation")),
         ("421 max connections reached for your IP", Some("throttle")),
         ("451 daily message limit for your domain reached", Some("throttle")),
+        ("450 quota of messages per hour exceeded for your IP", Some("throttle")),
+        ("452 sender exceeded limit", Some("throttle")),
+        ("451 mailbox may only receive 100 emails per hour", None),
+        ("550 complaint rate too high", Some("reputation")),
+        ("550 domain corp.example is on our blocklist", Some("domain_reputation")),
+        ("550 host is on our denylist", Some("listing")),
+        ("550 user does not accept external email", None),
+        ("451 policy service unavailable", None),
     ];
 
     #[test]
