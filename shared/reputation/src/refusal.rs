@@ -332,8 +332,9 @@ fn number(digits: &[u8]) -> Option<u16> {
     digits.iter().try_fold(0, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u16::from(b - b'0')))
 }
 
-/// The first bytes of a text in lower case, on one line: single blanks, and without the reply codes and repeated
-/// statuses with which the lines of one answer begin (`550-5.7.1 …`), for a phrase may run over the end of a line.
+/// The first bytes of a text in lower case, on one line: single blanks, [`IP`] for IP addresses, and without the reply
+/// codes and repeated statuses with which the lines of one answer begin (`550-5.7.1 …`), for a phrase may run over the
+/// end of a line.
 fn normal<'a>(text: &str, buffer: &'a mut [u8; LOOKED_AT]) -> &'a [u8] {
     let text = text.as_bytes();
     let text = text.get(..LOOKED_AT).unwrap_or(text);
@@ -357,11 +358,52 @@ fn normal<'a>(text: &str, buffer: &'a mut [u8; LOOKED_AT]) -> &'a [u8] {
                 continue;
             }
         }
+        let before = length.checked_sub(1).map_or(b' ', |last| buffer[last]);
+        if (text[at].is_ascii_hexdigit() || text[at] == b':')
+            && !(before.is_ascii_alphanumeric() || matches!(before, b'.' | b'-' | b'_' | b':' | b'/' | b'@'))
+            && let Some(end) = ip_address(&text[at..])
+        {
+            // In brackets it is a word of its own: `mx.host.example[192.0.2.1]` are two.
+            if let (b'[', Some(b']')) | (b'(', Some(b')')) | (b'<', Some(b'>')) = (before, text.get(at + end)) {
+                let apart = length > 1 && buffer[length - 2] != b' ';
+                buffer[length - 1] = b' ';
+                length -= usize::from(!apart);
+                at += 1;
+            }
+            buffer[length..length + IP.len()].copy_from_slice(IP);
+            length += IP.len();
+            at += end;
+            continue;
+        }
         buffer[length] = text[at].to_ascii_lowercase();
         length += 1;
         at += 1;
     }
     &buffer[..length]
+}
+
+/// Stands for every IP address in a normalised text, so that phrases can name one.
+const IP: &[u8] = b"#ip";
+
+/// How many bytes at the beginning of a text are an IP address, longer than [`IP`].
+fn ip_address(text: &[u8]) -> Option<usize> {
+    let run = |allowed: fn(&u8) -> bool| text.iter().position(|b| !allowed(b)).unwrap_or(text.len());
+    let end = run(|b| b.is_ascii_hexdigit() || *b == b':');
+    let colons = text[..end].iter().filter(|b| **b == b':').count();
+    // A time has two colons.
+    if colons > 3 || (colons > 1 && end > IP.len() && text[..end].windows(2).any(|two| two == b"::")) {
+        return Some(end);
+    }
+    let digits = run(|b| b.is_ascii_digit() || *b == b'.');
+    // The last dot may end a sentence.
+    let end = text[..digits].strip_suffix(b".").map_or(digits, <[u8]>::len);
+    let mut parts = 0;
+    for part in text[..end].split(|b| *b == b'.') {
+        number(part)?;
+        parts += 1;
+    }
+    let ends = text.get(digits).is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'-' && *b != b'_');
+    (parts == 4 && ends).then_some(end)
 }
 
 /// How many bytes of a text, where a word begins, only continue an answer: a reply code at the beginning of a line, and
@@ -836,6 +878,94 @@ mod tests {
         ("550 administratively prohibited", Some("policy")),
         ("550 not accepting mail from you", Some("policy")),
         ("550 host refuses mail from you", Some("policy")),
+        // The same words in another order, or about somebody else.
+        ("450 4.7.1 Message rate exceeded for your IP address", Some("throttle")),
+        ("451 4.7.1 Please try again in 5 minutes", None),
+        ("451 4.4.1 Connection refused by remote host", None),
+        ("554 5.7.0 Must use encrypted connection", None),
+        ("550 5.7.1 Sender not allowed to send to this group", None),
+        ("550 5.7.1 You do not have permission to send to this recipient", None),
+        ("550 5.7.1 Only members may post to this list", None),
+        ("550 User has blocked your address", None),
+        ("451 4.3.0 Spam filter temporarily unavailable", None),
+        ("451 Temporary failure, virus scanner not available", None),
+        ("451 4.7.1 DNSBL lookup failed, try again later", None),
+        ("554 Sender domain listed in DBL", Some("domain_reputation")),
+        ("550 5.7.1 Your host name does not match your IP address", Some("authentication")),
+        ("553 5.1.8 Sender address does not exist", Some("sender")),
+        ("521 5.7.1 mail.corp.example does not accept mail from you", Some("policy")),
+        ("550 Recipient blacklisted", None),
+        ("550 5.7.1 recipient address is on the blacklist", None),
+        ("550 Dynamic IP addresses are not accepted", Some("listing")),
+        ("554 Message refused, you are on a dynamic IP", Some("listing")),
+        ("451 4.7.1 Deferred: unknown client, warm up your IP", Some("throttle")),
+        ("550 5.7.1 Too many unknown recipients from your server", Some("throttle")),
+        ("421 4.7.0 [192.0.2.1] Our system has detected an unusual amount of mail from your IP", Some("throttle")),
+        ("450 4.2.1 The sender is sending too much mail", Some("throttle")),
+        ("550 5.7.1 This message has been identified as bulk", Some("content")),
+        ("554 5.7.1 Message contains prohibited content", Some("content")),
+        ("550 5.7.1 Your address has been blocked", Some("sender")),
+        ("553 5.7.1 Sender address is blacklisted", Some("sender")),
+        ("550 5.1.8 Invalid return path", Some("sender")),
+        ("550 5.7.1 We do not accept mail from this sender", Some("sender")),
+        ("451 4.1.8 Could not verify the sender address", Some("sender")),
+        ("550 Your message failed authentication", Some("authentication")),
+        ("550 5.7.0 Email authentication failed", Some("authentication")),
+        ("554 No SMTP service for you", Some("policy")),
+        ("550 5.7.1 Domain has expired", None),
+        // Other languages.
+        ("421 Ihre IP-Adresse wurde gesperrt", Some("listing")),
+        ("450 Zu viele E-Mails in zu kurzer Zeit eingeliefert, bitte später erneut versuchen", Some("throttle")),
+        ("550 Ihre E-Mail wurde abgewiesen", Some("policy")),
+        ("550 Annahme verweigert: SPF-Eintrag der Domain erlaubt diesen Server nicht", Some("authentication")),
+        ("554 Wiadomosc oznaczona jako spam", Some("content")),
+        ("450 Przekroczono limit wysylania poczty", Some("throttle")),
+        ("550 Message refuse par la politique du serveur", Some("policy")),
+        ("550 Votre adresse IP est sur liste noire", Some("listing")),
+        ("421 Trop de messages envoyes, reessayez plus tard", Some("throttle")),
+        ("550 Boîte aux lettres inexistante", None),
+        ("550 Il tuo indirizzo IP e' in blacklist", Some("listing")),
+        ("554 Messaggio respinto dal server", Some("policy")),
+        ("550 Destinatario inesistente", None),
+        ("554 Su IP se encuentra en una lista negra", Some("listing")),
+        ("421 Demasiados mensajes, intente mas tarde", Some("throttle")),
+        ("550 Mensaje bloqueado por politica de seguridad", Some("policy")),
+        ("550 La cuenta no existe", None),
+        ("554 Mensagem rejeitada pelo servidor", Some("policy")),
+        ("554 Seu IP esta bloqueado", Some("listing")),
+        ("450 Muitas mensagens, tente novamente mais tarde", Some("throttle")),
+        ("550 A caixa do destinatario esta cheia", None),
+        ("550 Usuario nao existe", None),
+        ("554 Bericht geweigerd", Some("policy")),
+        ("554 Uw IP-adres is geblokkeerd", Some("listing")),
+        ("421 Te veel berichten, probeer later opnieuw", Some("throttle")),
+        ("550 Gebruiker bestaat niet", None),
+        ("550 Письмо отклонено как спам", Some("content")),
+        ("554 Ваш IP заблокирован", Some("listing")),
+        ("451 Слишком много писем, повторите позже", Some("throttle")),
+        ("550 Пользователь не найден", None),
+        ("552 Почтовый ящик переполнен", None),
+        ("550 You have been blacklisted by the recipient", None),
+        ("550 Sender rejected by the RBL zen.spamhaus.org", Some("listing")),
+        ("554 Bad reputation, see https://www.spamhaus.org/query/ip/192.0.2.1", Some("listing")),
+        ("554 Blocked, see https://www.spamhaus.org/query/domain/corp.example", Some("domain_reputation")),
+        ("554 Your IP identified as spammer", Some("reputation")),
+        ("550 Your mail server is an open relay", Some("reputation")),
+        ("550 we are not an open relay", None),
+        ("550 account deactivated due to abuse", None),
+        ("550 recipient account locked for spamming", None),
+        ("550 mailbox blocked", None),
+        ("450 your server sends too much spam", Some("reputation")),
+        ("421 max connections reached for your IP", Some("throttle")),
+        ("451 daily message limit for your domain reached", Some("throttle")),
+        ("450 quota of messages per hour exceeded for your IP", Some("throttle")),
+        ("452 sender exceeded limit", Some("throttle")),
+        ("451 mailbox may only receive 100 emails per hour", None),
+        ("550 complaint rate too high", Some("reputation")),
+        ("550 domain corp.example is on our blocklist", Some("domain_reputation")),
+        ("550 host is on our denylist", Some("listing")),
+        ("550 user does not accept external email", None),
+        ("451 policy service unavailable", None),
     ];
 
     #[test]
@@ -891,6 +1021,28 @@ mod tests {
         }
         answered("", "smtp; 550 see https://www.spamhaus.org/query/ip/192.0.2.1", Some("listing"));
         answered("", "smtp; 550 4.16.55.1", None);
+    }
+
+    #[test]
+    fn an_ip_address_is_a_word_of_its_own_in_any_form() {
+        for ip in [
+            "192.0.2.1",
+            "[192.0.2.1]",
+            "<192.0.2.1>",
+            "mail from (192.0.2.1)",
+            "mx.host.example[192.0.2.1]",
+            "ip=192.0.2.1",
+            "[2001:db8::1]",
+            "2001:db8:0:1:2:3:4:5",
+        ] {
+            answered("", &format!("smtp; 550 {ip} is on it"), Some("listing"));
+            answered("", &format!("smtp; 550 {ip}\r\n550 has been listed."), Some("listing"));
+        }
+        for other in ["12:30:45", "192.0.2", "192.0.2.1.4", "192.0.2.1x", "x192.0.2.1", "1920.0.2.1", "dead:", "[]"] {
+            answered("", &format!("smtp; 550 {other} is on it"), None);
+        }
+        // It is no status.
+        answered("", "smtp; 550 5.7.1.1. 5.7.1.2: [5.7.1.3]", None);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! the answer with `\r` and `\n` written out. Addresses, host names of senders and ids are invented.
 //!
 //! The parts, in the order in which they were labelled and measured; what each showed before it was mended stands in
-//! `DESIGN.md`. `dev`: looked at while the table of phrases was written. `held`: measured only afterwards. The others:
-//! from collections that were read only after that.
+//! `DESIGN.md`. `dev`, `seen`: looked at while the table of phrases was written, and no measure. `held`: measured only
+//! afterwards. The others: from collections that were read only after that.
 
 use reputation::refusal::{Refusal, Signal, SignalKind};
 
@@ -39,7 +39,8 @@ impl Answer {
     }
 }
 
-const PARTS: [&str; 8] = ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed"];
+const PARTS: [&str; 13] =
+    ["dev", "held", "fresh", "later", "last", "logs", "rules", "mixed", "common", "seen", "wide", "zone", "lists"];
 
 const BOUNCE: SignalKind<'_> = SignalKind::Bounce { bounce_type: "Permanent", sub_type: "General" };
 const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
