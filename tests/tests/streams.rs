@@ -39,7 +39,7 @@ fn truth(name: &str) -> Value {
 }
 
 fn run(pieces: &[Vec<u8>], workers: usize) -> Replay {
-    run_under(&Policy::default(), pieces, workers)
+    run_under(&Policy::default().in_world(true), pieces, workers)
 }
 
 fn run_under(policy: &Policy, pieces: &[Vec<u8>], workers: usize) -> Replay {
@@ -157,6 +157,26 @@ fn an_isps_own_trouble_is_held_and_no_sender_is_left_punished() {
     assert!(controls.iter().any(|control| control["control"] == "hold_isp" && control["isp"] == "gmail"));
     assert!(controls.iter().all(|control| control["control"] != "pause_configuration_set"), "{controls:#?}");
     assert!(replayed.reputation.known_board().unsettled.is_empty(), "{:?}", replayed.reputation.known_board());
+}
+
+#[test]
+fn without_a_gate_an_isps_own_trouble_leaves_no_sender_stopped() {
+    let replayed = run_under(&Policy::default(), &[stream("provider-incident")], 2);
+    let report = report(&replayed);
+    let told = report["transitions"].as_array().unwrap();
+    assert!(told.iter().any(|told| told["subject"] == "account" && told["isp"] == "gmail" && told["level"] == "warn"));
+    let controls = report["controls"].as_array().unwrap();
+    assert!(controls.iter().all(|control| control["isp"].is_null()), "nothing can hold an ISP: {controls:#?}");
+    let mut paused = BTreeMap::new();
+    for control in controls {
+        let name = control["control"].as_str().unwrap();
+        if name.ends_with("_configuration_set") {
+            paused.insert(control["target"].as_str().unwrap(), name.starts_with("pause"));
+        }
+    }
+    assert!(paused.values().all(|paused| !paused), "{paused:?}");
+    let left: Vec<_> = report["breakers"].as_array().unwrap().iter().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// The lines of a stream that tell, or do not tell, of one kind of event.

@@ -194,7 +194,7 @@ async fn what_does_not_exist_or_cannot_be_judged_is_named_with_what_to_do() {
         explain(&access, subject(about), isp, at, MORNING.plus_minutes(3), look).await
     };
     check(explain("configuration-set:newz", None, None).await, "Did you mean configuration-set:news?");
-    check(explain(NEWS, Some("gmial"), None).await, "Did you mean gmail or gmx?");
+    check(explain(NEWS, Some("gmial"), None).await, "Did you mean gmail?");
     check(explain(NEWS, None, Some("2026-10-06T10:00")).await, "It is yet to come.");
     check(explain(NEWS, None, Some("2026-10-04T11:59")).await, "say 2026-10-04 12:00:00 UTC or later");
     assert!(explain(NEWS, None, Some("2026-10-04T12:00")).await.is_ok());

@@ -186,7 +186,8 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
             format!(r#""delivery":{{"recipients":["{to}"]}}"#)
         };
         let kind = if detail.contains("bounceType") { "Bounce" } else { "Delivery" };
-        told.push(event(kind, "news", "news.example.com", &mail, accepted, &detail));
+        let event = event(kind, "news", "news.example.com", &mail, accepted, &detail);
+        told.push(event.replace(&format!("reader-{mail}@yahoo.com"), &to));
     }
     // The good news first, or the bad would look like all there is.
     told.sort_by_key(|event| event.contains("bounceType"));
