@@ -315,10 +315,20 @@ pub async fn propose(
     let candidates = candidates(&others, order, &mut undecided);
 
     let names: Vec<&str> = candidates.iter().map(|(domain, _)| *domain).collect();
-    let answers = match lookup {
+    let mut answers: Vec<Option<MxAnswer>> = match lookup {
         Some(lookup) => look_up(lookup, &names, order.limits, progress).await.into_iter().map(Some).collect(),
         None => vec![None; names.len()],
     };
+    // A resolver without a way to the Internet says of every domain that there is none; and a domain whose server has
+    // answered exists.
+    let knows_some = answers.iter().flatten().any(|answer| !matches!(answer, MxAnswer::NoSuchDomain));
+    for (answer, (domain, _)) in answers.iter_mut().zip(&candidates) {
+        let denied = *answer == Some(MxAnswer::NoSuchDomain);
+        let doubtful = hinted.contains_key(domain) || (!knows_some && names.len() > 1);
+        if denied && doubtful {
+            *answer = Some(MxAnswer::Failed("it says that there is no such domain, which is doubtful".to_owned()));
+        }
+    }
     let looked_up = answers.iter().flatten().count() as u64;
     let unanswered =
         |answer: &&MxAnswer| matches!(answer, MxAnswer::TimedOut | MxAnswer::Failed(_) | MxAnswer::NotAsked);

@@ -315,7 +315,10 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
     };
     let hit = || {
         let at_isp = board.unsettled.iter().filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
+        // What was bad before its last trouble was over has been answered for.
+        let over = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
         let dated = at_isp.filter_map(|(key, known)| Some((key, turned_bad(known)?)));
+        let dated = dated.filter(move |(_, at)| at.minute() >= over);
         dated.filter(|(key, _)| !elsewhere(&key.subject))
     };
     // Held already: then an earlier call may have been cut off before it had pardoned everybody.

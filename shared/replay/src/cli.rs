@@ -275,7 +275,8 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     match args.reading.format {
         Format::Text => {
             let look = Look { everything: args.subject.is_some(), ..look() };
-            let call = Call { input: &args.input, policy: args.reading.policy.as_deref() };
+            let gate = args.reading.gate || args.quota;
+            let call = Call { input: &args.input, policy: args.reading.policy.as_deref(), gate };
             show(&text::report(&report, &replay.policy, call, look), args.reading.color)?;
         }
         Format::Json => show_json(&report)?,
@@ -292,7 +293,7 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     }
     if report.input.events == 0 && report.input.ignored == 0 {
         let lines = text::counted(report.input.lines, "line");
-        return Err(anyhow!("no SES event in {lines} of input (are these the files that SES events were sent to?)"));
+        return Err(anyhow!("no SES event in {lines} of input (is this what SES events were sent to?)"));
     }
     Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
 }

@@ -433,7 +433,10 @@ impl<'a> Worker<'a> {
                 Document::Whole { line, bytes } => self.document(chunk.name(), line, bytes, true, &mut out),
                 Document::Oversized { line, bytes } => {
                     let most = input::MAX_DOCUMENT;
-                    let reason = format!("document of {bytes} bytes; at most {most} are read");
+                    let reason = format!(
+                        "document of {bytes} bytes; at most {most} are read (cut it into its items, as by: jq -c '.[]?[]?' \
+                         FILE | replay -)"
+                    );
                     out.reject(chunk.name(), line, "oversized", || reason);
                 }
             }

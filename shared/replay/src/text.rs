@@ -22,7 +22,7 @@ pub use legible::{legible, name};
 pub use pasted::{Call, quoted};
 pub use policy::policy;
 pub use quota::quota;
-pub use report::{input_line, rate_style, report, warnings};
+pub use report::{input_line, rate_style, report, warnings, world};
 pub use schedule::schedules;
 pub use simulation::simulation;
 

@@ -20,7 +20,7 @@ use crate::driver::Replay;
 use crate::evidence::Track;
 use crate::quota::QuotaRow;
 use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, Total};
-use crate::text::{input_line, legible};
+use crate::text::{input_line, legible, world};
 
 /// So many keys are shown with their course; those with a breaker that moved come first, then those with the most mail.
 pub const MOST_KEYS: usize = 120;
@@ -399,6 +399,7 @@ impl View {
                 .iter()
                 .cloned()
                 .chain(policy.into_iter().flat_map(|file| ["--policy".to_owned(), file.to_owned()]))
+                .chain(report.gate.then(|| "--gate".to_owned()))
                 .collect(),
             policy: policy.map_or_else(|| "built-in policy".to_owned(), legible),
             shadow: rules.mode == Mode::Shadow,
@@ -433,7 +434,7 @@ fn last<T: Clone>(list: &[T], most: usize) -> (Vec<T>, usize) {
 }
 
 fn read(report: &Report) -> String {
-    let read = input_line(&report.input);
+    let read = format!("{}. {}", input_line(&report.input), world(report));
     match &report.input.broken_off {
         Some(why) => format!("{read}; reading ended too early: {why}"),
         None => read,

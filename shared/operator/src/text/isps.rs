@@ -27,7 +27,10 @@ pub(crate) fn proposed_isps(proposed: &Proposed, look: Look) -> String {
     } else {
         out.push('\n');
         out.push_str(&table(proposed));
-        out.push_str(&heading("Add to the policy (if it has an [isps] table, leave out the first line)"));
+        out.push_str(&heading(match &proposed.change {
+            Some(_) => "The entries",
+            None => "Add to the policy (if it has an [isps] table, leave out the first line)",
+        }));
         out.push_str(&proposed.toml);
     }
     if !proposed.undecided.is_empty() {
@@ -164,7 +167,7 @@ fn ses(proposed: &Proposed, look: Look) -> String {
     if proposed.disagreements.is_empty() {
         return out;
     }
-    out.push_str(&heading("Where SES names another ISP: look at these, nothing is done about them"));
+    out.push_str(&heading("Where SES names another ISP than the map or the proposal: check these yourself"));
     let header = [("domain", Align::Left), ("mails", Align::Right), ("ISP", Align::Left), ("SES", Align::Left)];
     let mut grid = Grid::new(&header, 2);
     for differs in proposed.disagreements.iter().take(MAX_DISAGREEMENTS) {

@@ -14,6 +14,8 @@ pub struct Call<'a> {
     pub input: &'a [String],
     /// The policy, if one was given.
     pub policy: Option<&'a Path>,
+    /// Whether a gate was asked for.
+    pub gate: bool,
 }
 
 impl Call<'_> {
@@ -28,6 +30,7 @@ impl Call<'_> {
         if let Some(policy) = self.policy {
             words.push(format!("--policy {}", quoted(&legible(&policy.display().to_string()))));
         }
+        words.extend(self.gate.then(|| "--gate".to_owned()));
         words
     }
 }
@@ -77,7 +80,7 @@ mod tests {
     fn a_command_repeats_its_input_and_is_no_wider_than_the_terminal() {
         let input = ["events/streams/stale-list.ndjson.gz".to_owned(), "more/*.json".to_owned()];
         let mut words = vec!["replay explain".to_owned()];
-        words.extend(Call { input: &input, policy: Some(Path::new("my policy.toml")) }.words());
+        words.extend(Call { input: &input, policy: Some(Path::new("my policy.toml")), gate: true }.words());
         insta::assert_snapshot!(command(&words, 60).join("\n"), @r"
           replay explain events/streams/stale-list.ndjson.gz \
             'more/*.json' --policy 'my policy.toml'
@@ -89,6 +92,6 @@ mod tests {
             assert_eq!(joined.join(" "), words.join(" "));
         }
         let many = vec!["a-file-like-many-others.ndjson".to_owned(); 100];
-        assert_eq!(Call { input: &many, policy: None }.words(), ["…"]);
+        assert_eq!(Call { input: &many, policy: None, gate: false }.words(), ["…"]);
     }
 }

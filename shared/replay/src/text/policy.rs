@@ -2,7 +2,7 @@
 
 use reputation::counters::Metric;
 use reputation::detect::{NAT, NanoNats, Percent};
-use reputation::policy::{Mode, Policy, Resume, Scope};
+use reputation::policy::{Mode, Policy, Resume, Scope, WithoutGate};
 
 use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint, thousands};
 use super::legible::name as spelt;
@@ -205,10 +205,19 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "incident",
             format!(
-                "{} turning bad at one ISP within {}: the ISP is held for {}, no sender is punished",
+                "{} turning bad at one ISP within {}: the ISP's own trouble for {}. With a gate its mail is held and no \
+                 sender is stopped; without one people are warned, and {} (without_gate = \"{}\")",
                 counted(u64::from(policy.incident.min_senders), "unrelated sender"),
                 minutes(policy.incident.window_minutes),
                 minutes(policy.incident.hold_minutes),
+                match policy.incident.without_gate {
+                    WithoutGate::Warn => "no sender is stopped for it",
+                    WithoutGate::Pause => "senders are stopped as for any harm",
+                },
+                match policy.incident.without_gate {
+                    WithoutGate::Warn => "warn",
+                    WithoutGate::Pause => "pause",
+                },
             ),
         ),
         ("tell", alerts(policy)),

@@ -96,11 +96,12 @@ pub fn input_line(input: &Input) -> String {
 }
 
 /// Which world a report shows.
-fn world(report: &Report) -> &'static str {
+pub fn world(report: &Report) -> &'static str {
     if report.gate {
-        "With a gate: your application asks it before it sends, so one ISP can be held by itself."
+        "With a gate: your application asks ses-breaker before it sends, so mail to one ISP can be stopped by itself."
     } else {
-        "Without a gate: harm at one ISP counts against its whole configuration set (--gate shows it with one)."
+        "Without a gate: your application does not ask ses-breaker before it sends, so only a whole configuration set can \
+         be stopped, never one ISP (--gate shows the other case)."
     }
 }
 
@@ -619,7 +620,9 @@ fn verdict(report: &Report, look: Look) -> String {
         parts.push(format!("mail to {} would have been held for everybody (first at {since})", listed(&isps)));
     }
     let stopped = !parts.is_empty();
-    if !stopped {
+    if !stopped && report.input.recorded == 0 {
+        parts.push("no mail was read, so there is no result".to_owned());
+    } else if !stopped {
         parts.push("nothing would have been stopped".to_owned());
         let throttled = report.transitions.iter().filter(|told| told.to == "throttled");
         let mut throttled: Vec<&str> = throttled.map(|told| told.subject.as_str()).collect();
