@@ -128,7 +128,9 @@ impl DynamoReputation {
 
     /// Notes in a timeline what the item of this sort key says: that a complaint has come from an ISP.
     fn hear(&self, timeline: &mut Timeline, sk: &str) {
-        if let Some(isp) = sk.strip_prefix(HEARD).and_then(|name| self.isps.by_name(name)) {
+        let isp = sk.strip_prefix(HEARD).and_then(|name| self.isps.by_name(name));
+        // A loop may have become known since.
+        if let Some(isp) = isp.filter(|isp| !self.isps.returns_complaints(*isp)) {
             timeline.hear(isp);
         }
     }

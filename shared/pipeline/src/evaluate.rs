@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input, Standing, State, Step};
-use reputation::counters::Metric;
+use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent};
 use reputation::incident::{self, Trouble};
 use reputation::isp::Isp;
@@ -66,11 +66,13 @@ pub async fn evaluate_account<R: Reputation>(
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
     let mut judgement = Judgement::default();
+    let mut near_a_pause = false;
     for forecast in judge::forecast(policy, store.account(now).await?.into_iter(), now) {
+        near_a_pause |= forecast.metric == Metric::HardBounce && is_near_a_pause(policy, forecast.tally);
         judgement.consider(forecast.verdict);
     }
     decide_and_save(store, &Subject::Account, now, |dossier| {
-        let mut changes = settle_incidents(policy, dossier, now);
+        let mut changes = settle_incidents(policy, dossier, near_a_pause, now);
         let known = dossier.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
         let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
@@ -94,6 +96,11 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
         if breaker::due(&policy.breaker, known, now).is_some_and(|due| due <= now) {
             subjects.entry(&key.subject).or_default().extend(key.isp);
         }
+    }
+    // While bounces are excused, the account is looked at each time, and not by the hour.
+    let excuses = !policy.gate_in_use && excuses_senders(policy) && board.isps.values().any(contains);
+    if excuses {
+        subjects.entry(&Subject::Account).or_default();
     }
     let mut saved = Vec::new();
     for (subject, isps) in subjects {
@@ -162,10 +169,8 @@ pub fn assess(
         for isp in isps {
             let known = dossier.breaker(Some(*isp));
             let key = Key { subject: subject.clone(), isp: Some(*isp) };
-            if board.isps.get(isp).is_some_and(|known| contains(known) && excuses_senders(policy)) {
-                let mut next = known.breaker.clone();
-                breaker::forget_trouble(&policy.breaker, &mut next, now);
-                changes.extend(change(key, &known, Step { next, effects: Default::default(), news: None }, true, now));
+            let excused = board.isps.get(isp).is_some_and(|known| contains(known) && excuses_senders(policy));
+            if excused && policy.gate_in_use {
                 continue;
             }
             let since = since_of_isp(dossier, board, *isp);
@@ -174,6 +179,9 @@ pub fn assess(
             let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             if policy.gate_in_use {
                 step.next.troubled = None;
+            } else if excused {
+                // Mail goes on, and so do warnings; what is not blamed is no further trouble.
+                breaker::forget_trouble(&policy.breaker, &mut step.next, now);
             } else {
                 breaker::note_trouble(&policy.breaker, &mut step.next, &judgement, now);
             }
@@ -269,22 +277,28 @@ fn others_are_bad(policy: &Policy, dossier: &mut Dossier, left_out: &[LeftOut], 
 }
 
 /// The breakers of the ISPs themselves: held until their time is over, then left to the senders' own breakers again.
-fn settle_incidents(policy: &Policy, dossier: &Dossier, now: Now) -> Vec<Change> {
+/// `near_a_pause`: whether SES may pause the account for its hard bounces, which ends what nothing holds at once.
+fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now: Now) -> Vec<Change> {
     let over = dossier.breakers.iter().filter_map(|(isp, known)| {
         let State::Open { until: Some(until), .. } = known.breaker.state else { return None };
         let isp = (*isp)?;
-        if now < until {
+        let cut_short = near_a_pause && !policy.gate_in_use && excuses_senders(policy);
+        if now < until && !cut_short {
             return None;
         }
         let next =
             BreakerState { state: State::Closed, since: Since::both(now.next_minute()), ..known.breaker.clone() };
-        let was = if policy.gate_in_use { "the hold" } else { "the time of its own trouble" };
-        let news = breaker::News {
-            level: None,
-            cause: Cause::Time,
-            verdict: None,
-            reason: format!("{was} is over: each sender is judged at this ISP again, by mail accepted from now on"),
+        let again = "each sender is judged at this ISP again, by mail accepted from now on";
+        let line = Percent(policy.forecast.hard_bounce_pause);
+        let reason = match (policy.gate_in_use, policy.incident.without_gate) {
+            (true, _) => format!("the hold is over: {again}"),
+            (false, WithoutGate::Warn) if now < until => {
+                format!("the account is at {line} or more, where SES may pause it: {again}, whoever is at fault")
+            }
+            (false, WithoutGate::Warn) => format!("the time of its own trouble is over: {again}"),
+            (false, WithoutGate::Pause) => "the time of its own trouble is over".to_owned(),
         };
+        let news = breaker::News { level: None, cause: Cause::Time, verdict: None, reason };
         let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
         let key = Key { subject: Subject::Account, isp: Some(isp) };
         let shadow = is_shadow(policy, dossier, &key);
@@ -329,13 +343,22 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         return Ok(Vec::new());
     }
     let held = Key { subject: Subject::Account, isp: Some(isp) };
-    let unheld = if policy.gate_in_use { None } else { Some(unheld(policy, store, now).await?) };
+    let unheld = if policy.gate_in_use {
+        None
+    } else {
+        let account = account_bounces(policy, store, now).await?;
+        if excuses_senders(policy) && is_near_a_pause(policy, account) {
+            return Ok(Vec::new());
+        }
+        Some(unheld(policy, account))
+    };
     let mut saved = decide_and_save(store, &Subject::Account, now, |dossier| {
         let known = dossier.breaker(Some(isp));
         let standing = Standing { cap: Level::Pause, may_pause: true };
         // The hold has its own length, and grows with repetition as any Open does.
         let hold = policy.incident.hold_minutes;
-        let cap = policy.breaker.open_cap_minutes.max(hold);
+        // What nothing holds is excused for no longer the next time.
+        let cap = if policy.gate_in_use { policy.breaker.open_cap_minutes.max(hold) } else { hold };
         let lasting =
             reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
         let mut step = breaker::step(&lasting, standing, &known.breaker, Input::Incident, now);
@@ -383,22 +406,36 @@ fn excuses_senders(policy: &Policy) -> bool {
     policy.gate_in_use || policy.incident.without_gate == WithoutGate::Warn
 }
 
-/// What people are told of an ISP's own trouble where nothing can hold its mail.
-async fn unheld<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<String, PortError> {
+/// The hard bounces of the account as SES would see them.
+async fn account_bounces<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<Tally, PortError> {
     let forecast = judge::forecast(policy, store.account(now).await?.into_iter(), now);
-    let bounces = forecast.iter().find(|forecast| forecast.metric == Metric::HardBounce).map(|known| known.tally);
-    let stands = bounces.filter(|tally| tally.population > 0).map_or_else(String::new, |tally| {
-        let rate = Percent(tally.rate().unwrap_or(0.0));
-        format!(": the account is at {rate}, {} of its last {} mails, as SES would see it", tally.bad, tally.population)
+    let bounces = forecast.iter().find(|forecast| forecast.metric == Metric::HardBounce);
+    Ok(bounces.map(|known| known.tally).unwrap_or_default())
+}
+
+/// Whether SES may pause the account for these hard bounces. Then nobody is excused: SES does not ask whose fault they are.
+fn is_near_a_pause(policy: &Policy, account: Tally) -> bool {
+    let enough = account.population >= policy.forecast.min_population && account.bad >= policy.forecast.min_bad;
+    enough && account.rate().is_some_and(|rate| rate >= policy.forecast.hard_bounce_pause)
+}
+
+/// What people are told of an ISP's own trouble where nothing can hold its mail.
+fn unheld(policy: &Policy, account: Tally) -> String {
+    let stands = account.rate().map_or_else(String::new, |rate| {
+        let (rate, Tally { population, bad }) = (Percent(rate), account);
+        format!(": the account is at {rate}, {bad} of its last {population} mails, as SES would see it")
     });
     let then = match policy.incident.without_gate {
-        WithoutGate::Warn => "no sender is stopped for it",
-        WithoutGate::Pause => "senders are stopped for it as for any harm, as incident.without_gate says",
+        WithoutGate::Warn => {
+            let line = Percent(policy.forecast.hard_bounce_pause);
+            format!("bounces there stop no sender for now, until the account is at {line}")
+        }
+        WithoutGate::Pause => "senders are stopped for it as for any harm, as incident.without_gate says".to_owned(),
     };
-    Ok(format!(
-        "several unrelated senders turned bad at this ISP at the same time: its own trouble. Without a gate its mail goes \
-         on; {then}. SES counts its bounces all the same{stands}"
-    ))
+    format!(
+        "several unrelated senders turned bad at this ISP at the same time: it looks like its own trouble. Without a gate \
+         its mail goes on; {then}. SES counts its bounces all the same{stands}"
+    )
 }
 
 /// Whether something turned bad recently enough to be part of an incident.
@@ -417,7 +454,8 @@ async fn pardon_whole<R: Reputation>(
     decide_and_save(store, subject, now, |dossier| {
         let known = dossier.breaker(None);
         let recent = known.breaker.worsened.is_some_and(|at| is_recent(policy, at, now));
-        if !recent || known.breaker.state == State::Closed {
+        // Of a probe nothing speaks for it yet but that it was stopped before.
+        if !recent || matches!(known.breaker.state, State::Closed | State::Probing { .. }) {
             return Vec::new();
         }
         // The mark for cuts has moved with the cut that may have been wrong.

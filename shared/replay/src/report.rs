@@ -159,6 +159,8 @@ pub struct Total {
     pub counters: [u64; UnitKind::ALL.len()],
     /// Whether complaints from there reach the sender: a feedback loop is known, or a complaint was counted.
     pub returns_complaints: bool,
+    /// Whether its mail counts in complaint rates over ISPs: see `Timeline::heard_in_sums` of reputation.
+    pub in_sums: bool,
 }
 
 impl Total {
@@ -365,10 +367,11 @@ fn totals(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<Total> {
     let map = &replay.policy.isp_map;
     let mut totals = Vec::new();
     for (subject, dossier) in replay.reputation.dossiers().filter(|(subject, _)| wanted(subject)) {
+        let heard: Vec<Isp> = dossier.timeline.heard_in_sums().collect();
         let mut rows: Vec<Total> = dossier
             .timeline
             .isps()
-            .filter_map(|isp| Some(total(subject, isp, map, dossier.timeline.series(Some(isp))?)))
+            .filter_map(|isp| Some(total(subject, isp, map, dossier.timeline.series(Some(isp))?, heard.contains(&isp))))
             .collect();
         rows.sort_by(|a, b| a.isp.cmp(&b.isp));
         totals.extend(rows);
@@ -377,7 +380,7 @@ fn totals(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<Total> {
     totals
 }
 
-fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series) -> Total {
+fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series, heard_in_sums: bool) -> Total {
     let mut counters = [0; UnitKind::ALL.len()];
     for (_, day) in series.days() {
         for (sum, kind) in counters.iter_mut().zip(UnitKind::ALL) {
@@ -385,7 +388,8 @@ fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series) -> Total {
         }
     }
     let returns_complaints = map.returns_complaints(isp) || counters[UnitKind::Complaint as usize] > 0;
-    Total { subject: subject.clone(), isp: map.name(isp).to_owned(), counters, returns_complaints }
+    let in_sums = map.returns_complaints(isp) || heard_in_sums;
+    Total { subject: subject.clone(), isp: map.name(isp).to_owned(), counters, returns_complaints, in_sums }
 }
 
 fn breakers(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<ReportedBreaker> {
@@ -469,9 +473,11 @@ fn isp_name(key: &Key, isps: &IspMap) -> Option<String> {
 /// Numerator and denominator of a metric over some totals; no data where nothing tells how much mail there was.
 pub fn tally<'a>(totals: impl IntoIterator<Item = &'a Total>, metric: Metric) -> reputation::Tally {
     let mut sum = Counters::default();
-    for total in totals {
+    let totals: Vec<&Total> = totals.into_iter().collect();
+    for total in &totals {
+        let heard = if totals.len() == 1 { total.returns_complaints } else { total.in_sums };
         for kind in UnitKind::ALL {
-            sum.add(kind, u32::try_from(total.get(kind)).unwrap_or(u32::MAX), total.returns_complaints);
+            sum.add(kind, u32::try_from(total.get(kind)).unwrap_or(u32::MAX), heard);
         }
     }
     let knows_its_mail = sum.get(UnitKind::Sent) > 0 || sum.get(UnitKind::Delivered) > 0;

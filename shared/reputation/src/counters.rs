@@ -56,6 +56,20 @@ impl Counters {
         self
     }
 
+    /// These counters without what could have led to a complaint.
+    #[must_use]
+    pub(crate) fn unheard(mut self) -> Counters {
+        self.0[KINDS..].fill(0);
+        self
+    }
+
+    /// Takes over from one ISP what could have led to a complaint.
+    pub(crate) fn hear(&mut self, part: &Counters) {
+        for (mine, theirs) in self.0.iter_mut().zip(part.0).skip(KINDS) {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+
     fn bump(&mut self, index: usize, count: u32) {
         self.0[index] = self.0[index].saturating_add(count);
     }

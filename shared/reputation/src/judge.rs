@@ -5,7 +5,7 @@ use crate::counters::{Counters, Metric, Tally};
 use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
 use crate::policy::{Policy, Ratio};
 use crate::time::{HOUR, Minute, Now};
-use crate::timeline::{Cell, Timeline};
+use crate::timeline::{Cell, Series, Timeline};
 use crate::unit::UnitKind;
 
 /// From when on mail may judge a key.
@@ -168,7 +168,8 @@ pub fn walk(
     now: Now,
 ) -> Walk {
     let ladder = &policy.metrics.rule(metric).ladder;
-    if left_out.is_empty() {
+    let remembered = metric != Metric::Complaint || isp.is_some() || timeline.heard_in_sums().next().is_none();
+    if left_out.is_empty() && remembered {
         return timeline.series_mut(isp).map_or_else(Walk::default, |series| series.walk(metric, ladder, since, now));
     }
     let mut walk = Walk::default();
@@ -247,14 +248,21 @@ fn judge_ratio(
     }
 }
 
-fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
+pub(crate) fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
     let mut sum = timeline.series_mut(isp).map(|series| series.window_since(since)).unwrap_or_default();
     for LeftOut { isp, before } in left_out {
         if let Some(series) = timeline.series(Some(*isp)) {
-            sum.remove(&series.sum_since(since));
+            sum.remove(&series.share(series.sum_since(since)));
             if *before < Minute(u32::MAX) {
-                sum.merge(&series.sum_since(since.max(*before)));
+                sum.merge(&series.share(series.sum_since(since.max(*before))));
             }
+        }
+    }
+    let heard: Vec<Isp> = if isp.is_none() { timeline.heard_in_sums().collect() } else { Vec::new() };
+    for isp in heard {
+        let before = left_out.iter().find(|known| known.isp == isp).map_or(Minute(0), |known| known.before);
+        if let Some(series) = timeline.series(Some(isp)) {
+            sum.hear(&series.sum_since(since.max(before)));
         }
     }
     sum
@@ -268,8 +276,11 @@ pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, n
     for timeline in sets.filter(|timeline| timeline.knows_its_mail()) {
         // More than all the mails that are asked for, of both metrics, are never needed of one set.
         let mut needed = [rules.mails; 2];
+        let heard: Vec<&Series> = timeline.heard_in_sums().filter_map(|isp| timeline.series(Some(isp))).collect();
         for (from, counters) in timeline.series(None).into_iter().flat_map(|series| series.hours().rev()) {
-            hours.push((from, *counters));
+            let mut counters = *counters;
+            heard.iter().filter_map(|series| series.hour(from)).for_each(|part| counters.hear(part));
+            hours.push((from, counters));
             for (needed, metric) in needed.iter_mut().zip([Metric::HardBounce, Metric::Complaint]) {
                 *needed = needed.saturating_sub(counters.tally(metric).population);
             }

@@ -76,6 +76,8 @@ pub struct Timeline {
     /// Sorted by ISP.
     isps: Vec<(Isp, Series)>,
     knows_its_mail: bool,
+    /// Whether any ISP is data only because a complaint has come from there.
+    has_heard: bool,
 }
 
 impl Timeline {
@@ -101,7 +103,7 @@ impl Timeline {
         }
         let index = self.index_of(isp);
         let heard = has_loop || self.isps[index].1.heard;
-        self.all.add(minute, kind, count, heard, reach);
+        self.all.add(minute, kind, count, has_loop, reach);
         self.isps[index].1.add(minute, kind, count, heard, reach);
     }
 
@@ -115,31 +117,34 @@ impl Timeline {
         }
     }
 
-    /// Notes that a complaint from this ISP has reached the sender. From then on its complaints are data: no complaint
-    /// about a mail there means that nobody complained, also for the mail counted before.
+    /// Notes that a complaint from this ISP, of which no loop is known, has reached the sender. From then on its complaints
+    /// are data: no complaint about a mail there means that nobody complained, also for the mail counted before. In sums
+    /// over ISPs see [`Timeline::heard_in_sums`].
     pub fn hear(&mut self, isp: Isp) {
         let index = self.index_of(isp);
         let series = &mut self.isps[index].1;
         if std::mem::replace(&mut series.heard, true) {
             return;
         }
-        let lengths = [
-            (&mut series.minutes, &mut self.all.minutes),
-            (&mut series.hours, &mut self.all.hours),
-            (&mut series.days, &mut self.all.days),
-        ];
-        for (own, all) in lengths {
-            for (from, counters) in &mut own.0 {
-                let heard = counters.heard();
-                if let Some(sum) = all.get_mut(*from) {
-                    sum.remove(counters);
-                    sum.merge(&heard);
-                }
-                *counters = heard;
+        self.has_heard = true;
+        for own in [&mut series.minutes, &mut series.hours, &mut series.days] {
+            for (_, counters) in &mut own.0 {
+                *counters = counters.heard();
             }
         }
         series.memory.forget();
-        self.all.memory.forget();
+    }
+
+    /// The ISPs without a known loop whose mail counts in complaint rates over ISPs: those whose own rate is at least 0.1 %,
+    /// from which on SES reviews accounts. The mail of the others would thin the rate out, and one complaint from a large
+    /// ISP would hide what all others say.
+    pub fn heard_in_sums(&self) -> impl Iterator<Item = Isp> + '_ {
+        self.heard_by_isp().map(|(isp, _)| isp)
+    }
+
+    fn heard_by_isp(&self) -> impl Iterator<Item = (Isp, &Series)> {
+        let heard = self.isps.iter().filter(|(_, series)| self.has_heard && series.heard && series.complains());
+        heard.map(|(isp, series)| (*isp, series))
     }
 
     /// Whether a complaint from this ISP was ever counted here, or noted by [`Timeline::hear`].
@@ -184,10 +189,17 @@ impl Timeline {
     pub fn cells(&self, isp: Option<Isp>, left_out: &[LeftOut], since: Minute, now: Now) -> Vec<Cell> {
         let mut cells = Vec::new();
         let Some(series) = self.series(isp) else { return cells };
+        let heard: Vec<(Isp, &Series)> = if isp.is_none() { self.heard_by_isp().collect() } else { Vec::new() };
         series.visit(since, now, &mut |mut cell| {
+            let is_left_out = |isp: Isp| left_out.iter().any(|known| known.isp == isp && cell.from < known.before);
             for LeftOut { isp, .. } in left_out.iter().filter(|left_out| cell.from < left_out.before) {
-                if let Some(part) = self.series(Some(*isp)).and_then(|series| series.at(cell.from, cell.until)) {
+                if let Some(part) = self.series(Some(*isp)).and_then(|series| series.part(cell.from, cell.until)) {
                     cell.counters.remove(&part);
+                }
+            }
+            for (_, heard) in heard.iter().filter(|(isp, _)| !is_left_out(*isp)) {
+                if let Some(part) = heard.at(cell.from, cell.until) {
+                    cell.counters.hear(&part);
                 }
             }
             cells.push(cell);
@@ -314,6 +326,30 @@ impl Series {
         }
     }
 
+    /// Whether at least one mail in a thousand drew a complaint, in the hours that are kept.
+    fn complains(&self) -> bool {
+        let sum = self.hours.0.iter().fold(Counters::default(), |mut sum, (_, hour)| {
+            sum.merge(hour);
+            sum
+        });
+        let tally = sum.tally(Metric::Complaint);
+        tally.bad * 1_000 >= tally.population && tally.bad > 0
+    }
+
+    /// Its part of the sum over all ISPs.
+    pub(crate) fn share(&self, counters: Counters) -> Counters {
+        if self.heard { counters.unheard() } else { counters }
+    }
+
+    fn part(&self, from: Minute, until: Minute) -> Option<Counters> {
+        self.at(from, until).map(|counters| self.share(counters))
+    }
+
+    /// What was counted in the hour that begins at `from`.
+    pub(crate) fn hour(&self, from: Minute) -> Option<&Counters> {
+        self.hours.get(from)
+    }
+
     fn at(&self, from: Minute, until: Minute) -> Option<Counters> {
         let cells = if until.0 - from.0 == HOUR { &self.hours } else { &self.minutes };
         cells.get(from).copied()
@@ -368,11 +404,6 @@ impl Cells {
     fn get(&self, from: Minute) -> Option<&Counters> {
         let index = self.0.binary_search_by_key(&from, |(from, _)| *from).ok()?;
         Some(&self.0[index].1)
-    }
-
-    fn get_mut(&mut self, from: Minute) -> Option<&mut Counters> {
-        let index = self.0.binary_search_by_key(&from, |(from, _)| *from).ok()?;
-        Some(&mut self.0[index].1)
     }
 
     fn range(&self, from: Minute, until: Minute) -> vec_deque::Iter<'_, (Minute, Counters)> {
@@ -591,7 +622,7 @@ mod tests {
         timeline.add(hours_ago, silent, UnitKind::Delivered, 500, false, NOW);
         timeline.add(hours_ago, returning, UnitKind::Delivered, 100, true, NOW);
         let whole = |timeline: &mut Timeline, isp| {
-            let sum = timeline.series_mut(isp).unwrap().window_since(hours_ago).tally(Metric::Complaint);
+            let sum = crate::judge::sum(timeline, isp, &[], hours_ago).tally(Metric::Complaint);
             (sum.population, sum.bad)
         };
         assert_eq!(whole(&mut timeline, Some(silent)), (0, 0));
@@ -602,6 +633,27 @@ mod tests {
         assert_eq!(whole(&mut timeline, None), (600, 1));
         timeline.add(NOW.minute(), silent, UnitKind::Delivered, 20, false, NOW);
         assert_eq!(whole(&mut timeline, None), (620, 1));
+    }
+
+    #[test]
+    fn one_complaint_from_a_large_isp_without_a_loop_does_not_thin_out_what_others_say() {
+        let (large, returning) = (Isp::OTHER, IspMap::builtin().by_name("yahoo").unwrap());
+        let mut timeline = Timeline::default();
+        for (isp, delivered, complaints) in [(large, 9_000, 1), (returning, 1_000, 6)] {
+            let has_loop = isp == returning;
+            timeline.add(NOW.minute(), isp, UnitKind::Delivered, delivered, has_loop, NOW);
+            timeline.add(NOW.minute(), isp, UnitKind::Complaint, complaints, has_loop, NOW);
+        }
+        let sum = |isp| {
+            let cells = timeline.cells(isp, &[], Minute(0), NOW);
+            let tally = cells[0].counters.tally(Metric::Complaint);
+            (tally.population, tally.bad)
+        };
+        assert_eq!((sum(None), sum(Some(large))), ((1_000, 6), (9_000, 1)));
+        // What is left out takes nothing of the others with it.
+        let left_out = [LeftOut { isp: large, before: Minute(u32::MAX) }];
+        let rest = timeline.cells(None, &left_out, Minute(0), NOW)[0].counters;
+        assert_eq!((rest.tally(Metric::Complaint).population, rest.get(UnitKind::Delivered)), (1_000, 1_000));
     }
 
     proptest! {

@@ -663,7 +663,13 @@ mod tests {
                 counters[UnitKind::Sent as usize] = 1_000_000 + number - place * 1000;
                 counters[UnitKind::Delivered as usize] = 900_000 - place * 1000;
                 let subject = format!("configuration-set:s-{number:02}").parse().unwrap();
-                totals.push(Total { subject, isp: isp.to_owned(), counters, returns_complaints: isp != "a" });
+                totals.push(Total {
+                    subject,
+                    isp: isp.to_owned(),
+                    counters,
+                    returns_complaints: isp != "a",
+                    in_sums: isp != "a",
+                });
             }
         }
         let told = ReportedTransition {
