@@ -253,6 +253,8 @@ impl Classifier {
     fn sender(&mut self, mail: &Mail<'_>, senders: &mut Senders) -> reputation::unit::SenderId {
         let set = mail.configuration_set.as_deref().filter(|name| !name.is_empty()).unwrap_or(Subject::UNTAGGED);
         let identity = match mail.from_domain.as_deref().filter(|domain| !domain.is_empty()) {
+            // Never an address, whatever a tag holds.
+            Some(tagged) if tagged.contains('@') => reputation::address::domain_of(tagged).ok(),
             Some(domain) => Some(std::borrow::Cow::Borrowed(domain)),
             None => mail.source.as_deref().and_then(|source| reputation::address::domain_of(source).ok()),
         };
@@ -314,8 +316,10 @@ struct Count<'a, 'e> {
 enum Whose<'t> {
     /// This address.
     Address(Address<'t>),
-    /// Somebody at this ISP; the text tells them from others.
-    Somebody(Isp, &'t str),
+    /// One of several at several ISPs: taken for this one, and counted at `other`.
+    OneOf(Address<'t>),
+    /// Somebody whose address cannot be read; the text tells them from others.
+    Unreadable(&'t str),
 }
 
 impl<'a, 'e> Count<'a, 'e> {
@@ -463,7 +467,8 @@ impl<'a, 'e> Count<'a, 'e> {
                     Some(isp) => (isp, [address.local(), address.domain()]),
                     None => continue,
                 },
-                Whose::Somebody(isp, text) => (*isp, unreadable(text)),
+                Whose::OneOf(address) => (Isp::OTHER, [address.local(), address.domain()]),
+                Whose::Unreadable(text) => (Isp::OTHER, unreadable(text)),
             };
             self.push(kind, isp, &parts);
             self.failures.push(Some(place));
@@ -478,8 +483,9 @@ impl<'a, 'e> Count<'a, 'e> {
     ///
     /// 1. Somebody in `mail.destination`: theirs. So it is if the destination is not told at all.
     /// 2. Anybody or anything else: of the recipients in the destination that are not named beside it, those at the same
-    ///    domain, or else all of them, are possible. If one is, it is theirs; if all are at one ISP, it is somebody's there.
-    /// 3. Else it is somebody's at `other`: counted, and told by name.
+    ///    domain, or else all of them, are possible. One of these it is, the same one for the same name, so that one mail
+    ///    never fails for more people than it went to. Where they are at several ISPs, it counts at `other`, and by name.
+    /// 3. Where nobody is possible it is somebody's at `other`, and counted by name.
     fn whose<'t>(&mut self, named: Option<&'t str>, beside: impl Iterator<Item = &'t str>) -> Whose<'t>
     where
         'a: 't,
@@ -487,8 +493,13 @@ impl<'a, 'e> Count<'a, 'e> {
         let destination = &self.mail.destination;
         // So nearly every event is.
         let known = named.filter(|named| destination.is_empty() || destination.iter().any(|known| known == named));
-        if let Some(address) = known.and_then(final_recipient) {
-            return Whose::Address(address);
+        match (known.and_then(final_recipient), known) {
+            (Some(address), _) => return Whose::Address(address),
+            (None, Some(text)) if !destination.is_empty() => {
+                self.oddities.note(Oddity::UnreadableRecipient);
+                return Whose::Unreadable(text);
+            }
+            (None, _) => {}
         }
         let readable = || destination.iter().filter_map(|known| Address::parse(known).ok());
         let address = named.and_then(final_recipient);
@@ -514,19 +525,22 @@ impl<'a, 'e> Count<'a, 'e> {
         if possible.iter().any(near) {
             possible.retain(near);
         }
+        let counts = |known: &Address<'_>| self.classifier.isp(known).is_ok();
+        if possible.iter().any(counts) {
+            possible.retain(counts);
+        }
         possible.sort();
         possible.dedup();
-        if let [_] = possible[..] {
-            return possible.pop().map_or(Whose::Somebody(Isp::OTHER, text), Whose::Address);
-        }
         let isps: BTreeSet<Isp> = possible.iter().filter_map(|known| self.classifier.isp(known).ok()).collect();
-        match (isps.first(), isps.len()) {
-            (Some(isp), 1) => Whose::Somebody(*isp, text),
-            _ => {
-                self.oddities.note(Oddity::UnattributedRecipient);
-                Whose::Somebody(Isp::OTHER, text)
-            }
+        if isps.len() > 1 || possible.is_empty() {
+            self.oddities.note(Oddity::UnattributedRecipient);
         }
+        if possible.is_empty() {
+            return Whose::Unreadable(text);
+        }
+        let name = self.classifier.keys.key(&self.mail.message_id, UnitKind::Sent, &[text]).0;
+        let one = possible.swap_remove((name % possible.len() as u128) as usize);
+        if isps.len() > 1 { Whose::OneOf(one) } else { Whose::Address(one) }
     }
 
     /// Says by what name the complaint is ignored, if it is.
@@ -550,10 +564,15 @@ impl<'a, 'e> Count<'a, 'e> {
             self.push(UnitKind::Complaint, Isp::OTHER, id);
         }
         // SES lists everybody at the complaining domain, so the first counted one tells the ISP.
-        for recipient in recipients {
+        // Somebody to whom the mail went tells it best.
+        let went_to: Vec<Address<'_>> =
+            mail.destination.iter().filter_map(|known| Address::parse(known).ok()).collect();
+        let is_known = |recipient: &&Text<'_>| Address::parse(recipient).is_ok_and(|known| went_to.contains(&known));
+        let known = recipients.iter().filter(|recipient| is_known(recipient));
+        for recipient in known.chain(recipients.iter().filter(|recipient| !is_known(recipient))) {
             let isp = match self.whose(Some(recipient), std::iter::empty()) {
                 Whose::Address(address) => self.isp(&address),
-                Whose::Somebody(isp, _) => Some(isp),
+                Whose::OneOf(_) | Whose::Unreadable(_) => Some(Isp::OTHER),
             };
             if let Some(isp) = isp {
                 self.push(UnitKind::Complaint, isp, id);

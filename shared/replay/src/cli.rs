@@ -495,12 +495,14 @@ fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
     } else {
         "cat"
     };
+    // Never the file that is read: the shell would empty it first.
+    let sorted = text::quoted(&format!("{}-in-order.json", file.trim_end_matches(".json")));
     let file = text::quoted(file);
     anyhow!(
         "the input is not in the order of time, so that much of it was judged late or not at all: {} of {} came more than \
          an hour after later mail, in {}{more}. Give the files as SES or Firehose wrote them, each by itself, since \
-         several files are merged by time; or sort each file: \
-         {unpack} {file} | jq -sc 'sort_by([.. | objects | .timestamp? // empty | tostring] | max)[]' > sorted.json",
+         several files are merged by time; or sort each file, if its events are not wrapped: \
+         {unpack} {file} | jq -sc 'sort_by([.. | objects | .timestamp? // empty | tostring] | max)[]' > {sorted}",
         text::thousands(*late),
         text::counted(*mails, "mail"),
         named.join(", "),

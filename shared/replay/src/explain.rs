@@ -288,7 +288,10 @@ impl Basis {
             Some(isp) => (since_of_isp(&dossier, board, isp), Vec::new()),
             None => (dossier.breaker(None).breaker.since, left_out(policy, &dossier, board, steps)),
         };
-        let why = left_out.iter().map(|left_out| why(&policy.isp_map, left_out, &dossier, board, steps)).collect();
+        let why = left_out
+            .iter()
+            .map(|left_out| why(&policy.isp_map, left_out, &dossier, board, steps, policy.gate_in_use))
+            .collect();
         Basis { dossier, since, left_out, why, now, forecast: None }
     }
 }
@@ -299,11 +302,16 @@ fn why(
     dossier: &Dossier,
     board: &Board,
     steps: &BTreeMap<reputation::Isp, BreakerState>,
+    gate: bool,
 ) -> ExplainedLeftOut {
     let contained = |known: &BreakerState| known.state.is_contained() && known.hold != Hold::Shadow;
     let own = steps.get(isp).cloned().unwrap_or_else(|| dossier.breaker(Some(*isp)).breaker);
     let why = if board.isps.get(isp).is_some_and(contained) {
-        "the ISP is held for everybody: its trouble is its own"
+        if gate {
+            "the ISP is held for everybody: its trouble is its own"
+        } else {
+            "the ISP's trouble looks like its own"
+        }
     } else if contained(&own) {
         "stopped at this ISP by itself"
     } else {

@@ -267,14 +267,18 @@ fn what_is_late_by_nature_is_no_disorder() {
 #[test]
 fn a_misdated_mail_does_not_hold_back_its_file() {
     let events = two_sets();
-    let folder = tempfile::tempdir().unwrap();
     let misdated = mail("news", 28, 3600, false);
     let news = || events.iter().filter(|event| event.set == "news");
-    let with_misdated = format!("{}{}{}", lines(news().take(300)), lines(&misdated[..1]), lines(news().skip(300)));
-    write(&folder, "news.json", &with_misdated);
-    write(&folder, "promo.json", &lines(events.iter().filter(|event| event.set == "promo")));
-    let ran = replay(&[&text_of(folder.path()), "--quiet"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    // All its events bear the same date.
+    for (place, told) in [(300, 1), (300, misdated.len()), (0, misdated.len())] {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = lines(&misdated[..told]);
+        let with_misdated = format!("{}{odd}{}", lines(news().take(place)), lines(news().skip(place)));
+        write(&folder, "news.json", &with_misdated);
+        write(&folder, "promo.json", &lines(events.iter().filter(|event| event.set == "promo")));
+        let ran = replay(&[&text_of(folder.path()), "--quiet"]);
+        assert_eq!(ran.code, 0, "{told} events after {place}: {}", ran.err);
+    }
 }
 
 /// Many files of one time: each has an event in each of three hours.

@@ -429,7 +429,33 @@ fn a_bounce_counts_where_the_mail_went() {
         "hard_bounces other (unreadable_recipient, unattributed_recipient)",
     );
     check("a mail to nobody: as it is named", &[], &["me@gmail.com"], "hard_bounces gmail");
+    check(
+        "what the mail was sent to, although it cannot be read",
+        &["undisclosed recipients", "a@gmail.com"],
+        &["undisclosed recipients"],
+        "hard_bounces other (unreadable_recipient)",
+    );
     check("an own domain that forwards", &["boss@own.example.com"], &["me@gmail.com"], "ignored: own_domain");
+}
+
+/// The members of a list that mail was sent to bounce one by one.
+#[test]
+fn one_mail_never_fails_for_more_people_than_it_went_to() {
+    let members: Vec<String> = (0..12).map(|number| format!("member{number}@elsewhere.example")).collect();
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    for to in [&["list@corp.example", "u@corp.example"][..], &["list@corp.example", "u@gmail.com"][..]] {
+        let mut world = World::new(Policy::default());
+        let units = counted(&mut world, &bounce_naming(to, &members)).1;
+        let keys: BTreeSet<_> = units.iter().map(|unit| unit.key).collect();
+        assert!((1..=2).contains(&keys.len()), "{} bounces of {to:?}", keys.len());
+    }
+}
+
+#[test]
+fn a_complaint_counts_where_somebody_is_known_to_have_got_the_mail() {
+    let listed =
+        r#","feedbackId":"f1","complainedRecipients":[{"emailAddress":"junk"},{"emailAddress":"b@yahoo.com"}]"#;
+    check("the second is known", &complaint(&["a@gmail.com", "b@yahoo.com"], listed), "complaints yahoo");
 }
 
 #[test]

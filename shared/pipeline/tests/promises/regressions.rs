@@ -354,6 +354,35 @@ fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
     assert_eq!(world.state(&set_of("news"), None), "open");
 }
 
+/// A handful of bounces must not excuse everybody at a big ISP until SES pauses the account.
+#[test]
+fn nobody_is_excused_any_more_once_ses_may_pause_the_account() {
+    let mut world = World::new(Policy::default());
+    gmail_is_in_trouble(&mut world);
+    assert_eq!(world.state(&Subject::Account, Some("gmail")), "open");
+    for minute in 5..30 {
+        world.mail(("big", "d.example"), "gmail", at(minute).minute(), 100, 40, at(minute));
+        world.evaluate(at(minute));
+    }
+    assert_eq!(world.state(&Subject::Account, Some("gmail")), "closed");
+    assert_eq!(world.state(&set_of("big"), None), "open");
+    let over =
+        world.store.transitions.iter().find(|told| told.reason.contains("where SES may pause it")).expect("told");
+    assert_eq!((over.from, over.to), ("closed", "closed"));
+}
+
+/// A probe of a sender that was stopped for harm elsewhere goes on, whatever an ISP's trouble is.
+#[test]
+fn a_probe_is_never_pardoned() {
+    let mut world = World::new(Policy::default());
+    world.mail(("news", "a.example"), "yahoo", at(-40).minute(), 30, 20, at(-40));
+    world.evaluate(at(-40));
+    (-39..0).for_each(|minute| _ = world.evaluate(at(minute)));
+    assert_eq!(world.state(&set_of("news"), None), "probing");
+    gmail_is_in_trouble(&mut world);
+    assert!(matches!(world.state(&set_of("news"), None), "probing" | "open"));
+}
+
 /// SES does not ask whose fault a bounce is: a policy can stop senders for it all the same.
 #[test]
 fn the_policy_says_whether_senders_are_stopped_for_an_isps_trouble() {

@@ -44,6 +44,9 @@ const MAX_HELD: usize = 128;
 /// A stamp is believed as far as one of so many stamps after it confirms it.
 const LOOKAHEAD: usize = 16;
 
+/// So many stamps have to confirm one.
+const CONFIRMED_BY: usize = 6;
+
 /// The chunks that wait in all lanes are decoded from at most about so many bytes.
 const CHUNKS_BUDGET: usize = 64 << 20;
 
@@ -321,18 +324,19 @@ impl Head {
     }
 }
 
-/// A stamp, as far as those that follow it confirm it.
+/// A stamp, as far as those that follow it confirm it: as many as [`CONFIRMED_BY`], since several events of one mail bear
+/// the same wrong date; near the end of a source all that are left.
 fn believed(stamps: &VecDeque<Option<Stamp>>, index: usize) -> i64 {
     let Some(stamp) = stamps[index] else { return NONE };
     let until = (index + 1 + LOOKAHEAD).min(stamps.len());
-    let mut highest = None;
-    for other in stamps.range(index + 1..until).flatten() {
-        if other.at >= stamp.at {
-            return stamp.at;
-        }
-        highest = highest.max(Some(other.at));
+    let mut after: Vec<i64> = stamps.range(index + 1..until).flatten().map(|stamp| stamp.at).collect();
+    // Nearly always the next ones are no earlier.
+    if after.len() >= CONFIRMED_BY && after[..CONFIRMED_BY].iter().all(|at| *at >= stamp.at) {
+        return stamp.at;
     }
-    highest.unwrap_or(stamp.at)
+    after.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+    let confirmed = after.get(CONFIRMED_BY.min(after.len()).saturating_sub(1));
+    confirmed.map_or(stamp.at, |at| stamp.at.min(*at))
 }
 
 /// How far the merge has come.
@@ -891,8 +895,12 @@ mod tests {
         for (source, lane) in lanes.iter().enumerate() {
             let believed = |index: usize| -> i64 {
                 let Some(stamp) = lane[index] else { return NONE };
-                let highest = lane[index + 1..].iter().take(LOOKAHEAD).flatten().map(|other| other.at).max();
-                highest.map_or(stamp.at, |highest| highest.min(stamp.at))
+                let mut after: Vec<i64> =
+                    lane[index + 1..].iter().take(LOOKAHEAD).flatten().map(|other| other.at).collect();
+                after.sort_unstable();
+                after.reverse();
+                after.truncate(CONFIRMED_BY);
+                after.last().map_or(stamp.at, |confirmed| stamp.at.min(*confirmed))
             };
             let mut clock = NONE;
             for index in 0..lane.len() {

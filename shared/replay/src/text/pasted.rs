@@ -83,7 +83,7 @@ mod tests {
         words.extend(Call { input: &input, policy: Some(Path::new("my policy.toml")), gate: true }.words());
         insta::assert_snapshot!(command(&words, 60).join("\n"), @r"
           replay explain events/streams/stale-list.ndjson.gz \
-            'more/*.json' --policy 'my policy.toml'
+            'more/*.json' --policy 'my policy.toml' --gate
         ");
         for width in 45..120 {
             let lines = command(&words, width);
