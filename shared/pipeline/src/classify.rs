@@ -2,7 +2,7 @@
 //!
 //! **Whose bounce.** SES names the recipient of a bounce or delay as the receiving server does (the *Final-Recipient* of
 //! its report). Where that server has forwarded the mail, it is a mailbox to which nothing was sent; sometimes it is a
-//! pipe or a file. Harm belongs where the mail went, to `mail.destination`: see [`Count::whose`].
+//! pipe or a file. Harm belongs where the mail went, to `mail.destination`: see `Count::whose`.
 //!
 //! **What is odd** about an event that counts all the same is told by name: [`Oddity`].
 

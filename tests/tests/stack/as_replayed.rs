@@ -106,12 +106,13 @@ fn streams() -> Vec<Vec<u8>> {
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_and_the_stack_come_to_the_same_totals_and_breakers() {
-    let worlds = streams().into_iter().map(|stream| (stream, true));
+    let streams = streams();
     // Without a gate an ISP's own trouble is told from bad lists in another way.
-    for (stream, gate) in worlds.clone().chain(worlds.last().map(|(stream, _)| (stream, false))) {
-        let text = String::from_utf8_lossy(&stream);
+    let without_gate = streams.last().map(|stream| (stream, false));
+    for (stream, gate) in streams.iter().map(|stream| (stream, true)).chain(without_gate) {
+        let text = String::from_utf8_lossy(stream);
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let (totals, breakers, rejected) = replayed(&stream, gate);
+        let (totals, breakers, rejected) = replayed(stream, gate);
         let found = deployed(&lines, gate).await;
         assert_eq!(found.0, totals);
         assert_eq!(found.1, breakers);

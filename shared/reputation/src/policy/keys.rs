@@ -429,14 +429,16 @@ const INCIDENT: &[Key] = &[
         "hold_minutes",
         "minutes",
         whole(1, 10_080),
-        "Mail to the ISP is held so long the first time; twice as long with each further trip.",
+        "Mail to the ISP is held so long the first time; twice as long with each further trip. Without a gate, bounces \
+         there stop nobody for so long, each time.",
     ),
     key(
         "without_gate",
         "",
         Word(&["warn", "pause"]),
-        "What happens to the senders where no gate can hold the ISP's mail: `warn` tells people, and stops nobody for it; \
-         `pause` tells people, and stops senders as for any harm. SES counts the bounces either way.",
+        "What happens to the senders where no gate can hold the ISP's mail: `warn` tells people, and stops nobody for it \
+         until the account is at `forecast.hard_bounce_pause`; `pause` tells people, and stops senders as for any harm. SES \
+         counts the bounces either way.",
     ),
 ];
 
