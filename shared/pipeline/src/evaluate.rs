@@ -293,7 +293,7 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now:
         let reason = match (policy.gate_in_use, policy.incident.without_gate) {
             (true, _) => format!("the hold is over: {again}"),
             (false, WithoutGate::Warn) if now < until => {
-                format!("the account is at {line} or more, where SES may pause it: {again}, whoever is at fault")
+                format!("the account is at {line} or more, where SES may pause it, the ISP's fault or not: {again}")
             }
             (false, WithoutGate::Warn) => format!("the time of its own trouble is over: {again}"),
             (false, WithoutGate::Pause) => "the time of its own trouble is over".to_owned(),

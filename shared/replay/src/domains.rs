@@ -39,24 +39,10 @@ impl Mails {
     }
 
     fn add(&mut self, kind: UnitKind) {
-        match kind {
-            UnitKind::Sent => self.sent = self.sent.saturating_add(1),
-            UnitKind::Delivered
-            | UnitKind::HardBounce
-            | UnitKind::SoftBounce
-            | UnitKind::Undetermined
-            | UnitKind::RefusedBounce => {
-                self.outcomes = self.outcomes.saturating_add(1);
-            }
-            UnitKind::Suppressed
-            | UnitKind::Complaint
-            | UnitKind::Delay
-            | UnitKind::Deferral
-            | UnitKind::Block
-            | UnitKind::Reject
-            | UnitKind::RenderingFailure
-            | UnitKind::Open
-            | UnitKind::Click => {}
+        if kind == UnitKind::Sent {
+            self.sent = self.sent.saturating_add(1);
+        } else if UnitKind::OUTCOMES.contains(&kind) {
+            self.outcomes = self.outcomes.saturating_add(1);
         }
     }
 }

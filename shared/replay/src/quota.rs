@@ -119,23 +119,10 @@ impl QuotaBook {
 
     /// Takes note of a new unit: a mail that was sent, or of which an outcome says so where nobody tells of sending.
     pub(crate) fn note(&mut self, unit: &Unit, senders: &Senders) {
-        let outcome = match unit.kind {
-            UnitKind::Sent => false,
-            UnitKind::Delivered
-            | UnitKind::HardBounce
-            | UnitKind::SoftBounce
-            | UnitKind::Undetermined
-            | UnitKind::RefusedBounce => true,
-            UnitKind::Suppressed
-            | UnitKind::Complaint
-            | UnitKind::Delay
-            | UnitKind::Deferral
-            | UnitKind::Block
-            | UnitKind::Reject
-            | UnitKind::RenderingFailure
-            | UnitKind::Open
-            | UnitKind::Click => return,
-        };
+        let outcome = UnitKind::OUTCOMES.contains(&unit.kind);
+        if !outcome && unit.kind != UnitKind::Sent {
+            return;
+        }
         if !self.senders.contains_key(&unit.sender) {
             let planned = self.planned(senders.subjects(unit.sender));
             self.senders.insert(unit.sender, planned);
