@@ -226,7 +226,7 @@ impl Classifier {
             oddities.note(Oddity::UnreadableRecipient);
         }
         let sender = self.sender(mail, senders);
-        let longest = senders.subjects(sender).iter().map(|subject| subject.to_string().len()).max().unwrap_or(0);
+        let longest = senders.subjects(sender).iter().map(Subject::bytes).max().unwrap_or(0);
         if longest > LONGEST_SUBJECT {
             return Err(Refused::LongName { bytes: longest });
         }
