@@ -107,11 +107,13 @@ def start(log):
         from ministack.app import main
         from ministack.core import iam_actions
         from ministack.services import lambda_svc, ses_v2
+        from ministack.services.cloudformation import provisioners
         import samtranslator  # noqa: F401  the emulator applies the SAM transform with it
     except ImportError as error:
         raise Failure(f"{error}: install tests/cloud/emulator-requirements.txt into {sys.executable}'s environment")
     know_condition_keys(iam_actions)
     know_default_sets(ses_v2)
+    know_windows(lambda_svc, provisioners)
 
     threading.Thread(target=stop_when_input_ends, daemon=True).start()
     threading.Thread(target=tell_when_ready, args=(endpoint, answer), daemon=True).start()
@@ -168,6 +170,65 @@ def know_default_sets(ses_v2):
         return ses_v2.json_response({})
 
     ses_v2.handle_request = handle_request
+
+
+def know_windows(lambda_svc, provisioners):
+    """Teaches the emulator tumbling windows of event source mappings, as the Lambda guide describes them.
+
+    A batch then says which shard it is from and holds the state that the call before it returned; an answer without a
+    state fails; and a window ends with a call, here without records: one before the first batch of a mapping.
+    """
+    windows, states = {}, {}
+
+    def keeping(provision):
+        def provisioned(name, *properties_and_stack):
+            made = provision(name, *properties_and_stack)
+            esm = lambda_svc._esms[made[0]]
+            properties = properties_and_stack[-2]
+            windows[(esm["FunctionName"], esm["EventSourceArn"])] = properties.get("TumblingWindowInSeconds", 0)
+            return made
+
+        return provisioned
+
+    kind = next(kinds["AWS::Lambda::EventSourceMapping"] for kinds in vars(provisioners).values()
+                if isinstance(kinds, dict) and "AWS::Lambda::EventSourceMapping" in kinds)
+    kind["create"], kind["update"] = keeping(kind["create"]), keeping(kind["update"])
+    execute = lambda_svc._execute_function
+
+    def windowed(function, event):
+        records = event.get("Records") if isinstance(event, dict) else None
+        source = records[0].get("eventSourceARN") if records and isinstance(records[0], dict) else None
+        name = (function.get("config") or function).get("FunctionName")
+        seconds = int(windows.get((name, source)) or 0)
+        if not seconds or set(event) != {"Records"}:
+            return execute(function, event)
+        start = time.time() // seconds * seconds
+
+        def call(records, final):
+            stamp = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)) for at in (start, start + seconds)]
+            answer = execute(function, {
+                "Records": records,
+                "window": {"start": stamp[0], "end": stamp[1]},
+                "state": states.get((name, source), {}),
+                "shardId": "shardId-00000000000000000000-00000000",
+                "eventSourceARN": source,
+                "isFinalInvokeForWindow": final,
+                "isWindowTerminatedEarly": False,
+            })
+            body = answer.get("body")
+            if not answer.get("error") and not isinstance((body or {}).get("state"), dict):
+                return {"error": True, "body": {"errorType": "Window", "errorMessage": f"no state in {body!r}"}}
+            if not answer.get("error"):
+                states[(name, source)] = {} if final else body["state"]
+            return answer
+
+        if (name, source) not in states:
+            ended = call([], final=True)
+            if ended.get("error"):
+                return ended
+        return call(records, final=False)
+
+    lambda_svc._execute_function = windowed
 
 
 def partition_keys(request):

@@ -1,7 +1,7 @@
 //! AWS in this process: DynamoDB by dynoxide, and as much of SES, SNS and EventBridge as our calls can see. The real SDK
 //! talks to it without a socket, so that a test can stop "the process" between any two calls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -75,6 +75,36 @@ impl std::fmt::Debug for Network {
     }
 }
 
+/// How long a transaction of DynamoDB takes here, where that is simulated.
+const TRANSACTION: Duration = Duration::from_millis(10);
+/// Write units that one partition takes in a second (DynamoDB guide, "Best practices for designing partition keys").
+const PARTITION_UNITS: f64 = 1_000.0;
+
+/// Transactions under way, and what partitions have taken.
+#[derive(Debug, Default)]
+struct Contention {
+    /// The items that transactions under way write.
+    locked: BTreeSet<String>,
+    /// By partition key: the write units that are left, and when that was so.
+    partitions: BTreeMap<String, (f64, tokio::time::Instant)>,
+}
+
+/// The items that a transaction writes: their partition keys and, for all that a table may hold, themselves.
+fn written(body: &str) -> Vec<(String, String)> {
+    let request = serde_json::from_str::<Value>(body).unwrap_or_default();
+    let actions = request["TransactItems"].as_array().cloned().unwrap_or_default();
+    let keys = |action: &Value| {
+        let action = ["Put", "Update", "Delete", "ConditionCheck"]
+            .into_iter()
+            .map(|kind| &action[kind])
+            .find(|it| !it.is_null());
+        let action = action.cloned().unwrap_or_default();
+        let keys = if action["Key"].is_null() { &action["Item"] } else { &action["Key"] };
+        (keys["pk"].to_string(), format!("{} {}", keys["pk"], keys["sk"]))
+    };
+    actions.iter().map(keys).collect()
+}
+
 /// What happened besides DynamoDB.
 #[derive(Debug, Default)]
 pub struct State {
@@ -92,6 +122,12 @@ pub struct State {
     pub writes: u64,
     /// Write units that DynamoDB charged.
     pub write_units: f64,
+    /// Queries and reads of single items.
+    pub reads: u64,
+    /// Bytes of their answers.
+    pub read_bytes: u64,
+    /// DynamoDB's limits on transactions, where they are simulated.
+    contention: Option<Contention>,
     /// DynamoDB answers nothing but errors (503) for as long as this is set.
     pub dynamodb_down: bool,
     kill: Option<Kill>,
@@ -142,6 +178,55 @@ impl Cloud {
                 "StreamSpecification": stream }),
         );
         cloud
+    }
+
+    /// From now on transactions take time, meet each other at items, and are throttled by what a partition takes.
+    pub fn contend(&self) {
+        self.state().contention = Some(Contention::default());
+    }
+
+    /// Begins a transaction; the answer, if it is cancelled at once, else the items that it locks.
+    fn begin_transaction(&self, body: &str) -> Result<Vec<String>, HttpResponse> {
+        let mut state = self.state();
+        let Some(Contention { locked, partitions }) = &mut state.contention else { return Ok(Vec::new()) };
+        let (written, now) = (written(body), tokio::time::Instant::now());
+        let cancelled = |code: &'static str, which: &dyn Fn(&(String, String)) -> bool| {
+            let reason = |item: &(String, String)| match which(item) {
+                true => json!({ "Code": code, "Message": "as the simulation says" }),
+                false => json!({ "Code": "None" }),
+            };
+            let reasons: Vec<Value> = written.iter().map(reason).collect();
+            let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+            let body = json!({ "__type": kind, "Message": "cancelled", "CancellationReasons": reasons });
+            respond(400, Some("TransactionCanceledException"), &body.to_string())
+        };
+        if written.iter().any(|(_, item)| locked.contains(item)) {
+            return Err(cancelled("TransactionConflict", &|(_, item)| locked.contains(item)));
+        }
+        for (partition, _) in &written {
+            let (left, at) = partitions.entry(partition.clone()).or_insert((PARTITION_UNITS, now));
+            *left = (*left + now.duration_since(*at).as_secs_f64() * PARTITION_UNITS).min(PARTITION_UNITS);
+            *at = now;
+        }
+        let empty = |item: &(String, String)| partitions.get(&item.0).is_some_and(|(left, _)| *left <= 0.0);
+        if written.iter().any(empty) {
+            return Err(cancelled("ThrottlingError", &empty));
+        }
+        let items: Vec<String> = written.into_iter().map(|(_, item)| item).collect();
+        locked.extend(items.iter().cloned());
+        Ok(items)
+    }
+
+    /// Ends a transaction for which DynamoDB has charged so many units, the same for each of its items.
+    fn end_transaction(&self, items: &[String], body: &str, charged: f64) {
+        let mut state = self.state();
+        let Some(Contention { locked, partitions }) = &mut state.contention else { return };
+        for ((partition, _), item) in written(body).iter().zip(items) {
+            locked.remove(item);
+            if let Some((left, _)) = partitions.get_mut(partition) {
+                *left -= charged / items.len() as f64;
+            }
+        }
     }
 
     /// Clients that talk to it.
@@ -275,9 +360,14 @@ impl Cloud {
                     Some(tables) => tables.iter().filter_map(|used| used["CapacityUnits"].as_f64()).sum(),
                     None => used["CapacityUnits"].as_f64().unwrap_or(0.0),
                 };
-                if !matches!(operation, "Query" | "GetItem") {
-                    self.state().write_units += used;
+                let mut state = self.state();
+                if matches!(operation, "Query" | "GetItem") {
+                    state.reads += 1;
+                    state.read_bytes += text.len() as u64;
+                } else {
+                    state.write_units += used;
                 }
+                drop(state);
                 respond(200, None, &text)
             }
             Err(error) => respond(error.status_code(), None, &error.to_json()),
@@ -394,7 +484,24 @@ impl HttpConnector for Cloud {
         HttpConnectorFuture::new(async move {
             // Whoever else runs has a turn at each call, as on a network.
             tokio::task::yield_now().await;
-            cloud.answer(&request)
+            let is_transaction =
+                request.headers().get("x-amz-target").is_some_and(|it| it.ends_with("TransactWriteItems"));
+            if !is_transaction || cloud.state().contention.is_none() {
+                return cloud.answer(&request);
+            }
+            let body = std::str::from_utf8(request.body().bytes().unwrap_or_default()).unwrap_or("").to_owned();
+            let begun = cloud.begin_transaction(&body);
+            tokio::time::sleep(TRANSACTION).await;
+            match begun {
+                Err(cancelled) => Ok(cancelled),
+                Ok(items) => {
+                    let before = cloud.state().write_units;
+                    let answer = cloud.answer(&request);
+                    let charged = cloud.state().write_units - before;
+                    cloud.end_transaction(&items, &body, charged);
+                    answer
+                }
+            }
         })
     }
 }

@@ -124,6 +124,32 @@ impl Emulator {
         self.run("logs", stack, &[] as &[&str])
     }
 
+    /// Kills some processes of functions, as a host that dies would; `which` chooses. Returns how many.
+    pub fn kill_functions(&self, which: usize) -> usize {
+        let running = self.functions_running();
+        if running.is_empty() {
+            return 0;
+        }
+        let killed = Command::new("kill").args(["-KILL", &running[which % running.len()].to_string()]).output();
+        usize::from(killed.is_ok_and(|output| output.status.success()))
+    }
+
+    /// The processes of functions, which the emulator has started.
+    fn functions_running(&self) -> Vec<u32> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let is_ours = |id: &u32| {
+            // `ID (NAME) STATE PARENT ...`
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            let Some((name, rest)) = stat.rsplit_once(')') else { return false };
+            let parent = rest.split_whitespace().nth(1).and_then(|parent| parent.parse().ok());
+            name.ends_with("(bootstrap") && parent == Some(self.process.id())
+        };
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut ids: Vec<u32> = ids.filter(is_ours).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// What clients of this account share: they are its root user.
     pub async fn config(&self) -> SdkConfig {
         let Ready { endpoint, region, account } = &self.ready;

@@ -24,6 +24,9 @@ use ses_events::{Decoded, Decoder};
 
 use crate::cloud::{Cloud, LEDGER, REPUTATION};
 
+/// The shard of every record: a small table's stream has one.
+const SHARD: &str = "shardId-00000000000000000000-00000001";
+
 /// The latest time that SES has stamped on the events of a line, in milliseconds since 1970; `None` if it holds none.
 pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
     let mut latest = None;
@@ -151,8 +154,9 @@ impl Stack {
     ///
     /// They are to come again.
     pub async fn fold(&mut self, records: &[EventRecord], now: Now) -> Result<Vec<Change>, PortError> {
-        let wake = BreakerWake { records: Some(records.to_vec()), tick: None };
-        self.breaker.handle(&wake, now, || true).await
+        let shard = Some(SHARD.to_owned());
+        let wake = BreakerWake { records: Some(records.to_vec()), tick: None, shard };
+        self.breaker.handle(&wake, now, || true).await.map(|handled| handled.changes)
     }
 
     /// Lets a minute pass.
@@ -161,8 +165,8 @@ impl Stack {
     ///
     /// The next minute makes good for it.
     pub async fn tick(&mut self, now: Now) -> Result<Vec<Change>, PortError> {
-        let wake = BreakerWake { records: None, tick: Some("minute".to_owned()) };
-        self.breaker.handle(&wake, now, || true).await
+        let wake = BreakerWake { records: None, tick: Some("minute".to_owned()), shard: None };
+        self.breaker.handle(&wake, now, || true).await.map(|handled| handled.changes)
     }
 
     /// Rings the enforcer.

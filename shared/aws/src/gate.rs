@@ -312,7 +312,7 @@ impl Counter<'_> {
         ask: Ask,
         known: Option<Quota>,
     ) -> Result<(Granted, Quota), PortError> {
-        let flow = flow(self.policy, self.plan, self.board, asker, isp);
+        let flow = flow(self.policy, self.plan, self.board, asker, isp)?;
         let mut known = known;
         for _ in 0..MOST_DAYS {
             if let Some(granted) = permit(self.policy, self.quotas, &flow, asker, isp, ask, known).await? {

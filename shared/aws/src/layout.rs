@@ -19,7 +19,7 @@
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers |
 //! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
-//! | `fold#4421584500000000017450439091#1f0e3d2c` | `marker` | a chunk of the ledger's stream has been added; `last`: its last sequence number |
+//! | `fold#shardId-00000001791273601745-5c02a1f3` | `mark` | how far a shard of the ledger's stream has been added; `last`: the sequence number of the last record; `done`, `after`: how far judging took a batch, if one invocation was not enough |
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `configuration-set:news` | `at`: when it was paused last; expires after an hour |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
@@ -29,7 +29,7 @@
 //! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::Desk`]); `version` |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
-//! | `clock` | `hour` | `done`: the last hour judged by, `after`: how far within it |
+//! | `clock` | `hour`, `rejudge` | `done`: the last round of judging, each hour and every ten minutes (its first minute, since 1970), `after`: the last subject judged in it, if it is not complete |
 //! | `quota#news`: a configuration set | `gmail` | its quota there; see below. Never expires: it is where the ramp stands |
 //!
 //! **A quota** holds both where the ramp stands and what was granted of today's mails, so that a grant is one conditional
@@ -59,9 +59,11 @@ use std::str::FromStr;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use pipeline::enforce::{Flow, Wished};
+use pipeline::fold::{Sequence, Shard};
 use pipeline::notice::Notice;
 use pipeline::ports::{Disposition, PortError};
 use pipeline::quotas::Quota;
+use pipeline::rounds::{Progress, Round};
 use reputation::breaker::{BreakerState, Factor, Hold, State};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
@@ -79,8 +81,9 @@ pub type Item = HashMap<String, AttributeValue>;
 /// How long after the mail a unit is remembered: a duplicate that comes later than this counts again. SES tracks opens
 /// and clicks for 60 days, SNS retries for 23 days, a queue keeps for 14.
 pub const LEDGER_DAYS: i64 = 100;
-/// How long a fold's marker is kept, in days: a stream keeps its records for one.
-pub const MARKER_DAYS: i64 = 8;
+/// How long a shard's mark is kept after it last moved, in days: a stream keeps its records for one, so that no record
+/// before the mark can come again by then.
+pub const MARK_DAYS: i64 = 8;
 /// How long somebody who is not heard of any more stays in the directory, in days: as long as hours are kept, and longer.
 pub const DIRECTORY_DAYS: i64 = 40;
 /// How long notices are kept, in days.
@@ -153,7 +156,8 @@ impl<'a> Reader<'a> {
         format!("{} / {}", part("pk"), part("sk"))
     }
 
-    fn malformed(self, attribute: &str, expected: &'static str) -> Malformed {
+    /// What is wrong with an attribute.
+    pub(crate) fn malformed(self, attribute: &str, expected: &'static str) -> Malformed {
         // Never a whole value: what stands in an item that is not ours is nobody's business.
         let found = match self.0.get(attribute) {
             None => "missing".to_owned(),
@@ -231,6 +235,51 @@ pub fn parse_rate_sk(sk: &str) -> Option<(Length, Minute)> {
     let length = Length::ALL.into_iter().find(|length| sk.starts_with(rate_prefix(*length)))?;
     let digits = sk[rate_prefix(length).len()..].split('#').next()?;
     Some((length, Minute(digits.parse().ok()?)))
+}
+
+/// The keys of a shard's mark.
+pub fn mark_keys(shard: &Shard) -> Item {
+    keys(format!("fold#{}", shard.as_str()), "mark")
+}
+
+/// The mark that an item holds; `None` if there is none.
+///
+/// # Errors
+///
+/// It is no sequence number.
+pub fn parse_mark(item: &Item) -> Result<Option<Sequence>, Malformed> {
+    let read = Reader(item);
+    if !item.contains_key("last") {
+        return Ok(None);
+    }
+    let mark = read.text("last")?.parse();
+    mark.map(Some).map_err(|_| read.malformed("last", "a sequence number"))
+}
+
+/// The keys of the item that holds how far a round has come.
+pub fn progress_keys(round: Round<'_>) -> Item {
+    match round {
+        Round::Hour => keys("clock", "hour"),
+        Round::Rejudge => keys("clock", "rejudge"),
+        Round::Batch(shard) => mark_keys(shard),
+    }
+}
+
+/// The progress that an item holds; none if there is none.
+///
+/// # Errors
+///
+/// Names the attribute that is wrong.
+pub fn parse_progress(item: &Item) -> Result<Progress, Malformed> {
+    let read = Reader(item);
+    let number = match item.get("done") {
+        None => return Ok(Progress::default()),
+        // As releases before wrote it.
+        Some(AttributeValue::N(_)) => read.number::<u64>("done")?.into(),
+        Some(_) => read.text("done")?.parse().map_err(|_| read.malformed("done", "a number"))?,
+    };
+    let after = read.maybe_named("after", "a subject", |name| name.parse().ok())?;
+    Ok(Progress { number, after })
 }
 
 /// Range key of a breaker.

@@ -32,6 +32,10 @@ pub enum Metric {
     UnitsFolded,
     /// breaker: records of the ledger's stream that are no units.
     RecordsMalformed,
+    /// breaker: batches of which Lambda did not name the shard, so that a retry may count units twice.
+    ShardsUnnamed,
+    /// breaker, enforcer: items of the reputation table that this release does not understand. They stay as they are.
+    ItemsUnreadable,
     /// breaker: subjects that were judged because of harm.
     Evaluations,
     /// breaker: breakers that changed their state, or told something.
@@ -68,6 +72,8 @@ impl Metric {
             Metric::EventsRejected => "EventsRejected",
             Metric::UnitsFolded => "UnitsFolded",
             Metric::RecordsMalformed => "RecordsMalformed",
+            Metric::ShardsUnnamed => "ShardsUnnamed",
+            Metric::ItemsUnreadable => "ItemsUnreadable",
             Metric::Evaluations => "Evaluations",
             Metric::Transitions => "Transitions",
             Metric::PolicyInvalid => "PolicyInvalid",

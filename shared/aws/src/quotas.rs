@@ -22,7 +22,9 @@ use reputation::isp::{Isp, IspMap};
 use reputation::permit::{Lease, MarkMove, Spend};
 
 use crate::clients::port_error;
-use crate::layout::{Item, Reader, keys, lease_attribute, lease_text, number, parse_quota, quota_item, quota_pk, text};
+use crate::layout::{
+    Item, Malformed, Reader, keys, lease_attribute, lease_text, number, parse_quota, quota_item, quota_pk, text,
+};
 
 /// The quotas in the reputation table.
 #[derive(Debug)]
@@ -32,12 +34,14 @@ pub struct DynamoQuotas {
     isps: IspMap,
     /// Quotas are asked for at the same time.
     write_units: Mutex<f64>,
+    /// The last quota that was passed over because it cannot be read.
+    unreadable: Mutex<Option<Malformed>>,
 }
 
 impl DynamoQuotas {
     /// The quotas in this table; ISPs go by the names of this map.
     pub fn new(client: Client, table: impl Into<String>, isps: IspMap) -> DynamoQuotas {
-        DynamoQuotas { client, table: table.into(), isps, write_units: Mutex::default() }
+        DynamoQuotas { client, table: table.into(), isps, write_units: Mutex::default(), unreadable: Mutex::default() }
     }
 
     /// Takes another map of ISPs into use.
@@ -49,6 +53,11 @@ impl DynamoQuotas {
     /// charges as much for it.
     pub fn write_units(&self) -> f64 {
         *self.write_units.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wrong with a quota that [`Quotas::quotas`] passed over since this was last asked: it stays as it is.
+    pub fn take_unreadable(&self) -> Option<Malformed> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn charge(&self, used: Option<&ConsumedCapacity>) {
@@ -183,7 +192,11 @@ impl Quotas for DynamoQuotas {
         for item in &items {
             // Of an ISP that the policy no longer names nobody asks for a permit.
             let Some(isp) = self.isps.by_name(Reader(item).text("sk")?) else { continue };
-            quotas.insert(isp, parse_quota(item)?);
+            match parse_quota(item) {
+                Ok(quota) => _ = quotas.insert(isp, quota),
+                // It stays as it is, and the others go on.
+                Err(error) => *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
+            }
         }
         Ok(quotas)
     }

@@ -1,14 +1,15 @@
 //! Counters, breakers, wishes and notices over DynamoDB.
 //!
-//! **Rates.** A fold becomes one transaction: a marker that must not exist yet, and one `ADD` for each row. If the marker
-//! exists, the transaction is cancelled and tells what the marker holds. A row is read back by adding up its lanes.
+//! **Rates.** A fold becomes one transaction: the mark of its shard moves, on the condition that it is the one that the fold
+//! was made for, and one `ADD` for each row. If the mark is another one, the transaction is cancelled and returns it. A row
+//! is read back by adding up its lanes.
 //!
 //! **Breakers.** Each has a version, and is written upon the version that it was read under, in one transaction with its
 //! copy on the board, the wish that follows, and the notice that tells of it. So a wish or a notice without its
 //! breaker, or a breaker without its wish, does not exist at any moment.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -20,12 +21,12 @@ use aws_sdk_dynamodb::types::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::digest::Books;
 use pipeline::enforce::{Flow, Wished, Wishes};
-use pipeline::fold::{Counter, Fold, Limits, Row};
+use pipeline::fold::{Counter, Fold, Limits, Row, Sequence, Shard};
 use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{
     Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
 };
-use pipeline::rounds::{HourDone, Rounds};
+use pipeline::rounds::{Progress, Round, Rounds};
 use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
@@ -36,9 +37,9 @@ use reputation::unit::UnitKind;
 
 use crate::clients::port_error;
 use crate::layout::{
-    DIRECTORY_DAYS, Item, MARKER_DAYS, Malformed, Reader, board_sk, breaker_attributes, breaker_sk, counters, expiry,
-    flow_name, has_expired, keys, notice_item, number, parse_board_sk, parse_breaker, parse_notice, parse_rate_sk,
-    parse_wish, rate_expiry, rate_sk, text,
+    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, board_sk, breaker_attributes, breaker_sk, counters, expiry,
+    flow_name, has_expired, keys, mark_keys, notice_item, number, parse_board_sk, parse_breaker, parse_mark,
+    parse_notice, parse_progress, parse_rate_sk, parse_wish, progress_keys, rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -49,8 +50,10 @@ const MOST_ACTIONS: usize = 100;
 const HEARD: &str = "heard#";
 /// So many reads at a time.
 const READS: usize = 8;
+/// So many lanes are taken at most because of conflicts. Each makes reading a subject dearer.
+const MAX_LANES: u32 = 16;
 
-/// What one commit can hold: a marker and 99 rows. An update expression takes 4 KB; a counter takes up to 12 bytes of it.
+/// What one commit can hold: a mark and 99 rows. An update expression takes 4 KB; a counter takes up to 12 bytes of it.
 pub const LIMITS: Limits = Limits { rows: MOST_ACTIONS - 1, counters: 250 };
 
 /// The reputation table.
@@ -60,7 +63,12 @@ pub struct DynamoReputation {
     table: String,
     isps: IspMap,
     protected: Vec<Subject>,
+    /// As the policy says.
     lanes: u32,
+    /// As conflicts have shown to be needed, in this process.
+    lanes_needed: u32,
+    /// Transactions that met another one at the same item, so far.
+    conflicts: u64,
     dossier: Dossier,
     account: Vec<Timeline>,
     /// The last hour in which this process has noted each subject in the directory.
@@ -68,6 +76,12 @@ pub struct DynamoReputation {
     /// Subjects that this process has noted to share mail with a protected one.
     kin: HashSet<(Subject, Subject)>,
     heard: HashSet<(Subject, Isp)>,
+    /// The marks of shards as this process last saw them: they only grow, so that an old one is a lower bound.
+    marks: HashMap<Shard, Sequence>,
+    /// What is going on, as of the beginning of this invocation.
+    board: Look,
+    /// What is wrong with items that could not be read since this was last asked.
+    unreadable: Mutex<BTreeSet<String>>,
     /// Write units used so far.
     pub write_units: f64,
 }
@@ -81,11 +95,16 @@ impl DynamoReputation {
             isps: policy.isp_map.clone(),
             protected: policy.subjects.protected.clone(),
             lanes: policy.lanes,
+            lanes_needed: 1,
+            conflicts: 0,
             dossier: Dossier::default(),
             account: Vec::new(),
             noted: HashMap::new(),
             kin: HashSet::new(),
             heard: HashSet::new(),
+            marks: HashMap::new(),
+            board: Look::Always,
+            unreadable: Mutex::default(),
             write_units: 0.0,
         }
     }
@@ -95,6 +114,40 @@ impl DynamoReputation {
         self.isps = policy.isp_map.clone();
         self.protected.clone_from(&policy.subjects.protected);
         self.lanes = policy.lanes;
+    }
+
+    /// Begins an invocation: from now on the board is read once, when it is first needed, and then known by what this
+    /// process saves, until this is called again.
+    pub fn look_anew(&mut self) {
+        self.board = Look::Once(None, Vec::new());
+    }
+
+    /// What was wrong with items that could not be read since this was last asked: they were passed over, and stay as they
+    /// are.
+    pub fn take_unreadable(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.unreadable.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What an item holds. One that cannot be read (a release that went back finds what a newer one wrote, or somebody has
+    /// edited it) must not stop everything.
+    fn readable<T>(&self, read: Result<T, Malformed>) -> Option<T> {
+        read.inspect_err(|error| {
+            let mut known = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.insert(error.to_string()) {
+                tracing::error!(%error, "an item cannot be read and stays as it is");
+            }
+        })
+        .ok()
+    }
+
+    /// The lanes that folds are spread over.
+    pub fn lanes(&self) -> u32 {
+        self.lanes.max(self.lanes_needed)
+    }
+
+    /// Transactions that met another one at the same item, so far. They are tried again.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
     }
 
     /// The ISPs that counters are named after.
@@ -146,7 +199,7 @@ impl DynamoReputation {
             let read = Reader(item);
             Ok((subject_of(read.text("sk")?, item)?, Minute(read.number("hour")?)))
         };
-        Ok(items.iter().filter_map(|item| readable(entry(item))).collect())
+        Ok(items.iter().filter_map(|item| self.readable(entry(item))).collect())
     }
 
     /// The last notices, the newest first, with when what they tell of was.
@@ -164,7 +217,7 @@ impl DynamoReputation {
             let at = notice.id.split('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
             Ok((notice, Now(at)))
         };
-        Ok(answer.items().iter().map(dated).collect::<Result<_, _>>()?)
+        Ok(answer.items().iter().filter_map(|item| self.readable(dated(item))).collect())
     }
 
     /// What people were told when a breaker moved; `name` is the breaker's, as in [`pipeline::notice::key_name`].
@@ -176,7 +229,7 @@ impl DynamoReputation {
         // See [`Notice::of`]: a notice is named by its time, the breaker and the breaker's version.
         let from = format!("{:013}#{name}#", moved.0.max(0));
         let between = ("BETWEEN :a AND :b", text(from.as_str()), Some(text(format!("{from}~"))));
-        Ok(self.query("notices", Some(between)).await?.last().map(parse_notice).transpose()?)
+        Ok(self.query("notices", Some(between)).await?.last().and_then(|item| self.readable(parse_notice(item))))
     }
 
     async fn query(
@@ -316,6 +369,7 @@ impl DynamoReputation {
                         if !codes.iter().any(|code| busy(code)) {
                             return Err(PortError { operation, reason, disposition: Disposition::Quarantine });
                         }
+                        self.conflicts += u64::from(codes.contains(&"TransactionConflict"));
                         failed.reason = reason;
                         continue;
                     }
@@ -341,22 +395,24 @@ impl DynamoReputation {
         Ok(TransactWriteItem::builder().delete(delete).build())
     }
 
-    /// The marker of a fold: its sequence number, and a few bits of its first unit in case two shards of the stream use the
-    /// same numbers.
-    fn marker_keys(fold: &Fold<'_>) -> Item {
-        let unit = fold.records().first().map_or(0, |record| record.unit.key.0 >> 96);
-        keys(format!("fold#{}#{unit:08x}", fold.first()), "marker")
-    }
-
-    fn marker(&self, fold: &Fold<'_>, now: Now) -> Result<TransactWriteItem, PortError> {
-        let mut item = Self::marker_keys(fold);
-        item.insert("last".to_owned(), text(fold.last().to_string()));
-        item.insert("expires".to_owned(), expiry(now, MARKER_DAYS));
-        let put = Put::builder().table_name(&self.table).set_item(Some(item));
-        let put = put.condition_expression("attribute_not_exists(pk)");
-        let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld).build();
-        let put = put.map_err(|error| bug("building a marker", &error))?;
-        Ok(TransactWriteItem::builder().put(put).build())
+    /// Moves the mark of a fold's shard to its last record.
+    fn move_mark(&self, fold: &Fold<'_>, now: Now) -> Result<TransactWriteItem, PortError> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(mark_keys(fold.shard())))
+            .update_expression("SET #last = :last, expires = :expires")
+            .expression_attribute_names("#last", "last")
+            .expression_attribute_values(":last", text(fold.last().to_string()))
+            .expression_attribute_values(":expires", expiry(now, MARK_DAYS))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let update = match fold.after() {
+            None => update.condition_expression("attribute_not_exists(#last)"),
+            Some(after) => update
+                .condition_expression("#last = :after")
+                .expression_attribute_values(":after", text(after.to_string())),
+        };
+        let update = update.build().map_err(|error| bug("building a mark", &error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
     }
 
     /// Adds to the counters of a row, in the lane of this fold.
@@ -455,6 +511,16 @@ impl DynamoReputation {
     }
 }
 
+/// How the board is looked at.
+#[derive(Debug)]
+enum Look {
+    /// Each time it is asked for.
+    Always,
+    /// Once: as it was read, and what has been saved since and is not applied to it yet. (Whoever decides holds the board while
+    /// saving; applied at once, each save would copy all of it.)
+    Once(Option<Arc<Board>>, Vec<Change>),
+}
+
 /// What became of a transaction.
 enum Written {
     All,
@@ -465,6 +531,14 @@ enum Written {
     },
 }
 
+/// The lane of a shard: the same as long as the number of lanes is (FNV-1a).
+fn lane_of(shard: &Shard, lanes: u32) -> u32 {
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = shard.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+    // The lowest bits of such a hash of similar names differ too little.
+    ((hash ^ (hash >> 32)) % u64::from(lanes.max(1))) as u32
+}
+
 fn cancelled<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<&[CancellationReason]> {
     let TransactWriteItemsError::TransactionCanceledException(cancelled) = error.as_service_error()? else {
         return None;
@@ -472,45 +546,45 @@ fn cancelled<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<&[Cancel
     Some(cancelled.cancellation_reasons())
 }
 
-/// One item that cannot be read (a release that went back finds what a newer one wrote) must not stop everything.
-fn readable<T>(read: Result<T, Malformed>) -> Option<T> {
-    read.inspect_err(|error| tracing::error!(%error, "passed over")).ok()
-}
-
 fn subject_of(name: &str, item: &Item) -> Result<Subject, Malformed> {
-    name.parse().map_err(|_| Malformed {
-        item: Reader(item).text("pk").unwrap_or("?").to_owned(),
-        attribute: "sk".to_owned(),
-        found: format!("a string of {} bytes", name.len()),
-        expected: "a subject",
-    })
+    name.parse().map_err(|_| Reader(item).malformed("sk", "a subject"))
 }
 
 impl Reputation for DynamoReputation {
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
+        if let Some(mark) = self.marks.get(shard) {
+            return Ok(Some(*mark));
+        }
+        let mark = parse_mark(&self.get(mark_keys(shard)).await?)?;
+        self.marks.extend(mark.map(|mark| (shard.clone(), mark)));
+        Ok(mark)
+    }
+
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.note(fold, now).await?;
-        let lane = match fold.records().first() {
-            Some(record) if self.lanes > 1 => (record.unit.key.0 % u128::from(self.lanes)) as u32,
-            Some(_) | None => 0,
-        };
-        let mut actions = vec![self.marker(fold, now)?];
+        // A shard is folded by one reader at a time, so that shards in different lanes never meet.
+        let (lane, conflicts) = (lane_of(fold.shard(), self.lanes()), self.conflicts);
+        let mut actions = vec![self.move_mark(fold, now)?];
         for (row, counters) in &fold.increments(now) {
             actions.push(self.increment(*row, counters, lane)?);
         }
-        match self.transact("adding a fold", actions).await? {
-            Written::All => Ok(Committed::Added),
-            Written::Nothing { found, .. } => {
-                // The transaction returns the marker; should it not, the marker can be read.
-                let marker = match found.filter(|item| item.contains_key("last")) {
-                    Some(marker) => marker,
-                    None => self.get(Self::marker_keys(fold)).await?,
-                };
-                let last = Reader(&marker).text("last")?.parse();
-                let reason = "its marker holds no sequence number".to_owned();
-                let malformed = PortError { operation: "adding a fold", reason, disposition: Disposition::Halt };
-                Ok(Committed::Known { last: last.map_err(|_| malformed)? })
-            }
+        let written = self.transact("adding a fold", actions).await;
+        if self.conflicts > conflicts && self.lanes() < MAX_LANES {
+            self.lanes_needed = (self.lanes() * 2).min(MAX_LANES);
+            tracing::info!(lanes = self.lanes_needed, "shards meet at the rows of a subject: more lanes from now on");
         }
+        let (committed, mark) = match written? {
+            Written::All => (Committed::Added, Some(fold.last())),
+            Written::Nothing { found, .. } => {
+                let mark = parse_mark(&found.unwrap_or_default())?;
+                (Committed::Overtaken { mark }, mark)
+            }
+        };
+        match mark {
+            Some(mark) => self.marks.insert(fold.shard().clone(), mark),
+            None => self.marks.remove(fold.shard()),
+        };
+        Ok(committed)
     }
 
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
@@ -529,8 +603,12 @@ impl Reputation for DynamoReputation {
                 // The breaker of an ISP that the policy no longer names judges nothing any more.
                 let isp = if isp.is_empty() { None } else { Some(self.isps.by_name(isp)) };
                 let Some(isp) = isp.map_or(Some(None), |known| known.map(Some)) else { continue };
-                let versioned = Versioned { breaker: parse_breaker(item)?, version: Reader(item).number("version")? };
-                dossier.breakers.insert(isp, versioned);
+                let read = parse_breaker(item)
+                    .and_then(|breaker| Ok(Versioned { breaker, version: Reader(item).number("version")? }));
+                match self.readable(read) {
+                    Some(known) => _ = dossier.breakers.insert(isp, known),
+                    None => _ = dossier.unreadable.insert(isp),
+                }
             } else if let Some(kin) = sk.strip_prefix("kin#") {
                 dossier.protected |= self.protected.iter().any(|protected| protected.to_string() == kin);
             }
@@ -562,11 +640,21 @@ impl Reputation for DynamoReputation {
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        if let Look::Once(Some(board), saved) = &mut self.board {
+            if !saved.is_empty() {
+                let board = Arc::make_mut(board);
+                saved.drain(..).for_each(|change| board.apply(&change));
+            }
+            return Ok(Arc::clone(board));
+        }
         let (copies, pauses) = tokio::try_join!(self.query("board", None), self.query("pauses", None))?;
         let mut board = Board::default();
         for item in &copies {
             let Some(key) = parse_board_sk(Reader(item).text("sk")?, &self.isps) else { continue };
-            let Some(breaker) = readable(parse_breaker(item)) else { continue };
+            let Some(breaker) = self.readable(parse_breaker(item)) else {
+                board.unreadable.insert(key);
+                continue;
+            };
             if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
                 board.isps.insert(isp, breaker.clone());
             }
@@ -576,12 +664,16 @@ impl Reputation for DynamoReputation {
         }
         let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
         for item in pauses.iter().filter(|item| !has_expired(item, now)) {
-            let (target, at) = (subject_of(Reader(item).text("sk")?, item)?, Now(Reader(item).number("at")?));
-            if at > hour_ago {
-                board.pauses.insert(target, at);
-            }
+            let read = || Ok((subject_of(Reader(item).text("sk")?, item)?, Now(Reader(item).number("at")?)));
+            let pause = self.readable(read()).filter(|(_, at)| *at > hour_ago);
+            board.pauses.extend(pause);
         }
-        Ok(Arc::new(board))
+        let board = Arc::new(board);
+        if let Look::Once(known, saved) = &mut self.board {
+            saved.clear();
+            *known = Some(Arc::clone(&board));
+        }
+        Ok(board)
     }
 
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
@@ -620,9 +712,16 @@ impl Reputation for DynamoReputation {
                 Written::All => {}
                 Written::Nothing { index, .. } => {
                     tracing::debug!(index, "somebody else was faster");
+                    // What they did may be on the board, too.
+                    if let Look::Once(..) = self.board {
+                        self.look_anew();
+                    }
                     return Ok(Saved::Conflict);
                 }
             }
+        }
+        if let Look::Once(Some(_), saved) = &mut self.board {
+            saved.extend_from_slice(changes);
         }
         Ok(Saved::Saved)
     }
@@ -643,24 +742,24 @@ impl Rounds for DynamoReputation {
         Ok(directory.into_iter().filter(|(_, heard)| *heard >= hour).map(|(subject, _)| subject).collect())
     }
 
-    async fn hour_done(&mut self) -> Result<HourDone, PortError> {
-        let item = self.get(keys("clock", "hour")).await?;
-        let read = Reader(&item);
-        let after = match item.contains_key("after") {
-            true => Some(subject_of(read.text("after")?, &item)?),
-            false => None,
-        };
-        Ok(HourDone { hour: Minute(read.maybe_number("done")?.unwrap_or(0)), after })
+    async fn progress(&mut self, round: Round<'_>) -> Result<Progress, PortError> {
+        let item = self.get(progress_keys(round)).await?;
+        // Then the round is begun once more, which is no harm.
+        Ok(self.readable(parse_progress(&item)).unwrap_or_default())
     }
 
-    async fn set_hour_done(&mut self, done: &HourDone) -> Result<(), PortError> {
-        let mut item = keys("clock", "hour");
-        item.insert("done".to_owned(), number(done.hour.0));
-        if let Some(after) = &done.after {
-            item.insert("after".to_owned(), text(after.to_string()));
-        }
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        put.send().await.map_err(|error| port_error("noting the hour", &error))?;
+    async fn set_progress(&mut self, round: Round<'_>, progress: &Progress) -> Result<(), PortError> {
+        // A batch's is kept in the item of its shard's mark, and expires with it.
+        let update = self.client.update_item().table_name(&self.table).set_key(Some(progress_keys(round)));
+        let update = update.expression_attribute_values(":done", text(progress.number.to_string()));
+        let update = update.expression_attribute_names("#after", "after");
+        let update = match &progress.after {
+            Some(after) => update
+                .update_expression("SET done = :done, #after = :after")
+                .expression_attribute_values(":after", text(after.to_string())),
+            None => update.update_expression("SET done = :done REMOVE #after"),
+        };
+        update.send().await.map_err(|error| port_error("saving progress", &error))?;
         Ok(())
     }
 }
@@ -668,7 +767,7 @@ impl Rounds for DynamoReputation {
 impl Wishes for DynamoReputation {
     async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
         let items = self.query("control", None).await?;
-        Ok(items.iter().filter_map(|item| readable(parse_wish(item))).collect())
+        Ok(items.iter().filter_map(|item| self.readable(parse_wish(item))).collect())
     }
 
     async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
@@ -730,7 +829,7 @@ impl Books for DynamoReputation {
 impl Outbox for DynamoReputation {
     async fn unsent(&mut self) -> Result<Vec<Notice>, PortError> {
         let items = self.query("outbox", None).await?;
-        Ok(items.iter().filter_map(|item| readable(parse_notice(item))).collect())
+        Ok(items.iter().filter_map(|item| self.readable(parse_notice(item))).collect())
     }
 
     async fn put(&mut self, notice: &Notice) -> Result<(), PortError> {

@@ -12,7 +12,7 @@ use lambda_runtime::{Error, LambdaEvent};
 use pipeline::Classifier;
 use pipeline::digest::{Digest, find};
 use pipeline::enforce::{EnforceOutcome, Enforced, Round, enforce};
-use pipeline::fold::fold;
+use pipeline::fold::{Sequence, Shard, fold};
 use pipeline::mirror::{self, MirrorOutcome};
 use pipeline::notice::{Notice, Outbox as _, deliver};
 use pipeline::ports::{Change, PortError};
@@ -22,8 +22,8 @@ use pipeline::rounds::{minute, react};
 use reputation::isp::Isp;
 use reputation::subject::Subject;
 use reputation::time::Now;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use ses_events::Decoder;
 
 use crate::alerts::SnsAlerts;
@@ -189,6 +189,43 @@ pub struct BreakerWake {
     /// `minute`.
     #[serde(default)]
     pub tick: Option<String>,
+    /// The shard that all records are from. Lambda names it where the event source mapping has a tumbling window; the last
+    /// call of a window may have no records.
+    #[serde(default, rename = "shardId")]
+    pub shard: Option<String>,
+}
+
+/// What came of an invocation of the breaker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Handled {
+    /// What was saved.
+    pub changes: Vec<Change>,
+    /// Where the batch is to be given again from, its first record: there was no time to judge everybody whom it may have
+    /// harmed. Judging goes on where it stopped.
+    pub again_from: Option<Sequence>,
+}
+
+/// What the breaker answers to Lambda. Without `state` the invocation of a function with a tumbling window counts as failed;
+/// the breaker keeps nothing there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerAnswer {
+    state: BTreeMap<String, String>,
+    batch_item_failures: Vec<BatchItemFailure>,
+}
+
+impl From<&Handled> for BreakerAnswer {
+    fn from(handled: &Handled) -> BreakerAnswer {
+        let failure = |from: Sequence| {
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = from.to_string();
+            failure
+        };
+        BreakerAnswer {
+            state: BTreeMap::new(),
+            batch_item_failures: handled.again_from.into_iter().map(failure).collect(),
+        }
+    }
 }
 
 /// Folds new units into rates, judges whom they may have harmed, and steps breakers.
@@ -227,26 +264,51 @@ impl Breaker {
         &mut self,
         wake: &BreakerWake,
         now: Now,
-        in_time: impl FnMut() -> bool,
-    ) -> Result<Vec<Change>, PortError> {
+        mut in_time: impl FnMut() -> bool,
+    ) -> Result<Handled, PortError> {
         let (known, changed) = self.policy.get().await?;
         if changed {
             self.store.set_policy(&known.policy);
         }
+        self.store.look_anew();
         let policy_invalid = known.problem.is_some();
         let before = self.store.write_units;
-        let mut changes = Vec::new();
-        let (mut folded, mut malformed, mut judged) = (0, 0, 0);
+        let Handled { mut changes, mut again_from } = Handled::default();
+        let (mut folded, mut malformed, mut judged, mut unnamed) = (0, 0, 0, 0);
         if let Some(records) = &wake.records {
             let told = Told::read(records, self.store.isps());
             for (record, reason) in &told.malformed {
                 tracing::error!(record, reason, "a record of the ledger's stream holds no unit; passed over");
             }
-            fold(&mut self.store, &told.records, &told.senders, LIMITS, now).await?;
-            (folded, malformed) = (told.records.len(), told.malformed.len());
+            let shard = match (&wake.shard, told.records.first()) {
+                (Some(id), _) => Shard::new(id),
+                (None, first) => {
+                    unnamed += usize::from(first.is_some());
+                    Shard::unnamed(first.map(|first| first.sequence).unwrap_or_default())
+                }
+            };
+            if unnamed > 0 {
+                tracing::error!(
+                    "Lambda did not name the shard of this batch, so that units may count twice when batches are retried: \
+                     set TumblingWindowInSeconds of the event source mapping to 900, as the template does"
+                );
+            }
+            folded = fold(&mut self.store, &shard, &told.records, &told.senders, LIMITS, now).await?;
+            malformed = told.malformed.len();
             let harmed = harmed(&told);
             judged = harmed.len();
-            changes.extend(react(&known.policy, &mut self.store, &harmed, now).await?);
+            if let (Some(first), Some(last)) = (told.records.first(), told.records.last()) {
+                let batch = (&shard, last.sequence, folded > 0);
+                let reaction = react(&known.policy, &mut self.store, batch, harmed, now, &mut in_time).await?;
+                changes.extend(reaction.saved);
+                again_from = (!reaction.is_complete).then_some(first.sequence);
+            }
+            if again_from.is_some() {
+                tracing::warn!(
+                    judged,
+                    "no time is left to judge everybody; the batch is asked for again and goes on there"
+                );
+            }
         }
         if wake.tick.is_some() {
             changes.extend(minute(&known.policy, &mut self.store, now, in_time).await?);
@@ -262,13 +324,15 @@ impl Breaker {
             &[
                 (Metric::UnitsFolded, folded as f64),
                 (Metric::RecordsMalformed, malformed as f64),
+                (Metric::ShardsUnnamed, unnamed as f64),
+                (Metric::ItemsUnreadable, self.store.take_unreadable().len() as f64),
                 (Metric::Evaluations, judged as f64),
                 (Metric::Transitions, transitions as f64),
                 (Metric::WriteUnits, self.store.write_units - before),
                 (Metric::PolicyInvalid, f64::from(policy_invalid)),
             ],
         );
-        Ok(changes)
+        Ok(Handled { changes, again_from })
     }
 }
 
@@ -487,6 +551,7 @@ impl Enforcer {
                 (Metric::ControlsMade, f64::from(made)),
                 (Metric::ControlsFailed, f64::from(failed)),
                 (Metric::AlertsSent, sent as f64),
+                (Metric::ItemsUnreadable, self.store.take_unreadable().len() as f64),
                 (Metric::PolicyInvalid, f64::from(known.problem.is_some())),
             ],
         );
@@ -584,7 +649,12 @@ impl Warmup {
                 tracing::warn!(set, "no time is left; this set and those after it are for the next hour");
                 break;
             }
-            match plan_set(policy, &mut self.store, &self.quotas, set, now).await {
+            let planned_set = plan_set(policy, &mut self.store, &self.quotas, set, now).await;
+            if let Some(error) = self.quotas.take_unreadable() {
+                tracing::error!(%error, set, "a quota cannot be read and stays as it is");
+                failed = Some(error.into());
+            }
+            match planned_set {
                 Ok(quotas) => planned.extend(quotas.into_iter().map(|(isp, quota)| ((set.clone(), isp), quota))),
                 Err(error) => {
                     tracing::error!(%error, set, "not planned");

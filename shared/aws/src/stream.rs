@@ -18,15 +18,12 @@ pub struct Told {
     pub senders: Senders,
     /// Records that hold no unit, by their event ids and what is wrong with them: somebody else wrote into the ledger.
     pub malformed: Vec<(String, &'static str)>,
-    /// Sequence number of the first record: where a retry begins.
-    pub first: Option<String>,
 }
 
 impl Told {
     /// Reads a batch. What is no INSERT is passed over.
     pub fn read(batch: &[EventRecord], isps: &IspMap) -> Told {
-        let mut told =
-            Told { first: batch.iter().find_map(|record| record.change.sequence_number.clone()), ..Told::default() };
+        let mut told = Told::default();
         for record in batch.iter().filter(|record| record.event_name == "INSERT") {
             match told.unit(record, isps) {
                 Ok(read) => told.records.push(read),

@@ -15,6 +15,7 @@ use replay::text::{Look, counted};
 use reputation::breaker::{BreakerState, Hold, State, due};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
+use reputation::permit::Because;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, HOUR, Minute, Now};
@@ -539,7 +540,15 @@ impl Reading {
 /// What the gate may grant of a quota.
 pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, isp: Isp, quota: &Quota) -> Allowance {
     let asker = Asker { set, identity: "", request: "" };
-    let flow = flow(policy, plan, board, &asker, isp);
+    let (factor, because) = match flow(policy, plan, board, &asker, isp) {
+        Ok(flow) => {
+            let because =
+                |because: Because| format!("{} is {}", key_name(&because.key, &policy.isp_map), because.state);
+            (flow.factor.share(), flow.because.map(because))
+        }
+        // The policy says what the gate grants then: bulk mail waits, by default.
+        Err(error) => (0.0, Some(error.reason)),
+    };
     Allowance {
         configuration_set: set.to_owned(),
         isp: policy.isp_map.name(isp).to_owned(),
@@ -550,10 +559,8 @@ pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, 
         target: plan.target,
         step: quota.ramp.step.name(),
         reason: quota.ramp.step.to_string(),
-        factor: flow.factor.share(),
-        because: flow
-            .because
-            .map(|because| format!("{} is {}", key_name(&because.key, &policy.isp_map), because.state)),
+        factor,
+        because,
     }
 }
 

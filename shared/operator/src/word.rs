@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use pipeline::enforce::{Flow, Wishes as _};
 use pipeline::evaluate::tell;
-use pipeline::fold::Fold;
+use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
-use pipeline::ports::{Board, Change, Committed, ControlKind, Dossier, PortError, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
 use reputation::breaker::{Hold, Input, State};
@@ -152,6 +152,14 @@ async fn say_about(
     let mut store = access.reputation(policy);
     let refused = |error| access.refused(error);
     let dossier = store.dossier(&key.subject, now).await.map_err(refused)?;
+    if dossier.unreadable.contains(&key.isp) {
+        let item = format!("{} / {}", key.subject, aws::layout::breaker_sk(key.isp, isps));
+        let reason = format!(
+            "this release does not understand the stored breaker (item {item}), so it stays as it is: use the release that wrote \
+             it, or delete the item, which makes it closed"
+        );
+        return Err(refused(PortError { operation: "reading a breaker", reason, disposition: Disposition::Halt }));
+    }
     let before = dossier.breaker(key.isp).breaker;
     let whole = if key.isp.is_some() { dossier.breaker(None).breaker.hold } else { Hold::None };
     let shadow = policy.is_shadow(&key.subject) || whole == Hold::Shadow;
@@ -418,6 +426,10 @@ struct Signed<R> {
 }
 
 impl<R: Reputation> Reputation for Signed<R> {
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
+        self.store.mark(shard).await
+    }
+
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }

@@ -113,7 +113,8 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
     Ok(saved)
 }
 
-/// Lets a person's word, or another input that is not about counters, act on one key.
+/// Lets a person's word, or another input that is not about counters, act on one key. Nothing happens to a breaker that
+/// cannot be read.
 ///
 /// # Errors
 ///
@@ -141,7 +142,9 @@ async fn decide_and_save<R: Reputation>(
     mut decide: impl FnMut(&mut Dossier) -> Vec<Change>,
 ) -> Result<Vec<Change>, PortError> {
     for _ in 0..MOST_RACES {
-        let changes = decide(store.dossier(subject, now).await?);
+        let dossier = store.dossier(subject, now).await?;
+        let mut changes = decide(dossier);
+        changes.retain(|change| !dossier.unreadable.contains(&change.key.isp));
         if changes.is_empty() || store.save(&changes).await? == Saved::Saved {
             return Ok(changes);
         }
@@ -170,7 +173,7 @@ pub fn assess(
             let known = dossier.breaker(Some(*isp));
             let key = Key { subject: subject.clone(), isp: Some(*isp) };
             let excused = board.isps.get(isp).is_some_and(|known| contains(known) && excuses_senders(policy));
-            if excused && policy.gate_in_use {
+            if (excused && policy.gate_in_use) || dossier.unreadable.contains(&key.isp) {
                 continue;
             }
             let since = since_of_isp(dossier, board, *isp);

@@ -1,10 +1,12 @@
 //! Folding: new units become increments of rate rows, exactly once.
 //!
-//! New units arrive as a stream of records with growing sequence numbers. Whoever reads the stream is given batches, and
-//! may be given any part of it again, cut anywhere: but a batch always begins where an earlier batch or one of its
-//! chunks began, as a retry starts at the record that could not be confirmed. So a marker for each committed chunk, under the
-//! sequence number of its first record and holding that of its last, is all that is needed to skip what was added
-//! before. It is committed in one transaction with the increments.
+//! New units arrive as a stream of records, in shards. Within a shard sequence numbers grow, and a record is given for the
+//! first time only after all records before it were. Any part of a shard may be given again, at any time, cut anywhere, also
+//! by two readers at once. So one mark for each shard, the sequence number up to which its records have been added, is all
+//! that is needed to skip what was added before. It moves in one transaction with the increments, on the condition that
+//! it still is what was read: of two readers one adds a record, and the other one learns how far the mark has moved.
+//!
+//! **Invariant:** a shard's mark never goes back, and every record up to it has been added exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -59,34 +61,63 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// One new unit with its place in the stream.
+/// The name of one shard of a stream, within which records come in order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard(Box<str>);
+
+impl Shard {
+    /// The shard that the stream's reader names.
+    pub fn new(id: &str) -> Shard {
+        Shard(id.into())
+    }
+
+    /// A batch of which the reader does not name the shard. Only a repetition that begins at the same record is known then:
+    /// anything cut elsewhere is added again.
+    pub fn unnamed(first: Sequence) -> Shard {
+        Shard(format!("unnamed-{first}").into())
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One new unit with its place in its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Grows along the stream.
+    /// Grows along the shard.
     pub sequence: Sequence,
     /// The unit.
     pub unit: Unit,
 }
 
-/// Some consecutive records, to be added at once.
+/// Some consecutive records of one shard, to be added at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Fold<'a> {
+    shard: &'a Shard,
+    after: Option<Sequence>,
     records: &'a [Record],
     senders: &'a Senders,
 }
 
 impl<'a> Fold<'a> {
+    /// The shard that its records come from.
+    pub fn shard(&self) -> &'a Shard {
+        self.shard
+    }
+
+    /// The mark that it may be added on; `None` if nothing of this shard has been added before.
+    pub fn after(&self) -> Option<Sequence> {
+        self.after
+    }
+
     /// Its records; never empty.
     pub fn records(&self) -> &'a [Record] {
         self.records
     }
 
-    /// Sequence number of the first record: the name of the marker.
-    pub fn first(&self) -> Sequence {
-        self.records.first().map_or(Sequence::default(), |record| record.sequence)
-    }
-
-    /// Sequence number of the last record: what the marker holds.
+    /// Sequence number of the last record: the mark once it is added.
     pub fn last(&self) -> Sequence {
         self.records.last().map_or(Sequence::default(), |record| record.sequence)
     }
@@ -148,31 +179,43 @@ impl Limits {
     pub const NONE: Limits = Limits { rows: usize::MAX, counters: usize::MAX };
 }
 
-/// Adds records of one stream to the rows, in chunks within these limits. What was added before is not added again.
+/// Adds records of one shard to the rows, in chunks within these limits. What was added before is not added again. Returns
+/// how many were added now.
 ///
 /// # Errors
 ///
-/// The first records may have been added. Fold the whole batch again, or a later batch that begins with any record
-/// of this one that began a chunk.
+/// The first records may have been added. Fold the same records again, or any others that begin at or before the first
+/// one of which it is not known that it was added.
 pub async fn fold<R: Reputation>(
     store: &mut R,
+    shard: &Shard,
     records: &[Record],
     senders: &Senders,
     limits: Limits,
     now: Now,
-) -> Result<(), PortError> {
-    let mut rest = records;
-    while !rest.is_empty() {
-        let (chunk, _) = rest.split_at(chunk_len(rest, senders, limits));
-        let fold = Fold { records: chunk, senders };
-        let last = match store.commit(&fold, now).await? {
-            Committed::Added => fold.last(),
-            Committed::Known { last } => last,
-        };
-        // The known chunk may have been cut elsewhere, and reach further than this batch.
-        rest = &rest[rest.partition_point(|record| record.sequence <= last)..];
+) -> Result<usize, PortError> {
+    let mut added = 0;
+    if records.is_empty() {
+        return Ok(added);
     }
-    Ok(())
+    let mut after = store.mark(shard).await?;
+    let mut rest = records;
+    loop {
+        rest = &rest[rest.partition_point(|record| Some(record.sequence) <= after)..];
+        if rest.is_empty() {
+            return Ok(added);
+        }
+        let (chunk, _) = rest.split_at(chunk_len(rest, senders, limits));
+        let fold = Fold { shard, after, records: chunk, senders };
+        after = match store.commit(&fold, now).await? {
+            Committed::Added => {
+                added += chunk.len();
+                Some(fold.last())
+            }
+            // Another reader of this shard was faster.
+            Committed::Overtaken { mark } => mark,
+        };
+    }
 }
 
 /// How many records fit in a chunk; at least one.

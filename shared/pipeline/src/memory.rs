@@ -1,6 +1,6 @@
 //! The ports in memory: what a replay runs on, and what tests compare the others with.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashSet;
@@ -11,14 +11,14 @@ use reputation::isp::{Isp, IspMap};
 use reputation::judge;
 use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
-use reputation::subject::{Key, Subject};
+use reputation::subject::Subject;
 use reputation::time::{MINUTE_MILLIS, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
 use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{left_out, since_of_isp};
-use crate::fold::{Fold, Sequence};
+use crate::fold::{Fold, Sequence, Shard};
 use crate::notice::{Desk, Notice, Outbox};
 use crate::ports::{
     Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition,
@@ -114,7 +114,7 @@ pub struct MemoryReputation {
     dossiers: Vec<(Subject, Dossier)>,
     /// The dossiers of each sender, by its index.
     by_sender: Vec<Vec<usize>>,
-    markers: VecDeque<(Sequence, Sequence)>,
+    marks: BTreeMap<Shard, Sequence>,
     board: Arc<Board>,
     wishes: BTreeMap<Subject, Wished>,
     protected: Vec<Subject>,
@@ -128,9 +128,6 @@ pub struct MemoryReputation {
     pub transitions: Vec<Transition>,
 }
 
-/// So many markers are kept: a stream is never re-read from further back here.
-const MOST_MARKERS: usize = 10_000;
-
 impl MemoryReputation {
     /// An empty one for the ISPs of this map.
     pub fn new(isp_map: &IspMap) -> MemoryReputation {
@@ -140,7 +137,7 @@ impl MemoryReputation {
             index: BTreeMap::new(),
             dossiers: Vec::new(),
             by_sender: Vec::new(),
-            markers: VecDeque::new(),
+            marks: BTreeMap::new(),
             board: Arc::default(),
             wishes: BTreeMap::new(),
             protected: Vec::new(),
@@ -243,13 +240,15 @@ impl MemoryReputation {
 }
 
 impl Reputation for MemoryReputation {
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
+        Ok(self.marks.get(shard).copied())
+    }
+
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
-        // Nearly always the chunk is newer than all that is known.
-        let newest = self.markers.back().map(|(first, _)| *first);
-        if newest.is_some_and(|newest| fold.first() <= newest)
-            && let Ok(at) = self.markers.binary_search_by_key(&fold.first(), |(first, _)| *first)
-        {
-            return Ok(Committed::Known { last: self.markers[at].1 });
+        match self.marks.get_mut(fold.shard()) {
+            Some(mark) if Some(*mark) == fold.after() => *mark = fold.last(),
+            None if fold.after().is_none() => _ = self.marks.insert(fold.shard().clone(), fold.last()),
+            mark @ (Some(_) | None) => return Ok(Committed::Overtaken { mark: mark.copied() }),
         }
         for record in fold.records() {
             let unit = &record.unit;
@@ -259,11 +258,6 @@ impl Reputation for MemoryReputation {
                 let timeline = &mut self.dossiers[*index].1.timeline;
                 timeline.add(unit.cohort, unit.isp, unit.kind, 1, has_loop, now);
             }
-        }
-        let at = self.markers.partition_point(|(first, _)| *first < fold.first());
-        self.markers.insert(at, (fold.first(), fold.last()));
-        if self.markers.len() > MOST_MARKERS {
-            self.markers.pop_front();
         }
         Ok(Committed::Added)
     }
@@ -299,24 +293,11 @@ impl Reputation for MemoryReputation {
                 self.notices.insert(notice.id.clone());
                 self.unsent.insert(notice.id.clone(), notice);
             }
-            let Change { key, version, next, controls, transition } = change;
+            let Change { key, version, next, controls, transition, .. } = change;
             let index = self.index[&key.subject];
             let saved = Versioned { breaker: next.clone(), version: version + 1 };
             self.dossiers[index].1.breakers.insert(key.isp, saved);
-            if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
-                board.isps.insert(isp, next.clone());
-            }
-            let key: &Key = key;
-            if next.is_settled() {
-                board.unsettled.remove(key);
-            } else {
-                board.unsettled.insert(key.clone(), next.clone());
-            }
-            // A person's pauses do not use up the hour's.
-            let by_verdict = transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
-            let pauses = |control: &&Control| by_verdict && control.kind == ControlKind::PauseConfigurationSet;
-            let paused = controls.iter().filter(pauses);
-            board.pauses.extend(paused.map(|control| (control.target.clone(), control.at)));
+            board.apply(change);
             let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
                 wish(&mut self.wishes, control, urgency);

@@ -1,6 +1,6 @@
 //! What the use cases need of the world, and the words they share with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use reputation::time::Now;
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
-use crate::fold::{Fold, Sequence};
+use crate::fold::{Fold, Sequence, Shard};
 use crate::senders::Senders;
 
 /// What a shell does about an error.
@@ -64,10 +64,10 @@ pub trait Ledger {
 pub enum Committed {
     /// It has been added.
     Added,
-    /// A fold that began with the same record was added before, and reached up to this record.
-    Known {
-        /// Sequence number of the last record of that fold.
-        last: Sequence,
+    /// Nothing was added: the mark of its shard is another one than the fold was made for.
+    Overtaken {
+        /// The mark as it is.
+        mark: Option<Sequence>,
     },
 }
 
@@ -89,6 +89,8 @@ pub struct Dossier {
     pub breakers: BTreeMap<Option<Isp>, Versioned>,
     /// Whether some of its mail is also that of a subject that the policy protects.
     pub protected: bool,
+    /// Breakers that are stored in a form that this release does not understand: they stay as they are.
+    pub unreadable: BTreeSet<Option<Isp>>,
 }
 
 impl Dossier {
@@ -107,6 +109,28 @@ pub struct Board {
     pub unsettled: BTreeMap<Key, BreakerState>,
     /// The configuration sets that were paused within the last hour, and when.
     pub pauses: BTreeMap<Subject, Now>,
+    /// The breakers whose copies this release does not understand: whether they let mail flow is not known.
+    pub unreadable: BTreeSet<Key>,
+}
+
+impl Board {
+    /// Takes note of a change that was saved.
+    pub fn apply(&mut self, change: &Change) {
+        let Change { key, next, .. } = change;
+        if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
+            self.isps.insert(isp, next.clone());
+        }
+        if next.is_settled() {
+            self.unsettled.remove(key);
+        } else {
+            self.unsettled.insert(key.clone(), next.clone());
+        }
+        // A person's pauses do not use up the hour's.
+        let by_verdict = change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
+        let pauses = |control: &&Control| by_verdict && control.kind == ControlKind::PauseConfigurationSet;
+        let paused = change.controls.iter().filter(pauses);
+        self.pauses.extend(paused.map(|control| (control.target.clone(), control.at)));
+    }
 }
 
 /// A change to the breaker of one key, to be saved with what follows from it.
@@ -136,11 +160,20 @@ pub enum Saved {
 /// Keeps counters and breakers.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Reputation {
-    /// Adds a fold and its marker at once, or neither.
+    /// Up to which record a shard has been added; `None` if nothing of it has. May be older than what is stored, never
+    /// newer.
     ///
     /// # Errors
     ///
-    /// Nothing was added, or everything and the answer was lost: commit it again.
+    /// Nothing is known then: ask again.
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError>;
+
+    /// Adds a fold and moves the mark of its shard to the fold's last record at once, if that mark is the one that the
+    /// fold was made for; or does neither.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was added, or everything and the answer was lost: fold again.
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError>;
 
     /// The dossier of a subject, with at least the counters that judging at `now` looks at; an empty one if nothing is

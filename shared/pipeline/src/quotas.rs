@@ -261,13 +261,27 @@ pub struct Granted {
 }
 
 /// What the breakers let through for an asker at one ISP.
-pub fn flow(policy: &Policy, plan: &Plan, board: &Board, asker: &Asker<'_>, isp: Isp) -> Flow {
+///
+/// # Errors
+///
+/// One of them cannot be read: the policy says what is granted then.
+pub fn flow(policy: &Policy, plan: &Plan, board: &Board, asker: &Asker<'_>, isp: Isp) -> Result<Flow, PortError> {
     let subjects = [
         Subject::ConfigurationSet(asker.set.into()),
         Subject::Identity(asker.identity.to_ascii_lowercase().as_str().into()),
     ];
+    let concerns = |key: &&Key| {
+        let of_isp_itself = key.subject == Subject::Account && key.isp.is_some();
+        (subjects.contains(&key.subject) || of_isp_itself) && key.isp.is_none_or(|of| of == isp)
+    };
+    if let Some(key) = board.unreadable.iter().find(concerns) {
+        let at = key.isp.map_or_else(String::new, |isp| format!(" at {}", policy.isp_map.name(isp)));
+        let reason =
+            format!("the breaker of {}{at} is stored in a form that this release does not understand", key.subject);
+        return Err(PortError { operation: "reading the board", reason, disposition: Disposition::Retry });
+    }
     let unsettled = |key: &Key| -> Option<&BreakerState> { board.unsettled.get(key) };
-    Flow::of(policy, &subjects, plan, isp, unsettled)
+    Ok(Flow::of(policy, &subjects, plan, isp, unsettled))
 }
 
 /// Grants what a quota allows now. `known` is how it was seen last, which saves a reading if nothing has changed; returns how

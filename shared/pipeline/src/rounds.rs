@@ -1,8 +1,10 @@
-//! Rounds: what is looked at because time passes, not because something came in.
+//! Rounds: work that goes through many subjects, because time passes or because a batch of new units came in.
 //!
 //! Harm is judged when it comes in. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is
 //! enough to look at everybody once an hour; but it can end a probe, so that subjects with a breaker that is not closed are
 //! looked at every ten minutes. A replay keeps to the same times.
+//!
+//! Subjects are judged in their order. What does not fit into one invocation goes on in the next one, where this one stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +14,36 @@ use reputation::subject::Subject;
 use reputation::time::{HOUR, Minute, Now};
 
 use crate::evaluate::{evaluate, evaluate_account, tick};
+use crate::fold::{Sequence, Shard};
 use crate::ports::{Change, PortError, Reputation};
 
 /// How often subjects with a breaker that is not closed are judged by all their mail.
 pub const REJUDGE_MINUTES: u32 = 10;
 
-/// How often the hour's progress is saved, in subjects.
+/// How often progress is saved, in subjects: a process that is stopped repeats no more than these.
 const SAVE_EVERY: usize = 50;
 
-/// How far the hourly round has come.
+/// Work that goes through subjects in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round<'a> {
+    /// Everybody who was heard of, each hour.
+    Hour,
+    /// Those with a breaker that is not closed, every [`REJUDGE_MINUTES`].
+    Rejudge,
+    /// Whom a batch of this shard may have harmed.
+    Batch(&'a Shard),
+}
+
+/// How far a round has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HourDone {
-    /// First minute of the hour at whose beginning everybody was looked at, or is being looked at.
-    pub hour: Minute,
-    /// The last subject that was, in the order of subjects; `None`: all were.
+pub struct Progress {
+    /// Which round: the first minute of its hour or its ten minutes, or the last sequence number of its batch.
+    pub number: Sequence,
+    /// The last subject that was judged; `None`: all were.
     pub after: Option<Subject>,
 }
 
-/// Remembers who was heard of, and how far the hourly round has come.
+/// Remembers who was heard of, and how far rounds have come.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Rounds {
     /// The subjects that were heard of in this hour or later, in order.
@@ -39,19 +53,52 @@ pub trait Rounds {
     /// Nothing is known then: ask again.
     async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError>;
 
-    /// How far the hourly round has come.
+    /// How far the last round of its kind has come.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn hour_done(&mut self) -> Result<HourDone, PortError>;
+    async fn progress(&mut self, round: Round<'_>) -> Result<Progress, PortError>;
 
     /// Saves how far it has come.
     ///
     /// # Errors
     ///
-    /// It was saved or not: some subjects may be looked at again, which is no harm.
-    async fn set_hour_done(&mut self, done: &HourDone) -> Result<(), PortError>;
+    /// It was saved or not: some subjects may be judged again, which is no harm.
+    async fn set_progress(&mut self, round: Round<'_>, progress: &Progress) -> Result<(), PortError>;
+}
+
+/// Whom to judge, and at which ISPs; `None`: at all that it has mail at.
+type Work = BTreeMap<Subject, Option<BTreeSet<Isp>>>;
+
+/// Judges subjects in their order, after the one that `from` names. Returns whether all are judged: if `in_time` says that
+/// there is no time for more, it saves how far it came.
+async fn judge<S: Reputation + Rounds>(
+    policy: &Policy,
+    store: &mut S,
+    (round, from): (Round<'_>, &Progress),
+    work: &Work,
+    now: Now,
+    in_time: &mut impl FnMut() -> bool,
+    saved: &mut Vec<Change>,
+) -> Result<bool, PortError> {
+    let mut after = from.after.as_ref();
+    let skipped = |subject: &Subject| from.after.as_ref().is_some_and(|after| subject <= after);
+    for (index, (subject, isps)) in work.iter().filter(|(subject, _)| !skipped(subject)).enumerate() {
+        let in_time = in_time();
+        if !in_time || (index > 0 && index.is_multiple_of(SAVE_EVERY)) {
+            store.set_progress(round, &Progress { number: from.number, after: after.cloned() }).await?;
+        }
+        if !in_time {
+            return Ok(false);
+        }
+        saved.extend(match isps {
+            Some(isps) => evaluate(policy, store, subject, isps, now).await?,
+            None => evaluate_everywhere(policy, store, subject, now).await?,
+        });
+        after = Some(subject);
+    }
+    Ok(true)
 }
 
 /// Lets a minute pass: breakers that are due, every ten minutes those that are not closed, every hour everybody and the
@@ -59,7 +106,7 @@ pub trait Rounds {
 ///
 /// # Errors
 ///
-/// A store failed; what was decided is saved, and the next round goes on.
+/// A store failed; what was decided is saved, and the next minute goes on.
 pub async fn minute<S: Reputation + Rounds>(
     policy: &Policy,
     store: &mut S,
@@ -67,34 +114,42 @@ pub async fn minute<S: Reputation + Rounds>(
     mut in_time: impl FnMut() -> bool,
 ) -> Result<Vec<Change>, PortError> {
     let mut saved = tick(policy, store, now).await?;
-    if now.minute().0.is_multiple_of(REJUDGE_MINUTES) {
+    let everywhere = |subject: &Subject| (subject.clone(), None);
+
+    let ten = now.minute().0 / REJUDGE_MINUTES * REJUDGE_MINUTES;
+    let progress = store.progress(Round::Rejudge).await?;
+    let is_unfinished = progress.after.is_some();
+    if is_unfinished || (now.minute().0 == ten && progress.number != Sequence::from(u64::from(ten))) {
+        let number = if is_unfinished { progress.number } else { u64::from(ten).into() };
+        let from = Progress { number, after: progress.after };
         let board = store.board(now).await?;
-        let unsettled: BTreeSet<&Subject> = board.unsettled.keys().map(|key| &key.subject).collect();
-        for subject in unsettled.into_iter().filter(|subject| **subject != Subject::Account) {
-            saved.extend(evaluate_everywhere(policy, store, subject, now).await?);
-        }
-    }
-    let hour = now.minute().hour();
-    let done = store.hour_done().await?;
-    if done.hour >= hour && done.after.is_none() {
-        return Ok(saved);
-    }
-    let (begun, after) = if done.hour == hour { (hour.minus(HOUR), done.after) } else { (done.hour, None) };
-    // After a long silence, two hours back is enough: nobody is judged for the first time by what is older.
-    let begun = begun.max(hour.minus(2 * HOUR));
-    let mut subjects = store.heard_since(begun).await?;
-    subjects.retain(|subject| after.as_ref().is_none_or(|after| subject > after));
-    for (index, subject) in subjects.iter().enumerate() {
-        if !in_time() {
+        let unsettled = board.unsettled.keys().map(|key| &key.subject).filter(|subject| **subject != Subject::Account);
+        let work: Work = unsettled.map(everywhere).collect();
+        drop(board);
+        if !judge(policy, store, (Round::Rejudge, &from), &work, now, &mut in_time, &mut saved).await? {
             return Ok(saved);
         }
-        saved.extend(evaluate_everywhere(policy, store, subject, now).await?);
-        if (index + 1).is_multiple_of(SAVE_EVERY) {
-            store.set_hour_done(&HourDone { hour, after: Some(subject.clone()) }).await?;
-        }
+        store.set_progress(Round::Rejudge, &Progress { number: from.number, after: None }).await?;
     }
-    saved.extend(evaluate_account(policy, store, now).await?);
-    store.set_hour_done(&HourDone { hour, after: None }).await?;
+
+    let hour = now.minute().hour();
+    let number = |minute: Minute| Sequence::from(u64::from(minute.0));
+    let done = store.progress(Round::Hour).await?;
+    if done.number >= number(hour) && done.after.is_none() {
+        return Ok(saved);
+    }
+    // After a long silence, two hours back is enough: nobody is judged for the first time by what is older.
+    let (begun, after) = if done.number == number(hour) || done.number == number(hour.minus(HOUR)) {
+        (hour.minus(HOUR), done.after.filter(|_| done.number == number(hour)))
+    } else {
+        (hour.minus(2 * HOUR), None)
+    };
+    let from = Progress { number: number(hour), after };
+    let work: Work = store.heard_since(begun).await?.iter().map(everywhere).collect();
+    if judge(policy, store, (Round::Hour, &from), &work, now, &mut in_time, &mut saved).await? {
+        saved.extend(evaluate_account(policy, store, now).await?);
+        store.set_progress(Round::Hour, &Progress { number: from.number, after: None }).await?;
+    }
     Ok(saved)
 }
 
@@ -109,20 +164,40 @@ async fn evaluate_everywhere<S: Reputation>(
     evaluate(policy, store, subject, &isps, now).await
 }
 
-/// Judges whom a batch of new units may have harmed: each sender's subjects at the ISPs that the harm came from.
+/// What came of judging whom a batch may have harmed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reaction {
+    /// What was saved.
+    pub saved: Vec<Change>,
+    /// Whether everybody is judged. If not, react to the same batch again: it goes on where it stopped.
+    pub is_complete: bool,
+}
+
+/// Judges whom a batch of new units, the last of which is `last`, may have harmed: each sender's subjects at the ISPs that
+/// the harm came from. `is_new`: some of the batch was not added before, so that nobody can have begun to judge it. Stops
+/// early when `in_time` says so.
 ///
 /// # Errors
 ///
-/// As [`evaluate`].
-pub async fn react<S: Reputation>(
+/// As [`evaluate`]; react to the same batch again.
+#[expect(clippy::too_many_arguments, reason = "a batch, and who reacts to it")]
+pub async fn react<S: Reputation + Rounds>(
     policy: &Policy,
     store: &mut S,
-    harmed: &BTreeMap<Subject, BTreeSet<Isp>>,
+    (shard, last, is_new): (&Shard, Sequence, bool),
+    harmed: BTreeMap<Subject, BTreeSet<Isp>>,
     now: Now,
-) -> Result<Vec<Change>, PortError> {
-    let mut saved = Vec::new();
-    for (subject, isps) in harmed {
-        saved.extend(evaluate(policy, store, subject, isps, now).await?);
+    mut in_time: impl FnMut() -> bool,
+) -> Result<Reaction, PortError> {
+    let work: Work = harmed.into_iter().map(|(subject, isps)| (subject, Some(isps))).collect();
+    let mut reaction = Reaction { saved: Vec::new(), is_complete: true };
+    if work.is_empty() {
+        return Ok(reaction);
     }
-    Ok(saved)
+    let round = Round::Batch(shard);
+    let known = if is_new { Progress::default() } else { store.progress(round).await? };
+    let after = known.after.filter(|_| known.number == last);
+    let from = Progress { number: last, after };
+    reaction.is_complete = judge(policy, store, (round, &from), &work, now, &mut in_time, &mut reaction.saved).await?;
+    Ok(reaction)
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pipeline::classify::{Classifier, Outcome, Stamps};
 use pipeline::evaluate;
-use pipeline::fold::{Limits, Record, fold};
+use pipeline::fold::{Limits, Record, Shard, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Board, Change, Dossier, PortError, Transition, Versioned};
 use pipeline::senders::Senders;
@@ -203,6 +203,8 @@ pub struct Replay {
     /// The latest time that SES has stamped.
     by_ses: Now,
     sequence: u64,
+    /// A replay is one stream in one shard.
+    shard: Shard,
     pending: Vec<Record>,
     touched: BTreeSet<(SenderId, Isp)>,
     /// The stopped times of each sender's keys, by sender.
@@ -618,6 +620,7 @@ impl Replay {
             now: Now::default(),
             by_ses: Now::default(),
             sequence: 0,
+            shard: Shard::new("replay"),
             pending: Vec::new(),
             touched: BTreeSet::new(),
             watched: BTreeMap::new(),
@@ -809,7 +812,7 @@ impl Replay {
     }
 
     async fn fold(&mut self) -> Result<(), PortError> {
-        fold(&mut self.reputation, &self.pending, &self.senders, Limits::NONE, self.now).await?;
+        fold(&mut self.reputation, &self.shard, &self.pending, &self.senders, Limits::NONE, self.now).await?;
         let mut last = None;
         for Record { unit, .. } in self.pending.drain(..) {
             if last != Some((unit.sender, unit.isp)) {
@@ -983,7 +986,7 @@ impl Replay {
                     dossier: Dossier {
                         timeline: known.unwrap_or_default(),
                         breakers: before.breakers.clone(),
-                        protected: false,
+                        ..Dossier::default()
                     },
                     board: Arc::clone(&before.board),
                     steps: steps.clone(),

@@ -172,7 +172,7 @@ impl QuotaBook {
             let request = self.asks.to_string();
             let asker = Asker { set: &set, identity: &identity, request: &request };
             let Some(plan) = self.policy.warmup.sets.get(&set) else { continue };
-            let flow = quotas::flow(&self.policy, plan, reputation.known_board(), &asker, isp);
+            let flow = quotas::flow(&self.policy, plan, reputation.known_board(), &asker, isp)?;
             // Nobody else asks, so nobody comes back at the same time.
             let ask = Ask { mails, class: Class::Bulk, now, jitter: 0 };
             let (policy, stored) = (&self.policy, &self.quotas);

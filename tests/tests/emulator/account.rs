@@ -95,6 +95,26 @@ impl Account {
         self.sqs.set_queue_attributes().queue_url(url).attributes(attribute, value).send().await.unwrap();
     }
 
+    /// The name of a queue for policies.
+    pub(crate) async fn arn(&self, queue: &str) -> String {
+        let request = self.sqs.get_queue_attributes().queue_url(queue).attribute_names(QueueAttributeName::QueueArn);
+        request.send().await.unwrap().attributes.unwrap().remove(&QueueAttributeName::QueueArn).unwrap()
+    }
+
+    /// How many messages a queue holds, those under way included.
+    pub(crate) async fn waiting(&self, queue: &str) -> usize {
+        let counts = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let mut request = self.sqs.get_queue_attributes().queue_url(queue);
+        for count in &counts {
+            request = request.attribute_names(count.clone());
+        }
+        let attributes = request.send().await.unwrap().attributes.unwrap();
+        counts.iter().map(|count| attributes[count].parse::<usize>().unwrap()).sum()
+    }
+
     /// Takes what is in a queue, the bodies.
     pub(crate) async fn take(&self, queue: &str) -> Vec<String> {
         let request = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(0);

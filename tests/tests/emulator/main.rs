@@ -19,6 +19,7 @@
 mod account;
 #[cfg(feature = "browser")]
 mod browser;
+mod chaos;
 mod doctor;
 mod gate;
 mod starts;

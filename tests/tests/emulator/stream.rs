@@ -53,10 +53,21 @@ const SEED: u64 = 3;
 /// Mail is sent for 25 minutes; the last of its delays and complaints come within two hours.
 const MINUTES: u32 = 150;
 
+/// What [`SCENARIO`] gives, with the duplicates.
+const EVENTS: usize = 1_650;
+
 /// Mail of which everything is told by `now`.
 pub(crate) fn stream(now: Now) -> Stream {
+    of_about(EVENTS, now)
+}
+
+/// The same with about so many events.
+pub(crate) fn of_about(events: usize, now: Now) -> Stream {
     let start = Now(now.0 - i64::from(MINUTES) * 60_000);
-    let scenario = Scenario::from_toml(&SCENARIO.replace("START", &start.to_string())).unwrap();
+    let mut scenario = Scenario::from_toml(&SCENARIO.replace("START", &start.to_string())).unwrap();
+    for set in &mut scenario.configuration_sets {
+        set.per_minute *= events as f64 / EVENTS as f64;
+    }
     let told = |envelope: Envelope| {
         let mut bytes = Vec::new();
         let truth = generate(&Scenario { envelopes: vec![envelope], ..scenario.clone() }, SEED, &mut bytes).unwrap();

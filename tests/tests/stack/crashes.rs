@@ -12,41 +12,30 @@ use super::mail::{Dice, Mailbox, NEWS, SHOP, stored};
 
 const START: Now = Now(1_791_273_600_000);
 
-/// Who reads the ledger's stream, as Lambda does: a batch begins where nothing was given before, once all before it is
-/// confirmed, or where an earlier one began. It ends anywhere.
+/// Reads the ledger's stream as Lambda may: a record is given for the first time once all before it are known to be added;
+/// everything else may come again, cut anywhere.
 #[derive(Default)]
 struct Reader {
-    given: usize,
-    confirmed: bool,
-    starts: BTreeSet<usize>,
+    /// How many of the first records are known to be added.
+    added: usize,
 }
 
 impl Reader {
-    async fn read(&mut self, stack: &mut Stack, dice: &mut Dice, now: Now) -> bool {
+    async fn read(&mut self, stack: &mut Stack, dice: &mut Dice, now: Now) {
         let records = stack.cloud.stream(LEDGER);
-        let starts: Vec<usize> = self.starts.iter().copied().collect();
-        let again = !starts.is_empty() && (!self.confirmed || self.given == records.len() || dice.chance(15));
-        let start = match again {
-            true if !self.confirmed => starts[starts.len() - 1],
-            true => starts[starts.len() - 1 - dice.below(starts.len().min(3))],
-            false => self.given,
-        };
-        if start == records.len() {
-            return false;
-        }
+        let is_replaced = self.added == records.len() || dice.chance(20);
+        let start = if is_replaced { dice.below(self.added.max(1)) } else { self.added };
         let end = (start + 1 + dice.below(40)).min(records.len());
-        let outcome = stack.fold(&records[start..end], now).await;
-        self.starts.insert(start);
-        let stopped = stack.restart_if_stopped();
-        if end >= self.given {
-            self.given = end;
-            self.confirmed = outcome.is_ok() && !stopped;
+        if start < end {
+            let outcome = stack.fold(&records[start..end], now).await;
+            if outcome.is_ok() && !stack.restart_if_stopped() {
+                self.added = self.added.max(end);
+            }
         }
-        true
     }
 
     fn done(&self, stack: &Stack) -> bool {
-        self.confirmed && self.given == stack.cloud.stream(LEDGER).len()
+        self.added == stack.cloud.stream(LEDGER).len()
     }
 }
 
@@ -85,7 +74,7 @@ async fn simulate(seed: u64) {
     let mut stack = Stack::new(&cloud, false);
     let mailbox = mailbox(&mut dice);
     let mut queue: VecDeque<&str> = mailbox.events.iter().map(String::as_str).collect();
-    let mut reader = Reader { confirmed: true, ..Reader::default() };
+    let mut reader = Reader::default();
     let crashes = [0, 10, 30, 60][dice.below(4)];
     let mut now = START.plus_minutes(4);
     let mut kills = 0;
@@ -112,7 +101,7 @@ async fn simulate(seed: u64) {
                     queue.push_back(batch[dice.below(batch.len())]);
                 }
             }
-            4..8 => _ = reader.read(&mut stack, &mut dice, now).await,
+            4..8 => reader.read(&mut stack, &mut dice, now).await,
             8 => _ = stack.tick(now).await,
             _ => _ = stack.enforce(dice.chance(50), now).await,
         }

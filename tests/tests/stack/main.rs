@@ -12,4 +12,6 @@ mod gate;
 mod grants;
 mod mail;
 mod people;
+mod shards;
+mod unreadable;
 mod warmup;

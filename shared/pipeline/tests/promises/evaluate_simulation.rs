@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
-use pipeline::fold::Fold;
+use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation, Saved};
 use pipeline::{PortError, Transition};
@@ -27,6 +27,10 @@ struct Disturbed<'a> {
 }
 
 impl Reputation for Disturbed<'_> {
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
+        self.store.mark(shard).await
+    }
+
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }

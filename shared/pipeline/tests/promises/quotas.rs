@@ -51,7 +51,7 @@ impl World {
         let asker = Asker { set: "news", identity: "example.com", request };
         let board = block_on(self.reputation.board(now)).unwrap();
         let plan = &self.policy.warmup.sets["news"];
-        let flow = flow(&self.policy, plan, &board, &asker, self.isp);
+        let flow = flow(&self.policy, plan, &board, &asker, self.isp).expect("readable");
         let ask = Ask { mails, class, now, jitter: 0 };
         loop {
             let answer = permit(&self.policy, &self.quotas, &flow, &asker, self.isp, ask, None);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::classify::{Classifier, Outcome, Refused};
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
-use pipeline::fold::{Limits, Record, fold};
+use pipeline::fold::{Limits, Record, Shard, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Change, Reputation, Versioned};
 use pipeline::senders::Senders;
@@ -127,7 +127,9 @@ impl World {
                     Record { sequence: self.sequence.into(), unit: *unit }
                 })
                 .collect();
-            fold(&mut self.store, &records, &self.senders, Limits::NONE, now).await.expect("valid by construction");
+            let shard = Shard::new("all");
+            let folded = fold(&mut self.store, &shard, &records, &self.senders, Limits::NONE, now).await;
+            folded.expect("valid by construction");
         });
     }
 

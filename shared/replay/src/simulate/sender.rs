@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::evaluate;
-use pipeline::fold::Fold;
+use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
 use pipeline::ports::{Board, Change, Committed, Dossier, PortError, Reputation, Saved};
 use pipeline::quotas::{self, Asker};
-use pipeline::rounds::{self, HourDone, Rounds};
+use pipeline::rounds::{self, Progress, Round, Rounds};
 use reputation::Isp;
 use reputation::breaker::State;
 use reputation::counters::Metric;
@@ -154,10 +154,26 @@ pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], 
 struct Store {
     reputation: MemoryReputation,
     set: Subject,
-    done: HourDone,
+    hour: Progress,
+    rejudged: Progress,
+}
+
+impl Store {
+    /// How far a round has come. Batches are judged at once.
+    fn progress_of(&mut self, round: Round<'_>) -> Option<&mut Progress> {
+        match round {
+            Round::Hour => Some(&mut self.hour),
+            Round::Rejudge => Some(&mut self.rejudged),
+            Round::Batch(_) => None,
+        }
+    }
 }
 
 impl Reputation for Store {
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
+        self.reputation.mark(shard).await
+    }
+
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.reputation.commit(fold, now).await
     }
@@ -184,12 +200,14 @@ impl Rounds for Store {
         Ok(vec![self.set.clone()])
     }
 
-    async fn hour_done(&mut self) -> Result<HourDone, PortError> {
-        Ok(self.done.clone())
+    async fn progress(&mut self, round: Round<'_>) -> Result<Progress, PortError> {
+        Ok(self.progress_of(round).cloned().unwrap_or_default())
     }
 
-    async fn set_hour_done(&mut self, done: &HourDone) -> Result<(), PortError> {
-        self.done = done.clone();
+    async fn set_progress(&mut self, round: Round<'_>, progress: &Progress) -> Result<(), PortError> {
+        if let Some(known) = self.progress_of(round) {
+            *known = progress.clone();
+        }
         Ok(())
     }
 }
@@ -228,7 +246,8 @@ impl<'a> AdaptiveSender<'a> {
         let store = Store {
             reputation: MemoryReputation::under(policy),
             set: Subject::ConfigurationSet(set.into()),
-            done: HourDone::default(),
+            hour: Progress::default(),
+            rejudged: Progress::default(),
         };
         AdaptiveSender { policy, set, store, quotas: MemoryQuotas::default(), calendar, untold: Vec::new() }
     }
@@ -348,7 +367,7 @@ impl<'a> AdaptiveSender<'a> {
             }
         }
         if !alarmed.is_empty() {
-            rounds::react(policy, &mut self.store, &BTreeMap::from([(set, alarmed)]), now).await?;
+            evaluate::evaluate(policy, &mut self.store, &set, &alarmed, now).await?;
         }
         Ok(())
     }
@@ -370,7 +389,7 @@ impl<'a> AdaptiveSender<'a> {
             }
             let request = format!("{} {} {}", now.0, self.policy.isp_map.name(place.isp), class.name());
             let asker = Asker { set: self.set, identity: "example.com", request: &request };
-            let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp);
+            let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp)?;
             let ask = Ask { mails, class, now, jitter: 0 };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
             let Some((granted, _)) = permit else { continue };

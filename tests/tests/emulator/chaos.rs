@@ -1,0 +1,83 @@
+//! Processes of functions that are killed at any moment, over and over: every event counts once, and none is lost.
+//!
+//! `CHAOS_EVENTS` and `CHAOS_KILLS` say how much of it; the defaults are small enough for every run.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use aws_sdk_sqs::types::QueueAttributeName;
+use e2e::emulator::eventually;
+use reputation::time::Now;
+
+use super::stream::{self, Stream};
+use super::{World, differences};
+
+/// What nobody can count: each stays in the queue, or among the dead letters.
+const POISON: [&str; 3] = ["not JSON", "{\"eventType\":\"Bounce\",\"mail\":{}}", "[[[[["];
+/// What a killed invocation held comes again after this, in seconds.
+const VISIBILITY: u64 = 3;
+
+fn wished(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().map_or(default, |number| number.parse().unwrap())
+}
+
+#[tokio::test]
+async fn whatever_is_killed_totals_equal_the_truth() {
+    let (events, kills) = (wished("CHAOS_EVENTS", 2_000), wished("CHAOS_KILLS", 20));
+    let world = World::new().await;
+    let queue = &world.events_queue;
+    world.account.set_queue(queue, QueueAttributeName::VisibilityTimeout, &VISIBILITY.to_string()).await;
+    // A message that is killed again and again is no dead letter here: what is shown is that it counts in the end.
+    let dead = world.account.arn(&world.dead_letters).await;
+    let redrive = format!(r#"{{"deadLetterTargetArn":"{dead}","maxReceiveCount":"1000"}}"#);
+    world.account.set_queue(queue, QueueAttributeName::RedrivePolicy, &redrive).await;
+
+    let Stream { mut raw, truth, .. } = stream::of_about(events, Now(aws::shell::now().0));
+    for (index, poison) in POISON.iter().enumerate() {
+        raw.insert(raw.len() * (index + 1) / (POISON.len() + 1), (*poison).to_owned());
+    }
+    let began = Instant::now();
+    let publish = async {
+        for lines in raw.chunks(50) {
+            world.publish(lines).await;
+        }
+        began.elapsed()
+    };
+    let kill = async {
+        let (mut killed, mut seed) = (0_usize, 1_u64);
+        while killed < kills {
+            // Not in step with anything.
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            tokio::time::sleep(Duration::from_millis(50 + (seed >> 33) % 900)).await;
+            killed += world.emulator.kill_functions((seed >> 40) as usize);
+        }
+        (killed, began.elapsed())
+    };
+    let (published, (killed, until)) = tokio::join!(publish, kill);
+
+    let subjects: BTreeSet<String> = truth.keys().map(|(subject, _)| subject.clone()).collect();
+    eventually("everything is counted once", Duration::from_secs(600), async || {
+        for subject in &subjects {
+            let found = world.account.totals(&world.table, "d", Some(subject)).await;
+            let wrong = differences(&found, &truth, subject);
+            if !wrong.is_empty() {
+                return Err(wrong);
+            }
+        }
+        Ok(())
+    })
+    .await;
+    eprintln!(
+        "{} events published in {published:.1?}, {killed} processes killed in {until:.1?}, counted after {:.1?}",
+        raw.len(),
+        began.elapsed()
+    );
+    // What is left under way adds nothing more.
+    tokio::time::sleep(Duration::from_secs(2 * VISIBILITY)).await;
+    for length in ["d", "h", "m"] {
+        assert_eq!(world.account.totals(&world.table, length, None).await, truth, "{length}");
+    }
+    let left = world.account.waiting(queue).await + world.account.waiting(&world.dead_letters).await;
+    assert_eq!(left, POISON.len(), "only what cannot be counted is left");
+    world.emulator.stop().unwrap();
+}
