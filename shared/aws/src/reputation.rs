@@ -26,7 +26,6 @@ use pipeline::ports::{
     Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
 };
 use pipeline::rounds::{HourDone, Rounds};
-use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -37,8 +36,8 @@ use reputation::unit::UnitKind;
 use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARKER_DAYS, Malformed, Reader, board_sk, breaker_attributes, breaker_sk, counters, expiry,
-    flow_name, has_expired, keys, notice_item, number, parse_board_sk, parse_breaker, parse_notice, parse_rate_sk,
-    parse_wish, rate_expiry, rate_sk, text,
+    flow_name, has_expired, keys, notice_item, number, parse_board_sk, parse_breaker, parse_notice, parse_pause,
+    parse_rate_sk, parse_wish, pause_item, rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -409,19 +408,12 @@ impl DynamoReputation {
             item.extend(breaker_attributes(&change.next));
             actions.push(self.put(item)?);
         }
+        if let Some(pause) = &change.pause {
+            actions.push(self.put(pause_item(&key.subject, pause))?);
+        }
         let urgency = change.transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
         for control in &change.controls {
             let flow = match control.kind {
-                // A person's pauses do not use up the hour's.
-                ControlKind::PauseConfigurationSet
-                    if change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause)) =>
-                {
-                    let mut item = keys("pauses", control.target.to_string());
-                    item.insert("at".to_owned(), number(control.at.0));
-                    item.insert("expires".to_owned(), number(control.at.0.div_euclid(1000) + 3600));
-                    actions.push(self.put(item)?);
-                    Flow::Stopped
-                }
                 ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
                     Flow::Stopped
                 }
@@ -576,9 +568,9 @@ impl Reputation for DynamoReputation {
         }
         let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
         for item in pauses.iter().filter(|item| !has_expired(item, now)) {
-            let (target, at) = (subject_of(Reader(item).text("sk")?, item)?, Now(Reader(item).number("at")?));
-            if at > hour_ago {
-                board.pauses.insert(target, at);
+            let (target, pause) = (subject_of(Reader(item).text("sk")?, item)?, parse_pause(item)?);
+            if pause.at > hour_ago {
+                board.pauses.insert(target, pause);
             }
         }
         Ok(Arc::new(board))

@@ -12,7 +12,7 @@ use reputation::judge;
 use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
-use reputation::time::{MINUTE_MILLIS, Now};
+use reputation::time::{HOUR, MINUTE_MILLIS, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
@@ -274,9 +274,9 @@ impl Reputation for MemoryReputation {
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
-        let hour_ago = Now(now.0 - 60 * MINUTE_MILLIS);
-        if self.board.pauses.values().any(|at| *at <= hour_ago) {
-            Arc::make_mut(&mut self.board).pauses.retain(|_, at| *at > hour_ago);
+        let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
+        if self.board.pauses.values().any(|pause| pause.at <= hour_ago) {
+            Arc::make_mut(&mut self.board).pauses.retain(|_, pause| pause.at > hour_ago);
         }
         Ok(Arc::clone(&self.board))
     }
@@ -299,7 +299,7 @@ impl Reputation for MemoryReputation {
                 self.notices.insert(notice.id.clone());
                 self.unsent.insert(notice.id.clone(), notice);
             }
-            let Change { key, version, next, controls, transition } = change;
+            let Change { key, version, next, controls, transition, pause } = change;
             let index = self.index[&key.subject];
             let saved = Versioned { breaker: next.clone(), version: version + 1 };
             self.dossiers[index].1.breakers.insert(key.isp, saved);
@@ -312,11 +312,7 @@ impl Reputation for MemoryReputation {
             } else {
                 board.unsettled.insert(key.clone(), next.clone());
             }
-            // A person's pauses do not use up the hour's.
-            let by_verdict = transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
-            let pauses = |control: &&Control| by_verdict && control.kind == ControlKind::PauseConfigurationSet;
-            let paused = controls.iter().filter(pauses);
-            board.pauses.extend(paused.map(|control| (control.target.clone(), control.at)));
+            board.pauses.extend(pause.iter().map(|pause| (key.subject.clone(), pause.clone())));
             let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
                 wish(&mut self.wishes, control, urgency);

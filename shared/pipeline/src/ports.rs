@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use reputation::breaker::{BreakerState, Cause, Factor};
+use reputation::budget::{Pause, Pauses};
 use reputation::detect::{Level, Verdict};
 use reputation::isp::Isp;
 use reputation::subject::{Key, Subject};
@@ -105,8 +106,8 @@ pub struct Board {
     pub isps: BTreeMap<Isp, BreakerState>,
     /// The breakers that are not settled: not closed, or put in shadow by a person.
     pub unsettled: BTreeMap<Key, BreakerState>,
-    /// The configuration sets that were paused within the last hour, and when.
-    pub pauses: BTreeMap<Subject, Now>,
+    /// The configuration sets that were paused by a verdict within the last hour.
+    pub pauses: Pauses,
 }
 
 /// A change to the breaker of one key, to be saved with what follows from it.
@@ -122,6 +123,8 @@ pub struct Change {
     pub controls: Vec<Control>,
     /// What people are told.
     pub transition: Option<Transition>,
+    /// What the budget of pauses remembers of it for an hour; `None` unless a verdict pauses a configuration set.
+    pub pause: Option<Pause>,
 }
 
 /// What became of a save.

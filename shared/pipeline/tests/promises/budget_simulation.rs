@@ -160,7 +160,8 @@ fn damage_is_bounded(case: &Case, world: &World) -> Result<(), String> {
     let pauses = pauses(world);
     for (index, (end, ..)) in pauses.iter().enumerate() {
         let hour = pauses[..=index].iter().filter(|(at, ..)| end.minutes_since(*at) < 60);
-        let paused: BTreeSet<&Subject> = hour.filter(|(.., overwhelming)| !overwhelming).map(|(_, set, _)| set).collect();
+        let paused: BTreeSet<&Subject> =
+            hour.filter(|(.., overwhelming)| !overwhelming).map(|(_, set, _)| set).collect();
         if paused.len() > 2 * case.budget() {
             return Err(format!("{} sets paused in the hour until {end}: {paused:?}", paused.len()));
         }
