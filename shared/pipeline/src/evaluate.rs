@@ -130,7 +130,9 @@ async fn worst_first<'a, R: Reputation>(
     let withheld = board.unsettled.iter().filter(|(key, known)| key.isp.is_none() && known.withheld);
     let mut ranked: Vec<(Reverse<Harm>, &Subject)> =
         withheld.map(|(key, _)| (Reverse(Harm(0)), &key.subject)).collect();
-    if ranked.len() > 1 {
+    // Where no place is free, the order makes no difference.
+    let is_free = ranked.iter().any(|(_, subject)| !budget::is_full(policy, &board.pauses, subject));
+    if ranked.len() > 1 && is_free {
         // What each calls for if nobody else was paused.
         let alone = Board { pauses: Pauses::new(), ..board.clone() };
         for (harm, subject) in &mut ranked {
@@ -308,7 +310,7 @@ fn because_of_budget(
                 let target = quoted(&subject.to_string());
                 format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker pause {target}")
             };
-            format!("; paused within the hour: {named}{more}. It is judged again each minute{by_hand}")
+            format!("; the places are taken by {named}{more}. It is judged again each minute{by_hand}")
         }
     }
 }

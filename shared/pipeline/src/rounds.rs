@@ -54,7 +54,7 @@ pub trait Rounds {
     async fn set_hour_done(&mut self, done: &HourDone) -> Result<(), PortError>;
 }
 
-/// Lets a minute pass: breakers that are due, every ten minutes those that are not closed, every hour everybody and the
+/// Lets a minute pass: breakers that are due and pauses that were withheld, every ten minutes those that are not closed, every hour everybody and the
 /// account. Stops early when `in_time` says so, and goes on there when called again.
 ///
 /// # Errors

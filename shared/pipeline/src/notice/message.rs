@@ -316,10 +316,10 @@ fn next(policy: &Policy, fact: &Fact) -> String {
             breaker.probe_mails, breaker.probe_min_minutes, breaker.complaint_probe_minutes, breaker.probe_max_minutes
         ),
         ("throttled", _) if fact.is_withheld() => {
-            let meanwhile = if policy.gate_in_use { "" } else { "its mail flows on, unless you stop it. " };
+            let meanwhile = if policy.gate_in_use { "it" } else { "its mail flows on, unless you stop it. It" };
             format!(
-                "{meanwhile}It is judged again each minute, and paused as soon as one of the hour's pauses is free or it has \
-                 done twice the harm of a set that has one."
+                "{meanwhile} is judged again each minute, and paused as soon as one of the hour's pauses is free, or it has \
+                 done twice the harm of the least harmful set that has one."
             )
         }
         ("throttled", _) => format!(

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::evaluate::{evaluate, tick};
-use pipeline::ports::Transition;
+use std::sync::Arc;
+
+use pipeline::evaluate::{assess, evaluate, tick};
+use pipeline::ports::{Board, Transition};
+use reputation::budget::{Harm, Pauses, holders};
 use reputation::{Isp, Level, Now, Policy, Rule, Subject, Unit, UnitKind, Verdict};
 
 use super::world::{Dice, World, at, for_each_seed, set_of};
@@ -228,6 +231,76 @@ fn decoys_never_shield_a_worse_set_from_its_pause() {
     let met = met.into_inner();
     if super::world::wished("SIMULATION_SEED").is_none() {
         assert!(met.withheld > 20 && met.pauses > 100 && met.bad > 100, "too quiet to show anything");
+    }
+}
+
+/// What a set calls for if no other set was paused; `None` if it may send.
+fn harm_of(world: &mut World, set: &Subject, now: Now) -> Option<Harm> {
+    let alone = Board { pauses: Pauses::new(), ..(**world.store.known_board()).clone() };
+    let policy = world.policy.clone();
+    let changes = assess(&policy, world.store.find(set)?, &alone, set, &BTreeSet::new(), now);
+    changes.into_iter().find_map(|change| change.pause).map(|pause| pause.harm)
+}
+
+/// At the end of a minute no more sets hold a place than there are, and no set whose pause is withheld has a claim: all
+/// places are taken, and no harm that may still be displaced is less than half of its own.
+fn nobody_has_a_claim(case: &Case, world: &mut World, minute: i64) -> Result<usize, String> {
+    let board = Arc::clone(world.store.known_board());
+    let places: Vec<_> = holders(&board.pauses).collect();
+    if places.len() > case.budget() {
+        return Err(format!("minute {minute}: more sets than places: {places:?}"));
+    }
+    let withheld = board.unsettled.iter().filter(|(key, known)| key.isp.is_none() && known.withheld);
+    let withheld: Vec<Subject> = withheld.map(|(key, _)| key.subject.clone()).collect();
+    for set in &withheld {
+        let Some(harm) = harm_of(world, set, at(minute + 1)) else { continue };
+        if places.len() < case.budget() {
+            return Err(format!("minute {minute}: {set} is withheld, and a place is free: {places:?}"));
+        }
+        let may_give_back = places.iter().filter(|(_, pause)| pause.instead_of.is_none());
+        let least = may_give_back.map(|(_, pause)| pause.harm).min();
+        if least.is_some_and(|least| harm.0 >= 2 * least.0 && harm > least) {
+            return Err(format!("minute {minute}: {set} with {harm:?} is withheld, and {least:?} has a place"));
+        }
+    }
+    Ok(withheld.len())
+}
+
+/// Sets of all sizes and rates, most of them bad, and few places.
+fn crowd(seed: u64) -> Case {
+    let mut dice = Dice(seed);
+    let policy = format!(
+        "[breaker]\nmax_pauses_per_hour = {}\nresume = \"{}\"\n[incident]\nmin_senders = 1000\n",
+        1 + dice.below(4),
+        if dice.chance(50) { "manual" } else { "automatic" }
+    );
+    let bad = (0..4 + dice.below(10)).map(|index| {
+        let (from, mails) = (dice.below(60) as i64, [2, 5, 10, 20, 60][dice.below(5)]);
+        let bounces = mails * [2, 8, 12, 30, 60, 100][dice.below(6)] / 100;
+        let name = format!("{}-{index}", ["a", "m", "z"][dice.below(3)]);
+        Sender { name, from, until: from + [1, 3, 10, 60][dice.below(4)], mails, bounces }
+    });
+    let bad = bad.collect();
+    Case { policy: Policy::from_toml(&policy).expect("valid by construction"), decoys: Vec::new(), bad, dice }
+}
+
+#[test]
+fn no_withheld_set_has_a_claim_to_a_place_at_the_end_of_a_minute() {
+    let (withheld, given_back) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    for_each_seed("no_withheld_set_has_a_claim", 60, |seed| {
+        let case = crowd(seed);
+        let everybody: Vec<&Sender> = case.bad.iter().collect();
+        let world = case.run(&everybody, |world, minute| {
+            withheld.set(withheld.get() + nobody_has_a_claim(&case, world, minute)?);
+            Ok(())
+        })?;
+        let took_over = |told: &&Transition| told.reason.contains("it takes the place of");
+        given_back.set(given_back.get() + world.store.transitions.iter().filter(took_over).count());
+        damage_is_bounded(&case, &world)?;
+        reported_once(&world)
+    });
+    if super::world::wished("SIMULATION_SEED").is_none() {
+        assert!(withheld.get() > 1_000 && given_back.get() > 10, "too quiet to show anything");
     }
 }
 
