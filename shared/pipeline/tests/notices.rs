@@ -463,7 +463,7 @@ fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_d
         let mut world = World::new(&format!("[gate]\nin_use = {gate}\n[breaker]\nmax_pauses_per_hour = 2\n"));
         // With a gate an ISP would be stopped by itself; thinly spread, only the whole set is bad.
         let isps: Vec<reputation::Isp> = world.policy.isp_map.isps().take(24).collect();
-        let mut sends = |world: &mut World, set: &str, bounces: usize| {
+        let sends = |world: &mut World, set: &str, bounces: usize| {
             let subject: reputation::Subject = format!("configuration-set:{set}").parse().unwrap();
             let dossier = pollster::block_on(world.store.dossier(&subject, world.now)).unwrap();
             for isp in isps.iter().cycle().take(bounces) {
