@@ -21,7 +21,7 @@
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
 //! | `fold#shardId-00000001791273601745-5c02a1f3` | `mark` | how far a shard of the ledger's stream has been added; `last`: the sequence number of the last record; `done`, `after`: how far judging took a batch, if one invocation was not enough |
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
-//! | `pauses` | `configuration-set:news` | `at`: when it was paused last; expires after an hour |
+//! | `pauses` | `configuration-set:news` | a pause by a verdict: `at`; `harm`, `overwhelming` and `instead_of` (which set gave its place back to it), which items of earlier releases lack; expires after an hour |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
 //! | `control` | `configuration-set:news` | a wish about SES: `wish`, `intent`, `made`, `checked`, `urgency`, `reason`, `version`; `pending` until the enforcer has begun |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
@@ -65,12 +65,13 @@ use pipeline::ports::{Disposition, PortError};
 use pipeline::quotas::Quota;
 use pipeline::rounds::{Progress, Round};
 use reputation::breaker::{BreakerState, Factor, Hold, State};
+use reputation::budget::{Harm, Pause};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::Since;
 use reputation::permit::{Lease, Meter, Nanos};
 use reputation::subject::{Key, Subject};
-use reputation::time::{MINUTE_MILLIS, Minute, Now};
+use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::Length;
 use reputation::unit::UnitKind;
 use reputation::warmup::{Held, Move, Ramp};
@@ -385,6 +386,35 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
 
 fn parse_hold(name: &str) -> Option<Hold> {
     Hold::ALL.into_iter().find(|hold| hold.name() == name)
+}
+
+/// What the budget of pauses remembers of a configuration set, as an item of `pauses`.
+pub fn pause_item(set: &Subject, pause: &Pause) -> Item {
+    let mut item = keys("pauses", set.to_string());
+    item.insert("at".to_owned(), number(pause.at.0));
+    item.insert("harm".to_owned(), number(pause.harm.0));
+    item.insert("overwhelming".to_owned(), AttributeValue::Bool(pause.overwhelming));
+    if let Some(other) = &pause.instead_of {
+        item.insert("instead_of".to_owned(), text(other.to_string()));
+    }
+    item.insert("expires".to_owned(), number(pause.at.0.div_euclid(1000) + i64::from(HOUR) * 60));
+    item
+}
+
+/// The pause that an item of `pauses` holds. One of a release that did not say how bad it was is the first to give its
+/// place back.
+///
+/// # Errors
+///
+/// Names the attribute that is wrong.
+pub fn parse_pause(item: &Item) -> Result<Pause, Malformed> {
+    let read = Reader(item);
+    Ok(Pause {
+        at: Now(read.number("at")?),
+        harm: Harm(read.maybe_number("harm")?.unwrap_or_default()),
+        overwhelming: read.flag("overwhelming"),
+        instead_of: read.maybe_named("instead_of", "a subject", |name| name.parse().ok())?,
+    })
 }
 
 /// A unit as the ledger remembers it.
@@ -730,6 +760,16 @@ mod tests {
         }
 
         #[test]
+        fn a_pause_is_read_as_it_was_written(
+            at in 0_i64..4_000_000_000_000, harm in any::<u64>(), overwhelming in any::<bool>(), other in "[a-z]{0,3}",
+        ) {
+            let instead_of = (!other.is_empty()).then(|| Subject::ConfigurationSet(other.as_str().into()));
+            let pause = Pause { at: Now(at), harm: Harm(harm), overwhelming, instead_of };
+            let item = pause_item(&Subject::ConfigurationSet("news".into()), &pause);
+            prop_assert_eq!(parse_pause(&item), Ok(pause));
+        }
+
+        #[test]
         fn a_quota_is_read_as_it_was_written(quota in any_quota()) {
             prop_assert_eq!(parse_quota(&quota_item("quota#news", "gmail", &quota)), Ok(quota));
         }
@@ -749,6 +789,15 @@ mod tests {
             parse_breaker(&item).unwrap_err().to_string(),
             @"item configuration-set:news / breaker#: attribute `at` is missing, should be a number"
         );
+    }
+
+    #[test]
+    fn a_pause_of_a_release_that_did_not_say_how_bad_it_was_is_still_read() {
+        let mut item = keys("pauses", "configuration-set:news");
+        item.insert("at".to_owned(), number(1_791_273_601_745_i64));
+        item.insert("expires".to_owned(), number(1_791_277_201_i64));
+        let pause = Pause { at: Now(1_791_273_601_745), harm: Harm(0), overwhelming: false, instead_of: None };
+        assert_eq!(parse_pause(&item), Ok(pause));
     }
 
     #[test]

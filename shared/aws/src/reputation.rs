@@ -27,7 +27,6 @@ use pipeline::ports::{
     Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
 };
 use pipeline::rounds::{Progress, Round, Rounds};
-use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -39,7 +38,8 @@ use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, board_sk, breaker_attributes, breaker_sk, counters, expiry,
     flow_name, has_expired, keys, mark_keys, notice_item, number, parse_board_sk, parse_breaker, parse_mark,
-    parse_notice, parse_progress, parse_rate_sk, parse_wish, progress_keys, rate_expiry, rate_sk, text,
+    parse_notice, parse_pause, parse_progress, parse_rate_sk, parse_wish, pause_item, progress_keys, rate_expiry,
+    rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -465,19 +465,12 @@ impl DynamoReputation {
             item.extend(breaker_attributes(&change.next));
             actions.push(self.put(item)?);
         }
+        if let Some(pause) = &change.pause {
+            actions.push(self.put(pause_item(&key.subject, pause))?);
+        }
         let urgency = change.transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
         for control in &change.controls {
             let flow = match control.kind {
-                // A person's pauses do not use up the hour's.
-                ControlKind::PauseConfigurationSet
-                    if change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause)) =>
-                {
-                    let mut item = keys("pauses", control.target.to_string());
-                    item.insert("at".to_owned(), number(control.at.0));
-                    item.insert("expires".to_owned(), number(control.at.0.div_euclid(1000) + 3600));
-                    actions.push(self.put(item)?);
-                    Flow::Stopped
-                }
                 ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
                     Flow::Stopped
                 }
@@ -664,9 +657,8 @@ impl Reputation for DynamoReputation {
         }
         let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
         for item in pauses.iter().filter(|item| !has_expired(item, now)) {
-            let read = || Ok((subject_of(Reader(item).text("sk")?, item)?, Now(Reader(item).number("at")?)));
-            let pause = self.readable(read()).filter(|(_, at)| *at > hour_ago);
-            board.pauses.extend(pause);
+            let read = || Ok((subject_of(Reader(item).text("sk")?, item)?, parse_pause(item)?));
+            board.pauses.extend(self.readable(read()).filter(|(_, pause)| pause.at > hour_ago));
         }
         let board = Arc::new(board);
         if let Look::Once(known, saved) = &mut self.board {

@@ -8,11 +8,13 @@
 //! **Without a gate** nothing can hold one ISP. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's own
 //! trouble is still told from bad lists; what then happens to its senders is the policy's to say (`incident.without_gate`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input, Standing, State, Step};
+use reputation::budget::{self, Harm, Pauses, Place};
 use reputation::counters::{Metric, Tally};
-use reputation::detect::{Level, Percent};
+use reputation::detect::{Level, Percent, Verdict};
 use reputation::incident::{self, Trouble};
 use reputation::isp::Isp;
 use reputation::judge::{self, Judgement, LeftOut, Since};
@@ -20,6 +22,7 @@ use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 
+use crate::notice::quoted;
 use crate::ports::{Board, Change, Control, ControlKind, Dossier, PortError, Reputation, Saved, Transition, Versioned};
 
 /// How often a save that lost a race is decided anew before the shell should try later.
@@ -84,7 +87,8 @@ pub async fn evaluate_account<R: Reputation>(
     .await
 }
 
-/// Lets time pass: evaluates every subject of which a breaker is to be looked at by now.
+/// Lets time pass: evaluates every subject of which a breaker is to be looked at by now, and, the most harmful first, those
+/// whose pause was withheld: a place in the budget of pauses becomes free without any mail of theirs.
 ///
 /// # Errors
 ///
@@ -102,8 +106,11 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
     if excuses {
         subjects.entry(&Subject::Account).or_default();
     }
+    let withheld = worst_first(policy, store, &board, now).await?;
+    let withheld: Vec<(&Subject, BTreeSet<Isp>)> =
+        withheld.into_iter().map(|subject| (subject, subjects.remove(subject).unwrap_or_default())).collect();
     let mut saved = Vec::new();
-    for (subject, isps) in subjects {
+    for (subject, isps) in subjects.into_iter().chain(withheld) {
         saved.extend(if *subject == Subject::Account {
             evaluate_account(policy, store, now).await?
         } else {
@@ -111,6 +118,32 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
         });
     }
     Ok(saved)
+}
+
+/// The subjects whose pause was withheld, those with the most harm first: they are the first to find a place.
+async fn worst_first<'a, R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    board: &'a Board,
+    now: Now,
+) -> Result<Vec<&'a Subject>, PortError> {
+    let withheld = board.unsettled.iter().filter(|(key, known)| key.isp.is_none() && known.withheld);
+    let mut ranked: Vec<(Reverse<Harm>, &Subject)> =
+        withheld.map(|(key, _)| (Reverse(Harm(0)), &key.subject)).collect();
+    // Where no place is free, the order makes no difference.
+    let is_free = ranked.iter().any(|(_, subject)| !budget::is_full(policy, &board.pauses, subject));
+    if ranked.len() > 1 && is_free {
+        // What each calls for if nobody else was paused.
+        let alone = Board { pauses: Pauses::new(), ..board.clone() };
+        for (harm, subject) in &mut ranked {
+            let dossier = store.dossier(subject, now).await?;
+            let changes = assess(policy, dossier, &alone, subject, &BTreeSet::new(), now);
+            let pause = changes.iter().find_map(|change| change.pause.as_ref());
+            *harm = Reverse(pause.map(|pause| pause.harm).unwrap_or_default());
+        }
+    }
+    ranked.sort_unstable();
+    Ok(ranked.into_iter().map(|(_, subject)| subject).collect())
 }
 
 /// Lets a person's word, or another input that is not about counters, act on one key. Nothing happens to a breaker that
@@ -205,14 +238,84 @@ pub fn assess(
         }
     }
     let key = Key { subject: subject.clone(), isp: None };
-    let pauses_sets = matches!(subject, Subject::ConfigurationSet(_));
-    let others = board.pauses.keys().filter(|paused| *paused != subject).count();
-    let may_pause = !pauses_sets || others < policy.breaker.max_pauses_per_hour as usize;
+    let pauses_a_set = judgement.pause.filter(|_| matches!(subject, Subject::ConfigurationSet(_)));
+    let place = pauses_a_set.map(|verdict| (verdict, budget::place(policy, &board.pauses, subject, &verdict)));
+    let may_pause = !matches!(place, Some((_, Place::Taken)));
     let standing = Standing { cap: cap(policy, &key, dossier), may_pause };
-    let step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
+    let mut step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
     let shadow = is_shadow(policy, dossier, &key);
-    changes.extend(change(key, &whole, step, shadow, now));
+    let news = step.news.as_mut().filter(|news| news.level == Some(Level::Pause));
+    if let (Some(news), Some((_, place))) = (news, &place) {
+        news.reason.push_str(&because_of_budget(policy, &board.pauses, &key, place, whole.breaker.withheld, shadow));
+    }
+    let change = change(key, &whole, step, shadow, now);
+    changes.extend(change.map(|change| remembered(policy, &board.pauses, change, place, now)));
     changes
+}
+
+/// A change with what the budget of pauses remembers of it. In shadow nothing is paused, so nothing is remembered; a
+/// person's pauses do not use up the hour's either.
+fn remembered(
+    policy: &Policy,
+    pauses: &Pauses,
+    mut change: Change,
+    place: Option<(Verdict, Place)>,
+    now: Now,
+) -> Change {
+    let pauses_it = change.controls.iter().any(|control| control.kind == ControlKind::PauseConfigurationSet);
+    let by_verdict = change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
+    if let Some((verdict, place)) = place.filter(|_| pauses_it && by_verdict) {
+        change.pause = place.taken_by(policy, pauses, &change.key.subject, &verdict, now);
+    }
+    change
+}
+
+/// Sets that a reason names; of the rest it says how many there are.
+const MOST_NAMED: usize = 5;
+
+/// What the budget of pauses adds to the reason of a pause, or of a withheld one.
+fn because_of_budget(
+    policy: &Policy,
+    pauses: &Pauses,
+    key: &Key,
+    place: &Place,
+    was_withheld: bool,
+    shadow: bool,
+) -> String {
+    let Key { subject, .. } = key;
+    let full = budget::is_full(policy, pauses, subject);
+    let waited = if was_withheld { "; its pause was withheld until now" } else { "" };
+    match place {
+        Place::Free => waited.to_owned(),
+        Place::Overwhelming if full => {
+            format!("{waited}; evidence as strong as this is not bound by the hour's pauses")
+        }
+        Place::Overwhelming => waited.to_owned(),
+        Place::InsteadOf(other) => {
+            format!("{waited}; it takes the place of {other}, which has done less harm and stays stopped")
+        }
+        Place::Taken => {
+            let holders: Vec<String> = budget::holders(pauses)
+                .filter(|(other, _)| *other != subject)
+                .map(|(other, _)| other.to_string())
+                .collect();
+            let more = match holders.len().saturating_sub(MOST_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = holders[..holders.len().min(MOST_NAMED)].join(", ");
+            let by_hand = if policy.gate_in_use
+                || shadow
+                || control(key, Effect::Stop) != Some(ControlKind::PauseConfigurationSet)
+            {
+                String::new()
+            } else {
+                let target = quoted(&subject.to_string());
+                format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker pause {target}")
+            };
+            format!("; the places are taken by {named}{more}. It is judged again each minute{by_hand}")
+        }
+    }
 }
 
 /// From when on mail may judge a subject at one ISP: since the later one of its own re-arming, that of the subject as a
@@ -549,7 +652,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
             controls.push(Control { at: now, kind, target: key.subject.clone(), isp: key.isp, reason: reason() });
         }
     }
-    Some(Change { key, version: known.version, next: step.next, controls, transition })
+    Some(Change { key, version: known.version, next: step.next, controls, transition, pause: None })
 }
 
 /// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;

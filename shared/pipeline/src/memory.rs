@@ -12,7 +12,7 @@ use reputation::judge;
 use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
-use reputation::time::{MINUTE_MILLIS, Now};
+use reputation::time::{HOUR, MINUTE_MILLIS, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
@@ -268,9 +268,9 @@ impl Reputation for MemoryReputation {
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
-        let hour_ago = Now(now.0 - 60 * MINUTE_MILLIS);
-        if self.board.pauses.values().any(|at| *at <= hour_ago) {
-            Arc::make_mut(&mut self.board).pauses.retain(|_, at| *at > hour_ago);
+        let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
+        if self.board.pauses.values().any(|pause| pause.at <= hour_ago) {
+            Arc::make_mut(&mut self.board).pauses.retain(|_, pause| pause.at > hour_ago);
         }
         Ok(Arc::clone(&self.board))
     }

@@ -28,6 +28,7 @@ mod group;
 mod message;
 
 pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
+pub(crate) use message::quoted;
 pub use message::{Command, Message, Place};
 
 /// Something to tell.

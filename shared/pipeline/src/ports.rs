@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use reputation::breaker::{BreakerState, Cause, Factor};
+use reputation::budget::{Pause, Pauses};
 use reputation::detect::{Level, Verdict};
 use reputation::isp::Isp;
 use reputation::subject::{Key, Subject};
@@ -107,8 +108,8 @@ pub struct Board {
     pub isps: BTreeMap<Isp, BreakerState>,
     /// The breakers that are not settled: not closed, or put in shadow by a person.
     pub unsettled: BTreeMap<Key, BreakerState>,
-    /// The configuration sets that were paused within the last hour, and when.
-    pub pauses: BTreeMap<Subject, Now>,
+    /// The configuration sets that were paused by a verdict within the last hour.
+    pub pauses: Pauses,
     /// The breakers whose copies this release does not understand: whether they let mail flow is not known.
     pub unreadable: BTreeSet<Key>,
 }
@@ -125,11 +126,7 @@ impl Board {
         } else {
             self.unsettled.insert(key.clone(), next.clone());
         }
-        // A person's pauses do not use up the hour's.
-        let by_verdict = change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
-        let pauses = |control: &&Control| by_verdict && control.kind == ControlKind::PauseConfigurationSet;
-        let paused = change.controls.iter().filter(pauses);
-        self.pauses.extend(paused.map(|control| (control.target.clone(), control.at)));
+        self.pauses.extend(change.pause.iter().map(|pause| (key.subject.clone(), pause.clone())));
     }
 }
 
@@ -146,6 +143,8 @@ pub struct Change {
     pub controls: Vec<Control>,
     /// What people are told.
     pub transition: Option<Transition>,
+    /// What the budget of pauses remembers of it for an hour; `None` unless a verdict pauses a configuration set.
+    pub pause: Option<Pause>,
 }
 
 /// What became of a save.

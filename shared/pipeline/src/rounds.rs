@@ -101,7 +101,7 @@ async fn judge<S: Reputation + Rounds>(
     Ok(true)
 }
 
-/// Lets a minute pass: breakers that are due, every ten minutes those that are not closed, every hour everybody and the
+/// Lets a minute pass: breakers that are due and pauses that were withheld, every ten minutes those that are not closed, every hour everybody and the
 /// account. Stops early when `in_time` says so, and goes on there when called again.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::evaluate::{evaluate, tell};
+use pipeline::evaluate::{evaluate, tell, tick};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
 use pipeline::ports::{Disposition, PortError, Reputation as _};
@@ -454,4 +454,39 @@ fn an_isp_in_trouble_without_a_gate_is_a_warning_with_what_ses_counts() {
     }
     let incident = world.mail();
     insta::assert_snapshot!("incident_without_a_gate", incident);
+}
+
+/// Two decoys use the hour's pauses up, then a worse set is held back, and paused once a place is free.
+#[test]
+fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_done() {
+    for (name, gate) in [("withheld_without_a_gate", false), ("withheld_with_a_gate", true)] {
+        let mut world = World::new(&format!("[gate]\nin_use = {gate}\n[breaker]\nmax_pauses_per_hour = 2\n"));
+        // With a gate an ISP would be stopped by itself; thinly spread, only the whole set is bad.
+        let isps: Vec<reputation::Isp> = world.policy.isp_map.isps().take(24).collect();
+        let sends = |world: &mut World, set: &str, bounces: usize| {
+            let subject: reputation::Subject = format!("configuration-set:{set}").parse().unwrap();
+            let dossier = pollster::block_on(world.store.dossier(&subject, world.now)).unwrap();
+            for isp in isps.iter().cycle().take(bounces) {
+                for kind in [UnitKind::Sent, UnitKind::HardBounce] {
+                    dossier.timeline.add(world.now.minute(), *isp, kind, 1, false, world.now);
+                }
+            }
+            pollster::block_on(evaluate(&world.policy, &mut world.store, &subject, &BTreeSet::new(), world.now))
+                .unwrap();
+        };
+        for set in ["shop", "club"] {
+            sends(&mut world, set, 8);
+        }
+        world.told();
+        world.minutes(10);
+        sends(&mut world, "sale", 12);
+        let withheld = world.mail();
+        world.minutes(50);
+        pollster::block_on(tick(&world.policy, &mut world.store, world.now)).unwrap();
+        let told = world.told();
+        let paused = told.iter().find(|message| message.subject == "configuration-set:sale").unwrap();
+        let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned() };
+        let paused = paused.text(&place);
+        insta::assert_snapshot!(name, format!("{withheld}\n{}\n\n{paused}", "=".repeat(72)));
+    }
 }

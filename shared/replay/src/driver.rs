@@ -20,6 +20,7 @@ use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Board, Change, Dossier, PortError, Transition, Versioned};
 use pipeline::senders::Senders;
 use reputation::breaker::{self, BreakerState};
+use reputation::budget;
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge::{self, Forecast};
@@ -867,8 +868,10 @@ impl Replay {
 
     /// The next time at which a breaker is to be looked at; what is overdue waits for the end of the minute.
     fn next_due(&self) -> Option<Now> {
-        let unsettled = self.reputation.known_board().unsettled.values();
-        let due = unsettled.filter_map(|known| breaker::due(&self.policy.breaker, known, self.now));
+        let board = self.reputation.known_board();
+        let due = board.unsettled.values().filter_map(|known| breaker::due(&self.policy.breaker, known, self.now));
+        let waits_for_a_place = board.unsettled.values().any(|known| known.withheld);
+        let due = due.chain(budget::next_free(&board.pauses).filter(|_| waits_for_a_place));
         due.filter(|due| *due > self.now).min()
     }
 

@@ -87,7 +87,7 @@ pub struct BreakerState {
     pub troubled: Option<Now>,
     /// When people were last warned of each metric.
     pub warned: [Option<Now>; Metric::ALL.len()],
-    /// A pause was withheld because too many configuration sets were paused; told once.
+    /// A pause was withheld because too many configuration sets were paused: reported once, and judged again each minute.
     pub withheld: bool,
     /// What a person has said.
     pub hold: Hold,
@@ -259,7 +259,7 @@ pub enum Input<'a> {
 pub struct Standing {
     /// The worst that may be done: [`Level::Warn`] for protected mail.
     pub cap: Level,
-    /// Whether one more configuration set may be paused within this hour.
+    /// Whether one more configuration set may be paused within this hour: see [`crate::budget::place`].
     pub may_pause: bool,
 }
 

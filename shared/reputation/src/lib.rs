@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod breaker;
+pub mod budget;
 pub mod counters;
 pub mod detect;
 pub mod incident;

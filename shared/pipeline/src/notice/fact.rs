@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use reputation::breaker::Cause;
+use reputation::detect::Level;
 use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,11 @@ impl Fact {
     /// Whether something has stopped that flowed.
     pub(crate) fn is_pause(&self) -> bool {
         self.to == "open" && self.from != "open"
+    }
+
+    /// Whether a pause was called for, and withheld because the hour's pauses were used up.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.level.as_deref() == Some(Level::Pause.name()) && self.to == "throttled"
     }
 
     /// Whether it tells of harm.

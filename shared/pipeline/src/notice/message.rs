@@ -277,6 +277,10 @@ fn done(policy: &Policy, fact: &Fact) -> String {
     match (done.is_empty(), fact.controls.is_empty()) {
         (false, _) => done.join("; "),
         (true, true) => "nothing but telling you".to_owned(),
+        (true, false) if fact.is_withheld() => {
+            "nothing but telling you: only the gate could hold mail to a share of its quota, and it is not in use"
+                .to_owned()
+        }
         (true, false) => "nothing but telling you: SES has no switch for this, and the gate is not in use".to_owned(),
     }
 }
@@ -311,6 +315,13 @@ fn next(policy: &Policy, fact: &Fact) -> String {
              step by step; after {} min in any case. If harm goes on, it is stopped again, for longer.",
             breaker.probe_mails, breaker.probe_min_minutes, breaker.complaint_probe_minutes, breaker.probe_max_minutes
         ),
+        ("throttled", _) if fact.is_withheld() => {
+            let meanwhile = if policy.gate_in_use { "it" } else { "its mail flows on, unless you stop it. It" };
+            format!(
+                "{meanwhile} is judged again each minute, and paused as soon as one of the hour's pauses is free, or it has \
+                 done twice the harm of the least harmful set that has one."
+            )
+        }
         ("throttled", _) => format!(
             "after {} min without further harm the quota doubles, until it is whole. If harm goes on, it is cut further \
              or stopped.",
@@ -414,7 +425,7 @@ fn at_isp<'a>(policy: &Policy, fact: &'a Fact) -> Option<&'a str> {
 }
 
 /// A word as a shell takes it for one. Control characters, which no name has, become question marks.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let safe = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
     if !word.is_empty() && word.chars().all(safe) {
         return word.to_owned();

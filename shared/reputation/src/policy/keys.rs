@@ -407,7 +407,23 @@ const BREAKER: &[Key] = &[
         "max_pauses_per_hour",
         "configuration sets",
         whole(1, 10_000),
-        "At most so many different ones are paused within an hour; further ones are throttled to the floor.",
+        "At most this number of different ones are paused within an hour, besides those with overwhelming evidence. Once that \
+         is used up, a set that has done twice the harm takes the place of the least harmful one, which stays stopped, at \
+         most once for each place; others are throttled to the floor and judged again each minute.",
+    ),
+    key(
+        "overwhelming_times",
+        "times",
+        number(1.0, 1_000.0),
+        "Evidence (or a rate) of this many times what a pause needs is overwhelming, and is not bound by \
+         `max_pauses_per_hour`, if the rate is also at the line where SES may pause the account: \
+         `forecast.complaint_pause` for complaints, `forecast.hard_bounce_pause` for all else.",
+    ),
+    key(
+        "overwhelming_mails",
+        "mails",
+        whole(1, 100_000_000),
+        "Evidence of fewer mails is never overwhelming: a few dead addresses of a small set are not.",
     ),
     key(
         "pause_account",
