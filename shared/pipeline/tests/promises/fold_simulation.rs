@@ -57,6 +57,10 @@ impl Reputation for Unreliable<'_> {
         self.store.account(now).await
     }
 
+    async fn active(&mut self, since: Minute, now: reputation::Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        self.store.active(since, now).await
+    }
+
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         self.store.save(changes).await
     }

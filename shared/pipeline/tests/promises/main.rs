@@ -4,6 +4,7 @@
 mod classify;
 mod evaluate_simulation;
 mod fold_simulation;
+mod incident_simulation;
 mod quotas;
 
 mod recount;
