@@ -323,24 +323,32 @@ fn score(senders: usize, gate: bool, ill: impl Fn(u64) -> Ill, seeds: u64) -> Sc
 /// Worlds of so many senders, with so many of them with bad lists. At most `weak` in a hundred outages of a part of the mail
 /// may be missed.
 fn check(senders: usize, seeds: u64, bad_lists: impl Fn(u64) -> usize, weak: usize) {
-    for gate in [false, true] {
+    let worlds = [false, true].map(|gate| {
         let scored = |name: &str, ill: &dyn Fn(u64) -> Ill| {
             let score = score(senders, gate, ill, seeds);
             println!("{senders} senders, gate {gate}, {name}: {score:?}");
             score
         };
-        let healthy = scored("healthy", &|_| Ill::Nothing);
-        let bad = scored("bad lists", &|seed| Ill::BadLists(bad_lists(seed)));
-        let outage = scored("outage", &|_| Ill::Outage);
-        let part = scored("outage of a part", &|_| Ill::PartOutage);
-        let elsewhere = scored("outage, one bad elsewhere", &|_| Ill::OutageAndBadElsewhere);
-        let before = scored("outage, one bad before", &|_| Ill::OutageAndBadBefore);
+        [
+            scored("healthy", &|_| Ill::Nothing),
+            scored("bad lists", &|seed| Ill::BadLists(bad_lists(seed))),
+            scored("outage", &|_| Ill::Outage),
+            scored("outage of a part", &|_| Ill::PartOutage),
+            scored("outage, one bad elsewhere", &|_| Ill::OutageAndBadElsewhere),
+            scored("outage, one bad before", &|_| Ill::OutageAndBadBefore),
+        ]
+    });
+    for [healthy, bad, outage, part, elsewhere, before] in worlds {
         assert_eq!((healthy.incidents, bad.incidents), (0, 0), "false holds");
         assert_eq!(outage.missed(), 0, "missed outages");
         assert!(part.missed() * 100 <= part.worlds * weak, "missed outages of a part: {part:?}");
+        // Beside a culprit two of three senders are left to turn bad, and stopping the culprit may hide the third.
+        for known in [elsewhere, before] {
+            assert!(known.missed() * 100 <= known.worlds * weak / 2, "missed outages beside a culprit: {known:?}");
+        }
         assert_eq!(before.culprits_pardoned, 0, "who was bad before is let off");
-        // What is bad elsewhere may show only minutes after the outage does.
-        assert_eq!(elsewhere.culprits_let_off, 0, "who is bad elsewhere is let off");
+        // What is bad elsewhere may become evidence only minutes after the outage has.
+        assert!(elsewhere.culprits_let_off * 4 <= elsewhere.worlds, "who is bad elsewhere is let off: {elsewhere:?}");
         for known in [outage, part, elsewhere, before] {
             assert_eq!(known.victims_stopped, 0, "stopped for the ISP's trouble: {known:?}");
         }
