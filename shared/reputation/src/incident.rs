@@ -26,6 +26,9 @@ use crate::subject::Subject;
 use crate::time::{DAY, Minute, Now};
 use crate::timeline::{Cell, Timeline, edge};
 
+/// What an ISP's trouble shows in. Complaints are people's, and no trouble of its servers.
+const SHOWS_IN: [Metric; 3] = [Metric::HardBounce, Metric::Delay, Metric::Block];
+
 /// So many unrelated witnesses are needed, whatever the policy's number of senders: what one sender saw may be its own.
 const MIN_WITNESSES: usize = 2;
 
@@ -88,7 +91,7 @@ pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now
     if timeline.isps().filter(elsewhere).any(bad_at) || is_bad(None, &without(isp, END, scope), scope.begins, END) {
         return Conduct::Culprit;
     }
-    let shown = Metric::ALL.into_iter().filter_map(|metric| {
+    let shown = SHOWS_IN.into_iter().filter_map(|metric| {
         let found = excursion(policy, timeline, Some(isp), &[], metric, scope.begins.max(answered)..END, now)?;
         Some((excess(policy, metric, found.evidence), metric, found.from))
     });
@@ -176,7 +179,7 @@ pub fn suspected(
     hit: &[(Subject, Conduct)],
     active: &[(&Subject, &Timeline)],
 ) -> bool {
-    Metric::ALL.into_iter().any(|metric| suspected_by(policy, scope, hit, active, metric))
+    SHOWS_IN.into_iter().any(|metric| suspected_by(policy, scope, hit, active, metric))
 }
 
 fn suspected_by(
