@@ -40,8 +40,8 @@ pub async fn evaluate<R: Reputation>(
 ) -> Result<Vec<Change>, PortError> {
     let mut board = store.board(now).await?;
     let mut saved = Vec::new();
-    // An earlier call may have been cut off between an ISP's hold and this subject's pardon: what is judged is always the
-    // same, whoever comes first.
+    // An earlier call may have been cut off between an ISP's hold and this subject's pardon: what is judged is then
+    // the same as if it had not been.
     for isp in board.isps.keys().copied().filter(|isp| excuses_senders(policy) && is_in_trouble(&board, *isp)) {
         if may_be_pardoned(policy, &board, isp, now).contains(subject) {
             saved.extend(pardon(policy, store, &board, subject, isp, now).await?);

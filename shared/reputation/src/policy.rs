@@ -265,7 +265,7 @@ pub enum Resume {
 pub struct Incident {
     /// So many unrelated senders must be hit.
     pub min_senders: u32,
-    /// They and whoever is hit with them must be this share of the senders with mail at the ISP in the window.
+    /// The senders that are hit must be this share of those with mail at the ISP in the window.
     pub min_sender_share: f64,
     /// Their mail must be this share of the mail at the ISP in the window.
     pub min_mail_share: f64,
