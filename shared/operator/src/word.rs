@@ -16,7 +16,7 @@ use reputation::breaker::{Hold, Input, State};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
-use reputation::time::Now;
+use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use serde::Serialize;
 
@@ -444,6 +444,10 @@ impl<R: Reputation> Reputation for Signed<R> {
 
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
         self.store.account(now).await
+    }
+
+    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        self.store.active(since, now).await
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {

@@ -15,7 +15,7 @@ use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input
 use reputation::budget::{self, Harm, Pauses, Place};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
-use reputation::incident::{self, Trouble};
+use reputation::incident::{self, Conduct, Scope};
 use reputation::isp::Isp;
 use reputation::judge::{self, Judgement, LeftOut, Since};
 use reputation::policy::{Policy, WithoutGate};
@@ -41,21 +41,42 @@ pub async fn evaluate<R: Reputation>(
     isps: &BTreeSet<Isp>,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    let board = store.board(now).await?;
-    let mut saved =
+    let mut board = store.board(now).await?;
+    let mut saved = Vec::new();
+    // An earlier call may have been cut off between an ISP's hold and this subject's pardon: what is judged is then
+    // the same as if it had not been.
+    for isp in board.isps.keys().copied().filter(|isp| excuses_senders(policy) && is_in_trouble(&board, *isp)) {
+        if may_be_pardoned(policy, &board, isp, now).contains(subject) {
+            saved.extend(pardon(policy, store, &board, subject, isp, now).await?);
+        }
+    }
+    if !saved.is_empty() {
+        board = store.board(now).await?;
+    }
+    let changes =
         decide_and_save(store, subject, now, |dossier| assess(policy, dossier, &board, subject, isps, now)).await?;
-    // Also those of before: an earlier call may have been cut off, or overtaken, between its save and this look.
-    let lately = |isp: &Isp| {
-        let known = board.unsettled.get(&Key { subject: subject.clone(), isp: Some(*isp) });
-        known.and_then(turned_bad).is_some_and(|at| is_recent(policy, at, now))
+    let turned_bad_now = |isp: &&Isp| {
+        let key = Key { subject: subject.clone(), isp: Some(**isp) };
+        let change = changes.iter().find(|change| change.key == key);
+        // Also what this moment has saved already: an earlier call may have been cut off between its save and this look. What
+        // was bad before is looked at with the minute.
+        let known = change.map(|change| &change.next).or_else(|| board.unsettled.get(&key));
+        known.and_then(turned_bad) == Some(now)
     };
-    let mut worsened: BTreeSet<Isp> = isps.iter().copied().filter(lately).collect();
-    let just_now = |change: &&Change| turned_bad(&change.next) == Some(now);
-    worsened.extend(saved.iter().filter(just_now).filter_map(|change| change.key.isp));
+    let is_time_to_look = |isp: &&Isp| looks_at_once(hit(policy, &board, **isp, now).count());
+    let worsened: Vec<Isp> = isps.iter().filter(turned_bad_now).filter(is_time_to_look).copied().collect();
+    saved.extend(changes);
+    drop(board);
     for isp in worsened {
         saved.extend(suspect(policy, store, isp, now).await?);
     }
     Ok(saved)
+}
+
+/// Whether another sender that turned bad at an ISP is a reason to look at once whether it is the ISP's own trouble, when so
+/// many had turned bad there before. If very many do, most of them wait for the next minute: each look reads them all.
+fn looks_at_once(before: usize) -> bool {
+    before < 16 || before.is_power_of_two()
 }
 
 /// Judges the account as SES would see it, and ends the holds of ISPs whose time is over.
@@ -87,34 +108,58 @@ pub async fn evaluate_account<R: Reputation>(
     .await
 }
 
-/// Lets time pass: evaluates every subject of which a breaker is to be looked at by now, and, the most harmful first, those
-/// whose pause was withheld: a place in the budget of pauses becomes free without any mail of theirs.
+/// Lets time pass: looks whether ISPs are in trouble of their own, and evaluates every subject of which a breaker is to be
+/// looked at by now, and, the most harmful first, those whose pause was withheld: a place in the budget of pauses becomes
+/// free without any mail of theirs.
 ///
 /// # Errors
 ///
 /// As [`evaluate`].
 pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<Vec<Change>, PortError> {
+    tick_while(policy, store, now, &mut || true).await
+}
+
+/// The same, as long as `in_time` says that there is time: what is left over is still to be looked at in the next minute.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn tick_while<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    now: Now,
+    in_time: &mut impl FnMut() -> bool,
+) -> Result<Vec<Change>, PortError> {
     let board = store.board(now).await?;
-    let mut subjects: BTreeMap<&Subject, BTreeSet<Isp>> = BTreeMap::new();
+    let mut saved = Vec::new();
+    let troubled: BTreeSet<Isp> = board.unsettled.keys().filter_map(|key| key.isp).collect();
+    for isp in troubled {
+        saved.extend(suspect(policy, store, isp, now).await?);
+    }
+    let board = if saved.is_empty() { board } else { store.board(now).await? };
+    let mut subjects: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
     for (key, known) in &board.unsettled {
         if breaker::due(&policy.breaker, known, now).is_some_and(|due| due <= now) {
-            subjects.entry(&key.subject).or_default().extend(key.isp);
+            subjects.entry(key.subject.clone()).or_default().extend(key.isp);
         }
     }
     // While bounces are excused, the account is looked at each time, and not by the hour.
     let excuses = !policy.gate_in_use && excuses_senders(policy) && board.isps.values().any(contains);
     if excuses {
-        subjects.entry(&Subject::Account).or_default();
+        subjects.entry(Subject::Account).or_default();
     }
     let withheld = worst_first(policy, store, &board, now).await?;
-    let withheld: Vec<(&Subject, BTreeSet<Isp>)> =
-        withheld.into_iter().map(|subject| (subject, subjects.remove(subject).unwrap_or_default())).collect();
-    let mut saved = Vec::new();
+    let withheld: Vec<(Subject, BTreeSet<Isp>)> =
+        withheld.into_iter().map(|subject| (subject.clone(), subjects.remove(subject).unwrap_or_default())).collect();
+    drop(board);
     for (subject, isps) in subjects.into_iter().chain(withheld) {
-        saved.extend(if *subject == Subject::Account {
+        if !in_time() {
+            break;
+        }
+        saved.extend(if subject == Subject::Account {
             evaluate_account(policy, store, now).await?
         } else {
-            evaluate(policy, store, subject, &isps, now).await?
+            evaluate(policy, store, &subject, &isps, now).await?
         });
     }
     Ok(saved)
@@ -413,41 +458,96 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now:
     over.collect()
 }
 
-/// Looks whether an ISP at which a sender just turned bad is in trouble of its own; if so, holds it and pardons its
-/// senders.
+/// Looks whether an ISP at which senders turned bad is in trouble of its own; if so, holds it and pardons its senders.
 async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now) -> Result<Vec<Change>, PortError> {
     // The ISPs that nobody knows by name are not one provider, and have no trouble in common.
     if isp == Isp::OTHER {
         return Ok(Vec::new());
     }
     let board = store.board(now).await?;
-    // A sender that is stopped as a whole, or turned bad at several ISPs, is bad everywhere, not at this ISP. Without a gate
-    // an ISP's trouble stops senders as a whole, too.
-    let elsewhere = |subject: &Subject| {
-        let whole = board.unsettled.get(&Key { subject: subject.clone(), isp: None });
-        let stopped = whole.is_some_and(|known| known.state.is_contained());
-        let others = board
-            .unsettled
-            .iter()
-            .filter(|(key, _)| key.subject == *subject && key.isp.is_some_and(|other| other != isp));
-        let spread = || others.filter_map(|(_, known)| turned_bad(known)).any(|at| is_recent(policy, at, now));
-        if policy.gate_in_use { stopped } else { spread() }
-    };
-    let hit = || {
-        let at_isp = board.unsettled.iter().filter(|(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
-        // What was bad before its last trouble was over has been answered for.
-        let over = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
-        let dated = at_isp.filter_map(|(key, known)| Some((key, turned_bad(known)?)));
-        let dated = dated.filter(move |(_, at)| at.minute() >= over);
-        dated.filter(|(key, _)| !elsewhere(&key.subject))
-    };
-    // Held already: then an earlier call may have been cut off before it had pardoned everybody.
-    let is_held =
-        board.isps.get(&isp).is_some_and(|known| known.hold == Hold::None && matches!(known.state, State::Open { .. }));
-    let troubles = hit().map(|(key, worsened)| Trouble { subject: &key.subject, worsened });
-    if !is_held && !incident::suspected(&policy.incident, troubles, now) {
-        return Ok(Vec::new());
+    let mut saved = Vec::new();
+    if !is_in_trouble(&board, isp) {
+        if !is_of_its_own(policy, store, &board, isp, now).await? {
+            return Ok(saved);
+        }
+        saved = hold(policy, store, isp, now).await?;
+        // A person's word about the ISP stands.
+        if saved.is_empty() || saved.iter().any(|change| change.next.hold == Hold::Shadow) {
+            return Ok(saved);
+        }
     }
+    if !excuses_senders(policy) {
+        return Ok(saved);
+    }
+    let board = store.board(now).await?;
+    for subject in may_be_pardoned(policy, &board, isp, now) {
+        saved.extend(pardon(policy, store, &board, subject, isp, now).await?);
+    }
+    Ok(saved)
+}
+
+/// Whether an ISP is known to be in trouble of its own, by counters and not by a person's word.
+fn is_in_trouble(board: &Board, isp: Isp) -> bool {
+    board.isps.get(&isp).is_some_and(|known| known.hold == Hold::None && matches!(known.state, State::Open { .. }))
+}
+
+/// The senders that turned bad at an ISP within the window. What was bad before its last trouble was over has been answered
+/// for.
+fn hit<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) -> impl Iterator<Item = &'a Subject> {
+    let over = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
+    let at_isp = board.unsettled.iter().filter(move |(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
+    let dated = at_isp.filter_map(|(key, known)| Some((&key.subject, turned_bad(known)?)));
+    dated.filter(move |(_, at)| at.minute() >= over && is_recent(policy, *at, now)).map(|(subject, _)| subject)
+}
+
+/// The senders that may have been punished for an ISP's own trouble: there, where a gate is in use, or as a whole. A few
+/// bounces elsewhere may have stopped one as a whole before it turned bad at the ISP.
+fn may_be_pardoned<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) -> BTreeSet<&'a Subject> {
+    let is_blamed = |(key, known): &(&'a Key, &'a BreakerState)| {
+        let stopped = known.state != State::Closed && known.worsened.is_some_and(|at| is_recent(policy, at, now));
+        key.isp.is_none() && key.subject != Subject::Account && stopped
+    };
+    let wholes = board.unsettled.iter().filter(is_blamed).map(|(key, _)| &key.subject);
+    wholes.chain(hit(policy, board, isp, now).filter(|_| policy.gate_in_use)).collect()
+}
+
+/// What each ISP has answered for, as seen from one of them.
+fn answered_for(board: &Board, isp: Isp) -> Vec<LeftOut> {
+    let end = |(known, breaker): (&Isp, &BreakerState)| {
+        let goes_on = *known != isp && contains(breaker);
+        LeftOut { isp: *known, before: if goes_on { Minute(u32::MAX) } else { breaker.since.pause } }
+    };
+    board.isps.iter().map(end).collect()
+}
+
+/// Whether the senders that turned bad at an ISP were hit by its own trouble. Looks further only as far as it takes: at the
+/// board, at the senders that are hit, and at all that are active.
+async fn is_of_its_own<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    board: &Board,
+    isp: Isp,
+    now: Now,
+) -> Result<bool, PortError> {
+    if !incident::are_enough(&policy.incident, hit(policy, board, isp, now)) {
+        return Ok(false);
+    }
+    let answered = answered_for(board, isp);
+    let scope = Scope { isp, begins: incident::begins(&policy.incident, now, now), answered: &answered };
+    let mut known = Vec::new();
+    for subject in hit(policy, board, isp, now) {
+        let dossier = store.dossier(subject, now).await?;
+        known.push((subject.clone(), incident::conduct(policy, &dossier.timeline, &scope, now)));
+    }
+    if !incident::have_witnesses(&known) {
+        return Ok(false);
+    }
+    let active = store.active(scope.begins, now).await?;
+    Ok(incident::suspected(policy, &scope, &known, &active))
+}
+
+/// Holds an ISP; or, where nothing can, notes and reports that it is in trouble.
+async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now) -> Result<Vec<Change>, PortError> {
     let held = Key { subject: Subject::Account, isp: Some(isp) };
     let unheld = if policy.gate_in_use {
         None
@@ -458,7 +558,7 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         }
         Some(unheld(policy, account))
     };
-    let mut saved = decide_and_save(store, &Subject::Account, now, |dossier| {
+    decide_and_save(store, &Subject::Account, now, |dossier| {
         let known = dossier.breaker(Some(isp));
         let standing = Standing { cap: Level::Pause, may_pause: true };
         // The hold has its own length, and grows with repetition as any Open does.
@@ -474,23 +574,7 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
         let shadow = is_shadow(policy, dossier, &held);
         change(held.clone(), &known, step, shadow, now).map(|change| as_told(policy, change)).into_iter().collect()
     })
-    .await?;
-    if !excuses_senders(policy) {
-        return Ok(saved);
-    }
-    // A person's shadow over an ISP is over its hold, and not over its senders: they are on their own there.
-    let in_shadow = |change: &Change| change.next.hold == Hold::Shadow;
-    if (saved.is_empty() && !is_held) || saved.iter().any(in_shadow) {
-        return Ok(saved);
-    }
-    let senders: Vec<Key> =
-        hit().filter(|(_, worsened)| is_recent(policy, *worsened, now)).map(|(key, _)| key.clone()).collect();
-    for key in senders {
-        // A sender is looked for by its breaker at this ISP, so that one comes last.
-        saved.extend(pardon_whole(policy, store, &key.subject, now).await?);
-        saved.extend(tell(policy, store, &key, Input::Pardon, now).await?);
-    }
-    Ok(saved)
+    .await
 }
 
 /// A change of an ISP itself as people are told of it: without a gate nothing is stopped there, so nothing opens or closes.
@@ -549,35 +633,55 @@ fn is_recent(policy: &Policy, worsened: Now, now: Now) -> bool {
     now.minutes_since(worsened) <= policy.incident.window_minutes
 }
 
-/// Pardons a subject that was stopped or throttled as a whole, if without the held ISP nothing is left to blame it for.
-async fn pardon_whole<R: Reputation>(
+/// Pardons a sender for what it was hit by at an ISP in trouble of its own, at this ISP and as a whole at once. A sender that
+/// is bad for reasons of its own keeps its verdicts.
+async fn pardon<R: Reputation>(
     policy: &Policy,
     store: &mut R,
+    board: &Board,
     subject: &Subject,
+    isp: Isp,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    let board = store.board(now).await?;
+    let answered = answered_for(board, isp);
+    let found = board.isps.get(&isp).and_then(|known| known.worsened).unwrap_or(now);
+    let scope = Scope { isp, begins: incident::begins(&policy.incident, found, now), answered: &answered };
     decide_and_save(store, subject, now, |dossier| {
-        let known = dossier.breaker(None);
-        let recent = known.breaker.worsened.is_some_and(|at| is_recent(policy, at, now));
-        // Of a probe nothing speaks for it yet but that it was stopped before.
-        if !recent || matches!(known.breaker.state, State::Closed | State::Probing { .. }) {
+        if incident::conduct(policy, &dossier.timeline, &scope, now) == Conduct::Culprit {
             return Vec::new();
         }
-        // The mark for cuts has moved with the cut that may have been wrong.
-        let since = Since { throttle: known.breaker.since.pause, ..known.breaker.since };
-        let left_out = left_out(policy, dossier, &board, &BTreeMap::new());
-        let judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
-        if judgement.pause.is_some() || judgement.throttle.is_some() {
-            return Vec::new();
+        let mut changes = Vec::new();
+        if dossier.timeline.series(Some(isp)).is_some() && is_blamed_for(policy, dossier, board, now) {
+            changes.extend(pardoned(policy, dossier, Key { subject: subject.clone(), isp: None }, now));
         }
-        let key = Key { subject: subject.clone(), isp: None };
-        let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
-        let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
-        let shadow = is_shadow(policy, dossier, &key);
-        change(key, &known, step, shadow, now).into_iter().collect()
+        changes.extend(pardoned(policy, dossier, Key { subject: subject.clone(), isp: Some(isp) }, now));
+        changes
     })
     .await
+}
+
+fn pardoned(policy: &Policy, dossier: &Dossier, key: Key, now: Now) -> Option<Change> {
+    let known = dossier.breaker(key.isp);
+    let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
+    let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
+    let shadow = is_shadow(policy, dossier, &key);
+    change(key, &known, step, shadow, now)
+}
+
+/// Whether a subject was lately stopped or throttled as a whole for what ISPs in trouble of their own did: without them
+/// nothing is left to blame it for.
+fn is_blamed_for(policy: &Policy, dossier: &mut Dossier, board: &Board, now: Now) -> bool {
+    let known = dossier.breaker(None).breaker;
+    let recent = known.worsened.is_some_and(|at| is_recent(policy, at, now));
+    // Of a probe nothing speaks for it yet but that it was stopped before.
+    if !recent || matches!(known.state, State::Closed | State::Probing { .. }) {
+        return false;
+    }
+    // The mark for cuts has moved with the cut that may have been wrong.
+    let since = Since { throttle: known.since.pause, ..known.since };
+    let left_out = left_out(policy, dossier, board, &BTreeMap::new());
+    let judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
+    judgement.pause.is_none() && judgement.throttle.is_none()
 }
 
 /// The worst that may be done to a key.

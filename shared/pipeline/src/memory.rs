@@ -12,7 +12,7 @@ use reputation::judge;
 use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
-use reputation::time::{HOUR, MINUTE_MILLIS, Now};
+use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
@@ -278,6 +278,12 @@ impl Reputation for MemoryReputation {
     async fn account(&mut self, _: Now) -> Result<Vec<&Timeline>, PortError> {
         let sets = self.dossiers.iter().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
         Ok(sets.map(|(_, dossier)| &dossier.timeline).collect())
+    }
+
+    async fn active(&mut self, _: Minute, _: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        let is_sender = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_));
+        let senders = self.index.iter().filter(|(subject, _)| is_sender(subject));
+        Ok(senders.map(|(subject, index)| (subject, &self.dossiers[*index].1.timeline)).collect())
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {

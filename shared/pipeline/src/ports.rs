@@ -9,7 +9,7 @@ use reputation::budget::{Pause, Pauses};
 use reputation::detect::{Level, Verdict};
 use reputation::isp::Isp;
 use reputation::subject::{Key, Subject};
-use reputation::time::Now;
+use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
@@ -196,6 +196,14 @@ pub trait Reputation {
     ///
     /// Nothing is known then: ask again.
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError>;
+
+    /// The configuration sets and identities that may have mail accepted since `since`, in order, with at least the counters
+    /// of the minutes from there on. Asked for only when several senders turned bad at one ISP.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError>;
 
     /// Saves changes of one subject at once, each only upon the version it was decided upon.
     ///

@@ -13,7 +13,7 @@ use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{HOUR, Minute, Now};
 
-use crate::evaluate::{evaluate, evaluate_account, tick};
+use crate::evaluate::{evaluate, evaluate_account, tick_while};
 use crate::fold::{Sequence, Shard};
 use crate::ports::{Change, PortError, Reputation};
 
@@ -113,7 +113,7 @@ pub async fn minute<S: Reputation + Rounds>(
     now: Now,
     mut in_time: impl FnMut() -> bool,
 ) -> Result<Vec<Change>, PortError> {
-    let mut saved = tick(policy, store, now).await?;
+    let mut saved = tick_while(policy, store, now, &mut in_time).await?;
     let everywhere = |subject: &Subject| (subject.clone(), None);
 
     let ten = now.minute().0 / REJUDGE_MINUTES * REJUDGE_MINUTES;

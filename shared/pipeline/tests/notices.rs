@@ -446,6 +446,8 @@ fn an_isp_in_trouble_without_a_gate_is_a_warning_with_what_ses_counts() {
         let gmail = world.policy.isp_map.by_name("gmail").unwrap();
         for subject in &subjects {
             let dossier = pollster::block_on(world.store.dossier(subject, world.now)).unwrap();
+            // Good until now: who has no past says nothing about an ISP.
+            dossier.timeline.add(START.minute().minus(120), gmail, UnitKind::Sent, 50, false, world.now);
             for (kind, count) in [(UnitKind::Sent, 40), (UnitKind::HardBounce, 25)] {
                 dossier.timeline.add(START.minute(), gmail, kind, count, false, world.now);
             }

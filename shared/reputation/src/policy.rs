@@ -269,6 +269,12 @@ pub enum Resume {
 pub struct Incident {
     /// So many unrelated senders must be hit.
     pub min_senders: u32,
+    /// The senders that are hit must be this share of those with mail at the ISP in the window.
+    pub min_sender_share: f64,
+    /// Their mail must be this share of the mail at the ISP in the window.
+    pub min_mail_share: f64,
+    /// Mails, with a rate within the metric's limit, that make a good past.
+    pub min_history_mails: u64,
     /// They must all turn bad within so many minutes.
     pub window_minutes: u32,
     /// The ISP is held for so long after the last of them turned bad.

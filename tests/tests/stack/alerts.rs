@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::cloud::{Cloud, Kill, LEDGER, REPUTATION};
 use e2e::stack::Stack;
-use reputation::time::Now;
+use reputation::time::{HOUR, MINUTE_MILLIS, Now};
 use serde_json::{Value, json};
 
 use super::mail::{Mailbox, Sender};
@@ -34,12 +34,15 @@ fn events(cloud: &Cloud) -> Vec<Value> {
     cloud.state().events.iter().map(event).collect()
 }
 
-/// Three unrelated senders whose mail to one ISP comes back, while their other mail arrives.
+/// Three unrelated senders whose mail to one ISP comes back, after it had arrived and while their other mail arrives.
 async fn with_incident(cloud: &Cloud) -> Stack {
     let mut stack = Stack::new(cloud, true);
     let mut mailbox = Mailbox::default();
     for (set, domain) in [("a", "a.example"), ("b", "b.example"), ("c", "c.example")] {
         let sender = Sender { set, domain };
+        for _ in 0..30 {
+            mailbox.delivered(sender, "outlook.com", "microsoft", Now(START.0 - 2 * i64::from(HOUR) * MINUTE_MILLIS));
+        }
         for mail in 0..60 {
             match mail % 2 {
                 0 => mailbox.bounced(sender, "outlook.com", "microsoft", START),

@@ -10,7 +10,7 @@ use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation, Saved};
 use pipeline::{PortError, Transition};
 use reputation::unit::SenderId;
-use reputation::{BreakerState, Isp, Key, Level, Now, Policy, State, Subject, Timeline, Unit, UnitKind};
+use reputation::{BreakerState, Isp, Key, Level, Minute, Now, Policy, State, Subject, Timeline, Unit, UnitKind};
 
 use super::world::{Dice, World, at, breakers, for_each_seed, identity_of, rows, set_of, subjects, wished};
 
@@ -45,6 +45,10 @@ impl Reputation for Disturbed<'_> {
 
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
         self.store.account(now).await
+    }
+
+    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        self.store.active(since, now).await
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {

@@ -82,6 +82,10 @@ impl Reputation for ByChunk {
         unimplemented!("folding judges nobody")
     }
 
+    async fn active(&mut self, _: Minute, _: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        unimplemented!("folding judges nobody")
+    }
+
     async fn save(&mut self, _: &[Change]) -> Result<Saved, PortError> {
         unimplemented!("folding judges nobody")
     }
@@ -147,6 +151,10 @@ impl<S: Store> Reputation for Unreliable<'_, S> {
 
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
         self.store.account(now).await
+    }
+
+    async fn active(&mut self, since: Minute, now: reputation::Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        self.store.active(since, now).await
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {

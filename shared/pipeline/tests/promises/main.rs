@@ -5,6 +5,7 @@ mod budget_simulation;
 mod classify;
 mod evaluate_simulation;
 mod fold_simulation;
+mod incident_simulation;
 mod quotas;
 
 mod recount;

@@ -190,6 +190,10 @@ impl Reputation for Store {
         self.reputation.account(now).await
     }
 
+    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        self.reputation.active(since, now).await
+    }
+
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         self.reputation.save(changes).await
     }

@@ -208,10 +208,13 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "incident",
             format!(
-                "{} turning bad at one ISP within {}: the ISP's own trouble for {}. With a gate its mail is held and no \
-                 sender is stopped; without one people are warned, and {} (without_gate = \"{}\")",
+                "{} turning bad at one ISP within {}, and {} of the senders and {} of the mail there hit: the ISP's own \
+                 trouble for {}. With a gate its mail is held and no sender is stopped; without one people are warned, \
+                 and {} (without_gate = \"{}\"). A sender that was bad before, or is bad elsewhere, is not pardoned",
                 counted(u64::from(policy.incident.min_senders), "unrelated sender"),
                 minutes(policy.incident.window_minutes),
+                Percent(policy.incident.min_sender_share),
+                Percent(policy.incident.min_mail_share),
                 minutes(policy.incident.hold_minutes),
                 match policy.incident.without_gate {
                     WithoutGate::Warn => "no sender is stopped for it",

@@ -438,7 +438,28 @@ const INCIDENT: &[Key] = &[
         "min_senders",
         "senders",
         whole(2, 1_000),
-        "At least so many distinct identities, and as many distinct configuration sets, must be hit.",
+        "At least so many distinct identities, and as many distinct configuration sets, must be hit; two of them or more after \
+         good mail there, and with good mail elsewhere.",
+    ),
+    key(
+        "min_sender_share",
+        "share of senders",
+        number(0.01, 1.0),
+        "Of the senders with mail to the ISP in the window, at least this share must be hit. Senders that did not turn bad by \
+         themselves are looked at together, and count by how bad their mail is.",
+    ),
+    key(
+        "min_mail_share",
+        "share of mails",
+        number(0.01, 1.0),
+        "Of the mail to the ISP in the window, at least this share must be that of senders that are hit.",
+    ),
+    key(
+        "min_history_mails",
+        "mails",
+        whole(1, 1_000_000),
+        "A sender was good before if so many mails or more to the ISP, or to all ISPs where it has fewer there, came back at no \
+         more than the limit of the metric.",
     ),
     key("window_minutes", "minutes", whole(1, 1_440), "They must all turn bad within so long."),
     key(
