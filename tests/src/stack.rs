@@ -7,7 +7,7 @@ use aws::alerts::SnsAlerts;
 use aws::clients::Clients;
 use aws::policies::{Policies, Pushed};
 use aws::reputation::DynamoReputation;
-use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Ingest, Warmup, WarmupWake};
+use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Handled, Ingest, Warmup, WarmupWake};
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
@@ -154,9 +154,28 @@ impl Stack {
     ///
     /// They are to come again.
     pub async fn fold(&mut self, records: &[EventRecord], now: Now) -> Result<Vec<Change>, PortError> {
+        self.fold_for(records, now, usize::MAX).await.map(|handled| handled.changes)
+    }
+
+    /// The same, with time to judge so many subjects.
+    ///
+    /// # Errors
+    ///
+    /// They are to come again.
+    pub async fn fold_for(
+        &mut self,
+        records: &[EventRecord],
+        now: Now,
+        judgements: usize,
+    ) -> Result<Handled, PortError> {
         let shard = Some(SHARD.to_owned());
         let wake = BreakerWake { records: Some(records.to_vec()), tick: None, shard };
-        self.breaker.handle(&wake, now, || true).await.map(|handled| handled.changes)
+        let mut asked = 0;
+        let in_time = || {
+            asked += 1;
+            asked <= judgements
+        };
+        self.breaker.handle(&wake, now, in_time).await
     }
 
     /// Lets a minute pass.

@@ -12,6 +12,7 @@ mod gate;
 mod grants;
 mod mail;
 mod people;
+mod rounds;
 mod shards;
 mod unreadable;
 mod warmup;
