@@ -144,7 +144,7 @@ impl Ingest {
             let (message, tries) = (&event.records[poison.message], "ApproximateReceiveCount");
             let receives = message.attributes.get(tries).map_or("?", String::as_str);
             let reason = &poison.reason;
-            tracing::warn!(message = name(poison.message), kind = poison.name, reason, receives, "cannot be counted");
+            tracing::warn!(message_id = name(poison.message), kind = poison.name, reason, receives, "cannot be counted");
         }
         if let Some(error) = &recorded.error {
             tracing::error!(%error, messages = recorded.unrecorded.len(), "not recorded; to come again");
@@ -529,19 +529,19 @@ impl Enforcer {
         let mut made = 0;
         let mut failed = 0;
         for Enforced { target, outcome } in &done {
-            let target = target.to_string();
+            let subject = target.to_string();
             match outcome {
                 EnforceOutcome::Confirmed => {}
                 EnforceOutcome::Made(flow) => {
                     made += 1;
-                    tracing::info!(target, ?flow, "made true");
+                    tracing::info!(subject, ?flow, "made true");
                 }
                 EnforceOutcome::PersonStopped | EnforceOutcome::PersonResumed | EnforceOutcome::Gone => {
-                    tracing::info!(target, ?outcome, "accepted");
+                    tracing::info!(subject, ?outcome, "accepted");
                 }
                 EnforceOutcome::Denied(_) | EnforceOutcome::Later(_) => {
                     failed += 1;
-                    tracing::warn!(target, ?outcome, "not made true yet");
+                    tracing::warn!(subject, ?outcome, "not made true yet");
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! From records of the ledger's stream back to units.
 
 use aws_lambda_events::dynamodb::EventRecord;
-use pipeline::Senders;
 use pipeline::fold::Record;
+use pipeline::senders::{SenderName, Senders};
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::Subject;
 use reputation::time::Minute;
@@ -58,14 +58,14 @@ impl Told {
             _ => None,
         };
         let subjects = subjects.filter(|list| !list.is_empty()).ok_or("`subjects` is no list of subjects")?;
-        let name: String = subjects.iter().map(|subject| format!("{subject}\0")).collect();
+        let name = SenderName::of(&subjects);
         let unit = Unit {
             key: UnitKey(u128::from_be_bytes(key.ok_or("`unit` is not 16 bytes")?)),
             kind: text("kind").and_then(UnitKind::by_counter_name).ok_or("`kind` names no counter")?,
             // An ISP that the policy no longer names: its mail still counts.
             isp: isps.by_name(text("isp").ok_or("`isp` is no string")?).unwrap_or(Isp::OTHER),
             cohort: Minute(cohort.ok_or("`cohort` is no minute")?),
-            sender: self.senders.intern(&name, || subjects),
+            sender: self.senders.intern(name.as_str(), || subjects),
         };
         Ok(Record { sequence, unit })
     }

@@ -18,7 +18,7 @@ use reputation::time::Minute;
 use reputation::unit::{Unit, UnitKeys, UnitKind};
 use ses_events::{Bounce, Complaint, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Mail, Text, Timestamp};
 
-use crate::senders::Senders;
+use crate::senders::{SenderName, Senders};
 
 /// SES began in January 2011: no event is older.
 const OLDEST: i64 = 1_293_840_000_000;
@@ -162,7 +162,7 @@ pub struct Classifier {
     tags: Vec<String>,
     tenants: bool,
     keys: UnitKeys,
-    name: String,
+    name: SenderName,
     /// See [`Classifier::failures`].
     failures: Vec<Option<usize>>,
 }
@@ -176,7 +176,7 @@ impl Classifier {
             tags: policy.subjects.tags.clone(),
             tenants: policy.subjects.tenants,
             keys: UnitKeys::new(secret),
-            name: String::new(),
+            name: SenderName::default(),
             failures: Vec::new(),
         }
     }
@@ -261,18 +261,15 @@ impl Classifier {
         let identity = identity.as_deref().unwrap_or(Subject::UNTAGGED);
         let tenant = if self.tenants { mail.tags.first("ses:tenant-name") } else { None };
         let tenant = tenant.filter(|name| !name.is_empty());
-        // The parts cannot hold the separator: names of SES have no control characters.
         self.name.clear();
-        for part in [set, identity, tenant.as_deref().unwrap_or("")] {
-            self.name.push_str(part);
-            self.name.push('\0');
+        for part in [Some(set), Some(identity), tenant.as_deref()] {
+            self.name.push(part);
         }
         for tag in &self.tags {
-            self.name.push_str(mail.tags.first(tag).as_deref().unwrap_or(""));
-            self.name.push('\0');
+            self.name.push(mail.tags.first(tag).as_deref());
         }
         let (tags, tag_names) = (&mail.tags, &self.tags);
-        senders.intern(&self.name, || {
+        senders.intern(self.name.as_str(), || {
             let mut subjects =
                 vec![Subject::ConfigurationSet(set.into()), Subject::Identity(identity.to_lowercase().into())];
             subjects.extend(tenant.map(|name| Subject::Tenant(name.as_ref().into())));

@@ -6,6 +6,46 @@ use std::collections::HashMap;
 use reputation::Subject;
 use reputation::unit::SenderId;
 
+/// The name of a sender, made of parts: different lists of parts make different names, whatever the parts hold.
+///
+/// Parts come from events, and JSON can hold any character. So a zero in a part is written as zero and one, and the end of a
+/// part as two zeros, or as zero and two if the part is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SenderName(String);
+
+impl SenderName {
+    /// The name of the sender whose mail belongs to these subjects.
+    pub fn of(subjects: &[Subject]) -> SenderName {
+        let mut name = SenderName::default();
+        for subject in subjects {
+            name.push(Some(&subject.to_string()));
+        }
+        name
+    }
+
+    /// Starts over, in the same memory.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Adds a part; an absent one differs from an empty one.
+    pub fn push(&mut self, part: Option<&str>) {
+        let Some(part) = part else { return self.0.push_str("\0\u{2}") };
+        for (index, piece) in part.split('\0').enumerate() {
+            if index > 0 {
+                self.0.push_str("\0\u{1}");
+            }
+            self.0.push_str(piece);
+        }
+        self.0.push_str("\0\0");
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The senders seen so far.
 #[derive(Clone, Debug, Default)]
 pub struct Senders {
@@ -58,7 +98,48 @@ impl Senders {
 
     /// Takes senders over from another list, and says under which index each is known in this one.
     pub fn join(&mut self, theirs: &[Vec<Subject>]) -> Vec<SenderId> {
-        let name = |subjects: &[Subject]| subjects.iter().map(|subject| format!("{subject}\0")).collect::<String>();
-        theirs.iter().map(|subjects| self.intern(&name(subjects), || subjects.clone())).collect()
+        let intern = |subjects: &Vec<Subject>| self.intern(SenderName::of(subjects).as_str(), || subjects.clone());
+        theirs.iter().map(intern).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Few letters, so that parts run into each other, and all those that have a meaning in names.
+    fn parts() -> impl Strategy<Value = Vec<Option<String>>> {
+        prop::collection::vec(prop::option::of("[\u{0}\u{1}\u{2}a]{0,4}"), 0..4)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn different_parts_make_different_names(one in parts(), other in parts()) {
+            let name = |parts: &[Option<String>]| {
+                let mut name = SenderName::default();
+                parts.iter().for_each(|part| name.push(part.as_deref()));
+                name.0
+            };
+            prop_assert_eq!(name(&one) == name(&other), one == other, "{:?} {:?}", one, other);
+        }
+
+        #[test]
+        fn senders_are_joined_without_being_mixed_up(
+            sets in prop::collection::vec(prop::collection::vec("[\u{0}a:]{0,2}(configuration-set:)?[\u{0}a]{0,2}", 1..3), 1..6),
+        ) {
+            let subjects = |names: &Vec<String>| -> Vec<Subject> {
+                names.iter().map(|name| Subject::ConfigurationSet(name.as_str().into())).collect()
+            };
+            let lists: Vec<Vec<Subject>> = sets.iter().map(subjects).collect();
+            let mut senders = Senders::default();
+            let ids = senders.join(&lists);
+            for (id, subjects) in ids.iter().zip(&lists) {
+                prop_assert_eq!(senders.subjects(*id), subjects.as_slice());
+            }
+        }
     }
 }

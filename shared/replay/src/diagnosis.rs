@@ -64,9 +64,7 @@ impl DiagnosisBook {
         let told = self.classes.entry(place).or_insert_with(fresh);
         told.count += 1;
         told.mail = (told.mail.0.min(accepted), told.mail.1.max(accepted));
-        // The id of a message is no address, but it comes from the input.
-        let letters = message_id.chars().filter(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter));
-        told.example = letters.take(MOST_OF_ID).collect();
+        told.example = id(message_id).to_owned();
     }
 
     /// All classes, with where they were told.
@@ -115,9 +113,20 @@ pub fn classes_of(event: &Event<'_>, failures: &[Option<usize>]) -> Vec<Class> {
     failures.iter().map(of).collect()
 }
 
-/// A word of SES's: letters only, because it is an open set.
+/// A word of SES's: letters and digits, because it is an open set. Of anything else nothing is kept: what is left of an
+/// address without its `@` is still an address to a reader.
 fn word(text: &str) -> String {
-    text.chars().filter(char::is_ascii_alphanumeric).take(MOST_LETTERS).collect()
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        text.chars().take(MOST_LETTERS).collect()
+    } else {
+        "(unknown)".to_owned()
+    }
+}
+
+/// The id of a message, if it has the form of one: it comes from the input, too. Else nothing.
+fn id(text: &str) -> &str {
+    let is_id = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if is_id { text.get(..MOST_OF_ID).unwrap_or(text) } else { "" }
 }
 
 /// An enhanced status code (RFC 3463): class, subject and detail, of at most three digits each.
@@ -154,9 +163,22 @@ mod tests {
         let place = (SenderId(0), Isp::OTHER, UnitKind::HardBounce);
         for number in 0..MOST_CLASSES + 3 {
             let class = Class { words: format!("w{number}"), status: String::new(), refusal: None };
-            book.note(place, class, Minute(1), "0100-<ann@example.org>");
+            book.note(place, class, Minute(1), "0100-000001");
         }
         assert_eq!((book.classes().count(), book.left_out()), (MOST_CLASSES, 3));
-        assert!(book.classes().all(|(_, _, told)| told.example == "0100-annexample.org"));
+        assert!(book.classes().all(|(_, _, told)| told.example == "0100-000001"));
+    }
+
+    #[test]
+    fn of_a_text_with_an_address_nothing_is_kept() {
+        for (text, as_word, as_id) in [
+            ("NoEmail", "NoEmail", "NoEmail"),
+            ("0100018f-5b1c-000000", "(unknown)", "0100018f-5b1c-000000"),
+            ("ann@example.org", "(unknown)", ""),
+            ("0100-<ann@example.org>", "(unknown)", ""),
+            ("", "", ""),
+        ] {
+            assert_eq!((word(text).as_str(), id(text)), (as_word, as_id), "{text}");
+        }
     }
 }

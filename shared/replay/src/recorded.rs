@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pipeline::senders::Senders;
+use pipeline::senders::{SenderName, Senders};
 use reputation::subject::Subject;
 use reputation::time::Minute;
 use reputation::unit::{SenderId, UnitKind};
@@ -91,8 +91,8 @@ impl Recorded {
     /// The units, in order: within a minute harm comes last, and what is alike comes by the names of senders and ISPs,
     /// so that the order does not depend on that in which they were added.
     pub(crate) fn cells(&self) -> impl Iterator<Item = Counted<'_>> {
-        let mut names: Vec<(String, usize)> =
-            self.senders.since(0).iter().map(|subjects| name(subjects)).zip(0..).collect();
+        let mut names: Vec<(SenderName, usize)> =
+            self.senders.since(0).iter().map(|subjects| SenderName::of(subjects)).zip(0..).collect();
         names.sort();
         let mut ranks = vec![0; names.len()];
         for (rank, (_, sender)) in names.iter().enumerate() {
@@ -110,10 +110,6 @@ impl Recorded {
             units: *units,
         })
     }
-}
-
-fn name(subjects: &[Subject]) -> String {
-    subjects.iter().map(|subject| format!("{subject}\0")).collect()
 }
 
 #[cfg(test)]

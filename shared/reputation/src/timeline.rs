@@ -63,6 +63,11 @@ impl Length {
     }
 }
 
+/// Of many senders most have few ISPs and few cohorts: so many are allocated without room for more.
+const FEW: usize = 4;
+/// After so many minutes without mail, what judging remembers of a series is dropped, and worked out again if it is asked for.
+const IDLE: u32 = 6 * HOUR;
+
 /// Judging looks at minutes in the youngest part of a timeline and at hours before: from this many minutes back (then
 /// to the full hour).
 pub const FINE: u32 = 2 * HOUR;
@@ -72,7 +77,8 @@ pub const COARSE: u32 = 8 * DAY;
 /// The counters of one subject.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
-    all: Series,
+    /// The sum over all ISPs, once it differs from the only one: most senders are many and small, and have mail at one ISP.
+    all: Option<Box<Series>>,
     /// Sorted by ISP.
     isps: Vec<(Isp, Series)>,
     knows_its_mail: bool,
@@ -103,14 +109,31 @@ impl Timeline {
         }
         let index = self.index_of(isp);
         let heard = has_loop || self.isps[index].1.heard;
-        self.all.add(minute, kind, count, has_loop, reach);
+        if let Some(all) = &mut self.all {
+            all.add(minute, kind, count, has_loop, reach);
+        }
         self.isps[index].1.add(minute, kind, count, heard, reach);
+    }
+
+    /// From now on the sum over all ISPs is another than that of the only one.
+    fn part(&mut self) {
+        if self.all.is_none() {
+            let only = self.isps.first().map(|(_, only)| only.clone());
+            self.all = Some(Box::new(only.unwrap_or_default()));
+        }
     }
 
     fn index_of(&mut self, isp: Isp) -> usize {
         match self.isps.binary_search_by_key(&isp, |(isp, _)| *isp) {
             Ok(index) => index,
             Err(index) => {
+                let known = self.isps.len();
+                if known == 1 {
+                    self.part();
+                }
+                if known == self.isps.capacity() && known < FEW {
+                    self.isps.reserve_exact(known.max(1));
+                }
                 self.isps.insert(index, (isp, Series::default()));
                 index
             }
@@ -122,17 +145,20 @@ impl Timeline {
     /// over ISPs see [`Timeline::heard_in_sums`].
     pub fn hear(&mut self, isp: Isp) {
         let index = self.index_of(isp);
-        let series = &mut self.isps[index].1;
-        if std::mem::replace(&mut series.heard, true) {
+        if self.isps[index].1.heard {
             return;
         }
+        // What could have led to a complaint there is not in the sum.
+        self.part();
+        let series = &mut self.isps[index].1;
+        series.heard = true;
         self.has_heard = true;
         for own in [&mut series.minutes, &mut series.hours, &mut series.days] {
             for (_, counters) in &mut own.0 {
                 *counters = counters.heard();
             }
         }
-        series.memory.forget();
+        series.memory = None;
     }
 
     /// The ISPs without a known loop whose mail counts in complaint rates over ISPs: those whose own rate is at least 0.1 %,
@@ -166,7 +192,7 @@ impl Timeline {
     /// The counters at one ISP, or at all.
     pub fn series(&self, isp: Option<Isp>) -> Option<&Series> {
         match isp {
-            None => Some(&self.all),
+            None => self.all.as_deref().or_else(|| self.isps.first().map(|(_, only)| only)),
             Some(isp) => {
                 let index = self.isps.binary_search_by_key(&isp, |(isp, _)| *isp).ok()?;
                 Some(&self.isps[index].1)
@@ -176,7 +202,10 @@ impl Timeline {
 
     pub(crate) fn series_mut(&mut self, isp: Option<Isp>) -> Option<&mut Series> {
         match isp {
-            None => Some(&mut self.all),
+            None => match &mut self.all {
+                Some(all) => Some(all),
+                None => self.isps.first_mut().map(|(_, only)| only),
+            },
             Some(isp) => {
                 let index = self.isps.binary_search_by_key(&isp, |(isp, _)| *isp).ok()?;
                 Some(&mut self.isps[index].1)
@@ -209,9 +238,13 @@ impl Timeline {
 
     /// Forgets the minutes and hours that are out of reach at `now`. Days are few: whoever stores them lets them expire.
     pub fn prune(&mut self, now: Now) {
-        for series in std::iter::once(&mut self.all).chain(self.isps.iter_mut().map(|(_, series)| series)) {
+        for series in self.all.as_deref_mut().into_iter().chain(self.isps.iter_mut().map(|(_, series)| series)) {
             series.minutes.forget_before(now.minute().minus(KEEP_MINUTES));
             series.hours.forget_before(now.minute().minus(KEEP_HOURS).hour());
+            // Nobody asks soon for the evidence of who has stopped sending.
+            if series.minutes.0.back().is_none_or(|(last, _)| *last < now.minute().minus(IDLE)) {
+                series.memory = None;
+            }
         }
     }
 }
@@ -260,7 +293,10 @@ pub struct Series {
     days: Cells,
     /// A complaint has come from this ISP, although it is not known to return any.
     heard: bool,
-    pub(crate) memory: Memory,
+    /// The youngest minute with a bad mail, by metric.
+    bad: [Option<Minute>; Metric::ALL.len()],
+    /// Most series of many senders are judged now and then, and hold none.
+    memory: Option<Box<Memory>>,
 }
 
 impl Series {
@@ -274,14 +310,16 @@ impl Series {
         if reach.days {
             self.days.at_mut(minute.day()).add(kind, count, heard);
         }
-        self.memory.changed = self.memory.changed.min(minute);
-        if let Some((since, sum)) = &mut self.memory.window
-            && minute >= *since
-        {
-            sum.add(kind, count, heard);
+        if let Some(memory) = &mut self.memory {
+            memory.changed = memory.changed.min(minute);
+            if let Some((since, sum)) = &mut memory.window
+                && minute >= *since
+            {
+                sum.add(kind, count, heard);
+            }
         }
         if let Some(metric) = Metric::harmed_by(kind) {
-            let bad = &mut self.memory.bad[metric as usize];
+            let bad = &mut self.bad[metric as usize];
             *bad = (*bad).max(Some(minute));
         }
     }
@@ -316,11 +354,11 @@ impl Series {
 
     /// As [`Series::sum_since`], for a start that is asked for again and again.
     pub(crate) fn window_since(&mut self, since: Minute) -> Counters {
-        match self.memory.window {
+        match self.memory.as_ref().and_then(|memory| memory.window) {
             Some((from, sum)) if from == since => sum,
-            _ => {
+            Some(_) | None => {
                 let sum = self.sum_since(since);
-                self.memory.window = Some((since, sum));
+                self.memory.get_or_insert_default().window = Some((since, sum));
                 sum
             }
         }
@@ -394,8 +432,12 @@ impl Cells {
                 }
             },
             Some(_) | None => {
+                let known = self.0.len();
+                if known == self.0.capacity() && known < FEW {
+                    self.0.reserve_exact(known.max(1));
+                }
                 self.0.push_back((from, Counters::default()));
-                self.0.len() - 1
+                known
             }
         };
         &mut self.0[index].1
@@ -423,6 +465,9 @@ impl Cells {
         while self.0.front().is_some_and(|(first, _)| *first < from) {
             self.0.pop_front();
         }
+        if self.0.len() * 4 <= self.0.capacity() {
+            self.0.shrink_to_fit();
+        }
     }
 }
 
@@ -434,8 +479,6 @@ impl Cells {
 pub(crate) struct Memory {
     /// The oldest minute that has changed since the memory was last tidied.
     changed: Minute,
-    /// The youngest minute with a bad mail, by metric.
-    bad: [Option<Minute>; Metric::ALL.len()],
     /// The sum over all mail accepted since a minute.
     window: Option<(Minute, Counters)>,
     /// By metric; judging asks for two stretches at a time. Most series never see a bad mail, and hold none.
@@ -459,7 +502,7 @@ struct Stage {
 
 impl Default for Memory {
     fn default() -> Memory {
-        Memory { changed: Minute(u32::MAX), bad: Default::default(), window: None, walks: Default::default() }
+        Memory { changed: Minute(u32::MAX), window: None, walks: Default::default() }
     }
 }
 
@@ -474,11 +517,12 @@ impl Series {
         let edge = edge(now);
         let start = since.max(judged_from(now));
         // Without a bad mail there is no evidence, however many good ones there are.
-        if self.memory.bad[metric as usize].is_none_or(|bad| bad < start) {
+        if self.bad[metric as usize].is_none_or(|bad| bad < start) {
             return Walk::default();
         }
-        self.memory.forget_changed();
-        let mut stages = self.memory.take(metric, start);
+        let memory = self.memory.get_or_insert_default();
+        memory.forget_changed();
+        let mut stages = memory.take(metric, start);
         // The first stage ends between hours and minutes. That moves on by the hour: what leaves the fine part is
         // walked over as an hour.
         let mut at_edge = match stages[0].take().filter(|stage| stage.until <= edge) {
@@ -505,7 +549,9 @@ impl Series {
         self.pass_minutes(metric, ladder, &mut young, settled);
         let mut end = young.clone();
         self.pass_minutes(metric, ladder, &mut end, Minute(u32::MAX));
-        self.memory.keep(metric, Remembered { start, stages: [Some(at_edge), Some(older), Some(young)] });
+        self.memory
+            .get_or_insert_default()
+            .keep(metric, Remembered { start, stages: [Some(at_edge), Some(older), Some(young)] });
         end.walk
     }
 
@@ -518,11 +564,6 @@ impl Series {
 }
 
 impl Memory {
-    /// Every cell may have changed.
-    fn forget(&mut self) {
-        (self.changed, self.window) = (Minute(0), None);
-    }
-
     fn forget_changed(&mut self) {
         let changed = std::mem::replace(&mut self.changed, Minute(u32::MAX));
         if changed == Minute(u32::MAX) {
@@ -557,6 +598,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::IspMap;
     use proptest::prelude::*;
@@ -656,7 +699,70 @@ mod tests {
         assert_eq!((rest.tally(Metric::Complaint).population, rest.get(UnitKind::Delivered)), (1_000, 1_000));
     }
 
+    /// Cohorts that a naive counter keeps: of each length and beginning the counts by kind.
+    type Naive = BTreeMap<(Length, Minute), BTreeMap<UnitKind, u32>>;
+
+    fn cohorts(series: Option<&Series>) -> Naive {
+        let Some(series) = series else { return Naive::new() };
+        let cells = Length::ALL.into_iter().zip([&series.minutes, &series.hours, &series.days]);
+        let counts = |counters: &Counters| {
+            let counts = UnitKind::ALL.into_iter().map(|kind| (kind, counters.get(kind)));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        cells
+            .flat_map(|(length, cells)| cells.0.iter().map(move |(from, held)| ((length, *from), counts(held))))
+            .collect()
+    }
+
+    #[test]
+    fn a_subject_with_one_mail_takes_less_than_a_kibibyte() {
+        let mut timeline = Timeline::default();
+        for kind in [UnitKind::Sent, UnitKind::Delivered] {
+            timeline.add(NOW.minute(), Isp::OTHER, kind, 1, false, NOW);
+        }
+        let cells = |series: &Series| {
+            let held = [&series.minutes, &series.hours, &series.days].map(|cells| cells.0.capacity());
+            held.iter().sum::<usize>() * size_of::<(Minute, Counters)>()
+        };
+        let all = timeline.all.iter().map(|all| size_of::<Series>() + cells(all)).sum::<usize>();
+        let isps = timeline.isps.capacity() * size_of::<(Isp, Series)>();
+        let held =
+            size_of::<Timeline>() + all + isps + timeline.isps.iter().map(|(_, series)| cells(series)).sum::<usize>();
+        assert!(held < 1024, "{held} bytes");
+    }
+
     proptest! {
+        /// How cohorts are held makes no difference to what is counted: at one ISP, at several, with and without complaints.
+        #[test]
+        fn what_is_counted_is_what_a_naive_counter_counts(
+            units in proptest::collection::vec((0u32..3000, prop::sample::select(vec![0usize, 0, 0, 1, 2]), 0usize..4, 1u32..5, 0u32..3), 1..40),
+        ) {
+            let map = IspMap::builtin();
+            let isps = [Isp::OTHER, map.by_name("gmail").unwrap(), map.by_name("yahoo").unwrap()];
+            let kinds = [UnitKind::Sent, UnitKind::Delivered, UnitKind::Complaint, UnitKind::HardBounce];
+            let (mut timeline, mut now) = (Timeline::default(), NOW);
+            let (mut of_all, mut of_isp) = (Naive::new(), [Naive::new(), Naive::new(), Naive::new()]);
+            for (age, isp, kind, count, hours) in units {
+                now = Now(now.0 + i64::from(hours) * 3_600_000);
+                timeline.prune(now);
+                let minute = now.minute().minus(age);
+                timeline.add(minute, isps[isp], kinds[kind], count, isp == 2, now);
+                for naive in [&mut of_all, &mut of_isp[isp]] {
+                    for length in Length::ALL.into_iter().filter(|length| length.reaches(minute, now)) {
+                        *naive.entry((length, length.start(minute))).or_default().entry(kinds[kind]).or_default() += count;
+                    }
+                }
+            }
+            timeline.prune(now);
+            let in_reach = |naive: Naive| -> Naive {
+                naive.into_iter().filter(|((length, from), _)| length.reaches(*from, now)).collect()
+            };
+            prop_assert_eq!(cohorts(timeline.series(None)), in_reach(of_all));
+            for (isp, naive) in isps.into_iter().zip(of_isp) {
+                prop_assert_eq!(cohorts(timeline.series(Some(isp))), in_reach(naive));
+            }
+        }
+
         /// Which ISPs are data is a function of the table and of what was counted, not of the order in which it came.
         #[test]
         fn the_order_of_complaints_and_deliveries_makes_no_difference(
@@ -689,6 +795,9 @@ mod tests {
             let mut now = NOW;
             for (advance, age, bad, since) in steps {
                 now = Now(now.0 + advance * 20_000);
+                if advance % 7 == 0 {
+                    timeline.prune(now);
+                }
                 let minute = now.minute().minus(age);
                 timeline.add(minute, Isp::OTHER, UnitKind::Delivered, 3, true, now);
                 if bad > 0 {

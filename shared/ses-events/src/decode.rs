@@ -5,7 +5,7 @@ use std::fmt;
 use crate::event::{Event, Text};
 use crate::fast::{self, Scratch, Sure};
 use crate::payload::{InflateBudget, stamped};
-use crate::rejection::excerpt;
+use crate::rejection;
 use crate::scan::Marks;
 use crate::{MAX_DOCUMENT, MAX_ENVELOPES, Rejection, Timestamp, carriers};
 
@@ -44,7 +44,8 @@ pub enum Ignored<'a> {
 }
 
 impl<'a> Ignored<'a> {
-    /// The name to count it by: a stable word, or the unknown name itself, cut to 48 characters and cleaned.
+    /// The name to count it by: a stable word, or the unknown name itself, cut to 48 characters; one word for all names
+    /// that hold characters that no name of SES has.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -59,11 +60,11 @@ impl<'a> Ignored<'a> {
     }
 
     pub(crate) fn unknown_type(name: &str) -> Self {
-        Self::UnknownType(Text::Owned(excerpt(name)))
+        Self::UnknownType(Text::Owned(rejection::name(name)))
     }
 
     pub(crate) fn other_detail_type(name: &str) -> Self {
-        Self::OtherDetailType(Text::Owned(excerpt(name)))
+        Self::OtherDetailType(Text::Owned(rejection::name(name)))
     }
 }
 

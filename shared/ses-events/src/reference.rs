@@ -120,7 +120,7 @@ fn mail<'t>(mail: &'t Fields<'_>, unreadable: &mut Unreadable) -> Result<Mail<'t
     let timestamp = accepted(required(mail.get("timestamp"), "mail.timestamp")?)?;
     let message_id = required(mail.text("messageId", "mail.messageId")?, "mail.messageId")?;
     if message_id.is_empty() {
-        return Err(Rejection::Invalid { path: "mail.messageId", expected: "message id", excerpt: String::new() });
+        return Err(Rejection::Invalid { path: "mail.messageId", expected: "message id", excerpt: excerpt("") });
     }
     let tags = tags(mail)?;
     let tag = |name: &str| tags.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());

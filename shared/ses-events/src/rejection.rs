@@ -9,7 +9,7 @@ use crate::{MAX_DEPTH, MAX_ENVELOPES};
 /// Why a document, or one record of several, could not be decoded.
 ///
 /// **Invariant:** neither the message nor the fields hold an address, a subject line or a header: excerpts come from
-/// fields with a fixed form only (types, timestamps), and are cut and cleaned even there.
+/// fields with a fixed form only (types, timestamps), and a text that has another form there is described, not shown.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -88,13 +88,13 @@ pub enum Rejection {
         found: JsonType,
     },
     /// A field has the right type but a value that means nothing.
-    #[error("{path} is no {expected}: \"{excerpt}\"")]
+    #[error("{path} is no {expected}: {excerpt}")]
     Invalid {
         /// Where: see [`Rejection::Absent`].
         path: &'static str,
         /// What it should be, as a noun: `timestamp`, `message id`.
         expected: &'static str,
-        /// The beginning of the value, cleaned.
+        /// The beginning of the value in quotes; or, of a value that may hold an address, what kind of text it is.
         excerpt: String,
     },
 }
@@ -154,31 +154,73 @@ impl fmt::Display for JsonType {
 /// Longest excerpt or name taken from a document, in characters.
 const MAX_EXCERPT: usize = 48;
 
-/// The beginning of a text from outside, made fit for a log: nothing that could make up an address, break a line or
-/// steer a terminal.
+/// The beginning of a text from outside in quotes, made fit for a log; a description of it if it is not.
 pub(crate) fn excerpt(text: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || " -_.:+/".contains(c);
-    let mut excerpt: String = text.chars().take(MAX_EXCERPT).map(|c| if harmless(c) { c } else { '?' }).collect();
-    if text.chars().nth(MAX_EXCERPT).is_some() {
-        excerpt.push('…');
+    match shown(text) {
+        Some(shown) => format!("\"{shown}\""),
+        None if text.contains('@') => format!("a text of {} bytes with an @", text.len()),
+        None => format!("a text of {} bytes with characters that are not shown", text.len()),
     }
-    excerpt
+}
+
+/// A name from outside, cut and made fit for a counter; one for all names that are not.
+pub(crate) fn name(text: &str) -> String {
+    shown(text).unwrap_or_else(|| "(a name that is not shown)".to_owned())
+}
+
+/// The beginning of a text if all of it is of characters that types and dates have. Of these no address can be made, in any
+/// writing (`@`, `%40`, `&#64;`, a wide `@`), no line be broken and no terminal be steered. Replacing the other characters
+/// would not do: an address without its `@` is still an address to a reader.
+fn shown(text: &str) -> Option<String> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || " -_.:+/,()[]".contains(c);
+    if !text.chars().all(harmless) {
+        return None;
+    }
+    // One byte each.
+    Some(match text.get(..MAX_EXCERPT) {
+        Some(beginning) if text.len() > MAX_EXCERPT => format!("{beginning}…"),
+        Some(_) | None => text.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn excerpts_are_short_and_hold_no_address() {
         for (text, expected) in [
-            ("2026-13-01T00:00:00.000Z", "2026-13-01T00:00:00.000Z"),
-            ("ana@example.net", "ana?example.net"),
-            ("a\nb\u{1b}[31m", "a?b??31m"),
-            (&"x".repeat(48), &"x".repeat(48)),
-            (&"x".repeat(49), &format!("{}…", "x".repeat(48))),
+            ("2026-13-01T00:00:00.000Z", "\"2026-13-01T00:00:00.000Z\""),
+            ("Mon, 14 Sep 2026 25:00:01 +0200 (CEST)", "\"Mon, 14 Sep 2026 25:00:01 +0200 (CEST)\""),
+            ("2026-09-14T06:00:01[Europe/Berlin]", "\"2026-09-14T06:00:01[Europe/Berlin]\""),
+            ("", "\"\""),
+            ("ana@example.net", "a text of 15 bytes with an @"),
+            ("2026-09-14 for Ana <ana@example.net>", "a text of 36 bytes with an @"),
+            ("ana%40example.net", "a text of 17 bytes with characters that are not shown"),
+            ("ana\u{ff20}example.net", "a text of 17 bytes with characters that are not shown"),
+            ("a\nb\u{1b}[31m", "a text of 8 bytes with characters that are not shown"),
+            (&"x".repeat(48), &format!("\"{}\"", "x".repeat(48))),
+            (&"x".repeat(49), &format!("\"{}…\"", "x".repeat(48))),
+            // The local part alone would be shown.
+            (&format!("{}@example.net", "x".repeat(60)), "a text of 72 bytes with an @"),
         ] {
-            assert_eq!(excerpt(text), expected);
+            assert_eq!(excerpt(text), expected, "{text}");
+        }
+        assert_eq!(name("Email Teleported"), "Email Teleported");
+        assert_eq!(name("ana@example.net"), "(a name that is not shown)");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_an_address_is_shown(
+            before in ".{0,60}", local in "[a-z]{4,12}", domain in "[a-z]{4,12}", after in ".{0,60}",
+        ) {
+            let text = format!("{before}{local}@{domain}.example{after}");
+            for shown in [excerpt(&text), name(&text)] {
+                prop_assert!(shown.len() < 60 && !shown.contains("example"), "{shown}");
+            }
         }
     }
 

@@ -209,11 +209,12 @@ async fn a_bad_list_is_stopped_and_nothing_else_until_a_person_says_otherwise() 
     world.emulator.stop().unwrap();
 }
 
-/// Each rule takes its own kinds of events and no others. (Nobody but SES may put them.)
+/// Each rule takes its own kinds of events, of this account, and no others. (Nobody but SES may put them.)
 async fn the_rules_are_about_what_ses_puts(world: &World, events: &[String]) {
     let kind = |event: &Value| event["detail-type"].as_str().map(str::to_owned);
     let mut kinds: BTreeMap<String, Value> = BTreeMap::new();
-    for event in events.iter().filter_map(|line| serde_json::from_str(line).ok()) {
+    for mut event in events.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        event["account"] = json!(world.emulator.account());
         kind(&event).map(|kind| kinds.insert(kind, event));
     }
     let mut taken = Vec::new();
@@ -223,6 +224,9 @@ async fn the_rules_are_about_what_ses_puts(world: &World, events: &[String]) {
             if world.account.matches(&pattern, event).await {
                 taken.push(format!("{rule}: {kind}"));
             }
+            let mut of_another = event.clone();
+            of_another["account"] = json!("111122223333");
+            assert!(!world.account.matches(&pattern, &of_another).await, "{rule} takes {kind} of another account");
         }
     }
     insta::assert_snapshot!(taken.join("\n"), @"

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use pipeline::classify::{Oddity, Outcome};
-use reputation::{Policy, Unit};
+use reputation::{Policy, Subject, Unit};
 
-use super::world::World;
+use super::world::{Dice, World, for_each_seed};
 
 const POLICY: &str = "[subjects]\ntenants = true\ntags = [\"campaign\"]\nown_domains = [\"Own.Example.com\"]";
 
@@ -515,6 +515,56 @@ fn a_mail_belongs_to_its_set_its_identity_and_whatever_the_policy_asks_for() {
     configuration-set:news identity:m.example tenant:t-1 tag:campaign=autumn
     configuration-set:(none) identity:(none)
     ");
+}
+
+/// The value of a tag of a mail: absent, empty, or of pieces among which are those that names of senders are put together with.
+fn odd_value(dice: &mut Dice) -> Option<String> {
+    const PIECES: [&str; 6] = ["a", "b", "\0", "\u{1}", "\u{2}", ":"];
+    match dice.below(4) {
+        0 => None,
+        pieces => Some((1..pieces + dice.below(2)).map(|_| PIECES[dice.below(PIECES.len())]).collect()),
+    }
+}
+
+#[test]
+fn whose_mail_it_is_does_not_depend_on_the_mail_before() {
+    const NAMES: [&str; 5] = ["ses:configuration-set", "ses:from-domain", "ses:tenant-name", "campaign", "list"];
+    const TAGS: &str = "[subjects]\ntenants = true\ntags = [\"campaign\", \"list\"]";
+    let name = "whose_mail_it_is_does_not_depend_on_the_mail_before";
+    for_each_seed(name, 200, |seed| {
+        let mut dice = Dice(seed);
+        let mut world = World::new(Policy::from_toml(TAGS).expect("valid by construction"));
+        for _ in 0..30 {
+            let values = NAMES.map(|_| odd_value(&mut dice));
+            let tags: serde_json::Map<String, serde_json::Value> = NAMES
+                .iter()
+                .zip(&values)
+                .filter_map(|(name, value)| Some(((*name).to_owned(), vec![value.clone()?].into())))
+                .collect();
+            let json = event("Send", &["a@gmail.com"], r#","send":{}"#)
+                .replace(r#"{"ses:configuration-set":["news"]}"#, &serde_json::Value::from(tags).to_string());
+            let unit = counted(&mut world, &json).1[0];
+            let found = world.senders.subjects(unit.sender);
+            // An empty name of a set, an identity or a tenant is none; an empty value of a tag is one.
+            let [set, identity, tenant, campaign, list] = &values;
+            let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+            let tag = |name: &str, value: &Option<String>| Some(Subject::Tag(name.into(), value.as_deref()?.into()));
+            let expected: Vec<Subject> = [
+                Some(Subject::ConfigurationSet(named(set).as_deref().unwrap_or("(none)").into())),
+                Some(Subject::Identity(named(identity).as_deref().unwrap_or("mail.example.com").into())),
+                named(tenant).map(|name| Subject::Tenant(name.into())),
+                tag("campaign", campaign),
+                tag("list", list),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            if found != expected {
+                return Err(format!("{json} is mail of {expected:?}, and was taken for mail of {found:?}"));
+            }
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -465,9 +465,15 @@ impl<'a> Intake<'a> {
                 if self.framer.discard() {
                     *filled = 0;
                 } else {
-                    let longest = self.limits.document.saturating_add(self.limits.chunk);
-                    let longer = (bytes.len() * 2).min(longest).max(bytes.len() + 1);
-                    bytes.resize(longer, 0);
+                    // What is done with, as blanks between documents are, makes room before the buffer grows.
+                    bytes.copy_within(self.framer.kept_from().., 0);
+                    *filled -= self.framer.kept_from();
+                    self.framer.rebase();
+                    if bytes.len() - *filled < self.limits.chunk.div_ceil(2) {
+                        let longest = self.limits.document.saturating_add(self.limits.chunk);
+                        let longer = (bytes.len() * 2).min(longest).max(*filled + 1);
+                        bytes.resize(longer, 0);
+                    }
                 }
             }
             match open.read(&mut bytes[*filled..]) {
@@ -805,6 +811,43 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    /// The longest that the buffer became, and the number of its documents.
+    fn longest_buffer(limits: &Limits, source: Source) -> (usize, usize) {
+        let (sources, progress) = ([source], Progress::new());
+        let mut buffer = Buffer::new(limits.chunk);
+        let mut intake = Intake::new(limits, &sources, &progress);
+        let (mut longest, mut found) = (0, 0);
+        while intake.fill(&mut buffer).unwrap() {
+            longest = longest.max(buffer.bytes.capacity());
+            found += documents_of(buffer.chunk(&sources)).len();
+        }
+        (longest.max(buffer.bytes.capacity()), found)
+    }
+
+    #[test]
+    fn blanks_between_documents_are_not_kept() {
+        let limits = Limits { chunk: 64, long_line: 40, document: 60, ..THREADED };
+        let mut kept = Vec::new();
+        for (name, blanks) in [
+            ("empty lines", "\n".repeat(100_000)),
+            ("empty lines of both kinds", "\r\n".repeat(50_000)),
+            ("lines of blanks", "   \t \n".repeat(20_000)),
+            ("long lines of blanks", format!("{}\n", " ".repeat(500)).repeat(200)),
+            ("a line of blanks", " ".repeat(100_000)),
+            ("commas in an array that is cut", format!("[{},{}", "{\"a\":1},".repeat(10), ",\n".repeat(50_000))),
+        ] {
+            for (compressed, first) in [(false, ""), (false, "{}\n"), (true, "{}\n")] {
+                let bytes = format!("{first}{blanks}{{\"b\":2}}").into_bytes();
+                let bytes = if compressed { gzip(&bytes) } else { bytes };
+                let (longest, found) = longest_buffer(&limits, Source::memory(name, bytes));
+                assert!(found >= 1, "{name}");
+                kept.push((longest, name));
+            }
+        }
+        let most = limits.document + limits.chunk;
+        assert!(kept.iter().all(|(longest, _)| *longest <= 2 * most), "more than twice {most}: {kept:?}");
+    }
+
     fn lines(count: usize) -> Source {
         Source::memory("lines", (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>().into_bytes())
     }
@@ -940,6 +983,20 @@ mod tests {
                 let (found, outcome) = read_all(&Limits { chunk, ..tiny }, &sources, workers);
                 prop_assert!(outcome.is_ok());
                 prop_assert_eq!(texts(&found), texts(&expected));
+            }
+        }
+
+        #[test]
+        fn the_buffer_is_never_longer_than_a_document_and_a_chunk(
+            pieces in proptest::collection::vec((any_bytes(), "[ \\n\\t\\r]{0,4}", 0..200usize), 1..4), chunk in 1..200usize,
+        ) {
+            let limits = Limits { chunk, long_line: 40, document: 60, ..THREADED };
+            let bytes = pieces.iter().flat_map(|(bytes, blanks, times)| [bytes.clone(), blanks.repeat(*times).into_bytes()]);
+            let (sources, progress) = ([Source::memory("x", bytes.flatten().collect::<Vec<u8>>())], Progress::new());
+            let mut intake = Intake::new(&limits, &sources, &progress);
+            let mut buffer = Buffer::new(limits.chunk);
+            while intake.fill(&mut buffer).unwrap() {
+                prop_assert!(buffer.bytes.len() <= limits.document + limits.chunk + 1, "{}", buffer.bytes.len());
             }
         }
 

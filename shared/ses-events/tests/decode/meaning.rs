@@ -108,7 +108,7 @@ fn harmless_documents_are_ignored_by_name() {
     identity set-up → ignored: AmazonSnsSubscriptionSucceeded
     new kind → ignored: SomethingNew
     new notification → ignored: Something New
-    kind with an address → ignored: ana?example.net?01234567890123456789012345678901…
+    kind with an address → ignored: (a name that is not shown)
     SNS asks → ignored: subscription_confirmation
     SNS says goodbye → ignored: unsubscribe_confirmation
     tenant status → ignored: Sending Status Disabled
@@ -199,7 +199,7 @@ fn fields_that_are_read_must_be_right() {
     mail is a list → rejected: mail is an array instead of an object
     no timestamp → rejected: mail.timestamp is absent
     impossible date → rejected: mail.timestamp is no timestamp: "2026-02-30T00:00:00Z"
-    an address as a timestamp → rejected: mail.timestamp is no timestamp: "ana?example.net"
+    an address as a timestamp → rejected: mail.timestamp is no timestamp: a text of 15 bytes with an @
     timestamp without a zone → rejected: mail.timestamp is no timestamp: "2026-09-14T06:00:01"
     timestamp is a small number → rejected: mail.timestamp is no timestamp: "17893"
     timestamp is a list → rejected: mail.timestamp is an array instead of a string

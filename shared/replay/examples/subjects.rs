@@ -1,0 +1,64 @@
+//! How much memory does a subject take? `cargo run --release -p replay --example subjects -- 100000`, on Linux: replays a
+//! stream in which each of so many identities sends a mail to Gmail, and prints what the process holds at the end.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::time::Instant;
+
+use replay::driver::{Options, replay};
+use replay::input::{Progress, Sources};
+use reputation::Policy;
+use reputation::time::Now;
+
+/// 2026-10-06 08:00 UTC.
+const START: i64 = 1_791_273_600_000;
+const HOURS: usize = 24;
+
+fn main() -> anyhow::Result<()> {
+    let argument = |index| std::env::args().nth(index).map(|text| text.parse::<usize>()).transpose();
+    let (subjects, mails) = (argument(1)?.unwrap_or(10_000), argument(2)?.unwrap_or(1));
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("subjects.ndjson");
+    let mut file = BufWriter::new(File::create(&path)?);
+    let total = subjects * mails;
+    for mail in 0..total {
+        let subject = mail % subjects;
+        let accepted = START + (mail * HOURS * 3_600_000 / total) as i64;
+        let (at, then) = (Now(accepted), Now(accepted + 1_000));
+        let about = format!(
+            r#""mail":{{"timestamp":"{at}","messageId":"m{mail}","source":"n@s{subject}.example","destination":["r{mail}@gmail.com"],"tags":{{"ses:configuration-set":["news"]}}}}"#
+        );
+        writeln!(file, r#"{{"eventType":"Send",{about},"send":{{}}}}"#)?;
+        writeln!(file, r#"{{"eventType":"Delivery",{about},"delivery":{{"timestamp":"{then}"}}}}"#)?;
+    }
+    file.flush()?;
+    let sources = Sources::expand(&[path.to_str().unwrap_or_default()])?;
+    let options = Options {
+        policy: Policy::default(),
+        real_now: START + 48 * 3_600_000,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 2,
+    };
+    let before = resident()?;
+    let began = Instant::now();
+    let done = replay(&options, &sources, &mut |_| {}, &Progress::new())?;
+    let (held, took) = (resident()?.saturating_sub(before), began.elapsed());
+    let ledger = done.ledger_size().0;
+    writeln!(
+        std::io::stdout(),
+        "{subjects} subjects, {total} mails: {} bytes for each subject, and {} for each mail in the ledger; {took:.1?}",
+        held.saturating_sub(ledger) / subjects,
+        ledger / total,
+    )?;
+    Ok(())
+}
+
+/// Bytes of memory that the process holds.
+fn resident() -> anyhow::Result<usize> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kibibytes.unwrap_or("0").parse::<usize>()? << 10)
+}

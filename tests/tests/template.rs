@@ -1,0 +1,43 @@
+//! The template, where neither its linters nor the emulator look.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+
+/// How far a line is indented; nothing for lines without content.
+fn indentation(line: &str) -> Option<usize> {
+    let content = line.trim_start();
+    (!content.is_empty() && !content.starts_with('#')).then(|| line.len() - content.len())
+}
+
+/// The blocks below each line of this content, each with the number of that line.
+fn blocks<'t>(template: &'t str, heading: &str) -> Vec<(usize, Vec<&'t str>)> {
+    let lines: Vec<&str> = template.lines().collect();
+    let headings = (0..lines.len()).filter(|at| lines[*at].trim() == heading);
+    let block = |at: usize| {
+        let own = indentation(lines[at]);
+        let below = lines[at + 1..].iter().filter(|line| indentation(line).is_some());
+        (at + 1, below.take_while(|line| indentation(line) > own).map(|line| line.trim()).collect())
+    };
+    headings.map(block).collect()
+}
+
+/// Other accounts may put events on the default bus where its policy lets them, and events of theirs keep their source.
+#[test]
+fn every_pattern_of_a_rule_names_this_account() {
+    let template = fs::read_to_string("../infra/template.yaml").unwrap();
+    let of_rules = blocks(&template, "EventPattern:");
+    let of_functions = blocks(&template, "Pattern:");
+    let count = |text: &str| template.matches(text).count();
+    // A rule has a pattern or a schedule; a schedule looks at no event.
+    assert_eq!(of_rules.len(), count("Type: AWS::Events::Rule") - count("ScheduleExpression:"));
+    assert_eq!(of_functions.len(), count("Type: EventBridgeRule") + count("Type: CloudWatchEvent"));
+    assert!(of_rules.len() >= 2 && !of_functions.is_empty(), "the rules are not found");
+    let nameless: Vec<usize> = of_rules
+        .iter()
+        .chain(&of_functions)
+        .filter(|(_, block)| !block.contains(&"account: [!Ref AWS::AccountId]"))
+        .map(|(line, _)| *line)
+        .collect();
+    assert!(nameless.is_empty(), "patterns of any account, in lines {nameless:?} of infra/template.yaml");
+}
