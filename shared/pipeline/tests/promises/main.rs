@@ -2,6 +2,7 @@
 //! fail. The ports are those in memory, with crashes and races put between them and the use cases.
 
 mod classify;
+mod enforce_simulation;
 mod evaluate_simulation;
 mod fold_simulation;
 mod quotas;
