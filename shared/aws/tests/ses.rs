@@ -145,7 +145,8 @@ async fn where_ses_denies_the_mark_it_is_done_without() {
 fn a_mark_is_signed_only_with_all_that_its_arn_takes() {
     let topic = "arn:aws-cn:sns:cn-north-1:123456789012:alerts";
     assert!(Signature::new("ses-breaker", topic).is_some());
-    for (stack, arn) in [("", topic), ("ses-breaker", ""), ("ses-breaker", "alerts"), ("ses-breaker", "arn:aws:s3:::x")] {
+    for (stack, arn) in [("", topic), ("ses-breaker", ""), ("ses-breaker", "alerts"), ("ses-breaker", "arn:aws:s3:::x")]
+    {
         assert_eq!(Signature::new(stack, arn), None);
     }
 }

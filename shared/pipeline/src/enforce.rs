@@ -379,7 +379,11 @@ pub fn next_move(wished: &Wished, sight: &Sight, now: Now) -> Move {
     if let (Stopped, Mark::Other(stack)) = (sight.flow, &sight.mark) {
         // Our own mark may not show yet.
         let ours = made == Some(Stopped) || intent == Some(Stopped);
-        return if ours && !wished.is_settled(now) { Move::Doubt(Seen::Stopped) } else { Move::OtherStack(stack.clone()) };
+        return if ours && !wished.is_settled(now) {
+            Move::Doubt(Seen::Stopped)
+        } else {
+            Move::OtherStack(stack.clone())
+        };
     }
     match (sight.flow, intent) {
         (Stopped, Some(Stopped)) => once_more(),
@@ -530,11 +534,7 @@ pub async fn renew<S: Reputation + Wishes>(store: &mut S, subject: &Subject, now
     Ok(is_stopped_at_ses(&key, &known) && store.renew(&missing(subject, now)).await? == Saved::Saved)
 }
 
-async fn renew_missing<S: Reputation + Wishes>(
-    store: &mut S,
-    wishes: &[Wished],
-    now: Now,
-) -> Result<bool, PortError> {
+async fn renew_missing<S: Reputation + Wishes>(store: &mut S, wishes: &[Wished], now: Now) -> Result<bool, PortError> {
     let board = store.board(now).await?;
     let mut renewed = false;
     for (key, known) in &board.unsettled {
@@ -737,6 +737,8 @@ impl<C: SendingControl> Visit<'_, C> {
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
         wished.checked = Some(now);
+        // It was there a moment ago, and its mark does not wait for another look.
+        let error = if wished.marking.is_some() && !wished.is_settled(now) { error.of_mark() } else { error };
         match error {
             ControlError::Throttled(why) => {
                 if wished.marking.is_some() {

@@ -147,13 +147,8 @@ async fn every_event_is_as_the_schema_says() {
         told.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
     };
     let kinds: Vec<&str> = seen("/detail-type").into_iter().collect();
-    let expected = [
-        "Breaker Transition",
-        "Control Denied",
-        "Control Of Another Stack",
-        "Control Target Gone",
-        "Daily Digest",
-    ];
+    let expected =
+        ["Breaker Transition", "Control Denied", "Control Of Another Stack", "Control Target Gone", "Daily Digest"];
     assert_eq!(kinds, expected);
     let causes: Vec<&str> = seen("/detail/cause").into_iter().collect();
     assert_eq!(causes, ["incident", "pardon", "person", "time", "verdict"]);

@@ -138,8 +138,10 @@ fn wishes(status: &Status, look: Look) -> String {
         let words = format!("{verb} since {}; {asked}{under_way}", when(since, status));
         out.push_str(&format!("{}  {words}\n", paint(BOLD, &name(target))));
         if let Some(error) = &wish.error {
-            let calls = if wish.failures == 1 { "the last call".to_owned() } else { format!("{} calls", wish.failures) };
-            let next = wish.next_look.as_ref().map_or_else(String::new, |next| format!("; next try {}", when(next, status)));
+            let calls =
+                if wish.failures == 1 { "the last call".to_owned() } else { format!("{} calls", wish.failures) };
+            let next =
+                wish.next_look.as_ref().map_or_else(String::new, |next| format!("; next try {}", when(next, status)));
             let words = format!("{calls} failed: {}{next}", legible(error));
             out.push_str(&hanging("    ", &words, look.columns()));
         }
