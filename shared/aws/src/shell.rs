@@ -442,6 +442,7 @@ impl Enforcer {
         let mut done: Vec<Enforced> = Vec::new();
         let mut sent = 0;
         let (mut wait, longest) = BUSY;
+        let shortest = wait / 4;
         let mut reconcile = wake.tick.is_some();
         // When targets that failed are tried again.
         let mut retries: BTreeMap<Subject, Now> = BTreeMap::new();
@@ -476,7 +477,8 @@ impl Enforcer {
                 // not wait with them, nor with what has failed.
                 (None, retry, others) => {
                     reconcile = false;
-                    retry.into_iter().chain(others).min().unwrap_or(longest).min(longest)
+                    // Never none: what is due may not fit what is left of this round.
+                    retry.into_iter().chain(others).min().unwrap_or(longest).clamp(shortest, longest)
                 }
                 (Some(_), _, others) => {
                     let busy = wait;

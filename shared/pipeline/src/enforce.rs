@@ -741,8 +741,8 @@ impl<C: SendingControl> Visit<'_, C> {
         let error = if wished.marking.is_some() && !wished.is_settled(now) { error.of_mark() } else { error };
         match error {
             ControlError::Throttled(why) => {
-                if wished.marking.is_some() {
-                    // It does not rest before the mark is written.
+                if wished.marking.is_some() && wished.intent.is_none() {
+                    // The call about mail was seen to end: it would rest, and the mark be late.
                     wished.fail(&why, false, now);
                     self.again = wished.again;
                     let _ = store.note(&wished).await?;
