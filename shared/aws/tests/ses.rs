@@ -121,7 +121,10 @@ async fn a_configuration_set_is_marked_and_the_mark_is_emptied() {
     // What can carry none takes no call.
     assert_eq!(control.mark(&shop(), true).await, Ok(()));
     assert_eq!(control.mark(&Subject::Account, true).await, Ok(()));
-    insta::assert_snapshot!(ses.requests(), @r#""#);
+    insta::assert_snapshot!(ses.requests(), @r#"
+    POST /v2/email/tags {"ResourceArn":"arn:aws:ses:eu-west-1:123456789012:configuration-set/news","Tags":[{"Key":"ses-breaker:stopped-by","Value":"ses-breaker"}]}
+    POST /v2/email/tags {"ResourceArn":"arn:aws:ses:eu-west-1:123456789012:configuration-set/news","Tags":[{"Key":"ses-breaker:stopped-by","Value":""}]}
+    "#);
 }
 
 #[tokio::test(start_paused = true)]
