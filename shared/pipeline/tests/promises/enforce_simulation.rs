@@ -97,7 +97,7 @@ impl Client<'_> {
             1 => Some((ControlError::Failed("500".into()), false)),
             2 => Some((ControlError::Failed("a lost answer".into()), true)),
             3 if self.ses.sets[target].unknown.is_none_or(|at| self.ses.now.minutes_since(at) >= 30) => {
-                self.ses.sets.get_mut(target).unwrap().unknown = Some(self.ses.now);
+                self.ses.sets.get_mut(target).expect("valid by construction").unknown = Some(self.ses.now);
                 Some((ControlError::Gone, false))
             }
             _ => None,
@@ -106,7 +106,7 @@ impl Client<'_> {
 
     fn write(&mut self, target: &Subject, change: impl FnOnce(&mut Told)) {
         let (now, late) = (self.ses.now, self.ses.dice.below(SETTLING_MILLIS as usize) as i64);
-        let set = self.ses.sets.get_mut(target).unwrap();
+        let set = self.ses.sets.get_mut(target).expect("valid by construction");
         let before = set.old.filter(|(_, until)| *until > now).map_or(set.now, |(old, _)| old);
         set.old = Some((before, Now(now.0 + late)));
         change(&mut set.now);
@@ -150,12 +150,12 @@ impl SendingControl for Client<'_> {
                 (Flow::Flowing | Flow::Stopped, _, Flow::Flowing | Flow::Stopped) => {}
             }
             if set.now.flow == Flow::Stopped && flow == Flow::Stopped && set.by != Who::Stack(stack) {
-                self.ses.sets.get_mut(target).unwrap().both = Some(self.ses.now);
+                self.ses.sets.get_mut(target).expect("valid by construction").both = Some(self.ses.now);
             }
             if set.now.flow != flow {
                 self.write(target, |told| told.flow = flow);
                 let now = self.ses.now;
-                let set = self.ses.sets.get_mut(target).unwrap();
+                let set = self.ses.sets.get_mut(target).expect("valid by construction");
                 (set.by, set.at) = (Who::Stack(stack), now);
             }
         }
@@ -168,7 +168,7 @@ impl SendingControl for Client<'_> {
             let stack = self.stack;
             self.write(target, |told| told.mark = stopped.then_some(stack));
             // Of two stacks that stop it at the same time, the last mark says whose stop it is.
-            let set = self.ses.sets.get_mut(target).unwrap();
+            let set = self.ses.sets.get_mut(target).expect("valid by construction");
             if stopped && set.now.flow == Flow::Stopped && matches!(set.by, Who::Stack(_)) {
                 set.by = Who::Stack(stack);
             }
@@ -230,7 +230,9 @@ impl World {
         let key = Key { subject: target.clone(), isp: None };
         let judgement = Judgement { pause: verdict, ..Judgement::default() };
         let now = self.ses.now;
-        let changes = tell(&self.policy, &mut self.stores[stack], &key, Input::Judged(&judgement), now).await.unwrap();
+        let changes = tell(&self.policy, &mut self.stores[stack], &key, Input::Judged(&judgement), now)
+            .await
+            .expect("valid by construction");
         let controls = changes.iter().flat_map(|change| &change.controls);
         for control in controls {
             if control.kind == ControlKind::PauseConfigurationSet {
@@ -247,7 +249,7 @@ impl World {
         quiet &= set.old.is_none_or(|(_, until)| until <= now);
         for stack in 0..STACKS {
             let open = self.is_open(stack, target);
-            let wishes = self.stores[stack].wishes().await.unwrap();
+            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
             let wished = wishes.iter().find(|wished| wished.target == *target);
             quiet &= wished.map_or(!open, |wished| wished.is_true() && wished.doubt.is_none() && wished.gone.is_none());
         }
@@ -256,7 +258,7 @@ impl World {
 
     async fn person(&mut self, target: &Subject, flow: Flow) {
         let now = self.ses.now;
-        let set = self.ses.sets.get_mut(target).unwrap();
+        let set = self.ses.sets.get_mut(target).expect("valid by construction");
         if set.now.flow != flow {
             set.now.flow = flow;
             (set.by, set.at, set.old, set.acted) = (Who::Person, now, None, Some(now));
@@ -289,12 +291,14 @@ impl World {
         let now = self.ses.now;
         let mut client = Client { ses: &mut self.ses, stack };
         let round = Round { reconcile, ..ROUND };
-        let done = enforce(&self.policy, &mut self.stores[stack], &mut client, round, || now).await.unwrap();
+        let done = enforce(&self.policy, &mut self.stores[stack], &mut client, round, || now)
+            .await
+            .expect("valid by construction");
         if let Some(broken) = self.ses.broken.first() {
             return Err(broken.clone());
         }
         for Enforced { target, outcome, .. } in &done {
-            let set = self.ses.sets.get_mut(target).unwrap();
+            let set = self.ses.sets.get_mut(target).expect("valid by construction");
             let by_person = |flow| set.acts[stack] == Some(flow) || (set.by == Who::Person && set.now.flow == flow);
             match outcome {
                 EnforceOutcome::PersonStopped if !by_person(Flow::Stopped) => {
@@ -351,7 +355,7 @@ impl World {
             let Some(acted) = set.acted else { continue };
             let mut answered = true;
             for stack in 0..STACKS {
-                let wishes = self.stores[stack].wishes().await.unwrap();
+                let wishes = self.stores[stack].wishes().await.expect("valid by construction");
                 let wished = wishes.iter().find(|wished| wished.target == target);
                 let done = wished.is_none_or(|wished| {
                     let agrees = wished.wish == set.now.flow && wished.is_true() && wished.other.is_none();
@@ -359,11 +363,11 @@ impl World {
                 });
                 answered &= done;
                 if done && wished.is_some() {
-                    self.ses.sets.get_mut(&target).unwrap().acts[stack] = None;
+                    self.ses.sets.get_mut(&target).expect("valid by construction").acts[stack] = None;
                 }
             }
             if answered || set.by != Who::Person {
-                self.ses.sets.get_mut(&target).unwrap().acted = None;
+                self.ses.sets.get_mut(&target).expect("valid by construction").acted = None;
             } else if set.sick.is_none() && set.exists && self.ses.now.minutes_since(acted) > 40 {
                 return Err(format!("a person's act on {target} is not answered after 40 minutes: {set:?}"));
             }
@@ -400,13 +404,13 @@ impl World {
             6..8 if self.is_quiet(&target).await => self.person(&target, Flow::Stopped).await,
             8..10 if self.is_quiet(&target).await => self.person(&target, Flow::Flowing).await,
             10 if self.is_quiet(&target).await => {
-                let set = self.ses.sets.get_mut(&target).unwrap();
+                let set = self.ses.sets.get_mut(&target).expect("valid by construction");
                 (set.exists, set.at, set.old) = (false, now, None);
             }
             11 => {
                 let stopped = self.dice.chance(20);
                 let flow = if stopped { Flow::Stopped } else { Flow::Flowing };
-                let set = self.ses.sets.get_mut(&target).unwrap();
+                let set = self.ses.sets.get_mut(&target).expect("valid by construction");
                 // So that both have seen that it was gone.
                 if !set.exists && now.minutes_since(set.at) > 60 {
                     let by = if stopped { Who::Person } else { Who::Maker };
@@ -432,14 +436,14 @@ impl World {
                     true => ControlError::Denied("no permission".into()),
                     false => ControlError::Failed("500".into()),
                 };
-                self.ses.sets.get_mut(&target).unwrap().sick = Some(error);
+                self.ses.sets.get_mut(&target).expect("valid by construction").sick = Some(error);
             }
-            13 => self.ses.sets.get_mut(&target).unwrap().sick = None,
+            13 => self.ses.sets.get_mut(&target).expect("valid by construction").sick = None,
             // Where the breaker is closed, nothing is promised.
             14 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
-                let wishes = self.stores[stack].wishes().await.unwrap();
+                let wishes = self.stores[stack].wishes().await.expect("valid by construction");
                 for wished in wishes.iter().filter(|wished| wished.target == target) {
-                    self.stores[stack].forget(wished).await.unwrap();
+                    self.stores[stack].forget(wished).await.expect("valid by construction");
                 }
             }
             _ => {}
@@ -483,7 +487,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
             if set.exists && open && set.now.flow != Flow::Stopped {
                 return Err(format!("the breaker of {target} in stack {stack} is open, and mail flows: {set:?}"));
             }
-            let wishes = world.stores[stack].wishes().await.unwrap();
+            let wishes = world.stores[stack].wishes().await.expect("valid by construction");
             for wished in wishes.iter().filter(|wished| set.exists && wished.target == target) {
                 let left = set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && wished.wish == Flow::Flowing;
                 let others = wished.other.is_some() && set.by == Who::Stack(1 - stack);
