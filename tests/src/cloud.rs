@@ -32,6 +32,8 @@ pub const REPUTATION: &str = "test-reputation";
 pub struct Cloud {
     database: Database,
     state: Arc<Mutex<State>>,
+    /// What was read of each table's stream so far, and where to read on.
+    streams: Arc<Mutex<BTreeMap<String, (Vec<EventRecord>, Value)>>>,
 }
 
 impl std::fmt::Debug for Cloud {
@@ -116,8 +118,16 @@ pub struct State {
     pub published: Vec<BTreeMap<String, String>>,
     /// Entries put to EventBridge.
     pub events: Vec<Value>,
+    /// Tags of configuration sets.
+    pub tags: BTreeMap<String, BTreeMap<String, String>>,
     /// SES answers the next calls with these statuses and codes instead.
     pub ses_errors: VecDeque<(u16, &'static str)>,
+    /// SES answers all calls about these sets with these statuses and codes instead.
+    pub set_errors: BTreeMap<String, (u16, &'static str)>,
+    /// What SES says of a set, and how often, instead of what is: reads that are not up to date.
+    pub stale: BTreeMap<String, (bool, u32)>,
+    /// Calls of SES, in order: method, and path after `/v2/email/`.
+    pub ses_calls: Vec<String>,
     /// Calls that wrote, or tried to.
     pub writes: u64,
     /// Write units that DynamoDB charged.
@@ -132,8 +142,6 @@ pub struct State {
     pub dynamodb_down: bool,
     kill: Option<Kill>,
     dead: bool,
-    /// What was read of each table's stream so far, and where to read on.
-    streams: BTreeMap<String, (Vec<EventRecord>, Value)>,
 }
 
 impl Default for Cloud {
@@ -154,9 +162,14 @@ impl Cloud {
         Cloud::with_tables(false)
     }
 
+    /// Tables for another stack in the same account: it sees the same SES, and its messages and events come together.
+    pub fn beside(&self) -> Cloud {
+        Cloud { state: Arc::clone(&self.state), ..Cloud::with_tables(true) }
+    }
+
     fn with_tables(streams: bool) -> Cloud {
         let database = Database::memory().unwrap();
-        let cloud = Cloud { database, state: Arc::default() };
+        let cloud = Cloud { database, state: Arc::default(), streams: Arc::default() };
         let stream = match streams {
             true => json!({ "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" }),
             false => json!({ "StreamEnabled": false }),
@@ -288,7 +301,7 @@ impl Cloud {
 
     /// Everything that the stream of a table says, from its beginning, as Lambda would hand it over.
     pub fn stream(&self, table: &str) -> Vec<EventRecord> {
-        let known = self.state().streams.remove(table);
+        let known = self.streams.lock().unwrap().remove(table);
         let (mut records, mut iterator) = known.unwrap_or_else(|| {
             let streams = self.dynamodb("ListStreams", json!({ "TableName": table }));
             let arn = &streams["Streams"][0]["StreamArn"];
@@ -309,7 +322,7 @@ impl Cloud {
                 break;
             }
         }
-        self.state().streams.insert(table.to_owned(), (records.clone(), iterator));
+        self.streams.lock().unwrap().insert(table.to_owned(), (records.clone(), iterator));
         records
     }
 
@@ -379,21 +392,44 @@ impl Cloud {
         if let Some((status, code)) = state.ses_errors.pop_front() {
             return respond(status, Some(code), r#"{"message":"as the test says"}"#);
         }
-        let path = uri.split("/v2/email/configuration-sets/").nth(1).unwrap_or("");
-        let name = path.split('/').next().unwrap_or("");
-        let Some(sending) = state.sets.get(name).copied() else {
+        let path = uri.split("/v2/email/").nth(1).unwrap_or("").to_owned();
+        state.ses_calls.push(format!("{method} {path}"));
+        let request = serde_json::from_str::<Value>(body).unwrap_or_default();
+        let arn = request["ResourceArn"].as_str().unwrap_or("");
+        let name = match path.strip_prefix("configuration-sets/") {
+            Some(rest) => rest.split('/').next().unwrap_or("").to_owned(),
+            None => arn.rsplit('/').next().unwrap_or("").to_owned(),
+        };
+        if let Some((status, code)) = state.set_errors.get(&name).copied() {
+            return respond(status, Some(code), r#"{"message":"as the test says"}"#);
+        }
+        let Some(sending) = state.sets.get(&name).copied() else {
             let message = json!({ "message": format!("Configuration set <{name}> does not exist.") });
             return respond(404, Some("NotFoundException"), &message.to_string());
         };
         if method == "GET" {
-            let set = json!({ "ConfigurationSetName": name, "SendingOptions": { "SendingEnabled": sending } });
+            let stale = state.stale.get_mut(&name).filter(|(_, left)| *left > 0).map(|(said, left)| {
+                *left -= 1;
+                *said
+            });
+            let tags = state.tags.get(&name).into_iter().flatten();
+            let tags: Vec<Value> = tags.map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
+            let set = json!({ "ConfigurationSetName": name, "Tags": tags,
+                "SendingOptions": { "SendingEnabled": stale.unwrap_or(sending) } });
             return respond(200, None, &set.to_string());
         }
-        let wanted = serde_json::from_str::<Value>(body).unwrap_or_default()["SendingEnabled"].as_bool();
-        let wanted = wanted.unwrap_or(false);
+        if path == "tags" {
+            assert!(arn.starts_with("arn:aws:ses:eu-west-1:123456789012:configuration-set/"), "{arn}");
+            for tag in request["Tags"].as_array().unwrap() {
+                let [key, value] = ["Key", "Value"].map(|member| tag[member].as_str().unwrap().to_owned());
+                state.tags.entry(name.clone()).or_default().insert(key, value);
+            }
+            return respond(200, None, "{}");
+        }
+        let wanted = request["SendingEnabled"].as_bool().unwrap_or(false);
         if wanted != sending {
-            state.sets.insert(name.to_owned(), wanted);
-            state.switched.push((name.to_owned(), wanted));
+            state.sets.insert(name.clone(), wanted);
+            state.switched.push((name, wanted));
         }
         respond(200, None, "{}")
     }

@@ -7,6 +7,7 @@ use aws::alerts::SnsAlerts;
 use aws::clients::Clients;
 use aws::policies::{Policies, Pushed};
 use aws::reputation::DynamoReputation;
+use aws::ses::Signature;
 use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Handled, Ingest, Warmup, WarmupWake};
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
@@ -102,22 +103,30 @@ pub struct Stack {
     breaker: Breaker,
     enforcer: Enforcer,
     gate_in_use: bool,
+    name: &'static str,
 }
 
 impl Stack {
     /// Cold functions on a cloud.
     pub fn new(cloud: &Cloud, gate_in_use: bool) -> Stack {
+        Stack::named(cloud, "test", gate_in_use)
+    }
+
+    /// The same, of a stack of this name.
+    pub fn named(cloud: &Cloud, name: &'static str, gate_in_use: bool) -> Stack {
         let clients = cloud.clients();
         let topic = "arn:aws:sns:eu-west-1:123456789012:test-alerts".to_owned();
-        let alerts = SnsAlerts::new(&clients, Some(topic), Some("default".to_owned())).of_stack("test");
+        let signature = Signature::new(name, &topic);
+        let alerts = SnsAlerts::new(&clients, Some(topic), Some("default".to_owned())).of_stack(name);
         Stack {
             cloud: cloud.clone(),
             gate: WarmGate::new(&clients, 1),
             warmup: Warmup::new(&clients, REPUTATION, gate_in_use),
             ingest: Ingest::new(&clients, LEDGER, REPUTATION, gate_in_use),
             breaker: Breaker::new(&clients, REPUTATION, gate_in_use),
-            enforcer: Enforcer::new(&clients, REPUTATION, alerts, gate_in_use),
+            enforcer: Enforcer::new(&clients, REPUTATION, alerts, gate_in_use).signing(signature),
             gate_in_use,
+            name,
         }
     }
 
@@ -125,7 +134,7 @@ impl Stack {
     pub fn restart_if_stopped(&mut self) -> bool {
         let stopped = self.cloud.revive();
         if stopped {
-            *self = Stack::new(&self.cloud.clone(), self.gate_in_use);
+            *self = Stack::named(&self.cloud.clone(), self.name, self.gate_in_use);
         }
         stopped
     }

@@ -23,7 +23,7 @@
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `configuration-set:news` | a pause by a verdict: `at`; `harm`, `overwhelming` and `instead_of` (which set gave its place back to it), which items of earlier releases lack; expires after an hour |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
-//! | `control` | `configuration-set:news` | a wish about SES: `wish`, `intent`, `made`, `checked`, `urgency`, `reason`, `version`; `pending` until the enforcer has begun |
+//! | `control` | `configuration-set:news` | a wish about SES: `wish`, `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
 //! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::Desk`]); `version` |
@@ -50,6 +50,19 @@
 //! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for whoever lost its answer |
 //!
+//! **A wish** holds what the enforcer knows of its target (see [`pipeline::enforce::Wished`]):
+//!
+//! | attribute | type | example | |
+//! |---|---|---|---|
+//! | `intent`, `made` | S | `stopped` | what we were about to make true; what we last made or saw true |
+//! | `marking` | S | `stopped` | our mark is still to be left, or taken away (`flowing`) |
+//! | `written`, `checked`, `again` | N | `1791273601745` | when we last wrote to SES, and asked it; it is not looked at before `again` |
+//! | `doubted`, `doubted_at` | S, N | `gone` | what was seen against `made` and is not believed yet (`flowing`, `stopped`, `gone`), and since when |
+//! | `gone` | N | `1791273601745` | since when SES does not know the target |
+//! | `other`, `other_at` | S, N | `ses-breaker-test` | the stack whose stop it is, and since when that is known |
+//! | `failures`, `error` | N, S | `3` | how many calls failed in a row, and what the last one said |
+//! | `denied` | N | `1791273601745` | when SES first denied one of them |
+//!
 //! All times that end in `at` or stand beside a state are milliseconds since 1970; `expires` is seconds, as DynamoDB's
 //! time to live wants it. Readers filter by it, because items that expired may stay for days.
 
@@ -58,7 +71,7 @@ use std::str::FromStr;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use pipeline::enforce::{Flow, Wished};
+use pipeline::enforce::{Doubt, Flow, OtherStack, Seen, Trouble, Wished};
 use pipeline::fold::{Sequence, Shard};
 use pipeline::notice::Notice;
 use pipeline::ports::{Disposition, PortError};
@@ -471,18 +484,67 @@ fn parse_flow(name: &str) -> Option<Flow> {
 pub fn parse_wish(item: &Item) -> Result<Wished, Malformed> {
     let read = Reader(item);
     let flow = |name: &str| read.maybe_named(name, "`flowing` or `stopped`", parse_flow);
-    let target = read.text("sk")?.parse().map_err(|_| read.malformed("sk", "a subject"))?;
+    let moment = |name: &str| read.maybe_number::<i64>(name).map(|at| at.map(Now));
+    let words = |name: &str| item.contains_key(name).then(|| read.text(name).map(str::to_owned)).transpose();
+    let target: Subject = read.text("sk")?.parse().map_err(|_| read.malformed("sk", "a subject"))?;
+    let wish = flow("wish")?.ok_or_else(|| read.malformed("wish", "`flowing` or `stopped`"))?;
+    let (at, reason) = (Now(read.number("at")?), read.text("reason")?.to_owned());
+    let doubted = read.maybe_named("doubted", "`flowing`, `stopped` or `gone`", parse_seen)?;
+    let doubt = doubted.zip(moment("doubted_at")?).map(|(seen, since)| Doubt { seen, since });
+    let other = words("other")?.zip(moment("other_at")?).map(|(stack, since)| OtherStack { stack, since });
+    let (failures, denied, error) = (read.maybe_number("failures")?, moment("denied")?, words("error")?);
+    let trouble = failures.zip(error).map(|(failures, error)| Trouble { failures, denied, error });
     Ok(Wished {
-        target,
-        wish: flow("wish")?.ok_or_else(|| read.malformed("wish", "`flowing` or `stopped`"))?,
-        at: Now(read.number("at")?),
-        urgency: read.number("urgency")?,
-        reason: read.text("reason")?.to_owned(),
+        fresh: read.flag("pending"),
         intent: flow("intent")?,
         made: flow("made")?,
-        checked: read.maybe_number::<i64>("checked")?.map(Now),
+        written: moment("written")?,
+        marking: flow("marking")?,
+        checked: moment("checked")?,
+        doubt,
+        gone: moment("gone")?,
+        other,
+        trouble,
+        again: moment("again")?,
         version: read.number("version")?,
+        ..Wished::new(target, wish, at, read.number("urgency")?, reason)
     })
+}
+
+/// What the enforcer notes of a wish, as attributes; without a value, it is to be removed.
+pub fn noted_attributes(wished: &Wished) -> [(&'static str, Option<AttributeValue>); 14] {
+    let flow = |flow: Option<Flow>| flow.map(|flow| text(flow_name(flow)));
+    let moment = |at: Option<Now>| at.map(|at| number(at.0));
+    let (doubt, other, trouble) = (wished.doubt, wished.other.as_ref(), wished.trouble.as_ref());
+    [
+        ("intent", flow(wished.intent)),
+        ("made", flow(wished.made)),
+        ("written", moment(wished.written)),
+        ("marking", flow(wished.marking)),
+        ("checked", moment(wished.checked)),
+        ("again", moment(wished.again)),
+        ("doubted", doubt.map(|doubt| text(seen_name(doubt.seen)))),
+        ("doubted_at", moment(doubt.map(|doubt| doubt.since))),
+        ("gone", moment(wished.gone)),
+        ("other", other.map(|other| text(other.stack.as_str()))),
+        ("other_at", moment(other.map(|other| other.since))),
+        ("failures", trouble.map(|trouble| number(trouble.failures))),
+        ("denied", moment(trouble.and_then(|trouble| trouble.denied))),
+        ("error", trouble.map(|trouble| text(trouble.error.as_str()))),
+    ]
+}
+
+/// Name of what was seen, as stored.
+pub fn seen_name(seen: Seen) -> &'static str {
+    match seen {
+        Seen::Flowing => "flowing",
+        Seen::Stopped => "stopped",
+        Seen::Gone => "gone",
+    }
+}
+
+fn parse_seen(name: &str) -> Option<Seen> {
+    [Seen::Flowing, Seen::Stopped, Seen::Gone].into_iter().find(|seen| seen_name(*seen) == name)
 }
 
 /// A notice as an item of `outbox` or `notices`.

@@ -37,9 +37,9 @@ use reputation::unit::UnitKind;
 use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, board_sk, breaker_attributes, breaker_sk, counters, expiry,
-    flow_name, has_expired, keys, mark_keys, notice_item, number, parse_board_sk, parse_breaker, parse_mark,
-    parse_notice, parse_pause, parse_progress, parse_rate_sk, parse_wish, pause_item, progress_keys, rate_expiry,
-    rate_sk, text,
+    flow_name, has_expired, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk, parse_breaker,
+    parse_mark, parse_notice, parse_pause, parse_progress, parse_rate_sk, parse_wish, pause_item, progress_keys,
+    rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -797,8 +797,8 @@ impl Wishes for DynamoReputation {
     }
 
     async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
-        let mut sets = vec!["wish = :wish", "version = :next"];
-        let mut removes = vec!["pending"];
+        let mut sets = vec!["wish = :wish".to_owned(), "version = :next".to_owned()];
+        let mut removes = vec!["pending".to_owned()];
         let mut update = self
             .client
             .update_item()
@@ -808,19 +808,16 @@ impl Wishes for DynamoReputation {
             .expression_attribute_values(":wish", text(flow_name(wished.wish)))
             .expression_attribute_values(":version", number(wished.version))
             .expression_attribute_values(":next", number(wished.version + 1));
-        for (name, flow, set) in [("intent", wished.intent, "intent = :intent"), ("made", wished.made, "made = :made")]
-        {
-            match flow {
-                Some(flow) => {
-                    sets.push(set);
-                    update = update.expression_attribute_values(format!(":{name}"), text(flow_name(flow)));
+        // Some of the names are words of DynamoDB's own.
+        for (name, value) in noted_attributes(wished) {
+            update = update.expression_attribute_names(format!("#{name}"), name);
+            match value {
+                Some(value) => {
+                    sets.push(format!("#{name} = :{name}"));
+                    update = update.expression_attribute_values(format!(":{name}"), value);
                 }
-                None => removes.push(name),
+                None => removes.push(format!("#{name}")),
             }
-        }
-        if let Some(checked) = wished.checked {
-            sets.push("checked = :checked");
-            update = update.expression_attribute_values(":checked", number(checked.0));
         }
         let expression = format!("SET {} REMOVE {}", sets.join(", "), removes.join(", "));
         match update.update_expression(expression).send().await {
@@ -834,11 +831,39 @@ impl Wishes for DynamoReputation {
         }
     }
 
-    async fn forget(&mut self, target: &Subject) -> Result<(), PortError> {
+    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        let mut item = keys("control", wished.target.to_string());
+        item.insert("wish".to_owned(), text(flow_name(wished.wish)));
+        item.insert("at".to_owned(), number(wished.at.0));
+        item.insert("urgency".to_owned(), number(wished.urgency));
+        item.insert("reason".to_owned(), text(wished.reason.as_str()));
+        item.insert("pending".to_owned(), AttributeValue::Bool(true));
+        item.insert("version".to_owned(), number(1));
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        match put.condition_expression("attribute_not_exists(pk)").send().await {
+            Ok(_) => Ok(Saved::Saved),
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(Saved::Conflict)
+            }
+            Err(error) => Err(port_error("renewing a wish", &error)),
+        }
+    }
+
+    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
         let delete = self.client.delete_item().table_name(&self.table);
-        let delete = delete.set_key(Some(keys("control", target.to_string())));
-        delete.send().await.map_err(|error| port_error("forgetting a wish", &error))?;
-        Ok(())
+        let delete = delete.set_key(Some(keys("control", wished.target.to_string())));
+        let delete = delete.condition_expression("version = :version");
+        match delete.expression_attribute_values(":version", number(wished.version)).send().await {
+            Ok(_) => Ok(Saved::Saved),
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(Saved::Conflict)
+            }
+            Err(error) => Err(port_error("forgetting a wish", &error)),
+        }
     }
 }
 

@@ -7,12 +7,22 @@
 //! switched off is neither our stop nor that of a person, and is never lifted.
 //! **Invariant:** a target is [`ControlError::Gone`] only where SES answered so by name; a 404 of anything else on the
 //! way must not make us forget a wish.
+//! **Invariant:** of the tags of a configuration set only [`MARK_TAG`] is written, and none is ever removed.
 //!
 //! | target | is stopped when | is switched by |
 //! |---|---|---|
 //! | configuration set | `GetConfigurationSet`: `SendingOptions.SendingEnabled` is false | `PutConfigurationSetSendingOptions` |
 //! | tenant | `GetReputationEntity`: `CustomerManagedStatus` is `DISABLED` | `UpdateReputationEntityCustomerManagedStatus` |
 //! | account | `GetAccount`: `SendingEnabled` is false | `PutAccountSendingAttributes` |
+//!
+//! # The mark
+//!
+//! A configuration set that we stop carries the tag [`MARK_TAG`] with the name of our stack; we empty its value when we
+//! resume the set. `GetConfigurationSet` answers with the tags, so reading the mark costs no call and needs no permission
+//! of its own ("GetConfigurationSet", Amazon SES API v2). `TagResource` replaces the value of a key that is there, so
+//! `UntagResource` is not needed either. Where SES denies the tag, or the set has 50 tags already, the set goes without
+//! until this process ends: the mark is of use to other stacks only. Tenants and the account carry none; `GetReputationEntity`
+//! and `GetAccount` do not answer with tags.
 //!
 //! # Tenants
 //!
@@ -35,18 +45,18 @@
 //! `GetDedicatedIp` says a `WarmupPercentage` from 0 to 100, and -1 of an IP that SES manages.
 //! `PutDedicatedIpWarmupAttributes` sets it and puts the IP's warm-up in progress; 0 would begin it anew, and is never asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sesv2::Client;
-use aws_sdk_sesv2::types::{ReputationEntityType, SendingStatus};
+use aws_sdk_sesv2::types::{ReputationEntityType, SendingStatus, Tag};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use pipeline::enforce::{ControlError, Flow, SendingControl};
+use pipeline::enforce::{ControlError, Flow, Mark, SendingControl, Sight};
 use pipeline::mirror::{DedicatedIps, Warmth};
 use pipeline::ports::Disposition;
 use reputation::subject::Subject;
@@ -58,6 +68,13 @@ use crate::clients::{Clients, disposition_of, reason};
 /// Counted from the answer: a call that took long on its way would else arrive close to the next one.
 pub const SPACING: Duration = Duration::from_millis(1_100);
 
+/// The tag that says which stack stopped a configuration set; empty where its last change was another one.
+pub const MARK_TAG: &str = "ses-breaker:stopped-by";
+
+/// Codes, without the ending `Exception`, that say that we call too often.
+const THROTTLED: [&str; 6] =
+    ["RequestLimitExceeded", "RequestThrottled", "SlowDown", "Throttled", "Throttling", "TooManyRequests"];
+
 /// Controls sending at SES, in the account and Region of its client.
 #[derive(Debug)]
 pub struct SesControl {
@@ -65,18 +82,67 @@ pub struct SesControl {
     pace: Pace,
     /// ARNs of tenants, by name. They hold an id that the name does not tell, and asking costs a second.
     tenants: HashMap<Arc<str>, String>,
+    signature: Option<Signature>,
+    /// The sets of which SES has refused the mark.
+    unmarkable: BTreeSet<Arc<str>>,
+}
+
+/// What marks are signed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    stack: String,
+    /// ARN of a configuration set, up to its name.
+    arn: String,
+}
+
+impl Signature {
+    /// That of a stack, by its name and the ARN of something in the same partition, Region and account; `None` if one of
+    /// them is not one.
+    pub fn new(stack: &str, arn: &str) -> Option<Signature> {
+        let mut parts = arn.split(':');
+        let (Some("arn"), Some(partition), Some(_)) = (parts.next(), parts.next(), parts.next()) else { return None };
+        let (region, account) = (parts.next()?, parts.next()?);
+        let all = [stack, partition, region, account].iter().all(|part| !part.is_empty());
+        let arn = format!("arn:{partition}:ses:{region}:{account}:configuration-set/");
+        all.then(|| Signature { stack: stack.to_owned(), arn })
+    }
 }
 
 impl SesControl {
-    /// Controls sending with one of these clients.
+    /// Controls sending with one of these clients. Without a [`Signature`] it leaves no marks.
     pub fn new(clients: &Clients) -> SesControl {
-        SesControl { client: clients.ses(), pace: Pace::default(), tenants: HashMap::new() }
+        SesControl {
+            client: clients.ses(),
+            pace: Pace::default(),
+            tenants: HashMap::new(),
+            signature: None,
+            unmarkable: BTreeSet::new(),
+        }
     }
 
-    async fn configuration_set_flow(&mut self, name: &str) -> Result<Flow, ControlError> {
+    /// The same, leaving marks.
+    #[must_use]
+    pub fn signing(self, signature: Option<Signature>) -> SesControl {
+        SesControl { signature, ..self }
+    }
+
+    fn mark_of(&self, name: &str, tags: &[Tag]) -> Mark {
+        let stack = tags.iter().find(|tag| tag.key() == MARK_TAG).map_or("", Tag::value);
+        match &self.signature {
+            Some(ours) if ours.stack == stack => Mark::Ours,
+            Some(_) | None if !stack.is_empty() => Mark::Other(stack.to_owned()),
+            Some(_) if !self.unmarkable.contains(name) => Mark::Absent,
+            Some(_) | None => Mark::Unsupported,
+        }
+    }
+
+    async fn configuration_set_flow(&mut self, name: &str) -> Result<Sight, ControlError> {
         let call = || self.client.get_configuration_set().configuration_set_name(name).send();
-        match self.pace.call(call).await?.sending_options() {
-            Some(options) => Ok(flow_of(options.sending_enabled())),
+        let answer = self.pace.call(call).await?;
+        match answer.sending_options() {
+            Some(options) => {
+                Ok(Sight { flow: flow_of(options.sending_enabled()), mark: self.mark_of(name, answer.tags()) })
+            }
             None => Err(ControlError::Denied(format!("GetConfigurationSet tells no SendingOptions of {name}"))),
         }
     }
@@ -163,7 +229,7 @@ impl SesControl {
             // Perhaps it lives on under another ARN: the next round asks for it.
             Err(ControlError::Gone) => {
                 self.tenants.remove(name);
-                Err(ControlError::Busy(format!("{arn} is not known any more")))
+                Err(ControlError::Failed(format!("{arn} is not known any more")))
             }
             Err(error) => Err(error),
         }
@@ -171,11 +237,12 @@ impl SesControl {
 }
 
 impl SendingControl for SesControl {
-    async fn flow(&mut self, target: &Subject) -> Result<Flow, ControlError> {
+    async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError> {
+        let without_mark = |flow| Sight { flow, mark: Mark::Unsupported };
         match target {
             Subject::ConfigurationSet(name) if &**name != Subject::UNTAGGED => self.configuration_set_flow(name).await,
-            Subject::Tenant(name) => self.tenant_flow(name).await,
-            Subject::Account => self.account_flow().await,
+            Subject::Tenant(name) => self.tenant_flow(name).await.map(without_mark),
+            Subject::Account => self.account_flow().await.map(without_mark),
             Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => Err(no_switch(target)),
         }
     }
@@ -196,6 +263,27 @@ impl SendingControl for SesControl {
                 self.pace.call(call).await.map(drop)
             }
             Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => Err(no_switch(target)),
+        }
+    }
+
+    async fn mark(&mut self, target: &Subject, stopped: bool) -> Result<(), ControlError> {
+        let (Subject::ConfigurationSet(name), Some(Signature { stack, arn })) = (target, &self.signature) else {
+            return Ok(());
+        };
+        if self.unmarkable.contains(name) {
+            return Ok(());
+        }
+        let value = if stopped { stack.as_str() } else { "" };
+        let tag = Tag::builder().key(MARK_TAG).value(value).build();
+        let tag = tag.map_err(|error| ControlError::Failed(format!("building a tag: {error}")))?;
+        let call = || self.client.tag_resource().resource_arn(format!("{arn}{name}")).tags(tag.clone()).send();
+        match self.pace.call(call).await {
+            Err(ControlError::Denied(why)) => {
+                tracing::warn!(%target, why, "SES denies the tag: other stacks cannot see whose stop it is");
+                self.unmarkable.insert(Arc::clone(name));
+                Ok(())
+            }
+            answered => answered.map(drop),
         }
     }
 }
@@ -264,17 +352,22 @@ impl Pace {
     }
 }
 
-/// What a failed call means for a wish. Throttled, timed out and lost against another change (`ConflictException`) is
-/// busy; what SES refuses for what it says (`BadRequestException`) is for a person to look at, as is what we may not do.
+/// What a failed call means for a wish. Timed out and lost against another change (`ConflictException`) has failed; what
+/// SES refuses for what it says (`BadRequestException`) is for a person to look at, as is what we may not do.
 fn control_error<E>(error: &SdkError<E, HttpResponse>) -> ControlError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    if error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NotFoundException") {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    if code == Some("NotFoundException") {
         return ControlError::Gone;
     }
+    let too_often = error.raw_response().is_some_and(|response| response.status().as_u16() == 429);
+    if too_often || code.is_some_and(|code| THROTTLED.contains(&code.strip_suffix("Exception").unwrap_or(code))) {
+        return ControlError::Throttled(reason(error));
+    }
     match disposition_of(error) {
-        Disposition::Retry => ControlError::Busy(reason(error)),
+        Disposition::Retry => ControlError::Failed(reason(error)),
         Disposition::Quarantine | Disposition::Halt => ControlError::Denied(reason(error)),
     }
 }

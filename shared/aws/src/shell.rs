@@ -36,7 +36,7 @@ use crate::policies::{Policies, PolicyInUse};
 use crate::quotas::DynamoQuotas;
 use crate::reputation::{DynamoReputation, LIMITS};
 use crate::secret::secret;
-use crate::ses::SesControl;
+use crate::ses::{SesControl, Signature};
 use crate::stream::Told;
 
 pub use crate::gate::Gate;
@@ -144,7 +144,13 @@ impl Ingest {
             let (message, tries) = (&event.records[poison.message], "ApproximateReceiveCount");
             let receives = message.attributes.get(tries).map_or("?", String::as_str);
             let reason = &poison.reason;
-            tracing::warn!(message_id = name(poison.message), kind = poison.name, reason, receives, "cannot be counted");
+            tracing::warn!(
+                message_id = name(poison.message),
+                kind = poison.name,
+                reason,
+                receives,
+                "cannot be counted"
+            );
         }
         if let Some(error) = &recorded.error {
             tracing::error!(%error, messages = recorded.unrecorded.len(), "not recorded; to come again");
@@ -433,6 +439,22 @@ const RECONCILE_CALLS: usize = 20;
 /// Waits between rounds while SES is busy: the first, and the longest.
 const BUSY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
+/// Why a round is to be gone through again soon, if it is.
+fn why_later(outcome: &EnforceOutcome) -> Option<String> {
+    match outcome {
+        EnforceOutcome::Throttled(why) | EnforceOutcome::Later(why) => Some(why.clone()),
+        EnforceOutcome::Confirmed
+        | EnforceOutcome::Made(_)
+        | EnforceOutcome::Doubted(_)
+        | EnforceOutcome::PersonStopped
+        | EnforceOutcome::PersonResumed
+        | EnforceOutcome::OtherStack(_)
+        | EnforceOutcome::Gone
+        | EnforceOutcome::Denied(_)
+        | EnforceOutcome::Failed(_) => None,
+    }
+}
+
 impl Enforcer {
     /// As the environment says.
     ///
@@ -442,11 +464,13 @@ impl Enforcer {
     pub fn from_env(clients: &Clients) -> Result<Enforcer, ConfigError> {
         let (table, topic) = (config::required("REPUTATION_TABLE")?, config::required("ALERT_TOPIC_ARN")?);
         let (bus, chat) = (config::required("EVENT_BUS_NAME")?, config::optional("CHAT_TOPIC_ARN")?);
+        // The topic is of this partition, Region and account, as the configuration sets are.
+        let signature = Signature::new(&config::stack(), &topic);
         let alerts = SnsAlerts::new(clients, Some(topic), Some(bus)).with_chat(clients, chat);
-        Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?))
+        Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?).signing(signature))
     }
 
-    /// Over this table, with these alerts.
+    /// Over this table, with these alerts. It leaves no marks at SES.
     pub fn new(clients: &Clients, table: &str, alerts: SnsAlerts, gate_in_use: bool) -> Enforcer {
         Enforcer {
             policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
@@ -458,6 +482,12 @@ impl Enforcer {
             alerts,
             metrics: Metrics::new(config::stack()),
         }
+    }
+
+    /// The same, leaving marks at SES.
+    #[must_use]
+    pub fn signing(self, signature: Option<Signature>) -> Enforcer {
+        Enforcer { ses: self.ses.signing(signature), ..self }
     }
 
     /// Makes true what can be made true within `left`, and sends what is to be told.
@@ -482,39 +512,45 @@ impl Enforcer {
         let mut done: Vec<Enforced> = Vec::new();
         let mut sent = 0;
         let (mut wait, longest) = BUSY;
+        let shortest = wait / 4;
         let mut reconcile = wake.tick.is_some();
+        // When targets that failed are tried again.
+        let mut retries: BTreeMap<Subject, Now> = BTreeMap::new();
         let busy = loop {
             let time = deadline.saturating_duration_since(tokio::time::Instant::now());
             let calls = (time.as_millis() / CALL.as_millis()) as usize;
             // While it looks whether the others are still true, a new pause would have to wait.
             let calls = if wake.tick.is_some() { calls.min(RECONCILE_CALLS) } else { calls };
             let round = Round { calls, reconcile };
-            let enforced = enforce(&known.policy, &mut self.store, &mut self.ses, round, now()).await?;
+            let enforced = enforce(&known.policy, &mut self.store, &mut self.ses, round, clock).await?;
             // People are told after SES is: the pause is more urgent.
             let delivered = deliver(&known.policy, &mut self.store, &mut self.alerts, clock()).await?;
             sent += delivered.messages;
             for (notice, error) in &delivered.refused {
                 tracing::error!(notice, %error, "a notice cannot be sent; it stays in the table");
             }
-            let later = enforced.iter().find_map(|enforced| match &enforced.outcome {
-                EnforceOutcome::Later(why) => Some(why.clone()),
-                EnforceOutcome::Confirmed
-                | EnforceOutcome::Made(_)
-                | EnforceOutcome::PersonStopped
-                | EnforceOutcome::PersonResumed
-                | EnforceOutcome::Gone
-                | EnforceOutcome::Denied(_) => None,
-            });
-            done.extend(enforced);
-            let pause = match (&later, delivered.wait) {
-                (None, None) => break None,
-                // What was decided together is told together, so the newest notices wait for a moment. Another pause does
-                // not wait with them.
-                (None, Some(others)) => {
-                    reconcile = false;
-                    others
+            let later = enforced.iter().find_map(|enforced| why_later(&enforced.outcome));
+            for Enforced { target, again, .. } in &enforced {
+                match again {
+                    Some(again) => _ = retries.insert(target.clone(), *again),
+                    None => _ = retries.remove(target),
                 }
-                (Some(_), others) => {
+            }
+            done.extend(enforced);
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            // One that is not due in this invocation is for the next tick.
+            let until = |again: &Now| Duration::from_millis(u64::try_from(again.0 - clock().0).unwrap_or(0));
+            let retry = retries.values().map(until).filter(|wait| *wait < left).min();
+            let pause = match (&later, retry, delivered.wait) {
+                (None, None, None) => break None,
+                // What was decided together is told together, so the newest notices wait for a moment. Another pause does
+                // not wait with them, nor with what has failed.
+                (None, retry, others) => {
+                    reconcile = false;
+                    // Never none: what is due may not fit what is left of this round.
+                    retry.into_iter().chain(others).min().unwrap_or(longest).clamp(shortest, longest)
+                }
+                (Some(_), _, others) => {
                     let busy = wait;
                     wait = (wait * 2).min(longest);
                     others.map_or(busy, |others| others.min(busy))
@@ -528,7 +564,7 @@ impl Enforcer {
         };
         let mut made = 0;
         let mut failed = 0;
-        for Enforced { target, outcome } in &done {
+        for Enforced { target, outcome, .. } in &done {
             let subject = target.to_string();
             match outcome {
                 EnforceOutcome::Confirmed => {}
@@ -536,10 +572,17 @@ impl Enforcer {
                     made += 1;
                     tracing::info!(subject, ?flow, "made true");
                 }
-                EnforceOutcome::PersonStopped | EnforceOutcome::PersonResumed | EnforceOutcome::Gone => {
+                EnforceOutcome::PersonStopped
+                | EnforceOutcome::PersonResumed
+                | EnforceOutcome::OtherStack(_)
+                | EnforceOutcome::Gone => {
                     tracing::info!(subject, ?outcome, "accepted");
                 }
-                EnforceOutcome::Denied(_) | EnforceOutcome::Later(_) => {
+                EnforceOutcome::Doubted(_) => tracing::info!(subject, ?outcome, "to be looked at again"),
+                EnforceOutcome::Denied(_)
+                | EnforceOutcome::Failed(_)
+                | EnforceOutcome::Throttled(_)
+                | EnforceOutcome::Later(_) => {
                     failed += 1;
                     tracing::warn!(subject, ?outcome, "not made true yet");
                 }

@@ -6,8 +6,8 @@ mod recorded;
 use std::time::Duration;
 
 use aws::clients::Clients;
-use aws::ses::SesControl;
-use pipeline::enforce::{ControlError, Flow, SendingControl};
+use aws::ses::{SesControl, Signature};
+use pipeline::enforce::{ControlError, Flow, Mark, SendingControl, Sight};
 use pipeline::mirror::{DedicatedIps as _, Warmth};
 use recorded::{Answer, Recorded};
 use reputation::subject::Subject;
@@ -47,7 +47,12 @@ fn shop() -> Subject {
     Subject::Tenant("shop".into())
 }
 
-fn denied(words: &str, answer: Result<Flow, ControlError>) {
+/// Without a mark, and nothing to leave one with.
+fn plain(flow: Flow) -> Result<Sight, ControlError> {
+    Ok(Sight { flow, mark: Mark::Unsupported })
+}
+
+fn denied(words: &str, answer: Result<Sight, ControlError>) {
     assert!(matches!(&answer, Err(ControlError::Denied(why)) if why.contains(words)), "{answer:?}");
 }
 
@@ -58,7 +63,7 @@ async fn a_configuration_set_says_whether_it_may_send() {
         (CONFIGURATION_SET.replace(r#""SendingEnabled": true"#, r#""SendingEnabled": false"#), Flow::Stopped),
     ] {
         let (mut control, ses) = control([body(text)]);
-        assert_eq!(control.flow(&news()).await, Ok(expected));
+        assert_eq!(control.flow(&news()).await, plain(expected));
         assert_eq!(ses.requests(), "GET /v2/email/configuration-sets/news");
         assert!(ses.header("authorization").is_some_and(|header| header.contains("/eu-west-1/ses/aws4_request")));
     }
@@ -77,13 +82,85 @@ async fn a_configuration_set_is_stopped_and_resumed() {
     "#);
 }
 
+fn signing(answers: impl IntoIterator<Item = Answer>) -> (SesControl, Recorded) {
+    let (control, ses) = control(answers);
+    let signature = Signature::new("ses-breaker", "arn:aws:sns:eu-west-1:123456789012:ses-breaker-alerts");
+    assert!(signature.is_some());
+    (control.signing(signature), ses)
+}
+
+fn tagged(stack: &str) -> Answer {
+    let team = r#"{ "Key": "team", "Value": "news" }"#;
+    let ours = format!(r#"{team}, {{ "Key": "ses-breaker:stopped-by", "Value": "{stack}" }}"#);
+    assert!(CONFIGURATION_SET.contains(team));
+    body(CONFIGURATION_SET.replace(team, &ours))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mark_comes_with_the_look_and_names_the_stack() {
+    for (stack, expected) in [
+        ("ses-breaker", Mark::Ours),
+        ("ses-breaker-test", Mark::Other("ses-breaker-test".to_owned())),
+        ("", Mark::Absent),
+    ] {
+        let (mut control, ses) = signing([tagged(stack)]);
+        assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: expected }));
+        assert_eq!(ses.requests(), "GET /v2/email/configuration-sets/news");
+    }
+    // Also one that leaves none sees those of others.
+    let (mut control, _) = control([tagged("ses-breaker-test")]);
+    let other = Mark::Other("ses-breaker-test".to_owned());
+    assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: other }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_set_is_marked_and_the_mark_is_emptied() {
+    let (mut control, ses) = signing([body("{}"), body("{}")]);
+    assert_eq!(control.mark(&news(), true).await, Ok(()));
+    assert_eq!(control.mark(&news(), false).await, Ok(()));
+    // What can carry none takes no call.
+    assert_eq!(control.mark(&shop(), true).await, Ok(()));
+    assert_eq!(control.mark(&Subject::Account, true).await, Ok(()));
+    insta::assert_snapshot!(ses.requests(), @r#"
+    POST /v2/email/tags {"ResourceArn":"arn:aws:ses:eu-west-1:123456789012:configuration-set/news","Tags":[{"Key":"ses-breaker:stopped-by","Value":"ses-breaker"}]}
+    POST /v2/email/tags {"ResourceArn":"arn:aws:ses:eu-west-1:123456789012:configuration-set/news","Tags":[{"Key":"ses-breaker:stopped-by","Value":""}]}
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_ses_denies_the_mark_it_is_done_without() {
+    let (mut control, ses) = signing([
+        error(429, "TooManyRequestsException"),
+        error(403, "AccessDeniedException"),
+        body(CONFIGURATION_SET),
+        tagged("ses-breaker-test"),
+    ]);
+    assert!(matches!(control.mark(&news(), true).await, Err(ControlError::Throttled(_))));
+    assert_eq!(control.mark(&news(), true).await, Ok(()));
+    assert_eq!(control.mark(&news(), true).await, Ok(()));
+    assert_eq!(control.flow(&news()).await, plain(Flow::Flowing));
+    let other = Mark::Other("ses-breaker-test".to_owned());
+    assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: other }));
+    assert_eq!(ses.requests().lines().count(), 4);
+}
+
+#[test]
+fn a_mark_is_signed_only_with_all_that_its_arn_takes() {
+    let topic = "arn:aws-cn:sns:cn-north-1:123456789012:alerts";
+    assert!(Signature::new("ses-breaker", topic).is_some());
+    for (stack, arn) in [("", topic), ("ses-breaker", ""), ("ses-breaker", "alerts"), ("ses-breaker", "arn:aws:s3:::x")]
+    {
+        assert_eq!(Signature::new(stack, arn), None);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_account_is_looked_at_stopped_and_resumed() {
     let paused = ACCOUNT.replace(r#""SendingEnabled": true"#, r#""SendingEnabled": false"#);
     let (mut control, ses) = control([body(ACCOUNT), body("{}"), body(paused), body("{}")]);
-    assert_eq!(control.flow(&Subject::Account).await, Ok(Flow::Flowing));
+    assert_eq!(control.flow(&Subject::Account).await, plain(Flow::Flowing));
     assert_eq!(control.set_flow(&Subject::Account, Flow::Stopped).await, Ok(()));
-    assert_eq!(control.flow(&Subject::Account).await, Ok(Flow::Stopped));
+    assert_eq!(control.flow(&Subject::Account).await, plain(Flow::Stopped));
     assert_eq!(control.set_flow(&Subject::Account, Flow::Flowing).await, Ok(()));
     insta::assert_snapshot!(ses.requests(), @r#"
     GET /v2/email/account
@@ -103,7 +180,7 @@ async fn an_account_that_aws_has_paused_is_out_of_our_hands() {
     }
     for status in ["PROBATION", "SOMETHING_NEW"] {
         let (mut control, _) = control([body(ACCOUNT.replace("HEALTHY", status))]);
-        assert_eq!(control.flow(&Subject::Account).await, Ok(Flow::Flowing));
+        assert_eq!(control.flow(&Subject::Account).await, plain(Flow::Flowing));
     }
 }
 
@@ -119,7 +196,7 @@ async fn only_the_customers_own_status_stops_a_tenant() {
         ("ENABLED", "SOMETHING_NEW", Flow::Flowing),
     ] {
         let (mut control, _) = control([body(TENANT), entity(customer, aws)]);
-        assert_eq!(control.flow(&shop()).await, Ok(expected), "{customer} {aws}");
+        assert_eq!(control.flow(&shop()).await, plain(expected), "{customer} {aws}");
     }
     let (mut control, _) = control([body(TENANT), entity("FROZEN", "ENABLED")]);
     denied("status `FROZEN`; known: DISABLED, ENABLED, REINSTATED", control.flow(&shop()).await);
@@ -128,16 +205,16 @@ async fn only_the_customers_own_status_stops_a_tenant() {
 #[tokio::test(start_paused = true)]
 async fn a_tenant_that_nobody_ever_switched_flows() {
     let (mut control, _) = control([body(TENANT), body(r#"{"ReputationEntity":{"ReputationEntityType":"RESOURCE"}}"#)]);
-    assert_eq!(control.flow(&shop()).await, Ok(Flow::Flowing));
+    assert_eq!(control.flow(&shop()).await, plain(Flow::Flowing));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tenant_is_stopped_and_resumed_and_its_arn_is_asked_for_once() {
     let answers = [body(TENANT), entity("ENABLED", "ENABLED"), body("{}"), entity("DISABLED", "ENABLED"), body("{}")];
     let (mut control, ses) = control(answers);
-    assert_eq!(control.flow(&shop()).await, Ok(Flow::Flowing));
+    assert_eq!(control.flow(&shop()).await, plain(Flow::Flowing));
     assert_eq!(control.set_flow(&shop(), Flow::Stopped).await, Ok(()));
-    assert_eq!(control.flow(&shop()).await, Ok(Flow::Stopped));
+    assert_eq!(control.flow(&shop()).await, plain(Flow::Stopped));
     assert_eq!(control.set_flow(&shop(), Flow::Flowing).await, Ok(()));
     insta::assert_snapshot!(ses.requests(), @r#"
     POST /v2/email/tenants/get {"TenantName":"shop"}
@@ -158,8 +235,8 @@ async fn a_tenant_that_was_created_again_is_found_under_its_new_arn() {
         body(again),
         entity("ENABLED", "ENABLED"),
     ]);
-    assert_eq!(control.flow(&shop()).await, Ok(Flow::Flowing));
-    assert_eq!(control.flow(&shop()).await, Ok(Flow::Flowing));
+    assert_eq!(control.flow(&shop()).await, plain(Flow::Flowing));
+    assert_eq!(control.flow(&shop()).await, plain(Flow::Flowing));
     assert!(ses.requests().ends_with("tn-99999999"), "{}", ses.requests());
 }
 
@@ -170,9 +247,9 @@ async fn a_tenant_that_is_gone_is_gone() {
 
     let answers = [body(TENANT), entity("ENABLED", "ENABLED")];
     let (mut deleted, _) = control(answers.into_iter().chain(vec![error(404, "NotFoundException"); 3]));
-    assert_eq!(deleted.flow(&shop()).await, Ok(Flow::Flowing));
+    assert_eq!(deleted.flow(&shop()).await, plain(Flow::Flowing));
     let stopped = deleted.set_flow(&shop(), Flow::Stopped).await;
-    assert!(matches!(stopped, Err(ControlError::Busy(_))), "{stopped:?}");
+    assert!(matches!(stopped, Err(ControlError::Failed(_))), "{stopped:?}");
     assert_eq!(deleted.flow(&shop()).await, Err(ControlError::Gone));
 
     let (mut unknown, _) = control([body(TENANT), error(404, "NotFoundException")]);
@@ -208,19 +285,19 @@ async fn each_error_of_ses_has_one_meaning() {
     }
     insta::assert_snapshot!(lines.join("\n"), @r#"
     SES does not know it
-    SES is busy: TooManyRequestsException: why (request R1)
-    SES is busy: ThrottlingException: why (request R1)
-    SES is busy: ConflictException: why (request R1)
-    SES is busy: ConcurrentModificationException: why (request R1)
-    SES is busy: InternalServiceErrorException: why (request R1)
-    SES is busy: ServiceUnavailable: why (request R1)
+    SES throttles: TooManyRequestsException: why (request R1)
+    SES throttles: ThrottlingException: why (request R1)
+    SES fails: ConflictException: why (request R1)
+    SES fails: ConcurrentModificationException: why (request R1)
+    SES fails: InternalServiceErrorException: why (request R1)
+    SES fails: ServiceUnavailable: why (request R1)
     SES denies it: AccessDeniedException: why (request R1)
     SES denies it: ExpiredTokenException: why (request R1)
     SES denies it: BadRequestException: why (request R1)
     SES denies it: HTTP 404
-    SES is busy: HTTP 502
-    SES is busy: HTTP 200 that cannot be read: unhandled error: Error at offset 0: unexpected token '<'. Expected one of '{', '[', '"', 'null', 'true', 'false', <number>
-    SES is busy: request has timed out: operation attempt timeout (single attempt) occurred after 3s
+    SES fails: HTTP 502
+    SES fails: HTTP 200 that cannot be read: unhandled error: Error at offset 0: unexpected token '<'. Expected one of '{', '[', '"', 'null', 'true', 'false', <number>
+    SES fails: request has timed out: operation attempt timeout (single attempt) occurred after 3s
     "#);
 }
 
@@ -256,9 +333,9 @@ async fn calls_are_a_second_apart_and_the_first_goes_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_broken_connection_is_tried_once_more_in_its_own_turn() {
     let (mut control, ses) = control([Answer::Broken, body(CONFIGURATION_SET), Answer::Broken, Answer::Broken]);
-    assert_eq!(control.flow(&news()).await, Ok(Flow::Flowing));
+    assert_eq!(control.flow(&news()).await, plain(Flow::Flowing));
     let broken = control.flow(&news()).await;
-    assert!(matches!(&broken, Err(ControlError::Busy(why)) if why.contains("connection reset")), "{broken:?}");
+    assert!(matches!(&broken, Err(ControlError::Failed(why)) if why.contains("connection reset")), "{broken:?}");
     assert_eq!(ses.times(), [0, 1_100, 2_200, 3_300]);
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws::layout::flow_name;
+use aws::layout::{flow_name, seen_name};
 use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::enforce::{Wished, Wishes as _};
@@ -57,7 +57,7 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// The breakers that are not closed or that a person holds, the worst first.
     pub breakers: Vec<Unsettled>,
-    /// What SES is wished to do and, when last asked, did not.
+    /// What SES is wished to do and, when last asked, did not, or does because of another stack.
     pub wishes: Vec<Unfulfilled>,
     /// Mail that SES accepted since this hour began (RFC 3339) is counted in `mail`.
     pub since: String,
@@ -124,8 +124,25 @@ pub struct Unfulfilled {
     pub under_way: bool,
     /// When SES was last asked (RFC 3339).
     pub checked: Option<String>,
+    /// What SES said then against `made`: `flowing`, `stopped` or `gone`. It is believed if the next look says the same.
+    pub doubted: Option<&'static str>,
+    /// Since when SES does not know the target (RFC 3339). The wish is kept in case that it is made anew.
+    pub gone: Option<String>,
+    /// The ses-breaker stack whose stop it is; it is left to that one.
+    pub stopped_by: Option<String>,
+    /// How many calls about it failed in a row.
+    pub failures: u32,
+    /// What the last of them said.
+    pub error: Option<String>,
+    /// It is not looked at before (RFC 3339).
+    pub next_look: Option<String>,
     /// Why it is wished.
     pub reason: String,
+}
+
+/// Whether there is something about a wish that people should see.
+fn is_unfulfilled(wished: &Wished) -> bool {
+    !wished.is_true() || wished.other.is_some() || wished.doubt.is_some()
 }
 
 /// The mail of a subject, or of a subject at one ISP.
@@ -384,7 +401,8 @@ impl Reading {
                 text::second_of(told_at(oldest)),
             ));
         }
-        let stuck = self.wishes.iter().filter(|wished| !wished.is_true() && now.minutes_since(wished.at) >= 10).count();
+        let waits = |wished: &&Wished| !wished.is_true() && wished.gone.is_none() && wished.other.is_none();
+        let stuck = self.wishes.iter().filter(waits).filter(|wished| now.minutes_since(wished.at) >= 10).count();
         if stuck > 0 {
             let wishes = if stuck == 1 { "a wish is".to_owned() } else { format!("{stuck} wishes are") };
             warnings.push(format!("{wishes} not true at SES after 10 minutes and more: look at the enforcer's log"));
@@ -423,7 +441,7 @@ impl Reading {
     fn unfulfilled(&self, asked: Option<&Subject>) -> Vec<Unfulfilled> {
         let wishes = self.wishes.iter().filter(|wished| asked.is_none_or(|asked| wished.target == *asked));
         wishes
-            .filter(|wished| !wished.is_true())
+            .filter(|wished| is_unfulfilled(wished))
             .map(|wished| Unfulfilled {
                 target: wished.target.to_string(),
                 wish: flow_name(wished.wish),
@@ -431,6 +449,12 @@ impl Reading {
                 made: wished.made.map(flow_name),
                 under_way: wished.intent.is_some(),
                 checked: wished.checked.map(|checked| checked.to_string()),
+                doubted: wished.doubt.map(|doubt| seen_name(doubt.seen)),
+                gone: wished.gone.map(|gone| gone.to_string()),
+                stopped_by: wished.other.as_ref().map(|other| other.stack.clone()),
+                failures: wished.trouble.as_ref().map_or(0, |trouble| trouble.failures),
+                error: wished.trouble.as_ref().map(|trouble| trouble.error.clone()),
+                next_look: wished.again.map(|again| again.to_string()),
                 reason: wished.reason.clone(),
             })
             .collect()

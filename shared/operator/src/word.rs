@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pipeline::enforce::{Flow, Wishes as _};
+use pipeline::enforce::{Flow, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
@@ -168,7 +168,16 @@ async fn say_about(
     let changes = tell(policy, &mut signed, key, saying.word.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
     let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| flow(control.kind));
-    let (outcome, exit) = outcome(policy, key, (saying.word, shadow), before.state, !changes.is_empty(), ses, now);
+    // What is open already changes nothing; its wish may be lost all the same.
+    let renewed = saying.word == Word::Pause
+        && key.isp.is_none()
+        && ses.is_none()
+        && renew(&mut signed.store, &key.subject, now).await.map_err(|error| access.refused(error))?;
+    let ses = if renewed { Some(Flow::Stopped) } else { ses };
+    let (mut outcome, exit) = outcome(policy, key, (saying.word, shadow), before.state, !changes.is_empty(), ses, now);
+    if renewed {
+        outcome.push("Its wish was missing and is written again: the enforcer tells SES within seconds.".to_owned());
+    }
     let said = Said {
         subject: key.subject.to_string(),
         isp: key.isp.map(|isp| isps.name(isp).to_owned()),

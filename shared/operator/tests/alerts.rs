@@ -85,7 +85,7 @@ async fn messages(toml: &str) -> Vec<Message> {
         let mut store = MemoryReputation::under(&policy);
         let subject: Subject = subject.parse().unwrap();
         store.put(&Notice::gone(&subject, START)).await.unwrap();
-        store.put(&Notice::denied(&subject, "AccessDeniedException", START)).await.unwrap();
+        store.put(&Notice::denied(&subject, "AccessDeniedException", START, START)).await.unwrap();
         deliver(&policy, &mut store, &mut post, START).await.unwrap();
     }
     post.0

@@ -1,25 +1,59 @@
-//! Enforcing: making wishes true at SES, keeping them true, and telling our doing from a person's.
+//! Enforcing: making wishes true at SES, keeping them true, and telling our doing from a person's and another stack's.
 //!
 //! SES stores whether a configuration set, a tenant or the account may send, but not who said so, why, or when, and
 //! has no compare-and-set. So beside each wish we keep what we were about to do ([`Wished::intent`], saved before the
-//! call) and what we last made or saw true ([`Wished::made`]). What SES says then can be told apart: it is as we made
-//! it, or a person has changed it since.
+//! call), what we last made or saw true ([`Wished::made`]) and when we last wrote ([`Wished::written`]). On a
+//! configuration set we also leave a mark, which other stacks see ([`Mark`]).
 //!
-//! **Invariant:** what a person stopped is never resumed by us; what a person resumed is accepted.
-//! **Invariant:** a wish that is not true yet is tried again until it is; a failed call loses nothing.
+//! **Invariant:** what a person stopped is never resumed by us; what a person resumed is accepted. What another stack
+//! stopped is that stack's to resume.
+//! **Invariant:** a wish that is not true yet is tried again until it is; a failed call loses nothing. Of a target that
+//! SES does not know, a wish to stop it is kept.
+//! **Invariant:** a reading that contradicts what we last made counts only [`SETTLING_MILLIS`] after our last write, and is
+//! believed only if a second look, at least [`SECOND_LOOK_MILLIS`] later, says the same. So with a reconcile every five
+//! minutes, what a person does at SES is accepted within about ten, and two more if it is done just after a write of ours.
+//! **Invariant:** a target that fails holds up no other: it waits for its own next try ([`Wished::again`]), and takes at
+//! most half of a round's calls. Only throttling, which is about the account, ends a round.
 //!
-//! Gaps are left, because SES names no actor: a person who resumes what we paused and pauses it again between two rounds
-//! has changed nothing that can be seen; and if we stop between saving that we are about to pause and doing so, and a
-//! person pauses the same set before our next round, the pause is taken for ours.
+//! Gaps are left, because SES names no actor:
+//!
+//! - A person who resumes what we paused and pauses it again before the resume is accepted has changed nothing that is
+//!   believed: the pause is taken for ours. The same holds for a stop that is resumed again in that time.
+//! - While a call of ours was begun and not seen to end, what a person does to the target is taken for the call's doing
+//!   (a pause), or done over (a resume).
+//! - A set that vanishes and is made anew between two looks keeps what we knew of it.
+//! - Of two stacks that stop a set within the same two minutes, the one whose mark is left is the one that stopped it. If
+//!   it resumes the set before the other has looked again, the other takes that for a person's resume.
+//! - Tenants and the account carry no mark: the stop of another stack is taken for that of a person.
+//! - A wish that was lost is renewed where its breaker is open. A lost wish to resume is not: the set stays stopped until
+//!   a person resumes it.
 
-use reputation::breaker::Input;
+use reputation::breaker::{BreakerState, Effect, Input, State};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 
-use crate::evaluate::tell;
+use crate::evaluate::{control, tell};
 use crate::notice::{Notice, Outbox};
-use crate::ports::{PortError, Reputation, Saved};
+use crate::ports::{ControlKind, PortError, Reputation, Saved};
+
+/// How long after a write of ours SES may still answer with what was before, in milliseconds. SES does not document it;
+/// samples of AWS speak of minutes until a pause takes effect, and nothing is lost by waiting.
+pub const SETTLING_MILLIS: i64 = 120_000;
+
+/// How long after a first look a second one must say the same before what contradicts us is believed, in milliseconds.
+/// Less than the time between two reconciles, so that the next one is the second look.
+pub const SECOND_LOOK_MILLIS: i64 = 240_000;
+
+/// From a failure of a target to its next try, in milliseconds: the first wait, which doubles, and the longest, which
+/// is less than the time between two reconciles.
+const BACKOFF_MILLIS: (i64, i64) = (2_000, 240_000);
+
+/// Calls that one target takes at most: to look, to write, and to make up for a mark and write another.
+const CALLS_EACH: usize = 4;
+
+/// Characters of an error that are kept.
+const MOST_ERROR: usize = 300;
 
 /// Whether mail flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +62,79 @@ pub enum Flow {
     Flowing,
     /// SES refuses mail.
     Stopped,
+}
+
+/// The mark that a stack leaves on what it stops, for other stacks. It says that the stack's last change was to stop the
+/// target: the stack takes it away when it resumes the target itself, or finds that a person has stopped it since. When
+/// a person resumes the target, the mark stays, so that other stacks can tell this from a resume of the stack's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// None is there.
+    Absent,
+    /// Ours.
+    Ours,
+    /// That of the stack of this name.
+    Other(String),
+    /// None is there, and none can be left: the target cannot carry one, or SES denies it.
+    Unsupported,
+}
+
+/// What SES says of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Whether mail flows.
+    pub flow: Flow,
+    /// Whose mark is there.
+    pub mark: Mark,
+}
+
+/// What a look at SES can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// SES accepts mail.
+    Flowing,
+    /// SES refuses mail.
+    Stopped,
+    /// SES does not know the target.
+    Gone,
+}
+
+impl From<Flow> for Seen {
+    fn from(flow: Flow) -> Seen {
+        match flow {
+            Flow::Flowing => Seen::Flowing,
+            Flow::Stopped => Seen::Stopped,
+        }
+    }
+}
+
+/// A reading that contradicts what we last made, and is not believed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// What was seen.
+    pub seen: Seen,
+    /// When it was first seen, without another reading in between.
+    pub since: Now,
+}
+
+/// The stop of another stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherStack {
+    /// Its name.
+    pub stack: String,
+    /// When its stop was first seen.
+    pub since: Now,
+}
+
+/// Calls about a target that failed in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// How many.
+    pub failures: u32,
+    /// When SES first denied one of them.
+    pub denied: Option<Now>,
+    /// What the last one said, at most 300 characters.
+    pub error: String,
 }
 
 /// A wish about one target that SES can stop, and how far it is made true.
@@ -43,20 +150,113 @@ pub struct Wished {
     pub urgency: f64,
     /// Why.
     pub reason: String,
+    /// Nothing was noted since the breaker wrote it: it does not wait for its next try.
+    pub fresh: bool,
     /// What we were about to make true when this was saved; saved before the call.
     pub intent: Option<Flow>,
     /// What we last made or saw true.
     pub made: Option<Flow>,
+    /// When we last wrote to SES, or were about to; `None` once others are known to have changed it since.
+    pub written: Option<Now>,
+    /// Our mark is still to be left (stopped) or taken away (flowing).
+    pub marking: Option<Flow>,
     /// When SES was last asked.
     pub checked: Option<Now>,
+    /// What was seen against `made`, and has to be seen once more.
+    pub doubt: Option<Doubt>,
+    /// Since when SES does not know the target.
+    pub gone: Option<Now>,
+    /// It is another stack that has stopped the target.
+    pub other: Option<OtherStack>,
+    /// The last calls about it failed.
+    pub trouble: Option<Trouble>,
+    /// It is not looked at before.
+    pub again: Option<Now>,
     /// Grows by one with each save.
     pub version: u64,
 }
 
 impl Wished {
+    /// A new wish, of which SES was not asked yet.
+    pub fn new(target: Subject, wish: Flow, at: Now, urgency: f64, reason: String) -> Wished {
+        Wished {
+            target,
+            wish,
+            at,
+            urgency,
+            reason,
+            fresh: true,
+            intent: None,
+            made: None,
+            written: None,
+            marking: None,
+            checked: None,
+            doubt: None,
+            gone: None,
+            other: None,
+            trouble: None,
+            again: None,
+            version: 1,
+        }
+    }
+
     /// Whether it was true when last looked at, and nothing is under way.
     pub fn is_true(&self) -> bool {
-        self.made == Some(self.wish) && self.intent.is_none()
+        let by_other = self.wish == Flow::Stopped && self.other.is_some();
+        (self.made == Some(self.wish) || by_other) && self.intent.is_none() && self.gone.is_none()
+    }
+
+    /// Whether there is nothing to do about it but to look at it now and then.
+    fn is_at_rest(&self) -> bool {
+        (self.is_true() && self.doubt.is_none()) || self.gone.is_some() || self.other.is_some()
+    }
+
+    fn is_due(&self, reconcile: bool, now: Now) -> bool {
+        let waits = self.again.is_some_and(|again| now < again);
+        self.fresh || (!waits && (reconcile || self.trouble.is_some() || !self.is_at_rest()))
+    }
+
+    fn is_failing(&self) -> bool {
+        self.trouble.is_some() && !self.fresh
+    }
+
+    /// Whether SES shows our last write by now.
+    fn is_settled(&self, now: Now) -> bool {
+        self.written.is_none_or(|written| now.0.saturating_sub(written.0) >= SETTLING_MILLIS)
+    }
+
+    /// Whether this was seen before, long enough ago to be believed.
+    fn was_seen(&self, seen: Seen, now: Now) -> bool {
+        let long_ago = |doubt: Doubt| now.0.saturating_sub(doubt.since.0) >= SECOND_LOOK_MILLIS;
+        self.doubt.is_some_and(|doubt| doubt.seen == seen && long_ago(doubt))
+    }
+
+    /// Notes that it is so, and that nothing else is going on.
+    fn hold(&mut self, made: Option<Flow>) {
+        (self.made, self.intent) = (made, None);
+        (self.doubt, self.gone, self.other, self.trouble, self.again) = (None, None, None, None, None);
+    }
+
+    fn doubt(&mut self, seen: Seen, now: Now) {
+        self.trouble = None;
+        match self.written.map(|written| Now(written.0 + SETTLING_MILLIS)) {
+            // It may be older than our write: no look at all.
+            Some(settled) if now < settled => (self.doubt, self.again) = (None, Some(settled)),
+            Some(_) | None => {
+                let since = self.doubt.filter(|doubt| doubt.seen == seen).map_or(now, |doubt| doubt.since);
+                self.doubt = Some(Doubt { seen, since });
+                self.again = Some(Now(since.0 + SECOND_LOOK_MILLIS));
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &str, denied: bool, now: Now) {
+        let (failures, since) = self.trouble.as_ref().map_or((0, None), |known| (known.failures, known.denied));
+        let (first, longest) = BACKOFF_MILLIS;
+        self.again = Some(Now(now.0 + (first << failures.min(16)).min(longest)));
+        let denied = since.or(denied.then_some(now));
+        let error = error.chars().take(MOST_ERROR).collect();
+        self.trouble = Some(Trouble { failures: failures.saturating_add(1), denied, error });
     }
 }
 
@@ -70,33 +270,53 @@ pub trait Wishes {
     /// Nothing is known then: ask again.
     async fn wishes(&mut self) -> Result<Vec<Wished>, PortError>;
 
-    /// Saves how far a wish is made true, upon the version it was read under.
+    /// Saves how far a wish is made true, upon the version it was read under. It is not fresh any more.
     ///
     /// # Errors
     ///
     /// It was saved or not: look again.
     async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError>;
 
-    /// Forgets the wish about a target that is gone.
+    /// Writes a wish, unless there is one about its target.
+    ///
+    /// # Errors
+    ///
+    /// It was written or not: do it again.
+    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError>;
+
+    /// Forgets a wish, upon the version it was read under.
     ///
     /// # Errors
     ///
     /// It was forgotten or not: do it again.
-    async fn forget(&mut self, target: &Subject) -> Result<(), PortError>;
+    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError>;
 }
 
 /// SES did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// Too many calls, or SES is in trouble: the same call may work later, and other calls would fail now, too.
-    #[error("SES is busy: {0}")]
-    Busy(String),
-    /// The target does not exist any more.
+    /// Too many calls: any other call would be refused now, too.
+    #[error("SES throttles: {0}")]
+    Throttled(String),
+    /// It did not work: the same call may work later, and calls about other targets may work now.
+    #[error("SES fails: {0}")]
+    Failed(String),
+    /// The target does not exist, or not any more, or SES does not know it yet.
     #[error("SES does not know it")]
     Gone,
     /// We may not do this.
     #[error("SES denies it: {0}")]
     Denied(String),
+}
+
+impl ControlError {
+    /// The same, of a call about a mark: the target was there a moment ago.
+    fn of_mark(self) -> ControlError {
+        match self {
+            ControlError::Gone => ControlError::Failed(ControlError::Gone.to_string()),
+            ControlError::Throttled(_) | ControlError::Failed(_) | ControlError::Denied(_) => self,
+        }
+    }
 }
 
 /// Whether SES lets mail flow.
@@ -107,69 +327,125 @@ pub trait SendingControl {
     /// # Errors
     ///
     /// See [`ControlError`].
-    async fn flow(&mut self, target: &Subject) -> Result<Flow, ControlError>;
+    async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError>;
 
-    /// Tells SES. Doing it again changes nothing more.
+    /// Writes to SES. Doing it again changes nothing more.
     ///
     /// # Errors
     ///
     /// See [`ControlError`]; the call may have been carried out all the same.
     async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError>;
+
+    /// Leaves our mark on a target, or takes away the mark that is there. Where SES denies it, that is that.
+    ///
+    /// # Errors
+    ///
+    /// See [`ControlError`]; the call may have been carried out all the same.
+    async fn mark(&mut self, target: &Subject, stopped: bool) -> Result<(), ControlError>;
 }
 
 /// What is to be done about a wish, given what SES says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
     /// It is as it should be, and by our doing.
     Confirm,
     /// Make it so.
     Make(Flow),
+    /// What was seen contradicts us: look again before it is believed.
+    Doubt(Seen),
     /// A person stopped it.
     PersonStopped,
     /// A person resumed it.
     PersonResumed,
+    /// The stack of this name stopped it.
+    OtherStack(String),
 }
 
-/// Tells our doing from a person's. Pure and total.
-pub fn next_move(wished: &Wished, seen: Flow) -> Move {
-    let ours = |flow| wished.made == Some(flow) || wished.intent == Some(flow);
-    match (wished.wish, seen) {
-        // We did not stop it last, and did not begin to: somebody else did.
-        (Flow::Flowing | Flow::Stopped, Flow::Stopped) if !ours(Flow::Stopped) => Move::PersonStopped,
-        (Flow::Stopped, Flow::Stopped) | (Flow::Flowing, Flow::Flowing) => Move::Confirm,
-        (Flow::Flowing, Flow::Stopped) => Move::Make(Flow::Flowing),
-        // We had stopped it, and nothing has been under way since: somebody else resumed it.
-        (Flow::Stopped, Flow::Flowing) if wished.made == Some(Flow::Stopped) && wished.intent.is_none() => {
-            Move::PersonResumed
+/// Tells our doing from that of others. Pure and total.
+pub fn next_move(wished: &Wished, sight: &Sight, now: Now) -> Move {
+    use Flow::{Flowing, Stopped};
+    let Wished { wish, made, intent, .. } = *wished;
+    let doubted = |then: Move| {
+        let seen = sight.flow.into();
+        if wished.was_seen(seen, now) { then } else { Move::Doubt(seen) }
+    };
+    // A call was begun and not seen to end: a stop is made again at once, unless it shows; a resume only where it does not.
+    let once_more = || match (wish, sight.flow) {
+        (Stopped, Flowing) | (Flowing, Stopped) => Move::Make(wish),
+        (Stopped, Stopped) | (Flowing, Flowing) if wished.is_settled(now) => Move::Confirm,
+        (Stopped, Stopped) => Move::Make(wish),
+        (Flowing, Flowing) => Move::Doubt(Seen::Flowing),
+    };
+    if let (Stopped, Mark::Other(stack)) = (sight.flow, &sight.mark) {
+        // Our own mark may not show yet.
+        let ours = made == Some(Stopped) || intent == Some(Stopped);
+        return if ours && !wished.is_settled(now) {
+            Move::Doubt(Seen::Stopped)
+        } else {
+            Move::OtherStack(stack.clone())
+        };
+    }
+    match (sight.flow, intent) {
+        (Stopped, Some(Stopped)) => once_more(),
+        (Stopped, Some(Flowing)) if made == Some(Stopped) => once_more(),
+        (Stopped, Some(Flowing) | None) => {
+            // Where nothing is known, as after a lost wish, the mark says whose it is.
+            let ours = made == Some(Stopped) || (made.is_none() && sight.mark == Mark::Ours);
+            match wish {
+                _ if !ours => doubted(Move::PersonStopped),
+                Stopped => Move::Confirm,
+                Flowing => Move::Make(Flowing),
+            }
         }
-        (Flow::Stopped, Flow::Flowing) => Move::Make(Flow::Stopped),
+        (Flowing, Some(_)) => once_more(),
+        // Perhaps our stop does not show yet.
+        (Flowing, None) if wish == Flowing && made == Some(Stopped) && !wished.is_settled(now) => {
+            Move::Doubt(Seen::Flowing)
+        }
+        (Flowing, None) if wish == Flowing => Move::Confirm,
+        (Flowing, None) => match &wished.other {
+            // That stack would have taken its mark away.
+            Some(other) if sight.mark == Mark::Other(other.stack.clone()) => doubted(Move::PersonResumed),
+            None if made == Some(Stopped) => doubted(Move::PersonResumed),
+            Some(_) | None => Move::Make(Stopped),
+        },
     }
 }
 
 /// What became of one wish in one round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enforced {
-    /// Whom it was about.
+    /// What it was about.
     pub target: Subject,
     /// What became of it.
     pub outcome: EnforceOutcome,
+    /// Of one that failed: when it is tried again. None of one that is denied, which a person has to look at.
+    pub again: Option<Now>,
 }
 
 /// See [`Enforced`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum EnforceOutcome {
-    /// Was true already.
+    /// Nothing has changed.
     Confirmed,
     /// Has been made true.
     Made(Flow),
+    /// Was seen, and is believed if the next look says the same.
+    Doubted(Seen),
     /// A person stopped it: it stays stopped until a person resumes it.
     PersonStopped,
     /// A person resumed it: accepted, and re-armed.
     PersonResumed,
-    /// It does not exist any more, and is forgotten.
+    /// The stack of this name has stopped it: left to that stack.
+    OtherStack(String),
+    /// It does not exist any more; a wish to stop it is kept.
     Gone,
-    /// We may not do this: a person has to look.
+    /// We may not do this: a person has to look. It is tried again after a while.
     Denied(String),
+    /// A call failed; the target is tried again after a while.
+    Failed(String),
+    /// SES throttles: nothing more is done in this round.
+    Throttled(String),
     /// Not this time: try again soon.
     Later(String),
 }
@@ -179,13 +455,13 @@ pub enum EnforceOutcome {
 pub struct Round {
     /// At most so many calls of SES.
     pub calls: usize,
-    /// Whether it also looks if wishes that were true before still are.
+    /// Whether it also looks if wishes that were true before still are, and if a wish is missing.
     pub reconcile: bool,
 }
 
-/// Makes wishes true: first those that are not true yet, stops before resumes and the worst before the others; then, in
-/// a round that reconciles, looks whether the others are still true, those first that were looked at longest ago. A
-/// target that is gone, and one that we may not touch, is told about.
+/// Makes wishes true: first those that are not true yet, stops before resumes and the worst before the others; then those
+/// that failed before and are due, with at most half of the calls; then, in a round that reconciles, looks whether the
+/// others are still true, those first that were looked at longest ago. `now` is the clock.
 ///
 /// # Errors
 ///
@@ -195,28 +471,40 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
     store: &mut S,
     ses: &mut C,
     round: Round,
-    now: Now,
+    now: impl Fn() -> Now,
 ) -> Result<Vec<Enforced>, PortError> {
     let mut wishes = store.wishes().await?;
-    wishes.retain(|wished| round.reconcile || !wished.is_true());
+    if round.reconcile && renew_missing(store, &wishes, now()).await? {
+        wishes = store.wishes().await?;
+    }
+    let begun = now();
+    wishes.retain(|wished| wished.is_due(round.reconcile, begun));
     wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
     let mut left = round.calls;
+    let mut for_failing = round.calls / 2;
     let mut done = Vec::new();
     for wished in wishes {
         let target = wished.target.clone();
-        // One call to ask, and perhaps one to tell.
-        if left < 2 {
-            if !wished.is_true() {
+        if left < CALLS_EACH {
+            if !wished.is_at_rest() {
                 let outcome = EnforceOutcome::Later("no call is left for it in this round".to_owned());
-                done.push(Enforced { target, outcome });
+                done.push(Enforced { target, outcome, again: None });
             }
             break;
         }
-        let (outcome, used) = enforce_one(policy, store, ses, wished, now).await?;
-        left -= used;
-        let busy = matches!(outcome, EnforceOutcome::Later(_));
-        done.push(Enforced { target, outcome });
-        if busy {
+        let failing = wished.is_failing();
+        if failing && for_failing == 0 {
+            continue;
+        }
+        let mut visit = Visit { policy, ses: &mut *ses, used: 0, again: None };
+        let outcome = visit.enforce_one(store, wished, &now).await?;
+        left = left.saturating_sub(visit.used);
+        if failing {
+            for_failing = for_failing.saturating_sub(visit.used);
+        }
+        let throttled = matches!(outcome, EnforceOutcome::Throttled(_));
+        done.push(Enforced { target, outcome, again: visit.again });
+        if throttled {
             break;
         }
     }
@@ -225,62 +513,292 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
 
 /// Orders wishes: smaller is earlier.
 fn rank(wished: &Wished) -> (u8, f64, i64) {
-    match (wished.is_true(), wished.wish) {
-        (false, Flow::Stopped) => (0, -wished.urgency, wished.at.0),
-        (false, Flow::Flowing) => (1, 0.0, wished.at.0),
-        (true, _) => (2, 0.0, wished.checked.map_or(i64::MIN, |checked| checked.0)),
+    let checked = wished.checked.map_or(i64::MIN, |checked| checked.0);
+    match wished.wish {
+        _ if wished.is_failing() => (2, 0.0, checked),
+        _ if wished.doubt.is_some() => (3, 0.0, checked),
+        _ if wished.is_at_rest() => (4, 0.0, checked),
+        Flow::Stopped => (0, -wished.urgency, wished.at.0),
+        Flow::Flowing => (1, 0.0, wished.at.0),
     }
 }
 
-async fn enforce_one<S: Reputation + Wishes + Outbox, C: SendingControl>(
-    policy: &Policy,
-    store: &mut S,
-    ses: &mut C,
-    mut wished: Wished,
-    now: Now,
-) -> Result<(EnforceOutcome, usize), PortError> {
-    let seen = match ses.flow(&wished.target).await {
-        Ok(seen) => seen,
-        Err(error) => return Ok((failed(store, &wished.target, error, now).await?, 1)),
-    };
-    let key = Key { subject: wished.target.clone(), isp: None };
-    wished.checked = Some(now);
-    match next_move(&wished, seen) {
-        Move::Confirm => {
-            (wished.made, wished.intent) = (Some(seen), None);
-            // Who is faster has looked at a newer wish, which is looked at in the next round.
-            let _ = store.note(&wished).await?;
-            Ok((EnforceOutcome::Confirmed, 1))
-        }
-        Move::Make(flow) => {
-            wished.intent = Some(flow);
-            if store.note(&wished).await? == Saved::Conflict {
-                return Ok((EnforceOutcome::Later("the wish has just changed".to_owned()), 1));
-            }
-            wished.version += 1;
-            if let Err(error) = ses.set_flow(&wished.target, flow).await {
-                return Ok((failed(store, &wished.target, error, now).await?, 2));
-            }
-            (wished.made, wished.intent) = (Some(flow), None);
-            let _ = store.note(&wished).await?;
-            Ok((EnforceOutcome::Made(flow), 2))
-        }
-        // Only who knows the newest wish can tell a person's doing from that of another copy of ours.
-        Move::PersonStopped | Move::PersonResumed if store.note(&wished).await? == Saved::Conflict => {
-            Ok((EnforceOutcome::Later("the wish has just changed".to_owned()), 1))
-        }
-        // The breaker is told first: if we stop in between, the next round sees the same and tells it again.
-        Move::PersonStopped => {
-            tell(policy, store, &key, Input::PersonStops, now).await?;
-            settle(store, &wished, seen, now).await?;
-            Ok((EnforceOutcome::PersonStopped, 1))
-        }
-        Move::PersonResumed => {
-            tell(policy, store, &key, Input::PersonResumes, now).await?;
-            settle(store, &wished, seen, now).await?;
-            Ok((EnforceOutcome::PersonResumed, 1))
+/// Writes the wish to stop a subject anew if its breaker is open and the wish was lost; returns whether it was.
+///
+/// # Errors
+///
+/// It was written or not: do it again.
+pub async fn renew<S: Reputation + Wishes>(store: &mut S, subject: &Subject, now: Now) -> Result<bool, PortError> {
+    let known = store.dossier(subject, now).await?.breaker(None).breaker;
+    let key = Key { subject: subject.clone(), isp: None };
+    Ok(is_stopped_at_ses(&key, &known) && store.renew(&missing(subject, now)).await? == Saved::Saved)
+}
+
+async fn renew_missing<S: Reputation + Wishes>(store: &mut S, wishes: &[Wished], now: Now) -> Result<bool, PortError> {
+    let board = store.board(now).await?;
+    let mut renewed = false;
+    for (key, known) in &board.unsettled {
+        if is_stopped_at_ses(key, known) && !wishes.iter().any(|wished| wished.target == key.subject) {
+            renewed |= store.renew(&missing(&key.subject, now)).await? == Saved::Saved;
         }
     }
+    Ok(renewed)
+}
+
+fn missing(subject: &Subject, now: Now) -> Wished {
+    let reason = "its breaker is open, and the wish to stop it was missing".to_owned();
+    Wished::new(subject.clone(), Flow::Stopped, now, 1.0, reason)
+}
+
+/// Whether a breaker has stopped what SES has a switch for.
+fn is_stopped_at_ses(key: &Key, known: &BreakerState) -> bool {
+    let switch = control(key, Effect::Stop).is_some_and(|kind| match kind {
+        ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => true,
+        ControlKind::ResumeConfigurationSet
+        | ControlKind::ResumeTenant
+        | ControlKind::ResumeAccount
+        | ControlKind::SetQuotaFactor(_)
+        | ControlKind::HoldIsp
+        | ControlKind::ReleaseIsp => false,
+    });
+    switch && known.enacted && matches!(known.state, State::Open { .. })
+}
+
+/// One look at one target, and what follows from it.
+struct Visit<'a, C> {
+    policy: &'a Policy,
+    ses: &'a mut C,
+    used: usize,
+    again: Option<Now>,
+}
+
+impl<C: SendingControl> Visit<'_, C> {
+    async fn enforce_one<S: Reputation + Wishes + Outbox>(
+        &mut self,
+        store: &mut S,
+        mut wished: Wished,
+        clock: &impl Fn() -> Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        self.used += 1;
+        let mut sight = match self.ses.flow(&wished.target).await {
+            Ok(sight) => sight,
+            Err(error) => return self.failed(store, wished, error, clock()).await,
+        };
+        let now = clock();
+        (wished.checked, wished.gone) = (Some(now), None);
+        if let Some(flow) = wished.marking.filter(|_| !matches!(sight.mark, Mark::Other(_))) {
+            // Whether our write shows or not: another stack looks for the mark as soon as it does.
+            if !wished.is_settled(now) || sight.flow == flow {
+                let stopped = flow == Flow::Stopped;
+                if let Err(error) = self.mark(&wished.target, stopped).await {
+                    return self.failed(store, wished, error.of_mark(), clock()).await;
+                }
+                sight.mark = if stopped { Mark::Ours } else { Mark::Absent };
+            }
+        }
+        wished.marking = None;
+        match next_move(&wished, &sight, now) {
+            Move::Confirm => {
+                if wished.made.is_none() && sight.mark == Mark::Ours {
+                    // As if it were written now: when it was is lost.
+                    wished.written = Some(now);
+                }
+                wished.hold(Some(sight.flow));
+                // Only what we stopped ourselves is marked: not what a person did, and we accepted.
+                let by_us = wished.written.is_some();
+                match (sight.flow, &sight.mark) {
+                    (Flow::Stopped, Mark::Absent) if by_us => wished.marking = Some(Flow::Stopped),
+                    (Flow::Stopped, Mark::Ours) if !by_us => wished.marking = Some(Flow::Flowing),
+                    (Flow::Stopped | Flow::Flowing, _) => {}
+                }
+                self.finish(store, wished, EnforceOutcome::Confirmed, clock).await
+            }
+            Move::Make(flow) => self.make(store, wished, &sight, flow, clock).await,
+            Move::Doubt(seen) => {
+                wished.doubt(seen, now);
+                let _ = store.note(&wished).await?;
+                Ok(EnforceOutcome::Doubted(seen))
+            }
+            Move::OtherStack(stack) => {
+                let known = wished.other.clone().filter(|known| known.stack == stack);
+                let other = known.clone().unwrap_or(OtherStack { stack: stack.clone(), since: now });
+                wished.hold(None);
+                (wished.other, wished.written, wished.marking) = (Some(other.clone()), None, None);
+                if store.note(&wished).await? == Saved::Conflict {
+                    return Ok(changed());
+                }
+                // Each time, in case that we stopped here the first time: it carries the same name.
+                store.put(&Notice::of_other_stack(&wished.target, &other.stack, other.since)).await?;
+                let news = EnforceOutcome::OtherStack(stack);
+                Ok(if known.is_some() { EnforceOutcome::Confirmed } else { news })
+            }
+            // Only who knows the newest wish can tell a person's doing from that of another copy of ours.
+            Move::PersonStopped | Move::PersonResumed if store.note(&wished).await? == Saved::Conflict => Ok(changed()),
+            // The breaker is told first: if we stop in between, the next round sees the same and tells it again.
+            Move::PersonStopped => {
+                self.accept(store, &wished, Input::PersonStops, sight.flow, now).await?;
+                if sight.mark == Mark::Ours {
+                    // Or other stacks would leave the stop to us. Should it fail, the next look does it.
+                    let _ = self.mark(&wished.target, false).await;
+                }
+                Ok(EnforceOutcome::PersonStopped)
+            }
+            Move::PersonResumed => {
+                self.accept(store, &wished, Input::PersonResumes, sight.flow, now).await?;
+                Ok(EnforceOutcome::PersonResumed)
+            }
+        }
+    }
+
+    async fn mark(&mut self, target: &Subject, stopped: bool) -> Result<(), ControlError> {
+        self.used += 1;
+        self.ses.mark(target, stopped).await
+    }
+
+    async fn make<S: Wishes + Outbox>(
+        &mut self,
+        store: &mut S,
+        mut wished: Wished,
+        sight: &Sight,
+        flow: Flow,
+        clock: &impl Fn() -> Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        let target = wished.target.clone();
+        // What we resume was stopped by us, until it is seen to flow.
+        let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { wished.made };
+        let trouble = wished.trouble.take();
+        wished.hold(made);
+        let has_mark = sight.mark != Mark::Unsupported;
+        (wished.intent, wished.written, wished.trouble) = (Some(flow), Some(clock()), trouble);
+        wished.marking = has_mark.then_some(flow);
+        if store.note(&wished).await? == Saved::Conflict {
+            return Ok(changed());
+        }
+        wished.version += 1;
+        // Our stop never stands under the mark of another stack. Otherwise the stop comes first: it is more urgent.
+        if flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_)) {
+            if let Err(error) = self.mark(&target, true).await {
+                return self.failed(store, wished, error.of_mark(), clock()).await;
+            }
+            wished.marking = None;
+        }
+        self.used += 1;
+        if let Err(error) = self.ses.set_flow(&target, flow).await {
+            // It may be stopped all the same.
+            let unsure = flow == Flow::Stopped && matches!(error, ControlError::Failed(_));
+            if unsure && wished.marking.is_some() && self.mark(&target, true).await.is_ok() {
+                wished.marking = None;
+            }
+            return self.failed(store, wished, error, clock()).await;
+        }
+        // The call was seen to end, whatever becomes of the mark: what changes from now on, others have done.
+        wished.written = Some(clock());
+        wished.hold(Some(flow));
+        self.finish(store, wished, EnforceOutcome::Made(flow), clock).await
+    }
+
+    /// Writes the mark that is still to be written, and notes the wish.
+    async fn finish<S: Wishes + Outbox>(
+        &mut self,
+        store: &mut S,
+        mut wished: Wished,
+        outcome: EnforceOutcome,
+        clock: &impl Fn() -> Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        if let Some(flow) = wished.marking {
+            if let Err(error) = self.mark(&wished.target, flow == Flow::Stopped).await {
+                return self.failed(store, wished, error.of_mark(), clock()).await;
+            }
+            wished.marking = None;
+        }
+        // If the wish has changed meanwhile, the next round looks at the new one.
+        let _ = store.note(&wished).await?;
+        Ok(outcome)
+    }
+
+    async fn accept<S: Reputation + Wishes>(
+        &self,
+        store: &mut S,
+        wished: &Wished,
+        input: Input<'_>,
+        seen: Flow,
+        now: Now,
+    ) -> Result<(), PortError> {
+        let key = Key { subject: wished.target.clone(), isp: None };
+        tell(self.policy, store, &key, input, now).await?;
+        settle(store, wished, seen, now).await
+    }
+
+    async fn failed<S: Wishes + Outbox>(
+        &mut self,
+        store: &mut S,
+        mut wished: Wished,
+        error: ControlError,
+        now: Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        wished.checked = Some(now);
+        // It was there a moment ago, and its mark does not wait for another look.
+        let error = if wished.marking.is_some() && !wished.is_settled(now) { error.of_mark() } else { error };
+        match error {
+            ControlError::Throttled(why) => {
+                if wished.marking.is_some() && wished.intent.is_none() {
+                    // The call about mail was seen to end: it would rest, and the mark be late.
+                    wished.fail(&why, false, now);
+                    self.again = wished.again;
+                    let _ = store.note(&wished).await?;
+                }
+                Ok(EnforceOutcome::Throttled(why))
+            }
+            ControlError::Failed(why) => {
+                wished.fail(&why, false, now);
+                self.again = wished.again;
+                let _ = store.note(&wished).await?;
+                Ok(EnforceOutcome::Failed(why))
+            }
+            ControlError::Denied(why) => {
+                wished.fail(&why, true, now);
+                let denied = wished.trouble.as_ref().and_then(|trouble| trouble.denied).unwrap_or(now);
+                let _ = store.note(&wished).await?;
+                store.put(&Notice::denied(&wished.target, &why, denied, now)).await?;
+                Ok(EnforceOutcome::Denied(why))
+            }
+            ControlError::Gone => gone(store, wished, now).await,
+        }
+    }
+}
+
+/// What SES does not know. A wish to let it flow has nothing to act on; one to stop it is kept, in case that it is made
+/// anew.
+async fn gone<S: Wishes + Outbox>(store: &mut S, mut wished: Wished, now: Now) -> Result<EnforceOutcome, PortError> {
+    let known = wished.gone;
+    if known.is_none() && !wished.was_seen(Seen::Gone, now) {
+        wished.doubt(Seen::Gone, now);
+        let _ = store.note(&wished).await?;
+        return Ok(EnforceOutcome::Doubted(Seen::Gone));
+    }
+    let since = known.or(wished.doubt.map(|doubt| doubt.since)).unwrap_or(now);
+    if known.is_none() {
+        // Reported first: once it is noted, it is reported no more.
+        store.put(&Notice::gone(&wished.target, since)).await?;
+    }
+    let saved = match wished.wish {
+        Flow::Flowing => store.forget(&wished).await?,
+        Flow::Stopped => {
+            // What is made anew is new to us.
+            wished.hold(None);
+            (wished.written, wished.marking, wished.gone) = (None, None, Some(since));
+            store.note(&wished).await?
+        }
+    };
+    Ok(match (saved, known) {
+        (Saved::Conflict, _) => changed(),
+        (Saved::Saved, Some(_)) => EnforceOutcome::Confirmed,
+        (Saved::Saved, None) => EnforceOutcome::Gone,
+    })
+}
+
+fn changed() -> EnforceOutcome {
+    EnforceOutcome::Later("the wish has just changed".to_owned())
 }
 
 /// Notes what a person made true as what is and what is wished for. `wished` was noted just before, which made it one
@@ -291,31 +809,11 @@ async fn settle<S: Wishes>(store: &mut S, wished: &Wished, seen: Flow, now: Now)
     if let Some(mut known) = stored
         && (known.wish == seen || known.version == wished.version + 1)
     {
-        (known.wish, known.made, known.intent, known.checked) = (seen, Some(seen), None, Some(now));
+        known.hold(Some(seen));
+        (known.wish, known.written, known.marking, known.checked) = (seen, None, None, Some(now));
         let _ = store.note(&known).await?;
     }
     Ok(())
-}
-
-async fn failed<S: Wishes + Outbox>(
-    store: &mut S,
-    target: &Subject,
-    error: ControlError,
-    now: Now,
-) -> Result<EnforceOutcome, PortError> {
-    Ok(match error {
-        ControlError::Busy(why) => EnforceOutcome::Later(why),
-        ControlError::Gone => {
-            // Told first: once it is forgotten, nobody knows that it has to be told.
-            store.put(&Notice::gone(target, now)).await?;
-            store.forget(target).await?;
-            EnforceOutcome::Gone
-        }
-        ControlError::Denied(why) => {
-            store.put(&Notice::denied(target, &why, now)).await?;
-            EnforceOutcome::Denied(why)
-        }
-    })
 }
 
 #[cfg(test)]
@@ -331,6 +829,27 @@ mod tests {
     use super::*;
     use crate::memory::MemoryReputation;
 
+    const NOW: Now = Now(1_791_273_600_000);
+
+    fn later(millis: i64) -> Now {
+        Now(NOW.0 + millis)
+    }
+
+    fn sight(flow: Flow, mark: Mark) -> Sight {
+        Sight { flow, mark }
+    }
+
+    /// The move when this is seen for the first time, and when it is seen again after long enough.
+    fn moves(wished: &Wished, seen: &Sight) -> String {
+        let mut wished = wished.clone();
+        let first = next_move(&wished, seen, NOW);
+        wished.doubt(seen.flow.into(), NOW);
+        let second = next_move(&wished, seen, later(SECOND_LOOK_MILLIS));
+        // What is not doubted is clear at once.
+        assert!(matches!(first, Move::Doubt(_)) || first == second, "{first:?} {second:?}");
+        if first == second { format!("{first:?}") } else { format!("{second:?} (2nd)") }
+    }
+
     #[test]
     fn our_doing_is_told_from_a_persons() {
         use Flow::{Flowing, Stopped};
@@ -339,49 +858,257 @@ mod tests {
             for made in [None, Some(Flowing), Some(Stopped)] {
                 for intent in [None, Some(Flowing), Some(Stopped)] {
                     let wished = Wished { wish, made, intent, ..wished("a", wish, 1.0) };
-                    let moves = [Flowing, Stopped].map(|seen| format!("{:?}", next_move(&wished, seen)));
+                    let moves = [Flowing, Stopped].map(|flow| moves(&wished, &sight(flow, Mark::Unsupported)));
                     let name = |flow: Option<Flow>| flow.map_or("–".to_owned(), |flow| format!("{flow:?}"));
                     let (made, intent) = (name(made), name(intent));
-                    lines.push(format!("{wish:?} | {made:7} | {intent:7} | {:14} | {}", moves[0], moves[1]));
+                    lines.push(format!("{wish:?} | {made:7} | {intent:7} | {:19} | {}", moves[0], moves[1]));
                 }
             }
         }
         let table = format!("wish | made | intent | SES says Flowing | SES says Stopped\n{}", lines.join("\n"));
         insta::assert_snapshot!(table, @r"
         wish | made | intent | SES says Flowing | SES says Stopped
-        Flowing | –       | –       | Confirm        | PersonStopped
-        Flowing | –       | Flowing | Confirm        | PersonStopped
-        Flowing | –       | Stopped | Confirm        | Make(Flowing)
-        Flowing | Flowing | –       | Confirm        | PersonStopped
-        Flowing | Flowing | Flowing | Confirm        | PersonStopped
-        Flowing | Flowing | Stopped | Confirm        | Make(Flowing)
-        Flowing | Stopped | –       | Confirm        | Make(Flowing)
-        Flowing | Stopped | Flowing | Confirm        | Make(Flowing)
-        Flowing | Stopped | Stopped | Confirm        | Make(Flowing)
-        Stopped | –       | –       | Make(Stopped)  | PersonStopped
-        Stopped | –       | Flowing | Make(Stopped)  | PersonStopped
-        Stopped | –       | Stopped | Make(Stopped)  | Confirm
-        Stopped | Flowing | –       | Make(Stopped)  | PersonStopped
-        Stopped | Flowing | Flowing | Make(Stopped)  | PersonStopped
-        Stopped | Flowing | Stopped | Make(Stopped)  | Confirm
-        Stopped | Stopped | –       | PersonResumed  | Confirm
-        Stopped | Stopped | Flowing | Make(Stopped)  | Confirm
-        Stopped | Stopped | Stopped | Make(Stopped)  | Confirm
+        Flowing | –       | –       | Confirm             | PersonStopped (2nd)
+        Flowing | –       | Flowing | Confirm             | PersonStopped (2nd)
+        Flowing | –       | Stopped | Confirm             | Make(Flowing)
+        Flowing | Flowing | –       | Confirm             | PersonStopped (2nd)
+        Flowing | Flowing | Flowing | Confirm             | PersonStopped (2nd)
+        Flowing | Flowing | Stopped | Confirm             | Make(Flowing)
+        Flowing | Stopped | –       | Confirm             | Make(Flowing)
+        Flowing | Stopped | Flowing | Confirm             | Make(Flowing)
+        Flowing | Stopped | Stopped | Confirm             | Make(Flowing)
+        Stopped | –       | –       | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | –       | Flowing | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | –       | Stopped | Make(Stopped)       | Confirm
+        Stopped | Flowing | –       | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | Flowing | Flowing | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | Flowing | Stopped | Make(Stopped)       | Confirm
+        Stopped | Stopped | –       | PersonResumed (2nd) | Confirm
+        Stopped | Stopped | Flowing | Make(Stopped)       | Confirm
+        Stopped | Stopped | Stopped | Make(Stopped)       | Confirm
         ");
     }
 
-    fn wished(name: &str, wish: Flow, urgency: f64) -> Wished {
-        Wished {
-            target: Subject::ConfigurationSet(name.into()),
-            wish,
-            at: Now(0),
-            urgency,
-            reason: String::new(),
-            intent: None,
-            made: None,
-            checked: None,
-            version: 1,
+    #[test]
+    fn our_doing_is_told_from_another_stacks() {
+        use Flow::{Flowing, Stopped};
+        let mut lines = Vec::new();
+        let known = OtherStack { stack: "beta".to_owned(), since: Now(0) };
+        for (name, wish, made, other) in [
+            ("nothing known, to be stopped", Stopped, None, None),
+            ("nothing known, to flow", Flowing, None, None),
+            ("flows by us, to be stopped", Stopped, Some(Flowing), None),
+            ("flows by us, to flow", Flowing, Some(Flowing), None),
+            ("stopped by us, to be stopped", Stopped, Some(Stopped), None),
+            ("stopped by us, to flow", Flowing, Some(Stopped), None),
+            ("stopped by beta, to be stopped", Stopped, None, Some(known.clone())),
+            ("stopped by beta, to flow", Flowing, None, Some(known.clone())),
+        ] {
+            let wished = Wished { made, other, ..wished("a", wish, 1.0) };
+            for flow in [Flowing, Stopped] {
+                let moves = [Mark::Absent, Mark::Ours, Mark::Other("beta".to_owned())]
+                    .map(|mark| moves(&wished, &sight(flow, mark)));
+                lines.push(format!("{name} | {flow:?} | {} | {} | {}", moves[0], moves[1], moves[2]));
+            }
         }
+        let table = format!("| SES says | no mark | our mark | mark of beta\n{}", lines.join("\n"));
+        insta::assert_snapshot!(table, @r#"
+        | SES says | no mark | our mark | mark of beta
+        nothing known, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | Make(Stopped)
+        nothing known, to be stopped | Stopped | PersonStopped (2nd) | Confirm | OtherStack("beta")
+        nothing known, to flow | Flowing | Confirm | Confirm | Confirm
+        nothing known, to flow | Stopped | PersonStopped (2nd) | Make(Flowing) | OtherStack("beta")
+        flows by us, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | Make(Stopped)
+        flows by us, to be stopped | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | OtherStack("beta")
+        flows by us, to flow | Flowing | Confirm | Confirm | Confirm
+        flows by us, to flow | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | OtherStack("beta")
+        stopped by us, to be stopped | Flowing | PersonResumed (2nd) | PersonResumed (2nd) | PersonResumed (2nd)
+        stopped by us, to be stopped | Stopped | Confirm | Confirm | OtherStack("beta")
+        stopped by us, to flow | Flowing | Confirm | Confirm | Confirm
+        stopped by us, to flow | Stopped | Make(Flowing) | Make(Flowing) | OtherStack("beta")
+        stopped by beta, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | PersonResumed (2nd)
+        stopped by beta, to be stopped | Stopped | PersonStopped (2nd) | Confirm | OtherStack("beta")
+        stopped by beta, to flow | Flowing | Confirm | Confirm | Confirm
+        stopped by beta, to flow | Stopped | PersonStopped (2nd) | Make(Flowing) | OtherStack("beta")
+        "#);
+    }
+
+    #[test]
+    fn what_contradicts_our_own_write_is_not_believed_while_it_may_be_older() {
+        use Flow::{Flowing, Stopped};
+        let written = Some(NOW);
+        let paused = Wished { made: Some(Stopped), written, ..wished("a", Stopped, 1.0) };
+        let resumed = Wished { made: Some(Flowing), written, ..wished("a", Flowing, 1.0) };
+        // Told to stop again at once, with what SES shows from before.
+        let again = Wished { made: Some(Flowing), written, ..wished("a", Stopped, 1.0) };
+        let reverted = Wished { made: Some(Stopped), written, ..wished("a", Flowing, 1.0) };
+        for (wished, seen, then) in [
+            (paused, Flowing, Move::PersonResumed),
+            (resumed, Stopped, Move::PersonStopped),
+            (again, Stopped, Move::PersonStopped),
+        ] {
+            let sight = sight(seen, Mark::Absent);
+            let mut wished = wished;
+            for millis in [1_000, SETTLING_MILLIS - 1] {
+                assert_eq!(next_move(&wished, &sight, later(millis)), Move::Doubt(seen.into()));
+                wished.doubt(seen.into(), later(millis));
+                assert_eq!((wished.doubt, wished.again), (None, Some(later(SETTLING_MILLIS))));
+            }
+            let first = later(SETTLING_MILLIS);
+            assert_eq!(next_move(&wished, &sight, first), Move::Doubt(seen.into()));
+            wished.doubt(seen.into(), first);
+            let second = wished.again.unwrap();
+            assert_eq!(second.0 - first.0, SECOND_LOOK_MILLIS);
+            assert_eq!(next_move(&wished, &sight, second), then);
+        }
+        // Where it does not say that somebody else has acted, one look is enough.
+        let sight = sight(Flowing, Mark::Absent);
+        assert_eq!(next_move(&reverted, &sight, later(1_000)), Move::Doubt(Seen::Flowing));
+        assert_eq!(next_move(&reverted, &sight, later(SETTLING_MILLIS)), Move::Confirm);
+    }
+
+    #[test]
+    fn tries_of_a_target_that_fails_are_further_and_further_apart_and_never_far() {
+        let mut wished = wished("a", Flow::Stopped, 1.0);
+        let waits = (0..10).map(|_| {
+            wished.fail("AccessDeniedException", true, NOW);
+            (wished.again.unwrap().0 - NOW.0) / 1_000
+        });
+        assert_eq!(waits.collect::<Vec<i64>>(), [2, 4, 8, 16, 32, 64, 128, 240, 240, 240]);
+        let trouble = wished.trouble.clone().unwrap();
+        assert_eq!((trouble.failures, trouble.denied), (10, Some(NOW)));
+        wished.fail("InternalServiceError", false, later(1));
+        assert_eq!(wished.trouble.unwrap().denied, Some(NOW), "the same episode");
+    }
+
+    /// A console at which some targets fail for ever, and which counts its calls.
+    struct Sick {
+        sick: BTreeMap<Subject, ControlError>,
+        stopped: Vec<Subject>,
+        calls: usize,
+    }
+
+    impl SendingControl for Sick {
+        async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError> {
+            self.calls += 1;
+            let failure = self.sick.get(target).cloned();
+            let flow = if self.stopped.contains(target) { Flow::Stopped } else { Flow::Flowing };
+            failure.map_or(Ok(sight(flow, Mark::Absent)), Err)
+        }
+
+        async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
+            self.calls += 1;
+            assert_eq!(flow, Flow::Stopped);
+            self.stopped.push(target.clone());
+            Ok(())
+        }
+
+        async fn mark(&mut self, _: &Subject, _: bool) -> Result<(), ControlError> {
+            self.calls += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn targets_that_fail_for_ever_hold_up_no_other() {
+        let policy = Policy::default();
+        for error in [ControlError::Failed("500".into()), ControlError::Denied("403".into()), ControlError::Gone] {
+            let mut store = MemoryReputation::new(&IspMap::builtin());
+            let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
+            let stop = |store: &mut MemoryReputation, name: &str, urgency: f64| {
+                pollster::block_on(store.renew(&wished(name, Flow::Stopped, urgency))).unwrap();
+            };
+            for sick in 0..50 {
+                let name = format!("sick-{sick}");
+                ses.sick.insert(Subject::ConfigurationSet(name.as_str().into()), error.clone());
+                stop(&mut store, &name, 9.0);
+            }
+            let round = Round { calls: 20, reconcile: true };
+            let mut now = NOW;
+            for index in 0..40 {
+                now = now.plus_minutes(5);
+                ses.calls = 0;
+                pollster::block_on(enforce(&policy, &mut store, &mut ses, round, || now)).unwrap();
+                assert!(ses.calls <= 20);
+                // Once all of the sick ones were asked, whatever comes is done at once.
+                if index >= 4 {
+                    let name = format!("well-{index}");
+                    stop(&mut store, &name, 1.0);
+                    now = now.plus_minutes(1);
+                    pollster::block_on(enforce(&policy, &mut store, &mut ses, round, || now)).unwrap();
+                    assert!(ses.stopped.contains(&Subject::ConfigurationSet(name.as_str().into())), "{error}: {name}");
+                }
+            }
+            // And those that are well are still looked at.
+            let wishes = pollster::block_on(store.wishes()).unwrap();
+            let stale = wishes.iter().filter(|wished| wished.made.is_some());
+            let stale = stale.filter(|wished| wished.checked.is_none_or(|at| now.minutes_since(at) > 120));
+            assert_eq!(stale.count(), 0, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_set_made_anew_while_its_breaker_is_open_is_stopped_again_and_reported_once() {
+        let policy = Policy::default();
+        let mut store = MemoryReputation::new(&IspMap::builtin());
+        let target = Subject::ConfigurationSet("news".into());
+        let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
+        pollster::block_on(store.renew(&wished("news", Flow::Stopped, 1.0))).unwrap();
+        let round = Round { calls: 20, reconcile: true };
+        let mut now = NOW;
+        let mut outcomes = Vec::new();
+        for index in 0..8 {
+            match index {
+                1 => _ = ses.sick.insert(target.clone(), ControlError::Gone),
+                6 => {
+                    ses.sick.clear();
+                    ses.stopped.clear();
+                }
+                _ => {}
+            }
+            let done = pollster::block_on(enforce(&policy, &mut store, &mut ses, round, || now)).unwrap();
+            outcomes.extend(done.into_iter().map(|enforced| format!("{:?}", enforced.outcome)));
+            now = now.plus_minutes(5);
+        }
+        let expected = [
+            "Made(Stopped)",
+            "Doubted(Gone)",
+            "Gone",
+            "Confirmed",
+            "Confirmed",
+            "Confirmed",
+            "Made(Stopped)",
+            "Confirmed",
+        ];
+        assert_eq!(outcomes, expected);
+        assert_eq!(pollster::block_on(store.unsent()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_lost_wish_is_renewed_where_its_breaker_is_open() {
+        let policy = Policy::default();
+        let mut store = MemoryReputation::new(&IspMap::builtin());
+        let target = Subject::ConfigurationSet("news".into());
+        let key = Key { subject: target.clone(), isp: None };
+        let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
+        pollster::block_on(async {
+            tell(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap();
+            let wishes = store.wishes().await.unwrap();
+            store.forget(&wishes[0]).await.unwrap();
+            // Said again, it changes nothing of the breaker.
+            assert_eq!(tell(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap(), []);
+            assert_eq!(renew(&mut store, &target, NOW).await, Ok(true));
+            assert_eq!(renew(&mut store, &target, NOW).await, Ok(false));
+            let wishes = store.wishes().await.unwrap();
+            store.forget(&wishes[0]).await.unwrap();
+            let round = Round { calls: 20, reconcile: true };
+            enforce(&policy, &mut store, &mut ses, round, || NOW).await.unwrap();
+        });
+        assert_eq!(ses.stopped, [target]);
+    }
+
+    fn wished(name: &str, wish: Flow, urgency: f64) -> Wished {
+        Wished::new(Subject::ConfigurationSet(name.into()), wish, Now(0), urgency, String::new())
     }
 
     #[test]
@@ -413,7 +1140,7 @@ mod tests {
         stopped_by: BTreeMap<Subject, Who>,
         /// The next calls that fail, and whether they are carried out all the same.
         failures: Vec<Option<bool>>,
-        /// A person has changed something that we have not seen yet.
+        /// A person has changed something that we have not accepted yet.
         unseen: bool,
     }
 
@@ -424,12 +1151,12 @@ mod tests {
     }
 
     impl SendingControl for Ses {
-        async fn flow(&mut self, target: &Subject) -> Result<Flow, ControlError> {
+        async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError> {
             if self.fails().is_some() {
-                return Err(ControlError::Busy("429".into()));
+                return Err(ControlError::Throttled("429".into()));
             }
-            self.unseen = false;
-            Ok(if self.stopped_by.contains_key(target) { Flow::Stopped } else { Flow::Flowing })
+            let flow = if self.stopped_by.contains_key(target) { Flow::Stopped } else { Flow::Flowing };
+            Ok(sight(flow, Mark::Unsupported))
         }
 
         async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
@@ -442,7 +1169,11 @@ mod tests {
                     }
                 }
             }
-            if fails.is_some() { Err(ControlError::Busy("500".into())) } else { Ok(()) }
+            if fails.is_some() { Err(ControlError::Failed("500".into())) } else { Ok(()) }
+        }
+
+        async fn mark(&mut self, _: &Subject, _: bool) -> Result<(), ControlError> {
+            Ok(())
         }
     }
 
@@ -511,16 +1242,20 @@ mod tests {
                         Happening::PersonStopsAtSes | Happening::PersonResumesAtSes => {}
                         Happening::Round(failures) => {
                             ses.failures = failures;
-                            enforce(&policy, &mut store, &mut ses, round, now).await.unwrap();
+                            let done = enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
+                            // What was doubted is not accepted yet.
+                            ses.unseen &= done.iter().all(|done| matches!(done.outcome, EnforceOutcome::Doubted(_) | EnforceOutcome::Throttled(_)));
+                            now = now.plus_minutes(5);
                         }
                     }
                 }
                 ses.failures.clear();
-                for _ in 0..3 {
-                    enforce(&policy, &mut store, &mut ses, round, now).await.unwrap();
+                for _ in 0..4 {
+                    enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
+                    now = now.plus_minutes(5);
                 }
                 let wished = store.wishes().await.unwrap();
-                let seen = ses.flow(&target).await.unwrap();
+                let seen = ses.flow(&target).await.unwrap().flow;
                 for wished in &wished {
                     assert_eq!((wished.wish, wished.made, wished.intent), (seen, Some(seen), None));
                 }

@@ -761,7 +761,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
 
 /// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;
 /// everything else is done by the gate, through the quota.
-fn control(key: &Key, effect: Effect) -> Option<ControlKind> {
+pub(crate) fn control(key: &Key, effect: Effect) -> Option<ControlKind> {
     let whole = key.isp.is_none();
     match (&key.subject, effect) {
         (Subject::Account, Effect::Stop) if !whole => Some(ControlKind::HoldIsp),

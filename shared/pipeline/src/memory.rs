@@ -323,16 +323,37 @@ impl Wishes for MemoryReputation {
     async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
         match self.wishes.get_mut(&wished.target) {
             Some(known) if known.version == wished.version => {
-                *known = Wished { version: wished.version + 1, ..wished.clone() };
+                *known = Wished {
+                    version: wished.version + 1,
+                    fresh: false,
+                    at: known.at,
+                    urgency: known.urgency,
+                    reason: known.reason.clone(),
+                    ..wished.clone()
+                };
                 Ok(Saved::Saved)
             }
             Some(_) | None => Ok(Saved::Conflict),
         }
     }
 
-    async fn forget(&mut self, target: &Subject) -> Result<(), PortError> {
-        self.wishes.remove(target);
-        Ok(())
+    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        if self.wishes.contains_key(&wished.target) {
+            return Ok(Saved::Conflict);
+        }
+        let Wished { target, wish, at, urgency, reason, .. } = wished.clone();
+        self.wishes.insert(target.clone(), Wished::new(target, wish, at, urgency, reason));
+        Ok(Saved::Saved)
+    }
+
+    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        match self.wishes.get(&wished.target) {
+            Some(known) if known.version == wished.version => {
+                self.wishes.remove(&wished.target);
+                Ok(Saved::Saved)
+            }
+            Some(_) | None => Ok(Saved::Conflict),
+        }
     }
 }
 
@@ -375,17 +396,18 @@ fn wish(wishes: &mut BTreeMap<Subject, Wished>, control: &Control, urgency: f64)
         ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => Flow::Flowing,
         ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => return,
     };
-    let known = wishes.get(&control.target);
-    let wished = Wished {
-        target: control.target.clone(),
-        wish: flow,
-        at: control.at,
-        urgency,
-        reason: control.reason.clone(),
-        intent: known.and_then(|known| known.intent),
-        made: known.and_then(|known| known.made),
-        checked: known.and_then(|known| known.checked),
-        version: known.map_or(1, |known| known.version + 1),
+    let new = Wished::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
+    let wished = match wishes.get(&control.target) {
+        None => new,
+        Some(known) => Wished {
+            wish: new.wish,
+            at: new.at,
+            urgency,
+            reason: new.reason,
+            fresh: true,
+            version: known.version + 1,
+            ..known.clone()
+        },
     };
     wishes.insert(control.target.clone(), wished);
 }

@@ -126,7 +126,7 @@ fn denied(error: ControlError) -> Result<MirrorOutcome, PortError> {
     match error {
         ControlError::Gone => Ok(MirrorOutcome::Unknown),
         ControlError::Denied(why) => Ok(MirrorOutcome::Denied(why)),
-        ControlError::Busy(reason) => {
+        ControlError::Throttled(reason) | ControlError::Failed(reason) => {
             Err(PortError { operation: "warming up a dedicated IP", reason, disposition: Disposition::Retry })
         }
     }
@@ -226,7 +226,7 @@ mod tests {
         let policy = Policy::from_toml(POLICY).unwrap();
         let mut ips = Ips { known: [(ip(1), Warmth::Percent(50))].into(), ..Ips::default() };
         let mut known = Known::new();
-        ips.fails = Some(ControlError::Busy("429".to_owned()));
+        ips.fails = Some(ControlError::Throttled("429".to_owned()));
         let quotas = quotas(&policy, 5_000);
         assert!(pollster::block_on(mirror(&policy, &quotas, &mut ips, &mut known, 9)).is_err());
         assert!(known.is_empty());

@@ -227,11 +227,15 @@ impl Notice {
     /// Kind of a notice about a control that we may not carry out.
     pub const DENIED: &'static str = "Control Denied";
 
+    /// Kind of a notice about a target that another stack has stopped.
+    pub const OTHER_STACK: &'static str = "Control Of Another Stack";
+
     /// Kind of the daily digest.
     pub const DIGEST: &'static str = "Daily Digest";
 
     /// All kinds.
-    pub const KINDS: [&'static str; 4] = [Notice::TRANSITION, Notice::GONE, Notice::DENIED, Notice::DIGEST];
+    pub const KINDS: [&'static str; 5] =
+        [Notice::TRANSITION, Notice::GONE, Notice::DENIED, Notice::OTHER_STACK, Notice::DIGEST];
 
     /// What a change tells people; `None` if nothing.
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
@@ -267,23 +271,36 @@ impl Notice {
         Some(Notice { id, title, text, kind: Notice::TRANSITION, detail })
     }
 
-    /// Tells that a target of a control does not exist any more.
-    pub fn gone(target: &Subject, now: Now) -> Notice {
+    /// Reports that a target of a control does not exist any more, once for each time that it vanished.
+    pub fn gone(target: &Subject, since: Now) -> Notice {
         let text = format!(
-            "{target} does not exist at SES any more, so the wish about it is forgotten.\n\nIf it is created again, \
-             it starts without a pause of ours.\n"
+            "{target} does not exist at SES any more.\n\nIf its breaker is open, the wish to stop it is kept: made anew \
+             before the breaker lets it go, it is stopped again, within about five minutes.\n"
         );
-        Notice::about(Notice::GONE, "gone", target, &text, now)
+        Notice::about(Notice::GONE, "gone", target, &text, since)
     }
 
-    /// Tells that SES denies us a control; once a day for each target.
-    pub fn denied(target: &Subject, why: &str, now: Now) -> Notice {
+    /// Reports that SES denies us a control: at once, and again each day for as long as it lasts. `since`: when it was
+    /// first denied.
+    pub fn denied(target: &Subject, why: &str, since: Now, now: Now) -> Notice {
         let text = format!(
             "SES denies ses-breaker what it has to do about {target}: {why}\n\nThe wish stands and is tried again \
              every few minutes. Look at the role of the enforcer function: the template gives it what it needs; a \
              service control policy or a permissions boundary may take it away.\n"
         );
-        Notice::about(Notice::DENIED, "denied", target, &text, now)
+        let day = i64::from(DAY) * MINUTE_MILLIS;
+        let days = now.0.saturating_sub(since.0).max(0) / day;
+        Notice::about(Notice::DENIED, "denied", target, &text, Now(since.0 + days * day))
+    }
+
+    /// Reports that another stack has stopped a target, once for each stop. `since`: when that was first seen.
+    pub fn of_other_stack(target: &Subject, stack: &str, since: Now) -> Notice {
+        let text = format!(
+            "{target} was stopped at SES by the ses-breaker stack {stack}, as its tag there says.\n\nThis stack leaves \
+             the stop to that one: it does not resume it, and does not take it for a person's. Once it is resumed, this \
+             stack stops it again if its own breaker is open. If {stack} does not exist any more, resume it at SES.\n"
+        );
+        Notice::about(Notice::OTHER_STACK, "other stack", target, &text, since)
     }
 
     /// Tells how all stands; once for each day.
@@ -305,11 +322,11 @@ impl Notice {
         }
     }
 
-    fn about(kind: &'static str, word: &str, target: &Subject, text: &str, now: Now) -> Notice {
-        let day = now.0.max(0) / (i64::from(DAY) * MINUTE_MILLIS) * i64::from(DAY) * MINUTE_MILLIS;
-        let detail = serde_json::json!({ "at": now.to_string(), "subject": target.to_string(), "reason": text });
+    /// `at`: when what it reports began, which makes its name.
+    fn about(kind: &'static str, word: &str, target: &Subject, text: &str, at: Now) -> Notice {
+        let detail = serde_json::json!({ "at": at.to_string(), "subject": target.to_string(), "reason": text });
         Notice {
-            id: format!("{day:013}#{target}#{word}"),
+            id: format!("{:013}#{target}#{word}", at.0.max(0)),
             title: title(&format!("ses-breaker {word}: {target}")),
             text: text.to_owned(),
             kind,
@@ -540,10 +557,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_denial_has_one_name_a_day() {
+    fn a_denial_has_one_name_for_each_day_that_it_lasts() {
         let target = Subject::ConfigurationSet("news".into());
-        let at = |hour: i64| Notice::denied(&target, "AccessDenied", Now(1_791_273_601_745 + hour * 3_600_000)).id;
-        assert_eq!(at(0), at(3));
-        assert_ne!(at(0), at(24));
+        let hour = |hour: i64| Now(1_791_273_601_745 + hour * 3_600_000);
+        let at = |since: i64, now: i64| Notice::denied(&target, "AccessDenied", hour(since), hour(now)).id;
+        assert_eq!(at(0, 0), at(0, 23));
+        assert_eq!(at(0, 24), at(0, 47));
+        assert_ne!(at(0, 0), at(0, 24));
+        // Another one on the same day is reported, too.
+        assert_ne!(at(0, 1), at(5, 5));
     }
 }

@@ -180,7 +180,6 @@ pub struct Reaction {
 /// # Errors
 ///
 /// As [`evaluate`]; react to the same batch again.
-#[expect(clippy::too_many_arguments, reason = "a batch, and who reacts to it")]
 pub async fn react<S: Reputation + Rounds>(
     policy: &Policy,
     store: &mut S,

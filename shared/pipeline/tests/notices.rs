@@ -229,7 +229,8 @@ fn in_shadow_it_is_told_that_nothing_is_done() {
 #[test]
 fn a_denial_is_told_at_once_by_itself() {
     let mut world = World::new("");
-    let denied = Notice::denied(&"configuration-set:news".parse().unwrap(), "AccessDeniedException", world.now);
+    let denied =
+        Notice::denied(&"configuration-set:news".parse().unwrap(), "AccessDeniedException", world.now, world.now);
     pollster::block_on(world.store.put(&denied)).unwrap();
     insta::assert_snapshot!(world.mail());
 }

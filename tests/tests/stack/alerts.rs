@@ -114,11 +114,19 @@ async fn every_event_is_as_the_schema_says() {
         stack.tick(START.plus_minutes(minute)).await.unwrap();
         stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
     }
-    // A person stops it at SES, and deletes it.
+    // Another stack stops it; then a person does so at SES, and deletes it.
     cloud.state().sets.insert("news".to_owned(), false);
-    stack.enforce(true, START.plus_minutes(41)).await.unwrap();
+    let tag = ("ses-breaker:stopped-by".to_owned(), "second".to_owned());
+    cloud.state().tags.insert("news".to_owned(), [tag].into());
+    stack.enforce(true, START.plus_minutes(43)).await.unwrap();
+    cloud.state().tags.clear();
+    for minute in [44, 49] {
+        stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
     cloud.state().sets.remove("news");
-    stack.enforce(true, START.plus_minutes(42)).await.unwrap();
+    for minute in [54, 59] {
+        stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
     // The next day.
     for _ in 0..2 {
         stack.enforce(true, START.plus_minutes(1_440)).await.unwrap();
@@ -142,7 +150,9 @@ async fn every_event_is_as_the_schema_says() {
         told.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
     };
     let kinds: Vec<&str> = seen("/detail-type").into_iter().collect();
-    assert_eq!(kinds, ["Breaker Transition", "Control Denied", "Control Target Gone", "Daily Digest"]);
+    let expected =
+        ["Breaker Transition", "Control Denied", "Control Of Another Stack", "Control Target Gone", "Daily Digest"];
+    assert_eq!(kinds, expected);
     let causes: Vec<&str> = seen("/detail/cause").into_iter().collect();
     assert_eq!(causes, ["incident", "pardon", "person", "time", "verdict"]);
     // It tells what is wrong, too.

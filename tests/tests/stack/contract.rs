@@ -7,7 +7,7 @@ use aws::reputation::{DynamoReputation, LIMITS};
 use e2e::cloud::Cloud;
 use e2e::stack::Stack;
 use pipeline::Senders;
-use pipeline::enforce::Wishes;
+use pipeline::enforce::{Doubt, Flow, OtherStack, Seen, Trouble, Wishes};
 use pipeline::evaluate::{evaluate, evaluate_account, tell, tick};
 use pipeline::fold::{Limits, Record, Shard, fold};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
@@ -117,9 +117,30 @@ async fn perform<S: Reputation + Wishes + Outbox>(
     for mut wished in store.wishes().await.unwrap() {
         if act.kind.is_multiple_of(2) {
             (wished.made, wished.intent, wished.checked) = (Some(wished.wish), None, Some(now));
-            store.note(&wished).await.unwrap();
-            // Under a version that is over, nothing is noted.
-            store.note(&wished).await.unwrap();
+            if act.kind.is_multiple_of(4) {
+                // All that can be noted, which other acts take away again.
+                (wished.intent, wished.written, wished.marking) = (Some(Flow::Flowing), Some(now), Some(wished.wish));
+                (wished.gone, wished.again) = (Some(now), Some(now));
+                wished.doubt = Some(Doubt { seen: Seen::Gone, since: now });
+                wished.other = Some(OtherStack { stack: "other".to_owned(), since: now });
+                let error = "AccessDeniedException: why".to_owned();
+                wished.trouble = Some(Trouble { failures: 3, denied: Some(now), error });
+            } else {
+                (wished.written, wished.marking, wished.gone, wished.again) = (None, None, None, None);
+                (wished.doubt, wished.other, wished.trouble) = (None, None, None);
+            }
+            assert_eq!(store.note(&wished).await.unwrap(), Saved::Saved);
+            // Under a version that is over, nothing is noted, and nothing forgotten.
+            assert_eq!(store.note(&wished).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.forget(&wished).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.renew(&wished).await.unwrap(), Saved::Conflict);
+        }
+    }
+    if act.kind == 5 {
+        for wished in store.wishes().await.unwrap() {
+            assert_eq!(store.forget(&wished).await.unwrap(), Saved::Saved);
+            assert_eq!(store.note(&wished).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.renew(&wished).await.unwrap(), Saved::Saved);
         }
     }
     if act.kind == 3 {

@@ -1,9 +1,13 @@
 //! People and SES in the way of the enforcer, and two of us at once.
 
+use aws::reputation::DynamoReputation;
 use e2e::cloud::{Cloud, LEDGER};
 use e2e::stack::Stack;
+use pipeline::evaluate::tell;
+use reputation::breaker::Input;
 use reputation::time::Now;
-use serde_json::Value;
+use reputation::{Key, Policy, Subject};
+use serde_json::{Value, json};
 
 use super::mail::{Mailbox, NEWS, SHOP, stored};
 
@@ -68,6 +72,9 @@ async fn a_set_that_a_person_resumes_is_accepted_and_re_armed() {
     let mut stack = with_harm(&cloud, START).await;
     stack.enforce(false, START).await.unwrap();
     cloud.state().sets.insert("news".to_owned(), true);
+    // One look is not enough: it might be older than our own pause.
+    stack.enforce(true, START.plus_minutes(2)).await.unwrap();
+    assert_eq!(state(&cloud, "configuration-set:news"), "open");
     let later = START.plus_minutes(7);
     stack.enforce(true, later).await.unwrap();
     assert_eq!(state(&cloud, "configuration-set:news"), "closed");
@@ -112,42 +119,66 @@ async fn a_pause_lands_though_ses_refuses_for_a_minute() {
     stack.enforce(false, START).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
     assert!(begun.elapsed().as_secs() >= 60, "{:?}", begun.elapsed());
-    // And if it refuses for longer than a function may run, the wish comes again.
+    // And if it fails for longer than a function may run, the next looks try again.
     let cloud = self::cloud();
     let mut stack = with_harm(&cloud, START).await;
-    cloud.state().ses_errors = [(500, "InternalServiceErrorException"); 60].into();
-    let mut tries = 1;
-    while stack.enforce(false, START).await.is_err() {
-        tries += 1;
-    }
-    assert!(tries > 1);
+    cloud.state().set_errors = [("news".to_owned(), (500, "InternalServiceErrorException"))].into();
+    stack.enforce(false, START).await.unwrap();
+    let tries = cloud.state().ses_calls.len();
+    assert!((4..10).contains(&tries), "{tries}");
+    stack.enforce(true, START.plus_minutes(5)).await.unwrap();
+    assert!(cloud.state().ses_calls.len() > tries);
+    cloud.state().set_errors.clear();
+    stack.enforce(true, START.plus_minutes(10)).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
 }
 
+fn wishes(cloud: &Cloud) -> Vec<Value> {
+    cloud.items(e2e::cloud::REPUTATION).into_iter().filter(|item| item["pk"]["S"] == "control").collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_set_that_is_gone_is_forgotten_with_an_alert() {
+async fn a_set_that_is_gone_is_reported_once_and_stopped_again_if_it_is_made_anew() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
+    stack.enforce(false, START).await.unwrap();
     cloud.state().sets.remove("news");
-    for _ in 0..3 {
-        stack.enforce(true, START).await.unwrap();
+    let gone = |cloud: &Cloud| {
+        subjects(cloud).iter().filter(|title| **title == "ses-breaker gone: configuration-set:news").count()
+    };
+    stack.enforce(true, START.plus_minutes(5)).await.unwrap();
+    assert_eq!(gone(&cloud), 0, "one look is not enough");
+    for minute in [10, 15, 20] {
+        stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
+        stack.enforce(false, START.plus_minutes(minute + 1)).await.unwrap();
     }
-    let told = subjects(&cloud);
-    assert_eq!(
-        told.iter().filter(|title| **title == "ses-breaker gone: configuration-set:news").count(),
-        1,
-        "{told:?}"
-    );
-    let wishes = cloud.items(e2e::cloud::REPUTATION).into_iter().filter(|item| item["pk"]["S"] == "control").count();
-    assert_eq!(wishes, 0);
+    assert_eq!(gone(&cloud), 1, "{:?}", subjects(&cloud));
+    assert!(wishes(&cloud)[0].get("gone").is_some());
+    // Made anew while its breaker is open.
+    cloud.state().sets.insert("news".to_owned(), true);
+    cloud.state().tags.clear();
+    stack.enforce(true, START.plus_minutes(25)).await.unwrap();
+    assert!(!cloud.state().sets["news"]);
+    assert_eq!(breaker(&cloud, "configuration-set:news")["hold"]["S"], "none");
+    assert_eq!(cloud.state().tags["news"]["ses-breaker:stopped-by"], "test");
+    // Gone while nothing is to be stopped: there is no wish to keep.
+    for minute in 30..70 {
+        stack.tick(START.plus_minutes(minute)).await.unwrap();
+    }
+    stack.enforce(false, START.plus_minutes(70)).await.unwrap();
+    assert_eq!(cloud.state().tags["news"]["ses-breaker:stopped-by"], "");
+    cloud.state().sets.remove("news");
+    for minute in [75, 80] {
+        stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
+    assert_eq!((gone(&cloud), wishes(&cloud).len()), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_denied_pause_is_told_once_a_day_and_lands_once_it_is_allowed() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
-    // The first time it is tried twice: it looks again once the notice of the pause has waited for others.
-    cloud.state().ses_errors = [(403, "AccessDeniedException"); 6].into();
+    cloud.state().set_errors = [("news".to_owned(), (403, "AccessDeniedException"))].into();
     for minute in 0..4 {
         stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
     }
@@ -155,8 +186,124 @@ async fn a_denied_pause_is_told_once_a_day_and_lands_once_it_is_allowed() {
     let denied =
         subjects(&cloud).iter().filter(|title| **title == "ses-breaker denied: configuration-set:news").count();
     assert_eq!(denied, 2, "{:?}", subjects(&cloud));
+    cloud.state().set_errors.clear();
     stack.enforce(true, START.plus_minutes(1445)).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
+    assert!(wishes(&cloud)[0].get("error").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ses_says_just_after_our_own_write_is_not_taken_for_a_persons() {
+    let cloud = cloud();
+    let mut stack = with_harm(&cloud, START).await;
+    stack.enforce(false, START).await.unwrap();
+    // The pause does not show yet.
+    cloud.state().stale = [("news".to_owned(), (true, 1))].into();
+    stack.enforce(true, START.plus_minutes(1)).await.unwrap();
+    // And once more, by a part of SES that lags behind.
+    cloud.state().stale = [("news".to_owned(), (true, 1))].into();
+    stack.enforce(true, START.plus_minutes(5)).await.unwrap();
+    for minute in [10, 15, 20] {
+        stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
+    assert_eq!(state(&cloud, "configuration-set:news"), "open");
+    assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
+}
+
+async fn person_stops(cloud: &Cloud, set: &str, now: Now) {
+    let policy = Policy::default();
+    let mut store = DynamoReputation::new(cloud.clients().dynamodb(), e2e::cloud::REPUTATION, &policy);
+    let key = Key { subject: Subject::ConfigurationSet(set.into()), isp: None };
+    tell(&policy, &mut store, &key, Input::PersonStops, now).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_always_fails_holds_up_no_other() {
+    for error in [(500, "InternalServiceErrorException"), (403, "AccessDeniedException")] {
+        let cloud = cloud();
+        cloud.state().sets.insert("bad".to_owned(), true);
+        cloud.state().set_errors = [("bad".to_owned(), error)].into();
+        let mut stack = Stack::new(&cloud, false);
+        person_stops(&cloud, "bad", START).await;
+        person_stops(&cloud, "shop", START.plus_minutes(1)).await;
+        stack.enforce(false, START.plus_minutes(1)).await.unwrap();
+        person_stops(&cloud, "news", START.plus_minutes(2)).await;
+        stack.enforce(false, START.plus_minutes(2)).await.unwrap();
+        assert_eq!(cloud.state().switched, [("shop".to_owned(), false), ("news".to_owned(), false)]);
+        // It is asked about once in a reconcile.
+        for minute in 1..10 {
+            cloud.state().ses_calls.clear();
+            stack.enforce(true, START.plus_minutes(30 + minute * 5)).await.unwrap();
+            let calls = cloud.state().ses_calls.iter().filter(|call| call.ends_with("/bad")).count();
+            assert!(calls <= 2, "{calls}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_wish_is_renewed_while_its_breaker_is_open() {
+    let cloud = cloud();
+    let mut stack = with_harm(&cloud, START).await;
+    let key = json!({ "pk": { "S": "control" }, "sk": { "S": "configuration-set:news" } });
+    cloud.dynamodb("DeleteItem", json!({ "TableName": e2e::cloud::REPUTATION, "Key": key }));
+    stack.enforce(false, START).await.unwrap();
+    assert_eq!(cloud.state().switched, []);
+    stack.enforce(true, START.plus_minutes(5)).await.unwrap();
+    assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
+    // Lost once it is true, the mark says that it was ours: it is let go in time.
+    cloud.dynamodb("DeleteItem", json!({ "TableName": e2e::cloud::REPUTATION, "Key": key }));
+    stack.enforce(true, START.plus_minutes(10)).await.unwrap();
+    assert_eq!(breaker(&cloud, "configuration-set:news")["hold"]["S"], "none");
+    for minute in 11..60 {
+        stack.tick(START.plus_minutes(minute)).await.unwrap();
+    }
+    stack.enforce(false, START.plus_minutes(60)).await.unwrap();
+    assert!(cloud.state().sets["news"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_stacks_leave_each_others_stops_alone() {
+    let cloud = cloud();
+    let beside = cloud.beside();
+    let mut first = with_harm(&cloud, START).await;
+    with_harm(&beside, START).await;
+    let mut second = Stack::named(&beside, "second", false);
+    first.enforce(false, START).await.unwrap();
+    assert_eq!(cloud.state().tags["news"]["ses-breaker:stopped-by"], "test");
+    for minute in [1, 5, 10, 15, 20] {
+        first.enforce(true, START.plus_minutes(minute)).await.unwrap();
+        second.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
+    for cloud in [&cloud, &beside] {
+        assert_eq!(state(cloud, "configuration-set:news"), "open");
+        assert_eq!(breaker(cloud, "configuration-set:news")["hold"]["S"], "none");
+    }
+    let told = subjects(&cloud).into_iter().filter(|title| title == "ses-breaker other stack: configuration-set:news");
+    assert_eq!(told.count(), 1);
+    assert_eq!(wishes(&beside)[0]["other"]["S"], "test");
+    // The first lets it go; the breaker of the second is open still, so it stops it in its own name.
+    for minute in 20..40 {
+        first.tick(START.plus_minutes(minute)).await.unwrap();
+    }
+    first.enforce(false, START.plus_minutes(40)).await.unwrap();
+    second.enforce(true, START.plus_minutes(45)).await.unwrap();
+    let switched = [false, true, false].map(|sending| ("news".to_owned(), sending));
+    assert_eq!(cloud.state().switched, switched);
+    assert_eq!(cloud.state().tags["news"]["ses-breaker:stopped-by"], "second");
+    // Which is no word of a person's for the first.
+    for minute in [45, 50, 55] {
+        first.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
+    assert_eq!(breaker(&cloud, "configuration-set:news")["hold"]["S"], "none");
+    assert_ne!(state(&cloud, "configuration-set:news"), "open");
+    // A person resumes it: both accept that, and neither stops it again.
+    cloud.state().sets.insert("news".to_owned(), true);
+    for minute in [60, 65, 70, 75] {
+        first.enforce(true, START.plus_minutes(minute)).await.unwrap();
+        second.enforce(true, START.plus_minutes(minute)).await.unwrap();
+    }
+    assert_eq!(state(&beside, "configuration-set:news"), "closed");
+    assert_eq!(cloud.state().switched, switched);
 }
 
 #[tokio::test(start_paused = true)]

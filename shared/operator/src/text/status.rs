@@ -121,16 +121,30 @@ fn wishes(status: &Status, look: Look) -> String {
     }
     let mut out = heading("Not true at SES yet");
     for wish in &status.wishes {
-        let Unfulfilled { target, wish: flow, since, made, under_way, checked, reason } = wish;
+        let Unfulfilled { target, wish: flow, since, made, under_way, checked, reason, .. } = wish;
         let verb = if *flow == "stopped" { "to be stopped" } else { "to flow again" };
         let asked = match (checked, made) {
             (None, _) => "SES was not asked yet".to_owned(),
             (Some(checked), None) => format!("SES was asked at {}", when(checked, status)),
             (Some(checked), Some(made)) => format!("SES said at {}: {made}", when(checked, status)),
         };
+        let asked = match (&wish.gone, &wish.stopped_by, wish.doubted) {
+            (Some(gone), _, _) => format!("gone at SES since {}", when(gone, status)),
+            (None, Some(stack), _) => format!("stopped by the ses-breaker stack {}", legible(stack)),
+            (None, None, Some(seen)) => format!("SES says {seen}, believed if the next look says the same"),
+            (None, None, None) => asked,
+        };
         let under_way = if *under_way { "; a call was begun" } else { "" };
         let words = format!("{verb} since {}; {asked}{under_way}", when(since, status));
         out.push_str(&format!("{}  {words}\n", paint(BOLD, &name(target))));
+        if let Some(error) = &wish.error {
+            let calls =
+                if wish.failures == 1 { "the last call".to_owned() } else { format!("{} calls", wish.failures) };
+            let next =
+                wish.next_look.as_ref().map_or_else(String::new, |next| format!("; next try {}", when(next, status)));
+            let words = format!("{calls} failed: {}{next}", legible(error));
+            out.push_str(&hanging("    ", &words, look.columns()));
+        }
         out.push_str(&hanging("    ", &legible(reason), look.columns()));
     }
     out

@@ -3,6 +3,7 @@
 
 mod budget_simulation;
 mod classify;
+mod enforce_simulation;
 mod evaluate_simulation;
 mod fold_simulation;
 mod incident_simulation;

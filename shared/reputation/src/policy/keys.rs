@@ -204,8 +204,8 @@ pub const SECTIONS: &[Section] = &[
             "lanes",
             "rows",
             whole(1, 64),
-            "Rows of one subject are split into so many and added up on reading. More than one is needed only where the breaker \
-         function reports transactions that conflict with each other.",
+            "Rows of one subject are split into at least so many and added up on reading. Where transactions conflict, the breaker \
+         function takes more by itself, up to 16.",
         )],
     ),
 ];

@@ -1,0 +1,507 @@
+//! Two stacks with the same configuration sets, people at the console, and an SES that answers late, wrongly or not.
+//!
+//! Laws: nothing of a person's is undone; no pause is lost; a write of ours, or of the other stack, is never taken for a
+//! person's; a set that answers is served within a few rounds, whatever the others do.
+
+use std::collections::BTreeMap;
+
+use pipeline::enforce::{
+    ControlError, EnforceOutcome, Enforced, Flow, Mark, Round, SETTLING_MILLIS, SendingControl, Sight, Wishes, enforce,
+};
+use pipeline::evaluate::tell;
+use pipeline::memory::MemoryReputation;
+use pipeline::ports::ControlKind;
+use reputation::breaker::{Input, State};
+use reputation::detect::{Level, Rule, Verdict};
+use reputation::judge::Judgement;
+use reputation::time::{MINUTE_MILLIS, Minute, Now};
+use reputation::{IspMap, Key, Metric, Policy, Subject, Tally};
+
+use super::world::{Dice, NOW, for_each_seed, set_of};
+
+const SETS: [&str; 4] = ["alerts", "bulk", "news", "shop"];
+const STACKS: usize = 2;
+const ROUND: Round = Round { calls: 20, reconcile: true };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// The set was made so.
+    Maker,
+    Stack(usize),
+    Person,
+}
+
+/// What SES holds of one configuration set.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    flow: Flow,
+    /// The stack that the tag names.
+    mark: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Set {
+    exists: bool,
+    now: Told,
+    by: Who,
+    at: Now,
+    /// What reads may still say, and until when.
+    old: Option<(Told, Now)>,
+    /// When a stack last stopped what the other had just stopped.
+    both: Option<Now>,
+    /// When SES last did not know it although it is there: never twice within half an hour.
+    unknown: Option<Now>,
+    /// Fails each call for as long as this is set.
+    sick: Option<ControlError>,
+    /// When a person last acted, until all stacks have answered to it.
+    acted: Option<Now>,
+    /// What a person did that a stack has not answered to.
+    acts: [Option<Flow>; STACKS],
+}
+
+struct Ses {
+    now: Now,
+    dice: Dice,
+    sets: BTreeMap<Subject, Set>,
+    calm: bool,
+    throttled: bool,
+    /// When each stack last decided to stop each set.
+    decided: BTreeMap<(usize, Subject), Now>,
+    broken: Vec<String>,
+}
+
+/// SES as one stack sees it.
+struct Client<'a> {
+    ses: &'a mut Ses,
+    stack: usize,
+}
+
+impl Client<'_> {
+    /// Whether a call fails, and whether it is carried out all the same.
+    fn failure(&mut self, target: &Subject) -> Option<(ControlError, bool)> {
+        let set = &self.ses.sets[target];
+        if !set.exists {
+            return Some((ControlError::Gone, false));
+        }
+        if let Some(error) = &set.sick {
+            return Some((error.clone(), false));
+        }
+        if self.ses.calm {
+            return None;
+        }
+        match self.ses.dice.below(40) {
+            0 => {
+                self.ses.throttled = true;
+                Some((ControlError::Throttled("429".into()), false))
+            }
+            1 => Some((ControlError::Failed("500".into()), false)),
+            2 => Some((ControlError::Failed("a lost answer".into()), true)),
+            3 if self.ses.sets[target].unknown.is_none_or(|at| self.ses.now.minutes_since(at) >= 30) => {
+                self.ses.sets.get_mut(target).expect("valid by construction").unknown = Some(self.ses.now);
+                Some((ControlError::Gone, false))
+            }
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, target: &Subject, change: impl FnOnce(&mut Told)) {
+        let (now, late) = (self.ses.now, self.ses.dice.below(SETTLING_MILLIS as usize) as i64);
+        let set = self.ses.sets.get_mut(target).expect("valid by construction");
+        let before = set.old.filter(|(_, until)| *until > now).map_or(set.now, |(old, _)| old);
+        set.old = Some((before, Now(now.0 + late)));
+        change(&mut set.now);
+    }
+}
+
+impl SendingControl for Client<'_> {
+    async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError> {
+        if let Some((error, _)) = self.failure(target) {
+            return Err(error);
+        }
+        let stale = self.ses.dice.chance(60);
+        let set = &self.ses.sets[target];
+        let told = match set.old {
+            Some((old, until)) if until > self.ses.now && stale => old,
+            Some(_) | None => set.now,
+        };
+        let mark = match told.mark {
+            None => Mark::Absent,
+            Some(stack) if stack == self.stack => Mark::Ours,
+            Some(stack) => Mark::Other(format!("stack-{stack}")),
+        };
+        Ok(Sight { flow: told.flow, mark })
+    }
+
+    async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
+        let failure = self.failure(target);
+        if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
+            let (stack, decided) = (self.stack, self.ses.decided.get(&(self.stack, target.clone())).copied());
+            let set = self.ses.sets[target].clone();
+            match (set.now.flow, set.by, flow) {
+                (Flow::Stopped, Who::Person, Flow::Flowing) => {
+                    self.ses.broken.push(format!("stack {stack} resumed {target}, which a person had stopped"));
+                }
+                (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack => {
+                    self.ses.broken.push(format!("stack {stack} resumed {target}, which stack {other} had stopped"));
+                }
+                (Flow::Flowing, Who::Person, Flow::Stopped) if decided.is_none_or(|decided| decided < set.at) => {
+                    self.ses.broken.push(format!("stack {stack} stopped {target} again, which a person had resumed"));
+                }
+                (Flow::Flowing | Flow::Stopped, _, Flow::Flowing | Flow::Stopped) => {}
+            }
+            if set.now.flow == Flow::Stopped && flow == Flow::Stopped && set.by != Who::Stack(stack) {
+                self.ses.sets.get_mut(target).expect("valid by construction").both = Some(self.ses.now);
+            }
+            if set.now.flow != flow {
+                self.write(target, |told| told.flow = flow);
+                let now = self.ses.now;
+                let set = self.ses.sets.get_mut(target).expect("valid by construction");
+                (set.by, set.at) = (Who::Stack(stack), now);
+            }
+        }
+        failure.map_or(Ok(()), |(error, _)| Err(error))
+    }
+
+    async fn mark(&mut self, target: &Subject, stopped: bool) -> Result<(), ControlError> {
+        let failure = self.failure(target);
+        if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
+            let stack = self.stack;
+            self.write(target, |told| told.mark = stopped.then_some(stack));
+            // Of two stacks that stop it at the same time, the last mark says whose stop it is.
+            let set = self.ses.sets.get_mut(target).expect("valid by construction");
+            if stopped && set.now.flow == Flow::Stopped && matches!(set.by, Who::Stack(_)) {
+                set.by = Who::Stack(stack);
+            }
+        }
+        failure.map_or(Ok(()), |(error, _)| Err(error))
+    }
+}
+
+struct World {
+    policy: Policy,
+    stores: Vec<MemoryReputation>,
+    ses: Ses,
+    dice: Dice,
+    /// Rounds that were not throttled since a stop was decided on a set that answers.
+    unserved: BTreeMap<(usize, Subject), u32>,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let sets = SETS.map(|name| {
+            let now = Told { flow: Flow::Flowing, mark: None };
+            let set = Set {
+                exists: true,
+                now,
+                by: Who::Maker,
+                at: NOW,
+                old: None,
+                both: None,
+                unknown: None,
+                sick: None,
+                acted: None,
+                acts: [None; STACKS],
+            };
+            (set_of(name), set)
+        });
+        let ses = Ses {
+            now: NOW,
+            dice: Dice(seed ^ 0x5e5),
+            sets: sets.into(),
+            calm: false,
+            throttled: false,
+            decided: BTreeMap::new(),
+            broken: Vec::new(),
+        };
+        let stores = (0..STACKS).map(|_| MemoryReputation::new(&IspMap::builtin())).collect();
+        World { policy: Policy::default(), stores, ses, dice: Dice(seed), unserved: BTreeMap::new() }
+    }
+
+    fn is_open(&mut self, stack: usize, target: &Subject) -> bool {
+        let breaker = self.stores[stack].find(target).map(|dossier| dossier.breaker(None).breaker);
+        breaker.is_some_and(|breaker| breaker.enacted && matches!(breaker.state, State::Open { .. }))
+    }
+
+    async fn step_breaker(&mut self, stack: usize, target: &Subject, verdict: Option<Verdict>) {
+        // See the gap about two stacks that stop a set at the same time: no stop is that short.
+        if self.ses.sets[target].both.is_some_and(|at| self.ses.now.minutes_since(at) <= 30) {
+            return;
+        }
+        let key = Key { subject: target.clone(), isp: None };
+        let judgement = Judgement { pause: verdict, ..Judgement::default() };
+        let now = self.ses.now;
+        let changes = tell(&self.policy, &mut self.stores[stack], &key, Input::Judged(&judgement), now)
+            .await
+            .expect("valid by construction");
+        let controls = changes.iter().flat_map(|change| &change.controls);
+        for control in controls {
+            if control.kind == ControlKind::PauseConfigurationSet {
+                self.ses.decided.insert((stack, target.clone()), now);
+                self.unserved.insert((stack, target.clone()), 0);
+            }
+        }
+    }
+
+    /// Whether a person may act so that it can be told: nothing is under way, and their last act was answered.
+    async fn is_quiet(&mut self, target: &Subject) -> bool {
+        let (now, set) = (self.ses.now, self.ses.sets[target].clone());
+        let mut quiet = set.exists && set.sick.is_none() && set.acted.is_none();
+        quiet &= set.old.is_none_or(|(_, until)| until <= now);
+        for stack in 0..STACKS {
+            let open = self.is_open(stack, target);
+            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
+            let wished = wishes.iter().find(|wished| wished.target == *target);
+            quiet &= wished.map_or(!open, |wished| wished.is_true() && wished.doubt.is_none() && wished.gone.is_none());
+        }
+        quiet
+    }
+
+    async fn person(&mut self, target: &Subject, flow: Flow) {
+        let now = self.ses.now;
+        let set = self.ses.sets.get_mut(target).expect("valid by construction");
+        if set.now.flow != flow {
+            set.now.flow = flow;
+            (set.by, set.at, set.old, set.acted) = (Who::Person, now, None, Some(now));
+            set.acts = [Some(flow); STACKS];
+        }
+    }
+
+    /// A round, and those that follow while SES throttles or a target is tried again soon: what one invocation does.
+    async fn rounds(&mut self, stack: usize, reconcile: bool) -> Result<(), String> {
+        let mut retries: BTreeMap<Subject, Now> = BTreeMap::new();
+        let mut reconcile = reconcile;
+        let begun = self.ses.now;
+        loop {
+            for Enforced { target, again, .. } in self.round(stack, reconcile).await? {
+                match again {
+                    Some(again) => _ = retries.insert(target, again),
+                    None => _ = retries.remove(&target),
+                }
+            }
+            reconcile &= self.ses.throttled;
+            let throttled = self.ses.throttled.then_some(Now(self.ses.now.0 + 2_000));
+            let soon = retries.values().copied().filter(|again| again.0 - begun.0 < 100_000).chain(throttled).min();
+            let Some(soon) = soon else { return Ok(()) };
+            self.ses.now = self.ses.now.max(soon);
+        }
+    }
+
+    async fn round(&mut self, stack: usize, reconcile: bool) -> Result<Vec<Enforced>, String> {
+        self.ses.throttled = false;
+        let now = self.ses.now;
+        let mut client = Client { ses: &mut self.ses, stack };
+        let round = Round { reconcile, ..ROUND };
+        let done = enforce(&self.policy, &mut self.stores[stack], &mut client, round, || now)
+            .await
+            .expect("valid by construction");
+        if let Some(broken) = self.ses.broken.first() {
+            return Err(broken.clone());
+        }
+        for Enforced { target, outcome, .. } in &done {
+            let set = self.ses.sets.get_mut(target).expect("valid by construction");
+            let by_person = |flow| set.acts[stack] == Some(flow) || (set.by == Who::Person && set.now.flow == flow);
+            match outcome {
+                EnforceOutcome::PersonStopped if !by_person(Flow::Stopped) => {
+                    return Err(format!("stack {stack} takes for a person's stop of {target}: {set:?}"));
+                }
+                EnforceOutcome::PersonResumed if !by_person(Flow::Flowing) => {
+                    return Err(format!("stack {stack} takes for a person's resume of {target}: {set:?}"));
+                }
+                EnforceOutcome::Gone if set.exists => return Err(format!("stack {stack}: {target} is not gone")),
+                EnforceOutcome::Confirmed
+                | EnforceOutcome::Made(_)
+                | EnforceOutcome::PersonStopped
+                | EnforceOutcome::PersonResumed
+                | EnforceOutcome::Gone
+                | EnforceOutcome::Doubted(_)
+                | EnforceOutcome::OtherStack(_)
+                | EnforceOutcome::Failed(_)
+                | EnforceOutcome::Throttled(_)
+                | EnforceOutcome::Denied(_)
+                | EnforceOutcome::Later(_) => {}
+            }
+        }
+        self.check_served(stack)?;
+        self.check_answered().await?;
+        Ok(done)
+    }
+
+    /// A set that answers is stopped within three rounds that were not throttled.
+    fn check_served(&mut self, stack: usize) -> Result<(), String> {
+        for target in SETS.map(set_of) {
+            let set = self.ses.sets[&target].clone();
+            let open = self.is_open(stack, &target);
+            let Some(rounds) = self.unserved.get_mut(&(stack, target.clone())) else { continue };
+            let late = set.old.is_some_and(|(_, until)| until > self.ses.now);
+            if !open || set.now.flow == Flow::Stopped {
+                self.unserved.remove(&(stack, target));
+            } else if !set.exists || set.sick.is_some() || set.acted.is_some() || late {
+                *rounds = 0;
+            } else if !self.ses.throttled {
+                *rounds += 1;
+                // Of two calls in a row each may fail by chance, and then it waits for its next try.
+                if *rounds > 8 {
+                    return Err(format!("stack {stack} has not stopped {target} within 8 rounds"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A person's act is answered by each stack within four reconciles: two looks, and two that may fail by chance.
+    async fn check_answered(&mut self) -> Result<(), String> {
+        for target in SETS.map(set_of) {
+            let set = self.ses.sets[&target].clone();
+            let Some(acted) = set.acted else { continue };
+            let mut answered = true;
+            for stack in 0..STACKS {
+                let wishes = self.stores[stack].wishes().await.expect("valid by construction");
+                let wished = wishes.iter().find(|wished| wished.target == target);
+                let done = wished.is_none_or(|wished| {
+                    let agrees = wished.wish == set.now.flow && wished.is_true() && wished.other.is_none();
+                    agrees && wished.doubt.is_none()
+                });
+                answered &= done;
+                if done && wished.is_some() {
+                    self.ses.sets.get_mut(&target).expect("valid by construction").acts[stack] = None;
+                }
+            }
+            if answered || set.by != Who::Person {
+                self.ses.sets.get_mut(&target).expect("valid by construction").acted = None;
+            } else if set.sick.is_none() && set.exists && self.ses.now.minutes_since(acted) > 40 {
+                return Err(format!("a person's act on {target} is not answered after 40 minutes: {set:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn happen(&mut self) -> Result<(), String> {
+        let target = set_of(SETS[self.dice.below(SETS.len())]);
+        let stack = self.dice.below(STACKS);
+        let verdict = Verdict {
+            level: Level::Pause,
+            metric: Metric::HardBounce,
+            rule: Rule::Cusum { limit: 0.05, evidence: 12.0, threshold: 10.0 },
+            from: Minute(1),
+            until: Minute(2),
+            tally: Tally { population: 50, bad: 20 },
+        };
+        let now = self.ses.now;
+        match self.dice.below(16) {
+            // Both hear of the same harm, mostly.
+            0..3 => {
+                for stack in 0..STACKS {
+                    if self.dice.chance(80) {
+                        self.step_breaker(stack, &target, Some(verdict)).await;
+                    }
+                }
+            }
+            3..6 => {
+                for target in SETS.map(set_of) {
+                    self.step_breaker(stack, &target, None).await;
+                }
+            }
+            6..8 if self.is_quiet(&target).await => self.person(&target, Flow::Stopped).await,
+            8..10 if self.is_quiet(&target).await => self.person(&target, Flow::Flowing).await,
+            10 if self.is_quiet(&target).await => {
+                let set = self.ses.sets.get_mut(&target).expect("valid by construction");
+                (set.exists, set.at, set.old) = (false, now, None);
+            }
+            11 => {
+                let stopped = self.dice.chance(20);
+                let flow = if stopped { Flow::Stopped } else { Flow::Flowing };
+                let set = self.ses.sets.get_mut(&target).expect("valid by construction");
+                // So that both have seen that it was gone.
+                if !set.exists && now.minutes_since(set.at) > 60 {
+                    let by = if stopped { Who::Person } else { Who::Maker };
+                    let acted = stopped.then_some(now);
+                    let told = Told { flow, mark: None };
+                    let acts = [stopped.then_some(flow); STACKS];
+                    *set = Set {
+                        exists: true,
+                        now: told,
+                        by,
+                        at: now,
+                        old: None,
+                        both: None,
+                        unknown: Some(now),
+                        sick: None,
+                        acted,
+                        acts,
+                    };
+                }
+            }
+            12 if self.is_quiet(&target).await => {
+                let error = match self.dice.chance(50) {
+                    true => ControlError::Denied("no permission".into()),
+                    false => ControlError::Failed("500".into()),
+                };
+                self.ses.sets.get_mut(&target).expect("valid by construction").sick = Some(error);
+            }
+            13 => self.ses.sets.get_mut(&target).expect("valid by construction").sick = None,
+            // Where the breaker is closed, nothing is promised.
+            14 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
+                let wishes = self.stores[stack].wishes().await.expect("valid by construction");
+                for wished in wishes.iter().filter(|wished| wished.target == target) {
+                    self.stores[stack].forget(wished).await.expect("valid by construction");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+async fn simulate(seed: u64) -> Result<(), String> {
+    let mut world = World::new(seed);
+    for _ in 0..120 {
+        for _ in 0..1 + world.dice.below(2) {
+            world.happen().await?;
+        }
+        // What rings at once; and a moment later, within the time in which a write may not be visible.
+        for _ in 0..1 + world.dice.below(3) {
+            for stack in 0..STACKS {
+                world.rounds(stack, false).await?;
+            }
+            world.ses.now = Now(world.ses.now.0 + 1_000 + world.dice.below(90_000) as i64);
+        }
+        for stack in 0..STACKS {
+            world.rounds(stack, true).await?;
+        }
+        world.ses.now = Now(world.ses.now.0 + 5 * MINUTE_MILLIS);
+    }
+    world.ses.calm = true;
+    for set in world.ses.sets.values_mut() {
+        set.sick = None;
+    }
+    for _ in 0..8 {
+        world.ses.now = Now(world.ses.now.0 + 5 * MINUTE_MILLIS);
+        for stack in 0..STACKS {
+            world.rounds(stack, true).await?;
+        }
+    }
+    for target in SETS.map(set_of) {
+        let set = world.ses.sets[&target].clone();
+        for stack in 0..STACKS {
+            let open = world.is_open(stack, &target);
+            if set.exists && open && set.now.flow != Flow::Stopped {
+                return Err(format!("the breaker of {target} in stack {stack} is open, and mail flows: {set:?}"));
+            }
+            let wishes = world.stores[stack].wishes().await.expect("valid by construction");
+            for wished in wishes.iter().filter(|wished| set.exists && wished.target == target) {
+                let left = set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && wished.wish == Flow::Flowing;
+                let others = wished.other.is_some() && set.by == Who::Stack(1 - stack);
+                if left || !(wished.is_true() && wished.made == Some(set.now.flow) || others) {
+                    return Err(format!("stack {stack} is not done: {wished:?}, {set:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_pause_is_lost_and_nothing_of_a_persons_or_of_the_other_stacks_is_undone() {
+    let name = "no_pause_is_lost_and_nothing_of_a_persons_or_of_the_other_stacks_is_undone";
+    for_each_seed(name, 400, |seed| pollster::block_on(simulate(seed)));
+}
