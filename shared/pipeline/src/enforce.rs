@@ -666,7 +666,8 @@ impl<C: SendingControl> Visit<'_, C> {
         let target = wished.target.clone();
         // What we resume was stopped by us, until it is seen to flow.
         let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { wished.made };
-        let trouble = wished.trouble.take();
+        // Looks that failed before are over. Writes that failed are not, until one has worked.
+        let trouble = wished.trouble.take().filter(|_| wished.intent.is_some());
         wished.hold(made);
         let has_mark = sight.mark != Mark::Unsupported;
         (wished.intent, wished.written, wished.trouble) = (Some(flow), Some(clock()), trouble);

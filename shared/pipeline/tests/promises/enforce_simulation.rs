@@ -224,7 +224,7 @@ impl World {
 
     async fn step_breaker(&mut self, stack: usize, target: &Subject, verdict: Option<Verdict>) {
         // See the gap about two stacks that stop a set at the same time: no stop is that short.
-        if self.ses.sets[target].both.is_some_and(|at| self.ses.now.minutes_since(at) <= 30) {
+        if self.was_stopped_by_both(target) {
             return;
         }
         let key = Key { subject: target.clone(), isp: None };
@@ -240,6 +240,10 @@ impl World {
                 self.unserved.insert((stack, target.clone()), 0);
             }
         }
+    }
+
+    fn was_stopped_by_both(&self, target: &Subject) -> bool {
+        self.ses.sets[target].both.is_some_and(|at| self.ses.now.minutes_since(at) <= 30)
     }
 
     /// Whether a person may act so that it can be told: nothing is under way, and their last act was answered.
@@ -431,7 +435,8 @@ impl World {
                     };
                 }
             }
-            12 if self.is_quiet(&target).await => {
+            // The same gap: both look again after they have stopped it at the same time.
+            12 if self.is_quiet(&target).await && !self.was_stopped_by_both(&target) => {
                 let error = match self.dice.chance(50) {
                     true => ControlError::Denied("no permission".into()),
                     false => ControlError::Failed("500".into()),
