@@ -277,6 +277,7 @@ impl<'a> Case<'a> {
             timeline: self.dossier.timeline.clone(),
             breakers: self.breakers_as_of(then),
             protected: self.dossier.protected,
+            ..Dossier::default()
         }
     }
 
