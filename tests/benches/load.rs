@@ -71,7 +71,7 @@ async fn folds(shards: u64, lanes: u32) {
             let record = |index: u64| Record {
                 sequence: (done * 100 + index).into(),
                 unit: Unit {
-                    key: UnitKey(u128::from(number << 32 | done * 100 + index)),
+                    key: UnitKey(u128::from((number << 32) | (done * 100 + index))),
                     kind: [UnitKind::Sent, UnitKind::Delivered][index as usize % 2],
                     isp: isps[index as usize % isps.len()],
                     cohort: NOW.minute(),

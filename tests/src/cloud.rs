@@ -27,13 +27,16 @@ pub const LEDGER: &str = "test-ledger";
 /// Name of the reputation table here.
 pub const REPUTATION: &str = "test-reputation";
 
+/// What was read of a stream so far, and where to read on.
+type ReadStream = (Vec<EventRecord>, Value);
+
 /// One AWS account.
 #[derive(Clone)]
 pub struct Cloud {
     database: Database,
     state: Arc<Mutex<State>>,
     /// What was read of each table's stream so far, and where to read on.
-    streams: Arc<Mutex<BTreeMap<String, (Vec<EventRecord>, Value)>>>,
+    streams: Arc<Mutex<BTreeMap<String, ReadStream>>>,
 }
 
 impl std::fmt::Debug for Cloud {
@@ -199,7 +202,7 @@ impl Cloud {
     }
 
     /// Begins a transaction; the answer, if it is cancelled at once, else the items that it locks.
-    fn begin_transaction(&self, body: &str) -> Result<Vec<String>, HttpResponse> {
+    fn begin_transaction(&self, body: &str) -> Result<Vec<String>, Box<HttpResponse>> {
         let mut state = self.state();
         let Some(Contention { locked, partitions }) = &mut state.contention else { return Ok(Vec::new()) };
         let (written, now) = (written(body), tokio::time::Instant::now());
@@ -211,7 +214,7 @@ impl Cloud {
             let reasons: Vec<Value> = written.iter().map(reason).collect();
             let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
             let body = json!({ "__type": kind, "Message": "cancelled", "CancellationReasons": reasons });
-            respond(400, Some("TransactionCanceledException"), &body.to_string())
+            Box::new(respond(400, Some("TransactionCanceledException"), &body.to_string()))
         };
         if written.iter().any(|(_, item)| locked.contains(item)) {
             return Err(cancelled("TransactionConflict", &|(_, item)| locked.contains(item)));
@@ -529,7 +532,7 @@ impl HttpConnector for Cloud {
             let begun = cloud.begin_transaction(&body);
             tokio::time::sleep(TRANSACTION).await;
             match begun {
-                Err(cancelled) => Ok(cancelled),
+                Err(cancelled) => Ok(*cancelled),
                 Ok(items) => {
                     let before = cloud.state().write_units;
                     let answer = cloud.answer(&request);

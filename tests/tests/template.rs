@@ -1,7 +1,5 @@
 //! The template, where neither its linters nor the emulator look.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::fs;
 
 /// How far a line is indented; nothing for lines without content.

@@ -30,7 +30,7 @@ async fn shards_that_meet_at_a_hot_subject_lose_nothing_and_move_to_lanes_of_the
             let record = |index: u64| Record {
                 sequence: (batch * UNITS + index).into(),
                 unit: Unit {
-                    key: UnitKey(u128::from(number << 32 | batch * UNITS + index)),
+                    key: UnitKey(u128::from((number << 32) | (batch * UNITS + index))),
                     kind: UnitKind::Sent,
                     isp: Isp::OTHER,
                     cohort: NOW.minute(),

@@ -326,7 +326,7 @@ fn check(senders: usize, seeds: u64, bad_lists: impl Fn(u64) -> usize, weak: usi
     let worlds = [false, true].map(|gate| {
         let scored = |name: &str, ill: &dyn Fn(u64) -> Ill| {
             let score = score(senders, gate, ill, seeds);
-            println!("{senders} senders, gate {gate}, {name}: {score:?}");
+            eprintln!("{senders} senders, gate {gate}, {name}: {score:?}");
             score
         };
         [
