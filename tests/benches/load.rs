@@ -54,7 +54,7 @@ async fn main() {
 }
 
 async fn folds(shards: u64, lanes: u32) {
-    const SECONDS: u64 = 10;
+    const SECONDS: u64 = 2;
     let cloud = Cloud::without_streams();
     cloud.contend();
     let policy = Policy { lanes, ..Policy::default() };
@@ -124,13 +124,17 @@ async fn looks(count: usize) {
             assert!(stack.ingest(&[&body], now).await.unwrap().is_empty());
             records = 0..cloud.stream(LEDGER).len();
         }
-        let before = (cloud.state().reads, cloud.state().read_bytes);
+        let read = || {
+            let state = cloud.state();
+            (state.reads, state.read_bytes)
+        };
+        let before = read();
         match what {
             "batch" => _ = stack.fold(&cloud.stream(LEDGER)[records], now).await.unwrap(),
             _ => _ = stack.tick(now).await.unwrap(),
         }
-        let (reads, bytes) = (cloud.state().reads - before.0, cloud.state().read_bytes - before.1);
-        let text = format!("{reads} reads, {:.0} KB", bytes as f64 / 1e3);
+        let after = read();
+        let text = format!("{} reads, {:.0} KB", after.0 - before.0, (after.1 - before.1) as f64 / 1e3);
         write!(line, " {text:>30}").unwrap();
     }
     println!("{line}");
