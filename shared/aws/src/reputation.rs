@@ -559,7 +559,7 @@ impl Reputation for DynamoReputation {
 
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.note(fold, now).await?;
-        // A shard is folded by one reader at a time, so that shards in different lanes never meet.
+        // Shards in different lanes never write the same row.
         let (lane, conflicts) = (lane_of(fold.shard(), self.lanes()), self.conflicts);
         let mut actions = vec![self.move_mark(fold, now)?];
         for (row, counters) in &fold.increments(now) {
