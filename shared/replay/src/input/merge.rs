@@ -10,8 +10,8 @@
 //! A stamp moves the clock of its lane only as far as one of the next [`LOOKAHEAD`] stamps of the lane confirms
 //! it: one mail that is misdated by days would otherwise hold back the rest of its file until the others have come so far.
 //!
-//! A source is opened when the merge has come to its first stamp, which is read beforehand from the head of each file, so
-//! that a month of small objects keeps few files open. Pipes cannot be read twice, so they are open from the beginning.
+//! A source is opened when the merge has come to the time of its first item, which is read beforehand from the head of each
+//! file, so that a month of small objects keeps few files open. Pipes cannot be read twice, so they are open from the beginning.
 //!
 //! **Invariant:** the order depends on the bytes and the order of the sources alone, as in [`run`].
 //!
@@ -290,7 +290,7 @@ fn first_stamp<T: Timed>(
     }
 }
 
-/// The first items of a source, from the first that has a stamp.
+/// The first items of a source.
 #[derive(Default)]
 struct Head {
     stamps: VecDeque<Option<Stamp>>,
@@ -298,30 +298,39 @@ struct Head {
 
 impl Head {
     fn take(&mut self, stamp: Option<Stamp>) {
-        if (stamp.is_some() || !self.stamps.is_empty()) && self.stamps.len() < 2 * LOOKAHEAD {
+        if self.stamps.len() < 2 * LOOKAHEAD {
             self.stamps.push_back(stamp);
         }
     }
 
-    /// The item that dates the head: the first sure one within reach, or else the first.
-    fn dated_by(&self) -> usize {
-        let sure = self.stamps.iter().take(LOOKAHEAD).position(|stamp| stamp.is_some_and(|stamp| stamp.sure));
-        sure.unwrap_or(0)
-    }
-
-    /// Whether what follows cannot make the source begin earlier.
+    /// Whether what follows cannot change when the source begins.
     fn is_enough(&self) -> bool {
-        let by = self.dated_by();
-        let settled =
-            self.stamps.len() >= LOOKAHEAD || self.stamps.get(by).is_some_and(|by| by.is_some_and(|by| by.sure));
-        settled && self.stamps.iter().skip(by + 1).take(LOOKAHEAD).any(Option::is_some)
-            || self.stamps.len() == 2 * LOOKAHEAD
+        let dated_by = match first_sure(&self.stamps, 0) {
+            Some(sure) => sure,
+            None if self.stamps.len() < LOOKAHEAD => return false,
+            None => 0,
+        };
+        let after = self.stamps.range(dated_by + 1..);
+        after.len() >= LOOKAHEAD || after.flatten().count() >= CONFIRMED_BY
     }
 
-    /// No item of the source is due before this time, but those that have no stamp.
+    /// When the first item of the source is due.
     fn earliest(&self) -> Option<i64> {
-        (!self.stamps.is_empty()).then(|| believed(&self.stamps, self.dated_by()))
+        (!self.stamps.is_empty()).then(|| time_of(&self.stamps, 0, NONE))
     }
+}
+
+/// The first sure stamp within reach of an item, which may be its own.
+fn first_sure(stamps: &VecDeque<Option<Stamp>>, index: usize) -> Option<usize> {
+    let within = index..(index + LOOKAHEAD).min(stamps.len());
+    within.into_iter().find(|&index| stamps[index].is_some_and(|stamp| stamp.sure))
+}
+
+/// When an item is due in a lane whose clock stands at `clock`.
+fn time_of(stamps: &VecDeque<Option<Stamp>>, index: usize, clock: i64) -> i64 {
+    // What a source begins with may be stamped long before it happened.
+    let head = if clock == NONE { first_sure(stamps, index).map(|sure| believed(stamps, sure)) } else { None };
+    head.unwrap_or(clock).max(believed(stamps, index))
 }
 
 /// A stamp, as far as those that follow it confirm it: as many as [`CONFIRMED_BY`], since several events of one mail bear
@@ -431,18 +440,14 @@ impl<T: Timed> Pending<T> {
         }
         while self.times.len() < self.stamps.len() {
             let at = self.times.len();
-            if at + 1 + LOOKAHEAD > self.stamps.len() && !self.ended {
+            // The stamp that dates a head is confirmed by those that follow it.
+            let reach = if self.clock == NONE { 2 * LOOKAHEAD } else { 1 + LOOKAHEAD };
+            if at + reach > self.stamps.len() && !self.ended {
                 break;
             }
             let stamp = self.stamps[at];
             self.latest = self.latest.max(stamp.map_or(NONE, |stamp| stamp.at));
-            if self.clock == NONE && !stamp.is_some_and(|stamp| stamp.sure) {
-                // The head of the source.
-                let within = (at + 1)..(at + LOOKAHEAD).min(self.stamps.len());
-                let sure = within.into_iter().find(|&index| self.stamps[index].is_some_and(|stamp| stamp.sure));
-                self.clock = sure.map_or(NONE, |index| believed(&self.stamps, index));
-            }
-            self.clock = self.clock.max(believed(&self.stamps, at));
+            self.clock = time_of(&self.stamps, at, self.clock);
             self.times.push_back(self.clock);
         }
     }
@@ -862,6 +867,7 @@ mod tests {
         let item = |document| match document {
             Document::Whole { line, bytes } => {
                 let text = String::from_utf8_lossy(bytes);
+                let text = text.trim_end_matches(' ');
                 let at = text.trim_end_matches('!').parse().ok();
                 (source, line, at.map(|at| Stamp { at, sure: text.ends_with('!') }))
             }
@@ -946,14 +952,39 @@ mod tests {
             chunk in 1..200usize,
             workers in 0..4usize,
             inline in prop_oneof![Just(0u64), 1..500u64],
+            // So long that the head of a source ends within its first items.
+            padding in prop_oneof![Just(0usize), 500..2000usize],
         ) {
+            let padded = |stamp| line(stamp).replace('\n', &format!("{:padding$}\n", ""));
             let source = |lane: &Vec<Option<Stamp>>| {
-                Source::memory("lane", lane.iter().copied().map(line).collect::<String>().into_bytes())
+                Source::memory("lane", lane.iter().copied().map(padded).collect::<String>().into_bytes())
             };
             let sources: Vec<Source> = lanes.iter().map(source).collect();
             let limits = Limits { chunk, inline, ..Limits::STANDARD };
             prop_assert_eq!(merged(&limits, &sources, workers).unwrap(), expected(&lanes));
         }
+    }
+
+    #[test]
+    fn a_file_that_begins_with_what_has_no_stamp_begins_where_a_pipe_would() {
+        let unsure = |at| Some(Stamp { at, sure: false });
+        let lanes = [vec![Some(Stamp { at: 0, sure: true }), unsure(-130)], vec![None, unsure(34)]];
+        let sources = lanes
+            .each_ref()
+            .map(|lane| Source::memory("lane", lane.iter().copied().map(line).collect::<String>().into_bytes()));
+        assert_eq!(merged(&Limits::STANDARD, &sources, 0).unwrap(), expected(&lanes));
+    }
+
+    #[test]
+    fn a_head_is_read_until_nothing_that_follows_can_make_it_begin_earlier() {
+        // A document fills the first piece that is read of a head.
+        let long = |at: i64| format!("{at}!{:5000}\n", "");
+        let lanes = [vec![100, 90, 5, 101, 102], vec![50, 60]];
+        let sources = lanes
+            .each_ref()
+            .map(|lane| Source::memory("lane", lane.iter().copied().map(long).collect::<String>().into_bytes()));
+        let lanes = lanes.map(|lane| lane.into_iter().map(|at| Some(Stamp { at, sure: true })).collect());
+        assert_eq!(merged(&Limits::STANDARD, &sources, 0).unwrap(), expected(&lanes));
     }
 
     fn lane_of(times: impl IntoIterator<Item = i64>) -> Source {
