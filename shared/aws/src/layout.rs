@@ -27,6 +27,7 @@
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
 //! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::Desk`]); `version` |
+//! | `stack` | `enforcer` | what the stack's template lets the enforcer switch at SES besides configuration sets: `account`, `tenants`; written when an enforcer starts |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
 //! | `clock` | `hour`, `rejudge` | `done`: the last round of judging, each hour and every ten minutes (its first minute, since 1970), `after`: the last subject judged in it, if it is not complete |
@@ -249,6 +250,34 @@ pub fn parse_rate_sk(sk: &str) -> Option<(Length, Minute)> {
     let length = Length::ALL.into_iter().find(|length| sk.starts_with(rate_prefix(*length)))?;
     let digits = sk[rate_prefix(length).len()..].split('#').next()?;
     Some((length, Minute(digits.parse().ok()?)))
+}
+
+/// What the enforcer may switch at SES besides configuration sets, as the stack's template gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// The account: parameter `MayPauseAccount`.
+    pub account: bool,
+    /// Tenants: parameter `Tenants`.
+    pub tenants: bool,
+}
+
+/// The keys of what the enforcer may do.
+pub fn permissions_keys() -> Item {
+    keys("stack", "enforcer")
+}
+
+/// What the enforcer may do, as it is stored.
+pub fn permissions_item(permissions: Permissions) -> Item {
+    let Permissions { account, tenants } = permissions;
+    let flags = [("account", account), ("tenants", tenants)];
+    let flags = flags.map(|(name, flag)| (name.to_owned(), AttributeValue::Bool(flag)));
+    permissions_keys().into_iter().chain(flags).collect()
+}
+
+/// What the enforcer may do; `None` if none has said so yet.
+pub fn parse_permissions(item: &Item) -> Option<Permissions> {
+    let read = Reader(item);
+    (!item.is_empty()).then(|| Permissions { account: read.flag("account"), tenants: read.flag("tenants") })
 }
 
 /// The keys of a shard's mark.

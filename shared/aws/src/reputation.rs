@@ -36,10 +36,10 @@ use reputation::unit::UnitKind;
 
 use crate::clients::port_error;
 use crate::layout::{
-    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, board_sk, breaker_attributes, breaker_sk, counters, expiry,
-    flow_name, has_expired, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk, parse_breaker,
-    parse_mark, parse_notice, parse_pause, parse_progress, parse_rate_sk, parse_wish, pause_item, progress_keys,
-    rate_expiry, rate_sk, text,
+    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Permissions, Reader, board_sk, breaker_attributes, breaker_sk,
+    counters, expiry, flow_name, has_expired, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk,
+    parse_breaker, parse_mark, parse_notice, parse_pause, parse_permissions, parse_progress, parse_rate_sk, parse_wish,
+    pause_item, permissions_item, permissions_keys, progress_keys, rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -754,6 +754,25 @@ impl Reputation for DynamoReputation {
 }
 
 impl DynamoReputation {
+    /// What the enforcer may switch at SES besides configuration sets; `None` if no enforcer has said so yet.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    pub async fn permissions(&self) -> Result<Option<Permissions>, PortError> {
+        Ok(parse_permissions(&self.get(permissions_keys()).await?))
+    }
+
+    /// Says what the enforcer may switch, for people who ask it to.
+    ///
+    /// # Errors
+    ///
+    /// It was written or not: do it again.
+    pub async fn note_permissions(&self, permissions: Permissions) -> Result<(), PortError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(permissions_item(permissions)));
+        put.send().await.map(drop).map_err(|error| port_error("noting what the enforcer may do", &error))
+    }
+
     async fn get(&self, keys: Item) -> Result<Item, PortError> {
         let operation = "reading the reputation table";
         let get = self.client.get_item().table_name(&self.table).set_key(Some(keys)).consistent_read(true);

@@ -29,6 +29,7 @@ use ses_events::Decoder;
 use crate::alerts::SnsAlerts;
 use crate::clients::Clients;
 use crate::config::{self, ConfigError};
+use crate::layout::Permissions;
 use crate::ledger::DynamoLedger;
 use crate::log;
 use crate::metrics::{Metric, Metrics};
@@ -376,6 +377,8 @@ pub struct Enforcer {
     policy: PolicyInUse,
     store: DynamoReputation,
     ses: SesControl,
+    /// What the template lets it switch, until that is noted.
+    permissions: Option<Permissions>,
     quotas: DynamoQuotas,
     /// The percentages of dedicated IPs that are known to be so.
     mirrored: mirror::Known,
@@ -467,7 +470,9 @@ impl Enforcer {
         // The topic is of this partition, Region and account, as the configuration sets are.
         let signature = Signature::new(&config::stack(), &topic);
         let alerts = SnsAlerts::new(clients, Some(topic), Some(bus)).with_chat(clients, chat);
-        Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?).signing(signature))
+        let permissions =
+            Permissions { account: config::flag("MAY_PAUSE_ACCOUNT")?, tenants: config::flag("MAY_PAUSE_TENANTS")? };
+        Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?).signing(signature).permitted(permissions))
     }
 
     /// Over this table, with these alerts. It leaves no marks at SES.
@@ -476,6 +481,7 @@ impl Enforcer {
             policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
             store: DynamoReputation::new(clients.dynamodb(), table, &reputation::Policy::default()),
             ses: SesControl::new(clients),
+            permissions: None,
             quotas: DynamoQuotas::new(clients.dynamodb(), table, reputation::IspMap::builtin()),
             mirrored: mirror::Known::new(),
             digested: None,
@@ -488,6 +494,12 @@ impl Enforcer {
     #[must_use]
     pub fn signing(self, signature: Option<Signature>) -> Enforcer {
         Enforcer { ses: self.ses.signing(signature), ..self }
+    }
+
+    /// The same, saying in the table what its role lets it switch.
+    #[must_use]
+    pub fn permitted(self, permissions: Permissions) -> Enforcer {
+        Enforcer { permissions: Some(permissions), ..self }
     }
 
     /// Makes true what can be made true within `left`, and sends what is to be told.
@@ -508,6 +520,12 @@ impl Enforcer {
         let (known, changed) = self.policy.get().await?;
         if changed {
             self.store.set_policy(&known.policy);
+        }
+        if let Some(permissions) = self.permissions {
+            match self.store.note_permissions(permissions).await {
+                Ok(()) => self.permissions = None,
+                Err(error) => tracing::warn!(%error, "people who ask for a pause cannot see what is permitted"),
+            }
         }
         let mut done: Vec<Enforced> = Vec::new();
         let mut sent = 0;

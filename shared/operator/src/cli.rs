@@ -29,10 +29,11 @@ use crate::dashboard::Dashboard;
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
-use crate::word::{self, Saying, Word};
+use crate::word::{self, Asking, Confirmed, Saying, Word};
 use crate::{Answer, Exit, digest, doctor, explain, manual, policies, quota, status};
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, Global, IspsVerb, PolicyVerb, SpokenArgs, StatusArgs, Target, Verb,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, Global, IspsVerb, PauseArgs, PolicyVerb, ReleaseArgs, SpokenArgs,
+    StatusArgs, Target, Targets, Verb,
 };
 use isps::Shown;
 
@@ -94,7 +95,7 @@ pub async fn answered(
 ) -> Result<Answer, Failure> {
     let cli = Cli::try_parse_from(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
     let pushed = pushed(&cli.verb)?;
-    answer_with(access, cli.verb, &pushed, now, look, &|_, _, _| {}).await
+    answer_with(access, cli.verb, &pushed, now, look, &Asking::NOBODY).await
 }
 
 fn tell(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
@@ -181,7 +182,17 @@ fn route(global: &Global) -> Route {
 /// Runs a verb on this thread, with a progress bar if it takes long.
 fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
     let painter = Painter::of_steps(cli.global.quiet);
-    with_steps(&painter, |runtime, progress| runtime.block_on(answer(cli, now, look(), progress)))
+    let confirm = |question: &str| {
+        if !std::io::stdin().is_terminal() {
+            return Confirmed::Nobody;
+        }
+        let mut yes = false;
+        painter.above(|| yes = isps::asked(question));
+        if yes { Confirmed::Yes } else { Confirmed::No }
+    };
+    with_steps(&painter, |runtime, progress| {
+        runtime.block_on(answer(cli, now, look(), &Asking { progress, confirm: &confirm }))
+    })
 }
 
 /// Does `work`, which tells its steps, while a progress bar shows them.
@@ -208,8 +219,9 @@ fn with_steps<T>(
     )
 }
 
-async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+async fn answer(cli: Cli, now: Now, look: Look, asking: &Asking<'_>) -> Result<Answer, Failure> {
     let Cli { global, verb } = cli;
+    let progress = asking.progress;
     // What needs no AWS asks for none.
     if let Verb::Policy { verb: verb @ (PolicyVerb::Check { .. } | PolicyVerb::Show { default: true, .. }) } = &verb {
         return match verb {
@@ -239,7 +251,7 @@ async fn answer(cli: Cli, now: Now, look: Look, progress: Progress<'_>) -> Resul
     let pushed = pushed(&verb)?;
     progress(0, 0, "asking AWS");
     let access = Access::load(&global.stack, &route(&global)).await?;
-    answer_with(&access, verb, &pushed, now, look, progress).await
+    answer_with(&access, verb, &pushed, now, look, asking).await
 }
 
 /// The text of the policy that is to be pushed.
@@ -275,8 +287,9 @@ async fn answer_with(
     pushed: &str,
     now: Now,
     look: Look,
-    progress: Progress<'_>,
+    asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
+    let progress = asking.progress;
     match verb {
         Verb::Connect(args) => {
             let order = connect::Order {
@@ -310,19 +323,20 @@ async fn answer_with(
         Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, look).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
-        Verb::Pause(args) => {
-            let saying = Saying { word: Word::Pause, reason: args.reason, force: args.force };
-            word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
+        Verb::Pause(PauseArgs { targets, waiting, yes, reason, force }) => {
+            let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
+            let saying = Saying { word: Word::Pause, reason, force, wait: waiting.limit() };
+            speak(access, &targets, &saying, now, look, &Asking { confirm, ..*asking }).await
         }
-        Verb::Hold(args) => spoken(access, Word::Hold, args, now, look).await,
-        Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look).await,
+        Verb::Hold(args) => spoken(access, Word::Hold, args, now, look, asking).await,
+        Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look, asking).await,
         Verb::Resume(args) => {
             let word = if args.hold { Word::Hold } else { Word::Resume };
-            spoken(access, word, args.spoken, now, look).await
+            spoken(access, word, args.spoken, now, look, asking).await
         }
-        Verb::Release(args) => {
-            let saying = Saying { word: Word::Release, reason: args.reason, force: false };
-            word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
+        Verb::Release(ReleaseArgs { targets, waiting, reason }) => {
+            let saying = Saying { word: Word::Release, reason, force: false, wait: waiting.limit() };
+            speak(access, &targets, &saying, now, look, asking).await
         }
         Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
         Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => Ok(policies::show_default()),
@@ -335,9 +349,27 @@ async fn answer_with(
     }
 }
 
-async fn spoken(access: &Access, word: Word, args: SpokenArgs, now: Now, look: Look) -> Result<Answer, Failure> {
-    let saying = Saying { word, reason: args.reason, force: args.force };
-    word::say(access, &args.targets.subjects, args.targets.isp.as_deref(), &saying, now, look).await
+async fn spoken(
+    access: &Access,
+    word: Word,
+    args: SpokenArgs,
+    now: Now,
+    look: Look,
+    asking: &Asking<'_>,
+) -> Result<Answer, Failure> {
+    let SpokenArgs { targets, waiting, reason, force } = args;
+    speak(access, &targets, &Saying { word, reason, force, wait: waiting.limit() }, now, look, asking).await
+}
+
+async fn speak(
+    access: &Access,
+    targets: &Targets,
+    saying: &Saying,
+    now: Now,
+    look: Look,
+    asking: &Asking<'_>,
+) -> Result<Answer, Failure> {
+    word::say(access, &targets.subjects, targets.isp.as_deref(), saying, now, look, asking).await
 }
 
 fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {

@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -31,7 +32,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::failure::Failure;
-use crate::word::{self, Saying, Word, reason};
+use crate::word::{self, Asking, Saying, Word, reason};
 use crate::{Access, Exit};
 
 mod view;
@@ -253,7 +254,9 @@ impl Desk {
     async fn say(&self, order: Order) -> Response {
         let Order { subject, isp, saying } = order;
         let now = (self.clock)();
-        let answer = word::say(&self.access, &[subject], isp.as_deref(), &saying, now, Look::new(None)).await;
+        let look = Look::new(None);
+        // The page asks before it sends the word.
+        let answer = word::say(&self.access, &[subject], isp.as_deref(), &saying, now, look, &Asking::CONFIRMED).await;
         // What is shown next is what came of it.
         *self.view.lock().await = None;
         match answer {
@@ -267,6 +270,9 @@ impl Desk {
         }
     }
 }
+
+/// How long the page waits for SES; it shows how far it is from then on.
+const WAIT: Duration = Duration::from_secs(15);
 
 /// A word, about whom, and why.
 struct Order {
@@ -303,7 +309,7 @@ impl Order {
         };
         let subject = Subject::from_str(&written.subject).map_err(|error| error.to_string())?;
         let reason = reason(&written.reason)?;
-        Ok(Order { subject, isp: written.isp, saying: Saying { word, reason: Some(reason), force: false } })
+        Ok(Order { subject, isp: written.isp, saying: Saying { word, reason: Some(reason), force: false, wait: WAIT } })
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use pipeline::PortError;
 use replay::text::{name, quoted};
+use reputation::subject::Subject;
 use reputation::time::Now;
 
 use crate::Exit;
@@ -35,6 +36,22 @@ pub enum Failure {
         /// Whether `--force` would do it all the same.
         forceable: bool,
     },
+    /// What the stack's template does not let the enforcer do.
+    #[error("stack {stack} may not stop {subject} at SES, so nothing was changed")]
+    NotPermitted {
+        /// What was to be stopped.
+        subject: Subject,
+        /// The stack.
+        stack: String,
+        /// The parameter that would permit it.
+        parameter: &'static str,
+    },
+    /// The account was to be stopped, and nobody has confirmed it.
+    #[error("all mail of the account would be stopped, so this asks first, and standard input is not a terminal")]
+    Unconfirmed,
+    /// The account was to be stopped, and the answer was no.
+    #[error("nothing was changed")]
+    Declined,
     /// A name that is no ISP's.
     #[error("`{name}` names no ISP of the policy")]
     UnknownIsp {
@@ -201,7 +218,10 @@ impl Failure {
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::NoConfigurationSets { .. } | Failure::NothingRecorded { .. } => Exit::No,
+            Failure::NoConfigurationSets { .. }
+            | Failure::NothingRecorded { .. }
+            | Failure::NotPermitted { .. }
+            | Failure::Declined => Exit::No,
             Failure::Usage(_)
             | Failure::NoRegion { .. }
             | Failure::UnknownSubject { .. }
@@ -210,6 +230,7 @@ impl Failure {
             | Failure::NotPlanned { .. }
             | Failure::NotJudgeable { .. }
             | Failure::NoTerminal
+            | Failure::Unconfirmed
             | Failure::CannotListen { .. }
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
@@ -244,6 +265,14 @@ impl Failure {
                     false => format!("Did you mean {}?{force}", nearest.join(" or ")),
                 }
             }
+            Failure::NotPermitted { subject, parameter, .. } => {
+                let by_hand = match subject {
+                    Subject::Account => " By hand: aws sesv2 put-account-sending-attributes --no-sending-enabled",
+                    Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => "",
+                };
+                format!("Deploy it with {parameter}=true, which gives the enforcer the permission.{by_hand}")
+            }
+            Failure::Unconfirmed => "Say --yes.".to_owned(),
             Failure::UnknownIsp { nearest, .. } => format!("Did you mean {}?", nearest.join(" or ")),
             Failure::UnknownVersion { current: 0, .. } => "None was ever pushed; the default is in use.".to_owned(),
             Failure::UnknownVersion { current, .. } => format!("The current one is {current}."),
@@ -276,6 +305,7 @@ impl Failure {
             }
             Failure::NobodyToAsk => "Look at the proposals without --apply first, then say --apply --yes.".to_owned(),
             Failure::Usage(_)
+            | Failure::Declined
             | Failure::Unreadable { .. }
             | Failure::Unwritable { .. }
             | Failure::Events(_)

@@ -21,6 +21,7 @@ pub mod failure;
 pub mod history;
 pub mod isps;
 pub mod manual;
+pub mod obey;
 pub mod objects;
 pub mod policies;
 pub mod quota;

@@ -27,6 +27,7 @@ pub(crate) use policy::{invalid_policy, pushed, shown_policy};
 pub(crate) use quota::quotas;
 pub(crate) use status::status;
 
+use crate::obey::Obeyed;
 use crate::word::{Said, Word};
 
 /// Date and time of day of a minute.
@@ -46,20 +47,25 @@ fn paragraph(text: &str, look: Look) -> String {
 
 /// What a person's word changed; `key` is the name of the key.
 pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
-    let stopped = said.ses == Some("stopped");
-    let head = match (said.changed, said.word) {
-        (false, _) => format!("still {}", said.to),
-        (true, Word::Pause) if !stopped => "noted as paused, and not stopped".to_owned(),
-        (true, Word::Pause) => "paused".to_owned(),
-        (true, Word::Resume) => "resumed".to_owned(),
-        (true, Word::Hold) => "held closed".to_owned(),
-        (true, Word::Shadow) => "put in shadow".to_owned(),
-        (true, Word::Release) => "left to its breaker".to_owned(),
+    let refused = |what: &str, obeyed: &Obeyed| match obeyed {
+        Obeyed::Refused { .. } => format!("not {what}: SES refuses"),
+        Obeyed::Gone => format!("not {what}: SES does not know it"),
+        Obeyed::Overruled | Obeyed::OtherStack { .. } => format!("not {what}"),
+        Obeyed::NotWaited => format!("to be {what}"),
+        Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => format!("not {what} yet"),
     };
-    let style = match said.word {
-        Word::Pause => BAD,
-        Word::Resume | Word::Hold | Word::Shadow | Word::Release => GOOD,
+    let (head, good) = match (said.word, &said.obeyed) {
+        (Word::Pause, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
+        (Word::Pause, Some(obeyed)) => (refused("stopped", obeyed), false),
+        (Word::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
+        _ if !said.changed => (format!("still {}", said.to), true),
+        (Word::Pause, None) => ("noted as paused, and not stopped".to_owned(), false),
+        (Word::Resume, _) => ("resumed".to_owned(), true),
+        (Word::Hold, _) => ("held closed".to_owned(), true),
+        (Word::Shadow, _) => ("put in shadow".to_owned(), true),
+        (Word::Release, _) => ("left to its breaker".to_owned(), true),
     };
+    let style = if good && said.word != Word::Pause { GOOD } else { BAD };
     let from_to = if said.from == said.to { String::new() } else { format!(" ({} → {})", said.from, said.to) };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
     for sentence in &said.outcome {

@@ -1,11 +1,12 @@
 //! A person's word about subjects: pause, resume, hold, shadow, release.
 //!
 //! It goes through the breaker, as at SES itself: the breaker remembers that a person said so, the wish is written in
-//! the same transaction, and the enforcer makes it true. Who said it and why is told with it.
+//! the same transaction, and the enforcer makes it true, which is waited for ([`obey`]). Who said it and why is reported with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use pipeline::enforce::{Flow, Wishes as _, renew};
+use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
@@ -20,7 +21,9 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use serde::Serialize;
 
+use crate::connect::Progress;
 use crate::failure::Failure;
+use crate::obey::{self, Obeyed};
 use crate::{Access, Answer, Exit, text};
 
 /// What a person can say.
@@ -54,12 +57,41 @@ impl Word {
 /// A word, and how it is said.
 #[derive(Clone, Debug)]
 pub struct Saying {
+    /// How long to wait until SES has done it, at most.
+    pub wait: Duration,
     /// What is said.
     pub word: Word,
     /// Why.
     pub reason: Option<String>,
     /// Even about somebody who was never heard of.
     pub force: bool,
+}
+
+/// What a person answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Do it.
+    Yes,
+    /// Leave it.
+    No,
+    /// There is nobody to ask.
+    Nobody,
+}
+
+/// How whoever says a word is reached while it is said.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    /// Shown what is being done.
+    pub progress: Progress<'a>,
+    /// Asked before all mail is stopped.
+    pub confirm: &'a dyn Fn(&str) -> Confirmed,
+}
+
+impl Asking<'_> {
+    /// Nobody is there, and nobody watches.
+    pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Nobody };
+    /// Whoever asks has confirmed it before.
+    pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Yes };
 }
 
 /// More of a reason does not fit an alert.
@@ -97,18 +129,20 @@ pub struct Said {
     pub to: &'static str,
     /// Whether anything has changed.
     pub changed: bool,
-    /// What SES will be told: `flowing`, `stopped`, or null for nothing.
+    /// What SES is asked for: `flowing`, `stopped`, or null for nothing.
     pub ses: Option<&'static str>,
+    /// What has come of that; null where SES is asked for nothing.
+    pub obeyed: Option<Obeyed>,
     /// What follows from it, in words.
     pub outcome: Vec<String>,
 }
 
-/// Says a word about subjects, or about them at one ISP. In JSON, one document for each.
+/// Says a word about subjects, or about them at one ISP, and waits until SES has done it. In JSON, one document for each.
 ///
 /// # Errors
 ///
-/// Nobody ever heard of one of the subjects, or nothing is named like the ISP: nothing was changed. Or AWS refuses: it was said
-/// about the subjects before, and about this one it was said, or not; saying it again is safe.
+/// Nobody ever heard of one of the subjects, nothing is named like the ISP, or the stack may not do it: nothing was changed.
+/// Or AWS refuses: it was said about the subjects before, and about this one it was said, or not; saying it again is safe.
 pub async fn say(
     access: &Access,
     subjects: &[Subject],
@@ -116,20 +150,35 @@ pub async fn say(
     saying: &Saying,
     now: Now,
     look: Look,
+    asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
-    if !saying.force {
-        let mut store = access.reputation(&policy);
-        for subject in subjects {
+    let mut store = access.reputation(&policy);
+    for subject in subjects {
+        if !saying.force {
             check_heard_of(access, &mut store, subject, saying.word == Word::Pause).await?;
+        }
+        if saying.word == Word::Pause && isp.is_none() && !policy.is_shadow(subject) {
+            check_permitted(access, &store, subject).await?;
+            if *subject == Subject::Account {
+                check_confirmed(access, asking)?;
+            }
         }
     }
     let by = access.who().await;
-    let mut answer = Answer { text: String::new(), json: String::new(), exit: Exit::Done };
+    let mut decided = Vec::new();
     for subject in subjects {
         let key = Key { subject: subject.clone(), isp };
-        let said = say_about(access, &policy, &key, saying, &by, now, look).await?;
+        decided.push(decide(access, &policy, key, saying, &by, now).await?);
+    }
+    let wanted: Vec<(Subject, Flow)> =
+        decided.iter().filter_map(|decided| Some((decided.key.subject.clone(), decided.ses?))).collect();
+    let mut obeyed = obey::wait(access, &mut store, &wanted, saying.wait, asking.progress).await.into_iter();
+    let mut answer = Answer { text: String::new(), json: String::new(), exit: Exit::Done };
+    for decided in decided {
+        let obeyed = if decided.ses.is_some() { obeyed.next() } else { None };
+        let said = decided.said(&policy, saying, &by, obeyed, now, look);
         answer.text.push_str(&said.text);
         answer.json.push_str(&said.json);
         if said.exit != Exit::Done {
@@ -139,15 +188,28 @@ pub async fn say(
     Ok(answer)
 }
 
-async fn say_about(
+/// What a word has changed in the table.
+struct Decided {
+    key: Key,
+    /// Nothing is done about the key, whatever is said about it.
+    shadow: bool,
+    from: State,
+    to: State,
+    changed: bool,
+    /// The wish to stop it was missing, and is written anew.
+    renewed: bool,
+    /// What SES is asked for.
+    ses: Option<Flow>,
+}
+
+async fn decide(
     access: &Access,
     policy: &Policy,
-    key: &Key,
+    key: Key,
     saying: &Saying,
     by: &str,
     now: Now,
-    look: Look,
-) -> Result<Answer, Failure> {
+) -> Result<Decided, Failure> {
     let isps = &policy.isp_map;
     let mut store = access.reputation(policy);
     let refused = |error| access.refused(error);
@@ -165,32 +227,93 @@ async fn say_about(
     let shadow = policy.is_shadow(&key.subject) || whole == Hold::Shadow;
     let word = pipeline::ports::Said { by: legible(by), why: saying.reason.as_deref().map(legible) };
     let mut signed = Signed { store, said: word };
-    let changes = tell(policy, &mut signed, key, saying.word.input(), now).await.map_err(refused)?;
+    let changes = tell(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
     let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| flow(control.kind));
+    let (from, to, changed) = (before.state, after.state, !changes.is_empty());
+    let mut store = signed.store;
     // What is open already changes nothing; its wish may be lost all the same.
     let renewed = saying.word == Word::Pause
         && key.isp.is_none()
         && ses.is_none()
-        && renew(&mut signed.store, &key.subject, now).await.map_err(|error| access.refused(error))?;
-    let ses = if renewed { Some(Flow::Stopped) } else { ses };
-    let (mut outcome, exit) = outcome(policy, key, (saying.word, shadow), before.state, !changes.is_empty(), ses, now);
-    if renewed {
-        outcome.push("Its wish was missing and is written again: the enforcer tells SES within seconds.".to_owned());
-    }
-    let said = Said {
-        subject: key.subject.to_string(),
-        isp: key.isp.map(|isp| isps.name(isp).to_owned()),
-        word: saying.word,
-        by: by.to_owned(),
-        reason: saying.reason.clone(),
-        from: before.state.name(),
-        to: after.state.name(),
-        changed: !changes.is_empty(),
-        ses: ses.map(aws::layout::flow_name),
-        outcome,
+        && renew(&mut store, &key.subject, now).await.map_err(refused)?;
+    let ses = match ses {
+        Some(flow) => Some(flow),
+        None if renewed => Some(Flow::Stopped),
+        None if !shadow && has_switch(&key) => {
+            wished_before(&mut store, &key, saying.word, changed).await.map_err(refused)?
+        }
+        None => None,
     };
-    Ok(Answer::new(text::said(&said, &key_name(key, isps), look), &said, exit))
+    Ok(Decided { key, shadow, from, to, changed, renewed, ses })
+}
+
+/// What SES was asked for before, where that is what the word asks for, too: what is open already is stopped already, and a
+/// resume may be under way.
+async fn wished_before(
+    store: &mut aws::reputation::DynamoReputation,
+    key: &Key,
+    word: Word,
+    changed: bool,
+) -> Result<Option<Flow>, PortError> {
+    let is_asked = |wished: &&Wished| match (word, wished.wish) {
+        (Word::Pause, Flow::Stopped) => true,
+        (Word::Resume, Flow::Flowing) => !changed && !wished.is_true(),
+        (Word::Pause | Word::Resume | Word::Hold | Word::Shadow | Word::Release, _) => false,
+    };
+    let wishes = store.wishes().await?;
+    let wished = wishes.iter().filter(|wished| wished.target == key.subject).find(is_asked);
+    Ok(wished.map(|wished| wished.wish))
+}
+
+impl Decided {
+    fn said(self, policy: &Policy, saying: &Saying, by: &str, obeyed: Option<Obeyed>, now: Now, look: Look) -> Answer {
+        let isps = &policy.isp_map;
+        let (outcome, exit) = outcome(policy, &self, saying.word, obeyed.as_ref(), now);
+        let said = Said {
+            subject: self.key.subject.to_string(),
+            isp: self.key.isp.map(|isp| isps.name(isp).to_owned()),
+            word: saying.word,
+            by: by.to_owned(),
+            reason: saying.reason.clone(),
+            from: self.from.name(),
+            to: self.to.name(),
+            changed: self.changed,
+            ses: self.ses.map(aws::layout::flow_name),
+            obeyed,
+            outcome,
+        };
+        Answer::new(text::said(&said, &key_name(&self.key, isps), look), &said, exit)
+    }
+}
+
+fn check_confirmed(access: &Access, asking: &Asking<'_>) -> Result<(), Failure> {
+    let question = format!("This stops all mail of the account in {}. Stop it?", access.region);
+    match (asking.confirm)(&question) {
+        Confirmed::Yes => Ok(()),
+        Confirmed::No => Err(Failure::Declined),
+        Confirmed::Nobody => Err(Failure::Unconfirmed),
+    }
+}
+
+/// That the enforcer may stop a subject at SES, as far as it has said what it may do.
+async fn check_permitted(
+    access: &Access,
+    store: &aws::reputation::DynamoReputation,
+    subject: &Subject,
+) -> Result<(), Failure> {
+    let needed = match subject {
+        Subject::Account => "MayPauseAccount",
+        Subject::Tenant(_) => "Tenants",
+        Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => return Ok(()),
+    };
+    let permissions = store.permissions().await.map_err(|error| access.refused(error))?;
+    let may = permissions.is_none_or(|permissions| match subject {
+        Subject::Account => permissions.account,
+        _ => permissions.tenants,
+    });
+    let (subject, stack) = (subject.clone(), access.stack.clone());
+    if may { Ok(()) } else { Err(Failure::NotPermitted { subject, stack, parameter: needed }) }
 }
 
 /// The ISP of this name, in any case.
@@ -251,28 +374,22 @@ fn flow(kind: ControlKind) -> Option<Flow> {
     }
 }
 
-/// What follows from a word, in sentences, and how the program ends. `shadow`: nothing is done about the key, whatever is said
-/// about it.
-fn outcome(
-    policy: &Policy,
-    key: &Key,
-    (word, shadow): (Word, bool),
-    before: State,
-    changed: bool,
-    ses: Option<Flow>,
-    now: Now,
-) -> (Vec<String>, Exit) {
+/// What follows from a word, in sentences, and how the program ends.
+fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeyed>, now: Now) -> (Vec<String>, Exit) {
+    let Decided { key, shadow, from, changed, renewed, ses, .. } = decided;
     let subject = &key.subject;
     let mut said = Vec::new();
+    let mut exit = Exit::Done;
     if !changed {
         said.push(match word {
+            Word::Pause if ses.is_some() => "It was paused by a person before.".to_owned(),
             Word::Pause => "It was paused by a person before; nothing changes.".to_owned(),
             Word::Resume => "It was neither paused nor throttled nor held; nothing changes.".to_owned(),
             Word::Hold => "It was held closed before; nothing changes.".to_owned(),
             Word::Shadow => "It was in shadow before; nothing changes.".to_owned(),
             Word::Release => "It was left to its breaker before; nothing changes.".to_owned(),
         });
-        if let (Word::Resume, Subject::ConfigurationSet(name), None) = (word, subject, key.isp)
+        if let (Word::Resume, Subject::ConfigurationSet(name), None, None) = (word, subject, key.isp, ses)
             && **name != *Subject::UNTAGGED
         {
             let name = replay::text::quoted(name);
@@ -281,77 +398,98 @@ fn outcome(
                  put-configuration-set-sending-options --sending-enabled --configuration-set-name {name}"
             ));
         }
-        let exit = if word == Word::Pause && (shadow || !has_switch(key)) { Exit::No } else { Exit::Done };
-        if exit == Exit::No {
-            said.push(nothing_stopped(policy, key, shadow));
-        }
-        return (said, exit);
     }
-    let mut exit = Exit::Done;
-    match (word, ses) {
-        (Word::Pause, Some(_)) => {
-            said.push(
-                "The enforcer tells SES within seconds, and looks again every 5 minutes until it is so. SES then \
-                 accepts no more mail of it; mail that it has accepted still goes out."
-                    .to_owned(),
-            );
-            match subject {
-                Subject::Account => said
-                    .push("The enforcer may do this only if the stack's parameter MayPauseAccount is true.".to_owned()),
-                Subject::Tenant(_) => {
-                    said.push("The enforcer may do this only if the stack's parameter Tenants is true.".to_owned());
-                }
-                Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => {}
-            }
-            said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
-        }
-        (Word::Pause, None) if asks_the_gate(policy, key) && !shadow => {
-            said.push(
-                "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
-                 the gate flows: SES has no switch for it."
-                    .to_owned(),
-            );
-            said.push(format!(
-                "Only a person resumes it: ses-breaker resume {}{}",
-                quoted(subject),
-                at_isp(policy, key)
-            ));
-        }
-        (Word::Pause, None) => {
-            said.push(nothing_stopped(policy, key, shadow));
+    if *renewed {
+        said.push("The wish to stop it was missing, and is written anew.".to_owned());
+    }
+    match word {
+        Word::Pause if ses.is_some() => {}
+        Word::Pause if *changed && asks_the_gate(policy, key) && !shadow => said.push(
+            "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
+             the gate flows: SES has no switch for it."
+                .to_owned(),
+        ),
+        Word::Pause if *changed || *shadow || !has_switch(key) => {
+            said.push(nothing_stopped(policy, key, *shadow));
             exit = Exit::No;
         }
-        (Word::Resume | Word::Hold | Word::Shadow | Word::Release, ses) => {
-            let from = text::minute_of(now.next_minute());
-            if ses.is_some() {
-                said.push(
-                    "The enforcer tells SES within seconds, and looks again every 5 minutes until it is so.".to_owned(),
-                );
-            } else if shadow && matches!(before, State::Open { .. }) {
-                said.push(format!("{} decides in shadow: SES is told nothing.", in_shadow(policy, key)));
+        Word::Pause | Word::Resume | Word::Hold | Word::Shadow | Word::Release => {
+            if ses.is_none() && *shadow && *changed && matches!(from, State::Open { .. }) {
+                said.push(format!("{} decides in shadow: SES is asked for nothing.", in_shadow(policy, key)));
             }
-            said.push(match word {
-                Word::Hold => format!(
-                    "Verdicts are told, not acted on, until: ses-breaker release {}{}",
-                    quoted(subject),
-                    at_isp(policy, key)
-                ),
-                Word::Shadow => format!(
-                    "It is judged anew, by mail that SES accepts from {from} UTC on. What its breaker decides is told, and \
-                     nothing is done, until: ses-breaker release {}{}",
-                    quoted(subject),
-                    at_isp(policy, key)
-                ),
-                Word::Pause | Word::Resume | Word::Release => {
-                    format!("It is judged anew, by mail that SES accepts from {from} UTC on.")
-                }
-            });
         }
     }
-    if ses.is_some() {
+    if let (Some(flow), Some(obeyed)) = (ses, obeyed) {
+        said.extend(of_ses(key, *flow, obeyed));
+        if !obeyed.is_so() && *obeyed != Obeyed::NotWaited {
+            exit = Exit::No;
+        }
+    }
+    if word != Word::Pause && *changed {
+        let from = text::minute_of(now.next_minute());
+        let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
+        said.push(match word {
+            Word::Hold => format!("Verdicts are told, not acted on, until: {release}"),
+            Word::Shadow => format!(
+                "It is judged anew, by mail that SES accepts from {from} UTC on. What its breaker decides is told, and \
+                 nothing is done, until: {release}"
+            ),
+            Word::Pause | Word::Resume | Word::Release => {
+                format!("It is judged anew, by mail that SES accepts from {from} UTC on.")
+            }
+        });
+    }
+    if word == Word::Pause && ses.is_some() {
+        said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
+    }
+    if obeyed.is_some_and(|obeyed| !obeyed.is_so()) {
         said.push(format!("How far that is: ses-breaker status {}", quoted(subject)));
     }
     (said, exit)
+}
+
+/// What SES has made of a wish, in sentences.
+fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
+    let so = match wanted {
+        Flow::Stopped => "SES accepts no more mail of it; mail that it has accepted before still goes out",
+        Flow::Flowing => "SES accepts its mail again",
+    };
+    let tries = "The wish stands, and the enforcer tries again every few minutes.";
+    match obeyed {
+        Obeyed::Seen { seconds } => vec![format!("{so}: seen after {seconds} s.")],
+        Obeyed::Noted { seconds, reason } => vec![
+            format!("{so}, as the enforcer noted after {seconds} s."),
+            format!("SES itself was not looked at: {}", legible(reason)),
+        ],
+        Obeyed::Refused { reason } => {
+            let remedy = match &key.subject {
+                Subject::Account => {
+                    "The role of the enforcer may do this only where the stack's parameter MayPauseAccount is true."
+                }
+                Subject::Tenant(_) => {
+                    "The role of the enforcer may do this only where the stack's parameter Tenants is true."
+                }
+                Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => {
+                    "The template gives the enforcer's role what it needs; a service control policy or a permissions \
+                     boundary may take it away."
+                }
+            };
+            vec![format!("SES refuses it: {}", legible(reason)), format!("{remedy} {tries}")]
+        }
+        Obeyed::NotYet { seconds, reason } => {
+            let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", legible(reason)));
+            vec![format!("It is not so at SES after {seconds} s{why}. {tries}")]
+        }
+        Obeyed::NotWaited => vec![
+            "The enforcer asks SES for it within seconds, and looks again every 5 minutes until it is so.".to_owned(),
+        ],
+        Obeyed::Overruled => vec!["Somebody, or the breaker, has asked SES for the opposite meanwhile.".to_owned()],
+        Obeyed::Gone => vec!["SES does not know it.".to_owned()],
+        Obeyed::OtherStack { stack } => vec![format!(
+            "The ses-breaker stack {} has stopped it, and this stack leaves that to it: resume it there.",
+            legible(stack)
+        )],
+    }
 }
 
 pub(crate) fn quoted(subject: &Subject) -> String {

@@ -7,13 +7,15 @@ mod sender;
 
 use std::num::NonZeroU32;
 
+use std::time::Duration;
+
 use account::{ARN, Account};
 use e2e::cloud::Cloud;
 use e2e::stack::{Stack, request};
 use operator::explain::explain;
 use operator::history::{Stretch, history};
 use operator::quota::quotas;
-use operator::word::{Saying, Word, say};
+use operator::word::{Asking, Saying, Word, say};
 use operator::{Answer, Exit, Failure};
 use replay::text::Look;
 use replay::text::layout::visible;
@@ -38,8 +40,8 @@ async fn told(account: &Account, about: &str, isp: Option<&str>, now: Now) -> An
 }
 
 async fn said(account: &Account, word: Word, about: &str, why: Option<&str>, now: Now) {
-    let saying = Saying { word, reason: why.map(str::to_owned), force: false };
-    say(&account.access(), &[subject(about)], None, &saying, now, Look::new(None)).await.unwrap();
+    let saying = Saying { word, reason: why.map(str::to_owned), force: false, wait: Duration::ZERO };
+    say(&account.access(), &[subject(about)], None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
 }
 
 /// What comes next, in words.

@@ -5,11 +5,14 @@
 mod account;
 mod sender;
 
+use std::time::Duration;
+
 use account::{ARN, Account};
+use aws::layout::Permissions;
 use aws::policies::Pushed;
 use e2e::cloud::REPUTATION;
 use operator::status::status;
-use operator::word::{Saying, Word, say};
+use operator::word::{Asking, Confirmed, Saying, Word, say};
 use operator::{Answer, Exit, Failure, policies};
 use replay::text::Look;
 use replay::text::layout::visible;
@@ -28,8 +31,9 @@ async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
 
 async fn told(account: &Account, word: Word, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
     let reason = (word == Word::Pause).then(|| "wrong list".to_owned());
-    let saying = Saying { word, reason, force: false };
-    say(&account.access(), &[subject(about)], isp, &saying, MORNING.plus_minutes(3), Look::new(None)).await
+    let saying = Saying { word, reason, force: false, wait: Duration::ZERO };
+    say(&account.access(), &[subject(about)], isp, &saying, MORNING.plus_minutes(3), Look::new(None), &Asking::NOBODY)
+        .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,6 +106,86 @@ async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     assert!(account.cloud.state().sets["shop"]);
 }
 
+/// Says a word and waits for SES; what follows `meanwhile` is done three seconds later.
+async fn waited(account: &Account, word: Word, about: &str, meanwhile: impl Future<Output = ()>) -> Answer {
+    let saying = Saying { word, reason: None, force: false, wait: Duration::from_secs(20) };
+    let (access, about, now) = (account.access(), [subject(about)], MORNING.plus_minutes(3));
+    let said = say(&access, &about, None, &saying, now, Look::new(None), &Asking::CONFIRMED);
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        meanwhile.await;
+    };
+    tokio::join!(said, meanwhile).0.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
+    let (account, mut stack) = troubled().await;
+    let name = "configuration-set:shop";
+    let now = MORNING.plus_minutes(3);
+    let paused = waited(&account, Word::Pause, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
+    insta::assert_snapshot!(visible(&paused.text));
+    assert_eq!((paused.exit, &parsed(&paused)["obeyed"]["result"]), (Exit::Done, &json!("seen")));
+    // What is stopped already is looked at again.
+    let again = waited(&account, Word::Pause, name, async {}).await;
+    assert_eq!((again.exit, &parsed(&again)["obeyed"]), (Exit::Done, &json!({ "result": "seen", "seconds": 0 })));
+    let resumed = waited(&account, Word::Resume, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
+    insta::assert_snapshot!(visible(&resumed.text));
+    assert_eq!((resumed.exit, account.cloud.state().sets["shop"]), (Exit::Done, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ses_has_not_done_in_time_or_refuses_is_said_to_be_so() {
+    let (account, mut stack) = troubled().await;
+    let name = "configuration-set:shop";
+    let late = waited(&account, Word::Pause, name, async {}).await;
+    insta::assert_snapshot!(visible(&late.text));
+    assert_eq!((late.exit, &parsed(&late)["obeyed"]["result"]), (Exit::No, &json!("not_yet")));
+    let now = MORNING.plus_minutes(3);
+    let refuse = async {
+        account.cloud.state().set_errors.insert("shop".to_owned(), (403, "AccessDeniedException"));
+        drop(stack.enforce(false, now).await);
+    };
+    let refused = waited(&account, Word::Pause, name, refuse).await;
+    insta::assert_snapshot!(visible(&refused.text));
+    assert_eq!((refused.exit, &parsed(&refused)["obeyed"]["result"]), (Exit::No, &json!("refused")));
+    assert!(account.cloud.state().sets["shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
+    let (account, _stack) = troubled().await;
+    let access = account.access();
+    let store = access.reputation(&reputation::Policy::default());
+    store.note_permissions(Permissions { account: false, tenants: false }).await.unwrap();
+    let before = account.cloud.items(REPUTATION).len();
+    for (about, parameter) in [("account", "MayPauseAccount"), ("tenant:t-1", "Tenants")] {
+        let saying = Saying { word: Word::Pause, reason: None, force: true, wait: Duration::ZERO };
+        // The others that are named are not stopped either.
+        let both = ["configuration-set:shop", about].map(subject);
+        let said = say(&access, &both, None, &saying, MORNING, Look::new(None), &Asking::CONFIRMED).await;
+        let failure = said.unwrap_err();
+        assert_eq!(failure.exit(), Exit::No);
+        assert_eq!(failure.to_string(), format!("stack test may not stop {about} at SES, so nothing was changed"));
+        assert!(failure.remedy().starts_with(&format!("Deploy it with {parameter}=true")), "{}", failure.remedy());
+    }
+    assert_eq!(account.cloud.items(REPUTATION).len(), before);
+    store.note_permissions(Permissions { account: true, tenants: true }).await.unwrap();
+    let asked = std::cell::RefCell::new(Vec::new());
+    for (answer, exit) in [(Confirmed::No, Exit::No), (Confirmed::Nobody, Exit::Usage)] {
+        let confirm = |question: &str| {
+            asked.borrow_mut().push(question.to_owned());
+            answer
+        };
+        let saying = Saying { word: Word::Pause, reason: None, force: false, wait: Duration::ZERO };
+        let asking = Asking { confirm: &confirm, ..Asking::NOBODY };
+        let said = say(&access, &[subject("account")], None, &saying, MORNING, Look::new(None), &asking).await;
+        assert_eq!(said.unwrap_err().exit(), exit);
+    }
+    assert_eq!(asked.into_inner()[0], "This stops all mail of the account in eu-west-1. Stop it?");
+    assert_eq!(account.cloud.items(REPUTATION).len(), before);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_subject_that_is_held_is_not_paused_until_it_is_released() {
     let (account, mut stack) = troubled().await;
@@ -143,9 +227,9 @@ async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released(
     }
     assert_eq!(account.cloud.state().switched, [("news".to_owned(), false), ("news".to_owned(), true)]);
     // Released, it acts on harm from then on.
-    let saying = Saying { word: Word::Release, reason: None, force: false };
+    let saying = Saying { word: Word::Release, reason: None, force: false, wait: Duration::ZERO };
     let now = MORNING.plus_minutes(60);
-    say(&account.access(), &[subject(name)], None, &saying, now, Look::new(None)).await.unwrap();
+    say(&account.access(), &[subject(name)], None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
     stack.enforce(false, now).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
     let later = MORNING.plus_minutes(70);
@@ -157,15 +241,20 @@ async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released(
 async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown() {
     let (account, mut stack) = troubled().await;
     let both = ["configuration-set:news", "identity:news.example"].map(subject);
-    let saying = Saying { word: Word::Resume, reason: Some("the list is clean now".to_owned()), force: false };
+    let saying = Saying {
+        word: Word::Resume,
+        reason: Some("the list is clean now".to_owned()),
+        force: false,
+        wait: Duration::ZERO,
+    };
     let access = account.access();
     let now = MORNING.plus_minutes(3);
     let typo = [both[0].clone(), subject("identity:newz.example")];
-    let failure = say(&access, &typo, None, &saying, now, Look::new(None)).await.unwrap_err();
+    let failure = say(&access, &typo, None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
     stack.enforce(false, now).await.unwrap();
     assert!(!account.cloud.state().sets["news"]);
-    let answer = say(&access, &both, None, &saying, now, Look::new(None)).await.unwrap();
+    let answer = say(&access, &both, None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(answer.exit, Exit::Done);
     let documents = serde_json::Deserializer::from_str(&answer.json).into_iter::<Value>();
     let resumed: Vec<Value> = documents.map(|document| document.unwrap()["subject"].clone()).collect();
@@ -252,9 +341,10 @@ async fn a_slip_of_the_pen_pauses_nobody() {
     check("configuration-set:shop", Some("gmial"), "`gmial` names no ISP of the policy\nDid you mean gmail?").await;
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
 
-    let saying = Saying { word: Word::Pause, reason: None, force: true };
+    let saying = Saying { word: Word::Pause, reason: None, force: true, wait: Duration::ZERO };
     let new = subject("configuration-set:new");
-    let paused = say(&account.access(), &[new], None, &saying, MORNING, Look::new(None)).await.unwrap();
+    let paused =
+        say(&account.access(), &[new], None, &saying, MORNING, Look::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     // Paused before its first mail, it can be resumed without force.
     assert_eq!(told(&account, Word::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);

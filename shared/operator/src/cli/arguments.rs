@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use replay::cli::moment::Moment;
@@ -10,6 +11,7 @@ use replay::cli::{Color, Format};
 use reputation::subject::Subject;
 
 use crate::isps::resolve;
+use crate::obey;
 use crate::objects::Location;
 use crate::word::reason;
 
@@ -445,11 +447,27 @@ pub(crate) struct Targets {
     pub(crate) isp: Option<String>,
 }
 
+/// How long to wait for SES.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Wait at most N seconds until SES has done it; 0 = do not wait
+    #[arg(long, value_name = "N", default_value_t = obey::WAIT.as_secs(), value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) wait: u64,
+}
+
+impl WaitArgs {
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.wait)
+    }
+}
+
 /// A word that takes a reason.
 #[derive(Debug, Args)]
 pub(crate) struct SpokenArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
+    #[command(flatten)]
+    pub(crate) waiting: WaitArgs,
     /// Why; stored and told to everybody who gets the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
@@ -460,21 +478,29 @@ pub(crate) struct SpokenArgs {
 
 /// Stop sending until a person resumes it.
 ///
-/// The breaker opens, and the enforcer tells SES within seconds to accept no more mail. Only configuration sets, tenants
-/// and the account have a switch at SES; for anything else, this says that nothing is stopped without the gate.
+/// The breaker opens, the enforcer asks SES to accept no more mail, and this returns when SES shows it, which takes seconds.
+/// Only configuration sets, tenants and the account have a switch at SES; for anything else, this says that nothing is
+/// stopped without the gate. The account is stopped only where the stack's parameter MayPauseAccount is true, and after a
+/// question.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
 
 Needs: dynamodb:Query, GetItem, PutItem, UpdateItem and DeleteItem on the table STACK-reputation, kms:Decrypt on the \
-stack's key.
+stack's key. To look at SES itself: ses:GetConfigurationSet, ses:GetReputationEntity and ses:GetTenant, or ses:GetAccount; \
+without them, what the enforcer notes is believed.
 
-Exit codes: 0 it will be stopped, or was; 1 nothing is stopped at SES, and why; 2 bad usage or an unknown subject; 3 AWS \
-refused or could not be reached.")]
+Exit codes: 0 SES has done it (with --wait 0: it is asked to); 1 it is not so at SES, and why; 2 bad usage or an unknown \
+subject; 3 AWS refused or could not be reached.")]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
+    #[command(flatten)]
+    pub(crate) waiting: WaitArgs,
+    /// Do not ask before the account is stopped
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Why; stored and told to everybody who gets the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
@@ -485,7 +511,7 @@ pub(crate) struct PauseArgs {
 
 /// Let mail flow again.
 ///
-/// The breaker closes and judges by mail that SES accepts from now on; the enforcer tells SES within seconds.
+/// The breaker closes and judges by mail that SES accepts from now on; this returns when SES shows that it accepts mail.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -511,6 +537,8 @@ pub(crate) struct ResumeArgs {
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
+    #[command(flatten)]
+    pub(crate) waiting: WaitArgs,
     /// Why; stored and told to everybody who gets the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,

@@ -46,7 +46,7 @@ pub(super) fn propose(global: &Global, args: &ProposeArgs, now: Now) -> Result<A
     let painter = Painter::of_steps(global.quiet);
     let ask = |question: &str| {
         let mut yes = false;
-        painter.above(|| yes = asked(question));
+        painter.above(|| yes = asked(&format!("{question}Push it?")));
         yes
     };
     with_steps(&painter, |runtime, progress| {
@@ -59,10 +59,10 @@ pub(super) fn propose(global: &Global, args: &ProposeArgs, now: Now) -> Result<A
 }
 
 /// Shows a question on standard error, and reads the answer from standard input.
-fn asked(question: &str) -> bool {
+pub(super) fn asked(question: &str) -> bool {
     let mut out = anstream::AutoStream::auto(io::stderr());
     // Where nobody can be told, nobody says yes.
-    if write!(out, "{question}Push it? [y/N] ").and_then(|()| out.flush()).is_err() {
+    if write!(out, "{question} [y/N] ").and_then(|()| out.flush()).is_err() {
         return false;
     }
     let mut said = String::new();
