@@ -30,10 +30,10 @@ use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Asking, Confirmed, Saying, Word};
-use crate::{Answer, Exit, digest, doctor, explain, manual, policies, quota, status};
+use crate::{Answer, Exit, digest, disconnect, doctor, explain, manual, policies, quota, status};
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, Global, IspsVerb, PauseArgs, PolicyVerb, ReleaseArgs, SpokenArgs,
-    StatusArgs, Target, Targets, Verb,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, Global, IspsVerb, PauseArgs, PolicyVerb, ReleaseArgs,
+    SpokenArgs, StatusArgs, Target, Targets, Verb,
 };
 use isps::Shown;
 
@@ -260,6 +260,7 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file),
         Verb::Policy { .. }
         | Verb::Connect(_)
+        | Verb::Disconnect(_)
         | Verb::Status(_)
         | Verb::Pause(_)
         | Verb::Resume(_)
@@ -299,6 +300,10 @@ async fn answer_with(
                 dry_run: args.dry_run,
             };
             connect::connect(access, &order, look, progress).await
+        }
+        Verb::Disconnect(DisconnectArgs { configuration_sets, all, dry_run, waiting }) => {
+            let order = disconnect::Order { sets: configuration_sets, all, dry_run, wait: waiting.limit() };
+            disconnect::disconnect(access, &order, now, look, asking).await
         }
         Verb::Status(args) => status::status(access, args.subject.as_ref(), now, look).await,
         Verb::Explain(args) => {

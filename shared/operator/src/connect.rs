@@ -130,9 +130,7 @@ pub async fn connect(access: &Access, order: &Order, look: Look, progress: Progr
         }
         all
     } else {
-        let mut known = BTreeSet::new();
-        let plain = order.sets.iter().map(|name| name.strip_prefix("configuration-set:").unwrap_or(name));
-        plain.filter(|name| known.insert(*name)).map(str::to_owned).collect()
+        plain_names(&order.sets)
     };
     let events: Vec<EventType> = NEEDED.iter().chain(ENGAGEMENT.iter().filter(|_| order.engagement)).cloned().collect();
     let wanted = Wanted { name: access.stack.clone(), topic, events };
@@ -153,8 +151,15 @@ pub async fn connect(access: &Access, order: &Order, look: Look, progress: Progr
     Ok(Answer::new(text::connected(&connected, look), &connected, exit))
 }
 
+/// Names of configuration sets, each once, without what may stand before them.
+pub(crate) fn plain_names(sets: &[String]) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    let plain = sets.iter().map(|name| name.strip_prefix("configuration-set:").unwrap_or(name));
+    plain.filter(|name| known.insert(*name)).map(str::to_owned).collect()
+}
+
 /// ARN of the stack's events topic, which lies beside its tables.
-async fn events_topic(access: &Access) -> Result<String, Failure> {
+pub(crate) async fn events_topic(access: &Access) -> Result<String, Failure> {
     let asked = access.clients.dynamodb().describe_table().table_name(access.table()).send().await;
     let answer = asked.map_err(|error| access.refused(port_error("looking for the stack", &error)))?;
     let arn = answer.table().and_then(|table| table.table_arn()).unwrap_or_default();
@@ -292,14 +297,29 @@ fn failed(
     answer: impl FnOnce(Became, Vec<String>) -> ConnectedSet,
     error: PortError,
 ) -> Result<ConnectedSet, PortError> {
+    failed_by(error).map(|reason| answer(Became::Failed { reason }, Vec::new()))
+}
+
+/// The reason why SES refuses something about one configuration set.
+///
+/// # Errors
+///
+/// The error, if it concerns the others, too.
+pub(crate) fn failed_by(error: PortError) -> Result<String, PortError> {
     match error.disposition {
-        Disposition::Quarantine => Ok(answer(Became::Failed { reason: error.reason }, Vec::new())),
+        Disposition::Quarantine => Ok(error.reason),
         // Ten destinations are the most that a configuration set has.
-        Disposition::Retry if error.reason.starts_with("LimitExceeded") => {
-            Ok(answer(Became::Failed { reason: error.reason }, Vec::new()))
-        }
+        Disposition::Retry if error.reason.starts_with("LimitExceeded") => Ok(error.reason),
         Disposition::Retry | Disposition::Halt => Err(error),
     }
+}
+
+/// What may have been meant by the name of a configuration set that does not exist, in a sentence.
+pub(crate) async fn nearest_of(ses: &mut Ses, name: &str) -> Result<Option<String>, PortError> {
+    let known = ses.list().await?;
+    let nearest: Vec<String> =
+        nearest(name, known.iter().map(String::as_str)).into_iter().map(replay::text::name).collect();
+    Ok((!nearest.is_empty()).then(|| format!("did you mean {}?", nearest.join(" or "))))
 }
 
 /// Why SES did not answer.
@@ -367,6 +387,15 @@ impl Ses {
             request.event_destination_name(&wanted.name).event_destination(wanted.definition()).send()
         };
         self.call("creating an event destination", call).await.map(drop)
+    }
+
+    pub(crate) async fn delete(&mut self, set: &str, destination: &str) -> Result<(), SesError> {
+        let client = self.client.clone();
+        let call = || {
+            let request = client.delete_configuration_set_event_destination().configuration_set_name(set);
+            request.event_destination_name(destination).send()
+        };
+        self.call("deleting an event destination", call).await.map(drop)
     }
 
     async fn update(&mut self, set: &str, wanted: &Wanted) -> Result<(), SesError> {

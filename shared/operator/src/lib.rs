@@ -15,6 +15,7 @@ pub mod cli;
 pub mod connect;
 pub mod dashboard;
 pub mod digest;
+pub mod disconnect;
 pub mod doctor;
 pub mod explain;
 pub mod failure;

@@ -18,7 +18,7 @@ use reputation::time::{Minute, Now};
 
 pub(crate) use advise::advised;
 pub(crate) use backtest::backtested;
-pub(crate) use connect::connected;
+pub(crate) use connect::{connected, disconnected};
 pub(crate) use doctor::diagnosis;
 pub(crate) use explain::explained;
 pub(crate) use history::history;

@@ -188,6 +188,27 @@ pub async fn say(
     Ok(answer)
 }
 
+/// Resumes subjects, all before any is waited for; what came of each.
+///
+/// # Errors
+///
+/// AWS refuses: some were resumed, or not.
+pub(crate) async fn resume_all(
+    access: &Access,
+    subjects: &[Subject],
+    saying: &Saying,
+    now: Now,
+    asking: &Asking<'_>,
+) -> Result<Vec<Obeyed>, Failure> {
+    let policy = access.policy().await?.policy;
+    let by = access.who().await;
+    for subject in subjects {
+        decide(access, &policy, Key { subject: subject.clone(), isp: None }, saying, &by, now).await?;
+    }
+    let wanted: Vec<(Subject, Flow)> = subjects.iter().map(|subject| (subject.clone(), Flow::Flowing)).collect();
+    Ok(obey::wait(access, &mut access.reputation(&policy), &wanted, saying.wait, asking.progress).await)
+}
+
 /// What a word has changed in the table.
 struct Decided {
     key: Key,

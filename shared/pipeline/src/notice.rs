@@ -20,6 +20,7 @@ use reputation::zone::Day;
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::enforce::{Flow, Wished, Wishes};
 use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
 
 mod desk;
@@ -28,6 +29,7 @@ mod group;
 mod message;
 
 pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
+use message::Known;
 pub(crate) use message::quoted;
 pub use message::{Command, Message, Place};
 
@@ -125,7 +127,7 @@ const MOST_RACES: usize = 8;
 /// # Errors
 ///
 /// Some may have been sent; deliver again.
-pub async fn deliver<O: Outbox, A: Alerts>(
+pub async fn deliver<O: Outbox + Wishes, A: Alerts>(
     policy: &Policy,
     outbox: &mut O,
     alerts: &mut A,
@@ -147,7 +149,7 @@ pub async fn deliver<O: Outbox, A: Alerts>(
 }
 
 /// Puts what is due into letters; returns the letters to send, with all notices.
-async fn arrange<O: Outbox>(
+async fn arrange<O: Outbox + Wishes>(
     policy: &Policy,
     outbox: &mut O,
     now: Now,
@@ -156,7 +158,10 @@ async fn arrange<O: Outbox>(
         // The desk first: a letter of which no notice is left afterwards has been sent.
         let mut desk = outbox.desk().await?;
         let unsent = outbox.unsent().await?;
-        if !desk.arrange(policy, &unsent, now) || outbox.keep(&desk).await? == Saved::Saved {
+        // Nothing is said of SES where nothing is to be said at all.
+        let wishes = if unsent.is_empty() { Vec::new() } else { outbox.wishes().await? };
+        if !desk.arrange(&Known { policy, wishes: &wishes }, &unsent, now) || outbox.keep(&desk).await? == Saved::Saved
+        {
             return Ok((desk.letters, unsent));
         }
     }
@@ -261,7 +266,7 @@ impl Notice {
             judged_from: [change.next.since.throttle, change.next.since.pause].map(start_of),
         };
         let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.why());
-        text.push_str("\nDone: ");
+        text.push_str("\nDecided: ");
         text.push_str(&done(change, told));
         text.push_str("\nTo see more: ses-breaker status\n");
         text.push_str(&undo(told));
@@ -472,19 +477,56 @@ fn done(change: &Change, told: &Transition) -> String {
 
 /// What a control does, for people. `kind` is its stable name; `share` is that of a quota.
 fn done_by(kind: &str, share: &str) -> String {
+    if let Some((asked, ..)) = asked_of_ses(kind) {
+        return format!("SES is asked to {asked}");
+    }
     let words = match kind {
-        "pause_configuration_set" => {
-            "SES is told to accept no more mail with this configuration set (mail it has accepted still goes out)"
-        }
-        "pause_tenant" => "SES is told to accept no more mail of this tenant",
-        "pause_account" => "SES is told to accept no more mail of this account",
-        "resume_configuration_set" | "resume_tenant" | "resume_account" => "SES is told to accept mail again",
         "set_quota_factor" => return format!("{share} of the quota may be sent"),
         "hold_isp" => "mail to this ISP is held, for all senders",
         "release_isp" => "mail to this ISP flows again",
         other => other,
     };
     words.to_owned()
+}
+
+/// What a control asks of SES: in words, what SES does then, and whether mail flows then; `None` if it is none for SES.
+fn asked_of_ses(kind: &str) -> Option<(&'static str, &'static str, Flow)> {
+    Some(match kind {
+        "pause_configuration_set" => (
+            "accept no more mail with this configuration set",
+            "it accepts no more mail with this configuration set (mail it has accepted still goes out)",
+            Flow::Stopped,
+        ),
+        "pause_tenant" => {
+            ("accept no more mail of this tenant", "it accepts no more mail of this tenant", Flow::Stopped)
+        }
+        "pause_account" => {
+            ("accept no more mail of this account", "it accepts no more mail of this account", Flow::Stopped)
+        }
+        "resume_configuration_set" | "resume_tenant" | "resume_account" => {
+            ("accept mail again", "it accepts mail again", Flow::Flowing)
+        }
+        _ => return None,
+    })
+}
+
+/// What has come of a control of SES by now, for people. `target`: as [`Subject`] writes it.
+fn at_ses(kind: &str, target: &str, wishes: &[Wished]) -> Option<String> {
+    let (asked, obeys, wanted) = asked_of_ses(kind)?;
+    let asks = format!("SES is asked to {asked}");
+    let wished = wishes.iter().find(|wished| wished.wish == wanted && wished.target.to_string() == target);
+    // It may be decided otherwise by now.
+    let Some(wished) = wished else { return Some(asks) };
+    let trouble = wished.trouble.as_ref().filter(|_| !wished.fresh);
+    Some(match trouble {
+        _ if wished.gone.is_some() => format!("{asks}, and does not know it"),
+        None if wished.is_true() => format!("SES has obeyed: {obeys}"),
+        Some(trouble) if trouble.denied.is_some() => {
+            format!("{asks}, and refuses: {}; it is asked again every few minutes", trouble.error)
+        }
+        Some(trouble) => format!("{asks}, and has not done it yet: {}", trouble.error),
+        None => format!("{asks}, and has not done it yet"),
+    })
 }
 
 /// How to undo it, for people.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pipeline::enforce::{Flow, Trouble, Wished, Wishes as _};
 use pipeline::evaluate::{evaluate, tell, tick};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
@@ -224,6 +225,35 @@ fn in_shadow_it_is_told_that_nothing_is_done() {
     let mut world = World::new("mode = \"shadow\"\n");
     world.judged("configuration-set:news", Level::Pause, 30);
     insta::assert_snapshot!(world.mail());
+}
+
+#[test]
+fn a_message_says_what_ses_has_made_of_what_was_decided() {
+    let effect = |noted: &dyn Fn(Wished) -> Wished| {
+        let mut world = World::new("");
+        world.judged("configuration-set:news", Level::Pause, 30);
+        let wished = pollster::block_on(world.store.wishes()).unwrap().remove(0);
+        pollster::block_on(world.store.note(&noted(wished))).unwrap();
+        let mail = world.mail();
+        mail.lines().find_map(|line| line.strip_prefix("Effect: ")).unwrap().to_owned()
+    };
+    let trouble = |denied: Option<Now>| Some(Trouble { failures: 1, denied, error: "AccessDenied".to_owned() });
+    assert_eq!(
+        effect(&|wished| Wished { made: Some(Flow::Stopped), ..wished }),
+        "SES has obeyed: it accepts no more mail with this configuration set (mail it has accepted still goes out)."
+    );
+    let asked = "SES is asked to accept no more mail with this configuration set";
+    assert_eq!(
+        effect(&|wished| Wished { trouble: trouble(Some(START)), ..wished }),
+        format!("{asked}, and refuses: AccessDenied; it is asked again every few minutes.")
+    );
+    assert_eq!(
+        effect(&|wished| Wished { trouble: trouble(None), ..wished }),
+        format!("{asked}, and has not done it yet: AccessDenied.")
+    );
+    assert_eq!(effect(&|wished| Wished { gone: Some(START), ..wished }), format!("{asked}, and does not know it."));
+    // Somebody has decided otherwise since.
+    assert_eq!(effect(&|wished| Wished { wish: Flow::Flowing, ..wished }), format!("{asked}."));
 }
 
 #[test]

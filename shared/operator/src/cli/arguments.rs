@@ -85,6 +85,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Connect(ConnectArgs),
+    Disconnect(DisconnectArgs),
     Status(StatusArgs),
     Explain(ExplainArgs),
     History(HistoryArgs),
@@ -171,6 +172,37 @@ pub(crate) struct ConnectArgs {
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Take configuration sets off the stack: before it is deleted, or to leave them alone.
+///
+/// Deletes their event destinations to the stack's topic, resumes what ses-breaker stopped, and waits until SES shows it. What a
+/// person stopped stays so, and is named with the command that resumes it. With --all, tenants and the account are resumed, too.
+/// Safe to repeat.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["configuration_sets", "all"]), after_help = "\
+Examples:
+  ses-breaker disconnect newsletter
+  ses-breaker disconnect --all --dry-run       what would be done?
+
+Needs: dynamodb:DescribeTable on the table STACK-reputation, and what `resume` needs; \
+ses:GetConfigurationSetEventDestinations and ses:DeleteConfigurationSetEventDestination on the configuration sets; \
+ses:ListConfigurationSets.
+
+Exit codes: 0 all are disconnected and send, but what people stopped; 1 some are not, and why; 2 bad usage; 3 AWS refused or \
+could not be reached.")]
+pub(crate) struct DisconnectArgs {
+    /// Names of configuration sets
+    #[arg(value_name = "CONFIGURATION_SET")]
+    pub(crate) configuration_sets: Vec<String>,
+    /// Disconnect every configuration set of the account in this Region, and resume all that the stack stopped
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) waiting: WaitArgs,
 }
 
 /// Tell what is going on.

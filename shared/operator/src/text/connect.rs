@@ -1,10 +1,12 @@
 //! What became of configuration sets that were to be connected.
 
 use anstyle::Style;
-use replay::text::layout::{BAD, BOLD, DIM, GOOD, PLAIN, hanging, paint};
+use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, hanging, paint};
 use replay::text::{Look, counted, legible, name};
 
 use crate::connect::{Became, Connected};
+use crate::disconnect::{Disconnected, DisconnectedSubject, Sending};
+use crate::obey::Obeyed;
 
 /// One block for each configuration set, then what it was all about.
 pub(crate) fn connected(connected: &Connected, look: Look) -> String {
@@ -63,4 +65,81 @@ fn became(became: &Became, dry: bool) -> (&'static str, Style, Vec<String>) {
         }
         (Became::Failed { reason }, _) => ("not connected", BAD, vec![reason.clone()]),
     }
+}
+
+/// One block for each subject, then what it was all about.
+pub(crate) fn disconnected(disconnected: &Disconnected, look: Look) -> String {
+    let mut out = String::new();
+    let dry = disconnected.dry_run;
+    for row in &disconnected.subjects {
+        let (words, style) = left(row, dry);
+        out.push_str(&format!("{}  {}\n", paint(BOLD, &name(&row.subject)), paint(style, &words)));
+        for detail in row.failed.iter().chain(&row.notes) {
+            out.push_str(&super::sentence(detail, look));
+        }
+    }
+    let stopped = |row: &&DisconnectedSubject| row.sending == Sending::StoppedByPerson;
+    let good = |row: &&DisconnectedSubject| match &row.sending {
+        Sending::Resumed { obeyed } => row.failed.is_none() && obeyed.is_so(),
+        Sending::NotStopped | Sending::WouldResume | Sending::StoppedByPerson => row.failed.is_none(),
+        Sending::Missing => false,
+    };
+    let all = disconnected.subjects.len();
+    let done = disconnected.subjects.iter().filter(good).count();
+    let by_people = disconnected.subjects.iter().filter(stopped).count();
+    let would = if dry { "would be disconnected" } else { "disconnected" };
+    let style = if done == all { GOOD } else { BAD };
+    out.push_str(&format!("\n{}\n", paint(style.bold(), &format!("{done} of {all} {would}"))));
+    if by_people > 0 {
+        let people = format!("stopped by people, and left so: {by_people}");
+        out.push_str(&hanging("", &people, look.columns()));
+    }
+    out.push_str(&paint(DIM, &legible(&format!("events went to {}", disconnected.topic))));
+    out.push('\n');
+    if dry {
+        out.push_str("Nothing was changed.\n");
+    }
+    out
+}
+
+fn left(row: &DisconnectedSubject, dry: bool) -> (String, Style) {
+    let mut words = Vec::new();
+    let mut style = GOOD;
+    if row.failed.is_some() {
+        words.push("not disconnected".to_owned());
+        style = BAD;
+    } else if !row.deleted.is_empty() {
+        let names: Vec<String> = row.deleted.iter().map(|deleted| name(deleted)).collect();
+        let verb = if dry { "would be deleted" } else { "deleted" };
+        words.push(format!("event destination {} {verb}", names.join(", ")));
+    } else if row.sending != Sending::Missing && row.subject.starts_with("configuration-set:") {
+        words.push("no event destination to the stack".to_owned());
+    }
+    match &row.sending {
+        Sending::NotStopped => {}
+        Sending::WouldResume => words.push("would be resumed".to_owned()),
+        Sending::Resumed { obeyed } if obeyed.is_so() => words.push("resumed at SES".to_owned()),
+        Sending::Resumed { obeyed } => {
+            let why = match obeyed {
+                Obeyed::Refused { reason } => format!("not resumed: SES refuses ({})", legible(reason)),
+                Obeyed::Gone => "SES does not know it".to_owned(),
+                Obeyed::OtherStack { stack } => format!("stopped by the stack {}", legible(stack)),
+                Obeyed::NotWaited => "asked to be resumed".to_owned(),
+                Obeyed::Overruled | Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => {
+                    "not resumed yet".to_owned()
+                }
+            };
+            words.push(why);
+            style = BAD;
+        }
+        Sending::StoppedByPerson => {
+            words.push("stopped by a person".to_owned());
+            style = DOUBTFUL;
+        }
+        Sending::Missing => {
+            words.push("does not exist".to_owned());
+            style = BAD;
+        }
+    }
+    (words.join("; "), style)
 }

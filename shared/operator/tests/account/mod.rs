@@ -118,6 +118,12 @@ impl Account {
         if method == "GET" {
             return Some(respond(200, None, &json!({ "EventDestinations": known }).to_string()));
         }
+        if method == "DELETE" {
+            if !deaf {
+                known.retain(|known| known["Name"] != json!(destination));
+            }
+            return Some(respond(200, None, "{}"));
+        }
         let mut definition = body["EventDestination"].clone();
         definition["Name"] = json!(destination);
         if !deaf {

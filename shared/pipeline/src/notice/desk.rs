@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
 use super::group::groups;
-use super::message::{Earlier, Message};
+use super::message::{Earlier, Known, Message};
 use super::{Notice, time_of};
 
 /// How long a notice waits for others that were decided with it, in milliseconds: a breaker saves what it decides subject
@@ -97,7 +97,7 @@ pub struct HeldBack {
 
 impl Desk {
     /// Puts notices that are due into letters, and what was held back for long enough. Returns whether anything changed.
-    pub(super) fn arrange(&mut self, policy: &Policy, unsent: &[Notice], now: Now) -> bool {
+    pub(super) fn arrange(&mut self, known: &Known<'_>, unsent: &[Notice], now: Now) -> bool {
         let waiting: BTreeSet<&str> = unsent.iter().map(|notice| notice.id.as_str()).collect();
         let before = self.letters.len();
         // Notices are crossed out once their letter is sent. So a letter without any that is not crossed out was sent.
@@ -121,12 +121,12 @@ impl Desk {
         for group in groups(&facts, &self.told) {
             for part in parts(&facts, &group) {
                 if self.has_room() {
-                    self.write(policy, part, now);
+                    self.write(known, part, now);
                     changed = true;
                 }
             }
         }
-        changed |= self.write_summaries(policy, now);
+        changed |= self.write_summaries(known, now);
         if changed {
             self.forget(now);
         }
@@ -138,16 +138,16 @@ impl Desk {
     }
 
     /// Writes a letter about one group, or remembers that none was written.
-    fn write(&mut self, policy: &Policy, mut facts: Vec<&Fact>, now: Now) {
+    fn write(&mut self, known: &Known<'_>, mut facts: Vec<&Fact>, now: Now) {
         facts.sort_by_key(|fact| fact.lead());
         let Some(lead) = facts.first().copied() else { return };
         let group = lead.id.clone();
-        let to_tell = facts.iter().any(|fact| self.is_news(policy, fact, now));
+        let to_tell = facts.iter().any(|fact| self.is_news(known.policy, fact, now));
         let notices: Vec<String> = facts.iter().map(|fact| fact.id.clone()).collect();
         let message = if to_tell {
             let keys: BTreeSet<String> = facts.iter().map(|fact| fact.key()).collect();
             let earlier: Vec<Earlier> = keys.into_iter().filter_map(|key| self.take_held_back(&key)).collect();
-            Some(Message::of_facts(policy, group.clone(), &facts, &earlier))
+            Some(Message::of_facts(known, group.clone(), &facts, &earlier))
         } else {
             None
         };
@@ -157,7 +157,7 @@ impl Desk {
             let told = self.told.entry(fact.key()).or_default();
             (told.group, told.heard) = (group.clone(), now.0);
             if to_tell {
-                told.tell(policy, fact, now);
+                told.tell(known.policy, fact, now);
             } else {
                 told.hold_back(fact);
             }
@@ -184,8 +184,8 @@ impl Desk {
     }
 
     /// Writes down what was held back for long enough, in one letter for all that went together.
-    fn write_summaries(&mut self, policy: &Policy, now: Now) -> bool {
-        let quiet = i64::from(policy.alerts.summary_minutes) * MINUTE_MILLIS;
+    fn write_summaries(&mut self, known: &Known<'_>, now: Now) -> bool {
+        let quiet = i64::from(known.policy.alerts.summary_minutes) * MINUTE_MILLIS;
         let due = |told: &Told| told.held_back.is_some() && now.0.saturating_sub(told.at) >= quiet;
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, told) in self.told.iter().filter(|(_, told)| due(told)) {
@@ -202,12 +202,12 @@ impl Desk {
                 earlier.extend(self.take_held_back(&key));
             }
             for fact in &last {
-                self.told.entry(fact.key()).or_default().tell(policy, fact, now);
+                self.told.entry(fact.key()).or_default().tell(known.policy, fact, now);
             }
             let mut facts: Vec<&Fact> = last.iter().collect();
             facts.sort_by_key(|fact| fact.lead());
             let id = format!("{group}#summary");
-            let message = Some(Message::of_summary(policy, id.clone(), &facts, &earlier));
+            let message = Some(Message::of_summary(known, id.clone(), &facts, &earlier));
             self.letters.push(Letter { id, message, notices: Vec::new() });
             written = true;
         }
@@ -322,13 +322,13 @@ mod tests {
             // The same subject at two ISPs is a group; the same numbers make all of them one.
             let unsent: Vec<Notice> = (0..200).map(|number| long_notice(number, at, "throttled")).collect();
             for _ in 0..15 {
-                desk.arrange(&policy, &unsent, Now(at + SETTLE_MILLIS));
+                desk.arrange(&Known { policy: &policy, wishes: &[] }, &unsent, Now(at + SETTLE_MILLIS));
                 largest = largest.max(serde_json::to_string(&desk).unwrap().len());
             }
             desk.letters.clear();
             for number in 0..200 {
                 let notice = [long_notice(number, at + 1, "throttled")];
-                desk.arrange(&policy, &notice, Now(at + 30_000));
+                desk.arrange(&Known { policy: &policy, wishes: &[] }, &notice, Now(at + 30_000));
                 largest = largest.max(serde_json::to_string(&desk).unwrap().len());
                 desk.letters.clear();
             }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
 use super::{Notice, title};
+use crate::enforce::Wished;
 
 /// Others that a message lists; of the rest it tells how many there are.
 const MOST_OTHERS: usize = 30;
@@ -84,6 +85,14 @@ impl Command {
     }
 }
 
+/// What messages are written with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) policy: &'a Policy,
+    /// How far the wishes about SES are.
+    pub(super) wishes: &'a [Wished],
+}
+
 /// What was held back of one key.
 #[derive(Debug)]
 pub(super) struct Earlier {
@@ -133,7 +142,7 @@ impl Message {
     }
 
     /// Tells of facts that go together, the leading one first.
-    pub(super) fn of_facts(policy: &Policy, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
+    pub(super) fn of_facts(known: &Known<'_>, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let shadow = if lead.shadow { " (shadow: nothing is done)" } else { "" };
         let moves = moves(facts, &lead.key());
@@ -142,14 +151,14 @@ impl Message {
         if last.id != lead.id {
             body.push_str(&format!("\nAfter that: {}\n", cut(&last.why())));
         }
-        body.push_str(&format!("\nDone: {}.\nNext: {}\n", done(policy, last), next(policy, last)));
-        body.push_str(&others(policy, lead, facts));
+        body.push_str(&format!("\nEffect: {}.\nNext: {}\n", done(known, last), next(known.policy, last)));
+        body.push_str(&others(known, lead, facts));
         body.push_str(&summary(earlier));
-        Message::about(policy, id, lead.title.clone(), body, facts)
+        Message::about(known, id, lead.title.clone(), body, facts)
     }
 
     /// Tells how things stand after changes that people were not told one by one. `facts`: the last of each key.
-    pub(super) fn of_summary(policy: &Policy, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
+    pub(super) fn of_summary(known: &Known<'_>, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let count: u32 = earlier.iter().filter(|earlier| earlier.key == lead.key()).map(|earlier| earlier.count).sum();
         let changes = if count == 1 { "1 more change".to_owned() } else { format!("{count} more changes") };
@@ -157,11 +166,11 @@ impl Message {
         let mut body = format!("{} is {} now.\n", lead.key(), lead.to);
         body.push_str(&summary(earlier));
         body.push_str(&format!("\nThe last of them: {}\n", cut(&lead.why())));
-        body.push_str(&format!("\nDone: {}.\nNext: {}\n", done(policy, lead), next(policy, lead)));
-        Message::about(policy, id, title(&line), body, facts)
+        body.push_str(&format!("\nEffect: {}.\nNext: {}\n", done(known, lead), next(known.policy, lead)));
+        Message::about(known, id, title(&line), body, facts)
     }
 
-    fn about(policy: &Policy, id: String, title: String, mut body: String, facts: &[&Fact]) -> Message {
+    fn about(known: &Known<'_>, id: String, title: String, mut body: String, facts: &[&Fact]) -> Message {
         if body.len() > MOST_BODY {
             body.truncate(body.floor_char_boundary(MOST_BODY));
             body.push_str(" ...\n");
@@ -182,13 +191,13 @@ impl Message {
             subjects,
             at: lead.map(|lead| lead.at().to_string()).unwrap_or_default(),
             body,
-            commands: commands(policy, facts),
+            commands: commands(known.policy, facts),
         }
     }
 }
 
 /// What happened to the others.
-fn others(policy: &Policy, lead: &Fact, facts: &[&Fact]) -> String {
+fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
     let mut keys: Vec<String> = Vec::new();
     for fact in facts {
         if !keys.contains(&fact.key()) && fact.key() != lead.key() {
@@ -206,7 +215,7 @@ fn others(policy: &Policy, lead: &Fact, facts: &[&Fact]) -> String {
         let way = if last.from == last.to { "warning".to_owned() } else { way(&moves) };
         text.push_str(&format!("- {key}: {way}"));
         if last.controls.iter().any(|control| is_for_ses(control)) && !last.shadow {
-            text.push_str(&format!(" ({})", done(policy, last)));
+            text.push_str(&format!(" ({})", done(known, last)));
         }
         if reasons.insert(last.why()) {
             text.push_str(&format!(": {}", cut(&last.why())));
@@ -258,21 +267,24 @@ fn summary(earlier: &[Earlier]) -> String {
 
 /// Whether a control is one that SES carries out.
 fn is_for_ses(control: &str) -> bool {
-    control.starts_with("pause_") || control.starts_with("resume_")
+    super::asked_of_ses(control.split(' ').next().unwrap_or_default()).is_some()
 }
 
 /// What was done about it, for people.
-fn done(policy: &Policy, fact: &Fact) -> String {
+fn done(known: &Known<'_>, fact: &Fact) -> String {
     // What was stopped before is let flow again in shadow, too.
     if fact.shadow && fact.controls.is_empty() {
         return "nothing, because this is decided in shadow".to_owned();
     }
     let told = |control: &String| {
         let (kind, target) = control.split_once(' ').unwrap_or((control.as_str(), ""));
+        if let Some(at_ses) = super::at_ses(kind, target, known.wishes) {
+            return at_ses;
+        }
         super::done_by(kind, target.strip_prefix(fact.key().as_str()).unwrap_or_default().trim())
     };
-    // Without a gate, only what SES is told has an effect.
-    let counts = |control: &&String| policy.gate_in_use || is_for_ses(control);
+    // Without a gate, only what SES is asked for has an effect.
+    let counts = |control: &&String| known.policy.gate_in_use || is_for_ses(control);
     let done: Vec<String> = fact.controls.iter().filter(counts).map(told).collect();
     match (done.is_empty(), fact.controls.is_empty()) {
         (false, _) => done.join("; "),
