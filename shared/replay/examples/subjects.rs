@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::time::Instant;
 
-use replay::driver::{Options, replay};
+use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::input::{Progress, Sources};
 use reputation::Policy;
 use reputation::time::Now;
@@ -40,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         until: None,
         stop_at: None,
         workers: 2,
+        max_subjects: MAX_SUBJECTS,
     };
     let before = resident()?;
     let began = Instant::now();

@@ -54,6 +54,9 @@ pub struct Options {
     pub stop_at: Option<Now>,
     /// Threads that decode, besides the one that counts and judges.
     pub workers: usize,
+    /// About how many subjects are kept one by one; [`MAX_SUBJECTS`] unless there is a reason for another number. Beyond it
+    /// the least active are summed. See [`MemoryReputation::sum_least_active`] for which.
+    pub max_subjects: usize,
 }
 
 /// A replay failed.
@@ -144,6 +147,8 @@ pub struct Extras {
     pub diagnoses: bool,
     /// Whether the recipients' domains are kept, too.
     pub domains: bool,
+    /// A subject that is never summed with others, besides that of the witness.
+    pub kept: Option<Subject>,
 }
 
 /// What a decoding thread keeps besides units.
@@ -212,6 +217,12 @@ pub struct Replay {
     watched: BTreeMap<SenderId, Vec<usize>>,
     stop_at: Option<Now>,
     witness: Option<Witness>,
+    max_subjects: usize,
+    /// With so many subjects, the least active are summed before the hour is over.
+    sum_from: usize,
+    /// From so many units on, the subjects are counted again.
+    count_from: u64,
+    kept: Option<Subject>,
 }
 
 /// Harm is judged at once. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is enough to
@@ -227,6 +238,10 @@ const MOST_PENDING: usize = 1024;
 const MOST_NAMES: usize = 100;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
 const MOST_REASONS: usize = 50;
+/// Subjects that are kept one by one, unless the options say otherwise: some 250 MB of them, if each has one mail.
+pub const MAX_SUBJECTS: usize = 200_000;
+/// The subjects are counted after so many units: between two counts each unit may bring a new sender.
+const COUNT_EVERY: u64 = 1024;
 /// Units have to be found again only within one run, and nobody sees their keys.
 const SECRET: [u8; 16] = *b"replay in memory";
 
@@ -258,7 +273,9 @@ pub fn replay_while_readable(
     let next_worker = AtomicUsize::new(0);
     let keep = Keep { diagnoses: extras.diagnoses, domains: extras.domains };
     let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, keep);
+    let witnessed = extras.witness.as_ref().map(|witness| witness.key.subject.clone());
     let mut replay = Replay {
+        kept: extras.kept.or(witnessed),
         witness: extras.witness,
         quota: extras.quota.then(|| QuotaBook::new(&options.policy)),
         evidence: extras.course.then(EvidenceBook::default),
@@ -512,6 +529,11 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// From how many subjects on the least active are summed before the hour is over.
+fn early(max_subjects: usize) -> usize {
+    max_subjects + max_subjects / 4
+}
+
 /// Reports what was rejected before the event of this number.
 fn report_until(rejections: &mut VecDeque<(usize, RejectedLine)>, event: usize, reject: &mut dyn FnMut(&RejectedLine)) {
     while let Some((_, rejected)) = rejections.pop_front_if(|(place, _)| *place <= event) {
@@ -627,7 +649,16 @@ impl Replay {
             watched: BTreeMap::new(),
             stop_at: options.stop_at,
             witness: None,
+            max_subjects: options.max_subjects,
+            sum_from: early(options.max_subjects),
+            count_from: COUNT_EVERY,
+            kept: None,
         }
+    }
+
+    /// About how many subjects are kept one by one.
+    pub fn max_subjects(&self) -> usize {
+        self.max_subjects
     }
 
     /// How far the virtual clock has come.
@@ -720,6 +751,7 @@ impl Replay {
                 return Ok(ControlFlow::Break(()));
             }
             self.advance(stamped).await?;
+            self.count_subjects().await?;
             // One event can tell of recipients at several ISPs.
             let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
             let mut is_mail = false;
@@ -800,6 +832,7 @@ impl Replay {
             }
             self.tallies.saw_mail_of(accepted);
             self.advance(Now(accepted + MINUTE_MILLIS - 1)).await?;
+            self.count_subjects().await?;
             let isp = self.policy.isp_map.by_name(counted.isp).unwrap_or(Isp::OTHER);
             let sender = known_here[counted.sender.0 as usize];
             for _ in 0..counted.units {
@@ -904,6 +937,9 @@ impl Replay {
         if passed(HOUR) {
             self.reputation.prune(self.now);
             self.forget_watches();
+            if self.reputation.len() > self.max_subjects {
+                self.sum_least_active();
+            }
         }
         if passed(HOUR)
             && let Some(quota) = &mut self.quota
@@ -911,6 +947,32 @@ impl Replay {
             quota.close_days(&mut self.reputation, self.now).await?;
         }
         Ok(())
+    }
+
+    /// Sums subjects before the hour is over, if very many are new within it.
+    ///
+    /// Units are counted in batches whose ends depend on how the input is cut, so this looks only after every so many units,
+    /// between two events, when all of them are counted.
+    async fn count_subjects(&mut self) -> Result<(), PortError> {
+        if self.sequence < self.count_from {
+            return Ok(());
+        }
+        self.count_from = self.sequence + COUNT_EVERY;
+        self.fold().await?;
+        if self.reputation.len() > self.sum_from {
+            self.sum_least_active();
+        }
+        Ok(())
+    }
+
+    fn sum_least_active(&mut self) {
+        let most = self.max_subjects - self.max_subjects / 4;
+        self.reputation.sum_least_active(most, self.kept.as_ref());
+        // What has to be kept may be more than the number that is asked for: no look again before there is much more.
+        self.sum_from = early(self.max_subjects.max(self.reputation.len()));
+        if let Some(book) = &mut self.evidence {
+            book.forget_unknown(&self.reputation);
+        }
     }
 
     /// Asks the gate for the mail that was sent since it was last asked, if it is to be asked at all.
@@ -938,6 +1000,10 @@ impl Replay {
             }
         }
         for (subject, isps) in &subjects {
+            // Summed since it had mail: there are so many subjects that this hour's mail was too much.
+            if !self.reputation.knows(subject) {
+                continue;
+            }
             let before = self.glance();
             let changes = evaluate::evaluate(&self.policy, &mut self.reputation, subject, isps, self.now).await?;
             self.follow(before, &changes);
