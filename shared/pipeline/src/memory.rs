@@ -14,7 +14,7 @@ use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::{Series, Timeline};
-use reputation::unit::{Unit, UnitKind};
+use reputation::unit::{SenderId, Unit, UnitKind};
 
 use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{left_out, since_of_isp};
@@ -272,6 +272,11 @@ impl MemoryReputation {
         self.index.contains_key(subject)
     }
 
+    /// Whether a sender has had mail counted since one of its subjects was summed; true if none was and it had mail.
+    pub fn knows_sender(&self, sender: SenderId) -> bool {
+        self.by_sender.get(sender.0 as usize).is_some_and(|indices| !indices.is_empty())
+    }
+
     /// The mail of subjects that are no longer kept one by one.
     pub fn summed(&self) -> &BTreeMap<SummedKind, Summed> {
         &self.summed
@@ -335,7 +340,7 @@ impl MemoryReputation {
         index
     }
 
-    fn know_sender(&mut self, fold: &Fold<'_>, sender: reputation::unit::SenderId) {
+    fn know_sender(&mut self, fold: &Fold<'_>, sender: SenderId) {
         let place = sender.0 as usize;
         if self.by_sender.get(place).is_some_and(|indices| !indices.is_empty()) {
             return;

@@ -430,9 +430,10 @@ fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
     for Total { subject, isp, counters, .. } in totals {
         rows.entry(subject).or_default().push((isp, counters));
     }
-    let mut by_senders: BTreeMap<(&[SenderId], Rows<'_>), BTreeSet<&Subject>> = BTreeMap::new();
+    let mut by_senders: BTreeMap<(&[SenderId], u64, Rows<'_>), BTreeSet<&Subject>> = BTreeMap::new();
     for (subject, rows) in rows {
-        by_senders.entry((senders.get(subject).map_or(&[], Vec::as_slice), rows)).or_default().insert(subject);
+        let senders = senders.get(subject).map_or(&[][..], Vec::as_slice);
+        by_senders.entry((senders, replay.lost_mail_of(subject), rows)).or_default().insert(subject);
     }
     let shared = by_senders.into_values().filter(|subjects| subjects.len() > 1);
     let mut groups: Vec<Vec<String>> =

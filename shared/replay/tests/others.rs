@@ -80,6 +80,10 @@ fn lines(mails: &[Mail]) -> Vec<u8> {
 const POLICY: &str = "[subjects]\ntenants = true\ntags = ['campaign']\n[incident]\nmin_senders = 1000\n";
 
 fn replayed(bytes: &[u8], max_subjects: usize, workers: usize, kept: Option<Subject>) -> Replay {
+    replayed_from(&[Source::memory("events", bytes.to_vec())], max_subjects, workers, kept)
+}
+
+fn replayed_from(sources: &[Source], max_subjects: usize, workers: usize, kept: Option<Subject>) -> Replay {
     let options = Options {
         policy: Policy::from_toml(POLICY).unwrap(),
         real_now: START + 40 * 24 * HOUR,
@@ -91,8 +95,7 @@ fn replayed(bytes: &[u8], max_subjects: usize, workers: usize, kept: Option<Subj
     };
     let mut reject = |rejected: &replay::driver::RejectedLine| panic!("{rejected:?}");
     let extras = Extras { kept, course: true, diagnoses: true, quota: true, ..Extras::default() };
-    let sources = [Source::memory("events", bytes.to_vec())];
-    let (replay, outcome) = replay_while_readable(&options, extras, &sources, &mut reject, &Progress::new());
+    let (replay, outcome) = replay_while_readable(&options, extras, sources, &mut reject, &Progress::new());
     outcome.unwrap();
     replay
 }
@@ -313,5 +316,64 @@ proptest! {
         let bytes = lines(&mails);
         let report = |workers| serde_json::to_value(Report::of(&replayed(&bytes, max_subjects, workers, None), None)).unwrap();
         prop_assert_eq!(report(0), report(2));
+    }
+}
+
+#[test]
+fn mail_of_senders_that_are_new_while_a_set_is_stopped_is_counted_as_stopped() {
+    // A bad list of one campaign stops the set; then each mail has a campaign of its own, as it had before.
+    let mut mails = one_mail_each(600, 6);
+    mails.iter_mut().for_each(|mail| (mail.set, mail.identity) = (0, 0));
+    for number in 0..200 {
+        mails.push(Mail {
+            at: START + 61 * MINUTE + number * 1_000,
+            tag: 1_000,
+            outcome: Outcome::Bounced,
+            ..mails[0]
+        });
+    }
+    let bytes = lines(&mails);
+    for max_subjects in [100, MAX_SUBJECTS] {
+        let report = Report::of(&replayed(&bytes, max_subjects, 0, None), None);
+        let stop = report.stopped.iter().find(|stop| stop.subject == "configuration-set:set0" && stop.isp.is_none());
+        let stop = stop.unwrap();
+        let [from, until] = [&stop.from, stop.until.as_ref().unwrap()]
+            .map(|at| at.parse::<jiff::Timestamp>().unwrap().as_millisecond() / MINUTE);
+        let meanwhile = mails.iter().filter(|mail| mail.at / MINUTE > from && mail.at / MINUTE < until).count();
+        assert_eq!(stop.sent as usize, meanwhile, "{stop:?}");
+    }
+}
+
+#[test]
+fn neither_threads_nor_files_make_a_difference_when_workers_forget_names() {
+    // Some 9 MB, so that each worker has several chunks; a third of the senders come back after days.
+    let mails: Vec<Mail> = (0..15_000)
+        .map(|number: usize| {
+            let identity = if number.is_multiple_of(3) { number % 1_000 } else { number };
+            let outcome = if number % 40 == 7 { Outcome::Bounced } else { Outcome::Delivered };
+            let at = START + number as i64 * 30_000;
+            Mail { at, set: number % 3, identity, tag: number / 2, isp: number % 2, outcome }
+        })
+        .collect();
+    let document = |replayed: Replay| {
+        assert!(replayed.reputation.len() <= 625 + 3 * 512);
+        let mut report = serde_json::to_value(Report::of(&replayed, None)).unwrap();
+        // Every file is read in chunks of its own.
+        report["input"].as_object_mut().unwrap().remove("lines");
+        report
+    };
+    let bytes = lines(&mails);
+    let whole = document(replayed(&bytes, 500, 0, None));
+    assert!(whole["others"][0]["subjects"].as_u64().unwrap() > 9_000);
+    for workers in [1, 3] {
+        assert!(document(replayed(&bytes, 500, workers, None)) == whole, "{workers} workers");
+    }
+    let parts = [0, 1, 2].map(|set| {
+        let name = format!("set{set}");
+        let own: Vec<&str> = std::str::from_utf8(&bytes).unwrap().lines().filter(|line| line.contains(&name)).collect();
+        Source::memory(&name, own.join("\n").into_bytes())
+    });
+    for workers in [0, 2] {
+        assert!(document(replayed_from(&parts, 500, workers, None)) == whole, "files, {workers} workers");
     }
 }
