@@ -128,6 +128,8 @@ impl Senders {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -148,6 +150,31 @@ mod tests {
                 name.0
             };
             prop_assert_eq!(name(&one) == name(&other), one == other, "{:?} {:?}", one, other);
+        }
+
+        /// A sender that was forgotten is a new one the next time, whatever index it gets; the others keep theirs.
+        #[test]
+        fn forgotten_senders_are_not_mixed_up_with_those_that_take_their_indices(
+            rounds in prop::collection::vec((prop::collection::vec(0usize..9, 1..9), prop::collection::btree_set(0usize..9, 0..9)), 1..9),
+        ) {
+            let subjects = |name: usize| vec![Subject::ConfigurationSet(name.to_string().as_str().into())];
+            let mut senders = Senders::default();
+            let mut known: BTreeMap<usize, SenderId> = BTreeMap::new();
+            for (seen, forgotten) in rounds {
+                for name in seen {
+                    let id = senders.join(&[subjects(name)])[0];
+                    prop_assert_eq!(*known.entry(name).or_insert(id), id);
+                }
+                let ids = known.extract_if(.., |name, _| forgotten.contains(name)).map(|(_, id)| id).collect();
+                senders.forget(&ids);
+                for (name, id) in &known {
+                    let expected = subjects(*name);
+                    prop_assert_eq!(senders.subjects(*id), expected.as_slice());
+                }
+                let all: BTreeSet<&SenderId> = known.values().collect();
+                prop_assert_eq!(all.len(), known.len());
+                prop_assert!(senders.len() <= 9);
+            }
         }
 
         #[test]

@@ -248,7 +248,8 @@ const MOST_PENDING: usize = 1024;
 const MOST_NAMES: usize = 100;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
 const MOST_REASONS: usize = 50;
-/// Subjects that are kept one by one, unless the options say otherwise: some 250 MB of them, if each has one mail.
+/// Subjects that are kept one by one, unless the options say otherwise. With the names of their senders they take some 250
+/// MB if each has one mail, and up to twice as much while many are new.
 pub const MAX_SUBJECTS: usize = 200_000;
 /// The subjects are counted after so many units: between two counts each unit may bring a new sender.
 const COUNT_EVERY: u64 = 1024;
