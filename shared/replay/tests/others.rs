@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use replay::driver::{Extras, MAX_SUBJECTS, Options, Replay, replay_while_readable};
+use replay::driver::{Extras, MAX_SUBJECTS, Options, Replay, replay_recorded, replay_while_readable};
 use replay::input::{Progress, Source};
+use replay::recorded::{Recorded, RecordedUnit};
 use replay::report::{Report, ReportedTransition, Warning};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -76,7 +77,7 @@ fn lines(mails: &[Mail]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Nobody is an ISP's victim: that is decided by which identities have mail, and so by which are kept.
+/// No incidents: those are decided by which identities have mail, and so by which are kept.
 const POLICY: &str = "[subjects]\ntenants = true\ntags = ['campaign']\n[incident]\nmin_senders = 1000\n";
 
 fn replayed(bytes: &[u8], max_subjects: usize, workers: usize, kept: Option<Subject>) -> Replay {
@@ -139,17 +140,17 @@ fn by_kind(report: &Report) -> BTreeMap<(String, String), Vec<u64>> {
 }
 
 fn transitions_of_sets(report: &Report) -> Vec<String> {
-    let of_sets = report.transitions.iter().filter(|told| told.subject.starts_with("configuration-set:"));
+    let of_sets = report.transitions.iter().filter(|moved| moved.subject.starts_with("configuration-set:"));
     of_sets.map(words).collect()
 }
 
 fn other_transitions(report: &Report) -> Vec<String> {
-    let of_others = report.transitions.iter().filter(|told| !told.subject.starts_with("configuration-set:"));
+    let of_others = report.transitions.iter().filter(|moved| !moved.subject.starts_with("configuration-set:"));
     of_others.map(words).collect()
 }
 
-fn words(told: &ReportedTransition) -> String {
-    serde_json::to_string(told).unwrap()
+fn words(moved: &ReportedTransition) -> String {
+    serde_json::to_string(moved).unwrap()
 }
 
 fn subjects(report: &Report) -> BTreeSet<String> {
@@ -263,8 +264,8 @@ fn what_is_harmed_stays_a_subject_with_its_breaker() {
     let bytes = lines(&mails);
     let (bounded, whole) = (replayed(&bytes, 100, 0, None), replayed(&bytes, MAX_SUBJECTS, 0, None));
     let (bounded, whole) = (Report::of(&bounded, None), Report::of(&whole, None));
-    assert!(other_transitions(&whole).iter().any(|told| told.contains("identity:s7.example")));
-    assert!(transitions_of_sets(&whole).iter().any(|told| told.contains("\"open\"")), "{:?}", whole.transitions);
+    assert!(other_transitions(&whole).iter().any(|moved| moved.contains("identity:s7.example")));
+    assert!(transitions_of_sets(&whole).iter().any(|moved| moved.contains("\"open\"")), "{:?}", whole.transitions);
     assert_eq!(serde_json::to_value(&bounded.transitions).unwrap(), serde_json::to_value(&whole.transitions).unwrap());
     assert_eq!(serde_json::to_value(&bounded.breakers).unwrap(), serde_json::to_value(&whole.breakers).unwrap());
     assert_eq!(serde_json::to_value(&bounded.stopped).unwrap(), serde_json::to_value(&whole.stopped).unwrap());
@@ -376,4 +377,38 @@ fn neither_threads_nor_files_make_a_difference_when_workers_forget_names() {
     for workers in [0, 2] {
         assert!(document(replayed_from(&parts, 500, workers, None)) == whole, "files, {workers} workers");
     }
+}
+
+#[test]
+fn what_a_ledger_holds_is_summed_alike() {
+    let mut recorded = Recorded::default();
+    for number in 0..3_000_usize {
+        let identity = if number.is_multiple_of(4) { number % 200 } else { number };
+        for kind in [UnitKind::Sent, UnitKind::Delivered] {
+            recorded.add(RecordedUnit {
+                kind,
+                isp: "gmail".to_owned(),
+                cohort: Now(START + number as i64 * 10 * MINUTE).minute(),
+                subjects: vec![
+                    "configuration-set:news".parse().unwrap(),
+                    format!("identity:s{identity}").parse().unwrap(),
+                ],
+            });
+        }
+    }
+    let report = |max_subjects| {
+        let options = Options {
+            policy: Policy::default(),
+            real_now: START,
+            since: None,
+            until: None,
+            stop_at: None,
+            workers: 0,
+            max_subjects,
+        };
+        Report::of(&replay_recorded(&options, &recorded).unwrap(), None)
+    };
+    let (bounded, whole) = (report(100), report(MAX_SUBJECTS));
+    assert_eq!(by_kind(&bounded), by_kind(&whole));
+    assert!(bounded.totals.len() <= 125 && bounded.others[0].subjects > 2_000, "{}", bounded.totals.len());
 }
