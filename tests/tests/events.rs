@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use replay::driver::{Options, Replay, replay};
+use replay::driver::{MAX_SUBJECTS, Options, Replay, replay};
 use replay::input::{Progress, Sources};
 use replay::report::Report;
 use reputation::{Policy, UnitKind};
@@ -20,8 +20,15 @@ const NOW: i64 = 1_795_219_200_000;
 
 fn run(file: &Path) -> Replay {
     let sources = Sources::expand(&[file.to_string_lossy()]).unwrap();
-    let options =
-        Options { policy: Policy::default(), real_now: NOW, since: None, until: None, stop_at: None, workers: 0 };
+    let options = Options {
+        policy: Policy::default(),
+        real_now: NOW,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+        max_subjects: MAX_SUBJECTS,
+    };
     replay(&options, &sources, &mut |_| {}, &Progress::default()).unwrap()
 }
 

@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use replay::driver::{Options, Replay, replay};
+use replay::driver::{MAX_SUBJECTS, Options, Replay, replay};
 use replay::input::{Progress, Source};
 use replay::report::Report;
 use reputation::Policy;
@@ -44,7 +44,15 @@ fn run(pieces: &[Vec<u8>], workers: usize) -> Replay {
 
 fn run_under(policy: &Policy, pieces: &[Vec<u8>], workers: usize) -> Replay {
     let sources: Vec<Source> = pieces.iter().map(|piece| Source::memory("piece", piece.clone())).collect();
-    let options = Options { policy: policy.clone(), real_now: NOW, since: None, until: None, stop_at: None, workers };
+    let options = Options {
+        policy: policy.clone(),
+        real_now: NOW,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers,
+        max_subjects: MAX_SUBJECTS,
+    };
     replay(&options, &sources, &mut |_| {}, &Progress::default()).unwrap()
 }
 

@@ -10,7 +10,7 @@ use aws::ledger::{Scanned, scan};
 use futures_util::future::{Either, select};
 use replay::backtest::Backtest;
 use replay::cli::moment::Moment;
-use replay::driver::{Options, RejectedLine, ReplayError, replay_recorded, replay_side_by_side};
+use replay::driver::{MAX_SUBJECTS, Options, RejectedLine, ReplayError, replay_recorded, replay_side_by_side};
 use replay::input::{Damage, Progress as Read, Source};
 use replay::recorded::{Recorded, RecordedUnit};
 use replay::text::{Look, counted, thousands};
@@ -129,6 +129,7 @@ pub async fn backtest(
         until: order.until.map(|until| until.at.0),
         stop_at: None,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
+        max_subjects: MAX_SUBJECTS,
     };
     let both = [options(&in_use), options(&candidate)];
     let names = [in_use_name, order.policy.file.clone()];

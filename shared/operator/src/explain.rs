@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::ports::{Board, Change, Disposition, Dossier, PortError, Reputation as _, Transition, Versioned};
 use replay::cli::moment::Moment;
-use replay::driver::{self, Options, Replay, Sighting};
+use replay::driver::{self, MAX_SUBJECTS, Options, Replay, Sighting};
 use replay::explain::Explanation;
 use replay::input::Progress;
 use replay::text::Look;
@@ -345,7 +345,15 @@ impl<'a> Case<'a> {
         transitions: Vec<Transition>,
     ) -> Result<Replay, PortError> {
         let policy = self.policy.clone();
-        let options = Options { policy, real_now: self.now.0, since: None, until: None, stop_at: None, workers: 0 };
+        let options = Options {
+            policy,
+            real_now: self.now.0,
+            since: None,
+            until: None,
+            stop_at: None,
+            workers: 0,
+            max_subjects: MAX_SUBJECTS,
+        };
         let nothing = driver::replay(&options, &[], &mut |_| {}, &Progress::new());
         let mut replay = nothing.map_err(|error| PortError {
             operation: "explaining",

@@ -14,7 +14,7 @@ use bucket::Bucket;
 use e2e::stack::Stack;
 use operator::backtest::{Order, PolicyFile, Recording, backtest};
 use operator::{Access, Answer, Exit, Failure};
-use replay::driver::{Options, replay};
+use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::input::{Progress, Source};
 use replay::report::Report;
 use replay::text::Look;
@@ -122,7 +122,15 @@ async fn the_ledger_of_a_stack_that_was_fed_a_stream_tells_the_trips_of_its_repl
 /// The transitions of the sample stream, as `replay` tells them.
 fn replayed(stream: &[u8]) -> Report {
     let policy = Policy::default();
-    let options = Options { policy, real_now: LATER.0, since: None, until: None, stop_at: None, workers: 0 };
+    let options = Options {
+        policy,
+        real_now: LATER.0,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+        max_subjects: MAX_SUBJECTS,
+    };
     let replayed = replay(&options, &[Source::memory("stream", stream.to_vec())], &mut |_| {}, &Progress::new());
     Report::of(&replayed.unwrap(), None)
 }

@@ -17,7 +17,7 @@ use operator::isps::resolve::{Dns, Exchange, Limits, MxAnswer, MxLookup};
 use operator::isps::{self, Done, Gathered, Order, Proposed, Reason};
 use operator::{Answer, Exit};
 use replay::domains::DomainBook;
-use replay::driver::{Extras, Options, replay_while_readable};
+use replay::driver::{Extras, MAX_SUBJECTS, Options, replay_while_readable};
 use replay::input::{Progress, Source};
 use replay::text::Look;
 use replay::text::layout::visible;
@@ -163,7 +163,15 @@ fn events() -> Vec<String> {
 
 fn book_of_events() -> DomainBook {
     let policy = Policy::default();
-    let options = Options { policy, real_now: MORNING.0, since: None, until: None, stop_at: None, workers: 0 };
+    let options = Options {
+        policy,
+        real_now: MORNING.0,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+        max_subjects: MAX_SUBJECTS,
+    };
     let sources = [Source::memory("events", events().join("\n").into_bytes())];
     let extras = Extras { domains: true, ..Extras::default() };
     let (replay, outcome) = replay_while_readable(&options, extras, &sources, &mut |_| {}, &Progress::new());

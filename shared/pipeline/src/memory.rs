@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashSet;
 use reputation::breaker::State;
-use reputation::counters::Metric;
+use reputation::counters::{Counters, Metric};
 use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge;
@@ -13,8 +13,8 @@ use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
-use reputation::timeline::Timeline;
-use reputation::unit::Unit;
+use reputation::timeline::{Series, Timeline};
+use reputation::unit::{SenderId, Unit, UnitKind};
 
 use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{left_out, since_of_isp};
@@ -105,6 +105,50 @@ impl Ledger for MemoryLedger {
     }
 }
 
+/// Subjects that are summed together once there are too many of them. Configuration sets and the account never are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SummedKind {
+    /// Sending identities.
+    Identity,
+    /// Tenants.
+    Tenant,
+    /// Values of the message tag with this name.
+    Tag(Arc<str>),
+}
+
+impl SummedKind {
+    /// What a subject is summed with; `None` for one that is always kept.
+    pub fn of(subject: &Subject) -> Option<SummedKind> {
+        match subject {
+            Subject::Account | Subject::ConfigurationSet(_) => None,
+            Subject::Identity(_) => Some(SummedKind::Identity),
+            Subject::Tenant(_) => Some(SummedKind::Tenant),
+            Subject::Tag(name, _) => Some(SummedKind::Tag(Arc::clone(name))),
+        }
+    }
+}
+
+/// The mail of subjects that are no longer kept one by one. It is not a subject: it has no breaker and is never judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summed {
+    /// How many subjects were added. One that had mail again later, and was added again, counts again.
+    pub subjects: u64,
+    /// Their units by ISP, in the order of [`UnitKind::ALL`].
+    pub by_isp: BTreeMap<Isp, [u64; UnitKind::ALL.len()]>,
+}
+
+impl Summed {
+    fn add(&mut self, timeline: &Timeline) {
+        self.subjects += 1;
+        for isp in timeline.isps() {
+            let sum = self.by_isp.entry(isp).or_default();
+            for (_, day) in timeline.series(Some(isp)).into_iter().flat_map(Series::days) {
+                sum.iter_mut().zip(UnitKind::ALL).for_each(|(sum, kind)| *sum += u64::from(day.get(kind)));
+            }
+        }
+    }
+}
+
 /// Counters and breakers in memory, with everything that was ever wished for and told.
 #[derive(Debug)]
 pub struct MemoryReputation {
@@ -112,8 +156,9 @@ pub struct MemoryReputation {
     returns_complaints: Vec<bool>,
     index: BTreeMap<Subject, usize>,
     dossiers: Vec<(Subject, Dossier)>,
-    /// The dossiers of each sender, by its index.
+    /// The dossiers of each sender, by its index; none for a sender without mail since one of its subjects was summed.
     by_sender: Vec<Vec<usize>>,
+    summed: BTreeMap<SummedKind, Summed>,
     marks: BTreeMap<Shard, Sequence>,
     board: Arc<Board>,
     wishes: BTreeMap<Subject, Wished>,
@@ -137,6 +182,7 @@ impl MemoryReputation {
             index: BTreeMap::new(),
             dossiers: Vec::new(),
             by_sender: Vec::new(),
+            summed: BTreeMap::new(),
             marks: BTreeMap::new(),
             board: Arc::default(),
             wishes: BTreeMap::new(),
@@ -211,6 +257,79 @@ impl MemoryReputation {
         }
     }
 
+    /// How many subjects are kept one by one.
+    pub fn len(&self) -> usize {
+        self.dossiers.len()
+    }
+
+    /// Whether nothing is known of any subject.
+    pub fn is_empty(&self) -> bool {
+        self.dossiers.is_empty()
+    }
+
+    /// Whether a subject is kept: it had mail, and was not summed since.
+    pub fn knows(&self, subject: &Subject) -> bool {
+        self.index.contains_key(subject)
+    }
+
+    /// Whether a sender has had mail counted since one of its subjects was summed; true if none was and it had mail.
+    pub fn knows_sender(&self, sender: SenderId) -> bool {
+        self.by_sender.get(sender.0 as usize).is_some_and(|indices| !indices.is_empty())
+    }
+
+    /// The mail of subjects that are no longer kept one by one.
+    pub fn summed(&self) -> &BTreeMap<SummedKind, Summed> {
+        &self.summed
+    }
+
+    /// Sums the least active subjects until at most `most` are left, if there are more: those whose youngest mail is the
+    /// oldest, then those with the least mail, then by name. Nothing is lost of their counters but whose they were.
+    ///
+    /// Never configuration sets, the account, what the policy protects, `kept`, and subjects with a breaker that has ever
+    /// moved, so more than `most` can be left. A subject that has mail again begins anew.
+    pub fn sum_least_active(&mut self, most: usize, kept: Option<&Subject>) {
+        let surplus = self.dossiers.len().saturating_sub(most);
+        let mut candidates: Vec<(Option<Minute>, u64, &Subject, usize)> = Vec::new();
+        for (index, (subject, dossier)) in self.dossiers.iter().enumerate() {
+            let has_moved = !dossier.breakers.is_empty() || !dossier.unreadable.is_empty();
+            if SummedKind::of(subject).is_none() || has_moved || dossier.protected || Some(subject) == kept {
+                continue;
+            }
+            let (youngest, mails) = activity(&dossier.timeline);
+            candidates.push((youngest, mails, subject, index));
+        }
+        if surplus == 0 || candidates.is_empty() {
+            return;
+        }
+        if surplus < candidates.len() {
+            candidates.select_nth_unstable(surplus);
+            candidates.truncate(surplus);
+        }
+        // A place is freed by each that is summed; those after it move up.
+        let mut places: Vec<Option<usize>> = vec![Some(0); self.dossiers.len()];
+        for (.., index) in candidates {
+            places[index] = None;
+        }
+        for (left, place) in places.iter_mut().flatten().enumerate() {
+            *place = left;
+        }
+        let mut place = places.iter();
+        let Self { dossiers, summed, .. } = self;
+        dossiers.retain(|(subject, dossier)| {
+            let is_kept = place.next().is_some_and(Option::is_some);
+            if let Some(kind) = SummedKind::of(subject).filter(|_| !is_kept) {
+                summed.entry(kind).or_default().add(&dossier.timeline);
+            }
+            is_kept
+        });
+        self.index.retain(|_, index| places[*index].map(|place| *index = place).is_some());
+        for indices in &mut self.by_sender {
+            // A sender that lost a subject is looked up again with its next mail.
+            let moved: Option<Vec<usize>> = indices.iter().map(|index| places[*index]).collect();
+            *indices = moved.unwrap_or_default();
+        }
+    }
+
     fn dossier_index(&mut self, subject: &Subject) -> usize {
         if let Some(index) = self.index.get(subject) {
             return *index;
@@ -221,7 +340,7 @@ impl MemoryReputation {
         index
     }
 
-    fn know_sender(&mut self, fold: &Fold<'_>, sender: reputation::unit::SenderId) {
+    fn know_sender(&mut self, fold: &Fold<'_>, sender: SenderId) {
         let place = sender.0 as usize;
         if self.by_sender.get(place).is_some_and(|indices| !indices.is_empty()) {
             return;
@@ -237,6 +356,16 @@ impl MemoryReputation {
             }
         }
     }
+}
+
+/// The minute of the youngest mail, and how many mails there are.
+fn activity(timeline: &Timeline) -> (Option<Minute>, u64) {
+    let Some(series) = timeline.series(None) else { return (None, 0) };
+    let days = series.days().next_back().map(|(from, _)| from);
+    let hours = series.hours().next_back().map(|(from, _)| from);
+    let minutes = series.minutes().next_back().map(|(from, _)| from);
+    let mails = |(_, day): (Minute, &Counters)| u64::from(day.get(UnitKind::Sent)).max(day.attempts());
+    (days.max(hours).max(minutes), series.days().map(mails).sum())
 }
 
 impl Reputation for MemoryReputation {

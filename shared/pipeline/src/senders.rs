@@ -1,7 +1,7 @@
 //! Senders: the distinct lists of subjects that mail belongs to. There are few of them, and units are many, so a unit
 //! carries an index instead of names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use reputation::Subject;
 use reputation::unit::SenderId;
@@ -52,6 +52,8 @@ pub struct Senders {
     subjects: Vec<Vec<Subject>>,
     by_name: HashMap<Box<str>, SenderId>,
     last: Option<(Box<str>, SenderId)>,
+    /// Indices of senders that were forgotten, the lowest last.
+    free: Vec<SenderId>,
 }
 
 impl Senders {
@@ -66,8 +68,17 @@ impl Senders {
         let id = match self.by_name.get(name) {
             Some(id) => *id,
             None => {
-                let id = SenderId(u32::try_from(self.subjects.len()).unwrap_or(u32::MAX));
-                self.subjects.push(subjects());
+                let id = match self.free.pop() {
+                    Some(id) => {
+                        self.subjects[id.0 as usize] = subjects();
+                        id
+                    }
+                    None => {
+                        let id = SenderId(u32::try_from(self.subjects.len()).unwrap_or(u32::MAX));
+                        self.subjects.push(subjects());
+                        id
+                    }
+                };
                 self.by_name.insert(name.into(), id);
                 id
             }
@@ -81,7 +92,19 @@ impl Senders {
         self.subjects.get(id.0 as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// How many there are.
+    /// Forgets these senders. Their indices are given to others, so nothing may refer to them any more.
+    pub fn forget(&mut self, senders: &BTreeSet<SenderId>) {
+        self.by_name.retain(|_, id| !senders.contains(id));
+        self.last = None;
+        for id in senders {
+            self.subjects[id.0 as usize] = Vec::new();
+        }
+        self.free.extend(senders);
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        self.free.dedup();
+    }
+
+    /// How many indices are in use; those of forgotten senders, which have no subjects, count until they are given away.
     pub fn len(&self) -> usize {
         self.subjects.len()
     }
@@ -105,6 +128,8 @@ impl Senders {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -125,6 +150,31 @@ mod tests {
                 name.0
             };
             prop_assert_eq!(name(&one) == name(&other), one == other, "{:?} {:?}", one, other);
+        }
+
+        /// A sender that was forgotten is a new one the next time, whatever index it gets; the others keep theirs.
+        #[test]
+        fn forgotten_senders_are_not_mixed_up_with_those_that_take_their_indices(
+            rounds in prop::collection::vec((prop::collection::vec(0usize..9, 1..9), prop::collection::btree_set(0usize..9, 0..9)), 1..9),
+        ) {
+            let subjects = |name: usize| vec![Subject::ConfigurationSet(name.to_string().as_str().into())];
+            let mut senders = Senders::default();
+            let mut known: BTreeMap<usize, SenderId> = BTreeMap::new();
+            for (seen, forgotten) in rounds {
+                for name in seen {
+                    let id = senders.join(&[subjects(name)])[0];
+                    prop_assert_eq!(*known.entry(name).or_insert(id), id);
+                }
+                let ids = known.extract_if(.., |name, _| forgotten.contains(name)).map(|(_, id)| id).collect();
+                senders.forget(&ids);
+                for (name, id) in &known {
+                    let expected = subjects(*name);
+                    prop_assert_eq!(senders.subjects(*id), expected.as_slice());
+                }
+                let all: BTreeSet<&SenderId> = known.values().collect();
+                prop_assert_eq!(all.len(), known.len());
+                prop_assert!(senders.len() <= 9);
+            }
         }
 
         #[test]

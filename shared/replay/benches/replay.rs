@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use replay::driver::{Options, Replay, replay};
+use replay::driver::{MAX_SUBJECTS, Options, Replay, replay};
 use replay::generate::{Scenario, generate};
 use replay::input::{Progress, Sources};
 use reputation::Policy;
@@ -116,6 +116,7 @@ fn time(file: &Path) -> Result<(f64, Replay), Box<dyn Error>> {
         until: None,
         stop_at: None,
         workers: 2,
+        max_subjects: MAX_SUBJECTS,
     };
     let start = Instant::now();
     let replayed = replay(&options, &sources, &mut |_| {}, &Progress::default())?;

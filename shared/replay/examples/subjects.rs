@@ -1,5 +1,6 @@
 //! How much memory does a subject take? `cargo run --release -p replay --example subjects -- 100000`, on Linux: replays a
-//! stream in which each of so many identities sends a mail to Gmail, and prints what the process holds at the end.
+//! stream in which each of so many identities sends a mail to Gmail, and prints what the process holds at the end. The second
+//! argument is the number of mails of each, the third is `max_subjects`.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -40,25 +41,29 @@ fn main() -> anyhow::Result<()> {
         until: None,
         stop_at: None,
         workers: 2,
+        max_subjects: argument(3)?.unwrap_or(usize::MAX / 2),
     };
-    let before = resident()?;
+    let before = held("VmRSS:")?;
     let began = Instant::now();
     let done = replay(&options, &sources, &mut |_| {}, &Progress::new())?;
-    let (held, took) = (resident()?.saturating_sub(before), began.elapsed());
-    let ledger = done.ledger_size().0;
+    let took = began.elapsed();
+    let (at_end, peak) = (held("VmRSS:")?.saturating_sub(before), held("VmHWM:")?);
+    let (ledger, kept) = (done.ledger_size().0, done.reputation.len());
     writeln!(
         std::io::stdout(),
-        "{subjects} subjects, {total} mails: {} bytes for each subject, and {} for each mail in the ledger; {took:.1?}",
-        held.saturating_sub(ledger) / subjects,
+        "{subjects} subjects, {total} mails: {} bytes for each subject, and {} for each mail in the ledger; {took:.1?}; {kept} \
+         kept, at most {} MB held",
+        at_end.saturating_sub(ledger) / subjects,
         ledger / total,
+        peak / 1_000_000,
     )?;
     Ok(())
 }
 
-/// Bytes of memory that the process holds.
-fn resident() -> anyhow::Result<usize> {
+/// Bytes of memory that the process holds, or has held at most.
+fn held(what: &str) -> anyhow::Result<usize> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kibibytes = line.and_then(|line| line.split_whitespace().next());
     Ok(kibibytes.unwrap_or("0").parse::<usize>()? << 10)
 }

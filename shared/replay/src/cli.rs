@@ -195,6 +195,7 @@ fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
         until: None,
         stop_at: None,
         workers: reading.workers.map_or_else(cores, usize::from),
+        max_subjects: reading.max_subjects as usize,
     })
 }
 
@@ -251,8 +252,13 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     // A page that cannot be written is told before the work, not after it.
     let mut page = args.report.as_deref().map(|path| Page::create(path, &sources)).transpose()?;
     let plans = page.is_some() && !options.policy.warmup.sets.is_empty();
-    let extras =
-        Extras { quota: args.quota || plans, course: page.is_some(), diagnoses: page.is_some(), ..Extras::default() };
+    let extras = Extras {
+        quota: args.quota || plans,
+        course: page.is_some(),
+        diagnoses: page.is_some(),
+        kept: args.subject.clone(),
+        ..Extras::default()
+    };
     let (replay, broken_off) = read(&options, extras, &sources, args.reading.quiet);
     if let Some(subject) = &args.subject
         && !is_known(&replay, subject)

@@ -54,6 +54,9 @@ pub struct Options {
     pub stop_at: Option<Now>,
     /// Threads that decode, besides the one that counts and judges.
     pub workers: usize,
+    /// About how many subjects are kept one by one; [`MAX_SUBJECTS`] unless there is a reason for another number. Beyond it
+    /// the least active are summed. See [`MemoryReputation::sum_least_active`] for which.
+    pub max_subjects: usize,
 }
 
 /// A replay failed.
@@ -144,6 +147,8 @@ pub struct Extras {
     pub diagnoses: bool,
     /// Whether the recipients' domains are kept, too.
     pub domains: bool,
+    /// A subject that is never summed with others, besides that of the witness.
+    pub kept: Option<Subject>,
 }
 
 /// What a decoding thread keeps besides units.
@@ -198,7 +203,9 @@ pub struct Replay {
     ledger: MemoryLedger,
     senders: Senders,
     /// The sender under which each worker's senders are known here.
-    workers: Vec<Vec<KnownSender>>,
+    workers: Vec<WorkerNames>,
+    /// Senders that workers have named and forgotten, and of which no unit counted.
+    without_units: BTreeSet<Vec<Subject>>,
     order: OrderBook,
     now: Now,
     /// The latest time that SES has stamped.
@@ -208,10 +215,24 @@ pub struct Replay {
     shard: Shard,
     pending: Vec<Record>,
     touched: BTreeSet<(SenderId, Isp)>,
-    /// The stopped times of each sender's keys, by sender.
+    /// The stopped times of each subject for which mail may still come.
+    watched_subjects: BTreeMap<Subject, Vec<usize>>,
+    /// The same of each sender's keys, by sender.
     watched: BTreeMap<SenderId, Vec<usize>>,
     stop_at: Option<Now>,
     witness: Option<Witness>,
+    max_subjects: usize,
+    /// With so many subjects, the least active are summed before the hour is over.
+    sum_from: usize,
+    /// From so many units on, the subjects are counted again.
+    count_from: u64,
+    kept: Option<Subject>,
+    /// Subjects were summed since senders were last forgotten.
+    has_lost: bool,
+    /// How many senders have been forgotten.
+    lost_senders: u64,
+    /// A sum over the forgotten senders of a subject that is kept, a number of its own for each.
+    lost_mail: BTreeMap<Subject, u64>,
 }
 
 /// Harm is judged at once. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is enough to
@@ -227,6 +248,11 @@ const MOST_PENDING: usize = 1024;
 const MOST_NAMES: usize = 100;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
 const MOST_REASONS: usize = 50;
+/// Subjects that are kept one by one, unless the options say otherwise. With the names of their senders they take some 250
+/// MB if each has one mail, and up to twice as much while many are new.
+pub const MAX_SUBJECTS: usize = 200_000;
+/// The subjects are counted after so many units: between two counts each unit may bring a new sender.
+const COUNT_EVERY: u64 = 1024;
 /// Units have to be found again only within one run, and nobody sees their keys.
 const SECRET: [u8; 16] = *b"replay in memory";
 
@@ -258,7 +284,9 @@ pub fn replay_while_readable(
     let next_worker = AtomicUsize::new(0);
     let keep = Keep { diagnoses: extras.diagnoses, domains: extras.domains };
     let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, keep);
+    let witnessed = extras.witness.as_ref().map(|witness| witness.key.subject.clone());
     let mut replay = Replay {
+        kept: extras.kept.or(witnessed),
         witness: extras.witness,
         quota: extras.quota.then(|| QuotaBook::new(&options.policy)),
         evidence: extras.course.then(EvidenceBook::default),
@@ -336,6 +364,8 @@ pub fn replay_recorded(options: &Options, recorded: &Recorded) -> Result<Replay,
 /// What a decoding thread makes of a chunk.
 struct DecodedChunk {
     worker: usize,
+    /// How often the worker has forgotten its senders before.
+    generation: usize,
     source: usize,
     new_senders: Vec<Vec<Subject>>,
     /// All that was decoded, so that every set of rules has the same items.
@@ -385,6 +415,23 @@ impl Timed for [DecodedChunk; 2] {
     }
 }
 
+/// The senders that a worker has named.
+#[derive(Debug, Default)]
+struct WorkerNames {
+    /// How many generations are over.
+    over: usize,
+    /// Of each generation since.
+    generations: VecDeque<Generation>,
+}
+
+/// The senders that a worker has named until it forgot them, under the indices that its chunks use.
+#[derive(Debug, Default)]
+struct Generation {
+    known: Vec<KnownSender>,
+    /// Chunks that have arrived and have not been applied to their end.
+    chunks: usize,
+}
+
 /// A sender as a worker has named it.
 #[derive(Debug)]
 enum KnownSender {
@@ -401,6 +448,7 @@ struct Worker<'a> {
     classifier: Classifier,
     senders: Senders,
     told_senders: usize,
+    generation: usize,
     keep: Keep,
 }
 
@@ -413,13 +461,19 @@ impl<'a> Worker<'a> {
             classifier: Classifier::new(&options.policy, SECRET),
             senders: Senders::default(),
             told_senders: 0,
+            generation: 0,
             keep,
         }
     }
 
     fn decode(&mut self, chunk: Chunk<'_>) -> DecodedChunk {
+        if self.senders.len() > self.options.max_subjects {
+            (self.senders, self.told_senders) = (Senders::default(), 0);
+            self.generation += 1;
+        }
         let mut out = DecodedChunk {
             worker: self.id,
+            generation: self.generation,
             source: chunk.source(),
             new_senders: Vec::new(),
             events: Vec::with_capacity(chunk.documents().len()),
@@ -510,6 +564,29 @@ impl<'a> Worker<'a> {
             self.document(source, line, part, false, out);
         }
     }
+}
+
+impl KnownSender {
+    /// Its subjects, if no unit of it has been applied.
+    fn without_units(self) -> Option<Vec<Subject>> {
+        match self {
+            KnownSender::Named(subjects) => Some(subjects),
+            KnownSender::Joined(_) => None,
+        }
+    }
+}
+
+/// Numbers of which different sums are different, as good as always (the finalizer of SplitMix64).
+fn spread(number: u64) -> u64 {
+    let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// From how many subjects on the least active are summed before the hour is over.
+fn early(max_subjects: usize) -> usize {
+    max_subjects + max_subjects / 4
 }
 
 /// Reports what was rejected before the event of this number.
@@ -617,6 +694,7 @@ impl Replay {
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
             workers: Vec::new(),
+            without_units: BTreeSet::new(),
             order: OrderBook::default(),
             now: Now::default(),
             by_ses: Now::default(),
@@ -624,10 +702,23 @@ impl Replay {
             shard: Shard::new("replay"),
             pending: Vec::new(),
             touched: BTreeSet::new(),
+            watched_subjects: BTreeMap::new(),
             watched: BTreeMap::new(),
             stop_at: options.stop_at,
             witness: None,
+            max_subjects: options.max_subjects,
+            sum_from: early(options.max_subjects),
+            count_from: COUNT_EVERY,
+            kept: None,
+            has_lost: false,
+            lost_senders: 0,
+            lost_mail: BTreeMap::new(),
         }
+    }
+
+    /// About how many subjects are kept one by one.
+    pub fn max_subjects(&self) -> usize {
+        self.max_subjects
     }
 
     /// How far the virtual clock has come.
@@ -658,36 +749,105 @@ impl Replay {
 
     /// Takes over what a worker has named, in the worker's order: chunks are applied in another one.
     fn receive(&mut self, decoded: &mut DecodedChunk) -> ControlFlow<()> {
-        if self.workers.len() <= decoded.worker {
-            self.workers.resize_with(decoded.worker + 1, Vec::new);
-        }
-        let named = std::mem::take(&mut decoded.new_senders).into_iter().map(KnownSender::Named);
-        self.workers[decoded.worker].extend(named);
+        self.named(decoded.worker, decoded.generation, std::mem::take(&mut decoded.new_senders));
         ControlFlow::Continue(())
     }
 
+    /// Takes over the senders that a worker has named in another chunk.
+    fn named(&mut self, worker: usize, generation: usize, senders: Vec<Vec<Subject>>) {
+        if self.workers.len() <= worker {
+            self.workers.resize_with(worker + 1, WorkerNames::default);
+        }
+        let WorkerNames { over, generations } = &mut self.workers[worker];
+        let place = generation - *over;
+        if generations.len() <= place {
+            generations.resize_with(place + 1, Generation::default);
+        }
+        generations[place].known.extend(senders.into_iter().map(KnownSender::Named));
+        generations[place].chunks += 1;
+    }
+
+    /// A chunk has been applied to its end: a generation that a worker has forgotten is dropped with its last chunk.
+    fn used_up(&mut self, worker: usize, generation: usize) {
+        let WorkerNames { over, generations } = &mut self.workers[worker];
+        generations[generation - *over].chunks -= 1;
+        while generations.len() > 1
+            && let Some(dropped) = generations.pop_front_if(|first| first.chunks == 0)
+        {
+            *over += 1;
+            if self.reputation.summed().is_empty() {
+                self.without_units.extend(dropped.known.into_iter().filter_map(KnownSender::without_units));
+            }
+        }
+    }
+
     /// Senders are numbered in the order in which their units are applied, whoever decoded them.
-    fn sender(&mut self, worker: usize, theirs: SenderId) -> SenderId {
-        let known = &mut self.workers[worker][theirs.0 as usize];
+    fn sender(&mut self, worker: usize, generation: usize, theirs: SenderId) -> SenderId {
+        let WorkerNames { over, generations } = &mut self.workers[worker];
+        let known = &mut generations[generation - *over].known[theirs.0 as usize];
         match known {
             KnownSender::Joined(id) => *id,
             KnownSender::Named(subjects) => {
-                let id = self.senders.join(std::slice::from_ref(subjects))[0];
+                let subjects = std::mem::take(subjects);
+                let id = self.senders.join(std::slice::from_ref(&subjects))[0];
                 *known = KnownSender::Joined(id);
+                if !self.watched_subjects.is_empty() && !self.watched.contains_key(&id) {
+                    self.watch_sender(id);
+                }
                 id
             }
         }
     }
 
-    /// Senders of which no unit counts are known at the end, too.
+    /// Senders of which no unit counts are known at the end, too; but not once senders are forgotten, of which each worker
+    /// may have named others.
     fn join_the_others(&mut self) {
-        let others = self.workers.iter_mut().flatten().filter_map(|known| match known {
-            KnownSender::Named(subjects) => Some(std::mem::take(subjects)),
-            KnownSender::Joined(_) => None,
-        });
-        let others: BTreeSet<Vec<Subject>> = others.collect();
-        self.senders.join(&others.into_iter().collect::<Vec<_>>());
-        self.workers.clear();
+        let generations = self.workers.drain(..).flat_map(|names| names.generations);
+        let mut others = std::mem::take(&mut self.without_units);
+        others.extend(generations.flat_map(|names| names.known).filter_map(KnownSender::without_units));
+        if self.reputation.summed().is_empty() {
+            self.senders.join(&others.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Forgets the senders of which a subject was summed, until they have mail again. Nothing may be under way: at the end of
+    /// an hour all mail has been counted, judged and asked for.
+    fn forget_senders(&mut self) {
+        let diagnosed: BTreeSet<SenderId> =
+            self.diagnoses.iter().flat_map(DiagnosisBook::classes).map(|((sender, ..), ..)| *sender).collect();
+        let ids = (0..self.senders.len()).map(|id| SenderId(u32::try_from(id).unwrap_or(u32::MAX)));
+        let is_lost = |id: &SenderId| {
+            !self.senders.subjects(*id).is_empty() && !self.reputation.knows_sender(*id) && !diagnosed.contains(id)
+        };
+        let lost: BTreeSet<SenderId> = ids.filter(is_lost).collect();
+        self.lost_mail.retain(|subject, _| self.reputation.knows(subject));
+        for id in &lost {
+            self.lost_senders += 1;
+            let number = spread(self.lost_senders);
+            for subject in self.senders.subjects(*id).iter().filter(|subject| self.reputation.knows(subject)) {
+                let lost = self.lost_mail.entry(subject.clone()).or_default();
+                *lost = lost.wrapping_add(number);
+            }
+        }
+        for known in self.workers.iter_mut().flat_map(|names| &mut names.generations).flat_map(|names| &mut names.known)
+        {
+            if let KnownSender::Joined(id) = known
+                && lost.contains(id)
+            {
+                *known = KnownSender::Named(self.senders.subjects(*id).to_vec());
+            }
+        }
+        self.watched.retain(|id, _| !lost.contains(id));
+        if let Some(quota) = &mut self.quota {
+            quota.forget(&lost);
+        }
+        self.senders.forget(&lost);
+    }
+
+    /// The senders whose mail is a subject's mail are given by this and by [`Replay::senders_by_subject`]: two subjects share
+    /// all their mail if both are the same for them.
+    pub(crate) fn lost_mail_of(&self, subject: &Subject) -> u64 {
+        self.lost_mail.get(subject).copied().unwrap_or(0)
     }
 
     /// Applies the next `count` events of a chunk, and reports what was rejected among them.
@@ -704,10 +864,8 @@ impl Replay {
         report_until(&mut decoded.rejections, from, reject);
         let unit_count: usize = decoded.events[from..until].iter().map(|event| event.units as usize).sum();
         decoded.applied.1 = first_unit + unit_count;
-        let units = &mut decoded.units[first_unit..first_unit + unit_count];
-        for unit in &mut *units {
-            unit.sender = self.sender(decoded.worker, unit.sender);
-        }
+        let (worker, generation) = (decoded.worker, decoded.generation);
+        let units = &decoded.units[first_unit..first_unit + unit_count];
         let is_new: Vec<bool> = units.iter().map(|unit| self.ledger.insert(unit)).collect();
         let mut units = (first_unit..).zip(units.iter().zip(is_new));
         for (index, event) in (from..until).zip(&decoded.events[from..until]) {
@@ -720,10 +878,13 @@ impl Replay {
                 return Ok(ControlFlow::Break(()));
             }
             self.advance(stamped).await?;
+            self.count_subjects().await?;
             // One event can tell of recipients at several ISPs.
             let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
             let mut is_mail = false;
             for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
+                // Not before the clock has come here, since that may make senders forgotten.
+                let unit = &Unit { sender: self.sender(worker, generation, unit.sender), ..*unit };
                 let told = decoded.told.pop_front_if(|(of, ..)| *of == index);
                 if let Some((_, class, id)) = told
                     && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
@@ -751,6 +912,9 @@ impl Replay {
         }
         if self.pending.len() >= MOST_PENDING {
             self.fold().await?;
+        }
+        if until == decoded.events.len() {
+            self.used_up(worker, generation);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -788,8 +952,8 @@ impl Replay {
     /// Counts and judges what a ledger holds.
     async fn take(&mut self, options: &Options, recorded: &Recorded) -> Result<(), PortError> {
         let subjects = &self.policy.subjects;
-        let known_here: Vec<Vec<Subject>> = recorded.senders(subjects.tenants, &subjects.tags);
-        let known_here = self.senders.join(&known_here);
+        let senders = recorded.senders(subjects.tenants, &subjects.tags);
+        self.named(0, 0, senders);
         for counted in recorded.cells() {
             let accepted = i64::from(counted.cohort.0) * MINUTE_MILLIS;
             if options.since.is_some_and(|since| accepted < since)
@@ -800,8 +964,9 @@ impl Replay {
             }
             self.tallies.saw_mail_of(accepted);
             self.advance(Now(accepted + MINUTE_MILLIS - 1)).await?;
+            self.count_subjects().await?;
             let isp = self.policy.isp_map.by_name(counted.isp).unwrap_or(Isp::OTHER);
-            let sender = known_here[counted.sender.0 as usize];
+            let sender = self.sender(0, 0, counted.sender);
             for _ in 0..counted.units {
                 let key = UnitKey(self.sequence.into());
                 let unit = Unit { key, kind: counted.kind, isp, cohort: counted.cohort, sender };
@@ -904,6 +1069,13 @@ impl Replay {
         if passed(HOUR) {
             self.reputation.prune(self.now);
             self.forget_watches();
+            if self.reputation.len() > self.max_subjects {
+                self.sum_least_active();
+            }
+            if self.has_lost {
+                self.has_lost = false;
+                self.forget_senders();
+            }
         }
         if passed(HOUR)
             && let Some(quota) = &mut self.quota
@@ -911,6 +1083,33 @@ impl Replay {
             quota.close_days(&mut self.reputation, self.now).await?;
         }
         Ok(())
+    }
+
+    /// Sums subjects before the hour is over, if very many are new within it.
+    ///
+    /// Units are counted in batches whose ends depend on how the input is cut, so this looks only after every so many units,
+    /// between two events, when all of them are counted.
+    async fn count_subjects(&mut self) -> Result<(), PortError> {
+        if self.sequence < self.count_from {
+            return Ok(());
+        }
+        self.count_from = self.sequence + COUNT_EVERY;
+        self.fold().await?;
+        if self.reputation.len() > self.sum_from {
+            self.sum_least_active();
+        }
+        Ok(())
+    }
+
+    fn sum_least_active(&mut self) {
+        let most = self.max_subjects - self.max_subjects / 4;
+        self.reputation.sum_least_active(most, self.kept.as_ref());
+        self.has_lost = true;
+        // What has to be kept may be more than the number that is asked for: no look again before there is much more.
+        self.sum_from = early(self.max_subjects.max(self.reputation.len()));
+        if let Some(book) = &mut self.evidence {
+            book.forget_unknown(&self.reputation);
+        }
     }
 
     /// Asks the gate for the mail that was sent since it was last asked, if it is to be asked at all.
@@ -938,6 +1137,10 @@ impl Replay {
             }
         }
         for (subject, isps) in &subjects {
+            // Summed since it had mail: there are so many subjects that this hour's mail was too much.
+            if !self.reputation.knows(subject) {
+                continue;
+            }
             let before = self.glance();
             let changes = evaluate::evaluate(&self.policy, &mut self.reputation, subject, isps, self.now).await?;
             self.follow(before, &changes);
@@ -1028,11 +1231,22 @@ impl Replay {
 
     fn watch_senders_of(&mut self, index: usize) {
         let subject = &self.stopped[index].key.subject;
+        self.watched_subjects.entry(subject.clone()).or_default().push(index);
         for id in 0..self.senders.len() {
             let id = SenderId(u32::try_from(id).unwrap_or(u32::MAX));
             if *subject == Subject::Account || self.senders.subjects(id).contains(subject) {
                 self.watched.entry(id).or_default().push(index);
             }
+        }
+    }
+
+    /// Watches a sender whose first mail comes after its subjects were stopped.
+    fn watch_sender(&mut self, id: SenderId) {
+        let subjects = self.senders.subjects(id).iter().chain(std::iter::once(&Subject::Account));
+        let indices: Vec<usize> =
+            subjects.filter_map(|subject| self.watched_subjects.get(subject)).flatten().copied().collect();
+        if !indices.is_empty() {
+            self.watched.insert(id, indices);
         }
     }
 
@@ -1053,8 +1267,10 @@ impl Replay {
     /// What came late for a time that ended days ago is no longer looked for.
     fn forget_watches(&mut self) {
         let long_ago = Now(self.now.0 - 7 * 24 * 60 * MINUTE_MILLIS);
-        for indices in self.watched.values_mut() {
-            indices.retain(|index| self.stopped[*index].until.is_none_or(|until| until > long_ago));
-        }
+        let may_have_mail = |index: &usize| self.stopped[*index].until.is_none_or(|until| until > long_ago);
+        let of_senders = self.watched.values_mut();
+        of_senders.chain(self.watched_subjects.values_mut()).for_each(|indices| indices.retain(may_have_mail));
+        self.watched.retain(|_, indices| !indices.is_empty());
+        self.watched_subjects.retain(|_, indices| !indices.is_empty());
     }
 }

@@ -77,6 +77,11 @@ impl EvidenceBook {
         }
     }
 
+    /// Drops the tracks of subjects that are no longer kept one by one.
+    pub(crate) fn forget_unknown(&mut self, reputation: &MemoryReputation) {
+        self.tracks.retain(|key, _| key.subject == Subject::Account || reputation.knows(&key.subject));
+    }
+
     fn look_at(&mut self, policy: &Policy, reputation: &mut MemoryReputation, key: Key, now: Now) {
         let board = std::sync::Arc::clone(reputation.known_board());
         let Some(dossier) = reputation.find(&key.subject) else { return };

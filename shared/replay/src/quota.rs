@@ -159,6 +159,11 @@ impl QuotaBook {
         Some((set, identity.unwrap_or_default()))
     }
 
+    /// Forgets senders for which nothing is to be asked any more.
+    pub(crate) fn forget(&mut self, senders: &BTreeSet<SenderId>) {
+        self.senders.retain(|sender, _| !senders.contains(sender));
+    }
+
     /// Whether something is to be asked for.
     pub(crate) fn is_pending(&self) -> bool {
         !self.demand.is_empty()

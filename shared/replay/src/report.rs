@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pipeline::memory::{Summed, SummedKind};
 pub use pipeline::notice::{ReportedTransition, start_of};
 use pipeline::ports::{Control, ControlKind};
 use reputation::breaker::{BreakerState, State};
@@ -16,7 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::driver::{Replay, Stopped, Tallies};
 use crate::quota::{QuotaBook, QuotaRow};
-use crate::text::{counted, thousands};
+use crate::text::{counted, listed, thousands};
 
 /// Everything a replay found.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +29,11 @@ pub struct Report {
     pub gate: bool,
     /// What was counted: a row for each subject and ISP, sorted by their names.
     pub totals: Vec<Total>,
+    /// The mail of identities, tenants and tag values that are not in `totals`, because there were too many subjects to keep
+    /// each: at most one entry for identities, one for tenants and one for each tag name. Left out if there is none, and in
+    /// a report on one subject, which is always kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Others>,
     /// What the gate would have granted, by configuration set, ISP and day; only where that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Vec<QuotaRow>>,
@@ -55,6 +61,13 @@ pub enum Warning {
     TooOld(u64),
     /// So many mails were told of long after later mail.
     OutOfOrder(u64),
+    /// Subjects are summed.
+    Summed {
+        /// By kind.
+        others: Vec<Others>,
+        /// About how many are kept one by one.
+        kept: u64,
+    },
     /// These subjects, which share all their mail, have harm and nothing to divide it by.
     NoDenominator {
         /// Whose mail.
@@ -83,6 +96,15 @@ impl Warning {
                 format!(
                     "{units} {were} too late to be judged: {their} mail is more than 8 days older than the latest date \
                      seen. Give the files in the order of time, and look for a misdated event"
+                )
+            }
+            Warning::Summed { others, kept } => {
+                let parts: Vec<String> = others.iter().map(|others| others.words(&spell)).collect();
+                format!(
+                    "the subjects with the oldest and least mail are summed as (others): up to {}. A replay keeps about {} \
+                     subjects one by one (replay --max-subjects N)",
+                    listed(&parts),
+                    thousands(*kept),
                 )
             }
             Warning::NoDenominator { subjects, bounces, complaints } => {
@@ -172,16 +194,59 @@ impl Total {
 
 impl Serialize for Total {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap as _;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("subject", &self.subject.to_string())?;
-        map.serialize_entry("isp", &self.isp)?;
-        for (kind, count) in UnitKind::ALL.iter().zip(self.counters) {
-            if count > 0 {
-                map.serialize_entry(kind.counter_name(), &count)?;
-            }
+        serialize_row(Some(&self.subject), &self.isp, &self.counters, serializer)
+    }
+}
+
+fn serialize_row<S: Serializer>(
+    subject: Option<&Subject>,
+    isp: &str,
+    counters: &[u64; UnitKind::ALL.len()],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap as _;
+    let mut map = serializer.serialize_map(None)?;
+    if let Some(subject) = subject {
+        map.serialize_entry("subject", &subject.to_string())?;
+    }
+    map.serialize_entry("isp", isp)?;
+    for (kind, count) in UnitKind::ALL.iter().zip(counters) {
+        if *count > 0 {
+            map.serialize_entry(kind.counter_name(), count)?;
         }
-        map.end()
+    }
+    map.end()
+}
+
+/// The mail of subjects of one kind that are not kept one by one. It is a sum and not a subject: a tag value, an identity or a
+/// tenant with the name `(others)` is in `totals` like any other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Others {
+    /// `identity`, `tenant` or `tag`.
+    pub kind: &'static str,
+    /// For `tag`: the name of the tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// At most how many subjects: one that had mail again later and was added again counts again.
+    pub subjects: u64,
+    /// Their mails: sent, or with an outcome where sends are not published.
+    pub mails: u64,
+    /// What was counted of them: a row for each ISP, sorted by name.
+    pub totals: Vec<OthersTotal>,
+}
+
+/// What was counted of summed subjects at one ISP. Counters of 0 are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OthersTotal {
+    /// Name of the ISP.
+    pub isp: String,
+    /// The counters, in the order of [`UnitKind::ALL`].
+    pub counters: [u64; UnitKind::ALL.len()],
+}
+
+impl Serialize for OthersTotal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_row(None, &self.isp, &self.counters, serializer)
     }
 }
 
@@ -261,7 +326,12 @@ impl Report {
         });
         let left_out = |book: &QuotaBook| book.left_out().filter(|set| set_wanted(set)).map(str::to_owned).collect();
         let quota_left_out = replay.quota.as_ref().map(left_out);
-        let warnings = warnings(tallies, &totals, &same_mail);
+        let others = if only.is_none() { others(replay) } else { Vec::new() };
+        let mut warnings = warnings(tallies, &totals, &same_mail);
+        if !others.is_empty() {
+            // First: it says why a subject is missing.
+            warnings.insert(0, Warning::Summed { others: others.clone(), kept: replay.max_subjects() as u64 });
+        }
         Report {
             input: Input {
                 lines: tallies.lines,
@@ -280,6 +350,7 @@ impl Report {
             },
             gate: replay.policy.gate_in_use,
             totals,
+            others,
             quota,
             quota_left_out,
             transitions: replay
@@ -314,12 +385,55 @@ impl Report {
     }
 }
 
-/// Groups of two and more subjects that belong to exactly the same senders.
+fn others(replay: &Replay) -> Vec<Others> {
+    let of = |(kind, summed): (&SummedKind, &Summed)| {
+        let mut totals: Vec<OthersTotal> = summed
+            .by_isp
+            .iter()
+            .map(|(isp, counters)| OthersTotal {
+                isp: replay.policy.isp_map.name(*isp).to_owned(),
+                counters: *counters,
+            })
+            .collect();
+        totals.sort_by(|a, b| a.isp.cmp(&b.isp));
+        let sum = |kind: UnitKind| totals.iter().map(|total| total.counters[kind as usize]).sum::<u64>();
+        let attempts = UnitKind::OUTCOMES.into_iter().map(sum).sum();
+        let (kind, tag) = match kind {
+            SummedKind::Identity => ("identity", None),
+            SummedKind::Tenant => ("tenant", None),
+            SummedKind::Tag(name) => ("tag", Some(name.to_string())),
+        };
+        Others { kind, tag, subjects: summed.subjects, mails: sum(UnitKind::Sent).max(attempts), totals }
+    };
+    replay.reputation.summed().iter().map(of).collect()
+}
+
+impl Others {
+    /// `4,812 identities (51,230 mails)`.
+    fn words(&self, spell: &impl Fn(&str) -> String) -> String {
+        let one = self.subjects == 1;
+        let noun = match (self.kind, &self.tag) {
+            (_, Some(tag)) => format!("value{} of the tag {}", if one { "" } else { "s" }, spell(tag)),
+            ("identity", None) if !one => "identities".to_owned(),
+            (kind, None) => format!("{kind}{}", if one { "" } else { "s" }),
+        };
+        format!("{} {noun} ({})", thousands(self.subjects), counted(self.mails, "mail"))
+    }
+}
+
+/// Groups of two and more subjects that belong to exactly the same senders. One of which some mail is among the others has
+/// the same senders, and other totals.
 fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
+    type Rows<'a> = Vec<(&'a str, &'a [u64])>;
     let senders = replay.senders_by_subject();
-    let mut by_senders: BTreeMap<&[SenderId], BTreeSet<&Subject>> = BTreeMap::new();
-    for Total { subject, .. } in totals {
-        by_senders.entry(senders.get(subject).map_or(&[], Vec::as_slice)).or_default().insert(subject);
+    let mut rows: BTreeMap<&Subject, Rows<'_>> = BTreeMap::new();
+    for Total { subject, isp, counters, .. } in totals {
+        rows.entry(subject).or_default().push((isp, counters));
+    }
+    let mut by_senders: BTreeMap<(&[SenderId], u64, Rows<'_>), BTreeSet<&Subject>> = BTreeMap::new();
+    for (subject, rows) in rows {
+        let senders = senders.get(subject).map_or(&[][..], Vec::as_slice);
+        by_senders.entry((senders, replay.lost_mail_of(subject), rows)).or_default().insert(subject);
     }
     let shared = by_senders.into_values().filter(|subjects| subjects.len() > 1);
     let mut groups: Vec<Vec<String>> =

@@ -17,7 +17,7 @@ mod simulation;
 
 pub use backtest::backtest;
 pub use explanation::explanation;
-pub use layout::{Look, counted, thousands};
+pub use layout::{Look, counted, listed, thousands};
 pub use legible::{legible, name};
 pub use pasted::{Call, quoted};
 pub use policy::policy;

@@ -9,7 +9,7 @@ use pipeline::Senders;
 use pipeline::classify::Classifier;
 use proptest::prelude::*;
 use replay::backtest::{Backtest, Became};
-use replay::driver::{Options, Replay, replay, replay_recorded, replay_side_by_side};
+use replay::driver::{MAX_SUBJECTS, Options, Replay, replay, replay_recorded, replay_side_by_side};
 use replay::input::{Progress, Source, Sources, Supply};
 use replay::recorded::{Recorded, RecordedUnit};
 use replay::report::Report;
@@ -25,7 +25,15 @@ const REAL_NOW: i64 = 1_795_219_200_000;
 
 fn options(policy: &str) -> Options {
     let policy = Policy::from_toml(policy).unwrap().in_world(true);
-    Options { policy, real_now: REAL_NOW, since: None, until: None, stop_at: None, workers: 2 }
+    Options {
+        policy,
+        real_now: REAL_NOW,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 2,
+        max_subjects: MAX_SUBJECTS,
+    }
 }
 
 fn stream(name: &str) -> Vec<Source> {

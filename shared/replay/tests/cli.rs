@@ -109,6 +109,7 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "names no"]);
     fs::write(path("news.toml"), "[warmup.sets.news]\n").unwrap();
     check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new; did you mean news?"]);
+    check(&[&events, "--max-subjects", "99"], 2, &["--max-subjects", "99 is not in 100.."]);
     check(&["simulate", "--set", "news"], 2, &["[warmup.sets] does not name news"]);
     check(&["simulate", "--scenario", "nice"], 2, &["nice", "kind, harsh, business"]);
     check(&["simulate", "--seeds", "0"], 2, &["--seeds", "1..=1000"]);

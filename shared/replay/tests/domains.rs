@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use replay::domains::DomainBook;
-use replay::driver::{Extras, Options, replay_while_readable};
+use replay::driver::{Extras, MAX_SUBJECTS, Options, replay_while_readable};
 use replay::input::{Progress, Source};
 use reputation::Policy;
 
@@ -33,7 +33,15 @@ fn bounced(id: u32, destination: &[&str], failed: &str, said: &str) -> String {
 
 fn book(policy: &str, events: &[String], domains: bool) -> Option<DomainBook> {
     let policy = Policy::from_toml(policy).unwrap();
-    let options = Options { policy, real_now: LATER, since: None, until: None, stop_at: None, workers: 0 };
+    let options = Options {
+        policy,
+        real_now: LATER,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+        max_subjects: MAX_SUBJECTS,
+    };
     let sources = [Source::memory("events", events.join("\n").into_bytes())];
     let extras = Extras { domains, ..Extras::default() };
     let (replay, outcome) = replay_while_readable(&options, extras, &sources, &mut |_| {}, &Progress::new());

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use replay::driver::{Extras, Options, Witness, replay_while_readable};
+use replay::driver::{Extras, MAX_SUBJECTS, Options, Witness, replay_while_readable};
 use replay::explain::explain;
 use replay::input::{Progress, Sources};
 use replay::report::Report;
@@ -33,6 +33,7 @@ fn replayed(stream: &Path, witness: Option<Witness>) -> replay::driver::Replay {
         until: None,
         stop_at: witness.as_ref().map(|witness| witness.until),
         workers: 0,
+        max_subjects: MAX_SUBJECTS,
     };
     let extras = Extras { witness, diagnoses: true, ..Extras::default() };
     let (replayed, read) = replay_while_readable(&options, extras, &sources, &mut |_| {}, &Progress::new());

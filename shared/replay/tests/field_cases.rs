@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use replay::driver::{Options, Replay, replay};
+use replay::driver::{MAX_SUBJECTS, Options, Replay, replay};
 use replay::input::{Progress, Sources};
 use replay::report::{Report, ReportedTransition};
 use reputation::policy::Policy;
@@ -21,7 +21,15 @@ fn replayed(paths: &[&str], gate: bool, policy: &str) -> Replay {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/field");
     let paths: Vec<String> = paths.iter().map(|path| format!("{root}/{path}")).collect();
     let policy = Policy::from_toml(policy).unwrap().in_world(gate);
-    let options = Options { policy, real_now: REAL_NOW, since: None, until: None, stop_at: None, workers: 1 };
+    let options = Options {
+        policy,
+        real_now: REAL_NOW,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 1,
+        max_subjects: MAX_SUBJECTS,
+    };
     let mut reject = |rejected: &replay::driver::RejectedLine| panic!("{rejected:?}");
     replay(&options, &Sources::expand(&paths).unwrap(), &mut reject, &Progress::new()).unwrap()
 }
@@ -189,7 +197,15 @@ fn refusals_by_a_block_list_leave_the_bounce_rate_untouched() {
     }
     let source = replay::input::Source::memory("listed.ndjson", lines.join("\n").into_bytes());
     let policy = Policy::default();
-    let options = Options { policy, real_now: REAL_NOW, since: None, until: None, stop_at: None, workers: 0 };
+    let options = Options {
+        policy,
+        real_now: REAL_NOW,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+        max_subjects: MAX_SUBJECTS,
+    };
     let replay = replay(&options, &[source], &mut |rejected| panic!("{rejected:?}"), &Progress::new()).unwrap();
     let sets =
         replay.reputation.dossiers().filter(|(subject, _)| subject.to_string().starts_with("configuration-set:"));

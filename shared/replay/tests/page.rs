@@ -38,8 +38,15 @@ fn view_of(page: &str) -> serde_json::Value {
 fn report_of(input: &Path) -> serde_json::Value {
     let sources = replay::input::Sources::expand(&[input.display().to_string()]).unwrap();
     let policy = reputation::policy::Policy::default();
-    let options =
-        replay::driver::Options { policy, real_now: REAL_NOW, since: None, until: None, stop_at: None, workers: 0 };
+    let options = replay::driver::Options {
+        policy,
+        real_now: REAL_NOW,
+        since: None,
+        until: None,
+        stop_at: None,
+        workers: 0,
+        max_subjects: replay::driver::MAX_SUBJECTS,
+    };
     let replayed = replay::driver::replay(&options, &sources, &mut |_| {}, &replay::input::Progress::new()).unwrap();
     serde_json::to_value(replay::report::Report::of(&replayed, None)).unwrap()
 }

@@ -34,7 +34,7 @@ use aws::shell::now;
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::emulator::{Emulator, eventually};
-use replay::driver::{Options, replay};
+use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::input::{Progress, Source};
 use replay::report::Report;
 use reputation::Policy;
@@ -169,6 +169,7 @@ fn replayed(lines: &[&str], real_now: Now) -> (BTreeSet<String>, Totals) {
         until: None,
         stop_at: None,
         workers: 0,
+        max_subjects: MAX_SUBJECTS,
     };
     let source = Source::memory("what was told", lines.join("\n").into_bytes());
     let replayed = replay(&options, &[source], &mut |_| {}, &Progress::default()).unwrap();

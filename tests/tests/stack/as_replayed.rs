@@ -6,7 +6,7 @@ use std::io::Read as _;
 use e2e::cloud::{Cloud, LEDGER, REPUTATION};
 use e2e::stack::{Stack, stamped};
 use flate2::read::MultiGzDecoder;
-use replay::driver::{Options, replay};
+use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::generate::{Scenario, generate};
 use replay::input::{Progress, Source};
 use replay::report::Report;
@@ -68,6 +68,7 @@ fn replayed(stream: &[u8], gate: bool) -> End {
         until: None,
         stop_at: None,
         workers: 1,
+        max_subjects: MAX_SUBJECTS,
     };
     let replayed = replay(&options, &[Source::memory("stream", stream.to_vec())], &mut |_| {}, &Progress::default());
     let report = serde_json::to_value(Report::of(&replayed.unwrap(), None)).unwrap();

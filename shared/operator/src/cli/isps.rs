@@ -12,7 +12,7 @@ use pipeline::classify::Classifier;
 use replay::cli::look;
 use replay::cli::painter::Painter;
 use replay::domains::DomainBook;
-use replay::driver::{Extras, Options, RejectedLine, Replay, replay_while_readable};
+use replay::driver::{Extras, MAX_SUBJECTS, Options, RejectedLine, Replay, replay_while_readable};
 use replay::input::{Progress as Read, Source, Sources};
 use replay::text::{Look, counted, thousands};
 use reputation::policy::Policy;
@@ -183,6 +183,7 @@ fn events_of(policy: &Policy, now: Now, so_far: &Arc<Read>) -> impl FnOnce(Vec<S
         until: None,
         stop_at: None,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
+        max_subjects: MAX_SUBJECTS,
     };
     let so_far = Arc::clone(so_far);
     move |sources| {

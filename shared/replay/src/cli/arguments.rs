@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use reputation::subject::Subject;
 
 use super::moment::Moment;
+use crate::driver::MAX_SUBJECTS;
 
 /// What would the breaker have done?
 ///
@@ -77,6 +78,12 @@ pub(super) struct Reading {
     /// Threads that decode; 0 decodes on the main thread [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<u8>,
+    /// Keep about N subjects one by one, in some 1.3 KB of memory each or more; beyond, sum the least active as (others)
+    ///
+    /// A subject is a configuration set, a sending identity, a tenant or a tag value. Configuration sets are never summed, nor
+    /// is the subject that is asked for. What is summed is not judged; a subject that has mail again begins anew.
+    #[arg(long, value_name = "N", default_value_t = MAX_SUBJECTS as u32, value_parser = clap::value_parser!(u32).range(100..))]
+    pub(super) max_subjects: u32,
     /// Colours in text
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub(super) color: Color,

@@ -711,6 +711,7 @@ mod tests {
             totals,
             quota: None,
             quota_left_out: None,
+            others: Vec::new(),
             transitions: vec![told],
             controls,
             stopped,
