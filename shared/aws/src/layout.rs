@@ -295,7 +295,9 @@ pub fn parse_mark(item: &Item) -> Result<Option<Sequence>, Malformed> {
     if !item.contains_key("last") {
         return Ok(None);
     }
-    let mark = read.text("last")?.parse();
+    // A hand may have written it as a number.
+    let written = item.get("last").and_then(|last| last.as_n().ok()).map(String::as_str);
+    let mark = written.map_or_else(|| read.text("last"), Ok)?.parse();
     mark.map(Some).map_err(|_| read.malformed("last", "a sequence number"))
 }
 

@@ -52,6 +52,8 @@ const HEARD: &str = "heard#";
 const READS: usize = 8;
 /// So many lanes are taken at most because of conflicts. Each makes reading a subject dearer.
 const MAX_LANES: u32 = 16;
+/// The lane beside all others, for a fold of which some row holds what is no counter: nothing can be added to that.
+const SPARE_LANE: u32 = MAX_LANES;
 
 /// What one commit can hold: a mark and 99 rows. An update expression takes 4 KB; a counter takes up to 12 bytes of it.
 pub const LIMITS: Limits = Limits { rows: MOST_ACTIONS - 1, counters: 250 };
@@ -412,11 +414,22 @@ impl DynamoReputation {
         let update = match fold.after() {
             None => update.condition_expression("attribute_not_exists(#last)"),
             Some(after) => update
-                .condition_expression("#last = :after")
-                .expression_attribute_values(":after", text(after.to_string())),
+                // A hand may have written it as a number.
+                .condition_expression("#last IN (:after, :number)")
+                .expression_attribute_values(":after", text(after.to_string()))
+                .expression_attribute_values(":number", number(after)),
         };
         let update = update.build().map_err(|error| bug("building a mark", &error))?;
         Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// Moves the mark of a fold's shard, and adds to the counters of its rows.
+    async fn add(&mut self, fold: &Fold<'_>, lane: u32, now: Now) -> Result<Written, PortError> {
+        let mut actions = vec![self.move_mark(fold, now)?];
+        for (row, counters) in &fold.increments(now) {
+            actions.push(self.increment(*row, counters, lane)?);
+        }
+        self.transact("adding a fold", actions).await
     }
 
     /// Adds to the counters of a row, in the lane of this fold.
@@ -444,8 +457,8 @@ impl DynamoReputation {
         Ok(TransactWriteItem::builder().update(update).build())
     }
 
-    /// What saving one change takes; the breaker itself first.
-    fn actions(&self, change: &Change) -> Result<Vec<TransactWriteItem>, PortError> {
+    /// What saving one change takes; the breaker itself first. `afresh`: a wish that is there has no version to add to.
+    fn actions(&self, change: &Change, afresh: bool) -> Result<Vec<TransactWriteItem>, PortError> {
         let key = &change.key;
         let mut actions = Vec::new();
         let mut item = keys(key.subject.to_string(), breaker_sk(key.isp, &self.isps));
@@ -483,19 +496,20 @@ impl DynamoReputation {
                 }
                 ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => continue,
             };
+            let set = "SET wish = :wish, #at = :at, urgency = :urgency, reason = :reason, pending = :true";
+            // Beyond any version that it can have had.
+            let (version, more) = if afresh { (", version = :more", control.at.0) } else { (" ADD version :more", 1) };
             let wish = Update::builder()
                 .table_name(&self.table)
                 .set_key(Some(keys("control", control.target.to_string())))
-                .update_expression(
-                    "SET wish = :wish, #at = :at, urgency = :urgency, reason = :reason, pending = :true ADD version :one",
-                )
+                .update_expression(format!("{set}{version}"))
                 .expression_attribute_names("#at", "at")
                 .expression_attribute_values(":wish", text(flow_name(flow)))
                 .expression_attribute_values(":at", number(control.at.0))
                 .expression_attribute_values(":urgency", number(urgency))
                 .expression_attribute_values(":reason", text(control.reason.as_str()))
                 .expression_attribute_values(":true", AttributeValue::Bool(true))
-                .expression_attribute_values(":one", number(1));
+                .expression_attribute_values(":more", number(more));
             let wish = wish.build().map_err(|error| bug("building a wish", &error))?;
             actions.push(TransactWriteItem::builder().update(wish).build());
         }
@@ -561,11 +575,13 @@ impl Reputation for DynamoReputation {
         self.note(fold, now).await?;
         // Shards in different lanes never write the same row.
         let (lane, conflicts) = (lane_of(fold.shard(), self.lanes()), self.conflicts);
-        let mut actions = vec![self.move_mark(fold, now)?];
-        for (row, counters) in &fold.increments(now) {
-            actions.push(self.increment(*row, counters, lane)?);
+        let mut written = self.add(fold, lane, now).await;
+        if let Err(PortError { disposition: Disposition::Quarantine, reason, .. }) = &written {
+            tracing::error!(shard = fold.shard().as_str(), reason, "a row cannot be added to; a row beside it is");
+            let row = format!("a rate row of shard {}", fold.shard().as_str());
+            self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
+            written = self.add(fold, SPARE_LANE, now).await;
         }
-        let written = self.transact("adding a fold", actions).await;
         if self.conflicts > conflicts && self.lanes() < MAX_LANES {
             self.lanes_needed = (self.lanes() * 2).min(MAX_LANES);
             tracing::info!(lanes = self.lanes_needed, "shards meet at the rows of a subject: more lanes from now on");
@@ -721,12 +737,25 @@ impl Reputation for DynamoReputation {
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+        let wishes = changes.iter().any(|change| !change.controls.is_empty());
+        match self.save_with(changes, false).await {
+            Err(PortError { disposition: Disposition::Quarantine, reason, .. }) if wishes => {
+                tracing::error!(reason, "a wish cannot be changed, and is written anew");
+                self.save_with(changes, true).await
+            }
+            saved => saved,
+        }
+    }
+}
+
+impl DynamoReputation {
+    async fn save_with(&mut self, changes: &[Change], afresh: bool) -> Result<Saved, PortError> {
         // All at once where that is possible. Each change stands for itself, so that a part of them is no harm: whoever
         // decides anew finds them done.
         let mut actions: Vec<TransactWriteItem> = Vec::new();
         let mut groups = Vec::new();
         for change in changes {
-            let more = self.actions(change)?;
+            let more = self.actions(change, afresh)?;
             if actions.len() + more.len() > MOST_ACTIONS {
                 groups.push(std::mem::take(&mut actions));
             }
@@ -751,9 +780,7 @@ impl Reputation for DynamoReputation {
         }
         Ok(Saved::Saved)
     }
-}
 
-impl DynamoReputation {
     /// What the enforcer may switch at SES besides configuration sets; `None` if no enforcer has said so yet.
     ///
     /// # Errors
@@ -932,13 +959,16 @@ impl Outbox for DynamoReputation {
         if item.is_empty() {
             return Ok(Desk::default());
         }
-        readable_desk(&item)
+        Ok(readable_desk(&item))
     }
 
     async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
         let operation = "saving the desk";
         let put = self.client.put_item().table_name(&self.table).set_item(Some(desk_item(desk)?));
         let put = match desk.version {
+            NO_VERSION => {
+                put.condition_expression("NOT attribute_type(version, :n)").expression_attribute_values(":n", text("N"))
+            }
             0 => put.condition_expression("attribute_not_exists(pk)"),
             version => put.condition_expression("version = :v").expression_attribute_values(":v", number(version)),
         };
@@ -957,7 +987,7 @@ impl Outbox for DynamoReputation {
 /// The desk as an item: its content is only ours to read.
 fn desk_item(desk: &Desk) -> Result<Item, PortError> {
     let mut item = keys("desk", "people");
-    item.insert("version".to_owned(), number(desk.version + 1));
+    item.insert("version".to_owned(), number(desk.version.wrapping_add(1).max(1)));
     let content = serde_json::to_string(desk).map_err(|error| bug("writing the desk", &error))?;
     item.insert("content".to_owned(), text(content));
     Ok(item)
@@ -965,10 +995,13 @@ fn desk_item(desk: &Desk) -> Result<Item, PortError> {
 
 /// The desk that an item holds. One that cannot be read (a release that went back finds what a newer one wrote) is begun
 /// anew: its notices are still in the outbox.
-fn readable_desk(item: &Item) -> Result<Desk, PortError> {
+fn readable_desk(item: &Item) -> Desk {
     let read = Reader(item);
-    let version = read.number("version")?;
-    let desk = serde_json::from_str::<Desk>(read.text("content")?);
+    let content = read.text("content").map_err(|malformed| malformed.to_string());
+    let desk = content.and_then(|content| serde_json::from_str::<Desk>(content).map_err(|error| error.to_string()));
     let desk = desk.inspect_err(|error| tracing::error!(%error, "the desk cannot be read; begun anew"));
-    Ok(Desk { version, ..desk.unwrap_or_default() })
+    Desk { version: read.number("version").unwrap_or(NO_VERSION), ..desk.unwrap_or_default() }
 }
+
+/// Stands for a version of the desk that is no number: whatever is there is written over.
+const NO_VERSION: u64 = u64::MAX;

@@ -12,6 +12,7 @@ use lambda_runtime::{Error, LambdaEvent};
 use pipeline::Classifier;
 use pipeline::digest::{Digest, find};
 use pipeline::enforce::{EnforceOutcome, Enforced, Round, enforce};
+use pipeline::evaluate::Failed;
 use pipeline::fold::{Sequence, Shard, fold};
 use pipeline::mirror::{self, MirrorOutcome};
 use pipeline::notice::{Notice, Outbox as _, deliver};
@@ -213,8 +214,8 @@ pub struct Handled {
 }
 
 /// What the breaker answers to Lambda. Without `state` the invocation of a function with a tumbling window counts as failed;
-/// the breaker keeps nothing there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// the breaker keeps nothing there. It is made of what was handled only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BreakerAnswer {
     state: BTreeMap<String, String>,
@@ -262,11 +263,25 @@ impl Breaker {
         }
     }
 
-    /// Does what it was woken for. `in_time` says whether there is time for more.
+    /// Does what it was woken for, and says it to Lambda. `in_time` says whether there is time for more.
     ///
     /// # Errors
     ///
     /// A store failed: wake it again with the same.
+    pub async fn answer(
+        &mut self,
+        wake: &BreakerWake,
+        now: Now,
+        in_time: impl FnMut() -> bool,
+    ) -> Result<BreakerAnswer, PortError> {
+        self.handle(wake, now, in_time).await.map(|handled| BreakerAnswer::from(&handled))
+    }
+
+    /// The same, with all that came of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Breaker::answer`].
     pub async fn handle(
         &mut self,
         wake: &BreakerWake,
@@ -282,6 +297,7 @@ impl Breaker {
         let before = self.store.write_units;
         let Handled { mut changes, mut again_from } = Handled::default();
         let (mut folded, mut malformed, mut judged, mut unnamed) = (0, 0, 0, 0);
+        let mut failed = Failed::default();
         if let Some(records) = &wake.records {
             let told = Told::read(records, self.store.isps());
             for (record, reason) in &told.malformed {
@@ -309,6 +325,7 @@ impl Breaker {
                 let reaction = react(&known.policy, &mut self.store, batch, harmed, now, &mut in_time).await?;
                 changes.extend(reaction.saved);
                 again_from = (!reaction.is_complete).then_some(first.sequence);
+                failed = reaction.failed;
             }
             if again_from.is_some() {
                 tracing::warn!(
@@ -318,7 +335,12 @@ impl Breaker {
             }
         }
         if wake.tick.is_some() {
-            changes.extend(minute(&known.policy, &mut self.store, now, in_time).await?);
+            let minute = minute(&known.policy, &mut self.store, now, in_time).await?;
+            changes.extend(minute.saved);
+            failed.subjects.extend(minute.failed.subjects);
+        }
+        for (subject, error) in &failed.subjects {
+            tracing::error!(%subject, %error, "cannot be judged; the others are");
         }
         for told in changes.iter().filter_map(|change| change.transition.as_ref()) {
             let isp = told.key.isp.map(|isp| self.store.isps().name(isp));
@@ -332,7 +354,7 @@ impl Breaker {
                 (Metric::UnitsFolded, folded as f64),
                 (Metric::RecordsMalformed, malformed as f64),
                 (Metric::ShardsUnnamed, unnamed as f64),
-                (Metric::ItemsUnreadable, self.store.take_unreadable().len() as f64),
+                (Metric::ItemsUnreadable, (self.store.take_unreadable().len() + failed.subjects.len()) as f64),
                 (Metric::Evaluations, judged as f64),
                 (Metric::Transitions, transitions as f64),
                 (Metric::WriteUnits, self.store.write_units - before),

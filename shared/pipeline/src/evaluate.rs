@@ -23,7 +23,9 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 
 use crate::notice::quoted;
-use crate::ports::{Board, Change, Control, ControlKind, Dossier, PortError, Reputation, Saved, Transition, Versioned};
+use crate::ports::{
+    Board, Change, Control, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Transition, Versioned,
+};
 
 /// How often a save that lost a race is decided anew before the shell should try later.
 const MOST_RACES: usize = 8;
@@ -68,7 +70,7 @@ pub async fn evaluate<R: Reputation>(
     saved.extend(changes);
     drop(board);
     for isp in worsened {
-        saved.extend(suspect(policy, store, isp, now).await?);
+        saved.extend(suspect(policy, store, isp, now, &mut || true).await?);
     }
     Ok(saved)
 }
@@ -116,27 +118,26 @@ pub async fn evaluate_account<R: Reputation>(
 ///
 /// As [`evaluate`].
 pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<Vec<Change>, PortError> {
-    tick_while(policy, store, now, &mut || true).await
+    let mut failed = Failed::default();
+    let saved = tick_while(policy, store, now, &mut || true, &mut failed).await?;
+    failed.subjects.into_iter().next().map_or(Ok(saved), |(_, error)| Err(error))
 }
 
 /// The same, as long as `in_time` says that there is time: what is left over is still to be looked at in the next minute.
+/// What is due comes first, so that a look at many senders of an ISP keeps nobody from coming back. A subject that cannot be
+/// judged keeps no other from it, and is in `failed` then.
 ///
 /// # Errors
 ///
-/// As [`evaluate`].
+/// As [`evaluate`], of what concerns every subject.
 pub async fn tick_while<R: Reputation>(
     policy: &Policy,
     store: &mut R,
     now: Now,
     in_time: &mut impl FnMut() -> bool,
+    failed: &mut Failed,
 ) -> Result<Vec<Change>, PortError> {
     let board = store.board(now).await?;
-    let mut saved = Vec::new();
-    let troubled: BTreeSet<Isp> = board.unsettled.keys().filter_map(|key| key.isp).collect();
-    for isp in troubled {
-        saved.extend(suspect(policy, store, isp, now).await?);
-    }
-    let board = if saved.is_empty() { board } else { store.board(now).await? };
     let mut subjects: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
     for (key, known) in &board.unsettled {
         if breaker::due(&policy.breaker, known, now).is_some_and(|due| due <= now) {
@@ -148,21 +149,73 @@ pub async fn tick_while<R: Reputation>(
     if excuses {
         subjects.entry(Subject::Account).or_default();
     }
-    let withheld = worst_first(policy, store, &board, now).await?;
+    let withheld = worst_first(policy, store, &board, now, in_time).await?;
     let withheld: Vec<(Subject, BTreeSet<Isp>)> =
         withheld.into_iter().map(|subject| (subject.clone(), subjects.remove(subject).unwrap_or_default())).collect();
     drop(board);
+    let mut saved = Vec::new();
     for (subject, isps) in subjects.into_iter().chain(withheld) {
         if !in_time() {
-            break;
+            return Ok(saved);
         }
-        saved.extend(if subject == Subject::Account {
-            evaluate_account(policy, store, now).await?
+        let judged = if subject == Subject::Account {
+            evaluate_account(policy, store, now).await
         } else {
-            evaluate(policy, store, &subject, &isps, now).await?
-        });
+            evaluate(policy, store, &subject, &isps, now).await
+        };
+        saved.extend(failed.unless(&subject, judged)?.unwrap_or_default());
+    }
+    let troubled: BTreeSet<Isp> = store.board(now).await?.unsettled.keys().filter_map(|key| key.isp).collect();
+    for isp in troubled {
+        let looked = suspect(policy, store, isp, now, in_time).await;
+        saved.extend(failed.unless(&Subject::Account, looked)?.unwrap_or_default());
     }
     Ok(saved)
+}
+
+/// What could not be judged while others were, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// Subjects, each with what a store answered. The account stands for what concerns an ISP.
+    pub subjects: Vec<(Subject, PortError)>,
+    /// How many in a row may be judged at another time.
+    in_a_row: usize,
+}
+
+/// If so many subjects in a row cannot be judged now, the next one cannot either.
+const MAX_IN_A_ROW: usize = 3;
+
+impl Failed {
+    /// What was answered; or `None` where an error concerns this subject alone, which is noted.
+    ///
+    /// # Errors
+    ///
+    /// The error, where it concerns all.
+    pub(crate) fn unless<T>(
+        &mut self,
+        subject: &Subject,
+        answer: Result<T, PortError>,
+    ) -> Result<Option<T>, PortError> {
+        let error = match answer {
+            Ok(answer) => {
+                self.in_a_row = 0;
+                return Ok(Some(answer));
+            }
+            Err(error) => error,
+        };
+        match error.disposition {
+            Disposition::Halt => return Err(error),
+            Disposition::Retry => {
+                self.in_a_row += 1;
+                if self.in_a_row >= MAX_IN_A_ROW {
+                    return Err(error);
+                }
+            }
+            Disposition::Quarantine => {}
+        }
+        self.subjects.push((subject.clone(), error));
+        Ok(None)
+    }
 }
 
 /// The subjects whose pause was withheld, those with the most harm first: they are the first to find a place.
@@ -171,6 +224,7 @@ async fn worst_first<'a, R: Reputation>(
     store: &mut R,
     board: &'a Board,
     now: Now,
+    in_time: &mut impl FnMut() -> bool,
 ) -> Result<Vec<&'a Subject>, PortError> {
     let withheld = board.unsettled.iter().filter(|(key, known)| key.isp.is_none() && known.withheld);
     let mut ranked: Vec<(Reverse<Harm>, &Subject)> =
@@ -181,7 +235,11 @@ async fn worst_first<'a, R: Reputation>(
         // What each calls for if nobody else was paused.
         let alone = Board { pauses: Pauses::new(), ..board.clone() };
         for (harm, subject) in &mut ranked {
-            let dossier = store.dossier(subject, now).await?;
+            if !in_time() {
+                break;
+            }
+            // One that cannot be read now is last.
+            let Ok(dossier) = store.dossier(subject, now).await else { continue };
             let changes = assess(policy, dossier, &alone, subject, &BTreeSet::new(), now);
             let pause = changes.iter().find_map(|change| change.pause.as_ref());
             *harm = Reverse(pause.map(|pause| pause.harm).unwrap_or_default());
@@ -459,7 +517,14 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now:
 }
 
 /// Looks whether an ISP at which senders turned bad is in trouble of its own; if so, holds it and pardons its senders.
-async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now) -> Result<Vec<Change>, PortError> {
+/// Decides nothing, or pardons not all, where `in_time` says that there is no time for it: the next look does.
+async fn suspect<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    isp: Isp,
+    now: Now,
+    in_time: &mut impl FnMut() -> bool,
+) -> Result<Vec<Change>, PortError> {
     // The ISPs that nobody knows by name are not one provider, and have no trouble in common.
     if isp == Isp::OTHER {
         return Ok(Vec::new());
@@ -467,7 +532,7 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
     let board = store.board(now).await?;
     let mut saved = Vec::new();
     if !is_in_trouble(&board, isp) {
-        if !is_of_its_own(policy, store, &board, isp, now).await? {
+        if !is_of_its_own(policy, store, &board, isp, now, in_time).await? {
             return Ok(saved);
         }
         saved = hold(policy, store, isp, now).await?;
@@ -481,6 +546,9 @@ async fn suspect<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: N
     }
     let board = store.board(now).await?;
     for subject in may_be_pardoned(policy, &board, isp, now) {
+        if !in_time() {
+            break;
+        }
         saved.extend(pardon(policy, store, &board, subject, isp, now).await?);
     }
     Ok(saved)
@@ -528,6 +596,7 @@ async fn is_of_its_own<R: Reputation>(
     board: &Board,
     isp: Isp,
     now: Now,
+    in_time: &mut impl FnMut() -> bool,
 ) -> Result<bool, PortError> {
     if !incident::are_enough(&policy.incident, hit(policy, board, isp, now)) {
         return Ok(false);
@@ -536,6 +605,9 @@ async fn is_of_its_own<R: Reputation>(
     let scope = Scope { isp, begins: incident::begins(&policy.incident, now, now), answered: &answered };
     let mut known = Vec::new();
     for subject in hit(policy, board, isp, now) {
+        if !in_time() {
+            return Ok(false);
+        }
         let dossier = store.dossier(subject, now).await?;
         known.push((subject.clone(), incident::conduct(policy, &dossier.timeline, &scope, now)));
     }

@@ -13,9 +13,9 @@ use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{HOUR, Minute, Now};
 
-use crate::evaluate::{evaluate, evaluate_account, tick_while};
+use crate::evaluate::{Failed, evaluate, evaluate_account, tick_while};
 use crate::fold::{Sequence, Shard};
-use crate::ports::{Change, PortError, Reputation};
+use crate::ports::{Change, Disposition, PortError, Reputation};
 
 /// How often subjects with a breaker that is not closed are judged by all their mail.
 pub const REJUDGE_MINUTES: u32 = 10;
@@ -71,8 +71,16 @@ pub trait Rounds {
 /// Whom to judge, and at which ISPs; `None`: at all that it has mail at.
 type Work = BTreeMap<Subject, Option<BTreeSet<Isp>>>;
 
+/// So often those that could not be judged are tried again before a round ends.
+const AGAIN: usize = 2;
+
 /// Judges subjects in their order, after the one that `from` names. Returns whether all are judged: if `in_time` says that
-/// there is no time for more, it saves how far it came.
+/// there is no time for more, it saves how far it came. Those that cannot be judged are tried again after the others; those
+/// that still cannot are in `failed`.
+///
+/// # Errors
+///
+/// What concerns all; how far it came is saved.
 async fn judge<S: Reputation + Rounds>(
     policy: &Policy,
     store: &mut S,
@@ -80,29 +88,58 @@ async fn judge<S: Reputation + Rounds>(
     work: &Work,
     now: Now,
     in_time: &mut impl FnMut() -> bool,
-    saved: &mut Vec<Change>,
+    (saved, failed): (&mut Vec<Change>, &mut Failed),
 ) -> Result<bool, PortError> {
-    let mut after = from.after.as_ref();
     let skipped = |subject: &Subject| from.after.as_ref().is_some_and(|after| subject <= after);
-    for (index, (subject, isps)) in work.iter().filter(|(subject, _)| !skipped(subject)).enumerate() {
-        let in_time = in_time();
-        if !in_time || (index > 0 && index.is_multiple_of(SAVE_EVERY)) {
-            store.set_progress(round, &Progress { number: from.number, after: after.cloned() }).await?;
+    let mut left: Vec<_> = work.iter().filter(|(subject, _)| !skipped(subject)).collect();
+    // Up to this one all are judged, or cannot be for good.
+    let mut after = from.after.clone();
+    for time in 0..=AGAIN {
+        let mut again = Vec::new();
+        for (index, (subject, isps)) in left.into_iter().enumerate() {
+            let in_time = in_time();
+            if !in_time || (index > 0 && index.is_multiple_of(SAVE_EVERY)) {
+                store.set_progress(round, &Progress { number: from.number, after: after.clone() }).await?;
+            }
+            if !in_time {
+                return Ok(false);
+            }
+            let judged = match isps {
+                Some(isps) => evaluate(policy, store, subject, isps, now).await,
+                None => evaluate_everywhere(policy, store, subject, now).await,
+            };
+            let may_go = matches!(&judged, Err(error) if error.disposition == Disposition::Retry);
+            match failed.unless(subject, judged) {
+                Ok(changes) => saved.extend(changes.unwrap_or_default()),
+                Err(error) => {
+                    store.set_progress(round, &Progress { number: from.number, after: after.clone() }).await?;
+                    return Err(error);
+                }
+            }
+            if may_go {
+                if time < AGAIN {
+                    failed.subjects.pop();
+                }
+                again.push((subject, isps));
+            } else if again.is_empty() && time == 0 {
+                after = Some(subject.clone());
+            }
         }
-        if !in_time {
-            return Ok(false);
+        left = again;
+        if left.is_empty() {
+            break;
         }
-        saved.extend(match isps {
-            Some(isps) => evaluate(policy, store, subject, isps, now).await?,
-            None => evaluate_everywhere(policy, store, subject, now).await?,
-        });
-        after = Some(subject);
+    }
+    // So that what is given again begins with those.
+    if !left.is_empty() {
+        store.set_progress(round, &Progress { number: from.number, after }).await?;
     }
     Ok(true)
 }
 
-/// Lets a minute pass: breakers that are due and pauses that were withheld, every ten minutes those that are not closed, every hour everybody and the
-/// account. Stops early when `in_time` says so, and goes on there when called again.
+/// Lets a minute pass: breakers that are due and pauses that were withheld, every ten minutes those that are not closed,
+/// every hour everybody and the account. Stops early when `in_time` says so, and goes on there when called again. Subjects
+/// that cannot be judged keep no other from it, and are looked at again when their time comes.
 ///
 /// # Errors
 ///
@@ -112,22 +149,25 @@ pub async fn minute<S: Reputation + Rounds>(
     store: &mut S,
     now: Now,
     mut in_time: impl FnMut() -> bool,
-) -> Result<Vec<Change>, PortError> {
-    let mut saved = tick_while(policy, store, now, &mut in_time).await?;
+) -> Result<Judged, PortError> {
+    let mut judged = Judged::default();
+    let Judged { saved, failed } = &mut judged;
+    saved.extend(tick_while(policy, store, now, &mut in_time, failed).await?);
     let everywhere = |subject: &Subject| (subject.clone(), None);
 
     let ten = now.minute().0 / REJUDGE_MINUTES * REJUDGE_MINUTES;
     let progress = store.progress(Round::Rejudge).await?;
     let is_unfinished = progress.after.is_some();
-    if is_unfinished || (now.minute().0 == ten && progress.number != Sequence::from(u64::from(ten))) {
+    if is_unfinished || progress.number < Sequence::from(u64::from(ten)) {
         let number = if is_unfinished { progress.number } else { u64::from(ten).into() };
         let from = Progress { number, after: progress.after };
         let board = store.board(now).await?;
         let unsettled = board.unsettled.keys().map(|key| &key.subject).filter(|subject| **subject != Subject::Account);
         let work: Work = unsettled.map(everywhere).collect();
         drop(board);
-        if !judge(policy, store, (Round::Rejudge, &from), &work, now, &mut in_time, &mut saved).await? {
-            return Ok(saved);
+        if !judge(policy, store, (Round::Rejudge, &from), &work, now, &mut in_time, (&mut *saved, &mut *failed)).await?
+        {
+            return Ok(judged);
         }
         store.set_progress(Round::Rejudge, &Progress { number: from.number, after: None }).await?;
     }
@@ -136,7 +176,7 @@ pub async fn minute<S: Reputation + Rounds>(
     let number = |minute: Minute| Sequence::from(u64::from(minute.0));
     let done = store.progress(Round::Hour).await?;
     if done.number >= number(hour) && done.after.is_none() {
-        return Ok(saved);
+        return Ok(judged);
     }
     // After a long silence, two hours back is enough: nobody is judged for the first time by what is older.
     let (begun, after) = if done.number == number(hour) || done.number == number(hour.minus(HOUR)) {
@@ -146,11 +186,12 @@ pub async fn minute<S: Reputation + Rounds>(
     };
     let from = Progress { number: number(hour), after };
     let work: Work = store.heard_since(begun).await?.iter().map(everywhere).collect();
-    if judge(policy, store, (Round::Hour, &from), &work, now, &mut in_time, &mut saved).await? {
-        saved.extend(evaluate_account(policy, store, now).await?);
+    if judge(policy, store, (Round::Hour, &from), &work, now, &mut in_time, (&mut *saved, &mut *failed)).await? {
+        let account = evaluate_account(policy, store, now).await;
+        saved.extend(failed.unless(&Subject::Account, account)?.unwrap_or_default());
         store.set_progress(Round::Hour, &Progress { number: from.number, after: None }).await?;
     }
-    Ok(saved)
+    Ok(judged)
 }
 
 /// Judges a subject at all ISPs that it has mail at.
@@ -164,6 +205,15 @@ async fn evaluate_everywhere<S: Reputation>(
     evaluate(policy, store, subject, &isps, now).await
 }
 
+/// What came of a minute.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// What was saved.
+    pub saved: Vec<Change>,
+    /// What could not be judged.
+    pub failed: Failed,
+}
+
 /// What came of judging whom a batch may have harmed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reaction {
@@ -171,6 +221,8 @@ pub struct Reaction {
     pub saved: Vec<Change>,
     /// Whether everybody is judged. If not, react to the same batch again: it goes on where it stopped.
     pub is_complete: bool,
+    /// Who can never be judged as things are.
+    pub failed: Failed,
 }
 
 /// Judges whom a batch of new units, the last of which is `last`, may have harmed: each sender's subjects at the ISPs that
@@ -179,7 +231,7 @@ pub struct Reaction {
 ///
 /// # Errors
 ///
-/// As [`evaluate`]; react to the same batch again.
+/// As [`evaluate`]; react to the same batch again: it begins with the first that could not be judged.
 pub async fn react<S: Reputation + Rounds>(
     policy: &Policy,
     store: &mut S,
@@ -189,7 +241,7 @@ pub async fn react<S: Reputation + Rounds>(
     mut in_time: impl FnMut() -> bool,
 ) -> Result<Reaction, PortError> {
     let work: Work = harmed.into_iter().map(|(subject, isps)| (subject, Some(isps))).collect();
-    let mut reaction = Reaction { saved: Vec::new(), is_complete: true };
+    let mut reaction = Reaction { saved: Vec::new(), is_complete: true, failed: Failed::default() };
     if work.is_empty() {
         return Ok(reaction);
     }
@@ -197,6 +249,9 @@ pub async fn react<S: Reputation + Rounds>(
     let known = if is_new { Progress::default() } else { store.progress(round).await? };
     let after = known.after.filter(|_| known.number == last);
     let from = Progress { number: last, after };
-    reaction.is_complete = judge(policy, store, (round, &from), &work, now, &mut in_time, &mut reaction.saved).await?;
+    let out = (&mut reaction.saved, &mut reaction.failed);
+    reaction.is_complete = judge(policy, store, (round, &from), &work, now, &mut in_time, out).await?;
+    let for_now = reaction.failed.subjects.iter().find(|(_, error)| error.disposition == Disposition::Retry);
+    for_now.map_or(Ok(()), |(_, error)| Err(error.clone()))?;
     Ok(reaction)
 }

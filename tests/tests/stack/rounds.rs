@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use aws::shell::BreakerAnswer;
 use e2e::cloud::{Cloud, LEDGER, REPUTATION};
 use e2e::stack::Stack;
 use reputation::time::Now;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::mail::{Dice, Mailbox, Sender};
 
@@ -68,9 +69,14 @@ async fn what_there_is_no_time_to_judge_is_judged_by_the_next_invocation() {
             stack = Stack::new(&stack.cloud.clone(), false);
             let judgements = 1 + dice.below(15);
             let handled = stack.fold_for(&records, now, judgements).await.unwrap();
+            // What Lambda is answered.
+            let answer = serde_json::to_value(BreakerAnswer::from(&handled)).unwrap();
             if handled.again_from.is_none() {
+                assert_eq!(answer, json!({ "state": {}, "batchItemFailures": [] }));
                 break;
             }
+            let first = &records[0].change.sequence_number;
+            assert_eq!(answer, json!({ "state": {}, "batchItemFailures": [{ "itemIdentifier": first }] }));
             assert_eq!(handled.again_from.unwrap().to_string(), records[0].change.sequence_number.clone().unwrap());
             assert!(invocations <= 2 * SETS, "seed {seed}: it does not come to an end");
         }
