@@ -130,6 +130,8 @@ pub struct Unfulfilled {
     pub gone: Option<String>,
     /// The ses-breaker stack whose stop it is; it is left to that one.
     pub stopped_by: Option<String>,
+    /// Since when SES refuses it (RFC 3339); `error` says why.
+    pub refused: Option<String>,
     /// How many calls about it failed in a row.
     pub failures: u32,
     /// What the last of them said.
@@ -452,6 +454,7 @@ impl Reading {
                 doubted: wished.doubt.map(|doubt| seen_name(doubt.seen)),
                 gone: wished.gone.map(|gone| gone.to_string()),
                 stopped_by: wished.other.as_ref().map(|other| other.stack.clone()),
+                refused: wished.trouble.as_ref().and_then(|trouble| trouble.denied).map(|denied| denied.to_string()),
                 failures: wished.trouble.as_ref().map_or(0, |trouble| trouble.failures),
                 error: wished.trouble.as_ref().map(|trouble| trouble.error.clone()),
                 next_look: wished.again.map(|again| again.to_string()),

@@ -175,9 +175,15 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
     let undo = commands_under(&told[2].1, "To undo it now");
     let [undo] = undo.as_slice() else { panic!("{undo:?}") };
     let now = MORNING.plus_minutes(9);
-    let answer = cli::answered(&account.access(), words(undo), now, Look::new(None)).await.unwrap();
+    // The enforcer, which the new wish rings for.
+    let enforcer = async {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        stack.enforce(false, now).await.unwrap();
+    };
+    let access = account.access();
+    let (answer, ()) = tokio::join!(cli::answered(&access, words(undo), now, Look::new(None)), enforcer);
+    let answer = answer.unwrap();
     assert_eq!(answer.exit, Exit::Done, "{}", answer.text);
-    stack.enforce(false, now).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
     // It stays so: the mail of before judges nobody any more. And whoever gets the alerts is told who it was.
     for minute in 10..90 {

@@ -128,6 +128,10 @@ fn wishes(status: &Status, look: Look) -> String {
             (Some(checked), None) => format!("SES was asked at {}", when(checked, status)),
             (Some(checked), Some(made)) => format!("SES said at {}: {made}", when(checked, status)),
         };
+        let asked = match &wish.refused {
+            Some(refused) => format!("SES refuses it since {}", when(refused, status)),
+            None => asked,
+        };
         let asked = match (&wish.gone, &wish.stopped_by, wish.doubted) {
             (Some(gone), _, _) => format!("gone at SES since {}", when(gone, status)),
             (None, Some(stack), _) => format!("stopped by the ses-breaker stack {}", legible(stack)),
