@@ -112,6 +112,7 @@ async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
     a_bad_isp_gets_nothing_then_a_trickle(&world).await;
     a_paused_set_gets_its_critical_reserve_alone(&world).await;
     the_client_waits_as_it_is_told(&world).await;
+    a_person_disconnects(&world).await;
     world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
 
     let logs = world.emulator.logs(STACK).unwrap();
@@ -221,11 +222,7 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
 
 async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
     world.ses_breaker(&["pause", "configuration-set:news", "--reason", "wrong list"]);
-    eventually("news is stopped at SES", SOON, async || match world.account.sending_enabled("news").await {
-        true => Err("it may send"),
-        false => Ok(()),
-    })
-    .await;
+    assert!(!world.account.sending_enabled("news").await, "it is called paused when SES has done it");
     let bulk = eventually("bulk mail is stopped", SOON, async || {
         let answer = world.ask("gmx.de", 10, "bulk").await;
         if answer["granted"] == 0 { Ok(answer) } else { Err(answer) }
@@ -238,11 +235,34 @@ async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
     let shown = world.ses_breaker(&["status"]);
     assert!(shown.contains("Quotas of the gate") && shown.contains("nothing"), "{shown}");
     world.ses_breaker(&["resume", "configuration-set:news"]);
+    assert!(world.account.sending_enabled("news").await, "it is called resumed when SES has done it");
     eventually("bulk mail flows again", SOON, async || {
         let answer = world.ask("gmx.de", 10, "bulk").await;
         if answer["granted"] == 10 { Ok(()) } else { Err(answer) }
     })
     .await;
+}
+
+/// What the stack may not do is refused at once; and whoever leaves it leaves nothing behind.
+async fn a_person_disconnects(world: &World) {
+    let output = world.emulator.program("ses-breaker", &["pause", "account", "--yes", "--stack", STACK], "").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("so nothing was changed") && said.contains("MayPauseAccount=true"), "{said}");
+
+    let destinations = async || {
+        let asked = world.account.ses.get_configuration_set_event_destinations().configuration_set_name("news").send();
+        asked.await.unwrap().event_destinations.unwrap_or_default().len()
+    };
+    world.ses_breaker(&["connect", "news"]);
+    assert_eq!(destinations().await, 1);
+    let said = world.ses_breaker(&["disconnect", "--all"]);
+    assert!(said.contains(&format!("news  event destination {STACK} deleted")), "{said}");
+    assert_eq!(destinations().await, 0);
+    world.ses_breaker(&["pause", "configuration-set:news"]);
+    let said = world.ses_breaker(&["disconnect", "news"]);
+    assert!(said.contains("stopped by a person"), "{said}");
+    assert!(!world.account.sending_enabled("news").await);
 }
 
 /// The client of an application, which knows more than one answer.
