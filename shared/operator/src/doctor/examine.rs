@@ -74,6 +74,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "clock", about: "the clock of this machine agrees with that of AWS", run: clock },
     Check { name: "account", about: "SES lets the account send", run: account },
     Check { name: "destinations", about: "each configuration set sends its events to the stack", run: destinations },
+    Check { name: "leftovers", about: "no configuration set is left to a stack or topic that is gone", run: leftovers },
     Check { name: "default-sets", about: "each identity has a default configuration set", run: default_sets },
     Check {
         name: "identity-notifications",
@@ -322,6 +323,53 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     )
                     .mend(connect);
             }
+        }
+    }
+}
+
+fn leftovers(facts: &Facts, _: Now, sheet: &mut Sheet) {
+    let place = &facts.place;
+    for exists in facts.other_topics.values().chain(facts.other_stacks.values()) {
+        _ = sheet.known(exists);
+    }
+    let Some(sets) = sheet.known(&facts.sets) else { return };
+    for (set, known) in asked(sets) {
+        for destination in sheet.known(&known.destinations).into_iter().flatten() {
+            if facts.other_topics.get(&destination.target) == Some(&Ok(false)) {
+                let delete = format!(
+                    "sesv2 delete-configuration-set-event-destination --configuration-set-name {} --event-destination-name {}",
+                    quoted(set),
+                    quoted(&destination.name)
+                );
+                sheet
+                    .advice(
+                        "destination-leads-nowhere",
+                        of_set(set),
+                        format!(
+                            "its event destination {} leads to {}, which does not exist",
+                            name(&destination.name),
+                            destination.target
+                        ),
+                        "SES publishes to nobody there. A stack was deleted before its sets were disconnected, perhaps.",
+                    )
+                    .mend(place.aws(&delete));
+            }
+        }
+        if let Some(stack) = &known.stopped_by
+            && facts.other_stacks.get(stack) == Some(&Ok(false))
+        {
+            let resume = format!(
+                "sesv2 put-configuration-set-sending-options --sending-enabled --configuration-set-name {}",
+                quoted(set)
+            );
+            sheet
+                .fault(
+                    "stopped-by-a-stack-that-is-gone",
+                    of_set(set),
+                    format!("the ses-breaker stack {} stopped it, and does not exist any more", name(stack)),
+                    "It sends nothing, and nothing will ever resume it.",
+                )
+                .mend(place.aws(&resume));
         }
     }
 }

@@ -114,6 +114,10 @@ pub struct Facts {
     pub queue: Fact<QueueFacts>,
     /// The queue of dead letters.
     pub dead_letters: Fact<QueueFacts>,
+    /// The topics in this account and Region that destinations lead to besides ours, by ARN, and whether they exist.
+    pub other_topics: BTreeMap<String, Fact<bool>>,
+    /// The other stacks of ses-breaker that have stopped configuration sets, by name, and whether they exist.
+    pub other_stacks: BTreeMap<String, Fact<bool>>,
     /// Event source mappings, by function.
     pub mappings: BTreeMap<&'static str, Fact<Vec<Mapping>>>,
     /// Reserved concurrency, by function; `None` is none.
@@ -153,6 +157,8 @@ pub struct SetFacts {
     pub destinations: Fact<Vec<Destination>>,
     /// Whether SES publishes its rates to CloudWatch.
     pub reputation_metrics: Fact<bool>,
+    /// The stack of ses-breaker that has stopped it, as its tag says; `None` if it sends, or has no tag.
+    pub stopped_by: Option<String>,
 }
 
 /// An event destination.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use aws::clients::port_error;
 use aws::policies::PolicyInUse;
+use aws::ses::MARK_TAG;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -72,6 +73,7 @@ pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) ->
     let (queue, dead_letters) = queues;
     let (mappings, concurrency) = functions;
     let OfSes { account, sets, identities, left_out, ips } = ses;
+    let (other_topics, other_stacks) = of_others(access, &place, &sets).await;
     Ok(Facts {
         place,
         ahead_millis,
@@ -87,6 +89,8 @@ pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) ->
         told,
         queue,
         dead_letters,
+        other_topics,
+        other_stacks,
         mappings,
         concurrency,
         rules,
@@ -294,12 +298,18 @@ async fn set(ses: &mut Ses, name: &str) -> Option<SetFacts> {
     };
     let client = ses.client.clone();
     let call = || client.get_configuration_set().configuration_set_name(name).send();
+    let mut stopped_by = None;
     let reputation_metrics = match ses.call("examining a configuration set", call).await {
-        Ok(set) => Ok(set.reputation_options().is_some_and(|options| options.reputation_metrics_enabled())),
+        Ok(set) => {
+            let stopped = set.sending_options().is_some_and(|options| !options.sending_enabled());
+            let mut tags = set.tags().iter().filter(|tag| tag.key() == MARK_TAG && !tag.value().is_empty());
+            stopped_by = tags.next().filter(|_| stopped).map(|tag| tag.value().to_owned());
+            Ok(set.reputation_options().is_some_and(|options| options.reputation_metrics_enabled()))
+        }
         Err(SesError::Missing) => return None,
         Err(error) => Err(untold("ses:GetConfigurationSet", name, error)),
     };
-    Some(SetFacts { destinations, reputation_metrics })
+    Some(SetFacts { destinations, reputation_metrics, stopped_by })
 }
 
 fn destination(known: &aws_sdk_sesv2::types::EventDestination) -> Destination {
@@ -399,6 +409,42 @@ async fn queue(sqs: &aws_sdk_sqs::Client, place: &Place, part: &str) -> Fact<Que
     let waiting = attributes.get(&QueueAttributeName::ApproximateNumberOfMessages);
     let waiting = waiting.and_then(|waiting| waiting.parse().ok()).unwrap_or(0);
     Ok(QueueFacts { url, policy: attributes.remove(&QueueAttributeName::Policy), waiting })
+}
+
+type OfOthers = (BTreeMap<String, Fact<bool>>, BTreeMap<String, Fact<bool>>);
+
+/// Whether what configuration sets were left to by others still exists: topics of this account and Region, and stacks.
+async fn of_others(access: &Access, place: &Place, sets: &Fact<BTreeMap<String, Option<SetFacts>>>) -> OfOthers {
+    let known = || sets.iter().flat_map(BTreeMap::values).flatten();
+    let here = place.arn("sns", "");
+    let here = here.strip_suffix(&format!("{}-", place.stack)).unwrap_or(&here);
+    let targets = known().flat_map(|set| set.destinations.iter().flatten()).map(|destination| &destination.target);
+    let targets = targets.filter(|target| target.starts_with(here) && **target != place.arn("sns", "events"));
+    let (sns, mut topics) = (access.clients.sns(), BTreeMap::new());
+    for topic in targets.collect::<BTreeSet<_>>() {
+        let exists = match sns.get_topic_attributes().topic_arn(topic).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found_exception()) => Ok(false),
+            Err(error) => fact("sns:GetTopicAttributes", topic, Err(error)),
+        };
+        topics.insert(topic.clone(), exists);
+    }
+    let stacks = known().filter_map(|set| set.stopped_by.as_ref()).filter(|stack| **stack != place.stack);
+    let (lambda, mut others) = (aws_sdk_lambda::Client::new(access.clients.config()), BTreeMap::new());
+    for stack in stacks.collect::<BTreeSet<_>>() {
+        // What resumes the set again, if anything does.
+        let enforcer = format!("{stack}-enforcer");
+        let asked = lambda.get_function_concurrency().function_name(&enforcer).send().await;
+        let exists = match asked {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
+                Ok(false)
+            }
+            Err(error) => fact("lambda:GetFunctionConcurrency", &enforcer, Err(error)),
+        };
+        others.insert(stack.clone(), exists);
+    }
+    (topics, others)
 }
 
 type OfFunctions = (BTreeMap<&'static str, Fact<Vec<Mapping>>>, BTreeMap<&'static str, Fact<Option<i32>>>);

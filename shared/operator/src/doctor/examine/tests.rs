@@ -21,7 +21,7 @@ fn destination(name: &str) -> Destination {
 }
 
 fn set() -> Option<SetFacts> {
-    Some(SetFacts { destinations: Ok(vec![destination("mail")]), reputation_metrics: Ok(true) })
+    Some(SetFacts { destinations: Ok(vec![destination("mail")]), reputation_metrics: Ok(true), stopped_by: None })
 }
 
 fn allows(service: &str, action: &str, resource: &str) -> String {
@@ -70,6 +70,8 @@ fn sound() -> Facts {
         told: Ok(vec![listener("email", None)]),
         queue: Ok(queue(Some(allows("sns.amazonaws.com", "sqs:SendMessage", QUEUE)))),
         dead_letters: Ok(queue(None)),
+        other_topics: BTreeMap::new(),
+        other_stacks: BTreeMap::new(),
         mappings: ["ingest", "breaker", "enforcer"].map(|function| (function, Ok(vec![mapping.clone()]))).into(),
         concurrency: functions.map(enforcer_alone).into(),
         rules: rules.map(|rule| (rule, Ok(Some(true)))).into_iter().chain([("mail-events", Ok(None))]).collect(),
@@ -151,6 +153,18 @@ fn what_ses_and_its_account_lack_is_found() {
         let drop = |f: &mut Facts| of_news(f).events.retain(|known| known != event.as_str());
         check(drop, (Fault, "destination-incomplete", set, &lacks));
     }
+    let old = TOPIC.replace("mail", "old");
+    let nowhere = |f: &mut Facts| {
+        let left = Destination { target: old.clone(), ..destination("old") };
+        known(&mut news(f).destinations).push(left);
+        f.other_topics.insert(old.clone(), Ok(false));
+    };
+    check(nowhere, (Advice, "destination-leads-nowhere", set, "old leads to"));
+    let left_stopped = |f: &mut Facts| {
+        news(f).stopped_by = Some("old".to_owned());
+        f.other_stacks.insert("old".to_owned(), Ok(false));
+    };
+    check(left_stopped, (Fault, "stopped-by-a-stack-that-is-gone", set, "the ses-breaker stack old stopped it"));
     check(|f| news(f).reputation_metrics = Ok(false), (Advice, "reputation-metrics-off", set, "off"));
     let default = |default: Option<&'static str>| {
         move |f: &mut Facts| {
