@@ -312,9 +312,10 @@ pub fn assess(
     changes
 }
 
-/// A change of a subject as a whole with what it does to the places in the budget of pauses: a pause by a verdict has the place
-/// that is `taken`, if its evidence is not overwhelming, and one that is undone (a person resumed it, it was pardoned, or the policy protects it
-/// now) has none. In shadow nothing is paused, so no place is taken; a person's pauses take none either.
+/// A change with what it does to the places in the budget of pauses, if it is of a subject as a whole. A pause by a verdict
+/// holds the place that is `taken`, or none if its evidence is overwhelming. One that is undone holds none: a person let the
+/// set flow again, it was pardoned, or the policy protects it now. In shadow nothing is paused, so no place is taken; a
+/// person's pauses take none either.
 fn in_budget(pauses: &Pauses, known: &BreakerState, mut change: Change, taken: Option<(Place, Pause)>) -> Change {
     let pauses_it = change.controls.iter().any(|control| control.kind == ControlKind::PauseConfigurationSet);
     let by_verdict = change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));

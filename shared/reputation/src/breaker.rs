@@ -481,8 +481,8 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
     };
     let most = policy.max_pauses_per_hour;
     let reason = format!(
-        "pause withheld, as {most} other configuration sets with about as much harm were paused within the hour: \
-         {verdict}; quota {factor}"
+        "pause withheld, as {most} other configuration sets with harm of the same order of magnitude were paused within \
+         the hour: {verdict}; quota {factor}"
     );
     moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Pause, verdict, reason))
 }

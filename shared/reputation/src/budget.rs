@@ -63,10 +63,12 @@ pub struct Magnitude(u32);
 impl Magnitude {
     /// Harm below 1,000.
     const LEAST: u32 = 2;
+    /// The most that a [`Harm`] can be has this one.
+    const GREATEST: u32 = u64::MAX.ilog10();
 
     /// That of 10 to this power.
     pub fn of_power(power: u32) -> Magnitude {
-        Magnitude(power.max(Magnitude::LEAST))
+        Magnitude(power.clamp(Magnitude::LEAST, Magnitude::GREATEST))
     }
 
     /// The power of 10 that its harm has at least, but for the least one.
@@ -258,6 +260,7 @@ mod tests {
             let magnitude = Harm(harm).magnitude();
             assert_eq!(Magnitude::of_power(magnitude.power()), magnitude);
         }
+        assert_eq!(Magnitude::of_power(u32::MAX), Harm(u64::MAX).magnitude());
     }
 
     #[test]
