@@ -102,7 +102,7 @@ fn stopped(number: usize) -> Change {
         next: BreakerState { state, enacted: true, ..BreakerState::default() },
         controls: Vec::new(),
         transition: None,
-        pause: None,
+        places: None,
     }
 }
 

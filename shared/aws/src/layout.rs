@@ -21,7 +21,7 @@
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
 //! | `fold#shardId-00000001791273601745-5c02a1f3` | `mark` | how far a shard of the ledger's stream has been added; `last`: the sequence number of the last record; `done`, `after`: how far judging took a batch, if one invocation was not enough |
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
-//! | `pauses` | `configuration-set:news` | a pause by a verdict: `at`; `harm`, `overwhelming` and `instead_of` (which set gave its place back to it), which items of earlier releases lack; expires after an hour |
+//! | `pauses` | `place#3#2` | the place with number 2 among those for harm of 10³ clean mails and more, and who holds it: `subject`, `at`, `harm`; expires after an hour. Earlier releases named these items after the subject; they are passed over |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
 //! | `control` | `configuration-set:news` | a wish about SES: `wish`, `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
@@ -79,7 +79,7 @@ use pipeline::ports::{Disposition, PortError};
 use pipeline::quotas::Quota;
 use pipeline::rounds::{Progress, Round};
 use reputation::breaker::{BreakerState, Factor, Hold, State};
-use reputation::budget::{Harm, Pause};
+use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::Since;
@@ -432,33 +432,36 @@ fn parse_hold(name: &str) -> Option<Hold> {
     Hold::ALL.into_iter().find(|hold| hold.name() == name)
 }
 
-/// What the budget of pauses remembers of a configuration set, as an item of `pauses`.
-pub fn pause_item(set: &Subject, pause: &Pause) -> Item {
-    let mut item = keys("pauses", set.to_string());
+/// The keys of a place in the budget of pauses.
+pub fn place_keys(place: Place) -> Item {
+    keys("pauses", format!("place#{}#{}", place.magnitude.power(), place.number))
+}
+
+/// The place that a range key in `pauses` names; `None` for an item of an earlier release.
+pub fn parse_place_sk(sk: &str) -> Option<Place> {
+    let (power, number) = sk.strip_prefix("place#")?.split_once('#')?;
+    Some(Place { magnitude: Magnitude::of_power(power.parse().ok()?), number: number.parse().ok()? })
+}
+
+/// A place in the budget of pauses that is held, as an item of `pauses`.
+pub fn pause_item(place: Place, pause: &Pause) -> Item {
+    let mut item = place_keys(place);
+    item.insert("subject".to_owned(), text(pause.set.to_string()));
     item.insert("at".to_owned(), number(pause.at.0));
     item.insert("harm".to_owned(), number(pause.harm.0));
-    item.insert("overwhelming".to_owned(), AttributeValue::Bool(pause.overwhelming));
-    if let Some(other) = &pause.instead_of {
-        item.insert("instead_of".to_owned(), text(other.to_string()));
-    }
     item.insert("expires".to_owned(), number(pause.at.0.div_euclid(1000) + i64::from(HOUR) * 60));
     item
 }
 
-/// The pause that an item of `pauses` holds. One of a release that did not say how bad it was is the first to give its
-/// place back.
+/// The pause that an item of `pauses` holds.
 ///
 /// # Errors
 ///
 /// Names the attribute that is wrong.
 pub fn parse_pause(item: &Item) -> Result<Pause, Malformed> {
     let read = Reader(item);
-    Ok(Pause {
-        at: Now(read.number("at")?),
-        harm: Harm(read.maybe_number("harm")?.unwrap_or_default()),
-        overwhelming: read.flag("overwhelming"),
-        instead_of: read.maybe_named("instead_of", "a subject", |name| name.parse().ok())?,
-    })
+    let set = read.text("subject")?.parse().map_err(|_| read.malformed("subject", "a subject"))?;
+    Ok(Pause { set, at: Now(read.number("at")?), harm: Harm(read.number("harm")?) })
 }
 
 /// A unit as the ledger remembers it.
@@ -854,11 +857,13 @@ mod tests {
 
         #[test]
         fn a_pause_is_read_as_it_was_written(
-            at in 0_i64..4_000_000_000_000, harm in any::<u64>(), overwhelming in any::<bool>(), other in "[a-z]{0,3}",
+            at in 0_i64..4_000_000_000_000, harm in any::<u64>(), name in "[a-z]{1,3}", number in any::<u32>(),
         ) {
-            let instead_of = (!other.is_empty()).then(|| Subject::ConfigurationSet(other.as_str().into()));
-            let pause = Pause { at: Now(at), harm: Harm(harm), overwhelming, instead_of };
-            let item = pause_item(&Subject::ConfigurationSet("news".into()), &pause);
+            let set = Subject::ConfigurationSet(name.as_str().into());
+            let pause = Pause { set, at: Now(at), harm: Harm(harm) };
+            let place = Place { magnitude: pause.harm.magnitude(), number };
+            let item = pause_item(place, &pause);
+            prop_assert_eq!(parse_place_sk(Reader(&item).text("sk").unwrap()), Some(place));
             prop_assert_eq!(parse_pause(&item), Ok(pause));
         }
 
@@ -885,12 +890,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_a_release_that_did_not_say_how_bad_it_was_is_still_read() {
-        let mut item = keys("pauses", "configuration-set:news");
-        item.insert("at".to_owned(), number(1_791_273_601_745_i64));
-        item.insert("expires".to_owned(), number(1_791_277_201_i64));
-        let pause = Pause { at: Now(1_791_273_601_745), harm: Harm(0), overwhelming: false, instead_of: None };
-        assert_eq!(parse_pause(&item), Ok(pause));
+    fn an_item_of_pauses_that_an_earlier_release_wrote_is_not_a_place() {
+        assert_eq!(parse_place_sk("configuration-set:news"), None);
+        assert_eq!(parse_place_sk("configuration-set:place#3#2"), None);
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! **Breakers.** Each has a version, and is written upon the version that it was read under, in one transaction with its
 //! copy on the board, the wish that follows, and the notice that tells of it. So a wish or a notice without its
 //! breaker, or a breaker without its wish, does not exist at any moment.
+//!
+//! **Pauses.** Each place in the budget of pauses is an item. A pause takes it in the transaction of its breaker, on the
+//! condition that the place is free, its own, or an hour old: of two copies that take the same place one decides anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,9 +27,10 @@ use pipeline::enforce::{Flow, Wished, Wishes};
 use pipeline::fold::{Counter, Fold, Limits, Row, Sequence, Shard};
 use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Versioned,
+    Board, Change, Committed, ControlKind, Disposition, Dossier, PlaceChange, PortError, Reputation, Saved, Versioned,
 };
 use pipeline::rounds::{Progress, Round, Rounds};
+use reputation::budget::{Harm, Pause};
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -37,9 +41,9 @@ use reputation::unit::UnitKind;
 use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Permissions, Reader, board_sk, breaker_attributes, breaker_sk,
-    counters, expiry, flow_name, has_expired, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk,
-    parse_breaker, parse_mark, parse_notice, parse_pause, parse_permissions, parse_progress, parse_rate_sk, parse_wish,
-    pause_item, permissions_item, permissions_keys, progress_keys, rate_expiry, rate_sk, text,
+    counters, expiry, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk, parse_breaker,
+    parse_mark, parse_notice, parse_pause, parse_permissions, parse_place_sk, parse_progress, parse_rate_sk,
+    parse_wish, pause_item, permissions_item, permissions_keys, place_keys, progress_keys, rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -432,6 +436,26 @@ impl DynamoReputation {
         self.transact("adding a fold", actions).await
     }
 
+    /// Writes a mark without leading zeros, if `found` is the same number with some: somebody has edited it, and no condition
+    /// on its text would ever hold.
+    async fn rewrite_mark(&self, shard: &Shard, found: &Item, mark: Sequence) -> Result<(), PortError> {
+        let Some(last) = found.get("last") else { return Ok(()) };
+        let update = self.client.update_item().table_name(&self.table).set_key(Some(mark_keys(shard)));
+        let update = update.update_expression("SET #last = :mark").condition_expression("#last = :found");
+        let update = update.expression_attribute_names("#last", "last");
+        let update = update.expression_attribute_values(":found", last.clone());
+        match update.expression_attribute_values(":mark", text(mark.to_string())).send().await {
+            Ok(_) => Ok(()),
+            // Another reader has moved it meanwhile.
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(port_error("rewriting a mark", &error)),
+        }
+    }
+
     /// Adds to the counters of a row, in the lane of this fold.
     fn increment(
         &self,
@@ -482,8 +506,8 @@ impl DynamoReputation {
             item.extend(breaker_attributes(&change.next));
             actions.push(self.put(item)?);
         }
-        if let Some(pause) = &change.pause {
-            actions.push(self.put(pause_item(&key.subject, pause))?);
+        if let Some(places) = &change.places {
+            actions.extend(self.places(&key.subject, places)?);
         }
         let urgency = change.transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
         for control in &change.controls {
@@ -517,6 +541,39 @@ impl DynamoReputation {
             for pk in ["notices", "outbox"] {
                 actions.push(self.put(notice_item(pk, &notice, told.at))?);
             }
+        }
+        Ok(actions)
+    }
+}
+
+impl DynamoReputation {
+    /// What changing the places of a configuration set in the budget of pauses takes. The conditions are those of
+    /// [`PlaceChange::fits`].
+    fn places(&self, set: &Subject, places: &PlaceChange) -> Result<Vec<TransactWriteItem>, PortError> {
+        let mut actions = Vec::new();
+        let own_or_free = "attribute_not_exists(pk) OR #subject = :subject";
+        if let Some((place, pause)) = &places.taken {
+            let hour_ago = pause.at.0 - i64::from(HOUR) * MINUTE_MILLIS;
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(pause_item(*place, pause)))
+                .condition_expression(format!("{own_or_free} OR #at <= :hour_ago"))
+                .expression_attribute_names("#subject", "subject")
+                .expression_attribute_names("#at", "at")
+                .expression_attribute_values(":subject", text(set.to_string()))
+                .expression_attribute_values(":hour_ago", number(hour_ago));
+            let put = put.build().map_err(|error| bug("building a place", &error))?;
+            actions.push(TransactWriteItem::builder().put(put).build());
+        }
+        for place in &places.given_back {
+            let delete = Delete::builder()
+                .table_name(&self.table)
+                .set_key(Some(place_keys(*place)))
+                .condition_expression(own_or_free)
+                .expression_attribute_names("#subject", "subject")
+                .expression_attribute_values(":subject", text(set.to_string()));
+            let delete = delete.build().map_err(|error| bug("building a place", &error))?;
+            actions.push(TransactWriteItem::builder().delete(delete).build());
         }
         Ok(actions)
     }
@@ -589,7 +646,11 @@ impl Reputation for DynamoReputation {
         let (committed, mark) = match written? {
             Written::All => (Committed::Added, Some(fold.last())),
             Written::Nothing { found, .. } => {
-                let mark = parse_mark(&found.unwrap_or_default())?;
+                let found = found.unwrap_or_default();
+                let mark = parse_mark(&found)?;
+                if mark.is_some() && mark == fold.after() {
+                    self.rewrite_mark(fold.shard(), &found, fold.after().unwrap_or_default()).await?;
+                }
                 (Committed::Overtaken { mark }, mark)
             }
         };
@@ -675,10 +736,14 @@ impl Reputation for DynamoReputation {
                 board.unsettled.insert(key, breaker);
             }
         }
-        let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
-        for item in pauses.iter().filter(|item| !has_expired(item, now)) {
-            let read = || Ok((subject_of(Reader(item).text("sk")?, item)?, parse_pause(item)?));
-            board.pauses.extend(self.readable(read()).filter(|(_, pause)| pause.at > hour_ago));
+        for item in &pauses {
+            let Some(place) = parse_place_sk(Reader(item).text("sk")?) else { continue };
+            // One that cannot be read stays as it is, so its place cannot be taken.
+            let unreadable = || Pause { set: Subject::ConfigurationSet("(unreadable)".into()), at: now, harm: Harm(0) };
+            let pause = self.readable(parse_pause(item)).unwrap_or_else(unreadable);
+            if !pause.is_over(now) {
+                board.pauses.insert(place, pause);
+            }
         }
         let board = Arc::new(board);
         if let Look::Once(known, saved) = &mut self.board {

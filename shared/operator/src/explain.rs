@@ -366,7 +366,7 @@ impl<'a> Case<'a> {
             next: known.clone(),
             controls: Vec::new(),
             transition: None,
-            pause: None,
+            places: None,
         };
         let held: Vec<Change> = board.isps.iter().map(held).collect();
         replay.reputation.save(&held).await?;

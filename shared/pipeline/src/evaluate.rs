@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input, Standing, State, Step};
-use reputation::budget::{self, Harm, Pauses, Place};
+use reputation::budget::{self, Admission, Harm, Pause, Pauses, Place};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
 use reputation::incident::{self, Conduct, Scope};
@@ -24,7 +24,8 @@ use reputation::time::{Minute, Now};
 
 use crate::notice::quoted;
 use crate::ports::{
-    Board, Change, Control, ControlKind, Disposition, Dossier, PortError, Reputation, Saved, Transition, Versioned,
+    Board, Change, Control, ControlKind, Disposition, Dossier, PlaceChange, PortError, Reputation, Saved, Transition,
+    Versioned,
 };
 
 /// How often a save that lost a race is decided anew before the shell should try later.
@@ -56,7 +57,8 @@ pub async fn evaluate<R: Reputation>(
         board = store.board(now).await?;
     }
     let changes =
-        decide_and_save(store, subject, now, |dossier| assess(policy, dossier, &board, subject, isps, now)).await?;
+        decide_and_save(store, subject, now, |dossier, board| assess(policy, dossier, board, subject, isps, now))
+            .await?;
     let turned_bad_now = |isp: &&Isp| {
         let key = Key { subject: subject.clone(), isp: Some(**isp) };
         let change = changes.iter().find(|change| change.key == key);
@@ -97,7 +99,7 @@ pub async fn evaluate_account<R: Reputation>(
         near_a_pause |= forecast.metric == Metric::HardBounce && is_near_a_pause(policy, forecast.tally);
         judgement.consider(forecast.verdict);
     }
-    decide_and_save(store, &Subject::Account, now, |dossier| {
+    decide_and_save(store, &Subject::Account, now, |dossier, _| {
         let mut changes = settle_incidents(policy, dossier, near_a_pause, now);
         let known = dossier.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
@@ -124,7 +126,7 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
 }
 
 /// The same, as long as `in_time` says that there is time: what is left over is still to be looked at in the next minute.
-/// What is due comes first, so that a look at many senders of an ISP keeps nobody from coming back. A subject that cannot be
+/// What is due and what was withheld come first, so that a look at many senders of an ISP keeps nobody from coming back. A subject that cannot be
 /// judged keeps no other from it, and is in `failed` then.
 ///
 /// # Errors
@@ -218,7 +220,8 @@ impl Failed {
     }
 }
 
-/// The subjects whose pause was withheld, those with the most harm first: they are the first to find a place.
+/// The subjects whose pause was withheld and about which there is something to do by now, those with the most harm first:
+/// they are the first to find a place. Looks only as long as there is time.
 async fn worst_first<'a, R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -227,22 +230,21 @@ async fn worst_first<'a, R: Reputation>(
     in_time: &mut impl FnMut() -> bool,
 ) -> Result<Vec<&'a Subject>, PortError> {
     let withheld = board.unsettled.iter().filter(|(key, known)| key.isp.is_none() && known.withheld);
-    let mut ranked: Vec<(Reverse<Harm>, &Subject)> =
-        withheld.map(|(key, _)| (Reverse(Harm(0)), &key.subject)).collect();
-    // Where no place is free, the order makes no difference.
-    let is_free = ranked.iter().any(|(_, subject)| !budget::is_full(policy, &board.pauses, subject));
-    if ranked.len() > 1 && is_free {
-        // What each calls for if nobody else was paused.
-        let alone = Board { pauses: Pauses::new(), ..board.clone() };
-        for (harm, subject) in &mut ranked {
-            if !in_time() {
-                break;
-            }
-            // One that cannot be read now is last.
-            let Ok(dossier) = store.dossier(subject, now).await else { continue };
-            let changes = assess(policy, dossier, &alone, subject, &BTreeSet::new(), now);
-            let pause = changes.iter().find_map(|change| change.pause.as_ref());
-            *harm = Reverse(pause.map(|pause| pause.harm).unwrap_or_default());
+    let mut ranked: Vec<(Reverse<Harm>, &Subject)> = Vec::new();
+    for (key, _) in withheld {
+        if !in_time() {
+            break;
+        }
+        // One that cannot be read is last, and reported where it is evaluated.
+        let Ok(dossier) = store.dossier(&key.subject, now).await else {
+            ranked.push((Reverse(Harm::default()), &key.subject));
+            continue;
+        };
+        let changes = assess(policy, dossier, board, &key.subject, &BTreeSet::new(), now);
+        let verdict = changes.iter().filter_map(|change| change.transition.as_ref()?.verdict).next();
+        let harm = verdict.map(|verdict| Harm::of(policy, &verdict)).unwrap_or_default();
+        if !changes.is_empty() {
+            ranked.push((Reverse(harm), &key.subject));
         }
     }
     ranked.sort_unstable();
@@ -262,11 +264,12 @@ pub async fn tell<R: Reputation>(
     input: Input<'_>,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    decide_and_save(store, &key.subject, now, |dossier| {
+    decide_and_save(store, &key.subject, now, |dossier, board| {
         let known = dossier.breaker(key.isp);
         let standing = Standing { cap: cap(policy, key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
-        change(key.clone(), &known, step, is_shadow(policy, dossier, key), now).into_iter().collect()
+        let change = change(key.clone(), &known, step, is_shadow(policy, dossier, key), now);
+        change.map(|change| in_budget(&board.pauses, &known.breaker, change, None)).into_iter().collect()
     })
     .await
 }
@@ -275,11 +278,14 @@ async fn decide_and_save<R: Reputation>(
     store: &mut R,
     subject: &Subject,
     now: Now,
-    mut decide: impl FnMut(&mut Dossier) -> Vec<Change>,
+    mut decide: impl FnMut(&mut Dossier, &Board) -> Vec<Change>,
 ) -> Result<Vec<Change>, PortError> {
     for _ in 0..MOST_RACES {
+        // Anew each time: the others may have taken places in the budget of pauses.
+        let board = store.board(now).await?;
         let dossier = store.dossier(subject, now).await?;
-        let mut changes = decide(dossier);
+        let mut changes = decide(dossier, &board);
+        drop(board);
         changes.retain(|change| !dossier.unreadable.contains(&change.key.isp));
         if changes.is_empty() || store.save(&changes).await? == Saved::Saved {
             return Ok(changes);
@@ -342,33 +348,43 @@ pub fn assess(
     }
     let key = Key { subject: subject.clone(), isp: None };
     let pauses_a_set = judgement.pause.filter(|_| matches!(subject, Subject::ConfigurationSet(_)));
-    let place = pauses_a_set.map(|verdict| (verdict, budget::place(policy, &board.pauses, subject, &verdict)));
-    let may_pause = !matches!(place, Some((_, Place::Taken)));
+    let admission = pauses_a_set.map(|verdict| (verdict, budget::admit(policy, &board.pauses, subject, &verdict)));
+    let may_pause = !matches!(admission, Some((_, Admission::Full(_))));
     let standing = Standing { cap: cap(policy, &key, dossier), may_pause };
     let mut step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
     let shadow = is_shadow(policy, dossier, &key);
     let news = step.news.as_mut().filter(|news| news.level == Some(Level::Pause));
-    if let (Some(news), Some((_, place))) = (news, &place) {
-        news.reason.push_str(&because_of_budget(policy, &board.pauses, &key, place, whole.breaker.withheld, shadow));
+    if let (Some(news), Some(admitted)) = (news, &admission) {
+        news.reason.push_str(&because_of_budget(policy, &board.pauses, &key, admitted, whole.breaker.withheld, shadow));
     }
+    let taken = match admission {
+        Some((verdict, Admission::Free(place))) => {
+            Some((place, Pause { set: subject.clone(), at: now, harm: Harm::of(policy, &verdict) }))
+        }
+        Some((_, Admission::Overwhelming | Admission::Full(_))) | None => None,
+    };
     let change = change(key, &whole, step, shadow, now);
-    changes.extend(change.map(|change| remembered(policy, &board.pauses, change, place, now)));
+    changes.extend(change.map(|change| in_budget(&board.pauses, &whole.breaker, change, taken)));
     changes
 }
 
-/// A change with what the budget of pauses remembers of it. In shadow nothing is paused, so nothing is remembered; a
-/// person's pauses do not use up the hour's either.
-fn remembered(
-    policy: &Policy,
-    pauses: &Pauses,
-    mut change: Change,
-    place: Option<(Verdict, Place)>,
-    now: Now,
-) -> Change {
+/// A change with what it does to the places in the budget of pauses, if it is of a subject as a whole. A pause by a verdict
+/// holds the place that is `taken`, or none if its evidence is overwhelming. One that is undone holds none: a person let the
+/// set flow again, it was pardoned, or the policy protects it now. In shadow nothing is paused, so no place is taken; a
+/// person's pauses take none either.
+fn in_budget(pauses: &Pauses, known: &BreakerState, mut change: Change, taken: Option<(Place, Pause)>) -> Change {
     let pauses_it = change.controls.iter().any(|control| control.kind == ControlKind::PauseConfigurationSet);
     let by_verdict = change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
-    if let Some((verdict, place)) = place.filter(|_| pauses_it && by_verdict) {
-        change.pause = place.taken_by(policy, pauses, &change.key.subject, &verdict, now);
+    let is_undone = known.state.is_contained() && change.next.state == State::Closed;
+    if change.key.isp.is_some() || !(is_undone || (pauses_it && by_verdict)) {
+        return change;
+    }
+    let taken = taken.filter(|_| !is_undone);
+    let kept = taken.as_ref().map(|(place, _)| *place);
+    let own = budget::held_by(pauses, &change.key.subject);
+    let given_back: Vec<Place> = own.filter(|place| Some(*place) != kept).collect();
+    if taken.is_some() || !given_back.is_empty() {
+        change.places = Some(PlaceChange { taken, given_back });
     }
     change
 }
@@ -381,27 +397,23 @@ fn because_of_budget(
     policy: &Policy,
     pauses: &Pauses,
     key: &Key,
-    place: &Place,
+    (verdict, admission): &(Verdict, Admission),
     was_withheld: bool,
     shadow: bool,
 ) -> String {
     let Key { subject, .. } = key;
-    let full = budget::is_full(policy, pauses, subject);
     let waited = if was_withheld { "; its pause was withheld until now" } else { "" };
-    match place {
-        Place::Free => waited.to_owned(),
-        Place::Overwhelming if full => {
-            format!("{waited}; evidence as strong as this is not bound by the hour's pauses")
+    match admission {
+        Admission::Free(_) => waited.to_owned(),
+        Admission::Overwhelming => {
+            let magnitude = Harm::of(policy, verdict).magnitude();
+            let full = budget::is_full(policy, pauses, subject, magnitude);
+            let why = if full { "; evidence as strong as this is not bound by the hour's pauses" } else { "" };
+            format!("{waited}{why}")
         }
-        Place::Overwhelming => waited.to_owned(),
-        Place::InsteadOf(other) => {
-            format!("{waited}; it takes the place of {other}, which has done less harm and stays stopped")
-        }
-        Place::Taken => {
-            let holders: Vec<String> = budget::holders(pauses)
-                .filter(|(other, _)| *other != subject)
-                .map(|(other, _)| other.to_string())
-                .collect();
+        Admission::Full(magnitude) => {
+            let holders = budget::holders(pauses, *magnitude).filter(|other| *other != subject);
+            let holders: Vec<String> = holders.map(Subject::to_string).collect();
             let more = match holders.len().saturating_sub(MOST_NAMED) {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -416,7 +428,10 @@ fn because_of_budget(
                 let target = quoted(&subject.to_string());
                 format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker pause {target}")
             };
-            format!("; the places are taken by {named}{more}. It is judged again each minute{by_hand}")
+            format!(
+                "; the places for harm of {magnitude} clean mails are taken by {named}{more}. It is judged again each \
+                 minute{by_hand}"
+            )
         }
     }
 }
@@ -630,7 +645,7 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
         }
         Some(unheld(policy, account))
     };
-    decide_and_save(store, &Subject::Account, now, |dossier| {
+    decide_and_save(store, &Subject::Account, now, |dossier, _| {
         let known = dossier.breaker(Some(isp));
         let standing = Standing { cap: Level::Pause, may_pause: true };
         // The hold has its own length, and grows with repetition as any Open does.
@@ -718,26 +733,27 @@ async fn pardon<R: Reputation>(
     let answered = answered_for(board, isp);
     let found = board.isps.get(&isp).and_then(|known| known.worsened).unwrap_or(now);
     let scope = Scope { isp, begins: incident::begins(&policy.incident, found, now), answered: &answered };
-    decide_and_save(store, subject, now, |dossier| {
+    decide_and_save(store, subject, now, |dossier, current| {
         if incident::conduct(policy, &dossier.timeline, &scope, now) == Conduct::Culprit {
             return Vec::new();
         }
         let mut changes = Vec::new();
         if dossier.timeline.series(Some(isp)).is_some() && is_blamed_for(policy, dossier, board, now) {
-            changes.extend(pardoned(policy, dossier, Key { subject: subject.clone(), isp: None }, now));
+            changes.extend(pardoned(policy, dossier, current, Key { subject: subject.clone(), isp: None }, now));
         }
-        changes.extend(pardoned(policy, dossier, Key { subject: subject.clone(), isp: Some(isp) }, now));
+        changes.extend(pardoned(policy, dossier, current, Key { subject: subject.clone(), isp: Some(isp) }, now));
         changes
     })
     .await
 }
 
-fn pardoned(policy: &Policy, dossier: &Dossier, key: Key, now: Now) -> Option<Change> {
+fn pardoned(policy: &Policy, dossier: &Dossier, board: &Board, key: Key, now: Now) -> Option<Change> {
     let known = dossier.breaker(key.isp);
     let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
     let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
     let shadow = is_shadow(policy, dossier, &key);
-    change(key, &known, step, shadow, now)
+    let change = change(key, &known, step, shadow, now)?;
+    Some(in_budget(&board.pauses, &known.breaker, change, None))
 }
 
 /// Whether a subject was lately stopped or throttled as a whole for what ISPs in trouble of their own did: without them
@@ -828,7 +844,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
             controls.push(Control { at: now, kind, target: key.subject.clone(), isp: key.isp, reason: reason() });
         }
     }
-    Some(Change { key, version: known.version, next: step.next, controls, transition, pause: None })
+    Some(Change { key, version: known.version, next: step.next, controls, transition, places: None })
 }
 
 /// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;

@@ -18,7 +18,7 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, Unit, UnitKind};
 
-use crate::ports::{Committed, PortError, Reputation};
+use crate::ports::{Committed, Disposition, PortError, Reputation};
 use crate::senders::Senders;
 
 /// A place in a stream. DynamoDB's sequence numbers have 21 to 40 decimal digits (API reference, `StreamRecord`), which is
@@ -37,7 +37,10 @@ impl From<u64> for Sequence {
     }
 }
 
-/// A text that is no sequence number.
+/// The digits of the longest sequence number: 38 in `low`, and 19 that always fit in `high`.
+const MAX_DIGITS: usize = 57;
+
+/// A text that is not a sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a sequence number is 1 to 57 decimal digits")]
 pub struct SequenceError;
@@ -46,7 +49,8 @@ impl FromStr for Sequence {
     type Err = SequenceError;
 
     fn from_str(text: &str) -> Result<Sequence, SequenceError> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let has_length = (1..=MAX_DIGITS).contains(&text.len());
+        if !has_length || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(SequenceError);
         }
         let (high, low) = text.split_at(text.len().saturating_sub(38));
@@ -179,13 +183,17 @@ impl Limits {
     pub const NONE: Limits = Limits { rows: usize::MAX, counters: usize::MAX };
 }
 
+/// How many commits in a row may find a mark that is not further on than the one they were made for.
+const MAX_STALLS: usize = 8;
+
 /// Adds records of one shard to the rows, in chunks within these limits. What was added before is not added again. Returns
 /// how many were added now.
 ///
 /// # Errors
 ///
 /// The first records may have been added. Fold the same records again, or any others that begin at or before the first
-/// one of which it is not known that it was added.
+/// one of which it is not known that it was added. If the shard's mark never is the one that is asked for (somebody has
+/// edited it), the error says so.
 pub async fn fold<R: Reputation>(
     store: &mut R,
     shard: &Shard,
@@ -200,6 +208,7 @@ pub async fn fold<R: Reputation>(
     }
     let mut after = store.mark(shard).await?;
     let mut rest = records;
+    let mut stalls = 0;
     loop {
         rest = &rest[rest.partition_point(|record| Some(record.sequence) <= after)..];
         if rest.is_empty() {
@@ -207,7 +216,7 @@ pub async fn fold<R: Reputation>(
         }
         let (chunk, _) = rest.split_at(chunk_len(rest, senders, limits));
         let fold = Fold { shard, after, records: chunk, senders };
-        after = match store.commit(&fold, now).await? {
+        let mark = match store.commit(&fold, now).await? {
             Committed::Added => {
                 added += chunk.len();
                 Some(fold.last())
@@ -215,6 +224,17 @@ pub async fn fold<R: Reputation>(
             // Another reader of this shard was faster.
             Committed::Overtaken { mark } => mark,
         };
+        stalls = if mark > after { 0 } else { stalls + 1 };
+        if stalls >= MAX_STALLS {
+            let found = mark.map_or_else(|| "missing".to_owned(), |mark| mark.to_string());
+            let shard = shard.as_str();
+            return Err(PortError {
+                operation: "adding a fold",
+                reason: format!("the mark of shard {shard} does not match: {MAX_STALLS} times in a row it was {found}"),
+                disposition: Disposition::Retry,
+            });
+        }
+        after = mark;
     }
 }
 
@@ -259,7 +279,9 @@ mod tests {
         let numbers: Vec<Sequence> = texts.iter().map(|text| text.parse().unwrap()).collect();
         assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
         assert_eq!(numbers.iter().map(Sequence::to_string).collect::<Vec<_>>(), texts);
-        for text in ["", "x", "-1", "+1", "1 ", &"9".repeat(60)] {
+        let longest = "9".repeat(57);
+        assert_eq!(longest.parse::<Sequence>().map(|number| number.to_string()), Ok(longest));
+        for text in ["", "x", "-1", "+1", "1 ", &"1".repeat(58), &"0".repeat(58)] {
             assert_eq!(text.parse::<Sequence>(), Err(SequenceError), "{text}");
         }
     }

@@ -12,7 +12,7 @@ use reputation::judge;
 use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
-use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
+use reputation::time::{Minute, Now};
 use reputation::timeline::{Series, Timeline};
 use reputation::unit::{SenderId, Unit, UnitKind};
 
@@ -397,9 +397,8 @@ impl Reputation for MemoryReputation {
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
-        let hour_ago = Now(now.0 - i64::from(HOUR) * MINUTE_MILLIS);
-        if self.board.pauses.values().any(|pause| pause.at <= hour_ago) {
-            Arc::make_mut(&mut self.board).pauses.retain(|_, pause| pause.at > hour_ago);
+        if self.board.pauses.values().any(|pause| pause.is_over(now)) {
+            Arc::make_mut(&mut self.board).pauses.retain(|_, pause| !pause.is_over(now));
         }
         Ok(Arc::clone(&self.board))
     }
@@ -419,6 +418,10 @@ impl Reputation for MemoryReputation {
         for change in changes {
             let index = self.dossier_index(&change.key.subject);
             if self.dossiers[index].1.breaker(change.key.isp).version != change.version {
+                return Ok(Saved::Conflict);
+            }
+            let subject = &change.key.subject;
+            if !change.places.iter().all(|places| places.fits(subject, &self.board.pauses)) {
                 return Ok(Saved::Conflict);
             }
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use reputation::breaker::{BreakerState, Cause, Factor};
-use reputation::budget::{Pause, Pauses};
+use reputation::budget::{Pause, Pauses, Place};
 use reputation::detect::{Level, Verdict};
 use reputation::isp::Isp;
 use reputation::subject::{Key, Subject};
@@ -108,7 +108,7 @@ pub struct Board {
     pub isps: BTreeMap<Isp, BreakerState>,
     /// The breakers that are not settled: not closed, or put in shadow by a person.
     pub unsettled: BTreeMap<Key, BreakerState>,
-    /// The configuration sets that were paused by a verdict within the last hour.
+    /// The places in the budget of pauses that are held: by configuration sets that a verdict paused within the last hour.
     pub pauses: Pauses,
     /// The breakers whose copies this release does not understand: whether they let mail flow is not known.
     pub unreadable: BTreeSet<Key>,
@@ -126,7 +126,12 @@ impl Board {
         } else {
             self.unsettled.insert(key.clone(), next.clone());
         }
-        self.pauses.extend(change.pause.iter().map(|pause| (key.subject.clone(), pause.clone())));
+        if let Some(places) = &change.places {
+            for place in &places.given_back {
+                self.pauses.remove(place);
+            }
+            self.pauses.extend(places.taken.clone());
+        }
     }
 }
 
@@ -143,8 +148,27 @@ pub struct Change {
     pub controls: Vec<Control>,
     /// What people are told.
     pub transition: Option<Transition>,
-    /// What the budget of pauses remembers of it for an hour; `None` unless a verdict pauses a configuration set.
-    pub pause: Option<Pause>,
+    /// What becomes of its places in the budget of pauses; `None` if nothing does.
+    pub places: Option<PlaceChange>,
+}
+
+/// What a change does to the places of a configuration set in the budget of pauses. It is saved only if the place that is taken
+/// is free or its own, and those that are given back are its own or free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceChange {
+    /// The place that it takes, because a verdict pauses it.
+    pub taken: Option<(Place, Pause)>,
+    /// Those that it had before: its pause is undone, or it takes another place or none.
+    pub given_back: Vec<Place>,
+}
+
+impl PlaceChange {
+    /// Whether it may be saved for `set` while these places are held.
+    pub fn fits(&self, set: &Subject, pauses: &Pauses) -> bool {
+        let is_taken = |place: &Place| pauses.get(place).filter(|known| known.set != *set);
+        let is_free = |(place, pause): &(Place, Pause)| is_taken(place).is_none_or(|known| known.is_over(pause.at));
+        self.taken.iter().all(is_free) && self.given_back.iter().all(|place| is_taken(place).is_none())
+    }
 }
 
 /// What became of a save.
@@ -205,7 +229,8 @@ pub trait Reputation {
     /// Nothing is known then: ask again.
     async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError>;
 
-    /// Saves changes of one subject at once, each only upon the version it was decided upon.
+    /// Saves changes of one subject at once, each only if its breaker still has the version that was read, and its
+    /// [`PlaceChange`] still fits.
     ///
     /// # Errors
     ///

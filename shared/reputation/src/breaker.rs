@@ -259,7 +259,7 @@ pub enum Input<'a> {
 pub struct Standing {
     /// The worst that may be done: [`Level::Warn`] for protected mail.
     pub cap: Level,
-    /// Whether one more configuration set may be paused within this hour: see [`crate::budget::place`].
+    /// Whether one more configuration set may be paused within this hour: see [`crate::budget::admit`].
     pub may_pause: bool,
 }
 
@@ -481,7 +481,8 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
     };
     let most = policy.max_pauses_per_hour;
     let reason = format!(
-        "pause withheld, as {most} other configuration sets were paused within the hour: {verdict}; quota {factor}"
+        "pause withheld, as {most} other configuration sets with harm of the same order of magnitude were paused within \
+         the hour: {verdict}; quota {factor}"
     );
     moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Pause, verdict, reason))
 }

@@ -1,15 +1,20 @@
 //! The budget of pauses: how many configuration sets may be paused within an hour, and which.
 //!
 //! The budget (`breaker.max_pauses_per_hour`) bounds the damage of a wrong policy or a bug. It must not protect the worst
-//! sender because lesser ones were paused first. So it has two exits:
+//! sender because lesser ones were paused first. So:
 //!
+//! - **Each order of magnitude of [`Harm`] has places of its own** ([`Magnitude`]): fewer than 1,000 clean mails, 1,000 to
+//!   9,999, 10,000 to 99,999, and so on. A set is never kept waiting by sets of another order of magnitude.
 //! - **Overwhelming evidence needs no place** ([`is_overwhelming`]): far above the threshold, over enough mail, at a rate at
 //!   which SES would pause the account.
-//! - **A place changes hands** ([`place`]): once all are taken, a set that has done at least twice the [`Harm`] of the least
-//!   harmful one takes its place. The one that gives its place back stays stopped, because it was stopped for good reason.
+//! - **A pause that is undone gives its place back**: a person resumed the set, or it was pardoned for the trouble of an ISP.
 //!
-//! **Invariant:** a place changes hands at most once. So without overwhelming evidence at most twice the budget are paused
-//! within an hour, and the others are those that SES would act on itself.
+//! A place is taken and given back in the transaction that saves the breaker, on the condition that it is still free: so
+//! copies that decide at the same moment do not take the same place twice.
+//!
+//! **Invariant:** of the sets whose last pause is less than an hour old, was not by overwhelming evidence and is not undone,
+//! at most the budget have harm of the same order of magnitude. So there are at most `budget × (m − l + 1)`, where `l` and `m`
+//! are the least and the greatest order of magnitude among them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +23,7 @@ use crate::Metric;
 use crate::detect::Verdict;
 use crate::policy::Policy;
 use crate::subject::Subject;
-use crate::time::Now;
+use crate::time::{HOUR, Now};
 
 /// Harm done, in clean mails: how many more of them would bring the rate down to the limit, which is
 /// `bad / limit − population`.
@@ -38,9 +43,9 @@ impl Harm {
         Harm(allowed_for.saturating_sub(verdict.tally.population))
     }
 
-    /// Whether it is so much more than another that the order does not hang on the minute in which each was judged.
-    fn is_clearly_more_than(self, other: Harm) -> bool {
-        self > other && self.0 >= other.0.saturating_mul(CLEARLY)
+    /// Its order of magnitude.
+    pub fn magnitude(self) -> Magnitude {
+        Magnitude::of_power(self.0.checked_ilog10().unwrap_or(0))
     }
 }
 
@@ -50,37 +55,77 @@ impl fmt::Display for Harm {
     }
 }
 
-/// How many times the harm is clearly more. Harm doubles within a few mails when a breaker has just tripped, so a smaller
-/// factor would follow chance.
-const CLEARLY: u64 = 2;
+/// An order of magnitude of harm: 10 to this power, up to ten times that. The least one reaches down to 0, so that a few dead
+/// addresses more or less make no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Magnitude(u32);
 
-/// What is remembered of a pause by a verdict for an hour.
+impl Magnitude {
+    /// Harm below 1,000.
+    const LEAST: u32 = 2;
+    /// The most that a [`Harm`] can be has this one.
+    const GREATEST: u32 = u64::MAX.ilog10();
+
+    /// That of 10 to this power.
+    pub fn of_power(power: u32) -> Magnitude {
+        Magnitude(power.clamp(Magnitude::LEAST, Magnitude::GREATEST))
+    }
+
+    /// The power of 10 that its harm has at least, but for the least one.
+    pub fn power(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Magnitude {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ten_to = |power: u32| 10_u128.saturating_pow(power);
+        match self.0 {
+            Magnitude::LEAST => write!(f, "less than {}", ten_to(Magnitude::LEAST + 1)),
+            power => write!(f, "{} to {}", ten_to(power), ten_to(power + 1) - 1),
+        }
+    }
+}
+
+/// One of the places of an order of magnitude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Of sets with this much harm.
+    pub magnitude: Magnitude,
+    /// Which one of them.
+    pub number: u32,
+}
+
+/// Who holds a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
+    /// The configuration set that was paused.
+    pub set: Subject,
     /// When it was paused last.
     pub at: Now,
     /// How bad it was then.
     pub harm: Harm,
-    /// The evidence was overwhelming: it takes no place.
-    pub overwhelming: bool,
-    /// The set that gave its place back to it, and stays stopped.
-    pub instead_of: Option<Subject>,
 }
 
-/// The configuration sets that were paused by a verdict within the last hour.
-pub type Pauses = BTreeMap<Subject, Pause>;
+impl Pause {
+    /// Whether it is an hour old, and its place free again.
+    pub fn is_over(&self, now: Now) -> bool {
+        self.at.plus_minutes(HOUR) <= now
+    }
+}
+
+/// The places that are held.
+pub type Pauses = BTreeMap<Place, Pause>;
 
 /// Whether a set may be paused now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
     /// Yes: the evidence is overwhelming.
     Overwhelming,
-    /// Yes: a place is free.
-    Free,
-    /// Yes: in place of this set.
-    InsteadOf(Subject),
-    /// No: all places are taken, and by sets that are not clearly less bad.
-    Taken,
+    /// Yes: this place is free, or its own.
+    Free(Place),
+    /// No: others hold all places of this order of magnitude.
+    Full(Magnitude),
 }
 
 /// Whether a pause is due whatever else is paused: the evidence is `breaker.overwhelming_times` of what is needed, over at
@@ -97,69 +142,43 @@ pub fn is_overwhelming(policy: &Policy, verdict: &Verdict) -> bool {
         && verdict.rate() >= line
 }
 
-/// The pauses that count in the budget: those with neither overwhelming evidence nor a place that was given back since.
-pub fn holders(pauses: &Pauses) -> impl Iterator<Item = (&Subject, &Pause)> {
-    let mut given_back: BTreeMap<&Subject, Now> = BTreeMap::new();
-    for pause in pauses.values() {
-        if let Some(other) = &pause.instead_of {
-            let last = given_back.entry(other).or_insert(pause.at);
-            *last = pause.at.max(*last);
-        }
-    }
-    let is_back = move |set: &Subject, pause: &Pause| given_back.get(set).is_some_and(|at| *at >= pause.at);
-    pauses.iter().filter(move |(set, pause)| !pause.overwhelming && !is_back(set, pause))
-}
-
-/// Whether `set`, which this verdict calls to pause, may be.
-pub fn place(policy: &Policy, pauses: &Pauses, set: &Subject, verdict: &Verdict) -> Place {
+/// Whether `set`, which this verdict calls to pause, may be. Paused again within the hour, it keeps its place if its harm is
+/// of the same order of magnitude.
+pub fn admit(policy: &Policy, pauses: &Pauses, set: &Subject, verdict: &Verdict) -> Admission {
     if is_overwhelming(policy, verdict) {
-        return Place::Overwhelming;
+        return Admission::Overwhelming;
     }
-    if !is_full(policy, pauses, set) {
-        return Place::Free;
+    let magnitude = Harm::of(policy, verdict).magnitude();
+    if is_full(policy, pauses, set, magnitude) {
+        return Admission::Full(magnitude);
     }
-    let harm = Harm::of(policy, verdict);
-    let others = holders(pauses).filter(|(other, pause)| *other != set && pause.instead_of.is_none());
-    match others.min_by_key(|(_, pause)| pause.harm) {
-        Some((other, pause)) if harm.is_clearly_more_than(pause.harm) => Place::InsteadOf(other.clone()),
-        Some(_) | None => Place::Taken,
-    }
+    let own = held_by(pauses, set).find(|place| place.magnitude == magnitude);
+    let free = || {
+        let mut places = (0..policy.breaker.max_pauses_per_hour).map(|number| Place { magnitude, number });
+        places.find(|place| !pauses.contains_key(place))
+    };
+    own.or_else(free).map_or(Admission::Full(magnitude), Admission::Free)
 }
 
-/// Whether others than `set` hold all places.
-pub fn is_full(policy: &Policy, pauses: &Pauses, set: &Subject) -> bool {
-    let others = holders(pauses).filter(|(other, _)| *other != set).count();
+/// Whether others than `set` hold all places of this order of magnitude.
+pub fn is_full(policy: &Policy, pauses: &Pauses, set: &Subject, magnitude: Magnitude) -> bool {
+    let others = holders(pauses, magnitude).filter(|other| *other != set).count();
     others >= policy.breaker.max_pauses_per_hour as usize
 }
 
-/// When the next pause is an hour old, and so a place may be free.
-pub fn next_free(pauses: &Pauses) -> Option<Now> {
-    holders(pauses).map(|(_, pause)| pause.at.plus_minutes(crate::time::HOUR)).min()
+/// The sets that hold places of this order of magnitude.
+pub fn holders(pauses: &Pauses, magnitude: Magnitude) -> impl Iterator<Item = &Subject> {
+    pauses.iter().filter(move |(place, _)| place.magnitude == magnitude).map(|(_, pause)| &pause.set)
 }
 
-impl Place {
-    /// What to remember of `set` once it is paused; `None` if it may not be.
-    pub fn taken_by(
-        self,
-        policy: &Policy,
-        pauses: &Pauses,
-        set: &Subject,
-        verdict: &Verdict,
-        at: Now,
-    ) -> Option<Pause> {
-        let instead_of = match self {
-            Place::Taken => return None,
-            Place::InsteadOf(other) => Some(other),
-            // Paused again, it goes on in the place that it took over.
-            Place::Free => {
-                let other = pauses.get(set).and_then(|known| known.instead_of.as_ref());
-                other.filter(|other| pauses.contains_key(other)).cloned()
-            }
-            Place::Overwhelming => None,
-        };
-        let overwhelming = is_overwhelming(policy, verdict);
-        Some(Pause { at, harm: Harm::of(policy, verdict), overwhelming, instead_of })
-    }
+/// The places that a set holds.
+pub fn held_by<'a>(pauses: &'a Pauses, set: &'a Subject) -> impl Iterator<Item = Place> + 'a {
+    pauses.iter().filter(move |(_, pause)| pause.set == *set).map(|(place, _)| *place)
+}
+
+/// When the next pause is an hour old, and so a place is free. A pause may be undone before that.
+pub fn next_free(pauses: &Pauses) -> Option<Now> {
+    pauses.values().map(|pause| pause.at.plus_minutes(HOUR)).min()
 }
 
 #[cfg(test)]
@@ -179,19 +198,35 @@ mod tests {
         Subject::ConfigurationSet(name.into())
     }
 
-    /// Lets sets be paused one after the other, a minute apart; says what became of each.
-    fn paused(policy: &Policy, wanted: &[(&str, u64)]) -> (Pauses, Vec<Place>) {
-        let (mut pauses, mut places, mut now) = (Pauses::new(), Vec::new(), NOW);
+    fn place(power: u32, number: u32) -> Place {
+        Place { magnitude: Magnitude::of_power(power), number }
+    }
+
+    /// Pauses a set if it may be, as the use cases do.
+    fn pause(policy: &Policy, pauses: &mut Pauses, name: &str, verdict: &Verdict, at: Now) -> Admission {
+        pauses.retain(|_, pause| !pause.is_over(at));
+        let admission = admit(policy, pauses, &set(name), verdict);
+        let taken = match admission {
+            Admission::Full(_) => return admission,
+            Admission::Free(place) => Some(place),
+            Admission::Overwhelming => None,
+        };
+        pauses.retain(|_, pause| pause.set != set(name));
+        let harm = Harm::of(policy, verdict);
+        pauses.extend(taken.map(|place| (place, Pause { set: set(name), at, harm })));
+        admission
+    }
+
+    /// Lets sets be paused one after the other, a minute apart, for so many mails that all bounce; says what became of each.
+    fn paused(policy: &Policy, wanted: &[(&str, u64)]) -> (Pauses, Vec<Admission>) {
+        let (mut pauses, mut now) = (Pauses::new(), NOW);
+        let mut admissions = Vec::new();
         for (name, bad) in wanted {
             let verdict = verdict(Metric::HardBounce, *bad, *bad, 20.0);
-            let place = place(policy, &pauses, &set(name), &verdict);
-            places.push(place.clone());
-            if let Some(pause) = place.taken_by(policy, &pauses, &set(name), &verdict, now) {
-                pauses.insert(set(name), pause);
-            }
+            admissions.push(pause(policy, &mut pauses, name, &verdict, now));
             now = now.plus_minutes(1);
         }
-        (pauses, places)
+        (pauses, admissions)
     }
 
     fn budget(places: u32) -> Policy {
@@ -213,6 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn orders_of_magnitude_are_powers_of_ten_and_the_least_reaches_down_to_none() {
+        let check = |harm, text: &str| assert_eq!(Harm(harm).magnitude().to_string(), text);
+        check(0, "less than 1000");
+        check(999, "less than 1000");
+        check(1_000, "1000 to 9999");
+        check(9_999, "1000 to 9999");
+        check(10_000, "10000 to 99999");
+        check(u64::MAX, "10000000000000000000 to 99999999999999999999");
+        for harm in [0, 7, 999, 1_000, 80_000, u64::MAX] {
+            let magnitude = Harm(harm).magnitude();
+            assert_eq!(Magnitude::of_power(magnitude.power()), magnitude);
+        }
+        assert_eq!(Magnitude::of_power(u32::MAX), Harm(u64::MAX).magnitude());
+    }
+
+    #[test]
     fn evidence_is_overwhelming_if_it_is_great_and_of_enough_mail_at_a_rate_that_ses_acts_on() {
         let check = |expected: bool, metric, bad, population, evidence| {
             let verdict = verdict(metric, bad, population, evidence);
@@ -229,42 +280,67 @@ mod tests {
     }
 
     #[test]
-    fn the_least_harmful_gives_its_place_back_to_one_with_twice_its_harm_and_once_only() {
-        let (pauses, places) =
-            paused(&budget(2), &[("a", 10), ("b", 8), ("c", 15), ("d", 16), ("e", 31), ("f", 40), ("g", 100)]);
+    fn each_order_of_magnitude_has_its_own_places() {
+        let wanted = [("a", 8), ("b", 9), ("c", 50), ("d", 60), ("e", 70), ("f", 80), ("g", 600)];
+        let (pauses, admissions) = paused(&budget(2), &wanted);
+        let (small, medium) = (Magnitude::of_power(2), Magnitude::of_power(3));
         let expected = [
-            Place::Free,
-            Place::Free,
-            Place::Taken,
-            Place::InsteadOf(set("b")),
-            Place::InsteadOf(set("a")),
-            Place::Taken,
-            Place::Taken,
+            Admission::Free(place(2, 0)),
+            Admission::Free(place(2, 1)),
+            Admission::Full(small),
+            Admission::Free(place(3, 0)),
+            Admission::Free(place(3, 1)),
+            Admission::Full(medium),
+            Admission::Free(place(4, 0)),
         ];
-        assert_eq!(places, expected);
-        let names: Vec<String> = holders(&pauses).map(|(set, _)| set.to_string()).collect();
-        assert_eq!(names, ["configuration-set:d", "configuration-set:e"]);
+        assert_eq!(admissions, expected);
+        assert_eq!(holders(&pauses, medium).collect::<Vec<_>>(), [&set("d"), &set("e")]);
+    }
+
+    /// Ten small sets with a few dead addresses, and one that bounces 9 % of 100,000 mails: 80,000 clean mails of harm against
+    /// 342, below the line where SES pauses.
+    #[test]
+    fn the_budget_does_not_shield_a_large_sender_below_the_line_where_ses_pauses() {
+        let policy = Policy::default();
+        let (mut pauses, mut now) = (Pauses::new(), NOW);
+        for index in 0..10 {
+            // All of 8 mails, then all of 18 mails.
+            let mails = if index < 5 { 8 } else { 18 };
+            let small = verdict(Metric::HardBounce, mails, mails, 18.0);
+            pause(&policy, &mut pauses, &format!("decoy-{index}"), &small, now);
+            now = now.plus_minutes(1);
+        }
+        let worst = verdict(Metric::HardBounce, 9_000, 100_000, 900.0);
+        assert_eq!(admit(&policy, &pauses, &set("worst"), &worst), Admission::Free(place(4, 0)));
     }
 
     #[test]
-    fn who_is_paused_again_needs_no_second_place_and_keeps_the_one_it_took_over() {
-        let (pauses, places) = paused(&budget(1), &[("a", 8), ("b", 20), ("b", 30), ("c", 30)]);
-        assert_eq!(places, [Place::Free, Place::InsteadOf(set("a")), Place::Free, Place::Taken]);
-        assert_eq!(holders(&pauses).count(), 1);
-        // The one that gave its place back needs one again.
-        let (pauses, places) = paused(&budget(1), &[("a", 8), ("b", 20), ("a", 30)]);
-        assert_eq!(places.last(), Some(&Place::Taken));
-        assert_eq!(next_free(&pauses), Some(NOW.plus_minutes(61)));
+    fn a_set_that_is_paused_again_keeps_its_place_or_changes_it_for_one_of_its_new_harm() {
+        let (pauses, admissions) = paused(&budget(1), &[("a", 8), ("a", 20), ("a", 60), ("b", 8)]);
+        let expected = [place(2, 0), place(2, 0), place(3, 0), place(2, 0)].map(Admission::Free);
+        assert_eq!(admissions, expected);
+        assert_eq!(held_by(&pauses, &set("a")).collect::<Vec<_>>(), [place(3, 0)]);
+        assert_eq!(next_free(&pauses), Some(NOW.plus_minutes(62)));
     }
 
     #[test]
-    fn overwhelming_evidence_takes_no_place() {
+    fn a_budget_that_was_made_smaller_counts_the_places_that_are_held() {
+        let (mut pauses, _) = paused(&budget(3), &[("a", 8), ("b", 8), ("c", 8)]);
+        pauses.remove(&place(2, 0));
+        let small = verdict(Metric::HardBounce, 8, 8, 20.0);
+        assert_eq!(admit(&budget(2), &pauses, &set("d"), &small), Admission::Full(Magnitude::of_power(2)));
+        assert_eq!(admit(&budget(2), &pauses, &set("c"), &small), Admission::Free(place(2, 2)));
+        assert_eq!(admit(&budget(3), &pauses, &set("d"), &small), Admission::Free(place(2, 0)));
+    }
+
+    #[test]
+    fn overwhelming_evidence_takes_no_place_and_gives_the_own_one_back() {
         let policy = budget(1);
         let (mut pauses, _) = paused(&policy, &[("a", 8)]);
         let worst = verdict(Metric::HardBounce, 150, 300, 90.0);
-        let place = place(&policy, &pauses, &set("z"), &worst);
-        assert_eq!(place, Place::Overwhelming);
-        pauses.extend(place.taken_by(&policy, &pauses, &set("z"), &worst, NOW).map(|pause| (set("z"), pause)));
-        assert_eq!(holders(&pauses).map(|(set, _)| set.clone()).collect::<Vec<_>>(), [set("a")]);
+        assert_eq!(pause(&policy, &mut pauses, "z", &worst, NOW), Admission::Overwhelming);
+        assert_eq!(pauses.values().map(|pause| pause.set.clone()).collect::<Vec<_>>(), [set("a")]);
+        assert_eq!(pause(&policy, &mut pauses, "a", &worst, NOW), Admission::Overwhelming);
+        assert!(pauses.is_empty());
     }
 }

@@ -243,7 +243,8 @@ pub struct Breaker {
     pub probe_max_minutes: u32,
     /// A probe after complaints lasts at least so long.
     pub complaint_probe_minutes: u32,
-    /// At most this number of configuration sets are paused within an hour: see [`crate::budget`].
+    /// At most this number of configuration sets of one order of magnitude of harm are paused within an hour: see
+    /// [`crate::budget`].
     pub max_pauses_per_hour: u32,
     /// Evidence of this many times its threshold may be overwhelming, which no budget holds back.
     pub overwhelming_times: f64,

@@ -68,7 +68,7 @@ async fn with_states(cloud: &Cloud, policy: &Policy, states: &[(&str, State)]) {
         let isp = isp.map(|name| policy.isp_map.by_name(name).unwrap());
         let next = BreakerState { state: *state, ..BreakerState::default() };
         let key = Key { subject: subject.parse().unwrap(), isp };
-        let change = Change { key, version: 0, next, controls: Vec::new(), transition: None, pause: None };
+        let change = Change { key, version: 0, next, controls: Vec::new(), transition: None, places: None };
         store.save(&[change]).await.unwrap();
     }
 }

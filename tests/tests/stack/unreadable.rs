@@ -56,8 +56,14 @@ fn spoilt(dice: &mut Dice) -> Vec<Value> {
     ]);
     let others = [
         item("board", "gmail#no-subject", json!({ "state": { "S": "open" } })),
-        item("pauses", "configuration-set:club", json!({ "at": { "S": "yesterday" } })),
-        item("pauses", "no-subject", json!({ "at": { "N": "1791273600000" } })),
+        item(
+            "pauses",
+            "place#2#0",
+            json!({ "subject": { "S": "configuration-set:club" }, "at": { "S": "yesterday" } }),
+        ),
+        item("pauses", "place#3#1", json!({ "subject": { "S": "no-subject" }, "at": { "N": "1791273600000" } })),
+        // As an earlier release wrote it.
+        item("pauses", "configuration-set:club", json!({ "at": { "N": "1791273600000" } })),
         item("directory", "configuration-set:gone", json!({ "hour": { "S": "noon" } })),
         item("directory", "no-subject", json!({ "hour": { "N": "29854560" } })),
         item("control", "configuration-set:club", json!({ "wish": { "S": "draining" }, "version": { "N": "1" } })),

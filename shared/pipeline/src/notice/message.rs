@@ -330,8 +330,8 @@ fn next(policy: &Policy, fact: &Fact) -> String {
         ("throttled", _) if fact.is_withheld() => {
             let meanwhile = if policy.gate_in_use { "it" } else { "its mail flows on, unless you stop it. It" };
             format!(
-                "{meanwhile} is judged again each minute, and paused as soon as one of the hour's pauses is free, or it has \
-                 done twice the harm of the least harmful set that has one."
+                "{meanwhile} is judged again each minute, and paused as soon as a place is free, its harm reaches the next \
+                 order of magnitude, or its evidence is overwhelming."
             )
         }
         ("throttled", _) => format!(

@@ -14,7 +14,6 @@ use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Reputation, Saved};
 use pipeline::rounds::{self, Progress, Rounds, react};
 use reputation::breaker::Input;
-use reputation::budget::{Pauses, Place, place};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::time::{Minute, Now};
@@ -236,52 +235,6 @@ fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_wishes_are_at_r
     });
 }
 
-/// Ten small sets with a few dead addresses, and one that bounces 9 % of 100,000 mails.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn the_budget_does_not_shield_a_large_sender_below_the_line_where_ses_pauses() {
-    let policy = Policy::default();
-    let (mut pauses, mut now) = (Pauses::new(), NOW);
-    for index in 0..10 {
-        // All of 8 mails, then all of 18 mails.
-        let mails = if index < 5 { 8 } else { 18 };
-        let (name, small) = (set_of(&format!("decoy-{index}")), verdict(mails, mails, 18.0));
-        let pause = place(&policy, &pauses, &name, &small).taken_by(&policy, &pauses, &name, &small, now);
-        pauses.insert(name, pause.expect("a place"));
-        now = now.plus_minutes(1);
-    }
-    let worst = verdict(9_000, 100_000, 900.0);
-    assert_ne!(
-        place(&policy, &pauses, &set_of("worst"), &worst),
-        Place::Taken,
-        "80,000 clean mails of harm against 342"
-    );
-}
-
-/// Five sets are paused, and a person resumes all of them: nothing is stopped, but the hour's places are taken.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_resumed_set_gives_its_place_back() {
-    let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();
-    let mut world = World::new(policy.clone());
-    let judge = |world: &mut World, name: &str, now: Now| {
-        let isps = BTreeSet::from([world.isp("gmail")]);
-        pollster::block_on(evaluate(&world.policy.clone(), &mut world.store, &set_of(name), &isps, now)).unwrap();
-    };
-    for index in 0..5 {
-        let name = format!("resumed-{index}");
-        world.mail((&name, &format!("{name}.example")), "gmail", at(0).minute(), 60, 20, at(1));
-        judge(&mut world, &name, at(1));
-        assert_eq!(world.state(&set_of(&name), None), "open");
-        let key = whole(&name);
-        pollster::block_on(tell(&policy, &mut world.store, &key, Input::PersonResumes, at(2))).unwrap();
-        assert_eq!(world.state(&set_of(&name), None), "closed");
-    }
-    world.mail(("bad", "bad.example"), "gmail", at(3).minute(), 60, 22, at(4));
-    judge(&mut world, "bad", at(4));
-    assert_eq!(world.state(&set_of("bad"), None), "open", "withheld, though nothing is stopped");
-}
-
 /// A store in which one subject's breakers can never be saved: DynamoDB refuses `ADD version` on a wish whose version is no
 /// number (`ValidationError`), and so the whole transaction, each time.
 struct Poisoned {
@@ -494,53 +447,6 @@ fn what_another_stack_has_stopped_is_not_resumed_upon_an_old_look() {
     assert_ne!(next_move(&wished, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
 }
 
-/// A store whose mark was written by hand or by another release: it is found, says a number, and is never the text that the
-/// fold asks for. The fold asks again for ever, without a pause and without a look at the time.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_mark_that_never_matches_ends_a_fold() {
-    struct Stuck(MemoryReputation, u32);
-    impl Reputation for Stuck {
-        async fn mark(&mut self, _: &Shard) -> Result<Option<Sequence>, PortError> {
-            Ok(Some("0100".parse().unwrap()))
-        }
-        async fn commit(&mut self, fold: &Fold<'_>, _: Now) -> Result<Committed, PortError> {
-            self.1 += 1;
-            assert!(self.1 < 1_000, "asked 1,000 times");
-            // `last` is "0100", the condition says "100".
-            Ok(if fold.after().map(|mark| mark.to_string()).as_deref() == Some("0100") {
-                Committed::Added
-            } else {
-                Committed::Overtaken { mark: Some("0100".parse().unwrap()) }
-            })
-        }
-        async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-            self.0.dossier(subject, now).await
-        }
-        async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
-            self.0.board(now).await
-        }
-        async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
-            self.0.account(now).await
-        }
-        async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
-            self.0.active(since, now).await
-        }
-        async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
-            self.0.save(changes).await
-        }
-    }
-    let mut world = World::new(Policy::default());
-    let (sender, gmail) = (world.sender("news", "news.example"), world.isp("gmail"));
-    let units = world.units(sender, gmail, NOW.minute(), &[(reputation::UnitKind::Sent, 1)]);
-    let records = [pipeline::fold::Record { sequence: 200.into(), unit: units[0] }];
-    let mut store = Stuck(world.store, 0);
-    let limits = pipeline::fold::Limits::NONE;
-    let shard = Shard::new("all");
-    let folding = pipeline::fold::fold(&mut store, &shard, &records, &world.senders, limits, NOW);
-    pollster::block_on(folding).unwrap_err();
-}
-
 /// Seed 13757 of the enforcer's simulation: our stop is made and our mark is still to be written; one look that is older than
 /// our stop shows the mark of the stack that had resumed the set just before. The mark is given up, so that our stop stands
 /// unmarked, and is resumed by the other stack, which has not seen its own resume end.
@@ -659,30 +565,6 @@ impl Rounds for OneCopy<'_> {
         self.progress.insert(format!("{round:?}"), progress.clone());
         Ok(())
     }
-}
-
-/// Four shards, and so four copies that began within the same two minutes: "copies can pause a few sets more" is each copy's
-/// whole budget.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn copies_of_the_breaker_pause_no_more_than_twice_the_budget() {
-    let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();
-    let mut world = World::new(policy.clone());
-    let isps = BTreeSet::from([world.isp("gmail")]);
-    let names: Vec<String> = (0..40).map(|index| format!("set-{index:02}")).collect();
-    for name in &names {
-        world.mail((name, &format!("{name}.example")), "gmail", at(0).minute(), 60, 20, at(1));
-    }
-    for shard in 0..4 {
-        let (store, board) = (&mut world.store, Board::default());
-        let mut copy = OneCopy { store, board, throttled_every: 0, reads: 0, progress: BTreeMap::new() };
-        for name in names.iter().skip(shard).step_by(4) {
-            pollster::block_on(evaluate(&policy, &mut copy, &set_of(name), &isps, at(1))).unwrap();
-        }
-    }
-    let paused = names.iter().filter(|name| world.state(&set_of(name), None) == "open").count();
-    let most = 2 * policy.breaker.max_pauses_per_hour as usize;
-    assert!(paused <= most, "{paused} paused, none of them by overwhelming evidence; twice the budget is {most}");
 }
 
 /// One reading in forty is throttled. Progress is saved after each fifty subjects, and not where it stopped: so each invocation

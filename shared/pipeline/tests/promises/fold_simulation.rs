@@ -15,9 +15,9 @@ use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation
 use pipeline::{PortError, Senders};
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};
-use reputation::{Isp, IspMap, Minute, Now, Subject, Timeline, Unit, UnitKind};
+use reputation::{Isp, IspMap, Minute, Now, Policy, Subject, Timeline, Unit, UnitKind};
 
-use super::world::{Dice, NOW, Rows, for_each_seed, rows, wished};
+use super::world::{Dice, NOW, Rows, World, for_each_seed, rows, wished};
 
 /// A store of rows.
 trait Store: Reputation {
@@ -349,4 +349,50 @@ fn of_a_batch_without_a_shard_only_the_same_beginning_is_known() {
         assert_eq!(differences(&fold(batch), &truth(&[&records], &senders)), Ok(()));
     }
     assert_eq!(differences(&fold(&records[2..]), &truth(&[&records, &records[2..]], &senders)), Ok(()));
+}
+
+/// A store whose mark was written by hand: it is found, and is a number, and is never the text that the fold asks for.
+#[test]
+fn a_mark_that_never_matches_ends_a_fold() {
+    struct Stuck(MemoryReputation, u32);
+    impl Reputation for Stuck {
+        async fn mark(&mut self, _: &Shard) -> Result<Option<Sequence>, PortError> {
+            Ok(Some("0100".parse().unwrap()))
+        }
+        async fn commit(&mut self, fold: &Fold<'_>, _: Now) -> Result<Committed, PortError> {
+            self.1 += 1;
+            assert!(self.1 < 1_000, "asked 1,000 times");
+            // `last` is "0100", the condition says "100".
+            Ok(if fold.after().map(|mark| mark.to_string()).as_deref() == Some("0100") {
+                Committed::Added
+            } else {
+                Committed::Overtaken { mark: Some("0100".parse().unwrap()) }
+            })
+        }
+        async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+            self.0.dossier(subject, now).await
+        }
+        async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+            self.0.board(now).await
+        }
+        async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
+            self.0.account(now).await
+        }
+        async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+            self.0.active(since, now).await
+        }
+        async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+            self.0.save(changes).await
+        }
+    }
+    let mut world = World::new(Policy::default());
+    let (sender, gmail) = (world.sender("news", "news.example"), world.isp("gmail"));
+    let units = world.units(sender, gmail, NOW.minute(), &[(UnitKind::Sent, 1)]);
+    let records = [Record { sequence: 200.into(), unit: units[0] }];
+    let mut store = Stuck(world.store, 0);
+    let limits = Limits::NONE;
+    let shard = Shard::new("all");
+    let folding = fold(&mut store, &shard, &records, &world.senders, limits, NOW);
+    let error = pollster::block_on(folding).unwrap_err();
+    insta::assert_snapshot!(error, @"adding a fold failed: the mark of shard all does not match: 8 times in a row it was 100");
 }

@@ -198,8 +198,8 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "at most",
             format!(
-                "{} paused within an hour, and any with {} × the evidence that a pause needs, over at least {} at a rate \
-                 where SES may pause the account; {account}",
+                "{} paused within an hour for each order of magnitude of harm, and any with {} × the evidence that a pause \
+                 needs, over at least {} at a rate where SES may pause the account; {account}",
                 counted(u64::from(breaker.max_pauses_per_hour), "configuration set"),
                 breaker.overwhelming_times,
                 counted(breaker.overwhelming_mails, "mail"),

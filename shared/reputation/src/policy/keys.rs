@@ -407,9 +407,10 @@ const BREAKER: &[Key] = &[
         "max_pauses_per_hour",
         "configuration sets",
         whole(1, 10_000),
-        "At most this number of different ones are paused within an hour, besides those with overwhelming evidence. Once that \
-         is used up, a set that has done twice the harm takes the place of the least harmful one, which stays stopped, at \
-         most once for each place; others are throttled to the floor and judged again each minute.",
+        "At most this number of different ones are paused within an hour for each order of magnitude of harm: less than 1,000 \
+         clean mails, 1,000 to 9,999, 10,000 to 99,999, and so on. Harm is the number of clean mails that would bring the \
+         rate down to the limit. Pauses by overwhelming evidence, and those that a person or a pardon undid, do not count. \
+         Other sets are throttled to the floor and judged again each minute.",
     ),
     key(
         "overwhelming_times",
