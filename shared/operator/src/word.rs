@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws::layout::Permissions;
 use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
@@ -323,18 +324,16 @@ async fn check_permitted(
     store: &aws::reputation::DynamoReputation,
     subject: &Subject,
 ) -> Result<(), Failure> {
-    let needed = match subject {
-        Subject::Account => "MayPauseAccount",
-        Subject::Tenant(_) => "Tenants",
+    let of: (&str, fn(&Permissions) -> bool) = match subject {
+        Subject::Account => ("MayPauseAccount", |permissions| permissions.account),
+        Subject::Tenant(_) => ("Tenants", |permissions| permissions.tenants),
         Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => return Ok(()),
     };
+    let (parameter, is_permitted) = of;
     let permissions = store.permissions().await.map_err(|error| access.refused(error))?;
-    let may = permissions.is_none_or(|permissions| match subject {
-        Subject::Account => permissions.account,
-        _ => permissions.tenants,
-    });
+    let may = permissions.as_ref().is_none_or(is_permitted);
     let (subject, stack) = (subject.clone(), access.stack.clone());
-    if may { Ok(()) } else { Err(Failure::NotPermitted { subject, stack, parameter: needed }) }
+    if may { Ok(()) } else { Err(Failure::NotPermitted { subject, stack, parameter }) }
 }
 
 /// The ISP of this name, in any case.
