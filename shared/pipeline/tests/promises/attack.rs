@@ -1,28 +1,21 @@
-//! Attempts to break what the enforcer, the budget of pauses and the rounds promise. Each test fails as of ebc943a:
+//! Attempts to break what the budget of pauses and the rounds promise. Each test fails as of ebc943a:
 //! `cargo test -p pipeline --test promises attack -- --ignored`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline::enforce::{
-    ControlError, EnforceOutcome, Flow, Mark, Round, SendingControl, Sight, Wished, Wishes, enforce,
-};
 use pipeline::evaluate::{evaluate, tell, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Reputation, Saved};
 use pipeline::rounds::{self, Progress, Rounds, react};
 use reputation::breaker::Input;
 use reputation::budget::{Pauses, Place, place};
 use reputation::detect::{Level, Rule, Verdict};
-use reputation::judge::Judgement;
 use reputation::time::{Minute, Now};
 use reputation::{Isp, IspMap, Key, Metric, Policy, Subject, Tally, Timeline};
 
 use super::world::{NOW, World, at, identity_of, set_of};
-
-const RECONCILE: Round = Round { calls: 20, reconcile: true };
 
 fn verdict(bad: u64, population: u64, evidence: f64) -> Verdict {
     Verdict {
@@ -37,203 +30,6 @@ fn verdict(bad: u64, population: u64, evidence: f64) -> Verdict {
 
 fn whole(name: &str) -> Key {
     Key { subject: set_of(name), isp: None }
-}
-
-/// SES without delays and without marks.
-#[derive(Default)]
-struct Ses {
-    stopped: BTreeSet<Subject>,
-    deny_writes: bool,
-}
-
-impl SendingControl for Ses {
-    async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError> {
-        let flow = if self.stopped.contains(target) { Flow::Stopped } else { Flow::Flowing };
-        Ok(Sight { flow, mark: Mark::Absent })
-    }
-
-    async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
-        if self.deny_writes {
-            return Err(ControlError::Denied("AccessDeniedException".into()));
-        }
-        match flow {
-            Flow::Stopped => _ = self.stopped.insert(target.clone()),
-            Flow::Flowing => _ = self.stopped.remove(target),
-        }
-        Ok(())
-    }
-
-    async fn mark(&mut self, _: &Subject, _: bool) -> Result<(), ControlError> {
-        Ok(())
-    }
-}
-
-/// SES denies our stop, so the alert says that a person has to look; the person stops the set by hand. The denied call was
-/// seen to end, but its intent stays, so the person's stop is taken for ours, and resumed when the breaker's time is over.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
-    let (policy, target) = (Policy::default(), set_of("news"));
-    let mut store = MemoryReputation::new(&IspMap::builtin());
-    let mut ses = Ses { deny_writes: true, ..Ses::default() };
-    let mut now = NOW;
-    pollster::block_on(async {
-        let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
-        let done = enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        assert!(matches!(done[0].outcome, EnforceOutcome::Denied(_)), "{done:?}");
-        // A person does it instead, and mends the permission.
-        now = now.plus_minutes(5);
-        ses.stopped.insert(target.clone());
-        ses.deny_writes = false;
-        let mut outcomes = Vec::new();
-        for _ in 0..12 {
-            now = now.plus_minutes(5);
-            // The breaker's 30 minutes pass.
-            tell(&policy, &mut store, &whole("news"), Input::Judged(&Judgement::default()), now).await.unwrap();
-            let done = enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-            outcomes.extend(done.into_iter().map(|done| done.outcome));
-        }
-        assert!(ses.stopped.contains(&target), "resumed what a person had stopped: {outcomes:?}");
-    });
-}
-
-/// A store whose n-th reading of the wishes fails.
-struct Flaky<'a> {
-    store: &'a mut MemoryReputation,
-    fails_at: usize,
-}
-
-impl Reputation for Flaky<'_> {
-    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
-        self.store.mark(shard).await
-    }
-    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
-        self.store.commit(fold, now).await
-    }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
-    }
-    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
-        self.store.board(now).await
-    }
-    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
-        self.store.account(now).await
-    }
-    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
-        self.store.active(since, now).await
-    }
-    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
-        self.store.save(changes).await
-    }
-}
-
-impl Wishes for Flaky<'_> {
-    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
-        self.fails_at = self.fails_at.wrapping_sub(1);
-        if self.fails_at == 0 {
-            let reason = "the process was stopped".to_owned();
-            return Err(PortError { operation: "wishes", reason, disposition: Disposition::Retry });
-        }
-        self.store.wishes().await
-    }
-    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
-        self.store.note(wished).await
-    }
-    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
-        self.store.renew(wished).await
-    }
-    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
-        self.store.forget(wished).await
-    }
-}
-
-impl Outbox for Flaky<'_> {
-    async fn unsent(&mut self) -> Result<Vec<Notice>, PortError> {
-        self.store.unsent().await
-    }
-    async fn put(&mut self, notice: &Notice) -> Result<(), PortError> {
-        self.store.put(notice).await
-    }
-    async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
-        self.store.sent(ids).await
-    }
-    async fn desk(&mut self) -> Result<Desk, PortError> {
-        self.store.desk().await
-    }
-    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
-        self.store.keep(desk).await
-    }
-}
-
-/// A person resumes; the breaker is told, and the enforcer stops before it has noted that. A new verdict then pauses the set
-/// before the next round: the old doubt about the old pause is taken for a second resume by the person.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_pause_decided_after_a_persons_resume_is_made() {
-    let (policy, target) = (Policy::default(), set_of("news"));
-    let mut store = MemoryReputation::new(&IspMap::builtin());
-    let mut ses = Ses::default();
-    let mut now = NOW;
-    pollster::block_on(async {
-        let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
-        enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        now = now.plus_minutes(5);
-        ses.stopped.remove(&target);
-        enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        now = now.plus_minutes(5);
-        // The second look: the first reading of wishes is the round's, the second one that of `settle`.
-        let mut flaky = Flaky { store: &mut store, fails_at: 2 };
-        enforce(&policy, &mut flaky, &mut ses, RECONCILE, || now).await.unwrap_err();
-        // New harm, of mail that was sent after the person's resume.
-        now = now.plus_minutes(1);
-        let saved = tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
-        assert_eq!(saved.len(), 1, "paused again");
-        let mut outcomes = Vec::new();
-        for _ in 0..3 {
-            let done = enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-            outcomes.extend(done.into_iter().map(|done| done.outcome));
-            now = now.plus_minutes(5);
-        }
-        assert!(ses.stopped.contains(&target), "the pause is lost: {outcomes:?}");
-    });
-}
-
-/// "With a reconcile every five minutes, what a person does at SES is accepted within about ten": of wishes that are at rest
-/// a reconcile looks at 17, and a wish that was ever made stays for ever.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_wishes_are_at_rest() {
-    let policy = Policy::default();
-    let mut store = MemoryReputation::new(&IspMap::builtin());
-    let mut ses = Ses::default();
-    let mut now = NOW;
-    pollster::block_on(async {
-        for set in 0..100 {
-            let wish = Wished::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
-            store.renew(&wish).await.unwrap();
-        }
-        for _ in 0..12 {
-            enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-            now = now.plus_minutes(5);
-        }
-        // The one that was looked at last.
-        let wishes = store.wishes().await.unwrap();
-        let last = wishes.iter().max_by_key(|wished| wished.checked).unwrap().target.clone();
-        ses.stopped.insert(last.clone());
-        let acted = now;
-        let accepted = 'accepted: loop {
-            for done in enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap() {
-                if done.target == last && done.outcome == EnforceOutcome::PersonStopped {
-                    break 'accepted now;
-                }
-            }
-            now = now.plus_minutes(5);
-            assert!(now.minutes_since(acted) < 300);
-        };
-        assert!(accepted.minutes_since(acted) <= 12, "accepted after {} minutes", accepted.minutes_since(acted));
-    });
 }
 
 /// Ten small sets with a few dead addresses, and one that bounces 9 % of 100,000 mails.
@@ -251,7 +47,11 @@ fn the_budget_does_not_shield_a_large_sender_below_the_line_where_ses_pauses() {
         now = now.plus_minutes(1);
     }
     let worst = verdict(9_000, 100_000, 900.0);
-    assert_ne!(place(&policy, &pauses, &set_of("worst"), &worst), Place::Taken, "80,000 clean mails of harm against 342");
+    assert_ne!(
+        place(&policy, &pauses, &set_of("worst"), &worst),
+        Place::Taken,
+        "80,000 clean mails of harm against 342"
+    );
 }
 
 /// Five sets are paused, and a person resumes all of them: nothing is stopped, but the hour's places are taken.
@@ -444,48 +244,6 @@ fn a_rejudge_whose_minute_is_missed_is_made_up_for() {
     assert_eq!(ten(&store), Some(expected), "the last one began at {}", at(0).minute().0);
 }
 
-/// A new stop of a set about which there is a doubt comes after everything else, failing targets included.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn the_worst_stop_comes_first_though_there_was_a_doubt() {
-    let policy = Policy::default();
-    let mut store = MemoryReputation::new(&IspMap::builtin());
-    let mut ses = Ses::default();
-    let (mut now, target) = (NOW, set_of("worst"));
-    pollster::block_on(async {
-        // Flows by a wish of ours; a person stops it, which is seen once, and resumes it again.
-        store.renew(&Wished::new(target.clone(), Flow::Flowing, now, 1.0, String::new())).await.unwrap();
-        enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        now = now.plus_minutes(5);
-        ses.stopped.insert(target.clone());
-        enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        ses.stopped.remove(&target);
-        let bad = |excess: f64| Judgement { pause: Some(verdict(20, 50, 10.0 * excess)), ..Judgement::default() };
-        for (name, excess) in [("lesser", 1.1), ("worst", 50.0)] {
-            tell(&policy, &mut store, &whole(name), Input::Judged(&bad(excess)), now).await.unwrap();
-        }
-        let round = Round { calls: 20, reconcile: false };
-        let done = enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
-        assert_eq!(done[0].target, target, "{done:?}");
-    });
-}
-
-/// Seed 4047 of the enforcer's simulation: we resume a set, another stack stops it again at once, we see its mark and note that
-/// the stop is theirs; and the next look is older than our own resume. What we noted (`made: None, written: None`) reads like a
-/// lost wish, so the old mark makes the stop ours, and it is resumed.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn what_another_stack_has_stopped_is_not_resumed_upon_an_old_look() {
-    use pipeline::enforce::{Move, OtherStack, next_move};
-    let wished = Wished {
-        other: Some(OtherStack { stack: "stack-0".into(), since: NOW }),
-        fresh: false,
-        ..Wished::new(set_of("alerts"), Flow::Flowing, NOW, 1.0, String::new())
-    };
-    let old = Sight { flow: Flow::Stopped, mark: Mark::Ours };
-    assert_ne!(next_move(&wished, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
-}
-
 /// A store whose mark was written by hand or by another release: it is found, says a number, and is never the text that the
 /// fold asks for. The fold asks again for ever, without a pause and without a look at the time.
 #[test]
@@ -531,70 +289,6 @@ fn a_mark_that_never_matches_ends_a_fold() {
     let shard = Shard::new("all");
     let folding = pipeline::fold::fold(&mut store, &shard, &records, &world.senders, limits, NOW);
     pollster::block_on(folding).unwrap_err();
-}
-
-/// Seed 13757 of the enforcer's simulation: our stop is made and our mark is still to be written; one look that is older than
-/// our stop shows the mark of the stack that had resumed the set just before. The mark is given up, so that our stop stands
-/// unmarked, and is resumed by the other stack, which has not seen its own resume end.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_mark_that_is_still_to_be_written_is_not_given_up_upon_an_old_look() {
-    struct Old;
-    impl SendingControl for Old {
-        async fn flow(&mut self, _: &Subject) -> Result<Sight, ControlError> {
-            Ok(Sight { flow: Flow::Flowing, mark: Mark::Other("stack-0".into()) })
-        }
-        async fn set_flow(&mut self, _: &Subject, _: Flow) -> Result<(), ControlError> {
-            panic!("nothing is to be written");
-        }
-        async fn mark(&mut self, _: &Subject, _: bool) -> Result<(), ControlError> {
-            Ok(())
-        }
-    }
-    let mut store = MemoryReputation::new(&IspMap::builtin());
-    pollster::block_on(async {
-        let new = Wished::new(set_of("shop"), Flow::Stopped, NOW, 1.0, String::new());
-        store.renew(&new).await.unwrap();
-        let (made, marking) = (Some(Flow::Stopped), Some(Flow::Stopped));
-        store.note(&Wished { made, marking, written: Some(NOW), ..new }).await.unwrap();
-        let soon = Now(NOW.0 + 2_000);
-        enforce(&Policy::default(), &mut store, &mut Old, RECONCILE, || soon).await.unwrap();
-        assert_eq!(store.wishes().await.unwrap()[0].marking, marking);
-    });
-}
-
-/// As the runbook says of a stack that does not exist any more: its tag is removed, and the set resumed by hand. The remaining
-/// stack, which had left the stop to the other one, stops the set again.
-#[test]
-#[ignore = "an attack that succeeds as of ebc943a"]
-fn a_resume_by_hand_after_the_tag_of_a_deleted_stack_was_removed_is_accepted() {
-    struct Tagged(Flow, bool);
-    impl SendingControl for Tagged {
-        async fn flow(&mut self, _: &Subject) -> Result<Sight, ControlError> {
-            Ok(Sight { flow: self.0, mark: if self.1 { Mark::Other("deleted".into()) } else { Mark::Absent } })
-        }
-        async fn set_flow(&mut self, _: &Subject, flow: Flow) -> Result<(), ControlError> {
-            self.0 = flow;
-            Ok(())
-        }
-        async fn mark(&mut self, _: &Subject, _: bool) -> Result<(), ControlError> {
-            Ok(())
-        }
-    }
-    let (policy, mut now) = (Policy::default(), NOW);
-    let mut store = MemoryReputation::new(&IspMap::builtin());
-    let mut ses = Tagged(Flow::Stopped, true);
-    pollster::block_on(async {
-        let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
-        enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        ses = Tagged(Flow::Flowing, false);
-        for _ in 0..3 {
-            now = now.plus_minutes(5);
-            enforce(&policy, &mut store, &mut ses, RECONCILE, || now).await.unwrap();
-        }
-        assert_eq!(ses.0, Flow::Flowing, "stopped again, though a person has resumed it");
-    });
 }
 
 /// What `handle` says of a batch that is not judged to its end must reach Lambda.

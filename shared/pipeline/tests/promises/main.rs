@@ -5,6 +5,7 @@ mod attack;
 mod budget_simulation;
 mod classify;
 mod enforce_simulation;
+mod enforcer;
 mod evaluate_simulation;
 mod fold_simulation;
 mod incident_simulation;
