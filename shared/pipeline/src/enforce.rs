@@ -750,10 +750,14 @@ impl<C: SendingControl> Visit<'_, C> {
         if let Some(flow) = wished.marking {
             let (stopped, settled) = (flow == Flow::Stopped, wished.is_settled(now));
             // Whether our write shows or not: another stack looks for the mark as soon as it does. The mark of another stack
-            // may be older than our stop, and is not ours to take away.
+            // may be older than our stop, and is not ours to take away. A stop without a mark would be taken for a person's, so
+            // ours stays until it is known that the resume was made.
+            let is_known = stopped || wished.intent.is_none();
             let due = match sight.mark {
                 Mark::Other(_) => stopped && !settled,
-                Mark::Absent | Mark::Emptied | Mark::Ours | Mark::Unsupported => !settled || sight.flow == flow,
+                Mark::Absent | Mark::Emptied | Mark::Ours | Mark::Unsupported => {
+                    (is_known && !settled) || sight.flow == flow
+                }
             };
             if due {
                 if let Err(error) = self.mark(&wished.target, stopped).await {
@@ -865,7 +869,9 @@ impl<C: SendingControl> Visit<'_, C> {
         }
         wished.version += 1;
         // Our stop never stands under the mark of another stack. Otherwise the stop comes first: it is more urgent.
-        let takes_over = flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_));
+        // Where the stop was denied before, a mark would say what is not so.
+        let is_denied = before.wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+        let takes_over = flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_)) && !is_denied;
         if takes_over {
             if let Err(error) = self.mark(&target, true).await {
                 return match error {

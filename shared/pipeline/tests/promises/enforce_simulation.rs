@@ -67,6 +67,8 @@ struct Set {
     sick: Option<ControlError>,
     /// Since when stopping and resuming it is denied, though nothing else is.
     denied: Option<Now>,
+    /// When a stack last put its tag in the place of the other's: see the gap about a stop that is refused then.
+    taken: Option<Now>,
     /// The last stop or resume of a stack was not seen to end.
     unsure: [bool; STACKS],
     /// When a person last acted, until all stacks have answered to it.
@@ -195,10 +197,14 @@ impl SendingControl for Client<'_> {
         let failure = self.failure(target);
         if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
             let stack = self.stack;
+            let before = self.ses.sets[target].now.tag;
             self.write(target, |told| told.tag = if stopped { Tag::Of(stack) } else { Tag::Emptied });
             // Of two stacks that stop it at the same time, the last mark says whose stop it is.
             let now = self.ses.now;
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
+            if before == Tag::Of(1 - stack) && stopped {
+                set.taken = Some(now);
+            }
             if let Who::Stack(other) = set.by
                 && stopped
                 && set.now.flow == Flow::Stopped
@@ -317,6 +323,7 @@ impl World {
                 unknown: None,
                 sick: None,
                 denied: None,
+                taken: None,
                 unsure: [false; STACKS],
                 acted: None,
                 acts: [None; STACKS],
@@ -399,7 +406,11 @@ impl World {
             let left = begun.0 + INVOCATION_MILLIS - self.ses.now.0;
             let Some(round) = invocation.round((left / 1_500).max(0) as usize, self.ses.now) else { continue };
             // Where it has failed, Lambda invokes it again.
-            let Some(done) = self.round(stack, round).await? else { continue };
+            let Some(done) = self.round(stack, round).await? else {
+                let again = Now(self.ses.now.0 + 1_000);
+                running.push((again, stack, Invocation::new(reconcile, again)));
+                continue;
+            };
             let ended = Now(self.ses.now.0 + done.calls as i64 * CALL_MILLIS);
             let wait = match invocation.after(&done, ended) {
                 Next::Round => 0,
@@ -521,6 +532,7 @@ impl World {
             None => {}
             Some(since) => {
                 let settled = set.old.is_none_or(|(_, until)| until <= now) && !set.unsure.contains(&true);
+                let since = set.taken.map_or(since, |taken| taken.max(since));
                 if settled && !marked && set.exists && set.sick.is_none() && now.minutes_since(since) > 12 {
                     set.denied = None;
                     self.person(target, Flow::Stopped).await;
@@ -581,6 +593,7 @@ impl World {
                         unknown: Some(now),
                         sick: None,
                         denied: None,
+                        taken: None,
                         unsure: [false; STACKS],
                         acted,
                         acts,
@@ -598,7 +611,7 @@ impl World {
             13 => self.ses.sets.get_mut(&target).expect("valid by construction").sick = None,
             // As the runbook says of a stop that is denied.
             14 => self.deny(&target).await,
-            15 if self.is_quiet(&target).await => {
+            15 if self.ses.sets[&target].now.flow == Flow::Stopped && self.is_quiet(&target).await => {
                 self.person(&target, Flow::Flowing).await;
                 self.ses.sets.get_mut(&target).expect("valid by construction").now.tag = Tag::Absent;
             }
