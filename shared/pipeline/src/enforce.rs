@@ -277,7 +277,7 @@ impl Wished {
     /// is another one.
     fn has_accepted_a_resume(&self) -> bool {
         let before = |doubt: Doubt| doubt.seen == Seen::Flowing && self.at <= doubt.since;
-        self.made == Some(Flow::Flowing) && self.doubt.is_some_and(before)
+        self.wish == Flow::Stopped && self.made == Some(Flow::Flowing) && self.doubt.is_some_and(before)
     }
 
     /// Notes that it is so, and that nothing else is going on.
@@ -463,7 +463,6 @@ pub fn next_move(wished: &Wished, sight: &Sight, now: Now) -> Move {
             (Some(_), Mark::Other(_) | Mark::Ours | Mark::Absent) => doubted(Move::PersonResumed),
             (Some(_), Mark::Emptied | Mark::Unsupported) => Move::Make(Stopped),
             (None, _) if made == Some(Stopped) => doubted(Move::PersonResumed),
-            (None, _) if wished.has_accepted_a_resume() => Move::PersonResumed,
             (None, _) => Move::Make(Stopped),
         },
     }
@@ -740,6 +739,9 @@ impl<C: SendingControl> Visit<'_, C> {
         mut wished: Wished,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
+        if wished.has_accepted_a_resume() {
+            return self.accept_resume(store, wished, clock()).await;
+        }
         self.used += 1;
         let mut sight = match self.ses.flow(&wished.target).await {
             Ok(sight) => sight,
@@ -832,11 +834,7 @@ impl<C: SendingControl> Visit<'_, C> {
                 let doubt = wished.doubt;
                 wished.hold(Some(Flow::Flowing));
                 (wished.doubt, wished.written, wished.marking) = (doubt, None, None);
-                if store.note(&wished).await? == Saved::Conflict {
-                    return Ok(changed());
-                }
-                self.accept(store, &wished, Input::PersonResumes, sight.flow, now).await?;
-                Ok(EnforceOutcome::PersonResumed)
+                self.accept_resume(store, wished, now).await
             }
         }
     }
@@ -927,6 +925,20 @@ impl<C: SendingControl> Visit<'_, C> {
         // If the wish has changed meanwhile, the next round looks at the new one.
         let _ = store.note(&wished).await?;
         Ok(outcome)
+    }
+
+    /// Tells the breaker of a person's resume, which was noted before or is noted first.
+    async fn accept_resume<S: Reputation + Wishes>(
+        &self,
+        store: &mut S,
+        wished: Wished,
+        now: Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        if store.note(&wished).await? == Saved::Conflict {
+            return Ok(changed());
+        }
+        self.accept(store, &wished, Input::PersonResumes, Flow::Flowing, now).await?;
+        Ok(EnforceOutcome::PersonResumed)
     }
 
     async fn accept<S: Reputation + Wishes>(

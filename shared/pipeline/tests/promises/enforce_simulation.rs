@@ -435,7 +435,13 @@ impl World {
         if let Some(broken) = self.ses.broken.first() {
             return Err(broken.clone());
         }
-        let Ok(done) = done else { return Ok(None) };
+        let Ok(done) = done else {
+            for wished in self.stores[stack].wishes().await.expect("valid by construction") {
+                let set = self.ses.sets.get_mut(&wished.target).expect("valid by construction");
+                set.unsure[stack] |= wished.intent.is_some();
+            }
+            return Ok(None);
+        };
         for Enforced { target, outcome, .. } in &done.enforced {
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
             // What was not seen to end has ended by now, or the set is looked at again.
