@@ -525,6 +525,8 @@ pub struct RoundDone {
     pub calls: usize,
     /// It had no call left for all that was due: the next round goes on at once.
     pub is_cut: bool,
+    /// When the first of those is due that were not yet, as far as a call or a look is to be done over.
+    pub waiting: Option<Now>,
 }
 
 /// One invocation of the enforcer: which rounds it goes through, and when. They are short, so that a stop that is decided
@@ -609,7 +611,7 @@ impl Invocation {
             return Next::Round;
         }
         self.reconcile = None;
-        match self.retries.values().min() {
+        match self.retries.values().copied().chain(done.waiting).min() {
             Some(again) => Next::Retry(Duration::from_millis(u64::try_from(again.0 - now.0).unwrap_or(0))),
             None => Next::Done,
         }
@@ -639,9 +641,13 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
         }
     }
     let begun = now();
+    // Also those that an invocation has left behind which failed.
+    let is_denied = |wished: &Wished| wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+    let again = wishes.iter().filter(|wished| !wished.fresh && !is_denied(wished)).filter_map(|wished| wished.again);
+    let waiting = again.filter(|again| *again > begun).min();
     wishes.retain(|wished| wished.is_due(round.reconcile, begun));
     wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
-    let mut done = RoundDone { enforced: Vec::new(), calls: 0, is_cut: false };
+    let mut done = RoundDone { enforced: Vec::new(), calls: 0, is_cut: false, waiting };
     let mut for_failing = round.calls / 2;
     for wished in wishes {
         let target = wished.target.clone();
