@@ -539,7 +539,7 @@ impl Enforcer {
             let (pause, reason) = match (next, delivered.wait) {
                 (Next::Round, _) => continue,
                 (Next::Busy(wait, reason), others) => (others.map_or(wait, |others| others.min(wait)), Some(reason)),
-                // One that is not due in this invocation is for the next tick. What was decided together is told together, so
+                // One that is not due in this invocation is for the next tick. What was decided together is sent together, so
                 // the newest notices wait for a moment.
                 (Next::Retry(wait), others) if wait < left => {
                     (others.map_or(wait, |others| others.min(wait)).clamp(shortest, longest), None)

@@ -20,8 +20,8 @@
 //!
 //! - A person who resumes what we paused and pauses it again before the resume is accepted has changed nothing that is
 //!   believed: the pause is taken for ours. The same holds for a stop that is resumed again in that time.
-//! - While a call of ours was begun and not seen to end, what a person does to the target is taken for the call's doing
-//!   (a pause), or done over (a resume).
+//! - While a call of ours was begun and not seen to end, what a person or another stack does to the target is taken for the
+//!   call's doing (a pause), or done over (a resume).
 //! - The same holds for two minutes after a stop that SES has refused, if the mark of another stack stood there: that stack
 //!   may have stopped the target since what we saw, and leaves it to our mark. A look after that time ends it.
 //! - A set that vanishes and is made anew between two looks keeps what we knew of it.
@@ -262,9 +262,14 @@ impl Wished {
         self.trouble.is_some() && !self.fresh
     }
 
-    /// Whether SES shows our last write by now.
+    /// When the last change was written of which SES may not show anything yet: ours, or the stop of another stack.
+    fn changed(&self) -> Option<Now> {
+        self.written.max(self.other.as_ref().map(|other| other.since))
+    }
+
+    /// Whether SES shows the last write by now.
     fn is_settled(&self, now: Now) -> bool {
-        self.written.is_none_or(|written| now.0.saturating_sub(written.0) >= SETTLING_MILLIS)
+        self.changed().is_none_or(|changed| now.0.saturating_sub(changed.0) >= SETTLING_MILLIS)
     }
 
     /// Whether this was seen before, long enough ago to be believed.
@@ -288,8 +293,8 @@ impl Wished {
 
     fn doubt(&mut self, seen: Seen, now: Now) {
         self.trouble = None;
-        match self.written.map(|written| Now(written.0 + SETTLING_MILLIS)) {
-            // It may be older than our write: no look at all.
+        match self.changed().map(|changed| Now(changed.0 + SETTLING_MILLIS)) {
+            // It may be older than that write: no look at all.
             Some(settled) if now < settled => (self.doubt, self.again) = (None, Some(settled)),
             Some(_) | None => {
                 let since = self.doubt.filter(|doubt| doubt.seen == seen).map_or(now, |doubt| doubt.since);
@@ -599,7 +604,7 @@ impl Invocation {
         let is_over = throttled.is_none() && !done.is_cut;
         // What was due, and was not looked at, is no longer wished for.
         let begun = self.begun;
-        self.retries.retain(|target, again| !visited.contains_key(target) && !(is_over && *again <= begun));
+        self.retries.retain(|target, again| !(visited.contains_key(target) || is_over && *again <= begun));
         self.retries.extend(visited.into_iter().filter_map(|(target, again)| again.map(|again| (target, again))));
         if let Some(why) = throttled {
             let (_, longest) = Invocation::BUSY;
@@ -822,8 +827,8 @@ impl<C: SendingControl> Visit<'_, C> {
                 let news = EnforceOutcome::OtherStack(stack);
                 Ok(if known.is_some() { EnforceOutcome::Confirmed } else { news })
             }
-            // The breaker is told before a person's act counts as done: if we fail in between, the next round sees the same and
-            // tells it again. And only who knows the newest wish can tell a person's doing from that of another copy of ours.
+            // The breaker learns of it before a person's act counts as done: if we fail in between, the next round sees the same
+            // and repeats it. And only with the newest wish is a person's doing distinct from that of another copy of ours.
             Move::PersonStopped => {
                 if store.note(&wished).await? == Saved::Conflict {
                     return Ok(changed());
@@ -836,7 +841,7 @@ impl<C: SendingControl> Visit<'_, C> {
                 Ok(EnforceOutcome::PersonStopped)
             }
             Move::PersonResumed => {
-                // Our stop is over, whatever the breaker decides next: should we fail after it was told, a new stop is made.
+                // Our stop is over, whatever the breaker decides next: should we fail after it has learnt of it, a new stop is made.
                 let doubt = wished.doubt;
                 wished.hold(Some(Flow::Flowing));
                 (wished.doubt, wished.written, wished.marking) = (doubt, None, None);
@@ -933,7 +938,7 @@ impl<C: SendingControl> Visit<'_, C> {
         Ok(outcome)
     }
 
-    /// Tells the breaker of a person's resume, which was noted before or is noted first.
+    /// Informs the breaker of a person's resume, which was noted before or is noted first.
     async fn accept_resume<S: Reputation + Wishes>(
         &self,
         store: &mut S,

@@ -171,8 +171,11 @@ impl SendingControl for Client<'_> {
                 (Flow::Stopped, Who::Person, Flow::Flowing) => {
                     self.ses.broken.push(format!("stack {stack} resumed {target}, which a person had stopped"));
                 }
-                // See the gap about a call that was not seen to end.
-                (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack && !was_unsure => {
+                // See the gap about a call that was not seen to end: the other stack takes it for a person's resume.
+                (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack && was_unsure => {
+                    self.ses.sets.get_mut(target).expect("valid by construction").acts[other] = Some(Flow::Flowing);
+                }
+                (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack => {
                     self.ses.broken.push(format!("stack {stack} resumed {target}, which stack {other} had stopped"));
                 }
                 (Flow::Flowing, Who::Person, Flow::Stopped) if decided.is_none_or(|decided| decided < set.at) => {

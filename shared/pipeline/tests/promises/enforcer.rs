@@ -50,7 +50,7 @@ async fn invoke(
     let (mut now, end) = (begun, Now(begun.0 + 110_000));
     let mut invocation = Invocation::new(true, now);
     while let Some(round) = invocation.round(((end.0 - now.0) / 1_500) as usize, now) {
-        let round = enforce(policy, store, ses, round, || now).await.unwrap();
+        let round = enforce(policy, store, ses, round, || now).await.expect("the store does not fail");
         now = Now(now.0 + 1_500 * round.calls as i64);
         let next = invocation.after(&round, now);
         done.extend(round.enforced);
@@ -193,7 +193,7 @@ fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
     });
 }
 
-/// A person resumes; the breaker is told, and the enforcer stops before it has noted that. A new verdict then pauses the set
+/// A person resumes; the breaker learns of it, and the enforcer stops before it has noted that. A new verdict then pauses the set
 /// before the next round: the old doubt about the old pause is taken for a second resume by the person.
 #[test]
 fn a_pause_decided_after_a_persons_resume_is_made() {
