@@ -27,6 +27,8 @@
 //! - A set that vanishes and is made anew between two looks keeps what we knew of it.
 //! - Of two stacks that stop a set within the same two minutes, the one whose mark is left is the one that stopped it. If
 //!   it resumes the set before the other has looked again, the other takes that for a person's resume.
+//! - Of a stop within two minutes after the other stack's resume, that stack may empty the mark, if a call about its mark has
+//!   failed and what it sees is older than the stop. It can then take the stop for its own, or for a person's.
 //! - A person's stop that is accepted while the enforcer fails, and is resumed by the operator before the next look, is taken for
 //!   another stop of a person: the resume has to be said once more.
 //! - A target that was to flow for a day is no longer looked at: what a person stops then stays stopped, and is noticed at the
