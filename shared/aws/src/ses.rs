@@ -127,12 +127,13 @@ impl SesControl {
     }
 
     fn mark_of(&self, name: &str, tags: &[Tag]) -> Mark {
-        let stack = tags.iter().find(|tag| tag.key() == MARK_TAG).map_or("", Tag::value);
-        match &self.signature {
-            Some(ours) if ours.stack == stack => Mark::Ours,
-            Some(_) | None if !stack.is_empty() => Mark::Other(stack.to_owned()),
-            Some(_) if !self.unmarkable.contains(name) => Mark::Absent,
-            Some(_) | None => Mark::Unsupported,
+        let stack = tags.iter().find(|tag| tag.key() == MARK_TAG).map(Tag::value);
+        match (&self.signature, stack) {
+            (Some(ours), Some(stack)) if ours.stack == stack => Mark::Ours,
+            (_, Some(stack)) if !stack.is_empty() => Mark::Other(stack.to_owned()),
+            (Some(_), Some(_)) => Mark::Emptied,
+            (Some(_), None) if !self.unmarkable.contains(name) => Mark::Absent,
+            (Some(_), None) | (None, _) => Mark::Unsupported,
         }
     }
 

@@ -11,7 +11,7 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Error, LambdaEvent};
 use pipeline::Classifier;
 use pipeline::digest::{Digest, find};
-use pipeline::enforce::{EnforceOutcome, Enforced, Round, enforce};
+use pipeline::enforce::{EnforceOutcome, Enforced, Invocation, Next, enforce};
 use pipeline::evaluate::Failed;
 use pipeline::fold::{Sequence, Shard, fold};
 use pipeline::mirror::{self, MirrorOutcome};
@@ -459,26 +459,10 @@ async fn digest_of_the_day(
 
 /// Seconds that a call of SES takes at the pace it allows, and a little more.
 const CALL: Duration = Duration::from_millis(1_500);
-/// Calls of one round of reconciling.
-const RECONCILE_CALLS: usize = 20;
-/// Waits between rounds while SES is busy: the first, and the longest.
-const BUSY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
-
-/// Why a round is to be gone through again soon, if it is.
-fn why_later(outcome: &EnforceOutcome) -> Option<String> {
-    match outcome {
-        EnforceOutcome::Throttled(why) | EnforceOutcome::Later(why) => Some(why.clone()),
-        EnforceOutcome::Confirmed
-        | EnforceOutcome::Made(_)
-        | EnforceOutcome::Doubted(_)
-        | EnforceOutcome::PersonStopped
-        | EnforceOutcome::PersonResumed
-        | EnforceOutcome::OtherStack(_)
-        | EnforceOutcome::Gone
-        | EnforceOutcome::Denied(_)
-        | EnforceOutcome::Failed(_) => None,
-    }
-}
+/// Calls for dedicated IPs, for which a reconcile leaves the time.
+const MIRROR_CALLS: u32 = 20;
+/// Waits between rounds while SES is not busy: the shortest, and the longest, as a new stop may have to wait for it.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 impl Enforcer {
     /// As the environment says.
@@ -551,54 +535,43 @@ impl Enforcer {
         }
         let mut done: Vec<Enforced> = Vec::new();
         let mut sent = 0;
-        let (mut wait, longest) = BUSY;
-        let shortest = wait / 4;
-        let mut reconcile = wake.tick.is_some();
-        // When targets that failed are tried again.
-        let mut retries: BTreeMap<Subject, Now> = BTreeMap::new();
-        let busy = loop {
-            let time = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let calls = (time.as_millis() / CALL.as_millis()) as usize;
-            // While it looks whether the others are still true, a new pause would have to wait.
-            let calls = if wake.tick.is_some() { calls.min(RECONCILE_CALLS) } else { calls };
-            let round = Round { calls, reconcile };
-            let enforced = enforce(&known.policy, &mut self.store, &mut self.ses, round, clock).await?;
+        let (shortest, longest) = WAITS;
+        // Looking whether all is still true leaves time for dedicated IPs.
+        let has_mirrors = wake.tick.is_some() && !known.policy.warmup.mirrors.is_empty();
+        let reserved = if has_mirrors { CALL * MIRROR_CALLS } else { Duration::ZERO };
+        let mut invocation = Invocation::new(wake.tick.is_some(), clock());
+        let mut is_busy = false;
+        let unfinished = loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let calls = left.saturating_sub(reserved).as_millis() / CALL.as_millis();
+            let Some(round) = invocation.round(calls as usize, clock()) else {
+                break Some("no time is left for all that is to be done".to_owned());
+            };
+            let round = enforce(&known.policy, &mut self.store, &mut self.ses, round, clock).await?;
             // People are told after SES is: the pause is more urgent.
             let delivered = deliver(&known.policy, &mut self.store, &mut self.alerts, clock()).await?;
             sent += delivered.messages;
             for (notice, error) in &delivered.refused {
                 tracing::error!(notice, %error, "a notice cannot be sent; it stays in the table");
             }
-            let later = enforced.iter().find_map(|enforced| why_later(&enforced.outcome));
-            for Enforced { target, again, .. } in &enforced {
-                match again {
-                    Some(again) => _ = retries.insert(target.clone(), *again),
-                    None => _ = retries.remove(target),
-                }
-            }
-            done.extend(enforced);
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            // One that is not due in this invocation is for the next tick.
-            let until = |again: &Now| Duration::from_millis(u64::try_from(again.0 - clock().0).unwrap_or(0));
-            let retry = retries.values().map(until).filter(|wait| *wait < left).min();
-            let pause = match (&later, retry, delivered.wait) {
-                (None, None, None) => break None,
-                // What was decided together is told together, so the newest notices wait for a moment. Another pause does
-                // not wait with them, nor with what has failed.
-                (None, retry, others) => {
-                    reconcile = false;
-                    // Never none: what is due may not fit what is left of this round.
-                    retry.into_iter().chain(others).min().unwrap_or(longest).clamp(shortest, longest)
+            let next = invocation.after(&round, clock());
+            done.extend(round.enforced);
+            is_busy = matches!(next, Next::Busy(..));
+            let (pause, reason) = match (next, delivered.wait) {
+                (Next::Round, _) => continue,
+                (Next::Busy(wait, reason), others) => (others.map_or(wait, |others| others.min(wait)), Some(reason)),
+                // One that is not due in this invocation is for the next tick. What was decided together is sent together, so
+                // the newest notices wait for a moment.
+                (Next::Retry(wait), others) if wait < left => {
+                    (others.map_or(wait, |others| others.min(wait)).clamp(shortest, longest), None)
                 }
-                (Some(_), _, others) => {
-                    let busy = wait;
-                    wait = (wait * 2).min(longest);
-                    others.map_or(busy, |others| others.min(busy))
-                }
+                (Next::Retry(_) | Next::Done, Some(others)) => (others.clamp(shortest, longest), None),
+                (Next::Retry(_) | Next::Done, None) => break None,
             };
-            if tokio::time::Instant::now() + pause >= deadline {
+            if pause >= left {
                 // Notices that are so new ring for themselves.
-                break later;
+                break reason;
             }
             tokio::time::sleep(pause).await;
         };
@@ -638,9 +611,9 @@ impl Enforcer {
                 (Metric::PolicyInvalid, f64::from(known.problem.is_some())),
             ],
         );
-        if wake.tick.is_some() && busy.is_none() {
+        if wake.tick.is_some() && !is_busy {
             let time = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let calls = ((time.as_millis() / CALL.as_millis()) as usize).min(RECONCILE_CALLS);
+            let calls = ((time.as_millis() / CALL.as_millis()) as usize).min(MIRROR_CALLS as usize);
             self.quotas.set_isps(known.policy.isp_map.clone());
             warm_dedicated_ips(&known.policy, &self.quotas, &mut self.ses, &mut self.mirrored, calls).await;
         }
@@ -653,7 +626,7 @@ impl Enforcer {
                 Err(error) => tracing::warn!(%error, "the digest is left for the next tick"),
             }
         }
-        match busy {
+        match unfinished {
             // The next tick looks at everything anyway.
             Some(reason) if wake.tick.is_none() => {
                 Err(PortError { operation: "enforcing", reason, disposition: pipeline::Disposition::Retry })

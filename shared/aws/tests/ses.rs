@@ -101,12 +101,15 @@ async fn the_mark_comes_with_the_look_and_names_the_stack() {
     for (stack, expected) in [
         ("ses-breaker", Mark::Ours),
         ("ses-breaker-test", Mark::Other("ses-breaker-test".to_owned())),
-        ("", Mark::Absent),
+        ("", Mark::Emptied),
     ] {
         let (mut control, ses) = signing([tagged(stack)]);
         assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: expected }));
         assert_eq!(ses.requests(), "GET /v2/email/configuration-sets/news");
     }
+    // A tag that was removed differs from one that a stack has emptied.
+    let (mut control, _) = signing([body(CONFIGURATION_SET)]);
+    assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: Mark::Absent }));
     // Also one that leaves none sees those of others.
     let (mut control, _) = control([tagged("ses-breaker-test")]);
     let other = Mark::Other("ses-breaker-test".to_owned());

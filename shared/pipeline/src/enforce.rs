@@ -11,7 +11,8 @@
 //! SES does not know, a wish to stop it is kept.
 //! **Invariant:** a reading that contradicts what we last made counts only [`SETTLING_MILLIS`] after our last write, and is
 //! believed only if a second look, at least [`SECOND_LOOK_MILLIS`] later, says the same. So with a reconcile every five
-//! minutes, what a person does at SES is accepted within about ten, and two more if it is done just after a write of ours.
+//! minutes, what a person does at SES is accepted within about ten, and two more if it is done just after a write of ours; as
+//! long as one invocation has the time to look at all wishes.
 //! **Invariant:** a target that fails holds up no other: it waits for its own next try ([`Wished::again`]), and takes at
 //! most half of a round's calls. Only throttling, which is about the account, ends a round.
 //!
@@ -19,14 +20,25 @@
 //!
 //! - A person who resumes what we paused and pauses it again before the resume is accepted has changed nothing that is
 //!   believed: the pause is taken for ours. The same holds for a stop that is resumed again in that time.
-//! - While a call of ours was begun and not seen to end, what a person does to the target is taken for the call's doing
-//!   (a pause), or done over (a resume).
+//! - While a call of ours was begun and not seen to end, what a person or another stack does to the target is taken for the
+//!   call's doing (a pause), or done over (a resume).
+//! - The same holds for two minutes after a stop that SES has refused, if the mark of another stack stood there: that stack
+//!   may have stopped the target since what we saw, and leaves it to our mark. A look after that time ends it.
 //! - A set that vanishes and is made anew between two looks keeps what we knew of it.
 //! - Of two stacks that stop a set within the same two minutes, the one whose mark is left is the one that stopped it. If
 //!   it resumes the set before the other has looked again, the other takes that for a person's resume.
+//! - Of a stop within two minutes after the other stack's resume, that stack may empty the mark, if a call about its mark has
+//!   failed and what it sees is older than the stop. It can then take the stop for its own, or for a person's.
+//! - A person's stop that is accepted while the enforcer fails, and is resumed by the operator before the next look, is taken for
+//!   another stop of a person: the resume has to be said once more.
+//! - A target that was to flow for a day is no longer looked at: what a person stops then stays stopped, and is noticed at the
+//!   next stop of ours.
 //! - Tenants and the account carry no mark: the stop of another stack is taken for that of a person.
 //! - A wish that was lost is renewed where its breaker is open. A lost wish to resume is not: the set stays stopped until
 //!   a person resumes it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reputation::breaker::{BreakerState, Effect, Input, State};
 use reputation::policy::Policy;
@@ -49,6 +61,17 @@ pub const SECOND_LOOK_MILLIS: i64 = 240_000;
 /// is less than the time between two reconciles.
 const BACKOFF_MILLIS: (i64, i64) = (2_000, 240_000);
 
+/// The longest wait while a mark is still to be written, in milliseconds: well within the two looks of another stack.
+const LONGEST_UNMARKED_MILLIS: i64 = 30_000;
+
+/// From a look that finds a target gone which is to be stopped to the next one, in milliseconds: it is perhaps so new that SES
+/// does not know it yet.
+const GONE_LOOK_MILLIS: i64 = 15_000;
+
+/// How long a wish to let mail flow is kept after it was made true, in milliseconds: as long as a breaker that opens again and
+/// again stays open at most. Without it, a person's stop needs no acceptance: it stays, and no later wish of ours lifts it.
+const FORGET_MILLIS: i64 = 24 * 60 * 60_000;
+
 /// Calls that one target takes at most: to look, to write, and to make up for a mark and write another.
 const CALLS_EACH: usize = 4;
 
@@ -69,14 +92,25 @@ pub enum Flow {
 /// a person resumes the target, the mark stays, so that other stacks can tell this from a resume of the stack's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// None is there.
+    /// None is there. Where one was, a person has removed it: stacks empty theirs.
     Absent,
+    /// A stack has taken its own away, which leaves an empty one.
+    Emptied,
     /// Ours.
     Ours,
     /// That of the stack of this name.
     Other(String),
     /// None is there, and none can be left: the target cannot carry one, or SES denies it.
     Unsupported,
+}
+
+impl Mark {
+    fn is_missing(&self) -> bool {
+        match self {
+            Mark::Absent | Mark::Emptied => true,
+            Mark::Ours | Mark::Other(_) | Mark::Unsupported => false,
+        }
+    }
 }
 
 /// What SES says of a target.
@@ -156,13 +190,14 @@ pub struct Wished {
     pub intent: Option<Flow>,
     /// What we last made or saw true.
     pub made: Option<Flow>,
-    /// When we last wrote to SES, or were about to; `None` once others are known to have changed it since.
+    /// When we last wrote to SES, or were about to; `None` once a person is known to have changed it since.
     pub written: Option<Now>,
     /// Our mark is still to be left (stopped) or taken away (flowing).
     pub marking: Option<Flow>,
     /// When SES was last asked.
     pub checked: Option<Now>,
-    /// What was seen against `made`, and has to be seen once more.
+    /// What was seen against `made`, and has to be seen once more. If it is what `made` says, a person's act was accepted,
+    /// and perhaps the breaker does not know that yet.
     pub doubt: Option<Doubt>,
     /// Since when SES does not know the target.
     pub gone: Option<Now>,
@@ -208,27 +243,48 @@ impl Wished {
 
     /// Whether there is nothing to do about it but to look at it now and then.
     fn is_at_rest(&self) -> bool {
-        (self.is_true() && self.doubt.is_none()) || self.gone.is_some() || self.other.is_some()
+        let rests = (self.is_true() && self.doubt.is_none()) || self.gone.is_some() || self.other.is_some();
+        rests && self.again.is_none()
     }
 
-    fn is_due(&self, reconcile: bool, now: Now) -> bool {
+    fn is_due(&self, reconcile: Option<Now>, now: Now) -> bool {
         let waits = self.again.is_some_and(|again| now < again);
-        self.fresh || (!waits && (reconcile || self.trouble.is_some() || !self.is_at_rest()))
+        let is_unseen = |since: Now| self.checked.is_none_or(|checked| checked < since);
+        let is_open = self.trouble.is_some() || !self.is_at_rest() || reconcile.is_some_and(is_unseen);
+        self.fresh || (!waits && is_open)
+    }
+
+    /// Whether it was wished for and made so long ago that a wish to let mail flow is of no more use.
+    fn is_old(&self, now: Now) -> bool {
+        let last = self.written.map_or(self.at, |written| written.max(self.at));
+        now.0.saturating_sub(last.0) >= FORGET_MILLIS
     }
 
     fn is_failing(&self) -> bool {
         self.trouble.is_some() && !self.fresh
     }
 
-    /// Whether SES shows our last write by now.
+    /// When the last change was written of which SES may not show anything yet: ours, or the stop of another stack.
+    fn changed(&self) -> Option<Now> {
+        self.written.max(self.other.as_ref().map(|other| other.since))
+    }
+
+    /// Whether SES shows the last write by now.
     fn is_settled(&self, now: Now) -> bool {
-        self.written.is_none_or(|written| now.0.saturating_sub(written.0) >= SETTLING_MILLIS)
+        self.changed().is_none_or(|changed| now.0.saturating_sub(changed.0) >= SETTLING_MILLIS)
     }
 
     /// Whether this was seen before, long enough ago to be believed.
     fn was_seen(&self, seen: Seen, now: Now) -> bool {
         let long_ago = |doubt: Doubt| now.0.saturating_sub(doubt.since.0) >= SECOND_LOOK_MILLIS;
         self.doubt.is_some_and(|doubt| doubt.seen == seen && long_ago(doubt))
+    }
+
+    /// Whether a person's resume was accepted, and perhaps the breaker does not know that yet. A stop that was wished for since
+    /// is another one.
+    fn has_accepted_a_resume(&self) -> bool {
+        let before = |doubt: Doubt| doubt.seen == Seen::Flowing && self.at <= doubt.since;
+        self.wish == Flow::Stopped && self.made == Some(Flow::Flowing) && self.doubt.is_some_and(before)
     }
 
     /// Notes that it is so, and that nothing else is going on.
@@ -239,13 +295,15 @@ impl Wished {
 
     fn doubt(&mut self, seen: Seen, now: Now) {
         self.trouble = None;
-        match self.written.map(|written| Now(written.0 + SETTLING_MILLIS)) {
-            // It may be older than our write: no look at all.
+        match self.changed().map(|changed| Now(changed.0 + SETTLING_MILLIS)) {
+            // It may be older than that write: no look at all.
             Some(settled) if now < settled => (self.doubt, self.again) = (None, Some(settled)),
             Some(_) | None => {
                 let since = self.doubt.filter(|doubt| doubt.seen == seen).map_or(now, |doubt| doubt.since);
                 self.doubt = Some(Doubt { seen, since });
-                self.again = Some(Now(since.0 + SECOND_LOOK_MILLIS));
+                let second = Now(since.0 + SECOND_LOOK_MILLIS);
+                let soon = seen == Seen::Gone && self.wish == Flow::Stopped;
+                self.again = Some(if soon { second.min(Now(now.0 + GONE_LOOK_MILLIS)) } else { second });
             }
         }
     }
@@ -253,6 +311,8 @@ impl Wished {
     fn fail(&mut self, error: &str, denied: bool, now: Now) {
         let (failures, since) = self.trouble.as_ref().map_or((0, None), |known| (known.failures, known.denied));
         let (first, longest) = BACKOFF_MILLIS;
+        // Other stacks look for our mark within minutes.
+        let longest = if self.marking.is_some() { LONGEST_UNMARKED_MILLIS } else { longest };
         self.again = Some(Now(now.0 + (first << failures.min(16)).min(longest)));
         let denied = since.or(denied.then_some(now));
         let error = error.chars().take(MOST_ERROR).collect();
@@ -391,11 +451,13 @@ pub fn next_move(wished: &Wished, sight: &Sight, now: Now) -> Move {
         (Stopped, Some(Flowing) | None) => {
             // Where nothing is known, as after a lost wish, the mark says whose it is.
             let ours = made == Some(Stopped) || (made.is_none() && sight.mark == Mark::Ours);
-            match wish {
-                _ if !ours => doubted(Move::PersonStopped),
+            let then = match wish {
+                _ if !ours => return doubted(Move::PersonStopped),
                 Stopped => Move::Confirm,
                 Flowing => Move::Make(Flowing),
-            }
+            };
+            // Our mark may be older than the stop of the other stack.
+            if wished.other.is_some() { doubted(then) } else { then }
         }
         (Flowing, Some(_)) => once_more(),
         // Perhaps our stop does not show yet.
@@ -403,11 +465,12 @@ pub fn next_move(wished: &Wished, sight: &Sight, now: Now) -> Move {
             Move::Doubt(Seen::Flowing)
         }
         (Flowing, None) if wish == Flowing => Move::Confirm,
-        (Flowing, None) => match &wished.other {
-            // That stack would have taken its mark away.
-            Some(other) if sight.mark == Mark::Other(other.stack.clone()) => doubted(Move::PersonResumed),
-            None if made == Some(Stopped) => doubted(Move::PersonResumed),
-            Some(_) | None => Move::Make(Stopped),
+        (Flowing, None) => match (&wished.other, &sight.mark) {
+            // A stack that resumes what it has stopped empties its mark. A person leaves it, or removes it.
+            (Some(_), Mark::Other(_) | Mark::Ours | Mark::Absent) => doubted(Move::PersonResumed),
+            (Some(_), Mark::Emptied | Mark::Unsupported) => Move::Make(Stopped),
+            (None, _) if made == Some(Stopped) => doubted(Move::PersonResumed),
+            (None, _) => Move::Make(Stopped),
         },
     }
 }
@@ -419,7 +482,7 @@ pub struct Enforced {
     pub target: Subject,
     /// What became of it.
     pub outcome: EnforceOutcome,
-    /// Of one that failed: when it is tried again. None of one that is denied, which a person has to look at.
+    /// Of one that failed or is doubted: when it is looked at again. None of one that is denied, which a person has to look at.
     pub again: Option<Now>,
 }
 
@@ -446,7 +509,7 @@ pub enum EnforceOutcome {
     Failed(String),
     /// SES throttles: nothing more is done in this round.
     Throttled(String),
-    /// Not this time: try again soon.
+    /// The wish has just changed: try again at once.
     Later(String),
 }
 
@@ -455,13 +518,117 @@ pub enum EnforceOutcome {
 pub struct Round {
     /// At most so many calls of SES.
     pub calls: usize,
-    /// Whether it also looks if wishes that were true before still are, and if a wish is missing.
-    pub reconcile: bool,
+    /// When the reconcile began that this round is part of, if it is part of one: it also looks if wishes that were true
+    /// before still are, unless they were looked at since then, and if a wish is missing.
+    pub reconcile: Option<Now>,
+}
+
+/// What came of one round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundDone {
+    /// What became of the wishes that were looked at.
+    pub enforced: Vec<Enforced>,
+    /// Calls of SES that it took.
+    pub calls: usize,
+    /// It had no call left for all that was due: the next round goes on at once.
+    pub is_cut: bool,
+    /// When the first of those is due that were not yet, as far as a call or a look is to be done over.
+    pub waiting: Option<Now>,
+}
+
+/// One invocation of the enforcer: which rounds it goes through, and when. They are short, so that a stop that is decided
+/// meanwhile waits for a few calls only. Pure: who runs it makes the calls, and waits.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// When it began, until all wishes that were at rest have been looked at.
+    reconcile: Option<Now>,
+    /// When the last round began.
+    begun: Now,
+    /// When targets that failed, or are doubted, are looked at again.
+    retries: BTreeMap<Subject, Now>,
+    busy: Duration,
+}
+
+/// What comes after a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another one at once.
+    Round,
+    /// Another one after this time: SES throttles, as it says.
+    Busy(Duration, String),
+    /// Another one after this time: a target is to be looked at again then.
+    Retry(Duration),
+    /// None: all that can be done now is done.
+    Done,
+}
+
+impl Invocation {
+    /// Calls of one round.
+    pub const ROUND_CALLS: usize = 10;
+
+    /// Waits while SES throttles: the first, which doubles, and the longest.
+    const BUSY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+
+    /// One that begins now, to reconcile or only to do what is to be done.
+    pub fn new(reconcile: bool, now: Now) -> Invocation {
+        let (busy, _) = Invocation::BUSY;
+        Invocation { reconcile: reconcile.then_some(now), begun: now, retries: BTreeMap::new(), busy }
+    }
+
+    /// The round that begins now, if there is time for so many `calls`; none if that is too few for one target.
+    pub fn round(&mut self, calls: usize, now: Now) -> Option<Round> {
+        self.begun = now;
+        let calls = calls.min(Invocation::ROUND_CALLS);
+        (calls >= CALLS_EACH).then_some(Round { calls, reconcile: self.reconcile })
+    }
+
+    /// What comes after a round that has ended now.
+    pub fn after(&mut self, done: &RoundDone, now: Now) -> Next {
+        let mut throttled = None;
+        let mut has_changed = false;
+        let mut visited = BTreeMap::new();
+        for Enforced { target, outcome, again } in &done.enforced {
+            visited.insert(target.clone(), *again);
+            match outcome {
+                EnforceOutcome::Throttled(why) => throttled = Some(why.clone()),
+                EnforceOutcome::Later(_) => has_changed = true,
+                EnforceOutcome::Confirmed
+                | EnforceOutcome::Made(_)
+                | EnforceOutcome::Doubted(_)
+                | EnforceOutcome::PersonStopped
+                | EnforceOutcome::PersonResumed
+                | EnforceOutcome::OtherStack(_)
+                | EnforceOutcome::Gone
+                | EnforceOutcome::Denied(_)
+                | EnforceOutcome::Failed(_) => {}
+            }
+        }
+        let is_over = throttled.is_none() && !done.is_cut;
+        // What was due, and was not looked at, is no longer wished for.
+        let begun = self.begun;
+        self.retries.retain(|target, again| !(visited.contains_key(target) || is_over && *again <= begun));
+        self.retries.extend(visited.into_iter().filter_map(|(target, again)| again.map(|again| (target, again))));
+        if let Some(why) = throttled {
+            let (_, longest) = Invocation::BUSY;
+            let wait = self.busy;
+            self.busy = (wait * 2).min(longest);
+            return Next::Busy(wait, why);
+        }
+        if done.is_cut || has_changed {
+            return Next::Round;
+        }
+        self.reconcile = None;
+        match self.retries.values().copied().chain(done.waiting).min() {
+            Some(again) => Next::Retry(Duration::from_millis(u64::try_from(again.0 - now.0).unwrap_or(0))),
+            None => Next::Done,
+        }
+    }
 }
 
 /// Makes wishes true: first those that are not true yet, stops before resumes and the worst before the others; then those
 /// that failed before and are due, with at most half of the calls; then, in a round that reconciles, looks whether the
-/// others are still true, those first that were looked at longest ago. `now` is the clock.
+/// others are still true, those first that were looked at longest ago. `now` is the clock. [`Invocation`] says which rounds
+/// follow each other.
 ///
 /// # Errors
 ///
@@ -472,38 +639,42 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
     ses: &mut C,
     round: Round,
     now: impl Fn() -> Now,
-) -> Result<Vec<Enforced>, PortError> {
+) -> Result<RoundDone, PortError> {
     let mut wishes = store.wishes().await?;
-    if round.reconcile && renew_missing(store, &wishes, now()).await? {
-        wishes = store.wishes().await?;
+    if let Some(since) = round.reconcile {
+        let is_first = wishes.iter().all(|wished| wished.checked.is_none_or(|checked| checked < since));
+        if is_first && renew_missing(store, &wishes, now()).await? {
+            wishes = store.wishes().await?;
+        }
     }
     let begun = now();
+    // Also those that an invocation has left behind which failed.
+    let is_denied = |wished: &Wished| wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+    let again = wishes.iter().filter(|wished| !wished.fresh && !is_denied(wished)).filter_map(|wished| wished.again);
+    let waiting = again.filter(|again| *again > begun).min();
     wishes.retain(|wished| wished.is_due(round.reconcile, begun));
     wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
-    let mut left = round.calls;
+    let mut done = RoundDone { enforced: Vec::new(), calls: 0, is_cut: false, waiting };
     let mut for_failing = round.calls / 2;
-    let mut done = Vec::new();
     for wished in wishes {
         let target = wished.target.clone();
-        if left < CALLS_EACH {
-            if !wished.is_at_rest() {
-                let outcome = EnforceOutcome::Later("no call is left for it in this round".to_owned());
-                done.push(Enforced { target, outcome, again: None });
-            }
+        if round.calls.saturating_sub(done.calls) < CALLS_EACH {
+            done.is_cut = true;
             break;
         }
         let failing = wished.is_failing();
         if failing && for_failing == 0 {
+            done.is_cut = true;
             continue;
         }
         let mut visit = Visit { policy, ses: &mut *ses, used: 0, again: None };
         let outcome = visit.enforce_one(store, wished, &now).await?;
-        left = left.saturating_sub(visit.used);
+        done.calls += visit.used;
         if failing {
             for_failing = for_failing.saturating_sub(visit.used);
         }
         let throttled = matches!(outcome, EnforceOutcome::Throttled(_));
-        done.push(Enforced { target, outcome, again: visit.again });
+        done.enforced.push(Enforced { target, outcome, again: visit.again });
         if throttled {
             break;
         }
@@ -514,10 +685,12 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
 /// Orders wishes: smaller is earlier.
 fn rank(wished: &Wished) -> (u8, f64, i64) {
     let checked = wished.checked.map_or(i64::MIN, |checked| checked.0);
+    // What was noted of a target that was gone, left to another stack or doubted says nothing of a new wish.
+    let is_new = wished.fresh && wished.made != Some(wished.wish);
     match wished.wish {
         _ if wished.is_failing() => (2, 0.0, checked),
-        _ if wished.doubt.is_some() => (3, 0.0, checked),
-        _ if wished.is_at_rest() => (4, 0.0, checked),
+        _ if wished.doubt.is_some() && !is_new => (3, 0.0, checked),
+        _ if wished.is_at_rest() && !is_new => (4, 0.0, checked),
         Flow::Stopped => (0, -wished.urgency, wished.at.0),
         Flow::Flowing => (1, 0.0, wished.at.0),
     }
@@ -579,6 +752,9 @@ impl<C: SendingControl> Visit<'_, C> {
         mut wished: Wished,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
+        if wished.has_accepted_a_resume() {
+            return self.accept_resume(store, wished, clock()).await;
+        }
         self.used += 1;
         let mut sight = match self.ses.flow(&wished.target).await {
             Ok(sight) => sight,
@@ -586,17 +762,28 @@ impl<C: SendingControl> Visit<'_, C> {
         };
         let now = clock();
         (wished.checked, wished.gone) = (Some(now), None);
-        if let Some(flow) = wished.marking.filter(|_| !matches!(sight.mark, Mark::Other(_))) {
-            // Whether our write shows or not: another stack looks for the mark as soon as it does.
-            if !wished.is_settled(now) || sight.flow == flow {
-                let stopped = flow == Flow::Stopped;
+        if let Some(flow) = wished.marking {
+            let (stopped, settled) = (flow == Flow::Stopped, wished.is_settled(now));
+            // Whether our write shows or not: another stack looks for the mark as soon as it does. The mark of another stack
+            // may be older than our stop, and is not ours to take away. A stop without a mark would be taken for a person's, so
+            // ours stays until it is known that the resume was made.
+            let is_known = stopped || wished.intent.is_none();
+            let due = match sight.mark {
+                Mark::Other(_) => stopped && !settled,
+                Mark::Absent | Mark::Emptied | Mark::Ours | Mark::Unsupported => {
+                    (is_known && !settled) || sight.flow == flow
+                }
+            };
+            if due {
                 if let Err(error) = self.mark(&wished.target, stopped).await {
                     return self.failed(store, wished, error.of_mark(), clock()).await;
                 }
-                sight.mark = if stopped { Mark::Ours } else { Mark::Absent };
+                sight.mark = if stopped { Mark::Ours } else { Mark::Emptied };
+            }
+            if due || settled {
+                wished.marking = None;
             }
         }
-        wished.marking = None;
         match next_move(&wished, &sight, now) {
             Move::Confirm => {
                 if wished.made.is_none() && sight.mark == Mark::Ours {
@@ -607,8 +794,15 @@ impl<C: SendingControl> Visit<'_, C> {
                 // Only what we stopped ourselves is marked: not what a person did, and we accepted.
                 let by_us = wished.written.is_some();
                 match (sight.flow, &sight.mark) {
-                    (Flow::Stopped, Mark::Absent) if by_us => wished.marking = Some(Flow::Stopped),
+                    (Flow::Stopped, mark) if by_us && mark.is_missing() => wished.marking = Some(Flow::Stopped),
                     (Flow::Stopped, Mark::Ours) if !by_us => wished.marking = Some(Flow::Flowing),
+                    // It is left after a person's resume, which all stacks have seen by now. A wish that comes later would take
+                    // it for the mark of a stop of ours.
+                    (Flow::Flowing, Mark::Ours) if wished.is_old(now) => wished.marking = Some(Flow::Flowing),
+                    (Flow::Flowing, _) if wished.is_old(now) => {
+                        let _ = store.forget(&wished).await?;
+                        return Ok(EnforceOutcome::Confirmed);
+                    }
                     (Flow::Stopped | Flow::Flowing, _) => {}
                 }
                 self.finish(store, wished, EnforceOutcome::Confirmed, clock).await
@@ -616,6 +810,7 @@ impl<C: SendingControl> Visit<'_, C> {
             Move::Make(flow) => self.make(store, wished, &sight, flow, clock).await,
             Move::Doubt(seen) => {
                 wished.doubt(seen, now);
+                self.again = wished.again;
                 let _ = store.note(&wished).await?;
                 Ok(EnforceOutcome::Doubted(seen))
             }
@@ -623,7 +818,9 @@ impl<C: SendingControl> Visit<'_, C> {
                 let known = wished.other.clone().filter(|known| known.stack == stack);
                 let other = known.clone().unwrap_or(OtherStack { stack: stack.clone(), since: now });
                 wished.hold(None);
-                (wished.other, wished.written, wished.marking) = (Some(other.clone()), None, None);
+                wished.other = Some(other.clone());
+                // Until it is settled, what we see may be older than our last write.
+                wished.marking = wished.marking.filter(|_| !wished.is_settled(now));
                 if store.note(&wished).await? == Saved::Conflict {
                     return Ok(changed());
                 }
@@ -632,10 +829,12 @@ impl<C: SendingControl> Visit<'_, C> {
                 let news = EnforceOutcome::OtherStack(stack);
                 Ok(if known.is_some() { EnforceOutcome::Confirmed } else { news })
             }
-            // Only who knows the newest wish can tell a person's doing from that of another copy of ours.
-            Move::PersonStopped | Move::PersonResumed if store.note(&wished).await? == Saved::Conflict => Ok(changed()),
-            // The breaker is told first: if we stop in between, the next round sees the same and tells it again.
+            // The breaker learns of it before a person's act counts as done: if we fail in between, the next round sees the same
+            // and repeats it. And only with the newest wish is a person's doing distinct from that of another copy of ours.
             Move::PersonStopped => {
+                if store.note(&wished).await? == Saved::Conflict {
+                    return Ok(changed());
+                }
                 self.accept(store, &wished, Input::PersonStops, sight.flow, now).await?;
                 if sight.mark == Mark::Ours {
                     // Or other stacks would leave the stop to us. Should it fail, the next look does it.
@@ -644,8 +843,11 @@ impl<C: SendingControl> Visit<'_, C> {
                 Ok(EnforceOutcome::PersonStopped)
             }
             Move::PersonResumed => {
-                self.accept(store, &wished, Input::PersonResumes, sight.flow, now).await?;
-                Ok(EnforceOutcome::PersonResumed)
+                // Our stop is over, whatever the breaker decides next: should we fail after it has learnt of it, a new stop is made.
+                let doubt = wished.doubt;
+                wished.hold(Some(Flow::Flowing));
+                (wished.doubt, wished.written, wished.marking) = (doubt, None, None);
+                self.accept_resume(store, wished, now).await
             }
         }
     }
@@ -664,33 +866,54 @@ impl<C: SendingControl> Visit<'_, C> {
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
         let target = wished.target.clone();
+        let before = Before { wished: wished.clone(), seen: sight.flow, at: clock() };
         // What we resume was stopped by us, until it is seen to flow.
         let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { wished.made };
         // Looks that failed before are over. Writes that failed are not, until one has worked.
         let trouble = wished.trouble.take().filter(|_| wished.intent.is_some());
         wished.hold(made);
         let has_mark = sight.mark != Mark::Unsupported;
-        (wished.intent, wished.written, wished.trouble) = (Some(flow), Some(clock()), trouble);
+        (wished.intent, wished.written, wished.trouble) = (Some(flow), Some(before.at), trouble);
         wished.marking = has_mark.then_some(flow);
         if store.note(&wished).await? == Saved::Conflict {
             return Ok(changed());
         }
         wished.version += 1;
         // Our stop never stands under the mark of another stack. Otherwise the stop comes first: it is more urgent.
-        if flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_)) {
+        // Where the stop was denied before, a mark would say what is not so.
+        let is_denied = before.wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+        let takes_over = flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_)) && !is_denied;
+        if takes_over {
             if let Err(error) = self.mark(&target, true).await {
-                return self.failed(store, wished, error.of_mark(), clock()).await;
+                return match error {
+                    ControlError::Failed(_) => self.failed(store, wished, error, clock()).await,
+                    ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone => {
+                        self.refused(store, before.again(&wished), error.of_mark(), clock()).await
+                    }
+                };
             }
             wished.marking = None;
         }
         self.used += 1;
-        if let Err(error) = self.ses.set_flow(&target, flow).await {
-            // It may be stopped all the same.
-            let unsure = flow == Flow::Stopped && matches!(error, ControlError::Failed(_));
-            if unsure && wished.marking.is_some() && self.mark(&target, true).await.is_ok() {
-                wished.marking = None;
+        match self.ses.set_flow(&target, flow).await {
+            Ok(()) => {}
+            Err(error @ ControlError::Failed(_)) => {
+                // It may be stopped all the same.
+                if flow == Flow::Stopped && wished.marking.is_some() && self.mark(&target, true).await.is_ok() {
+                    wished.marking = None;
+                }
+                return self.failed(store, wished, error, clock()).await;
             }
-            return self.failed(store, wished, error, clock()).await;
+            Err(error @ (ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone)) => {
+                // It was there a moment ago.
+                let error = error.of_mark();
+                return if takes_over {
+                    // The other stack may have stopped it since what we saw, and leaves it to us by now.
+                    self.failed(store, wished, error, clock()).await
+                } else {
+                    self.refused(store, before.again(&wished), error, clock()).await
+                };
+            }
         }
         // The call was seen to end, whatever becomes of the mark: what changes from now on, others have done.
         wished.written = Some(clock());
@@ -717,6 +940,20 @@ impl<C: SendingControl> Visit<'_, C> {
         Ok(outcome)
     }
 
+    /// Informs the breaker of a person's resume, which was noted before or is noted first.
+    async fn accept_resume<S: Reputation + Wishes>(
+        &self,
+        store: &mut S,
+        wished: Wished,
+        now: Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        if store.note(&wished).await? == Saved::Conflict {
+            return Ok(changed());
+        }
+        self.accept(store, &wished, Input::PersonResumes, Flow::Flowing, now).await?;
+        Ok(EnforceOutcome::PersonResumed)
+    }
+
     async fn accept<S: Reputation + Wishes>(
         &self,
         store: &mut S,
@@ -728,6 +965,23 @@ impl<C: SendingControl> Visit<'_, C> {
         let key = Key { subject: wished.target.clone(), isp: None };
         tell(self.policy, store, &key, input, now).await?;
         settle(store, wished, seen, now).await
+    }
+
+    /// What SES has certainly not done was not begun either: what changes from now on, others do. `known` is what was known
+    /// before.
+    async fn refused<S: Wishes + Outbox>(
+        &mut self,
+        store: &mut S,
+        mut known: Wished,
+        error: ControlError,
+        now: Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        if let ControlError::Throttled(why) = error {
+            (known.checked, known.trouble) = (Some(now), None);
+            let _ = store.note(&known).await?;
+            return Ok(EnforceOutcome::Throttled(why));
+        }
+        self.failed(store, known, error, now).await
     }
 
     async fn failed<S: Wishes + Outbox>(
@@ -763,39 +1017,66 @@ impl<C: SendingControl> Visit<'_, C> {
                 store.put(&Notice::denied(&wished.target, &why, denied, now)).await?;
                 Ok(EnforceOutcome::Denied(why))
             }
-            ControlError::Gone => gone(store, wished, now).await,
+            ControlError::Gone => self.gone(store, wished, now).await,
         }
+    }
+
+    /// What SES does not know. A wish to let it flow has nothing to act on; one to stop it is kept, in case that it is made
+    /// anew.
+    async fn gone<S: Wishes + Outbox>(
+        &mut self,
+        store: &mut S,
+        mut wished: Wished,
+        now: Now,
+    ) -> Result<EnforceOutcome, PortError> {
+        let known = wished.gone;
+        if known.is_none() && !wished.was_seen(Seen::Gone, now) {
+            wished.doubt(Seen::Gone, now);
+            self.again = wished.again;
+            let _ = store.note(&wished).await?;
+            return Ok(EnforceOutcome::Doubted(Seen::Gone));
+        }
+        let since = known.or(wished.doubt.map(|doubt| doubt.since)).unwrap_or(now);
+        if known.is_none() {
+            // Reported first: once it is noted, it is reported no more.
+            store.put(&Notice::gone(&wished.target, since)).await?;
+        }
+        let saved = match wished.wish {
+            Flow::Flowing => store.forget(&wished).await?,
+            Flow::Stopped => {
+                // What is made anew is new to us.
+                wished.hold(None);
+                (wished.written, wished.marking, wished.gone) = (None, None, Some(since));
+                store.note(&wished).await?
+            }
+        };
+        Ok(match (saved, known) {
+            (Saved::Conflict, _) => changed(),
+            (Saved::Saved, Some(_)) => EnforceOutcome::Confirmed,
+            (Saved::Saved, None) => EnforceOutcome::Gone,
+        })
     }
 }
 
-/// What SES does not know. A wish to let it flow has nothing to act on; one to stop it is kept, in case that it is made
-/// anew.
-async fn gone<S: Wishes + Outbox>(store: &mut S, mut wished: Wished, now: Now) -> Result<EnforceOutcome, PortError> {
-    let known = wished.gone;
-    if known.is_none() && !wished.was_seen(Seen::Gone, now) {
-        wished.doubt(Seen::Gone, now);
-        let _ = store.note(&wished).await?;
-        return Ok(EnforceOutcome::Doubted(Seen::Gone));
-    }
-    let since = known.or(wished.doubt.map(|doubt| doubt.since)).unwrap_or(now);
-    if known.is_none() {
-        // Reported first: once it is noted, it is reported no more.
-        store.put(&Notice::gone(&wished.target, since)).await?;
-    }
-    let saved = match wished.wish {
-        Flow::Flowing => store.forget(&wished).await?,
-        Flow::Stopped => {
-            // What is made anew is new to us.
-            wished.hold(None);
-            (wished.written, wished.marking, wished.gone) = (None, None, Some(since));
-            store.note(&wished).await?
+/// What was known before a call.
+struct Before {
+    wished: Wished,
+    seen: Flow,
+    at: Now,
+}
+
+impl Before {
+    /// The same once more, as the call has changed nothing; `noted` was noted before it.
+    fn again(self, noted: &Wished) -> Wished {
+        let Before { wished: mut known, seen, at } = self;
+        let trouble = known.trouble.clone();
+        // Of a call before that was not seen to end, what is seen shows after a while what came of it.
+        if known.intent.is_none() || known.is_settled(at) {
+            known.hold(Some(seen));
         }
-    };
-    Ok(match (saved, known) {
-        (Saved::Conflict, _) => changed(),
-        (Saved::Saved, Some(_)) => EnforceOutcome::Confirmed,
-        (Saved::Saved, None) => EnforceOutcome::Gone,
-    })
+        (known.doubt, known.again) = (None, None);
+        Wished { version: noted.version, fresh: false, trouble, ..known }
+    }
 }
 
 fn changed() -> EnforceOutcome {
@@ -819,8 +1100,6 @@ async fn settle<S: Wishes>(store: &mut S, wished: &Wished, seen: Flow, now: Now)
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
     use reputation::detect::{Level, Rule, Verdict};
     use reputation::judge::Judgement;
@@ -842,13 +1121,12 @@ mod tests {
 
     /// The move when this is seen for the first time, and when it is seen again after long enough.
     fn moves(wished: &Wished, seen: &Sight) -> String {
-        let mut wished = wished.clone();
-        let first = next_move(&wished, seen, NOW);
-        wished.doubt(seen.flow.into(), NOW);
-        let second = next_move(&wished, seen, later(SECOND_LOOK_MILLIS));
+        let first = next_move(wished, seen, NOW);
         // What is not doubted is clear at once.
-        assert!(matches!(first, Move::Doubt(_)) || first == second, "{first:?} {second:?}");
-        if first == second { format!("{first:?}") } else { format!("{second:?} (2nd)") }
+        let Move::Doubt(doubted) = first else { return format!("{first:?}") };
+        let mut wished = wished.clone();
+        wished.doubt(doubted, NOW);
+        format!("{:?} (2nd)", next_move(&wished, seen, later(SECOND_LOOK_MILLIS)))
     }
 
     #[test]
@@ -907,30 +1185,30 @@ mod tests {
         ] {
             let wished = Wished { made, other, ..wished("a", wish, 1.0) };
             for flow in [Flowing, Stopped] {
-                let moves = [Mark::Absent, Mark::Ours, Mark::Other("beta".to_owned())]
+                let moves = [Mark::Absent, Mark::Emptied, Mark::Ours, Mark::Other("beta".to_owned())]
                     .map(|mark| moves(&wished, &sight(flow, mark)));
-                lines.push(format!("{name} | {flow:?} | {} | {} | {}", moves[0], moves[1], moves[2]));
+                lines.push(format!("{name} | {flow:?} | {}", moves.join(" | ")));
             }
         }
-        let table = format!("| SES says | no mark | our mark | mark of beta\n{}", lines.join("\n"));
+        let table = format!("| SES says | no mark | an empty mark | our mark | mark of beta\n{}", lines.join("\n"));
         insta::assert_snapshot!(table, @r#"
-        | SES says | no mark | our mark | mark of beta
-        nothing known, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | Make(Stopped)
-        nothing known, to be stopped | Stopped | PersonStopped (2nd) | Confirm | OtherStack("beta")
-        nothing known, to flow | Flowing | Confirm | Confirm | Confirm
-        nothing known, to flow | Stopped | PersonStopped (2nd) | Make(Flowing) | OtherStack("beta")
-        flows by us, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | Make(Stopped)
-        flows by us, to be stopped | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | OtherStack("beta")
-        flows by us, to flow | Flowing | Confirm | Confirm | Confirm
-        flows by us, to flow | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | OtherStack("beta")
-        stopped by us, to be stopped | Flowing | PersonResumed (2nd) | PersonResumed (2nd) | PersonResumed (2nd)
-        stopped by us, to be stopped | Stopped | Confirm | Confirm | OtherStack("beta")
-        stopped by us, to flow | Flowing | Confirm | Confirm | Confirm
-        stopped by us, to flow | Stopped | Make(Flowing) | Make(Flowing) | OtherStack("beta")
-        stopped by beta, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | PersonResumed (2nd)
-        stopped by beta, to be stopped | Stopped | PersonStopped (2nd) | Confirm | OtherStack("beta")
-        stopped by beta, to flow | Flowing | Confirm | Confirm | Confirm
-        stopped by beta, to flow | Stopped | PersonStopped (2nd) | Make(Flowing) | OtherStack("beta")
+        | SES says | no mark | an empty mark | our mark | mark of beta
+        nothing known, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | Make(Stopped) | Make(Stopped)
+        nothing known, to be stopped | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | Confirm | OtherStack("beta")
+        nothing known, to flow | Flowing | Confirm | Confirm | Confirm | Confirm
+        nothing known, to flow | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | Make(Flowing) | OtherStack("beta")
+        flows by us, to be stopped | Flowing | Make(Stopped) | Make(Stopped) | Make(Stopped) | Make(Stopped)
+        flows by us, to be stopped | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | PersonStopped (2nd) | OtherStack("beta")
+        flows by us, to flow | Flowing | Confirm | Confirm | Confirm | Confirm
+        flows by us, to flow | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | PersonStopped (2nd) | OtherStack("beta")
+        stopped by us, to be stopped | Flowing | PersonResumed (2nd) | PersonResumed (2nd) | PersonResumed (2nd) | PersonResumed (2nd)
+        stopped by us, to be stopped | Stopped | Confirm | Confirm | Confirm | OtherStack("beta")
+        stopped by us, to flow | Flowing | Confirm | Confirm | Confirm | Confirm
+        stopped by us, to flow | Stopped | Make(Flowing) | Make(Flowing) | Make(Flowing) | OtherStack("beta")
+        stopped by beta, to be stopped | Flowing | PersonResumed (2nd) | Make(Stopped) | PersonResumed (2nd) | PersonResumed (2nd)
+        stopped by beta, to be stopped | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | Confirm (2nd) | OtherStack("beta")
+        stopped by beta, to flow | Flowing | Confirm | Confirm | Confirm | Confirm
+        stopped by beta, to flow | Stopped | PersonStopped (2nd) | PersonStopped (2nd) | Make(Flowing) (2nd) | OtherStack("beta")
         "#);
     }
 
@@ -1024,19 +1302,19 @@ mod tests {
                 ses.sick.insert(Subject::ConfigurationSet(name.as_str().into()), error.clone());
                 stop(&mut store, &name, 9.0);
             }
-            let round = Round { calls: 20, reconcile: true };
+            let round = |now: Now| Round { calls: 20, reconcile: Some(now) };
             let mut now = NOW;
             for index in 0..40 {
                 now = now.plus_minutes(5);
                 ses.calls = 0;
-                pollster::block_on(enforce(&policy, &mut store, &mut ses, round, || now)).unwrap();
+                pollster::block_on(enforce(&policy, &mut store, &mut ses, round(now), || now)).unwrap();
                 assert!(ses.calls <= 20);
                 // Once all of the sick ones were asked, whatever comes is done at once.
                 if index >= 4 {
                     let name = format!("well-{index}");
                     stop(&mut store, &name, 1.0);
                     now = now.plus_minutes(1);
-                    pollster::block_on(enforce(&policy, &mut store, &mut ses, round, || now)).unwrap();
+                    pollster::block_on(enforce(&policy, &mut store, &mut ses, round(now), || now)).unwrap();
                     assert!(ses.stopped.contains(&Subject::ConfigurationSet(name.as_str().into())), "{error}: {name}");
                 }
             }
@@ -1055,7 +1333,7 @@ mod tests {
         let target = Subject::ConfigurationSet("news".into());
         let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
         pollster::block_on(store.renew(&wished("news", Flow::Stopped, 1.0))).unwrap();
-        let round = Round { calls: 20, reconcile: true };
+        let round = |now: Now| Round { calls: 20, reconcile: Some(now) };
         let mut now = NOW;
         let mut outcomes = Vec::new();
         for index in 0..8 {
@@ -1067,8 +1345,8 @@ mod tests {
                 }
                 _ => {}
             }
-            let done = pollster::block_on(enforce(&policy, &mut store, &mut ses, round, || now)).unwrap();
-            outcomes.extend(done.into_iter().map(|enforced| format!("{:?}", enforced.outcome)));
+            let done = pollster::block_on(enforce(&policy, &mut store, &mut ses, round(now), || now)).unwrap();
+            outcomes.extend(done.enforced.into_iter().map(|enforced| format!("{:?}", enforced.outcome)));
             now = now.plus_minutes(5);
         }
         let expected = [
@@ -1102,8 +1380,8 @@ mod tests {
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(false));
             let wishes = store.wishes().await.unwrap();
             store.forget(&wishes[0]).await.unwrap();
-            let round = Round { calls: 20, reconcile: true };
-            enforce(&policy, &mut store, &mut ses, round, || NOW).await.unwrap();
+            let round = |now: Now| Round { calls: 20, reconcile: Some(now) };
+            enforce(&policy, &mut store, &mut ses, round(NOW), || NOW).await.unwrap();
         });
         assert_eq!(ses.stopped, [target]);
     }
@@ -1217,7 +1495,7 @@ mod tests {
                 until: Minute(2),
                 tally: Tally { population: 50, bad: 20 },
             };
-            let round = Round { calls: 10, reconcile: true };
+            let round = |now: Now| Round { calls: 10, reconcile: Some(now) };
             pollster::block_on(async {
                 for happening in happenings {
                     // What cannot be seen cannot be respected: see the gaps above.
@@ -1243,16 +1521,16 @@ mod tests {
                         Happening::PersonStopsAtSes | Happening::PersonResumesAtSes => {}
                         Happening::Round(failures) => {
                             ses.failures = failures;
-                            let done = enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
+                            let done = enforce(&policy, &mut store, &mut ses, round(now), || now).await.unwrap();
                             // What was doubted is not accepted yet.
-                            ses.unseen &= done.iter().all(|done| matches!(done.outcome, EnforceOutcome::Doubted(_) | EnforceOutcome::Throttled(_)));
+                            ses.unseen &= done.enforced.iter().all(|done| matches!(done.outcome, EnforceOutcome::Doubted(_) | EnforceOutcome::Throttled(_)));
                             now = now.plus_minutes(5);
                         }
                     }
                 }
                 ses.failures.clear();
                 for _ in 0..4 {
-                    enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
+                    enforce(&policy, &mut store, &mut ses, round(now), || now).await.unwrap();
                     now = now.plus_minutes(5);
                 }
                 let wished = store.wishes().await.unwrap();

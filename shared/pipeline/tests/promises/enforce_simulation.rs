@@ -4,24 +4,30 @@
 //! person's; a set that answers is served within a few rounds, whatever the others do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pipeline::enforce::{
-    ControlError, EnforceOutcome, Enforced, Flow, Mark, Round, SETTLING_MILLIS, SendingControl, Sight, Wishes, enforce,
+    ControlError, EnforceOutcome, Enforced, Flow, Invocation, Mark, Next, Round, RoundDone, SETTLING_MILLIS,
+    SendingControl, Sight, Wished, Wishes, enforce,
 };
 use pipeline::evaluate::tell;
+use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::ControlKind;
+use pipeline::notice::{Desk, Notice, Outbox};
+use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved};
 use reputation::breaker::{Input, State};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
-use reputation::{IspMap, Key, Metric, Policy, Subject, Tally};
+use reputation::{IspMap, Key, Metric, Policy, Subject, Tally, Timeline};
 
 use super::world::{Dice, NOW, for_each_seed, set_of};
 
 const SETS: [&str; 4] = ["alerts", "bulk", "news", "shop"];
 const STACKS: usize = 2;
-const ROUND: Round = Round { calls: 20, reconcile: true };
+/// What an invocation may take, and one call of SES, in milliseconds.
+const INVOCATION_MILLIS: i64 = 110_000;
+const CALL_MILLIS: i64 = 1_100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -31,12 +37,18 @@ enum Who {
     Person,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Absent,
+    Emptied,
+    Of(usize),
+}
+
 /// What SES holds of one configuration set.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     flow: Flow,
-    /// The stack that the tag names.
-    mark: Option<usize>,
+    tag: Tag,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +65,12 @@ struct Set {
     unknown: Option<Now>,
     /// Fails each call for as long as this is set.
     sick: Option<ControlError>,
+    /// Since when stopping and resuming it is denied, though nothing else is.
+    denied: Option<Now>,
+    /// When a stack last put its tag in the place of the other's: see the gap about a stop that is refused then.
+    taken: Option<Now>,
+    /// The last stop or resume of a stack was not seen to end.
+    unsure: [bool; STACKS],
     /// When a person last acted, until all stacks have answered to it.
     acted: Option<Now>,
     /// What a person did that a stack has not answered to.
@@ -124,22 +142,38 @@ impl SendingControl for Client<'_> {
             Some((old, until)) if until > self.ses.now && stale => old,
             Some(_) | None => set.now,
         };
-        let mark = match told.mark {
-            None => Mark::Absent,
-            Some(stack) if stack == self.stack => Mark::Ours,
-            Some(stack) => Mark::Other(format!("stack-{stack}")),
+        let mark = match told.tag {
+            Tag::Absent => Mark::Absent,
+            Tag::Emptied => Mark::Emptied,
+            Tag::Of(stack) if stack == self.stack => Mark::Ours,
+            Tag::Of(stack) => Mark::Other(format!("stack-{stack}")),
         };
         Ok(Sight { flow: told.flow, mark })
     }
 
     async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
-        let failure = self.failure(target);
+        let mut failure = self.failure(target);
+        if self.ses.sets[target].denied.is_some() {
+            failure = Some((ControlError::Denied("no permission to write".into()), false));
+        }
+        let was_unsure = self.ses.sets[target].unsure[self.stack];
+        if let Some(set) = self.ses.sets.get_mut(target) {
+            set.unsure[self.stack] = match &failure {
+                None => false,
+                Some((ControlError::Failed(_), _)) => true,
+                Some((ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone, _)) => was_unsure,
+            };
+        }
         if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
             let (stack, decided) = (self.stack, self.ses.decided.get(&(self.stack, target.clone())).copied());
             let set = self.ses.sets[target].clone();
             match (set.now.flow, set.by, flow) {
                 (Flow::Stopped, Who::Person, Flow::Flowing) => {
                     self.ses.broken.push(format!("stack {stack} resumed {target}, which a person had stopped"));
+                }
+                // See the gap about a call that was not seen to end: the other stack takes it for a person's resume.
+                (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack && was_unsure => {
+                    self.ses.sets.get_mut(target).expect("valid by construction").acts[other] = Some(Flow::Flowing);
                 }
                 (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack => {
                     self.ses.broken.push(format!("stack {stack} resumed {target}, which stack {other} had stopped"));
@@ -166,14 +200,106 @@ impl SendingControl for Client<'_> {
         let failure = self.failure(target);
         if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
             let stack = self.stack;
-            self.write(target, |told| told.mark = stopped.then_some(stack));
+            let before = self.ses.sets[target].now.tag;
+            self.write(target, |told| told.tag = if stopped { Tag::Of(stack) } else { Tag::Emptied });
             // Of two stacks that stop it at the same time, the last mark says whose stop it is.
+            let now = self.ses.now;
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
-            if stopped && set.now.flow == Flow::Stopped && matches!(set.by, Who::Stack(_)) {
-                set.by = Who::Stack(stack);
+            if before == Tag::Of(1 - stack) && stopped {
+                set.taken = Some(now);
+            }
+            if let Who::Stack(other) = set.by
+                && stopped
+                && set.now.flow == Flow::Stopped
+                && other != stack
+            {
+                (set.by, set.both) = (Who::Stack(stack), Some(now));
             }
         }
         failure.map_or(Ok(()), |(error, _)| Err(error))
+    }
+}
+
+/// A store that fails now and then, before or after it has done what it was asked to.
+struct Flaky<'a> {
+    store: &'a mut MemoryReputation,
+    dice: Dice,
+    is_calm: bool,
+}
+
+impl Flaky<'_> {
+    fn fail(&mut self) -> Result<(), PortError> {
+        if self.is_calm || self.dice.below(400) > 0 {
+            return Ok(());
+        }
+        let reason = "the process was stopped".to_owned();
+        Err(PortError { operation: "simulating", reason, disposition: Disposition::Retry })
+    }
+}
+
+impl Reputation for Flaky<'_> {
+    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
+        self.store.mark(shard).await
+    }
+    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
+        self.store.commit(fold, now).await
+    }
+    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+        self.fail()?;
+        self.store.dossier(subject, now).await
+    }
+    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
+        self.store.board(now).await
+    }
+    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
+        self.store.account(now).await
+    }
+    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
+        self.store.active(since, now).await
+    }
+    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
+        self.fail()?;
+        let saved = self.store.save(changes).await?;
+        self.fail()?;
+        Ok(saved)
+    }
+}
+
+impl Wishes for Flaky<'_> {
+    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
+        self.fail()?;
+        self.store.wishes().await
+    }
+    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        self.fail()?;
+        let saved = self.store.note(wished).await?;
+        self.fail()?;
+        Ok(saved)
+    }
+    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        self.store.renew(wished).await
+    }
+    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+        self.store.forget(wished).await
+    }
+}
+
+impl Outbox for Flaky<'_> {
+    async fn unsent(&mut self) -> Result<Vec<Notice>, PortError> {
+        self.store.unsent().await
+    }
+    async fn put(&mut self, notice: &Notice) -> Result<(), PortError> {
+        self.fail()?;
+        self.store.put(notice).await
+    }
+    async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
+        self.store.sent(ids).await
+    }
+    async fn desk(&mut self) -> Result<Desk, PortError> {
+        self.store.desk().await
+    }
+    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
+        self.store.keep(desk).await
     }
 }
 
@@ -182,14 +308,14 @@ struct World {
     stores: Vec<MemoryReputation>,
     ses: Ses,
     dice: Dice,
-    /// Rounds that were not throttled since a stop was decided on a set that answers.
-    unserved: BTreeMap<(usize, Subject), u32>,
+    /// Since when a set that answers is to be stopped.
+    unserved: BTreeMap<(usize, Subject), Now>,
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let sets = SETS.map(|name| {
-            let now = Told { flow: Flow::Flowing, mark: None };
+            let now = Told { flow: Flow::Flowing, tag: Tag::Absent };
             let set = Set {
                 exists: true,
                 now,
@@ -199,6 +325,9 @@ impl World {
                 both: None,
                 unknown: None,
                 sick: None,
+                denied: None,
+                taken: None,
+                unsure: [false; STACKS],
                 acted: None,
                 acts: [None; STACKS],
             };
@@ -237,7 +366,7 @@ impl World {
         for control in controls {
             if control.kind == ControlKind::PauseConfigurationSet {
                 self.ses.decided.insert((stack, target.clone()), now);
-                self.unserved.insert((stack, target.clone()), 0);
+                self.unserved.insert((stack, target.clone()), now);
             }
         }
     }
@@ -249,7 +378,7 @@ impl World {
     /// Whether a person may act so that it can be told: nothing is under way, and their last act was answered.
     async fn is_quiet(&mut self, target: &Subject) -> bool {
         let (now, set) = (self.ses.now, self.ses.sets[target].clone());
-        let mut quiet = set.exists && set.sick.is_none() && set.acted.is_none();
+        let mut quiet = set.exists && set.sick.is_none() && set.denied.is_none() && set.acted.is_none();
         quiet &= set.old.is_none_or(|(_, until)| until <= now);
         for stack in 0..STACKS {
             let open = self.is_open(stack, target);
@@ -270,39 +399,59 @@ impl World {
         }
     }
 
-    /// A round, and those that follow while SES throttles or a target is tried again soon: what one invocation does.
-    async fn rounds(&mut self, stack: usize, reconcile: bool) -> Result<(), String> {
-        let mut retries: BTreeMap<Subject, Now> = BTreeMap::new();
-        let mut reconcile = reconcile;
+    /// One invocation of each stack, at the same time.
+    async fn invoke(&mut self, reconcile: bool) -> Result<(), String> {
         let begun = self.ses.now;
-        loop {
-            for Enforced { target, again, .. } in self.round(stack, reconcile).await? {
-                match again {
-                    Some(again) => _ = retries.insert(target, again),
-                    None => _ = retries.remove(&target),
-                }
+        let mut running: Vec<_> = (0..STACKS).map(|stack| (begun, stack, Invocation::new(reconcile, begun))).collect();
+        while let Some(next) = (0..running.len()).min_by_key(|index| running[*index].0) {
+            let (due, stack, mut invocation) = running.swap_remove(next);
+            self.ses.now = self.ses.now.max(due);
+            let left = begun.0 + INVOCATION_MILLIS - self.ses.now.0;
+            let Some(round) = invocation.round((left / 1_500).max(0) as usize, self.ses.now) else { continue };
+            // Where it has failed, Lambda invokes it again.
+            let Some(done) = self.round(stack, round).await? else {
+                let again = Now(self.ses.now.0 + 1_000);
+                running.push((again, stack, Invocation::new(reconcile, again)));
+                continue;
+            };
+            let ended = Now(self.ses.now.0 + done.calls as i64 * CALL_MILLIS);
+            let wait = match invocation.after(&done, ended) {
+                Next::Round => 0,
+                Next::Busy(wait, _) => wait.as_millis() as i64,
+                Next::Retry(wait) => wait.as_millis().max(500) as i64,
+                Next::Done => continue,
+            };
+            if ended.0 + wait < begun.0 + INVOCATION_MILLIS {
+                running.push((Now(ended.0 + wait), stack, invocation));
             }
-            reconcile &= self.ses.throttled;
-            let throttled = self.ses.throttled.then_some(Now(self.ses.now.0 + 2_000));
-            let soon = retries.values().copied().filter(|again| again.0 - begun.0 < 100_000).chain(throttled).min();
-            let Some(soon) = soon else { return Ok(()) };
-            self.ses.now = self.ses.now.max(soon);
         }
+        Ok(())
     }
 
-    async fn round(&mut self, stack: usize, reconcile: bool) -> Result<Vec<Enforced>, String> {
-        self.ses.throttled = false;
+    /// `None` if the store has failed.
+    async fn round(&mut self, stack: usize, round: Round) -> Result<Option<RoundDone>, String> {
         let now = self.ses.now;
+        let dice = Dice(self.dice.roll());
+        let mut store = Flaky { store: &mut self.stores[stack], dice, is_calm: self.ses.calm };
         let mut client = Client { ses: &mut self.ses, stack };
-        let round = Round { reconcile, ..ROUND };
-        let done = enforce(&self.policy, &mut self.stores[stack], &mut client, round, || now)
-            .await
-            .expect("valid by construction");
+        let done = enforce(&self.policy, &mut store, &mut client, round, || now).await;
         if let Some(broken) = self.ses.broken.first() {
             return Err(broken.clone());
         }
-        for Enforced { target, outcome, .. } in &done {
+        let Ok(done) = done else {
+            for wished in self.stores[stack].wishes().await.expect("valid by construction") {
+                let set = self.ses.sets.get_mut(&wished.target).expect("valid by construction");
+                set.unsure[stack] |= wished.intent.is_some();
+            }
+            return Ok(None);
+        };
+        for Enforced { target, outcome, .. } in &done.enforced {
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
+            // What was not seen to end has ended by now, or the set is looked at again.
+            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
+            if wishes.iter().find(|wished| wished.target == *target).is_none_or(|wished| wished.intent.is_none()) {
+                set.unsure[stack] = false;
+            }
             let by_person = |flow| set.acts[stack] == Some(flow) || (set.by == Who::Person && set.now.flow == flow);
             match outcome {
                 EnforceOutcome::PersonStopped if !by_person(Flow::Stopped) => {
@@ -327,26 +476,23 @@ impl World {
         }
         self.check_served(stack)?;
         self.check_answered().await?;
-        Ok(done)
+        Ok(Some(done))
     }
 
-    /// A set that answers is stopped within three rounds that were not throttled.
+    /// A set that answers is stopped within 25 minutes: of five calls in a row each may fail by chance.
     fn check_served(&mut self, stack: usize) -> Result<(), String> {
+        let now = self.ses.now;
         for target in SETS.map(set_of) {
             let set = self.ses.sets[&target].clone();
             let open = self.is_open(stack, &target);
-            let Some(rounds) = self.unserved.get_mut(&(stack, target.clone())) else { continue };
-            let late = set.old.is_some_and(|(_, until)| until > self.ses.now);
+            let Some(since) = self.unserved.get_mut(&(stack, target.clone())) else { continue };
+            let late = set.old.is_some_and(|(_, until)| until > now);
             if !open || set.now.flow == Flow::Stopped {
                 self.unserved.remove(&(stack, target));
-            } else if !set.exists || set.sick.is_some() || set.acted.is_some() || late {
-                *rounds = 0;
-            } else if !self.ses.throttled {
-                *rounds += 1;
-                // Of two calls in a row each may fail by chance, and then it waits for its next try.
-                if *rounds > 8 {
-                    return Err(format!("stack {stack} has not stopped {target} within 8 rounds"));
-                }
+            } else if !set.exists || set.sick.is_some() || set.denied.is_some() || set.acted.is_some() || late {
+                *since = now;
+            } else if now.minutes_since(*since) > 25 {
+                return Err(format!("stack {stack} has not stopped {target} within 25 minutes"));
             }
         }
         Ok(())
@@ -379,6 +525,31 @@ impl World {
         Ok(())
     }
 
+    /// Denies to stop and resume a set; if that is so already, a person stops it by hand, and it is over.
+    async fn deny(&mut self, target: &Subject) {
+        let (now, both) = (self.ses.now, self.was_stopped_by_both(target));
+        let mut marked = false;
+        for stack in 0..STACKS {
+            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
+            let wished = wishes.iter().find(|wished| wished.target == *target);
+            marked |= wished.is_some_and(|wished| wished.doubt.is_some() || wished.gone.is_some());
+        }
+        let is_quiet = self.is_quiet(target).await;
+        let set = self.ses.sets.get_mut(target).expect("valid by construction");
+        match set.denied {
+            None if is_quiet && !both => set.denied = Some(now),
+            None => {}
+            Some(since) => {
+                let settled = set.old.is_none_or(|(_, until)| until <= now) && !set.unsure.contains(&true);
+                let since = set.taken.map_or(since, |taken| taken.max(since));
+                if settled && !marked && set.exists && set.sick.is_none() && now.minutes_since(since) > 12 {
+                    set.denied = None;
+                    self.person(target, Flow::Stopped).await;
+                }
+            }
+        }
+    }
+
     async fn happen(&mut self) -> Result<(), String> {
         let target = set_of(SETS[self.dice.below(SETS.len())]);
         let stack = self.dice.below(STACKS);
@@ -391,7 +562,7 @@ impl World {
             tally: Tally { population: 50, bad: 20 },
         };
         let now = self.ses.now;
-        match self.dice.below(16) {
+        match self.dice.below(19) {
             // Both hear of the same harm, mostly.
             0..3 => {
                 for stack in 0..STACKS {
@@ -419,7 +590,7 @@ impl World {
                 if !set.exists && now.minutes_since(set.at) > 60 {
                     let by = if stopped { Who::Person } else { Who::Maker };
                     let acted = stopped.then_some(now);
-                    let told = Told { flow, mark: None };
+                    let told = Told { flow, tag: Tag::Absent };
                     let acts = [stopped.then_some(flow); STACKS];
                     *set = Set {
                         exists: true,
@@ -430,6 +601,9 @@ impl World {
                         both: None,
                         unknown: Some(now),
                         sick: None,
+                        denied: None,
+                        taken: None,
+                        unsure: [false; STACKS],
                         acted,
                         acts,
                     };
@@ -444,8 +618,14 @@ impl World {
                 self.ses.sets.get_mut(&target).expect("valid by construction").sick = Some(error);
             }
             13 => self.ses.sets.get_mut(&target).expect("valid by construction").sick = None,
+            // As the runbook says of a stop that is denied.
+            14 => self.deny(&target).await,
+            15 if self.ses.sets[&target].now.flow == Flow::Stopped && self.is_quiet(&target).await => {
+                self.person(&target, Flow::Flowing).await;
+                self.ses.sets.get_mut(&target).expect("valid by construction").now.tag = Tag::Absent;
+            }
             // Where the breaker is closed, nothing is promised.
-            14 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
+            16 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
                 let wishes = self.stores[stack].wishes().await.expect("valid by construction");
                 for wished in wishes.iter().filter(|wished| wished.target == target) {
                     self.stores[stack].forget(wished).await.expect("valid by construction");
@@ -465,25 +645,19 @@ async fn simulate(seed: u64) -> Result<(), String> {
         }
         // What rings at once; and a moment later, within the time in which a write may not be visible.
         for _ in 0..1 + world.dice.below(3) {
-            for stack in 0..STACKS {
-                world.rounds(stack, false).await?;
-            }
+            world.invoke(false).await?;
             world.ses.now = Now(world.ses.now.0 + 1_000 + world.dice.below(90_000) as i64);
         }
-        for stack in 0..STACKS {
-            world.rounds(stack, true).await?;
-        }
+        world.invoke(true).await?;
         world.ses.now = Now(world.ses.now.0 + 5 * MINUTE_MILLIS);
     }
     world.ses.calm = true;
     for set in world.ses.sets.values_mut() {
-        set.sick = None;
+        (set.sick, set.denied) = (None, None);
     }
     for _ in 0..8 {
         world.ses.now = Now(world.ses.now.0 + 5 * MINUTE_MILLIS);
-        for stack in 0..STACKS {
-            world.rounds(stack, true).await?;
-        }
+        world.invoke(true).await?;
     }
     for target in SETS.map(set_of) {
         let set = world.ses.sets[&target].clone();

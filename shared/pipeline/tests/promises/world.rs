@@ -62,11 +62,12 @@ pub(crate) fn wished(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|number| number.parse().ok())
 }
 
-/// Runs a simulation for so many seeds (or `SIMULATION_SEEDS` of them), or for the one in `SIMULATION_SEED`; a failure
-/// says which and how to replay it.
+/// Runs a simulation for so many seeds (or `SIMULATION_SEEDS` of them, the first of which is `SIMULATION_FROM`), or for the
+/// one in `SIMULATION_SEED`; a failure says which and how to replay it.
 pub(crate) fn for_each_seed(name: &str, seeds: u64, simulate: impl Fn(u64) -> Result<(), String>) {
     let seeds = wished("SIMULATION_SEEDS").unwrap_or(seeds);
-    for seed in wished("SIMULATION_SEED").map_or(0..seeds, |seed| seed..seed + 1) {
+    let from = wished("SIMULATION_FROM").unwrap_or(0);
+    for seed in wished("SIMULATION_SEED").map_or(from..from + seeds, |seed| seed..seed + 1) {
         // A panic inside, too, shall say how to replay it.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(seed)));
         let why = match outcome {
