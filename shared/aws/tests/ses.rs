@@ -108,12 +108,12 @@ async fn the_mark_comes_with_the_look_and_names_the_stack() {
         assert_eq!(ses.requests(), "GET /v2/email/configuration-sets/news");
     }
     // A tag that was removed differs from one that a stack has emptied.
-    let (mut control, _) = signing([body(CONFIGURATION_SET)]);
-    assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: Mark::Absent }));
+    let (mut signed, _) = signing([body(CONFIGURATION_SET)]);
+    assert_eq!(signed.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: Mark::Absent }));
     // Also one that leaves none sees those of others.
-    let (mut control, _) = control([tagged("ses-breaker-test")]);
+    let (mut unsigned, _) = control([tagged("ses-breaker-test")]);
     let other = Mark::Other("ses-breaker-test".to_owned());
-    assert_eq!(control.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: other }));
+    assert_eq!(unsigned.flow(&news()).await, Ok(Sight { flow: Flow::Flowing, mark: other }));
 }
 
 #[tokio::test(start_paused = true)]
