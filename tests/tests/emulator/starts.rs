@@ -7,7 +7,17 @@ use e2e::emulator::functions;
 const VARIABLES: [(&str, &[&str]); 5] = [
     ("ingest", &["LEDGER_TABLE", "REPUTATION_TABLE", "GATE_IN_USE"]),
     ("breaker", &["REPUTATION_TABLE", "GATE_IN_USE"]),
-    ("enforcer", &["REPUTATION_TABLE", "ALERT_TOPIC_ARN", "EVENT_BUS_NAME", "GATE_IN_USE"]),
+    (
+        "enforcer",
+        &[
+            "REPUTATION_TABLE",
+            "ALERT_TOPIC_ARN",
+            "EVENT_BUS_NAME",
+            "MAY_PAUSE_ACCOUNT",
+            "MAY_PAUSE_TENANTS",
+            "GATE_IN_USE",
+        ],
+    ),
     ("warmup", &["REPUTATION_TABLE"]),
     ("gate", &["REPUTATION_TABLE"]),
 ];
@@ -40,7 +50,7 @@ fn a_variable_that_is_missing_or_wrong_is_named_at_the_start() {
         if !variables.contains(&"GATE_IN_USE") {
             continue;
         }
-        let all = variables.iter().map(|name| (*name, if *name == "GATE_IN_USE" { "yes" } else { "x" }));
+        let all = variables.iter().map(|name| (*name, if *name == "GATE_IN_USE" { "yes" } else { "true" }));
         let output = start(function, all);
         let log = String::from_utf8_lossy(&output.stdout);
         let expected = "environment variable GATE_IN_USE is `yes`; allowed: true, false";
