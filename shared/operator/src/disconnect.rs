@@ -43,10 +43,27 @@ pub struct Order {
 pub struct Disconnected {
     /// ARN of the topic that events went to.
     pub topic: String,
+    /// All configuration sets were asked for, and what else the stack stopped.
+    pub all: bool,
     /// Nothing was changed.
     pub dry_run: bool,
     /// Configuration sets; with `--all`, also what else the stack stopped.
     pub subjects: Vec<DisconnectedSubject>,
+}
+
+impl Disconnected {
+    /// How many are as they were asked for. With all, one that SES does not know needs nothing.
+    pub fn count(&self) -> usize {
+        let is_done = |row: &&DisconnectedSubject| {
+            row.failed.is_none()
+                && match &row.sending {
+                    Sending::NotStopped | Sending::WouldResume | Sending::StoppedByPerson => true,
+                    Sending::Resumed { obeyed } => obeyed.is_so() || *obeyed == Obeyed::NotWaited,
+                    Sending::Missing => self.all,
+                }
+        };
+        self.subjects.iter().filter(is_done).count()
+    }
 }
 
 /// What became of one subject; in a dry run, what would.
@@ -164,16 +181,8 @@ pub async fn disconnect(
             row.sending = Sending::Resumed { obeyed };
         }
     }
-    let is_good = |row: &DisconnectedSubject| {
-        row.failed.is_none()
-            && match &row.sending {
-                Sending::NotStopped | Sending::WouldResume | Sending::StoppedByPerson => true,
-                Sending::Resumed { obeyed } => obeyed.is_so(),
-                Sending::Missing => order.all,
-            }
-    };
-    let exit = if subjects.iter().all(is_good) { Exit::Done } else { Exit::No };
-    let disconnected = Disconnected { topic, dry_run: order.dry_run, subjects };
+    let disconnected = Disconnected { topic, all: order.all, dry_run: order.dry_run, subjects };
+    let exit = if disconnected.count() == disconnected.subjects.len() { Exit::Done } else { Exit::No };
     Ok(Answer::new(text::disconnected(&disconnected, look), &disconnected, exit))
 }
 

@@ -31,7 +31,7 @@ pub enum Obeyed {
         /// After how many seconds.
         seconds: u64,
     },
-    /// The enforcer notes that SES has done it. Whoever waits may not look.
+    /// The enforcer notes that SES has done it. The caller may not look.
     Noted {
         /// After how many seconds.
         seconds: u64,

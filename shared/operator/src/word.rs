@@ -79,7 +79,7 @@ pub enum Confirmed {
     Nobody,
 }
 
-/// How whoever says a word is reached while it is said.
+/// How a person is reached while a word is said.
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
     /// Shown what is being done.
@@ -91,7 +91,7 @@ pub struct Asking<'a> {
 impl Asking<'_> {
     /// Nobody is there, and nobody watches.
     pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Nobody };
-    /// Whoever asks has confirmed it before.
+    /// It was confirmed before.
     pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Yes };
 }
 

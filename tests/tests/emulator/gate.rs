@@ -243,7 +243,7 @@ async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
     .await;
 }
 
-/// What the stack may not do is refused at once; and whoever leaves it leaves nothing behind.
+/// What the stack may not do is refused at once; and `disconnect` leaves nothing behind.
 async fn a_person_disconnects(world: &World) {
     let output = world.emulator.program("ses-breaker", &["pause", "account", "--yes", "--stack", STACK], "").unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

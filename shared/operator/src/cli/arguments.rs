@@ -189,7 +189,7 @@ Needs: dynamodb:DescribeTable on the table STACK-reputation, and what `resume` n
 ses:GetConfigurationSetEventDestinations and ses:DeleteConfigurationSetEventDestination on the configuration sets; \
 ses:ListConfigurationSets.
 
-Exit codes: 0 all are disconnected and send, but what people stopped; 1 some are not, and why; 2 bad usage; 3 AWS refused or \
+Exit codes: 0 all are disconnected and send (with --wait 0: are asked to be resumed), but what people stopped; 1 some are not, and why; 2 bad usage; 3 AWS refused or \
 could not be reached.")]
 pub(crate) struct DisconnectArgs {
     /// Names of configuration sets
@@ -347,7 +347,8 @@ ses:GetConfigurationSetEventDestinations and ses:GetConfigurationSet on the conf
 identities; sns:GetTopicAttributes, sns:ListSubscriptionsByTopic and sns:GetSubscriptionAttributes on the topics \
 STACK-events and STACK-alerts; sqs:GetQueueUrl and sqs:GetQueueAttributes on the queues STACK-events and \
 STACK-events-dead; lambda:ListEventSourceMappings; lambda:GetFunctionConcurrency on the functions; events:DescribeRule on the \
-rules. What is not allowed is told as not examined, but for the first, which finds the stack.
+rules. For what other stacks left behind: sns:GetTopicAttributes on the topics that event destinations lead to, \
+lambda:GetFunctionConcurrency on their enforcers. What is not allowed is told as not examined, but for the first, which finds the stack.
 
 Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused to tell of the stack at all, or could not be \
 reached.")]

@@ -79,13 +79,8 @@ pub(crate) fn disconnected(disconnected: &Disconnected, look: Look) -> String {
         }
     }
     let stopped = |row: &&DisconnectedSubject| row.sending == Sending::StoppedByPerson;
-    let good = |row: &&DisconnectedSubject| match &row.sending {
-        Sending::Resumed { obeyed } => row.failed.is_none() && obeyed.is_so(),
-        Sending::NotStopped | Sending::WouldResume | Sending::StoppedByPerson => row.failed.is_none(),
-        Sending::Missing => false,
-    };
     let all = disconnected.subjects.len();
-    let done = disconnected.subjects.iter().filter(good).count();
+    let done = disconnected.count();
     let by_people = disconnected.subjects.iter().filter(stopped).count();
     let would = if dry { "would be disconnected" } else { "disconnected" };
     let style = if done == all { GOOD } else { BAD };
@@ -130,7 +125,7 @@ fn left(row: &DisconnectedSubject, dry: bool) -> (String, Style) {
                 }
             };
             words.push(why);
-            style = BAD;
+            style = if *obeyed == Obeyed::NotWaited { DOUBTFUL } else { BAD };
         }
         Sending::StoppedByPerson => {
             words.push("stopped by a person".to_owned());

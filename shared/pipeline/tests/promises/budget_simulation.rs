@@ -569,7 +569,6 @@ fn a_limit_that_is_too_low_stops_no_more_than_the_budget_for_each_order_of_magni
         let everybody: Vec<&Sender> = case.bad.iter().collect();
         let world = case.run(&everybody, |_, _| Ok(()))?;
         let most = damage_is_bounded(&case, &world)?;
-        println!("WRONG {seed} {most}");
         if most <= 15 { Ok(()) } else { Err(format!("{most} of 30 sets paused within an hour")) }
     });
 }
