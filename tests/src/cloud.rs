@@ -285,6 +285,20 @@ impl Cloud {
         }
     }
 
+    /// Stores a policy as the first version, unless one was pushed before.
+    pub fn put_first_policy(&self, toml: &str) {
+        let item = |sk: &str| {
+            json!({ "pk": { "S": "policy" }, "sk": { "S": sk }, "version": { "N": "1" }, "toml": { "S": toml },
+                "at": { "N": "0" }, "by": { "S": "a test" } })
+        };
+        let key = json!({ "pk": { "S": "policy" }, "sk": { "S": "current" } });
+        if self.dynamodb("GetItem", json!({ "TableName": REPUTATION, "Key": key }))["Item"].is_null() {
+            for sk in ["version#000001", "current"] {
+                self.dynamodb("PutItem", json!({ "TableName": REPUTATION, "Item": item(sk) }));
+            }
+        }
+    }
+
     /// All items of a table.
     pub fn items(&self, table: &str) -> Vec<Value> {
         let (mut items, mut start) = (Vec::new(), Value::Null);

@@ -28,6 +28,9 @@ use crate::cloud::{Cloud, LEDGER, REPUTATION};
 /// The shard of every record: a small table's stream has one.
 const SHARD: &str = "shardId-00000000000000000000-00000001";
 
+/// A policy that acts, and is the default otherwise.
+const ACTS: &str = "mode = \"act\"\n";
+
 /// The latest time that SES has stamped on the events of a line, in milliseconds since 1970; `None` if it holds none.
 pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
     let mut latest = None;
@@ -107,13 +110,19 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Cold functions on a cloud.
+    /// Cold functions on a cloud. If no policy was pushed there, one that says nothing but `mode = "act"` is.
     pub fn new(cloud: &Cloud, gate_in_use: bool) -> Stack {
         Stack::named(cloud, "test", gate_in_use)
     }
 
     /// The same, of a stack of this name.
     pub fn named(cloud: &Cloud, name: &'static str, gate_in_use: bool) -> Stack {
+        cloud.put_first_policy(ACTS);
+        Stack::fresh(cloud, name, gate_in_use)
+    }
+
+    /// Cold functions on a cloud as they are after a deployment: without a policy.
+    pub fn fresh(cloud: &Cloud, name: &'static str, gate_in_use: bool) -> Stack {
         let clients = cloud.clients();
         let topic = "arn:aws:sns:eu-west-1:123456789012:test-alerts".to_owned();
         let signature = Signature::new(name, &topic);
@@ -217,11 +226,14 @@ impl Stack {
         self.warmup.handle(&WarmupWake { tick: Some("hour".to_owned()) }, now, || true).await
     }
 
-    /// Makes a policy the first one of this stack; cold functions go by it.
+    /// Pushes a policy; cold functions go by it. Where it says no mode, it acts.
     pub async fn push(cloud: &Cloud, toml: &str) -> Policy {
         let policies = Policies::new(cloud.clients().dynamodb(), REPUTATION);
-        assert_eq!(policies.push(toml, 0, "a test", Now(0)).await.unwrap(), Pushed::Pushed(1));
-        Policy::from_toml(toml).unwrap()
+        let says_mode = Policy::from_toml(toml).unwrap().states_mode;
+        let toml = if says_mode { toml.to_owned() } else { format!("{ACTS}{toml}") };
+        let before = policies.current().await.unwrap().map_or(0, |current| current.version);
+        assert_eq!(policies.push(&toml, before, "a test", Now(0)).await.unwrap(), Pushed::Pushed(before + 1));
+        Policy::from_toml(&toml).unwrap()
     }
 
     /// A reader of the reputation table, beside the functions.

@@ -56,7 +56,7 @@ impl SnsAlerts {
             topic: topic.map(|arn| (clients.sns(), arn)),
             chat: None,
             bus: bus.map(|name| (clients.eventbridge(), name)),
-            place: Place { stack: config::stack(), region },
+            place: Place { stack: config::stack(), region, runbook: String::new() },
             told: [None, None],
         }
     }
@@ -65,6 +65,13 @@ impl SnsAlerts {
     #[must_use]
     pub fn with_chat(mut self, clients: &Clients, topic: Option<String>) -> SnsAlerts {
         self.chat = topic.map(|arn| (clients.sns(), arn));
+        self
+    }
+
+    /// Messages lead to the runbook at this address; to its place in the source if it is empty.
+    #[must_use]
+    pub fn with_runbook(mut self, address: &str) -> SnsAlerts {
+        address.clone_into(&mut self.place.runbook);
         self
     }
 

@@ -19,6 +19,7 @@
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers |
 //! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
+//! | a subject | `kin` | `subjects` (string set): others that share mail with it, see [`pipeline::ports::Dossier::kin`]; `expires` |
 //! | `fold#shardId-00000001791273601745-5c02a1f3` | `mark` | how far a shard of the ledger's stream has been added; `last`: the sequence number of the last record; `done`, `after`: how far judging took a batch, if one invocation was not enough |
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `place#3#2` | the place with number 2 among those for harm of 10³ clean mails and more, and who holds it: `subject`, `at`, `harm`; expires after an hour. Earlier releases named these items after the subject; they are passed over |

@@ -1,6 +1,7 @@
 //! The policy of a stack: kept in the reputation table, in versions.
 //!
-//! Where none was ever pushed, the default of this release stands. Where the current one cannot be read (somebody wrote it
+//! Where none was ever pushed, the default of this release stands, in shadow: a stack acts only once a policy that says
+//! `mode = "act"` was pushed. Where the current one cannot be read (somebody wrote it
 //! by hand, or an older release reads a newer policy), the last one that can stands, and [`Known::problem`] says so.
 
 use std::time::Duration;
@@ -246,7 +247,8 @@ impl PolicyInUse {
         Ok(self.known(Policy::default(), 0, Some(problem)))
     }
 
-    fn known(&self, mut policy: Policy, version: u64, problem: Option<String>) -> Known {
+    fn known(&self, policy: Policy, version: u64, problem: Option<String>) -> Known {
+        let mut policy = policy.in_stack();
         policy.gate_in_use = self.gate_in_use && policy.clone().in_world(true).gate_in_use;
         Known { policy, version, problem }
     }

@@ -27,7 +27,8 @@ use pipeline::enforce::{Flow, Wished, Wishes};
 use pipeline::fold::{Counter, Fold, Limits, Row, Sequence, Shard};
 use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, ControlKind, Disposition, Dossier, PlaceChange, PortError, Reputation, Saved, Versioned,
+    Board, Change, Committed, ControlKind, Disposition, Dossier, MAX_KIN, PlaceChange, PortError, Relative, Reputation,
+    Saved, Versioned, is_kin,
 };
 use pipeline::rounds::{Progress, Round, Rounds};
 use reputation::budget::{Harm, Pause};
@@ -59,6 +60,15 @@ const MAX_LANES: u32 = 16;
 /// The lane beside all others, for a fold of which some row holds what is no counter: nothing can be added to that.
 const SPARE_LANE: u32 = MAX_LANES;
 
+/// Where it is kept who shares mail with a subject.
+const KIN: &str = "kin";
+
+/// Who shares mail with a subject. What names no subject was written by hand, and is passed over.
+fn kin_of(item: &Item) -> BTreeSet<Subject> {
+    let names = item.get("subjects").and_then(|names| names.as_ss().ok());
+    names.into_iter().flatten().filter_map(|name| name.parse().ok()).take(MAX_KIN).collect()
+}
+
 /// What one commit can hold: a mark and 99 rows. An update expression takes 4 KB; a counter takes up to 12 bytes of it.
 pub const LIMITS: Limits = Limits { rows: MOST_ACTIONS - 1, counters: 250 };
 
@@ -83,6 +93,8 @@ pub struct DynamoReputation {
     noted: HashMap<Subject, Minute>,
     /// Subjects that this process has noted to share mail with a protected one.
     kin: HashSet<(Subject, Subject)>,
+    /// The last day on which this process has noted that the first subject shares mail with the second.
+    related: HashMap<(Subject, Subject), Minute>,
     heard: HashSet<(Subject, Isp)>,
     /// The marks of shards as this process last saw them: they only grow, so that an old one is a lower bound.
     marks: HashMap<Shard, Sequence>,
@@ -110,6 +122,7 @@ impl DynamoReputation {
             active: None,
             noted: HashMap::new(),
             kin: HashSet::new(),
+            related: HashMap::new(),
             heard: HashSet::new(),
             marks: HashMap::new(),
             board: Look::Always,
@@ -298,6 +311,8 @@ impl DynamoReputation {
         let mut noted = Vec::new();
         let mut kin = HashSet::new();
         let mut heard = HashSet::new();
+        let mut related: BTreeMap<Subject, BTreeSet<Subject>> = BTreeMap::new();
+        let today = now.minute().day();
         let mut last = None;
         for record in fold.records() {
             let unit = &record.unit;
@@ -321,6 +336,12 @@ impl DynamoReputation {
                     items.push(item);
                     noted.push(subject.clone());
                 }
+                for other in subjects.iter().filter(|other| is_kin(subject, other)) {
+                    let pair = (subject.clone(), other.clone());
+                    if self.related.get(&pair).is_none_or(|known| *known < today) {
+                        related.entry(pair.0).or_default().insert(pair.1);
+                    }
+                }
                 for protected in subjects.iter().filter(|other| self.protected.contains(other)) {
                     let pair = (subject.clone(), protected.clone());
                     if !self.kin.contains(&pair) && kin.insert(pair) {
@@ -340,11 +361,40 @@ impl DynamoReputation {
             used += answer.consumed_capacity().and_then(|used| used.capacity_units()).unwrap_or(0.0);
         }
         drop(answers);
+        for (subject, others) in related {
+            used += self.note_kin(&subject, &others, now).await?;
+            self.related.extend(others.into_iter().map(|other| ((subject.clone(), other), today)));
+        }
         self.write_units += used;
         self.noted.extend(noted.into_iter().map(|subject| (subject, hour)));
         self.kin.extend(kin);
         self.heard.extend(heard);
         Ok(())
+    }
+
+    /// Notes others that share mail with a subject, as far as there is room. Returns the write units used.
+    async fn note_kin(&self, subject: &Subject, others: &BTreeSet<Subject>, now: Now) -> Result<f64, PortError> {
+        let operation = "noting who shares mail";
+        let names: Vec<String> = others.iter().take(MAX_KIN).map(Subject::to_string).collect();
+        let update = self.client.update_item().table_name(&self.table);
+        let update = update
+            .set_key(Some(keys(subject.to_string(), KIN)))
+            .update_expression("ADD subjects :others SET expires = :expires")
+            .condition_expression("attribute_not_exists(subjects) OR size(subjects) < :most")
+            .expression_attribute_values(":others", AttributeValue::Ss(names))
+            .expression_attribute_values(":expires", expiry(now, DIRECTORY_DAYS))
+            .expression_attribute_values(":most", number(MAX_KIN))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        match update.send().await {
+            Ok(answer) => Ok(answer.consumed_capacity().and_then(|used| used.capacity_units()).unwrap_or(0.0)),
+            // It has enough of them. A write that fails its condition is charged as one unit.
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(1.0)
+            }
+            Err(error) => Err(port_error(operation, &error)),
+        }
     }
 
     /// Writes all of it or nothing. Conflicts with others are tried again; a condition that does not hold is told.
@@ -683,6 +733,8 @@ impl Reputation for DynamoReputation {
                     Some(known) => _ = dossier.breakers.insert(isp, known),
                     None => _ = dossier.unreadable.insert(isp),
                 }
+            } else if sk == KIN {
+                dossier.kin = kin_of(item);
             } else if let Some(kin) = sk.strip_prefix("kin#") {
                 dossier.protected |= self.protected.iter().any(|protected| protected.to_string() == kin);
             }
@@ -711,6 +763,26 @@ impl Reputation for DynamoReputation {
         }
         self.dossier = dossier;
         Ok(&mut self.dossier)
+    }
+
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        let operation = "reading who shares mail";
+        let this = &*self;
+        let item = |subject: Subject, sk: String| async move {
+            let get = this.client.get_item().table_name(&this.table).set_key(Some(keys(subject.to_string(), sk)));
+            // One of them may have been judged a moment ago.
+            let answer = get.consistent_read(true).send().await.map_err(|error| port_error(operation, &error))?;
+            Ok::<_, PortError>(answer.item)
+        };
+        let read = |subject: Subject| async move {
+            let breaker = item(subject.clone(), breaker_sk(None, &this.isps));
+            let (breaker, kin) = tokio::try_join!(breaker, item(subject.clone(), KIN.to_owned()))?;
+            // One that cannot be read is reported where it is judged.
+            let breaker = breaker.and_then(|item| parse_breaker(&item).ok()).unwrap_or_default();
+            let kin = kin.map(|item| kin_of(&item)).unwrap_or_default();
+            Ok::<_, PortError>((subject, Relative { breaker, kin }))
+        };
+        stream::iter(subjects.iter().cloned().map(read)).buffer_unordered(READS).try_collect().await
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {

@@ -476,6 +476,7 @@ impl Enforcer {
         // The topic is of this partition, Region and account, as the configuration sets are.
         let signature = Signature::new(&config::stack(), &topic);
         let alerts = SnsAlerts::new(clients, Some(topic), Some(bus)).with_chat(clients, chat);
+        let alerts = alerts.with_runbook(&config::optional("RUNBOOK_URL")?.unwrap_or_default());
         let permissions =
             Permissions { account: config::flag("MAY_PAUSE_ACCOUNT")?, tenants: config::flag("MAY_PAUSE_TENANTS")? };
         Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?).signing(signature).permitted(permissions))

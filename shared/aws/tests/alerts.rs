@@ -36,7 +36,7 @@ const LETTER: &str = "1791273601745#account@gmail#000002";
 fn notice() -> Notice {
     Notice {
         id: "1791273601745#configuration-set:news#000003".to_owned(),
-        title: "ses-breaker pause: configuration-set:news closed -> open".to_owned(),
+        title: "[STOPPED] news: 12 % of 500 mails bounced hard".to_owned(),
         text: String::new(),
         kind: Notice::TRANSITION,
         detail: r#"{"subject":"configuration-set:news","level":"pause","rate":0.12,"isp":null}"#.to_owned(),
@@ -52,8 +52,14 @@ fn message() -> Message {
         "subject": "configuration-set:news",
         "subjects": ["configuration-set:news", "identity:news.example"],
         "at": "2026-10-06T08:00:01.745Z",
-        "body": "configuration-set:news: closed -> open\n\nhard bounces 12 % & rising (said by ann@news.example: <!here>)\n",
-        "commands": [{ "purpose": "To undo it now", "line": "ses-breaker resume configuration-set:news" }],
+        "summary": "Configuration set news: stopped (was sending).\nhard bounces 12 % & rising (said by ann@news.example: <!here>)\n",
+        "first": "find where these addresses came from",
+        "runbook": "stopped",
+        "body": "Effect: SES is asked & has not done it yet.\n",
+        "commands": [
+            { "purpose": "Undo it now: all its mail is sent, and judged from now on", "line": "ses-breaker resume configuration-set:news" },
+            { "purpose": "See its state", "line": "ses-breaker status 'tag:a=<b>'" },
+        ],
     });
     serde_json::from_value(message).unwrap()
 }

@@ -348,8 +348,10 @@ async fn answer_with(
         Verb::Policy { verb: PolicyVerb::Check { file } } => {
             Ok(policies::check(&file.display().to_string(), &read(&file)?, look))
         }
-        Verb::Policy { verb: PolicyVerb::Push { file, dry_run } } => {
-            policies::push(access, &file.display().to_string(), pushed, dry_run, now, look).await
+        Verb::Policy { verb: PolicyVerb::Push { file, dry_run, yes } } => {
+            let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
+            let asking = Asking { confirm, ..*asking };
+            policies::push(access, &file.display().to_string(), pushed, dry_run, now, look, &asking).await
         }
     }
 }

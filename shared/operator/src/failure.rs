@@ -49,7 +49,10 @@ pub enum Failure {
     /// The account was to be stopped, and nobody has confirmed it.
     #[error("all mail of the account would be stopped, so this asks first, and standard input is not a terminal")]
     Unconfirmed,
-    /// The account was to be stopped, and the answer was no.
+    /// A policy would end the shadow of the stack, and nobody has confirmed it.
+    #[error("with this policy the stack begins to act, so this asks first, and standard input is not a terminal")]
+    UnconfirmedPush,
+    /// Something was asked first, and the answer was no.
     #[error("nothing was changed")]
     Declined,
     /// A name that is no ISP's.
@@ -231,6 +234,7 @@ impl Failure {
             | Failure::NotJudgeable { .. }
             | Failure::NoTerminal
             | Failure::Unconfirmed
+            | Failure::UnconfirmedPush
             | Failure::CannotListen { .. }
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
@@ -273,6 +277,9 @@ impl Failure {
                 format!("Deploy it with {parameter}=true, which gives the enforcer the permission.{by_hand}")
             }
             Failure::Unconfirmed => "Say --yes.".to_owned(),
+            Failure::UnconfirmedPush => {
+                "Look at what it would act on with --dry-run, then say --yes.".to_owned()
+            }
             Failure::UnknownIsp { nearest, .. } => format!("Did you mean {}?", nearest.join(" or ")),
             Failure::UnknownVersion { current: 0, .. } => "None was ever pushed; the default is in use.".to_owned(),
             Failure::UnknownVersion { current, .. } => format!("The current one is {current}."),

@@ -3,14 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws::policies::{MAX_BYTES, Pushed, StoredPolicy};
+use pipeline::evaluate::{stops_at_ses, waiting};
+use pipeline::notice::key_name;
+use pipeline::ports::Reputation as _;
 use replay::cli::placed_once;
 use replay::text::{Look, legible};
-use reputation::policy::{DEFAULT_TOML, Policy};
+use reputation::breaker::State;
+use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::time::Now;
 use serde::Serialize;
 use toml::{Table, Value};
 
 use crate::failure::Failure;
+use crate::word::{Asking, Confirmed};
 use crate::{Access, Answer, Exit, text};
 
 /// A policy as it is shown.
@@ -117,6 +122,19 @@ pub struct Push {
     pub outcome: Outcome,
     /// What it changes, by key.
     pub changes: Vec<KeyChange>,
+    /// Where it ends the shadow in which the stack decides now: what would be acted on at once. Null where it does not.
+    pub acts_on: Option<Vec<ActsOn>>,
+}
+
+/// A breaker that was moved in shadow, and that something is done about as soon as the stack acts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActsOn {
+    /// Whose, and at which ISP: `configuration-set:news@gmail`.
+    pub key: String,
+    /// Its state.
+    pub state: &'static str,
+    /// Whether SES is asked to stop it; else only the gate, if it is asked, holds mail back.
+    pub at_ses: bool,
 }
 
 /// What became of a push.
@@ -142,11 +160,12 @@ pub struct KeyChange {
     pub to: Option<String>,
 }
 
-/// Makes a policy the current one, unless it is not valid or somebody else was faster.
+/// Makes a policy the current one, unless it is not valid or somebody else was faster. One that ends the shadow in which the
+/// stack decides now shows what would be acted on at once, and asks.
 ///
 /// # Errors
 ///
-/// AWS refuses.
+/// AWS refuses, or nobody said yes: nothing was pushed.
 pub async fn push(
     access: &Access,
     file: &str,
@@ -154,18 +173,44 @@ pub async fn push(
     dry_run: bool,
     now: Now,
     look: Look,
+    asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
-    if let Err(problem) = validated(toml) {
-        return Ok(invalid(file, problem, look));
-    }
-    let current = access.policies().current().await.map_err(|error| access.refused(error))?;
-    let push = if dry_run {
-        tried(current.as_ref(), file, toml)
-    } else {
-        push_onto(access, current.as_ref(), file, toml, now).await?
+    let policy = match validated(toml) {
+        Ok(policy) => policy.in_stack(),
+        Err(problem) => return Ok(invalid(file, problem, look)),
     };
+    let current = access.policies().current().await.map_err(|error| access.refused(error))?;
+    let mut push = tried(current.as_ref(), file, toml);
+    if policy.mode == Mode::Act && access.policy().await?.policy.mode == Mode::Shadow {
+        push.acts_on = Some(acts_on(access, &policy, now).await?);
+    }
+    if !dry_run {
+        if let Some(acts_on) = &push.acts_on {
+            match (asking.confirm)(&text::question_before_acting(acts_on, &access.stack)) {
+                Confirmed::Yes => {}
+                Confirmed::No => return Err(Failure::Declined),
+                Confirmed::Nobody => return Err(Failure::UnconfirmedPush),
+            }
+        }
+        push = Push { acts_on: push.acts_on, ..push_onto(access, current.as_ref(), file, toml, now).await? };
+    }
     let exit = if push.outcome == Outcome::Conflict { Exit::No } else { Exit::Done };
     Ok(Answer::new(text::pushed(&push, look), &push, exit))
+}
+
+/// What a policy that ends the shadow of a stack would have acted on at once.
+async fn acts_on(access: &Access, policy: &Policy, now: Now) -> Result<Vec<ActsOn>, Failure> {
+    let board = access.reputation(policy).board(now).await.map_err(|error| access.refused(error))?;
+    // Whether the stack has a gate is not known here; what only a gate would hold back is shown as that.
+    let with_gate = policy.clone().in_world(true);
+    let acts_on = waiting(&with_gate, &board).into_iter().map(|(key, known)| ActsOn {
+        key: key_name(key, &policy.isp_map),
+        state: known.state.name(),
+        at_ses: stops_at_ses(key) && matches!(known.state, State::Open { .. }),
+    });
+    let mut acts_on: Vec<ActsOn> = acts_on.collect();
+    acts_on.sort_by_key(|acts_on| (!acts_on.at_ses, acts_on.key.clone()));
+    Ok(acts_on)
 }
 
 /// What a push onto `current` would do.
@@ -174,7 +219,7 @@ fn tried(current: Option<&StoredPolicy>, file: &str, toml: &str) -> Push {
     let changes = changes(before, toml);
     let unchanged = current.is_some() && before == toml;
     let (to, outcome) = if unchanged { (from, Outcome::Unchanged) } else { (from + 1, Outcome::Pushed) };
-    Push { file: file.to_owned(), from, to, dry_run: true, outcome, changes }
+    Push { file: file.to_owned(), from, to, dry_run: true, outcome, changes, acts_on: None }
 }
 
 /// Pushes a policy that is valid onto `current`, unless somebody else pushed one since that was read.
@@ -202,7 +247,7 @@ pub(crate) async fn push_onto(
     Ok(push)
 }
 
-/// What differs between two policies, by key, with what they do not say as in the default. One that is no TOML (only a
+/// What differs between two policies, by key, with what they do not say as in a stack: shadow, and the default otherwise. One that is no TOML (only a
 /// stored one can be) is taken for the default, which is what stands in for it.
 fn changes(before: &str, after: &str) -> Vec<KeyChange> {
     let (before, after) = (values(before), values(after));
@@ -219,7 +264,7 @@ fn values(toml: &str) -> BTreeMap<String, String> {
     let parsed = |text: &str| text.parse::<Table>().unwrap_or_default();
     // Lists are replaced as a whole by a policy, so they are put over each other before they are taken apart.
     let mut leaves = BTreeMap::new();
-    for table in [parsed(DEFAULT_TOML), parsed(toml)] {
+    for table in [parsed(DEFAULT_TOML), parsed("mode = \"shadow\""), parsed(toml)] {
         flatten("", &table, &mut leaves);
     }
     let mut values = BTreeMap::new();
@@ -297,8 +342,8 @@ mod tests {
             assert_eq!(told, expected);
         };
         check("", "", &[]);
-        check("", "# only words\nmode = \"act\"", &[]);
-        check("", "mode = \"shadow\"", &[("mode", Some("\"act\""), Some("\"shadow\""))]);
+        check("", "# only words\nmode = \"shadow\"", &[]);
+        check("", "mode = \"act\"", &[("mode", Some("\"shadow\""), Some("\"act\""))]);
         // What a policy no longer says falls back to the default.
         check("[breaker]\nopen_minutes = 5", "", &[("breaker.open_minutes", Some("5"), Some("30"))]);
         check("", "[isps]\n\"example.com\" = \"ex\"", &[("isps.\"example.com\"", None, Some("\"ex\""))]);

@@ -23,7 +23,7 @@ pub(crate) use doctor::diagnosis;
 pub(crate) use explain::explained;
 pub(crate) use history::history;
 pub(crate) use isps::{isps_to_add, proposed_isps};
-pub(crate) use policy::{invalid_policy, pushed, shown_policy};
+pub(crate) use policy::{invalid_policy, pushed, question_before_acting, shown_policy};
 pub(crate) use quota::quotas;
 pub(crate) use status::status;
 

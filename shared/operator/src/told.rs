@@ -1,5 +1,7 @@
 //! What people were told about a subject, read again from the notices of the stack.
 
+use std::collections::BTreeSet;
+
 use aws::clients::port_error;
 use aws::layout::{parse_notice, text};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -200,6 +202,8 @@ impl Entry {
             shadow: self.shadow,
             reason: self.reason.clone(),
             said: self.said(),
+            gate: false,
+            kin: BTreeSet::new(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! It goes through the breaker, as at SES itself: the breaker remembers that a person said so, the wish is written in
 //! the same transaction, and the enforcer makes it true, which is waited for ([`obey`]). Who said it and why is reported with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
-use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
 use reputation::breaker::{Hold, Input, State};
@@ -603,6 +604,10 @@ impl<R: Reputation> Reputation for Signed<R> {
 
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.store.dossier(subject, now).await
+    }
+
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {

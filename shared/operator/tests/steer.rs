@@ -359,19 +359,19 @@ async fn a_policy_is_pushed_with_what_it_changes_and_shown_again() {
     assert!(none.text.starts_with("# No policy was ever pushed"), "{}", none.text);
 
     let toml = "mode = \"shadow\"\n[breaker]\nopen_minutes = 45\n[isps]\n\"example.com\" = \"microsoft\"\n";
-    let dry = policies::push(&access, "my.toml", toml, true, MORNING, look).await.unwrap();
+    let dry = policies::push(&access, "my.toml", toml, true, MORNING, look, &Asking::NOBODY).await.unwrap();
     insta::assert_snapshot!(visible(&dry.text));
     assert!(access.policies().current().await.unwrap().is_none());
-    let pushed = policies::push(&access, "my.toml", toml, false, MORNING, look).await.unwrap();
+    let pushed = policies::push(&access, "my.toml", toml, false, MORNING, look, &Asking::NOBODY).await.unwrap();
     assert_eq!((pushed.exit, &parsed(&pushed)["to"]), (Exit::Done, &json!(1)));
-    let again = policies::push(&access, "my.toml", toml, false, MORNING, look).await.unwrap();
+    let again = policies::push(&access, "my.toml", toml, false, MORNING, look, &Asking::NOBODY).await.unwrap();
     assert_eq!((again.exit, &parsed(&again)["outcome"]), (Exit::Done, &json!("unchanged")));
 
     let shown = policies::show(&access, None).await.unwrap();
     insta::assert_snapshot!(visible(&shown.text));
     // What is shown can be pushed, and is shown with one head.
     let reshown = visible(&shown.text);
-    policies::push(&access, "my.toml", &reshown, false, MORNING, look).await.unwrap();
+    policies::push(&access, "my.toml", &reshown, false, MORNING, look, &Asking::NOBODY).await.unwrap();
     let second = visible(&policies::show(&access, None).await.unwrap().text);
     assert_eq!(second.matches("# Version").count(), 1, "{second}");
     assert!(policies::show(&access, Some(1)).await.unwrap().text.contains("open_minutes = 45"));
@@ -386,7 +386,7 @@ async fn a_policy_that_is_not_valid_is_neither_pushed_nor_asked_about() {
     let wrong = "[breaker]\nopen_minutes = 0\n";
     for answer in [
         policies::check("my.toml", wrong, look),
-        policies::push(&account.access(), "my.toml", wrong, false, MORNING, look).await.unwrap(),
+        policies::push(&account.access(), "my.toml", wrong, false, MORNING, look, &Asking::NOBODY).await.unwrap(),
     ] {
         assert_eq!(answer.exit, Exit::No);
         assert_eq!(

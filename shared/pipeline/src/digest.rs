@@ -324,12 +324,12 @@ impl Digest {
     /// In a line.
     pub fn title(&self) -> String {
         let stands = match self.not_closed.len() {
-            0 => "all closed".to_owned(),
-            count => format!("{count} not closed"),
+            0 => "all sending".to_owned(),
+            count => format!("{count} not sending freely"),
         };
         let over = self.rates.iter().filter(|row| row.is_over()).count();
         let over = if over == 0 { String::new() } else { format!(", {over} over a line") };
-        format!("digest of {}: {stands}{over}", self.day)
+        format!("{}: {stands}{over}", self.day)
     }
 }
 

@@ -24,8 +24,8 @@ use reputation::time::{Minute, Now};
 
 use crate::notice::quoted;
 use crate::ports::{
-    Board, Change, Control, ControlKind, Disposition, Dossier, PlaceChange, PortError, Reputation, Saved, Transition,
-    Versioned,
+    Board, Change, Control, ControlKind, Disposition, Dossier, PlaceChange, PortError, Relative, Reputation, Saved,
+    Transition, Versioned,
 };
 
 /// How often a save that lost a race is decided anew before the shell should try later.
@@ -56,9 +56,29 @@ pub async fn evaluate<R: Reputation>(
     if !saved.is_empty() {
         board = store.board(now).await?;
     }
-    let changes =
-        decide_and_save(store, subject, now, |dossier, board| assess(policy, dossier, board, subject, isps, now))
-            .await?;
+    let mut related = None;
+    let changes = loop {
+        let mut asked = None;
+        let changes = decide_and_save(policy, store, subject, now, |dossier, board| {
+            let mut changes = assess(policy, dossier, board, subject, isps, now);
+            if changes.iter().any(reports_harm) && !dossier.kin.is_empty() {
+                match &related {
+                    Some(related) => note_related(policy, dossier, related, &mut changes, now),
+                    // Asked for only where it is needed: then all is decided again.
+                    None => {
+                        asked = Some(dossier.kin.clone());
+                        return Vec::new();
+                    }
+                }
+            }
+            changes
+        })
+        .await?;
+        match asked {
+            Some(kin) => related = Some(relatives(store, kin).await?),
+            None => break changes,
+        }
+    };
     let turned_bad_now = |isp: &&Isp| {
         let key = Key { subject: subject.clone(), isp: Some(**isp) };
         let change = changes.iter().find(|change| change.key == key);
@@ -75,6 +95,89 @@ pub async fn evaluate<R: Reputation>(
         saved.extend(suspect(policy, store, isp, now, &mut || true).await?);
     }
     Ok(saved)
+}
+
+/// Whether a change reports harm to people.
+fn reports_harm(change: &Change) -> bool {
+    change.transition.as_ref().is_some_and(|told| told.level.is_some())
+}
+
+/// Identities of a configuration set whose other configuration sets are looked up.
+const MAX_IDENTITIES: usize = 5;
+
+/// The relatives of a subject: those that it shares mail with, and the configuration sets that share an identity with it.
+async fn relatives<R: Reputation>(
+    store: &mut R,
+    kin: BTreeSet<Subject>,
+) -> Result<BTreeMap<Subject, Relative>, PortError> {
+    let mut related = store.relatives(&kin).await?;
+    let identities = related.iter().filter(|(subject, _)| matches!(subject, Subject::Identity(_)));
+    let of_identities = identities.take(MAX_IDENTITIES).flat_map(|(_, identity)| identity.kin.iter().cloned());
+    let sets: BTreeSet<Subject> = of_identities.filter(|set| !related.contains_key(set)).collect();
+    if !sets.is_empty() {
+        related.extend(store.relatives(&sets).await?);
+    }
+    Ok(related)
+}
+
+/// Notes in what is reported who may report the same harm. What has no switch reports nothing that one of its configuration
+/// sets answers for.
+fn note_related(
+    policy: &Policy,
+    dossier: &Dossier,
+    related: &BTreeMap<Subject, Relative>,
+    changes: &mut Vec<Change>,
+    now: Now,
+) {
+    let is_own_set =
+        |relative: &Subject| dossier.kin.contains(relative) && matches!(relative, Subject::ConfigurationSet(_));
+    let sets: Vec<(&Subject, &Relative)> = related.iter().filter(|(relative, _)| is_own_set(relative)).collect();
+    changes.retain_mut(|change| {
+        let Some(told) = change.transition.as_mut().filter(|told| told.level.is_some()) else { return true };
+        told.kin = related.keys().filter(|relative| **relative != change.key.subject).cloned().collect();
+        let Some(verdict) = told.verdict.filter(|_| !can_be_stopped(policy, &change.key.subject)) else { return true };
+        if !sets.iter().any(|(_, set)| answers_for(&set.breaker, &verdict, now)) {
+            if told.key.isp.is_none() {
+                told.reason.push_str(&spread_over(&sets));
+            }
+            return true;
+        }
+        let known = dossier.breaker(change.key.isp).breaker;
+        change.transition = None;
+        change.next.warned = known.warned;
+        change.next != known
+    });
+}
+
+/// Whether what a verdict is about has been reported of a configuration set: its mail is held back or on trial, or its breaker
+/// was re-armed since, or people were warned.
+fn answers_for(set: &BreakerState, verdict: &Verdict, now: Now) -> bool {
+    set.state != State::Closed
+        || set.since.pause.max(set.since.throttle) > verdict.from
+        || set.was_warned(verdict.metric, now)
+}
+
+/// What is added to the reason of a warning about what has no switch: which configuration sets its mail goes by.
+fn spread_over(sets: &[(&Subject, &Relative)]) -> String {
+    let names: Vec<String> = sets.iter().map(|(set, _)| set.to_string()).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [only] => format!("; its mail goes by {only}"),
+        several => {
+            let more = match several.len().saturating_sub(MOST_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = several[..several.len().min(MOST_NAMED)].join(", ");
+            format!("; it spans {named}{more}, none of which has shown harm by itself")
+        }
+    }
+}
+
+/// Whether mail of a subject can be stopped as that of this subject: SES has a switch for configuration sets, tenants and the
+/// account; the gate, for whatever asks it. Without one an identity or a tag is evidence about configuration sets, and no more.
+pub fn can_be_stopped(policy: &Policy, subject: &Subject) -> bool {
+    policy.gate_in_use || stops_at_ses(&Key { subject: subject.clone(), isp: None })
 }
 
 /// Whether another sender that turned bad at an ISP is a reason to look at once whether it is the ISP's own trouble, when so
@@ -99,7 +202,7 @@ pub async fn evaluate_account<R: Reputation>(
         near_a_pause |= forecast.metric == Metric::HardBounce && is_near_a_pause(policy, forecast.tally);
         judgement.consider(forecast.verdict);
     }
-    decide_and_save(store, &Subject::Account, now, |dossier, _| {
+    decide_and_save(policy, store, &Subject::Account, now, |dossier, _| {
         let mut changes = settle_incidents(policy, dossier, near_a_pause, now);
         let known = dossier.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
@@ -142,7 +245,8 @@ pub async fn tick_while<R: Reputation>(
     let board = store.board(now).await?;
     let mut subjects: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
     for (key, known) in &board.unsettled {
-        if breaker::due(&policy.breaker, known, now).is_some_and(|due| due <= now) {
+        let is_due = breaker::due(&policy.breaker, known, now).is_some_and(|due| due <= now);
+        if is_due || waits_for_a_policy_that_acts(policy, key, known) {
             subjects.entry(key.subject.clone()).or_default().extend(key.isp);
         }
     }
@@ -264,7 +368,7 @@ pub async fn tell<R: Reputation>(
     input: Input<'_>,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    decide_and_save(store, &key.subject, now, |dossier, board| {
+    decide_and_save(policy, store, &key.subject, now, |dossier, board| {
         let known = dossier.breaker(key.isp);
         let standing = Standing { cap: cap(policy, key, dossier), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
@@ -275,6 +379,7 @@ pub async fn tell<R: Reputation>(
 }
 
 async fn decide_and_save<R: Reputation>(
+    policy: &Policy,
     store: &mut R,
     subject: &Subject,
     now: Now,
@@ -287,6 +392,9 @@ async fn decide_and_save<R: Reputation>(
         let mut changes = decide(dossier, &board);
         drop(board);
         changes.retain(|change| !dossier.unreadable.contains(&change.key.isp));
+        for told in changes.iter_mut().filter_map(|change| change.transition.as_mut()) {
+            told.gate = policy.gate_in_use;
+        }
         if changes.is_empty() || store.save(&changes).await? == Saved::Saved {
             return Ok(changes);
         }
@@ -645,7 +753,7 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
         }
         Some(unheld(policy, account))
     };
-    decide_and_save(store, &Subject::Account, now, |dossier, _| {
+    decide_and_save(policy, store, &Subject::Account, now, |dossier, _| {
         let known = dossier.breaker(Some(isp));
         let standing = Standing { cap: Level::Pause, may_pause: true };
         // The hold has its own length, and grows with repetition as any Open does.
@@ -733,7 +841,7 @@ async fn pardon<R: Reputation>(
     let answered = answered_for(board, isp);
     let found = board.isps.get(&isp).and_then(|known| known.worsened).unwrap_or(now);
     let scope = Scope { isp, begins: incident::begins(&policy.incident, found, now), answered: &answered };
-    decide_and_save(store, subject, now, |dossier, current| {
+    decide_and_save(policy, store, subject, now, |dossier, current| {
         if incident::conduct(policy, &dossier.timeline, &scope, now) == Conduct::Culprit {
             return Vec::new();
         }
@@ -776,8 +884,8 @@ fn is_blamed_for(policy: &Policy, dossier: &mut Dossier, board: &Board, now: Now
 fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
     let protected = dossier.protected || policy.subjects.protected.contains(&key.subject);
     let account = key.subject == Subject::Account && key.isp.is_none() && !policy.breaker.pause_account;
-    // Without a gate, nothing can hold the mail to one ISP.
-    let beyond_us = key.isp.is_some() && !policy.gate_in_use;
+    // Without a gate, nothing can hold the mail to one ISP, or that of an identity.
+    let beyond_us = (key.isp.is_some() && !policy.gate_in_use) || !can_be_stopped(policy, &key.subject);
     if protected || account || beyond_us { Level::Warn } else { Level::Pause }
 }
 
@@ -828,6 +936,8 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
         shadow,
         reason: news.reason,
         said: None,
+        gate: false,
+        kin: BTreeSet::new(),
     });
     let reason = || match &transition {
         Some(told) => told.reason.clone(),
@@ -845,6 +955,44 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
         }
     }
     Some(Change { key, version: known.version, next: step.next, controls, transition, places: None })
+}
+
+/// The breakers of a board that were moved in shadow, and that something would be done about under `policy`: what is open and
+/// has a switch at SES is stopped there; the rest is held back where a gate is asked.
+pub fn waiting<'a>(policy: &Policy, board: &'a Board) -> Vec<(&'a Key, &'a BreakerState)> {
+    let at_the_gate = |key: &Key, known: &BreakerState| {
+        policy.gate_in_use
+            && known.state != State::Closed
+            && !known.enacted
+            && known.hold != Hold::Shadow
+            && !policy.is_shadow(&key.subject)
+    };
+    let waits = |(key, known): &(&Key, &BreakerState)| {
+        waits_for_a_policy_that_acts(policy, key, known) || at_the_gate(key, known)
+    };
+    board.unsettled.iter().filter(waits).collect()
+}
+
+/// Whether a breaker is open and has a switch at SES, which was not used because it opened in shadow, and is to be now.
+fn waits_for_a_policy_that_acts(policy: &Policy, key: &Key, known: &BreakerState) -> bool {
+    let is_open = matches!(known.state, State::Open { .. });
+    is_open && !known.enacted && known.hold != Hold::Shadow && !policy.is_shadow(&key.subject) && stops_at_ses(key)
+}
+
+/// Whether SES has a switch for a key: for a configuration set, a tenant and the account, each at all ISPs.
+pub fn stops_at_ses(key: &Key) -> bool {
+    match control(key, Effect::Stop) {
+        Some(ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount) => true,
+        Some(
+            ControlKind::ResumeConfigurationSet
+            | ControlKind::ResumeTenant
+            | ControlKind::ResumeAccount
+            | ControlKind::SetQuotaFactor(_)
+            | ControlKind::HoldIsp
+            | ControlKind::ReleaseIsp,
+        )
+        | None => false,
+    }
 }
 
 /// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;

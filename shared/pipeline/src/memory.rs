@@ -17,13 +17,10 @@ use reputation::timeline::{Series, Timeline};
 use reputation::unit::{SenderId, Unit, UnitKind};
 
 use crate::enforce::{Flow, Wished, Wishes};
-use crate::evaluate::{left_out, since_of_isp};
+use crate::evaluate::{can_be_stopped, left_out, since_of_isp};
 use crate::fold::{Fold, Sequence, Shard};
 use crate::notice::{Desk, Notice, Outbox};
-use crate::ports::{
-    Board, Change, Committed, Control, ControlKind, Dossier, Ledger, PortError, Reputation, Saved, Transition,
-    Unrecorded, Versioned,
-};
+use crate::ports::{Board, Change, Committed, Control, ControlKind, Dossier, Ledger, MAX_KIN, PortError, Relative, Reputation, Saved, Transition, Unrecorded, Versioned, is_kin};
 use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
 
@@ -223,7 +220,7 @@ impl MemoryReputation {
         let board = &self.board;
         let held = board.isps.get(&unit.isp).is_some_and(|known| known.state.is_contained());
         indices.iter().any(|index| {
-            let dossier = &mut self.dossiers[*index].1;
+            let (subject, dossier) = &mut self.dossiers[*index];
             let news = |known: Option<&Versioned>, level: Option<Level>| match level {
                 Some(Level::Warn) => !known.is_some_and(|known| known.breaker.was_warned(metric, now)),
                 Some(Level::Throttle | Level::Pause) => true,
@@ -246,6 +243,8 @@ impl MemoryReputation {
             }
             let left_out = left_out(policy, dossier, board, &BTreeMap::new());
             let level = judge::alarm(policy, &mut dossier.timeline, None, &left_out, since, metric, now);
+            // About what has no switch there are only warnings.
+            let level = level.map(|level| if can_be_stopped(policy, subject) { level } else { Level::Warn });
             news(dossier.breakers.get(&None), level)
         })
     }
@@ -330,6 +329,11 @@ impl MemoryReputation {
         }
     }
 
+    fn relative(&self, subject: &Subject) -> Option<Relative> {
+        let dossier = &self.dossiers[*self.index.get(subject)?].1;
+        Some(Relative { breaker: dossier.breaker(None).breaker, kin: dossier.kin.clone() })
+    }
+
     fn dossier_index(&mut self, subject: &Subject) -> usize {
         if let Some(index) = self.index.get(subject) {
             return *index;
@@ -350,9 +354,14 @@ impl MemoryReputation {
         }
         let subjects = fold.subjects(sender);
         self.by_sender[place] = subjects.iter().map(|subject| self.dossier_index(subject)).collect();
-        if subjects.iter().any(|subject| self.protected.contains(subject)) {
-            for index in &self.by_sender[place] {
-                self.dossiers[*index].1.protected = true;
+        let is_protected = subjects.iter().any(|subject| self.protected.contains(subject));
+        for (subject, index) in subjects.iter().zip(&self.by_sender[place]) {
+            let dossier = &mut self.dossiers[*index].1;
+            dossier.protected |= is_protected;
+            for other in subjects.iter().filter(|other| is_kin(subject, other)) {
+                if dossier.kin.len() < MAX_KIN {
+                    dossier.kin.insert(other.clone());
+                }
             }
         }
     }
@@ -394,6 +403,11 @@ impl Reputation for MemoryReputation {
     async fn dossier(&mut self, subject: &Subject, _: Now) -> Result<&mut Dossier, PortError> {
         let index = self.dossier_index(subject);
         Ok(&mut self.dossiers[index].1)
+    }
+
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        let known = subjects.iter().filter_map(|subject| Some((subject.clone(), self.relative(subject)?)));
+        Ok(known.collect())
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {

@@ -26,9 +26,12 @@ use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transitio
 mod desk;
 mod fact;
 mod group;
+mod headline;
 mod message;
 
 pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
+use fact::Fact;
+use headline::full_name;
 use message::Known;
 pub(crate) use message::quoted;
 pub use message::{Command, Message, Place};
@@ -246,9 +249,6 @@ impl Notice {
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
         let told = change.transition.as_ref()?;
         let name = key_name(&told.key, isps);
-        let from_to = if told.from == told.to { told.to.to_owned() } else { format!("{} -> {}", told.from, told.to) };
-        let shadow = if told.shadow { " (shadow: nothing is done)" } else { "" };
-        let word = told.level.map_or("news", |level| level.name());
         let detail = Detail {
             transition: ReportedTransition::of(told, isps),
             controls: controls(change, isps),
@@ -264,48 +264,55 @@ impl Notice {
             },
             trips: change.next.trips,
             judged_from: [change.next.since.throttle, change.next.since.pause].map(start_of),
+            gate: told.gate,
+            shares_mail_with: told.kin.iter().map(Subject::to_string).collect(),
         };
-        let mut text = format!("{name}: {from_to}{shadow}\n\n{}\n", told.why());
-        text.push_str("\nDecided: ");
-        text.push_str(&done(change, told));
-        text.push_str("\nTo see more: ses-breaker status\n");
-        text.push_str(&undo(told));
         let id = format!("{:013}#{name}#{:06}", told.at.0.max(0), change.version + 1);
-        let title = title(&format!("ses-breaker {word}: {name} {from_to}"));
         let detail = serde_json::to_string(&detail).unwrap_or_default();
-        Some(Notice { id, title, text, kind: Notice::TRANSITION, detail })
+        let mut notice = Notice { id, title: String::new(), text: String::new(), kind: Notice::TRANSITION, detail };
+        // What is reported is read back from the detail, so that both are one.
+        let fact = Fact::of(&notice).unwrap_or_default();
+        notice.title = title(&headline::headline(&fact, &fact));
+        notice.text = format!("{}\n\n{}\n\nDecided: {}\n", notice.title, told.why(), done(change, told));
+        Some(notice)
     }
 
     /// Reports that a target of a control does not exist any more, once for each time that it vanished.
     pub fn gone(target: &Subject, since: Now) -> Notice {
         let text = format!(
-            "{target} does not exist at SES any more.\n\nIf its breaker is open, the wish to stop it is kept: made anew \
-             before the breaker lets it go, it is stopped again, within about five minutes.\n"
+            "{} does not exist at SES any more.\n\nIf it is stopped, that is kept: created again before its stop period ends, it \
+             is stopped again within about five minutes. If you deleted it, there is nothing to do.\n",
+            sentence_name(target)
         );
-        Notice::about(Notice::GONE, "gone", target, &text, since)
+        let title = format!("[GONE] {} does not exist at SES any more", short(target));
+        Notice::about(Notice::GONE, ("gone", &title), target, &text, since)
     }
 
     /// Reports that SES denies us a control: at once, and again each day for as long as it lasts. `since`: when it was
     /// first denied.
     pub fn denied(target: &Subject, why: &str, since: Now, now: Now) -> Notice {
         let text = format!(
-            "SES denies ses-breaker what it has to do about {target}: {why}\n\nThe wish stands and is tried again \
-             every few minutes. Look at the role of the enforcer function: the template gives it what it needs; a \
-             service control policy or a permissions boundary may take it away.\n"
+            "SES refuses what ses-breaker asks for {}: {why}\n\nIt is tried again every few minutes. Look at the role of the \
+             enforcer function: the template gives it what it needs; a service control policy or a permissions boundary may \
+             take it away.\n",
+            full_name(&target.to_string(), None)
         );
         let day = i64::from(DAY) * MINUTE_MILLIS;
         let days = now.0.saturating_sub(since.0).max(0) / day;
-        Notice::about(Notice::DENIED, "denied", target, &text, Now(since.0 + days * day))
+        let title = format!("[REFUSED by SES] {}: {why}", short(target));
+        Notice::about(Notice::DENIED, ("denied", &title), target, &text, Now(since.0 + days * day))
     }
 
     /// Reports that another stack has stopped a target, once for each stop. `since`: when that was first seen.
     pub fn of_other_stack(target: &Subject, stack: &str, since: Now) -> Notice {
         let text = format!(
-            "{target} was stopped at SES by the ses-breaker stack {stack}, as its tag there says.\n\nThis stack leaves \
+            "{} was stopped at SES by the ses-breaker stack {stack}, as its tag there says.\n\nThis stack leaves \
              the stop to that one: it does not resume it, and does not take it for a person's. Once it is resumed, this \
-             stack stops it again if its own breaker is open. If {stack} does not exist any more, resume it at SES.\n"
+             stack stops it again if its own breaker is open. If {stack} does not exist any more, resume it at SES.\n",
+            sentence_name(target)
         );
-        Notice::about(Notice::OTHER_STACK, "other stack", target, &text, since)
+        let title = format!("[STOPPED by stack {stack}] {}", short(target));
+        Notice::about(Notice::OTHER_STACK, ("other stack", &title), target, &text, since)
     }
 
     /// Tells how all stands; once for each day.
@@ -320,7 +327,7 @@ impl Notice {
         }
         Notice {
             id: format!("{:013}#digest", day.end.0.max(0)),
-            title: title(&format!("ses-breaker {}", digest.title())),
+            title: title(&format!("[DIGEST] {}", digest.title())),
             text: digest.text(),
             kind: Notice::DIGEST,
             detail: detail.to_string(),
@@ -328,11 +335,11 @@ impl Notice {
     }
 
     /// `at`: when what it reports began, which makes its name.
-    fn about(kind: &'static str, word: &str, target: &Subject, text: &str, at: Now) -> Notice {
+    fn about(kind: &'static str, (word, headline): (&str, &str), target: &Subject, text: &str, at: Now) -> Notice {
         let detail = serde_json::json!({ "at": at.to_string(), "subject": target.to_string(), "reason": text });
         Notice {
             id: format!("{:013}#{target}#{word}", at.0.max(0)),
-            title: title(&format!("ses-breaker {word}: {target}")),
+            title: title(headline),
             text: text.to_owned(),
             kind,
             detail: detail.to_string(),
@@ -425,6 +432,10 @@ struct Detail<'a> {
     trips: u32,
     /// The first minute of the mail that may throttle it, and of the mail that may pause it (RFC 3339).
     judged_from: [String; 2],
+    /// Whether an application asks the gate, by the policy that it was decided under.
+    gate: bool,
+    /// Others whose mail is the same in part, so that they may report the same harm.
+    shares_mail_with: Vec<String>,
 }
 
 /// A key as people write it: `configuration-set:news`, `configuration-set:news@gmail`.
@@ -469,8 +480,8 @@ fn done(change: &Change, told: &Transition) -> String {
     let told_of = |control: &crate::ports::Control| done_by(control.kind.name(), &share(control.kind));
     let done: Vec<String> = change.controls.iter().map(told_of).collect();
     match (done.is_empty(), told.shadow) {
-        (true, true) => "nothing, because this is decided in shadow".to_owned(),
-        (true, false) => "nothing but telling you".to_owned(),
+        (true, true) => "no action, because this is decided in shadow".to_owned(),
+        (true, false) => "no action (notification only)".to_owned(),
         (false, _) => done.join("; "),
     }
 }
@@ -481,9 +492,9 @@ fn done_by(kind: &str, share: &str) -> String {
         return format!("SES is asked to {asked}");
     }
     let words = match kind {
-        "set_quota_factor" => return format!("{share} of the quota may be sent"),
-        "hold_isp" => "mail to this ISP is held, for all senders",
-        "release_isp" => "mail to this ISP flows again",
+        "set_quota_factor" => return format!("the gate grants {share} of the quota"),
+        "hold_isp" => "the gate holds mail to this ISP, for all senders",
+        "release_isp" => "the gate grants mail to this ISP again",
         other => other,
     };
     words.to_owned()
@@ -529,13 +540,13 @@ fn at_ses(kind: &str, target: &str, wishes: &[Wished]) -> Option<String> {
     })
 }
 
-/// How to undo it, for people.
-fn undo(told: &Transition) -> String {
-    let subject = &told.key.subject;
-    match (told.to, told.key.isp) {
-        ("open", None) => format!("To let it flow again: ses-breaker resume {subject}\n"),
-        _ => String::new(),
-    }
+fn short(target: &Subject) -> String {
+    headline::short_name(&target.to_string(), None)
+}
+
+/// A name at the beginning of a sentence.
+fn sentence_name(target: &Subject) -> String {
+    message::sentence(&full_name(&target.to_string(), None))
 }
 
 /// Keeps to the limits of an SNS subject: 100 printable ASCII characters, the first a letter.

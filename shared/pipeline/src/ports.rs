@@ -81,6 +81,27 @@ pub struct Versioned {
     pub version: u64,
 }
 
+/// Of so many others it is remembered that they share mail with a subject.
+pub const MAX_KIN: usize = 20;
+
+/// Whether `other` is remembered as one that shares mail with `subject`.
+pub fn is_kin(subject: &Subject, other: &Subject) -> bool {
+    matches!(
+        (subject, other),
+        (Subject::ConfigurationSet(_), Subject::Identity(_))
+            | (Subject::Identity(_) | Subject::Tag(..), Subject::ConfigurationSet(_))
+    )
+}
+
+/// What is known of one that shares mail with a subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relative {
+    /// Its breaker at all ISPs.
+    pub breaker: BreakerState,
+    /// As [`Dossier::kin`].
+    pub kin: BTreeSet<Subject>,
+}
+
 /// Everything known about one subject.
 #[derive(Clone, Debug, Default)]
 pub struct Dossier {
@@ -90,6 +111,9 @@ pub struct Dossier {
     pub breakers: BTreeMap<Option<Isp>, Versioned>,
     /// Whether some of its mail is also that of a subject that the policy protects.
     pub protected: bool,
+    /// Subjects that some of its mail is also of: of a configuration set its identities, of an identity or a tag the configuration
+    /// sets; at most [`MAX_KIN`], the first ones that it was seen with.
+    pub kin: BTreeSet<Subject>,
     /// Breakers that are stored in a form that this release does not understand: they stay as they are.
     pub unreadable: BTreeSet<Option<Isp>>,
 }
@@ -207,6 +231,13 @@ pub trait Reputation {
     /// Nothing is known then: ask again.
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError>;
 
+    /// What is known of these subjects, which share mail with another one. Asked for only when harm is to be reported.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known then: ask again.
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError>;
+
     /// What is going on at `now`.
     ///
     /// # Errors
@@ -316,6 +347,12 @@ pub struct Transition {
     pub reason: String,
     /// Who said so, if a person did through us.
     pub said: Option<Said>,
+    /// Whether an application asks the gate, by the policy that it was decided under. Without a gate, mail is stopped by SES or
+    /// not at all.
+    pub gate: bool,
+    /// Others whose mail is the same in part, so that they may report the same harm: see [`Dossier::kin`]; of a configuration set
+    /// also the other configuration sets of its identities. Only where there is harm.
+    pub kin: BTreeSet<Subject>,
 }
 
 impl Transition {

@@ -118,7 +118,7 @@ fn a_digest_tells_rates_against_lines_what_is_not_closed_quotas_and_what_to_look
     let digest = Digest::of(&policy, &found);
     insta::assert_snapshot!(digest.text());
     let notice = Notice::of_digest(&digest, found.day, NOW);
-    assert_eq!(notice.title, "ses-breaker digest of 2026-10-05: 3 not closed, 2 over a line");
+    assert_eq!(notice.title, "[DIGEST] 2026-10-05: 3 not sending freely, 2 over a line");
     // Its name is that of its day.
     let later = Notice::of_digest(&digest, found.day, NOW.plus_minutes(300));
     assert_eq!(notice.id, later.id);

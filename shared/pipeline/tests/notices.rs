@@ -125,13 +125,13 @@ impl World {
     fn mail(&mut self) -> String {
         let told = self.told();
         let [message] = told.as_slice() else { panic!("{told:#?}") };
-        let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned() };
+        let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
         format!("Subject: {}\n\n{}", message.title, message.text(&place))
     }
 }
 
 fn titles(told: &[Message]) -> Vec<&str> {
-    told.iter().map(|message| message.title.trim_start_matches("ses-breaker ")).collect()
+    told.iter().map(|message| message.title.as_str()).collect()
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_pause_its_probe_and_its_end_are_told_once_each() {
     let told = world.told();
     assert_eq!(
         titles(&told),
-        ["news: configuration-set:news throttled", "news: configuration-set:news throttled -> closed"]
+        ["[SENDING AGAIN] news: 60 min without further harm", "[SENDING AGAIN] news: 60 min without further harm"]
     );
     insta::assert_snapshot!("closed", told[1].text(&Place::default()));
 }
@@ -198,9 +198,12 @@ fn an_incident_is_told_with_its_pardons() {
     let told = world.told();
     assert_eq!(
         titles(&told),
-        ["pause: account@gmail closed -> open", "throttle: configuration-set:z@yahoo closed -> throttled"]
+        [
+            "[HELD] gmail: several unrelated senders turned bad at this ISP at the same time",
+            "[SLOWED] z at yahoo: 56 % of 90 mails bounced hard"
+        ]
     );
-    insta::assert_snapshot!(told[0].text(&Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned() }));
+    insta::assert_snapshot!(told[0].text(&Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() }));
 }
 
 #[test]
@@ -211,10 +214,10 @@ fn what_a_person_says_is_told_whatever_was_told_before() {
     for _ in 0..3 {
         world.minutes(1);
         world.said("configuration-set:news", Input::PersonResumes);
-        assert_eq!(titles(&world.told()), ["news: configuration-set:news open -> closed"]);
+        assert_eq!(titles(&world.told()), ["[RESUMED by a person] news: a person resumed it"]);
         world.minutes(1);
         world.said("configuration-set:news", Input::PersonStops);
-        assert_eq!(titles(&world.told()), ["news: configuration-set:news closed -> open"]);
+        assert_eq!(titles(&world.told()), ["[STOPPED by a person] news: a person stopped it"]);
     }
     world.said("configuration-set:news", Input::PersonHoldsClosed);
     insta::assert_snapshot!("person_holds", world.mail());
@@ -337,8 +340,8 @@ fn a_pause_is_never_held_back_unless_the_last_message_said_so() {
         told.extend(world.told());
         world.minutes(5);
     }
-    let pause = "pause: configuration-set:news closed -> open";
-    let end = "news: configuration-set:news open -> closed";
+    let pause = "[STOPPED] news: 33 % of 90 mails bounced hard";
+    let end = "[SENDING AGAIN] news: the ISP itself is in trouble";
     // The first end is told, so the second pause is; the second end is not, so neither is the third pause.
     assert_eq!(titles(&told), [pause, end, pause]);
     // What is held back is told an hour after the last message, though nothing happens any more.
@@ -346,7 +349,7 @@ fn a_pause_is_never_held_back_unless_the_last_message_said_so() {
     assert_eq!(titles(&world.told()), Vec::<&str>::new());
     world.minutes(30);
     let told = world.told();
-    assert_eq!(titles(&told), ["summary: configuration-set:news closed, 3 more changes"]);
+    assert_eq!(titles(&told), ["[SUMMARY, now sending] news: 3 more changes"]);
     insta::assert_snapshot!(told[0].text(&Place::default()));
 }
 
@@ -518,7 +521,7 @@ fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_d
         pollster::block_on(tick(&world.policy, &mut world.store, world.now)).unwrap();
         let told = world.told();
         let paused = told.iter().find(|message| message.subject == "configuration-set:sale").unwrap();
-        let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned() };
+        let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
         let paused = paused.text(&place);
         insta::assert_snapshot!(name, format!("{withheld}\n{}\n\n{paused}", "=".repeat(72)));
     }

@@ -25,6 +25,8 @@ pub const DEFAULT_TOML: &str = include_str!("../../../infra/policy.toml");
 pub struct Policy {
     /// Whether anything is done at all.
     pub mode: Mode,
+    /// Whether the policy's own text says so or not. If it does not, a stack stays in shadow: see [`Policy::in_stack`].
+    pub states_mode: bool,
     /// Who is judged, and how far it may go.
     pub subjects: Subjects,
     /// Which ISP receives mail for which domain.
@@ -351,13 +353,14 @@ impl Policy {
         let mut table: toml::Table =
             DEFAULT_TOML.parse().map_err(|error: toml::de::Error| PolicyError::Syntax(error.to_string()))?;
         let states_gate = own.get("gate").and_then(|gate| gate.get("in_use")).is_some();
+        let states_mode = own.contains_key("mode");
         overlay(&mut table, own);
         let raw: RawPolicy = serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
             let key = error.path().to_string();
             PolicyError::Shape { key, problem: error.into_inner().to_string().trim().replace('\n', " ") }
         })?;
         keys::check(&table)?;
-        Ok(Policy { states_gate, ..raw.validate()? })
+        Ok(Policy { states_gate, states_mode, ..raw.validate()? })
     }
 
     /// Whether evidence about a metric is judged at this ISP, or, without one, over all of them.
@@ -371,6 +374,13 @@ impl Policy {
             Some(Isp::OTHER) => metric != Metric::Delay,
             Some(_) => true,
         }
+    }
+
+    /// The policy in a deployed stack, which acts only where the policy's own text says so. A replay, which touches nothing,
+    /// shows what acting would do.
+    #[must_use]
+    pub fn in_stack(self) -> Policy {
+        Policy { mode: if self.states_mode { self.mode } else { Mode::Shadow }, ..self }
     }
 
     /// The policy in a world with or without a gate: what its own text says of that comes first.
@@ -548,6 +558,7 @@ impl RawPolicy {
             subjects: self.subjects.validate()?,
             gate_in_use: self.gate.in_use,
             states_gate: false,
+            states_mode: false,
             gate: Gate {
                 lease_secs: self.gate.lease_seconds,
                 unreadable_bulk: self.gate.unreadable_bulk,

@@ -7,8 +7,8 @@ use e2e::stack::Stack;
 use reputation::time::{HOUR, MINUTE_MILLIS, Now};
 use serde_json::{Value, json};
 
-use super::mail::{Mailbox, Sender};
-use super::people::{START, cloud, with_harm};
+use super::mail::{Mailbox, NEWS, SHOP, Sender};
+use super::people::{START, cloud, with_harm, with_harm_on};
 
 /// What people were sent: subject, text, and the id.
 fn letters(cloud: &Cloud) -> Vec<(String, String, String)> {
@@ -22,7 +22,7 @@ fn letters(cloud: &Cloud) -> Vec<(String, String, String)> {
 }
 
 fn titles(cloud: &Cloud) -> Vec<String> {
-    letters(cloud).into_iter().map(|(title, _, _)| title.replacen("ses-breaker ", "", 1)).collect()
+    letters(cloud).into_iter().map(|(title, _, _)| title).collect()
 }
 
 /// The events as a rule's target gets them.
@@ -66,7 +66,7 @@ async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
     stack.enforce(false, START).await.unwrap();
-    assert_eq!(titles(&cloud), ["pause: configuration-set:news closed -> open"]);
+    assert_eq!(titles(&cloud), ["[STOPPED] news: 33 % of 90 mails bounced hard"]);
     // Nobody sends anything for a day.
     for minute in 1..1_440 {
         let now = START.plus_minutes(minute);
@@ -87,8 +87,104 @@ async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
             events.iter().map(|event| &event["detail"]).filter(|detail| detail["to"] == to && detail["isp"].is_null());
         told.map(|detail| detail["subject"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
-    let both = BTreeSet::from(["configuration-set:news".to_owned(), "identity:news.example".to_owned()]);
-    assert_eq!((subjects("open"), subjects("probing")), (both.clone(), both));
+    // The identity has no switch, and reports nothing that its configuration set has reported.
+    let set = BTreeSet::from(["configuration-set:news".to_owned()]);
+    assert_eq!((subjects("open"), subjects("probing")), (set.clone(), set));
+}
+
+/// An identity that sends by two configuration sets, into both of which a bad list was imported: `seconds` lie between the
+/// first bounce of the one and that of the other.
+async fn with_two_sets(cloud: &Cloud, seconds: i64) -> Stack {
+    let mut stack = Stack::new(cloud, false);
+    let (news, shop) = (Sender { domain: "a.example", ..NEWS }, Sender { domain: "a.example", ..SHOP });
+    // Both are at work, in turns of ten seconds.
+    for turn in 0..18 {
+        let now = Now(START.0 + turn * 10_000);
+        let mut mailbox = Mailbox::numbered_from(u32::try_from(turn).unwrap() * 1_000);
+        for (sender, begins) in [(news, 0), (shop, seconds)] {
+            for mail in 0..6 {
+                match mail % 3 {
+                    0 if turn * 10 >= begins => mailbox.bounced(sender, "outlook.com", "microsoft", now),
+                    _ => mailbox.delivered(sender, "outlook.com", "microsoft", now),
+                }
+            }
+        }
+        let events: Vec<&str> = mailbox.events.iter().map(String::as_str).collect();
+        let before = cloud.stream(LEDGER).len();
+        assert_eq!(stack.ingest(&events, now).await, Ok(vec![]));
+        stack.fold(&cloud.stream(LEDGER)[before..], now).await.unwrap();
+        stack.enforce(false, now).await.unwrap();
+    }
+    stack
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incident_of_an_identity_with_two_sets_is_one_message_for_each_level() {
+    for seconds in [0, 10, 60] {
+        let cloud = cloud();
+        let mut stack = with_two_sets(&cloud, seconds).await;
+        for minute in 3..30 {
+            stack.tick(START.plus_minutes(minute)).await.unwrap();
+            stack.enforce(minute % 5 == 0, START.plus_minutes(minute)).await.unwrap();
+        }
+        assert_eq!(cloud.state().sets.values().collect::<Vec<_>>(), [&false; 2], "{seconds}");
+        insta::assert_snapshot!(format!("two_sets_{seconds}_s_apart"), titles(&cloud).join("\n"));
+        // Programs hear of both, and of no identity that is stopped.
+        let events = events(&cloud);
+        let opened = events.iter().map(|event| &event["detail"]).filter(|detail| detail["to"] == "open");
+        let opened: BTreeSet<&str> = opened.map(|detail| detail["subject"].as_str().unwrap()).collect();
+        assert_eq!(opened, BTreeSet::from(["configuration-set:news", "configuration-set:shop"]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn harm_that_spans_sets_is_reported_of_their_identity_with_what_can_be_stopped() {
+    let cloud = cloud();
+    let mut stack = Stack::new(&cloud, false);
+    let sets = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
+    let mut mailbox = Mailbox::default();
+    for set in sets {
+        cloud.state().sets.insert(set.to_owned(), true);
+        let sender = Sender { set, domain: "a.example" };
+        for mail in 0..20 {
+            match mail {
+                0 | 10 => mailbox.bounced(sender, "outlook.com", "microsoft", START),
+                _ => mailbox.delivered(sender, "outlook.com", "microsoft", START),
+            }
+        }
+        for _ in 0..2 {
+            mailbox.bounced(sender, "outlook.com", "microsoft", START);
+        }
+    }
+    let events: Vec<&str> = mailbox.events.iter().map(String::as_str).collect();
+    assert_eq!(stack.ingest(&events, START).await, Ok(vec![]));
+    stack.fold(&cloud.stream(LEDGER), START).await.unwrap();
+    stack.enforce(false, START).await.unwrap();
+    let letters = letters(&cloud);
+    let [(title, text, _)] = letters.as_slice() else { panic!("{letters:#?}") };
+    insta::assert_snapshot!(format!("{title}\n\n{text}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_stack_acts_only_once_a_policy_says_so_and_then_at_once() {
+    let cloud = cloud();
+    let stack = Stack::fresh(&cloud, "test", false);
+    let mut stack = with_harm_on(&cloud, stack, START).await;
+    stack.enforce(true, START).await.unwrap();
+    assert_eq!(titles(&cloud), ["[SHADOW, would be stopped] news: 33 % of 90 mails bounced hard"]);
+    assert!(cloud.state().switched.is_empty());
+    // A policy that says no mode leaves it so.
+    let policies = aws::policies::Policies::new(cloud.clients().dynamodb(), REPUTATION);
+    policies.push("[breaker]\nopen_minutes = 60\n", 0, "ann", START).await.unwrap();
+    let mut stack = Stack::fresh(&cloud, "test", false);
+    stack.tick(START.plus_minutes(1)).await.unwrap();
+    stack.enforce(true, START.plus_minutes(1)).await.unwrap();
+    assert!(cloud.state().switched.is_empty());
+    policies.push("mode = \"act\"\n", 1, "ann", START).await.unwrap();
+    let mut stack = Stack::fresh(&cloud, "test", false);
+    stack.tick(START.plus_minutes(2)).await.unwrap();
+    stack.enforce(false, START.plus_minutes(2)).await.unwrap();
+    assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +192,7 @@ async fn an_isps_own_trouble_is_one_message_with_its_pardons() {
     let cloud = Cloud::new();
     let mut stack = with_incident(&cloud).await;
     stack.enforce(false, START).await.unwrap();
-    assert_eq!(titles(&cloud), ["pause: account@microsoft closed -> open"]);
+    assert_eq!(titles(&cloud), ["[HELD] microsoft: several unrelated senders turned bad at this ISP at the same time"]);
     insta::assert_snapshot!(letters(&cloud)[0].1);
 }
 
@@ -230,7 +326,7 @@ async fn how_all_stands_is_told_once_a_day_from_the_policys_hour_on() {
     let mut stack = with_harm(&cloud, START).await;
     let digests = |cloud: &Cloud| {
         let letters = letters(cloud).into_iter();
-        letters.filter(|(title, ..)| title.starts_with("ses-breaker digest")).collect::<Vec<_>>()
+        letters.filter(|(title, ..)| title.starts_with("[DIGEST]")).collect::<Vec<_>>()
     };
     // It is ten in Berlin, but of the day before there is no mail.
     stack.enforce(true, START).await.unwrap();

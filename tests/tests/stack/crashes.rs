@@ -141,7 +141,7 @@ async fn simulate(seed: u64) {
     let paused = state
         .published
         .iter()
-        .filter(|form| form["Subject"].contains("configuration-set:news ") && form["Subject"].ends_with("open"));
+        .filter(|form| form["Subject"].starts_with("[STOPPED] news: "));
     let paused: BTreeSet<Option<String>> = paused.map(id).collect();
     assert_eq!(paused.len(), 1, "seed {seed}: {told:?}");
     assert!(distinct.iter().any(|id| opened(&id)), "seed {seed}");

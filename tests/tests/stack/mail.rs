@@ -27,6 +27,11 @@ pub(crate) const NEWS: Sender = Sender { set: "news", domain: "news.example" };
 pub(crate) const SHOP: Sender = Sender { set: "shop", domain: "shop.example" };
 
 impl Mailbox {
+    /// One whose mails are other ones than those of a mailbox with smaller numbers.
+    pub(crate) fn numbered_from(mails: u32) -> Mailbox {
+        Mailbox { mails, ..Mailbox::default() }
+    }
+
     /// A mail that is delivered.
     pub(crate) fn delivered(&mut self, sender: Sender, domain: &str, isp: &str, at: Now) {
         let (mail, to) = self.sent(sender, domain, isp, at);

@@ -21,7 +21,11 @@ pub(super) fn cloud() -> Cloud {
 
 /// Mail of which every third one bounces, told and judged; not enforced yet.
 pub(super) async fn with_harm(cloud: &Cloud, now: Now) -> Stack {
-    let mut stack = Stack::new(cloud, false);
+    with_harm_on(cloud, Stack::new(cloud, false), now).await
+}
+
+/// The same, by this stack.
+pub(super) async fn with_harm_on(cloud: &Cloud, mut stack: Stack, now: Now) -> Stack {
     let mut mailbox = Mailbox::default();
     for mail in 0..90 {
         match mail % 3 {
@@ -57,7 +61,7 @@ async fn harm_pauses_the_guilty_set_and_the_alert_names_rule_and_numbers() {
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
     assert_eq!(state(&cloud, "configuration-set:shop"), "closed");
     let state = cloud.state();
-    let alert = state.published.iter().find(|form| form["Subject"].contains("configuration-set:news")).unwrap();
+    let alert = state.published.iter().find(|form| form["Subject"].contains("] news: ")).unwrap();
     insta::assert_snapshot!(format!("{}\n\n{}", alert["Subject"], alert["Message"]));
     let event = state.events.iter().find(|event| event["Detail"].as_str().unwrap().contains("configuration-set:news"));
     let detail: Value = serde_json::from_str(event.unwrap()["Detail"].as_str().unwrap()).unwrap();
@@ -144,7 +148,7 @@ async fn a_set_that_is_gone_is_reported_once_and_stopped_again_if_it_is_made_ane
     stack.enforce(false, START).await.unwrap();
     cloud.state().sets.remove("news");
     let gone = |cloud: &Cloud| {
-        subjects(cloud).iter().filter(|title| **title == "ses-breaker gone: configuration-set:news").count()
+        subjects(cloud).iter().filter(|title| **title == "[GONE] news does not exist at SES any more").count()
     };
     stack.enforce(true, START.plus_minutes(5)).await.unwrap();
     assert_eq!(gone(&cloud), 0, "one look is not enough");
@@ -184,7 +188,7 @@ async fn a_denied_pause_is_told_once_a_day_and_lands_once_it_is_allowed() {
     }
     stack.enforce(true, START.plus_minutes(1440)).await.unwrap();
     let denied =
-        subjects(&cloud).iter().filter(|title| **title == "ses-breaker denied: configuration-set:news").count();
+        subjects(&cloud).iter().filter(|title| title.starts_with("[REFUSED by SES] news: AccessDenied")).count();
     assert_eq!(denied, 2, "{:?}", subjects(&cloud));
     cloud.state().set_errors.clear();
     stack.enforce(true, START.plus_minutes(1445)).await.unwrap();
@@ -278,7 +282,7 @@ async fn two_stacks_leave_each_others_stops_alone() {
         assert_eq!(state(cloud, "configuration-set:news"), "open");
         assert_eq!(breaker(cloud, "configuration-set:news")["hold"]["S"], "none");
     }
-    let told = subjects(&cloud).into_iter().filter(|title| title == "ses-breaker other stack: configuration-set:news");
+    let told = subjects(&cloud).into_iter().filter(|title| title == "[STOPPED by stack test] news");
     assert_eq!(told.count(), 1);
     assert_eq!(wishes(&beside)[0]["other"]["S"], "test");
     // The first lets it go; the breaker of the second is open still, so it stops it in its own name.

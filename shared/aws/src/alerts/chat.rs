@@ -29,7 +29,7 @@ pub(super) fn notification(message: &Message, place: &Place) -> Value {
     let step = |command: &Command| {
         let line = command.line(place);
         // Half a command is none.
-        let step = format!("{}: `{}`", command.purpose, line.replace('`', "'"));
+        let step = format!("{}: `{}`", command.purpose, code(&line));
         if step.len() <= STEP { Some(step) } else { None }
     };
     let keywords = [place.stack.as_str(), place.region.as_str(), message.level.as_deref().unwrap_or("news")];
@@ -46,7 +46,7 @@ pub(super) fn notification(message: &Message, place: &Place) -> Value {
         "content": {
             "textType": "client-markdown",
             "title": cut(&format!("{mark}{}", plain(&message.title)), TITLE),
-            "description": cut(&plain(message.body.trim_end()), DESCRIPTION),
+            "description": description(message, place),
             "nextSteps": message.commands.iter().filter_map(step).take(STEPS).collect::<Vec<_>>(),
             "keywords": keywords,
         },
@@ -61,6 +61,29 @@ pub(super) fn notification(message: &Message, place: &Place) -> Value {
         notification["metadata"]["relatedResources"] = Value::from(related);
     }
     notification
+}
+
+/// What happened, what to do first, what undoes it and where to read on; then the rest, as far as there is room.
+fn description(message: &Message, place: &Place) -> String {
+    let mut text = plain(message.summary.trim_end());
+    if !message.first.is_empty() {
+        text.push_str(&format!("\n\nFirst: {}", plain(&message.first)));
+    }
+    let undo: Vec<String> = message.undo(place).map(|line| code(&line)).collect();
+    if !undo.is_empty() {
+        text.push_str(&format!("\n\nUndo:\n```\n{}\n```", undo.join("\n")));
+    }
+    if !message.runbook.is_empty() {
+        text.push_str(&format!("\nRunbook: {}", plain(&place.section(&message.runbook))));
+    }
+    let rest = plain(message.body.trim());
+    let room = DESCRIPTION.saturating_sub(text.len() + 2);
+    format!("{text}\n\n{}", cut(&rest, room)).trim_end().to_owned()
+}
+
+/// A command as it stands between marks of code.
+fn code(line: &str) -> String {
+    line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "'")
 }
 
 /// Text that is no markup: no link, no mention, no entity.

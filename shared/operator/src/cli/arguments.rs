@@ -595,15 +595,16 @@ Examples:
     },
     /// Make a policy the current one
     ///
-    /// It is validated first, and what it changes is said. The functions take it into use within a minute.
+    /// It is validated first, and what it changes is printed. The functions take it into use within a minute. A stack is in shadow
+    /// until a policy that says mode = "act" is pushed: that push shows what would be acted on at once, and asks.
     #[command(after_help = "\
 Examples:
   ses-breaker policy push my.toml --dry-run
   replay events/ --policy my.toml              what would it have done?
   ses-breaker policy push my.toml
 
-Exit codes: 0 it is current now; 1 it is not valid, or somebody else pushed one meanwhile; 2 the file cannot be read; \
-3 AWS refused or could not be reached.")]
+Exit codes: 0 it is current now; 1 it is not valid, somebody else pushed one meanwhile, or the answer was no; 2 the file \
+cannot be read, or there is nobody to ask; 3 AWS refused or could not be reached.")]
     Push {
         /// What differs from the default, in TOML
         #[arg(value_name = "FILE")]
@@ -611,6 +612,9 @@ Exit codes: 0 it is current now; 1 it is not valid, or somebody else pushed one 
         /// Say what would change, and push nothing
         #[arg(long)]
         dry_run: bool,
+        /// Do not ask before the stack begins to act
+        #[arg(long)]
+        yes: bool,
     },
     /// Validate a policy and tell what it means; needs no AWS
     #[command(after_help = "\

@@ -4,12 +4,13 @@ use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, Grid, moment, paint};
 use replay::text::{Look, legible};
 
 use super::{painted, paragraph};
-use crate::policies::{Outcome, Push, Shown};
+use crate::policies::{ActsOn, Outcome, Push, Shown};
 
 /// A policy as TOML, headed by comments: it can be changed and pushed again.
 pub(crate) fn shown_policy(shown: &Shown) -> String {
     if shown.version == 0 {
-        return "# No policy was ever pushed: the built-in default is in use (ses-breaker policy show --default).\n"
+        return "# No policy was ever pushed: the built-in default is in use (ses-breaker policy show --default), in shadow: \
+                everything is decided and reported, and nothing is done until a policy that says mode = \"act\" is pushed.\n"
             .to_owned();
     }
     let at = shown.at.as_deref().map(moment).unwrap_or_default();
@@ -74,5 +75,44 @@ pub(crate) fn pushed(push: &Push, look: Look) -> String {
         ),
     };
     out.push_str(&paragraph(&words, look));
+    if let Some(acts_on) = push.acts_on.as_deref().filter(|_| push.outcome == Outcome::Pushed) {
+        let begins = if push.dry_run { "The stack would act from then on." } else { "The stack acts from then on." };
+        out.push_str(&paragraph(begins, look));
+        out.push_str(&acted_on(acts_on));
+    }
     out
+}
+
+/// Breakers that a list names; of the rest it says how many there are.
+const MAX_LISTED: usize = 20;
+
+/// What is acted on as soon as a stack acts.
+fn acted_on(acts_on: &[ActsOn]) -> String {
+    let (at_ses, at_the_gate): (Vec<&ActsOn>, Vec<&ActsOn>) = acts_on.iter().partition(|acts_on| acts_on.at_ses);
+    if acts_on.is_empty() {
+        return "No breaker is open: nothing is stopped at once.\n".to_owned();
+    }
+    let mut out = String::new();
+    for (head, listed) in [
+        ("SES is asked at once to stop:", at_ses),
+        ("The gate, if your application asks it, holds back at once:", at_the_gate),
+    ] {
+        if listed.is_empty() {
+            continue;
+        }
+        out.push_str(&format!("{head}\n"));
+        for acts_on in listed.iter().take(MAX_LISTED) {
+            out.push_str(&format!("  {} ({})\n", legible(&acts_on.key), acts_on.state));
+        }
+        if let more @ 1.. = listed.len().saturating_sub(MAX_LISTED) {
+            out.push_str(&format!("  and {more} more\n"));
+        }
+    }
+    out
+}
+
+/// What is asked before a stack begins to act.
+pub(crate) fn question_before_acting(acts_on: &[ActsOn], stack: &str) -> String {
+    let stack = legible(stack);
+    format!("Stack {stack} is in shadow. With this policy it acts: it stops what it finds harmful.\n{}Push it?", acted_on(acts_on))
 }

@@ -300,9 +300,8 @@ fn notices(status: &Status, look: Look) -> String {
     }
     out.push_str(&heading("Last notices"));
     for told in &status.notices {
-        let style: Style = if told.title.starts_with("ses-breaker pause") { BAD } else { PLAIN };
-        let title = told.title.strip_prefix("ses-breaker ").unwrap_or(&told.title);
-        let lines = hanging(&format!("{}  ", moment(&told.at)), &legible(title), look.columns());
+        let style: Style = if told.title.starts_with("[STOPPED]") { BAD } else { PLAIN };
+        let lines = hanging(&format!("{}  ", moment(&told.at)), &legible(&told.title), look.columns());
         out.extend(lines.lines().map(|line| paint(style, line) + "\n"));
         // With one subject, there is room for what was told.
         if status.subject.is_some() {

@@ -13,7 +13,7 @@ use reputation::time::{MINUTE_MILLIS, Now};
 use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
-use super::group::groups;
+use super::group::{FOLLOWS_MILLIS, groups};
 use super::message::{Earlier, Known, Message};
 use super::{Notice, time_of};
 
@@ -23,6 +23,10 @@ pub const SETTLE_MILLIS: i64 = 1_500;
 
 /// A notice from further in the future than this was written by a clock that is wrong: nobody waits for it.
 const SKEW_MILLIS: i64 = 10_000;
+
+/// That one more configuration set of a known incident is stopped is told after this time, in milliseconds, with all that came
+/// of it meanwhile.
+const STOPPED_MILLIS: i64 = 5 * MINUTE_MILLIS;
 
 /// What people were told of a key that nothing is heard of is forgotten after so many minutes; no policy's
 /// `alerts.again_minutes` is longer.
@@ -78,6 +82,8 @@ pub struct Told {
     pub at: i64,
     /// When they were last told each standing.
     standings: BTreeMap<String, i64>,
+    /// When they were last told of harm at each level, by [`Fact::severity`].
+    levels: BTreeMap<u8, i64>,
     /// What was held back since.
     pub held_back: Option<HeldBack>,
 }
@@ -107,9 +113,15 @@ impl Desk {
         let mut changed = self.letters.len() != before;
         let sealed: BTreeSet<String> = self.letters.iter().flat_map(|letter| letter.notices.iter().cloned()).collect();
         let mut facts = Vec::new();
-        for notice in unsent.iter().filter(|notice| !sealed.contains(&notice.id) && wait(notice, now).is_none()) {
+        let mut due = BTreeSet::new();
+        for notice in unsent.iter().filter(|notice| !sealed.contains(&notice.id) && settles(notice, now).is_none()) {
             match Fact::of(notice) {
-                Some(fact) => facts.push(fact),
+                Some(fact) => {
+                    if wait(notice, now).is_none() {
+                        due.insert(facts.len());
+                    }
+                    facts.push(fact);
+                }
                 None if self.has_room() => {
                     let (id, notices) = (notice.id.clone(), vec![notice.id.clone()]);
                     self.letters.push(Letter { id, message: Some(Message::of_notice(notice)), notices });
@@ -118,7 +130,8 @@ impl Desk {
                 None => {}
             }
         }
-        for group in groups(&facts, &self.told) {
+        let groups = groups(&facts, &self.told).into_iter();
+        for group in groups.filter(|group| group.iter().any(|place| due.contains(place))) {
             for part in parts(&facts, &group) {
                 if self.has_room() {
                     self.write(known, part, now);
@@ -167,15 +180,38 @@ impl Desk {
 
     /// Whether people are told of it at once.
     fn is_news(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
+        if self.is_of_a_known_incident(policy, fact, now) && self.has_room_to_hold_back(fact) {
+            return false;
+        }
         let Some(told) = self.told.get(&fact.key()) else { return true };
         let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
-        let held_back = || self.told.values().filter(|told| told.held_back.is_some()).count();
         // A person waits for what comes of their word.
         fact.cause == Cause::Person
             || (fact.is_pause() && told.state != "open")
             || !told.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
             || !within(&told.at, policy.alerts.summary_minutes)
-            || (told.held_back.is_none() && held_back() >= MOST_HELD_BACK)
+            || !self.has_room_to_hold_back(fact)
+    }
+
+    fn has_room_to_hold_back(&self, fact: &Fact) -> bool {
+        let is_held_back = |told: &Told| told.held_back.is_some();
+        self.told.get(&fact.key()).is_some_and(is_held_back)
+            || self.told.values().filter(|told| is_held_back(told)).count() < MOST_HELD_BACK
+    }
+
+    /// Whether a verdict is about harm that people were told of under another name, at this level or a worse one: in mail of the
+    /// same identity.
+    fn is_of_a_known_incident(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
+        let recent = now.0.saturating_sub(i64::from(policy.alerts.summary_minutes) * MINUTE_MILLIS);
+        let was_told = |other: &String| {
+            let told = self.told.get(other);
+            told.is_some_and(|told| told.levels.iter().any(|(level, at)| *level >= fact.severity() && *at > recent))
+        };
+        fact.cause == Cause::Verdict
+            // Without a gate nothing happens at one ISP that does not happen to the whole.
+            && (fact.isp.is_none() || !fact.gate)
+            && fact.level.is_some()
+            && fact.shares_mail_with.iter().any(was_told)
     }
 
     fn take_held_back(&mut self, key: &str) -> Option<Earlier> {
@@ -186,7 +222,14 @@ impl Desk {
     /// Writes down what was held back for long enough, in one letter for all that went together.
     fn write_summaries(&mut self, known: &Known<'_>, now: Now) -> bool {
         let quiet = i64::from(known.policy.alerts.summary_minutes) * MINUTE_MILLIS;
-        let due = |told: &Told| told.held_back.is_some() && now.0.saturating_sub(told.at) >= quiet;
+        let due = |told: &Told| {
+            let Some(held_back) = &told.held_back else { return false };
+            let since = if told.at == 0 { held_back.since } else { told.at };
+            // That mail of one more configuration set is stopped is not kept from people for long.
+            let stopped = if held_back.last.stops() { Some(held_back.last.at().0) } else { None };
+            now.0.saturating_sub(since) >= quiet
+                || stopped.is_some_and(|at| told.state != "open" && now.0.saturating_sub(at) >= STOPPED_MILLIS)
+        };
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, told) in self.told.iter().filter(|(_, told)| due(told)) {
             groups.entry(told.group.clone()).or_default().push(key.clone());
@@ -241,13 +284,17 @@ impl Told {
     /// Bytes that it takes when it is stored, about.
     fn size(&self) -> usize {
         let standings: usize = self.standings.keys().map(|standing| standing.len() + 20).sum();
-        self.group.len() + standings + 120
+        self.group.len() + standings + self.levels.len() * 20 + 120
     }
 
     fn tell(&mut self, policy: &Policy, fact: &Fact, now: Now) {
         let old = now.0.saturating_sub(i64::from(policy.alerts.again_minutes) * MINUTE_MILLIS);
         self.standings.retain(|_, at| *at > old);
         self.standings.insert(fact.standing(), now.0);
+        self.levels.retain(|_, at| *at > old);
+        if fact.level.is_some() {
+            self.levels.insert(fact.severity(), now.0);
+        }
         (self.state, self.at) = (fact.to.clone(), now.0);
     }
 
@@ -285,10 +332,21 @@ fn parts<'a>(facts: &'a [Fact], group: &[usize]) -> Vec<Vec<&'a Fact>> {
     parts
 }
 
-/// How many milliseconds a notice has to wait for others; `None` if it need not.
+/// How many milliseconds a notice has to wait for others; `None` if it need not. Longer where other configuration sets may
+/// follow.
 pub(super) fn wait(notice: &Notice, now: Now) -> Option<i64> {
-    let left = time_of(&notice.id).0.saturating_add(SETTLE_MILLIS).saturating_sub(now.0);
-    (1..SETTLE_MILLIS + SKEW_MILLIS).contains(&left).then_some(left)
+    let may_be_followed = Fact::of(notice).is_some_and(|fact| fact.may_be_followed());
+    left_of(if may_be_followed { FOLLOWS_MILLIS } else { SETTLE_MILLIS }, notice, now)
+}
+
+/// How many milliseconds are left until all that was decided with a notice is there; `None` if it is.
+fn settles(notice: &Notice, now: Now) -> Option<i64> {
+    left_of(SETTLE_MILLIS, notice, now)
+}
+
+fn left_of(millis: i64, notice: &Notice, now: Now) -> Option<i64> {
+    let left = time_of(&notice.id).0.saturating_add(millis).saturating_sub(now.0);
+    (1..millis + SKEW_MILLIS).contains(&left).then_some(left)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
 use super::Notice;
+use super::headline::state_word;
 use crate::ports::Said;
 /// What one notice tells of one breaker. Strings as in [`super::ReportedTransition`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,10 @@ pub(crate) struct Fact {
     pub(crate) cause: Cause,
     pub(crate) until: Option<String>,
     pub(crate) hold: String,
+    /// Whether an application asks the gate.
+    pub(crate) gate: bool,
+    /// Others that may report the same harm.
+    pub(crate) shares_mail_with: Vec<String>,
 }
 
 impl Fact {
@@ -68,7 +73,31 @@ impl Fact {
 
     /// The move in words.
     pub(crate) fn moved(&self) -> String {
-        if self.from == self.to { self.to.clone() } else { format!("{} -> {}", self.from, self.to) }
+        let (from, to) = (state_word(&self.from, self.gate), state_word(&self.to, self.gate));
+        if self.from == self.to { to.to_owned() } else { format!("from {from} to {to}") }
+    }
+
+    /// Whether mail is stopped by it: by SES, or by the gate.
+    pub(crate) fn stops(&self) -> bool {
+        let by_ses = |control: &String| {
+            let kind = control.split(' ').next().unwrap_or_default();
+            matches!(kind, "pause_configuration_set" | "pause_tenant" | "pause_account")
+        };
+        self.to == "open" && !self.shadow && (self.gate || self.controls.iter().any(by_ses))
+    }
+
+    /// Whether it may be about the same harm as something about `key`, by whose mail it is.
+    pub(crate) fn shares_mail_with(&self, key: &str) -> bool {
+        self.isp.is_none() && self.shares_mail_with.iter().any(|other| other == key)
+    }
+
+    /// Whether a verdict moved it, and other configuration sets send for the same identity: they may follow within seconds.
+    pub(crate) fn may_be_followed(&self) -> bool {
+        let is_set = |name: &str| name.starts_with("configuration-set:");
+        self.level.is_some()
+            && self.cause == Cause::Verdict
+            && is_set(&self.subject)
+            && self.shares_mail_with.iter().any(|other| is_set(other))
     }
 
     /// What it is to people who are told: a second one of the same standing is no news.
@@ -99,18 +128,22 @@ impl Fact {
         Some((looked_at, self.cohorts.as_ref()))
     }
 
+    /// How bad it is: 0 for what is no harm, 3 for what is to be stopped. Without a gate a cut of the quota is a warning.
+    pub(crate) fn severity(&self) -> u8 {
+        match self.level.as_deref() {
+            Some("pause") => 3,
+            Some("throttle") if self.gate => 2,
+            Some(_) => 1,
+            None => 0,
+        }
+    }
+
     /// Which fact a message is about, if it tells of several: the smallest. An ISP's own trouble explains all that it goes
     /// with; else the worst counts, and of the same things the wider one.
     pub(crate) fn lead(&self) -> impl Ord + use<> {
-        let level = match self.level.as_deref() {
-            Some("pause") => 3,
-            Some("throttle") => 2,
-            Some(_) => 1,
-            None => 0,
-        };
         let kind = self.subject.split(':').next().unwrap_or_default();
         let order = ["account", "configuration-set", "tenant", "identity", "tag"];
         let kind = order.iter().position(|known| *known == kind).unwrap_or(order.len());
-        (self.cause != Cause::Incident, Reverse(level), kind, self.isp.is_some(), self.id.clone())
+        (self.cause != Cause::Incident, Reverse(self.severity()), kind, self.isp.is_some(), self.id.clone())
     }
 }

@@ -1,4 +1,5 @@
-//! Which notices belong together: those that tell of the same mail, decided at the same moment.
+//! Which notices belong together: those about the same mail, decided at the same moment; and those about harm in mail of one
+//! identity, decided within [`FOLLOWS_MILLIS`], although by different configuration sets.
 //!
 //! A mail belongs to a configuration set, an identity, perhaps a tenant and tags, and each of them has a breaker. So bad
 //! mail makes several of them move at once, and people want to be told once. Who sends what is not known any more when
@@ -17,13 +18,37 @@ use reputation::breaker::Cause;
 use super::desk::Told;
 use super::fact::Fact;
 
-/// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment.
+/// Configuration sets of one identity that turn bad within this time, in milliseconds, are one incident to people.
+pub(super) const FOLLOWS_MILLIS: i64 = 20_000;
+
+/// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment, or
+/// follow each other by less than [`FOLLOWS_MILLIS`].
 pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
     let mut at: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (place, fact) in facts.iter().enumerate() {
         at.entry(fact.at().0).or_default().push(place);
     }
-    at.into_values().flat_map(|places| parts(facts, &places, told)).collect()
+    let parts = at.into_values().flat_map(|places| parts(facts, &places, told));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for part in parts {
+        let follows = |group: &&mut Vec<usize>| {
+            group.iter().any(|before| part.iter().any(|after| follows(&facts[*before], &facts[*after])))
+        };
+        match groups.iter_mut().rev().find(follows) {
+            Some(group) => group.extend(part),
+            None => groups.push(part),
+        }
+    }
+    groups
+}
+
+/// Whether `after` is the same incident as `before`: a verdict about the same mail in part, soon after it; or the next one
+/// about the same key.
+fn follows(before: &Fact, after: &Fact) -> bool {
+    let is_soon = after.at().0.saturating_sub(before.at().0) <= FOLLOWS_MILLIS;
+    let are_verdicts = before.cause == Cause::Verdict && after.cause == Cause::Verdict;
+    let shares_mail = before.key() == after.key() || before.shares_mail_with(&after.key()) || after.shares_mail_with(&before.key());
+    is_soon && are_verdicts && before.shadow == after.shadow && before.may_be_followed() && shares_mail
 }
 
 /// The connected parts of what was decided at one moment.

@@ -1,18 +1,22 @@
-//! Messages: what people are told, and in which words.
+//! Messages to people, and their words.
 //!
-//! What happened and why, what was done, what happens next, and what to type to undo it. Commands are completed with the
+//! What happened and why, what to do first, what to type to undo it; then what was done and what happens next. Commands are completed with the
 //! stack's name and Region by whoever sends a message, because only they know it.
 
 use std::collections::BTreeSet;
 
+use reputation::breaker::Cause;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
+use super::headline::{full_name, headline, short_name, state_word};
 use super::{Notice, title};
 use crate::enforce::Wished;
+use crate::evaluate::stops_at_ses;
 
 /// Others that a message lists; of the rest it tells how many there are.
 const MOST_OTHERS: usize = 30;
@@ -26,6 +30,9 @@ const MOST_TARGETS: usize = 200;
 const MOST_REASON: usize = 2_000;
 const MOST_BODY: usize = 8_000;
 
+/// What a command does that undoes what was done: all mail is sent, and judged from now on.
+const UNDO: &str = "Undo it now: all its mail is sent, and judged from now on";
+
 /// Which stack sends a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -33,6 +40,19 @@ pub struct Place {
     pub stack: String,
     /// Its Region; empty if it is not known.
     pub region: String,
+    /// Where people find the runbook; empty for its place in the source.
+    pub runbook: String,
+}
+
+/// The runbook in the source.
+const RUNBOOK: &str = "infra/RUNBOOK.md";
+
+impl Place {
+    /// Where people find a section of the runbook.
+    pub fn section(&self, anchor: &str) -> String {
+        let runbook = if self.runbook.is_empty() { RUNBOOK } else { &self.runbook };
+        format!("{runbook}#{anchor}")
+    }
 }
 
 /// What people are told of a group of notices.
@@ -53,7 +73,13 @@ pub struct Message {
     pub subjects: Vec<String>,
     /// When it was decided (RFC 3339).
     pub at: String,
-    /// What happened, why, what was done and what happens next.
+    /// What happened and why.
+    pub summary: String,
+    /// What to do first; empty where there is nothing to do.
+    pub first: String,
+    /// Which section of the runbook is about it.
+    pub runbook: String,
+    /// What was done, what happens next, and who else is affected.
     pub body: String,
     /// What to type.
     pub commands: Vec<Command>,
@@ -104,11 +130,26 @@ pub(super) struct Earlier {
 }
 
 impl Message {
-    /// The text of an e-mail.
+    /// The text of an e-mail: what happened, what to do first, what undoes it and where to read on; then all the rest.
     pub fn text(&self, place: &Place) -> String {
-        let mut text = format!("{}\n", self.body.trim_end());
+        let mut text = format!("{}\n", self.summary.trim_end());
+        let undo: Vec<String> = self.undo(place).collect();
+        if !self.first.is_empty() {
+            text.push_str(&format!("\nFirst: {}\n", self.first));
+        } else {
+            text.push('\n');
+        }
+        for (index, line) in undo.iter().enumerate() {
+            text.push_str(&format!("{}{line}\n", if index == 0 { "Undo: " } else { "      " }));
+        }
+        if !self.runbook.is_empty() {
+            text.push_str(&format!("Runbook: {}\n", place.section(&self.runbook)));
+        }
+        if !self.body.is_empty() {
+            text.push_str(&format!("\n{}\n", self.body.trim()));
+        }
         let mut purpose = None;
-        for command in &self.commands {
+        for command in self.commands.iter().filter(|command| command.purpose != UNDO) {
             if purpose != Some(&command.purpose) {
                 text.push_str(&format!("\n{}:\n", command.purpose));
                 purpose = Some(&command.purpose);
@@ -124,10 +165,17 @@ impl Message {
         text
     }
 
-    /// Tells of what is not about a breaker.
+    /// The commands that undo it, for a shell.
+    pub fn undo(&self, place: &Place) -> impl Iterator<Item = String> {
+        let undo = self.commands.iter().filter(|command| command.purpose == UNDO);
+        undo.map(|command| command.line(place))
+    }
+
+    /// Reports what is not about a breaker.
     pub(super) fn of_notice(notice: &Notice) -> Message {
         let detail: serde_json::Value = serde_json::from_str(&notice.detail).unwrap_or_default();
         let subject = detail["subject"].as_str().unwrap_or_default().to_owned();
+        let (summary, body) = notice.text.split_once("\n\n").unwrap_or((&notice.text, ""));
         Message {
             id: notice.id.clone(),
             title: notice.title.clone(),
@@ -135,45 +183,63 @@ impl Message {
             level: None,
             subjects: vec![subject.clone()],
             at: detail["at"].as_str().unwrap_or_default().to_owned(),
-            body: notice.text.clone(),
-            commands: vec![Command::new("To see how things stand", "ses-breaker status".to_owned())],
+            summary: summary.to_owned(),
+            first: String::new(),
+            runbook: section_of(notice.kind).to_owned(),
+            body: body.to_owned(),
+            commands: vec![Command::new("See the whole state", "ses-breaker status".to_owned())],
             subject,
         }
     }
 
-    /// Tells of facts that go together, the leading one first.
+    /// Reports facts that go together, the leading one first.
     pub(super) fn of_facts(known: &Known<'_>, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
-        let shadow = if lead.shadow { " (shadow: nothing is done)" } else { "" };
         let moves = moves(facts, &lead.key());
-        let last = moves.last().copied().unwrap_or(lead);
-        let mut body = format!("{}: {}{shadow}\n\n{}\n", lead.key(), way(&moves), cut(&lead.why()));
+        let (first, last) = (moves.first().copied().unwrap_or(lead), moves.last().copied().unwrap_or(lead));
+        let name = sentence(&full_name(&lead.subject, lead.isp.as_deref()));
+        let state = match lead.shadow {
+            true => format!("in shadow, where nothing is done; it would be {}", way(&moves)),
+            false if lead.is_bad_news() && lead.isp.is_none() && !can_be_switched(known.policy, lead) => {
+                "a warning; SES has no switch for it".to_owned()
+            }
+            false => way(&moves),
+        };
+        let mut summary = format!("{name}: {state}.\n{}\n", cut(&lead.why()));
         if last.id != lead.id {
-            body.push_str(&format!("\nAfter that: {}\n", cut(&last.why())));
+            summary.push_str(&format!("After that: {}\n", cut(&last.why())));
         }
-        body.push_str(&format!("\nEffect: {}.\nNext: {}\n", done(known, last), next(known.policy, last)));
+        let mut body = format!("Effect: {}.\nNext: {}\n", done(known, last), next(known.policy, last));
         body.push_str(&others(known, lead, facts));
-        body.push_str(&summary(earlier));
-        Message::about(known, id, lead.title.clone(), body, facts)
+        body.push_str(&report_of(earlier));
+        let title = title(&headline(first, last));
+        let message = Message { id, title, summary, body, ..Message::default() };
+        Message { first: what_to_do(last, facts), runbook: section(last).to_owned(), ..message }.about(known, facts)
     }
 
-    /// Tells how things stand after changes that people were not told one by one. `facts`: the last of each key.
+    /// Reports the state after changes that were not reported one by one. `facts`: the last of each key.
     pub(super) fn of_summary(known: &Known<'_>, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let count: u32 = earlier.iter().filter(|earlier| earlier.key == lead.key()).map(|earlier| earlier.count).sum();
         let changes = if count == 1 { "1 more change".to_owned() } else { format!("{count} more changes") };
-        let line = format!("ses-breaker summary: {} {}, {changes}", lead.key(), lead.to);
-        let mut body = format!("{} is {} now.\n", lead.key(), lead.to);
-        body.push_str(&summary(earlier));
-        body.push_str(&format!("\nThe last of them: {}\n", cut(&lead.why())));
+        let (short, state) = (short_name(&lead.subject, lead.isp.as_deref()), state_word(&lead.to, lead.gate));
+        let title = match lead.stops() {
+            true => title(&headline(lead, lead)),
+            false => title(&format!("[SUMMARY, now {state}] {short}: {changes}")),
+        };
+        let name = sentence(&full_name(&lead.subject, lead.isp.as_deref()));
+        let summary = format!("{name} is {state} now.\nThe last change: {}\n", cut(&lead.why()));
+        let mut body = report_of(earlier).trim_start().to_owned();
         body.push_str(&format!("\nEffect: {}.\nNext: {}\n", done(known, lead), next(known.policy, lead)));
-        Message::about(known, id, title(&line), body, facts)
+        let message = Message { id, title, summary, body, runbook: "summary".to_owned(), ..Message::default() };
+        message.about(known, facts)
     }
 
-    fn about(known: &Known<'_>, id: String, title: String, mut body: String, facts: &[&Fact]) -> Message {
-        if body.len() > MOST_BODY {
-            body.truncate(body.floor_char_boundary(MOST_BODY));
-            body.push_str(" ...\n");
+    /// With what follows from the facts it is about.
+    fn about(mut self, known: &Known<'_>, facts: &[&Fact]) -> Message {
+        if self.body.len() > MOST_BODY {
+            self.body.truncate(self.body.floor_char_boundary(MOST_BODY));
+            self.body.push_str(" ...\n");
         }
         let lead = facts.first().copied();
         let mut subjects: Vec<String> = Vec::new();
@@ -183,17 +249,69 @@ impl Message {
             }
         }
         Message {
-            id,
-            title,
             kind: Notice::TRANSITION.to_owned(),
             level: lead.and_then(|lead| lead.level.clone()),
             subject: lead.map(|lead| lead.subject.clone()).unwrap_or_default(),
             subjects,
             at: lead.map(|lead| lead.at().to_string()).unwrap_or_default(),
-            body,
             commands: commands(known.policy, facts),
+            ..self
         }
     }
+}
+
+/// What to do first about harm; empty where there is none.
+fn what_to_do(last: &Fact, facts: &[&Fact]) -> String {
+    let isp = last.isp.as_deref().unwrap_or("the ISP");
+    if last.cause == Cause::Incident {
+        return format!("nothing in your mail: look at the status page of {isp}, and wait");
+    }
+    let Some(metric) = last.metric.as_deref().filter(|_| last.level.is_some()) else { return String::new() };
+    let tag = facts.iter().find_map(|fact| fact.subject.strip_prefix("tag:"));
+    let of_tag = tag.map_or_else(String::new, |tag| format!(" (the mail tagged {tag} shows the same numbers)"));
+    match metric {
+        "hard_bounce" => {
+            format!("find where these addresses came from, and stop sending to that list{of_tag}")
+        }
+        "complaint" => {
+            format!("find the campaign that people complain about, and stop it{of_tag}; suppress who never asked for it")
+        }
+        "block" => format!(
+            "read what {isp} answers, with replay explain on your event files; check SPF, DKIM and DMARC, and blocklists"
+        ),
+        "delay" => format!("send less to {isp} for a while; SES retries what is delayed"),
+        _ => String::new(),
+    }
+}
+
+/// The section of the runbook about where a fact leaves its key.
+fn section(fact: &Fact) -> &'static str {
+    match fact.to.as_str() {
+        _ if fact.cause == Cause::Incident || (fact.subject == "account" && fact.isp.is_some()) => "provider-incident",
+        _ if fact.shadow => "shadow",
+        "open" if fact.stops() => "stopped",
+        "throttled" if fact.gate => "slowed",
+        "probing" => "testing",
+        _ if fact.level.is_some() => "warning",
+        _ => "sending-again",
+    }
+}
+
+/// The section of the runbook about a kind of notice.
+fn section_of(kind: &str) -> &'static str {
+    match kind {
+        Notice::GONE => "gone",
+        Notice::DENIED => "refused-by-ses",
+        Notice::OTHER_STACK => "another-stack",
+        Notice::DIGEST => "daily-digest",
+        _ => "",
+    }
+}
+
+/// With a capital letter.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// What happened to the others.
@@ -207,12 +325,13 @@ fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
     if keys.is_empty() {
         return String::new();
     }
-    let mut text = "\nWith it:\n".to_owned();
+    let mut text = "\nAlso affected:\n".to_owned();
     let mut reasons = BTreeSet::from([lead.why()]);
     for key in keys.iter().take(MOST_OTHERS) {
         let moves = moves(facts, key);
         let Some(last) = moves.last().copied() else { continue };
         let way = if last.from == last.to { "warning".to_owned() } else { way(&moves) };
+        let key = full_name(&last.subject, last.isp.as_deref());
         text.push_str(&format!("- {key}: {way}"));
         if last.controls.iter().any(|control| is_for_ses(control)) && !last.shadow {
             text.push_str(&format!(" ({})", done(known, last)));
@@ -235,24 +354,30 @@ fn moves<'a>(facts: &[&'a Fact], key: &str) -> Vec<&'a Fact> {
     moves
 }
 
-/// From where to where a key went: `closed -> throttled -> closed`.
+/// From where to where a key went: `stopped (was sending)`, `sending (was slowed, then stopped)`.
 fn way(moves: &[&Fact]) -> String {
+    let gate = moves.first().is_some_and(|first| first.gate);
     let mut way: Vec<&str> = moves.first().map(|first| first.from.as_str()).into_iter().collect();
     for fact in moves {
         if way.last() != Some(&fact.to.as_str()) {
             way.push(&fact.to);
         }
     }
-    way.join(" -> ")
+    let mut words: Vec<&str> = way.into_iter().map(|state| state_word(state, gate)).collect();
+    let now = words.pop().unwrap_or_default();
+    match words.as_slice() {
+        [] => now.to_owned(),
+        before => format!("{now} (was {})", before.join(", then ")),
+    }
 }
 
 /// What was held back.
-fn summary(earlier: &[Earlier]) -> String {
+fn report_of(earlier: &[Earlier]) -> String {
     let mut text = String::new();
     for Earlier { key, count, since, lines } in earlier {
         let changes = if *count == 1 { "1 more change".to_owned() } else { format!("{count} more changes") };
         text.push_str(&format!(
-            "\nAnd {changes} of {key} since {}, not told one by one:\n",
+            "\nAnd {changes} of {key} since {}, not reported one by one:\n",
             second_of(&Now(*since).to_string())
         ));
         if (*count as usize) > lines.len() {
@@ -274,7 +399,7 @@ fn is_for_ses(control: &str) -> bool {
 fn done(known: &Known<'_>, fact: &Fact) -> String {
     // What was stopped before is let flow again in shadow, too.
     if fact.shadow && fact.controls.is_empty() {
-        return "nothing, because this is decided in shadow".to_owned();
+        return "none, because this is decided in shadow".to_owned();
     }
     let told = |control: &String| {
         let (kind, target) = control.split_once(' ').unwrap_or((control.as_str(), ""));
@@ -284,16 +409,18 @@ fn done(known: &Known<'_>, fact: &Fact) -> String {
         super::done_by(kind, target.strip_prefix(fact.key().as_str()).unwrap_or_default().trim())
     };
     // Without a gate, only what SES is asked for has an effect.
-    let counts = |control: &&String| known.policy.gate_in_use || is_for_ses(control);
+    let counts = |control: &&String| fact.gate || is_for_ses(control);
     let done: Vec<String> = fact.controls.iter().filter(counts).map(told).collect();
     match (done.is_empty(), fact.controls.is_empty()) {
         (false, _) => done.join("; "),
-        (true, true) => "nothing but telling you".to_owned(),
+        (true, true) => "none (notification only)".to_owned(),
         (true, false) if fact.is_withheld() => {
-            "nothing but telling you: only the gate could hold mail to a share of its quota, and it is not in use"
+            "none (notification only): only the gate could limit mail to a share of its quota, and it is not in use"
                 .to_owned()
         }
-        (true, false) => "nothing but telling you: SES has no switch for this, and the gate is not in use".to_owned(),
+        (true, false) => {
+            "none (notification only): SES has no switch for this, and the gate is not in use".to_owned()
+        }
     }
 }
 
@@ -301,21 +428,21 @@ fn done(known: &Known<'_>, fact: &Fact) -> String {
 fn next(policy: &Policy, fact: &Fact) -> String {
     let breaker = &policy.breaker;
     let share = if policy.gate_in_use {
-        format!("{} of the quota is let through", Percent(breaker.probe_share))
+        format!("testing begins at {} of the quota", Percent(breaker.probe_share))
     } else {
-        "mail is let through".to_owned()
+        "testing begins: SES accepts its mail".to_owned()
     };
     if fact.shadow {
-        return "nothing. In shadow the breaker goes on as if it had acted, and tells you.".to_owned();
+        return "nothing is done. In shadow the breaker goes on as if it had acted, and reports it.".to_owned();
     }
     match (fact.to.as_str(), &fact.until) {
         ("open", Some(until)) if fact.isp.is_some() && fact.subject == "account" => format!(
-            "at {} mail to this ISP flows again, and each sender is judged there by mail that SES accepts from then on.",
+            "at {} mail to this ISP is sent again, and each sender is judged there by mail accepted from then on.",
             minute_of(until)
         ),
         ("open", Some(until)) => format!(
-            "at {} {share} to see, and judged by what SES accepts from then on. If that is clean, it comes back step by \
-             step; if not, it is stopped again, for longer.",
+            "at {} {share}, and only mail accepted from then on counts. If it is clean, all mail is sent again step by step; if \
+             not, it is stopped again, for longer.",
             minute_of(until)
         ),
         ("open", None) if fact.hold == "open" => "it stays stopped until a person resumes it.".to_owned(),
@@ -323,14 +450,14 @@ fn next(policy: &Policy, fact: &Fact) -> String {
             "it stays stopped until a person resumes it: the policy says `resume = \"manual\"`.".to_owned()
         }
         ("probing", _) => format!(
-            "once {} mails have an outcome and {} min are over ({} min after complaints) without a verdict, it comes back \
-             step by step; after {} min in any case. If harm goes on, it is stopped again, for longer.",
+            "once {} mails have an outcome and {} min are over ({} min after complaints) without a verdict, the quota comes \
+             back step by step; after {} min in any case. If harm goes on, it is stopped again, for longer.",
             breaker.probe_mails, breaker.probe_min_minutes, breaker.complaint_probe_minutes, breaker.probe_max_minutes
         ),
         ("throttled", _) if fact.is_withheld() => {
-            let meanwhile = if policy.gate_in_use { "it" } else { "its mail flows on, unless you stop it. It" };
+            let meanwhile = if policy.gate_in_use { "it" } else { "its mail is still sent, unless you stop it. It" };
             format!(
-                "{meanwhile} is judged again each minute, and paused as soon as a place is free, its harm reaches the next \
+                "{meanwhile} is judged again each minute, and stopped as soon as a place is free, its harm reaches the next \
                  order of magnitude, or its evidence is overwhelming."
             )
         }
@@ -340,16 +467,16 @@ fn next(policy: &Policy, fact: &Fact) -> String {
             breaker.raise_every_minutes
         ),
         (_, _) if fact.hold == "closed" => {
-            "verdicts are told, not acted on, until a person releases it.".to_owned()
+            "verdicts are reported, not acted on, until a person releases it.".to_owned()
         }
         (_, Some(until)) if is_unheld(policy, fact) => {
             format!("at {} each sender is judged at this ISP again, by mail that SES accepts from then on.", minute_of(until))
         }
         (_, _) if fact.is_bad_news() => {
-            "nothing is done about it by itself. This warning is not repeated for a week; what is worse is told at once."
+            "nothing is done about it. This warning is not repeated for a week; what is worse is reported at once."
                 .to_owned()
         }
-        (_, _) => "mail flows, and new harm is told at once.".to_owned(),
+        (_, _) => "mail is sent, and new harm is reported at once.".to_owned(),
     }
 }
 
@@ -368,36 +495,50 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     let held = lead.hold.as_str();
     // In shadow nothing was done that could be undone.
     if lead.shadow && held == "shadow" {
-        commands.push(Command::new("To let its breaker act again", format!("ses-breaker release {target}")));
+        commands.push(Command::new("Let its breaker act again", format!("ses-breaker release {target}")));
     }
-    if !lead.shadow && !is_unheld(policy, lead) {
+    if !lead.shadow && can_be_switched(policy, lead) {
         let undo = undo(policy, facts);
         if held == "open" || held == "closed" {
-            let purpose = "To leave it to its breaker again";
-            commands.push(Command::new(purpose, format!("ses-breaker release {target}")));
+            commands.push(Command::new("Leave it to its breaker again", format!("ses-breaker release {target}")));
         }
         if held != "closed" && (!undo.is_empty() || lead.is_bad_news()) {
-            let purpose = "To keep it flowing whatever the verdict, until you release it";
-            commands.push(Command::new(purpose, format!("ses-breaker hold {target}")));
+            let purpose = "Keep it sending whatever the verdict, until you release it";
+            commands.push(Command::new(purpose, format!("ses-breaker bypass {target}")));
         }
         commands.splice(0..0, undo);
         if held != "open" {
-            let purpose = if lead.to == "open" {
-                "To keep it stopped until you resume it"
-            } else {
-                "To stop it until you resume it"
-            };
-            commands.push(Command::new(purpose, format!("ses-breaker pause {target}")));
+            let purpose =
+                if lead.to == "open" { "Keep it stopped until you resume it" } else { "Stop it until you resume it" };
+            commands.push(Command::new(purpose, format!("ses-breaker stop {target}")));
         }
     }
-    commands.push(Command::new("To see how it stands", format!("ses-breaker status {}", quoted(&lead.subject))));
+    // What has no switch is stopped by what has one.
+    if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow {
+        let sets = lead.shares_mail_with.iter().filter(|other| other.starts_with("configuration-set:"));
+        let sets: Vec<String> = sets.take(MOST_UNDONE).map(|set| quoted(set)).collect();
+        if !sets.is_empty() {
+            let line = format!("ses-breaker stop {}", sets.join(" "));
+            commands.push(Command::new("Stop the configuration sets that its mail goes by, until you resume them", line));
+        }
+    }
+    commands.push(Command::new("See its state", format!("ses-breaker status {}", quoted(&lead.subject))));
     commands
+}
+
+/// Whether mail of a key can be stopped: by SES, or by the gate where it is asked.
+fn can_be_switched(policy: &Policy, fact: &Fact) -> bool {
+    let is_at_ses = || {
+        let subject: Option<Subject> = fact.subject.parse().ok();
+        fact.isp.is_none() && subject.is_some_and(|subject| stops_at_ses(&Key { subject, isp: None }))
+    };
+    policy.gate_in_use || is_at_ses()
 }
 
 /// What undoes facts: a command for all of them, or one for each ISP.
 fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     let (mut keys, mut lines): (BTreeSet<String>, Vec<(String, Option<String>)>) = (BTreeSet::new(), Vec::new());
-    for fact in facts.iter().filter(|fact| is_held_up(facts, fact)) {
+    for fact in facts.iter().filter(|fact| is_held_up(facts, fact) && can_be_switched(policy, fact)) {
         if keys.len() >= MOST_UNDONE || !keys.insert(fact.key()) {
             continue;
         }
@@ -412,8 +553,7 @@ fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     }
     let command = |(subjects, isp): (String, Option<String>)| {
         let isp = isp.map_or_else(String::new, |isp| format!(" --isp {isp}"));
-        let purpose = "To undo it now (all mail flows, and is judged anew)";
-        Command::new(purpose, format!("ses-breaker resume {subjects}{isp}"))
+        Command::new(UNDO, format!("ses-breaker resume {subjects}{isp}"))
     };
     lines.into_iter().map(command).collect()
 }
@@ -421,7 +561,8 @@ fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
 /// Whether a fact leaves mail stopped, on trial or cut short, and is the last one of its key among `facts`.
 fn is_held_up(facts: &[&Fact], fact: &Fact) -> bool {
     let is_last = !facts.iter().any(|other| other.key() == fact.key() && other.id > fact.id);
-    is_last && fact.to != "closed"
+    // Without a gate a cut of the quota holds nothing back.
+    is_last && fact.to != "closed" && (fact.gate || fact.to != "throttled")
 }
 
 /// Whom a command is about.

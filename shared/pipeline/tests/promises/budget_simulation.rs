@@ -9,7 +9,7 @@ use pipeline::PortError;
 use pipeline::evaluate::{assess, evaluate, tell, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Dossier, Reputation, Saved, Transition};
+use pipeline::ports::{Board, Change, Committed, Dossier, Relative, Reputation, Saved, Transition};
 use reputation::breaker::{Cause, Input};
 use reputation::budget::{Harm, Pauses};
 use reputation::{Isp, Key, Level, Minute, Now, Policy, Rule, Subject, Timeline, Unit, UnitKind, Verdict};
@@ -174,6 +174,9 @@ impl Reputation for OneCopy<'_> {
     }
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.store.dossier(subject, now).await
+    }
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         if self.board.is_none() {

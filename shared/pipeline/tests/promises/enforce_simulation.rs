@@ -3,7 +3,7 @@
 //! Laws: nothing of a person's is undone; no pause is lost; a write of ours, or of the other stack, is never taken for a
 //! person's; a set that answers is served within a few rounds, whatever the others do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::enforce::{
@@ -14,7 +14,7 @@ use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Desk, Notice, Outbox};
-use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved};
 use reputation::breaker::{Input, State};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
@@ -247,6 +247,9 @@ impl Reputation for Flaky<'_> {
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.fail()?;
         self.store.dossier(subject, now).await
+    }
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         self.store.board(now).await

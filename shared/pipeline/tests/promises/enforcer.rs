@@ -1,6 +1,6 @@
 //! What the enforcer once did wrong: each of these tests has failed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::enforce::{
@@ -11,7 +11,7 @@ use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Desk, Notice, Outbox};
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Relative, Reputation, Saved};
 use reputation::breaker::Input;
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
@@ -111,6 +111,9 @@ impl Reputation for Flaky<'_> {
     }
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.store.dossier(subject, now).await
+    }
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         self.store.board(now).await

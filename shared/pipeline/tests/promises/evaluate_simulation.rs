@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Relative, Reputation, Saved};
 use pipeline::{PortError, Transition};
 use reputation::unit::SenderId;
 use reputation::{BreakerState, Isp, Key, Level, Minute, Now, Policy, State, Subject, Timeline, Unit, UnitKind};
@@ -37,6 +37,10 @@ impl Reputation for Disturbed<'_> {
 
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.store.dossier(subject, now).await
+    }
+
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {

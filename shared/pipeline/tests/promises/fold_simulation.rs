@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pipeline::fold::{Fold, Limits, Record, Sequence, Shard, fold};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Relative, Reputation, Saved};
 use pipeline::{PortError, Senders};
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};
@@ -71,6 +71,10 @@ impl Reputation for ByChunk {
     }
 
     async fn dossier(&mut self, _: &Subject, _: Now) -> Result<&mut Dossier, PortError> {
+        unimplemented!("folding judges nobody")
+    }
+
+    async fn relatives(&mut self, _: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         unimplemented!("folding judges nobody")
     }
 
@@ -143,6 +147,10 @@ impl<S: Store> Reputation for Unreliable<'_, S> {
 
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.store.dossier(subject, now).await
+    }
+
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
@@ -372,6 +380,10 @@ fn a_mark_that_never_matches_ends_a_fold() {
         async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
             self.0.dossier(subject, now).await
         }
+        async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+            self.0.relatives(subjects).await
+        }
+
         async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
             self.0.board(now).await
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pipeline::evaluate::{Failed, evaluate, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Relative, Reputation, Saved};
 use pipeline::rounds::{self, Progress, Rounds, react};
 use reputation::time::{Minute, Now};
 use reputation::{Isp, IspMap, Policy, Subject, Timeline};
@@ -30,6 +30,9 @@ impl Reputation for Poisoned {
     }
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.store.dossier(subject, now).await
+    }
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         self.store.board(now).await
@@ -152,6 +155,9 @@ impl Reputation for Counting {
         self.dossiers += 1;
         self.store.dossier(subject, now).await
     }
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
+    }
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
         self.store.board(now).await
     }
@@ -207,6 +213,9 @@ impl Reputation for OneCopy<'_> {
             return Err(PortError { operation: "querying", reason, disposition: Disposition::Retry });
         }
         self.store.dossier(subject, now).await
+    }
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.store.relatives(subjects).await
     }
     async fn board(&mut self, _: Now) -> Result<Arc<Board>, PortError> {
         Ok(Arc::new(self.board.clone()))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pipeline::evaluate;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
-use pipeline::ports::{Board, Change, Committed, Dossier, PortError, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Dossier, PortError, Relative, Reputation, Saved};
 use pipeline::quotas::{self, Asker};
 use pipeline::rounds::{self, Progress, Round, Rounds};
 use reputation::Isp;
@@ -180,6 +180,10 @@ impl Reputation for Store {
 
     async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
         self.reputation.dossier(subject, now).await
+    }
+
+    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
+        self.reputation.relatives(subjects).await
     }
 
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
