@@ -216,7 +216,7 @@ fn what_a_person_says_is_told_whatever_was_told_before() {
         world.said("configuration-set:news", Input::PersonStops);
         assert_eq!(titles(&world.told()), ["news: configuration-set:news closed -> open"]);
     }
-    world.said("configuration-set:news", Input::PersonHoldsClosed);
+    world.said("configuration-set:news", Input::PersonBypasses);
     insta::assert_snapshot!("person_holds", world.mail());
 }
 
@@ -365,7 +365,7 @@ fn each_cause_is_told_from_the_others() {
     for (word, input) in [
         ("PersonStops", Input::PersonStops),
         ("PersonReleases", Input::PersonReleases),
-        ("PersonHoldsClosed", Input::PersonHoldsClosed),
+        ("PersonBypasses", Input::PersonBypasses),
         ("PersonResumes", Input::PersonResumes),
     ] {
         world.said(name, input);
