@@ -79,7 +79,7 @@ use pipeline::notice::Notice;
 use pipeline::ports::{Disposition, PortError};
 use pipeline::quotas::Quota;
 use pipeline::rounds::{Progress, Round};
-use reputation::breaker::{BreakerState, Factor, Hold, State};
+use reputation::breaker::{BreakerState, Factor, Override, State};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
@@ -357,7 +357,7 @@ pub fn breaker_attributes(breaker: &BreakerState) -> Item {
         ("since_throttle".to_owned(), number(breaker.since.throttle.0)),
         ("trips".to_owned(), number(breaker.trips)),
         ("withheld".to_owned(), AttributeValue::Bool(breaker.withheld)),
-        ("hold".to_owned(), text(breaker.hold.name())),
+        ("hold".to_owned(), text(breaker.overridden.name())),
         ("enacted".to_owned(), AttributeValue::Bool(breaker.enacted)),
     ]
     .into();
@@ -424,13 +424,15 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
         troubled: moment("troubled")?,
         warned,
         withheld: read.flag("withheld"),
-        hold: read.maybe_named("hold", "`none`, `open`, `closed` or `shadow`", parse_hold)?.unwrap_or_default(),
+        overridden: read
+            .maybe_named("hold", "`none`, `open`, `closed` or `shadow`", parse_override)?
+            .unwrap_or_default(),
         enacted: read.flag("enacted"),
     })
 }
 
-fn parse_hold(name: &str) -> Option<Hold> {
-    Hold::ALL.into_iter().find(|hold| hold.name() == name)
+fn parse_override(name: &str) -> Option<Override> {
+    Override::ALL.into_iter().find(|one| one.name() == name)
 }
 
 /// The keys of a place in the budget of pauses.
@@ -784,10 +786,10 @@ mod tests {
             (0_i64..4_000_000_000_000, moment()).prop_map(|(at, until)| State::Open { at: Now(at), until }),
             (0_i64..4_000_000_000_000).prop_map(|at| State::Probing { at: Now(at) }),
         ];
-        let holds = Hold::ALL;
+        let overrides = Override::ALL;
         let since = (any::<u32>(), any::<u32>());
         (state, since, any::<u32>(), moment(), moment(), proptest::option::of(0_usize..4), 0_usize..4, any::<bool>())
-            .prop_map(move |(state, since, trips, tripped, worsened, metric, hold, withheld)| BreakerState {
+            .prop_map(move |(state, since, trips, tripped, worsened, metric, person, withheld)| BreakerState {
                 state,
                 since: Since { pause: Minute(since.0), throttle: Minute(since.1) },
                 trips,
@@ -797,7 +799,7 @@ mod tests {
                 troubled: tripped.filter(|_| withheld),
                 warned: [tripped, None, worsened, None],
                 withheld,
-                hold: holds[hold],
+                overridden: overrides[person],
                 enacted: !withheld,
             })
     }

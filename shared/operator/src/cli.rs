@@ -32,8 +32,8 @@ use crate::watch::{self, frame};
 use crate::word::{self, Asking, Confirmed, Saying, Word};
 use crate::{Answer, Exit, digest, disconnect, doctor, explain, manual, policies, quota, status};
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, Global, IspsVerb, PauseArgs, PolicyVerb, ReleaseArgs,
-    SpokenArgs, StatusArgs, Target, Targets, Verb,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, Global, IspsVerb, PolicyVerb, ReleaseArgs,
+    SpokenArgs, StatusArgs, StopArgs, Target, Targets, Verb,
 };
 use isps::Shown;
 
@@ -262,9 +262,9 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::Connect(_)
         | Verb::Disconnect(_)
         | Verb::Status(_)
-        | Verb::Pause(_)
+        | Verb::Stop(_)
         | Verb::Resume(_)
-        | Verb::Hold(_)
+        | Verb::Bypass(_)
         | Verb::Shadow(_)
         | Verb::Release(_)
         | Verb::Explain(_)
@@ -328,15 +328,15 @@ async fn answer_with(
         Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, look).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
-        Verb::Pause(PauseArgs { targets, waiting, yes, reason, force }) => {
+        Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
-            let saying = Saying { word: Word::Pause, reason, force, wait: waiting.limit() };
+            let saying = Saying { word: Word::Stop, reason, force, wait: waiting.limit() };
             speak(access, &targets, &saying, now, look, &Asking { confirm, ..*asking }).await
         }
-        Verb::Hold(args) => spoken(access, Word::Hold, args, now, look, asking).await,
+        Verb::Bypass(args) => spoken(access, Word::Bypass, args, now, look, asking).await,
         Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look, asking).await,
         Verb::Resume(args) => {
-            let word = if args.hold { Word::Hold } else { Word::Resume };
+            let word = if args.hold { Word::Bypass } else { Word::Resume };
             spoken(access, word, args.spoken, now, look, asking).await
         }
         Verb::Release(ReleaseArgs { targets, waiting, reason }) => {

@@ -300,9 +300,9 @@ impl Order {
         let written: Written =
             serde_json::from_slice(body).map_err(|error| format!("this cannot be understood: {error}"))?;
         let word = match written.word.as_str() {
-            "pause" => Word::Pause,
+            "pause" => Word::Stop,
             "resume" => Word::Resume,
-            "hold" => Word::Hold,
+            "hold" => Word::Bypass,
             "shadow" => Word::Shadow,
             "release" => Word::Release,
             other => return Err(format!("`{other}` is none of pause, resume, hold, shadow and release")),

@@ -14,7 +14,7 @@ use aws_sdk_sesv2::types::EventDestination;
 use pipeline::enforce::{Flow, Wishes as _};
 use pipeline::ports::{PortError, Reputation as _};
 use replay::text::Look;
-use reputation::breaker::{Hold, State};
+use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Serialize;
@@ -151,7 +151,7 @@ pub async fn disconnect(
             continue;
         }
         let known = store.dossier(&subject, now).await.map_err(refused)?.breaker(None).breaker;
-        if known.hold == Hold::Open && matches!(known.state, State::Open { .. }) {
+        if known.overridden == Override::ForcedOpen && matches!(known.state, State::Open { .. }) {
             row.sending = Sending::StoppedByPerson;
             row.notes.push(format!("a person stopped it, and it stays so; to resume it: {}", at_ses(&subject)));
         } else if order.dry_run {

@@ -13,7 +13,7 @@ use replay::driver::{self, MAX_SUBJECTS, Options, Replay, Sighting};
 use replay::explain::Explanation;
 use replay::input::Progress;
 use replay::text::Look;
-use reputation::breaker::{BreakerState, Cause, Factor, Hold, State, due};
+use reputation::breaker::{BreakerState, Cause, Factor, Override, State, due};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::{self, Since};
 use reputation::policy::Policy;
@@ -385,17 +385,17 @@ impl<'a> Case<'a> {
         let Case { policy, key, now, .. } = self;
         let rules = &policy.breaker;
         let due_at = due(rules, known, *now);
-        let mut next = Next { due: due_at.map(|at| at.to_string()), hold: known.hold.name(), ..Next::default() };
+        let mut next = Next { due: due_at.map(|at| at.to_string()), hold: known.overridden.name(), ..Next::default() };
         let resume = format!("ses-breaker resume {}{}", quoted(&key.subject), at_isp(policy, key));
         let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
-        let whole = self.dossier.breaker(None).breaker.hold;
+        let whole = self.dossier.breaker(None).breaker.overridden;
         if policy.is_shadow(&key.subject) {
             next.words.push("The policy decides in shadow: what follows is told, and nothing is done.".to_owned());
-        } else if known.hold == Hold::Shadow {
+        } else if known.overridden == Override::Shadow {
             next.words.push(format!(
                 "A person put it in shadow: what follows is told, and nothing is done, until: {release}"
             ));
-        } else if whole == Hold::Shadow {
+        } else if whole == Override::Shadow {
             next.words.push(format!(
                 "A person put all of {subject} in shadow: what follows is told, and nothing is done, until: ses-breaker \
                  release {subject}",
@@ -405,11 +405,11 @@ impl<'a> Case<'a> {
         if self.dossier.protected || policy.subjects.protected.contains(&key.subject) {
             next.words.push("The policy protects its mail: verdicts are told, and nothing is stopped.".to_owned());
         }
-        match (known.state, known.hold) {
-            (State::Closed, Hold::Closed) => {
+        match (known.state, known.overridden) {
+            (State::Closed, Override::ForcedClosed) => {
                 next.words.push(format!("A person holds it closed: verdicts are told, not acted on, until: {release}"))
             }
-            (State::Closed, Hold::None | Hold::Open | Hold::Shadow) => {
+            (State::Closed, Override::None | Override::ForcedOpen | Override::Shadow) => {
                 next.words.push("It is closed: only new mail, or a person, moves it.".to_owned());
             }
             (State::Throttled { factor, moved }, _) => {
@@ -434,10 +434,10 @@ impl<'a> Case<'a> {
                 });
                 next.words.push(format!("At once, by a person's word: {resume}"));
             }
-            (State::Open { .. }, Hold::Open) => {
+            (State::Open { .. }, Override::ForcedOpen) => {
                 next.words.push(format!("A person stopped it, and only a person resumes it: {resume}"));
             }
-            (State::Open { .. }, Hold::None | Hold::Closed | Hold::Shadow) => {
+            (State::Open { .. }, Override::None | Override::ForcedClosed | Override::Shadow) => {
                 let share = Factor::of_share(rules.probe_share);
                 next.words.push(match due_at {
                     Some(at) => format!(
@@ -539,7 +539,7 @@ fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, the
         "probing" => State::Probing { at },
         _ => State::Closed,
     };
-    BreakerState { state, since, trips: last.trips(), hold: last.hold(), ..BreakerState::default() }
+    BreakerState { state, since, trips: last.trips(), overridden: last.overridden(), ..BreakerState::default() }
 }
 
 /// Moves the marks as the step did that people were told of by a release that did not tell the marks: see

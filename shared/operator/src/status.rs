@@ -12,7 +12,7 @@ use pipeline::ports::{Board, PortError, Reputation as _, Said};
 use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, counted};
-use reputation::breaker::{BreakerState, Hold, State, due};
+use reputation::breaker::{BreakerState, Override, State, due};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
 use reputation::permit::Because;
@@ -414,7 +414,7 @@ impl Reading {
 
     fn breakers(&self, policy: &Policy, asked: Option<&Subject>, now: Now) -> Vec<Unsettled> {
         let shown = self.breakers.iter().filter(|(key, known)| {
-            let held = known.hold != Hold::None;
+            let held = known.overridden != Override::None;
             asked.is_none_or(|asked| key.subject == *asked) && (known.state != State::Closed || held)
         });
         let mut breakers: Vec<(u8, Reverse<Option<Now>>, Unsettled)> = shown
@@ -428,7 +428,7 @@ impl Reading {
                     factor: known.state.factor(&policy.breaker).share(),
                     since: moved(known).map(|at| at.to_string()),
                     until: due(&policy.breaker, known, now).map(|until| until.to_string()),
-                    hold: known.hold.name(),
+                    hold: known.overridden.name(),
                     switch_at_ses: has_switch(key),
                     trips: known.trips,
                     reason: self.reasons.get(key).cloned().or_else(|| wished.map(|wished| wished.reason.clone())),

@@ -55,17 +55,17 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
         Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => format!("not {what} yet"),
     };
     let (head, good) = match (said.word, &said.obeyed) {
-        (Word::Pause, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
-        (Word::Pause, Some(obeyed)) => (refused("stopped", obeyed), false),
+        (Word::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
+        (Word::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
         (Word::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
         _ if !said.changed => (format!("still {}", said.to), true),
-        (Word::Pause, None) => ("noted as paused, and not stopped".to_owned(), false),
+        (Word::Stop, None) => ("noted as paused, and not stopped".to_owned(), false),
         (Word::Resume, _) => ("resumed".to_owned(), true),
-        (Word::Hold, _) => ("held closed".to_owned(), true),
+        (Word::Bypass, _) => ("held closed".to_owned(), true),
         (Word::Shadow, _) => ("put in shadow".to_owned(), true),
         (Word::Release, _) => ("left to its breaker".to_owned(), true),
     };
-    let style = if good && said.word != Word::Pause { GOOD } else { BAD };
+    let style = if good && said.word != Word::Stop { GOOD } else { BAD };
     let from_to = if said.from == said.to { String::new() } else { format!(" ({} → {})", said.from, said.to) };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
     for sentence in &said.outcome {

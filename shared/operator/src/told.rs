@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use pipeline::notice::Notice;
 use pipeline::ports::{PortError, Said, Transition};
 use replay::cli::moment::Moment;
-use reputation::breaker::{Cause, Factor, Hold};
+use reputation::breaker::{Cause, Factor, Override};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule, Verdict};
 use reputation::judge::Since;
@@ -89,8 +89,8 @@ impl After {
         self.until.as_deref()?.parse::<Moment>().ok().map(|moment| moment.at)
     }
 
-    pub(crate) fn hold(&self) -> Hold {
-        Hold::ALL.into_iter().find(|hold| Some(hold.name()) == self.hold.as_deref()).unwrap_or_default()
+    pub(crate) fn overridden(&self) -> Override {
+        Override::ALL.into_iter().find(|one| Some(one.name()) == self.hold.as_deref()).unwrap_or_default()
     }
 
     pub(crate) fn share(&self) -> Option<Factor> {
@@ -338,6 +338,6 @@ mod tests {
         let minute = Now(1_791_273_600_000).minute();
         assert_eq!(read.after.since(), Some(Since { throttle: minute.plus(1), pause: minute.minus(60) }));
         assert_eq!((read.after.share(), read.after.trips()), (Some(Factor::of_share(0.25)), 2));
-        assert_eq!((read.after.hold(), read.after.until()), (Hold::Shadow, None));
+        assert_eq!((read.after.overridden(), read.after.until()), (Override::Shadow, None));
     }
 }

@@ -15,7 +15,7 @@ use pipeline::notice::key_name;
 use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
-use reputation::breaker::{Hold, Input, State};
+use reputation::breaker::{Input, Override, State};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
@@ -32,12 +32,14 @@ use crate::{Access, Answer, Exit, text};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
-    /// Stop, until a person resumes it.
-    Pause,
+    /// Stop, until a person resumes it. `pause` in JSON, as it was called before.
+    #[serde(rename = "pause")]
+    Stop,
     /// Flow again.
     Resume,
-    /// Flow, whatever the verdict.
-    Hold,
+    /// Keep sending, whatever the verdict. `hold` in JSON, as it was called before.
+    #[serde(rename = "hold")]
+    Bypass,
     /// Decide and tell, and do nothing.
     Shadow,
     /// As the breaker says again.
@@ -47,9 +49,9 @@ pub enum Word {
 impl Word {
     fn input(self) -> Input<'static> {
         match self {
-            Word::Pause => Input::PersonStops,
+            Word::Stop => Input::PersonStops,
             Word::Resume => Input::PersonResumes,
-            Word::Hold => Input::PersonHoldsClosed,
+            Word::Bypass => Input::PersonBypasses,
             Word::Shadow => Input::PersonShadows,
             Word::Release => Input::PersonReleases,
         }
@@ -159,9 +161,9 @@ pub async fn say(
     let mut store = access.reputation(&policy);
     for subject in subjects {
         if !saying.force {
-            check_heard_of(access, &mut store, subject, saying.word == Word::Pause).await?;
+            check_heard_of(access, &mut store, subject, saying.word == Word::Stop).await?;
         }
-        if saying.word == Word::Pause && isp.is_none() && !policy.is_shadow(subject) {
+        if saying.word == Word::Stop && isp.is_none() && !policy.is_shadow(subject) {
             check_permitted(access, &store, subject).await?;
             if *subject == Subject::Account {
                 check_confirmed(access, asking)?;
@@ -246,8 +248,8 @@ async fn decide(
         return Err(refused(PortError { operation: "reading a breaker", reason, disposition: Disposition::Halt }));
     }
     let before = dossier.breaker(key.isp).breaker;
-    let whole = if key.isp.is_some() { dossier.breaker(None).breaker.hold } else { Hold::None };
-    let shadow = policy.is_shadow(&key.subject) || whole == Hold::Shadow;
+    let whole = if key.isp.is_some() { dossier.breaker(None).breaker.overridden } else { Override::None };
+    let shadow = policy.is_shadow(&key.subject) || whole == Override::Shadow;
     let word = pipeline::ports::Said { by: legible(by), why: saying.reason.as_deref().map(legible) };
     let mut signed = Signed { store, said: word };
     let changes = tell(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
@@ -256,7 +258,7 @@ async fn decide(
     let (from, to, changed) = (before.state, after.state, !changes.is_empty());
     let mut store = signed.store;
     // What is open already changes nothing; its wish may be lost all the same.
-    let renewed = saying.word == Word::Pause
+    let renewed = saying.word == Word::Stop
         && key.isp.is_none()
         && ses.is_none()
         && renew(&mut store, &key.subject, now).await.map_err(refused)?;
@@ -280,9 +282,9 @@ async fn wished_before(
     changed: bool,
 ) -> Result<Option<Flow>, PortError> {
     let is_asked = |wished: &&Wished| match (word, wished.wish) {
-        (Word::Pause, Flow::Stopped) => true,
+        (Word::Stop, Flow::Stopped) => true,
         (Word::Resume, Flow::Flowing) => !changed && !wished.is_true(),
-        (Word::Pause | Word::Resume | Word::Hold | Word::Shadow | Word::Release, _) => false,
+        (Word::Stop | Word::Resume | Word::Bypass | Word::Shadow | Word::Release, _) => false,
     };
     let wishes = store.wishes().await?;
     let wished = wishes.iter().filter(|wished| wished.target == key.subject).find(is_asked);
@@ -403,10 +405,10 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
     let mut exit = Exit::Done;
     if !changed {
         said.push(match word {
-            Word::Pause if ses.is_some() => "It was paused by a person before.".to_owned(),
-            Word::Pause => "It was paused by a person before; nothing changes.".to_owned(),
+            Word::Stop if ses.is_some() => "It was paused by a person before.".to_owned(),
+            Word::Stop => "It was paused by a person before; nothing changes.".to_owned(),
             Word::Resume => "It was neither paused nor throttled nor held; nothing changes.".to_owned(),
-            Word::Hold => "It was held closed before; nothing changes.".to_owned(),
+            Word::Bypass => "It was held closed before; nothing changes.".to_owned(),
             Word::Shadow => "It was in shadow before; nothing changes.".to_owned(),
             Word::Release => "It was left to its breaker before; nothing changes.".to_owned(),
         });
@@ -424,17 +426,17 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
         said.push("The wish to stop it was missing, and is written anew.".to_owned());
     }
     match word {
-        Word::Pause if ses.is_some() => {}
-        Word::Pause if *changed && asks_the_gate(policy, key) && !shadow => said.push(
+        Word::Stop if ses.is_some() => {}
+        Word::Stop if *changed && asks_the_gate(policy, key) && !shadow => said.push(
             "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
              the gate flows: SES has no switch for it."
                 .to_owned(),
         ),
-        Word::Pause if *changed || *shadow || !has_switch(key) => {
+        Word::Stop if *changed || *shadow || !has_switch(key) => {
             said.push(nothing_stopped(policy, key, *shadow));
             exit = Exit::No;
         }
-        Word::Pause | Word::Resume | Word::Hold | Word::Shadow | Word::Release => {
+        Word::Stop | Word::Resume | Word::Bypass | Word::Shadow | Word::Release => {
             if ses.is_none() && *shadow && *changed && matches!(from, State::Open { .. }) {
                 said.push(format!("{} decides in shadow: SES is asked for nothing.", in_shadow(policy, key)));
             }
@@ -446,21 +448,21 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
             exit = Exit::No;
         }
     }
-    if word != Word::Pause && *changed {
+    if word != Word::Stop && *changed {
         let from = text::minute_of(now.next_minute());
         let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
         said.push(match word {
-            Word::Hold => format!("Verdicts are told, not acted on, until: {release}"),
+            Word::Bypass => format!("Verdicts are told, not acted on, until: {release}"),
             Word::Shadow => format!(
                 "It is judged anew, by mail that SES accepts from {from} UTC on. What its breaker decides is told, and \
                  nothing is done, until: {release}"
             ),
-            Word::Pause | Word::Resume | Word::Release => {
+            Word::Stop | Word::Resume | Word::Release => {
                 format!("It is judged anew, by mail that SES accepts from {from} UTC on.")
             }
         });
     }
-    if word == Word::Pause && ses.is_some() {
+    if word == Word::Stop && ses.is_some() {
         said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
     }
     if obeyed.is_some_and(|obeyed| !obeyed.is_so()) {

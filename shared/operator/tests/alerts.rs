@@ -73,7 +73,7 @@ async fn messages(toml: &str) -> Vec<Message> {
                 Input::Judged(&fine),
                 Input::Incident,
                 Input::PersonStops,
-                Input::PersonHoldsClosed,
+                Input::PersonBypasses,
                 Input::PersonShadows,
                 Input::PersonReleases,
             ] {

@@ -45,7 +45,7 @@ async fn connected() -> (Account, e2e::stack::Stack) {
         "EventBridgeDestination": { "EventBusArn": "arn:aws:events:eu-west-1:123456789012:event-bus/default" } });
     account.state().destinations.get_mut("alerts").unwrap().push(by_bus);
     let now = MORNING.plus_minutes(3);
-    let saying = Saying { word: Word::Pause, reason: None, force: false, wait: Duration::ZERO };
+    let saying = Saying { word: Word::Stop, reason: None, force: false, wait: Duration::ZERO };
     let shop = [subject("configuration-set:shop")];
     say(&account.access(), &shop, None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
     stack.enforce(false, now).await.unwrap();

@@ -128,9 +128,9 @@ async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its
     said(&account, Word::Resume, NEWS, Some("the list is clean now"), minutes(130)).await;
     steps.push(next(&account, None, minutes(130)).await);
     hear(&account, &mut stack, &mails("news", &["gmail.com"], 0, 30, minutes(140)), minutes(141)).await;
-    said(&account, Word::Pause, NEWS, None, minutes(142)).await;
+    said(&account, Word::Stop, NEWS, None, minutes(142)).await;
     steps.push(next(&account, None, minutes(142)).await);
-    said(&account, Word::Hold, NEWS, None, minutes(143)).await;
+    said(&account, Word::Bypass, NEWS, None, minutes(143)).await;
     steps.push(next(&account, None, minutes(143)).await);
     insta::assert_snapshot!(steps.join("\n\n"));
 

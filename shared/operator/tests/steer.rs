@@ -30,7 +30,7 @@ async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
 }
 
 async fn told(account: &Account, word: Word, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
-    let reason = (word == Word::Pause).then(|| "wrong list".to_owned());
+    let reason = (word == Word::Stop).then(|| "wrong list".to_owned());
     let saying = Saying { word, reason, force: false, wait: Duration::ZERO };
     say(&account.access(), &[subject(about)], isp, &saying, MORNING.plus_minutes(3), Look::new(None), &Asking::NOBODY)
         .await
@@ -63,7 +63,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
     assert!(answer.text.contains("no event was ever heard of"), "{}", answer.text);
 
     let (account, _stack) = troubled().await;
-    told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
     let answer = shown(&account, None, MORNING.plus_minutes(200)).await;
     let document = parsed(&answer);
     let warnings: Vec<&str> = document["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
@@ -83,7 +83,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
 #[tokio::test(start_paused = true)]
 async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let (account, mut stack) = troubled().await;
-    let paused = told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    let paused = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!(parsed(&paused)["by"], ARN);
@@ -94,7 +94,7 @@ async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let told_people = account.cloud.state().published.last().unwrap()["Message"].clone();
     assert!(told_people.contains(&format!("(said by {ARN}: wrong list)")), "{told_people}");
 
-    let again = told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    let again = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!((again.exit, &parsed(&again)["changed"]), (Exit::Done, &json!(false)));
     stack.tick(MORNING.plus_minutes(600)).await.unwrap();
     stack.enforce(true, MORNING.plus_minutes(600)).await.unwrap();
@@ -123,11 +123,11 @@ async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:shop";
     let now = MORNING.plus_minutes(3);
-    let paused = waited(&account, Word::Pause, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
+    let paused = waited(&account, Word::Stop, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!((paused.exit, &parsed(&paused)["obeyed"]["result"]), (Exit::Done, &json!("seen")));
     // What is stopped already is looked at again.
-    let again = waited(&account, Word::Pause, name, async {}).await;
+    let again = waited(&account, Word::Stop, name, async {}).await;
     assert_eq!((again.exit, &parsed(&again)["obeyed"]), (Exit::Done, &json!({ "result": "seen", "seconds": 0 })));
     let resumed = waited(&account, Word::Resume, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
     insta::assert_snapshot!(visible(&resumed.text));
@@ -138,7 +138,7 @@ async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
 async fn what_ses_has_not_done_in_time_or_refuses_is_said_to_be_so() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:shop";
-    let late = waited(&account, Word::Pause, name, async {}).await;
+    let late = waited(&account, Word::Stop, name, async {}).await;
     insta::assert_snapshot!(visible(&late.text));
     assert_eq!((late.exit, &parsed(&late)["obeyed"]["result"]), (Exit::No, &json!("not_yet")));
     let now = MORNING.plus_minutes(3);
@@ -146,7 +146,7 @@ async fn what_ses_has_not_done_in_time_or_refuses_is_said_to_be_so() {
         account.cloud.state().set_errors.insert("shop".to_owned(), (403, "AccessDeniedException"));
         drop(stack.enforce(false, now).await);
     };
-    let refused = waited(&account, Word::Pause, name, refuse).await;
+    let refused = waited(&account, Word::Stop, name, refuse).await;
     insta::assert_snapshot!(visible(&refused.text));
     assert_eq!((refused.exit, &parsed(&refused)["obeyed"]["result"]), (Exit::No, &json!("refused")));
     assert!(account.cloud.state().sets["shop"]);
@@ -160,7 +160,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
     store.note_permissions(Permissions { account: false, tenants: false }).await.unwrap();
     let before = account.cloud.items(REPUTATION).len();
     for (about, parameter) in [("account", "MayPauseAccount"), ("tenant:t-1", "Tenants")] {
-        let saying = Saying { word: Word::Pause, reason: None, force: true, wait: Duration::ZERO };
+        let saying = Saying { word: Word::Stop, reason: None, force: true, wait: Duration::ZERO };
         // The others that are named are not stopped either.
         let both = ["configuration-set:shop", about].map(subject);
         let said = say(&access, &both, None, &saying, MORNING, Look::new(None), &Asking::CONFIRMED).await;
@@ -177,7 +177,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
             asked.borrow_mut().push(question.to_owned());
             answer
         };
-        let saying = Saying { word: Word::Pause, reason: None, force: false, wait: Duration::ZERO };
+        let saying = Saying { word: Word::Stop, reason: None, force: false, wait: Duration::ZERO };
         let asking = Asking { confirm: &confirm, ..Asking::NOBODY };
         let said = say(&access, &[subject("account")], None, &saying, MORNING, Look::new(None), &asking).await;
         assert_eq!(said.unwrap_err().exit(), exit);
@@ -189,7 +189,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_subject_that_is_held_is_not_paused_until_it_is_released() {
     let (account, mut stack) = troubled().await;
-    let held = told(&account, Word::Hold, "configuration-set:news", None).await.unwrap();
+    let held = told(&account, Word::Bypass, "configuration-set:news", None).await.unwrap();
     insta::assert_snapshot!(visible(&held.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
@@ -297,7 +297,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
         ("configuration-set:news", Some("Gmail"), "one ISP of a sender"),
         ("account", Some("gmail"), "an ISP"),
     ] {
-        let answer = told(&account, Word::Pause, about, isp).await.unwrap();
+        let answer = told(&account, Word::Stop, about, isp).await.unwrap();
         assert_eq!(answer.exit, Exit::No, "{about}");
         let text = visible(&answer.text).replace('\n', " ");
         assert!(
@@ -305,7 +305,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
             "{text}"
         );
     }
-    let answer = told(&account, Word::Pause, "identity:news.example", None).await.unwrap();
+    let answer = told(&account, Word::Stop, "identity:news.example", None).await.unwrap();
     insta::assert_snapshot!(visible(&answer.text));
     assert_eq!((answer.exit, account.cloud.state().switched.len()), (Exit::No, 1));
 }
@@ -315,7 +315,7 @@ async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
     let (account, mut stack) = troubled().await;
     let shadow = "mode = \"shadow\"\n";
     account.access().policies().push(shadow, 0, "ann", MORNING).await.unwrap();
-    let answer = told(&account, Word::Pause, "configuration-set:shop", None).await.unwrap();
+    let answer = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(answer.exit, Exit::No);
     insta::assert_snapshot!(visible(&answer.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
@@ -327,7 +327,7 @@ async fn a_slip_of_the_pen_pauses_nobody() {
     let (account, _stack) = troubled().await;
     let before = account.cloud.items(REPUTATION).len();
     let check = async |about: &str, isp: Option<&str>, expected: &str| {
-        let failure = told(&account, Word::Pause, about, isp).await.unwrap_err();
+        let failure = told(&account, Word::Stop, about, isp).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert_eq!(format!("{failure}\n{}", failure.remedy()), expected);
     };
@@ -341,7 +341,7 @@ async fn a_slip_of_the_pen_pauses_nobody() {
     check("configuration-set:shop", Some("gmial"), "`gmial` names no ISP of the policy\nDid you mean gmail?").await;
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
 
-    let saying = Saying { word: Word::Pause, reason: None, force: true, wait: Duration::ZERO };
+    let saying = Saying { word: Word::Stop, reason: None, force: true, wait: Duration::ZERO };
     let new = subject("configuration-set:new");
     let paused =
         say(&account.access(), &[new], None, &saying, MORNING, Look::new(None), &Asking::NOBODY).await.unwrap();

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use reputation::breaker::{Hold, State};
+use reputation::breaker::{Override, State};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::Percent;
 use reputation::isp::Isp;
@@ -388,7 +388,7 @@ fn row(policy: &Policy, found: &Findings, subject: &Subject, counters: &Counters
     Rates {
         subject: subject.to_string(),
         state: known.map_or(State::Closed, |known| known.state).name(),
-        shadow: policy.is_shadow(subject) || known.is_some_and(|known| known.hold == Hold::Shadow),
+        shadow: policy.is_shadow(subject) || known.is_some_and(|known| known.overridden == Override::Shadow),
         mails: counters.tally(Metric::HardBounce).population,
         rates: Metric::ALL.into_iter().map(rate).collect(),
     }

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Hold, Input, Standing, State, Step};
+use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Input, Override, Standing, State, Step};
 use reputation::budget::{self, Admission, Harm, Pause, Pauses, Place};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
@@ -660,7 +660,7 @@ async fn suspect<R: Reputation>(
         }
         saved = hold(policy, store, isp, now).await?;
         // A person's word about the ISP stands.
-        if saved.is_empty() || saved.iter().any(|change| change.next.hold == Hold::Shadow) {
+        if saved.is_empty() || saved.iter().any(|change| change.next.overridden == Override::Shadow) {
             return Ok(saved);
         }
     }
@@ -679,7 +679,10 @@ async fn suspect<R: Reputation>(
 
 /// Whether an ISP is known to be in trouble of its own, by counters and not by a person's word.
 fn is_in_trouble(board: &Board, isp: Isp) -> bool {
-    board.isps.get(&isp).is_some_and(|known| known.hold == Hold::None && matches!(known.state, State::Open { .. }))
+    board
+        .isps
+        .get(&isp)
+        .is_some_and(|known| known.overridden == Override::None && matches!(known.state, State::Open { .. }))
 }
 
 /// The senders that turned bad at an ISP within the window. What was bad before its last trouble was over has been answered
@@ -892,7 +895,7 @@ fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
 /// Whether nothing is done about a key, whatever a person has said about the key itself: by the policy, or because a person
 /// has put its subject as a whole in shadow.
 fn is_shadow(policy: &Policy, dossier: &Dossier, key: &Key) -> bool {
-    let whole = dossier.breakers.get(&None).is_some_and(|known| known.breaker.hold == Hold::Shadow);
+    let whole = dossier.breakers.get(&None).is_some_and(|known| known.breaker.overridden == Override::Shadow);
     // Without a gate nothing holds an ISP.
     let unheld = key.subject == Subject::Account && !policy.gate_in_use;
     policy.is_shadow(&key.subject) || (key.isp.is_some() && (whole || unheld))
@@ -900,7 +903,7 @@ fn is_shadow(policy: &Policy, dossier: &Dossier, key: &Key) -> bool {
 
 /// Whether a breaker holds mail back, so that it need not be held back by others. In its own shadow it does not.
 fn contains(known: &BreakerState) -> bool {
-    known.state.is_contained() && known.hold != Hold::Shadow
+    known.state.is_contained() && known.overridden != Override::Shadow
 }
 
 /// What a step changes; `None` if nothing.
@@ -909,8 +912,8 @@ fn contains(known: &BreakerState) -> bool {
 /// would stay stopped for ever. And what is open out of shadow is stopped once nothing is decided in shadow any more.
 /// `shadow`: see [`is_shadow`].
 fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -> Option<Change> {
-    let was_shadow = shadow || known.breaker.hold == Hold::Shadow;
-    let shadow = shadow || step.next.hold == Hold::Shadow;
+    let was_shadow = shadow || known.breaker.overridden == Override::Shadow;
+    let shadow = shadow || step.next.overridden == Override::Shadow;
     let stops = |effect: &Effect| *effect == Effect::Stop;
     let catches_up = !shadow
         && !step.next.enacted

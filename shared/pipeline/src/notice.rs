@@ -257,7 +257,7 @@ impl Notice {
             by: told.said.as_ref().map(|said| said.by.as_str()),
             said: told.said.as_ref().and_then(|said| said.why.as_deref()),
             until: change.next.until().map(|until| until.to_string()),
-            hold: change.next.hold.name(),
+            hold: change.next.overridden.name(),
             share: match change.next.state {
                 State::Throttled { factor, .. } => Some(factor.share()),
                 State::Closed | State::Open { .. } | State::Probing { .. } => None,

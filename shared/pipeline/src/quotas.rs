@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use reputation::breaker::{BreakerState, Hold, State};
+use reputation::breaker::{BreakerState, Override, State};
 use reputation::isp::Isp;
 use reputation::judge;
 use reputation::permit::{Ask, Class, Flow, Lease, Limit, Meter, Permit, Spend, decide};
@@ -217,7 +217,7 @@ fn evidence(policy: &Policy, dossier: &mut Dossier, board: &Board, subject: &Sub
     let (own, whole) = (dossier.breaker(Some(isp)).breaker, dossier.breaker(None).breaker);
     let incident = board.isps.get(&isp).is_some_and(|known| known.state.is_contained());
     // What is decided in shadow has no effect, on a quota neither; that something is wrong holds it all the same.
-    let shadow = policy.is_shadow(subject) || [&own, &whole].iter().any(|known| known.hold == Hold::Shadow);
+    let shadow = policy.is_shadow(subject) || [&own, &whole].iter().any(|known| known.overridden == Override::Shadow);
     Evidence {
         used: 0,
         bulk: 0,

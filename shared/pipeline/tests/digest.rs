@@ -9,7 +9,7 @@ use pipeline::digest::{Digest, Findings};
 use pipeline::notice::Notice;
 use pipeline::ports::Board;
 use pipeline::quotas::Quota;
-use reputation::breaker::{BreakerState, Factor, Hold, State};
+use reputation::breaker::{BreakerState, Factor, Override, State};
 use reputation::judge::Forecast;
 use reputation::subject::Key;
 use reputation::time::Now;
@@ -53,7 +53,7 @@ fn found(policy: &Policy) -> Findings {
     let mut board = Board::default();
     let open = breaker(State::Open { at: NOW, until: Some(NOW.plus_minutes(30)) });
     let cut = breaker(State::Throttled { factor: Factor::of_share(0.5), moved: NOW });
-    let watched = BreakerState { hold: Hold::Shadow, ..BreakerState::default() };
+    let watched = BreakerState { overridden: Override::Shadow, ..BreakerState::default() };
     for (name, at, known) in [
         ("configuration-set:offers", None, open.clone()),
         ("identity:offers.example", None, open),

@@ -219,7 +219,7 @@ fn what_a_person_says_is_told_whatever_was_told_before() {
         world.said("configuration-set:news", Input::PersonStops);
         assert_eq!(titles(&world.told()), ["[STOPPED by a person] news: a person stopped it"]);
     }
-    world.said("configuration-set:news", Input::PersonHoldsClosed);
+    world.said("configuration-set:news", Input::PersonBypasses);
     insta::assert_snapshot!("person_holds", world.mail());
 }
 
@@ -368,7 +368,7 @@ fn each_cause_is_told_from_the_others() {
     for (word, input) in [
         ("PersonStops", Input::PersonStops),
         ("PersonReleases", Input::PersonReleases),
-        ("PersonHoldsClosed", Input::PersonHoldsClosed),
+        ("PersonBypasses", Input::PersonBypasses),
         ("PersonResumes", Input::PersonResumes),
     ] {
         world.said(name, input);

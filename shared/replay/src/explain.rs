@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::ports::{Board, Dossier, Transition};
-use reputation::breaker::{BreakerState, Hold};
+use reputation::breaker::{BreakerState, Override};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
 use reputation::isp::IspMap;
@@ -304,7 +304,7 @@ fn why(
     steps: &BTreeMap<reputation::Isp, BreakerState>,
     gate: bool,
 ) -> ExplainedLeftOut {
-    let contained = |known: &BreakerState| known.state.is_contained() && known.hold != Hold::Shadow;
+    let contained = |known: &BreakerState| known.state.is_contained() && known.overridden != Override::Shadow;
     let own = steps.get(isp).cloned().unwrap_or_else(|| dossier.breaker(Some(*isp)).breaker);
     let why = if board.isps.get(isp).is_some_and(contained) {
         if gate {

@@ -12,8 +12,10 @@
 //! the mark from which mail can lead to the next cut, so that one incident never demotes twice.
 //! **Probing**: re-arms the key, so that only mail accepted after the resume can judge it. It ends when enough clean
 //! mail has come through, or with time: it can never be stuck.
-//! **People**: who stops a key keeps it stopped; who resumes it is believed. Held closed means tell, do not act; in shadow,
-//! decide and tell as ever, do not act. A person's last word counts.
+//! **People**: a key stopped by a person stays stopped until a person resumes it; a manual resume always wins. A bypass keeps
+//! it Closed whatever the verdict; in shadow it decides as ever and nothing is done. The latest command of a person counts.
+//! **Words**: Closed, Throttled, Open and Probing are for engineers. People see [`State::shown`]: sending, slowed, stopped,
+//! testing.
 //!
 //! **Invariant:** [`step`] is total: every input in every state has an answer, and asking twice changes nothing more.
 //! **Invariant:** Open never gets shorter while trips grow.
@@ -89,8 +91,8 @@ pub struct BreakerState {
     pub warned: [Option<Now>; Metric::ALL.len()],
     /// A pause was withheld because too many configuration sets were paused: reported once, and judged again each minute.
     pub withheld: bool,
-    /// What a person has said.
-    pub hold: Hold,
+    /// What a person has said; `hold` where it is stored and in JSON.
+    pub overridden: Override,
     /// Whether it was really stopped, and not in shadow only. Kept by whoever carries the effects out.
     pub enacted: bool,
 }
@@ -98,14 +100,14 @@ pub struct BreakerState {
 impl BreakerState {
     /// Whether it lets everything flow, and there is nothing else about it that others have to know.
     pub fn is_settled(&self) -> bool {
-        self.state == State::Closed && self.hold != Hold::Shadow && self.troubled.is_none()
+        self.state == State::Closed && self.overridden != Override::Shadow && self.troubled.is_none()
     }
 
-    /// Whether a person has said that it stays as it is: no judgement moves it.
-    pub fn is_held(&self) -> bool {
-        match self.hold {
-            Hold::Open | Hold::Closed => true,
-            Hold::None | Hold::Shadow => false,
+    /// Whether a person forces its state: no judgement moves it.
+    pub fn is_forced(&self) -> bool {
+        match self.overridden {
+            Override::ForcedOpen | Override::ForcedClosed => true,
+            Override::None | Override::Shadow => false,
         }
     }
 
@@ -119,7 +121,7 @@ impl BreakerState {
     /// When it will let probes through; `None` if it is not open, or waits for a person.
     pub fn until(&self) -> Option<Now> {
         match self.state {
-            State::Open { until, .. } if !self.is_held() => until,
+            State::Open { until, .. } if !self.is_forced() => until,
             State::Open { .. } | State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
         }
     }
@@ -184,31 +186,32 @@ impl State {
     }
 }
 
-/// What a person has said about a key.
+/// What a person has said about a key: the breaker's decision is overridden until a person takes it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hold {
+pub enum Override {
     /// Nothing: the breaker decides.
     #[default]
     None,
     /// Stopped by a person, through us or at SES: never resumed by us.
-    Open,
-    /// Held closed by a person: verdicts are told and nothing is done.
-    Closed,
-    /// Put in shadow by a person: the breaker decides and tells, and nothing is done. Of a subject as a whole, at each ISP.
+    ForcedOpen,
+    /// Bypassed by a person: it keeps sending, verdicts are reported and nothing is done.
+    ForcedClosed,
+    /// Put in shadow by a person: the breaker decides and reports, and nothing is done. Of a subject as a whole, at each ISP.
     Shadow,
 }
 
-impl Hold {
+impl Override {
     /// All, in the order of their discriminants.
-    pub const ALL: [Hold; 4] = [Hold::None, Hold::Open, Hold::Closed, Hold::Shadow];
+    pub const ALL: [Override; 4] = [Override::None, Override::ForcedOpen, Override::ForcedClosed, Override::Shadow];
 
-    /// Stable name, as stored and told.
+    /// Stable name, as stored and in JSON, where it is the value of `hold`. These are older than the words that people see, and
+    /// stay, because programs read them.
     pub fn name(self) -> &'static str {
         match self {
-            Hold::None => "none",
-            Hold::Open => "open",
-            Hold::Closed => "closed",
-            Hold::Shadow => "shadow",
+            Override::None => "none",
+            Override::ForcedOpen => "open",
+            Override::ForcedClosed => "closed",
+            Override::Shadow => "shadow",
         }
     }
 }
@@ -242,8 +245,8 @@ pub enum Input<'a> {
     PersonStops,
     /// A person lets it flow again, through us or at SES: accepted, and re-armed.
     PersonResumes,
-    /// A person says: whatever the verdict, keep it flowing.
-    PersonHoldsClosed,
+    /// A person bypasses the breaker: keep sending, whatever the verdict.
+    PersonBypasses,
     /// A person says: go on as ever, but do nothing. Mail flows from then on.
     PersonShadows,
     /// A person leaves it to the breaker again.
@@ -333,45 +336,49 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
     match input {
         Input::Judged(judgement) => judged(policy, standing, known, judgement, now),
         Input::PersonStops => {
-            let next = BreakerState { state: State::Open { at: now, until: None }, hold: Hold::Open, ..known.clone() };
-            if known.hold == Hold::Open && matches!(known.state, State::Open { .. }) {
+            let next = BreakerState {
+                state: State::Open { at: now, until: None },
+                overridden: Override::ForcedOpen,
+                ..known.clone()
+            };
+            if known.overridden == Override::ForcedOpen && matches!(known.state, State::Open { .. }) {
                 return unchanged(known);
             }
             moved(next, [Effect::Stop], news(Cause::Person, "a person stopped it; only a person resumes it"))
         }
         Input::PersonResumes => {
-            if known.state == State::Closed && known.hold == Hold::None {
+            if known.state == State::Closed && known.overridden == Override::None {
                 return unchanged(known);
             }
             let next = rearmed(known, State::Closed, now);
             let reason = "a person resumed it: accepted, and re-armed for mail accepted from now on";
-            moved(BreakerState { hold: Hold::None, ..next }, release(known), news(Cause::Person, reason))
+            moved(BreakerState { overridden: Override::None, ..next }, release(known), news(Cause::Person, reason))
         }
-        Input::PersonHoldsClosed => {
-            if known.hold == Hold::Closed {
+        Input::PersonBypasses => {
+            if known.overridden == Override::ForcedClosed {
                 return unchanged(known);
             }
-            let next = BreakerState { hold: Hold::Closed, ..rearmed(known, State::Closed, now) };
+            let next = BreakerState { overridden: Override::ForcedClosed, ..rearmed(known, State::Closed, now) };
             let reason = "a person holds it closed: verdicts are told, not acted on";
             moved(next, release(known), news(Cause::Person, reason))
         }
         Input::PersonShadows => {
-            if known.hold == Hold::Shadow {
+            if known.overridden == Override::Shadow {
                 return unchanged(known);
             }
-            let next = BreakerState { hold: Hold::Shadow, ..rearmed(known, State::Closed, now) };
+            let next = BreakerState { overridden: Override::Shadow, ..rearmed(known, State::Closed, now) };
             let reason = "a person put it in shadow: it decides and tells, and nothing is done";
             moved(next, release(known), news(Cause::Person, reason))
         }
         Input::PersonReleases => {
-            if known.hold == Hold::None {
+            if known.overridden == Override::None {
                 return unchanged(known);
             }
-            let next = BreakerState { hold: Hold::None, ..rearmed(known, State::Closed, now) };
+            let next = BreakerState { overridden: Override::None, ..rearmed(known, State::Closed, now) };
             moved(next, release(known), news(Cause::Person, "a person left it to the breaker again"))
         }
         Input::Incident => {
-            if known.is_held() || matches!(known.state, State::Open { .. }) {
+            if known.is_forced() || matches!(known.state, State::Open { .. }) {
                 return unchanged(known);
             }
             let reason =
@@ -379,7 +386,7 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
             tripped(policy, known, Err(Cause::Incident), reason.into(), now)
         }
         Input::Pardon => {
-            if known.is_held() || known.state == State::Closed {
+            if known.is_forced() || known.state == State::Closed {
                 return unchanged(known);
             }
             let next = rearmed(known, State::Closed, now);
@@ -392,18 +399,18 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
 
 fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement: &Judgement, now: Now) -> Step {
     // What may not be done is told instead; what was done before that was so is undone.
-    if standing.cap == Level::Warn && !known.is_held() && known.state != State::Closed {
+    if standing.cap == Level::Warn && !known.is_forced() && known.state != State::Closed {
         let next = rearmed(known, State::Closed, now);
         let reason = "the policy lets nothing be done to it now: released, and only told about";
         return moved(next, release(known), news(Cause::Time, reason));
     }
-    if standing.cap == Level::Warn || known.hold == Hold::Closed {
+    if standing.cap == Level::Warn || known.overridden == Override::ForcedClosed {
         return warned(known, judgement.pause.or(judgement.throttle).or(judgement.warn), now);
     }
     let pause = judgement.pause.filter(|_| standing.cap == Level::Pause);
     let throttle = judgement.throttle.or(judgement.pause);
     match known.state {
-        State::Open { .. } if known.hold == Hold::Open => unchanged(known),
+        State::Open { .. } if known.overridden == Override::ForcedOpen => unchanged(known),
         State::Open { until: Some(until), .. } if now >= until => {
             let next = rearmed(known, State::Probing { at: now }, now);
             let share = Factor::of_share(policy.probe_share);

@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use crate::breaker::{BreakerState, Factor, Hold, State};
+use crate::breaker::{BreakerState, Factor, Override, State};
 use crate::policy::Policy;
 use crate::subject::{Key, Subject};
 use crate::time::{MINUTE_MILLIS, Now};
@@ -140,7 +140,7 @@ impl Flow {
         let factor = |key: &Key| {
             let known = unsettled(key)?;
             // In shadow nothing is done; what was really stopped before stays so until its breaker closes.
-            let in_shadow = |key: &Key| unsettled(key).is_some_and(|known| known.hold == Hold::Shadow);
+            let in_shadow = |key: &Key| unsettled(key).is_some_and(|known| known.overridden == Override::Shadow);
             let whole = Key { subject: key.subject.clone(), isp: None };
             // A person's word lets mail flow; the policy leaves stopped what was stopped, as it may be at SES, too.
             if in_shadow(key) || in_shadow(&whole) {

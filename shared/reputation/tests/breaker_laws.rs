@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use reputation::breaker::{Factor, Hold, Standing, due, step};
+use reputation::breaker::{Factor, Override, Standing, due, step};
 use reputation::judge::judge;
 use reputation::policy::{Breaker, Resume};
 use reputation::time::{DAY, MINUTE_MILLIS};
@@ -74,7 +74,7 @@ fn cell(known: &BreakerState, Step { next, news, .. }: &Step) -> String {
     format!("{}{armed}{told}", code(next.state))
 }
 
-/// Every state in which a breaker can be, as the matrix names it. Held is Open or Closed only; in shadow it is as without.
+/// Every state in which a breaker can be, as the matrix names it. A forced one is Open or Closed only; in shadow it is as without.
 fn columns() -> Vec<(&'static str, BreakerState)> {
     let throttled = |thousandths: u16, moved: i64| State::Throttled {
         factor: Factor::of_share(f64::from(thousandths) / 1000.0),
@@ -82,25 +82,28 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
     };
     let open = |until| State::Open { at: minutes(-30), until };
     let states = [
-        ("closed", State::Closed, Hold::None),
-        ("50%", throttled(500, 10), Hold::None),
-        ("50% 1h", throttled(500, 60), Hold::None),
-        ("floor", throttled(125, 10), Hold::None),
-        ("open", open(Some(minutes(1))), Hold::None),
-        ("due", open(Some(NOW)), Hold::None),
-        ("no end", open(None), Hold::None),
-        ("probe", State::Probing { at: minutes(-1) }, Hold::None),
-        ("15 min", State::Probing { at: minutes(-15) }, Hold::None),
-        ("12 h", State::Probing { at: minutes(-720) }, Hold::None),
-        ("stopped", open(None), Hold::Open),
-        ("kept", State::Closed, Hold::Closed),
-        ("shadow", State::Closed, Hold::Shadow),
+        ("closed", State::Closed, Override::None),
+        ("50%", throttled(500, 10), Override::None),
+        ("50% 1h", throttled(500, 60), Override::None),
+        ("floor", throttled(125, 10), Override::None),
+        ("open", open(Some(minutes(1))), Override::None),
+        ("due", open(Some(NOW)), Override::None),
+        ("no end", open(None), Override::None),
+        ("probe", State::Probing { at: minutes(-1) }, Override::None),
+        ("15 min", State::Probing { at: minutes(-15) }, Override::None),
+        ("12 h", State::Probing { at: minutes(-720) }, Override::None),
+        ("stopped", open(None), Override::ForcedOpen),
+        ("kept", State::Closed, Override::ForcedClosed),
+        ("shadow", State::Closed, Override::Shadow),
     ];
-    let known = |(name, state, hold)| {
+    let known = |(name, state, overridden)| {
         // Whatever is not closed has tripped once.
         let tripped = !matches!(state, State::Closed);
         let tripped_at = tripped.then(|| minutes(-31));
-        (name, BreakerState { state, hold, trips: tripped.into(), tripped: tripped_at, ..BreakerState::default() })
+        (
+            name,
+            BreakerState { state, overridden, trips: tripped.into(), tripped: tripped_at, ..BreakerState::default() },
+        )
     };
     states.into_iter().map(known).collect()
 }
@@ -141,7 +144,7 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
     for (name, input) in [
         ("person stops", Input::PersonStops),
         ("resumes", Input::PersonResumes),
-        ("keeps", Input::PersonHoldsClosed),
+        ("keeps", Input::PersonBypasses),
         ("shadows", Input::PersonShadows),
         ("releases", Input::PersonReleases),
         ("incident", Input::Incident),
@@ -207,7 +210,7 @@ enum Told {
     Judged { level: Option<Level>, mails: u64, metric: Metric, cap: Level, may_pause: bool },
     Stops,
     Resumes,
-    HoldsClosed,
+    Bypasses,
     Shadows,
     Releases,
     Incident,
@@ -229,7 +232,7 @@ impl Told {
             }
             Told::Stops => Input::PersonStops,
             Told::Resumes => Input::PersonResumes,
-            Told::HoldsClosed => Input::PersonHoldsClosed,
+            Told::Bypasses => Input::PersonBypasses,
             Told::Shadows => Input::PersonShadows,
             Told::Releases => Input::PersonReleases,
             Told::Incident => Input::Incident,
@@ -254,7 +257,7 @@ fn told() -> impl Strategy<Value = Told> {
         20 => judged,
         1 => Just(Told::Stops),
         1 => Just(Told::Resumes),
-        1 => Just(Told::HoldsClosed),
+        1 => Just(Told::Bypasses),
         1 => Just(Told::Shadows),
         1 => Just(Told::Releases),
         1 => Just(Told::Incident),
@@ -383,7 +386,7 @@ proptest! {
             now = now.plus_minutes(passed as u32);
             known = told.apply(&policy, &known, now).next;
         }
-        if known.hold == Hold::Open {
+        if known.overridden == Override::ForcedOpen {
             prop_assert_eq!(due(&policy, &known, now), None, "it waits for a person");
             known = step(&policy, FREE, &known, Input::PersonReleases, now).next;
         }
@@ -449,15 +452,15 @@ proptest! {
         for (index, (passed, told)) in walk.into_iter().enumerate() {
             now = now.plus_minutes(passed as u32);
             if index == at {
-                let word = if close { Told::HoldsClosed } else { Told::Stops };
+                let word = if close { Told::Bypasses } else { Told::Stops };
                 known = word.apply(&policy, &known, now).next;
             }
             let by_a_person =
-                matches!(told, Told::Stops | Told::Resumes | Told::HoldsClosed | Told::Shadows | Told::Releases);
+                matches!(told, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases);
             let step = told.apply(&policy, &known, now);
-            if known.is_held() && !by_a_person {
+            if known.is_forced() && !by_a_person {
                 prop_assert_eq!(step.next.state, known.state);
-                prop_assert_eq!(step.next.hold, known.hold);
+                prop_assert_eq!(step.next.overridden, known.overridden);
                 prop_assert!(step.effects.is_empty());
             }
             known = step.next;
@@ -469,21 +472,21 @@ proptest! {
     fn in_shadow_a_breaker_decides_as_ever(policy in policies(), walk in walk()) {
         let mut now = NOW;
         let mut shadow = step(&policy, FREE, &BreakerState::default(), Input::PersonShadows, now).next;
-        let mut free = BreakerState { hold: Hold::None, ..shadow.clone() };
+        let mut free = BreakerState { overridden: Override::None, ..shadow.clone() };
         for (passed, told) in walk {
-            if matches!(told, Told::Stops | Told::Resumes | Told::HoldsClosed | Told::Shadows | Told::Releases) {
+            if matches!(told, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases) {
                 continue;
             }
             now = now.plus_minutes(passed as u32);
             prop_assert_eq!(due(&policy, &shadow, now), due(&policy, &free, now));
             let (in_shadow, in_light) = (told.apply(&policy, &shadow, now), told.apply(&policy, &free, now));
-            prop_assert_eq!(in_shadow.next.hold, Hold::Shadow);
-            prop_assert_eq!(&BreakerState { hold: Hold::None, ..in_shadow.next.clone() }, &in_light.next);
+            prop_assert_eq!(in_shadow.next.overridden, Override::Shadow);
+            prop_assert_eq!(&BreakerState { overridden: Override::None, ..in_shadow.next.clone() }, &in_light.next);
             prop_assert_eq!((in_shadow.effects, in_shadow.news), (in_light.effects, in_light.news));
             (shadow, free) = (in_shadow.next, in_light.next);
         }
         let released = step(&policy, FREE, &shadow, Input::PersonReleases, now).next;
-        prop_assert_eq!((released.state, released.hold), (State::Closed, Hold::None));
+        prop_assert_eq!((released.state, released.overridden), (State::Closed, Override::None));
     }
 
     /// A person's resume is accepted from every state, and re-arms: no mail accepted until then judges the key again.
@@ -494,8 +497,8 @@ proptest! {
             now = now.plus_minutes(passed as u32);
             known = told.apply(&policy, &known, now).next;
             let resumed = step(&policy, FREE, &known, Input::PersonResumes, now).next;
-            prop_assert_eq!((resumed.state, resumed.hold), (State::Closed, Hold::None));
-            if (known.state, known.hold) != (State::Closed, Hold::None) {
+            prop_assert_eq!((resumed.state, resumed.overridden), (State::Closed, Override::None));
+            if (known.state, known.overridden) != (State::Closed, Override::None) {
                 prop_assert!(resumed.since.pause > now.minute() && resumed.since.throttle > now.minute());
             }
         }
@@ -587,8 +590,11 @@ proptest! {
 fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_on() {
     // The next minute is then the first one of an hour: nothing of the hour before may leak in.
     let now = Now(minutes(59).0 + 59_999);
-    let known =
-        BreakerState { state: State::Open { at: NOW, until: None }, hold: Hold::Open, ..BreakerState::default() };
+    let known = BreakerState {
+        state: State::Open { at: NOW, until: None },
+        overridden: Override::ForcedOpen,
+        ..BreakerState::default()
+    };
     let resumed = step(&Policy::default().breaker, FREE, &known, Input::PersonResumes, now).next;
     assert_eq!(resumed.since, Since::both(Minute(NOW.minute().0 + 60)));
     let mut timeline = Timeline::default();

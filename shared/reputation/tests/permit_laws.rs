@@ -1,7 +1,7 @@
 //! The laws of permits, against a naive model that keeps every grant and counts again.
 
 use proptest::prelude::*;
-use reputation::breaker::{BreakerState, Factor, Hold, State};
+use reputation::breaker::{BreakerState, Factor, Override, State};
 use reputation::permit::{Ask, Because, Class, Flow, Limit, MarkMove, Meter, Nanos, Permit, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -243,10 +243,10 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     let policy = Policy::default();
     let set = Subject::ConfigurationSet("news".into());
     let identity = Subject::Identity("example.com".into());
-    let open = |hold| BreakerState {
+    let open = |overridden| BreakerState {
         state: State::Open { at: Now(0), until: Some(Now(9)) },
         enacted: true,
-        hold,
+        overridden,
         ..BreakerState::default()
     };
     let half = BreakerState {
@@ -271,33 +271,33 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     let both = flow(&policy, &[(&set, Some(gmail), &half), (&identity, None, &probing)]);
     assert_eq!((both.factor, both.stopped_at_ses), (Factor::of_share(0.05), false));
     assert_eq!(both.because.map(|because| (because.key.subject, because.state)), Some((identity.clone(), "probing")));
-    let stopped = flow(&policy, &[(&set, None, &open(Hold::None))]);
+    let stopped = flow(&policy, &[(&set, None, &open(Override::None))]);
     assert_eq!((stopped.factor, stopped.stopped_at_ses, stopped.all_stopped), (Factor::NONE, true, false));
     assert_eq!(stopped.because.unwrap().until, Some(Now(9)));
-    assert_eq!(flow(&policy, &[(&set, None, &open(Hold::Open))]).because.unwrap().until, None);
+    assert_eq!(flow(&policy, &[(&set, None, &open(Override::ForcedOpen))]).because.unwrap().until, None);
     // At one ISP SES stops nothing; the gate does.
-    let at_isp = flow(&policy, &[(&Subject::Account, Some(gmail), &open(Hold::None))]);
+    let at_isp = flow(&policy, &[(&Subject::Account, Some(gmail), &open(Override::None))]);
     assert_eq!((at_isp.factor, at_isp.stopped_at_ses), (Factor::NONE, false));
     // Another ISP's breaker is another ISP's.
     let yahoo = isps.by_name("yahoo").unwrap();
-    assert_eq!(flow(&policy, &[(&set, Some(yahoo), &open(Hold::None))]), Flow::FREE);
+    assert_eq!(flow(&policy, &[(&set, Some(yahoo), &open(Override::None))]), Flow::FREE);
     // In shadow nothing is held back, but what was really stopped before is.
     let shadow = Policy::from_toml("mode = \"shadow\"").unwrap();
     assert_eq!(flow(&shadow, &[(&set, Some(gmail), &half)]), Flow::FREE);
-    let in_shadow = BreakerState { enacted: false, ..open(Hold::None) };
+    let in_shadow = BreakerState { enacted: false, ..open(Override::None) };
     assert_eq!(flow(&shadow, &[(&set, None, &in_shadow)]), Flow::FREE);
-    assert_eq!(flow(&shadow, &[(&set, None, &open(Hold::None))]).factor, Factor::NONE);
+    assert_eq!(flow(&shadow, &[(&set, None, &open(Override::None))]).factor, Factor::NONE);
     // Nor in a person's, and of a subject as a whole at none of its ISPs.
-    let watched = BreakerState { hold: Hold::Shadow, ..BreakerState::default() };
-    let stopped_in_shadow = BreakerState { hold: Hold::Shadow, ..open(Hold::None) };
+    let watched = BreakerState { overridden: Override::Shadow, ..BreakerState::default() };
+    let stopped_in_shadow = BreakerState { overridden: Override::Shadow, ..open(Override::None) };
     assert_eq!(flow(&policy, &[(&set, None, &stopped_in_shadow)]), Flow::FREE);
-    assert_eq!(flow(&policy, &[(&set, None, &watched), (&set, Some(gmail), &open(Hold::None))]), Flow::FREE);
+    assert_eq!(flow(&policy, &[(&set, None, &watched), (&set, Some(gmail), &open(Override::None))]), Flow::FREE);
     assert_eq!(flow(&policy, &[(&set, None, &watched), (&identity, None, &half)]).factor, Factor::of_share(0.5));
     let shared = Subject::ConfigurationSet("shared".into());
     assert!(!flow(&policy, &[(&shared, Some(gmail), &half)]).overflow_flows);
     let codes = Subject::ConfigurationSet("codes".into());
     assert!(flow(&policy, &[(&codes, Some(gmail), &half)]).critical_route_flows);
-    assert!(!flow(&policy, &[(&codes, None, &open(Hold::None))]).critical_route_flows);
+    assert!(!flow(&policy, &[(&codes, None, &open(Override::None))]).critical_route_flows);
 }
 
 #[test]

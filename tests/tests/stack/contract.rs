@@ -110,7 +110,7 @@ async fn perform<S: Reputation + Wishes + Outbox>(
         6 => evaluate_account(policy, store, now).await.unwrap(),
         7 => tell(policy, store, &key, Input::PersonStops, now).await.unwrap(),
         8 => tell(policy, store, &key, Input::PersonResumes, now).await.unwrap(),
-        9 => tell(policy, store, &key, Input::PersonHoldsClosed, now).await.unwrap(),
+        9 => tell(policy, store, &key, Input::PersonBypasses, now).await.unwrap(),
         10 => tell(policy, store, &key, Input::PersonShadows, now).await.unwrap(),
         _ => tell(policy, store, &key, Input::PersonReleases, now).await.unwrap(),
     });

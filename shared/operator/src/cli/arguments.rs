@@ -107,7 +107,8 @@ Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
     Doctor(DoctorArgs),
     Backtest(BacktestArgs),
     Advise(AdviseArgs),
-    Pause(PauseArgs),
+    #[command(name = "pause")]
+    Stop(StopArgs),
     Resume(ResumeArgs),
     /// Keep mail flowing, whatever the verdict.
     ///
@@ -117,7 +118,8 @@ Example:
   ses-breaker hold configuration-set:newsletter --reason 'AWS support asks us to'
 
 Needs and exit codes: as `pause`.")]
-    Hold(SpokenArgs),
+    #[command(name = "hold")]
+    Bypass(SpokenArgs),
     /// Decide and tell, and do nothing.
     ///
     /// Mail flows, and the breaker goes on as if it acted: people are told what it would have done, until `release`. Of a
@@ -526,7 +528,7 @@ without them, what the enforcer notes is believed.
 
 Exit codes: 0 SES has done it (with --wait 0: it is asked to); 1 it is not so at SES, and why; 2 bad usage or an unknown \
 subject; 3 AWS refused or could not be reached.")]
-pub(crate) struct PauseArgs {
+pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
     #[command(flatten)]

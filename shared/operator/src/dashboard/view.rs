@@ -10,7 +10,7 @@ use pipeline::notice::Notice;
 use pipeline::ports::{Board, Dossier, PortError, Reputation as _};
 use replay::report::ReportedControl;
 use replay::view::{self, Grid, KeyView, MOST_KEYS, MOST_MOVES, QuotaView, View};
-use reputation::breaker::{BreakerState, Hold, State, due};
+use reputation::breaker::{BreakerState, Override, State, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge;
@@ -162,8 +162,10 @@ fn keys(
         }
     }
     // A breaker that is not closed, or that a person holds, is shown, even if its mail is older.
-    for (key, known) in
-        reading.breakers.iter().filter(|(_, known)| known.state != State::Closed || known.hold == Hold::Shadow)
+    for (key, known) in reading
+        .breakers
+        .iter()
+        .filter(|(_, known)| known.state != State::Closed || known.overridden == Override::Shadow)
     {
         let name = key.subject.to_string();
         let isp = key.isp.map(|isp| policy.isp_map.name(isp).to_owned());
@@ -196,7 +198,7 @@ fn stand(view: &mut KeyView, policy: &Policy, key: &Key, known: &BreakerState, n
     view.since = moved(known).map(|at| at.to_string());
     view.until = due(&policy.breaker, known, now).map(|until| until.to_string());
     view.trips = known.trips;
-    view.hold = known.hold.name();
+    view.hold = known.overridden.name();
 }
 
 /// The highest evidence so far after each cell of the mail that is judged now, since the key was re-armed.

@@ -140,7 +140,7 @@ impl Case {
             let known = world.breaker(&key.subject, None);
             let paused = known.tripped.is_some_and(|at| now.minutes_since(at) == resumed_after);
             if paused && known.state.is_contained() {
-                let says = [Input::PersonResumes, Input::PersonHoldsClosed, Input::PersonShadows][dice.below(3)];
+                let says = [Input::PersonResumes, Input::PersonBypasses, Input::PersonShadows][dice.below(3)];
                 pollster::block_on(tell(&self.policy, &mut world.store, &key, says, now))?;
             }
         }
@@ -486,8 +486,7 @@ fn a_set_that_is_let_flow_again_gives_its_place_back() {
         pollster::block_on(evaluate(&policy, &mut world.store, &set_of(name), &isps, at(minute + 1))).unwrap();
         world.state(&set_of(name), None)
     };
-    let says =
-        [Input::PersonResumes, Input::PersonHoldsClosed, Input::PersonShadows, Input::PersonStops, Input::Pardon];
+    let says = [Input::PersonResumes, Input::PersonBypasses, Input::PersonShadows, Input::PersonStops, Input::Pardon];
     for (index, says) in says.into_iter().enumerate() {
         let name = format!("undone-{index}");
         assert_eq!(judge(&mut world, &name, 0), "open");
