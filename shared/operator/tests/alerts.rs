@@ -15,9 +15,10 @@ use operator::{Exit, cli};
 use pipeline::evaluate::tell;
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Message, Notice, Outbox, Place, deliver};
-use pipeline::ports::PortError;
+use pipeline::ports::{PortError, Reputation as _};
 use replay::text::Look;
-use reputation::breaker::Input;
+use replay::text::layout::visible;
+use reputation::breaker::{Input, Override, State};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::subject::Key;
@@ -188,4 +189,197 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
     let [(title, text)] = &told[3..] else { panic!("{told:?}") };
     assert_eq!(title, "[RESUMED by ann] news: a person resumed it");
     assert!(text.contains(&format!("(said by {})", account::ARN)), "{text}");
+}
+
+/// How an account came to be as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scene {
+    Warned,
+    Stopped,
+    Testing,
+    StoppedByAPerson,
+    Bypassed,
+    InShadow,
+    Withheld,
+    SpreadOverSets,
+    SlowedAtAnIsp,
+    StoppedAtAnIsp,
+    IspInTrouble,
+}
+
+const SCENES: [Scene; 11] = [
+    Scene::Warned,
+    Scene::Stopped,
+    Scene::Testing,
+    Scene::StoppedByAPerson,
+    Scene::Bypassed,
+    Scene::InShadow,
+    Scene::Withheld,
+    Scene::SpreadOverSets,
+    Scene::SlowedAtAnIsp,
+    Scene::StoppedAtAnIsp,
+    Scene::IspInTrouble,
+];
+
+const BOTH: [&str; 2] = ["gmail.com", "outlook.com"];
+
+/// Plays a scene; what it leads to is at the time that is returned.
+async fn played(scene: Scene) -> (Account, Stack, Now) {
+    let account = Account::with(&["news", "shop", "club", "sale"]);
+    let gate = matches!(scene, Scene::SlowedAtAnIsp | Scene::StoppedAtAnIsp | Scene::IspInTrouble);
+    if scene == Scene::Withheld {
+        Stack::push(&account.cloud, "[breaker]\nmax_pauses_per_hour = 1\n").await;
+    }
+    let mut stack = Stack::new(&account.cloud, gate);
+    let now = MORNING.plus_minutes(1);
+    match scene {
+        Scene::Warned => hear(&account, &mut stack, &mails("news", &BOTH, 1_060, 34, MORNING), now).await,
+        Scene::Stopped => hear(&account, &mut stack, &mails("news", &BOTH, 60, 40, MORNING), now).await,
+        Scene::Testing => {
+            hear(&account, &mut stack, &mails("news", &BOTH, 60, 40, MORNING), now).await;
+            let later = now.plus_minutes(31);
+            stack.tick(later).await.unwrap();
+            stack.enforce(true, later).await.unwrap();
+            return (account, stack, later);
+        }
+        Scene::StoppedByAPerson | Scene::Bypassed | Scene::InShadow => {
+            hear(&account, &mut stack, &mails("news", &BOTH, 60, 40, MORNING), now).await;
+            let verb = match scene {
+                Scene::StoppedByAPerson => "stop",
+                Scene::Bypassed => "bypass",
+                _ => "shadow",
+            };
+            let later = now.plus_minutes(2);
+            let words = words(&format!("ses-breaker {verb} configuration-set:news"));
+            assert_eq!(typed(&account, &mut stack, words, later).await.exit, Exit::Done);
+            return (account, stack, later.plus_minutes(1));
+        }
+        Scene::Withheld => {
+            hear(&account, &mut stack, &mails("shop", &BOTH, 4, 8, MORNING), now).await;
+            hear(&account, &mut stack, &mails("sale", &BOTH, 0, 9, MORNING), now).await;
+        }
+        Scene::SpreadOverSets => {
+            let mut events = Vec::new();
+            for set in ["news", "shop", "club", "sale"] {
+                let of_one_identity = mails(set, &BOTH, 34, 6, MORNING).into_iter();
+                events.extend(of_one_identity.map(|event| event.replace(&format!("{set}.example"), "one.example")));
+            }
+            hear(&account, &mut stack, &events, now).await;
+        }
+        Scene::SlowedAtAnIsp => {
+            let mut events = mails("news", &["outlook.com"], 58, 12, MORNING);
+            events.extend(mails("news", &["gmail.com"], 400, 2, MORNING));
+            hear(&account, &mut stack, &events, now).await;
+        }
+        Scene::StoppedAtAnIsp => {
+            let mut events = mails("news", &["outlook.com"], 20, 20, MORNING);
+            events.extend(mails("news", &["gmail.com"], 400, 2, MORNING));
+            hear(&account, &mut stack, &events, now).await;
+        }
+        Scene::IspInTrouble => {
+            let mut events = Vec::new();
+            for set in ["news", "shop", "club"] {
+                events.extend(mails(set, &["outlook.com"], 30, 0, Now(MORNING.0 - 7_200_000)));
+                events.extend(mails(set, &["outlook.com"], 30, 30, MORNING));
+                events.extend(mails(set, &["gmail.com"], 600, 0, MORNING));
+            }
+            hear(&account, &mut stack, &events, now).await;
+        }
+    }
+    (account, stack, now)
+}
+
+/// Types a command while the enforcer, which a new wish rings for, is at work.
+async fn typed(account: &Account, stack: &mut Stack, words: Vec<OsString>, now: Now) -> operator::Answer {
+    let enforcer = async {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        stack.enforce(false, now).await.unwrap();
+    };
+    let access = account.access();
+    let (answer, ()) = tokio::join!(cli::answered(&access, words, now, Look::new(None)), enforcer);
+    answer.unwrap()
+}
+
+const VERBS: [&str; 5] = ["resume", "stop", "bypass", "shadow", "release"];
+
+/// The commands that a text tells people to type, as far as they change something or look.
+fn printed(text: &str) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for (at, _) in text.match_indices("ses-breaker ") {
+        let line = text[at..].split(['\n', ';']).next().unwrap_or_default();
+        let verb = line.split(' ').nth(1).unwrap_or_default();
+        if VERBS.contains(&verb) || verb == "status" {
+            lines.insert(line.trim_end_matches(['.', ' ', ')']).to_owned());
+        }
+    }
+    lines
+}
+
+/// The state and the override of the breaker of each subject in a command.
+async fn after(account: &Account, words: &[OsString]) -> Vec<(Key, State, Override)> {
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).collect();
+    let isp = words.iter().position(|word| *word == "--isp").map(|at| words[at + 1]);
+    let policy = Policy::default();
+    let isp = isp.map(|name| policy.isp_map.by_name(name).unwrap());
+    let mut store = account.access().reputation(&policy);
+    let mut found = Vec::new();
+    let (mut rest, mut subjects) = (words[2..].iter(), Vec::new());
+    while let Some(word) = rest.next() {
+        match word.starts_with("--") {
+            true => _ = rest.next(),
+            false => subjects.push(word.parse::<Subject>().unwrap()),
+        }
+    }
+    for subject in subjects {
+        let key = Key { subject, isp };
+        let breaker = store.dossier(&key.subject, MORNING.plus_minutes(40)).await.unwrap().breaker(isp).breaker;
+        found.push((key, breaker.state, breaker.overridden));
+    }
+    found
+}
+
+/// What comes of each command is what its verb says, at SES and in the breaker.
+#[tokio::test(start_paused = true)]
+async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
+    let mut tried = BTreeSet::new();
+    for scene in SCENES {
+        let (account, _stack, now) = played(scene).await;
+        let told = letters(&account);
+        let mut commands = printed(&told.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
+        let access = account.access();
+        let subject = if scene == Scene::IspInTrouble { "account" } else { "configuration-set:news" };
+        for page in ["status", "explain"] {
+            let words = words(&format!("ses-breaker {page} {subject}"));
+            let page = cli::answered(&access, words, now, Look::new(None)).await.unwrap();
+            commands.extend(printed(&visible(&page.text)));
+        }
+        assert!(!commands.is_empty(), "{scene:?}");
+        for line in commands {
+            // Each from the same beginning.
+            let (account, mut stack, now) = played(scene).await;
+            let words = words(&line);
+            let verb = words[1].to_str().unwrap().to_owned();
+            let answer = typed(&account, &mut stack, words.clone(), now).await;
+            assert_eq!(answer.exit, Exit::Done, "{scene:?}: {line}\n{}", answer.text);
+            tried.insert((format!("{scene:?}"), verb.clone()));
+            if verb == "status" {
+                continue;
+            }
+            for (key, state, overridden) in after(&account, &words).await {
+                let is_open = matches!(state, State::Open { .. });
+                let (stopped, forced) = match verb.as_str() {
+                    "resume" | "release" => (false, Override::None),
+                    "bypass" => (false, Override::ForcedClosed),
+                    "shadow" => (false, Override::Shadow),
+                    _ => (true, Override::ForcedOpen),
+                };
+                assert_eq!((is_open, overridden), (stopped, forced), "{scene:?}: {line}");
+                if let (Subject::ConfigurationSet(set), None) = (&key.subject, key.isp) {
+                    assert_eq!(account.cloud.state().sets[&**set], !stopped, "{scene:?}: {line}");
+                }
+            }
+        }
+    }
+    let tried: Vec<String> = tried.into_iter().map(|(scene, verb)| format!("{scene} {verb}")).collect();
+    insta::assert_snapshot!(tried.join("\n"));
 }

@@ -259,7 +259,7 @@ async fn entries_are_added_to_the_policy_in_use_once_somebody_says_yes() {
     let current = account.access().policies().current().await.unwrap().unwrap();
     assert_eq!(
         current.toml,
-        "# ours\n[isps]\n\"Big.example\" = \"other\" # they asked for it\n\"school.example\" = \"google-workspace\"\n\
+        "mode = \"act\"\n# ours\n[isps]\n\"Big.example\" = \"other\" # they asked for it\n\"school.example\" = \"google-workspace\"\n\
          \"shop.example\" = \"microsoft-365\"\n"
     );
     let again = applied(&account, true).await;

@@ -11,6 +11,7 @@ use account::{ARN, Account};
 use aws::layout::Permissions;
 use aws::policies::Pushed;
 use e2e::cloud::REPUTATION;
+use e2e::stack::Stack;
 use operator::status::status;
 use operator::word::{Asking, Confirmed, Saying, Word, say};
 use operator::{Answer, Exit, Failure, policies};
@@ -314,7 +315,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
 async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
     let (account, mut stack) = troubled().await;
     let shadow = "mode = \"shadow\"\n";
-    account.access().policies().push(shadow, 0, "ann", MORNING).await.unwrap();
+    Stack::push(&account.cloud, shadow).await;
     let answer = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(answer.exit, Exit::No);
     insta::assert_snapshot!(visible(&answer.text));

@@ -967,7 +967,7 @@ pub fn waiting<'a>(policy: &Policy, board: &'a Board) -> Vec<(&'a Key, &'a Break
         policy.gate_in_use
             && known.state != State::Closed
             && !known.enacted
-            && known.hold != Hold::Shadow
+            && known.overridden != Override::Shadow
             && !policy.is_shadow(&key.subject)
     };
     let waits = |(key, known): &(&Key, &BreakerState)| {
@@ -979,7 +979,7 @@ pub fn waiting<'a>(policy: &Policy, board: &'a Board) -> Vec<(&'a Key, &'a Break
 /// Whether a breaker is open and has a switch at SES, which was not used because it opened in shadow, and is to be now.
 fn waits_for_a_policy_that_acts(policy: &Policy, key: &Key, known: &BreakerState) -> bool {
     let is_open = matches!(known.state, State::Open { .. });
-    is_open && !known.enacted && known.hold != Hold::Shadow && !policy.is_shadow(&key.subject) && stops_at_ses(key)
+    is_open && !known.enacted && known.overridden != Override::Shadow && !policy.is_shadow(&key.subject) && stops_at_ses(key)
 }
 
 /// Whether SES has a switch for a key: for a configuration set, a tenant and the account, each at all ISPs.
