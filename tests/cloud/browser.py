@@ -125,7 +125,7 @@ def refused(url: str) -> None:
     """What is not the page itself gets nothing, and does nothing."""
     at = urlsplit(url)
     own = {"Host": at.netloc, "Origin": f"http://{at.netloc}", "Content-Type": "application/json"}
-    word = '{"word":"pause","subject":"configuration-set:receipts","isp":null,"reason":"a stranger"}'
+    word = '{"word":"stop","subject":"configuration-set:receipts","isp":null,"reason":"a stranger"}'
 
     def asked(method: str, path: str, headers: dict, body: str | None = None) -> int:
         line = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
@@ -154,7 +154,7 @@ def refused(url: str) -> None:
         ("a word without token", asked("POST", "/say", own, word), 403),
         ("a form", asked("POST", say, {**own, "Content-Type": "text/plain"}, word), 400),
         ("no reason", asked("POST", say, own, word.replace("a stranger", " ")), 400),
-        ("no such word", asked("POST", say, own, word.replace("pause", "delete")), 400),
+        ("no such word", asked("POST", say, own, word.replace("stop", "delete")), 400),
         ("no such subject", asked("POST", say, own, word.replace("receipts", "receits")), 422),
         ("too much", asked("POST", say, own, "x" * 20_000), 413),
         ("a path that is none", asked("GET", f"{at.path}../../etc/passwd", own), 404),
@@ -200,9 +200,9 @@ def dashboard(browser, url: str, picture: str | None) -> None:
     expect(row.locator(".state.open")).to_be_visible()
     said(page, "Resume configuration-set:news", "the list is clean again")
     expect(row).to_have_count(0)
-    said(page, "Hold it closed identity:news.example.com", "we watch it ourselves")
+    said(page, "Bypass identity:news.example.com", "we watch it ourselves")
     held = breakers.locator("tr", has=page.get_by_role("rowheader", name="identity:news.example.com", exact=True))
-    expect(held).to_contain_text("a person holds it closed")
+    expect(held).to_contain_text("bypassed by a person")
     expect(held.get_by_role("button", name="Release identity:news.example.com", exact=True)).to_be_visible()
     # SES has no switch for an identity: whoever stops one is told so, before and after.
     page.get_by_role("button", name="Act on identity:offers.example.com", exact=True).click()
@@ -213,7 +213,7 @@ def dashboard(browser, url: str, picture: str | None) -> None:
     page.evaluate("window.stayed = true")
     said(page, "Act on configuration-set:offers", "wrong list")
     mine = breakers.locator("tr", has=page.get_by_role("rowheader", name="configuration-set:offers", exact=True))
-    expect(mine).to_contain_text("a person stopped it")
+    expect(mine).to_contain_text("stopped by a person")
     said(page, "Release configuration-set:offers", "it was the right one")
     expect(mine).to_have_count(0)
     before = int(page.locator("body").get_attribute("data-drawn"))

@@ -385,8 +385,8 @@ fn uncounted_part(policy: &Policy, call: &PermitsCall, isp: &str, part: Part, ra
     let mails = part.mails;
     let known = IspPermit { isp: isp.to_owned(), domains: part.domains, asked: mails, ..IspPermit::default() };
     match policy.gate.unreadable(call.class) {
-        Unreadable::Open => IspPermit { granted: mails, route: Some(call.configuration_set.clone()), ..known },
-        Unreadable::Closed => {
+        Unreadable::Grant => IspPermit { granted: mails, route: Some(call.configuration_set.clone()), ..known },
+        Unreadable::Defer => {
             let class = match call.class {
                 Class::Bulk => "gate.unreadable_bulk",
                 Class::Critical => "gate.unreadable_critical",
@@ -395,7 +395,7 @@ fn uncounted_part(policy: &Policy, call: &PermitsCall, isp: &str, part: Part, ra
                 deferred: mails,
                 retry_after_seconds: Some(UNREADABLE_SECS + random % UNREADABLE_SECS),
                 limit: Some("unreadable"),
-                reason: Some(format!("the quota cannot be read, and {class} of the policy is closed")),
+                reason: Some(format!("the quota cannot be read, and {class} of the policy is defer")),
                 ..known
             }
         }

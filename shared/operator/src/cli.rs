@@ -336,7 +336,7 @@ async fn answer_with(
         Verb::Bypass(args) => spoken(access, Word::Bypass, args, now, look, asking).await,
         Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look, asking).await,
         Verb::Resume(args) => {
-            let word = if args.hold { Word::Bypass } else { Word::Resume };
+            let word = if args.bypass { Word::Bypass } else { Word::Resume };
             spoken(access, word, args.spoken, now, look, asking).await
         }
         Verb::Release(ReleaseArgs { targets, waiting, reason }) => {

@@ -295,17 +295,17 @@ impl Order {
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Order, String> {
         let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         if !kind.starts_with(b"application/json") {
-            return Err("a word is said in JSON".to_owned());
+            return Err("a command is sent in JSON".to_owned());
         }
         let written: Written =
             serde_json::from_slice(body).map_err(|error| format!("this cannot be understood: {error}"))?;
         let word = match written.word.as_str() {
-            "pause" => Word::Stop,
+            "stop" => Word::Stop,
             "resume" => Word::Resume,
-            "hold" => Word::Bypass,
+            "bypass" => Word::Bypass,
             "shadow" => Word::Shadow,
             "release" => Word::Release,
-            other => return Err(format!("`{other}` is none of pause, resume, hold, shadow and release")),
+            other => return Err(format!("`{other}` is none of stop, resume, bypass, shadow and release")),
         };
         let subject = Subject::from_str(&written.subject).map_err(|error| error.to_string())?;
         let reason = reason(&written.reason)?;

@@ -57,7 +57,7 @@ pub struct Next {
     pub due: Option<String>,
     /// When it closes if no harm comes; null where that is not known yet.
     pub closes: Option<String>,
-    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed; `shadow`: a person put it in shadow.
+    /// `none`; `open`: a person stopped it; `closed`: a person bypassed it; `shadow`: a person put it in shadow.
     pub hold: &'static str,
     /// The probe that is under way.
     pub probe: Option<Probe>,
@@ -390,27 +390,27 @@ impl<'a> Case<'a> {
         let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
         let whole = self.dossier.breaker(None).breaker.overridden;
         if policy.is_shadow(&key.subject) {
-            next.words.push("The policy decides in shadow: what follows is told, and nothing is done.".to_owned());
+            next.words.push("The policy decides in shadow: what follows is reported, and nothing is done.".to_owned());
         } else if known.overridden == Override::Shadow {
             next.words.push(format!(
-                "A person put it in shadow: what follows is told, and nothing is done, until: {release}"
+                "A person put it in shadow: what follows is reported, and nothing is done, until: {release}"
             ));
         } else if whole == Override::Shadow {
             next.words.push(format!(
-                "A person put all of {subject} in shadow: what follows is told, and nothing is done, until: ses-breaker \
+                "A person put all of {subject} in shadow: what follows is reported, and nothing is done, until: ses-breaker \
                  release {subject}",
                 subject = quoted(&key.subject)
             ));
         }
         if self.dossier.protected || policy.subjects.protected.contains(&key.subject) {
-            next.words.push("The policy protects its mail: verdicts are told, and nothing is stopped.".to_owned());
+            next.words.push("The policy protects its mail: verdicts are reported, and nothing is stopped.".to_owned());
         }
         match (known.state, known.overridden) {
             (State::Closed, Override::ForcedClosed) => {
-                next.words.push(format!("A person holds it closed: verdicts are told, not acted on, until: {release}"))
+                next.words.push(format!("A person bypassed it: verdicts are reported, not acted on, until: {release}"))
             }
             (State::Closed, Override::None | Override::ForcedOpen | Override::Shadow) => {
-                next.words.push("It is closed: only new mail, or a person, moves it.".to_owned());
+                next.words.push("It is sending (closed): only new mail, or a person, changes that.".to_owned());
             }
             (State::Throttled { factor, moved }, _) => {
                 let mut raised = factor;
@@ -424,15 +424,17 @@ impl<'a> Case<'a> {
                 let every = rules.raise_every_minutes;
                 let raises = Factor::of_share(factor.share() * 2.0);
                 next.words.push(match raised == raises {
-                    true => format!("At {first} UTC it closes, if no harm comes until then."),
+                    true => {
+                        format!("At {first} UTC it sends the whole quota again (closed), if no harm comes until then.")
+                    }
                     false => format!(
                         "At {first} UTC the quota doubles to {raises}, if no harm comes until then, and so on each \
-                         {every} min: it closes at {} UTC, {} from now.",
+                         {every} min: it sends the whole quota again (closed) at {} UTC, {} from now.",
                         text::second_of(at),
                         hours(at.minutes_since(*now)),
                     ),
                 });
-                next.words.push(format!("At once, by a person's word: {resume}"));
+                next.words.push(format!("At once, by a person: {resume}"));
             }
             (State::Open { .. }, Override::ForcedOpen) => {
                 next.words.push(format!("A person stopped it, and only a person resumes it: {resume}"));
@@ -441,8 +443,8 @@ impl<'a> Case<'a> {
                 let share = Factor::of_share(rules.probe_share);
                 next.words.push(match due_at {
                     Some(at) => format!(
-                        "At {} UTC, {} from now, {share} of the quota is let through to see; older mail no longer judges \
-                         it then. Sooner, by a person's word: {resume}",
+                        "At {} UTC, {} from now, it is testing (probing) at {share} of the quota, and only mail accepted from \
+                         then on counts. Sooner, by a person: {resume}",
                         text::second_of(at),
                         hours(at.minutes_since(*now)),
                     ),
@@ -473,15 +475,15 @@ impl<'a> Case<'a> {
             0 => "enough for a verdict".to_owned(),
             missing => format!("{missing} more are needed"),
         };
-        next.words.push(format!("{mails} of {needed} mails of the probe have an outcome: {still}."));
+        next.words.push(format!("{mails} of {needed} mails of the test have an outcome: {still}."));
         next.words.push(format!(
-            "If they are clean, it goes on with {} of the quota, no sooner than {} UTC; at {} UTC in any case, unless a pause \
-             verdict opens it again for longer.",
+            "If they are clean, it goes on with {} of the quota, no sooner than {} UTC; at {} UTC in any case, unless a \
+             verdict stops it again for longer.",
             Factor::QUARTER,
             text::second_of(first),
             text::second_of(last),
         ));
-        next.words.push(format!("At once, by a person's word: {resume}"));
+        next.words.push(format!("At once, by a person: {resume}"));
         next.probe = Some(Probe {
             mails,
             hard_bounces: judgement.probe.bad,
@@ -502,7 +504,8 @@ impl<'a> Case<'a> {
             let name = policy.isp_map.name(isp);
             next.isps.insert(name.to_owned(), known.breaker.state.name());
             next.words.push(format!(
-                "At {name} it is {}: ses-breaker explain {} --isp {name}",
+                "At {name} it is {} ({}): ses-breaker explain {} --isp {name}",
+                State::shown(known.breaker.state.name()),
                 known.breaker.state.name(),
                 quoted(&key.subject),
             ));

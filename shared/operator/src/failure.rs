@@ -346,7 +346,7 @@ fn of_bucket(refusal: &BucketRefusal) -> String {
         "AccessDenied" | "AllAccessDisabled" => {
             let on = if *action == "s3:ListBucket" { "" } else { "/*" };
             format!(
-                "Allow {action} on arn:aws:s3:::{bucket}{on} to whoever runs this; if the objects are encrypted with a key of \
+                "Allow {action} on arn:aws:s3:::{bucket}{on} to the caller; if the objects are encrypted with a key of \
                  KMS, also kms:Decrypt on it."
             )
         }
@@ -375,12 +375,12 @@ fn of_refusal(reason: &str, stack: &str, region: &str, profile: Option<&str>) ->
             if says(&["kms:", "KMS"]) =>
         {
             format!(
-                "The tables are encrypted with the stack's own key: allow kms:Decrypt on it (alias/{stack}) to whoever \
-                 runs this, besides the DynamoDB action."
+                "The tables are encrypted with the stack's own key: allow kms:Decrypt on it (alias/{stack}) to the caller, \
+                 and the DynamoDB action."
             )
         }
         "AccessDenied" | "AuthorizationError" | "UnauthorizedOperation" => format!(
-            "Allow that action on that resource to whoever runs this; the tables of {stack} also need kms:Decrypt on \
+            "Allow that action on that resource to the caller; the tables of {stack} also need kms:Decrypt on \
              its key (alias/{stack})."
         ),
         "KMSAccess" | "KMSDisabled" | "KMSInvalidState" | "KMSNotFound" => {

@@ -55,7 +55,7 @@ pub struct Status {
     pub policy: InUse,
     /// What a person should look at.
     pub warnings: Vec<String>,
-    /// The breakers that are not closed or that a person holds, the worst first.
+    /// The breakers that are not closed, or that a person overrides, the worst first.
     pub breakers: Vec<Unsettled>,
     /// What SES is wished to do and, when last asked, did not, or does because of another stack.
     pub wishes: Vec<Unfulfilled>,
@@ -83,7 +83,7 @@ pub struct InUse {
     pub problem: Option<String>,
 }
 
-/// A breaker that is not closed, or that a person holds.
+/// A breaker that is not closed, or that a person overrides. States and `hold` are stable names, for programs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unsettled {
     /// Whose.
@@ -99,7 +99,7 @@ pub struct Unsettled {
     /// When it will be looked at even if nothing happens (RFC 3339): an open one lets probes through, a throttled one is
     /// raised, a probe ends. Null waits for a person.
     pub until: Option<String>,
-    /// `none`; `open`: a person stopped it; `closed`: a person holds it closed; `shadow`: a person put it in shadow.
+    /// `none`; `open`: a person stopped it; `closed`: a person bypassed it; `shadow`: a person put it in shadow.
     pub hold: &'static str,
     /// Whether SES has a switch for it; what has none is held by the gate alone.
     pub switch_at_ses: bool,
@@ -397,7 +397,7 @@ impl Reading {
         let late = |notice: &&Notice| now.minutes_since(told_at(notice)) >= LATE_MINUTES;
         if let Some(oldest) = self.unsent.iter().filter(late).min_by_key(|notice| told_at(notice)) {
             warnings.push(format!(
-                "the outbox holds {} not sent yet, the oldest since {} UTC: look at the enforcer's log, and at its \
+                "the outbox has {} not sent yet, the oldest since {} UTC: look at the enforcer's log, and at its \
                  permission to publish",
                 counted(self.unsent.len() as u64, "notice"),
                 text::second_of(told_at(oldest)),
@@ -414,8 +414,8 @@ impl Reading {
 
     fn breakers(&self, policy: &Policy, asked: Option<&Subject>, now: Now) -> Vec<Unsettled> {
         let shown = self.breakers.iter().filter(|(key, known)| {
-            let held = known.overridden != Override::None;
-            asked.is_none_or(|asked| key.subject == *asked) && (known.state != State::Closed || held)
+            let overridden = known.overridden != Override::None;
+            asked.is_none_or(|asked| key.subject == *asked) && (known.state != State::Closed || overridden)
         });
         let mut breakers: Vec<(u8, Reverse<Option<Now>>, Unsettled)> = shown
             .map(|(key, known)| {

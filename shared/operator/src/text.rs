@@ -14,6 +14,7 @@ mod status;
 
 use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
 use replay::text::{Look, legible, name};
+use reputation::breaker::State;
 use reputation::time::{Minute, Now};
 
 pub(crate) use advise::advised;
@@ -45,7 +46,7 @@ fn paragraph(text: &str, look: Look) -> String {
     hanging("", &legible(text), look.columns())
 }
 
-/// What a person's word changed; `key` is the name of the key.
+/// What a person's command changed; `key` is the name of the key.
 pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
     let refused = |what: &str, obeyed: &Obeyed| match obeyed {
         Obeyed::Refused { .. } => format!("not {what}: SES refuses"),
@@ -58,15 +59,21 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
         (Word::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
         (Word::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
         (Word::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
-        _ if !said.changed => (format!("still {}", said.to), true),
-        (Word::Stop, None) => ("noted as paused, and not stopped".to_owned(), false),
+        _ if !said.changed => (format!("still {}", State::shown(said.to)), true),
+        (Word::Stop, None) => ("recorded, and not stopped".to_owned(), false),
         (Word::Resume, _) => ("resumed".to_owned(), true),
-        (Word::Bypass, _) => ("held closed".to_owned(), true),
+        (Word::Bypass, _) => ("bypassed".to_owned(), true),
         (Word::Shadow, _) => ("put in shadow".to_owned(), true),
         (Word::Release, _) => ("left to its breaker".to_owned(), true),
     };
     let style = if good && said.word != Word::Stop { GOOD } else { BAD };
-    let from_to = if said.from == said.to { String::new() } else { format!(" ({} → {})", said.from, said.to) };
+    // Where SES has no switch, or in shadow, a breaker that stops has stopped nothing at SES.
+    let is_only_recorded = said.word == Word::Stop && said.obeyed.is_none();
+    let from_to = if said.from == said.to || is_only_recorded {
+        String::new()
+    } else {
+        format!(" ({} → {})", State::shown(said.from), State::shown(said.to))
+    };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
     for sentence in &said.outcome {
         out.push_str(&self::sentence(sentence, look));

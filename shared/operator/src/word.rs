@@ -1,4 +1,4 @@
-//! A person's word about subjects: pause, resume, hold, shadow, release.
+//! A person's command about subjects: stop, resume, bypass, shadow, release.
 //!
 //! It goes through the breaker, as at SES itself: the breaker remembers that a person said so, the wish is written in
 //! the same transaction, and the enforcer makes it true, which is waited for ([`obey`]). Who said it and why is reported with it.
@@ -35,12 +35,12 @@ pub enum Word {
     /// Stop, until a person resumes it. `pause` in JSON, as it was called before.
     #[serde(rename = "pause")]
     Stop,
-    /// Flow again.
+    /// Send again.
     Resume,
     /// Keep sending, whatever the verdict. `hold` in JSON, as it was called before.
     #[serde(rename = "hold")]
     Bypass,
-    /// Decide and tell, and do nothing.
+    /// Decide and report, and do nothing.
     Shadow,
     /// As the breaker says again.
     Release,
@@ -243,7 +243,7 @@ async fn decide(
         let item = format!("{} / {}", key.subject, aws::layout::breaker_sk(key.isp, isps));
         let reason = format!(
             "this release does not understand the stored breaker (item {item}), so it stays as it is: use the release that wrote \
-             it, or delete the item, which makes it closed"
+             it, or delete the item, which makes it sending"
         );
         return Err(refused(PortError { operation: "reading a breaker", reason, disposition: Disposition::Halt }));
     }
@@ -356,7 +356,7 @@ pub(crate) fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// So that a slip of the pen pauses nobody: a subject that the stack knows of in some way.
+/// So that a typing error stops nothing: a subject that the stack knows of in some way.
 pub(crate) async fn check_heard_of(
     access: &Access,
     store: &mut aws::reputation::DynamoReputation,
@@ -371,7 +371,7 @@ pub(crate) async fn check_heard_of(
     if directory.contains_key(subject) {
         return Ok(());
     }
-    // One that was paused before its first mail.
+    // One that was stopped before its first mail.
     let wishes = store.wishes().await.map_err(|error| access.refused(error))?;
     if wishes.iter().any(|wished| wished.target == *subject) {
         return Ok(());
@@ -405,10 +405,12 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
     let mut exit = Exit::Done;
     if !changed {
         said.push(match word {
-            Word::Stop if ses.is_some() => "It was paused by a person before.".to_owned(),
-            Word::Stop => "It was paused by a person before; nothing changes.".to_owned(),
-            Word::Resume => "It was neither paused nor throttled nor held; nothing changes.".to_owned(),
-            Word::Bypass => "It was held closed before; nothing changes.".to_owned(),
+            Word::Stop if ses.is_some() => "A person had stopped it before.".to_owned(),
+            Word::Stop => "A person had stopped it before; nothing changes.".to_owned(),
+            Word::Resume => {
+                "It was sending already, and no command of a person was in force; nothing changes.".to_owned()
+            }
+            Word::Bypass => "It was bypassed before; nothing changes.".to_owned(),
             Word::Shadow => "It was in shadow before; nothing changes.".to_owned(),
             Word::Release => "It was left to its breaker before; nothing changes.".to_owned(),
         });
@@ -423,13 +425,13 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
         }
     }
     if *renewed {
-        said.push("The wish to stop it was missing, and is written anew.".to_owned());
+        said.push("The request to stop it was missing, and is written again.".to_owned());
     }
     match word {
         Word::Stop if ses.is_some() => {}
         Word::Stop if *changed && asks_the_gate(policy, key) && !shadow => said.push(
             "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
-             the gate flows: SES has no switch for it."
+             the gate goes out: SES has no switch for it."
                 .to_owned(),
         ),
         Word::Stop if *changed || *shadow || !has_switch(key) => {
@@ -452,13 +454,13 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
         let from = text::minute_of(now.next_minute());
         let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
         said.push(match word {
-            Word::Bypass => format!("Verdicts are told, not acted on, until: {release}"),
+            Word::Bypass => format!("Verdicts are reported, not acted on, until: {release}"),
             Word::Shadow => format!(
-                "It is judged anew, by mail that SES accepts from {from} UTC on. What its breaker decides is told, and \
-                 nothing is done, until: {release}"
+                "Only mail that SES accepts from {from} UTC on is judged. What its breaker decides is reported, and nothing is \
+                 done, until: {release}"
             ),
             Word::Stop | Word::Resume | Word::Release => {
-                format!("It is judged anew, by mail that SES accepts from {from} UTC on.")
+                format!("Only mail that SES accepts from {from} UTC on is judged.")
             }
         });
     }
@@ -477,7 +479,7 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
         Flow::Stopped => "SES accepts no more mail of it; mail that it has accepted before still goes out",
         Flow::Flowing => "SES accepts its mail again",
     };
-    let tries = "The wish stands, and the enforcer tries again every few minutes.";
+    let tries = "The request stays, and the enforcer tries again every few minutes.";
     match obeyed {
         Obeyed::Seen { seconds } => vec![format!("{so}: seen after {seconds} s.")],
         Obeyed::Noted { seconds, reason } => vec![
@@ -506,7 +508,7 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
         Obeyed::NotWaited => vec![
             "The enforcer asks SES for it within seconds, and looks again every 5 minutes until it is so.".to_owned(),
         ],
-        Obeyed::Overruled => vec!["Somebody, or the breaker, has asked SES for the opposite meanwhile.".to_owned()],
+        Obeyed::Overruled => vec!["A person or the breaker has asked SES for the opposite meanwhile.".to_owned()],
         Obeyed::Gone => vec!["SES does not know it.".to_owned()],
         Obeyed::OtherStack { stack } => vec![format!(
             "The ses-breaker stack {} has stopped it, and this stack leaves that to it: resume it there.",
@@ -551,7 +553,7 @@ fn in_shadow(policy: &Policy, key: &Key) -> String {
     }
 }
 
-/// Why a pause stops nothing at SES, and what would.
+/// Why a stop has no effect at SES, and what would.
 fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
     let what = match (&key.subject, key.isp) {
         (Subject::Account, Some(_)) => "an ISP",
@@ -579,13 +581,13 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
             }
         };
         return format!(
-            "Nothing is stopped: {} decides in shadow, so SES is told nothing. To stop it all the same: {how}",
+            "Nothing is stopped: {} decides in shadow, so SES is not asked. To stop it all the same: {how}",
             in_shadow(policy, key).to_lowercase()
         );
     }
     format!(
         "SES has no switch for {what}: without the gate, nothing is stopped. The gate grants it nothing from now on, but \
-         mail that is sent without asking it flows. What SES can stop: ses-breaker pause configuration-set:NAME"
+         mail that is sent without asking it goes out. What SES can stop: ses-breaker stop configuration-set:NAME"
     )
 }
 

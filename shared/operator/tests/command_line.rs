@@ -64,7 +64,7 @@ fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
     check(&["doctor", "configuration-set:news"], 2, "unexpected argument");
     check(&["doctor", "--region", "eu-west-1"], 3, "choose a profile (--profile, AWS_PROFILE)");
     check(&["history", "news"], 2, "did you mean configuration-set:news?");
-    check(&["pause", "news"], 2, "did you mean configuration-set:news?");
+    check(&["stop", "news"], 2, "did you mean configuration-set:news?");
     check(&["status"], 2, "error: no AWS Region is known\nSay where the stack is: --region, AWS_REGION");
     check(&["status", "--profile", "work"], 2, "Profile `work` names none");
     check(
@@ -87,7 +87,7 @@ fn every_verb_has_a_manual_page() {
         "-history",
         "-quota",
         "-doctor",
-        "-pause",
+        "-stop",
         "-policy-push",
         "-completions",
     ] {

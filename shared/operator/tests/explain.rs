@@ -178,7 +178,7 @@ async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let late = ask(Stretch { isp: None, since, most: NonZeroU32::MAX }).await;
     assert_eq!((late["entries"].as_array().unwrap().len(), &late["more"]), (1, &json!(false)));
     let none = told(&account, "configuration-set:shop", None, now).await;
-    assert!(visible(&none.text).contains("people were told nothing about it"), "{}", none.text);
+    assert!(visible(&none.text).contains("no notice is about it"), "{}", none.text);
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
     insta::assert_snapshot!(warnings.join("\n"));
     assert!(
         visible(&answer.text).contains(
-            "\nNot true at SES yet\nconfiguration-set:shop  to be stopped since 09:03:00; SES was not asked yet\n"
+            "\nNot done at SES yet\nconfiguration-set:shop  to be stopped since 09:03:00; SES was not asked yet\n"
         ),
         "{}",
         answer.text
@@ -188,15 +188,15 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subject_that_is_held_is_not_paused_until_it_is_released() {
+async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
-    let held = told(&account, Word::Bypass, "configuration-set:news", None).await.unwrap();
-    insta::assert_snapshot!(visible(&held.text));
+    let bypassed = told(&account, Word::Bypass, "configuration-set:news", None).await.unwrap();
+    insta::assert_snapshot!(visible(&bypassed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
     let answer = shown(&account, Some("configuration-set:news"), MORNING.plus_minutes(4)).await;
     assert!(
-        visible(&answer.text).contains("configuration-set:news  held closed  verdicts are told"),
+        visible(&answer.text).contains("configuration-set:news  bypassed  verdicts are reported"),
         "{}",
         answer.text
     );
@@ -218,7 +218,7 @@ async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released(
     assert!(account.cloud.state().sets["news"]);
     let answer = shown(&account, Some(name), MORNING.plus_minutes(12)).await;
     let text = visible(&answer.text);
-    assert!(text.contains("configuration-set:news  open") && text.contains("in shadow, nothing is done"), "{text}");
+    assert!(text.contains("configuration-set:news  stopped") && text.contains("in shadow, nothing is done"), "{text}");
     let alert = account.cloud.state().published.iter().map(|form| form["Message"].clone()).next_back().unwrap();
     insta::assert_snapshot!(alert);
     // By itself it comes back as ever, and still in shadow.
@@ -401,7 +401,7 @@ async fn a_policy_that_is_not_valid_is_neither_pushed_nor_asked_about() {
     let valid = policies::check("my.toml", "mode = \"shadow\"", look);
     assert_eq!(valid.exit, Exit::Done);
     assert!(
-        visible(&valid.text).starts_with("my.toml is valid\n\nmode        shadow: decide and tell"),
+        visible(&valid.text).starts_with("my.toml is valid\n\nmode        shadow: decide and report"),
         "{}",
         valid.text
     );

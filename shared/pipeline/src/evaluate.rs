@@ -510,13 +510,13 @@ fn because_of_budget(
     shadow: bool,
 ) -> String {
     let Key { subject, .. } = key;
-    let waited = if was_withheld { "; its pause was withheld until now" } else { "" };
+    let waited = if was_withheld { "; its stop was withheld until now" } else { "" };
     match admission {
         Admission::Free(_) => waited.to_owned(),
         Admission::Overwhelming => {
             let magnitude = Harm::of(policy, verdict).magnitude();
             let full = budget::is_full(policy, pauses, subject, magnitude);
-            let why = if full { "; evidence as strong as this is not bound by the hour's pauses" } else { "" };
+            let why = if full { "; evidence as strong as this is not bound by the hour's limit on stops" } else { "" };
             format!("{waited}{why}")
         }
         Admission::Full(magnitude) => {
@@ -534,7 +534,7 @@ fn because_of_budget(
                 String::new()
             } else {
                 let target = quoted(&subject.to_string());
-                format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker pause {target}")
+                format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker stop {target}")
             };
             format!(
                 "; the places for harm of {magnitude} clean mails are taken by {named}{more}. It is judged again each \

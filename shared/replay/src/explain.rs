@@ -308,7 +308,7 @@ fn why(
     let own = steps.get(isp).cloned().unwrap_or_else(|| dossier.breaker(Some(*isp)).breaker);
     let why = if board.isps.get(isp).is_some_and(contained) {
         if gate {
-            "the ISP is held for everybody: its trouble is its own"
+            "the ISP is held for all senders: its trouble is its own"
         } else {
             "the ISP's trouble looks like its own"
         }

@@ -52,3 +52,18 @@ fn embedded(view: &View) -> String {
     let _ = view.serialize(&mut serializer);
     String::from_utf8(json).unwrap_or_default().replace('<', "\\u003c")
 }
+
+#[cfg(test)]
+mod tests {
+    use reputation::breaker::State;
+
+    use super::*;
+
+    #[test]
+    fn the_page_shows_a_state_by_the_same_word_as_everything_else() {
+        for name in ["closed", "throttled", "open", "probing"] {
+            let pair = format!("{name}: \"{}\"", State::shown(name));
+            assert!(SCRIPT.contains(&pair), "page.js does not say {pair}");
+        }
+    }
+}

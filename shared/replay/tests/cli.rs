@@ -542,7 +542,7 @@ fn of_many_ignored_names_the_frequent_ones_are_shown() {
 fn the_hint_can_be_pasted() {
     let stream = stream("stale-list");
     let ran = check(&[&stream, "--policy", "infra/policy.toml"], 0, &[]);
-    let (_, hint) = ran.out.split_once("The mail behind it:\n").unwrap();
+    let (_, hint) = ran.out.split_once("The evidence for it:\n").unwrap();
     let hint = hint.split("\n\n").next().unwrap().replace("\\\n", " ");
     let words: Vec<&str> = hint.split_whitespace().collect();
     assert_eq!(words[..4], ["replay", "explain", stream.as_str(), "--policy"]);

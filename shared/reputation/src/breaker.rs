@@ -111,7 +111,7 @@ impl BreakerState {
         }
     }
 
-    /// The name of its state where people see it. An ISP in trouble of its own whose mail nothing holds is not `open`.
+    /// The stable name of its state in reports. An ISP in trouble of its own whose mail nothing holds is not `open`.
     pub fn shown_state(&self, key: &Key) -> &'static str {
         let of_isp = key.subject == Subject::Account && key.isp.is_some();
         let unheld = matches!(self.state, State::Open { .. }) && !self.enacted;
@@ -167,6 +167,18 @@ impl State {
             State::Throttled { .. } => "throttled",
             State::Open { .. } => "open",
             State::Probing { .. } => "probing",
+        }
+    }
+
+    /// The word that people see for the state of this stable name: `sending`, `slowed`, `stopped` or `testing`. Any other name stays
+    /// as it is: `in trouble`, or one that another release wrote.
+    pub fn shown(name: &str) -> &str {
+        match name {
+            "closed" => "sending",
+            "throttled" => "slowed",
+            "open" => "stopped",
+            "probing" => "testing",
+            other => other,
         }
     }
 
@@ -351,7 +363,7 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
                 return unchanged(known);
             }
             let next = rearmed(known, State::Closed, now);
-            let reason = "a person resumed it: accepted, and re-armed for mail accepted from now on";
+            let reason = "a person resumed it; only mail accepted from now on counts";
             moved(BreakerState { overridden: Override::None, ..next }, release(known), news(Cause::Person, reason))
         }
         Input::PersonBypasses => {
@@ -359,7 +371,7 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
                 return unchanged(known);
             }
             let next = BreakerState { overridden: Override::ForcedClosed, ..rearmed(known, State::Closed, now) };
-            let reason = "a person holds it closed: verdicts are told, not acted on";
+            let reason = "a person bypassed it: it keeps sending, and verdicts are reported but not acted on";
             moved(next, release(known), news(Cause::Person, reason))
         }
         Input::PersonShadows => {
@@ -367,7 +379,7 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
                 return unchanged(known);
             }
             let next = BreakerState { overridden: Override::Shadow, ..rearmed(known, State::Closed, now) };
-            let reason = "a person put it in shadow: it decides and tells, and nothing is done";
+            let reason = "a person put it in shadow: decisions are reported, and nothing is done";
             moved(next, release(known), news(Cause::Person, reason))
         }
         Input::PersonReleases => {
@@ -375,14 +387,13 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
                 return unchanged(known);
             }
             let next = BreakerState { overridden: Override::None, ..rearmed(known, State::Closed, now) };
-            moved(next, release(known), news(Cause::Person, "a person left it to the breaker again"))
+            moved(next, release(known), news(Cause::Person, "a person released it: the breaker decides again"))
         }
         Input::Incident => {
             if known.is_forced() || matches!(known.state, State::Open { .. }) {
                 return unchanged(known);
             }
-            let reason =
-                "several unrelated senders turned bad at this ISP at the same time: held, and no sender punished";
+            let reason = "several unrelated senders turned bad at this ISP at the same time: the ISP is held, and no sender is stopped for it";
             tripped(policy, known, Err(Cause::Incident), reason.into(), now)
         }
         Input::Pardon => {
@@ -401,7 +412,7 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
     // What may not be done is told instead; what was done before that was so is undone.
     if standing.cap == Level::Warn && !known.is_forced() && known.state != State::Closed {
         let next = rearmed(known, State::Closed, now);
-        let reason = "the policy lets nothing be done to it now: released, and only told about";
+        let reason = "the policy allows no action on it now: released, and only reported";
         return moved(next, release(known), news(Cause::Time, reason));
     }
     if standing.cap == Level::Warn || known.overridden == Override::ForcedClosed {
@@ -415,14 +426,14 @@ fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement:
             let next = rearmed(known, State::Probing { at: now }, now);
             let share = Factor::of_share(policy.probe_share);
             let reason =
-                format!("its time is over: {share} of the quota is let through to see; older mail no longer judges it");
+                format!("stop period ended: testing at {share} of the quota; only mail accepted from now on counts");
             moved(next, [Effect::SetFactor(share), Effect::Resume], news(Cause::Time, reason))
         }
         State::Open { .. } => unchanged(known),
         State::Closed | State::Throttled { .. } | State::Probing { .. } => {
             if let Some(verdict) = pause {
                 if standing.may_pause {
-                    return tripped(policy, known, Ok(verdict), format!("paused: {verdict}"), now);
+                    return tripped(policy, known, Ok(verdict), format!("stopped: {verdict}"), now);
                 }
                 return withheld(policy, known, verdict, now);
             }
@@ -488,8 +499,8 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
     };
     let most = policy.max_pauses_per_hour;
     let reason = format!(
-        "pause withheld, as {most} other configuration sets with harm of the same order of magnitude were paused within \
-         the hour: {verdict}; quota {factor}"
+        "stop withheld, because {most} other configuration sets with harm of the same order of magnitude were stopped \
+         within the hour: {verdict}; quota {factor}"
     );
     moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Pause, verdict, reason))
 }
@@ -533,11 +544,11 @@ fn probing(
     let out_of_time = lasted >= probe_max(policy, known);
     let clean = throttle.is_none() && mails >= policy.probe_mails && lasted >= probe_min(policy, known);
     let (factor, why) = match throttle {
-        None if clean => (Factor::QUARTER, format!("probe was clean: {mails} mails in {lasted} min and no verdict")),
+        None if clean => (Factor::QUARTER, format!("test was clean: {mails} mails in {lasted} min and no verdict")),
         None if out_of_time => {
-            (Factor::QUARTER, format!("probe is out of time: only {mails} mails in {lasted} min, and no verdict"))
+            (Factor::QUARTER, format!("test ran out of time: only {mails} mails in {lasted} min, and no verdict"))
         }
-        Some(verdict) if out_of_time => (Factor::of_share(policy.floor), format!("probe is out of time: {verdict}")),
+        Some(verdict) if out_of_time => (Factor::of_share(policy.floor), format!("test ran out of time: {verdict}")),
         None | Some(_) => return unchanged(known),
     };
     let since = Since { throttle: now.next_minute(), ..known.since };

@@ -4,8 +4,10 @@
 //! project, explained there number by number. What each key may be is said in [`keys`], and shown in `infra/POLICY.md`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::counters::Metric;
 use crate::detect::{Ladder, NAT, NanoNats};
@@ -53,6 +55,26 @@ pub struct Policy {
     pub alerts: Alerts,
     /// Into how many lanes stored rows are split, so that many writers of one subject do not wait for each other.
     pub lanes: u32,
+    /// Values of the policy's own text that have another name now.
+    pub old_words: Vec<OldWord>,
+}
+
+/// A value that has another name now; this release accepts both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldWord {
+    /// Path of its key.
+    pub key: &'static str,
+    /// The value as it was called before.
+    pub old: &'static str,
+    /// What it is called now.
+    pub new: &'static str,
+}
+
+impl fmt::Display for OldWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OldWord { key, old, new } = self;
+        write!(f, "write {key} = {new:?}: {old:?} is its old name, which the next release does not accept")
+    }
 }
 
 /// Whether verdicts have effects.
@@ -87,13 +109,22 @@ impl Gate {
 }
 
 /// What is answered while the tables cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// Send: everything is granted, and counted nowhere.
-    Open,
+    Grant,
     /// Wait: nothing is granted.
-    Closed,
+    Defer,
+}
+
+impl Unreadable {
+    /// Its name in a policy.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unreadable::Grant => "grant",
+            Unreadable::Defer => "defer",
+        }
+    }
 }
 
 /// How configuration sets are warmed up.
@@ -455,8 +486,43 @@ struct RawSubjects {
 struct RawGate {
     in_use: bool,
     lease_seconds: u32,
-    unreadable_bulk: Unreadable,
-    unreadable_critical: Unreadable,
+    unreadable_bulk: RawUnreadable,
+    unreadable_critical: RawUnreadable,
+}
+
+/// The old name, if it is written so: accepted for one release, and never listed among the names that are allowed.
+struct RawUnreadable {
+    value: Unreadable,
+    old: Option<&'static str>,
+}
+
+impl<'de> Deserialize<'de> for RawUnreadable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawUnreadable, D::Error> {
+        let (value, old) = match String::deserialize(deserializer)?.as_str() {
+            "defer" => (Unreadable::Defer, None),
+            "grant" => (Unreadable::Grant, None),
+            "closed" => (Unreadable::Defer, Some("closed")),
+            "open" => (Unreadable::Grant, Some("open")),
+            other => return Err(D::Error::unknown_variant(other, &["defer", "grant"])),
+        };
+        Ok(RawUnreadable { value, old })
+    }
+}
+
+impl RawUnreadable {
+    fn old_word(&self, key: &'static str) -> Option<OldWord> {
+        self.old.map(|old| OldWord { key, old, new: self.value.name() })
+    }
+}
+
+impl RawGate {
+    fn old_words(&self) -> Vec<OldWord> {
+        let words = [
+            self.unreadable_bulk.old_word("gate.unreadable_bulk"),
+            self.unreadable_critical.old_word("gate.unreadable_critical"),
+        ];
+        words.into_iter().flatten().collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -559,10 +625,11 @@ impl RawPolicy {
             gate_in_use: self.gate.in_use,
             states_gate: false,
             states_mode: false,
+            old_words: self.gate.old_words(),
             gate: Gate {
                 lease_secs: self.gate.lease_seconds,
-                unreadable_bulk: self.gate.unreadable_bulk,
-                unreadable_critical: self.gate.unreadable_critical,
+                unreadable_bulk: self.gate.unreadable_bulk.value,
+                unreadable_critical: self.gate.unreadable_critical.value,
             },
             warmup: self.warmup.validate(&isp_map)?,
             isp_map,
@@ -787,6 +854,22 @@ mod tests {
     }
 
     #[test]
+    fn the_old_names_of_values_are_accepted_and_reported_with_the_new_ones() {
+        let read = |bulk: &str, critical: &str| {
+            let toml = format!("[gate]\nunreadable_bulk = {bulk:?}\nunreadable_critical = {critical:?}\n");
+            let policy = Policy::from_toml(&toml).unwrap();
+            let old: Vec<String> = policy.old_words.iter().map(OldWord::to_string).collect();
+            (policy.gate.unreadable_bulk, policy.gate.unreadable_critical, old)
+        };
+        assert_eq!(read("defer", "grant"), (Unreadable::Defer, Unreadable::Grant, Vec::new()));
+        let (bulk, critical, old) = read("closed", "open");
+        assert_eq!((bulk, critical), (Unreadable::Defer, Unreadable::Grant));
+        assert!(old[0].starts_with("write gate.unreadable_bulk = \"defer\""), "{old:?}");
+        assert!(old[1].starts_with("write gate.unreadable_critical = \"grant\""), "{old:?}");
+        assert_eq!(Policy::default().old_words, []);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_key_its_value_and_what_is_allowed() {
         let check = |toml: &str, parts: &[&str]| {
             let error = Policy::from_toml(toml).unwrap_err().to_string();
@@ -813,7 +896,7 @@ mod tests {
         );
         check("[isps]\n\"exa mple\" = \"x\"", &["isps", "exa mple"]);
         check("[gate]\nlease_seconds = 0", &["gate.lease_seconds", "0", "5 to 3600"]);
-        check("[gate]\nunreadable_bulk = \"shut\"", &["gate.unreadable_bulk", "shut", "closed"]);
+        check("[gate]\nunreadable_bulk = \"shut\"", &["gate.unreadable_bulk", "shut", "defer", "grant"]);
         check("[alerts]\nagain_minutes = 0", &["alerts.again_minutes", "0", "1 to 10080"]);
         check("[alerts]\nsummary_minutes = 2000", &["alerts.summary_minutes", "2000", "1 to 1440"]);
         check("[alerts]\ndigest_hour = 24", &["alerts.digest_hour", "24", "0 to 23", "-1"]);

@@ -74,7 +74,7 @@ impl Patient {
     fn suffers_nothing(&self) {
         let output = self.emulator.program("ses-breaker", &["doctor", "--stack", STACK], "").unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && text.starts_with("19 checks: nothing to mend\n"), "{text}");
+        assert!(output.status.success() && text.starts_with("19 checks: nothing to fix\n"), "{text}");
     }
 
     /// Exactly this is found; returns what was found and its fix.

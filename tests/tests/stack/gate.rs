@@ -489,8 +489,8 @@ async fn every_answer_that_the_document_names_is_given() {
 #[tokio::test(start_paused = true)]
 async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer_says_that_it_is_not_counted() {
     let cloud = Cloud::new();
-    let open = "[gate]\nunreadable_bulk = \"open\"\nunreadable_critical = \"closed\"\n";
-    Stack::push(&cloud, &format!("{open}{POLICY}")).await;
+    let grants = "[gate]\nunreadable_bulk = \"grant\"\nunreadable_critical = \"defer\"\n";
+    Stack::push(&cloud, &format!("{grants}{POLICY}")).await;
     let mut warm = WarmGate::new(&cloud.clients(), 1);
     let body = |class: &str| permits("news", class, json!({ "gmail.com": 20 }));
     let mut leased = post(&mut warm, "/v1/permits", &body("bulk"), SIX).await;
@@ -513,8 +513,8 @@ async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer
     }
     insta::assert_snapshot!(told, @r"
     bulk     gmail, 20 go by news
-    critical gmail, 20 wait 42 (unreadable: the quota cannot be read, and gate.unreadable_critical of the policy is closed)
-    bulk     gmail, 20 wait 53 (unreadable: the quota cannot be read, and gate.unreadable_bulk of the policy is closed)
+    critical gmail, 20 wait 42 (unreadable: the quota cannot be read, and gate.unreadable_critical of the policy is defer)
+    bulk     gmail, 20 wait 53 (unreadable: the quota cannot be read, and gate.unreadable_bulk of the policy is defer)
     critical gmail, 20 go by news
     ");
     let nowhere = permits("nwes", "bulk", json!({ "gmail.com": 20 }));

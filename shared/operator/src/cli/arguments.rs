@@ -1,4 +1,4 @@
-//! What can be said on the command line. The comments here are the help text.
+//! The commands and options of `ses-breaker`. The comments here are the help text.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -29,23 +29,26 @@ const EXAMPLES: &str = "\
 Examples:
   ses-breaker connect newsletter receipts       send their events to the stack
   ses-breaker status                            what is going on
-  ses-breaker explain configuration-set:newsletter   why is it stopped, and until when?
-  ses-breaker history configuration-set:newsletter   what was told about it
+  ses-breaker explain configuration-set:newsletter   why is it stopped, and until when
+  ses-breaker history configuration-set:newsletter   what its breakers did, and which commands people gave
   ses-breaker quota                             what the gate may grant, and will
   ses-breaker dashboard                         the same in a browser, live
-  ses-breaker digest                            how all stands, and yesterday's mail
-  ses-breaker doctor                            is anything wrong with the stack?
-  ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
+  ses-breaker digest                            breaker states and yesterday's rates
+  ses-breaker doctor                            check the stack for faults
+  ses-breaker stop configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
-  ses-breaker backtest --policy my.toml --ledger     what would it have changed?
+  ses-breaker backtest --policy my.toml --ledger     what it would have changed
   ses-breaker advise                            shared or dedicated IPs, and which lists do harm
-  ses-breaker isps propose events/              who receives the mail of `other`?
+  ses-breaker isps propose events/              who receives the mail of `other`
 
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
-Exit codes: 0 done; 1 the answer is no (a policy that is not valid, a set that is not connected, a pause that stops \
-nothing at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read: nothing was changed; 3 AWS refused or \
+Words: a breaker is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is \
+good). In JSON these are the stable names closed, throttled, open and probing.
+
+Exit codes: 0 done; 1 the answer is no (a policy that is not valid, a set that is not connected, a stop that has no effect \
+at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read: nothing was changed; 3 AWS refused or \
 could not be reached.";
 
 /// What every verb understands.
@@ -91,9 +94,9 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     Quota(QuotaArgs),
     Dashboard(DashboardArgs),
-    /// Tell how all stands, and of yesterday's mail: the daily digest, at once.
+    /// Print the digest now: breaker states and yesterday's rates.
     ///
-    /// Rates of the account, each configuration set and each identity against the policy's lines, what is not closed, the account
+    /// Rates of the account, each configuration set and each identity against the policy's lines, what is not sending, the account
     /// as SES may see it, today's quotas, ISPs that are about to forget a sender, and senders that are small for dedicated IPs.
     #[command(after_help = "\
 Examples:
@@ -102,33 +105,35 @@ Examples:
 
 Needs: as `status`.
 
-Exit codes: 0 told; 2 bad usage; 3 AWS refused or could not be reached.")]
+Exit codes: 0 success; 2 bad usage; 3 AWS refused or could not be reached.")]
     Digest,
     Doctor(DoctorArgs),
     Backtest(BacktestArgs),
     Advise(AdviseArgs),
-    #[command(name = "pause")]
+    // `pause`, for one release: what alerts of earlier releases say.
+    #[command(alias = "pause")]
     Stop(StopArgs),
     Resume(ResumeArgs),
-    /// Keep mail flowing, whatever the verdict.
+    /// Keep sending, whatever the verdict.
     ///
-    /// The breaker closes. Verdicts are told, not acted on, until `release`.
+    /// Sending resumes. Verdicts are reported, not acted on, until `release`.
     #[command(after_help = "\
 Example:
-  ses-breaker hold configuration-set:newsletter --reason 'AWS support asks us to'
+  ses-breaker bypass configuration-set:newsletter --reason 'AWS support asks us to'
 
-Needs and exit codes: as `pause`.")]
-    #[command(name = "hold")]
+Needs and exit codes: as `stop`.")]
+    // `hold`, for one release: what alerts of earlier releases say.
+    #[command(alias = "hold")]
     Bypass(SpokenArgs),
-    /// Decide and tell, and do nothing.
+    /// Decide and report, and do nothing.
     ///
-    /// Mail flows, and the breaker goes on as if it acted: people are told what it would have done, until `release`. Of a
-    /// subject as a whole, at each of its ISPs, too. The policy's `subjects.shadow` does the same for good.
+    /// Sending resumes, and the breaker goes on as if it acted: people are notified of what it would have done, until `release`.
+    /// For a subject as a whole, this includes each of its ISPs. The policy's `subjects.shadow` does the same permanently.
     #[command(after_help = "\
 Example:
   ses-breaker shadow configuration-set:newsletter --reason 'a new list, watched by hand'
 
-Needs and exit codes: as `pause`.")]
+Needs and exit codes: as `stop`.")]
     Shadow(SpokenArgs),
     Release(ReleaseArgs),
     /// Show, check or push the policy
@@ -207,10 +212,10 @@ pub(crate) struct DisconnectArgs {
     pub(crate) waiting: WaitArgs,
 }
 
-/// Tell what is going on.
+/// Show what is stopped, slowed or testing, and why.
 ///
-/// Breakers that are not closed and why, wishes that SES has not made true yet, the policy, the
-/// mail of the last 24 hours with the most troubled subject first, and the last notices.
+/// Also: what SES has not done yet, the policy, the mail of the last 24 hours with the worst subject first, and the last
+/// notices.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -221,13 +226,13 @@ Examples:
 
 Needs: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:Decrypt on the stack's key.
 
-Exit codes: 0 told, whatever it is; 2 bad usage, an unknown subject, or --watch without a terminal; 3 AWS refused or could \
+Exit codes: 0 success; 2 bad usage, an unknown subject, or --watch without a terminal; 3 AWS refused or could \
 not be reached.")]
 pub(crate) struct StatusArgs {
     /// Only this one: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub(crate) subject: Option<Subject>,
-    /// Draw it again every so many seconds, on a terminal, until interrupted [default: 10]
+    /// Draw it again every N seconds, on a terminal, until interrupted [default: 10]
     #[arg(
         long,
         value_name = "SECONDS",
@@ -239,9 +244,9 @@ pub(crate) struct StatusArgs {
     pub(crate) watch: Option<u64>,
 }
 
-/// Tell why a breaker stands as it does, and what comes next.
+/// Explain the state of a breaker, and what happens next.
 ///
-/// Its state, the verdict that moved it, the evidence about each metric against what it takes to throttle or pause, the ratio
+/// Its state, the verdict that moved it, the evidence about each metric against the thresholds of slowing and stopping, the ratio
 /// rules against their lines, the cells of mail behind the largest evidence, and when it moves by itself. The numbers are those
 /// that the breaker judges by.
 #[derive(Debug, Args)]
@@ -249,7 +254,7 @@ pub(crate) struct StatusArgs {
 Examples:
   ses-breaker explain configuration-set:newsletter
   ses-breaker explain configuration-set:newsletter --isp gmail
-  ses-breaker explain configuration-set:newsletter --at '2026-10-06 09:01:00'     what was decided then, upon what?
+  ses-breaker explain configuration-set:newsletter --at '2026-10-06 09:01:00'     what was decided then, on which mail
   ses-breaker explain account                  as SES would see it
 
 With --at, mail that was accepted until then is judged again, with what is known of it now. A time without a fraction of a \
@@ -267,34 +272,34 @@ pub(crate) struct ExplainArgs {
     pub(crate) at: Option<Moment>,
 }
 
-/// Tell what people were told about a subject, the newest last.
+/// List the notices about a subject, the newest last.
 ///
-/// What its breakers did and why, what people said, and what SES denied. Notices are kept for 400 days.
+/// What its breakers did and why, which commands people gave, and what SES denied. Notices are kept for 400 days.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ses-breaker history configuration-set:newsletter
   ses-breaker history configuration-set:newsletter --isp gmail --since 2026-10-01
-  ses-breaker history account                  ISPs that were held for everybody
+  ses-breaker history account                  ISPs that were held for all senders
 
-Needs: as `status`. It reads the notices of the whole stack since then: 1 MB holds about 1,000 of them.
+Needs: as `status`. It reads the notices of the whole stack since then: 1 MB is about 1,000 of them.
 
-Exit codes: 0 told; 2 bad usage or an unknown subject; 3 AWS refused or could not be reached.")]
+Exit codes: 0 success; 2 bad usage or an unknown subject; 3 AWS refused or could not be reached.")]
 pub(crate) struct HistoryArgs {
     #[command(flatten)]
     pub(crate) target: Target,
     /// From this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339 [default: the last 30 days]
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Moment>,
-    /// The last so many
+    /// Show at most N entries
     #[arg(long, value_name = "N", default_value = "100")]
     pub(crate) most: NonZeroU32,
 }
 
-/// Tell what the gate may grant today, why, and how it goes on.
+/// Show what the gate may grant today, why, and on the days ahead.
 ///
 /// The quota of each configuration set of the policy's [warmup.sets] at each ISP that the gate was asked about: what was granted,
-/// what became of it since the day before, the days ahead if each of them is healthy and used, and leases that still hold.
+/// what became of it since the day before, the days ahead if each of them is healthy and used, and leases that are still valid.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -304,7 +309,7 @@ Examples:
 
 Needs: as `status`.
 
-Exit codes: 0 told; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
+Exit codes: 0 success; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
 reached.")]
 pub(crate) struct QuotaArgs {
     /// Only this one
@@ -314,16 +319,16 @@ pub(crate) struct QuotaArgs {
 
 /// Show it all in a browser, live: rates, evidence, breakers, quotas, and what was done.
 ///
-/// Serves a page to this machine alone, with the credentials of whoever runs it, under an address that is new each time; whoever
-/// has the address may do what you may. It is looked at again every 10 seconds while it is on the screen. What is stopped can be
-/// resumed, held or released there, and what flows be stopped, each with a reason.
+/// Serves a page to this machine only, with the credentials of the person who runs it, at an address that is new each time. Keep
+/// the address secret: it allows what your credentials allow. The page is refreshed every 10 seconds while it is on the screen.
+/// Its buttons are Stop, Resume, Bypass, Shadow and Release; each asks for a reason.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ses-breaker dashboard                        prints the address to open; Ctrl-C ends it
   ses-breaker dashboard --port 8080
 
-Needs: as `status` to look, and as `pause` to act. Each look reads the hours of 7 days of at most 60 subjects: about 10 read \
+Needs: as `status` to look, and as `stop` to act. Each look reads the hours of 7 days of at most 60 subjects: about 10 read \
 units for a subject.
 
 Exit codes: 2 bad usage, or a port that cannot be listened on; 3 AWS refused or could not be reached.")]
@@ -332,11 +337,11 @@ pub(crate) struct DashboardArgs {
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
 }
-/// Tell what is wrong with the stack and the SES account, and how to mend it.
+/// Check the stack and the SES account for faults, and print how to fix them.
 ///
-/// Each link is examined, from SES to whoever is told: event destinations, topic, queue, functions, rules, alerts, the policy and
-/// what it names. A fault does not work; advice works, and could be safer. Each comes with the command that mends it. Nothing
-/// is changed. Takes about two seconds a configuration set and one an identity, because SES allows one call a second.
+/// Each link is examined, from SES to the people who get the alerts: event destinations, topic, queue, functions, rules, alerts,
+/// the policy and what it names. A fault does not work; advice works, and could be safer. Each comes with the command that fixes
+/// it. Nothing is changed. Takes about two seconds a configuration set and one an identity, because SES allows one call a second.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -350,15 +355,15 @@ identities; sns:GetTopicAttributes, sns:ListSubscriptionsByTopic and sns:GetSubs
 STACK-events and STACK-alerts; sqs:GetQueueUrl and sqs:GetQueueAttributes on the queues STACK-events and \
 STACK-events-dead; lambda:ListEventSourceMappings; lambda:GetFunctionConcurrency on the functions; events:DescribeRule on the \
 rules. For what other stacks left behind: sns:GetTopicAttributes on the topics that event destinations lead to, \
-lambda:GetFunctionConcurrency on their enforcers. What is not allowed is told as not examined, but for the first, which finds the stack.
+lambda:GetFunctionConcurrency on their enforcers. What is not allowed is reported as not examined, but for the first, which finds the stack.
 
-Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused to tell of the stack at all, or could not be \
+Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused, or could not be \
 reached.")]
 pub(crate) struct DoctorArgs {}
-/// Tell what another policy would have changed.
+/// Show what another policy would have changed.
 ///
-/// Replays what was recorded under another policy beside the one in use: which breakers would have opened that did not, or not,
-/// or at another time; how much mail that would have stopped; and which pauses would have stopped nothing but good mail.
+/// Replays what was recorded under another policy beside the one in use: which stops would have been new, missing, or
+/// at another time; how much mail they would have stopped; and which stops would have stopped only good mail.
 /// Nothing is changed.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("recording").required(true).args(["ledger", "objects"]), after_help = "\
@@ -367,20 +372,19 @@ Examples:
   ses-breaker backtest --policy my.toml s3://mail-events/2026/10/
   ses-breaker backtest --policy my.toml --against old.toml --since 2026-10-01 s3://mail-events/2026/
 
-What the ledger does not know: when a bounce or complaint was told, and in which order. It is judged as if all were known in the \
-minute in which SES accepted the mail, so trips come minutes earlier than they did (complaints: hours), and an ISP in trouble of \
-its own may be told from bad lists sooner; the difference between two policies is what to \
-look at. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. Reading it costs as a \
+What the ledger does not know: when a bounce or complaint was reported, and in which order. It is judged as if all were known in \
+the minute in which SES accepted the mail, so stops come minutes earlier than they did (complaints: hours), and an ISP in trouble \
+of its own may be recognised sooner; look at the difference between the two policies. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. Reading it costs as a \
 scan of the table does (less than a cent for a million units), and takes memory for each minute, sender and ISP, not for each unit.
 
-Objects in S3 hold the events themselves, as Firehose leaves them, .gz or not. They are read in the order of their keys, a few \
+Objects in S3 contain the events themselves, as Firehose writes them, .gz or not. They are read in the order of their keys, a few \
 ahead; what is needed is memory for six of them (256 MiB each at most) and 36 bytes for each unit, twice. What a prefix leaves out was \
 never sent: let it begin 8 days before the mail that is asked about. A damaged object is named, counted, and stops nothing.
 
 Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \
 the bucket and s3:GetObject on the objects; without --against, what `status` needs.
 
-Exit codes: 0 told; 1 a policy is not valid, or nothing is recorded; 2 bad usage, a file that cannot be read, no such bucket or \
+Exit codes: 0 success; 1 a policy is not valid, or nothing is recorded; 2 bad usage, a file that cannot be read, no such bucket or \
 no object; 3 AWS refused or could not be reached.")]
 pub(crate) struct BacktestArgs {
     /// The policy to try, in TOML
@@ -392,10 +396,10 @@ pub(crate) struct BacktestArgs {
     /// Judge as if your application asked the gate, where a policy does not say; for a stack with GateInUse=true
     #[arg(long)]
     pub(crate) gate: bool,
-    /// Upon the units in the stack's ledger
+    /// On the units in the stack's ledger
     #[arg(long)]
     pub(crate) ledger: bool,
-    /// Upon event objects: s3://bucket/prefix
+    /// On event objects: s3://bucket/prefix
     #[arg(value_name = "S3_URI")]
     pub(crate) objects: Option<Location>,
     /// Only mail accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
@@ -406,7 +410,7 @@ pub(crate) struct BacktestArgs {
     pub(crate) until: Option<Moment>,
 }
 
-/// Tell by which IPs mail should leave, what that costs, and which lists carry the harm.
+/// Recommend shared or dedicated IPs, with their costs, and show which lists do harm.
 ///
 /// From the mail of the last 35 whole days: for each configuration set shared, standard dedicated or managed dedicated IPs, by how
 /// much mail goes to which ISP and how steadily, with what a year costs by each. And the lists, where the policy keeps message
@@ -425,7 +429,7 @@ them could not be verified.
 
 Needs: as `status`.
 
-Exit codes: 0 told; 2 bad usage, or a file that cannot be read or holds no prices; 3 AWS refused or could not be reached.")]
+Exit codes: 0 success; 2 bad usage, or a file that cannot be read or has no prices; 3 AWS refused or could not be reached.")]
 pub(crate) struct AdviseArgs {
     /// Prices, in TOML like shared/operator/src/prices.toml [default: that file]
     #[arg(long, value_name = "FILE")]
@@ -460,7 +464,7 @@ pub(crate) struct ManArgs {
     pub(crate) folder: PathBuf,
 }
 
-/// Whom it is about.
+/// What it is about.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
@@ -471,7 +475,7 @@ pub(crate) struct Target {
     pub(crate) isp: Option<String>,
 }
 
-/// Whom a word is about.
+/// What a command is about.
 #[derive(Debug, Args)]
 pub(crate) struct Targets {
     /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
@@ -496,31 +500,31 @@ impl WaitArgs {
     }
 }
 
-/// A word that takes a reason.
+/// A command that takes a reason.
 #[derive(Debug, Args)]
 pub(crate) struct SpokenArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
     #[command(flatten)]
     pub(crate) waiting: WaitArgs,
-    /// Why; stored and told to everybody who gets the alerts
+    /// Why; stored, and sent to all who get the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
-    /// Even if nobody ever heard of one of them
+    /// Even if the stack has never seen one of the subjects
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 /// Stop sending until a person resumes it.
 ///
-/// The breaker opens, the enforcer asks SES to accept no more mail, and this returns when SES shows it, which takes seconds.
-/// Only configuration sets, tenants and the account have a switch at SES; for anything else, this says that nothing is
-/// stopped without the gate. The account is stopped only where the stack's parameter MayPauseAccount is true, and after a
+/// The enforcer asks SES to accept no more mail, and this command returns when SES shows it, which takes seconds. Only
+/// configuration sets, tenants and the account have a switch at SES; for anything else, it says that nothing is stopped without
+/// the gate. The account is stopped only where the stack's parameter MayPauseAccount is true, and after a
 /// question.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  ses-breaker pause configuration-set:newsletter --reason 'wrong list imported'
+  ses-breaker stop configuration-set:newsletter --reason 'wrong list imported'
 
 Needs: dynamodb:Query, GetItem, PutItem, UpdateItem and DeleteItem on the table STACK-reputation, kms:Decrypt on the \
 stack's key. To look at SES itself: ses:GetConfigurationSet, ses:GetReputationEntity and ses:GetTenant, or ses:GetAccount; \
@@ -536,45 +540,45 @@ pub(crate) struct StopArgs {
     /// Do not ask before the account is stopped
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Why; stored and told to everybody who gets the alerts
+    /// Why; stored, and sent to all who get the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
-    /// Even if nobody ever heard of one of them
+    /// Even if the stack has never seen one of the subjects
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// Let mail flow again.
+/// Resume sending.
 ///
-/// The breaker closes and judges by mail that SES accepts from now on; this returns when SES shows that it accepts mail.
+/// Only mail that SES accepts from now on is judged. This command returns when SES shows that it accepts mail.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ses-breaker resume configuration-set:newsletter
   ses-breaker resume configuration-set:newsletter identity:news.example
 
-Needs and exit codes: as `pause`.")]
+Needs and exit codes: as `stop`.")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     pub(crate) spoken: SpokenArgs,
-    /// And keep it flowing: the same as `hold`
-    #[arg(long)]
-    pub(crate) hold: bool,
+    // What alerts of earlier releases say, for one release: `bypass`.
+    #[arg(long = "hold", hide = true)]
+    pub(crate) bypass: bool,
 }
 
-/// Leave subjects to their breakers again, after `pause`, `hold` or `shadow`.
+/// Leave subjects to their breakers again, after `stop`, `bypass` or `shadow`.
 ///
-/// What was paused flows again.
+/// A subject that a person stopped resumes sending.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ses-breaker release configuration-set:newsletter\n\nNeeds and exit codes: as `pause`."
+    after_help = "Example:\n  ses-breaker release configuration-set:newsletter\n\nNeeds and exit codes: as `stop`."
 )]
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
     #[command(flatten)]
     pub(crate) waiting: WaitArgs,
-    /// Why; stored and told to everybody who gets the alerts
+    /// Why; stored, and sent to all who get the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
 }
@@ -618,7 +622,7 @@ cannot be read, or there is nobody to ask; 3 AWS refused or could not be reached
         #[arg(long)]
         yes: bool,
     },
-    /// Validate a policy and tell what it means; needs no AWS
+    /// Validate a policy and print what it means; needs no AWS
     #[command(after_help = "\
 Example:
   ses-breaker policy check my.toml
@@ -800,11 +804,11 @@ mod tests {
             (&["stauts"][..], "'status'"),
             (&["connect"], "<CONFIGURATION_SET|--all>"),
             (&["connect", "news", "--all"], "cannot be used with"),
-            (&["pause"], "<SUBJECT>"),
-            (&["pause", "news"], "did you mean configuration-set:news?"),
+            (&["stop"], "<SUBJECT>"),
+            (&["stop", "news"], "did you mean configuration-set:news?"),
             (&["status", "example.com"], "did you mean identity:example.com?"),
-            (&["pause", "set:news"], "configuration-set:NAME, identity:DOMAIN"),
-            (&["pause", "account", "--reason", " "], "say why"),
+            (&["stop", "set:news"], "configuration-set:NAME, identity:DOMAIN"),
+            (&["stop", "account", "--reason", " "], "say why"),
             (&["policy"], "show"),
             (&["policy", "check"], "<FILE>"),
             (&["policy", "push"], "<FILE>"),
@@ -836,6 +840,30 @@ mod tests {
             let text = refused(arguments);
             assert!(text.contains(expected), "{arguments:?}: {text}");
         }
+    }
+
+    #[test]
+    fn the_commands_of_earlier_releases_are_understood_and_not_shown() {
+        for (old, new) in [("pause", "stop"), ("hold", "bypass")] {
+            let parsed = |verb| {
+                let cli =
+                    Cli::try_parse_from(["ses-breaker", verb, "configuration-set:news", "--reason", "why"]).unwrap();
+                format!("{:?}", cli.verb)
+            };
+            assert_eq!(parsed(old), parsed(new));
+        }
+        let resumed = ["ses-breaker", "resume", "configuration-set:news", "--hold"];
+        let Verb::Resume(args) = Cli::try_parse_from(resumed).unwrap().verb else { panic!("not a resume") };
+        assert!(args.bypass);
+        let verbs: Vec<String> = Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        assert!(
+            ["stop", "bypass", "resume", "shadow", "release"]
+                .iter()
+                .all(|verb| verbs.iter().any(|known| known == verb))
+        );
+        assert!(!verbs.iter().any(|verb| verb == "pause" || verb == "hold"));
+        let help = Cli::command().find_subcommand_mut("resume").unwrap().render_long_help().to_string();
+        assert!(!help.contains("hold"), "{help}");
     }
 
     #[test]

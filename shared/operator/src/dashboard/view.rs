@@ -161,7 +161,7 @@ fn keys(
             keys.push(view);
         }
     }
-    // A breaker that is not closed, or that a person holds, is shown, even if its mail is older.
+    // A breaker that is not closed, or that a person overrides, is shown, even if its mail is older.
     for (key, known) in reading
         .breakers
         .iter()

@@ -90,7 +90,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "concurrency", about: "each function may run, and the enforcer alone", run: concurrency },
     Check { name: "rules", about: "the rules that wake the functions are enabled", run: rules },
     Check { name: "freshness", about: "events come while mail is sent", run: freshness },
-    Check { name: "alerts", about: "somebody is told", run: alerts },
+    Check { name: "alerts", about: "alerts reach people", run: alerts },
     Check { name: "policy", about: "the policy in the table is in use", run: policy },
     Check { name: "policy-names", about: "what the policy names is known to SES", run: policy_names },
     Check { name: "dedicated-ips", about: "dedicated IPs of the policy can follow a ramp", run: dedicated_ips },
@@ -188,7 +188,7 @@ fn clock(facts: &Facts, _: Now, sheet: &mut Sheet) {
             "clock-wrong",
             "this machine",
             found,
-            "What you say is dated by it: a pause is told with a wrong time, and AWS may refuse its signatures.",
+            "What you say is dated by it: a stop is reported with a wrong time, and AWS may refuse its signatures.",
         )
         .mend("Set it by the network:")
         .mend("sudo timedatectl set-ntp true");
@@ -215,7 +215,7 @@ fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     "account-probation",
                     "account",
                     "SES has it under review (EnforcementStatus PROBATION)",
-                    "AWS may pause all sending if the cause is not mended by the date that the review names.",
+                    "AWS may pause all sending if the cause is not fixed by the date that the review names.",
                 )
                 .mend(place.ours("status account"))
                 .mend(format!("{console}: read the review, mend its cause, then answer it."));
@@ -228,7 +228,7 @@ fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
             .fault("account-paused", "account", "sending is paused for the whole account", "Nothing is sent.")
             .mend("See whether a breaker or a person did it:")
             .mend(place.ours("history account"))
-            .mend("If it was a breaker or ses-breaker pause:")
+            .mend("If it was a breaker or ses-breaker stop:")
             .mend(place.ours("resume account"))
             .mend("Else:")
             .mend(place.aws("sesv2 put-account-sending-attributes --sending-enabled"));
@@ -295,7 +295,7 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     "destination-missing",
                     of_set(set),
                     found,
-                    "The stack sees none of its mail: whatever becomes of it, no breaker opens.",
+                    "The stack sees none of its mail: whatever becomes of it, nothing is stopped.",
                 )
                 .mend(connect);
         } else if enabled().next().is_none() {
@@ -413,7 +413,7 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     None => "it has no default configuration set".to_owned(),
                     Some(count) => format!("{count} without a default configuration set"),
                 },
-                "Mail that names no configuration set has no events and cannot be paused: the stack never sees it.",
+                "Mail that names no configuration set has no events and cannot be stopped: the stack never sees it.",
             ),
         };
         let Some(set) = connected(facts).next().or(sets.first().copied()) else { continue };
@@ -623,10 +623,10 @@ fn dead_letters(facts: &Facts, _: Now, sheet: &mut Sheet) {
             .fault(
                 "dead-letters",
                 place.name("events-dead"),
-                format!("it holds {}", counted(dead.waiting, "message")),
+                format!("it has {}", counted(dead.waiting, "message")),
                 "They are events that ingest could not record in five tries; rates lack them, and after 14 days they are gone.",
             )
-            .mend("Read why, and mend that:")
+            .mend("Read why, and fix that:")
             .mend(place.aws(&format!(
                 "logs filter-log-events --log-group-name /aws/lambda/{} --filter-pattern '\"cannot be counted\"'",
                 place.name("ingest")
@@ -805,7 +805,7 @@ fn alerts(facts: &Facts, _: Now, sheet: &mut Sheet) {
         "alerts-unheard",
         topic.clone(),
         found,
-        "What is paused, and why, is told to nobody; nor is any alarm of the stack.",
+        "What is stopped, and why, reaches no person; nor does any alarm of the stack.",
     );
     if !told.is_empty() {
         finding.mend("Follow the link in the mail that SNS has sent, or have it sent again:");

@@ -15,7 +15,7 @@ pub(crate) fn backtested(backtested: &Backtested, look: Look) -> String {
         0 => String::new(),
         count => format!(", {} damaged or left out", thousands(count as u64)),
     };
-    let mut out = painted(BOLD, &format!("Backtest upon {}{objects}{damaged}", backtested.source), look);
+    let mut out = painted(BOLD, &format!("Backtest on {}{objects}{damaged}", backtested.source), look);
     for note in &backtested.notes {
         out.push_str(&painted(DIM, &format!("note: {note}"), look));
     }

@@ -80,7 +80,7 @@ fn summary(diagnosis: &Diagnosis) -> String {
     let faults = diagnosis.count(Severity::Fault);
     let advice = diagnosis.count(Severity::Advice);
     let (style, found) = match (faults, advice) {
-        (0, 0) => (GOOD, "nothing to mend".to_owned()),
+        (0, 0) => (GOOD, "nothing to fix".to_owned()),
         (0, advice) => (DOUBTFUL, format!("no fault, {} of advice", counted(advice as u64, "piece"))),
         (faults, 0) => (BAD, counted(faults as u64, "fault")),
         (faults, advice) => {

@@ -1,4 +1,4 @@
-//! Why a breaker stands as it does.
+//! The state of a breaker, and why.
 
 use replay::text::layout::{BOLD, DIM, hanging, moment, paint};
 use replay::text::{Look, explanation, legible};
@@ -11,8 +11,8 @@ use crate::told::Entry;
 pub(crate) fn explained(explained: &Explained, look: Look) -> String {
     let mut out = String::new();
     if explained.as_of {
-        let caveat = "As of an earlier moment: judged upon mail accepted until then, with what is known of it now. Where harm \
-                      was told later, a verdict of then had smaller numbers; they stand under `decided`.";
+        let caveat = "As of an earlier time: judged on mail accepted until then, with what is known about it now. Where harm \
+                      was reported later, the verdict of that time had smaller numbers; they are under `decided`.";
         out.push_str(&painted(DIM, caveat, look));
     }
     // It calls what stands now what stood then.

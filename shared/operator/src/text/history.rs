@@ -1,8 +1,9 @@
-//! What people were told, as a timeline.
+//! Notices, as a timeline.
 
 use anstyle::Style;
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, state_style, wrapped};
 use replay::text::{Look, counted, legible, name};
+use reputation::breaker::State;
 
 use super::painted;
 use crate::history::History;
@@ -24,7 +25,7 @@ pub(crate) fn history(history: &History, look: Look) -> String {
         out.push_str(&painted(DOUBTFUL, &words, look));
     }
     if history.entries.is_empty() {
-        out.push_str("people were told nothing about it (--since goes further back)\n");
+        out.push_str("no notice is about it (--since goes further back)\n");
     }
     let changes: Vec<(String, Style)> = history.entries.iter().map(change).collect();
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
@@ -70,10 +71,10 @@ fn change(entry: &Entry) -> (String, Style) {
     };
     let level = entry.level.as_deref();
     match (from == to, level, to.as_str()) {
-        (false, _, _) => (format!("{} → {}", legible(from), legible(to)), state_style(to)),
+        (false, _, _) => (format!("{} → {}", legible(State::shown(from)), legible(State::shown(to))), state_style(to)),
         (true, Some("warn"), _) => ("warning".to_owned(), DOUBTFUL),
-        (true, Some(_), "throttled") => ("throttled further".to_owned(), DOUBTFUL),
-        (true, None, "throttled") => ("throttled less".to_owned(), DOUBTFUL),
-        (true, _, _) => (format!("still {}", legible(to)), state_style(to)),
+        (true, Some(_), "throttled") => ("slowed further".to_owned(), DOUBTFUL),
+        (true, None, "throttled") => ("slowed less".to_owned(), DOUBTFUL),
+        (true, _, _) => (format!("still {}", legible(State::shown(to))), state_style(to)),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn quotas(quotas: &Quotas, look: Look) -> String {
         return out;
     }
     if !quotas.gate_in_use {
-        let words = "warning: the policy says that no gate is in use: what is granted holds back nobody";
+        let words = "warning: the policy says that no gate is in use: what it grants limits no mail";
         out.push_str(&painted(DOUBTFUL.bold(), words, look));
     }
     out.push('\n');
@@ -51,7 +51,7 @@ fn one(known: &PlannedQuota, look: Look) -> String {
     let mut out = quota_reason(&known.allowance, look);
     let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("    {lead:<8}"), text, look.columns()));
     if known.day_is_over {
-        say("day", "is over: whoever asks next begins the day of now, with a quota that follows from it");
+        say("day", "is over: the next question to the gate begins the day of now, with a quota that follows from it");
     }
     let days = counted(u64::from(known.sending_days), "day");
     let idle = match known.idle_days {

@@ -5,6 +5,7 @@ use replay::text::layout::{
     Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, clock, date, hanging, moment, paint, state_style,
 };
 use replay::text::{Look, counted, legible, name, rate_style, thousands};
+use reputation::breaker::State;
 use reputation::counters::{Metric, Tally};
 use reputation::detect::Percent;
 use reputation::policy::Policy;
@@ -36,15 +37,11 @@ fn verdict(status: &Status, look: Look) -> String {
     let states: Vec<String> = ["open", "probing", "throttled"]
         .into_iter()
         .filter(|state| count(state) > 0)
-        .map(|state| format!("{} {state}", count(state)))
+        .map(|state| format!("{} {}", count(state), State::shown(state)))
         .collect();
     let (words, style) = match (states.is_empty(), count("open")) {
-        (true, _) => ("every breaker is closed".to_owned(), GOOD),
-        (false, open) => {
-            let total = count("open") + count("probing") + count("throttled");
-            let noun = if total == 1 { "breaker" } else { "breakers" };
-            (format!("{noun} not closed: {}", states.join(", ")), if open > 0 { BAD } else { DOUBTFUL })
-        }
+        (true, _) => ("everything is sending".to_owned(), GOOD),
+        (false, open) => (states.join(", "), if open > 0 { BAD } else { DOUBTFUL }),
     };
     let mode = if status.policy.mode == "shadow" { "in shadow: nothing is done" } else { "acts" };
     let policy = match status.policy.version {
@@ -70,10 +67,10 @@ fn breakers(status: &Status, look: Look) -> String {
     if status.breakers.is_empty() {
         return String::new();
     }
-    let mut out = heading("Not closed, or held by a person");
+    let mut out = heading("Stopped, testing, slowed, or under a command of a person");
     for known in &status.breakers {
         let lead = key(&known.subject, known.isp.as_deref());
-        let state = if known.hold == "closed" { "held closed" } else { known.state };
+        let state = if known.hold == "closed" { "bypassed" } else { State::shown(known.state) };
         let style = if known.hold == "closed" { DOUBTFUL } else { state_style(known.state) };
         out.push_str(&format!("{}  {}  {}\n", paint(BOLD, &lead), paint(style, state), timing(known, status)));
         if let Some(reason) = &known.reason {
@@ -99,9 +96,9 @@ fn moments(known: &Unsettled, status: &Status) -> String {
     let until = known.until.as_deref().map(|until| when(until, status));
     match (known.state, known.hold, until) {
         ("closed", "shadow", _) => {
-            "in shadow: it decides and tells, and nothing is done, until a person releases it".to_owned()
+            "in shadow: decisions are reported, and nothing is done, until a person releases it".to_owned()
         }
-        ("closed", _, _) => "verdicts are told, not acted on, until a person releases it".to_owned(),
+        ("closed", _, _) => "verdicts are reported, not acted on, until a person releases it".to_owned(),
         ("open", "open", _) => format!("{since}, by a person and until a person resumes it"),
         ("open", _, None) => format!("{since}, until a person resumes it"),
         ("open", _, Some(until)) => format!("{since}, until {until}; trip {}", known.trips),
@@ -109,7 +106,7 @@ fn moments(known: &Unsettled, status: &Status) -> String {
             format!("{} of the quota {since}, more at {until} if nothing happens", Percent(known.factor))
         }
         ("probing", _, Some(until)) => {
-            format!("{} of the quota {since}, looked at by {until}", Percent(known.factor))
+            format!("{} of the quota {since}, decided by {until}", Percent(known.factor))
         }
         (_, _, _) => since,
     }
@@ -119,10 +116,10 @@ fn wishes(status: &Status, look: Look) -> String {
     if status.wishes.is_empty() {
         return String::new();
     }
-    let mut out = heading("Not true at SES yet");
+    let mut out = heading("Not done at SES yet");
     for wish in &status.wishes {
         let Unfulfilled { target, wish: flow, since, made, under_way, checked, reason, .. } = wish;
-        let verb = if *flow == "stopped" { "to be stopped" } else { "to flow again" };
+        let verb = if *flow == "stopped" { "to be stopped" } else { "to be resumed" };
         let asked = match (checked, made) {
             (None, _) => "SES was not asked yet".to_owned(),
             (Some(checked), None) => format!("SES was asked at {}", when(checked, status)),
@@ -191,7 +188,7 @@ fn mail(status: &Status, policy: &Policy, look: Look) -> String {
         let of_account = place == 0 && mail.subject == "account";
         cells.push(match (mail.state, &mail.isp, of_account) {
             ("closed", Some(_), _) | ("closed", None, true) => Cell::new(""),
-            (state, _, _) => Cell::styled(state, state_style(state)),
+            (state, _, _) => Cell::styled(State::shown(state), state_style(state)),
         });
         grid.push(cells);
     }

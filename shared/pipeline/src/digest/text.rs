@@ -1,5 +1,7 @@
 //! The digest in plain text: aligned, and 72 columns wide where names allow.
 
+use reputation::breaker::State;
+
 use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
 
 /// Columns of the names, and of the whole.
@@ -10,7 +12,7 @@ const MOST_ROWS: usize = 15;
 
 pub(super) fn digest(digest: &Digest) -> String {
     let Digest { day, zone, .. } = digest;
-    let mut out = wrapped("", &format!("How all stands, and the mail that SES accepted on {day} ({zone})."));
+    let mut out = wrapped("", &format!("Breaker states now, and the mail that SES accepted on {day} ({zone})."));
     out.push_str(&forecast(digest));
     out.push_str(&rates(digest));
     out.push_str(&not_closed(digest));
@@ -99,7 +101,7 @@ fn rates(digest: &Digest) -> String {
 }
 
 fn rates_of(row: &Rates, name: &str) -> String {
-    let state = if row.shadow { format!("({})", row.state) } else { row.state.to_owned() };
+    let state = if row.shadow { format!("({})", State::shown(row.state)) } else { State::shown(row.state).to_owned() };
     let rates = row.rates.iter().map(|rate| format!("{}{}", number(rate.rate), if rate.over { "*" } else { "" }));
     cells(&format!("  {name}"), &state, &thousands(row.mails), rates)
 }
@@ -120,10 +122,14 @@ fn not_closed(digest: &Digest) -> String {
     let line = |known: &super::NotClosed| {
         let until = known.until.as_ref().and_then(|until| until.get(..16)).map(|until| until.replacen('T', " ", 1));
         let until = until.map_or_else(String::new, |until| format!(", until {until} UTC"));
-        format!("{}: {}{until}", known.key, known.state)
+        format!("{}: {}{until}", known.key, State::shown(known.state))
     };
     let known: Vec<String> = digest.not_closed.iter().map(line).collect();
-    if known.is_empty() { "\nAll breakers are closed.\n".to_owned() } else { list("Not closed now", known) }
+    if known.is_empty() {
+        "\nEverything is sending.\n".to_owned()
+    } else {
+        list("Stopped, slowed or testing now", known)
+    }
 }
 
 fn quotas(digest: &Digest) -> String {

@@ -308,7 +308,7 @@ fn disturbed(seed: u64, crashes: usize, races: usize) -> Result<Met, String> {
         pauses: named("pause_configuration_set"),
         cuts: named("set_quota_factor"),
         holds: named("hold_isp"),
-        withheld: expected.store.transitions.iter().filter(|told| told.reason.starts_with("pause withheld")).count(),
+        withheld: expected.store.transitions.iter().filter(|told| told.reason.starts_with("stop withheld")).count(),
         rivals,
     })
 }

@@ -1,4 +1,4 @@
-//! What can be said on the command line. The comments here are the help text.
+//! The commands and options of `replay`. The comments here are the help text.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use crate::driver::MAX_SUBJECTS;
 
 /// What would the breaker have done?
 ///
-/// Reads SES events as they were published, counts them, and tells what ses-breaker would have done about them and why.
-/// It needs no AWS account and touches none.
+/// Reads SES events as they were published, counts them, and shows what ses-breaker would have done about them and why.
+/// It needs no AWS account.
 #[derive(Debug, Parser)]
 #[command(
     name = "replay",
@@ -34,23 +34,26 @@ Examples:
   replay firehose/2026/10/ 'more/*.json'       directories and patterns, merged by time
   zcat events.gz | replay -                    standard input
   replay events/ --policy my.toml --fail-on-trip
-  replay check my.toml                         is this policy valid, and what does it mean?
+  replay check my.toml                         is this policy valid, and what it means
   replay explain events/ --at 2026-10-06T09:03:03 --subject configuration-set:newsletter
   replay events/ --gate                        as if your application asked the gate
-  replay events/ --quota                       what would the gate have granted?
+  replay events/ --quota                       what the gate would have granted
   replay events/ --report report.html          the same as a page with charts
-  replay plan my.toml                          how fast would mail be warmed up?
-  replay simulate --scenario harsh             what would that do, in a model of ISPs?
+  replay plan my.toml                          how fast mail would be warmed up
+  replay simulate --scenario harsh             what that would do, in a model of ISPs
   replay generate stale-list | replay -        try it without events of your own
 
-Exit codes: 0 it ran; 1 a breaker would have opened, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
+Words: mail is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is good). In \
+JSON these are the stable names closed, throttled, open and probing.
+
+Exit codes: 0 success; 1 something would have been stopped, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
 that cannot be read to its end or is far from the order of time. A file named like a subcommand is written ./check.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Validate a policy and tell what it means
+    /// Validate a policy and print what it means
     Check(CheckArgs),
-    /// Show the numbers behind one breaker at one moment
+    /// Show the numbers of one breaker at one time
     Explain(ExplainArgs),
     /// Show the warm-up schedule of a policy
     Plan(PlanArgs),
@@ -66,7 +69,7 @@ pub(super) struct Reading {
     /// Policy to judge by; what it does not say stands as in the default [default: the built-in policy]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
-    /// Judge as if your application asked the gate before it sends, so that one ISP can be held by itself
+    /// Judge as if your application asked the gate before it sends, so that one ISP can be stopped by itself
     ///
     /// Without it, and unless the policy says gate.in_use = true, there is no gate, as in a stack whose parameter GateInUse
     /// is not set: harm at one ISP counts against its whole configuration set.
@@ -99,10 +102,10 @@ pub(super) struct ReplayArgs {
     ///
     /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS.
     /// Several files are merged by time, whatever their names; each must be in the order of time by itself. At most 2,048
-    /// files may hold events of the same time, of any number that follow each other.
+    /// files may have events of the same time, of any number that follow each other.
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
     pub(super) input: Vec<String>,
-    /// End with exit code 1 if a breaker would have opened
+    /// End with exit code 1 if something would have been stopped
     #[arg(long)]
     pub(super) fail_on_trip: bool,
     /// Only mail that SES accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
@@ -210,7 +213,7 @@ pub(super) enum ScenarioName {
     Business,
 }
 
-/// Validate a policy and tell what it means: limits, evidence and the false alarms it allows, ratio lines, times, gate
+/// Validate a policy and print what it means: limits, evidence and the false alarms it allows, ratio lines, times, gate
 /// and warm-up.
 #[derive(Debug, Args)]
 #[command(
@@ -225,10 +228,10 @@ pub(super) struct CheckArgs {
     pub(super) color: Color,
 }
 
-/// Show the numbers behind one breaker at one moment.
+/// Show the numbers of one breaker at one time.
 ///
 /// At a time from the report's timeline it shows the mail that was judged then, just before the breaker moved; at any
-/// other time, how things stood. A time without a fraction of a second means that whole second.
+/// other time, its state then. A time without a fraction of a second means that whole second.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  replay explain events/ --at '2026-10-06 09:03:03' --subject configuration-set:newsletter"
@@ -237,7 +240,7 @@ pub(super) struct ExplainArgs {
     /// Event files, directories or quoted patterns; - is standard input
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
     pub(super) input: Vec<String>,
-    /// The moment, as it stands in the report; UTC if it says nothing else
+    /// The time, as in the report; UTC if it says nothing else
     #[arg(long, value_name = "TIME")]
     pub(super) at: Moment,
     /// Whose breaker: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
@@ -267,10 +270,10 @@ pub(super) struct GenerateArgs {
     /// Another seed gives other mail with the same rates
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(super) seed: u64,
-    /// So many minutes instead of the scenario's
+    /// Number of minutes, instead of the scenario's
     #[arg(long, value_name = "M")]
     pub(super) minutes: Option<u32>,
-    /// So many times the mail, in the same time
+    /// Times the mail, in the same time
     #[arg(long, value_name = "X")]
     pub(super) scale: Option<f64>,
     /// Where to; compressed if the name ends in .gz

@@ -5,7 +5,10 @@
   const METRICS = ["hard_bounce", "complaint", "delay", "block"];
   const METRIC_NAMES = { hard_bounce: "hard bounces", complaint: "complaints", delay: "delays", block: "blocks" };
   const STATES = ["open", "throttled", "probing"];
-  const HOLDS = { open: "a person stopped it", closed: "a person holds it closed", shadow: "a person put it in shadow" };
+  // What people see for a state of this stable name; a test holds it against `State::shown`.
+  const SHOWN = { closed: "sending", throttled: "slowed", open: "stopped", probing: "testing" };
+  const shown = (name) => SHOWN[name] || name;
+  const BY_PERSON = { open: "stopped by a person", closed: "bypassed by a person", shadow: "put in shadow by a person" };
   const REFRESH_MS = 10000;
   const SHOWN_DIAGNOSES = 25;
 
@@ -55,7 +58,7 @@
         el("tbody", {}, rows)))].filter((node) => node !== null);
   const number = (text, more) => el("td", { class: `number ${more || ""}`.trim() }, text);
   const state = (name, factor) =>
-    el("span", { class: `state ${name}` }, name === "throttled" && factor !== null ? `throttled to ${percent(factor)}` : name);
+    el("span", { class: `state ${name}` }, name === "throttled" && factor !== null ? `${shown(name)} to ${percent(factor)}` : shown(name));
 
   // Subjects that share all their mail are told once, where their breakers stand alike.
   const isEcho = (key) => {
@@ -88,16 +91,17 @@
 
   const drawNow = () => {
     const unsettled = view.keys.filter((key) => key.state !== "closed");
-    const held = view.keys.filter((key) => key.hold !== "none").length;
+    const overridden = view.keys.filter((key) => key.hold !== "none").length;
     const listed = view.keys.filter((key) => key.state !== "closed" || key.hold !== "none");
-    const open = unsettled.filter((key) => key.state === "open").length;
+    const counts = ["open", "probing", "throttled", "in trouble"].map((name) => [unsettled.filter((key) => key.state === name).length, shown(name)])
+      .filter(([count]) => count > 0).map(([count, word]) => `${whole(count)} ${word}`);
     const tense = view.kind === "live" ? "" : " at the end";
     const opened = view.transitions.filter((t) => t.to === "open" && t.from !== "open" && !isTold(t)).length;
     let verdict = unsettled.length === 0
-      ? `All breakers are closed${tense}: mail flows.`
-      : `${plural(unsettled.length, "breaker")} ${unsettled.length === 1 ? "is" : "are"} not closed${tense}${open ? `, ${whole(open)} of them open` : ""}.`;
-    verdict += opened ? ` In this time, a breaker opened ${opened === 1 ? "once" : `${whole(opened)} times`}.` : " In this time, none opened.";
-    if (held) verdict += ` A person holds ${plural(held, "breaker")}.`;
+      ? `Everything is sending${tense}.`
+      : `${counts.join(", ")}${tense}.`;
+    verdict += opened ? ` In this time, a breaker stopped sending ${opened === 1 ? "once" : `${whole(opened)} times`}.` : " In this time, nothing was stopped.";
+    if (overridden) verdict += ` ${plural(overridden, "breaker")} under a command of a person.`;
     if ($("verdict").textContent !== verdict) $("verdict").textContent = verdict;
     fill("warnings", view.warnings.map((text) => el("p", { class: "warning" }, text)));
 
@@ -118,13 +122,13 @@
     if (listed.length === 0) return fill("breakers");
     const rows = listed.filter((key) => view.kind === "live" || !isEcho(key)).map((key) => el("tr", {},
       el("th", { scope: "row" }, view.kind === "live" ? keyName(key) : named(key, keyName(key))),
-      el("td", {}, state(key.state, key.factor), key.hold !== "none" ? ` (${HOLDS[key.hold]})` : ""),
+      el("td", {}, state(key.state, key.factor), key.hold !== "none" ? ` (${BY_PERSON[key.hold]})` : ""),
       el("td", { class: "time" }, told(key.since)),
       el("td", { class: "time" }, key.until ? told(key.until) : key.state === "open" ? "a person resumes it" : ""),
       el("td", { class: "why" }, lastReason(key)),
       el("td", { class: view.kind === "live" ? "act" : null }, view.kind === "live" ? buttons(key) : el("code", {}, explainCommand(key)))));
-    fill("breakers", table("Breakers that are not closed, or that a person holds", null,
-      [["breaker"], ["state"], ["since"], ["looked at again"], ["why"], [view.kind === "live" ? "act" : "see more"]], rows));
+    fill("breakers", table("Breakers that are not sending, or under a command of a person", null,
+      [["breaker"], ["state"], ["since"], ["decided again"], ["why"], [view.kind === "live" ? "act" : "see more"]], rows));
   };
 
   const lastReason = (key) => {
@@ -156,7 +160,7 @@
     const rows = view.keys.filter((key) => !isEcho(key) && !(key.isp && isEcho({ ...key, ...view.keys.find((k) => k.subject === key.subject && k.isp === null) })))
       .map((key) => el("tr", { class: key.isp ? "part" : null },
       el("th", { scope: "row" }, key.isp || named(key, key.subject)),
-      el("td", {}, state(key.state, key.factor), key.hold === "none" ? null : ` (${HOLDS[key.hold]})`),
+      el("td", {}, state(key.state, key.factor), key.hold === "none" ? null : ` (${BY_PERSON[key.hold]})`),
       number(whole(key.counters.sent || 0)), number(whole(key.counters.delivered || 0)),
       METRICS.map((metric) => cell(key, metric)),
       number(whole(key.trips)),
@@ -332,7 +336,7 @@
     ], [at, mails], { ...common, value: whole, height: 130 });
 
     const swatch = (name) => { const box = el("span", { class: "key-band" }); box.style.background = ink.bands[name]; return box; };
-    fill("bands", "Shaded: ", STATES.map((name) => [swatch(name), `${name}`]));
+    fill("bands", "Shaded: ", STATES.map((name) => [swatch(name), shown(name)]));
 
     const shown = at.map((seconds, i) => i).filter((i) => mails[i] > 0 || bad[i] > 0);
     const rows = shown.slice(-400).map((i) => el("tr", {}, el("th", { scope: "row" }, clock(at[i] * 1000)), number(whole(mails[i])), number(whole(bad[i])), number(whole(population[i])), number(percent(rates[i]))));
@@ -407,12 +411,12 @@
       const key = { subject: t.subject, isp: t.isp };
       return el("tr", {},
         el("td", { class: "time" }, told(t.at)),
-        el("td", {}, t.from === t.to ? el("span", { class: t.level ? "near" : "" }, t.level || "news") : [`${t.from} → `, state(t.to, null)], t.shadow ? " (shadow)" : ""),
+        el("td", {}, t.from === t.to ? el("span", { class: t.level ? "near" : "" }, t.level || "news") : [`${shown(t.from)} → `, state(t.to, null)], t.shadow ? " (shadow)" : ""),
         el("th", { scope: "row" }, keyName(key), group ? el("div", { class: "hint" }, group.slice(1).join(", ")) : null),
         el("td", { class: "why" }, t.reason),
         number(t.rate === null ? "" : percent(t.rate)));
     });
-    fill("moves-table", rows.length === 0 ? el("p", {}, "Nothing: no breaker moved, and nobody was warned.")
+    fill("moves-table", rows.length === 0 ? el("p", {}, "Nothing: no breaker moved, and there was no warning.")
       : table("What breakers did", view.moves_left_out ? `The last ones; ${whole(view.moves_left_out)} before them are left out.` : null, [["when"], ["what"], ["breaker"], ["why"], ["rate", 1]], rows));
     $("stops").hidden = view.stopped.length === 0;
     fill("stops-table", table("Mail while stopped", "Counted by when SES accepted it. Breakers of the same mail, and of a subject and its ISPs, overlap: these do not add up.",
@@ -500,16 +504,16 @@
   // --- live: what people say
 
   const WORDS = {
-    pause: ["Stop", "No more mail is accepted until a person resumes it."],
-    resume: ["Resume", "Mail flows again. It is judged by what SES accepts from now on."],
-    hold: ["Hold it closed", "Mail flows, whatever the verdicts: they are told and nothing is done, until it is released."],
-    shadow: ["Shadow", "Mail flows. The breaker goes on deciding and tells, and nothing is done, until it is released."],
-    release: ["Release", "It is left to its breaker again. If a person had stopped it, mail flows."],
+    stop: ["Stop", "No more mail is accepted until a person resumes it."],
+    resume: ["Resume", "Sending resumes. Only mail that SES accepts from now on is judged."],
+    bypass: ["Bypass", "Sending goes on, whatever the verdicts: they are reported and nothing is done, until it is released."],
+    shadow: ["Shadow", "Sending resumes. The breaker goes on deciding and reports, and nothing is done, until it is released."],
+    release: ["Release", "It is left to its breaker again. If a person had stopped it, sending resumes."],
   };
-  const wordFor = (key) => (key.hold !== "none" ? "release" : key.state === "closed" || key.state === "throttled" ? "pause" : "resume");
+  const wordFor = (key) => (key.hold !== "none" ? "release" : key.state === "closed" || key.state === "throttled" ? "stop" : "resume");
   const hasSwitch = (key) => key.isp === null && (key.subject === "account" || /^(configuration-set|tenant):/.test(key.subject) && key.subject !== "configuration-set:(none)");
   const buttons = (key) => {
-    const words = key.hold !== "none" ? ["release"] : key.state === "open" || key.state === "probing" ? ["resume", "hold"] : ["pause", "hold"];
+    const words = key.hold !== "none" ? ["release"] : key.state === "open" || key.state === "probing" ? ["resume", "bypass", "shadow"] : ["stop", "bypass", "shadow"];
     return words.map((word) => el("button", { type: "button", "data-focus": `${word} ${keyName(key)}`, "aria-label": `${WORDS[word][0]} ${keyName(key)}`, onclick: () => ask(word, key) }, `${WORDS[word][0]}…`));
   };
   let asked = null;
@@ -517,7 +521,7 @@
     asked = { word, key, from: document.activeElement?.dataset?.focus };
     const [title, what] = WORDS[word];
     $("say-title").textContent = `${title}: ${keyName(key)}?`;
-    $("say-what").textContent = word === "pause" && !hasSwitch(key) ? "SES has no switch for it: the gate grants it nothing, and mail that is sent without asking the gate flows." : what;
+    $("say-what").textContent = word === "stop" && !hasSwitch(key) ? "SES has no switch for it: the gate grants it nothing, and mail that is sent without asking the gate goes out." : what;
     $("say-yes").textContent = title;
     $("say-reason").value = "";
     $("say-error").hidden = true;

@@ -20,7 +20,7 @@ pub fn backtest(backtest: &Backtest, look: Look) -> String {
     let mut out = read(backtest, look);
     out.push('\n');
     out.push_str(&sides(&backtest.in_use, &backtest.candidate, look));
-    let footnote = "pauses are of configuration sets, whose mail counts once; needless ones stopped mail that kept every limit \
+    let footnote = "stops are of configuration sets, whose mail counts once; needless ones stopped mail that kept every limit \
                     of the policy in use";
     out.extend(wrapped(footnote, look.columns()).iter().map(|line| paint(DIM, line) + "\n"));
     if !entries.is_empty() {
@@ -56,14 +56,14 @@ fn sides(in_use: &Side, candidate: &Side, look: Look) -> String {
     let header = [("", Align::Left), (ours.as_str(), Align::Right), (theirs.as_str(), Align::Right)];
     let mut grid = Grid::new(&header, if look.width < 100 { 2 } else { 4 });
     let rows: [Row; 9] = [
-        ("breakers opened", |side| side.trips),
+        ("trips", |side| side.trips),
         ("quotas cut", |side| side.throttles),
-        ("configuration sets paused", |side| side.pauses),
-        ("  minutes open", |side| side.minutes_open),
+        ("configuration sets stopped", |side| side.pauses),
+        ("  minutes stopped", |side| side.minutes_open),
         ("  mails stopped", |side| side.mails_stopped),
         ("  hard bounces avoided", |side| side.hard_bounces_avoided),
         ("  complaints avoided", |side| side.complaints_avoided),
-        ("needless pauses", |side| side.needless_pauses),
+        ("needless stops", |side| side.needless_pauses),
         ("  mails stopped by them", |side| side.needlessly_stopped),
     ];
     for (label, count) in rows {
@@ -125,8 +125,8 @@ fn told(Entry { change, keys }: &Entry<'_>, look: Look) -> String {
     }
     out.push_str(&hanging(indent, &legible(&change.reason), look.columns()));
     let mut cost = match change.minutes_open {
-        0 => "open for less than a minute".to_owned(),
-        minutes => format!("open for {}", duration(minutes * 60)),
+        0 => "stopped for less than a minute".to_owned(),
+        minutes => format!("stopped for {}", duration(minutes * 60)),
     };
     match change.needless {
         None => cost.push_str(": no mail was accepted meanwhile"),
@@ -174,7 +174,7 @@ fn verdict(backtest: &Backtest) -> (String, Style) {
         unchanged => format!("; {} unchanged", thousands(unchanged)),
     };
     match parts.is_empty() {
-        true if backtest.unchanged == 0 => ("no breaker would have opened under either policy".to_owned(), GOOD),
+        true if backtest.unchanged == 0 => ("nothing would have been stopped under either policy".to_owned(), GOOD),
         true => (format!("nothing would have changed: the same {}", counted(backtest.unchanged, "trip")), GOOD),
         false => (format!("trips: {}{same}", parts.join(", ")), DOUBTFUL),
     }

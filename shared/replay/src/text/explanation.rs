@@ -1,5 +1,6 @@
 //! The numbers behind one key at one moment.
 
+use reputation::breaker::State;
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 
@@ -111,9 +112,14 @@ fn title(explained: &Explanation, look: Look) -> String {
     };
     let mut out = format!("{} at {}\n", paint(BOLD, &key), explained.at);
     let breaker = &explained.breaker;
+    // For engineers: both words. An ISP in trouble has one.
+    let shown = match State::shown(breaker.state) {
+        same if same == breaker.state => same.to_owned(),
+        shown => format!("{shown} ({})", breaker.state),
+    };
     let mut text = match breaker.state {
-        "throttled" | "probing" => format!("{} at {} of the quota", breaker.state, Percent(breaker.factor)),
-        state => state.to_owned(),
+        "throttled" | "probing" => format!("{shown} at {} of the quota", Percent(breaker.factor)),
+        _ => shown.clone(),
     };
     if let Some(since) = &breaker.since {
         text.push_str(&format!(" since {}", moment(since)));
@@ -129,21 +135,24 @@ fn title(explained: &Explanation, look: Look) -> String {
         trips => text.push_str(&format!("; {trips} trips")),
     }
     let line = hanging("breaker: ", &text, look.columns());
-    out.push_str(&line.replacen(breaker.state, &paint(state_style(breaker.state), breaker.state), 1));
+    out.push_str(&line.replacen(&shown, &paint(state_style(breaker.state), &shown), 1));
     out
 }
 
 fn told(explained: &Explanation, judged: &ExplainedJudgement, look: Look) -> String {
     match (&judged.decided, &explained.last) {
         (Some(told), _) => {
-            let change =
-                if told.from == told.to { "told".to_owned() } else { format!("{} → {}", told.from, told.to) };
+            let change = if told.from == told.to {
+                "reported".to_owned()
+            } else {
+                format!("{} → {}", State::shown(told.from), State::shown(told.to))
+            };
             hanging("decided: ", &format!("{change}: {}", legible(&told.reason)), look.columns())
         }
         (None, Some(last)) => {
-            hanging(&format!("last told: {}  ", moment(&last.at)), &legible(&last.reason), look.columns())
+            hanging(&format!("last reported: {}  ", moment(&last.at)), &legible(&last.reason), look.columns())
         }
-        (None, None) => "nobody was told anything so far\n".to_owned(),
+        (None, None) => "nothing was reported so far\n".to_owned(),
     }
 }
 

@@ -49,7 +49,7 @@ pub fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The style of a breaker's state.
+/// The style of a breaker's state, by its stable name.
 pub fn state_style(state: &str) -> Style {
     match state {
         "open" => BAD,

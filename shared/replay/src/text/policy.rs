@@ -16,16 +16,19 @@ pub fn policy(policy: &Policy, look: Look) -> String {
     say(
         "mode",
         match policy.mode {
-            Mode::Act => "act: decide, tell and act",
-            Mode::Shadow => "shadow: decide and tell, touch nothing",
+            Mode::Act => "act: decide, report and act",
+            Mode::Shadow => "shadow: decide and report, do nothing",
         },
     );
+    for word in &policy.old_words {
+        say("old name", &word.to_string());
+    }
     say("subjects", &subjects(policy));
     say(
         "gate",
         match (policy.states_gate, policy.gate_in_use) {
             (true, true) => "in use: an ISP can be contained by itself",
-            (true, false) => "not in use: only pausing a whole configuration set stops anything",
+            (true, false) => "not in use: only a whole configuration set can be stopped",
             (false, _) => {
                 "not stated: a stack goes by its parameter GateInUse, a replay by --gate (both false by default)"
             }
@@ -162,21 +165,21 @@ fn ratios(policy: &Policy) -> Grid {
 fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
     let breaker = &policy.breaker;
     let resume = match breaker.resume {
-        Resume::Automatic => "then probed",
-        Resume::Manual => "then waits for a person",
+        Resume::Automatic => "then testing",
+        Resume::Manual => "then it waits for a person",
     };
-    let account = if breaker.pause_account { "the account may be paused" } else { "the account is never paused" };
+    let account = if breaker.pause_account { "the account may be stopped" } else { "the account is never stopped" };
     let raised = minutes(breaker.raise_every_minutes);
     vec![
         (
-            "throttle",
+            "slowed",
             format!(
                 "quota × {}, down to {} of it; doubled after each {raised} without further harm",
                 breaker.cut, breaker.floor
             ),
         ),
         (
-            "pause",
+            "stopped",
             format!(
                 "{}, twice as long with each trip, at most {}; {resume}; trips are forgotten after {}",
                 minutes(breaker.open_minutes),
@@ -185,7 +188,7 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
             ),
         ),
         (
-            "probe",
+            "testing",
             format!(
                 "{} of the quota, until {} with an outcome are clean; {} to {}, after complaints at least {}",
                 Percent(breaker.probe_share),
@@ -198,7 +201,7 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "at most",
             format!(
-                "{} paused within an hour for each order of magnitude of harm, and any with {} × the evidence that a pause \
+                "{} stopped within an hour for each order of magnitude of harm, and any with {} × the evidence that a stop \
                  needs, over at least {} at a rate where SES may pause the account; {account}",
                 counted(u64::from(breaker.max_pauses_per_hour), "configuration set"),
                 breaker.overwhelming_times,
@@ -226,17 +229,17 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
                 },
             ),
         ),
-        ("tell", alerts(policy)),
+        ("alerts", alerts(policy)),
     ]
 }
 
 fn alerts(policy: &Policy) -> String {
     let digest = match policy.alerts.digest_hour {
-        Some(hour) => format!("how all stands: each day at {hour:02}:00 {}", policy.warmup.zone),
+        Some(hour) => format!("digest: each day at {hour:02}:00 {}", policy.warmup.zone),
         None => "no daily digest".to_owned(),
     };
     format!(
-        "the same again after {}; what was held back, after {}; {digest}",
+        "the same again after {}; a summary of the rest after {}; {digest}",
         minutes(policy.alerts.again_minutes),
         minutes(policy.alerts.summary_minutes),
     )

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, btree_map};
 
 use anstyle::Style;
 use reputation::Tally;
+use reputation::breaker::State;
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
@@ -363,7 +364,7 @@ fn grid(
             cells.push(Cell::new(count(UnitKind::Suppressed)));
             cells.push(match known {
                 Some(known) => Cell::styled(state(known), state_style(known.state)),
-                None if whole => Cell::styled("closed", GOOD),
+                None if whole => Cell::styled(State::shown(State::Closed.name()), GOOD),
                 None => Cell::new(""),
             });
             cells
@@ -387,7 +388,8 @@ fn rows_of<'a>(numbered: Vec<(usize, &&'a Total)>) -> Vec<&'a Total> {
 }
 
 fn state(known: &ReportedBreaker) -> String {
-    if known.state == "throttled" { format!("throttled {}", Percent(known.factor)) } else { known.state.to_owned() }
+    let shown = State::shown(known.state);
+    if known.state == "throttled" { format!("{shown} {}", Percent(known.factor)) } else { shown.to_owned() }
 }
 
 /// A rate, with its numerator in so many columns if given.
@@ -455,10 +457,10 @@ fn change(told: &ReportedTransition) -> (String, Style) {
     match (told.from == told.to, told.level) {
         (true, Some("warn")) => ("warning".to_owned(), DOUBTFUL),
         // A quota that is cut again, or raised but not yet whole.
-        (true, Some(_)) if told.to == "throttled" => ("throttled further".to_owned(), DOUBTFUL),
-        (true, None) if told.to == "throttled" => ("throttled less".to_owned(), DOUBTFUL),
-        (true, _) => (format!("still {}", told.to), state_style(told.to)),
-        (false, _) => (format!("{} → {}", told.from, told.to), state_style(told.to)),
+        (true, Some(_)) if told.to == "throttled" => ("slowed further".to_owned(), DOUBTFUL),
+        (true, None) if told.to == "throttled" => ("slowed less".to_owned(), DOUBTFUL),
+        (true, _) => (format!("still {}", State::shown(told.to)), state_style(told.to)),
+        (false, _) => (format!("{} → {}", State::shown(told.from), State::shown(told.to)), state_style(told.to)),
     }
 }
 
@@ -498,7 +500,7 @@ fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
     let explainable =
         report.transitions.iter().filter(|told| told.rule == Some("cusum") && legible(&told.subject) == told.subject);
     if let Some(told) = explainable.min_by_key(|told| (told.to != "open", &told.at)) {
-        out.push_str(&paint(DIM, "The mail behind it:"));
+        out.push_str(&paint(DIM, "The evidence for it:"));
         out.push('\n');
         out.extend(hint(told, call, look).iter().map(|line| paint(DIM, line) + "\n"));
     }
@@ -610,14 +612,14 @@ fn verdict(report: &Report, look: Look) -> String {
         subjects.dedup();
         parts.push(format!("{} would have been {what} ({})", kinds(&subjects), first(earliest)));
     };
-    part(&whole, "paused");
+    part(&whole, "stopped");
     part(&at_isp, "stopped at one ISP only");
     if let Some(earliest) = held.first() {
         let mut isps: Vec<String> = held.iter().filter_map(|told| told.isp.clone()).collect();
         isps.sort();
         isps.dedup();
         let since = moment(&earliest.at);
-        parts.push(format!("mail to {} would have been held for everybody (first at {since})", listed(&isps)));
+        parts.push(format!("mail to {} would have been held for all senders (first at {since})", listed(&isps)));
     }
     let stopped = !parts.is_empty();
     if !stopped && report.input.recorded == 0 {
@@ -630,7 +632,7 @@ fn verdict(report: &Report, look: Look) -> String {
         throttled.dedup();
         let warnings = entries(report).iter().filter(|entry| entry.told.level == Some("warn")).count();
         if !throttled.is_empty() {
-            parts.push(format!("{} would have been throttled", kinds(&throttled)));
+            parts.push(format!("{} would have been slowed", kinds(&throttled)));
         } else if warnings > 0 {
             parts.push(format!(
                 "people would have been warned {}",

@@ -191,8 +191,8 @@ fn weekdays(plan: &Plan) -> String {
 pub(super) fn of_policy(policy: &Policy) -> Vec<(&'static str, String)> {
     let Gate { lease_secs, unreadable_bulk, unreadable_critical } = policy.gate;
     let answer = |unreadable: Unreadable| match unreadable {
-        Unreadable::Open => "sent",
-        Unreadable::Closed => "deferred",
+        Unreadable::Grant => "granted (grant)",
+        Unreadable::Defer => "deferred (defer)",
     };
     let unreadable = if unreadable_bulk == unreadable_critical {
         format!("all mail is {}", answer(unreadable_bulk))
@@ -200,7 +200,8 @@ pub(super) fn of_policy(policy: &Policy) -> Vec<(&'static str, String)> {
         format!("bulk mail is {}, critical mail {}", answer(unreadable_bulk), answer(unreadable_critical))
     };
     let warmup = &policy.warmup;
-    let mut said = vec![("permits", format!("hold for {lease_secs} s; while the tables cannot be read, {unreadable}"))];
+    let mut said =
+        vec![("permits", format!("valid for {lease_secs} s; while the tables cannot be read, {unreadable}"))];
     let business: Vec<String> = warmup.business.iter().map(|isp| policy.isp_map.name(*isp).to_owned()).collect();
     let business = business_isps(&business)
         .map_or("no ISP receives for businesses".to_owned(), |isps| format!("business ISPs: {isps}"));

@@ -118,7 +118,7 @@ pub const SECTIONS: &[Section] = &[
             "mode",
             "",
             Word(&["act", "shadow"]),
-            "`act`: decide, tell and act. `shadow`: decide and tell, but touch nothing.",
+            "`act`: decide, report and act. `shadow`: decide and report, but do nothing.",
         )],
     ),
     section("subjects", "Who is judged, and how far it may go.", SUBJECTS),
@@ -153,7 +153,7 @@ pub const SECTIONS: &[Section] = &[
     section(
         "warmup.dedicated_ips",
         "The warm-up percentage of standard dedicated IPs follows the ramp of a configuration set. SES sends what exceeds \
-         the percentage through shared IPs; it holds nothing back.",
+         the percentage through shared IPs; it does not stop it.",
         &[key(
             ANY,
             "",
@@ -185,8 +185,8 @@ pub const SECTIONS: &[Section] = &[
     ),
     section(
         "ratios",
-        "Ratio rules: the rate over the last hours of mail, with floors below which nothing is said. A list: whoever writes \
-         one writes all of it.",
+        "Ratio rules: the rate over the last hours of mail, with floors below which nothing is said. A list: a policy that \
+         has one replaces all of it.",
         RATIO,
     ),
     section(
@@ -196,7 +196,7 @@ pub const SECTIONS: &[Section] = &[
     ),
     section("breaker", "What a breaker does, and how fast.", BREAKER),
     section("incident", "When an ISP's trouble is its own, so that no sender is punished for it.", INCIDENT),
-    section("alerts", "What people are told, and how often.", ALERTS),
+    section("alerts", "What people are notified of, and how often.", ALERTS),
     section(
         "store",
         "How rates are stored.",
@@ -217,7 +217,7 @@ const SUBJECTS: &[Key] = &[
         "protected",
         "",
         List(SUBJECT),
-        "Critical mail: people are told, but it is never throttled or paused; nor is anything else that shares mail with it.",
+        "Critical mail: verdicts are reported, but it is never slowed or stopped; nor is anything else that shares mail with it.",
     ),
     key("shadow", "", List(SUBJECT), "Judged as if it were real, but nothing is done."),
     key(
@@ -233,23 +233,23 @@ const GATE: &[Key] = &[
         "in_use",
         "",
         Flag,
-        "Whether your application asks the gate. If so, an ISP can be contained by itself; if not, only pausing a whole \
-         configuration set stops anything. Leave it out, and the stack goes by its parameter GateInUse, and a replay by \
+        "Whether your application asks the gate. If so, an ISP can be contained by itself; if not, only a whole \
+         configuration set can be stopped. Leave it out, and the stack goes by its parameter GateInUse, and a replay by \
          its option `--gate`; both are false if you do not say otherwise. GateInUse = false overrules a true.",
     ),
     key(
         "lease_seconds",
         "seconds",
         whole(5, MOST_LEASE_MILLIS as u64 / 1_000),
-        "How long a lease holds: within it mails are sent, or given back.",
+        "How long a lease is valid: within it mails are sent, or given back.",
     ),
     key(
         "unreadable_bulk",
         "",
-        Word(&["open", "closed"]),
-        "The answer to bulk mail while the tables cannot be read: `closed` defers, `open` grants and counts nothing.",
+        Word(&["defer", "grant"]),
+        "The answer to bulk mail while the tables cannot be read: `defer`, or `grant` and count nothing.",
     ),
-    key("unreadable_critical", "", Word(&["open", "closed"]), "The same for mail of class `critical`."),
+    key("unreadable_critical", "", Word(&["defer", "grant"]), "The same for mail of class `critical`."),
 ];
 
 const WARMUP: &[Key] = &[
@@ -258,7 +258,7 @@ const WARMUP: &[Key] = &[
         "business",
         "",
         List(KNOWN_ISP),
-        "ISPs that receive for businesses, and forgive less: `business_growth` holds there.",
+        "ISPs that receive for businesses, and forgive less: `business_growth` applies there.",
     ),
 ];
 
@@ -280,13 +280,13 @@ pub(super) const PLAN: &[Key] = &[
         number(0.1, 1.0),
         "Only a day that used at least so much of it makes it grow.",
     ),
-    key("sending_days", "", List(SENDING_DAYS), "Days of the week upon which a quota may grow."),
+    key("sending_days", "", List(SENDING_DAYS), "Days of the week on which a quota may grow."),
     key("shrink", "times", number(0.05, 0.95), "What harm multiplies the quota by, once for each incident."),
     key(
         "trickle_share",
         "share of the quota",
         number(0.001, 1.0),
-        "The next day's quota while sending is stopped or probed.",
+        "The next day's quota while sending is stopped or testing.",
     ),
     key("minimum", "mails a day", Whole(Is(1), Of("start")), "No quota is smaller."),
     key("decay_after_days", "days", whole(1, 365), "After so many days without mail the quota decays."),
@@ -340,7 +340,7 @@ const RATIO: &[Key] = &[
     key("window_hours", "hours", whole(1, 24 * 35), "Over the mail accepted in so many hours."),
     key("min_population", "mails", whole(1, 100_000_000), "Nothing is said below so many mails …"),
     key("min_bad", "mails", whole(1, 100_000_000), "… or below so many bad ones."),
-    key("warn", "share", Line(0.000_01, 1.0, &["throttle", "pause"]), "From here on people are told; 0 = never."),
+    key("warn", "share", Line(0.000_01, 1.0, &["throttle", "pause"]), "From here on people are warned; 0 = never."),
     key("throttle", "share", Line(0.000_01, 1.0, &["pause"]), "From here on the quota is cut; 0 = never."),
     key("pause", "share", Line(0.000_01, 1.0, &[]), "From here on mail is stopped; 0 = never."),
 ];
@@ -383,40 +383,40 @@ const BREAKER: &[Key] = &[
         "open_minutes",
         "minutes",
         whole(1, 43_200),
-        "How long the first Open lasts; twice as long with each further trip.",
+        "How long the first stop lasts; twice as long with each further trip.",
     ),
-    key("open_cap_minutes", "minutes", Whole(Of("open_minutes"), Is(43_200)), "How long any Open lasts at most."),
+    key("open_cap_minutes", "minutes", Whole(Of("open_minutes"), Is(43_200)), "How long any stop lasts at most."),
     key("forgive_days", "days", whole(1, 400), "Trips are forgotten after so long without one."),
     key(
         "resume",
         "",
         Word(&["automatic", "manual"]),
-        "`automatic`: after that time mail is let back in probes. `manual`: only when a person resumes.",
+        "`automatic`: after that time it is testing. `manual`: it stays stopped until a person resumes it.",
     ),
-    key("probe_share", "share of the quota", number(0.001, 1.0), "What is let through while probing."),
-    key("probe_mails", "mails", whole(1, 1_000_000), "So many mails with an outcome make a probe."),
-    key("probe_min_minutes", "minutes", whole(1, 10_080), "A probe lasts at least so long."),
-    key("probe_max_minutes", "minutes", Whole(Of("probe_min_minutes"), Is(43_200)), "A probe lasts at most so long."),
+    key("probe_share", "share of the quota", number(0.001, 1.0), "What is sent while testing."),
+    key("probe_mails", "mails", whole(1, 1_000_000), "A test needs this number of mails with an outcome."),
+    key("probe_min_minutes", "minutes", whole(1, 10_080), "A test lasts at least so long."),
+    key("probe_max_minutes", "minutes", Whole(Of("probe_min_minutes"), Is(43_200)), "A test lasts at most so long."),
     key(
         "complaint_probe_minutes",
         "minutes",
         Whole(Is(1), Of("probe_max_minutes")),
-        "A probe after complaints lasts at least so long, because complaints take hours.",
+        "A test after complaints lasts at least so long, because complaints take hours.",
     ),
     key(
         "max_pauses_per_hour",
         "configuration sets",
         whole(1, 10_000),
-        "At most this number of different ones are paused within an hour for each order of magnitude of harm: less than 1,000 \
+        "At most this number of different ones are stopped within an hour for each order of magnitude of harm: less than 1,000 \
          clean mails, 1,000 to 9,999, 10,000 to 99,999, and so on. Harm is the number of clean mails that would bring the \
-         rate down to the limit. Pauses by overwhelming evidence, and those that a person or a pardon undid, do not count. \
-         Other sets are throttled to the floor and judged again each minute.",
+         rate down to the limit. Stops by overwhelming evidence, and those that a person or a pardon undid, do not count. \
+         Other sets are slowed to the floor and judged again each minute.",
     ),
     key(
         "overwhelming_times",
         "times",
         number(1.0, 1_000.0),
-        "Evidence (or a rate) of this many times what a pause needs is overwhelming, and is not bound by \
+        "Evidence (or a rate) of this many times what a stop needs is overwhelming, and is not bound by \
          `max_pauses_per_hour`, if the rate is also at the line where SES may pause the account: \
          `forecast.complaint_pause` for complaints, `forecast.hard_bounce_pause` for all else.",
     ),
@@ -430,7 +430,7 @@ const BREAKER: &[Key] = &[
         "pause_account",
         "",
         Flag,
-        "Whether the account itself may be paused. The stack's parameter MayPauseAccount must say so, too.",
+        "Whether the account itself may be stopped. The stack's parameter MayPauseAccount must say so, too.",
     ),
 ];
 
@@ -467,15 +467,15 @@ const INCIDENT: &[Key] = &[
         "hold_minutes",
         "minutes",
         whole(1, 10_080),
-        "Mail to the ISP is held so long the first time; twice as long with each further trip. Without a gate, bounces \
-         there stop nobody for so long, each time.",
+        "The ISP is held so long the first time; twice as long with each further trip. Without a gate, bounces there stop \
+         no sender for so long, each time.",
     ),
     key(
         "without_gate",
         "",
         Word(&["warn", "pause"]),
-        "What happens to the senders where no gate can hold the ISP's mail: `warn` tells people, and stops nobody for it \
-         until the account is at `forecast.hard_bounce_pause`; `pause` tells people, and stops senders as for any harm. SES \
+        "What happens to the senders where no gate can hold the ISP: `warn` reports it, and stops no sender for it \
+         until the account is at `forecast.hard_bounce_pause`; `pause` reports it, and stops senders as for any harm. SES \
          counts the bounces either way.",
     ),
 ];
@@ -486,15 +486,15 @@ const ALERTS: &[Key] = &[
         "minutes",
         // What people were told is remembered for a week.
         whole(1, 10_080),
-        "For so long the same standing of the same breaker is not told by a message of its own again.",
+        "The same state of the same breaker is not reported again within this time, except in a summary.",
     ),
     key(
         "summary_minutes",
         "minutes",
         whole(1, 1_440),
-        "What was not told is told together, so long after the last message about that breaker.",
+        "A summary of what was not reported is sent so long after the last message about that breaker.",
     ),
-    key("digest_hour", "hour of the day", Hour, "When people are told how all stands, by the clock of `warmup.zone`."),
+    key("digest_hour", "hour of the day", Hour, "When the daily digest is sent, by the clock of `warmup.zone`."),
 ];
 
 /// Holds a whole policy against what its keys may be. What is of the wrong type is for whoever reads it to say.

@@ -212,7 +212,7 @@ fn what_the_way_of_events_lacks_is_found() {
     check(|f| known(&mut f.listeners)[0].arn = None, (Fault, "subscription-pending", TOPIC, "not confirmed"));
     let filter = |f: &mut Facts| known(&mut f.listeners)[0].filter = Ok(Some("{\"x\":[1]}".to_owned()));
     check(filter, (Fault, "subscription-filtered", TOPIC, "{\"x\":[1]}"));
-    check(|f| known(&mut f.dead_letters).waiting = 7, (Fault, "dead-letters", "mail-events-dead", "holds 7 messages"));
+    check(|f| known(&mut f.dead_letters).waiting = 7, (Fault, "dead-letters", "mail-events-dead", "has 7 messages"));
     let stale = |f: &mut Facts| known(&mut f.heard).values_mut().for_each(|last| *last = last.minus(DAY));
     check(
         stale,
