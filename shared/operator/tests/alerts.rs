@@ -347,7 +347,11 @@ async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
         let told = letters(&account);
         let mut commands = printed(&told.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
         let access = account.access();
-        let subject = if scene == Scene::IspInTrouble { "account" } else { "configuration-set:news" };
+        let subject = match scene {
+            Scene::IspInTrouble => "account",
+            Scene::Withheld => "configuration-set:sale",
+            _ => "configuration-set:news",
+        };
         for page in ["status", "explain"] {
             let words = words(&format!("ses-breaker {page} {subject}"));
             let page = cli::answered(&access, words, now, Look::new(None)).await.unwrap();

@@ -282,8 +282,8 @@ async fn how_all_stands_is_told_at_once() {
             "account",
             "configuration-set:news",
             "configuration-set:shop",
-            "identity:news.example",
-            "identity:shop.example"
+            "identity:shop.example",
+            "identity:news.example"
         ]
     );
     // Of a day without mail, too.
