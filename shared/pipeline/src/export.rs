@@ -321,7 +321,7 @@ async fn candidates<R: Books>(store: &R, board: &Board, now: Now) -> Result<Vec<
     Ok(levels.into_iter().map(|(of, level)| Candidate { of, level, mails: 0 }).collect())
 }
 
-/// Notes how much mail each candidate has, as of the beginning of this hour.
+/// Notes how much mail each candidate has, as of the first look in this hour.
 async fn rank<R: Books>(
     store: &R,
     candidates: &mut [Candidate<Subject>],
@@ -332,7 +332,7 @@ async fn rank<R: Books>(
     if activity.hour != Some(hour) {
         let mut mails = BTreeMap::new();
         for Candidate { of, .. } in candidates.iter().take(MAX_RANKED) {
-            let timeline = store.hours(of, hour.minus(RATE_HOURS * HOUR), hour).await?;
+            let timeline = store.hours(of, hour.minus(RATE_HOURS * HOUR), hour.plus(HOUR)).await?;
             let hours = timeline.series(None).into_iter().flat_map(|series| series.hours());
             let tallies = hours.map(|(_, counters)| counters.tally(Metric::HardBounce));
             mails.insert(of.clone(), tallies.fold(Tally::default(), Tally::plus).population);
