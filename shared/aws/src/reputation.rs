@@ -41,9 +41,10 @@ use reputation::unit::UnitKind;
 use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Permissions, Reader, board_sk, breaker_attributes, breaker_sk,
-    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk, parse_breaker,
-    parse_mark, parse_notice, parse_pause, parse_permissions, parse_place_sk, parse_progress, parse_rate_sk,
-    parse_wish, pause_item, permissions_item, permissions_keys, place_keys, progress_keys, rate_expiry, rate_sk, text,
+    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk,
+    parse_breaker, parse_mark, parse_notice, parse_pause, parse_permissions, parse_place_sk, parse_progress,
+    parse_rate_sk, parse_wish, pause_item, permissions_item, permissions_keys, place_keys, progress_keys, rate_expiry,
+    rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;

@@ -156,7 +156,8 @@ pub struct Candidate<T> {
 /// are left out. The order in which they are given makes no difference.
 pub fn choose<T: Ord>(limit: usize, mut candidates: Vec<Candidate<T>>) -> (Vec<T>, usize) {
     let left_out = candidates.len().saturating_sub(limit);
-    candidates.sort_by(|a, b| (Reverse(a.level), Reverse(a.mails), &a.of).cmp(&(Reverse(b.level), Reverse(b.mails), &b.of)));
+    candidates
+        .sort_by(|a, b| (Reverse(a.level), Reverse(a.mails), &a.of).cmp(&(Reverse(b.level), Reverse(b.mails), &b.of)));
     (candidates.into_iter().take(limit).map(|candidate| candidate.of).collect(), left_out)
 }
 

@@ -56,7 +56,9 @@ fn value(series: &Series, measure: Measure) -> Option<f64> {
 #[test]
 fn rates_are_shares_of_the_last_day_and_what_is_no_data_is_left_out() {
     let mut dossier = Dossier::default();
-    let sent = |mails: u32, hard: u32| [(UnitKind::Sent, mails), (UnitKind::Delivered, mails - hard), (UnitKind::HardBounce, hard)];
+    let sent = |mails: u32, hard: u32| {
+        [(UnitKind::Sent, mails), (UnitKind::Delivered, mails - hard), (UnitKind::HardBounce, hard)]
+    };
     count(&mut dossier, NOW.minute().minus(300), "gmail", &sent(100, 4));
     count(&mut dossier, NOW.minute().minus(60), "yahoo", &sent(100, 0));
     count(&mut dossier, NOW.minute().minus(60), "yahoo", &[(UnitKind::Complaint, 1), (UnitKind::Delay, 10)]);
@@ -94,18 +96,17 @@ fn evidence_is_a_share_of_what_stops_mail_counted_from_the_re_arming() {
 #[test]
 fn states_are_numbers_that_grow_with_the_trouble() {
     let policy = policy("[cloudwatch]\nconfiguration_sets = 1\nisps = 5");
-    let states = [
-        State::Closed,
-        State::Throttled { factor: Factor::QUARTER, moved: NOW },
-        State::Probing { at: NOW },
-        open(),
-    ];
+    let states =
+        [State::Closed, State::Throttled { factor: Factor::QUARTER, moved: NOW }, State::Probing { at: NOW }, open()];
     for (number, state) in states.into_iter().enumerate() {
         let mut dossier = Dossier::default();
         dossier.breakers.insert(None, breaker(state));
         let (series, _) = measured(&policy, &mut dossier);
         // Nothing else is known of a set without mail.
-        assert_eq!(series, [Series { set: "news".into(), isp: None, values: vec![(Measure::State, number as f64)], mails: None }]);
+        assert_eq!(
+            series,
+            [Series { set: "news".into(), isp: None, values: vec![(Measure::State, number as f64)], mails: None }]
+        );
     }
     // A breaker that this release cannot read has no state.
     let mut dossier = Dossier::default();
@@ -139,7 +140,8 @@ fn isps_beyond_the_limit_are_counted_and_the_troubled_ones_come_first() {
     count(&mut dossier, NOW.minute().minus(3 * 1_440), "gmx", &[(UnitKind::Sent, 999)]);
     dossier.breakers.insert(Some(isp("apple")), breaker(open()));
     let of = |isps: usize, dossier: &mut Dossier| {
-        let (series, left_out) = measured(&policy(&format!("[cloudwatch]\nconfiguration_sets = 1\nisps = {isps}")), dossier);
+        let (series, left_out) =
+            measured(&policy(&format!("[cloudwatch]\nconfiguration_sets = 1\nisps = {isps}")), dossier);
         let names = series.iter().filter_map(|series| series.isp).map(|isp| ISPS.name(isp).to_owned());
         (names.collect::<Vec<_>>(), left_out)
     };

@@ -74,7 +74,8 @@ fn found(emulator: &Emulator, target: &Target) -> Vec<Dimensions> {
 
 /// Time and value of each point of a metric.
 fn points(emulator: &Emulator, target: &Target, dimensions: &Dimensions, statistic: &str) -> Vec<(Now, f64)> {
-    let dimensions: Vec<Value> = dimensions.iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect();
+    let dimensions: Vec<Value> =
+        dimensions.iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect();
     let metric = json!({ "Namespace": target.namespace, "MetricName": target.metric_name, "Dimensions": dimensions });
     let period: u32 = target.period.parse().unwrap();
     let query = json!({ "Id": "a", "MetricStat": { "Metric": metric, "Period": period, "Stat": statistic } });
@@ -114,7 +115,8 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
     let id = outputs["GateUrl"].trim_start_matches("https://").split('.').next().unwrap();
     let gate = HttpGate::new(&format!("{}/_aws/lambda-url/{id}/", emulator.endpoint()), &config).unwrap();
     for set in ["news", "offers"] {
-        let body = json!({ "configurationSet": set, "identity": format!("{set}.example"), "recipients": { "yahoo.com": 1 } });
+        let body =
+            json!({ "configurationSet": set, "identity": format!("{set}.example"), "recipients": { "yahoo.com": 1 } });
         assert_eq!(gate.post("/v1/permits", body.to_string().into()).await.unwrap().status, 200);
     }
     // Not before everything is counted: each period is printed once.
@@ -143,9 +145,14 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
             }
         }
     }
-    let last = |metric: &str, set: &str, isp: &str| values[&(metric.to_owned(), set.to_owned(), isp.to_owned())].last().unwrap().1;
+    let last = |metric: &str, set: &str, isp: &str| {
+        values[&(metric.to_owned(), set.to_owned(), isp.to_owned())].last().unwrap().1
+    };
     // One of three bounced at the only ISP: the gate holds that ISP, and the set as a whole goes on.
-    assert_eq!((last("State", "news", "yahoo"), last("State", "news", ""), last("State", "offers", "")), (3.0, 0.0, 0.0));
+    assert_eq!(
+        (last("State", "news", "yahoo"), last("State", "news", ""), last("State", "offers", "")),
+        (3.0, 0.0, 0.0)
+    );
     assert!((last("HardBounceRate", "news", "yahoo") - 1.0 / 3.0).abs() < 1e-9);
     assert!(last("EvidenceShare", "news", "yahoo") >= 1.0 && last("EvidenceShare", "offers", "yahoo") == 0.0);
     assert_eq!((last("Quota", "offers", ""), last("Granted", "offers", "yahoo")), (500.0, 1.0));
@@ -170,7 +177,9 @@ fn variables_have_values(emulator: &Emulator) {
         let metrics = known(emulator, "State").into_iter();
         metrics.filter_map(|metric| metric.get(key).cloned()).collect::<BTreeSet<String>>()
     };
-    for variable in dashboard().unwrap().templating.list.iter().filter(|variable| variable.query["dimensionKey"].is_string()) {
+    for variable in
+        dashboard().unwrap().templating.list.iter().filter(|variable| variable.query["dimensionKey"].is_string())
+    {
         let expected: &[&str] = match variable.name.as_str() {
             "stack" => &[STACK],
             "set" => &["news", "offers"],
