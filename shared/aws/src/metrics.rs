@@ -306,8 +306,12 @@ mod tests {
         let of_set = ["Stack", "ConfigurationSet"].map(str::to_owned).to_vec();
         let of_isp = ["Stack", "ConfigurationSet", "Isp"].map(str::to_owned).to_vec();
         assert_eq!(dimensions, [of_set.clone(), of_set, of_isp]);
-        insta::assert_snapshot!(lines.join("\n"), @"");
-        // Outside of Lambda nobody reads them.
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        {"_aws":{"Timestamp":1791273600000,"CloudWatchMetrics":[{"Namespace":"ses-breaker","Dimensions":[["Stack","ConfigurationSet"]],"Metrics":[{"Name":"HardBounceRate","Unit":"None"},{"Name":"State","Unit":"None"}]}]},"ConfigurationSet":"news","Stack":"mail","HardBounceRate":0.025,"State":3.0}
+        {"_aws":{"Timestamp":1791273000000,"CloudWatchMetrics":[{"Namespace":"ses-breaker","Dimensions":[["Stack","ConfigurationSet"]],"Metrics":[{"Name":"Mails","Unit":"Count"}]}]},"ConfigurationSet":"news","Stack":"mail","Mails":17.0}
+        {"_aws":{"Timestamp":1791273600000,"CloudWatchMetrics":[{"Namespace":"ses-breaker","Dimensions":[["Stack","ConfigurationSet","Isp"]],"Metrics":[{"Name":"HardBounceRate","Unit":"None"},{"Name":"State","Unit":"None"}]}]},"ConfigurationSet":"news","Isp":"gmail","Stack":"mail","HardBounceRate":0.025,"State":3.0}
+        "#);
+        // Outside of Lambda nothing is printed.
         assert_eq!(Metrics::new("").export_lines(&export, &isps), Vec::<String>::new());
     }
 

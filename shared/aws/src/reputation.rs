@@ -866,8 +866,8 @@ impl DynamoReputation {
         put.send().await.map(drop).map_err(|error| port_error("noting what the enforcer may do", &error))
     }
 
-    /// Claims the period that begins at `at` for who exports its metrics; returns whether nobody had. Of several copies that look
-    /// in the same period, one prints.
+    /// Claims the period that begins at `at`, of which metrics are to be exported; returns whether it was free. Of several copies
+    /// that look in the same period, one prints.
     ///
     /// # Errors
     ///

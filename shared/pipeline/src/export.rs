@@ -26,9 +26,9 @@ use crate::quotas::{Quota, Quotas};
 /// How often metrics are exported, in minutes. CloudWatch keeps values of five minutes for 63 days, and those of one minute for 15
 /// ("Metrics retention", CloudWatch user guide); reading the counters five times as often would cost five times as much.
 pub const PERIOD: u32 = 5;
-/// Mails are counted once their period has been over for so long, in minutes: events about them are then in.
+/// How long a period must have been over before its mails are counted, in minutes: events about them are in by then.
 const LAG: u32 = PERIOD;
-/// Rates are over the mail of so many hours, as those of the default ratio rules are.
+/// Rates are over the mail of this number of hours, as those of the default ratio rules are.
 pub const RATE_HOURS: u32 = 24;
 /// If there are more configuration sets than are exported, at most this number of them are ranked by their mail, once an hour.
 const MAX_RANKED: usize = 1_000;
@@ -291,15 +291,15 @@ pub async fn export<R: Reputation + Books, Q: Quotas>(
         let Subject::ConfigurationSet(set) = &subject else { continue };
         let is_planned = policy.warmup.sets.contains_key(&**set);
         let known = if is_planned { quotas.quotas(set).await } else { Ok(BTreeMap::new()) };
-        let measured = match (known, store.dossier(&subject, now).await) {
+        let (series, isps_left_out) = match (known, store.dossier(&subject, now).await) {
             (Ok(quotas), Ok(dossier)) => measure(policy, &board, set, dossier, &quotas, now),
-            (Err(error), _) | (_, Err(error)) if error.disposition != Disposition::Halt => {
+            (Err(error), _) | (_, Err(error)) if error.disposition == Disposition::Quarantine => {
                 export.failed.push((set.to_string(), error));
                 continue;
             }
+            // The next set would fail, too, and each takes the time of a call that is not answered.
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        let (series, isps_left_out) = measured;
         export.series.extend(series);
         export.isps_left_out += isps_left_out;
     }

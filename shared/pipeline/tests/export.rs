@@ -163,7 +163,7 @@ fn quotas_are_todays_and_over_all_isps_their_sum() {
     let quotas = BTreeMap::from([
         (isp("gmail"), quota(today, 500, 20)),
         (isp("yahoo"), quota(today, 300, 7)),
-        // Nobody has planned its day yet.
+        // Its day is not planned yet.
         (isp("apple"), quota(today - 1, 9_000, 8_000)),
     ]);
     let mut dossier = Dossier::default();
@@ -209,7 +209,7 @@ proptest! {
         prop_assert_eq!((of_all, of_isps), (sent, sent));
     }
 
-    /// Never more than the limit, all are counted, nobody who is left out was in more trouble or larger, and the order in which
+    /// Never more than the limit, all are counted, none that is left out is in more trouble or larger, and the order in which
     /// candidates come makes no difference.
     #[test]
     fn the_choice_keeps_to_its_limit_and_depends_on_nothing_else(

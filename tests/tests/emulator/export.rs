@@ -33,17 +33,17 @@ fn events(begun: Now) -> Vec<String> {
     for (set, mails) in SENDERS {
         for (minute, mail) in (1..=MINUTES).flat_map(|minute| (0..mails).map(move |mail| (minute, mail))) {
             let (id, accepted) = (format!("{set}-{minute}-{mail}"), Now(begun.0 - i64::from(minute) * MINUTE_MILLIS));
-            let told = |kind: &str, detail: &str| event(kind, set, &format!("{set}.example"), &id, accepted, detail);
-            events.push(told("Send", r#""send":{}"#));
+            let made = |kind: &str, detail: &str| event(kind, set, &format!("{set}.example"), &id, accepted, detail);
+            events.push(made("Send", r#""send":{}"#));
             events.push(match (set, mail) {
                 ("news", 0) => {
                     let recipient = format!(r#"{{"emailAddress":"reader-{id}@yahoo.com","status":"5.1.1"}}"#);
                     let kind = r#""bounceType":"Permanent","bounceSubType":"General""#;
-                    told("Bounce", &format!(
+                    made("Bounce", &format!(
                         r#""bounce":{{{kind},"timestamp":"{accepted}","feedbackId":"{id}","bouncedRecipients":[{recipient}]}}"#
                     ))
                 }
-                _ => told("Delivery", &format!(r#""delivery":{{"timestamp":"{accepted}","recipients":["reader-{id}@yahoo.com"]}}"#)),
+                _ => made("Delivery", &format!(r#""delivery":{{"timestamp":"{accepted}","recipients":["reader-{id}@yahoo.com"]}}"#)),
             });
         }
     }

@@ -179,6 +179,6 @@ async fn a_set_costs_the_reads_that_the_readme_says() {
     let month =
         |sets: f64| [sets * 8_640.0 * bytes.div_ceil(4_096) as f64 / 1e6, sets * 8_640.0 * printed as f64 / 1e9];
     let shown = |[reads, log]: [f64; 2]| format!("{reads:.1} million read units, {log:.2} GB of log");
-    insta::assert_snapshot!(shown(month(10.0)), @"");
-    insta::assert_snapshot!(shown(month(200.0)), @"");
+    insta::assert_snapshot!(shown(month(10.0)), @"4.7 million read units, 0.07 GB of log");
+    insta::assert_snapshot!(shown(month(200.0)), @"93.3 million read units, 1.34 GB of log");
 }
