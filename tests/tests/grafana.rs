@@ -1,8 +1,6 @@
 //! The Grafana dashboard asks for what the stack exports, and for all of it. That each query has an answer is tested in
 //! `tests/tests/emulator/export.rs`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws::metrics::{CONFIGURATION_SET, ISP, Metric, NAMESPACE, STACK};
