@@ -5,6 +5,8 @@
     emulator.py deploy --endpoint URL --stack NAME --code DIR [--parameter KEY=VALUE]...
     emulator.py invoke --endpoint URL --stack NAME --function FUNCTION [--input JSON]
     emulator.py logs --endpoint URL --stack NAME
+    emulator.py extract --endpoint URL --stack NAME
+    emulator.py cloudwatch --endpoint URL --operation OPERATION [--input JSON]
 
 Run it with the Python of an environment that has emulator-requirements.txt installed.
 
@@ -25,6 +27,12 @@ made to the emulator (see `CONCESSIONS`) as one JSON document. DIR is as cargo-l
 concurrency is used up, it waits.
 
 `logs` prints everything that the functions have logged, a line each, after the name of its function and a tab.
+
+`extract` does what CloudWatch does with logs and this one does not: it puts the metrics that the functions have printed in
+embedded metric format, and prints how many values these were. Each run puts them again.
+
+`cloudwatch` calls an operation of CloudWatch, named as in Python (`get_metric_data`), and prints the answer as JSON, with times in
+seconds since 1970.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. What went wrong is on standard error.
 """
@@ -420,7 +428,7 @@ def put_stack(cloudformation, client_error, arguments, bucket, parameters):
     return {output["OutputKey"]: output["OutputValue"] for output in state.get("Outputs", [])}
 
 
-# ----------------------------------------------------------------------------------------------------- invoke and logs
+# -------------------------------------------------------------------------------------------- invoke, logs and metrics
 
 
 def invoke(arguments):
@@ -464,6 +472,55 @@ def logs(arguments):
         raise Failure(f"{arguments.endpoint}: {error}")
 
 
+def extract(arguments):
+    """Puts the metrics in the stack's logs as CloudWatch would, and returns how many values they hold.
+
+    See the AWS page "Specification: Embedded metric format": one value for each metric and each set of dimensions, which
+    are members of the document's root.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    data = {}
+    for line in logs(arguments):
+        message = line.partition("\t")[2]
+        if not message.startswith('{"_aws"'):
+            continue
+        root = json.loads(message)
+        for directive in root["_aws"]["CloudWatchMetrics"]:
+            for names in directive["Dimensions"]:
+                dimensions = [{"Name": name, "Value": root[name]} for name in names]
+                for metric in directive["Metrics"]:
+                    datum = {
+                        "MetricName": metric["Name"],
+                        "Dimensions": dimensions,
+                        "Timestamp": root["_aws"]["Timestamp"] / 1000,
+                        "Unit": metric.get("Unit", "None"),
+                        "Value": root[metric["Name"]],
+                    }
+                    data.setdefault(directive["Namespace"], []).append(datum)
+    cloudwatch = client(arguments, "cloudwatch")
+    try:
+        for namespace, values in data.items():
+            # A request takes a thousand.
+            for first in range(0, len(values), 1000):
+                cloudwatch.put_metric_data(Namespace=namespace, MetricData=values[first : first + 1000])
+    except (BotoCoreError, ClientError) as error:
+        raise Failure(f"{arguments.endpoint}: {error}")
+    return sum(len(values) for values in data.values())
+
+
+def cloudwatch(arguments):
+    """Calls an operation of CloudWatch, and returns its answer as text."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = getattr(client(arguments, "cloudwatch"), arguments.operation)(**json.loads(arguments.input))
+    except (BotoCoreError, ClientError) as error:
+        raise Failure(f"{arguments.operation}: {error}")
+    del answer["ResponseMetadata"]
+    return json.dumps(answer, default=lambda time: time.timestamp())
+
+
 def client(arguments, service):
     """A client of the emulator, as the account's root user."""
     try:
@@ -500,6 +557,13 @@ def main():
     logging = commands.add_parser("logs", help="print what the functions of a stack have logged")
     logging.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
     logging.add_argument("--stack", required=True, metavar="NAME")
+    extracting = commands.add_parser("extract", help="put the metrics that the functions of a stack have printed")
+    extracting.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    extracting.add_argument("--stack", required=True, metavar="NAME")
+    asking = commands.add_parser("cloudwatch", help="call an operation of CloudWatch")
+    asking.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    asking.add_argument("--operation", required=True, metavar="OPERATION", help="list_metrics, say")
+    asking.add_argument("--input", default="{}", metavar="JSON")
     arguments = parser.parse_args()
     try:
         if arguments.command == "start":
@@ -510,6 +574,12 @@ def main():
         if arguments.command == "logs":
             for line in logs(arguments):
                 print(line)
+            return 0
+        if arguments.command == "extract":
+            print(extract(arguments))
+            return 0
+        if arguments.command == "cloudwatch":
+            print(cloudwatch(arguments))
             return 0
         print(json.dumps(deploy(arguments), indent=2))
         return 0

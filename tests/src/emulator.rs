@@ -124,6 +124,30 @@ impl Emulator {
         self.run("logs", stack, &[] as &[&str])
     }
 
+    /// Puts the metrics that the functions of a stack have printed, as CloudWatch does with its logs. Returns how many values
+    /// these were. Each call puts them again.
+    ///
+    /// # Errors
+    ///
+    /// The emulator does not answer, or a line is not what CloudWatch reads.
+    pub fn extract_metrics(&self, stack: &str) -> Result<usize> {
+        Ok(self.run("extract", stack, &[] as &[&str])?.trim().parse()?)
+    }
+
+    /// Calls an operation of CloudWatch, named as in Python (`get_metric_data`), and returns its answer.
+    ///
+    /// # Errors
+    ///
+    /// CloudWatch refuses.
+    pub fn cloudwatch(&self, operation: &str, input: &Value) -> Result<Value> {
+        let mut command = Command::new(self.places.python(EMULATOR)?);
+        let input = input.to_string();
+        command.arg(script()).args(["cloudwatch", "--endpoint", &self.ready.endpoint, "--operation", operation]);
+        let output = command.args(["--input", &input]).stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{operation} failed: {}", said(&output));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     /// Kills some processes of functions, as a host that dies would; `which` chooses. Returns how many.
     pub fn kill_functions(&self, which: usize) -> usize {
         let running = self.functions_running();

@@ -202,8 +202,17 @@ impl Stack {
     ///
     /// The next minute makes good for it.
     pub async fn tick(&mut self, now: Now) -> Result<Vec<Change>, PortError> {
+        self.minute(now).await.map(|handled| handled.changes)
+    }
+
+    /// The same, with all that came of it.
+    ///
+    /// # Errors
+    ///
+    /// The next minute makes good for it.
+    pub async fn minute(&mut self, now: Now) -> Result<Handled, PortError> {
         let wake = BreakerWake { records: None, tick: Some("minute".to_owned()), shard: None };
-        self.breaker.handle(&wake, now, || true).await.map(|handled| handled.changes)
+        self.breaker.handle(&wake, now, || true).await
     }
 
     /// Rings the enforcer.

@@ -32,6 +32,7 @@
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
 //! | `clock` | `hour`, `rejudge` | `done`: the last round of judging, each hour and every ten minutes (its first minute, since 1970), `after`: the last subject judged in it, if it is not complete |
+//! | `clock` | `export` | `last`: the last period of which metrics were exported (its first minute, since 1970) |
 //! | `quota#news`: a configuration set | `gmail` | its quota there; see below. Never expires: it is where the ramp stands |
 //!
 //! **A quota** holds both where the ramp stands and what was granted of today's mails, so that a grant is one conditional
@@ -309,6 +310,11 @@ pub fn progress_keys(round: Round<'_>) -> Item {
         Round::Rejudge => keys("clock", "rejudge"),
         Round::Batch(shard) => mark_keys(shard),
     }
+}
+
+/// The keys of the item that says of which period metrics were exported last.
+pub fn export_keys() -> Item {
+    keys("clock", "export")
 }
 
 /// The progress that an item holds; none if there is none.

@@ -42,9 +42,10 @@ use reputation::unit::UnitKind;
 use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Permissions, Reader, board_sk, breaker_attributes, breaker_sk,
-    counters, expiry, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk, parse_breaker,
-    parse_mark, parse_notice, parse_pause, parse_permissions, parse_place_sk, parse_progress, parse_rate_sk,
-    parse_wish, pause_item, permissions_item, permissions_keys, place_keys, progress_keys, rate_expiry, rate_sk, text,
+    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk,
+    parse_breaker, parse_mark, parse_notice, parse_pause, parse_permissions, parse_place_sk, parse_progress,
+    parse_rate_sk, parse_wish, pause_item, permissions_item, permissions_keys, place_keys, progress_keys, rate_expiry,
+    rate_sk, text,
 };
 use crate::ledger::bug;
 use crate::pace::Backoff;
@@ -935,6 +936,31 @@ impl DynamoReputation {
     pub async fn note_permissions(&self, permissions: Permissions) -> Result<(), PortError> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(permissions_item(permissions)));
         put.send().await.map(drop).map_err(|error| port_error("noting what the enforcer may do", &error))
+    }
+
+    /// Claims the period that begins at `at`, of which metrics are to be exported; returns whether it was free. Of several copies
+    /// that look in the same period, one prints.
+    ///
+    /// # Errors
+    ///
+    /// It was claimed or not: claimed again, it may seem to be somebody else's.
+    pub async fn claim_export(&mut self, at: Minute) -> Result<bool, PortError> {
+        let update = self.client.update_item().table_name(&self.table).set_key(Some(export_keys()));
+        let update = update.update_expression("SET #last = :at").expression_attribute_names("#last", "last");
+        let update = update.condition_expression("attribute_not_exists(#last) OR #last < :at");
+        let update = update.expression_attribute_values(":at", number(at.0));
+        match update.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+            Ok(answer) => {
+                self.write_units += answer.consumed_capacity().and_then(|used| used.capacity_units()).unwrap_or(0.0);
+                Ok(true)
+            }
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(port_error("claiming a period of metrics", &error)),
+        }
     }
 
     async fn get(&self, keys: Item) -> Result<Item, PortError> {

@@ -13,6 +13,7 @@ use pipeline::Classifier;
 use pipeline::digest::{Digest, find};
 use pipeline::enforce::{EnforceOutcome, Enforced, Invocation, Next, enforce};
 use pipeline::evaluate::Failed;
+use pipeline::export::{self, Activity, Export};
 use pipeline::fold::{Sequence, Shard, fold};
 use pipeline::mirror::{self, MirrorOutcome};
 use pipeline::notice::{Notice, Outbox as _, deliver};
@@ -22,7 +23,7 @@ use pipeline::record::record;
 use pipeline::rounds::{minute, react};
 use reputation::isp::Isp;
 use reputation::subject::Subject;
-use reputation::time::Now;
+use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use ses_events::Decoder;
@@ -211,6 +212,8 @@ pub struct Handled {
     /// Where the batch is to be given again from, its first record: there was no time to judge everybody whom it may have
     /// harmed. Judging goes on where it stopped.
     pub again_from: Option<Sequence>,
+    /// What was exported for dashboards of people's own, if it was time for that.
+    pub exported: Option<Export>,
 }
 
 /// What the breaker answers to Lambda. Without `state` the invocation of a function with a tumbling window counts as failed;
@@ -241,6 +244,11 @@ impl From<&Handled> for BreakerAnswer {
 pub struct Breaker {
     policy: PolicyInUse,
     store: DynamoReputation,
+    quotas: DynamoQuotas,
+    /// By what configuration sets are ranked, if not all are exported.
+    activity: Activity,
+    /// The last period of which metrics are known to be exported.
+    exported: Option<Minute>,
     metrics: Metrics,
 }
 
@@ -256,9 +264,13 @@ impl Breaker {
 
     /// Over this table.
     pub fn new(clients: &Clients, table: &str, gate_in_use: bool) -> Breaker {
+        let policy = reputation::Policy::default();
         Breaker {
             policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
-            store: DynamoReputation::new(clients.dynamodb(), table, &reputation::Policy::default()),
+            store: DynamoReputation::new(clients.dynamodb(), table, &policy),
+            quotas: DynamoQuotas::new(clients.dynamodb(), table, policy.isp_map),
+            activity: Activity::default(),
+            exported: None,
             metrics: Metrics::new(config::stack()),
         }
     }
@@ -291,11 +303,12 @@ impl Breaker {
         let (known, changed) = self.policy.get().await?;
         if changed {
             self.store.set_policy(&known.policy);
+            self.quotas.set_isps(known.policy.isp_map.clone());
         }
         self.store.look_anew();
         let policy_invalid = known.problem.is_some();
         let before = self.store.write_units;
-        let Handled { mut changes, mut again_from } = Handled::default();
+        let Handled { mut changes, mut again_from, mut exported } = Handled::default();
         let (mut folded, mut malformed, mut judged, mut unnamed) = (0, 0, 0, 0);
         let mut failed = Failed::default();
         if let Some(records) = &wake.records {
@@ -335,6 +348,17 @@ impl Breaker {
             }
         }
         if wake.tick.is_some() {
+            // Before judging, which may take all the time there is when people look at their dashboards most. Reading 200 sets
+            // takes some seconds.
+            let period = export::period(now);
+            if known.policy.cloudwatch.configuration_sets > 0 && self.exported != Some(period) {
+                match export_once(&known.policy, &mut self.store, &self.quotas, &mut self.activity, now).await {
+                    Ok(made) => (self.exported, exported) = (Some(period), made),
+                    Err(error) => {
+                        tracing::warn!(%error, "metrics of configuration sets are left for the next minute");
+                    }
+                }
+            }
             let minute = minute(&known.policy, &mut self.store, now, in_time).await?;
             changes.extend(minute.saved);
             failed.subjects.extend(minute.failed.subjects);
@@ -346,6 +370,12 @@ impl Breaker {
             let isp = told.key.isp.map(|isp| self.store.isps().name(isp));
             let (subject, reason) = (told.key.subject.to_string(), &told.reason);
             tracing::info!(subject, isp, from = told.from, to = told.to, reason, shadow = told.shadow, "transition");
+        }
+        if let Some(export) = &exported {
+            if let Some(error) = self.quotas.take_unreadable() {
+                tracing::error!(%error, "a quota cannot be read and stays as it is");
+            }
+            print(&self.metrics, export, &known.policy);
         }
         let transitions = changes.iter().filter(|change| change.transition.is_some()).count();
         self.metrics.emit(
@@ -361,8 +391,34 @@ impl Breaker {
                 (Metric::PolicyInvalid, f64::from(policy_invalid)),
             ],
         );
-        Ok(Handled { changes, again_from })
+        Ok(Handled { changes, again_from, exported })
     }
+}
+
+/// Measures what the policy exports, and claims its period; `None` if another copy has exported that.
+async fn export_once(
+    policy: &reputation::Policy,
+    store: &mut DynamoReputation,
+    quotas: &DynamoQuotas,
+    activity: &mut Activity,
+    now: Now,
+) -> Result<Option<Export>, PortError> {
+    // Claimed last, so that what cannot be read now is read in the next minute.
+    let export = export::export(policy, store, quotas, activity, now).await?;
+    Ok(store.claim_export(export.at).await?.then_some(export))
+}
+
+/// Prints what was measured, and how much is left out.
+fn print(metrics: &Metrics, export: &Export, policy: &reputation::Policy) {
+    for (set, error) in &export.failed {
+        tracing::warn!(set, %error, "its metrics are missing");
+    }
+    metrics.emit_export(export, &policy.isp_map);
+    let mut left_out = vec![(Metric::ConfigurationSetsLeftOut, export.sets_left_out as f64)];
+    if policy.cloudwatch.isps > 0 {
+        left_out.push((Metric::IspsLeftOut, export.isps_left_out as f64));
+    }
+    metrics.emit(Now(i64::from(export.at.0) * MINUTE_MILLIS), &left_out);
 }
 
 /// Whose breakers new units may move at once, and at which ISPs.

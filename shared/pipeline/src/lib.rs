@@ -19,6 +19,7 @@ pub mod classify;
 pub mod digest;
 pub mod enforce;
 pub mod evaluate;
+pub mod export;
 pub mod fold;
 pub mod memory;
 pub mod mirror;

@@ -248,7 +248,8 @@ fn judge_ratio(
     }
 }
 
-pub(crate) fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
+/// The counters of the mail accepted since `since`, as ratio rules sum them up, without what is left out.
+pub fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
     let mut sum = timeline.series_mut(isp).map(|series| series.window_since(since)).unwrap_or_default();
     for LeftOut { isp, before } in left_out {
         if let Some(series) = timeline.series(Some(*isp)) {

@@ -53,6 +53,8 @@ pub struct Policy {
     pub incident: Incident,
     /// How often people are told.
     pub alerts: Alerts,
+    /// For what CloudWatch gets metrics of their own.
+    pub cloudwatch: Cloudwatch,
     /// Into how many lanes stored rows are split, so that many writers of one subject do not wait for each other.
     pub lanes: u32,
     /// Values of the policy's own text that have another name now.
@@ -338,6 +340,16 @@ pub struct Alerts {
     pub digest_hour: Option<u8>,
 }
 
+/// For what CloudWatch gets metrics of their own, besides those of the stack. Each is charged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cloudwatch {
+    /// For at most this number of configuration sets; 0 = none.
+    pub configuration_sets: usize,
+    /// And, of each of those, for at most this number of ISPs.
+    pub isps: usize,
+}
+
 /// A policy that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -454,6 +466,7 @@ struct RawPolicy {
     breaker: Breaker,
     incident: Incident,
     alerts: RawAlerts,
+    cloudwatch: Cloudwatch,
     store: RawStore,
 }
 
@@ -639,6 +652,7 @@ impl RawPolicy {
             breaker: self.breaker,
             incident: self.incident,
             alerts: self.alerts.alerts(),
+            cloudwatch: self.cloudwatch,
             lanes: self.store.lanes,
         })
     }
@@ -900,6 +914,8 @@ mod tests {
         check("[alerts]\nagain_minutes = 0", &["alerts.again_minutes", "0", "1 to 10080"]);
         check("[alerts]\nsummary_minutes = 2000", &["alerts.summary_minutes", "2000", "1 to 1440"]);
         check("[alerts]\ndigest_hour = 24", &["alerts.digest_hour", "24", "0 to 23", "-1"]);
+        check("[cloudwatch]\nconfiguration_sets = 501", &["cloudwatch.configuration_sets", "501", "0 to 500"]);
+        check("[cloudwatch]\nsets = 5", &["cloudwatch", "sets", "configuration_sets"]);
         check("[alerts]\nagain = 5", &["alerts", "again", "again_minutes"]);
         check("[warmup]\nzone = \"Berlin\"", &["warmup.zone", "Berlin", "Europe/Berlin"]);
         check("[warmup]\nbusiness = [\"acme\"]", &["warmup.business[0]", "acme", "[isps]"]);

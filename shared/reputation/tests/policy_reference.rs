@@ -217,7 +217,10 @@ fn what_is_just_outside_of_a_range_is_refused_and_its_ends_are_not() {
             Allowed::Whole(from, to) => {
                 if let Bound::Is(from) = from {
                     check(section, key, whole(from), true);
-                    check(section, key, whole(from - 1), false);
+                    // What is below 0 is of the wrong type: see below.
+                    if from > 0 {
+                        check(section, key, whole(from - 1), false);
+                    }
                 }
                 if let Bound::Is(to) = to {
                     check(section, key, whole(to), true);

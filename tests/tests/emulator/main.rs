@@ -21,6 +21,7 @@ mod account;
 mod browser;
 mod chaos;
 mod doctor;
+mod export;
 mod gate;
 mod starts;
 mod stream;

@@ -8,6 +8,7 @@ mod as_replayed;
 mod contract;
 mod crashes;
 mod described;
+mod export;
 mod gate;
 mod grants;
 mod mail;

@@ -1,8 +1,9 @@
 //! What a policy means.
 
+use pipeline::export::{Measure, PERIOD};
 use reputation::counters::Metric;
 use reputation::detect::{NAT, NanoNats, Percent};
-use reputation::policy::{Mode, Policy, Resume, Scope, WithoutGate};
+use reputation::policy::{Cloudwatch, Mode, Policy, Resume, Scope, WithoutGate};
 
 use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint, thousands};
 use super::legible::name as spelt;
@@ -231,6 +232,27 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         ),
         ("alerts", alerts(policy)),
     ]
+    .into_iter()
+    .chain(exported(policy).map(|exported| ("metrics", exported)))
+    .collect()
+}
+
+/// What CloudWatch gets of configuration sets, and what it charges for that at most: 0.30 $ a month for each of the first 10,000
+/// metrics, 0.10 $ for each of the next 240,000 (CloudWatch pricing, us-east-1).
+fn exported(policy: &Policy) -> Option<String> {
+    let Cloudwatch { configuration_sets: sets, isps } = policy.cloudwatch;
+    let metrics = (sets * (1 + isps) * Measure::ALL.len()) as u64;
+    let dollars = (metrics.min(10_000) * 30 + metrics.saturating_sub(10_000) * 10).div_ceil(100);
+    let each = if isps == 0 { String::new() } else { format!(", each with at most {}", counted(isps as u64, "ISP")) };
+    (sets > 0).then(|| {
+        format!(
+            "at most {}{each}, every {}: at most {} in CloudWatch, {} $ a month at its list price",
+            counted(sets as u64, "configuration set"),
+            minutes(PERIOD),
+            counted(metrics, "metric"),
+            thousands(dollars),
+        )
+    })
 }
 
 fn alerts(policy: &Policy) -> String {
@@ -253,6 +275,27 @@ fn minutes(minutes: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_metrics_of_configuration_sets_cost_at_most_is_shown() {
+        let check = |toml: &str, text: Option<&str>| {
+            assert_eq!(exported(&Policy::from_toml(toml).unwrap()).as_deref(), text);
+        };
+        check("[cloudwatch]\nisps = 3", None);
+        check(
+            "[cloudwatch]\nconfiguration_sets = 200",
+            Some(
+                "at most 200 configuration sets, every 5 min: at most 1,800 metrics in CloudWatch, 540 $ a month at its list price",
+            ),
+        );
+        check(
+            "[cloudwatch]\nconfiguration_sets = 500\nisps = 20",
+            Some(
+                "at most 500 configuration sets, each with at most 20 ISPs, every 5 min: at most 94,500 metrics in \
+                 CloudWatch, 11,450 $ a month at its list price",
+            ),
+        );
+    }
 
     #[test]
     fn false_alarms_are_shown_with_two_digits_that_count() {

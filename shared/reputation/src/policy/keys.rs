@@ -198,6 +198,12 @@ pub const SECTIONS: &[Section] = &[
     section("incident", "When an ISP's trouble is its own, so that no sender is punished for it.", INCIDENT),
     section("alerts", "What people are notified of, and how often.", ALERTS),
     section(
+        "cloudwatch",
+        "Metrics in CloudWatch for dashboards of your own, such as infra/grafana.json, every five minutes. CloudWatch charges for each \
+         metric: 0.30 $ a month in us-east-1.",
+        CLOUDWATCH,
+    ),
+    section(
         "store",
         "How rates are stored.",
         &[key(
@@ -495,6 +501,23 @@ const ALERTS: &[Key] = &[
         "A summary of what was not reported is sent so long after the last message about that breaker.",
     ),
     key("digest_hour", "hour of the day", Hour, "When the daily digest is sent, by the clock of `warmup.zone`."),
+];
+
+const CLOUDWATCH: &[Key] = &[
+    key(
+        "configuration_sets",
+        "configuration sets",
+        whole(0, 500),
+        "At most this number of configuration sets have metrics of their own; 0 = none. Those that are stopped, tested or slowed come \
+         first, then those with the most mail of the last day. 7 metrics each, 9 where the gate plans the set.",
+    ),
+    key(
+        "isps",
+        "ISPs",
+        whole(0, 20),
+        "Of each of those sets, at most this number of ISPs have metrics of their own, too, chosen in the same way. As many metrics \
+         for each.",
+    ),
 ];
 
 /// Holds a whole policy against what its keys may be. What is of the wrong type is for whoever reads it to say.

@@ -1,0 +1,347 @@
+//! Exported metrics: what people's own dashboards show of configuration sets, and of each of them at an ISP.
+//!
+//! CloudWatch charges for each metric of each configuration set, so nothing is exported unless the policy says for how many
+//! (`[cloudwatch]`). [`choose`] says for which, [`measure`] with which values; both are pure. [`export`] reads what they need.
+//!
+//! **Invariant:** at no time more configuration sets, or more ISPs of one of them, than the policy permits.
+//! **Invariant:** each minute of mail is in `Mails` of one period, whenever in that period somebody looks.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use reputation::breaker::State;
+use reputation::counters::{Metric, Tally};
+use reputation::isp::Isp;
+use reputation::judge;
+use reputation::policy::Policy;
+use reputation::subject::{Key, Subject};
+use reputation::time::{HOUR, Minute, Now};
+use reputation::timeline::Timeline;
+
+use crate::digest::Books;
+use crate::evaluate::{left_out, since_of_isp};
+use crate::ports::{Board, Disposition, Dossier, PortError, Reputation};
+use crate::quotas::{Quota, Quotas};
+
+/// How often metrics are exported, in minutes. CloudWatch keeps values of five minutes for 63 days, and those of one minute for 15
+/// ("Metrics retention", CloudWatch user guide); reading the counters five times as often would cost five times as much.
+pub const PERIOD: u32 = 5;
+/// How long a period must have been over before its mails are counted, in minutes: events about them are in by then.
+const LAG: u32 = PERIOD;
+/// Rates are over the mail of this number of hours, as those of the default ratio rules are.
+pub const RATE_HOURS: u32 = 24;
+/// If there are more configuration sets than are exported, at most this number of them are ranked by their mail, once an hour.
+const MAX_RANKED: usize = 1_000;
+
+/// What is exported of a configuration set, at one ISP or over all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Measure {
+    /// Hard bounces of the last [`RATE_HOURS`] hours of mail, a share.
+    HardBounceRate,
+    /// Complaints of deliveries at ISPs whose complaints reach the sender, a share.
+    ComplaintRate,
+    /// Delayed mails, a share.
+    DelayRate,
+    /// Blocked mails, a share.
+    BlockRate,
+    /// Evidence of the worst metric as a share of what stops mail: 1 = that. Metrics that never stop mail are left out.
+    EvidenceShare,
+    /// 0: sending, 1: slowed, 2: testing, 3: stopped; as decided, also in shadow.
+    State,
+    /// Mails that SES accepted within one period.
+    Mails,
+    /// Mails that the gate may grant today; over all ISPs, the sum.
+    Quota,
+    /// Of those, mails that it has granted.
+    Granted,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Measure; 9] = [
+        Measure::HardBounceRate,
+        Measure::ComplaintRate,
+        Measure::DelayRate,
+        Measure::BlockRate,
+        Measure::EvidenceShare,
+        Measure::State,
+        Measure::Mails,
+        Measure::Quota,
+        Measure::Granted,
+    ];
+
+    /// Its name in CloudWatch.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::HardBounceRate => "HardBounceRate",
+            Measure::ComplaintRate => "ComplaintRate",
+            Measure::DelayRate => "DelayRate",
+            Measure::BlockRate => "BlockRate",
+            Measure::EvidenceShare => "EvidenceShare",
+            Measure::State => "State",
+            Measure::Mails => "Mails",
+            Measure::Quota => "Quota",
+            Measure::Granted => "Granted",
+        }
+    }
+
+    /// Whether it is a number of mails.
+    pub fn counts_mails(self) -> bool {
+        matches!(self, Measure::Mails | Measure::Quota | Measure::Granted)
+    }
+
+    fn of_rate(metric: Metric) -> Measure {
+        match metric {
+            Metric::HardBounce => Measure::HardBounceRate,
+            Metric::Complaint => Measure::ComplaintRate,
+            Metric::Delay => Measure::DelayRate,
+            Metric::Block => Measure::BlockRate,
+        }
+    }
+}
+
+/// The values of one configuration set, at one ISP or over all of them. What there is no data for is not in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Name of the configuration set.
+    pub set: String,
+    /// The ISP; `None` is all of them.
+    pub isp: Option<Isp>,
+    /// Values of the period of [`Export::at`], without [`Measure::Mails`].
+    pub values: Vec<(Measure, f64)>,
+    /// Mails that SES accepted in the period of [`Export::mails_from`]; `None` where nothing says how much mail there is.
+    pub mails: Option<u64>,
+}
+
+/// What is exported in one period.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Export {
+    /// The first minute of the period.
+    pub at: Minute,
+    /// The first minute of the period of which mails are counted.
+    pub mails_from: Minute,
+    /// Configuration sets in the order of [`choose`], each with its ISPs after it, in the same order.
+    pub series: Vec<Series>,
+    /// Configuration sets with mail in the last day, or with a breaker that is not closed, beyond the limit.
+    pub sets_left_out: usize,
+    /// ISPs of the exported sets beyond the limit; 0 where none are exported.
+    pub isps_left_out: usize,
+    /// Configuration sets that could not be read, and why. They are missing from `series`.
+    pub failed: Vec<(String, PortError)>,
+}
+
+/// The period that holds this moment, by its first minute.
+pub fn period(now: Now) -> Minute {
+    let minute = now.minute();
+    Minute(minute.0 - minute.0 % PERIOD)
+}
+
+/// The period whose mails are counted in the period that begins at `at`.
+fn mails_from(at: Minute) -> Minute {
+    at.minus(LAG + PERIOD)
+}
+
+/// Something that may be exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate<T> {
+    /// What.
+    pub of: T,
+    /// Its state, as [`Measure::State`] says it.
+    pub level: u8,
+    /// Its mails of the last day.
+    pub mails: u64,
+}
+
+/// At most `limit` candidates: the most troubled first, of those the largest, of those in their own order. Also returns how many
+/// are left out. The order in which they are given makes no difference.
+pub fn choose<T: Ord>(limit: usize, mut candidates: Vec<Candidate<T>>) -> (Vec<T>, usize) {
+    let left_out = candidates.len().saturating_sub(limit);
+    candidates
+        .sort_by(|a, b| (Reverse(a.level), Reverse(a.mails), &a.of).cmp(&(Reverse(b.level), Reverse(b.mails), &b.of)));
+    (candidates.into_iter().take(limit).map(|candidate| candidate.of).collect(), left_out)
+}
+
+fn level(state: State) -> u8 {
+    match state {
+        State::Closed => 0,
+        State::Throttled { .. } => 1,
+        State::Probing { .. } => 2,
+        State::Open { .. } => 3,
+    }
+}
+
+/// The state at an ISP: of the set's own breaker there, or of the hold on the ISP itself, whichever is worse.
+fn level_at(policy: &Policy, board: &Board, dossier: &Dossier, isp: Isp) -> u8 {
+    let own = dossier.breakers.get(&Some(isp)).map_or(0, |known| level(known.breaker.state));
+    let held = board.isps.get(&isp).filter(|known| policy.gate_in_use && known.enacted);
+    own.max(held.map_or(0, |known| level(known.state)))
+}
+
+/// The series of one configuration set, over all ISPs first, and how many of its ISPs are left out. `quotas` are those of the set.
+pub fn measure(
+    policy: &Policy,
+    board: &Board,
+    set: &str,
+    dossier: &mut Dossier,
+    quotas: &BTreeMap<Isp, Quota>,
+    now: Now,
+) -> (Vec<Series>, usize) {
+    let window = rates_since(now);
+    let isps: Vec<Isp> = if policy.cloudwatch.isps == 0 { Vec::new() } else { dossier.timeline.isps().collect() };
+    let candidate = |isp: Isp| {
+        let mails = judge::sum(&mut dossier.timeline, Some(isp), &[], window).tally(Metric::HardBounce).population;
+        Candidate { of: isp, level: level_at(policy, board, dossier, isp), mails }
+    };
+    let candidates = isps.into_iter().map(candidate).filter(|isp| isp.mails > 0 || isp.level > 0).collect();
+    let (isps, isps_left_out) = choose(policy.cloudwatch.isps, candidates);
+    let keys = std::iter::once(None).chain(isps.into_iter().map(Some));
+    let series = |isp: Option<Isp>| {
+        let is_known = dossier.timeline.knows_its_mail();
+        let mut values = Vec::new();
+        if is_known {
+            for metric in Metric::ALL {
+                let tally = judge::sum(&mut dossier.timeline, isp, &[], window).tally(metric);
+                values.extend(tally.rate().map(|rate| (Measure::of_rate(metric), rate)));
+            }
+            let share = evidence_share(policy, board, dossier, isp, now);
+            values.extend(share.map(|share| (Measure::EvidenceShare, share)));
+        }
+        if !dossier.unreadable.contains(&isp) {
+            let whole = || dossier.breakers.get(&None).map_or(0, |known| level(known.breaker.state));
+            let level = isp.map_or_else(whole, |isp| level_at(policy, board, dossier, isp));
+            values.push((Measure::State, f64::from(level)));
+        }
+        values.extend(allowance(policy, isp, quotas, now));
+        let from = mails_from(period(now));
+        let mails = is_known.then(|| mails_between(&dossier.timeline, isp, from, from.plus(PERIOD)));
+        Series { set: set.to_owned(), isp, values, mails }
+    };
+    (keys.map(series).collect(), isps_left_out)
+}
+
+/// The first minute of the mail that rates are over: the start of an hour, as for ratio rules.
+fn rates_since(now: Now) -> Minute {
+    now.minute().minus(RATE_HOURS * HOUR).hour()
+}
+
+/// The evidence that a breaker is judged by, as a share of what would stop it; `None` where nothing would.
+fn evidence_share(policy: &Policy, board: &Board, dossier: &mut Dossier, isp: Option<Isp>, now: Now) -> Option<f64> {
+    let (left_out, since) = match isp {
+        None => (left_out(policy, dossier, board, &BTreeMap::new()), dossier.breaker(None).breaker.since),
+        Some(isp) => (Vec::new(), since_of_isp(dossier, board, isp)),
+    };
+    let share = |metric: Metric| {
+        let threshold = policy.metrics.rule(metric).pause.filter(|_| policy.judges(metric, isp))?;
+        let walk = judge::walk(policy, &mut dossier.timeline, isp, &left_out, metric, since.pause, now);
+        Some(walk.peak().evidence as f64 / threshold as f64)
+    };
+    Metric::ALL.into_iter().filter_map(share).reduce(f64::max)
+}
+
+/// Today's quota and what was granted of it: at one ISP, or in all. Nothing where the gate has not planned the day yet.
+fn allowance(policy: &Policy, isp: Option<Isp>, quotas: &BTreeMap<Isp, Quota>, now: Now) -> Vec<(Measure, f64)> {
+    let today = policy.warmup.zone.day_at(now).number;
+    let of_isp = |known: &Isp| isp.is_none_or(|isp| isp == *known);
+    let of_today = quotas.iter().filter(|(known, quota)| of_isp(known) && quota.ramp.day == today);
+    let sum = of_today.map(|(_, quota)| (quota.ramp.quota, quota.meter.bulk.saturating_add(quota.meter.critical)));
+    let sum = sum.reduce(|a, b| (a.0.saturating_add(b.0), a.1.saturating_add(b.1)));
+    sum.map_or_else(Vec::new, |(quota, granted)| {
+        vec![(Measure::Quota, quota as f64), (Measure::Granted, granted as f64)]
+    })
+}
+
+/// Mails accepted in `[from, until)`.
+fn mails_between(timeline: &Timeline, isp: Option<Isp>, from: Minute, until: Minute) -> u64 {
+    let minutes = timeline.series(isp).into_iter().flat_map(|series| series.minutes().rev());
+    let within = minutes.skip_while(|(minute, _)| *minute >= until).take_while(|(minute, _)| *minute >= from);
+    within.map(|(_, counters)| counters.tally(Metric::HardBounce)).fold(Tally::default(), Tally::plus).population
+}
+
+/// The mails of configuration sets by which they are ranked: read once an hour, so that which sets are exported does not change
+/// with each mail. CloudWatch charges for each hour in which a metric has a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    hour: Option<Minute>,
+    mails: BTreeMap<Subject, u64>,
+}
+
+/// Reads and measures what the policy asks for. Costs two queries, one more for each exported set and three for its counters,
+/// one for the quotas of a set that the gate plans; and once an hour, if some sets are left out, one for each.
+///
+/// # Errors
+///
+/// A port did not answer: try again.
+pub async fn export<R: Reputation + Books, Q: Quotas>(
+    policy: &Policy,
+    store: &mut R,
+    quotas: &Q,
+    activity: &mut Activity,
+    now: Now,
+) -> Result<Export, PortError> {
+    let board = store.board(now).await?;
+    let limit = policy.cloudwatch.configuration_sets;
+    let mut candidates = candidates(store, &board, now).await?;
+    if candidates.len() > limit {
+        rank(store, &mut candidates, activity, now).await?;
+    }
+    let (chosen, sets_left_out) = choose(limit, candidates);
+    let at = period(now);
+    let mut export = Export { at, mails_from: mails_from(at), sets_left_out, ..Export::default() };
+    for subject in chosen {
+        let Subject::ConfigurationSet(set) = &subject else { continue };
+        let is_planned = policy.warmup.sets.contains_key(&**set);
+        let known = if is_planned { quotas.quotas(set).await } else { Ok(BTreeMap::new()) };
+        let (series, isps_left_out) = match (known, store.dossier(&subject, now).await) {
+            (Ok(quotas), Ok(dossier)) => measure(policy, &board, set, dossier, &quotas, now),
+            (Err(error), _) | (_, Err(error)) if error.disposition == Disposition::Quarantine => {
+                export.failed.push((set.to_string(), error));
+                continue;
+            }
+            // The next set would fail, too, and each takes the time of a call that is not answered.
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        export.series.extend(series);
+        export.isps_left_out += isps_left_out;
+    }
+    Ok(export)
+}
+
+/// The configuration sets that were heard of within the last day, or that are not just sending; without their mails.
+async fn candidates<R: Books>(store: &R, board: &Board, now: Now) -> Result<Vec<Candidate<Subject>>, PortError> {
+    let is_set = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_));
+    let since = rates_since(now);
+    let heard = store.heard().await?.into_iter().filter(|(subject, last)| is_set(subject) && *last >= since);
+    let mut levels: BTreeMap<Subject, u8> = heard.map(|(subject, _)| (subject, 0)).collect();
+    for (Key { subject, .. }, known) in board.unsettled.iter().filter(|(key, _)| is_set(&key.subject)) {
+        let worst = level(known.state);
+        if worst > 0 {
+            let level = levels.entry(subject.clone()).or_default();
+            *level = worst.max(*level);
+        }
+    }
+    Ok(levels.into_iter().map(|(of, level)| Candidate { of, level, mails: 0 }).collect())
+}
+
+/// Notes how much mail each candidate has, as of the first look in this hour.
+async fn rank<R: Books>(
+    store: &R,
+    candidates: &mut [Candidate<Subject>],
+    activity: &mut Activity,
+    now: Now,
+) -> Result<(), PortError> {
+    let hour = now.minute().hour();
+    if activity.hour != Some(hour) {
+        let mut mails = BTreeMap::new();
+        for Candidate { of, .. } in candidates.iter().take(MAX_RANKED) {
+            let timeline = store.hours(of, hour.minus(RATE_HOURS * HOUR), hour.plus(HOUR)).await?;
+            let hours = timeline.series(None).into_iter().flat_map(|series| series.hours());
+            let tallies = hours.map(|(_, counters)| counters.tally(Metric::HardBounce));
+            mails.insert(of.clone(), tallies.fold(Tally::default(), Tally::plus).population);
+        }
+        *activity = Activity { hour: Some(hour), mails };
+    }
+    for candidate in candidates {
+        candidate.mails = activity.mails.get(&candidate.of).copied().unwrap_or(0);
+    }
+    Ok(())
+}
