@@ -404,12 +404,14 @@ impl Reputation for MemoryReputation {
     }
 
     async fn account(&mut self, _: Now) -> Result<Vec<&Timeline>, PortError> {
-        let sets = self.dossiers.iter().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
+        let sets = self.dossiers.iter().filter(|(subject, _)| subject.is_part_of_account());
         Ok(sets.map(|(_, dossier)| &dossier.timeline).collect())
     }
 
     async fn active(&mut self, _: Minute, _: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
-        let is_sender = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_));
+        let is_sender = |subject: &Subject| {
+            matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_)) && !subject.is_drill()
+        };
         let senders = self.index.iter().filter(|(subject, _)| is_sender(subject));
         Ok(senders.map(|(subject, index)| (subject, &self.dossiers[*index].1.timeline)).collect())
     }
