@@ -54,6 +54,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 const UNKNOWN_TRIES: u32 = 15;
 /// How long cleaning up waits for SES to resume the set.
 const CLEANING: Duration = Duration::from_secs(60);
+/// How long cleaning up waits for events that are under way.
+const LATE_EVENTS: Duration = Duration::from_secs(30);
 
 /// How a drill is done.
 #[derive(Clone, Debug)]
@@ -211,6 +213,7 @@ pub async fn drill(
         legs: Vec::new(),
         may_exist: false,
         accepted: 0,
+        probes: 0,
         at_isp: None,
         refused: false,
     };
@@ -259,7 +262,8 @@ fn set_name(now: Now) -> String {
 }
 
 /// How many bounces open the breaker of a new set, beside [`DELIVERED`] mails that arrive; whether they are accepted in one minute, or
-/// each in a minute of its own, and whether it is the set's breaker as a whole or, with a gate, that at the simulator's ISP.
+/// each in a minute of its own, and whether it is the set's breaker as a whole or, with a gate, that at the simulator's ISP. And one
+/// more, because minutes may end in between.
 ///
 /// # Errors
 ///
@@ -270,7 +274,7 @@ fn bounces_needed(policy: &Policy, now: Now) -> Result<u32, Failure> {
         (1..=MAX_BOUNCES).find(|bounces| [false, true].iter().all(|spread| opens(&policy, isp, *bounces, *spread, now)))
     };
     let needed = [None, Some(Isp::OTHER)].into_iter().filter_map(first).max();
-    needed.ok_or(Failure::TooManyBounces { most: MAX_BOUNCES })
+    needed.map(|bounces| bounces + 1).ok_or(Failure::TooManyBounces { most: MAX_BOUNCES })
 }
 
 fn opens(policy: &Policy, isp: Option<Isp>, bounces: u32, spread: bool, now: Now) -> bool {
@@ -353,6 +357,8 @@ struct Run<'a> {
     may_exist: bool,
     /// Mails that SES accepted.
     accepted: u64,
+    /// Those of them that it should have refused.
+    probes: u64,
     /// The breaker that opened, if it is not that of the set as a whole.
     at_isp: Option<Isp>,
     /// AWS refused.
@@ -529,17 +535,21 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What the table counts: mails sent, delivered, bounced hard.
+    async fn counts(&self) -> Result<[u32; 3], Broken> {
+        let mut store = self.access.reputation(self.policy);
+        let dossier = store.dossier(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
+        let counters = dossier.timeline.series(None).map(|series| series.sum_since(Minute(0))).unwrap_or_default();
+        Ok([UnitKind::Sent, UnitKind::Delivered, UnitKind::HardBounce].map(|kind| counters.get(kind)))
+    }
+
     /// The events of all mails are in the counters of the set.
     async fn counted(&mut self) -> Result<String, Broken> {
         let (mails, bounces) = (DELIVERED + self.bounces, self.bounces);
         let mut first = None;
         let begun = Instant::now();
         let look = async |run: &mut Self| {
-            let mut store = run.access.reputation(run.policy);
-            let dossier = store.dossier(&run.subject(), run.now()).await.map_err(|error| run.aws(error))?;
-            let counters = dossier.timeline.series(None).map(|series| series.sum_since(Minute(0))).unwrap_or_default();
-            let [sent, delivered, bounced] =
-                [UnitKind::Sent, UnitKind::Delivered, UnitKind::HardBounce].map(|kind| counters.get(kind));
+            let [sent, delivered, bounced] = run.counts().await?;
             if sent + delivered + bounced > 0 {
                 first.get_or_insert_with(|| begun.elapsed());
             }
@@ -555,7 +565,7 @@ impl Run<'_> {
         ];
         let seen = self.until(look, &remedy).await?;
         let first = first.map(tenths).unwrap_or_default();
-        Ok(format!("{seen}; the first event was seen {first} s after the last mail was accepted"))
+        Ok(format!("{seen}; the first event was seen {first:.1} s after the last mail was accepted"))
     }
 
     /// A verdict has opened the breaker of the set, or with a gate that at the simulator's ISP.
@@ -614,12 +624,11 @@ impl Run<'_> {
 
     async fn refuses(&mut self) -> Result<String, Broken> {
         let begun = Instant::now();
-        let before = self.accepted;
         loop {
             match self.send(SUCCESS).await {
-                Ok(()) => {}
+                Ok(()) => self.probes += 1,
                 Err(SesError::Other(error)) if error.disposition == Disposition::Quarantine => {
-                    let late = match self.accepted - before {
+                    let late = match self.probes {
                         0 => String::new(),
                         mails => format!("; before, it accepted {mails} more"),
                     };
@@ -630,7 +639,7 @@ impl Run<'_> {
                 }
                 Err(SesError::Other(error)) => return Err(self.aws(error)),
             }
-            let taken = self.accepted - before;
+            let taken = self.probes;
             self.show(&format!("SES still accepts mail, {taken} so far"));
             if begun.elapsed() + TRY_AGAIN > self.order.wait {
                 let seen = format!(
@@ -712,9 +721,10 @@ impl Run<'_> {
             return Vec::new();
         }
         self.show("cleaning up");
+        let late = self.late_events().await;
         let mut left = Vec::new();
         // As long as the set is there, the enforcer can make the wish true.
-        if let Err(why) = self.settle().await {
+        if let Err(why) = self.settle(CLEANING).await {
             let command = format!("ses-breaker resume configuration-set:{}{}", self.set, self.whereabouts());
             left.push(Left { what: format!("the breaker of the set is not closed: {why}"), command });
         }
@@ -723,6 +733,10 @@ impl Run<'_> {
             let command =
                 format!("aws sesv2 delete-configuration-set --configuration-set-name {set} --region {region}");
             left.push(Left { what: format!("the configuration set {set}: {why}"), command });
+        }
+        // What came in meanwhile is closed in the table; at SES there is nothing left to resume.
+        if left.is_empty() {
+            let _ = self.settle(Duration::ZERO).await;
         }
         if let Err(why) = self.forget().await {
             let command = format!("ses-breaker status configuration-set:{}{}", self.set, self.whereabouts());
@@ -736,16 +750,42 @@ impl Run<'_> {
             0 => (Ended::Passed, "the set and its event destination are deleted, and its breaker is closed".to_owned()),
             _ => (Ended::Failed, left.iter().map(|left| left.what.as_str()).collect::<Vec<_>>().join("; ")),
         };
-        self.end(result, seen, Vec::new());
+        let remedy = (late > 0).then(|| {
+            format!(
+                "Events of {late} mails have not come. If they come later, and an alert says that the set is stopped: \
+                 ses-breaker resume configuration-set:{}{}",
+                self.set,
+                self.whereabouts()
+            )
+        });
+        self.end(result, seen, remedy.into_iter().collect());
         left
+    }
+
+    /// Waits for events that are under way, which might open the breaker after everything is gone; returns of how many mails none has come.
+    async fn late_events(&mut self) -> u64 {
+        let is_past =
+            |leg: &Leg| leg.leg == Step::Count && leg.result != Ended::NotReached && leg.result != Ended::Interrupted;
+        // Who has waited for them once does not wait again.
+        let limit = if self.legs.iter().any(is_past) { Duration::ZERO } else { LATE_EVENTS };
+        let begun = Instant::now();
+        loop {
+            let [_, delivered, bounced] = self.counts().await.unwrap_or_default();
+            let late = (self.accepted - self.probes).saturating_sub(u64::from(delivered + bounced));
+            if late == 0 || begun.elapsed() >= limit {
+                return late;
+            }
+            self.show(&format!("cleaning up: events of {late} mails are under way"));
+            sleep(LOOK).await;
+        }
     }
 
     fn whereabouts(&self) -> String {
         format!(" --stack {} --region {}", self.access.stack, self.access.region)
     }
 
-    /// Closes the breakers of the set that are not, and waits until SES shows it.
-    async fn settle(&mut self) -> Result<(), String> {
+    /// Closes the breakers of the set that are not, and waits until SES shows it, at most for so long.
+    async fn settle(&mut self, wait: Duration) -> Result<(), String> {
         let told = |error: PortError| error.to_string();
         let subject = self.subject();
         let mut store = self.access.reputation(self.policy);
@@ -763,9 +803,9 @@ impl Run<'_> {
             Broken::Aws(failure) => failure.to_string(),
             Broken::Interrupted => "interrupted".to_owned(),
         };
-        let obeyed = self.resume(CLEANING).await.map_err(broken)?;
-        // In shadow, by a gate, or before the enforcer came, SES was asked for nothing: then there is nothing to wait for.
-        if is_stopped { self.obeyed(obeyed).map(drop).map_err(broken) } else { Ok(()) }
+        let obeyed = self.resume(wait).await.map_err(broken)?;
+        // Where SES was asked for nothing, there is nothing to wait for.
+        if is_stopped && !wait.is_zero() { self.obeyed(obeyed).map(drop).map_err(broken) } else { Ok(()) }
     }
 
     /// Deletes the set, with its event destination, and looks whether it is gone.

@@ -7,6 +7,9 @@ use replay::text::{Look, counted, legible};
 use super::sentence;
 use crate::drill::{Drill, Ended, Leg};
 
+/// Remedies stand under the name of their leg.
+const INDENT: &str = "        ";
+
 /// What it was, a line for each leg with its time, then what is left behind and how it ended.
 pub(crate) fn drilled(drill: &Drill, look: Look) -> String {
     let Drill { stack, region, at, version, policy, mode, configuration_set, .. } = drill;
@@ -46,8 +49,9 @@ fn leg(leg: &Leg, widest: usize, look: Look) -> String {
     let lines = hanging(&lead, &legible(seen), look.columns());
     // Painted afterwards: escapes would count as columns.
     let mut out = format!("{}{}", paint(style, word), lines.get(word.len()..).unwrap_or_default());
+    let narrower = Look { width: look.width.saturating_sub(INDENT.len() as u16), ..look };
     for remedy in &leg.remedy {
-        out.push_str(&sentence(remedy, look));
+        out.extend(sentence(remedy, narrower).lines().map(|line| format!("{INDENT}{line}\n")));
     }
     out
 }
