@@ -3,13 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod account;
-mod sender;
 
 use std::future::{pending, ready};
 use std::time::Duration;
 
 use account::Account;
-use e2e::cloud::REPUTATION;
+use e2e::cloud::{LEDGER, REPUTATION};
 use e2e::stack::Stack;
 use operator::drill::{Order, drill};
 use operator::word::{Asking, Confirmed};
@@ -17,10 +16,11 @@ use operator::{Answer, Exit, Failure};
 use replay::text::Look;
 use replay::text::layout::visible;
 use reputation::time::Now;
-use sender::{MORNING, hear};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+/// 2026-10-06 09:00:00 UTC.
+const MORNING: Now = Now(1_791_277_200_000);
 const FROM: &str = "news@mail.example.com";
 
 fn order() -> Order {
@@ -54,6 +54,15 @@ fn events(account: &Account, from: usize, now: Now) -> Vec<String> {
         });
     }
     events
+}
+
+/// Lets a stack hear of events, judge, and tell SES.
+async fn hear(account: &Account, stack: &mut Stack, events: &[String], now: Now) {
+    let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
+    assert_eq!(stack.ingest(&bodies, now).await.unwrap(), [0; 0]);
+    let records = account.cloud.stream(LEDGER);
+    stack.fold(&records, now).await.unwrap();
+    stack.enforce(false, now).await.unwrap();
 }
 
 /// Lets the stack live: each second it hears what SES says, judges, tells SES, and sends alerts.
