@@ -468,8 +468,8 @@ impl Run<'_> {
                 return Err(Broken::Not("SES does not find what it makes".to_owned(), Vec::new()));
             }
             Err(SesError::Other(error)) => {
-                // A set that is there already is somebody else's.
-                self.may_exist = !error.reason.starts_with("AlreadyExists");
+                // What SES refuses is not made; one that is there already belongs to another drill.
+                self.may_exist = error.disposition == Disposition::Retry;
                 return Err(self.aws(error));
             }
         }
@@ -803,17 +803,17 @@ impl Run<'_> {
 
     /// Closes the breakers of the set that are not, and waits until SES shows it, at most for so long.
     async fn settle(&mut self, wait: Duration) -> Result<(), String> {
-        let told = |error: PortError| error.to_string();
+        let reason = |error: PortError| error.to_string();
         let subject = self.subject();
         let mut store = self.access.reputation(self.policy);
-        let dossier = store.dossier(&subject, self.now()).await.map_err(told)?;
+        let dossier = store.dossier(&subject, self.now()).await.map_err(reason)?;
         let stopped: Vec<Option<Isp>> = dossier
             .breakers
             .iter()
             .filter(|(_, known)| known.breaker.state != State::Closed)
             .map(|(isp, _)| *isp)
             .collect();
-        let wishes = store.wishes().await.map_err(told)?;
+        let wishes = store.wishes().await.map_err(reason)?;
         let is_stopped = wishes.iter().any(|wished| wished.target == subject && wished.wish == Flow::Stopped);
         if stopped.is_empty() && !is_stopped {
             return Ok(());

@@ -252,6 +252,19 @@ async fn what_remains_is_named_with_its_command() {
     assert!(visible(&answer.text).contains(&format!("\n  {command}\n")), "{}", visible(&answer.text));
 }
 
+/// What SES has refused to make is not there to be deleted.
+#[tokio::test(start_paused = true)]
+async fn where_aws_refuses_the_first_leg_says_so_and_nothing_is_left() {
+    let account = account();
+    account.state().set_refusal = Some((403, "AccessDeniedException"));
+    let (access, order) = (account.access(), order());
+    let answer = drill(&access, &order, MORNING, Look::new(None), &Asking::CONFIRMED, pending()).await.unwrap();
+    assert_eq!(answer.exit, Exit::Refused, "{}", visible(&answer.text));
+    assert_eq!(results(&answer)[0], "connect failed");
+    assert_eq!(parsed(&answer)["legs"][8]["seen"], "nothing was made");
+    check_clean(&account);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_made_unless_the_sender_is_verified_and_somebody_says_yes() {
     let account = account();

@@ -748,7 +748,7 @@ fn subject(text: &str) -> Result<Subject, String> {
 /// An address that mail can be sent from.
 fn sender(text: &str) -> Result<String, String> {
     match reputation::address::Address::parse(text) {
-        Ok(address) if address.domain().contains('.') => Ok(text.trim().to_owned()),
+        Ok(address) if address.domain().contains('.') && !text.contains(['<', ' ']) => Ok(text.to_owned()),
         Ok(_) | Err(_) => Err("write it as news@example.com".to_owned()),
     }
 }
@@ -865,6 +865,7 @@ mod tests {
             (&["isps", "propose", "x", "--resolver", "dns.example"], "192.0.2.53"),
             (&["drill"], "--from <ADDRESS>"),
             (&["drill", "--from", "news"], "write it as news@example.com"),
+            (&["drill", "--from", "News <a@b.example>"], "write it as news@example.com"),
             (&["drill", "--from", "a@b.example", "--wait", "1"], "1 is not in 10..=3600"),
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) deaf: bool,
     /// Email identities, and whether each is verified.
     pub(crate) identities: BTreeMap<String, bool>,
+    /// SES answers so when a configuration set is to be made.
+    pub(crate) set_refusal: Option<(u16, &'static str)>,
     /// Mails that SES accepted: configuration set, and recipient.
     pub(crate) mails: Vec<(String, String)>,
 }
@@ -132,6 +134,10 @@ impl Account {
     fn answer_whole_set(&self, method: &str, parts: &[&str], body: &Value) -> Option<HttpResponse> {
         let mut state = self.state();
         match (method, parts) {
+            ("POST", []) if state.set_refusal.is_some() => {
+                let (status, code) = state.set_refusal?;
+                return Some(respond(status, Some(code), r#"{"message":"as the test says"}"#));
+            }
             ("POST", []) => {
                 let name = body["ConfigurationSetName"].as_str().unwrap().to_owned();
                 state.changed.push(format!("POST {name}"));
