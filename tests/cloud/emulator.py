@@ -121,6 +121,7 @@ def start(log):
         raise Failure(f"{error}: install tests/cloud/emulator-requirements.txt into {sys.executable}'s environment")
     know_condition_keys(iam_actions)
     know_default_sets(ses_v2)
+    know_stopped_sets(ses_v2)
     know_windows(lambda_svc, provisioners)
 
     threading.Thread(target=stop_when_input_ends, daemon=True).start()
@@ -176,6 +177,22 @@ def know_default_sets(ses_v2):
             return await known(method, path, headers, body, query_params)
         identity["ConfigurationSetName"] = json.loads(body or b"{}").get("ConfigurationSetName")
         return ses_v2.json_response({})
+
+    ses_v2.handle_request = handle_request
+
+
+def know_stopped_sets(ses_v2):
+    """Teaches the emulator that SendEmail is refused with a configuration set that may not send, or that does not exist."""
+    known = ses_v2.handle_request
+
+    async def handle_request(method, path, headers, body, query_params):
+        name = json.loads(body or b"{}").get("ConfigurationSetName") if path == "/v2/email/outbound-emails" else None
+        if name and name not in ses_v2._config_sets:
+            return ses_v2._missing_config_set(name)
+        if name and not ses_v2._config_sets[name]["SendingOptions"]["SendingEnabled"]:
+            message = f"Email sending for configuration set <{name}> is paused."
+            return ses_v2._json_err("SendingPausedException", message)
+        return await known(method, path, headers, body, query_params)
 
     ses_v2.handle_request = handle_request
 

@@ -831,7 +831,7 @@ impl Reputation for DynamoReputation {
         let directory = self.directory().await?;
         let sets: Vec<Subject> = directory
             .into_iter()
-            .filter(|(subject, heard)| matches!(subject, Subject::ConfigurationSet(_)) && *heard >= oldest)
+            .filter(|(subject, heard)| subject.is_part_of_account() && *heard >= oldest)
             .map(|(subject, _)| subject)
             .collect();
         let this = &*self;
@@ -856,7 +856,9 @@ impl Reputation for DynamoReputation {
         }
         // One query for each sender heard of lately. It costs one read unit for 4 KB: the minutes of an hour with mail to six
         // ISPs take about five, those of a small sender one.
-        let is_sender = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_));
+        let is_sender = |subject: &Subject| {
+            matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_)) && !subject.is_drill()
+        };
         let directory = self.directory().await?;
         let heard = directory.into_iter().filter(|(subject, heard)| is_sender(subject) && *heard >= since.hour());
         let this = &*self;

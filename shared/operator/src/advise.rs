@@ -96,7 +96,7 @@ async fn read(
 ) -> Result<Vec<(Subject, Timeline)>, PortError> {
     let reader: &DynamoReputation = &access.reputation(policy);
     let known = reader.directory().await?.into_keys();
-    let asked = known.filter(|subject| matches!(subject, Subject::ConfigurationSet(_) | Subject::Tag(..)));
+    let asked = known.filter(|subject| subject.is_part_of_account() || matches!(subject, Subject::Tag(..)));
     let read = asked.map(|subject| async move {
         let rows = reader.rates(&subject, Length::Day, from, until).await?;
         Ok::<_, PortError>((subject, rows))

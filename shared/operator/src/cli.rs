@@ -4,6 +4,7 @@
 //! of `replay`, down to the code.
 
 mod arguments;
+mod interrupt;
 mod isps;
 
 use std::ffi::OsString;
@@ -30,9 +31,9 @@ use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
 use crate::word::{self, Asking, Confirmed, Saying, Word};
-use crate::{Answer, Exit, digest, disconnect, doctor, explain, manual, policies, quota, status};
+use crate::{Answer, Exit, digest, disconnect, doctor, drill, explain, manual, policies, quota, status};
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, Global, IspsVerb, PolicyVerb, ReleaseArgs,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, DrillArgs, Global, IspsVerb, PolicyVerb, ReleaseArgs,
     SpokenArgs, StatusArgs, StopArgs, Target, Targets, Verb,
 };
 use isps::Shown;
@@ -273,6 +274,7 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::Dashboard(_)
         | Verb::Digest
         | Verb::Doctor(_)
+        | Verb::Drill(_)
         | Verb::Backtest(_)
         | Verb::Advise(_)
         | Verb::Isps { .. }
@@ -324,6 +326,11 @@ async fn answer_with(
         }
         Verb::Digest => digest::digest(access, now).await,
         Verb::Doctor(_) => doctor::doctor(access, now, look, progress).await,
+        Verb::Drill(DrillArgs { from, wait, yes }) => {
+            let order = drill::Order { from, wait: Duration::from_secs(wait) };
+            let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
+            drill::drill(access, &order, now, look, &Asking { confirm, ..*asking }, interrupt::interrupted()).await
+        }
         Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, look, progress).await,
         Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, look).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),

@@ -249,6 +249,17 @@ pub(crate) fn target(known: &EventDestination) -> String {
     sns.or_else(bus).or_else(firehose).or_else(metrics).unwrap_or_else(|| "something else".to_owned())
 }
 
+/// Connects one configuration set, as [`connect`] does.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub(crate) async fn connect_set(access: &Access, ses: &mut Ses, name: &str) -> Result<ConnectedSet, Failure> {
+    let topic = events_topic(access).await?;
+    let wanted = Wanted { name: access.stack.clone(), topic, events: NEEDED.to_vec() };
+    connect_one(ses, &wanted, name, false).await.map_err(|error| access.refused(error))
+}
+
 /// Fails only for what would fail with every other configuration set, too.
 async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) -> Result<ConnectedSet, PortError> {
     let answer = |became: Became, notes: Vec<String>| ConnectedSet { name: name.to_owned(), became, notes };

@@ -52,6 +52,26 @@ pub enum Failure {
     /// A policy would end the shadow of the stack, and nobody has confirmed it.
     #[error("with this policy the stack begins to act, so this asks first, and standard input is not a terminal")]
     UnconfirmedPush,
+    /// A drill was to send mail, and nobody has confirmed it.
+    #[error("a drill sends {mails} mails, so this asks first, and standard input is not a terminal")]
+    UnconfirmedDrill {
+        /// How many, at least.
+        mails: u32,
+    },
+    /// Nothing that SES has verified covers the sender of a drill.
+    #[error("SES in {region} has verified no identity for the address of --from")]
+    NotVerified {
+        /// The identity that would cover it, and is not verified: a domain, or `the address`.
+        unverified: Option<String>,
+        /// The Region.
+        region: String,
+    },
+    /// A policy under which a drill stops nothing.
+    #[error("the policy in use stops no configuration set for {most} hard bounces, so a drill would prove nothing")]
+    TooManyBounces {
+        /// More are not sent.
+        most: u32,
+    },
     /// Something was asked first, and the answer was no.
     #[error("nothing was changed")]
     Declined,
@@ -224,6 +244,7 @@ impl Failure {
             Failure::NoConfigurationSets { .. }
             | Failure::NothingRecorded { .. }
             | Failure::NotPermitted { .. }
+            | Failure::TooManyBounces { .. }
             | Failure::Declined => Exit::No,
             Failure::Usage(_)
             | Failure::NoRegion { .. }
@@ -235,6 +256,8 @@ impl Failure {
             | Failure::NoTerminal
             | Failure::Unconfirmed
             | Failure::UnconfirmedPush
+            | Failure::UnconfirmedDrill { .. }
+            | Failure::NotVerified { .. }
             | Failure::CannotListen { .. }
             | Failure::Unwritable { .. }
             | Failure::Unreadable { .. }
@@ -276,9 +299,19 @@ impl Failure {
                 };
                 format!("Deploy it with {parameter}=true, which gives the enforcer the permission.{by_hand}")
             }
-            Failure::Unconfirmed => "Say --yes.".to_owned(),
+            Failure::Unconfirmed | Failure::UnconfirmedDrill { .. } => "Say --yes.".to_owned(),
+            Failure::NotVerified { unverified, region } => {
+                let known = unverified.as_ref().map(|identity| format!("SES knows {} and has not verified it. ", name(identity)));
+                format!(
+                    "{}What is verified in this Region: aws sesv2 list-email-identities --region {region}",
+                    known.unwrap_or_default()
+                )
+            }
             Failure::UnconfirmedPush => {
                 "Look at what it would act on with --dry-run, then say --yes.".to_owned()
+            }
+            Failure::TooManyBounces { .. } => {
+                "Its [metrics.hard_bounce] says what it takes: ses-breaker policy show".to_owned()
             }
             Failure::UnknownIsp { nearest, .. } => format!("Did you mean {}?", nearest.join(" or ")),
             Failure::UnknownVersion { current: 0, .. } => "None was ever pushed; the default is in use.".to_owned(),

@@ -17,6 +17,7 @@ pub mod dashboard;
 pub mod digest;
 pub mod disconnect;
 pub mod doctor;
+pub mod drill;
 pub mod explain;
 pub mod failure;
 pub mod history;

@@ -321,7 +321,7 @@ impl Reading {
             // The account is the sum of its configuration sets.
             Some(Subject::Account) | None => directory
                 .keys()
-                .filter(|known| heard(known) && (asked.is_none() || matches!(known, Subject::ConfigurationSet(_))))
+                .filter(|known| heard(known) && (asked.is_none() || known.is_part_of_account()))
                 .collect(),
             Some(subject) => [subject].into(),
         };
@@ -472,7 +472,7 @@ impl Reading {
         };
         let account = || {
             let mut sum = Counters::default();
-            let sets = self.rates.iter().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
+            let sets = self.rates.iter().filter(|(subject, _)| subject.is_part_of_account());
             sets.for_each(|(_, rates)| sum.merge(&counters(rates, None, now)));
             sum
         };

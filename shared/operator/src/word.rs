@@ -12,7 +12,9 @@ use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
-use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved};
+use pipeline::ports::{
+    Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved,
+};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
 use reputation::breaker::{Input, Override, State};

@@ -29,7 +29,7 @@ const TOLERANCE_MILLIS: i64 = 60 * 60 * 1000;
 /// 255 for a domain, 256 each for the name and the value of a tag.
 const LONGEST_SUBJECT: usize = 600;
 
-/// SES's mailbox simulator, which counts in no rate.
+/// SES's mailbox simulator, which counts in no rate but that of a drill ([`is_drill`]).
 const SIMULATOR: &str = "simulator.amazonses.com";
 
 /// Bounce subtypes that say that SES never tried, because of a list of the sender's own.
@@ -225,7 +225,8 @@ impl Classifier {
         if event.unreadable_recipients > 0 {
             oddities.note(Oddity::UnreadableRecipient);
         }
-        let sender = self.sender(mail, senders);
+        let drill = is_drill(mail);
+        let sender = self.sender(mail, drill, senders);
         let longest = senders.subjects(sender).iter().map(Subject::bytes).max().unwrap_or(0);
         if longest > LONGEST_SUBJECT {
             return Err(Refused::LongName { bytes: longest });
@@ -233,7 +234,8 @@ impl Classifier {
         let before = units.len();
         let mut failures = std::mem::take(&mut self.failures);
         failures.clear();
-        let mut count = Count { classifier: self, mail, cohort, sender, units, excluded: None, oddities, failures };
+        let mut count =
+            Count { classifier: self, mail, drill, cohort, sender, units, excluded: None, oddities, failures };
         let outcome = count.event(event);
         let (excluded, oddities, failures) = (count.excluded, count.oddities, count.failures);
         self.failures = failures;
@@ -250,8 +252,15 @@ impl Classifier {
         &self.failures
     }
 
-    fn sender(&mut self, mail: &Mail<'_>, senders: &mut Senders) -> reputation::unit::SenderId {
+    fn sender(&mut self, mail: &Mail<'_>, drill: bool, senders: &mut Senders) -> reputation::unit::SenderId {
         let set = mail.configuration_set.as_deref().filter(|name| !name.is_empty()).unwrap_or(Subject::UNTAGGED);
+        if drill {
+            self.name.clear();
+            self.name.push(Some(set));
+            // No other sender lacks an identity, so its name is another one.
+            self.name.push(None);
+            return senders.intern(self.name.as_str(), || vec![Subject::ConfigurationSet(set.into())]);
+        }
         let identity = match mail.from_domain.as_deref().filter(|domain| !domain.is_empty()) {
             // Never an address, whatever a tag holds.
             Some(tagged) if tagged.contains('@') => reputation::address::domain_of(tagged).ok(),
@@ -280,14 +289,15 @@ impl Classifier {
         })
     }
 
-    /// Whether a recipient of an event makes a unit: those that are left out of every rate make none.
+    /// Whether a recipient of an event makes a unit: those that are left out of every rate make none, drills aside.
     pub fn counts(&self, recipient: &str) -> bool {
-        Address::parse(recipient).map_or(true, |address| self.isp(&address).is_ok())
+        Address::parse(recipient).map_or(true, |address| self.isp(&address, false).is_ok())
     }
 
     /// The ISP of a recipient, or why nobody's rate counts mail there.
-    fn isp(&self, address: &Address<'_>) -> Result<Isp, &'static str> {
+    fn isp(&self, address: &Address<'_>, drill: bool) -> Result<Isp, &'static str> {
         match address.domain() {
+            SIMULATOR if drill => Ok(Isp::OTHER),
             SIMULATOR => Err("mailbox_simulator"),
             domain if self.own_domains.iter().any(|own| own == domain) => Err("own_domain"),
             domain => Ok(self.isp_map.classify(domain)),
@@ -299,6 +309,8 @@ impl Classifier {
 struct Count<'a, 'e> {
     classifier: &'a Classifier,
     mail: &'a Mail<'e>,
+    /// See [`is_drill`].
+    drill: bool,
     cohort: Minute,
     sender: reputation::unit::SenderId,
     units: &'a mut Vec<Unit>,
@@ -345,7 +357,7 @@ impl<'a, 'e> Count<'a, 'e> {
     }
 
     fn isp(&mut self, address: &Address<'_>) -> Option<Isp> {
-        self.classifier.isp(address).map_err(|why| self.excluded = Some(why)).ok()
+        self.classifier.isp(address, self.drill).map_err(|why| self.excluded = Some(why)).ok()
     }
 
     fn push(&mut self, kind: UnitKind, isp: Isp, parts: &[&str]) {
@@ -522,13 +534,14 @@ impl<'a, 'e> Count<'a, 'e> {
         if possible.iter().any(near) {
             possible.retain(near);
         }
-        let counts = |known: &Address<'_>| self.classifier.isp(known).is_ok();
+        let counts = |known: &Address<'_>| self.classifier.isp(known, self.drill).is_ok();
         if possible.iter().any(counts) {
             possible.retain(counts);
         }
         possible.sort();
         possible.dedup();
-        let isps: BTreeSet<Isp> = possible.iter().filter_map(|known| self.classifier.isp(known).ok()).collect();
+        let isps: BTreeSet<Isp> =
+            possible.iter().filter_map(|known| self.classifier.isp(known, self.drill).ok()).collect();
         if isps.len() > 1 || possible.is_empty() {
             self.oddities.note(Oddity::UnattributedRecipient);
         }
@@ -613,6 +626,14 @@ fn final_recipient(text: &str) -> Option<Address<'_>> {
 /// What tells a recipient without a readable address from others. No local part is empty.
 fn unreadable(text: &str) -> [&str; 2] {
     ["", text]
+}
+
+/// Whether a mail is part of a drill: sent with a configuration set of one ([`Subject::DRILL`]), and to SES's mailbox simulator alone.
+/// It counts for that set, and for nothing else. Any other mail that is sent with such a set counts as ever.
+fn is_drill(mail: &Mail<'_>) -> bool {
+    let of_drill = mail.configuration_set.as_deref().is_some_and(|set| set.starts_with(Subject::DRILL));
+    let to_simulator = |to: &Text<'_>| Address::parse(to).is_ok_and(|address| address.domain() == SIMULATOR);
+    of_drill && !mail.destination.is_empty() && mail.destination.iter().all(to_simulator)
 }
 
 fn named(recipients: usize, event: &'static str) -> Result<(), Refused> {

@@ -88,7 +88,8 @@ pub async fn find<R: Reputation + Books, Q: Quotas>(
     let heard = store.heard().await?;
     let mut mail = BTreeMap::new();
     let mut read = [0; 2];
-    for subject in heard.iter().filter(|(_, last)| **last >= from).map(|(subject, _)| subject) {
+    let asked = heard.iter().filter(|(subject, last)| **last >= from && !subject.is_drill());
+    for subject in asked.map(|(subject, _)| subject) {
         let kind = match subject {
             Subject::ConfigurationSet(_) => 0,
             Subject::Identity(_) => 1,

@@ -455,7 +455,8 @@ pub fn assess(
         }
     }
     let key = Key { subject: subject.clone(), isp: None };
-    let pauses_a_set = judgement.pause.filter(|_| matches!(subject, Subject::ConfigurationSet(_)));
+    let takes_a_place = matches!(subject, Subject::ConfigurationSet(_)) && !subject.is_drill();
+    let pauses_a_set = judgement.pause.filter(|_| takes_a_place);
     let admission = pauses_a_set.map(|verdict| (verdict, budget::admit(policy, &board.pauses, subject, &verdict)));
     let may_pause = !matches!(admission, Some((_, Admission::Full(_))));
     let standing = Standing { cap: cap(policy, &key, dossier), may_pause };
@@ -689,7 +690,8 @@ fn is_in_trouble(board: &Board, isp: Isp) -> bool {
 /// for.
 fn hit<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) -> impl Iterator<Item = &'a Subject> {
     let over = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
-    let at_isp = board.unsettled.iter().filter(move |(key, _)| key.isp == Some(isp) && key.subject != Subject::Account);
+    let is_sender = |subject: &Subject| *subject != Subject::Account && !subject.is_drill();
+    let at_isp = board.unsettled.iter().filter(move |(key, _)| key.isp == Some(isp) && is_sender(&key.subject));
     let dated = at_isp.filter_map(|(key, known)| Some((&key.subject, turned_bad(known)?)));
     dated.filter(move |(_, at)| at.minute() >= over && is_recent(policy, *at, now)).map(|(subject, _)| subject)
 }
@@ -979,7 +981,11 @@ pub fn waiting<'a>(policy: &Policy, board: &'a Board) -> Vec<(&'a Key, &'a Break
 /// Whether a breaker is open and has a switch at SES, which was not used because it opened in shadow, and is to be now.
 fn waits_for_a_policy_that_acts(policy: &Policy, key: &Key, known: &BreakerState) -> bool {
     let is_open = matches!(known.state, State::Open { .. });
-    is_open && !known.enacted && known.overridden != Override::Shadow && !policy.is_shadow(&key.subject) && stops_at_ses(key)
+    is_open
+        && !known.enacted
+        && known.overridden != Override::Shadow
+        && !policy.is_shadow(&key.subject)
+        && stops_at_ses(key)
 }
 
 /// Whether SES has a switch for a key: for a configuration set, a tenant and the account, each at all ISPs.

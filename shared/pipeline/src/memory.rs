@@ -20,7 +20,10 @@ use crate::enforce::{Flow, Wished, Wishes};
 use crate::evaluate::{can_be_stopped, left_out, since_of_isp};
 use crate::fold::{Fold, Sequence, Shard};
 use crate::notice::{Desk, Notice, Outbox};
-use crate::ports::{Board, Change, Committed, Control, ControlKind, Dossier, Ledger, MAX_KIN, PortError, Relative, Reputation, Saved, Transition, Unrecorded, Versioned, is_kin};
+use crate::ports::{
+    Board, Change, Committed, Control, ControlKind, Dossier, Ledger, MAX_KIN, PortError, Relative, Reputation, Saved,
+    Transition, Unrecorded, Versioned, is_kin,
+};
 use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
 
@@ -418,12 +421,14 @@ impl Reputation for MemoryReputation {
     }
 
     async fn account(&mut self, _: Now) -> Result<Vec<&Timeline>, PortError> {
-        let sets = self.dossiers.iter().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
+        let sets = self.dossiers.iter().filter(|(subject, _)| subject.is_part_of_account());
         Ok(sets.map(|(_, dossier)| &dossier.timeline).collect())
     }
 
     async fn active(&mut self, _: Minute, _: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
-        let is_sender = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_));
+        let is_sender = |subject: &Subject| {
+            matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_)) && !subject.is_drill()
+        };
         let senders = self.index.iter().filter(|(subject, _)| is_sender(subject));
         Ok(senders.map(|(subject, index)| (subject, &self.dossiers[*index].1.timeline)).collect())
     }

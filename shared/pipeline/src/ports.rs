@@ -245,14 +245,14 @@ pub trait Reputation {
     /// Nothing is known then: ask again.
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError>;
 
-    /// The counters of each configuration set, by the hour: together, those of the account.
+    /// The counters of each configuration set, by the hour: together, those of the account. Drills are no part of it.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError>;
 
-    /// The configuration sets and identities that may have mail accepted since `since`, in order, with at least the counters
+    /// The configuration sets and identities, but for drills, that may have mail accepted since `since`, in order, with at least the counters
     /// of the minutes from there on. Asked for only when several senders turned bad at one ISP.
     ///
     /// # Errors

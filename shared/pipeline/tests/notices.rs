@@ -203,7 +203,11 @@ fn an_incident_is_told_with_its_pardons() {
             "[SLOWED] z at yahoo: 56 % of 90 mails bounced hard"
         ]
     );
-    insta::assert_snapshot!(told[0].text(&Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() }));
+    insta::assert_snapshot!(told[0].text(&Place {
+        stack: "mail".to_owned(),
+        region: "eu-west-1".to_owned(),
+        ..Place::default()
+    }));
 }
 
 #[test]

@@ -598,7 +598,7 @@ fn report_until(rejections: &mut VecDeque<(usize, RejectedLine)>, event: usize, 
 
 /// The account as SES would see it, by what is counted so far.
 pub(crate) fn forecast(policy: &Policy, reputation: &MemoryReputation, now: Now) -> Vec<Forecast> {
-    let sets = reputation.dossiers().filter(|(subject, _)| matches!(subject, Subject::ConfigurationSet(_)));
+    let sets = reputation.dossiers().filter(|(subject, _)| subject.is_part_of_account());
     judge::forecast(policy, sets.map(|(_, dossier)| &dossier.timeline), now)
 }
 

@@ -373,8 +373,8 @@ impl View {
         let (keys, keys_left_out) = keys(replay, report, grid);
         let (diagnoses, diagnoses_left_out) = diagnoses(replay, report);
         // Each mail belongs to one configuration set. A report about somebody else alone is about that mail.
-        let any_set = report.totals.iter().any(|total| matches!(total.subject, Subject::ConfigurationSet(_)));
-        let is_set = |total: &&Total| !any_set || matches!(total.subject, Subject::ConfigurationSet(_));
+        let any_set = report.totals.iter().any(|total| total.subject.is_part_of_account());
+        let is_set = |total: &&Total| !any_set || total.subject.is_part_of_account();
         let (mut whole, mut rates) = (BTreeMap::new(), BTreeMap::new());
         for kind in UnitKind::ALL {
             let sum: u64 = report.totals.iter().filter(is_set).map(|total| total.get(kind)).sum();

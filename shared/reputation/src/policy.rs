@@ -377,9 +377,10 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Whether nothing is done about a subject, whatever is decided about it.
+    /// Whether nothing is done about a subject, whatever is decided about it. A drill proves that something would be, and stops
+    /// nobody: see [`Subject::is_drill`].
     pub fn is_shadow(&self, subject: &Subject) -> bool {
-        self.mode == Mode::Shadow || self.subjects.shadow.contains(subject)
+        !subject.is_drill() && (self.mode == Mode::Shadow || self.subjects.shadow.contains(subject))
     }
 
     /// Reads a policy. What it does not say stands as in the default.

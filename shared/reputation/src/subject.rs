@@ -9,7 +9,7 @@ use crate::Isp;
 /// Whose reputation. Written `configuration-set:NAME`, `identity:DOMAIN`, `tenant:NAME`, `tag:NAME=VALUE`, `account`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
-    /// All of the sender's mail in this Region: the sum of its configuration sets.
+    /// All of the sender's mail in this Region: the sum of its configuration sets, without those of drills.
     Account,
     /// A configuration set; mail without one belongs to [`Subject::UNTAGGED`].
     ConfigurationSet(Arc<str>),
@@ -24,6 +24,21 @@ pub enum Subject {
 impl Subject {
     /// Name of the configuration set of mail that was sent without one.
     pub const UNTAGGED: &'static str = "(none)";
+
+    /// How the names of configuration sets begin that `ses-breaker drill` makes: see [`Subject::is_drill`].
+    pub const DRILL: &'static str = "ses-breaker-drill-";
+
+    /// Whether it is a configuration set of a drill, whose mail goes to SES's mailbox simulator. Such mail is counted for that
+    /// set alone, and is no part of the account, of an ISP's trouble or of the budget of pauses. Nobody real is stopped with the set,
+    /// so it is acted on in shadow, too.
+    pub fn is_drill(&self) -> bool {
+        matches!(self, Subject::ConfigurationSet(name) if name.starts_with(Subject::DRILL))
+    }
+
+    /// Whether its mail is a part of the account's that no other part has: the account is the sum of such subjects.
+    pub fn is_part_of_account(&self) -> bool {
+        matches!(self, Subject::ConfigurationSet(_)) && !self.is_drill()
+    }
 
     /// How many bytes its text has, without making it: this is asked for every event.
     pub fn bytes(&self) -> usize {
@@ -93,6 +108,21 @@ pub struct Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_configuration_set_with_the_reserved_prefix_is_that_of_a_drill() {
+        for (text, expected) in [
+            ("configuration-set:ses-breaker-drill-20261127t063012z", true),
+            ("configuration-set:ses-breaker-drill", false),
+            ("configuration-set:my-ses-breaker-drill-1", false),
+            ("tenant:ses-breaker-drill-1", false),
+            ("account", false),
+        ] {
+            let subject: Subject = text.parse().unwrap();
+            assert_eq!(subject.is_drill(), expected, "{text}");
+            assert_eq!(subject.is_part_of_account(), text.starts_with("configuration-set:") && !expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_subject_is_read_as_it_is_written() {

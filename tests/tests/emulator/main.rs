@@ -5,7 +5,7 @@
 //!
 //! | not here | but |
 //! |---|---|
-//! | SES publishes events, and stops the mail of a paused set | payloads as SES writes them: `events/`, `shared/ses-events` |
+//! | SES publishes events | payloads as SES writes them: `events/`, `shared/ses-events` |
 //! | EventBridge delivers events of `aws.ses` (nobody may put those) | the rule's pattern is tried on them, and they are sent as the rule would send them |
 //! | pausing the account, tenants | recorded exchanges: `shared/aws/tests` |
 //! | a wrong clock, denied permissions, dedicated IPs that SES manages | answers in the process: `shared/operator/tests/doctor.rs` |
@@ -21,6 +21,7 @@ mod account;
 mod browser;
 mod chaos;
 mod doctor;
+mod drill;
 mod export;
 mod gate;
 mod starts;

@@ -138,10 +138,7 @@ async fn simulate(seed: u64) {
     let events: BTreeSet<String> =
         state.events.iter().map(|event| detail(event)["id"].as_str().unwrap().to_owned()).collect();
     let opened = |id: &&&String| id.contains("#configuration-set:news#");
-    let paused = state
-        .published
-        .iter()
-        .filter(|form| form["Subject"].starts_with("[STOPPED] news: "));
+    let paused = state.published.iter().filter(|form| form["Subject"].starts_with("[STOPPED] news: "));
     let paused: BTreeSet<Option<String>> = paused.map(id).collect();
     assert_eq!(paused.len(), 1, "seed {seed}: {told:?}");
     assert!(distinct.iter().any(|id| opened(&id)), "seed {seed}");

@@ -35,6 +35,7 @@ Examples:
   ses-breaker dashboard                         the same in a browser, live
   ses-breaker digest                            breaker states and yesterday's rates
   ses-breaker doctor                            check the stack for faults
+  ses-breaker drill --from news@example.com     prove that it stops a bad sender
   ses-breaker stop configuration-set:newsletter --reason 'wrong list imported'
   ses-breaker resume configuration-set:newsletter
   ses-breaker policy push my.toml --dry-run
@@ -108,6 +109,7 @@ Needs: as `status`.
 Exit codes: 0 success; 2 bad usage; 3 AWS refused or could not be reached.")]
     Digest,
     Doctor(DoctorArgs),
+    Drill(DrillArgs),
     Backtest(BacktestArgs),
     Advise(AdviseArgs),
     // `pause`, for one release: what alerts of earlier releases say.
@@ -360,6 +362,38 @@ lambda:GetFunctionConcurrency on their enforcers. What is not allowed is reporte
 Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused, or could not be \
 reached.")]
 pub(crate) struct DoctorArgs {}
+
+/// Prove a live stack from end to end, with mail that nobody receives.
+///
+/// Makes a scratch configuration set, sends mail with it to the mailbox simulator of SES, and reports how long each leg takes: events
+/// counted, breaker open, stopped at SES, alert sent, resumed. Then deletes what it made, also after a failure or Ctrl-C. Its mail counts
+/// for the scratch set alone, and its set is stopped in shadow, too.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker drill --from news@example.com
+  ses-breaker drill --from news@example.com --yes --format json > drill.json     to report
+
+Takes a few minutes. It sends about ten mails, as many as open a breaker under the policy in use, and at most 102; they cost as any mail \
+does, reach nobody, and count neither for the bounce rate of the account nor for its quota. People get the alerts of one breaker that opens \
+and is resumed. A second Ctrl-C ends it without cleaning up.
+
+Needs: what `connect` and `resume` need; ses:GetEmailIdentity, ses:CreateConfigurationSet, ses:DeleteConfigurationSet, ses:SendEmail.
+
+Exit codes: 0 all legs passed; 1 a leg failed, which and why; 2 bad usage, an address without a verified identity, or nobody to ask: nothing was \
+made; 3 AWS refused or could not be reached.")]
+pub(crate) struct DrillArgs {
+    /// The sender: an address of an identity that SES has verified
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    pub(crate) from: String,
+    /// Wait at most N seconds in each leg
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    pub(crate) wait: u64,
+    /// Do not ask before mail is sent
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 /// Show what another policy would have changed.
 ///
 /// Replays what was recorded under another policy beside the one in use: which stops would have been new, missing, or
@@ -721,6 +755,14 @@ fn subject(text: &str) -> Result<Subject, String> {
     })
 }
 
+/// An address that mail can be sent from.
+fn sender(text: &str) -> Result<String, String> {
+    match reputation::address::Address::parse(text) {
+        Ok(address) if address.domain().contains('.') && !text.contains(['<', ' ']) => Ok(text.to_owned()),
+        Ok(_) | Err(_) => Err("write it as news@example.com".to_owned()),
+    }
+}
+
 /// Names of CloudFormation stacks.
 fn stack(text: &str) -> Result<String, String> {
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -831,6 +873,10 @@ mod tests {
             (&["isps", "propose", "x", "--yes"], "--apply"),
             (&["isps", "propose", "x", "--apply", "--policy", "y"], "cannot be used with"),
             (&["isps", "propose", "x", "--resolver", "dns.example"], "192.0.2.53"),
+            (&["drill"], "--from <ADDRESS>"),
+            (&["drill", "--from", "news"], "write it as news@example.com"),
+            (&["drill", "--from", "News <a@b.example>"], "write it as news@example.com"),
+            (&["drill", "--from", "a@b.example", "--wait", "1"], "1 is not in 10..=3600"),
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),
             (&["dashboard", "--port", "70000"], "70000 is not in 0..=65535"),

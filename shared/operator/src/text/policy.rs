@@ -114,5 +114,8 @@ fn acted_on(acts_on: &[ActsOn]) -> String {
 /// What is asked before a stack begins to act.
 pub(crate) fn question_before_acting(acts_on: &[ActsOn], stack: &str) -> String {
     let stack = legible(stack);
-    format!("Stack {stack} is in shadow. With this policy it acts: it stops what it finds harmful.\n{}Push it?", acted_on(acts_on))
+    format!(
+        "Stack {stack} is in shadow. With this policy it acts: it stops what it finds harmful.\n{}Push it?",
+        acted_on(acts_on)
+    )
 }

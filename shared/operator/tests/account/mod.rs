@@ -38,6 +38,12 @@ pub(crate) struct State {
     pub(crate) refusals: Vec<(u16, &'static str, &'static str)>,
     /// SES takes what it is told and keeps what it had.
     pub(crate) deaf: bool,
+    /// Email identities, and whether each is verified.
+    pub(crate) identities: BTreeMap<String, bool>,
+    /// SES answers so when a configuration set is to be made.
+    pub(crate) set_refusal: Option<(u16, &'static str)>,
+    /// Mails that SES accepted: configuration set, and recipient.
+    pub(crate) mails: Vec<(String, String)>,
 }
 
 impl Account {
@@ -88,14 +94,75 @@ impl Account {
         if uri.contains("/v2/email/list-configuration-sets") {
             return self.answer_ses("GET", "", "");
         }
+        if let Some((_, identity)) = uri.split_once("/v2/email/identities/") {
+            let identity = identity.replace("%40", "@");
+            return Some(match self.state().identities.get(&identity) {
+                Some(verified) => respond(
+                    200,
+                    None,
+                    &json!({ "VerifiedForSendingStatus": verified, "IdentityType": "DOMAIN" }).to_string(),
+                ),
+                None => respond(404, Some("NotFoundException"), r#"{"message":"Email identity does not exist."}"#),
+            });
+        }
+        if uri.ends_with("/v2/email/outbound-emails") {
+            return Some(self.answer_mail(&serde_json::from_str(body).unwrap()));
+        }
         let (_, path) = uri.split_once("/v2/email/configuration-sets")?;
         self.answer_ses(request.method(), path.split('?').next().unwrap_or(""), body)
     }
 
-    fn answer_ses(&self, method: &str, path: &str, body: &str) -> Option<HttpResponse> {
+    fn answer_mail(&self, mail: &Value) -> HttpResponse {
+        let set = mail["ConfigurationSetName"].as_str().unwrap().to_owned();
+        let to = mail["Destination"]["ToAddresses"][0].as_str().unwrap().to_owned();
+        match self.cloud.state().sets.get(&set) {
+            Some(true) => {}
+            Some(false) => {
+                let message = json!({ "message": format!("Email sending for configuration set <{set}> is paused.") });
+                return respond(400, Some("SendingPausedException"), &message.to_string());
+            }
+            None => {
+                return respond(404, Some("NotFoundException"), r#"{"message":"Configuration set does not exist."}"#);
+            }
+        }
         let mut state = self.state();
+        state.mails.push((set, to));
+        respond(200, None, &json!({ "MessageId": format!("mail-{}", state.mails.len()) }).to_string())
+    }
+
+    /// Configuration sets that are made and deleted; `None` for anything else.
+    fn answer_whole_set(&self, method: &str, parts: &[&str], body: &Value) -> Option<HttpResponse> {
+        let mut state = self.state();
+        match (method, parts) {
+            ("POST", []) if state.set_refusal.is_some() => {
+                let (status, code) = state.set_refusal?;
+                return Some(respond(status, Some(code), r#"{"message":"as the test says"}"#));
+            }
+            ("POST", []) => {
+                let name = body["ConfigurationSetName"].as_str().unwrap().to_owned();
+                state.changed.push(format!("POST {name}"));
+                self.cloud.state().sets.insert(name.clone(), true);
+                state.destinations.insert(name, Vec::new());
+            }
+            ("DELETE", [name]) => {
+                state.changed.push(format!("DELETE {name}"));
+                if !state.deaf {
+                    self.cloud.state().sets.remove(*name);
+                    state.destinations.remove(*name);
+                }
+            }
+            _ => return None,
+        }
+        Some(respond(200, None, "{}"))
+    }
+
+    fn answer_ses(&self, method: &str, path: &str, body: &str) -> Option<HttpResponse> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').filter(|part| !part.is_empty()).collect();
         let body: Value = serde_json::from_str(body).unwrap_or_default();
+        if let Some(answer) = self.answer_whole_set(method, &parts, &body) {
+            return Some(answer);
+        }
+        let mut state = self.state();
         let (set, destination) = match parts[..] {
             [] => {
                 state.called.push(tokio::time::Instant::now());

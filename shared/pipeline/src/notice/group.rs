@@ -47,7 +47,8 @@ pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, Told>) -> Vec<Vec<u
 fn follows(before: &Fact, after: &Fact) -> bool {
     let is_soon = after.at().0.saturating_sub(before.at().0) <= FOLLOWS_MILLIS;
     let are_verdicts = before.cause == Cause::Verdict && after.cause == Cause::Verdict;
-    let shares_mail = before.key() == after.key() || before.shares_mail_with(&after.key()) || after.shares_mail_with(&before.key());
+    let shares_mail =
+        before.key() == after.key() || before.shares_mail_with(&after.key()) || after.shares_mail_with(&before.key());
     is_soon && are_verdicts && before.shadow == after.shadow && before.may_be_followed() && shares_mail
 }
 

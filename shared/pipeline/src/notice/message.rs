@@ -274,7 +274,9 @@ fn what_to_do(last: &Fact, facts: &[&Fact]) -> String {
             format!("find where these addresses came from, and stop sending to that list{of_tag}")
         }
         "complaint" => {
-            format!("find the campaign that people complain about, and stop it{of_tag}; suppress who never asked for it")
+            format!(
+                "find the campaign that people complain about, and stop it{of_tag}; suppress who never asked for it"
+            )
         }
         "block" => format!(
             "read what {isp} answers, with replay explain on your event files; check SPF, DKIM and DMARC, and blocklists"
@@ -418,9 +420,7 @@ fn done(known: &Known<'_>, fact: &Fact) -> String {
             "none (notification only): only the gate could limit mail to a share of its quota, and it is not in use"
                 .to_owned()
         }
-        (true, false) => {
-            "none (notification only): SES has no switch for this, and the gate is not in use".to_owned()
-        }
+        (true, false) => "none (notification only): SES has no switch for this, and the gate is not in use".to_owned(),
     }
 }
 
@@ -470,7 +470,10 @@ fn next(policy: &Policy, fact: &Fact) -> String {
             "verdicts are reported, not acted on, until a person releases it.".to_owned()
         }
         (_, Some(until)) if is_unheld(policy, fact) => {
-            format!("at {} each sender is judged at this ISP again, by mail that SES accepts from then on.", minute_of(until))
+            format!(
+                "at {} each sender is judged at this ISP again, by mail that SES accepts from then on.",
+                minute_of(until)
+            )
         }
         (_, _) if fact.is_bad_news() => {
             "nothing is done about it. This warning is not repeated for a week; what is worse is reported at once."
@@ -519,7 +522,8 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
         let sets: Vec<String> = sets.take(MOST_UNDONE).map(|set| quoted(set)).collect();
         if !sets.is_empty() {
             let line = format!("ses-breaker stop {}", sets.join(" "));
-            commands.push(Command::new("Stop the configuration sets that its mail goes by, until you resume them", line));
+            commands
+                .push(Command::new("Stop the configuration sets that its mail goes by, until you resume them", line));
         }
     }
     commands.push(Command::new("See its state", format!("ses-breaker status {}", quoted(&lead.subject))));

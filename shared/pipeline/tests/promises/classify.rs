@@ -313,6 +313,32 @@ fn the_simulator_and_own_domains_count_on_no_side() {
     );
 }
 
+/// With a configuration set of a drill, mail to the simulator alone counts, for that set alone.
+#[test]
+fn a_drill_counts_for_its_configuration_set_alone() {
+    let (simulator, of_drill) =
+        ("bounce@simulator.amazonses.com", |json: &str| json.replace("news", "ses-breaker-drill-1"));
+    let bounced = r#","bounce":{"bounceType":"Permanent","bounceSubType":"General","bouncedRecipients":[{"emailAddress":"bounce@simulator.amazonses.com"}],"timestamp":"2026-10-06T07:59:31.000Z","feedbackId":"f1"}"#;
+    check("sent", &of_drill(&event("Send", &[simulator], r#","send":{}"#)), "sent other");
+    check("bounced", &of_drill(&event("Bounce", &[simulator], bounced)), "hard_bounces other");
+    check(
+        "beside a real recipient it is mail like any other",
+        &of_drill(&event("Send", &[simulator, "a@gmail.com"], r#","send":{}"#)),
+        "sent gmail",
+    );
+    check("to nobody that is known", &of_drill(&event("Bounce", &[], bounced)), "ignored: mailbox_simulator");
+
+    let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
+    let mut subjects = |to: &str| {
+        let (_, units) = world.classify(&of_drill(&event("Send", &[to], r#","send":{}"#)));
+        let of = |unit: &Unit| world.senders.subjects(unit.sender).iter().map(Subject::to_string).collect::<Vec<_>>();
+        units.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(subjects(simulator), ["configuration-set:ses-breaker-drill-1"]);
+    assert_eq!(subjects("a@gmail.com"), ["configuration-set:ses-breaker-drill-1", "identity:mail.example.com"]);
+    assert_eq!(subjects(simulator), ["configuration-set:ses-breaker-drill-1"], "the two are told apart");
+}
+
 #[test]
 fn dates_that_cannot_be_are_refused_and_move_nothing() {
     let at = |date: &str| event("Send", &["a@gmail.com"], r#","send":{}"#).replace("2026-10-06T07:59:30.000Z", date);

@@ -14,7 +14,9 @@ use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Desk, Notice, Outbox};
-use pipeline::ports::{Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved};
+use pipeline::ports::{
+    Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved,
+};
 use reputation::breaker::{Input, State};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;

@@ -1,5 +1,6 @@
 //! Incidents of neighbouring systems, each named after what happened there, that must not happen here.
 
+use pipeline::ports::{ControlKind, Reputation as _};
 use reputation::breaker::Cause;
 use reputation::judge::forecast;
 use reputation::policy::Mode;
@@ -158,6 +159,34 @@ fn the_simulator_is_left_out_on_both_sides() {
     assert!(world.store.find(&set_of("news")).is_none(), "nothing was counted at all");
     world.tell(&delivery("m", "a@gmail.com"), at(0)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 0));
+}
+
+/// A drill's mail goes to the simulator, and counts for its configuration set alone.
+#[test]
+fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
+    let mut world = World::new(Policy { mode: Mode::Shadow, ..Policy::default() });
+    let drill = "ses-breaker-drill-1";
+    let of_drill = |event: String| event.replace(r#"["news"]"#, &format!(r#"["{drill}"]"#));
+    for message in 0..20 {
+        let id = format!("d{message}");
+        let to = "bounce@simulator.amazonses.com";
+        for event in [event("Send", &id, to, r#""send":{}"#), bounce(&id, to, "Permanent", "General")] {
+            world.tell(&of_drill(event), at(0)).expect("valid by construction");
+        }
+    }
+    let known: Vec<String> = world.store.dossiers().map(|(subject, _)| subject.to_string()).collect();
+    assert_eq!(known, [format!("configuration-set:{drill}")]);
+    assert_eq!(bounces(&mut world, drill), (20, 20));
+    let account = pollster::block_on(world.store.account(at(0))).expect("memory answers").len();
+    assert_eq!(account, 0, "it is no part of the account");
+    let changes = world.evaluate(at(1));
+    let stops: Vec<_> = changes.iter().flat_map(|change| &change.controls).map(|control| control.kind).collect();
+    assert_eq!(stops, [ControlKind::PauseConfigurationSet]);
+    let places: Vec<_> = changes.iter().filter_map(|change| change.places.as_ref()).collect();
+    assert!(places.is_empty(), "it takes no place of the budget: {places:?}");
+    // Mail to anybody real that is sent with such a set is mail like any other.
+    world.tell(&of_drill(delivery("m", "a@gmail.com")), at(1)).expect("valid by construction");
+    assert!(world.store.dossiers().any(|(subject, _)| subject.to_string().starts_with("identity:")));
 }
 
 /// laravel-mailcoach-ses-feedback #8: events were told apart by their messageId, so a complaint after an open was lost.

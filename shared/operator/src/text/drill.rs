@@ -1,0 +1,57 @@
+//! What a drill has proved, leg by leg.
+
+use anstyle::Style;
+use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, paint};
+use replay::text::{Look, counted, legible};
+
+use super::sentence;
+use crate::drill::{Drill, Ended, Leg};
+
+/// Remedies stand under the name of their leg.
+const INDENT: &str = "        ";
+
+/// What it was, a line for each leg with its time, then what is left behind and how it ended.
+pub(crate) fn drilled(drill: &Drill, look: Look) -> String {
+    let Drill { stack, region, at, version, policy, mode, configuration_set, .. } = drill;
+    let mut out = format!("{}\n", paint(BOLD, &legible(&format!("Drill of {stack} in {region}, {at}"))));
+    let what = format!(
+        "ses-breaker {version}, policy version {policy} ({mode}), {configuration_set}, {}",
+        counted(drill.mails, "mail")
+    );
+    out.extend(hanging("", &legible(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    out.push('\n');
+    let widest = drill.legs.iter().map(|leg| leg.leg.title().len()).max().unwrap_or(0);
+    for leg in &drill.legs {
+        out.push_str(&self::leg(leg, widest, look));
+    }
+    for left in &drill.left {
+        out.push_str(&format!("\n{}\n", paint(BAD.bold(), "left behind")));
+        out.push_str(&sentence(&format!("{}; to remove it: {}", left.what, left.command), look));
+    }
+    let passed = drill.legs.iter().filter(|leg| leg.result == Ended::Passed).count();
+    let (word, style) = if drill.passed { ("passed", GOOD) } else { ("failed", BAD) };
+    let sum = format!("{word}: {passed} of {} in {:.0} s", counted(drill.legs.len() as u64, "leg"), drill.seconds);
+    out.push_str(&format!("\n{}\n", paint(style.bold(), &sum)));
+    out
+}
+
+fn leg(leg: &Leg, widest: usize, look: Look) -> String {
+    let (word, style): (&str, Style) = match leg.result {
+        Ended::Passed => ("passed", GOOD),
+        Ended::Failed => ("failed", BAD),
+        Ended::Interrupted => ("ended", DOUBTFUL),
+        Ended::NotReached => ("-", DIM),
+    };
+    let title = leg.leg.title();
+    let seconds = leg.seconds.map_or_else(String::new, |seconds| format!("{seconds:.1} s"));
+    let seen = if leg.result == Ended::NotReached { "not reached" } else { &leg.seen };
+    let lead = format!("{word:6}  {title:widest$}  {seconds:>8}  ");
+    let lines = hanging(&lead, &legible(seen), look.columns());
+    // Painted afterwards: escapes would count as columns.
+    let mut out = format!("{}{}", paint(style, word), lines.get(word.len()..).unwrap_or_default());
+    let narrower = Look { width: look.width.saturating_sub(INDENT.len() as u16), ..look };
+    for remedy in &leg.remedy {
+        out.extend(sentence(remedy, narrower).lines().map(|line| format!("{INDENT}{line}\n")));
+    }
+    out
+}
