@@ -526,6 +526,16 @@ def extract(arguments):
     return sum(len(values) for values in data.values())
 
 
+def delete(arguments):
+    """Deletes the stack, as `sam delete` asks CloudFormation to."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client(arguments, "cloudformation").delete_stack(StackName=arguments.stack)
+    except (BotoCoreError, ClientError) as error:
+        raise Failure(f"deleting {arguments.stack}: {error}")
+
+
 def cloudwatch(arguments):
     """Calls an operation of CloudWatch, and returns its answer as text."""
     from botocore.exceptions import BotoCoreError, ClientError
@@ -574,6 +584,9 @@ def main():
     logging = commands.add_parser("logs", help="print what the functions of a stack have logged")
     logging.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
     logging.add_argument("--stack", required=True, metavar="NAME")
+    deleting = commands.add_parser("delete", help="delete a stack")
+    deleting.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    deleting.add_argument("--stack", required=True, metavar="NAME")
     extracting = commands.add_parser("extract", help="put the metrics that the functions of a stack have printed")
     extracting.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
     extracting.add_argument("--stack", required=True, metavar="NAME")
@@ -585,6 +598,8 @@ def main():
     try:
         if arguments.command == "start":
             return start(arguments.log)
+        if arguments.command == "delete":
+            return delete(arguments)
         if arguments.command == "invoke":
             print(invoke(arguments))
             return 0

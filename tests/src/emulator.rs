@@ -115,6 +115,17 @@ impl Emulator {
         Ok(serde_json::from_str(&told)?)
     }
 
+    /// Deletes a stack.
+    ///
+    /// # Errors
+    ///
+    /// CloudFormation refuses.
+    pub fn delete(&mut self, stack: &str) -> Result<()> {
+        self.run("delete", stack, &[] as &[&str])?;
+        self.stacks.retain(|known| known != stack);
+        Ok(())
+    }
+
     /// Everything that the functions of a stack have logged: a line each, after the name of its function and a tab.
     ///
     /// # Errors

@@ -173,7 +173,7 @@ impl Patient {
         let file = std::env::temp_dir().join(format!("ses-breaker-doctor-{}.toml", std::process::id()));
         std::fs::write(&file, toml).unwrap();
         let path = file.display().to_string();
-        let output = self.emulator.program("ses-breaker", &["policy", "push", &path, "--stack", STACK], "").unwrap();
+        let output = self.emulator.program("ses-breaker", &["policy", "push", &path, "--yes", "--stack", STACK], "").unwrap();
         std::fs::remove_file(&file).unwrap();
         assert!(output.status.success(), "{output:?}");
     }

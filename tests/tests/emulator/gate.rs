@@ -29,7 +29,7 @@ fn zone_at_noon(now: Now) -> String {
 /// What is harmful is found at once, and an open breaker probes after a minute.
 fn policy(now: Now) -> String {
     format!(
-        "[warmup]\nzone = \"{}\"\n\n[warmup.plan]\nspread_hours = 6\nburst_share = 1.0\n\n\
+        "mode = \"act\"\n\n[warmup]\nzone = \"{}\"\n\n[warmup.plan]\nspread_hours = 6\nburst_share = 1.0\n\n\
          [warmup.sets.news]\nstart = 2000\ntarget = 20000\noverflow = \"news-shared\"\ncritical_route = \"codes\"\n\n\
          [warmup.sets.codes]\nstart = 500\ntarget = 500\n\n\
          [breaker]\nopen_minutes = 1\nprobe_share = 0.05\n",
@@ -120,7 +120,26 @@ async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
         let leaks: Vec<&str> = logs.lines().filter(|line| line.contains(leak)).collect();
         assert!(leaks.is_empty(), "{leak} in logs: {leaks:#?}");
     }
+    let mut world = world;
+    the_stack_is_removed_and_leaves_nothing(&mut world).await;
     world.emulator.stop().unwrap();
+}
+
+/// As the README says: disconnect, then delete. Every set sends afterwards, and none publishes to a topic that is gone.
+async fn the_stack_is_removed_and_leaves_nothing(world: &mut World) {
+    world.ses_breaker(&["resume", "configuration-set:news"]);
+    world.ses_breaker(&["connect", "--all"]);
+    world.ses_breaker(&["disconnect", "--all"]);
+    world.emulator.delete(STACK).unwrap();
+    let topic = world.account.sns.get_topic_attributes().topic_arn(&world.events_topic).send().await;
+    assert!(topic.is_err(), "{topic:?}");
+    let sets = world.account.ses.list_configuration_sets().send().await.unwrap().configuration_sets.unwrap_or_default();
+    assert!(sets.len() > 1, "{sets:?}");
+    for set in sets {
+        assert!(world.account.sending_enabled(&set).await, "{set}");
+        let asked = world.account.ses.get_configuration_set_event_destinations().configuration_set_name(&set);
+        assert_eq!(asked.send().await.unwrap().event_destinations.unwrap_or_default(), [], "{set}");
+    }
 }
 
 /// Whoever does not sign is turned away before the function runs.
@@ -245,7 +264,7 @@ async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
 
 /// What the stack may not do is refused at once; and `disconnect` leaves nothing behind.
 async fn a_person_disconnects(world: &World) {
-    let output = world.emulator.program("ses-breaker", &["pause", "account", "--yes", "--stack", STACK], "").unwrap();
+    let output = world.emulator.program("ses-breaker", &["stop", "account", "--yes", "--stack", STACK], "").unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("so nothing was changed") && said.contains("MayPauseAccount=true"), "{said}");
@@ -259,7 +278,7 @@ async fn a_person_disconnects(world: &World) {
     let said = world.ses_breaker(&["disconnect", "--all"]);
     assert!(said.contains(&format!("news  event destination {STACK} deleted")), "{said}");
     assert_eq!(destinations().await, 0);
-    world.ses_breaker(&["pause", "configuration-set:news"]);
+    world.ses_breaker(&["stop", "configuration-set:news"]);
     let said = world.ses_breaker(&["disconnect", "news"]);
     assert!(said.contains("stopped by a person"), "{said}");
     assert!(!world.account.sending_enabled("news").await);

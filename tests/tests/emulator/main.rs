@@ -46,7 +46,7 @@ use stream::{Totals, event, stream};
 
 const STACK: &str = "e2e";
 /// There is no gate; and what is paused stays so until a person resumes it, however long ago the mail was.
-const POLICY: &str = "[gate]\nin_use = false\n\n[breaker]\nresume = \"manual\"\n";
+const POLICY: &str = "mode = \"act\"\n\n[gate]\nin_use = false\n\n[breaker]\nresume = \"manual\"\n";
 /// Far longer than anything takes; only a failure waits for so long.
 const SOON: Duration = Duration::from_secs(120);
 const SETS: [&str; 3] = ["news", "offers", "receipts"];
