@@ -221,7 +221,7 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
 }
 
 async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
-    world.ses_breaker(&["pause", "configuration-set:news", "--reason", "wrong list"]);
+    world.ses_breaker(&["stop", "configuration-set:news", "--reason", "wrong list"]);
     assert!(!world.account.sending_enabled("news").await, "it is called paused when SES has done it");
     let bulk = eventually("bulk mail is stopped", SOON, async || {
         let answer = world.ask("gmx.de", 10, "bulk").await;
@@ -245,7 +245,7 @@ async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
 
 /// What the stack may not do is refused at once; and `disconnect` leaves nothing behind.
 async fn a_person_disconnects(world: &World) {
-    let output = world.emulator.program("ses-breaker", &["pause", "account", "--yes", "--stack", STACK], "").unwrap();
+    let output = world.emulator.program("ses-breaker", &["stop", "account", "--yes", "--stack", STACK], "").unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("so nothing was changed") && said.contains("MayPauseAccount=true"), "{said}");
@@ -259,7 +259,7 @@ async fn a_person_disconnects(world: &World) {
     let said = world.ses_breaker(&["disconnect", "--all"]);
     assert!(said.contains(&format!("news  event destination {STACK} deleted")), "{said}");
     assert_eq!(destinations().await, 0);
-    world.ses_breaker(&["pause", "configuration-set:news"]);
+    world.ses_breaker(&["stop", "configuration-set:news"]);
     let said = world.ses_breaker(&["disconnect", "news"]);
     assert!(said.contains("stopped by a person"), "{said}");
     assert!(!world.account.sending_enabled("news").await);
