@@ -88,7 +88,7 @@ pub struct InUse {
 pub struct Unsettled {
     /// Whose.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// `throttled`, `open` or `probing`.
     pub state: &'static str,
@@ -152,7 +152,7 @@ fn is_unfulfilled(wished: &Wished) -> bool {
 pub struct Mail {
     /// Whose.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State of its breaker.
     pub state: &'static str,
@@ -569,8 +569,9 @@ pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, 
     let asker = Asker { set, identity: "", request: "" };
     let (factor, because) = match flow(policy, plan, board, &asker, isp) {
         Ok(flow) => {
-            let because =
-                |because: Because| format!("{} is {}", key_name(&because.key, &policy.isp_map), because.state);
+            let because = |because: Because| {
+                format!("{} is {}", key_name(&because.key, &policy.isp_map), State::shown(because.state))
+            };
             (flow.factor.share(), flow.because.map(because))
         }
         // The policy says what the gate grants then: bulk mail waits, by default.

@@ -31,7 +31,7 @@ pub struct Entry {
     pub kind: &'static str,
     /// Whose breaker.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State before; null where it is not about a breaker.
     pub from: Option<String>,

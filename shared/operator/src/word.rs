@@ -121,7 +121,7 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
 pub struct Said {
     /// Whose breaker.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// What was said.
     pub word: Word,

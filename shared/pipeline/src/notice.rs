@@ -354,7 +354,7 @@ pub struct ReportedTransition {
     pub at: String,
     /// Whose breaker.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State before: `closed`, `throttled`, `open` (sending has stopped) or `probing`.
     pub from: &'static str,

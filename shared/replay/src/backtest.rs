@@ -86,7 +86,7 @@ pub enum Became {
 pub struct TripChange {
     /// Whose breaker.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// What became of it.
     pub became: Became,

@@ -32,7 +32,7 @@ pub struct Explanation {
     pub at: String,
     /// Whose mail.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// Its breaker at that moment, after what was decided then.
     pub breaker: ReportedBreaker,

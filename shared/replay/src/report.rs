@@ -259,7 +259,7 @@ pub struct ReportedControl {
     pub control: &'static str,
     /// About whom: a subject.
     pub target: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// For `set_quota_factor`: the share.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,7 +273,7 @@ pub struct ReportedControl {
 pub struct ReportedStop {
     /// Whose breaker.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// From when (RFC 3339).
     pub from: String,
@@ -296,7 +296,7 @@ pub struct ReportedStop {
 pub struct ReportedBreaker {
     /// Whose.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// `throttled`, `open` (sending has stopped) or `probing`.
     pub state: &'static str,

@@ -132,7 +132,7 @@ impl From<Tally> for Rate {
 pub struct KeyView {
     /// Whose mail.
     pub subject: String,
-    /// At which ISP; null = at all.
+    /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State of its breaker.
     pub state: &'static str,

@@ -109,7 +109,7 @@ pub struct Flow {
 pub struct Because {
     /// Whose.
     pub key: Key,
-    /// Its state's name.
+    /// Its state's stable name.
     pub state: &'static str,
     /// When it will let probes through; `None` if that is not known.
     pub until: Option<Now>,
@@ -306,13 +306,14 @@ impl fmt::Display for Limit {
             Limit::Quota { used, quota } => write!(f, "{used} of the {quota} mails of this day have been granted"),
             Limit::Pace { hourly } => write!(f, "the day's quota comes in at {hourly} mails an hour"),
             Limit::Throttled(because, factor) => {
-                write!(f, "the breaker of {} is {}: {factor} of the quota", because.key.subject, because.state)
+                write!(f, "{} is {}: {factor} of the quota", because.key.subject, State::shown(because.state))
             }
-            Limit::Stopped(because) => write!(f, "the breaker of {} is {}", because.key.subject, because.state),
+            Limit::Stopped(because) => write!(f, "{} is {}", because.key.subject, State::shown(because.state)),
             Limit::NoRoute(because) => write!(
                 f,
-                "SES accepts nothing while the breaker of {} is {}, and the policy names no critical_route that flows",
-                because.key.subject, because.state
+                "SES accepts nothing while {} is {}, and the policy names no critical_route that sends",
+                because.key.subject,
+                State::shown(because.state)
             ),
             Limit::LeaseExpired => {
                 f.write_str("what was granted under the name of this request has expired; ask under another name")

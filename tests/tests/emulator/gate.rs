@@ -240,7 +240,7 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
 }
 
 async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
-    world.ses_breaker(&["pause", "configuration-set:news", "--reason", "wrong list"]);
+    world.ses_breaker(&["stop", "configuration-set:news", "--reason", "wrong list"]);
     assert!(!world.account.sending_enabled("news").await, "it is called paused when SES has done it");
     let bulk = eventually("bulk mail is stopped", SOON, async || {
         let answer = world.ask("gmx.de", 10, "bulk").await;

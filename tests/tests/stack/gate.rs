@@ -184,15 +184,15 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
         told.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
     }
     insta::assert_snapshot!(told.join("\n"), @r"
-    microsoft, 40 wait 1851 (stopped: the breaker of configuration-set:news is open)
-    microsoft, 13 go by news, 67 wait 5457 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 5684 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 5624 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 5359 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 3 go by news, 77 wait 5372 (throttled: the breaker of configuration-set:news is probing: 5 % of the quota)
-    microsoft, 17 go by news, 63 wait 5705 (throttled: the breaker of configuration-set:news is throttled: 25 % of the quota)
-    microsoft, 31 go by news, 49 wait 3984 (throttled: the breaker of configuration-set:news is throttled: 50 % of the quota)
-    microsoft, 30 go by news, 50 wait 4145 (throttled: the breaker of configuration-set:news is throttled: 50 % of the quota)
+    microsoft, 40 wait 1851 (stopped: configuration-set:news is stopped)
+    microsoft, 13 go by news, 67 wait 5457 (throttled: configuration-set:news is testing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5684 (throttled: configuration-set:news is testing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5624 (throttled: configuration-set:news is testing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5359 (throttled: configuration-set:news is testing: 5 % of the quota)
+    microsoft, 3 go by news, 77 wait 5372 (throttled: configuration-set:news is testing: 5 % of the quota)
+    microsoft, 17 go by news, 63 wait 5705 (throttled: configuration-set:news is slowed: 25 % of the quota)
+    microsoft, 31 go by news, 49 wait 3984 (throttled: configuration-set:news is slowed: 50 % of the quota)
+    microsoft, 30 go by news, 50 wait 4145 (throttled: configuration-set:news is slowed: 50 % of the quota)
     microsoft, 60 go by news, 20 wait 874 (pace: the day's quota comes in at 90 mails an hour)
     microsoft, 60 go by news, 20 wait 852 (pace: the day's quota comes in at 90 mails an hour)
     ");
@@ -216,9 +216,9 @@ async fn a_set_that_a_person_stops_gets_nothing_but_its_critical_reserve() {
     tell(&policy, &mut stack.reputation(), &key, Input::PersonResumes, then).await.unwrap();
     told.extend(lines(&post(&mut stack.gate, "/v1/permits", &bulk, Now(then.0 + 1_000)).await));
     insta::assert_snapshot!(told.join("\n"), @r"
-    gmail, 50 wait 1936 (stopped: the breaker of configuration-set:news is open)
+    gmail, 50 wait 1936 (stopped: configuration-set:news is stopped)
     gmail, 100 go by news-critical
-    gmail, 20 go by news-critical, 80 wait 1891 (stopped: the breaker of configuration-set:news is open)
+    gmail, 20 go by news-critical, 80 wait 1891 (stopped: configuration-set:news is stopped)
     gmail, 50 go by news
     ");
 }

@@ -218,7 +218,7 @@ fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     "AWS may pause all sending if the cause is not fixed by the date that the review names.",
                 )
                 .mend(place.ours("status account"))
-                .mend(format!("{console}: read the review, mend its cause, then answer it."));
+                .mend(format!("{console}: read the review, fix its cause, then answer it."));
         }
         Some(_) | None => {}
     }
