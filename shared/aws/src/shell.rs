@@ -348,10 +348,13 @@ impl Breaker {
             }
         }
         if wake.tick.is_some() {
-            // Before judging, which may take all the time there is when people look at their dashboards most. Reading 200 sets
-            // takes some seconds.
+            let minute = minute(&known.policy, &mut self.store, now, &mut in_time).await?;
+            changes.extend(minute.saved);
+            failed.subjects.extend(minute.failed.subjects);
+            // After judging, which is more urgent: reading 200 sets takes some seconds. Where no time is left, the next minutes of
+            // the period have it.
             let period = export::period(now);
-            if known.policy.cloudwatch.configuration_sets > 0 && self.exported != Some(period) {
+            if known.policy.cloudwatch.configuration_sets > 0 && self.exported != Some(period) && in_time() {
                 match export_once(&known.policy, &mut self.store, &self.quotas, &mut self.activity, now).await {
                     Ok(made) => (self.exported, exported) = (Some(period), made),
                     Err(error) => {
@@ -359,9 +362,6 @@ impl Breaker {
                     }
                 }
             }
-            let minute = minute(&known.policy, &mut self.store, now, in_time).await?;
-            changes.extend(minute.saved);
-            failed.subjects.extend(minute.failed.subjects);
         }
         for (subject, error) in &failed.subjects {
             tracing::error!(%subject, %error, "cannot be judged; the others are");

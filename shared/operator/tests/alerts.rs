@@ -120,9 +120,14 @@ fn every_command_in_every_alert_is_understood() {
     let place = Place { stack: "my-stack".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut lines = BTreeSet::new();
+    // As they are linked to: in small letters, with hyphens.
+    let runbook = include_str!("../../../infra/RUNBOOK.md").lines();
+    let headings: BTreeSet<String> =
+        runbook.filter_map(|line| Some(line.strip_prefix("### ")?.to_lowercase().replace(' ', "-"))).collect();
     for toml in ["", "[gate]\nin_use = false\n", "mode = \"shadow\"\n"] {
         for message in runtime.block_on(messages(toml)) {
             assert!(!message.commands.is_empty(), "{message:?}");
+            assert!(headings.contains(&message.runbook), "the runbook has no section {}: {message:?}", message.runbook);
             lines.extend(message.commands.iter().map(|command| command.line(&place)));
         }
     }

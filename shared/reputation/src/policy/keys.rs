@@ -118,7 +118,8 @@ pub const SECTIONS: &[Section] = &[
             "mode",
             "",
             Word(&["act", "shadow"]),
-            "`act`: decide, report and act. `shadow`: decide and report, but do nothing.",
+            "`act`: decide, report and act. `shadow`: decide and report, but do nothing. A stack acts only if its policy says \
+             `act` itself; the default holds for `replay`.",
         )],
     ),
     section("subjects", "Who is judged, and how far it may go.", SUBJECTS),
