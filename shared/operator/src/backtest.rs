@@ -123,7 +123,8 @@ pub async fn backtest(
         }
     };
     let options = |policy: &Policy| Options {
-        policy: policy.clone().in_world(order.gate),
+        // What a policy that says no mode would do, as in a replay; that the stack is in shadow yet is another matter.
+        policy: policy.clone().in_replay().in_world(order.gate),
         real_now: now.0,
         since: order.since.map(|since| since.at.0),
         until: order.until.map(|until| until.at.0),

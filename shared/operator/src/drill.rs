@@ -101,7 +101,7 @@ impl Step {
             Step::Connect => "set connected",
             Step::Send => "mails sent",
             Step::Count => "events counted",
-            Step::Open => "breaker open",
+            Step::Open => "stop decided",
             Step::Stop => "stopped at SES",
             Step::Refuse => "mail refused",
             Step::Alert => "alert sent",

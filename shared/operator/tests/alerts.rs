@@ -272,7 +272,7 @@ async fn played(scene: Scene) -> (Account, Stack, Now) {
             hear(&account, &mut stack, &events, now).await;
         }
         Scene::SlowedAtAnIsp => {
-            let mut events = mails("news", &["outlook.com"], 58, 12, MORNING);
+            let mut events = mails("news", &["outlook.com"], 36, 11, MORNING);
             events.extend(mails("news", &["gmail.com"], 400, 2, MORNING));
             hear(&account, &mut stack, &events, now).await;
         }
@@ -301,8 +301,8 @@ async fn typed(account: &Account, stack: &mut Stack, words: Vec<OsString>, now: 
         stack.enforce(false, now).await.unwrap();
     };
     let access = account.access();
-    let (answer, ()) = tokio::join!(cli::answered(&access, words, now, Look::new(None)), enforcer);
-    answer.unwrap()
+    let (answer, ()) = tokio::join!(cli::answered(&access, words.clone(), now, Look::new(None)), enforcer);
+    answer.unwrap_or_else(|failure| panic!("{words:?}: {failure}"))
 }
 
 const VERBS: [&str; 5] = ["resume", "stop", "bypass", "shadow", "release"];
@@ -311,10 +311,15 @@ const VERBS: [&str; 5] = ["resume", "stop", "bypass", "shadow", "release"];
 fn printed(text: &str) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for (at, _) in text.match_indices("ses-breaker ") {
-        let line = text[at..].split(['\n', ';']).next().unwrap_or_default();
+        // Pages are as wide as a terminal, and what is longer goes on in the next line.
+        let (first, next) = text[at..].split_once('\n').unwrap_or((&text[at..], ""));
+        let first = first.split(';').next().unwrap_or_default();
+        let goes_on = next.split_whitespace().next().unwrap_or_default();
+        let line =
+            if first.split(' ').count() > 2 { first.to_owned() } else { format!("{} {goes_on}", first.trim_end()) };
         let verb = line.split(' ').nth(1).unwrap_or_default();
         if VERBS.contains(&verb) || verb == "status" {
-            lines.insert(line.trim_end_matches(['.', ' ', ')']).to_owned());
+            lines.insert(line.trim().trim_end_matches(['.', ')']).to_owned());
         }
     }
     lines

@@ -121,7 +121,7 @@ async fn the_ledger_of_a_stack_that_was_fed_a_stream_tells_the_trips_of_its_repl
 
 /// The transitions of the sample stream, as `replay` tells them.
 fn replayed(stream: &[u8]) -> Report {
-    let policy = Policy::default();
+    let policy = Policy::default().in_world(true);
     let options = Options {
         policy,
         real_now: LATER.0,

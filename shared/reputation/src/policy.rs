@@ -427,6 +427,12 @@ impl Policy {
         Policy { mode: if self.states_mode { self.mode } else { Mode::Shadow }, ..self }
     }
 
+    /// The policy in a replay, which acts unless the policy's own text says otherwise: the opposite of [`Policy::in_stack`].
+    #[must_use]
+    pub fn in_replay(self) -> Policy {
+        Policy { mode: if self.states_mode { self.mode } else { Mode::Act }, ..self }
+    }
+
     /// The policy in a world with or without a gate: what its own text says of that comes first.
     #[must_use]
     pub fn in_world(self, gate: bool) -> Policy {

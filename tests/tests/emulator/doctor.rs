@@ -173,7 +173,8 @@ impl Patient {
         let file = std::env::temp_dir().join(format!("ses-breaker-doctor-{}.toml", std::process::id()));
         std::fs::write(&file, toml).unwrap();
         let path = file.display().to_string();
-        let output = self.emulator.program("ses-breaker", &["policy", "push", &path, "--yes", "--stack", STACK], "").unwrap();
+        let output =
+            self.emulator.program("ses-breaker", &["policy", "push", &path, "--yes", "--stack", STACK], "").unwrap();
         std::fs::remove_file(&file).unwrap();
         assert!(output.status.success(), "{output:?}");
     }
@@ -241,7 +242,7 @@ async fn from_the_topic_to_the_functions(patient: &Patient) {
     let dead = account.queue_url("ill-events-dead").await;
     account.enqueue(&dead, &["{", "["]).await;
     let (found, fix) = patient.suffers(&[["fault", "dead-letters", "ill-events-dead"]]);
-    assert_eq!(found, "it holds 2 messages");
+    assert_eq!(found, "it has 2 messages");
     assert!(fix.iter().any(|step| step.contains("sqs start-message-move-task")), "{fix:?}");
     assert_eq!(account.take(&dead).await.len(), 2);
 

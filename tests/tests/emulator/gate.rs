@@ -225,7 +225,7 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
     assert!(world.account.sending_enabled("news").await, "SES has no switch for an ISP");
     let row = world.quota("gmail");
     assert_eq!(row["factor"], json!(0.0), "{row:#}");
-    assert!(row["because"].as_str().is_some_and(|because| because.ends_with("@gmail is open")), "{row:#}");
+    assert!(row["because"].as_str().is_some_and(|because| because.ends_with("@gmail is stopped")), "{row:#}");
 
     // After its minute, it is probed.
     let probed = eventually("Gmail is probed", SOON, async || {
@@ -236,7 +236,7 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
     .await;
     let granted = probed["granted"].as_u64().unwrap();
     assert!((1..=100).contains(&granted), "a twentieth of 1,800 and no more: {probed:#}");
-    assert!(world.quota("gmail")["because"].as_str().is_some_and(|because| because.ends_with("is probing")));
+    assert!(world.quota("gmail")["because"].as_str().is_some_and(|because| because.ends_with("is testing")));
 }
 
 async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {

@@ -366,7 +366,7 @@ pub(crate) struct DoctorArgs {}
 /// Prove a live stack from end to end, with mail that nobody receives.
 ///
 /// Makes a scratch configuration set, sends mail with it to the mailbox simulator of SES, and reports how long each leg takes: events
-/// counted, breaker open, stopped at SES, alert sent, resumed. Then deletes what it made, also after a failure or Ctrl-C. Its mail counts
+/// counted, stop decided, stopped at SES, alert sent, resumed. Then deletes what it made, also after a failure or Ctrl-C. Its mail counts
 /// for the scratch set alone, and its set is stopped in shadow, too.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -374,9 +374,9 @@ Examples:
   ses-breaker drill --from news@example.com
   ses-breaker drill --from news@example.com --yes --format json > drill.json     to report
 
-Takes a few minutes. It sends about ten mails, as many as open a breaker under the policy in use, and at most 102; they cost as any mail \
-does, reach nobody, and count neither for the bounce rate of the account nor for its quota. People get the alerts of one breaker that opens \
-and is resumed. A second Ctrl-C ends it without cleaning up.
+Takes a few minutes. It sends about ten mails, as many as stop a set under the policy in use, and at most 102; they cost as any mail \
+does, reach nobody, and count neither for the bounce rate of the account nor for its quota. People get the alerts of one set that is stopped \
+and resumed. A second Ctrl-C ends it without cleaning up.
 
 Needs: what `connect` and `resume` need; ses:GetEmailIdentity, ses:CreateConfigurationSet, ses:DeleteConfigurationSet, ses:SendEmail.
 

@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, btree_map};
 
 use anstyle::Style;
+use pipeline::evaluate::stops_at_ses;
 use reputation::Tally;
 use reputation::breaker::State;
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
-use reputation::subject::Subject;
+use reputation::subject::{Key, Subject};
 use reputation::unit::UnitKind;
 
 use super::layout::{
@@ -215,15 +216,25 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
             subjects: vec![subject],
             rows,
         };
-        match alike.entry((first, block.stand())) {
-            btree_map::Entry::Occupied(known) => blocks[*known.get()].subjects.extend(block.subjects),
-            btree_map::Entry::Vacant(place) => {
-                place.insert(blocks.len());
+        let stand = block.stand();
+        // What has no switch has no state beside that of a configuration set with the same mail.
+        let is_evidence = !report.gate && stand.is_empty() && has_no_switch(&block.subjects[0]);
+        let of_set = alike.iter().find(|((known, _), _)| is_evidence && *known == first).map(|(_, place)| *place);
+        let place = of_set.or_else(|| alike.get(&(first.clone(), stand.clone())).copied());
+        match place {
+            Some(place) => blocks[place].subjects.extend(block.subjects),
+            None => {
+                alike.insert((first, stand), blocks.len());
                 blocks.push(block);
             }
         }
     }
     blocks
+}
+
+/// Whether SES cannot stop the mail of a subject by itself.
+fn has_no_switch(subject: &str) -> bool {
+    subject.parse().is_ok_and(|subject| !stops_at_ses(&Key { subject, isp: None }))
 }
 
 /// How much room a table of rates takes: tried from the widest to the narrowest.

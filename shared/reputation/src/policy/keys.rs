@@ -119,7 +119,7 @@ pub const SECTIONS: &[Section] = &[
             "",
             Word(&["act", "shadow"]),
             "`act`: decide, report and act. `shadow`: decide and report, but do nothing. A stack acts only if its policy says \
-             `act` itself; the default holds for `replay`.",
+             `act` itself; the default is that of `replay`.",
         )],
     ),
     section("subjects", "Who is judged, and how far it may go.", SUBJECTS),
