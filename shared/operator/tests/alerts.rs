@@ -235,6 +235,10 @@ async fn played(scene: Scene) -> (Account, Stack, Now) {
     if scene == Scene::Withheld {
         Stack::push(&account.cloud, "[breaker]\nmax_pauses_per_hour = 1\n").await;
     }
+    if gate {
+        let sets = ["news", "shop", "club"].map(|set| format!("[warmup.sets.{set}]\nstart = 5000\ntarget = 5000\n"));
+        Stack::push(&account.cloud, &format!("[gate]\nin_use = true\n{}", sets.concat())).await;
+    }
     let mut stack = Stack::new(&account.cloud, gate);
     let now = MORNING.plus_minutes(1);
     match scene {
