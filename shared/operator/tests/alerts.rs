@@ -253,11 +253,8 @@ async fn played(scene: Scene) -> (Account, Stack, Now) {
         }
         Scene::StoppedByAPerson | Scene::Bypassed | Scene::InShadow => {
             hear(&account, &mut stack, &mails("news", &BOTH, 60, 40, MORNING), now).await;
-            let verb = match scene {
-                Scene::StoppedByAPerson => "stop",
-                Scene::Bypassed => "bypass",
-                _ => "shadow",
-            };
+            let verbs = [(Scene::StoppedByAPerson, "stop"), (Scene::Bypassed, "bypass"), (Scene::InShadow, "shadow")];
+            let (_, verb) = verbs.into_iter().find(|(known, _)| *known == scene).unwrap();
             let later = now.plus_minutes(2);
             let words = words(&format!("ses-breaker {verb} configuration-set:news"));
             assert_eq!(typed(&account, &mut stack, words, later).await.exit, Exit::Done);
@@ -361,11 +358,9 @@ async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
         let told = letters(&account);
         let mut commands = printed(&told.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
         let access = account.access();
-        let subject = match scene {
-            Scene::IspInTrouble => "account",
-            Scene::Withheld => "configuration-set:sale",
-            _ => "configuration-set:news",
-        };
+        let others = [(Scene::IspInTrouble, "account"), (Scene::Withheld, "configuration-set:sale")];
+        let subject = others.into_iter().find(|(known, _)| *known == scene);
+        let subject = subject.map_or("configuration-set:news", |(_, subject)| subject);
         for page in ["status", "explain"] {
             let words = words(&format!("ses-breaker {page} {subject}"));
             let page = cli::answered(&access, words, now, Look::new(None)).await.unwrap();
