@@ -362,9 +362,21 @@ impl DynamoReputation {
             used += answer.consumed_capacity().and_then(|used| used.capacity_units()).unwrap_or(0.0);
         }
         drop(answers);
-        for (subject, others) in related {
-            used += self.note_kin(&subject, &others, now).await?;
-            self.related.extend(others.into_iter().map(|other| ((subject.clone(), other), today)));
+        let this = &*self;
+        let notes = related.into_iter().map(|(subject, others)| async move {
+            let used = this.note_kin(&subject, &others, now).await;
+            (subject, others, used)
+        });
+        let notes: Vec<_> = stream::iter(notes).buffer_unordered(READS).collect().await;
+        for (subject, others, noted) in notes {
+            match noted {
+                Ok(units) => {
+                    used += units;
+                    self.related.extend(others.into_iter().map(|other| ((subject.clone(), other), today)));
+                }
+                // It only orders messages: nothing waits for it.
+                Err(error) => tracing::warn!(%subject, %error, "who shares mail is noted another time"),
+            }
         }
         self.write_units += used;
         self.noted.extend(noted.into_iter().map(|subject| (subject, hour)));

@@ -10,6 +10,7 @@ use replay::cli::placed_once;
 use replay::text::{Look, legible};
 use reputation::breaker::State;
 use reputation::policy::{DEFAULT_TOML, Mode, Policy};
+use reputation::subject::Key;
 use reputation::time::Now;
 use serde::Serialize;
 use toml::{Table, Value};
@@ -122,7 +123,8 @@ pub struct Push {
     pub outcome: Outcome,
     /// What it changes, by key.
     pub changes: Vec<KeyChange>,
-    /// Where it ends the shadow in which the stack decides now: what would be acted on at once. Null where it does not.
+    /// Where it ends the shadow in which the stack, or something of it, decides now: what would be acted on at once. Null where
+    /// it does not.
     pub acts_on: Option<Vec<ActsOn>>,
 }
 
@@ -181,8 +183,10 @@ pub async fn push(
     };
     let current = access.policies().current().await.map_err(|error| access.refused(error))?;
     let mut push = tried(current.as_ref(), file, toml);
-    if policy.mode == Mode::Act && access.policy().await?.policy.mode == Mode::Shadow {
-        push.acts_on = Some(acts_on(access, &policy, now).await?);
+    let before = access.policy().await?.policy;
+    let acts_on = acts_on(access, &before, &policy, now).await?;
+    if !acts_on.is_empty() || (policy.mode == Mode::Act && before.mode == Mode::Shadow) {
+        push.acts_on = Some(acts_on);
     }
     if !dry_run {
         if let Some(acts_on) = &push.acts_on {
@@ -198,16 +202,18 @@ pub async fn push(
     Ok(Answer::new(text::pushed(&push, look), &push, exit))
 }
 
-/// What a policy that ends the shadow of a stack would have acted on at once.
-async fn acts_on(access: &Access, policy: &Policy, now: Now) -> Result<Vec<ActsOn>, Failure> {
+/// What a policy would have acted on at once, which the one before does not.
+async fn acts_on(access: &Access, before: &Policy, policy: &Policy, now: Now) -> Result<Vec<ActsOn>, Failure> {
     let board = access.reputation(policy).board(now).await.map_err(|error| access.refused(error))?;
     // Whether the stack has a gate is not known here; what only a gate would hold back is shown as that.
-    let with_gate = policy.clone().in_world(true);
-    let acts_on = waiting(&with_gate, &board).into_iter().map(|(key, known)| ActsOn {
-        key: key_name(key, &policy.isp_map),
-        state: known.state.name(),
-        at_ses: stops_at_ses(key) && matches!(known.state, State::Open { .. }),
-    });
+    let (before, with_gate) = (before.clone().in_world(true), policy.clone().in_world(true));
+    let known: BTreeSet<&Key> = waiting(&before, &board).into_iter().map(|(key, _)| key).collect();
+    let acts_on =
+        waiting(&with_gate, &board).into_iter().filter(|(key, _)| !known.contains(key)).map(|(key, known)| ActsOn {
+            key: key_name(key, &policy.isp_map),
+            state: known.state.name(),
+            at_ses: stops_at_ses(key) && matches!(known.state, State::Open { .. }),
+        });
     let mut acts_on: Vec<ActsOn> = acts_on.collect();
     acts_on.sort_by_key(|acts_on| (!acts_on.at_ses, acts_on.key.clone()));
     Ok(acts_on)

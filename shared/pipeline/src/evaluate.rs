@@ -24,8 +24,8 @@ use reputation::time::{Minute, Now};
 
 use crate::notice::quoted;
 use crate::ports::{
-    Board, Change, Control, ControlKind, Disposition, Dossier, PlaceChange, PortError, Relative, Reputation, Saved,
-    Transition, Versioned,
+    Board, Change, Control, ControlKind, Disposition, Dossier, MAX_KIN, PlaceChange, PortError, Relative, Reputation,
+    Saved, Transition, Versioned,
 };
 
 /// How often a save that lost a race is decided anew before the shell should try later.
@@ -129,8 +129,10 @@ fn note_related(
     changes: &mut Vec<Change>,
     now: Now,
 ) {
-    let is_own_set =
-        |relative: &Subject| dossier.kin.contains(relative) && matches!(relative, Subject::ConfigurationSet(_));
+    let is_own_set = |relative: &Subject| {
+        let is_set = matches!(relative, Subject::ConfigurationSet(_)) && can_be_stopped(policy, relative);
+        is_set && dossier.kin.contains(relative)
+    };
     let sets: Vec<(&Subject, &Relative)> = related.iter().filter(|(relative, _)| is_own_set(relative)).collect();
     changes.retain_mut(|change| {
         let Some(told) = change.transition.as_mut().filter(|told| told.level.is_some()) else { return true };
@@ -149,12 +151,16 @@ fn note_related(
     });
 }
 
-/// Whether what a verdict is about has been reported of a configuration set: its mail is held back or on trial, or its breaker
-/// was re-armed since, or people were warned.
+/// Whether what a verdict is about has been reported of a configuration set: a verdict of its own, about the same metric as far
+/// as that is known, cut or stopped its mail since; or, where it is no more than a warning, people were warned. What a person
+/// stopped answers for nothing.
 fn answers_for(set: &BreakerState, verdict: &Verdict, now: Now) -> bool {
-    set.state != State::Closed
-        || set.since.pause.max(set.since.throttle) > verdict.from
-        || set.was_warned(verdict.metric, now)
+    let since = |at: Option<Now>| at.is_some_and(|at| at.minute() >= verdict.from);
+    // Of a cut the metric is not remembered.
+    let was_stopped_for_another =
+        since(set.tripped) && set.tripped_by != Some(verdict.metric) && set.tripped == set.worsened;
+    (since(set.worsened) && !was_stopped_for_another)
+        || (verdict.level == Level::Warn && set.was_warned(verdict.metric, now))
 }
 
 /// What is added to the reason of a warning about what has no switch: which configuration sets its mail goes by.
@@ -163,6 +169,8 @@ fn spread_over(sets: &[(&Subject, &Relative)]) -> String {
     match names.as_slice() {
         [] => String::new(),
         [only] => format!("; its mail goes by {only}"),
+        // No more are remembered, so that one of the others may have shown harm.
+        several if several.len() >= MAX_KIN => format!("; its mail goes by {MAX_KIN} configuration sets and more"),
         several => {
             let more = match several.len().saturating_sub(MOST_NAMED) {
                 0 => String::new(),
@@ -930,6 +938,10 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
     if step.next == known.breaker && step.news.is_none() {
         return None;
     }
+    if catches_up && step.news.is_none() {
+        let reason = "it was stopped in shadow, and nothing is decided in shadow any more".to_owned();
+        step.news = Some(breaker::News { level: Some(Level::Pause), cause: Cause::Time, verdict: None, reason });
+    }
     let transition = step.news.map(|news| Transition {
         at: now,
         key: key.clone(),
@@ -944,10 +956,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
         gate: false,
         kin: BTreeSet::new(),
     });
-    let reason = || match &transition {
-        Some(told) => told.reason.clone(),
-        None => "it was opened in shadow, and nothing is decided in shadow any more".to_owned(),
-    };
+    let reason = || transition.as_ref().map_or_else(String::new, |told| told.reason.clone());
     let mut controls = Vec::new();
     for effect in &step.effects {
         // What was only stopped in shadow was not stopped by us: it may have been by a person.

@@ -162,7 +162,7 @@ async fn arrange<O: Outbox + Wishes>(
         let mut desk = outbox.desk().await?;
         let unsent = outbox.unsent().await?;
         // Nothing is said of SES where nothing is to be said at all.
-        let wishes = if unsent.is_empty() { Vec::new() } else { outbox.wishes().await? };
+        let wishes = if unsent.is_empty() && !desk.holds_back() { Vec::new() } else { outbox.wishes().await? };
         if !desk.arrange(&Known { policy, wishes: &wishes }, &unsent, now) || outbox.keep(&desk).await? == Saved::Saved
         {
             return Ok((desk.letters, unsent));

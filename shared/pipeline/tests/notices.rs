@@ -392,6 +392,116 @@ fn each_cause_is_told_from_the_others() {
     assert_eq!(serde_json::to_value(Cause::Time).unwrap(), "time");
 }
 
+/// All mails of a configuration set come back, which sends for an identity that others send for, too.
+fn of_one_identity(world: &mut World, set: &str, bounces: u32) {
+    let key = world.key(&format!("configuration-set:{set}"));
+    let gmail = world.policy.isp_map.by_name("gmail").unwrap();
+    let identity: reputation::Subject = "identity:a.example".parse().unwrap();
+    let dossier = pollster::block_on(world.store.dossier(&identity, world.now)).unwrap();
+    dossier.kin.insert(key.subject.clone());
+    let dossier = pollster::block_on(world.store.dossier(&key.subject, world.now)).unwrap();
+    dossier.kin.insert(identity);
+    for kind in [UnitKind::Sent, UnitKind::HardBounce] {
+        dossier.timeline.add(world.now.minute(), gmail, kind, bounces, false, world.now);
+    }
+    let (policy, now) = (world.policy.clone(), world.now);
+    pollster::block_on(evaluate(&policy, &mut world.store, &key.subject, &BTreeSet::new(), now)).unwrap();
+}
+
+/// What goes out once the sets of one identity have had their time to follow each other.
+fn told_after_a_while(world: &mut World) -> Vec<Message> {
+    world.now = Now(world.now.0 + 20_000);
+    world.told()
+}
+
+#[test]
+fn a_withheld_stop_of_a_known_incident_is_reported_at_once() {
+    let mut world = World::new("[gate]\nin_use = false\n[breaker]\nmax_pauses_per_hour = 1\n");
+    of_one_identity(&mut world, "news", 9);
+    assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] news: 100 % of 9 mails bounced hard"]);
+    world.minutes(3);
+    of_one_identity(&mut world, "sale", 9);
+    let told = told_after_a_while(&mut world);
+    assert_eq!(titles(&told), ["[WARNING, still sending] sale: 100 % of 9 mails bounced hard"]);
+}
+
+#[test]
+fn what_was_resumed_or_only_in_shadow_holds_back_no_stop_of_another_set() {
+    let mut world = World::new("[gate]\nin_use = false\n[subjects]\nshadow = [\"configuration-set:news\"]\n");
+    of_one_identity(&mut world, "news", 9);
+    assert_eq!(
+        titles(&told_after_a_while(&mut world)),
+        ["[SHADOW, would be stopped] news: 100 % of 9 mails bounced hard"]
+    );
+    world.minutes(3);
+    of_one_identity(&mut world, "sale", 9);
+    assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
+    world.minutes(3);
+    world.said("configuration-set:sale", Input::PersonResumes);
+    world.told();
+    world.minutes(3);
+    of_one_identity(&mut world, "club", 9);
+    assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] club: 100 % of 9 mails bounced hard"]);
+}
+
+#[test]
+fn a_set_that_stops_after_the_others_is_reported_in_five_minutes_with_what_ses_made_of_it() {
+    let mut world = World::new("[gate]\nin_use = false\n");
+    for set in ["news", "sale"] {
+        of_one_identity(&mut world, set, 9);
+        world.minutes(2);
+        let told = told_after_a_while(&mut world).len();
+        assert_eq!(told, usize::from(set == "news"), "{set}");
+    }
+    let wishes = pollster::block_on(world.store.wishes()).unwrap();
+    for wished in wishes {
+        pollster::block_on(world.store.note(&Wished { made: Some(Flow::Stopped), ..wished })).unwrap();
+    }
+    world.minutes(5);
+    let told = world.told();
+    assert_eq!(titles(&told), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
+    assert!(told[0].body.contains("Effect: SES has obeyed"), "{}", told[0].body);
+    assert!(!told[0].first.is_empty() && told[0].runbook == "stopped", "{:?}", told[0]);
+}
+
+#[test]
+fn a_set_that_a_person_stopped_long_ago_answers_for_no_harm_of_its_identity() {
+    let harm = |stopped: bool| {
+        let mut world = World::new("[gate]\nin_use = false\n");
+        if stopped {
+            world.said("configuration-set:old", Input::PersonStops);
+            world.minutes(3_000);
+        }
+        let (identity, gmail) =
+            (world.key("identity:a.example").subject, world.policy.isp_map.by_name("gmail").unwrap());
+        let (now, minute) = (world.now, world.now.minute());
+        let dossier = pollster::block_on(world.store.dossier(&identity, now)).unwrap();
+        for set in ["old", "b", "c", "(none)"] {
+            dossier.kin.insert(format!("configuration-set:{set}").parse().unwrap());
+        }
+        for (kind, count) in [(UnitKind::Sent, 60), (UnitKind::HardBounce, 20)] {
+            dossier.timeline.add(minute, gmail, kind, count, false, now);
+        }
+        for set in ["old", "b", "c"] {
+            let subject = world.key(&format!("configuration-set:{set}")).subject;
+            let dossier = pollster::block_on(world.store.dossier(&subject, now)).unwrap();
+            dossier.kin.insert(identity.clone());
+        }
+        let policy = world.policy.clone();
+        pollster::block_on(evaluate(&policy, &mut world.store, &identity, &BTreeSet::new(), now)).unwrap();
+        let told = world.told();
+        told.into_iter().filter(|message| message.subject == "identity:a.example").collect::<Vec<_>>()
+    };
+    for stopped in [false, true] {
+        let told = harm(stopped);
+        assert_eq!(titles(&told), ["[WARNING, still sending] identity a.example: 33 % of 60 mails bounced hard"]);
+        // Only what SES can stop is offered.
+        let lines: Vec<String> = told[0].commands.iter().map(|command| command.line(&Place::default())).collect();
+        assert!(!lines.iter().any(|line| line.contains("(none)")), "{lines:?}");
+        assert!(lines.contains(&"ses-breaker stop configuration-set:b".to_owned()), "{lines:?}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Judged(usize, u64, Level),

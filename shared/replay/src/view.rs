@@ -44,6 +44,8 @@ pub struct View {
     pub policy: String,
     /// Whether the policy decides and tells only.
     pub shadow: bool,
+    /// Whether the sender's application asks the gate. If not, only what SES has a switch for can be stopped.
+    pub gate: bool,
     /// As of when, in milliseconds since 1970: the end of the virtual clock, or now.
     pub now: i64,
     /// The bins of every course.
@@ -403,6 +405,7 @@ impl View {
                 .collect(),
             policy: policy.map_or_else(|| "built-in policy".to_owned(), legible),
             shadow: rules.mode == Mode::Shadow,
+            gate: report.gate,
             now: replay.now().0,
             grid,
             lines: lines(rules),

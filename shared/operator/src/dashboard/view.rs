@@ -98,6 +98,8 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
             version => format!("policy version {version}"),
         },
         shadow: policy.mode == Mode::Shadow,
+        // As far as the policy tells: the gate knows no configuration set that is not named there.
+        gate: policy.gate_in_use && !policy.warmup.sets.is_empty(),
         now: now.0,
         grid,
         lines: view::lines(policy),

@@ -76,7 +76,11 @@ pub(crate) fn pushed(push: &Push, look: Look) -> String {
     };
     out.push_str(&paragraph(&words, look));
     if let Some(acts_on) = push.acts_on.as_deref().filter(|_| push.outcome == Outcome::Pushed) {
-        let begins = if push.dry_run { "The stack would act from then on." } else { "The stack acts from then on." };
+        let begins = if push.dry_run {
+            "The stack would act on what it decides in shadow now."
+        } else {
+            "The stack acts on what it decided in shadow."
+        };
         out.push_str(&paragraph(begins, look));
         out.push_str(&acted_on(acts_on));
     }
@@ -114,8 +118,5 @@ fn acted_on(acts_on: &[ActsOn]) -> String {
 /// What is asked before a stack begins to act.
 pub(crate) fn question_before_acting(acts_on: &[ActsOn], stack: &str) -> String {
     let stack = legible(stack);
-    format!(
-        "Stack {stack} is in shadow. With this policy it acts: it stops what it finds harmful.\n{}Push it?",
-        acted_on(acts_on)
-    )
+    format!("With this policy stack {stack} acts on what it decides in shadow now.\n{}Push it?", acted_on(acts_on))
 }

@@ -146,6 +146,11 @@ impl Desk {
         changed
     }
 
+    /// Whether something is held back, of which a message may be due.
+    pub(super) fn holds_back(&self) -> bool {
+        self.told.values().any(|told| told.held_back.is_some())
+    }
+
     fn has_room(&self) -> bool {
         self.letters.len() < MOST_LETTERS
     }
@@ -207,7 +212,9 @@ impl Desk {
             let told = self.told.get(other);
             told.is_some_and(|told| told.levels.iter().any(|(level, at)| *level >= fact.severity() && *at > recent))
         };
+        // What waits for a place is still sent: that is for a person to know at once.
         fact.cause == Cause::Verdict
+            && !fact.is_withheld()
             // Without a gate nothing happens at one ISP that does not happen to the whole.
             && (fact.isp.is_none() || !fact.gate)
             && fact.level.is_some()
@@ -249,7 +256,9 @@ impl Desk {
             }
             let mut facts: Vec<&Fact> = last.iter().collect();
             facts.sort_by_key(|fact| fact.lead());
-            let id = format!("{group}#summary");
+            // What is held back of one group is not always due at the same time.
+            let newest = facts.iter().map(|fact| fact.at().0).max().unwrap_or_default();
+            let id = format!("{group}#summary#{newest}");
             let message = Some(Message::of_summary(known, id.clone(), &facts, &earlier));
             self.letters.push(Letter { id, message, notices: Vec::new() });
             written = true;
@@ -291,10 +300,13 @@ impl Told {
         let old = now.0.saturating_sub(i64::from(policy.alerts.again_minutes) * MINUTE_MILLIS);
         self.standings.retain(|_, at| *at > old);
         self.standings.insert(fact.standing(), now.0);
-        self.levels.retain(|_, at| *at > old);
-        if fact.level.is_some() {
-            self.levels.insert(fact.severity(), now.0);
+        // Nothing was done in shadow; and what got better is over.
+        match (fact.level.is_some(), fact.shadow) {
+            (true, false) => _ = self.levels.insert(fact.severity(), now.0),
+            (true, true) => {}
+            (false, _) => self.levels.clear(),
         }
+        self.levels.retain(|_, at| *at > old);
         (self.state, self.at) = (fact.to.clone(), now.0);
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use reputation::breaker::Cause;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
-use reputation::subject::{Key, Subject};
+use reputation::subject::Key;
 use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ use super::headline::{full_name, headline, short_name, state_word};
 use super::{Notice, title};
 use crate::enforce::Wished;
 use crate::evaluate::stops_at_ses;
+use crate::ports::MAX_KIN;
 
 /// Others that a message lists; of the rest it tells how many there are.
 const MOST_OTHERS: usize = 30;
@@ -231,7 +232,11 @@ impl Message {
         let summary = format!("{name} is {state} now.\nThe last change: {}\n", cut(&lead.why()));
         let mut body = report_of(earlier).trim_start().to_owned();
         body.push_str(&format!("\nEffect: {}.\nNext: {}\n", done(known, lead), next(known.policy, lead)));
-        let message = Message { id, title, summary, body, runbook: "summary".to_owned(), ..Message::default() };
+        let (first, runbook) = match lead.stops() {
+            true => (what_to_do(lead, facts), section(lead)),
+            false => (String::new(), "summary"),
+        };
+        let message = Message { id, title, summary, first, body, runbook: runbook.to_owned(), ..Message::default() };
         message.about(known, facts)
     }
 
@@ -516,14 +521,13 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
             commands.push(Command::new(purpose, format!("ses-breaker stop {target}")));
         }
     }
-    // What has no switch is stopped by what has one.
-    if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow {
+    // What has no switch is stopped by what has one, as far as all of that is known.
+    if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow && lead.shares_mail_with.len() < MAX_KIN {
         let sets = lead.shares_mail_with.iter().filter(|other| other.starts_with("configuration-set:"));
-        let sets: Vec<String> = sets.take(MOST_UNDONE).map(|set| quoted(set)).collect();
-        if !sets.is_empty() {
-            let line = format!("ses-breaker stop {}", sets.join(" "));
-            commands
-                .push(Command::new("Stop the configuration sets that its mail goes by, until you resume them", line));
+        let sets: Vec<&String> = sets.filter(|set| is_at_ses(set)).take(MOST_UNDONE).collect();
+        for set in sets {
+            let line = format!("ses-breaker stop {}", quoted(set));
+            commands.push(Command::new("Stop a configuration set that its mail goes by, until you resume it", line));
         }
     }
     commands.push(Command::new("See its state", format!("ses-breaker status {}", quoted(&lead.subject))));
@@ -532,11 +536,12 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
 
 /// Whether mail of a key can be stopped: by SES, or by the gate where it is asked.
 fn can_be_switched(policy: &Policy, fact: &Fact) -> bool {
-    let is_at_ses = || {
-        let subject: Option<Subject> = fact.subject.parse().ok();
-        fact.isp.is_none() && subject.is_some_and(|subject| stops_at_ses(&Key { subject, isp: None }))
-    };
-    policy.gate_in_use || is_at_ses()
+    policy.gate_in_use || (fact.isp.is_none() && is_at_ses(&fact.subject))
+}
+
+/// Whether SES has a switch for a subject, at all ISPs.
+fn is_at_ses(subject: &str) -> bool {
+    subject.parse().is_ok_and(|subject| stops_at_ses(&Key { subject, isp: None }))
 }
 
 /// What undoes facts: a command for all of them, or one for each ISP.

@@ -60,11 +60,17 @@
   const state = (name, factor) =>
     el("span", { class: `state ${name}` }, name === "throttled" && factor !== null ? `${shown(name)} to ${percent(factor)}` : shown(name));
 
+  const hasSwitch = (key) => key.isp === null && (key.subject === "account" || /^(configuration-set|tenant):/.test(key.subject) && key.subject !== "configuration-set:(none)");
+  // Without a gate, what SES has no switch for is evidence: nothing about it is stopped or resumed, unless a person has said so.
+  const isEvidence = (key) => !view.gate && key.isp === null && !hasSwitch(key) && key.hold === "none";
+
   // Subjects that share all their mail are told once, where their breakers stand alike.
   const isEcho = (key) => {
     const first = view.same_mail.find((group) => group.includes(key.subject))?.[0];
     if (!first || first === key.subject) return false;
     const twin = view.keys.find((other) => other.subject === first && other.isp === key.isp);
+    // What has no switch has no state beside that of a configuration set with the same mail.
+    if (twin !== undefined && isEvidence({ ...key, isp: null })) return true;
     return twin !== undefined && twin.state === key.state && twin.factor === key.factor && twin.hold === key.hold;
   };
   const twins = (key) => (key.isp ? [] : (view.same_mail.find((group) => group[0] === key.subject) || []).slice(1)
@@ -160,11 +166,11 @@
     const rows = view.keys.filter((key) => !isEcho(key) && !(key.isp && isEcho({ ...key, ...view.keys.find((k) => k.subject === key.subject && k.isp === null) })))
       .map((key) => el("tr", { class: key.isp ? "part" : null },
       el("th", { scope: "row" }, key.isp || named(key, key.subject)),
-      el("td", {}, state(key.state, key.factor), key.hold === "none" ? null : ` (${BY_PERSON[key.hold]})`),
+      el("td", {}, isEvidence(key) ? "no switch" : state(key.state, key.factor), key.hold === "none" ? null : ` (${BY_PERSON[key.hold]})`),
       number(whole(key.counters.sent || 0)), number(whole(key.counters.delivered || 0)),
       METRICS.map((metric) => cell(key, metric)),
       number(whole(key.trips)),
-      live ? el("td", {}, key.isp ? "" : el("button", { type: "button", "data-focus": `act ${keyName(key)}`, "aria-label": `Act on ${keyName(key)}`, onclick: () => ask(wordFor(key), key) }, `${WORDS[wordFor(key)][0]}…`)) : null));
+      live ? el("td", {}, key.isp || isEvidence(key) ? "" : el("button", { type: "button", "data-focus": `act ${keyName(key)}`, "aria-label": `Act on ${keyName(key)}`, onclick: () => ask(wordFor(key), key) }, `${WORDS[wordFor(key)][0]}…`)) : null));
     const limits = view.lines.map((lines) => `${METRIC_NAMES[lines.metric]} ${percent(lines.limit)}`).join(", ");
     fill("keys-table",
       table("Rates of each key", `Limits: ${limits}. ▲ above the limit, △ above the warn line, each beyond chance.`,
@@ -511,7 +517,6 @@
     release: ["Release", "It is left to its breaker again. If a person had stopped it, sending resumes."],
   };
   const wordFor = (key) => (key.hold !== "none" ? "release" : key.state === "closed" || key.state === "throttled" ? "stop" : "resume");
-  const hasSwitch = (key) => key.isp === null && (key.subject === "account" || /^(configuration-set|tenant):/.test(key.subject) && key.subject !== "configuration-set:(none)");
   const buttons = (key) => {
     const words = key.hold !== "none" ? ["release"] : key.state === "open" || key.state === "probing" ? ["resume", "bypass", "shadow"] : ["stop", "bypass", "shadow"];
     return words.map((word) => el("button", { type: "button", "data-focus": `${word} ${keyName(key)}`, "aria-label": `${WORDS[word][0]} ${keyName(key)}`, onclick: () => ask(word, key) }, `${WORDS[word][0]}…`));
