@@ -344,9 +344,9 @@
     const swatch = (name) => { const box = el("span", { class: "key-band" }); box.style.background = ink.bands[name]; return box; };
     fill("bands", "Shaded: ", STATES.map((name) => [swatch(name), shown(name)]));
 
-    const shown = at.map((seconds, i) => i).filter((i) => mails[i] > 0 || bad[i] > 0);
-    const rows = shown.slice(-400).map((i) => el("tr", {}, el("th", { scope: "row" }, clock(at[i] * 1000)), number(whole(mails[i])), number(whole(bad[i])), number(whole(population[i])), number(percent(rates[i]))));
-    fill("numbers-table", table("Numbers of the charts", `${name}, per ${bin}${shown.length > 400 ? "; the last 400 with mail" : ""}`,
+    const withMail = at.map((seconds, i) => i).filter((i) => mails[i] > 0 || bad[i] > 0);
+    const rows = withMail.slice(-400).map((i) => el("tr", {}, el("th", { scope: "row" }, clock(at[i] * 1000)), number(whole(mails[i])), number(whole(bad[i])), number(whole(population[i])), number(percent(rates[i]))));
+    fill("numbers-table", table("Numbers of the charts", `${name}, per ${bin}${withMail.length > 400 ? "; the last 400 with mail" : ""}`,
       [["from"], ["mail", 1], [METRIC_NAMES[metric], 1], ["of", 1], ["rate", 1]], rows));
   };
 
