@@ -66,11 +66,17 @@ pub(super) fn effect(first: &Fact, fact: &Fact) -> String {
         };
     }
     if fact.cause == Cause::Incident {
-        return if fact.gate { "HELD" } else { "WARNING, still sending" }.to_owned();
+        let effect = match (fact.gate, fact.shadow) {
+            (true, false) => "HELD",
+            (true, true) => "SHADOW, would be held",
+            (false, _) => "WARNING, still sending",
+        };
+        return effect.to_owned();
     }
     let is_warning = fact.level.is_some();
     let effect = match fact.to.as_str() {
-        _ if fact.shadow && fact.from != fact.to => {
+        // Without a gate a cut of the quota is a warning, in shadow or not.
+        _ if fact.shadow && fact.from != fact.to && (fact.gate || fact.to != "throttled") => {
             return format!("SHADOW, would be {}", state_word(&fact.to, true));
         }
         "open" if fact.stops() => "STOPPED",
@@ -108,6 +114,19 @@ pub(super) fn headline(first: &Fact, last: &Fact) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_shadow_nothing_is_said_to_be_held_stopped_or_slowed() {
+        let effect_of = |to: &str, cause: Cause, gate: bool| {
+            let (from, level) = ("closed".to_owned(), Some("pause".to_owned()));
+            let fact = Fact { from, to: to.to_owned(), level, cause, gate, shadow: true, ..Fact::default() };
+            effect(&fact, &fact)
+        };
+        assert_eq!(effect_of("open", Cause::Incident, true), "SHADOW, would be held");
+        assert_eq!(effect_of("open", Cause::Verdict, false), "SHADOW, would be stopped");
+        assert_eq!(effect_of("throttled", Cause::Verdict, true), "SHADOW, would be slowed");
+        assert_eq!(effect_of("throttled", Cause::Verdict, false), "WARNING, still sending");
+    }
 
     #[test]
     fn who_said_so_is_named_without_the_account() {
