@@ -12,6 +12,7 @@
 //! EventBridge: source `ses-breaker`, detail-type the kind, detail the notice's own JSON with its `id`, and with `group`, the
 //! id of the message that tells people of it. `infra/events.schema.json` describes the events.
 
+use reputation::detect::Level;
 use std::borrow::Cow;
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
@@ -122,7 +123,7 @@ async fn publish(client: &aws_sdk_sns::Client, topic: &str, message: &Message, p
     for (name, kind, value) in [
         ("kind", "String", message.kind.as_str()),
         ("id", "String", &message.id),
-        ("level", "String", message.level.as_deref().unwrap_or_default()),
+        ("level", "String", message.level.map_or("", Level::name)),
         ("subject", "String", &message.subject),
         ("subjects", "String.Array", if message.subjects.is_empty() { "" } else { &subjects }),
     ] {

@@ -28,7 +28,7 @@
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
 //! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::Desk`]); `version` |
-//! | `stack` | `enforcer` | what the stack's template lets the enforcer switch at SES besides configuration sets: `account`, `tenants`; written when an enforcer starts |
+//! | `stack` | `enforcer` | the stack's parameters: whether its enforcer may stop the `account` and `tenants` at SES, and whether the `gate` is in use; written when an enforcer starts |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
 //! | `clock` | `hour`, `rejudge` | `done`: the last round of judging, each hour and every ten minutes (its first minute, since 1970), `after`: the last subject judged in it, if it is not complete |
@@ -80,7 +80,7 @@ use pipeline::notice::Notice;
 use pipeline::ports::{Disposition, PortError};
 use pipeline::quotas::Quota;
 use pipeline::rounds::{Progress, Round};
-use reputation::breaker::{BreakerState, Factor, Override, State};
+use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
@@ -254,32 +254,35 @@ pub fn parse_rate_sk(sk: &str) -> Option<(Length, Minute)> {
     Some((length, Minute(digits.parse().ok()?)))
 }
 
-/// What the enforcer may switch at SES besides configuration sets, as the stack's template gives it.
+/// Parameters of the stack that its operator has to know, as the enforcer has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permissions {
-    /// The account: parameter `MayPauseAccount`.
+pub struct StackParameters {
+    /// Whether the enforcer may stop the account at SES: parameter `MayPauseAccount`.
     pub account: bool,
-    /// Tenants: parameter `Tenants`.
+    /// Whether it may stop tenants: parameter `Tenants`.
     pub tenants: bool,
+    /// Whether an application asks the gate: parameter `GateInUse`. `None`: noted by a release that did not note it.
+    pub gate: Option<bool>,
 }
 
-/// The keys of what the enforcer may do.
-pub fn permissions_keys() -> Item {
+/// The keys of the stack's parameters.
+pub fn parameters_keys() -> Item {
     keys("stack", "enforcer")
 }
 
-/// What the enforcer may do, as it is stored.
-pub fn permissions_item(permissions: Permissions) -> Item {
-    let Permissions { account, tenants } = permissions;
-    let flags = [("account", account), ("tenants", tenants)];
-    let flags = flags.map(|(name, flag)| (name.to_owned(), AttributeValue::Bool(flag)));
-    permissions_keys().into_iter().chain(flags).collect()
+/// The stack's parameters as they are stored.
+pub fn parameters_item(parameters: StackParameters) -> Item {
+    let StackParameters { account, tenants, gate } = parameters;
+    let flags = [("account", Some(account)), ("tenants", Some(tenants)), ("gate", gate)];
+    let flags = flags.into_iter().filter_map(|(name, flag)| Some((name.to_owned(), AttributeValue::Bool(flag?))));
+    parameters_keys().into_iter().chain(flags).collect()
 }
 
-/// What the enforcer may do; `None` if none has said so yet.
-pub fn parse_permissions(item: &Item) -> Option<Permissions> {
+/// The stack's parameters; `None` if no enforcer has noted them yet.
+pub fn parse_parameters(item: &Item) -> Option<StackParameters> {
     let read = Reader(item);
-    (!item.is_empty()).then(|| Permissions { account: read.flag("account"), tenants: read.flag("tenants") })
+    let gate = item.contains_key("gate").then(|| read.flag("gate"));
+    (!item.is_empty()).then(|| StackParameters { account: read.flag("account"), tenants: read.flag("tenants"), gate })
 }
 
 /// The keys of a shard's mark.
@@ -358,7 +361,7 @@ fn isp_name(isp: Option<Isp>, isps: &IspMap) -> &str {
 /// A breaker's state as attributes.
 pub fn breaker_attributes(breaker: &BreakerState) -> Item {
     let mut item: Item = [
-        ("state".to_owned(), text(breaker.state.name())),
+        ("state".to_owned(), text(breaker.state.name().name())),
         ("since_pause".to_owned(), number(breaker.since.pause.0)),
         ("since_throttle".to_owned(), number(breaker.since.throttle.0)),
         ("trips".to_owned(), number(breaker.trips)),
@@ -406,15 +409,18 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
     let moment = |name: &str| read.maybe_number::<i64>(name).map(|at| at.map(Now));
     let set_moment = |name: &str| read.number::<i64>(name).map(Now);
     let metric = |name: &str| Metric::ALL.into_iter().find(|metric| metric.name() == name);
-    let state = match read.text("state")? {
-        "closed" => State::Closed,
-        "throttled" => {
+    let name = read.text("state")?.parse().unwrap_or(StateName::Unknown);
+    let state = match name {
+        StateName::Closed => State::Closed,
+        StateName::Throttled => {
             let factor = Factor::of_share(read.number::<f64>("factor")? / 1000.0);
             State::Throttled { factor, moved: set_moment("moved")? }
         }
-        "open" => State::Open { at: set_moment("at")?, until: moment("until")? },
-        "probing" => State::Probing { at: set_moment("at")? },
-        _ => return Err(read.malformed("state", "`closed`, `throttled`, `open` or `probing`")),
+        StateName::Open => State::Open { at: set_moment("at")?, until: moment("until")? },
+        StateName::Probing => State::Probing { at: set_moment("at")? },
+        StateName::InTrouble | StateName::Unknown => {
+            return Err(read.malformed("state", "`closed`, `throttled`, `open` or `probing`"));
+        }
     };
     let mut warned = [None; Metric::ALL.len()];
     for metric in Metric::ALL {

@@ -41,10 +41,10 @@ use reputation::unit::UnitKind;
 
 use crate::clients::port_error;
 use crate::layout::{
-    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Permissions, Reader, board_sk, breaker_attributes, breaker_sk,
-    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parse_board_sk,
-    parse_breaker, parse_mark, parse_notice, parse_pause, parse_permissions, parse_place_sk, parse_progress,
-    parse_rate_sk, parse_wish, pause_item, permissions_item, permissions_keys, place_keys, progress_keys, rate_expiry,
+    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, StackParameters, board_sk, breaker_attributes, breaker_sk,
+    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parameters_item,
+    parameters_keys, parse_board_sk, parse_breaker, parse_mark, parse_notice, parse_parameters, parse_pause,
+    parse_place_sk, parse_progress, parse_rate_sk, parse_wish, pause_item, place_keys, progress_keys, rate_expiry,
     rate_sk, text,
 };
 use crate::ledger::bug;
@@ -574,15 +574,7 @@ impl DynamoReputation {
         }
         let urgency = change.transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
         for control in &change.controls {
-            let flow = match control.kind {
-                ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
-                    Flow::Stopped
-                }
-                ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
-                    Flow::Flowing
-                }
-                ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => continue,
-            };
+            let Some(flow) = control.kind.at_ses() else { continue };
             let set = "SET wish = :wish, #at = :at, urgency = :urgency, reason = :reason, pending = :true";
             // Beyond any version that it can have had.
             let (version, more) = if afresh { (", version = :more", control.at.0) } else { (" ADD version :more", 1) };
@@ -933,23 +925,23 @@ impl DynamoReputation {
         Ok(Saved::Saved)
     }
 
-    /// What the enforcer may switch at SES besides configuration sets; `None` if no enforcer has said so yet.
+    /// The stack's parameters; `None` if no enforcer has noted them yet.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    pub async fn permissions(&self) -> Result<Option<Permissions>, PortError> {
-        Ok(parse_permissions(&self.get(permissions_keys()).await?))
+    pub async fn parameters(&self) -> Result<Option<StackParameters>, PortError> {
+        Ok(parse_parameters(&self.get(parameters_keys()).await?))
     }
 
-    /// Says what the enforcer may switch, for people who ask it to.
+    /// Notes the stack's parameters for its operator.
     ///
     /// # Errors
     ///
     /// It was written or not: do it again.
-    pub async fn note_permissions(&self, permissions: Permissions) -> Result<(), PortError> {
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(permissions_item(permissions)));
-        put.send().await.map(drop).map_err(|error| port_error("noting what the enforcer may do", &error))
+    pub async fn note_parameters(&self, parameters: StackParameters) -> Result<(), PortError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(parameters_item(parameters)));
+        put.send().await.map(drop).map_err(|error| port_error("noting the stack's parameters", &error))
     }
 
     /// Claims the period that begins at `at`, of which metrics are to be exported; returns whether it was free. Of several copies

@@ -31,7 +31,7 @@ use ses_events::Decoder;
 use crate::alerts::SnsAlerts;
 use crate::clients::Clients;
 use crate::config::{self, ConfigError};
-use crate::layout::Permissions;
+use crate::layout::StackParameters;
 use crate::ledger::DynamoLedger;
 use crate::log;
 use crate::metrics::{Metric, Metrics};
@@ -456,7 +456,7 @@ pub struct Enforcer {
     store: DynamoReputation,
     ses: SesControl,
     /// What the template lets it switch, until that is noted.
-    permissions: Option<Permissions>,
+    parameters: Option<StackParameters>,
     quotas: DynamoQuotas,
     /// The percentages of dedicated IPs that are known to be so.
     mirrored: mirror::Known,
@@ -533,9 +533,13 @@ impl Enforcer {
         let signature = Signature::new(&config::stack(), &topic);
         let alerts = SnsAlerts::new(clients, Some(topic), Some(bus)).with_chat(clients, chat);
         let alerts = alerts.with_runbook(&config::optional("RUNBOOK_URL")?.unwrap_or_default());
-        let permissions =
-            Permissions { account: config::flag("MAY_PAUSE_ACCOUNT")?, tenants: config::flag("MAY_PAUSE_TENANTS")? };
-        Ok(Enforcer::new(clients, &table, alerts, gate_in_use()?).signing(signature).permitted(permissions))
+        let gate = gate_in_use()?;
+        let parameters = StackParameters {
+            account: config::flag("MAY_PAUSE_ACCOUNT")?,
+            tenants: config::flag("MAY_PAUSE_TENANTS")?,
+            gate: Some(gate),
+        };
+        Ok(Enforcer::new(clients, &table, alerts, gate).signing(signature).noting(parameters))
     }
 
     /// Over this table, with these alerts. It leaves no marks at SES.
@@ -544,7 +548,7 @@ impl Enforcer {
             policy: PolicyInUse::new(Policies::new(clients.dynamodb(), table), gate_in_use),
             store: DynamoReputation::new(clients.dynamodb(), table, &reputation::Policy::default()),
             ses: SesControl::new(clients),
-            permissions: None,
+            parameters: None,
             quotas: DynamoQuotas::new(clients.dynamodb(), table, reputation::IspMap::builtin()),
             mirrored: mirror::Known::new(),
             digested: None,
@@ -559,10 +563,10 @@ impl Enforcer {
         Enforcer { ses: self.ses.signing(signature), ..self }
     }
 
-    /// The same, saying in the table what its role lets it switch.
+    /// The same, noting the stack's parameters in the table.
     #[must_use]
-    pub fn permitted(self, permissions: Permissions) -> Enforcer {
-        Enforcer { permissions: Some(permissions), ..self }
+    pub fn noting(self, parameters: StackParameters) -> Enforcer {
+        Enforcer { parameters: Some(parameters), ..self }
     }
 
     /// Makes true what can be made true within `left`, and sends what is to be told.
@@ -584,10 +588,10 @@ impl Enforcer {
         if changed {
             self.store.set_policy(&known.policy);
         }
-        if let Some(permissions) = self.permissions {
-            match self.store.note_permissions(permissions).await {
-                Ok(()) => self.permissions = None,
-                Err(error) => tracing::warn!(%error, "people who ask for a pause cannot see what is permitted"),
+        if let Some(parameters) = self.parameters {
+            match self.store.note_parameters(parameters).await {
+                Ok(()) => self.parameters = None,
+                Err(error) => tracing::warn!(%error, "the operator cannot see the stack's parameters"),
             }
         }
         let mut done: Vec<Enforced> = Vec::new();

@@ -115,14 +115,17 @@ impl Access {
         Policies::new(self.clients.dynamodb(), self.table())
     }
 
-    /// The policy that the functions go by. Whether the stack has a gate is not known here: what the policy says of it
-    /// stands.
+    /// The policy that the functions go by. Whether the stack has a gate is what its enforcer has noted; before the first one
+    /// has, what the policy says.
     ///
     /// # Errors
     ///
     /// The table does not answer.
     pub async fn policy(&self) -> Result<Known, Failure> {
-        let mut in_use = PolicyInUse::new(self.policies(), true);
+        let store = self.reputation(&Policy::default());
+        let parameters = store.parameters().await.map_err(|error| self.refused(error))?;
+        let gate = parameters.and_then(|parameters| parameters.gate).unwrap_or(true);
+        let mut in_use = PolicyInUse::new(self.policies(), gate);
         let known = in_use.get().await.map(|(known, _)| known.clone());
         known.map_err(|error| self.refused(error))
     }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use pipeline::notice::start_of;
 use pipeline::ports::PortError;
 use replay::text::Look;
 use reputation::counters::Counters;
@@ -77,9 +76,9 @@ pub async fn advise(access: &Access, prices: Option<&PricesFile>, now: Now, look
     let advised = Advised {
         stack: access.stack.clone(),
         region: access.region.clone(),
-        from: start_of(from),
-        until: start_of(until),
-        first: first.map(start_of),
+        from: from.start(),
+        until: until.start(),
+        first: first.map(Minute::start),
         tags: policy.subjects.tags.clone(),
         advice: advice::advise(&volumes(&rows, &policy, until), &prices, &policy),
         prices,

@@ -35,7 +35,7 @@ use crate::connect::{Became, Ses, SesError, connect_set, events_topic};
 use crate::failure::Failure;
 use crate::obey::{self, Obeyed};
 use crate::word::{self, Asking, Confirmed, Saying, Word};
-use crate::{Access, Answer, Exit, text, told};
+use crate::{Access, Answer, Exit, notice_history, text};
 
 /// Addresses of the mailbox simulator ("Using the Amazon SES mailbox simulator", SES Developer Guide).
 const SUCCESS: &str = "success@simulator.amazonses.com";
@@ -601,7 +601,7 @@ impl Run<'_> {
         let explain = format!("What it is judged by: ses-breaker explain {subject}");
         let remedy = [explain.as_str(), "Does the function breaker fail, or lag? ses-breaker doctor"];
         self.at_isp = self.until(async |run: &mut Self| run.open_at().await, &remedy).await?;
-        let because = self.entry().await?.map(|entry| format!(": {}", entry.reason)).unwrap_or_default();
+        let because = self.entry().await?.map(|entry| format!(": {}", entry.reason())).unwrap_or_default();
         let whose = match self.at_isp {
             None => "by verdict".to_owned(),
             Some(isp) => {
@@ -616,10 +616,11 @@ impl Run<'_> {
     }
 
     /// The notice of the breaker that opened.
-    async fn entry(&self) -> Result<Option<told::Entry>, Broken> {
-        let opened = |entry: &told::Entry| entry.to.as_deref() == Some("open") && entry.from != entry.to;
+    async fn entry(&self) -> Result<Option<notice_history::Entry>, Broken> {
+        let opened = |entry: &notice_history::Entry| entry.breaker().is_some_and(|moved| moved.opens());
         let until = self.now().plus_minutes(1);
-        let told = told::read(self.access, &self.subject(), (Now(self.now.0 - 60_000), until), 1, opened).await;
+        let told =
+            notice_history::read(self.access, &self.subject(), (Now(self.now.0 - 60_000), until), 1, opened).await;
         Ok(told.map_err(|error| self.aws(error))?.entries.pop())
     }
 

@@ -3,6 +3,8 @@
 //! The numbers are those of `replay explain`: what is stored is put where a replay would have it, and explained there.
 //! **Invariant:** without `--at`, what is shown is what the breaker would judge now, down to its marks and the order of cells.
 
+use pipeline::transition::TransitionDetail;
+use reputation::detect::Level;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use replay::driver::{self, MAX_SUBJECTS, Options, Replay, Sighting};
 use replay::explain::Explanation;
 use replay::input::Progress;
 use replay::text::Look;
-use reputation::breaker::{BreakerState, Cause, Factor, Override, State, due};
+use reputation::breaker::{BreakerState, Cause, Factor, Override, State, StateName, due};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::{self, Since};
 use reputation::policy::Policy;
@@ -24,8 +26,8 @@ use reputation::unit::UnitKind;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::notice_history::{self, Entry, Found};
 use crate::status::moved;
-use crate::told::{self, Entry, Told};
 use crate::word::{at_isp, check_heard_of, isp_named, quoted};
 use crate::{Access, Answer, Exit, text};
 
@@ -127,8 +129,8 @@ struct Case<'a> {
     dossier: Dossier,
     board: Board,
     /// What people were told about the subject, and about the ISPs themselves.
-    told: Told,
-    of_isps: Told,
+    told: Found,
+    of_isps: Found,
     /// The moving verdict of a breaker that moved before that.
     moved: Option<Entry>,
     /// Of the account: the counters of its configuration sets.
@@ -151,12 +153,12 @@ impl<'a> Case<'a> {
             let wanted = key == Key { subject: Subject::Account, isp: None };
             Ok(if wanted { of_account.account(then).await?.into_iter().cloned().collect() } else { Vec::new() })
         };
-        let isps_themselves = |entry: &Entry| entry.isp.is_some();
+        let isps_themselves = |entry: &Entry| entry.isp().is_some();
         let (dossier, board, told, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
             async { Ok(of_subject.dossier(&key.subject, now).await?.clone()) },
             of_board.board(now),
-            told::read(access, &key.subject, window, usize::MAX, |_| true),
-            told::read(access, &Subject::Account, window, usize::MAX, isps_themselves),
+            notice_history::read(access, &key.subject, window, usize::MAX, |_| true),
+            notice_history::read(access, &Subject::Account, window, usize::MAX, isps_themselves),
             sets,
         )?;
         let mut case = Case {
@@ -203,7 +205,7 @@ impl<'a> Case<'a> {
         let Some(worsened) = known.worsened else { return Ok(None) };
         let wanted = |entry: &Entry| entry.is_about(self.policy, &self.key);
         let at = (worsened, Now(worsened.0.saturating_add(1)));
-        Ok(told::read(access, &self.key.subject, at, usize::MAX, wanted).await?.entries.pop())
+        Ok(notice_history::read(access, &self.key.subject, at, usize::MAX, wanted).await?.entries.pop())
     }
 
     /// The counters of the subject with mail that was accepted until then.
@@ -303,7 +305,7 @@ impl<'a> Case<'a> {
     fn steps(&self, then: Now) -> BTreeMap<Isp, BreakerState> {
         let after = self.breakers_as_of(Now(then.0.saturating_add(1)));
         let isps = self.told.entries.iter().filter(|entry| entry.time == then).filter_map(|entry| {
-            let isp = self.policy.isp_map.by_name(entry.isp.as_deref()?)?;
+            let isp = self.policy.isp_map.by_name(entry.isp()?)?;
             Some((isp, after.get(&Some(isp))?.breaker.clone()))
         });
         isps.collect()
@@ -505,7 +507,7 @@ impl<'a> Case<'a> {
             next.isps.insert(name.to_owned(), known.breaker.state.name());
             next.words.push(format!(
                 "At {name} it is {} ({}): ses-breaker explain {} --isp {name}",
-                State::shown(known.breaker.state.name()),
+                known.breaker.state.name().word(policy.gate_in_use),
                 known.breaker.state.name(),
                 quoted(&key.subject),
             ));
@@ -518,45 +520,52 @@ const MOST_LATER: usize = 3;
 
 /// The verdict after which a breaker came to be where it is, if one did since it was last closed.
 fn moving_verdict<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>) -> Option<&'a Entry> {
-    let since_closed = entries.rev().take_while(|entry| entry.to.as_deref() != Some("closed"));
-    let mut by_verdict = since_closed.filter(|entry| matches!(entry.level.as_deref(), Some("throttle" | "pause")));
-    by_verdict.next()
+    let mut latest = entries.rev().filter_map(|entry| Some((entry, entry.breaker()?)));
+    let by_verdict = |moved: &TransitionDetail| moved.level.is_some_and(|level| level >= Level::Throttle);
+    let last = latest.find(|(_, moved)| moved.to == StateName::Closed || by_verdict(moved));
+    last.filter(|(_, moved)| moved.to != StateName::Closed).map(|(entry, _)| entry)
 }
 
 /// How a breaker stood before `then`, by what people were told about it, oldest first. What was not told since is as it is.
 fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, then: Now) -> BreakerState {
-    let entries: Vec<&Entry> = entries.filter(|entry| entry.from.is_some()).collect();
-    let (before, after) = entries.split_at(entries.partition_point(|entry| entry.time < then));
-    let Some(left) = after.first().and_then(|next| next.from.as_deref()) else { return known.clone() };
-    let last = before.last().map(|entry| entry.after.clone()).unwrap_or_default();
-    let since = last.since().unwrap_or_else(|| {
+    let moves: Vec<&TransitionDetail> = entries.filter_map(Entry::breaker).collect();
+    let (before, after) = moves.split_at(moves.partition_point(|moved| moved.at < then));
+    let Some(next) = after.first() else { return known.clone() };
+    let last = before.last();
+    let since = last.and_then(|last| notice_history::since(last)).unwrap_or_else(|| {
         let mut since = Since::default();
-        before.iter().for_each(|entry| mark(&mut since, entry));
+        before.iter().for_each(|moved| mark(&mut since, moved));
         since
     });
-    let entered = before.iter().rev().find(|entry| entry.from != entry.to || entry.level.as_deref() != Some("warn"));
-    let at = entered.map_or(then, |entry| entry.time);
-    let state = match left {
-        "throttled" => State::Throttled { factor: last.share().unwrap_or(Factor::FULL), moved: at },
-        "open" => State::Open { at, until: last.until() },
-        "probing" => State::Probing { at },
-        _ => State::Closed,
+    let entered = before.iter().rev().find(|moved| moved.from != moved.to || moved.level != Some(Level::Warn));
+    let at = entered.map_or(then, |moved| moved.at);
+    let state = match next.from {
+        StateName::Throttled => {
+            let share = last.and_then(|last| last.share);
+            State::Throttled { factor: share.map_or(Factor::FULL, Factor::of_share), moved: at }
+        }
+        StateName::Open => State::Open { at, until: last.and_then(|last| last.until) },
+        StateName::Probing => State::Probing { at },
+        StateName::Closed | StateName::InTrouble | StateName::Unknown => State::Closed,
     };
-    BreakerState { state, since, trips: last.trips(), overridden: last.overridden(), ..BreakerState::default() }
+    let (trips, overridden) = last.map_or((0, Override::None), |last| (last.trips, last.hold));
+    BreakerState { state, since, trips, overridden, ..BreakerState::default() }
 }
 
 /// Moves the marks as the step did that people were told of by a release that did not tell the marks: see
 /// `reputation::breaker::step`.
-fn mark(since: &mut Since, entry: &Entry) {
-    let minute = entry.time.next_minute();
-    let (from, to) = (entry.from.as_deref().unwrap_or_default(), entry.to.as_deref().unwrap_or_default());
-    match (from, to, entry.level.as_deref()) {
-        (_, "probing", _) => *since = Since::both(minute),
+fn mark(since: &mut Since, moved: &TransitionDetail) {
+    let minute = moved.at.next_minute();
+    match (moved.from, moved.to, moved.level) {
+        (_, StateName::Probing, _) => *since = Since::both(minute),
         // A quota that grew back is no re-arming.
-        ("throttled", "closed", None) if matches!(entry.cause, Cause::Time | Cause::Unknown) => {}
-        (_, "closed", None) => *since = Since::both(minute),
-        (_, "throttled", Some("throttle" | "pause")) | ("probing", "throttled", None) => since.throttle = minute,
-        (_, _, _) => {}
+        (StateName::Throttled, StateName::Closed, None) if matches!(moved.cause, Cause::Time | Cause::Unknown) => {}
+        (_, StateName::Closed, None) => *since = Since::both(minute),
+        (_, StateName::Throttled, Some(Level::Throttle | Level::Pause))
+        | (StateName::Probing, StateName::Throttled, None) => since.throttle = minute,
+        (_, StateName::Throttled, Some(Level::Warn) | None)
+        | (_, StateName::Closed, Some(_))
+        | (_, StateName::Open | StateName::InTrouble | StateName::Unknown, _) => {}
     }
 }
 

@@ -9,7 +9,7 @@ use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::told::{self, Entry};
+use crate::notice_history::{self, Entry};
 use crate::word::{check_heard_of, isp_named};
 use crate::{Access, Answer, Exit, text};
 
@@ -69,7 +69,7 @@ pub async fn history(
     let wanted = |entry: &Entry| isp.is_none() || entry.is_about(&policy, &key);
     let most = usize::try_from(stretch.most.get()).unwrap_or(usize::MAX);
     // What is told within this minute may be dated a little later than the clock of whoever asks.
-    let told = told::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
+    let told = notice_history::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
     let told = told.await.map_err(|error| access.refused(error))?;
     let history = History {
         stack: access.stack.clone(),

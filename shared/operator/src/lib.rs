@@ -23,13 +23,13 @@ pub mod failure;
 pub mod history;
 pub mod isps;
 pub mod manual;
+pub mod notice_history;
 pub mod obey;
 pub mod objects;
 pub mod policies;
 pub mod quota;
 pub mod status;
 mod text;
-pub mod told;
 pub mod watch;
 pub mod word;
 

@@ -8,7 +8,7 @@ use pipeline::notice::key_name;
 use pipeline::ports::Reputation as _;
 use replay::cli::placed_once;
 use replay::text::{Look, legible};
-use reputation::breaker::State;
+use reputation::breaker::{State, StateName};
 use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::subject::Key;
 use reputation::time::Now;
@@ -134,7 +134,7 @@ pub struct ActsOn {
     /// Whose, and at which ISP: `configuration-set:news@gmail`.
     pub key: String,
     /// Its state.
-    pub state: &'static str,
+    pub state: StateName,
     /// Whether SES is asked to stop it; else only the gate, if it is asked, holds mail back.
     pub at_ses: bool,
 }

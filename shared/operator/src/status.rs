@@ -12,7 +12,7 @@ use pipeline::ports::{Board, PortError, Reputation as _, Said};
 use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, counted};
-use reputation::breaker::{BreakerState, Override, State, due};
+use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
 use reputation::permit::Because;
@@ -53,6 +53,8 @@ pub struct Status {
     pub subject: Option<String>,
     /// The policy in use.
     pub policy: InUse,
+    /// Whether an application asks the gate: without, a cut of a quota holds nothing back.
+    pub gate: bool,
     /// What a person should look at.
     pub warnings: Vec<String>,
     /// The breakers that are not closed, or that a person overrides, the worst first.
@@ -90,8 +92,8 @@ pub struct Unsettled {
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
-    /// `throttled`, `open` or `probing`.
-    pub state: &'static str,
+    /// Its state.
+    pub state: StateName,
     /// Share of the quota that may be sent.
     pub factor: f64,
     /// Since when (RFC 3339); for a throttled one, since its share last changed.
@@ -99,8 +101,8 @@ pub struct Unsettled {
     /// When it will be looked at even if nothing happens (RFC 3339): an open one lets probes through, a throttled one is
     /// raised, a probe ends. Null waits for a person.
     pub until: Option<String>,
-    /// `none`; `open`: a person stopped it; `closed`: a person bypassed it; `shadow`: a person put it in shadow.
-    pub hold: &'static str,
+    /// What a person has said about it.
+    pub hold: Override,
     /// Whether SES has a switch for it; what has none is held by the gate alone.
     pub switch_at_ses: bool,
     /// How often it has opened since it was last forgiven.
@@ -155,7 +157,7 @@ pub struct Mail {
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State of its breaker.
-    pub state: &'static str,
+    pub state: StateName,
     /// The last hour in which it was heard of (RFC 3339).
     pub heard: Option<String>,
     /// Counters that are not 0, by name.
@@ -243,10 +245,11 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: 
             },
             problem: known.problem.clone(),
         },
+        gate: policy.gate_in_use,
         warnings: reading.warnings(&known, now),
         breakers: reading.breakers(policy, subject, now),
         wishes: reading.unfulfilled(subject),
-        since: pipeline::notice::start_of(since(now)),
+        since: since(now).start(),
         mail: reading.mail(policy, subject, now),
         quotas: reading.allowances(policy),
         notices: reading.told(subject),
@@ -428,7 +431,7 @@ impl Reading {
                     factor: known.state.factor(&policy.breaker).share(),
                     since: moved(known).map(|at| at.to_string()),
                     until: due(&policy.breaker, known, now).map(|until| until.to_string()),
-                    hold: known.overridden.name(),
+                    hold: known.overridden,
                     switch_at_ses: has_switch(key),
                     trips: known.trips,
                     reason: self.reasons.get(key).cloned().or_else(|| wished.map(|wished| wished.reason.clone())),
@@ -530,7 +533,7 @@ impl Reading {
             subject: key.subject.to_string(),
             isp: key.isp.map(|isp| policy.isp_map.name(isp).to_owned()),
             state: self.breakers.get(key).map_or(State::Closed, |known| known.state).name(),
-            heard: self.directory.get(&key.subject).map(|hour| pipeline::notice::start_of(*hour)),
+            heard: self.directory.get(&key.subject).map(|hour| hour.start()),
             counters: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
             rates: Metric::ALL.map(|metric| (metric.name(), tallies[metric as usize].rate())).into(),
             tallies,
@@ -570,7 +573,7 @@ pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, 
     let (factor, because) = match flow(policy, plan, board, &asker, isp) {
         Ok(flow) => {
             let because = |because: Because| {
-                format!("{} is {}", key_name(&because.key, &policy.isp_map), State::shown(because.state))
+                format!("{} is {}", key_name(&because.key, &policy.isp_map), because.state.word(true))
             };
             (flow.factor.share(), flow.because.map(because))
         }

@@ -15,7 +15,6 @@ mod status;
 
 use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
 use replay::text::{Look, legible, name};
-use reputation::breaker::State;
 use reputation::time::{Minute, Now};
 
 pub(crate) use advise::advised;
@@ -61,7 +60,7 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
         (Word::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
         (Word::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
         (Word::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
-        _ if !said.changed => (format!("still {}", State::shown(said.to)), true),
+        _ if !said.changed => (format!("still {}", said.to.word(said.gate)), true),
         (Word::Stop, None) => ("recorded, and not stopped".to_owned(), false),
         (Word::Resume, _) => ("resumed".to_owned(), true),
         (Word::Bypass, _) => ("bypassed".to_owned(), true),
@@ -74,7 +73,7 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
     let from_to = if said.from == said.to || is_only_recorded {
         String::new()
     } else {
-        format!(" ({} → {})", State::shown(said.from), State::shown(said.to))
+        format!(" ({} → {})", said.from.word(said.gate), said.to.word(said.gate))
     };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
     for sentence in &said.outcome {

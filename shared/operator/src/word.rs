@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::layout::Permissions;
+use aws::layout::StackParameters;
 use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
@@ -17,7 +17,7 @@ use pipeline::ports::{
 };
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
-use reputation::breaker::{Input, Override, State};
+use reputation::breaker::{Input, Override, State, StateName};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
@@ -130,9 +130,12 @@ pub struct Said {
     /// Why.
     pub reason: Option<String>,
     /// State of the breaker before.
-    pub from: &'static str,
+    pub from: StateName,
     /// And after.
-    pub to: &'static str,
+    pub to: StateName,
+    /// Whether an application asks the gate.
+    #[serde(skip)]
+    pub gate: bool,
     /// Whether anything has changed.
     pub changed: bool,
     /// What SES is asked for: `flowing`, `stopped`, or null for nothing.
@@ -256,7 +259,7 @@ async fn decide(
     let mut signed = Signed { store, said: word };
     let changes = tell(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
-    let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| flow(control.kind));
+    let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| control.kind.at_ses());
     let (from, to, changed) = (before.state, after.state, !changes.is_empty());
     let mut store = signed.store;
     // What is open already changes nothing; its wish may be lost all the same.
@@ -305,6 +308,7 @@ impl Decided {
             reason: saying.reason.clone(),
             from: self.from.name(),
             to: self.to.name(),
+            gate: self.policy.gate_in_use,
             changed: self.changed,
             ses: self.ses.map(aws::layout::flow_name),
             obeyed,
@@ -329,14 +333,14 @@ async fn check_permitted(
     store: &aws::reputation::DynamoReputation,
     subject: &Subject,
 ) -> Result<(), Failure> {
-    let of: (&str, fn(&Permissions) -> bool) = match subject {
-        Subject::Account => ("MayPauseAccount", |permissions| permissions.account),
-        Subject::Tenant(_) => ("Tenants", |permissions| permissions.tenants),
+    let of: (&str, fn(&StackParameters) -> bool) = match subject {
+        Subject::Account => ("MayPauseAccount", |parameters| parameters.account),
+        Subject::Tenant(_) => ("Tenants", |parameters| parameters.tenants),
         Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => return Ok(()),
     };
     let (parameter, is_permitted) = of;
-    let permissions = store.permissions().await.map_err(|error| access.refused(error))?;
-    let may = permissions.as_ref().is_none_or(is_permitted);
+    let parameters = store.parameters().await.map_err(|error| access.refused(error))?;
+    let may = parameters.as_ref().is_none_or(is_permitted);
     let (subject, stack) = (subject.clone(), access.stack.clone());
     if may { Ok(()) } else { Err(Failure::NotPermitted { subject, stack, parameter }) }
 }
@@ -384,19 +388,6 @@ pub(crate) async fn check_heard_of(
     let (subject, stack) = (subject.to_string(), access.stack.clone());
     let nearest = owned(nearest(&subject, known.iter().map(String::as_str)));
     Err(Failure::UnknownSubject { subject, stack, nearest, forceable })
-}
-
-/// What a control tells SES.
-fn flow(kind: ControlKind) -> Option<Flow> {
-    match kind {
-        ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
-            Some(Flow::Stopped)
-        }
-        ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
-            Some(Flow::Flowing)
-        }
-        ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => None,
-    }
 }
 
 /// What follows from a word, in sentences, and how the program ends.

@@ -8,7 +8,7 @@ mod sender;
 use std::time::Duration;
 
 use account::{ARN, Account};
-use aws::layout::Permissions;
+use aws::layout::StackParameters;
 use aws::policies::Pushed;
 use e2e::cloud::REPUTATION;
 use e2e::stack::Stack;
@@ -158,7 +158,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
     let (account, _stack) = troubled().await;
     let access = account.access();
     let store = access.reputation(&reputation::Policy::default());
-    store.note_permissions(Permissions { account: false, tenants: false }).await.unwrap();
+    store.note_parameters(StackParameters { account: false, tenants: false, gate: None }).await.unwrap();
     let before = account.cloud.items(REPUTATION).len();
     for (about, parameter) in [("account", "MayPauseAccount"), ("tenant:t-1", "Tenants")] {
         let saying = Saying { word: Word::Stop, reason: None, force: true, wait: Duration::ZERO };
@@ -171,7 +171,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
         assert!(failure.remedy().starts_with(&format!("Deploy it with {parameter}=true")), "{}", failure.remedy());
     }
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
-    store.note_permissions(Permissions { account: true, tenants: true }).await.unwrap();
+    store.note_parameters(StackParameters { account: true, tenants: true, gate: None }).await.unwrap();
     let asked = std::cell::RefCell::new(Vec::new());
     for (answer, exit) in [(Confirmed::No, Exit::No), (Confirmed::Nobody, Exit::Usage)] {
         let confirm = |question: &str| {

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use reputation::breaker::{Override, State};
+use reputation::breaker::{Override, State, StateName};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::Percent;
 use reputation::isp::Isp;
@@ -20,7 +20,7 @@ use reputation::warmup::{Evidence, close};
 use reputation::zone::Day;
 use serde::Serialize;
 
-use crate::notice::{key_name, start_of};
+use crate::notice::key_name;
 use crate::ports::{Board, PortError, Reputation};
 use crate::quotas::{Quota, Quotas};
 
@@ -129,6 +129,9 @@ fn hours_of(day: Day) -> (Minute, Minute) {
 /// How all stood on one day. Times are RFC 3339; rates are shares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Digest {
+    /// Whether an application asks the gate: without, a cut of a quota is a warning.
+    #[serde(skip)]
+    pub gate: bool,
     /// The day (YYYY-MM-DD).
     pub day: String,
     /// Where that day was.
@@ -160,8 +163,8 @@ pub struct Digest {
 pub struct Rates {
     /// Whose.
     pub subject: String,
-    /// State of its breaker now: `closed`, `throttled`, `open` or `probing`.
-    pub state: &'static str,
+    /// State of its breaker now.
+    pub state: StateName,
     /// Whether that is decided in shadow.
     pub shadow: bool,
     /// Mails.
@@ -202,7 +205,7 @@ pub struct NotClosed {
     /// Whose, and where: `configuration-set:news@gmail`.
     pub key: String,
     /// Its state.
-    pub state: &'static str,
+    pub state: StateName,
     /// When it lets probes through; null if it is not open, or waits for a person.
     pub until: Option<String>,
 }
@@ -297,10 +300,11 @@ impl Digest {
             Seen { metric, rate, population, bad, review, pause }
         });
         Digest {
+            gate: policy.gate_in_use,
             day: found.day.to_string(),
             zone: policy.warmup.zone.to_string(),
-            from: start_of(from),
-            until: start_of(until),
+            from: from.start(),
+            until: until.start(),
             rates,
             left_out,
             lines: Metric::ALL.into_iter().map(|metric| line(policy, metric)).collect(),
@@ -366,7 +370,9 @@ fn rates(policy: &Policy, found: &Findings) -> (Vec<Rates>, usize) {
     let mut rows = vec![row(policy, found, &Subject::Account, &account)];
     let mut left_out = 0;
     for mut kind in [sets, identities] {
-        kind.sort_by_key(|row| (row.state == "closed", !row.is_over(), Reverse(row.mails), row.subject.clone()));
+        kind.sort_by_key(|row| {
+            (row.state == StateName::Closed, !row.is_over(), Reverse(row.mails), row.subject.clone())
+        });
         left_out += kind.len().saturating_sub(MOST_ROWS);
         kind.truncate(MOST_ROWS);
         rows.append(&mut kind);

@@ -40,14 +40,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reputation::breaker::{BreakerState, Effect, Input, State};
+use reputation::breaker::{BreakerState, Input, State};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 
-use crate::evaluate::{control, tell};
+use crate::evaluate::{stops_at_ses, tell};
 use crate::notice::{Notice, Outbox};
-use crate::ports::{ControlKind, PortError, Reputation, Saved};
+use crate::ports::{PortError, Reputation, Saved};
 
 /// How long after a write of ours SES may still answer with what was before, in milliseconds. SES does not document it;
 /// samples of AWS speak of minutes until a pause takes effect, and nothing is lost by waiting.
@@ -725,16 +725,7 @@ fn missing(subject: &Subject, now: Now) -> Wished {
 
 /// Whether a breaker has stopped what SES has a switch for.
 fn is_stopped_at_ses(key: &Key, known: &BreakerState) -> bool {
-    let switch = control(key, Effect::Stop).is_some_and(|kind| match kind {
-        ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => true,
-        ControlKind::ResumeConfigurationSet
-        | ControlKind::ResumeTenant
-        | ControlKind::ResumeAccount
-        | ControlKind::SetQuotaFactor(_)
-        | ControlKind::HoldIsp
-        | ControlKind::ReleaseIsp => false,
-    });
-    switch && known.enacted && matches!(known.state, State::Open { .. })
+    stops_at_ses(key) && known.enacted && matches!(known.state, State::Open { .. })
 }
 
 /// One look at one target, and what follows from it.

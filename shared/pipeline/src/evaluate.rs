@@ -8,10 +8,13 @@
 //! **Without a gate** nothing can hold one ISP. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's own
 //! trouble is still told from bad lists; what then happens to its senders is the policy's to say (`incident.without_gate`).
 
+use crate::enforce::Flow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::{self, BreakerState, Cause, Effect, Factor, Input, Override, Standing, State, Step};
+use reputation::breaker::{
+    self, BreakerState, Cause, Effect, Factor, Input, Override, Standing, State, StateName, Step,
+};
 use reputation::budget::{self, Admission, Harm, Pause, Pauses, Place};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
@@ -788,7 +791,7 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
 /// A change of an ISP itself as people are told of it: without a gate nothing is stopped there, so nothing opens or closes.
 fn as_told(policy: &Policy, mut change: Change) -> Change {
     if let Some(told) = change.transition.as_mut().filter(|_| !policy.gate_in_use) {
-        (told.from, told.to) = (State::Closed.name(), State::Closed.name());
+        (told.from, told.to) = (StateName::Closed, StateName::Closed);
         told.shadow = policy.is_shadow(&change.key.subject);
     }
     change
@@ -999,18 +1002,7 @@ fn waits_for_a_policy_that_acts(policy: &Policy, key: &Key, known: &BreakerState
 
 /// Whether SES has a switch for a key: for a configuration set, a tenant and the account, each at all ISPs.
 pub fn stops_at_ses(key: &Key) -> bool {
-    match control(key, Effect::Stop) {
-        Some(ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount) => true,
-        Some(
-            ControlKind::ResumeConfigurationSet
-            | ControlKind::ResumeTenant
-            | ControlKind::ResumeAccount
-            | ControlKind::SetQuotaFactor(_)
-            | ControlKind::HoldIsp
-            | ControlKind::ReleaseIsp,
-        )
-        | None => false,
-    }
+    control(key, Effect::Stop).and_then(ControlKind::at_ses) == Some(Flow::Stopped)
 }
 
 /// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;

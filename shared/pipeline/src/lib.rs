@@ -29,7 +29,9 @@ pub mod quotas;
 pub mod record;
 pub mod rounds;
 pub mod senders;
+pub mod transition;
 
 pub use classify::{Classifier, Outcome, Refused};
 pub use ports::{Control, ControlKind, Disposition, PortError, Transition};
 pub use senders::Senders;
+pub use transition::{ControlRecord, TransitionDetail, TransitionRecord};

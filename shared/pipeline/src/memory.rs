@@ -16,13 +16,13 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::{Series, Timeline};
 use reputation::unit::{SenderId, Unit, UnitKind};
 
-use crate::enforce::{Flow, Wished, Wishes};
+use crate::enforce::{Wished, Wishes};
 use crate::evaluate::{can_be_stopped, left_out, since_of_isp};
 use crate::fold::{Fold, Sequence, Shard};
 use crate::notice::{Desk, Notice, Outbox};
 use crate::ports::{
-    Board, Change, Committed, Control, ControlKind, Dossier, Ledger, MAX_KIN, PortError, Relative, Reputation, Saved,
-    Transition, Unrecorded, Versioned, is_kin,
+    Board, Change, Committed, Control, Dossier, Ledger, MAX_KIN, PortError, Relative, Reputation, Saved, Transition,
+    Unrecorded, Versioned, is_kin,
 };
 use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
@@ -542,11 +542,7 @@ impl Outbox for MemoryReputation {
 
 /// Turns a control that SES can carry out into the wish about its target.
 fn wish(wishes: &mut BTreeMap<Subject, Wished>, control: &Control, urgency: f64) {
-    let flow = match control.kind {
-        ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => Flow::Stopped,
-        ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => Flow::Flowing,
-        ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => return,
-    };
+    let Some(flow) = control.kind.at_ses() else { return };
     let new = Wished::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
     let wished = match wishes.get(&control.target) {
         None => new,

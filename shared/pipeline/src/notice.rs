@@ -11,17 +11,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use reputation::breaker::{Cause, State};
 use reputation::isp::IspMap;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
-use reputation::time::{DAY, MINUTE_MILLIS, Minute, Now};
+use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use reputation::zone::Day;
-use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::enforce::{Flow, Wished, Wishes};
+use crate::enforce::{Wished, Wishes};
 use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
+use crate::transition::{ControlRecord, TransitionDetail};
 
 mod desk;
 mod fact;
@@ -33,8 +32,8 @@ pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
 use fact::Fact;
 use headline::full_name;
 use message::Known;
-pub(crate) use message::quoted;
 pub use message::{Command, Message, Place};
+pub(crate) use message::{quoted, sentence};
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,32 +248,12 @@ impl Notice {
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
         let told = change.transition.as_ref()?;
         let name = key_name(&told.key, isps);
-        let detail = Detail {
-            transition: ReportedTransition::of(told, isps),
-            controls: controls(change, isps),
-            cause: told.cause,
-            called_for: told.verdict.map(|verdict| verdict.level.name()),
-            by: told.said.as_ref().map(|said| said.by.as_str()),
-            said: told.said.as_ref().and_then(|said| said.why.as_deref()),
-            until: change.next.until().map(|until| until.to_string()),
-            hold: change.next.overridden.name(),
-            share: match change.next.state {
-                State::Throttled { factor, .. } => Some(factor.share()),
-                State::Closed | State::Open { .. } | State::Probing { .. } => None,
-            },
-            trips: change.next.trips,
-            judged_from: [change.next.since.throttle, change.next.since.pause].map(start_of),
-            gate: told.gate,
-            shares_mail_with: told.kin.iter().map(Subject::to_string).collect(),
-        };
         let id = format!("{:013}#{name}#{:06}", told.at.0.max(0), change.version + 1);
-        let detail = serde_json::to_string(&detail).unwrap_or_default();
-        let mut notice = Notice { id, title: String::new(), text: String::new(), kind: Notice::TRANSITION, detail };
-        // What is reported is read back from the detail, so that both are one.
-        let fact = Fact::of(&notice).unwrap_or_default();
-        notice.title = title(&headline::headline(&fact, &fact));
-        notice.text = format!("{}\n\n{}\n\nDecided: {}\n", notice.title, told.why(), done(change, told));
-        Some(notice)
+        let fact = Fact { id, title: String::new(), detail: TransitionDetail::of(change, told, isps) };
+        let detail = serde_json::to_string(&fact.detail).unwrap_or_default();
+        let title = title(&headline::headline(&fact, &fact));
+        let text = format!("{title}\n\n{}\n\nDecided: {}\n", told.why(), done(change, told));
+        Some(Notice { id: fact.id, title, text, kind: Notice::TRANSITION, detail })
     }
 
     /// Reports that a target of a control does not exist any more, once for each time that it vanished.
@@ -295,7 +274,7 @@ impl Notice {
             "SES refuses what ses-breaker asks for {}: {why}\n\nIt is tried again every few minutes. Look at the role of the \
              enforcer function: the template gives it what it needs; a service control policy or a permissions boundary may \
              take it away.\n",
-            full_name(&target.to_string(), None)
+            full_name(target, None)
         );
         let day = i64::from(DAY) * MINUTE_MILLIS;
         let days = now.0.saturating_sub(since.0).max(0) / day;
@@ -347,97 +326,6 @@ impl Notice {
     }
 }
 
-/// A transition for programs: in a replay's report, and in the detail of a notice.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReportedTransition {
-    /// When (RFC 3339); in a replay, by the virtual clock.
-    pub at: String,
-    /// Whose breaker.
-    pub subject: String,
-    /// The ISP, or null for all ISPs.
-    pub isp: Option<String>,
-    /// State before: `closed`, `throttled`, `open` (sending has stopped) or `probing`.
-    pub from: &'static str,
-    /// State after; the same one where people are only told.
-    pub to: &'static str,
-    /// `warn`, `throttle` or `pause`; null where things get better.
-    pub level: Option<&'static str>,
-    /// Which rate: `hard_bounce`, `complaint`, `delay` or `block`.
-    pub metric: Option<&'static str>,
-    /// By which rule: `cusum`, `ratio` or `aws_forecast`.
-    pub rule: Option<&'static str>,
-    /// The rate, a share.
-    pub rate: Option<f64>,
-    /// Its denominator.
-    pub population: Option<u64>,
-    /// Its numerator.
-    pub bad: Option<u64>,
-    /// First minute of the cohorts it is about, and first minute after them (RFC 3339).
-    pub cohorts: Option<[String; 2]>,
-    /// Decided in shadow: nothing is done.
-    pub shadow: bool,
-    /// Why, in words, with the same numbers.
-    pub reason: String,
-}
-
-impl ReportedTransition {
-    /// Reports on a transition.
-    pub fn of(transition: &Transition, isps: &IspMap) -> ReportedTransition {
-        let verdict = transition.verdict.as_ref();
-        ReportedTransition {
-            at: transition.at.to_string(),
-            subject: transition.key.subject.to_string(),
-            isp: transition.key.isp.map(|isp| isps.name(isp).to_owned()),
-            from: transition.from,
-            to: transition.to,
-            level: transition.level.map(|level| level.name()),
-            metric: verdict.map(|verdict| verdict.metric.name()),
-            rule: verdict.map(|verdict| verdict.rule.name()),
-            rate: verdict.map(|verdict| verdict.rate()),
-            population: verdict.map(|verdict| verdict.tally.population),
-            bad: verdict.map(|verdict| verdict.tally.bad),
-            cohorts: verdict.map(|verdict| [start_of(verdict.from), start_of(verdict.until)]),
-            shadow: transition.shadow,
-            reason: transition.reason.clone(),
-        }
-    }
-}
-
-/// The beginning of a minute in RFC 3339, such as `2026-10-06T09:00:00Z`.
-pub fn start_of(minute: Minute) -> String {
-    format!("{}:00Z", minute.to_string().replacen(' ', "T", 1))
-}
-
-#[derive(Serialize)]
-struct Detail<'a> {
-    #[serde(flatten)]
-    transition: ReportedTransition,
-    /// What is wished for because of it: a name and its target, and of a quota the share.
-    controls: Vec<String>,
-    /// Why it moved.
-    cause: Cause,
-    /// What the verdict called for, which may be more than was done; null without a verdict.
-    called_for: Option<&'static str>,
-    /// Who said so; null unless a person did through us.
-    by: Option<&'a str>,
-    /// Why, in that person's words.
-    said: Option<&'a str>,
-    /// Until when it is open (RFC 3339); null if it is not, or until a person resumes it.
-    until: Option<String>,
-    /// What a person has said about it: `none`, `open` (stopped), `closed` (kept flowing) or `shadow`.
-    hold: &'static str,
-    /// The share of the quota that it is throttled to; null unless it is throttled.
-    share: Option<f64>,
-    /// How often it has opened since it was last forgiven.
-    trips: u32,
-    /// The first minute of the mail that may throttle it, and of the mail that may pause it (RFC 3339).
-    judged_from: [String; 2],
-    /// Whether an application asks the gate, by the policy that it was decided under.
-    gate: bool,
-    /// Others whose mail is the same in part, so that they may report the same harm.
-    shares_mail_with: Vec<String>,
-}
-
 /// A key as people write it: `configuration-set:news`, `configuration-set:news@gmail`.
 pub fn key_name(key: &Key, isps: &IspMap) -> String {
     match key.isp {
@@ -446,39 +334,9 @@ pub fn key_name(key: &Key, isps: &IspMap) -> String {
     }
 }
 
-fn controls(change: &Change, isps: &IspMap) -> Vec<String> {
-    let name = |control: &crate::ports::Control| {
-        let target = key_name(&Key { subject: control.target.clone(), isp: control.isp }, isps);
-        match control.kind {
-            ControlKind::SetQuotaFactor(factor) => format!("{} {target} {factor}", control.kind.name()),
-            ControlKind::PauseConfigurationSet
-            | ControlKind::ResumeConfigurationSet
-            | ControlKind::PauseTenant
-            | ControlKind::ResumeTenant
-            | ControlKind::PauseAccount
-            | ControlKind::ResumeAccount
-            | ControlKind::HoldIsp
-            | ControlKind::ReleaseIsp => format!("{} {target}", control.kind.name()),
-        }
-    };
-    change.controls.iter().map(name).collect()
-}
-
 /// What was done about it, for people.
 fn done(change: &Change, told: &Transition) -> String {
-    let share = |kind: ControlKind| match kind {
-        ControlKind::SetQuotaFactor(factor) => factor.to_string(),
-        ControlKind::PauseConfigurationSet
-        | ControlKind::ResumeConfigurationSet
-        | ControlKind::PauseTenant
-        | ControlKind::ResumeTenant
-        | ControlKind::PauseAccount
-        | ControlKind::ResumeAccount
-        | ControlKind::HoldIsp
-        | ControlKind::ReleaseIsp => String::new(),
-    };
-    let told_of = |control: &crate::ports::Control| done_by(control.kind.name(), &share(control.kind));
-    let done: Vec<String> = change.controls.iter().map(told_of).collect();
+    let done: Vec<String> = change.controls.iter().map(|control| done_by(control.kind)).collect();
     match (done.is_empty(), told.shadow) {
         (true, true) => "no action, because this is decided in shadow".to_owned(),
         (true, false) => "no action (notification only)".to_owned(),
@@ -486,67 +344,75 @@ fn done(change: &Change, told: &Transition) -> String {
     }
 }
 
-/// What a control does, for people. `kind` is its stable name; `share` is that of a quota.
-fn done_by(kind: &str, share: &str) -> String {
-    if let Some((asked, ..)) = asked_of_ses(kind) {
-        return format!("SES is asked to {asked}");
+/// What a control does, for people.
+fn done_by(kind: ControlKind) -> String {
+    match kind {
+        ControlKind::PauseConfigurationSet
+        | ControlKind::PauseTenant
+        | ControlKind::PauseAccount
+        | ControlKind::ResumeConfigurationSet
+        | ControlKind::ResumeTenant
+        | ControlKind::ResumeAccount => format!("SES is asked to {}", asked_of_ses(kind)),
+        ControlKind::SetQuotaFactor(factor) => format!("the gate grants {factor} of the quota"),
+        ControlKind::HoldIsp => "the gate holds mail to this ISP, for all senders".to_owned(),
+        ControlKind::ReleaseIsp => "the gate grants mail to this ISP again".to_owned(),
     }
-    let words = match kind {
-        "set_quota_factor" => return format!("the gate grants {share} of the quota"),
-        "hold_isp" => "the gate holds mail to this ISP, for all senders",
-        "release_isp" => "the gate grants mail to this ISP again",
-        other => other,
-    };
-    words.to_owned()
 }
 
-/// What a control asks of SES: in words, what SES does then, and whether mail flows then; `None` if it is none for SES.
-fn asked_of_ses(kind: &str) -> Option<(&'static str, &'static str, Flow)> {
-    Some(match kind {
-        "pause_configuration_set" => (
-            "accept no more mail with this configuration set",
-            "it accepts no more mail with this configuration set (mail it has accepted still goes out)",
-            Flow::Stopped,
-        ),
-        "pause_tenant" => {
-            ("accept no more mail of this tenant", "it accepts no more mail of this tenant", Flow::Stopped)
+/// What SES is asked to do, in words that also say what it does once it obeys ("it accepts …"); empty if it is not for SES.
+fn asked_of_ses(kind: ControlKind) -> &'static str {
+    match kind {
+        ControlKind::PauseConfigurationSet => "accept no more mail with this configuration set",
+        ControlKind::PauseTenant => "accept no more mail of this tenant",
+        ControlKind::PauseAccount => "accept no more mail of this account",
+        ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
+            "accept mail again"
         }
-        "pause_account" => {
-            ("accept no more mail of this account", "it accepts no more mail of this account", Flow::Stopped)
-        }
-        "resume_configuration_set" | "resume_tenant" | "resume_account" => {
-            ("accept mail again", "it accepts mail again", Flow::Flowing)
-        }
-        _ => return None,
-    })
+        ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => "",
+    }
 }
 
-/// What has come of a control of SES by now, for people. `target`: as [`Subject`] writes it.
-fn at_ses(kind: &str, target: &str, wishes: &[Wished]) -> Option<String> {
-    let (asked, obeys, wanted) = asked_of_ses(kind)?;
-    let asks = format!("SES is asked to {asked}");
-    let wished = wishes.iter().find(|wished| wished.wish == wanted && wished.target.to_string() == target);
+/// What SES does once it obeys.
+fn obeys(kind: ControlKind) -> &'static str {
+    match kind {
+        ControlKind::PauseConfigurationSet => {
+            "it accepts no more mail with this configuration set (mail it has accepted still goes out)"
+        }
+        ControlKind::PauseTenant => "it accepts no more mail of this tenant",
+        ControlKind::PauseAccount => "it accepts no more mail of this account",
+        ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
+            "it accepts mail again"
+        }
+        ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => "",
+    }
+}
+
+/// What has come of a control by now, for people.
+fn outcome(control: &ControlRecord, wishes: &[Wished]) -> String {
+    let asks = done_by(control.kind);
+    let Some(wanted) = control.kind.at_ses() else { return asks };
+    let wished = wishes.iter().find(|wished| wished.wish == wanted && wished.target.to_string() == control.target);
     // It may be decided otherwise by now.
-    let Some(wished) = wished else { return Some(asks) };
+    let Some(wished) = wished else { return asks };
     let trouble = wished.trouble.as_ref().filter(|_| !wished.fresh);
-    Some(match trouble {
+    match trouble {
         _ if wished.gone.is_some() => format!("{asks}, and does not know it"),
-        None if wished.is_true() => format!("SES has obeyed: {obeys}"),
+        None if wished.is_true() => format!("SES has obeyed: {}", obeys(control.kind)),
         Some(trouble) if trouble.denied.is_some() => {
             format!("{asks}, and refuses: {}; it is asked again every few minutes", trouble.error)
         }
         Some(trouble) => format!("{asks}, and has not done it yet: {}", trouble.error),
         None => format!("{asks}, and has not done it yet"),
-    })
+    }
 }
 
 fn short(target: &Subject) -> String {
-    headline::short_name(&target.to_string(), None)
+    headline::short_name(target, None)
 }
 
 /// A name at the beginning of a sentence.
 fn sentence_name(target: &Subject) -> String {
-    message::sentence(&full_name(&target.to_string(), None))
+    message::sentence(&full_name(target, None))
 }
 
 /// Keeps to the limits of an SNS subject: 100 printable ASCII characters, the first a letter.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use reputation::breaker::{BreakerState, Cause, Factor};
+use reputation::breaker::{BreakerState, Cause, Factor, StateName};
 use reputation::budget::{Pause, Pauses, Place};
 use reputation::detect::{Level, Verdict};
 use reputation::isp::Isp;
@@ -13,6 +13,7 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::Unit;
 
+use crate::enforce::Flow;
 use crate::fold::{Fold, Sequence, Shard};
 use crate::senders::Senders;
 
@@ -308,6 +309,47 @@ pub enum ControlKind {
 }
 
 impl ControlKind {
+    /// Each kind; that of a quota with the whole of it.
+    pub const ALL: [ControlKind; 9] = [
+        ControlKind::PauseConfigurationSet,
+        ControlKind::ResumeConfigurationSet,
+        ControlKind::PauseTenant,
+        ControlKind::ResumeTenant,
+        ControlKind::PauseAccount,
+        ControlKind::ResumeAccount,
+        ControlKind::SetQuotaFactor(Factor::FULL),
+        ControlKind::HoldIsp,
+        ControlKind::ReleaseIsp,
+    ];
+
+    /// The share of a quota that it grants; `None` if it is about no quota.
+    pub fn share(self) -> Option<Factor> {
+        match self {
+            ControlKind::SetQuotaFactor(factor) => Some(factor),
+            ControlKind::PauseConfigurationSet
+            | ControlKind::ResumeConfigurationSet
+            | ControlKind::PauseTenant
+            | ControlKind::ResumeTenant
+            | ControlKind::PauseAccount
+            | ControlKind::ResumeAccount
+            | ControlKind::HoldIsp
+            | ControlKind::ReleaseIsp => None,
+        }
+    }
+
+    /// What SES does once it obeys; `None` if it is not for SES.
+    pub fn at_ses(self) -> Option<Flow> {
+        match self {
+            ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
+                Some(Flow::Stopped)
+            }
+            ControlKind::ResumeConfigurationSet | ControlKind::ResumeTenant | ControlKind::ResumeAccount => {
+                Some(Flow::Flowing)
+            }
+            ControlKind::SetQuotaFactor(_) | ControlKind::HoldIsp | ControlKind::ReleaseIsp => None,
+        }
+    }
+
     /// Stable name, as in the report.
     pub fn name(self) -> &'static str {
         match self {
@@ -332,9 +374,9 @@ pub struct Transition {
     /// Whose breaker.
     pub key: Key,
     /// The state before.
-    pub from: &'static str,
+    pub from: StateName,
     /// The state after; the same one for a warning.
-    pub to: &'static str,
+    pub to: StateName,
     /// How bad it is; `None` where things get better or a person acted.
     pub level: Option<Level>,
     /// Why, for programs.
@@ -356,6 +398,11 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// Whether mail that was sent is stopped from here on, in shadow or not.
+    pub fn opens(&self) -> bool {
+        self.to == StateName::Open && self.from != StateName::Open
+    }
+
     /// Why, in words, with whoever said so.
     pub fn why(&self) -> String {
         match &self.said {

@@ -10,7 +10,7 @@ use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
 use pipeline::ports::{Disposition, PortError, Reputation as _};
 use proptest::prelude::*;
-use reputation::breaker::{Cause, Input};
+use reputation::breaker::{Cause, Input, StateName};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
 use reputation::subject::Key;
@@ -579,8 +579,8 @@ proptest! {
         // The state in the last message about a key is the one it is in.
         for name in KEYS {
             let key = world.key(name);
-            let state = world.store.find(&key.subject).map_or("closed", |dossier| dossier.breaker(key.isp).breaker.state.name());
-            prop_assert_eq!(desk.told.get(name).map_or("closed", |told| told.state.as_str()), state);
+            let state = world.store.find(&key.subject).map_or(StateName::Closed, |dossier| dossier.breaker(key.isp).breaker.state.name());
+            prop_assert_eq!(desk.told.get(name).map_or(StateName::Closed, |told| told.state), state);
         }
     }
 }

@@ -3,11 +3,11 @@
 //! The mail is what has been: a pause that would have been held nothing back, so what came after it is told beside it,
 //! as in a [`Report`]. Names and shapes here are the contract of JSON and are stable; new fields may be added.
 
+use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::ports::Transition;
 use reputation::counters::Metric;
-use reputation::isp::IspMap;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Now};
@@ -151,14 +151,14 @@ impl Backtest {
 
 impl Side {
     fn of(replay: &Replay, name: &str, limits: &Policy) -> Side {
-        let moved = |to: &'static str| {
+        let moved = |to: StateName| {
             let transitions = replay.reputation.transitions.iter();
             transitions.filter(move |told| told.to == to && told.from != to && told.level.is_some()).count() as u64
         };
         let mut side = Side {
             policy: name.to_owned(),
-            trips: moved("open"),
-            throttles: moved("throttled"),
+            trips: moved(StateName::Open),
+            throttles: moved(StateName::Throttled),
             pauses: 0,
             minutes_open: 0,
             mails_stopped: 0,
@@ -190,7 +190,6 @@ impl Side {
 struct Trip<'a> {
     told: &'a Transition,
     stopped: Option<&'a Stopped>,
-    isps: &'a IspMap,
     end: Now,
 }
 
@@ -198,11 +197,11 @@ struct Trip<'a> {
 fn trips(replay: &Replay) -> BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> {
     let mut trips: BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> = BTreeMap::new();
     let isps = &replay.policy.isp_map;
-    for told in replay.reputation.transitions.iter().filter(|told| told.to == "open" && told.from != "open") {
+    for told in replay.reputation.transitions.iter().filter(|told| told.opens()) {
         let stopped = replay.stopped.iter().find(|stopped| stopped.key == told.key && stopped.from == told.at);
         let Key { subject, isp } = &told.key;
         let key = (subject.clone(), isp.map(|isp| isps.name(isp)));
-        trips.entry(key).or_default().push(Trip { told, stopped, isps, end: replay.now() });
+        trips.entry(key).or_default().push(Trip { told, stopped, end: replay.now() });
     }
     trips
 }
@@ -253,7 +252,7 @@ fn change(
         at: other.map(|trip| trip.told.at.to_string()),
         in_use_at: mine.map(|trip| trip.told.at.to_string()),
         seconds,
-        reason: crate::report::ReportedTransition::of(shown.told, shown.isps).reason,
+        reason: shown.told.reason.clone(),
         minutes_open: shown.stopped.map_or(0, |stopped| minutes_open(stopped, shown.end)),
         mails_stopped: shown.stopped.map_or(0, mails),
         hard_bounces: count(UnitKind::HardBounce),

@@ -19,7 +19,7 @@ use pipeline::fold::{Limits, Record, Shard, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Board, Change, Dossier, PortError, Transition, Versioned};
 use pipeline::senders::Senders;
-use reputation::breaker::{self, BreakerState};
+use reputation::breaker::{self, BreakerState, StateName};
 use reputation::budget;
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
@@ -1215,7 +1215,7 @@ impl Replay {
         }
         for change in changes {
             let Some(told) = &change.transition else { continue };
-            let (was_open, is_open) = (told.from == "open", told.to == "open");
+            let (was_open, is_open) = (told.from == StateName::Open, told.to == StateName::Open);
             if is_open && !was_open {
                 let stopped = Stopped { key: told.key.clone(), from: told.at, until: None, mail: Counters::default() };
                 self.stopped.push(stopped);

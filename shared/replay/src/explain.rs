@@ -19,7 +19,7 @@ use reputation::time::{HOUR, Minute, Now};
 use serde::Serialize;
 
 use crate::driver::{Replay, Sighting, forecast};
-use crate::report::{ReportedBreaker, ReportedTransition, start_of};
+use crate::report::{ReportedBreaker, TransitionRecord};
 use crate::view::{Diagnosis, diagnoses_of};
 
 /// So many classes of diagnoses are shown.
@@ -34,10 +34,13 @@ pub struct Explanation {
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
+    /// Whether an application asks the gate.
+    #[serde(skip)]
+    pub gate: bool,
     /// Its breaker at that moment, after what was decided then.
     pub breaker: ReportedBreaker,
     /// The last thing people were told before, or at that moment.
-    pub last: Option<ReportedTransition>,
+    pub last: Option<TransitionRecord>,
     /// What receiving servers said of its bounces and delays until then, the most frequent first; empty where the input is not
     /// there any more.
     pub diagnoses: Vec<Diagnosis>,
@@ -49,7 +52,7 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedJudgement {
     /// What people were told; null if nothing was decided.
-    pub decided: Option<ReportedTransition>,
+    pub decided: Option<TransitionRecord>,
     /// Each metric and what is known about it.
     pub metrics: Vec<ExplainedMetric>,
     /// The ratio rules, with their numbers.
@@ -224,9 +227,10 @@ pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> E
         at: at.to_string(),
         subject: key.subject.to_string(),
         isp: key.isp.map(|isp| isps.name(isp).to_owned()),
+        gate: replay.policy.gate_in_use,
         breaker,
         diagnoses: diagnoses(replay, key),
-        last: told.map(|told| ReportedTransition::of(told, isps)),
+        last: told.map(|told| TransitionRecord::of(told, isps)),
         judged: judgements,
     }
 }
@@ -247,7 +251,7 @@ fn judged(
     basis: Basis,
 ) -> ExplainedJudgement {
     let mut explained = ExplainedJudgement {
-        decided: transition.map(|told| ReportedTransition::of(told, &replay.policy.isp_map)),
+        decided: transition.map(|told| TransitionRecord::of(told, &replay.policy.isp_map)),
         metrics: Vec::new(),
         ratios: Vec::new(),
         forecast: Vec::new(),
@@ -317,7 +321,7 @@ fn why(
     } else {
         "what was sent there before has been answered for"
     };
-    let before = (*before < Minute(u32::MAX)).then(|| start_of(*before));
+    let before = (*before < Minute(u32::MAX)).then(|| before.start());
     ExplainedLeftOut { isp: isps.name(*isp).to_owned(), before, why }
 }
 
@@ -387,13 +391,13 @@ impl Judging<'_> {
             let since = self.mark(level);
             evidence.push(ExplainedEvidence {
                 level: level.name(),
-                since: (since > Minute(0)).then(|| start_of(since)),
+                since: (since > Minute(0)).then(|| since.start()),
                 population: seen.population,
                 bad: seen.bad,
                 rate: seen.rate(),
                 threshold: self.threshold(metric, level).map(nats),
                 peak: nats(peak.evidence),
-                stretch: (peak.evidence > 0).then(|| [start_of(peak.from), start_of(peak.until)]),
+                stretch: (peak.evidence > 0).then(|| [peak.from.start(), peak.until.start()]),
                 stretch_population: peak.tally.population,
                 stretch_bad: peak.tally.bad,
             });
@@ -414,7 +418,7 @@ impl Judging<'_> {
             ExplainedLine {
                 level: level.name(),
                 line,
-                since: start_of(since),
+                since: since.start(),
                 population: tally.population,
                 bad: tally.bad,
                 rate: tally.rate(),
@@ -467,8 +471,8 @@ impl Judging<'_> {
         let walked = self.walked(metric, level);
         let stretch = walked.iter().filter(|walked| walked.cell.from >= peak.from);
         let cell = |walked: &WalkedCell| ExplainedCell {
-            from: start_of(walked.cell.from),
-            until: start_of(walked.cell.until),
+            from: walked.cell.from.start(),
+            until: walked.cell.until.start(),
             population: walked.tally.population,
             bad: walked.tally.bad,
             rate: walked.tally.rate(),

@@ -55,15 +55,18 @@ fn embedded(view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
-    use reputation::breaker::State;
+    use reputation::breaker::StateName;
 
     use super::*;
 
     #[test]
     fn the_page_shows_a_state_by_the_same_word_as_everything_else() {
-        for name in ["closed", "throttled", "open", "probing"] {
-            let pair = format!("{name}: \"{}\"", State::shown(name));
+        for state in StateName::ALL {
+            let pair = format!("{state}: \"{}\"", state.word(true));
             assert!(SCRIPT.contains(&pair), "page.js does not say {pair}");
         }
+        let cut = StateName::Throttled;
+        let without_gate = format!("\"{cut}\" && !view.gate ? \"{}\"", cut.word(false));
+        assert!(SCRIPT.contains(&without_gate), "page.js does not say {without_gate}");
     }
 }

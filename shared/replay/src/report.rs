@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::memory::{Summed, SummedKind};
-pub use pipeline::notice::{ReportedTransition, start_of};
-use pipeline::ports::{Control, ControlKind};
-use reputation::breaker::{BreakerState, State};
+use pipeline::ports::Control;
+pub use pipeline::transition::TransitionRecord;
+use reputation::breaker::{BreakerState, Factor, State, StateName};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::{Key, Subject};
@@ -41,7 +41,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_left_out: Option<Vec<String>>,
     /// What breakers did, and what people would have been told, in order.
-    pub transitions: Vec<ReportedTransition>,
+    pub transitions: Vec<TransitionRecord>,
     /// What would have been wished of SES and of the gate, in order.
     pub controls: Vec<ReportedControl>,
     /// The mail that came while its key was stopped, as it does in a replay of what has been.
@@ -298,8 +298,8 @@ pub struct ReportedBreaker {
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
-    /// `throttled`, `open` (sending has stopped) or `probing`.
-    pub state: &'static str,
+    /// Its state.
+    pub state: StateName,
     /// The share of the quota that may be sent.
     pub factor: f64,
     /// Since when it has been in this state (RFC 3339).
@@ -342,7 +342,7 @@ impl Report {
                 rejected: tallies.rejected.values().sum(),
                 outside: tallies.outside,
                 too_old_to_judge: tallies.too_old,
-                mail: tallies.mail.map(|(first, last)| [start_of(first), start_of(last)]),
+                mail: tallies.mail.map(|(first, last)| [first.start(), last.start()]),
                 ignored_by_name: tallies.ignored.clone(),
                 odd_by_name: tallies.odd.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
                 rejected_by_reason: tallies.rejected.clone(),
@@ -358,7 +358,7 @@ impl Report {
                 .transitions
                 .iter()
                 .filter(|transition| wanted(&transition.key.subject))
-                .map(|transition| ReportedTransition::of(transition, isps))
+                .map(|transition| TransitionRecord::of(transition, isps))
                 .collect(),
             controls: replay
                 .reputation
@@ -381,7 +381,7 @@ impl Report {
 
     /// Whether any breaker opened.
     pub fn tripped(&self) -> bool {
-        self.transitions.iter().any(|transition| transition.to == "open" && transition.from != "open")
+        self.transitions.iter().any(TransitionRecord::opens)
     }
 }
 
@@ -547,17 +547,7 @@ impl ReportedControl {
             control: control.kind.name(),
             target: control.target.to_string(),
             isp: control.isp.map(|isp| isps.name(isp).to_owned()),
-            factor: match control.kind {
-                ControlKind::SetQuotaFactor(factor) => Some(factor.share()),
-                ControlKind::PauseConfigurationSet
-                | ControlKind::ResumeConfigurationSet
-                | ControlKind::PauseTenant
-                | ControlKind::ResumeTenant
-                | ControlKind::PauseAccount
-                | ControlKind::ResumeAccount
-                | ControlKind::HoldIsp
-                | ControlKind::ReleaseIsp => None,
-            },
+            factor: control.kind.share().map(Factor::share),
             reason: control.reason.clone(),
         }
     }

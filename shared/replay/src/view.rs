@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::State;
+use reputation::breaker::{Override, State, StateName};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::NAT;
 use reputation::isp::Isp;
@@ -62,7 +62,7 @@ pub struct View {
     pub keys: Vec<KeyView>,
     /// Keys that are left out, because there are too many.
     pub keys_left_out: usize,
-    /// What breakers did, and what people were told, in order: each a [`ReportedTransition`](crate::report::ReportedTransition).
+    /// What breakers did, and what people were told, in order: each a [`TransitionRecord`](crate::report::TransitionRecord).
     pub transitions: Vec<serde_json::Value>,
     /// What was wished of SES and of the gate, in order.
     pub controls: Vec<ReportedControl>,
@@ -137,7 +137,7 @@ pub struct KeyView {
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State of its breaker.
-    pub state: &'static str,
+    pub state: StateName,
     /// The share of the quota that may be sent.
     pub factor: f64,
     /// Since when it has been in this state (RFC 3339).
@@ -146,8 +146,8 @@ pub struct KeyView {
     pub until: Option<String>,
     /// How often it has opened since it was last forgiven.
     pub trips: u32,
-    /// What a person has said: `none`, `open` or `closed`.
-    pub hold: &'static str,
+    /// What a person has said about it.
+    pub hold: Override,
     /// Units by kind; those of 0 are left out.
     pub counters: BTreeMap<&'static str, u64>,
     /// Rates over the whole time, by metric.
@@ -325,12 +325,12 @@ impl KeyView {
         KeyView {
             subject,
             isp,
-            state: "closed",
+            state: StateName::Closed,
             factor: 1.0,
             since: None,
             until: None,
             trips: 0,
-            hold: "none",
+            hold: Override::None,
             counters: BTreeMap::new(),
             rates: rates(&Counters::default(), false),
             course: Course::default(),
@@ -340,7 +340,7 @@ impl KeyView {
 
     /// Takes over the state of a breaker.
     #[must_use]
-    pub fn with(mut self, breaker: &ReportedBreaker, hold: &'static str) -> KeyView {
+    pub fn with(mut self, breaker: &ReportedBreaker, hold: Override) -> KeyView {
         self.state = breaker.state;
         self.factor = breaker.factor;
         self.since.clone_from(&breaker.since);
@@ -448,8 +448,8 @@ fn read(report: &Report) -> String {
 fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
     let wanted: BTreeSet<String> = report.totals.iter().map(|total| total.subject.to_string()).collect();
     let isps = &replay.policy.isp_map;
-    let told = report.transitions.iter().map(|told| (told.subject.as_str(), told.isp.as_deref()));
-    let moved: BTreeSet<(&str, Option<&str>)> = told.collect();
+    let moved = report.transitions.iter().map(|moved| (&moved.subject, moved.isp.as_deref()));
+    let moved: BTreeSet<(&Subject, Option<&str>)> = moved.collect();
     // Those that are not closed, those that moved, whole subjects; and then by volume.
     let mut ranked: Vec<([bool; 3], u64, Key)> = Vec::new();
     for (subject, dossier) in replay.reputation.dossiers() {
@@ -462,7 +462,7 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
                 |(_, counters): (Minute, &Counters)| u64::from(counters.get(UnitKind::Sent)).max(counters.attempts());
             let volume = dossier.timeline.series(isp).map_or(0, |series| series.days().map(mail).sum());
             let unsettled = dossier.breaker(isp).breaker.state != State::Closed;
-            let has_moved = moved.contains(&(name.as_str(), isp.map(|isp| isps.name(isp))));
+            let has_moved = moved.contains(&(subject, isp.map(|isp| isps.name(isp))));
             let rank = [unsettled, has_moved, isp.is_none()];
             ranked.push((rank, volume, Key { subject: subject.clone(), isp }));
         }
@@ -496,13 +496,13 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
                 view.evidence.insert(metric.name(), track);
             }
         }
-        Some(view.with(&ReportedBreaker::of(replay, key, &known), "none"))
+        Some(view.with(&ReportedBreaker::of(replay, key, &known), Override::None))
     };
     let mut keys: Vec<KeyView> = chosen.into_iter().filter_map(view).collect();
     // An ISP that is held for everybody, and the account, have no mail of their own.
     for breaker in &report.breakers {
         if !keys.iter().any(|key| key.subject == breaker.subject && key.isp == breaker.isp) {
-            keys.push(KeyView::silent(breaker.subject.clone(), breaker.isp.clone()).with(breaker, "none"));
+            keys.push(KeyView::silent(breaker.subject.clone(), breaker.isp.clone()).with(breaker, Override::None));
         }
     }
     (keys, left_out)

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, Replay, replay_recorded, replay_while_readable};
 use replay::input::{Progress, Source};
 use replay::recorded::{Recorded, RecordedUnit};
-use replay::report::{Report, ReportedTransition, Warning};
+use replay::report::{Report, TransitionRecord, Warning};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::Now;
@@ -140,16 +140,16 @@ fn by_kind(report: &Report) -> BTreeMap<(String, String), Vec<u64>> {
 }
 
 fn transitions_of_sets(report: &Report) -> Vec<String> {
-    let of_sets = report.transitions.iter().filter(|moved| moved.subject.starts_with("configuration-set:"));
+    let of_sets = report.transitions.iter().filter(|moved| matches!(moved.subject, Subject::ConfigurationSet(_)));
     of_sets.map(words).collect()
 }
 
 fn other_transitions(report: &Report) -> Vec<String> {
-    let of_others = report.transitions.iter().filter(|moved| !moved.subject.starts_with("configuration-set:"));
+    let of_others = report.transitions.iter().filter(|moved| !matches!(moved.subject, Subject::ConfigurationSet(_)));
     of_others.map(words).collect()
 }
 
-fn words(moved: &ReportedTransition) -> String {
+fn words(moved: &TransitionRecord) -> String {
     serde_json::to_string(moved).unwrap()
 }
 

@@ -14,13 +14,14 @@
 //! mail has come through, or with time: it can never be stuck.
 //! **People**: a key stopped by a person stays stopped until a person resumes it; a manual resume always wins. A bypass keeps
 //! it Closed whatever the verdict; in shadow it decides as ever and nothing is done. The latest command of a person counts.
-//! **Words**: Closed, Throttled, Open and Probing are for engineers. People see [`State::shown`]: sending, slowed, stopped,
-//! testing.
+//! **Words**: Closed, Throttled, Open and Probing are for engineers. People see [`StateName::word`]: sending, slowed (warned,
+//! without a gate), stopped, testing.
 //!
 //! **Invariant:** [`step`] is total: every input in every state has an answer, and asking twice changes nothing more.
 //! **Invariant:** Open never gets shorter while trips grow.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -111,11 +112,11 @@ impl BreakerState {
         }
     }
 
-    /// The stable name of its state in reports. An ISP in trouble of its own whose mail nothing holds is not `open`.
-    pub fn shown_state(&self, key: &Key) -> &'static str {
+    /// The name of its state in reports. An ISP in trouble of its own whose mail nothing holds is not `open`.
+    pub fn shown_state(&self, key: &Key) -> StateName {
         let of_isp = key.subject == Subject::Account && key.isp.is_some();
         let unheld = matches!(self.state, State::Open { .. }) && !self.enacted;
-        if of_isp && unheld { "in trouble" } else { self.state.name() }
+        if of_isp && unheld { StateName::InTrouble } else { self.state.name() }
     }
 
     /// When it will let probes through; `None` if it is not open, or waits for a person.
@@ -160,25 +161,13 @@ pub enum State {
 }
 
 impl State {
-    /// Stable name, as stored and in the report.
-    pub fn name(self) -> &'static str {
+    /// Its name, without what it remembers.
+    pub fn name(self) -> StateName {
         match self {
-            State::Closed => "closed",
-            State::Throttled { .. } => "throttled",
-            State::Open { .. } => "open",
-            State::Probing { .. } => "probing",
-        }
-    }
-
-    /// The word that people see for the state of this stable name: `sending`, `slowed`, `stopped` or `testing`. Any other name stays
-    /// as it is: `in trouble`, or one that another release wrote.
-    pub fn shown(name: &str) -> &str {
-        match name {
-            "closed" => "sending",
-            "throttled" => "slowed",
-            "open" => "stopped",
-            "probing" => "testing",
-            other => other,
+            State::Closed => StateName::Closed,
+            State::Throttled { .. } => StateName::Throttled,
+            State::Open { .. } => StateName::Open,
+            State::Probing { .. } => StateName::Probing,
         }
     }
 
@@ -198,15 +187,88 @@ impl State {
     }
 }
 
+/// The name of a state, as stored and in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateName {
+    /// See [`State::Closed`].
+    #[default]
+    Closed,
+    /// See [`State::Throttled`].
+    Throttled,
+    /// See [`State::Open`].
+    Open,
+    /// See [`State::Probing`].
+    Probing,
+    /// In reports, of an ISP in trouble of its own whose mail nothing holds: see [`BreakerState::shown_state`].
+    #[serde(rename = "in trouble")]
+    InTrouble,
+    /// Unknown: written by another release.
+    #[serde(other)]
+    Unknown,
+}
+
+impl StateName {
+    /// Those that a breaker can be in.
+    pub const ALL: [StateName; 4] = [StateName::Closed, StateName::Throttled, StateName::Open, StateName::Probing];
+
+    /// The name, as stored and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            StateName::Closed => "closed",
+            StateName::Throttled => "throttled",
+            StateName::Open => "open",
+            StateName::Probing => "probing",
+            StateName::InTrouble => "in trouble",
+            StateName::Unknown => "unknown",
+        }
+    }
+
+    /// The word that people see. `gate`: whether an application asks the gate; without, a cut of the quota holds nothing back, and
+    /// is a warning.
+    pub fn word(self, gate: bool) -> &'static str {
+        match self {
+            StateName::Closed => "sending",
+            StateName::Throttled if gate => "slowed",
+            StateName::Throttled => "warned",
+            StateName::Open => "stopped",
+            StateName::Probing => "testing",
+            StateName::InTrouble | StateName::Unknown => self.name(),
+        }
+    }
+}
+
+impl FromStr for StateName {
+    type Err = StateNameError;
+
+    fn from_str(name: &str) -> Result<StateName, StateNameError> {
+        StateName::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| StateNameError(name.to_owned()))
+    }
+}
+
+/// A text that is not the name of a state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a state; known: closed, throttled, open, probing")]
+pub struct StateNameError(String);
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// What a person has said about a key: the breaker's decision is overridden until a person takes it back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Override {
     /// Nothing: the breaker decides.
     #[default]
     None,
     /// Stopped by a person, through us or at SES: never resumed by us.
+    #[serde(rename = "open")]
     ForcedOpen,
     /// Bypassed by a person: it keeps sending, verdicts are reported and nothing is done.
+    #[serde(rename = "closed")]
     ForcedClosed,
     /// Put in shadow by a person: the breaker decides and reports, and nothing is done. Of a subject as a whole, at each ISP.
     Shadow,

@@ -1,5 +1,7 @@
 //! What was counted in one cohort, and the rates that can be made of it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::unit::UnitKind;
 
 /// How many units of each kind one cohort of mail has.
@@ -129,7 +131,8 @@ impl Counters {
 }
 
 /// What is judged. Each is a share of mails, between 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Hard bounces of attempts, mail that is still on its way included. Without the bounces by which an ISP refuses the
     /// sender's IP address: those are blocks.

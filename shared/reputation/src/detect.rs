@@ -9,13 +9,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::counters::{Metric, Tally};
 use crate::time::{DAY, HOUR, Minute};
 
 /// How bad it is, and so what is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Tell people.
+    /// Notify people.
     Warn,
     /// Shrink a quota.
     Throttle,
@@ -183,12 +186,35 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Stable name, as in the report.
-    pub fn name(&self) -> &'static str {
+    /// Its name, without its numbers.
+    pub fn name(&self) -> RuleName {
         match self {
-            Rule::Cusum { .. } => "cusum",
-            Rule::Ratio { .. } => "ratio",
-            Rule::Forecast { .. } => "aws_forecast",
+            Rule::Cusum { .. } => RuleName::Cusum,
+            Rule::Ratio { .. } => RuleName::Ratio,
+            Rule::Forecast { .. } => RuleName::AwsForecast,
+        }
+    }
+}
+
+/// The name of a rule, as stored and in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleName {
+    /// See [`Rule::Cusum`].
+    Cusum,
+    /// See [`Rule::Ratio`].
+    Ratio,
+    /// See [`Rule::Forecast`].
+    AwsForecast,
+}
+
+impl RuleName {
+    /// The name, as stored and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            RuleName::Cusum => "cusum",
+            RuleName::Ratio => "ratio",
+            RuleName::AwsForecast => "aws_forecast",
         }
     }
 }

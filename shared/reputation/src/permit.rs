@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use crate::breaker::{BreakerState, Factor, Override, State};
+use crate::breaker::{BreakerState, Factor, Override, State, StateName};
 use crate::policy::Policy;
 use crate::subject::{Key, Subject};
 use crate::time::{MINUTE_MILLIS, Now};
@@ -109,8 +109,8 @@ pub struct Flow {
 pub struct Because {
     /// Whose.
     pub key: Key,
-    /// Its state's stable name.
-    pub state: &'static str,
+    /// Its state.
+    pub state: StateName,
     /// When it will let probes through; `None` if that is not known.
     pub until: Option<Now>,
 }
@@ -306,14 +306,14 @@ impl fmt::Display for Limit {
             Limit::Quota { used, quota } => write!(f, "{used} of the {quota} mails of this day have been granted"),
             Limit::Pace { hourly } => write!(f, "the day's quota comes in at {hourly} mails an hour"),
             Limit::Throttled(because, factor) => {
-                write!(f, "{} is {}: {factor} of the quota", because.key.subject, State::shown(because.state))
+                write!(f, "{} is {}: {factor} of the quota", because.key.subject, because.state.word(true))
             }
-            Limit::Stopped(because) => write!(f, "{} is {}", because.key.subject, State::shown(because.state)),
+            Limit::Stopped(because) => write!(f, "{} is {}", because.key.subject, because.state.word(true)),
             Limit::NoRoute(because) => write!(
                 f,
                 "SES accepts nothing while {} is {}, and the policy names no critical_route that sends",
                 because.key.subject,
-                State::shown(because.state)
+                because.state.word(true)
             ),
             Limit::LeaseExpired => {
                 f.write_str("what was granted under the name of this request has expired; ask under another name")

@@ -1,6 +1,10 @@
 //! The two times: when a mail was accepted (its cohort) and when we look at it.
 
 use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Length of an hour in minutes.
 pub const HOUR: u32 = 60;
@@ -85,6 +89,53 @@ impl fmt::Display for Now {
         let (seconds, rest) = (of_day / 1000, of_day % 1000);
         let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{rest:03}Z")
+    }
+}
+
+/// A text that is not a time in RFC 3339.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a time in RFC 3339, such as 2026-10-06T09:00:00Z")]
+pub struct TimeError(String);
+
+impl FromStr for Now {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Now, TimeError> {
+        let time = text.parse::<Timestamp>().map_err(|_| TimeError(text.to_owned()))?;
+        Ok(Now(time.as_millisecond()))
+    }
+}
+
+/// In RFC 3339, to the millisecond: `2026-10-06T09:00:00.000Z`.
+impl Serialize for Now {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Now {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Now, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Minute {
+    /// Its first second in RFC 3339, such as `2026-10-06T09:00:00Z`.
+    pub fn start(self) -> String {
+        format!("{self}:00Z").replacen(' ', "T", 1)
+    }
+}
+
+/// Its first second in RFC 3339: see [`Minute::start`].
+impl Serialize for Minute {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.start())
+    }
+}
+
+impl<'de> Deserialize<'de> for Minute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Minute, D::Error> {
+        Now::deserialize(deserializer).map(Now::minute)
     }
 }
 

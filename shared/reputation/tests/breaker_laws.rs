@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use reputation::breaker::{Factor, Override, Standing, due, step};
+use reputation::breaker::{Factor, Override, Standing, StateName, due, step};
 use reputation::judge::judge;
 use reputation::policy::{Breaker, Resume};
 use reputation::time::{DAY, MINUTE_MILLIS};
@@ -617,5 +617,5 @@ fn a_withheld_pause_is_a_cut_like_any_other() {
     assert_eq!((withheld.worsened, withheld.withheld), (Some(NOW), true));
     // It is not forgotten either: as soon as one more pause is allowed, it is done.
     let paused = step(&policy, FREE, &withheld, Input::Judged(&pause), minutes(60)).next;
-    assert_eq!((paused.state.name(), paused.withheld, paused.trips), ("open", false, 1));
+    assert_eq!((paused.state.name(), paused.withheld, paused.trips), (StateName::Open, false, 1));
 }

@@ -1,7 +1,7 @@
 //! The laws of permits, against a naive model that keeps every grant and counts again.
 
 use proptest::prelude::*;
-use reputation::breaker::{BreakerState, Factor, Override, State};
+use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::permit::{Ask, Because, Class, Flow, Limit, MarkMove, Meter, Nanos, Permit, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -48,7 +48,7 @@ fn critical(mails: u64, hours: f64) -> Ask {
 fn throttled(factor: f64, stopped_at_ses: bool) -> Flow {
     let subject = Subject::ConfigurationSet("news".into());
     let factor = Factor::of_share(factor);
-    let state = if factor == Factor::NONE { "open" } else { "throttled" };
+    let state = if factor == Factor::NONE { StateName::Open } else { StateName::Throttled };
     let because = Because { key: Key { subject, isp: None }, state, until: Some(at(9.0)) };
     Flow { factor, because: Some(because), stopped_at_ses, ..Flow::FREE }
 }
@@ -270,7 +270,10 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     assert_eq!(flow(&policy, &[]), Flow::FREE);
     let both = flow(&policy, &[(&set, Some(gmail), &half), (&identity, None, &probing)]);
     assert_eq!((both.factor, both.stopped_at_ses), (Factor::of_share(0.05), false));
-    assert_eq!(both.because.map(|because| (because.key.subject, because.state)), Some((identity.clone(), "probing")));
+    assert_eq!(
+        both.because.map(|because| (because.key.subject, because.state)),
+        Some((identity.clone(), StateName::Probing))
+    );
     let stopped = flow(&policy, &[(&set, None, &open(Override::None))]);
     assert_eq!((stopped.factor, stopped.stopped_at_ses, stopped.all_stopped), (Factor::NONE, true, false));
     assert_eq!(stopped.because.unwrap().until, Some(Now(9)));

@@ -134,7 +134,7 @@ fn each_level_of_each_rule_is_reached_by_so_many_bad_mails_and_not_by_one_fewer(
         let reached = verdict(&judged(&policy, *metric, *at, *mails, *bad), *level);
         let row = format!("{rule} {} {at:?} {}: {bad} of {mails}", metric.name(), level.name());
         let Some(reached) = reached else { panic!("{row} is not reached") };
-        assert_eq!((reached.rule.name(), reached.metric, reached.level), (*rule, *metric, *level), "{row}");
+        assert_eq!((reached.rule.name().name(), reached.metric, reached.level), (*rule, *metric, *level), "{row}");
         assert_eq!((reached.tally.population, reached.tally.bad), (u64::from(*mails), u64::from(*bad)), "{row}");
         let below = verdict(&judged(&policy, *metric, *at, *mails, bad - 1), *level);
         assert_eq!(below, None, "{row}: reached by one fewer");

@@ -4,6 +4,7 @@
 //! Nothing that came from outside is markup there: names and words of people are text, and notify nobody.
 
 use pipeline::notice::{Command, Message, Place};
+use reputation::detect::Level;
 use serde_json::{Value, json};
 
 use super::cut;
@@ -20,10 +21,10 @@ const RESOURCES: usize = 10;
 
 /// A message as a custom notification.
 pub(super) fn notification(message: &Message, place: &Place) -> Value {
-    let mark = match message.level.as_deref() {
-        Some("pause") => "\u{1f6d1} ",
-        Some("throttle") => "\u{26a0}\u{fe0f} ",
-        Some(_) => "\u{1f4c8} ",
+    let mark = match message.level {
+        Some(Level::Pause) => "\u{1f6d1} ",
+        Some(Level::Throttle) => "\u{26a0}\u{fe0f} ",
+        Some(Level::Warn) => "\u{1f4c8} ",
         None => "",
     };
     let step = |command: &Command| {
@@ -32,7 +33,7 @@ pub(super) fn notification(message: &Message, place: &Place) -> Value {
         let step = format!("{}: `{}`", command.purpose, code(&line));
         if step.len() <= STEP { Some(step) } else { None }
     };
-    let keywords = [place.stack.as_str(), place.region.as_str(), message.level.as_deref().unwrap_or("news")];
+    let keywords = [place.stack.as_str(), place.region.as_str(), message.level.map_or("news", Level::name)];
     let keywords: Vec<String> =
         keywords.iter().filter(|word| !word.is_empty()).map(|word| cut(word, KEYWORD).into_owned()).collect();
     // Everything about one subject is one thread.

@@ -226,7 +226,7 @@ fn of_set(volume: &SetVolume, prices: &Prices) -> Option<SetAdvice> {
     };
     let mut advice = SetAdvice {
         configuration_set: volume.configuration_set.clone(),
-        since: pipeline::notice::start_of(volume.since),
+        since: volume.since.start(),
         days: volume.days.len() as u64,
         days_with_mail,
         mails_a_day: mean,

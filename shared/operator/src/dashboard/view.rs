@@ -10,7 +10,7 @@ use pipeline::notice::Notice;
 use pipeline::ports::{Board, Dossier, PortError, Reputation as _};
 use replay::report::ReportedControl;
 use replay::view::{self, Grid, KeyView, MOST_KEYS, MOST_MOVES, QuotaView, View};
-use reputation::breaker::{BreakerState, Override, State, due};
+use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
 use reputation::judge;
@@ -181,7 +181,8 @@ fn keys(
     if left_out > 0 {
         // Those that are closed and have least mail go first; the rest stays in its order.
         let mut order: Vec<usize> = (0..keys.len()).collect();
-        let rank = |view: &KeyView| (view.state != "closed", view.isp.is_none(), view.counters.get("sent").copied());
+        let rank =
+            |view: &KeyView| (view.state != StateName::Closed, view.isp.is_none(), view.counters.get("sent").copied());
         order.sort_by_key(|index| std::cmp::Reverse(rank(&keys[*index])));
         let mut kept: Vec<usize> = order.into_iter().take(MOST_KEYS).collect();
         kept.sort_unstable();
@@ -200,7 +201,7 @@ fn stand(view: &mut KeyView, policy: &Policy, key: &Key, known: &BreakerState, n
     view.since = moved(known).map(|at| at.to_string());
     view.until = due(&policy.breaker, known, now).map(|until| until.to_string());
     view.trips = known.trips;
-    view.hold = known.overridden.name();
+    view.hold = known.overridden;
 }
 
 /// The highest evidence so far after each cell of the mail that is judged now, since the key was re-armed.

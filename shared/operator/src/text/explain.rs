@@ -5,7 +5,7 @@ use replay::text::{Look, explanation, legible};
 
 use super::{heading, painted, sentence};
 use crate::explain::Explained;
-use crate::told::Entry;
+use crate::notice_history::Entry;
 
 /// What `replay explain` shows, with what moved the breaker and what comes next.
 pub(crate) fn explained(explained: &Explained, look: Look) -> String {
@@ -37,5 +37,5 @@ pub(crate) fn explained(explained: &Explained, look: Look) -> String {
 }
 
 fn entry(told: &Entry, look: Look) -> String {
-    hanging(&format!("{}  ", moment(&told.at)), &legible(&told.told()), look.columns())
+    hanging(&format!("{}  ", moment(&told.time.to_string())), &legible(&told.why()), look.columns())
 }

@@ -1,13 +1,13 @@
 //! Notices, as a timeline.
 
 use anstyle::Style;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, state_style, wrapped};
+use pipeline::transition::TransitionDetail;
+use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, transition_words, wrapped};
 use replay::text::{Look, counted, legible, name};
-use reputation::breaker::State;
 
 use super::painted;
 use crate::history::History;
-use crate::told::Entry;
+use crate::notice_history::{About, Entry};
 
 pub(crate) fn history(history: &History, look: Look) -> String {
     let whose = match &history.isp {
@@ -31,14 +31,15 @@ pub(crate) fn history(history: &History, look: Look) -> String {
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let indent = "09:00:00".len() + 2 + widest + 2;
     let room = look.columns().saturating_sub(indent).max(20);
-    let mut day = "";
+    let mut day = String::new();
     for (entry, (change, style)) in history.entries.iter().zip(changes) {
-        if date(&entry.at) != day {
-            day = date(&entry.at);
-            out.push_str(&painted(DIM, day, look));
+        let at = entry.time.to_string();
+        if date(&at) != day {
+            day = date(&at).to_owned();
+            out.push_str(&painted(DIM, &day, look));
         }
         let pad = " ".repeat(widest - change.chars().count());
-        let lead = format!("{}  {}{pad}  ", clock(&entry.at), paint(style, &change));
+        let lead = format!("{}  {}{pad}  ", clock(&at), paint(style, &change));
         for (place, line) in lines(history, entry, room).iter().enumerate() {
             let lead = if place == 0 { lead.clone() } else { " ".repeat(indent) };
             out.push_str(&format!("{lead}{line}\n"));
@@ -50,15 +51,14 @@ pub(crate) fn history(history: &History, look: Look) -> String {
 fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     // Of one ISP, or of a subject without any, there is nothing to tell apart.
-    if history.isp.is_none() && history.entries.iter().any(|entry| entry.isp.is_some()) {
-        let whose = entry.isp.as_ref().map_or("as a whole".to_owned(), |isp| format!("at {}", name(isp)));
+    if history.isp.is_none() && history.entries.iter().any(|entry| entry.isp().is_some()) {
+        let whose = entry.isp().map_or("as a whole".to_owned(), |isp| format!("at {}", name(isp)));
         lines.push(paint(BOLD, &whose));
     }
-    let shadow = if entry.shadow { "in shadow: " } else { "" };
-    lines.extend(wrapped(&format!("{shadow}{}", legible(&entry.reason)), room));
-    if let Some(by) = &entry.by {
-        let words = entry.said.as_ref().map_or_else(String::new, |said| format!(": {said}"));
-        let said = hanging("", &legible(&format!("said by {by}{words}")), room);
+    let shadow = if entry.breaker().is_some_and(|moved| moved.shadow) { "in shadow: " } else { "" };
+    lines.extend(wrapped(&format!("{shadow}{}", legible(entry.reason())), room));
+    if let Some(person) = entry.breaker().and_then(TransitionDetail::person) {
+        let said = hanging("", &legible(&person.to_string()), room);
         lines.extend(said.lines().map(|line| paint(BOLD, line)));
     }
     lines
@@ -66,15 +66,8 @@ fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
 
 /// What changed, in a word or two.
 fn change(entry: &Entry) -> (String, Style) {
-    let (Some(from), Some(to)) = (&entry.from, &entry.to) else {
-        return (entry.kind.to_lowercase().replace("control ", ""), BAD);
-    };
-    let level = entry.level.as_deref();
-    match (from == to, level, to.as_str()) {
-        (false, _, _) => (format!("{} → {}", legible(State::shown(from)), legible(State::shown(to))), state_style(to)),
-        (true, Some("warn"), _) => ("warning".to_owned(), DOUBTFUL),
-        (true, Some(_), "throttled") => ("slowed further".to_owned(), DOUBTFUL),
-        (true, None, "throttled") => ("slowed less".to_owned(), DOUBTFUL),
-        (true, _, _) => (format!("still {}", legible(State::shown(to))), state_style(to)),
+    match &entry.about {
+        About::Breaker(moved) => transition_words(moved, moved.gate),
+        About::Subject(_) => (entry.kind.to_lowercase().replace("control ", ""), BAD),
     }
 }

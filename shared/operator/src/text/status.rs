@@ -5,7 +5,7 @@ use replay::text::layout::{
     Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, clock, date, hanging, moment, paint, state_style,
 };
 use replay::text::{Look, counted, legible, name, rate_style, thousands};
-use reputation::breaker::State;
+use reputation::breaker::{Override, StateName};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::Percent;
 use reputation::policy::Policy;
@@ -33,13 +33,13 @@ pub(crate) fn status(status: &Status, policy: &Policy, look: Look) -> String {
 
 fn verdict(status: &Status, look: Look) -> String {
     let whose = status.subject.as_deref().map_or_else(String::new, |subject| format!("{} in ", name(subject)));
-    let count = |state: &str| status.breakers.iter().filter(|known| known.state == state).count();
-    let states: Vec<String> = ["open", "probing", "throttled"]
+    let count = |state: StateName| status.breakers.iter().filter(|known| known.state == state).count();
+    let states: Vec<String> = [StateName::Open, StateName::Probing, StateName::Throttled]
         .into_iter()
-        .filter(|state| count(state) > 0)
-        .map(|state| format!("{} {}", count(state), State::shown(state)))
+        .filter(|state| count(*state) > 0)
+        .map(|state| format!("{} {}", count(state), state.word(status.gate)))
         .collect();
-    let (words, style) = match (states.is_empty(), count("open")) {
+    let (words, style) = match (states.is_empty(), count(StateName::Open)) {
         (true, _) => ("everything is sending".to_owned(), GOOD),
         (false, open) => (states.join(", "), if open > 0 { BAD } else { DOUBTFUL }),
     };
@@ -67,11 +67,16 @@ fn breakers(status: &Status, look: Look) -> String {
     if status.breakers.is_empty() {
         return String::new();
     }
-    let mut out = heading("Stopped, testing, slowed, or under a command of a person");
+    let cut = StateName::Throttled.word(status.gate);
+    let mut out = heading(&format!("Stopped, testing, {cut}, or under a command of a person"));
     for known in &status.breakers {
         let lead = key(&known.subject, known.isp.as_deref());
-        let state = if known.hold == "closed" { "bypassed" } else { State::shown(known.state) };
-        let style = if known.hold == "closed" { DOUBTFUL } else { state_style(known.state) };
+        let (state, style) = match known.hold {
+            Override::ForcedClosed => ("bypassed", DOUBTFUL),
+            Override::None | Override::ForcedOpen | Override::Shadow => {
+                (known.state.word(status.gate), state_style(known.state))
+            }
+        };
         out.push_str(&format!("{}  {}  {}\n", paint(BOLD, &lead), paint(style, state), timing(known, status)));
         if let Some(reason) = &known.reason {
             out.push_str(&hanging("    ", &legible(reason), look.columns()));
@@ -82,9 +87,9 @@ fn breakers(status: &Status, look: Look) -> String {
 
 fn timing(known: &Unsettled, status: &Status) -> String {
     let words = moments(known, status);
-    if known.hold == "shadow" && known.state != "closed" {
+    if known.hold == Override::Shadow && known.state != StateName::Closed {
         format!("in shadow, nothing is done: {words}")
-    } else if known.state == "open" && !known.switch_at_ses {
+    } else if known.state == StateName::Open && !known.switch_at_ses {
         format!("{words}; by the gate only, not at SES")
     } else {
         words
@@ -95,20 +100,25 @@ fn moments(known: &Unsettled, status: &Status) -> String {
     let since = known.since.as_deref().map_or_else(String::new, |since| format!("since {}", when(since, status)));
     let until = known.until.as_deref().map(|until| when(until, status));
     match (known.state, known.hold, until) {
-        ("closed", "shadow", _) => {
+        (StateName::Closed, Override::Shadow, _) => {
             "in shadow: decisions are reported, and nothing is done, until a person releases it".to_owned()
         }
-        ("closed", _, _) => "verdicts are reported, not acted on, until a person releases it".to_owned(),
-        ("open", "open", _) => format!("{since}, by a person and until a person resumes it"),
-        ("open", _, None) => format!("{since}, until a person resumes it"),
-        ("open", _, Some(until)) => format!("{since}, until {until}; trip {}", known.trips),
-        ("throttled", _, Some(until)) => {
+        (StateName::Closed, _, _) => "verdicts are reported, not acted on, until a person releases it".to_owned(),
+        (StateName::Open, Override::ForcedOpen, _) => format!("{since}, by a person and until a person resumes it"),
+        (StateName::Open, _, None) => format!("{since}, until a person resumes it"),
+        (StateName::Open, _, Some(until)) => format!("{since}, until {until}; trip {}", known.trips),
+        (StateName::Throttled, _, Some(until)) if !status.gate => {
+            format!("{since}, nothing is held back without a gate; over at {until} if nothing happens")
+        }
+        (StateName::Throttled, _, Some(until)) => {
             format!("{} of the quota {since}, more at {until} if nothing happens", Percent(known.factor))
         }
-        ("probing", _, Some(until)) => {
+        (StateName::Probing, _, Some(until)) => {
             format!("{} of the quota {since}, decided by {until}", Percent(known.factor))
         }
-        (_, _, _) => since,
+        (StateName::Throttled | StateName::Probing, _, None) | (StateName::InTrouble | StateName::Unknown, _, _) => {
+            since
+        }
     }
 }
 
@@ -187,8 +197,8 @@ fn mail(status: &Status, policy: &Policy, look: Look) -> String {
         }
         let of_account = place == 0 && mail.subject == "account";
         cells.push(match (mail.state, &mail.isp, of_account) {
-            ("closed", Some(_), _) | ("closed", None, true) => Cell::new(""),
-            (state, _, _) => Cell::styled(State::shown(state), state_style(state)),
+            (StateName::Closed, Some(_), _) | (StateName::Closed, None, true) => Cell::new(""),
+            (state, _, _) => Cell::styled(state.word(status.gate), state_style(state)),
         });
         grid.push(cells);
     }

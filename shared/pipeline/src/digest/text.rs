@@ -1,6 +1,7 @@
 //! The digest in plain text: aligned, and 72 columns wide where names allow.
 
-use reputation::breaker::State;
+use crate::notice::sentence;
+use reputation::breaker::StateName;
 
 use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
 
@@ -79,7 +80,7 @@ fn rates(digest: &Digest) -> String {
         }
         shown += 1;
         if shown <= MOST_ROWS {
-            out.push_str(&rates_of(row, name));
+            out.push_str(&rates_of(row, name, digest.gate));
         }
     }
     let shown = |kind: &str| digest.rates.iter().filter(|row| row.subject.starts_with(kind)).count();
@@ -100,8 +101,8 @@ fn rates(digest: &Digest) -> String {
     out
 }
 
-fn rates_of(row: &Rates, name: &str) -> String {
-    let state = if row.shadow { format!("({})", State::shown(row.state)) } else { State::shown(row.state).to_owned() };
+fn rates_of(row: &Rates, name: &str, gate: bool) -> String {
+    let state = if row.shadow { format!("({})", row.state.word(gate)) } else { row.state.word(gate).to_owned() };
     let rates = row.rates.iter().map(|rate| format!("{}{}", number(rate.rate), if rate.over { "*" } else { "" }));
     cells(&format!("  {name}"), &state, &thousands(row.mails), rates)
 }
@@ -122,13 +123,15 @@ fn not_closed(digest: &Digest) -> String {
     let line = |known: &super::NotClosed| {
         let until = known.until.as_ref().and_then(|until| until.get(..16)).map(|until| until.replacen('T', " ", 1));
         let until = until.map_or_else(String::new, |until| format!(", until {until} UTC"));
-        format!("{}: {}{until}", known.key, State::shown(known.state))
+        format!("{}: {}{until}", known.key, known.state.word(digest.gate))
     };
     let known: Vec<String> = digest.not_closed.iter().map(line).collect();
     if known.is_empty() {
         "\nEverything is sending.\n".to_owned()
     } else {
-        list("Stopped, slowed or testing now", known)
+        let (open, cut, probing) = (StateName::Open, StateName::Throttled, StateName::Probing);
+        let words = [open, cut, probing].map(|state| state.word(digest.gate));
+        list(&sentence(&format!("{}, {} or {} now", words[0], words[1], words[2])), known)
     }
 }
 

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::Cause;
+use reputation::breaker::{Cause, StateName};
 use reputation::policy::Policy;
+use reputation::subject::Subject;
 use reputation::time::{MINUTE_MILLIS, Now};
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ pub struct Told {
     /// When that was, in milliseconds since 1970.
     pub heard: i64,
     /// State in the last letter.
-    pub state: String,
+    pub state: StateName,
     /// When people were last written to about it, in milliseconds since 1970.
     pub at: i64,
     /// When they were last told each standing.
@@ -192,7 +193,7 @@ impl Desk {
         let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
         // A person waits for what comes of their word.
         fact.cause == Cause::Person
-            || (fact.is_pause() && told.state != "open")
+            || (fact.opens() && told.state != StateName::Open)
             || !told.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
             || !within(&told.at, policy.alerts.summary_minutes)
             || !self.has_room_to_hold_back(fact)
@@ -208,8 +209,8 @@ impl Desk {
     /// same identity.
     fn is_of_a_known_incident(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
         let recent = now.0.saturating_sub(i64::from(policy.alerts.summary_minutes) * MINUTE_MILLIS);
-        let was_told = |other: &String| {
-            let told = self.told.get(other);
+        let was_told = |other: &Subject| {
+            let told = self.told.get(&other.to_string());
             told.is_some_and(|told| told.levels.iter().any(|(level, at)| *level >= fact.severity() && *at > recent))
         };
         // What waits for a place is still sent: that is for a person to know at once.
@@ -235,7 +236,7 @@ impl Desk {
             // That mail of one more configuration set is stopped is not kept from people for long.
             let stopped = if held_back.last.stops() { Some(held_back.last.at().0) } else { None };
             now.0.saturating_sub(since) >= quiet
-                || stopped.is_some_and(|at| told.state != "open" && now.0.saturating_sub(at) >= STOPPED_MILLIS)
+                || stopped.is_some_and(|at| told.state != StateName::Open && now.0.saturating_sub(at) >= STOPPED_MILLIS)
         };
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, told) in self.told.iter().filter(|(_, told)| due(told)) {
@@ -307,7 +308,7 @@ impl Told {
             (false, _) => self.levels.clear(),
         }
         self.levels.retain(|_, at| *at > old);
-        (self.state, self.at) = (fact.to.clone(), now.0);
+        (self.state, self.at) = (fact.to, now.0);
     }
 
     fn hold_back(&mut self, fact: &Fact) {
@@ -321,7 +322,8 @@ impl Told {
             lines.remove(0);
         }
         let mut last = fact.clone();
-        last.reason.truncate(last.reason.floor_char_boundary(MOST_REASON));
+        let reason = &mut last.detail.record.reason;
+        reason.truncate(reason.floor_char_boundary(MOST_REASON));
         self.held_back = Some(HeldBack { count, since, lines, last });
     }
 }

@@ -12,8 +12,10 @@
 //! - what a person said about several subjects in one word.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use reputation::breaker::Cause;
+use reputation::subject::Subject;
 
 use super::desk::Told;
 use super::fact::Fact;
@@ -89,7 +91,7 @@ fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, Told>) -> bool {
             a.isp == b.isp || a.isp.is_none() || b.isp.is_none()
         }
         (None, None) => {
-            let same_move = (a.cause, &a.from, &a.to) == (b.cause, &b.from, &b.to);
+            let same_move = (a.cause, a.from, a.to) == (b.cause, b.from, b.to);
             let before = |fact: &Fact| told.get(&fact.key()).map(|told| told.group.as_str());
             let said_together = a.by.is_some() && (&a.by, &a.said) == (&b.by, &b.said);
             let went_together = a.cause == Cause::Time && before(a).is_some() && before(a) == before(b);
@@ -106,6 +108,6 @@ fn explains(a: &Fact, b: &Fact) -> bool {
 
 /// A mail has one configuration set, one identity and one tenant.
 fn may_share_mail(a: &Fact, b: &Fact) -> bool {
-    let kind = |fact: &Fact| fact.subject.split(':').next().unwrap_or_default().to_owned();
-    kind(a) != kind(b) || kind(a) == "tag"
+    let same_kind = mem::discriminant(&a.subject) == mem::discriminant(&b.subject);
+    !same_kind || matches!(a.subject, Subject::Tag(..))
 }

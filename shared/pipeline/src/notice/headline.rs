@@ -2,46 +2,31 @@
 //!
 //! `[STOPPED] newsletter: 38 % of 21 mails bounced hard`, `[WARNING, still sending] …`, `[RESUMED by ann] …`.
 
-use reputation::Metric;
-use reputation::breaker::Cause;
+use reputation::breaker::{Cause, Override, StateName};
 use reputation::detect::Percent;
+use reputation::subject::Subject;
 
 use super::fact::Fact;
 
-/// What people call the state of a breaker. Without a gate a cut of the quota holds nothing back.
-pub(super) fn state_word(state: &str, gate: bool) -> &str {
-    match state {
-        "closed" => "sending",
-        "throttled" if gate => "slowed",
-        "throttled" => "sending, with a warning",
-        "open" => "stopped",
-        "probing" => "testing",
-        other => other,
-    }
-}
-
 /// Whose mail it is, in a headline: `newsletter`, `newsletter at gmail`, `identity example.com`, `gmail` for an ISP itself.
-pub(super) fn short_name(subject: &str, isp: Option<&str>) -> String {
+pub(super) fn short_name(subject: &Subject, isp: Option<&str>) -> String {
     match (subject, isp) {
-        ("account", Some(isp)) => isp.to_owned(),
+        (Subject::Account, Some(isp)) => isp.to_owned(),
         (subject, Some(isp)) => format!("{} at {isp}", short_name(subject, None)),
-        (subject, None) => match subject.split_once(':') {
-            Some(("configuration-set", name)) => name.to_owned(),
-            Some((kind, name)) => format!("{kind} {name}"),
-            None => subject.to_owned(),
-        },
+        (Subject::ConfigurationSet(name), None) => name.to_string(),
+        (Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..), None) => {
+            subject.to_string().replacen(':', " ", 1)
+        }
     }
 }
 
 /// The same where it is named first: `configuration set newsletter at gmail`.
-pub(super) fn full_name(subject: &str, isp: Option<&str>) -> String {
+pub(super) fn full_name(subject: &Subject, isp: Option<&str>) -> String {
     match (subject, isp) {
-        ("account", Some(isp)) => format!("ISP {isp}"),
-        ("account", None) => "the account".to_owned(),
-        (subject, isp) if subject.starts_with("configuration-set:") => {
-            format!("configuration set {}", short_name(subject, isp))
-        }
-        (subject, isp) => short_name(subject, isp),
+        (Subject::Account, Some(isp)) => format!("ISP {isp}"),
+        (Subject::Account, None) => "the account".to_owned(),
+        (Subject::ConfigurationSet(_), isp) => format!("configuration set {}", short_name(subject, isp)),
+        (Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..), isp) => short_name(subject, isp),
     }
 }
 
@@ -55,14 +40,14 @@ fn person(by: &str) -> &str {
 pub(super) fn effect(first: &Fact, fact: &Fact) -> String {
     let by = fact.by.as_deref().map_or("a person", person);
     if fact.cause == Cause::Person {
-        return match fact.hold.as_str() {
-            "open" if fact.stops() => format!("STOPPED by {by}"),
-            "open" if fact.shadow => format!("SHADOW, would be stopped by {by}"),
-            "open" => format!("NOT STOPPED, only noted for {by}"),
-            "closed" => format!("BYPASSED by {by}"),
-            "shadow" => format!("SHADOW by {by}"),
-            _ if first.from == "closed" => format!("RELEASED by {by}"),
-            _ => format!("RESUMED by {by}"),
+        return match fact.hold {
+            Override::ForcedOpen if fact.stops() => format!("STOPPED by {by}"),
+            Override::ForcedOpen if fact.shadow => format!("SHADOW, would be stopped by {by}"),
+            Override::ForcedOpen => format!("NOT STOPPED, only noted for {by}"),
+            Override::ForcedClosed => format!("BYPASSED by {by}"),
+            Override::Shadow => format!("SHADOW by {by}"),
+            Override::None if first.from == StateName::Closed => format!("RELEASED by {by}"),
+            Override::None => format!("RESUMED by {by}"),
         };
     }
     if fact.cause == Cause::Incident {
@@ -74,26 +59,25 @@ pub(super) fn effect(first: &Fact, fact: &Fact) -> String {
         return effect.to_owned();
     }
     let is_warning = fact.level.is_some();
-    let effect = match fact.to.as_str() {
+    let effect = match fact.to {
         // Without a gate a cut of the quota is a warning, in shadow or not.
-        _ if fact.shadow && fact.from != fact.to && (fact.gate || fact.to != "throttled") => {
-            return format!("SHADOW, would be {}", state_word(&fact.to, true));
+        to if fact.shadow && fact.from != to && (fact.gate || to != StateName::Throttled) => {
+            return format!("SHADOW, would be {}", to.word(true));
         }
-        "open" if fact.stops() => "STOPPED",
-        "throttled" if fact.gate => "SLOWED",
-        "probing" => "TESTING",
+        StateName::Open if fact.stops() => "STOPPED",
+        StateName::Throttled if fact.gate => "SLOWED",
+        StateName::Probing => "TESTING",
         _ if is_warning => "WARNING, still sending",
-        "open" => "NOT STOPPED",
-        _ if fact.subject == "account" && fact.isp.is_some() && !fact.gate => "OVER",
-        _ => "SENDING AGAIN",
+        StateName::Open => "NOT STOPPED",
+        _ if fact.whole_isp().is_some() && !fact.gate => "OVER",
+        StateName::Closed | StateName::Throttled | StateName::InTrouble | StateName::Unknown => "SENDING AGAIN",
     };
     effect.to_owned()
 }
 
 /// The numbers, or else why, in a few words.
 fn because(fact: &Fact) -> String {
-    let metric = Metric::ALL.into_iter().find(|metric| Some(metric.name()) == fact.metric.as_deref());
-    if let (Some(metric), Some(population), Some(bad)) = (metric, fact.population, fact.bad) {
+    if let (Some(metric), Some(population), Some(bad)) = (fact.metric, fact.population, fact.bad) {
         let rate = Percent(bad as f64 / (population.max(1)) as f64);
         return format!("{rate} of {population} {} {}", metric.population_noun(), metric.bad_verb());
     }
@@ -113,19 +97,24 @@ pub(super) fn headline(first: &Fact, last: &Fact) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reputation::detect::Level;
+
     use super::*;
 
     #[test]
     fn in_shadow_nothing_is_said_to_be_held_stopped_or_slowed() {
-        let effect_of = |to: &str, cause: Cause, gate: bool| {
-            let (from, level) = ("closed".to_owned(), Some("pause".to_owned()));
-            let fact = Fact { from, to: to.to_owned(), level, cause, gate, shadow: true, ..Fact::default() };
+        let effect_of = |to: StateName, cause: Cause, gate: bool| {
+            let fact = serde_json::json!({
+                "id": "", "title": "", "subject": "account", "from": StateName::Closed, "to": to, "level": Level::Pause, "cause": cause,
+                "gate": gate, "shadow": true, "reason": "",
+            });
+            let fact: Fact = serde_json::from_value(fact).unwrap();
             effect(&fact, &fact)
         };
-        assert_eq!(effect_of("open", Cause::Incident, true), "SHADOW, would be held");
-        assert_eq!(effect_of("open", Cause::Verdict, false), "SHADOW, would be stopped");
-        assert_eq!(effect_of("throttled", Cause::Verdict, true), "SHADOW, would be slowed");
-        assert_eq!(effect_of("throttled", Cause::Verdict, false), "WARNING, still sending");
+        assert_eq!(effect_of(StateName::Open, Cause::Incident, true), "SHADOW, would be held");
+        assert_eq!(effect_of(StateName::Open, Cause::Verdict, false), "SHADOW, would be stopped");
+        assert_eq!(effect_of(StateName::Throttled, Cause::Verdict, true), "SHADOW, would be slowed");
+        assert_eq!(effect_of(StateName::Throttled, Cause::Verdict, false), "WARNING, still sending");
     }
 
     #[test]

@@ -5,19 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use reputation::breaker::Cause;
-use reputation::detect::Percent;
+use reputation::Metric;
+use reputation::breaker::{Cause, Override, StateName};
+use reputation::detect::{Level, Percent};
 use reputation::policy::Policy;
-use reputation::subject::Key;
+use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
-use super::headline::{full_name, headline, short_name, state_word};
-use super::{Notice, title};
+use super::headline::{full_name, headline, short_name};
+use super::{Notice, outcome, title};
 use crate::enforce::Wished;
 use crate::evaluate::stops_at_ses;
 use crate::ports::MAX_KIN;
+use crate::transition::ControlRecord;
 
 /// Others that a message lists; of the rest it tells how many there are.
 const MOST_OTHERS: usize = 30;
@@ -66,8 +68,8 @@ pub struct Message {
     pub title: String,
     /// What kind of thing it tells of: see [`Notice::KINDS`].
     pub kind: String,
-    /// `warn`, `throttle` or `pause`; `None` where things get better.
-    pub level: Option<String>,
+    /// How bad it is; `None` where things get better.
+    pub level: Option<Level>,
     /// Whom it is about: of several, the one that the others follow from.
     pub subject: String,
     /// All whom it is about, at most 10.
@@ -223,7 +225,7 @@ impl Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let count: u32 = earlier.iter().filter(|earlier| earlier.key == lead.key()).map(|earlier| earlier.count).sum();
         let changes = if count == 1 { "1 more change".to_owned() } else { format!("{count} more changes") };
-        let (short, state) = (short_name(&lead.subject, lead.isp.as_deref()), state_word(&lead.to, lead.gate));
+        let (short, state) = (short_name(&lead.subject, lead.isp.as_deref()), lead.to.word(lead.gate));
         let title = match lead.stops() {
             true => title(&headline(lead, lead)),
             false => title(&format!("[SUMMARY, now {state}] {short}: {changes}")),
@@ -249,14 +251,15 @@ impl Message {
         let lead = facts.first().copied();
         let mut subjects: Vec<String> = Vec::new();
         for fact in facts {
-            if subjects.len() < MOST_SUBJECTS && !subjects.contains(&fact.subject) {
-                subjects.push(fact.subject.clone());
+            let subject = fact.subject.to_string();
+            if subjects.len() < MOST_SUBJECTS && !subjects.contains(&subject) {
+                subjects.push(subject);
             }
         }
         Message {
             kind: Notice::TRANSITION.to_owned(),
-            level: lead.and_then(|lead| lead.level.clone()),
-            subject: lead.map(|lead| lead.subject.clone()).unwrap_or_default(),
+            level: lead.and_then(|lead| lead.level),
+            subject: lead.map(|lead| lead.subject.to_string()).unwrap_or_default(),
             subjects,
             at: lead.map(|lead| lead.at().to_string()).unwrap_or_default(),
             commands: commands(known.policy, facts),
@@ -271,36 +274,40 @@ fn what_to_do(last: &Fact, facts: &[&Fact]) -> String {
     if last.cause == Cause::Incident {
         return format!("nothing in your mail: look at the status page of {isp}, and wait");
     }
-    let Some(metric) = last.metric.as_deref().filter(|_| last.level.is_some()) else { return String::new() };
-    let tag = facts.iter().find_map(|fact| fact.subject.strip_prefix("tag:"));
-    let of_tag = tag.map_or_else(String::new, |tag| format!(" (the mail tagged {tag} shows the same numbers)"));
+    let Some(metric) = last.metric.filter(|_| last.level.is_some()) else { return String::new() };
+    let tag = facts.iter().find_map(|fact| match &fact.subject {
+        Subject::Tag(name, value) => Some(format!(" (the mail tagged {name}={value} shows the same numbers)")),
+        Subject::Account | Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tenant(_) => None,
+    });
+    let of_tag = tag.unwrap_or_default();
     match metric {
-        "hard_bounce" => {
+        Metric::HardBounce => {
             format!("find where these addresses came from, and stop sending to that list{of_tag}")
         }
-        "complaint" => {
+        Metric::Complaint => {
             format!(
                 "find the campaign that people complain about, and stop it{of_tag}; suppress who never asked for it"
             )
         }
-        "block" => format!(
+        Metric::Block => format!(
             "read what {isp} answers, with replay explain on your event files; check SPF, DKIM and DMARC, and blocklists"
         ),
-        "delay" => format!("send less to {isp} for a while; SES retries what is delayed"),
-        _ => String::new(),
+        Metric::Delay => format!("send less to {isp} for a while; SES retries what is delayed"),
     }
 }
 
 /// The section of the runbook about where a fact leaves its key.
 fn section(fact: &Fact) -> &'static str {
-    match fact.to.as_str() {
-        _ if fact.cause == Cause::Incident || (fact.subject == "account" && fact.isp.is_some()) => "provider-incident",
+    match fact.to {
+        _ if fact.cause == Cause::Incident || fact.whole_isp().is_some() => "provider-incident",
         _ if fact.shadow => "shadow",
-        "open" if fact.stops() => "stopped",
-        "throttled" if fact.gate => "slowed",
-        "probing" => "testing",
+        StateName::Open if fact.stops() => "stopped",
+        StateName::Throttled if fact.gate => "slowed",
+        StateName::Probing => "testing",
         _ if fact.level.is_some() => "warning",
-        _ => "sending-again",
+        StateName::Closed | StateName::Throttled | StateName::Open | StateName::InTrouble | StateName::Unknown => {
+            "sending-again"
+        }
     }
 }
 
@@ -316,7 +323,7 @@ fn section_of(kind: &str) -> &'static str {
 }
 
 /// With a capital letter.
-pub(super) fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -340,7 +347,7 @@ fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
         let way = if last.from == last.to { "warning".to_owned() } else { way(&moves) };
         let key = full_name(&last.subject, last.isp.as_deref());
         text.push_str(&format!("- {key}: {way}"));
-        if last.controls.iter().any(|control| is_for_ses(control)) && !last.shadow {
+        if last.controls.iter().any(is_for_ses) && !last.shadow {
             text.push_str(&format!(" ({})", done(known, last)));
         }
         if reasons.insert(last.why()) {
@@ -364,13 +371,10 @@ fn moves<'a>(facts: &[&'a Fact], key: &str) -> Vec<&'a Fact> {
 /// From where to where a key went: `stopped (was sending)`, `sending (was slowed, then stopped)`.
 fn way(moves: &[&Fact]) -> String {
     let gate = moves.first().is_some_and(|first| first.gate);
-    let mut way: Vec<&str> = moves.first().map(|first| first.from.as_str()).into_iter().collect();
-    for fact in moves {
-        if way.last() != Some(&fact.to.as_str()) {
-            way.push(&fact.to);
-        }
-    }
-    let mut words: Vec<&str> = way.into_iter().map(|state| state_word(state, gate)).collect();
+    let mut way: Vec<StateName> = moves.first().map(|first| first.from).into_iter().collect();
+    way.extend(moves.iter().map(|fact| fact.to));
+    way.dedup();
+    let mut words: Vec<&str> = way.into_iter().map(|state| state.word(gate)).collect();
     let now = words.pop().unwrap_or_default();
     match words.as_slice() {
         [] => now.to_owned(),
@@ -398,8 +402,8 @@ fn report_of(earlier: &[Earlier]) -> String {
 }
 
 /// Whether a control is one that SES carries out.
-fn is_for_ses(control: &str) -> bool {
-    super::asked_of_ses(control.split(' ').next().unwrap_or_default()).is_some()
+fn is_for_ses(control: &ControlRecord) -> bool {
+    control.kind.at_ses().is_some()
 }
 
 /// What was done about it, for people.
@@ -408,16 +412,9 @@ fn done(known: &Known<'_>, fact: &Fact) -> String {
     if fact.shadow && fact.controls.is_empty() {
         return "none, because this is decided in shadow".to_owned();
     }
-    let told = |control: &String| {
-        let (kind, target) = control.split_once(' ').unwrap_or((control.as_str(), ""));
-        if let Some(at_ses) = super::at_ses(kind, target, known.wishes) {
-            return at_ses;
-        }
-        super::done_by(kind, target.strip_prefix(fact.key().as_str()).unwrap_or_default().trim())
-    };
     // Without a gate, only what SES is asked for has an effect.
-    let counts = |control: &&String| fact.gate || is_for_ses(control);
-    let done: Vec<String> = fact.controls.iter().filter(counts).map(told).collect();
+    let counts = fact.controls.iter().filter(|control| fact.gate || is_for_ses(control));
+    let done: Vec<String> = counts.map(|control| outcome(control, known.wishes)).collect();
     match (done.is_empty(), fact.controls.is_empty()) {
         (false, _) => done.join("; "),
         (true, true) => "none (notification only)".to_owned(),
@@ -440,57 +437,61 @@ fn next(policy: &Policy, fact: &Fact) -> String {
     if fact.shadow {
         return "nothing is done. In shadow the breaker goes on as if it had acted, and reports it.".to_owned();
     }
-    match (fact.to.as_str(), &fact.until) {
-        ("open", Some(until)) if fact.isp.is_some() && fact.subject == "account" => format!(
+    match (fact.to, fact.until) {
+        (StateName::Open, Some(until)) if fact.whole_isp().is_some() => format!(
             "at {} mail to this ISP is sent again, and each sender is judged there by mail accepted from then on.",
-            minute_of(until)
+            minute_of(&until.to_string())
         ),
-        ("open", Some(until)) => format!(
+        (StateName::Open, Some(until)) => format!(
             "at {} {share}, and only mail accepted from then on counts. If it is clean, all mail is sent again step by step; if \
              not, it is stopped again, for longer.",
-            minute_of(until)
+            minute_of(&until.to_string())
         ),
-        ("open", None) if fact.hold == "open" => "it stays stopped until a person resumes it.".to_owned(),
-        ("open", None) => {
+        (StateName::Open, None) if fact.hold == Override::ForcedOpen => {
+            "it stays stopped until a person resumes it.".to_owned()
+        }
+        (StateName::Open, None) => {
             "it stays stopped until a person resumes it: the policy says `resume = \"manual\"`.".to_owned()
         }
-        ("probing", _) => format!(
+        (StateName::Probing, _) => format!(
             "once {} mails have an outcome and {} min are over ({} min after complaints) without a verdict, the quota comes \
              back step by step; after {} min in any case. If harm goes on, it is stopped again, for longer.",
             breaker.probe_mails, breaker.probe_min_minutes, breaker.complaint_probe_minutes, breaker.probe_max_minutes
         ),
-        ("throttled", _) if fact.is_withheld() => {
+        (StateName::Throttled, _) if fact.is_withheld() => {
             let meanwhile = if policy.gate_in_use { "it" } else { "its mail is still sent, unless you stop it. It" };
             format!(
                 "{meanwhile} is judged again each minute, and stopped as soon as a place is free, its harm reaches the next \
                  order of magnitude, or its evidence is overwhelming."
             )
         }
-        ("throttled", _) => format!(
+        (StateName::Throttled, _) => format!(
             "after {} min without further harm the quota doubles, until it is whole. If harm goes on, it is cut further \
              or stopped.",
             breaker.raise_every_minutes
         ),
-        (_, _) if fact.hold == "closed" => {
+        (_, _) if fact.hold == Override::ForcedClosed => {
             "verdicts are reported, not acted on, until a person releases it.".to_owned()
         }
         (_, Some(until)) if is_unheld(policy, fact) => {
             format!(
                 "at {} each sender is judged at this ISP again, by mail that SES accepts from then on.",
-                minute_of(until)
+                minute_of(&until.to_string())
             )
         }
         (_, _) if fact.is_bad_news() => {
             "nothing is done about it. This warning is not repeated for a week; what is worse is reported at once."
                 .to_owned()
         }
-        (_, _) => "mail is sent, and new harm is reported at once.".to_owned(),
+        (StateName::Closed | StateName::InTrouble | StateName::Unknown, _) => {
+            "mail is sent, and new harm is reported at once.".to_owned()
+        }
     }
 }
 
 /// Whether it is about an ISP itself that nothing can hold: without a gate neither a breaker nor a person stops its mail.
 fn is_unheld(policy: &Policy, fact: &Fact) -> bool {
-    fact.subject == "account" && fact.isp.is_some() && !policy.gate_in_use
+    fact.whole_isp().is_some() && !policy.gate_in_use
 }
 
 /// What to type about facts of which the leading one comes first.
@@ -500,37 +501,39 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     // Where it is now, which need not be where the worst of it was.
     let lead = moves(facts, &lead.key()).last().copied().unwrap_or(lead);
     let target = target(policy, lead);
-    let held = lead.hold.as_str();
+    let held = lead.hold;
     // In shadow nothing was done that could be undone.
-    if lead.shadow && held == "shadow" {
+    if lead.shadow && held == Override::Shadow {
         commands.push(Command::new("Let its breaker act again", format!("ses-breaker release {target}")));
     }
     if !lead.shadow && can_be_switched(policy, lead) {
         let undo = undo(policy, facts);
-        if held == "open" || held == "closed" {
+        if held == Override::ForcedOpen || held == Override::ForcedClosed {
             commands.push(Command::new("Leave it to its breaker again", format!("ses-breaker release {target}")));
         }
-        if held != "closed" && (!undo.is_empty() || lead.is_bad_news()) {
+        if held != Override::ForcedClosed && (!undo.is_empty() || lead.is_bad_news()) {
             let purpose = "Keep it sending whatever the verdict, until you release it";
             commands.push(Command::new(purpose, format!("ses-breaker bypass {target}")));
         }
         commands.splice(0..0, undo);
-        if held != "open" {
-            let purpose =
-                if lead.to == "open" { "Keep it stopped until you resume it" } else { "Stop it until you resume it" };
+        if held != Override::ForcedOpen {
+            let purpose = if lead.to == StateName::Open {
+                "Keep it stopped until you resume it"
+            } else {
+                "Stop it until you resume it"
+            };
             commands.push(Command::new(purpose, format!("ses-breaker stop {target}")));
         }
     }
     // What has no switch is stopped by what has one, as far as all of that is known.
     if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow && lead.shares_mail_with.len() < MAX_KIN {
-        let sets = lead.shares_mail_with.iter().filter(|other| other.starts_with("configuration-set:"));
-        let sets: Vec<&String> = sets.filter(|set| is_at_ses(set)).take(MOST_UNDONE).collect();
-        for set in sets {
-            let line = format!("ses-breaker stop {}", quoted(set));
+        let is_set = |subject: &&Subject| matches!(subject, Subject::ConfigurationSet(_)) && is_at_ses(subject);
+        for set in lead.shares_mail_with.iter().filter(is_set).take(MOST_UNDONE) {
+            let line = format!("ses-breaker stop {}", named(set));
             commands.push(Command::new("Stop a configuration set that its mail goes by, until you resume it", line));
         }
     }
-    commands.push(Command::new("See its state", format!("ses-breaker status {}", quoted(&lead.subject))));
+    commands.push(Command::new("See its state", format!("ses-breaker status {}", named(&lead.subject))));
     commands
 }
 
@@ -540,8 +543,8 @@ fn can_be_switched(policy: &Policy, fact: &Fact) -> bool {
 }
 
 /// Whether SES has a switch for a subject, at all ISPs.
-fn is_at_ses(subject: &str) -> bool {
-    subject.parse().is_ok_and(|subject| stops_at_ses(&Key { subject, isp: None }))
+fn is_at_ses(subject: &Subject) -> bool {
+    stops_at_ses(&Key { subject: subject.clone(), isp: None })
 }
 
 /// What undoes facts: a command for all of them, or one for each ISP.
@@ -551,7 +554,7 @@ fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
         if keys.len() >= MOST_UNDONE || !keys.insert(fact.key()) {
             continue;
         }
-        let (subject, isp) = (quoted(&fact.subject), at_isp(policy, fact).map(quoted));
+        let (subject, isp) = (named(&fact.subject), at_isp(policy, fact).map(quoted));
         let fits = |(subjects, known): &&mut (String, Option<String>)| {
             *known == isp && subjects.len() + subject.len() < MOST_TARGETS
         };
@@ -571,19 +574,24 @@ fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
 fn is_held_up(facts: &[&Fact], fact: &Fact) -> bool {
     let is_last = !facts.iter().any(|other| other.key() == fact.key() && other.id > fact.id);
     // Without a gate a cut of the quota holds nothing back.
-    is_last && fact.to != "closed" && (fact.gate || fact.to != "throttled")
+    is_last && fact.to != StateName::Closed && (fact.gate || fact.to != StateName::Throttled)
 }
 
 /// Whom a command is about.
 fn target(policy: &Policy, fact: &Fact) -> String {
     let isp = at_isp(policy, fact).map_or_else(String::new, |isp| format!(" --isp {}", quoted(isp)));
-    format!("{}{isp}", quoted(&fact.subject))
+    format!("{}{isp}", named(&fact.subject))
+}
+
+/// A subject in a command.
+fn named(subject: &Subject) -> String {
+    quoted(&subject.to_string())
 }
 
 /// The ISP at which something can be done about it.
 fn at_isp<'a>(policy: &Policy, fact: &'a Fact) -> Option<&'a str> {
     // Without a gate, nothing can be done about a single ISP.
-    fact.isp.as_deref().filter(|_| policy.gate_in_use || fact.subject == "account")
+    fact.isp.as_deref().filter(|_| policy.gate_in_use || fact.subject == Subject::Account)
 }
 
 /// A word as a shell takes it for one. Control characters, which no name has, become question marks.

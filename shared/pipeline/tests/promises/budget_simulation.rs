@@ -10,7 +10,7 @@ use pipeline::evaluate::{assess, evaluate, tell, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Dossier, Relative, Reputation, Saved, Transition};
-use reputation::breaker::{Cause, Input};
+use reputation::breaker::{Cause, Input, StateName};
 use reputation::budget::{Harm, Pauses};
 use reputation::{Isp, Key, Level, Minute, Now, Policy, Rule, Subject, Timeline, Unit, UnitKind, Verdict};
 
@@ -246,11 +246,11 @@ fn paused<'a>(policy: &Policy, told: &'a [Transition], end: Now) -> BTreeMap<&'a
         |told: &&Transition| matches!(told.key.subject, Subject::ConfigurationSet(_)) && told.key.isp.is_none();
     for told in told.iter().filter(of_sets) {
         match (told.from, told.to, told.verdict) {
-            (_, "open", Some(verdict)) if !told.shadow && end.minutes_since(told.at) < 60 => {
+            (_, StateName::Open, Some(verdict)) if !told.shadow && end.minutes_since(told.at) < 60 => {
                 let digits = (!is_overwhelming(&verdict)).then(|| digits(Harm::of(policy, &verdict)));
                 paused.insert(&told.key.subject, digits);
             }
-            ("open" | "probing", "closed", _) => _ = paused.remove(&told.key.subject),
+            (StateName::Open | StateName::Probing, StateName::Closed, _) => _ = paused.remove(&told.key.subject),
             _ => {}
         }
     }
@@ -263,7 +263,7 @@ fn holders(paused: &BTreeMap<&Subject, Option<usize>>, digits: usize) -> usize {
 }
 
 fn withheld(world: &World) -> impl Iterator<Item = &Transition> {
-    world.store.transitions.iter().filter(|told| told.level == Some(Level::Pause) && told.to == "throttled")
+    world.store.transitions.iter().filter(|told| told.level == Some(Level::Pause) && told.to == StateName::Throttled)
 }
 
 /// In no hour more sets of one order of magnitude of harm are paused than the budget, but for those with overwhelming
@@ -271,7 +271,7 @@ fn withheld(world: &World) -> impl Iterator<Item = &Transition> {
 fn damage_is_bounded(case: &Case, world: &World) -> Result<usize, String> {
     let told = &world.store.transitions;
     let mut most = 0;
-    for (index, end) in told.iter().enumerate().filter(|(_, told)| told.to == "open") {
+    for (index, end) in told.iter().enumerate().filter(|(_, told)| told.to == StateName::Open) {
         let paused = paused(&case.policy, &told[..=index], end.at);
         let of: BTreeSet<usize> = paused.values().filter_map(|digits| *digits).collect();
         let many = of.iter().find(|digits| holders(&paused, **digits) > case.budget());
@@ -287,7 +287,7 @@ fn damage_is_bounded(case: &Case, world: &World) -> Result<usize, String> {
 fn reported_once(world: &World) -> Result<(), String> {
     let mut waiting: BTreeMap<&Subject, Now> = BTreeMap::new();
     for told in world.store.transitions.iter().filter(|told| told.key.isp.is_none()) {
-        if told.to == "open" || told.cause == Cause::Person {
+        if told.to == StateName::Open || told.cause == Cause::Person {
             waiting.remove(&told.key.subject);
         } else if told.level == Some(Level::Pause)
             && let Some(earlier) = waiting.insert(&told.key.subject, told.at)
@@ -330,7 +330,7 @@ fn simulate(seed: u64) -> Result<Met, String> {
     })?;
     damage_is_bounded(&case, &world)?;
     reported_once(&world)?;
-    let pauses = world.store.transitions.iter().filter(|told| told.to == "open").count();
+    let pauses = world.store.transitions.iter().filter(|told| told.to == StateName::Open).count();
     Ok(Met { withheld: withheld(&world).count(), pauses, bad: case.bad.len() })
 }
 
@@ -356,7 +356,7 @@ fn harm_of(world: &mut World, set: &Subject, now: Now) -> Option<Harm> {
     let alone = Board { pauses: Pauses::new(), ..(**world.store.known_board()).clone() };
     let policy = world.policy.clone();
     let changes = assess(&policy, world.store.find(set)?, &alone, set, &BTreeSet::new(), now);
-    let told = changes.into_iter().find_map(|change| change.transition).filter(|told| told.to == "open")?;
+    let told = changes.into_iter().find_map(|change| change.transition).filter(|told| told.to == StateName::Open)?;
     told.verdict.map(|verdict| Harm::of(&policy, &verdict))
 }
 

@@ -1,6 +1,7 @@
 //! Evaluating under crashes, races, duplicates and other orders: the breakers are those of an undisturbed twin, and
 //! nothing is decided twice.
 
+use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -357,8 +358,11 @@ fn evaluating_again_at_the_same_moment_changes_nothing() {
             let subjects = subjects(&world.store);
             let changes = work(&policy, &mut world.store, &subjects, now);
             let told = || changes.iter().filter_map(|change| change.transition.as_ref());
-            let flows_again = told()
-                .any(|told| told.key.isp.is_none() && matches!(told.from, "open" | "probing") && told.to != told.from);
+            let flows_again = told().any(|told| {
+                told.key.isp.is_none()
+                    && matches!(told.from, StateName::Open | StateName::Probing)
+                    && told.to != told.from
+            });
             let is_held = told().any(|told| told.key.subject == Subject::Account && told.key.isp.is_some());
             // A sender that flows again as a whole is looked at anew, ISP by ISP, and who has just been released
             // may be warned about. A provider incident takes the mail at its ISP out of what whole senders are judged by,

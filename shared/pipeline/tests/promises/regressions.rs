@@ -1,7 +1,7 @@
 //! Incidents of neighbouring systems, each named after what happened there, that must not happen here.
 
 use pipeline::ports::{ControlKind, Reputation as _};
-use reputation::breaker::Cause;
+use reputation::breaker::{Cause, StateName};
 use reputation::judge::forecast;
 use reputation::policy::Mode;
 use reputation::time::{DAY, HOUR};
@@ -397,7 +397,7 @@ fn nobody_is_excused_any_more_once_ses_may_pause_the_account() {
     assert_eq!(world.state(&set_of("big"), None), "open");
     let over =
         world.store.transitions.iter().find(|told| told.reason.contains("where SES may pause it")).expect("told");
-    assert_eq!((over.from, over.to), ("closed", "closed"));
+    assert_eq!((over.from, over.to), (StateName::Closed, StateName::Closed));
 }
 
 /// A probe of a sender that was stopped for harm elsewhere goes on, whatever an ISP's trouble is.

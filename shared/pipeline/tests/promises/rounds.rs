@@ -1,5 +1,6 @@
 //! Judging goes on: whatever one subject, one reading or one minute does.
 
+use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -91,7 +92,7 @@ fn one_subject_that_cannot_be_saved_stops_no_other() {
     }
     let news = store.store.find(&set_of("news")).unwrap().breaker(None).breaker;
     // It was stopped, and probes by now.
-    assert_eq!((news.state.name(), news.trips), ("probing", 1), "{errors:?}");
+    assert_eq!((news.state.name(), news.trips), (StateName::Probing, 1), "{errors:?}");
 }
 
 /// The same for a breaker that is due: one that cannot be saved keeps all others from their probes.
@@ -110,7 +111,11 @@ fn one_subject_that_cannot_be_saved_keeps_no_other_from_its_probe() {
         errors += usize::from(pollster::block_on(tick(&policy, &mut store, at(minute))).is_err());
     }
     let news = store.store.find(&set_of("news")).unwrap().breaker(None).breaker;
-    assert_ne!(news.state.name(), "open", "stopped for four hours instead of 30 minutes: {errors} ticks failed");
+    assert_ne!(
+        news.state.name(),
+        StateName::Open,
+        "stopped for four hours instead of 30 minutes: {errors} ticks failed"
+    );
 }
 
 /// Many senders are bad at several ISPs at once (their IP address was listed, say). There is no time left, and still the tick

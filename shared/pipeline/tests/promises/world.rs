@@ -198,7 +198,7 @@ impl World {
     }
 
     pub(crate) fn state(&mut self, subject: &Subject, isp: Option<&str>) -> &'static str {
-        self.breaker(subject, isp).state.name()
+        self.breaker(subject, isp).state.name().name()
     }
 }
 

@@ -5,9 +5,9 @@
   const METRICS = ["hard_bounce", "complaint", "delay", "block"];
   const METRIC_NAMES = { hard_bounce: "hard bounces", complaint: "complaints", delay: "delays", block: "blocks" };
   const STATES = ["open", "throttled", "probing"];
-  // What people see for a state of this stable name; a test holds it against `State::shown`.
+  // The word that people see for a state; without a gate a cut of the quota holds nothing back. A test compares it with `StateName::word`.
   const SHOWN = { closed: "sending", throttled: "slowed", open: "stopped", probing: "testing" };
-  const shown = (name) => SHOWN[name] || name;
+  const shown = (name) => (name === "throttled" && !view.gate ? "warned" : SHOWN[name] || name);
   const BY_PERSON = { open: "stopped by a person", closed: "bypassed by a person", shadow: "put in shadow by a person" };
   const REFRESH_MS = 10000;
   const SHOWN_DIAGNOSES = 25;
@@ -58,7 +58,7 @@
         el("tbody", {}, rows)))].filter((node) => node !== null);
   const number = (text, more) => el("td", { class: `number ${more || ""}`.trim() }, text);
   const state = (name, factor) =>
-    el("span", { class: `state ${name}` }, name === "throttled" && factor !== null ? `${shown(name)} to ${percent(factor)}` : shown(name));
+    el("span", { class: `state ${name}` }, name === "throttled" && factor !== null && view.gate ? `${shown(name)} to ${percent(factor)}` : shown(name));
 
   const hasSwitch = (key) => key.isp === null && (key.subject === "account" || /^(configuration-set|tenant):/.test(key.subject) && key.subject !== "configuration-set:(none)");
   // Without a gate, what SES has no switch for is evidence: nothing about it is stopped or resumed, unless a person has said so.

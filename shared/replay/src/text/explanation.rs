@@ -1,6 +1,6 @@
 //! The numbers behind one key at one moment.
 
-use reputation::breaker::State;
+use reputation::breaker::StateName;
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 
@@ -113,20 +113,27 @@ fn title(explained: &Explanation, look: Look) -> String {
     let mut out = format!("{} at {}\n", paint(BOLD, &key), explained.at);
     let breaker = &explained.breaker;
     // For engineers: both words. An ISP in trouble has one.
-    let shown = match State::shown(breaker.state) {
-        same if same == breaker.state => same.to_owned(),
+    let shown = match breaker.state.word(explained.gate) {
+        same if same == breaker.state.name() => same.to_owned(),
         shown => format!("{shown} ({})", breaker.state),
     };
     let mut text = match breaker.state {
-        "throttled" | "probing" => format!("{shown} at {} of the quota", Percent(breaker.factor)),
-        _ => shown.clone(),
+        StateName::Throttled | StateName::Probing if explained.gate => {
+            format!("{shown} at {} of the quota", Percent(breaker.factor))
+        }
+        StateName::Closed
+        | StateName::Throttled
+        | StateName::Open
+        | StateName::Probing
+        | StateName::InTrouble
+        | StateName::Unknown => shown.clone(),
     };
     if let Some(since) = &breaker.since {
         text.push_str(&format!(" since {}", moment(since)));
     }
     match &breaker.until {
         Some(until) => text.push_str(&format!(", until {}", moment(until))),
-        None if breaker.state == "open" => text.push_str(", until a person resumes it"),
+        None if breaker.state == StateName::Open => text.push_str(", until a person resumes it"),
         None => {}
     }
     match breaker.trips {
@@ -145,13 +152,15 @@ fn told(explained: &Explanation, judged: &ExplainedJudgement, look: Look) -> Str
             let change = if told.from == told.to {
                 "reported".to_owned()
             } else {
-                format!("{} → {}", State::shown(told.from), State::shown(told.to))
+                format!("{} → {}", told.from.word(explained.gate), told.to.word(explained.gate))
             };
             hanging("decided: ", &format!("{change}: {}", legible(&told.reason)), look.columns())
         }
-        (None, Some(last)) => {
-            hanging(&format!("last reported: {}  ", moment(&last.at)), &legible(&last.reason), look.columns())
-        }
+        (None, Some(last)) => hanging(
+            &format!("last reported: {}  ", moment(&last.at.to_string())),
+            &legible(&last.reason),
+            look.columns(),
+        ),
         (None, None) => "nothing was reported so far\n".to_owned(),
     }
 }

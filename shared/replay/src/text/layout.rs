@@ -2,6 +2,9 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use pipeline::transition::TransitionRecord;
+use reputation::breaker::StateName;
+use reputation::detect::Level;
 
 /// How text is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +52,29 @@ pub fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The style of a breaker's state, by its stable name.
-pub fn state_style(state: &str) -> Style {
+/// The style of a breaker's state.
+pub fn state_style(state: StateName) -> Style {
     match state {
-        "open" => BAD,
-        "throttled" => DOUBTFUL,
-        "probing" => PROBING,
-        "closed" => GOOD,
-        _ => PLAIN,
+        StateName::Open => BAD,
+        StateName::Throttled => DOUBTFUL,
+        StateName::Probing => PROBING,
+        StateName::Closed => GOOD,
+        StateName::InTrouble | StateName::Unknown => PLAIN,
+    }
+}
+
+/// What a transition changed, in a word or two. `gate`: whether an application asks the gate.
+pub fn transition_words(told: &TransitionRecord, gate: bool) -> (String, Style) {
+    let (from, to) = (told.from.word(gate), told.to.word(gate));
+    match (told.from == told.to, told.level) {
+        (true, Some(Level::Warn)) => ("warning".to_owned(), DOUBTFUL),
+        // A quota that is cut again, or raised but not yet whole.
+        (true, Some(Level::Throttle | Level::Pause)) if told.to == StateName::Throttled => {
+            (if gate { "slowed further" } else { "warned again" }.to_owned(), DOUBTFUL)
+        }
+        (true, None) if told.to == StateName::Throttled && gate => ("slowed less".to_owned(), DOUBTFUL),
+        (true, Some(Level::Throttle | Level::Pause) | None) => (format!("still {to}"), state_style(told.to)),
+        (false, _) => (format!("{from} → {to}"), state_style(told.to)),
     }
 }
 

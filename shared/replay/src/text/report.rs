@@ -1,25 +1,25 @@
 //! The report of a replay, for a stranger's eye.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use anstyle::Style;
 use pipeline::evaluate::stops_at_ses;
 use reputation::Tally;
-use reputation::breaker::State;
+use reputation::breaker::StateName;
 use reputation::counters::Metric;
-use reputation::detect::Percent;
+use reputation::detect::{Level, Percent, RuleName};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::unit::UnitKind;
 
 use super::layout::{
     Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, clock, counted, date, hanging, listed, minute,
-    minute_clock, moment, paint, state_style, thousands, wrapped,
+    minute_clock, moment, paint, state_style, thousands, transition_words, wrapped,
 };
 use super::legible::{legible, name};
 use super::pasted::{Call, command, quoted};
-use crate::report::{Input, Report, ReportedBreaker, ReportedStop, ReportedTransition, Total, tally};
+use crate::report::{Input, Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
 
 /// So many subjects are shown unless everything is asked for.
 const MOST_SUBJECTS: usize = 12;
@@ -156,7 +156,7 @@ impl Block<'_> {
     }
 }
 
-type Stand = Vec<(Option<String>, &'static str, u64)>;
+type Stand = Vec<(Option<String>, StateName, u64)>;
 
 /// The first of the subjects with which a subject shares all its mail; equal numbers alone do not make it the same.
 struct Kin<'a>(BTreeMap<&'a str, &'a str>);
@@ -180,13 +180,13 @@ fn volume(row: &Total) -> u64 {
 }
 
 /// How much people should care, by the worst that happened to a subject.
-fn trouble(told: &ReportedTransition) -> u64 {
-    match (told.to, told.level) {
-        ("open", _) => 4,
-        (_, Some("pause")) => 3,
-        (_, Some("throttle")) => 2,
-        (_, Some(_)) => 1,
-        (_, None) => 0,
+fn trouble(told: &TransitionRecord) -> u64 {
+    match told.level {
+        _ if told.to == StateName::Open => 4,
+        Some(Level::Pause) => 3,
+        Some(Level::Throttle) => 2,
+        Some(Level::Warn) => 1,
+        None => 0,
     }
 }
 
@@ -199,9 +199,9 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
     for known in &report.breakers {
         breakers.entry(&known.subject).or_default().insert(known.isp.as_deref(), known);
     }
-    let mut troubles: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut troubles: BTreeMap<String, u64> = BTreeMap::new();
     for told in &report.transitions {
-        let worst = troubles.entry(&told.subject).or_default();
+        let worst = troubles.entry(told.subject.to_string()).or_default();
         *worst = trouble(told).max(*worst);
     }
     let mut blocks: Vec<Block<'_>> = Vec::new();
@@ -348,7 +348,7 @@ fn grid(
         headings.insert(place, above);
 
         let moved = |row: &Total| {
-            let mut told = report.transitions.iter().filter(|told| told.subject == row.subject.to_string());
+            let mut told = report.transitions.iter().filter(|told| told.subject == row.subject);
             told.any(|told| told.isp.as_deref() == Some(&row.isp))
         };
         let most = if look.everything { usize::MAX } else { MOST_ISPS };
@@ -374,8 +374,8 @@ fn grid(
             }
             cells.push(Cell::new(count(UnitKind::Suppressed)));
             cells.push(match known {
-                Some(known) => Cell::styled(state(known), state_style(known.state)),
-                None if whole => Cell::styled(State::shown(State::Closed.name()), GOOD),
+                Some(known) => Cell::styled(state(known, report.gate), state_style(known.state)),
+                None if whole => Cell::styled(StateName::Closed.word(report.gate), GOOD),
                 None => Cell::new(""),
             });
             cells
@@ -398,9 +398,13 @@ fn rows_of<'a>(numbered: Vec<(usize, &&'a Total)>) -> Vec<&'a Total> {
     numbered.into_iter().map(|(_, row)| *row).collect()
 }
 
-fn state(known: &ReportedBreaker) -> String {
-    let shown = State::shown(known.state);
-    if known.state == "throttled" { format!("{shown} {}", Percent(known.factor)) } else { shown.to_owned() }
+fn state(known: &ReportedBreaker, gate: bool) -> String {
+    let shown = known.state.word(gate);
+    if known.state == StateName::Throttled && gate {
+        format!("{shown} {}", Percent(known.factor))
+    } else {
+        shown.to_owned()
+    }
 }
 
 /// A rate, with its numerator in so many columns if given.
@@ -436,7 +440,7 @@ pub fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> 
 
 /// What people were told at one moment with the same words, about keys that share all their mail.
 struct Entry<'a> {
-    told: &'a ReportedTransition,
+    told: &'a TransitionRecord,
     keys: Vec<String>,
 }
 
@@ -447,13 +451,13 @@ fn key(subject: &str, isp: Option<&str>) -> String {
 
 fn entries(report: &Report) -> Vec<Entry<'_>> {
     let kin = Kin::of(report);
-    let alike = |told: &ReportedTransition, known: &ReportedTransition| {
+    let alike = |told: &TransitionRecord, known: &TransitionRecord| {
         (told.from, told.to, &told.isp, &told.reason) == (known.from, known.to, &known.isp, &known.reason)
-            && kin.first(&told.subject) == kin.first(&known.subject)
+            && kin.first(&told.subject.to_string()) == kin.first(&known.subject.to_string())
     };
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for told in &report.transitions {
-        let name = key(&told.subject, told.isp.as_deref());
+        let name = key(&told.subject.to_string(), told.isp.as_deref());
         let at_once = entries.iter_mut().rev().take_while(|known| known.told.at == told.at);
         let mut same = at_once.filter(|known| alike(told, known.told));
         match same.next() {
@@ -464,32 +468,22 @@ fn entries(report: &Report) -> Vec<Entry<'_>> {
     entries
 }
 
-fn change(told: &ReportedTransition) -> (String, Style) {
-    match (told.from == told.to, told.level) {
-        (true, Some("warn")) => ("warning".to_owned(), DOUBTFUL),
-        // A quota that is cut again, or raised but not yet whole.
-        (true, Some(_)) if told.to == "throttled" => ("slowed further".to_owned(), DOUBTFUL),
-        (true, None) if told.to == "throttled" => ("slowed less".to_owned(), DOUBTFUL),
-        (true, _) => (format!("still {}", State::shown(told.to)), state_style(told.to)),
-        (false, _) => (format!("{} → {}", State::shown(told.from), State::shown(told.to)), state_style(told.to)),
-    }
-}
-
 fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
     let entries = entries(report);
     if entries.is_empty() {
         return String::new();
     }
     let mut out = heading("What would have been done, and why");
-    let changes: Vec<(String, Style)> = entries.iter().map(|entry| change(entry.told)).collect();
+    let changes: Vec<(String, Style)> = entries.iter().map(|entry| transition_words(entry.told, report.gate)).collect();
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let indent = 8 + 2 + widest + 2;
     let room = look.columns().saturating_sub(indent).max(20);
-    let mut day = "";
+    let mut day = String::new();
     for (Entry { told, keys }, (change, style)) in entries.iter().zip(changes) {
-        if date(&told.at) != day {
-            day = date(&told.at);
-            out.push_str(&paint(DIM, day));
+        let at = told.at.to_string();
+        if date(&at) != day {
+            day = date(&at).to_owned();
+            out.push_str(&paint(DIM, &day));
             out.push('\n');
         }
         let mut lines: Vec<String> = Vec::new();
@@ -501,16 +495,18 @@ fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
         for (place, line) in lines.iter().enumerate() {
             if place == 0 {
                 let pad = " ".repeat(widest - change.chars().count());
-                out.push_str(&format!("{}  {}{pad}  {line}\n", clock(&told.at), paint(style, &change)));
+                out.push_str(&format!("{}  {}{pad}  {line}\n", clock(&at), paint(style, &change)));
             } else {
                 out.push_str(&format!("{}{line}\n", " ".repeat(indent)));
             }
         }
     }
     // A name that had to be made legible would not be found again.
-    let explainable =
-        report.transitions.iter().filter(|told| told.rule == Some("cusum") && legible(&told.subject) == told.subject);
-    if let Some(told) = explainable.min_by_key(|told| (told.to != "open", &told.at)) {
+    let explainable = report.transitions.iter().filter(|told| {
+        let subject = told.subject.to_string();
+        told.rule == Some(RuleName::Cusum) && legible(&subject) == subject
+    });
+    if let Some(told) = explainable.min_by_key(|told| (told.to != StateName::Open, told.at)) {
         out.push_str(&paint(DIM, "The evidence for it:"));
         out.push('\n');
         out.extend(hint(told, call, look).iter().map(|line| paint(DIM, line) + "\n"));
@@ -519,11 +515,12 @@ fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
 }
 
 /// The command that explains a transition, to be pasted.
-fn hint(told: &ReportedTransition, call: Call<'_>, look: Look) -> Vec<String> {
+fn hint(told: &TransitionRecord, call: Call<'_>, look: Look) -> Vec<String> {
     let mut words = vec!["replay explain".to_owned()];
     words.extend(call.words());
-    words.push(format!("--at {}T{}", date(&told.at), clock(&told.at)));
-    words.push(format!("--subject {}", quoted(&told.subject)));
+    let at = told.at.to_string();
+    words.push(format!("--at {}T{}", date(&at), clock(&at)));
+    words.push(format!("--subject {}", quoted(&told.subject.to_string())));
     words.extend(told.isp.iter().map(|isp| format!("--isp {isp}")));
     command(&words, look.columns())
 }
@@ -581,46 +578,53 @@ fn avoided(stop: &ReportedStop) -> String {
 }
 
 /// `1 configuration set and 2 identities` of some subjects; nothing is said of a kind that has none.
-fn kinds(subjects: &[&str]) -> String {
-    let kinds = [
-        ("configuration-set:", "configuration set", "configuration sets"),
-        ("tenant:", "tenant", "tenants"),
-        ("identity:", "identity", "identities"),
-        ("tag:", "tag", "tags"),
-    ];
-    let count = |prefix: &str| subjects.iter().filter(|subject| subject.starts_with(prefix)).count();
-    let counted = kinds.iter().map(|(prefix, one, many)| (count(prefix), one, many)).filter(|(count, ..)| *count > 0);
-    let mut parts: Vec<String> =
-        counted.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
-    if subjects.contains(&"account") {
-        parts.insert(0, "the account".to_owned());
+fn kinds(subjects: &BTreeSet<&Subject>) -> String {
+    let [mut account, mut sets, mut tenants, mut identities, mut tags] = [0; 5];
+    for subject in subjects {
+        match subject {
+            Subject::Account => account += 1,
+            Subject::ConfigurationSet(_) => sets += 1,
+            Subject::Tenant(_) => tenants += 1,
+            Subject::Identity(_) => identities += 1,
+            Subject::Tag(..) => tags += 1,
+        }
+    }
+    let mut parts = if account > 0 { vec!["the account".to_owned()] } else { Vec::new() };
+    for (count, one, many) in [
+        (sets, "configuration set", "configuration sets"),
+        (tenants, "tenant", "tenants"),
+        (identities, "identity", "identities"),
+        (tags, "tag", "tags"),
+    ] {
+        match count {
+            0 => {}
+            1 => parts.push(format!("1 {one}")),
+            count => parts.push(format!("{count} {many}")),
+        }
     }
     listed(&parts)
 }
 
-fn first(told: &ReportedTransition) -> String {
-    let name = key(&told.subject, told.isp.as_deref());
-    let metric = Metric::ALL.into_iter().find(|metric| Some(metric.name()) == told.metric);
-    let evidence = match (told.bad, told.population, metric) {
+fn first(told: &TransitionRecord) -> String {
+    let name = key(&told.subject.to_string(), told.isp.as_deref());
+    let evidence = match (told.bad, told.population, told.metric) {
         (Some(bad), Some(population), Some(metric)) => {
             let (noun, verb) = (metric.population_noun(), metric.bad_verb());
             format!(", when {} of {} {noun} {verb}", thousands(bad), thousands(population))
         }
         (_, _, _) => String::new(),
     };
-    format!("first {name} at {}{evidence}", moment(&told.at))
+    format!("first {name} at {}{evidence}", moment(&told.at.to_string()))
 }
 
 fn verdict(report: &Report, look: Look) -> String {
-    let opened = report.transitions.iter().filter(|told| told.to == "open" && told.from != "open");
+    let opened = report.transitions.iter().filter(|told| told.opens());
     let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|told| told.isp.is_some());
-    let (held, at_isp): (Vec<_>, Vec<_>) = at_isp.into_iter().partition(|told| told.subject == "account");
+    let (held, at_isp): (Vec<_>, Vec<_>) = at_isp.into_iter().partition(|told| told.subject == Subject::Account);
     let mut parts = Vec::new();
-    let mut part = |told: &[&ReportedTransition], what: &str| {
+    let mut part = |told: &[&TransitionRecord], what: &str| {
         let Some(earliest) = told.first() else { return };
-        let mut subjects: Vec<&str> = told.iter().map(|told| told.subject.as_str()).collect();
-        subjects.sort_unstable();
-        subjects.dedup();
+        let subjects: BTreeSet<&Subject> = told.iter().map(|told| &told.subject).collect();
         parts.push(format!("{} would have been {what} ({})", kinds(&subjects), first(earliest)));
     };
     part(&whole, "stopped");
@@ -629,7 +633,7 @@ fn verdict(report: &Report, look: Look) -> String {
         let mut isps: Vec<String> = held.iter().filter_map(|told| told.isp.clone()).collect();
         isps.sort();
         isps.dedup();
-        let since = moment(&earliest.at);
+        let since = moment(&earliest.at.to_string());
         parts.push(format!("mail to {} would have been held for all senders (first at {since})", listed(&isps)));
     }
     let stopped = !parts.is_empty();
@@ -637,11 +641,11 @@ fn verdict(report: &Report, look: Look) -> String {
         parts.push("no mail was read, so there is no result".to_owned());
     } else if !stopped {
         parts.push("nothing would have been stopped".to_owned());
-        let throttled = report.transitions.iter().filter(|told| told.to == "throttled");
-        let mut throttled: Vec<&str> = throttled.map(|told| told.subject.as_str()).collect();
-        throttled.sort_unstable();
-        throttled.dedup();
-        let warnings = entries(report).iter().filter(|entry| entry.told.level == Some("warn")).count();
+        // Without a gate a cut of the quota is a warning.
+        let throttled = report.transitions.iter().filter(|told| told.to == StateName::Throttled && report.gate);
+        let throttled: BTreeSet<&Subject> = throttled.map(|told| &told.subject).collect();
+        let is_warning = |told: &TransitionRecord| told.level.is_some_and(|level| level == Level::Warn || !report.gate);
+        let warnings = entries(report).iter().filter(|entry| is_warning(entry.told)).count();
         if !throttled.is_empty() {
             parts.push(format!("{} would have been slowed", kinds(&throttled)));
         } else if warnings > 0 {
@@ -660,6 +664,8 @@ fn verdict(report: &Report, look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use reputation::time::Now;
 
     use super::super::layout::visible;
     use super::*;
@@ -685,13 +691,13 @@ mod tests {
                 });
             }
         }
-        let told = ReportedTransition {
-            at: "2026-10-06T09:03:03.133Z".to_owned(),
-            subject: "configuration-set:s-17".to_owned(),
+        let told = TransitionRecord {
+            at: Now(1_791_277_383_133),
+            subject: Subject::ConfigurationSet("s-17".into()),
             isp: Some("i".to_owned()),
-            from: "closed",
-            to: "throttled",
-            level: Some("throttle"),
+            from: StateName::Closed,
+            to: StateName::Throttled,
+            level: Some(Level::Throttle),
             metric: None,
             rule: None,
             rate: None,
