@@ -6,13 +6,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use reputation::breaker::StateName;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use pipeline::notice::Notice;
-use reputation::breaker::{Factor, State};
-use reputation::time::Now;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new("..").join(path)).unwrap()
@@ -67,15 +66,7 @@ fn every_kind_of_message_and_every_state_has_its_section() {
         let explained = sections.iter().any(|(_, text)| text.contains(&format!("Event: {kind}.")));
         assert!(explained, "no section of infra/RUNBOOK.md is about a message of the kind {kind}");
     }
-    let now = Now(0);
-    let states = [
-        State::Closed,
-        State::Throttled { factor: Factor::QUARTER, moved: now },
-        State::Open { at: now, until: None },
-        State::Probing { at: now },
-    ];
-    for state in states {
-        let shown = State::shown(state.name());
+    for shown in StateName::ALL.iter().flat_map(|state| [state.word(true), state.word(false)]) {
         let explained = sections.iter().any(|(heading, _)| heading.to_lowercase().starts_with(shown));
         assert!(explained, "no section of infra/RUNBOOK.md is about {shown}");
     }

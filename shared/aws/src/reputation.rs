@@ -23,12 +23,12 @@ use aws_sdk_dynamodb::types::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::digest::Books;
-use pipeline::enforce::{Flow, Wished, Wishes};
+use pipeline::enforce::{Wished, Wishes};
 use pipeline::fold::{Counter, Fold, Limits, Row, Sequence, Shard};
 use pipeline::notice::{Desk, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, ControlKind, Disposition, Dossier, MAX_KIN, PlaceChange, PortError, Relative, Reputation,
-    Saved, Versioned, is_kin,
+    Board, Change, Committed, Disposition, Dossier, MAX_KIN, PlaceChange, PortError, Relative, Reputation, Saved,
+    Versioned, is_kin,
 };
 use pipeline::rounds::{Progress, Round, Rounds};
 use reputation::budget::{Harm, Pause};

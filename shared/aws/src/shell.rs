@@ -369,7 +369,8 @@ impl Breaker {
         for told in changes.iter().filter_map(|change| change.transition.as_ref()) {
             let isp = told.key.isp.map(|isp| self.store.isps().name(isp));
             let (subject, reason) = (told.key.subject.to_string(), &told.reason);
-            tracing::info!(subject, isp, from = told.from, to = told.to, reason, shadow = told.shadow, "transition");
+            let (from, to) = (told.from.name(), told.to.name());
+            tracing::info!(subject, isp, from, to, reason, shadow = told.shadow, "transition");
         }
         if let Some(export) = &exported {
             if let Some(error) = self.quotas.take_unreadable() {

@@ -59,12 +59,12 @@ pub struct Next {
     pub due: Option<String>,
     /// When it closes if no harm comes; null where that is not known yet.
     pub closes: Option<String>,
-    /// `none`; `open`: a person stopped it; `closed`: a person bypassed it; `shadow`: a person put it in shadow.
-    pub hold: &'static str,
+    /// What a person has said about it.
+    pub hold: Override,
     /// The probe that is under way.
     pub probe: Option<Probe>,
     /// The ISPs at which the subject's own breakers are not closed, and their states.
-    pub isps: BTreeMap<String, &'static str>,
+    pub isps: BTreeMap<String, StateName>,
     /// The same in sentences; a command stands at the end of its sentence.
     pub words: Vec<String>,
 }
@@ -387,7 +387,7 @@ impl<'a> Case<'a> {
         let Case { policy, key, now, .. } = self;
         let rules = &policy.breaker;
         let due_at = due(rules, known, *now);
-        let mut next = Next { due: due_at.map(|at| at.to_string()), hold: known.overridden.name(), ..Next::default() };
+        let mut next = Next { due: due_at.map(|at| at.to_string()), hold: known.overridden, ..Next::default() };
         let resume = format!("ses-breaker resume {}{}", quoted(&key.subject), at_isp(policy, key));
         let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
         let whole = self.dossier.breaker(None).breaker.overridden;

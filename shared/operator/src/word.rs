@@ -12,9 +12,7 @@ use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
 use pipeline::evaluate::tell;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
-use pipeline::ports::{
-    Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved,
-};
+use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Relative, Reputation, Saved};
 use replay::cli::nearest::nearest;
 use replay::text::{Look, legible};
 use reputation::breaker::{Input, Override, State, StateName};
@@ -308,7 +306,7 @@ impl Decided {
             reason: saying.reason.clone(),
             from: self.from.name(),
             to: self.to.name(),
-            gate: self.policy.gate_in_use,
+            gate: policy.gate_in_use,
             changed: self.changed,
             ses: self.ses.map(aws::layout::flow_name),
             obeyed,

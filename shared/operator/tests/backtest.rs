@@ -85,8 +85,8 @@ async fn what_cannot_be_backtested_says_what_to_do() {
 /// Keys that open, and how often.
 fn trips(report: &Report) -> BTreeMap<(String, Option<String>), usize> {
     let mut trips = BTreeMap::new();
-    for told in report.transitions.iter().filter(|told| told.to == "open" && told.from != "open") {
-        *trips.entry((told.subject.clone(), told.isp.clone())).or_default() += 1;
+    for told in report.transitions.iter().filter(|told| told.opens()) {
+        *trips.entry((told.subject.to_string(), told.isp.clone())).or_default() += 1;
     }
     trips
 }

@@ -27,6 +27,7 @@ mod gate;
 mod starts;
 mod stream;
 
+use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -176,7 +177,7 @@ fn replayed(lines: &[&str], real_now: Now) -> (BTreeSet<String>, Totals) {
     let source = Source::memory("what was told", lines.join("\n").into_bytes());
     let replayed = replay(&options, &[source], &mut |_| {}, &Progress::default()).unwrap();
     let report = Report::of(&replayed, None);
-    let open = report.breakers.iter().filter(|breaker| breaker.state == "open");
+    let open = report.breakers.iter().filter(|breaker| breaker.state == StateName::Open);
     let open = open.map(|breaker| format!("{}#{}", breaker.subject, breaker.isp.as_deref().unwrap_or(""))).collect();
     let mut totals = Totals::new();
     for total in serde_json::to_value(&report.totals).unwrap().as_array().unwrap() {

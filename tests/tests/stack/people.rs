@@ -4,7 +4,7 @@ use aws::reputation::DynamoReputation;
 use e2e::cloud::{Cloud, LEDGER};
 use e2e::stack::Stack;
 use pipeline::evaluate::tell;
-use reputation::breaker::Input;
+use reputation::breaker::{Input, StateName};
 use reputation::time::Now;
 use reputation::{Key, Policy, Subject};
 use serde_json::{Value, json};
@@ -329,7 +329,8 @@ async fn of_two_breakers_that_race_one_wins_and_nothing_counts_twice() {
     let (a, b) = tokio::join!(first.fold(&records, START), second.fold(&records, START));
     let opened = [a.unwrap(), b.unwrap()].concat();
     let opened = opened.iter().filter_map(|change| change.transition.as_ref());
-    let opened = opened.filter(|told| told.to == "open" && told.key.subject.to_string() == "configuration-set:news");
+    let opened =
+        opened.filter(|told| told.to == StateName::Open && told.key.subject.to_string() == "configuration-set:news");
     assert_eq!(opened.count(), 1);
     assert_eq!(stored(&cloud, "m"), mailbox.totals);
     let (a, b) = tokio::join!(first.enforce(false, START), second.enforce(false, START));

@@ -21,7 +21,8 @@ pub(crate) fn explained(explained: &Explained, look: Look) -> String {
     let stands = format!("{} {}", paint(BOLD, "Evidence"), paint(DIM, "as it stands now"));
     out.push_str(&if explained.as_of { told } else { told.replacen(&stood, &stands, 1) });
     let last = explained.explanation.last.as_ref();
-    if let Some(verdict) = explained.verdict.as_ref().filter(|verdict| last.is_none_or(|last| last.at != verdict.at)) {
+    if let Some(verdict) = explained.verdict.as_ref().filter(|verdict| last.is_none_or(|last| last.at != verdict.time))
+    {
         out.push_str(&heading("The verdict that moved it"));
         out.push_str(&entry(verdict, look));
     }

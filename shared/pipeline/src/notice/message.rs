@@ -304,7 +304,7 @@ fn section(fact: &Fact) -> &'static str {
         StateName::Open if fact.stops() => "stopped",
         StateName::Throttled if fact.gate => "slowed",
         StateName::Probing => "testing",
-        _ if fact.level.is_some() => "warning",
+        _ if fact.level.is_some() => "warned",
         StateName::Closed | StateName::Throttled | StateName::Open | StateName::InTrouble | StateName::Unknown => {
             "sending-again"
         }
