@@ -12,8 +12,9 @@ use std::path::Path;
 
 /// What people read, from the root of the repository. The comments of the arguments are the help of both programs, and the texts
 /// of the page are its strings.
-const PUBLIC: [&str; 15] = [
+const PUBLIC: [&str; 16] = [
     "README.md",
+    "SECURITY.md",
     "infra/INSTALL.md",
     "infra/GATE.md",
     "infra/LIMITS.md",
@@ -31,7 +32,8 @@ const PUBLIC: [&str; 15] = [
 ];
 
 /// What people read who change the code. The words of engineers are at home there.
-const FOR_ENGINEERS: [&str; 3] = ["ARCHITECTURE.md", "shared/README.md", "shared/reputation/HOW-IT-DECIDES.md"];
+const FOR_ENGINEERS: [&str; 4] =
+    ["ARCHITECTURE.md", "CONTRIBUTING.md", "shared/README.md", "shared/reputation/HOW-IT-DECIDES.md"];
 
 /// Commands of earlier releases.
 const OLD_COMMANDS: [&str; 3] = ["ses-breaker pause", "ses-breaker hold", "resume --hold"];

@@ -811,6 +811,7 @@ mod tests {
         let mut tried = 0;
         let documents = [
             "README.md",
+            "SECURITY.md",
             "infra/GATE.md",
             "infra/INSTALL.md",
             "infra/LIMITS.md",
