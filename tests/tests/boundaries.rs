@@ -1,8 +1,9 @@
-//! Who may depend on whom: section 9 of the design, compared with what cargo says.
+//! Who may depend on whom: the list in `ARCHITECTURE.md`, compared with what cargo says.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
@@ -69,6 +70,10 @@ fn our_crates_depend_on_each_other_as_designed() {
             "warmup -> aws",
         ]
     );
+    let document = fs::read_to_string("../ARCHITECTURE.md").unwrap();
+    let listed: Vec<&str> = document.lines().filter(|line| line.contains(" ->")).collect();
+    let edges: Vec<&str> = edges.iter().map(|edge| edge.trim_end()).collect();
+    assert_eq!(listed, edges, "ARCHITECTURE.md lists other dependencies");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The documents are complete and lead somewhere: every alarm and every kind of message has its place in the runbook, and
-//! every path and link exists.
+//! every path, link and cited test exists.
 //!
 //! Whether their commands are understood is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
 //! those of alerts in `shared/operator/tests/alerts.rs`.
@@ -83,7 +83,7 @@ fn documents() -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" {
+            if path.is_dir() && (!name.starts_with('.') || name == ".github") && name != "target" {
                 folders.push(path);
             } else if name.ends_with(".md") {
                 documents.push(path);
@@ -140,6 +140,66 @@ fn every_path_that_the_documents_name_exists() {
         for path in words.filter(plain).filter(|word| folders.iter().any(|folder| word.starts_with(folder))) {
             let found = Path::new("..").join(path).exists() || beside.join(path).exists();
             assert!(found, "{} names {path}", document.display());
+        }
+    }
+}
+
+/// Whether a source has a test of this name: `#[test]`, `#[tokio::test]` or one of `proptest!`.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let begins = |line: &str| {
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        line.strip_prefix("fn ").and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('))
+    };
+    lines.iter().enumerate().filter(|(_, line)| begins(line)).any(|(at, _)| {
+        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with(['#', '/']));
+        attributes.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
+}
+
+#[test]
+fn every_promise_names_its_tests_and_they_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let promises = architecture.split("\n## Promises\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = promises
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('`'))
+        .map(|line| line.trim_matches('|').split(" | ").collect())
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    for row in rows {
+        let [promise, tests, files] = row[..] else { panic!("{row:?}") };
+        let (tests, files) = (quoted(tests), quoted(files));
+        assert!(!tests.is_empty() && !files.is_empty(), "{promise}");
+        for test in tests {
+            let found = files.iter().any(|file| has_test(&read(file), &test));
+            assert!(found, "ARCHITECTURE.md: {promise}: {files:?} has no test {test}");
+        }
+    }
+}
+
+#[test]
+fn a_test_is_told_from_other_functions() {
+    let source = "#[test]\nfn a() {}\n\n/// Says.\n#[tokio::test(start_paused = true)]\nasync fn b() {}\n\nfn c() {}\n";
+    assert_eq!(["a", "b", "c", "d"].map(|name| has_test(source, name)), [true, true, false, false]);
+}
+
+/// A reader has the repository and nothing beside it.
+#[test]
+fn no_document_leads_out_of_the_repository() {
+    let root = fs::canonicalize("..").unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for line in prose(&text) {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let path = link.split('#').next().unwrap();
+                if link.starts_with("http") || path.is_empty() {
+                    continue;
+                }
+                let target = fs::canonicalize(document.parent().unwrap().join(path)).unwrap();
+                assert!(target.starts_with(&root), "{} links to {link}", document.display());
+            }
         }
     }
 }

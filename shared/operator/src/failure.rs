@@ -402,7 +402,7 @@ fn of_refusal(reason: &str, stack: &str, region: &str, profile: Option<&str>) ->
     match code {
         "ResourceNotFound" | "TableNotFound" => format!(
             "There is no table {stack}-reputation in {region}, so no stack named {stack}. Name yours with --stack or \
-             SES_BREAKER_STACK, its Region with --region, its account with --profile; or deploy it (see the README)."
+             SES_BREAKER_STACK, its Region with --region, its account with --profile; or deploy it (see infra/INSTALL.md)."
         ),
         "AccessDenied" | "AuthorizationError" | "UnauthorizedOperation" | "KMSAccessDenied"
             if says(&["kms:", "KMS"]) =>

@@ -1,4 +1,4 @@
-//! From what SES says to what counts: the table of the design, section 3, in code.
+//! From what SES says to what counts: the table "What counts" of `ARCHITECTURE.md`, in code.
 //!
 //! **Whose bounce.** SES names the recipient of a bounce or delay as the receiving server does (the *Final-Recipient* of
 //! its report). Where that server has forwarded the mail, it is a mailbox to which nothing was sent; sometimes it is a

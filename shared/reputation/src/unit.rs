@@ -6,7 +6,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::{Isp, Minute};
 
-/// What a unit says. The table in the project's design, section 3, is the law; this is its left column.
+/// What a unit says: the left column of the table "What counts" in `ARCHITECTURE.md`.
 ///
 /// The number of a kind is part of the stored key of its units: new kinds come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

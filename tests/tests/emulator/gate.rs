@@ -125,7 +125,8 @@ async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
     world.emulator.stop().unwrap();
 }
 
-/// As the README says: disconnect, then delete. Every set sends afterwards, and none publishes to a topic that is gone.
+/// As `infra/INSTALL.md` says: disconnect, then delete. Every set sends afterwards, and none publishes to a topic that is
+/// gone.
 async fn the_stack_is_removed_and_leaves_nothing(world: &mut World) {
     world.ses_breaker(&["resume", "configuration-set:news"]);
     world.ses_breaker(&["connect", "--all"]);

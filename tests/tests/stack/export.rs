@@ -140,9 +140,9 @@ async fn while_the_table_does_not_answer_the_period_is_left_for_the_next_minute(
     assert!(exported(&mut stack, START.plus_minutes(12)).await.is_some());
 }
 
-/// What a busy set costs: nine days of hours and three hours of minutes with mail to six ISPs.
+/// What a busy set costs, as in `infra/INSTALL.md`: nine days of hours and three hours of minutes with mail to six ISPs.
 #[tokio::test(start_paused = true)]
-async fn a_set_costs_the_reads_that_the_readme_says() {
+async fn a_set_costs_the_reads_that_the_price_table_says() {
     let cloud = Cloud::new();
     let isps = ["gmail", "microsoft", "yahoo", "apple", "gmx", "other"];
     let kinds = ["sent", "delivered", "hard_bounces", "delays", "opens"];

@@ -656,7 +656,7 @@ fn mappings(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 .fault("mapping-missing", place.name(function), format!("nothing wakes it for {source}{waiting}"), why)
                 .mend("See what else was changed by hand:")
                 .mend(place.aws(&format!("cloudformation detect-stack-drift --stack-name {}", quoted(&place.stack))))
-                .mend("Then deploy the stack anew (see the README); its tables stay.");
+                .mend("Then deploy the stack anew (see infra/INSTALL.md); its tables stay.");
         }
         for mapping in mappings {
             if mapping.state.starts_with("Disabl") {
@@ -749,7 +749,7 @@ fn rules(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     .mend(
                         place.aws(&format!("cloudformation detect-stack-drift --stack-name {}", quoted(&place.stack))),
                     )
-                    .mend("Then deploy the stack anew (see the README); its tables stay.");
+                    .mend("Then deploy the stack anew (see infra/INSTALL.md); its tables stay.");
             }
             Some(false) => {
                 let severity = if is_tick { Severity::Fault } else { Severity::Advice };

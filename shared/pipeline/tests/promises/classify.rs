@@ -1,4 +1,4 @@
-//! What counts: the table of the design, section 3, row by row.
+//! What counts: the table of `ARCHITECTURE.md`, row by row.
 
 use std::collections::BTreeSet;
 

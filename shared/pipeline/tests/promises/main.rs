@@ -1,4 +1,4 @@
-//! The promises of the design, section 10, as far as the use cases alone can keep or break them: each is a test that can
+//! The promises of `ARCHITECTURE.md`, as far as the use cases alone can keep or break them: each is a test that can
 //! fail. The ports are those in memory, with crashes and races put between them and the use cases.
 
 mod budget_simulation;

@@ -1,7 +1,7 @@
 //! Counting against a naive model that keeps every event and recounts.
 //!
-//! The model knows the table of the design, section 3, and nothing of the code that counts: it matches on the raw facts,
-//! remembers in plain sets what it has seen, and has its own list of domains.
+//! The model knows the table "What counts" of `ARCHITECTURE.md`, and nothing of the code that counts: it matches on the raw
+//! facts, remembers in plain sets what it has seen, and has its own list of domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use reputation::{Minute, Now, Policy, Subject, UnitKind};
 
 use super::world::{Dice, NOW, Rows, World, iso, rows};
 
-/// Domains with the ISP that the design names for them; `None` counts on no side.
+/// Domains with the ISP that receives their mail; `None` counts on no side.
 const DOMAINS: [(&str, Option<&str>); 9] = [
     ("gmail.com", Some("gmail")),
     ("googlemail.com", Some("gmail")),
@@ -197,7 +197,7 @@ fn json(told: &Told, index: usize, mail: &Mail) -> String {
     )
 }
 
-/// What the table of the design makes of it: kinds, each with the recipients it is about.
+/// What the table makes of it: kinds, each with the recipients it is about.
 fn recount(mails: &[Mail], events: &[Told], now_minute: u32) -> Rows {
     let mut seen: BTreeSet<(usize, UnitKind, String)> = BTreeSet::new();
     let mut rows = Rows::new();
