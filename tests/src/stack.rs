@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use aws::alerts::SnsAlerts;
 use aws::clients::Clients;
+use aws::handlers::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Handled, Ingest, Warmup, WarmupWake};
 use aws::policies::{Policies, Pushed};
 use aws::reputation::DynamoReputation;
 use aws::ses::Signature;
-use aws::shell::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Handled, Ingest, Warmup, WarmupWake};
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};

@@ -1,6 +1,6 @@
 //! Folds new units of the ledger into rates, judges whom they may have harmed, and steps breakers; each minute also what time moves.
 
-use aws::shell::{Breaker, BreakerWake, cannot_start, now, start, time_left};
+use aws::handlers::{Breaker, BreakerWake, cannot_start, now, start, time_left};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use tokio::sync::Mutex;
 

@@ -1,6 +1,6 @@
 //! Makes wishes about sending true at SES and keeps them true, one call a second; tells people and programs.
 
-use aws::shell::{Enforcer, EnforcerWake, cannot_start, now, start, time_left};
+use aws::handlers::{Enforcer, EnforcerWake, cannot_start, now, start, time_left};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use tokio::sync::Mutex;
 

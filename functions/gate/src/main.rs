@@ -1,6 +1,6 @@
 //! Answers whether mail may be sent now, by which route, or when: permits from the quota of each ISP.
 
-use aws::shell::{Gate, GateCall, cannot_start, now, random, start};
+use aws::handlers::{Gate, GateCall, cannot_start, now, random, start};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use tokio::sync::Mutex;
 

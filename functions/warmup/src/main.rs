@@ -1,6 +1,6 @@
 //! Sets the quota of each configuration set at each ISP when a day begins there; each hour, so that a missed tick changes little.
 
-use aws::shell::{Warmup, WarmupWake, cannot_start, now, start, time_left};
+use aws::handlers::{Warmup, WarmupWake, cannot_start, now, start, time_left};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use tokio::sync::Mutex;
 

@@ -38,9 +38,9 @@ use crate::reputation::DynamoReputation;
 /// How long the gate goes by the board that it has read, in milliseconds: a breaker that moves is felt within it.
 const BOARD_MILLIS: i64 = 1_000;
 /// So many quotas are remembered. One that is forgotten is read again.
-const MOST_KNOWN: usize = 1_024;
+const MAX_KNOWN: usize = 1_024;
 /// A call is answered within this, counted or not; the function is ended after 15 s.
-const MOST_TIME: Duration = Duration::from_secs(10);
+const MAX_TIME: Duration = Duration::from_secs(10);
 /// So many ISPs at a time.
 const AT_ONCE: usize = 16;
 /// After so many seconds, and up to as many more, is asked again what could not be counted.
@@ -112,13 +112,13 @@ impl Gate {
     async fn permits(&mut self, call: &PermitsCall, now: Now, mut random: impl FnMut() -> u64 + Send) -> Answer {
         let before = self.quotas.write_units();
         // Lambda would end a call that takes longer, and nobody would be told anything.
-        let counted = tokio::time::timeout(MOST_TIME, async {
+        let counted = tokio::time::timeout(MAX_TIME, async {
             let board = self.refresh(now).await?;
             Ok::<_, PortError>(self.counted(call, &board, now, &mut random).await)
         });
         let late = |_| PortError {
             operation: "counting permits",
-            reason: format!("not done within {} s", MOST_TIME.as_secs()),
+            reason: format!("not done within {} s", MAX_TIME.as_secs()),
             disposition: Disposition::Retry,
         };
         let answer = match counted.await.map_err(late).and_then(|counted| counted) {
@@ -215,7 +215,7 @@ impl Gate {
         for (name, isp, part, outcome, random) in granted {
             match outcome {
                 Ok((granted, quota)) => {
-                    if known.len() >= MOST_KNOWN {
+                    if known.len() >= MAX_KNOWN {
                         known.clear();
                     }
                     known.insert((set.to_owned(), isp), quota);
@@ -302,7 +302,7 @@ struct Counter<'a> {
 }
 
 /// How often a day is opened for one ask before something else must be wrong.
-const MOST_DAYS: usize = 3;
+const MAX_DAYS: usize = 3;
 
 impl Counter<'_> {
     async fn permit(
@@ -314,14 +314,14 @@ impl Counter<'_> {
     ) -> Result<(Granted, Quota), PortError> {
         let flow = flow(self.policy, self.plan, self.board, asker, isp)?;
         let mut known = known;
-        for _ in 0..MOST_DAYS {
+        for _ in 0..MAX_DAYS {
             if let Some(granted) = permit(self.policy, self.quotas, &flow, asker, isp, ask, known).await? {
                 return Ok(granted);
             }
             let mut reputation = self.reputation.lock().await;
             known = Some(plan(self.policy, &mut *reputation, self.quotas, asker.set, isp, ask.now).await?);
         }
-        let reason = format!("the day of {} changed {MOST_DAYS} times meanwhile", asker.set);
+        let reason = format!("the day of {} changed {MAX_DAYS} times meanwhile", asker.set);
         Err(PortError { operation: "granting a permit", reason, disposition: Disposition::Retry })
     }
 }

@@ -19,7 +19,7 @@
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers |
 //! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
-//! | a subject | `kin` | `subjects` (string set): others that share mail with it, see [`pipeline::ports::Dossier::kin`]; `expires` |
+//! | a subject | `kin` | `subjects` (string set): others that share mail with it, see [`pipeline::ports::SubjectState::shares_mail_with`]; `expires` |
 //! | `fold#shardId-00000001791273601745-5c02a1f3` | `mark` | how far a shard of the ledger's stream has been added; `last`: the sequence number of the last record; `done`, `after`: how far judging took a batch, if one invocation was not enough |
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `place#3#2` | the place with number 2 among those for harm of 10³ clean mails and more, and who holds it: `subject`, `at`, `harm`; expires after an hour. Earlier releases named these items after the subject; they are passed over |
@@ -27,7 +27,7 @@
 //! | `control` | `configuration-set:news` | a wish about SES: `wish`, `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
-//! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::Desk`]); `version` |
+//! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::AlertQueue`]); `version` |
 //! | `stack` | `enforcer` | the stack's parameters: whether its enforcer may stop the `account` and `tenants` at SES, and whether the `gate` is in use; written when an enforcer starts |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
@@ -53,7 +53,7 @@
 //! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for whoever lost its answer |
 //!
-//! **A wish** holds what the enforcer knows of its target (see [`pipeline::enforce::Wished`]):
+//! **A wish** holds what the enforcer knows of its target (see [`pipeline::enforce::DesiredState`]):
 //!
 //! | attribute | type | example | |
 //! |---|---|---|---|
@@ -74,17 +74,17 @@ use std::str::FromStr;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use pipeline::enforce::{Doubt, Flow, OtherStack, Seen, Trouble, Wished};
+use pipeline::enforce::{DesiredState, Doubt, FailedCalls, Flow, OtherStack, Seen};
 use pipeline::fold::{Sequence, Shard};
 use pipeline::notice::Notice;
 use pipeline::ports::{Disposition, PortError};
 use pipeline::quotas::Quota;
-use pipeline::rounds::{Progress, Round};
+use pipeline::schedule::{Sweep, SweepProgress};
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
-use reputation::judge::Since;
+use reputation::judge::ArmedSince;
 use reputation::permit::{Lease, Meter, Nanos};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
@@ -307,11 +307,11 @@ pub fn parse_mark(item: &Item) -> Result<Option<Sequence>, Malformed> {
 }
 
 /// The keys of the item that holds how far a round has come.
-pub fn progress_keys(round: Round<'_>) -> Item {
+pub fn progress_keys(round: Sweep<'_>) -> Item {
     match round {
-        Round::Hour => keys("clock", "hour"),
-        Round::Rejudge => keys("clock", "rejudge"),
-        Round::Batch(shard) => mark_keys(shard),
+        Sweep::Hour => keys("clock", "hour"),
+        Sweep::Rejudge => keys("clock", "rejudge"),
+        Sweep::Batch(shard) => mark_keys(shard),
     }
 }
 
@@ -325,16 +325,16 @@ pub fn export_keys() -> Item {
 /// # Errors
 ///
 /// Names the attribute that is wrong.
-pub fn parse_progress(item: &Item) -> Result<Progress, Malformed> {
+pub fn parse_progress(item: &Item) -> Result<SweepProgress, Malformed> {
     let read = Reader(item);
     let number = match item.get("done") {
-        None => return Ok(Progress::default()),
+        None => return Ok(SweepProgress::default()),
         // As releases before wrote it.
         Some(AttributeValue::N(_)) => read.number::<u64>("done")?.into(),
         Some(_) => read.text("done")?.parse().map_err(|_| read.malformed("done", "a number"))?,
     };
     let after = read.maybe_named("after", "a subject", |name| name.parse().ok())?;
-    Ok(Progress { number, after })
+    Ok(SweepProgress { number, after })
 }
 
 /// Range key of a breaker.
@@ -428,7 +428,10 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
     }
     Ok(BreakerState {
         state,
-        since: Since { pause: Minute(read.number("since_pause")?), throttle: Minute(read.number("since_throttle")?) },
+        since: ArmedSince {
+            pause: Minute(read.number("since_pause")?),
+            throttle: Minute(read.number("since_throttle")?),
+        },
         trips: read.number("trips")?,
         tripped: moment("tripped")?,
         tripped_by: read.maybe_named("tripped_by", "the name of a metric", metric)?,
@@ -530,7 +533,7 @@ fn parse_flow(name: &str) -> Option<Flow> {
 /// # Errors
 ///
 /// Names the attribute that is wrong.
-pub fn parse_wish(item: &Item) -> Result<Wished, Malformed> {
+pub fn parse_wish(item: &Item) -> Result<DesiredState, Malformed> {
     let read = Reader(item);
     let flow = |name: &str| read.maybe_named(name, "`flowing` or `stopped`", parse_flow);
     let moment = |name: &str| read.maybe_number::<i64>(name).map(|at| at.map(Now));
@@ -542,8 +545,8 @@ pub fn parse_wish(item: &Item) -> Result<Wished, Malformed> {
     let doubt = doubted.zip(moment("doubted_at")?).map(|(seen, since)| Doubt { seen, since });
     let other = words("other")?.zip(moment("other_at")?).map(|(stack, since)| OtherStack { stack, since });
     let (failures, denied, error) = (read.maybe_number("failures")?, moment("denied")?, words("error")?);
-    let trouble = failures.zip(error).map(|(failures, error)| Trouble { failures, denied, error });
-    Ok(Wished {
+    let trouble = failures.zip(error).map(|(failures, error)| FailedCalls { failures, denied, error });
+    Ok(DesiredState {
         fresh: read.flag("pending"),
         intent: flow("intent")?,
         made: flow("made")?,
@@ -556,12 +559,12 @@ pub fn parse_wish(item: &Item) -> Result<Wished, Malformed> {
         trouble,
         again: moment("again")?,
         version: read.number("version")?,
-        ..Wished::new(target, wish, at, read.number("urgency")?, reason)
+        ..DesiredState::new(target, wish, at, read.number("urgency")?, reason)
     })
 }
 
 /// What the enforcer notes of a wish, as attributes; without a value, it is to be removed.
-pub fn noted_attributes(wished: &Wished) -> [(&'static str, Option<AttributeValue>); 14] {
+pub fn noted_attributes(wished: &DesiredState) -> [(&'static str, Option<AttributeValue>); 14] {
     let flow = |flow: Option<Flow>| flow.map(|flow| text(flow_name(flow)));
     let moment = |at: Option<Now>| at.map(|at| number(at.0));
     let (doubt, other, trouble) = (wished.doubt, wished.other.as_ref(), wished.trouble.as_ref());
@@ -803,7 +806,7 @@ mod tests {
         (state, since, any::<u32>(), moment(), moment(), proptest::option::of(0_usize..4), 0_usize..4, any::<bool>())
             .prop_map(move |(state, since, trips, tripped, worsened, metric, person, withheld)| BreakerState {
                 state,
-                since: Since { pause: Minute(since.0), throttle: Minute(since.1) },
+                since: ArmedSince { pause: Minute(since.0), throttle: Minute(since.1) },
                 trips,
                 tripped,
                 tripped_by: metric.map(|metric| Metric::ALL[metric]),

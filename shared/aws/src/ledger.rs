@@ -14,11 +14,11 @@ use reputation::IspMap;
 use reputation::time::{MINUTE_MILLIS, Now};
 use reputation::unit::Unit;
 
+use crate::backoff::Backoff;
 use crate::clients::port_error;
 use crate::layout::{
     Item, LEDGER_DAYS, StoredUnit, binary, expiry, has_expired, number, parse_unit, subjects_attribute, text,
 };
-use crate::pace::Backoff;
 
 /// DynamoDB takes so many items in one call.
 const BATCH: usize = 25;

@@ -9,18 +9,18 @@
 //! functions.
 
 pub mod alerts;
+mod backoff;
 pub mod clients;
 pub mod config;
 pub mod gate;
+pub mod handlers;
 pub mod layout;
 pub mod ledger;
 pub mod log;
 pub mod metrics;
-mod pace;
 pub mod policies;
 pub mod quotas;
 pub mod reputation;
 pub mod secret;
 pub mod ses;
-pub mod shell;
 pub mod stream;

@@ -22,15 +22,15 @@ use aws_sdk_dynamodb::types::{
     TransactWriteItem, Update,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use pipeline::digest::Books;
-use pipeline::enforce::{Wished, Wishes};
+use pipeline::digest::MailHistory;
+use pipeline::enforce::{DesiredState, DesiredStates};
 use pipeline::fold::{Counter, Fold, Limits, Row, Sequence, Shard};
-use pipeline::notice::{Desk, Notice, Outbox};
+use pipeline::notice::{AlertQueue, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, Disposition, Dossier, MAX_KIN, PlaceChange, PortError, Relative, Reputation, Saved,
-    Versioned, is_kin,
+    Board, Change, Committed, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved,
+    SubjectState, Versioned, may_share_mail_with,
 };
-use pipeline::rounds::{Progress, Round, Rounds};
+use pipeline::schedule::{Schedule, Sweep, SweepProgress};
 use reputation::budget::{Harm, Pause};
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
@@ -39,6 +39,7 @@ use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::{KEEP_HOURS, Length, Timeline, edge, judged_from};
 use reputation::unit::UnitKind;
 
+use crate::backoff::Backoff;
 use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, StackParameters, board_sk, breaker_attributes, breaker_sk,
@@ -48,10 +49,9 @@ use crate::layout::{
     rate_sk, text,
 };
 use crate::ledger::bug;
-use crate::pace::Backoff;
 
 /// DynamoDB takes so many actions in one transaction.
-const MOST_ACTIONS: usize = 100;
+const MAX_ACTIONS: usize = 100;
 /// Begins the sort keys that name an ISP from which a complaint has come.
 const HEARD: &str = "heard#";
 /// So many reads at a time.
@@ -62,16 +62,16 @@ const MAX_LANES: u32 = 16;
 const SPARE_LANE: u32 = MAX_LANES;
 
 /// Where it is kept who shares mail with a subject.
-const KIN: &str = "kin";
+const SHARES_MAIL: &str = "kin";
 
 /// Who shares mail with a subject. What names no subject was written by hand, and is passed over.
-fn kin_of(item: &Item) -> BTreeSet<Subject> {
+fn sharing_of(item: &Item) -> BTreeSet<Subject> {
     let names = item.get("subjects").and_then(|names| names.as_ss().ok());
-    names.into_iter().flatten().filter_map(|name| name.parse().ok()).take(MAX_KIN).collect()
+    names.into_iter().flatten().filter_map(|name| name.parse().ok()).take(MAX_SHARING).collect()
 }
 
 /// What one commit can hold: a mark and 99 rows. An update expression takes 4 KB; a counter takes up to 12 bytes of it.
-pub const LIMITS: Limits = Limits { rows: MOST_ACTIONS - 1, counters: 250 };
+pub const LIMITS: Limits = Limits { rows: MAX_ACTIONS - 1, counters: 250 };
 
 /// The reputation table.
 #[derive(Debug)]
@@ -86,14 +86,14 @@ pub struct DynamoReputation {
     lanes_needed: u32,
     /// Transactions that met another one at the same item, so far.
     conflicts: u64,
-    dossier: Dossier,
+    subject_state: SubjectState,
     account: Vec<Timeline>,
     /// Who has mail since a minute, as it was read in this invocation.
     active: Option<(Minute, Vec<(Subject, Timeline)>)>,
     /// The last hour in which this process has noted each subject in the directory.
     noted: HashMap<Subject, Minute>,
     /// Subjects that this process has noted to share mail with a protected one.
-    kin: HashSet<(Subject, Subject)>,
+    shares_mail_with: HashSet<(Subject, Subject)>,
     /// The last day on which this process has noted that the first subject shares mail with the second.
     related: HashMap<(Subject, Subject), Minute>,
     heard: HashSet<(Subject, Isp)>,
@@ -118,11 +118,11 @@ impl DynamoReputation {
             lanes: policy.lanes,
             lanes_needed: 1,
             conflicts: 0,
-            dossier: Dossier::default(),
+            subject_state: SubjectState::default(),
             account: Vec::new(),
             active: None,
             noted: HashMap::new(),
-            kin: HashSet::new(),
+            shares_mail_with: HashSet::new(),
             related: HashMap::new(),
             heard: HashSet::new(),
             marks: HashMap::new(),
@@ -310,7 +310,7 @@ impl DynamoReputation {
         let hour = now.minute().hour();
         let mut items: Vec<Item> = Vec::new();
         let mut noted = Vec::new();
-        let mut kin = HashSet::new();
+        let mut shares_mail_with = HashSet::new();
         let mut heard = HashSet::new();
         let mut related: BTreeMap<Subject, BTreeSet<Subject>> = BTreeMap::new();
         let today = now.minute().day();
@@ -337,7 +337,7 @@ impl DynamoReputation {
                     items.push(item);
                     noted.push(subject.clone());
                 }
-                for other in subjects.iter().filter(|other| is_kin(subject, other)) {
+                for other in subjects.iter().filter(|other| may_share_mail_with(subject, other)) {
                     let pair = (subject.clone(), other.clone());
                     if self.related.get(&pair).is_none_or(|known| *known < today) {
                         related.entry(pair.0).or_default().insert(pair.1);
@@ -345,7 +345,7 @@ impl DynamoReputation {
                 }
                 for protected in subjects.iter().filter(|other| self.protected.contains(other)) {
                     let pair = (subject.clone(), protected.clone());
-                    if !self.kin.contains(&pair) && kin.insert(pair) {
+                    if !self.shares_mail_with.contains(&pair) && shares_mail_with.insert(pair) {
                         items.push(keys(subject.to_string(), format!("kin#{protected}")));
                     }
                 }
@@ -364,7 +364,7 @@ impl DynamoReputation {
         drop(answers);
         let this = &*self;
         let notes = related.into_iter().map(|(subject, others)| async move {
-            let used = this.note_kin(&subject, &others, now).await;
+            let used = this.note_sharing(&subject, &others, now).await;
             (subject, others, used)
         });
         let notes: Vec<_> = stream::iter(notes).buffer_unordered(READS).collect().await;
@@ -380,23 +380,23 @@ impl DynamoReputation {
         }
         self.write_units += used;
         self.noted.extend(noted.into_iter().map(|subject| (subject, hour)));
-        self.kin.extend(kin);
+        self.shares_mail_with.extend(shares_mail_with);
         self.heard.extend(heard);
         Ok(())
     }
 
     /// Notes others that share mail with a subject, as far as there is room. Returns the write units used.
-    async fn note_kin(&self, subject: &Subject, others: &BTreeSet<Subject>, now: Now) -> Result<f64, PortError> {
+    async fn note_sharing(&self, subject: &Subject, others: &BTreeSet<Subject>, now: Now) -> Result<f64, PortError> {
         let operation = "noting who shares mail";
-        let names: Vec<String> = others.iter().take(MAX_KIN).map(Subject::to_string).collect();
+        let names: Vec<String> = others.iter().take(MAX_SHARING).map(Subject::to_string).collect();
         let update = self.client.update_item().table_name(&self.table);
         let update = update
-            .set_key(Some(keys(subject.to_string(), KIN)))
+            .set_key(Some(keys(subject.to_string(), SHARES_MAIL)))
             .update_expression("ADD subjects :others SET expires = :expires")
             .condition_expression("attribute_not_exists(subjects) OR size(subjects) < :most")
             .expression_attribute_values(":others", AttributeValue::Ss(names))
             .expression_attribute_values(":expires", expiry(now, DIRECTORY_DAYS))
-            .expression_attribute_values(":most", number(MAX_KIN))
+            .expression_attribute_values(":most", number(MAX_SHARING))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         match update.send().await {
             Ok(answer) => Ok(answer.consumed_capacity().and_then(|used| used.capacity_units()).unwrap_or(0.0)),
@@ -716,7 +716,7 @@ impl Reputation for DynamoReputation {
         Ok(committed)
     }
 
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
         let (from, fine) = (judged_from(now), edge(now));
         let name = subject.to_string();
         let young = Minute(u32::MAX);
@@ -725,7 +725,7 @@ impl Reputation for DynamoReputation {
             self.range(subject, Length::Hour, from, young),
             self.range(subject, Length::Minute, fine, young),
         )?;
-        let mut dossier = Dossier::default();
+        let mut subject_state = SubjectState::default();
         for item in &known {
             let sk = Reader(item).text("sk")?;
             if let Some(isp) = sk.strip_prefix("breaker#") {
@@ -735,20 +735,21 @@ impl Reputation for DynamoReputation {
                 let read = parse_breaker(item)
                     .and_then(|breaker| Ok(Versioned { breaker, version: Reader(item).number("version")? }));
                 match self.readable(read) {
-                    Some(known) => _ = dossier.breakers.insert(isp, known),
-                    None => _ = dossier.unreadable.insert(isp),
+                    Some(known) => _ = subject_state.breakers.insert(isp, known),
+                    None => _ = subject_state.unreadable.insert(isp),
                 }
-            } else if sk == KIN {
-                dossier.kin = kin_of(item);
-            } else if let Some(kin) = sk.strip_prefix("kin#") {
-                dossier.protected |= self.protected.iter().any(|protected| protected.to_string() == kin);
+            } else if sk == SHARES_MAIL {
+                subject_state.shares_mail_with = sharing_of(item);
+            } else if let Some(shares_mail_with) = sk.strip_prefix("kin#") {
+                subject_state.protected |=
+                    self.protected.iter().any(|protected| protected.to_string() == shares_mail_with);
             }
-            self.hear(&mut dossier.timeline, sk);
+            self.hear(&mut subject_state.timeline, sk);
         }
         // Judging begins where a breaker was re-armed, to the minute: the minutes of those hours are needed, too.
         let mut begun: Vec<Minute> = Vec::new();
         let isps_themselves = self.board(now).await?;
-        let breakers = dossier.breakers.values().map(|known| known.breaker.since);
+        let breakers = subject_state.breakers.values().map(|known| known.breaker.since);
         for since in breakers.chain(isps_themselves.isps.values().map(|known| known.since)) {
             for minute in [since.pause, since.throttle] {
                 let hour = minute.hour();
@@ -764,10 +765,10 @@ impl Reputation for DynamoReputation {
             .try_collect()
             .await?;
         for items in [&hours, &minutes].into_iter().chain(&parts) {
-            self.load(&mut dossier.timeline, items);
+            self.load(&mut subject_state.timeline, items);
         }
-        self.dossier = dossier;
-        Ok(&mut self.dossier)
+        self.subject_state = subject_state;
+        Ok(&mut self.subject_state)
     }
 
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
@@ -781,11 +782,11 @@ impl Reputation for DynamoReputation {
         };
         let read = |subject: Subject| async move {
             let breaker = item(subject.clone(), breaker_sk(None, &this.isps));
-            let (breaker, kin) = tokio::try_join!(breaker, item(subject.clone(), KIN.to_owned()))?;
+            let (breaker, shares_mail_with) = tokio::try_join!(breaker, item(subject.clone(), SHARES_MAIL.to_owned()))?;
             // One that cannot be read is reported where it is judged.
             let breaker = breaker.and_then(|item| parse_breaker(&item).ok()).unwrap_or_default();
-            let kin = kin.map(|item| kin_of(&item)).unwrap_or_default();
-            Ok::<_, PortError>((subject, Relative { breaker, kin }))
+            let shares_mail_with = shares_mail_with.map(|item| sharing_of(&item)).unwrap_or_default();
+            Ok::<_, PortError>((subject, Relative { breaker, shares_mail_with }))
         };
         stream::iter(subjects.iter().cloned().map(read)).buffer_unordered(READS).try_collect().await
     }
@@ -900,7 +901,7 @@ impl DynamoReputation {
         let mut groups = Vec::new();
         for change in changes {
             let more = self.actions(change, afresh)?;
-            if actions.len() + more.len() > MOST_ACTIONS {
+            if actions.len() + more.len() > MAX_ACTIONS {
                 groups.push(std::mem::take(&mut actions));
             }
             actions.extend(more);
@@ -977,19 +978,19 @@ impl DynamoReputation {
     }
 }
 
-impl Rounds for DynamoReputation {
+impl Schedule for DynamoReputation {
     async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError> {
         let directory = self.directory().await?;
         Ok(directory.into_iter().filter(|(_, heard)| *heard >= hour).map(|(subject, _)| subject).collect())
     }
 
-    async fn progress(&mut self, round: Round<'_>) -> Result<Progress, PortError> {
+    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
         let item = self.get(progress_keys(round)).await?;
         // Then the round is begun once more, which is no harm.
         Ok(self.readable(parse_progress(&item)).unwrap_or_default())
     }
 
-    async fn set_progress(&mut self, round: Round<'_>, progress: &Progress) -> Result<(), PortError> {
+    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
         // A batch's is kept in the item of its shard's mark, and expires with it.
         let update = self.client.update_item().table_name(&self.table).set_key(Some(progress_keys(round)));
         let update = update.expression_attribute_values(":done", text(progress.number.to_string()));
@@ -1005,13 +1006,13 @@ impl Rounds for DynamoReputation {
     }
 }
 
-impl Wishes for DynamoReputation {
-    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
+impl DesiredStates for DynamoReputation {
+    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
         let items = self.query("control", None).await?;
         Ok(items.iter().filter_map(|item| self.readable(parse_wish(item))).collect())
     }
 
-    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         let mut sets = vec!["wish = :wish".to_owned(), "version = :next".to_owned()];
         let mut removes = vec!["pending".to_owned()];
         let mut update = self
@@ -1046,7 +1047,7 @@ impl Wishes for DynamoReputation {
         }
     }
 
-    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         let mut item = keys("control", wished.target.to_string());
         item.insert("wish".to_owned(), text(flow_name(wished.wish)));
         item.insert("at".to_owned(), number(wished.at.0));
@@ -1066,7 +1067,7 @@ impl Wishes for DynamoReputation {
         }
     }
 
-    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         let delete = self.client.delete_item().table_name(&self.table);
         let delete = delete.set_key(Some(keys("control", wished.target.to_string())));
         let delete = delete.condition_expression("version = :version");
@@ -1082,7 +1083,7 @@ impl Wishes for DynamoReputation {
     }
 }
 
-impl Books for DynamoReputation {
+impl MailHistory for DynamoReputation {
     async fn heard(&self) -> Result<BTreeMap<Subject, Minute>, PortError> {
         self.directory().await
     }
@@ -1116,25 +1117,25 @@ impl Outbox for DynamoReputation {
 
     async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
         // Together, as far as one transaction goes.
-        for ids in ids.chunks(MOST_ACTIONS) {
+        for ids in ids.chunks(MAX_ACTIONS) {
             let actions: Result<Vec<_>, _> = ids.iter().map(|id| self.delete(keys("outbox", id.as_str()))).collect();
             self.transact("crossing out notices", actions?).await?;
         }
         Ok(())
     }
 
-    async fn desk(&mut self) -> Result<Desk, PortError> {
+    async fn alert_queue(&mut self) -> Result<AlertQueue, PortError> {
         let item = self.get(keys("desk", "people")).await?;
         if item.is_empty() {
-            return Ok(Desk::default());
+            return Ok(AlertQueue::default());
         }
         Ok(readable_desk(&item))
     }
 
-    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
+    async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError> {
         let operation = "saving the desk";
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(desk_item(desk)?));
-        let put = match desk.version {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(desk_item(alert_queue)?));
+        let put = match alert_queue.version {
             NO_VERSION => {
                 put.condition_expression("NOT attribute_type(version, :n)").expression_attribute_values(":n", text("N"))
             }
@@ -1154,22 +1155,23 @@ impl Outbox for DynamoReputation {
 }
 
 /// The desk as an item: its content is only ours to read.
-fn desk_item(desk: &Desk) -> Result<Item, PortError> {
+fn desk_item(alert_queue: &AlertQueue) -> Result<Item, PortError> {
     let mut item = keys("desk", "people");
-    item.insert("version".to_owned(), number(desk.version.wrapping_add(1).max(1)));
-    let content = serde_json::to_string(desk).map_err(|error| bug("writing the desk", &error))?;
+    item.insert("version".to_owned(), number(alert_queue.version.wrapping_add(1).max(1)));
+    let content = serde_json::to_string(alert_queue).map_err(|error| bug("writing the desk", &error))?;
     item.insert("content".to_owned(), text(content));
     Ok(item)
 }
 
 /// The desk that an item holds. One that cannot be read (a release that went back finds what a newer one wrote) is begun
 /// anew: its notices are still in the outbox.
-fn readable_desk(item: &Item) -> Desk {
+fn readable_desk(item: &Item) -> AlertQueue {
     let read = Reader(item);
     let content = read.text("content").map_err(|malformed| malformed.to_string());
-    let desk = content.and_then(|content| serde_json::from_str::<Desk>(content).map_err(|error| error.to_string()));
-    let desk = desk.inspect_err(|error| tracing::error!(%error, "the desk cannot be read; begun anew"));
-    Desk { version: read.number("version").unwrap_or(NO_VERSION), ..desk.unwrap_or_default() }
+    let alert_queue =
+        content.and_then(|content| serde_json::from_str::<AlertQueue>(content).map_err(|error| error.to_string()));
+    let alert_queue = alert_queue.inspect_err(|error| tracing::error!(%error, "the desk cannot be read; begun anew"));
+    AlertQueue { version: read.number("version").unwrap_or(NO_VERSION), ..alert_queue.unwrap_or_default() }
 }
 
 /// Stands for a version of the desk that is no number: whatever is there is written over.

@@ -56,8 +56,8 @@ use aws_sdk_sesv2::types::{ReputationEntityType, SendingStatus, Tag};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use pipeline::dedicated_ips::{DedicatedIps, WarmupPercentage};
 use pipeline::enforce::{ControlError, Flow, Mark, SendingControl, Sight};
-use pipeline::mirror::{DedicatedIps, Warmth};
 use pipeline::ports::Disposition;
 use reputation::subject::Subject;
 use tokio::time::{Instant, sleep_until};
@@ -79,7 +79,7 @@ const THROTTLED: [&str; 6] =
 #[derive(Debug)]
 pub struct SesControl {
     client: Client,
-    pace: Pace,
+    pace: RateLimiter,
     /// ARNs of tenants, by name. They hold an id that the name does not tell, and asking costs a second.
     tenants: HashMap<Arc<str>, String>,
     signature: Option<Signature>,
@@ -113,7 +113,7 @@ impl SesControl {
     pub fn new(clients: &Clients) -> SesControl {
         SesControl {
             client: clients.ses(),
-            pace: Pace::default(),
+            pace: RateLimiter::default(),
             tenants: HashMap::new(),
             signature: None,
             unmarkable: BTreeSet::new(),
@@ -290,14 +290,14 @@ impl SendingControl for SesControl {
 }
 
 impl DedicatedIps for SesControl {
-    async fn warmth(&mut self, ip: IpAddr) -> Result<Warmth, ControlError> {
+    async fn warmth(&mut self, ip: IpAddr) -> Result<WarmupPercentage, ControlError> {
         let ip = ip.to_string();
         let answer = self.pace.call(|| self.client.get_dedicated_ip().ip(&ip).send()).await?;
         let Some(known) = answer.dedicated_ip() else {
             return Err(ControlError::Denied(format!("GetDedicatedIp tells nothing of {ip}")));
         };
         let percent = known.warmup_percentage();
-        Ok(u8::try_from(percent).map_or(Warmth::Managed, Warmth::Percent))
+        Ok(u8::try_from(percent).map_or(WarmupPercentage::Managed, WarmupPercentage::Percent))
     }
 
     async fn set_warmth(&mut self, ip: IpAddr, percent: u8) -> Result<(), ControlError> {
@@ -320,12 +320,12 @@ fn no_switch(target: &Subject) -> ControlError {
 
 /// Keeps calls apart.
 #[derive(Debug, Default)]
-struct Pace {
+struct RateLimiter {
     /// When the last call was answered, or begun if it never was.
     last: Option<Instant>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// Calls SES when it is time to. A call that found its connection broken is made a second time, in its own turn: a
     /// function that was frozen wakes up with dead connections, and every call of ours may be repeated.
     async fn call<T, E, C, F>(&mut self, call: C) -> Result<T, ControlError>

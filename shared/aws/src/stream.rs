@@ -11,7 +11,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 /// What a batch of the stream says.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct StreamBatch {
     /// New units, in the order of the stream.
     pub records: Vec<Record>,
     /// Whose they are.
@@ -20,10 +20,10 @@ pub struct Told {
     pub malformed: Vec<(String, &'static str)>,
 }
 
-impl Told {
+impl StreamBatch {
     /// Reads a batch. What is no INSERT is passed over.
-    pub fn read(batch: &[EventRecord], isps: &IspMap) -> Told {
-        let mut told = Told::default();
+    pub fn read(batch: &[EventRecord], isps: &IspMap) -> StreamBatch {
+        let mut told = StreamBatch::default();
         for record in batch.iter().filter(|record| record.event_name == "INSERT") {
             match told.unit(record, isps) {
                 Ok(read) => told.records.push(read),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aws::clients::Clients;
 use aws::ses::{SesControl, Signature};
+use pipeline::dedicated_ips::{DedicatedIps as _, WarmupPercentage};
 use pipeline::enforce::{ControlError, Flow, Mark, SendingControl, Sight};
-use pipeline::mirror::{DedicatedIps as _, Warmth};
 use recorded::{Answer, Recorded};
 use reputation::subject::Subject;
 
@@ -361,8 +361,8 @@ async fn a_dedicated_ip_says_how_warm_it_is_and_is_told() {
     let gone = error(404, "NotFoundException");
     let (mut control, ses) = control([known(40, "IN_PROGRESS"), known(-1, "NOT_APPLICABLE"), body("{}"), gone]);
     let ip = "192.0.2.1".parse().unwrap();
-    assert_eq!(control.warmth(ip).await, Ok(Warmth::Percent(40)));
-    assert_eq!(control.warmth(ip).await, Ok(Warmth::Managed));
+    assert_eq!(control.warmth(ip).await, Ok(WarmupPercentage::Percent(40)));
+    assert_eq!(control.warmth(ip).await, Ok(WarmupPercentage::Managed));
     assert_eq!(control.set_warmth(ip, 55).await, Ok(()));
     assert_eq!(control.warmth(ip).await, Err(ControlError::Gone));
     insta::assert_snapshot!(ses.requests(), @r#"

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::ports::PortError;
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::counters::Counters;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -65,7 +65,12 @@ pub struct PricesFile {
 /// # Errors
 ///
 /// The prices are none, or AWS refuses.
-pub async fn advise(access: &Access, prices: Option<&PricesFile>, now: Now, look: Look) -> Result<Answer, Failure> {
+pub async fn advise(
+    access: &Access,
+    prices: Option<&PricesFile>,
+    now: Now,
+    look: TermStyle,
+) -> Result<Answer, Failure> {
     let (file, toml) = prices.map_or(("the built-in prices", prices::BUILT_IN), |known| (&known.file, &known.toml));
     let prices = Prices::from_toml(toml).map_err(|problem| Failure::Prices { file: file.to_owned(), problem })?;
     let policy = access.policy().await?.policy;

@@ -9,11 +9,11 @@ use aws::layout::StoredUnit;
 use aws::ledger::{Scanned, scan};
 use futures_util::future::{Either, select};
 use replay::backtest::Backtest;
-use replay::cli::moment::Moment;
+use replay::cli::time_arg::TimeArg;
 use replay::driver::{MAX_SUBJECTS, Options, RejectedLine, ReplayError, replay_recorded, replay_side_by_side};
 use replay::input::{Damage, Progress as Read, Source};
 use replay::recorded::{Recorded, RecordedUnit};
-use replay::text::{Look, counted, thousands};
+use replay::text::{TermStyle, counted, thousands};
 use reputation::policy::Policy;
 use reputation::time::Now;
 use serde::Serialize;
@@ -24,7 +24,7 @@ use crate::objects::{Location, Objects};
 use crate::{Access, Answer, Exit, policies, text};
 
 /// So many rejected messages are named.
-const MOST_REJECTIONS: usize = 20;
+const MAX_REJECTIONS: usize = 20;
 /// The progress of reading objects is told so often.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
@@ -58,9 +58,9 @@ pub struct Order {
     /// Upon what.
     pub recording: Recording,
     /// Only mail accepted from this time on.
-    pub since: Option<Moment>,
+    pub since: Option<TimeArg>,
     /// Only mail accepted before this time.
-    pub until: Option<Moment>,
+    pub until: Option<TimeArg>,
 }
 
 /// What another policy would have changed.
@@ -99,7 +99,7 @@ pub async fn backtest(
     access: &Access,
     order: &Order,
     now: Now,
-    look: Look,
+    look: TermStyle,
     progress: Progress<'_>,
 ) -> Result<Answer, Failure> {
     if let (Some(since), Some(until)) = (order.since, order.until)
@@ -210,7 +210,7 @@ async fn of_objects(
         move |sources: Vec<Source>| {
             let mut rejections = Vec::new();
             let mut reject = |rejected: &RejectedLine| {
-                if rejections.len() < MOST_REJECTIONS {
+                if rejections.len() < MAX_REJECTIONS {
                     let RejectedLine { source, line, reason } = rejected;
                     rejections.push(format!("{source}:{line}: {reason}"));
                 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use replay::cli::painter::Painter;
 use replay::cli::{Color, Format, complain, look, show};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::subject::Subject;
 use reputation::time::Now;
@@ -25,12 +25,12 @@ use reputation::time::Now;
 use crate::access::{Access, Route};
 use crate::advise::{self, PricesFile};
 use crate::backtest::{self, Order, PolicyFile, Recording};
+use crate::command::{self, Asking, CommandRequest, Confirmed, OperatorCommand};
 use crate::connect::{self, Progress};
 use crate::dashboard::Dashboard;
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
-use crate::word::{self, Asking, Confirmed, Saying, Word};
 use crate::{Answer, Exit, digest, disconnect, doctor, drill, explain, manual, policies, quota, status};
 use arguments::{
     AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, DrillArgs, Global, IspsVerb, PolicyVerb, ReleaseArgs,
@@ -92,7 +92,7 @@ pub async fn answered(
     access: &Access,
     arguments: impl IntoIterator<Item = OsString>,
     now: Now,
-    look: Look,
+    look: TermStyle,
 ) -> Result<Answer, Failure> {
     let cli = Cli::try_parse_from(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
     let pushed = pushed(&cli.verb)?;
@@ -220,7 +220,7 @@ fn with_steps<T>(
     )
 }
 
-async fn answer(cli: Cli, now: Now, look: Look, asking: &Asking<'_>) -> Result<Answer, Failure> {
+async fn answer(cli: Cli, now: Now, look: TermStyle, asking: &Asking<'_>) -> Result<Answer, Failure> {
     let Cli { global, verb } = cli;
     let progress = asking.progress;
     // What needs no AWS asks for none.
@@ -289,7 +289,7 @@ async fn answer_with(
     verb: Verb,
     pushed: &str,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let progress = asking.progress;
@@ -337,17 +337,17 @@ async fn answer_with(
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
-            let saying = Saying { word: Word::Stop, reason, force, wait: waiting.limit() };
+            let saying = CommandRequest { word: OperatorCommand::Stop, reason, force, wait: waiting.limit() };
             speak(access, &targets, &saying, now, look, &Asking { confirm, ..*asking }).await
         }
-        Verb::Bypass(args) => spoken(access, Word::Bypass, args, now, look, asking).await,
-        Verb::Shadow(args) => spoken(access, Word::Shadow, args, now, look, asking).await,
+        Verb::Bypass(args) => spoken(access, OperatorCommand::Bypass, args, now, look, asking).await,
+        Verb::Shadow(args) => spoken(access, OperatorCommand::Shadow, args, now, look, asking).await,
         Verb::Resume(args) => {
-            let word = if args.bypass { Word::Bypass } else { Word::Resume };
+            let word = if args.bypass { OperatorCommand::Bypass } else { OperatorCommand::Resume };
             spoken(access, word, args.spoken, now, look, asking).await
         }
         Verb::Release(ReleaseArgs { targets, waiting, reason }) => {
-            let saying = Saying { word: Word::Release, reason, force: false, wait: waiting.limit() };
+            let saying = CommandRequest { word: OperatorCommand::Release, reason, force: false, wait: waiting.limit() };
             speak(access, &targets, &saying, now, look, asking).await
         }
         Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
@@ -365,25 +365,25 @@ async fn answer_with(
 
 async fn spoken(
     access: &Access,
-    word: Word,
+    word: OperatorCommand,
     args: SpokenArgs,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let SpokenArgs { targets, waiting, reason, force } = args;
-    speak(access, &targets, &Saying { word, reason, force, wait: waiting.limit() }, now, look, asking).await
+    speak(access, &targets, &CommandRequest { word, reason, force, wait: waiting.limit() }, now, look, asking).await
 }
 
 async fn speak(
     access: &Access,
     targets: &Targets,
-    saying: &Saying,
+    saying: &CommandRequest,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
-    word::say(access, &targets.subjects, targets.isp.as_deref(), saying, now, look, asking).await
+    command::say(access, &targets.subjects, targets.isp.as_deref(), saying, now, look, asking).await
 }
 
 fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {

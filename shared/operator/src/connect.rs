@@ -17,8 +17,8 @@ use aws_sdk_sesv2::types::{EventDestination, EventDestinationDefinition, EventTy
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use pipeline::{Disposition, PortError};
-use replay::cli::nearest::nearest;
-use replay::text::Look;
+use replay::cli::suggest::suggest;
+use replay::text::TermStyle;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -119,7 +119,12 @@ impl Became {
 /// # Errors
 ///
 /// The stack is not there, or AWS refuses what concerns more than one configuration set.
-pub async fn connect(access: &Access, order: &Order, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+pub async fn connect(
+    access: &Access,
+    order: &Order,
+    look: TermStyle,
+    progress: Progress<'_>,
+) -> Result<Answer, Failure> {
     let topic = events_topic(access).await?;
     let mut ses = Ses::new(access);
     let names = if order.all {
@@ -268,7 +273,7 @@ async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) 
         Err(SesError::Missing) => {
             let known = ses.list().await?;
             // Without anything near, the whole list would be a guess.
-            let nearest = nearest(name, known.iter().map(String::as_str)).into_iter().map(str::to_owned).collect();
+            let nearest = suggest(name, known.iter().map(String::as_str)).into_iter().map(str::to_owned).collect();
             return Ok(answer(Became::Missing { nearest }, Vec::new()));
         }
         Err(SesError::Other(error)) => return failed(answer, error),
@@ -329,7 +334,7 @@ pub(crate) fn failed_by(error: PortError) -> Result<String, PortError> {
 pub(crate) async fn nearest_of(ses: &mut Ses, name: &str) -> Result<Option<String>, PortError> {
     let known = ses.list().await?;
     let nearest: Vec<String> =
-        nearest(name, known.iter().map(String::as_str)).into_iter().map(replay::text::name).collect();
+        suggest(name, known.iter().map(String::as_str)).into_iter().map(replay::text::name).collect();
     Ok((!nearest.is_empty()).then(|| format!("did you mean {}?", nearest.join(" or "))))
 }
 

@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing is answered but to a request with the token, under a name of the loopback interface, and of the page
 //! itself if a page made it. So a page of somebody else, or a name that is made to point here, gets nothing and does nothing.
-//! **Invariant:** what it changes goes the way of the verbs: through [`word::say`].
+//! **Invariant:** what it changes goes the way of the verbs: through [`command::say`].
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use replay::page;
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Deserialize;
@@ -31,8 +31,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::command::{self, Asking, CommandRequest, OperatorCommand, reason};
 use crate::failure::Failure;
-use crate::word::{self, Asking, Saying, Word, reason};
 use crate::{Access, Exit};
 
 mod view;
@@ -42,9 +42,9 @@ pub use view::view;
 /// A view is served again for so long: several tabs cost what one does.
 const FRESH_MILLIS: i64 = 5_000;
 /// Nobody says more.
-const MOST_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 /// So many requests wait for their turn.
-const MOST_JOBS: usize = 64;
+const MAX_JOBS: usize = 64;
 
 /// Nothing from elsewhere, and nobody may frame it.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -75,7 +75,7 @@ enum Job {
 }
 
 /// What does the jobs.
-struct Desk {
+struct DashboardWorker {
     access: Access,
     clock: Box<dyn Fn() -> Now>,
     view: Mutex<Option<(Now, Bytes)>>,
@@ -112,7 +112,7 @@ impl Dashboard {
     /// The listener is gone.
     pub async fn serve(self, access: Access, clock: impl Fn() -> Now + 'static) -> Result<(), Failure> {
         let port = self.address.port();
-        let (jobs, mut asked) = mpsc::channel(MOST_JOBS);
+        let (jobs, mut asked) = mpsc::channel(MAX_JOBS);
         let door = Door { token: self.token.into(), port, jobs };
         let asset =
             |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
@@ -123,10 +123,10 @@ impl Dashboard {
             .route("/{token}/page.js", asset("text/javascript; charset=utf-8", page::SCRIPT))
             .route("/{token}/view.json", get(seen))
             .route("/{token}/say", post(said))
-            .layer(DefaultBodyLimit::max(MOST_BYTES))
+            .layer(DefaultBodyLimit::max(MAX_BYTES))
             .layer(middleware::from_fn_with_state(door.clone(), guard))
             .with_state(door);
-        let desk = Rc::new(Desk { access, clock: Box::new(clock), view: Mutex::new(None) });
+        let desk = Rc::new(DashboardWorker { access, clock: Box::new(clock), view: Mutex::new(None) });
         let work = async {
             while let Some(job) = asked.recv().await {
                 let desk = Rc::clone(&desk);
@@ -222,7 +222,7 @@ async fn said(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Resp
     }
 }
 
-impl Desk {
+impl DashboardWorker {
     async fn does(&self, job: Job) {
         // Whoever asked may be gone.
         let _ = match job {
@@ -254,9 +254,10 @@ impl Desk {
     async fn say(&self, order: Order) -> Response {
         let Order { subject, isp, saying } = order;
         let now = (self.clock)();
-        let look = Look::new(None);
+        let look = TermStyle::new(None);
         // The page asks before it sends the word.
-        let answer = word::say(&self.access, &[subject], isp.as_deref(), &saying, now, look, &Asking::CONFIRMED).await;
+        let answer =
+            command::say(&self.access, &[subject], isp.as_deref(), &saying, now, look, &Asking::CONFIRMED).await;
         // What is shown next is what came of it.
         *self.view.lock().await = None;
         match answer {
@@ -278,7 +279,7 @@ const WAIT: Duration = Duration::from_secs(15);
 struct Order {
     subject: Subject,
     isp: Option<String>,
-    saying: Saying,
+    saying: CommandRequest,
 }
 
 /// The same as the page says it.
@@ -300,16 +301,20 @@ impl Order {
         let written: Written =
             serde_json::from_slice(body).map_err(|error| format!("this cannot be understood: {error}"))?;
         let word = match written.word.as_str() {
-            "stop" => Word::Stop,
-            "resume" => Word::Resume,
-            "bypass" => Word::Bypass,
-            "shadow" => Word::Shadow,
-            "release" => Word::Release,
+            "stop" => OperatorCommand::Stop,
+            "resume" => OperatorCommand::Resume,
+            "bypass" => OperatorCommand::Bypass,
+            "shadow" => OperatorCommand::Shadow,
+            "release" => OperatorCommand::Release,
             other => return Err(format!("`{other}` is none of stop, resume, bypass, shadow and release")),
         };
         let subject = Subject::from_str(&written.subject).map_err(|error| error.to_string())?;
         let reason = reason(&written.reason)?;
-        Ok(Order { subject, isp: written.isp, saying: Saying { word, reason: Some(reason), force: false, wait: WAIT } })
+        Ok(Order {
+            subject,
+            isp: written.isp,
+            saying: CommandRequest { word, reason: Some(reason), force: false, wait: WAIT },
+        })
     }
 }
 

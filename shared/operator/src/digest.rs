@@ -1,7 +1,7 @@
 //! How all stands, as people are told once a day; at once.
 
 use pipeline::digest::{Digest, find};
-use replay::text::legible;
+use replay::text::sanitize;
 use reputation::time::Now;
 
 use crate::failure::Failure;
@@ -17,6 +17,6 @@ pub async fn digest(access: &Access, now: Now) -> Result<Answer, Failure> {
     let quotas = access.quotas(&policy);
     let found = find(&policy, &mut access.reputation(&policy), &quotas, now).await;
     let digest = Digest::of(&policy, &found.map_err(|error| access.refused(error))?);
-    let lines: Vec<String> = digest.text().lines().map(legible).collect();
+    let lines: Vec<String> = digest.text().lines().map(sanitize).collect();
     Ok(Answer::new(lines.join("\n") + "\n", &digest, Exit::Done))
 }

@@ -11,18 +11,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_sesv2::types::EventDestination;
-use pipeline::enforce::{Flow, Wishes as _};
+use pipeline::enforce::{DesiredStates as _, Flow};
 use pipeline::ports::{PortError, Reputation as _};
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Serialize;
 
+use crate::command::{self, Asking, CommandRequest, OperatorCommand};
 use crate::connect::{Ses, SesError, events_topic, failed_by, nearest_of, plain_names, target};
 use crate::failure::Failure;
 use crate::obey::Obeyed;
-use crate::word::{self, Asking, Saying, Word};
 use crate::{Access, Answer, Exit, text};
 
 /// What is to be disconnected, and how.
@@ -110,7 +110,7 @@ pub async fn disconnect(
     access: &Access,
     order: &Order,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let refused = |error| access.refused(error);
@@ -150,7 +150,7 @@ pub async fn disconnect(
         if !stopped.contains(&subject) {
             continue;
         }
-        let known = store.dossier(&subject, now).await.map_err(refused)?.breaker(None).breaker;
+        let known = store.subject_state(&subject, now).await.map_err(refused)?.breaker(None).breaker;
         if known.overridden == Override::ForcedOpen && matches!(known.state, State::Open { .. }) {
             row.sending = Sending::StoppedByPerson;
             row.notes.push(format!("a person stopped it, and it stays so; to resume it: {}", at_ses(&subject)));
@@ -161,15 +161,15 @@ pub async fn disconnect(
         }
     }
     // All are asked for first, so that nobody waits for the one before.
-    let saying = Saying {
+    let saying = CommandRequest {
         wait: order.wait,
-        word: Word::Resume,
+        word: OperatorCommand::Resume,
         reason: Some("disconnected from ses-breaker".to_owned()),
         force: true,
     };
     let targets: Vec<Subject> = resumed.iter().map(|(_, subject)| subject.clone()).collect();
     if !targets.is_empty() {
-        let obeyed = word::resume_all(access, &targets, &saying, now, asking).await?;
+        let obeyed = command::resume_all(access, &targets, &saying, now, asking).await?;
         for ((place, subject), obeyed) in resumed.into_iter().zip(obeyed) {
             let row = &mut subjects[place];
             if matches!(obeyed, Obeyed::Gone) && row.sending == Sending::Missing {

@@ -14,7 +14,7 @@ pub mod facts;
 mod gather;
 mod permission;
 
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::time::Now;
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ pub struct Unseen {
 /// # Errors
 ///
 /// The stack is not there, or AWS refuses even its table's name.
-pub async fn doctor(access: &Access, now: Now, look: Look, progress: Progress<'_>) -> Result<Answer, Failure> {
+pub async fn doctor(access: &Access, now: Now, look: TermStyle, progress: Progress<'_>) -> Result<Answer, Failure> {
     let facts = gather::gather(access, now, progress).await?;
     let examined = examine(&facts, now);
     let diagnosis = Diagnosis::of(&facts.place, examined, now);

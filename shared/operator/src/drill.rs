@@ -15,14 +15,14 @@
 use std::time::Duration;
 
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, SendingOptions};
-use pipeline::enforce::{Flow, Wishes as _};
+use pipeline::enforce::{DesiredStates as _, Flow};
 use pipeline::notice::Outbox as _;
 use pipeline::ports::{Disposition, PortError, Reputation as _, Saved};
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::address::Address;
 use reputation::breaker::State;
 use reputation::isp::Isp;
-use reputation::judge::{Since, judge};
+use reputation::judge::{ArmedSince, judge};
 use reputation::policy::{Mode, Policy};
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
@@ -31,10 +31,10 @@ use reputation::unit::UnitKind;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use crate::command::{self, Asking, CommandRequest, Confirmed, OperatorCommand};
 use crate::connect::{Became, Ses, SesError, connect_set, events_topic};
 use crate::failure::Failure;
 use crate::obey::{self, Obeyed};
-use crate::word::{self, Asking, Confirmed, Saying, Word};
 use crate::{Access, Answer, Exit, notice_history, text};
 
 /// Addresses of the mailbox simulator ("Using the Amazon SES mailbox simulator", SES Developer Guide).
@@ -188,7 +188,7 @@ pub async fn drill(
     access: &Access,
     order: &Order,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Answer, Failure> {
@@ -286,7 +286,7 @@ fn opens(policy: &Policy, isp: Option<Isp>, bounces: u32, spread: bool, now: Now
             timeline.add(minute, Isp::OTHER, kind, 1, false, now);
         }
     }
-    judge(policy, &mut timeline, isp, &[], Since::default(), now).pause.is_some()
+    judge(policy, &mut timeline, isp, &[], ArmedSince::default(), now).pause.is_some()
 }
 
 /// That SES has verified the address, its domain, or a domain above that.
@@ -555,8 +555,9 @@ impl Run<'_> {
     /// What the table counts: mails sent, delivered, bounced hard.
     async fn counts(&self) -> Result<[u32; 3], Broken> {
         let mut store = self.access.reputation(self.policy);
-        let dossier = store.dossier(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
-        let counters = dossier.timeline.series(None).map(|series| series.sum_since(Minute(0))).unwrap_or_default();
+        let subject_state = store.subject_state(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
+        let counters =
+            subject_state.timeline.series(None).map(|series| series.sum_since(Minute(0))).unwrap_or_default();
         Ok([UnitKind::Sent, UnitKind::Delivered, UnitKind::HardBounce].map(|kind| counters.get(kind)))
     }
 
@@ -588,11 +589,11 @@ impl Run<'_> {
     /// Which breaker of the set is open; else, how that of the whole stands.
     async fn open_at(&self) -> Result<Result<Option<Isp>, String>, Broken> {
         let mut store = self.access.reputation(self.policy);
-        let dossier = store.dossier(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
-        let is_open = |isp: &Option<Isp>| matches!(dossier.breaker(*isp).breaker.state, State::Open { .. });
+        let subject_state = store.subject_state(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
+        let is_open = |isp: &Option<Isp>| matches!(subject_state.breaker(*isp).breaker.state, State::Open { .. });
         // The whole comes first.
-        let open = dossier.breakers.keys().copied().find(is_open);
-        Ok(open.ok_or_else(|| format!("the breaker is {}", dossier.breaker(None).breaker.state.name())))
+        let open = subject_state.breakers.keys().copied().find(is_open);
+        Ok(open.ok_or_else(|| format!("the breaker is {}", subject_state.breaker(None).breaker.state.name())))
     }
 
     /// A verdict has opened the breaker of the set, or with a gate that at the simulator's ISP.
@@ -629,9 +630,10 @@ impl Run<'_> {
         let mut how = "asked for by the verdict";
         if self.at_isp.is_some() {
             how = "asked for by this drill, as a person does: SES has no switch for one ISP";
-            let saying = self.saying(Word::Stop, Duration::ZERO);
-            let (now, look) = (self.now(), Look::new(None));
-            word::say(self.access, std::slice::from_ref(&subject), None, &saying, now, look, &Asking::NOBODY).await?;
+            let saying = self.saying(OperatorCommand::Stop, Duration::ZERO);
+            let (now, look) = (self.now(), TermStyle::new(None));
+            command::say(self.access, std::slice::from_ref(&subject), None, &saying, now, look, &Asking::NOBODY)
+                .await?;
         }
         let mut store = self.access.reputation(self.policy);
         let wanted = [(subject, Flow::Stopped)];
@@ -700,15 +702,15 @@ impl Run<'_> {
         let subjects = [self.subject()];
         if let Some(isp) = self.at_isp {
             let name = Some(self.policy.isp_map.name(isp));
-            let (saying, now) = (self.saying(Word::Resume, Duration::ZERO), self.now());
-            word::say(self.access, &subjects, name, &saying, now, Look::new(None), &Asking::NOBODY).await?;
+            let (saying, now) = (self.saying(OperatorCommand::Resume, Duration::ZERO), self.now());
+            command::say(self.access, &subjects, name, &saying, now, TermStyle::new(None), &Asking::NOBODY).await?;
         }
-        let (saying, now) = (self.saying(Word::Resume, wait), self.now());
-        Ok(word::resume_all(self.access, &subjects, &saying, now, self.asking).await?)
+        let (saying, now) = (self.saying(OperatorCommand::Resume, wait), self.now());
+        Ok(command::resume_all(self.access, &subjects, &saying, now, self.asking).await?)
     }
 
-    fn saying(&self, word: Word, wait: Duration) -> Saying {
-        Saying { wait, word, reason: Some("ses-breaker drill".to_owned()), force: true }
+    fn saying(&self, word: OperatorCommand, wait: Duration) -> CommandRequest {
+        CommandRequest { wait, word, reason: Some("ses-breaker drill".to_owned()), force: true }
     }
 
     fn obeyed(&self, obeyed: Vec<Obeyed>) -> Result<String, Broken> {
@@ -807,8 +809,8 @@ impl Run<'_> {
         let reason = |error: PortError| error.to_string();
         let subject = self.subject();
         let mut store = self.access.reputation(self.policy);
-        let dossier = store.dossier(&subject, self.now()).await.map_err(reason)?;
-        let stopped: Vec<Option<Isp>> = dossier
+        let subject_state = store.subject_state(&subject, self.now()).await.map_err(reason)?;
+        let stopped: Vec<Option<Isp>> = subject_state
             .breakers
             .iter()
             .filter(|(_, known)| known.breaker.state != State::Closed)

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline::evaluate::{left_out, since_of_isp};
-use pipeline::ports::{Board, Change, Disposition, Dossier, PortError, Reputation as _, Transition, Versioned};
-use replay::cli::moment::Moment;
-use replay::driver::{self, MAX_SUBJECTS, Options, Replay, Sighting};
+use pipeline::ports::{Board, Change, Disposition, PortError, Reputation as _, SubjectState, Transition, Versioned};
+use replay::cli::time_arg::TimeArg;
+use replay::driver::{self, MAX_SUBJECTS, Options, Replay, TraceEntry};
 use replay::explain::Explanation;
 use replay::input::Progress;
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::breaker::{BreakerState, Cause, Factor, Override, State, StateName, due};
 use reputation::isp::{Isp, IspMap};
-use reputation::judge::{self, Since};
+use reputation::judge::{self, ArmedSince};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
@@ -25,10 +25,10 @@ use reputation::timeline::{FINE, KEEP_HOURS, KEEP_MINUTES, Length, Series, Timel
 use reputation::unit::UnitKind;
 use serde::Serialize;
 
+use crate::command::{at_isp, check_heard_of, isp_named, quoted};
 use crate::failure::Failure;
 use crate::notice_history::{self, Entry, Found};
 use crate::status::moved;
-use crate::word::{at_isp, check_heard_of, isp_named, quoted};
 use crate::{Access, Answer, Exit, text};
 
 /// A breaker explained. All times are RFC 3339.
@@ -93,9 +93,9 @@ pub async fn explain(
     access: &Access,
     subject: Subject,
     isp: Option<&str>,
-    at: Option<Moment>,
+    at: Option<TimeArg>,
     now: Now,
-    look: Look,
+    look: TermStyle,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
@@ -110,7 +110,7 @@ pub async fn explain(
 }
 
 /// A moment can be judged as long as its minutes are kept.
-fn check_judgeable(at: Moment, subject: &Subject, now: Now) -> Result<(), Failure> {
+fn check_judgeable(at: TimeArg, subject: &Subject, now: Now) -> Result<(), Failure> {
     let earliest = Now(i64::from(now.minute().minus(KEEP_MINUTES - FINE).hour().0) * MINUTE_MILLIS).plus_minutes(HOUR);
     if at.at <= now && at.at >= earliest {
         return Ok(());
@@ -123,10 +123,10 @@ struct Case<'a> {
     policy: &'a Policy,
     key: Key,
     /// The moment; none: now.
-    at: Option<Moment>,
+    at: Option<TimeArg>,
     now: Now,
     /// The subject as it is, or as far as mail was accepted at the moment; its breakers as they are.
-    dossier: Dossier,
+    subject_state: SubjectState,
     board: Board,
     /// What people were told about the subject, and about the ISPs themselves.
     told: Found,
@@ -142,7 +142,7 @@ impl<'a> Case<'a> {
         access: &Access,
         policy: &'a Policy,
         key: Key,
-        at: Option<Moment>,
+        at: Option<TimeArg>,
         now: Now,
     ) -> Result<Case<'a>, PortError> {
         let then = at.map_or(now, |at| at.at);
@@ -154,8 +154,8 @@ impl<'a> Case<'a> {
             Ok(if wanted { of_account.account(then).await?.into_iter().cloned().collect() } else { Vec::new() })
         };
         let isps_themselves = |entry: &Entry| entry.isp().is_some();
-        let (dossier, board, told, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
-            async { Ok(of_subject.dossier(&key.subject, now).await?.clone()) },
+        let (subject_state, board, told, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
+            async { Ok(of_subject.subject_state(&key.subject, now).await?.clone()) },
             of_board.board(now),
             notice_history::read(access, &key.subject, window, usize::MAX, |_| true),
             notice_history::read(access, &Subject::Account, window, usize::MAX, isps_themselves),
@@ -166,7 +166,7 @@ impl<'a> Case<'a> {
             key,
             at,
             now,
-            dossier,
+            subject_state,
             board: Board { isps: board.isps.clone(), ..Board::default() },
             told,
             of_isps,
@@ -174,7 +174,7 @@ impl<'a> Case<'a> {
             sets,
         };
         if at.is_some() {
-            case.dossier.timeline = case.timeline_until_then(access).await?;
+            case.subject_state.timeline = case.timeline_until_then(access).await?;
             let end = case.end().minute().hour().plus(HOUR);
             case.sets = case.sets.iter().map(|set| hours_before(set, end, &policy.isp_map)).collect();
         } else {
@@ -195,7 +195,7 @@ impl<'a> Case<'a> {
 
     /// The verdict that moved the breaker to where it is.
     async fn find_moved(&self, access: &Access) -> Result<Option<Entry>, PortError> {
-        let known = self.dossier.breaker(self.key.isp).breaker;
+        let known = self.subject_state.breaker(self.key.isp).breaker;
         if known.state == State::Closed {
             return Ok(None);
         }
@@ -250,15 +250,15 @@ impl<'a> Case<'a> {
     /// The breakers of the subject as they stood before `then`.
     fn breakers_as_of(&self, then: Now) -> BTreeMap<Option<Isp>, Versioned> {
         if self.at.is_none() {
-            return self.dossier.breakers.clone();
+            return self.subject_state.breakers.clone();
         }
         let as_of = |isp: &Option<Isp>| {
             let key = Key { subject: self.key.subject.clone(), isp: *isp };
             let entries = self.told.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
-            let known = self.dossier.breaker(*isp);
+            let known = self.subject_state.breaker(*isp);
             (*isp, Versioned { breaker: as_of(&known.breaker, entries, then), version: known.version })
         };
-        self.dossier.breakers.keys().map(as_of).collect()
+        self.subject_state.breakers.keys().map(as_of).collect()
     }
 
     /// The breakers of the ISPs themselves as they stood before `then`.
@@ -274,31 +274,31 @@ impl<'a> Case<'a> {
         self.board.isps.iter().map(as_of).collect()
     }
 
-    fn dossier_as_of(&self, then: Now) -> Dossier {
-        Dossier {
-            timeline: self.dossier.timeline.clone(),
+    fn dossier_as_of(&self, then: Now) -> SubjectState {
+        SubjectState {
+            timeline: self.subject_state.timeline.clone(),
             breakers: self.breakers_as_of(then),
-            protected: self.dossier.protected,
-            ..Dossier::default()
+            protected: self.subject_state.protected,
+            ..SubjectState::default()
         }
     }
 
     /// The transitions of the key at the moment, with what they were decided upon.
-    fn sightings(&self) -> Vec<Sighting> {
+    fn trace(&self) -> Vec<TraceEntry> {
         let Some(at) = self.at else { return Vec::new() };
         let then = |entry: &&Entry| (at.at..at.end).contains(&entry.time);
         let decided = self.of_key().filter(then).filter_map(|entry| entry.transition(self.policy, &self.key));
-        let sighting = |transition: Transition| {
+        let entry = |transition: Transition| {
             let then = transition.at;
-            Sighting {
-                dossier: self.dossier_as_of(then),
+            TraceEntry {
+                subject_state: self.dossier_as_of(then),
                 board: Arc::new(Board { isps: self.isps_as_of(then), ..Board::default() }),
                 steps: self.steps(then),
                 forecast: None,
                 transition,
             }
         };
-        decided.map(sighting).collect()
+        decided.map(entry).collect()
     }
 
     /// The breakers of ISPs that moved at the same moment: those are decided before the subject as a whole.
@@ -315,11 +315,11 @@ impl<'a> Case<'a> {
         let (policy, key, end) = (self.policy, &self.key, self.end());
         let until_then = self.of_key().filter(|entry| self.at.is_none() || entry.time < end);
         let transitions = until_then.filter_map(|entry| entry.transition(policy, key)).collect();
-        let dossier = self.dossier_as_of(end);
+        let subject_state = self.dossier_as_of(end);
         let board = Board { isps: self.isps_as_of(end), ..Board::default() };
-        let known = dossier.breaker(key.isp).breaker;
+        let known = subject_state.breaker(key.isp).breaker;
         let next = self.at.is_none().then(|| self.next(&known));
-        let replay = self.replayed(dossier, &board, transitions).await?;
+        let replay = self.replayed(subject_state, &board, transitions).await?;
         let at = self.at.map_or(self.now, |at| at.at);
         let mut explanation = replay::explain::explain(&replay, key, None, at);
         // A breaker that moved longer ago than mail is judged.
@@ -333,7 +333,7 @@ impl<'a> Case<'a> {
         };
         let later = match self.at {
             None => Vec::new(),
-            Some(_) => self.of_key().filter(|entry| entry.time >= end).take(MOST_LATER).cloned().collect(),
+            Some(_) => self.of_key().filter(|entry| entry.time >= end).take(MAX_LATER).cloned().collect(),
         };
         let (stack, region) = (access.stack.clone(), access.region.clone());
         Ok(Explained { stack, region, as_of: self.at.is_some(), explanation, verdict, next, later })
@@ -342,7 +342,7 @@ impl<'a> Case<'a> {
     /// What is known, where a replay would have it.
     async fn replayed(
         &self,
-        dossier: Dossier,
+        subject_state: SubjectState,
         board: &Board,
         transitions: Vec<Transition>,
     ) -> Result<Replay, PortError> {
@@ -374,11 +374,11 @@ impl<'a> Case<'a> {
         replay.reputation.save(&held).await?;
         for (number, set) in self.sets.iter().enumerate() {
             let subject = Subject::ConfigurationSet(number.to_string().as_str().into());
-            replay.reputation.dossier(&subject, self.now).await?.timeline = set.clone();
+            replay.reputation.subject_state(&subject, self.now).await?.timeline = set.clone();
         }
-        *replay.reputation.dossier(&self.key.subject, self.now).await? = dossier;
+        *replay.reputation.subject_state(&self.key.subject, self.now).await? = subject_state;
         replay.reputation.transitions = transitions;
-        replay.sightings = self.sightings();
+        replay.trace = self.trace();
         Ok(replay)
     }
 
@@ -390,7 +390,7 @@ impl<'a> Case<'a> {
         let mut next = Next { due: due_at.map(|at| at.to_string()), hold: known.overridden, ..Next::default() };
         let resume = format!("ses-breaker resume {}{}", quoted(&key.subject), at_isp(policy, key));
         let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
-        let whole = self.dossier.breaker(None).breaker.overridden;
+        let whole = self.subject_state.breaker(None).breaker.overridden;
         if policy.is_shadow(&key.subject) {
             next.words.push("The policy decides in shadow: what follows is reported, and nothing is done.".to_owned());
         } else if known.overridden == Override::Shadow {
@@ -404,7 +404,7 @@ impl<'a> Case<'a> {
                 subject = quoted(&key.subject)
             ));
         }
-        if self.dossier.protected || policy.subjects.protected.contains(&key.subject) {
+        if self.subject_state.protected || policy.subjects.protected.contains(&key.subject) {
             next.words.push("The policy protects its mail: verdicts are reported, and nothing is stopped.".to_owned());
         }
         match (known.state, known.overridden) {
@@ -460,13 +460,13 @@ impl<'a> Case<'a> {
     }
 
     fn probing(&self, known: &BreakerState, at: Now, resume: &str, next: &mut Next) {
-        let Case { policy, key, now, board, dossier, .. } = self;
+        let Case { policy, key, now, board, subject_state, .. } = self;
         let rules = &policy.breaker;
         let (since, left_out) = match key.isp {
-            Some(isp) => (since_of_isp(dossier, board, isp), Vec::new()),
-            None => (known.since, left_out(policy, dossier, board, &BTreeMap::new())),
+            Some(isp) => (since_of_isp(subject_state, board, isp), Vec::new()),
+            None => (known.since, left_out(policy, subject_state, board, &BTreeMap::new())),
         };
-        let mut timeline = dossier.timeline.clone();
+        let mut timeline = subject_state.timeline.clone();
         let judgement = judge::judge(policy, &mut timeline, key.isp, &left_out, since, *now);
         let (mails, needed) = (judgement.probe.population, rules.probe_mails);
         // At its beginning, a probe is due when it may end; long after, when it must.
@@ -497,11 +497,11 @@ impl<'a> Case<'a> {
 
     /// Of a subject as a whole: where its breakers of single ISPs are not closed.
     fn isps_not_closed(&self, next: &mut Next) {
-        let Case { policy, key, dossier, .. } = self;
+        let Case { policy, key, subject_state, .. } = self;
         if key.isp.is_some() {
             return;
         }
-        for (isp, known) in &dossier.breakers {
+        for (isp, known) in &subject_state.breakers {
             let Some(isp) = isp.filter(|_| known.breaker.state != State::Closed) else { continue };
             let name = policy.isp_map.name(isp);
             next.isps.insert(name.to_owned(), known.breaker.state.name());
@@ -516,7 +516,7 @@ impl<'a> Case<'a> {
 }
 
 /// So much of what came later is told.
-const MOST_LATER: usize = 3;
+const MAX_LATER: usize = 3;
 
 /// The verdict after which a breaker came to be where it is, if one did since it was last closed.
 fn moving_verdict<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>) -> Option<&'a Entry> {
@@ -533,7 +533,7 @@ fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, the
     let Some(next) = after.first() else { return known.clone() };
     let last = before.last();
     let since = last.and_then(|last| notice_history::since(last)).unwrap_or_else(|| {
-        let mut since = Since::default();
+        let mut since = ArmedSince::default();
         before.iter().for_each(|moved| mark(&mut since, moved));
         since
     });
@@ -554,13 +554,13 @@ fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, the
 
 /// Moves the marks as the step did that people were told of by a release that did not tell the marks: see
 /// `reputation::breaker::step`.
-fn mark(since: &mut Since, moved: &TransitionDetail) {
+fn mark(since: &mut ArmedSince, moved: &TransitionDetail) {
     let minute = moved.at.next_minute();
     match (moved.from, moved.to, moved.level) {
-        (_, StateName::Probing, _) => *since = Since::both(minute),
+        (_, StateName::Probing, _) => *since = ArmedSince::both(minute),
         // A quota that grew back is no re-arming.
         (StateName::Throttled, StateName::Closed, None) if matches!(moved.cause, Cause::Time | Cause::Unknown) => {}
-        (_, StateName::Closed, None) => *since = Since::both(minute),
+        (_, StateName::Closed, None) => *since = ArmedSince::both(minute),
         (_, StateName::Throttled, Some(Level::Throttle | Level::Pause))
         | (StateName::Probing, StateName::Throttled, None) => since.throttle = minute,
         (_, StateName::Throttled, Some(Level::Warn) | None)

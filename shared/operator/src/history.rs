@@ -2,15 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use replay::cli::moment::Moment;
-use replay::text::Look;
+use replay::cli::time_arg::TimeArg;
+use replay::text::TermStyle;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use serde::Serialize;
 
+use crate::command::{check_heard_of, isp_named};
 use crate::failure::Failure;
 use crate::notice_history::{self, Entry};
-use crate::word::{check_heard_of, isp_named};
 use crate::{Access, Answer, Exit, text};
 
 /// So far back it goes unless something else is asked for.
@@ -22,7 +22,7 @@ pub struct Stretch<'a> {
     /// Of this ISP only.
     pub isp: Option<&'a str>,
     /// From when on; `None`: the last 30 days.
-    pub since: Option<Moment>,
+    pub since: Option<TimeArg>,
     /// The last so many.
     pub most: NonZeroU32,
 }
@@ -58,7 +58,7 @@ pub async fn history(
     subject: Subject,
     stretch: Stretch<'_>,
     now: Now,
-    look: Look,
+    look: TermStyle,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, stretch.isp)?;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use aws::policies::StoredPolicy;
 use replay::domains::{DomainBook, DomainMail};
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::isp::{Isp, IspMap, Proposal as Hinted, isp_of_host};
 use reputation::time::Now;
 use serde::Serialize;
@@ -539,7 +539,7 @@ impl Reasons {
 
 impl Proposed {
     /// The answer for people and programs.
-    pub fn answer(&self, look: Look) -> Answer {
+    pub fn answer(&self, look: TermStyle) -> Answer {
         let exit = match &self.change {
             Some(Change { done: Done::Declined | Done::Conflict, .. }) => Exit::No,
             Some(_) | None if self.looked_up > 0 && self.unanswered == self.looked_up => Exit::Refused,
@@ -565,7 +565,7 @@ pub async fn apply(
     proposed: &mut Proposed,
     ask: Ask<'_>,
     now: Now,
-    look: Look,
+    look: TermStyle,
 ) -> Result<Result<(), Answer>, Failure> {
     let before = current.map_or("", |current| current.toml.as_str());
     let name = current.map_or("the default policy".to_owned(), |current| format!("version {}", current.version));
@@ -598,7 +598,7 @@ pub async fn apply(
 /// # Errors
 ///
 /// The policy is not valid, before or after.
-pub fn write(file: &str, toml: &str, proposed: &mut Proposed, look: Look) -> Result<Option<String>, Answer> {
+pub fn write(file: &str, toml: &str, proposed: &mut Proposed, look: TermStyle) -> Result<Option<String>, Answer> {
     let edited = edit(file, toml, &proposed.proposals, look)?;
     let done = if edited.added.is_empty() { Done::NothingToAdd } else { Done::Written };
     let (added, kept) = (edited.added, edited.kept);
@@ -606,7 +606,7 @@ pub fn write(file: &str, toml: &str, proposed: &mut Proposed, look: Look) -> Res
     Ok((done == Done::Written).then_some(edited.toml))
 }
 
-fn edit(file: &str, before: &str, proposals: &[Proposal], look: Look) -> Result<entries::Edited, Answer> {
+fn edit(file: &str, before: &str, proposals: &[Proposal], look: TermStyle) -> Result<entries::Edited, Answer> {
     policies::parsed(file, before, look)?;
     let edited = entries::edited(before, proposals);
     let edited = edited.map_err(|error| policies::invalid(file, error.to_string(), look))?;

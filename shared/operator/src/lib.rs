@@ -12,6 +12,7 @@ pub mod access;
 pub mod advise;
 pub mod backtest;
 pub mod cli;
+pub mod command;
 pub mod connect;
 pub mod dashboard;
 pub mod digest;
@@ -31,7 +32,6 @@ pub mod quota;
 pub mod status;
 mod text;
 pub mod watch;
-pub mod word;
 
 pub use access::Access;
 pub use failure::Failure;

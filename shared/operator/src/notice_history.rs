@@ -10,7 +10,7 @@ use pipeline::ports::{PortError, Transition};
 use pipeline::transition::TransitionDetail;
 use reputation::counters::Tally;
 use reputation::detect::{Level, NAT, NanoNats, Rule, RuleName, Verdict};
-use reputation::judge::Since;
+use reputation::judge::ArmedSince;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -125,15 +125,15 @@ impl Entry {
             reason: detail.reason.clone(),
             said: detail.person(),
             gate: detail.gate,
-            kin: BTreeSet::new(),
+            shares_mail_with: BTreeSet::new(),
         })
     }
 }
 
 /// From when on mail was judged after it.
-pub(crate) fn since(detail: &TransitionDetail) -> Option<Since> {
+pub(crate) fn since(detail: &TransitionDetail) -> Option<ArmedSince> {
     let [throttle, pause] = detail.judged_from?;
-    Some(Since { throttle, pause })
+    Some(ArmedSince { throttle, pause })
 }
 
 fn verdict(detail: &TransitionDetail, policy: &Policy, level: Level) -> Option<Verdict> {
@@ -263,7 +263,7 @@ mod tests {
         );
         let read = read.breaker().unwrap();
         let minute = Now(1_791_273_600_000).minute();
-        assert_eq!(since(read), Some(Since { throttle: minute.plus(1), pause: minute.minus(60) }));
+        assert_eq!(since(read), Some(ArmedSince { throttle: minute.plus(1), pause: minute.minus(60) }));
         assert_eq!((read.share, read.trips), (Some(0.25), 2));
         assert_eq!((read.hold, read.until), (Override::Shadow, None));
     }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use aws::ses::SesControl;
-use pipeline::enforce::{ControlError, Flow, SendingControl, Wished, Wishes as _};
+use pipeline::enforce::{ControlError, DesiredState, DesiredStates as _, Flow, SendingControl};
 use reputation::subject::Subject;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -89,7 +89,7 @@ enum Standing {
     Ended(Obeyed),
 }
 
-fn standing(wished: Option<&Wished>, wanted: Flow) -> Standing {
+fn standing(wished: Option<&DesiredState>, wanted: Flow) -> Standing {
     let Some(wished) = wished else { return Standing::UnderWay(None) };
     if wished.wish != wanted {
         return Standing::Ended(Obeyed::Overruled);
@@ -179,36 +179,36 @@ pub(crate) async fn wait(
 
 #[cfg(test)]
 mod tests {
-    use pipeline::enforce::{OtherStack, Trouble};
+    use pipeline::enforce::{FailedCalls, OtherStack};
     use reputation::time::Now;
 
     use super::*;
 
     #[test]
     fn a_wish_says_how_far_it_is_and_nothing_that_is_older_than_itself() {
-        let fresh = Wished::new(Subject::Account, Flow::Stopped, Now(0), 1.0, String::new());
-        let noted = Wished { fresh: false, ..fresh.clone() };
+        let fresh = DesiredState::new(Subject::Account, Flow::Stopped, Now(0), 1.0, String::new());
+        let noted = DesiredState { fresh: false, ..fresh.clone() };
         let trouble = |denied: Option<Now>| Some(Trouble { failures: 1, denied, error: "why".to_owned() });
         let other = Some(OtherStack { stack: "beta".to_owned(), since: Now(0) });
-        let made = |flow: Flow| Wished { made: Some(flow), ..noted.clone() };
+        let made = |flow: Flow| DesiredState { made: Some(flow), ..noted.clone() };
         let under_way = |why: Option<&str>| Standing::UnderWay(why.map(str::to_owned));
         for (wished, wanted, expected) in [
             (None, Flow::Stopped, under_way(None)),
             (Some(made(Flow::Stopped)), Flow::Flowing, Standing::Ended(Obeyed::Overruled)),
-            (Some(Wished { trouble: trouble(Some(Now(0))), ..fresh.clone() }), Flow::Stopped, under_way(None)),
-            (Some(Wished { trouble: trouble(None), ..noted.clone() }), Flow::Stopped, under_way(Some("why"))),
+            (Some(DesiredState { trouble: trouble(Some(Now(0))), ..fresh.clone() }), Flow::Stopped, under_way(None)),
+            (Some(DesiredState { trouble: trouble(None), ..noted.clone() }), Flow::Stopped, under_way(Some("why"))),
             (
-                Some(Wished { trouble: trouble(Some(Now(0))), ..made(Flow::Stopped) }),
+                Some(DesiredState { trouble: trouble(Some(Now(0))), ..made(Flow::Stopped) }),
                 Flow::Stopped,
                 Standing::Ended(Obeyed::Refused { reason: "why".to_owned() }),
             ),
-            (Some(Wished { gone: Some(Now(0)), ..noted.clone() }), Flow::Stopped, Standing::Ended(Obeyed::Gone)),
+            (Some(DesiredState { gone: Some(Now(0)), ..noted.clone() }), Flow::Stopped, Standing::Ended(Obeyed::Gone)),
             (Some(made(Flow::Flowing)), Flow::Stopped, under_way(None)),
-            (Some(Wished { intent: Some(Flow::Stopped), ..made(Flow::Stopped) }), Flow::Stopped, under_way(None)),
+            (Some(DesiredState { intent: Some(Flow::Stopped), ..made(Flow::Stopped) }), Flow::Stopped, under_way(None)),
             (Some(made(Flow::Stopped)), Flow::Stopped, Standing::True),
-            (Some(Wished { other: other.clone(), ..noted.clone() }), Flow::Stopped, Standing::True),
+            (Some(DesiredState { other: other.clone(), ..noted.clone() }), Flow::Stopped, Standing::True),
             (
-                Some(Wished { wish: Flow::Flowing, other, ..noted.clone() }),
+                Some(DesiredState { wish: Flow::Flowing, other, ..noted.clone() }),
                 Flow::Flowing,
                 Standing::Ended(Obeyed::OtherStack { stack: "beta".to_owned() }),
             ),

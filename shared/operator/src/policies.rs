@@ -7,7 +7,7 @@ use pipeline::evaluate::{stops_at_ses, waiting};
 use pipeline::notice::key_name;
 use pipeline::ports::Reputation as _;
 use replay::cli::placed_once;
-use replay::text::{Look, legible};
+use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{State, StateName};
 use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::subject::Key;
@@ -15,8 +15,8 @@ use reputation::time::Now;
 use serde::Serialize;
 use toml::{Table, Value};
 
+use crate::command::{Asking, Confirmed};
 use crate::failure::Failure;
-use crate::word::{Asking, Confirmed};
 use crate::{Access, Answer, Exit, text};
 
 /// A policy as it is shown.
@@ -80,10 +80,10 @@ pub struct Checked {
 }
 
 /// Validates a policy and tells what it means. Needs no stack.
-pub fn check(file: &str, toml: &str, look: Look) -> Answer {
+pub fn check(file: &str, toml: &str, look: TermStyle) -> Answer {
     match validated(toml) {
         Ok(policy) => {
-            let text = format!("{} is valid\n\n{}", legible(file), replay::text::policy(&policy, look));
+            let text = format!("{} is valid\n\n{}", sanitize(file), replay::text::policy(&policy, look));
             Answer::new(text, &Checked { file: file.to_owned(), valid: true, problem: None }, Exit::Done)
         }
         Err(problem) => invalid(file, problem, look),
@@ -99,11 +99,11 @@ fn validated(toml: &str) -> Result<Policy, String> {
 }
 
 /// A policy in a file; else the answer that says why it is none.
-pub(crate) fn parsed(file: &str, toml: &str, look: Look) -> Result<Policy, Answer> {
+pub(crate) fn parsed(file: &str, toml: &str, look: TermStyle) -> Result<Policy, Answer> {
     validated(toml).map_err(|problem| invalid(file, problem, look))
 }
 
-pub(crate) fn invalid(file: &str, problem: String, look: Look) -> Answer {
+pub(crate) fn invalid(file: &str, problem: String, look: TermStyle) -> Answer {
     let text = text::invalid_policy(file, &problem, look);
     Answer::new(text, &Checked { file: file.to_owned(), valid: false, problem: Some(problem) }, Exit::No)
 }
@@ -174,7 +174,7 @@ pub async fn push(
     toml: &str,
     dry_run: bool,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let policy = match validated(toml) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pipeline::ports::{Board, Reputation as _};
 use pipeline::quotas::Quota;
-use replay::cli::nearest::nearest;
-use replay::text::Look;
+use replay::cli::suggest::suggest;
+use replay::text::TermStyle;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -14,9 +14,9 @@ use reputation::warmup::{Evidence, Plan, Ramp, close};
 use reputation::zone::NumberedDate;
 use serde::Serialize;
 
+use crate::command::owned;
 use crate::failure::Failure;
 use crate::status::{Allowance, allowance, read_quotas};
-use crate::word::owned;
 use crate::{Access, Answer, Exit, text};
 
 /// Quotas of a stack.
@@ -102,13 +102,13 @@ pub struct Outstanding {
 /// # Errors
 ///
 /// The policy does not plan the configuration set, or AWS refuses.
-pub async fn quotas(access: &Access, set: Option<&str>, now: Now, look: Look) -> Result<Answer, Failure> {
+pub async fn quotas(access: &Access, set: Option<&str>, now: Now, look: TermStyle) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let planned = &policy.warmup.sets;
     // As other verbs name it.
     let set = set.map(|set| set.strip_prefix("configuration-set:").unwrap_or(set));
     if let Some(set) = set.filter(|set| !planned.contains_key(*set)) {
-        let nearest = owned(nearest(set, planned.keys().map(String::as_str)));
+        let nearest = owned(suggest(set, planned.keys().map(String::as_str)));
         return Err(Failure::NotPlanned { configuration_set: set.to_owned(), nearest });
     }
     let asked = set.map(|set| Subject::ConfigurationSet(set.into()));
@@ -167,13 +167,13 @@ fn planned_set(
 }
 
 /// So many days are looked ahead: a plan that takes longer is told as far as that.
-const MOST_DAYS: usize = 1_000;
+const MAX_DAYS: usize = 1_000;
 
 /// The days after that of a ramp, if it and each of them is healthy and its quota used.
 fn ahead(policy: &Policy, plan: &Plan, business: bool, ramp: &Ramp) -> Vec<DayAhead> {
     let mut days = Vec::new();
     let mut ramp = ramp.clone();
-    while ramp.quota < plan.target && days.len() < MOST_DAYS {
+    while ramp.quota < plan.target && days.len() < MAX_DAYS {
         let good = Evidence { used: ramp.quota.max(1), ..Evidence::default() };
         ramp = close(plan, business, &ramp, policy.warmup.zone.day(ramp.day), &good);
         days.push(DayAhead { day: NumberedDate(ramp.day).to_string(), quota: ramp.quota });

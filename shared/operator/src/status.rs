@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws::layout::{flow_name, seen_name};
 use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use pipeline::enforce::{Wished, Wishes as _};
+use pipeline::enforce::{DesiredState, DesiredStates as _};
 use pipeline::notice::{Notice, Outbox as _, key_name};
 use pipeline::ports::{Board, PortError, Reputation as _, Said};
 use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
-use replay::cli::nearest::nearest;
-use replay::text::{Look, counted};
+use replay::cli::suggest::suggest;
+use replay::text::{TermStyle, counted};
 use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
@@ -25,8 +25,8 @@ use reputation::warmup::Plan;
 use reputation::zone::NumberedDate;
 use serde::Serialize;
 
+use crate::command::has_switch;
 use crate::failure::Failure;
-use crate::word::has_switch;
 use crate::{Access, Answer, Exit, text};
 
 /// So many subjects are read at a time.
@@ -69,7 +69,7 @@ pub struct Status {
     /// What the gate may grant today, for each configuration set that asks it and each ISP that it was asked about.
     pub quotas: Vec<Allowance>,
     /// The last notices, the newest first.
-    pub notices: Vec<Told>,
+    pub notices: Vec<NoticeLine>,
     /// Notices that are not sent yet; at most a hundred are looked at.
     pub unsent: usize,
 }
@@ -96,7 +96,7 @@ pub struct Unsettled {
     pub state: StateName,
     /// Share of the quota that may be sent.
     pub factor: f64,
-    /// Since when (RFC 3339); for a throttled one, since its share last changed.
+    /// ArmedSince when (RFC 3339); for a throttled one, since its share last changed.
     pub since: Option<String>,
     /// When it will be looked at even if nothing happens (RFC 3339): an open one lets probes through, a throttled one is
     /// raised, a probe ends. Null waits for a person.
@@ -118,7 +118,7 @@ pub struct Unfulfilled {
     pub target: String,
     /// `flowing` or `stopped`.
     pub wish: &'static str,
-    /// Since when (RFC 3339).
+    /// ArmedSince when (RFC 3339).
     pub since: String,
     /// What was last made or seen.
     pub made: Option<&'static str>,
@@ -128,11 +128,11 @@ pub struct Unfulfilled {
     pub checked: Option<String>,
     /// What SES said then against `made`: `flowing`, `stopped` or `gone`. It is believed if the next look says the same.
     pub doubted: Option<&'static str>,
-    /// Since when SES does not know the target (RFC 3339). The wish is kept in case that it is made anew.
+    /// ArmedSince when SES does not know the target (RFC 3339). The wish is kept in case that it is made anew.
     pub gone: Option<String>,
     /// The ses-breaker stack whose stop it is; it is left to that one.
     pub stopped_by: Option<String>,
-    /// Since when SES refuses it (RFC 3339); `error` says why.
+    /// ArmedSince when SES refuses it (RFC 3339); `error` says why.
     pub refused: Option<String>,
     /// How many calls about it failed in a row.
     pub failures: u32,
@@ -145,7 +145,7 @@ pub struct Unfulfilled {
 }
 
 /// Whether there is something about a wish that people should see.
-fn is_unfulfilled(wished: &Wished) -> bool {
+fn is_unfulfilled(wished: &DesiredState) -> bool {
     !wished.is_true() || wished.other.is_some() || wished.doubt.is_some()
 }
 
@@ -206,7 +206,7 @@ pub struct Allowance {
 
 /// A notice.
 #[derive(Clone, Debug, Serialize)]
-pub struct Told {
+pub struct NoticeLine {
     /// When what it tells of was (RFC 3339).
     pub at: String,
     /// In a line.
@@ -220,7 +220,7 @@ pub struct Told {
 /// # Errors
 ///
 /// Nobody ever heard of the subject, or AWS refuses.
-pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: Look) -> Result<Answer, Failure> {
+pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: TermStyle) -> Result<Answer, Failure> {
     let known = access.policy().await?;
     let reading = Reading::of(access, &known.policy, subject, now).await.map_err(|error| access.refused(error))?;
     if let Some(subject) = subject
@@ -228,7 +228,7 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: 
     {
         let everybody: Vec<String> = reading.directory.keys().map(Subject::to_string).collect();
         let subject = subject.to_string();
-        let nearest = nearest(&subject, everybody.iter().map(String::as_str)).into_iter().map(str::to_owned).collect();
+        let nearest = suggest(&subject, everybody.iter().map(String::as_str)).into_iter().map(str::to_owned).collect();
         return Err(Failure::UnknownSubject { subject, stack: access.stack.clone(), nearest, forceable: false });
     }
     let policy = &known.policy;
@@ -268,7 +268,7 @@ pub(crate) struct Reading {
     pub(crate) directory: BTreeMap<Subject, Minute>,
     /// By key: of everybody the ones that are not closed, and all of the subject that was asked for.
     pub(crate) breakers: BTreeMap<Key, BreakerState>,
-    pub(crate) wishes: Vec<Wished>,
+    pub(crate) wishes: Vec<DesiredState>,
     pub(crate) notices: Vec<(Notice, Now)>,
     unsent: Vec<Notice>,
     rates: BTreeMap<Subject, Timeline>,
@@ -297,11 +297,11 @@ impl Reading {
         now: Now,
     ) -> Result<Reading, PortError> {
         let store = || access.reputation(policy);
-        let (mut board, directory, mut wishes, notices, mut outbox, mut dossier) =
+        let (mut board, directory, mut wishes, notices, mut outbox, mut subject_state) =
             (store(), store(), store(), store(), store(), store());
         let of_asked = async {
             Ok(match asked {
-                Some(subject) => dossier.dossier(subject, now).await?.breakers.clone(),
+                Some(subject) => subject_state.subject_state(subject, now).await?.breakers.clone(),
                 None => BTreeMap::new(),
             })
         };
@@ -406,7 +406,7 @@ impl Reading {
                 text::second_of(told_at(oldest)),
             ));
         }
-        let waits = |wished: &&Wished| !wished.is_true() && wished.gone.is_none() && wished.other.is_none();
+        let waits = |wished: &&DesiredState| !wished.is_true() && wished.gone.is_none() && wished.other.is_none();
         let stuck = self.wishes.iter().filter(waits).filter(|wished| now.minutes_since(wished.at) >= 10).count();
         if stuck > 0 {
             let wishes = if stuck == 1 { "a wish is".to_owned() } else { format!("{stuck} wishes are") };
@@ -549,7 +549,7 @@ impl Reading {
         allowances
     }
 
-    fn told(&self, asked: Option<&Subject>) -> Vec<Told> {
+    fn told(&self, asked: Option<&Subject>) -> Vec<NoticeLine> {
         // `TIME#configuration-set:news@gmail#VERSION`, `TIME#configuration-set:news#WORD`.
         let about = |notice: &Notice, subject: &str| {
             let name = notice.id.split_once('#').and_then(|(_, rest)| rest.rsplit_once('#')).map(|(name, _)| name);
@@ -558,7 +558,7 @@ impl Reading {
         };
         let asked = asked.map(Subject::to_string);
         let shown = self.notices.iter().filter(|(notice, _)| asked.as_ref().is_none_or(|asked| about(notice, asked)));
-        let told = |(notice, at): &(Notice, Now)| Told {
+        let told = |(notice, at): &(Notice, Now)| NoticeLine {
             at: at.to_string(),
             title: notice.title.clone(),
             text: notice.text.clone(),

@@ -1,5 +1,5 @@
 //! What people see. Like the texts of `replay`: styles in them are stripped where they are not wanted, and every string
-//! from outside comes through [`legible`] or [`name`] first.
+//! from outside comes through [`sanitize`] or [`name`] first.
 
 mod advise;
 mod backtest;
@@ -14,7 +14,7 @@ mod quota;
 mod status;
 
 use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
-use replay::text::{Look, legible, name};
+use replay::text::{TermStyle, name, sanitize};
 use reputation::time::{Minute, Now};
 
 pub(crate) use advise::advised;
@@ -29,8 +29,8 @@ pub(crate) use policy::{invalid_policy, pushed, question_before_acting, shown_po
 pub(crate) use quota::quotas;
 pub(crate) use status::status;
 
+use crate::command::{CommandResult, OperatorCommand};
 use crate::obey::Obeyed;
-use crate::word::{Said, Word};
 
 /// Date and time of day of a minute.
 pub(crate) fn minute_of(minute: Minute) -> String {
@@ -43,12 +43,12 @@ pub(crate) fn second_of(at: Now) -> String {
 }
 
 /// A paragraph.
-fn paragraph(text: &str, look: Look) -> String {
-    hanging("", &legible(text), look.columns())
+fn paragraph(text: &str, look: TermStyle) -> String {
+    hanging("", &sanitize(text), look.columns())
 }
 
 /// What a person's command changed; `key` is the name of the key.
-pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
+pub(crate) fn said(said: &CommandResult, key: &str, look: TermStyle) -> String {
     let refused = |what: &str, obeyed: &Obeyed| match obeyed {
         Obeyed::Refused { .. } => format!("not {what}: SES refuses"),
         Obeyed::Gone => format!("not {what}: SES does not know it"),
@@ -57,19 +57,19 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
         Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => format!("not {what} yet"),
     };
     let (head, good) = match (said.word, &said.obeyed) {
-        (Word::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
-        (Word::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
-        (Word::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
+        (OperatorCommand::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
+        (OperatorCommand::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
+        (OperatorCommand::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
         _ if !said.changed => (format!("still {}", said.to.word(said.gate)), true),
-        (Word::Stop, None) => ("recorded, and not stopped".to_owned(), false),
-        (Word::Resume, _) => ("resumed".to_owned(), true),
-        (Word::Bypass, _) => ("bypassed".to_owned(), true),
-        (Word::Shadow, _) => ("put in shadow".to_owned(), true),
-        (Word::Release, _) => ("left to its breaker".to_owned(), true),
+        (OperatorCommand::Stop, None) => ("recorded, and not stopped".to_owned(), false),
+        (OperatorCommand::Resume, _) => ("resumed".to_owned(), true),
+        (OperatorCommand::Bypass, _) => ("bypassed".to_owned(), true),
+        (OperatorCommand::Shadow, _) => ("put in shadow".to_owned(), true),
+        (OperatorCommand::Release, _) => ("left to its breaker".to_owned(), true),
     };
-    let style = if good && said.word != Word::Stop { GOOD } else { BAD };
+    let style = if good && said.word != OperatorCommand::Stop { GOOD } else { BAD };
     // Where SES has no switch, or in shadow, a breaker that stops has stopped nothing at SES.
-    let is_only_recorded = said.word == Word::Stop && said.obeyed.is_none();
+    let is_only_recorded = said.word == OperatorCommand::Stop && said.obeyed.is_none();
     let from_to = if said.from == said.to || is_only_recorded {
         String::new()
     } else {
@@ -83,9 +83,9 @@ pub(crate) fn said(said: &Said, key: &str, look: Look) -> String {
 }
 
 /// A sentence, and the command at its end in a line of its own: it may be pasted, and so is not broken.
-fn sentence(sentence: &str, look: Look) -> String {
+fn sentence(sentence: &str, look: TermStyle) -> String {
     match sentence.rsplit_once(": ").filter(|(_, last)| last.starts_with("ses-breaker ") || last.starts_with("aws ")) {
-        Some((words, command)) => format!("{}  {}\n", paragraph(&format!("{words}:"), look), legible(command)),
+        Some((words, command)) => format!("{}  {}\n", paragraph(&format!("{words}:"), look), sanitize(command)),
         None => paragraph(sentence, look),
     }
 }
@@ -96,6 +96,6 @@ fn heading(text: &str) -> String {
 }
 
 /// Lines under a lead, each of them painted whole.
-fn painted(style: anstyle::Style, text: &str, look: Look) -> String {
-    wrapped(&legible(text), look.columns()).iter().map(|line| paint(style, line) + "\n").collect()
+fn painted(style: anstyle::Style, text: &str, look: TermStyle) -> String {
+    wrapped(&sanitize(text), look.columns()).iter().map(|line| paint(style, line) + "\n").collect()
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use replay::text::layout::{DIM, DOUBTFUL, paint};
-use replay::text::legible;
+use replay::text::sanitize;
 use reputation::time::Now;
 
 use crate::failure::Failure;
@@ -35,7 +35,7 @@ pub async fn watch(
             }
             Err(failure) => {
                 let words = format!("{} UTC: {failure}; what stands below is older", text::second_of(now));
-                format!("{}\n{}\n\n", paint(DOUBTFUL.bold(), &legible(&words)), legible(&failure.remedy()))
+                format!("{}\n{}\n\n", paint(DOUBTFUL.bold(), &sanitize(&words)), sanitize(&failure.remedy()))
             }
         };
     }

@@ -9,7 +9,7 @@ use e2e::cloud::REPUTATION;
 use e2e::stack::Stack;
 use operator::advise::{PricesFile, advise};
 use operator::{Answer, Exit, Failure};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::time::{DAY, HOUR, Minute, Now};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn row(account: &Account, subject: &str, days_ago: u32, counters: &[(&str, u64)]
 
 async fn advised(account: &Account, prices: Option<&str>) -> Result<Answer, Failure> {
     let prices = prices.map(|toml| PricesFile { file: "my-prices.toml".to_owned(), toml: toml.to_owned() });
-    advise(&account.access(), prices.as_ref(), MORNING, Look::new(None)).await
+    advise(&account.access(), prices.as_ref(), MORNING, TermStyle::new(None)).await
 }
 
 /// A large and steady set, one with a mail blast a week, a small one that began three days ago, and two lists.

@@ -12,11 +12,11 @@ use std::ffi::OsString;
 use account::Account;
 use e2e::stack::Stack;
 use operator::{Exit, cli};
-use pipeline::evaluate::tell;
+use pipeline::evaluate::apply_input;
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Message, Notice, Outbox, Place, deliver};
 use pipeline::ports::{PortError, Reputation as _};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::breaker::{Input, Override, State};
 use reputation::detect::{Level, Rule, Verdict};
@@ -180,7 +180,7 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
         stack.enforce(false, now).await.unwrap();
     };
     let access = account.access();
-    let (answer, ()) = tokio::join!(cli::answered(&access, words(undo), now, Look::new(None)), enforcer);
+    let (answer, ()) = tokio::join!(cli::answered(&access, words(undo), now, TermStyle::new(None)), enforcer);
     let answer = answer.unwrap();
     assert_eq!(answer.exit, Exit::Done, "{}", answer.text);
     assert!(account.cloud.state().sets["news"]);
@@ -302,7 +302,7 @@ async fn typed(account: &Account, stack: &mut Stack, words: Vec<OsString>, now: 
         stack.enforce(false, now).await.unwrap();
     };
     let access = account.access();
-    let (answer, ()) = tokio::join!(cli::answered(&access, words.clone(), now, Look::new(None)), enforcer);
+    let (answer, ()) = tokio::join!(cli::answered(&access, words.clone(), now, TermStyle::new(None)), enforcer);
     answer.unwrap_or_else(|failure| panic!("{words:?}: {failure}"))
 }
 
@@ -343,7 +343,7 @@ async fn after(account: &Account, words: &[OsString]) -> Vec<(Key, State, Overri
     }
     for subject in subjects {
         let key = Key { subject, isp };
-        let breaker = store.dossier(&key.subject, MORNING.plus_minutes(40)).await.unwrap().breaker(isp).breaker;
+        let breaker = store.subject_state(&key.subject, MORNING.plus_minutes(40)).await.unwrap().breaker(isp).breaker;
         found.push((key, breaker.state, breaker.overridden));
     }
     found
@@ -363,7 +363,7 @@ async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
         let subject = subject.map_or("configuration-set:news", |(_, subject)| subject);
         for page in ["status", "explain"] {
             let words = words(&format!("ses-breaker {page} {subject}"));
-            let page = cli::answered(&access, words, now, Look::new(None)).await.unwrap();
+            let page = cli::answered(&access, words, now, TermStyle::new(None)).await.unwrap();
             commands.extend(printed(&visible(&page.text)));
         }
         assert!(!commands.is_empty(), "{scene:?}");

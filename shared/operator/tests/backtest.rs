@@ -17,7 +17,7 @@ use operator::{Access, Answer, Exit, Failure};
 use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::input::{Progress, Source};
 use replay::report::Report;
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::Policy;
 use reputation::time::Now;
@@ -35,7 +35,7 @@ fn order(toml: &str, recording: Recording) -> Order {
 }
 
 async fn tested(access: &Access, order: &Order, now: Now) -> Result<Answer, Failure> {
-    backtest(access, order, now, Look::new(None), &|_, _, _| {}).await
+    backtest(access, order, now, TermStyle::new(None), &|_, _, _| {}).await
 }
 
 fn parsed(answer: &Answer) -> Value {
@@ -253,7 +253,7 @@ async fn isps_are_proposed_from_objects_too() {
     let bucket = Bucket::with(&[("mail/a.gz", bucket::deflated(lines.as_bytes())), ("mail/b.gz", Vec::new())]);
     let arguments = ["ses-breaker", "isps", "propose", "--s3", "s3://mail-events/mail/", "--no-lookup"];
     let arguments = arguments.map(std::ffi::OsString::from);
-    let answer = operator::cli::answered(&bucket.access(), arguments, LATER, Look::new(None)).await.unwrap();
+    let answer = operator::cli::answered(&bucket.access(), arguments, LATER, TermStyle::new(None)).await.unwrap();
     let told = parsed(&answer);
     assert_eq!(
         (&told["proposals"][0]["domain"], &told["proposals"][0]["mails"]),

@@ -7,12 +7,12 @@ mod account;
 use account::Account;
 use operator::connect::{Order, connect};
 use operator::{Answer, Exit, Failure};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use serde_json::{Value, json};
 
 async fn run(account: &Account, order: &Order) -> Answer {
-    connect(&account.access(), order, Look::new(None), &|_, _, _| {}).await.unwrap()
+    connect(&account.access(), order, TermStyle::new(None), &|_, _, _| {}).await.unwrap()
 }
 
 fn parsed(answer: &Answer) -> Value {
@@ -120,7 +120,7 @@ async fn what_ses_refuses_of_one_set_does_not_keep_it_from_the_next() {
     let refused = (400, "BadRequestException", "Could not publish to the SNS topic.");
     // Each answer stands for one call: the stack's table, then SES.
     account.state().refusals = vec![busy];
-    assert!(connect(&account.access(), &order(&["news"]), Look::new(None), &|_, _, _| {}).await.is_ok());
+    assert!(connect(&account.access(), &order(&["news"]), TermStyle::new(None), &|_, _, _| {}).await.is_ok());
     let access = account.access();
     let orders = order(&["news", "shop"]);
     let steps = std::cell::Cell::new(0);
@@ -129,7 +129,7 @@ async fn what_ses_refuses_of_one_set_does_not_keep_it_from_the_next() {
             account.state().refusals = vec![busy, refused];
         }
     };
-    let answer = connect(&access, &orders, Look::new(None), &step).await.unwrap();
+    let answer = connect(&access, &orders, TermStyle::new(None), &step).await.unwrap();
     assert_eq!(answer.exit, Exit::No);
     let text = visible(&answer.text);
     assert!(
@@ -146,15 +146,15 @@ async fn what_concerns_all_sets_ends_it() {
         assert_eq!(failure.exit(), Exit::Refused);
         format!("{failure}\n{}", failure.remedy())
     };
-    let none = connect(&account.access_to("mail"), &order(&["news"]), Look::new(None), &|_, _, _| {}).await;
+    let none = connect(&account.access_to("mail"), &order(&["news"]), TermStyle::new(None), &|_, _, _| {}).await;
     insta::assert_snapshot!(refused(none.unwrap_err()));
     let denied =
         (403, "AccessDeniedException", "User: ann is not authorized to perform: dynamodb:DescribeTable on resource: t");
     account.state().refusals = vec![denied];
-    let none = connect(&account.access(), &order(&["news"]), Look::new(None), &|_, _, _| {}).await;
+    let none = connect(&account.access(), &order(&["news"]), TermStyle::new(None), &|_, _, _| {}).await;
     insta::assert_snapshot!(refused(none.unwrap_err()));
     let empty = Account::default();
     let all = Order { all: true, ..Order::default() };
-    let none = connect(&empty.access(), &all, Look::new(None), &|_, _, _| {}).await.unwrap_err();
+    let none = connect(&empty.access(), &all, TermStyle::new(None), &|_, _, _| {}).await.unwrap_err();
     assert_eq!((none.exit(), none.to_string().as_str()), (Exit::No, "there are no configuration sets in eu-west-1"));
 }

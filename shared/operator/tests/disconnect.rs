@@ -8,11 +8,11 @@ mod sender;
 use std::time::Duration;
 
 use account::Account;
+use operator::command::{Asking, CommandRequest, OperatorCommand, say};
 use operator::connect::{self, connect};
 use operator::disconnect::{Order, disconnect};
-use operator::word::{Asking, Saying, Word, say};
 use operator::{Answer, Exit};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use sender::{MORNING, subject, troubled};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn order(sets: &[&str], wait: u64) -> Order {
 
 async fn run(account: &Account, order: &Order) -> Answer {
     let now = MORNING.plus_minutes(3);
-    disconnect(&account.access(), order, now, Look::new(None), &Asking::NOBODY).await.unwrap()
+    disconnect(&account.access(), order, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap()
 }
 
 fn rows(answer: &Answer) -> Vec<Value> {
@@ -40,14 +40,14 @@ async fn connected() -> (Account, e2e::stack::Stack) {
         account.state().destinations.insert(set.to_owned(), Vec::new());
     }
     let all = connect::Order { all: true, ..connect::Order::default() };
-    connect(&account.access(), &all, Look::new(None), &|_, _, _| {}).await.unwrap();
+    connect(&account.access(), &all, TermStyle::new(None), &|_, _, _| {}).await.unwrap();
     let by_bus = json!({ "Name": "bus", "Enabled": true, "MatchingEventTypes": ["SEND"],
         "EventBridgeDestination": { "EventBusArn": "arn:aws:events:eu-west-1:123456789012:event-bus/default" } });
     account.state().destinations.get_mut("alerts").unwrap().push(by_bus);
     let now = MORNING.plus_minutes(3);
-    let saying = Saying { word: Word::Stop, reason: None, force: false, wait: Duration::ZERO };
+    let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: false, wait: Duration::ZERO };
     let shop = [subject("configuration-set:shop")];
-    say(&account.access(), &shop, None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
+    say(&account.access(), &shop, None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     stack.enforce(false, now).await.unwrap();
     let sets = account.cloud.state().sets.clone();
     assert_eq!((sets["news"], sets["shop"]), (false, false));

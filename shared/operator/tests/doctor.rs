@@ -21,7 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use e2e::stack::Stack;
 use operator::doctor::doctor;
 use operator::{Access, Answer, Exit};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::time::Now;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ struct Denied {
 impl Denied {
     async fn examined(&self) -> Answer {
         let access = Access { clients: Clients::over(self.clone()), ..self.account.access() };
-        doctor(&access, MORNING, Look::new(None), &|_, _, _| {}).await.unwrap()
+        doctor(&access, MORNING, TermStyle::new(None), &|_, _, _| {}).await.unwrap()
     }
 }
 
@@ -170,7 +170,7 @@ async fn of_very_many_configuration_sets_the_first_are_asked_about_and_the_other
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_is_not_there_is_no_diagnosis() {
     let account = Account::default();
-    let refused = doctor(&account.access_to("mail"), MORNING, Look::new(None), &|_, _, _| {}).await.unwrap_err();
+    let refused = doctor(&account.access_to("mail"), MORNING, TermStyle::new(None), &|_, _, _| {}).await.unwrap_err();
     assert_eq!(refused.exit(), Exit::Refused);
     assert!(refused.remedy().contains("no stack named mail"), "{}", refused.remedy());
 }

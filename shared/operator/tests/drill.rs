@@ -10,10 +10,10 @@ use std::time::Duration;
 use account::Account;
 use e2e::cloud::{LEDGER, REPUTATION};
 use e2e::stack::Stack;
+use operator::command::{Asking, Confirmed};
 use operator::drill::{Order, drill};
-use operator::word::{Asking, Confirmed};
 use operator::{Answer, Exit, Failure};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::time::Now;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ async fn live(account: &Account, stack: &mut Stack, start: Now) {
 
 async fn drilled(account: &Account, stack: &mut Stack, now: Now, interrupted: impl Future<Output = ()>) -> Answer {
     let (access, order) = (account.access(), order());
-    let drill = drill(&access, &order, now, Look::new(None), &Asking::CONFIRMED, interrupted);
+    let drill = drill(&access, &order, now, TermStyle::new(None), &Asking::CONFIRMED, interrupted);
     tokio::select! {
         answer = drill => answer.unwrap(),
         () = live(account, stack, now) => unreachable!(),
@@ -163,7 +163,7 @@ async fn a_stack_that_is_faster_than_the_mails_passes_too() {
     let account = account();
     let mut stack = Stack::new(&account.cloud, false);
     let (access, order) = (account.access(), order());
-    let drill = drill(&access, &order, MORNING, Look::new(None), &Asking::CONFIRMED, pending());
+    let drill = drill(&access, &order, MORNING, TermStyle::new(None), &Asking::CONFIRMED, pending());
     let hasty = async {
         loop {
             sleep(Duration::from_secs(1)).await;
@@ -214,7 +214,7 @@ async fn with_a_gate_the_drill_stops_the_set_as_a_person_would_and_says_so() {
 async fn a_stack_that_hears_nothing_fails_in_that_leg_with_what_to_do_and_is_cleaned_up() {
     let account = account();
     let (access, order) = (account.access(), order());
-    let answer = drill(&access, &order, MORNING, Look::new(None), &Asking::CONFIRMED, pending()).await.unwrap();
+    let answer = drill(&access, &order, MORNING, TermStyle::new(None), &Asking::CONFIRMED, pending()).await.unwrap();
     insta::assert_snapshot!(visible(&answer.text));
     assert_eq!(answer.exit, Exit::No);
     check_clean(&account);
@@ -258,7 +258,7 @@ async fn where_aws_refuses_the_first_leg_says_so_and_nothing_is_left() {
     let account = account();
     account.state().set_refusal = Some((403, "AccessDeniedException"));
     let (access, order) = (account.access(), order());
-    let answer = drill(&access, &order, MORNING, Look::new(None), &Asking::CONFIRMED, pending()).await.unwrap();
+    let answer = drill(&access, &order, MORNING, TermStyle::new(None), &Asking::CONFIRMED, pending()).await.unwrap();
     assert_eq!(answer.exit, Exit::Refused, "{}", visible(&answer.text));
     assert_eq!(results(&answer)[0], "connect failed");
     assert_eq!(parsed(&answer)["legs"][8]["seen"], "nothing was made");
@@ -270,7 +270,7 @@ async fn nothing_is_made_unless_the_sender_is_verified_and_somebody_says_yes() {
     let account = account();
     let asked = async |from: &str, asking: &Asking<'_>| {
         let order = Order { from: from.to_owned(), ..order() };
-        drill(&account.access(), &order, MORNING, Look::new(None), asking, ready(())).await.unwrap_err()
+        drill(&account.access(), &order, MORNING, TermStyle::new(None), asking, ready(())).await.unwrap_err()
     };
     account.state().identities.insert("b.example".to_owned(), false);
     for (from, remedy) in

@@ -9,7 +9,7 @@ use e2e::emulator::Emulator;
 use operator::access::Access;
 use operator::backtest::{Order, PolicyFile, Recording, backtest};
 use operator::{Answer, Exit, Failure};
-use replay::text::Look;
+use replay::text::TermStyle;
 use reputation::time::Now;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ async fn tested(access: &Access, place: &str) -> Result<Answer, Failure> {
     let policy = PolicyFile { file: "my.toml".to_owned(), toml: String::new() };
     let recording = Recording::Objects(place.parse().unwrap());
     let order = Order { against: Some(policy.clone()), policy, gate: true, recording, since: None, until: None };
-    backtest(access, &order, LATER, Look::new(None), &|_, _, _| {}).await
+    backtest(access, &order, LATER, TermStyle::new(None), &|_, _, _| {}).await
 }
 
 #[tokio::test]

@@ -12,12 +12,12 @@ use std::time::Duration;
 use account::{ARN, Account};
 use e2e::cloud::Cloud;
 use e2e::stack::{Stack, request};
+use operator::command::{Asking, CommandRequest, OperatorCommand, say};
 use operator::explain::explain;
 use operator::history::{Stretch, history};
 use operator::quota::quotas;
-use operator::word::{Asking, Saying, Word, say};
 use operator::{Answer, Exit, Failure};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::time::Now;
 use sender::{MORNING, hear, mails, subject, troubled};
@@ -31,17 +31,17 @@ fn parsed(answer: &Answer) -> Value {
 
 async fn explained(account: &Account, about: &str, isp: Option<&str>, at: Option<&str>, now: Now) -> Answer {
     let at = at.map(|at| at.parse().unwrap());
-    explain(&account.access(), subject(about), isp, at, now, Look::new(None)).await.unwrap()
+    explain(&account.access(), subject(about), isp, at, now, TermStyle::new(None)).await.unwrap()
 }
 
 async fn told(account: &Account, about: &str, isp: Option<&str>, now: Now) -> Answer {
     let stretch = Stretch { isp, since: None, most: NonZeroU32::MAX };
-    history(&account.access(), subject(about), stretch, now, Look::new(None)).await.unwrap()
+    history(&account.access(), subject(about), stretch, now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn said(account: &Account, word: Word, about: &str, why: Option<&str>, now: Now) {
-    let saying = Saying { word, reason: why.map(str::to_owned), force: false, wait: Duration::ZERO };
-    say(&account.access(), &[subject(about)], None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
+async fn said(account: &Account, word: OperatorCommand, about: &str, why: Option<&str>, now: Now) {
+    let saying = CommandRequest { word, reason: why.map(str::to_owned), force: false, wait: Duration::ZERO };
+    say(&account.access(), &[subject(about)], None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
 }
 
 /// What comes next, in words.
@@ -125,12 +125,12 @@ async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its
     steps.push(next(&account, None, minutes(122)).await);
     // New harm while it is throttled.
     hear(&account, &mut stack, &mails("news", &["gmail.com"], 10, 40, minutes(125)), minutes(126)).await;
-    said(&account, Word::Resume, NEWS, Some("the list is clean now"), minutes(130)).await;
+    said(&account, OperatorCommand::Resume, NEWS, Some("the list is clean now"), minutes(130)).await;
     steps.push(next(&account, None, minutes(130)).await);
     hear(&account, &mut stack, &mails("news", &["gmail.com"], 0, 30, minutes(140)), minutes(141)).await;
-    said(&account, Word::Stop, NEWS, None, minutes(142)).await;
+    said(&account, OperatorCommand::Stop, NEWS, None, minutes(142)).await;
     steps.push(next(&account, None, minutes(142)).await);
-    said(&account, Word::Bypass, NEWS, None, minutes(143)).await;
+    said(&account, OperatorCommand::Bypass, NEWS, None, minutes(143)).await;
     steps.push(next(&account, None, minutes(143)).await);
     insta::assert_snapshot!(steps.join("\n\n"));
 
@@ -162,7 +162,7 @@ async fn an_isp_that_is_stopped_by_itself_is_left_out_of_the_subject_then_and_no
 async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let (account, _stack) = troubled().await;
     let now = MORNING.plus_minutes(3);
-    said(&account, Word::Resume, NEWS, Some("a (very) \"good\" list"), now).await;
+    said(&account, OperatorCommand::Resume, NEWS, Some("a (very) \"good\" list"), now).await;
     let all = parsed(&told(&account, NEWS, None, now).await);
     assert_eq!(all["entries"].as_array().unwrap().len(), 4, "{all}");
     let last = &all["entries"][3];
@@ -170,7 +170,7 @@ async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let of_isp = parsed(&told(&account, NEWS, Some("gmail"), now).await);
     assert_eq!((of_isp["entries"].as_array().unwrap().len(), &of_isp["entries"][0]["isp"]), (1, &json!("gmail")));
     let ask = async |stretch: Stretch<'_>| {
-        parsed(&history(&account.access(), subject(NEWS), stretch, now, Look::new(None)).await.unwrap())
+        parsed(&history(&account.access(), subject(NEWS), stretch, now, TermStyle::new(None)).await.unwrap())
     };
     let two = ask(Stretch { isp: None, since: None, most: NonZeroU32::new(2).unwrap() }).await;
     assert_eq!((two["entries"].as_array().unwrap().len(), &two["more"], &two["entries"][1]), (2, &json!(true), last));
@@ -184,7 +184,7 @@ async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
 #[tokio::test(start_paused = true)]
 async fn what_does_not_exist_or_cannot_be_judged_is_named_with_what_to_do() {
     let (account, _stack) = troubled().await;
-    let (access, look) = (account.access(), Look::new(None));
+    let (access, look) = (account.access(), TermStyle::new(None));
     let check = |answer: Result<Answer, Failure>, expected: &str| {
         let failure = answer.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
@@ -219,7 +219,7 @@ async fn quotas_tell_what_was_granted_what_is_outstanding_and_how_it_goes_on() {
     let asked = stack.gate.ask(&request("POST", "/v1/permits", Some(body)), MORNING).await;
     assert_eq!(asked.status, 200, "{}", asked.body);
     let now = Now(MORNING.0 + 30_000);
-    let answer = quotas(&account.access(), None, now, Look::new(None)).await.unwrap();
+    let answer = quotas(&account.access(), None, now, TermStyle::new(None)).await.unwrap();
     insta::assert_snapshot!(visible(&answer.text));
     let answer = parsed(&answer);
     let gmail = &answer["sets"][0]["isps"][0];
@@ -228,13 +228,13 @@ async fn quotas_tell_what_was_granted_what_is_outstanding_and_how_it_goes_on() {
     assert_eq!(gmail["leases"].as_array().map(Vec::len), Some(1), "{gmail}");
     // The next day, it has expired, and nobody has begun the new day.
     let (access, tomorrow) = (account.access(), now.plus_minutes(1440));
-    let later = quotas(&access, Some("configuration-set:news"), tomorrow, Look::new(None)).await;
+    let later = quotas(&access, Some("configuration-set:news"), tomorrow, TermStyle::new(None)).await;
     let later = parsed(&later.unwrap());
     let gmail = &later["sets"][0]["isps"][0];
     assert_eq!(
         (&gmail["day_is_over"], &gmail["leases"], later["sets"].as_array().map(Vec::len)),
         (&json!(true), &json!([]), Some(1))
     );
-    let unknown = quotas(&account.access(), Some("newz"), now, Look::new(None)).await.unwrap_err();
+    let unknown = quotas(&account.access(), Some("newz"), now, TermStyle::new(None)).await.unwrap_err();
     assert!(unknown.remedy().starts_with("Did you mean news"), "{}", unknown.remedy());
 }

@@ -19,7 +19,7 @@ use operator::{Answer, Exit};
 use replay::domains::DomainBook;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, replay_while_readable};
 use replay::input::{Progress, Source};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::Policy;
 use reputation::isp::IspMap;
@@ -86,7 +86,7 @@ async fn proposed(book: DomainBook, order: &Order, lookup: Option<&Known>) -> Pr
 }
 
 fn answered(proposed: &Proposed) -> Answer {
-    proposed.answer(Look::new(Some(120)))
+    proposed.answer(TermStyle::new(Some(120)))
 }
 
 /// Every mail to a domain of no ISP is in a proposal, or under a reason.
@@ -241,7 +241,7 @@ async fn applied(account: &Account, yes: bool) -> Proposed {
         assert!(question.contains("big.example") || question.contains("school.example"), "{question}");
         yes
     };
-    let outcome = isps::apply(&access, current.as_ref(), &mut proposed, &ask, MORNING, Look::new(None)).await;
+    let outcome = isps::apply(&access, current.as_ref(), &mut proposed, &ask, MORNING, TermStyle::new(None)).await;
     outcome.unwrap().unwrap();
     proposed
 }
@@ -273,7 +273,7 @@ async fn nothing_is_pushed_if_somebody_else_pushed_meanwhile() {
     let access = account.access();
     let mut proposed = proposed(book(DOMAINS), &Order::default(), Some(&known())).await;
     Stack::push(&account.cloud, "mode = \"shadow\"\n").await;
-    let outcome = isps::apply(&access, None, &mut proposed, &|_| true, MORNING, Look::new(None)).await;
+    let outcome = isps::apply(&access, None, &mut proposed, &|_| true, MORNING, TermStyle::new(None)).await;
     outcome.unwrap().unwrap();
     let answer = answered(&proposed);
     assert_eq!(answer.exit, Exit::No);
@@ -293,7 +293,7 @@ async fn a_push_that_nobody_can_be_asked_about_takes_a_yes() {
         let arguments =
             [&["ses-breaker", "isps", "propose", "--apply", "--resolver", &server, "--domains", &list], more].concat();
         let arguments = arguments.into_iter().map(std::ffi::OsString::from);
-        operator::cli::answered(&account.access(), arguments, MORNING, Look::new(None)).await.unwrap()
+        operator::cli::answered(&account.access(), arguments, MORNING, TermStyle::new(None)).await.unwrap()
     };
     let declined = tried(&[]).await;
     assert_eq!(declined.exit, Exit::No, "{}", declined.text);

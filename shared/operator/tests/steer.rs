@@ -12,10 +12,10 @@ use aws::layout::StackParameters;
 use aws::policies::Pushed;
 use e2e::cloud::REPUTATION;
 use e2e::stack::Stack;
+use operator::command::{Asking, CommandRequest, Confirmed, OperatorCommand, say};
 use operator::status::status;
-use operator::word::{Asking, Confirmed, Saying, Word, say};
 use operator::{Answer, Exit, Failure, policies};
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::time::Now;
 use sender::{MORNING, hear, mails, subject, troubled};
@@ -27,14 +27,22 @@ fn parsed(answer: &Answer) -> Value {
 
 async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
     let about = about.map(subject);
-    status(&account.access(), about.as_ref(), now, Look::new(None)).await.unwrap()
+    status(&account.access(), about.as_ref(), now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn told(account: &Account, word: Word, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
-    let reason = (word == Word::Stop).then(|| "wrong list".to_owned());
-    let saying = Saying { word, reason, force: false, wait: Duration::ZERO };
-    say(&account.access(), &[subject(about)], isp, &saying, MORNING.plus_minutes(3), Look::new(None), &Asking::NOBODY)
-        .await
+async fn told(account: &Account, word: OperatorCommand, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
+    let reason = (word == OperatorCommand::Stop).then(|| "wrong list".to_owned());
+    let saying = CommandRequest { word, reason, force: false, wait: Duration::ZERO };
+    say(
+        &account.access(),
+        &[subject(about)],
+        isp,
+        &saying,
+        MORNING.plus_minutes(3),
+        TermStyle::new(None),
+        &Asking::NOBODY,
+    )
+    .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +60,8 @@ async fn status_of_one_subject_shows_its_isps() {
     let (account, _stack) = troubled().await;
     let answer = shown(&account, Some("configuration-set:news"), MORNING.plus_minutes(2)).await;
     insta::assert_snapshot!(visible(&answer.text));
-    let unknown = status(&account.access(), Some(&subject("configuration-set:newz")), MORNING, Look::new(None)).await;
+    let unknown =
+        status(&account.access(), Some(&subject("configuration-set:newz")), MORNING, TermStyle::new(None)).await;
     let failure = unknown.unwrap_err();
     assert_eq!((failure.exit(), failure.remedy()), (Exit::Usage, "Did you mean configuration-set:news?".to_owned()));
 }
@@ -64,7 +73,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
     assert!(answer.text.contains("no event was ever heard of"), "{}", answer.text);
 
     let (account, _stack) = troubled().await;
-    told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
+    told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     let answer = shown(&account, None, MORNING.plus_minutes(200)).await;
     let document = parsed(&answer);
     let warnings: Vec<&str> = document["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
@@ -84,7 +93,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
 #[tokio::test(start_paused = true)]
 async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let (account, mut stack) = troubled().await;
-    let paused = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
+    let paused = told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!(parsed(&paused)["by"], ARN);
@@ -95,23 +104,23 @@ async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let told_people = account.cloud.state().published.last().unwrap()["Message"].clone();
     assert!(told_people.contains(&format!("(said by {ARN}: wrong list)")), "{told_people}");
 
-    let again = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
+    let again = told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!((again.exit, &parsed(&again)["changed"]), (Exit::Done, &json!(false)));
     stack.tick(MORNING.plus_minutes(600)).await.unwrap();
     stack.enforce(true, MORNING.plus_minutes(600)).await.unwrap();
     assert!(!account.cloud.state().sets["shop"]);
 
-    let resumed = told(&account, Word::Resume, "configuration-set:shop", None).await.unwrap();
+    let resumed = told(&account, OperatorCommand::Resume, "configuration-set:shop", None).await.unwrap();
     insta::assert_snapshot!(visible(&resumed.text));
     stack.enforce(false, MORNING.plus_minutes(600)).await.unwrap();
     assert!(account.cloud.state().sets["shop"]);
 }
 
 /// Says a word and waits for SES; what follows `meanwhile` is done three seconds later.
-async fn waited(account: &Account, word: Word, about: &str, meanwhile: impl Future<Output = ()>) -> Answer {
-    let saying = Saying { word, reason: None, force: false, wait: Duration::from_secs(20) };
+async fn waited(account: &Account, word: OperatorCommand, about: &str, meanwhile: impl Future<Output = ()>) -> Answer {
+    let saying = CommandRequest { word, reason: None, force: false, wait: Duration::from_secs(20) };
     let (access, about, now) = (account.access(), [subject(about)], MORNING.plus_minutes(3));
-    let said = say(&access, &about, None, &saying, now, Look::new(None), &Asking::CONFIRMED);
+    let said = say(&access, &about, None, &saying, now, TermStyle::new(None), &Asking::CONFIRMED);
     let meanwhile = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
         meanwhile.await;
@@ -124,13 +133,15 @@ async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:shop";
     let now = MORNING.plus_minutes(3);
-    let paused = waited(&account, Word::Stop, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
+    let paused =
+        waited(&account, OperatorCommand::Stop, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!((paused.exit, &parsed(&paused)["obeyed"]["result"]), (Exit::Done, &json!("seen")));
     // What is stopped already is looked at again.
-    let again = waited(&account, Word::Stop, name, async {}).await;
+    let again = waited(&account, OperatorCommand::Stop, name, async {}).await;
     assert_eq!((again.exit, &parsed(&again)["obeyed"]), (Exit::Done, &json!({ "result": "seen", "seconds": 0 })));
-    let resumed = waited(&account, Word::Resume, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
+    let resumed =
+        waited(&account, OperatorCommand::Resume, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
     insta::assert_snapshot!(visible(&resumed.text));
     assert_eq!((resumed.exit, account.cloud.state().sets["shop"]), (Exit::Done, true));
 }
@@ -139,7 +150,7 @@ async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
 async fn what_ses_has_not_done_in_time_or_refuses_is_said_to_be_so() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:shop";
-    let late = waited(&account, Word::Stop, name, async {}).await;
+    let late = waited(&account, OperatorCommand::Stop, name, async {}).await;
     insta::assert_snapshot!(visible(&late.text));
     assert_eq!((late.exit, &parsed(&late)["obeyed"]["result"]), (Exit::No, &json!("not_yet")));
     let now = MORNING.plus_minutes(3);
@@ -147,7 +158,7 @@ async fn what_ses_has_not_done_in_time_or_refuses_is_said_to_be_so() {
         account.cloud.state().set_errors.insert("shop".to_owned(), (403, "AccessDeniedException"));
         drop(stack.enforce(false, now).await);
     };
-    let refused = waited(&account, Word::Stop, name, refuse).await;
+    let refused = waited(&account, OperatorCommand::Stop, name, refuse).await;
     insta::assert_snapshot!(visible(&refused.text));
     assert_eq!((refused.exit, &parsed(&refused)["obeyed"]["result"]), (Exit::No, &json!("refused")));
     assert!(account.cloud.state().sets["shop"]);
@@ -161,10 +172,10 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
     store.note_parameters(StackParameters { account: false, tenants: false, gate: None }).await.unwrap();
     let before = account.cloud.items(REPUTATION).len();
     for (about, parameter) in [("account", "MayPauseAccount"), ("tenant:t-1", "Tenants")] {
-        let saying = Saying { word: Word::Stop, reason: None, force: true, wait: Duration::ZERO };
+        let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: true, wait: Duration::ZERO };
         // The others that are named are not stopped either.
         let both = ["configuration-set:shop", about].map(subject);
-        let said = say(&access, &both, None, &saying, MORNING, Look::new(None), &Asking::CONFIRMED).await;
+        let said = say(&access, &both, None, &saying, MORNING, TermStyle::new(None), &Asking::CONFIRMED).await;
         let failure = said.unwrap_err();
         assert_eq!(failure.exit(), Exit::No);
         assert_eq!(failure.to_string(), format!("stack test may not stop {about} at SES, so nothing was changed"));
@@ -178,9 +189,9 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
             asked.borrow_mut().push(question.to_owned());
             answer
         };
-        let saying = Saying { word: Word::Stop, reason: None, force: false, wait: Duration::ZERO };
+        let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: false, wait: Duration::ZERO };
         let asking = Asking { confirm: &confirm, ..Asking::NOBODY };
-        let said = say(&access, &[subject("account")], None, &saying, MORNING, Look::new(None), &asking).await;
+        let said = say(&access, &[subject("account")], None, &saying, MORNING, TermStyle::new(None), &asking).await;
         assert_eq!(said.unwrap_err().exit(), exit);
     }
     assert_eq!(asked.into_inner()[0], "This stops all mail of the account in eu-west-1. Stop it?");
@@ -190,7 +201,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
-    let bypassed = told(&account, Word::Bypass, "configuration-set:news", None).await.unwrap();
+    let bypassed = told(&account, OperatorCommand::Bypass, "configuration-set:news", None).await.unwrap();
     insta::assert_snapshot!(visible(&bypassed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
@@ -200,7 +211,7 @@ async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
         "{}",
         answer.text
     );
-    let released = told(&account, Word::Release, "configuration-set:news", None).await.unwrap();
+    let released = told(&account, OperatorCommand::Release, "configuration-set:news", None).await.unwrap();
     assert!(released.text.contains("left to its breaker"), "{}", released.text);
 }
 
@@ -208,7 +219,7 @@ async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
 async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:news";
-    let shadowed = told(&account, Word::Shadow, name, None).await.unwrap();
+    let shadowed = told(&account, OperatorCommand::Shadow, name, None).await.unwrap();
     insta::assert_snapshot!(visible(&shadowed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
@@ -228,9 +239,9 @@ async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released(
     }
     assert_eq!(account.cloud.state().switched, [("news".to_owned(), false), ("news".to_owned(), true)]);
     // Released, it acts on harm from then on.
-    let saying = Saying { word: Word::Release, reason: None, force: false, wait: Duration::ZERO };
+    let saying = CommandRequest { word: OperatorCommand::Release, reason: None, force: false, wait: Duration::ZERO };
     let now = MORNING.plus_minutes(60);
-    say(&account.access(), &[subject(name)], None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
+    say(&account.access(), &[subject(name)], None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     stack.enforce(false, now).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
     let later = MORNING.plus_minutes(70);
@@ -242,8 +253,8 @@ async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released(
 async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown() {
     let (account, mut stack) = troubled().await;
     let both = ["configuration-set:news", "identity:news.example"].map(subject);
-    let saying = Saying {
-        word: Word::Resume,
+    let saying = CommandRequest {
+        word: OperatorCommand::Resume,
         reason: Some("the list is clean now".to_owned()),
         force: false,
         wait: Duration::ZERO,
@@ -251,11 +262,11 @@ async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown()
     let access = account.access();
     let now = MORNING.plus_minutes(3);
     let typo = [both[0].clone(), subject("identity:newz.example")];
-    let failure = say(&access, &typo, None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap_err();
+    let failure = say(&access, &typo, None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
     stack.enforce(false, now).await.unwrap();
     assert!(!account.cloud.state().sets["news"]);
-    let answer = say(&access, &both, None, &saying, now, Look::new(None), &Asking::NOBODY).await.unwrap();
+    let answer = say(&access, &both, None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(answer.exit, Exit::Done);
     let documents = serde_json::Deserializer::from_str(&answer.json).into_iter::<Value>();
     let resumed: Vec<Value> = documents.map(|document| document.unwrap()["subject"].clone()).collect();
@@ -269,7 +280,7 @@ async fn how_all_stands_is_told_at_once() {
     let (account, _stack) = troubled().await;
     let arguments = |format: &str| ["ses-breaker", "digest", "--format", format].map(Into::into);
     let told = async |format: &str, now: Now| {
-        operator::cli::answered(&account.access(), arguments(format), now, Look::new(None)).await.unwrap()
+        operator::cli::answered(&account.access(), arguments(format), now, TermStyle::new(None)).await.unwrap()
     };
     let tomorrow = MORNING.plus_minutes(1_440);
     insta::assert_snapshot!(told("text", tomorrow).await.text);
@@ -298,7 +309,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
         ("configuration-set:news", Some("Gmail"), "one ISP of a sender"),
         ("account", Some("gmail"), "an ISP"),
     ] {
-        let answer = told(&account, Word::Stop, about, isp).await.unwrap();
+        let answer = told(&account, OperatorCommand::Stop, about, isp).await.unwrap();
         assert_eq!(answer.exit, Exit::No, "{about}");
         let text = visible(&answer.text).replace('\n', " ");
         assert!(
@@ -306,7 +317,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
             "{text}"
         );
     }
-    let answer = told(&account, Word::Stop, "identity:news.example", None).await.unwrap();
+    let answer = told(&account, OperatorCommand::Stop, "identity:news.example", None).await.unwrap();
     insta::assert_snapshot!(visible(&answer.text));
     assert_eq!((answer.exit, account.cloud.state().switched.len()), (Exit::No, 1));
 }
@@ -316,7 +327,7 @@ async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
     let (account, mut stack) = troubled().await;
     let shadow = "mode = \"shadow\"\n";
     Stack::push(&account.cloud, shadow).await;
-    let answer = told(&account, Word::Stop, "configuration-set:shop", None).await.unwrap();
+    let answer = told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(answer.exit, Exit::No);
     insta::assert_snapshot!(visible(&answer.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
@@ -328,7 +339,7 @@ async fn a_slip_of_the_pen_pauses_nobody() {
     let (account, _stack) = troubled().await;
     let before = account.cloud.items(REPUTATION).len();
     let check = async |about: &str, isp: Option<&str>, expected: &str| {
-        let failure = told(&account, Word::Stop, about, isp).await.unwrap_err();
+        let failure = told(&account, OperatorCommand::Stop, about, isp).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert_eq!(format!("{failure}\n{}", failure.remedy()), expected);
     };
@@ -342,20 +353,20 @@ async fn a_slip_of_the_pen_pauses_nobody() {
     check("configuration-set:shop", Some("gmial"), "`gmial` names no ISP of the policy\nDid you mean gmail?").await;
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
 
-    let saying = Saying { word: Word::Stop, reason: None, force: true, wait: Duration::ZERO };
+    let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: true, wait: Duration::ZERO };
     let new = subject("configuration-set:new");
     let paused =
-        say(&account.access(), &[new], None, &saying, MORNING, Look::new(None), &Asking::NOBODY).await.unwrap();
+        say(&account.access(), &[new], None, &saying, MORNING, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     // Paused before its first mail, it can be resumed without force.
-    assert_eq!(told(&account, Word::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);
+    assert_eq!(told(&account, OperatorCommand::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_is_pushed_with_what_it_changes_and_shown_again() {
     let account = Account::default();
     let access = account.access();
-    let look = Look::new(None);
+    let look = TermStyle::new(None);
     let none = policies::show(&access, None).await.unwrap();
     assert!(none.text.starts_with("# No policy was ever pushed"), "{}", none.text);
 
@@ -383,7 +394,7 @@ async fn a_policy_is_pushed_with_what_it_changes_and_shown_again() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_is_not_valid_is_neither_pushed_nor_asked_about() {
     let account = Account::default();
-    let look = Look::new(None);
+    let look = TermStyle::new(None);
     let wrong = "[breaker]\nopen_minutes = 0\n";
     for answer in [
         policies::check("my.toml", wrong, look),

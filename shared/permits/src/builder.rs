@@ -7,12 +7,12 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use tokio::runtime::Handle;
 
-use crate::desk::Desk;
+use crate::client::PermitClient;
 use crate::gate::Gate;
 use crate::http::{ConnectError, HttpGate};
 use crate::permit::Class;
 use crate::permits::Permits;
-use crate::stock::LeaseSize;
+use crate::pool::LeaseSize;
 
 /// What to answer for a class of mail while the gate cannot be reached and no lease is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Builder {
     /// [`BuildError::NoRuntime`].
     pub fn over(self, gate: impl Gate) -> Result<Permits, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        Ok(Permits::new(Desk::new(self.settings, Box::new(gate), runtime)))
+        Ok(Permits::new(PermitClient::new(self.settings, Box::new(gate), runtime)))
     }
 }
 

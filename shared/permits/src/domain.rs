@@ -13,11 +13,11 @@ use crate::permit::Error;
 pub(crate) fn domain_of(given: &str) -> Result<Cow<'_, str>, Error> {
     let domain = given.rsplit_once('@').map_or(given, |(_, domain)| domain);
     let domain = domain.strip_suffix('.').unwrap_or(domain);
-    let wrong = |why| Err(Error::Domain { domain: domain.chars().take(MOST_BYTES).collect(), why });
+    let wrong = |why| Err(Error::Domain { domain: domain.chars().take(MAX_BYTES).collect(), why });
     if domain.is_empty() {
         return wrong("it is empty");
     }
-    if domain.len() > MOST_BYTES {
+    if domain.len() > MAX_BYTES {
         return wrong("it has more than 253 bytes");
     }
     let mut plain = true;
@@ -32,7 +32,7 @@ pub(crate) fn domain_of(given: &str) -> Result<Cow<'_, str>, Error> {
 }
 
 /// The longest name in the DNS, in text (RFC 1035, 2.3.4).
-const MOST_BYTES: usize = 253;
+const MAX_BYTES: usize = 253;
 
 #[cfg(test)]
 mod tests {

@@ -78,7 +78,7 @@ const SERVICE: &str = "lambda";
 /// is lost.
 const IDLE: Duration = Duration::from_secs(30);
 /// An answer about 1000 domains has some 100 KB.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// Credentials are asked for again so long before they end.
 const BEFORE_END: Duration = Duration::from_secs(60);
 /// Those that say no end are asked for again after this.
@@ -130,7 +130,7 @@ impl HttpGate {
             let date = DateTime::from_str(date.to_str().ok()?, Format::HttpDate).ok()?;
             SystemTime::try_from(date).ok()
         });
-        let body = Limited::new(response.into_body(), MOST_BYTES)
+        let body = Limited::new(response.into_body(), MAX_BYTES)
             .collect()
             .await
             .map_err(|error| NoAnswer(format!("its answer broke off: {error}")))?

@@ -41,19 +41,19 @@
 //! carries them. Another HTTP client, or a test, stands in as a [`Gate`]. `examples/send.rs` is a whole program.
 
 mod builder;
-mod desk;
+mod client;
 mod directory;
 mod domain;
 mod gate;
+mod health;
 mod http;
-mod line;
 mod permit;
 mod permits;
-mod stock;
+mod pool;
 mod wire;
 
 pub use builder::{BuildError, Builder, Unreachable};
-pub use desk::Counts;
+pub use client::Counts;
 pub use gate::{Answer, Gate, NoAnswer, Reply};
 pub use http::{ConnectError, HttpGate};
 pub use permit::{Class, Error, Grant, Permit, Problem, Wait};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::desk::Desk;
+use crate::client::PermitClient;
 
 /// How urgent mail is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -90,13 +90,13 @@ pub(crate) struct Place {
 #[must_use = "mails that are not sent should be put back with `unused()`"]
 #[derive(Debug)]
 pub struct Grant {
-    desk: Arc<Desk>,
+    desk: Arc<PermitClient>,
     terms: Arc<Terms>,
     mails: u64,
 }
 
 impl Grant {
-    pub(crate) fn new(desk: Arc<Desk>, terms: Arc<Terms>, mails: u64) -> Grant {
+    pub(crate) fn new(desk: Arc<PermitClient>, terms: Arc<Terms>, mails: u64) -> Grant {
         Grant { desk, terms, mails }
     }
 
@@ -161,7 +161,7 @@ pub enum Error {
         why: &'static str,
     },
     /// Too few or too many mails at once.
-    #[error("{mails} mails asked for at once; the gate answers for 1 to {} at a time", crate::wire::MOST_MAILS)]
+    #[error("{mails} mails asked for at once; the gate answers for 1 to {} at a time", crate::wire::MAX_MAILS)]
     Mails {
         /// How many.
         mails: u64,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::builder::Builder;
-use crate::desk::{Counts, Desk};
+use crate::client::{Counts, PermitClient};
 use crate::domain::domain_of;
 use crate::permit::{Class, Error, Permit};
-use crate::wire::MOST_MAILS;
+use crate::wire::MAX_MAILS;
 
 /// Asks the gate for permits, and keeps them in stock. Clones share everything.
 ///
@@ -17,7 +17,7 @@ use crate::wire::MOST_MAILS;
 /// long as the runtime runs.
 #[derive(Clone, Debug)]
 pub struct Permits {
-    desk: Arc<Desk>,
+    desk: Arc<PermitClient>,
 }
 
 impl Permits {
@@ -26,7 +26,7 @@ impl Permits {
         Builder::new(configuration_set.into(), identity.into())
     }
 
-    pub(crate) fn new(desk: Arc<Desk>) -> Permits {
+    pub(crate) fn new(desk: Arc<PermitClient>) -> Permits {
         Permits { desk }
     }
 
@@ -44,7 +44,7 @@ impl Permits {
     /// [`Builder::when_unreachable`].
     pub async fn take(&self, to: &str, mails: u64, class: Class) -> Result<Permit, Error> {
         let domain = domain_of(to)?;
-        if !(1..=MOST_MAILS).contains(&mails) {
+        if !(1..=MAX_MAILS).contains(&mails) {
             return Err(Error::Mails { mails });
         }
         self.desk.take(&domain, mails, class).await

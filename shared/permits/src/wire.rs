@@ -17,16 +17,16 @@ pub(crate) const PERMITS: &str = "/v1/permits";
 /// Where leases are given back.
 pub(crate) const RETURN: &str = "/v1/leases/return";
 /// Mails asked for in one call, of one domain.
-pub(crate) const MOST_MAILS: u64 = 1_000_000;
+pub(crate) const MAX_MAILS: u64 = 1_000_000;
 /// Domains asked for in one call. The gate takes 1000, in 256 KB: so many fit, however long their names are.
-pub(crate) const MOST_DOMAINS: usize = 500;
+pub(crate) const MAX_DOMAINS: usize = 500;
 
 /// A lease that does not say how long it holds is used for so long. In truth they hold for a minute or so.
 const UNTOLD: Duration = Duration::from_secs(10);
 /// Nothing is believed to hold for longer.
-const MOST_LIFE: Duration = Duration::from_secs(15 * 60);
+const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
 /// Nothing is waited for longer without asking again: a day, and its jitter.
-const MOST_WAIT_SECS: u64 = 30 * 3600;
+const MAX_WAIT_SECS: u64 = 30 * 3600;
 /// When to ask again if the gate does not say.
 const UNTOLD_WAIT_SECS: u64 = 30;
 
@@ -143,7 +143,7 @@ fn decode_permit(
     };
     let deferral = (deferred > 0).then(|| Deferral {
         retry_after: Duration::from_secs(
-            permit.retry_after_seconds.unwrap_or(UNTOLD_WAIT_SECS).clamp(1, MOST_WAIT_SECS),
+            permit.retry_after_seconds.unwrap_or(UNTOLD_WAIT_SECS).clamp(1, MAX_WAIT_SECS),
         ),
         limit: permit.limit.map_or_else(|| "unknown".into(), Arc::from),
         reason: (permit.reason.map(Arc::from).or_else(|| degraded.cloned()))
@@ -170,7 +170,7 @@ fn lifetime(seconds: Option<u64>, expires_at: Option<&str>, date: Option<SystemT
         let left = SystemTime::try_from(expires).ok()?.duration_since(date?).unwrap_or_default();
         Some(left.saturating_sub(Duration::from_secs(1)))
     });
-    life.unwrap_or(UNTOLD).min(MOST_LIFE)
+    life.unwrap_or(UNTOLD).min(MAX_LIFE)
 }
 
 #[derive(Default, Deserialize)]

@@ -35,12 +35,12 @@ const WARMUP_DAYS: u32 = 45;
 /// Days before a quota decays in which that is told.
 const COOLING_DAYS: u32 = 3;
 /// Subjects of one kind that are looked at, and rows that programs are told of each kind: an event is one item.
-const MOST_READ: usize = 500;
-const MOST_ROWS: usize = 100;
+const MAX_READ: usize = 500;
+const MAX_ROWS: usize = 100;
 
 /// Whom there is mail of, and how much.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
-pub trait Books {
+pub trait MailHistory {
     /// Every subject that was ever heard of, with the last hour (its first minute) in which it was.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ pub struct Findings {
 /// # Errors
 ///
 /// A port did not answer: try again.
-pub async fn find<R: Reputation + Books, Q: Quotas>(
+pub async fn find<R: Reputation + MailHistory, Q: Quotas>(
     policy: &Policy,
     store: &mut R,
     quotas: &Q,
@@ -96,7 +96,7 @@ pub async fn find<R: Reputation + Books, Q: Quotas>(
             Subject::Account | Subject::Tenant(_) | Subject::Tag(..) => continue,
         };
         read[kind] += 1;
-        if read[kind] > MOST_READ {
+        if read[kind] > MAX_READ {
             continue;
         }
         let timeline = store.hours(subject, from, until).await?;
@@ -308,11 +308,11 @@ impl Digest {
             rates,
             left_out,
             lines: Metric::ALL.into_iter().map(|metric| line(policy, metric)).collect(),
-            not_closed: not_closed.take(MOST_ROWS).collect(),
+            not_closed: not_closed.take(MAX_ROWS).collect(),
             forecast: forecast.collect(),
-            quotas: quotas(policy, found).into_iter().take(MOST_ROWS).collect(),
-            cooling: cooling(policy, found).into_iter().take(MOST_ROWS).collect(),
-            small: small(policy, found).into_iter().take(MOST_ROWS).collect(),
+            quotas: quotas(policy, found).into_iter().take(MAX_ROWS).collect(),
+            cooling: cooling(policy, found).into_iter().take(MAX_ROWS).collect(),
+            small: small(policy, found).into_iter().take(MAX_ROWS).collect(),
         }
     }
 
@@ -373,8 +373,8 @@ fn rates(policy: &Policy, found: &Findings) -> (Vec<Rates>, usize) {
         kind.sort_by_key(|row| {
             (row.state == StateName::Closed, !row.is_over(), Reverse(row.mails), row.subject.clone())
         });
-        left_out += kind.len().saturating_sub(MOST_ROWS);
-        kind.truncate(MOST_ROWS);
+        left_out += kind.len().saturating_sub(MAX_ROWS);
+        kind.truncate(MAX_ROWS);
         rows.append(&mut kind);
     }
     (rows, left_out)

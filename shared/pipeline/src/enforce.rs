@@ -1,8 +1,8 @@
 //! Enforcing: making wishes true at SES, keeping them true, and telling our doing from a person's and another stack's.
 //!
 //! SES stores whether a configuration set, a tenant or the account may send, but not who said so, why, or when, and
-//! has no compare-and-set. So beside each wish we keep what we were about to do ([`Wished::intent`], saved before the
-//! call), what we last made or saw true ([`Wished::made`]) and when we last wrote ([`Wished::written`]). On a
+//! has no compare-and-set. So beside each wish we keep what we were about to do ([`DesiredState::intent`], saved before the
+//! call), what we last made or saw true ([`DesiredState::made`]) and when we last wrote ([`DesiredState::written`]). On a
 //! configuration set we also leave a mark, which other stacks see ([`Mark`]).
 //!
 //! **Invariant:** what a person stopped is never resumed by us; what a person resumed is accepted. What another stack
@@ -13,7 +13,7 @@
 //! believed only if a second look, at least [`SECOND_LOOK_MILLIS`] later, says the same. So with a reconcile every five
 //! minutes, what a person does at SES is accepted within about ten, and two more if it is done just after a write of ours; as
 //! long as one invocation has the time to look at all wishes.
-//! **Invariant:** a target that fails holds up no other: it waits for its own next try ([`Wished::again`]), and takes at
+//! **Invariant:** a target that fails holds up no other: it waits for its own next try ([`DesiredState::again`]), and takes at
 //! most half of a round's calls. Only throttling, which is about the account, ends a round.
 //!
 //! Gaps are left, because SES names no actor:
@@ -45,7 +45,7 @@ use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 
-use crate::evaluate::{stops_at_ses, tell};
+use crate::evaluate::{apply_input, stops_at_ses};
 use crate::notice::{Notice, Outbox};
 use crate::ports::{PortError, Reputation, Saved};
 
@@ -76,7 +76,7 @@ const FORGET_MILLIS: i64 = 24 * 60 * 60_000;
 const CALLS_EACH: usize = 4;
 
 /// Characters of an error that are kept.
-const MOST_ERROR: usize = 300;
+const MAX_ERROR: usize = 300;
 
 /// Whether mail flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ pub struct OtherStack {
 
 /// Calls about a target that failed in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FailedCalls {
     /// How many.
     pub failures: u32,
     /// When SES first denied one of them.
@@ -173,12 +173,12 @@ pub struct Trouble {
 
 /// A wish about one target that SES can stop, and how far it is made true.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wished {
+pub struct DesiredState {
     /// A configuration set, a tenant, or the account.
     pub target: Subject,
     /// What the breaker wants.
     pub wish: Flow,
-    /// Since when.
+    /// ArmedSince when.
     pub at: Now,
     /// How far past its threshold the verdict was; 1 is just reached. The worst is stopped first.
     pub urgency: f64,
@@ -199,22 +199,22 @@ pub struct Wished {
     /// What was seen against `made`, and has to be seen once more. If it is what `made` says, a person's act was accepted,
     /// and perhaps the breaker does not know that yet.
     pub doubt: Option<Doubt>,
-    /// Since when SES does not know the target.
+    /// ArmedSince when SES does not know the target.
     pub gone: Option<Now>,
     /// It is another stack that has stopped the target.
     pub other: Option<OtherStack>,
     /// The last calls about it failed.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailedCalls>,
     /// It is not looked at before.
     pub again: Option<Now>,
     /// Grows by one with each save.
     pub version: u64,
 }
 
-impl Wished {
+impl DesiredState {
     /// A new wish, of which SES was not asked yet.
-    pub fn new(target: Subject, wish: Flow, at: Now, urgency: f64, reason: String) -> Wished {
-        Wished {
+    pub fn new(target: Subject, wish: Flow, at: Now, urgency: f64, reason: String) -> DesiredState {
+        DesiredState {
             target,
             wish,
             at,
@@ -315,41 +315,41 @@ impl Wished {
         let longest = if self.marking.is_some() { LONGEST_UNMARKED_MILLIS } else { longest };
         self.again = Some(Now(now.0 + (first << failures.min(16)).min(longest)));
         let denied = since.or(denied.then_some(now));
-        let error = error.chars().take(MOST_ERROR).collect();
-        self.trouble = Some(Trouble { failures: failures.saturating_add(1), denied, error });
+        let error = error.chars().take(MAX_ERROR).collect();
+        self.trouble = Some(FailedCalls { failures: failures.saturating_add(1), denied, error });
     }
 }
 
 /// Keeps wishes.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
-pub trait Wishes {
+pub trait DesiredStates {
     /// All wishes.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError>;
+    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError>;
 
     /// Saves how far a wish is made true, upon the version it was read under. It is not fresh any more.
     ///
     /// # Errors
     ///
     /// It was saved or not: look again.
-    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError>;
+    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
 
     /// Writes a wish, unless there is one about its target.
     ///
     /// # Errors
     ///
     /// It was written or not: do it again.
-    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError>;
+    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
 
     /// Forgets a wish, upon the version it was read under.
     ///
     /// # Errors
     ///
     /// It was forgotten or not: do it again.
-    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError>;
+    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
 }
 
 /// SES did not do what it was asked.
@@ -422,9 +422,9 @@ pub enum Move {
 }
 
 /// Tells our doing from that of others. Pure and total.
-pub fn next_move(wished: &Wished, sight: &Sight, now: Now) -> Move {
+pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
     use Flow::{Flowing, Stopped};
-    let Wished { wish, made, intent, .. } = *wished;
+    let DesiredState { wish, made, intent, .. } = *wished;
     let doubted = |then: Move| {
         let seen = sight.flow.into();
         if wished.was_seen(seen, now) { then } else { Move::Doubt(seen) }
@@ -633,7 +633,7 @@ impl Invocation {
 /// # Errors
 ///
 /// A store failed; what was done was done, and the next round goes on from there.
-pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
+pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
     policy: &Policy,
     store: &mut S,
     ses: &mut C,
@@ -649,7 +649,7 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
     }
     let begun = now();
     // Also those that an invocation has left behind which failed.
-    let is_denied = |wished: &Wished| wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+    let is_denied = |wished: &DesiredState| wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
     let again = wishes.iter().filter(|wished| !wished.fresh && !is_denied(wished)).filter_map(|wished| wished.again);
     let waiting = again.filter(|again| *again > begun).min();
     wishes.retain(|wished| wished.is_due(round.reconcile, begun));
@@ -683,7 +683,7 @@ pub async fn enforce<S: Reputation + Wishes + Outbox, C: SendingControl>(
 }
 
 /// Orders wishes: smaller is earlier.
-fn rank(wished: &Wished) -> (u8, f64, i64) {
+fn rank(wished: &DesiredState) -> (u8, f64, i64) {
     let checked = wished.checked.map_or(i64::MIN, |checked| checked.0);
     // What was noted of a target that was gone, left to another stack or doubted says nothing of a new wish.
     let is_new = wished.fresh && wished.made != Some(wished.wish);
@@ -701,13 +701,21 @@ fn rank(wished: &Wished) -> (u8, f64, i64) {
 /// # Errors
 ///
 /// It was written or not: do it again.
-pub async fn renew<S: Reputation + Wishes>(store: &mut S, subject: &Subject, now: Now) -> Result<bool, PortError> {
-    let known = store.dossier(subject, now).await?.breaker(None).breaker;
+pub async fn renew<S: Reputation + DesiredStates>(
+    store: &mut S,
+    subject: &Subject,
+    now: Now,
+) -> Result<bool, PortError> {
+    let known = store.subject_state(subject, now).await?.breaker(None).breaker;
     let key = Key { subject: subject.clone(), isp: None };
     Ok(is_stopped_at_ses(&key, &known) && store.renew(&missing(subject, now)).await? == Saved::Saved)
 }
 
-async fn renew_missing<S: Reputation + Wishes>(store: &mut S, wishes: &[Wished], now: Now) -> Result<bool, PortError> {
+async fn renew_missing<S: Reputation + DesiredStates>(
+    store: &mut S,
+    wishes: &[DesiredState],
+    now: Now,
+) -> Result<bool, PortError> {
     let board = store.board(now).await?;
     let mut renewed = false;
     for (key, known) in &board.unsettled {
@@ -718,9 +726,9 @@ async fn renew_missing<S: Reputation + Wishes>(store: &mut S, wishes: &[Wished],
     Ok(renewed)
 }
 
-fn missing(subject: &Subject, now: Now) -> Wished {
+fn missing(subject: &Subject, now: Now) -> DesiredState {
     let reason = "its breaker is open, and the wish to stop it was missing".to_owned();
-    Wished::new(subject.clone(), Flow::Stopped, now, 1.0, reason)
+    DesiredState::new(subject.clone(), Flow::Stopped, now, 1.0, reason)
 }
 
 /// Whether a breaker has stopped what SES has a switch for.
@@ -737,10 +745,10 @@ struct Visit<'a, C> {
 }
 
 impl<C: SendingControl> Visit<'_, C> {
-    async fn enforce_one<S: Reputation + Wishes + Outbox>(
+    async fn enforce_one<S: Reputation + DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: Wished,
+        mut wished: DesiredState,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
         if wished.has_accepted_a_resume() {
@@ -848,10 +856,10 @@ impl<C: SendingControl> Visit<'_, C> {
         self.ses.mark(target, stopped).await
     }
 
-    async fn make<S: Wishes + Outbox>(
+    async fn make<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: Wished,
+        mut wished: DesiredState,
         sight: &Sight,
         flow: Flow,
         clock: &impl Fn() -> Now,
@@ -913,10 +921,10 @@ impl<C: SendingControl> Visit<'_, C> {
     }
 
     /// Writes the mark that is still to be written, and notes the wish.
-    async fn finish<S: Wishes + Outbox>(
+    async fn finish<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: Wished,
+        mut wished: DesiredState,
         outcome: EnforceOutcome,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
@@ -932,10 +940,10 @@ impl<C: SendingControl> Visit<'_, C> {
     }
 
     /// Informs the breaker of a person's resume, which was noted before or is noted first.
-    async fn accept_resume<S: Reputation + Wishes>(
+    async fn accept_resume<S: Reputation + DesiredStates>(
         &self,
         store: &mut S,
-        wished: Wished,
+        wished: DesiredState,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
         if store.note(&wished).await? == Saved::Conflict {
@@ -945,25 +953,25 @@ impl<C: SendingControl> Visit<'_, C> {
         Ok(EnforceOutcome::PersonResumed)
     }
 
-    async fn accept<S: Reputation + Wishes>(
+    async fn accept<S: Reputation + DesiredStates>(
         &self,
         store: &mut S,
-        wished: &Wished,
+        wished: &DesiredState,
         input: Input<'_>,
         seen: Flow,
         now: Now,
     ) -> Result<(), PortError> {
         let key = Key { subject: wished.target.clone(), isp: None };
-        tell(self.policy, store, &key, input, now).await?;
+        apply_input(self.policy, store, &key, input, now).await?;
         settle(store, wished, seen, now).await
     }
 
     /// What SES has certainly not done was not begun either: what changes from now on, others do. `known` is what was known
     /// before.
-    async fn refused<S: Wishes + Outbox>(
+    async fn refused<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut known: Wished,
+        mut known: DesiredState,
         error: ControlError,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
@@ -975,10 +983,10 @@ impl<C: SendingControl> Visit<'_, C> {
         self.failed(store, known, error, now).await
     }
 
-    async fn failed<S: Wishes + Outbox>(
+    async fn failed<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: Wished,
+        mut wished: DesiredState,
         error: ControlError,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
@@ -1014,10 +1022,10 @@ impl<C: SendingControl> Visit<'_, C> {
 
     /// What SES does not know. A wish to let it flow has nothing to act on; one to stop it is kept, in case that it is made
     /// anew.
-    async fn gone<S: Wishes + Outbox>(
+    async fn gone<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: Wished,
+        mut wished: DesiredState,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
         let known = wished.gone;
@@ -1051,14 +1059,14 @@ impl<C: SendingControl> Visit<'_, C> {
 
 /// What was known before a call.
 struct Before {
-    wished: Wished,
+    wished: DesiredState,
     seen: Flow,
     at: Now,
 }
 
 impl Before {
     /// The same once more, as the call has changed nothing; `noted` was noted before it.
-    fn again(self, noted: &Wished) -> Wished {
+    fn again(self, noted: &DesiredState) -> DesiredState {
         let Before { wished: mut known, seen, at } = self;
         let trouble = known.trouble.clone();
         // Of a call before that was not seen to end, what is seen shows after a while what came of it.
@@ -1066,7 +1074,7 @@ impl Before {
             known.hold(Some(seen));
         }
         (known.doubt, known.again) = (None, None);
-        Wished { version: noted.version, fresh: false, trouble, ..known }
+        DesiredState { version: noted.version, fresh: false, trouble, ..known }
     }
 }
 
@@ -1076,7 +1084,7 @@ fn changed() -> EnforceOutcome {
 
 /// Notes what a person made true as what is and what is wished for. `wished` was noted just before, which made it one
 /// version older than the one that is stored, unless telling the breaker has written another wish.
-async fn settle<S: Wishes>(store: &mut S, wished: &Wished, seen: Flow, now: Now) -> Result<(), PortError> {
+async fn settle<S: DesiredStates>(store: &mut S, wished: &DesiredState, seen: Flow, now: Now) -> Result<(), PortError> {
     let stored = store.wishes().await?.into_iter().find(|known| known.target == wished.target);
     // A wish against what the person did that is newer than theirs is the breaker's last word: for the next round.
     if let Some(mut known) = stored
@@ -1111,7 +1119,7 @@ mod tests {
     }
 
     /// The move when this is seen for the first time, and when it is seen again after long enough.
-    fn moves(wished: &Wished, seen: &Sight) -> String {
+    fn moves(wished: &DesiredState, seen: &Sight) -> String {
         let first = next_move(wished, seen, NOW);
         // What is not doubted is clear at once.
         let Move::Doubt(doubted) = first else { return format!("{first:?}") };
@@ -1127,7 +1135,7 @@ mod tests {
         for wish in [Flowing, Stopped] {
             for made in [None, Some(Flowing), Some(Stopped)] {
                 for intent in [None, Some(Flowing), Some(Stopped)] {
-                    let wished = Wished { wish, made, intent, ..wished("a", wish, 1.0) };
+                    let wished = DesiredState { wish, made, intent, ..wished("a", wish, 1.0) };
                     let moves = [Flowing, Stopped].map(|flow| moves(&wished, &sight(flow, Mark::Unsupported)));
                     let name = |flow: Option<Flow>| flow.map_or("–".to_owned(), |flow| format!("{flow:?}"));
                     let (made, intent) = (name(made), name(intent));
@@ -1174,7 +1182,7 @@ mod tests {
             ("stopped by beta, to be stopped", Stopped, None, Some(known.clone())),
             ("stopped by beta, to flow", Flowing, None, Some(known.clone())),
         ] {
-            let wished = Wished { made, other, ..wished("a", wish, 1.0) };
+            let wished = DesiredState { made, other, ..wished("a", wish, 1.0) };
             for flow in [Flowing, Stopped] {
                 let moves = [Mark::Absent, Mark::Emptied, Mark::Ours, Mark::Other("beta".to_owned())]
                     .map(|mark| moves(&wished, &sight(flow, mark)));
@@ -1207,11 +1215,11 @@ mod tests {
     fn what_contradicts_our_own_write_is_not_believed_while_it_may_be_older() {
         use Flow::{Flowing, Stopped};
         let written = Some(NOW);
-        let paused = Wished { made: Some(Stopped), written, ..wished("a", Stopped, 1.0) };
-        let resumed = Wished { made: Some(Flowing), written, ..wished("a", Flowing, 1.0) };
+        let paused = DesiredState { made: Some(Stopped), written, ..wished("a", Stopped, 1.0) };
+        let resumed = DesiredState { made: Some(Flowing), written, ..wished("a", Flowing, 1.0) };
         // Told to stop again at once, with what SES shows from before.
-        let again = Wished { made: Some(Flowing), written, ..wished("a", Stopped, 1.0) };
-        let reverted = Wished { made: Some(Stopped), written, ..wished("a", Flowing, 1.0) };
+        let again = DesiredState { made: Some(Flowing), written, ..wished("a", Stopped, 1.0) };
+        let reverted = DesiredState { made: Some(Stopped), written, ..wished("a", Flowing, 1.0) };
         for (wished, seen, then) in [
             (paused, Flowing, Move::PersonResumed),
             (resumed, Stopped, Move::PersonStopped),
@@ -1362,11 +1370,11 @@ mod tests {
         let key = Key { subject: target.clone(), isp: None };
         let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
         pollster::block_on(async {
-            tell(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap();
+            apply_input(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap();
             let wishes = store.wishes().await.unwrap();
             store.forget(&wishes[0]).await.unwrap();
-            // Said again, it changes nothing of the breaker.
-            assert_eq!(tell(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap(), []);
+            // PersonNote again, it changes nothing of the breaker.
+            assert_eq!(apply_input(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap(), []);
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(true));
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(false));
             let wishes = store.wishes().await.unwrap();
@@ -1377,13 +1385,13 @@ mod tests {
         assert_eq!(ses.stopped, [target]);
     }
 
-    fn wished(name: &str, wish: Flow, urgency: f64) -> Wished {
-        Wished::new(Subject::ConfigurationSet(name.into()), wish, Now(0), urgency, String::new())
+    fn wished(name: &str, wish: Flow, urgency: f64) -> DesiredState {
+        DesiredState::new(Subject::ConfigurationSet(name.into()), wish, Now(0), urgency, String::new())
     }
 
     #[test]
     fn stops_come_before_resumes_and_the_worst_first() {
-        let is_true = Wished { made: Some(Flow::Stopped), ..wished("true", Flow::Stopped, 9.0) };
+        let is_true = DesiredState { made: Some(Flow::Stopped), ..wished("true", Flow::Stopped, 9.0) };
         let mut wishes = [
             is_true,
             wished("resume", Flow::Flowing, 5.0),
@@ -1495,11 +1503,11 @@ mod tests {
                     match happening {
                         Happening::BreakerPauses => {
                             let judgement = Judgement { pause: Some(verdict), ..Judgement::default() };
-                            tell(&policy, &mut store, &key, Input::Judged(&judgement), now).await.unwrap();
+                            apply_input(&policy, &mut store, &key, Input::Judged(&judgement), now).await.unwrap();
                         }
                         Happening::MinutesPass(minutes) => {
                             now = now.plus_minutes(minutes);
-                            tell(&policy, &mut store, &key, Input::Judged(&Judgement::default()), now).await.unwrap();
+                            apply_input(&policy, &mut store, &key, Input::Judged(&Judgement::default()), now).await.unwrap();
                         }
                         Happening::PersonStopsAtSes if !pending => {
                             ses.stopped_by.entry(target.clone()).or_insert(Who::Person);
@@ -1529,7 +1537,7 @@ mod tests {
                 for wished in &wished {
                     assert_eq!((wished.wish, wished.made, wished.intent), (seen, Some(seen), None));
                 }
-                let open = matches!(store.dossier(&target, now).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
+                let open = matches!(store.subject_state(&target, now).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
                 assert!(wished.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");
             });
         }

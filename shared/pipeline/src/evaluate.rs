@@ -13,26 +13,26 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use reputation::breaker::{
-    self, BreakerState, Cause, Effect, Factor, Input, Override, Standing, State, StateName, Step,
+    self, ActionLimits, BreakerState, Cause, Effect, Factor, Input, Override, State, StateName, Step,
 };
 use reputation::budget::{self, Admission, Harm, Pause, Pauses, Place};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
 use reputation::incident::{self, Conduct, Scope};
 use reputation::isp::Isp;
-use reputation::judge::{self, Judgement, LeftOut, Since};
+use reputation::judge::{self, ArmedSince, ExcludedIsp, Judgement};
 use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 
 use crate::notice::quoted;
 use crate::ports::{
-    Board, Change, Control, ControlKind, Disposition, Dossier, MAX_KIN, PlaceChange, PortError, Relative, Reputation,
-    Saved, Transition, Versioned,
+    Board, Change, Control, ControlKind, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved,
+    SubjectState, Transition, Versioned,
 };
 
 /// How often a save that lost a race is decided anew before the shell should try later.
-const MOST_RACES: usize = 8;
+const MAX_RACES: usize = 8;
 
 /// Judges what may have changed of one subject, steps its breakers, and saves the steps with their controls. Judges
 /// the subject as a whole, and the ISPs in `isps`. Returns what was saved.
@@ -62,14 +62,14 @@ pub async fn evaluate<R: Reputation>(
     let mut related = None;
     let changes = loop {
         let mut asked = None;
-        let changes = decide_and_save(policy, store, subject, now, |dossier, board| {
-            let mut changes = assess(policy, dossier, board, subject, isps, now);
-            if changes.iter().any(reports_harm) && !dossier.kin.is_empty() {
+        let changes = decide_and_save(policy, store, subject, now, |subject_state, board| {
+            let mut changes = assess(policy, subject_state, board, subject, isps, now);
+            if changes.iter().any(reports_harm) && !subject_state.shares_mail_with.is_empty() {
                 match &related {
-                    Some(related) => note_related(policy, dossier, related, &mut changes, now),
+                    Some(related) => note_related(policy, subject_state, related, &mut changes, now),
                     // Asked for only where it is needed: then all is decided again.
                     None => {
-                        asked = Some(dossier.kin.clone());
+                        asked = Some(subject_state.shares_mail_with.clone());
                         return Vec::new();
                     }
                 }
@@ -78,7 +78,7 @@ pub async fn evaluate<R: Reputation>(
         })
         .await?;
         match asked {
-            Some(kin) => related = Some(relatives(store, kin).await?),
+            Some(shares_mail_with) => related = Some(relatives(store, shares_mail_with).await?),
             None => break changes,
         }
     };
@@ -111,11 +111,12 @@ const MAX_IDENTITIES: usize = 5;
 /// The relatives of a subject: those that it shares mail with, and the configuration sets that share an identity with it.
 async fn relatives<R: Reputation>(
     store: &mut R,
-    kin: BTreeSet<Subject>,
+    shares_mail_with: BTreeSet<Subject>,
 ) -> Result<BTreeMap<Subject, Relative>, PortError> {
-    let mut related = store.relatives(&kin).await?;
+    let mut related = store.relatives(&shares_mail_with).await?;
     let identities = related.iter().filter(|(subject, _)| matches!(subject, Subject::Identity(_)));
-    let of_identities = identities.take(MAX_IDENTITIES).flat_map(|(_, identity)| identity.kin.iter().cloned());
+    let of_identities =
+        identities.take(MAX_IDENTITIES).flat_map(|(_, identity)| identity.shares_mail_with.iter().cloned());
     let sets: BTreeSet<Subject> = of_identities.filter(|set| !related.contains_key(set)).collect();
     if !sets.is_empty() {
         related.extend(store.relatives(&sets).await?);
@@ -127,19 +128,19 @@ async fn relatives<R: Reputation>(
 /// sets answers for.
 fn note_related(
     policy: &Policy,
-    dossier: &Dossier,
+    subject_state: &SubjectState,
     related: &BTreeMap<Subject, Relative>,
     changes: &mut Vec<Change>,
     now: Now,
 ) {
     let is_own_set = |relative: &Subject| {
         let is_set = matches!(relative, Subject::ConfigurationSet(_)) && can_be_stopped(policy, relative);
-        is_set && dossier.kin.contains(relative)
+        is_set && subject_state.shares_mail_with.contains(relative)
     };
     let sets: Vec<(&Subject, &Relative)> = related.iter().filter(|(relative, _)| is_own_set(relative)).collect();
     changes.retain_mut(|change| {
         let Some(told) = change.transition.as_mut().filter(|told| told.level.is_some()) else { return true };
-        told.kin = related.keys().filter(|relative| **relative != change.key.subject).cloned().collect();
+        told.shares_mail_with = related.keys().filter(|relative| **relative != change.key.subject).cloned().collect();
         let Some(verdict) = told.verdict.filter(|_| !can_be_stopped(policy, &change.key.subject)) else { return true };
         if !sets.iter().any(|(_, set)| answers_for(&set.breaker, &verdict, now)) {
             if told.key.isp.is_none() {
@@ -147,7 +148,7 @@ fn note_related(
             }
             return true;
         }
-        let known = dossier.breaker(change.key.isp).breaker;
+        let known = subject_state.breaker(change.key.isp).breaker;
         change.transition = None;
         change.next.warned = known.warned;
         change.next != known
@@ -173,13 +174,15 @@ fn spread_over(sets: &[(&Subject, &Relative)]) -> String {
         [] => String::new(),
         [only] => format!("; its mail goes by {only}"),
         // No more are remembered, so that one of the others may have shown harm.
-        several if several.len() >= MAX_KIN => format!("; its mail goes by {MAX_KIN} configuration sets and more"),
+        several if several.len() >= MAX_SHARING => {
+            format!("; its mail goes by {MAX_SHARING} configuration sets and more")
+        }
         several => {
-            let more = match several.len().saturating_sub(MOST_NAMED) {
+            let more = match several.len().saturating_sub(MAX_NAMED) {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            let named = several[..several.len().min(MOST_NAMED)].join(", ");
+            let named = several[..several.len().min(MAX_NAMED)].join(", ");
             format!("; it spans {named}{more}, none of which has shown harm by itself")
         }
     }
@@ -213,13 +216,13 @@ pub async fn evaluate_account<R: Reputation>(
         near_a_pause |= forecast.metric == Metric::HardBounce && is_near_a_pause(policy, forecast.tally);
         judgement.consider(forecast.verdict);
     }
-    decide_and_save(policy, store, &Subject::Account, now, |dossier, _| {
-        let mut changes = settle_incidents(policy, dossier, near_a_pause, now);
-        let known = dossier.breaker(None);
+    decide_and_save(policy, store, &Subject::Account, now, |subject_state, _| {
+        let mut changes = settle_incidents(policy, subject_state, near_a_pause, now);
+        let known = subject_state.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
-        let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
+        let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
-        let shadow = is_shadow(policy, dossier, &key);
+        let shadow = is_shadow(policy, subject_state, &key);
         changes.extend(change(key, &known, step, shadow, now));
         changes
     })
@@ -351,11 +354,11 @@ async fn worst_first<'a, R: Reputation>(
             break;
         }
         // One that cannot be read is last, and reported where it is evaluated.
-        let Ok(dossier) = store.dossier(&key.subject, now).await else {
+        let Ok(subject_state) = store.subject_state(&key.subject, now).await else {
             ranked.push((Reverse(Harm::default()), &key.subject));
             continue;
         };
-        let changes = assess(policy, dossier, board, &key.subject, &BTreeSet::new(), now);
+        let changes = assess(policy, subject_state, board, &key.subject, &BTreeSet::new(), now);
         let verdict = changes.iter().filter_map(|change| change.transition.as_ref()?.verdict).next();
         let harm = verdict.map(|verdict| Harm::of(policy, &verdict)).unwrap_or_default();
         if !changes.is_empty() {
@@ -372,18 +375,18 @@ async fn worst_first<'a, R: Reputation>(
 /// # Errors
 ///
 /// As [`evaluate`].
-pub async fn tell<R: Reputation>(
+pub async fn apply_input<R: Reputation>(
     policy: &Policy,
     store: &mut R,
     key: &Key,
     input: Input<'_>,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    decide_and_save(policy, store, &key.subject, now, |dossier, board| {
-        let known = dossier.breaker(key.isp);
-        let standing = Standing { cap: cap(policy, key, dossier), may_pause: true };
+    decide_and_save(policy, store, &key.subject, now, |subject_state, board| {
+        let known = subject_state.breaker(key.isp);
+        let standing = ActionLimits { cap: cap(policy, key, subject_state), may_pause: true };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
-        let change = change(key.clone(), &known, step, is_shadow(policy, dossier, key), now);
+        let change = change(key.clone(), &known, step, is_shadow(policy, subject_state, key), now);
         change.map(|change| in_budget(&board.pauses, &known.breaker, change, None)).into_iter().collect()
     })
     .await
@@ -394,15 +397,15 @@ async fn decide_and_save<R: Reputation>(
     store: &mut R,
     subject: &Subject,
     now: Now,
-    mut decide: impl FnMut(&mut Dossier, &Board) -> Vec<Change>,
+    mut decide: impl FnMut(&mut SubjectState, &Board) -> Vec<Change>,
 ) -> Result<Vec<Change>, PortError> {
-    for _ in 0..MOST_RACES {
+    for _ in 0..MAX_RACES {
         // Anew each time: the others may have taken places in the budget of pauses.
         let board = store.board(now).await?;
-        let dossier = store.dossier(subject, now).await?;
-        let mut changes = decide(dossier, &board);
+        let subject_state = store.subject_state(subject, now).await?;
+        let mut changes = decide(subject_state, &board);
         drop(board);
-        changes.retain(|change| !dossier.unreadable.contains(&change.key.isp));
+        changes.retain(|change| !subject_state.unreadable.contains(&change.key.isp));
         for told in changes.iter_mut().filter_map(|change| change.transition.as_mut()) {
             told.gate = policy.gate_in_use;
         }
@@ -412,7 +415,7 @@ async fn decide_and_save<R: Reputation>(
     }
     Err(PortError {
         operation: "saving breakers",
-        reason: format!("{subject} was changed by others {MOST_RACES} times in a row"),
+        reason: format!("{subject} was changed by others {MAX_RACES} times in a row"),
         disposition: crate::ports::Disposition::Retry,
     })
 }
@@ -420,26 +423,26 @@ async fn decide_and_save<R: Reputation>(
 /// The changes that the counters of one subject call for.
 pub fn assess(
     policy: &Policy,
-    dossier: &mut Dossier,
+    subject_state: &mut SubjectState,
     board: &Board,
     subject: &Subject,
     isps: &BTreeSet<Isp>,
     now: Now,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
-    let whole = dossier.breaker(None);
+    let whole = subject_state.breaker(None);
     let mut steps: BTreeMap<Isp, BreakerState> = BTreeMap::new();
     if !whole.breaker.state.is_contained() {
         for isp in isps {
-            let known = dossier.breaker(Some(*isp));
+            let known = subject_state.breaker(Some(*isp));
             let key = Key { subject: subject.clone(), isp: Some(*isp) };
             let excused = board.isps.get(isp).is_some_and(|known| contains(known) && excuses_senders(policy));
-            if (excused && policy.gate_in_use) || dossier.unreadable.contains(&key.isp) {
+            if (excused && policy.gate_in_use) || subject_state.unreadable.contains(&key.isp) {
                 continue;
             }
-            let since = since_of_isp(dossier, board, *isp);
-            let judgement = judge::judge(policy, &mut dossier.timeline, Some(*isp), &[], since, now);
-            let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
+            let since = since_of_isp(subject_state, board, *isp);
+            let judgement = judge::judge(policy, &mut subject_state.timeline, Some(*isp), &[], since, now);
+            let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
             let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             if policy.gate_in_use {
                 step.next.troubled = None;
@@ -450,18 +453,18 @@ pub fn assess(
                 breaker::note_trouble(&policy.breaker, &mut step.next, &judgement, now);
             }
             steps.insert(*isp, step.next.clone());
-            let shadow = is_shadow(policy, dossier, &key);
+            let shadow = is_shadow(policy, subject_state, &key);
             changes.extend(change(key, &known, step, shadow, now));
         }
     }
-    let left_out = left_out(policy, dossier, board, &steps);
+    let left_out = left_out(policy, subject_state, board, &steps);
     let since = whole.breaker.since;
-    let mut judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
+    let mut judgement = judge::judge(policy, &mut subject_state.timeline, None, &left_out, since, now);
     if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
         // Some of the ISPs may be in trouble, though not contained yet. If the others show no harm worth mentioning, it is
         // theirs, and their own breakers see to it.
-        let troubled = leave_out_troubled(dossier, &steps, &left_out);
-        if troubled != left_out && !others_are_bad(policy, dossier, &troubled, since, now) {
+        let troubled = leave_out_troubled(subject_state, &steps, &left_out);
+        if troubled != left_out && !others_are_bad(policy, subject_state, &troubled, since, now) {
             (judgement.throttle, judgement.pause) = (None, None);
         }
     }
@@ -470,9 +473,9 @@ pub fn assess(
     let pauses_a_set = judgement.pause.filter(|_| takes_a_place);
     let admission = pauses_a_set.map(|verdict| (verdict, budget::admit(policy, &board.pauses, subject, &verdict)));
     let may_pause = !matches!(admission, Some((_, Admission::Full(_))));
-    let standing = Standing { cap: cap(policy, &key, dossier), may_pause };
+    let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause };
     let mut step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
-    let shadow = is_shadow(policy, dossier, &key);
+    let shadow = is_shadow(policy, subject_state, &key);
     let news = step.news.as_mut().filter(|news| news.level == Some(Level::Pause));
     if let (Some(news), Some(admitted)) = (news, &admission) {
         news.reason.push_str(&because_of_budget(policy, &board.pauses, &key, admitted, whole.breaker.withheld, shadow));
@@ -510,7 +513,7 @@ fn in_budget(pauses: &Pauses, known: &BreakerState, mut change: Change, taken: O
 }
 
 /// Sets that a reason names; of the rest it says how many there are.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// What the budget of pauses adds to the reason of a pause, or of a withheld one.
 fn because_of_budget(
@@ -534,11 +537,11 @@ fn because_of_budget(
         Admission::Full(magnitude) => {
             let holders = budget::holders(pauses, *magnitude).filter(|other| *other != subject);
             let holders: Vec<String> = holders.map(Subject::to_string).collect();
-            let more = match holders.len().saturating_sub(MOST_NAMED) {
+            let more = match holders.len().saturating_sub(MAX_NAMED) {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            let named = holders[..holders.len().min(MOST_NAMED)].join(", ");
+            let named = holders[..holders.len().min(MAX_NAMED)].join(", ");
             let by_hand = if policy.gate_in_use
                 || shadow
                 || control(key, Effect::Stop) != Some(ControlKind::PauseConfigurationSet)
@@ -558,28 +561,28 @@ fn because_of_budget(
 
 /// From when on mail may judge a subject at one ISP: since the later one of its own re-arming, that of the subject as a
 /// whole, and the end of the ISP's own trouble.
-pub fn since_of_isp(dossier: &Dossier, board: &Board, isp: Isp) -> Since {
-    let own = dossier.breakers.get(&Some(isp)).map(|known| known.breaker.since).unwrap_or_default();
-    let whole = dossier.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
+pub fn since_of_isp(subject_state: &SubjectState, board: &Board, isp: Isp) -> ArmedSince {
+    let own = subject_state.breakers.get(&Some(isp)).map(|known| known.breaker.since).unwrap_or_default();
+    let whole = subject_state.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
     let incident = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
-    own.max(Since::both(whole.max(incident)))
+    own.max(ArmedSince::both(whole.max(incident)))
 }
 
 /// The ISPs whose mail does not count against a subject as a whole. `steps` are breakers that are about to be saved.
 pub fn left_out(
     policy: &Policy,
-    dossier: &Dossier,
+    subject_state: &SubjectState,
     board: &Board,
     steps: &BTreeMap<Isp, BreakerState>,
-) -> Vec<LeftOut> {
-    let whole = dossier.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
+) -> Vec<ExcludedIsp> {
+    let whole = subject_state.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
     let mut left_out = Vec::new();
     // Nothing to look through for most subjects at most times.
-    let calm = board.isps.is_empty() && steps.is_empty() && dossier.breakers.keys().all(Option::is_none);
+    let calm = board.isps.is_empty() && steps.is_empty() && subject_state.breakers.keys().all(Option::is_none);
     if calm {
         return left_out;
     }
-    for isp in dossier.timeline.isps() {
+    for isp in subject_state.timeline.isps() {
         let mut before = Minute(0);
         let mut leave_out = |known: &BreakerState| {
             before = before.max(if contains(known) { Minute(u32::MAX) } else { known.since.pause });
@@ -587,12 +590,12 @@ pub fn left_out(
         if let Some(known) = board.isps.get(&isp).filter(|_| excuses_senders(policy)) {
             leave_out(known);
         }
-        let own = steps.get(&isp).or_else(|| dossier.breakers.get(&Some(isp)).map(|known| &known.breaker));
+        let own = steps.get(&isp).or_else(|| subject_state.breakers.get(&Some(isp)).map(|known| &known.breaker));
         if let Some(known) = own.filter(|_| policy.gate_in_use) {
             leave_out(known);
         }
         if before > whole {
-            left_out.push(LeftOut { isp, before });
+            left_out.push(ExcludedIsp { isp, before });
         }
     }
     left_out
@@ -600,30 +603,40 @@ pub fn left_out(
 
 /// What is left out already, and all mail to ISPs whose breakers are not closed. `steps` are breakers that are about to be
 /// saved.
-fn leave_out_troubled(dossier: &Dossier, steps: &BTreeMap<Isp, BreakerState>, left_out: &[LeftOut]) -> Vec<LeftOut> {
+fn leave_out_troubled(
+    subject_state: &SubjectState,
+    steps: &BTreeMap<Isp, BreakerState>,
+    left_out: &[ExcludedIsp],
+) -> Vec<ExcludedIsp> {
     let is_troubled = |isp: Isp| {
-        let own = steps.get(&isp).or_else(|| dossier.breakers.get(&Some(isp)).map(|known| &known.breaker));
+        let own = steps.get(&isp).or_else(|| subject_state.breakers.get(&Some(isp)).map(|known| &known.breaker));
         own.is_some_and(|known| known.state != State::Closed)
     };
     let leave_out = |isp: Isp| {
         let known = left_out.iter().find(|known| known.isp == isp).copied();
-        if is_troubled(isp) { Some(LeftOut { isp, before: Minute(u32::MAX) }) } else { known }
+        if is_troubled(isp) { Some(ExcludedIsp { isp, before: Minute(u32::MAX) }) } else { known }
     };
-    dossier.timeline.isps().filter_map(leave_out).collect()
+    subject_state.timeline.isps().filter_map(leave_out).collect()
 }
 
 /// Whether a subject is bad at the ISPs that are not left out: by a verdict, or on the way to one.
-fn others_are_bad(policy: &Policy, dossier: &mut Dossier, left_out: &[LeftOut], since: Since, now: Now) -> bool {
-    let others = judge::judge(policy, &mut dossier.timeline, None, left_out, since, now);
+fn others_are_bad(
+    policy: &Policy,
+    subject_state: &mut SubjectState,
+    left_out: &[ExcludedIsp],
+    since: ArmedSince,
+    now: Now,
+) -> bool {
+    let others = judge::judge(policy, &mut subject_state.timeline, None, left_out, since, now);
     others.throttle.is_some()
         || others.pause.is_some()
-        || judge::shows_harm(policy, &mut dossier.timeline, left_out, since, now)
+        || judge::shows_harm(policy, &mut subject_state.timeline, left_out, since, now)
 }
 
 /// The breakers of the ISPs themselves: held until their time is over, then left to the senders' own breakers again.
 /// `near_a_pause`: whether SES may pause the account for its hard bounces, which ends what nothing holds at once.
-fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now: Now) -> Vec<Change> {
-    let over = dossier.breakers.iter().filter_map(|(isp, known)| {
+fn settle_incidents(policy: &Policy, subject_state: &SubjectState, near_a_pause: bool, now: Now) -> Vec<Change> {
+    let over = subject_state.breakers.iter().filter_map(|(isp, known)| {
         let State::Open { until: Some(until), .. } = known.breaker.state else { return None };
         let isp = (*isp)?;
         let cut_short = near_a_pause && !policy.gate_in_use && excuses_senders(policy);
@@ -631,7 +644,7 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now:
             return None;
         }
         let next =
-            BreakerState { state: State::Closed, since: Since::both(now.next_minute()), ..known.breaker.clone() };
+            BreakerState { state: State::Closed, since: ArmedSince::both(now.next_minute()), ..known.breaker.clone() };
         let again = "each sender is judged at this ISP again, by mail accepted from now on";
         let line = Percent(policy.forecast.hard_bounce_pause);
         let reason = match (policy.gate_in_use, policy.incident.without_gate) {
@@ -642,10 +655,10 @@ fn settle_incidents(policy: &Policy, dossier: &Dossier, near_a_pause: bool, now:
             (false, WithoutGate::Warn) => format!("the time of its own trouble is over: {again}"),
             (false, WithoutGate::Pause) => "the time of its own trouble is over".to_owned(),
         };
-        let news = breaker::News { level: None, cause: Cause::Time, verdict: None, reason };
+        let news = breaker::Announcement { level: None, cause: Cause::Time, verdict: None, reason };
         let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
         let key = Key { subject: Subject::Account, isp: Some(isp) };
-        let shadow = is_shadow(policy, dossier, &key);
+        let shadow = is_shadow(policy, subject_state, &key);
         change(key, known, step, shadow, now).map(|change| as_told(policy, change))
     });
     over.collect()
@@ -719,10 +732,10 @@ fn may_be_pardoned<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) ->
 }
 
 /// What each ISP has answered for, as seen from one of them.
-fn answered_for(board: &Board, isp: Isp) -> Vec<LeftOut> {
+fn answered_for(board: &Board, isp: Isp) -> Vec<ExcludedIsp> {
     let end = |(known, breaker): (&Isp, &BreakerState)| {
         let goes_on = *known != isp && contains(breaker);
-        LeftOut { isp: *known, before: if goes_on { Minute(u32::MAX) } else { breaker.since.pause } }
+        ExcludedIsp { isp: *known, before: if goes_on { Minute(u32::MAX) } else { breaker.since.pause } }
     };
     board.isps.iter().map(end).collect()
 }
@@ -747,8 +760,8 @@ async fn is_of_its_own<R: Reputation>(
         if !in_time() {
             return Ok(false);
         }
-        let dossier = store.dossier(subject, now).await?;
-        known.push((subject.clone(), incident::conduct(policy, &dossier.timeline, &scope, now)));
+        let subject_state = store.subject_state(subject, now).await?;
+        known.push((subject.clone(), incident::conduct(policy, &subject_state.timeline, &scope, now)));
     }
     if !incident::have_witnesses(&known) {
         return Ok(false);
@@ -769,9 +782,9 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
         }
         Some(unheld(policy, account))
     };
-    decide_and_save(policy, store, &Subject::Account, now, |dossier, _| {
-        let known = dossier.breaker(Some(isp));
-        let standing = Standing { cap: Level::Pause, may_pause: true };
+    decide_and_save(policy, store, &Subject::Account, now, |subject_state, _| {
+        let known = subject_state.breaker(Some(isp));
+        let standing = ActionLimits { cap: Level::Pause, may_pause: true };
         // The hold has its own length, and grows with repetition as any Open does.
         let hold = policy.incident.hold_minutes;
         // What nothing holds is excused for no longer the next time.
@@ -782,7 +795,7 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
         if let (Some(news), Some(reason)) = (&mut step.news, &unheld) {
             (news.level, news.reason) = (Some(Level::Warn), reason.clone());
         }
-        let shadow = is_shadow(policy, dossier, &held);
+        let shadow = is_shadow(policy, subject_state, &held);
         change(held.clone(), &known, step, shadow, now).map(|change| as_told(policy, change)).into_iter().collect()
     })
     .await
@@ -857,48 +870,48 @@ async fn pardon<R: Reputation>(
     let answered = answered_for(board, isp);
     let found = board.isps.get(&isp).and_then(|known| known.worsened).unwrap_or(now);
     let scope = Scope { isp, begins: incident::begins(&policy.incident, found, now), answered: &answered };
-    decide_and_save(policy, store, subject, now, |dossier, current| {
-        if incident::conduct(policy, &dossier.timeline, &scope, now) == Conduct::Culprit {
+    decide_and_save(policy, store, subject, now, |subject_state, current| {
+        if incident::conduct(policy, &subject_state.timeline, &scope, now) == Conduct::Culprit {
             return Vec::new();
         }
         let mut changes = Vec::new();
-        if dossier.timeline.series(Some(isp)).is_some() && is_blamed_for(policy, dossier, board, now) {
-            changes.extend(pardoned(policy, dossier, current, Key { subject: subject.clone(), isp: None }, now));
+        if subject_state.timeline.series(Some(isp)).is_some() && is_blamed_for(policy, subject_state, board, now) {
+            changes.extend(pardoned(policy, subject_state, current, Key { subject: subject.clone(), isp: None }, now));
         }
-        changes.extend(pardoned(policy, dossier, current, Key { subject: subject.clone(), isp: Some(isp) }, now));
+        changes.extend(pardoned(policy, subject_state, current, Key { subject: subject.clone(), isp: Some(isp) }, now));
         changes
     })
     .await
 }
 
-fn pardoned(policy: &Policy, dossier: &Dossier, board: &Board, key: Key, now: Now) -> Option<Change> {
-    let known = dossier.breaker(key.isp);
-    let standing = Standing { cap: cap(policy, &key, dossier), may_pause: true };
+fn pardoned(policy: &Policy, subject_state: &SubjectState, board: &Board, key: Key, now: Now) -> Option<Change> {
+    let known = subject_state.breaker(key.isp);
+    let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
     let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
-    let shadow = is_shadow(policy, dossier, &key);
+    let shadow = is_shadow(policy, subject_state, &key);
     let change = change(key, &known, step, shadow, now)?;
     Some(in_budget(&board.pauses, &known.breaker, change, None))
 }
 
 /// Whether a subject was lately stopped or throttled as a whole for what ISPs in trouble of their own did: without them
 /// nothing is left to blame it for.
-fn is_blamed_for(policy: &Policy, dossier: &mut Dossier, board: &Board, now: Now) -> bool {
-    let known = dossier.breaker(None).breaker;
+fn is_blamed_for(policy: &Policy, subject_state: &mut SubjectState, board: &Board, now: Now) -> bool {
+    let known = subject_state.breaker(None).breaker;
     let recent = known.worsened.is_some_and(|at| is_recent(policy, at, now));
     // Of a probe nothing speaks for it yet but that it was stopped before.
     if !recent || matches!(known.state, State::Closed | State::Probing { .. }) {
         return false;
     }
     // The mark for cuts has moved with the cut that may have been wrong.
-    let since = Since { throttle: known.since.pause, ..known.since };
-    let left_out = left_out(policy, dossier, board, &BTreeMap::new());
-    let judgement = judge::judge(policy, &mut dossier.timeline, None, &left_out, since, now);
+    let since = ArmedSince { throttle: known.since.pause, ..known.since };
+    let left_out = left_out(policy, subject_state, board, &BTreeMap::new());
+    let judgement = judge::judge(policy, &mut subject_state.timeline, None, &left_out, since, now);
     judgement.pause.is_none() && judgement.throttle.is_none()
 }
 
 /// The worst that may be done to a key.
-fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
-    let protected = dossier.protected || policy.subjects.protected.contains(&key.subject);
+fn cap(policy: &Policy, key: &Key, subject_state: &SubjectState) -> Level {
+    let protected = subject_state.protected || policy.subjects.protected.contains(&key.subject);
     let account = key.subject == Subject::Account && key.isp.is_none() && !policy.breaker.pause_account;
     // Without a gate, nothing can hold the mail to one ISP, or that of an identity.
     let beyond_us = (key.isp.is_some() && !policy.gate_in_use) || !can_be_stopped(policy, &key.subject);
@@ -907,8 +920,8 @@ fn cap(policy: &Policy, key: &Key, dossier: &Dossier) -> Level {
 
 /// Whether nothing is done about a key, whatever a person has said about the key itself: by the policy, or because a person
 /// has put its subject as a whole in shadow.
-fn is_shadow(policy: &Policy, dossier: &Dossier, key: &Key) -> bool {
-    let whole = dossier.breakers.get(&None).is_some_and(|known| known.breaker.overridden == Override::Shadow);
+fn is_shadow(policy: &Policy, subject_state: &SubjectState, key: &Key) -> bool {
+    let whole = subject_state.breakers.get(&None).is_some_and(|known| known.breaker.overridden == Override::Shadow);
     // Without a gate nothing holds an ISP.
     let unheld = key.subject == Subject::Account && !policy.gate_in_use;
     policy.is_shadow(&key.subject) || (key.isp.is_some() && (whole || unheld))
@@ -943,7 +956,8 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
     }
     if catches_up && step.news.is_none() {
         let reason = "it was stopped in shadow, and nothing is decided in shadow any more".to_owned();
-        step.news = Some(breaker::News { level: Some(Level::Pause), cause: Cause::Time, verdict: None, reason });
+        step.news =
+            Some(breaker::Announcement { level: Some(Level::Pause), cause: Cause::Time, verdict: None, reason });
     }
     let transition = step.news.map(|news| Transition {
         at: now,
@@ -957,7 +971,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
         reason: news.reason,
         said: None,
         gate: false,
-        kin: BTreeSet::new(),
+        shares_mail_with: BTreeSet::new(),
     });
     let reason = || transition.as_ref().map_or_else(String::new, |told| told.reason.clone());
     let mut controls = Vec::new();

@@ -18,9 +18,9 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
 use reputation::timeline::Timeline;
 
-use crate::digest::Books;
+use crate::digest::MailHistory;
 use crate::evaluate::{left_out, since_of_isp};
-use crate::ports::{Board, Disposition, Dossier, PortError, Reputation};
+use crate::ports::{Board, Disposition, PortError, Reputation, SubjectState};
 use crate::quotas::{Quota, Quotas};
 
 /// How often metrics are exported, in minutes. CloudWatch keeps values of five minutes for 63 days, and those of one minute for 15
@@ -171,8 +171,8 @@ fn level(state: State) -> u8 {
 }
 
 /// The state at an ISP: of the set's own breaker there, or of the hold on the ISP itself, whichever is worse.
-fn level_at(policy: &Policy, board: &Board, dossier: &Dossier, isp: Isp) -> u8 {
-    let own = dossier.breakers.get(&Some(isp)).map_or(0, |known| level(known.breaker.state));
+fn level_at(policy: &Policy, board: &Board, subject_state: &SubjectState, isp: Isp) -> u8 {
+    let own = subject_state.breakers.get(&Some(isp)).map_or(0, |known| level(known.breaker.state));
     let held = board.isps.get(&isp).filter(|known| policy.gate_in_use && known.enacted);
     own.max(held.map_or(0, |known| level(known.state)))
 }
@@ -182,38 +182,39 @@ pub fn measure(
     policy: &Policy,
     board: &Board,
     set: &str,
-    dossier: &mut Dossier,
+    subject_state: &mut SubjectState,
     quotas: &BTreeMap<Isp, Quota>,
     now: Now,
 ) -> (Vec<Series>, usize) {
     let window = rates_since(now);
-    let isps: Vec<Isp> = if policy.cloudwatch.isps == 0 { Vec::new() } else { dossier.timeline.isps().collect() };
+    let isps: Vec<Isp> = if policy.cloudwatch.isps == 0 { Vec::new() } else { subject_state.timeline.isps().collect() };
     let candidate = |isp: Isp| {
-        let mails = judge::sum(&mut dossier.timeline, Some(isp), &[], window).tally(Metric::HardBounce).population;
-        Candidate { of: isp, level: level_at(policy, board, dossier, isp), mails }
+        let mails =
+            judge::sum(&mut subject_state.timeline, Some(isp), &[], window).tally(Metric::HardBounce).population;
+        Candidate { of: isp, level: level_at(policy, board, subject_state, isp), mails }
     };
     let candidates = isps.into_iter().map(candidate).filter(|isp| isp.mails > 0 || isp.level > 0).collect();
     let (isps, isps_left_out) = choose(policy.cloudwatch.isps, candidates);
     let keys = std::iter::once(None).chain(isps.into_iter().map(Some));
     let series = |isp: Option<Isp>| {
-        let is_known = dossier.timeline.knows_its_mail();
+        let is_known = subject_state.timeline.knows_its_mail();
         let mut values = Vec::new();
         if is_known {
             for metric in Metric::ALL {
-                let tally = judge::sum(&mut dossier.timeline, isp, &[], window).tally(metric);
+                let tally = judge::sum(&mut subject_state.timeline, isp, &[], window).tally(metric);
                 values.extend(tally.rate().map(|rate| (Measure::of_rate(metric), rate)));
             }
-            let share = evidence_share(policy, board, dossier, isp, now);
+            let share = evidence_share(policy, board, subject_state, isp, now);
             values.extend(share.map(|share| (Measure::EvidenceShare, share)));
         }
-        if !dossier.unreadable.contains(&isp) {
-            let whole = || dossier.breakers.get(&None).map_or(0, |known| level(known.breaker.state));
-            let level = isp.map_or_else(whole, |isp| level_at(policy, board, dossier, isp));
+        if !subject_state.unreadable.contains(&isp) {
+            let whole = || subject_state.breakers.get(&None).map_or(0, |known| level(known.breaker.state));
+            let level = isp.map_or_else(whole, |isp| level_at(policy, board, subject_state, isp));
             values.push((Measure::State, f64::from(level)));
         }
         values.extend(allowance(policy, isp, quotas, now));
         let from = mails_from(period(now));
-        let mails = is_known.then(|| mails_between(&dossier.timeline, isp, from, from.plus(PERIOD)));
+        let mails = is_known.then(|| mails_between(&subject_state.timeline, isp, from, from.plus(PERIOD)));
         Series { set: set.to_owned(), isp, values, mails }
     };
     (keys.map(series).collect(), isps_left_out)
@@ -225,14 +226,20 @@ fn rates_since(now: Now) -> Minute {
 }
 
 /// The evidence that a breaker is judged by, as a share of what would stop it; `None` where nothing would.
-fn evidence_share(policy: &Policy, board: &Board, dossier: &mut Dossier, isp: Option<Isp>, now: Now) -> Option<f64> {
+fn evidence_share(
+    policy: &Policy,
+    board: &Board,
+    subject_state: &mut SubjectState,
+    isp: Option<Isp>,
+    now: Now,
+) -> Option<f64> {
     let (left_out, since) = match isp {
-        None => (left_out(policy, dossier, board, &BTreeMap::new()), dossier.breaker(None).breaker.since),
-        Some(isp) => (Vec::new(), since_of_isp(dossier, board, isp)),
+        None => (left_out(policy, subject_state, board, &BTreeMap::new()), subject_state.breaker(None).breaker.since),
+        Some(isp) => (Vec::new(), since_of_isp(subject_state, board, isp)),
     };
     let share = |metric: Metric| {
         let threshold = policy.metrics.rule(metric).pause.filter(|_| policy.judges(metric, isp))?;
-        let walk = judge::walk(policy, &mut dossier.timeline, isp, &left_out, metric, since.pause, now);
+        let walk = judge::walk(policy, &mut subject_state.timeline, isp, &left_out, metric, since.pause, now);
         Some(walk.peak().evidence as f64 / threshold as f64)
     };
     Metric::ALL.into_iter().filter_map(share).reduce(f64::max)
@@ -271,7 +278,7 @@ pub struct Activity {
 /// # Errors
 ///
 /// A port did not answer: try again.
-pub async fn export<R: Reputation + Books, Q: Quotas>(
+pub async fn export<R: Reputation + MailHistory, Q: Quotas>(
     policy: &Policy,
     store: &mut R,
     quotas: &Q,
@@ -291,8 +298,8 @@ pub async fn export<R: Reputation + Books, Q: Quotas>(
         let Subject::ConfigurationSet(set) = &subject else { continue };
         let is_planned = policy.warmup.sets.contains_key(&**set);
         let known = if is_planned { quotas.quotas(set).await } else { Ok(BTreeMap::new()) };
-        let (series, isps_left_out) = match (known, store.dossier(&subject, now).await) {
-            (Ok(quotas), Ok(dossier)) => measure(policy, &board, set, dossier, &quotas, now),
+        let (series, isps_left_out) = match (known, store.subject_state(&subject, now).await) {
+            (Ok(quotas), Ok(subject_state)) => measure(policy, &board, set, subject_state, &quotas, now),
             (Err(error), _) | (_, Err(error)) if error.disposition == Disposition::Quarantine => {
                 export.failed.push((set.to_string(), error));
                 continue;
@@ -307,7 +314,7 @@ pub async fn export<R: Reputation + Books, Q: Quotas>(
 }
 
 /// The configuration sets that were heard of within the last day, or that are not just sending; without their mails.
-async fn candidates<R: Books>(store: &R, board: &Board, now: Now) -> Result<Vec<Candidate<Subject>>, PortError> {
+async fn candidates<R: MailHistory>(store: &R, board: &Board, now: Now) -> Result<Vec<Candidate<Subject>>, PortError> {
     let is_set = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_));
     let since = rates_since(now);
     let heard = store.heard().await?.into_iter().filter(|(subject, last)| is_set(subject) && *last >= since);
@@ -323,7 +330,7 @@ async fn candidates<R: Books>(store: &R, board: &Board, now: Now) -> Result<Vec<
 }
 
 /// Notes how much mail each candidate has, as of the first look in this hour.
-async fn rank<R: Books>(
+async fn rank<R: MailHistory>(
     store: &R,
     candidates: &mut [Candidate<Subject>],
     activity: &mut Activity,

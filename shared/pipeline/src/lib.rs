@@ -16,18 +16,18 @@
 //! Where to start: [`classify`] for what counts, then [`evaluate`].
 
 pub mod classify;
+pub mod dedicated_ips;
 pub mod digest;
 pub mod enforce;
 pub mod evaluate;
 pub mod export;
 pub mod fold;
 pub mod memory;
-pub mod mirror;
 pub mod notice;
 pub mod ports;
 pub mod quotas;
 pub mod record;
-pub mod rounds;
+pub mod schedule;
 pub mod senders;
 pub mod transition;
 

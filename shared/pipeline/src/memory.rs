@@ -16,13 +16,13 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::{Series, Timeline};
 use reputation::unit::{SenderId, Unit, UnitKind};
 
-use crate::enforce::{Wished, Wishes};
+use crate::enforce::{DesiredState, DesiredStates};
 use crate::evaluate::{can_be_stopped, left_out, since_of_isp};
 use crate::fold::{Fold, Sequence, Shard};
-use crate::notice::{Desk, Notice, Outbox};
+use crate::notice::{AlertQueue, Notice, Outbox};
 use crate::ports::{
-    Board, Change, Committed, Control, Dossier, Ledger, MAX_KIN, PortError, Relative, Reputation, Saved, Transition,
-    Unrecorded, Versioned, is_kin,
+    Board, Change, Committed, Control, Ledger, MAX_SHARING, PortError, Relative, Reputation, Saved, SubjectState,
+    Transition, Unrecorded, Versioned, may_share_mail_with,
 };
 use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
@@ -155,18 +155,18 @@ pub struct MemoryReputation {
     isp_map: IspMap,
     returns_complaints: Vec<bool>,
     index: BTreeMap<Subject, usize>,
-    dossiers: Vec<(Subject, Dossier)>,
+    subject_states: Vec<(Subject, SubjectState)>,
     /// The dossiers of each sender, by its index; none for a sender without mail since one of its subjects was summed.
     by_sender: Vec<Vec<usize>>,
     summed: BTreeMap<SummedKind, Summed>,
     marks: BTreeMap<Shard, Sequence>,
     board: Arc<Board>,
-    wishes: BTreeMap<Subject, Wished>,
+    wishes: BTreeMap<Subject, DesiredState>,
     protected: Vec<Subject>,
     /// Names of notices that were ever put in, and those that are not crossed out.
     notices: BTreeSet<String>,
     unsent: BTreeMap<String, Notice>,
-    desk: Desk,
+    alert_queue: AlertQueue,
     /// All controls, in the order in which they were decided.
     pub controls: Vec<Control>,
     /// All transitions, in the order in which they were decided.
@@ -180,7 +180,7 @@ impl MemoryReputation {
             isp_map: isp_map.clone(),
             returns_complaints: isp_map.isps().map(|isp| isp_map.returns_complaints(isp)).collect(),
             index: BTreeMap::new(),
-            dossiers: Vec::new(),
+            subject_states: Vec::new(),
             by_sender: Vec::new(),
             summed: BTreeMap::new(),
             marks: BTreeMap::new(),
@@ -189,7 +189,7 @@ impl MemoryReputation {
             protected: Vec::new(),
             notices: BTreeSet::new(),
             unsent: BTreeMap::new(),
-            desk: Desk::default(),
+            alert_queue: AlertQueue::default(),
             controls: Vec::new(),
             transitions: Vec::new(),
         }
@@ -201,14 +201,14 @@ impl MemoryReputation {
     }
 
     /// The subjects with their dossiers, in the order of their names.
-    pub fn dossiers(&self) -> impl Iterator<Item = (&Subject, &Dossier)> {
-        self.index.values().map(|index| (&self.dossiers[*index].0, &self.dossiers[*index].1))
+    pub fn subject_states(&self) -> impl Iterator<Item = (&Subject, &SubjectState)> {
+        self.index.values().map(|index| (&self.subject_states[*index].0, &self.subject_states[*index].1))
     }
 
     /// The dossier of a subject, if anything is known of it.
-    pub fn find(&mut self, subject: &Subject) -> Option<&mut Dossier> {
+    pub fn find(&mut self, subject: &Subject) -> Option<&mut SubjectState> {
         let index = self.index.get(subject)?;
-        Some(&mut self.dossiers[*index].1)
+        Some(&mut self.subject_states[*index].1)
     }
 
     /// What is going on, as of the last change.
@@ -223,50 +223,50 @@ impl MemoryReputation {
         let board = &self.board;
         let held = board.isps.get(&unit.isp).is_some_and(|known| known.state.is_contained());
         indices.iter().any(|index| {
-            let (subject, dossier) = &mut self.dossiers[*index];
+            let (subject, subject_state) = &mut self.subject_states[*index];
             let news = |known: Option<&Versioned>, level: Option<Level>| match level {
                 Some(Level::Warn) => !known.is_some_and(|known| known.breaker.was_warned(metric, now)),
                 Some(Level::Throttle | Level::Pause) => true,
                 None => false,
             };
-            let whole = dossier.breakers.get(&None).map(|known| (known.breaker.state, known.breaker.since));
+            let whole = subject_state.breakers.get(&None).map(|known| (known.breaker.state, known.breaker.since));
             let (state, since) = whole.unwrap_or_default();
             if matches!(state, State::Open { .. }) {
                 return false;
             }
             if !held && !state.is_contained() {
-                let since = since_of_isp(dossier, board, unit.isp);
+                let since = since_of_isp(subject_state, board, unit.isp);
                 let isp = Some(unit.isp);
-                let level = judge::alarm(policy, &mut dossier.timeline, isp, &[], since, metric, now);
-                let known = dossier.breakers.get(&isp);
+                let level = judge::alarm(policy, &mut subject_state.timeline, isp, &[], since, metric, now);
+                let known = subject_state.breakers.get(&isp);
                 let stopped = known.is_some_and(|known| matches!(known.breaker.state, State::Open { .. }));
                 if !stopped && news(known, level) {
                     return true;
                 }
             }
-            let left_out = left_out(policy, dossier, board, &BTreeMap::new());
-            let level = judge::alarm(policy, &mut dossier.timeline, None, &left_out, since, metric, now);
+            let left_out = left_out(policy, subject_state, board, &BTreeMap::new());
+            let level = judge::alarm(policy, &mut subject_state.timeline, None, &left_out, since, metric, now);
             // About what has no switch there are only warnings.
             let level = level.map(|level| if can_be_stopped(policy, subject) { level } else { Level::Warn });
-            news(dossier.breakers.get(&None), level)
+            news(subject_state.breakers.get(&None), level)
         })
     }
 
     /// Forgets the minutes and hours that are out of reach at `now`.
     pub fn prune(&mut self, now: Now) {
-        for (_, dossier) in &mut self.dossiers {
-            dossier.timeline.prune(now);
+        for (_, subject_state) in &mut self.subject_states {
+            subject_state.timeline.prune(now);
         }
     }
 
     /// How many subjects are kept one by one.
     pub fn len(&self) -> usize {
-        self.dossiers.len()
+        self.subject_states.len()
     }
 
     /// Whether nothing is known of any subject.
     pub fn is_empty(&self) -> bool {
-        self.dossiers.is_empty()
+        self.subject_states.is_empty()
     }
 
     /// Whether a subject is kept: it had mail, and was not summed since.
@@ -290,14 +290,14 @@ impl MemoryReputation {
     /// Never configuration sets, the account, what the policy protects, `kept`, and subjects with a breaker that has ever
     /// moved, so more than `most` can be left. A subject that has mail again begins anew.
     pub fn sum_least_active(&mut self, most: usize, kept: Option<&Subject>) {
-        let surplus = self.dossiers.len().saturating_sub(most);
+        let surplus = self.subject_states.len().saturating_sub(most);
         let mut candidates: Vec<(Option<Minute>, u64, &Subject, usize)> = Vec::new();
-        for (index, (subject, dossier)) in self.dossiers.iter().enumerate() {
-            let has_moved = !dossier.breakers.is_empty() || !dossier.unreadable.is_empty();
-            if SummedKind::of(subject).is_none() || has_moved || dossier.protected || Some(subject) == kept {
+        for (index, (subject, subject_state)) in self.subject_states.iter().enumerate() {
+            let has_moved = !subject_state.breakers.is_empty() || !subject_state.unreadable.is_empty();
+            if SummedKind::of(subject).is_none() || has_moved || subject_state.protected || Some(subject) == kept {
                 continue;
             }
-            let (youngest, mails) = activity(&dossier.timeline);
+            let (youngest, mails) = activity(&subject_state.timeline);
             candidates.push((youngest, mails, subject, index));
         }
         if surplus == 0 || candidates.is_empty() {
@@ -308,7 +308,7 @@ impl MemoryReputation {
             candidates.truncate(surplus);
         }
         // A place is freed by each that is summed; those after it move up.
-        let mut places: Vec<Option<usize>> = vec![Some(0); self.dossiers.len()];
+        let mut places: Vec<Option<usize>> = vec![Some(0); self.subject_states.len()];
         for (.., index) in candidates {
             places[index] = None;
         }
@@ -316,11 +316,11 @@ impl MemoryReputation {
             *place = left;
         }
         let mut place = places.iter();
-        let Self { dossiers, summed, .. } = self;
-        dossiers.retain(|(subject, dossier)| {
+        let Self { subject_states, summed, .. } = self;
+        subject_states.retain(|(subject, subject_state)| {
             let is_kept = place.next().is_some_and(Option::is_some);
             if let Some(kind) = SummedKind::of(subject).filter(|_| !is_kept) {
-                summed.entry(kind).or_default().add(&dossier.timeline);
+                summed.entry(kind).or_default().add(&subject_state.timeline);
             }
             is_kept
         });
@@ -333,16 +333,19 @@ impl MemoryReputation {
     }
 
     fn relative(&self, subject: &Subject) -> Option<Relative> {
-        let dossier = &self.dossiers[*self.index.get(subject)?].1;
-        Some(Relative { breaker: dossier.breaker(None).breaker, kin: dossier.kin.clone() })
+        let subject_state = &self.subject_states[*self.index.get(subject)?].1;
+        Some(Relative {
+            breaker: subject_state.breaker(None).breaker,
+            shares_mail_with: subject_state.shares_mail_with.clone(),
+        })
     }
 
     fn dossier_index(&mut self, subject: &Subject) -> usize {
         if let Some(index) = self.index.get(subject) {
             return *index;
         }
-        let index = self.dossiers.len();
-        self.dossiers.push((subject.clone(), Dossier::default()));
+        let index = self.subject_states.len();
+        self.subject_states.push((subject.clone(), SubjectState::default()));
         self.index.insert(subject.clone(), index);
         index
     }
@@ -359,11 +362,11 @@ impl MemoryReputation {
         self.by_sender[place] = subjects.iter().map(|subject| self.dossier_index(subject)).collect();
         let is_protected = subjects.iter().any(|subject| self.protected.contains(subject));
         for (subject, index) in subjects.iter().zip(&self.by_sender[place]) {
-            let dossier = &mut self.dossiers[*index].1;
-            dossier.protected |= is_protected;
-            for other in subjects.iter().filter(|other| is_kin(subject, other)) {
-                if dossier.kin.len() < MAX_KIN {
-                    dossier.kin.insert(other.clone());
+            let subject_state = &mut self.subject_states[*index].1;
+            subject_state.protected |= is_protected;
+            for other in subjects.iter().filter(|other| may_share_mail_with(subject, other)) {
+                if subject_state.shares_mail_with.len() < MAX_SHARING {
+                    subject_state.shares_mail_with.insert(other.clone());
                 }
             }
         }
@@ -396,16 +399,16 @@ impl Reputation for MemoryReputation {
             self.know_sender(fold, unit.sender);
             let has_loop = self.returns_complaints.get(unit.isp.index()).copied().unwrap_or(false);
             for index in &self.by_sender[unit.sender.0 as usize] {
-                let timeline = &mut self.dossiers[*index].1.timeline;
+                let timeline = &mut self.subject_states[*index].1.timeline;
                 timeline.add(unit.cohort, unit.isp, unit.kind, 1, has_loop, now);
             }
         }
         Ok(Committed::Added)
     }
 
-    async fn dossier(&mut self, subject: &Subject, _: Now) -> Result<&mut Dossier, PortError> {
+    async fn subject_state(&mut self, subject: &Subject, _: Now) -> Result<&mut SubjectState, PortError> {
         let index = self.dossier_index(subject);
-        Ok(&mut self.dossiers[index].1)
+        Ok(&mut self.subject_states[index].1)
     }
 
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
@@ -421,8 +424,8 @@ impl Reputation for MemoryReputation {
     }
 
     async fn account(&mut self, _: Now) -> Result<Vec<&Timeline>, PortError> {
-        let sets = self.dossiers.iter().filter(|(subject, _)| subject.is_part_of_account());
-        Ok(sets.map(|(_, dossier)| &dossier.timeline).collect())
+        let sets = self.subject_states.iter().filter(|(subject, _)| subject.is_part_of_account());
+        Ok(sets.map(|(_, subject_state)| &subject_state.timeline).collect())
     }
 
     async fn active(&mut self, _: Minute, _: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
@@ -430,13 +433,13 @@ impl Reputation for MemoryReputation {
             matches!(subject, Subject::ConfigurationSet(_) | Subject::Identity(_)) && !subject.is_drill()
         };
         let senders = self.index.iter().filter(|(subject, _)| is_sender(subject));
-        Ok(senders.map(|(subject, index)| (subject, &self.dossiers[*index].1.timeline)).collect())
+        Ok(senders.map(|(subject, index)| (subject, &self.subject_states[*index].1.timeline)).collect())
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         for change in changes {
             let index = self.dossier_index(&change.key.subject);
-            if self.dossiers[index].1.breaker(change.key.isp).version != change.version {
+            if self.subject_states[index].1.breaker(change.key.isp).version != change.version {
                 return Ok(Saved::Conflict);
             }
             let subject = &change.key.subject;
@@ -453,7 +456,7 @@ impl Reputation for MemoryReputation {
             let Change { key, version, next, controls, transition, .. } = change;
             let index = self.index[&key.subject];
             let saved = Versioned { breaker: next.clone(), version: version + 1 };
-            self.dossiers[index].1.breakers.insert(key.isp, saved);
+            self.subject_states[index].1.breakers.insert(key.isp, saved);
             board.apply(change);
             let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
@@ -466,15 +469,15 @@ impl Reputation for MemoryReputation {
     }
 }
 
-impl Wishes for MemoryReputation {
-    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
+impl DesiredStates for MemoryReputation {
+    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
         Ok(self.wishes.values().cloned().collect())
     }
 
-    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         match self.wishes.get_mut(&wished.target) {
             Some(known) if known.version == wished.version => {
-                *known = Wished {
+                *known = DesiredState {
                     version: wished.version + 1,
                     fresh: false,
                     at: known.at,
@@ -488,16 +491,16 @@ impl Wishes for MemoryReputation {
         }
     }
 
-    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         if self.wishes.contains_key(&wished.target) {
             return Ok(Saved::Conflict);
         }
-        let Wished { target, wish, at, urgency, reason, .. } = wished.clone();
-        self.wishes.insert(target.clone(), Wished::new(target, wish, at, urgency, reason));
+        let DesiredState { target, wish, at, urgency, reason, .. } = wished.clone();
+        self.wishes.insert(target.clone(), DesiredState::new(target, wish, at, urgency, reason));
         Ok(Saved::Saved)
     }
 
-    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         match self.wishes.get(&wished.target) {
             Some(known) if known.version == wished.version => {
                 self.wishes.remove(&wished.target);
@@ -527,26 +530,26 @@ impl Outbox for MemoryReputation {
         Ok(())
     }
 
-    async fn desk(&mut self) -> Result<Desk, PortError> {
-        Ok(self.desk.clone())
+    async fn alert_queue(&mut self) -> Result<AlertQueue, PortError> {
+        Ok(self.alert_queue.clone())
     }
 
-    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
-        if self.desk.version != desk.version {
+    async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError> {
+        if self.alert_queue.version != alert_queue.version {
             return Ok(Saved::Conflict);
         }
-        self.desk = Desk { version: desk.version + 1, ..desk.clone() };
+        self.alert_queue = AlertQueue { version: alert_queue.version + 1, ..alert_queue.clone() };
         Ok(Saved::Saved)
     }
 }
 
 /// Turns a control that SES can carry out into the wish about its target.
-fn wish(wishes: &mut BTreeMap<Subject, Wished>, control: &Control, urgency: f64) {
+fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency: f64) {
     let Some(flow) = control.kind.at_ses() else { return };
-    let new = Wished::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
+    let new = DesiredState::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
     let wished = match wishes.get(&control.target) {
         None => new,
-        Some(known) => Wished {
+        Some(known) => DesiredState {
             wish: new.wish,
             at: new.at,
             urgency,

@@ -4,7 +4,7 @@
 //! out once it is sent. So none is lost, and one that is sent twice (a crash between the two) carries one name.
 //!
 //! Programs get an event for each notice. People get letters: notices that tell of the same mail wait for each other and
-//! become one message (module `group`), and what people were told lately is not told again at once (module `desk`).
+//! become one message (module `group`), and what people were told lately is not told again at once (module `alert_queue`).
 //!
 //! Where to start: [`deliver`].
 
@@ -18,17 +18,17 @@ use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use reputation::zone::Day;
 
 use crate::digest::Digest;
-use crate::enforce::{Wished, Wishes};
+use crate::enforce::{DesiredState, DesiredStates};
 use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
 use crate::transition::{ControlRecord, TransitionDetail};
 
-mod desk;
+mod alert_queue;
 mod fact;
 mod group;
 mod headline;
 mod message;
 
-pub use desk::{Desk, HeldBack, Letter, SETTLE_MILLIS, Told};
+pub use alert_queue::{AlertQueue, HeldBack, Letter, SETTLE_MILLIS, SentLog};
 use fact::Fact;
 use headline::full_name;
 use message::Known;
@@ -79,14 +79,14 @@ pub trait Outbox {
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn desk(&mut self) -> Result<Desk, PortError>;
+    async fn alert_queue(&mut self) -> Result<AlertQueue, PortError>;
 
     /// Saves the desk as the version after its own, upon the version it was read under.
     ///
     /// # Errors
     ///
     /// It was saved or not: look again.
-    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError>;
+    async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError>;
 }
 
 /// Tells people and programs.
@@ -121,7 +121,7 @@ pub struct Delivered {
 }
 
 /// How often a save of the desk that lost a race is done anew before the shell should try later.
-const MOST_RACES: usize = 8;
+const MAX_RACES: usize = 8;
 
 /// Sends what is in the outbox. A notice waits until it is [`SETTLE_MILLIS`] old, so that what was decided with it is
 /// there, too.
@@ -129,7 +129,7 @@ const MOST_RACES: usize = 8;
 /// # Errors
 ///
 /// Some may have been sent; deliver again.
-pub async fn deliver<O: Outbox + Wishes, A: Alerts>(
+pub async fn deliver<O: Outbox + DesiredStates, A: Alerts>(
     policy: &Policy,
     outbox: &mut O,
     alerts: &mut A,
@@ -139,7 +139,7 @@ pub async fn deliver<O: Outbox + Wishes, A: Alerts>(
     loop {
         let (letters, unsent) = arrange(policy, outbox, now).await?;
         if letters.is_empty() {
-            let wait = unsent.iter().filter_map(|notice| desk::wait(notice, now)).min();
+            let wait = unsent.iter().filter_map(|notice| alert_queue::wait(notice, now)).min();
             delivered.wait = wait.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis);
             return Ok(delivered);
         }
@@ -151,20 +151,21 @@ pub async fn deliver<O: Outbox + Wishes, A: Alerts>(
 }
 
 /// Puts what is due into letters; returns the letters to send, with all notices.
-async fn arrange<O: Outbox + Wishes>(
+async fn arrange<O: Outbox + DesiredStates>(
     policy: &Policy,
     outbox: &mut O,
     now: Now,
 ) -> Result<(Vec<Letter>, Vec<Notice>), PortError> {
-    for _ in 0..MOST_RACES {
+    for _ in 0..MAX_RACES {
         // The desk first: a letter of which no notice is left afterwards has been sent.
-        let mut desk = outbox.desk().await?;
+        let mut alert_queue = outbox.alert_queue().await?;
         let unsent = outbox.unsent().await?;
         // Nothing is said of SES where nothing is to be said at all.
-        let wishes = if unsent.is_empty() && !desk.holds_back() { Vec::new() } else { outbox.wishes().await? };
-        if !desk.arrange(&Known { policy, wishes: &wishes }, &unsent, now) || outbox.keep(&desk).await? == Saved::Saved
+        let wishes = if unsent.is_empty() && !alert_queue.holds_back() { Vec::new() } else { outbox.wishes().await? };
+        if !alert_queue.arrange(&Known { policy, wishes: &wishes }, &unsent, now)
+            || outbox.keep(&alert_queue).await? == Saved::Saved
         {
-            return Ok((desk.letters, unsent));
+            return Ok((alert_queue.letters, unsent));
         }
     }
     Err(overtaken())
@@ -202,11 +203,11 @@ fn for_good(error: PortError) -> Result<PortError, PortError> {
 }
 
 async fn take_away<O: Outbox>(outbox: &mut O, letter: &str) -> Result<(), PortError> {
-    for _ in 0..MOST_RACES {
-        let mut desk = outbox.desk().await?;
-        let before = desk.letters.len();
-        desk.letters.retain(|known| known.id != letter);
-        if desk.letters.len() == before || outbox.keep(&desk).await? == Saved::Saved {
+    for _ in 0..MAX_RACES {
+        let mut alert_queue = outbox.alert_queue().await?;
+        let before = alert_queue.letters.len();
+        alert_queue.letters.retain(|known| known.id != letter);
+        if alert_queue.letters.len() == before || outbox.keep(&alert_queue).await? == Saved::Saved {
             return Ok(());
         }
     }
@@ -216,7 +217,7 @@ async fn take_away<O: Outbox>(outbox: &mut O, letter: &str) -> Result<(), PortEr
 fn overtaken() -> PortError {
     PortError {
         operation: "saving the desk",
-        reason: format!("it was changed by others {MOST_RACES} times in a row"),
+        reason: format!("it was changed by others {MAX_RACES} times in a row"),
         disposition: Disposition::Retry,
     }
 }
@@ -388,7 +389,7 @@ fn obeys(kind: ControlKind) -> &'static str {
 }
 
 /// What has come of a control by now, for people.
-fn outcome(control: &ControlRecord, wishes: &[Wished]) -> String {
+fn outcome(control: &ControlRecord, wishes: &[DesiredState]) -> String {
     let asks = done_by(control.kind);
     let Some(wanted) = control.kind.at_ses() else { return asks };
     let wished = wishes.iter().find(|wished| wished.wish == wanted && wished.target.to_string() == control.target);

@@ -83,10 +83,10 @@ pub struct Versioned {
 }
 
 /// Of so many others it is remembered that they share mail with a subject.
-pub const MAX_KIN: usize = 20;
+pub const MAX_SHARING: usize = 20;
 
 /// Whether `other` is remembered as one that shares mail with `subject`.
-pub fn is_kin(subject: &Subject, other: &Subject) -> bool {
+pub fn may_share_mail_with(subject: &Subject, other: &Subject) -> bool {
     matches!(
         (subject, other),
         (Subject::ConfigurationSet(_), Subject::Identity(_))
@@ -99,13 +99,13 @@ pub fn is_kin(subject: &Subject, other: &Subject) -> bool {
 pub struct Relative {
     /// Its breaker at all ISPs.
     pub breaker: BreakerState,
-    /// As [`Dossier::kin`].
-    pub kin: BTreeSet<Subject>,
+    /// As [`SubjectState::shares_mail_with`].
+    pub shares_mail_with: BTreeSet<Subject>,
 }
 
 /// Everything known about one subject.
 #[derive(Clone, Debug, Default)]
-pub struct Dossier {
+pub struct SubjectState {
     /// Its counters.
     pub timeline: Timeline,
     /// Its breakers: of each ISP that has one, and of all ISPs together.
@@ -113,13 +113,13 @@ pub struct Dossier {
     /// Whether some of its mail is also that of a subject that the policy protects.
     pub protected: bool,
     /// Subjects that some of its mail is also of: of a configuration set its identities, of an identity or a tag the configuration
-    /// sets; at most [`MAX_KIN`], the first ones that it was seen with.
-    pub kin: BTreeSet<Subject>,
+    /// sets; at most [`MAX_SHARING`], the first ones that it was seen with.
+    pub shares_mail_with: BTreeSet<Subject>,
     /// Breakers that are stored in a form that this release does not understand: they stay as they are.
     pub unreadable: BTreeSet<Option<Isp>>,
 }
 
-impl Dossier {
+impl SubjectState {
     /// The breaker of one key of this subject.
     pub fn breaker(&self, isp: Option<Isp>) -> Versioned {
         self.breakers.get(&isp).cloned().unwrap_or_default()
@@ -230,7 +230,7 @@ pub trait Reputation {
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError>;
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError>;
 
     /// What is known of these subjects, which share mail with another one. Asked for only when harm is to be reported.
     ///
@@ -388,13 +388,13 @@ pub struct Transition {
     /// Why, in words.
     pub reason: String,
     /// Who said so, if a person did through us.
-    pub said: Option<Said>,
+    pub said: Option<PersonNote>,
     /// Whether an application asks the gate, by the policy that it was decided under. Without a gate, mail is stopped by SES or
     /// not at all.
     pub gate: bool,
-    /// Others whose mail is the same in part, so that they may report the same harm: see [`Dossier::kin`]; of a configuration set
+    /// Others whose mail is the same in part, so that they may report the same harm: see [`SubjectState::shares_mail_with`]; of a configuration set
     /// also the other configuration sets of its identities. Only where there is harm.
-    pub kin: BTreeSet<Subject>,
+    pub shares_mail_with: BTreeSet<Subject>,
 }
 
 impl Transition {
@@ -414,14 +414,14 @@ impl Transition {
 
 /// A person's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct PersonNote {
     /// Who said it.
     pub by: String,
     /// Why, in their words.
     pub why: Option<String>,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for PersonNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = self.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         write!(f, "said by {}{why}", self.by)

@@ -19,7 +19,7 @@ use reputation::warmup::{self, Evidence, Plan, Ramp};
 use siphasher::sip::SipHasher24;
 
 use crate::evaluate::since_of_isp;
-use crate::ports::{Board, Disposition, Dossier, PortError, Reputation, Saved};
+use crate::ports::{Board, Disposition, PortError, Reputation, Saved, SubjectState};
 
 /// Where a configuration set stands at an ISP today.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,10 +108,10 @@ pub trait Quotas {
 }
 
 /// How often a race for one item is run before the shell should try later.
-const MOST_RACES: usize = 256;
+const MAX_RACES: usize = 256;
 /// So many leases of one quota are remembered, so that its item stays small. The oldest are forgotten first: what was granted
 /// stays granted, and can no more be given back.
-pub const MOST_LEASES: usize = 128;
+pub const MAX_LEASES: usize = 128;
 /// A lease is remembered so much longer than it holds, for whoever asks again about it.
 const REMEMBER_MILLIS: i64 = 30_000;
 
@@ -129,19 +129,19 @@ pub async fn plan<R: Reputation, Q: Quotas>(
     now: Now,
 ) -> Result<Quota, PortError> {
     let Some(plan) = policy.warmup.sets.get(set) else { return Err(unknown(set)) };
-    for _ in 0..MOST_RACES {
+    for _ in 0..MAX_RACES {
         let known = quotas.quota(set, isp).await?;
         let new = match &known {
             Some(quota) if quota.ramp.day >= policy.warmup.zone.day_at(now).number => return Ok(quota.clone()),
             Some(quota) => {
                 let subject = Subject::ConfigurationSet(set.into());
                 let board = reputation.board(now).await?;
-                let dossier = reputation.dossier(&subject, now).await?;
-                closed(policy, plan, dossier, &board, &subject, isp, quota, now)
+                let subject_state = reputation.subject_state(&subject, now).await?;
+                closed(policy, plan, subject_state, &board, &subject, isp, quota, now)
             }
             None => {
                 let subject = Subject::ConfigurationSet(set.into());
-                let worsened = reputation.dossier(&subject, now).await?.breaker(Some(isp)).breaker.worsened;
+                let worsened = reputation.subject_state(&subject, now).await?.breaker(Some(isp)).breaker.worsened;
                 warmup::begin(plan, policy.warmup.zone.day_at(now), worsened)
             }
         };
@@ -180,7 +180,7 @@ pub async fn plan_set<R: Reputation, Q: Quotas>(
 fn closed(
     policy: &Policy,
     plan: &Plan,
-    dossier: &mut Dossier,
+    subject_state: &mut SubjectState,
     board: &Board,
     subject: &Subject,
     isp: Isp,
@@ -191,14 +191,14 @@ fn closed(
     let today = zone.day_at(now).number;
     let business = policy.warmup.is_business(isp);
     let (used, bulk) = (quota.meter.used(), quota.meter.bulk);
-    let mut evidence = Evidence { used, bulk, ..evidence(policy, dossier, board, subject, isp, now) };
+    let mut evidence = Evidence { used, bulk, ..evidence(policy, subject_state, board, subject, isp, now) };
     let mut ramp = quota.ramp.clone();
     while ramp.day < today {
         // After a year without mail one more day changes nothing.
         let missed = today - ramp.day;
-        if missed > MOST_MISSED && evidence.used == 0 {
-            ramp.idle_days = ramp.idle_days.saturating_add((missed - MOST_MISSED).unsigned_abs());
-            ramp.day = today - MOST_MISSED;
+        if missed > MAX_MISSED && evidence.used == 0 {
+            ramp.idle_days = ramp.idle_days.saturating_add((missed - MAX_MISSED).unsigned_abs());
+            ramp.day = today - MAX_MISSED;
         }
         ramp = warmup::close(plan, business, &ramp, zone.day(ramp.day), &evidence);
         // Nobody asked on the days after.
@@ -207,14 +207,21 @@ fn closed(
     ramp
 }
 
-const MOST_MISSED: i32 = 400;
+const MAX_MISSED: i32 = 400;
 
 /// What is known about the mail of a configuration set to one ISP, apart from how much was granted.
-fn evidence(policy: &Policy, dossier: &mut Dossier, board: &Board, subject: &Subject, isp: Isp, now: Now) -> Evidence {
-    let since = since_of_isp(dossier, board, isp);
-    let judgement = judge::judge(policy, &mut dossier.timeline, Some(isp), &[], since, now);
+fn evidence(
+    policy: &Policy,
+    subject_state: &mut SubjectState,
+    board: &Board,
+    subject: &Subject,
+    isp: Isp,
+    now: Now,
+) -> Evidence {
+    let since = since_of_isp(subject_state, board, isp);
+    let judgement = judge::judge(policy, &mut subject_state.timeline, Some(isp), &[], since, now);
     let verdict = judgement.pause.or(judgement.throttle).or(judgement.warn);
-    let (own, whole) = (dossier.breaker(Some(isp)).breaker, dossier.breaker(None).breaker);
+    let (own, whole) = (subject_state.breaker(Some(isp)).breaker, subject_state.breaker(None).breaker);
     let incident = board.isps.get(&isp).is_some_and(|known| known.state.is_contained());
     // What is decided in shadow has no effect, on a quota neither; that something is wrong holds it all the same.
     let shadow = policy.is_shadow(subject) || [&own, &whole].iter().any(|known| known.overridden == Override::Shadow);
@@ -305,7 +312,7 @@ pub async fn permit<Q: Quotas>(
     let mut known = known;
     // Whether `known` is how things stand, or stood some time ago.
     let mut fresh = false;
-    for _ in 0..MOST_RACES {
+    for _ in 0..MAX_RACES {
         // A clock that is ahead may have begun the next day already: then that day's quota is the one, and nothing of it has
         // come in yet.
         let Some(quota) = known.filter(|quota| quota.ramp.day >= today) else {
@@ -406,7 +413,7 @@ fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
     let mut by_age: Vec<&Lease> = leases.iter().collect();
     by_age.sort_by(|a, b| (a.expires, &a.id).cmp(&(b.expires, &b.id)));
     let expired = by_age.partition_point(|lease| lease.expires.0.saturating_add(REMEMBER_MILLIS) < now.0);
-    let many = (by_age.len() + 1).saturating_sub(MOST_LEASES);
+    let many = (by_age.len() + 1).saturating_sub(MAX_LEASES);
     by_age[..expired.max(many)].iter().map(|lease| lease.id.clone()).collect()
 }
 
@@ -422,6 +429,6 @@ fn unknown(set: &str) -> PortError {
 }
 
 fn raced(operation: &'static str, set: &str) -> PortError {
-    let reason = format!("a quota of {set} was changed by others {MOST_RACES} times in a row");
+    let reason = format!("a quota of {set} was changed by others {MAX_RACES} times in a row");
     PortError { operation, reason, disposition: Disposition::Retry }
 }

@@ -42,10 +42,10 @@ pub struct Recorded {
 }
 
 /// Names of ignored messages come from the input: so many are told apart.
-const MOST_NAMES: usize = 100;
+const MAX_NAMES: usize = 100;
 
 /// A message can hold a list of documents, each with its own fault: so many of them are named.
-const MOST_REASONS: usize = 5;
+const MAX_REASONS: usize = 5;
 
 /// Records the units of a batch of messages, each the bytes of one SES event in any of its envelopes. `real_now` is the
 /// wall clock in milliseconds since 1970.
@@ -97,7 +97,7 @@ impl Recorded {
 
     fn poison(&mut self, message: usize, name: &'static str, reason: impl FnOnce() -> String) {
         let known = self.poison.iter().rev().take_while(|poison| poison.message == message).count();
-        if known < MOST_REASONS {
+        if known < MAX_REASONS {
             self.poison.push(Poison { message, name, reason: reason() });
         }
     }
@@ -106,7 +106,7 @@ impl Recorded {
         if let Some(count) = self.ignored.get_mut(name) {
             *count += 1;
         } else {
-            let name = if self.ignored.len() < MOST_NAMES { name } else { "(other names)" };
+            let name = if self.ignored.len() < MAX_NAMES { name } else { "(other names)" };
             *self.ignored.entry(name.to_owned()).or_default() += 1;
         }
     }

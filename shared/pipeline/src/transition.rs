@@ -18,7 +18,7 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::notice::key_name;
-use crate::ports::{Change, Control, ControlKind, Said, Transition};
+use crate::ports::{Change, Control, ControlKind, PersonNote, Transition};
 
 /// A transition, as in a replay's report and in the detail of a notice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,13 +159,13 @@ impl TransitionDetail {
             trips: next.trips,
             judged_from: Some([next.since.throttle, next.since.pause]),
             gate: transition.gate,
-            shares_mail_with: transition.kin.iter().cloned().collect(),
+            shares_mail_with: transition.shares_mail_with.iter().cloned().collect(),
         }
     }
 
     /// The person who acted.
-    pub fn person(&self) -> Option<Said> {
-        self.by.as_ref().map(|by| Said { by: by.clone(), why: self.said.clone() })
+    pub fn person(&self) -> Option<PersonNote> {
+        self.by.as_ref().map(|by| PersonNote { by: by.clone(), why: self.said.clone() })
     }
 
     /// Why, in words, with the person who acted.

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use pipeline::export::{Candidate, Measure, PERIOD, Series, choose, measure, period};
-use pipeline::ports::{Board, Dossier, Versioned};
+use pipeline::ports::{Board, SubjectState, Versioned};
 use pipeline::quotas::Quota;
 use proptest::prelude::*;
 use reputation::breaker::{BreakerState, Factor, State};
-use reputation::judge::Since;
+use reputation::judge::ArmedSince;
 use reputation::time::{Minute, Now};
 use reputation::warmup::begin;
 use reputation::{Isp, IspMap, Policy, UnitKind};
@@ -30,10 +30,10 @@ fn isp(name: &str) -> Isp {
 }
 
 /// Counts mails accepted in `minute`.
-fn count(dossier: &mut Dossier, minute: Minute, at: &str, counts: &[(UnitKind, u32)]) {
+fn count(subject_state: &mut SubjectState, minute: Minute, at: &str, counts: &[(UnitKind, u32)]) {
     let has_loop = ISPS.returns_complaints(isp(at));
     for (kind, mails) in counts {
-        dossier.timeline.add(minute, isp(at), *kind, *mails, has_loop, NOW);
+        subject_state.timeline.add(minute, isp(at), *kind, *mails, has_loop, NOW);
     }
 }
 
@@ -45,8 +45,8 @@ fn open() -> State {
     State::Open { at: NOW, until: None }
 }
 
-fn measured(policy: &Policy, dossier: &mut Dossier) -> (Vec<Series>, usize) {
-    measure(policy, &Board::default(), "news", dossier, &BTreeMap::new(), NOW)
+fn measured(policy: &Policy, subject_state: &mut SubjectState) -> (Vec<Series>, usize) {
+    measure(policy, &Board::default(), "news", subject_state, &BTreeMap::new(), NOW)
 }
 
 fn value(series: &Series, measure: Measure) -> Option<f64> {
@@ -55,16 +55,16 @@ fn value(series: &Series, measure: Measure) -> Option<f64> {
 
 #[test]
 fn rates_are_shares_of_the_last_day_and_what_is_no_data_is_left_out() {
-    let mut dossier = Dossier::default();
+    let mut subject_state = SubjectState::default();
     let sent = |mails: u32, hard: u32| {
         [(UnitKind::Sent, mails), (UnitKind::Delivered, mails - hard), (UnitKind::HardBounce, hard)]
     };
-    count(&mut dossier, NOW.minute().minus(300), "gmail", &sent(100, 4));
-    count(&mut dossier, NOW.minute().minus(60), "yahoo", &sent(100, 0));
-    count(&mut dossier, NOW.minute().minus(60), "yahoo", &[(UnitKind::Complaint, 1), (UnitKind::Delay, 10)]);
+    count(&mut subject_state, NOW.minute().minus(300), "gmail", &sent(100, 4));
+    count(&mut subject_state, NOW.minute().minus(60), "yahoo", &sent(100, 0));
+    count(&mut subject_state, NOW.minute().minus(60), "yahoo", &[(UnitKind::Complaint, 1), (UnitKind::Delay, 10)]);
     // Older than a day.
-    count(&mut dossier, NOW.minute().minus(26 * 60), "yahoo", &sent(1_000, 1_000));
-    let (series, left_out) = measured(&policy("[cloudwatch]\nconfiguration_sets = 1\nisps = 5"), &mut dossier);
+    count(&mut subject_state, NOW.minute().minus(26 * 60), "yahoo", &sent(1_000, 1_000));
+    let (series, left_out) = measured(&policy("[cloudwatch]\nconfiguration_sets = 1\nisps = 5"), &mut subject_state);
     assert_eq!(left_out, 0);
     let keys: Vec<_> = series.iter().map(|series| (series.set.as_str(), series.isp)).collect();
     assert_eq!(keys, [("news", None), ("news", Some(isp("gmail"))), ("news", Some(isp("yahoo")))]);
@@ -79,18 +79,22 @@ fn rates_are_shares_of_the_last_day_and_what_is_no_data_is_left_out() {
 #[test]
 fn evidence_is_a_share_of_what_stops_mail_counted_from_the_re_arming() {
     let policy = policy("[cloudwatch]\nconfiguration_sets = 1");
-    let mut dossier = Dossier::default();
+    let mut subject_state = SubjectState::default();
     let burst = |hard: u32| [(UnitKind::Sent, 40), (UnitKind::Delivered, 40 - hard), (UnitKind::HardBounce, hard)];
-    count(&mut dossier, NOW.minute().minus(30), "gmail", &burst(20));
-    let share = |dossier: &mut Dossier| value(&measured(&policy, dossier).0[0], Measure::EvidenceShare).unwrap();
+    count(&mut subject_state, NOW.minute().minus(30), "gmail", &burst(20));
+    let share = |subject_state: &mut SubjectState| {
+        value(&measured(&policy, subject_state).0[0], Measure::EvidenceShare).unwrap()
+    };
     // 20 of 40 at a limit of 5 %: far more than the 10 nats that stop a set.
-    assert!(share(&mut dossier) > 1.0, "{}", share(&mut dossier));
-    let since = Since::both(NOW.minute().minus(10));
-    dossier.breakers.insert(None, Versioned { breaker: BreakerState { since, ..BreakerState::default() }, version: 1 });
-    assert_eq!(share(&mut dossier), 0.0);
+    assert!(share(&mut subject_state) > 1.0, "{}", share(&mut subject_state));
+    let since = ArmedSince::both(NOW.minute().minus(10));
+    subject_state
+        .breakers
+        .insert(None, Versioned { breaker: BreakerState { since, ..BreakerState::default() }, version: 1 });
+    assert_eq!(share(&mut subject_state), 0.0);
     // Delays never stop mail, so they are no share of it.
-    count(&mut dossier, NOW.minute().minus(5), "gmail", &[(UnitKind::Sent, 100), (UnitKind::Delay, 100)]);
-    assert_eq!(share(&mut dossier), 0.0);
+    count(&mut subject_state, NOW.minute().minus(5), "gmail", &[(UnitKind::Sent, 100), (UnitKind::Delay, 100)]);
+    assert_eq!(share(&mut subject_state), 0.0);
 }
 
 #[test]
@@ -99,9 +103,9 @@ fn states_are_numbers_that_grow_with_the_trouble() {
     let states =
         [State::Closed, State::Throttled { factor: Factor::QUARTER, moved: NOW }, State::Probing { at: NOW }, open()];
     for (number, state) in states.into_iter().enumerate() {
-        let mut dossier = Dossier::default();
-        dossier.breakers.insert(None, breaker(state));
-        let (series, _) = measured(&policy, &mut dossier);
+        let mut subject_state = SubjectState::default();
+        subject_state.breakers.insert(None, breaker(state));
+        let (series, _) = measured(&policy, &mut subject_state);
         // Nothing else is known of a set without mail.
         assert_eq!(
             series,
@@ -109,9 +113,9 @@ fn states_are_numbers_that_grow_with_the_trouble() {
         );
     }
     // A breaker that this release cannot read has no state.
-    let mut dossier = Dossier::default();
-    dossier.unreadable.insert(None);
-    assert_eq!(measured(&policy, &mut dossier).0[0].values, []);
+    let mut subject_state = SubjectState::default();
+    subject_state.unreadable.insert(None);
+    assert_eq!(measured(&policy, &mut subject_state).0[0].values, []);
 }
 
 #[test]
@@ -120,9 +124,9 @@ fn an_isp_that_is_held_is_stopped_for_everybody() {
     board.isps.insert(isp("gmail"), BreakerState { state: open(), enacted: true, ..BreakerState::default() });
     let state = |toml: &str| {
         let policy = policy(&format!("[cloudwatch]\nconfiguration_sets = 1\nisps = 5\n{toml}"));
-        let mut dossier = Dossier::default();
-        count(&mut dossier, NOW.minute().minus(30), "gmail", &[(UnitKind::Sent, 10)]);
-        let (series, _) = measure(&policy, &board, "news", &mut dossier, &BTreeMap::new(), NOW);
+        let mut subject_state = SubjectState::default();
+        count(&mut subject_state, NOW.minute().minus(30), "gmail", &[(UnitKind::Sent, 10)]);
+        let (series, _) = measure(&policy, &board, "news", &mut subject_state, &BTreeMap::new(), NOW);
         [&series[0], &series[1]].map(|series| value(series, Measure::State))
     };
     assert_eq!(state("[gate]\nin_use = true"), [Some(0.0), Some(3.0)]);
@@ -132,22 +136,22 @@ fn an_isp_that_is_held_is_stopped_for_everybody() {
 
 #[test]
 fn isps_beyond_the_limit_are_counted_and_the_troubled_ones_come_first() {
-    let mut dossier = Dossier::default();
+    let mut subject_state = SubjectState::default();
     for (at, mails) in [("gmail", 50), ("yahoo", 400), ("apple", 1), ("microsoft", 200)] {
-        count(&mut dossier, NOW.minute().minus(30), at, &[(UnitKind::Sent, mails)]);
+        count(&mut subject_state, NOW.minute().minus(30), at, &[(UnitKind::Sent, mails)]);
     }
     // Without mail in the last day, and without trouble: no ISP of this day.
-    count(&mut dossier, NOW.minute().minus(3 * 1_440), "gmx", &[(UnitKind::Sent, 999)]);
-    dossier.breakers.insert(Some(isp("apple")), breaker(open()));
-    let of = |isps: usize, dossier: &mut Dossier| {
+    count(&mut subject_state, NOW.minute().minus(3 * 1_440), "gmx", &[(UnitKind::Sent, 999)]);
+    subject_state.breakers.insert(Some(isp("apple")), breaker(open()));
+    let of = |isps: usize, subject_state: &mut SubjectState| {
         let (series, left_out) =
-            measured(&policy(&format!("[cloudwatch]\nconfiguration_sets = 1\nisps = {isps}")), dossier);
+            measured(&policy(&format!("[cloudwatch]\nconfiguration_sets = 1\nisps = {isps}")), subject_state);
         let names = series.iter().filter_map(|series| series.isp).map(|isp| ISPS.name(isp).to_owned());
         (names.collect::<Vec<_>>(), left_out)
     };
-    assert_eq!(of(0, &mut dossier), (vec![], 0));
-    assert_eq!(of(2, &mut dossier), (vec!["apple".to_owned(), "yahoo".to_owned()], 2));
-    assert_eq!(of(9, &mut dossier), (["apple", "yahoo", "microsoft", "gmail"].map(str::to_owned).to_vec(), 0));
+    assert_eq!(of(0, &mut subject_state), (vec![], 0));
+    assert_eq!(of(2, &mut subject_state), (vec!["apple".to_owned(), "yahoo".to_owned()], 2));
+    assert_eq!(of(9, &mut subject_state), (["apple", "yahoo", "microsoft", "gmail"].map(str::to_owned).to_vec(), 0));
 }
 
 #[test]
@@ -166,11 +170,11 @@ fn quotas_are_todays_and_over_all_isps_their_sum() {
         // Its day is not planned yet.
         (isp("apple"), quota(today - 1, 9_000, 8_000)),
     ]);
-    let mut dossier = Dossier::default();
+    let mut subject_state = SubjectState::default();
     for at in ["gmail", "apple"] {
-        count(&mut dossier, NOW.minute().minus(30), at, &[(UnitKind::Sent, 10)]);
+        count(&mut subject_state, NOW.minute().minus(30), at, &[(UnitKind::Sent, 10)]);
     }
-    let (series, _) = measure(&policy, &Board::default(), "news", &mut dossier, &quotas, NOW);
+    let (series, _) = measure(&policy, &Board::default(), "news", &mut subject_state, &quotas, NOW);
     let of = |series: &Series| [Measure::Quota, Measure::Granted].map(|measure| value(series, measure));
     let [all, apple, gmail] = [0, 1, 2].map(|index| of(&series[index]));
     assert_eq!((all, gmail, apple), ([Some(800.0), Some(27.0)], [Some(500.0), Some(20.0)], [None, None]));
@@ -193,15 +197,15 @@ proptest! {
         looks in proptest::collection::vec(0i64..300_000, 40),
     ) {
         let begin = period(NOW).minus(100);
-        let mut dossier = Dossier::default();
+        let mut subject_state = SubjectState::default();
         for (minute, sent, is_gmail) in &mails {
             let at = if *is_gmail { "gmail" } else { "yahoo" };
-            count(&mut dossier, begin.plus(*minute), at, &[(UnitKind::Sent, *sent)]);
+            count(&mut subject_state, begin.plus(*minute), at, &[(UnitKind::Sent, *sent)]);
         }
         let (mut of_all, mut of_isps) = (0, 0);
         for (index, millis) in looks.iter().enumerate() {
             let now = Now(i64::from(begin.plus(index as u32 * PERIOD).0) * 60_000 + millis);
-            let (series, _) = measure(&EXPORTING, &Board::default(), "news", &mut dossier, &BTreeMap::new(), now);
+            let (series, _) = measure(&EXPORTING, &Board::default(), "news", &mut subject_state, &BTreeMap::new(), now);
             of_all += series[0].mails.unwrap();
             of_isps += series[1..].iter().map(|series| series.mails.unwrap()).sum::<u64>();
         }

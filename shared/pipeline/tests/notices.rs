@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::enforce::{Flow, Trouble, Wished, Wishes as _};
-use pipeline::evaluate::{evaluate, tell, tick};
+use pipeline::enforce::{DesiredState, DesiredStates as _, FailedCalls, Flow};
+use pipeline::evaluate::{apply_input, evaluate, tick};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
 use pipeline::ports::{Disposition, PortError, Reputation as _};
@@ -102,7 +102,7 @@ impl World {
 
     fn said(&mut self, name: &str, input: Input<'_>) {
         let key = self.key(name);
-        pollster::block_on(tell(&self.policy, &mut self.store, &key, input, self.now)).unwrap();
+        pollster::block_on(apply_input(&self.policy, &mut self.store, &key, input, self.now)).unwrap();
     }
 
     fn minutes(&mut self, minutes: u32) {
@@ -236,7 +236,7 @@ fn in_shadow_it_is_told_that_nothing_is_done() {
 
 #[test]
 fn a_message_says_what_ses_has_made_of_what_was_decided() {
-    let effect = |noted: &dyn Fn(Wished) -> Wished| {
+    let effect = |noted: &dyn Fn(DesiredState) -> DesiredState| {
         let mut world = World::new("");
         world.judged("configuration-set:news", Level::Pause, 30);
         let wished = pollster::block_on(world.store.wishes()).unwrap().remove(0);
@@ -244,23 +244,26 @@ fn a_message_says_what_ses_has_made_of_what_was_decided() {
         let mail = world.mail();
         mail.lines().find_map(|line| line.strip_prefix("Effect: ")).unwrap().to_owned()
     };
-    let trouble = |denied: Option<Now>| Some(Trouble { failures: 1, denied, error: "AccessDenied".to_owned() });
+    let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "AccessDenied".to_owned() });
     assert_eq!(
-        effect(&|wished| Wished { made: Some(Flow::Stopped), ..wished }),
+        effect(&|wished| DesiredState { made: Some(Flow::Stopped), ..wished }),
         "SES has obeyed: it accepts no more mail with this configuration set (mail it has accepted still goes out)."
     );
     let asked = "SES is asked to accept no more mail with this configuration set";
     assert_eq!(
-        effect(&|wished| Wished { trouble: trouble(Some(START)), ..wished }),
+        effect(&|wished| DesiredState { trouble: trouble(Some(START)), ..wished }),
         format!("{asked}, and refuses: AccessDenied; it is asked again every few minutes.")
     );
     assert_eq!(
-        effect(&|wished| Wished { trouble: trouble(None), ..wished }),
+        effect(&|wished| DesiredState { trouble: trouble(None), ..wished }),
         format!("{asked}, and has not done it yet: AccessDenied.")
     );
-    assert_eq!(effect(&|wished| Wished { gone: Some(START), ..wished }), format!("{asked}, and does not know it."));
+    assert_eq!(
+        effect(&|wished| DesiredState { gone: Some(START), ..wished }),
+        format!("{asked}, and does not know it.")
+    );
     // Somebody has decided otherwise since.
-    assert_eq!(effect(&|wished| Wished { wish: Flow::Flowing, ..wished }), format!("{asked}."));
+    assert_eq!(effect(&|wished| DesiredState { wish: Flow::Flowing, ..wished }), format!("{asked}."));
 }
 
 #[test]
@@ -397,12 +400,12 @@ fn of_one_identity(world: &mut World, set: &str, bounces: u32) {
     let key = world.key(&format!("configuration-set:{set}"));
     let gmail = world.policy.isp_map.by_name("gmail").unwrap();
     let identity: reputation::Subject = "identity:a.example".parse().unwrap();
-    let dossier = pollster::block_on(world.store.dossier(&identity, world.now)).unwrap();
-    dossier.kin.insert(key.subject.clone());
-    let dossier = pollster::block_on(world.store.dossier(&key.subject, world.now)).unwrap();
-    dossier.kin.insert(identity);
+    let subject_state = pollster::block_on(world.store.subject_state(&identity, world.now)).unwrap();
+    subject_state.shares_mail_with.insert(key.subject.clone());
+    let subject_state = pollster::block_on(world.store.subject_state(&key.subject, world.now)).unwrap();
+    subject_state.shares_mail_with.insert(identity);
     for kind in [UnitKind::Sent, UnitKind::HardBounce] {
-        dossier.timeline.add(world.now.minute(), gmail, kind, bounces, false, world.now);
+        subject_state.timeline.add(world.now.minute(), gmail, kind, bounces, false, world.now);
     }
     let (policy, now) = (world.policy.clone(), world.now);
     pollster::block_on(evaluate(&policy, &mut world.store, &key.subject, &BTreeSet::new(), now)).unwrap();
@@ -455,7 +458,7 @@ fn a_set_that_stops_after_the_others_is_reported_in_five_minutes_with_what_ses_m
     }
     let wishes = pollster::block_on(world.store.wishes()).unwrap();
     for wished in wishes {
-        pollster::block_on(world.store.note(&Wished { made: Some(Flow::Stopped), ..wished })).unwrap();
+        pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..wished })).unwrap();
     }
     world.minutes(5);
     let told = world.told();
@@ -475,17 +478,17 @@ fn a_set_that_a_person_stopped_long_ago_answers_for_no_harm_of_its_identity() {
         let (identity, gmail) =
             (world.key("identity:a.example").subject, world.policy.isp_map.by_name("gmail").unwrap());
         let (now, minute) = (world.now, world.now.minute());
-        let dossier = pollster::block_on(world.store.dossier(&identity, now)).unwrap();
+        let subject_state = pollster::block_on(world.store.subject_state(&identity, now)).unwrap();
         for set in ["old", "b", "c", "(none)"] {
-            dossier.kin.insert(format!("configuration-set:{set}").parse().unwrap());
+            subject_state.shares_mail_with.insert(format!("configuration-set:{set}").parse().unwrap());
         }
         for (kind, count) in [(UnitKind::Sent, 60), (UnitKind::HardBounce, 20)] {
-            dossier.timeline.add(minute, gmail, kind, count, false, now);
+            subject_state.timeline.add(minute, gmail, kind, count, false, now);
         }
         for set in ["old", "b", "c"] {
             let subject = world.key(&format!("configuration-set:{set}")).subject;
-            let dossier = pollster::block_on(world.store.dossier(&subject, now)).unwrap();
-            dossier.kin.insert(identity.clone());
+            let subject_state = pollster::block_on(world.store.subject_state(&subject, now)).unwrap();
+            subject_state.shares_mail_with.insert(identity.clone());
         }
         let policy = world.policy.clone();
         pollster::block_on(evaluate(&policy, &mut world.store, &identity, &BTreeSet::new(), now)).unwrap();
@@ -574,13 +577,13 @@ proptest! {
         let summed_up: usize = messages.values().map(|message| summed_up(message)).sum();
         prop_assert_eq!(told + summed_up, notices);
         prop_assert!(pollster::block_on(world.store.unsent()).unwrap().is_empty());
-        let desk = pollster::block_on(world.store.desk()).unwrap();
-        prop_assert!(desk.letters.is_empty() && desk.told.values().all(|told| told.held_back.is_none()));
+        let alert_queue = pollster::block_on(world.store.alert_queue()).unwrap();
+        prop_assert!(alert_queue.letters.is_empty() && alert_queue.told.values().all(|told| told.held_back.is_none()));
         // The state in the last message about a key is the one it is in.
         for name in KEYS {
             let key = world.key(name);
-            let state = world.store.find(&key.subject).map_or(StateName::Closed, |dossier| dossier.breaker(key.isp).breaker.state.name());
-            prop_assert_eq!(desk.told.get(name).map_or(StateName::Closed, |told| told.state), state);
+            let state = world.store.find(&key.subject).map_or(StateName::Closed, |subject_state| subject_state.breaker(key.isp).breaker.state.name());
+            prop_assert_eq!(alert_queue.told.get(name).map_or(StateName::Closed, |told| told.state), state);
         }
     }
 }
@@ -593,11 +596,11 @@ fn an_isp_in_trouble_without_a_gate_is_a_warning_with_what_ses_counts() {
         let subjects: Vec<reputation::Subject> = subjects.iter().map(|name| name.parse().unwrap()).collect();
         let gmail = world.policy.isp_map.by_name("gmail").unwrap();
         for subject in &subjects {
-            let dossier = pollster::block_on(world.store.dossier(subject, world.now)).unwrap();
+            let subject_state = pollster::block_on(world.store.subject_state(subject, world.now)).unwrap();
             // Good until now: who has no past says nothing about an ISP.
-            dossier.timeline.add(START.minute().minus(120), gmail, UnitKind::Sent, 50, false, world.now);
+            subject_state.timeline.add(START.minute().minus(120), gmail, UnitKind::Sent, 50, false, world.now);
             for (kind, count) in [(UnitKind::Sent, 40), (UnitKind::HardBounce, 25)] {
-                dossier.timeline.add(START.minute(), gmail, kind, count, false, world.now);
+                subject_state.timeline.add(START.minute(), gmail, kind, count, false, world.now);
             }
             pollster::block_on(evaluate(&world.policy, &mut world.store, subject, &[gmail].into(), world.now)).unwrap();
         }
@@ -615,10 +618,10 @@ fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_d
         let isps: Vec<reputation::Isp> = world.policy.isp_map.isps().take(24).collect();
         let sends = |world: &mut World, set: &str, bounces: usize| {
             let subject: reputation::Subject = format!("configuration-set:{set}").parse().unwrap();
-            let dossier = pollster::block_on(world.store.dossier(&subject, world.now)).unwrap();
+            let subject_state = pollster::block_on(world.store.subject_state(&subject, world.now)).unwrap();
             for isp in isps.iter().cycle().take(bounces) {
                 for kind in [UnitKind::Sent, UnitKind::HardBounce] {
-                    dossier.timeline.add(world.now.minute(), *isp, kind, 1, false, world.now);
+                    subject_state.timeline.add(world.now.minute(), *isp, kind, 1, false, world.now);
                 }
             }
             pollster::block_on(evaluate(&world.policy, &mut world.store, &subject, &BTreeSet::new(), world.now))

@@ -6,9 +6,9 @@
 //! Start at [`run`].
 
 mod arguments;
-pub mod moment;
-pub mod nearest;
 pub mod painter;
+pub mod suggest;
+pub mod time_arg;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -29,7 +29,7 @@ use reputation::warmup::Plan;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::driver::{self, Extras, Options, RejectedLine, Replay, Witness};
+use crate::driver::{self, Extras, Options, RejectedLine, Replay, TraceRequest};
 use crate::explain;
 use crate::generate::{Scenario, Truth, generate};
 use crate::input::{Progress, Source, Sources};
@@ -39,7 +39,7 @@ use crate::plot;
 use crate::report::Report;
 use crate::schedule::Schedules;
 use crate::simulate::{self, Setup, Summary, simulate};
-use crate::text::{self, Call, Look};
+use crate::text::{self, Call, TermStyle};
 use crate::view::View;
 use arguments::{
     CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, MetricName, PlanArgs, Reading, ReplayArgs, ScenarioName,
@@ -67,10 +67,10 @@ impl From<Exit> for process::ExitCode {
 }
 
 /// So many rejected lines are named; of the others only the number is told.
-const MOST_REJECTIONS: u64 = 20;
+const MAX_REJECTIONS: u64 = 20;
 
 /// So many skipped files are named.
-const MOST_SKIPPED: usize = 20;
+const MAX_SKIPPED: usize = 20;
 
 /// Does what `arguments`, of which the first is the program's name, ask for. `real_now`: milliseconds since 1970.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit {
@@ -105,7 +105,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
 
 /// A line on standard error, cleaned of what a terminal would obey. Nobody can be told if that fails.
 pub fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", text::legible(line));
+    let _ = writeln!(io::stderr().lock(), "{}", text::sanitize(line));
 }
 
 fn complain_of(error: &anyhow::Error) {
@@ -147,10 +147,10 @@ pub fn show_json(document: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// The look of the terminal that standard output is.
-pub fn look() -> Look {
+pub fn look() -> TermStyle {
     let out = io::stdout();
     let terminal = if out.is_terminal() { comfy_table::Table::new().width() } else { None };
-    Look::new(terminal)
+    TermStyle::new(terminal)
 }
 
 fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
@@ -205,7 +205,7 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
     let painter = Painter::of_reading(quiet);
     let mut named = 0;
     let mut reject = |rejected: &RejectedLine| {
-        if named < MOST_REJECTIONS {
+        if named < MAX_REJECTIONS {
             let RejectedLine { source, line, reason } = rejected;
             painter.above(|| complain(&format!("{source}:{line}: {reason}")));
         }
@@ -220,16 +220,16 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
         || driver::replay_while_readable(options, extras, sources, &mut reject, &progress),
     );
     let rejected: u64 = replay.tallies.rejected.values().sum();
-    if rejected > MOST_REJECTIONS.min(named) {
-        let more = rejected - MOST_REJECTIONS.min(named);
+    if rejected > MAX_REJECTIONS.min(named) {
+        let more = rejected - MAX_REJECTIONS.min(named);
         complain(&format!("… and {}", text::counted(more, "more rejected line")));
     }
     let skipped = Sources::skipped(sources);
-    for damage in skipped.iter().take(MOST_SKIPPED) {
+    for damage in skipped.iter().take(MAX_SKIPPED) {
         complain(&format!("warning: skipped {}: {}", damage.source, damage.what));
     }
-    if skipped.len() > MOST_SKIPPED {
-        let more = (skipped.len() - MOST_SKIPPED) as u64;
+    if skipped.len() > MAX_SKIPPED {
+        let more = (skipped.len() - MAX_SKIPPED) as u64;
         complain(&format!("… and {}", text::counted(more, "more skipped file")));
     }
     (replay, outcome.err().map(anyhow::Error::from))
@@ -280,7 +280,7 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     }
     match args.reading.format {
         Format::Text => {
-            let look = Look { everything: args.subject.is_some(), ..look() };
+            let look = TermStyle { everything: args.subject.is_some(), ..look() };
             let gate = args.reading.gate || args.quota;
             let call = Call { input: &args.input, policy: args.reading.policy.as_deref(), gate };
             show(&text::report(&report, &replay.policy, call, look), args.reading.color)?;
@@ -343,12 +343,12 @@ impl Page {
 }
 
 fn is_known(replay: &Replay, subject: &Subject) -> bool {
-    *subject == Subject::Account || replay.reputation.dossiers().any(|(known, _)| known == subject)
+    *subject == Subject::Account || replay.reputation.subject_states().any(|(known, _)| known == subject)
 }
 
 fn unknown(replay: &Replay, subject: &Subject, place: &str) -> anyhow::Error {
-    let known: Vec<String> = replay.reputation.dossiers().map(|(known, _)| known.to_string()).collect();
-    let nearest = nearest::nearest(&subject.to_string(), known.iter().map(String::as_str));
+    let known: Vec<String> = replay.reputation.subject_states().map(|(known, _)| known.to_string()).collect();
+    let nearest = suggest::suggest(&subject.to_string(), known.iter().map(String::as_str));
     let subject = text::name(&subject.to_string());
     if nearest.is_empty() {
         return anyhow!("there is no mail of {subject} {place}, and none of any other subject");
@@ -360,7 +360,7 @@ fn unknown(replay: &Replay, subject: &Subject, place: &str) -> anyhow::Error {
 fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let policy = policy(Some(&args.policy))?;
     let text =
-        format!("{} is valid\n\n{}", text::legible(&args.policy.display().to_string()), text::policy(&policy, look()));
+        format!("{} is valid\n\n{}", text::sanitize(&args.policy.display().to_string()), text::policy(&policy, look()));
     show(&text, args.color)?;
     Ok(Exit::Ran)
 }
@@ -369,7 +369,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
 fn plan_of<'a>(policy: &'a Policy, set: Option<&str>) -> anyhow::Result<&'a Plan> {
     let Some(set) = set else { return Ok(&policy.warmup.plan) };
     policy.warmup.sets.get(set).ok_or_else(|| {
-        let nearest = nearest::nearest(set, policy.warmup.sets.keys().map(String::as_str));
+        let nearest = suggest::suggest(set, policy.warmup.sets.keys().map(String::as_str));
         if nearest.is_empty() {
             return anyhow!("[warmup.sets] does not name {set}: it names no configuration set");
         }
@@ -445,17 +445,17 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let isp = match &args.isp {
         // Names of ISPs are in lower case.
         Some(name) => Some(isps.by_name(&name.to_ascii_lowercase()).ok_or_else(|| {
-            let nearest = nearest::nearest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)));
+            let nearest = suggest::suggest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)));
             anyhow!("`{name}` names no ISP; did you mean {}?", nearest.join(" or "))
         })?),
         None => None,
     };
     let key = Key { subject: args.subject.clone(), isp };
     let sources = Sources::expand(&args.input)?;
-    let witness = Witness { key: key.clone(), from: args.at.at, until };
+    let trace_request = TraceRequest { key: key.clone(), from: args.at.at, until };
     let (replay, broken_off) = read(
         &options,
-        Extras { witness: Some(witness), diagnoses: true, ..Extras::default() },
+        Extras { trace_request: Some(trace_request), diagnoses: true, ..Extras::default() },
         &sources,
         args.reading.quiet,
     );
@@ -550,7 +550,7 @@ fn scenario(name: &str) -> anyhow::Result<Scenario> {
     let text = match fs::read_to_string(name) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let nearest = nearest::nearest(name, Scenario::builtin_names()).join(" or ");
+            let nearest = suggest::suggest(name, Scenario::builtin_names()).join(" or ");
             return Err(anyhow!("{name} is neither a built-in scenario nor a file; did you mean {nearest}?"));
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),

@@ -12,11 +12,11 @@ use reputation::unit::{SenderId, UnitKind};
 use ses_events::{Detail, Event, FailedRecipient};
 
 /// So many classes are told apart: their words come from the input.
-const MOST_CLASSES: usize = 2_000;
+const MAX_CLASSES: usize = 2_000;
 /// Letters of a word of SES's that are kept.
-const MOST_LETTERS: usize = 40;
+const MAX_LETTERS: usize = 40;
 /// Letters of the id of a message that are kept; SES's have 60.
-const MOST_OF_ID: usize = 80;
+const MAX_OF_ID: usize = 80;
 
 /// What is told of one recipient's bounce or delay.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +31,7 @@ pub struct Class {
 
 /// What one class was told how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct DiagnosisCount {
     /// Units.
     pub count: u64,
     /// The first and the last minute in which such mail was accepted.
@@ -45,22 +45,22 @@ pub type Place = (SenderId, Isp, UnitKind);
 
 /// Bounces and delays by what was told of them.
 #[derive(Clone, Debug, Default)]
-pub struct DiagnosisBook {
-    classes: BTreeMap<(Place, Class), Told>,
+pub struct Diagnoses {
+    classes: BTreeMap<(Place, Class), DiagnosisCount>,
     /// Units of classes that are not told apart any more.
     left_out: u64,
 }
 
-impl DiagnosisBook {
+impl Diagnoses {
     /// Counts one unit.
     pub fn note(&mut self, place: Place, class: Class, accepted: Minute, message_id: &str) {
-        let full = self.classes.len() >= MOST_CLASSES;
+        let full = self.classes.len() >= MAX_CLASSES;
         let place = (place, class);
         if full && !self.classes.contains_key(&place) {
             self.left_out += 1;
             return;
         }
-        let fresh = || Told { count: 0, mail: (accepted, accepted), example: String::new() };
+        let fresh = || DiagnosisCount { count: 0, mail: (accepted, accepted), example: String::new() };
         let told = self.classes.entry(place).or_insert_with(fresh);
         told.count += 1;
         told.mail = (told.mail.0.min(accepted), told.mail.1.max(accepted));
@@ -68,7 +68,7 @@ impl DiagnosisBook {
     }
 
     /// All classes, with where they were told.
-    pub fn classes(&self) -> impl Iterator<Item = (&Place, &Class, &Told)> {
+    pub fn classes(&self) -> impl Iterator<Item = (&Place, &Class, &DiagnosisCount)> {
         self.classes.iter().map(|((place, class), told)| (place, class, told))
     }
 
@@ -117,7 +117,7 @@ pub fn classes_of(event: &Event<'_>, failures: &[Option<usize>]) -> Vec<Class> {
 /// address without its `@` is still an address to a reader.
 fn word(text: &str) -> String {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        text.chars().take(MOST_LETTERS).collect()
+        text.chars().take(MAX_LETTERS).collect()
     } else {
         "(unknown)".to_owned()
     }
@@ -126,7 +126,7 @@ fn word(text: &str) -> String {
 /// The id of a message, if it has the form of one: it comes from the input, too. Else nothing.
 fn id(text: &str) -> &str {
     let is_id = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if is_id { text.get(..MOST_OF_ID).unwrap_or(text) } else { "" }
+    if is_id { text.get(..MAX_OF_ID).unwrap_or(text) } else { "" }
 }
 
 /// An enhanced status code (RFC 3463): class, subject and detail, of at most three digits each.
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn classes_beyond_the_most_are_counted_and_not_kept() {
-        let mut book = DiagnosisBook::default();
+        let mut book = Diagnoses::default();
         let place = (SenderId(0), Isp::OTHER, UnitKind::HardBounce);
-        for number in 0..MOST_CLASSES + 3 {
+        for number in 0..MAX_CLASSES + 3 {
             let class = Class { words: format!("w{number}"), status: String::new(), refusal: None };
             book.note(place, class, Minute(1), "0100-000001");
         }
-        assert_eq!((book.classes().count(), book.left_out()), (MOST_CLASSES, 3));
+        assert_eq!((book.classes().count(), book.left_out()), (MAX_CLASSES, 3));
         assert!(book.classes().all(|(_, _, told)| told.example == "0100-000001"));
     }
 

@@ -17,7 +17,7 @@ use pipeline::classify::{Classifier, Outcome, Stamps};
 use pipeline::evaluate;
 use pipeline::fold::{Limits, Record, Shard, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
-use pipeline::ports::{Board, Change, Dossier, PortError, Transition, Versioned};
+use pipeline::ports::{Board, Change, PortError, SubjectState, Transition, Versioned};
 use pipeline::senders::Senders;
 use reputation::breaker::{self, BreakerState, StateName};
 use reputation::budget;
@@ -31,12 +31,12 @@ use reputation::timeline::judged_from;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
 use ses_events::{Decoded, Decoder, Detail, Event};
 
-use crate::diagnosis::{Class, DiagnosisBook, classes_of};
+use crate::diagnosis::{Class, Diagnoses, classes_of};
 use crate::domains::{DomainBook, Received, received};
-use crate::evidence::{EvidenceBook, LOOK_MINUTES};
+use crate::evidence::{EvidenceLog, LOOK_MINUTES};
 use crate::input::{self, Chunk, Document, InputError, Progress, Source, Stamp, Step, Timed, split_concatenated};
 use crate::order::{Disorder, OrderBook};
-use crate::quota::QuotaBook;
+use crate::quota::QuotaReport;
 use crate::recorded::Recorded;
 
 /// What to replay, and how.
@@ -125,7 +125,7 @@ pub struct Stopped {
 
 /// A key of which more is kept: how it stood whenever people were told of it within some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Witness {
+pub struct TraceRequest {
     /// Which.
     pub key: Key,
     /// From when.
@@ -138,7 +138,7 @@ pub struct Witness {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// A key of which more is kept.
-    pub witness: Option<Witness>,
+    pub trace_request: Option<TraceRequest>,
     /// Whether the mail is asked for at the gate, too.
     pub quota: bool,
     /// Whether the evidence over time is kept, too.
@@ -160,11 +160,11 @@ struct Keep {
 
 /// A transition of the witnessed key, and what it was decided upon.
 #[derive(Clone, Debug)]
-pub struct Sighting {
+pub struct TraceEntry {
     /// What people were told.
     pub transition: Transition,
     /// Counters and breakers of the subject as they were before.
-    pub dossier: Dossier,
+    pub subject_state: SubjectState,
     /// What else was going on.
     pub board: Arc<Board>,
     /// The breakers of its ISPs that were decided before it at the same moment.
@@ -174,7 +174,7 @@ pub struct Sighting {
 }
 
 /// The witnessed subject before something is decided.
-struct Glance {
+struct Before {
     breakers: BTreeMap<Option<Isp>, Versioned>,
     board: Arc<Board>,
 }
@@ -191,13 +191,13 @@ pub struct Replay {
     /// Times in which a key was stopped.
     pub stopped: Vec<Stopped>,
     /// Transitions of the witnessed key, with what they were decided upon.
-    pub sightings: Vec<Sighting>,
+    pub trace: Vec<TraceEntry>,
     /// What the gate would have granted, if it was asked.
-    pub quota: Option<QuotaBook>,
+    pub quota: Option<QuotaReport>,
     /// The evidence over time, if it was asked for.
-    pub evidence: Option<EvidenceBook>,
+    pub evidence: Option<EvidenceLog>,
     /// What servers said, if it was asked for.
-    pub diagnoses: Option<DiagnosisBook>,
+    pub diagnoses: Option<Diagnoses>,
     /// The recipients' domains, if they were asked for.
     pub domains: Option<DomainBook>,
     ledger: MemoryLedger,
@@ -220,7 +220,7 @@ pub struct Replay {
     /// The same of each sender's keys, by sender.
     watched: BTreeMap<SenderId, Vec<usize>>,
     stop_at: Option<Now>,
-    witness: Option<Witness>,
+    trace_request: Option<TraceRequest>,
     max_subjects: usize,
     /// With so many subjects, the least active are summed before the hour is over.
     sum_from: usize,
@@ -243,11 +243,11 @@ const PROVIDERS_LEAD_MINUTES: u32 = 10;
 /// SES tells of a mail at once. Who hears of it so much later has files in another order.
 const LATE_MINUTES: u32 = HOUR;
 /// So many units are counted together, if nothing asks for the counters before.
-const MOST_PENDING: usize = 1024;
+const MAX_PENDING: usize = 1024;
 /// So many names of ignored messages are told apart.
-const MOST_NAMES: usize = 100;
+const MAX_NAMES: usize = 100;
 /// So many reasons for rejections are kept of one chunk; the others are only counted.
-const MOST_REASONS: usize = 50;
+const MAX_REASONS: usize = 50;
 /// Subjects that are kept one by one, unless the options say otherwise. With the names of their senders they take some 250
 /// MB if each has one mail, and up to twice as much while many are new.
 pub const MAX_SUBJECTS: usize = 200_000;
@@ -284,13 +284,13 @@ pub fn replay_while_readable(
     let next_worker = AtomicUsize::new(0);
     let keep = Keep { diagnoses: extras.diagnoses, domains: extras.domains };
     let worker = || Worker::new(next_worker.fetch_add(1, Ordering::Relaxed), options, keep);
-    let witnessed = extras.witness.as_ref().map(|witness| witness.key.subject.clone());
+    let traced = extras.trace_request.as_ref().map(|trace_request| trace_request.key.subject.clone());
     let mut replay = Replay {
-        kept: extras.kept.or(witnessed),
-        witness: extras.witness,
-        quota: extras.quota.then(|| QuotaBook::new(&options.policy)),
-        evidence: extras.course.then(EvidenceBook::default),
-        diagnoses: extras.diagnoses.then(DiagnosisBook::default),
+        kept: extras.kept.or(traced),
+        trace_request: extras.trace_request,
+        quota: extras.quota.then(|| QuotaReport::new(&options.policy)),
+        evidence: extras.course.then(EvidenceLog::default),
+        diagnoses: extras.diagnoses.then(Diagnoses::default),
         domains: extras.domains.then(|| DomainBook::new(options.policy.isp_map.clone())),
         ..Replay::new(options)
     };
@@ -598,8 +598,8 @@ fn report_until(rejections: &mut VecDeque<(usize, RejectedLine)>, event: usize, 
 
 /// The account as SES would see it, by what is counted so far.
 pub(crate) fn forecast(policy: &Policy, reputation: &MemoryReputation, now: Now) -> Vec<Forecast> {
-    let sets = reputation.dossiers().filter(|(subject, _)| subject.is_part_of_account());
-    judge::forecast(policy, sets.map(|(_, dossier)| &dossier.timeline), now)
+    let sets = reputation.subject_states().filter(|(subject, _)| subject.is_part_of_account());
+    judge::forecast(policy, sets.map(|(_, subject_state)| &subject_state.timeline), now)
 }
 
 impl DecodedChunk {
@@ -627,7 +627,7 @@ impl DecodedChunk {
 
     fn reject(&mut self, source: &str, line: u64, name: &str, reason: impl FnOnce() -> String) {
         *self.tallies.rejected.entry(name.to_owned()).or_default() += 1;
-        if self.rejections.len() < MOST_REASONS {
+        if self.rejections.len() < MAX_REASONS {
             let rejected = RejectedLine { source: source.to_owned(), line, reason: reason() };
             self.rejections.push_back((self.events.len(), rejected));
         }
@@ -639,7 +639,7 @@ impl Tallies {
     fn ignore(&mut self, name: &str, count: u64) {
         if let Some(known) = self.ignored.get_mut(name) {
             *known += count;
-        } else if self.ignored.len() < MOST_NAMES {
+        } else if self.ignored.len() < MAX_NAMES {
             self.ignored.insert(name.to_owned(), count);
         } else {
             *self.ignored.entry("(other names)".to_owned()).or_default() += count;
@@ -686,7 +686,7 @@ impl Replay {
             tallies: Tallies::default(),
             reputation: MemoryReputation::under(&options.policy),
             stopped: Vec::new(),
-            sightings: Vec::new(),
+            trace: Vec::new(),
             quota: None,
             evidence: None,
             diagnoses: None,
@@ -705,7 +705,7 @@ impl Replay {
             watched_subjects: BTreeMap::new(),
             watched: BTreeMap::new(),
             stop_at: options.stop_at,
-            witness: None,
+            trace_request: None,
             max_subjects: options.max_subjects,
             sum_from: early(options.max_subjects),
             count_from: COUNT_EVERY,
@@ -814,7 +814,7 @@ impl Replay {
     /// an hour all mail has been counted, judged and asked for.
     fn forget_senders(&mut self) {
         let diagnosed: BTreeSet<SenderId> =
-            self.diagnoses.iter().flat_map(DiagnosisBook::classes).map(|((sender, ..), ..)| *sender).collect();
+            self.diagnoses.iter().flat_map(Diagnoses::classes).map(|((sender, ..), ..)| *sender).collect();
         let ids = (0..self.senders.len()).map(|id| SenderId(u32::try_from(id).unwrap_or(u32::MAX)));
         let is_lost = |id: &SenderId| {
             !self.senders.subjects(*id).is_empty() && !self.reputation.knows_sender(*id) && !diagnosed.contains(id)
@@ -910,7 +910,7 @@ impl Replay {
             self.judge_alarmed(alarmed).await?;
             report_until(&mut decoded.rejections, index + 1, reject);
         }
-        if self.pending.len() >= MOST_PENDING {
+        if self.pending.len() >= MAX_PENDING {
             self.fold().await?;
         }
         if until == decoded.events.len() {
@@ -1024,7 +1024,7 @@ impl Replay {
         self.fold().await?;
         while let Some(due) = self.next_due().filter(|due| *due <= stamped) {
             self.now = due;
-            let before = self.glance();
+            let before = self.look_before();
             let changes = evaluate::tick(&self.policy, &mut self.reputation, due).await?;
             self.follow(before, &changes);
         }
@@ -1044,7 +1044,7 @@ impl Replay {
         let passed = |minutes: u32| before.0 / minutes != now.0 / minutes;
         let overdue = !self.reputation.known_board().unsettled.is_empty();
         if overdue {
-            let before = self.glance();
+            let before = self.look_before();
             let changes = evaluate::tick(&self.policy, &mut self.reputation, self.now).await?;
             self.follow(before, &changes);
         }
@@ -1062,7 +1062,7 @@ impl Replay {
             book.look(&self.policy, &mut self.reputation, &self.senders, self.now);
         }
         if passed(HOUR) {
-            let before = self.glance();
+            let before = self.look_before();
             let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
             self.follow(before, &changes);
         }
@@ -1141,7 +1141,7 @@ impl Replay {
             if !self.reputation.knows(subject) {
                 continue;
             }
-            let before = self.glance();
+            let before = self.look_before();
             let changes = evaluate::evaluate(&self.policy, &mut self.reputation, subject, isps, self.now).await?;
             self.follow(before, &changes);
         }
@@ -1161,7 +1161,7 @@ impl Replay {
         self.fold().await?;
         let touched = std::mem::take(&mut self.touched);
         self.evaluate(touched).await?;
-        let before = self.glance();
+        let before = self.look_before();
         let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
         self.follow(before, &changes);
         if let Some(stop_at) = self.stop_at {
@@ -1171,32 +1171,35 @@ impl Replay {
     }
 
     /// The witnessed subject as it is, if it is asked for at this time.
-    fn glance(&mut self) -> Option<Glance> {
-        let witness = self.witness.as_ref().filter(|witness| witness.from <= self.now && self.now <= witness.until)?;
-        let dossier = self.reputation.find(&witness.key.subject);
-        let breakers = dossier.map(|dossier| dossier.breakers.clone()).unwrap_or_default();
-        Some(Glance { breakers, board: Arc::clone(self.reputation.known_board()) })
+    fn look_before(&mut self) -> Option<Before> {
+        let trace_request = self
+            .trace_request
+            .as_ref()
+            .filter(|trace_request| trace_request.from <= self.now && self.now <= trace_request.until)?;
+        let subject_state = self.reputation.find(&trace_request.key.subject);
+        let breakers = subject_state.map(|subject_state| subject_state.breakers.clone()).unwrap_or_default();
+        Some(Before { breakers, board: Arc::clone(self.reputation.known_board()) })
     }
 
     /// Keeps what transitions of the witnessed key were decided upon.
-    fn testify(&mut self, before: Glance, changes: &[Change]) {
-        let Some(Witness { key: witnessed, .. }) = &self.witness else { return };
+    fn record_trace(&mut self, before: Before, changes: &[Change]) {
+        let Some(TraceRequest { key: traced, .. }) = &self.trace_request else { return };
         let mut steps = BTreeMap::new();
         let (account, change_at) = (Key { subject: Subject::Account, isp: None }, self.now);
-        for change in changes.iter().filter(|change| change.key.subject == witnessed.subject) {
-            if let Some(transition) = change.transition.as_ref().filter(|_| change.key == *witnessed) {
+        for change in changes.iter().filter(|change| change.key.subject == traced.subject) {
+            if let Some(transition) = change.transition.as_ref().filter(|_| change.key == *traced) {
                 // Nothing is counted while something is decided: the timeline is the one of before.
-                let known = self.reputation.find(&witnessed.subject).map(|dossier| dossier.timeline.clone());
-                self.sightings.push(Sighting {
+                let known = self.reputation.find(&traced.subject).map(|subject_state| subject_state.timeline.clone());
+                self.trace.push(TraceEntry {
                     transition: transition.clone(),
-                    dossier: Dossier {
+                    subject_state: SubjectState {
                         timeline: known.unwrap_or_default(),
                         breakers: before.breakers.clone(),
-                        ..Dossier::default()
+                        ..SubjectState::default()
                     },
                     board: Arc::clone(&before.board),
                     steps: steps.clone(),
-                    forecast: (*witnessed == account).then(|| forecast(&self.policy, &self.reputation, change_at)),
+                    forecast: (*traced == account).then(|| forecast(&self.policy, &self.reputation, change_at)),
                 });
             }
             if let Some(isp) = change.key.isp {
@@ -1206,9 +1209,9 @@ impl Replay {
     }
 
     /// Takes note of what was stopped and what flows again.
-    fn follow(&mut self, before: Option<Glance>, changes: &[Change]) {
+    fn follow(&mut self, before: Option<Before>, changes: &[Change]) {
         if let Some(before) = before {
-            self.testify(before, changes);
+            self.record_trace(before, changes);
         }
         if let Some(book) = &mut self.evidence {
             book.follow(&self.policy, &mut self.reputation, changes, self.now);

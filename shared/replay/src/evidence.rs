@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Change, Dossier};
+use pipeline::ports::{Change, SubjectState};
 use pipeline::senders::Senders;
 use reputation::breaker::State;
 use reputation::counters::Metric;
@@ -24,7 +24,7 @@ pub(crate) const LOOK_MINUTES: u32 = 10;
 /// A change smaller than this, in nats, is none.
 const LEAST_CHANGE: f32 = 0.05;
 /// So many points of one track are kept at the most; then every two become one.
-const MOST_POINTS: usize = 1_000;
+const MAX_POINTS: usize = 1_000;
 
 /// Evidence about one metric of one key: (time in milliseconds since 1970, nats), oldest first. Between two points it was that
 /// of the first.
@@ -32,12 +32,12 @@ pub type Track = Vec<(i64, f32)>;
 
 /// The tracks of all keys.
 #[derive(Clone, Debug, Default)]
-pub struct EvidenceBook {
+pub struct EvidenceLog {
     tracks: BTreeMap<Key, [Track; Metric::ALL.len()]>,
     touched: BTreeSet<(SenderId, Isp)>,
 }
 
-impl EvidenceBook {
+impl EvidenceLog {
     /// The tracks of one key, by metric.
     pub fn tracks(&self, key: &Key) -> Option<&[Track; Metric::ALL.len()]> {
         self.tracks.get(key)
@@ -84,19 +84,21 @@ impl EvidenceBook {
 
     fn look_at(&mut self, policy: &Policy, reputation: &mut MemoryReputation, key: Key, now: Now) {
         let board = std::sync::Arc::clone(reputation.known_board());
-        let Some(dossier) = reputation.find(&key.subject) else { return };
+        let Some(subject_state) = reputation.find(&key.subject) else { return };
         // While mail is stopped nobody is judged by it.
-        let is_open = |isp| matches!(dossier.breaker(isp).breaker.state, State::Open { .. });
+        let is_open = |isp| matches!(subject_state.breaker(isp).breaker.state, State::Open { .. });
         let is_held = key.isp.and_then(|isp| board.isps.get(&isp)).is_some_and(|known| known.state.is_contained());
         if is_open(key.isp) || is_open(None) || is_held {
             return;
         }
-        if !dossier.timeline.knows_its_mail() {
+        if !subject_state.timeline.knows_its_mail() {
             return;
         }
         let (since, left_out) = match key.isp {
-            Some(isp) => (since_of_isp(dossier, &board, isp), Vec::new()),
-            None => (dossier.breaker(None).breaker.since, left_out(policy, dossier, &board, &BTreeMap::new())),
+            Some(isp) => (since_of_isp(subject_state, &board, isp), Vec::new()),
+            None => {
+                (subject_state.breaker(None).breaker.since, left_out(policy, subject_state, &board, &BTreeMap::new()))
+            }
         };
         for metric in Metric::ALL {
             let rule = policy.metrics.rule(metric);
@@ -105,7 +107,7 @@ impl EvidenceBook {
             }
             // What may only throttle is judged since the last cut.
             let mark = if rule.pause.is_some() { since.pause } else { since.throttle };
-            let nats = evidence(policy, dossier, &key, &left_out, metric, mark, now);
+            let nats = evidence(policy, subject_state, &key, &left_out, metric, mark, now);
             let is_new = !self.tracks.contains_key(&key);
             if is_new && nats < LEAST_CHANGE {
                 continue;
@@ -117,14 +119,14 @@ impl EvidenceBook {
 
 fn evidence(
     policy: &Policy,
-    dossier: &mut Dossier,
+    subject_state: &mut SubjectState,
     key: &Key,
-    left_out: &[judge::LeftOut],
+    left_out: &[judge::ExcludedIsp],
     metric: Metric,
     mark: Minute,
     now: Now,
 ) -> f32 {
-    let walk = judge::walk(policy, &mut dossier.timeline, key.isp, left_out, metric, mark, now);
+    let walk = judge::walk(policy, &mut subject_state.timeline, key.isp, left_out, metric, mark, now);
     (walk.peak().evidence as f64 / NAT as f64) as f32
 }
 
@@ -134,7 +136,7 @@ fn put(track: &mut Track, at: i64, nats: f32) {
         return;
     }
     track.push((at, nats));
-    if track.len() > MOST_POINTS {
+    if track.len() > MAX_POINTS {
         // The higher one of every two: what comes near a threshold stays to be seen.
         let higher = |pair: &[(i64, f32)]| pair.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
         *track = track.chunks(2).filter_map(higher).collect();
@@ -151,7 +153,7 @@ mod tests {
         for at in 0..5_000 {
             put(&mut track, at, if at == 3_333 { 99.0 } else { (at % 7) as f32 });
         }
-        assert!(track.len() <= MOST_POINTS, "{}", track.len());
+        assert!(track.len() <= MAX_POINTS, "{}", track.len());
         assert!(track.contains(&(3_333, 99.0)));
         assert!(track.is_sorted_by_key(|(at, _)| *at));
     }

@@ -7,23 +7,23 @@
 use std::collections::BTreeMap;
 
 use pipeline::evaluate::{left_out, since_of_isp};
-use pipeline::ports::{Board, Dossier, Transition};
+use pipeline::ports::{Board, SubjectState, Transition};
 use reputation::breaker::{BreakerState, Override};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
 use reputation::isp::IspMap;
-use reputation::judge::{self, LeftOut, Since, WalkedCell};
+use reputation::judge::{self, ArmedSince, ExcludedIsp, WalkedCell};
 use reputation::policy::{Policy, Ratio};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
 use serde::Serialize;
 
-use crate::driver::{Replay, Sighting, forecast};
+use crate::driver::{Replay, TraceEntry, forecast};
 use crate::report::{ReportedBreaker, TransitionRecord};
 use crate::view::{Diagnosis, diagnoses_of};
 
 /// So many classes of diagnoses are shown.
-const MOST_DIAGNOSES: usize = 10;
+const MAX_DIAGNOSES: usize = 10;
 
 /// One key at one moment. All times are RFC 3339.
 #[derive(Clone, Debug, Serialize)]
@@ -170,7 +170,7 @@ pub struct ExplainedLeftOut {
 pub struct ExplainedCells {
     /// Of which metric.
     pub metric: &'static str,
-    /// Since the mark of which level.
+    /// ArmedSince the mark of which level.
     pub level: &'static str,
     /// The cells of the stretch that made the peak and what came after it, oldest first.
     pub cells: Vec<ExplainedCell>,
@@ -197,9 +197,9 @@ pub struct ExplainedCell {
 
 /// What a key was, or would be, judged upon.
 struct Basis {
-    dossier: Dossier,
-    since: Since,
-    left_out: Vec<LeftOut>,
+    subject_state: SubjectState,
+    since: ArmedSince,
+    left_out: Vec<ExcludedIsp>,
     why: Vec<ExplainedLeftOut>,
     now: Now,
     /// What SES would have seen; `None` = what the replay holds.
@@ -209,15 +209,15 @@ struct Basis {
 /// Explains a key that was witnessed in `replay`, which stopped at `at`. Cells are those of `metric`, if given.
 pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> Explanation {
     let isps = &replay.policy.isp_map;
-    let known = replay.reputation.dossiers().find(|(subject, _)| **subject == key.subject);
-    let known = known.map(|(_, dossier)| dossier.clone()).unwrap_or_default();
+    let known = replay.reputation.subject_states().find(|(subject, _)| **subject == key.subject);
+    let known = known.map(|(_, subject_state)| subject_state.clone()).unwrap_or_default();
     let breaker = ReportedBreaker::of(replay, key, &known.breaker(key.isp).breaker);
-    let sightings = replay.sightings.iter().map(|sighting| {
-        let Sighting { transition, dossier, board, steps, forecast } = sighting;
-        let basis = Basis::new(&replay.policy, key, dossier.clone(), board, steps, transition.at);
+    let trace = replay.trace.iter().map(|entry| {
+        let TraceEntry { transition, subject_state, board, steps, forecast } = entry;
+        let basis = Basis::new(&replay.policy, key, subject_state.clone(), board, steps, transition.at);
         judged(replay, key, metric, Some(transition), Basis { forecast: forecast.clone(), ..basis })
     });
-    let mut judgements: Vec<ExplainedJudgement> = sightings.collect();
+    let mut judgements: Vec<ExplainedJudgement> = trace.collect();
     if judgements.is_empty() {
         let basis = Basis::new(&replay.policy, key, known, replay.reputation.known_board(), &BTreeMap::new(), at);
         judgements.push(judged(replay, key, metric, None, basis));
@@ -239,7 +239,7 @@ fn diagnoses(replay: &Replay, key: &Key) -> Vec<Diagnosis> {
     let whole = key.subject == Subject::Account;
     let own = |subjects: &[Subject]| (whole || subjects.contains(&key.subject)).then(|| key.subject.to_string());
     let (mut all, _) = diagnoses_of(replay, key.isp, own);
-    all.truncate(MOST_DIAGNOSES);
+    all.truncate(MAX_DIAGNOSES);
     all
 }
 
@@ -266,15 +266,15 @@ fn judged(
         }
         return explained;
     }
-    let Basis { dossier, since, left_out, why, now, forecast: _ } = basis;
-    let mut judging = Judging { policy: &replay.policy, key, dossier, since, left_out, now };
+    let Basis { subject_state, since, left_out, why, now, forecast: _ } = basis;
+    let mut judging = Judging { policy: &replay.policy, key, subject_state, since, left_out, now };
     explained.metrics = Metric::ALL.into_iter().map(|metric| judging.metric(metric)).collect();
     explained.ratios = replay.policy.ratios.iter().map(|ratio| judging.ratio(ratio)).collect();
     explained.left_out = why;
     let verdict = transition.and_then(|told| told.verdict);
     let by_evidence = verdict.filter(|verdict| matches!(verdict.rule, Rule::Cusum { .. }));
     let by_evidence = by_evidence.filter(|verdict| metric.is_none_or(|metric| verdict.metric == metric));
-    let chosen = by_evidence.map(|verdict| (verdict.metric, verdict.level)).or_else(|| judging.nearest(metric));
+    let chosen = by_evidence.map(|verdict| (verdict.metric, verdict.level)).or_else(|| judging.suggest(metric));
     explained.cells = chosen.map(|(metric, level)| judging.cells(metric, level));
     explained
 }
@@ -283,33 +283,33 @@ impl Basis {
     fn new(
         policy: &Policy,
         key: &Key,
-        dossier: Dossier,
+        subject_state: SubjectState,
         board: &Board,
         steps: &BTreeMap<reputation::Isp, BreakerState>,
         now: Now,
     ) -> Basis {
         let (since, left_out) = match key.isp {
-            Some(isp) => (since_of_isp(&dossier, board, isp), Vec::new()),
-            None => (dossier.breaker(None).breaker.since, left_out(policy, &dossier, board, steps)),
+            Some(isp) => (since_of_isp(&subject_state, board, isp), Vec::new()),
+            None => (subject_state.breaker(None).breaker.since, left_out(policy, &subject_state, board, steps)),
         };
         let why = left_out
             .iter()
-            .map(|left_out| why(&policy.isp_map, left_out, &dossier, board, steps, policy.gate_in_use))
+            .map(|left_out| why(&policy.isp_map, left_out, &subject_state, board, steps, policy.gate_in_use))
             .collect();
-        Basis { dossier, since, left_out, why, now, forecast: None }
+        Basis { subject_state, since, left_out, why, now, forecast: None }
     }
 }
 
 fn why(
     isps: &IspMap,
-    LeftOut { isp, before }: &LeftOut,
-    dossier: &Dossier,
+    ExcludedIsp { isp, before }: &ExcludedIsp,
+    subject_state: &SubjectState,
     board: &Board,
     steps: &BTreeMap<reputation::Isp, BreakerState>,
     gate: bool,
 ) -> ExplainedLeftOut {
     let contained = |known: &BreakerState| known.state.is_contained() && known.overridden != Override::Shadow;
-    let own = steps.get(isp).cloned().unwrap_or_else(|| dossier.breaker(Some(*isp)).breaker);
+    let own = steps.get(isp).cloned().unwrap_or_else(|| subject_state.breaker(Some(*isp)).breaker);
     let why = if board.isps.get(isp).is_some_and(contained) {
         if gate {
             "the ISP is held for all senders: its trouble is its own"
@@ -343,9 +343,9 @@ fn forecasts(replay: &Replay, seen: Vec<judge::Forecast>) -> Vec<ExplainedForeca
 struct Judging<'a> {
     policy: &'a Policy,
     key: &'a Key,
-    dossier: Dossier,
-    since: Since,
-    left_out: Vec<LeftOut>,
+    subject_state: SubjectState,
+    since: ArmedSince,
+    left_out: Vec<ExcludedIsp>,
     now: Now,
 }
 
@@ -373,13 +373,13 @@ impl Judging<'_> {
 
     fn walked(&self, metric: Metric, level: Level) -> Vec<WalkedCell> {
         let since = self.mark(level);
-        judge::explain(self.policy, &self.dossier.timeline, self.key.isp, &self.left_out, metric, since, self.now)
+        judge::explain(self.policy, &self.subject_state.timeline, self.key.isp, &self.left_out, metric, since, self.now)
     }
 
     fn peak(&mut self, metric: Metric, level: Level) -> reputation::detect::Excursion {
         let since = self.mark(level);
-        let Judging { policy, key, dossier, left_out, now, .. } = self;
-        judge::walk(policy, &mut dossier.timeline, key.isp, left_out, metric, since, *now).peak()
+        let Judging { policy, key, subject_state, left_out, now, .. } = self;
+        judge::walk(policy, &mut subject_state.timeline, key.isp, left_out, metric, since, *now).peak()
     }
 
     fn metric(&mut self, metric: Metric) -> ExplainedMetric {
@@ -436,9 +436,9 @@ impl Judging<'_> {
 
     /// All mail since a minute but what is left out, as ratio rules see it.
     fn sum(&self, since: Minute) -> Counters {
-        let timeline = &self.dossier.timeline;
+        let timeline = &self.subject_state.timeline;
         let mut sum = timeline.series(self.key.isp).map(|series| series.sum_since(since)).unwrap_or_default();
-        for LeftOut { isp, before } in &self.left_out {
+        for ExcludedIsp { isp, before } in &self.left_out {
             let Some(series) = timeline.series(Some(*isp)) else { continue };
             sum.remove(&series.sum_since(since));
             if *before < Minute(u32::MAX) {
@@ -449,7 +449,7 @@ impl Judging<'_> {
     }
 
     /// The metric and level whose evidence comes nearest to its threshold.
-    fn nearest(&mut self, only: Option<Metric>) -> Option<(Metric, Level)> {
+    fn suggest(&mut self, only: Option<Metric>) -> Option<(Metric, Level)> {
         let mut nearest: Option<((Metric, Level), f64)> = None;
         for metric in Metric::ALL {
             if !self.is_judged(metric) || only.is_some_and(|only| only != metric) {

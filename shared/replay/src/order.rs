@@ -19,7 +19,7 @@ const FEWEST: u64 = 24;
 /// More than one mail in so many is late: disorder.
 const ONE_IN: u64 = 20;
 /// So many sources are named.
-const MOST_SOURCES: usize = 3;
+const MAX_SOURCES: usize = 3;
 
 /// The mail that came late.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl OrderBook {
         let mut worst: Vec<(usize, u64)> = self.late.iter().map(|(source, late)| (*source, *late)).collect();
         worst.sort_by_key(|(source, late)| (Reverse(*late), *source));
         let sources = worst.len();
-        worst.truncate(MOST_SOURCES);
+        worst.truncate(MAX_SOURCES);
         Some(Disorder { late, mails: self.mails, worst, sources })
     }
 }

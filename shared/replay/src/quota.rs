@@ -22,7 +22,7 @@ use reputation::zone::NumberedDate;
 use serde::Serialize;
 
 /// At most so many configuration sets are planned that the policy does not name: their names come from the input.
-const MOST_SETS: usize = 1_000;
+const MAX_SETS: usize = 1_000;
 
 /// What would have become of the mail of one configuration set to one ISP on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ type Place = (String, Isp, i32);
 
 /// Asks for the mail of a replay while it goes on.
 #[derive(Debug)]
-pub struct QuotaBook {
+pub struct QuotaReport {
     /// The policy of the replay, with all sets that are planned.
     policy: Policy,
     /// Whether the policy names none, so that all are planned.
@@ -69,10 +69,10 @@ pub struct QuotaBook {
     days: BTreeMap<Place, QuotaDay>,
 }
 
-impl QuotaBook {
+impl QuotaReport {
     /// A book under a policy.
-    pub fn new(policy: &Policy) -> QuotaBook {
-        QuotaBook {
+    pub fn new(policy: &Policy) -> QuotaReport {
+        QuotaReport {
             plans_all: policy.warmup.sets.is_empty(),
             policy: policy.clone(),
             quotas: MemoryQuotas::default(),
@@ -150,7 +150,7 @@ impl QuotaBook {
         });
         let warmup = &mut self.policy.warmup;
         if !warmup.sets.contains_key(&set) {
-            if !self.plans_all || warmup.sets.len() >= MOST_SETS {
+            if !self.plans_all || warmup.sets.len() >= MAX_SETS {
                 self.left_out.insert(set);
                 return None;
             }

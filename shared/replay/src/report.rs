@@ -16,7 +16,7 @@ use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
 
 use crate::driver::{Replay, Stopped, Tallies};
-use crate::quota::{QuotaBook, QuotaRow};
+use crate::quota::{QuotaReport, QuotaRow};
 use crate::text::{counted, listed, thousands};
 
 /// Everything a replay found.
@@ -302,7 +302,7 @@ pub struct ReportedBreaker {
     pub state: StateName,
     /// The share of the quota that may be sent.
     pub factor: f64,
-    /// Since when it has been in this state (RFC 3339).
+    /// ArmedSince when it has been in this state (RFC 3339).
     pub since: Option<String>,
     /// Until when it is open at least; null = until a person acts, or not open.
     pub until: Option<String>,
@@ -324,7 +324,7 @@ impl Report {
             rows.retain(|row| set_wanted(&row.configuration_set));
             rows
         });
-        let left_out = |book: &QuotaBook| book.left_out().filter(|set| set_wanted(set)).map(str::to_owned).collect();
+        let left_out = |book: &QuotaReport| book.left_out().filter(|set| set_wanted(set)).map(str::to_owned).collect();
         let quota_left_out = replay.quota.as_ref().map(left_out);
         let others = if only.is_none() { others(replay) } else { Vec::new() };
         let mut warnings = warnings(tallies, &totals, &same_mail);
@@ -480,12 +480,14 @@ fn warnings(tallies: &Tallies, totals: &[Total], same_mail: &[Vec<String>]) -> V
 fn totals(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<Total> {
     let map = &replay.policy.isp_map;
     let mut totals = Vec::new();
-    for (subject, dossier) in replay.reputation.dossiers().filter(|(subject, _)| wanted(subject)) {
-        let heard: Vec<Isp> = dossier.timeline.heard_in_sums().collect();
-        let mut rows: Vec<Total> = dossier
+    for (subject, subject_state) in replay.reputation.subject_states().filter(|(subject, _)| wanted(subject)) {
+        let heard: Vec<Isp> = subject_state.timeline.heard_in_sums().collect();
+        let mut rows: Vec<Total> = subject_state
             .timeline
             .isps()
-            .filter_map(|isp| Some(total(subject, isp, map, dossier.timeline.series(Some(isp))?, heard.contains(&isp))))
+            .filter_map(|isp| {
+                Some(total(subject, isp, map, subject_state.timeline.series(Some(isp))?, heard.contains(&isp)))
+            })
             .collect();
         rows.sort_by(|a, b| a.isp.cmp(&b.isp));
         totals.extend(rows);
@@ -508,8 +510,8 @@ fn total(subject: &Subject, isp: Isp, map: &IspMap, series: &Series, heard_in_su
 
 fn breakers(replay: &Replay, wanted: &dyn Fn(&Subject) -> bool) -> Vec<ReportedBreaker> {
     let mut breakers = Vec::new();
-    for (subject, dossier) in replay.reputation.dossiers().filter(|(subject, _)| wanted(subject)) {
-        for (isp, known) in &dossier.breakers {
+    for (subject, subject_state) in replay.reputation.subject_states().filter(|(subject, _)| wanted(subject)) {
+        for (isp, known) in &subject_state.breakers {
             let key = Key { subject: subject.clone(), isp: *isp };
             if known.breaker.state != State::Closed {
                 breakers.push(ReportedBreaker::of(replay, &key, &known.breaker));

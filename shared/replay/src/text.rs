@@ -7,27 +7,27 @@ mod backtest;
 mod chart;
 mod explanation;
 pub mod layout;
-mod legible;
-mod pasted;
 mod policy;
 mod quota;
 mod report;
+mod sanitize;
 mod schedule;
+mod shell_quote;
 mod simulation;
 
 pub use backtest::backtest;
 pub use explanation::explanation;
-pub use layout::{Look, counted, listed, thousands};
-pub use legible::{legible, name};
-pub use pasted::{Call, quoted};
+pub use layout::{TermStyle, counted, listed, thousands};
 pub use policy::policy;
 pub use quota::quota;
 pub use report::{input_line, rate_style, report, warnings, world};
+pub use sanitize::{name, sanitize};
 pub use schedule::schedules;
+pub use shell_quote::{Call, quoted};
 pub use simulation::simulation;
 
 /// The built-in scenarios, by name and what they are about.
-pub fn scenarios(about: &[(String, String)], look: Look) -> String {
+pub fn scenarios(about: &[(String, String)], look: TermStyle) -> String {
     let widest = about.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let line = |(name, about): &(String, String)| layout::hanging(&format!("{name:<widest$}  "), about, look.columns());
     about.iter().map(line).collect()

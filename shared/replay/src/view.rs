@@ -20,16 +20,16 @@ use crate::driver::Replay;
 use crate::evidence::Track;
 use crate::quota::QuotaRow;
 use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, Total};
-use crate::text::{input_line, legible, world};
+use crate::text::{input_line, sanitize, world};
 
 /// So many keys are shown with their course; those with a breaker that moved come first, then those with the most mail.
-pub const MOST_KEYS: usize = 120;
+pub const MAX_KEYS: usize = 120;
 /// So many transitions and controls are shown, the last ones.
-pub const MOST_MOVES: usize = 3_000;
+pub const MAX_MOVES: usize = 3_000;
 /// So many classes of diagnoses are shown, the most frequent ones.
-const MOST_DIAGNOSES: usize = 200;
+const MAX_DIAGNOSES: usize = 200;
 /// So many rows of quotas are shown, the last ones.
-const MOST_QUOTAS: usize = 20_000;
+const MAX_QUOTAS: usize = 20_000;
 
 /// Everything that a page shows.
 #[derive(Clone, Debug, Serialize)]
@@ -140,7 +140,7 @@ pub struct KeyView {
     pub state: StateName,
     /// The share of the quota that may be sent.
     pub factor: f64,
-    /// Since when it has been in this state (RFC 3339).
+    /// ArmedSince when it has been in this state (RFC 3339).
     pub since: Option<String>,
     /// When it moves by itself (RFC 3339).
     pub until: Option<String>,
@@ -390,20 +390,20 @@ impl View {
         }
         let is_whole_set =
             |stop: &&ReportedStop| stop.isp.is_none() && (!any_set || stop.subject.starts_with("configuration-set:"));
-        let (transitions, cut) = last(&report.transitions, MOST_MOVES);
+        let (transitions, cut) = last(&report.transitions, MAX_MOVES);
         let transitions = transitions.iter().filter_map(|told| serde_json::to_value(told).ok()).collect();
-        let (controls, cut_controls) = last(&report.controls, MOST_MOVES);
+        let (controls, cut_controls) = last(&report.controls, MAX_MOVES);
         let quotas = report.quota.iter().flatten().map(QuotaView::of).collect::<Vec<_>>();
         View {
             kind: "replay",
-            title: legible(&input.join(" ")),
+            title: sanitize(&input.join(" ")),
             arguments: input
                 .iter()
                 .cloned()
                 .chain(policy.into_iter().flat_map(|file| ["--policy".to_owned(), file.to_owned()]))
                 .chain(report.gate.then(|| "--gate".to_owned()))
                 .collect(),
-            policy: policy.map_or_else(|| "built-in policy".to_owned(), legible),
+            policy: policy.map_or_else(|| "built-in policy".to_owned(), sanitize),
             shadow: rules.mode == Mode::Shadow,
             gate: report.gate,
             now: replay.now().0,
@@ -419,11 +419,11 @@ impl View {
             transitions,
             controls,
             moves_left_out: cut + cut_controls,
-            stopped: last(&report.stopped, MOST_MOVES).0,
+            stopped: last(&report.stopped, MAX_MOVES).0,
             same_mail: report.same_mail.clone(),
             diagnoses,
             diagnoses_left_out,
-            quotas: last(&quotas, MOST_QUOTAS).0,
+            quotas: last(&quotas, MAX_QUOTAS).0,
             warnings: report.warnings.iter().map(|warning| warning.words(str::to_owned)).collect(),
             read: read(report),
         }
@@ -452,24 +452,24 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
     let moved: BTreeSet<(&Subject, Option<&str>)> = moved.collect();
     // Those that are not closed, those that moved, whole subjects; and then by volume.
     let mut ranked: Vec<([bool; 3], u64, Key)> = Vec::new();
-    for (subject, dossier) in replay.reputation.dossiers() {
+    for (subject, subject_state) in replay.reputation.subject_states() {
         let name = subject.to_string();
         if !wanted.contains(&name) {
             continue;
         }
-        for isp in std::iter::once(None).chain(dossier.timeline.isps().map(Some)) {
+        for isp in std::iter::once(None).chain(subject_state.timeline.isps().map(Some)) {
             let mail =
                 |(_, counters): (Minute, &Counters)| u64::from(counters.get(UnitKind::Sent)).max(counters.attempts());
-            let volume = dossier.timeline.series(isp).map_or(0, |series| series.days().map(mail).sum());
-            let unsettled = dossier.breaker(isp).breaker.state != State::Closed;
+            let volume = subject_state.timeline.series(isp).map_or(0, |series| series.days().map(mail).sum());
+            let unsettled = subject_state.breaker(isp).breaker.state != State::Closed;
             let has_moved = moved.contains(&(subject, isp.map(|isp| isps.name(isp))));
             let rank = [unsettled, has_moved, isp.is_none()];
             ranked.push((rank, volume, Key { subject: subject.clone(), isp }));
         }
     }
     ranked.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then_with(|| a.2.cmp(&b.2)));
-    let left_out = ranked.len().saturating_sub(MOST_KEYS);
-    ranked.truncate(MOST_KEYS);
+    let left_out = ranked.len().saturating_sub(MAX_KEYS);
+    ranked.truncate(MAX_KEYS);
     let volumes: BTreeMap<Key, u64> = ranked.into_iter().map(|(_, volume, key)| (key, volume)).collect();
     let volume_of = |key: &Key| volumes.get(key).copied().unwrap_or(0);
     let mut chosen: Vec<&Key> = volumes.keys().collect();
@@ -481,13 +481,13 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
         })
     });
     let view = |key: &Key| {
-        let (_, dossier) = replay.reputation.dossiers().find(|(subject, _)| **subject == key.subject)?;
-        let known = dossier.breaker(key.isp).breaker;
-        let mut view = KeyView::of(key, &replay.policy, &dossier.timeline, grid)?;
+        let (_, subject_state) = replay.reputation.subject_states().find(|(subject, _)| **subject == key.subject)?;
+        let known = subject_state.breaker(key.isp).breaker;
+        let mut view = KeyView::of(key, &replay.policy, &subject_state.timeline, grid)?;
         // The report's totals are of all days, and so is this.
         let mut sum = Counters::default();
-        dossier.timeline.series(key.isp)?.days().for_each(|(_, counters)| sum.merge(counters));
-        (view.counters, view.rates) = (counted(&sum), rates(&sum, dossier.timeline.knows_its_mail()));
+        subject_state.timeline.series(key.isp)?.days().for_each(|(_, counters)| sum.merge(counters));
+        (view.counters, view.rates) = (counted(&sum), rates(&sum, subject_state.timeline.knows_its_mail()));
         for (metric, track) in Metric::ALL.into_iter().zip(replay.evidence.as_ref()?.tracks(key).into_iter().flatten())
         {
             let rounded = |(at, nats): &(i64, f32)| (*at, (nats * 100.0).round() / 100.0);
@@ -514,8 +514,8 @@ fn diagnoses(replay: &Replay, report: &Report) -> (Vec<Diagnosis>, u64) {
     let (mut all, mut left_out) = diagnoses_of(replay, None, |subjects| {
         subjects.iter().find(|subject| wanted.contains(subject)).map(Subject::to_string)
     });
-    left_out += all.iter().skip(MOST_DIAGNOSES).map(|row| row.count).sum::<u64>();
-    all.truncate(MOST_DIAGNOSES);
+    left_out += all.iter().skip(MAX_DIAGNOSES).map(|row| row.count).sum::<u64>();
+    all.truncate(MAX_DIAGNOSES);
     (all, left_out)
 }
 
@@ -528,7 +528,7 @@ pub(crate) fn diagnoses_of(
 ) -> (Vec<Diagnosis>, u64) {
     let Some(book) = &replay.diagnoses else { return (Vec::new(), 0) };
     type Row = (String, Isp, UnitKind, crate::diagnosis::Class);
-    let mut rows: BTreeMap<Row, crate::diagnosis::Told> = BTreeMap::new();
+    let mut rows: BTreeMap<Row, crate::diagnosis::DiagnosisCount> = BTreeMap::new();
     for ((sender, isp, kind), class, told) in book.classes().filter(|((_, isp, _), ..)| at.is_none_or(|at| at == *isp))
     {
         let Some(subject) = subject(replay.subjects_of(*sender)) else { continue };

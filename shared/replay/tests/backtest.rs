@@ -14,7 +14,7 @@ use replay::input::{Progress, Source, Sources, Supply};
 use replay::recorded::{Recorded, RecordedUnit};
 use replay::report::Report;
 use replay::text::layout::visible;
-use replay::text::{Look, backtest as text};
+use replay::text::{TermStyle, backtest as text};
 use reputation::Policy;
 use reputation::time::Minute;
 use reputation::unit::UnitKind;
@@ -107,13 +107,13 @@ fn what_changes_under_the_other_policy_is_gone_or_new_the_other_way_round() {
 fn a_backtest_reads_like_this() {
     let strict = "[metrics.hard_bounce]\nthrottle = 4\npause = 5\n\n[breaker]\nopen_minutes = 20\n";
     let (backtest, _) = both(&stream("stale-list"), "", strict);
-    insta::assert_snapshot!("stricter", visible(&text(&backtest, Look::new(None))));
+    insta::assert_snapshot!("stricter", visible(&text(&backtest, TermStyle::new(None))));
     let lenient = "[metrics.hard_bounce]\nlimit = 0.2\n\n[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\n\
                    min_population = 5000\nmin_bad = 5\nwarn = 0.01\n";
     let (backtest, _) = both(&stream("stale-list"), "", lenient);
-    insta::assert_snapshot!("lenient", visible(&text(&backtest, Look::new(None))));
+    insta::assert_snapshot!("lenient", visible(&text(&backtest, TermStyle::new(None))));
     let (backtest, _) = both(&stream("stale-list"), "", "");
-    insta::assert_snapshot!("same", visible(&text(&backtest, Look::new(None))));
+    insta::assert_snapshot!("same", visible(&text(&backtest, TermStyle::new(None))));
 }
 
 /// What the ledger of a stack would hold of a stream.

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use replay::driver::{Extras, MAX_SUBJECTS, Options, Witness, replay_while_readable};
+use replay::driver::{Extras, MAX_SUBJECTS, Options, TraceRequest, replay_while_readable};
 use replay::explain::explain;
 use replay::input::{Progress, Sources};
 use replay::report::Report;
@@ -24,18 +24,18 @@ fn streams() -> Vec<PathBuf> {
     streams
 }
 
-fn replayed(stream: &Path, witness: Option<Witness>) -> replay::driver::Replay {
+fn replayed(stream: &Path, trace_request: Option<TraceRequest>) -> replay::driver::Replay {
     let sources = Sources::expand(&[stream.display().to_string()]).unwrap();
     let options = Options {
         policy: Policy::default().in_world(true),
         real_now: REAL_NOW,
         since: None,
         until: None,
-        stop_at: witness.as_ref().map(|witness| witness.until),
+        stop_at: trace_request.as_ref().map(|trace_request| trace_request.until),
         workers: 0,
         max_subjects: MAX_SUBJECTS,
     };
-    let extras = Extras { witness, diagnoses: true, ..Extras::default() };
+    let extras = Extras { trace_request, diagnoses: true, ..Extras::default() };
     let (replayed, read) = replay_while_readable(&options, extras, &sources, &mut |_| {}, &Progress::new());
     read.unwrap();
     replayed
@@ -52,8 +52,8 @@ fn every_transition_of_every_stream_is_explained_with_the_numbers_of_its_verdict
             let at = Now(at.as_millisecond());
             let isp = told["isp"].as_str().map(|isp| whole.policy.isp_map.by_name(isp).unwrap());
             let key = Key { subject: told["subject"].as_str().unwrap().parse().unwrap(), isp };
-            let witness = Witness { key: key.clone(), from: at, until: at };
-            let then = replayed(&stream, Some(witness));
+            let trace_request = TraceRequest { key: key.clone(), from: at, until: at };
+            let then = replayed(&stream, Some(trace_request));
             let answer = serde_json::to_value(explain(&then, &key, None, at)).unwrap();
             let judged = answer["judged"].as_array().unwrap().iter().find(|judged| judged["decided"] == *told);
             let judged = judged.unwrap_or_else(|| panic!("{}: {told} is not in {answer:#}", stream.display()));
@@ -106,7 +106,7 @@ fn what_servers_said_is_that_of_the_mail_until_then() {
     let key = Key { subject: "configuration-set:newsletter".parse().unwrap(), isp: None };
     let at = |text: &str| Now(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
     let count = |until: Now| -> u64 {
-        let then = replayed(&stream, Some(Witness { key: key.clone(), from: until, until }));
+        let then = replayed(&stream, Some(TraceRequest { key: key.clone(), from: until, until }));
         explain(&then, &key, None, until).diagnoses.iter().map(|told| told.count).sum()
     };
     let (early, late) = (count(at("2026-10-06T07:00:00Z")), count(at("2026-10-06T09:30:00Z")));

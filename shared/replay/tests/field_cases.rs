@@ -211,8 +211,8 @@ fn refusals_by_a_block_list_leave_the_bounce_rate_untouched() {
     };
     let replay = replay(&options, &[source], &mut |rejected| panic!("{rejected:?}"), &Progress::new()).unwrap();
     let sets =
-        replay.reputation.dossiers().filter(|(subject, _)| subject.to_string().starts_with("configuration-set:"));
-    let timelines: Vec<_> = sets.map(|(_, dossier)| &dossier.timeline).collect();
+        replay.reputation.subject_states().filter(|(subject, _)| subject.to_string().starts_with("configuration-set:"));
+    let timelines: Vec<_> = sets.map(|(_, subject_state)| &subject_state.timeline).collect();
     let seen = reputation::judge::forecast(&replay.policy, timelines.into_iter(), replay.now());
     let bounces = seen.iter().find(|seen| seen.metric == reputation::Metric::HardBounce).unwrap();
     assert_eq!((bounces.tally.bad, bounces.tally.population), (40, 4_000), "1 %, not 16 %");

@@ -5,7 +5,7 @@
 use divan::{Bencher, black_box};
 use reputation::judge::{alarm, judge};
 use reputation::time::{DAY, MINUTE_MILLIS};
-use reputation::{Isp, Level, Metric, Minute, Now, Policy, Since, Timeline, UnitKind};
+use reputation::{ArmedSince, Isp, Level, Metric, Minute, Now, Policy, Timeline, UnitKind};
 
 /// 2026-10-09 12:30 UTC: judging looks at 8 days of hours and at 150 minutes.
 const NOW: Now = Now(1_791_549_000_000);
@@ -28,7 +28,7 @@ fn busy_days() -> Timeline {
 }
 
 fn quick_look(policy: &Policy, timeline: &mut Timeline) -> bool {
-    alarm(policy, timeline, None, &[], Since::default(), Metric::HardBounce, NOW) > Some(Level::Warn)
+    alarm(policy, timeline, None, &[], ArmedSince::default(), Metric::HardBounce, NOW) > Some(Level::Warn)
 }
 
 fn add(timeline: &mut Timeline, minute: Minute) {
@@ -39,7 +39,7 @@ fn add(timeline: &mut Timeline, minute: Minute) {
 fn judge_afresh(bencher: Bencher) {
     let (policy, timeline) = (Policy::default(), busy_days());
     let inputs = bencher.with_inputs(|| timeline.clone());
-    inputs.bench_refs(|timeline| judge(&policy, timeline, None, &[], Since::default(), NOW));
+    inputs.bench_refs(|timeline| judge(&policy, timeline, None, &[], ArmedSince::default(), NOW));
 }
 
 #[divan::bench]
@@ -53,7 +53,7 @@ fn judge_after_one_more_unit(bencher: Bencher) {
     let (policy, mut timeline) = (Policy::default(), busy_days());
     bencher.bench_local(|| {
         add(&mut timeline, NOW.minute());
-        judge(&policy, &mut timeline, None, &[], Since::default(), NOW)
+        judge(&policy, &mut timeline, None, &[], ArmedSince::default(), NOW)
     });
 }
 

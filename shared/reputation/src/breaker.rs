@@ -28,7 +28,7 @@ use smallvec::SmallVec;
 
 use crate::Metric;
 use crate::detect::{Level, Percent, Verdict};
-use crate::judge::{Judgement, Since};
+use crate::judge::{ArmedSince, Judgement};
 use crate::policy::{Breaker, Resume};
 use crate::subject::{Key, Subject};
 use crate::time::{DAY, Now};
@@ -77,7 +77,7 @@ pub struct BreakerState {
     /// Where it is.
     pub state: State,
     /// From when on mail may judge it.
-    pub since: Since,
+    pub since: ArmedSince,
     /// How often it has opened since it was last forgiven.
     pub trips: u32,
     /// When it last opened by a verdict.
@@ -155,7 +155,7 @@ pub enum State {
     },
     /// A trickle is let through, to see.
     Probing {
-        /// Since when.
+        /// ArmedSince when.
         at: Now,
     },
 }
@@ -333,7 +333,7 @@ pub enum Input<'a> {
 
 /// How far a key may go, by policy and by what else is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ActionLimits {
     /// The worst that may be done: [`Level::Warn`] for protected mail.
     pub cap: Level,
     /// Whether one more configuration set may be paused within this hour: see [`crate::budget::admit`].
@@ -359,12 +359,12 @@ pub struct Step {
     /// What to do, in this order, after it is remembered.
     pub effects: SmallVec<[Effect; 2]>,
     /// What to tell people; `None` when there is nothing new.
-    pub news: Option<News>,
+    pub news: Option<Announcement>,
 }
 
 /// What people are told about a step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct News {
+pub struct Announcement {
     /// The level it was about.
     pub level: Option<Level>,
     /// Why, for programs.
@@ -406,7 +406,7 @@ pub fn forget_trouble(policy: &Breaker, known: &mut BreakerState, now: Now) {
 }
 
 /// The step of a breaker. Pure and total.
-pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: Input<'_>, now: Now) -> Step {
+pub fn step(policy: &Breaker, standing: ActionLimits, known: &BreakerState, input: Input<'_>, now: Now) -> Step {
     match input {
         Input::Judged(judgement) => judged(policy, standing, known, judgement, now),
         Input::PersonStops => {
@@ -470,7 +470,7 @@ pub fn step(policy: &Breaker, standing: Standing, known: &BreakerState, input: I
     }
 }
 
-fn judged(policy: &Breaker, standing: Standing, known: &BreakerState, judgement: &Judgement, now: Now) -> Step {
+fn judged(policy: &Breaker, standing: ActionLimits, known: &BreakerState, judgement: &Judgement, now: Now) -> Step {
     // What may not be done is told instead; what was done before that was so is undone.
     if standing.cap == Level::Warn && !known.is_forced() && known.state != State::Closed {
         let next = rearmed(known, State::Closed, now);
@@ -533,7 +533,7 @@ fn tripped(policy: &Breaker, known: &BreakerState, because: Result<Verdict, Caus
         None => format!("until a person resumes it, trip {trips}"),
     };
     let cause = because.err().unwrap_or(Cause::Verdict);
-    let news = News { level: Some(Level::Pause), cause, verdict, reason: format!("{reason}; {how_long}") };
+    let news = Announcement { level: Some(Level::Pause), cause, verdict, reason: format!("{reason}; {how_long}") };
     moved(next, [Effect::Stop], news)
 }
 
@@ -554,7 +554,7 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
     // It is a cut like any other: told once for the same mail, and pardoned if the ISP turns out to be in trouble.
     let next = BreakerState {
         state: State::Throttled { factor, moved: now },
-        since: Since { throttle: now.next_minute(), ..known.since },
+        since: ArmedSince { throttle: now.next_minute(), ..known.since },
         worsened: Some(now),
         withheld: true,
         ..known.clone()
@@ -564,7 +564,7 @@ fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) 
         "stop withheld, because {most} other configuration sets with harm of the same order of magnitude were stopped \
          within the hour: {verdict}; quota {factor}"
     );
-    moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Pause, verdict, reason))
+    moved(next, [Effect::SetFactor(factor)], announcement_of(Level::Pause, verdict, reason))
 }
 
 fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
@@ -575,11 +575,11 @@ fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> St
     let floor = Factor::of_share(policy.floor).min(full_or);
     let factor = full_or.times(policy.cut).max(floor);
     // Mail accepted from the next minute on may lead to the next cut.
-    let since = Since { throttle: now.next_minute(), ..known.since };
+    let since = ArmedSince { throttle: now.next_minute(), ..known.since };
     let next =
         BreakerState { state: State::Throttled { factor, moved: now }, since, worsened: Some(now), ..known.clone() };
     let reason = format!("quota cut to {factor}: {verdict}");
-    moved(next, [Effect::SetFactor(factor)], judgement_of(Level::Throttle, verdict, reason))
+    moved(next, [Effect::SetFactor(factor)], announcement_of(Level::Throttle, verdict, reason))
 }
 
 fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, now: Now) -> Step {
@@ -613,7 +613,7 @@ fn probing(
         Some(verdict) if out_of_time => (Factor::of_share(policy.floor), format!("test ran out of time: {verdict}")),
         None | Some(_) => return unchanged(known),
     };
-    let since = Since { throttle: now.next_minute(), ..known.since };
+    let since = ArmedSince { throttle: now.next_minute(), ..known.since };
     let next = BreakerState { state: State::Throttled { factor, moved: now }, since, ..known.clone() };
     let reason = format!("{why}; quota {factor}");
     moved(next, [Effect::SetFactor(factor)], news(Cause::Time, reason))
@@ -639,12 +639,12 @@ fn warned(known: &BreakerState, verdict: Option<Verdict>, now: Now) -> Step {
     }
     let mut next = known.clone();
     next.warned[verdict.metric as usize] = Some(now);
-    Step { next, effects: SmallVec::new(), news: Some(judgement_of(Level::Warn, verdict, verdict.to_string())) }
+    Step { next, effects: SmallVec::new(), news: Some(announcement_of(Level::Warn, verdict, verdict.to_string())) }
 }
 
 /// A state in which only mail accepted from the next minute on judges the key.
 fn rearmed(known: &BreakerState, state: State, now: Now) -> BreakerState {
-    BreakerState { state, since: Since::both(now.next_minute()), withheld: false, ..known.clone() }
+    BreakerState { state, since: ArmedSince::both(now.next_minute()), withheld: false, ..known.clone() }
 }
 
 /// What lets a key flow at its full quota again.
@@ -656,17 +656,17 @@ fn release(known: &BreakerState) -> SmallVec<[Effect; 2]> {
     }
 }
 
-/// News without a verdict.
-fn news(cause: Cause, reason: impl Into<String>) -> News {
-    News { level: None, cause, verdict: None, reason: reason.into() }
+/// Announcement without a verdict.
+fn news(cause: Cause, reason: impl Into<String>) -> Announcement {
+    Announcement { level: None, cause, verdict: None, reason: reason.into() }
 }
 
-/// News of a verdict.
-fn judgement_of(level: Level, verdict: Verdict, reason: String) -> News {
-    News { level: Some(level), cause: Cause::Verdict, verdict: Some(verdict), reason }
+/// Announcement of a verdict.
+fn announcement_of(level: Level, verdict: Verdict, reason: String) -> Announcement {
+    Announcement { level: Some(level), cause: Cause::Verdict, verdict: Some(verdict), reason }
 }
 
-fn moved(next: BreakerState, effects: impl IntoIterator<Item = Effect>, news: News) -> Step {
+fn moved(next: BreakerState, effects: impl IntoIterator<Item = Effect>, news: Announcement) -> Step {
     Step { next, effects: effects.into_iter().collect(), news: Some(news) }
 }
 

@@ -20,7 +20,7 @@ use crate::Metric;
 use crate::counters::{Counters, Tally};
 use crate::detect::{Excursion, NanoNats, Walk};
 use crate::isp::Isp;
-use crate::judge::LeftOut;
+use crate::judge::ExcludedIsp;
 use crate::policy::{Incident, Policy};
 use crate::subject::Subject;
 use crate::time::{DAY, Minute, Now};
@@ -41,7 +41,7 @@ pub struct Scope<'a> {
     pub begins: Minute,
     /// The end of the last trouble of each ISP: what failed there before has been answered for. Of another ISP whose trouble
     /// goes on, the last minute of time.
-    pub answered: &'a [LeftOut],
+    pub answered: &'a [ExcludedIsp],
 }
 
 impl Scope<'_> {
@@ -78,7 +78,7 @@ pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now
     let isp = scope.isp;
     let answered = scope.answered(isp);
     let before = scope.begins.minus(DAY).hour().max(answered);
-    let is_bad = |isp: Option<Isp>, left_out: &[LeftOut], from: Minute, until: Minute| {
+    let is_bad = |isp: Option<Isp>, left_out: &[ExcludedIsp], from: Minute, until: Minute| {
         Metric::ALL
             .into_iter()
             .any(|metric| excursion(policy, timeline, isp, left_out, metric, from..until, now).is_some())
@@ -98,7 +98,7 @@ pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now
     // The worst; of several equals the first one.
     let worst = shown.reduce(|worst, next| if next.0 > worst.0 { next } else { worst });
     let Some((_, metric, since)) = worst else { return Conduct::Unproven };
-    let good = |isp: Option<Isp>, left_out: &[LeftOut], from: Minute| {
+    let good = |isp: Option<Isp>, left_out: &[ExcludedIsp], from: Minute| {
         let past = cells(timeline, isp, left_out, from..since, now);
         let past = past.iter().fold(Tally::default(), |sum, cell| sum.plus(cell.counters.tally(metric)));
         let enough = past.population >= policy.incident.min_history_mails;
@@ -112,16 +112,16 @@ pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now
 const END: Minute = Minute(u32::MAX);
 
 /// The mail of this ISP from before a minute, and what has been answered for at the others.
-fn without(isp: Isp, before: Minute, scope: &Scope<'_>) -> Vec<LeftOut> {
+fn without(isp: Isp, before: Minute, scope: &Scope<'_>) -> Vec<ExcludedIsp> {
     let others = scope.answered.iter().copied().filter(|known| known.isp != isp);
-    std::iter::once(LeftOut { isp, before }).chain(others).collect()
+    std::iter::once(ExcludedIsp { isp, before }).chain(others).collect()
 }
 
 /// The cohorts that lie within a stretch of time.
 fn cells(
     timeline: &Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
+    left_out: &[ExcludedIsp],
     within: std::ops::Range<Minute>,
     now: Now,
 ) -> Vec<Cell> {
@@ -145,7 +145,7 @@ fn excursion(
     policy: &Policy,
     timeline: &Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
+    left_out: &[ExcludedIsp],
     metric: Metric,
     within: std::ops::Range<Minute>,
     now: Now,
@@ -311,7 +311,7 @@ mod tests {
         timeline
     }
 
-    fn scope(answered: &[LeftOut]) -> Scope<'_> {
+    fn scope(answered: &[ExcludedIsp]) -> Scope<'_> {
         Scope { isp: gmail(), begins: begins(&Policy::default().incident, NOW, NOW), answered }
     }
 
@@ -350,10 +350,10 @@ mod tests {
         check(Conduct::Culprit, &[(gmail(), 300, 500, 5), (yahoo(), 3, 20, 8), hit]);
         // Long ago is another matter, and so is what another ISP has answered for.
         check(witness, &[(gmail(), 3 * DAY, 100, 30), (gmail(), 300, 1_000, 5), hit]);
-        let trouble = [LeftOut { isp: yahoo(), before: END }];
+        let trouble = [ExcludedIsp { isp: yahoo(), before: END }];
         let mail = [(gmail(), 300, 500, 5), (yahoo(), 3, 20, 8), hit];
         assert_eq!(conduct(&Policy::default(), &sender(&mail), &scope(&trouble), NOW), witness);
-        let over = [LeftOut { isp: gmail(), before: NOW.minute().minus(200) }];
+        let over = [ExcludedIsp { isp: gmail(), before: NOW.minute().minus(200) }];
         let mail = [(yahoo(), 300, 500, 5), (gmail(), 300, 500, 300), hit];
         assert_eq!(conduct(&Policy::default(), &sender(&mail), &scope(&over), NOW), witness);
     }

@@ -10,28 +10,28 @@ use crate::unit::UnitKind;
 
 /// From when on mail may judge a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Since {
+pub struct ArmedSince {
     /// Mail accepted before may not stop the key: it has been re-armed since.
     pub pause: Minute,
     /// Mail accepted before may not cut its quota (again).
     pub throttle: Minute,
 }
 
-impl Since {
+impl ArmedSince {
     /// The later one of each.
-    pub fn max(self, other: Since) -> Since {
-        Since { pause: self.pause.max(other.pause), throttle: self.throttle.max(other.throttle) }
+    pub fn max(self, other: ArmedSince) -> ArmedSince {
+        ArmedSince { pause: self.pause.max(other.pause), throttle: self.throttle.max(other.throttle) }
     }
 
     /// Both at one minute.
-    pub fn both(minute: Minute) -> Since {
-        Since { pause: minute, throttle: minute }
+    pub fn both(minute: Minute) -> ArmedSince {
+        ArmedSince { pause: minute, throttle: minute }
     }
 }
 
 /// An ISP whose mail does not count against a subject as a whole, because it is blamed and contained by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct ExcludedIsp {
     /// The ISP.
     pub isp: Isp,
     /// Its mail accepted before this minute is left out; the last minute of time for all of it.
@@ -71,8 +71,8 @@ pub fn judge(
     policy: &Policy,
     timeline: &mut Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
-    since: Since,
+    left_out: &[ExcludedIsp],
+    since: ArmedSince,
     now: Now,
 ) -> Judgement {
     let mut judgement = Judgement::default();
@@ -89,8 +89,8 @@ fn judge_metric(
     policy: &Policy,
     timeline: &mut Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
-    since: Since,
+    left_out: &[ExcludedIsp],
+    since: ArmedSince,
     metric: Metric,
     now: Now,
     judgement: &mut Judgement,
@@ -134,8 +134,8 @@ pub fn alarm(
     policy: &Policy,
     timeline: &mut Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
-    since: Since,
+    left_out: &[ExcludedIsp],
+    since: ArmedSince,
     metric: Metric,
     now: Now,
 ) -> Option<Level> {
@@ -147,7 +147,13 @@ pub fn alarm(
 
 /// Whether a subject as a whole shows at least half of the evidence that would throttle it, without what is left out. If
 /// not, what is left out explains the harm.
-pub fn shows_harm(policy: &Policy, timeline: &mut Timeline, left_out: &[LeftOut], since: Since, now: Now) -> bool {
+pub fn shows_harm(
+    policy: &Policy,
+    timeline: &mut Timeline,
+    left_out: &[ExcludedIsp],
+    since: ArmedSince,
+    now: Now,
+) -> bool {
     Metric::ALL.into_iter().any(|metric| {
         let rule = policy.metrics.rule(metric);
         let threshold = rule.throttle.or(rule.pause).filter(|_| policy.judges(metric, None));
@@ -162,7 +168,7 @@ pub fn walk(
     policy: &Policy,
     timeline: &mut Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
+    left_out: &[ExcludedIsp],
     metric: Metric,
     since: Minute,
     now: Now,
@@ -195,7 +201,7 @@ pub fn explain(
     policy: &Policy,
     timeline: &Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
+    left_out: &[ExcludedIsp],
     metric: Metric,
     since: Minute,
     now: Now,
@@ -220,8 +226,8 @@ fn judge_ratio(
     warns: bool,
     timeline: &mut Timeline,
     isp: Option<Isp>,
-    left_out: &[LeftOut],
-    since: Since,
+    left_out: &[ExcludedIsp],
+    since: ArmedSince,
     now: Now,
     judgement: &mut Judgement,
 ) {
@@ -249,9 +255,9 @@ fn judge_ratio(
 }
 
 /// The counters of the mail accepted since `since`, as ratio rules sum them up, without what is left out.
-pub fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[LeftOut], since: Minute) -> Counters {
+pub fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[ExcludedIsp], since: Minute) -> Counters {
     let mut sum = timeline.series_mut(isp).map(|series| series.window_since(since)).unwrap_or_default();
-    for LeftOut { isp, before } in left_out {
+    for ExcludedIsp { isp, before } in left_out {
         if let Some(series) = timeline.series(Some(*isp)) {
             sum.remove(&series.share(series.sum_since(since)));
             if *before < Minute(u32::MAX) {

@@ -33,7 +33,7 @@ pub use breaker::{BreakerState, Effect, Input, State, Step};
 pub use counters::{Counters, Metric, Tally};
 pub use detect::{Level, Rule, Verdict};
 pub use isp::{Isp, IspMap};
-pub use judge::{Judgement, LeftOut, Since};
+pub use judge::{ArmedSince, ExcludedIsp, Judgement};
 pub use policy::Policy;
 pub use subject::{Key, Subject};
 pub use time::{Minute, Now};

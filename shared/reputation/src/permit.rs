@@ -493,4 +493,4 @@ impl Lease {
 }
 
 /// How long a lease can hold at most: longer ones would outlive the day that they belong to.
-pub const MOST_LEASE_MILLIS: i64 = 60 * MINUTE_MILLIS;
+pub const MAX_LEASE_MILLIS: i64 = 60 * MINUTE_MILLIS;

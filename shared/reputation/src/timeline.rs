@@ -8,7 +8,7 @@ use std::collections::vec_deque;
 
 use crate::counters::Counters;
 use crate::detect::{Ladder, Walk};
-use crate::judge::LeftOut;
+use crate::judge::ExcludedIsp;
 use crate::time::{DAY, HOUR, Minute, Now};
 use crate::unit::UnitKind;
 use crate::{Isp, Metric};
@@ -215,13 +215,13 @@ impl Timeline {
 
     /// The cells that judging at `now` walks over: hours up to `edge(now)`, then minutes; none before `since`, and
     /// without the mail that is left out.
-    pub fn cells(&self, isp: Option<Isp>, left_out: &[LeftOut], since: Minute, now: Now) -> Vec<Cell> {
+    pub fn cells(&self, isp: Option<Isp>, left_out: &[ExcludedIsp], since: Minute, now: Now) -> Vec<Cell> {
         let mut cells = Vec::new();
         let Some(series) = self.series(isp) else { return cells };
         let heard: Vec<(Isp, &Series)> = if isp.is_none() { self.heard_by_isp().collect() } else { Vec::new() };
         series.visit(since, now, &mut |mut cell| {
             let is_left_out = |isp: Isp| left_out.iter().any(|known| known.isp == isp && cell.from < known.before);
-            for LeftOut { isp, .. } in left_out.iter().filter(|left_out| cell.from < left_out.before) {
+            for ExcludedIsp { isp, .. } in left_out.iter().filter(|left_out| cell.from < left_out.before) {
                 if let Some(part) = self.series(Some(*isp)).and_then(|series| series.part(cell.from, cell.until)) {
                     cell.counters.remove(&part);
                 }
@@ -648,13 +648,13 @@ mod tests {
         let isp = Isp::OTHER;
         timeline.add(NOW.minute(), isp, UnitKind::Sent, 3, true, NOW);
         timeline.add(NOW.minute().minus(600), isp, UnitKind::Sent, 4, true, NOW);
-        let sent = |left_out: &[LeftOut]| {
+        let sent = |left_out: &[ExcludedIsp]| {
             let cells = timeline.cells(None, left_out, Minute(0), NOW);
             cells.iter().map(|cell| cell.counters.get(UnitKind::Sent)).collect::<Vec<_>>()
         };
         assert_eq!(sent(&[]), [4, 3]);
-        assert_eq!(sent(&[LeftOut { isp, before: NOW.minute() }]), [0, 3]);
-        assert_eq!(sent(&[LeftOut { isp, before: Minute(u32::MAX) }]), [0, 0]);
+        assert_eq!(sent(&[ExcludedIsp { isp, before: NOW.minute() }]), [0, 3]);
+        assert_eq!(sent(&[ExcludedIsp { isp, before: Minute(u32::MAX) }]), [0, 0]);
     }
 
     #[test]
@@ -694,7 +694,7 @@ mod tests {
         };
         assert_eq!((sum(None), sum(Some(large))), ((1_000, 6), (9_000, 1)));
         // What is left out takes nothing of the others with it.
-        let left_out = [LeftOut { isp: large, before: Minute(u32::MAX) }];
+        let left_out = [ExcludedIsp { isp: large, before: Minute(u32::MAX) }];
         let rest = timeline.cells(None, &left_out, Minute(0), NOW)[0].counters;
         assert_eq!((rest.tally(Metric::Complaint).population, rest.get(UnitKind::Delivered)), (1_000, 1_000));
     }

@@ -88,7 +88,7 @@ impl Plan {
     /// The quotas of a ramp on which every day is good, from the first day to the one on which it is warmed up.
     pub fn schedule(&self, business: bool) -> Vec<u64> {
         let mut quotas = vec![self.start];
-        while let Some(last) = quotas.last().copied().filter(|last| *last < self.target && quotas.len() < MOST_DAYS) {
+        while let Some(last) = quotas.last().copied().filter(|last| *last < self.target && quotas.len() < MAX_DAYS) {
             quotas.push(self.grown(last, business));
         }
         quotas
@@ -96,7 +96,7 @@ impl Plan {
 }
 
 /// The longest schedule that is written down.
-const MOST_DAYS: usize = 1_000;
+const MAX_DAYS: usize = 1_000;
 
 /// Where a configuration set stands at one ISP on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]

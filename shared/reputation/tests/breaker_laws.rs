@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use reputation::breaker::{Factor, Override, Standing, StateName, due, step};
+use reputation::breaker::{ActionLimits, Factor, Override, StateName, due, step};
 use reputation::judge::judge;
 use reputation::policy::{Breaker, Resume};
 use reputation::time::{DAY, MINUTE_MILLIS};
 use reputation::{
-    BreakerState, Effect, Input, Isp, Judgement, Level, Metric, Minute, Now, Policy, Rule, Since, State, Step, Tally,
-    Timeline, UnitKind, Verdict,
+    ArmedSince, BreakerState, Effect, Input, Isp, Judgement, Level, Metric, Minute, Now, Policy, Rule, State, Step,
+    Tally, Timeline, UnitKind, Verdict,
 };
 
 /// 2026-10-06 08:00 UTC.
@@ -39,7 +39,7 @@ fn judgement(level: Option<Level>, mails: u64) -> Judgement {
     judgement
 }
 
-const FREE: Standing = Standing { cap: Level::Pause, may_pause: true };
+const FREE: ActionLimits = ActionLimits { cap: Level::Pause, may_pause: true };
 
 // ---------------------------------------------------------------------------------------------- the transition matrix
 
@@ -112,7 +112,7 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
 /// difference; inputs that no state tells apart share a row.
 fn matrix(policy: &Breaker, judgements_only: bool) -> String {
     let columns = columns();
-    let answers = |standing: Standing, input: Input<'_>| -> Vec<String> {
+    let answers = |standing: ActionLimits, input: Input<'_>| -> Vec<String> {
         columns.iter().map(|(_, known)| cell(known, &step(policy, standing, known, input, NOW))).collect()
     };
     let mut rows: Vec<(String, Vec<String>)> = Vec::new();
@@ -132,9 +132,9 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         add(name, unlimited.clone());
         for (cap, limited) in [(Level::Pause, ""), (Level::Throttle, " ≤ throttle"), (Level::Warn, " ≤ warn")] {
             for (may_pause, budget) in [(true, ""), (false, ", no more pauses")] {
-                let cells = answers(Standing { cap, may_pause }, Input::Judged(&judgement));
+                let cells = answers(ActionLimits { cap, may_pause }, Input::Judged(&judgement));
                 let told_by_the_cap =
-                    !may_pause && cells == answers(Standing { cap, may_pause: true }, Input::Judged(&judgement));
+                    !may_pause && cells == answers(ActionLimits { cap, may_pause: true }, Input::Judged(&judgement));
                 if cells != unlimited && !told_by_the_cap {
                     add(&format!("{name}{limited}{budget}"), cells);
                 }
@@ -150,7 +150,7 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         ("incident", Input::Incident),
         ("pardon", Input::Pardon),
     ] {
-        let protected = Standing { cap: Level::Warn, may_pause: false };
+        let protected = ActionLimits { cap: Level::Warn, may_pause: false };
         assert_eq!(answers(protected, input), answers(FREE, input), "{name}: standing is about judgements only");
         if !judgements_only {
             add(name, answers(FREE, input));
@@ -227,7 +227,7 @@ impl Told {
                 {
                     verdict.metric = *metric;
                 }
-                let standing = Standing { cap: *cap, may_pause: *may_pause };
+                let standing = ActionLimits { cap: *cap, may_pause: *may_pause };
                 return step(policy, standing, known, Input::Judged(&judgement), now);
             }
             Told::Stops => Input::PersonStops,
@@ -596,7 +596,7 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
         ..BreakerState::default()
     };
     let resumed = step(&Policy::default().breaker, FREE, &known, Input::PersonResumes, now).next;
-    assert_eq!(resumed.since, Since::both(Minute(NOW.minute().0 + 60)));
+    assert_eq!(resumed.since, ArmedSince::both(Minute(NOW.minute().0 + 60)));
     let mut timeline = Timeline::default();
     for minute in 0..60 {
         timeline.add(NOW.minute().plus(minute), Isp::OTHER, UnitKind::HardBounce, 100, true, now);
@@ -610,10 +610,10 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
 #[test]
 fn a_withheld_pause_is_a_cut_like_any_other() {
     let policy = Policy::default().breaker;
-    let busy = Standing { cap: Level::Pause, may_pause: false };
+    let busy = ActionLimits { cap: Level::Pause, may_pause: false };
     let pause = judgement(Some(Level::Pause), 1000);
     let withheld = step(&policy, busy, &BreakerState::default(), Input::Judged(&pause), NOW).next;
-    assert_eq!(withheld.since, Since { throttle: NOW.next_minute(), pause: Minute(0) });
+    assert_eq!(withheld.since, ArmedSince { throttle: NOW.next_minute(), pause: Minute(0) });
     assert_eq!((withheld.worsened, withheld.withheld), (Some(NOW), true));
     // It is not forgotten either: as soon as one more pause is allowed, it is done.
     let paused = step(&policy, FREE, &withheld, Input::Judged(&pause), minutes(60)).next;

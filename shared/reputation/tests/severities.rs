@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use reputation::breaker::{Standing, step};
+use reputation::breaker::{ActionLimits, step};
 use reputation::judge::{forecast, judge};
 use reputation::{
-    BreakerState, Input, Isp, IspMap, Judgement, Level, Metric, Now, Policy, Rule, Since, State, Timeline, UnitKind,
-    Verdict,
+    ArmedSince, BreakerState, Input, Isp, IspMap, Judgement, Level, Metric, Now, Policy, Rule, State, Timeline,
+    UnitKind, Verdict,
 };
 
 /// 2026-10-06 08:00 UTC.
@@ -64,7 +64,7 @@ fn burst(metric: Metric, mails: u32, bad: u32, returns_complaints: bool) -> Time
 
 fn judged(policy: &Policy, metric: Metric, at: At, mails: u32, bad: u32) -> Judgement {
     let isp = if at == At::Isp { Some(isp()) } else { None };
-    judge(policy, &mut burst(metric, mails, bad, true), isp, &[], Since::default(), NOW)
+    judge(policy, &mut burst(metric, mails, bad, true), isp, &[], ArmedSince::default(), NOW)
 }
 
 fn verdict(judgement: &Judgement, level: Level) -> Option<Verdict> {
@@ -177,7 +177,7 @@ fn a_warning_is_told_and_does_not_hide_behind_a_stronger_level() {
     let policy = policy_with_gate();
     for (_, metric, at, _, mails, bad) in REACHED_BY.iter().filter(|(.., level, _, _)| *level == Level::Warn) {
         let judgement = judged(&policy, *metric, *at, *mails, *bad);
-        let free = Standing { cap: Level::Pause, may_pause: true };
+        let free = ActionLimits { cap: Level::Pause, may_pause: true };
         let step = step(&policy.breaker, free, &BreakerState::default(), Input::Judged(&judgement), NOW);
         let news = step.news.unwrap_or_else(|| panic!("{bad} of {mails} by {metric:?} is not told"));
         assert_eq!((news.level, step.next.state), (Some(Level::Warn), State::Closed), "{bad} of {mails} by {metric:?}");
@@ -213,7 +213,7 @@ fn delays_and_blocks_are_judged_at_each_isp_only() {
         let at_isp = judged(&policy, metric, At::Isp, 1000, 900);
         assert!(at_isp.warn.is_some() && at_isp.throttle.is_some(), "{metric:?}");
         let mut timeline = burst(metric, 1000, 900, true);
-        let all = judge(&policy, &mut timeline, None, &[], Since::default(), NOW);
+        let all = judge(&policy, &mut timeline, None, &[], ArmedSince::default(), NOW);
         for verdict in [all.warn, all.throttle, all.pause].into_iter().flatten() {
             assert_ne!(verdict.metric, metric);
         }
@@ -235,7 +235,7 @@ fn delays_at_many_unnamed_servers_are_no_evidence() {
     }
     for policy in [policy_with_gate(), Policy::default()] {
         for key in [Some(Isp::OTHER), None] {
-            let judged = judge(&policy, &mut timeline, key, &[], Since::default(), NOW);
+            let judged = judge(&policy, &mut timeline, key, &[], ArmedSince::default(), NOW);
             assert_eq!((judged.throttle, judged.pause), (None, None), "{key:?}");
         }
     }
@@ -249,10 +249,10 @@ fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() 
         Some(None)
     );
     let policy = policy_with_gate();
-    assert_eq!(judge(&policy, &mut timeline, Some(isp()), &[], Since::default(), NOW).warn, None);
+    assert_eq!(judge(&policy, &mut timeline, Some(isp()), &[], ArmedSince::default(), NOW).warn, None);
     let mut heard = burst(Metric::Complaint, 12_500, 1_000, false);
-    assert!(judge(&policy, &mut heard, Some(isp()), &[], Since::default(), NOW).pause.is_some());
-    assert!(judge(&policy, &mut heard, None, &[], Since::default(), NOW).pause.is_some());
+    assert!(judge(&policy, &mut heard, Some(isp()), &[], ArmedSince::default(), NOW).pause.is_some());
+    assert!(judge(&policy, &mut heard, None, &[], ArmedSince::default(), NOW).pause.is_some());
 }
 
 #[test]

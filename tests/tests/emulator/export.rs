@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aws::handlers::now;
 use aws::metrics::NAMESPACE;
 use aws::policies::{Policies, Pushed};
-use aws::shell::now;
 use e2e::emulator::{Emulator, eventually};
 use e2e::grafana::{Target, dashboard};
 use permits::{Gate as _, HttpGate};

@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use aws::handlers::now;
 use aws::policies::{Policies, Pushed};
-use aws::shell::now;
 use e2e::emulator::{Emulator, eventually};
 use permits::{Class, Gate as _, HttpGate, Permit, Permits};
 use reputation::time::Now;

@@ -32,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use account::Account;
+use aws::handlers::now;
 use aws::policies::{Policies, Pushed};
-use aws::shell::now;
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::emulator::{Emulator, eventually};

@@ -276,9 +276,9 @@ fn content(cloud: &Cloud) -> (BTreeMap<String, (String, String)>, BTreeMap<Strin
 
 fn left_over(cloud: &Cloud) -> usize {
     let items = cloud.items(REPUTATION);
-    let desk = items.iter().find(|item| item["pk"]["S"] == "desk").unwrap();
-    let desk: Value = serde_json::from_str(desk["content"]["S"].as_str().unwrap()).unwrap();
-    items.iter().filter(|item| item["pk"]["S"] == "outbox").count() + desk["letters"].as_array().unwrap().len()
+    let alert_queue = items.iter().find(|item| item["pk"]["S"] == "desk").unwrap();
+    let alert_queue: Value = serde_json::from_str(alert_queue["content"]["S"].as_str().unwrap()).unwrap();
+    items.iter().filter(|item| item["pk"]["S"] == "outbox").count() + alert_queue["letters"].as_array().unwrap().len()
 }
 
 #[tokio::test(start_paused = true)]

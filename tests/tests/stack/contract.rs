@@ -7,8 +7,8 @@ use aws::reputation::{DynamoReputation, LIMITS};
 use e2e::cloud::Cloud;
 use e2e::stack::Stack;
 use pipeline::Senders;
-use pipeline::enforce::{Doubt, Flow, OtherStack, Seen, Trouble, Wishes};
-use pipeline::evaluate::{evaluate, evaluate_account, tell, tick};
+use pipeline::enforce::{DesiredStates, Doubt, FailedCalls, Flow, OtherStack, Seen};
+use pipeline::evaluate::{apply_input, evaluate, evaluate_account, tick};
 use pipeline::fold::{Limits, Record, Shard, fold};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
 use pipeline::notice::{Alerts, Message, Notice, Outbox, deliver};
@@ -27,14 +27,14 @@ use super::mail::Dice;
 const START: Now = Now(1_791_273_600_000);
 
 /// What somebody who asks a store everything gets to know.
-async fn everything<S: Reputation + Wishes + Outbox>(store: &mut S, subjects: &[Subject], now: Now) -> String {
+async fn everything<S: Reputation + DesiredStates + Outbox>(store: &mut S, subjects: &[Subject], now: Now) -> String {
     let mut told = format!("{:#?}\n", store.board(now).await.unwrap());
     for subject in subjects {
-        let dossier = store.dossier(subject, now).await.unwrap();
-        told.push_str(&format!("{subject} {} {:?}\n", dossier.protected, dossier.breakers));
-        let isps: Vec<Isp> = dossier.timeline.isps().collect();
+        let subject_state = store.subject_state(subject, now).await.unwrap();
+        told.push_str(&format!("{subject} {} {:?}\n", subject_state.protected, subject_state.breakers));
+        let isps: Vec<Isp> = subject_state.timeline.isps().collect();
         for isp in std::iter::once(None).chain(isps.into_iter().map(Some)) {
-            let cells = dossier.timeline.cells(isp, &[], Minute(0), now);
+            let cells = subject_state.timeline.cells(isp, &[], Minute(0), now);
             // An ISP whose mail is all out of reach is known to one store and not to the other: nobody judges it.
             if !cells.is_empty() {
                 told.push_str(&format!("  {isp:?} {cells:?}\n"));
@@ -42,7 +42,7 @@ async fn everything<S: Reputation + Wishes + Outbox>(store: &mut S, subjects: &[
         }
     }
     told.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
-    told.push_str(&format!("\n{:#?}", store.desk().await.unwrap()));
+    told.push_str(&format!("\n{:#?}", store.alert_queue().await.unwrap()));
     told
 }
 
@@ -75,7 +75,7 @@ struct Sequence {
     next: u64,
 }
 
-async fn perform<S: Reputation + Wishes + Outbox>(
+async fn perform<S: Reputation + DesiredStates + Outbox>(
     policy: &Policy,
     store: &mut S,
     senders: &Senders,
@@ -124,7 +124,7 @@ async fn perform<S: Reputation + Wishes + Outbox>(
                 wished.doubt = Some(Doubt { seen: Seen::Gone, since: now });
                 wished.other = Some(OtherStack { stack: "other".to_owned(), since: now });
                 let error = "AccessDeniedException: why".to_owned();
-                wished.trouble = Some(Trouble { failures: 3, denied: Some(now), error });
+                wished.trouble = Some(FailedCalls { failures: 3, denied: Some(now), error });
             } else {
                 (wished.written, wished.marking, wished.gone, wished.again) = (None, None, None, None);
                 (wished.doubt, wished.other, wished.trouble) = (None, None, None);
@@ -154,10 +154,10 @@ async fn perform<S: Reputation + Wishes + Outbox>(
         let mut post = Post { broken: act.kind == 6 };
         // What is left on the desk then is looked at by whoever asks for everything.
         let _ = deliver(policy, store, &mut post, now).await;
-        let desk = store.desk().await.unwrap();
-        assert_eq!(store.keep(&desk).await.unwrap(), Saved::Saved);
+        let alert_queue = store.alert_queue().await.unwrap();
+        assert_eq!(store.keep(&alert_queue).await.unwrap(), Saved::Saved);
         // Under a version that is over, nothing is kept.
-        assert_eq!(store.keep(&desk).await.unwrap(), Saved::Conflict);
+        assert_eq!(store.keep(&alert_queue).await.unwrap(), Saved::Conflict);
     }
     changes
 }

@@ -3,7 +3,7 @@
 use aws::reputation::DynamoReputation;
 use e2e::cloud::{Cloud, LEDGER, REPUTATION};
 use e2e::stack::{Reply, Stack, WarmGate, request};
-use pipeline::evaluate::tell;
+use pipeline::evaluate::apply_input;
 use pipeline::ports::{Change, Reputation as _};
 use reputation::Key;
 use reputation::breaker::{BreakerState, Factor, Input, State};

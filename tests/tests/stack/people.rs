@@ -3,7 +3,7 @@
 use aws::reputation::DynamoReputation;
 use e2e::cloud::{Cloud, LEDGER};
 use e2e::stack::Stack;
-use pipeline::evaluate::tell;
+use pipeline::evaluate::apply_input;
 use reputation::breaker::{Input, StateName};
 use reputation::time::Now;
 use reputation::{Key, Policy, Subject};

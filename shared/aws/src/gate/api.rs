@@ -14,17 +14,17 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The largest body that is read, in bytes.
-pub const MOST_BYTES: usize = 256 * 1024;
+pub const MAX_BYTES: usize = 256 * 1024;
 /// Most domains of one request.
-pub const MOST_DOMAINS: usize = 1_000;
+pub const MAX_DOMAINS: usize = 1_000;
 /// Most mails to one domain in one request.
-pub const MOST_MAILS: u64 = 1_000_000;
+pub const MAX_MAILS: u64 = 1_000_000;
 /// Most characters of a request's name.
-const MOST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 /// Most characters of a lease.
-const MOST_LEASE: usize = 256;
+const MAX_LEASE: usize = 256;
 /// Most characters of a configuration set's name (SES API v2, "CreateConfigurationSet").
-const MOST_SET: usize = 64;
+const MAX_SET: usize = 64;
 /// So much of what came in is shown in a problem.
 const SHOWN: usize = 64;
 
@@ -95,7 +95,7 @@ pub struct LeaseText {
 impl LeaseText {
     /// Reads what [`fmt::Display`] writes; `None` if it is something else.
     pub fn parse(text: &str) -> Option<LeaseText> {
-        if text.len() > MOST_LEASE {
+        if text.len() > MAX_LEASE {
             return None;
         }
         let mut parts = text.split('/');
@@ -161,7 +161,7 @@ fn json(request: &LambdaFunctionUrlRequest) -> Result<Map<String, Value>, Proble
     let body = request.body.as_deref().unwrap_or("");
     // Base64 takes four characters for three bytes: what cannot fit need not be decoded.
     let at_least = if request.is_base64_encoded { body.len() / 4 * 3 } else { body.len() };
-    if at_least > MOST_BYTES + 3 {
+    if at_least > MAX_BYTES + 3 {
         return Err(too_large(at_least));
     }
     let decoded;
@@ -171,7 +171,7 @@ fn json(request: &LambdaFunctionUrlRequest) -> Result<Map<String, Value>, Proble
     } else {
         body.as_bytes()
     };
-    if bytes.len() > MOST_BYTES {
+    if bytes.len() > MAX_BYTES {
         return Err(too_large(bytes.len()));
     }
     match serde_json::from_slice(bytes) {
@@ -183,7 +183,7 @@ fn json(request: &LambdaFunctionUrlRequest) -> Result<Map<String, Value>, Proble
 }
 
 fn too_large(bytes: usize) -> Problem {
-    let detail = format!("the body has {bytes} bytes; at most {MOST_BYTES} are read: ask in several requests");
+    let detail = format!("the body has {bytes} bytes; at most {MAX_BYTES} are read: ask in several requests");
     Problem::new(Kind::BodyTooLarge, detail)
 }
 
@@ -195,9 +195,9 @@ fn read_permits(fields: Map<String, Value>) -> Result<Call, Problem> {
     known_only(&fields, &["request", "configurationSet", "identity", "class", "recipients"])?;
     let request = match fields.get("request") {
         None => None,
-        Some(_) => Some(words(&fields, "request", MOST_NAME)?.to_owned()),
+        Some(_) => Some(words(&fields, "request", MAX_NAME)?.to_owned()),
     };
-    let configuration_set = words(&fields, "configurationSet", MOST_SET)?.to_owned();
+    let configuration_set = words(&fields, "configurationSet", MAX_SET)?.to_owned();
     let identity = words(&fields, "identity", usize::MAX)?;
     let identity = normal_domain(identity)
         .map_err(|error| invalid("/identity", &format!("{} is no domain: {error}", shown(identity))))?;
@@ -212,8 +212,8 @@ fn read_permits(fields: Map<String, Value>) -> Result<Call, Problem> {
     let Value::Object(domains) = required(&fields, "recipients")? else {
         return Err(invalid("/recipients", "is no object; it holds a number of mails for each domain"));
     };
-    if !(1..=MOST_DOMAINS).contains(&domains.len()) {
-        let found = format!("holds {} domains; allowed: 1 to {MOST_DOMAINS}", domains.len());
+    if !(1..=MAX_DOMAINS).contains(&domains.len()) {
+        let found = format!("holds {} domains; allowed: 1 to {MAX_DOMAINS}", domains.len());
         return Err(invalid("/recipients", &found));
     }
     let mut recipients = Vec::with_capacity(domains.len());
@@ -222,7 +222,7 @@ fn read_permits(fields: Map<String, Value>) -> Result<Call, Problem> {
         let domain = normal_domain(given)
             .map_err(|error| invalid(&field, &format!("{} is no domain: {error}", shown(given))))?
             .into_owned();
-        let mails = count(mails, &field, 1, MOST_MAILS)?;
+        let mails = count(mails, &field, 1, MAX_MAILS)?;
         recipients.push(Recipients { given: given.clone(), domain, mails });
     }
     let identity = identity.into_owned();
@@ -231,8 +231,8 @@ fn read_permits(fields: Map<String, Value>) -> Result<Call, Problem> {
 
 fn read_return(fields: Map<String, Value>) -> Result<Call, Problem> {
     known_only(&fields, &["configurationSet", "lease", "unused"])?;
-    let configuration_set = words(&fields, "configurationSet", MOST_SET)?.to_owned();
-    let lease = LeaseText::parse(words(&fields, "lease", MOST_LEASE)?)
+    let configuration_set = words(&fields, "configurationSet", MAX_SET)?.to_owned();
+    let lease = LeaseText::parse(words(&fields, "lease", MAX_LEASE)?)
         .ok_or_else(|| invalid("/lease", "is no lease; give back the text that came with the permit, as it is"))?;
     let unused = count(required(&fields, "unused")?, "/unused", 0, lease.lease.mails())?;
     Ok(Call::Return(ReturnCall { configuration_set, lease, unused }))

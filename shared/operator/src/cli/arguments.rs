@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use replay::cli::moment::Moment;
+use replay::cli::time_arg::TimeArg;
 use replay::cli::{Color, Format};
 use reputation::subject::Subject;
 
+use crate::command::reason;
 use crate::isps::resolve;
 use crate::obey;
 use crate::objects::Location;
-use crate::word::reason;
 
 /// Watch and steer a deployed ses-breaker.
 #[derive(Debug, Parser)]
@@ -271,7 +271,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) target: Target,
     /// As of this time: 2026-10-06T09:00 (UTC) or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME")]
-    pub(crate) at: Option<Moment>,
+    pub(crate) at: Option<TimeArg>,
 }
 
 /// List the notices about a subject, the newest last.
@@ -292,7 +292,7 @@ pub(crate) struct HistoryArgs {
     pub(crate) target: Target,
     /// From this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339 [default: the last 30 days]
     #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
+    pub(crate) since: Option<TimeArg>,
     /// Show at most N entries
     #[arg(long, value_name = "N", default_value = "100")]
     pub(crate) most: NonZeroU32,
@@ -438,10 +438,10 @@ pub(crate) struct BacktestArgs {
     pub(crate) objects: Option<Location>,
     /// Only mail accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
     #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
+    pub(crate) since: Option<TimeArg>,
     /// Only mail accepted before this time
     #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
+    pub(crate) until: Option<TimeArg>,
 }
 
 /// Recommend shared or dedicated IPs, with their costs, and show which lists do harm.

@@ -14,7 +14,7 @@ use replay::cli::painter::Painter;
 use replay::domains::DomainBook;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, RejectedLine, Replay, replay_while_readable};
 use replay::input::{Progress as Read, Source, Sources};
-use replay::text::{Look, counted, thousands};
+use replay::text::{TermStyle, counted, thousands};
 use reputation::policy::Policy;
 use reputation::time::Now;
 
@@ -74,7 +74,7 @@ pub(super) async fn answer(
     access: Option<&Access>,
     args: &ProposeArgs,
     now: Now,
-    look: Look,
+    look: TermStyle,
     shown: &Shown<'_>,
 ) -> Result<Answer, Failure> {
     let limits =
@@ -115,7 +115,7 @@ pub(super) async fn answer(
     Ok(proposed.answer(look))
 }
 
-fn written(path: &Path, rules: &Rules, proposed: &mut Proposed, look: Look) -> Result<Answer, Failure> {
+fn written(path: &Path, rules: &Rules, proposed: &mut Proposed, look: TermStyle) -> Result<Answer, Failure> {
     match isps::write(&rules.name, &rules.toml, proposed, look) {
         Err(invalid) => return Ok(invalid),
         Ok(None) => {}

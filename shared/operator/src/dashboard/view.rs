@@ -7,9 +7,9 @@ use aws::layout::flow_name;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::notice::Notice;
-use pipeline::ports::{Board, Dossier, PortError, Reputation as _};
+use pipeline::ports::{Board, PortError, Reputation as _, SubjectState};
 use replay::report::ReportedControl;
-use replay::view::{self, Grid, KeyView, MOST_KEYS, MOST_MOVES, QuotaView, View};
+use replay::view::{self, Grid, KeyView, MAX_KEYS, MAX_MOVES, QuotaView, View};
 use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
@@ -26,7 +26,7 @@ use crate::{Access, status, text};
 /// So far back the view goes, in minutes.
 const STRETCH: u32 = 7 * DAY;
 /// So many subjects are read: those that were heard of last.
-const MOST_SUBJECTS: usize = 60;
+const MAX_SUBJECTS: usize = 60;
 /// So many of them at a time.
 const READS: usize = 16;
 /// So many of the last notices are read.
@@ -38,7 +38,7 @@ struct Read {
     /// Its hours.
     rates: Timeline,
     /// What it is judged by.
-    dossier: Dossier,
+    subject_state: SubjectState,
 }
 
 /// What a stack looks like now.
@@ -78,7 +78,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     let mut warnings = reading.warnings(&known, now);
     if subjects_left_out > 0 {
         warnings.push(format!(
-            "{subjects_left_out} more subjects were heard of in this time: shown, and added up, are {MOST_SUBJECTS}"
+            "{subjects_left_out} more subjects were heard of in this time: shown, and added up, are {MAX_SUBJECTS}"
         ));
     }
     if let Some((_, oldest)) = notices.last().filter(|(_, at)| at.minute() > from && notices.len() >= NOTICES as usize)
@@ -88,7 +88,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
             text::second_of(*oldest)
         ));
     }
-    let cut = transitions.len().saturating_sub(MOST_MOVES);
+    let cut = transitions.len().saturating_sub(MAX_MOVES);
     Ok(View {
         kind: "live",
         title: format!("{} in {}", access.stack, access.region),
@@ -128,16 +128,17 @@ fn whose(reading: &Reading, from: Minute) -> (Vec<Subject>, usize) {
     let mut subjects: Vec<(bool, Minute, &Subject)> =
         heard.map(|(subject, hour)| (unsettled(subject), *hour, subject)).collect();
     subjects.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then_with(|| a.2.cmp(b.2)));
-    let left_out = subjects.len().saturating_sub(MOST_SUBJECTS);
-    (subjects.into_iter().take(MOST_SUBJECTS).map(|(_, _, subject)| subject.clone()).collect(), left_out)
+    let left_out = subjects.len().saturating_sub(MAX_SUBJECTS);
+    (subjects.into_iter().take(MAX_SUBJECTS).map(|(_, _, subject)| subject.clone()).collect(), left_out)
 }
 
 async fn read(access: &Access, policy: &Policy, subject: Subject, from: Minute, now: Now) -> Result<Read, PortError> {
-    let (rates, mut dossiers) = (access.reputation(policy), access.reputation(policy));
+    let (rates, mut subject_states) = (access.reputation(policy), access.reputation(policy));
     let rates = rates.rates(&subject, Length::Hour, from, Minute(u32::MAX));
-    let dossier = async { dossiers.dossier(&subject, now).await.map(|dossier| dossier.clone()) };
-    let (rates, dossier) = tokio::try_join!(rates, dossier)?;
-    Ok(Read { subject, rates, dossier })
+    let subject_state =
+        async { subject_states.subject_state(&subject, now).await.map(|subject_state| subject_state.clone()) };
+    let (rates, subject_state) = tokio::try_join!(rates, subject_state)?;
+    Ok(Read { subject, rates, subject_state })
 }
 
 fn keys(
@@ -157,9 +158,9 @@ fn keys(
         for isp in std::iter::once(None).chain(isps.into_iter().map(Some)) {
             let key = Key { subject: read.subject.clone(), isp };
             let Some(mut view) = KeyView::of(&key, policy, &read.rates, grid) else { continue };
-            let known = read.dossier.breaker(isp).breaker;
+            let known = read.subject_state.breaker(isp).breaker;
             stand(&mut view, policy, &key, &known, now);
-            view.evidence = evidence(policy, &read.dossier, board, isp, now);
+            view.evidence = evidence(policy, &read.subject_state, board, isp, now);
             keys.push(view);
         }
     }
@@ -177,14 +178,14 @@ fn keys(
             keys.push(view);
         }
     }
-    let left_out = keys.len().saturating_sub(MOST_KEYS);
+    let left_out = keys.len().saturating_sub(MAX_KEYS);
     if left_out > 0 {
         // Those that are closed and have least mail go first; the rest stays in its order.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         let rank =
             |view: &KeyView| (view.state != StateName::Closed, view.isp.is_none(), view.counters.get("sent").copied());
         order.sort_by_key(|index| std::cmp::Reverse(rank(&keys[*index])));
-        let mut kept: Vec<usize> = order.into_iter().take(MOST_KEYS).collect();
+        let mut kept: Vec<usize> = order.into_iter().take(MAX_KEYS).collect();
         kept.sort_unstable();
         keys = kept.into_iter().map(|index| keys[index].clone()).collect();
     }
@@ -207,25 +208,25 @@ fn stand(view: &mut KeyView, policy: &Policy, key: &Key, known: &BreakerState, n
 /// The highest evidence so far after each cell of the mail that is judged now, since the key was re-armed.
 fn evidence(
     policy: &Policy,
-    dossier: &Dossier,
+    subject_state: &SubjectState,
     board: &Board,
     isp: Option<Isp>,
     now: Now,
 ) -> BTreeMap<&'static str, Vec<(i64, f32)>> {
     let (since, left_out) = match isp {
-        Some(isp) => (since_of_isp(dossier, board, isp), Vec::new()),
-        None => (dossier.breaker(None).breaker.since, left_out(policy, dossier, board, &BTreeMap::new())),
+        Some(isp) => (since_of_isp(subject_state, board, isp), Vec::new()),
+        None => (subject_state.breaker(None).breaker.since, left_out(policy, subject_state, board, &BTreeMap::new())),
     };
     let mut tracks = BTreeMap::new();
     for metric in Metric::ALL {
         let rule = policy.metrics.rule(metric);
-        if !policy.judges(metric, isp) || !dossier.timeline.knows_its_mail() {
+        if !policy.judges(metric, isp) || !subject_state.timeline.knows_its_mail() {
             continue;
         }
         let mark = if rule.pause.is_some() { since.pause } else { since.throttle };
         let mut highest = 0.0_f64;
         let mut track = Vec::new();
-        for walked in judge::explain(policy, &dossier.timeline, isp, &left_out, metric, mark, now) {
+        for walked in judge::explain(policy, &subject_state.timeline, isp, &left_out, metric, mark, now) {
             if walked.evidence > highest + 0.05 {
                 highest = walked.evidence;
                 track.push((i64::from(walked.cell.until.0) * 60_000, (highest * 100.0).round() as f32 / 100.0));
@@ -245,7 +246,7 @@ fn transitions(notices: &[(Notice, Now)], from: Minute) -> Vec<serde_json::Value
     recent.rev().filter_map(|(notice, _)| serde_json::from_str(&notice.detail).ok()).collect()
 }
 
-fn control(wished: &pipeline::enforce::Wished) -> ReportedControl {
+fn control(wished: &pipeline::enforce::DesiredState) -> ReportedControl {
     let made = match wished.is_true() {
         true => "",
         false => " (not true at SES yet)",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_sesv2::types::EventType;
-use replay::cli::nearest::nearest;
+use replay::cli::suggest::suggest;
 use replay::text::layout::listed;
 use replay::text::{counted, name, quoted};
 use reputation::policy::Policy;
@@ -871,7 +871,7 @@ fn policy_names(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 if sets.contains_key(&**set) {
                     continue;
                 }
-                nearest(set, sets.keys().map(String::as_str)).into_iter().map(name).collect()
+                suggest(set, sets.keys().map(String::as_str)).into_iter().map(name).collect()
             }
             Subject::Identity(domain) => {
                 let Some(identities) = sheet.known(&facts.identities) else { continue };
@@ -884,7 +884,7 @@ fn policy_names(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 if domains.iter().any(covers) {
                     continue;
                 }
-                nearest(domain, domains.into_iter()).into_iter().map(name).collect()
+                suggest(domain, domains.into_iter()).into_iter().map(name).collect()
             }
             // Whether there is such a tenant or tag shows when it sends.
             Subject::Account | Subject::Tenant(_) | Subject::Tag(..) => continue,

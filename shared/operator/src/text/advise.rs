@@ -1,7 +1,7 @@
 //! By which IPs mail should leave, in words and with numbers.
 
 use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, date, hanging, listed};
-use replay::text::{Look, counted, legible, name, thousands};
+use replay::text::{TermStyle, counted, name, sanitize, thousands};
 use reputation::detect::Percent;
 
 use super::{heading, painted, paragraph};
@@ -9,9 +9,9 @@ use crate::advise::Advised;
 use crate::advise::advice::{ListAdvice, SetAdvice, amount};
 
 /// So many ISPs of a set and so many lists are shown; JSON has all of them.
-const MOST_ROWS: usize = 10;
+const MAX_ROWS: usize = 10;
 
-pub(crate) fn advised(advised: &Advised, look: Look) -> String {
+pub(crate) fn advised(advised: &Advised, look: TermStyle) -> String {
     let mut out = painted(BOLD, &format!("Advice for {} in {}", advised.stack, advised.region), look);
     let Some(first) = &advised.first else {
         let (from, until) = (date(&advised.from), date(&advised.until));
@@ -40,7 +40,7 @@ pub(crate) fn advised(advised: &Advised, look: Look) -> String {
     out
 }
 
-fn one(set: &SetAdvice, currency: &str, look: Look) -> String {
+fn one(set: &SetAdvice, currency: &str, look: TermStyle) -> String {
     let mut out = heading(&format!("{}: {}", name(&set.configuration_set), set.ips.words()));
     let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("  {lead:<8}"), text, look.columns()));
     let mails = counted(set.mails_a_day.round() as u64, "mail");
@@ -61,7 +61,7 @@ fn one(set: &SetAdvice, currency: &str, look: Look) -> String {
     }
     let header = [("  ISP", Align::Left), ("mails a day", Align::Right), ("share", Align::Right), ("", Align::Left)];
     let mut grid = Grid::new(&header, 2);
-    for isp in set.isps.iter().take(MOST_ROWS) {
+    for isp in set.isps.iter().take(MAX_ROWS) {
         let keeps =
             if isp.keeps { Cell::styled("enough", GOOD) } else { Cell::styled("too few for a reputation", DOUBTFUL) };
         grid.push(vec![
@@ -72,14 +72,14 @@ fn one(set: &SetAdvice, currency: &str, look: Look) -> String {
         ]);
     }
     out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
-    if set.isps.len() > MOST_ROWS {
-        let more = counted((set.isps.len() - MOST_ROWS) as u64, "more ISP");
+    if set.isps.len() > MAX_ROWS {
+        let more = counted((set.isps.len() - MAX_ROWS) as u64, "more ISP");
         out.push_str(&painted(DIM, &format!("  … and {more}"), look));
     }
     out
 }
 
-fn lists(advised: &Advised, look: Look) -> String {
+fn lists(advised: &Advised, look: TermStyle) -> String {
     let mut out = heading("Lists");
     if advised.tags.is_empty() {
         let words = "The policy keeps no message tags, so lists cannot be told apart: name the tag in subjects.tags, and send \
@@ -88,7 +88,7 @@ fn lists(advised: &Advised, look: Look) -> String {
         return out;
     }
     if advised.advice.lists.is_empty() {
-        let tags: Vec<String> = advised.tags.iter().map(|tag| format!("`{}`", legible(tag))).collect();
+        let tags: Vec<String> = advised.tags.iter().map(|tag| format!("`{}`", sanitize(tag))).collect();
         out.push_str(&paragraph(&format!("No mail with the tag {} was heard of on these days.", listed(&tags)), look));
         return out;
     }
@@ -101,7 +101,7 @@ fn lists(advised: &Advised, look: Look) -> String {
         ("complaints", Align::Right),
     ];
     let mut grid = Grid::new(&header, 2);
-    for list in advised.advice.lists.iter().take(MOST_ROWS) {
+    for list in advised.advice.lists.iter().take(MAX_ROWS) {
         let ListAdvice { share_of_mail, share_of_harm, .. } = *list;
         let style = if share_of_harm >= 2.0 * share_of_mail && share_of_harm > 0.0 { BAD } else { PLAIN };
         grid.push(vec![
@@ -117,20 +117,20 @@ fn lists(advised: &Advised, look: Look) -> String {
     let words = "the worst first: shares are among the values of one tag; harm is hard bounces and complaints, each by the \
                  policy's limit for it";
     out.push_str(&painted(DIM, words, look));
-    if advised.advice.lists.len() > MOST_ROWS {
-        let more = counted((advised.advice.lists.len() - MOST_ROWS) as u64, "more list");
+    if advised.advice.lists.len() > MAX_ROWS {
+        let more = counted((advised.advice.lists.len() - MAX_ROWS) as u64, "more list");
         out.push_str(&painted(DIM, &format!("… and {more} (--format json has them)"), look));
     }
     out
 }
 
-fn prices(advised: &Advised, look: Look) -> String {
+fn prices(advised: &Advised, look: TermStyle) -> String {
     let prices = &advised.prices;
     let mut out = heading("Prices");
     let mut text = format!(
         "as of {} in {}, mails included, as if nobody else in the account sent; accounts on a plan pay otherwise",
-        legible(&prices.date),
-        legible(&prices.region),
+        sanitize(&prices.date),
+        sanitize(&prices.region),
     );
     if !prices.unverified.is_empty() {
         text.push_str(&format!(". Not verified: {}", listed(&prices.unverified)));

@@ -2,14 +2,14 @@
 
 use anstyle::Style;
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, hanging, paint};
-use replay::text::{Look, counted, legible, name};
+use replay::text::{TermStyle, counted, name, sanitize};
 
 use crate::connect::{Became, Connected};
 use crate::disconnect::{Disconnected, DisconnectedSubject, Sending};
 use crate::obey::Obeyed;
 
 /// One block for each configuration set, then what it was all about.
-pub(crate) fn connected(connected: &Connected, look: Look) -> String {
+pub(crate) fn connected(connected: &Connected, look: TermStyle) -> String {
     let mut out = String::new();
     let dry = connected.dry_run;
     let widest = connected.configuration_sets.iter().map(|set| name(&set.name).chars().count()).max().unwrap_or(0);
@@ -19,7 +19,7 @@ pub(crate) fn connected(connected: &Connected, look: Look) -> String {
         let pad = " ".repeat(widest - spelt.chars().count());
         out.push_str(&format!("{}{pad}  {}\n", paint(BOLD, &spelt), paint(style, text)));
         for detail in details.iter().chain(&set.notes) {
-            out.push_str(&hanging("    ", &legible(detail), look.columns()));
+            out.push_str(&hanging("    ", &sanitize(detail), look.columns()));
         }
     }
     let all = connected.configuration_sets.len();
@@ -38,7 +38,7 @@ pub(crate) fn connected(connected: &Connected, look: Look) -> String {
         connected.topic,
         connected.destination
     );
-    out.extend(hanging("", &legible(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    out.extend(hanging("", &sanitize(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     if dry {
         out.push_str("Nothing was changed.\n");
     }
@@ -68,7 +68,7 @@ fn became(became: &Became, dry: bool) -> (&'static str, Style, Vec<String>) {
 }
 
 /// One block for each subject, then what it was all about.
-pub(crate) fn disconnected(disconnected: &Disconnected, look: Look) -> String {
+pub(crate) fn disconnected(disconnected: &Disconnected, look: TermStyle) -> String {
     let mut out = String::new();
     let dry = disconnected.dry_run;
     for row in &disconnected.subjects {
@@ -89,7 +89,7 @@ pub(crate) fn disconnected(disconnected: &Disconnected, look: Look) -> String {
         let people = format!("stopped by people, and left so: {by_people}");
         out.push_str(&hanging("", &people, look.columns()));
     }
-    out.push_str(&paint(DIM, &legible(&format!("events went to {}", disconnected.topic))));
+    out.push_str(&paint(DIM, &sanitize(&format!("events went to {}", disconnected.topic))));
     out.push('\n');
     if dry {
         out.push_str("Nothing was changed.\n");
@@ -116,9 +116,9 @@ fn left(row: &DisconnectedSubject, dry: bool) -> (String, Style) {
         Sending::Resumed { obeyed } if obeyed.is_so() => words.push("resumed at SES".to_owned()),
         Sending::Resumed { obeyed } => {
             let why = match obeyed {
-                Obeyed::Refused { reason } => format!("not resumed: SES refuses ({})", legible(reason)),
+                Obeyed::Refused { reason } => format!("not resumed: SES refuses ({})", sanitize(reason)),
                 Obeyed::Gone => "SES does not know it".to_owned(),
-                Obeyed::OtherStack { stack } => format!("stopped by the stack {}", legible(stack)),
+                Obeyed::OtherStack { stack } => format!("stopped by the stack {}", sanitize(stack)),
                 Obeyed::NotWaited => "asked to be resumed".to_owned(),
                 Obeyed::Overruled | Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => {
                     "not resumed yet".to_owned()

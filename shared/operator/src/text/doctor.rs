@@ -1,7 +1,7 @@
 //! What is wrong with a stack, and how to mend it.
 
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, listed, paint};
-use replay::text::{Look, counted, legible, name};
+use replay::text::{TermStyle, counted, name, sanitize};
 
 use crate::doctor::examine::{Finding, Severity};
 use crate::doctor::{Diagnosis, Unseen};
@@ -10,7 +10,7 @@ use crate::doctor::{Diagnosis, Unseen};
 const SHOWN: usize = 5;
 
 /// Faults, then advice, then what could not be looked at; where all is well, what was.
-pub(crate) fn diagnosis(diagnosis: &Diagnosis, look: Look) -> String {
+pub(crate) fn diagnosis(diagnosis: &Diagnosis, look: TermStyle) -> String {
     let mut out = String::new();
     for finding in &diagnosis.findings {
         out.push_str(&self::finding(finding, look));
@@ -32,22 +32,22 @@ pub(crate) fn diagnosis(diagnosis: &Diagnosis, look: Look) -> String {
     out
 }
 
-fn finding(finding: &Finding, look: Look) -> String {
+fn finding(finding: &Finding, look: TermStyle) -> String {
     let (word, style) = match finding.severity {
         Severity::Fault => ("fault", BAD),
         Severity::Advice => ("advice", DOUBTFUL),
     };
     let indent = " ".repeat("advice  ".len());
     let mut out =
-        format!("{}  {}\n", paint(style.bold(), &format!("{word:6}")), paint(BOLD, &legible(&finding.subject)));
+        format!("{}  {}\n", paint(style.bold(), &format!("{word:6}")), paint(BOLD, &sanitize(&finding.subject)));
     for line in [&finding.found, &finding.why] {
-        out.push_str(&hanging(&indent, &legible(line), look.columns()));
+        out.push_str(&hanging(&indent, &sanitize(line), look.columns()));
     }
     for step in &finding.fix {
         // A command may be pasted, and so is not broken.
         match is_command(step) {
-            true => out.push_str(&format!("{indent}  {}\n", legible(step))),
-            false => out.push_str(&hanging(&indent, &legible(step), look.columns())),
+            true => out.push_str(&format!("{indent}  {}\n", sanitize(step))),
+            false => out.push_str(&hanging(&indent, &sanitize(step), look.columns())),
         }
     }
     out
@@ -57,7 +57,7 @@ fn is_command(step: &str) -> bool {
     ["aws ", "ses-breaker ", "sudo "].iter().any(|program| step.starts_with(program))
 }
 
-fn unseen(unseen: &Unseen, look: Look) -> String {
+fn unseen(unseen: &Unseen, look: TermStyle) -> String {
     let mut of: Vec<String> = unseen.of.iter().take(SHOWN).map(|one| name(one)).collect();
     if unseen.of.len() > SHOWN {
         of.push(format!("{} more", unseen.of.len() - SHOWN));
@@ -67,7 +67,7 @@ fn unseen(unseen: &Unseen, look: Look) -> String {
         true => format!("{}: it takes {} on {}, which is not allowed", listed(&checks), unseen.needs, listed(&of)),
         false => format!("{}: {} of {}: {}", listed(&checks), unseen.needs, listed(&of), unseen.reason),
     };
-    hanging("  ", &legible(&what), look.columns())
+    hanging("  ", &sanitize(&what), look.columns())
 }
 
 fn summary(diagnosis: &Diagnosis) -> String {

@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, paint};
-use replay::text::{Look, counted, legible};
+use replay::text::{TermStyle, counted, sanitize};
 
 use super::sentence;
 use crate::drill::{Drill, Ended, Leg};
@@ -11,14 +11,14 @@ use crate::drill::{Drill, Ended, Leg};
 const INDENT: &str = "        ";
 
 /// What it was, a line for each leg with its time, then what is left behind and how it ended.
-pub(crate) fn drilled(drill: &Drill, look: Look) -> String {
+pub(crate) fn drilled(drill: &Drill, look: TermStyle) -> String {
     let Drill { stack, region, at, version, policy, mode, configuration_set, .. } = drill;
-    let mut out = format!("{}\n", paint(BOLD, &legible(&format!("Drill of {stack} in {region}, {at}"))));
+    let mut out = format!("{}\n", paint(BOLD, &sanitize(&format!("Drill of {stack} in {region}, {at}"))));
     let what = format!(
         "ses-breaker {version}, policy version {policy} ({mode}), {configuration_set}, {}",
         counted(drill.mails, "mail")
     );
-    out.extend(hanging("", &legible(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    out.extend(hanging("", &sanitize(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     out.push('\n');
     let widest = drill.legs.iter().map(|leg| leg.leg.title().len()).max().unwrap_or(0);
     for leg in &drill.legs {
@@ -35,7 +35,7 @@ pub(crate) fn drilled(drill: &Drill, look: Look) -> String {
     out
 }
 
-fn leg(leg: &Leg, widest: usize, look: Look) -> String {
+fn leg(leg: &Leg, widest: usize, look: TermStyle) -> String {
     let (word, style): (&str, Style) = match leg.result {
         Ended::Passed => ("passed", GOOD),
         Ended::Failed => ("failed", BAD),
@@ -46,10 +46,10 @@ fn leg(leg: &Leg, widest: usize, look: Look) -> String {
     let seconds = leg.seconds.map_or_else(String::new, |seconds| format!("{seconds:.1} s"));
     let seen = if leg.result == Ended::NotReached { "not reached" } else { &leg.seen };
     let lead = format!("{word:6}  {title:widest$}  {seconds:>8}  ");
-    let lines = hanging(&lead, &legible(seen), look.columns());
+    let lines = hanging(&lead, &sanitize(seen), look.columns());
     // Painted afterwards: escapes would count as columns.
     let mut out = format!("{}{}", paint(style, word), lines.get(word.len()..).unwrap_or_default());
-    let narrower = Look { width: look.width.saturating_sub(INDENT.len() as u16), ..look };
+    let narrower = TermStyle { width: look.width.saturating_sub(INDENT.len() as u16), ..look };
     for remedy in &leg.remedy {
         out.extend(sentence(remedy, narrower).lines().map(|line| format!("{INDENT}{line}\n")));
     }

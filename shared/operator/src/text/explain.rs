@@ -1,14 +1,14 @@
 //! The state of a breaker, and why.
 
 use replay::text::layout::{BOLD, DIM, hanging, moment, paint};
-use replay::text::{Look, explanation, legible};
+use replay::text::{TermStyle, explanation, sanitize};
 
 use super::{heading, painted, sentence};
 use crate::explain::Explained;
 use crate::notice_history::Entry;
 
 /// What `replay explain` shows, with what moved the breaker and what comes next.
-pub(crate) fn explained(explained: &Explained, look: Look) -> String {
+pub(crate) fn explained(explained: &Explained, look: TermStyle) -> String {
     let mut out = String::new();
     if explained.as_of {
         let caveat = "As of an earlier time: judged on mail accepted until then, with what is known about it now. Where harm \
@@ -37,6 +37,6 @@ pub(crate) fn explained(explained: &Explained, look: Look) -> String {
     out
 }
 
-fn entry(told: &Entry, look: Look) -> String {
-    hanging(&format!("{}  ", moment(&told.time.to_string())), &legible(&told.why()), look.columns())
+fn entry(told: &Entry, look: TermStyle) -> String {
+    hanging(&format!("{}  ", moment(&told.time.to_string())), &sanitize(&told.why()), look.columns())
 }

@@ -3,13 +3,13 @@
 use anstyle::Style;
 use pipeline::transition::TransitionDetail;
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, transition_words, wrapped};
-use replay::text::{Look, counted, legible, name};
+use replay::text::{TermStyle, counted, name, sanitize};
 
 use super::painted;
 use crate::history::History;
 use crate::notice_history::{About, Entry};
 
-pub(crate) fn history(history: &History, look: Look) -> String {
+pub(crate) fn history(history: &History, look: TermStyle) -> String {
     let whose = match &history.isp {
         Some(isp) => format!("{} @ {isp}", name(&history.subject)),
         None => name(&history.subject),
@@ -56,9 +56,9 @@ fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
         lines.push(paint(BOLD, &whose));
     }
     let shadow = if entry.breaker().is_some_and(|moved| moved.shadow) { "in shadow: " } else { "" };
-    lines.extend(wrapped(&format!("{shadow}{}", legible(entry.reason())), room));
+    lines.extend(wrapped(&format!("{shadow}{}", sanitize(entry.reason())), room));
     if let Some(person) = entry.breaker().and_then(TransitionDetail::person) {
-        let said = hanging("", &legible(&person.to_string()), room);
+        let said = hanging("", &sanitize(&person.to_string()), room);
         lines.extend(said.lines().map(|line| paint(BOLD, line)));
     }
     lines

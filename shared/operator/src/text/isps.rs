@@ -1,7 +1,7 @@
 //! Who receives the mail of `other` domains, and what is proposed about it.
 
 use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, paint};
-use replay::text::{Look, counted, legible, name, thousands};
+use replay::text::{TermStyle, counted, name, sanitize, thousands};
 
 use super::{heading, painted, paragraph};
 use crate::isps::{Change, Done, Evidence, Hints, Proposed, SesSays, Undecided};
@@ -11,11 +11,11 @@ const MAX_EXAMPLES: usize = 3;
 /// So many domains of which SES thinks otherwise are shown.
 const MAX_DISAGREEMENTS: usize = 10;
 
-pub(crate) fn proposed_isps(proposed: &Proposed, look: Look) -> String {
-    let mut out = painted(BOLD, &format!("Who receives the mail of {}?", legible(&proposed.source)), look);
+pub(crate) fn proposed_isps(proposed: &Proposed, look: TermStyle) -> String {
+    let mut out = painted(BOLD, &format!("Who receives the mail of {}?", sanitize(&proposed.source)), look);
     out.push_str(&paragraph(&summary(proposed), look));
     for note in &proposed.notes {
-        out.push_str(&painted(DIM, &format!("note: {}", legible(note)), look));
+        out.push_str(&painted(DIM, &format!("note: {}", sanitize(note)), look));
     }
     if proposed.looked_up > 0 && proposed.unanswered == proposed.looked_up {
         let words =
@@ -53,7 +53,7 @@ fn summary(proposed: &Proposed) -> String {
     let Proposed { mails, other_mails, domains, other_domains, policy, looked_up, .. } = proposed;
     let all = format!("{} to {}", counted(*mails, "mail"), counted(*domains, "domain"));
     if *other_domains == 0 && *other_mails == 0 {
-        return format!("{all}: {} knows the ISP of each of them.", legible(policy));
+        return format!("{all}: {} knows the ISP of each of them.", sanitize(policy));
     }
     let share = percent(*other_mails as f64 / (*mails).max(1) as f64);
     let others = format!("{} ({share}) to {}", counted(*other_mails, "mail"), counted(*other_domains, "domain"));
@@ -61,7 +61,7 @@ fn summary(proposed: &Proposed) -> String {
         0 => "MX records were not asked for".to_owned(),
         asked => format!("MX records of {} were asked for", counted(*asked, "domain")),
     };
-    format!("{all}, of which {others} belong to no ISP by {}. {asked}.", legible(policy))
+    format!("{all}, of which {others} belong to no ISP by {}. {asked}.", sanitize(policy))
 }
 
 fn percent(share: f64) -> String {
@@ -139,7 +139,7 @@ fn undecided(reasons: &[Undecided]) -> String {
     lines(&grid)
 }
 
-fn ses(proposed: &Proposed, look: Look) -> String {
+fn ses(proposed: &Proposed, look: TermStyle) -> String {
     if proposed.ses.is_empty() {
         return String::new();
     }
@@ -186,16 +186,16 @@ fn ses(proposed: &Proposed, look: Look) -> String {
 }
 
 /// The entries that are about to be added, before a person is asked.
-pub(crate) fn isps_to_add(policy: &str, change: &Change, look: Look) -> String {
-    let mut out = painted(BOLD, &format!("To be added to [isps] of {}", legible(policy)), look);
+pub(crate) fn isps_to_add(policy: &str, change: &Change, look: TermStyle) -> String {
+    let mut out = painted(BOLD, &format!("To be added to [isps] of {}", sanitize(policy)), look);
     for (domain, isp) in &change.added {
-        out.push_str(&format!("{}\n", paint(GOOD, &format!("+ {:?} = {isp:?}", legible(domain)))));
+        out.push_str(&format!("{}\n", paint(GOOD, &format!("+ {:?} = {isp:?}", sanitize(domain)))));
     }
     out.push_str(&kept(change, look));
     out
 }
 
-fn kept(change: &Change, look: Look) -> String {
+fn kept(change: &Change, look: TermStyle) -> String {
     if change.kept.is_empty() {
         return String::new();
     }
@@ -204,14 +204,14 @@ fn kept(change: &Change, look: Look) -> String {
     paragraph(&format!("Left as they are, because the policy has an entry: {}.", kept.join(", ")), look)
 }
 
-fn changed(change: &Change, look: Look) -> String {
+fn changed(change: &Change, look: TermStyle) -> String {
     let mut out = heading("The policy");
     out.push_str(&kept(change, look));
     let entries = match change.added.len() {
         1 => "1 entry".to_owned(),
         count => format!("{} entries", thousands(count as u64)),
     };
-    let file = change.file.as_deref().map(legible).unwrap_or_default();
+    let file = change.file.as_deref().map(sanitize).unwrap_or_default();
     let words = match change.done {
         Done::Pushed => {
             let version = change.push.as_ref().map_or(0, |push| push.to);

@@ -1,7 +1,7 @@
 //! Policies, and what a push changes.
 
 use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, Grid, moment, paint};
-use replay::text::{Look, legible};
+use replay::text::{TermStyle, sanitize};
 
 use super::{painted, paragraph};
 use crate::policies::{ActsOn, Outcome, Push, Shown};
@@ -14,17 +14,17 @@ pub(crate) fn shown_policy(shown: &Shown) -> String {
             .to_owned();
     }
     let at = shown.at.as_deref().map(moment).unwrap_or_default();
-    let by = legible(shown.by.as_deref().unwrap_or("?"));
+    let by = sanitize(shown.by.as_deref().unwrap_or("?"));
     let head = format!("# Version {}, pushed {at} UTC by {by}.", shown.version);
     let mut out = format!("{}\n", paint(DIM, &head));
     if let Some(problem) = &shown.problem {
-        out.push_str(&format!("{}\n", paint(BAD, &format!("# It is not valid, so not in use: {}", legible(problem)))));
+        out.push_str(&format!("{}\n", paint(BAD, &format!("# It is not valid, so not in use: {}", sanitize(problem)))));
     }
     for line in shown.toml.lines() {
         // Its own comments may come from a push of what was shown before.
         if !is_head(line) {
             // Tabs are indentation here, and legible enough.
-            out.push_str(&line.split('\t').map(legible).collect::<Vec<_>>().join("\t"));
+            out.push_str(&line.split('\t').map(sanitize).collect::<Vec<_>>().join("\t"));
             out.push('\n');
         }
     }
@@ -36,27 +36,27 @@ fn is_head(line: &str) -> bool {
 }
 
 /// Why a policy is none.
-pub(crate) fn invalid_policy(file: &str, problem: &str, look: Look) -> String {
+pub(crate) fn invalid_policy(file: &str, problem: &str, look: TermStyle) -> String {
     let mut out = painted(BAD.bold(), &format!("{file} is no valid policy"), look);
     out.push_str(&paragraph(problem, look));
     out
 }
 
 /// What a push changes, and what became of it.
-pub(crate) fn pushed(push: &Push, look: Look) -> String {
+pub(crate) fn pushed(push: &Push, look: TermStyle) -> String {
     let version = |version: u64| match version {
         0 => "the default".to_owned(),
         version => format!("version {version}"),
     };
     let mut out = String::new();
     if !push.changes.is_empty() {
-        let header = [("key", Align::Left), (&*version(push.from), Align::Left), (&*legible(&push.file), Align::Left)]
+        let header = [("key", Align::Left), (&*version(push.from), Align::Left), (&*sanitize(&push.file), Align::Left)]
             .map(|(text, align)| (text.to_owned(), align));
         let header: Vec<(&str, Align)> = header.iter().map(|(text, align)| (text.as_str(), *align)).collect();
         let mut grid = Grid::new(&header, 2);
-        let value = |value: &Option<String>| Cell::new(value.as_deref().map_or("–".to_owned(), legible));
+        let value = |value: &Option<String>| Cell::new(value.as_deref().map_or("–".to_owned(), sanitize));
         for change in &push.changes {
-            grid.push(vec![Cell::styled(legible(&change.key), BOLD), value(&change.from), value(&change.to)]);
+            grid.push(vec![Cell::styled(sanitize(&change.key), BOLD), value(&change.from), value(&change.to)]);
         }
         out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
         out.push('\n');
@@ -106,7 +106,7 @@ fn acted_on(acts_on: &[ActsOn]) -> String {
         }
         out.push_str(&format!("{head}\n"));
         for acts_on in listed.iter().take(MAX_LISTED) {
-            out.push_str(&format!("  {} ({})\n", legible(&acts_on.key), acts_on.state));
+            out.push_str(&format!("  {} ({})\n", sanitize(&acts_on.key), acts_on.state));
         }
         if let more @ 1.. = listed.len().saturating_sub(MAX_LISTED) {
             out.push_str(&format!("  and {more} more\n"));
@@ -117,6 +117,6 @@ fn acted_on(acts_on: &[ActsOn]) -> String {
 
 /// What is asked before a stack begins to act.
 pub(crate) fn question_before_acting(acts_on: &[ActsOn], stack: &str) -> String {
-    let stack = legible(stack);
+    let stack = sanitize(stack);
     format!("With this policy stack {stack} acts on what it decides in shadow now.\n{}Push it?", acted_on(acts_on))
 }

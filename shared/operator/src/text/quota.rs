@@ -1,7 +1,7 @@
 //! What the gate may grant.
 
 use replay::text::layout::{BOLD, DIM, DOUBTFUL, hanging, moment};
-use replay::text::{Look, counted, legible, thousands};
+use replay::text::{TermStyle, counted, sanitize, thousands};
 
 use super::status::{quota_reason, quota_table};
 use super::{heading, painted, paragraph};
@@ -9,9 +9,9 @@ use crate::quota::{PlannedQuota, PlannedSet, Quotas};
 use crate::status::Allowance;
 
 /// So many days ahead are shown one by one.
-const MOST_DAYS: usize = 7;
+const MAX_DAYS: usize = 7;
 
-pub(crate) fn quotas(quotas: &Quotas, look: Look) -> String {
+pub(crate) fn quotas(quotas: &Quotas, look: TermStyle) -> String {
     let mut out = painted(BOLD, &format!("Quotas of the gate of {}", quotas.stack), look);
     let context = format!("{}, {} UTC; in {} it is {}", quotas.region, moment(&quotas.at), quotas.zone, quotas.today);
     out.push_str(&painted(DIM, &context, look));
@@ -34,7 +34,7 @@ pub(crate) fn quotas(quotas: &Quotas, look: Look) -> String {
         out.push_str(&quota_table(&rows, look));
     }
     for set in &quotas.sets {
-        out.push_str(&heading(&legible(&set.configuration_set)));
+        out.push_str(&heading(&sanitize(&set.configuration_set)));
         set.isps.iter().for_each(|known| out.push_str(&one(known, look)));
         out.push_str(&painted(DIM, &others(set), look));
     }
@@ -47,7 +47,7 @@ fn others(set: &PlannedSet) -> String {
     format!("{whom} with {} a day when the gate is first asked.", counted(set.start, "mail"))
 }
 
-fn one(known: &PlannedQuota, look: Look) -> String {
+fn one(known: &PlannedQuota, look: TermStyle) -> String {
     let mut out = quota_reason(&known.allowance, look);
     let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("    {lead:<8}"), text, look.columns()));
     if known.day_is_over {
@@ -71,8 +71,8 @@ fn one(known: &PlannedQuota, look: Look) -> String {
 
 fn ahead(known: &PlannedQuota) -> String {
     let Some(last) = known.ahead.last() else { return "warmed up: it stays at its target".to_owned() };
-    let shown: Vec<String> = known.ahead.iter().take(MOST_DAYS).map(|day| thousands(day.quota)).collect();
-    let more = if known.ahead.len() > MOST_DAYS { ", …" } else { "" };
+    let shown: Vec<String> = known.ahead.iter().take(MAX_DAYS).map(|day| thousands(day.quota)).collect();
+    let more = if known.ahead.len() > MAX_DAYS { ", …" } else { "" };
     format!(
         "{}{more}: {} on {}, after {}, if each is healthy and its quota used",
         shown.join(", "),

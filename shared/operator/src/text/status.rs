@@ -4,7 +4,7 @@ use anstyle::Style;
 use replay::text::layout::{
     Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, clock, date, hanging, moment, paint, state_style,
 };
-use replay::text::{Look, counted, legible, name, rate_style, thousands};
+use replay::text::{TermStyle, counted, name, rate_style, sanitize, thousands};
 use reputation::breaker::{Override, StateName};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::Percent;
@@ -15,10 +15,10 @@ use super::{heading, painted};
 use crate::status::{Allowance, Mail, Status, Unfulfilled, Unsettled};
 
 /// So many subjects are shown.
-const MOST_SUBJECTS: usize = 20;
+const MAX_SUBJECTS: usize = 20;
 
 /// The verdict in a line first, then what is behind it.
-pub(crate) fn status(status: &Status, policy: &Policy, look: Look) -> String {
+pub(crate) fn status(status: &Status, policy: &Policy, look: TermStyle) -> String {
     let mut out = verdict(status, look);
     for warning in &status.warnings {
         out.push_str(&painted(DOUBTFUL.bold(), &format!("warning: {warning}"), look));
@@ -31,7 +31,7 @@ pub(crate) fn status(status: &Status, policy: &Policy, look: Look) -> String {
     out
 }
 
-fn verdict(status: &Status, look: Look) -> String {
+fn verdict(status: &Status, look: TermStyle) -> String {
     let whose = status.subject.as_deref().map_or_else(String::new, |subject| format!("{} in ", name(subject)));
     let count = |state: StateName| status.breakers.iter().filter(|known| known.state == state).count();
     let states: Vec<String> = [StateName::Open, StateName::Probing, StateName::Throttled]
@@ -63,7 +63,7 @@ fn key(subject: &str, isp: Option<&str>) -> String {
     isp.map_or_else(|| name(subject), |isp| format!("{} @ {isp}", name(subject)))
 }
 
-fn breakers(status: &Status, look: Look) -> String {
+fn breakers(status: &Status, look: TermStyle) -> String {
     if status.breakers.is_empty() {
         return String::new();
     }
@@ -79,7 +79,7 @@ fn breakers(status: &Status, look: Look) -> String {
         };
         out.push_str(&format!("{}  {}  {}\n", paint(BOLD, &lead), paint(style, state), timing(known, status)));
         if let Some(reason) = &known.reason {
-            out.push_str(&hanging("    ", &legible(reason), look.columns()));
+            out.push_str(&hanging("    ", &sanitize(reason), look.columns()));
         }
     }
     out
@@ -122,7 +122,7 @@ fn moments(known: &Unsettled, status: &Status) -> String {
     }
 }
 
-fn wishes(status: &Status, look: Look) -> String {
+fn wishes(status: &Status, look: TermStyle) -> String {
     if status.wishes.is_empty() {
         return String::new();
     }
@@ -141,7 +141,7 @@ fn wishes(status: &Status, look: Look) -> String {
         };
         let asked = match (&wish.gone, &wish.stopped_by, wish.doubted) {
             (Some(gone), _, _) => format!("gone at SES since {}", when(gone, status)),
-            (None, Some(stack), _) => format!("stopped by the ses-breaker stack {}", legible(stack)),
+            (None, Some(stack), _) => format!("stopped by the ses-breaker stack {}", sanitize(stack)),
             (None, None, Some(seen)) => format!("SES says {seen}, believed if the next look says the same"),
             (None, None, None) => asked,
         };
@@ -153,15 +153,15 @@ fn wishes(status: &Status, look: Look) -> String {
                 if wish.failures == 1 { "the last call".to_owned() } else { format!("{} calls", wish.failures) };
             let next =
                 wish.next_look.as_ref().map_or_else(String::new, |next| format!("; next try {}", when(next, status)));
-            let words = format!("{calls} failed: {}{next}", legible(error));
+            let words = format!("{calls} failed: {}{next}", sanitize(error));
             out.push_str(&hanging("    ", &words, look.columns()));
         }
-        out.push_str(&hanging("    ", &legible(reason), look.columns()));
+        out.push_str(&hanging("    ", &sanitize(reason), look.columns()));
     }
     out
 }
 
-fn mail(status: &Status, policy: &Policy, look: Look) -> String {
+fn mail(status: &Status, policy: &Policy, look: TermStyle) -> String {
     use Align::{Left, Right};
     let mut out = heading("Mail of the last 24 hours");
     let counts = status.mail.iter().any(|mail| !mail.counters.is_empty());
@@ -182,7 +182,7 @@ fn mail(status: &Status, policy: &Policy, look: Look) -> String {
         ("breaker", Left),
     ];
     let mut grid = Grid::new(&header, if narrow { 1 } else { 2 });
-    for (place, mail) in status.mail.iter().take(MOST_SUBJECTS + 1).enumerate() {
+    for (place, mail) in status.mail.iter().take(MAX_SUBJECTS + 1).enumerate() {
         let label = match (&mail.isp, place) {
             (Some(isp), _) => format!("  {}", name(isp)),
             (None, _) => name(&mail.subject),
@@ -203,8 +203,8 @@ fn mail(status: &Status, policy: &Policy, look: Look) -> String {
         grid.push(cells);
     }
     out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
-    if status.mail.len() > MOST_SUBJECTS + 1 {
-        let hidden = counted((status.mail.len() - MOST_SUBJECTS - 1) as u64, "more");
+    if status.mail.len() > MAX_SUBJECTS + 1 {
+        let hidden = counted((status.mail.len() - MAX_SUBJECTS - 1) as u64, "more");
         let hidden = hidden.trim_end_matches('s');
         out.push_str(&hanging(
             "",
@@ -233,7 +233,7 @@ fn rate(policy: &Policy, metric: Metric, mail: &Mail, with_count: bool) -> Cell 
 }
 
 /// What the gate may grant today, the tightest reasons beside it.
-fn quotas(status: &Status, look: Look) -> String {
+fn quotas(status: &Status, look: TermStyle) -> String {
     if status.quotas.is_empty() {
         return String::new();
     }
@@ -250,14 +250,14 @@ fn quotas(status: &Status, look: Look) -> String {
 }
 
 /// Why a quota is what it is, in a sentence.
-pub(super) fn quota_reason(known: &Allowance, look: Look) -> String {
+pub(super) fn quota_reason(known: &Allowance, look: TermStyle) -> String {
     let because = known.because.as_ref().map_or_else(String::new, |because| format!("; {because}"));
     let lead = format!("{} @ {}: ", name(&known.configuration_set), name(&known.isp));
-    hanging(&lead, &legible(&format!("{}{because}", known.reason)), look.columns())
+    hanging(&lead, &sanitize(&format!("{}{because}", known.reason)), look.columns())
 }
 
 /// A row for each quota, under the names of their configuration sets.
-pub(super) fn quota_table(quotas: &[Allowance], look: Look) -> String {
+pub(super) fn quota_table(quotas: &[Allowance], look: TermStyle) -> String {
     use Align::{Left, Right};
     let header = [
         ("", Left),
@@ -273,7 +273,7 @@ pub(super) fn quota_table(quotas: &[Allowance], look: Look) -> String {
     for known in quotas {
         if set != Some(&known.configuration_set) {
             set = Some(&known.configuration_set);
-            let mut cells = vec![Cell::styled(legible(&known.configuration_set), BOLD)];
+            let mut cells = vec![Cell::styled(sanitize(&known.configuration_set), BOLD)];
             cells.resize_with(header.len(), || Cell::new(""));
             grid.push(cells);
         }
@@ -300,7 +300,7 @@ pub(super) fn quota_table(quotas: &[Allowance], look: Look) -> String {
     grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn notices(status: &Status, look: Look) -> String {
+fn notices(status: &Status, look: TermStyle) -> String {
     let mut out = String::new();
     if status.notices.is_empty() {
         return out;
@@ -308,12 +308,12 @@ fn notices(status: &Status, look: Look) -> String {
     out.push_str(&heading("Last notices"));
     for told in &status.notices {
         let style: Style = if told.title.starts_with("[STOPPED]") { BAD } else { PLAIN };
-        let lines = hanging(&format!("{}  ", moment(&told.at)), &legible(&told.title), look.columns());
+        let lines = hanging(&format!("{}  ", moment(&told.at)), &sanitize(&told.title), look.columns());
         out.extend(lines.lines().map(|line| paint(style, line) + "\n"));
         // With one subject, there is room for what was told.
         if status.subject.is_some() {
             let body = told.text.lines().skip(1).filter(|line| !line.is_empty());
-            body.for_each(|line| out.push_str(&hanging("    ", &legible(line), look.columns())));
+            body.for_each(|line| out.push_str(&hanging("    ", &sanitize(line), look.columns())));
         }
     }
     out

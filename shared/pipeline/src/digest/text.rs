@@ -9,7 +9,7 @@ use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
 const NAME: usize = 23;
 const WIDTH: usize = 72;
 /// Rows of each kind; programs are told more.
-const MOST_ROWS: usize = 15;
+const MAX_ROWS: usize = 15;
 
 pub(super) fn digest(digest: &Digest) -> String {
     let Digest { day, zone, .. } = digest;
@@ -79,12 +79,12 @@ fn rates(digest: &Digest) -> String {
             out.push_str(&format!("{heading}\n"));
         }
         shown += 1;
-        if shown <= MOST_ROWS {
+        if shown <= MAX_ROWS {
             out.push_str(&rates_of(row, name, digest.gate));
         }
     }
     let shown = |kind: &str| digest.rates.iter().filter(|row| row.subject.starts_with(kind)).count();
-    let hidden = |kind: &str| shown(kind).saturating_sub(MOST_ROWS);
+    let hidden = |kind: &str| shown(kind).saturating_sub(MAX_ROWS);
     if let more @ 1.. = digest.left_out + hidden("configuration-set:") + hidden("identity:") {
         out.push_str(&format!("  and {more} more: ses-breaker status\n"));
     }
@@ -144,12 +144,12 @@ fn quotas(digest: &Digest) -> String {
         format!("{}\n", format!("{lead}{sent:>10}{quota:>11}{next:>11}  {step}").trim_end())
     };
     let mut out = format!("\n{}", row("Quotas", ["sent", "today", "next", "became"]));
-    for known in digest.quotas.iter().take(2 * MOST_ROWS) {
+    for known in digest.quotas.iter().take(2 * MAX_ROWS) {
         let numbers = [known.sent, known.quota, known.next].map(thousands);
         let [sent, quota, next] = numbers.each_ref().map(String::as_str);
         out.push_str(&row(&format!("  {} at {}", known.configuration_set, known.isp), [sent, quota, next, known.step]));
     }
-    if let more @ 1.. = digest.quotas.len().saturating_sub(2 * MOST_ROWS) {
+    if let more @ 1.. = digest.quotas.len().saturating_sub(2 * MAX_ROWS) {
         out.push_str(&format!("  and {more} more: ses-breaker quota\n"));
     }
     out.push_str(&wrapped("  ", "sent: that day; next: after a day that is healthy and uses its quota"));
@@ -162,8 +162,8 @@ fn list(heading: &str, lines: Vec<String>) -> String {
         return String::new();
     }
     let mut out = format!("\n{heading}\n");
-    lines.iter().take(MOST_ROWS).for_each(|line| out.push_str(&wrapped("  ", line)));
-    if let more @ 1.. = lines.len().saturating_sub(MOST_ROWS) {
+    lines.iter().take(MAX_ROWS).for_each(|line| out.push_str(&wrapped("  ", line)));
+    if let more @ 1.. = lines.len().saturating_sub(MAX_ROWS) {
         out.push_str(&format!("  and {more} more\n"));
     }
     out

@@ -17,7 +17,7 @@ use std::mem;
 use reputation::breaker::Cause;
 use reputation::subject::Subject;
 
-use super::desk::Told;
+use super::alert_queue::SentLog;
 use super::fact::Fact;
 
 /// Configuration sets of one identity that turn bad within this time, in milliseconds, are one incident to people.
@@ -25,7 +25,7 @@ pub(super) const FOLLOWS_MILLIS: i64 = 20_000;
 
 /// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment, or
 /// follow each other by less than [`FOLLOWS_MILLIS`].
-pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
+pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
     let mut at: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (place, fact) in facts.iter().enumerate() {
         at.entry(fact.at().0).or_default().push(place);
@@ -55,7 +55,7 @@ fn follows(before: &Fact, after: &Fact) -> bool {
 }
 
 /// The connected parts of what was decided at one moment.
-fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, Told>) -> Vec<Vec<usize>> {
+fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
     let mut left = places.to_vec();
     let mut parts = Vec::new();
     while let Some(first) = left.first().copied() {
@@ -74,7 +74,7 @@ fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, Told>) -> Vec
     parts
 }
 
-fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, Told>) -> bool {
+fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, SentLog>) -> bool {
     if a.shadow != b.shadow {
         return false;
     }

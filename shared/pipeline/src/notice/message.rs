@@ -16,22 +16,22 @@ use serde::{Deserialize, Serialize};
 use super::fact::Fact;
 use super::headline::{full_name, headline, short_name};
 use super::{Notice, outcome, title};
-use crate::enforce::Wished;
+use crate::enforce::DesiredState;
 use crate::evaluate::stops_at_ses;
-use crate::ports::MAX_KIN;
+use crate::ports::MAX_SHARING;
 use crate::transition::ControlRecord;
 
 /// Others that a message lists; of the rest it tells how many there are.
-const MOST_OTHERS: usize = 30;
+const MAX_OTHERS: usize = 30;
 /// Subjects that it names for programs that filter messages.
-const MOST_SUBJECTS: usize = 10;
+const MAX_SUBJECTS: usize = 10;
 /// Keys that one message tells how to undo, and bytes of their names in one command: half a command is none, and a chat takes
 /// few characters.
-const MOST_UNDONE: usize = 5;
-const MOST_TARGETS: usize = 200;
+const MAX_UNDONE: usize = 5;
+const MAX_TARGETS: usize = 200;
 /// Bytes of one reason, and of all that is said.
-const MOST_REASON: usize = 2_000;
-const MOST_BODY: usize = 8_000;
+const MAX_REASON: usize = 2_000;
+const MAX_BODY: usize = 8_000;
 
 /// What a command does that undoes what was done: all mail is sent, and judged from now on.
 const UNDO: &str = "Undo it now: all its mail is sent, and judged from now on";
@@ -119,7 +119,7 @@ impl Command {
 pub(super) struct Known<'a> {
     pub(super) policy: &'a Policy,
     /// How far the wishes about SES are.
-    pub(super) wishes: &'a [Wished],
+    pub(super) wishes: &'a [DesiredState],
 }
 
 /// What was held back of one key.
@@ -244,15 +244,15 @@ impl Message {
 
     /// With what follows from the facts it is about.
     fn about(mut self, known: &Known<'_>, facts: &[&Fact]) -> Message {
-        if self.body.len() > MOST_BODY {
-            self.body.truncate(self.body.floor_char_boundary(MOST_BODY));
+        if self.body.len() > MAX_BODY {
+            self.body.truncate(self.body.floor_char_boundary(MAX_BODY));
             self.body.push_str(" ...\n");
         }
         let lead = facts.first().copied();
         let mut subjects: Vec<String> = Vec::new();
         for fact in facts {
             let subject = fact.subject.to_string();
-            if subjects.len() < MOST_SUBJECTS && !subjects.contains(&subject) {
+            if subjects.len() < MAX_SUBJECTS && !subjects.contains(&subject) {
                 subjects.push(subject);
             }
         }
@@ -341,7 +341,7 @@ fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
     }
     let mut text = "\nAlso affected:\n".to_owned();
     let mut reasons = BTreeSet::from([lead.why()]);
-    for key in keys.iter().take(MOST_OTHERS) {
+    for key in keys.iter().take(MAX_OTHERS) {
         let moves = moves(facts, key);
         let Some(last) = moves.last().copied() else { continue };
         let way = if last.from == last.to { "warning".to_owned() } else { way(&moves) };
@@ -355,7 +355,7 @@ fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
         }
         text.push('\n');
     }
-    if let more @ 1.. = keys.len().saturating_sub(MOST_OTHERS) {
+    if let more @ 1.. = keys.len().saturating_sub(MAX_OTHERS) {
         text.push_str(&format!("- and {more} more: ses-breaker status lists them\n"));
     }
     text
@@ -526,9 +526,10 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
         }
     }
     // What has no switch is stopped by what has one, as far as all of that is known.
-    if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow && lead.shares_mail_with.len() < MAX_KIN {
+    if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow && lead.shares_mail_with.len() < MAX_SHARING
+    {
         let is_set = |subject: &&Subject| matches!(subject, Subject::ConfigurationSet(_)) && is_at_ses(subject);
-        for set in lead.shares_mail_with.iter().filter(is_set).take(MOST_UNDONE) {
+        for set in lead.shares_mail_with.iter().filter(is_set).take(MAX_UNDONE) {
             let line = format!("ses-breaker stop {}", named(set));
             commands.push(Command::new("Stop a configuration set that its mail goes by, until you resume it", line));
         }
@@ -551,12 +552,12 @@ fn is_at_ses(subject: &Subject) -> bool {
 fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     let (mut keys, mut lines): (BTreeSet<String>, Vec<(String, Option<String>)>) = (BTreeSet::new(), Vec::new());
     for fact in facts.iter().filter(|fact| is_held_up(facts, fact) && can_be_switched(policy, fact)) {
-        if keys.len() >= MOST_UNDONE || !keys.insert(fact.key()) {
+        if keys.len() >= MAX_UNDONE || !keys.insert(fact.key()) {
             continue;
         }
         let (subject, isp) = (named(&fact.subject), at_isp(policy, fact).map(quoted));
         let fits = |(subjects, known): &&mut (String, Option<String>)| {
-            *known == isp && subjects.len() + subject.len() < MOST_TARGETS
+            *known == isp && subjects.len() + subject.len() < MAX_TARGETS
         };
         match lines.iter_mut().find(fits) {
             Some((subjects, _)) => subjects.push_str(&format!(" {subject}")),
@@ -605,7 +606,7 @@ pub(crate) fn quoted(word: &str) -> String {
 }
 
 fn cut(reason: &str) -> &str {
-    reason.get(..reason.floor_char_boundary(MOST_REASON)).unwrap_or(reason)
+    reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or(reason)
 }
 
 /// The minute of a time in RFC 3339, for people: `2026-10-06 08:34 UTC`.

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::PortError;
-use pipeline::evaluate::{assess, evaluate, tell, tick};
+use pipeline::evaluate::{apply_input, assess, evaluate, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Dossier, Relative, Reputation, Saved, Transition};
+use pipeline::ports::{Board, Change, Committed, Relative, Reputation, Saved, SubjectState, Transition};
 use reputation::breaker::{Cause, Input, StateName};
 use reputation::budget::{Harm, Pauses};
 use reputation::{Isp, Key, Level, Minute, Now, Policy, Rule, Subject, Timeline, Unit, UnitKind, Verdict};
@@ -141,7 +141,7 @@ impl Case {
             let paused = known.tripped.is_some_and(|at| now.minutes_since(at) == resumed_after);
             if paused && known.state.is_contained() {
                 let says = [Input::PersonResumes, Input::PersonBypasses, Input::PersonShadows][dice.below(3)];
-                pollster::block_on(tell(&self.policy, &mut world.store, &key, says, now))?;
+                pollster::block_on(apply_input(&self.policy, &mut world.store, &key, says, now))?;
             }
         }
         Ok(())
@@ -172,8 +172,8 @@ impl Reputation for OneCopy<'_> {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.store.subject_state(subject, now).await
     }
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         self.store.relatives(subjects).await
@@ -218,9 +218,9 @@ fn units(world: &mut World, dice: &mut Dice, sender: &Sender, isps: &[Isp], now:
 /// Whether the whole set is stopped, or with a gate each ISP of it.
 fn is_stopped(world: &mut World, sender: &Sender) -> bool {
     let gate = world.policy.gate_in_use;
-    let Some(dossier) = world.store.find(&set_of(&sender.name)) else { return false };
-    let contained = |isp| dossier.breaker(isp).breaker.state.is_contained();
-    contained(None) || (gate && dossier.timeline.isps().all(|isp| contained(Some(isp))))
+    let Some(subject_state) = world.store.find(&set_of(&sender.name)) else { return false };
+    let contained = |isp| subject_state.breaker(isp).breaker.state.is_contained();
+    contained(None) || (gate && subject_state.timeline.isps().all(|isp| contained(Some(isp))))
 }
 
 /// What `breaker.overwhelming_times` and its neighbours say, in the words of this test.
@@ -491,10 +491,10 @@ fn a_set_that_is_let_flow_again_gives_its_place_back() {
         let name = format!("undone-{index}");
         assert_eq!(judge(&mut world, &name, 0), "open");
         let key = Key { subject: set_of(&name), isp: None };
-        pollster::block_on(tell(&policy, &mut world.store, &key, says, at(2))).unwrap();
+        pollster::block_on(apply_input(&policy, &mut world.store, &key, says, at(2))).unwrap();
         if matches!(says, Input::PersonStops) {
             assert_eq!(world.store.known_board().pauses.len(), 1, "a person who keeps it stopped undoes nothing");
-            pollster::block_on(tell(&policy, &mut world.store, &key, Input::PersonReleases, at(2))).unwrap();
+            pollster::block_on(apply_input(&policy, &mut world.store, &key, Input::PersonReleases, at(2))).unwrap();
         }
         assert_eq!(world.state(&set_of(&name), None), "closed");
     }
@@ -504,7 +504,7 @@ fn a_set_that_is_let_flow_again_gives_its_place_back() {
     }
     assert_eq!(judge(&mut world, "undone-0", 4), "throttled", "others have all places now");
     let key = Key { subject: set_of("bad-2"), isp: None };
-    pollster::block_on(tell(&policy, &mut world.store, &key, Input::PersonResumes, at(6))).unwrap();
+    pollster::block_on(apply_input(&policy, &mut world.store, &key, Input::PersonResumes, at(6))).unwrap();
     pollster::block_on(tick(&policy, &mut world.store, at(6))).unwrap();
     assert_eq!(world.state(&set_of("undone-0"), None), "open", "the place that was given back");
 }

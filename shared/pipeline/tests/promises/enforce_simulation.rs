@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::enforce::{
-    ControlError, EnforceOutcome, Enforced, Flow, Invocation, Mark, Next, Round, RoundDone, SETTLING_MILLIS,
-    SendingControl, Sight, Wished, Wishes, enforce,
+    ControlError, DesiredState, DesiredStates, EnforceOutcome, Enforced, Flow, Invocation, Mark, Next, Round,
+    RoundDone, SETTLING_MILLIS, SendingControl, Sight, enforce,
 };
-use pipeline::evaluate::tell;
+use pipeline::evaluate::apply_input;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::notice::{Desk, Notice, Outbox};
+use pipeline::notice::{AlertQueue, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, ControlKind, Disposition, Dossier, PortError, Relative, Reputation, Saved,
+    Board, Change, Committed, ControlKind, Disposition, PortError, Relative, Reputation, Saved, SubjectState,
 };
 use reputation::breaker::{Input, State};
 use reputation::detect::{Level, Rule, Verdict};
@@ -67,7 +67,7 @@ struct Set {
     unknown: Option<Now>,
     /// Fails each call for as long as this is set.
     sick: Option<ControlError>,
-    /// Since when stopping and resuming it is denied, though nothing else is.
+    /// ArmedSince when stopping and resuming it is denied, though nothing else is.
     denied: Option<Now>,
     /// When a stack last put its tag in the place of the other's: see the gap about a stop that is refused then.
     taken: Option<Now>,
@@ -246,9 +246,9 @@ impl Reputation for Flaky<'_> {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
         self.fail()?;
-        self.store.dossier(subject, now).await
+        self.store.subject_state(subject, now).await
     }
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         self.store.relatives(subjects).await
@@ -270,21 +270,21 @@ impl Reputation for Flaky<'_> {
     }
 }
 
-impl Wishes for Flaky<'_> {
-    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
+impl DesiredStates for Flaky<'_> {
+    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
         self.fail()?;
         self.store.wishes().await
     }
-    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         self.fail()?;
         let saved = self.store.note(wished).await?;
         self.fail()?;
         Ok(saved)
     }
-    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         self.store.renew(wished).await
     }
-    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         self.store.forget(wished).await
     }
 }
@@ -300,11 +300,11 @@ impl Outbox for Flaky<'_> {
     async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
         self.store.sent(ids).await
     }
-    async fn desk(&mut self) -> Result<Desk, PortError> {
-        self.store.desk().await
+    async fn alert_queue(&mut self) -> Result<AlertQueue, PortError> {
+        self.store.alert_queue().await
     }
-    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
-        self.store.keep(desk).await
+    async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError> {
+        self.store.keep(alert_queue).await
     }
 }
 
@@ -313,7 +313,7 @@ struct World {
     stores: Vec<MemoryReputation>,
     ses: Ses,
     dice: Dice,
-    /// Since when a set that answers is to be stopped.
+    /// ArmedSince when a set that answers is to be stopped.
     unserved: BTreeMap<(usize, Subject), Now>,
 }
 
@@ -352,7 +352,7 @@ impl World {
     }
 
     fn is_open(&mut self, stack: usize, target: &Subject) -> bool {
-        let breaker = self.stores[stack].find(target).map(|dossier| dossier.breaker(None).breaker);
+        let breaker = self.stores[stack].find(target).map(|subject_state| subject_state.breaker(None).breaker);
         breaker.is_some_and(|breaker| breaker.enacted && matches!(breaker.state, State::Open { .. }))
     }
 
@@ -364,7 +364,7 @@ impl World {
         let key = Key { subject: target.clone(), isp: None };
         let judgement = Judgement { pause: verdict, ..Judgement::default() };
         let now = self.ses.now;
-        let changes = tell(&self.policy, &mut self.stores[stack], &key, Input::Judged(&judgement), now)
+        let changes = apply_input(&self.policy, &mut self.stores[stack], &key, Input::Judged(&judgement), now)
             .await
             .expect("valid by construction");
         let controls = changes.iter().flat_map(|change| &change.controls);

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::enforce::{
-    ControlError, EnforceOutcome, Enforced, Flow, Invocation, Mark, Move, Next, OtherStack, Round, SendingControl,
-    Sight, Wished, Wishes, enforce, next_move,
+    ControlError, DesiredState, DesiredStates, EnforceOutcome, Enforced, Flow, Invocation, Mark, Move, Next,
+    OtherStack, Round, SendingControl, Sight, enforce, next_move,
 };
-use pipeline::evaluate::tell;
+use pipeline::evaluate::apply_input;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::notice::{Desk, Notice, Outbox};
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Relative, Reputation, Saved};
+use pipeline::notice::{AlertQueue, Notice, Outbox};
+use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
 use reputation::breaker::Input;
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
@@ -109,8 +109,8 @@ impl Reputation for Flaky<'_> {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.store.subject_state(subject, now).await
     }
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         self.store.relatives(subjects).await
@@ -129,8 +129,8 @@ impl Reputation for Flaky<'_> {
     }
 }
 
-impl Wishes for Flaky<'_> {
-    async fn wishes(&mut self) -> Result<Vec<Wished>, PortError> {
+impl DesiredStates for Flaky<'_> {
+    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
         self.fails_at = self.fails_at.wrapping_sub(1);
         if self.fails_at == 0 {
             let reason = "the process was stopped".to_owned();
@@ -138,13 +138,13 @@ impl Wishes for Flaky<'_> {
         }
         self.store.wishes().await
     }
-    async fn note(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         self.store.note(wished).await
     }
-    async fn renew(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         self.store.renew(wished).await
     }
-    async fn forget(&mut self, wished: &Wished) -> Result<Saved, PortError> {
+    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
         self.store.forget(wished).await
     }
 }
@@ -159,11 +159,11 @@ impl Outbox for Flaky<'_> {
     async fn sent(&mut self, ids: &[String]) -> Result<(), PortError> {
         self.store.sent(ids).await
     }
-    async fn desk(&mut self) -> Result<Desk, PortError> {
-        self.store.desk().await
+    async fn alert_queue(&mut self) -> Result<AlertQueue, PortError> {
+        self.store.alert_queue().await
     }
-    async fn keep(&mut self, desk: &Desk) -> Result<Saved, PortError> {
-        self.store.keep(desk).await
+    async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError> {
+        self.store.keep(alert_queue).await
     }
 }
 
@@ -177,7 +177,7 @@ fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
     let mut now = NOW;
     pollster::block_on(async {
         let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
+        apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         let done = enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         assert!(matches!(done.enforced[0].outcome, EnforceOutcome::Denied(_)), "{done:?}");
         // A person does it instead, and gives the permission back.
@@ -188,7 +188,7 @@ fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
         for _ in 0..12 {
             now = now.plus_minutes(5);
             // The breaker's 30 minutes pass.
-            tell(&policy, &mut store, &whole("news"), Input::Judged(&Judgement::default()), now).await.unwrap();
+            apply_input(&policy, &mut store, &whole("news"), Input::Judged(&Judgement::default()), now).await.unwrap();
             let done = enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
             outcomes.extend(done.enforced.into_iter().map(|done| done.outcome));
         }
@@ -206,7 +206,7 @@ fn a_pause_decided_after_a_persons_resume_is_made() {
     let mut now = NOW;
     pollster::block_on(async {
         let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
+        apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         now = now.plus_minutes(5);
         ses.stopped.remove(&target);
@@ -217,7 +217,7 @@ fn a_pause_decided_after_a_persons_resume_is_made() {
         enforce(&policy, &mut flaky, &mut ses, reconcile(now), || now).await.unwrap_err();
         // New harm, of mail that was sent after the person's resume.
         now = now.plus_minutes(1);
-        let saved = tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
+        let saved = apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         assert_eq!(saved.len(), 1, "paused again");
         let mut outcomes = Vec::new();
         for _ in 0..3 {
@@ -240,7 +240,7 @@ fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_wishes_are_at_r
         let mut now = NOW;
         pollster::block_on(async {
             for set in 0..wishes {
-                let wish = Wished::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
+                let wish = DesiredState::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
                 store.renew(&wish).await.unwrap();
             }
             for _ in 0..3 {
@@ -275,7 +275,7 @@ fn a_stop_that_is_decided_meanwhile_waits_for_one_short_round() {
     let mut ses = Ses::default();
     pollster::block_on(async {
         for set in 0..60 {
-            let wish = Wished::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
+            let wish = DesiredState::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
             store.renew(&wish).await.unwrap();
         }
         let mut invocation = Invocation::new(true, now);
@@ -284,7 +284,7 @@ fn a_stop_that_is_decided_meanwhile_waits_for_one_short_round() {
         let done = enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
         assert_eq!(invocation.after(&done, now), Next::Round, "no wait where only the calls of a round have run out");
         let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("new"), Input::Judged(&bad), now).await.unwrap();
+        apply_input(&policy, &mut store, &whole("new"), Input::Judged(&bad), now).await.unwrap();
         let round = invocation.round(60, now).unwrap();
         let done = enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
         assert_eq!(done.enforced[0].outcome, EnforceOutcome::Made(Flow::Stopped));
@@ -292,7 +292,7 @@ fn a_stop_that_is_decided_meanwhile_waits_for_one_short_round() {
         // Thirty at once.
         for set in 0..30 {
             let name = format!("bad-{set:02}");
-            tell(&policy, &mut store, &whole(&name), Input::Judged(&bad), now).await.unwrap();
+            apply_input(&policy, &mut store, &whole(&name), Input::Judged(&bad), now).await.unwrap();
         }
         let end = invoke(&policy, &mut store, &mut ses, now, &mut Vec::new()).await;
         assert!(ses.stopped.len() > 20, "{} stopped", ses.stopped.len());
@@ -328,7 +328,7 @@ fn a_stop_by_hand_after_the_wish_was_forgotten_is_the_persons() {
     let mut ses = Marked { stopped: false, mark: Mark::Absent };
     let mut now = NOW;
     pollster::block_on(async {
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
+        apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         invoke(&policy, &mut store, &mut ses, now, &mut Vec::new()).await;
         assert!(ses.stopped);
         // A person resumes it, and our mark stays.
@@ -349,11 +349,11 @@ fn a_stop_by_hand_after_the_wish_was_forgotten_is_the_persons() {
         assert_eq!((store.wishes().await.unwrap(), &ses.mark), (vec![], &Mark::Emptied));
         assert!(now.minutes_since(NOW) > 24 * 60, "{now}");
         ses.stopped = true;
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
+        apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         for _ in 0..24 {
             invoke(&policy, &mut store, &mut ses, now, &mut Vec::new()).await;
             now = now.plus_minutes(5);
-            tell(&policy, &mut store, &whole("news"), Input::Judged(&Judgement::default()), now).await.unwrap();
+            apply_input(&policy, &mut store, &whole("news"), Input::Judged(&Judgement::default()), now).await.unwrap();
         }
         assert!(ses.stopped, "{:?}", store.find(&target).unwrap().breaker(None));
     });
@@ -368,7 +368,7 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
     let (mut now, target) = (NOW, set_of("worst"));
     pollster::block_on(async {
         // Flows by a wish of ours; a person stops it, which is seen once, and resumes it again.
-        store.renew(&Wished::new(target.clone(), Flow::Flowing, now, 1.0, String::new())).await.unwrap();
+        store.renew(&DesiredState::new(target.clone(), Flow::Flowing, now, 1.0, String::new())).await.unwrap();
         enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         now = now.plus_minutes(5);
         ses.stopped.insert(target.clone());
@@ -376,7 +376,7 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
         ses.stopped.remove(&target);
         let bad = |excess: f64| Judgement { pause: Some(verdict(20, 50, 10.0 * excess)), ..Judgement::default() };
         for (name, excess) in [("lesser", 1.1), ("worst", 50.0)] {
-            tell(&policy, &mut store, &whole(name), Input::Judged(&bad(excess)), now).await.unwrap();
+            apply_input(&policy, &mut store, &whole(name), Input::Judged(&bad(excess)), now).await.unwrap();
         }
         let round = Round { calls: 20, reconcile: None };
         let done = enforce(&policy, &mut store, &mut ses, round, || now).await.unwrap();
@@ -389,10 +389,10 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
 /// lost wish, so the old mark makes the stop ours, and it is resumed.
 #[test]
 fn what_another_stack_has_stopped_is_not_resumed_on_an_old_look() {
-    let wished = Wished {
+    let wished = DesiredState {
         other: Some(OtherStack { stack: "stack-0".into(), since: NOW }),
         fresh: false,
-        ..Wished::new(set_of("alerts"), Flow::Flowing, NOW, 1.0, String::new())
+        ..DesiredState::new(set_of("alerts"), Flow::Flowing, NOW, 1.0, String::new())
     };
     let old = Sight { flow: Flow::Stopped, mark: Mark::Ours };
     assert_ne!(next_move(&wished, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
@@ -419,10 +419,10 @@ fn a_mark_that_is_still_to_be_written_is_written_whatever_an_old_look_shows() {
     }
     let (mut store, mut old) = (MemoryReputation::new(&IspMap::builtin()), Old(0));
     pollster::block_on(async {
-        let new = Wished::new(set_of("shop"), Flow::Stopped, NOW, 1.0, String::new());
+        let new = DesiredState::new(set_of("shop"), Flow::Stopped, NOW, 1.0, String::new());
         store.renew(&new).await.unwrap();
         let (made, marking) = (Some(Flow::Stopped), Some(Flow::Stopped));
-        store.note(&Wished { made, marking, written: Some(NOW), ..new }).await.unwrap();
+        store.note(&DesiredState { made, marking, written: Some(NOW), ..new }).await.unwrap();
         let soon = Now(NOW.0 + 2_000);
         enforce(&Policy::default(), &mut store, &mut old, reconcile(soon), || soon).await.unwrap();
         // Written at once: until it is, the other stack can take our stop for its own.
@@ -452,7 +452,7 @@ fn a_resume_by_hand_after_the_tag_of_a_deleted_stack_was_removed_is_accepted() {
     let mut ses = Tagged(Flow::Stopped, true);
     pollster::block_on(async {
         let bad = Judgement { pause: Some(verdict(20, 50, 12.0)), ..Judgement::default() };
-        tell(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
+        apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         ses = Tagged(Flow::Flowing, false);
         for _ in 0..3 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Relative, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Disposition, Relative, Reputation, Saved, SubjectState};
 use pipeline::{PortError, Transition};
 use reputation::unit::SenderId;
 use reputation::{BreakerState, Isp, Key, Level, Minute, Now, Policy, State, Subject, Timeline, Unit, UnitKind};
@@ -36,8 +36,8 @@ impl Reputation for Disturbed<'_> {
         self.store.commit(fold, now).await
     }
 
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.store.subject_state(subject, now).await
     }
 
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
@@ -70,7 +70,7 @@ impl Reputation for Disturbed<'_> {
             let now = changes.iter().find_map(|change| Some(change.transition.as_ref()?.at));
             let subject = changes.first().map(|change| change.key.subject.clone());
             if let (Some(now), Some(subject)) = (now, subject) {
-                let isps = self.store.dossier(&subject, now).await?.timeline.isps().collect();
+                let isps = self.store.subject_state(&subject, now).await?.timeline.isps().collect();
                 if subject == Subject::Account {
                     evaluate_account(self.policy, self.store, now).await?;
                 } else {
@@ -80,7 +80,7 @@ impl Reputation for Disturbed<'_> {
         }
         let mut idle = None;
         for Change { key, version, next, transition, .. } in changes {
-            let known = self.store.dossier(&key.subject, Now::default()).await?.breaker(key.isp);
+            let known = self.store.subject_state(&key.subject, Now::default()).await?.breaker(key.isp);
             if known.version == *version && known.breaker == *next && transition.is_none() {
                 idle = Some(key.clone());
             }
@@ -92,7 +92,7 @@ impl Reputation for Disturbed<'_> {
 }
 
 /// So often is a piece of work done again at most, crashes aside: it has nothing left to say long before.
-const MOST_LOOKS: usize = 6;
+const MAX_LOOKS: usize = 6;
 
 /// Does what a shell does: each piece of work again until it is done; and then until it has nothing more to say, as a
 /// retry after a lost answer looks once more, too. (A subject that flows again as a whole is looked at ISP by ISP only
@@ -101,7 +101,7 @@ fn work(policy: &Policy, store: &mut impl Reputation, subjects: &[(Subject, BTre
     let mut done = Vec::new();
     pollster::block_on(async {
         for (subject, isps) in subjects {
-            for _ in 0..MOST_LOOKS {
+            for _ in 0..MAX_LOOKS {
                 let changes = loop {
                     if let Ok(changes) = evaluate(policy, store, subject, isps, now).await {
                         break changes;
@@ -255,7 +255,7 @@ fn compare(found: &World, expected: &World) -> Result<(), String> {
             return Err(format!("{key:?} is {:?}\nand should be {:?}", state(&found_states), state(&expected_states)));
         }
     }
-    // Each change was saved once: one version for each transition. Trouble at an ISP that no gate can hold is noted without
+    // Each change was saved once: one version for each transition. FailedCalls at an ISP that no gate can hold is noted without
     // one, by itself or along with a warning, which may come a look earlier; that each such save has news is asserted as it
     // is made.
     for (key, known) in breakers(&found.store) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pipeline::fold::{Fold, Limits, Record, Sequence, Shard, fold};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, Relative, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, Disposition, Relative, Reputation, Saved, SubjectState};
 use pipeline::{PortError, Senders};
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};
@@ -70,7 +70,7 @@ impl Reputation for ByChunk {
         Ok(Committed::Added)
     }
 
-    async fn dossier(&mut self, _: &Subject, _: Now) -> Result<&mut Dossier, PortError> {
+    async fn subject_state(&mut self, _: &Subject, _: Now) -> Result<&mut SubjectState, PortError> {
         unimplemented!("folding judges nobody")
     }
 
@@ -145,8 +145,8 @@ impl<S: Store> Reputation for Unreliable<'_, S> {
         if self.dice.chance(self.failures) { Err(crash()) } else { Ok(committed) }
     }
 
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.store.subject_state(subject, now).await
     }
 
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
@@ -377,8 +377,8 @@ fn a_mark_that_never_matches_ends_a_fold() {
                 Committed::Overtaken { mark: Some("0100".parse().unwrap()) }
             })
         }
-        async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-            self.0.dossier(subject, now).await
+        async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+            self.0.subject_state(subject, now).await
         }
         async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
             self.0.relatives(subjects).await

@@ -149,7 +149,7 @@ impl Town {
     }
 
     fn state(&mut self, subject: &Subject, isp: Option<Isp>) -> State {
-        self.store.find(subject).map(|dossier| dossier.breaker(isp).breaker.state).unwrap_or_default()
+        self.store.find(subject).map(|subject_state| subject_state.breaker(isp).breaker.state).unwrap_or_default()
     }
 
     /// The share of its mail that a sender may send to an ISP.
@@ -173,11 +173,11 @@ impl Town {
         let isp = self.isps[place];
         let has_loop = self.policy.isp_map.returns_complaints(isp);
         for subject in [self.senders[number].set.clone(), self.senders[number].identity.clone()] {
-            let dossier = pollster::block_on(self.store.dossier(&subject, now)).expect("in memory");
+            let subject_state = pollster::block_on(self.store.subject_state(&subject, now)).expect("in memory");
             for (kind, count) in
                 [(UnitKind::Sent, mails), (UnitKind::Delivered, mails - bad), (UnitKind::HardBounce, bad)]
             {
-                dossier.timeline.add(minute, isp, kind, count, has_loop, now);
+                subject_state.timeline.add(minute, isp, kind, count, has_loop, now);
             }
         }
     }

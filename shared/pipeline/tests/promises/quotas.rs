@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use pipeline::evaluate::{evaluate, tell};
+use pipeline::evaluate::{apply_input, evaluate};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
 use pipeline::ports::Reputation as _;
 use pipeline::quotas::{Asker, Granted, Quota, Returned, flow, give_back, permit, plan, plan_set};
@@ -76,11 +76,11 @@ impl World {
     fn mail(&mut self, sent: u32, bounced: u32, now: Now) {
         let subject = self.key(None).subject;
         let isp = self.isp;
-        let dossier = block_on(self.reputation.dossier(&subject, now)).unwrap();
+        let subject_state = block_on(self.reputation.subject_state(&subject, now)).unwrap();
         for (kind, count) in
             [(UnitKind::Sent, sent), (UnitKind::Delivered, sent - bounced), (UnitKind::HardBounce, bounced)]
         {
-            dossier.timeline.add(now.minute().minus(1), isp, kind, count, true, now);
+            subject_state.timeline.add(now.minute().minus(1), isp, kind, count, true, now);
         }
         block_on(evaluate(&self.policy, &mut self.reputation, &subject, &BTreeSet::from([isp]), now)).unwrap();
     }
@@ -183,7 +183,7 @@ fn a_person_who_pauses_the_set_stops_all_but_critical_mail_by_its_route() {
     let mut world = World::new("[warmup.sets.news]\nstart = 1000\ncritical_route = \"codes\"\n");
     let noon = hours(days(0), 12);
     let key = world.key(None);
-    block_on(tell(&world.policy, &mut world.reputation, &key, Input::PersonStops, noon)).unwrap();
+    block_on(apply_input(&world.policy, &mut world.reputation, &key, Input::PersonStops, noon)).unwrap();
     assert_eq!(world.ask(10, noon), 0);
     let critical = world.ask_as("code", Class::Critical, 500, noon);
     assert_eq!((critical.lease.unwrap().mails(), critical.route.as_str(), critical.deferred), (100, "codes", 400));
@@ -207,7 +207,7 @@ fn so_many_leases_are_remembered_and_no_more() {
         assert_eq!(world.ask(1, hours(days(0), 12)), 1);
     }
     let quota = world.plan(hours(days(0), 12));
-    assert_eq!((quota.meter.bulk, quota.leases.len()), (300, pipeline::quotas::MOST_LEASES));
+    assert_eq!((quota.meter.bulk, quota.leases.len()), (300, pipeline::quotas::MAX_LEASES));
     assert_eq!(world.ask(1, hours(days(0), 13)), 1);
     assert_eq!(world.plan(hours(days(0), 13)).leases.len(), 1, "the others have expired");
 }

@@ -48,8 +48,8 @@ fn bounces(world: &mut World, set: &str) -> (u64, u64) {
 }
 
 fn tally(world: &mut World, set: &str, metric: Metric) -> (u64, u64) {
-    let dossier = world.store.find(&set_of(set)).expect("valid by construction");
-    let tally = dossier.timeline.series(None).expect("valid by construction").sum_since(Minute(0)).tally(metric);
+    let subject_state = world.store.find(&set_of(set)).expect("valid by construction");
+    let tally = subject_state.timeline.series(None).expect("valid by construction").sum_since(Minute(0)).tally(metric);
     (tally.population, tally.bad)
 }
 
@@ -80,8 +80,14 @@ fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
     assert!(!stopped.is_empty());
     for isp in &stopped {
         let (policy, key) = (world.policy.clone(), key(isp.map(|name| world.isp(name))));
-        pollster::block_on(pipeline::evaluate::tell(&policy, &mut world.store, &key, Input::PersonResumes, at(20)))
-            .expect("valid by construction");
+        pollster::block_on(pipeline::evaluate::apply_input(
+            &policy,
+            &mut world.store,
+            &key,
+            Input::PersonResumes,
+            at(20),
+        ))
+        .expect("valid by construction");
     }
     for minutes in [20, 21, 60, 61, 300, 2000] {
         // Late bounces of the old mail come in all the while.
@@ -127,8 +133,8 @@ fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
     let late = world.units(sender, isp, at(0).minute(), &harm);
     let now = at(i64::from(2 * DAY) + 30);
     world.add(&late, now);
-    let dossier = world.store.find(&set_of("news")).expect("valid by construction");
-    let series = dossier.timeline.series(None).expect("valid by construction");
+    let subject_state = world.store.find(&set_of("news")).expect("valid by construction");
+    let series = subject_state.timeline.series(None).expect("valid by construction");
     for (_, counters) in series.days().chain(series.hours()) {
         for metric in Metric::ALL {
             let tally = counters.tally(metric);
@@ -174,7 +180,7 @@ fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
             world.tell(&of_drill(event), at(0)).expect("valid by construction");
         }
     }
-    let known: Vec<String> = world.store.dossiers().map(|(subject, _)| subject.to_string()).collect();
+    let known: Vec<String> = world.store.subject_states().map(|(subject, _)| subject.to_string()).collect();
     assert_eq!(known, [format!("configuration-set:{drill}")]);
     assert_eq!(bounces(&mut world, drill), (20, 20));
     let account = pollster::block_on(world.store.account(at(0))).expect("memory answers").len();
@@ -186,7 +192,7 @@ fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
     assert!(places.is_empty(), "it takes no place of the budget: {places:?}");
     // Mail to anybody real that is sent with such a set is mail like any other.
     world.tell(&of_drill(delivery("m", "a@gmail.com")), at(1)).expect("valid by construction");
-    assert!(world.store.dossiers().any(|(subject, _)| subject.to_string().starts_with("identity:")));
+    assert!(world.store.subject_states().any(|(subject, _)| subject.to_string().starts_with("identity:")));
 }
 
 /// laravel-mailcoach-ses-feedback #8: events were told apart by their messageId, so a complaint after an open was lost.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use pipeline::evaluate::{Failed, evaluate, tick};
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Relative, Reputation, Saved};
-use pipeline::rounds::{self, Progress, Rounds, react};
+use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
+use pipeline::schedule::{self, Schedule, SweepProgress, react};
 use reputation::time::{Minute, Now};
 use reputation::{Isp, IspMap, Policy, Subject, Timeline};
 
@@ -19,7 +19,7 @@ use super::world::{World, at, identity_of, set_of};
 struct Poisoned {
     store: MemoryReputation,
     subject: Subject,
-    progress: BTreeMap<String, Progress>,
+    progress: BTreeMap<String, SweepProgress>,
 }
 
 impl Reputation for Poisoned {
@@ -29,8 +29,8 @@ impl Reputation for Poisoned {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.store.subject_state(subject, now).await
     }
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         self.store.relatives(subjects).await
@@ -53,14 +53,14 @@ impl Reputation for Poisoned {
     }
 }
 
-impl Rounds for Poisoned {
+impl Schedule for Poisoned {
     async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
-        Ok(self.store.dossiers().map(|(subject, _)| subject.clone()).collect())
+        Ok(self.store.subject_states().map(|(subject, _)| subject.clone()).collect())
     }
-    async fn progress(&mut self, round: rounds::Round<'_>) -> Result<Progress, PortError> {
+    async fn progress(&mut self, round: schedule::Sweep<'_>) -> Result<SweepProgress, PortError> {
         Ok(self.progress.get(&format!("{round:?}")).cloned().unwrap_or_default())
     }
-    async fn set_progress(&mut self, round: rounds::Round<'_>, progress: &Progress) -> Result<(), PortError> {
+    async fn set_progress(&mut self, round: schedule::Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
         self.progress.insert(format!("{round:?}"), progress.clone());
         Ok(())
     }
@@ -86,7 +86,7 @@ fn one_subject_that_cannot_be_saved_stops_no_other() {
             let batch = (&shard, Sequence::from(1), minute == 1);
             let reacted = react(&policy, &mut store, batch, harmed.clone(), at(minute), || true).await;
             errors.extend(reacted.err().map(|error| error.to_string()));
-            let ticked = rounds::minute(&policy, &mut store, at(minute), || true).await;
+            let ticked = schedule::minute(&policy, &mut store, at(minute), || true).await;
             errors.extend(ticked.err().map(|error| error.to_string()));
         });
     }
@@ -132,7 +132,7 @@ fn a_tick_without_time_reads_little() {
         }
     }
     world.evaluate(at(1));
-    let mut store = Counting { store: world.store, dossiers: 0 };
+    let mut store = Counting { store: world.store, subject_states: 0 };
     pollster::block_on(pipeline::evaluate::tick_while(
         &policy,
         &mut store,
@@ -141,12 +141,12 @@ fn a_tick_without_time_reads_little() {
         &mut Failed::default(),
     ))
     .unwrap();
-    assert!(store.dossiers <= 10, "{} dossiers of 50 senders, read with no time left", store.dossiers);
+    assert!(store.subject_states <= 10, "{} dossiers of 50 senders, read with no time left", store.subject_states);
 }
 
 struct Counting {
     store: MemoryReputation,
-    dossiers: usize,
+    subject_states: usize,
 }
 
 impl Reputation for Counting {
@@ -156,9 +156,9 @@ impl Reputation for Counting {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.dossiers += 1;
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.subject_states += 1;
+        self.store.subject_state(subject, now).await
     }
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         self.store.relatives(subjects).await
@@ -188,7 +188,7 @@ fn a_rejudge_whose_minute_is_missed_is_made_up_for() {
     };
     let ten = |store: &Poisoned| store.progress.get("Rejudge").map(|progress| progress.number);
     for minute in [0, 1, 9, 11, 12, 13, 19] {
-        pollster::block_on(rounds::minute(&policy, &mut store, at(minute), || true)).unwrap();
+        pollster::block_on(schedule::minute(&policy, &mut store, at(minute), || true)).unwrap();
     }
     let expected = Sequence::from(u64::from(at(10).minute().0));
     assert_eq!(ten(&store), Some(expected), "the last one began at {}", at(0).minute().0);
@@ -201,7 +201,7 @@ struct OneCopy<'a> {
     board: Board,
     throttled_every: usize,
     reads: usize,
-    progress: BTreeMap<String, Progress>,
+    progress: BTreeMap<String, SweepProgress>,
 }
 
 impl Reputation for OneCopy<'_> {
@@ -211,13 +211,13 @@ impl Reputation for OneCopy<'_> {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         self.store.commit(fold, now).await
     }
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
         self.reads += 1;
         if self.throttled_every > 0 && self.reads.is_multiple_of(self.throttled_every) {
             let reason = "ThrottlingException".to_owned();
             return Err(PortError { operation: "querying", reason, disposition: Disposition::Retry });
         }
-        self.store.dossier(subject, now).await
+        self.store.subject_state(subject, now).await
     }
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
         self.store.relatives(subjects).await
@@ -240,20 +240,20 @@ impl Reputation for OneCopy<'_> {
     }
 }
 
-impl Rounds for OneCopy<'_> {
+impl Schedule for OneCopy<'_> {
     async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
-        Ok(self.store.dossiers().map(|(subject, _)| subject.clone()).collect())
+        Ok(self.store.subject_states().map(|(subject, _)| subject.clone()).collect())
     }
-    async fn progress(&mut self, round: rounds::Round<'_>) -> Result<Progress, PortError> {
+    async fn progress(&mut self, round: schedule::Sweep<'_>) -> Result<SweepProgress, PortError> {
         Ok(self.progress.get(&format!("{round:?}")).cloned().unwrap_or_default())
     }
-    async fn set_progress(&mut self, round: rounds::Round<'_>, progress: &Progress) -> Result<(), PortError> {
+    async fn set_progress(&mut self, round: schedule::Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
         self.progress.insert(format!("{round:?}"), progress.clone());
         Ok(())
     }
 }
 
-/// One reading in forty is throttled. Progress is saved after each fifty subjects, and not where it stopped: so each invocation
+/// One reading in forty is throttled. SweepProgress is saved after each fifty subjects, and not where it stopped: so each invocation
 /// begins with the first subject again, and those after the fortieth are never judged.
 #[test]
 fn throttled_readings_do_not_keep_a_batch_from_its_end() {

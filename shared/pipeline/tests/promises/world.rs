@@ -194,7 +194,7 @@ impl World {
 
     pub(crate) fn breaker(&mut self, subject: &Subject, isp: Option<&str>) -> BreakerState {
         let isp = isp.map(|name| self.isp(name));
-        self.store.find(subject).map(|dossier| dossier.breaker(isp).breaker).unwrap_or_default()
+        self.store.find(subject).map(|subject_state| subject_state.breaker(isp).breaker).unwrap_or_default()
     }
 
     pub(crate) fn state(&mut self, subject: &Subject, isp: Option<&str>) -> &'static str {
@@ -212,8 +212,8 @@ pub(crate) fn identity_of(domain: &str) -> Subject {
 
 /// Who has mail, and at which ISPs.
 pub(crate) fn subjects(store: &MemoryReputation) -> Vec<(Subject, BTreeSet<Isp>)> {
-    let known = store.dossiers().filter(|(subject, _)| **subject != Subject::Account);
-    known.map(|(subject, dossier)| (subject.clone(), dossier.timeline.isps().collect())).collect()
+    let known = store.subject_states().filter(|(subject, _)| **subject != Subject::Account);
+    known.map(|(subject, subject_state)| (subject.clone(), subject_state.timeline.isps().collect())).collect()
 }
 
 /// Judges these subjects and the account, and lets time pass.
@@ -237,8 +237,8 @@ pub(crate) fn evaluate_all<R: Reputation>(
 /// All breakers that were ever saved, with their versions.
 pub(crate) fn breakers(store: &MemoryReputation) -> BTreeMap<Key, Versioned> {
     let mut all = BTreeMap::new();
-    for (subject, dossier) in store.dossiers() {
-        for (isp, known) in &dossier.breakers {
+    for (subject, subject_state) in store.subject_states() {
+        for (isp, known) in &subject_state.breakers {
             all.insert(Key { subject: subject.clone(), isp: *isp }, known.clone());
         }
     }
@@ -251,8 +251,8 @@ pub(crate) type Rows = BTreeMap<(Subject, Option<Isp>, &'static str, Minute, Uni
 /// All rows of a store: those of minutes, hours and days, at each ISP and over all.
 pub(crate) fn rows(store: &MemoryReputation) -> Rows {
     let mut rows = Rows::new();
-    for (subject, dossier) in store.dossiers() {
-        let timeline = &dossier.timeline;
+    for (subject, subject_state) in store.subject_states() {
+        let timeline = &subject_state.timeline;
         for isp in timeline.isps().map(Some).chain([None]) {
             let Some(series) = timeline.series(isp) else { continue };
             // Judged from long ago, all cohorts are recent, and those are shown by the minute.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reputation::subject::Subject;
 
-use super::moment::Moment;
+use super::time_arg::TimeArg;
 use crate::driver::MAX_SUBJECTS;
 
 /// What would the breaker have done?
@@ -110,10 +110,10 @@ pub(super) struct ReplayArgs {
     pub(super) fail_on_trip: bool,
     /// Only mail that SES accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
     #[arg(long, value_name = "TIME")]
-    pub(super) since: Option<Moment>,
+    pub(super) since: Option<TimeArg>,
     /// Only mail that SES accepted before this time
     #[arg(long, value_name = "TIME")]
-    pub(super) until: Option<Moment>,
+    pub(super) until: Option<TimeArg>,
     /// Report on one subject only: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(long, value_name = "SUBJECT")]
     pub(super) subject: Option<Subject>,
@@ -242,7 +242,7 @@ pub(super) struct ExplainArgs {
     pub(super) input: Vec<String>,
     /// The time, as in the report; UTC if it says nothing else
     #[arg(long, value_name = "TIME")]
-    pub(super) at: Moment,
+    pub(super) at: TimeArg,
     /// Whose breaker: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(long, value_name = "SUBJECT")]
     pub(super) subject: Subject,

@@ -269,7 +269,7 @@ impl Scenario {
     #[must_use]
     pub fn scaled(mut self, factor: f64) -> Self {
         for set in &mut self.configuration_sets {
-            set.per_minute = (set.per_minute * factor).clamp(0.0, MOST_PER_MINUTE);
+            set.per_minute = (set.per_minute * factor).clamp(0.0, MAX_PER_MINUTE);
         }
         self.with_extras_times(factor)
     }
@@ -296,7 +296,7 @@ impl Scenario {
     /// [`ScenarioError::Value`] for the first one that makes no sense.
     pub fn check(&self) -> Result<(), ScenarioError> {
         self.start_ms()?;
-        within("minutes", f64::from(self.minutes), 1.0, MOST_MINUTES)?;
+        within("minutes", f64::from(self.minutes), 1.0, MAX_MINUTES)?;
         if !matches!(self.daily_rhythm.len(), 0 | 24) {
             return refuse("daily_rhythm", format!("{} numbers", self.daily_rhythm.len()), "none or 24 numbers");
         }
@@ -316,12 +316,12 @@ impl Scenario {
         ] {
             within(key, share, 0.0, 1.0)?;
         }
-        let most = f64::from(self.minutes) * MOST_EXTRAS_PER_MINUTE;
+        let most = f64::from(self.minutes) * MAX_EXTRAS_PER_MINUTE;
         for (key, count) in [("noise", self.noise), ("garbage", self.garbage), ("future_dated", self.future_dated)] {
             within(key, f64::from(count), 0.0, most)?;
         }
         within("jitter_seconds", f64::from(self.jitter_seconds), 0.0, 86_400.0)?;
-        within("complaint_delay.to_minutes", f64::from(self.complaint_delay.to_minutes), 0.0, MOST_MINUTES)?;
+        within("complaint_delay.to_minutes", f64::from(self.complaint_delay.to_minutes), 0.0, MAX_MINUTES)?;
         if self.complaint_delay.from_minutes > self.complaint_delay.to_minutes {
             let value = format!("after `to_minutes` ({})", self.complaint_delay.to_minutes);
             return refuse("complaint_delay.from_minutes", value, "a number up to `to_minutes`");
@@ -370,7 +370,7 @@ impl Scenario {
                 let key = format!("{key}.identity");
                 return refuse(&key, format!("`{}`", set.identity), "a domain in a-z 0-9 . -");
             }
-            within(&format!("{key}.per_minute"), set.per_minute, 0.0, MOST_PER_MINUTE)?;
+            within(&format!("{key}.per_minute"), set.per_minute, 0.0, MAX_PER_MINUTE)?;
             let weights = set.isps.weights();
             for (isp, weight) in Isp::ALL.into_iter().zip(weights) {
                 within(&format!("{key}.isps.{}", isp.name()), weight, 0.0, 1e6)?;
@@ -515,11 +515,11 @@ impl Default for Effective {
 }
 
 /// Ten years.
-const MOST_MINUTES: f64 = 5_260_000.0;
+const MAX_MINUTES: f64 = 5_260_000.0;
 /// A hundred times what the largest senders do.
-const MOST_PER_MINUTE: f64 = 10_000_000.0;
+const MAX_PER_MINUTE: f64 = 10_000_000.0;
 /// Those of one minute are held in memory.
-const MOST_EXTRAS_PER_MINUTE: f64 = 100_000.0;
+const MAX_EXTRAS_PER_MINUTE: f64 = 100_000.0;
 /// 2200-01-01T00:00:00Z.
 const LATEST_START_MS: i64 = 7_258_118_400_000;
 

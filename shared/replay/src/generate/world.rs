@@ -391,7 +391,7 @@ impl<'a> World<'a> {
         }
         let jitter_ms = i64::from(self.scenario.jitter_seconds) * 1000;
         let mut arrives_ms = told_ms + self.dice.between(0, jitter_ms);
-        for _ in 0..MOST_COPIES {
+        for _ in 0..MAX_COPIES {
             let envelope = if mail.untagged { Envelope::Identity } else { self.tagged_envelope() };
             self.push(arrives_ms, News::Fact { mail: Rc::clone(mail), fact, envelope });
             if !self.dice.happens(self.scenario.duplicates) {
@@ -419,7 +419,7 @@ impl<'a> World<'a> {
 }
 
 /// Of one event, the first included.
-const MOST_COPIES: u32 = 8;
+const MAX_COPIES: u32 = 8;
 
 /// The single recipients of a group.
 fn each(to: Recipients) -> impl Iterator<Item = Recipients> {

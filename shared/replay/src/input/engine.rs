@@ -215,7 +215,7 @@ where
     drop(buffer);
 
     let intake = Mutex::new(intake);
-    let desk = Desk::new(2 * workers as u64 + 2);
+    let desk = ReorderBuffer::new(2 * workers as u64 + 2);
     let work = || {
         let _watch = StopWhenPanicking(&desk);
         let mut own = state();
@@ -269,7 +269,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The next chunk's place in the input and whether there is one; `None` when the run is over.
 fn next_chunk<T>(
     intake: &Mutex<Intake<'_>>,
-    desk: &Desk<T>,
+    desk: &ReorderBuffer<T>,
     buffer: &mut Buffer,
 ) -> Option<(u64, Result<bool, InputError>)> {
     let mut intake = lock(intake);
@@ -561,7 +561,7 @@ enum Outcome<T> {
 }
 
 /// Where workers put what they have decoded and the calling thread takes it in order.
-struct Desk<T> {
+struct ReorderBuffer<T> {
     places: Mutex<Places<T>>,
     arrived: Condvar,
     taken: Condvar,
@@ -575,7 +575,7 @@ struct Places<T> {
     stopped: bool,
 }
 
-impl<T> Desk<T> {
+impl<T> ReorderBuffer<T> {
     fn new(room: u64) -> Self {
         let places = Places { waiting: VecDeque::new(), next: 0, stopped: false };
         Self { places: Mutex::new(places), arrived: Condvar::new(), taken: Condvar::new(), room }
@@ -630,7 +630,7 @@ impl<T> Desk<T> {
 }
 
 /// Ends the run when the calling thread leaves it, in whatever way.
-struct Stop<'a, T>(&'a Desk<T>);
+struct Stop<'a, T>(&'a ReorderBuffer<T>);
 
 impl<T> Drop for Stop<'_, T> {
     fn drop(&mut self) {
@@ -639,7 +639,7 @@ impl<T> Drop for Stop<'_, T> {
 }
 
 /// Ends the run when a worker panics, so that nobody waits for its chunk.
-struct StopWhenPanicking<'a, T>(&'a Desk<T>);
+struct StopWhenPanicking<'a, T>(&'a ReorderBuffer<T>);
 
 impl<T> Drop for StopWhenPanicking<'_, T> {
     fn drop(&mut self) {

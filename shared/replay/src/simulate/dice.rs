@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 pub(super) struct Dice(ChaCha8Rng);
 
 /// Draws are made of so many trials at a time: the chance of no success at all stays far above the smallest number.
-const MOST_TRIALS: u64 = 256;
+const MAX_TRIALS: u64 = 256;
 
 impl Dice {
     /// The stream of this seed with this name.
@@ -46,7 +46,7 @@ impl Dice {
         let mut successes = 0;
         let mut rest = trials;
         while rest > 0 {
-            let trials = rest.min(MOST_TRIALS);
+            let trials = rest.min(MAX_TRIALS);
             successes += self.inverted(trials, chance);
             rest -= trials;
         }

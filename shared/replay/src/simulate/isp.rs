@@ -83,7 +83,7 @@ impl Temper {
 }
 
 /// A day of abuse leaves at least this share of a tolerance.
-const MOST_ABUSE: f64 = 0.5;
+const MAX_ABUSE: f64 = 0.5;
 /// No abuse leaves less than this share of what it was at first.
 const LEAST: f64 = 0.2;
 /// A day with less than this share of the tolerance is one on which the ISP forgets …
@@ -345,7 +345,7 @@ impl ReceivingIsp {
         } else if pressure <= patience {
             self.tolerance * (1.0 + (growth - 1.0) * (patience - pressure) / (patience - 1.0))
         } else {
-            let shrunk = self.tolerance * (patience / pressure).max(MOST_ABUSE);
+            let shrunk = self.tolerance * (patience / pressure).max(MAX_ABUSE);
             shrunk.max((start * LEAST).min(self.tolerance))
         };
         self.today = 0;

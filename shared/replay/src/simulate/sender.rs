@@ -6,9 +6,9 @@ use std::sync::Arc;
 use pipeline::evaluate;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
-use pipeline::ports::{Board, Change, Committed, Dossier, PortError, Relative, Reputation, Saved};
+use pipeline::ports::{Board, Change, Committed, PortError, Relative, Reputation, Saved, SubjectState};
 use pipeline::quotas::{self, Asker};
-use pipeline::rounds::{self, Progress, Round, Rounds};
+use pipeline::schedule::{self, Schedule, Sweep, SweepProgress};
 use reputation::Isp;
 use reputation::breaker::State;
 use reputation::counters::Metric;
@@ -154,17 +154,17 @@ pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], 
 struct Store {
     reputation: MemoryReputation,
     set: Subject,
-    hour: Progress,
-    rejudged: Progress,
+    hour: SweepProgress,
+    rejudged: SweepProgress,
 }
 
 impl Store {
     /// How far a round has come. Batches are judged at once.
-    fn progress_of(&mut self, round: Round<'_>) -> Option<&mut Progress> {
+    fn progress_of(&mut self, round: Sweep<'_>) -> Option<&mut SweepProgress> {
         match round {
-            Round::Hour => Some(&mut self.hour),
-            Round::Rejudge => Some(&mut self.rejudged),
-            Round::Batch(_) => None,
+            Sweep::Hour => Some(&mut self.hour),
+            Sweep::Rejudge => Some(&mut self.rejudged),
+            Sweep::Batch(_) => None,
         }
     }
 }
@@ -178,8 +178,8 @@ impl Reputation for Store {
         self.reputation.commit(fold, now).await
     }
 
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.reputation.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.reputation.subject_state(subject, now).await
     }
 
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
@@ -203,16 +203,16 @@ impl Reputation for Store {
     }
 }
 
-impl Rounds for Store {
+impl Schedule for Store {
     async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
         Ok(vec![self.set.clone()])
     }
 
-    async fn progress(&mut self, round: Round<'_>) -> Result<Progress, PortError> {
+    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
         Ok(self.progress_of(round).cloned().unwrap_or_default())
     }
 
-    async fn set_progress(&mut self, round: Round<'_>, progress: &Progress) -> Result<(), PortError> {
+    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
         if let Some(known) = self.progress_of(round) {
             *known = progress.clone();
         }
@@ -254,8 +254,8 @@ impl<'a> AdaptiveSender<'a> {
         let store = Store {
             reputation: MemoryReputation::under(policy),
             set: Subject::ConfigurationSet(set.into()),
-            hour: Progress::default(),
-            rejudged: Progress::default(),
+            hour: SweepProgress::default(),
+            rejudged: SweepProgress::default(),
         };
         AdaptiveSender { policy, set, store, quotas: MemoryQuotas::default(), calendar, untold: Vec::new() }
     }
@@ -307,7 +307,7 @@ impl<'a> AdaptiveSender<'a> {
         let minutes = |slots: u64| u32::try_from(slots).unwrap_or(u32::MAX).saturating_mul(SLOT_MINUTES);
         let now = day.start.plus_minutes(minutes(slot_of_day));
         self.hear(now).await?;
-        rounds::minute(self.policy, &mut self.store, now, || true).await?;
+        schedule::minute(self.policy, &mut self.store, now, || true).await?;
         if slot_of_day.is_multiple_of(SLOTS_PER_HOUR) {
             self.store.reputation.prune(now);
         }
@@ -356,19 +356,19 @@ impl<'a> AdaptiveSender<'a> {
         let set = self.store.set.clone();
         let board = self.store.board(now).await?;
         let facts = std::mem::take(&mut self.untold);
-        let dossier = self.store.dossier(&set, now).await?;
+        let subject_state = self.store.subject_state(&set, now).await?;
         for Fact { isp, accepted, kind, count } in facts {
             let returns_complaints = policy.isp_map.returns_complaints(isp);
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            dossier.timeline.add(accepted, isp, kind, count, returns_complaints, now);
+            subject_state.timeline.add(accepted, isp, kind, count, returns_complaints, now);
             harm.extend(Metric::harmed_by(kind).map(|metric| (isp, metric)));
         }
-        let whole = dossier.breaker(None).breaker.since;
-        let left_out = evaluate::left_out(policy, dossier, &board, &BTreeMap::new());
+        let whole = subject_state.breaker(None).breaker.since;
+        let left_out = evaluate::left_out(policy, subject_state, &board, &BTreeMap::new());
         let mut alarmed: BTreeSet<Isp> = BTreeSet::new();
         for (isp, metric) in harm {
-            let since = evaluate::since_of_isp(dossier, &board, isp);
-            let timeline = &mut dossier.timeline;
+            let since = evaluate::since_of_isp(subject_state, &board, isp);
+            let timeline = &mut subject_state.timeline;
             let here = judge::alarm(policy, timeline, Some(isp), &[], since, metric, now);
             if here.or_else(|| judge::alarm(policy, timeline, None, &left_out, whole, metric, now)).is_some() {
                 alarmed.insert(isp);
@@ -420,12 +420,12 @@ impl<'a> AdaptiveSender<'a> {
                 let known = board.unsettled.get(&Key { subject: self.store.set.clone(), isp });
                 known.is_some_and(|known| known.state != State::Closed)
             };
-            let worsened = |dossier: &Dossier| {
-                let own = dossier.breakers.get(&Some(place.isp)).and_then(|known| known.breaker.worsened);
+            let worsened = |subject_state: &SubjectState| {
+                let own = subject_state.breakers.get(&Some(place.isp)).and_then(|known| known.breaker.worsened);
                 own.is_some_and(|at| at >= day.start)
             };
             let unwell = unsettled(Some(place.isp)) || unsettled(None);
-            let found = self.store.reputation.dossiers().any(|(_, dossier)| worsened(dossier));
+            let found = self.store.reputation.subject_states().any(|(_, subject_state)| worsened(subject_state));
             place.days[number].unwell = unwell || found;
         }
     }

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use anstyle::Style;
 
 use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, counted, hanging, moment, paint, thousands, wrapped,
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, moment, paint, thousands,
+    wrapped,
 };
-use super::legible::{legible, name};
 use super::report::input_line;
+use super::sanitize::{name, sanitize};
 use crate::backtest::{Backtest, Became, Side, TripChange};
 
 /// So many changes are shown unless everything is asked for; JSON has all of them.
-const MOST_CHANGES: usize = 30;
+const MAX_CHANGES: usize = 30;
 
 /// The verdict in a line, both policies beside each other, and each trip that differs.
-pub fn backtest(backtest: &Backtest, look: Look) -> String {
+pub fn backtest(backtest: &Backtest, look: TermStyle) -> String {
     let entries = entries(backtest);
     let mut out = read(backtest, look);
     out.push('\n');
@@ -25,7 +26,7 @@ pub fn backtest(backtest: &Backtest, look: Look) -> String {
     out.extend(wrapped(footnote, look.columns()).iter().map(|line| paint(DIM, line) + "\n"));
     if !entries.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Trips that differ")));
-        let shown = if look.everything { entries.len() } else { entries.len().min(MOST_CHANGES) };
+        let shown = if look.everything { entries.len() } else { entries.len().min(MAX_CHANGES) };
         entries.iter().take(shown).for_each(|entry| out.push_str(&told(entry, look)));
         if entries.len() > shown {
             let more = counted((entries.len() - shown) as u64, "more trip");
@@ -38,7 +39,7 @@ pub fn backtest(backtest: &Backtest, look: Look) -> String {
     out
 }
 
-fn read(backtest: &Backtest, look: Look) -> String {
+fn read(backtest: &Backtest, look: TermStyle) -> String {
     let text = input_line(&backtest.input);
     let mut out = hanging("", &text, look.columns());
     for warning in &backtest.warnings {
@@ -51,8 +52,8 @@ fn read(backtest: &Backtest, look: Look) -> String {
 /// What is counted of each side, and its label.
 type Row = (&'static str, fn(&Side) -> u64);
 
-fn sides(in_use: &Side, candidate: &Side, look: Look) -> String {
-    let (ours, theirs) = (legible(&in_use.policy), legible(&candidate.policy));
+fn sides(in_use: &Side, candidate: &Side, look: TermStyle) -> String {
+    let (ours, theirs) = (sanitize(&in_use.policy), sanitize(&candidate.policy));
     let header = [("", Align::Left), (ours.as_str(), Align::Right), (theirs.as_str(), Align::Right)];
     let mut grid = Grid::new(&header, if look.width < 100 { 2 } else { 4 });
     let rows: [Row; 9] = [
@@ -104,7 +105,7 @@ fn entries(backtest: &Backtest) -> Vec<Entry<'_>> {
     entries
 }
 
-fn told(Entry { change, keys }: &Entry<'_>, look: Look) -> String {
+fn told(Entry { change, keys }: &Entry<'_>, look: TermStyle) -> String {
     let (word, style) = match change.became {
         Became::New => ("new", BAD),
         Became::Gone => ("gone", GOOD),
@@ -123,7 +124,7 @@ fn told(Entry { change, keys }: &Entry<'_>, look: Look) -> String {
             wrapped(key, look.columns() - indent.len()).iter().map(|line| format!("{indent}{}\n", paint(BOLD, line))),
         );
     }
-    out.push_str(&hanging(indent, &legible(&change.reason), look.columns()));
+    out.push_str(&hanging(indent, &sanitize(&change.reason), look.columns()));
     let mut cost = match change.minutes_open {
         0 => "stopped for less than a minute".to_owned(),
         minutes => format!("stopped for {}", duration(minutes * 60)),

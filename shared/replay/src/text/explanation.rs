@@ -5,21 +5,21 @@ use reputation::counters::Metric;
 use reputation::detect::Percent;
 
 use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, Grid, Look, PLAIN, date, hanging, minute, minute_clock, moment, paint, state_style,
-    thousands,
+    Align, BAD, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, date, hanging, minute, minute_clock, moment, paint,
+    state_style, thousands,
 };
-use super::legible::{legible, name};
+use super::sanitize::{name, sanitize};
 use crate::explain::{
     ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedJudgement, ExplainedMetric, Explanation,
 };
 
 /// Cells that are shown at most before and up to the peak, and after it.
-const MOST_BEFORE: usize = 24;
-const MOST_AFTER: usize = 3;
+const MAX_BEFORE: usize = 24;
+const MAX_AFTER: usize = 3;
 
 /// An explanation as text: the breaker, the evidence against its thresholds, the ratio rules against their lines, what
 /// is left out, and the cells behind the evidence.
-pub fn explanation(explained: &Explanation, look: Look) -> String {
+pub fn explanation(explained: &Explanation, look: TermStyle) -> String {
     let mut out = title(explained, look);
     let [judged] = &explained.judged[..] else {
         for judged in &explained.judged {
@@ -55,13 +55,13 @@ fn diagnoses(explained: &Explanation) -> String {
             Cell::new(what),
             Cell::new(format!("{}{refusal}", told.words)),
             Cell::new(told.status.clone()),
-            Cell::styled(legible(&told.example), DIM),
+            Cell::styled(sanitize(&told.example), DIM),
         ]);
     }
     format!("\n{} {}\n{}", paint(BOLD, "What servers said"), paint(DIM, "until then, the most frequent"), lines(&grid))
 }
 
-fn numbers(judged: &ExplainedJudgement, look: Look) -> String {
+fn numbers(judged: &ExplainedJudgement, look: TermStyle) -> String {
     let mut out = String::new();
     if !judged.metrics.is_empty() {
         let when = if judged.decided.is_some() { "as it was judged then" } else { "as it stood then" };
@@ -105,7 +105,7 @@ fn populations(metric: &str) -> &'static str {
     Metric::ALL.iter().find(|known| known.name() == metric).map_or("mails", |metric| metric.population_noun())
 }
 
-fn title(explained: &Explanation, look: Look) -> String {
+fn title(explained: &Explanation, look: TermStyle) -> String {
     let key = match &explained.isp {
         Some(isp) => format!("{} @ {isp}", name(&explained.subject)),
         None => name(&explained.subject),
@@ -146,7 +146,7 @@ fn title(explained: &Explanation, look: Look) -> String {
     out
 }
 
-fn told(explained: &Explanation, judged: &ExplainedJudgement, look: Look) -> String {
+fn told(explained: &Explanation, judged: &ExplainedJudgement, look: TermStyle) -> String {
     match (&judged.decided, &explained.last) {
         (Some(told), _) => {
             let change = if told.from == told.to {
@@ -154,11 +154,11 @@ fn told(explained: &Explanation, judged: &ExplainedJudgement, look: Look) -> Str
             } else {
                 format!("{} → {}", told.from.word(explained.gate), told.to.word(explained.gate))
             };
-            hanging("decided: ", &format!("{change}: {}", legible(&told.reason)), look.columns())
+            hanging("decided: ", &format!("{change}: {}", sanitize(&told.reason)), look.columns())
         }
         (None, Some(last)) => hanging(
             &format!("last reported: {}  ", moment(&last.at.to_string())),
-            &legible(&last.reason),
+            &sanitize(&last.reason),
             look.columns(),
         ),
         (None, None) => "nothing was reported so far\n".to_owned(),
@@ -303,9 +303,9 @@ fn cells(behind: &ExplainedCells) -> String {
         return format!("\n{}\nnone: evidence never rose above 0\n", paint(BOLD, &title));
     };
     let (rise, after) = behind.cells.split_at(peak + 1);
-    let (head, elided, tail) = if rise.len() > MOST_BEFORE {
-        let (head, rest) = rise.split_at(MOST_BEFORE / 2);
-        let (elided, tail) = rest.split_at(rest.len() - MOST_BEFORE / 2);
+    let (head, elided, tail) = if rise.len() > MAX_BEFORE {
+        let (head, rest) = rise.split_at(MAX_BEFORE / 2);
+        let (elided, tail) = rest.split_at(rest.len() - MAX_BEFORE / 2);
         (head, elided, tail)
     } else {
         (rise, &rise[..0], &rise[..0])
@@ -335,10 +335,10 @@ fn cells(behind: &ExplainedCells) -> String {
         let texts = [span, thousands(population), thousands(bad), String::new(), "…".to_owned(), String::new()];
         grid.push(texts.into_iter().map(|text| Cell::styled(text, DIM)).collect());
     }
-    tail.iter().chain(after.iter().take(MOST_AFTER)).for_each(|cell| show(&mut grid, cell));
+    tail.iter().chain(after.iter().take(MAX_AFTER)).for_each(|cell| show(&mut grid, cell));
     let mut out = format!("\n{}\n{}", paint(BOLD, &title), lines(&grid));
-    if after.len() > MOST_AFTER {
-        let more = format!("… and {} younger cells, none of which took it higher\n", after.len() - MOST_AFTER);
+    if after.len() > MAX_AFTER {
+        let more = format!("… and {} younger cells, none of which took it higher\n", after.len() - MAX_AFTER);
         out.push_str(&paint(DIM, &more));
     }
     out

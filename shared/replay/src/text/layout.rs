@@ -8,22 +8,25 @@ use reputation::detect::Level;
 
 /// How text is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct TermStyle {
     /// Columns of the terminal.
     pub width: u16,
     /// Show every subject and every ISP, however many there are.
     pub everything: bool,
 }
 
-impl Look {
+impl TermStyle {
     /// The width where there is no terminal.
     pub const NO_TERMINAL: u16 = 100;
     /// Lines of text longer than this are hard to read, however wide the terminal is.
     const WIDEST: u16 = 140;
 
     /// For a terminal of so many columns, if there is one.
-    pub fn new(terminal: Option<u16>) -> Look {
-        Look { width: terminal.map_or(Look::NO_TERMINAL, |width| width.clamp(40, Look::WIDEST)), everything: false }
+    pub fn new(terminal: Option<u16>) -> TermStyle {
+        TermStyle {
+            width: terminal.map_or(TermStyle::NO_TERMINAL, |width| width.clamp(40, TermStyle::WIDEST)),
+            everything: false,
+        }
     }
 
     /// Columns, for arithmetic on lengths.

@@ -5,13 +5,13 @@ use reputation::counters::Metric;
 use reputation::detect::{NAT, NanoNats, Percent};
 use reputation::policy::{Cloudwatch, Mode, Policy, Resume, Scope, WithoutGate};
 
-use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, paint, thousands};
-use super::legible::name as spelt;
+use super::layout::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, paint, thousands};
+use super::sanitize::name as spelt;
 use super::schedule;
 
 /// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, what breakers do, and how
 /// configuration sets are warmed up.
-pub fn policy(policy: &Policy, look: Look) -> String {
+pub fn policy(policy: &Policy, look: TermStyle) -> String {
     let mut out = String::new();
     let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<12}"), text, look.columns()));
     say(

@@ -5,24 +5,26 @@ use std::collections::BTreeMap;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
 
-use super::layout::{Align, BOLD, Cell, DIM, DOUBTFUL, Grid, Look, PLAIN, counted, hanging, paint, thousands, wrapped};
-use super::legible::name;
+use super::layout::{
+    Align, BOLD, Cell, DIM, DOUBTFUL, Grid, PLAIN, TermStyle, counted, hanging, paint, thousands, wrapped,
+};
+use super::sanitize::name;
 use crate::quota::QuotaRow;
 use crate::report::Report;
 
 /// So many configuration sets are shown unless everything is asked for, those with most mail.
-const MOST_SETS: usize = 6;
+const MAX_SETS: usize = 6;
 /// So many ISPs of a set.
-const MOST_ISPS: usize = 6;
+const MAX_ISPS: usize = 6;
 /// Of more days than this the first and the last are shown.
-const MOST_DAYS: usize = 10;
+const MAX_DAYS: usize = 10;
 /// So many of the first days are shown then.
 const FIRST_DAYS: usize = 4;
 /// So many left-out sets are named.
-const MOST_LEFT_OUT: usize = 8;
+const MAX_LEFT_OUT: usize = 8;
 
 /// What the gate would have granted, as text; nothing if it was not asked.
-pub fn quota(report: &Report, policy: &Policy, look: Look) -> String {
+pub fn quota(report: &Report, policy: &Policy, look: TermStyle) -> String {
     let Some(rows) = &report.quota else { return String::new() };
     let mut out = format!("\n{}\n", paint(BOLD, "What the gate would have granted"));
     let mut say = |text: &str| {
@@ -41,7 +43,7 @@ pub fn quota(report: &Report, policy: &Policy, look: Look) -> String {
     }
     let mut sets: Vec<(&str, Vec<&QuotaRow>)> = by_set.into_iter().collect();
     sets.sort_by_key(|(_, rows)| std::cmp::Reverse(asked(rows)));
-    let most = if look.everything { usize::MAX } else { MOST_SETS };
+    let most = if look.everything { usize::MAX } else { MAX_SETS };
     let hidden = sets.len().saturating_sub(most);
     for (set, rows) in sets.iter().take(most) {
         out.push('\n');
@@ -63,8 +65,8 @@ pub fn quota(report: &Report, policy: &Policy, look: Look) -> String {
         say(&format!("{hidden} with less mail not shown (--subject shows one, --format json all)"));
     }
     if let Some(left_out) = report.quota_left_out.as_ref().filter(|left_out| !left_out.is_empty()) {
-        let shown: Vec<String> = left_out.iter().take(MOST_LEFT_OUT).map(|set| name(set)).collect();
-        let more = match left_out.len().saturating_sub(MOST_LEFT_OUT) {
+        let shown: Vec<String> = left_out.iter().take(MAX_LEFT_OUT).map(|set| name(set)).collect();
+        let more = match left_out.len().saturating_sub(MAX_LEFT_OUT) {
             0 => String::new(),
             more => format!(" and {}", counted(more as u64, "more")),
         };
@@ -78,7 +80,7 @@ fn asked(rows: &[&QuotaRow]) -> u64 {
 }
 
 /// A line for each ISP over all its days, and one for each day.
-fn table(rows: &[&QuotaRow], look: Look) -> Vec<String> {
+fn table(rows: &[&QuotaRow], look: TermStyle) -> Vec<String> {
     use Align::{Left, Right};
     let mut by_isp: BTreeMap<&str, Vec<&QuotaRow>> = BTreeMap::new();
     for row in rows {
@@ -86,7 +88,7 @@ fn table(rows: &[&QuotaRow], look: Look) -> Vec<String> {
     }
     let mut isps: Vec<(&str, Vec<&QuotaRow>)> = by_isp.into_iter().collect();
     isps.sort_by_key(|(_, rows)| std::cmp::Reverse(asked(rows)));
-    let most = if look.everything { usize::MAX } else { MOST_ISPS };
+    let most = if look.everything { usize::MAX } else { MAX_ISPS };
     let header = [
         ("", Left),
         ("quota", Right),
@@ -127,8 +129,8 @@ fn table(rows: &[&QuotaRow], look: Look) -> Vec<String> {
             continue;
         }
         grid.push(line(Cell::styled(format!("  {isp}"), BOLD), String::new(), days));
-        let cut = !look.everything && days.len() > MOST_DAYS;
-        let hidden = if cut { FIRST_DAYS..days.len() - (MOST_DAYS - FIRST_DAYS) } else { 0..0 };
+        let cut = !look.everything && days.len() > MAX_DAYS;
+        let hidden = if cut { FIRST_DAYS..days.len() - (MAX_DAYS - FIRST_DAYS) } else { 0..0 };
         for (place, row) in days.iter().enumerate().filter(|(place, _)| !hidden.contains(place)) {
             if place == hidden.end && cut {
                 grid.push(line(
@@ -150,7 +152,7 @@ fn table(rows: &[&QuotaRow], look: Look) -> Vec<String> {
         grid.push(line(Cell::styled(format!("  {more} more"), BOLD), String::new(), &rest));
     }
     let mut lines = grid.lines();
-    let shown = notes.len().min(MOST_DAYS);
+    let shown = notes.len().min(MAX_DAYS);
     for (isp, row) in &notes[..shown] {
         let note = format!("{} {isp}: {} {}", row.day, thousands(row.quota), row.reason);
         lines.extend(hanging("  ↓ ", &note, look.columns()).lines().map(str::to_owned));

@@ -14,25 +14,25 @@ use reputation::subject::{Key, Subject};
 use reputation::unit::UnitKind;
 
 use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, Look, PLAIN, clock, counted, date, hanging, listed, minute,
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, clock, counted, date, hanging, listed, minute,
     minute_clock, moment, paint, state_style, thousands, transition_words, wrapped,
 };
-use super::legible::{legible, name};
-use super::pasted::{Call, command, quoted};
+use super::sanitize::{name, sanitize};
+use super::shell_quote::{Call, command, quoted};
 use crate::report::{Input, Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
 
 /// So many subjects are shown unless everything is asked for.
-const MOST_SUBJECTS: usize = 12;
+const MAX_SUBJECTS: usize = 12;
 /// So many ISPs of a subject are shown unless everything is asked for, besides those with a breaker that has moved.
-const MOST_ISPS: usize = 6;
+const MAX_ISPS: usize = 6;
 /// So many names of messages that do not count are shown.
-const MOST_NAMES: usize = 10;
+const MAX_NAMES: usize = 10;
 /// So many warnings are shown; JSON has all of them.
-const MOST_WARNINGS: usize = 10;
+const MAX_WARNINGS: usize = 10;
 
 /// The report as text: what was read, the rates, what would have been done when and why, what came after each stop,
 /// what the gate would have granted if it was asked, and the verdict in a line. `call`: for which arguments.
-pub fn report(report: &Report, policy: &Policy, call: Call<'_>, look: Look) -> String {
+pub fn report(report: &Report, policy: &Policy, call: Call<'_>, look: TermStyle) -> String {
     let mut out = read(report, look);
     out.push_str(&rates(report, policy, look));
     out.push_str(&timeline(report, call, look));
@@ -49,10 +49,10 @@ fn heading(text: &str) -> String {
 
 /// The warnings of a report, as lines for people.
 pub fn warnings(report: &Report) -> Vec<String> {
-    let shown = report.warnings.iter().take(MOST_WARNINGS);
+    let shown = report.warnings.iter().take(MAX_WARNINGS);
     let mut lines: Vec<String> = shown.map(|warning| format!("warning: {}", warning.words(name))).collect();
-    if report.warnings.len() > MOST_WARNINGS {
-        let more = (report.warnings.len() - MOST_WARNINGS) as u64;
+    if report.warnings.len() > MAX_WARNINGS {
+        let more = (report.warnings.len() - MAX_WARNINGS) as u64;
         lines.push(format!("… and {} (--format json has them all)", counted(more, "more warning")));
     }
     lines
@@ -62,7 +62,7 @@ pub fn warnings(report: &Report) -> Vec<String> {
 fn frequent(names: &BTreeMap<String, u64>) -> String {
     let mut names: Vec<(&String, u64)> = names.iter().map(|(name, count)| (name, *count)).collect();
     names.sort_by_key(|(_, count)| Reverse(*count));
-    let (shown, hidden) = names.split_at(names.len().min(MOST_NAMES));
+    let (shown, hidden) = names.split_at(names.len().min(MAX_NAMES));
     let shown: Vec<String> =
         shown.iter().map(|(known, count)| format!("{} {}", name(known), thousands(*count))).collect();
     if hidden.is_empty() {
@@ -107,7 +107,7 @@ pub fn world(report: &Report) -> &'static str {
     }
 }
 
-fn read(report: &Report, look: Look) -> String {
+fn read(report: &Report, look: TermStyle) -> String {
     let input = &report.input;
     let text = input_line(input);
     let mut out = hanging("", &text, look.columns());
@@ -127,7 +127,7 @@ fn read(report: &Report, look: Look) -> String {
     }
     if let Some(broken_off) = &input.broken_off {
         let lines =
-            hanging("broken off: ", &format!("{}; this is what came before", legible(broken_off)), look.columns());
+            hanging("broken off: ", &format!("{}; this is what came before", sanitize(broken_off)), look.columns());
         out.extend(lines.lines().map(|line| paint(BAD, line) + "\n"));
     }
     out
@@ -159,12 +159,12 @@ impl Block<'_> {
 type Stand = Vec<(Option<String>, StateName, u64)>;
 
 /// The first of the subjects with which a subject shares all its mail; equal numbers alone do not make it the same.
-struct Kin<'a>(BTreeMap<&'a str, &'a str>);
+struct SameMail<'a>(BTreeMap<&'a str, &'a str>);
 
-impl<'a> Kin<'a> {
-    fn of(report: &'a Report) -> Kin<'a> {
+impl<'a> SameMail<'a> {
+    fn of(report: &'a Report) -> SameMail<'a> {
         let groups = report.same_mail.iter().filter_map(|group| Some((group.first()?, group)));
-        Kin(groups.flat_map(|(first, group)| group.iter().map(|known| (known.as_str(), first.as_str()))).collect())
+        SameMail(groups.flat_map(|(first, group)| group.iter().map(|known| (known.as_str(), first.as_str()))).collect())
     }
 
     fn first<'s>(&self, subject: &'s str) -> &'s str
@@ -205,11 +205,11 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
         *worst = trouble(told).max(*worst);
     }
     let mut blocks: Vec<Block<'_>> = Vec::new();
-    let kin = Kin::of(report);
+    let same_mail = SameMail::of(report);
     let mut alike: BTreeMap<(String, Stand), usize> = BTreeMap::new();
     for (subject, mut rows) in by_subject {
         rows.sort_by_key(|row| Reverse(volume(row)));
-        let first = kin.first(&subject).to_owned();
+        let first = same_mail.first(&subject).to_owned();
         let block = Block {
             breakers: breakers.remove(subject.as_str()).unwrap_or_default(),
             trouble: troubles.get(subject.as_str()).copied().unwrap_or(0),
@@ -250,12 +250,12 @@ enum Variant {
     Tight,
 }
 
-fn rates(report: &Report, policy: &Policy, look: Look) -> String {
+fn rates(report: &Report, policy: &Policy, look: TermStyle) -> String {
     let mut blocks = blocks(report);
     if blocks.is_empty() {
         return String::new();
     }
-    let most = if look.everything { usize::MAX } else { MOST_SUBJECTS };
+    let most = if look.everything { usize::MAX } else { MAX_SUBJECTS };
     let all = blocks.len();
     if all > most {
         blocks.sort_by_key(|block| Reverse((block.trouble, block.harm())));
@@ -315,7 +315,7 @@ fn grid(
     report: &Report,
     blocks: &[Block<'_>],
     policy: &Policy,
-    look: Look,
+    look: TermStyle,
     variant: Variant,
 ) -> (Grid, BTreeMap<usize, String>) {
     use Align::{Left, Right};
@@ -351,7 +351,7 @@ fn grid(
             let mut told = report.transitions.iter().filter(|told| told.subject == row.subject);
             told.any(|told| told.isp.as_deref() == Some(&row.isp))
         };
-        let most = if look.everything { usize::MAX } else { MOST_ISPS };
+        let most = if look.everything { usize::MAX } else { MAX_ISPS };
         let (shown, hidden): (Vec<_>, Vec<_>) =
             block.rows.iter().enumerate().partition(|(place, row)| *place < most || moved(row));
         // A row for all others says no less than a row for the only other.
@@ -450,10 +450,10 @@ fn key(subject: &str, isp: Option<&str>) -> String {
 }
 
 fn entries(report: &Report) -> Vec<Entry<'_>> {
-    let kin = Kin::of(report);
+    let same_mail = SameMail::of(report);
     let alike = |told: &TransitionRecord, known: &TransitionRecord| {
         (told.from, told.to, &told.isp, &told.reason) == (known.from, known.to, &known.isp, &known.reason)
-            && kin.first(&told.subject.to_string()) == kin.first(&known.subject.to_string())
+            && same_mail.first(&told.subject.to_string()) == same_mail.first(&known.subject.to_string())
     };
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for told in &report.transitions {
@@ -468,7 +468,7 @@ fn entries(report: &Report) -> Vec<Entry<'_>> {
     entries
 }
 
-fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
+fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
     let entries = entries(report);
     if entries.is_empty() {
         return String::new();
@@ -491,7 +491,7 @@ fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
             lines.extend(wrapped(key, room).iter().map(|line| paint(BOLD, line)));
         }
         let shadow = if told.shadow { "in shadow: " } else { "" };
-        lines.extend(wrapped(&format!("{shadow}{}", legible(&told.reason)), room));
+        lines.extend(wrapped(&format!("{shadow}{}", sanitize(&told.reason)), room));
         for (place, line) in lines.iter().enumerate() {
             if place == 0 {
                 let pad = " ".repeat(widest - change.chars().count());
@@ -504,7 +504,7 @@ fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
     // A name that had to be made legible would not be found again.
     let explainable = report.transitions.iter().filter(|told| {
         let subject = told.subject.to_string();
-        told.rule == Some(RuleName::Cusum) && legible(&subject) == subject
+        told.rule == Some(RuleName::Cusum) && sanitize(&subject) == subject
     });
     if let Some(told) = explainable.min_by_key(|told| (told.to != StateName::Open, told.at)) {
         out.push_str(&paint(DIM, "The evidence for it:"));
@@ -515,7 +515,7 @@ fn timeline(report: &Report, call: Call<'_>, look: Look) -> String {
 }
 
 /// The command that explains a transition, to be pasted.
-fn hint(told: &TransitionRecord, call: Call<'_>, look: Look) -> Vec<String> {
+fn hint(told: &TransitionRecord, call: Call<'_>, look: TermStyle) -> Vec<String> {
     let mut words = vec!["replay explain".to_owned()];
     words.extend(call.words());
     let at = told.at.to_string();
@@ -525,8 +525,8 @@ fn hint(told: &TransitionRecord, call: Call<'_>, look: Look) -> Vec<String> {
     command(&words, look.columns())
 }
 
-fn stops(report: &Report, look: Look) -> String {
-    let kin = Kin::of(report);
+fn stops(report: &Report, look: TermStyle) -> String {
+    let same_mail = SameMail::of(report);
     let mut merged: Vec<(&ReportedStop, Vec<String>)> = Vec::new();
     let mut alike = BTreeMap::new();
     for stop in &report.stopped {
@@ -536,7 +536,7 @@ fn stops(report: &Report, look: Look) -> String {
         if stop.until.as_ref() == Some(&stop.from) && mail == [0; 5] {
             continue;
         }
-        match alike.entry((&stop.from, &stop.until, kin.first(&stop.subject), &stop.isp)) {
+        match alike.entry((&stop.from, &stop.until, same_mail.first(&stop.subject), &stop.isp)) {
             btree_map::Entry::Occupied(known) => {
                 let known: &usize = known.get();
                 merged[*known].1.push(name);
@@ -617,7 +617,7 @@ fn first(told: &TransitionRecord) -> String {
     format!("first {name} at {}{evidence}", moment(&told.at.to_string()))
 }
 
-fn verdict(report: &Report, look: Look) -> String {
+fn verdict(report: &Report, look: TermStyle) -> String {
     let opened = report.transitions.iter().filter(|told| told.opens());
     let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|told| told.isp.is_some());
     let (held, at_isp): (Vec<_>, Vec<_>) = at_isp.into_iter().partition(|told| told.subject == Subject::Account);
@@ -741,7 +741,7 @@ mod tests {
     }
 
     fn text(width: u16, everything: bool) -> String {
-        visible(&report(&many(), &Policy::default(), Call::default(), Look { width, everything }))
+        visible(&report(&many(), &Policy::default(), Call::default(), TermStyle { width, everything }))
     }
 
     #[test]
@@ -787,7 +787,7 @@ mod tests {
             stop("identity:a", "09:40:00", "09:40:00", 0),
             stop("identity:b", "09:50:00", "09:50:00", 1),
         ];
-        let text = visible(&stops(&report, Look { width: 140, everything: false }));
+        let text = visible(&stops(&report, TermStyle { width: 140, everything: false }));
         insta::assert_snapshot!(text, @r"
 
         What came while it would have been stopped

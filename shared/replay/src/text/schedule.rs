@@ -4,15 +4,15 @@ use reputation::detect::Percent;
 use reputation::policy::{Gate, Policy, Unreadable};
 use reputation::warmup::Plan;
 
-use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, counted, hanging, listed, paint, thousands};
-use super::legible::name;
+use super::layout::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, listed, paint, thousands};
+use super::sanitize::name;
 use crate::schedule::{DayQuota, Schedules, SetSchedule};
 
 /// Leads of lines stand in so many columns.
 const LEAD: usize = 12;
 
 /// The schedules of a policy as text. `plans` are those of the schedules, in order.
-pub fn schedules(schedules: &Schedules, plans: &[&Plan], look: Look) -> String {
+pub fn schedules(schedules: &Schedules, plans: &[&Plan], look: TermStyle) -> String {
     let mut out = String::new();
     for (place, (set, plan)) in schedules.sets.iter().zip(plans).enumerate() {
         if place > 0 {
@@ -23,7 +23,7 @@ pub fn schedules(schedules: &Schedules, plans: &[&Plan], look: Look) -> String {
     out
 }
 
-fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, look: Look) -> String {
+fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, look: TermStyle) -> String {
     let title = match &set.configuration_set {
         Some(set) => format!("configuration-set:{}", name(set)),
         None => "[warmup.plan], by which each set of [warmup.sets] is planned; the policy names none".to_owned(),
@@ -67,7 +67,7 @@ fn business_isps(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn table(set: &SetSchedule, look: Look) -> String {
+fn table(set: &SetSchedule, look: TermStyle) -> String {
     use Align::Right;
     let header = [
         ("day", Right),

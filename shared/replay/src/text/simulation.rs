@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 use reputation::detect::Percent;
 
 use super::chart::{Line, chart};
-use super::layout::{Align, BOLD, Cell, DIM, Grid, Look, PLAIN, counted, hanging, paint, thousands, wrapped};
+use super::layout::{Align, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, counted, hanging, paint, thousands, wrapped};
 use crate::simulate::{Arm, ArmSummary, IspSummary, Reached, Scenario, ScenarioSummary, Spread, Summary};
 
 const ADAPTIVE: Style = AnsiColor::Green.on_default();
@@ -12,7 +12,7 @@ const FIXED: Style = AnsiColor::Red.on_default();
 const BY_TIME: Style = AnsiColor::Yellow.on_default();
 
 /// A simulation as text: for each world a table, what it says, and a chart.
-pub fn simulation(summary: &Summary, look: Look) -> String {
+pub fn simulation(summary: &Summary, look: TermStyle) -> String {
     let seeds = match summary.seeds {
         1 => format!("seed {}", summary.seed),
         seeds => format!("{seeds} seeds from {} on", summary.seed),
@@ -43,7 +43,7 @@ fn spoken(arm: &ArmSummary) -> String {
 }
 
 /// Medians, and under each what it lies between, where there is room and more than one seed.
-fn table(scenario: &ScenarioSummary, seeds: u32, look: Look) -> String {
+fn table(scenario: &ScenarioSummary, seeds: u32, look: TermStyle) -> String {
     let with_ranges = grid(scenario, seeds, seeds > 1, 2);
     let narrow = || grid(scenario, seeds, seeds > 1, 1);
     let fits = |grid: &Grid| grid.width() <= look.columns();
@@ -129,7 +129,7 @@ fn rounded(number: u64) -> String {
 }
 
 /// What the numbers of a world say: who reached the target first, and what the telling ISP had to turn away.
-fn said(scenario: &ScenarioSummary, look: Look) -> String {
+fn said(scenario: &ScenarioSummary, look: TermStyle) -> String {
     let sum = |place: usize| scenario.isps.iter().map(|isp| u64::from(isp.no_later_than_fixed[place])).sum::<u64>();
     let target = match sum(1) {
         0 => "fixed reaches it at no ISP with any seed".to_owned(),
@@ -167,7 +167,7 @@ fn telling(scenario: &ScenarioSummary) -> Option<&IspSummary> {
     scenario.isps.iter().find(|isp| isp.isp == known.telling_isp())
 }
 
-fn drawn(scenario: &ScenarioSummary, look: Look) -> String {
+fn drawn(scenario: &ScenarioSummary, look: TermStyle) -> String {
     let Some(isp) = telling(scenario) else { return String::new() };
     let marks = ['●', '+', '·'];
     let lines: Vec<Line<'_>> = isp

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use reputation::detect::{Ladder, Level, NAT, Percent, Walk};
 use reputation::judge::{alarm, judge};
-use reputation::{Isp, Judgement, Metric, Minute, Now, Policy, Since, Tally, Timeline, UnitKind};
+use reputation::{ArmedSince, Isp, Judgement, Metric, Minute, Now, Policy, Tally, Timeline, UnitKind};
 
 /// What a rule calls for after a mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,7 +226,7 @@ pub(crate) struct Deployed<'a> {
     metric: Metric,
     mails_per_minute: u64,
     timeline: Timeline,
-    since: Since,
+    since: ArmedSince,
     /// Mails so far, counted from the start of the first minute.
     mails: u64,
     harmed: bool,
@@ -238,7 +238,7 @@ pub(crate) const START: Now = Now(1_790_812_800_000);
 impl Deployed<'_> {
     /// `phase`: how far into its first minute it starts, in mails.
     pub(crate) fn new(policy: &Policy, metric: Metric, mails_per_minute: u64, phase: u64) -> Deployed<'_> {
-        let since = Since::default();
+        let since = ArmedSince::default();
         Deployed { policy, metric, mails_per_minute, timeline: Timeline::default(), since, mails: phase, harmed: false }
     }
 
@@ -250,7 +250,7 @@ impl Deployed<'_> {
     fn judge(&mut self, now: Now) -> Call {
         let judgement: Judgement = judge(self.policy, &mut self.timeline, None, &[], self.since, now);
         if judgement.pause.is_some() {
-            self.since = Since::both(now.next_minute());
+            self.since = ArmedSince::both(now.next_minute());
         } else if judgement.throttle.is_some() {
             self.since.throttle = now.next_minute();
         }

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
-use reputation::breaker::{self, Input, Standing, State};
+use reputation::breaker::{self, ActionLimits, Input, State};
 use reputation::judge::{alarm, judge};
-use reputation::{BreakerState, Isp, LeftOut, Level, Metric, Minute, Now, Policy, Since, Timeline, UnitKind, Verdict};
+use reputation::{
+    ArmedSince, BreakerState, ExcludedIsp, Isp, Level, Metric, Minute, Now, Policy, Timeline, UnitKind, Verdict,
+};
 
 use crate::rules::START;
 use crate::table::{grouped, print as print_table};
@@ -306,10 +308,10 @@ impl Monitor<'_> {
         self.step(None, &left_out, whole.since);
     }
 
-    fn step(&mut self, isp: Option<Isp>, left_out: &[LeftOut], since: Since) {
+    fn step(&mut self, isp: Option<Isp>, left_out: &[ExcludedIsp], since: ArmedSince) {
         let judgement = judge(self.policy, &mut self.timeline, isp, left_out, since, self.now);
         let known = self.known(isp);
-        let standing = Standing { cap: Level::Pause, may_pause: true };
+        let standing = ActionLimits { cap: Level::Pause, may_pause: true };
         let step = breaker::step(&self.policy.breaker, standing, &known, Input::Judged(&judgement), self.now);
         let act = step.news.as_ref().and_then(|news| Some((news.level?, news.verdict?)));
         if let Some((level, Verdict { metric, rule, .. })) = act {
@@ -324,17 +326,17 @@ impl Monitor<'_> {
         self.breakers.get(&isp).cloned().unwrap_or_default()
     }
 
-    fn since_of(&self, isp: Isp) -> Since {
+    fn since_of(&self, isp: Isp) -> ArmedSince {
         let whole = self.breakers.get(&None).map(|known| known.since.pause).unwrap_or_default();
         let own = self.breakers.get(&Some(isp)).map(|known| known.since).unwrap_or_default();
-        own.max(Since::both(whole))
+        own.max(ArmedSince::both(whole))
     }
 
-    fn left_out(&self) -> Vec<LeftOut> {
+    fn left_out(&self) -> Vec<ExcludedIsp> {
         let whole = self.breakers.get(&None).map(|known| known.since.pause).unwrap_or_default();
         let answered_for = |(isp, known): (&Option<Isp>, &BreakerState)| {
             let before = if known.state.is_contained() { Minute(u32::MAX) } else { known.since.pause };
-            Some(LeftOut { isp: (*isp)?, before }).filter(|left_out| left_out.before > whole)
+            Some(ExcludedIsp { isp: (*isp)?, before }).filter(|left_out| left_out.before > whole)
         };
         self.breakers.iter().filter_map(answered_for).collect()
     }

@@ -9,7 +9,7 @@
 //! Where to start: [`SECTIONS`].
 
 use super::PolicyError;
-use crate::permit::MOST_LEASE_MILLIS;
+use crate::permit::MAX_LEASE_MILLIS;
 
 /// A table of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -247,7 +247,7 @@ const GATE: &[Key] = &[
     key(
         "lease_seconds",
         "seconds",
-        whole(5, MOST_LEASE_MILLIS as u64 / 1_000),
+        whole(5, MAX_LEASE_MILLIS as u64 / 1_000),
         "How long a lease is valid: within it mails are sent, or given back.",
     ),
     key(

@@ -1,6 +1,6 @@
 //! Each fault planted into sound facts is found, and nothing else is.
 
-use replay::text::Look;
+use replay::text::TermStyle;
 use replay::text::layout::visible;
 use serde_json::json;
 
@@ -84,7 +84,7 @@ fn found(facts: &Facts) -> Vec<Finding> {
 
 fn told(facts: &Facts) -> String {
     let diagnosis = Diagnosis::of(&facts.place, examine(facts, MORNING), MORNING);
-    visible(&text::diagnosis(&diagnosis, Look::new(None)))
+    visible(&text::diagnosis(&diagnosis, TermStyle::new(None)))
 }
 
 /// What is planted, then severity, kind, subject and a part of what is told.

@@ -6,7 +6,7 @@ use strsim::osa_distance;
 const MOST: usize = 3;
 
 /// The known names that are nearest to what was written, nearest first.
-pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn suggest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut known: Vec<(usize, &str)> = known.map(|name| (osa_distance(written, name), name)).collect();
     known.sort_unstable();
     // Where one is plainly meant, the others are noise.
@@ -22,12 +22,12 @@ mod tests {
     #[test]
     fn a_slip_finds_the_name_that_was_meant() {
         let known = ["configuration-set:newsletter", "configuration-set:receipts", "identity:news.example.com"];
-        let check = |written: &str, expected: &[&str]| assert_eq!(nearest(written, known.into_iter()), expected);
+        let check = |written: &str, expected: &[&str]| assert_eq!(suggest(written, known.into_iter()), expected);
         check("configuration-set:newsleter", &known[..1]);
         check("configuration-set:Receipts", &known[1..2]);
-        assert_eq!(nearest("identity:shop.example.com", known.into_iter())[0], known[2]);
+        assert_eq!(suggest("identity:shop.example.com", known.into_iter())[0], known[2]);
         // Two letters that changed places are one slip.
-        assert_eq!(nearest("gmial", ["gmail", "gci", "gmx", "emcali"].into_iter()), ["gmail"]);
-        assert_eq!(nearest("x", std::iter::empty()), [""; 0]);
+        assert_eq!(suggest("gmial", ["gmail", "gci", "gmx", "emcali"].into_iter()), ["gmail"]);
+        assert_eq!(suggest("x", std::iter::empty()), [""; 0]);
     }
 }

@@ -35,27 +35,27 @@ const FORGET_MINUTES: u32 = 7 * 24 * 60;
 
 /// Letters on the desk at a time, keys of which something is held back, and bytes of what is remembered of the others: the
 /// desk is one item, and DynamoDB takes 400 KB.
-const MOST_LETTERS: usize = 4;
-const MOST_HELD_BACK: usize = 20;
-const MOST_REMEMBERED: usize = 150_000;
+const MAX_LETTERS: usize = 4;
+const MAX_HELD_BACK: usize = 20;
+const MAX_REMEMBERED: usize = 150_000;
 /// Bytes of the names of one letter's notices. More than that becomes another letter.
-const MOST_NAMES: usize = 10_000;
+const MAX_NAMES: usize = 10_000;
 /// Changes that a summary lists; of the others it tells how many there were.
-const MOST_LINES: usize = 6;
+const MAX_LINES: usize = 6;
 /// Bytes of a reason that is kept for a summary.
-const MOST_REASON: usize = 600;
+const MAX_REASON: usize = 600;
 
 /// Letters that are not sent yet, and what people were told. Stored as one thing, upon its version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Desk {
+pub struct AlertQueue {
     /// Grows by one with each save; 0 = never saved.
     #[serde(skip)]
     pub version: u64,
     /// Letters to send, in order.
     pub letters: Vec<Letter>,
     /// What people were told of each key (see [`super::key_name`]).
-    pub told: BTreeMap<String, Told>,
+    pub told: BTreeMap<String, SentLog>,
 }
 
 /// A group of notices, and what people are told of them.
@@ -72,7 +72,7 @@ pub struct Letter {
 /// What people were told of one key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Told {
+pub struct SentLog {
     /// The group in which it was heard of last.
     pub group: String,
     /// When that was, in milliseconds since 1970.
@@ -102,7 +102,7 @@ pub struct HeldBack {
     last: Fact,
 }
 
-impl Desk {
+impl AlertQueue {
     /// Puts notices that are due into letters, and what was held back for long enough. Returns whether anything changed.
     pub(super) fn arrange(&mut self, known: &Known<'_>, unsent: &[Notice], now: Now) -> bool {
         let waiting: BTreeSet<&str> = unsent.iter().map(|notice| notice.id.as_str()).collect();
@@ -153,7 +153,7 @@ impl Desk {
     }
 
     fn has_room(&self) -> bool {
-        self.letters.len() < MOST_LETTERS
+        self.letters.len() < MAX_LETTERS
     }
 
     /// Writes a letter about one group, or remembers that none was written.
@@ -200,9 +200,9 @@ impl Desk {
     }
 
     fn has_room_to_hold_back(&self, fact: &Fact) -> bool {
-        let is_held_back = |told: &Told| told.held_back.is_some();
+        let is_held_back = |told: &SentLog| told.held_back.is_some();
         self.told.get(&fact.key()).is_some_and(is_held_back)
-            || self.told.values().filter(|told| is_held_back(told)).count() < MOST_HELD_BACK
+            || self.told.values().filter(|told| is_held_back(told)).count() < MAX_HELD_BACK
     }
 
     /// Whether a verdict is about harm that people were told of under another name, at this level or a worse one: in mail of the
@@ -230,7 +230,7 @@ impl Desk {
     /// Writes down what was held back for long enough, in one letter for all that went together.
     fn write_summaries(&mut self, known: &Known<'_>, now: Now) -> bool {
         let quiet = i64::from(known.policy.alerts.summary_minutes) * MINUTE_MILLIS;
-        let due = |told: &Told| {
+        let due = |told: &SentLog| {
             let Some(held_back) = &told.held_back else { return false };
             let since = if told.at == 0 { held_back.since } else { told.at };
             // That mail of one more configuration set is stopped is not kept from people for long.
@@ -281,7 +281,7 @@ impl Desk {
         let mut size = 0;
         let beyond = |(_, key, more): (i64, &String, usize)| {
             size += more;
-            (size > MOST_REMEMBERED).then(|| key.clone())
+            (size > MAX_REMEMBERED).then(|| key.clone())
         };
         let forgotten: Vec<String> = ages.into_iter().filter_map(beyond).collect();
         for key in forgotten {
@@ -290,7 +290,7 @@ impl Desk {
     }
 }
 
-impl Told {
+impl SentLog {
     /// Bytes that it takes when it is stored, about.
     fn size(&self) -> usize {
         let standings: usize = self.standings.keys().map(|standing| standing.len() + 20).sum();
@@ -318,12 +318,12 @@ impl Told {
             None => (1, at, Vec::new()),
         };
         lines.push((at, fact.moved()));
-        if lines.len() > MOST_LINES {
+        if lines.len() > MAX_LINES {
             lines.remove(0);
         }
         let mut last = fact.clone();
         let reason = &mut last.detail.record.reason;
-        reason.truncate(reason.floor_char_boundary(MOST_REASON));
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
         self.held_back = Some(HeldBack { count, since, lines, last });
     }
 }
@@ -335,7 +335,7 @@ fn parts<'a>(facts: &'a [Fact], group: &[usize]) -> Vec<Vec<&'a Fact>> {
     let (mut parts, mut length) = (vec![Vec::new()], 0);
     for fact in group {
         length += fact.id.len();
-        if length > MOST_NAMES {
+        if length > MAX_NAMES {
             length = fact.id.len();
             parts.push(Vec::new());
         }
@@ -387,25 +387,25 @@ mod tests {
     #[test]
     fn however_much_happens_the_desk_fits_an_item() {
         let policy = Policy::default();
-        let mut desk = Desk::default();
+        let mut alert_queue = AlertQueue::default();
         let mut largest = 0;
         for round in 0..2_i64 {
             let at = 1_791_273_600_000 + round * 60_000;
             // The same subject at two ISPs is a group; the same numbers make all of them one.
             let unsent: Vec<Notice> = (0..200).map(|number| long_notice(number, at, "throttled")).collect();
             for _ in 0..15 {
-                desk.arrange(&Known { policy: &policy, wishes: &[] }, &unsent, Now(at + SETTLE_MILLIS));
-                largest = largest.max(serde_json::to_string(&desk).unwrap().len());
+                alert_queue.arrange(&Known { policy: &policy, wishes: &[] }, &unsent, Now(at + SETTLE_MILLIS));
+                largest = largest.max(serde_json::to_string(&alert_queue).unwrap().len());
             }
-            desk.letters.clear();
+            alert_queue.letters.clear();
             for number in 0..200 {
                 let notice = [long_notice(number, at + 1, "throttled")];
-                desk.arrange(&Known { policy: &policy, wishes: &[] }, &notice, Now(at + 30_000));
-                largest = largest.max(serde_json::to_string(&desk).unwrap().len());
-                desk.letters.clear();
+                alert_queue.arrange(&Known { policy: &policy, wishes: &[] }, &notice, Now(at + 30_000));
+                largest = largest.max(serde_json::to_string(&alert_queue).unwrap().len());
+                alert_queue.letters.clear();
             }
         }
-        assert!(desk.told.values().any(|told| told.held_back.is_some()));
+        assert!(alert_queue.told.values().any(|told| told.held_back.is_some()));
         assert!((150_000..390_000).contains(&largest), "{largest}");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::legible::legible;
+use super::sanitize::sanitize;
 
 /// More of the input than this is not repeated.
-const MOST_INPUT: usize = 400;
+const MAX_INPUT: usize = 400;
 
 /// How the program was called, as far as a command for the same input repeats it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,11 +24,11 @@ impl Call<'_> {
         let mut words: Vec<String> = self.input.iter().map(|input| quoted(input)).collect();
         let input: usize = words.iter().map(|word| word.chars().count() + 1).sum();
         // What had to be escaped names no file any more.
-        if input > MOST_INPUT || words.is_empty() || self.input.iter().any(|input| legible(input) != *input) {
+        if input > MAX_INPUT || words.is_empty() || self.input.iter().any(|input| sanitize(input) != *input) {
             words = vec!["…".to_owned()];
         }
         if let Some(policy) = self.policy {
-            words.push(format!("--policy {}", quoted(&legible(&policy.display().to_string()))));
+            words.push(format!("--policy {}", quoted(&sanitize(&policy.display().to_string()))));
         }
         words.extend(self.gate.then(|| "--gate".to_owned()));
         words

@@ -6,11 +6,11 @@
 //! **Invariant:** no text or line on standard error holds a string from outside that has not come through here.
 
 /// Longer names are cut in the middle: their ends tell them apart.
-const MOST_CHARACTERS: usize = 80;
+const MAX_CHARACTERS: usize = 80;
 
 /// A string without anything that a terminal would obey: control characters, line separators and direction marks are
 /// written as `\u{1b}`. What is clean stays as it is.
-pub fn legible(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_obeyed(c) {
@@ -24,13 +24,13 @@ pub fn legible(text: &str) -> String {
 
 /// A legible name, cut in the middle where it is very long.
 pub fn name(text: &str) -> String {
-    let text = legible(text);
+    let text = sanitize(text);
     let count = text.chars().count();
-    if count <= MOST_CHARACTERS {
+    if count <= MAX_CHARACTERS {
         return text;
     }
-    let head: String = text.chars().take(MOST_CHARACTERS / 2).collect();
-    let tail: String = text.chars().skip(count - (MOST_CHARACTERS / 2 - 1)).collect();
+    let head: String = text.chars().take(MAX_CHARACTERS / 2).collect();
+    let tail: String = text.chars().skip(count - (MAX_CHARACTERS / 2 - 1)).collect();
     format!("{head}…{tail}")
 }
 
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_written_out() {
-        let check = |text: &str, expected: &str| assert_eq!(legible(text), expected);
+        let check = |text: &str, expected: &str| assert_eq!(sanitize(text), expected);
         check("configuration-set:news @ gmail", "configuration-set:news @ gmail");
         check("größe 日本 🙂", "größe 日本 🙂");
         check("\x1b[2Jgone", "\\u{1b}[2Jgone");
@@ -69,10 +69,10 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_obeyed_is_left_and_cleaning_twice_changes_nothing(text in any::<String>()) {
-            let clean = legible(&text);
+            let clean = sanitize(&text);
             prop_assert!(!clean.chars().any(is_obeyed));
-            prop_assert_eq!(legible(&clean), clean);
-            prop_assert!(name(&text).chars().count() <= MOST_CHARACTERS);
+            prop_assert_eq!(sanitize(&clean), clean);
+            prop_assert!(name(&text).chars().count() <= MAX_CHARACTERS);
         }
     }
 }

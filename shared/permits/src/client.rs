@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::builder::{Settings, Unreachable};
 use crate::directory::Directory;
 use crate::gate::{Answer, Gate};
-use crate::line::Line;
+use crate::health::GateHealth;
 use crate::permit::{Class, Error, Grant, Permit, Place, Problem, Terms, Wait};
-use crate::stock::{Deferred, Lot, Stock};
-use crate::wire::{self, AskBody, Deferral, IspAnswer, MOST_DOMAINS, Portion, ReturnBody};
+use crate::pool::{Deferred, LeasePool, PooledLease};
+use crate::wire::{self, AskBody, Deferral, IspAnswer, MAX_DOMAINS, Portion, ReturnBody};
 
 /// What a client has done so far; all but `calls` and `failed_calls` in mails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Counts {
     pub lost: u64,
 }
 
-pub(crate) struct Desk {
+pub(crate) struct PermitClient {
     settings: Settings,
     gate: Box<dyn Gate>,
     runtime: Handle,
@@ -66,7 +66,7 @@ struct State {
     isps: Vec<Isp>,
     names: HashMap<Arc<str>, usize>,
     look_ups: [LookUp; 2],
-    line: Line,
+    line: GateHealth,
     counts: Counts,
     /// When the keeper wakes up; `None` if there is none.
     keeper: Option<Instant>,
@@ -75,14 +75,14 @@ struct State {
 #[derive(Debug)]
 struct Isp {
     name: Arc<str>,
-    shelves: [Shelf; 2],
+    shelves: [Pool; 2],
 }
 
 /// A stock and the errand that fills it up.
 #[derive(Debug, Default)]
-struct Shelf {
-    stock: Stock,
-    errand: Option<Arc<Errand>>,
+struct Pool {
+    stock: LeasePool,
+    errand: Option<Arc<PendingCall>>,
 }
 
 /// Domains whose ISP is not known. While one errand is under way, others gather for the next.
@@ -90,7 +90,7 @@ struct Shelf {
 struct LookUp {
     waiting: BTreeMap<Box<str>, u64>,
     asked: HashSet<Box<str>>,
-    errand: Option<Arc<Errand>>,
+    errand: Option<Arc<PendingCall>>,
 }
 
 /// What an errand has to tell. What was granted is in stock by then, and that the gate was not reached is known to the
@@ -100,12 +100,12 @@ type Refused = HashMap<Box<str>, Arc<Problem>>;
 /// A call that others may wait for. They are woken in the order in which they came: with a `watch` channel it would be
 /// another each time, and no simulation could be repeated.
 #[derive(Debug, Default)]
-struct Errand {
+struct PendingCall {
     refused: OnceLock<Refused>,
     over: Notify,
 }
 
-impl Errand {
+impl PendingCall {
     /// Waits until it is over; `None` if the runtime ended first.
     async fn over(&self) -> Option<&Refused> {
         // Before it is looked whether it is over: what happens from here on is not missed.
@@ -118,7 +118,7 @@ impl Errand {
 }
 
 /// Wakes those who wait, however an errand ends.
-struct Over(Arc<Errand>);
+struct Over(Arc<PendingCall>);
 
 impl Drop for Over {
     fn drop(&mut self) {
@@ -140,7 +140,7 @@ enum Step {
     Answer(Permit),
     Fail(Error),
     /// Wait for this errand, and look again.
-    Await(Aim, Arc<Errand>),
+    Await(Aim, Arc<PendingCall>),
 }
 
 /// Why a call brought nothing.
@@ -151,19 +151,19 @@ enum Failure {
 
 /// So often a caller looks whether there is something for it, before it is told to come back later: others may be
 /// faster.
-const MOST_ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 8;
 /// When to come back then.
 const BUSY: Duration = Duration::from_millis(500);
 /// So many leases are given back at once.
-const MOST_RETURNING: usize = 8;
+const MAX_RETURNING: usize = 8;
 /// What is granted without a lease does not say how long it holds: it is asked for again after this time.
 const UNLEASED_LIFE: Duration = Duration::from_secs(10);
 /// The first wait between two attempts of a call; each further one is up to twice as long, all with full jitter.
 const BACKOFF: Duration = Duration::from_millis(100);
-const MOST_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-impl Desk {
-    pub(crate) fn new(settings: Settings, gate: Box<dyn Gate>, runtime: Handle) -> Arc<Desk> {
+impl PermitClient {
+    pub(crate) fn new(settings: Settings, gate: Box<dyn Gate>, runtime: Handle) -> Arc<PermitClient> {
         let now = Instant::now();
         let state = State {
             closed: false,
@@ -171,17 +171,17 @@ impl Desk {
             isps: Vec::new(),
             names: HashMap::new(),
             look_ups: Default::default(),
-            line: Line::new(settings.rest.0, settings.rest.1),
+            line: GateHealth::new(settings.rest.0, settings.rest.1),
             counts: Counts::default(),
             keeper: None,
         };
-        Arc::new(Desk {
+        Arc::new(PermitClient {
             settings,
             gate,
             runtime,
             state: Mutex::new(state),
             under_way: watch::Sender::new(0),
-            returning: Semaphore::new(MOST_RETURNING),
+            returning: Semaphore::new(MAX_RETURNING),
             earlier: Notify::new(),
         })
     }
@@ -196,8 +196,13 @@ impl Desk {
     }
 
     /// See [`Permits::take`](crate::Permits::take).
-    pub(crate) async fn take(self: &Arc<Desk>, domain: &str, mails: u64, class: Class) -> Result<Permit, Error> {
-        for _ in 0..MOST_ROUNDS {
+    pub(crate) async fn take(
+        self: &Arc<PermitClient>,
+        domain: &str,
+        mails: u64,
+        class: Class,
+    ) -> Result<Permit, Error> {
+        for _ in 0..MAX_ROUNDS {
             let (aim, errand) = match self.step(domain, mails, class) {
                 Step::Answer(permit) => return Ok(permit),
                 Step::Fail(error) => return Err(error),
@@ -216,13 +221,13 @@ impl Desk {
                 return Err(Error::Refused(Arc::clone(problem)));
             }
         }
-        let reason = format!("others who ask at the same time were faster, {MOST_ROUNDS} times in a row");
+        let reason = format!("others who ask at the same time were faster, {MAX_ROUNDS} times in a row");
         let (limit, reason) = ("busy".into(), reason.into());
         Ok(Permit::Wait(Wait { retry_after: BUSY, isp: None, limit, reason, degraded: false }))
     }
 
     /// What there is for a caller now, or what it has to wait for.
-    fn step(self: &Arc<Desk>, domain: &str, mails: u64, class: Class) -> Step {
+    fn step(self: &Arc<PermitClient>, domain: &str, mails: u64, class: Class) -> Step {
         let now = Instant::now();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -270,14 +275,14 @@ impl Desk {
     }
 
     fn refill(
-        self: &Arc<Desk>,
+        self: &Arc<PermitClient>,
         state: &mut State,
         id: usize,
         domain: &str,
         wanted: u64,
         class: Class,
         now: Instant,
-    ) -> Option<Arc<Errand>> {
+    ) -> Option<Arc<PendingCall>> {
         let shelf = &mut state.isps.get_mut(id)?.shelves[class as usize];
         let size = shelf.stock.next_size(wanted, self.settings.lease, now);
         state.line.tried(now);
@@ -287,7 +292,14 @@ impl Desk {
     }
 
     /// The ISP of a domain is not known: it is found out by asking for the mails themselves.
-    fn look_up(self: &Arc<Desk>, state: &mut State, domain: &str, mails: u64, class: Class, now: Instant) -> Step {
+    fn look_up(
+        self: &Arc<PermitClient>,
+        state: &mut State,
+        domain: &str,
+        mails: u64,
+        class: Class,
+        now: Instant,
+    ) -> Step {
         if let Some((rest, why)) = state.line.resting(now) {
             return Step::Answer(self.unreached_counted(state, class, mails, None, rest, why));
         }
@@ -299,10 +311,10 @@ impl Desk {
             return Step::Await(Aim::LookUp, errand.clone());
         }
         wait_in(&mut look_up.waiting, domain, mails);
-        let batch = match look_up.waiting.len() > MOST_DOMAINS {
+        let batch = match look_up.waiting.len() > MAX_DOMAINS {
             false => std::mem::take(&mut look_up.waiting),
             true => {
-                let mut batch: BTreeMap<_, _> = (0..MOST_DOMAINS).filter_map(|_| look_up.waiting.pop_first()).collect();
+                let mut batch: BTreeMap<_, _> = (0..MAX_DOMAINS).filter_map(|_| look_up.waiting.pop_first()).collect();
                 if let Some(own) = look_up.waiting.remove_entry(domain) {
                     batch.extend([own]);
                 }
@@ -317,8 +329,8 @@ impl Desk {
     }
 
     /// Sends somebody to the gate.
-    fn send(self: &Arc<Desk>, aim: Aim, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Arc<Errand> {
-        let errand = Arc::new(Errand::default());
+    fn send(self: &Arc<PermitClient>, aim: Aim, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Arc<PendingCall> {
+        let errand = Arc::new(PendingCall::default());
         let over = Over(Arc::clone(&errand));
         let desk = Arc::clone(self);
         let under_way = UnderWay::new(self);
@@ -349,7 +361,7 @@ impl Desk {
     }
 
     /// Asks for permits, and puts what is granted in stock. Returns what was refused.
-    async fn ask(self: &Arc<Desk>, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Refused {
+    async fn ask(self: &Arc<PermitClient>, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Refused {
         let mut refused = Refused::new();
         // The gate answers with domains as it writes them. A name that it may write differently is asked for alone, so
         // that there is no doubt what the answer is about.
@@ -434,7 +446,7 @@ impl Desk {
         let mut reason = "it was not asked".to_owned();
         for attempt in 0..self.settings.attempts {
             if attempt > 0 {
-                let most = BACKOFF.saturating_mul(1 << (attempt - 1).min(16)).min(MOST_BACKOFF);
+                let most = BACKOFF.saturating_mul(1 << (attempt - 1).min(16)).min(MAX_BACKOFF);
                 sleep(most.mul_f64(self.settings.jitter())).await;
             }
             let began = Instant::now();
@@ -478,7 +490,7 @@ impl Desk {
 
     /// Puts into stock what was granted. Returns the domains that the answer does not name.
     fn receive(
-        self: &Arc<Desk>,
+        self: &Arc<PermitClient>,
         class: Class,
         asked: &BTreeMap<Box<str>, u64>,
         answers: Vec<IspAnswer>,
@@ -506,7 +518,14 @@ impl Desk {
         unnamed
     }
 
-    fn receive_isp(self: &Arc<Desk>, state: &mut State, place: Place, answer: IspAnswer, began: Instant, now: Instant) {
+    fn receive_isp(
+        self: &Arc<PermitClient>,
+        state: &mut State,
+        place: Place,
+        answer: IspAnswer,
+        began: Instant,
+        now: Instant,
+    ) {
         let IspAnswer { own, overflow, deferral, degraded, .. } = answer;
         let mails = |portion: &Option<Portion>| portion.as_ref().map_or(0, |portion| portion.mails);
         tracing::debug!(
@@ -548,7 +567,7 @@ impl Desk {
                 terms.lease.as_ref().is_some_and(|lease| isp.shelves.iter().any(|shelf| shelf.stock.knows(lease)));
             let stock = &mut isp.shelves[place.class as usize].stock;
             let (leased, until, lot) =
-                (terms.lease.is_some(), terms.until, Lot { terms: Arc::new(terms), left: mails });
+                (terms.lease.is_some(), terms.until, PooledLease { terms: Arc::new(terms), left: mails });
             if known || !stock.add(lot, now) {
                 tracing::warn!(isp = &*place.name, "the gate granted a lease twice: it counts once");
                 continue;
@@ -566,7 +585,7 @@ impl Desk {
     }
 
     /// Sees to it that what is in stock is given back in time, though nobody asks for it.
-    fn keep_until(self: &Arc<Desk>, keeper: &mut Option<Instant>, until: Instant) {
+    fn keep_until(self: &Arc<PermitClient>, keeper: &mut Option<Instant>, until: Instant) {
         match keeper {
             Some(wakes) if *wakes <= until => {}
             Some(wakes) => {
@@ -587,7 +606,7 @@ impl Desk {
     }
 
     /// Gives back what is due. Returns when to do so again; `None` if nothing is in stock.
-    fn retire(self: &Arc<Desk>) -> Option<Instant> {
+    fn retire(self: &Arc<PermitClient>) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut next: Option<Instant> = None;
@@ -602,7 +621,7 @@ impl Desk {
     }
 
     /// Gives back what is left of a lease, in a task of its own.
-    fn give_back(self: &Arc<Desk>, lot: Lot) {
+    fn give_back(self: &Arc<PermitClient>, lot: PooledLease) {
         if lot.terms.lease.is_none() {
             return;
         }
@@ -620,7 +639,7 @@ impl Desk {
         });
     }
 
-    async fn return_lease(&self, lot: &Lot) -> bool {
+    async fn return_lease(&self, lot: &PooledLease) -> bool {
         // It is never closed.
         let _turn = self.returning.acquire().await;
         let (Some(lease), Some(place)) = (&lot.terms.lease, &lot.terms.place) else { return false };
@@ -658,7 +677,7 @@ impl Desk {
     }
 
     /// See [`Grant::put_back`].
-    pub(crate) fn put_back(self: &Arc<Desk>, terms: &Arc<Terms>, mails: u64) -> u64 {
+    pub(crate) fn put_back(self: &Arc<PermitClient>, terms: &Arc<Terms>, mails: u64) -> u64 {
         if mails == 0 {
             return 0;
         }
@@ -686,7 +705,7 @@ impl Desk {
 
     /// The answer when the gate cannot be asked, as the application chose for the class.
     fn unreached(
-        self: &Arc<Desk>,
+        self: &Arc<PermitClient>,
         class: Class,
         mails: u64,
         isp: Option<Arc<str>>,
@@ -697,7 +716,7 @@ impl Desk {
     }
 
     fn unreached_counted(
-        self: &Arc<Desk>,
+        self: &Arc<PermitClient>,
         state: &mut State,
         class: Class,
         mails: u64,
@@ -732,7 +751,7 @@ impl Desk {
     }
 
     /// See [`Permits::close`](crate::Permits::close).
-    pub(crate) async fn close(self: &Arc<Desk>) -> Counts {
+    pub(crate) async fn close(self: &Arc<PermitClient>) -> Counts {
         {
             let mut state = self.lock();
             state.closed = true;
@@ -764,7 +783,7 @@ impl State {
     }
 }
 
-impl fmt::Debug for Desk {
+impl fmt::Debug for PermitClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("settings", &self.settings).field("gate", &self.gate).finish_non_exhaustive()
     }
@@ -772,11 +791,11 @@ impl fmt::Debug for Desk {
 
 /// Counts an errand that is under way, however it ends.
 struct UnderWay {
-    desk: Arc<Desk>,
+    desk: Arc<PermitClient>,
 }
 
 impl UnderWay {
-    fn new(desk: &Arc<Desk>) -> UnderWay {
+    fn new(desk: &Arc<PermitClient>) -> UnderWay {
         desk.under_way.send_modify(|errands| *errands += 1);
         UnderWay { desk: Arc::clone(desk) }
     }

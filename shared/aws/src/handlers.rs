@@ -10,17 +10,17 @@ use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Error, LambdaEvent};
 use pipeline::Classifier;
+use pipeline::dedicated_ips::{self, MirrorOutcome};
 use pipeline::digest::{Digest, find};
 use pipeline::enforce::{EnforceOutcome, Enforced, Invocation, Next, enforce};
 use pipeline::evaluate::Failed;
 use pipeline::export::{self, Activity, Export};
 use pipeline::fold::{Sequence, Shard, fold};
-use pipeline::mirror::{self, MirrorOutcome};
 use pipeline::notice::{Notice, Outbox as _, deliver};
 use pipeline::ports::{Change, PortError};
 use pipeline::quotas::{Quota, plan_set};
 use pipeline::record::record;
-use pipeline::rounds::{minute, react};
+use pipeline::schedule::{minute, react};
 use reputation::isp::Isp;
 use reputation::subject::Subject;
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
@@ -40,7 +40,7 @@ use crate::quotas::DynamoQuotas;
 use crate::reputation::{DynamoReputation, LIMITS};
 use crate::secret::secret;
 use crate::ses::{SesControl, Signature};
-use crate::stream::Told;
+use crate::stream::StreamBatch;
 
 pub use crate::gate::Gate;
 
@@ -312,7 +312,7 @@ impl Breaker {
         let (mut folded, mut malformed, mut judged, mut unnamed) = (0, 0, 0, 0);
         let mut failed = Failed::default();
         if let Some(records) = &wake.records {
-            let told = Told::read(records, self.store.isps());
+            let told = StreamBatch::read(records, self.store.isps());
             for (record, reason) in &told.malformed {
                 tracing::error!(record, reason, "a record of the ledger's stream holds no unit; passed over");
             }
@@ -423,7 +423,7 @@ fn print(metrics: &Metrics, export: &Export, policy: &reputation::Policy) {
 }
 
 /// Whose breakers new units may move at once, and at which ISPs.
-fn harmed(told: &Told) -> BTreeMap<Subject, BTreeSet<Isp>> {
+fn harmed(told: &StreamBatch) -> BTreeMap<Subject, BTreeSet<Isp>> {
     let mut harmed: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
     let senders: BTreeSet<_> = told
         .records
@@ -682,7 +682,7 @@ impl Enforcer {
         // Also where SES is busy: it is asked nothing for this.
         if wake.tick.is_some() {
             self.quotas.set_isps(known.policy.isp_map.clone());
-            // Told when its entry in the outbox rings, as all news are.
+            // StreamBatch when its entry in the outbox rings, as all news are.
             match digest_of_the_day(&known.policy, &mut self.store, &self.quotas, self.digested, clock()).await {
                 Ok(day) => self.digested = day,
                 Err(error) => tracing::warn!(%error, "the digest is left for the next tick"),

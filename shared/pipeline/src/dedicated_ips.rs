@@ -17,7 +17,7 @@ use crate::quotas::{Quota, Quotas};
 
 /// How far SES says that an IP is warmed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Warmth {
+pub enum WarmupPercentage {
     /// So many hundredths.
     Percent(u8),
     /// SES manages it by itself.
@@ -32,7 +32,7 @@ pub trait DedicatedIps {
     /// # Errors
     ///
     /// As [`ControlError`] says; it is gone if it is none of this account.
-    async fn warmth(&mut self, ip: IpAddr) -> Result<Warmth, ControlError>;
+    async fn warmth(&mut self, ip: IpAddr) -> Result<WarmupPercentage, ControlError>;
 
     /// Says how far it is.
     ///
@@ -103,15 +103,15 @@ pub async fn mirror<Q: Quotas, D: DedicatedIps>(
             }
             calls -= 1;
             let outcome = match ips.warmth(*ip).await {
-                Ok(Warmth::Percent(so)) if so == percent => MirrorOutcome::Was,
-                Ok(Warmth::Percent(before)) => {
+                Ok(WarmupPercentage::Percent(so)) if so == percent => MirrorOutcome::Was,
+                Ok(WarmupPercentage::Percent(before)) => {
                     calls -= 1;
                     match ips.set_warmth(*ip, percent).await {
                         Ok(()) => MirrorOutcome::Set(before),
                         Err(error) => denied(error)?,
                     }
                 }
-                Ok(Warmth::Managed) => MirrorOutcome::Managed,
+                Ok(WarmupPercentage::Managed) => MirrorOutcome::Managed,
                 Err(error) => denied(error)?,
             };
             known.insert(*ip, percent);
@@ -152,13 +152,13 @@ mod tests {
     /// IPs with what SES says of them, and every call.
     #[derive(Default)]
     struct Ips {
-        known: BTreeMap<IpAddr, Warmth>,
+        known: BTreeMap<IpAddr, WarmupPercentage>,
         calls: Vec<String>,
         fails: Option<ControlError>,
     }
 
     impl DedicatedIps for Ips {
-        async fn warmth(&mut self, ip: IpAddr) -> Result<Warmth, ControlError> {
+        async fn warmth(&mut self, ip: IpAddr) -> Result<WarmupPercentage, ControlError> {
             self.calls.push(format!("get {ip}"));
             self.known.get(&ip).copied().ok_or(ControlError::Gone)
         }
@@ -168,7 +168,7 @@ mod tests {
             if let Some(error) = self.fails.clone() {
                 return Err(error);
             }
-            self.known.insert(ip, Warmth::Percent(percent));
+            self.known.insert(ip, WarmupPercentage::Percent(percent));
             Ok(())
         }
     }
@@ -197,7 +197,7 @@ mod tests {
     fn ips_follow_the_share_that_the_set_has_reached_and_are_asked_about_once() {
         let policy = Policy::from_toml(POLICY).unwrap();
         let mut ips = Ips::default();
-        ips.known.extend([(ip(1), Warmth::Percent(50)), (ip(2), Warmth::Managed)]);
+        ips.known.extend([(ip(1), WarmupPercentage::Percent(50)), (ip(2), WarmupPercentage::Managed)]);
         let mut known = Known::new();
         let mut round = |reach, ips: &mut Ips, calls| {
             let done = pollster::block_on(mirror(&policy, &quotas(&policy, reach), ips, &mut known, calls)).unwrap();
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn in_shadow_nothing_is_asked_and_nothing_set() {
         let policy = Policy::from_toml(&format!("mode = \"shadow\"\n{POLICY}")).unwrap();
-        let mut ips = Ips { known: [(ip(1), Warmth::Percent(50))].into(), ..Ips::default() };
+        let mut ips = Ips { known: [(ip(1), WarmupPercentage::Percent(50))].into(), ..Ips::default() };
         let (quotas, mut known) = (quotas(&policy, 5_000), Known::new());
         let done = pollster::block_on(mirror(&policy, &quotas, &mut ips, &mut known, 9)).unwrap();
         assert!(done.is_empty() && ips.calls.is_empty());
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_ses_denies_is_told_and_what_is_busy_is_tried_again() {
         let policy = Policy::from_toml(POLICY).unwrap();
-        let mut ips = Ips { known: [(ip(1), Warmth::Percent(50))].into(), ..Ips::default() };
+        let mut ips = Ips { known: [(ip(1), WarmupPercentage::Percent(50))].into(), ..Ips::default() };
         let mut known = Known::new();
         ips.fails = Some(ControlError::Throttled("429".to_owned()));
         let quotas = quotas(&policy, 5_000);

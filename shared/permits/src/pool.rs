@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::permit::Terms;
-use crate::wire::MOST_MAILS;
+use crate::wire::MAX_MAILS;
 
 /// How large leases are.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct LeaseSize {
 
 /// Mails of one lease, or of an answer without one; never 0 while in stock.
 #[derive(Debug)]
-pub(crate) struct Lot {
+pub(crate) struct PooledLease {
     pub(crate) terms: Arc<Terms>,
     pub(crate) left: u64,
 }
@@ -39,11 +39,11 @@ pub(crate) struct Deferred {
 
 /// What may still go to one ISP.
 #[derive(Debug, Default)]
-pub(crate) struct Stock {
+pub(crate) struct LeasePool {
     /// By their end.
-    own: VecDeque<Lot>,
+    own: VecDeque<PooledLease>,
     /// Taken from only when there is nothing else.
-    overflow: VecDeque<Lot>,
+    overflow: VecDeque<PooledLease>,
     /// All leases of late, and whether they were given back.
     leases: HashMap<Arc<str>, Seen>,
     deferred: Option<Deferred>,
@@ -68,9 +68,9 @@ const REMEMBER: Duration = Duration::from_secs(15 * 60);
 /// So many leases are remembered before old ones are looked for.
 const TIDY: usize = 64;
 
-impl Stock {
+impl LeasePool {
     /// Puts a new lot in. Returns whether it was: a lease that is already known is not taken twice.
-    pub(crate) fn add(&mut self, lot: Lot, now: Instant) -> bool {
+    pub(crate) fn add(&mut self, lot: PooledLease, now: Instant) -> bool {
         if let Some(lease) = &lot.terms.lease {
             if self.knows(lease) {
                 return false;
@@ -89,17 +89,17 @@ impl Stock {
         self.leases.contains_key(lease)
     }
 
-    fn insert(&mut self, lot: Lot) {
+    fn insert(&mut self, lot: PooledLease) {
         let lots = if lot.terms.overflow { &mut self.overflow } else { &mut self.own };
         let at = lots.partition_point(|known| known.terms.until <= lot.terms.until);
         lots.insert(at, lot);
     }
 
-    /// Takes up to so many mails, of one lot; `None` if nothing is there. Call [`Stock::retire`] before.
-    pub(crate) fn take(&mut self, mails: u64) -> Option<Lot> {
+    /// Takes up to so many mails, of one lot; `None` if nothing is there. Call [`LeasePool::retire`] before.
+    pub(crate) fn take(&mut self, mails: u64) -> Option<PooledLease> {
         let lots = if self.own.is_empty() { &mut self.overflow } else { &mut self.own };
         let lot = lots.front_mut()?;
-        let taken = Lot { terms: Arc::clone(&lot.terms), left: lot.left.min(mails) };
+        let taken = PooledLease { terms: Arc::clone(&lot.terms), left: lot.left.min(mails) };
         lot.left -= taken.left;
         if lot.left == 0 {
             lots.pop_front();
@@ -118,14 +118,14 @@ impl Stock {
         let lots = if terms.overflow { &mut self.overflow } else { &mut self.own };
         match lots.iter_mut().find(|lot| Arc::ptr_eq(&lot.terms, terms)) {
             Some(lot) => lot.left += mails,
-            None if mails > 0 => self.insert(Lot { terms: Arc::clone(terms), left: mails }),
+            None if mails > 0 => self.insert(PooledLease { terms: Arc::clone(terms), left: mails }),
             None => {}
         }
         true
     }
 
     /// Takes out what must not be used any more, to be given back.
-    pub(crate) fn retire(&mut self, now: Instant) -> Vec<Lot> {
+    pub(crate) fn retire(&mut self, now: Instant) -> Vec<PooledLease> {
         // Seldom anything: no allocation then.
         let mut due = Vec::new();
         for lots in [&mut self.own, &mut self.overflow] {
@@ -138,13 +138,13 @@ impl Stock {
     }
 
     /// Takes everything out, to be given back.
-    pub(crate) fn clear(&mut self) -> Vec<Lot> {
-        let all: Vec<Lot> = self.own.drain(..).chain(self.overflow.drain(..)).collect();
+    pub(crate) fn clear(&mut self) -> Vec<PooledLease> {
+        let all: Vec<PooledLease> = self.own.drain(..).chain(self.overflow.drain(..)).collect();
         self.mark(&all);
         all
     }
 
-    fn mark(&mut self, lots: &[Lot]) {
+    fn mark(&mut self, lots: &[PooledLease]) {
         for lease in lots.iter().filter_map(|lot| lot.terms.lease.as_ref()) {
             if let Some(seen) = self.leases.get_mut(lease) {
                 seen.given_back = true;
@@ -182,7 +182,7 @@ impl Stock {
         let expected = u128::from(self.used) * size.lasts.as_micros() / elapsed.as_micros().max(1);
         let expected = u64::try_from(expected).unwrap_or(u64::MAX).max(wanted.saturating_add(self.waiting));
         (self.used, self.since, self.waiting) = (0, Some(now), 0);
-        self.last_size = expected.clamp(size.least, size.most.max(size.least)).max(wanted).clamp(1, MOST_MAILS);
+        self.last_size = expected.clamp(size.least, size.most.max(size.least)).max(wanted).clamp(1, MAX_MAILS);
         self.last_size
     }
 
@@ -226,9 +226,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_lease_that_ends_first_is_used_first_and_overflow_last() {
         let now = Instant::now();
-        let mut stock = Stock::default();
+        let mut stock = LeasePool::default();
         for (lease, overflow, secs) in [(Some(1), false, 60), (None, true, 5), (Some(2), false, 30)] {
-            assert!(stock.add(Lot { terms: terms(lease, overflow, now, secs), left: 2 }, now));
+            assert!(stock.add(PooledLease { terms: terms(lease, overflow, now, secs), left: 2 }, now));
         }
         let taken: Vec<_> = std::iter::from_fn(|| stock.take(3))
             .map(|lot| (lot.terms.lease.clone().unwrap_or_default().to_string(), lot.left))
@@ -239,19 +239,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_comes_twice_counts_once_even_after_its_lease_was_used_up() {
         let now = Instant::now();
-        let mut stock = Stock::default();
-        assert!(stock.add(Lot { terms: terms(Some(1), false, now, 60), left: 2 }, now));
-        assert!(!stock.add(Lot { terms: terms(Some(1), false, now, 60), left: 2 }, now));
+        let mut stock = LeasePool::default();
+        assert!(stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
+        assert!(!stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
         assert_eq!(stock.take(9).unwrap().left, 2);
-        assert!(!stock.add(Lot { terms: terms(Some(1), false, now, 60), left: 2 }, now));
+        assert!(!stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
         assert!(stock.take(1).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_put_back_after_its_lease_was_given_back_is_lost() {
         let now = Instant::now();
-        let mut stock = Stock::default();
-        stock.add(Lot { terms: terms(Some(1), false, now, 60), left: 5 }, now);
+        let mut stock = LeasePool::default();
+        stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 5 }, now);
         let (first, second) = (stock.take(1).unwrap(), stock.take(1).unwrap());
         assert!(stock.put_back(&first.terms, 1, now));
         assert_eq!(stock.mails(), 4);
@@ -263,29 +263,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leases_grow_with_the_pace_of_sending_and_shrink_with_it() {
         let mut now = Instant::now();
-        let mut stock = Stock::default();
+        let mut stock = LeasePool::default();
         let far = terms(None, false, now, 100_000);
         let mut sizes = Vec::new();
         // 1000 mails a second, then 1 in ten seconds; each time until the stock is low.
         for (mails_a_round, round) in [(800, 800), (800, 800), (4_000, 4_000), (5, 50_000), (8, 80_000)] {
             sizes.push(stock.next_size(1, SIZE, now));
-            stock.add(Lot { terms: Arc::clone(&far), left: mails_a_round }, now);
+            stock.add(PooledLease { terms: Arc::clone(&far), left: mails_a_round }, now);
             stock.take(mails_a_round);
             now += Duration::from_millis(round);
         }
         sizes.push(stock.next_size(1, SIZE, now));
         assert_eq!(sizes, [10, 5_000, 5_000, 5_000, 10, 10]);
         assert_eq!(stock.next_size(20_000, SIZE, now), 20_000, "who wants more than the most is asked for");
-        assert_eq!(stock.next_size(u64::MAX, SIZE, now), MOST_MAILS);
+        assert_eq!(stock.next_size(u64::MAX, SIZE, now), MAX_MAILS);
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_are_asked_for_together_the_next_time() {
         let now = Instant::now();
-        let mut stock = Stock::default();
+        let mut stock = LeasePool::default();
         assert_eq!(stock.next_size(1, SIZE, now), 10);
         stock.join(500);
-        stock.add(Lot { terms: terms(Some(1), false, now, 60), left: 10 }, now);
+        stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 10 }, now);
         stock.served();
         assert_eq!(stock.next_size(1, SIZE, now), 491);
     }
@@ -317,9 +317,9 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async move {
                 let mut now = Instant::now();
-                let mut stock = Stock::default();
+                let mut stock = LeasePool::default();
                 let (mut granted, mut given_back) = (BTreeMap::new(), BTreeMap::<Arc<str>, u64>::new());
-                let (mut out, mut lost): (Vec<Lot>, BTreeMap<Arc<str>, u64>) = Default::default();
+                let (mut out, mut lost): (Vec<PooledLease>, BTreeMap<Arc<str>, u64>) = Default::default();
                 for deed in deeds {
                     for lot in stock.retire(now) {
                         assert!(lot.terms.until <= now);
@@ -329,7 +329,7 @@ mod tests {
                         Deed::Add { lease, mails, secs, overflow } => {
                             let terms = terms(Some(lease), overflow, now, secs);
                             let name = terms.lease.clone().unwrap();
-                            let new = stock.add(Lot { terms, left: mails }, now);
+                            let new = stock.add(PooledLease { terms, left: mails }, now);
                             assert_eq!(new, !granted.contains_key(&name));
                             granted.entry(name).or_insert(mails);
                         }
@@ -359,7 +359,7 @@ mod tests {
                         }
                     }
                     for (lease, granted) in &granted {
-                        let of = |lots: &mut dyn Iterator<Item = &Lot>| -> u64 {
+                        let of = |lots: &mut dyn Iterator<Item = &PooledLease>| -> u64 {
                             lots.filter(|lot| lot.terms.lease.as_ref() == Some(lease)).map(|lot| lot.left).sum()
                         };
                         let in_stock = of(&mut stock.own.iter().chain(&stock.overflow));

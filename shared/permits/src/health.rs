@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// The line to the gate. After a call that failed with all its attempts it rests, each time for twice as long; the
 /// first who asks after a rest tries, and the others are answered without it meanwhile.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct GateHealth {
     down: Option<Down>,
     rest: Duration,
     shortest: Duration,
@@ -22,10 +22,10 @@ struct Down {
     reason: Arc<str>,
 }
 
-impl Line {
+impl GateHealth {
     /// One that rests for at least and at most so long.
-    pub(crate) fn new(shortest: Duration, longest: Duration) -> Line {
-        Line { down: None, rest: shortest, shortest, longest: longest.max(shortest) }
+    pub(crate) fn new(shortest: Duration, longest: Duration) -> GateHealth {
+        GateHealth { down: None, rest: shortest, shortest, longest: longest.max(shortest) }
     }
 
     /// How long it rests still, and why; `None` if it may be tried.
@@ -67,7 +67,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dead_line_rests_for_twice_as_long_each_time_and_one_answer_ends_it() {
         let mut now = Instant::now();
-        let mut line = Line::new(Duration::from_secs(1), Duration::from_secs(5));
+        let mut line = GateHealth::new(Duration::from_secs(1), Duration::from_secs(5));
         let mut rests = Vec::new();
         for _ in 0..5 {
             line.tried(now);

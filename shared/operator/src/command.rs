@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws::layout::StackParameters;
-use pipeline::enforce::{Flow, Wished, Wishes as _, renew};
-use pipeline::evaluate::tell;
+use pipeline::enforce::{DesiredState, DesiredStates as _, Flow, renew};
+use pipeline::evaluate::apply_input;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
-use pipeline::ports::{Board, Change, Committed, Disposition, Dossier, PortError, Relative, Reputation, Saved};
-use replay::cli::nearest::nearest;
-use replay::text::{Look, legible};
+use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
+use replay::cli::suggest::suggest;
+use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{Input, Override, State, StateName};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
@@ -31,7 +31,7 @@ use crate::{Access, Answer, Exit, text};
 /// What a person can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Word {
+pub enum OperatorCommand {
     /// Stop, until a person resumes it. `pause` in JSON, as it was called before.
     #[serde(rename = "pause")]
     Stop,
@@ -46,25 +46,25 @@ pub enum Word {
     Release,
 }
 
-impl Word {
+impl OperatorCommand {
     fn input(self) -> Input<'static> {
         match self {
-            Word::Stop => Input::PersonStops,
-            Word::Resume => Input::PersonResumes,
-            Word::Bypass => Input::PersonBypasses,
-            Word::Shadow => Input::PersonShadows,
-            Word::Release => Input::PersonReleases,
+            OperatorCommand::Stop => Input::PersonStops,
+            OperatorCommand::Resume => Input::PersonResumes,
+            OperatorCommand::Bypass => Input::PersonBypasses,
+            OperatorCommand::Shadow => Input::PersonShadows,
+            OperatorCommand::Release => Input::PersonReleases,
         }
     }
 }
 
 /// A word, and how it is said.
 #[derive(Clone, Debug)]
-pub struct Saying {
+pub struct CommandRequest {
     /// How long to wait until SES has done it, at most.
     pub wait: Duration,
     /// What is said.
-    pub word: Word,
+    pub word: OperatorCommand,
     /// Why.
     pub reason: Option<String>,
     /// Even about somebody who was never heard of.
@@ -99,7 +99,7 @@ impl Asking<'_> {
 }
 
 /// More of a reason does not fit an alert.
-const MOST_REASON: usize = 500;
+const MAX_REASON: usize = 500;
 
 /// A reason as it is stored and told.
 ///
@@ -109,20 +109,20 @@ const MOST_REASON: usize = 500;
 pub(crate) fn reason(text: &str) -> Result<String, String> {
     match text.chars().count() {
         _ if text.trim().is_empty() => Err("say why in some words".to_owned()),
-        ..=MOST_REASON => Ok(text.trim().to_owned()),
-        count => Err(format!("{count} characters; at most {MOST_REASON} fit an alert")),
+        ..=MAX_REASON => Ok(text.trim().to_owned()),
+        count => Err(format!("{count} characters; at most {MAX_REASON} fit an alert")),
     }
 }
 
 /// What a word changed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Said {
+pub struct CommandResult {
     /// Whose breaker.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// What was said.
-    pub word: Word,
+    pub word: OperatorCommand,
     /// Who said so.
     pub by: String,
     /// Why.
@@ -154,9 +154,9 @@ pub async fn say(
     access: &Access,
     subjects: &[Subject],
     isp: Option<&str>,
-    saying: &Saying,
+    saying: &CommandRequest,
     now: Now,
-    look: Look,
+    look: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
@@ -164,9 +164,9 @@ pub async fn say(
     let mut store = access.reputation(&policy);
     for subject in subjects {
         if !saying.force {
-            check_heard_of(access, &mut store, subject, saying.word == Word::Stop).await?;
+            check_heard_of(access, &mut store, subject, saying.word == OperatorCommand::Stop).await?;
         }
-        if saying.word == Word::Stop && isp.is_none() && !policy.is_shadow(subject) {
+        if saying.word == OperatorCommand::Stop && isp.is_none() && !policy.is_shadow(subject) {
             check_permitted(access, &store, subject).await?;
             if *subject == Subject::Account {
                 check_confirmed(access, asking)?;
@@ -203,7 +203,7 @@ pub async fn say(
 pub(crate) async fn resume_all(
     access: &Access,
     subjects: &[Subject],
-    saying: &Saying,
+    saying: &CommandRequest,
     now: Now,
     asking: &Asking<'_>,
 ) -> Result<Vec<Obeyed>, Failure> {
@@ -234,15 +234,15 @@ async fn decide(
     access: &Access,
     policy: &Policy,
     key: Key,
-    saying: &Saying,
+    saying: &CommandRequest,
     by: &str,
     now: Now,
 ) -> Result<Decided, Failure> {
     let isps = &policy.isp_map;
     let mut store = access.reputation(policy);
     let refused = |error| access.refused(error);
-    let dossier = store.dossier(&key.subject, now).await.map_err(refused)?;
-    if dossier.unreadable.contains(&key.isp) {
+    let subject_state = store.subject_state(&key.subject, now).await.map_err(refused)?;
+    if subject_state.unreadable.contains(&key.isp) {
         let item = format!("{} / {}", key.subject, aws::layout::breaker_sk(key.isp, isps));
         let reason = format!(
             "this release does not understand the stored breaker (item {item}), so it stays as it is: use the release that wrote \
@@ -250,18 +250,18 @@ async fn decide(
         );
         return Err(refused(PortError { operation: "reading a breaker", reason, disposition: Disposition::Halt }));
     }
-    let before = dossier.breaker(key.isp).breaker;
-    let whole = if key.isp.is_some() { dossier.breaker(None).breaker.overridden } else { Override::None };
+    let before = subject_state.breaker(key.isp).breaker;
+    let whole = if key.isp.is_some() { subject_state.breaker(None).breaker.overridden } else { Override::None };
     let shadow = policy.is_shadow(&key.subject) || whole == Override::Shadow;
-    let word = pipeline::ports::Said { by: legible(by), why: saying.reason.as_deref().map(legible) };
+    let word = pipeline::ports::CommandResult { by: sanitize(by), why: saying.reason.as_deref().map(sanitize) };
     let mut signed = Signed { store, said: word };
-    let changes = tell(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
+    let changes = apply_input(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
     let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| control.kind.at_ses());
     let (from, to, changed) = (before.state, after.state, !changes.is_empty());
     let mut store = signed.store;
     // What is open already changes nothing; its wish may be lost all the same.
-    let renewed = saying.word == Word::Stop
+    let renewed = saying.word == OperatorCommand::Stop
         && key.isp.is_none()
         && ses.is_none()
         && renew(&mut store, &key.subject, now).await.map_err(refused)?;
@@ -281,13 +281,20 @@ async fn decide(
 async fn wished_before(
     store: &mut aws::reputation::DynamoReputation,
     key: &Key,
-    word: Word,
+    word: OperatorCommand,
     changed: bool,
 ) -> Result<Option<Flow>, PortError> {
-    let is_asked = |wished: &&Wished| match (word, wished.wish) {
-        (Word::Stop, Flow::Stopped) => true,
-        (Word::Resume, Flow::Flowing) => !changed && !wished.is_true(),
-        (Word::Stop | Word::Resume | Word::Bypass | Word::Shadow | Word::Release, _) => false,
+    let is_asked = |wished: &&DesiredState| match (word, wished.wish) {
+        (OperatorCommand::Stop, Flow::Stopped) => true,
+        (OperatorCommand::Resume, Flow::Flowing) => !changed && !wished.is_true(),
+        (
+            OperatorCommand::Stop
+            | OperatorCommand::Resume
+            | OperatorCommand::Bypass
+            | OperatorCommand::Shadow
+            | OperatorCommand::Release,
+            _,
+        ) => false,
     };
     let wishes = store.wishes().await?;
     let wished = wishes.iter().filter(|wished| wished.target == key.subject).find(is_asked);
@@ -295,10 +302,18 @@ async fn wished_before(
 }
 
 impl Decided {
-    fn said(self, policy: &Policy, saying: &Saying, by: &str, obeyed: Option<Obeyed>, now: Now, look: Look) -> Answer {
+    fn said(
+        self,
+        policy: &Policy,
+        saying: &CommandRequest,
+        by: &str,
+        obeyed: Option<Obeyed>,
+        now: Now,
+        look: TermStyle,
+    ) -> Answer {
         let isps = &policy.isp_map;
         let (outcome, exit) = outcome(policy, &self, saying.word, obeyed.as_ref(), now);
-        let said = Said {
+        let said = CommandResult {
             subject: self.key.subject.to_string(),
             isp: self.key.isp.map(|isp| isps.name(isp).to_owned()),
             word: saying.word,
@@ -351,7 +366,7 @@ pub(crate) fn isp_named(policy: &Policy, name: Option<&str>) -> Result<Option<Is
     let lower = name.to_ascii_lowercase();
     let unknown = || Failure::UnknownIsp {
         name: name.to_owned(),
-        nearest: owned(nearest(&lower, isps.isps().map(|isp| isps.name(isp)))),
+        nearest: owned(suggest(&lower, isps.isps().map(|isp| isps.name(isp)))),
     };
     isps.by_name(&lower).map(Some).ok_or_else(unknown)
 }
@@ -384,28 +399,34 @@ pub(crate) async fn check_heard_of(
     known.sort_unstable();
     known.dedup();
     let (subject, stack) = (subject.to_string(), access.stack.clone());
-    let nearest = owned(nearest(&subject, known.iter().map(String::as_str)));
+    let nearest = owned(suggest(&subject, known.iter().map(String::as_str)));
     Err(Failure::UnknownSubject { subject, stack, nearest, forceable })
 }
 
 /// What follows from a word, in sentences, and how the program ends.
-fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeyed>, now: Now) -> (Vec<String>, Exit) {
+fn outcome(
+    policy: &Policy,
+    decided: &Decided,
+    word: OperatorCommand,
+    obeyed: Option<&Obeyed>,
+    now: Now,
+) -> (Vec<String>, Exit) {
     let Decided { key, shadow, from, changed, renewed, ses, .. } = decided;
     let subject = &key.subject;
     let mut said = Vec::new();
     let mut exit = Exit::Done;
     if !changed {
         said.push(match word {
-            Word::Stop if ses.is_some() => "A person had stopped it before.".to_owned(),
-            Word::Stop => "A person had stopped it before; nothing changes.".to_owned(),
-            Word::Resume => {
+            OperatorCommand::Stop if ses.is_some() => "A person had stopped it before.".to_owned(),
+            OperatorCommand::Stop => "A person had stopped it before; nothing changes.".to_owned(),
+            OperatorCommand::Resume => {
                 "It was sending already, and no command of a person was in force; nothing changes.".to_owned()
             }
-            Word::Bypass => "It was bypassed before; nothing changes.".to_owned(),
-            Word::Shadow => "It was in shadow before; nothing changes.".to_owned(),
-            Word::Release => "It was left to its breaker before; nothing changes.".to_owned(),
+            OperatorCommand::Bypass => "It was bypassed before; nothing changes.".to_owned(),
+            OperatorCommand::Shadow => "It was in shadow before; nothing changes.".to_owned(),
+            OperatorCommand::Release => "It was left to its breaker before; nothing changes.".to_owned(),
         });
-        if let (Word::Resume, Subject::ConfigurationSet(name), None, None) = (word, subject, key.isp, ses)
+        if let (OperatorCommand::Resume, Subject::ConfigurationSet(name), None, None) = (word, subject, key.isp, ses)
             && **name != *Subject::UNTAGGED
         {
             let name = replay::text::quoted(name);
@@ -419,17 +440,17 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
         said.push("The request to stop it was missing, and is written again.".to_owned());
     }
     match word {
-        Word::Stop if ses.is_some() => {}
-        Word::Stop if *changed && asks_the_gate(policy, key) && !shadow => said.push(
+        OperatorCommand::Stop if ses.is_some() => {}
+        OperatorCommand::Stop if *changed && asks_the_gate(policy, key) && !shadow => said.push(
             "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
              the gate goes out: SES has no switch for it."
                 .to_owned(),
         ),
-        Word::Stop if *changed || *shadow || !has_switch(key) => {
+        OperatorCommand::Stop if *changed || *shadow || !has_switch(key) => {
             said.push(nothing_stopped(policy, key, *shadow));
             exit = Exit::No;
         }
-        Word::Stop | Word::Resume | Word::Bypass | Word::Shadow | Word::Release => {
+        OperatorCommand::Stop | OperatorCommand::Resume | OperatorCommand::Bypass | OperatorCommand::Shadow | OperatorCommand::Release => {
             if ses.is_none() && *shadow && *changed && matches!(from, State::Open { .. }) {
                 said.push(format!("{} decides in shadow: SES is asked for nothing.", in_shadow(policy, key)));
             }
@@ -441,21 +462,21 @@ fn outcome(policy: &Policy, decided: &Decided, word: Word, obeyed: Option<&Obeye
             exit = Exit::No;
         }
     }
-    if word != Word::Stop && *changed {
+    if word != OperatorCommand::Stop && *changed {
         let from = text::minute_of(now.next_minute());
         let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
         said.push(match word {
-            Word::Bypass => format!("Verdicts are reported, not acted on, until: {release}"),
-            Word::Shadow => format!(
+            OperatorCommand::Bypass => format!("Verdicts are reported, not acted on, until: {release}"),
+            OperatorCommand::Shadow => format!(
                 "Only mail that SES accepts from {from} UTC on is judged. What its breaker decides is reported, and nothing is \
                  done, until: {release}"
             ),
-            Word::Stop | Word::Resume | Word::Release => {
+            OperatorCommand::Stop | OperatorCommand::Resume | OperatorCommand::Release => {
                 format!("Only mail that SES accepts from {from} UTC on is judged.")
             }
         });
     }
-    if word == Word::Stop && ses.is_some() {
+    if word == OperatorCommand::Stop && ses.is_some() {
         said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
     }
     if obeyed.is_some_and(|obeyed| !obeyed.is_so()) {
@@ -475,7 +496,7 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
         Obeyed::Seen { seconds } => vec![format!("{so}: seen after {seconds} s.")],
         Obeyed::Noted { seconds, reason } => vec![
             format!("{so}, as the enforcer noted after {seconds} s."),
-            format!("SES itself was not looked at: {}", legible(reason)),
+            format!("SES itself was not looked at: {}", sanitize(reason)),
         ],
         Obeyed::Refused { reason } => {
             let remedy = match &key.subject {
@@ -490,10 +511,10 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
                      boundary may take it away."
                 }
             };
-            vec![format!("SES refuses it: {}", legible(reason)), format!("{remedy} {tries}")]
+            vec![format!("SES refuses it: {}", sanitize(reason)), format!("{remedy} {tries}")]
         }
         Obeyed::NotYet { seconds, reason } => {
-            let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", legible(reason)));
+            let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", sanitize(reason)));
             vec![format!("It is not so at SES after {seconds} s{why}. {tries}")]
         }
         Obeyed::NotWaited => vec![
@@ -503,7 +524,7 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
         Obeyed::Gone => vec!["SES does not know it.".to_owned()],
         Obeyed::OtherStack { stack } => vec![format!(
             "The ses-breaker stack {} has stopped it, and this stack leaves that to it: resume it there.",
-            legible(stack)
+            sanitize(stack)
         )],
     }
 }
@@ -585,7 +606,7 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
 /// A store that notes with every change who asked for it, and why.
 struct Signed<R> {
     store: R,
-    said: pipeline::ports::Said,
+    said: pipeline::ports::CommandResult,
 }
 
 impl<R: Reputation> Reputation for Signed<R> {
@@ -597,8 +618,8 @@ impl<R: Reputation> Reputation for Signed<R> {
         self.store.commit(fold, now).await
     }
 
-    async fn dossier(&mut self, subject: &Subject, now: Now) -> Result<&mut Dossier, PortError> {
-        self.store.dossier(subject, now).await
+    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
+        self.store.subject_state(subject, now).await
     }
 
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {

@@ -9,7 +9,7 @@ use reputation::time::Now;
 
 /// A time as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct TimeArg {
     /// Where it begins.
     pub at: Now,
     /// The first moment after it: where seconds were written without a fraction, it means the whole second.
@@ -19,24 +19,24 @@ pub struct Moment {
 /// A text that is no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write it as 2026-10-06, 2026-10-06T09:00 (UTC) or 2026-10-06T09:00:00+02:00")]
-pub struct MomentError;
+pub struct TimeArgError;
 
-impl FromStr for Moment {
-    type Err = MomentError;
+impl FromStr for TimeArg {
+    type Err = TimeArgError;
 
-    fn from_str(text: &str) -> Result<Moment, MomentError> {
+    fn from_str(text: &str) -> Result<TimeArg, TimeArgError> {
         let civil = |at: DateTime| Offset::UTC.to_timestamp(at).ok();
         let at = text.parse::<Timestamp>().ok();
         let at = at.or_else(|| {
             text.parse::<Date>().ok().filter(|_| text.len() <= 10).and_then(|date| civil(date.at(0, 0, 0, 0)))
         });
-        let at = at.or_else(|| text.parse::<DateTime>().ok().and_then(civil)).ok_or(MomentError)?;
+        let at = at.or_else(|| text.parse::<DateTime>().ok().and_then(civil)).ok_or(TimeArgError)?;
         // Times in reports are shown to the second.
         let time = text.get(10..).unwrap_or_default();
         let seconds = time.split(['+', '-', 'Z', 'z']).next().unwrap_or_default().matches(':').count() == 2;
         let span = if seconds && !time.contains(['.', ',']) { 1000 } else { 1 };
         let at = at.as_millisecond();
-        Ok(Moment { at: Now(at), end: Now(at.saturating_add(span)) })
+        Ok(TimeArg { at: Now(at), end: Now(at.saturating_add(span)) })
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn times_are_read_as_people_write_them() {
         let check = |text: &str, at: i64, span: i64| {
-            let moment: Moment = text.parse().unwrap();
+            let moment: TimeArg = text.parse().unwrap();
             assert_eq!((moment.at.0, moment.end.0 - moment.at.0), (at, span), "{text}");
         };
         check("1970-01-01", 0, 1);
@@ -66,7 +66,7 @@ mod tests {
         for text in
             ["", "yesterday", "2026-13-01", "2026-10-06T25:00", "09:00", "1791273601", "2026-10-06Tä:1", "T", "7d"]
         {
-            assert!(text.parse::<Moment>().is_err(), "{text}");
+            assert!(text.parse::<TimeArg>().is_err(), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rounds: work that goes through many subjects, because time passes or because a batch of new units came in.
+//! Schedule: work that goes through many subjects, because time passes or because a batch of new units came in.
 //!
 //! Harm is judged when it comes in. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is
 //! enough to look at everybody once an hour; but it can end a probe, so that subjects with a breaker that is not closed are
@@ -25,7 +25,7 @@ const SAVE_EVERY: usize = 50;
 
 /// Work that goes through subjects in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round<'a> {
+pub enum Sweep<'a> {
     /// Everybody who was heard of, each hour.
     Hour,
     /// Those with a breaker that is not closed, every [`REJUDGE_MINUTES`].
@@ -36,7 +36,7 @@ pub enum Round<'a> {
 
 /// How far a round has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct SweepProgress {
     /// Which round: the first minute of its hour or its ten minutes, or the last sequence number of its batch.
     pub number: Sequence,
     /// The last subject that was judged; `None`: all were.
@@ -45,7 +45,7 @@ pub struct Progress {
 
 /// Remembers who was heard of, and how far rounds have come.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
-pub trait Rounds {
+pub trait Schedule {
     /// The subjects that were heard of in this hour or later, in order.
     ///
     /// # Errors
@@ -58,14 +58,14 @@ pub trait Rounds {
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn progress(&mut self, round: Round<'_>) -> Result<Progress, PortError>;
+    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError>;
 
     /// Saves how far it has come.
     ///
     /// # Errors
     ///
     /// It was saved or not: some subjects may be judged again, which is no harm.
-    async fn set_progress(&mut self, round: Round<'_>, progress: &Progress) -> Result<(), PortError>;
+    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError>;
 }
 
 /// Whom to judge, and at which ISPs; `None`: at all that it has mail at.
@@ -81,10 +81,10 @@ const AGAIN: usize = 2;
 /// # Errors
 ///
 /// What concerns all; how far it came is saved.
-async fn judge<S: Reputation + Rounds>(
+async fn judge<S: Reputation + Schedule>(
     policy: &Policy,
     store: &mut S,
-    (round, from): (Round<'_>, &Progress),
+    (round, from): (Sweep<'_>, &SweepProgress),
     work: &Work,
     now: Now,
     in_time: &mut impl FnMut() -> bool,
@@ -99,7 +99,7 @@ async fn judge<S: Reputation + Rounds>(
         for (index, (subject, isps)) in left.into_iter().enumerate() {
             let in_time = in_time();
             if !in_time || (index > 0 && index.is_multiple_of(SAVE_EVERY)) {
-                store.set_progress(round, &Progress { number: from.number, after: after.clone() }).await?;
+                store.set_progress(round, &SweepProgress { number: from.number, after: after.clone() }).await?;
             }
             if !in_time {
                 return Ok(false);
@@ -112,7 +112,7 @@ async fn judge<S: Reputation + Rounds>(
             match failed.unless(subject, judged) {
                 Ok(changes) => saved.extend(changes.unwrap_or_default()),
                 Err(error) => {
-                    store.set_progress(round, &Progress { number: from.number, after: after.clone() }).await?;
+                    store.set_progress(round, &SweepProgress { number: from.number, after: after.clone() }).await?;
                     return Err(error);
                 }
             }
@@ -132,7 +132,7 @@ async fn judge<S: Reputation + Rounds>(
     }
     // So that what is given again begins with those.
     if !left.is_empty() {
-        store.set_progress(round, &Progress { number: from.number, after }).await?;
+        store.set_progress(round, &SweepProgress { number: from.number, after }).await?;
     }
     Ok(true)
 }
@@ -144,7 +144,7 @@ async fn judge<S: Reputation + Rounds>(
 /// # Errors
 ///
 /// A store failed; what was decided is saved, and the next minute goes on.
-pub async fn minute<S: Reputation + Rounds>(
+pub async fn minute<S: Reputation + Schedule>(
     policy: &Policy,
     store: &mut S,
     now: Now,
@@ -156,25 +156,25 @@ pub async fn minute<S: Reputation + Rounds>(
     let everywhere = |subject: &Subject| (subject.clone(), None);
 
     let ten = now.minute().0 / REJUDGE_MINUTES * REJUDGE_MINUTES;
-    let progress = store.progress(Round::Rejudge).await?;
+    let progress = store.progress(Sweep::Rejudge).await?;
     let is_unfinished = progress.after.is_some();
     if is_unfinished || progress.number < Sequence::from(u64::from(ten)) {
         let number = if is_unfinished { progress.number } else { u64::from(ten).into() };
-        let from = Progress { number, after: progress.after };
+        let from = SweepProgress { number, after: progress.after };
         let board = store.board(now).await?;
         let unsettled = board.unsettled.keys().map(|key| &key.subject).filter(|subject| **subject != Subject::Account);
         let work: Work = unsettled.map(everywhere).collect();
         drop(board);
-        if !judge(policy, store, (Round::Rejudge, &from), &work, now, &mut in_time, (&mut *saved, &mut *failed)).await?
+        if !judge(policy, store, (Sweep::Rejudge, &from), &work, now, &mut in_time, (&mut *saved, &mut *failed)).await?
         {
             return Ok(judged);
         }
-        store.set_progress(Round::Rejudge, &Progress { number: from.number, after: None }).await?;
+        store.set_progress(Sweep::Rejudge, &SweepProgress { number: from.number, after: None }).await?;
     }
 
     let hour = now.minute().hour();
     let number = |minute: Minute| Sequence::from(u64::from(minute.0));
-    let done = store.progress(Round::Hour).await?;
+    let done = store.progress(Sweep::Hour).await?;
     if done.number >= number(hour) && done.after.is_none() {
         return Ok(judged);
     }
@@ -184,12 +184,12 @@ pub async fn minute<S: Reputation + Rounds>(
     } else {
         (hour.minus(2 * HOUR), None)
     };
-    let from = Progress { number: number(hour), after };
+    let from = SweepProgress { number: number(hour), after };
     let work: Work = store.heard_since(begun).await?.iter().map(everywhere).collect();
-    if judge(policy, store, (Round::Hour, &from), &work, now, &mut in_time, (&mut *saved, &mut *failed)).await? {
+    if judge(policy, store, (Sweep::Hour, &from), &work, now, &mut in_time, (&mut *saved, &mut *failed)).await? {
         let account = evaluate_account(policy, store, now).await;
         saved.extend(failed.unless(&Subject::Account, account)?.unwrap_or_default());
-        store.set_progress(Round::Hour, &Progress { number: from.number, after: None }).await?;
+        store.set_progress(Sweep::Hour, &SweepProgress { number: from.number, after: None }).await?;
     }
     Ok(judged)
 }
@@ -201,7 +201,7 @@ async fn evaluate_everywhere<S: Reputation>(
     subject: &Subject,
     now: Now,
 ) -> Result<Vec<Change>, PortError> {
-    let isps: BTreeSet<Isp> = store.dossier(subject, now).await?.timeline.isps().collect();
+    let isps: BTreeSet<Isp> = store.subject_state(subject, now).await?.timeline.isps().collect();
     evaluate(policy, store, subject, &isps, now).await
 }
 
@@ -232,7 +232,7 @@ pub struct Reaction {
 /// # Errors
 ///
 /// As [`evaluate`]; react to the same batch again: it begins with the first that could not be judged.
-pub async fn react<S: Reputation + Rounds>(
+pub async fn react<S: Reputation + Schedule>(
     policy: &Policy,
     store: &mut S,
     (shard, last, is_new): (&Shard, Sequence, bool),
@@ -245,10 +245,10 @@ pub async fn react<S: Reputation + Rounds>(
     if work.is_empty() {
         return Ok(reaction);
     }
-    let round = Round::Batch(shard);
-    let known = if is_new { Progress::default() } else { store.progress(round).await? };
+    let round = Sweep::Batch(shard);
+    let known = if is_new { SweepProgress::default() } else { store.progress(round).await? };
     let after = known.after.filter(|_| known.number == last);
-    let from = Progress { number: last, after };
+    let from = SweepProgress { number: last, after };
     let out = (&mut reaction.saved, &mut reaction.failed);
     reaction.is_complete = judge(policy, store, (round, &from), &work, now, &mut in_time, out).await?;
     let for_now = reaction.failed.subjects.iter().find(|(_, error)| error.disposition == Disposition::Retry);
