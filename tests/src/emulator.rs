@@ -99,9 +99,9 @@ impl Emulator {
         for (name, value) in parameters {
             arguments.extend(["--parameter".to_owned(), format!("{name}={value}")]);
         }
-        let told = self.run("deploy", stack, &arguments)?;
+        let reported = self.run("deploy", stack, &arguments)?;
         self.stacks.push(stack.to_owned());
-        Ok(serde_json::from_str(&told)?)
+        Ok(serde_json::from_str(&reported)?)
     }
 
     /// Runs a function of a stack as a schedule would, and returns its answer.
@@ -111,8 +111,8 @@ impl Emulator {
     /// The function failed.
     pub fn invoke(&self, stack: &str, function: &str, input: &Value) -> Result<Value> {
         let input = input.to_string();
-        let told = self.run("invoke", stack, &["--function", function, "--input", &input])?;
-        Ok(serde_json::from_str(&told)?)
+        let reported = self.run("invoke", stack, &["--function", function, "--input", &input])?;
+        Ok(serde_json::from_str(&reported)?)
     }
 
     /// Deletes a stack.

@@ -136,10 +136,10 @@ fn opened(name: &str) -> Vec<String> {
 fn opened_in(replayed: &Replay) -> Vec<String> {
     let report = report(replayed);
     let transitions = report["transitions"].as_array().unwrap();
-    let opens = transitions.iter().filter(|told| told["to"] == "open" && told["from"] != "open");
-    let key = |told: &Value| match told["isp"].as_str() {
-        Some(isp) => format!("{}@{isp}", told["subject"].as_str().unwrap()),
-        None => told["subject"].as_str().unwrap().to_owned(),
+    let opens = transitions.iter().filter(|reported| reported["to"] == "open" && reported["from"] != "open");
+    let key = |reported: &Value| match reported["isp"].as_str() {
+        Some(isp) => format!("{}@{isp}", reported["subject"].as_str().unwrap()),
+        None => reported["subject"].as_str().unwrap().to_owned(),
     };
     let mut keys: Vec<String> = opens.map(key).collect();
     keys.sort();
@@ -171,8 +171,12 @@ fn an_isps_own_trouble_is_held_and_no_sender_is_left_punished() {
 fn without_a_gate_an_isps_own_trouble_leaves_no_sender_stopped() {
     let replayed = run_under(&Policy::default(), &[stream("provider-incident")], 2);
     let report = report(&replayed);
-    let told = report["transitions"].as_array().unwrap();
-    assert!(told.iter().any(|told| told["subject"] == "account" && told["isp"] == "gmail" && told["level"] == "warn"));
+    let reported = report["transitions"].as_array().unwrap();
+    assert!(
+        reported.iter().any(|reported| reported["subject"] == "account"
+            && reported["isp"] == "gmail"
+            && reported["level"] == "warn")
+    );
     let controls = report["controls"].as_array().unwrap();
     assert!(controls.iter().all(|control| control["isp"].is_null()), "nothing can hold an ISP: {controls:#?}");
     let mut paused = BTreeMap::new();
@@ -224,7 +228,8 @@ fn protected_mail_is_not_stopped_by_way_of_its_identity() {
     assert_eq!(opened_in(&replayed), [""; 0]);
     let report = report(&replayed);
     assert_eq!(report["controls"].as_array().unwrap().len(), 0, "{:#}", report["controls"]);
-    let warned = |told: &Value| told["subject"] == "configuration-set:newsletter" && told["level"] == "warn";
+    let warned =
+        |reported: &Value| reported["subject"] == "configuration-set:newsletter" && reported["level"] == "warn";
     assert!(report["transitions"].as_array().unwrap().iter().any(warned), "nobody was told");
 }
 
@@ -256,8 +261,9 @@ fn a_ratio_rule_acts_on_a_subject_though_no_evidence_is_asked_for() {
     let policy = Policy::from_toml(&format!("{}[[ratios]]\n{rule}", off.concat())).unwrap();
     let report = report(&run_under(&policy, &[stream("healthy-day")], 2));
     let transitions = report["transitions"].as_array().unwrap();
-    let cut = |told: &&Value| told["to"] == "throttled" && told["rule"] == "ratio" && told["isp"].is_null();
-    assert!(transitions.iter().any(|told| cut(&told)), "{transitions:#?}");
+    let cut =
+        |reported: &&Value| reported["to"] == "throttled" && reported["rule"] == "ratio" && reported["isp"].is_null();
+    assert!(transitions.iter().any(|reported| cut(&reported)), "{transitions:#?}");
 }
 
 #[test]
@@ -289,8 +295,9 @@ fn one_event_about_two_bad_isps_is_judged_at_both() {
         });
     }
     let report = report(&run(&[(lines.join("\n") + "\n").into_bytes()], 0));
-    let told = report["transitions"].as_array().unwrap();
-    let first = |isp: &str| told.iter().find(|told| told["isp"] == isp).map(|told| told["at"].clone());
-    assert!(first("gmail").is_some(), "{told:#?}");
-    assert_eq!(first("gmail"), first("apple"), "{told:#?}");
+    let reported = report["transitions"].as_array().unwrap();
+    let first =
+        |isp: &str| reported.iter().find(|reported| reported["isp"] == isp).map(|reported| reported["at"].clone());
+    assert!(first("gmail").is_some(), "{reported:#?}");
+    assert_eq!(first("gmail"), first("apple"), "{reported:#?}");
 }

@@ -45,7 +45,7 @@ pub struct SnsAlerts {
     place: Place,
     /// The last message that was published to the topic, and to that for chat: what comes again was held up by the rest of
     /// its letter.
-    told: [Option<String>; 2],
+    reported: [Option<String>; 2],
 }
 
 impl SnsAlerts {
@@ -58,7 +58,7 @@ impl SnsAlerts {
             chat: None,
             bus: bus.map(|name| (clients.eventbridge(), name)),
             place: Place { stack: config::stack(), region, runbook: String::new() },
-            told: [None, None],
+            reported: [None, None],
         }
     }
 
@@ -86,12 +86,12 @@ impl SnsAlerts {
 
 impl Alerts for SnsAlerts {
     async fn write(&mut self, message: &Message) -> Result<(), PortError> {
-        let [told, told_chat] = &mut self.told;
+        let [reported, told_chat] = &mut self.reported;
         if let Some((client, topic)) = &self.topic
-            && told.as_ref() != Some(&message.id)
+            && reported.as_ref() != Some(&message.id)
         {
             publish(client, topic, message, &self.place).await?;
-            *told = Some(message.id.clone());
+            *reported = Some(message.id.clone());
         }
         if let Some((client, topic)) = &self.chat
             && told_chat.as_ref() != Some(&message.id)

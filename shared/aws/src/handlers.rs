@@ -312,11 +312,11 @@ impl Breaker {
         let (mut folded, mut malformed, mut judged, mut unnamed) = (0, 0, 0, 0);
         let mut failed = Failed::default();
         if let Some(records) = &wake.records {
-            let told = StreamBatch::read(records, self.store.isps());
-            for (record, reason) in &told.malformed {
+            let transition = StreamBatch::read(records, self.store.isps());
+            for (record, reason) in &transition.malformed {
                 tracing::error!(record, reason, "a record of the ledger's stream holds no unit; passed over");
             }
-            let shard = match (&wake.shard, told.records.first()) {
+            let shard = match (&wake.shard, transition.records.first()) {
                 (Some(id), _) => Shard::new(id),
                 (None, first) => {
                     unnamed += usize::from(first.is_some());
@@ -329,11 +329,11 @@ impl Breaker {
                      set TumblingWindowInSeconds of the event source mapping to 900, as the template does"
                 );
             }
-            folded = fold(&mut self.store, &shard, &told.records, &told.senders, LIMITS, now).await?;
-            malformed = told.malformed.len();
-            let harmed = harmed(&told);
+            folded = fold(&mut self.store, &shard, &transition.records, &transition.senders, LIMITS, now).await?;
+            malformed = transition.malformed.len();
+            let harmed = harmed(&transition);
             judged = harmed.len();
-            if let (Some(first), Some(last)) = (told.records.first(), told.records.last()) {
+            if let (Some(first), Some(last)) = (transition.records.first(), transition.records.last()) {
                 let batch = (&shard, last.sequence, folded > 0);
                 let reaction = react(&known.policy, &mut self.store, batch, harmed, now, &mut in_time).await?;
                 changes.extend(reaction.saved);
@@ -366,11 +366,11 @@ impl Breaker {
         for (subject, error) in &failed.subjects {
             tracing::error!(%subject, %error, "cannot be judged; the others are");
         }
-        for told in changes.iter().filter_map(|change| change.transition.as_ref()) {
-            let isp = told.key.isp.map(|isp| self.store.isps().name(isp));
-            let (subject, reason) = (told.key.subject.to_string(), &told.reason);
-            let (from, to) = (told.from.name(), told.to.name());
-            tracing::info!(subject, isp, from, to, reason, shadow = told.shadow, "transition");
+        for transition in changes.iter().filter_map(|change| change.transition.as_ref()) {
+            let isp = transition.key.isp.map(|isp| self.store.isps().name(isp));
+            let (subject, reason) = (transition.key.subject.to_string(), &transition.reason);
+            let (from, to) = (transition.from.name(), transition.to.name());
+            tracing::info!(subject, isp, from, to, reason, shadow = transition.shadow, "transition");
         }
         if let Some(export) = &exported {
             if let Some(error) = self.quotas.take_unreadable() {
@@ -423,16 +423,16 @@ fn print(metrics: &Metrics, export: &Export, policy: &reputation::Policy) {
 }
 
 /// Whose breakers new units may move at once, and at which ISPs.
-fn harmed(told: &StreamBatch) -> BTreeMap<Subject, BTreeSet<Isp>> {
+fn harmed(transition: &StreamBatch) -> BTreeMap<Subject, BTreeSet<Isp>> {
     let mut harmed: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
-    let senders: BTreeSet<_> = told
+    let senders: BTreeSet<_> = transition
         .records
         .iter()
         .filter(|record| record.unit.kind.is_harm())
         .map(|record| (record.unit.sender, record.unit.isp))
         .collect();
     for (sender, isp) in senders {
-        for subject in told.senders.subjects(sender) {
+        for subject in transition.senders.subjects(sender) {
             harmed.entry(subject.clone()).or_default().insert(isp);
         }
     }
@@ -460,7 +460,7 @@ pub struct Enforcer {
     parameters: Option<StackParameters>,
     quotas: DynamoQuotas,
     /// The percentages of dedicated IPs that are known to be so.
-    mirrored: mirror::Known,
+    mirrored: dedicated_ips::Known,
     /// The last day of which the digest is known to be in the outbox.
     digested: Option<i32>,
     alerts: SnsAlerts,
@@ -472,12 +472,12 @@ async fn warm_dedicated_ips(
     policy: &reputation::Policy,
     quotas: &DynamoQuotas,
     ses: &mut SesControl,
-    known: &mut mirror::Known,
+    known: &mut dedicated_ips::Known,
     calls: usize,
 ) {
-    match mirror::mirror(policy, quotas, ses, known, calls).await {
+    match dedicated_ips::mirror(policy, quotas, ses, known, calls).await {
         Ok(done) => {
-            for mirror::Mirrored { ip, set, percent, outcome } in done {
+            for dedicated_ips::Mirrored { ip, set, percent, outcome } in done {
                 match outcome {
                     MirrorOutcome::Was => {}
                     MirrorOutcome::Set(before) => tracing::info!(%ip, set, percent, before, "warmed up"),
@@ -551,7 +551,7 @@ impl Enforcer {
             ses: SesControl::new(clients),
             parameters: None,
             quotas: DynamoQuotas::new(clients.dynamodb(), table, reputation::IspMap::builtin()),
-            mirrored: mirror::Known::new(),
+            mirrored: dedicated_ips::Known::new(),
             digested: None,
             alerts,
             metrics: Metrics::new(config::stack()),

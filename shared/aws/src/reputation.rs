@@ -572,7 +572,11 @@ impl DynamoReputation {
         if let Some(places) = &change.places {
             actions.extend(self.places(&key.subject, places)?);
         }
-        let urgency = change.transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
+        let urgency = change
+            .transition
+            .as_ref()
+            .and_then(|transition| transition.verdict)
+            .map_or(1.0, |verdict| verdict.excess());
         for control in &change.controls {
             let Some(flow) = control.kind.at_ses() else { continue };
             let set = "SET wish = :wish, #at = :at, urgency = :urgency, reason = :reason, pending = :true";
@@ -592,9 +596,9 @@ impl DynamoReputation {
             let wish = wish.build().map_err(|error| bug("building a wish", &error))?;
             actions.push(TransactWriteItem::builder().update(wish).build());
         }
-        if let (Some(notice), Some(told)) = (Notice::of(change, &self.isps), &change.transition) {
+        if let (Some(notice), Some(transition)) = (Notice::of(change, &self.isps), &change.transition) {
             for pk in ["notices", "outbox"] {
-                actions.push(self.put(notice_item(pk, &notice, told.at))?);
+                actions.push(self.put(notice_item(pk, &notice, transition.at))?);
             }
         }
         Ok(actions)

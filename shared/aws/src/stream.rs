@@ -23,18 +23,18 @@ pub struct StreamBatch {
 impl StreamBatch {
     /// Reads a batch. What is no INSERT is passed over.
     pub fn read(batch: &[EventRecord], isps: &IspMap) -> StreamBatch {
-        let mut told = StreamBatch::default();
+        let mut reported = StreamBatch::default();
         for record in batch.iter().filter(|record| record.event_name == "INSERT") {
-            match told.unit(record, isps) {
-                Ok(read) => told.records.push(read),
-                Err(why) => told.malformed.push((record.event_id.clone(), why)),
+            match reported.unit(record, isps) {
+                Ok(read) => reported.records.push(read),
+                Err(why) => reported.malformed.push((record.event_id.clone(), why)),
             }
         }
         // A shard is in order; so that no emulation or change of that can make a fold skip what it has not added.
-        if !told.records.is_sorted_by_key(|record| record.sequence) {
-            told.records.sort_by_key(|record| record.sequence);
+        if !reported.records.is_sorted_by_key(|record| record.sequence) {
+            reported.records.sort_by_key(|record| record.sequence);
         }
-        told
+        reported
     }
 
     fn unit(&mut self, record: &EventRecord, isps: &IspMap) -> Result<Record, &'static str> {

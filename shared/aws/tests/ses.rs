@@ -280,8 +280,8 @@ async fn each_error_of_ses_has_one_meaning() {
     ] {
         let (mut asked, _) = control([answer.clone()]);
         let flow = asked.flow(&news()).await.unwrap_err();
-        let (mut told, _) = control([answer]);
-        let set = told.set_flow(&news(), Flow::Stopped).await;
+        let (mut reported, _) = control([answer]);
+        let set = reported.set_flow(&news(), Flow::Stopped).await;
         // An answer to a PUT has nothing that could be unreadable.
         assert!(set == Err(flow.clone()) || set == Ok(()), "{set:?} {flow:?}");
         lines.push(flow.to_string());

@@ -220,12 +220,12 @@ async fn of_objects(
             Judged { backtest, rejections, broken_off: outcome.err().map(|error| error.to_string()) }
         }
     };
-    let telling = pin!(tell(&so_far, count, progress));
-    let (Judged { backtest, rejections, broken_off }, damages) = match select(pin!(objects.read(judge)), telling).await
-    {
-        Either::Left((read, _)) => read?,
-        Either::Right((never, _)) => match never {},
-    };
+    let showing_progress = pin!(show_progress(&so_far, count, progress));
+    let (Judged { backtest, rejections, broken_off }, damages) =
+        match select(pin!(objects.read(judge)), showing_progress).await {
+            Either::Left((read, _)) => read?,
+            Either::Right((never, _)) => match never {},
+        };
     if let Some(reason) = broken_off {
         return Err(Failure::Output(reason));
     }
@@ -244,7 +244,7 @@ async fn of_objects(
 }
 
 /// Tells how far reading has come, for as long as somebody listens.
-async fn tell(so_far: &Read, objects: usize, progress: Progress<'_>) -> Infallible {
+async fn show_progress(so_far: &Read, objects: usize, progress: Progress<'_>) -> Infallible {
     loop {
         let (mebibytes, documents) = (thousands(so_far.bytes_read() >> 20), counted(so_far.documents(), "document"));
         progress(0, 0, &format!("reading {}: {mebibytes} MiB, {documents}", counted(objects as u64, "object")));

@@ -62,9 +62,10 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
     } else if let Verb::Dashboard(args) = &cli.verb {
         dashboard(&cli.global, args, clock)
     } else if let Verb::Isps { verb: IspsVerb::Propose(args) } = &cli.verb {
-        isps::propose(&cli.global, args, clock()).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit))
+        isps::propose(&cli.global, args, clock())
+            .and_then(|answer| print_answer(&answer, format, color).map(|()| answer.exit))
     } else {
-        blocking(cli, clock()).and_then(|answer| tell(&answer, format, color).map(|()| answer.exit))
+        blocking(cli, clock()).and_then(|answer| print_answer(&answer, format, color).map(|()| answer.exit))
     };
     match outcome {
         Ok(exit) => exit,
@@ -99,16 +100,16 @@ pub async fn answered(
     answer_with(access, cli.verb, &pushed, now, look, &Asking::NOBODY).await
 }
 
-fn tell(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
-    let told = match format {
+fn print_answer(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
+    let reported = match format {
         Format::Text => show(&answer.text, color),
         // There are no styles in it.
         Format::Json => show(&answer.json, Color::Never),
     };
-    match told {
+    match reported {
         // Whoever reads the output has seen enough of it.
         Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_gone) => Ok(()),
-        told => told.map_err(|error| Failure::Output(format!("{error:#}"))),
+        reported => reported.map_err(|error| Failure::Output(format!("{error:#}"))),
     }
 }
 
@@ -169,7 +170,7 @@ fn dashboard(global: &Global, args: &DashboardArgs, clock: &Clock) -> Result<Exi
             "Dashboard of {stack} in {region}: {url}\nWhoever has this address may do what you may. Ctrl-C ends it.\n"
         );
         let answer = Answer { text, json: format!("{json}\n"), exit: Exit::Done };
-        tell(&answer, global.format, global.color)?;
+        print_answer(&answer, global.format, global.color)?;
         let clock = Arc::clone(clock);
         dashboard.serve(access, move || clock()).await
     })?;

@@ -253,7 +253,7 @@ async fn decide(
     let before = subject_state.breaker(key.isp).breaker;
     let whole = if key.isp.is_some() { subject_state.breaker(None).breaker.overridden } else { Override::None };
     let shadow = policy.is_shadow(&key.subject) || whole == Override::Shadow;
-    let word = pipeline::ports::CommandResult { by: sanitize(by), why: saying.reason.as_deref().map(sanitize) };
+    let word = pipeline::ports::PersonNote { by: sanitize(by), why: saying.reason.as_deref().map(sanitize) };
     let mut signed = Signed { store, said: word };
     let changes = apply_input(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
@@ -606,7 +606,7 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
 /// A store that notes with every change who asked for it, and why.
 struct Signed<R> {
     store: R,
-    said: pipeline::ports::CommandResult,
+    said: pipeline::ports::PersonNote,
 }
 
 impl<R: Reputation> Reputation for Signed<R> {
@@ -641,7 +641,7 @@ impl<R: Reputation> Reputation for Signed<R> {
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         let mut changes = changes.to_vec();
         for change in &mut changes {
-            change.transition.iter_mut().for_each(|told| told.said = Some(self.said.clone()));
+            change.transition.iter_mut().for_each(|transition| transition.said = Some(self.said.clone()));
             let signature = format!(" ({})", self.said);
             change.controls.iter_mut().for_each(|control| control.reason.push_str(&signature));
         }

@@ -289,8 +289,8 @@ async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) 
     if dry_run {
         return Ok(answer(became, notes));
     }
-    let told = if changes.is_some() { ses.update(name, wanted).await } else { ses.create(name, wanted).await };
-    let read_back = match told {
+    let reported = if changes.is_some() { ses.update(name, wanted).await } else { ses.create(name, wanted).await };
+    let read_back = match reported {
         Ok(()) => ses.destinations(name).await,
         Err(error) => Err(error),
     };

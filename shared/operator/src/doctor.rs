@@ -85,13 +85,13 @@ pub async fn doctor(access: &Access, now: Now, look: TermStyle, progress: Progre
 
 impl Diagnosis {
     fn of(place: &Place, examined: Vec<Examined>, now: Now) -> Diagnosis {
-        let told = |examined: &Examined| CheckTold {
+        let reported = |examined: &Examined| CheckTold {
             name: examined.check.name,
             about: examined.check.about,
             examined: examined.missing.is_empty(),
             findings: examined.findings.len(),
         };
-        let checks = examined.iter().map(told).collect();
+        let checks = examined.iter().map(reported).collect();
         let mut not_examined: Vec<Unseen> = Vec::new();
         for examined in &examined {
             for missing in &examined.missing {

@@ -620,9 +620,9 @@ impl Run<'_> {
     async fn entry(&self) -> Result<Option<notice_history::Entry>, Broken> {
         let opened = |entry: &notice_history::Entry| entry.breaker().is_some_and(|moved| moved.opens());
         let until = self.now().plus_minutes(1);
-        let told =
+        let transition =
             notice_history::read(self.access, &self.subject(), (Now(self.now.0 - 60_000), until), 1, opened).await;
-        Ok(told.map_err(|error| self.aws(error))?.entries.pop())
+        Ok(transition.map_err(|error| self.aws(error))?.entries.pop())
     }
 
     async fn stopped(&mut self) -> Result<String, Broken> {

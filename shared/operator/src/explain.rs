@@ -129,7 +129,7 @@ struct Case<'a> {
     subject_state: SubjectState,
     board: Board,
     /// What people were told about the subject, and about the ISPs themselves.
-    told: Found,
+    reported: Found,
     of_isps: Found,
     /// The moving verdict of a breaker that moved before that.
     moved: Option<Entry>,
@@ -154,7 +154,7 @@ impl<'a> Case<'a> {
             Ok(if wanted { of_account.account(then).await?.into_iter().cloned().collect() } else { Vec::new() })
         };
         let isps_themselves = |entry: &Entry| entry.isp().is_some();
-        let (subject_state, board, told, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
+        let (subject_state, board, reported, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
             async { Ok(of_subject.subject_state(&key.subject, now).await?.clone()) },
             of_board.board(now),
             notice_history::read(access, &key.subject, window, usize::MAX, |_| true),
@@ -168,7 +168,7 @@ impl<'a> Case<'a> {
             now,
             subject_state,
             board: Board { isps: board.isps.clone(), ..Board::default() },
-            told,
+            reported,
             of_isps,
             moved: None,
             sets,
@@ -190,7 +190,7 @@ impl<'a> Case<'a> {
 
     /// What people were told about the key itself.
     fn of_key(&self) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.told.entries.iter().filter(|entry| entry.is_about(self.policy, &self.key))
+        self.reported.entries.iter().filter(|entry| entry.is_about(self.policy, &self.key))
     }
 
     /// The verdict that moved the breaker to where it is.
@@ -254,7 +254,7 @@ impl<'a> Case<'a> {
         }
         let as_of = |isp: &Option<Isp>| {
             let key = Key { subject: self.key.subject.clone(), isp: *isp };
-            let entries = self.told.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
+            let entries = self.reported.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
             let known = self.subject_state.breaker(*isp);
             (*isp, Versioned { breaker: as_of(&known.breaker, entries, then), version: known.version })
         };
@@ -304,7 +304,7 @@ impl<'a> Case<'a> {
     /// The breakers of ISPs that moved at the same moment: those are decided before the subject as a whole.
     fn steps(&self, then: Now) -> BTreeMap<Isp, BreakerState> {
         let after = self.breakers_as_of(Now(then.0.saturating_add(1)));
-        let isps = self.told.entries.iter().filter(|entry| entry.time == then).filter_map(|entry| {
+        let isps = self.reported.entries.iter().filter(|entry| entry.time == then).filter_map(|entry| {
             let isp = self.policy.isp_map.by_name(entry.isp()?)?;
             Some((isp, after.get(&Some(isp))?.breaker.clone()))
         });

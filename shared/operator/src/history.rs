@@ -69,17 +69,17 @@ pub async fn history(
     let wanted = |entry: &Entry| isp.is_none() || entry.is_about(&policy, &key);
     let most = usize::try_from(stretch.most.get()).unwrap_or(usize::MAX);
     // What is told within this minute may be dated a little later than the clock of whoever asks.
-    let told = notice_history::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
-    let told = told.await.map_err(|error| access.refused(error))?;
+    let reported = notice_history::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
+    let reported = reported.await.map_err(|error| access.refused(error))?;
     let history = History {
         stack: access.stack.clone(),
         region: access.region.clone(),
         subject: subject.to_string(),
         isp: isp.map(|isp| policy.isp_map.name(isp).to_owned()),
         since: since.to_string(),
-        more: told.more,
-        unreadable: told.unreadable,
-        entries: told.entries,
+        more: reported.more,
+        unreadable: reported.unreadable,
+        entries: reported.entries,
     };
     Ok(Answer::new(text::history(&history, look), &history, Exit::Done))
 }

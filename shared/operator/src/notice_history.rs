@@ -55,7 +55,7 @@ pub struct Fact {
 
 impl Entry {
     /// Reads a notice; `None` if it is not about one subject, or written by a release that this one cannot read.
-    fn of(notice: &Notice) -> Option<Entry> {
+    pub(crate) fn of(notice: &Notice) -> Option<Entry> {
         let time = Now(notice.id.split('#').next()?.parse().ok()?);
         let about = match notice.kind {
             Notice::TRANSITION => {

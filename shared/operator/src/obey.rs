@@ -188,7 +188,7 @@ mod tests {
     fn a_wish_says_how_far_it_is_and_nothing_that_is_older_than_itself() {
         let fresh = DesiredState::new(Subject::Account, Flow::Stopped, Now(0), 1.0, String::new());
         let noted = DesiredState { fresh: false, ..fresh.clone() };
-        let trouble = |denied: Option<Now>| Some(Trouble { failures: 1, denied, error: "why".to_owned() });
+        let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "why".to_owned() });
         let other = Some(OtherStack { stack: "beta".to_owned(), since: Now(0) });
         let made = |flow: Flow| DesiredState { made: Some(flow), ..noted.clone() };
         let under_way = |why: Option<&str>| Standing::UnderWay(why.map(str::to_owned));

@@ -342,10 +342,12 @@ mod tests {
     #[test]
     fn what_a_policy_changes_is_told_by_key_with_both_values() {
         let check = |before: &str, after: &str, expected: &[(&str, Option<&str>, Option<&str>)]| {
-            let told = changes(before, after);
-            let told: Vec<_> =
-                told.iter().map(|told| (told.key.as_str(), told.from.as_deref(), told.to.as_deref())).collect();
-            assert_eq!(told, expected);
+            let reported = changes(before, after);
+            let reported: Vec<_> = reported
+                .iter()
+                .map(|reported| (reported.key.as_str(), reported.from.as_deref(), reported.to.as_deref()))
+                .collect();
+            assert_eq!(reported, expected);
         };
         check("", "", &[]);
         check("", "# only words\nmode = \"shadow\"", &[]);
@@ -362,12 +364,12 @@ mod tests {
     fn the_ratio_rules_are_replaced_as_a_whole_and_told_one_by_one() {
         let one =
             "[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\nmin_population = 1\nmin_bad = 1\nwarn = 0.5\n";
-        let told = changes(one, &one.replace("0.5", "0.4"));
-        let from_to = |told: &KeyChange| (told.key.clone(), told.from.clone(), told.to.clone());
+        let reported = changes(one, &one.replace("0.5", "0.4"));
+        let from_to = |reported: &KeyChange| (reported.key.clone(), reported.from.clone(), reported.to.clone());
         assert_eq!(
-            told.iter().map(from_to).collect::<Vec<_>>(),
+            reported.iter().map(from_to).collect::<Vec<_>>(),
             [("ratios[0].warn".to_owned(), Some("0.5".to_owned()), Some("0.4".to_owned()))]
         );
-        assert!(changes("", one).iter().any(|told| told.key == "ratios[3].metric" && told.to.is_none()));
+        assert!(changes("", one).iter().any(|reported| reported.key == "ratios[3].metric" && reported.to.is_none()));
     }
 }

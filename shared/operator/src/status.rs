@@ -8,7 +8,7 @@ use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::enforce::{DesiredState, DesiredStates as _};
 use pipeline::notice::{Notice, Outbox as _, key_name};
-use pipeline::ports::{Board, PortError, Reputation as _, Said};
+use pipeline::ports::{Board, PortError, Reputation as _};
 use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
 use replay::cli::suggest::suggest;
 use replay::text::{TermStyle, counted};
@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use crate::command::has_switch;
 use crate::failure::Failure;
+use crate::notice_history::Entry;
 use crate::{Access, Answer, Exit, text};
 
 /// So many subjects are read at a time.
@@ -252,7 +253,7 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: 
         since: since(now).start(),
         mail: reading.mail(policy, subject, now),
         quotas: reading.allowances(policy),
-        notices: reading.told(subject),
+        notices: reading.reported(subject),
         unsent: reading.unsent.len(),
     };
     Ok(Answer::new(text::status(&status, policy, look), &status, Exit::Done))
@@ -397,13 +398,13 @@ impl Reading {
             )),
             Some(_) => {}
         }
-        let late = |notice: &&Notice| now.minutes_since(told_at(notice)) >= LATE_MINUTES;
-        if let Some(oldest) = self.unsent.iter().filter(late).min_by_key(|notice| told_at(notice)) {
+        let late = |notice: &&Notice| now.minutes_since(time_of_notice(notice)) >= LATE_MINUTES;
+        if let Some(oldest) = self.unsent.iter().filter(late).min_by_key(|notice| time_of_notice(notice)) {
             warnings.push(format!(
                 "the outbox has {} not sent yet, the oldest since {} UTC: look at the enforcer's log, and at its \
                  permission to publish",
                 counted(self.unsent.len() as u64, "notice"),
-                text::second_of(told_at(oldest)),
+                text::second_of(time_of_notice(oldest)),
             ));
         }
         let waits = |wished: &&DesiredState| !wished.is_true() && wished.gone.is_none() && wished.other.is_none();
@@ -549,7 +550,7 @@ impl Reading {
         allowances
     }
 
-    fn told(&self, asked: Option<&Subject>) -> Vec<NoticeLine> {
+    fn reported(&self, asked: Option<&Subject>) -> Vec<NoticeLine> {
         // `TIME#configuration-set:news@gmail#VERSION`, `TIME#configuration-set:news#WORD`.
         let about = |notice: &Notice, subject: &str| {
             let name = notice.id.split_once('#').and_then(|(_, rest)| rest.rsplit_once('#')).map(|(name, _)| name);
@@ -558,12 +559,12 @@ impl Reading {
         };
         let asked = asked.map(Subject::to_string);
         let shown = self.notices.iter().filter(|(notice, _)| asked.as_ref().is_none_or(|asked| about(notice, asked)));
-        let told = |(notice, at): &(Notice, Now)| NoticeLine {
+        let reported = |(notice, at): &(Notice, Now)| NoticeLine {
             at: at.to_string(),
             title: notice.title.clone(),
             text: notice.text.clone(),
         };
-        shown.take(SHOWN_NOTICES).map(told).collect()
+        shown.take(SHOWN_NOTICES).map(reported).collect()
     }
 }
 
@@ -668,15 +669,11 @@ fn trouble(policy: &Policy, known: Option<&BreakerState>, mail: &Mail) -> Troubl
     (Reverse(rank(state)), worst.fold(0.0, f64::max), mail.count(UnitKind::Sent))
 }
 
-fn told_at(notice: &Notice) -> Now {
+fn time_of_notice(notice: &Notice) -> Now {
     Now(notice.id.split('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0))
 }
 
-/// Why, as a notice tells programs; else its title.
+/// Why, as a notice says; else its title.
 fn reason(notice: &Notice) -> String {
-    let detail: serde_json::Value = serde_json::from_str(&notice.detail).unwrap_or_default();
-    let Some(reason) = detail["reason"].as_str() else { return notice.title.clone() };
-    let Some(by) = detail["by"].as_str() else { return reason.to_owned() };
-    let said = Said { by: by.to_owned(), why: detail["said"].as_str().map(str::to_owned) };
-    format!("{reason} ({said})")
+    Entry::of(notice).map_or_else(|| notice.title.clone(), |entry| entry.why())
 }

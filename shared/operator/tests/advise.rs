@@ -79,8 +79,8 @@ async fn each_set_is_advised_on_by_its_whole_days_and_lists_by_their_harm() {
     let answer = advised(&busy().await, None).await.unwrap();
     assert_eq!(answer.exit, Exit::Done);
     insta::assert_snapshot!(visible(&answer.text));
-    let told: Value = serde_json::from_str(&answer.json).unwrap();
-    let sets: Vec<_> = told["sets"]
+    let reported: Value = serde_json::from_str(&answer.json).unwrap();
+    let sets: Vec<_> = reported["sets"]
         .as_array()
         .unwrap()
         .iter()
@@ -94,8 +94,11 @@ async fn each_set_is_advised_on_by_its_whole_days_and_lists_by_their_harm() {
             (&json!("receipts"), &json!("undecided"), &json!(3)),
         ]
     );
-    assert_eq!(told["lists"][0]["list"], "list=bought");
-    assert_eq!((&told["first"], &told["until"]), (&json!("2026-09-06T00:00:00Z"), &json!("2026-10-06T00:00:00Z")));
+    assert_eq!(reported["lists"][0]["list"], "list=bought");
+    assert_eq!(
+        (&reported["first"], &reported["until"]),
+        (&json!("2026-09-06T00:00:00Z"), &json!("2026-10-06T00:00:00Z"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,8 +115,11 @@ async fn without_data_it_says_so_and_without_tags_how_to_have_lists() {
 async fn prices_of_ones_own_are_used_and_wrong_ones_named() {
     let account = busy().await;
     let mine = operator::advise::prices::BUILT_IN.replace("ip_month = 24.95", "ip_month = 500.0");
-    let told: Value = serde_json::from_str(&advised(&account, Some(&mine)).await.unwrap().json).unwrap();
-    assert_eq!((&told["sets"][0]["ips"], &told["prices"]["standard"]["ip_month"]), (&json!("managed"), &json!(500.0)));
+    let reported: Value = serde_json::from_str(&advised(&account, Some(&mine)).await.unwrap().json).unwrap();
+    assert_eq!(
+        (&reported["sets"][0]["ips"], &reported["prices"]["standard"]["ip_month"]),
+        (&json!("managed"), &json!(500.0))
+    );
     let failure = advised(&account, Some("per_thousand = 1")).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
     assert_eq!(failure.to_string(), "my-prices.toml holds no prices: missing field `date`");

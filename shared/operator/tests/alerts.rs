@@ -78,7 +78,7 @@ async fn messages(toml: &str) -> Vec<Message> {
                 Input::PersonShadows,
                 Input::PersonReleases,
             ] {
-                tell(&policy, &mut store, &key, input, now).await.unwrap();
+                apply_input(&policy, &mut store, &key, input, now).await.unwrap();
                 now = now.plus_minutes(90);
                 deliver(&policy, &mut store, &mut post, now).await.unwrap();
             }
@@ -159,8 +159,8 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
         stack.tick(sent.plus_minutes(1)).await.unwrap();
         stack.enforce(true, sent.plus_minutes(1)).await.unwrap();
     }
-    let told = letters(&account);
-    let titles: Vec<&str> = told.iter().map(|(title, _)| title.as_str()).collect();
+    let reported = letters(&account);
+    let titles: Vec<&str> = reported.iter().map(|(title, _)| title.as_str()).collect();
     assert_eq!(
         titles,
         [
@@ -170,9 +170,9 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
         ]
     );
     assert!(!account.cloud.state().sets["news"]);
-    insta::assert_snapshot!(format!("Subject: {}\n\n{}", told[2].0, told[2].1));
+    insta::assert_snapshot!(format!("Subject: {}\n\n{}", reported[2].0, reported[2].1));
 
-    let undo = told[2].1.lines().find_map(|line| line.strip_prefix("Undo: ")).unwrap();
+    let undo = reported[2].1.lines().find_map(|line| line.strip_prefix("Undo: ")).unwrap();
     let now = MORNING.plus_minutes(9);
     // The enforcer, which the new wish rings for.
     let enforcer = async {
@@ -190,8 +190,8 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
         stack.enforce(minute % 5 == 0, MORNING.plus_minutes(minute)).await.unwrap();
     }
     assert!(account.cloud.state().sets["news"]);
-    let told = letters(&account);
-    let [(title, text)] = &told[3..] else { panic!("{told:?}") };
+    let reported = letters(&account);
+    let [(title, text)] = &reported[3..] else { panic!("{reported:?}") };
     assert_eq!(title, "[RESUMED by ann] news: a person resumed it");
     assert!(text.contains(&format!("(said by {})", account::ARN)), "{text}");
 }
@@ -355,8 +355,8 @@ async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
     let mut tried = BTreeSet::new();
     for scene in SCENES {
         let (account, _stack, now) = played(scene).await;
-        let told = letters(&account);
-        let mut commands = printed(&told.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
+        let reported = letters(&account);
+        let mut commands = printed(&reported.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
         let access = account.access();
         let others = [(Scene::IspInTrouble, "account"), (Scene::Withheld, "configuration-set:sale")];
         let subject = others.into_iter().find(|(known, _)| *known == scene);

@@ -50,10 +50,10 @@ async fn a_ledger_is_backtested_and_the_same_policy_changes_nothing() {
     Stack::push(&account.cloud, NO_GATE).await;
     let now = MORNING.plus_minutes(3);
     let same = tested(&account.access(), &order(NO_GATE, Recording::Ledger), now).await.unwrap();
-    let told = parsed(&same);
-    assert_eq!(told["same_mail"][0][0], subject("configuration-set:news").to_string());
-    assert_eq!(told["changes"], Value::Array(Vec::new()));
-    assert_eq!((&told["in_use"]["pauses"], &told["input"]["recorded"]), (&1.into(), &602.into()));
+    let reported = parsed(&same);
+    assert_eq!(reported["same_mail"][0][0], subject("configuration-set:news").to_string());
+    assert_eq!(reported["changes"], Value::Array(Vec::new()));
+    assert_eq!((&reported["in_use"]["pauses"], &reported["input"]["recorded"]), (&1.into(), &602.into()));
     insta::assert_snapshot!("same", visible(&same.text));
     let lenient = "[metrics.hard_bounce]\nlimit = 0.5\n\n[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\n\
                    min_population = 5000\nmin_bad = 5\nwarn = 0.01\n";
@@ -85,8 +85,8 @@ async fn what_cannot_be_backtested_says_what_to_do() {
 /// Keys that open, and how often.
 fn trips(report: &Report) -> BTreeMap<(String, Option<String>), usize> {
     let mut trips = BTreeMap::new();
-    for told in report.transitions.iter().filter(|told| told.opens()) {
-        *trips.entry((told.subject.to_string(), told.isp.clone())).or_default() += 1;
+    for reported in report.transitions.iter().filter(|reported| reported.opens()) {
+        *trips.entry((reported.subject.to_string(), reported.isp.clone())).or_default() += 1;
     }
     trips
 }
@@ -105,7 +105,7 @@ async fn the_ledger_of_a_stack_that_was_fed_a_stream_tells_the_trips_of_its_repl
     }
     let backtested = parsed(&tested(&account.access(), &order("", Recording::Ledger), LATER).await.unwrap());
     let of_stream = replayed(&stream);
-    let mut told: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
+    let mut reported: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
     // Under a policy that stops nothing, every trip of the one in use is gone, and so is named.
     let blind = "[metrics.hard_bounce]\nlimit = 0.5\nthrottle = 1000\npause = 1000\n\n[[ratios]]\nmetric = \"delay\"\n\
                  window_hours = 24\nmin_population = 500\nmin_bad = 5\nwarn = 0.5\n";
@@ -113,9 +113,9 @@ async fn the_ledger_of_a_stack_that_was_fed_a_stream_tells_the_trips_of_its_repl
     for change in blind["changes"].as_array().unwrap() {
         assert_eq!(change["became"], "gone", "{change}");
         let key = (change["subject"].as_str().unwrap().to_owned(), change["isp"].as_str().map(str::to_owned));
-        *told.entry(key).or_default() += 1;
+        *reported.entry(key).or_default() += 1;
     }
-    assert_eq!(told, trips(&of_stream));
+    assert_eq!(reported, trips(&of_stream));
     assert_eq!(backtested["input"]["recorded"], of_stream.input.recorded);
 }
 
@@ -151,14 +151,17 @@ async fn objects_are_judged_as_replay_judges_their_files() {
         ("other/c", b"no event".to_vec()),
     ]);
     let order = order(STRICT, Recording::Objects("s3://mail-events/mail/".parse().unwrap()));
-    let told = parsed(&tested(&bucket.access(), &order, LATER).await.unwrap());
+    let reported = parsed(&tested(&bucket.access(), &order, LATER).await.unwrap());
     let report = serde_json::to_value(replayed(&stream)).unwrap();
-    assert_eq!(told["objects"], 2);
-    assert_eq!(told["damaged"], Value::Array(Vec::new()));
-    assert_eq!(told["input"], report["input"]);
-    let trips =
-        report["transitions"].as_array().unwrap().iter().filter(|told| told["to"] == "open" && told["from"] != "open");
-    assert_eq!(told["in_use"]["trips"], trips.count());
+    assert_eq!(reported["objects"], 2);
+    assert_eq!(reported["damaged"], Value::Array(Vec::new()));
+    assert_eq!(reported["input"], report["input"]);
+    let trips = report["transitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|reported| reported["to"] == "open" && reported["from"] != "open");
+    assert_eq!(reported["in_use"]["trips"], trips.count());
 }
 
 #[tokio::test]
@@ -173,11 +176,11 @@ async fn a_damaged_object_is_named_and_stops_nothing() {
     ]);
     let order = order("", Recording::Objects("s3://mail-events".parse().unwrap()));
     let answer = tested(&bucket.access(), &order, LATER).await.unwrap();
-    let told = parsed(&answer);
+    let reported = parsed(&answer);
     let damaged: Vec<&str> =
-        told["damaged"].as_array().unwrap().iter().map(|object| object["object"].as_str().unwrap()).collect();
+        reported["damaged"].as_array().unwrap().iter().map(|object| object["object"].as_str().unwrap()).collect();
     assert_eq!(damaged, ["s3://mail-events/1-cut.gz", "s3://mail-events/2-plain.gz", "s3://mail-events/3-empty.gz"]);
-    assert!(told["in_use"]["trips"].as_u64() > Some(0), "{told}");
+    assert!(reported["in_use"]["trips"].as_u64() > Some(0), "{reported}");
     insta::assert_snapshot!("damaged", visible(&answer.text));
 }
 
@@ -254,13 +257,13 @@ async fn isps_are_proposed_from_objects_too() {
     let arguments = ["ses-breaker", "isps", "propose", "--s3", "s3://mail-events/mail/", "--no-lookup"];
     let arguments = arguments.map(std::ffi::OsString::from);
     let answer = operator::cli::answered(&bucket.access(), arguments, LATER, TermStyle::new(None)).await.unwrap();
-    let told = parsed(&answer);
+    let reported = parsed(&answer);
     assert_eq!(
-        (&told["proposals"][0]["domain"], &told["proposals"][0]["mails"]),
+        (&reported["proposals"][0]["domain"], &reported["proposals"][0]["mails"]),
         (&"school.example".into(), &2.into())
     );
-    assert_eq!(told["proposals"][0]["isp"], "google-workspace");
-    let notes = told["notes"].as_array().unwrap();
+    assert_eq!(reported["proposals"][0]["isp"], "google-workspace");
+    let notes = reported["notes"].as_array().unwrap();
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(notes[0].as_str().unwrap().starts_with("1 message could not be read"), "{notes:?}");
     assert!(notes[1].as_str().unwrap().starts_with("object s3://mail-events/mail/b.gz"), "{notes:?}");

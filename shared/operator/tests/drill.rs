@@ -139,12 +139,12 @@ async fn a_drill_proves_each_leg_with_its_time_and_leaves_nothing() {
     assert!(subjects.iter().all(|subject| subject.contains(set)), "{subjects:?}");
 
     // Hours later it is as it was: no breaker of the set opens again, and nobody is told that it is gone.
-    let told = account.cloud.state().published.len();
+    let reported = account.cloud.state().published.len();
     for minute in (5..120).step_by(5) {
         stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
         stack.enforce(true, MORNING.plus_minutes(minute)).await.unwrap();
     }
-    let later: Vec<String> = account.cloud.state().published[told..]
+    let later: Vec<String> = account.cloud.state().published[reported..]
         .iter()
         .map(|form| form["Subject"].clone())
         .filter(|it| it.contains("drill"))

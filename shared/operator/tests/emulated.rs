@@ -49,14 +49,14 @@ async fn objects_of_an_emulated_bucket_are_listed_fetched_and_judged() {
         clients: aws::clients::Clients::new(config),
         user: None,
     };
-    let told = tested(&access, "s3://mail-events/2026/10/").await.unwrap();
-    assert_eq!(told.exit, Exit::Done);
-    let told: Value = serde_json::from_str(&told.json).unwrap();
-    assert_eq!((&told["objects"], &told["input"]["recorded"]), (&8.into(), &8391.into()), "{told}");
+    let reported = tested(&access, "s3://mail-events/2026/10/").await.unwrap();
+    assert_eq!(reported.exit, Exit::Done);
+    let reported: Value = serde_json::from_str(&reported.json).unwrap();
+    assert_eq!((&reported["objects"], &reported["input"]["recorded"]), (&8.into(), &8391.into()), "{reported}");
     let damaged: Vec<&str> =
-        told["damaged"].as_array().unwrap().iter().filter_map(|it| it["object"].as_str()).collect();
+        reported["damaged"].as_array().unwrap().iter().filter_map(|it| it["object"].as_str()).collect();
     assert_eq!(damaged, ["s3://mail-events/2026/10/06/06/cut.gz", "s3://mail-events/2026/10/06/07/plain.gz"]);
-    assert_eq!((&told["unchanged"], told["changes"].as_array().unwrap().len()), (&4.into(), 0));
+    assert_eq!((&reported["unchanged"], reported["changes"].as_array().unwrap().len()), (&4.into(), 0));
 
     let missing = tested(&access, "s3://nobodys-bucket/").await.unwrap_err();
     assert!(missing.remedy().contains("no bucket nobodys-bucket"), "{missing:?}");

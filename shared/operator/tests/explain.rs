@@ -34,7 +34,7 @@ async fn explained(account: &Account, about: &str, isp: Option<&str>, at: Option
     explain(&account.access(), subject(about), isp, at, now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn told(account: &Account, about: &str, isp: Option<&str>, now: Now) -> Answer {
+async fn reported(account: &Account, about: &str, isp: Option<&str>, now: Now) -> Answer {
     let stretch = Stretch { isp, since: None, most: NonZeroU32::MAX };
     history(&account.access(), subject(about), stretch, now, TermStyle::new(None)).await.unwrap()
 }
@@ -54,7 +54,7 @@ async fn next(account: &Account, isp: Option<&str>, now: Now) -> String {
 /// Every transition that was told, explained as of its moment, has the numbers of its verdict. Returns how many had one.
 async fn check_each_verdict(account: &Account, about: &str, now: Now) -> usize {
     let mut with_verdict = 0;
-    for entry in parsed(&told(account, about, None, now).await)["entries"].as_array().unwrap() {
+    for entry in parsed(&reported(account, about, None, now).await)["entries"].as_array().unwrap() {
         let (isp, at) = (entry["isp"].as_str(), entry["at"].as_str());
         let answer = parsed(&explained(account, about, isp, at, now).await);
         let judged = answer["judged"].as_array().unwrap();
@@ -134,7 +134,7 @@ async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its
     steps.push(next(&account, None, minutes(143)).await);
     insta::assert_snapshot!(steps.join("\n\n"));
 
-    insta::assert_snapshot!(visible(&told(&account, NEWS, None, minutes(150)).await.text));
+    insta::assert_snapshot!(visible(&reported(&account, NEWS, None, minutes(150)).await.text));
     assert!(check_each_verdict(&account, NEWS, minutes(150)).await >= 3);
     // What is long ago is found in the hours, too.
     assert!(check_each_verdict(&account, NEWS, minutes(40 * 60)).await >= 3);
@@ -163,11 +163,11 @@ async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let (account, _stack) = troubled().await;
     let now = MORNING.plus_minutes(3);
     said(&account, OperatorCommand::Resume, NEWS, Some("a (very) \"good\" list"), now).await;
-    let all = parsed(&told(&account, NEWS, None, now).await);
+    let all = parsed(&reported(&account, NEWS, None, now).await);
     assert_eq!(all["entries"].as_array().unwrap().len(), 4, "{all}");
     let last = &all["entries"][3];
     assert_eq!((&last["by"], &last["said"]), (&json!(ARN), &json!("a (very) \"good\" list")));
-    let of_isp = parsed(&told(&account, NEWS, Some("gmail"), now).await);
+    let of_isp = parsed(&reported(&account, NEWS, Some("gmail"), now).await);
     assert_eq!((of_isp["entries"].as_array().unwrap().len(), &of_isp["entries"][0]["isp"]), (1, &json!("gmail")));
     let ask = async |stretch: Stretch<'_>| {
         parsed(&history(&account.access(), subject(NEWS), stretch, now, TermStyle::new(None)).await.unwrap())
@@ -177,7 +177,7 @@ async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let since = "2026-10-06T09:02".parse().ok();
     let late = ask(Stretch { isp: None, since, most: NonZeroU32::MAX }).await;
     assert_eq!((late["entries"].as_array().unwrap().len(), &late["more"]), (1, &json!(false)));
-    let none = told(&account, "configuration-set:shop", None, now).await;
+    let none = reported(&account, "configuration-set:shop", None, now).await;
     assert!(visible(&none.text).contains("no notice is about it"), "{}", none.text);
 }
 

@@ -30,7 +30,7 @@ async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
     status(&account.access(), about.as_ref(), now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn told(account: &Account, word: OperatorCommand, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
+async fn reported(account: &Account, word: OperatorCommand, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
     let reason = (word == OperatorCommand::Stop).then(|| "wrong list".to_owned());
     let saying = CommandRequest { word, reason, force: false, wait: Duration::ZERO };
     say(
@@ -73,7 +73,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
     assert!(answer.text.contains("no event was ever heard of"), "{}", answer.text);
 
     let (account, _stack) = troubled().await;
-    told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     let answer = shown(&account, None, MORNING.plus_minutes(200)).await;
     let document = parsed(&answer);
     let warnings: Vec<&str> = document["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
@@ -93,7 +93,7 @@ async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_th
 #[tokio::test(start_paused = true)]
 async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let (account, mut stack) = troubled().await;
-    let paused = told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    let paused = reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!(parsed(&paused)["by"], ARN);
@@ -104,13 +104,13 @@ async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let told_people = account.cloud.state().published.last().unwrap()["Message"].clone();
     assert!(told_people.contains(&format!("(said by {ARN}: wrong list)")), "{told_people}");
 
-    let again = told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    let again = reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!((again.exit, &parsed(&again)["changed"]), (Exit::Done, &json!(false)));
     stack.tick(MORNING.plus_minutes(600)).await.unwrap();
     stack.enforce(true, MORNING.plus_minutes(600)).await.unwrap();
     assert!(!account.cloud.state().sets["shop"]);
 
-    let resumed = told(&account, OperatorCommand::Resume, "configuration-set:shop", None).await.unwrap();
+    let resumed = reported(&account, OperatorCommand::Resume, "configuration-set:shop", None).await.unwrap();
     insta::assert_snapshot!(visible(&resumed.text));
     stack.enforce(false, MORNING.plus_minutes(600)).await.unwrap();
     assert!(account.cloud.state().sets["shop"]);
@@ -201,7 +201,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
-    let bypassed = told(&account, OperatorCommand::Bypass, "configuration-set:news", None).await.unwrap();
+    let bypassed = reported(&account, OperatorCommand::Bypass, "configuration-set:news", None).await.unwrap();
     insta::assert_snapshot!(visible(&bypassed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
@@ -211,7 +211,7 @@ async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
         "{}",
         answer.text
     );
-    let released = told(&account, OperatorCommand::Release, "configuration-set:news", None).await.unwrap();
+    let released = reported(&account, OperatorCommand::Release, "configuration-set:news", None).await.unwrap();
     assert!(released.text.contains("left to its breaker"), "{}", released.text);
 }
 
@@ -219,7 +219,7 @@ async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
 async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:news";
-    let shadowed = told(&account, OperatorCommand::Shadow, name, None).await.unwrap();
+    let shadowed = reported(&account, OperatorCommand::Shadow, name, None).await.unwrap();
     insta::assert_snapshot!(visible(&shadowed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
@@ -279,12 +279,12 @@ async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown()
 async fn how_all_stands_is_told_at_once() {
     let (account, _stack) = troubled().await;
     let arguments = |format: &str| ["ses-breaker", "digest", "--format", format].map(Into::into);
-    let told = async |format: &str, now: Now| {
+    let reported = async |format: &str, now: Now| {
         operator::cli::answered(&account.access(), arguments(format), now, TermStyle::new(None)).await.unwrap()
     };
     let tomorrow = MORNING.plus_minutes(1_440);
-    insta::assert_snapshot!(told("text", tomorrow).await.text);
-    let document = parsed(&told("json", tomorrow).await);
+    insta::assert_snapshot!(reported("text", tomorrow).await.text);
+    let document = parsed(&reported("json", tomorrow).await);
     let subjects: Vec<&str> =
         document["rates"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap()).collect();
     assert_eq!(
@@ -298,7 +298,7 @@ async fn how_all_stands_is_told_at_once() {
         ]
     );
     // Of a day without mail, too.
-    assert_eq!(parsed(&told("json", MORNING).await)["rates"][0]["mails"], 0);
+    assert_eq!(parsed(&reported("json", MORNING).await)["rates"][0]["mails"], 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,7 +309,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
         ("configuration-set:news", Some("Gmail"), "one ISP of a sender"),
         ("account", Some("gmail"), "an ISP"),
     ] {
-        let answer = told(&account, OperatorCommand::Stop, about, isp).await.unwrap();
+        let answer = reported(&account, OperatorCommand::Stop, about, isp).await.unwrap();
         assert_eq!(answer.exit, Exit::No, "{about}");
         let text = visible(&answer.text).replace('\n', " ");
         assert!(
@@ -317,7 +317,7 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
             "{text}"
         );
     }
-    let answer = told(&account, OperatorCommand::Stop, "identity:news.example", None).await.unwrap();
+    let answer = reported(&account, OperatorCommand::Stop, "identity:news.example", None).await.unwrap();
     insta::assert_snapshot!(visible(&answer.text));
     assert_eq!((answer.exit, account.cloud.state().switched.len()), (Exit::No, 1));
 }
@@ -327,7 +327,7 @@ async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
     let (account, mut stack) = troubled().await;
     let shadow = "mode = \"shadow\"\n";
     Stack::push(&account.cloud, shadow).await;
-    let answer = told(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    let answer = reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(answer.exit, Exit::No);
     insta::assert_snapshot!(visible(&answer.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
@@ -339,7 +339,7 @@ async fn a_slip_of_the_pen_pauses_nobody() {
     let (account, _stack) = troubled().await;
     let before = account.cloud.items(REPUTATION).len();
     let check = async |about: &str, isp: Option<&str>, expected: &str| {
-        let failure = told(&account, OperatorCommand::Stop, about, isp).await.unwrap_err();
+        let failure = reported(&account, OperatorCommand::Stop, about, isp).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert_eq!(format!("{failure}\n{}", failure.remedy()), expected);
     };
@@ -359,7 +359,10 @@ async fn a_slip_of_the_pen_pauses_nobody() {
         say(&account.access(), &[new], None, &saying, MORNING, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     // Paused before its first mail, it can be resumed without force.
-    assert_eq!(told(&account, OperatorCommand::Resume, "configuration-set:new", None).await.unwrap().exit, Exit::Done);
+    assert_eq!(
+        reported(&account, OperatorCommand::Resume, "configuration-set:new", None).await.unwrap().exit,
+        Exit::Done
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -408,9 +408,9 @@ impl PermitClient {
         let asked: u64 = recipients.values().fold(0, |sum, mails| sum.saturating_add(*mails));
         let decode = |answer: &Answer| {
             let answers = wire::decode_permits(answer, &request)?;
-            let told: u64 = answers.iter().fold(0, |sum, answer| sum.saturating_add(answer.asked));
-            match (told == asked, answers.len()) {
-                (false, _) => Err(format!("an answer cannot be right: {asked} mails asked for, {told} answered")),
+            let reported: u64 = answers.iter().fold(0, |sum, answer| sum.saturating_add(answer.asked));
+            match (reported == asked, answers.len()) {
+                (false, _) => Err(format!("an answer cannot be right: {asked} mails asked for, {reported} answered")),
                 (true, isps) if isps > recipients.len() => {
                     Err(format!("an answer cannot be right: {isps} ISPs for {} domains", recipients.len()))
                 }

@@ -95,8 +95,8 @@ async fn run(seed: u64) {
     let (mut granted, mut returned, mut used) = (0, 0, 0);
     for (name, lease) in &books.leases {
         // Of answers that never came through nothing may have been used.
-        assert!(lease.told || lease.used + lease.returned.unwrap_or(0) == 0, "{name}: {lease:?}");
-        if lease.told {
+        assert!(lease.reported || lease.used + lease.returned.unwrap_or(0) == 0, "{name}: {lease:?}");
+        if lease.reported {
             granted += lease.granted;
             returned += lease.returned.unwrap_or(0);
             used += lease.used;

@@ -605,8 +605,8 @@ enum Action {
 }
 
 fn action(recipient: &FailedRecipient<'_>) -> Action {
-    let told = recipient.action.as_deref().unwrap_or_default().trim();
-    let is = |word: &str| told.eq_ignore_ascii_case(word);
+    let reported = recipient.action.as_deref().unwrap_or_default().trim();
+    let is = |word: &str| reported.eq_ignore_ascii_case(word);
     if is("delayed") {
         Action::Delayed
     } else if is("delivered") || is("relayed") || is("expanded") {
@@ -692,10 +692,10 @@ impl Stamps {
     pub fn of(event: &Event<'_>, real_now: i64) -> Stamps {
         let accepted = event.mail.timestamp.0;
         let is_past = |at: &i64| *at <= real_now.saturating_add(TOLERANCE_MILLIS);
-        let told = event.told_at.map(|told| told.0).filter(is_past);
+        let reported = event.published_at.map(|reported| reported.0).filter(is_past);
         let happened = dated(&event.detail).1.map(|at| at.0).filter(is_past);
         let (by_provider, by_ses) =
             if is_dated_by_provider(&event.detail) { (happened, None) } else { (None, happened) };
-        Stamps { by_ses: accepted.max(told.unwrap_or(accepted)).max(by_ses.unwrap_or(accepted)), by_provider }
+        Stamps { by_ses: accepted.max(reported.unwrap_or(accepted)).max(by_ses.unwrap_or(accepted)), by_provider }
     }
 }

@@ -102,7 +102,7 @@ pub async fn evaluate<R: Reputation>(
 
 /// Whether a change reports harm to people.
 fn reports_harm(change: &Change) -> bool {
-    change.transition.as_ref().is_some_and(|told| told.level.is_some())
+    change.transition.as_ref().is_some_and(|transition| transition.level.is_some())
 }
 
 /// Identities of a configuration set whose other configuration sets are looked up.
@@ -139,12 +139,17 @@ fn note_related(
     };
     let sets: Vec<(&Subject, &Relative)> = related.iter().filter(|(relative, _)| is_own_set(relative)).collect();
     changes.retain_mut(|change| {
-        let Some(told) = change.transition.as_mut().filter(|told| told.level.is_some()) else { return true };
-        told.shares_mail_with = related.keys().filter(|relative| **relative != change.key.subject).cloned().collect();
-        let Some(verdict) = told.verdict.filter(|_| !can_be_stopped(policy, &change.key.subject)) else { return true };
+        let Some(transition) = change.transition.as_mut().filter(|transition| transition.level.is_some()) else {
+            return true;
+        };
+        transition.shares_mail_with =
+            related.keys().filter(|relative| **relative != change.key.subject).cloned().collect();
+        let Some(verdict) = transition.verdict.filter(|_| !can_be_stopped(policy, &change.key.subject)) else {
+            return true;
+        };
         if !sets.iter().any(|(_, set)| answers_for(&set.breaker, &verdict, now)) {
-            if told.key.isp.is_none() {
-                told.reason.push_str(&spread_over(&sets));
+            if transition.key.isp.is_none() {
+                transition.reason.push_str(&spread_over(&sets));
             }
             return true;
         }
@@ -406,8 +411,8 @@ async fn decide_and_save<R: Reputation>(
         let mut changes = decide(subject_state, &board);
         drop(board);
         changes.retain(|change| !subject_state.unreadable.contains(&change.key.isp));
-        for told in changes.iter_mut().filter_map(|change| change.transition.as_mut()) {
-            told.gate = policy.gate_in_use;
+        for transition in changes.iter_mut().filter_map(|change| change.transition.as_mut()) {
+            transition.gate = policy.gate_in_use;
         }
         if changes.is_empty() || store.save(&changes).await? == Saved::Saved {
             return Ok(changes);
@@ -497,7 +502,7 @@ pub fn assess(
 /// person's pauses take none either.
 fn in_budget(pauses: &Pauses, known: &BreakerState, mut change: Change, taken: Option<(Place, Pause)>) -> Change {
     let pauses_it = change.controls.iter().any(|control| control.kind == ControlKind::PauseConfigurationSet);
-    let by_verdict = change.transition.as_ref().is_some_and(|told| told.level == Some(Level::Pause));
+    let by_verdict = change.transition.as_ref().is_some_and(|transition| transition.level == Some(Level::Pause));
     let is_undone = known.state.is_contained() && change.next.state == State::Closed;
     if change.key.isp.is_some() || !(is_undone || (pauses_it && by_verdict)) {
         return change;
@@ -803,9 +808,9 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
 
 /// A change of an ISP itself as people are told of it: without a gate nothing is stopped there, so nothing opens or closes.
 fn as_told(policy: &Policy, mut change: Change) -> Change {
-    if let Some(told) = change.transition.as_mut().filter(|_| !policy.gate_in_use) {
-        (told.from, told.to) = (StateName::Closed, StateName::Closed);
-        told.shadow = policy.is_shadow(&change.key.subject);
+    if let Some(transition) = change.transition.as_mut().filter(|_| !policy.gate_in_use) {
+        (transition.from, transition.to) = (StateName::Closed, StateName::Closed);
+        transition.shadow = policy.is_shadow(&change.key.subject);
     }
     change
 }
@@ -973,7 +978,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
         gate: false,
         shares_mail_with: BTreeSet::new(),
     });
-    let reason = || transition.as_ref().map_or_else(String::new, |told| told.reason.clone());
+    let reason = || transition.as_ref().map_or_else(String::new, |transition| transition.reason.clone());
     let mut controls = Vec::new();
     for effect in &step.effects {
         // What was only stopped in shadow was not stopped by us: it may have been by a person.

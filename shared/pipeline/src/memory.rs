@@ -458,7 +458,8 @@ impl Reputation for MemoryReputation {
             let saved = Versioned { breaker: next.clone(), version: version + 1 };
             self.subject_states[index].1.breakers.insert(key.isp, saved);
             board.apply(change);
-            let urgency = transition.as_ref().and_then(|told| told.verdict).map_or(1.0, |verdict| verdict.excess());
+            let urgency =
+                transition.as_ref().and_then(|transition| transition.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
                 wish(&mut self.wishes, control, urgency);
             }

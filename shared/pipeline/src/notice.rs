@@ -247,13 +247,13 @@ impl Notice {
 
     /// What a change tells people; `None` if nothing.
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
-        let told = change.transition.as_ref()?;
-        let name = key_name(&told.key, isps);
-        let id = format!("{:013}#{name}#{:06}", told.at.0.max(0), change.version + 1);
-        let fact = Fact { id, title: String::new(), detail: TransitionDetail::of(change, told, isps) };
+        let transition = change.transition.as_ref()?;
+        let name = key_name(&transition.key, isps);
+        let id = format!("{:013}#{name}#{:06}", transition.at.0.max(0), change.version + 1);
+        let fact = Fact { id, title: String::new(), detail: TransitionDetail::of(change, transition, isps) };
         let detail = serde_json::to_string(&fact.detail).unwrap_or_default();
         let title = title(&headline::headline(&fact, &fact));
-        let text = format!("{title}\n\n{}\n\nDecided: {}\n", told.why(), done(change, told));
+        let text = format!("{title}\n\n{}\n\nDecided: {}\n", transition.why(), done(change, transition));
         Some(Notice { id: fact.id, title, text, kind: Notice::TRANSITION, detail })
     }
 
@@ -336,9 +336,9 @@ pub fn key_name(key: &Key, isps: &IspMap) -> String {
 }
 
 /// What was done about it, for people.
-fn done(change: &Change, told: &Transition) -> String {
+fn done(change: &Change, transition: &Transition) -> String {
     let done: Vec<String> = change.controls.iter().map(|control| done_by(control.kind)).collect();
-    match (done.is_empty(), told.shadow) {
+    match (done.is_empty(), transition.shadow) {
         (true, true) => "no action, because this is decided in shadow".to_owned(),
         (true, false) => "no action (notification only)".to_owned(),
         (false, _) => done.join("; "),

@@ -60,7 +60,7 @@ pub async fn record<L: Ledger>(
     let mut senders = Senders::default();
     let mut units = Vec::new();
     // The message of each unit.
-    let mut told_by = Vec::new();
+    let mut message_of_unit = Vec::new();
     for (message, bytes) in messages.iter().enumerate() {
         decoder.decode(bytes, |decoded| match decoded {
             Decoded::Event(event) => match classifier.classify(&event, real_now, &mut senders, &mut units) {
@@ -76,13 +76,14 @@ pub async fn record<L: Ledger>(
             Decoded::Ignored(ignored) => recorded.ignore(ignored.name()),
             Decoded::Rejected(rejection) => recorded.poison(message, rejection.name(), || rejection.to_string()),
         });
-        told_by.resize(units.len(), message);
+        message_of_unit.resize(units.len(), message);
     }
     recorded.units = units.len() as u64;
     if !units.is_empty()
         && let Err(Unrecorded { positions, error }) = ledger.record(&units, &senders).await
     {
-        recorded.unrecorded = positions.into_iter().filter_map(|position| told_by.get(position).copied()).collect();
+        recorded.unrecorded =
+            positions.into_iter().filter_map(|position| message_of_unit.get(position).copied()).collect();
         recorded.error = Some(error);
     }
     recorded

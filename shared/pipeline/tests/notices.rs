@@ -115,7 +115,7 @@ impl World {
     }
 
     /// The messages that go out now.
-    fn told(&mut self) -> Vec<Message> {
+    fn reported(&mut self) -> Vec<Message> {
         let before = self.post.messages.len();
         self.deliver().unwrap();
         self.post.messages[before..].to_vec()
@@ -123,15 +123,15 @@ impl World {
 
     /// The text of the only e-mail that goes out now.
     fn mail(&mut self) -> String {
-        let told = self.told();
-        let [message] = told.as_slice() else { panic!("{told:#?}") };
+        let reported = self.reported();
+        let [message] = reported.as_slice() else { panic!("{reported:#?}") };
         let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
         format!("Subject: {}\n\n{}", message.title, message.text(&place))
     }
 }
 
-fn titles(told: &[Message]) -> Vec<&str> {
-    told.iter().map(|message| message.title.as_str()).collect()
+fn titles(reported: &[Message]) -> Vec<&str> {
+    reported.iter().map(|message| message.title.as_str()).collect()
 }
 
 #[test]
@@ -170,19 +170,19 @@ fn a_pause_its_probe_and_its_end_are_told_once_each() {
             world.clean(name, 0);
         }
     }
-    let told = world.told();
+    let reported = world.reported();
     assert_eq!(
-        titles(&told),
+        titles(&reported),
         ["[SENDING AGAIN] news: 60 min without further harm", "[SENDING AGAIN] news: 60 min without further harm"]
     );
-    insta::assert_snapshot!("closed", told[1].text(&Place::default()));
+    insta::assert_snapshot!("closed", reported[1].text(&Place::default()));
 }
 
 #[test]
 fn an_incident_is_told_with_its_pardons() {
     let mut world = World::with_gate();
     world.judged("configuration-set:a", Level::Throttle, 40);
-    assert_eq!(world.told().len(), 1);
+    assert_eq!(world.reported().len(), 1);
     world.minutes(5);
     for name in ["configuration-set:a@gmail", "configuration-set:b@gmail", "identity:a.example@gmail"] {
         world.judged(name, Level::Throttle, 12 + name.len() as u64);
@@ -195,15 +195,15 @@ fn an_incident_is_told_with_its_pardons() {
     }
     // Somebody else's trouble at the same moment is another story.
     world.judged("configuration-set:z@yahoo", Level::Throttle, 50);
-    let told = world.told();
+    let reported = world.reported();
     assert_eq!(
-        titles(&told),
+        titles(&reported),
         [
             "[HELD] gmail: several unrelated senders turned bad at this ISP at the same time",
             "[SLOWED] z at yahoo: 56 % of 90 mails bounced hard"
         ]
     );
-    insta::assert_snapshot!(told[0].text(&Place {
+    insta::assert_snapshot!(reported[0].text(&Place {
         stack: "mail".to_owned(),
         region: "eu-west-1".to_owned(),
         ..Place::default()
@@ -218,10 +218,10 @@ fn what_a_person_says_is_told_whatever_was_told_before() {
     for _ in 0..3 {
         world.minutes(1);
         world.said("configuration-set:news", Input::PersonResumes);
-        assert_eq!(titles(&world.told()), ["[RESUMED by a person] news: a person resumed it"]);
+        assert_eq!(titles(&world.reported()), ["[RESUMED by a person] news: a person resumed it"]);
         world.minutes(1);
         world.said("configuration-set:news", Input::PersonStops);
-        assert_eq!(titles(&world.told()), ["[STOPPED by a person] news: a person stopped it"]);
+        assert_eq!(titles(&world.reported()), ["[STOPPED by a person] news: a person stopped it"]);
     }
     world.said("configuration-set:news", Input::PersonBypasses);
     insta::assert_snapshot!("person_holds", world.mail());
@@ -298,21 +298,21 @@ fn notices_wait_for_a_moment_and_no_longer() {
 fn what_flaps_is_told_once_and_then_summed_up_each_hour() {
     let mut world = World::with_gate();
     let name = "configuration-set:news@gmail";
-    let mut told = BTreeMap::new();
+    let mut reported = BTreeMap::new();
     // Cut, raised to the whole, and cut again, for nine hours.
     for half_hour in 0..18 {
         match half_hour % 2 {
             0 => world.judged(name, Level::Throttle, 12),
             _ => world.said(name, Input::Pardon),
         }
-        for message in world.told() {
-            told.insert(half_hour, message);
+        for message in world.reported() {
+            reported.insert(half_hour, message);
         }
         world.minutes(30);
     }
-    let titles: Vec<String> = told.iter().map(|(at, message)| format!("{at:2} {}", message.title)).collect();
+    let titles: Vec<String> = reported.iter().map(|(at, message)| format!("{at:2} {}", message.title)).collect();
     insta::assert_snapshot!(titles.join("\n"));
-    insta::assert_snapshot!("flapping", told[&5].text(&Place::default()));
+    insta::assert_snapshot!("flapping", reported[&5].text(&Place::default()));
 }
 
 #[test]
@@ -320,13 +320,13 @@ fn the_policy_says_how_soon_the_same_is_told_again() {
     let check = |toml: &str, expected: &[i64]| {
         let mut world = World::new(toml);
         let name = "configuration-set:news@gmail";
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for minute in 0..12 {
             world.judged(name, Level::Throttle, 12);
-            told.extend(world.told().iter().map(|_| minute * 5));
+            reported.extend(world.reported().iter().map(|_| minute * 5));
             world.minutes(5);
         }
-        assert_eq!(told, expected, "{toml}");
+        assert_eq!(reported, expected, "{toml}");
     };
     // The first cut, and the first that is further down, are news.
     check("[alerts]\nagain_minutes = 360\nsummary_minutes = 60\n", &[0, 5]);
@@ -338,26 +338,26 @@ fn the_policy_says_how_soon_the_same_is_told_again() {
 fn a_pause_is_never_held_back_unless_the_last_message_said_so() {
     let mut world = World::with_gate();
     let name = "configuration-set:news";
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..3 {
         world.judged(name, Level::Pause, 30);
-        told.extend(world.told());
+        reported.extend(world.reported());
         world.minutes(5);
         world.said(name, Input::Pardon);
-        told.extend(world.told());
+        reported.extend(world.reported());
         world.minutes(5);
     }
     let pause = "[STOPPED] news: 33 % of 90 mails bounced hard";
     let end = "[SENDING AGAIN] news: the ISP itself is in trouble";
     // The first end is told, so the second pause is; the second end is not, so neither is the third pause.
-    assert_eq!(titles(&told), [pause, end, pause]);
+    assert_eq!(titles(&reported), [pause, end, pause]);
     // What is held back is told an hour after the last message, though nothing happens any more.
     world.minutes(30);
-    assert_eq!(titles(&world.told()), Vec::<&str>::new());
+    assert_eq!(titles(&world.reported()), Vec::<&str>::new());
     world.minutes(30);
-    let told = world.told();
-    assert_eq!(titles(&told), ["[SUMMARY, now sending] news: 3 more changes"]);
-    insta::assert_snapshot!(told[0].text(&Place::default()));
+    let reported = world.reported();
+    assert_eq!(titles(&reported), ["[SUMMARY, now sending] news: 3 more changes"]);
+    insta::assert_snapshot!(reported[0].text(&Place::default()));
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn of_one_identity(world: &mut World, set: &str, bounces: u32) {
 /// What goes out once the sets of one identity have had their time to follow each other.
 fn told_after_a_while(world: &mut World) -> Vec<Message> {
     world.now = Now(world.now.0 + 20_000);
-    world.told()
+    world.reported()
 }
 
 #[test]
@@ -424,8 +424,8 @@ fn a_withheld_stop_of_a_known_incident_is_reported_at_once() {
     assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] news: 100 % of 9 mails bounced hard"]);
     world.minutes(3);
     of_one_identity(&mut world, "sale", 9);
-    let told = told_after_a_while(&mut world);
-    assert_eq!(titles(&told), ["[WARNING, still sending] sale: 100 % of 9 mails bounced hard"]);
+    let reported = told_after_a_while(&mut world);
+    assert_eq!(titles(&reported), ["[WARNING, still sending] sale: 100 % of 9 mails bounced hard"]);
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn what_was_resumed_or_only_in_shadow_holds_back_no_stop_of_another_set() {
     assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
     world.minutes(3);
     world.said("configuration-set:sale", Input::PersonResumes);
-    world.told();
+    world.reported();
     world.minutes(3);
     of_one_identity(&mut world, "club", 9);
     assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] club: 100 % of 9 mails bounced hard"]);
@@ -453,18 +453,18 @@ fn a_set_that_stops_after_the_others_is_reported_in_five_minutes_with_what_ses_m
     for set in ["news", "sale"] {
         of_one_identity(&mut world, set, 9);
         world.minutes(2);
-        let told = told_after_a_while(&mut world).len();
-        assert_eq!(told, usize::from(set == "news"), "{set}");
+        let reported = told_after_a_while(&mut world).len();
+        assert_eq!(reported, usize::from(set == "news"), "{set}");
     }
     let wishes = pollster::block_on(world.store.wishes()).unwrap();
     for wished in wishes {
         pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..wished })).unwrap();
     }
     world.minutes(5);
-    let told = world.told();
-    assert_eq!(titles(&told), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
-    assert!(told[0].body.contains("Effect: SES has obeyed"), "{}", told[0].body);
-    assert!(!told[0].first.is_empty() && told[0].runbook == "stopped", "{:?}", told[0]);
+    let reported = world.reported();
+    assert_eq!(titles(&reported), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
+    assert!(reported[0].body.contains("Effect: SES has obeyed"), "{}", reported[0].body);
+    assert!(!reported[0].first.is_empty() && reported[0].runbook == "stopped", "{:?}", reported[0]);
 }
 
 #[test]
@@ -492,14 +492,14 @@ fn a_set_that_a_person_stopped_long_ago_answers_for_no_harm_of_its_identity() {
         }
         let policy = world.policy.clone();
         pollster::block_on(evaluate(&policy, &mut world.store, &identity, &BTreeSet::new(), now)).unwrap();
-        let told = world.told();
-        told.into_iter().filter(|message| message.subject == "identity:a.example").collect::<Vec<_>>()
+        let reported = world.reported();
+        reported.into_iter().filter(|message| message.subject == "identity:a.example").collect::<Vec<_>>()
     };
     for stopped in [false, true] {
-        let told = harm(stopped);
-        assert_eq!(titles(&told), ["[WARNING, still sending] identity a.example: 33 % of 60 mails bounced hard"]);
+        let reported = harm(stopped);
+        assert_eq!(titles(&reported), ["[WARNING, still sending] identity a.example: 33 % of 60 mails bounced hard"]);
         // Only what SES can stop is offered.
-        let lines: Vec<String> = told[0].commands.iter().map(|command| command.line(&Place::default())).collect();
+        let lines: Vec<String> = reported[0].commands.iter().map(|command| command.line(&Place::default())).collect();
         assert!(!lines.iter().any(|line| line.contains("(none)")), "{lines:?}");
         assert!(lines.contains(&"ses-breaker stop configuration-set:b".to_owned()), "{lines:?}");
     }
@@ -573,17 +573,17 @@ proptest! {
         }
         let notices = world.store.transitions.len();
         prop_assert_eq!(letter_of.len(), notices);
-        let told = letter_of.values().filter(|letter| messages.contains_key(*letter)).count();
+        let reported = letter_of.values().filter(|letter| messages.contains_key(*letter)).count();
         let summed_up: usize = messages.values().map(|message| summed_up(message)).sum();
-        prop_assert_eq!(told + summed_up, notices);
+        prop_assert_eq!(reported + summed_up, notices);
         prop_assert!(pollster::block_on(world.store.unsent()).unwrap().is_empty());
         let alert_queue = pollster::block_on(world.store.alert_queue()).unwrap();
-        prop_assert!(alert_queue.letters.is_empty() && alert_queue.told.values().all(|told| told.held_back.is_none()));
+        prop_assert!(alert_queue.letters.is_empty() && alert_queue.sent.values().all(|reported| reported.held_back.is_none()));
         // The state in the last message about a key is the one it is in.
         for name in KEYS {
             let key = world.key(name);
             let state = world.store.find(&key.subject).map_or(StateName::Closed, |subject_state| subject_state.breaker(key.isp).breaker.state.name());
-            prop_assert_eq!(alert_queue.told.get(name).map_or(StateName::Closed, |told| told.state), state);
+            prop_assert_eq!(alert_queue.sent.get(name).map_or(StateName::Closed, |reported| reported.state), state);
         }
     }
 }
@@ -630,14 +630,14 @@ fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_d
         for set in ["shop", "club"] {
             sends(&mut world, set, 8);
         }
-        world.told();
+        world.reported();
         world.minutes(10);
         sends(&mut world, "sale", 12);
         let withheld = world.mail();
         world.minutes(50);
         pollster::block_on(tick(&world.policy, &mut world.store, world.now)).unwrap();
-        let told = world.told();
-        let paused = told.iter().find(|message| message.subject == "configuration-set:sale").unwrap();
+        let reported = world.reported();
+        let paused = reported.iter().find(|message| message.subject == "configuration-set:sale").unwrap();
         let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
         let paused = paused.text(&place);
         insta::assert_snapshot!(name, format!("{withheld}\n{}\n\n{paused}", "=".repeat(72)));

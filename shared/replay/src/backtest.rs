@@ -129,7 +129,7 @@ impl Backtest {
             let none = Vec::new();
             for pair in paired(ours.get(key).unwrap_or(&none), theirs.get(key).unwrap_or(&none)) {
                 match pair {
-                    (Some(mine), Some(other)) if mine.told.at == other.told.at => unchanged += 1,
+                    (Some(mine), Some(other)) if mine.transition.at == other.transition.at => unchanged += 1,
                     (mine, other) => changes.extend(change(key, mine, other, limits)),
                 }
             }
@@ -153,7 +153,9 @@ impl Side {
     fn of(replay: &Replay, name: &str, limits: &Policy) -> Side {
         let moved = |to: StateName| {
             let transitions = replay.reputation.transitions.iter();
-            transitions.filter(move |told| told.to == to && told.from != to && told.level.is_some()).count() as u64
+            transitions
+                .filter(move |transition| transition.to == to && transition.from != to && transition.level.is_some())
+                .count() as u64
         };
         let mut side = Side {
             policy: name.to_owned(),
@@ -188,7 +190,7 @@ impl Side {
 
 /// A breaker that opened, and what was stopped.
 struct Trip<'a> {
-    told: &'a Transition,
+    transition: &'a Transition,
     stopped: Option<&'a Stopped>,
     end: Now,
 }
@@ -197,11 +199,12 @@ struct Trip<'a> {
 fn trips(replay: &Replay) -> BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> {
     let mut trips: BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> = BTreeMap::new();
     let isps = &replay.policy.isp_map;
-    for told in replay.reputation.transitions.iter().filter(|told| told.opens()) {
-        let stopped = replay.stopped.iter().find(|stopped| stopped.key == told.key && stopped.from == told.at);
-        let Key { subject, isp } = &told.key;
+    for transition in replay.reputation.transitions.iter().filter(|transition| transition.opens()) {
+        let stopped =
+            replay.stopped.iter().find(|stopped| stopped.key == transition.key && stopped.from == transition.at);
+        let Key { subject, isp } = &transition.key;
         let key = (subject.clone(), isp.map(|isp| isps.name(isp)));
-        trips.entry(key).or_default().push(Trip { told, stopped, end: replay.now() });
+        trips.entry(key).or_default().push(Trip { transition, stopped, end: replay.now() });
     }
     trips
 }
@@ -221,7 +224,7 @@ fn paired<'t, 'a>(
             };
         };
         let apart = i64::from(SAME_TRIP_MINUTES) * MINUTE_MILLIS;
-        let distance = mine.told.at.0.saturating_sub(other.told.at.0);
+        let distance = mine.transition.at.0.saturating_sub(other.transition.at.0);
         Some(match distance {
             ..0 if distance < -apart => (ours.next(), None),
             _ if distance > apart => (None, theirs.next()),
@@ -240,19 +243,19 @@ fn change(
     let became = match (mine, other) {
         (None, _) => Became::New,
         (Some(_), None) => Became::Gone,
-        (Some(mine), Some(other)) if other.told.at < mine.told.at => Became::Earlier,
+        (Some(mine), Some(other)) if other.transition.at < mine.transition.at => Became::Earlier,
         (Some(_), Some(_)) => Became::Later,
     };
-    let seconds = mine.zip(other).map(|(mine, other)| mine.told.at.0.abs_diff(other.told.at.0) / 1000);
+    let seconds = mine.zip(other).map(|(mine, other)| mine.transition.at.0.abs_diff(other.transition.at.0) / 1000);
     let count = |kind: UnitKind| shown.stopped.map_or(0, |stopped| u64::from(stopped.mail.get(kind)));
     Some(TripChange {
         subject: subject.to_string(),
         isp: isp.map(str::to_owned),
         became,
-        at: other.map(|trip| trip.told.at.to_string()),
-        in_use_at: mine.map(|trip| trip.told.at.to_string()),
+        at: other.map(|trip| trip.transition.at.to_string()),
+        in_use_at: mine.map(|trip| trip.transition.at.to_string()),
         seconds,
-        reason: shown.told.reason.clone(),
+        reason: shown.transition.reason.clone(),
         minutes_open: shown.stopped.map_or(0, |stopped| minutes_open(stopped, shown.end)),
         mails_stopped: shown.stopped.map_or(0, mails),
         hard_bounces: count(UnitKind::HardBounce),

@@ -61,15 +61,15 @@ impl Diagnoses {
             return;
         }
         let fresh = || DiagnosisCount { count: 0, mail: (accepted, accepted), example: String::new() };
-        let told = self.classes.entry(place).or_insert_with(fresh);
-        told.count += 1;
-        told.mail = (told.mail.0.min(accepted), told.mail.1.max(accepted));
-        told.example = id(message_id).to_owned();
+        let reported = self.classes.entry(place).or_insert_with(fresh);
+        reported.count += 1;
+        reported.mail = (reported.mail.0.min(accepted), reported.mail.1.max(accepted));
+        reported.example = id(message_id).to_owned();
     }
 
     /// All classes, with where they were told.
     pub fn classes(&self) -> impl Iterator<Item = (&Place, &Class, &DiagnosisCount)> {
-        self.classes.iter().map(|((place, class), told)| (place, class, told))
+        self.classes.iter().map(|((place, class), reported)| (place, class, reported))
     }
 
     /// Units whose class is not among them.
@@ -166,7 +166,7 @@ mod tests {
             book.note(place, class, Minute(1), "0100-000001");
         }
         assert_eq!((book.classes().count(), book.left_out()), (MAX_CLASSES, 3));
-        assert!(book.classes().all(|(_, _, told)| told.example == "0100-000001"));
+        assert!(book.classes().all(|(_, _, reported)| reported.example == "0100-000001"));
     }
 
     #[test]

@@ -372,7 +372,7 @@ struct DecodedChunk {
     events: Vec<HeardEvent>,
     units: Vec<Unit>,
     /// What was told of some units, by their index, with the id of the message; only where it is asked for.
-    told: VecDeque<(usize, Class, String)>,
+    transition: VecDeque<(usize, Class, String)>,
     /// Who received some units, by their index; only where it is asked for.
     received: VecDeque<(usize, Received)>,
     tallies: Tallies,
@@ -478,7 +478,7 @@ impl<'a> Worker<'a> {
             new_senders: Vec::new(),
             events: Vec::with_capacity(chunk.documents().len()),
             units: Vec::with_capacity(chunk.documents().len()),
-            told: VecDeque::new(),
+            transition: VecDeque::new(),
             received: VecDeque::new(),
             tallies: Tallies::default(),
             rejections: VecDeque::new(),
@@ -512,7 +512,8 @@ impl<'a> Worker<'a> {
                 let accepted = event.mail.timestamp.0;
                 let before = out.units.len();
                 let stamps = Stamps::of(&event, options.real_now);
-                let harm = matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)) && event.told_at.is_none();
+                let harm =
+                    matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)) && event.published_at.is_none();
                 let passed = HeardEvent { stamps: Some(stamps), counts: false, harm, units: 0 };
                 match classifier.classify(&event, options.real_now, senders, &mut out.units) {
                     Ok(Outcome::Counted(oddities)) => {
@@ -613,7 +614,7 @@ impl DecodedChunk {
         // A block is told beside the unit before it.
         let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
         let id = &event.mail.message_id;
-        self.told.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
+        self.transition.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
     }
 
     /// Takes down who received the units of an event, which are those from `from` on.
@@ -885,8 +886,8 @@ impl Replay {
             for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
                 // Not before the clock has come here, since that may make senders forgotten.
                 let unit = &Unit { sender: self.sender(worker, generation, unit.sender), ..*unit };
-                let told = decoded.told.pop_front_if(|(of, ..)| *of == index);
-                if let Some((_, class, id)) = told
+                let transition = decoded.transition.pop_front_if(|(of, ..)| *of == index);
+                if let Some((_, class, id)) = transition
                     && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
                 {
                     book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);
@@ -1217,16 +1218,21 @@ impl Replay {
             book.follow(&self.policy, &mut self.reputation, changes, self.now);
         }
         for change in changes {
-            let Some(told) = &change.transition else { continue };
-            let (was_open, is_open) = (told.from == StateName::Open, told.to == StateName::Open);
+            let Some(transition) = &change.transition else { continue };
+            let (was_open, is_open) = (transition.from == StateName::Open, transition.to == StateName::Open);
             if is_open && !was_open {
-                let stopped = Stopped { key: told.key.clone(), from: told.at, until: None, mail: Counters::default() };
+                let stopped = Stopped {
+                    key: transition.key.clone(),
+                    from: transition.at,
+                    until: None,
+                    mail: Counters::default(),
+                };
                 self.stopped.push(stopped);
                 self.watch_senders_of(self.stopped.len() - 1);
             } else if was_open && !is_open {
-                let last = self.stopped.iter_mut().rev().find(|stopped| stopped.key == told.key);
+                let last = self.stopped.iter_mut().rev().find(|stopped| stopped.key == transition.key);
                 if let Some(stopped) = last {
-                    stopped.until = Some(told.at);
+                    stopped.until = Some(transition.at);
                 }
             }
         }

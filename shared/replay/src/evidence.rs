@@ -66,12 +66,12 @@ impl EvidenceLog {
     /// Takes down the verdicts behind changes, and how things stand after them.
     pub(crate) fn follow(&mut self, policy: &Policy, reputation: &mut MemoryReputation, changes: &[Change], now: Now) {
         for change in changes {
-            let Some(told) = change.transition.as_ref() else { continue };
-            if let Some(verdict) = &told.verdict
+            let Some(transition) = change.transition.as_ref() else { continue };
+            if let Some(verdict) = &transition.verdict
                 && let Rule::Cusum { evidence, .. } = verdict.rule
             {
                 let tracks = self.tracks.entry(change.key.clone()).or_default();
-                put(&mut tracks[verdict.metric as usize], told.at.0, evidence as f32);
+                put(&mut tracks[verdict.metric as usize], transition.at.0, evidence as f32);
             }
             self.look_at(policy, reputation, change.key.clone(), now);
         }

@@ -222,7 +222,7 @@ pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> E
         let basis = Basis::new(&replay.policy, key, known, replay.reputation.known_board(), &BTreeMap::new(), at);
         judgements.push(judged(replay, key, metric, None, basis));
     }
-    let told = replay.reputation.transitions.iter().rev().find(|told| told.key == *key);
+    let transition = replay.reputation.transitions.iter().rev().find(|transition| transition.key == *key);
     Explanation {
         at: at.to_string(),
         subject: key.subject.to_string(),
@@ -230,7 +230,7 @@ pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> E
         gate: replay.policy.gate_in_use,
         breaker,
         diagnoses: diagnoses(replay, key),
-        last: told.map(|told| TransitionRecord::of(told, isps)),
+        last: transition.map(|transition| TransitionRecord::of(transition, isps)),
         judged: judgements,
     }
 }
@@ -251,7 +251,7 @@ fn judged(
     basis: Basis,
 ) -> ExplainedJudgement {
     let mut explained = ExplainedJudgement {
-        decided: transition.map(|told| TransitionRecord::of(told, &replay.policy.isp_map)),
+        decided: transition.map(|transition| TransitionRecord::of(transition, &replay.policy.isp_map)),
         metrics: Vec::new(),
         ratios: Vec::new(),
         forecast: Vec::new(),
@@ -271,7 +271,7 @@ fn judged(
     explained.metrics = Metric::ALL.into_iter().map(|metric| judging.metric(metric)).collect();
     explained.ratios = replay.policy.ratios.iter().map(|ratio| judging.ratio(ratio)).collect();
     explained.left_out = why;
-    let verdict = transition.and_then(|told| told.verdict);
+    let verdict = transition.and_then(|transition| transition.verdict);
     let by_evidence = verdict.filter(|verdict| matches!(verdict.rule, Rule::Cusum { .. }));
     let by_evidence = by_evidence.filter(|verdict| metric.is_none_or(|metric| verdict.metric == metric));
     let chosen = by_evidence.map(|verdict| (verdict.metric, verdict.level)).or_else(|| judging.suggest(metric));

@@ -62,12 +62,12 @@ pub fn generate(scenario: &Scenario, seed: u64, out: &mut impl io::Write) -> io:
         let now_ms = start_ms + second * 1000;
         // Nothing that is still to be invented arrives before this second.
         while let Some(pending) = world.arrived_before(now_ms) {
-            lines.tell(&pending)?;
+            lines.write_event(&pending)?;
         }
         world.step(second);
     }
     while let Some(pending) = world.arrived_before(i64::MAX) {
-        lines.tell(&pending)?;
+        lines.write_event(&pending)?;
     }
     let lines = lines.finish()?;
     Ok(world.into_truth(seed, lines))

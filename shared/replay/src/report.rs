@@ -525,7 +525,8 @@ impl ReportedBreaker {
     /// Reports on the breaker of a key, closed or not.
     pub fn of(replay: &Replay, key: &Key, known: &BreakerState) -> ReportedBreaker {
         let moves = replay.reputation.transitions.iter().rev();
-        let entered = moves.filter(|told| told.key == *key).find(|told| told.from != told.to);
+        let entered =
+            moves.filter(|transition| transition.key == *key).find(|transition| transition.from != transition.to);
         let until = match known.state {
             State::Open { until, .. } => until,
             State::Closed | State::Throttled { .. } | State::Probing { .. } => None,
@@ -535,7 +536,7 @@ impl ReportedBreaker {
             isp: isp_name(key, &replay.policy.isp_map),
             state: known.shown_state(key),
             factor: known.state.factor(&replay.policy.breaker).share(),
-            since: entered.map(|told| told.at.to_string()),
+            since: entered.map(|transition| transition.at.to_string()),
             until: until.map(|until| until.to_string()),
             trips: known.trips,
         }

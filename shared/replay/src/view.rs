@@ -391,7 +391,7 @@ impl View {
         let is_whole_set =
             |stop: &&ReportedStop| stop.isp.is_none() && (!any_set || stop.subject.starts_with("configuration-set:"));
         let (transitions, cut) = last(&report.transitions, MAX_MOVES);
-        let transitions = transitions.iter().filter_map(|told| serde_json::to_value(told).ok()).collect();
+        let transitions = transitions.iter().filter_map(|transition| serde_json::to_value(transition).ok()).collect();
         let (controls, cut_controls) = last(&report.controls, MAX_MOVES);
         let quotas = report.quota.iter().flatten().map(QuotaView::of).collect::<Vec<_>>();
         View {
@@ -529,29 +529,30 @@ pub(crate) fn diagnoses_of(
     let Some(book) = &replay.diagnoses else { return (Vec::new(), 0) };
     type Row = (String, Isp, UnitKind, crate::diagnosis::Class);
     let mut rows: BTreeMap<Row, crate::diagnosis::DiagnosisCount> = BTreeMap::new();
-    for ((sender, isp, kind), class, told) in book.classes().filter(|((_, isp, _), ..)| at.is_none_or(|at| at == *isp))
+    for ((sender, isp, kind), class, transition) in
+        book.classes().filter(|((_, isp, _), ..)| at.is_none_or(|at| at == *isp))
     {
         let Some(subject) = subject(replay.subjects_of(*sender)) else { continue };
         let row = rows.entry((subject, *isp, *kind, class.clone()));
         row.and_modify(|known| {
-            known.count += told.count;
-            known.mail = (known.mail.0.min(told.mail.0), known.mail.1.max(told.mail.1));
+            known.count += transition.count;
+            known.mail = (known.mail.0.min(transition.mail.0), known.mail.1.max(transition.mail.1));
         })
-        .or_insert_with(|| told.clone());
+        .or_insert_with(|| transition.clone());
     }
     let mut all: Vec<Diagnosis> = rows
         .into_iter()
-        .map(|((subject, isp, kind, class), told)| Diagnosis {
+        .map(|((subject, isp, kind, class), transition)| Diagnosis {
             subject,
             isp: replay.policy.isp_map.name(isp).to_owned(),
             kind: kind.counter_name(),
             words: class.words,
             status: class.status,
             refusal: class.refusal,
-            count: told.count,
-            from: told.mail.0.0,
-            to: told.mail.1.0,
-            example: told.example,
+            count: transition.count,
+            from: transition.mail.0.0,
+            to: transition.mail.1.0,
+            example: transition.example,
         })
         .collect();
     all.sort_by_key(|row| std::cmp::Reverse(row.count));

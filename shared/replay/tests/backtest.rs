@@ -144,9 +144,9 @@ fn ledger_of(name: &str) -> Recorded {
 /// Trips by key, to the minute.
 fn trips(report: &Report) -> BTreeMap<String, Vec<String>> {
     let mut trips: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for told in report.transitions.iter().filter(|told| told.opens()) {
-        let isp = told.isp.as_ref().map_or(String::new(), |isp| format!(" @ {isp}"));
-        trips.entry(format!("{}{isp}", told.subject)).or_default().push(told.at.to_string()[..16].to_owned());
+    for reported in report.transitions.iter().filter(|reported| reported.opens()) {
+        let isp = reported.isp.as_ref().map_or(String::new(), |isp| format!(" @ {isp}"));
+        trips.entry(format!("{}{isp}", reported.subject)).or_default().push(reported.at.to_string()[..16].to_owned());
     }
     trips
 }

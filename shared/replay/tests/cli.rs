@@ -216,59 +216,66 @@ fn an_explanation_has_the_numbers_of_its_transition() {
     for (path, world) in worlds {
         let path = path.display().to_string();
         let report = json(&replay(&[&[path.as_str(), "--format", "json"], world].concat()));
-        for told in report["transitions"].as_array().unwrap() {
-            let acted = told["level"] == "throttle" || told["level"] == "pause";
-            if !acted || told["population"].is_null() {
+        for reported in report["transitions"].as_array().unwrap() {
+            let acted = reported["level"] == "throttle" || reported["level"] == "pause";
+            if !acted || reported["population"].is_null() {
                 continue;
             }
-            let text = |field: &str| told[field].as_str().unwrap().to_owned();
+            let text = |field: &str| reported[field].as_str().unwrap().to_owned();
             let (at, subject) = (text("at"), text("subject"));
             let mut arguments = vec!["explain", &path, "--at", &at, "--subject", &subject, "--format", "json"];
-            if let Some(isp) = told["isp"].as_str() {
+            if let Some(isp) = reported["isp"].as_str() {
                 arguments.extend(["--isp", isp]);
             }
             arguments.extend(world);
             let explanation = json(&check(&arguments, 0, &[]));
             let judged = explanation["judged"].as_array().unwrap();
-            let judgement = judged.iter().find(|judgement| judgement["decided"] == *told);
-            compare(told, judgement.unwrap_or_else(|| panic!("{arguments:?}: {told} is not among {judged:?}")));
+            let judgement = judged.iter().find(|judgement| judgement["decided"] == *reported);
+            compare(reported, judgement.unwrap_or_else(|| panic!("{arguments:?}: {reported} is not among {judged:?}")));
             explained += 1;
         }
     }
     assert!(explained >= 20, "{explained}");
 }
 
-fn compare(told: &Value, explanation: &Value) {
+fn compare(reported: &Value, explanation: &Value) {
     let of = |list: &Value, name: &str, field: &str| {
         list.as_array().unwrap().iter().find(|entry| entry[field] == name).cloned().unwrap()
     };
-    let (metric, level) = (told["metric"].as_str().unwrap(), told["level"].as_str().unwrap());
-    if told["rule"] == "ratio" {
+    let (metric, level) = (reported["metric"].as_str().unwrap(), reported["level"].as_str().unwrap());
+    if reported["rule"] == "ratio" {
         let ratio = of(&explanation["ratios"], metric, "metric");
         let line = of(&ratio["lines"], level, "level");
-        assert_eq!((&line["population"], &line["bad"]), (&told["population"], &told["bad"]), "{told}");
-        assert_eq!(line["reached"], true, "{told}");
+        assert_eq!((&line["population"], &line["bad"]), (&reported["population"], &reported["bad"]), "{reported}");
+        assert_eq!(line["reached"], true, "{reported}");
         return;
     }
     let metric = of(&explanation["metrics"], metric, "metric");
     let evidence = of(&metric["evidence"], level, "level");
-    assert_eq!(evidence["stretch_population"], told["population"], "{told}");
-    assert_eq!(evidence["stretch_bad"], told["bad"], "{told}");
-    assert_eq!(evidence["stretch"], told["cohorts"], "{told}");
+    assert_eq!(evidence["stretch_population"], reported["population"], "{reported}");
+    assert_eq!(evidence["stretch_bad"], reported["bad"], "{reported}");
+    assert_eq!(evidence["stretch"], reported["cohorts"], "{reported}");
     let said = format!(
         "evidence {:.1} reached {:.1}",
         evidence["peak"].as_f64().unwrap(),
         evidence["threshold"].as_f64().unwrap()
     );
-    assert!(told["reason"].as_str().unwrap().contains(&said), "{told} does not say {said}");
+    assert!(reported["reason"].as_str().unwrap().contains(&said), "{reported} does not say {said}");
     // And the cells that are shown lead up to that very number.
     let cells = &explanation["cells"];
-    assert_eq!((cells["metric"].as_str(), cells["level"].as_str()), (told["metric"].as_str(), Some(level)), "{told}");
+    assert_eq!(
+        (cells["metric"].as_str(), cells["level"].as_str()),
+        (reported["metric"].as_str(), Some(level)),
+        "{reported}"
+    );
     let cells = cells["cells"].as_array().unwrap();
     let peak = cells.iter().position(|cell| cell["peak"] == true).unwrap();
     let sum = |field: &str| cells[..=peak].iter().map(|cell| cell[field].as_u64().unwrap()).sum::<u64>();
-    assert_eq!((sum("population"), sum("bad")), (told["population"].as_u64().unwrap(), told["bad"].as_u64().unwrap()));
-    assert_eq!(cells[peak]["evidence"], evidence["peak"], "{told}");
+    assert_eq!(
+        (sum("population"), sum("bad")),
+        (reported["population"].as_u64().unwrap(), reported["bad"].as_u64().unwrap())
+    );
+    assert_eq!(cells[peak]["evidence"], evidence["peak"], "{reported}");
 }
 
 #[test]
@@ -308,8 +315,8 @@ fn schedules_look_like_this() {
     let table: Vec<&str> = default.lines().filter(is_row).collect();
     assert!(table.len() == 39 && table.iter().all(|line| line.len() <= 80), "{default}");
     // `check` tells of the same sets.
-    let told = check(&["check", &policy], 0, &[]).out;
-    assert!(told.contains("news: 50 → 500") && told.contains("receipts: warmed up at 2,000"), "{told}");
+    let reported = check(&["check", &policy], 0, &[]).out;
+    assert!(reported.contains("news: 50 → 500") && reported.contains("receipts: warmed up at 2,000"), "{reported}");
 }
 
 /// A policy by which the newsletter of the sample streams is nearly warm.
@@ -324,12 +331,12 @@ fn what_the_gate_would_have_granted_looks_like_this() {
     let folder = tempfile::tempdir().unwrap();
     let policy = warm_policy(folder.path());
     let out = check(&[&stream("isp-throttling"), "--policy", &policy, "--quota"], 0, &[]).out;
-    let (_, told) = out.split_once("\nWhat the gate would have granted\n").unwrap();
-    insta::assert_snapshot!("quota", told);
+    let (_, reported) = out.split_once("\nWhat the gate would have granted\n").unwrap();
+    insta::assert_snapshot!("quota", reported);
     // Days of several, and mail without Send events.
     let messy = check(&[&stream("messy"), "--quota", "--subject", "configuration-set:(none)"], 0, &[]).out;
-    let (_, told) = messy.split_once("\nWhat the gate would have granted\n").unwrap();
-    insta::assert_snapshot!("quota_by_day", told);
+    let (_, reported) = messy.split_once("\nWhat the gate would have granted\n").unwrap();
+    insta::assert_snapshot!("quota_by_day", reported);
 }
 
 #[test]
@@ -341,9 +348,9 @@ fn asking_the_gate_changes_nothing_else_and_every_mail_is_accounted_for() {
         let mut asked = json(&replay(&[&stream(name), "--policy", policy, "--format", "json", "--quota"]));
         let rows = asked["quota"].as_array().unwrap().clone();
         let left_out = asked["quota_left_out"].as_array().unwrap().clone();
-        let told = asked.as_object_mut().unwrap();
-        told.remove("quota");
-        told.remove("quota_left_out");
+        let reported = asked.as_object_mut().unwrap();
+        reported.remove("quota");
+        reported.remove("quota_left_out");
         assert_eq!(asked, plain, "{name}");
         assert_eq!(left_out.is_empty(), policy != warm, "{left_out:?}");
         let mut demand: BTreeMap<(String, String), u64> = BTreeMap::new();

@@ -63,7 +63,7 @@ fn sum(report: &Report, kind: UnitKind) -> u64 {
 
 /// Whether nothing was cut or stopped.
 fn is_calm(report: &Report) -> bool {
-    report.transitions.iter().all(|told| told.from == told.to && told.to == StateName::Closed)
+    report.transitions.iter().all(|reported| reported.from == reported.to && reported.to == StateName::Closed)
 }
 
 #[test]
@@ -83,7 +83,8 @@ fn a_reputation_list_that_refuses_a_third_of_the_mail_is_seen_and_acted_on() {
         assert_eq!(sum(&report, UnitKind::HardBounce), 0, "SES leaves them out of its rate");
         let first = report.transitions.first().unwrap();
         assert!(first.metric == Some(Metric::Block) && first.population.unwrap() <= 30, "{first:?}");
-        let acted = |told: &&TransitionRecord| told.metric == Some(Metric::Block) && told.from != told.to;
+        let acted =
+            |reported: &&TransitionRecord| reported.metric == Some(Metric::Block) && reported.from != reported.to;
         let first = report.transitions.iter().find(acted).unwrap();
         let expected = if gate { Some("other") } else { None };
         assert_eq!(first.isp.as_deref(), expected, "without a gate it counts against the set");
@@ -99,7 +100,7 @@ fn a_reputation_list_that_refuses_a_third_of_the_mail_is_seen_and_acted_on() {
 #[test]
 fn prefixes_by_configuration_set_give_what_the_same_events_in_order_give() {
     let report = reported("35-dynamic-partition", false);
-    let promo = report.transitions.iter().find(|told| told.to == StateName::Open).unwrap();
+    let promo = report.transitions.iter().find(|reported| reported.to == StateName::Open).unwrap();
     assert_eq!(promo.subject, Subject::ConfigurationSet("promo".into()));
     assert_eq!(promo.at.minute().to_string(), "2026-09-04 08:25");
 }
@@ -129,7 +130,7 @@ fn a_bounce_of_forwarded_mail_counts_where_the_mail_went() {
         let report = reported("52-bounce-names-forwarding-target.ndjson.gz", gate);
         assert_eq!(counted(&report), "other: blocks 6, delivered 6, hard_bounces 6, sent 6");
         assert_eq!(report.input.odd_by_name["forwarded_recipient"], 6);
-        assert!(report.transitions.iter().all(|told| told.isp.as_deref() != Some("gmail")));
+        assert!(report.transitions.iter().all(|reported| reported.isp.as_deref() != Some("gmail")));
     }
 }
 

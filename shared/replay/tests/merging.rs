@@ -61,22 +61,22 @@ fn moment(day: u32, second: u32) -> String {
 /// A mail's Send event, and its Delivery or Bounce event some seconds later.
 fn mail(set: &'static str, day: u32, second: u32, bounces: bool) -> [Event; 2] {
     let accepted = moment(day, second);
-    let told = moment(day, second + 2);
+    let reported = moment(day, second + 2);
     let id = format!("{set}-{day}-{second}");
     let mail = format!(
         r#""mail":{{"timestamp":"{accepted}","messageId":"{id}","source":"{set}@example.com","destination":["a{second}@gmail.com"],"tags":{{"ses:configuration-set":["{set}"],"ses:from-domain":["{set}.example.com"]}}}}"#
     );
     let outcome = if bounces {
         format!(
-            r#"{{"eventType":"Bounce",{mail},"bounce":{{"timestamp":"{told}","feedbackId":"f-{id}","bounceType":"Permanent","bounceSubType":"General","bouncedRecipients":[{{"emailAddress":"a{second}@gmail.com","status":"5.1.1"}}]}}}}"#
+            r#"{{"eventType":"Bounce",{mail},"bounce":{{"timestamp":"{reported}","feedbackId":"f-{id}","bounceType":"Permanent","bounceSubType":"General","bouncedRecipients":[{{"emailAddress":"a{second}@gmail.com","status":"5.1.1"}}]}}}}"#
         )
     } else {
         format!(
-            r#"{{"eventType":"Delivery",{mail},"delivery":{{"timestamp":"{told}","recipients":["a{second}@gmail.com"]}}}}"#
+            r#"{{"eventType":"Delivery",{mail},"delivery":{{"timestamp":"{reported}","recipients":["a{second}@gmail.com"]}}}}"#
         )
     };
     let event = |at: String, line: String| Event { at, set, day, line };
-    [event(accepted, format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#)), event(told, outcome)]
+    [event(accepted, format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#)), event(reported, outcome)]
 }
 
 const DAYS: std::ops::RangeInclusive<u32> = 1..=8;
@@ -137,8 +137,8 @@ fn prefixes_by_configuration_set_give_what_the_same_events_in_order_give() {
     let in_order = replay_of(lines(&events).as_bytes(), &[&["-"], &JSON[..]].concat());
     assert_eq!(in_order.code, 0, "{}", in_order.err);
     let expected = judged(&in_order);
-    let opened = expected["transitions"].as_array().unwrap().iter().filter(|told| told["to"] == "open");
-    let opened: Vec<&str> = opened.map(|told| told["subject"].as_str().unwrap()).collect();
+    let opened = expected["transitions"].as_array().unwrap().iter().filter(|reported| reported["to"] == "open");
+    let opened: Vec<&str> = opened.map(|reported| reported["subject"].as_str().unwrap()).collect();
     assert!(opened.contains(&"configuration-set:promo"), "{opened:?}");
 
     let folder = partitioned(&events);
@@ -196,7 +196,8 @@ fn a_pipe_is_merged_with_files() {
 fn an_explanation_reads_merged_files_too() {
     let folder = partitioned(&two_sets());
     let report = judged(&replay(&[&[text_of(folder.path()).as_str()], &JSON[..]].concat()));
-    let opened = report["transitions"].as_array().unwrap().iter().find(|told| told["to"] == "open").unwrap().clone();
+    let opened =
+        report["transitions"].as_array().unwrap().iter().find(|reported| reported["to"] == "open").unwrap().clone();
     let (at, subject) = (opened["at"].as_str().unwrap(), opened["subject"].as_str().unwrap());
     let whole = text_of(folder.path());
     let isp = opened["isp"].as_str().map_or(vec![], |isp| vec!["--isp", isp]);
@@ -245,8 +246,9 @@ fn what_is_late_by_nature_is_no_disorder() {
     let complaint = |event: &Event| {
         let line = event.line.replace("\"eventType\":\"Send\"", "\"eventType\":\"Complaint\"");
         let recipient = "{\"emailAddress\":\"a@gmail.com\"}";
-        let told = format!("\"complaint\":{{\"feedbackId\":\"{}\",\"complainedRecipients\":[{recipient}]}}", event.at);
-        Event { line: line.replace("\"send\":{}", &told), ..event.clone() }
+        let reported =
+            format!("\"complaint\":{{\"feedbackId\":\"{}\",\"complainedRecipients\":[{recipient}]}}", event.at);
+        Event { line: line.replace("\"send\":{}", &reported), ..event.clone() }
     };
     let sends = events.iter().filter(|event| event.line.contains("\"Send\""));
     let complaints: Vec<Event> = sends.map(complaint).collect();
@@ -270,14 +272,14 @@ fn a_misdated_mail_does_not_hold_back_its_file() {
     let misdated = mail("news", 28, 3600, false);
     let news = || events.iter().filter(|event| event.set == "news");
     // All its events bear the same date.
-    for (place, told) in [(300, 1), (300, misdated.len()), (0, misdated.len())] {
+    for (place, reported) in [(300, 1), (300, misdated.len()), (0, misdated.len())] {
         let folder = tempfile::tempdir().unwrap();
-        let odd = lines(&misdated[..told]);
+        let odd = lines(&misdated[..reported]);
         let with_misdated = format!("{}{odd}{}", lines(news().take(place)), lines(news().skip(place)));
         write(&folder, "news.json", &with_misdated);
         write(&folder, "promo.json", &lines(events.iter().filter(|event| event.set == "promo")));
         let ran = replay(&[&text_of(folder.path()), "--quiet"]);
-        assert_eq!(ran.code, 0, "{told} events after {place}: {}", ran.err);
+        assert_eq!(ran.code, 0, "{reported} events after {place}: {}", ran.err);
     }
 }
 

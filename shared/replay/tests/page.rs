@@ -77,8 +77,8 @@ fn the_page_of_every_stream_says_what_its_report_says() {
         for key in view["keys"].as_array().unwrap() {
             // What a diagram draws adds up to what a table says.
             for (index, counter) in [(0, "hard_bounces"), (2, "delays"), (3, "blocks")] {
-                let told = key["counters"][counter].as_u64().unwrap_or(0);
-                assert_eq!(sum(&key["course"]["bad"][index]), told, "{counter} of {key}");
+                let reported = key["counters"][counter].as_u64().unwrap_or(0);
+                assert_eq!(sum(&key["course"]["bad"][index]), reported, "{counter} of {key}");
             }
         }
     }
@@ -89,19 +89,20 @@ fn the_evidence_reaches_what_each_verdict_says() {
     let mut verdicts = 0;
     for stream in streams() {
         let view = view_of(&page_of(&stream));
-        let by_evidence = view["transitions"].as_array().unwrap().iter().filter(|told| told["rule"] == "cusum");
-        for told in by_evidence {
+        let by_evidence = view["transitions"].as_array().unwrap().iter().filter(|reported| reported["rule"] == "cusum");
+        for reported in by_evidence {
             let keys = view["keys"].as_array().unwrap();
-            let key = keys.iter().find(|key| key["subject"] == told["subject"] && key["isp"] == told["isp"]).unwrap();
-            let at: jiff::Timestamp = told["at"].as_str().unwrap().parse().unwrap();
-            let track = key["evidence"][told["metric"].as_str().unwrap()].as_array().unwrap();
+            let key =
+                keys.iter().find(|key| key["subject"] == reported["subject"] && key["isp"] == reported["isp"]).unwrap();
+            let at: jiff::Timestamp = reported["at"].as_str().unwrap().parse().unwrap();
+            let track = key["evidence"][reported["metric"].as_str().unwrap()].as_array().unwrap();
             let then = track.iter().filter(|point| point[0] == at.as_millisecond());
             let highest = then.filter_map(|point| point[1].as_f64()).fold(0.0, f64::max);
-            let reason = told["reason"].as_str().unwrap();
-            let (_, told) = reason.split_once("evidence ").unwrap();
-            let told: f64 = told.split(' ').next().unwrap().parse().unwrap();
+            let reason = reported["reason"].as_str().unwrap();
+            let (_, reported) = reason.split_once("evidence ").unwrap();
+            let reported: f64 = reported.split(' ').next().unwrap().parse().unwrap();
             // The page has two digits, and a reason one.
-            assert!((told - highest).abs() < 0.0551, "{highest}: {reason}");
+            assert!((reported - highest).abs() < 0.0551, "{highest}: {reason}");
             verdicts += 1;
         }
     }
@@ -114,8 +115,8 @@ fn diagnoses_add_up_to_the_bounces_and_delays_and_hold_no_address() {
         let view = view_of(&page_of(&stream));
         for counter in ["hard_bounces", "soft_bounces", "delays"] {
             let rows = view["diagnoses"].as_array().unwrap().iter().filter(|row| row["kind"] == counter);
-            let told: u64 = rows.filter_map(|row| row["count"].as_u64()).sum();
-            assert_eq!(told, view["whole"][counter].as_u64().unwrap_or(0), "{counter} of {}", stream.display());
+            let reported: u64 = rows.filter_map(|row| row["count"].as_u64()).sum();
+            assert_eq!(reported, view["whole"][counter].as_u64().unwrap_or(0), "{counter} of {}", stream.display());
         }
         assert!(!view["diagnoses"].to_string().contains('@'), "{}", view["diagnoses"]);
     }

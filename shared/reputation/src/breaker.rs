@@ -129,7 +129,7 @@ impl BreakerState {
 
     /// Whether people have been warned of this metric, and need not be again.
     pub fn was_warned(&self, metric: Metric, now: Now) -> bool {
-        self.warned[metric as usize].is_some_and(|told| now.minutes_since(told) < WARN_AGAIN_DAYS * DAY)
+        self.warned[metric as usize].is_some_and(|transition| now.minutes_since(transition) < WARN_AGAIN_DAYS * DAY)
     }
 }
 

@@ -66,12 +66,12 @@ fn cell(known: &BreakerState, Step { next, news, .. }: &Step) -> String {
         (false, true) => "'",
         (false, false) => "",
     };
-    let told = news.as_ref().and_then(|news| news.level).map_or("", |level| match level {
+    let reported = news.as_ref().and_then(|news| news.level).map_or("", |level| match level {
         Level::Warn => "w",
         Level::Throttle => "t",
         Level::Pause => "p",
     });
-    format!("{}{armed}{told}", code(next.state))
+    format!("{}{armed}{reported}", code(next.state))
 }
 
 /// Every state in which a breaker can be, as the matrix names it. A forced one is Open or Closed only; in shadow it is as without.
@@ -246,7 +246,7 @@ impl Told {
     }
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn reported() -> impl Strategy<Value = Told> {
     let level = prop::sample::select(vec![None, Some(Level::Warn), Some(Level::Throttle), Some(Level::Pause)]);
     let mails = prop::sample::select(vec![0u64, 10, 199, 200, 5000]);
     let metric = prop::sample::select(Metric::ALL.to_vec());
@@ -294,7 +294,7 @@ fn policies() -> impl Strategy<Value = Breaker> {
 /// Steps with the minutes that pass before each: mostly short, now and then past every limit of the policy.
 fn walk() -> impl Strategy<Value = Vec<(i64, Told)>> {
     let passed = prop_oneof![6 => 0i64..90, 2 => 90i64..3_000, 1 => 3_000i64..60_000];
-    prop::collection::vec((passed, told()), 1..60)
+    prop::collection::vec((passed, reported()), 1..60)
 }
 
 /// What SES and the gate would do, if they did what the effects say and nothing else.
@@ -322,11 +322,11 @@ proptest! {
         policy in policies(),
         walk in prop::collection::vec((prop::sample::select(vec![
             i64::MIN, i64::MIN + 1, -1, 0, 1, NOW.0 - 1, NOW.0, NOW.0 + 59_999, i64::MAX - 60_000, i64::MAX,
-        ]), told()), 1..40),
+        ]), reported()), 1..40),
     ) {
         let mut known = BreakerState::default();
-        for (now, told) in walk {
-            known = told.apply(&policy, &known, Now(now)).next;
+        for (now, reported) in walk {
+            known = reported.apply(&policy, &known, Now(now)).next;
             let _ = (due(&policy, &known, Now(now)), due(&policy, &known, Now(0)), due(&policy, &known, Now(i64::MAX)));
             prop_assert!(known.state.factor(&policy) <= Factor::FULL);
         }
@@ -337,9 +337,9 @@ proptest! {
     fn the_effects_make_the_world_as_the_state_says(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
         let mut world = Actuator { flows: true, factor: Factor::FULL };
-        for (passed, told) in walk {
+        for (passed, reported) in walk {
             now = now.plus_minutes(passed as u32);
-            let step = told.apply(&policy, &known, now);
+            let step = reported.apply(&policy, &known, now);
             world.apply(&step.effects);
             known = step.next;
             let open = matches!(known.state, State::Open { .. });
@@ -354,22 +354,22 @@ proptest! {
     #[test]
     fn asking_twice_changes_nothing_more(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, told) in walk {
+        for (passed, reported) in walk {
             now = now.plus_minutes(passed as u32);
             let since = known.since;
-            known = told.apply(&policy, &known, now).next;
+            known = reported.apply(&policy, &known, now).next;
             // Whatever moves the mark from which mail is judged (a cut, a re-arming) takes the verdict away, too:
             // `judging_the_same_mail_again_never_cuts_again` is about that.
-            let cut = matches!(told, Told::Judged { level: Some(Level::Throttle), .. });
-            let re_armed = known.since != since && matches!(told, Told::Judged { level: Some(Level::Pause), .. });
-            if told.is_free_judgement() && (cut || re_armed) {
+            let cut = matches!(reported, Told::Judged { level: Some(Level::Throttle), .. });
+            let re_armed = known.since != since && matches!(reported, Told::Judged { level: Some(Level::Pause), .. });
+            if reported.is_free_judgement() && (cut || re_armed) {
                 continue;
             }
-            let again = told.apply(&policy, &known, now);
+            let again = reported.apply(&policy, &known, now);
             prop_assert!(again.effects.is_empty(), "{:?}", again.effects);
             // What has just been released may still be warned about, once.
             prop_assert_eq!(&BreakerState { warned: known.warned, ..again.next.clone() }, &known);
-            let third = told.apply(&policy, &again.next, now);
+            let third = reported.apply(&policy, &again.next, now);
             prop_assert!(third.news.is_none() && third.next == again.next);
         }
     }
@@ -382,9 +382,9 @@ proptest! {
     ) {
         let policy = Breaker { resume: Resume::Automatic, ..policy };
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, told) in walk {
+        for (passed, reported) in walk {
             now = now.plus_minutes(passed as u32);
-            known = told.apply(&policy, &known, now).next;
+            known = reported.apply(&policy, &known, now).next;
         }
         if known.overridden == Override::ForcedOpen {
             prop_assert_eq!(due(&policy, &known, now), None, "it waits for a person");
@@ -407,11 +407,11 @@ proptest! {
     /// `due` lies ahead, or judging at `due` changes something: whoever follows it never spins. A withheld pause is the
     /// one exception: it waits for others' pauses to be over, and is looked at each minute until then.
     #[test]
-    fn due_lies_ahead_or_something_changes(policy in policies(), walk in walk(), judged in told()) {
+    fn due_lies_ahead_or_something_changes(policy in policies(), walk in walk(), judged in reported()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, told) in walk {
+        for (passed, reported) in walk {
             now = now.plus_minutes(passed as u32);
-            known = told.apply(&policy, &known, now).next;
+            known = reported.apply(&policy, &known, now).next;
             let Told::Judged { .. } = judged else { continue };
             let Some(due_at) = due(&policy, &known, now) else { continue };
             let then = now.max(due_at);
@@ -428,9 +428,9 @@ proptest! {
         let policy = Breaker { resume: Resume::Automatic, ..policy };
         let (mut known, mut now) = (BreakerState::default(), NOW);
         let mut lengths: BTreeMap<u32, u32> = BTreeMap::new();
-        for (passed, told) in walk {
+        for (passed, reported) in walk {
             now = now.plus_minutes(passed as u32);
-            let next = told.apply(&policy, &known, now).next;
+            let next = reported.apply(&policy, &known, now).next;
             if let (State::Open { at, until: Some(until) }, true) = (next.state, next.tripped != known.tripped) {
                 let length = until.minutes_since(at);
                 prop_assert!(length >= policy.open_minutes && length <= policy.open_cap_minutes);
@@ -449,15 +449,15 @@ proptest! {
     #[test]
     fn nothing_of_a_persons_is_undone(policy in policies(), walk in walk(), at in 0usize..60, close in prop::bool::ANY) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (index, (passed, told)) in walk.into_iter().enumerate() {
+        for (index, (passed, reported)) in walk.into_iter().enumerate() {
             now = now.plus_minutes(passed as u32);
             if index == at {
                 let word = if close { Told::Bypasses } else { Told::Stops };
                 known = word.apply(&policy, &known, now).next;
             }
             let by_a_person =
-                matches!(told, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases);
-            let step = told.apply(&policy, &known, now);
+                matches!(reported, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases);
+            let step = reported.apply(&policy, &known, now);
             if known.is_forced() && !by_a_person {
                 prop_assert_eq!(step.next.state, known.state);
                 prop_assert_eq!(step.next.overridden, known.overridden);
@@ -473,13 +473,13 @@ proptest! {
         let mut now = NOW;
         let mut shadow = step(&policy, FREE, &BreakerState::default(), Input::PersonShadows, now).next;
         let mut free = BreakerState { overridden: Override::None, ..shadow.clone() };
-        for (passed, told) in walk {
-            if matches!(told, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases) {
+        for (passed, reported) in walk {
+            if matches!(reported, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases) {
                 continue;
             }
             now = now.plus_minutes(passed as u32);
             prop_assert_eq!(due(&policy, &shadow, now), due(&policy, &free, now));
-            let (in_shadow, in_light) = (told.apply(&policy, &shadow, now), told.apply(&policy, &free, now));
+            let (in_shadow, in_light) = (reported.apply(&policy, &shadow, now), reported.apply(&policy, &free, now));
             prop_assert_eq!(in_shadow.next.overridden, Override::Shadow);
             prop_assert_eq!(&BreakerState { overridden: Override::None, ..in_shadow.next.clone() }, &in_light.next);
             prop_assert_eq!((in_shadow.effects, in_shadow.news), (in_light.effects, in_light.news));
@@ -493,9 +493,9 @@ proptest! {
     #[test]
     fn a_persons_resume_is_accepted_and_re_arms(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, told) in walk {
+        for (passed, reported) in walk {
             now = now.plus_minutes(passed as u32);
-            known = told.apply(&policy, &known, now).next;
+            known = reported.apply(&policy, &known, now).next;
             let resumed = step(&policy, FREE, &known, Input::PersonResumes, now).next;
             prop_assert_eq!((resumed.state, resumed.overridden), (State::Closed, Override::None));
             if (known.state, known.overridden) != (State::Closed, Override::None) {
@@ -510,25 +510,25 @@ proptest! {
     fn a_quota_moves_as_the_policy_says(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
         let floor = Factor::of_share(policy.floor).min(Factor::of_share(policy.probe_share)).min(Factor::QUARTER);
-        for (passed, told) in walk {
-            if !told.is_free_judgement() {
+        for (passed, reported) in walk {
+            if !reported.is_free_judgement() {
                 continue;
             }
             now = now.plus_minutes(passed as u32);
-            let step = told.apply(&policy, &known, now);
+            let step = reported.apply(&policy, &known, now);
             let (before, after) = (known.state.factor(&policy), step.next.state.factor(&policy));
             if let State::Throttled { .. } = step.next.state {
                 prop_assert!(after >= floor && after <= Factor::FULL, "{after} is below {floor}");
             }
-            let bad = matches!(told, Told::Judged { level: Some(Level::Throttle | Level::Pause), .. });
+            let bad = matches!(reported, Told::Judged { level: Some(Level::Throttle | Level::Pause), .. });
             if let State::Throttled { moved, .. } = known.state
                 && after > before
             {
-                prop_assert!(!bad, "raised from {before} to {after} by {told:?}");
+                prop_assert!(!bad, "raised from {before} to {after} by {reported:?}");
                 prop_assert!(now >= moved.plus_minutes(policy.raise_every_minutes));
                 prop_assert!(after.share() <= 2.0 * before.share() + 0.001, "from {before} to {after}");
             }
-            let pause = matches!(told, Told::Judged { level: Some(Level::Pause), .. });
+            let pause = matches!(reported, Told::Judged { level: Some(Level::Pause), .. });
             if pause && !matches!(known.state, State::Open { .. }) {
                 prop_assert!(after <= before, "a pause verdict in {:?} raised {before} to {after}", known.state);
             }

@@ -292,9 +292,9 @@ fn each_key_takes_its_type_and_its_words_and_no_others() {
         if let Allowed::Word(words) = key.allowed {
             let (toml, _) = with(section, key, "\"?\"");
             let error = Policy::from_toml(&toml).unwrap_err().to_string();
-            let told = error.rsplit_once("expected").unwrap().1.split(" in `").next().unwrap();
-            let told: Vec<&str> = told.split('`').skip(1).step_by(2).collect();
-            assert_eq!(told, words, "{error}");
+            let reported = error.rsplit_once("expected").unwrap().1.split(" in `").next().unwrap();
+            let reported: Vec<&str> = reported.split('`').skip(1).step_by(2).collect();
+            assert_eq!(reported, words, "{error}");
         }
     }
 }

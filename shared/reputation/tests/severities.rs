@@ -188,10 +188,10 @@ fn a_warning_is_told_and_does_not_hide_behind_a_stronger_level() {
 
 #[test]
 fn a_ratio_rule_says_nothing_below_either_of_its_floors() {
-    let check = |metric, mails, bad, told: bool| {
+    let check = |metric, mails, bad, reported: bool| {
         let at = if matches!(metric, Metric::HardBounce | Metric::Complaint) { At::All } else { At::Isp };
         let warned = judged(&only("ratio"), metric, at, mails, bad).warn;
-        assert_eq!(warned.is_some(), told, "{bad} of {mails} by {metric:?}");
+        assert_eq!(warned.is_some(), reported, "{bad} of {mails} by {metric:?}");
     };
     check(Metric::HardBounce, 999, 999, false);
     check(Metric::HardBounce, 1000, 30, true);
@@ -258,17 +258,20 @@ fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() 
 #[test]
 fn each_line_of_the_forecast_is_reached_by_so_many_bad_mails_and_not_by_one_fewer() {
     let policy = policy_with_gate();
-    let told = |metric, mails, bad| -> Option<(Level, Rule)> {
+    let reported = |metric, mails, bad| -> Option<(Level, Rule)> {
         let timeline = burst(metric, mails, bad, true);
         let forecasts = forecast(&policy, [&timeline].into_iter(), NOW);
-        let told: Vec<_> = forecasts.into_iter().filter_map(|forecast| forecast.verdict).collect();
-        assert!(told.len() <= 1, "{told:?}");
-        told.first().inspect(|told| assert_eq!(told.metric, metric)).map(|told| (told.level, told.rule))
+        let reported: Vec<_> = forecasts.into_iter().filter_map(|forecast| forecast.verdict).collect();
+        assert!(reported.len() <= 1, "{reported:?}");
+        reported
+            .first()
+            .inspect(|reported| assert_eq!(reported.metric, metric))
+            .map(|reported| (reported.level, reported.rule))
     };
     let check = |metric, mails: u32, bad, expected: Option<(Level, f64)>| {
         let rule = |line| Rule::Forecast { mails: mails.into(), line };
         let expected = expected.map(|(level, line)| (level, rule(line)));
-        assert_eq!(told(metric, mails, bad), expected, "{bad} of {mails} by {metric:?}");
+        assert_eq!(reported(metric, mails, bad), expected, "{bad} of {mails} by {metric:?}");
     };
     let lines = &policy.forecast;
     for (metric, review, review_line, pause, pause_line) in [

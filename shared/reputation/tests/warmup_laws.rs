@@ -246,7 +246,7 @@ fn a_schedule_of_good_days_ends_at_the_target() {
 
 #[test]
 fn every_move_says_why() {
-    let told = [
+    let reported = [
         Move::Began { idle_days: 0 },
         Move::Began { idle_days: 21 },
         Move::Grew { from: 50 },
@@ -263,8 +263,8 @@ fn every_move_says_why() {
         Move::Followed { from: 50, peak: 10 },
         Move::Decayed { from: 50, idle_days: 14 },
     ];
-    let told: Vec<String> = told.iter().map(|step| format!("{:9} {step}", step.name())).collect();
-    insta::assert_snapshot!(told.join("\n"));
+    let reported: Vec<String> = reported.iter().map(|step| format!("{:9} {step}", step.name())).collect();
+    insta::assert_snapshot!(reported.join("\n"));
 }
 
 fn any_evidence() -> impl Strategy<Value = Evidence> {

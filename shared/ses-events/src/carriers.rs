@@ -39,11 +39,11 @@ fn try_text(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rej
         sink.emit(Decoded::Ignored(Ignored::ValidationNotice));
         return Ok(());
     }
-    if let Some((told_at, document)) = stamped(text)
+    if let Some((published_at, document)) = stamped(text)
         // Several lines may be one document too.
         && (!document.contains('\n') || serde_json::from_str::<IgnoredAny>(document).is_ok())
     {
-        self::text(document, carried.inside(Some(told_at)), sink);
+        self::text(document, carried.inside(Some(published_at)), sink);
         return Ok(());
     }
     if !carried.alone && is_log(text.trim_ascii()) {
@@ -255,7 +255,7 @@ fn object(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Resul
     }
     match Shape::of(document) {
         Some(Shape::Event) => {
-            sink.emit(event(document, carried.told_at)?);
+            sink.emit(event(document, carried.published_at)?);
             Ok(())
         }
         Some(Shape::EventBridge) => event_bridge(document, carried, sink),
@@ -288,8 +288,8 @@ fn object(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Resul
         }
         Some(Shape::Record) => bare_record(document, carried, sink, "body"),
         Some(Shape::Request) => {
-            let told_at = document.get("timestamp").and_then(Tree::timestamp);
-            value(required(document.get("requestPayload"), "requestPayload")?, carried.inside(told_at), sink)
+            let published_at = document.get("timestamp").and_then(Tree::timestamp);
+            value(required(document.get("requestPayload"), "requestPayload")?, carried.inside(published_at), sink)
         }
         None => Err(foreign(document).unwrap_or(Rejection::NoEvent)),
     }
@@ -347,7 +347,7 @@ struct Record<'t, 'a> {
     tree: &'t Tree<'a>,
     payload: Payload,
     path: &'static str,
-    told_at: Option<Timestamp>,
+    published_at: Option<Timestamp>,
 }
 
 impl<'t, 'a> Record<'t, 'a> {
@@ -358,7 +358,7 @@ impl<'t, 'a> Record<'t, 'a> {
             Tree::Object(attributes) => sent_timestamp(&attributes.get("SentTimestamp")?.as_text()?),
             Tree::Null | Tree::Boolean(_) | Tree::Number(_) | Tree::String(_) | Tree::Array(_) => None,
         };
-        let of = |tree, payload, path, told_at| Some(Self { tree, payload, path, told_at });
+        let of = |tree, payload, path, published_at| Some(Self { tree, payload, path, published_at });
         // A function URL and an API gateway write bodies as base64 if they are not sure of them.
         let body = match record.get("isBase64Encoded") {
             Some(Tree::Boolean(true)) => Payload::Base64,
@@ -371,8 +371,8 @@ impl<'t, 'a> Record<'t, 'a> {
             return of(tree, body, "Body", sent("Attributes"));
         }
         if let Some(Tree::Object(kinesis)) = record.get("kinesis") {
-            let told_at = kinesis.get("approximateArrivalTimestamp").and_then(Tree::timestamp);
-            return of(kinesis.get("data")?, Payload::Base64, "kinesis.data", told_at);
+            let published_at = kinesis.get("approximateArrivalTimestamp").and_then(Tree::timestamp);
+            return of(kinesis.get("data")?, Payload::Base64, "kinesis.data", published_at);
         }
         if let Some(tree) = record.get("Data") {
             return of(tree, Payload::Base64, "Data", date("ApproximateArrivalTimestamp"));
@@ -432,10 +432,10 @@ fn batch_record(record: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Res
         }
         return bare_record(fields, carried, sink, BODY);
     }
-    let Some(Record { tree, told_at, .. }) = Record::listed(fields) else {
+    let Some(Record { tree, published_at, .. }) = Record::listed(fields) else {
         return Err(Rejection::Absent { path: BODY });
     };
-    Payload::Text.read(tree, BODY, carried.alone().inside(told_at), sink)
+    Payload::Text.read(tree, BODY, carried.alone().inside(published_at), sink)
 }
 
 /// A record, or, among records, whatever else there may be.
@@ -449,8 +449,8 @@ fn bare_record(
     if let Some(Shape::Event | Shape::EventBridge | Shape::Notification) = Shape::of(record) {
         return object(record, carried, sink);
     }
-    if let Some(Record { tree, payload, path, told_at }) = Record::listed(record) {
-        return payload.read(tree, path, carried.inside(told_at), sink);
+    if let Some(Record { tree, payload, path, published_at }) = Record::listed(record) {
+        return payload.read(tree, path, carried.inside(published_at), sink);
     }
     match Shape::of(record) {
         Some(_) => object(record, carried, sink),
@@ -498,8 +498,8 @@ fn query_result(row: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result
         })
     };
     const MESSAGE: &str = "results[].@message";
-    let told_at = field("@timestamp").and_then(query_date);
-    Payload::Text.read(required(field("@message"), MESSAGE)?, MESSAGE, carried.inside(told_at), sink)
+    let published_at = field("@timestamp").and_then(query_date);
+    Payload::Text.read(required(field("@message"), MESSAGE)?, MESSAGE, carried.inside(published_at), sink)
 }
 
 fn notification(notification: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
@@ -517,8 +517,8 @@ fn notification(notification: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>
         Some(_) => return Err(Rejection::NoEvent),
     }
     let message = required(notification.get("Message"), "Message")?;
-    let told_at = notification.get("Timestamp").and_then(Tree::timestamp);
-    Payload::Text.read(message, "Message", carried.inside(told_at), sink)
+    let published_at = notification.get("Timestamp").and_then(Tree::timestamp);
+    Payload::Text.read(message, "Message", carried.inside(published_at), sink)
 }
 
 fn event_bridge(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
@@ -528,7 +528,7 @@ fn event_bridge(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) ->
     if let Some(Tree::Object(detail)) = detail
         && Shape::of(detail) == Some(Shape::Event)
     {
-        sink.emit(event(detail, time.or(carried.told_at))?);
+        sink.emit(event(detail, time.or(carried.published_at))?);
         return Ok(());
     }
     // SES names the ten kinds so: an event is missing, not uncalled-for. A pipe says where it took the detail from.

@@ -145,13 +145,13 @@ pub(crate) struct Carried {
     /// It must give exactly one result, because the caller counts.
     pub(crate) alone: bool,
     /// When the innermost envelope that says so was told.
-    pub(crate) told_at: Option<Timestamp>,
+    pub(crate) published_at: Option<Timestamp>,
 }
 
 impl Carried {
     /// In one more envelope.
-    pub(crate) fn inside(self, told_at: Option<Timestamp>) -> Self {
-        Self { envelopes: self.envelopes + 1, told_at: told_at.or(self.told_at), ..self }
+    pub(crate) fn inside(self, published_at: Option<Timestamp>) -> Self {
+        Self { envelopes: self.envelopes + 1, published_at: published_at.or(self.published_at), ..self }
     }
 
     /// As a record of SQS or SNS.
@@ -178,7 +178,7 @@ fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut 
     let mut carry = |message: &fast::Message, carried: Carried| {
         // Sure messages are in the buffer, and are UTF-8 since the document is.
         let inner = buffer.get(message.place.clone()).and_then(|inner| std::str::from_utf8(inner).ok());
-        decode_text(inner.unwrap_or_default(), carried.inside(message.told_at), marks, deeper, sink);
+        decode_text(inner.unwrap_or_default(), carried.inside(message.published_at), marks, deeper, sink);
     };
     match sure {
         Some(Sure::Event(event)) => sink.emit(event),
@@ -186,8 +186,8 @@ fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut 
         Some(Sure::Batch) if carried.envelopes == 0 => batch.iter().for_each(|message| carry(message, carried.alone())),
         // Exports of logs are long, so their lines are worth the fast path.
         None if carried.envelopes == 0 => match stamped(text).filter(|(_, document)| !document.contains('\n')) {
-            Some((told_at, document)) => {
-                decode_text(document, carried.inside(Some(told_at)), marks, deeper, sink);
+            Some((published_at, document)) => {
+                decode_text(document, carried.inside(Some(published_at)), marks, deeper, sink);
             }
             None => carriers::text(text, carried, sink),
         },

@@ -22,7 +22,7 @@ pub struct Event<'a> {
     /// What happened.
     pub detail: Detail<'a>,
     /// When the envelope (SNS `Timestamp`, EventBridge `time`, the SQS record's `SentTimestamp`) says it was told.
-    pub told_at: Option<Timestamp>,
+    pub published_at: Option<Timestamp>,
     /// Dates of the detail that are there and cannot be read; each is `None` in [`Event::detail`].
     ///
     /// The clock and the date format of another server are no reason to lose a bounce or a complaint.

@@ -30,7 +30,7 @@ pub(crate) struct Message {
     /// Where it lies in [`Scratch::text`].
     pub(crate) place: Range<usize>,
     /// When the envelope was told.
-    pub(crate) told_at: Option<Timestamp>,
+    pub(crate) published_at: Option<Timestamp>,
 }
 
 /// Buffers of one level of envelopes, reused from document to document.
@@ -93,10 +93,10 @@ fn document<'a>(cursor: &mut Cursor<'a, '_>, carried: Carried, scratch: &mut Scr
     })?;
     // Exactly one shape, or the order of precedence is for the reference to know.
     match (parts.is_begun(), detail_type.is_some(), notification.is_begun(), batch.is_some()) {
-        (true, false, false, false) if inner.is_none() => parts.event(carried.told_at),
+        (true, false, false, false) if inner.is_none() => parts.event(carried.published_at),
         (false, true, false, false) => {
-            let told_at = time.and_then(|time| Timestamp::parse_any(&time));
-            inner?.event(told_at.or(carried.told_at))
+            let published_at = time.and_then(|time| Timestamp::parse_any(&time));
+            inner?.event(published_at.or(carried.published_at))
         }
         (false, false, true, false) if inner.is_none() => Some(Sure::Message(notification.message(true)?)),
         (false, false, false, true) if inner.is_none() => (!scratch.batch.is_empty()).then_some(Sure::Batch),
@@ -109,7 +109,7 @@ fn records(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch) -> Option<()> {
     scratch.batch.clear();
     let mut end = 0;
     cursor.array(|cursor| {
-        let (mut body, mut sns, mut told_at) = (None, None, None);
+        let (mut body, mut sns, mut published_at) = (None, None, None);
         cursor.object(|cursor, key| match key {
             "body" => {
                 let start = end;
@@ -122,7 +122,7 @@ fn records(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch) -> Option<()> {
                     "SentTimestamp" => fill(&mut sent, cursor.text()?),
                     _ => cursor.skip(),
                 })?;
-                fill(&mut told_at, sent.and_then(|sent| sent_timestamp(&sent)))
+                fill(&mut published_at, sent.and_then(|sent| sent_timestamp(&sent)))
             }
             "Sns" => {
                 let mut notification = Notification::default();
@@ -138,7 +138,7 @@ fn records(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch) -> Option<()> {
             _ => cursor.skip(),
         })?;
         let message = match (body, sns) {
-            (Some(place), None) => Message { place, told_at: told_at.flatten() },
+            (Some(place), None) => Message { place, published_at: published_at.flatten() },
             (None, Some(message)) => message,
             _ => return None,
         };
@@ -194,8 +194,8 @@ impl<'a> Notification<'a> {
             None if !needs_type => {}
             _ => return None,
         }
-        let told_at = self.timestamp.and_then(|timestamp| Timestamp::parse_any(&timestamp));
-        Some(Message { place: self.message?, told_at })
+        let published_at = self.timestamp.and_then(|timestamp| Timestamp::parse_any(&timestamp));
+        Some(Message { place: self.message?, published_at })
     }
 }
 
@@ -241,7 +241,7 @@ impl<'a> Parts<'a> {
     }
 
     #[inline]
-    fn event(self, told_at: Option<Timestamp>) -> Option<Sure<'a>> {
+    fn event(self, published_at: Option<Timestamp>) -> Option<Sure<'a>> {
         let (origin, kind) = self.kind?;
         let detail = match (kind, self.detail) {
             (Kind::Send, None) => Detail::Send,
@@ -249,7 +249,7 @@ impl<'a> Parts<'a> {
             _ => return None,
         };
         let (mail, unreadable_dates, unreadable_recipients) = (self.mail?, 0, 0);
-        let event = Event { origin, mail, detail, told_at, unreadable_dates, unreadable_recipients };
+        let event = Event { origin, mail, detail, published_at, unreadable_dates, unreadable_recipients };
         Some(Sure::Event(Decoded::Event(event)))
     }
 }

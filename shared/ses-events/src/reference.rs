@@ -50,7 +50,7 @@ pub fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
 /// What SES publishes as plain text when an SNS event destination is made or changed.
 pub(crate) const VALIDATION_NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing.";
 
-pub(crate) fn event<'t>(event: &'t Fields<'_>, told_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
+pub(crate) fn event<'t>(event: &'t Fields<'_>, published_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
     let (origin, name) = match event.text("eventType", "eventType")? {
         Some(name) => (Origin::EventPublishing, name),
         None => {
@@ -68,7 +68,7 @@ pub(crate) fn event<'t>(event: &'t Fields<'_>, told_at: Option<Timestamp>) -> Re
     let mail = mail(required(event.get("mail"), "mail")?.object("mail")?, &mut unreadable)?;
     let detail = detail(kind, event, &mut unreadable)?;
     let Unreadable { dates: unreadable_dates, recipients: unreadable_recipients } = unreadable;
-    Ok(Decoded::Event(Event { origin, mail, detail, told_at, unreadable_dates, unreadable_recipients }))
+    Ok(Decoded::Event(Event { origin, mail, detail, published_at, unreadable_dates, unreadable_recipients }))
 }
 
 /// What is left out of an event because it cannot be read, and is no reason to lose the rest.

@@ -28,7 +28,7 @@ fn looked_at(what: &str, at: &OsStr, picture: Option<PathBuf>) {
         arguments.extend([OsStr::new("--picture"), picture.as_os_str()]);
     }
     match browser(&arguments) {
-        Ok(told) => eprint!("{told}"),
+        Ok(reported) => eprint!("{reported}"),
         Err(error) => panic!("{error:#}"),
     }
 }
@@ -59,9 +59,9 @@ async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
     let world = World::new().await;
     let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
     assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
-    let told = stream::stream(now());
-    world.publish(&told.raw).await;
-    world.counts(&told.truth).await;
+    let reported = stream::stream(now());
+    world.publish(&reported.raw).await;
+    world.counts(&reported.truth).await;
     eventually("news is stopped", SOON, async || match world.account.sending_enabled("news").await {
         true => Err("it may send"),
         false => Ok(()),

@@ -63,9 +63,9 @@ impl Patient {
             self.emulator.program("ses-breaker", &["doctor", "--stack", STACK, "--format", "json"], "").unwrap();
         let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         assert_eq!(said["not_examined"], Value::Array(Vec::new()));
-        let told =
+        let reported =
             |finding: &Value| ["severity", "kind", "subject"].map(|key| finding[key].as_str().unwrap().to_owned());
-        let found: Vec<[String; 3]> = said["findings"].as_array().unwrap().iter().map(told).collect();
+        let found: Vec<[String; 3]> = said["findings"].as_array().unwrap().iter().map(reported).collect();
         let faults = found.iter().any(|[severity, ..]| severity == "fault");
         assert_eq!(output.status.code(), Some(i32::from(faults)), "{found:?}");
         (found, said)

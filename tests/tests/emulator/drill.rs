@@ -64,13 +64,13 @@ impl World {
 
     /// Publishes what SES would about the mails of the drill, until it has ended.
     async fn publish_until_ended(&self, drill: &mut Child) {
-        let mut told = self.mails().len();
+        let mut reported = self.mails().len();
         while drill.try_wait().unwrap().is_none() {
             if let [set] = self.sets().await.as_slice() {
                 let mails = self.mails();
                 let events: Vec<String> =
-                    mails[told..].iter().flat_map(|(id, to)| events(set, id, to, now())).collect();
-                told = mails.len();
+                    mails[reported..].iter().flat_map(|(id, to)| events(set, id, to, now())).collect();
+                reported = mails.len();
                 self.account.publish(&self.events_topic, &events).await;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;

@@ -85,9 +85,9 @@ impl World {
 
     fn ses_breaker(&self, arguments: &[&str]) -> String {
         let output = self.emulator.program("ses-breaker", &[arguments, &["--stack", STACK]].concat(), "").unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {told}{}", String::from_utf8_lossy(&output.stderr));
-        told
+        let reported = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {reported}{}", String::from_utf8_lossy(&output.stderr));
+        reported
     }
 
     /// The row of `ses-breaker status` about `news` at one ISP.
@@ -182,11 +182,11 @@ async fn the_example_sends_with_permits(world: &World) {
     let arguments =
         ["--gate", world.url.as_str(), "--configuration-set", "news", "--from", "editor@news.example.com", "--to", "-"];
     let output = world.emulator.program("examples/send", &arguments, &recipients).unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let reported = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{reported}");
     // What it had in stock and did not send is given back.
     for (isp, granted) in [("yahoo", 1_010), ("gmx", 10), ("web.de", 10)] {
-        assert_eq!(world.quota(isp)["granted"], json!(granted), "{isp}: {told}");
+        assert_eq!(world.quota(isp)["granted"], json!(granted), "{isp}: {reported}");
     }
 }
 
@@ -195,7 +195,7 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
     let before = world.ask("gmail.com", 10, "bulk").await;
     assert_eq!(before["granted"], json!(10), "{before:#}");
     let accepted = Now(now().0 - 120_000);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for number in 0..400 {
         let isp = if number % 4 == 0 { "gmail.com" } else { "yahoo.com" };
         let (mail, to) = (format!("mail{number}"), format!("reader{number}@{isp}"));
@@ -208,11 +208,11 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
         };
         let kind = if detail.contains("bounceType") { "Bounce" } else { "Delivery" };
         let event = event(kind, "news", "news.example.com", &mail, accepted, &detail);
-        told.push(event.replace(&format!("reader-{mail}@yahoo.com"), &to));
+        reported.push(event.replace(&format!("reader-{mail}@yahoo.com"), &to));
     }
     // The good news first, or the bad would look like all there is.
-    told.sort_by_key(|event| event.contains("bounceType"));
-    world.account.publish(&world.events_topic, &told).await;
+    reported.sort_by_key(|event| event.contains("bounceType"));
+    world.account.publish(&world.events_topic, &reported).await;
     let stopped = eventually("the gate grants nothing to Gmail", SOON, async || {
         // Not many at a time: what is granted meanwhile is gone.
         let answer = world.ask("gmail.com", 1, "bulk").await;

@@ -65,7 +65,7 @@ struct World {
     /// Subscribed to what chat is told.
     chat: String,
     /// Where a rule sends what we tell programs.
-    told: String,
+    reported: String,
 }
 
 impl World {
@@ -85,7 +85,7 @@ impl World {
             queues.push(queue);
         }
         let [alerts, chat] = <[String; 2]>::try_from(queues).unwrap();
-        let (told, arn) = account.create_queue("told", emulator.account(), "events.amazonaws.com").await;
+        let (reported, arn) = account.create_queue("told", emulator.account(), "events.amazonaws.com").await;
         let rule = account.eventbridge.put_rule().name("told").event_pattern(r#"{"source":["ses-breaker"]}"#);
         rule.send().await.unwrap();
         let target = Target::builder().id("queue").arn(arn).build().unwrap();
@@ -99,7 +99,7 @@ impl World {
             account,
             alerts,
             chat,
-            told,
+            reported,
         }
     }
 
@@ -197,10 +197,10 @@ async fn a_bad_list_is_stopped_and_nothing_else_until_a_person_says_otherwise() 
     assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
 
     let began = now();
-    let told = stream(began);
-    let mut expected = told.truth.clone();
-    the_rules_are_about_what_ses_puts(&world, &told.eventbridge).await;
-    let lines = told_twice(&world, &told, &expected).await;
+    let reported = stream(began);
+    let mut expected = reported.truth.clone();
+    the_rules_are_about_what_ses_puts(&world, &reported.eventbridge).await;
+    let lines = told_twice(&world, &reported, &expected).await;
     the_alert_names_rule_and_numbers(&world).await;
     the_replay_agrees(&world, &lines, began, &expected).await;
     what_cannot_be_counted_is_put_aside(&world, &mut expected).await;
@@ -252,13 +252,13 @@ async fn the_rules_are_about_what_ses_puts(world: &World, events: &[String]) {
 
 /// Tells everything by SNS, and every third event by EventBridge, too. The bounces of `news` come last. Returns the lines as
 /// they were told.
-async fn told_twice<'a>(world: &World, told: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
+async fn told_twice<'a>(world: &World, reported: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
     let account = &world.account;
     let is_last = |line: &&String| {
         line.contains(r#""eventType":"Bounce""#) && line.contains(r#""ses:configuration-set":["news"]"#)
     };
-    let (bounces, first): (Vec<&String>, Vec<&String>) = told.raw.iter().partition(is_last);
-    let wrapped = told.eventbridge.iter().filter(|line| line.contains(r#""detail-type""#));
+    let (bounces, first): (Vec<&String>, Vec<&String>) = reported.raw.iter().partition(is_last);
+    let wrapped = reported.eventbridge.iter().filter(|line| line.contains(r#""detail-type""#));
     let (bounces_again, again): (Vec<&String>, Vec<&String>) = wrapped.step_by(3).partition(is_last);
 
     let began = Instant::now();
@@ -296,8 +296,8 @@ async fn told_twice<'a>(world: &World, told: &'a stream::Stream, expected: &Tota
 }
 
 async fn the_alert_names_rule_and_numbers(world: &World) {
-    let told = world
-        .message("the event", &world.told, |event| {
+    let reported = world
+        .message("the event", &world.reported, |event| {
             let detail = &event["detail"];
             let wanted =
                 detail["subject"] == "configuration-set:news" && detail["to"] == "open" && detail["isp"].is_null();
@@ -305,11 +305,11 @@ async fn the_alert_names_rule_and_numbers(world: &World) {
         })
         .await;
     assert_eq!(
-        (&told["level"], &told["metric"], &told["rule"]),
+        (&reported["level"], &reported["metric"], &reported["rule"]),
         (&json!("pause"), &json!("hard_bounce"), &json!("cusum"))
     );
-    let (bad, population) = (told["bad"].as_f64().unwrap(), told["population"].as_f64().unwrap());
-    assert!((told["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{told:#}");
+    let (bad, population) = (reported["bad"].as_f64().unwrap(), reported["population"].as_f64().unwrap());
+    assert!((reported["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{reported:#}");
 
     let alert = world
         .message("the alert", &world.alerts, |alert| {

@@ -68,13 +68,13 @@ pub(crate) fn of_about(events: usize, now: Now) -> Stream {
     for set in &mut scenario.configuration_sets {
         set.per_minute *= events as f64 / EVENTS as f64;
     }
-    let told = |envelope: Envelope| {
+    let reported = |envelope: Envelope| {
         let mut bytes = Vec::new();
         let truth = generate(&Scenario { envelopes: vec![envelope], ..scenario.clone() }, SEED, &mut bytes).unwrap();
         let lines: Vec<String> = String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect();
         (lines, truth)
     };
-    let ((raw, truth), (eventbridge, same)) = (told(Envelope::Raw), told(Envelope::Eventbridge));
+    let ((raw, truth), (eventbridge, same)) = (reported(Envelope::Raw), reported(Envelope::Eventbridge));
     assert_eq!((raw.len(), &truth.totals), (eventbridge.len(), &same.totals), "an envelope changes no fact");
     Stream { raw, eventbridge, truth: totals(&truth.totals) }
 }

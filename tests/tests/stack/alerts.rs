@@ -83,9 +83,9 @@ async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
     assert_eq!(groups, letters);
     let subjects = |to: &str| {
         let events = events(&cloud);
-        let told =
+        let reported =
             events.iter().map(|event| &event["detail"]).filter(|detail| detail["to"] == to && detail["isp"].is_null());
-        told.map(|detail| detail["subject"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        reported.map(|detail| detail["subject"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
     // The identity has no switch, and reports nothing that its configuration set has reported.
     let set = BTreeSet::from(["configuration-set:news".to_owned()]);
@@ -198,10 +198,10 @@ async fn an_isps_own_trouble_is_one_message_with_its_pardons() {
 
 #[tokio::test(start_paused = true)]
 async fn every_event_is_as_the_schema_says() {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let incident = Cloud::new();
     with_incident(&incident).await.enforce(false, START).await.unwrap();
-    told.extend(events(&incident));
+    reported.extend(events(&incident));
 
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
@@ -227,12 +227,12 @@ async fn every_event_is_as_the_schema_says() {
     for _ in 0..2 {
         stack.enforce(true, START.plus_minutes(1_440)).await.unwrap();
     }
-    told.extend(events(&cloud));
+    reported.extend(events(&cloud));
 
     let schema: Value = serde_json::from_str(include_str!("../../../infra/events.schema.json")).unwrap();
     assert!(jsonschema::meta::is_valid(&schema));
     let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-    for event in &told {
+    for event in &reported {
         let errors: Vec<String> =
             validator.iter_errors(event).map(|error| format!("{error} at {}", error.instance_path())).collect();
         assert!(errors.is_empty(), "{errors:#?} {event:#}");
@@ -243,7 +243,7 @@ async fn every_event_is_as_the_schema_says() {
         }
     }
     let seen = |pointer: &str| -> BTreeSet<&str> {
-        told.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
+        reported.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
     };
     let kinds: Vec<&str> = seen("/detail-type").into_iter().collect();
     let expected =
@@ -253,7 +253,7 @@ async fn every_event_is_as_the_schema_says() {
     assert_eq!(causes, ["incident", "pardon", "person", "time", "verdict"]);
     // It tells what is wrong, too.
     for (pointer, wrong) in [("/detail/to", json!("broken")), ("/detail/group", Value::Null), ("/source", json!("x"))] {
-        let mut event = told[0].clone();
+        let mut event = reported[0].clone();
         *event.pointer_mut(pointer).unwrap() = wrong;
         assert!(!validator.is_valid(&event), "{pointer}");
     }
@@ -339,12 +339,12 @@ async fn how_all_stands_is_told_once_a_day_from_the_policys_hour_on() {
         cold.enforce(true, nine.plus_minutes(minutes)).await.unwrap();
         cold.enforce(false, nine.plus_minutes(minutes)).await.unwrap();
     }
-    let told = digests(&cloud);
-    let [(title, text, _)] = told.as_slice() else { panic!("{told:#?}") };
+    let reported = digests(&cloud);
+    let [(title, text, _)] = reported.as_slice() else { panic!("{reported:#?}") };
     insta::assert_snapshot!(format!("{title}\n\n{text}"));
     let events = events(&cloud);
-    let told: Vec<&Value> = events.iter().filter(|event| event["detail-type"] == "Daily Digest").collect();
-    assert_eq!((told.len(), &told[0]["detail"]["day"]), (1, &json!("2026-10-06")));
+    let reported: Vec<&Value> = events.iter().filter(|event| event["detail-type"] == "Daily Digest").collect();
+    assert_eq!((reported.len(), &reported[0]["detail"]["day"]), (1, &json!("2026-10-06")));
     // Nobody sent anything on the next day.
     stack.enforce(true, nine.plus_minutes(1_440)).await.unwrap();
     stack.enforce(true, nine.plus_minutes(1_441)).await.unwrap();

@@ -28,22 +28,22 @@ const START: Now = Now(1_791_273_600_000);
 
 /// What somebody who asks a store everything gets to know.
 async fn everything<S: Reputation + DesiredStates + Outbox>(store: &mut S, subjects: &[Subject], now: Now) -> String {
-    let mut told = format!("{:#?}\n", store.board(now).await.unwrap());
+    let mut reported = format!("{:#?}\n", store.board(now).await.unwrap());
     for subject in subjects {
         let subject_state = store.subject_state(subject, now).await.unwrap();
-        told.push_str(&format!("{subject} {} {:?}\n", subject_state.protected, subject_state.breakers));
+        reported.push_str(&format!("{subject} {} {:?}\n", subject_state.protected, subject_state.breakers));
         let isps: Vec<Isp> = subject_state.timeline.isps().collect();
         for isp in std::iter::once(None).chain(isps.into_iter().map(Some)) {
             let cells = subject_state.timeline.cells(isp, &[], Minute(0), now);
             // An ISP whose mail is all out of reach is known to one store and not to the other: nobody judges it.
             if !cells.is_empty() {
-                told.push_str(&format!("  {isp:?} {cells:?}\n"));
+                reported.push_str(&format!("  {isp:?} {cells:?}\n"));
             }
         }
     }
-    told.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
-    told.push_str(&format!("\n{:#?}", store.alert_queue().await.unwrap()));
-    told
+    reported.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
+    reported.push_str(&format!("\n{:#?}", store.alert_queue().await.unwrap()));
+    reported
 }
 
 /// Gets everything, sometimes only at the second try.
@@ -108,11 +108,11 @@ async fn perform<S: Reputation + DesiredStates + Outbox>(
     changes.extend(match act.kind {
         0..6 => tick(policy, store, now).await.unwrap(),
         6 => evaluate_account(policy, store, now).await.unwrap(),
-        7 => tell(policy, store, &key, Input::PersonStops, now).await.unwrap(),
-        8 => tell(policy, store, &key, Input::PersonResumes, now).await.unwrap(),
-        9 => tell(policy, store, &key, Input::PersonBypasses, now).await.unwrap(),
-        10 => tell(policy, store, &key, Input::PersonShadows, now).await.unwrap(),
-        _ => tell(policy, store, &key, Input::PersonReleases, now).await.unwrap(),
+        7 => apply_input(policy, store, &key, Input::PersonStops, now).await.unwrap(),
+        8 => apply_input(policy, store, &key, Input::PersonResumes, now).await.unwrap(),
+        9 => apply_input(policy, store, &key, Input::PersonBypasses, now).await.unwrap(),
+        10 => apply_input(policy, store, &key, Input::PersonShadows, now).await.unwrap(),
+        _ => apply_input(policy, store, &key, Input::PersonReleases, now).await.unwrap(),
     });
     for mut wished in store.wishes().await.unwrap() {
         if act.kind.is_multiple_of(2) {
@@ -346,7 +346,7 @@ async fn tables_keep_quotas_as_memory_does() {
         let tables = DynamoQuotas::new(cloud.clients().dynamodb(), e2e::cloud::REPUTATION, policy.isp_map.clone());
         let memory = MemoryQuotas::default();
         let mut leases: Vec<Lease> = Vec::new();
-        let mut told: BTreeMap<String, u32> = BTreeMap::new();
+        let mut reported: BTreeMap<String, u32> = BTreeMap::new();
         for step in 0..200 {
             let (set, isp) = (["news", "shop"][dice.below(2)], isps[dice.below(2)]);
             let known = memory.quota(set, isp).await.unwrap();
@@ -356,7 +356,7 @@ async fn tables_keep_quotas_as_memory_does() {
             let expected = perform_quota(&memory, set, isp, &act).await;
             let found = perform_quota(&tables, set, isp, &act).await;
             assert_eq!(found, expected, "seed {seed}, step {step}");
-            *told.entry(expected.chars().take_while(|c| *c != ' ').collect()).or_default() += 1;
+            *reported.entry(expected.chars().take_while(|c| *c != ' ').collect()).or_default() += 1;
             let one = tables.quota(set, isp).await.unwrap().map(sorted);
             assert_eq!(one, memory.quota(set, isp).await.unwrap().map(sorted), "seed {seed}, step {step}");
             for set in ["news", "shop"].into_iter().filter(|_| step % 20 == 0) {
@@ -368,7 +368,7 @@ async fn tables_keep_quotas_as_memory_does() {
             }
         }
         for outcome in ["granted", "refused", "Ok(Saved)", "Ok(Conflict)", "Ok(true)", "Ok(false)"] {
-            assert!(told.get(outcome).is_some_and(|times| *times > 3), "{outcome} in {told:?}");
+            assert!(reported.get(outcome).is_some_and(|times| *times > 3), "{outcome} in {reported:?}");
         }
     }
 }

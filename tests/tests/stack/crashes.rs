@@ -53,17 +53,17 @@ fn mailbox(dice: &mut Dice) -> Mailbox {
     }
     // SNS and SQS bring things twice, and in no order.
     let events = std::mem::take(&mut mailbox.events);
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     for event in events {
         if dice.chance(10) {
-            told.push(event.clone());
+            reported.push(event.clone());
         }
-        told.push(event);
+        reported.push(event);
     }
-    for index in (1..told.len()).rev() {
-        told.swap(index, dice.below(index + 1));
+    for index in (1..reported.len()).rev() {
+        reported.swap(index, dice.below(index + 1));
     }
-    mailbox.events = told;
+    mailbox.events = reported;
     mailbox
 }
 
@@ -127,10 +127,10 @@ async fn simulate(seed: u64) {
             attribute(n, "Name").filter(|name| name == "id").and_then(|_| attribute(n, "Value.StringValue"))
         })
     };
-    let told: Vec<String> = state.published.iter().map(|form| id(form).unwrap()).collect();
-    let distinct: BTreeSet<&String> = told.iter().collect();
+    let reported: Vec<String> = state.published.iter().map(|form| id(form).unwrap()).collect();
+    let distinct: BTreeSet<&String> = reported.iter().collect();
     let mut contents: BTreeMap<&String, &String> = BTreeMap::new();
-    for (id, form) in told.iter().zip(&state.published) {
+    for (id, form) in reported.iter().zip(&state.published) {
         let message = &form["Message"];
         assert_eq!(*contents.entry(id).or_insert(message), message, "seed {seed}");
     }
@@ -140,10 +140,10 @@ async fn simulate(seed: u64) {
     let opened = |id: &&&String| id.contains("#configuration-set:news#");
     let paused = state.published.iter().filter(|form| form["Subject"].starts_with("[STOPPED] news: "));
     let paused: BTreeSet<Option<String>> = paused.map(id).collect();
-    assert_eq!(paused.len(), 1, "seed {seed}: {told:?}");
+    assert_eq!(paused.len(), 1, "seed {seed}: {reported:?}");
     assert!(distinct.iter().any(|id| opened(&id)), "seed {seed}");
     // Told twice only where a stop came between telling and crossing out, and then under one name.
-    assert!(told.len() - distinct.len() <= kills, "seed {seed}: {told:?}");
+    assert!(reported.len() - distinct.len() <= kills, "seed {seed}: {reported:?}");
     drop(state);
     let notices = cloud.items(e2e::cloud::REPUTATION);
     let of = |pk: &str| notices.iter().filter(|item| item["pk"]["S"] == pk).count();

@@ -51,12 +51,12 @@ impl Described {
 
     /// What is wrong with a value, by a schema that is given where it is or by its name.
     fn errors(&self, schema: &Value, value: &Value) -> Vec<String> {
-        let told = |errors: jsonschema::ErrorIterator<'_>| {
+        let reported = |errors: jsonschema::ErrorIterator<'_>| {
             errors.map(|error| format!("{} at {}", error, error.instance_path())).collect()
         };
         match schema["$ref"].as_str().and_then(|pointer| pointer.strip_prefix("#/components/schemas/")) {
-            Some(name) => told(self.validators[name].iter_errors(value)),
-            None => told(jsonschema::validator_for(schema).unwrap().iter_errors(value)),
+            Some(name) => reported(self.validators[name].iter_errors(value)),
+            None => reported(jsonschema::validator_for(schema).unwrap().iter_errors(value)),
         }
     }
 

@@ -78,7 +78,7 @@ async fn what_the_breakers_say_is_what_is_granted() {
     let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(20)) };
     let half = State::Throttled { factor: Factor::of_share(0.5), moved: SIX };
     let probing = State::Probing { at: SIX };
-    let mut told = String::new();
+    let mut reported = String::new();
     for (name, toml, set, states) in [
         ("all closed", "", "news", &[][..]),
         ("throttled at the ISP", "", "news", &[("configuration-set:news at gmail", half)]),
@@ -97,7 +97,7 @@ async fn what_the_breakers_say_is_what_is_granted() {
         ("young, and the overflow set is open", "", "shop", &[("configuration-set:shop-shared", open)]),
         ("open in shadow", "mode = \"shadow\"\n", "news", &[("configuration-set:news", open)]),
     ] {
-        told.push_str(&format!("{name}\n"));
+        reported.push_str(&format!("{name}\n"));
         for class in ["bulk", "critical"] {
             let cloud = Cloud::new();
             let policy = Stack::push(&cloud, &format!("{toml}{POLICY}")).await;
@@ -105,10 +105,10 @@ async fn what_the_breakers_say_is_what_is_granted() {
             let mut stack = Stack::new(&cloud, true);
             let body = permits(set, class, json!({ "gmail.com": 500 }));
             let reply = post(&mut stack.gate, "/v1/permits", &body, SIX).await;
-            told.push_str(&format!("    {class:<8} {}\n", lines(&reply)[0]));
+            reported.push_str(&format!("    {class:<8} {}\n", lines(&reply)[0]));
         }
     }
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(reported);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,19 +119,19 @@ async fn of_a_subject_that_a_person_put_in_shadow_nothing_is_held_back_at_any_is
     with_states(&cloud, &policy, &[("configuration-set:news at gmail", open)]).await;
     let mut stack = Stack::new(&cloud, true);
     let body = permits("news", "bulk", json!({ "gmail.com": 40 }));
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (minutes, word) in [(0, None), (1, Some(Input::PersonShadows)), (2, Some(Input::PersonReleases))] {
         let now = SIX.plus_minutes(minutes);
         if let Some(word) = word {
             let key = Key { subject: "configuration-set:news".parse().unwrap(), isp: None };
-            tell(&policy, &mut stack.reputation(), &key, word, now).await.unwrap();
+            apply_input(&policy, &mut stack.reputation(), &key, word, now).await.unwrap();
         }
         let now = now.plus_minutes(1);
-        told.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
+        reported.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
     }
-    assert_eq!(told[1], "gmail, 40 go by news");
-    for held in [&told[0], &told[2]] {
-        assert!(held.contains("40 wait") || !held.contains("40 go"), "{told:?}");
+    assert_eq!(reported[1], "gmail, 40 go by news");
+    for held in [&reported[0], &reported[2]] {
+        assert!(held.contains("40 wait") || !held.contains("40 go"), "{reported:?}");
     }
 }
 
@@ -161,7 +161,7 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
     let then = Now(SIX.0 + 1_000);
     let first = lines(&post(&mut stack.gate, "/v1/permits", &body, then).await);
     // Its time comes: probes, and they are few; then clean mail brings it back.
-    let mut told = vec![first[1].clone()];
+    let mut reported = vec![first[1].clone()];
     assert_eq!(first[0], "gmail, 40 go by news");
     for minute in 1..=400 {
         let now = then.plus_minutes(minute);
@@ -181,9 +181,9 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
         let known = cloud.stream(LEDGER);
         stack.fold(&known[known.len().saturating_sub(80)..], now).await.unwrap();
         let body = permits("news", "bulk", json!({ "outlook.com": 80 }));
-        told.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
+        reported.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
     }
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(reported.join("\n"), @r"
     microsoft, 40 wait 1851 (stopped: configuration-set:news is stopped)
     microsoft, 13 go by news, 67 wait 5457 (throttled: configuration-set:news is testing: 5 % of the quota)
     microsoft, 3 go by news, 77 wait 5684 (throttled: configuration-set:news is testing: 5 % of the quota)
@@ -207,15 +207,15 @@ async fn a_set_that_a_person_stops_gets_nothing_but_its_critical_reserve() {
     let bulk = permits("news", "bulk", json!({ "gmail.com": 50 }));
     let critical = permits("news", "critical", json!({ "gmail.com": 100 }));
     assert_eq!(lines(&post(&mut stack.gate, "/v1/permits", &bulk, SIX).await), ["gmail, 50 go by news"]);
-    tell(&policy, &mut stack.reputation(), &key, Input::PersonStops, SIX).await.unwrap();
+    apply_input(&policy, &mut stack.reputation(), &key, Input::PersonStops, SIX).await.unwrap();
     let then = Now(SIX.0 + 1_000);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for body in [&bulk, &critical, &critical] {
-        told.extend(lines(&post(&mut stack.gate, "/v1/permits", body, then).await));
+        reported.extend(lines(&post(&mut stack.gate, "/v1/permits", body, then).await));
     }
-    tell(&policy, &mut stack.reputation(), &key, Input::PersonResumes, then).await.unwrap();
-    told.extend(lines(&post(&mut stack.gate, "/v1/permits", &bulk, Now(then.0 + 1_000)).await));
-    insta::assert_snapshot!(told.join("\n"), @r"
+    apply_input(&policy, &mut stack.reputation(), &key, Input::PersonResumes, then).await.unwrap();
+    reported.extend(lines(&post(&mut stack.gate, "/v1/permits", &bulk, Now(then.0 + 1_000)).await));
+    insta::assert_snapshot!(reported.join("\n"), @r"
     gmail, 50 wait 1936 (stopped: configuration-set:news is stopped)
     gmail, 100 go by news-critical
     gmail, 20 go by news-critical, 80 wait 1891 (stopped: configuration-set:news is stopped)
@@ -344,7 +344,7 @@ async fn what_is_asked_wrongly_is_refused_with_the_place_and_what_would_be_right
         json!({ "configurationSet": set, "lease": lease, "unused": unused }).to_string()
     };
     let (permits, leases) = ("/v1/permits", "/v1/leases/return");
-    let mut told = String::new();
+    let mut reported = String::new();
     for (path, body) in [
         (permits, String::new()),
         (permits, "{\"configurationSet\":".to_owned()),
@@ -388,9 +388,13 @@ async fn what_is_asked_wrongly_is_refused_with_the_place_and_what_would_be_right
         let reply = ask(&mut stack.gate, &request("POST", path, Some(&body)), SIX).await;
         let (kind, field) = (reply.body["type"].as_str().unwrap(), reply.body["field"].as_str().unwrap_or("-"));
         let field: String = field.chars().take(60).collect();
-        told.push_str(&format!("{} {kind} {field}\n    {}\n", reply.status, reply.body["detail"].as_str().unwrap()));
+        reported.push_str(&format!(
+            "{} {kind} {field}\n    {}\n",
+            reply.status,
+            reply.body["detail"].as_str().unwrap()
+        ));
     }
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(reported);
     assert!(item(&cloud, "quota#news", "gmail").is_null());
 }
 
@@ -497,13 +501,13 @@ async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer
     let lease = leased.body["permits"][0]["lease"].take();
     cloud.state().dynamodb_down = true;
     let then = Now(SIX.0 + 2_000);
-    let mut told = String::new();
+    let mut reported = String::new();
     // One that knows its policy, and one that starts now.
     for gate in [&mut warm, &mut WarmGate::new(&cloud.clients(), 2)] {
         for class in ["bulk", "critical"] {
             let reply = post(gate, "/v1/permits", &body(class), then).await;
             assert!(reply.body["degraded"].is_string() && reply.body["permits"][0]["lease"].is_null());
-            told.push_str(&format!("{class:<8} {}\n", lines(&reply)[0]));
+            reported.push_str(&format!("{class:<8} {}\n", lines(&reply)[0]));
         }
         let health = ask(gate, &request("GET", "/v1/health", None), then).await;
         assert_eq!((health.status, &health.body["type"]), (503, &json!("/problems/unreadable")));
@@ -511,7 +515,7 @@ async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer
         let reply = post(gate, "/v1/leases/return", &back, then).await;
         assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (503, "2"));
     }
-    insta::assert_snapshot!(told, @r"
+    insta::assert_snapshot!(reported, @r"
     bulk     gmail, 20 go by news
     critical gmail, 20 wait 42 (unreadable: the quota cannot be read, and gate.unreadable_critical of the policy is defer)
     bulk     gmail, 20 wait 53 (unreadable: the quota cannot be read, and gate.unreadable_bulk of the policy is defer)
@@ -536,9 +540,9 @@ async fn one_quota_that_cannot_be_read_leaves_the_others_counted() {
     let body = permits("news", "bulk", json!({ "gmail.com": 20, "web.de": 20 }));
     let reply = post(&mut stack.gate, "/v1/permits", &body, SIX).await;
     assert!(reply.body["degraded"].is_string());
-    let told = lines(&reply);
-    assert!(told[0].starts_with("gmail, 20 wait ") && told[0].contains("unreadable"), "{told:?}");
-    assert_eq!(told[1], "web.de, 20 go by news");
+    let reported = lines(&reply);
+    assert!(reported[0].starts_with("gmail, 20 wait ") && reported[0].contains("unreadable"), "{reported:?}");
+    assert_eq!(reported[1], "web.de, 20 go by news");
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,7 @@ struct Known {
     /// Every lease there ever was.
     leases: BTreeSet<String>,
     /// Gates that were stopped halfway, answers that were not counted, leases that came back late or twice.
-    told: BTreeMap<&'static str, u64>,
+    reported: BTreeMap<&'static str, u64>,
 }
 
 struct Client {
@@ -76,8 +76,8 @@ impl World {
         WarmGate::new(&clients, bits | 1)
     }
 
-    async fn tell(&self, what: &'static str) {
-        *self.known.lock().await.told.entry(what).or_default() += 1;
+    async fn note(&self, what: &'static str) {
+        *self.known.lock().await.reported.entry(what).or_default() += 1;
     }
 
     /// Asks one gate once; `None` if it was stopped before it answered.
@@ -88,7 +88,7 @@ impl World {
         let request = request("POST", path, Some(&body.to_string()));
         let reply = tokio::time::timeout(Duration::from_millis(patience), ask(&mut gate, &request, now)).await;
         let Ok(reply) = reply else {
-            self.tell("stopped").await;
+            self.note("stopped").await;
             if dice.chance(50) {
                 *gate = self.gate(dice.below(usize::MAX) as u64);
             }
@@ -128,7 +128,7 @@ impl World {
             match self.once(&mut client.dice, "/v1/permits", &body, now).await {
                 Some((200, mut answer)) if answer.get("degraded").is_none() => break answer["permits"].take(),
                 Some((200, answer)) => {
-                    self.tell("uncounted").await;
+                    self.note("uncounted").await;
                     // Some ISPs may be counted; they are asked again all the same, and are granted once.
                     let uncounted = answer["permits"].as_array().unwrap().iter();
                     let uncounted = uncounted.filter(|permit| permit["limit"] == "unreadable");
@@ -162,9 +162,9 @@ impl World {
                 // Nobody else gives it back: it was taken back and the answer was lost, or it is one of too many.
                 Some((409, _)) => {
                     *self.known.lock().await.unsure.entry(isp.to_owned()).or_default() += unused;
-                    return self.tell("unsure").await;
+                    return self.note("unsure").await;
                 }
-                Some((410, _)) if late => return self.tell("late").await,
+                Some((410, _)) if late => return self.note("late").await,
                 Some((503, _)) | None => {}
                 Some(other) => panic!("{other:?}"),
             }
@@ -175,7 +175,7 @@ impl World {
             && let Some((status, _)) = self.once(&mut client.dice, "/v1/leases/return", &body, now).await
         {
             assert!([409, 503].contains(&status));
-            self.tell("twice").await;
+            self.note("twice").await;
         }
     }
 
@@ -232,7 +232,7 @@ async fn simulate(seed: u64) {
     let known = world.known.lock().await;
     if bad > 0 {
         for what in ["stopped", "uncounted", "twice", "late"] {
-            assert!(known.told.contains_key(what), "{what}: {:?}", known.told);
+            assert!(known.reported.contains_key(what), "{what}: {:?}", known.reported);
         }
     }
 }

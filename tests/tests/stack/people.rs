@@ -66,8 +66,8 @@ async fn harm_pauses_the_guilty_set_and_the_alert_names_rule_and_numbers() {
     let event = state.events.iter().find(|event| event["Detail"].as_str().unwrap().contains("configuration-set:news"));
     let detail: Value = serde_json::from_str(event.unwrap()["Detail"].as_str().unwrap()).unwrap();
     assert_eq!(event.unwrap()["Source"], "ses-breaker");
-    let told = ["to", "metric", "rule", "population", "bad"].map(|name| detail[name].to_string());
-    assert_eq!(told, ["\"open\"", "\"hard_bounce\"", "\"cusum\"", "90", "30"]);
+    let reported = ["to", "metric", "rule", "population", "bad"].map(|name| detail[name].to_string());
+    assert_eq!(reported, ["\"open\"", "\"hard_bounce\"", "\"cusum\"", "90", "30"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +218,7 @@ async fn person_stops(cloud: &Cloud, set: &str, now: Now) {
     let policy = Policy::default();
     let mut store = DynamoReputation::new(cloud.clients().dynamodb(), e2e::cloud::REPUTATION, &policy);
     let key = Key { subject: Subject::ConfigurationSet(set.into()), isp: None };
-    tell(&policy, &mut store, &key, Input::PersonStops, now).await.unwrap();
+    apply_input(&policy, &mut store, &key, Input::PersonStops, now).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,8 +282,8 @@ async fn two_stacks_leave_each_others_stops_alone() {
         assert_eq!(state(cloud, "configuration-set:news"), "open");
         assert_eq!(breaker(cloud, "configuration-set:news")["hold"]["S"], "none");
     }
-    let told = subjects(&cloud).into_iter().filter(|title| title == "[STOPPED by stack test] news");
-    assert_eq!(told.count(), 1);
+    let reported = subjects(&cloud).into_iter().filter(|title| title == "[STOPPED by stack test] news");
+    assert_eq!(reported.count(), 1);
     assert_eq!(wishes(&beside)[0]["other"]["S"], "test");
     // The first lets it go; the breaker of the second is open still, so it stops it in its own name.
     for minute in 20..40 {
@@ -329,8 +329,9 @@ async fn of_two_breakers_that_race_one_wins_and_nothing_counts_twice() {
     let (a, b) = tokio::join!(first.fold(&records, START), second.fold(&records, START));
     let opened = [a.unwrap(), b.unwrap()].concat();
     let opened = opened.iter().filter_map(|change| change.transition.as_ref());
-    let opened =
-        opened.filter(|told| told.to == StateName::Open && told.key.subject.to_string() == "configuration-set:news");
+    let opened = opened.filter(|reported| {
+        reported.to == StateName::Open && reported.key.subject.to_string() == "configuration-set:news"
+    });
     assert_eq!(opened.count(), 1);
     assert_eq!(stored(&cloud, "m"), mailbox.totals);
     let (a, b) = tokio::join!(first.enforce(false, START), second.enforce(false, START));

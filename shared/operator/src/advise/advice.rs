@@ -395,7 +395,7 @@ mod tests {
         for (name, volume, ips, reason) in table {
             let advice = advised(volume);
             assert_eq!(advice.ips, *ips, "{name}: {:?}", advice.reasons);
-            assert!(advice.reasons.iter().any(|told| told.contains(reason)), "{name}: {:?}", advice.reasons);
+            assert!(advice.reasons.iter().any(|reported| reported.contains(reason)), "{name}: {:?}", advice.reasons);
         }
     }
 
@@ -427,13 +427,13 @@ mod tests {
             list("empty", "none", 0, 0, 0),
         ];
         let advice = of_lists(&lists, &Policy::default());
-        let told: Vec<String> = advice
+        let reported: Vec<String> = advice
             .iter()
             .map(|list| format!("{} {:.2} {:.2}", list.list, list.share_of_mail, list.share_of_harm))
             .collect();
         // 5 % and 0.1 %: a complaint weighs as much as fifty bounces. (210·20 + 3·1000) of (300·20 + 4·1000).
         assert_eq!(
-            told,
+            reported,
             ["list=bought 0.10 0.72", "campaign=only 1.00 1.00", "empty=none 0.00 0.00", "list=good 0.90 0.28"]
         );
     }

@@ -69,8 +69,8 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     let (keys, keys_left_out) = keys(policy, &reads, &board, &reading, grid, now);
     let mut whole = Counters::default();
     // Whoever does not tell how much mail there is has no part in anybody's rate.
-    let told = |read: &&Read| read.subject.is_part_of_account() && read.rates.knows_its_mail();
-    let sets = reads.iter().filter(told);
+    let transition = |read: &&Read| read.subject.is_part_of_account() && read.rates.knows_its_mail();
+    let sets = reads.iter().filter(transition);
     sets.filter_map(|read| read.rates.series(None))
         .flat_map(|series| series.hours())
         .for_each(|(_, hour)| whole.merge(hour));

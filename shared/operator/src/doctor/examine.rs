@@ -789,16 +789,16 @@ fn is_old(last: Minute, now: Now) -> bool {
 
 fn alerts(facts: &Facts, _: Now, sheet: &mut Sheet) {
     let place = &facts.place;
-    let Some(told) = sheet.known(&facts.told) else { return };
-    if told.iter().any(|listener| listener.arn.is_some()) {
+    let Some(reported) = sheet.known(&facts.reported) else { return };
+    if reported.iter().any(|listener| listener.arn.is_some()) {
         return;
     }
     let topic = place.arn("sns", "alerts");
-    let found = match told.len() {
+    let found = match reported.len() {
         0 => "nobody is subscribed to it".to_owned(),
         all => format!("nobody has confirmed a subscription; {} to be confirmed", {
             let wait = if all == 1 { "waits" } else { "wait" };
-            format!("{} ({}) {wait}", all, some(told.iter().map(|one| &one.protocol).collect::<BTreeSet<_>>()))
+            format!("{} ({}) {wait}", all, some(reported.iter().map(|one| &one.protocol).collect::<BTreeSet<_>>()))
         }),
     };
     let finding = sheet.fault(
@@ -807,7 +807,7 @@ fn alerts(facts: &Facts, _: Now, sheet: &mut Sheet) {
         found,
         "What is stopped, and why, reaches no person; nor does any alarm of the stack.",
     );
-    if !told.is_empty() {
+    if !reported.is_empty() {
         finding.mend("Follow the link in the mail that SNS has sent, or have it sent again:");
     }
     finding.mend(

@@ -109,7 +109,7 @@ pub struct Facts {
     /// Who listens to the events topic.
     pub listeners: Fact<Vec<Listener>>,
     /// Who listens to the alert topic.
-    pub told: Fact<Vec<Listener>>,
+    pub reported: Fact<Vec<Listener>>,
     /// The queue of events.
     pub queue: Fact<QueueFacts>,
     /// The queue of dead letters.

@@ -69,7 +69,7 @@ pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) ->
         of_functions(access, &place),
         of_rules(access, &place),
     );
-    let (topic_policy, listeners, told) = topics;
+    let (topic_policy, listeners, reported) = topics;
     let (queue, dead_letters) = queues;
     let (mappings, concurrency) = functions;
     let OfSes { account, sets, identities, left_out, ips } = ses;
@@ -86,7 +86,7 @@ pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) ->
         ips,
         topic_policy,
         listeners,
-        told,
+        reported,
         queue,
         dead_letters,
         other_topics,

@@ -16,10 +16,10 @@ pub(crate) fn explained(explained: &Explained, look: TermStyle) -> String {
         out.push_str(&painted(DIM, caveat, look));
     }
     // It calls what stands now what stood then.
-    let told = explanation(&explained.explanation, look);
+    let reported = explanation(&explained.explanation, look);
     let stood = format!("{} {}", paint(BOLD, "Evidence"), paint(DIM, "as it stood then"));
     let stands = format!("{} {}", paint(BOLD, "Evidence"), paint(DIM, "as it stands now"));
-    out.push_str(&if explained.as_of { told } else { told.replacen(&stood, &stands, 1) });
+    out.push_str(&if explained.as_of { reported } else { reported.replacen(&stood, &stands, 1) });
     let last = explained.explanation.last.as_ref();
     if let Some(verdict) = explained.verdict.as_ref().filter(|verdict| last.is_none_or(|last| last.at != verdict.time))
     {
@@ -28,7 +28,7 @@ pub(crate) fn explained(explained: &Explained, look: TermStyle) -> String {
     }
     if !explained.later.is_empty() {
         out.push_str(&heading("What came after"));
-        explained.later.iter().for_each(|told| out.push_str(&entry(told, look)));
+        explained.later.iter().for_each(|reported| out.push_str(&entry(reported, look)));
     }
     if let Some(next) = &explained.next {
         out.push_str(&heading("What comes next"));
@@ -37,6 +37,6 @@ pub(crate) fn explained(explained: &Explained, look: TermStyle) -> String {
     out
 }
 
-fn entry(told: &Entry, look: TermStyle) -> String {
-    hanging(&format!("{}  ", moment(&told.time.to_string())), &sanitize(&told.why()), look.columns())
+fn entry(reported: &Entry, look: TermStyle) -> String {
+    hanging(&format!("{}  ", moment(&reported.time.to_string())), &sanitize(&reported.why()), look.columns())
 }

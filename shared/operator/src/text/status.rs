@@ -239,13 +239,13 @@ fn quotas(status: &Status, look: TermStyle) -> String {
     }
     let mut out = heading("Quotas of the gate");
     out.push_str(&quota_table(&status.quotas, look));
-    let told = status.quotas.iter().filter(|known| {
+    let reported = status.quotas.iter().filter(|known| {
         // What explains itself needs no sentence, but with one subject there is room.
         known.because.is_some()
             || status.subject.is_some()
             || matches!(known.step, "shrank" | "trickled" | "followed" | "decayed")
     });
-    told.for_each(|known| out.push_str(&quota_reason(known, look)));
+    reported.for_each(|known| out.push_str(&quota_reason(known, look)));
     out
 }
 
@@ -306,13 +306,13 @@ fn notices(status: &Status, look: TermStyle) -> String {
         return out;
     }
     out.push_str(&heading("Last notices"));
-    for told in &status.notices {
-        let style: Style = if told.title.starts_with("[STOPPED]") { BAD } else { PLAIN };
-        let lines = hanging(&format!("{}  ", moment(&told.at)), &sanitize(&told.title), look.columns());
+    for reported in &status.notices {
+        let style: Style = if reported.title.starts_with("[STOPPED]") { BAD } else { PLAIN };
+        let lines = hanging(&format!("{}  ", moment(&reported.at)), &sanitize(&reported.title), look.columns());
         out.extend(lines.lines().map(|line| paint(style, line) + "\n"));
         // With one subject, there is room for what was told.
         if status.subject.is_some() {
-            let body = told.text.lines().skip(1).filter(|line| !line.is_empty());
+            let body = reported.text.lines().skip(1).filter(|line| !line.is_empty());
             body.for_each(|line| out.push_str(&hanging("    ", &sanitize(line), look.columns())));
         }
     }

@@ -75,7 +75,7 @@ pub(crate) struct LeaseBook {
     pub(crate) used: u64,
     pub(crate) returned: Option<u64>,
     /// Whether an answer that names it came through.
-    pub(crate) told: bool,
+    pub(crate) reported: bool,
 }
 
 /// As the gate would classify it.
@@ -140,7 +140,7 @@ impl Double {
         let body = Bytes::from(serde_json::to_vec(&answer).unwrap());
         let mut books = self.books();
         for lease in answer["permits"].as_array().into_iter().flatten().filter_map(|permit| permit["lease"].as_str()) {
-            books.leases.get_mut(lease).unwrap().told = true;
+            books.leases.get_mut(lease).unwrap().reported = true;
             books.last = Some(body.clone());
         }
         Ok(Answer { status, date: None, body })
@@ -211,7 +211,7 @@ impl Books {
                 let entry = self.leases.entry(lease.clone()).or_insert_with(|| {
                     book.quota -= granted;
                     let expires = Instant::now() + life;
-                    LeaseBook { isp, granted, expires, used: 0, returned: None, told: false }
+                    LeaseBook { isp, granted, expires, used: 0, returned: None, reported: false }
                 });
                 permit["granted"] = json!(granted);
                 permit["route"] = json!("news");

@@ -55,7 +55,8 @@ pub struct AlertQueue {
     /// Letters to send, in order.
     pub letters: Vec<Letter>,
     /// What people were told of each key (see [`super::key_name`]).
-    pub told: BTreeMap<String, SentLog>,
+    #[serde(rename = "told")]
+    pub sent: BTreeMap<String, SentLog>,
 }
 
 /// A group of notices, and what people are told of them.
@@ -131,7 +132,7 @@ impl AlertQueue {
                 None => {}
             }
         }
-        let groups = groups(&facts, &self.told).into_iter();
+        let groups = groups(&facts, &self.sent).into_iter();
         for group in groups.filter(|group| group.iter().any(|place| due.contains(place))) {
             for part in parts(&facts, &group) {
                 if self.has_room() {
@@ -149,7 +150,7 @@ impl AlertQueue {
 
     /// Whether something is held back, of which a message may be due.
     pub(super) fn holds_back(&self) -> bool {
-        self.told.values().any(|told| told.held_back.is_some())
+        self.sent.values().any(|sent| sent.held_back.is_some())
     }
 
     fn has_room(&self) -> bool {
@@ -161,9 +162,9 @@ impl AlertQueue {
         facts.sort_by_key(|fact| fact.lead());
         let Some(lead) = facts.first().copied() else { return };
         let group = lead.id.clone();
-        let to_tell = facts.iter().any(|fact| self.is_news(known.policy, fact, now));
+        let is_reported = facts.iter().any(|fact| self.is_news(known.policy, fact, now));
         let notices: Vec<String> = facts.iter().map(|fact| fact.id.clone()).collect();
-        let message = if to_tell {
+        let message = if is_reported {
             let keys: BTreeSet<String> = facts.iter().map(|fact| fact.key()).collect();
             let earlier: Vec<Earlier> = keys.into_iter().filter_map(|key| self.take_held_back(&key)).collect();
             Some(Message::of_facts(known, group.clone(), &facts, &earlier))
@@ -173,12 +174,12 @@ impl AlertQueue {
         // In the order in which they happened: the last one is where a key is now.
         facts.sort_by(|a, b| a.id.cmp(&b.id));
         for fact in facts {
-            let told = self.told.entry(fact.key()).or_default();
-            (told.group, told.heard) = (group.clone(), now.0);
-            if to_tell {
-                told.tell(known.policy, fact, now);
+            let sent = self.sent.entry(fact.key()).or_default();
+            (sent.group, sent.heard) = (group.clone(), now.0);
+            if is_reported {
+                sent.note_sent(known.policy, fact, now);
             } else {
-                told.hold_back(fact);
+                sent.hold_back(fact);
             }
         }
         self.letters.push(Letter { id: group, message, notices });
@@ -189,20 +190,20 @@ impl AlertQueue {
         if self.is_of_a_known_incident(policy, fact, now) && self.has_room_to_hold_back(fact) {
             return false;
         }
-        let Some(told) = self.told.get(&fact.key()) else { return true };
+        let Some(sent) = self.sent.get(&fact.key()) else { return true };
         let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
         // A person waits for what comes of their word.
         fact.cause == Cause::Person
-            || (fact.opens() && told.state != StateName::Open)
-            || !told.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
-            || !within(&told.at, policy.alerts.summary_minutes)
+            || (fact.opens() && sent.state != StateName::Open)
+            || !sent.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
+            || !within(&sent.at, policy.alerts.summary_minutes)
             || !self.has_room_to_hold_back(fact)
     }
 
     fn has_room_to_hold_back(&self, fact: &Fact) -> bool {
-        let is_held_back = |told: &SentLog| told.held_back.is_some();
-        self.told.get(&fact.key()).is_some_and(is_held_back)
-            || self.told.values().filter(|told| is_held_back(told)).count() < MAX_HELD_BACK
+        let is_held_back = |sent: &SentLog| sent.held_back.is_some();
+        self.sent.get(&fact.key()).is_some_and(is_held_back)
+            || self.sent.values().filter(|sent| is_held_back(sent)).count() < MAX_HELD_BACK
     }
 
     /// Whether a verdict is about harm that people were told of under another name, at this level or a worse one: in mail of the
@@ -210,8 +211,8 @@ impl AlertQueue {
     fn is_of_a_known_incident(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
         let recent = now.0.saturating_sub(i64::from(policy.alerts.summary_minutes) * MINUTE_MILLIS);
         let was_told = |other: &Subject| {
-            let told = self.told.get(&other.to_string());
-            told.is_some_and(|told| told.levels.iter().any(|(level, at)| *level >= fact.severity() && *at > recent))
+            let sent = self.sent.get(&other.to_string());
+            sent.is_some_and(|sent| sent.levels.iter().any(|(level, at)| *level >= fact.severity() && *at > recent))
         };
         // What waits for a place is still sent: that is for a person to know at once.
         fact.cause == Cause::Verdict
@@ -223,24 +224,24 @@ impl AlertQueue {
     }
 
     fn take_held_back(&mut self, key: &str) -> Option<Earlier> {
-        let held_back = self.told.get_mut(key)?.held_back.take()?;
+        let held_back = self.sent.get_mut(key)?.held_back.take()?;
         Some(Earlier { key: key.to_owned(), count: held_back.count, since: held_back.since, lines: held_back.lines })
     }
 
     /// Writes down what was held back for long enough, in one letter for all that went together.
     fn write_summaries(&mut self, known: &Known<'_>, now: Now) -> bool {
         let quiet = i64::from(known.policy.alerts.summary_minutes) * MINUTE_MILLIS;
-        let due = |told: &SentLog| {
-            let Some(held_back) = &told.held_back else { return false };
-            let since = if told.at == 0 { held_back.since } else { told.at };
+        let due = |sent: &SentLog| {
+            let Some(held_back) = &sent.held_back else { return false };
+            let since = if sent.at == 0 { held_back.since } else { sent.at };
             // That mail of one more configuration set is stopped is not kept from people for long.
             let stopped = if held_back.last.stops() { Some(held_back.last.at().0) } else { None };
             now.0.saturating_sub(since) >= quiet
-                || stopped.is_some_and(|at| told.state != StateName::Open && now.0.saturating_sub(at) >= STOPPED_MILLIS)
+                || stopped.is_some_and(|at| sent.state != StateName::Open && now.0.saturating_sub(at) >= STOPPED_MILLIS)
         };
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (key, told) in self.told.iter().filter(|(_, told)| due(told)) {
-            groups.entry(told.group.clone()).or_default().push(key.clone());
+        for (key, sent) in self.sent.iter().filter(|(_, sent)| due(sent)) {
+            groups.entry(sent.group.clone()).or_default().push(key.clone());
         }
         let mut written = false;
         for (group, keys) in groups {
@@ -249,11 +250,11 @@ impl AlertQueue {
             }
             let (mut last, mut earlier) = (Vec::new(), Vec::new());
             for key in keys {
-                last.extend(self.told.get(&key).and_then(|told| told.held_back.as_ref()).map(|held| held.last.clone()));
+                last.extend(self.sent.get(&key).and_then(|sent| sent.held_back.as_ref()).map(|held| held.last.clone()));
                 earlier.extend(self.take_held_back(&key));
             }
             for fact in &last {
-                self.told.entry(fact.key()).or_default().tell(known.policy, fact, now);
+                self.sent.entry(fact.key()).or_default().note_sent(known.policy, fact, now);
             }
             let mut facts: Vec<&Fact> = last.iter().collect();
             facts.sort_by_key(|fact| fact.lead());
@@ -270,12 +271,12 @@ impl AlertQueue {
     /// Keeps the desk small. Who is forgotten is told anew.
     fn forget(&mut self, now: Now) {
         let old = now.0.saturating_sub(i64::from(FORGET_MINUTES) * MINUTE_MILLIS);
-        self.told.retain(|_, told| told.heard > old || told.held_back.is_some());
+        self.sent.retain(|_, sent| sent.heard > old || sent.held_back.is_some());
         let mut ages: Vec<(i64, &String, usize)> = self
-            .told
+            .sent
             .iter()
-            .filter(|(_, told)| told.held_back.is_none())
-            .map(|(key, told)| (told.heard, key, key.len() + told.size()))
+            .filter(|(_, sent)| sent.held_back.is_none())
+            .map(|(key, sent)| (sent.heard, key, key.len() + sent.size()))
             .collect();
         ages.sort_unstable_by(|a, b| b.cmp(a));
         let mut size = 0;
@@ -285,7 +286,7 @@ impl AlertQueue {
         };
         let forgotten: Vec<String> = ages.into_iter().filter_map(beyond).collect();
         for key in forgotten {
-            self.told.remove(&key);
+            self.sent.remove(&key);
         }
     }
 }
@@ -297,7 +298,7 @@ impl SentLog {
         self.group.len() + standings + self.levels.len() * 20 + 120
     }
 
-    fn tell(&mut self, policy: &Policy, fact: &Fact, now: Now) {
+    fn note_sent(&mut self, policy: &Policy, fact: &Fact, now: Now) {
         let old = now.0.saturating_sub(i64::from(policy.alerts.again_minutes) * MINUTE_MILLIS);
         self.standings.retain(|_, at| *at > old);
         self.standings.insert(fact.standing(), now.0);
@@ -405,7 +406,7 @@ mod tests {
                 alert_queue.letters.clear();
             }
         }
-        assert!(alert_queue.told.values().any(|told| told.held_back.is_some()));
+        assert!(alert_queue.sent.values().any(|sent| sent.held_back.is_some()));
         assert!((150_000..390_000).contains(&largest), "{largest}");
     }
 }

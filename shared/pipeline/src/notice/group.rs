@@ -25,12 +25,12 @@ pub(super) const FOLLOWS_MILLIS: i64 = 20_000;
 
 /// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment, or
 /// follow each other by less than [`FOLLOWS_MILLIS`].
-pub(super) fn groups(facts: &[Fact], told: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
+pub(super) fn groups(facts: &[Fact], sent: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
     let mut at: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (place, fact) in facts.iter().enumerate() {
         at.entry(fact.at().0).or_default().push(place);
     }
-    let parts = at.into_values().flat_map(|places| parts(facts, &places, told));
+    let parts = at.into_values().flat_map(|places| parts(facts, &places, sent));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for part in parts {
         let follows = |group: &&mut Vec<usize>| {
@@ -55,7 +55,7 @@ fn follows(before: &Fact, after: &Fact) -> bool {
 }
 
 /// The connected parts of what was decided at one moment.
-fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
+fn parts(facts: &[Fact], places: &[usize], sent: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
     let mut left = places.to_vec();
     let mut parts = Vec::new();
     while let Some(first) = left.first().copied() {
@@ -63,7 +63,7 @@ fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, SentLog>) -> 
         let mut part = vec![first];
         let mut next = 0;
         while let Some(known) = part.get(next).copied() {
-            let (joins, others) = left.iter().partition(|other| are_related(&facts[known], &facts[**other], told));
+            let (joins, others) = left.iter().partition(|other| are_related(&facts[known], &facts[**other], sent));
             left = others;
             part.extend::<Vec<usize>>(joins);
             next += 1;
@@ -74,7 +74,7 @@ fn parts(facts: &[Fact], places: &[usize], told: &BTreeMap<String, SentLog>) -> 
     parts
 }
 
-fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, SentLog>) -> bool {
+fn are_related(a: &Fact, b: &Fact, sent: &BTreeMap<String, SentLog>) -> bool {
     if a.shadow != b.shadow {
         return false;
     }
@@ -92,7 +92,7 @@ fn are_related(a: &Fact, b: &Fact, told: &BTreeMap<String, SentLog>) -> bool {
         }
         (None, None) => {
             let same_move = (a.cause, a.from, a.to) == (b.cause, b.from, b.to);
-            let before = |fact: &Fact| told.get(&fact.key()).map(|told| told.group.as_str());
+            let before = |fact: &Fact| sent.get(&fact.key()).map(|sent| sent.group.as_str());
             let said_together = a.by.is_some() && (&a.by, &a.said) == (&b.by, &b.said);
             let went_together = a.cause == Cause::Time && before(a).is_some() && before(a) == before(b);
             same_move && (said_together || went_together)

@@ -240,17 +240,18 @@ fn digits(harm: Harm) -> usize {
 /// The sets that were paused by a verdict within the hour until `end`, as of their last pause, and were neither resumed by a
 /// person nor pardoned since; with the digits of their harm, or `None` if the evidence was overwhelming. `told`: all transitions
 /// until then.
-fn paused<'a>(policy: &Policy, told: &'a [Transition], end: Now) -> BTreeMap<&'a Subject, Option<usize>> {
+fn paused<'a>(policy: &Policy, reported: &'a [Transition], end: Now) -> BTreeMap<&'a Subject, Option<usize>> {
     let mut paused = BTreeMap::new();
-    let of_sets =
-        |told: &&Transition| matches!(told.key.subject, Subject::ConfigurationSet(_)) && told.key.isp.is_none();
-    for told in told.iter().filter(of_sets) {
-        match (told.from, told.to, told.verdict) {
-            (_, StateName::Open, Some(verdict)) if !told.shadow && end.minutes_since(told.at) < 60 => {
+    let of_sets = |reported: &&Transition| {
+        matches!(reported.key.subject, Subject::ConfigurationSet(_)) && reported.key.isp.is_none()
+    };
+    for reported in reported.iter().filter(of_sets) {
+        match (reported.from, reported.to, reported.verdict) {
+            (_, StateName::Open, Some(verdict)) if !reported.shadow && end.minutes_since(reported.at) < 60 => {
                 let digits = (!is_overwhelming(&verdict)).then(|| digits(Harm::of(policy, &verdict)));
-                paused.insert(&told.key.subject, digits);
+                paused.insert(&reported.key.subject, digits);
             }
-            (StateName::Open | StateName::Probing, StateName::Closed, _) => _ = paused.remove(&told.key.subject),
+            (StateName::Open | StateName::Probing, StateName::Closed, _) => _ = paused.remove(&reported.key.subject),
             _ => {}
         }
     }
@@ -263,16 +264,20 @@ fn holders(paused: &BTreeMap<&Subject, Option<usize>>, digits: usize) -> usize {
 }
 
 fn withheld(world: &World) -> impl Iterator<Item = &Transition> {
-    world.store.transitions.iter().filter(|told| told.level == Some(Level::Pause) && told.to == StateName::Throttled)
+    world
+        .store
+        .transitions
+        .iter()
+        .filter(|reported| reported.level == Some(Level::Pause) && reported.to == StateName::Throttled)
 }
 
 /// In no hour more sets of one order of magnitude of harm are paused than the budget, but for those with overwhelming
 /// evidence and those whose pause was undone. Returns how many were paused in the worst hour.
 fn damage_is_bounded(case: &Case, world: &World) -> Result<usize, String> {
-    let told = &world.store.transitions;
+    let reported = &world.store.transitions;
     let mut most = 0;
-    for (index, end) in told.iter().enumerate().filter(|(_, told)| told.to == StateName::Open) {
-        let paused = paused(&case.policy, &told[..=index], end.at);
+    for (index, end) in reported.iter().enumerate().filter(|(_, reported)| reported.to == StateName::Open) {
+        let paused = paused(&case.policy, &reported[..=index], end.at);
         let of: BTreeSet<usize> = paused.values().filter_map(|digits| *digits).collect();
         let many = of.iter().find(|digits| holders(&paused, **digits) > case.budget());
         if many.is_some() {
@@ -286,13 +291,13 @@ fn damage_is_bounded(case: &Case, world: &World) -> Result<usize, String> {
 /// A pause that is withheld is reported once, and once more when it is done.
 fn reported_once(world: &World) -> Result<(), String> {
     let mut waiting: BTreeMap<&Subject, Now> = BTreeMap::new();
-    for told in world.store.transitions.iter().filter(|told| told.key.isp.is_none()) {
-        if told.to == StateName::Open || told.cause == Cause::Person {
-            waiting.remove(&told.key.subject);
-        } else if told.level == Some(Level::Pause)
-            && let Some(earlier) = waiting.insert(&told.key.subject, told.at)
+    for reported in world.store.transitions.iter().filter(|reported| reported.key.isp.is_none()) {
+        if reported.to == StateName::Open || reported.cause == Cause::Person {
+            waiting.remove(&reported.key.subject);
+        } else if reported.level == Some(Level::Pause)
+            && let Some(earlier) = waiting.insert(&reported.key.subject, reported.at)
         {
-            return Err(format!("{} withheld at {earlier} and again at {}", told.key.subject, told.at));
+            return Err(format!("{} withheld at {earlier} and again at {}", reported.key.subject, reported.at));
         }
     }
     Ok(())
@@ -330,7 +335,7 @@ fn simulate(seed: u64) -> Result<Met, String> {
     })?;
     damage_is_bounded(&case, &world)?;
     reported_once(&world)?;
-    let pauses = world.store.transitions.iter().filter(|told| told.to == StateName::Open).count();
+    let pauses = world.store.transitions.iter().filter(|reported| reported.to == StateName::Open).count();
     Ok(Met { withheld: withheld(&world).count(), pauses, bad: case.bad.len() })
 }
 
@@ -356,8 +361,9 @@ fn harm_of(world: &mut World, set: &Subject, now: Now) -> Option<Harm> {
     let alone = Board { pauses: Pauses::new(), ..(**world.store.known_board()).clone() };
     let policy = world.policy.clone();
     let changes = assess(&policy, world.store.find(set)?, &alone, set, &BTreeSet::new(), now);
-    let told = changes.into_iter().find_map(|change| change.transition).filter(|told| told.to == StateName::Open)?;
-    told.verdict.map(|verdict| Harm::of(&policy, &verdict))
+    let reported =
+        changes.into_iter().find_map(|change| change.transition).filter(|reported| reported.to == StateName::Open)?;
+    reported.verdict.map(|verdict| Harm::of(&policy, &verdict))
 }
 
 /// At the end of a minute no set whose pause is withheld has a claim: as many sets are paused as there are places, each for
@@ -410,7 +416,7 @@ fn no_withheld_set_has_a_claim_to_a_place_at_the_end_of_a_minute() {
             withheld.set(withheld.get() + nobody_has_a_claim(&case, world, minute)?);
             Ok(())
         })?;
-        let by_a_person = |told: &&Transition| told.cause == Cause::Person;
+        let by_a_person = |reported: &&Transition| reported.cause == Cause::Person;
         resumed.set(resumed.get() + world.store.transitions.iter().filter(by_a_person).count());
         damage_is_bounded(&case, &world)?;
         reported_once(&world)

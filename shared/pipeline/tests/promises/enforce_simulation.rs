@@ -140,17 +140,17 @@ impl SendingControl for Client<'_> {
         }
         let stale = self.ses.dice.chance(60);
         let set = &self.ses.sets[target];
-        let told = match set.old {
+        let reported = match set.old {
             Some((old, until)) if until > self.ses.now && stale => old,
             Some(_) | None => set.now,
         };
-        let mark = match told.tag {
+        let mark = match reported.tag {
             Tag::Absent => Mark::Absent,
             Tag::Emptied => Mark::Emptied,
             Tag::Of(stack) if stack == self.stack => Mark::Ours,
             Tag::Of(stack) => Mark::Other(format!("stack-{stack}")),
         };
-        Ok(Sight { flow: told.flow, mark })
+        Ok(Sight { flow: reported.flow, mark })
     }
 
     async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
@@ -189,7 +189,7 @@ impl SendingControl for Client<'_> {
                 self.ses.sets.get_mut(target).expect("valid by construction").both = Some(self.ses.now);
             }
             if set.now.flow != flow {
-                self.write(target, |told| told.flow = flow);
+                self.write(target, |reported| reported.flow = flow);
                 let now = self.ses.now;
                 let set = self.ses.sets.get_mut(target).expect("valid by construction");
                 (set.by, set.at) = (Who::Stack(stack), now);
@@ -203,7 +203,7 @@ impl SendingControl for Client<'_> {
         if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
             let stack = self.stack;
             let before = self.ses.sets[target].now.tag;
-            self.write(target, |told| told.tag = if stopped { Tag::Of(stack) } else { Tag::Emptied });
+            self.write(target, |reported| reported.tag = if stopped { Tag::Of(stack) } else { Tag::Emptied });
             // Of two stacks that stop it at the same time, the last mark says whose stop it is.
             let now = self.ses.now;
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
@@ -595,11 +595,11 @@ impl World {
                 if !set.exists && now.minutes_since(set.at) > 60 {
                     let by = if stopped { Who::Person } else { Who::Maker };
                     let acted = stopped.then_some(now);
-                    let told = Told { flow, tag: Tag::Absent };
+                    let reported = Told { flow, tag: Tag::Absent };
                     let acts = [stopped.then_some(flow); STACKS];
                     *set = Set {
                         exists: true,
-                        now: told,
+                        now: reported,
                         by,
                         at: now,
                         old: None,

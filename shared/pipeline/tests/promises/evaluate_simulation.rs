@@ -217,15 +217,15 @@ fn undisturbed(policy: &Policy, steps: &Steps) -> World {
     world
 }
 
-fn is_warning(told: &Transition) -> bool {
-    told.level == Some(Level::Warn) && told.from == told.to
+fn is_warning(reported: &Transition) -> bool {
+    reported.level == Some(Level::Warn) && reported.from == reported.to
 }
 
 /// What was decided, moment by moment and key by key. An evaluation that is repeated may warn of something a look
 /// earlier and save in another order, so warnings and the order within one moment are left out.
 fn decided(world: &World) -> Vec<String> {
-    let transitions = world.store.transitions.iter().filter(|told| !is_warning(told));
-    let transitions = transitions.map(|told| (told.at, format!("{told:?}")));
+    let transitions = world.store.transitions.iter().filter(|reported| !is_warning(reported));
+    let transitions = transitions.map(|reported| (reported.at, format!("{reported:?}")));
     let controls = world.store.controls.iter().map(|control| (control.at, format!("{control:?}")));
     let mut decided: Vec<(Now, String)> = transitions.chain(controls).collect();
     decided.sort();
@@ -259,20 +259,20 @@ fn compare(found: &World, expected: &World) -> Result<(), String> {
     // one, by itself or along with a warning, which may come a look earlier; that each such save has news is asserted as it
     // is made.
     for (key, known) in breakers(&found.store) {
-        let told = found.store.transitions.iter().filter(|told| told.key == key).count() as u64;
+        let reported = found.store.transitions.iter().filter(|reported| reported.key == key).count() as u64;
         let noted = !found.policy.gate_in_use && key.isp.is_some();
-        if known.version < told || (known.version > told && !noted) {
-            return Err(format!("{key:?} has version {} after {told} transitions", known.version));
+        if known.version < reported || (known.version > reported && !noted) {
+            return Err(format!("{key:?} has version {} after {reported} transitions", known.version));
         }
     }
     let mut warned = BTreeMap::new();
-    let by_verdict = |told: &&Transition| is_warning(told) && told.verdict.is_some();
-    for told in found.store.transitions.iter().filter(by_verdict) {
-        let metric = told.verdict.map(|verdict| verdict.metric);
-        if let Some(earlier) = warned.insert((told.key.clone(), metric), told.at)
-            && told.at.minutes_since(earlier) < 7 * 1440
+    let by_verdict = |reported: &&Transition| is_warning(reported) && reported.verdict.is_some();
+    for reported in found.store.transitions.iter().filter(by_verdict) {
+        let metric = reported.verdict.map(|verdict| verdict.metric);
+        if let Some(earlier) = warned.insert((reported.key.clone(), metric), reported.at)
+            && reported.at.minutes_since(earlier) < 7 * 1440
         {
-            return Err(format!("warned twice: {told:?}"));
+            return Err(format!("warned twice: {reported:?}"));
         }
     }
     Ok(())
@@ -309,7 +309,12 @@ fn disturbed(seed: u64, crashes: usize, races: usize) -> Result<Met, String> {
         pauses: named("pause_configuration_set"),
         cuts: named("set_quota_factor"),
         holds: named("hold_isp"),
-        withheld: expected.store.transitions.iter().filter(|told| told.reason.starts_with("stop withheld")).count(),
+        withheld: expected
+            .store
+            .transitions
+            .iter()
+            .filter(|reported| reported.reason.starts_with("stop withheld"))
+            .count(),
         rivals,
     })
 }
@@ -357,13 +362,14 @@ fn evaluating_again_at_the_same_moment_changes_nothing() {
             world.add(&units, now);
             let subjects = subjects(&world.store);
             let changes = work(&policy, &mut world.store, &subjects, now);
-            let told = || changes.iter().filter_map(|change| change.transition.as_ref());
-            let flows_again = told().any(|told| {
-                told.key.isp.is_none()
-                    && matches!(told.from, StateName::Open | StateName::Probing)
-                    && told.to != told.from
+            let reported = || changes.iter().filter_map(|change| change.transition.as_ref());
+            let flows_again = reported().any(|reported| {
+                reported.key.isp.is_none()
+                    && matches!(reported.from, StateName::Open | StateName::Probing)
+                    && reported.to != reported.from
             });
-            let is_held = told().any(|told| told.key.subject == Subject::Account && told.key.isp.is_some());
+            let is_held =
+                reported().any(|reported| reported.key.subject == Subject::Account && reported.key.isp.is_some());
             // A sender that flows again as a whole is looked at anew, ISP by ISP, and who has just been released
             // may be warned about. A provider incident takes the mail at its ISP out of what whole senders are judged by,
             // also of those who were looked at before it was found. After that, all is said.
@@ -391,12 +397,12 @@ fn duplicates_cuts_and_the_order_of_arrival_do_not_show_in_the_breakers() {
         let steps = traffic(&mut dice, &mut origin);
         let expected = undisturbed(&policy, &steps);
         let mut world = twin(&policy);
-        let mut told: Vec<Unit> = Vec::new();
+        let mut reported: Vec<Unit> = Vec::new();
         for (now, units) in &steps {
             // All of it, some of it again, and something of what was told long ago, in any order and any cuts.
             let mut arriving = units.clone();
             arriving.extend(units.iter().filter(|_| dice.chance(50)));
-            arriving.extend((0..20).filter_map(|_| told.get(dice.below(told.len())).copied()));
+            arriving.extend((0..20).filter_map(|_| reported.get(dice.below(reported.len())).copied()));
             dice.shuffle(&mut arriving);
             let mut rest = &arriving[..];
             while !rest.is_empty() {
@@ -404,7 +410,7 @@ fn duplicates_cuts_and_the_order_of_arrival_do_not_show_in_the_breakers() {
                 world.add(batch, *now);
                 rest = after;
             }
-            told.extend(units);
+            reported.extend(units);
             let mut order = subjects(&world.store);
             // Only the order within one moment: the same subjects, each as a whole.
             order.sort();

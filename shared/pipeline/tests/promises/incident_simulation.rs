@@ -265,8 +265,8 @@ impl Town {
             .filter(|sender| sender.bad_list.is_some() || sender.bad_elsewhere.is_some())
             .flat_map(|sender| [sender.set.clone(), sender.identity.clone()])
             .collect();
-        let pardons = self.store.transitions.iter().filter(|told| told.cause == Cause::Pardon);
-        found.culprit_pardoned = pardons.clone().any(|told| culprits.contains(&told.key.subject));
+        let pardons = self.store.transitions.iter().filter(|reported| reported.cause == Cause::Pardon);
+        found.culprit_pardoned = pardons.clone().any(|reported| culprits.contains(&reported.key.subject));
         let goes_on = matches!(self.state(&Subject::Account, Some(self.isps[HIT])), State::Open { .. });
         let keys: Vec<Option<Isp>> = std::iter::once(None).chain(self.isps.iter().copied().map(Some)).collect();
         let mut culprits_are_free = true;

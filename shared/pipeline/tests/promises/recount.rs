@@ -124,21 +124,22 @@ fn address(mail: &Mail, place: usize, spelling: usize) -> String {
     }
 }
 
-fn json(told: &Told, index: usize, mail: &Mail) -> String {
+fn json(reported: &Told, index: usize, mail: &Mail) -> String {
     let quoted = |places: &[usize]| -> String {
-        let addresses: Vec<_> = places.iter().map(|at| format!("\"{}\"", address(mail, *at, told.spelling))).collect();
+        let addresses: Vec<_> =
+            places.iter().map(|at| format!("\"{}\"", address(mail, *at, reported.spelling))).collect();
         addresses.join(",")
     };
     let failed = |places: &[usize], status: &str, text: &str| -> String {
         let recipient = |at: &usize| {
-            let address = address(mail, *at, told.spelling);
+            let address = address(mail, *at, reported.spelling);
             format!(r#"{{"emailAddress":"{address}","status":"{status}","diagnosticCode":"{text}"}}"#)
         };
         places.iter().map(recipient).collect::<Vec<_>>().join(",")
     };
     let now = iso(NOW);
     let or_null = |text: Option<&str>| text.map_or("null".to_owned(), |text| format!("\"{text}\""));
-    let (kind, detail) = match &told.what {
+    let (kind, detail) = match &reported.what {
         What::Send => ("Send", r#""send":{}"#.to_owned()),
         What::Delivery(to) => {
             ("Delivery", format!(r#""delivery":{{"timestamp":"{now}","recipients":[{}]}}"#, quoted(&some(mail, to))))
@@ -152,7 +153,7 @@ fn json(told: &Told, index: usize, mail: &Mail) -> String {
             ("Bounce", detail)
         }
         What::Complaint(nth, feedback, sub) => {
-            let recipient = |at: &usize| format!(r#"{{"emailAddress":"{}"}}"#, address(mail, *at, told.spelling));
+            let recipient = |at: &usize| format!(r#"{{"emailAddress":"{}"}}"#, address(mail, *at, reported.spelling));
             let list = complainers(mail, *nth).iter().map(recipient).collect::<Vec<_>>().join(",");
             let (feedback, sub) = (or_null(*feedback), or_null(*sub));
             let detail = format!(
@@ -174,7 +175,8 @@ fn json(told: &Told, index: usize, mail: &Mail) -> String {
         }
         What::Open(bot) | What::Click(bot) => {
             let likely = if *bot { "Likely" } else { "Unlikely" };
-            let (kind, key) = if matches!(told.what, What::Open(_)) { ("Open", "open") } else { ("Click", "click") };
+            let (kind, key) =
+                if matches!(reported.what, What::Open(_)) { ("Open", "open") } else { ("Click", "click") };
             (kind, format!(r#""{key}":{{"timestamp":"{now}","isBotEvent":"{likely}"}}"#))
         }
         What::Subscription => ("Subscription", format!(r#""subscription":{{"contactList":"l","timestamp":"{now}"}}"#)),
@@ -327,10 +329,12 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn events() -> impl Strategy<Value = (Vec<Mail>, Vec<Told>)> {
-    (mails(), prop::collection::vec((0usize..100, what(), 0usize..4), 0..40)).prop_map(|(mails, told)| {
-        let told =
-            told.into_iter().map(|(mail, what, spelling)| Told { mail: mail % mails.len(), what, spelling }).collect();
-        (mails, told)
+    (mails(), prop::collection::vec((0usize..100, what(), 0usize..4), 0..40)).prop_map(|(mails, reported)| {
+        let reported = reported
+            .into_iter()
+            .map(|(mail, what, spelling)| Told { mail: mail % mails.len(), what, spelling })
+            .collect();
+        (mails, reported)
     })
 }
 
@@ -342,9 +346,9 @@ fn counted(mails: &[Mail], events: &[Told], batches: &mut dyn FnMut() -> usize) 
         let (batch, after) = rest.split_at(batches().clamp(1, rest.len()));
         rest = after;
         let mut units = Vec::new();
-        for told in batch {
-            let (outcome, of_event) = world.classify(&json(told, told.mail, &mails[told.mail]));
-            assert!(outcome.is_ok(), "{told:?}: {outcome:?}");
+        for reported in batch {
+            let (outcome, of_event) = world.classify(&json(reported, reported.mail, &mails[reported.mail]));
+            assert!(outcome.is_ok(), "{reported:?}: {outcome:?}");
             units.extend(of_event);
         }
         world.add(&units, NOW);

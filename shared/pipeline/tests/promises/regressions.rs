@@ -142,7 +142,7 @@ fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
         }
     }
     for change in world.evaluate(now) {
-        let verdict = change.transition.and_then(|told| told.verdict);
+        let verdict = change.transition.and_then(|reported| reported.verdict);
         assert!(verdict.is_none_or(|verdict| verdict.rate() <= 1.0), "{verdict:?}");
     }
     assert_eq!(bounces(&mut world, "news"), (1600, 600), "in the cohort of the mail, not of today");
@@ -155,15 +155,15 @@ fn the_simulator_is_left_out_on_both_sides() {
     for message in 0..200 {
         let id = format!("s{message}");
         world
-            .tell(&bounce(&id, "bounce@simulator.amazonses.com", "Permanent", "General"), at(0))
+            .feed(&bounce(&id, "bounce@simulator.amazonses.com", "Permanent", "General"), at(0))
             .expect("valid by construction");
-        world.tell(&delivery(&id, "success@simulator.amazonses.com"), at(0)).expect("valid by construction");
+        world.feed(&delivery(&id, "success@simulator.amazonses.com"), at(0)).expect("valid by construction");
         world
-            .tell(&complaint(&id, "complaint@simulator.amazonses.com", &id, ""), at(0))
+            .feed(&complaint(&id, "complaint@simulator.amazonses.com", &id, ""), at(0))
             .expect("valid by construction");
     }
     assert!(world.store.find(&set_of("news")).is_none(), "nothing was counted at all");
-    world.tell(&delivery("m", "a@gmail.com"), at(0)).expect("valid by construction");
+    world.feed(&delivery("m", "a@gmail.com"), at(0)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 0));
 }
 
@@ -177,7 +177,7 @@ fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
         let id = format!("d{message}");
         let to = "bounce@simulator.amazonses.com";
         for event in [event("Send", &id, to, r#""send":{}"#), bounce(&id, to, "Permanent", "General")] {
-            world.tell(&of_drill(event), at(0)).expect("valid by construction");
+            world.feed(&of_drill(event), at(0)).expect("valid by construction");
         }
     }
     let known: Vec<String> = world.store.subject_states().map(|(subject, _)| subject.to_string()).collect();
@@ -191,7 +191,7 @@ fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
     let places: Vec<_> = changes.iter().filter_map(|change| change.places.as_ref()).collect();
     assert!(places.is_empty(), "it takes no place of the budget: {places:?}");
     // Mail to anybody real that is sent with such a set is mail like any other.
-    world.tell(&of_drill(delivery("m", "a@gmail.com")), at(1)).expect("valid by construction");
+    world.feed(&of_drill(delivery("m", "a@gmail.com")), at(1)).expect("valid by construction");
     assert!(world.store.subject_states().any(|(subject, _)| subject.to_string().starts_with("identity:")));
 }
 
@@ -200,11 +200,11 @@ fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
 fn different_events_with_the_same_message_id_all_count() {
     let mut world = world();
     let to = "a@yahoo.com";
-    world.tell(&delivery("m", to), at(0)).expect("valid by construction");
-    world.tell(&bounce("m", to, "Permanent", "General"), at(0)).expect("valid by construction");
-    world.tell(&complaint("m", to, "first", ""), at(0)).expect("valid by construction");
-    world.tell(&complaint("m", to, "second", ""), at(0)).expect("valid by construction");
-    world.tell(&complaint("m", to, "second", ""), at(0)).expect("valid by construction");
+    world.feed(&delivery("m", to), at(0)).expect("valid by construction");
+    world.feed(&bounce("m", to, "Permanent", "General"), at(0)).expect("valid by construction");
+    world.feed(&complaint("m", to, "first", ""), at(0)).expect("valid by construction");
+    world.feed(&complaint("m", to, "second", ""), at(0)).expect("valid by construction");
+    world.feed(&complaint("m", to, "second", ""), at(0)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (2, 1));
     assert_eq!(tally(&mut world, "news", Metric::Complaint).1, 2);
     assert_eq!(world.ledger.len(), 4);
@@ -262,20 +262,22 @@ fn a_bad_list_of_one_sender_is_no_outage() {
 #[test]
 fn a_warning_is_told_before_anything_is_done_and_once() {
     let mut world = world();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for hour in 0..10 {
         // The rate creeps up: 1 %, 2 %, 3 % …
         let (mails, bounces) = (1000, 10 + 10 * hour);
         let now = at(i64::from(hour) * 60);
         world.mail(("news", "a.example"), "yahoo", now.minute(), mails, bounces, now);
         for change in world.evaluate(now) {
-            told.extend(change.transition.filter(|told| told.key == Key { subject: set_of("news"), isp: None }));
+            reported.extend(
+                change.transition.filter(|reported| reported.key == Key { subject: set_of("news"), isp: None }),
+            );
         }
     }
-    let levels: Vec<_> = told.iter().map(|told| told.level).collect();
-    assert_eq!(levels.first(), Some(&Some(Level::Warn)), "{told:#?}");
+    let levels: Vec<_> = reported.iter().map(|reported| reported.level).collect();
+    assert_eq!(levels.first(), Some(&Some(Level::Warn)), "{reported:#?}");
     assert_eq!(levels.iter().filter(|level| **level == Some(Level::Warn)).count(), 1);
-    assert!(told[0].reason.contains("the warn line is 3 %"), "{}", told[0].reason);
+    assert!(reported[0].reason.contains("the warn line is 3 %"), "{}", reported[0].reason);
 }
 
 /// plunk #491 and PostHog #72810: mail that SES never sent, because it stood on the sender's own list, raised the rate.
@@ -285,17 +287,17 @@ fn bounces_from_the_own_suppression_list_are_no_harm_and_no_attempt() {
     for message in 0..2000 {
         let list = ["OnAccountSuppressionList", "OnTenantSuppressionList"][message % 2];
         world
-            .tell(&bounce(&format!("m{message}"), "a@yahoo.com", "Permanent", list), at(0))
+            .feed(&bounce(&format!("m{message}"), "a@yahoo.com", "Permanent", list), at(0))
             .expect("valid by construction");
     }
     world
-        .tell(&complaint("c", "a@yahoo.com", "c", r#","complaintSubType":"OnAccountSuppressionList""#), at(0))
+        .feed(&complaint("c", "a@yahoo.com", "c", r#","complaintSubType":"OnAccountSuppressionList""#), at(0))
         .expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (0, 0));
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (0, 0));
     assert!(world.evaluate(at(1)).is_empty());
     // Those of SES's global list count, as SES counts them.
-    world.tell(&bounce("g", "a@yahoo.com", "Permanent", "Suppressed"), at(2)).expect("valid by construction");
+    world.feed(&bounce("g", "a@yahoo.com", "Permanent", "Suppressed"), at(2)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 1));
 }
 
@@ -305,9 +307,9 @@ fn not_spam_is_a_kind_word() {
     let mut world = world();
     for message in 0..500 {
         let id = format!("m{message}");
-        world.tell(&delivery(&id, "a@yahoo.com"), at(0)).expect("valid by construction");
+        world.feed(&delivery(&id, "a@yahoo.com"), at(0)).expect("valid by construction");
         world
-            .tell(&complaint(&id, "a@yahoo.com", &id, r#","complaintFeedbackType":"not-spam""#), at(0))
+            .feed(&complaint(&id, "a@yahoo.com", &id, r#","complaintFeedbackType":"not-spam""#), at(0))
             .expect("valid by construction");
     }
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (500, 0));
@@ -374,9 +376,10 @@ fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
         let controls = controls_of(&world, set);
         assert!(controls.last().is_none_or(|last| *last == "resume_configuration_set"), "{set}: {controls:?}");
     }
-    let told = world.store.transitions.iter().find(|told| told.cause == Cause::Incident).expect("it is told");
-    assert!(!told.shadow && told.level == Some(Level::Warn), "{told:?}");
-    assert!(told.reason.contains("SES counts its bounces all the same: the account is at "), "{}", told.reason);
+    let reported =
+        world.store.transitions.iter().find(|reported| reported.cause == Cause::Incident).expect("it is told");
+    assert!(!reported.shadow && reported.level == Some(Level::Warn), "{reported:?}");
+    assert!(reported.reason.contains("SES counts its bounces all the same: the account is at "), "{}", reported.reason);
     assert!(!world.store.controls.iter().any(|control| control.kind.name() == "hold_isp"), "nothing can hold it");
     // Further bad mail there stops nobody while it lasts, and counts again afterwards.
     world.mail(("news", "a.example"), "gmail", at(5).minute(), 30, 20, at(5));
@@ -401,8 +404,12 @@ fn nobody_is_excused_any_more_once_ses_may_pause_the_account() {
     }
     assert_eq!(world.state(&Subject::Account, Some("gmail")), "closed");
     assert_eq!(world.state(&set_of("big"), None), "open");
-    let over =
-        world.store.transitions.iter().find(|told| told.reason.contains("where SES may pause it")).expect("told");
+    let over = world
+        .store
+        .transitions
+        .iter()
+        .find(|reported| reported.reason.contains("where SES may pause it"))
+        .expect("told");
     assert_eq!((over.from, over.to), (StateName::Closed, StateName::Closed));
 }
 
@@ -426,8 +433,9 @@ fn the_policy_says_whether_senders_are_stopped_for_an_isps_trouble() {
     for set in ["news", "shop", "club"] {
         assert_eq!(world.state(&set_of(set), None), "open", "{set}");
     }
-    let told = world.store.transitions.iter().find(|told| told.cause == Cause::Incident).expect("it is told");
-    assert!(told.reason.contains("senders are stopped for it as for any harm"), "{}", told.reason);
+    let reported =
+        world.store.transitions.iter().find(|reported| reported.cause == Cause::Incident).expect("it is told");
+    assert!(reported.reason.contains("senders are stopped for it as for any harm"), "{}", reported.reason);
 }
 
 /// Three bad lists are bad at every ISP: that is no provider's trouble.
@@ -488,7 +496,7 @@ fn names_that_cannot_be_stored_are_refused_or_left_out() {
     let mut world =
         World::new(Policy::from_toml("[subjects]\ntenants = true").expect("valid by construction").in_world(true));
     let long = delivery("m1", "a@yahoo.com").replace("news", &"n".repeat(700));
-    let refused = world.tell(&long, at(0)).expect_err("longer than any name of SES").to_string();
+    let refused = world.feed(&long, at(0)).expect_err("longer than any name of SES").to_string();
     assert!(refused.contains("718 bytes") && !refused.contains("nnn"), "{refused}");
     let empty = delivery("m2", "a@yahoo.com").replace(r#"["news"]"#, r#"["news"],"ses:tenant-name":[""]"#);
     let (outcome, units) = world.classify(&empty);

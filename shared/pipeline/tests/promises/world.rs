@@ -135,7 +135,7 @@ impl World {
     }
 
     /// Takes one event in.
-    pub(crate) fn tell(&mut self, json: &str, now: Now) -> Result<Outcome, Refused> {
+    pub(crate) fn feed(&mut self, json: &str, now: Now) -> Result<Outcome, Refused> {
         let (outcome, units) = self.classify(json);
         self.add(&units, now);
         outcome

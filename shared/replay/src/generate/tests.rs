@@ -82,16 +82,16 @@ fn events_are_told_in_order_of_arrival_and_only_late_ones_are_held() {
     let scenario = builtin("stale-list").scaled(20.0);
     let start_ms = scenario.start_ms().unwrap();
     let mut world = World::new(&scenario, 7, start_ms);
-    let (mut told, mut last_ms, mut invented, mut most_held) = (0_u64, 0, 0_u64, 0);
+    let (mut reported, mut last_ms, mut invented, mut most_held) = (0_u64, 0, 0_u64, 0);
     for second in 0..600 {
         while let Some(pending) = world.arrived_before(start_ms + second * 1000) {
             assert!(pending.arrives_ms >= last_ms);
             last_ms = pending.arrives_ms;
-            told += 1;
+            reported += 1;
         }
         world.step(second);
         most_held = most_held.max(world.held());
-        invented = told + world.held() as u64;
+        invented = reported + world.held() as u64;
     }
     assert!(invented > 7000, "{invented}");
     assert!(most_held < 700, "{most_held} of {invented}");

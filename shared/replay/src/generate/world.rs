@@ -158,8 +158,8 @@ impl<'a> World<'a> {
         let rates = self.rates[set][isp as usize];
         if one_isp && !untagged && self.dice.happens(rates.rendering_failure) {
             self.count(&mail, isp, Unit::RenderingFailure);
-            let told_ms = at_ms + self.dice.between(20, 400);
-            return self.tell(&mail, Fact::RenderingFailure, told_ms);
+            let published_ms = at_ms + self.dice.between(20, 400);
+            return self.emit(&mail, Fact::RenderingFailure, published_ms);
         }
         if !untagged {
             for host in &mail.hosts {
@@ -167,11 +167,11 @@ impl<'a> World<'a> {
             }
         }
         let accepted_ms = at_ms + self.dice.between(20, 400);
-        self.tell(&mail, Fact::Send, accepted_ms);
+        self.emit(&mail, Fact::Send, accepted_ms);
         if one_isp && !untagged && self.dice.happens(rates.reject) {
             self.count(&mail, isp, Unit::Reject);
-            let told_ms = accepted_ms + self.dice.between(100, 3000);
-            return self.tell(&mail, Fact::Reject, told_ms);
+            let published_ms = accepted_ms + self.dice.between(100, 3000);
+            return self.emit(&mail, Fact::Reject, published_ms);
         }
 
         let mut delivered: Recipients = 0;
@@ -282,7 +282,7 @@ impl<'a> World<'a> {
 
     fn delivered_at(&mut self, mail: &Rc<Mail>, to: Recipients, at_ms: i64) {
         self.count_each(mail, to, Unit::Delivered);
-        self.tell(mail, Fact::Delivery { to, at_ms }, at_ms + 50);
+        self.emit(mail, Fact::Delivery { to, at_ms }, at_ms + 50);
     }
 
     fn bounce(&mut self, mail: &Rc<Mail>, group: Group, late: bool, feedback: u8) {
@@ -291,10 +291,10 @@ impl<'a> World<'a> {
         if kind.block {
             self.count_each(mail, to, Unit::Block);
         }
-        let (at_ms, told_ms) = if kind.unit == Unit::Suppressed {
+        let (at_ms, published_ms) = if kind.unit == Unit::Suppressed {
             // SES dates these before the mail, as it has been seen to do.
-            let told_ms = mail.at_ms + self.dice.between(100, 900);
-            (mail.at_ms - self.dice.between(0, 500), told_ms)
+            let published_ms = mail.at_ms + self.dice.between(100, 900);
+            (mail.at_ms - self.dice.between(0, 500), published_ms)
         } else if late {
             let at_ms = mail.at_ms + self.dice.between(2 * MINUTE_MS, 30 * MINUTE_MS);
             (at_ms, at_ms + 400)
@@ -302,7 +302,7 @@ impl<'a> World<'a> {
             let at_ms = mail.at_ms + self.dice.early(1000, 40_000);
             (at_ms, at_ms + 400)
         };
-        self.tell(mail, Fact::Bounce { to, at_ms, kind, feedback }, told_ms);
+        self.emit(mail, Fact::Bounce { to, at_ms, kind, feedback }, published_ms);
     }
 
     /// One to four delays for one recipient and how they end; whether in a delivery.
@@ -310,7 +310,7 @@ impl<'a> World<'a> {
         let mut at_ms = mail.at_ms + self.dice.early(MINUTE_MS, 12 * MINUTE_MS);
         // The event repeats; the unit does not.
         for _ in 0..=self.dice.below(4) {
-            self.tell(mail, Fact::Delay { to, at_ms, kind }, at_ms + 300);
+            self.emit(mail, Fact::Delay { to, at_ms, kind }, at_ms + 300);
             at_ms += self.dice.between(5 * MINUTE_MS, 20 * MINUTE_MS);
         }
         if !mail.untagged {
@@ -326,7 +326,7 @@ impl<'a> World<'a> {
         self.count_each(mail, to, GIVEN_UP.unit);
         // A number that no other bounce or complaint of this mail has.
         let feedback = 200 + to;
-        self.tell(mail, Fact::Bounce { to, at_ms, kind: &GIVEN_UP, feedback }, at_ms + 400);
+        self.emit(mail, Fact::Bounce { to, at_ms, kind: &GIVEN_UP, feedback }, at_ms + 400);
         false
     }
 
@@ -336,16 +336,16 @@ impl<'a> World<'a> {
             self.count(mail, isp, Unit::Open);
             // Some open it twice; the mail is opened once.
             let again_ms = self.dice.between(MINUTE_MS, 60 * MINUTE_MS);
-            self.tell(mail, Fact::Open { at_ms: opened_ms }, opened_ms + 200);
+            self.emit(mail, Fact::Open { at_ms: opened_ms }, opened_ms + 200);
             if self.dice.below(4) == 0 {
                 let at_ms = opened_ms + again_ms;
-                self.tell(mail, Fact::Open { at_ms }, at_ms + 200);
+                self.emit(mail, Fact::Open { at_ms }, at_ms + 200);
             }
         }
         if self.dice.happens(rates.click) {
             self.count(mail, isp, Unit::Click);
             let at_ms = opened_ms + self.dice.between(2000, 90_000);
-            self.tell(mail, Fact::Click { at_ms }, at_ms + 200);
+            self.emit(mail, Fact::Click { at_ms }, at_ms + 200);
         }
     }
 
@@ -366,7 +366,7 @@ impl<'a> World<'a> {
             let with_report = self.dice.below(4) > 0;
             self.count(mail, host.isp(), Unit::Complaint);
             let feedback = 100 + (place as u8);
-            self.tell(mail, Fact::Complaint { to, at_ms, feedback, with_report }, at_ms + 700);
+            self.emit(mail, Fact::Complaint { to, at_ms, feedback, with_report }, at_ms + 700);
         }
     }
 
@@ -384,13 +384,13 @@ impl<'a> World<'a> {
 
     /// Hands a fact to the transport, which may tell it twice. What identity notifications do not tell is not told of
     /// untagged mail.
-    fn tell(&mut self, mail: &Rc<Mail>, fact: Fact, told_ms: i64) {
+    fn emit(&mut self, mail: &Rc<Mail>, fact: Fact, published_ms: i64) {
         let notified = matches!(fact, Fact::Delivery { .. } | Fact::Bounce { .. } | Fact::Complaint { .. });
         if mail.untagged && !notified {
             return;
         }
         let jitter_ms = i64::from(self.scenario.jitter_seconds) * 1000;
-        let mut arrives_ms = told_ms + self.dice.between(0, jitter_ms);
+        let mut arrives_ms = published_ms + self.dice.between(0, jitter_ms);
         for _ in 0..MAX_COPIES {
             let envelope = if mail.untagged { Envelope::Identity } else { self.tagged_envelope() };
             self.push(arrives_ms, News::Fact { mail: Rc::clone(mail), fact, envelope });

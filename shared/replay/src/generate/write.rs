@@ -120,7 +120,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
     }
 
     /// Writes one arrival. Arrivals come in order.
-    pub(super) fn tell(&mut self, pending: &Pending) -> io::Result<()> {
+    pub(super) fn write_event(&mut self, pending: &Pending) -> io::Result<()> {
         if self.batch_records > 0 && pending.arrives_ms - self.batch_since_ms > BATCH_MS {
             self.end_batch();
         }

@@ -321,7 +321,7 @@ impl<'a> AdaptiveSender<'a> {
                     (UnitKind::SoftBounce, late.expired),
                     (UnitKind::Complaint, late.complaints),
                 ] {
-                    self.tell(place.isp, accepted(late.accepted), kind, count);
+                    self.report(place.isp, accepted(late.accepted), kind, count);
                 }
             }
             let granted = self.ask(place, number, now, slot_of_day).await?;
@@ -337,13 +337,13 @@ impl<'a> AdaptiveSender<'a> {
                 (UnitKind::Delay, outcome.limited + outcome.deferred),
                 (UnitKind::Block, outcome.limited + outcome.refused),
             ] {
-                self.tell(place.isp, minute, kind, count);
+                self.report(place.isp, minute, kind, count);
             }
         }
         Ok(())
     }
 
-    fn tell(&mut self, isp: Isp, accepted: Minute, kind: UnitKind, count: u64) {
+    fn report(&mut self, isp: Isp, accepted: Minute, kind: UnitKind, count: u64) {
         if count > 0 {
             self.untold.push(Fact { isp, accepted, kind, count });
         }

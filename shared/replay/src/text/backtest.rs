@@ -27,7 +27,7 @@ pub fn backtest(backtest: &Backtest, look: TermStyle) -> String {
     if !entries.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Trips that differ")));
         let shown = if look.everything { entries.len() } else { entries.len().min(MAX_CHANGES) };
-        entries.iter().take(shown).for_each(|entry| out.push_str(&told(entry, look)));
+        entries.iter().take(shown).for_each(|entry| out.push_str(&transition(entry, look)));
         if entries.len() > shown {
             let more = counted((entries.len() - shown) as u64, "more trip");
             out.push_str(&format!("{}\n", paint(DIM, &format!("… and {more} (--format json has them all)"))));
@@ -105,7 +105,7 @@ fn entries(backtest: &Backtest) -> Vec<Entry<'_>> {
     entries
 }
 
-fn told(Entry { change, keys }: &Entry<'_>, look: TermStyle) -> String {
+fn transition(Entry { change, keys }: &Entry<'_>, look: TermStyle) -> String {
     let (word, style) = match change.became {
         Became::New => ("new", BAD),
         Became::Gone => ("gone", GOOD),

@@ -24,7 +24,7 @@ pub fn explanation(explained: &Explanation, look: TermStyle) -> String {
     let [judged] = &explained.judged[..] else {
         for judged in &explained.judged {
             out.push('\n');
-            out.push_str(&told(explained, judged, look));
+            out.push_str(&transition(explained, judged, look));
             // What time decided has no numbers behind it that something else at this moment does not show.
             if judged.decided.as_ref().is_some_and(|decided| decided.metric.is_some()) {
                 out.push_str(&numbers(judged, look));
@@ -33,7 +33,7 @@ pub fn explanation(explained: &Explanation, look: TermStyle) -> String {
         out.push_str(&diagnoses(explained));
         return out;
     };
-    out.push_str(&told(explained, judged, look));
+    out.push_str(&transition(explained, judged, look));
     out.push_str(&numbers(judged, look));
     out.push_str(&diagnoses(explained));
     out
@@ -47,15 +47,15 @@ fn diagnoses(explained: &Explanation) -> String {
     use Align::{Left, Right};
     let header = [("mails", Right), ("what", Left), ("SES says", Left), ("status", Left), ("for example", Left)];
     let mut grid = Grid::new(&header, 2);
-    for told in &explained.diagnoses {
-        let what = format!("{} at {}", told.kind.replace('_', " "), told.isp);
-        let refusal = told.refusal.map(|refusal| format!(", refuses the sender: {refusal}")).unwrap_or_default();
+    for transition in &explained.diagnoses {
+        let what = format!("{} at {}", transition.kind.replace('_', " "), transition.isp);
+        let refusal = transition.refusal.map(|refusal| format!(", refuses the sender: {refusal}")).unwrap_or_default();
         grid.push(vec![
-            Cell::new(thousands(told.count)),
+            Cell::new(thousands(transition.count)),
             Cell::new(what),
-            Cell::new(format!("{}{refusal}", told.words)),
-            Cell::new(told.status.clone()),
-            Cell::styled(sanitize(&told.example), DIM),
+            Cell::new(format!("{}{refusal}", transition.words)),
+            Cell::new(transition.status.clone()),
+            Cell::styled(sanitize(&transition.example), DIM),
         ]);
     }
     format!("\n{} {}\n{}", paint(BOLD, "What servers said"), paint(DIM, "until then, the most frequent"), lines(&grid))
@@ -146,15 +146,15 @@ fn title(explained: &Explanation, look: TermStyle) -> String {
     out
 }
 
-fn told(explained: &Explanation, judged: &ExplainedJudgement, look: TermStyle) -> String {
+fn transition(explained: &Explanation, judged: &ExplainedJudgement, look: TermStyle) -> String {
     match (&judged.decided, &explained.last) {
-        (Some(told), _) => {
-            let change = if told.from == told.to {
+        (Some(transition), _) => {
+            let change = if transition.from == transition.to {
                 "reported".to_owned()
             } else {
-                format!("{} → {}", told.from.word(explained.gate), told.to.word(explained.gate))
+                format!("{} → {}", transition.from.word(explained.gate), transition.to.word(explained.gate))
             };
-            hanging("decided: ", &format!("{change}: {}", sanitize(&told.reason)), look.columns())
+            hanging("decided: ", &format!("{change}: {}", sanitize(&transition.reason)), look.columns())
         }
         (None, Some(last)) => hanging(
             &format!("last reported: {}  ", moment(&last.at.to_string())),

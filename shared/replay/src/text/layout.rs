@@ -67,17 +67,17 @@ pub fn state_style(state: StateName) -> Style {
 }
 
 /// What a transition changed, in a word or two. `gate`: whether an application asks the gate.
-pub fn transition_words(told: &TransitionRecord, gate: bool) -> (String, Style) {
-    let (from, to) = (told.from.word(gate), told.to.word(gate));
-    match (told.from == told.to, told.level) {
+pub fn transition_words(transition: &TransitionRecord, gate: bool) -> (String, Style) {
+    let (from, to) = (transition.from.word(gate), transition.to.word(gate));
+    match (transition.from == transition.to, transition.level) {
         (true, Some(Level::Warn)) => ("warning".to_owned(), DOUBTFUL),
         // A quota that is cut again, or raised but not yet whole.
-        (true, Some(Level::Throttle | Level::Pause)) if told.to == StateName::Throttled => {
+        (true, Some(Level::Throttle | Level::Pause)) if transition.to == StateName::Throttled => {
             (if gate { "slowed further" } else { "warned again" }.to_owned(), DOUBTFUL)
         }
-        (true, None) if told.to == StateName::Throttled && gate => ("slowed less".to_owned(), DOUBTFUL),
-        (true, Some(Level::Throttle | Level::Pause) | None) => (format!("still {to}"), state_style(told.to)),
-        (false, _) => (format!("{from} → {to}"), state_style(told.to)),
+        (true, None) if transition.to == StateName::Throttled && gate => ("slowed less".to_owned(), DOUBTFUL),
+        (true, Some(Level::Throttle | Level::Pause) | None) => (format!("still {to}"), state_style(transition.to)),
+        (false, _) => (format!("{from} → {to}"), state_style(transition.to)),
     }
 }
 

@@ -180,9 +180,9 @@ fn volume(row: &Total) -> u64 {
 }
 
 /// How much people should care, by the worst that happened to a subject.
-fn trouble(told: &TransitionRecord) -> u64 {
-    match told.level {
-        _ if told.to == StateName::Open => 4,
+fn trouble(transition: &TransitionRecord) -> u64 {
+    match transition.level {
+        _ if transition.to == StateName::Open => 4,
         Some(Level::Pause) => 3,
         Some(Level::Throttle) => 2,
         Some(Level::Warn) => 1,
@@ -200,9 +200,9 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
         breakers.entry(&known.subject).or_default().insert(known.isp.as_deref(), known);
     }
     let mut troubles: BTreeMap<String, u64> = BTreeMap::new();
-    for told in &report.transitions {
-        let worst = troubles.entry(told.subject.to_string()).or_default();
-        *worst = trouble(told).max(*worst);
+    for transition in &report.transitions {
+        let worst = troubles.entry(transition.subject.to_string()).or_default();
+        *worst = trouble(transition).max(*worst);
     }
     let mut blocks: Vec<Block<'_>> = Vec::new();
     let same_mail = SameMail::of(report);
@@ -348,8 +348,8 @@ fn grid(
         headings.insert(place, above);
 
         let moved = |row: &Total| {
-            let mut told = report.transitions.iter().filter(|told| told.subject == row.subject);
-            told.any(|told| told.isp.as_deref() == Some(&row.isp))
+            let mut transition = report.transitions.iter().filter(|transition| transition.subject == row.subject);
+            transition.any(|transition| transition.isp.as_deref() == Some(&row.isp))
         };
         let most = if look.everything { usize::MAX } else { MAX_ISPS };
         let (shown, hidden): (Vec<_>, Vec<_>) =
@@ -440,7 +440,7 @@ pub fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> 
 
 /// What people were told at one moment with the same words, about keys that share all their mail.
 struct Entry<'a> {
-    told: &'a TransitionRecord,
+    transition: &'a TransitionRecord,
     keys: Vec<String>,
 }
 
@@ -451,18 +451,19 @@ fn key(subject: &str, isp: Option<&str>) -> String {
 
 fn entries(report: &Report) -> Vec<Entry<'_>> {
     let same_mail = SameMail::of(report);
-    let alike = |told: &TransitionRecord, known: &TransitionRecord| {
-        (told.from, told.to, &told.isp, &told.reason) == (known.from, known.to, &known.isp, &known.reason)
-            && same_mail.first(&told.subject.to_string()) == same_mail.first(&known.subject.to_string())
+    let alike = |transition: &TransitionRecord, known: &TransitionRecord| {
+        (transition.from, transition.to, &transition.isp, &transition.reason)
+            == (known.from, known.to, &known.isp, &known.reason)
+            && same_mail.first(&transition.subject.to_string()) == same_mail.first(&known.subject.to_string())
     };
     let mut entries: Vec<Entry<'_>> = Vec::new();
-    for told in &report.transitions {
-        let name = key(&told.subject.to_string(), told.isp.as_deref());
-        let at_once = entries.iter_mut().rev().take_while(|known| known.told.at == told.at);
-        let mut same = at_once.filter(|known| alike(told, known.told));
+    for transition in &report.transitions {
+        let name = key(&transition.subject.to_string(), transition.isp.as_deref());
+        let at_once = entries.iter_mut().rev().take_while(|known| known.transition.at == transition.at);
+        let mut same = at_once.filter(|known| alike(transition, known.transition));
         match same.next() {
             Some(known) => known.keys.push(name),
-            None => entries.push(Entry { told, keys: vec![name] }),
+            None => entries.push(Entry { transition, keys: vec![name] }),
         }
     }
     entries
@@ -474,13 +475,14 @@ fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
         return String::new();
     }
     let mut out = heading("What would have been done, and why");
-    let changes: Vec<(String, Style)> = entries.iter().map(|entry| transition_words(entry.told, report.gate)).collect();
+    let changes: Vec<(String, Style)> =
+        entries.iter().map(|entry| transition_words(entry.transition, report.gate)).collect();
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let indent = 8 + 2 + widest + 2;
     let room = look.columns().saturating_sub(indent).max(20);
     let mut day = String::new();
-    for (Entry { told, keys }, (change, style)) in entries.iter().zip(changes) {
-        let at = told.at.to_string();
+    for (Entry { transition, keys }, (change, style)) in entries.iter().zip(changes) {
+        let at = transition.at.to_string();
         if date(&at) != day {
             day = date(&at).to_owned();
             out.push_str(&paint(DIM, &day));
@@ -490,8 +492,8 @@ fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
         for key in keys {
             lines.extend(wrapped(key, room).iter().map(|line| paint(BOLD, line)));
         }
-        let shadow = if told.shadow { "in shadow: " } else { "" };
-        lines.extend(wrapped(&format!("{shadow}{}", sanitize(&told.reason)), room));
+        let shadow = if transition.shadow { "in shadow: " } else { "" };
+        lines.extend(wrapped(&format!("{shadow}{}", sanitize(&transition.reason)), room));
         for (place, line) in lines.iter().enumerate() {
             if place == 0 {
                 let pad = " ".repeat(widest - change.chars().count());
@@ -502,26 +504,26 @@ fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
         }
     }
     // A name that had to be made legible would not be found again.
-    let explainable = report.transitions.iter().filter(|told| {
-        let subject = told.subject.to_string();
-        told.rule == Some(RuleName::Cusum) && sanitize(&subject) == subject
+    let explainable = report.transitions.iter().filter(|transition| {
+        let subject = transition.subject.to_string();
+        transition.rule == Some(RuleName::Cusum) && sanitize(&subject) == subject
     });
-    if let Some(told) = explainable.min_by_key(|told| (told.to != StateName::Open, told.at)) {
+    if let Some(transition) = explainable.min_by_key(|transition| (transition.to != StateName::Open, transition.at)) {
         out.push_str(&paint(DIM, "The evidence for it:"));
         out.push('\n');
-        out.extend(hint(told, call, look).iter().map(|line| paint(DIM, line) + "\n"));
+        out.extend(hint(transition, call, look).iter().map(|line| paint(DIM, line) + "\n"));
     }
     out
 }
 
 /// The command that explains a transition, to be pasted.
-fn hint(told: &TransitionRecord, call: Call<'_>, look: TermStyle) -> Vec<String> {
+fn hint(transition: &TransitionRecord, call: Call<'_>, look: TermStyle) -> Vec<String> {
     let mut words = vec!["replay explain".to_owned()];
     words.extend(call.words());
-    let at = told.at.to_string();
+    let at = transition.at.to_string();
     words.push(format!("--at {}T{}", date(&at), clock(&at)));
-    words.push(format!("--subject {}", quoted(&told.subject.to_string())));
-    words.extend(told.isp.iter().map(|isp| format!("--isp {isp}")));
+    words.push(format!("--subject {}", quoted(&transition.subject.to_string())));
+    words.extend(transition.isp.iter().map(|isp| format!("--isp {isp}")));
     command(&words, look.columns())
 }
 
@@ -605,32 +607,33 @@ fn kinds(subjects: &BTreeSet<&Subject>) -> String {
     listed(&parts)
 }
 
-fn first(told: &TransitionRecord) -> String {
-    let name = key(&told.subject.to_string(), told.isp.as_deref());
-    let evidence = match (told.bad, told.population, told.metric) {
+fn first(transition: &TransitionRecord) -> String {
+    let name = key(&transition.subject.to_string(), transition.isp.as_deref());
+    let evidence = match (transition.bad, transition.population, transition.metric) {
         (Some(bad), Some(population), Some(metric)) => {
             let (noun, verb) = (metric.population_noun(), metric.bad_verb());
             format!(", when {} of {} {noun} {verb}", thousands(bad), thousands(population))
         }
         (_, _, _) => String::new(),
     };
-    format!("first {name} at {}{evidence}", moment(&told.at.to_string()))
+    format!("first {name} at {}{evidence}", moment(&transition.at.to_string()))
 }
 
 fn verdict(report: &Report, look: TermStyle) -> String {
-    let opened = report.transitions.iter().filter(|told| told.opens());
-    let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|told| told.isp.is_some());
-    let (held, at_isp): (Vec<_>, Vec<_>) = at_isp.into_iter().partition(|told| told.subject == Subject::Account);
+    let opened = report.transitions.iter().filter(|transition| transition.opens());
+    let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|transition| transition.isp.is_some());
+    let (held, at_isp): (Vec<_>, Vec<_>) =
+        at_isp.into_iter().partition(|transition| transition.subject == Subject::Account);
     let mut parts = Vec::new();
-    let mut part = |told: &[&TransitionRecord], what: &str| {
-        let Some(earliest) = told.first() else { return };
-        let subjects: BTreeSet<&Subject> = told.iter().map(|told| &told.subject).collect();
+    let mut part = |transition: &[&TransitionRecord], what: &str| {
+        let Some(earliest) = transition.first() else { return };
+        let subjects: BTreeSet<&Subject> = transition.iter().map(|transition| &transition.subject).collect();
         parts.push(format!("{} would have been {what} ({})", kinds(&subjects), first(earliest)));
     };
     part(&whole, "stopped");
     part(&at_isp, "stopped at one ISP only");
     if let Some(earliest) = held.first() {
-        let mut isps: Vec<String> = held.iter().filter_map(|told| told.isp.clone()).collect();
+        let mut isps: Vec<String> = held.iter().filter_map(|transition| transition.isp.clone()).collect();
         isps.sort();
         isps.dedup();
         let since = moment(&earliest.at.to_string());
@@ -642,10 +645,12 @@ fn verdict(report: &Report, look: TermStyle) -> String {
     } else if !stopped {
         parts.push("nothing would have been stopped".to_owned());
         // Without a gate a cut of the quota is a warning.
-        let throttled = report.transitions.iter().filter(|told| told.to == StateName::Throttled && report.gate);
-        let throttled: BTreeSet<&Subject> = throttled.map(|told| &told.subject).collect();
-        let is_warning = |told: &TransitionRecord| told.level.is_some_and(|level| level == Level::Warn || !report.gate);
-        let warnings = entries(report).iter().filter(|entry| is_warning(entry.told)).count();
+        let throttled =
+            report.transitions.iter().filter(|transition| transition.to == StateName::Throttled && report.gate);
+        let throttled: BTreeSet<&Subject> = throttled.map(|transition| &transition.subject).collect();
+        let is_warning =
+            |transition: &TransitionRecord| transition.level.is_some_and(|level| level == Level::Warn || !report.gate);
+        let warnings = entries(report).iter().filter(|entry| is_warning(entry.transition)).count();
         if !throttled.is_empty() {
             parts.push(format!("{} would have been slowed", kinds(&throttled)));
         } else if warnings > 0 {
@@ -691,7 +696,7 @@ mod tests {
                 });
             }
         }
-        let told = TransitionRecord {
+        let transition = TransitionRecord {
             at: Now(1_791_277_383_133),
             subject: Subject::ConfigurationSet("s-17".into()),
             isp: Some("i".to_owned()),
@@ -731,7 +736,7 @@ mod tests {
             quota: None,
             quota_left_out: None,
             others: Vec::new(),
-            transitions: vec![told],
+            transitions: vec![transition],
             controls,
             stopped,
             breakers,

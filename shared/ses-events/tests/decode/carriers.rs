@@ -130,7 +130,7 @@ fn events(name: &str, document: &str) -> Vec<String> {
     let mut events = Vec::new();
     decode(document.as_bytes(), |decoded| match decoded {
         Decoded::Event(mut event) => {
-            event.told_at = None;
+            event.published_at = None;
             events.push(format!("{event:?}"));
         }
         other @ (Decoded::Ignored(_) | Decoded::Rejected(_)) => panic!("{name}: {other:?}\n{document}"),

@@ -68,10 +68,10 @@ fn a_record_of_broken_lines_is_given_up_after_a_few_walks_over_it() {
     let lines = 20_000;
     let broken = crate::carriers::base64("[\n".repeat(lines));
     let record = format!("{{\"Records\":[{{\"kinesis\":{{\"data\":\"{broken}\"}}}},{{\"body\":{:?}}}]}}", "{}");
-    let told = tell(record.as_bytes());
-    let rejections = told.lines().count();
+    let reported = tell(record.as_bytes());
+    let rejections = reported.lines().count();
     assert!((2..lines / 10).contains(&rejections), "{rejections}");
-    assert!(told.ends_with("rejected: no event in the document\n"));
+    assert!(reported.ends_with("rejected: no event in the document\n"));
 }
 
 #[test]

@@ -39,8 +39,9 @@ fn tell(document: &[u8]) -> String {
             Decoded::Event(event) => {
                 let kind = format!("{:?}", event.detail);
                 let kind = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-                let told_at = event.told_at.map_or(String::new(), |told_at| format!(" told at {}", told_at.0));
-                format!("event: {kind} of {} at {}{told_at}", event.mail.message_id, event.mail.timestamp.0)
+                let published_at =
+                    event.published_at.map_or(String::new(), |published_at| format!(" told at {}", published_at.0));
+                format!("event: {kind} of {} at {}{published_at}", event.mail.message_id, event.mail.timestamp.0)
             }
             Decoded::Ignored(ignored) => format!("ignored: {ignored}"),
             Decoded::Rejected(rejection) => format!("rejected: {rejection}"),

@@ -14,8 +14,8 @@ pub(crate) const ALL: &[&str] = &[crate::BOUNCE, SEND, COMPLAINT, DELIVERY_DELAY
 
 #[test]
 fn every_sample_is_an_event() {
-    let told: String = ALL.iter().map(|sample| tell(sample.as_bytes())).collect();
-    insta::assert_snapshot!(told, @"
+    let reported: String = ALL.iter().map(|sample| tell(sample.as_bytes())).collect();
+    insta::assert_snapshot!(reported, @"
     event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
     event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     event: Complaint of 0102019f0000001b-5b1c7d2e-001b-4c3a-9f10-7a64be0d001b-000000 at 1789365604900
@@ -26,9 +26,9 @@ fn every_sample_is_an_event() {
 
 #[test]
 fn a_bounce_is_read_to_the_last_field() {
-    let mut told = String::new();
-    decode(crate::BOUNCE.as_bytes(), |decoded| told = format!("{decoded:#?}"));
-    insta::assert_snapshot!(told, @r#"
+    let mut reported = String::new();
+    decode(crate::BOUNCE.as_bytes(), |decoded| reported = format!("{decoded:#?}"));
+    insta::assert_snapshot!(reported, @r#"
     Event(
         Event {
             origin: EventPublishing,

@@ -67,7 +67,7 @@ fn sound() -> Facts {
         ips: BTreeMap::new(),
         topic_policy: Ok(Some(allows("ses.amazonaws.com", "SNS:Publish", TOPIC))),
         listeners: Ok(vec![listener("sqs", Some(QUEUE))]),
-        told: Ok(vec![listener("email", None)]),
+        reported: Ok(vec![listener("email", None)]),
         queue: Ok(queue(Some(allows("sns.amazonaws.com", "sqs:SendMessage", QUEUE)))),
         dead_letters: Ok(queue(None)),
         other_topics: BTreeMap::new(),
@@ -82,7 +82,7 @@ fn found(facts: &Facts) -> Vec<Finding> {
     examine(facts, MORNING).into_iter().flat_map(|examined| examined.findings).collect()
 }
 
-fn told(facts: &Facts) -> String {
+fn reported(facts: &Facts) -> String {
     let diagnosis = Diagnosis::of(&facts.place, examine(facts, MORNING), MORNING);
     visible(&text::diagnosis(&diagnosis, TermStyle::new(None)))
 }
@@ -124,7 +124,7 @@ fn policy(toml: &'static str) -> impl FnOnce(&mut Facts) {
 #[test]
 fn of_a_sound_stack_only_what_was_examined_is_told() {
     assert_eq!(found(&sound()), []);
-    insta::assert_snapshot!(told(&sound()));
+    insta::assert_snapshot!(reported(&sound()));
 }
 
 #[test]
@@ -263,8 +263,8 @@ fn what_the_functions_and_people_lack_is_found() {
     }
     let off = |f: &mut Facts| drop(f.rules.insert("mail-events", Ok(Some(false))));
     check(off, (Advice, "rule-disabled", "mail-mail-events", "disabled"));
-    check(|f| known(&mut f.told).clear(), (Fault, "alerts-unheard", ALERTS, "nobody is subscribed"));
-    check(|f| known(&mut f.told)[0].arn = None, (Fault, "alerts-unheard", ALERTS, "1 (email) waits"));
+    check(|f| known(&mut f.reported).clear(), (Fault, "alerts-unheard", ALERTS, "nobody is subscribed"));
+    check(|f| known(&mut f.reported)[0].arn = None, (Fault, "alerts-unheard", ALERTS, "1 (email) waits"));
 }
 
 #[test]
@@ -373,9 +373,9 @@ fn what_may_not_be_looked_at_is_named_with_its_permission_and_hides_nothing() {
         "Condition": { "StringEquals": { "aws:SourceOrgID": "o-1" } } } });
     facts.topic_policy = Ok(Some(organisation.to_string()));
     facts.dead_letters.as_mut().unwrap().waiting = 1;
-    facts.told = Ok(Vec::new());
+    facts.reported = Ok(Vec::new());
     known(&mut facts.identities).insert("example.com".to_owned(), Ok(None));
-    insta::assert_snapshot!(told(&facts));
+    insta::assert_snapshot!(reported(&facts));
 }
 
 #[test]
