@@ -108,7 +108,7 @@ fn moments(known: &Unsettled, status: &Status) -> String {
         (StateName::Open, _, None) => format!("{since}, until a person resumes it"),
         (StateName::Open, _, Some(until)) => format!("{since}, until {until}; trip {}", known.trips),
         (StateName::Throttled, _, Some(until)) if !status.gate => {
-            format!("{since}, nothing is held back without a gate; over at {until} if nothing happens")
+            format!("{since}, all mail is sent, because no gate is in use; over at {until} if nothing happens")
         }
         (StateName::Throttled, _, Some(until)) => {
             format!("{} of the quota {since}, more at {until} if nothing happens", Percent(known.factor))
