@@ -9,8 +9,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws::handlers::{Breaker, BreakerWake};
 use aws::reputation::{DynamoReputation, LIMITS};
+use breaker::{Breaker, BreakerWake};
 use e2e::cloud::{Cloud, Fate, LEDGER, REPUTATION};
 use e2e::stack::Stack;
 use futures_util::future::join_all;

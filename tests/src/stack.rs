@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use aws::alerts::SnsAlerts;
 use aws::clients::Clients;
-use aws::handlers::{Breaker, BreakerWake, Enforcer, EnforcerWake, Gate, Handled, Ingest, Warmup, WarmupWake};
 use aws::policies::{Policies, Pushed};
 use aws::reputation::DynamoReputation;
 use aws::ses::Signature;
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use breaker::{Breaker, BreakerWake, Handled};
+use enforcer::{Enforcer, EnforcerWake};
+use gate::Gate;
+use ingest::Ingest;
 use pipeline::PortError;
 use pipeline::classify::Stamps;
 use pipeline::enforce::Enforced;
@@ -22,6 +25,7 @@ use reputation::policy::Policy;
 use reputation::time::Now;
 use serde_json::Value;
 use ses_events::{Decoded, Decoder};
+use warmup::{Warmup, WarmupWake};
 
 use crate::cloud::{Cloud, LEDGER, REPUTATION};
 

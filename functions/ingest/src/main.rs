@@ -1,7 +1,8 @@
 //! Takes messages of SES from the queue and records their units in the ledger; says of each message whether it is done with.
 
-use aws::handlers::{Ingest, cannot_start, now, start};
+use aws::invocation::{cannot_start, now, start};
 use aws_lambda_events::sqs::SqsEvent;
+use ingest::Ingest;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use tokio::sync::Mutex;
 

@@ -5,15 +5,15 @@
 //! which carry a keyed hash and the name of an ISP. Who asks for permits names domains only.
 //! **Invariant:** every error of the SDK becomes one of Retry, Quarantine or Halt here, and nothing else leaves.
 //!
-//! Where to start: [`layout`] says what is stored and where; [`ledger`] and [`reputation`] keep it; [`shell`] runs the
-//! functions.
+//! Where to start: [`layout`] says what is stored and where; [`ledger`] and [`reputation`] keep it.
+//! What a function does with an event is in `functions/NAME`; what functions share around it is in [`invocation`], [`policies`],
+//! [`metrics`] and [`log`].
 
 pub mod alerts;
 mod backoff;
 pub mod clients;
 pub mod config;
-pub mod gate;
-pub mod handlers;
+pub mod invocation;
 pub mod layout;
 pub mod ledger;
 pub mod log;
@@ -23,4 +23,3 @@ pub mod quotas;
 pub mod reputation;
 pub mod secret;
 pub mod ses;
-pub mod stream;

@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 
-use aws::handlers::now;
+use aws::invocation::now;
 use aws::policies::{Policies, Pushed};
 use e2e::emulator::{browser, eventually, program, root};
 use serde_json::Value;

@@ -32,7 +32,7 @@ async fn whatever_is_killed_totals_equal_the_truth() {
     let redrive = format!(r#"{{"deadLetterTargetArn":"{dead}","maxReceiveCount":"1000"}}"#);
     world.account.set_queue(queue, QueueAttributeName::RedrivePolicy, &redrive).await;
 
-    let Stream { mut raw, truth, .. } = stream::of_about(events, Now(aws::handlers::now().0));
+    let Stream { mut raw, truth, .. } = stream::of_about(events, Now(aws::invocation::now().0));
     for (index, poison) in POISON.iter().enumerate() {
         raw.insert(raw.len() * (index + 1) / (POISON.len() + 1), (*poison).to_owned());
     }

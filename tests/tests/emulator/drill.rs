@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Output};
 use std::time::Duration;
 
-use aws::handlers::now;
+use aws::invocation::now;
 use e2e::emulator::{Emulator, eventually};
 use reputation::time::Now;
 use serde_json::Value;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use aws::handlers::now;
+use aws::invocation::now;
 use aws::metrics::NAMESPACE;
 use aws::policies::{Policies, Pushed};
 use e2e::emulator::{Emulator, eventually};

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use aws::handlers::now;
+use aws::invocation::now;
 use aws::policies::{Policies, Pushed};
 use e2e::emulator::{Emulator, eventually};
 use permits::{Class, Gate as _, HttpGate, Permit, Permits};

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use account::Account;
-use aws::handlers::now;
+use aws::invocation::now;
 use aws::policies::{Policies, Pushed};
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_sqs::types::QueueAttributeName;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{LazyLock, Mutex};
 
-use aws::gate::api::{Kind, OPENAPI, ROUTES};
+use ::gate::api::{Kind, OPENAPI, ROUTES};
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use e2e::stack::{Reply, WarmGate};
 use jsonschema::Validator;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws::handlers::BreakerAnswer;
+use breaker::BreakerAnswer;
 use e2e::cloud::{Cloud, LEDGER, REPUTATION};
 use e2e::stack::Stack;
 use reputation::time::Now;

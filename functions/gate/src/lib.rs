@@ -28,12 +28,12 @@ use reputation::zone::NumberedDate;
 use tokio::sync::Mutex;
 
 use self::api::{Answer, Call, Health, IspPermit, Kind, LeaseText, Permits, PermitsCall, Problem, ReturnCall};
-use crate::clients::Clients;
-use crate::config::{self, ConfigError};
-use crate::metrics::{Metric, Metrics};
-use crate::policies::{Policies, PolicyInUse};
-use crate::quotas::DynamoQuotas;
-use crate::reputation::DynamoReputation;
+use aws::clients::Clients;
+use aws::config::{self, ConfigError};
+use aws::metrics::{Metric, Metrics};
+use aws::policies::{Policies, PolicyInUse};
+use aws::quotas::DynamoQuotas;
+use aws::reputation::DynamoReputation;
 
 /// How long the gate goes by the board that it has read, in milliseconds: a breaker that moves is felt within it.
 const BOARD_MILLIS: i64 = 1_000;
