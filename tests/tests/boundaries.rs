@@ -52,24 +52,6 @@ fn our_crates_depend_on_each_other_as_designed() {
         edges.push(format!("{name} -> {}", deps.into_iter().collect::<Vec<_>>().join(", ")));
     }
     edges.sort();
-    assert_eq!(
-        edges,
-        [
-            "aws -> pipeline, reputation, ses-events",
-            "breaker -> aws",
-            "e2e -> aws, permits, pipeline, reputation, ses-events",
-            "enforcer -> aws",
-            "gate -> aws",
-            "ingest -> aws",
-            "operator -> aws, pipeline, replay, reputation",
-            "permits -> ",
-            "pipeline -> reputation, ses-events",
-            "replay -> pipeline, reputation, ses-events",
-            "reputation -> ",
-            "ses-events -> ",
-            "warmup -> aws",
-        ]
-    );
     let document = fs::read_to_string("../ARCHITECTURE.md").unwrap();
     let listed: Vec<&str> = document.lines().filter(|line| line.contains(" ->")).collect();
     let edges: Vec<&str> = edges.iter().map(|edge| edge.trim_end()).collect();
