@@ -6,12 +6,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use reputation::breaker::StateName;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pipeline::export::Measure;
 use pipeline::notice::Notice;
+use reputation::Metric;
+use reputation::breaker::{Cause, Override, StateName};
+use reputation::detect::{Level, RuleName};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new("..").join(path)).unwrap()
@@ -220,4 +223,51 @@ fn what_the_threat_model_names_of_the_template_is_there() {
     let unknown: Vec<&&str> =
         names.iter().filter(|name| !template.contains(**name) && !elsewhere.contains(name)).collect();
     assert!(names.len() > 10 && unknown.is_empty(), "{unknown:?} of {names:?}");
+}
+
+/// The names in an `enum` of the schema of events, `null` aside.
+fn names_in_the_schema(schema: &serde_json::Value, pointer: &str) -> Vec<String> {
+    let names = schema.pointer(pointer).and_then(serde_json::Value::as_array);
+    let names = names.unwrap_or_else(|| panic!("infra/events.schema.json has no {pointer}"));
+    names.iter().filter_map(|name| name.as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_schema_of_events_has_the_names_of_the_code() {
+    fn written<T: serde::Serialize>(all: &[T]) -> Vec<String> {
+        all.iter().map(|one| serde_json::to_value(one).unwrap().as_str().unwrap().to_owned()).collect()
+    }
+    let schema: serde_json::Value = serde_json::from_str(&read("infra/events.schema.json")).unwrap();
+    for (pointer, names) in [
+        ("/properties/detail-type/enum", written(&Notice::KINDS)),
+        ("/$defs/state/enum", written(&StateName::ALL)),
+        ("/$defs/metric/enum", written(&Metric::ALL)),
+        ("/$defs/transition/properties/metric/enum", written(&Metric::ALL)),
+        ("/$defs/transition/properties/level/enum", written(&Level::ALL)),
+        ("/$defs/transition/properties/called_for/enum", written(&Level::ALL)),
+        ("/$defs/transition/properties/rule/enum", written(&RuleName::ALL)),
+        ("/$defs/transition/properties/cause/enum", written(&Cause::ALL)),
+        ("/$defs/transition/properties/hold/enum", written(&Override::ALL)),
+    ] {
+        assert_eq!(names_in_the_schema(&schema, pointer), names, "{pointer}");
+    }
+}
+
+/// What the compiler cannot find that a new metric has to be added to. See "Where do I change" in ARCHITECTURE.md.
+#[test]
+fn every_metric_is_in_the_policy_the_page_the_dashboard_and_the_documents() {
+    let places = ["infra/policy.toml", "infra/POLICY.md", "infra/grafana.json", "shared/replay/src/page/page.js"];
+    let texts = places.map(read);
+    let [policy, reference, grafana, page] = &texts;
+    for metric in Metric::ALL {
+        let name = metric.name();
+        assert!(policy.contains(&format!("[metrics.{name}]")), "infra/policy.toml has no section of {name}");
+        assert!(reference.contains(&format!("metrics.{name}")), "infra/POLICY.md does not describe {name}");
+        assert!(page.contains(&format!("{name}: \"")), "page.js has no word for {name}");
+        let measure = Measure::of_rate(metric).name();
+        assert!(grafana.contains(&format!("\"{measure}\"")), "infra/grafana.json does not draw {measure}");
+    }
+    let listed: Vec<String> = Metric::ALL.iter().map(|metric| format!("\"{}\"", metric.name())).collect();
+    let listed = format!("METRICS = [{}]", listed.join(", "));
+    assert!(page.contains(&listed), "page.js does not list the metrics as {listed}");
 }

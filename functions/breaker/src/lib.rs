@@ -150,11 +150,11 @@ impl Breaker {
         let (mut folded, mut malformed, mut judged, mut unnamed) = (0, 0, 0, 0);
         let mut failed = Failed::default();
         if let Some(records) = &wake.records {
-            let transition = StreamBatch::read(records, self.store.isps());
-            for (record, reason) in &transition.malformed {
+            let batch = StreamBatch::read(records, self.store.isps());
+            for (record, reason) in &batch.malformed {
                 tracing::error!(record, reason, "a record of the ledger's stream holds no unit; passed over");
             }
-            let shard = match (&wake.shard, transition.records.first()) {
+            let shard = match (&wake.shard, batch.records.first()) {
                 (Some(id), _) => Shard::new(id),
                 (None, first) => {
                     unnamed += usize::from(first.is_some());
@@ -167,13 +167,13 @@ impl Breaker {
                      set TumblingWindowInSeconds of the event source mapping to 900, as the template does"
                 );
             }
-            folded = fold(&mut self.store, &shard, &transition.records, &transition.senders, LIMITS, now).await?;
-            malformed = transition.malformed.len();
-            let harmed = harmed(&transition);
+            folded = fold(&mut self.store, &shard, &batch.records, &batch.senders, LIMITS, now).await?;
+            malformed = batch.malformed.len();
+            let harmed = batch.harmed();
             judged = harmed.len();
-            if let (Some(first), Some(last)) = (transition.records.first(), transition.records.last()) {
-                let batch = (&shard, last.sequence, folded > 0);
-                let reaction = react(&known.policy, &mut self.store, batch, harmed, now, &mut in_time).await?;
+            if let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) {
+                let done = (&shard, last.sequence, folded > 0);
+                let reaction = react(&known.policy, &mut self.store, done, harmed, now, &mut in_time).await?;
                 changes.extend(reaction.saved);
                 again_from = (!reaction.is_complete).then_some(first.sequence);
                 failed = reaction.failed;
@@ -258,21 +258,4 @@ fn print(metrics: &Metrics, export: &Export, policy: &reputation::Policy) {
         left_out.push((Metric::IspsLeftOut, export.isps_left_out as f64));
     }
     metrics.emit(Now(i64::from(export.at.0) * MINUTE_MILLIS), &left_out);
-}
-
-/// Whose breakers new units may move at once, and at which ISPs.
-fn harmed(transition: &StreamBatch) -> BTreeMap<Subject, BTreeSet<Isp>> {
-    let mut harmed: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
-    let senders: BTreeSet<_> = transition
-        .records
-        .iter()
-        .filter(|record| record.unit.kind.is_harm())
-        .map(|record| (record.unit.sender, record.unit.isp))
-        .collect();
-    for (sender, isp) in senders {
-        for subject in transition.senders.subjects(sender) {
-            harmed.entry(subject.clone()).or_default().insert(isp);
-        }
-    }
-    harmed
 }

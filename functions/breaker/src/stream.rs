@@ -1,5 +1,7 @@
 //! From records of the ledger's stream back to units.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aws_lambda_events::dynamodb::EventRecord;
 use pipeline::fold::Record;
 use pipeline::senders::{SenderName, Senders};
@@ -22,19 +24,26 @@ pub struct StreamBatch {
 
 impl StreamBatch {
     /// Reads a batch. What is no INSERT is passed over.
-    pub fn read(batch: &[EventRecord], isps: &IspMap) -> StreamBatch {
-        let mut reported = StreamBatch::default();
-        for record in batch.iter().filter(|record| record.event_name == "INSERT") {
-            match reported.unit(record, isps) {
-                Ok(read) => reported.records.push(read),
-                Err(why) => reported.malformed.push((record.event_id.clone(), why)),
+    pub fn read(records: &[EventRecord], isps: &IspMap) -> StreamBatch {
+        let mut batch = StreamBatch::default();
+        for record in records.iter().filter(|record| record.event_name == "INSERT") {
+            match batch.unit(record, isps) {
+                Ok(read) => batch.records.push(read),
+                Err(why) => batch.malformed.push((record.event_id.clone(), why)),
             }
         }
         // A shard is in order; so that no emulation or change of that can make a fold skip what it has not added.
-        if !reported.records.is_sorted_by_key(|record| record.sequence) {
-            reported.records.sort_by_key(|record| record.sequence);
+        if !batch.records.is_sorted_by_key(|record| record.sequence) {
+            batch.records.sort_by_key(|record| record.sequence);
         }
-        reported
+        batch
+    }
+
+    /// The subjects that new units may have harmed, and at which ISPs: they are judged at once.
+    pub fn harmed(&self) -> BTreeMap<Subject, BTreeSet<Isp>> {
+        let harm = self.records.iter().filter(|record| record.unit.kind.is_harm());
+        let changed: BTreeSet<_> = harm.map(|record| (record.unit.sender, record.unit.isp)).collect();
+        self.senders.subjects_at(changed)
     }
 
     fn unit(&mut self, record: &EventRecord, isps: &IspMap) -> Result<Record, &'static str> {

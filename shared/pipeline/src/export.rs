@@ -90,7 +90,8 @@ impl Measure {
         matches!(self, Measure::Mails | Measure::Quota | Measure::Granted)
     }
 
-    fn of_rate(metric: Metric) -> Measure {
+    /// The rate of a metric.
+    pub fn of_rate(metric: Metric) -> Measure {
         match metric {
             Metric::HardBounce => Measure::HardBounceRate,
             Metric::Complaint => Measure::ComplaintRate,

@@ -1,10 +1,10 @@
 //! Senders: the distinct lists of subjects that mail belongs to. There are few of them, and units are many, so a unit
 //! carries an index instead of names.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use reputation::Subject;
 use reputation::unit::SenderId;
+use reputation::{Isp, Subject};
 
 /// The name of a sender, made of parts: different lists of parts make different names, whatever the parts hold.
 ///
@@ -92,6 +92,20 @@ impl Senders {
         self.subjects.get(id.0 as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// The subjects of senders, each with the ISPs at which mail of it changed: those that are to be judged.
+    pub fn subjects_at(&self, changed: impl IntoIterator<Item = (SenderId, Isp)>) -> BTreeMap<Subject, BTreeSet<Isp>> {
+        let mut subjects: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
+        for (sender, isp) in changed {
+            for subject in self.subjects(sender) {
+                match subjects.get_mut(subject) {
+                    Some(isps) => _ = isps.insert(isp),
+                    None => _ = subjects.insert(subject.clone(), [isp].into()),
+                }
+            }
+        }
+        subjects
+    }
+
     /// Forgets these senders. Their indices are given to others, so nothing may refer to them any more.
     pub fn forget(&mut self, senders: &BTreeSet<SenderId>) {
         self.by_name.retain(|_, id| !senders.contains(id));
@@ -128,8 +142,6 @@ impl Senders {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;

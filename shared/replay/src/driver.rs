@@ -1128,16 +1128,7 @@ impl Replay {
     }
 
     async fn evaluate(&mut self, senders: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
-        let mut subjects: BTreeMap<Subject, BTreeSet<Isp>> = BTreeMap::new();
-        for (sender, isp) in senders {
-            for subject in self.senders.subjects(sender) {
-                match subjects.get_mut(subject) {
-                    Some(isps) => _ = isps.insert(isp),
-                    None => _ = subjects.insert(subject.clone(), [isp].into()),
-                }
-            }
-        }
-        for (subject, isps) in &subjects {
+        for (subject, isps) in &self.senders.subjects_at(senders) {
             // Summed since it had mail: there are so many subjects that this hour's mail was too much.
             if !self.reputation.knows(subject) {
                 continue;

@@ -310,6 +310,11 @@ pub enum Cause {
     Unknown,
 }
 
+impl Cause {
+    /// Those that this release writes.
+    pub const ALL: [Cause; 5] = [Cause::Verdict, Cause::Person, Cause::Incident, Cause::Pardon, Cause::Time];
+}
+
 /// What happens to a breaker.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {

@@ -27,6 +27,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All, from the mildest on.
+    pub const ALL: [Level; 3] = [Level::Warn, Level::Throttle, Level::Pause];
+
     /// Stable name, as in the policy and the report.
     pub fn name(self) -> &'static str {
         match self {
@@ -209,6 +212,9 @@ pub enum RuleName {
 }
 
 impl RuleName {
+    /// All.
+    pub const ALL: [RuleName; 3] = [RuleName::Cusum, RuleName::Ratio, RuleName::AwsForecast];
+
     /// The name, as stored and in JSON.
     pub fn name(self) -> &'static str {
         match self {

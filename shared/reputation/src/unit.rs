@@ -4,7 +4,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::{Isp, Minute};
+use crate::{Isp, Metric, Minute};
 
 /// What a unit says: the left column of the table "What counts" in `ARCHITECTURE.md`.
 ///
@@ -102,7 +102,7 @@ impl UnitKind {
 
     /// Whether this unit can make any rate worse, so that a key should be judged at once when it comes in.
     pub fn is_harm(self) -> bool {
-        matches!(self, UnitKind::HardBounce | UnitKind::Complaint | UnitKind::Delay | UnitKind::Block)
+        Metric::harmed_by(self).is_some()
     }
 }
 

@@ -409,4 +409,28 @@ mod tests {
         assert!(alert_queue.sent.values().any(|sent| sent.held_back.is_some()));
         assert!((150_000..390_000).contains(&largest), "{largest}");
     }
+
+    /// As the release before [`TransitionDetail`](crate::transition::TransitionDetail) wrote it.
+    #[test]
+    fn a_queue_of_an_earlier_release_is_read() {
+        let stored = r#"{"letters":[{"id":"1","message":{"id":"1","title":"[STOPPED] news","kind":"Breaker Transition","level":"pause",
+            "subject":"configuration-set:news","subjects":["configuration-set:news"],"at":"2026-10-06T08:00:00.000Z","summary":"","first":"",
+            "runbook":"stopped","body":"","commands":[{"purpose":"See its state","line":"ses-breaker status"}]},"notices":["1"]}],
+            "told":{"configuration-set:news":{"group":"1","heard":1,"state":"open","at":1,"standings":{"open pause":1},"levels":{"3":1},
+            "held_back":{"count":1,"since":1,"lines":[[1,"from sending to stopped"]],"last":{"id":"0001791273600000#configuration-set:news#1",
+            "title":"","subject":"configuration-set:news","isp":null,"from":"closed","to":"open","level":"pause","metric":"hard_bounce",
+            "rule":"cusum","population":9,"bad":8,"cohorts":["2026-10-06T07:00:00Z","2026-10-06T08:00:00Z"],"shadow":false,"reason":"stopped",
+            "by":null,"said":null,"controls":["pause_configuration_set configuration-set:news"],"cause":"verdict",
+            "until":"2026-10-06T08:30:00.000Z","hold":"none","gate":false,"shares_mail_with":["identity:news.example"]}}},
+            "tenant:t-1":{"state":""}}}"#;
+        let queue: AlertQueue = serde_json::from_str(stored).unwrap();
+        let news = &queue.sent["configuration-set:news"];
+        let last = &news.held_back.as_ref().unwrap().last;
+        assert_eq!(
+            (news.state, last.to, last.controls.len(), last.until),
+            (StateName::Open, StateName::Open, 1, Some(Now(1_791_275_400_000)))
+        );
+        assert_eq!(queue.sent["tenant:t-1"].state, StateName::Unknown);
+        assert_eq!(queue.letters[0].message.as_ref().unwrap().level, Some(reputation::detect::Level::Pause));
+    }
 }

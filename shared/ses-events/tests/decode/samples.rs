@@ -90,7 +90,7 @@ fn a_bounce_is_read_to_the_last_field() {
                     ),
                 },
             ),
-            told_at: None,
+            published_at: None,
             unreadable_dates: 0,
             unreadable_recipients: 0,
         },
