@@ -18,12 +18,12 @@ pub struct StreamBatch {
     pub records: Vec<Record>,
     /// Whose they are.
     pub senders: Senders,
-    /// Records that hold no unit, by their event ids and what is wrong with them: somebody else wrote into the ledger.
+    /// Records that hold no unit, by their event ids and what is wrong with them: something else wrote into the ledger.
     pub malformed: Vec<(String, &'static str)>,
 }
 
 impl StreamBatch {
-    /// Reads a batch. What is no INSERT is passed over.
+    /// Reads a batch. Records other than INSERT are skipped.
     pub fn read(records: &[EventRecord], isps: &IspMap) -> StreamBatch {
         let mut batch = StreamBatch::default();
         for record in records.iter().filter(|record| record.event_name == "INSERT") {
@@ -48,7 +48,7 @@ impl StreamBatch {
 
     fn unit(&mut self, record: &EventRecord, isps: &IspMap) -> Result<Record, &'static str> {
         let sequence = record.change.sequence_number.as_deref().and_then(|digits| digits.parse().ok());
-        let sequence = sequence.ok_or("its sequence number is no number")?;
+        let sequence = sequence.ok_or("its sequence number is not a number")?;
         let image: &Item = &record.change.new_image;
         let text = |name: &str| match image.get(name) {
             Some(AttributeValue::S(text)) => Some(text.as_str()),
@@ -66,14 +66,14 @@ impl StreamBatch {
             Some(AttributeValue::L(list)) => list.iter().map(subject).collect::<Option<Vec<Subject>>>(),
             _ => None,
         };
-        let subjects = subjects.filter(|list| !list.is_empty()).ok_or("`subjects` is no list of subjects")?;
+        let subjects = subjects.filter(|list| !list.is_empty()).ok_or("`subjects` is not a list of subjects")?;
         let name = SenderName::of(&subjects);
         let unit = Unit {
             key: UnitKey(u128::from_be_bytes(key.ok_or("`unit` is not 16 bytes")?)),
             kind: text("kind").and_then(UnitKind::by_counter_name).ok_or("`kind` names no counter")?,
             // An ISP that the policy no longer names: its mail still counts.
-            isp: isps.by_name(text("isp").ok_or("`isp` is no string")?).unwrap_or(Isp::OTHER),
-            cohort: Minute(cohort.ok_or("`cohort` is no minute")?),
+            isp: isps.by_name(text("isp").ok_or("`isp` is not a string")?).unwrap_or(Isp::OTHER),
+            cohort: Minute(cohort.ok_or("`cohort` is not a minute")?),
             sender: self.senders.intern(name.as_str(), || subjects),
         };
         Ok(Record { sequence, unit })

@@ -23,7 +23,8 @@ use reputation::time::Now;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What wakes the enforcer: a new wish or notice (all of them are looked at, whichever rang), or the time to reconcile.
+/// What wakes the enforcer: a new desired state or notice (it looks at all of them, not only at the new one), or the time to
+/// reconcile.
 #[derive(Debug, Deserialize)]
 pub struct EnforcerWake {
     /// Records of the reputation table's stream.
@@ -34,7 +35,7 @@ pub struct EnforcerWake {
     pub tick: Option<String>,
 }
 
-/// Makes wishes true at SES, keeps them true, and tells people.
+/// Makes desired states true at SES, keeps them true, and sends alerts.
 #[derive(Debug)]
 pub struct Enforcer {
     policy: PolicyInUse,
@@ -154,7 +155,7 @@ impl Enforcer {
         Enforcer { parameters: Some(parameters), ..self }
     }
 
-    /// Makes true what can be made true within `left`, and sends what is to be told.
+    /// Makes true at SES what it can within `left`, and sends the alerts that are due.
     ///
     /// # Errors
     ///
@@ -194,7 +195,7 @@ impl Enforcer {
                 break Some("no time is left for all that is to be done".to_owned());
             };
             let round = enforce(&known.policy, &mut self.store, &mut self.ses, round, clock).await?;
-            // People are told after SES is: the pause is more urgent.
+            // SES first, alerts second: the stop is more urgent.
             let delivered = deliver(&known.policy, &mut self.store, &mut self.alerts, clock()).await?;
             sent += delivered.messages;
             for (notice, error) in &delivered.refused {

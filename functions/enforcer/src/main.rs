@@ -1,4 +1,4 @@
-//! Makes wishes about sending true at SES and keeps them true, one call a second; tells people and programs.
+//! Makes desired states true at SES and keeps them true, one call a second; sends alerts to people and events to programs.
 
 use aws::invocation::{cannot_start, now, start, time_left};
 use enforcer::{Enforcer, EnforcerWake};

@@ -1,4 +1,4 @@
-//! The HTTP of the gate: what requests say, and how answers look. Pure: nothing here calls anybody.
+//! The HTTP of the gate: what requests say, and how answers look. Pure: nothing here makes a call.
 //!
 //! **Invariant:** whatever comes in is a [`Call`] or a [`Problem`] that says what is wrong, where, and what would be right.
 //! **Invariant:** `openapi.json` beside this file describes all of it; a test holds each request and answer against it.
@@ -424,7 +424,7 @@ impl Problem {
     }
 }
 
-/// After so many seconds a return may be tried again while the tables cannot be written. A lease holds longer than that.
+/// Seconds after which a return may be tried again while the tables cannot be written. A lease lasts longer.
 const RETRY_SECS: u32 = 2;
 
 #[derive(Serialize)]

@@ -1,9 +1,9 @@
 //! The gate: may these mails go now, by which route, and if not now, when?
 //!
 //! A request is answered for each ISP by itself, all of them at once. What is known from the last time saves reading: a permit
-//! is one conditional write in the common case. Nothing is ever refused upon what is only remembered.
+//! is one conditional write in the common case. A refusal is never based on what is only remembered.
 //!
-//! **Invariant:** whoever asks gets an answer. Where the tables do not answer, the policy says which one, and the answer says
+//! **Invariant:** every request gets an answer. If the tables do not answer, the policy says which one, and the answer says
 //! that it is not counted.
 //! **Invariant:** no domain of a recipient is logged.
 //!
@@ -37,13 +37,13 @@ use aws::reputation::DynamoReputation;
 
 /// How long the gate goes by the board that it has read, in milliseconds: a breaker that moves is felt within it.
 const BOARD_MILLIS: i64 = 1_000;
-/// So many quotas are remembered. One that is forgotten is read again.
+/// Quotas that are remembered. A forgotten one is read again.
 const MAX_KNOWN: usize = 1_024;
 /// A call is answered within this, counted or not; the function is ended after 15 s.
 const MAX_TIME: Duration = Duration::from_secs(10);
-/// So many ISPs at a time.
+/// ISPs that are looked up at a time.
 const AT_ONCE: usize = 16;
-/// After so many seconds, and up to as many more, is asked again what could not be counted.
+/// Seconds after which a client asks again for what could not be counted, and at most twice that.
 const UNREADABLE_SECS: u64 = 30;
 
 /// Answers for permits.
@@ -91,7 +91,7 @@ impl Gate {
         }
     }
 
-    /// Answers a request. `random` gives 64 bits that nobody can foresee, each time others.
+    /// Answers a request. `random` gives 64 unpredictable bits, new ones each time.
     pub async fn handle(
         &mut self,
         request: &LambdaFunctionUrlRequest,
@@ -99,7 +99,7 @@ impl Gate {
         random: impl FnMut() -> u64 + Send,
     ) -> LambdaFunctionUrlResponse {
         let answer = match api::read(request) {
-            // Boxed: calls of the SDK within so many others of ours are too deep for the compiler.
+            // Boxed: calls of the SDK, nested this deeply, are too large a type for the compiler.
             Ok(Call::Permits(call)) => self.permits(&call, now, random).boxed().await,
             Ok(Call::Return(call)) => self.take_back(&call, now).boxed().await,
             Ok(Call::Health) => self.health(now).boxed().await,
@@ -111,7 +111,7 @@ impl Gate {
 
     async fn permits(&mut self, call: &PermitsCall, now: Now, mut random: impl FnMut() -> u64 + Send) -> Answer {
         let before = self.quotas.write_units();
-        // Lambda would end a call that takes longer, and nobody would be told anything.
+        // Lambda would end a call that takes longer, and the client would get no answer.
         let counted = tokio::time::timeout(MAX_TIME, async {
             let board = self.refresh(now).await?;
             Ok::<_, PortError>(self.counted(call, &board, now, &mut random).await)
@@ -339,7 +339,7 @@ fn parts<'a>(policy: &'a Policy, call: &PermitsCall) -> BTreeMap<&'a str, (Isp, 
 }
 
 fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> IspPermit {
-    // Whoever repeats a request with other numbers is told no more than was asked for now.
+    // A request that is repeated with other numbers gets no more than it asks for now.
     let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails()).min(part.mails);
     let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
     let lease = granted.lease.as_ref().filter(|_| mails > 0);
@@ -365,7 +365,7 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> IspPermit {
     }
 }
 
-/// What clients are told; why is in the log.
+/// The answer to clients; the reason is in the log.
 const DEGRADED: &str =
     "the tables cannot be read or written: the policy says what is let through, and it is not counted";
 

@@ -22,8 +22,8 @@ pub struct WarmupWake {
     pub tick: Option<String>,
 }
 
-/// Closes days that are over, and plans the quotas of the new ones. The gate does the same for whoever asks first; this is
-/// for those that nobody asks about.
+/// Closes days that are over, and plans the quotas of the new ones. The gate does the same at the first request of a day; this
+/// is for sets and ISPs without requests.
 #[derive(Debug)]
 pub struct Warmup {
     policy: PolicyInUse,
@@ -39,7 +39,7 @@ impl Warmup {
     ///
     /// Names the variable that is missing or wrong.
     pub fn from_env(clients: &Clients) -> Result<Warmup, ConfigError> {
-        // As the gate does: whoever closes a day must come to the same.
+        // As in the gate: both must close a day with the same result.
         Ok(Warmup::new(clients, &config::required("REPUTATION_TABLE")?, true))
     }
 

@@ -1,7 +1,7 @@
 //! Telling people through SNS, and programs through EventBridge.
 //!
-//! A message and an event go out at least once. People are told first; if the event then fails, both are sent again, with
-//! the same ids, so that whoever must not act twice can tell. The same copy of the function remembers whom it has told, so
+//! A message and an event go out at least once. The message to people goes first; if the event then fails, both are sent again, with
+//! the same ids, so that a program that must not act twice can recognise them. The same copy of the function remembers what it has sent, so
 //! that people get no second mail only because something else keeps failing.
 //!
 //! SNS: `Subject` is the title, `Message` the text; the attributes `kind`, `id`, `subject`, `subjects` (all whom the message
@@ -45,7 +45,7 @@ pub struct SnsAlerts {
     place: Place,
     /// The last message that was published to the topic, and to that for chat: what comes again was held up by the rest of
     /// its letter.
-    reported: [Option<String>; 2],
+    sent: [Option<String>; 2],
 }
 
 impl SnsAlerts {
@@ -58,7 +58,7 @@ impl SnsAlerts {
             chat: None,
             bus: bus.map(|name| (clients.eventbridge(), name)),
             place: Place { stack: config::stack(), region, runbook: String::new() },
-            reported: [None, None],
+            sent: [None, None],
         }
     }
 
@@ -86,15 +86,15 @@ impl SnsAlerts {
 
 impl Alerts for SnsAlerts {
     async fn write(&mut self, message: &Message) -> Result<(), PortError> {
-        let [reported, told_chat] = &mut self.reported;
+        let [sent, sent_to_chat] = &mut self.sent;
         if let Some((client, topic)) = &self.topic
-            && reported.as_ref() != Some(&message.id)
+            && sent.as_ref() != Some(&message.id)
         {
             publish(client, topic, message, &self.place).await?;
-            *reported = Some(message.id.clone());
+            *sent = Some(message.id.clone());
         }
         if let Some((client, topic)) = &self.chat
-            && told_chat.as_ref() != Some(&message.id)
+            && sent_to_chat.as_ref() != Some(&message.id)
         {
             // What chat refuses must not hold up the mail about the next incident.
             let refused = |error: PortError| match error.disposition {
@@ -102,7 +102,7 @@ impl Alerts for SnsAlerts {
                 Disposition::Retry | Disposition::Quarantine => error,
             };
             publish_to_chat(client, topic, message, &self.place).await.map_err(refused)?;
-            *told_chat = Some(message.id.clone());
+            *sent_to_chat = Some(message.id.clone());
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Detail {
     fn of(notice: &Notice, letter: &str) -> Detail {
         let mut members = match serde_json::from_str(&notice.detail) {
             Ok(Value::Object(members)) => members,
-            // A notice has a JSON object; whatever else it has is told all the same.
+            // A notice has a JSON object; anything else is sent as it is.
             Ok(_) | Err(_) => Map::from_iter([("detail".to_owned(), Value::from(notice.detail.clone()))]),
         };
         members.insert("id".to_owned(), Value::from(notice.id.clone()));
@@ -224,7 +224,7 @@ impl Detail {
     }
 }
 
-/// The beginning of a text, at most so many bytes of UTF-8, and a mark if something is missing.
+/// The beginning of a text, at most `bytes` bytes of UTF-8, and a mark if something is missing.
 fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     const MARK: &str = " [cut]";
     if text.len() <= limit {

@@ -31,7 +31,7 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a call may take with all its attempts. Far below the time limit of our functions, so that the code that
 /// answers for the rest of the batch still runs.
 const OPERATION: Duration = Duration::from_secs(10);
-/// The same three where somebody waits for the answer. Still more than the second after which a lost SYN is sent again.
+/// The same three for calls whose answer a client waits for. Still more than the second after which a lost SYN is sent again.
 const HURRIED_CONNECT: Duration = Duration::from_millis(1_200);
 const HURRIED_ATTEMPT: Duration = Duration::from_millis(1_500);
 const HURRIED_OPERATION: Duration = Duration::from_secs(4);
@@ -83,7 +83,7 @@ impl Clients {
         Clients { config }
     }
 
-    /// The same, for whoever has somebody waiting: it gives up after a few seconds, with an answer that says so.
+    /// The same for functions that a client waits for: a call gives up after a few seconds, with an error that says so.
     pub fn hurried(&self) -> Clients {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(HURRIED_CONNECT)

@@ -1,4 +1,4 @@
-//! What a function is told by its environment. The template sets all of it; nothing has a silent default but what says so.
+//! The environment of a function. The template sets all of it; only what says so has a default.
 
 use std::env::{self, VarError};
 
@@ -24,7 +24,7 @@ pub enum ConfigError {
 ///
 /// # Errors
 ///
-/// Names it if it is not set, is empty, or is no text.
+/// Names it if it is not set, is empty, or is not text.
 pub fn required(name: &'static str) -> Result<String, ConfigError> {
     optional(name)?.ok_or(ConfigError::Missing(name))
 }
@@ -33,7 +33,7 @@ pub fn required(name: &'static str) -> Result<String, ConfigError> {
 ///
 /// # Errors
 ///
-/// Names it if it is no text.
+/// Names it if it is not text.
 pub fn optional(name: &'static str) -> Result<Option<String>, ConfigError> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),

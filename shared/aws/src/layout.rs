@@ -1,6 +1,6 @@
 //! What is stored, and where: the two tables and every kind of item in them.
 //!
-//! **Ledger table**: one item for each unit, so that a unit that is told twice is stored once.
+//! **Ledger table**: one item for each unit, so that a unit that is published twice is stored once.
 //!
 //! | attribute | type | example | |
 //! |---|---|---|---|
@@ -24,10 +24,10 @@
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `place#3#2` | the place with number 2 among those for harm of 10³ clean mails and more, and who holds it: `subject`, `at`, `harm`; expires after an hour. Earlier releases named these items after the subject; they are passed over |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
-//! | `control` | `configuration-set:news` | a wish about SES: `wish`, `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
+//! | `control` | `configuration-set:news` | a desired state at SES: `wish`, `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
-//! | `desk` | `people` | `content`: messages to people that are not sent yet, and what people were told of each breaker (JSON of [`pipeline::notice::AlertQueue`]); `version` |
+//! | `desk` | `people` | `content`: messages to people that are not sent yet, and what was sent about each breaker (JSON of [`pipeline::notice::AlertQueue`]); `version` |
 //! | `stack` | `enforcer` | the stack's parameters: whether its enforcer may stop the `account` and `tenants` at SES, and whether the `gate` is in use; written when an enforcer starts |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
@@ -51,9 +51,9 @@
 //! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
 //! | `mark` | N | `1791273601745000000` | the pacing mark, in nanoseconds since 1970 |
 //! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires |
-//! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for whoever lost its answer |
+//! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for a client that lost the answer |
 //!
-//! **A wish** holds what the enforcer knows of its target (see [`pipeline::enforce::DesiredState`]):
+//! **A desired state** holds what the enforcer knows of its target (see [`pipeline::enforce::DesiredState`]):
 //!
 //! | attribute | type | example | |
 //! |---|---|---|---|
@@ -101,14 +101,14 @@ pub const LEDGER_DAYS: i64 = 100;
 /// How long a shard's mark is kept after it last moved, in days: a stream keeps its records for one, so that no record
 /// before the mark can come again by then.
 pub const MARK_DAYS: i64 = 8;
-/// How long somebody who is not heard of any more stays in the directory, in days: as long as hours are kept, and longer.
+/// How long a subject without new mail stays in the directory, in days: as long as hours are kept, and longer.
 pub const DIRECTORY_DAYS: i64 = 40;
 /// How long notices are kept, in days.
 pub const NOTICE_DAYS: i64 = 400;
 
 const DAY_SECS: i64 = 86_400;
 
-/// An item that does not hold what it should: somebody else wrote it, or a version of ours that is not understood.
+/// An item that does not hold what it should: written by something else, or by a release that this one cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("item {item}: attribute `{attribute}` is {found}, should be {expected}")]
 pub struct Malformed {
@@ -147,7 +147,7 @@ pub fn binary(value: impl Into<Vec<u8>>) -> AttributeValue {
     AttributeValue::B(Blob::new(value))
 }
 
-/// Seconds since 1970, so many days after a moment: for `expires`.
+/// `days` after a moment, in seconds since 1970: for `expires`.
 pub fn expiry(after: Now, days: i64) -> AttributeValue {
     number(after.0.div_euclid(1000) + days * DAY_SECS)
 }
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
 
     /// What is wrong with an attribute.
     pub(crate) fn malformed(self, attribute: &str, expected: &'static str) -> Malformed {
-        // Never a whole value: what stands in an item that is not ours is nobody's business.
+        // Never a whole value: an item that is not ours may hold private data.
         let found = match self.0.get(attribute) {
             None => "missing".to_owned(),
             Some(AttributeValue::N(text)) => format!("the number {text}"),
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// It is no number, or out of range.
+    /// It is not a number, or out of range.
     pub fn maybe_number<T: FromStr>(self, attribute: &str) -> Result<Option<T>, Malformed> {
         let Some(value) = self.0.get(attribute) else { return Ok(None) };
         let parsed = value.as_n().ok().and_then(|text| text.parse().ok());
@@ -294,7 +294,7 @@ pub fn mark_keys(shard: &Shard) -> Item {
 ///
 /// # Errors
 ///
-/// It is no sequence number.
+/// It is not a sequence number.
 pub fn parse_mark(item: &Item) -> Result<Option<Sequence>, Malformed> {
     let read = Reader(item);
     if !item.contains_key("last") {
@@ -528,7 +528,7 @@ fn parse_flow(name: &str) -> Option<Flow> {
     [Flow::Flowing, Flow::Stopped].into_iter().find(|flow| flow_name(*flow) == name)
 }
 
-/// The wish that an item of `control` holds.
+/// The desired state that an item of `control` holds.
 ///
 /// # Errors
 ///
@@ -563,7 +563,7 @@ pub fn parse_wish(item: &Item) -> Result<DesiredState, Malformed> {
     })
 }
 
-/// What the enforcer notes of a wish, as attributes; without a value, it is to be removed.
+/// What the enforcer notes about a desired state, as attributes; `None` removes one.
 pub fn noted_attributes(wished: &DesiredState) -> [(&'static str, Option<AttributeValue>); 14] {
     let flow = |flow: Option<Flow>| flow.map(|flow| text(flow_name(flow)));
     let moment = |at: Option<Now>| at.map(|at| number(at.0));
@@ -768,7 +768,7 @@ pub fn rate_expiry(length: Length, from: Minute) -> AttributeValue {
     expiry(start.plus_minutes(length.kept()), 2)
 }
 
-/// Counters in a rate row, by attribute name; what is no counter is left out.
+/// Counters in a rate row, by attribute name; other attributes are skipped.
 pub fn counters<'a>(item: &'a Item, isps: &'a IspMap) -> impl Iterator<Item = (Isp, reputation::UnitKind, u32)> + 'a {
     item.iter().filter_map(|(name, value)| {
         let (isp, kind) = name.rsplit_once('.')?;

@@ -1,7 +1,7 @@
 //! The ledger over DynamoDB: one item for each unit, under its key.
 //!
-//! Items are put without a condition and depend on the event alone, so a unit that is told again overwrites its twin.
-//! One put costs one write unit; whether a unit is new is told by the table's stream, which says INSERT once.
+//! Items are put without a condition and depend on the event alone, so a unit that is published again overwrites the same item.
+//! One put costs one write unit; the table's stream says whether a unit is new: it reports INSERT once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +20,11 @@ use crate::layout::{
     Item, LEDGER_DAYS, StoredUnit, binary, expiry, has_expired, number, parse_unit, subjects_attribute, text,
 };
 
-/// DynamoDB takes so many items in one call.
+/// Items that DynamoDB takes in one call.
 const BATCH: usize = 25;
-/// So many calls at a time.
+/// Calls at a time.
 const CALLS: usize = 16;
-/// A scan reads so many segments of the table at once.
+/// Segments of the table that a scan reads at a time.
 const SEGMENTS: i32 = 4;
 
 /// The ledger table.
@@ -89,14 +89,14 @@ impl Ledger for DynamoLedger {
     }
 }
 
-/// What a scan of the ledger came upon.
+/// What a scan of the ledger found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
     /// Units that were handed over.
     pub units: u64,
     /// Items that expired, though they are still there.
     pub expired: u64,
-    /// Items that hold no unit: somebody else wrote them, or another release.
+    /// Items that hold no unit: written by something else, or by another release.
     pub malformed: u64,
 }
 

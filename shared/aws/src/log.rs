@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Where our own lines come from. Targets match by how they begin, so that `aws` alone would also be the SDK.
 const OURS: [&str; 7] = ["aws::", "breaker", "enforcer", "gate", "ingest", "pipeline", "warmup"];
 
-/// The text is no level and no list of directives.
+/// The text is neither a level nor a list of directives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "log level `{0}` means nothing; allowed: trace, debug, info, warn, error, off, or directives such as \

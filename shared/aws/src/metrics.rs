@@ -35,13 +35,13 @@ pub enum Metric {
     EventsRecorded,
     /// ingest: units written to the ledger, those that were known before included.
     UnitsWritten,
-    /// ingest: messages that are no events, or events that we do not count.
+    /// ingest: messages that are not events, or events that are not counted.
     EventsIgnored,
     /// ingest: messages that could not be read; they end in the dead-letter queue.
     EventsRejected,
     /// breaker: new units folded into counters.
     UnitsFolded,
-    /// breaker: records of the ledger's stream that are no units.
+    /// breaker: records of the ledger's stream that are not units.
     RecordsMalformed,
     /// breaker: batches of which Lambda did not name the shard, so that a retry may count units twice.
     ShardsUnnamed,
@@ -49,15 +49,15 @@ pub enum Metric {
     ItemsUnreadable,
     /// breaker: subjects that were judged because of harm.
     Evaluations,
-    /// breaker: breakers that changed their state, or told something.
+    /// breaker: transitions, including warnings that change no state.
     Transitions,
     /// all: 1 if the stored policy cannot be read and the last good one is used, else 0.
     PolicyInvalid,
     /// ingest, breaker, gate, warmup: write units that DynamoDB charged.
     WriteUnits,
-    /// enforcer: wishes that were made true at SES.
+    /// enforcer: desired states that were made true at SES.
     ControlsMade,
-    /// enforcer: wishes that SES denied or put off.
+    /// enforcer: desired states that SES denied or deferred.
     ControlsFailed,
     /// enforcer: notices that were sent.
     AlertsSent,
@@ -140,12 +140,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of the stack with this name. Without a name nothing is printed: nobody reads it outside of Lambda.
+    /// Metrics of the stack with this name. Without a name nothing is printed: outside of Lambda nothing reads it.
     pub fn new(stack: impl Into<String>) -> Metrics {
         Metrics { stack: stack.into() }
     }
 
-    /// Prints one line on standard output. Metrics are no reason to fail: what cannot be printed is left out.
+    /// Prints one line on standard output. Never fails: values that cannot be written are dropped.
     pub fn emit(&self, now: Now, values: &[(Metric, f64)]) {
         if let Some(line) = self.line(now, values) {
             // At once, so that lines of the log do not cut it.
@@ -176,7 +176,7 @@ impl Metrics {
         lines
     }
 
-    /// The line; `None` if there is nothing to print. Leaves out what is no number. `now` is the time of the metrics.
+    /// The line; `None` if there is nothing to print. Skips values that are not numbers. `now` is the time of the metrics.
     pub fn line(&self, now: Now, values: &[(Metric, f64)]) -> Option<String> {
         let values: Vec<Value> = values.iter().map(|(metric, value)| (metric.name(), "Count", *value)).collect();
         document(now, &[(STACK, &self.stack)], &values)

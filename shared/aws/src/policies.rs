@@ -1,7 +1,7 @@
 //! The policy of a stack: kept in the reputation table, in versions.
 //!
 //! Where none was ever pushed, the default of this release stands, in shadow: a stack acts only once a policy that says
-//! `mode = "act"` was pushed. Where the current one cannot be read (somebody wrote it
+//! `mode = "act"` was pushed. If the current one cannot be read (it was written
 //! by hand, or an older release reads a newer policy), the last one that can stands, and [`Known::problem`] says so.
 
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Policies {
         answer.item().map(stored).transpose()
     }
 
-    /// Earlier and current ones, the newest first, at most so many.
+    /// Earlier and current ones, the newest first, at most `limit`.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 //! - A spend that is repeated finds its lease and is refused with the item as it stands, in which the caller sees the lease.
 //! - A day that is put again is refused, and the caller looks again and finds it.
 //! - A return leaves a name of its own in the item; when it is repeated, that name says that it was carried out. What
-//!   remains: if another lease of the same quota is returned between the two, the repeated one is told that its lease is
+//!   remains: if another lease of the same quota is returned between the two, the answer to the repeated one is that its lease is
 //!   unknown. It was returned, once; nothing is counted twice.
 
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ impl DynamoQuotas {
         keys(quota_pk(set), self.isps.name(isp))
     }
 
-    /// Changes a quota upon a condition.
+    /// Changes a quota on a condition.
     async fn update(&self, operation: &'static str, set: &str, isp: Isp, update: Update) -> Result<Updated, PortError> {
         let mut call = self
             .client
@@ -190,7 +190,7 @@ impl Quotas for DynamoQuotas {
         let items = items.map_err(|error| port_error("reading quotas", &error))?;
         let mut quotas = BTreeMap::new();
         for item in &items {
-            // Of an ISP that the policy no longer names nobody asks for a permit.
+            // No permit is asked for at an ISP that the policy no longer names.
             let Some(isp) = self.isps.by_name(Reader(item).text("sk")?) else { continue };
             match parse_quota(item) {
                 Ok(quota) => _ = quotas.insert(isp, quota),
@@ -290,11 +290,11 @@ impl Quotas for DynamoQuotas {
     async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError> {
         let mut update = Update::default();
         let name = lease_attribute(&lease.id);
-        // Where there is no randomness, a repeated return is taken for another one's.
+        // Without randomness, a repeated return is taken for a new one.
         let this = getrandom::u64().map_or_else(|_| String::new(), |random| format!("{random:016x}"));
         let (bulk, critical, by) = lease.refund(unused);
         update.only_if("day", "=", number(day));
-        // All of the lease is in there: whoever makes one up, or changes its numbers, gives nothing back.
+        // The name holds all of the lease: an invented or changed one gives nothing back.
         update.only_if(&name, "=", text(lease_text(lease)));
         update.remove(&name);
         update.set(RETURNED, text(this.as_str()));

@@ -1,12 +1,12 @@
-//! Counters, breakers, wishes and notices over DynamoDB.
+//! Counters, breakers, desired states and notices over DynamoDB.
 //!
 //! **Rates.** A fold becomes one transaction: the mark of its shard moves, on the condition that it is the one that the fold
 //! was made for, and one `ADD` for each row. If the mark is another one, the transaction is cancelled and returns it. A row
 //! is read back by adding up its lanes.
 //!
-//! **Breakers.** Each has a version, and is written upon the version that it was read under, in one transaction with its
-//! copy on the board, the wish that follows, and the notice that tells of it. So a wish or a notice without its
-//! breaker, or a breaker without its wish, does not exist at any moment.
+//! **Breakers.** Each has a version, and is written on the condition of the version that it was read under, in one transaction with its
+//! copy on the board, the desired state that follows, and its notice. So a desired state or a notice without its
+//! breaker, or a breaker without its desired state, never exists.
 //!
 //! **Pauses.** Each place in the budget of pauses is an item. A pause takes it in the transaction of its breaker, on the
 //! condition that the place is free, its own, or an hour old: of two copies that take the same place one decides anew.
@@ -50,15 +50,15 @@ use crate::layout::{
 };
 use crate::ledger::bug;
 
-/// DynamoDB takes so many actions in one transaction.
+/// Actions that DynamoDB takes in one transaction.
 const MAX_ACTIONS: usize = 100;
 /// Begins the sort keys that name an ISP from which a complaint has come.
 const HEARD: &str = "heard#";
-/// So many reads at a time.
+/// Reads at a time.
 const READS: usize = 8;
-/// So many lanes are taken at most because of conflicts. Each makes reading a subject dearer.
+/// Lanes that are taken at most because of conflicts. Each makes reading a subject more expensive.
 const MAX_LANES: u32 = 16;
-/// The lane beside all others, for a fold of which some row holds what is no counter: nothing can be added to that.
+/// The lane beside all others, for a fold of which some row holds something else than a counter, to which nothing can be added.
 const SPARE_LANE: u32 = MAX_LANES;
 
 /// Where it is kept who shares mail with a subject.
@@ -179,7 +179,7 @@ impl DynamoReputation {
         &self.isps
     }
 
-    /// All rows of one length of a subject that begin in `[from, until)`, for whoever shows them.
+    /// All rows of one length of a subject that begin in `[from, until)`, to be shown.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ impl DynamoReputation {
         Ok(answer.items().iter().filter_map(|item| self.readable(dated(item))).collect())
     }
 
-    /// What people were told when a breaker moved; `name` is the breaker's, as in [`pipeline::notice::key_name`].
+    /// The notice of a breaker's move; `name` is the breaker's, as in [`pipeline::notice::key_name`].
     ///
     /// # Errors
     ///
@@ -410,7 +410,7 @@ impl DynamoReputation {
         }
     }
 
-    /// Writes all of it or nothing. Conflicts with others are tried again; a condition that does not hold is told.
+    /// Writes all of it or nothing. Conflicts with others are tried again; a condition that does not hold is returned.
     async fn transact(
         &mut self,
         operation: &'static str,
@@ -499,7 +499,7 @@ impl DynamoReputation {
         self.transact("adding a fold", actions).await
     }
 
-    /// Writes a mark without leading zeros, if `found` is the same number with some: somebody has edited it, and no condition
+    /// Writes a mark without leading zeros, if `found` is the same number with some: it was edited by hand, and no condition
     /// on its text would ever hold.
     async fn rewrite_mark(&self, shard: &Shard, found: &Item, mark: Sequence) -> Result<(), PortError> {
         let Some(last) = found.get("last") else { return Ok(()) };
@@ -544,7 +544,7 @@ impl DynamoReputation {
         Ok(TransactWriteItem::builder().update(update).build())
     }
 
-    /// What saving one change takes; the breaker itself first. `afresh`: a wish that is there has no version to add to.
+    /// What saving one change takes; the breaker itself first. `afresh`: the desired state that is there has no version to add to.
     fn actions(&self, change: &Change, afresh: bool) -> Result<Vec<TransactWriteItem>, PortError> {
         let key = &change.key;
         let mut actions = Vec::new();
@@ -954,7 +954,7 @@ impl DynamoReputation {
     ///
     /// # Errors
     ///
-    /// It was claimed or not: claimed again, it may seem to be somebody else's.
+    /// It was claimed or not: claimed again, it may seem to be claimed by another copy.
     pub async fn claim_export(&mut self, at: Minute) -> Result<bool, PortError> {
         let update = self.client.update_item().table_name(&self.table).set_key(Some(export_keys()));
         let update = update.update_expression("SET #last = :at").expression_attribute_names("#last", "last");
@@ -990,7 +990,7 @@ impl Schedule for DynamoReputation {
 
     async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
         let item = self.get(progress_keys(round)).await?;
-        // Then the round is begun once more, which is no harm.
+        // Then the round begins once more, which does no harm.
         Ok(self.readable(parse_progress(&item)).unwrap_or_default())
     }
 
@@ -1133,12 +1133,12 @@ impl Outbox for DynamoReputation {
         if item.is_empty() {
             return Ok(AlertQueue::default());
         }
-        Ok(readable_desk(&item))
+        Ok(readable_queue(&item))
     }
 
     async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError> {
-        let operation = "saving the desk";
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(desk_item(alert_queue)?));
+        let operation = "saving the alert queue";
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(alert_queue_item(alert_queue)?));
         let put = match alert_queue.version {
             NO_VERSION => {
                 put.condition_expression("NOT attribute_type(version, :n)").expression_attribute_values(":n", text("N"))
@@ -1158,25 +1158,26 @@ impl Outbox for DynamoReputation {
     }
 }
 
-/// The desk as an item: its content is only ours to read.
-fn desk_item(alert_queue: &AlertQueue) -> Result<Item, PortError> {
+/// The alert queue as an item: its content is only ours to read.
+fn alert_queue_item(alert_queue: &AlertQueue) -> Result<Item, PortError> {
     let mut item = keys("desk", "people");
     item.insert("version".to_owned(), number(alert_queue.version.wrapping_add(1).max(1)));
-    let content = serde_json::to_string(alert_queue).map_err(|error| bug("writing the desk", &error))?;
+    let content = serde_json::to_string(alert_queue).map_err(|error| bug("writing the alert queue", &error))?;
     item.insert("content".to_owned(), text(content));
     Ok(item)
 }
 
-/// The desk that an item holds. One that cannot be read (a release that went back finds what a newer one wrote) is begun
+/// The alert queue that an item holds. One that cannot be read (a release that went back finds what a newer one wrote) is begun
 /// anew: its notices are still in the outbox.
-fn readable_desk(item: &Item) -> AlertQueue {
+fn readable_queue(item: &Item) -> AlertQueue {
     let read = Reader(item);
     let content = read.text("content").map_err(|malformed| malformed.to_string());
     let alert_queue =
         content.and_then(|content| serde_json::from_str::<AlertQueue>(content).map_err(|error| error.to_string()));
-    let alert_queue = alert_queue.inspect_err(|error| tracing::error!(%error, "the desk cannot be read; begun anew"));
+    let alert_queue =
+        alert_queue.inspect_err(|error| tracing::error!(%error, "the alert queue cannot be read; a new one is begun"));
     AlertQueue { version: read.number("version").unwrap_or(NO_VERSION), ..alert_queue.unwrap_or_default() }
 }
 
-/// Stands for a version of the desk that is no number: whatever is there is written over.
+/// Stands for a version of the alert queue that is not a number: what is there is overwritten.
 const NO_VERSION: u64 = u64::MAX;

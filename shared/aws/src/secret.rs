@@ -1,4 +1,4 @@
-//! The secret that units are keyed with, so that nobody finds an address by trying addresses.
+//! The secret that units are keyed with, so that an address cannot be found by trying addresses.
 //!
 //! Made once, by the first ingest that finds none, and never changed: another secret would count every unit again. It lies
 //! in the reputation table, where the role of the ingest function alone is let near it by its partition key.

@@ -6,7 +6,7 @@
 //! **Invariant:** only what SES keeps for the customer to switch is read as [`Flow`] and switched. What SES itself has
 //! switched off is neither our stop nor that of a person, and is never lifted.
 //! **Invariant:** a target is [`ControlError::Gone`] only where SES answered so by name; a 404 of anything else on the
-//! way must not make us forget a wish.
+//! way must not make us forget a desired state.
 //! **Invariant:** of the tags of a configuration set only [`MARK_TAG`] is written, and none is ever removed.
 //!
 //! | target | is stopped when | is switched by |
@@ -36,8 +36,8 @@
 //!
 //! # The account
 //!
-//! `GetAccount` has one switch. While `EnforcementStatus` is `SHUTDOWN`, nobody can tell whose doing it shows, and
-//! `PutAccountSendingAttributes` cannot lift it; so the account is out of our hands, and people are told, until AWS
+//! `GetAccount` has one switch. While `EnforcementStatus` is `SHUTDOWN`, it cannot be seen whose doing it shows, and
+//! `PutAccountSendingAttributes` cannot lift it; so we cannot lift it, and people are alerted, until AWS
 //! lifts it. Nothing is sent meanwhile.
 //!
 //! # Dedicated IPs
@@ -353,7 +353,7 @@ impl RateLimiter {
     }
 }
 
-/// What a failed call means for a wish. Timed out and lost against another change (`ConflictException`) has failed; what
+/// What a failed call means for a desired state. Timed out and lost against another change (`ConflictException`) has failed; what
 /// SES refuses for what it says (`BadRequestException`) is for a person to look at, as is what we may not do.
 fn control_error<E>(error: &SdkError<E, HttpResponse>) -> ControlError
 where

@@ -104,14 +104,14 @@ fn decode(text: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn people_are_told_through_the_topic() {
+async fn people_are_notified_through_the_topic() {
     let (mut alerts, aws) = alerts(true, false, [body(PUBLISHED)]);
     assert_eq!(send(&mut alerts).await, Ok(()));
     insta::assert_snapshot!(fields(&aws.requests()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn programs_are_told_through_the_bus() {
+async fn programs_are_notified_through_the_bus() {
     let (mut alerts, aws) = alerts(false, true, [body(PUT)]);
     assert_eq!(send(&mut alerts).await, Ok(()));
     assert_eq!(aws.header("x-amz-target").as_deref(), Some("AWSEvents.PutEvents"));
@@ -171,7 +171,7 @@ async fn people_get_no_second_mail_because_the_bus_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn chat_is_told_in_its_own_words_and_nothing_in_them_is_markup() {
+async fn chat_gets_its_own_words_and_nothing_in_them_is_markup() {
     let (alerts, aws) = alerts(false, false, [body(PUBLISHED)]);
     let mut alerts = alerts.with_chat(&Clients::over(aws.clone()), Some(CHAT.to_owned()));
     assert_eq!(alerts.write(&message()).await, Ok(()));
@@ -193,7 +193,7 @@ async fn a_topic_for_chat_that_is_out_of_reach_holds_up_no_mail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_does_not_exist_halts_and_the_bus_is_not_told() {
+async fn a_topic_that_does_not_exist_halts_and_the_bus_gets_nothing() {
     let missing = Answer::Error(404, "", include_str!("fixtures/sns/no-topic.xml").to_owned());
     let (mut alerts, aws) = alerts(true, true, [missing]);
     let (text, disposition) = failure(send(&mut alerts).await);

@@ -352,7 +352,7 @@ async fn a_call_that_was_given_up_counts_as_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dedicated_ip_says_how_warm_it_is_and_is_told() {
+async fn the_warmup_percentage_of_a_dedicated_ip_is_read_and_set() {
     let known = |percent: i32, status: &str| {
         body(format!(
             r#"{{"DedicatedIp":{{"Ip":"192.0.2.1","WarmupStatus":"{status}","WarmupPercentage":{percent},"PoolName":"news"}}}}"#

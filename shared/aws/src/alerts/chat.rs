@@ -1,7 +1,7 @@
-//! What Slack and Microsoft Teams are told: custom notifications of Amazon Q Developer in chat applications (its
+//! Messages to Slack and Microsoft Teams: custom notifications of Amazon Q Developer in chat applications (its
 //! administrator guide, "Custom notifications").
 //!
-//! Nothing that came from outside is markup there: names and words of people are text, and notify nobody.
+//! Nothing that came from outside is markup there: names and reasons are text, and mention no one.
 
 use pipeline::notice::{Command, Message, Place};
 use reputation::detect::Level;
@@ -87,7 +87,7 @@ fn code(line: &str) -> String {
     line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "'")
 }
 
-/// Text that is no markup: no link, no mention, no entity.
+/// Text without markup: no link, no mention, no entity.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -95,7 +95,7 @@ fn plain(text: &str) -> String {
             '&' => plain.push_str("&amp;"),
             '<' => plain.push_str("&lt;"),
             '>' => plain.push_str("&gt;"),
-            // A space of no width: what follows is nobody's name then.
+            // A space of no width, so that what follows is not a mention.
             '@' => plain.push_str("@\u{200b}"),
             '`' => plain.push('\''),
             letter => plain.push(letter),
