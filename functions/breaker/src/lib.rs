@@ -2,7 +2,7 @@
 //!
 //! If a table fails, the invocation fails as a whole and Lambda brings the same work again: everything here is safe to repeat.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use aws::clients::Clients;
 use aws::config::{self, ConfigError};
@@ -18,8 +18,6 @@ use pipeline::export::{self, Activity, Export};
 use pipeline::fold::{Sequence, Shard, fold};
 use pipeline::ports::{Change, PortError};
 use pipeline::schedule::{minute, react};
-use reputation::isp::Isp;
-use reputation::subject::Subject;
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use serde::{Deserialize, Serialize};
 
