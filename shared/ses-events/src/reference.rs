@@ -240,7 +240,7 @@ const BOUNCED: RecipientPaths = ["bounce.bouncedRecipients[].status", "bounce.bo
 const DELAYED: RecipientPaths =
     ["deliveryDelay.delayedRecipients[].status", "deliveryDelay.delayedRecipients[].diagnosticCode"];
 
-/// A recipient without an address stays: its delivery failed, and its status and diagnostic text tell why.
+/// A recipient without an address stays: its delivery failed, and its status and diagnostic text give the reason.
 fn failed_recipients<'t>(
     detail: &'t Fields<'_>,
     list: &str,
