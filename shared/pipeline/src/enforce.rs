@@ -342,21 +342,21 @@ pub trait DesiredStates {
     /// # Errors
     ///
     /// It may or may not have been saved: read it again.
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError>;
 
     /// Writes a desired state, unless its target has one.
     ///
     /// # Errors
     ///
     /// It may or may not have been written: do it again.
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError>;
 
     /// Deletes a desired state, if the stored version is still the one that was read.
     ///
     /// # Errors
     ///
     /// It may or may not have been deleted: do it again.
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError>;
 }
 
 /// SES did not do what it was asked.
@@ -429,25 +429,25 @@ pub enum Move {
 }
 
 /// Distinguishes our changes from those of others. Pure and total.
-pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
+pub fn next_move(desired: &DesiredState, sight: &Sight, now: Now) -> Move {
     use Flow::{Flowing, Stopped};
-    let DesiredState { wish, made, intent, .. } = *wished;
+    let DesiredState { wish, made, intent, .. } = *desired;
     let doubted = |then: Move| {
         let seen = sight.flow.into();
-        if wished.was_seen(seen, now) { then } else { Move::Doubt(seen) }
+        if desired.was_seen(seen, now) { then } else { Move::Doubt(seen) }
     };
     // The outcome of a call is unknown: a stop is written again, unless it shows and is settled; a resume only if it
     // does not show.
     let once_more = || match (wish, sight.flow) {
         (Stopped, Flowing) | (Flowing, Stopped) => Move::Make(wish),
-        (Stopped, Stopped) | (Flowing, Flowing) if wished.is_settled(now) => Move::Confirm,
+        (Stopped, Stopped) | (Flowing, Flowing) if desired.is_settled(now) => Move::Confirm,
         (Stopped, Stopped) => Move::Make(wish),
         (Flowing, Flowing) => Move::Doubt(Seen::Flowing),
     };
     if let (Stopped, Mark::Other(stack)) = (sight.flow, &sight.mark) {
         // Our own mark may not be visible yet.
         let ours = made == Some(Stopped) || intent == Some(Stopped);
-        return if ours && !wished.is_settled(now) {
+        return if ours && !desired.is_settled(now) {
             Move::Doubt(Seen::Stopped)
         } else {
             Move::OtherStack(stack.clone())
@@ -465,15 +465,15 @@ pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
                 Flowing => Move::Make(Flowing),
             };
             // Our mark may be older than the stop of the other stack.
-            if wished.other.is_some() { doubted(then) } else { then }
+            if desired.other.is_some() { doubted(then) } else { then }
         }
         (Flowing, Some(_)) => once_more(),
         // Our stop may not be visible yet.
-        (Flowing, None) if wish == Flowing && made == Some(Stopped) && !wished.is_settled(now) => {
+        (Flowing, None) if wish == Flowing && made == Some(Stopped) && !desired.is_settled(now) => {
             Move::Doubt(Seen::Flowing)
         }
         (Flowing, None) if wish == Flowing => Move::Confirm,
-        (Flowing, None) => match (&wished.other, &sight.mark) {
+        (Flowing, None) => match (&desired.other, &sight.mark) {
             // A stack that resumes its own stop empties its mark. A person leaves the mark, or removes it.
             (Some(_), Mark::Other(_) | Mark::Ours | Mark::Absent) => doubted(Move::PersonResumed),
             (Some(_), Mark::Emptied | Mark::Unsupported) => Move::Make(Stopped),
@@ -651,33 +651,34 @@ pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
 ) -> Result<RoundDone, PortError> {
     let mut wishes = store.wishes().await?;
     if let Some(since) = round.reconcile {
-        let is_first = wishes.iter().all(|wished| wished.checked.is_none_or(|checked| checked < since));
+        let is_first = wishes.iter().all(|desired| desired.checked.is_none_or(|checked| checked < since));
         if is_first && renew_missing(store, &wishes, now()).await? {
             wishes = store.wishes().await?;
         }
     }
     let begun = now();
     // Including those that an earlier invocation left behind when it failed.
-    let is_denied = |wished: &DesiredState| wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
-    let again = wishes.iter().filter(|wished| !wished.fresh && !is_denied(wished)).filter_map(|wished| wished.again);
+    let is_denied = |desired: &DesiredState| desired.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+    let again =
+        wishes.iter().filter(|desired| !desired.fresh && !is_denied(desired)).filter_map(|desired| desired.again);
     let waiting = again.filter(|again| *again > begun).min();
-    wishes.retain(|wished| wished.is_due(round.reconcile, begun));
+    wishes.retain(|desired| desired.is_due(round.reconcile, begun));
     wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
     let mut done = RoundDone { enforced: Vec::new(), calls: 0, is_cut: false, waiting };
     let mut for_failing = round.calls / 2;
-    for wished in wishes {
-        let target = wished.target.clone();
+    for desired in wishes {
+        let target = desired.target.clone();
         if round.calls.saturating_sub(done.calls) < CALLS_EACH {
             done.is_cut = true;
             break;
         }
-        let failing = wished.is_failing();
+        let failing = desired.is_failing();
         if failing && for_failing == 0 {
             done.is_cut = true;
             continue;
         }
         let mut visit = Visit { policy, ses: &mut *ses, used: 0, again: None };
-        let outcome = visit.enforce_one(store, wished, &now).await?;
+        let outcome = visit.enforce_one(store, desired, &now).await?;
         done.calls += visit.used;
         if failing {
             for_failing = for_failing.saturating_sub(visit.used);
@@ -692,16 +693,16 @@ pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
 }
 
 /// The rank of a desired state: smaller comes first.
-fn rank(wished: &DesiredState) -> (u8, f64, i64) {
-    let checked = wished.checked.map_or(i64::MIN, |checked| checked.0);
+fn rank(desired: &DesiredState) -> (u8, f64, i64) {
+    let checked = desired.checked.map_or(i64::MIN, |checked| checked.0);
     // Notes about a target that was gone, left to another stack or doubted do not apply to a new decision.
-    let is_new = wished.fresh && wished.made != Some(wished.wish);
-    match wished.wish {
-        _ if wished.is_failing() => (2, 0.0, checked),
-        _ if wished.doubt.is_some() && !is_new => (3, 0.0, checked),
-        _ if wished.is_at_rest() && !is_new => (4, 0.0, checked),
-        Flow::Stopped => (0, -wished.urgency, wished.at.0),
-        Flow::Flowing => (1, 0.0, wished.at.0),
+    let is_new = desired.fresh && desired.made != Some(desired.wish);
+    match desired.wish {
+        _ if desired.is_failing() => (2, 0.0, checked),
+        _ if desired.doubt.is_some() && !is_new => (3, 0.0, checked),
+        _ if desired.is_at_rest() && !is_new => (4, 0.0, checked),
+        Flow::Stopped => (0, -desired.urgency, desired.at.0),
+        Flow::Flowing => (1, 0.0, desired.at.0),
     }
 }
 
@@ -729,7 +730,7 @@ async fn renew_missing<S: Reputation + DesiredStates>(
     let board = store.board(now).await?;
     let mut renewed = false;
     for (key, known) in &board.unsettled {
-        if is_stopped_at_ses(key, known) && !wishes.iter().any(|wished| wished.target == key.subject) {
+        if is_stopped_at_ses(key, known) && !wishes.iter().any(|desired| desired.target == key.subject) {
             renewed |= store.renew(&missing(&key.subject, now)).await? == Saved::Saved;
         }
     }
@@ -758,25 +759,25 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn enforce_one<S: Reputation + DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
-        if wished.has_accepted_a_resume() {
-            return self.accept_resume(store, wished, clock()).await;
+        if desired.has_accepted_a_resume() {
+            return self.accept_resume(store, desired, clock()).await;
         }
         self.used += 1;
-        let mut sight = match self.ses.flow(&wished.target).await {
+        let mut sight = match self.ses.flow(&desired.target).await {
             Ok(sight) => sight,
-            Err(error) => return self.failed(store, wished, error, clock()).await,
+            Err(error) => return self.failed(store, desired, error, clock()).await,
         };
         let now = clock();
-        (wished.checked, wished.gone) = (Some(now), None);
-        if let Some(flow) = wished.marking {
-            let (stopped, settled) = (flow == Flow::Stopped, wished.is_settled(now));
+        (desired.checked, desired.gone) = (Some(now), None);
+        if let Some(flow) = desired.marking {
+            let (stopped, settled) = (flow == Flow::Stopped, desired.is_settled(now));
             // The mark is written whether our write is visible or not: another stack checks the mark as soon as it is.
             // The mark of another stack may be older than our stop, and we must not remove it. A stop without a mark
             // would count as a person's, so ours stays until the resume is known to have been made.
-            let is_known = stopped || wished.intent.is_none();
+            let is_known = stopped || desired.intent.is_none();
             let due = match sight.mark {
                 Mark::Other(_) => stopped && !settled,
                 Mark::Absent | Mark::Emptied | Mark::Ours | Mark::Unsupported => {
@@ -784,57 +785,57 @@ impl<C: SendingControl> Visit<'_, C> {
                 }
             };
             if due {
-                if let Err(error) = self.mark(&wished.target, stopped).await {
-                    return self.failed(store, wished, error.of_mark(), clock()).await;
+                if let Err(error) = self.mark(&desired.target, stopped).await {
+                    return self.failed(store, desired, error.of_mark(), clock()).await;
                 }
                 sight.mark = if stopped { Mark::Ours } else { Mark::Emptied };
             }
             if due || settled {
-                wished.marking = None;
+                desired.marking = None;
             }
         }
-        match next_move(&wished, &sight, now) {
+        match next_move(&desired, &sight, now) {
             Move::Confirm => {
-                if wished.made.is_none() && sight.mark == Mark::Ours {
+                if desired.made.is_none() && sight.mark == Mark::Ours {
                     // Assume that it was written now: the real time is lost.
-                    wished.written = Some(now);
+                    desired.written = Some(now);
                 }
-                wished.hold(Some(sight.flow));
+                desired.hold(Some(sight.flow));
                 // Only our own stops are marked, not a person's stop that we accepted.
-                let by_us = wished.written.is_some();
+                let by_us = desired.written.is_some();
                 match (sight.flow, &sight.mark) {
-                    (Flow::Stopped, mark) if by_us && mark.is_missing() => wished.marking = Some(Flow::Stopped),
-                    (Flow::Stopped, Mark::Ours) if !by_us => wished.marking = Some(Flow::Flowing),
+                    (Flow::Stopped, mark) if by_us && mark.is_missing() => desired.marking = Some(Flow::Stopped),
+                    (Flow::Stopped, Mark::Ours) if !by_us => desired.marking = Some(Flow::Flowing),
                     // The mark remains from before a person's resume, which all stacks have seen by now. A later
                     // desired state would treat it as the mark of a new stop of ours.
-                    (Flow::Flowing, Mark::Ours) if wished.is_old(now) => wished.marking = Some(Flow::Flowing),
-                    (Flow::Flowing, _) if wished.is_old(now) => {
-                        let _ = store.forget(&wished).await?;
+                    (Flow::Flowing, Mark::Ours) if desired.is_old(now) => desired.marking = Some(Flow::Flowing),
+                    (Flow::Flowing, _) if desired.is_old(now) => {
+                        let _ = store.forget(&desired).await?;
                         return Ok(EnforceOutcome::Confirmed);
                     }
                     (Flow::Stopped | Flow::Flowing, _) => {}
                 }
-                self.finish(store, wished, EnforceOutcome::Confirmed, clock).await
+                self.finish(store, desired, EnforceOutcome::Confirmed, clock).await
             }
-            Move::Make(flow) => self.make(store, wished, &sight, flow, clock).await,
+            Move::Make(flow) => self.make(store, desired, &sight, flow, clock).await,
             Move::Doubt(seen) => {
-                wished.doubt(seen, now);
-                self.again = wished.again;
-                let _ = store.note(&wished).await?;
+                desired.doubt(seen, now);
+                self.again = desired.again;
+                let _ = store.note(&desired).await?;
                 Ok(EnforceOutcome::Doubted(seen))
             }
             Move::OtherStack(stack) => {
-                let known = wished.other.clone().filter(|known| known.stack == stack);
+                let known = desired.other.clone().filter(|known| known.stack == stack);
                 let other = known.clone().unwrap_or(OtherStack { stack: stack.clone(), since: now });
-                wished.hold(None);
-                wished.other = Some(other.clone());
+                desired.hold(None);
+                desired.other = Some(other.clone());
                 // Until it is settled, the reading may be older than our last write.
-                wished.marking = wished.marking.filter(|_| !wished.is_settled(now));
-                if store.note(&wished).await? == Saved::Conflict {
+                desired.marking = desired.marking.filter(|_| !desired.is_settled(now));
+                if store.note(&desired).await? == Saved::Conflict {
                     return Ok(changed());
                 }
                 // Put each time, in case the process stopped here the first time: the notice has the same name.
-                store.put(&Notice::of_other_stack(&wished.target, &other.stack, other.since)).await?;
+                store.put(&Notice::of_other_stack(&desired.target, &other.stack, other.since)).await?;
                 let news = EnforceOutcome::OtherStack(stack);
                 Ok(if known.is_some() { EnforceOutcome::Confirmed } else { news })
             }
@@ -842,23 +843,23 @@ impl<C: SendingControl> Visit<'_, C> {
             // sees the same and repeats it. And only with the newest desired state can a person's change be
             // distinguished from that of another copy of this stack.
             Move::PersonStopped => {
-                if store.note(&wished).await? == Saved::Conflict {
+                if store.note(&desired).await? == Saved::Conflict {
                     return Ok(changed());
                 }
-                self.accept(store, &wished, Input::PersonStops, sight.flow, now).await?;
+                self.accept(store, &desired, Input::PersonStops, sight.flow, now).await?;
                 if sight.mark == Mark::Ours {
                     // Otherwise other stacks would leave the stop to us. If it fails, the next reading repeats it.
-                    let _ = self.mark(&wished.target, false).await;
+                    let _ = self.mark(&desired.target, false).await;
                 }
                 Ok(EnforceOutcome::PersonStopped)
             }
             Move::PersonResumed => {
                 // Our stop is over, whatever the breaker decides next: if we fail after the breaker was informed, a new
                 // stop is made.
-                let doubt = wished.doubt;
-                wished.hold(Some(Flow::Flowing));
-                (wished.doubt, wished.written, wished.marking) = (doubt, None, None);
-                self.accept_resume(store, wished, now).await
+                let doubt = desired.doubt;
+                desired.hold(Some(Flow::Flowing));
+                (desired.doubt, desired.written, desired.marking) = (doubt, None, None);
+                self.accept_resume(store, desired, now).await
             }
         }
     }
@@ -871,84 +872,84 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn make<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         sight: &Sight,
         flow: Flow,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
-        let target = wished.target.clone();
-        let before = Before { wished: wished.clone(), seen: sight.flow, at: clock() };
+        let target = desired.target.clone();
+        let before = Before { desired: desired.clone(), seen: sight.flow, at: clock() };
         // A target that we resume counts as stopped by us, until it is seen to flow.
-        let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { wished.made };
+        let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { desired.made };
         // Earlier failures to read are over. Failures to write are not, until one write has worked.
-        let trouble = wished.trouble.take().filter(|_| wished.intent.is_some());
-        wished.hold(made);
+        let trouble = desired.trouble.take().filter(|_| desired.intent.is_some());
+        desired.hold(made);
         let has_mark = sight.mark != Mark::Unsupported;
-        (wished.intent, wished.written, wished.trouble) = (Some(flow), Some(before.at), trouble);
-        wished.marking = has_mark.then_some(flow);
-        if store.note(&wished).await? == Saved::Conflict {
+        (desired.intent, desired.written, desired.trouble) = (Some(flow), Some(before.at), trouble);
+        desired.marking = has_mark.then_some(flow);
+        if store.note(&desired).await? == Saved::Conflict {
             return Ok(changed());
         }
-        wished.version += 1;
+        desired.version += 1;
         // If another stack's mark is there, ours is written first: our stop must never carry the mark of another stack.
         // Otherwise the stop is written first, because it is more urgent. If the stop was denied before, a mark would
         // be wrong.
-        let is_denied = before.wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+        let is_denied = before.desired.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
         let takes_over = flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_)) && !is_denied;
         if takes_over {
             if let Err(error) = self.mark(&target, true).await {
                 return match error {
-                    ControlError::Failed(_) => self.failed(store, wished, error, clock()).await,
+                    ControlError::Failed(_) => self.failed(store, desired, error, clock()).await,
                     ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone => {
-                        self.refused(store, before.again(&wished), error.of_mark(), clock()).await
+                        self.refused(store, before.again(&desired), error.of_mark(), clock()).await
                     }
                 };
             }
-            wished.marking = None;
+            desired.marking = None;
         }
         self.used += 1;
         match self.ses.set_flow(&target, flow).await {
             Ok(()) => {}
             Err(error @ ControlError::Failed(_)) => {
                 // The stop may still have been carried out.
-                if flow == Flow::Stopped && wished.marking.is_some() && self.mark(&target, true).await.is_ok() {
-                    wished.marking = None;
+                if flow == Flow::Stopped && desired.marking.is_some() && self.mark(&target, true).await.is_ok() {
+                    desired.marking = None;
                 }
-                return self.failed(store, wished, error, clock()).await;
+                return self.failed(store, desired, error, clock()).await;
             }
             Err(error @ (ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone)) => {
                 // The target existed a moment ago.
                 let error = error.of_mark();
                 return if takes_over {
                     // The other stack may have stopped it since our reading, and now leaves it to us.
-                    self.failed(store, wished, error, clock()).await
+                    self.failed(store, desired, error, clock()).await
                 } else {
-                    self.refused(store, before.again(&wished), error, clock()).await
+                    self.refused(store, before.again(&desired), error, clock()).await
                 };
             }
         }
         // The outcome of the call is known, whatever happens to the mark: any later change was made by others.
-        wished.written = Some(clock());
-        wished.hold(Some(flow));
-        self.finish(store, wished, EnforceOutcome::Made(flow), clock).await
+        desired.written = Some(clock());
+        desired.hold(Some(flow));
+        self.finish(store, desired, EnforceOutcome::Made(flow), clock).await
     }
 
     /// Writes the mark that is still to be written, and saves the desired state.
     async fn finish<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         outcome: EnforceOutcome,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
-        if let Some(flow) = wished.marking {
-            if let Err(error) = self.mark(&wished.target, flow == Flow::Stopped).await {
-                return self.failed(store, wished, error.of_mark(), clock()).await;
+        if let Some(flow) = desired.marking {
+            if let Err(error) = self.mark(&desired.target, flow == Flow::Stopped).await {
+                return self.failed(store, desired, error.of_mark(), clock()).await;
             }
-            wished.marking = None;
+            desired.marking = None;
         }
         // If the desired state has changed meanwhile, the next round handles the new one.
-        let _ = store.note(&wished).await?;
+        let _ = store.note(&desired).await?;
         Ok(outcome)
     }
 
@@ -956,27 +957,27 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn accept_resume<S: Reputation + DesiredStates>(
         &self,
         store: &mut S,
-        wished: DesiredState,
+        desired: DesiredState,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
-        if store.note(&wished).await? == Saved::Conflict {
+        if store.note(&desired).await? == Saved::Conflict {
             return Ok(changed());
         }
-        self.accept(store, &wished, Input::PersonResumes, Flow::Flowing, now).await?;
+        self.accept(store, &desired, Input::PersonResumes, Flow::Flowing, now).await?;
         Ok(EnforceOutcome::PersonResumed)
     }
 
     async fn accept<S: Reputation + DesiredStates>(
         &self,
         store: &mut S,
-        wished: &DesiredState,
+        desired: &DesiredState,
         input: Input<'_>,
         seen: Flow,
         now: Now,
     ) -> Result<(), PortError> {
-        let key = Key { subject: wished.target.clone(), isp: None };
+        let key = Key { subject: desired.target.clone(), isp: None };
         apply_input(self.policy, store, &key, input, now).await?;
-        settle(store, wished, seen, now).await
+        settle(store, desired, seen, now).await
     }
 
     /// SES certainly did not carry out the call, so the call counts as not begun: any later change is made by others.
@@ -999,38 +1000,38 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn failed<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         error: ControlError,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
-        wished.checked = Some(now);
+        desired.checked = Some(now);
         // The target existed a moment ago, and its mark must not wait for another reading.
-        let error = if wished.marking.is_some() && !wished.is_settled(now) { error.of_mark() } else { error };
+        let error = if desired.marking.is_some() && !desired.is_settled(now) { error.of_mark() } else { error };
         match error {
             ControlError::Throttled(why) => {
-                if wished.marking.is_some() && wished.intent.is_none() {
+                if desired.marking.is_some() && desired.intent.is_none() {
                     // The outcome of the stop or resume is known: without this the target would be at rest, and its
                     // mark late.
-                    wished.fail(&why, false, now);
-                    self.again = wished.again;
-                    let _ = store.note(&wished).await?;
+                    desired.fail(&why, false, now);
+                    self.again = desired.again;
+                    let _ = store.note(&desired).await?;
                 }
                 Ok(EnforceOutcome::Throttled(why))
             }
             ControlError::Failed(why) => {
-                wished.fail(&why, false, now);
-                self.again = wished.again;
-                let _ = store.note(&wished).await?;
+                desired.fail(&why, false, now);
+                self.again = desired.again;
+                let _ = store.note(&desired).await?;
                 Ok(EnforceOutcome::Failed(why))
             }
             ControlError::Denied(why) => {
-                wished.fail(&why, true, now);
-                let denied = wished.trouble.as_ref().and_then(|trouble| trouble.denied).unwrap_or(now);
-                let _ = store.note(&wished).await?;
-                store.put(&Notice::denied(&wished.target, &why, denied, now)).await?;
+                desired.fail(&why, true, now);
+                let denied = desired.trouble.as_ref().and_then(|trouble| trouble.denied).unwrap_or(now);
+                let _ = store.note(&desired).await?;
+                store.put(&Notice::denied(&desired.target, &why, denied, now)).await?;
                 Ok(EnforceOutcome::Denied(why))
             }
-            ControlError::Gone => self.gone(store, wished, now).await,
+            ControlError::Gone => self.gone(store, desired, now).await,
         }
     }
 
@@ -1039,28 +1040,28 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn gone<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
-        let known = wished.gone;
-        if known.is_none() && !wished.was_seen(Seen::Gone, now) {
-            wished.doubt(Seen::Gone, now);
-            self.again = wished.again;
-            let _ = store.note(&wished).await?;
+        let known = desired.gone;
+        if known.is_none() && !desired.was_seen(Seen::Gone, now) {
+            desired.doubt(Seen::Gone, now);
+            self.again = desired.again;
+            let _ = store.note(&desired).await?;
             return Ok(EnforceOutcome::Doubted(Seen::Gone));
         }
-        let since = known.or(wished.doubt.map(|doubt| doubt.since)).unwrap_or(now);
+        let since = known.or(desired.doubt.map(|doubt| doubt.since)).unwrap_or(now);
         if known.is_none() {
             // Reported first: once it is saved, it is not reported again.
-            store.put(&Notice::gone(&wished.target, since)).await?;
+            store.put(&Notice::gone(&desired.target, since)).await?;
         }
-        let saved = match wished.wish {
-            Flow::Flowing => store.forget(&wished).await?,
+        let saved = match desired.wish {
+            Flow::Flowing => store.forget(&desired).await?,
             Flow::Stopped => {
                 // Nothing is known about a target that is created again.
-                wished.hold(None);
-                (wished.written, wished.marking, wished.gone) = (None, None, Some(since));
-                store.note(&wished).await?
+                desired.hold(None);
+                (desired.written, desired.marking, desired.gone) = (None, None, Some(since));
+                store.note(&desired).await?
             }
         };
         Ok(match (saved, known) {
@@ -1073,7 +1074,7 @@ impl<C: SendingControl> Visit<'_, C> {
 
 /// What was known before a call.
 struct Before {
-    wished: DesiredState,
+    desired: DesiredState,
     seen: Flow,
     at: Now,
 }
@@ -1081,7 +1082,7 @@ struct Before {
 impl Before {
     /// The state before a call that has changed nothing, to be saved again; `noted` was saved before the call.
     fn again(self, noted: &DesiredState) -> DesiredState {
-        let Before { wished: mut known, seen, at } = self;
+        let Before { desired: mut known, seen, at } = self;
         let trouble = known.trouble.clone();
         // If the outcome of an earlier call was unknown, a settled reading shows it.
         if known.intent.is_none() || known.is_settled(at) {
@@ -1096,14 +1097,19 @@ fn changed() -> EnforceOutcome {
     EnforceOutcome::Later("the desired state has just changed".to_owned())
 }
 
-/// Saves the state that a person made as both the observed and the desired state. `wished` was saved just before, so it
+/// Saves the state that a person made as both the observed and the desired state. `desired` was saved just before, so it
 /// is one version older than the stored one, unless the breaker wrote another desired state when it was informed.
-async fn settle<S: DesiredStates>(store: &mut S, wished: &DesiredState, seen: Flow, now: Now) -> Result<(), PortError> {
-    let stored = store.wishes().await?.into_iter().find(|known| known.target == wished.target);
+async fn settle<S: DesiredStates>(
+    store: &mut S,
+    desired: &DesiredState,
+    seen: Flow,
+    now: Now,
+) -> Result<(), PortError> {
+    let stored = store.wishes().await?.into_iter().find(|known| known.target == desired.target);
     // A newer desired state that contradicts the person's change is the breaker's latest decision: the next round
     // handles it.
     if let Some(mut known) = stored
-        && (known.wish == seen || known.version == wished.version + 1)
+        && (known.wish == seen || known.version == desired.version + 1)
     {
         known.hold(Some(seen));
         (known.wish, known.written, known.marking, known.checked) = (seen, None, None, Some(now));
@@ -1134,13 +1140,13 @@ mod tests {
     }
 
     /// The move when this is seen for the first time, and when it is seen again after long enough.
-    fn moves(wished: &DesiredState, seen: &Sight) -> String {
-        let first = next_move(wished, seen, NOW);
+    fn moves(desired: &DesiredState, seen: &Sight) -> String {
+        let first = next_move(desired, seen, NOW);
         // Any other move needs no second reading.
         let Move::Doubt(doubted) = first else { return format!("{first:?}") };
-        let mut wished = wished.clone();
-        wished.doubt(doubted, NOW);
-        format!("{:?} (2nd)", next_move(&wished, seen, later(SECOND_LOOK_MILLIS)))
+        let mut desired = desired.clone();
+        desired.doubt(doubted, NOW);
+        format!("{:?} (2nd)", next_move(&desired, seen, later(SECOND_LOOK_MILLIS)))
     }
 
     #[test]
@@ -1150,8 +1156,8 @@ mod tests {
         for wish in [Flowing, Stopped] {
             for made in [None, Some(Flowing), Some(Stopped)] {
                 for intent in [None, Some(Flowing), Some(Stopped)] {
-                    let wished = DesiredState { wish, made, intent, ..wished("a", wish, 1.0) };
-                    let moves = [Flowing, Stopped].map(|flow| moves(&wished, &sight(flow, Mark::Unsupported)));
+                    let desired = DesiredState { wish, made, intent, ..desired("a", wish, 1.0) };
+                    let moves = [Flowing, Stopped].map(|flow| moves(&desired, &sight(flow, Mark::Unsupported)));
                     let name = |flow: Option<Flow>| flow.map_or("–".to_owned(), |flow| format!("{flow:?}"));
                     let (made, intent) = (name(made), name(intent));
                     lines.push(format!("{wish:?} | {made:7} | {intent:7} | {:19} | {}", moves[0], moves[1]));
@@ -1197,10 +1203,10 @@ mod tests {
             ("stopped by beta, to be stopped", Stopped, None, Some(known.clone())),
             ("stopped by beta, to flow", Flowing, None, Some(known.clone())),
         ] {
-            let wished = DesiredState { made, other, ..wished("a", wish, 1.0) };
+            let desired = DesiredState { made, other, ..desired("a", wish, 1.0) };
             for flow in [Flowing, Stopped] {
                 let moves = [Mark::Absent, Mark::Emptied, Mark::Ours, Mark::Other("beta".to_owned())]
-                    .map(|mark| moves(&wished, &sight(flow, mark)));
+                    .map(|mark| moves(&desired, &sight(flow, mark)));
                 lines.push(format!("{name} | {flow:?} | {}", moves.join(" | ")));
             }
         }
@@ -1230,29 +1236,29 @@ mod tests {
     fn what_contradicts_our_own_write_is_not_believed_while_it_may_be_older() {
         use Flow::{Flowing, Stopped};
         let written = Some(NOW);
-        let paused = DesiredState { made: Some(Stopped), written, ..wished("a", Stopped, 1.0) };
-        let resumed = DesiredState { made: Some(Flowing), written, ..wished("a", Flowing, 1.0) };
+        let paused = DesiredState { made: Some(Stopped), written, ..desired("a", Stopped, 1.0) };
+        let resumed = DesiredState { made: Some(Flowing), written, ..desired("a", Flowing, 1.0) };
         // To be stopped again at once, while SES still shows the state before.
-        let again = DesiredState { made: Some(Flowing), written, ..wished("a", Stopped, 1.0) };
-        let reverted = DesiredState { made: Some(Stopped), written, ..wished("a", Flowing, 1.0) };
-        for (wished, seen, then) in [
+        let again = DesiredState { made: Some(Flowing), written, ..desired("a", Stopped, 1.0) };
+        let reverted = DesiredState { made: Some(Stopped), written, ..desired("a", Flowing, 1.0) };
+        for (desired, seen, then) in [
             (paused, Flowing, Move::PersonResumed),
             (resumed, Stopped, Move::PersonStopped),
             (again, Stopped, Move::PersonStopped),
         ] {
             let sight = sight(seen, Mark::Absent);
-            let mut wished = wished;
+            let mut desired = desired;
             for millis in [1_000, SETTLING_MILLIS - 1] {
-                assert_eq!(next_move(&wished, &sight, later(millis)), Move::Doubt(seen.into()));
-                wished.doubt(seen.into(), later(millis));
-                assert_eq!((wished.doubt, wished.again), (None, Some(later(SETTLING_MILLIS))));
+                assert_eq!(next_move(&desired, &sight, later(millis)), Move::Doubt(seen.into()));
+                desired.doubt(seen.into(), later(millis));
+                assert_eq!((desired.doubt, desired.again), (None, Some(later(SETTLING_MILLIS))));
             }
             let first = later(SETTLING_MILLIS);
-            assert_eq!(next_move(&wished, &sight, first), Move::Doubt(seen.into()));
-            wished.doubt(seen.into(), first);
-            let second = wished.again.unwrap();
+            assert_eq!(next_move(&desired, &sight, first), Move::Doubt(seen.into()));
+            desired.doubt(seen.into(), first);
+            let second = desired.again.unwrap();
             assert_eq!(second.0 - first.0, SECOND_LOOK_MILLIS);
-            assert_eq!(next_move(&wished, &sight, second), then);
+            assert_eq!(next_move(&desired, &sight, second), then);
         }
         // If the reading does not mean that others have acted, one reading is enough.
         let sight = sight(Flowing, Mark::Absent);
@@ -1262,16 +1268,16 @@ mod tests {
 
     #[test]
     fn tries_of_a_target_that_fails_are_further_and_further_apart_and_never_far() {
-        let mut wished = wished("a", Flow::Stopped, 1.0);
+        let mut desired = desired("a", Flow::Stopped, 1.0);
         let waits = (0..10).map(|_| {
-            wished.fail("AccessDeniedException", true, NOW);
-            (wished.again.unwrap().0 - NOW.0) / 1_000
+            desired.fail("AccessDeniedException", true, NOW);
+            (desired.again.unwrap().0 - NOW.0) / 1_000
         });
         assert_eq!(waits.collect::<Vec<i64>>(), [2, 4, 8, 16, 32, 64, 128, 240, 240, 240]);
-        let trouble = wished.trouble.clone().unwrap();
+        let trouble = desired.trouble.clone().unwrap();
         assert_eq!((trouble.failures, trouble.denied), (10, Some(NOW)));
-        wished.fail("InternalServiceError", false, later(1));
-        assert_eq!(wished.trouble.unwrap().denied, Some(NOW), "the same episode");
+        desired.fail("InternalServiceError", false, later(1));
+        assert_eq!(desired.trouble.unwrap().denied, Some(NOW), "the same episode");
     }
 
     /// A console at which some targets fail for ever, and which counts its calls.
@@ -1309,7 +1315,7 @@ mod tests {
             let mut store = MemoryReputation::new(&IspMap::builtin());
             let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
             let stop = |store: &mut MemoryReputation, name: &str, urgency: f64| {
-                pollster::block_on(store.renew(&wished(name, Flow::Stopped, urgency))).unwrap();
+                pollster::block_on(store.renew(&desired(name, Flow::Stopped, urgency))).unwrap();
             };
             for sick in 0..50 {
                 let name = format!("sick-{sick}");
@@ -1334,8 +1340,8 @@ mod tests {
             }
             // And the healthy targets are still checked.
             let wishes = pollster::block_on(store.wishes()).unwrap();
-            let stale = wishes.iter().filter(|wished| wished.made.is_some());
-            let stale = stale.filter(|wished| wished.checked.is_none_or(|at| now.minutes_since(at) > 120));
+            let stale = wishes.iter().filter(|desired| desired.made.is_some());
+            let stale = stale.filter(|desired| desired.checked.is_none_or(|at| now.minutes_since(at) > 120));
             assert_eq!(stale.count(), 0, "{error}");
         }
     }
@@ -1346,7 +1352,7 @@ mod tests {
         let mut store = MemoryReputation::new(&IspMap::builtin());
         let target = Subject::ConfigurationSet("news".into());
         let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
-        pollster::block_on(store.renew(&wished("news", Flow::Stopped, 1.0))).unwrap();
+        pollster::block_on(store.renew(&desired("news", Flow::Stopped, 1.0))).unwrap();
         let round = |now: Now| Round { calls: 20, reconcile: Some(now) };
         let mut now = NOW;
         let mut outcomes = Vec::new();
@@ -1400,21 +1406,21 @@ mod tests {
         assert_eq!(ses.stopped, [target]);
     }
 
-    fn wished(name: &str, wish: Flow, urgency: f64) -> DesiredState {
+    fn desired(name: &str, wish: Flow, urgency: f64) -> DesiredState {
         DesiredState::new(Subject::ConfigurationSet(name.into()), wish, Now(0), urgency, String::new())
     }
 
     #[test]
     fn stops_come_before_resumes_and_the_worst_first() {
-        let is_true = DesiredState { made: Some(Flow::Stopped), ..wished("true", Flow::Stopped, 9.0) };
+        let is_true = DesiredState { made: Some(Flow::Stopped), ..desired("true", Flow::Stopped, 9.0) };
         let mut wishes = [
             is_true,
-            wished("resume", Flow::Flowing, 5.0),
-            wished("bad", Flow::Stopped, 1.1),
-            wished("worse", Flow::Stopped, 3.0),
+            desired("resume", Flow::Flowing, 5.0),
+            desired("bad", Flow::Stopped, 1.1),
+            desired("worse", Flow::Stopped, 3.0),
         ];
         wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap());
-        let order: Vec<String> = wishes.iter().map(|wished| wished.target.to_string()).collect();
+        let order: Vec<String> = wishes.iter().map(|desired| desired.target.to_string()).collect();
         assert_eq!(
             order.join(" "),
             "configuration-set:worse configuration-set:bad configuration-set:resume configuration-set:true"
@@ -1514,7 +1520,7 @@ mod tests {
                 for happening in happenings {
                     // A change that cannot be seen cannot be respected: see the gaps above.
                     let wishes = store.wishes().await.unwrap();
-                    let pending = ses.unseen || wishes.iter().any(|wished| wished.intent.is_some());
+                    let pending = ses.unseen || wishes.iter().any(|desired| desired.intent.is_some());
                     match happening {
                         Happening::BreakerPauses => {
                             let judgement = Judgement { pause: Some(verdict), ..Judgement::default() };
@@ -1547,13 +1553,13 @@ mod tests {
                     enforce(&policy, &mut store, &mut ses, round(now), || now).await.unwrap();
                     now = now.plus_minutes(5);
                 }
-                let wished = store.wishes().await.unwrap();
+                let desired = store.wishes().await.unwrap();
                 let seen = ses.flow(&target).await.unwrap().flow;
-                for wished in &wished {
-                    assert_eq!((wished.wish, wished.made, wished.intent), (seen, Some(seen), None));
+                for desired in &desired {
+                    assert_eq!((desired.wish, desired.made, desired.intent), (seen, Some(seen), None));
                 }
                 let open = matches!(store.subject_state(&target, now).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
-                assert!(wished.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");
+                assert!(desired.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");
             });
         }
     }

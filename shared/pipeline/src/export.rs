@@ -110,7 +110,7 @@ pub struct Series {
     pub isp: Option<Isp>,
     /// Values of the period of [`Export::at`], without [`Measure::Mails`].
     pub values: Vec<(Measure, f64)>,
-    /// Mails that SES accepted in the period of [`Export::mails_from`]; `None` if no event tells the amount of mail.
+    /// Mails that SES accepted in the period of [`Export::mails_from`]; `None` if no event gives the amount of mail.
     pub mails: Option<u64>,
 }
 

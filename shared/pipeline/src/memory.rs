@@ -343,7 +343,7 @@ impl MemoryReputation {
         })
     }
 
-    fn dossier_index(&mut self, subject: &Subject) -> usize {
+    fn state_index(&mut self, subject: &Subject) -> usize {
         if let Some(index) = self.index.get(subject) {
             return *index;
         }
@@ -362,7 +362,7 @@ impl MemoryReputation {
             self.by_sender.resize(place + 1, Vec::new());
         }
         let subjects = fold.subjects(sender);
-        self.by_sender[place] = subjects.iter().map(|subject| self.dossier_index(subject)).collect();
+        self.by_sender[place] = subjects.iter().map(|subject| self.state_index(subject)).collect();
         let is_protected = subjects.iter().any(|subject| self.protected.contains(subject));
         for (subject, index) in subjects.iter().zip(&self.by_sender[place]) {
             let subject_state = &mut self.subject_states[*index].1;
@@ -410,7 +410,7 @@ impl Reputation for MemoryReputation {
     }
 
     async fn subject_state(&mut self, subject: &Subject, _: Now) -> Result<&mut SubjectState, PortError> {
-        let index = self.dossier_index(subject);
+        let index = self.state_index(subject);
         Ok(&mut self.subject_states[index].1)
     }
 
@@ -441,7 +441,7 @@ impl Reputation for MemoryReputation {
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         for change in changes {
-            let index = self.dossier_index(&change.key.subject);
+            let index = self.state_index(&change.key.subject);
             if self.subject_states[index].1.breaker(change.key.isp).version != change.version {
                 return Ok(Saved::Conflict);
             }
@@ -478,16 +478,16 @@ impl DesiredStates for MemoryReputation {
         Ok(self.wishes.values().cloned().collect())
     }
 
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        match self.wishes.get_mut(&wished.target) {
-            Some(known) if known.version == wished.version => {
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        match self.wishes.get_mut(&desired.target) {
+            Some(known) if known.version == desired.version => {
                 *known = DesiredState {
-                    version: wished.version + 1,
+                    version: desired.version + 1,
                     fresh: false,
                     at: known.at,
                     urgency: known.urgency,
                     reason: known.reason.clone(),
-                    ..wished.clone()
+                    ..desired.clone()
                 };
                 Ok(Saved::Saved)
             }
@@ -495,19 +495,19 @@ impl DesiredStates for MemoryReputation {
         }
     }
 
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        if self.wishes.contains_key(&wished.target) {
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        if self.wishes.contains_key(&desired.target) {
             return Ok(Saved::Conflict);
         }
-        let DesiredState { target, wish, at, urgency, reason, .. } = wished.clone();
+        let DesiredState { target, wish, at, urgency, reason, .. } = desired.clone();
         self.wishes.insert(target.clone(), DesiredState::new(target, wish, at, urgency, reason));
         Ok(Saved::Saved)
     }
 
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        match self.wishes.get(&wished.target) {
-            Some(known) if known.version == wished.version => {
-                self.wishes.remove(&wished.target);
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        match self.wishes.get(&desired.target) {
+            Some(known) if known.version == desired.version => {
+                self.wishes.remove(&desired.target);
                 Ok(Saved::Saved)
             }
             Some(_) | None => Ok(Saved::Conflict),
@@ -551,7 +551,7 @@ impl Outbox for MemoryReputation {
 fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency: f64) {
     let Some(flow) = control.kind.at_ses() else { return };
     let new = DesiredState::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
-    let wished = match wishes.get(&control.target) {
+    let desired = match wishes.get(&control.target) {
         None => new,
         Some(known) => DesiredState {
             wish: new.wish,
@@ -563,7 +563,7 @@ fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency
             ..known.clone()
         },
     };
-    wishes.insert(control.target.clone(), wished);
+    wishes.insert(control.target.clone(), desired);
 }
 
 /// Quotas in memory.

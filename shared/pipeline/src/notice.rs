@@ -396,13 +396,13 @@ fn obeys(kind: ControlKind) -> &'static str {
 fn outcome(control: &ControlRecord, wishes: &[DesiredState]) -> String {
     let asks = done_by(control.kind);
     let Some(wanted) = control.kind.at_ses() else { return asks };
-    let wished = wishes.iter().find(|wished| wished.wish == wanted && wished.target.to_string() == control.target);
+    let desired = wishes.iter().find(|desired| desired.wish == wanted && desired.target.to_string() == control.target);
     // A later decision may have replaced it.
-    let Some(wished) = wished else { return asks };
-    let trouble = wished.trouble.as_ref().filter(|_| !wished.fresh);
+    let Some(desired) = desired else { return asks };
+    let trouble = desired.trouble.as_ref().filter(|_| !desired.fresh);
     match trouble {
-        _ if wished.gone.is_some() => format!("{asks}, and does not know it"),
-        None if wished.is_true() => format!("SES has obeyed: {}", obeys(control.kind)),
+        _ if desired.gone.is_some() => format!("{asks}, and does not know it"),
+        None if desired.is_true() => format!("SES has obeyed: {}", obeys(control.kind)),
         Some(trouble) if trouble.denied.is_some() => {
             format!("{asks}, and refuses: {}; it is asked again every few minutes", trouble.error)
         }

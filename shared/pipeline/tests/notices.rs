@@ -242,31 +242,31 @@ fn a_message_says_what_ses_has_made_of_what_was_decided() {
     let effect = |noted: &dyn Fn(DesiredState) -> DesiredState| {
         let mut world = World::new("");
         world.judged("configuration-set:news", Level::Pause, 30);
-        let wished = pollster::block_on(world.store.wishes()).unwrap().remove(0);
-        pollster::block_on(world.store.note(&noted(wished))).unwrap();
+        let desired = pollster::block_on(world.store.wishes()).unwrap().remove(0);
+        pollster::block_on(world.store.note(&noted(desired))).unwrap();
         let mail = world.mail();
         mail.lines().find_map(|line| line.strip_prefix("Effect: ")).unwrap().to_owned()
     };
     let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "AccessDenied".to_owned() });
     assert_eq!(
-        effect(&|wished| DesiredState { made: Some(Flow::Stopped), ..wished }),
+        effect(&|desired| DesiredState { made: Some(Flow::Stopped), ..desired }),
         "SES has obeyed: it accepts no more mail with this configuration set (mail it has accepted still goes out)."
     );
     let asked = "SES is asked to accept no more mail with this configuration set";
     assert_eq!(
-        effect(&|wished| DesiredState { trouble: trouble(Some(START)), ..wished }),
+        effect(&|desired| DesiredState { trouble: trouble(Some(START)), ..desired }),
         format!("{asked}, and refuses: AccessDenied; it is asked again every few minutes.")
     );
     assert_eq!(
-        effect(&|wished| DesiredState { trouble: trouble(None), ..wished }),
+        effect(&|desired| DesiredState { trouble: trouble(None), ..desired }),
         format!("{asked}, and has not done it yet: AccessDenied.")
     );
     assert_eq!(
-        effect(&|wished| DesiredState { gone: Some(START), ..wished }),
+        effect(&|desired| DesiredState { gone: Some(START), ..desired }),
         format!("{asked}, and does not know it.")
     );
     // A later decision has replaced it.
-    assert_eq!(effect(&|wished| DesiredState { wish: Flow::Flowing, ..wished }), format!("{asked}."));
+    assert_eq!(effect(&|desired| DesiredState { wish: Flow::Flowing, ..desired }), format!("{asked}."));
 }
 
 #[test]
@@ -460,8 +460,8 @@ fn a_set_that_stops_after_the_others_is_reported_in_five_minutes_with_what_ses_m
         assert_eq!(messages, usize::from(set == "news"), "{set}");
     }
     let wishes = pollster::block_on(world.store.wishes()).unwrap();
-    for wished in wishes {
-        pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..wished })).unwrap();
+    for desired in wishes {
+        pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..desired })).unwrap();
     }
     world.minutes(5);
     let messages = world.messages();

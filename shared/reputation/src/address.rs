@@ -10,8 +10,8 @@
 //!   more backslashes than necessary.
 //! - Plus-labels and dots in the local part stay: only some hosts ignore them.
 //!
-//! **Internationalised domains** are not converted between their two forms: `xn--bcher-kva.example` stays as it is, and
-//! `BÜCHER.example` becomes `bücher.example`. SES takes domains in their `xn--` form only (SES API Reference,
+//! **Internationalised domains** are not converted between their two forms: `xn--bcher-kva.example` stays unchanged,
+//! and `BÜCHER.example` becomes `bücher.example`. SES takes domains in their `xn--` form only (SES API Reference,
 //! *Destination*), so that is what its events hold; mapping one form to the other needs the Unicode tables of some
 //! thirty crates, which this crate avoids.
 //!

@@ -275,17 +275,17 @@ impl DesiredStates for Flaky<'_> {
         self.fail()?;
         self.store.wishes().await
     }
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
         self.fail()?;
-        let saved = self.store.note(wished).await?;
+        let saved = self.store.note(desired).await?;
         self.fail()?;
         Ok(saved)
     }
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.renew(wished).await
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.renew(desired).await
     }
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.forget(wished).await
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.forget(desired).await
     }
 }
 
@@ -389,8 +389,9 @@ impl World {
         for stack in 0..STACKS {
             let open = self.is_open(stack, target);
             let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            let wished = wishes.iter().find(|wished| wished.target == *target);
-            quiet &= wished.map_or(!open, |wished| wished.is_true() && wished.doubt.is_none() && wished.gone.is_none());
+            let desired = wishes.iter().find(|desired| desired.target == *target);
+            quiet &=
+                desired.map_or(!open, |desired| desired.is_true() && desired.doubt.is_none() && desired.gone.is_none());
         }
         quiet
     }
@@ -445,9 +446,9 @@ impl World {
             return Err(broken.clone());
         }
         let Ok(done) = done else {
-            for wished in self.stores[stack].wishes().await.expect("valid by construction") {
-                let set = self.ses.sets.get_mut(&wished.target).expect("valid by construction");
-                set.unsure[stack] |= wished.intent.is_some();
+            for desired in self.stores[stack].wishes().await.expect("valid by construction") {
+                let set = self.ses.sets.get_mut(&desired.target).expect("valid by construction");
+                set.unsure[stack] |= desired.intent.is_some();
             }
             return Ok(None);
         };
@@ -455,7 +456,7 @@ impl World {
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
             // A call with an unknown outcome has ended by now, or the set is read again.
             let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            if wishes.iter().find(|wished| wished.target == *target).is_none_or(|wished| wished.intent.is_none()) {
+            if wishes.iter().find(|desired| desired.target == *target).is_none_or(|desired| desired.intent.is_none()) {
                 set.unsure[stack] = false;
             }
             let by_person = |flow| set.acts[stack] == Some(flow) || (set.by == Who::Person && set.now.flow == flow);
@@ -512,13 +513,13 @@ impl World {
             let mut answered = true;
             for stack in 0..STACKS {
                 let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-                let wished = wishes.iter().find(|wished| wished.target == target);
-                let done = wished.is_none_or(|wished| {
-                    let agrees = wished.wish == set.now.flow && wished.is_true() && wished.other.is_none();
-                    agrees && wished.doubt.is_none()
+                let desired = wishes.iter().find(|desired| desired.target == target);
+                let done = desired.is_none_or(|desired| {
+                    let agrees = desired.wish == set.now.flow && desired.is_true() && desired.other.is_none();
+                    agrees && desired.doubt.is_none()
                 });
                 answered &= done;
-                if done && wished.is_some() {
+                if done && desired.is_some() {
                     self.ses.sets.get_mut(&target).expect("valid by construction").acts[stack] = None;
                 }
             }
@@ -537,8 +538,8 @@ impl World {
         let mut marked = false;
         for stack in 0..STACKS {
             let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            let wished = wishes.iter().find(|wished| wished.target == *target);
-            marked |= wished.is_some_and(|wished| wished.doubt.is_some() || wished.gone.is_some());
+            let desired = wishes.iter().find(|desired| desired.target == *target);
+            marked |= desired.is_some_and(|desired| desired.doubt.is_some() || desired.gone.is_some());
         }
         let is_quiet = self.is_quiet(target).await;
         let set = self.ses.sets.get_mut(target).expect("valid by construction");
@@ -633,8 +634,8 @@ impl World {
             // If the breaker is closed, nothing is promised.
             16 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
                 let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-                for wished in wishes.iter().filter(|wished| wished.target == target) {
-                    self.stores[stack].forget(wished).await.expect("valid by construction");
+                for desired in wishes.iter().filter(|desired| desired.target == target) {
+                    self.stores[stack].forget(desired).await.expect("valid by construction");
                 }
             }
             _ => {}
@@ -673,11 +674,12 @@ async fn simulate(seed: u64) -> Result<(), String> {
                 return Err(format!("the breaker of {target} in stack {stack} is open, and mail flows: {set:?}"));
             }
             let wishes = world.stores[stack].wishes().await.expect("valid by construction");
-            for wished in wishes.iter().filter(|wished| set.exists && wished.target == target) {
-                let left = set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && wished.wish == Flow::Flowing;
-                let others = wished.other.is_some() && set.by == Who::Stack(1 - stack);
-                if left || !(wished.is_true() && wished.made == Some(set.now.flow) || others) {
-                    return Err(format!("stack {stack} is not done: {wished:?}, {set:?}"));
+            for desired in wishes.iter().filter(|desired| set.exists && desired.target == target) {
+                let left =
+                    set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && desired.wish == Flow::Flowing;
+                let others = desired.other.is_some() && set.by == Who::Stack(1 - stack);
+                if left || !(desired.is_true() && desired.made == Some(set.now.flow) || others) {
+                    return Err(format!("stack {stack} is not done: {desired:?}, {set:?}"));
                 }
             }
         }

@@ -138,14 +138,14 @@ impl DesiredStates for Flaky<'_> {
         }
         self.store.wishes().await
     }
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.note(wished).await
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.note(desired).await
     }
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.renew(wished).await
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.renew(desired).await
     }
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.forget(wished).await
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.forget(desired).await
     }
 }
 
@@ -251,8 +251,8 @@ fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_desired_states_
             }
             // The target that was read last.
             let known = store.wishes().await.unwrap();
-            let last = known.iter().max_by_key(|wished| wished.checked).unwrap().target.clone();
-            let acted = known.iter().filter_map(|wished| wished.checked).max().unwrap();
+            let last = known.iter().max_by_key(|desired| desired.checked).unwrap().target.clone();
+            let acted = known.iter().filter_map(|desired| desired.checked).max().unwrap();
             ses.stopped.insert(last.clone());
             let accepted = loop {
                 let mut done = Vec::new();
@@ -392,13 +392,13 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
 /// written: None`) looked like a lost desired state, so the old mark made the stop ours, and it was resumed.
 #[test]
 fn what_another_stack_has_stopped_is_not_resumed_after_an_old_reading() {
-    let wished = DesiredState {
+    let desired = DesiredState {
         other: Some(OtherStack { stack: "stack-0".into(), since: NOW }),
         fresh: false,
         ..DesiredState::new(set_of("alerts"), Flow::Flowing, NOW, 1.0, String::new())
     };
     let old = Sight { flow: Flow::Stopped, mark: Mark::Ours };
-    assert_ne!(next_move(&wished, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
+    assert_ne!(next_move(&desired, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
 }
 
 /// Seed 13757 of the enforcer's simulation: our stop is made and our mark is still to be written; a reading that is

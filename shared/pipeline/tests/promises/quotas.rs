@@ -1,4 +1,4 @@
-//! Quotas on the ports in memory: each day is closed once, whoever closes it and whenever; each request is granted
+//! Quotas on the ports in memory: each day is closed once, by any process and at any time; each request is granted
 //! once.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]

@@ -486,7 +486,7 @@ const INCIDENT: &[Key] = &[
         "without_gate",
         "",
         Word(&["warn", "pause"]),
-        "What happens to the senders without a gate to hold the ISP: `warn` reports it, and stops no sender for it \
+        "What happens to the senders if no gate can hold the ISP: `warn` reports it, and stops no sender for it \
          until the account is at `forecast.hard_bounce_pause`; `pause` reports it, and stops senders as for any harm. SES \
          counts the bounces either way.",
     ),
