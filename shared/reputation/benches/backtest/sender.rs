@@ -316,7 +316,7 @@ impl Monitor<'_> {
         let step = breaker::step(&self.policy.breaker, standing, &known, Input::Judged(&judgement), self.now);
         let act = step.news.as_ref().and_then(|news| Some((news.level?, news.verdict?)));
         if let Some((level, Verdict { metric, rule, .. })) = act {
-            self.acts.push(Act { isp, level, metric, rule: rule.name() });
+            self.acts.push(Act { isp, level, metric, rule: rule.name().name() });
         }
         if step.next != known {
             self.breakers.insert(isp, step.next);
