@@ -1,6 +1,5 @@
-//! How many mails one client lets go per second on one core, errands to a gate that answers at once included, beside a
-//! bare `tokio::sync::Semaphore`: what it would take to hold back mails by a number alone, without ISPs, leases or
-//! times.
+//! How many mails one client lets go per second on one core, including calls to a gate that answers at once. Compared
+//! with a bare `tokio::sync::Semaphore`: the cost of limiting mails by a number alone, without ISPs, leases or times.
 //!
 //! `cargo bench -p permits`. One iteration is 10,000 mails; the figures are mails per second.
 

@@ -4,9 +4,9 @@
 //! send --gate URL --configuration-set news --from news@example.com --to recipients.txt [--class critical] [--dry-run]
 //! ```
 //!
-//! Recipients are read one a line, addresses or bare domains; `-` is standard input, empty lines and lines that begin
-//! with `#` are passed over. Region, credentials and endpoints are those of the AWS SDK, `AWS_ENDPOINT_URL` among them.
-//! Exit: 0 all mails went or were told to wait, 1 some failed, 2 nothing could be begun.
+//! Recipients are read one per line, addresses or bare domains; `-` is standard input, empty lines and lines that begin
+//! with `#` are skipped. Region, credentials and endpoints are those of the AWS SDK, including `AWS_ENDPOINT_URL`. Exit
+//! codes: 0 all mails were sent or have to wait, 1 some failed, 2 nothing could be started.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,10 +35,10 @@ struct Args {
     /// The sender; its domain is the identity.
     #[arg(long, value_name = "ADDRESS")]
     from: String,
-    /// Recipients, one address or domain a line; - for standard input.
+    /// Recipients, one address or domain per line; - for standard input.
     #[arg(long, value_name = "FILE")]
     to: String,
-    /// Where a line is a domain: the mailbox to send to there. Without it domains are good for a dry run only.
+    /// The mailbox to send to where a line is a domain. Without it, domains work only with --dry-run.
     #[arg(long, value_name = "NAME")]
     mailbox: Option<String>,
     /// How urgent they are.
@@ -61,14 +61,14 @@ enum Urgency {
     Critical,
 }
 
-/// What became of a mail.
+/// The outcome for one mail.
 enum Outcome {
     /// By this route; `isp` is not known if the gate could not be asked.
     Sent {
         isp: String,
         route: String,
     },
-    /// Nobody knows whether SES has it.
+    /// It is unknown whether SES has it.
     Unclear {
         isp: String,
         route: String,
@@ -129,7 +129,7 @@ async fn run(args: Args) -> anyhow::Result<bool> {
             None => break,
         }
     }
-    // Whatever happened: what was not used can be used by others.
+    // Even after an error: what was not used can be used by others.
     let counts = permits.close().await;
 
     let (table, well) = summary(&outcomes, args.dry_run);
@@ -186,7 +186,7 @@ async fn send(permits: &Permits, ses: &Client, args: &Args, message: Message, re
     Outcome::Unclear { isp, route, why }
 }
 
-/// Whether SES has surely not accepted a mail: it was never sent, or SES says what is wrong with it.
+/// Whether SES certainly did not accept a mail: it was never sent, or SES reports what is wrong with it.
 fn refused<E>(error: &SdkError<E>) -> bool {
     let said_no = error.raw_response().is_some_and(|response| response.status().is_client_error());
     matches!(error, SdkError::ConstructionFailure(_)) || said_no

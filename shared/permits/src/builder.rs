@@ -72,23 +72,23 @@ impl Builder {
         Builder { settings }
     }
 
-    /// What to answer while the gate cannot be reached. Unless told otherwise bulk mail waits ([`Unreachable::Closed`])
-    /// and critical mail goes ([`Unreachable::Open`]), as the gate itself does when it cannot read its state.
+    /// What to answer while the gate cannot be reached. By default bulk mail waits ([`Unreachable::Closed`]) and
+    /// critical mail goes ([`Unreachable::Open`]), as the gate itself does when it cannot read its state.
     pub fn when_unreachable(mut self, class: Class, answer: Unreachable) -> Builder {
         self.settings.when_unreachable[class as usize] = answer;
         self
     }
 
-    /// How many mails to ask for at once: as many as are sent in the time `lasts` at the pace of late, between `least`
-    /// and `most`. Larger leases make fewer calls, and hold more of the quota back from other senders until they are
-    /// given back. 10 to 10,000 mails, 5 seconds.
+    /// How many mails to ask for at once: as many as are sent in the time `lasts` at the recent pace, between `least`
+    /// and `most`. Larger leases make fewer calls, and keep more of the quota from other senders until they are given
+    /// back. Default: 10 to 10,000 mails, 5 seconds.
     pub fn lease_size(mut self, least: u64, most: u64, lasts: Duration) -> Builder {
         self.settings.lease = LeaseSize { least: least.max(1), most: most.max(1), lasts };
         self
     }
 
-    /// How long before its end a lease is not used any more and given back, but no more than a quarter of its life: as
-    /// long as a mail may take from its permit until SES has it. 5 seconds.
+    /// How long before its end a lease is no longer used and is given back, at most a quarter of its life. Set it to
+    /// the longest time that a mail takes from its permit until SES has it. Default: 5 seconds.
     pub fn margin(mut self, margin: Duration) -> Builder {
         self.settings.margin = margin;
         self
@@ -102,22 +102,22 @@ impl Builder {
         self
     }
 
-    /// How long the gate is left alone after all attempts of a call have failed: each time twice as long, between
-    /// these. 1 to 30 seconds.
+    /// How long the gate is not called after all attempts of a call have failed: twice as long each time, from
+    /// `shortest` to `longest`. Default: 1 to 30 seconds.
     pub fn rest(mut self, shortest: Duration, longest: Duration) -> Builder {
         self.settings.rest = (shortest, longest);
         self
     }
 
-    /// Of how many domains the ISP is kept in mind; they take some 50 bytes each. 100,000.
+    /// For how many domains the client remembers the ISP; each takes about 50 bytes. Default: 100,000.
     pub fn known_domains(mut self, most: usize) -> Builder {
         self.settings.most_domains = most;
         self
     }
 
     /// Where random numbers come from, if not from the operating system: for simulations. They must never repeat, not
-    /// even in another process: two clients whose requests have the same name would share one lease. `None`: there are
-    /// none now.
+    /// even in another process: two clients whose requests have the same name would share one lease. `None`: no random
+    /// number is available now.
     pub fn random(mut self, random: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Builder {
         self.settings.random = Arc::new(random);
         self

@@ -1,8 +1,8 @@
-//! Where the stocks are, and from where errands go to the gate.
+//! The pools of leases, and the calls to the gate that fill them.
 //!
-//! Everything that is known is behind one lock, held for a few map look-ups and never across a wait. Errands run in
-//! tasks of their own, so that a caller that is cancelled takes nothing with it: what was granted still comes into
-//! stock, and those who wait for the same errand are served.
+//! One lock guards the whole state; it is held for a few map look-ups and never across a wait. Calls run in tasks of
+//! their own, so that a cancelled caller loses nothing: what was granted still enters the pool, and the other callers
+//! that wait for the same call are served.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -37,12 +37,12 @@ pub struct Counts {
     pub let_go: u64,
     /// Of those let go: answered because the gate could not be reached.
     pub let_go_unreached: u64,
-    /// Put back by the application, and in stock again.
+    /// Put back by the application, and in the pool again.
     pub put_back: u64,
     /// Of leases: given back to the gate.
     pub given_back: u64,
-    /// Of leases: neither sent nor given back, for they were put back too late, or the gate did not take them. They
-    /// have cost the day's quota as much as mails that were sent.
+    /// Of leases: neither sent nor given back, because they were put back too late, or the gate did not take them. Each
+    /// costs the day's quota as much as a mail that was sent.
     pub lost: u64,
 }
 
@@ -51,11 +51,11 @@ pub(crate) struct PermitClient {
     gate: Box<dyn Gate>,
     runtime: Handle,
     state: Mutex<State>,
-    /// How many errands are under way.
+    /// How many tasks are under way: calls for permits, and returns of leases.
     under_way: watch::Sender<usize>,
-    /// Few leases are given back at once: at the end there may be many.
+    /// Limits how many leases are given back at once: at the end there may be many.
     returning: Semaphore,
-    /// A lot came in that must be given back before the keeper wakes up.
+    /// Wakes the expiry task early: a lease came in that must be given back sooner.
     earlier: Notify,
 }
 
@@ -66,39 +66,39 @@ struct State {
     isps: Vec<Isp>,
     names: HashMap<Arc<str>, usize>,
     look_ups: [LookUp; 2],
-    line: GateHealth,
+    health: GateHealth,
     counts: Counts,
-    /// When the keeper wakes up; `None` if there is none.
-    keeper: Option<Instant>,
+    /// When the expiry task wakes up; `None` if it does not run.
+    expiry_task: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Isp {
     name: Arc<str>,
-    shelves: [Pool; 2],
+    pools: [Pool; 2],
 }
 
-/// A stock and the errand that fills it up.
+/// The leases of one ISP and class, and the call that refills them.
 #[derive(Debug, Default)]
 struct Pool {
-    stock: LeasePool,
-    errand: Option<Arc<PendingCall>>,
+    leases: LeasePool,
+    call: Option<Arc<PendingCall>>,
 }
 
-/// Domains whose ISP is not known. While one errand is under way, others gather for the next.
+/// Domains whose ISP is not known. While one call is under way, further domains wait for the next.
 #[derive(Debug, Default)]
 struct LookUp {
     waiting: BTreeMap<Box<str>, u64>,
     asked: HashSet<Box<str>>,
-    errand: Option<Arc<PendingCall>>,
+    call: Option<Arc<PendingCall>>,
 }
 
-/// What an errand has to tell. What was granted is in stock by then, and that the gate was not reached is known to the
-/// line: what is left to say is what was refused, by domain.
+/// What a call hands to those who wait for it: the refusals, by domain. By then what was granted is in the pool, and
+/// [`GateHealth`] knows whether the gate was reached.
 type Refused = HashMap<Box<str>, Arc<Problem>>;
 
-/// A call that others may wait for. They are woken in the order in which they came: with a `watch` channel it would be
-/// another each time, and no simulation could be repeated.
+/// A call that callers can wait for. They are woken in the order in which they came. With a `watch` channel the order
+/// would change each time, and no simulation could be repeated.
 #[derive(Debug, Default)]
 struct PendingCall {
     refused: OnceLock<Refused>,
@@ -108,7 +108,7 @@ struct PendingCall {
 impl PendingCall {
     /// Waits until it is over; `None` if the runtime ended first.
     async fn over(&self) -> Option<&Refused> {
-        // Before it is looked whether it is over: what happens from here on is not missed.
+        // Registered before the check below, so that an end that comes in between is not missed.
         let over = self.over.notified();
         if self.refused.get().is_none() {
             over.await;
@@ -117,7 +117,7 @@ impl PendingCall {
     }
 }
 
-/// Wakes those who wait, however an errand ends.
+/// Wakes those who wait, however a call ends.
 struct Over(Arc<PendingCall>);
 
 impl Drop for Over {
@@ -126,10 +126,10 @@ impl Drop for Over {
     }
 }
 
-/// What an errand is for.
+/// What a call is for.
 #[derive(Clone, Copy, Debug)]
 enum Aim {
-    /// To fill up the stock of an ISP.
+    /// To refill the pool of an ISP.
     Refill(usize),
     /// To find out about domains.
     LookUp,
@@ -139,24 +139,24 @@ enum Aim {
 enum Step {
     Answer(Permit),
     Fail(Error),
-    /// Wait for this errand, and look again.
+    /// Wait for this call, then try again.
     Await(Aim, Arc<PendingCall>),
 }
 
-/// Why a call brought nothing.
+/// Why a call failed.
 enum Failure {
     Refused(Problem),
     Unreached,
 }
 
-/// So often a caller looks whether there is something for it, before it is told to come back later: others may be
-/// faster.
+/// How often a caller tries the pool before it is answered `busy`: other callers may be faster each time.
 const MAX_ROUNDS: usize = 8;
-/// When to come back then.
+/// When to ask again after `busy`.
 const BUSY: Duration = Duration::from_millis(500);
-/// So many leases are given back at once.
+/// How many leases are given back at the same time.
 const MAX_RETURNING: usize = 8;
-/// What is granted without a lease does not say how long it holds: it is asked for again after this time.
+/// How long a grant without a lease is used, because the gate gives no end for it. After this time the gate is asked
+/// again.
 const UNLEASED_LIFE: Duration = Duration::from_secs(10);
 /// The first wait between two attempts of a call; each further one is up to twice as long, all with full jitter.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -171,9 +171,9 @@ impl PermitClient {
             isps: Vec::new(),
             names: HashMap::new(),
             look_ups: Default::default(),
-            line: GateHealth::new(settings.rest.0, settings.rest.1),
+            health: GateHealth::new(settings.rest.0, settings.rest.1),
             counts: Counts::default(),
-            keeper: None,
+            expiry_task: None,
         };
         Arc::new(PermitClient {
             settings,
@@ -186,7 +186,7 @@ impl PermitClient {
         })
     }
 
-    /// Nothing that is done under the lock can leave the state half changed, so a panic elsewhere does not spoil it.
+    /// A poisoned lock is used all the same: no operation under the lock can leave the state half changed.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,18 +203,18 @@ impl PermitClient {
         class: Class,
     ) -> Result<Permit, Error> {
         for _ in 0..MAX_ROUNDS {
-            let (aim, errand) = match self.step(domain, mails, class) {
+            let (aim, call) = match self.step(domain, mails, class) {
                 Step::Answer(permit) => return Ok(permit),
                 Step::Fail(error) => return Err(error),
-                Step::Await(aim, errand) => (aim, errand),
+                Step::Await(aim, call) => (aim, call),
             };
-            let Some(refused) = errand.over().await else {
+            let Some(refused) = call.over().await else {
                 let why = "the runtime that the client was made on has ended";
                 return Ok(self.unreached(class, mails, None, self.settings.rest.0, why.into()));
             };
             let problem = match aim {
                 Aim::LookUp => refused.get(domain),
-                // Whatever domain it was asked for, the ISP is the same.
+                // The call may have named another domain, but the ISP is the same.
                 Aim::Refill(_) => refused.values().next(),
             };
             if let Some(problem) = problem {
@@ -226,7 +226,7 @@ impl PermitClient {
         Ok(Permit::Wait(Wait { retry_after: BUSY, isp: None, limit, reason, degraded: false }))
     }
 
-    /// What there is for a caller now, or what it has to wait for.
+    /// The answer for a caller now, or the call that it has to wait for.
     fn step(self: &Arc<PermitClient>, domain: &str, mails: u64, class: Class) -> Step {
         let now = Instant::now();
         let mut guard = self.lock();
@@ -238,19 +238,22 @@ impl PermitClient {
         let Some((id, isp)) = known.and_then(|id| Some((id, state.isps.get_mut(id)?))) else {
             return self.look_up(state, domain, mails, class, now);
         };
-        let shelf = &mut isp.shelves[class as usize];
-        for lot in shelf.stock.retire(now) {
-            self.give_back(lot);
+        let pool = &mut isp.pools[class as usize];
+        for pooled in pool.leases.retire(now) {
+            self.give_back(pooled);
         }
-        if let Some(lot) = shelf.stock.take(mails) {
-            state.counts.let_go += lot.left;
-            let more_is_there = shelf.stock.deferred(now).is_none() && state.line.resting(now).is_none();
-            if shelf.errand.is_none() && more_is_there && shelf.stock.low() {
+        if let Some(pooled) = pool.leases.take(mails) {
+            state.counts.let_go += pooled.left;
+            let more_is_there = pool.leases.deferred(now).is_none() && state.health.resting(now).is_none();
+            if pool.call.is_none() && more_is_there && pool.leases.low() {
                 self.refill(state, id, domain, 1, class, now);
             }
-            return Step::Answer(permit(Grant::new(Arc::clone(self), Arc::clone(&lot.terms), lot.left), &lot.terms));
+            return Step::Answer(permit(
+                Grant::new(Arc::clone(self), Arc::clone(&pooled.terms), pooled.left),
+                &pooled.terms,
+            ));
         }
-        if let Some(deferred) = shelf.stock.deferred(now) {
+        if let Some(deferred) = pool.leases.deferred(now) {
             return Step::Answer(Permit::Wait(Wait {
                 retry_after: deferred.until - now,
                 isp: Some(Arc::clone(&isp.name)),
@@ -259,17 +262,17 @@ impl PermitClient {
                 degraded: deferred.degraded,
             }));
         }
-        if let Some(errand) = shelf.errand.clone() {
-            shelf.stock.join(mails);
-            return Step::Await(Aim::Refill(id), errand);
+        if let Some(call) = pool.call.clone() {
+            pool.leases.join(mails);
+            return Step::Await(Aim::Refill(id), call);
         }
-        if let Some((rest, why)) = state.line.resting(now) {
+        if let Some((rest, why)) = state.health.resting(now) {
             let name = Arc::clone(&isp.name);
             drop(guard);
             return Step::Answer(self.unreached(class, mails, Some(name), rest, why));
         }
         match self.refill(state, id, domain, mails, class, now) {
-            Some(errand) => Step::Await(Aim::Refill(id), errand),
+            Some(call) => Step::Await(Aim::Refill(id), call),
             None => Step::Fail(Error::Closed),
         }
     }
@@ -283,15 +286,15 @@ impl PermitClient {
         class: Class,
         now: Instant,
     ) -> Option<Arc<PendingCall>> {
-        let shelf = &mut state.isps.get_mut(id)?.shelves[class as usize];
-        let size = shelf.stock.next_size(wanted, self.settings.lease, now);
-        state.line.tried(now);
-        let errand = self.send(Aim::Refill(id), class, [(domain.into(), size)].into());
-        shelf.errand = Some(errand.clone());
-        Some(errand)
+        let pool = &mut state.isps.get_mut(id)?.pools[class as usize];
+        let size = pool.leases.next_size(wanted, self.settings.lease, now);
+        state.health.tried(now);
+        let call = self.send(Aim::Refill(id), class, [(domain.into(), size)].into());
+        pool.call = Some(call.clone());
+        Some(call)
     }
 
-    /// The ISP of a domain is not known: it is found out by asking for the mails themselves.
+    /// The ISP of a domain is not known: asking for the mails themselves finds it out.
     fn look_up(
         self: &Arc<PermitClient>,
         state: &mut State,
@@ -300,15 +303,15 @@ impl PermitClient {
         class: Class,
         now: Instant,
     ) -> Step {
-        if let Some((rest, why)) = state.line.resting(now) {
+        if let Some((rest, why)) = state.health.resting(now) {
             return Step::Answer(self.unreached_counted(state, class, mails, None, rest, why));
         }
         let look_up = &mut state.look_ups[class as usize];
-        if let Some(errand) = &look_up.errand {
+        if let Some(call) = &look_up.call {
             if !look_up.asked.contains(domain) {
                 wait_in(&mut look_up.waiting, domain, mails);
             }
-            return Step::Await(Aim::LookUp, errand.clone());
+            return Step::Await(Aim::LookUp, call.clone());
         }
         wait_in(&mut look_up.waiting, domain, mails);
         let batch = match look_up.waiting.len() > MAX_DOMAINS {
@@ -322,49 +325,49 @@ impl PermitClient {
             }
         };
         look_up.asked = batch.keys().cloned().collect();
-        state.line.tried(now);
-        let errand = self.send(Aim::LookUp, class, batch);
-        look_up.errand = Some(errand.clone());
-        Step::Await(Aim::LookUp, errand)
+        state.health.tried(now);
+        let call = self.send(Aim::LookUp, class, batch);
+        look_up.call = Some(call.clone());
+        Step::Await(Aim::LookUp, call)
     }
 
-    /// Sends somebody to the gate.
+    /// Starts a call to the gate, in a task of its own.
     fn send(self: &Arc<PermitClient>, aim: Aim, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Arc<PendingCall> {
-        let errand = Arc::new(PendingCall::default());
-        let over = Over(Arc::clone(&errand));
-        let desk = Arc::clone(self);
+        let call = Arc::new(PendingCall::default());
+        let over = Over(Arc::clone(&call));
+        let client = Arc::clone(self);
         let under_way = UnderWay::new(self);
         self.runtime.spawn(async move {
-            let refused = desk.ask(class, recipients).await;
+            let refused = client.ask(class, recipients).await;
             {
-                let mut state = desk.lock();
+                let mut state = client.lock();
                 match aim {
                     Aim::Refill(id) => {
                         if let Some(isp) = state.isps.get_mut(id) {
-                            let shelf = &mut isp.shelves[class as usize];
-                            shelf.errand = None;
-                            shelf.stock.served();
+                            let pool = &mut isp.pools[class as usize];
+                            pool.call = None;
+                            pool.leases.served();
                         }
                     }
                     Aim::LookUp => {
                         let look_up = &mut state.look_ups[class as usize];
-                        look_up.errand = None;
+                        look_up.call = None;
                         look_up.asked.clear();
                     }
                 }
             }
-            // Nobody else sets it.
+            // Set only here, so this cannot fail.
             let _ = over.0.refused.set(refused);
             drop((over, under_way));
         });
-        errand
+        call
     }
 
-    /// Asks for permits, and puts what is granted in stock. Returns what was refused.
+    /// Asks for permits, and puts what is granted into the pool. Returns what was refused.
     async fn ask(self: &Arc<PermitClient>, class: Class, recipients: BTreeMap<Box<str>, u64>) -> Refused {
         let mut refused = Refused::new();
         // The gate answers with domains as it writes them. A name that it may write differently is asked for alone, so
-        // that there is no doubt what the answer is about.
+        // that it is clear what the answer is about.
         let (plain, other): (BTreeMap<_, _>, BTreeMap<_, _>) =
             recipients.into_iter().partition(|(domain, _)| domain.is_ascii());
         let mut batches: Vec<BTreeMap<Box<str>, u64>> = other.into_iter().map(|one| [one].into()).collect();
@@ -387,7 +390,7 @@ impl PermitClient {
                     let problem = Arc::new(problem);
                     refused.extend(batch.into_keys().map(|domain| (domain, Arc::clone(&problem))));
                 }
-                // The line knows. Whatever is left need not be tried.
+                // `GateHealth` has recorded it. The remaining batches are not tried.
                 Err(Failure::Unreached) => break,
             }
         }
@@ -399,7 +402,7 @@ impl PermitClient {
         class: Class,
         recipients: &BTreeMap<Box<str>, u64>,
     ) -> Result<(Instant, Vec<IspAnswer>), Failure> {
-        // The same for all attempts: what was granted upon one whose answer was lost is granted once.
+        // The same for all attempts: if the answer to one attempt is lost, the gate still grants only once.
         let Some(request) = self.settings.random_u64().zip(self.settings.random_u64()) else {
             self.unanswered(Instant::now(), "the operating system gives no random numbers".to_owned());
             return Err(Failure::Unreached);
@@ -459,7 +462,7 @@ impl PermitClient {
                         }
                         Err(reason) => reason,
                     },
-                    // Not in time, too many at once, or the gate itself in trouble.
+                    // Timed out, throttled, or the gate itself failed.
                     408 | 429 | 500.. => wire::decode_problem(&answer).to_string(),
                     _ => {
                         self.answered();
@@ -479,16 +482,16 @@ impl PermitClient {
     fn answered(&self) {
         let mut state = self.lock();
         state.counts.calls += 1;
-        state.line.answered();
+        state.health.answered();
     }
 
     fn unanswered(&self, began: Instant, reason: String) {
         tracing::warn!(reason, "the gate cannot be reached");
         let jitter = self.settings.jitter();
-        self.lock().line.failed(began, Instant::now(), reason.into(), jitter);
+        self.lock().health.failed(began, Instant::now(), reason.into(), jitter);
     }
 
-    /// Puts into stock what was granted. Returns the domains that the answer does not name.
+    /// Puts what was granted into the pools. Returns the domains that the answer does not name.
     fn receive(
         self: &Arc<PermitClient>,
         class: Class,
@@ -508,7 +511,7 @@ impl PermitClient {
                 }
             }
             if asked.len() == 1 {
-                // However the gate writes it, it is about what was asked.
+                // Only one domain was asked for, so the answer is about it, however the gate writes it.
                 unnamed.clear();
                 asked.keys().for_each(|domain| state.directory.learn(domain, id, now));
             }
@@ -538,8 +541,8 @@ impl PermitClient {
             "the gate answers"
         );
         let Some(isp) = state.isps.get_mut(place.isp) else { return };
-        let stock = &mut isp.shelves[place.class as usize].stock;
-        stock.defer(deferral.map(|Deferral { retry_after, limit, reason }| Deferred {
+        let leases = &mut isp.pools[place.class as usize].leases;
+        leases.defer(deferral.map(|Deferral { retry_after, limit, reason }| Deferred {
             until: now + retry_after,
             limit,
             reason,
@@ -551,7 +554,8 @@ impl PermitClient {
                 Some((lease, life)) => (Some(lease), life),
                 None => (None, UNLEASED_LIFE),
             };
-            // Some time before its end, so that what is taken in the last moment can be sent, and the rest given back.
+            // The lease is used until shortly before its end: mails taken last can still be sent, and the rest given
+            // back.
             let margin = if lease.is_some() { self.settings.margin.min(life / 4) } else { Duration::ZERO };
             let terms = Terms {
                 place: Some(place.clone()),
@@ -562,13 +566,12 @@ impl PermitClient {
                 overflow,
                 degraded,
             };
-            // Of whatever class it was asked for the first time.
-            let known =
-                terms.lease.as_ref().is_some_and(|lease| isp.shelves.iter().any(|shelf| shelf.stock.knows(lease)));
-            let stock = &mut isp.shelves[place.class as usize].stock;
-            let (leased, until, lot) =
+            // In either class: the first answer may have been for the other one.
+            let known = terms.lease.as_ref().is_some_and(|lease| isp.pools.iter().any(|pool| pool.leases.knows(lease)));
+            let leases = &mut isp.pools[place.class as usize].leases;
+            let (leased, until, pooled) =
                 (terms.lease.is_some(), terms.until, PooledLease { terms: Arc::new(terms), left: mails });
-            if known || !stock.add(lot, now) {
+            if known || !leases.add(pooled, now) {
                 tracing::warn!(isp = &*place.name, "the gate granted a lease twice: it counts once");
                 continue;
             }
@@ -577,98 +580,98 @@ impl PermitClient {
                 false => state.counts.granted_without_lease += mails,
             }
             if state.closed {
-                stock.clear().into_iter().for_each(|lot| self.give_back(lot));
+                leases.clear().into_iter().for_each(|pooled| self.give_back(pooled));
             } else {
-                self.keep_until(&mut state.keeper, until);
+                self.keep_until(&mut state.expiry_task, until);
             }
         }
     }
 
-    /// Sees to it that what is in stock is given back in time, though nobody asks for it.
-    fn keep_until(self: &Arc<PermitClient>, keeper: &mut Option<Instant>, until: Instant) {
-        match keeper {
+    /// Makes sure that the expiry task wakes up in time to give back what is in the pool, even if no caller comes.
+    fn keep_until(self: &Arc<PermitClient>, expiry_task: &mut Option<Instant>, until: Instant) {
+        match expiry_task {
             Some(wakes) if *wakes <= until => {}
             Some(wakes) => {
                 *wakes = until;
                 self.earlier.notify_one();
             }
             None => {
-                *keeper = Some(until);
-                let desk = Arc::clone(self);
+                *expiry_task = Some(until);
+                let client = Arc::clone(self);
                 self.runtime.spawn(async move {
-                    while let Some(next) = desk.retire() {
-                        // Either way there may be something to do.
-                        let _ = timeout_at(next, desk.earlier.notified()).await;
+                    while let Some(next) = client.retire() {
+                        // Time-out or notification: in both cases a lease may be due.
+                        let _ = timeout_at(next, client.earlier.notified()).await;
                     }
                 });
             }
         }
     }
 
-    /// Gives back what is due. Returns when to do so again; `None` if nothing is in stock.
+    /// Gives back what is due. Returns when to do so again; `None` if all pools are empty.
     fn retire(self: &Arc<PermitClient>) -> Option<Instant> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut next: Option<Instant> = None;
-        for shelf in state.isps.iter_mut().flat_map(|isp| &mut isp.shelves) {
-            for lot in shelf.stock.retire(now) {
-                self.give_back(lot);
+        for pool in state.isps.iter_mut().flat_map(|isp| &mut isp.pools) {
+            for pooled in pool.leases.retire(now) {
+                self.give_back(pooled);
             }
-            next = next.into_iter().chain(shelf.stock.next_due()).min();
+            next = next.into_iter().chain(pool.leases.next_due()).min();
         }
-        state.keeper = next;
+        state.expiry_task = next;
         next
     }
 
     /// Gives back what is left of a lease, in a task of its own.
-    fn give_back(self: &Arc<PermitClient>, lot: PooledLease) {
-        if lot.terms.lease.is_none() {
+    fn give_back(self: &Arc<PermitClient>, pooled: PooledLease) {
+        if pooled.terms.lease.is_none() {
             return;
         }
-        let desk = Arc::clone(self);
+        let client = Arc::clone(self);
         let under_way = UnderWay::new(self);
         self.runtime.spawn(async move {
-            let taken = desk.return_lease(&lot).await;
-            let mut state = desk.lock();
+            let taken = client.return_lease(&pooled).await;
+            let mut state = client.lock();
             match taken {
-                true => state.counts.given_back += lot.left,
-                false => state.counts.lost += lot.left,
+                true => state.counts.given_back += pooled.left,
+                false => state.counts.lost += pooled.left,
             }
             drop(state);
             drop(under_way);
         });
     }
 
-    async fn return_lease(&self, lot: &PooledLease) -> bool {
-        // It is never closed.
+    async fn return_lease(&self, pooled: &PooledLease) -> bool {
+        // The semaphore is never closed.
         let _turn = self.returning.acquire().await;
-        let (Some(lease), Some(place)) = (&lot.terms.lease, &lot.terms.place) else { return false };
+        let (Some(lease), Some(place)) = (&pooled.terms.lease, &pooled.terms.place) else { return false };
         loop {
             let now = Instant::now();
-            if now >= lot.terms.expires {
+            if now >= pooled.terms.expires {
                 return false;
             }
             let (resting, closed) = {
                 let state = self.lock();
-                (state.line.resting(now), state.closed)
+                (state.health.resting(now), state.closed)
             };
             match resting {
                 None => {}
                 Some(_) if closed => return false,
                 Some((rest, _)) => {
-                    sleep_until((now + rest).min(lot.terms.expires)).await;
+                    sleep_until((now + rest).min(pooled.terms.expires)).await;
                     continue;
                 }
             }
-            let body = ReturnBody { configuration_set: &self.settings.configuration_set, lease, unused: lot.left };
+            let body = ReturnBody { configuration_set: &self.settings.configuration_set, lease, unused: pooled.left };
             match self.call(wire::RETURN, wire::encode(&body), wire::decode_returned).await {
                 Ok((_, returned)) => {
-                    tracing::debug!(isp = &*place.name, unused = lot.left, returned, "a lease was given back");
+                    tracing::debug!(isp = &*place.name, unused = pooled.left, returned, "a lease was given back");
                     return true;
                 }
-                // Given back before, by an attempt whose answer was lost; or the gate has forgotten it.
+                // 409: given back before, by an attempt whose answer was lost; or the gate has forgotten the lease.
                 Err(Failure::Refused(problem)) => {
-                    tracing::debug!(isp = &*place.name, unused = lot.left, %problem, "a lease was not taken back");
+                    tracing::debug!(isp = &*place.name, unused = pooled.left, %problem, "a lease was not taken back");
                     return problem.status == 409;
                 }
                 Err(Failure::Unreached) => {}
@@ -689,13 +692,13 @@ impl PermitClient {
             state.counts.let_go_unreached = state.counts.let_go_unreached.saturating_sub(mails);
             return 0;
         };
-        let shelf = state.isps.get_mut(place.isp).map(|isp| &mut isp.shelves[place.class as usize]);
-        let again = !state.closed && shelf.is_some_and(|shelf| shelf.stock.put_back(terms, mails, now));
+        let pool = state.isps.get_mut(place.isp).map(|isp| &mut isp.pools[place.class as usize]);
+        let again = !state.closed && pool.is_some_and(|pool| pool.leases.put_back(terms, mails, now));
         match (again, &terms.lease) {
             (true, _) => {
                 state.counts.put_back += mails;
-                // The lot may have been used up, and nobody look after it any more.
-                self.keep_until(&mut state.keeper, terms.until);
+                // The lease may have been used up, and the expiry task may have ended.
+                self.keep_until(&mut state.expiry_task, terms.until);
             }
             (false, Some(_)) => state.counts.lost += mails,
             (false, None) => {}
@@ -755,18 +758,18 @@ impl PermitClient {
         {
             let mut state = self.lock();
             state.closed = true;
-            for shelf in state.isps.iter_mut().flat_map(|isp| &mut isp.shelves) {
-                for lot in shelf.stock.clear() {
-                    self.give_back(lot);
+            for pool in state.isps.iter_mut().flat_map(|isp| &mut isp.pools) {
+                for pooled in pool.leases.clear() {
+                    self.give_back(pooled);
                 }
             }
-            state.keeper = None;
+            state.expiry_task = None;
         }
-        // The keeper, if there is one, finds nothing to keep.
+        // The expiry task, if it runs, finds empty pools and ends.
         self.earlier.notify_one();
         let mut under_way = self.under_way.subscribe();
-        // The sender is ours, so it cannot be gone.
-        let _ = under_way.wait_for(|errands| *errands == 0).await;
+        // `self` owns the sender, so the channel is open.
+        let _ = under_way.wait_for(|calls| *calls == 0).await;
         self.counts()
     }
 }
@@ -777,7 +780,7 @@ impl State {
             return *id;
         }
         let id = self.isps.len();
-        self.isps.push(Isp { name: Arc::clone(name), shelves: Default::default() });
+        self.isps.push(Isp { name: Arc::clone(name), pools: Default::default() });
         self.names.insert(Arc::clone(name), id);
         id
     }
@@ -785,25 +788,28 @@ impl State {
 
 impl fmt::Debug for PermitClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk").field("settings", &self.settings).field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("PermitClient")
+            .field("settings", &self.settings)
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
     }
 }
 
-/// Counts an errand that is under way, however it ends.
+/// Counts a task while it is under way, however it ends.
 struct UnderWay {
-    desk: Arc<PermitClient>,
+    client: Arc<PermitClient>,
 }
 
 impl UnderWay {
-    fn new(desk: &Arc<PermitClient>) -> UnderWay {
-        desk.under_way.send_modify(|errands| *errands += 1);
-        UnderWay { desk: Arc::clone(desk) }
+    fn new(client: &Arc<PermitClient>) -> UnderWay {
+        client.under_way.send_modify(|calls| *calls += 1);
+        UnderWay { client: Arc::clone(client) }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.desk.under_way.send_modify(|errands| *errands = errands.saturating_sub(1));
+        self.client.under_way.send_modify(|calls| *calls = calls.saturating_sub(1));
     }
 }
 
@@ -813,7 +819,7 @@ fn permit(grant: Grant, terms: &Terms) -> Permit {
 
 fn wait_in(waiting: &mut BTreeMap<Box<str>, u64>, domain: &str, mails: u64) {
     match waiting.get_mut(domain) {
-        // Of several who wait for one domain, the largest: the others ask again when its ISP is known.
+        // Of several callers that wait for one domain, the largest number: the others ask again when its ISP is known.
         Some(most) => *most = mails.max(*most),
         None => {
             waiting.insert(domain.into(), mails);

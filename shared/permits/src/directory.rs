@@ -1,4 +1,4 @@
-//! Which ISP a domain belongs to, as far as the gate has told.
+//! Which ISP a domain belongs to, as learned from the gate's answers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,8 +24,8 @@ impl Directory {
         Directory { younger: HashMap::new(), older: HashMap::new(), turned: now, most: most.max(2) }
     }
 
-    /// The ISP of a domain. What is found in the older generation is not made young: it has to be asked for again one
-    /// day.
+    /// The ISP of a domain. A domain found in the older generation stays there, so that it is asked for again within
+    /// two hours.
     pub(crate) fn isp_of(&mut self, domain: &str, now: Instant) -> Option<usize> {
         if now.saturating_duration_since(self.turned) >= GENERATION {
             self.turn(now);
@@ -33,7 +33,7 @@ impl Directory {
         self.younger.get(domain).or_else(|| self.older.get(domain)).copied()
     }
 
-    /// Keeps in mind what the gate told.
+    /// Remembers what the gate answered.
     pub(crate) fn learn(&mut self, domain: &str, isp: usize, now: Instant) {
         if let Some(known) = self.younger.get_mut(domain) {
             *known = isp;
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_domains_are_kept_than_told_and_the_latest_word_holds() {
+    async fn no_more_domains_are_kept_than_configured_and_the_latest_answer_wins() {
         let now = Instant::now();
         let mut directory = Directory::new(100, now);
         for number in 0..1000 {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::permit::Error;
 
 /// The domain of an address or a domain, in lower case and without the dot at its end. An address is cut off at its
-/// last `@`. What else is wrong with it, the gate says.
+/// last `@`. The gate checks everything else.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The gate, as far as it can be reached: what other HTTP clients and tests stand in for.
+//! The port to the gate: other HTTP clients and tests implement it.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 /// Carries requests to the gate. [`HttpGate`](crate::HttpGate) does it over HTTP with signatures.
 ///
-/// Time-outs and retries are not its business. A call whose future is dropped may have reached the gate all the same.
+/// Does no time-outs and no retries: the client does. A call whose future is dropped may still have reached the gate.
 pub trait Gate: Send + Sync + Debug + 'static {
-    /// Posts a JSON document to a path (`/v1/permits`), and brings the answer, whatever its status.
+    /// Posts a JSON document to a path (`/v1/permits`), and returns the answer, whatever its status.
     ///
     /// # Errors
     ///
-    /// There was no answer; the gate may have been reached or not.
+    /// There was no answer; the gate may or may not have been reached.
     fn post<'a>(&'a self, path: &'static str, body: Bytes) -> Reply<'a>;
 }
 
@@ -26,10 +26,10 @@ pub type Reply<'a> = Pin<Box<dyn Future<Output = Result<Answer, NoAnswer>> + Sen
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The server's time as in its `Date` header, if there is one. By it, and not by the clock of this machine, times
-    /// in the answer are understood.
+    /// The server's time as in its `Date` header, if there is one. Times in the answer are relative to it, not to the
+    /// clock of this machine.
     pub date: Option<SystemTime>,
-    /// A JSON document, if all is well.
+    /// The body: a JSON document, if the gate itself answered.
     pub body: Bytes,
 }
 

@@ -43,7 +43,7 @@ pub struct HttpGate {
 /// Why the gate cannot be called over HTTP.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// It is no URL that can be called.
+    /// The URL cannot be called.
     #[error(
         "`{url}` is not the URL of a gate: {why}; it is the output GateUrl of the stack, like \
          https://ID.lambda-url.REGION.on.aws/"
@@ -60,7 +60,7 @@ pub enum ConnectError {
     /// Requests are signed with credentials.
     #[error("no provider of credentials is configured; load the configuration with `aws_config::load_defaults`")]
     NoCredentials,
-    /// Without certificates no server can be believed.
+    /// Without root certificates no server can be verified.
     #[error("the root certificates of this system cannot be read")]
     Certificates(#[source] std::io::Error),
 }
@@ -74,19 +74,19 @@ enum HttpClient {
 
 /// What a Function URL is signed for.
 const SERVICE: &str = "lambda";
-/// Idle connections are closed by us before the other side does it: a request on a connection that is just being closed
-/// is lost.
+/// The client closes idle connections before the server does: a request on a connection that the server is closing is
+/// lost.
 const IDLE: Duration = Duration::from_secs(30);
 /// An answer about 1000 domains has some 100 KB.
 const MAX_BYTES: usize = 4 << 20;
-/// Credentials are asked for again so long before they end.
+/// How long before their end credentials are renewed.
 const BEFORE_END: Duration = Duration::from_secs(60);
-/// Those that say no end are asked for again after this.
-const UNTOLD: Duration = Duration::from_secs(15 * 60);
+/// How long credentials without an end are used before they are renewed.
+const DEFAULT_LIFE: Duration = Duration::from_secs(15 * 60);
 
 impl HttpGate {
     /// For the Function URL of the gate, with credentials, Region and clock of a configuration; its other settings,
-    /// endpoints and retries among them, are not looked at.
+    /// including endpoints and retries, are ignored.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl HttpGate {
             Some("http") => false,
             Some(_) | None => return Err(wrong("its scheme is neither https nor http")),
         };
-        // A port that goes without saying would be signed, but not sent.
+        // A default port would be signed, but not sent.
         let port = uri.port_u16().filter(|port| *port != if secure { 443 } else { 80 });
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let scheme = if secure { "https" } else { "http" };
@@ -123,7 +123,7 @@ impl HttpGate {
         let response = self.client.request(request).await.map_err(|error| NoAnswer(causes(&error)))?;
         let status = response.status().as_u16();
         if status == 403 {
-            // They may have been replaced before their time.
+            // The credentials may have been replaced before their end.
             *self.credentials.lock().await = None;
         }
         let date = response.headers().get(DATE).and_then(|date| {
@@ -182,7 +182,7 @@ impl HttpGate {
         self.config.time_source().unwrap_or_default().now()
     }
 
-    /// The provider is asked seldom: it may call others each time.
+    /// Cached, because each call of the provider may call another service.
     async fn credentials(&self) -> Result<Credentials, NoAnswer> {
         let mut known = self.credentials.lock().await;
         let now = self.now();
@@ -196,7 +196,7 @@ impl HttpGate {
             .map_err(|error| NoAnswer(format!("there are no credentials to sign with: {}", causes(&error))))?;
         let until = match credentials.expiry() {
             Some(end) => end.checked_sub(BEFORE_END).unwrap_or(end),
-            None => now + UNTOLD,
+            None => now + DEFAULT_LIFE,
         };
         *known = Some((credentials.clone(), until));
         Ok(credentials)

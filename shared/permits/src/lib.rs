@@ -1,8 +1,9 @@
 //! Asks the gate of ses-breaker before mail is sent: may this go now, by which configuration set, and if not now, when?
 //!
-//! The gate answers for many mails at once, with a lease: so many mails may go to one ISP within so many seconds.
-//! [`Permits`] keeps leases in stock, lets each mail go from one of them, asks again before they run out, and gives
-//! back what was not used. A busy sender makes a call every few seconds, whatever it sends.
+//! The gate answers for many mails at once, with a lease: a number of mails that may go to one ISP, and the number of
+//! seconds in which they may go. [`Permits`] keeps leases in a pool, takes each mail from one of them, asks again
+//! before they run out, and gives back what was not used. A busy sender makes one call every few seconds, however much
+//! it sends.
 //!
 //! ```no_run
 //! use aws_config::BehaviorVersion;
@@ -32,13 +33,13 @@
 //!
 //! **Invariant:** each mail that is let go is taken from exactly one lease, and no lease is used for more mails than
 //! were granted, whatever is retried, lost, answered twice or cancelled. A [`Grant`] that is dropped counts as used.
-//! **Invariant:** a lease is given back at most once, and nothing is taken from it afterwards.
-//! **Invariant:** for each ISP and class at most one call is under way; a cancelled caller cancels none.
-//! **Invariant:** only domains are told to the gate, and none is logged.
-//! **Invariant:** nothing panics, whatever the gate answers.
+//! **Invariant:** a lease is given back at most once, and nothing is taken from it afterwards. **Invariant:** for each
+//! ISP and class at most one call is under way; a cancelled caller cancels none. **Invariant:** the gate receives only
+//! the domains of recipients, and no domain is logged. **Invariant:** nothing panics, whatever the gate answers.
 //!
-//! Where to start: [`Permits`]; `stock` holds the leases of one ISP, `desk` runs the errands to the gate, [`HttpGate`]
-//! carries them. Another HTTP client, or a test, stands in as a [`Gate`]. `examples/send.rs` is a whole program.
+//! Where to start: [`Permits`]; `pool` holds the leases of one ISP, `client` calls the gate when a pool runs low,
+//! [`HttpGate`] sends the requests. Another HTTP client, or a test, implements [`Gate`]. `examples/send.rs` is a whole
+//! program.
 
 mod builder;
 mod client;

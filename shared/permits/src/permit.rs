@@ -1,4 +1,4 @@
-//! What is asked and what is answered.
+//! Requests to the client, and its answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::client::PermitClient;
 pub enum Class {
     /// It can wait.
     Bulk,
-    /// Somebody waits for it: a code, a password. It has a reserve of its own, and should be little.
+    /// A person waits for it, for example for a code or a password. It has a reserve of its own, and should be a small
+    /// share of the mail.
     Critical,
 }
 
@@ -50,8 +51,8 @@ pub struct Wait {
     pub retry_after: Duration,
     /// The ISP; `None` if it is not known.
     pub isp: Option<Arc<str>>,
-    /// What limits it: `quota`, `pace`, `throttled`, `stopped`, `no-route` or `unreadable` as the gate says, or
-    /// `unreachable`, or `busy` if others were faster each time.
+    /// What limits it: `quota`, `pace`, `throttled`, `stopped`, `no-route` or `unreadable` from the gate,
+    /// `unreachable`, or `busy` if other callers were faster each time.
     pub limit: Arc<str>,
     /// The same for people.
     pub reason: Arc<str>,
@@ -59,7 +60,7 @@ pub struct Wait {
     pub degraded: bool,
 }
 
-/// What a lease says, or an answer without one.
+/// The terms of a lease, or of an answer without one.
 #[derive(Debug)]
 pub(crate) struct Terms {
     /// `None` if the gate could not be asked.
@@ -75,7 +76,7 @@ pub(crate) struct Terms {
     pub(crate) degraded: bool,
 }
 
-/// Where a stock is.
+/// Which pool: an ISP and a class.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) isp: usize,
@@ -85,19 +86,19 @@ pub(crate) struct Place {
 
 /// Mails that may go now, all under one lease.
 ///
-/// **Dropped, it counts as used**: a mail that was sent must not be sent again by another because a line was forgotten.
-/// What SES has not accepted is put back with [`Grant::unused`] or [`Grant::put_back`].
+/// **A dropped grant counts as used**: a forgotten line of code must not let a second mail go under the permit of a
+/// mail that was sent. What SES has not accepted is put back with [`Grant::unused`] or [`Grant::put_back`].
 #[must_use = "mails that are not sent should be put back with `unused()`"]
 #[derive(Debug)]
 pub struct Grant {
-    desk: Arc<PermitClient>,
+    client: Arc<PermitClient>,
     terms: Arc<Terms>,
     mails: u64,
 }
 
 impl Grant {
-    pub(crate) fn new(desk: Arc<PermitClient>, terms: Arc<Terms>, mails: u64) -> Grant {
-        Grant { desk, terms, mails }
+    pub(crate) fn new(client: Arc<PermitClient>, terms: Arc<Terms>, mails: u64) -> Grant {
+        Grant { client, terms, mails }
     }
 
     /// The configuration set to name in SendEmail. Not always the one that was asked for: overflow and critical mail
@@ -140,19 +141,19 @@ impl Grant {
     /// Puts some of its mails back (as many as it has, if it has fewer): they were not accepted by SES. Where an error
     /// leaves open whether a mail was accepted, a timeout for instance, do not.
     ///
-    /// Returns how many can be taken again: none if the lease has been given back meanwhile. Then they are lost, which
-    /// costs the day's quota so much.
+    /// Returns how many can be taken again: none if the lease has been given back meanwhile. Then they are lost, and
+    /// cost the day's quota as much as mails that were sent.
     pub fn put_back(&mut self, mails: u64) -> u64 {
         let mails = mails.min(self.mails);
         self.mails -= mails;
-        self.desk.put_back(&self.terms, mails)
+        self.client.put_back(&self.terms, mails)
     }
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No domain: the text that was given, or what follows its last `@`.
+    /// Not a domain: the text that was given, or what follows its last `@`.
     #[error("`{domain}` is not a domain: {why}")]
     Domain {
         /// The domain, as it was given.
@@ -166,8 +167,8 @@ pub enum Error {
         /// How many.
         mails: u64,
     },
-    /// The gate refuses the request for what it says: a configuration set that it does not know, a malformed domain, or
-    /// no permission to invoke it. Asking again does not help.
+    /// The gate refuses the request because of its content: a configuration set that it does not know, a malformed
+    /// domain, or no permission to invoke it. Asking again does not help.
     #[error("the gate refused with {0}")]
     Refused(Arc<Problem>),
     /// [`Permits::close`](crate::Permits::close) was called.
@@ -175,12 +176,13 @@ pub enum Error {
     Closed,
 }
 
-/// A problem that the gate tells of (RFC 9457).
+/// A problem that the gate reports (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,
-    /// Which problem: `/problems/unknown-configuration-set`, for instance; empty if the answer was no problem document.
+    /// Which problem: `/problems/unknown-configuration-set`, for instance; empty if the answer was not a problem
+    /// document.
     pub kind: String,
     /// What is wrong, with values, and what to do about it.
     pub detail: String,

@@ -11,13 +11,13 @@ use crate::domain::domain_of;
 use crate::permit::{Class, Error, Permit};
 use crate::wire::MAX_MAILS;
 
-/// Asks the gate for permits, and keeps them in stock. Clones share everything.
+/// Asks the gate for permits, and keeps leases in a pool. Clones share everything.
 ///
-/// Where the clones are dropped without [`Permits::close`], leases are still given back shortly before they end, as
-/// long as the runtime runs.
+/// If all clones are dropped without [`Permits::close`], leases are still given back shortly before they end, as long
+/// as the runtime runs.
 #[derive(Clone, Debug)]
 pub struct Permits {
-    desk: Arc<PermitClient>,
+    client: Arc<PermitClient>,
 }
 
 impl Permits {
@@ -26,28 +26,28 @@ impl Permits {
         Builder::new(configuration_set.into(), identity.into())
     }
 
-    pub(crate) fn new(desk: Arc<PermitClient>) -> Permits {
-        Permits { desk }
+    pub(crate) fn new(client: Arc<PermitClient>) -> Permits {
+        Permits { client }
     }
 
-    /// Asks whether some mails may go to a domain now. An address may be given as well; only its domain is told to the
+    /// Asks whether some mails may go to a domain now. An address may be given as well; only its domain is sent to the
     /// gate. A mail to several recipients needs a permit for each of them.
     ///
-    /// Answers from stock at once where it can, and otherwise waits for one call. Of several mails, fewer may be
+    /// Answers from the pool at once where it can, and otherwise waits for one call. Of several mails, fewer may be
     /// granted than asked for: see [`Grant::mails`](crate::Grant::mails). May be cancelled at any time; nothing is lost
     /// by it.
     ///
     /// # Errors
     ///
     /// [`Error::Domain`] and [`Error::Mails`] without asking the gate; [`Error::Refused`] where it refuses the request
-    /// as such; [`Error::Closed`] after [`Permits::close`]. A gate that cannot be reached is no error: see
+    /// as such; [`Error::Closed`] after [`Permits::close`]. A gate that cannot be reached is not an error: see
     /// [`Builder::when_unreachable`].
     pub async fn take(&self, to: &str, mails: u64, class: Class) -> Result<Permit, Error> {
         let domain = domain_of(to)?;
         if !(1..=MAX_MAILS).contains(&mails) {
             return Err(Error::Mails { mails });
         }
-        self.desk.take(&domain, mails, class).await
+        self.client.take(&domain, mails, class).await
     }
 
     /// Asks for one mail, and where it has to wait, waits and asks again, for at most `patience` in all.
@@ -62,7 +62,7 @@ impl Permits {
         loop {
             let permit = self.take(to, 1, class).await?;
             let Permit::Wait(wait) = &permit else { return Ok(permit) };
-            // Compared as durations: a patience without end is no moment that could be computed.
+            // Compared as durations: the end of an unlimited patience cannot be computed as an instant.
             let until = Instant::now() + wait.retry_after;
             if until - begin > patience {
                 return Ok(permit);
@@ -73,12 +73,12 @@ impl Permits {
 
     /// What was done so far.
     pub fn counts(&self) -> Counts {
-        self.desk.counts()
+        self.client.counts()
     }
 
-    /// Gives back everything that was not used, and lets nothing go any more, by no clone. Waits for what is under way:
-    /// no longer than a call takes with all its attempts if the gate cannot be reached. Put unused grants back before.
+    /// Gives back everything that was not used. From then on no clone lets mail go. Waits for what is under way: no
+    /// longer than a call takes with all its attempts if the gate cannot be reached. Put unused grants back before.
     pub async fn close(&self) -> Counts {
-        self.desk.close().await
+        self.client.close().await
     }
 }

@@ -1,7 +1,7 @@
-//! The leases of one ISP and class: a value that is told the time and does nothing by itself.
+//! The leases of one ISP and class: a plain value; time is an argument, and nothing runs by itself.
 //!
-//! **Invariant:** the mails of a lease that are in stock, those let go and not put back, and those given back are
-//! together as many as were granted. What is put back after its lease was given back is lost.
+//! **Invariant:** of each lease, mails in the pool + mails let go and not put back + mails given back = mails granted.
+//! What is put back after its lease was given back is lost.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::wire::MAX_MAILS;
 pub(crate) struct LeaseSize {
     pub(crate) least: u64,
     pub(crate) most: u64,
-    /// A lease should be used up in about so long, at the pace of late.
+    /// In how long a lease should be used up, at the recent pace.
     pub(crate) lasts: Duration,
 }
 
-/// Mails of one lease, or of an answer without one; never 0 while in stock.
+/// Mails of one lease, or of an answer without one; never 0 while in the pool.
 #[derive(Debug)]
 pub(crate) struct PooledLease {
     pub(crate) terms: Arc<Terms>,
     pub(crate) left: u64,
 }
 
-/// The gate's word that nothing more goes for now.
+/// The gate's answer that no more mail goes for now.
 #[derive(Clone, Debug)]
 pub(crate) struct Deferred {
     pub(crate) until: Instant,
@@ -44,14 +44,14 @@ pub(crate) struct LeasePool {
     own: VecDeque<PooledLease>,
     /// Taken from only when there is nothing else.
     overflow: VecDeque<PooledLease>,
-    /// All leases of late, and whether they were given back.
+    /// All recent leases, and whether they were given back.
     leases: HashMap<Arc<str>, Seen>,
     deferred: Option<Deferred>,
-    /// Mails taken since it was last asked how many are needed.
+    /// Mails taken since the size of the next lease was last computed.
     used: u64,
     since: Option<Instant>,
     last_size: u64,
-    /// Mails that callers wait for while an errand is under way that was not sent for them.
+    /// Mails that callers wait for while a call is under way that was not made for them.
     waiting: u64,
 }
 
@@ -61,26 +61,27 @@ struct Seen {
     given_back: bool,
 }
 
-/// A pace is measured over no less than this; leases would grow out of all proportion by a burst of a millisecond.
+/// The shortest time over which a pace is measured. Without it, a burst of a millisecond would make leases far too
+/// large.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// A lease is remembered for so much longer than it holds, should an old answer be heard again.
+/// How long a lease is remembered after its end, in case an old answer arrives again.
 const REMEMBER: Duration = Duration::from_secs(15 * 60);
-/// So many leases are remembered before old ones are looked for.
+/// How many leases are remembered before old ones are removed.
 const TIDY: usize = 64;
 
 impl LeasePool {
-    /// Puts a new lot in. Returns whether it was: a lease that is already known is not taken twice.
-    pub(crate) fn add(&mut self, lot: PooledLease, now: Instant) -> bool {
-        if let Some(lease) = &lot.terms.lease {
+    /// Adds a new lease. Returns whether it was added: a lease that is already known is not added twice.
+    pub(crate) fn add(&mut self, pooled: PooledLease, now: Instant) -> bool {
+        if let Some(lease) = &pooled.terms.lease {
             if self.knows(lease) {
                 return false;
             }
             if self.leases.len() >= TIDY && self.leases.len().is_power_of_two() {
                 self.leases.retain(|_, seen| seen.expires + REMEMBER > now);
             }
-            self.leases.insert(Arc::clone(lease), Seen { expires: lot.terms.expires, given_back: false });
+            self.leases.insert(Arc::clone(lease), Seen { expires: pooled.terms.expires, given_back: false });
         }
-        self.insert(lot);
+        self.insert(pooled);
         true
     }
 
@@ -89,20 +90,20 @@ impl LeasePool {
         self.leases.contains_key(lease)
     }
 
-    fn insert(&mut self, lot: PooledLease) {
-        let lots = if lot.terms.overflow { &mut self.overflow } else { &mut self.own };
-        let at = lots.partition_point(|known| known.terms.until <= lot.terms.until);
-        lots.insert(at, lot);
+    fn insert(&mut self, pooled: PooledLease) {
+        let leases = if pooled.terms.overflow { &mut self.overflow } else { &mut self.own };
+        let at = leases.partition_point(|known| known.terms.until <= pooled.terms.until);
+        leases.insert(at, pooled);
     }
 
-    /// Takes up to so many mails, of one lot; `None` if nothing is there. Call [`LeasePool::retire`] before.
+    /// Takes at most `mails` mails, all from one lease; `None` if the pool is empty. Call [`LeasePool::retire`] before.
     pub(crate) fn take(&mut self, mails: u64) -> Option<PooledLease> {
-        let lots = if self.own.is_empty() { &mut self.overflow } else { &mut self.own };
-        let lot = lots.front_mut()?;
-        let taken = PooledLease { terms: Arc::clone(&lot.terms), left: lot.left.min(mails) };
-        lot.left -= taken.left;
-        if lot.left == 0 {
-            lots.pop_front();
+        let leases = if self.own.is_empty() { &mut self.overflow } else { &mut self.own };
+        let pooled = leases.front_mut()?;
+        let taken = PooledLease { terms: Arc::clone(&pooled.terms), left: pooled.left.min(mails) };
+        pooled.left -= taken.left;
+        if pooled.left == 0 {
+            leases.pop_front();
         }
         self.used = self.used.saturating_add(taken.left);
         Some(taken)
@@ -115,68 +116,67 @@ impl LeasePool {
             return false;
         }
         self.used = self.used.saturating_sub(mails);
-        let lots = if terms.overflow { &mut self.overflow } else { &mut self.own };
-        match lots.iter_mut().find(|lot| Arc::ptr_eq(&lot.terms, terms)) {
-            Some(lot) => lot.left += mails,
+        let leases = if terms.overflow { &mut self.overflow } else { &mut self.own };
+        match leases.iter_mut().find(|pooled| Arc::ptr_eq(&pooled.terms, terms)) {
+            Some(pooled) => pooled.left += mails,
             None if mails > 0 => self.insert(PooledLease { terms: Arc::clone(terms), left: mails }),
             None => {}
         }
         true
     }
 
-    /// Takes out what must not be used any more, to be given back.
+    /// Removes the leases that must no longer be used, to be given back.
     pub(crate) fn retire(&mut self, now: Instant) -> Vec<PooledLease> {
-        // Seldom anything: no allocation then.
+        // Usually empty, so usually without an allocation.
         let mut due = Vec::new();
-        for lots in [&mut self.own, &mut self.overflow] {
-            while let Some(lot) = lots.pop_front_if(|lot| lot.terms.until <= now) {
-                due.push(lot);
+        for leases in [&mut self.own, &mut self.overflow] {
+            while let Some(pooled) = leases.pop_front_if(|pooled| pooled.terms.until <= now) {
+                due.push(pooled);
             }
         }
         self.mark(&due);
         due
     }
 
-    /// Takes everything out, to be given back.
+    /// Removes all leases, to be given back.
     pub(crate) fn clear(&mut self) -> Vec<PooledLease> {
         let all: Vec<PooledLease> = self.own.drain(..).chain(self.overflow.drain(..)).collect();
         self.mark(&all);
         all
     }
 
-    fn mark(&mut self, lots: &[PooledLease]) {
-        for lease in lots.iter().filter_map(|lot| lot.terms.lease.as_ref()) {
+    fn mark(&mut self, leases: &[PooledLease]) {
+        for lease in leases.iter().filter_map(|pooled| pooled.terms.lease.as_ref()) {
             if let Some(seen) = self.leases.get_mut(lease) {
                 seen.given_back = true;
             }
         }
     }
 
-    /// When the next lot must be given back.
+    /// When the next lease must be given back.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        [&self.own, &self.overflow].into_iter().filter_map(|lots| Some(lots.front()?.terms.until)).min()
+        [&self.own, &self.overflow].into_iter().filter_map(|leases| Some(leases.front()?.terms.until)).min()
     }
 
-    /// All mails in it.
+    /// All mails in the pool.
     pub(crate) fn mails(&self) -> u64 {
-        self.own.iter().chain(&self.overflow).fold(0, |sum, lot| sum.saturating_add(lot.left))
+        self.own.iter().chain(&self.overflow).fold(0, |sum, pooled| sum.saturating_add(pooled.left))
     }
 
-    /// Whether it should be filled up: less than a quarter is left of what was asked for last. Not before something was
-    /// asked for it at all: the first mail to an ISP may be the only one.
+    /// Whether to refill: less than a quarter is left of what was asked for last. Never before the first call for this
+    /// pool: the first mail to an ISP may be the only one.
     pub(crate) fn low(&self) -> bool {
-        // Lots are few, but for long tails of domains: counting stops when there is enough.
+        // There may be many leases for a long tail of domains, so counting stops when there is enough.
         let enough = self.last_size / 4;
         let mut left = 0u64;
         self.last_size > 0
-            && !self.own.iter().chain(&self.overflow).any(|lot| {
-                left = left.saturating_add(lot.left);
+            && !self.own.iter().chain(&self.overflow).any(|pooled| {
+                left = left.saturating_add(pooled.left);
                 left >= enough
             })
     }
 
-    /// How many mails to ask for now, when somebody wants so many at least: what is used in the time that a lease
-    /// should last.
+    /// How many mails to ask for now: as many as are used in the time that a lease should last, and at least `wanted`.
     pub(crate) fn next_size(&mut self, wanted: u64, size: LeaseSize, now: Instant) -> u64 {
         let elapsed = self.since.map_or(size.lasts, |since| now.saturating_duration_since(since)).max(SHORTEST);
         let expected = u128::from(self.used) * size.lasts.as_micros() / elapsed.as_micros().max(1);
@@ -186,22 +186,22 @@ impl LeasePool {
         self.last_size
     }
 
-    /// Somebody waits for an errand that was not sent for him.
+    /// A caller waits for a call that was not made for it.
     pub(crate) fn join(&mut self, mails: u64) {
         self.waiting = self.waiting.saturating_add(mails);
     }
 
-    /// An errand came back: those who waited help themselves.
+    /// A call ended: those who waited take from the pool.
     pub(crate) fn served(&mut self) {
         self.waiting = self.waiting.saturating_sub(self.mails());
     }
 
-    /// Remembers what the gate said about mail that it did not grant.
+    /// Remembers the gate's answer about mail that it did not grant.
     pub(crate) fn defer(&mut self, deferred: Option<Deferred>) {
         self.deferred = deferred;
     }
 
-    /// The gate's word that nothing more goes for now.
+    /// The gate's answer that no more mail goes for now.
     pub(crate) fn deferred(&self, now: Instant) -> Option<&Deferred> {
         self.deferred.as_ref().filter(|deferred| now < deferred.until)
     }
@@ -226,12 +226,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_lease_that_ends_first_is_used_first_and_overflow_last() {
         let now = Instant::now();
-        let mut stock = LeasePool::default();
+        let mut pool = LeasePool::default();
         for (lease, overflow, secs) in [(Some(1), false, 60), (None, true, 5), (Some(2), false, 30)] {
-            assert!(stock.add(PooledLease { terms: terms(lease, overflow, now, secs), left: 2 }, now));
+            assert!(pool.add(PooledLease { terms: terms(lease, overflow, now, secs), left: 2 }, now));
         }
-        let taken: Vec<_> = std::iter::from_fn(|| stock.take(3))
-            .map(|lot| (lot.terms.lease.clone().unwrap_or_default().to_string(), lot.left))
+        let taken: Vec<_> = std::iter::from_fn(|| pool.take(3))
+            .map(|pooled| (pooled.terms.lease.clone().unwrap_or_default().to_string(), pooled.left))
             .collect();
         assert_eq!(taken, [("lease 2".to_owned(), 2), ("lease 1".to_owned(), 2), (String::new(), 2)]);
     }
@@ -239,59 +239,59 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_comes_twice_counts_once_even_after_its_lease_was_used_up() {
         let now = Instant::now();
-        let mut stock = LeasePool::default();
-        assert!(stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
-        assert!(!stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
-        assert_eq!(stock.take(9).unwrap().left, 2);
-        assert!(!stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
-        assert!(stock.take(1).is_none());
+        let mut pool = LeasePool::default();
+        assert!(pool.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
+        assert!(!pool.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
+        assert_eq!(pool.take(9).unwrap().left, 2);
+        assert!(!pool.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 2 }, now));
+        assert!(pool.take(1).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_put_back_after_its_lease_was_given_back_is_lost() {
         let now = Instant::now();
-        let mut stock = LeasePool::default();
-        stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 5 }, now);
-        let (first, second) = (stock.take(1).unwrap(), stock.take(1).unwrap());
-        assert!(stock.put_back(&first.terms, 1, now));
-        assert_eq!(stock.mails(), 4);
-        assert_eq!(stock.clear().iter().map(|lot| lot.left).sum::<u64>(), 4);
-        assert!(!stock.put_back(&second.terms, 1, now));
-        assert_eq!(stock.mails(), 0);
+        let mut pool = LeasePool::default();
+        pool.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 5 }, now);
+        let (first, second) = (pool.take(1).unwrap(), pool.take(1).unwrap());
+        assert!(pool.put_back(&first.terms, 1, now));
+        assert_eq!(pool.mails(), 4);
+        assert_eq!(pool.clear().iter().map(|pooled| pooled.left).sum::<u64>(), 4);
+        assert!(!pool.put_back(&second.terms, 1, now));
+        assert_eq!(pool.mails(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn leases_grow_with_the_pace_of_sending_and_shrink_with_it() {
         let mut now = Instant::now();
-        let mut stock = LeasePool::default();
+        let mut pool = LeasePool::default();
         let far = terms(None, false, now, 100_000);
         let mut sizes = Vec::new();
-        // 1000 mails a second, then 1 in ten seconds; each time until the stock is low.
+        // 1000 mails a second, then 1 in ten seconds; each time until the pool is low.
         for (mails_a_round, round) in [(800, 800), (800, 800), (4_000, 4_000), (5, 50_000), (8, 80_000)] {
-            sizes.push(stock.next_size(1, SIZE, now));
-            stock.add(PooledLease { terms: Arc::clone(&far), left: mails_a_round }, now);
-            stock.take(mails_a_round);
+            sizes.push(pool.next_size(1, SIZE, now));
+            pool.add(PooledLease { terms: Arc::clone(&far), left: mails_a_round }, now);
+            pool.take(mails_a_round);
             now += Duration::from_millis(round);
         }
-        sizes.push(stock.next_size(1, SIZE, now));
+        sizes.push(pool.next_size(1, SIZE, now));
         assert_eq!(sizes, [10, 5_000, 5_000, 5_000, 10, 10]);
-        assert_eq!(stock.next_size(20_000, SIZE, now), 20_000, "who wants more than the most is asked for");
-        assert_eq!(stock.next_size(u64::MAX, SIZE, now), MAX_MAILS);
+        assert_eq!(pool.next_size(20_000, SIZE, now), 20_000, "a caller may want more than the largest lease");
+        assert_eq!(pool.next_size(u64::MAX, SIZE, now), MAX_MAILS);
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_are_asked_for_together_the_next_time() {
         let now = Instant::now();
-        let mut stock = LeasePool::default();
-        assert_eq!(stock.next_size(1, SIZE, now), 10);
-        stock.join(500);
-        stock.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 10 }, now);
-        stock.served();
-        assert_eq!(stock.next_size(1, SIZE, now), 491);
+        let mut pool = LeasePool::default();
+        assert_eq!(pool.next_size(1, SIZE, now), 10);
+        pool.join(500);
+        pool.add(PooledLease { terms: terms(Some(1), false, now, 60), left: 10 }, now);
+        pool.served();
+        assert_eq!(pool.next_size(1, SIZE, now), 491);
     }
 
     #[derive(Clone, Debug)]
-    enum Deed {
+    enum Step {
         Add { lease: u8, mails: u64, secs: u64, overflow: bool },
         Take { mails: u64 },
         PutBack { which: usize, share: u64 },
@@ -299,73 +299,73 @@ mod tests {
         Clear,
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             2 => (0..12u8, 1..40u64, 1..30u64, any::<bool>())
-                .prop_map(|(lease, mails, secs, overflow)| Deed::Add { lease, mails, secs, overflow }),
-            6 => (1..12u64).prop_map(|mails| Deed::Take { mails }),
-            3 => (0..20usize, 1..12u64).prop_map(|(which, share)| Deed::PutBack { which, share }),
-            2 => (0..12u64).prop_map(|secs| Deed::Pass { secs }),
-            1 => Just(Deed::Clear),
+                .prop_map(|(lease, mails, secs, overflow)| Step::Add { lease, mails, secs, overflow }),
+            6 => (1..12u64).prop_map(|mails| Step::Take { mails }),
+            3 => (0..20usize, 1..12u64).prop_map(|(which, share)| Step::PutBack { which, share }),
+            2 => (0..12u64).prop_map(|secs| Step::Pass { secs }),
+            1 => Just(Step::Clear),
         ]
     }
 
     proptest! {
-        /// Against books that are kept per lease: in stock + let go + given back + lost = granted, always.
+        /// Against a count that is kept per lease: in the pool + let go + given back + lost = granted, always.
         #[test]
-        fn every_mail_of_a_lease_is_in_one_place(deeds in prop::collection::vec(deed(), 1..200)) {
+        fn every_mail_of_a_lease_is_in_one_place(steps in prop::collection::vec(step(), 1..200)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async move {
                 let mut now = Instant::now();
-                let mut stock = LeasePool::default();
+                let mut pool = LeasePool::default();
                 let (mut granted, mut given_back) = (BTreeMap::new(), BTreeMap::<Arc<str>, u64>::new());
                 let (mut out, mut lost): (Vec<PooledLease>, BTreeMap<Arc<str>, u64>) = Default::default();
-                for deed in deeds {
-                    for lot in stock.retire(now) {
-                        assert!(lot.terms.until <= now);
-                        assert!(given_back.insert(lot.terms.lease.clone().unwrap(), lot.left).is_none(), "twice");
+                for step in steps {
+                    for pooled in pool.retire(now) {
+                        assert!(pooled.terms.until <= now);
+                        assert!(given_back.insert(pooled.terms.lease.clone().unwrap(), pooled.left).is_none(), "twice");
                     }
-                    match deed {
-                        Deed::Add { lease, mails, secs, overflow } => {
+                    match step {
+                        Step::Add { lease, mails, secs, overflow } => {
                             let terms = terms(Some(lease), overflow, now, secs);
                             let name = terms.lease.clone().unwrap();
-                            let new = stock.add(PooledLease { terms, left: mails }, now);
+                            let new = pool.add(PooledLease { terms, left: mails }, now);
                             assert_eq!(new, !granted.contains_key(&name));
                             granted.entry(name).or_insert(mails);
                         }
-                        Deed::Take { mails } => {
-                            if let Some(lot) = stock.take(mails) {
-                                assert!(lot.terms.until > now, "used after its end");
-                                assert!(!given_back.contains_key(lot.terms.lease.as_ref().unwrap()));
-                                assert!(0 < lot.left && lot.left <= mails);
-                                out.push(lot);
+                        Step::Take { mails } => {
+                            if let Some(pooled) = pool.take(mails) {
+                                assert!(pooled.terms.until > now, "used after its end");
+                                assert!(!given_back.contains_key(pooled.terms.lease.as_ref().unwrap()));
+                                assert!(0 < pooled.left && pooled.left <= mails);
+                                out.push(pooled);
                             }
                         }
-                        Deed::PutBack { which, share } => {
+                        Step::PutBack { which, share } => {
                             if !out.is_empty() {
                                 let which = which % out.len();
                                 let (terms, share) = (Arc::clone(&out[which].terms), share.min(out[which].left));
                                 out[which].left -= share;
-                                if !stock.put_back(&terms, share, now) {
+                                if !pool.put_back(&terms, share, now) {
                                     *lost.entry(terms.lease.clone().unwrap()).or_default() += share;
                                 }
                             }
                         }
-                        Deed::Pass { secs } => now += Duration::from_secs(secs),
-                        Deed::Clear => {
-                            for lot in stock.clear() {
-                                assert!(given_back.insert(lot.terms.lease.clone().unwrap(), lot.left).is_none());
+                        Step::Pass { secs } => now += Duration::from_secs(secs),
+                        Step::Clear => {
+                            for pooled in pool.clear() {
+                                assert!(given_back.insert(pooled.terms.lease.clone().unwrap(), pooled.left).is_none());
                             }
                         }
                     }
                     for (lease, granted) in &granted {
-                        let of = |lots: &mut dyn Iterator<Item = &PooledLease>| -> u64 {
-                            lots.filter(|lot| lot.terms.lease.as_ref() == Some(lease)).map(|lot| lot.left).sum()
+                        let of = |leases: &mut dyn Iterator<Item = &PooledLease>| -> u64 {
+                            leases.filter(|pooled| pooled.terms.lease.as_ref() == Some(lease)).map(|pooled| pooled.left).sum()
                         };
-                        let in_stock = of(&mut stock.own.iter().chain(&stock.overflow));
+                        let in_pool = of(&mut pool.own.iter().chain(&pool.overflow));
                         let back = given_back.get(lease).copied().unwrap_or(0);
                         let lost = lost.get(lease).copied().unwrap_or(0);
-                        assert_eq!(in_stock + of(&mut out.iter()) + back + lost, *granted, "{lease}");
+                        assert_eq!(in_pool + of(&mut out.iter()) + back + lost, *granted, "{lease}");
                     }
                 }
             });

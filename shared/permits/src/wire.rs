@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use crate::gate::Answer;
 use crate::permit::{Class, Problem};
 
-/// Where permits are asked for.
+/// The path for permits.
 pub(crate) const PERMITS: &str = "/v1/permits";
-/// Where leases are given back.
+/// The path for giving leases back.
 pub(crate) const RETURN: &str = "/v1/leases/return";
-/// Mails asked for in one call, of one domain.
+/// Most mails asked for in one call, for one domain.
 pub(crate) const MAX_MAILS: u64 = 1_000_000;
-/// Domains asked for in one call. The gate takes 1000, in 256 KB: so many fit, however long their names are.
+/// Most domains asked for in one call. The gate takes 1000, in 256 KB; 500 fit, however long their names are.
 pub(crate) const MAX_DOMAINS: usize = 500;
 
-/// A lease that does not say how long it holds is used for so long. In truth they hold for a minute or so.
-const UNTOLD: Duration = Duration::from_secs(10);
-/// Nothing is believed to hold for longer.
+/// How long a lease without an end is used. Real leases hold for about a minute.
+const DEFAULT_LIFE: Duration = Duration::from_secs(10);
+/// The longest life of a lease, whatever the answer says.
 const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
-/// Nothing is waited for longer without asking again: a day, and its jitter.
+/// The longest wait before the gate is asked again: a day, and its jitter.
 const MAX_WAIT_SECS: u64 = 30 * 3600;
 /// When to ask again if the gate does not say.
-const UNTOLD_WAIT_SECS: u64 = 30;
+const DEFAULT_WAIT_SECS: u64 = 30;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +48,7 @@ pub(crate) struct ReturnBody<'a> {
     pub(crate) unused: u64,
 }
 
-/// A request's bytes.
+/// The bytes of a request.
 pub(crate) fn encode(body: &impl Serialize) -> Result<Bytes, String> {
     serde_json::to_vec(body).map(Bytes::from).map_err(|error| format!("a request cannot be written: {error}"))
 }
@@ -84,7 +84,7 @@ pub(crate) struct Deferral {
 
 #[derive(Deserialize)]
 struct PermitsBody {
-    /// The name of the request that is answered, if the gate repeats it.
+    /// The name of the request that is answered, if the gate returns it.
     request: Option<String>,
     permits: Vec<PermitBody>,
     degraded: Option<String>,
@@ -113,7 +113,7 @@ struct PermitBody {
 ///
 /// # Errors
 ///
-/// It is no such answer, or contradicts itself; in words, without its contents.
+/// The answer has another shape or contradicts itself. The text does not contain the answer's content.
 pub(crate) fn decode_permits(answer: &Answer, request: &str) -> Result<Vec<IspAnswer>, String> {
     let body: PermitsBody =
         serde_json::from_slice(&answer.body).map_err(|error| format!("an answer cannot be read: {error}"))?;
@@ -143,7 +143,7 @@ fn decode_permit(
     };
     let deferral = (deferred > 0).then(|| Deferral {
         retry_after: Duration::from_secs(
-            permit.retry_after_seconds.unwrap_or(UNTOLD_WAIT_SECS).clamp(1, MAX_WAIT_SECS),
+            permit.retry_after_seconds.unwrap_or(DEFAULT_WAIT_SECS).clamp(1, MAX_WAIT_SECS),
         ),
         limit: permit.limit.map_or_else(|| "unknown".into(), Arc::from),
         reason: (permit.reason.map(Arc::from).or_else(|| degraded.cloned()))
@@ -160,17 +160,17 @@ fn decode_permit(
     })
 }
 
-/// How long a lease holds from when the request was sent. The clock of this machine plays no part: it may be wrong by
-/// more than a lease lasts. Where the answer says only when it ends, that is compared with the server's own time. The
-/// request was sent before the server counted, so that what is computed ends no later than the lease; `Date` has whole
-/// seconds, and that one second is taken off.
+/// How long a lease holds from when the request was sent. The clock of this machine is not used: it may be wrong by
+/// more than a lease lasts. If the answer gives only the time of its end, that is compared with the server's own time.
+/// The request was sent before the server counted, so the computed end is not after the end of the lease; `Date` has
+/// whole seconds, so one second is subtracted.
 fn lifetime(seconds: Option<u64>, expires_at: Option<&str>, date: Option<SystemTime>) -> Duration {
     let life = seconds.map(Duration::from_secs).or_else(|| {
         let expires = DateTime::from_str(expires_at?, Format::DateTimeWithOffset).ok()?;
         let left = SystemTime::try_from(expires).ok()?.duration_since(date?).unwrap_or_default();
         Some(left.saturating_sub(Duration::from_secs(1)))
     });
-    life.unwrap_or(UNTOLD).min(MAX_LIFE)
+    life.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE)
 }
 
 #[derive(Default, Deserialize)]
@@ -181,12 +181,12 @@ struct ProblemBody {
     title: String,
     detail: String,
     field: Option<String>,
-    /// What AWS says where the request did not come as far as the gate.
+    /// The message of AWS, if the request did not reach the gate.
     #[serde(alias = "Message")]
     message: String,
 }
 
-/// Reads what is wrong. An answer that is no problem document is one of AWS itself: permissions, mostly.
+/// Reads what is wrong. An answer that is not a problem document comes from AWS itself, mostly about permissions.
 pub(crate) fn decode_problem(answer: &Answer) -> Problem {
     let body: ProblemBody = serde_json::from_slice(&answer.body).unwrap_or_default();
     let said = [body.detail, body.title, body.message].into_iter().find(|text| !text.is_empty());
@@ -212,7 +212,7 @@ struct ReturnedBody {
 ///
 /// # Errors
 ///
-/// It is no such answer; in words.
+/// The answer has another shape; in words.
 pub(crate) fn decode_returned(answer: &Answer) -> Result<u64, String> {
     serde_json::from_slice(&answer.body)
         .map(|body: ReturnedBody| body.returned)
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_tells_its_detail_whoever_wrote_it() {
+    fn a_problem_prints_its_detail_whether_the_gate_or_aws_wrote_it() {
         let problem = |status, body: &str| decode_problem(&answer(status, body)).to_string();
         let known = r#"{"type":"/problems/out-of-range","title":"Out of range","status":422,
             "detail":"0 mails; ask for 1 to 1000000","field":"/recipients/gmail.com"}"#;

@@ -1,5 +1,5 @@
-//! What the client promises, one law at a time, against a gate that keeps the truth. Time is stopped, and moves only
-//! when everybody waits.
+//! What the client promises, one law per test, against a fake gate that records the truth. Time is paused, and advances
+//! only when every task waits.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -26,14 +26,14 @@ fn sent(permit: Result<Permit, Error>) -> Grant {
     }
 }
 
-fn told_to_wait(permit: Result<Permit, Error>) -> Wait {
+fn expect_wait(permit: Result<Permit, Error>) -> Wait {
     match permit {
         Ok(Permit::Wait(wait)) => wait,
-        other => panic!("not told to wait: {other:?}"),
+        other => panic!("not asked to wait: {other:?}"),
     }
 }
 
-/// Lets all tasks do what they can without time going by.
+/// Lets all tasks do what they can without time passing.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -47,13 +47,13 @@ async fn a_busy_sender_makes_few_calls() {
     // A thousand mails a second for a minute.
     for _ in 0..60_000 {
         let grant = sent(permits.take("gmail.com", 1, Class::Bulk).await);
-        gate.books().send(grant.lease().unwrap(), 1);
+        gate.ledger().send(grant.lease().unwrap(), 1);
         advance(Duration::from_millis(1)).await;
     }
     assert!(gate.calls(ASK) < 25, "{} calls", gate.calls(ASK));
     let counts = permits.close().await;
     assert_eq!((counts.let_go, counts.granted), (60_000, 60_000 + counts.given_back));
-    assert_eq!(gate.books().isps["gmail"].quota, 940_000);
+    assert_eq!(gate.ledger().isps["gmail"].quota, 940_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn the_request_is_the_one_of_the_contract() {
     let gate = Double::with_quota(100);
     let permits = client(&gate);
     sent(permits.take("Alice@GMail.com", 3, Class::Critical).await).unused();
-    let (path, body) = gate.books().calls[0].clone();
+    let (path, body) = gate.ledger().calls[0].clone();
     assert_eq!(path, ASK);
     let request = body["request"].as_str().unwrap().to_owned();
     assert_eq!(request.len(), 32);
@@ -69,7 +69,7 @@ async fn the_request_is_the_one_of_the_contract() {
         "class": "critical", "recipients": { "gmail.com": 3 } });
     assert_eq!(body, expected);
     permits.close().await;
-    let (path, body) = gate.books().calls.last().unwrap().clone();
+    let (path, body) = gate.ledger().calls.last().unwrap().clone();
     let lease = format!("gmail/{request}");
     assert_eq!(path, RETURN);
     assert_eq!(body, json!({ "configurationSet": "news", "lease": lease, "unused": 3 }));
@@ -131,7 +131,7 @@ async fn a_name_that_the_gate_writes_differently_is_understood() {
 async fn one_malformed_domain_stops_no_other() {
     let gate = Double::with_quota(1_000);
     let permits = client(&gate);
-    // So that the others gather meanwhile.
+    // So that the others wait together meanwhile.
     gate.fates([Fate::Slow(Duration::from_millis(50))]);
     let names: Vec<String> = (0..40).map(|number| format!("d{number}.example")).collect();
     let callers: Vec<_> = ["first.example", "bad.example"]
@@ -162,14 +162,14 @@ async fn what_was_deferred_is_not_asked_for_until_its_time() {
     }
     settle().await;
     let calls = gate.calls(ASK);
-    let wait = told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await);
+    let wait = expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
     assert_eq!(wait.retry_after, Duration::from_secs(30));
     assert_eq!((&*wait.limit, &*wait.reason), ("quota", "the day's mails have been granted"));
     assert_eq!((wait.isp.as_deref(), wait.degraded), (Some("gmail"), false));
     advance(Duration::from_secs(29)).await;
-    assert_eq!(told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await).retry_after, Duration::from_secs(1));
+    assert_eq!(expect_wait(permits.take("gmail.com", 1, Class::Bulk).await).retry_after, Duration::from_secs(1));
     assert_eq!(gate.calls(ASK), calls, "the client remembers");
-    gate.books().isps.get_mut("gmail").unwrap().quota = 100;
+    gate.ledger().isps.get_mut("gmail").unwrap().quota = 100;
     advance(Duration::from_secs(1)).await;
     drop(sent(permits.take("gmail.com", 1, Class::Bulk).await));
 }
@@ -178,18 +178,18 @@ async fn what_was_deferred_is_not_asked_for_until_its_time() {
 async fn the_deferral_of_one_class_or_isp_is_not_that_of_another() {
     let gate = Double::with_quota(0);
     let permits = client(&gate);
-    told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await);
-    gate.books().isps.get_mut("gmail").unwrap().quota = 5;
-    gate.books().isps.get_mut("yahoo").unwrap().quota = 5;
+    expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
+    gate.ledger().isps.get_mut("gmail").unwrap().quota = 5;
+    gate.ledger().isps.get_mut("yahoo").unwrap().quota = 5;
     drop(sent(permits.take("gmail.com", 1, Class::Critical).await));
     drop(sent(permits.take("yahoo.com", 1, Class::Bulk).await));
-    told_to_wait(permits.take("googlemail.com", 1, Class::Bulk).await);
+    expect_wait(permits.take("googlemail.com", 1, Class::Bulk).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn overflow_names_its_route_and_is_counted() {
     let gate = Double::with_quota(4);
-    gate.books().isps.get_mut("gmail").unwrap().overflows = true;
+    gate.ledger().isps.get_mut("gmail").unwrap().overflows = true;
     let permits = client(&gate);
     let (mut own, mut overflow) = (0, 0);
     for _ in 0..50 {
@@ -206,7 +206,7 @@ async fn overflow_names_its_route_and_is_counted() {
         }
     }
     assert_eq!((own, overflow), (4, 46));
-    assert!(overflow <= gate.books().isps["gmail"].overflow_granted);
+    assert!(overflow <= gate.ledger().isps["gmail"].overflow_granted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,10 +214,10 @@ async fn a_mail_that_ses_did_not_accept_gives_its_permit_to_another() {
     let gate = Double::with_quota(1);
     let permits = client(&gate);
     let grant = sent(permits.take("gmail.com", 1, Class::Bulk).await);
-    told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await);
+    expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
     grant.unused();
     drop(sent(permits.take("gmail.com", 1, Class::Bulk).await));
-    told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await);
+    expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
     let counts = permits.close().await;
     assert_eq!((counts.let_go, counts.put_back, counts.given_back, counts.lost), (1, 1, 0, 0));
 }
@@ -244,8 +244,8 @@ async fn a_lease_is_given_back_before_it_expires_though_nobody_asks() {
     assert_eq!(grant.time_left().as_secs(), 60);
     tokio::time::sleep(Duration::from_secs(56)).await;
     settle().await;
-    assert_eq!(gate.books().leases[&lease].returned, Some(9), "five seconds before its end");
-    assert_eq!(gate.books().isps["gmail"].quota, 98);
+    assert_eq!(gate.ledger().leases[&lease].returned, Some(9), "five seconds before its end");
+    assert_eq!(gate.ledger().isps["gmail"].quota, 98);
     kept.unused();
     let counts = permits.counts();
     assert_eq!((counts.given_back, counts.lost), (9, 1), "what comes too late is lost, and never used twice");
@@ -259,7 +259,7 @@ async fn what_is_put_back_to_a_lease_that_was_used_up_is_given_back_in_time_too(
     tokio::time::sleep(Duration::from_secs(30)).await;
     grant.unused();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!((permits.counts().given_back, gate.books().isps["gmail"].quota), (10, 10));
+    assert_eq!((permits.counts().given_back, gate.ledger().isps["gmail"].quota), (10, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +270,7 @@ async fn a_client_that_is_dropped_still_gives_back() {
     drop(sent(permits.take("gmail.com", 1, Class::Bulk).await));
     drop(permits);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(gate.books().isps["gmail"].quota, 49);
+    assert_eq!(gate.ledger().isps["gmail"].quota, 49);
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,9 +281,9 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_granted_once() {
         gate.fates([fate]);
         drop(sent(permits.take("gmail.com", 20, Class::Bulk).await));
         assert_eq!(gate.calls(ASK), 2, "{fate:?}");
-        let requests: Vec<_> = gate.books().calls.iter().map(|(_, body)| body["request"].clone()).collect();
+        let requests: Vec<_> = gate.ledger().calls.iter().map(|(_, body)| body["request"].clone()).collect();
         assert_eq!(requests[0], requests[1]);
-        assert_eq!(gate.books().isps["gmail"].quota, 80);
+        assert_eq!(gate.ledger().isps["gmail"].quota, 80);
         permits.close().await;
     }
 }
@@ -295,7 +295,7 @@ async fn an_answer_that_is_heard_twice_counts_once() {
     drop(sent(permits.take("gmail.com", 10, Class::Bulk).await));
     gate.fates([Fate::Echo; 100]);
     for _ in 0..3 {
-        let wait = told_to_wait(permits.take("gmail.com", 10, Class::Bulk).await);
+        let wait = expect_wait(permits.take("gmail.com", 10, Class::Bulk).await);
         assert_eq!(&*wait.limit, "busy", "{wait:?}");
     }
     assert_eq!(permits.counts().granted, 10);
@@ -310,21 +310,21 @@ async fn a_return_whose_answer_is_lost_is_not_made_twice() {
     gate.fates([Fate::AnswerLost]);
     let counts = permits.close().await;
     assert_eq!((counts.given_back, counts.lost, gate.calls(RETURN)), (9, 0, 2));
-    assert_eq!(gate.books().isps["gmail"].quota, 98);
+    assert_eq!(gate.ledger().isps["gmail"].quota, 98);
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_gate_is_dead_each_class_is_answered_as_told_and_the_gate_is_left_alone() {
+async fn while_the_gate_is_dead_each_class_is_answered_as_configured_and_the_gate_is_not_called() {
     let gate = Double::with_quota(100);
     let permits = client(&gate);
     gate.fates([Fate::RequestLost; 3]);
-    let wait = told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await);
+    let wait = expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
     assert!(wait.degraded && wait.retry_after > Duration::ZERO && &*wait.limit == "unreachable", "{wait:?}");
     assert_eq!(&*wait.reason, "the gate cannot be reached: connection reset");
     for _ in 0..1_000 {
         let grant = sent(permits.take("gmail.com", 1, Class::Critical).await);
         assert_eq!((grant.degraded(), grant.route(), grant.lease()), (true, "news", None));
-        told_to_wait(permits.take("yahoo.com", 1, Class::Bulk).await);
+        expect_wait(permits.take("yahoo.com", 1, Class::Bulk).await);
     }
     assert_eq!(gate.calls(ASK), 0, "none of three came in, and no more was tried");
     assert_eq!(permits.counts().let_go_unreached, 1_000);
@@ -333,7 +333,7 @@ async fn while_the_gate_is_dead_each_class_is_answered_as_told_and_the_gate_is_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_classes_can_be_told_otherwise() {
+async fn the_answer_while_the_gate_is_dead_can_be_configured_per_class() {
     let gate = Double::with_quota(100);
     let permits = Permits::builder("news", "example.com")
         .when_unreachable(Class::Bulk, Unreachable::Open)
@@ -343,11 +343,11 @@ async fn the_classes_can_be_told_otherwise() {
         .unwrap();
     gate.fates([Fate::Status(503)]);
     assert!(sent(permits.take("gmail.com", 1, Class::Bulk).await).degraded());
-    assert!(told_to_wait(permits.take("gmail.com", 1, Class::Critical).await).degraded);
+    assert!(expect_wait(permits.take("gmail.com", 1, Class::Critical).await).degraded);
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_in_stock_are_used_though_the_gate_is_dead() {
+async fn leases_in_the_pool_are_used_though_the_gate_is_dead() {
     let gate = Double::with_quota(100);
     let permits = client(&gate);
     drop(sent(permits.take("gmail.com", 1, Class::Bulk).await));
@@ -355,14 +355,14 @@ async fn leases_in_stock_are_used_though_the_gate_is_dead() {
     for _ in 0..10 {
         assert!(!sent(permits.take("gmail.com", 1, Class::Bulk).await).degraded());
     }
-    assert!(told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await).degraded);
+    assert!(expect_wait(permits.take("gmail.com", 1, Class::Bulk).await).degraded);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gate_that_cannot_read_its_state_is_believed_and_marked() {
     for (open, class) in [(true, Class::Critical), (false, Class::Bulk)] {
         let gate = Double::with_quota(100);
-        gate.books().unreadable = Some(open);
+        gate.ledger().unreadable = Some(open);
         let permits = client(&gate);
         match permits.take("gmail.com", 1, class).await.unwrap() {
             Permit::Send(grant) => assert!(open && grant.degraded() && grant.lease().is_none()),
@@ -377,7 +377,7 @@ async fn a_gate_that_cannot_read_its_state_is_believed_and_marked() {
 async fn what_the_gate_refuses_is_an_error_that_says_what_to_do_and_is_not_repeated() {
     let gate = Double::with_quota(100);
     let detail = "configuration set `news` is not in [warmup.sets] of the policy: name it there";
-    gate.books().refusal = Some((404, json!({ "type": "/problems/unknown-configuration-set", "detail": detail })));
+    gate.ledger().refusal = Some((404, json!({ "type": "/problems/unknown-configuration-set", "detail": detail })));
     let permits = client(&gate);
     let error = permits.take("gmail.com", 1, Class::Critical).await.unwrap_err();
     assert_eq!(error.to_string(), format!("the gate refused with HTTP 404: {detail}"));
@@ -408,9 +408,9 @@ async fn waiting_ends_when_mail_may_go_or_patience_would() {
     let gate = Double::with_quota(0);
     let permits = client(&gate);
     let begin = Instant::now();
-    let wait = told_to_wait(permits.wait_for("gmail.com", Class::Bulk, Duration::from_secs(29)).await);
+    let wait = expect_wait(permits.wait_for("gmail.com", Class::Bulk, Duration::from_secs(29)).await);
     assert_eq!((wait.retry_after.as_secs(), begin.elapsed().as_secs()), (30, 0), "it would have been in vain");
-    gate.books().isps.get_mut("gmail").unwrap().quota = 3;
+    gate.ledger().isps.get_mut("gmail").unwrap().quota = 3;
     drop(sent(permits.wait_for("gmail.com", Class::Bulk, Duration::MAX).await));
     assert_eq!(begin.elapsed().as_secs(), 30);
 }
@@ -423,13 +423,13 @@ async fn a_caller_that_is_cancelled_takes_nothing_with_it() {
         gate.fates([Fate::Slow(Duration::from_millis(500))]);
         let patience = Duration::from_millis(100);
         let _ = tokio::time::timeout(patience, permits.take("gmail.com", 20, Class::Bulk)).await.map(|permit| {
-            gate.books().send(sent(permit).lease().unwrap(), 0);
+            gate.ledger().send(sent(permit).lease().unwrap(), 0);
         });
     }
     permits.close().await;
     let counts = permits.counts();
     assert_eq!(counts.granted, counts.given_back + counts.let_go);
-    let out: u64 = 100 - gate.books().isps["gmail"].quota;
+    let out: u64 = 100 - gate.ledger().isps["gmail"].quota;
     assert_eq!(out, counts.let_go);
 }
 
@@ -455,7 +455,7 @@ async fn closing_gives_everything_back_and_lets_nothing_go_any_more() {
     assert_eq!(permits.take("gmail.com", 1, Class::Bulk).await.unwrap_err(), Error::Closed);
     assert_eq!((counts.let_go, counts.lost), (16, 0));
     assert_eq!(counts.granted, counts.let_go + counts.given_back);
-    let left: u64 = gate.books().isps.values().map(|isp| isp.quota).sum();
+    let left: u64 = gate.ledger().isps.values().map(|isp| isp.quota).sum();
     assert_eq!(left, 4_000 - 16);
     assert_eq!(permits.close().await, counts, "closing twice changes nothing");
 }
@@ -480,7 +480,7 @@ async fn closing_does_not_wait_for_a_dead_gate() {
 async fn without_random_numbers_nothing_is_asked_for() {
     let gate = Double::with_quota(1_000);
     let permits = Permits::builder("news", "example.com").random(|| None).over(gate.clone()).unwrap();
-    let wait = told_to_wait(permits.take("gmail.com", 1, Class::Bulk).await);
+    let wait = expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
     assert_eq!(&*wait.reason, "the gate cannot be reached: the operating system gives no random numbers");
     assert_eq!(gate.calls(ASK), 0);
 }

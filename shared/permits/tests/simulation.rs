@@ -1,6 +1,6 @@
-//! Many senders at once, against a gate that keeps the truth and a line that loses, delays and repeats. The double
-//! refuses to go on where more is sent than was granted, after a lease has ended or after it was given back; at the end
-//! every mail of every lease must be accounted for.
+//! Many senders at once, against a fake gate that records the truth and a network that loses, delays and repeats. The
+//! fake gate panics if more is sent than was granted, or if mail is sent after a lease has ended or was given back; at
+//! the end every mail of every lease must be accounted for.
 //!
 //! A failure names its seed: `SEED=17 cargo test -p permits --test simulation` repeats it alone.
 
@@ -22,7 +22,7 @@ const SENDERS: u64 = 24;
 const RUN: Duration = Duration::from_secs(120);
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What the senders did, apart from what is in the books of the gate.
+/// What the senders did, apart from what is in the ledger of the gate.
 #[derive(Debug, Default)]
 struct Tally {
     own: u64,
@@ -58,15 +58,15 @@ async fn run(seed: u64) {
     let gate = Double::with_quota(rng.random_range(50..5_000));
     let trouble = [0, 5, 20, 50][rng.random_range(0..4)];
     {
-        let mut books = gate.books();
-        books.lease_secs = rng.random_range(2..40);
-        books.fates = (0..5_000).map(|_| fate(&mut rng, trouble)).collect();
-        for isp in books.isps.values_mut() {
+        let mut ledger = gate.ledger();
+        ledger.lease_secs = rng.random_range(2..40);
+        ledger.fates = (0..5_000).map(|_| fate(&mut rng, trouble)).collect();
+        for isp in ledger.isps.values_mut() {
             isp.retry_after = rng.random_range(1..20);
         }
-        // An answer that is heard again must not be about overflow: nothing tells one such answer from another.
-        if !books.fates.contains(&Fate::Echo) {
-            books.isps.get_mut("yahoo").unwrap().overflows = true;
+        // A repeated answer must not be about overflow: two such answers cannot be distinguished.
+        if !ledger.fates.contains(&Fate::Echo) {
+            ledger.isps.get_mut("yahoo").unwrap().overflows = true;
         }
     }
     let numbers = Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(!seed)));
@@ -90,13 +90,13 @@ async fn run(seed: u64) {
     }
     let counts = permits.close().await;
 
-    let books = gate.books();
+    let ledger = gate.ledger();
     let tally = tally.lock().unwrap();
     let (mut granted, mut returned, mut used) = (0, 0, 0);
-    for (name, lease) in &books.leases {
-        // Of answers that never came through nothing may have been used.
-        assert!(lease.reported || lease.used + lease.returned.unwrap_or(0) == 0, "{name}: {lease:?}");
-        if lease.reported {
+    for (name, lease) in &ledger.leases {
+        // A lease whose answer never arrived must not have been used.
+        assert!(lease.delivered || lease.used + lease.returned.unwrap_or(0) == 0, "{name}: {lease:?}");
+        if lease.delivered {
             granted += lease.granted;
             returned += lease.returned.unwrap_or(0);
             used += lease.used;
@@ -108,18 +108,18 @@ async fn run(seed: u64) {
     assert_eq!(counts.let_go, tally.own + tally.overflow + tally.unreached);
     // Every mail of a lease was sent, given back, or lost in one of the two ways there are.
     assert_eq!(counts.granted, tally.own + counts.given_back + counts.lost, "{counts:?} {tally:?}");
-    // A return whose answers were all lost has come in all the same.
+    // A return whose answers were all lost has still reached the gate.
     assert!(counts.given_back <= returned && returned <= counts.given_back + counts.lost, "{counts:?} {returned}");
-    // Leases of few seconds may end while their return waits for its turn.
-    if trouble == 0 && books.lease_secs >= 10 {
+    // Leases of a few seconds may end while their return waits for its turn.
+    if trouble == 0 && ledger.lease_secs >= 10 {
         assert_eq!((returned, counts.lost), (counts.given_back, tally.lost), "{counts:?}");
         assert_eq!(tally.unreached, 0);
     }
-    let overflow: u64 = books.isps.values().map(|isp| isp.overflow_granted).sum();
+    let overflow: u64 = ledger.isps.values().map(|isp| isp.overflow_granted).sum();
     assert!(tally.overflow <= overflow, "{} of {overflow}", tally.overflow);
 }
 
-/// One sender: takes, sends or puts back, waits, gives up in the middle; as chance has it.
+/// One sender: takes, sends or puts back, waits, or gives up in the middle, at random.
 async fn send(permits: Permits, gate: Double, tally: Arc<Mutex<Tally>>, mut rng: ChaCha8Rng) {
     let end = Instant::now() + RUN;
     while Instant::now() < end {
@@ -150,18 +150,18 @@ async fn use_up(gate: &Double, tally: &Mutex<Tally>, rng: &mut ChaCha8Rng, mut g
     let degraded = grant.degraded();
     let mails = grant.mails();
     if let Some(lease) = &lease {
-        gate.books().send(lease, mails);
+        gate.ledger().send(lease, mails);
     }
-    // SES takes its time, now and then a long one.
+    // SES needs some time, now and then a long time.
     let most = if rng.random_bool(0.05) { 20_000 } else { 100 };
     sleep(Duration::from_millis(rng.random_range(0..most))).await;
     let refused = if rng.random_bool(0.25) { rng.random_range(1..=mails) } else { 0 };
     let again = match &lease {
-        // In one breath: else another could send what is not yet entered as put back.
+        // Under one lock: otherwise another sender could use what is not yet recorded as put back.
         Some(lease) => {
-            let mut books = gate.books();
+            let mut ledger = gate.ledger();
             let again = grant.put_back(refused);
-            books.put_back(lease, again);
+            ledger.put_back(lease, again);
             again
         }
         None => grant.put_back(refused),
@@ -190,7 +190,7 @@ fn no_more_is_sent_than_was_granted_and_every_mail_is_accounted_for() {
     }
 }
 
-/// The same books, with threads that really run at the same time.
+/// The same ledger, with threads that really run at the same time.
 #[test]
 fn threads_that_take_and_put_back_at_once_use_no_mail_twice() {
     let gate = Double::with_quota(30_000);
@@ -219,7 +219,7 @@ fn threads_that_take_and_put_back_at_once_use_no_mail_twice() {
                 })
             })
             .collect();
-        // The errands run here meanwhile.
+        // The calls run here meanwhile.
         while threads.iter().any(|thread| !thread.is_finished()) {
             tokio::task::yield_now().await;
         }
@@ -229,6 +229,6 @@ fn threads_that_take_and_put_back_at_once_use_no_mail_twice() {
         assert_eq!((counts.let_go, counts.lost), (sent, 0));
         sent
     });
-    assert_eq!(sent, 30_000, "more was wanted than there is");
-    assert_eq!(gate.books().isps["gmail"].quota, 0);
+    assert_eq!(sent, 30_000, "the quota is smaller than the demand");
+    assert_eq!(gate.ledger().isps["gmail"].quota, 0);
 }

@@ -1,4 +1,4 @@
-//! The real transport, against a small server that looks at what comes in as AWS would.
+//! The real transport, against a small server that checks requests as AWS would.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -101,7 +101,7 @@ async fn read(stream: &mut TcpStream) -> Option<Received> {
     Some(Received { line, headers, body: bytes[head + 4..].to_vec() })
 }
 
-/// Signs again what came in, as it came in: the signature must be the same.
+/// Signs the received request again: the signature must be the same.
 fn signature_again(received: &Received, token: Option<&str>) -> String {
     let date = received.header("x-amz-date");
     let parts = [&date[..4], "-", &date[4..6], "-", &date[6..11], ":", &date[11..13], ":", &date[13..]].concat();
@@ -203,7 +203,7 @@ async fn a_gate_that_is_not_there_is_unreachable_and_says_why() {
         .attempts(1, Duration::from_secs(5))
         .connect(&format!("http://{address}"), &config(None))
         .unwrap();
-    let Ok(Permit::Wait(wait)) = permits.take("gmail.com", 1, Class::Bulk).await else { panic!("not told to wait") };
+    let Ok(Permit::Wait(wait)) = permits.take("gmail.com", 1, Class::Bulk).await else { panic!("not asked to wait") };
     assert!(wait.degraded && wait.reason.contains("refused"), "{wait:?}");
 }
 

@@ -1,10 +1,10 @@
-//! From what SES says to what counts: the table "What counts" of `ARCHITECTURE.md`, in code.
+//! Turns SES events into units that count: the table "What counts" of `ARCHITECTURE.md`, in code.
 //!
-//! **Whose bounce.** SES names the recipient of a bounce or delay as the receiving server does (the *Final-Recipient* of
-//! its report). Where that server has forwarded the mail, it is a mailbox to which nothing was sent; sometimes it is a
-//! pipe or a file. Harm belongs where the mail went, to `mail.destination`: see `Count::whose`.
+//! **Whose bounce.** SES names the recipient of a bounce or delay as the receiving server does (the *Final-Recipient*
+//! of its report). If that server forwarded the mail, the name is a mailbox to which nothing was sent; sometimes it is
+//! a pipe or a file. Harm counts where the mail went, at `mail.destination`: see `Count::whose`.
 //!
-//! **What is odd** about an event that counts all the same is told by name: [`Oddity`].
+//! **Oddities.** An event with something odd about it still counts, and the oddity is reported by name: [`Oddity`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,41 +20,42 @@ use ses_events::{Bounce, Complaint, DeliveryDelay, Detail, Engagement, Event, Fa
 
 use crate::senders::{SenderName, Senders};
 
-/// SES began in January 2011: no event is older.
+/// SES started in January 2011: no event is older.
 const OLDEST: i64 = 1_293_840_000_000;
-/// An event may be dated so much later than the real now: clocks differ.
+/// How much later than the real now an event may be dated: clocks differ.
 const TOLERANCE_MILLIS: i64 = 60 * 60 * 1000;
 
 /// A store must be able to name its rows after a subject. SES allows 64 bytes for the name of a configuration set or tenant,
 /// 255 for a domain, 256 each for the name and the value of a tag.
 const LONGEST_SUBJECT: usize = 600;
 
-/// SES's mailbox simulator, which counts in no rate but that of a drill ([`is_drill`]).
+/// The domain of SES's mailbox simulator. Its mail counts only for a drill ([`is_drill`]).
 const SIMULATOR: &str = "simulator.amazonses.com";
 
-/// Bounce subtypes that say that SES never tried, because of a list of the sender's own.
+/// Bounce subtypes of mail that SES never tried to deliver, because of a list of the sender's own.
 const SUPPRESSED: [&str; 4] =
     ["OnAccountSuppressionList", "OnTenantSuppressionList", "EmailValidationSuppressed", "UnsubscribedRecipient"];
 
-/// Something about an event that is not as SES documents it, and that does not keep it from being counted.
+/// A deviation of an event from what SES documents. The event is still counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Oddity {
-    /// A date of what happened cannot be read. The date of the mail is there.
+    /// The date of what happened cannot be read. The date of the mail can.
     UnreadableDate,
     /// A bounce or complaint that its provider dates more than an hour after the real now.
     FutureDate,
     /// A recipient whose address cannot be read, or is absent.
     UnreadableRecipient,
-    /// A bounce or delay names somebody to whom nothing was sent: the mail was forwarded. It counts where the mail went.
+    /// A bounce or delay names a recipient to whom nothing was sent: the mail was forwarded. It counts where the mail
+    /// went.
     ForwardedRecipient,
-    /// Whose bounce, delay or complaint it is cannot be told: it counts at the ISP `other`.
+    /// The recipient of a bounce, delay or complaint cannot be determined: it counts at the ISP `other`.
     UnattributedRecipient,
     /// A complaint without `feedbackId`: it counts once for its message.
     NoFeedbackId,
-    /// A recipient of a bounce for whom the server goes on trying (`action: delayed`): a delay.
+    /// A recipient of a bounce for whom the server keeps trying (`action: delayed`): a delay.
     DelayedInBounce,
-    /// A recipient of a bounce who got the mail, by what the server says (`action: delivered`, `relayed`, `expanded`).
+    /// A recipient of a bounce who got the mail, according to the server (`action: delivered`, `relayed`, `expanded`).
     ReachedInBounce,
 }
 
@@ -95,12 +96,12 @@ impl Oddities {
         self.0 |= 1 << oddity as u8;
     }
 
-    /// Whether there is none.
+    /// Whether the event has no oddity.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Each of them once.
+    /// Each oddity, once.
     pub fn iter(self) -> impl Iterator<Item = Oddity> {
         Oddity::ALL.into_iter().filter(move |oddity| self.0 & (1 << *oddity as u8) != 0)
     }
@@ -112,20 +113,20 @@ impl fmt::Debug for Oddities {
     }
 }
 
-/// What became of an event.
+/// The result of classifying an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was turned into units.
     Counted(Oddities),
-    /// It is known and does not count; by this name.
+    /// Its kind is known and does not count; the name of the reason.
     Ignored(&'static str),
 }
 
 /// Why an event could not be counted. Never holds an address, a subject line or a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A date before there was SES.
-    #[error("{field} is {millis} ms after 1970, before there was SES")]
+    /// A date before SES existed.
+    #[error("{field} is {millis} ms after 1970, before SES existed")]
     TooOld {
         /// Path of the field.
         field: &'static str,
@@ -140,13 +141,13 @@ pub enum Refused {
         /// How far ahead.
         ahead_minutes: i64,
     },
-    /// Nobody to count it for.
+    /// It names no recipient to count it for.
     #[error("{event} names no recipient")]
     NoRecipient {
         /// Kind of event.
         event: &'static str,
     },
-    /// Longer than SES lets any name be.
+    /// A name longer than SES allows.
     #[error("the name of its configuration set, identity, tenant or tag has {bytes} bytes; at most 600 are counted")]
     LongName {
         /// How long, with its kind.
@@ -168,7 +169,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// A classifier under this policy. Whoever shares a ledger shares the secret.
+    /// A classifier for this policy. All processes that share a ledger must use the same secret.
     pub fn new(policy: &Policy, secret: [u8; 16]) -> Classifier {
         Classifier {
             isp_map: policy.isp_map.clone(),
@@ -186,7 +187,7 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// Says why the event cannot be counted.
+    /// Why the event cannot be counted.
     pub fn classify(
         &mut self,
         event: &Event<'_>,
@@ -246,8 +247,8 @@ impl Classifier {
         }
     }
 
-    /// Of the bounce or delay that was classified last: for each of its units, blocks aside, the place of the failed
-    /// recipient that it is about; `None` where the event names none.
+    /// For the last classified bounce or delay: for each of its units except blocks, the index of the failed recipient
+    /// that the unit is about; `None` where the event names none.
     pub fn failures(&self) -> &[Option<usize>] {
         &self.failures
     }
@@ -257,7 +258,7 @@ impl Classifier {
         if drill {
             self.name.clear();
             self.name.push(Some(set));
-            // No other sender lacks an identity, so its name is another one.
+            // Only the sender of a drill has no identity, so its name differs from all others.
             self.name.push(None);
             return senders.intern(self.name.as_str(), || vec![Subject::ConfigurationSet(set.into())]);
         }
@@ -289,12 +290,13 @@ impl Classifier {
         })
     }
 
-    /// Whether a recipient of an event makes a unit: those that are left out of every rate make none, drills aside.
+    /// Whether a recipient of an event makes a unit. Recipients that are excluded from every rate make none, except in
+    /// drills.
     pub fn counts(&self, recipient: &str) -> bool {
         Address::parse(recipient).map_or(true, |address| self.isp(&address, false).is_ok())
     }
 
-    /// The ISP of a recipient, or why nobody's rate counts mail there.
+    /// The ISP of a recipient, or why mail to it counts in no rate.
     fn isp(&self, address: &Address<'_>, drill: bool) -> Result<Isp, &'static str> {
         match address.domain() {
             SIMULATOR if drill => Ok(Isp::OTHER),
@@ -314,25 +316,25 @@ struct Count<'a, 'e> {
     cohort: Minute,
     sender: reputation::unit::SenderId,
     units: &'a mut Vec<Unit>,
-    /// Why a recipient was left out, if one was.
+    /// Why a recipient was excluded, if one was.
     excluded: Option<&'static str>,
     oddities: Oddities,
     /// See [`Classifier::failures`].
     failures: Vec<Option<usize>>,
 }
 
-/// A recipient, as far as it can be told.
+/// A recipient, as far as it can be determined.
 enum Whose<'t> {
     /// This address.
     Address(Address<'t>),
-    /// One of several at several ISPs: taken for this one, and counted at `other`.
+    /// One of several at several ISPs: assumed to be this one, and counted at `other`.
     OneOf(Address<'t>),
-    /// Somebody whose address cannot be read; the text tells them from others.
+    /// A recipient whose address cannot be read; the text distinguishes it from others.
     Unreadable(&'t str),
 }
 
 impl<'a, 'e> Count<'a, 'e> {
-    /// Counts an event; says by what name it is ignored, if it is.
+    /// Counts an event; returns the name of the reason if it is ignored.
     fn event(&mut self, event: &'a Event<'e>) -> Result<Option<&'static str>, Refused> {
         let mail = self.mail;
         match &event.detail {
@@ -373,7 +375,7 @@ impl<'a, 'e> Count<'a, 'e> {
         named(recipients.len(), event)
     }
 
-    /// A unit about one recipient; at the ISP `other` where the address cannot be read. Whether it counts.
+    /// A unit about one recipient; at the ISP `other` if the address cannot be read. Returns whether it counts.
     fn recipient(&mut self, recipient: &str, kind: UnitKind) -> bool {
         let Ok(address) = Address::parse(recipient) else {
             self.oddities.note(Oddity::UnreadableRecipient);
@@ -409,14 +411,14 @@ impl<'a, 'e> Count<'a, 'e> {
         }
     }
 
-    /// Says by what name the bounce is ignored, if it is.
+    /// Returns the name of the reason if the bounce is ignored.
     fn bounce(&mut self, bounce: &'a Bounce<'e>) -> Result<Option<&'static str>, Refused> {
         let kind = match &*bounce.bounce_type {
             "Permanent" if SUPPRESSED.contains(&&*bounce.bounce_sub_type) => UnitKind::Suppressed,
             "Permanent" => UnitKind::HardBounce,
             "Transient" => UnitKind::SoftBounce,
             "Undetermined" => UnitKind::Undetermined,
-            // What SES may add one day: nobody knows on which side of a rate it belongs.
+            // A type that SES may add later: it is unknown on which side of a rate it belongs.
             _ => return Ok(Some("unknown_bounce_type")),
         };
         let signal = SignalKind::Bounce { bounce_type: &bounce.bounce_type, sub_type: &bounce.bounce_sub_type };
@@ -449,7 +451,7 @@ impl<'a, 'e> Count<'a, 'e> {
         }
         for (place, recipient) in recipients.iter().enumerate() {
             let (status, diagnostic) = (recipient.status.as_deref(), recipient.diagnostic_code.as_deref());
-            // A suppressed mail met no ISP, and SES's own pacing is no word of one.
+            // A suppressed mail reached no ISP, and SES's own pacing is not an answer of an ISP.
             let met_an_isp = !matches!(kind, UnitKind::Suppressed | UnitKind::Deferral);
             let refusal = Refusal::classify(Signal { kind: signal, status, diagnostic }).filter(|_| met_an_isp);
             let kind = match action(recipient) {
@@ -462,7 +464,7 @@ impl<'a, 'e> Count<'a, 'e> {
                     self.oddities.note(Oddity::DelayedInBounce);
                     UnitKind::Delay
                 }
-                // SES leaves it out of its bounce rate.
+                // SES excludes it from its bounce rate.
                 Action::Failed if kind == UnitKind::HardBounce && refusal.is_some_and(Refusal::is_of_ip) => {
                     UnitKind::RefusedBounce
                 }
@@ -488,19 +490,20 @@ impl<'a, 'e> Count<'a, 'e> {
         Ok(())
     }
 
-    /// Whose failure it is, by the recipient that a server `names` and those that it names beside:
+    /// Which recipient failed, given the one that a server `named` and the others that it names `beside` it:
     ///
-    /// 1. Somebody in `mail.destination`: theirs. So it is if the destination is not told at all.
-    /// 2. Anybody or anything else: of the recipients in the destination that are not named beside it, those at the same
-    ///    domain, or else all of them, are possible. One of these it is, the same one for the same name, so that one mail
-    ///    never fails for more people than it went to. Where they are at several ISPs, it counts at `other`, and by name.
-    /// 3. Where nobody is possible it is somebody's at `other`, and counted by name.
+    /// 1. The named recipient is in `mail.destination`, or the event has no destination: that recipient.
+    /// 2. Any other name: of the recipients in the destination that are not named beside it, those at the same domain
+    ///    are possible, or all of them if there is none at that domain. One of these is chosen, always the same one for
+    ///    the same name, so that one mail never fails for more people than it went to. If they are at several ISPs, it
+    ///    counts at `other`, and the oddity is reported.
+    /// 3. No recipient is possible: it counts at `other` for an unknown recipient, and the oddity is reported.
     fn whose<'t>(&mut self, named: Option<&'t str>, beside: impl Iterator<Item = &'t str>) -> Whose<'t>
     where
         'a: 't,
     {
         let destination = &self.mail.destination;
-        // So nearly every event is.
+        // The case of nearly every event.
         let known = named.filter(|named| destination.is_empty() || destination.iter().any(|known| known == named));
         match (known.and_then(final_recipient), known) {
             (Some(address), _) => return Whose::Address(address),
@@ -516,7 +519,7 @@ impl<'a, 'e> Count<'a, 'e> {
             return Whose::Address(address.clone());
         }
         let text = named.unwrap_or_default();
-        // Nobody forwards to the simulator.
+        // Mail is never forwarded to the simulator.
         if let Some(address) = address.as_ref().filter(|address| address.domain() == SIMULATOR) {
             return Whose::Address(address.clone());
         }
@@ -553,12 +556,12 @@ impl<'a, 'e> Count<'a, 'e> {
         if isps.len() > 1 { Whose::OneOf(one) } else { Whose::Address(one) }
     }
 
-    /// Says by what name the complaint is ignored, if it is.
+    /// Returns the name of the reason if the complaint is ignored.
     fn complaint(&mut self, complaint: &'a Complaint<'e>) -> Result<Option<&'static str>, Refused> {
         if complaint.feedback_type.as_deref() == Some("not-spam") {
             return Ok(Some("not_spam"));
         }
-        // `OnAccountSuppressionList` and its kin: the mail was never sent, so nobody complained about it.
+        // `OnAccountSuppressionList` and similar subtypes: the mail was never sent, so there is no complaint about it.
         if complaint.sub_type.as_deref().is_some_and(|sub_type| sub_type.contains("SuppressionList")) {
             return Ok(Some("suppressed_complaint"));
         }
@@ -573,8 +576,8 @@ impl<'a, 'e> Count<'a, 'e> {
             self.oddities.note(Oddity::UnattributedRecipient);
             self.push(UnitKind::Complaint, Isp::OTHER, id);
         }
-        // SES lists everybody at the complaining domain, so the first counted one tells the ISP.
-        // Somebody to whom the mail went tells it best.
+        // SES lists all recipients at the complaining domain, so the first counted one gives the ISP. A recipient to
+        // whom the mail went is preferred.
         let went_to: Vec<Address<'_>> =
             mail.destination.iter().filter_map(|known| Address::parse(known).ok()).collect();
         let is_known = |recipient: &&Text<'_>| Address::parse(recipient).is_ok_and(|known| went_to.contains(&known));
@@ -593,12 +596,12 @@ impl<'a, 'e> Count<'a, 'e> {
     }
 }
 
-/// What the server did about a recipient of a bounce (RFC 3464, section 2.3.3).
+/// What the server did for a recipient of a bounce (RFC 3464, section 2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// It gave up; also what is told by words that nobody knows, or not told.
+    /// It gave up. Also the default for a missing or unknown action.
     Failed,
-    /// It goes on trying.
+    /// It keeps trying.
     Delayed,
     /// The recipient got the mail, or it was passed on to systems that report nothing.
     Reached,
@@ -623,13 +626,15 @@ fn final_recipient(text: &str) -> Option<Address<'_>> {
     Address::parse(typed.unwrap_or(text)).ok()
 }
 
-/// What tells a recipient without a readable address from others. No local part is empty.
+/// The key parts of a recipient without a readable address. They differ from those of any address, because no local
+/// part is empty.
 fn unreadable(text: &str) -> [&str; 2] {
     ["", text]
 }
 
-/// Whether a mail is part of a drill: sent with a configuration set of one ([`Subject::DRILL`]), and to SES's mailbox simulator alone.
-/// It counts for that set, and for nothing else. Any other mail that is sent with such a set counts as ever.
+/// Whether a mail is part of a drill: sent with a configuration set of one ([`Subject::DRILL`]), and to SES's mailbox
+/// simulator alone. It counts for that set, and for nothing else. Any other mail that is sent with such a set counts as
+/// usual.
 fn is_drill(mail: &Mail<'_>) -> bool {
     let of_drill = mail.configuration_set.as_deref().is_some_and(|set| set.starts_with(Subject::DRILL));
     let to_simulator = |to: &Text<'_>| Address::parse(to).is_ok_and(|address| address.domain() == SIMULATOR);
@@ -663,7 +668,7 @@ fn is_dated_by_provider(detail: &Detail<'_>) -> bool {
     matches!(detail, Detail::Bounce(_) | Detail::Complaint(_))
 }
 
-/// The date of what happened, as told.
+/// The date of what happened, as the event gives it.
 fn dated(detail: &Detail<'_>) -> (&'static str, Option<Timestamp>) {
     match detail {
         Detail::Delivery(delivery) => ("delivery.timestamp", delivery.timestamp),
@@ -681,14 +686,14 @@ fn dated(detail: &Detail<'_>) -> (&'static str, Option<Timestamp>) {
 /// The times that an event carries, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamps {
-    /// The latest time that SES itself, or what carried the event, has stamped on it.
+    /// The latest time stamped by SES itself, or by the service that carried the event.
     pub by_ses: i64,
-    /// The time that the recipients' provider says: of a bounce or a complaint. Its clock may be wrong.
+    /// The time from the recipients' provider, of a bounce or a complaint. Its clock may be wrong.
     pub by_provider: Option<i64>,
 }
 
 impl Stamps {
-    /// The times on an event. A date of an envelope or of a provider that lies after the real now is not one.
+    /// The times on an event. A date of an envelope or of a provider that lies after the real now is ignored.
     pub fn of(event: &Event<'_>, real_now: i64) -> Stamps {
         let accepted = event.mail.timestamp.0;
         let is_past = |at: &i64| *at <= real_now.saturating_add(TOLERANCE_MILLIS);

@@ -1,7 +1,7 @@
 //! Mirroring: the warm-up percentage of standard dedicated IPs follows the ramp of a configuration set, where a policy asks for it.
 //!
-//! SES sends the share of an IP's plan that the percentage names by that IP, *and the rest through shared IPs*. It holds nothing
-//! back, so this is no substitute for asking the gate: it keeps an IP from being called warm when the ISPs say that it is not.
+//! SES sends the share of an IP's plan that the percentage names by that IP, *and the rest through shared IPs*. It
+//! limits no mail, so this does not replace the gate: it keeps SES from treating an IP as warm when the ISPs do not.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use crate::enforce::ControlError;
 use crate::ports::{Disposition, PortError};
 use crate::quotas::{Quota, Quotas};
 
-/// How far SES says that an IP is warmed up.
+/// How far an IP is warmed up, according to SES.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WarmupPercentage {
-    /// So many hundredths.
+    /// The percentage.
     Percent(u8),
     /// SES manages it by itself.
     Managed,
@@ -31,14 +31,14 @@ pub trait DedicatedIps {
     ///
     /// # Errors
     ///
-    /// As [`ControlError`] says; it is gone if it is none of this account.
+    /// See [`ControlError`]; [`ControlError::Gone`] if the IP does not belong to this account.
     async fn warmth(&mut self, ip: IpAddr) -> Result<WarmupPercentage, ControlError>;
 
-    /// Says how far it is.
+    /// Sets the warm-up percentage of an IP.
     ///
     /// # Errors
     ///
-    /// As [`ControlError`] says. It was said, or not: saying it again is safe.
+    /// See [`ControlError`]. It may or may not have been set: setting it again is safe.
     async fn set_warmth(&mut self, ip: IpAddr, percent: u8) -> Result<(), ControlError>;
 }
 
@@ -49,7 +49,7 @@ pub struct Mirrored {
     pub ip: IpAddr,
     /// The configuration set that it follows.
     pub set: String,
-    /// What was wished for.
+    /// The desired percentage.
     pub percent: u8,
     /// What became of it.
     pub outcome: MirrorOutcome,
@@ -58,26 +58,27 @@ pub struct Mirrored {
 /// What became of one IP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MirrorOutcome {
-    /// It was so already.
+    /// It was already set.
     Was,
-    /// It is so now; before it was this.
+    /// It has been set; this is the value before.
     Set(u8),
-    /// SES manages this IP, and lets nobody else do so.
+    /// SES manages this IP, and does not allow changes.
     Managed,
-    /// It is none of this account.
+    /// It does not belong to this account.
     Unknown,
     /// SES denied it.
     Denied(String),
 }
 
-/// What is known to be so, from earlier rounds of this process: an IP is asked about when its percentage should change.
+/// The percentages known from earlier rounds of this process: SES is asked about an IP only when its percentage should
+/// change.
 pub type Known = BTreeMap<IpAddr, u8>;
 
-/// Makes the IPs of the policy follow their sets, with at most so many calls.
+/// Makes the IPs of the policy follow their sets, with at most `calls` calls.
 ///
 /// # Errors
 ///
-/// A port did not answer, or SES is busy: what is not done yet is done in the next round.
+/// A port did not answer, or SES is busy: the next round does the rest.
 pub async fn mirror<Q: Quotas, D: DedicatedIps>(
     policy: &Policy,
     quotas: &Q,
@@ -87,7 +88,7 @@ pub async fn mirror<Q: Quotas, D: DedicatedIps>(
 ) -> Result<Vec<Mirrored>, PortError> {
     let mut done = Vec::new();
     for Mirror { set, ips: of_set } in &policy.warmup.mirrors {
-        // In shadow nothing is touched.
+        // In shadow nothing is changed.
         let subject = Subject::ConfigurationSet(set.as_str().into());
         if policy.is_shadow(&subject) {
             continue;
@@ -121,7 +122,7 @@ pub async fn mirror<Q: Quotas, D: DedicatedIps>(
     Ok(done)
 }
 
-/// What will not work the next time either is told, and no reason to leave the other IPs.
+/// An error that the next try would meet again becomes the IP's outcome, so that the other IPs are still done.
 fn denied(error: ControlError) -> Result<MirrorOutcome, PortError> {
     match error {
         ControlError::Gone => Ok(MirrorOutcome::Unknown),
@@ -132,8 +133,8 @@ fn denied(error: ControlError) -> Result<MirrorOutcome, PortError> {
     }
 }
 
-/// The share of its target that a set has reached at the ISPs that it sends to, in hundredths: at least 1, because 0 makes SES
-/// begin anew. `None` if it has sent to none yet.
+/// The share of its target that a set has reached at the ISPs that it sends to, in hundredths: at least 1, because 0
+/// makes SES start over. `None` if it has sent to none yet.
 pub fn percentage(plan: &Plan, quotas: &BTreeMap<Isp, Quota>) -> Option<u8> {
     let reached: u64 = quotas.values().map(|quota| quota.ramp.reach.min(plan.target)).sum();
     let of = plan.target.saturating_mul(quotas.len() as u64);
@@ -149,7 +150,7 @@ mod tests {
     use reputation::time::Now;
     use reputation::warmup::begin;
 
-    /// IPs with what SES says of them, and every call.
+    /// IPs with their state at SES, and every call.
     #[derive(Default)]
     struct Ips {
         known: BTreeMap<IpAddr, WarmupPercentage>,
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(round(5_000, &mut ips, 10), expected);
         assert_eq!(round(5_000, &mut ips, 10), []);
         assert_eq!(ips.calls, ["get 192.0.2.1", "put 192.0.2.1 30", "get 192.0.2.2", "get 192.0.2.3"]);
-        // Few calls at a time: the rest follows in the next round.
+        // The number of calls is limited: the rest follows in the next round.
         assert_eq!(round(9_000, &mut ips, 2), [(50, MirrorOutcome::Set(30))]);
         assert_eq!(round(9_000, &mut ips, 9), [(50, MirrorOutcome::Managed), (50, MirrorOutcome::Unknown)]);
     }
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ses_denies_is_told_and_what_is_busy_is_tried_again() {
+    fn what_ses_denies_is_reported_and_what_is_busy_is_tried_again() {
         let policy = Policy::from_toml(POLICY).unwrap();
         let mut ips = Ips { known: [(ip(1), WarmupPercentage::Percent(50))].into(), ..Ips::default() };
         let mut known = Known::new();

@@ -1,7 +1,7 @@
-//! The digest: once a day, how all stands.
+//! The digest: once a day, the state of everything.
 //!
-//! [`find`] reads what there is, [`Digest::of`] makes of it what people and programs are told; that part is pure. It is told
-//! through the outbox under the name of its day, so once, however often it is made.
+//! [`find`] reads the data, [`Digest::of`] makes the report for people and programs from it; that part is pure. The
+//! digest is sent through the outbox under the name of its day, so it is sent once, however often it is made.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,22 +26,22 @@ use crate::quotas::{Quota, Quotas};
 
 mod text;
 
-/// A dedicated IP keeps its name with some 1,000 mails a day at each ISP (SES Developer Guide, dedicated IP addresses: a rule
-/// of thumb).
+/// A dedicated IP keeps its reputation with about 1,000 mails a day at each ISP (SES Developer Guide, dedicated IP
+/// addresses: a rule of thumb).
 pub const MAILS_OF_AN_IP: u64 = 1_000;
-/// What sends less is told once it is past its warm-up: its quota would do, or it has had as many days as SES plans for a
-/// dedicated IP (SES Developer Guide, "Warming up dedicated IP addresses").
+/// Sets that send less are listed once they are past their warm-up: their quota is large enough, or they have had as
+/// many days as SES plans for a dedicated IP (SES Developer Guide, "Warming up dedicated IP addresses").
 const WARMUP_DAYS: u32 = 45;
-/// Days before a quota decays in which that is told.
+/// How many days before a quota decays the digest warns of it.
 const COOLING_DAYS: u32 = 3;
-/// Subjects of one kind that are looked at, and rows that programs are told of each kind: an event is one item.
+/// Most subjects of one kind that are read, and most rows of each kind in the event for programs: an event is one item.
 const MAX_READ: usize = 500;
 const MAX_ROWS: usize = 100;
 
-/// Whom there is mail of, and how much.
+/// Which subjects have mail, and how much.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait MailHistory {
-    /// Every subject that was ever heard of, with the last hour (its first minute) in which it was.
+    /// Every subject that ever had an event, with the last hour in which it had one (the first minute of that hour).
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ pub struct Findings {
     pub day: Day,
     /// The mail that SES accepted on it, by configuration set or identity and ISP.
     pub mail: BTreeMap<Subject, BTreeMap<Isp, Counters>>,
-    /// What is not closed now.
+    /// The breakers that are not closed now.
     pub board: Arc<Board>,
     /// The account as SES would see it.
     pub forecasts: Vec<Forecast>,
@@ -71,7 +71,7 @@ pub struct Findings {
     pub quotas: BTreeMap<(String, Isp), Quota>,
 }
 
-/// Reads what there is to tell about the day before the one that holds `now`.
+/// Reads the data for the digest of the day before the one that holds `now`.
 ///
 /// # Errors
 ///
@@ -107,7 +107,7 @@ pub async fn find<R: Reputation + MailHistory, Q: Quotas>(
             }
             (isp, sum)
         };
-        // Of whom nobody tells how much it sends, there is no rate.
+        // A subject of which SES publishes no Send or Delivery events has no rate.
         if timeline.knows_its_mail() {
             mail.insert(subject.clone(), timeline.isps().map(sum).collect());
         }
@@ -121,30 +121,30 @@ pub async fn find<R: Reputation + MailHistory, Q: Quotas>(
     Ok(Findings { day, mail, board, forecasts, quotas: known })
 }
 
-/// The hours of a day: whole ones, where a zone is off by half of one.
+/// The hours of a day. Whole hours, also in a zone whose offset is a half hour.
 fn hours_of(day: Day) -> (Minute, Minute) {
     (day.start.minute().hour(), day.end.minute().hour())
 }
 
-/// How all stood on one day. Times are RFC 3339; rates are shares.
+/// The state of everything on one day. Times are RFC 3339; rates are shares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Digest {
-    /// Whether an application asks the gate: without, a cut of a quota is a warning.
+    /// Whether an application asks the gate. Without a gate, a cut of a quota is a warning.
     #[serde(skip)]
     pub gate: bool,
     /// The day (YYYY-MM-DD).
     pub day: String,
-    /// Where that day was.
+    /// The time zone of that day.
     pub zone: String,
     /// It is about mail that SES accepted from this minute on …
     pub from: String,
     /// … and before this one.
     pub until: String,
-    /// The account, then configuration sets, then identities; of each kind the most troubled first, then the largest.
+    /// The account, then configuration sets, then identities; within a kind the worst first, then the largest.
     pub rates: Vec<Rates>,
-    /// Rows that are left out of `rates`.
+    /// Number of rows omitted from `rates`.
     pub left_out: usize,
-    /// The lines of the policy's ratio rules over a day.
+    /// The thresholds of the policy's ratio rules over a day.
     pub lines: Vec<Line>,
     /// Breakers that are not closed now.
     pub not_closed: Vec<NotClosed>,
@@ -152,16 +152,16 @@ pub struct Digest {
     pub forecast: Vec<Seen>,
     /// Quotas of today.
     pub quotas: Vec<Allowed>,
-    /// Where the quota is about to decay for want of mail.
+    /// Quotas that are about to decay because there is no mail.
     pub cooling: Vec<Cooling>,
-    /// Where less is sent than a dedicated IP needs.
+    /// Sets that send less than a dedicated IP needs.
     pub small: Vec<Small>,
 }
 
 /// The rates of one subject.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rates {
-    /// Whose.
+    /// The subject.
     pub subject: String,
     /// State of its breaker now.
     pub state: StateName,
@@ -184,29 +184,29 @@ pub struct Rate {
     pub population: u64,
     /// Its numerator.
     pub bad: u64,
-    /// Whether it has reached the line at which people are warned, with as much mail as that takes.
+    /// Whether it has reached the threshold at which people are warned, with at least the mail that this requires.
     pub over: bool,
 }
 
-/// The lines of one metric.
+/// The thresholds of one metric.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
     /// Which rate.
     pub metric: &'static str,
-    /// At which people are warned; null = never.
+    /// The rate at which people are warned; null = never.
     pub warn: Option<f64>,
-    /// At which mail is stopped; null = never.
+    /// The rate at which mail is stopped; null = never.
     pub pause: Option<f64>,
 }
 
 /// A breaker that is not closed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NotClosed {
-    /// Whose, and where: `configuration-set:news@gmail`.
+    /// Its subject and ISP: `configuration-set:news@gmail`.
     pub key: String,
     /// Its state.
     pub state: StateName,
-    /// When it lets probes through; null if it is not open, or waits for a person.
+    /// When testing begins; null if it is not open, or waits for a person.
     pub until: Option<String>,
 }
 
@@ -221,9 +221,9 @@ pub struct Seen {
     pub population: u64,
     /// The bad ones among them.
     pub bad: u64,
-    /// At which SES reviews an account.
+    /// The rate at which SES reviews an account.
     pub review: f64,
-    /// At which SES may pause it.
+    /// The rate at which SES may pause it.
     pub pause: f64,
 }
 
@@ -242,7 +242,7 @@ pub struct Allowed {
     pub granted: u64,
     /// The quota of tomorrow, if today is healthy and used.
     pub next: u64,
-    /// What became of the quota of the day before.
+    /// How the quota changed from the day before.
     pub step: &'static str,
     /// Why, in words.
     pub reason: String,
@@ -257,7 +257,7 @@ pub struct Cooling {
     pub isp: String,
     /// Days without mail.
     pub idle_days: u32,
-    /// From so many on its quota decays.
+    /// From this number of days on its quota decays.
     pub decays_after_days: u32,
 }
 
@@ -270,7 +270,7 @@ pub struct Small {
     pub isp: String,
     /// Mails sent there on the day of the digest.
     pub sent: u64,
-    /// Mails a day that its dedicated IPs need; of sets whose IPs the policy does not name, that one needs.
+    /// Mails a day that its dedicated IPs need; if the policy does not name its IPs, the mails that one IP needs.
     pub needed: u64,
 }
 
@@ -316,17 +316,17 @@ impl Digest {
         }
     }
 
-    /// Whether there was any mail: of a day without, nobody is told.
+    /// Whether there was any mail. A day without mail has no digest.
     pub fn has_mail(&self) -> bool {
         self.rates.iter().any(|row| row.mails > 0)
     }
 
-    /// As an e-mail tells it.
+    /// The text of the e-mail.
     pub fn text(&self) -> String {
         text::digest(self)
     }
 
-    /// In a line.
+    /// The title, in one line.
     pub fn title(&self) -> String {
         let stands = match self.not_closed.len() {
             0 => "all sending".to_owned(),
@@ -344,7 +344,7 @@ impl Rates {
     }
 }
 
-/// The ratio rule of a metric over a day, or over what is nearest to it.
+/// The thresholds of the ratio rule of a metric over a day, or over the window nearest to a day.
 fn line(policy: &Policy, metric: Metric) -> Line {
     let rule =
         policy.ratios.iter().filter(|rule| rule.metric == metric).min_by_key(|rule| rule.window_hours.abs_diff(24));
@@ -449,7 +449,7 @@ fn small(policy: &Policy, found: &Findings) -> Vec<Small> {
         let needed = MAILS_OF_AN_IP * mirror.map_or(1, |mirror| mirror.ips.len() as u64);
         let sent = sent(found, set, *isp);
         let past_its_warmup = quota.ramp.quota >= needed || quota.ramp.sending_days >= WARMUP_DAYS;
-        // The ISPs that nobody knows by name are not one provider.
+        // `other` is not one provider.
         let is_small = *isp != Isp::OTHER && (1..needed).contains(&sent) && past_its_warmup;
         let (configuration_set, isp) = (set.clone(), policy.isp_map.name(*isp).to_owned());
         is_small.then_some(Small { configuration_set, isp, sent, needed })

@@ -1,41 +1,44 @@
-//! Enforcing: making wishes true at SES, keeping them true, and telling our doing from a person's and another stack's.
+//! Enforcing: brings SES to the desired states, keeps it there, and distinguishes this stack's changes from those of
+//! people and of other stacks.
 //!
-//! SES stores whether a configuration set, a tenant or the account may send, but not who said so, why, or when, and
-//! has no compare-and-set. So beside each wish we keep what we were about to do ([`DesiredState::intent`], saved before the
-//! call), what we last made or saw true ([`DesiredState::made`]) and when we last wrote ([`DesiredState::written`]). On a
-//! configuration set we also leave a mark, which other stacks see ([`Mark`]).
+//! SES stores whether a configuration set, a tenant or the account may send, but not who decided it, why, or when, and
+//! has no compare-and-set. So each desired state also stores the change that we were about to make
+//! ([`DesiredState::intent`], saved before the call), the state that we last made or observed ([`DesiredState::made`])
+//! and when we last wrote ([`DesiredState::written`]). On a configuration set we also leave a mark, which other stacks
+//! see ([`Mark`]).
 //!
-//! **Invariant:** what a person stopped is never resumed by us; what a person resumed is accepted. What another stack
-//! stopped is that stack's to resume.
-//! **Invariant:** a wish that is not true yet is tried again until it is; a failed call loses nothing. Of a target that
-//! SES does not know, a wish to stop it is kept.
-//! **Invariant:** a reading that contradicts what we last made counts only [`SETTLING_MILLIS`] after our last write, and is
-//! believed only if a second look, at least [`SECOND_LOOK_MILLIS`] later, says the same. So with a reconcile every five
-//! minutes, what a person does at SES is accepted within about ten, and two more if it is done just after a write of ours; as
-//! long as one invocation has the time to look at all wishes.
-//! **Invariant:** a target that fails holds up no other: it waits for its own next try ([`DesiredState::again`]), and takes at
-//! most half of a round's calls. Only throttling, which is about the account, ends a round.
+//! **Invariant:** we never resume a target that a person stopped, and we accept a person's resume. A target that
+//! another stack stopped is resumed by that stack only. **Invariant:** a desired state that is not reached yet is tried
+//! again until it is; a failed call loses nothing. If SES does not know a target, the desire to stop it is kept.
+//! **Invariant:** a reading that contradicts what we last made counts only [`SETTLING_MILLIS`] after our last write,
+//! and is believed only if a second reading, at least [`SECOND_LOOK_MILLIS`] later, confirms it. So with a reconcile
+//! every five minutes, a person's change at SES is accepted within about ten minutes, plus two if it follows just after
+//! a write of ours. This requires that one invocation has the time to check all desired states. **Invariant:** a target
+//! that fails does not delay the others: it waits for its own next try ([`DesiredState::again`]), and takes at most
+//! half of a round's calls. Only throttling, which concerns the account, ends a round.
 //!
-//! Gaps are left, because SES names no actor:
+//! Known gaps, because SES names no actor:
 //!
-//! - A person who resumes what we paused and pauses it again before the resume is accepted has changed nothing that is
-//!   believed: the pause is taken for ours. The same holds for a stop that is resumed again in that time.
-//! - While a call of ours was begun and not seen to end, what a person or another stack does to the target is taken for the
-//!   call's doing (a pause), or done over (a resume).
-//! - The same holds for two minutes after a stop that SES has refused, if the mark of another stack stood there: that stack
-//!   may have stopped the target since what we saw, and leaves it to our mark. A look after that time ends it.
-//! - A set that vanishes and is made anew between two looks keeps what we knew of it.
-//! - Of two stacks that stop a set within the same two minutes, the one whose mark is left is the one that stopped it. If
-//!   it resumes the set before the other has looked again, the other takes that for a person's resume.
-//! - Of a stop within two minutes after the other stack's resume, that stack may empty the mark, if a call about its mark has
-//!   failed and what it sees is older than the stop. It can then take the stop for its own, or for a person's.
-//! - A person's stop that is accepted while the enforcer fails, and is resumed by the operator before the next look, is taken for
-//!   another stop of a person: the resume has to be said once more.
-//! - A target that was to flow for a day is no longer looked at: what a person stops then stays stopped, and is noticed at the
-//!   next stop of ours.
-//! - Tenants and the account carry no mark: the stop of another stack is taken for that of a person.
-//! - A wish that was lost is renewed where its breaker is open. A lost wish to resume is not: the set stays stopped until
-//!   a person resumes it.
+//! - If a person resumes a target that we paused, and pauses it again before the resume is accepted, neither change is
+//!   noticed: the pause counts as ours. The same holds for a stop that is resumed again in that time.
+//! - While the outcome of a call of ours is unknown, a pause by a person or another stack counts as the effect of the
+//!   call, and a resume is overwritten.
+//! - The same holds for two minutes after a stop that SES has refused, if the mark of another stack stood there: that
+//!   stack may have stopped the target since our reading, and leaves it to us because of our mark. A reading after that
+//!   time ends the gap.
+//! - A set that is deleted and created again between two readings keeps what we knew about it.
+//! - Of two stacks that stop a set within the same two minutes, the one whose mark remains counts as the one that
+//!   stopped it. If it resumes the set before the other has read it again, the other treats that as a person's resume.
+//! - If we stop a set within two minutes after the other stack resumed it, that stack may empty our mark, if a call
+//!   about its mark failed and its reading is older than the stop. It can then treat the stop as its own, or as a
+//!   person's.
+//! - If a person's stop is accepted while the enforcer fails, and the operator resumes it before the next reading, it
+//!   counts as another stop by a person: the resume must be repeated.
+//! - A target whose desired state was `Flowing` for a day is no longer read: a person's later stop stays in effect, and
+//!   is noticed at our next stop.
+//! - Tenants and the account carry no mark: the stop of another stack counts as a person's stop.
+//! - A lost desired state is renewed if its breaker is open. A lost desire to resume is not renewed: the set stays
+//!   stopped until a person resumes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,33 +52,35 @@ use crate::evaluate::{apply_input, stops_at_ses};
 use crate::notice::{Notice, Outbox};
 use crate::ports::{PortError, Reputation, Saved};
 
-/// How long after a write of ours SES may still answer with what was before, in milliseconds. SES does not document it;
-/// samples of AWS speak of minutes until a pause takes effect, and nothing is lost by waiting.
+/// How long after a write of ours SES may still answer with the state before it, in milliseconds. SES does not document
+/// it; AWS samples mention minutes until a pause takes effect, and waiting loses nothing.
 pub const SETTLING_MILLIS: i64 = 120_000;
 
-/// How long after a first look a second one must say the same before what contradicts us is believed, in milliseconds.
-/// Less than the time between two reconciles, so that the next one is the second look.
+/// How long after a first reading that contradicts us a second one must confirm it before it is believed, in
+/// milliseconds. Less than the time between two reconciles, so that the next reconcile makes the second reading.
 pub const SECOND_LOOK_MILLIS: i64 = 240_000;
 
-/// From a failure of a target to its next try, in milliseconds: the first wait, which doubles, and the longest, which
-/// is less than the time between two reconciles.
+/// The wait from a failure of a target to its next try, in milliseconds: the first wait, which doubles, and the
+/// longest, which is less than the time between two reconciles.
 const BACKOFF_MILLIS: (i64, i64) = (2_000, 240_000);
 
-/// The longest wait while a mark is still to be written, in milliseconds: well within the two looks of another stack.
+/// The longest wait while a mark is still to be written, in milliseconds: well within the two readings of another
+/// stack.
 const LONGEST_UNMARKED_MILLIS: i64 = 30_000;
 
-/// From a look that finds a target gone which is to be stopped to the next one, in milliseconds: it is perhaps so new that SES
-/// does not know it yet.
+/// The wait before the next reading of a target that is to be stopped and was not found, in milliseconds: it may be so
+/// new that SES does not know it yet.
 const GONE_LOOK_MILLIS: i64 = 15_000;
 
-/// How long a wish to let mail flow is kept after it was made true, in milliseconds: as long as a breaker that opens again and
-/// again stays open at most. Without it, a person's stop needs no acceptance: it stays, and no later wish of ours lifts it.
+/// How long a desired state `Flowing` is kept after it was reached, in milliseconds: the longest time that a breaker
+/// that opens again and again stays open. After that a person's stop needs no acceptance: it stays in effect, because
+/// no desired state would lift it.
 const FORGET_MILLIS: i64 = 24 * 60 * 60_000;
 
-/// Calls that one target takes at most: to look, to write, and to make up for a mark and write another.
+/// The most calls that one target takes: one to read, one to write, one for a missing mark and one for a new mark.
 const CALLS_EACH: usize = 4;
 
-/// Characters of an error that are kept.
+/// How many characters of an error are kept.
 const MAX_ERROR: usize = 300;
 
 /// Whether mail flows.
@@ -87,20 +92,21 @@ pub enum Flow {
     Stopped,
 }
 
-/// The mark that a stack leaves on what it stops, for other stacks. It says that the stack's last change was to stop the
-/// target: the stack takes it away when it resumes the target itself, or finds that a person has stopped it since. When
-/// a person resumes the target, the mark stays, so that other stacks can tell this from a resume of the stack's.
+/// The mark that a stack leaves on a target that it stops, for other stacks. It records that the stack's last change
+/// was to stop the target: the stack removes it when it resumes the target itself, or finds that a person has stopped
+/// it since. When a person resumes the target, the mark stays, so that other stacks can distinguish this from a resume
+/// by the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// None is there. Where one was, a person has removed it: stacks empty theirs.
+    /// No mark. If there was one, a person has removed it: stacks only empty theirs.
     Absent,
-    /// A stack has taken its own away, which leaves an empty one.
+    /// A stack removed its own mark, which leaves an empty one.
     Emptied,
     /// Ours.
     Ours,
-    /// That of the stack of this name.
+    /// The mark of the stack of this name.
     Other(String),
-    /// None is there, and none can be left: the target cannot carry one, or SES denies it.
+    /// No mark, and none can be left: the target cannot carry one, or SES denies it.
     Unsupported,
 }
 
@@ -113,7 +119,7 @@ impl Mark {
     }
 }
 
-/// What SES says of a target.
+/// The state of a target, as SES reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
     /// Whether mail flows.
@@ -122,7 +128,7 @@ pub struct Sight {
     pub mark: Mark,
 }
 
-/// What a look at SES can show.
+/// What a reading of SES can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// SES accepts mail.
@@ -142,7 +148,7 @@ impl From<Flow> for Seen {
     }
 }
 
-/// A reading that contradicts what we last made, and is not believed yet.
+/// A reading that contradicts the state that we last made, and is not believed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// What was seen.
@@ -167,52 +173,52 @@ pub struct FailedCalls {
     pub failures: u32,
     /// When SES first denied one of them.
     pub denied: Option<Now>,
-    /// What the last one said, at most 300 characters.
+    /// The error of the last one, at most 300 characters.
     pub error: String,
 }
 
-/// A wish about one target that SES can stop, and how far it is made true.
+/// The desired state of one target that SES can stop, and how far it is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredState {
     /// A configuration set, a tenant, or the account.
     pub target: Subject,
-    /// What the breaker wants.
+    /// The state that the breaker decided.
     pub wish: Flow,
-    /// ArmedSince when.
+    /// Since when.
     pub at: Now,
-    /// How far past its threshold the verdict was; 1 is just reached. The worst is stopped first.
+    /// How far past its threshold the verdict was; 1 is just reached. The worst target is stopped first.
     pub urgency: f64,
     /// Why.
     pub reason: String,
-    /// Nothing was noted since the breaker wrote it: it does not wait for its next try.
+    /// Nothing was noted since the breaker wrote it, so it does not wait for its next try.
     pub fresh: bool,
-    /// What we were about to make true when this was saved; saved before the call.
+    /// The change that we were about to make; saved before the call.
     pub intent: Option<Flow>,
-    /// What we last made or saw true.
+    /// The state that we last made or observed.
     pub made: Option<Flow>,
-    /// When we last wrote to SES, or were about to; `None` once a person is known to have changed it since.
+    /// When we last wrote to SES, or were about to write; `None` once a person is known to have changed it since.
     pub written: Option<Now>,
-    /// Our mark is still to be left (stopped) or taken away (flowing).
+    /// Our mark is still to be left (stopped) or removed (flowing).
     pub marking: Option<Flow>,
-    /// When SES was last asked.
+    /// When SES was last read.
     pub checked: Option<Now>,
-    /// What was seen against `made`, and has to be seen once more. If it is what `made` says, a person's act was accepted,
-    /// and perhaps the breaker does not know that yet.
+    /// A reading that contradicts `made`, and must be confirmed by another. If it equals `made`, a person's change was
+    /// accepted, and the breaker may not know that yet.
     pub doubt: Option<Doubt>,
-    /// ArmedSince when SES does not know the target.
+    /// Since when SES does not know the target.
     pub gone: Option<Now>,
-    /// It is another stack that has stopped the target.
+    /// Another stack has stopped the target.
     pub other: Option<OtherStack>,
     /// The last calls about it failed.
     pub trouble: Option<FailedCalls>,
-    /// It is not looked at before.
+    /// It is not tried before this time.
     pub again: Option<Now>,
     /// Grows by one with each save.
     pub version: u64,
 }
 
 impl DesiredState {
-    /// A new wish, of which SES was not asked yet.
+    /// A new desired state, for which SES was not read yet.
     pub fn new(target: Subject, wish: Flow, at: Now, urgency: f64, reason: String) -> DesiredState {
         DesiredState {
             target,
@@ -235,13 +241,13 @@ impl DesiredState {
         }
     }
 
-    /// Whether it was true when last looked at, and nothing is under way.
+    /// Whether it was reached at the last reading, and nothing is under way.
     pub fn is_true(&self) -> bool {
         let by_other = self.wish == Flow::Stopped && self.other.is_some();
         (self.made == Some(self.wish) || by_other) && self.intent.is_none() && self.gone.is_none()
     }
 
-    /// Whether there is nothing to do about it but to look at it now and then.
+    /// Whether only regular readings are left to do.
     fn is_at_rest(&self) -> bool {
         let rests = (self.is_true() && self.doubt.is_none()) || self.gone.is_some() || self.other.is_some();
         rests && self.again.is_none()
@@ -254,7 +260,7 @@ impl DesiredState {
         self.fresh || (!waits && is_open)
     }
 
-    /// Whether it was wished for and made so long ago that a wish to let mail flow is of no more use.
+    /// Whether it was decided and reached so long ago that a desired state `Flowing` is no longer needed.
     fn is_old(&self, now: Now) -> bool {
         let last = self.written.map_or(self.at, |written| written.max(self.at));
         now.0.saturating_sub(last.0) >= FORGET_MILLIS
@@ -264,30 +270,30 @@ impl DesiredState {
         self.trouble.is_some() && !self.fresh
     }
 
-    /// When the last change was written of which SES may not show anything yet: ours, or the stop of another stack.
+    /// When the last change was written that SES may not show yet: ours, or the stop of another stack.
     fn changed(&self) -> Option<Now> {
         self.written.max(self.other.as_ref().map(|other| other.since))
     }
 
-    /// Whether SES shows the last write by now.
+    /// Whether SES certainly shows the last write by now.
     fn is_settled(&self, now: Now) -> bool {
         self.changed().is_none_or(|changed| now.0.saturating_sub(changed.0) >= SETTLING_MILLIS)
     }
 
-    /// Whether this was seen before, long enough ago to be believed.
+    /// Whether the same was seen before, long enough ago to be believed.
     fn was_seen(&self, seen: Seen, now: Now) -> bool {
         let long_ago = |doubt: Doubt| now.0.saturating_sub(doubt.since.0) >= SECOND_LOOK_MILLIS;
         self.doubt.is_some_and(|doubt| doubt.seen == seen && long_ago(doubt))
     }
 
-    /// Whether a person's resume was accepted, and perhaps the breaker does not know that yet. A stop that was wished for since
-    /// is another one.
+    /// Whether a person's resume was accepted, and the breaker may not know that yet. A stop that was decided since is
+    /// another one.
     fn has_accepted_a_resume(&self) -> bool {
         let before = |doubt: Doubt| doubt.seen == Seen::Flowing && self.at <= doubt.since;
         self.wish == Flow::Stopped && self.made == Some(Flow::Flowing) && self.doubt.is_some_and(before)
     }
 
-    /// Notes that it is so, and that nothing else is going on.
+    /// Records the state `made`, and that nothing else is under way.
     fn hold(&mut self, made: Option<Flow>) {
         (self.made, self.intent) = (made, None);
         (self.doubt, self.gone, self.other, self.trouble, self.again) = (None, None, None, None, None);
@@ -296,7 +302,7 @@ impl DesiredState {
     fn doubt(&mut self, seen: Seen, now: Now) {
         self.trouble = None;
         match self.changed().map(|changed| Now(changed.0 + SETTLING_MILLIS)) {
-            // It may be older than that write: no look at all.
+            // The reading may be older than that write: it does not count.
             Some(settled) if now < settled => (self.doubt, self.again) = (None, Some(settled)),
             Some(_) | None => {
                 let since = self.doubt.filter(|doubt| doubt.seen == seen).map_or(now, |doubt| doubt.since);
@@ -311,7 +317,7 @@ impl DesiredState {
     fn fail(&mut self, error: &str, denied: bool, now: Now) {
         let (failures, since) = self.trouble.as_ref().map_or((0, None), |known| (known.failures, known.denied));
         let (first, longest) = BACKOFF_MILLIS;
-        // Other stacks look for our mark within minutes.
+        // Other stacks check our mark within minutes.
         let longest = if self.marking.is_some() { LONGEST_UNMARKED_MILLIS } else { longest };
         self.again = Some(Now(now.0 + (first << failures.min(16)).min(longest)));
         let denied = since.or(denied.then_some(now));
@@ -320,57 +326,58 @@ impl DesiredState {
     }
 }
 
-/// Keeps wishes.
+/// Stores desired states.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait DesiredStates {
-    /// All wishes.
+    /// All desired states.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError>;
 
-    /// Saves how far a wish is made true, upon the version it was read under. It is not fresh any more.
+    /// Saves how far a desired state is reached, if the stored version is still the one that was read. It is no longer
+    /// fresh.
     ///
     /// # Errors
     ///
-    /// It was saved or not: look again.
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
+    /// It may or may not have been saved: read it again.
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError>;
 
-    /// Writes a wish, unless there is one about its target.
+    /// Writes a desired state, unless its target has one.
     ///
     /// # Errors
     ///
-    /// It was written or not: do it again.
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
+    /// It may or may not have been written: do it again.
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError>;
 
-    /// Forgets a wish, upon the version it was read under.
+    /// Deletes a desired state, if the stored version is still the one that was read.
     ///
     /// # Errors
     ///
-    /// It was forgotten or not: do it again.
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError>;
+    /// It may or may not have been deleted: do it again.
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError>;
 }
 
 /// SES did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// Too many calls: any other call would be refused now, too.
+    /// Too many calls: any other call would be throttled now, too.
     #[error("SES throttles: {0}")]
     Throttled(String),
-    /// It did not work: the same call may work later, and calls about other targets may work now.
+    /// The call failed: the same call may work later, and calls about other targets may work now.
     #[error("SES fails: {0}")]
     Failed(String),
-    /// The target does not exist, or not any more, or SES does not know it yet.
+    /// The target does not exist, no longer exists, or SES does not know it yet.
     #[error("SES does not know it")]
     Gone,
-    /// We may not do this.
+    /// SES denies the permission.
     #[error("SES denies it: {0}")]
     Denied(String),
 }
 
 impl ControlError {
-    /// The same, of a call about a mark: the target was there a moment ago.
+    /// The same error of a call about a mark: the target existed a moment ago, so it is not gone.
     fn of_mark(self) -> ControlError {
         match self {
             ControlError::Gone => ControlError::Failed(ControlError::Gone.to_string()),
@@ -382,36 +389,36 @@ impl ControlError {
 /// Whether SES lets mail flow.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait SendingControl {
-    /// Asks SES.
+    /// Reads the state of a target from SES.
     ///
     /// # Errors
     ///
     /// See [`ControlError`].
     async fn flow(&mut self, target: &Subject) -> Result<Sight, ControlError>;
 
-    /// Writes to SES. Doing it again changes nothing more.
+    /// Writes to SES. Repeating it changes nothing more.
     ///
     /// # Errors
     ///
-    /// See [`ControlError`]; the call may have been carried out all the same.
+    /// See [`ControlError`]; the call may still have been carried out.
     async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError>;
 
-    /// Leaves our mark on a target, or takes away the mark that is there. Where SES denies it, that is that.
+    /// Leaves our mark on a target, or removes the mark that is there. A denial by SES is ignored.
     ///
     /// # Errors
     ///
-    /// See [`ControlError`]; the call may have been carried out all the same.
+    /// See [`ControlError`]; the call may still have been carried out.
     async fn mark(&mut self, target: &Subject, stopped: bool) -> Result<(), ControlError>;
 }
 
-/// What is to be done about a wish, given what SES says.
+/// What to do about a desired state, given the reading of SES.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// It is as it should be, and by our doing.
+    /// It is as desired, by our own change.
     Confirm,
-    /// Make it so.
+    /// Write this state.
     Make(Flow),
-    /// What was seen contradicts us: look again before it is believed.
+    /// The reading contradicts us: read again before it is believed.
     Doubt(Seen),
     /// A person stopped it.
     PersonStopped,
@@ -421,25 +428,26 @@ pub enum Move {
     OtherStack(String),
 }
 
-/// Tells our doing from that of others. Pure and total.
-pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
+/// Distinguishes our changes from those of others. Pure and total.
+pub fn next_move(desired: &DesiredState, sight: &Sight, now: Now) -> Move {
     use Flow::{Flowing, Stopped};
-    let DesiredState { wish, made, intent, .. } = *wished;
+    let DesiredState { wish, made, intent, .. } = *desired;
     let doubted = |then: Move| {
         let seen = sight.flow.into();
-        if wished.was_seen(seen, now) { then } else { Move::Doubt(seen) }
+        if desired.was_seen(seen, now) { then } else { Move::Doubt(seen) }
     };
-    // A call was begun and not seen to end: a stop is made again at once, unless it shows; a resume only where it does not.
+    // The outcome of a call is unknown: a stop is written again, unless it shows and is settled; a resume only if it
+    // does not show.
     let once_more = || match (wish, sight.flow) {
         (Stopped, Flowing) | (Flowing, Stopped) => Move::Make(wish),
-        (Stopped, Stopped) | (Flowing, Flowing) if wished.is_settled(now) => Move::Confirm,
+        (Stopped, Stopped) | (Flowing, Flowing) if desired.is_settled(now) => Move::Confirm,
         (Stopped, Stopped) => Move::Make(wish),
         (Flowing, Flowing) => Move::Doubt(Seen::Flowing),
     };
     if let (Stopped, Mark::Other(stack)) = (sight.flow, &sight.mark) {
-        // Our own mark may not show yet.
+        // Our own mark may not be visible yet.
         let ours = made == Some(Stopped) || intent == Some(Stopped);
-        return if ours && !wished.is_settled(now) {
+        return if ours && !desired.is_settled(now) {
             Move::Doubt(Seen::Stopped)
         } else {
             Move::OtherStack(stack.clone())
@@ -449,7 +457,7 @@ pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
         (Stopped, Some(Stopped)) => once_more(),
         (Stopped, Some(Flowing)) if made == Some(Stopped) => once_more(),
         (Stopped, Some(Flowing) | None) => {
-            // Where nothing is known, as after a lost wish, the mark says whose it is.
+            // If nothing is known, as after a lost desired state, the mark shows whose stop it is.
             let ours = made == Some(Stopped) || (made.is_none() && sight.mark == Mark::Ours);
             let then = match wish {
                 _ if !ours => return doubted(Move::PersonStopped),
@@ -457,16 +465,16 @@ pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
                 Flowing => Move::Make(Flowing),
             };
             // Our mark may be older than the stop of the other stack.
-            if wished.other.is_some() { doubted(then) } else { then }
+            if desired.other.is_some() { doubted(then) } else { then }
         }
         (Flowing, Some(_)) => once_more(),
-        // Perhaps our stop does not show yet.
-        (Flowing, None) if wish == Flowing && made == Some(Stopped) && !wished.is_settled(now) => {
+        // Our stop may not be visible yet.
+        (Flowing, None) if wish == Flowing && made == Some(Stopped) && !desired.is_settled(now) => {
             Move::Doubt(Seen::Flowing)
         }
         (Flowing, None) if wish == Flowing => Move::Confirm,
-        (Flowing, None) => match (&wished.other, &sight.mark) {
-            // A stack that resumes what it has stopped empties its mark. A person leaves it, or removes it.
+        (Flowing, None) => match (&desired.other, &sight.mark) {
+            // A stack that resumes its own stop empties its mark. A person leaves the mark, or removes it.
             (Some(_), Mark::Other(_) | Mark::Ours | Mark::Absent) => doubted(Move::PersonResumed),
             (Some(_), Mark::Emptied | Mark::Unsupported) => Move::Make(Stopped),
             (None, _) if made == Some(Stopped) => doubted(Move::PersonResumed),
@@ -475,14 +483,15 @@ pub fn next_move(wished: &DesiredState, sight: &Sight, now: Now) -> Move {
     }
 }
 
-/// What became of one wish in one round.
+/// The outcome for one desired state in one round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enforced {
-    /// What it was about.
+    /// Its target.
     pub target: Subject,
-    /// What became of it.
+    /// The outcome.
     pub outcome: EnforceOutcome,
-    /// Of one that failed or is doubted: when it is looked at again. None of one that is denied, which a person has to look at.
+    /// When a target that failed or is doubted is tried again. `None` if SES denies it, because a person has to fix
+    /// that.
     pub again: Option<Now>,
 }
 
@@ -491,9 +500,9 @@ pub struct Enforced {
 pub enum EnforceOutcome {
     /// Nothing has changed.
     Confirmed,
-    /// Has been made true.
+    /// This state has been written.
     Made(Flow),
-    /// Was seen, and is believed if the next look says the same.
+    /// Was seen, and is believed if the next reading confirms it.
     Doubted(Seen),
     /// A person stopped it: it stays stopped until a person resumes it.
     PersonStopped,
@@ -501,50 +510,50 @@ pub enum EnforceOutcome {
     PersonResumed,
     /// The stack of this name has stopped it: left to that stack.
     OtherStack(String),
-    /// It does not exist any more; a wish to stop it is kept.
+    /// It no longer exists; a desire to stop it is kept.
     Gone,
-    /// We may not do this: a person has to look. It is tried again after a while.
+    /// SES denies the permission: a person has to fix it. It is tried again after a while.
     Denied(String),
     /// A call failed; the target is tried again after a while.
     Failed(String),
     /// SES throttles: nothing more is done in this round.
     Throttled(String),
-    /// The wish has just changed: try again at once.
+    /// The desired state has just changed: try again at once.
     Later(String),
 }
 
-/// What one round of enforcing looks at.
+/// The scope of one round of enforcing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// At most so many calls of SES.
+    /// Most calls of SES.
     pub calls: usize,
-    /// When the reconcile began that this round is part of, if it is part of one: it also looks if wishes that were true
-    /// before still are, unless they were looked at since then, and if a wish is missing.
+    /// When the reconcile that this round belongs to began, if it belongs to one. Such a round also checks desired
+    /// states that were reached before, unless they were checked since then, and whether a desired state is missing.
     pub reconcile: Option<Now>,
 }
 
-/// What came of one round.
+/// The result of one round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundDone {
-    /// What became of the wishes that were looked at.
+    /// The outcomes of the desired states that were checked.
     pub enforced: Vec<Enforced>,
     /// Calls of SES that it took.
     pub calls: usize,
-    /// It had no call left for all that was due: the next round goes on at once.
+    /// It had too few calls for everything that was due: the next round continues at once.
     pub is_cut: bool,
-    /// When the first of those is due that were not yet, as far as a call or a look is to be done over.
+    /// When the first target that was not due yet must be tried or read again.
     pub waiting: Option<Now>,
 }
 
-/// One invocation of the enforcer: which rounds it goes through, and when. They are short, so that a stop that is decided
-/// meanwhile waits for a few calls only. Pure: who runs it makes the calls, and waits.
+/// One invocation of the enforcer: which rounds it makes, and when. Rounds are short, so that a stop that is decided
+/// meanwhile waits for a few calls only. Pure: the caller makes the calls, and waits.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// When it began, until all wishes that were at rest have been looked at.
+    /// When it began; `None` once all desired states at rest have been checked.
     reconcile: Option<Now>,
     /// When the last round began.
     begun: Now,
-    /// When targets that failed, or are doubted, are looked at again.
+    /// When targets that failed, or are doubted, are tried again.
     retries: BTreeMap<Subject, Now>,
     busy: Duration,
 }
@@ -554,11 +563,11 @@ pub struct Invocation {
 pub enum Next {
     /// Another one at once.
     Round,
-    /// Another one after this time: SES throttles, as it says.
+    /// Another one after this time: SES throttles, with this error.
     Busy(Duration, String),
-    /// Another one after this time: a target is to be looked at again then.
+    /// Another one after this time: a target must be tried again then.
     Retry(Duration),
-    /// None: all that can be done now is done.
+    /// None: everything that can be done now is done.
     Done,
 }
 
@@ -566,23 +575,23 @@ impl Invocation {
     /// Calls of one round.
     pub const ROUND_CALLS: usize = 10;
 
-    /// Waits while SES throttles: the first, which doubles, and the longest.
+    /// The waits while SES throttles: the first, which doubles, and the longest.
     const BUSY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
-    /// One that begins now, to reconcile or only to do what is to be done.
+    /// An invocation that begins now, to reconcile or only to do what is due.
     pub fn new(reconcile: bool, now: Now) -> Invocation {
         let (busy, _) = Invocation::BUSY;
         Invocation { reconcile: reconcile.then_some(now), begun: now, retries: BTreeMap::new(), busy }
     }
 
-    /// The round that begins now, if there is time for so many `calls`; none if that is too few for one target.
+    /// The round that begins now, if there is time for `calls` calls; `None` if they are too few for one target.
     pub fn round(&mut self, calls: usize, now: Now) -> Option<Round> {
         self.begun = now;
         let calls = calls.min(Invocation::ROUND_CALLS);
         (calls >= CALLS_EACH).then_some(Round { calls, reconcile: self.reconcile })
     }
 
-    /// What comes after a round that has ended now.
+    /// What follows a round that has ended now.
     pub fn after(&mut self, done: &RoundDone, now: Now) -> Next {
         let mut throttled = None;
         let mut has_changed = false;
@@ -604,7 +613,7 @@ impl Invocation {
             }
         }
         let is_over = throttled.is_none() && !done.is_cut;
-        // What was due, and was not looked at, is no longer wished for.
+        // A target that was due and was not checked has no desired state any more.
         let begun = self.begun;
         self.retries.retain(|target, again| !(visited.contains_key(target) || is_over && *again <= begun));
         self.retries.extend(visited.into_iter().filter_map(|(target, again)| again.map(|again| (target, again))));
@@ -625,14 +634,14 @@ impl Invocation {
     }
 }
 
-/// Makes wishes true: first those that are not true yet, stops before resumes and the worst before the others; then those
-/// that failed before and are due, with at most half of the calls; then, in a round that reconciles, looks whether the
-/// others are still true, those first that were looked at longest ago. `now` is the clock. [`Invocation`] says which rounds
-/// follow each other.
+/// Brings SES to the desired states: first those that are not reached yet, stops before resumes and the worst first;
+/// then those that failed before and are due, with at most half of the calls; then, in a round that reconciles, checks
+/// whether the others are still reached, the ones checked longest ago first. `now` is the clock. [`Invocation`] decides
+/// which rounds follow each other.
 ///
 /// # Errors
 ///
-/// A store failed; what was done was done, and the next round goes on from there.
+/// A store failed; what was done before stays done, and the next round continues from there.
 pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
     policy: &Policy,
     store: &mut S,
@@ -642,33 +651,34 @@ pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
 ) -> Result<RoundDone, PortError> {
     let mut wishes = store.wishes().await?;
     if let Some(since) = round.reconcile {
-        let is_first = wishes.iter().all(|wished| wished.checked.is_none_or(|checked| checked < since));
+        let is_first = wishes.iter().all(|desired| desired.checked.is_none_or(|checked| checked < since));
         if is_first && renew_missing(store, &wishes, now()).await? {
             wishes = store.wishes().await?;
         }
     }
     let begun = now();
-    // Also those that an invocation has left behind which failed.
-    let is_denied = |wished: &DesiredState| wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
-    let again = wishes.iter().filter(|wished| !wished.fresh && !is_denied(wished)).filter_map(|wished| wished.again);
+    // Including those that an earlier invocation left behind when it failed.
+    let is_denied = |desired: &DesiredState| desired.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+    let again =
+        wishes.iter().filter(|desired| !desired.fresh && !is_denied(desired)).filter_map(|desired| desired.again);
     let waiting = again.filter(|again| *again > begun).min();
-    wishes.retain(|wished| wished.is_due(round.reconcile, begun));
+    wishes.retain(|desired| desired.is_due(round.reconcile, begun));
     wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
     let mut done = RoundDone { enforced: Vec::new(), calls: 0, is_cut: false, waiting };
     let mut for_failing = round.calls / 2;
-    for wished in wishes {
-        let target = wished.target.clone();
+    for desired in wishes {
+        let target = desired.target.clone();
         if round.calls.saturating_sub(done.calls) < CALLS_EACH {
             done.is_cut = true;
             break;
         }
-        let failing = wished.is_failing();
+        let failing = desired.is_failing();
         if failing && for_failing == 0 {
             done.is_cut = true;
             continue;
         }
         let mut visit = Visit { policy, ses: &mut *ses, used: 0, again: None };
-        let outcome = visit.enforce_one(store, wished, &now).await?;
+        let outcome = visit.enforce_one(store, desired, &now).await?;
         done.calls += visit.used;
         if failing {
             for_failing = for_failing.saturating_sub(visit.used);
@@ -682,25 +692,26 @@ pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
     Ok(done)
 }
 
-/// Orders wishes: smaller is earlier.
-fn rank(wished: &DesiredState) -> (u8, f64, i64) {
-    let checked = wished.checked.map_or(i64::MIN, |checked| checked.0);
-    // What was noted of a target that was gone, left to another stack or doubted says nothing of a new wish.
-    let is_new = wished.fresh && wished.made != Some(wished.wish);
-    match wished.wish {
-        _ if wished.is_failing() => (2, 0.0, checked),
-        _ if wished.doubt.is_some() && !is_new => (3, 0.0, checked),
-        _ if wished.is_at_rest() && !is_new => (4, 0.0, checked),
-        Flow::Stopped => (0, -wished.urgency, wished.at.0),
-        Flow::Flowing => (1, 0.0, wished.at.0),
+/// The rank of a desired state: smaller comes first.
+fn rank(desired: &DesiredState) -> (u8, f64, i64) {
+    let checked = desired.checked.map_or(i64::MIN, |checked| checked.0);
+    // Notes about a target that was gone, left to another stack or doubted do not apply to a new decision.
+    let is_new = desired.fresh && desired.made != Some(desired.wish);
+    match desired.wish {
+        _ if desired.is_failing() => (2, 0.0, checked),
+        _ if desired.doubt.is_some() && !is_new => (3, 0.0, checked),
+        _ if desired.is_at_rest() && !is_new => (4, 0.0, checked),
+        Flow::Stopped => (0, -desired.urgency, desired.at.0),
+        Flow::Flowing => (1, 0.0, desired.at.0),
     }
 }
 
-/// Writes the wish to stop a subject anew if its breaker is open and the wish was lost; returns whether it was.
+/// Writes the desired state to stop a subject again if its breaker is open and the desired state was lost; returns
+/// whether it was lost.
 ///
 /// # Errors
 ///
-/// It was written or not: do it again.
+/// It may or may not have been written: do it again.
 pub async fn renew<S: Reputation + DesiredStates>(
     store: &mut S,
     subject: &Subject,
@@ -719,7 +730,7 @@ async fn renew_missing<S: Reputation + DesiredStates>(
     let board = store.board(now).await?;
     let mut renewed = false;
     for (key, known) in &board.unsettled {
-        if is_stopped_at_ses(key, known) && !wishes.iter().any(|wished| wished.target == key.subject) {
+        if is_stopped_at_ses(key, known) && !wishes.iter().any(|desired| desired.target == key.subject) {
             renewed |= store.renew(&missing(&key.subject, now)).await? == Saved::Saved;
         }
     }
@@ -727,16 +738,16 @@ async fn renew_missing<S: Reputation + DesiredStates>(
 }
 
 fn missing(subject: &Subject, now: Now) -> DesiredState {
-    let reason = "its breaker is open, and the wish to stop it was missing".to_owned();
+    let reason = "its breaker is open, and the desired state to stop it was missing".to_owned();
     DesiredState::new(subject.clone(), Flow::Stopped, now, 1.0, reason)
 }
 
-/// Whether a breaker has stopped what SES has a switch for.
+/// Whether a breaker has stopped a subject that SES can stop.
 fn is_stopped_at_ses(key: &Key, known: &BreakerState) -> bool {
     stops_at_ses(key) && known.enacted && matches!(known.state, State::Open { .. })
 }
 
-/// One look at one target, and what follows from it.
+/// One reading of one target, and what follows from it.
 struct Visit<'a, C> {
     policy: &'a Policy,
     ses: &'a mut C,
@@ -748,25 +759,25 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn enforce_one<S: Reputation + DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
-        if wished.has_accepted_a_resume() {
-            return self.accept_resume(store, wished, clock()).await;
+        if desired.has_accepted_a_resume() {
+            return self.accept_resume(store, desired, clock()).await;
         }
         self.used += 1;
-        let mut sight = match self.ses.flow(&wished.target).await {
+        let mut sight = match self.ses.flow(&desired.target).await {
             Ok(sight) => sight,
-            Err(error) => return self.failed(store, wished, error, clock()).await,
+            Err(error) => return self.failed(store, desired, error, clock()).await,
         };
         let now = clock();
-        (wished.checked, wished.gone) = (Some(now), None);
-        if let Some(flow) = wished.marking {
-            let (stopped, settled) = (flow == Flow::Stopped, wished.is_settled(now));
-            // Whether our write shows or not: another stack looks for the mark as soon as it does. The mark of another stack
-            // may be older than our stop, and is not ours to take away. A stop without a mark would be taken for a person's, so
-            // ours stays until it is known that the resume was made.
-            let is_known = stopped || wished.intent.is_none();
+        (desired.checked, desired.gone) = (Some(now), None);
+        if let Some(flow) = desired.marking {
+            let (stopped, settled) = (flow == Flow::Stopped, desired.is_settled(now));
+            // The mark is written whether our write is visible or not: another stack checks the mark as soon as it is.
+            // The mark of another stack may be older than our stop, and we must not remove it. A stop without a mark
+            // would count as a person's, so ours stays until the resume is known to have been made.
+            let is_known = stopped || desired.intent.is_none();
             let due = match sight.mark {
                 Mark::Other(_) => stopped && !settled,
                 Mark::Absent | Mark::Emptied | Mark::Ours | Mark::Unsupported => {
@@ -774,79 +785,81 @@ impl<C: SendingControl> Visit<'_, C> {
                 }
             };
             if due {
-                if let Err(error) = self.mark(&wished.target, stopped).await {
-                    return self.failed(store, wished, error.of_mark(), clock()).await;
+                if let Err(error) = self.mark(&desired.target, stopped).await {
+                    return self.failed(store, desired, error.of_mark(), clock()).await;
                 }
                 sight.mark = if stopped { Mark::Ours } else { Mark::Emptied };
             }
             if due || settled {
-                wished.marking = None;
+                desired.marking = None;
             }
         }
-        match next_move(&wished, &sight, now) {
+        match next_move(&desired, &sight, now) {
             Move::Confirm => {
-                if wished.made.is_none() && sight.mark == Mark::Ours {
-                    // As if it were written now: when it was is lost.
-                    wished.written = Some(now);
+                if desired.made.is_none() && sight.mark == Mark::Ours {
+                    // Assume that it was written now: the real time is lost.
+                    desired.written = Some(now);
                 }
-                wished.hold(Some(sight.flow));
-                // Only what we stopped ourselves is marked: not what a person did, and we accepted.
-                let by_us = wished.written.is_some();
+                desired.hold(Some(sight.flow));
+                // Only our own stops are marked, not a person's stop that we accepted.
+                let by_us = desired.written.is_some();
                 match (sight.flow, &sight.mark) {
-                    (Flow::Stopped, mark) if by_us && mark.is_missing() => wished.marking = Some(Flow::Stopped),
-                    (Flow::Stopped, Mark::Ours) if !by_us => wished.marking = Some(Flow::Flowing),
-                    // It is left after a person's resume, which all stacks have seen by now. A wish that comes later would take
-                    // it for the mark of a stop of ours.
-                    (Flow::Flowing, Mark::Ours) if wished.is_old(now) => wished.marking = Some(Flow::Flowing),
-                    (Flow::Flowing, _) if wished.is_old(now) => {
-                        let _ = store.forget(&wished).await?;
+                    (Flow::Stopped, mark) if by_us && mark.is_missing() => desired.marking = Some(Flow::Stopped),
+                    (Flow::Stopped, Mark::Ours) if !by_us => desired.marking = Some(Flow::Flowing),
+                    // The mark remains from before a person's resume, which all stacks have seen by now. A later
+                    // desired state would treat it as the mark of a new stop of ours.
+                    (Flow::Flowing, Mark::Ours) if desired.is_old(now) => desired.marking = Some(Flow::Flowing),
+                    (Flow::Flowing, _) if desired.is_old(now) => {
+                        let _ = store.forget(&desired).await?;
                         return Ok(EnforceOutcome::Confirmed);
                     }
                     (Flow::Stopped | Flow::Flowing, _) => {}
                 }
-                self.finish(store, wished, EnforceOutcome::Confirmed, clock).await
+                self.finish(store, desired, EnforceOutcome::Confirmed, clock).await
             }
-            Move::Make(flow) => self.make(store, wished, &sight, flow, clock).await,
+            Move::Make(flow) => self.make(store, desired, &sight, flow, clock).await,
             Move::Doubt(seen) => {
-                wished.doubt(seen, now);
-                self.again = wished.again;
-                let _ = store.note(&wished).await?;
+                desired.doubt(seen, now);
+                self.again = desired.again;
+                let _ = store.note(&desired).await?;
                 Ok(EnforceOutcome::Doubted(seen))
             }
             Move::OtherStack(stack) => {
-                let known = wished.other.clone().filter(|known| known.stack == stack);
+                let known = desired.other.clone().filter(|known| known.stack == stack);
                 let other = known.clone().unwrap_or(OtherStack { stack: stack.clone(), since: now });
-                wished.hold(None);
-                wished.other = Some(other.clone());
-                // Until it is settled, what we see may be older than our last write.
-                wished.marking = wished.marking.filter(|_| !wished.is_settled(now));
-                if store.note(&wished).await? == Saved::Conflict {
+                desired.hold(None);
+                desired.other = Some(other.clone());
+                // Until it is settled, the reading may be older than our last write.
+                desired.marking = desired.marking.filter(|_| !desired.is_settled(now));
+                if store.note(&desired).await? == Saved::Conflict {
                     return Ok(changed());
                 }
-                // Each time, in case that we stopped here the first time: it carries the same name.
-                store.put(&Notice::of_other_stack(&wished.target, &other.stack, other.since)).await?;
+                // Put each time, in case the process stopped here the first time: the notice has the same name.
+                store.put(&Notice::of_other_stack(&desired.target, &other.stack, other.since)).await?;
                 let news = EnforceOutcome::OtherStack(stack);
                 Ok(if known.is_some() { EnforceOutcome::Confirmed } else { news })
             }
-            // The breaker learns of it before a person's act counts as done: if we fail in between, the next round sees the same
-            // and repeats it. And only with the newest wish is a person's doing distinct from that of another copy of ours.
+            // The breaker is informed before a person's change is recorded: after a failure in between, the next round
+            // sees the same and repeats it. And only with the newest desired state can a person's change be
+            // distinguished from that of another copy of this stack.
             Move::PersonStopped => {
-                if store.note(&wished).await? == Saved::Conflict {
+                if store.note(&desired).await? == Saved::Conflict {
                     return Ok(changed());
                 }
-                self.accept(store, &wished, Input::PersonStops, sight.flow, now).await?;
+                self.accept(store, &desired, Input::PersonStops, sight.flow, now).await?;
                 if sight.mark == Mark::Ours {
-                    // Or other stacks would leave the stop to us. Should it fail, the next look does it.
-                    let _ = self.mark(&wished.target, false).await;
+                    // Otherwise other stacks would leave the stop to us. If it fails, the next reading repeats it.
+                    let _ = self.mark(&desired.target, false).await;
                 }
                 Ok(EnforceOutcome::PersonStopped)
             }
             Move::PersonResumed => {
-                // Our stop is over, whatever the breaker decides next: should we fail after it has learnt of it, a new stop is made.
-                let doubt = wished.doubt;
-                wished.hold(Some(Flow::Flowing));
-                (wished.doubt, wished.written, wished.marking) = (doubt, None, None);
-                self.accept_resume(store, wished, now).await
+                // Our stop is over, whatever the breaker decides next: if we fail after the breaker was informed, a new
+                // stop is made.
+                let doubt = desired.doubt;
+                desired.hold(Some(Flow::Flowing));
+                (desired.doubt, desired.written, desired.marking) = (doubt, None, None);
+                self.accept_resume(store, desired, now).await
             }
         }
     }
@@ -859,115 +872,116 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn make<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         sight: &Sight,
         flow: Flow,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
-        let target = wished.target.clone();
-        let before = Before { wished: wished.clone(), seen: sight.flow, at: clock() };
-        // What we resume was stopped by us, until it is seen to flow.
-        let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { wished.made };
-        // Looks that failed before are over. Writes that failed are not, until one has worked.
-        let trouble = wished.trouble.take().filter(|_| wished.intent.is_some());
-        wished.hold(made);
+        let target = desired.target.clone();
+        let before = Before { desired: desired.clone(), seen: sight.flow, at: clock() };
+        // A target that we resume counts as stopped by us, until it is seen to flow.
+        let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { desired.made };
+        // Earlier failures to read are over. Failures to write are not, until one write has worked.
+        let trouble = desired.trouble.take().filter(|_| desired.intent.is_some());
+        desired.hold(made);
         let has_mark = sight.mark != Mark::Unsupported;
-        (wished.intent, wished.written, wished.trouble) = (Some(flow), Some(before.at), trouble);
-        wished.marking = has_mark.then_some(flow);
-        if store.note(&wished).await? == Saved::Conflict {
+        (desired.intent, desired.written, desired.trouble) = (Some(flow), Some(before.at), trouble);
+        desired.marking = has_mark.then_some(flow);
+        if store.note(&desired).await? == Saved::Conflict {
             return Ok(changed());
         }
-        wished.version += 1;
-        // Our stop never stands under the mark of another stack. Otherwise the stop comes first: it is more urgent.
-        // Where the stop was denied before, a mark would say what is not so.
-        let is_denied = before.wished.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
+        desired.version += 1;
+        // If another stack's mark is there, ours is written first: our stop must never carry the mark of another stack.
+        // Otherwise the stop is written first, because it is more urgent. If the stop was denied before, a mark would
+        // be wrong.
+        let is_denied = before.desired.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
         let takes_over = flow == Flow::Stopped && matches!(sight.mark, Mark::Other(_)) && !is_denied;
         if takes_over {
             if let Err(error) = self.mark(&target, true).await {
                 return match error {
-                    ControlError::Failed(_) => self.failed(store, wished, error, clock()).await,
+                    ControlError::Failed(_) => self.failed(store, desired, error, clock()).await,
                     ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone => {
-                        self.refused(store, before.again(&wished), error.of_mark(), clock()).await
+                        self.refused(store, before.again(&desired), error.of_mark(), clock()).await
                     }
                 };
             }
-            wished.marking = None;
+            desired.marking = None;
         }
         self.used += 1;
         match self.ses.set_flow(&target, flow).await {
             Ok(()) => {}
             Err(error @ ControlError::Failed(_)) => {
-                // It may be stopped all the same.
-                if flow == Flow::Stopped && wished.marking.is_some() && self.mark(&target, true).await.is_ok() {
-                    wished.marking = None;
+                // The stop may still have been carried out.
+                if flow == Flow::Stopped && desired.marking.is_some() && self.mark(&target, true).await.is_ok() {
+                    desired.marking = None;
                 }
-                return self.failed(store, wished, error, clock()).await;
+                return self.failed(store, desired, error, clock()).await;
             }
             Err(error @ (ControlError::Throttled(_) | ControlError::Denied(_) | ControlError::Gone)) => {
-                // It was there a moment ago.
+                // The target existed a moment ago.
                 let error = error.of_mark();
                 return if takes_over {
-                    // The other stack may have stopped it since what we saw, and leaves it to us by now.
-                    self.failed(store, wished, error, clock()).await
+                    // The other stack may have stopped it since our reading, and now leaves it to us.
+                    self.failed(store, desired, error, clock()).await
                 } else {
-                    self.refused(store, before.again(&wished), error, clock()).await
+                    self.refused(store, before.again(&desired), error, clock()).await
                 };
             }
         }
-        // The call was seen to end, whatever becomes of the mark: what changes from now on, others have done.
-        wished.written = Some(clock());
-        wished.hold(Some(flow));
-        self.finish(store, wished, EnforceOutcome::Made(flow), clock).await
+        // The outcome of the call is known, whatever happens to the mark: any later change was made by others.
+        desired.written = Some(clock());
+        desired.hold(Some(flow));
+        self.finish(store, desired, EnforceOutcome::Made(flow), clock).await
     }
 
-    /// Writes the mark that is still to be written, and notes the wish.
+    /// Writes the mark that is still to be written, and saves the desired state.
     async fn finish<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         outcome: EnforceOutcome,
         clock: &impl Fn() -> Now,
     ) -> Result<EnforceOutcome, PortError> {
-        if let Some(flow) = wished.marking {
-            if let Err(error) = self.mark(&wished.target, flow == Flow::Stopped).await {
-                return self.failed(store, wished, error.of_mark(), clock()).await;
+        if let Some(flow) = desired.marking {
+            if let Err(error) = self.mark(&desired.target, flow == Flow::Stopped).await {
+                return self.failed(store, desired, error.of_mark(), clock()).await;
             }
-            wished.marking = None;
+            desired.marking = None;
         }
-        // If the wish has changed meanwhile, the next round looks at the new one.
-        let _ = store.note(&wished).await?;
+        // If the desired state has changed meanwhile, the next round handles the new one.
+        let _ = store.note(&desired).await?;
         Ok(outcome)
     }
 
-    /// Informs the breaker of a person's resume, which was noted before or is noted first.
+    /// Informs the breaker of a person's resume, which is saved first if it is not saved yet.
     async fn accept_resume<S: Reputation + DesiredStates>(
         &self,
         store: &mut S,
-        wished: DesiredState,
+        desired: DesiredState,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
-        if store.note(&wished).await? == Saved::Conflict {
+        if store.note(&desired).await? == Saved::Conflict {
             return Ok(changed());
         }
-        self.accept(store, &wished, Input::PersonResumes, Flow::Flowing, now).await?;
+        self.accept(store, &desired, Input::PersonResumes, Flow::Flowing, now).await?;
         Ok(EnforceOutcome::PersonResumed)
     }
 
     async fn accept<S: Reputation + DesiredStates>(
         &self,
         store: &mut S,
-        wished: &DesiredState,
+        desired: &DesiredState,
         input: Input<'_>,
         seen: Flow,
         now: Now,
     ) -> Result<(), PortError> {
-        let key = Key { subject: wished.target.clone(), isp: None };
+        let key = Key { subject: desired.target.clone(), isp: None };
         apply_input(self.policy, store, &key, input, now).await?;
-        settle(store, wished, seen, now).await
+        settle(store, desired, seen, now).await
     }
 
-    /// What SES has certainly not done was not begun either: what changes from now on, others do. `known` is what was known
-    /// before.
+    /// SES certainly did not carry out the call, so the call counts as not begun: any later change is made by others.
+    /// `known` is the state known before the call.
     async fn refused<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
@@ -986,67 +1000,68 @@ impl<C: SendingControl> Visit<'_, C> {
     async fn failed<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         error: ControlError,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
-        wished.checked = Some(now);
-        // It was there a moment ago, and its mark does not wait for another look.
-        let error = if wished.marking.is_some() && !wished.is_settled(now) { error.of_mark() } else { error };
+        desired.checked = Some(now);
+        // The target existed a moment ago, and its mark must not wait for another reading.
+        let error = if desired.marking.is_some() && !desired.is_settled(now) { error.of_mark() } else { error };
         match error {
             ControlError::Throttled(why) => {
-                if wished.marking.is_some() && wished.intent.is_none() {
-                    // The call about mail was seen to end: it would rest, and the mark be late.
-                    wished.fail(&why, false, now);
-                    self.again = wished.again;
-                    let _ = store.note(&wished).await?;
+                if desired.marking.is_some() && desired.intent.is_none() {
+                    // The outcome of the stop or resume is known: without this the target would be at rest, and its
+                    // mark late.
+                    desired.fail(&why, false, now);
+                    self.again = desired.again;
+                    let _ = store.note(&desired).await?;
                 }
                 Ok(EnforceOutcome::Throttled(why))
             }
             ControlError::Failed(why) => {
-                wished.fail(&why, false, now);
-                self.again = wished.again;
-                let _ = store.note(&wished).await?;
+                desired.fail(&why, false, now);
+                self.again = desired.again;
+                let _ = store.note(&desired).await?;
                 Ok(EnforceOutcome::Failed(why))
             }
             ControlError::Denied(why) => {
-                wished.fail(&why, true, now);
-                let denied = wished.trouble.as_ref().and_then(|trouble| trouble.denied).unwrap_or(now);
-                let _ = store.note(&wished).await?;
-                store.put(&Notice::denied(&wished.target, &why, denied, now)).await?;
+                desired.fail(&why, true, now);
+                let denied = desired.trouble.as_ref().and_then(|trouble| trouble.denied).unwrap_or(now);
+                let _ = store.note(&desired).await?;
+                store.put(&Notice::denied(&desired.target, &why, denied, now)).await?;
                 Ok(EnforceOutcome::Denied(why))
             }
-            ControlError::Gone => self.gone(store, wished, now).await,
+            ControlError::Gone => self.gone(store, desired, now).await,
         }
     }
 
-    /// What SES does not know. A wish to let it flow has nothing to act on; one to stop it is kept, in case that it is made
-    /// anew.
+    /// SES does not know the target. A desired state `Flowing` is dropped, because nothing is left to resume; `Stopped`
+    /// is kept, in case the target is created again.
     async fn gone<S: DesiredStates + Outbox>(
         &mut self,
         store: &mut S,
-        mut wished: DesiredState,
+        mut desired: DesiredState,
         now: Now,
     ) -> Result<EnforceOutcome, PortError> {
-        let known = wished.gone;
-        if known.is_none() && !wished.was_seen(Seen::Gone, now) {
-            wished.doubt(Seen::Gone, now);
-            self.again = wished.again;
-            let _ = store.note(&wished).await?;
+        let known = desired.gone;
+        if known.is_none() && !desired.was_seen(Seen::Gone, now) {
+            desired.doubt(Seen::Gone, now);
+            self.again = desired.again;
+            let _ = store.note(&desired).await?;
             return Ok(EnforceOutcome::Doubted(Seen::Gone));
         }
-        let since = known.or(wished.doubt.map(|doubt| doubt.since)).unwrap_or(now);
+        let since = known.or(desired.doubt.map(|doubt| doubt.since)).unwrap_or(now);
         if known.is_none() {
-            // Reported first: once it is noted, it is reported no more.
-            store.put(&Notice::gone(&wished.target, since)).await?;
+            // Reported first: once it is saved, it is not reported again.
+            store.put(&Notice::gone(&desired.target, since)).await?;
         }
-        let saved = match wished.wish {
-            Flow::Flowing => store.forget(&wished).await?,
+        let saved = match desired.wish {
+            Flow::Flowing => store.forget(&desired).await?,
             Flow::Stopped => {
-                // What is made anew is new to us.
-                wished.hold(None);
-                (wished.written, wished.marking, wished.gone) = (None, None, Some(since));
-                store.note(&wished).await?
+                // Nothing is known about a target that is created again.
+                desired.hold(None);
+                (desired.written, desired.marking, desired.gone) = (None, None, Some(since));
+                store.note(&desired).await?
             }
         };
         Ok(match (saved, known) {
@@ -1059,17 +1074,17 @@ impl<C: SendingControl> Visit<'_, C> {
 
 /// What was known before a call.
 struct Before {
-    wished: DesiredState,
+    desired: DesiredState,
     seen: Flow,
     at: Now,
 }
 
 impl Before {
-    /// The same once more, as the call has changed nothing; `noted` was noted before it.
+    /// The state before a call that has changed nothing, to be saved again; `noted` was saved before the call.
     fn again(self, noted: &DesiredState) -> DesiredState {
-        let Before { wished: mut known, seen, at } = self;
+        let Before { desired: mut known, seen, at } = self;
         let trouble = known.trouble.clone();
-        // Of a call before that was not seen to end, what is seen shows after a while what came of it.
+        // If the outcome of an earlier call was unknown, a settled reading shows it.
         if known.intent.is_none() || known.is_settled(at) {
             known.hold(Some(seen));
         }
@@ -1079,16 +1094,22 @@ impl Before {
 }
 
 fn changed() -> EnforceOutcome {
-    EnforceOutcome::Later("the wish has just changed".to_owned())
+    EnforceOutcome::Later("the desired state has just changed".to_owned())
 }
 
-/// Notes what a person made true as what is and what is wished for. `wished` was noted just before, which made it one
-/// version older than the one that is stored, unless telling the breaker has written another wish.
-async fn settle<S: DesiredStates>(store: &mut S, wished: &DesiredState, seen: Flow, now: Now) -> Result<(), PortError> {
-    let stored = store.wishes().await?.into_iter().find(|known| known.target == wished.target);
-    // A wish against what the person did that is newer than theirs is the breaker's last word: for the next round.
+/// Saves the state that a person made as both the observed and the desired state. `desired` was saved just before, so it
+/// is one version older than the stored one, unless the breaker wrote another desired state when it was informed.
+async fn settle<S: DesiredStates>(
+    store: &mut S,
+    desired: &DesiredState,
+    seen: Flow,
+    now: Now,
+) -> Result<(), PortError> {
+    let stored = store.wishes().await?.into_iter().find(|known| known.target == desired.target);
+    // A newer desired state that contradicts the person's change is the breaker's latest decision: the next round
+    // handles it.
     if let Some(mut known) = stored
-        && (known.wish == seen || known.version == wished.version + 1)
+        && (known.wish == seen || known.version == desired.version + 1)
     {
         known.hold(Some(seen));
         (known.wish, known.written, known.marking, known.checked) = (seen, None, None, Some(now));
@@ -1119,24 +1140,24 @@ mod tests {
     }
 
     /// The move when this is seen for the first time, and when it is seen again after long enough.
-    fn moves(wished: &DesiredState, seen: &Sight) -> String {
-        let first = next_move(wished, seen, NOW);
-        // What is not doubted is clear at once.
+    fn moves(desired: &DesiredState, seen: &Sight) -> String {
+        let first = next_move(desired, seen, NOW);
+        // Any other move needs no second reading.
         let Move::Doubt(doubted) = first else { return format!("{first:?}") };
-        let mut wished = wished.clone();
-        wished.doubt(doubted, NOW);
-        format!("{:?} (2nd)", next_move(&wished, seen, later(SECOND_LOOK_MILLIS)))
+        let mut desired = desired.clone();
+        desired.doubt(doubted, NOW);
+        format!("{:?} (2nd)", next_move(&desired, seen, later(SECOND_LOOK_MILLIS)))
     }
 
     #[test]
-    fn our_doing_is_told_from_a_persons() {
+    fn our_changes_are_distinguished_from_a_persons() {
         use Flow::{Flowing, Stopped};
         let mut lines = Vec::new();
         for wish in [Flowing, Stopped] {
             for made in [None, Some(Flowing), Some(Stopped)] {
                 for intent in [None, Some(Flowing), Some(Stopped)] {
-                    let wished = DesiredState { wish, made, intent, ..wished("a", wish, 1.0) };
-                    let moves = [Flowing, Stopped].map(|flow| moves(&wished, &sight(flow, Mark::Unsupported)));
+                    let desired = DesiredState { wish, made, intent, ..desired("a", wish, 1.0) };
+                    let moves = [Flowing, Stopped].map(|flow| moves(&desired, &sight(flow, Mark::Unsupported)));
                     let name = |flow: Option<Flow>| flow.map_or("–".to_owned(), |flow| format!("{flow:?}"));
                     let (made, intent) = (name(made), name(intent));
                     lines.push(format!("{wish:?} | {made:7} | {intent:7} | {:19} | {}", moves[0], moves[1]));
@@ -1168,7 +1189,7 @@ mod tests {
     }
 
     #[test]
-    fn our_doing_is_told_from_another_stacks() {
+    fn our_changes_are_distinguished_from_another_stacks() {
         use Flow::{Flowing, Stopped};
         let mut lines = Vec::new();
         let known = OtherStack { stack: "beta".to_owned(), since: Now(0) };
@@ -1182,10 +1203,10 @@ mod tests {
             ("stopped by beta, to be stopped", Stopped, None, Some(known.clone())),
             ("stopped by beta, to flow", Flowing, None, Some(known.clone())),
         ] {
-            let wished = DesiredState { made, other, ..wished("a", wish, 1.0) };
+            let desired = DesiredState { made, other, ..desired("a", wish, 1.0) };
             for flow in [Flowing, Stopped] {
                 let moves = [Mark::Absent, Mark::Emptied, Mark::Ours, Mark::Other("beta".to_owned())]
-                    .map(|mark| moves(&wished, &sight(flow, mark)));
+                    .map(|mark| moves(&desired, &sight(flow, mark)));
                 lines.push(format!("{name} | {flow:?} | {}", moves.join(" | ")));
             }
         }
@@ -1215,31 +1236,31 @@ mod tests {
     fn what_contradicts_our_own_write_is_not_believed_while_it_may_be_older() {
         use Flow::{Flowing, Stopped};
         let written = Some(NOW);
-        let paused = DesiredState { made: Some(Stopped), written, ..wished("a", Stopped, 1.0) };
-        let resumed = DesiredState { made: Some(Flowing), written, ..wished("a", Flowing, 1.0) };
-        // Told to stop again at once, with what SES shows from before.
-        let again = DesiredState { made: Some(Flowing), written, ..wished("a", Stopped, 1.0) };
-        let reverted = DesiredState { made: Some(Stopped), written, ..wished("a", Flowing, 1.0) };
-        for (wished, seen, then) in [
+        let paused = DesiredState { made: Some(Stopped), written, ..desired("a", Stopped, 1.0) };
+        let resumed = DesiredState { made: Some(Flowing), written, ..desired("a", Flowing, 1.0) };
+        // To be stopped again at once, while SES still shows the state before.
+        let again = DesiredState { made: Some(Flowing), written, ..desired("a", Stopped, 1.0) };
+        let reverted = DesiredState { made: Some(Stopped), written, ..desired("a", Flowing, 1.0) };
+        for (desired, seen, then) in [
             (paused, Flowing, Move::PersonResumed),
             (resumed, Stopped, Move::PersonStopped),
             (again, Stopped, Move::PersonStopped),
         ] {
             let sight = sight(seen, Mark::Absent);
-            let mut wished = wished;
+            let mut desired = desired;
             for millis in [1_000, SETTLING_MILLIS - 1] {
-                assert_eq!(next_move(&wished, &sight, later(millis)), Move::Doubt(seen.into()));
-                wished.doubt(seen.into(), later(millis));
-                assert_eq!((wished.doubt, wished.again), (None, Some(later(SETTLING_MILLIS))));
+                assert_eq!(next_move(&desired, &sight, later(millis)), Move::Doubt(seen.into()));
+                desired.doubt(seen.into(), later(millis));
+                assert_eq!((desired.doubt, desired.again), (None, Some(later(SETTLING_MILLIS))));
             }
             let first = later(SETTLING_MILLIS);
-            assert_eq!(next_move(&wished, &sight, first), Move::Doubt(seen.into()));
-            wished.doubt(seen.into(), first);
-            let second = wished.again.unwrap();
+            assert_eq!(next_move(&desired, &sight, first), Move::Doubt(seen.into()));
+            desired.doubt(seen.into(), first);
+            let second = desired.again.unwrap();
             assert_eq!(second.0 - first.0, SECOND_LOOK_MILLIS);
-            assert_eq!(next_move(&wished, &sight, second), then);
+            assert_eq!(next_move(&desired, &sight, second), then);
         }
-        // Where it does not say that somebody else has acted, one look is enough.
+        // If the reading does not mean that others have acted, one reading is enough.
         let sight = sight(Flowing, Mark::Absent);
         assert_eq!(next_move(&reverted, &sight, later(1_000)), Move::Doubt(Seen::Flowing));
         assert_eq!(next_move(&reverted, &sight, later(SETTLING_MILLIS)), Move::Confirm);
@@ -1247,16 +1268,16 @@ mod tests {
 
     #[test]
     fn tries_of_a_target_that_fails_are_further_and_further_apart_and_never_far() {
-        let mut wished = wished("a", Flow::Stopped, 1.0);
+        let mut desired = desired("a", Flow::Stopped, 1.0);
         let waits = (0..10).map(|_| {
-            wished.fail("AccessDeniedException", true, NOW);
-            (wished.again.unwrap().0 - NOW.0) / 1_000
+            desired.fail("AccessDeniedException", true, NOW);
+            (desired.again.unwrap().0 - NOW.0) / 1_000
         });
         assert_eq!(waits.collect::<Vec<i64>>(), [2, 4, 8, 16, 32, 64, 128, 240, 240, 240]);
-        let trouble = wished.trouble.clone().unwrap();
+        let trouble = desired.trouble.clone().unwrap();
         assert_eq!((trouble.failures, trouble.denied), (10, Some(NOW)));
-        wished.fail("InternalServiceError", false, later(1));
-        assert_eq!(wished.trouble.unwrap().denied, Some(NOW), "the same episode");
+        desired.fail("InternalServiceError", false, later(1));
+        assert_eq!(desired.trouble.unwrap().denied, Some(NOW), "the same episode");
     }
 
     /// A console at which some targets fail for ever, and which counts its calls.
@@ -1288,13 +1309,13 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_fail_for_ever_hold_up_no_other() {
+    fn targets_that_fail_for_ever_delay_no_other() {
         let policy = Policy::default();
         for error in [ControlError::Failed("500".into()), ControlError::Denied("403".into()), ControlError::Gone] {
             let mut store = MemoryReputation::new(&IspMap::builtin());
             let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
             let stop = |store: &mut MemoryReputation, name: &str, urgency: f64| {
-                pollster::block_on(store.renew(&wished(name, Flow::Stopped, urgency))).unwrap();
+                pollster::block_on(store.renew(&desired(name, Flow::Stopped, urgency))).unwrap();
             };
             for sick in 0..50 {
                 let name = format!("sick-{sick}");
@@ -1308,7 +1329,7 @@ mod tests {
                 ses.calls = 0;
                 pollster::block_on(enforce(&policy, &mut store, &mut ses, round(now), || now)).unwrap();
                 assert!(ses.calls <= 20);
-                // Once all of the sick ones were asked, whatever comes is done at once.
+                // Once all failing targets were tried, new decisions are carried out at once.
                 if index >= 4 {
                     let name = format!("well-{index}");
                     stop(&mut store, &name, 1.0);
@@ -1317,10 +1338,10 @@ mod tests {
                     assert!(ses.stopped.contains(&Subject::ConfigurationSet(name.as_str().into())), "{error}: {name}");
                 }
             }
-            // And those that are well are still looked at.
+            // And the healthy targets are still checked.
             let wishes = pollster::block_on(store.wishes()).unwrap();
-            let stale = wishes.iter().filter(|wished| wished.made.is_some());
-            let stale = stale.filter(|wished| wished.checked.is_none_or(|at| now.minutes_since(at) > 120));
+            let stale = wishes.iter().filter(|desired| desired.made.is_some());
+            let stale = stale.filter(|desired| desired.checked.is_none_or(|at| now.minutes_since(at) > 120));
             assert_eq!(stale.count(), 0, "{error}");
         }
     }
@@ -1331,7 +1352,7 @@ mod tests {
         let mut store = MemoryReputation::new(&IspMap::builtin());
         let target = Subject::ConfigurationSet("news".into());
         let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
-        pollster::block_on(store.renew(&wished("news", Flow::Stopped, 1.0))).unwrap();
+        pollster::block_on(store.renew(&desired("news", Flow::Stopped, 1.0))).unwrap();
         let round = |now: Now| Round { calls: 20, reconcile: Some(now) };
         let mut now = NOW;
         let mut outcomes = Vec::new();
@@ -1363,7 +1384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_wish_is_renewed_where_its_breaker_is_open() {
+    fn a_lost_desired_state_is_renewed_where_its_breaker_is_open() {
         let policy = Policy::default();
         let mut store = MemoryReputation::new(&IspMap::builtin());
         let target = Subject::ConfigurationSet("news".into());
@@ -1373,7 +1394,7 @@ mod tests {
             apply_input(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap();
             let wishes = store.wishes().await.unwrap();
             store.forget(&wishes[0]).await.unwrap();
-            // PersonNote again, it changes nothing of the breaker.
+            // Repeated by a person, it does not change the breaker.
             assert_eq!(apply_input(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap(), []);
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(true));
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(false));
@@ -1385,21 +1406,21 @@ mod tests {
         assert_eq!(ses.stopped, [target]);
     }
 
-    fn wished(name: &str, wish: Flow, urgency: f64) -> DesiredState {
+    fn desired(name: &str, wish: Flow, urgency: f64) -> DesiredState {
         DesiredState::new(Subject::ConfigurationSet(name.into()), wish, Now(0), urgency, String::new())
     }
 
     #[test]
     fn stops_come_before_resumes_and_the_worst_first() {
-        let is_true = DesiredState { made: Some(Flow::Stopped), ..wished("true", Flow::Stopped, 9.0) };
+        let is_true = DesiredState { made: Some(Flow::Stopped), ..desired("true", Flow::Stopped, 9.0) };
         let mut wishes = [
             is_true,
-            wished("resume", Flow::Flowing, 5.0),
-            wished("bad", Flow::Stopped, 1.1),
-            wished("worse", Flow::Stopped, 3.0),
+            desired("resume", Flow::Flowing, 5.0),
+            desired("bad", Flow::Stopped, 1.1),
+            desired("worse", Flow::Stopped, 3.0),
         ];
         wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap());
-        let order: Vec<String> = wishes.iter().map(|wished| wished.target.to_string()).collect();
+        let order: Vec<String> = wishes.iter().map(|desired| desired.target.to_string()).collect();
         assert_eq!(
             order.join(" "),
             "configuration-set:worse configuration-set:bad configuration-set:resume configuration-set:true"
@@ -1412,11 +1433,11 @@ mod tests {
         Person,
     }
 
-    /// SES with people at its console, on a bad line.
+    /// SES with people at its console, over an unreliable network.
     #[derive(Default)]
     struct Ses {
         stopped_by: BTreeMap<Subject, Who>,
-        /// The next calls that fail, and whether they are carried out all the same.
+        /// The next calls that fail, and whether they are still carried out.
         failures: Vec<Option<bool>>,
         /// A person has changed something that we have not accepted yet.
         unseen: bool,
@@ -1476,8 +1497,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever breakers, people and failing calls do: nothing of a person's is undone by us, and once calls work
-        /// again, what SES does is what the breaker wants.
+        /// Whatever breakers, people and failing calls do: we never undo a person's change, and once calls work again,
+        /// SES does what the breaker decided.
         #[test]
         fn no_pause_is_lost_and_nothing_of_a_persons_is_undone(happenings in prop::collection::vec(happening(), 1..60)) {
             let policy = Policy::default();
@@ -1497,9 +1518,9 @@ mod tests {
             let round = |now: Now| Round { calls: 10, reconcile: Some(now) };
             pollster::block_on(async {
                 for happening in happenings {
-                    // What cannot be seen cannot be respected: see the gaps above.
+                    // A change that cannot be seen cannot be respected: see the gaps above.
                     let wishes = store.wishes().await.unwrap();
-                    let pending = ses.unseen || wishes.iter().any(|wished| wished.intent.is_some());
+                    let pending = ses.unseen || wishes.iter().any(|desired| desired.intent.is_some());
                     match happening {
                         Happening::BreakerPauses => {
                             let judgement = Judgement { pause: Some(verdict), ..Judgement::default() };
@@ -1521,7 +1542,7 @@ mod tests {
                         Happening::Round(failures) => {
                             ses.failures = failures;
                             let done = enforce(&policy, &mut store, &mut ses, round(now), || now).await.unwrap();
-                            // What was doubted is not accepted yet.
+                            // A doubted reading is not accepted yet.
                             ses.unseen &= done.enforced.iter().all(|done| matches!(done.outcome, EnforceOutcome::Doubted(_) | EnforceOutcome::Throttled(_)));
                             now = now.plus_minutes(5);
                         }
@@ -1532,13 +1553,13 @@ mod tests {
                     enforce(&policy, &mut store, &mut ses, round(now), || now).await.unwrap();
                     now = now.plus_minutes(5);
                 }
-                let wished = store.wishes().await.unwrap();
+                let desired = store.wishes().await.unwrap();
                 let seen = ses.flow(&target).await.unwrap().flow;
-                for wished in &wished {
-                    assert_eq!((wished.wish, wished.made, wished.intent), (seen, Some(seen), None));
+                for desired in &desired {
+                    assert_eq!((desired.wish, desired.made, desired.intent), (seen, Some(seen), None));
                 }
                 let open = matches!(store.subject_state(&target, now).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
-                assert!(wished.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");
+                assert!(desired.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");
             });
         }
     }

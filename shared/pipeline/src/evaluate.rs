@@ -1,12 +1,13 @@
-//! Evaluating: what the counters of a subject call for, and which control that makes of a breaker's step.
+//! Evaluating: what the counters of a subject call for, and which control follows from a breaker's step.
 //!
-//! **Blame**: the narrowest key that explains the harm is acted on. ISPs are judged first; an ISP that is contained by
-//! the gate, or that is in trouble of its own, is left out when the subject is judged as a whole, and so is the mail
-//! from before its breaker was re-armed: that harm has been answered for. A subject is not acted on as a whole while only
-//! ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged.
+//! **Blame**: the narrowest key that explains the harm is acted on. ISPs are judged first. When the subject is judged
+//! as a whole, ISPs that are contained by the gate or in trouble of their own are excluded, and so is the mail from
+//! before its breaker was re-armed, because that harm was already acted on. A subject is not acted on as a whole while
+//! only ISPs whose breakers are not closed show harm. While a whole subject is stopped, its ISPs are not judged.
 //!
-//! **Without a gate** nothing can hold one ISP. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's own
-//! trouble is still told from bad lists; what then happens to its senders is the policy's to say (`incident.without_gate`).
+//! **Without a gate** a single ISP cannot be held. Harm there is noted ([`breaker::note_trouble`]), so that an ISP's
+//! own trouble is still distinguished from bad lists; the policy decides what then happens to its senders
+//! (`incident.without_gate`).
 
 use crate::enforce::Flow;
 use std::cmp::Reverse;
@@ -31,7 +32,7 @@ use crate::ports::{
     SubjectState, Transition, Versioned,
 };
 
-/// How often a save that lost a race is decided anew before the shell should try later.
+/// How often a decision is repeated after its save lost a race, before the handlers should try later.
 const MAX_RACES: usize = 8;
 
 /// Judges what may have changed of one subject, steps its breakers, and saves the steps with their controls. Judges
@@ -49,8 +50,8 @@ pub async fn evaluate<R: Reputation>(
 ) -> Result<Vec<Change>, PortError> {
     let mut board = store.board(now).await?;
     let mut saved = Vec::new();
-    // An earlier call may have been cut off between an ISP's hold and this subject's pardon: what is judged is then
-    // the same as if it had not been.
+    // An earlier call may have been cut off between an ISP's hold and this subject's pardon. Pardoning here makes the
+    // result the same as if it had not been cut off.
     for isp in board.isps.keys().copied().filter(|isp| excuses_senders(policy) && is_in_trouble(&board, *isp)) {
         if may_be_pardoned(policy, &board, isp, now).contains(subject) {
             saved.extend(pardon(policy, store, &board, subject, isp, now).await?);
@@ -67,7 +68,7 @@ pub async fn evaluate<R: Reputation>(
             if changes.iter().any(reports_harm) && !subject_state.shares_mail_with.is_empty() {
                 match &related {
                     Some(related) => note_related(policy, subject_state, related, &mut changes, now),
-                    // Asked for only where it is needed: then all is decided again.
+                    // Read only if it is needed; then everything is decided again.
                     None => {
                         asked = Some(subject_state.shares_mail_with.clone());
                         return Vec::new();
@@ -85,8 +86,8 @@ pub async fn evaluate<R: Reputation>(
     let turned_bad_now = |isp: &&Isp| {
         let key = Key { subject: subject.clone(), isp: Some(**isp) };
         let change = changes.iter().find(|change| change.key == key);
-        // Also what this moment has saved already: an earlier call may have been cut off between its save and this look. What
-        // was bad before is looked at with the minute.
+        // Includes changes that were already saved at this moment: an earlier call may have been cut off between its
+        // save and this check. Harm from before is checked each minute.
         let known = change.map(|change| &change.next).or_else(|| board.unsettled.get(&key));
         known.and_then(turned_bad) == Some(now)
     };
@@ -108,7 +109,8 @@ fn reports_harm(change: &Change) -> bool {
 /// Identities of a configuration set whose other configuration sets are looked up.
 const MAX_IDENTITIES: usize = 5;
 
-/// The relatives of a subject: those that it shares mail with, and the configuration sets that share an identity with it.
+/// The relatives of a subject: the subjects that it shares mail with, and the configuration sets that share an identity
+/// with it.
 async fn relatives<R: Reputation>(
     store: &mut R,
     shares_mail_with: BTreeSet<Subject>,
@@ -124,8 +126,8 @@ async fn relatives<R: Reputation>(
     Ok(related)
 }
 
-/// Notes in what is reported who may report the same harm. What has no switch reports nothing that one of its configuration
-/// sets answers for.
+/// Adds to each report the subjects that may report the same harm. A subject without a switch does not report harm that
+/// one of its configuration sets answers for.
 fn note_related(
     policy: &Policy,
     subject_state: &SubjectState,
@@ -160,25 +162,25 @@ fn note_related(
     });
 }
 
-/// Whether what a verdict is about has been reported of a configuration set: a verdict of its own, about the same metric as far
-/// as that is known, cut or stopped its mail since; or, where it is no more than a warning, people were warned. What a person
-/// stopped answers for nothing.
+/// Whether a configuration set answers for the harm of a verdict: a verdict of its own, about the same metric as far as
+/// that is known, cut or stopped its mail since; or, if the verdict is only a warning, people were warned about the
+/// set. A set that a person stopped answers for nothing.
 fn answers_for(set: &BreakerState, verdict: &Verdict, now: Now) -> bool {
     let since = |at: Option<Now>| at.is_some_and(|at| at.minute() >= verdict.from);
-    // Of a cut the metric is not remembered.
+    // The metric of a cut is not stored.
     let was_stopped_for_another =
         since(set.tripped) && set.tripped_by != Some(verdict.metric) && set.tripped == set.worsened;
     (since(set.worsened) && !was_stopped_for_another)
         || (verdict.level == Level::Warn && set.was_warned(verdict.metric, now))
 }
 
-/// What is added to the reason of a warning about what has no switch: which configuration sets its mail goes by.
+/// The addition to the reason of a warning about a subject without a switch: which configuration sets its mail uses.
 fn spread_over(sets: &[(&Subject, &Relative)]) -> String {
     let names: Vec<String> = sets.iter().map(|(set, _)| set.to_string()).collect();
     match names.as_slice() {
         [] => String::new(),
         [only] => format!("; its mail goes by {only}"),
-        // No more are remembered, so that one of the others may have shown harm.
+        // No more sets are remembered, so one of the others may have shown harm.
         several if several.len() >= MAX_SHARING => {
             format!("; its mail goes by {MAX_SHARING} configuration sets and more")
         }
@@ -193,19 +195,19 @@ fn spread_over(sets: &[(&Subject, &Relative)]) -> String {
     }
 }
 
-/// Whether mail of a subject can be stopped as that of this subject: SES has a switch for configuration sets, tenants and the
-/// account; the gate, for whatever asks it. Without one an identity or a tag is evidence about configuration sets, and no more.
+/// Whether a subject's own mail can be stopped: SES has a switch for configuration sets, tenants and the account; the
+/// gate can stop any subject. Without a gate an identity or a tag is only evidence about configuration sets.
 pub fn can_be_stopped(policy: &Policy, subject: &Subject) -> bool {
     policy.gate_in_use || stops_at_ses(&Key { subject: subject.clone(), isp: None })
 }
 
-/// Whether another sender that turned bad at an ISP is a reason to look at once whether it is the ISP's own trouble, when so
-/// many had turned bad there before. If very many do, most of them wait for the next minute: each look reads them all.
+/// Whether to check at once if an ISP is in trouble of its own, when one more sender turned bad there after `before`
+/// others. If very many turn bad, most of them wait for the next minute, because each check reads them all.
 fn looks_at_once(before: usize) -> bool {
     before < 16 || before.is_power_of_two()
 }
 
-/// Judges the account as SES would see it, and ends the holds of ISPs whose time is over.
+/// Judges the account as SES sees it, and ends the holds of ISPs whose time is over.
 ///
 /// # Errors
 ///
@@ -234,9 +236,9 @@ pub async fn evaluate_account<R: Reputation>(
     .await
 }
 
-/// Lets time pass: looks whether ISPs are in trouble of their own, and evaluates every subject of which a breaker is to be
-/// looked at by now, and, the most harmful first, those whose pause was withheld: a place in the budget of pauses becomes
-/// free without any mail of theirs.
+/// Scheduled evaluation: checks whether ISPs are in trouble of their own; evaluates every subject with a breaker that
+/// is due by now; and evaluates subjects whose pause was withheld, the most harmful first, because a place in the
+/// budget of pauses can become free without mail of theirs.
 ///
 /// # Errors
 ///
@@ -247,13 +249,13 @@ pub async fn tick<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Re
     failed.subjects.into_iter().next().map_or(Ok(saved), |(_, error)| Err(error))
 }
 
-/// The same, as long as `in_time` says that there is time: what is left over is still to be looked at in the next minute.
-/// What is due and what was withheld come first, so that a look at many senders of an ISP keeps nobody from coming back. A subject that cannot be
-/// judged keeps no other from it, and is in `failed` then.
+/// The same, while `in_time` returns true: the next minute does the rest. Due breakers and withheld pauses come first,
+/// so that checking many senders of an ISP does not delay their recovery. A subject that cannot be judged does not stop
+/// the others, and is added to `failed`.
 ///
 /// # Errors
 ///
-/// As [`evaluate`], of what concerns every subject.
+/// As [`evaluate`], for errors that concern every subject.
 pub async fn tick_while<R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -269,7 +271,7 @@ pub async fn tick_while<R: Reputation>(
             subjects.entry(key.subject.clone()).or_default().extend(key.isp);
         }
     }
-    // While bounces are excused, the account is looked at each time, and not by the hour.
+    // While bounces are excused, the account is judged each time, and not once an hour.
     let excuses = !policy.gate_in_use && excuses_senders(policy) && board.isps.values().any(contains);
     if excuses {
         subjects.entry(Subject::Account).or_default();
@@ -298,24 +300,24 @@ pub async fn tick_while<R: Reputation>(
     Ok(saved)
 }
 
-/// What could not be judged while others were, and why.
+/// Subjects that could not be judged, although others could, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failed {
-    /// Subjects, each with what a store answered. The account stands for what concerns an ISP.
+    /// Each subject with the error of the store. Errors about an ISP are listed under the account.
     pub subjects: Vec<(Subject, PortError)>,
-    /// How many in a row may be judged at another time.
+    /// How many retryable errors occurred in a row.
     in_a_row: usize,
 }
 
-/// If so many subjects in a row cannot be judged now, the next one cannot either.
+/// After this number of retryable errors in a row, the next subject is assumed to fail, too.
 const MAX_IN_A_ROW: usize = 3;
 
 impl Failed {
-    /// What was answered; or `None` where an error concerns this subject alone, which is noted.
+    /// The answer; or `None` if an error concerns only this subject, which is then added.
     ///
     /// # Errors
     ///
-    /// The error, where it concerns all.
+    /// The error, if it concerns all subjects.
     pub(crate) fn unless<T>(
         &mut self,
         subject: &Subject,
@@ -343,8 +345,8 @@ impl Failed {
     }
 }
 
-/// The subjects whose pause was withheld and about which there is something to do by now, those with the most harm first:
-/// they are the first to find a place. Looks only as long as there is time.
+/// The subjects whose pause was withheld and for which there is something to do by now, those with the most harm first,
+/// so that they get free places first. Stops when there is no time left.
 async fn worst_first<'a, R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -358,7 +360,7 @@ async fn worst_first<'a, R: Reputation>(
         if !in_time() {
             break;
         }
-        // One that cannot be read is last, and reported where it is evaluated.
+        // A subject that cannot be read comes last, and its error is reported when it is evaluated.
         let Ok(subject_state) = store.subject_state(&key.subject, now).await else {
             ranked.push((Reverse(Harm::default()), &key.subject));
             continue;
@@ -374,8 +376,8 @@ async fn worst_first<'a, R: Reputation>(
     Ok(ranked.into_iter().map(|(_, subject)| subject).collect())
 }
 
-/// Lets a person's word, or another input that is not about counters, act on one key. Nothing happens to a breaker that
-/// cannot be read.
+/// Applies a person's command, or another input that is not about counters, to one key. A breaker that cannot be read
+/// is not changed.
 ///
 /// # Errors
 ///
@@ -405,7 +407,7 @@ async fn decide_and_save<R: Reputation>(
     mut decide: impl FnMut(&mut SubjectState, &Board) -> Vec<Change>,
 ) -> Result<Vec<Change>, PortError> {
     for _ in 0..MAX_RACES {
-        // Anew each time: the others may have taken places in the budget of pauses.
+        // Read each time: others may have taken places in the budget of pauses.
         let board = store.board(now).await?;
         let subject_state = store.subject_state(subject, now).await?;
         let mut changes = decide(subject_state, &board);
@@ -452,7 +454,7 @@ pub fn assess(
             if policy.gate_in_use {
                 step.next.troubled = None;
             } else if excused {
-                // Mail goes on, and so do warnings; what is not blamed is no further trouble.
+                // Mail continues, and so do warnings; harm that is not blamed here is not new trouble.
                 breaker::forget_trouble(&policy.breaker, &mut step.next, now);
             } else {
                 breaker::note_trouble(&policy.breaker, &mut step.next, &judgement, now);
@@ -466,8 +468,8 @@ pub fn assess(
     let since = whole.breaker.since;
     let mut judgement = judge::judge(policy, &mut subject_state.timeline, None, &left_out, since, now);
     if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
-        // Some of the ISPs may be in trouble, though not contained yet. If the others show no harm worth mentioning, it is
-        // theirs, and their own breakers see to it.
+        // Some of the ISPs may be in trouble, though not contained yet. If the others show no significant harm, the
+        // harm belongs to those ISPs, and their own breakers handle it.
         let troubled = leave_out_troubled(subject_state, &steps, &left_out);
         if troubled != left_out && !others_are_bad(policy, subject_state, &troubled, since, now) {
             (judgement.throttle, judgement.pause) = (None, None);
@@ -496,10 +498,10 @@ pub fn assess(
     changes
 }
 
-/// A change with what it does to the places in the budget of pauses, if it is of a subject as a whole. A pause by a verdict
-/// holds the place that is `taken`, or none if its evidence is overwhelming. One that is undone holds none: a person let the
-/// set flow again, it was pardoned, or the policy protects it now. In shadow nothing is paused, so no place is taken; a
-/// person's pauses take none either.
+/// Adds to a change its effect on the budget of pauses, if it is about a subject as a whole. A pause by a verdict holds
+/// the place `taken`, or none if its evidence is overwhelming. A pause that is undone holds none: a person resumed the
+/// set, it was pardoned, or the policy protects it now. In shadow nothing is paused, so no place is taken; a person's
+/// pauses take none either.
 fn in_budget(pauses: &Pauses, known: &BreakerState, mut change: Change, taken: Option<(Place, Pause)>) -> Change {
     let pauses_it = change.controls.iter().any(|control| control.kind == ControlKind::PauseConfigurationSet);
     let by_verdict = change.transition.as_ref().is_some_and(|transition| transition.level == Some(Level::Pause));
@@ -517,10 +519,10 @@ fn in_budget(pauses: &Pauses, known: &BreakerState, mut change: Change, taken: O
     change
 }
 
-/// Sets that a reason names; of the rest it says how many there are.
+/// Most sets that a reason names; of the rest it gives the number.
 const MAX_NAMED: usize = 5;
 
-/// What the budget of pauses adds to the reason of a pause, or of a withheld one.
+/// The addition of the budget of pauses to the reason of a pause, or of a withheld pause.
 fn because_of_budget(
     policy: &Policy,
     pauses: &Pauses,
@@ -564,8 +566,8 @@ fn because_of_budget(
     }
 }
 
-/// From when on mail may judge a subject at one ISP: since the later one of its own re-arming, that of the subject as a
-/// whole, and the end of the ISP's own trouble.
+/// From when on mail counts for a subject at one ISP: the latest of its own re-arming, that of the subject as a whole,
+/// and the end of the ISP's own trouble.
 pub fn since_of_isp(subject_state: &SubjectState, board: &Board, isp: Isp) -> ArmedSince {
     let own = subject_state.breakers.get(&Some(isp)).map(|known| known.breaker.since).unwrap_or_default();
     let whole = subject_state.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
@@ -582,7 +584,7 @@ pub fn left_out(
 ) -> Vec<ExcludedIsp> {
     let whole = subject_state.breakers.get(&None).map(|known| known.breaker.since.pause).unwrap_or_default();
     let mut left_out = Vec::new();
-    // Nothing to look through for most subjects at most times.
+    // Fast path: usually nothing is excluded.
     let calm = board.isps.is_empty() && steps.is_empty() && subject_state.breakers.keys().all(Option::is_none);
     if calm {
         return left_out;
@@ -606,8 +608,8 @@ pub fn left_out(
     left_out
 }
 
-/// What is left out already, and all mail to ISPs whose breakers are not closed. `steps` are breakers that are about to be
-/// saved.
+/// What is excluded already, and all mail to ISPs whose breakers are not closed. `steps` are breakers that are about to
+/// be saved.
 fn leave_out_troubled(
     subject_state: &SubjectState,
     steps: &BTreeMap<Isp, BreakerState>,
@@ -624,7 +626,7 @@ fn leave_out_troubled(
     subject_state.timeline.isps().filter_map(leave_out).collect()
 }
 
-/// Whether a subject is bad at the ISPs that are not left out: by a verdict, or on the way to one.
+/// Whether a subject is bad at the ISPs that are not excluded: by a verdict, or approaching one.
 fn others_are_bad(
     policy: &Policy,
     subject_state: &mut SubjectState,
@@ -638,8 +640,9 @@ fn others_are_bad(
         || judge::shows_harm(policy, &mut subject_state.timeline, left_out, since, now)
 }
 
-/// The breakers of the ISPs themselves: held until their time is over, then left to the senders' own breakers again.
-/// `near_a_pause`: whether SES may pause the account for its hard bounces, which ends what nothing holds at once.
+/// Steps the breakers of the ISPs themselves: an ISP is held until its time is over, then judged by the senders' own
+/// breakers again. `near_a_pause`: whether SES may pause the account for its hard bounces, which ends the excuse
+/// without a gate at once.
 fn settle_incidents(policy: &Policy, subject_state: &SubjectState, near_a_pause: bool, now: Now) -> Vec<Change> {
     let over = subject_state.breakers.iter().filter_map(|(isp, known)| {
         let State::Open { until: Some(until), .. } = known.breaker.state else { return None };
@@ -664,13 +667,13 @@ fn settle_incidents(policy: &Policy, subject_state: &SubjectState, near_a_pause:
         let step = Step { next, effects: [Effect::Resume].into_iter().collect(), news: Some(news) };
         let key = Key { subject: Subject::Account, isp: Some(isp) };
         let shadow = is_shadow(policy, subject_state, &key);
-        change(key, known, step, shadow, now).map(|change| as_told(policy, change))
+        change(key, known, step, shadow, now).map(|change| as_reported(policy, change))
     });
     over.collect()
 }
 
-/// Looks whether an ISP at which senders turned bad is in trouble of its own; if so, holds it and pardons its senders.
-/// Decides nothing, or pardons not all, where `in_time` says that there is no time for it: the next look does.
+/// Checks whether an ISP at which senders turned bad is in trouble of its own; if so, holds it and pardons its senders.
+/// If `in_time` returns false, it decides nothing or pardons only some; the next check does the rest.
 async fn suspect<R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -678,7 +681,7 @@ async fn suspect<R: Reputation>(
     now: Now,
     in_time: &mut impl FnMut() -> bool,
 ) -> Result<Vec<Change>, PortError> {
-    // The ISPs that nobody knows by name are not one provider, and have no trouble in common.
+    // `other` is not one provider, so it has no trouble of its own.
     if isp == Isp::OTHER {
         return Ok(Vec::new());
     }
@@ -689,7 +692,7 @@ async fn suspect<R: Reputation>(
             return Ok(saved);
         }
         saved = hold(policy, store, isp, now).await?;
-        // A person's word about the ISP stands.
+        // A person's command about the ISP stays in effect.
         if saved.is_empty() || saved.iter().any(|change| change.next.overridden == Override::Shadow) {
             return Ok(saved);
         }
@@ -707,7 +710,7 @@ async fn suspect<R: Reputation>(
     Ok(saved)
 }
 
-/// Whether an ISP is known to be in trouble of its own, by counters and not by a person's word.
+/// Whether an ISP is known to be in trouble of its own, from counters and not from a person's command.
 fn is_in_trouble(board: &Board, isp: Isp) -> bool {
     board
         .isps
@@ -715,8 +718,8 @@ fn is_in_trouble(board: &Board, isp: Isp) -> bool {
         .is_some_and(|known| known.overridden == Override::None && matches!(known.state, State::Open { .. }))
 }
 
-/// The senders that turned bad at an ISP within the window. What was bad before its last trouble was over has been answered
-/// for.
+/// The senders that turned bad at an ISP within the window. Harm from before the end of its last trouble was already
+/// acted on.
 fn hit<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) -> impl Iterator<Item = &'a Subject> {
     let over = board.isps.get(&isp).map(|known| known.since.pause).unwrap_or_default();
     let is_sender = |subject: &Subject| *subject != Subject::Account && !subject.is_drill();
@@ -725,8 +728,8 @@ fn hit<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) -> impl Iterat
     dated.filter(move |(_, at)| at.minute() >= over && is_recent(policy, *at, now)).map(|(subject, _)| subject)
 }
 
-/// The senders that may have been punished for an ISP's own trouble: there, where a gate is in use, or as a whole. A few
-/// bounces elsewhere may have stopped one as a whole before it turned bad at the ISP.
+/// The senders that may have been stopped or cut for an ISP's own trouble: at that ISP if a gate is in use, or as a
+/// whole. A few bounces elsewhere may have stopped a sender as a whole before it turned bad at the ISP.
 fn may_be_pardoned<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) -> BTreeSet<&'a Subject> {
     let is_blamed = |(key, known): &(&'a Key, &'a BreakerState)| {
         let stopped = known.state != State::Closed && known.worsened.is_some_and(|at| is_recent(policy, at, now));
@@ -736,7 +739,7 @@ fn may_be_pardoned<'a>(policy: &Policy, board: &'a Board, isp: Isp, now: Now) ->
     wholes.chain(hit(policy, board, isp, now).filter(|_| policy.gate_in_use)).collect()
 }
 
-/// What each ISP has answered for, as seen from one of them.
+/// Up to when harm at each ISP was already acted on, as seen from one of them.
 fn answered_for(board: &Board, isp: Isp) -> Vec<ExcludedIsp> {
     let end = |(known, breaker): (&Isp, &BreakerState)| {
         let goes_on = *known != isp && contains(breaker);
@@ -745,8 +748,8 @@ fn answered_for(board: &Board, isp: Isp) -> Vec<ExcludedIsp> {
     board.isps.iter().map(end).collect()
 }
 
-/// Whether the senders that turned bad at an ISP were hit by its own trouble. Looks further only as far as it takes: at the
-/// board, at the senders that are hit, and at all that are active.
+/// Whether the senders that turned bad at an ISP were hit by its own trouble. Reads only as much as needed: first the
+/// board, then the senders that were hit, then all active senders.
 async fn is_of_its_own<R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -775,7 +778,7 @@ async fn is_of_its_own<R: Reputation>(
     Ok(incident::suspected(policy, &scope, &known, &active))
 }
 
-/// Holds an ISP; or, where nothing can, notes and reports that it is in trouble.
+/// Holds an ISP; or, without a gate, records and reports that it is in trouble.
 async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now) -> Result<Vec<Change>, PortError> {
     let held = Key { subject: Subject::Account, isp: Some(isp) };
     let unheld = if policy.gate_in_use {
@@ -790,9 +793,9 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
     decide_and_save(policy, store, &Subject::Account, now, |subject_state, _| {
         let known = subject_state.breaker(Some(isp));
         let standing = ActionLimits { cap: Level::Pause, may_pause: true };
-        // The hold has its own length, and grows with repetition as any Open does.
+        // The hold has its own length, and grows with repetition like any Open.
         let hold = policy.incident.hold_minutes;
-        // What nothing holds is excused for no longer the next time.
+        // Without a gate the excuse does not get longer the next time.
         let cap = if policy.gate_in_use { policy.breaker.open_cap_minutes.max(hold) } else { hold };
         let lasting =
             reputation::policy::Breaker { open_minutes: hold, open_cap_minutes: cap, ..policy.breaker.clone() };
@@ -801,13 +804,14 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
             (news.level, news.reason) = (Some(Level::Warn), reason.clone());
         }
         let shadow = is_shadow(policy, subject_state, &held);
-        change(held.clone(), &known, step, shadow, now).map(|change| as_told(policy, change)).into_iter().collect()
+        change(held.clone(), &known, step, shadow, now).map(|change| as_reported(policy, change)).into_iter().collect()
     })
     .await
 }
 
-/// A change of an ISP itself as people are told of it: without a gate nothing is stopped there, so nothing opens or closes.
-fn as_told(policy: &Policy, mut change: Change) -> Change {
+/// A change of an ISP itself, as it is reported to people: without a gate nothing is stopped there, so nothing opens or
+/// closes.
+fn as_reported(policy: &Policy, mut change: Change) -> Change {
     if let Some(transition) = change.transition.as_mut().filter(|_| !policy.gate_in_use) {
         (transition.from, transition.to) = (StateName::Closed, StateName::Closed);
         transition.shadow = policy.is_shadow(&change.key.subject);
@@ -815,30 +819,31 @@ fn as_told(policy: &Policy, mut change: Change) -> Change {
     change
 }
 
-/// When a sender last turned bad at an ISP, if it is not well again.
+/// When a sender last turned bad at an ISP, if it has not recovered.
 fn turned_bad(known: &BreakerState) -> Option<Now> {
     if known.state == State::Closed { known.troubled } else { known.worsened }
 }
 
-/// Whether senders are not to blame for an ISP's own trouble.
+/// Whether the policy excuses senders for an ISP's own trouble.
 fn excuses_senders(policy: &Policy) -> bool {
     policy.gate_in_use || policy.incident.without_gate == WithoutGate::Warn
 }
 
-/// The hard bounces of the account as SES would see them.
+/// The hard bounces of the account as SES sees them.
 async fn account_bounces<R: Reputation>(policy: &Policy, store: &mut R, now: Now) -> Result<Tally, PortError> {
     let forecast = judge::forecast(policy, store.account(now).await?.into_iter(), now);
     let bounces = forecast.iter().find(|forecast| forecast.metric == Metric::HardBounce);
     Ok(bounces.map(|known| known.tally).unwrap_or_default())
 }
 
-/// Whether SES may pause the account for these hard bounces. Then nobody is excused: SES does not ask whose fault they are.
+/// Whether SES may pause the account for these hard bounces. Then no sender is excused, because SES does not ask whose
+/// fault they are.
 fn is_near_a_pause(policy: &Policy, account: Tally) -> bool {
     let enough = account.population >= policy.forecast.min_population && account.bad >= policy.forecast.min_bad;
     enough && account.rate().is_some_and(|rate| rate >= policy.forecast.hard_bounce_pause)
 }
 
-/// What people are told of an ISP's own trouble where nothing can hold its mail.
+/// The report to people about an ISP's own trouble, without a gate to hold its mail.
 fn unheld(policy: &Policy, account: Tally) -> String {
     let stands = account.rate().map_or_else(String::new, |rate| {
         let (rate, Tally { population, bad }) = (Percent(rate), account);
@@ -862,8 +867,8 @@ fn is_recent(policy: &Policy, worsened: Now, now: Now) -> bool {
     now.minutes_since(worsened) <= policy.incident.window_minutes
 }
 
-/// Pardons a sender for what it was hit by at an ISP in trouble of its own, at this ISP and as a whole at once. A sender that
-/// is bad for reasons of its own keeps its verdicts.
+/// Pardons a sender for harm at an ISP in trouble of its own, at this ISP and as a whole in one save. A sender that is
+/// bad for reasons of its own keeps its verdicts.
 async fn pardon<R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -898,50 +903,50 @@ fn pardoned(policy: &Policy, subject_state: &SubjectState, board: &Board, key: K
     Some(in_budget(&board.pauses, &known.breaker, change, None))
 }
 
-/// Whether a subject was lately stopped or throttled as a whole for what ISPs in trouble of their own did: without them
-/// nothing is left to blame it for.
+/// Whether a subject was recently stopped or throttled as a whole only because of ISPs in trouble of their own: without
+/// these ISPs no harm remains.
 fn is_blamed_for(policy: &Policy, subject_state: &mut SubjectState, board: &Board, now: Now) -> bool {
     let known = subject_state.breaker(None).breaker;
     let recent = known.worsened.is_some_and(|at| is_recent(policy, at, now));
-    // Of a probe nothing speaks for it yet but that it was stopped before.
+    // A probing subject has no evidence in its favour yet, only that it was stopped before.
     if !recent || matches!(known.state, State::Closed | State::Probing { .. }) {
         return false;
     }
-    // The mark for cuts has moved with the cut that may have been wrong.
+    // The start of the mail for cuts has moved with the cut that may have been wrong.
     let since = ArmedSince { throttle: known.since.pause, ..known.since };
     let left_out = left_out(policy, subject_state, board, &BTreeMap::new());
     let judgement = judge::judge(policy, &mut subject_state.timeline, None, &left_out, since, now);
     judgement.pause.is_none() && judgement.throttle.is_none()
 }
 
-/// The worst that may be done to a key.
+/// The strongest action that is possible for a key.
 fn cap(policy: &Policy, key: &Key, subject_state: &SubjectState) -> Level {
     let protected = subject_state.protected || policy.subjects.protected.contains(&key.subject);
     let account = key.subject == Subject::Account && key.isp.is_none() && !policy.breaker.pause_account;
-    // Without a gate, nothing can hold the mail to one ISP, or that of an identity.
+    // Without a gate, mail to one ISP, or of an identity, cannot be stopped.
     let beyond_us = (key.isp.is_some() && !policy.gate_in_use) || !can_be_stopped(policy, &key.subject);
     if protected || account || beyond_us { Level::Warn } else { Level::Pause }
 }
 
-/// Whether nothing is done about a key, whatever a person has said about the key itself: by the policy, or because a person
+/// Whether a key is in shadow apart from a person's command about the key itself: by the policy, or because a person
 /// has put its subject as a whole in shadow.
 fn is_shadow(policy: &Policy, subject_state: &SubjectState, key: &Key) -> bool {
     let whole = subject_state.breakers.get(&None).is_some_and(|known| known.breaker.overridden == Override::Shadow);
-    // Without a gate nothing holds an ISP.
+    // Without a gate an ISP cannot be held.
     let unheld = key.subject == Subject::Account && !policy.gate_in_use;
     policy.is_shadow(&key.subject) || (key.isp.is_some() && (whole || unheld))
 }
 
-/// Whether a breaker holds mail back, so that it need not be held back by others. In its own shadow it does not.
+/// Whether a breaker limits mail, so that other breakers need not. In its own shadow it does not.
 fn contains(known: &BreakerState) -> bool {
     known.state.is_contained() && known.overridden != Override::Shadow
 }
 
 /// What a step changes; `None` if nothing.
 ///
-/// In shadow nothing is done, with one exception: what was stopped before is let flow again when its breaker says so, or it
-/// would stay stopped for ever. And what is open out of shadow is stopped once nothing is decided in shadow any more.
-/// `shadow`: see [`is_shadow`].
+/// In shadow nothing is done, with one exception: a subject that was stopped before is resumed when its breaker closes,
+/// otherwise it would stay stopped for ever. And a subject that opened in shadow is stopped once it is no longer in
+/// shadow. `shadow`: see [`is_shadow`].
 fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -> Option<Change> {
     let was_shadow = shadow || known.breaker.overridden == Override::Shadow;
     let shadow = shadow || step.next.overridden == Override::Shadow;
@@ -981,7 +986,7 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
     let reason = || transition.as_ref().map_or_else(String::new, |transition| transition.reason.clone());
     let mut controls = Vec::new();
     for effect in &step.effects {
-        // What was only stopped in shadow was not stopped by us: it may have been by a person.
+        // A stop in shadow was not made by us: if the subject is stopped, a person may have stopped it.
         let does = match effect {
             Effect::Resume => was_enacted || !(was_shadow || shadow),
             Effect::Stop | Effect::SetFactor(_) => !shadow,
@@ -993,8 +998,8 @@ fn change(key: Key, known: &Versioned, mut step: Step, shadow: bool, now: Now) -
     Some(Change { key, version: known.version, next: step.next, controls, transition, places: None })
 }
 
-/// The breakers of a board that were moved in shadow, and that something would be done about under `policy`: what is open and
-/// has a switch at SES is stopped there; the rest is held back where a gate is asked.
+/// The breakers of a board that moved in shadow, and that `policy` would now act on: an open breaker with a switch at
+/// SES is stopped there; the others are limited if a gate is in use.
 pub fn waiting<'a>(policy: &Policy, board: &'a Board) -> Vec<(&'a Key, &'a BreakerState)> {
     let at_the_gate = |key: &Key, known: &BreakerState| {
         policy.gate_in_use
@@ -1009,7 +1014,7 @@ pub fn waiting<'a>(policy: &Policy, board: &'a Board) -> Vec<(&'a Key, &'a Break
     board.unsettled.iter().filter(waits).collect()
 }
 
-/// Whether a breaker is open and has a switch at SES, which was not used because it opened in shadow, and is to be now.
+/// Whether a breaker opened in shadow and must now be stopped at SES, because the policy acts now.
 fn waits_for_a_policy_that_acts(policy: &Policy, key: &Key, known: &BreakerState) -> bool {
     let is_open = matches!(known.state, State::Open { .. });
     is_open
@@ -1024,7 +1029,7 @@ pub fn stops_at_ses(key: &Key) -> bool {
     control(key, Effect::Stop).and_then(ControlKind::at_ses) == Some(Flow::Stopped)
 }
 
-/// Which control makes an effect true for a key. SES can pause a configuration set, a tenant and the account;
+/// Which control carries out an effect for a key. SES can pause a configuration set, a tenant and the account;
 /// everything else is done by the gate, through the quota.
 pub(crate) fn control(key: &Key, effect: Effect) -> Option<ControlKind> {
     let whole = key.isp.is_none();

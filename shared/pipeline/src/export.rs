@@ -1,10 +1,11 @@
-//! Exported metrics: what people's own dashboards show of configuration sets, and of each of them at an ISP.
+//! Exported metrics: values for people's own dashboards, of configuration sets and of each set at an ISP.
 //!
-//! CloudWatch charges for each metric of each configuration set, so nothing is exported unless the policy says for how many
-//! (`[cloudwatch]`). [`choose`] says for which, [`measure`] with which values; both are pure. [`export`] reads what they need.
+//! CloudWatch charges for each metric of each configuration set, so nothing is exported unless the policy says for how
+//! many (`[cloudwatch]`). [`choose`] selects the configuration sets, [`measure`] computes their values; both are pure.
+//! [`export`] reads what they need.
 //!
 //! **Invariant:** at no time more configuration sets, or more ISPs of one of them, than the policy permits.
-//! **Invariant:** each minute of mail is in `Mails` of one period, whenever in that period somebody looks.
+//! **Invariant:** each minute of mail is counted in `Mails` of exactly one period, whenever in that period it is read.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,11 +27,11 @@ use crate::quotas::{Quota, Quotas};
 /// How often metrics are exported, in minutes. CloudWatch keeps values of five minutes for 63 days, and those of one minute for 15
 /// ("Metrics retention", CloudWatch user guide); reading the counters five times as often would cost five times as much.
 pub const PERIOD: u32 = 5;
-/// How long a period must have been over before its mails are counted, in minutes: events about them are in by then.
+/// How long a period must have been over before its mails are counted, in minutes: their events have arrived by then.
 const LAG: u32 = PERIOD;
-/// Rates are over the mail of this number of hours, as those of the default ratio rules are.
+/// Rates are over the mail of this number of hours, as in the default ratio rules.
 pub const RATE_HOURS: u32 = 24;
-/// If there are more configuration sets than are exported, at most this number of them are ranked by their mail, once an hour.
+/// If there are more configuration sets than are exported, at most this number is ranked by mail, once an hour.
 const MAX_RANKED: usize = 1_000;
 
 /// What is exported of a configuration set, at one ISP or over all of them.
@@ -44,7 +45,7 @@ pub enum Measure {
     DelayRate,
     /// Blocked mails, a share.
     BlockRate,
-    /// Evidence of the worst metric as a share of what stops mail: 1 = that. Metrics that never stop mail are left out.
+    /// Evidence of the worst metric as a share of what stops mail: 1 = that. Metrics that never stop mail are omitted.
     EvidenceShare,
     /// 0: sending, 1: slowed, 2: testing, 3: stopped; as decided, also in shadow.
     State,
@@ -101,7 +102,7 @@ impl Measure {
     }
 }
 
-/// The values of one configuration set, at one ISP or over all of them. What there is no data for is not in it.
+/// The values of one configuration set, at one ISP or over all of them. Measures without data are omitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Name of the configuration set.
@@ -110,7 +111,7 @@ pub struct Series {
     pub isp: Option<Isp>,
     /// Values of the period of [`Export::at`], without [`Measure::Mails`].
     pub values: Vec<(Measure, f64)>,
-    /// Mails that SES accepted in the period of [`Export::mails_from`]; `None` where nothing says how much mail there is.
+    /// Mails that SES accepted in the period of [`Export::mails_from`]; `None` if no event gives the amount of mail.
     pub mails: Option<u64>,
 }
 
@@ -119,7 +120,7 @@ pub struct Series {
 pub struct Export {
     /// The first minute of the period.
     pub at: Minute,
-    /// The first minute of the period of which mails are counted.
+    /// The first minute of the period whose mails are counted.
     pub mails_from: Minute,
     /// Configuration sets in the order of [`choose`], each with its ISPs after it, in the same order.
     pub series: Vec<Series>,
@@ -153,8 +154,8 @@ pub struct Candidate<T> {
     pub mails: u64,
 }
 
-/// At most `limit` candidates: the most troubled first, of those the largest, of those in their own order. Also returns how many
-/// are left out. The order in which they are given makes no difference.
+/// At most `limit` candidates: the worst state first, then the most mail, then in their own order. Also returns the
+/// number of omitted candidates. The order of the input does not matter.
 pub fn choose<T: Ord>(limit: usize, mut candidates: Vec<Candidate<T>>) -> (Vec<T>, usize) {
     let left_out = candidates.len().saturating_sub(limit);
     candidates
@@ -171,14 +172,15 @@ fn level(state: State) -> u8 {
     }
 }
 
-/// The state at an ISP: of the set's own breaker there, or of the hold on the ISP itself, whichever is worse.
+/// The state at an ISP: that of the set's own breaker there, or of the hold on the ISP itself, whichever is worse.
 fn level_at(policy: &Policy, board: &Board, subject_state: &SubjectState, isp: Isp) -> u8 {
     let own = subject_state.breakers.get(&Some(isp)).map_or(0, |known| level(known.breaker.state));
     let held = board.isps.get(&isp).filter(|known| policy.gate_in_use && known.enacted);
     own.max(held.map_or(0, |known| level(known.state)))
 }
 
-/// The series of one configuration set, over all ISPs first, and how many of its ISPs are left out. `quotas` are those of the set.
+/// The series of one configuration set, over all ISPs first, and the number of its ISPs that are omitted. `quotas` are
+/// those of the set.
 pub fn measure(
     policy: &Policy,
     board: &Board,
@@ -226,7 +228,7 @@ fn rates_since(now: Now) -> Minute {
     now.minute().minus(RATE_HOURS * HOUR).hour()
 }
 
-/// The evidence that a breaker is judged by, as a share of what would stop it; `None` where nothing would.
+/// The evidence of a breaker, as a share of the evidence that would stop it; `None` if no evidence can stop it.
 fn evidence_share(
     policy: &Policy,
     board: &Board,
@@ -246,7 +248,7 @@ fn evidence_share(
     Metric::ALL.into_iter().filter_map(share).reduce(f64::max)
 }
 
-/// Today's quota and what was granted of it: at one ISP, or in all. Nothing where the gate has not planned the day yet.
+/// Today's quota and what was granted of it: at one ISP, or in total. Empty if the gate has not planned the day yet.
 fn allowance(policy: &Policy, isp: Option<Isp>, quotas: &BTreeMap<Isp, Quota>, now: Now) -> Vec<(Measure, f64)> {
     let today = policy.warmup.zone.day_at(now).number;
     let of_isp = |known: &Isp| isp.is_none_or(|isp| isp == *known);
@@ -273,8 +275,8 @@ pub struct Activity {
     mails: BTreeMap<Subject, u64>,
 }
 
-/// Reads and measures what the policy asks for. Costs two queries, one more for each exported set and three for its counters,
-/// one for the quotas of a set that the gate plans; and once an hour, if some sets are left out, one for each.
+/// Reads and measures what the policy asks for. Costs two queries, one more for each exported set and three for its
+/// counters, one for the quotas of a set that the gate plans; and once an hour, if some sets are omitted, one for each.
 ///
 /// # Errors
 ///
@@ -305,7 +307,7 @@ pub async fn export<R: Reputation + MailHistory, Q: Quotas>(
                 export.failed.push((set.to_string(), error));
                 continue;
             }
-            // The next set would fail, too, and each takes the time of a call that is not answered.
+            // The next set would fail, too, and each failure takes the time of an unanswered call.
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         export.series.extend(series);
@@ -314,7 +316,7 @@ pub async fn export<R: Reputation + MailHistory, Q: Quotas>(
     Ok(export)
 }
 
-/// The configuration sets that were heard of within the last day, or that are not just sending; without their mails.
+/// The configuration sets that had events within the last day, or whose state is not "sending"; without their mails.
 async fn candidates<R: MailHistory>(store: &R, board: &Board, now: Now) -> Result<Vec<Candidate<Subject>>, PortError> {
     let is_set = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_));
     let since = rates_since(now);
@@ -330,7 +332,7 @@ async fn candidates<R: MailHistory>(store: &R, board: &Board, now: Now) -> Resul
     Ok(levels.into_iter().map(|(of, level)| Candidate { of, level, mails: 0 }).collect())
 }
 
-/// Notes how much mail each candidate has, as of the first look in this hour.
+/// Fills in how much mail each candidate has, as of the first reading in this hour.
 async fn rank<R: MailHistory>(
     store: &R,
     candidates: &mut [Candidate<Subject>],

@@ -1,10 +1,11 @@
 //! Folding: new units become increments of rate rows, exactly once.
 //!
-//! New units arrive as a stream of records, in shards. Within a shard sequence numbers grow, and a record is given for the
-//! first time only after all records before it were. Any part of a shard may be given again, at any time, cut anywhere, also
-//! by two readers at once. So one mark for each shard, the sequence number up to which its records have been added, is all
-//! that is needed to skip what was added before. It moves in one transaction with the increments, on the condition that
-//! it still is what was read: of two readers one adds a record, and the other one learns how far the mark has moved.
+//! New units arrive as a stream of records, in shards. Within a shard sequence numbers grow, and a record is delivered
+//! for the first time only after all records before it were. Any part of a shard may be delivered again, at any time,
+//! cut anywhere, also by two readers at once. So one mark for each shard, the sequence number up to which its records
+//! have been added, is enough to skip what was added before. The mark moves in one transaction with the increments, on
+//! the condition that it still has the value that was read: of two readers one adds a record, and the other learns how
+//! far the mark has moved.
 //!
 //! **Invariant:** a shard's mark never goes back, and every record up to it has been added exactly once.
 
@@ -75,8 +76,8 @@ impl Shard {
         Shard(id.into())
     }
 
-    /// A batch of which the reader does not name the shard. Only a repetition that begins at the same record is known then:
-    /// anything cut elsewhere is added again.
+    /// A batch whose reader does not name the shard. Then only a repetition that begins at the same record is
+    /// recognised: a batch cut elsewhere is added again.
     pub fn unnamed(first: Sequence) -> Shard {
         Shard(format!("unnamed-{first}").into())
     }
@@ -111,7 +112,8 @@ impl<'a> Fold<'a> {
         self.shard
     }
 
-    /// The mark that it may be added on; `None` if nothing of this shard has been added before.
+    /// The mark that the shard must have for the fold to be added; `None` if nothing of this shard has been added
+    /// before.
     pub fn after(&self) -> Option<Sequence> {
         self.after
     }
@@ -126,12 +128,12 @@ impl<'a> Fold<'a> {
         self.records.last().map_or(Sequence::default(), |record| record.sequence)
     }
 
-    /// Whose reputation a unit touches.
+    /// The subjects whose reputation a unit changes.
     pub fn subjects(&self, sender: SenderId) -> &'a [Subject] {
         self.senders.subjects(sender)
     }
 
-    /// What it adds to which rows, in a stable order. Rows out of reach at `now` are left out.
+    /// The increments of each row, in a stable order. Rows too old to be kept at `now` are omitted.
     pub fn increments(&self, now: Now) -> BTreeMap<Row<'a>, BTreeMap<Counter, u32>> {
         let mut increments: BTreeMap<Row<'a>, BTreeMap<Counter, u32>> = BTreeMap::new();
         for Record { unit, .. } in self.records {
@@ -148,7 +150,7 @@ impl<'a> Fold<'a> {
 /// One stored row: the cohort of one subject's mail of this length that begins at `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row<'a> {
-    /// Whose.
+    /// The subject.
     pub subject: &'a Subject,
     /// How long the cohort is.
     pub length: Length,
@@ -168,8 +170,8 @@ fn rows<'a>(unit: &Unit, senders: &'a Senders) -> impl Iterator<Item = Row<'a>> 
         .flat_map(move |subject| Length::ALL.map(|length| Row { subject, length, from: length.start(cohort) }))
 }
 
-/// How much one commit can hold. A single record is committed whatever it takes: three rows for each of its subjects,
-/// with one counter each.
+/// The size limits of one commit. A single record is always committed, even beyond them: three rows for each of its
+/// subjects, with one counter each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows.
@@ -183,17 +185,17 @@ impl Limits {
     pub const NONE: Limits = Limits { rows: usize::MAX, counters: usize::MAX };
 }
 
-/// How many commits in a row may find a mark that is not further on than the one they were made for.
+/// How many commits in a row may find a mark that is not past the one they were made for.
 const MAX_STALLS: usize = 8;
 
-/// Adds records of one shard to the rows, in chunks within these limits. What was added before is not added again. Returns
-/// how many were added now.
+/// Adds records of one shard to the rows, in chunks within these limits. Records that were added before are skipped.
+/// Returns how many were added now.
 ///
 /// # Errors
 ///
-/// The first records may have been added. Fold the same records again, or any others that begin at or before the first
-/// one of which it is not known that it was added. If the shard's mark never is the one that is asked for (somebody has
-/// edited it), the error says so.
+/// Some records from the beginning may have been added. Fold the same records again, or any others that begin at or
+/// before the first record that is not known to be added. If the shard's mark never matches (it was edited by hand),
+/// the error reports that.
 pub async fn fold<R: Reputation>(
     store: &mut R,
     shard: &Shard,
@@ -265,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequence_numbers_of_any_length_are_told_apart_and_kept_in_order() {
+    fn sequence_numbers_of_any_length_are_distinct_and_kept_in_order() {
         let texts = [
             "0",
             "9",

@@ -6,12 +6,12 @@
 //!                                                                      enforce ◄─────────┘ ─► SendingControl
 //! ```
 //!
-//! A Lambda function and a replay differ only in the ports they bring. [`memory`] holds the ports of a replay, and of
-//! tests.
+//! A Lambda function and a replay differ only in the ports that they use. [`memory`] holds the ports of a replay, and
+//! of tests.
 //!
-//! **Invariant:** only the [`ports::Ledger`] says whether a unit is new; nothing else drops duplicates.
-//! **Invariant:** state is saved before it is acted on, and every action is safe to repeat.
-//! **Invariant:** nothing here reads a clock: each use case is told what time it is.
+//! **Invariant:** only the [`ports::Ledger`] decides whether a unit is new; nothing else drops duplicates.
+//! **Invariant:** state is saved before it is acted on, and every action is safe to repeat. **Invariant:** nothing here
+//! reads a clock: each use case receives the time as an argument.
 //!
 //! Where to start: [`classify`] for what counts, then [`evaluate`].
 

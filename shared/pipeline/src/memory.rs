@@ -1,4 +1,4 @@
-//! The ports in memory: what a replay runs on, and what tests compare the others with.
+//! The ports in memory: a replay runs on them, and tests compare the other implementations with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use crate::ports::{
 use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
 
-/// A ledger in memory. It keeps 16 bytes of each unit, in many small tables, so that growing one copies little.
+/// A ledger in memory. It keeps 16 bytes for each unit, in many small tables, so that growing one copies little.
 #[derive(Debug)]
 pub struct MemoryLedger {
     shards: Vec<HashSet<u128, KeyBits>>,
@@ -35,7 +35,7 @@ pub struct MemoryLedger {
 
 const SHARDS: usize = 256;
 
-/// A unit's key is a keyed hash already, so its own bits spread it.
+/// A unit's key is already a keyed hash, so its own bits are well distributed.
 #[derive(Clone, Copy, Debug, Default)]
 struct KeyBits;
 
@@ -75,7 +75,7 @@ impl Default for MemoryLedger {
 impl MemoryLedger {
     /// Records one unit and says whether it is new.
     pub fn insert(&mut self, unit: &Unit) -> bool {
-        // The lowest bits place a key within its table, and the highest of the lower half tell neighbours apart.
+        // The lowest bits place a key within its table, and the highest bits of the lower half distinguish neighbours.
         let shard = (unit.key.0 >> 96) as usize % SHARDS;
         self.shards[shard].insert(unit.key.0)
     }
@@ -105,7 +105,8 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// Subjects that are summed together once there are too many of them. Configuration sets and the account never are.
+/// Kinds of subjects that are summed together once there are too many. Configuration sets and the account are never
+/// summed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SummedKind {
     /// Sending identities.
@@ -131,7 +132,7 @@ impl SummedKind {
 /// The mail of subjects that are no longer kept one by one. It is not a subject: it has no breaker and is never judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summed {
-    /// How many subjects were added. One that had mail again later, and was added again, counts again.
+    /// How many subjects were added. A subject that had mail again later, and was added again, counts again.
     pub subjects: u64,
     /// Their units by ISP, in the order of [`UnitKind::ALL`].
     pub by_isp: BTreeMap<Isp, [u64; UnitKind::ALL.len()]>,
@@ -149,21 +150,22 @@ impl Summed {
     }
 }
 
-/// Counters and breakers in memory, with everything that was ever wished for and told.
+/// Counters and breakers in memory, with every control and every transition that was ever decided.
 #[derive(Debug)]
 pub struct MemoryReputation {
     isp_map: IspMap,
     returns_complaints: Vec<bool>,
     index: BTreeMap<Subject, usize>,
     subject_states: Vec<(Subject, SubjectState)>,
-    /// The dossiers of each sender, by its index; none for a sender without mail since one of its subjects was summed.
+    /// The indices of each sender's subject states, by the sender's index; empty for a sender without mail since one of
+    /// its subjects was summed.
     by_sender: Vec<Vec<usize>>,
     summed: BTreeMap<SummedKind, Summed>,
     marks: BTreeMap<Shard, Sequence>,
     board: Arc<Board>,
     wishes: BTreeMap<Subject, DesiredState>,
     protected: Vec<Subject>,
-    /// Names of notices that were ever put in, and those that are not crossed out.
+    /// Names of all notices that were ever put in, and the notices that are not marked as sent.
     notices: BTreeSet<String>,
     unsent: BTreeMap<String, Notice>,
     alert_queue: AlertQueue,
@@ -174,7 +176,7 @@ pub struct MemoryReputation {
 }
 
 impl MemoryReputation {
-    /// An empty one for the ISPs of this map.
+    /// An empty store for the ISPs of this map.
     pub fn new(isp_map: &IspMap) -> MemoryReputation {
         MemoryReputation {
             isp_map: isp_map.clone(),
@@ -195,29 +197,29 @@ impl MemoryReputation {
         }
     }
 
-    /// One for this policy: whoever shares mail with a subject that it protects is protected, too.
+    /// An empty store for this policy: a subject that shares mail with a protected subject is protected, too.
     pub fn under(policy: &Policy) -> MemoryReputation {
         MemoryReputation { protected: policy.subjects.protected.clone(), ..MemoryReputation::new(&policy.isp_map) }
     }
 
-    /// The subjects with their dossiers, in the order of their names.
+    /// The subjects with their states, in the order of their names.
     pub fn subject_states(&self) -> impl Iterator<Item = (&Subject, &SubjectState)> {
         self.index.values().map(|index| (&self.subject_states[*index].0, &self.subject_states[*index].1))
     }
 
-    /// The dossier of a subject, if anything is known of it.
+    /// The state of a subject, if anything is known about it.
     pub fn find(&mut self, subject: &Subject) -> Option<&mut SubjectState> {
         let index = self.index.get(subject)?;
         Some(&mut self.subject_states[*index].1)
     }
 
-    /// What is going on, as of the last change.
+    /// The board as of the last change.
     pub fn known_board(&self) -> &Arc<Board> {
         &self.board
     }
 
-    /// Whether a new unit of harm calls for an evaluation of its sender at once: what a stream's batches do for the
-    /// deployed stack. Cheap enough to be asked about each unit.
+    /// Whether a new unit of harm calls for an evaluation of its sender at once. In the deployed stack the batches of
+    /// the stream do this. Cheap enough to be called for each unit.
     pub fn alarms(&mut self, policy: &Policy, unit: &Unit, metric: Metric, now: Now) -> bool {
         let Some(indices) = self.by_sender.get(unit.sender.0 as usize) else { return false };
         let board = &self.board;
@@ -246,13 +248,13 @@ impl MemoryReputation {
             }
             let left_out = left_out(policy, subject_state, board, &BTreeMap::new());
             let level = judge::alarm(policy, &mut subject_state.timeline, None, &left_out, since, metric, now);
-            // About what has no switch there are only warnings.
+            // A subject without a switch gets only warnings.
             let level = level.map(|level| if can_be_stopped(policy, subject) { level } else { Level::Warn });
             news(subject_state.breakers.get(&None), level)
         })
     }
 
-    /// Forgets the minutes and hours that are out of reach at `now`.
+    /// Drops the minutes and hours that are too old to be used at `now`.
     pub fn prune(&mut self, now: Now) {
         for (_, subject_state) in &mut self.subject_states {
             subject_state.timeline.prune(now);
@@ -264,7 +266,7 @@ impl MemoryReputation {
         self.subject_states.len()
     }
 
-    /// Whether nothing is known of any subject.
+    /// Whether nothing is known about any subject.
     pub fn is_empty(&self) -> bool {
         self.subject_states.is_empty()
     }
@@ -284,11 +286,12 @@ impl MemoryReputation {
         &self.summed
     }
 
-    /// Sums the least active subjects until at most `most` are left, if there are more: those whose youngest mail is the
-    /// oldest, then those with the least mail, then by name. Nothing is lost of their counters but whose they were.
+    /// If there are more than `most` subjects, sums the least active ones until at most `most` are left: those whose
+    /// newest mail is the oldest, then those with the least mail, then by name. Their counters are kept; only the
+    /// subject that they belonged to is lost.
     ///
-    /// Never configuration sets, the account, what the policy protects, `kept`, and subjects with a breaker that has ever
-    /// moved, so more than `most` can be left. A subject that has mail again begins anew.
+    /// Never summed: configuration sets, the account, what the policy protects, `kept`, and subjects with a breaker
+    /// that has ever moved. So more than `most` can be left. A subject that has mail again starts from zero.
     pub fn sum_least_active(&mut self, most: usize, kept: Option<&Subject>) {
         let surplus = self.subject_states.len().saturating_sub(most);
         let mut candidates: Vec<(Option<Minute>, u64, &Subject, usize)> = Vec::new();
@@ -307,7 +310,7 @@ impl MemoryReputation {
             candidates.select_nth_unstable(surplus);
             candidates.truncate(surplus);
         }
-        // A place is freed by each that is summed; those after it move up.
+        // Each summed subject frees its index; those after it move up.
         let mut places: Vec<Option<usize>> = vec![Some(0); self.subject_states.len()];
         for (.., index) in candidates {
             places[index] = None;
@@ -326,7 +329,7 @@ impl MemoryReputation {
         });
         self.index.retain(|_, index| places[*index].map(|place| *index = place).is_some());
         for indices in &mut self.by_sender {
-            // A sender that lost a subject is looked up again with its next mail.
+            // The subjects of a sender that lost one are looked up again with its next mail.
             let moved: Option<Vec<usize>> = indices.iter().map(|index| places[*index]).collect();
             *indices = moved.unwrap_or_default();
         }
@@ -340,7 +343,7 @@ impl MemoryReputation {
         })
     }
 
-    fn dossier_index(&mut self, subject: &Subject) -> usize {
+    fn state_index(&mut self, subject: &Subject) -> usize {
         if let Some(index) = self.index.get(subject) {
             return *index;
         }
@@ -359,7 +362,7 @@ impl MemoryReputation {
             self.by_sender.resize(place + 1, Vec::new());
         }
         let subjects = fold.subjects(sender);
-        self.by_sender[place] = subjects.iter().map(|subject| self.dossier_index(subject)).collect();
+        self.by_sender[place] = subjects.iter().map(|subject| self.state_index(subject)).collect();
         let is_protected = subjects.iter().any(|subject| self.protected.contains(subject));
         for (subject, index) in subjects.iter().zip(&self.by_sender[place]) {
             let subject_state = &mut self.subject_states[*index].1;
@@ -373,7 +376,7 @@ impl MemoryReputation {
     }
 }
 
-/// The minute of the youngest mail, and how many mails there are.
+/// The minute of the newest mail, and the number of mails.
 fn activity(timeline: &Timeline) -> (Option<Minute>, u64) {
     let Some(series) = timeline.series(None) else { return (None, 0) };
     let days = series.days().next_back().map(|(from, _)| from);
@@ -407,7 +410,7 @@ impl Reputation for MemoryReputation {
     }
 
     async fn subject_state(&mut self, subject: &Subject, _: Now) -> Result<&mut SubjectState, PortError> {
-        let index = self.dossier_index(subject);
+        let index = self.state_index(subject);
         Ok(&mut self.subject_states[index].1)
     }
 
@@ -438,7 +441,7 @@ impl Reputation for MemoryReputation {
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         for change in changes {
-            let index = self.dossier_index(&change.key.subject);
+            let index = self.state_index(&change.key.subject);
             if self.subject_states[index].1.breaker(change.key.isp).version != change.version {
                 return Ok(Saved::Conflict);
             }
@@ -475,16 +478,16 @@ impl DesiredStates for MemoryReputation {
         Ok(self.wishes.values().cloned().collect())
     }
 
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        match self.wishes.get_mut(&wished.target) {
-            Some(known) if known.version == wished.version => {
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        match self.wishes.get_mut(&desired.target) {
+            Some(known) if known.version == desired.version => {
                 *known = DesiredState {
-                    version: wished.version + 1,
+                    version: desired.version + 1,
                     fresh: false,
                     at: known.at,
                     urgency: known.urgency,
                     reason: known.reason.clone(),
-                    ..wished.clone()
+                    ..desired.clone()
                 };
                 Ok(Saved::Saved)
             }
@@ -492,19 +495,19 @@ impl DesiredStates for MemoryReputation {
         }
     }
 
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        if self.wishes.contains_key(&wished.target) {
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        if self.wishes.contains_key(&desired.target) {
             return Ok(Saved::Conflict);
         }
-        let DesiredState { target, wish, at, urgency, reason, .. } = wished.clone();
+        let DesiredState { target, wish, at, urgency, reason, .. } = desired.clone();
         self.wishes.insert(target.clone(), DesiredState::new(target, wish, at, urgency, reason));
         Ok(Saved::Saved)
     }
 
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        match self.wishes.get(&wished.target) {
-            Some(known) if known.version == wished.version => {
-                self.wishes.remove(&wished.target);
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        match self.wishes.get(&desired.target) {
+            Some(known) if known.version == desired.version => {
+                self.wishes.remove(&desired.target);
                 Ok(Saved::Saved)
             }
             Some(_) | None => Ok(Saved::Conflict),
@@ -544,11 +547,11 @@ impl Outbox for MemoryReputation {
     }
 }
 
-/// Turns a control that SES can carry out into the wish about its target.
+/// Stores the desired state of a control's target, if SES can carry the control out.
 fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency: f64) {
     let Some(flow) = control.kind.at_ses() else { return };
     let new = DesiredState::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
-    let wished = match wishes.get(&control.target) {
+    let desired = match wishes.get(&control.target) {
         None => new,
         Some(known) => DesiredState {
             wish: new.wish,
@@ -560,7 +563,7 @@ fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency
             ..known.clone()
         },
     };
-    wishes.insert(control.target.clone(), wished);
+    wishes.insert(control.target.clone(), desired);
 }
 
 /// Quotas in memory.
@@ -571,7 +574,7 @@ pub struct MemoryQuotas {
 
 impl MemoryQuotas {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Isp), Quota>> {
-        // Whoever panicked while holding it had changed nothing halfway.
+        // A panic while the lock was held left nothing half changed.
         self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

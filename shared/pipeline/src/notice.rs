@@ -1,10 +1,12 @@
-//! Notices: what people, and programs, are told.
+//! Notices: what people and programs are notified of.
 //!
-//! A notice is saved together with the change it tells of, under a name that follows from the change, and is crossed
-//! out once it is sent. So none is lost, and one that is sent twice (a crash between the two) carries one name.
+//! A notice is saved together with the change that it reports, under a name that follows from the change, and is marked
+//! as sent after sending. So no notice is lost, and a notice that is sent twice (a crash between the two) has the same
+//! name both times.
 //!
-//! Programs get an event for each notice. People get letters: notices that tell of the same mail wait for each other and
-//! become one message (module `group`), and what people were told lately is not told again at once (module `alert_queue`).
+//! Programs get an event for each notice. People get alerts: notices about the same mail wait for each other and become
+//! one message (module `group`), and what people were recently notified of is not repeated at once (module
+//! `alert_queue`).
 //!
 //! Where to start: [`deliver`].
 
@@ -28,14 +30,14 @@ mod group;
 mod headline;
 mod message;
 
-pub use alert_queue::{AlertQueue, HeldBack, Letter, SETTLE_MILLIS, SentLog};
+pub use alert_queue::{AlertQueue, HeldBack, QueuedAlert, SETTLE_MILLIS, SentLog};
 use fact::Fact;
 use headline::full_name;
 use message::Known;
 pub use message::{Command, Message, Place};
 pub(crate) use message::{quoted, sentence};
 
-/// Something to tell.
+/// Something to report to people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Its name: the same for the same fact. Sorts by time.
@@ -44,87 +46,88 @@ pub struct Notice {
     pub title: String,
     /// What happened, why, what was done and how to undo it.
     pub text: String,
-    /// What kind of thing it tells of: see [`Notice::TRANSITION`] and its neighbours.
+    /// What it is about: see [`Notice::TRANSITION`] and the constants after it.
     pub kind: &'static str,
     /// The same for programs: a JSON object.
     pub detail: String,
 }
 
-/// Keeps notices until they are sent, and the desk.
+/// Keeps notices until they are sent, and the alert queue.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Outbox {
-    /// All notices that are not crossed out, oldest first.
+    /// All notices that are not marked as sent, oldest first.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn unsent(&mut self) -> Result<Vec<Notice>, PortError>;
 
-    /// Puts one in, unless one of this name was ever put in.
+    /// Adds a notice, unless one of this name was ever added.
     ///
     /// # Errors
     ///
-    /// It was put in or not: do it again.
+    /// It may or may not have been added: do it again.
     async fn put(&mut self, notice: &Notice) -> Result<(), PortError>;
 
-    /// Crosses out the notices of these names.
+    /// Marks the notices of these names as sent.
     ///
     /// # Errors
     ///
-    /// Some were crossed out or not: do it again.
+    /// Some may have been marked: do it again.
     async fn sent(&mut self, ids: &[String]) -> Result<(), PortError>;
 
-    /// The desk; an empty one if none was ever saved.
+    /// The alert queue; an empty one if none was ever saved.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn alert_queue(&mut self) -> Result<AlertQueue, PortError>;
 
-    /// Saves the desk as the version after its own, upon the version it was read under.
+    /// Saves the alert queue under the next version, if the stored version is still the one that was read.
     ///
     /// # Errors
     ///
-    /// It was saved or not: look again.
+    /// It may or may not have been saved: read it again.
     async fn keep(&mut self, alert_queue: &AlertQueue) -> Result<Saved, PortError>;
 }
 
-/// Tells people and programs.
+/// Notifies people and programs.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Alerts {
     /// Sends people a message.
     ///
     /// # Errors
     ///
-    /// It was sent or not: send it again.
+    /// It may or may not have been sent: send it again.
     async fn write(&mut self, message: &Message) -> Result<(), PortError>;
 
-    /// Tells programs of one notice, with the name of the letter that tells people of it.
+    /// Sends one notice to programs, with the name of the alert that reports it to people.
     ///
     /// # Errors
     ///
-    /// They were told or not: tell them again.
-    async fn report(&mut self, notice: &Notice, letter: &str) -> Result<(), PortError>;
+    /// It may or may not have been sent: send it again.
+    async fn report(&mut self, notice: &Notice, alert: &str) -> Result<(), PortError>;
 }
 
-/// What became of the outbox.
+/// The result of delivering the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// How many messages people were sent.
+    /// How many messages were sent to people.
     pub messages: usize,
-    /// How many notices programs were told of.
+    /// How many notices were sent to programs.
     pub events: usize,
-    /// Those that can never be sent, by their names, and why. They are crossed out: one of them must not hold up the others.
+    /// The names of notices that can never be sent, and why. They are marked as sent, so that they do not block the
+    /// others.
     pub refused: Vec<(String, PortError)>,
-    /// Notices are left that wait for others, at most for so long: deliver again then.
+    /// Set if notices are left that wait for others: the longest wait, after which to deliver again.
     pub wait: Option<Duration>,
 }
 
-/// How often a save of the desk that lost a race is done anew before the shell should try later.
+/// How often saving the alert queue is retried after a lost race, before the handlers should try later.
 const MAX_RACES: usize = 8;
 
-/// Sends what is in the outbox. A notice waits until it is [`SETTLE_MILLIS`] old, so that what was decided with it is
-/// there, too.
+/// Sends what is in the outbox. A notice waits until it is [`SETTLE_MILLIS`] old, so that what was decided together
+/// with it is there, too.
 ///
 /// # Errors
 ///
@@ -137,30 +140,30 @@ pub async fn deliver<O: Outbox + DesiredStates, A: Alerts>(
 ) -> Result<Delivered, PortError> {
     let mut delivered = Delivered::default();
     loop {
-        let (letters, unsent) = arrange(policy, outbox, now).await?;
-        if letters.is_empty() {
+        let (queued, unsent) = arrange(policy, outbox, now).await?;
+        if queued.is_empty() {
             let wait = unsent.iter().filter_map(|notice| alert_queue::wait(notice, now)).min();
             delivered.wait = wait.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis);
             return Ok(delivered);
         }
-        for letter in &letters {
-            send(letter, &unsent, outbox, alerts, &mut delivered).await?;
-            take_away(outbox, &letter.id).await?;
+        for alert in &queued {
+            send(alert, &unsent, outbox, alerts, &mut delivered).await?;
+            take_away(outbox, &alert.id).await?;
         }
     }
 }
 
-/// Puts what is due into letters; returns the letters to send, with all notices.
+/// Puts due notices into alerts; returns the alerts to send, and all notices.
 async fn arrange<O: Outbox + DesiredStates>(
     policy: &Policy,
     outbox: &mut O,
     now: Now,
-) -> Result<(Vec<Letter>, Vec<Notice>), PortError> {
+) -> Result<(Vec<QueuedAlert>, Vec<Notice>), PortError> {
     for _ in 0..MAX_RACES {
-        // The desk first: a letter of which no notice is left afterwards has been sent.
+        // The alert queue is read first: an alert whose notices are all gone by the second read has been sent.
         let mut alert_queue = outbox.alert_queue().await?;
         let unsent = outbox.unsent().await?;
-        // Nothing is said of SES where nothing is to be said at all.
+        // The desired states are needed only if there is something to report.
         let wishes = if unsent.is_empty() && !alert_queue.holds_back() { Vec::new() } else { outbox.wishes().await? };
         if !alert_queue.arrange(&Known { policy, wishes: &wishes }, &unsent, now)
             || outbox.keep(&alert_queue).await? == Saved::Saved
@@ -172,29 +175,29 @@ async fn arrange<O: Outbox + DesiredStates>(
 }
 
 async fn send<O: Outbox, A: Alerts>(
-    letter: &Letter,
+    alert: &QueuedAlert,
     unsent: &[Notice],
     outbox: &mut O,
     alerts: &mut A,
     delivered: &mut Delivered,
 ) -> Result<(), PortError> {
-    if let Some(message) = &letter.message {
+    if let Some(message) = &alert.message {
         match alerts.write(message).await {
             Ok(()) => delivered.messages += 1,
-            Err(error) => delivered.refused.push((letter.id.clone(), for_good(error)?)),
+            Err(error) => delivered.refused.push((alert.id.clone(), for_good(error)?)),
         }
     }
-    let ours: BTreeSet<&String> = letter.notices.iter().collect();
+    let ours: BTreeSet<&String> = alert.notices.iter().collect();
     for notice in unsent.iter().filter(|notice| ours.contains(&notice.id)) {
-        match alerts.report(notice, &letter.id).await {
+        match alerts.report(notice, &alert.id).await {
             Ok(()) => delivered.events += 1,
             Err(error) => delivered.refused.push((notice.id.clone(), for_good(error)?)),
         }
     }
-    outbox.sent(&letter.notices).await
+    outbox.sent(&alert.notices).await
 }
 
-/// An error that the same work would meet again; fails with any other.
+/// Returns an error that a retry would meet again; fails with any other error.
 fn for_good(error: PortError) -> Result<PortError, PortError> {
     match error.disposition {
         Disposition::Quarantine => Ok(error),
@@ -202,11 +205,11 @@ fn for_good(error: PortError) -> Result<PortError, PortError> {
     }
 }
 
-async fn take_away<O: Outbox>(outbox: &mut O, letter: &str) -> Result<(), PortError> {
+async fn take_away<O: Outbox>(outbox: &mut O, alert: &str) -> Result<(), PortError> {
     for _ in 0..MAX_RACES {
         let mut alert_queue = outbox.alert_queue().await?;
         let before = alert_queue.letters.len();
-        alert_queue.letters.retain(|known| known.id != letter);
+        alert_queue.letters.retain(|known| known.id != alert);
         if alert_queue.letters.len() == before || outbox.keep(&alert_queue).await? == Saved::Saved {
             return Ok(());
         }
@@ -216,13 +219,13 @@ async fn take_away<O: Outbox>(outbox: &mut O, letter: &str) -> Result<(), PortEr
 
 fn overtaken() -> PortError {
     PortError {
-        operation: "saving the desk",
+        operation: "saving the alert queue",
         reason: format!("it was changed by others {MAX_RACES} times in a row"),
         disposition: Disposition::Retry,
     }
 }
 
-/// When what a notice of this name tells of was; of those that are put in once a day, the beginning of that day.
+/// The time of the event that a notice of this name reports; for daily notices, the beginning of that day.
 pub(crate) fn time_of(id: &str) -> Now {
     Now(id.split('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0))
 }
@@ -232,7 +235,7 @@ impl Notice {
     pub const TRANSITION: &'static str = "Breaker Transition";
     /// Kind of a notice about a target that is gone.
     pub const GONE: &'static str = "Control Target Gone";
-    /// Kind of a notice about a control that we may not carry out.
+    /// Kind of a notice about a control that SES denies.
     pub const DENIED: &'static str = "Control Denied";
 
     /// Kind of a notice about a target that another stack has stopped.
@@ -245,7 +248,7 @@ impl Notice {
     pub const KINDS: [&'static str; 5] =
         [Notice::TRANSITION, Notice::GONE, Notice::DENIED, Notice::OTHER_STACK, Notice::DIGEST];
 
-    /// What a change tells people; `None` if nothing.
+    /// The notice of a change; `None` if people need not know.
     pub fn of(change: &Change, isps: &IspMap) -> Option<Notice> {
         let transition = change.transition.as_ref()?;
         let name = key_name(&transition.key, isps);
@@ -257,7 +260,7 @@ impl Notice {
         Some(Notice { id: fact.id, title, text, kind: Notice::TRANSITION, detail })
     }
 
-    /// Reports that a target of a control does not exist any more, once for each time that it vanished.
+    /// Reports that a target of a control no longer exists, once for each time that it vanished.
     pub fn gone(target: &Subject, since: Now) -> Notice {
         let text = format!(
             "{} does not exist at SES any more.\n\nIf it is stopped, that is kept: created again before its stop period ends, it \
@@ -268,8 +271,8 @@ impl Notice {
         Notice::about(Notice::GONE, ("gone", &title), target, &text, since)
     }
 
-    /// Reports that SES denies us a control: at once, and again each day for as long as it lasts. `since`: when it was
-    /// first denied.
+    /// Reports that SES denies a control: at once, and again each day while it lasts. `since`: when it was first
+    /// denied.
     pub fn denied(target: &Subject, why: &str, since: Now, now: Now) -> Notice {
         let text = format!(
             "SES refuses what ses-breaker asks for {}: {why}\n\nIt is tried again every few minutes. Look at the role of the \
@@ -295,7 +298,7 @@ impl Notice {
         Notice::about(Notice::OTHER_STACK, ("other stack", &title), target, &text, since)
     }
 
-    /// Tells how all stands; once for each day.
+    /// The daily digest; once for each day.
     pub fn of_digest(digest: &Digest, day: Day, now: Now) -> Notice {
         let mut detail = serde_json::json!({
             "at": now.to_string(), "subject": Subject::Account.to_string(), "reason": digest.title(),
@@ -314,7 +317,7 @@ impl Notice {
         }
     }
 
-    /// `at`: when what it reports began, which makes its name.
+    /// `at`: when what it reports began; its name is made from it.
     fn about(kind: &'static str, (word, headline): (&str, &str), target: &Subject, text: &str, at: Now) -> Notice {
         let detail = serde_json::json!({ "at": at.to_string(), "subject": target.to_string(), "reason": text });
         Notice {
@@ -335,7 +338,7 @@ pub fn key_name(key: &Key, isps: &IspMap) -> String {
     }
 }
 
-/// What was done about it, for people.
+/// What was done because of a change, for people.
 fn done(change: &Change, transition: &Transition) -> String {
     let done: Vec<String> = change.controls.iter().map(|control| done_by(control.kind)).collect();
     match (done.is_empty(), transition.shadow) {
@@ -360,7 +363,8 @@ fn done_by(kind: ControlKind) -> String {
     }
 }
 
-/// What SES is asked to do, in words that also say what it does once it obeys ("it accepts …"); empty if it is not for SES.
+/// What SES is asked to do, as an infinitive; empty if the control is not for SES. [`obeys`] says it in the third
+/// person.
 fn asked_of_ses(kind: ControlKind) -> &'static str {
     match kind {
         ControlKind::PauseConfigurationSet => "accept no more mail with this configuration set",
@@ -373,7 +377,7 @@ fn asked_of_ses(kind: ControlKind) -> &'static str {
     }
 }
 
-/// What SES does once it obeys.
+/// What SES does once it has carried out a control; empty if the control is not for SES.
 fn obeys(kind: ControlKind) -> &'static str {
     match kind {
         ControlKind::PauseConfigurationSet => {
@@ -388,17 +392,17 @@ fn obeys(kind: ControlKind) -> &'static str {
     }
 }
 
-/// What has come of a control by now, for people.
+/// The outcome of a control so far, for people.
 fn outcome(control: &ControlRecord, wishes: &[DesiredState]) -> String {
     let asks = done_by(control.kind);
     let Some(wanted) = control.kind.at_ses() else { return asks };
-    let wished = wishes.iter().find(|wished| wished.wish == wanted && wished.target.to_string() == control.target);
-    // It may be decided otherwise by now.
-    let Some(wished) = wished else { return asks };
-    let trouble = wished.trouble.as_ref().filter(|_| !wished.fresh);
+    let desired = wishes.iter().find(|desired| desired.wish == wanted && desired.target.to_string() == control.target);
+    // A later decision may have replaced it.
+    let Some(desired) = desired else { return asks };
+    let trouble = desired.trouble.as_ref().filter(|_| !desired.fresh);
     match trouble {
-        _ if wished.gone.is_some() => format!("{asks}, and does not know it"),
-        None if wished.is_true() => format!("SES has obeyed: {}", obeys(control.kind)),
+        _ if desired.gone.is_some() => format!("{asks}, and does not know it"),
+        None if desired.is_true() => format!("SES has obeyed: {}", obeys(control.kind)),
         Some(trouble) if trouble.denied.is_some() => {
             format!("{asks}, and refuses: {}; it is asked again every few minutes", trouble.error)
         }
@@ -439,7 +443,7 @@ mod tests {
         assert_eq!((long.len(), &long[96..]), (100, "x..."));
     }
 
-    /// Sends all but one, which is refused for good.
+    /// Sends everything except one message, which is always refused.
     struct Fussy(Vec<String>);
 
     impl Alerts for Fussy {
@@ -469,7 +473,7 @@ mod tests {
             let delivered = deliver(&policy, &mut outbox, &mut alerts, now).await.unwrap();
             assert_eq!((delivered.messages, delivered.events, delivered.refused.len()), (2, 3, 1));
             assert_eq!(deliver(&policy, &mut outbox, &mut alerts, now).await, Ok(Delivered::default()));
-            // Crossed out is not forgotten.
+            // A notice that is marked as sent is still remembered.
             outbox.put(&Notice::gone(&Subject::ConfigurationSet("a".into()), Now(0))).await.unwrap();
             assert_eq!(deliver(&policy, &mut outbox, &mut alerts, now).await, Ok(Delivered::default()));
         });
@@ -484,7 +488,7 @@ mod tests {
         assert_eq!(at(0, 0), at(0, 23));
         assert_eq!(at(0, 24), at(0, 47));
         assert_ne!(at(0, 0), at(0, 24));
-        // Another one on the same day is reported, too.
+        // Another denial on the same day is reported, too.
         assert_ne!(at(0, 1), at(5, 5));
     }
 }

@@ -1,4 +1,4 @@
-//! What the use cases need of the world, and the words they share with it.
+//! Ports: the traits that the use cases depend on, and the types they exchange.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,18 +17,18 @@ use crate::enforce::Flow;
 use crate::fold::{Fold, Sequence, Shard};
 use crate::senders::Senders;
 
-/// What a shell does about an error.
+/// What the handlers do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It may work later: do it again.
+    /// It may work later: try again.
     Retry,
-    /// It never works for this piece of work: put the piece aside with its reason.
+    /// It never works for this item: set the item aside with its reason.
     Quarantine,
-    /// It never works for anything: stop and tell a person.
+    /// It never works for any item: stop and alert a person.
     Halt,
 }
 
-/// A port did not do what it was asked.
+/// A port did not do what it was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} failed: {reason}")]
 pub struct PortError {
@@ -50,30 +50,30 @@ pub struct Unrecorded {
     pub error: PortError,
 }
 
-/// Remembers units, so that each counts once: whoever follows a ledger is told once of each new one.
+/// Remembers units, so that each counts once: the readers of a ledger get each new unit once.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Ledger {
     /// Records units. Recording again changes nothing.
     ///
     /// # Errors
     ///
-    /// Says which of the units to record again; the others are recorded.
+    /// Names the units to record again; the others are recorded.
     async fn record(&mut self, units: &[Unit], senders: &Senders) -> Result<(), Unrecorded>;
 }
 
-/// What became of a fold.
+/// The result of committing a fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
     /// It has been added.
     Added,
-    /// Nothing was added: the mark of its shard is another one than the fold was made for.
+    /// Nothing was added: the mark of its shard is not the one that the fold was made for.
     Overtaken {
-        /// The mark as it is.
+        /// The current mark.
         mark: Option<Sequence>,
     },
 }
 
-/// A breaker with the version under which it was read.
+/// A breaker with the version that was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versioned {
     /// The breaker.
@@ -82,10 +82,10 @@ pub struct Versioned {
     pub version: u64,
 }
 
-/// Of so many others it is remembered that they share mail with a subject.
+/// For how many other subjects it is remembered that they share mail with a subject.
 pub const MAX_SHARING: usize = 20;
 
-/// Whether `other` is remembered as one that shares mail with `subject`.
+/// Whether it is remembered that `other` shares mail with `subject`.
 pub fn may_share_mail_with(subject: &Subject, other: &Subject) -> bool {
     matches!(
         (subject, other),
@@ -94,7 +94,7 @@ pub fn may_share_mail_with(subject: &Subject, other: &Subject) -> bool {
     )
 }
 
-/// What is known of one that shares mail with a subject.
+/// What is known about a subject that shares mail with another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relative {
     /// Its breaker at all ISPs.
@@ -103,19 +103,19 @@ pub struct Relative {
     pub shares_mail_with: BTreeSet<Subject>,
 }
 
-/// Everything known about one subject.
+/// Everything that is known about one subject.
 #[derive(Clone, Debug, Default)]
 pub struct SubjectState {
     /// Its counters.
     pub timeline: Timeline,
-    /// Its breakers: of each ISP that has one, and of all ISPs together.
+    /// Its breakers: one for each ISP that has one, and one for all ISPs together.
     pub breakers: BTreeMap<Option<Isp>, Versioned>,
-    /// Whether some of its mail is also that of a subject that the policy protects.
+    /// Whether it shares mail with a subject that the policy protects.
     pub protected: bool,
-    /// Subjects that some of its mail is also of: of a configuration set its identities, of an identity or a tag the configuration
-    /// sets; at most [`MAX_SHARING`], the first ones that it was seen with.
+    /// Subjects that share mail with it: for a configuration set its identities, for an identity or a tag the
+    /// configuration sets; at most [`MAX_SHARING`], the first ones that were seen.
     pub shares_mail_with: BTreeSet<Subject>,
-    /// Breakers that are stored in a form that this release does not understand: they stay as they are.
+    /// Breakers that are stored in a form that this release does not understand: they are not changed.
     pub unreadable: BTreeSet<Option<Isp>>,
 }
 
@@ -126,21 +126,21 @@ impl SubjectState {
     }
 }
 
-/// What is going on besides a subject's own mail.
+/// The board: what is known in addition to a subject's own mail.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    /// The breakers of ISPs, whoever sends to them: open while an ISP is suspected of trouble of its own.
+    /// The breakers of ISPs themselves, for all senders: open while an ISP is suspected of trouble of its own.
     pub isps: BTreeMap<Isp, BreakerState>,
-    /// The breakers that are not settled: not closed, or put in shadow by a person.
+    /// The breakers that are not closed, or were put in shadow by a person.
     pub unsettled: BTreeMap<Key, BreakerState>,
     /// The places in the budget of pauses that are held: by configuration sets that a verdict paused within the last hour.
     pub pauses: Pauses,
-    /// The breakers whose copies this release does not understand: whether they let mail flow is not known.
+    /// The breakers whose copies this release does not understand: it is unknown whether they let mail flow.
     pub unreadable: BTreeSet<Key>,
 }
 
 impl Board {
-    /// Takes note of a change that was saved.
+    /// Applies a change that was saved.
     pub fn apply(&mut self, change: &Change) {
         let Change { key, next, .. } = change;
         if let (Subject::Account, Some(isp)) = (&key.subject, key.isp) {
@@ -160,35 +160,35 @@ impl Board {
     }
 }
 
-/// A change to the breaker of one key, to be saved with what follows from it.
+/// A change to the breaker of one key, saved together with its consequences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// Whose breaker.
+    /// The key of the breaker.
     pub key: Key,
-    /// The version that it was decided upon.
+    /// The version on which it was decided.
     pub version: u64,
-    /// What it becomes.
+    /// The new state of the breaker.
     pub next: BreakerState,
-    /// What is wished for because of it.
+    /// The control that follows from it.
     pub controls: Vec<Control>,
-    /// What people are told.
+    /// The transition to report to people.
     pub transition: Option<Transition>,
-    /// What becomes of its places in the budget of pauses; `None` if nothing does.
+    /// Its effect on the places in the budget of pauses; `None` if it has none.
     pub places: Option<PlaceChange>,
 }
 
-/// What a change does to the places of a configuration set in the budget of pauses. It is saved only if the place that is taken
-/// is free or its own, and those that are given back are its own or free.
+/// The effect of a change on the places of a configuration set in the budget of pauses. It is saved only if the place
+/// that is taken is free or its own, and the places that are given back are its own or free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlaceChange {
-    /// The place that it takes, because a verdict pauses it.
+    /// The place that the set takes, because a verdict pauses it.
     pub taken: Option<(Place, Pause)>,
-    /// Those that it had before: its pause is undone, or it takes another place or none.
+    /// The places that it had before: its pause is undone, or it takes another place or none.
     pub given_back: Vec<Place>,
 }
 
 impl PlaceChange {
-    /// Whether it may be saved for `set` while these places are held.
+    /// Whether the change may be saved for `set` while these places are held.
     pub fn fits(&self, set: &Subject, pauses: &Pauses) -> bool {
         let is_taken = |place: &Place| pauses.get(place).filter(|known| known.set != *set);
         let is_free = |(place, pause): &(Place, Pause)| is_taken(place).is_none_or(|known| known.is_over(pause.at));
@@ -196,35 +196,35 @@ impl PlaceChange {
     }
 }
 
-/// What became of a save.
+/// The result of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saved {
     /// All changes are saved.
     Saved,
-    /// Somebody else was faster; nothing is saved.
+    /// Another process was faster; nothing is saved.
     Conflict,
 }
 
-/// Keeps counters and breakers.
+/// Stores counters and breakers.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Reputation {
-    /// Up to which record a shard has been added; `None` if nothing of it has. May be older than what is stored, never
-    /// newer.
+    /// The record up to which a shard has been added; `None` if nothing has been added. May be older than the stored
+    /// mark, never newer.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError>;
 
-    /// Adds a fold and moves the mark of its shard to the fold's last record at once, if that mark is the one that the
-    /// fold was made for; or does neither.
+    /// In one transaction, adds a fold and moves the mark of its shard to the fold's last record, if that mark is the
+    /// one that the fold was made for. Otherwise does neither.
     ///
     /// # Errors
     ///
-    /// Nothing was added, or everything and the answer was lost: fold again.
+    /// Nothing was added, or everything was added and the answer was lost: fold again.
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError>;
 
-    /// The dossier of a subject, with at least the counters that judging at `now` looks at; an empty one if nothing is
+    /// The state of a subject, with at least the counters that judging at `now` needs; an empty one if nothing is
     /// known.
     ///
     /// # Errors
@@ -232,29 +232,29 @@ pub trait Reputation {
     /// Nothing is known then: ask again.
     async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError>;
 
-    /// What is known of these subjects, which share mail with another one. Asked for only when harm is to be reported.
+    /// What is known about these subjects, which share mail with another one. Called only when harm is to be reported.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError>;
 
-    /// What is going on at `now`.
+    /// The board at `now`.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError>;
 
-    /// The counters of each configuration set, by the hour: together, those of the account. Drills are no part of it.
+    /// The counters of each configuration set, by the hour; together, the counters of the account. Drills are excluded.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError>;
 
-    /// The configuration sets and identities, but for drills, that may have mail accepted since `since`, in order, with at least the counters
-    /// of the minutes from there on. Asked for only when several senders turned bad at one ISP.
+    /// The configuration sets and identities, without drills, that may have mail accepted since `since`, in order, with
+    /// at least the counters of the minutes from then on. Called only when several senders turned bad at one ISP.
     ///
     /// # Errors
     ///
@@ -266,26 +266,26 @@ pub trait Reputation {
     ///
     /// # Errors
     ///
-    /// Nothing was saved, or everything and the answer was lost: decide again.
+    /// Nothing was saved, or everything was saved and the answer was lost: decide again.
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError>;
 }
 
-/// A wish about SES or about a quota.
+/// A control: a desired change at SES or of a quota.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {
     /// When it was decided.
     pub at: Now,
-    /// What is wished for.
+    /// The desired change.
     pub kind: ControlKind,
-    /// About whom.
+    /// The subject.
     pub target: Subject,
-    /// At which ISP; `None` is all.
+    /// The ISP; `None` for all ISPs.
     pub isp: Option<Isp>,
     /// Why.
     pub reason: String,
 }
 
-/// What can be wished for.
+/// The kinds of controls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlKind {
     /// SES accepts no more mail with this configuration set.
@@ -296,20 +296,20 @@ pub enum ControlKind {
     PauseTenant,
     /// SES accepts mail of it again.
     ResumeTenant,
-    /// SES accepts no more mail at all.
+    /// SES accepts no more mail of the account.
     PauseAccount,
-    /// SES accepts mail again.
+    /// SES accepts mail of the account again.
     ResumeAccount,
     /// The gate grants this share of the quota.
     SetQuotaFactor(Factor),
-    /// The gate grants nothing at this ISP, to nobody.
+    /// The gate grants nothing at this ISP, for any sender.
     HoldIsp,
     /// The gate grants mail to this ISP again.
     ReleaseIsp,
 }
 
 impl ControlKind {
-    /// Each kind; that of a quota with the whole of it.
+    /// Each kind; the quota kind with the full quota.
     pub const ALL: [ControlKind; 9] = [
         ControlKind::PauseConfigurationSet,
         ControlKind::ResumeConfigurationSet,
@@ -322,7 +322,7 @@ impl ControlKind {
         ControlKind::ReleaseIsp,
     ];
 
-    /// The share of a quota that it grants; `None` if it is about no quota.
+    /// The share of a quota that it grants; `None` if it is not about a quota.
     pub fn share(self) -> Option<Factor> {
         match self {
             ControlKind::SetQuotaFactor(factor) => Some(factor),
@@ -337,7 +337,7 @@ impl ControlKind {
         }
     }
 
-    /// What SES does once it obeys; `None` if it is not for SES.
+    /// The state at SES once the control is carried out; `None` if it is not for SES.
     pub fn at_ses(self) -> Option<Flow> {
         match self {
             ControlKind::PauseConfigurationSet | ControlKind::PauseTenant | ControlKind::PauseAccount => {
@@ -366,12 +366,12 @@ impl ControlKind {
     }
 }
 
-/// Something that people are told about a breaker.
+/// A transition of a breaker that is reported to people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
     /// When.
     pub at: Now,
-    /// Whose breaker.
+    /// The key of the breaker.
     pub key: Key,
     /// The state before.
     pub from: StateName,
@@ -381,29 +381,29 @@ pub struct Transition {
     pub level: Option<Level>,
     /// Why, for programs.
     pub cause: Cause,
-    /// The verdict behind it, with the numbers used.
+    /// The verdict that caused it, with the numbers used.
     pub verdict: Option<Verdict>,
-    /// Decided in shadow: told, and nothing was done.
+    /// Decided in shadow: reported, but nothing was done.
     pub shadow: bool,
     /// Why, in words.
     pub reason: String,
-    /// Who said so, if a person did through us.
+    /// Who acted, if a person acted through ses-breaker.
     pub said: Option<PersonNote>,
-    /// Whether an application asks the gate, by the policy that it was decided under. Without a gate, mail is stopped by SES or
-    /// not at all.
+    /// Whether an application asks the gate, by the policy that it was decided under. Without a gate, only SES can stop
+    /// mail.
     pub gate: bool,
-    /// Others whose mail is the same in part, so that they may report the same harm: see [`SubjectState::shares_mail_with`]; of a configuration set
-    /// also the other configuration sets of its identities. Only where there is harm.
+    /// Subjects that share mail with it, so that they may report the same harm: see [`SubjectState::shares_mail_with`];
+    /// for a configuration set also the other configuration sets of its identities. Empty if there is no harm.
     pub shares_mail_with: BTreeSet<Subject>,
 }
 
 impl Transition {
-    /// Whether mail that was sent is stopped from here on, in shadow or not.
+    /// Whether it stops mail that was sent before, in shadow or not.
     pub fn opens(&self) -> bool {
         self.to == StateName::Open && self.from != StateName::Open
     }
 
-    /// Why, in words, with whoever said so.
+    /// Why, in words, with the person who acted.
     pub fn why(&self) -> String {
         match &self.said {
             None => self.reason.clone(),
@@ -412,10 +412,10 @@ impl Transition {
     }
 }
 
-/// A person's word.
+/// The author and reason of a person's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonNote {
-    /// Who said it.
+    /// Who gave the command.
     pub by: String,
     /// Why, in their words.
     pub why: Option<String>,

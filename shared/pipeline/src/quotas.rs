@@ -1,10 +1,11 @@
-//! Quotas: closing days, and granting what a day allows.
+//! Quotas: closes days, and grants what a day allows.
 //!
-//! One item for each configuration set and ISP holds both where its ramp stands and what was granted of today's quota. Whoever
-//! first needs a new day, an asker or the hourly tick, closes the old one: [`plan`] says what comes of it, and it is written
-//! only over the day that it was decided upon. So a day is closed once, by whomever, and late or missed ticks change nothing.
+//! One item for each configuration set and ISP holds the state of its ramp and what was granted of today's quota. The
+//! first that needs a new day, a request for permits or the hourly tick, closes the old one: [`plan`] computes the new
+//! day, and writes it only over the day from which it was computed. So each day is closed once, and late or missed
+//! ticks change nothing.
 //!
-//! A grant is one conditional write, whose conditions ([`Spend::holds`]) do not mind that others spend meanwhile.
+//! A grant is one conditional write, whose conditions ([`Spend::holds`]) still hold if others spend meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -21,49 +22,49 @@ use siphasher::sip::SipHasher24;
 use crate::evaluate::since_of_isp;
 use crate::ports::{Board, Disposition, PortError, Reputation, Saved, SubjectState};
 
-/// Where a configuration set stands at an ISP today.
+/// Today's quota of a configuration set at an ISP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// The ramp.
     pub ramp: Ramp,
-    /// What was granted of its quota.
+    /// The meter: what was granted of its quota.
     pub meter: Meter,
-    /// Leases that may still be given back, as far as they are remembered.
+    /// The remembered leases that may still be given back.
     pub leases: Vec<Lease>,
 }
 
 impl Quota {
-    /// A day on which nothing was granted yet.
+    /// A new day, of which nothing was granted yet.
     pub fn opened(ramp: Ramp, policy: &Policy) -> Quota {
         let meter = Meter::at_start(policy.warmup.zone.day(ramp.day));
         Quota { ramp, meter, leases: Vec::new() }
     }
 }
 
-/// What became of a spend.
+/// The result of a spend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spent {
-    /// It was granted; so the quota stands after it.
+    /// It was granted; the quota after it.
     Granted(Quota),
-    /// A condition did not hold, or the same lease was granted before; so the quota stands. `None`: there is none.
+    /// A condition did not hold, or the same lease was granted before; the current quota. `None`: there is no quota.
     Refused(Option<Quota>),
 }
 
-/// What became of a lease that was given back.
+/// The result of giving a lease back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Returned {
-    /// So many mails may be granted again.
+    /// This number of mails may be granted again.
     Returned(u64),
-    /// It is not known: never granted, given back before, of an earlier day, or forgotten.
+    /// The lease is unknown: never granted, given back before, of an earlier day, or forgotten.
     Unknown,
     /// It had expired.
     Expired,
 }
 
-/// Keeps quotas. May be asked for several at once.
+/// Stores quotas. Calls about several quotas may run at the same time.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Quotas {
-    /// The quota of a configuration set at one ISP, as of now; `None` if it has none yet.
+    /// The current quota of a configuration set at one ISP; `None` if it has none yet.
     ///
     /// # Errors
     ///
@@ -77,18 +78,19 @@ pub trait Quotas {
     /// Nothing is known then: ask again.
     async fn quotas(&self, set: &str) -> Result<BTreeMap<Isp, Quota>, PortError>;
 
-    /// Puts a new day in place of `old`: its ramp and its meter must be just as they were, so that no grant is lost.
+    /// Replaces the day `old` with `new`, if the stored ramp and meter are exactly those of `old`, so that no grant is
+    /// lost.
     ///
     /// # Errors
     ///
-    /// It was put, or not: look again.
+    /// It may or may not have been replaced: read it again.
     async fn open(&self, set: &str, isp: Isp, old: Option<&Quota>, new: &Quota) -> Result<Saved, PortError>;
 
-    /// Grants a spend, if all its conditions hold, under a lease. Forgets `forgotten` leases besides.
+    /// Grants a spend under a lease, if all its conditions hold. Also removes the leases named in `forgotten`.
     ///
     /// # Errors
     ///
-    /// It was granted, or not: doing it again with the same lease grants it once.
+    /// It may or may not have been granted: repeating it with the same lease grants it once.
     async fn spend(
         &self,
         set: &str,
@@ -98,28 +100,29 @@ pub trait Quotas {
         forgotten: &[String],
     ) -> Result<Spent, PortError>;
 
-    /// Takes a lease back of which `unused` mails were not sent, if it is the lease that was granted on `day`. Returns whether
-    /// it was.
+    /// Takes back a lease of which `unused` mails were not sent, if it is the lease that was granted on `day`. Returns
+    /// whether it did.
     ///
     /// # Errors
     ///
-    /// It was taken back, or not: doing it again takes it back once.
+    /// It may or may not have been taken back: repeating it takes it back once.
     async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError>;
 }
 
-/// How often a race for one item is run before the shell should try later.
+/// How often a write is retried after a lost race for one item, before the handlers should try later.
 const MAX_RACES: usize = 256;
-/// So many leases of one quota are remembered, so that its item stays small. The oldest are forgotten first: what was granted
-/// stays granted, and can no more be given back.
+/// How many leases of one quota are remembered, so that its item stays small. The oldest are forgotten first: their
+/// mails stay granted, and can no longer be given back.
 pub const MAX_LEASES: usize = 128;
-/// A lease is remembered so much longer than it holds, for whoever asks again about it.
+/// How long a lease is remembered after its end, for repeated requests about it.
 const REMEMBER_MILLIS: i64 = 30_000;
 
-/// The quota of a configuration set at one ISP on the day that holds `now`: closes the days before, if nobody has.
+/// The quota of a configuration set at one ISP on the day that holds `now`: closes the days before, if they are still
+/// open.
 ///
 /// # Errors
 ///
-/// A port failed; doing it again is safe.
+/// A port failed; repeating it is safe.
 pub async fn plan<R: Reputation, Q: Quotas>(
     policy: &Policy,
     reputation: &mut R,
@@ -157,7 +160,7 @@ pub async fn plan<R: Reputation, Q: Quotas>(
 ///
 /// # Errors
 ///
-/// As [`plan`]; some may be planned then.
+/// As [`plan`]; some quotas may have been planned.
 pub async fn plan_set<R: Reputation, Q: Quotas>(
     policy: &Policy,
     reputation: &mut R,
@@ -175,7 +178,7 @@ pub async fn plan_set<R: Reputation, Q: Quotas>(
     Ok(planned)
 }
 
-/// Where a ramp stands on the day that holds `now`, after all the days that nobody has closed.
+/// The ramp on the day that holds `now`, after closing all days that are still open.
 #[expect(clippy::too_many_arguments, reason = "it looks at everything that is known")]
 fn closed(
     policy: &Policy,
@@ -194,14 +197,14 @@ fn closed(
     let mut evidence = Evidence { used, bulk, ..evidence(policy, subject_state, board, subject, isp, now) };
     let mut ramp = quota.ramp.clone();
     while ramp.day < today {
-        // After a year without mail one more day changes nothing.
+        // After a year without mail, further days change nothing.
         let missed = today - ramp.day;
         if missed > MAX_MISSED && evidence.used == 0 {
             ramp.idle_days = ramp.idle_days.saturating_add((missed - MAX_MISSED).unsigned_abs());
             ramp.day = today - MAX_MISSED;
         }
         ramp = warmup::close(plan, business, &ramp, zone.day(ramp.day), &evidence);
-        // Nobody asked on the days after.
+        // On the days after, no permits were requested.
         (evidence.used, evidence.bulk) = (0, 0);
     }
     ramp
@@ -209,7 +212,7 @@ fn closed(
 
 const MAX_MISSED: i32 = 400;
 
-/// What is known about the mail of a configuration set to one ISP, apart from how much was granted.
+/// The evidence about the mail of a configuration set to one ISP, apart from how much was granted.
 fn evidence(
     policy: &Policy,
     subject_state: &mut SubjectState,
@@ -223,7 +226,7 @@ fn evidence(
     let verdict = judgement.pause.or(judgement.throttle).or(judgement.warn);
     let (own, whole) = (subject_state.breaker(Some(isp)).breaker, subject_state.breaker(None).breaker);
     let incident = board.isps.get(&isp).is_some_and(|known| known.state.is_contained());
-    // What is decided in shadow has no effect, on a quota neither; that something is wrong holds it all the same.
+    // A decision in shadow does not shrink a quota, but harm still keeps it from growing.
     let shadow = policy.is_shadow(subject) || [&own, &whole].iter().any(|known| known.overridden == Override::Shadow);
     Evidence {
         used: 0,
@@ -236,15 +239,15 @@ fn evidence(
     }
 }
 
-/// Who asks for permits.
+/// The sender of a request for permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asker<'a> {
     /// The configuration set that the mail is for.
     pub set: &'a str,
     /// The domain that it is sent from.
     pub identity: &'a str,
-    /// What is the same when the same is asked again for the same identity and class, and nothing else: what was granted is
-    /// granted once.
+    /// The name of the request. Repeating a request under the same name, identity and class grants it once; different
+    /// requests need different names.
     pub request: &'a str,
 }
 
@@ -255,13 +258,13 @@ pub struct Granted {
     pub day: i32,
     /// The lease; `None` if nothing was granted.
     pub lease: Option<Lease>,
-    /// The configuration set to send those by.
+    /// The configuration set to send the granted mails with.
     pub route: String,
-    /// Mails that may go by the overflow set, and its name.
+    /// Mails that may be sent with the overflow set, and its name.
     pub overflow: Option<(u64, String)>,
-    /// Mails that may not go now.
+    /// Mails that may not be sent now.
     pub deferred: u64,
-    /// When to ask for those again.
+    /// When to ask for the deferred mails again.
     pub retry_at: Option<Now>,
     /// Why not everything was granted.
     pub limit: Option<Limit>,
@@ -271,7 +274,7 @@ pub struct Granted {
 ///
 /// # Errors
 ///
-/// One of them cannot be read: the policy says what is granted then.
+/// One of the breakers cannot be read: the policy decides what is granted then.
 pub fn flow(policy: &Policy, plan: &Plan, board: &Board, asker: &Asker<'_>, isp: Isp) -> Result<Flow, PortError> {
     let subjects = [
         Subject::ConfigurationSet(asker.set.into()),
@@ -291,12 +294,12 @@ pub fn flow(policy: &Policy, plan: &Plan, board: &Board, asker: &Asker<'_>, isp:
     Ok(Flow::of(policy, &subjects, plan, isp, unsettled))
 }
 
-/// Grants what a quota allows now. `known` is how it was seen last, which saves a reading if nothing has changed; returns how
-/// it stands after. `None`: its day is over, or has not begun: [`plan`] it, and ask again.
+/// Grants what a quota allows now. `known` is its last known state, which saves a read if nothing has changed; returns
+/// its state after the grant. `None`: its day is over, or has not begun: [`plan`] it, and ask again.
 ///
 /// # Errors
 ///
-/// A port failed. Something may have been granted: asking again with the same request grants it once.
+/// A port failed. Mails may have been granted: asking again with the same request grants them once.
 pub async fn permit<Q: Quotas>(
     policy: &Policy,
     quotas: &Q,
@@ -310,11 +313,11 @@ pub async fn permit<Q: Quotas>(
     let today = policy.warmup.zone.day_at(ask.now).number;
     let id = lease_id(asker, ask.class);
     let mut known = known;
-    // Whether `known` is how things stand, or stood some time ago.
+    // Whether `known` is current, or may be out of date.
     let mut fresh = false;
     for _ in 0..MAX_RACES {
-        // A clock that is ahead may have begun the next day already: then that day's quota is the one, and nothing of it has
-        // come in yet.
+        // A process whose clock is ahead may have begun the next day already: then that day's quota applies, and none
+        // of it is available yet.
         let Some(quota) = known.filter(|quota| quota.ramp.day >= today) else {
             if fresh {
                 return Ok(None);
@@ -325,7 +328,7 @@ pub async fn permit<Q: Quotas>(
         let day = policy.warmup.zone.day(quota.ramp.day);
         if let Some(lease) = quota.leases.iter().find(|lease| lease.id == id) {
             if !fresh {
-                // It may have been given back since.
+                // The lease may have been given back since.
                 (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
                 continue;
             }
@@ -343,7 +346,7 @@ pub async fn permit<Q: Quotas>(
         }
         let permit = decide(plan, &quota.ramp, day, &quota.meter, flow, ask);
         if permit.deferred + permit.overflow > 0 && !fresh {
-            // Never refused upon what may be out of date.
+            // Never refuse based on data that may be out of date.
             (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
             continue;
         }
@@ -386,7 +389,7 @@ fn answer(
     }
 }
 
-/// Takes back what was not sent of a lease.
+/// Takes back the unsent mails of a lease.
 ///
 /// # Errors
 ///
@@ -408,7 +411,7 @@ pub async fn give_back<Q: Quotas>(
     Ok(if taken { Returned::Returned(unused) } else { Returned::Unknown })
 }
 
-/// The leases that need not be remembered any more: those that expired some time ago, and the oldest of too many.
+/// The leases to forget: those that expired some time ago, and the oldest if there are too many.
 fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
     let mut by_age: Vec<&Lease> = leases.iter().collect();
     by_age.sort_by(|a, b| (a.expires, &a.id).cmp(&(b.expires, &b.id)));
@@ -417,7 +420,8 @@ fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
     by_age[..expired.max(many)].iter().map(|lease| lease.id.clone()).collect()
 }
 
-/// A lease is named after its request, and who asks for which mail: 64 bits of that, so that two of one day seldom share a name.
+/// The name of a lease: 64 bits of a hash of the identity, class and request, so that two leases of one day rarely
+/// share a name.
 fn lease_id(asker: &Asker<'_>, class: Class) -> String {
     let name = format!("{}\0{}\0{}", asker.identity.to_ascii_lowercase(), class.name(), asker.request);
     format!("{:016x}", SipHasher24::new().hash(name.as_bytes()))

@@ -1,7 +1,7 @@
-//! Recording: messages become units in the ledger, and each message is answered for by itself.
+//! Recording: turns messages into units in the ledger, with a result for each message.
 //!
-//! **Invariant:** one message never stands in the way of another: whatever is wrong with it is said of it alone.
-//! **Invariant:** a message is only done with once all its units are recorded; told again, it changes nothing.
+//! **Invariant:** one message never blocks another: an error is reported for its own message only. **Invariant:** a
+//! message is done only when all its units are recorded; delivered again, it changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::classify::{Classifier, Outcome};
 use crate::ports::{Ledger, PortError, Unrecorded};
 use crate::senders::Senders;
 
-/// Why one message cannot be counted, or not entirely.
+/// Why one message cannot be counted, or not as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poison {
     /// Its place in the batch.
@@ -22,29 +22,29 @@ pub struct Poison {
     pub reason: String,
 }
 
-/// What became of a batch of messages.
+/// The result of a batch of messages.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// Events that were counted.
     pub events: u64,
-    /// Their units, whether new or told before.
+    /// Their units, new or recorded before.
     pub units: u64,
-    /// What is known and does not count, by name.
+    /// Events of known kinds that do not count, by name.
     pub ignored: BTreeMap<String, u64>,
     /// Events that count although something about them is odd, by name.
     pub odd: BTreeMap<&'static str, u64>,
     /// Messages that can never be counted, or not as a whole; of one message only the first few reasons.
     pub poison: Vec<Poison>,
-    /// Messages whose units may not all be recorded: to be told again.
+    /// Messages whose units may not all be recorded: to be delivered again.
     pub unrecorded: BTreeSet<usize>,
     /// Why they are not.
     pub error: Option<PortError>,
 }
 
-/// Names of ignored messages come from the input: so many are told apart.
+/// How many names of ignored messages are counted separately: the names come from the input.
 const MAX_NAMES: usize = 100;
 
-/// A message can hold a list of documents, each with its own fault: so many of them are named.
+/// How many reasons are kept for one message: it can hold a list of documents, each with its own fault.
 const MAX_REASONS: usize = 5;
 
 /// Records the units of a batch of messages, each the bytes of one SES event in any of its envelopes. `real_now` is the
@@ -90,8 +90,8 @@ pub async fn record<L: Ledger>(
 }
 
 impl Recorded {
-    /// The messages that are not done with: what cannot be counted ends up in the dead-letter queue by being told in vain
-    /// often enough.
+    /// The messages that are not done. A message that can never be counted reaches the dead-letter queue after enough
+    /// failed deliveries.
     pub fn failed(&self) -> BTreeSet<usize> {
         self.poison.iter().map(|poison| poison.message).chain(self.unrecorded.iter().copied()).collect()
     }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_messages_whose_units_may_be_missing_are_told_again() {
+    fn only_messages_whose_units_may_be_missing_are_delivered_again() {
         let second = DELIVERY.replace("m1", "m2");
         let recorded = record_with(&mut Narrow::default(), &[DELIVERY, &second]);
         assert_eq!(recorded.failed().into_iter().collect::<Vec<_>>(), [1]);

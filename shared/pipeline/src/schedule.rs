@@ -1,10 +1,10 @@
-//! Schedule: work that goes through many subjects, because time passes or because a batch of new units came in.
+//! Scheduled evaluation: work over many subjects, triggered by the clock or by a batch of new units.
 //!
-//! Harm is judged when it comes in. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is
-//! enough to look at everybody once an hour; but it can end a probe, so that subjects with a breaker that is not closed are
-//! looked at every ten minutes. A replay keeps to the same times.
+//! Harm is judged when it arrives. Other mail can raise an alarm only if it lifts the number of mails over a rule's
+//! minimum, so it is enough to judge all subjects once an hour. But it can end a probe, so subjects with a breaker that
+//! is not closed are judged every ten minutes. A replay uses the same times.
 //!
-//! Subjects are judged in their order. What does not fit into one invocation goes on in the next one, where this one stopped.
+//! Subjects are judged in order. If an invocation runs out of time, the next one continues where it stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,24 +17,24 @@ use crate::evaluate::{Failed, evaluate, evaluate_account, tick_while};
 use crate::fold::{Sequence, Shard};
 use crate::ports::{Change, Disposition, PortError, Reputation};
 
-/// How often subjects with a breaker that is not closed are judged by all their mail.
+/// How often subjects with a breaker that is not closed are judged by all their mail, in minutes.
 pub const REJUDGE_MINUTES: u32 = 10;
 
-/// How often progress is saved, in subjects: a process that is stopped repeats no more than these.
+/// How often progress is saved, in subjects: after a crash at most this number is judged again.
 const SAVE_EVERY: usize = 50;
 
-/// Work that goes through subjects in their order.
+/// Work over subjects in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep<'a> {
-    /// Everybody who was heard of, each hour.
+    /// All subjects with recent events, each hour.
     Hour,
-    /// Those with a breaker that is not closed, every [`REJUDGE_MINUTES`].
+    /// Subjects with a breaker that is not closed, every [`REJUDGE_MINUTES`].
     Rejudge,
-    /// Whom a batch of this shard may have harmed.
+    /// Subjects that a batch of this shard may have harmed.
     Batch(&'a Shard),
 }
 
-/// How far a round has come.
+/// The progress of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepProgress {
     /// Which round: the first minute of its hour or its ten minutes, or the last sequence number of its batch.
@@ -43,44 +43,44 @@ pub struct SweepProgress {
     pub after: Option<Subject>,
 }
 
-/// Remembers who was heard of, and how far rounds have come.
+/// Remembers which subjects had events, and the progress of rounds.
 #[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
 pub trait Schedule {
-    /// The subjects that were heard of in this hour or later, in order.
+    /// The subjects that had events in this hour or later, in order.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError>;
 
-    /// How far the last round of its kind has come.
+    /// The progress of the last round of its kind.
     ///
     /// # Errors
     ///
     /// Nothing is known then: ask again.
     async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError>;
 
-    /// Saves how far it has come.
+    /// Saves the progress of a round.
     ///
     /// # Errors
     ///
-    /// It was saved or not: some subjects may be judged again, which is no harm.
+    /// It may or may not have been saved: some subjects may be judged again, which does no harm.
     async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError>;
 }
 
-/// Whom to judge, and at which ISPs; `None`: at all that it has mail at.
+/// The subjects to judge, each with the ISPs; `None`: all ISPs where it has mail.
 type Work = BTreeMap<Subject, Option<BTreeSet<Isp>>>;
 
-/// So often those that could not be judged are tried again before a round ends.
+/// How often subjects that could not be judged are tried again before a round ends.
 const AGAIN: usize = 2;
 
-/// Judges subjects in their order, after the one that `from` names. Returns whether all are judged: if `in_time` says that
-/// there is no time for more, it saves how far it came. Those that cannot be judged are tried again after the others; those
-/// that still cannot are in `failed`.
+/// Judges subjects in order, after the one that `from` names. Returns whether all are judged: if `in_time` returns
+/// false, it saves its progress and stops. Subjects that cannot be judged are tried again after the others; those that
+/// still cannot be judged are in `failed`.
 ///
 /// # Errors
 ///
-/// What concerns all; how far it came is saved.
+/// An error that concerns all subjects; the progress is saved.
 async fn judge<S: Reputation + Schedule>(
     policy: &Policy,
     store: &mut S,
@@ -92,7 +92,7 @@ async fn judge<S: Reputation + Schedule>(
 ) -> Result<bool, PortError> {
     let skipped = |subject: &Subject| from.after.as_ref().is_some_and(|after| subject <= after);
     let mut left: Vec<_> = work.iter().filter(|(subject, _)| !skipped(subject)).collect();
-    // Up to this one all are judged, or cannot be for good.
+    // All subjects up to this one are judged, or can never be judged.
     let mut after = from.after.clone();
     for time in 0..=AGAIN {
         let mut again = Vec::new();
@@ -130,20 +130,21 @@ async fn judge<S: Reputation + Schedule>(
             break;
         }
     }
-    // So that what is given again begins with those.
+    // So that the next delivery begins with these.
     if !left.is_empty() {
         store.set_progress(round, &SweepProgress { number: from.number, after }).await?;
     }
     Ok(true)
 }
 
-/// Lets a minute pass: breakers that are due and pauses that were withheld, every ten minutes those that are not closed,
-/// every hour everybody and the account. Stops early when `in_time` says so, and goes on there when called again. Subjects
-/// that cannot be judged keep no other from it, and are looked at again when their time comes.
+/// Does the work of a minute: breakers that are due and pauses that were withheld, every ten minutes the breakers that
+/// are not closed, every hour all subjects and the account. Stops early when `in_time` returns false, and continues
+/// there when called again. Subjects that cannot be judged do not stop the others, and are judged again at their next
+/// time.
 ///
 /// # Errors
 ///
-/// A store failed; what was decided is saved, and the next minute goes on.
+/// A store failed; what was decided is saved, and the next minute continues.
 pub async fn minute<S: Reputation + Schedule>(
     policy: &Policy,
     store: &mut S,
@@ -178,7 +179,7 @@ pub async fn minute<S: Reputation + Schedule>(
     if done.number >= number(hour) && done.after.is_none() {
         return Ok(judged);
     }
-    // After a long silence, two hours back is enough: nobody is judged for the first time by what is older.
+    // After a long silence, two hours back are enough: no subject is judged for the first time by older mail.
     let (begun, after) = if done.number == number(hour) || done.number == number(hour.minus(HOUR)) {
         (hour.minus(HOUR), done.after.filter(|_| done.number == number(hour)))
     } else {
@@ -194,7 +195,7 @@ pub async fn minute<S: Reputation + Schedule>(
     Ok(judged)
 }
 
-/// Judges a subject at all ISPs that it has mail at.
+/// Judges a subject at all ISPs where it has mail.
 async fn evaluate_everywhere<S: Reputation>(
     policy: &Policy,
     store: &mut S,
@@ -205,33 +206,33 @@ async fn evaluate_everywhere<S: Reputation>(
     evaluate(policy, store, subject, &isps, now).await
 }
 
-/// What came of a minute.
+/// The result of a minute.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judged {
     /// What was saved.
     pub saved: Vec<Change>,
-    /// What could not be judged.
+    /// The subjects that could not be judged.
     pub failed: Failed,
 }
 
-/// What came of judging whom a batch may have harmed.
+/// The result of judging the subjects that a batch may have harmed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reaction {
     /// What was saved.
     pub saved: Vec<Change>,
-    /// Whether everybody is judged. If not, react to the same batch again: it goes on where it stopped.
+    /// Whether all subjects are judged. If not, react to the same batch again: it continues where it stopped.
     pub is_complete: bool,
-    /// Who can never be judged as things are.
+    /// Subjects that cannot be judged until their stored data is fixed.
     pub failed: Failed,
 }
 
-/// Judges whom a batch of new units, the last of which is `last`, may have harmed: each sender's subjects at the ISPs that
-/// the harm came from. `is_new`: some of the batch was not added before, so that nobody can have begun to judge it. Stops
-/// early when `in_time` says so.
+/// Judges the subjects that a batch of new units may have harmed: each sender's subjects at the ISPs that the harm came
+/// from. `last` is the sequence number of the batch's last record. `is_new`: some of the batch was not added before, so
+/// judging it cannot have begun. Stops early when `in_time` returns false.
 ///
 /// # Errors
 ///
-/// As [`evaluate`]; react to the same batch again: it begins with the first that could not be judged.
+/// As [`evaluate`]; react to the same batch again: it begins with the first subject that could not be judged.
 pub async fn react<S: Reputation + Schedule>(
     policy: &Policy,
     store: &mut S,

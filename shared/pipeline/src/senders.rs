@@ -1,4 +1,4 @@
-//! Senders: the distinct lists of subjects that mail belongs to. There are few of them, and units are many, so a unit
+//! Senders: the distinct lists of subjects that mail belongs to. There are few senders and many units, so a unit
 //! carries an index instead of names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use reputation::unit::SenderId;
 use reputation::{Isp, Subject};
 
-/// The name of a sender, made of parts: different lists of parts make different names, whatever the parts hold.
+/// The name of a sender, made of parts: different lists of parts make different names, whatever the parts contain.
 ///
-/// Parts come from events, and JSON can hold any character. So a zero in a part is written as zero and one, and the end of a
-/// part as two zeros, or as zero and two if the part is absent.
+/// Parts come from events, and JSON can hold any character. So a zero character in a part is written as zero and one,
+/// and the end of a part as two zeros, or as zero and two if the part is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SenderName(String);
 
@@ -23,7 +23,7 @@ impl SenderName {
         name
     }
 
-    /// Starts over, in the same memory.
+    /// Clears the name, and keeps its memory.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -57,9 +57,9 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// The sender with this name, which must tell it from all others; `subjects` is asked when it is a new one.
+    /// The sender with this name, which must be unique; `subjects` is called if the sender is new.
     pub fn intern(&mut self, name: &str, subjects: impl FnOnce() -> Vec<Subject>) -> SenderId {
-        // Mail comes in runs of one sender.
+        // Mail often comes in runs of one sender.
         if let Some((last, id)) = &self.last
             && **last == *name
         {
@@ -87,7 +87,7 @@ impl Senders {
         id
     }
 
-    /// Whose reputation a mail of this sender touches.
+    /// The subjects whose reputation a mail of this sender changes.
     pub fn subjects(&self, id: SenderId) -> &[Subject] {
         self.subjects.get(id.0 as usize).map_or(&[], Vec::as_slice)
     }
@@ -106,7 +106,7 @@ impl Senders {
         subjects
     }
 
-    /// Forgets these senders. Their indices are given to others, so nothing may refer to them any more.
+    /// Removes these senders. Their indices are reused, so nothing may refer to them any more.
     pub fn forget(&mut self, senders: &BTreeSet<SenderId>) {
         self.by_name.retain(|_, id| !senders.contains(id));
         self.last = None;
@@ -118,22 +118,22 @@ impl Senders {
         self.free.dedup();
     }
 
-    /// How many indices are in use; those of forgotten senders, which have no subjects, count until they are given away.
+    /// How many indices are in use; the index of a removed sender, which has no subjects, counts until it is reused.
     pub fn len(&self) -> usize {
         self.subjects.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no senders.
     pub fn is_empty(&self) -> bool {
         self.subjects.is_empty()
     }
 
-    /// The senders from the `from`-th on, for whoever joins several lists into one.
+    /// The senders from the `from`-th on, to join several lists into one.
     pub fn since(&self, from: usize) -> &[Vec<Subject>] {
         self.subjects.get(from..).unwrap_or(&[])
     }
 
-    /// Takes senders over from another list, and says under which index each is known in this one.
+    /// Adds senders from another list, and returns the index of each in this one.
     pub fn join(&mut self, theirs: &[Vec<Subject>]) -> Vec<SenderId> {
         let intern = |subjects: &Vec<Subject>| self.intern(SenderName::of(subjects).as_str(), || subjects.clone());
         theirs.iter().map(intern).collect()
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// Few letters, so that parts run into each other, and all those that have a meaning in names.
+    /// A small alphabet, so that parts collide, with all characters that have a meaning in names.
     fn parts() -> impl Strategy<Value = Vec<Option<String>>> {
         prop::collection::vec(prop::option::of("[\u{0}\u{1}\u{2}a]{0,4}"), 0..4)
     }
@@ -164,7 +164,7 @@ mod tests {
             prop_assert_eq!(name(&one) == name(&other), one == other, "{:?} {:?}", one, other);
         }
 
-        /// A sender that was forgotten is a new one the next time, whatever index it gets; the others keep theirs.
+        /// A sender that was removed is new the next time, whatever index it gets; the others keep theirs.
         #[test]
         fn forgotten_senders_are_not_mixed_up_with_those_that_take_their_indices(
             rounds in prop::collection::vec((prop::collection::vec(0usize..9, 1..9), prop::collection::btree_set(0usize..9, 0..9)), 1..9),

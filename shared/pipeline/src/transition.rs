@@ -1,8 +1,8 @@
 //! Transitions as they are stored with notices, sent to programs and printed: one form for the stack, its operator and replay.
 //!
-//! [`Transition`] is what use cases work with; [`TransitionRecord`] is what leaves them, with names where a transition has
-//! numbers of this process (an ISP's place in the policy's table) or of a rule (its line). `infra/events.schema.json` describes
-//! the same members.
+//! [`Transition`] is what use cases work with; [`TransitionRecord`] is what leaves them, with names instead of numbers
+//! that are local to this process (an ISP's index in the policy's table) or to a rule (its line).
+//! `infra/events.schema.json` describes the same members.
 
 use std::fmt;
 use std::ops::Deref;
@@ -26,13 +26,13 @@ pub struct TransitionRecord {
     /// When (RFC 3339); in a replay, by the virtual clock.
     #[serde(default)]
     pub at: Now,
-    /// Whose breaker.
+    /// The subject of the breaker.
     pub subject: Subject,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State before.
     pub from: StateName,
-    /// State after; the same one where people are only notified.
+    /// State after; equal to the state before if people are only notified.
     pub to: StateName,
     /// How bad it is; null where things get better or a person acted.
     #[serde(default, deserialize_with = "known")]
@@ -49,7 +49,7 @@ pub struct TransitionRecord {
     pub population: Option<u64>,
     /// Its numerator.
     pub bad: Option<u64>,
-    /// First minute of the cohorts it is about, and first minute after them (RFC 3339).
+    /// The cohorts it is about: first minute, and first minute after them (RFC 3339).
     pub cohorts: Option<[Minute; 2]>,
     /// Decided in shadow: nothing is done.
     #[serde(default)]
@@ -58,8 +58,8 @@ pub struct TransitionRecord {
     pub reason: String,
 }
 
-/// A transition with what was done about it and how it left the breaker: the detail of a notice. What an earlier release did
-/// not write has its default.
+/// A transition with what was done about it and how it left the breaker: the detail of a notice. A member that an
+/// earlier release did not write has its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionDetail {
     /// The transition itself.
@@ -68,24 +68,24 @@ pub struct TransitionDetail {
     /// What SES and the gate are asked to do because of it.
     #[serde(default, deserialize_with = "readable")]
     pub controls: Vec<ControlRecord>,
-    /// Why it moved.
+    /// The cause of the transition.
     #[serde(default)]
     pub cause: Cause,
-    /// What the verdict called for, which may be more than was done; null without a verdict.
+    /// The level that the verdict called for, which may be more than what was done; null without a verdict.
     #[serde(default, deserialize_with = "known")]
     pub called_for: Option<Level>,
-    /// Who acted; null unless a person did through us.
+    /// Who acted; null unless a person acted through ses-breaker.
     pub by: Option<String>,
     /// Why, in that person's words.
     pub said: Option<String>,
     /// Until when it is open (RFC 3339); null if it is not, or until a person resumes it.
     pub until: Option<Now>,
-    /// What a person has said about it.
+    /// The override by a person.
     #[serde(default, deserialize_with = "known_or_default")]
     pub hold: Override,
     /// The share of the quota that it is throttled to; null unless it is throttled.
     pub share: Option<f64>,
-    /// How often it has opened since it was last forgiven.
+    /// How often it has opened since its count was last reset.
     #[serde(default)]
     pub trips: u32,
     /// The first minute of the mail that may throttle it, and of the mail that may pause it (RFC 3339).
@@ -93,7 +93,7 @@ pub struct TransitionDetail {
     /// Whether an application asks the gate, by the policy that it was decided under.
     #[serde(default)]
     pub gate: bool,
-    /// Others whose mail is the same in part, so that they may report the same harm.
+    /// Subjects that share mail with it, so that they may report the same harm.
     #[serde(default, deserialize_with = "readable")]
     pub shares_mail_with: Vec<Subject>,
 }
@@ -120,7 +120,7 @@ impl TransitionRecord {
         }
     }
 
-    /// Whose breaker, as people write it: see [`key_name`].
+    /// The key of the breaker, as people write it: see [`key_name`].
     pub fn key(&self) -> String {
         match &self.isp {
             None => self.subject.to_string(),
@@ -133,7 +133,7 @@ impl TransitionRecord {
         self.subject == key.subject && self.isp.as_deref() == key.isp.map(|isp| policy.isp_map.name(isp))
     }
 
-    /// Whether mail that was sent is stopped from here on, in shadow or not.
+    /// Whether it stops mail that was sent before, in shadow or not.
     pub fn opens(&self) -> bool {
         self.to == StateName::Open && self.from != StateName::Open
     }
@@ -183,12 +183,12 @@ impl Deref for TransitionDetail {
 }
 
 /// A control as a text: its kind, the name of its target, and of a quota the share (`pause_tenant tenant:t-1`,
-/// `set_quota_factor configuration-set:news@gmail 25 %`). The share is rounded as people read it.
+/// `set_quota_factor configuration-set:news@gmail 25 %`). The share is rounded for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlRecord {
     /// What is asked for.
     pub kind: ControlKind,
-    /// Of whom: see [`key_name`].
+    /// The target: see [`key_name`].
     pub target: String,
 }
 
@@ -221,7 +221,7 @@ impl FromStr for ControlRecord {
         if kind.share().is_none() {
             return Ok(ControlRecord { kind, target: target.to_owned() });
         }
-        // From its end, because names of tags may hold blanks: `NAME 25 %`.
+        // Parsed from the end, because names of tags may contain spaces: `NAME 25 %`.
         let (target, percent) = target.strip_suffix(" %").and_then(|rest| rest.rsplit_once(' ')).ok_or_else(error)?;
         let percent: f64 = percent.parse().map_err(|_| error())?;
         let kind = ControlKind::SetQuotaFactor(Factor::of_share(percent / 100.0));
@@ -241,7 +241,7 @@ impl<'de> Deserialize<'de> for ControlRecord {
     }
 }
 
-/// A name that this release knows; `None` for null and for one of another release.
+/// A name that this release knows; `None` for null and for a name of another release.
 fn known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
     Ok(name.and_then(|name| T::deserialize(StrDeserializer::<de::value::Error>::new(&name)).ok()))
@@ -268,7 +268,7 @@ mod tests {
         for kind in kinds {
             for target in ["account", "configuration-set:news@gmail", "tag:campaign=summer sale 25 %"] {
                 let text = ControlRecord { kind, target: target.to_owned() }.to_string();
-                // A share is written as people read it, which may be rounded.
+                // A share is written for people, so it may be rounded.
                 assert_eq!(text.parse::<ControlRecord>().map(|read| read.to_string()), Ok(text));
             }
         }

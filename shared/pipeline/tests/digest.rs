@@ -1,4 +1,4 @@
-//! What people are told once a day.
+//! The daily digest.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -112,14 +112,14 @@ fn found(policy: &Policy) -> Findings {
 }
 
 #[test]
-fn a_digest_tells_rates_against_lines_what_is_not_closed_quotas_and_what_to_look_at() {
+fn a_digest_lists_rates_and_thresholds_what_is_not_closed_quotas_and_what_to_check() {
     let policy = Policy::from_toml(POLICY).unwrap();
     let found = found(&policy);
     let digest = Digest::of(&policy, &found);
     insta::assert_snapshot!(digest.text());
     let notice = Notice::of_digest(&digest, found.day, NOW);
     assert_eq!(notice.title, "[DIGEST] 2026-10-05: 3 not sending freely, 2 over a line");
-    // Its name is that of its day.
+    // It is named after its day.
     let later = Notice::of_digest(&digest, found.day, NOW.plus_minutes(300));
     assert_eq!(notice.id, later.id);
     let wide: Vec<&str> = notice.text.lines().filter(|line| line.chars().count() > 72).collect();
@@ -127,7 +127,7 @@ fn a_digest_tells_rates_against_lines_what_is_not_closed_quotas_and_what_to_look
 }
 
 #[test]
-fn of_a_day_without_mail_there_is_nothing_to_tell() {
+fn a_day_without_mail_has_no_digest() {
     let policy = Policy::from_toml(POLICY).unwrap();
     let found = Findings { mail: BTreeMap::new(), ..found(&policy) };
     assert!(!Digest::of(&policy, &found).has_mail());

@@ -1,4 +1,4 @@
-//! What dashboards of people's own show of a configuration set.
+//! The metrics that people's own dashboards show of a configuration set.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -22,7 +22,7 @@ fn policy(toml: &str) -> Policy {
     Policy::from_toml(toml).unwrap()
 }
 
-/// The built-in map; making it takes a moment.
+/// The built-in map, built once because building it is slow.
 static ISPS: LazyLock<IspMap> = LazyLock::new(IspMap::builtin);
 
 fn isp(name: &str) -> Isp {
@@ -92,7 +92,7 @@ fn evidence_is_a_share_of_what_stops_mail_counted_from_the_re_arming() {
         .breakers
         .insert(None, Versioned { breaker: BreakerState { since, ..BreakerState::default() }, version: 1 });
     assert_eq!(share(&mut subject_state), 0.0);
-    // Delays never stop mail, so they are no share of it.
+    // Delays never stop mail, so they have no share.
     count(&mut subject_state, NOW.minute().minus(5), "gmail", &[(UnitKind::Sent, 100), (UnitKind::Delay, 100)]);
     assert_eq!(share(&mut subject_state), 0.0);
 }
@@ -106,7 +106,7 @@ fn states_are_numbers_that_grow_with_the_trouble() {
         let mut subject_state = SubjectState::default();
         subject_state.breakers.insert(None, breaker(state));
         let (series, _) = measured(&policy, &mut subject_state);
-        // Nothing else is known of a set without mail.
+        // Nothing else is known about a set without mail.
         assert_eq!(
             series,
             [Series { set: "news".into(), isp: None, values: vec![(Measure::State, number as f64)], mails: None }]
@@ -119,7 +119,7 @@ fn states_are_numbers_that_grow_with_the_trouble() {
 }
 
 #[test]
-fn an_isp_that_is_held_is_stopped_for_everybody() {
+fn an_isp_that_is_held_is_stopped_for_all_sets() {
     let mut board = Board::default();
     board.isps.insert(isp("gmail"), BreakerState { state: open(), enacted: true, ..BreakerState::default() });
     let state = |toml: &str| {
@@ -130,7 +130,7 @@ fn an_isp_that_is_held_is_stopped_for_everybody() {
         [&series[0], &series[1]].map(|series| value(series, Measure::State))
     };
     assert_eq!(state("[gate]\nin_use = true"), [Some(0.0), Some(3.0)]);
-    // Without a gate nothing is held there.
+    // Without a gate an ISP cannot be held.
     assert_eq!(state(""), [Some(0.0), Some(0.0)]);
 }
 
@@ -190,7 +190,7 @@ fn a_period_begins_at_a_multiple_of_its_length_and_all_of_it_is_the_same() {
 static EXPORTING: LazyLock<Policy> = LazyLock::new(|| policy("[cloudwatch]\nconfiguration_sets = 1\nisps = 5"));
 
 proptest! {
-    /// Whenever in each period somebody looks, each mail is counted once.
+    /// Whenever in each period it is read, each mail is counted once.
     #[test]
     fn mails_are_counted_once(
         mails in proptest::collection::vec((0u32..90, 1u32..50, any::<bool>()), 1..40),
@@ -213,8 +213,8 @@ proptest! {
         prop_assert_eq!((of_all, of_isps), (sent, sent));
     }
 
-    /// Never more than the limit, all are counted, none that is left out is in more trouble or larger, and the order in which
-    /// candidates come makes no difference.
+    /// Never more than the limit; the chosen and the omitted add up to all; no omitted candidate is in a worse state or
+    /// larger than a chosen one; and the order of the candidates does not matter.
     #[test]
     fn the_choice_keeps_to_its_limit_and_depends_on_nothing_else(
         candidates in proptest::collection::vec((0u8..4, 0u64..5), 0..30), limit in 0usize..40, seed in any::<u64>(),

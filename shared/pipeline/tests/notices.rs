@@ -1,4 +1,4 @@
-//! What people and programs are told, and when.
+//! What people and programs are notified of, and when.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -19,13 +19,13 @@ use reputation::{Metric, Policy, Tally, UnitKind};
 
 const START: Now = Now(1_791_273_600_000);
 
-/// What went out.
+/// Everything that was sent.
 #[derive(Default)]
 struct Post {
     messages: Vec<Message>,
-    /// Notices with the letter that told of them.
+    /// Notices with the name of the alert that reports them.
     events: Vec<(Notice, String)>,
-    /// The next sendings that fail, and whether they were carried out all the same.
+    /// The next sends that fail, and whether each was still carried out.
     failures: Vec<Option<bool>>,
 }
 
@@ -35,8 +35,11 @@ impl Post {
         if failure != Some(false) {
             carry_out(self);
         }
-        let error =
-            PortError { operation: "sending", reason: "a broken line".to_owned(), disposition: Disposition::Retry };
+        let error = PortError {
+            operation: "sending",
+            reason: "a broken connection".to_owned(),
+            disposition: Disposition::Retry,
+        };
         failure.map_or(Ok(()), |_| Err(error))
     }
 }
@@ -46,8 +49,8 @@ impl Alerts for Post {
         self.fails(|post| post.messages.push(message.clone()))
     }
 
-    async fn report(&mut self, notice: &Notice, letter: &str) -> Result<(), PortError> {
-        self.fails(|post| post.events.push((notice.clone(), letter.to_owned())))
+    async fn report(&mut self, notice: &Notice, alert: &str) -> Result<(), PortError> {
+        self.fails(|post| post.events.push((notice.clone(), alert.to_owned())))
     }
 }
 
@@ -76,7 +79,7 @@ impl World {
         Key { subject: subject.parse().unwrap(), isp }
     }
 
-    /// `bad` of 90 mails came back, and that calls for `level`.
+    /// `bad` of 90 mails bounced, which calls for `level`.
     fn judged(&mut self, name: &str, level: Level, bad: u64) {
         let verdict = Verdict {
             level,
@@ -94,7 +97,7 @@ impl World {
         self.said(name, Input::Judged(&judgement));
     }
 
-    /// It is looked at, and `mails` of it were fine since its breaker began to probe.
+    /// The key is judged, with `mails` good mails since its breaker began to probe.
     fn clean(&mut self, name: &str, mails: u64) {
         let probe = Tally { population: mails, bad: 0 };
         self.said(name, Input::Judged(&Judgement { probe, ..Judgement::default() }));
@@ -114,39 +117,39 @@ impl World {
         pollster::block_on(deliver(&self.policy, &mut self.store, &mut self.post, later))
     }
 
-    /// The messages that go out now.
-    fn reported(&mut self) -> Vec<Message> {
+    /// The messages that are sent now.
+    fn messages(&mut self) -> Vec<Message> {
         let before = self.post.messages.len();
         self.deliver().unwrap();
         self.post.messages[before..].to_vec()
     }
 
-    /// The text of the only e-mail that goes out now.
+    /// The text of the only e-mail that is sent now.
     fn mail(&mut self) -> String {
-        let reported = self.reported();
-        let [message] = reported.as_slice() else { panic!("{reported:#?}") };
+        let messages = self.messages();
+        let [message] = messages.as_slice() else { panic!("{messages:#?}") };
         let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
         format!("Subject: {}\n\n{}", message.title, message.text(&place))
     }
 }
 
-fn titles(reported: &[Message]) -> Vec<&str> {
-    reported.iter().map(|message| message.title.as_str()).collect()
+fn titles(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| message.title.as_str()).collect()
 }
 
 #[test]
-fn a_throttle_at_an_isp_is_told_once_for_all_that_share_the_mail() {
+fn a_throttle_at_an_isp_is_reported_once_for_all_that_share_the_mail() {
     let mut world = World::with_gate();
     for name in ["configuration-set:news@gmail", "identity:news.example@gmail", "tag:campaign=it's@gmail"] {
         world.judged(name, Level::Throttle, 12);
     }
     insta::assert_snapshot!(world.mail());
-    let letters: BTreeSet<&String> = world.post.events.iter().map(|(_, letter)| letter).collect();
-    assert_eq!((world.post.events.len(), letters.len()), (3, 1));
+    let alerts: BTreeSet<&String> = world.post.events.iter().map(|(_, alert)| alert).collect();
+    assert_eq!((world.post.events.len(), alerts.len()), (3, 1));
 }
 
 #[test]
-fn a_pause_its_probe_and_its_end_are_told_once_each() {
+fn a_pause_its_probe_and_its_end_are_reported_once_each() {
     let mut world = World::new("[gate]\nin_use = false\n");
     let both = ["configuration-set:news", "identity:news.example"];
     world.judged("configuration-set:news@gmail", Level::Warn, 20);
@@ -170,19 +173,19 @@ fn a_pause_its_probe_and_its_end_are_told_once_each() {
             world.clean(name, 0);
         }
     }
-    let reported = world.reported();
+    let messages = world.messages();
     assert_eq!(
-        titles(&reported),
+        titles(&messages),
         ["[SENDING AGAIN] news: 60 min without further harm", "[SENDING AGAIN] news: 60 min without further harm"]
     );
-    insta::assert_snapshot!("closed", reported[1].text(&Place::default()));
+    insta::assert_snapshot!("closed", messages[1].text(&Place::default()));
 }
 
 #[test]
-fn an_incident_is_told_with_its_pardons() {
+fn an_incident_is_reported_with_its_pardons() {
     let mut world = World::with_gate();
     world.judged("configuration-set:a", Level::Throttle, 40);
-    assert_eq!(world.reported().len(), 1);
+    assert_eq!(world.messages().len(), 1);
     world.minutes(5);
     for name in ["configuration-set:a@gmail", "configuration-set:b@gmail", "identity:a.example@gmail"] {
         world.judged(name, Level::Throttle, 12 + name.len() as u64);
@@ -193,17 +196,17 @@ fn an_incident_is_told_with_its_pardons() {
     {
         world.said(name, Input::Pardon);
     }
-    // Somebody else's trouble at the same moment is another story.
+    // Trouble of an unrelated sender at the same moment is a separate message.
     world.judged("configuration-set:z@yahoo", Level::Throttle, 50);
-    let reported = world.reported();
+    let messages = world.messages();
     assert_eq!(
-        titles(&reported),
+        titles(&messages),
         [
             "[HELD] gmail: several unrelated senders turned bad at this ISP at the same time",
             "[SLOWED] z at yahoo: 56 % of 90 mails bounced hard"
         ]
     );
-    insta::assert_snapshot!(reported[0].text(&Place {
+    insta::assert_snapshot!(messages[0].text(&Place {
         stack: "mail".to_owned(),
         region: "eu-west-1".to_owned(),
         ..Place::default()
@@ -211,24 +214,24 @@ fn an_incident_is_told_with_its_pardons() {
 }
 
 #[test]
-fn what_a_person_says_is_told_whatever_was_told_before() {
+fn what_a_person_does_is_always_reported() {
     let mut world = World::new("");
     world.said("configuration-set:news", Input::PersonStops);
     insta::assert_snapshot!("person_stops", world.mail());
     for _ in 0..3 {
         world.minutes(1);
         world.said("configuration-set:news", Input::PersonResumes);
-        assert_eq!(titles(&world.reported()), ["[RESUMED by a person] news: a person resumed it"]);
+        assert_eq!(titles(&world.messages()), ["[RESUMED by a person] news: a person resumed it"]);
         world.minutes(1);
         world.said("configuration-set:news", Input::PersonStops);
-        assert_eq!(titles(&world.reported()), ["[STOPPED by a person] news: a person stopped it"]);
+        assert_eq!(titles(&world.messages()), ["[STOPPED by a person] news: a person stopped it"]);
     }
     world.said("configuration-set:news", Input::PersonBypasses);
     insta::assert_snapshot!("person_holds", world.mail());
 }
 
 #[test]
-fn in_shadow_it_is_told_that_nothing_is_done() {
+fn in_shadow_a_message_states_that_nothing_is_done() {
     let mut world = World::new("mode = \"shadow\"\n");
     world.judged("configuration-set:news", Level::Pause, 30);
     insta::assert_snapshot!(world.mail());
@@ -239,35 +242,35 @@ fn a_message_says_what_ses_has_made_of_what_was_decided() {
     let effect = |noted: &dyn Fn(DesiredState) -> DesiredState| {
         let mut world = World::new("");
         world.judged("configuration-set:news", Level::Pause, 30);
-        let wished = pollster::block_on(world.store.wishes()).unwrap().remove(0);
-        pollster::block_on(world.store.note(&noted(wished))).unwrap();
+        let desired = pollster::block_on(world.store.wishes()).unwrap().remove(0);
+        pollster::block_on(world.store.note(&noted(desired))).unwrap();
         let mail = world.mail();
         mail.lines().find_map(|line| line.strip_prefix("Effect: ")).unwrap().to_owned()
     };
     let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "AccessDenied".to_owned() });
     assert_eq!(
-        effect(&|wished| DesiredState { made: Some(Flow::Stopped), ..wished }),
+        effect(&|desired| DesiredState { made: Some(Flow::Stopped), ..desired }),
         "SES has obeyed: it accepts no more mail with this configuration set (mail it has accepted still goes out)."
     );
     let asked = "SES is asked to accept no more mail with this configuration set";
     assert_eq!(
-        effect(&|wished| DesiredState { trouble: trouble(Some(START)), ..wished }),
+        effect(&|desired| DesiredState { trouble: trouble(Some(START)), ..desired }),
         format!("{asked}, and refuses: AccessDenied; it is asked again every few minutes.")
     );
     assert_eq!(
-        effect(&|wished| DesiredState { trouble: trouble(None), ..wished }),
+        effect(&|desired| DesiredState { trouble: trouble(None), ..desired }),
         format!("{asked}, and has not done it yet: AccessDenied.")
     );
     assert_eq!(
-        effect(&|wished| DesiredState { gone: Some(START), ..wished }),
+        effect(&|desired| DesiredState { gone: Some(START), ..desired }),
         format!("{asked}, and does not know it.")
     );
-    // Somebody has decided otherwise since.
-    assert_eq!(effect(&|wished| DesiredState { wish: Flow::Flowing, ..wished }), format!("{asked}."));
+    // A later decision has replaced it.
+    assert_eq!(effect(&|desired| DesiredState { wish: Flow::Flowing, ..desired }), format!("{asked}."));
 }
 
 #[test]
-fn a_denial_is_told_at_once_by_itself() {
+fn a_denial_is_reported_at_once_in_its_own_message() {
     let mut world = World::new("");
     let denied =
         Notice::denied(&"configuration-set:news".parse().unwrap(), "AccessDeniedException", world.now, world.now);
@@ -287,7 +290,7 @@ fn notices_wait_for_a_moment_and_no_longer() {
     assert_eq!(at(0), (0, Some(1_500)));
     assert_eq!(at(1_499), (0, Some(1)));
     assert_eq!(at(1_500), (1, None));
-    // Nobody waits for a clock that is wrong.
+    // A notice from a wrong clock is not waited for.
     world.now = Now(START.0 + 3_600_000);
     world.said("configuration-set:news", Input::PersonResumes);
     let delivered = pollster::block_on(deliver(&world.policy, &mut world.store, &mut world.post, START)).unwrap();
@@ -295,38 +298,38 @@ fn notices_wait_for_a_moment_and_no_longer() {
 }
 
 #[test]
-fn what_flaps_is_told_once_and_then_summed_up_each_hour() {
+fn what_flaps_is_reported_once_and_then_summarised_each_hour() {
     let mut world = World::with_gate();
     let name = "configuration-set:news@gmail";
-    let mut reported = BTreeMap::new();
+    let mut messages = BTreeMap::new();
     // Cut, raised to the whole, and cut again, for nine hours.
     for half_hour in 0..18 {
         match half_hour % 2 {
             0 => world.judged(name, Level::Throttle, 12),
             _ => world.said(name, Input::Pardon),
         }
-        for message in world.reported() {
-            reported.insert(half_hour, message);
+        for message in world.messages() {
+            messages.insert(half_hour, message);
         }
         world.minutes(30);
     }
-    let titles: Vec<String> = reported.iter().map(|(at, message)| format!("{at:2} {}", message.title)).collect();
+    let titles: Vec<String> = messages.iter().map(|(at, message)| format!("{at:2} {}", message.title)).collect();
     insta::assert_snapshot!(titles.join("\n"));
-    insta::assert_snapshot!("flapping", reported[&5].text(&Place::default()));
+    insta::assert_snapshot!("flapping", messages[&5].text(&Place::default()));
 }
 
 #[test]
-fn the_policy_says_how_soon_the_same_is_told_again() {
+fn the_policy_sets_how_soon_the_same_is_reported_again() {
     let check = |toml: &str, expected: &[i64]| {
         let mut world = World::new(toml);
         let name = "configuration-set:news@gmail";
-        let mut reported = Vec::new();
+        let mut minutes = Vec::new();
         for minute in 0..12 {
             world.judged(name, Level::Throttle, 12);
-            reported.extend(world.reported().iter().map(|_| minute * 5));
+            minutes.extend(world.messages().iter().map(|_| minute * 5));
             world.minutes(5);
         }
-        assert_eq!(reported, expected, "{toml}");
+        assert_eq!(minutes, expected, "{toml}");
     };
     // The first cut, and the first that is further down, are news.
     check("[alerts]\nagain_minutes = 360\nsummary_minutes = 60\n", &[0, 5]);
@@ -338,30 +341,30 @@ fn the_policy_says_how_soon_the_same_is_told_again() {
 fn a_pause_is_never_held_back_unless_the_last_message_said_so() {
     let mut world = World::with_gate();
     let name = "configuration-set:news";
-    let mut reported = Vec::new();
+    let mut messages = Vec::new();
     for _ in 0..3 {
         world.judged(name, Level::Pause, 30);
-        reported.extend(world.reported());
+        messages.extend(world.messages());
         world.minutes(5);
         world.said(name, Input::Pardon);
-        reported.extend(world.reported());
+        messages.extend(world.messages());
         world.minutes(5);
     }
     let pause = "[STOPPED] news: 33 % of 90 mails bounced hard";
     let end = "[SENDING AGAIN] news: the ISP itself is in trouble";
-    // The first end is told, so the second pause is; the second end is not, so neither is the third pause.
-    assert_eq!(titles(&reported), [pause, end, pause]);
-    // What is held back is told an hour after the last message, though nothing happens any more.
+    // The first end is reported, so the second pause is, too; the second end is not, so the third pause is not either.
+    assert_eq!(titles(&messages), [pause, end, pause]);
+    // Held-back changes are reported an hour after the last message, even if nothing more happens.
     world.minutes(30);
-    assert_eq!(titles(&world.reported()), Vec::<&str>::new());
+    assert_eq!(titles(&world.messages()), Vec::<&str>::new());
     world.minutes(30);
-    let reported = world.reported();
-    assert_eq!(titles(&reported), ["[SUMMARY, now sending] news: 3 more changes"]);
-    insta::assert_snapshot!(reported[0].text(&Place::default()));
+    let messages = world.messages();
+    assert_eq!(titles(&messages), ["[SUMMARY, now sending] news: 3 more changes"]);
+    insta::assert_snapshot!(messages[0].text(&Place::default()));
 }
 
 #[test]
-fn each_cause_is_told_from_the_others() {
+fn each_cause_has_its_own_message() {
     let mut world = World::with_gate();
     let mut causes = Vec::new();
     let mut cause = |world: &mut World, name: &str| {
@@ -395,7 +398,7 @@ fn each_cause_is_told_from_the_others() {
     assert_eq!(serde_json::to_value(Cause::Time).unwrap(), "time");
 }
 
-/// All mails of a configuration set come back, which sends for an identity that others send for, too.
+/// All mails of a configuration set bounce; it sends for an identity that other sets send for, too.
 fn of_one_identity(world: &mut World, set: &str, bounces: u32) {
     let key = world.key(&format!("configuration-set:{set}"));
     let gmail = world.policy.isp_map.by_name("gmail").unwrap();
@@ -411,21 +414,21 @@ fn of_one_identity(world: &mut World, set: &str, bounces: u32) {
     pollster::block_on(evaluate(&policy, &mut world.store, &key.subject, &BTreeSet::new(), now)).unwrap();
 }
 
-/// What goes out once the sets of one identity have had their time to follow each other.
-fn told_after_a_while(world: &mut World) -> Vec<Message> {
+/// The messages that are sent after the time in which sets of one identity may follow each other.
+fn reported_after_a_while(world: &mut World) -> Vec<Message> {
     world.now = Now(world.now.0 + 20_000);
-    world.reported()
+    world.messages()
 }
 
 #[test]
 fn a_withheld_stop_of_a_known_incident_is_reported_at_once() {
     let mut world = World::new("[gate]\nin_use = false\n[breaker]\nmax_pauses_per_hour = 1\n");
     of_one_identity(&mut world, "news", 9);
-    assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] news: 100 % of 9 mails bounced hard"]);
+    assert_eq!(titles(&reported_after_a_while(&mut world)), ["[STOPPED] news: 100 % of 9 mails bounced hard"]);
     world.minutes(3);
     of_one_identity(&mut world, "sale", 9);
-    let reported = told_after_a_while(&mut world);
-    assert_eq!(titles(&reported), ["[WARNING, still sending] sale: 100 % of 9 mails bounced hard"]);
+    let messages = reported_after_a_while(&mut world);
+    assert_eq!(titles(&messages), ["[WARNING, still sending] sale: 100 % of 9 mails bounced hard"]);
 }
 
 #[test]
@@ -433,18 +436,18 @@ fn what_was_resumed_or_only_in_shadow_holds_back_no_stop_of_another_set() {
     let mut world = World::new("[gate]\nin_use = false\n[subjects]\nshadow = [\"configuration-set:news\"]\n");
     of_one_identity(&mut world, "news", 9);
     assert_eq!(
-        titles(&told_after_a_while(&mut world)),
+        titles(&reported_after_a_while(&mut world)),
         ["[SHADOW, would be stopped] news: 100 % of 9 mails bounced hard"]
     );
     world.minutes(3);
     of_one_identity(&mut world, "sale", 9);
-    assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
+    assert_eq!(titles(&reported_after_a_while(&mut world)), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
     world.minutes(3);
     world.said("configuration-set:sale", Input::PersonResumes);
-    world.reported();
+    world.messages();
     world.minutes(3);
     of_one_identity(&mut world, "club", 9);
-    assert_eq!(titles(&told_after_a_while(&mut world)), ["[STOPPED] club: 100 % of 9 mails bounced hard"]);
+    assert_eq!(titles(&reported_after_a_while(&mut world)), ["[STOPPED] club: 100 % of 9 mails bounced hard"]);
 }
 
 #[test]
@@ -453,18 +456,18 @@ fn a_set_that_stops_after_the_others_is_reported_in_five_minutes_with_what_ses_m
     for set in ["news", "sale"] {
         of_one_identity(&mut world, set, 9);
         world.minutes(2);
-        let reported = told_after_a_while(&mut world).len();
-        assert_eq!(reported, usize::from(set == "news"), "{set}");
+        let messages = reported_after_a_while(&mut world).len();
+        assert_eq!(messages, usize::from(set == "news"), "{set}");
     }
     let wishes = pollster::block_on(world.store.wishes()).unwrap();
-    for wished in wishes {
-        pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..wished })).unwrap();
+    for desired in wishes {
+        pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..desired })).unwrap();
     }
     world.minutes(5);
-    let reported = world.reported();
-    assert_eq!(titles(&reported), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
-    assert!(reported[0].body.contains("Effect: SES has obeyed"), "{}", reported[0].body);
-    assert!(!reported[0].first.is_empty() && reported[0].runbook == "stopped", "{:?}", reported[0]);
+    let messages = world.messages();
+    assert_eq!(titles(&messages), ["[STOPPED] sale: 100 % of 9 mails bounced hard"]);
+    assert!(messages[0].body.contains("Effect: SES has obeyed"), "{}", messages[0].body);
+    assert!(!messages[0].first.is_empty() && messages[0].runbook == "stopped", "{:?}", messages[0]);
 }
 
 #[test]
@@ -492,14 +495,14 @@ fn a_set_that_a_person_stopped_long_ago_answers_for_no_harm_of_its_identity() {
         }
         let policy = world.policy.clone();
         pollster::block_on(evaluate(&policy, &mut world.store, &identity, &BTreeSet::new(), now)).unwrap();
-        let reported = world.reported();
-        reported.into_iter().filter(|message| message.subject == "identity:a.example").collect::<Vec<_>>()
+        let messages = world.messages();
+        messages.into_iter().filter(|message| message.subject == "identity:a.example").collect::<Vec<_>>()
     };
     for stopped in [false, true] {
-        let reported = harm(stopped);
-        assert_eq!(titles(&reported), ["[WARNING, still sending] identity a.example: 33 % of 60 mails bounced hard"]);
+        let messages = harm(stopped);
+        assert_eq!(titles(&messages), ["[WARNING, still sending] identity a.example: 33 % of 60 mails bounced hard"]);
         // Only what SES can stop is offered.
-        let lines: Vec<String> = reported[0].commands.iter().map(|command| command.line(&Place::default())).collect();
+        let lines: Vec<String> = messages[0].commands.iter().map(|command| command.line(&Place::default())).collect();
         assert!(!lines.iter().any(|line| line.contains("(none)")), "{lines:?}");
         assert!(lines.contains(&"ses-breaker stop configuration-set:b".to_owned()), "{lines:?}");
     }
@@ -529,7 +532,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// How many changes a message says were not told one by one.
+/// How many changes a message lists as not reported one by one.
 fn summed_up(message: &Message) -> usize {
     let counts =
         message.body.lines().filter_map(|line| line.strip_prefix("And ")?.split(' ').next()?.parse::<usize>().ok());
@@ -537,10 +540,10 @@ fn summed_up(message: &Message) -> usize {
 }
 
 proptest! {
-    /// Whatever moves and whatever breaks: programs are told of each notice, people of each in a message or in a sum,
-    /// nothing is told in two messages, and what comes again is the same.
+    /// Whatever moves and whatever fails: programs get each notice, people get each in a message or in a summary,
+    /// nothing is reported in two messages, and a repeated message is the same.
     #[test]
-    fn nothing_is_lost_and_nothing_is_told_twice(happenings in prop::collection::vec(happening(), 1..80)) {
+    fn nothing_is_lost_and_nothing_is_reported_twice(happenings in prop::collection::vec(happening(), 1..80)) {
         let mut world = World::with_gate();
         for happening in happenings {
             match happening {
@@ -557,7 +560,7 @@ proptest! {
         }
         world.post.failures.clear();
         world.deliver().unwrap();
-        // An hour later, what was held back is told, too.
+        // An hour later, held-back changes are reported, too.
         world.minutes(61);
         let last = world.deliver().unwrap();
         prop_assert_eq!(last.wait, None);
@@ -567,23 +570,23 @@ proptest! {
             let first = messages.entry(&message.id).or_insert(message);
             prop_assert_eq!(*first, message);
         }
-        let mut letter_of: BTreeMap<&str, &str> = BTreeMap::new();
-        for (notice, letter) in &world.post.events {
-            prop_assert_eq!(*letter_of.entry(&notice.id).or_insert(letter), letter.as_str());
+        let mut alert_of: BTreeMap<&str, &str> = BTreeMap::new();
+        for (notice, alert) in &world.post.events {
+            prop_assert_eq!(*alert_of.entry(&notice.id).or_insert(alert), alert.as_str());
         }
         let notices = world.store.transitions.len();
-        prop_assert_eq!(letter_of.len(), notices);
-        let reported = letter_of.values().filter(|letter| messages.contains_key(*letter)).count();
+        prop_assert_eq!(alert_of.len(), notices);
+        let reported = alert_of.values().filter(|alert| messages.contains_key(*alert)).count();
         let summed_up: usize = messages.values().map(|message| summed_up(message)).sum();
         prop_assert_eq!(reported + summed_up, notices);
         prop_assert!(pollster::block_on(world.store.unsent()).unwrap().is_empty());
         let alert_queue = pollster::block_on(world.store.alert_queue()).unwrap();
-        prop_assert!(alert_queue.letters.is_empty() && alert_queue.sent.values().all(|reported| reported.held_back.is_none()));
+        prop_assert!(alert_queue.letters.is_empty() && alert_queue.sent.values().all(|log| log.held_back.is_none()));
         // The state in the last message about a key is the one it is in.
         for name in KEYS {
             let key = world.key(name);
             let state = world.store.find(&key.subject).map_or(StateName::Closed, |subject_state| subject_state.breaker(key.isp).breaker.state.name());
-            prop_assert_eq!(alert_queue.sent.get(name).map_or(StateName::Closed, |reported| reported.state), state);
+            prop_assert_eq!(alert_queue.sent.get(name).map_or(StateName::Closed, |log| log.state), state);
         }
     }
 }
@@ -597,7 +600,7 @@ fn an_isp_in_trouble_without_a_gate_is_a_warning_with_what_ses_counts() {
         let gmail = world.policy.isp_map.by_name("gmail").unwrap();
         for subject in &subjects {
             let subject_state = pollster::block_on(world.store.subject_state(subject, world.now)).unwrap();
-            // Good until now: who has no past says nothing about an ISP.
+            // Good until now: a sender without a past gives no evidence about an ISP.
             subject_state.timeline.add(START.minute().minus(120), gmail, UnitKind::Sent, 50, false, world.now);
             for (kind, count) in [(UnitKind::Sent, 40), (UnitKind::HardBounce, 25)] {
                 subject_state.timeline.add(START.minute(), gmail, kind, count, false, world.now);
@@ -609,12 +612,12 @@ fn an_isp_in_trouble_without_a_gate_is_a_warning_with_what_ses_counts() {
     insta::assert_snapshot!("incident_without_a_gate", incident);
 }
 
-/// Two decoys use the hour's pauses up, then a worse set is held back, and paused once a place is free.
+/// Two decoys use up the hour's pauses; then the stop of a worse set is withheld, and done once a place is free.
 #[test]
 fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_done() {
     for (name, gate) in [("withheld_without_a_gate", false), ("withheld_with_a_gate", true)] {
         let mut world = World::new(&format!("[gate]\nin_use = {gate}\n[breaker]\nmax_pauses_per_hour = 2\n"));
-        // With a gate an ISP would be stopped by itself; thinly spread, only the whole set is bad.
+        // With a gate a single ISP would be stopped; spread thinly, only the whole set is bad.
         let isps: Vec<reputation::Isp> = world.policy.isp_map.isps().take(24).collect();
         let sends = |world: &mut World, set: &str, bounces: usize| {
             let subject: reputation::Subject = format!("configuration-set:{set}").parse().unwrap();
@@ -630,14 +633,14 @@ fn a_withheld_pause_is_reported_with_what_a_person_can_do_and_again_when_it_is_d
         for set in ["shop", "club"] {
             sends(&mut world, set, 8);
         }
-        world.reported();
+        world.messages();
         world.minutes(10);
         sends(&mut world, "sale", 12);
         let withheld = world.mail();
         world.minutes(50);
         pollster::block_on(tick(&world.policy, &mut world.store, world.now)).unwrap();
-        let reported = world.reported();
-        let paused = reported.iter().find(|message| message.subject == "configuration-set:sale").unwrap();
+        let messages = world.messages();
+        let paused = messages.iter().find(|message| message.subject == "configuration-set:sale").unwrap();
         let place = Place { stack: "mail".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
         let paused = paused.text(&place);
         insta::assert_snapshot!(name, format!("{withheld}\n{}\n\n{paused}", "=".repeat(72)));

@@ -1,4 +1,4 @@
-//! What judging a key costs: afresh over 8 days in which every minute had mail, and again after one more unit.
+//! The cost of judging a key: from scratch over 8 days in which every minute had mail, and again after one more unit.
 //!
 //! `cargo bench -p reputation --bench judge`.
 
@@ -7,7 +7,7 @@ use reputation::judge::{alarm, judge};
 use reputation::time::{DAY, MINUTE_MILLIS};
 use reputation::{ArmedSince, Isp, Level, Metric, Minute, Now, Policy, Timeline, UnitKind};
 
-/// 2026-10-09 12:30 UTC: judging looks at 8 days of hours and at 150 minutes.
+/// 2026-10-09 12:30 UTC: judging uses 8 days of hours and 150 minutes.
 const NOW: Now = Now(1_791_549_000_000);
 
 fn main() {
@@ -66,7 +66,7 @@ fn alarms_after_one_more_unit(bencher: Bencher) {
     });
 }
 
-/// A complaint, say, about mail of this morning: the walk starts over.
+/// For example a complaint about mail of this morning: the walk starts over.
 #[divan::bench]
 fn alarms_after_one_more_late_unit(bencher: Bencher) {
     let (policy, mut timeline) = (Policy::default(), busy_days());

@@ -1,51 +1,51 @@
-//! What an SES event gives as a recipient or sender, and the one form of it that is compared and hashed.
+//! Addresses: a recipient or sender as an SES event gives it, and its normal form, which is compared and hashed.
 //!
-//! An event may hold `addr@host`, `Name <Addr@Host>` or `"Quoted, Name" <a@b>`, in any case, with blanks around it.
+//! An event may hold `addr@host`, `Name <Addr@Host>` or `"Quoted, Name" <a@b>`, in any case, with spaces around it.
 //! [`Address::parse`] strips the name and gives the normal form:
 //!
 //! - **The domain is lower case**, without its trailing dot. Domains are case-insensitive (RFC 1035 section 2.3.3).
-//! - **The local part is lower case too.** RFC 5321 section 2.4 lets a host tell `Bob@` from `bob@`; no consumer ISP
-//!   does, senders' lists mix both, and one mailbox told in two spellings must not count as two recipients.
-//! - **Quotes go where they are not needed**: `"bob"@host` is `bob@host` (RFC 5321 section 4.1.2). Where they are
-//!   needed they stay, with no more backslashes than necessary.
-//! - Plus-labels and dots in the local part stay: which hosts ignore them is the hosts' affair.
+//! - **The local part is lower case too.** RFC 5321 section 2.4 allows a host to distinguish `Bob@` from `bob@`; no
+//!   consumer ISP does, senders' lists mix both, and one mailbox in two spellings must not count as two recipients.
+//! - **Unneeded quotes are removed**: `"bob"@host` is `bob@host` (RFC 5321 section 4.1.2). Needed quotes stay, with no
+//!   more backslashes than necessary.
+//! - Plus-labels and dots in the local part stay: only some hosts ignore them.
 //!
-//! **Internationalised domains** are not converted between their two forms: `xn--bcher-kva.example` stays as it is, and
-//! `BÜCHER.example` becomes `bücher.example`. SES takes domains in their `xn--` form only (SES API Reference,
+//! **Internationalised domains** are not converted between their two forms: `xn--bcher-kva.example` stays unchanged,
+//! and `BÜCHER.example` becomes `bücher.example`. SES takes domains in their `xn--` form only (SES API Reference,
 //! *Destination*), so that is what its events hold; mapping one form to the other needs the Unicode tables of some
-//! thirty crates, which this crate does without.
+//! thirty crates, which this crate avoids.
 //!
-//! **Invariant:** the normal form of a normal form is itself.
-//! **Invariant:** nothing here prints an address: not an error, not `Debug`. Errors say what is wrong, and where.
-//! **Invariant:** no allocation for a text that holds its address in normal form, with a display name or without.
+//! **Invariant:** the normal form of a normal form is itself. **Invariant:** nothing here prints an address: not an
+//! error, not `Debug`. Errors state what is wrong, and where. **Invariant:** no allocation for a text that holds its
+//! address in normal form, with a display name or without.
 
 use std::borrow::Cow;
 use std::fmt;
 
 /// The longest address in bytes: 64 for a local part, the `@`, 255 for a domain (RFC 5321 section 4.5.3.1).
 ///
-/// Only the sum is held to: reply and forwarding services use local parts above 64, and SES delivers to them.
+/// Only the sum is enforced: reply and forwarding services use local parts above 64, and SES delivers to them.
 pub const MAX_ADDRESS_BYTES: usize = 320;
 
 /// The longest domain in bytes (RFC 5321 section 4.5.3.1.2).
 pub const MAX_DOMAIN_BYTES: usize = 255;
 
-/// The longest text that is looked at, display name included. A header line ends at 998 bytes (RFC 5322 section 2.1.1);
-/// encoded names fold over several.
+/// The longest text that is parsed, including the display name. A header line ends at 998 bytes (RFC 5322 section
+/// 2.1.1); encoded names fold over several.
 pub const MAX_TEXT_BYTES: usize = 4_096;
 
-/// One mailbox, in normal form. See the module for what that is.
+/// One mailbox, in normal form. See the module for its definition.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address<'a> {
     text: Cow<'a, str>,
-    /// Where the `@` between local part and domain stands; a quoted local part may hold others before it.
+    /// The position of the `@` between local part and domain; a quoted local part may contain others before it.
     at: usize,
 }
 
-/// Why a text is not an address. Never holds any of the text.
+/// Why a text is not an address. Never contains any part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing but blanks, or nothing between the angle brackets.
+    /// Only spaces, or nothing between the angle brackets.
     #[error("no address")]
     Empty,
     /// Longer than [`MAX_TEXT_BYTES`], or an address longer than [`MAX_ADDRESS_BYTES`].
@@ -56,7 +56,7 @@ pub enum AddressError {
         /// How long it may be.
         limit: usize,
     },
-    /// No `@` at all.
+    /// No `@`.
     #[error("no at sign")]
     NoAtSign,
     /// A second `@` outside quotes.
@@ -65,10 +65,10 @@ pub enum AddressError {
     /// Nothing before the `@`.
     #[error("no local part")]
     NoLocalPart,
-    /// A quote opens and never closes, or text follows where the `@` should.
+    /// A quote that does not close, or that is not followed by the `@`.
     #[error("a quoted local part that does not end before the at sign")]
     OpenQuote,
-    /// A blank, a control character or a special that needs quotes.
+    /// A space, a control character or a special character that needs quotes.
     #[error("a character that no unquoted local part holds, at byte {at}")]
     LocalCharacter {
         /// Its offset in the local part.
@@ -86,7 +86,7 @@ pub enum AddressError {
     /// Two dots in a row, or one at the start.
     #[error("an empty label in the domain")]
     EmptyLabel,
-    /// A character that no domain or address literal holds.
+    /// A character that is not allowed in a domain or address literal.
     #[error("a character that no domain holds, at byte {at}")]
     DomainCharacter {
         /// Its offset in the domain.
@@ -100,8 +100,8 @@ pub enum AddressError {
 impl<'a> Address<'a> {
     /// Reads one address, with or without a display name.
     ///
-    /// Laxer than the grammar where mail really flows: dots may stand anywhere in a local part (Japanese carriers gave
-    /// such addresses out), and a domain may be a single label, or have underscores.
+    /// More lenient than the grammar where real mail is: dots may be anywhere in a local part (Japanese carriers
+    /// assigned such addresses), and a domain may be a single label, or have underscores.
     ///
     /// # Errors
     /// [`AddressError`] when there is no address in the text, or more than one.
@@ -163,7 +163,7 @@ impl<'a> Address<'a> {
     }
 }
 
-/// Shows the domain only: an address must not reach a log by way of `{:?}`.
+/// Shows only the domain: an address must not reach a log through `{:?}`.
 impl fmt::Debug for Address<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address(_@{})", self.domain())
@@ -181,7 +181,7 @@ pub fn domain_of(source: &str) -> Result<Cow<'_, str>, AddressError> {
 /// A bare domain (`ses:from-domain`, a key of a permit request) in the form that [`Address::domain`] gives.
 ///
 /// # Errors
-/// [`AddressError`] when it is empty, too long, or holds what no domain holds.
+/// [`AddressError`] when it is empty, too long, or has a character that is not allowed in a domain.
 pub fn normal_domain(domain: &str) -> Result<Cow<'_, str>, AddressError> {
     let domain = domain.trim();
     if domain.starts_with('[') {
@@ -212,7 +212,7 @@ fn normal_literal(domain: &str) -> Result<Cow<'_, str>, AddressError> {
     if inner.is_empty() {
         return Err(AddressError::NoDomain);
     }
-    // `192.0.2.1`, `IPv6:2001:db8::1` or another tagged form (RFC 5321 section 4.1.3): nothing else is in use.
+    // `192.0.2.1`, `IPv6:2001:db8::1` or another tagged form (RFC 5321 section 4.1.3): no other form is in use.
     match inner.bytes().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-'))) {
         Some(at) => Err(AddressError::DomainCharacter { at: at + 1 }),
         None => bounded_domain(lower(domain)),
@@ -230,12 +230,13 @@ fn is_domain_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_' || is_international(c)
 }
 
-/// Beyond ASCII anything may be part of a name but blanks and controls.
+/// Beyond ASCII, all characters may be part of a name except spaces and control characters.
 fn is_international(c: char) -> bool {
     !c.is_ascii() && !c.is_whitespace() && !c.is_control()
 }
 
-/// Character by character: `str::to_lowercase` looks at the neighbours of a sigma, so it is not its own fixed point.
+/// Character by character: `str::to_lowercase` depends on the neighbours of a sigma, so applying it twice may change
+/// the result.
 fn lower(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         let changes = text.bytes().any(|b| b.is_ascii_uppercase());
@@ -247,7 +248,7 @@ fn lower(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().flat_map(char::to_lowercase).collect())
 }
 
-/// What stands between the last `<` and the final `>`, or the text itself if it has no display name.
+/// The text between the last `<` and the final `>`, or the whole text if it has no display name.
 fn without_name(text: &str) -> &str {
     let Some(open) = text.strip_suffix('>') else { return text };
     let mut quoted = false;
@@ -262,12 +263,12 @@ fn without_name(text: &str) -> &str {
             _ => {}
         }
     }
-    // An odd quote in a name (`5" pipes <a@b>`) hides the bracket; then the last one must be it.
+    // An unpaired quote in a name (`5" pipes <a@b>`) hides the bracket; then the last bracket is taken.
     let start = if quoted { open.rfind('<').map(|at| at + 1) } else { start };
     start.and_then(|at| open.get(at..)).unwrap_or(text).trim()
 }
 
-/// RFC 5322 `atext`, and the dot: what a local part holds without quotes.
+/// RFC 5322 `atext`, and the dot: the characters of a local part without quotes.
 fn is_local_character(c: char) -> bool {
     match u8::try_from(c) {
         Ok(byte) if byte.is_ascii() => byte.is_ascii_uppercase() || KINDS[usize::from(byte)] & LOCAL != 0,
@@ -286,7 +287,7 @@ fn push_local(local: &str, normal: &mut String) -> Result<(), AddressError> {
     Ok(())
 }
 
-/// Pushes the local part of `"…"@domain`, quoted only if it must be, and gives the domain.
+/// Pushes the local part of `"…"@domain`, quoted only if it must be, and returns the domain.
 fn push_quoted_local<'a>(text: &'a str, normal: &mut String) -> Result<&'a str, AddressError> {
     let mut content = String::new();
     let mut escaped = false;
@@ -335,7 +336,8 @@ fn push_quoted_local<'a>(text: &'a str, normal: &mut String) -> Result<&'a str, 
 const LOCAL: u8 = 1;
 const DOMAIN: u8 = 2;
 
-/// Per byte: may it stand as it is in a local part, in a domain? Upper case may not: it needs the slow way.
+/// For each byte: whether a local part, and a domain, may contain it unchanged. Upper case may not be: it needs the
+/// slow path.
 const KINDS: [u8; 256] = {
     let mut kinds = [0; 256];
     let mut byte = 0;
@@ -350,7 +352,8 @@ const KINDS: [u8; 256] = {
     kinds
 };
 
-/// Where the `@` is in an address that already is in normal form, the case of nearly all events; `None` for all others.
+/// The position of the `@` in an address that already is in normal form, the case of nearly all events; `None` for all
+/// others.
 fn plain(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     if bytes.len() > MAX_ADDRESS_BYTES {
@@ -499,7 +502,7 @@ mod tests {
         ");
     }
 
-    /// Texts near enough to addresses to reach every branch.
+    /// Texts similar enough to addresses to reach every branch.
     fn address_like() -> impl Strategy<Value = String> {
         "[a-cA-CÖİΣ@.<>\"\\\\\\[\\] ,+0-1-]{0,24}"
     }
@@ -522,7 +525,7 @@ mod tests {
 
         #[test]
         fn the_quick_way_agrees_with_the_careful_way(text in "[a-c@.\"+-]{0,12}") {
-            // A display name sends the same address through the careful way first.
+            // A display name sends the same address through the slow path first.
             let named = format!("\"N\" <{text}>");
             if plain(&text).is_some() {
                 let mut normal = String::new();

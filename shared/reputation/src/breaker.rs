@@ -7,18 +7,17 @@
 //! ```
 //!
 //! **Trip**: a pause verdict opens it, from any state in which mail flows. Each further trip within `forgive_days`
-//! opens it for twice as long, up to a cap.
-//! **Throttle**: multiplicative down with a floor, doubling upward at most once per `raise_every_minutes`. A cut moves
-//! the mark from which mail can lead to the next cut, so that one incident never demotes twice.
-//! **Probing**: re-arms the key, so that only mail accepted after the resume can judge it. It ends when enough clean
-//! mail has come through, or with time: it can never be stuck.
-//! **People**: a key stopped by a person stays stopped until a person resumes it; a manual resume always wins. A bypass keeps
-//! it Closed whatever the verdict; in shadow it decides as ever and nothing is done. The latest command of a person counts.
-//! **Words**: Closed, Throttled, Open and Probing are for engineers. People see [`StateName::word`]: sending, slowed (warned,
+//! opens it for twice as long, up to a cap. **Throttle**: multiplicative down with a floor, doubling upward at most
+//! once per `raise_every_minutes`. A cut moves the minute from which mail can lead to the next cut, so that one
+//! incident never cuts twice. **Probing**: re-arms the key, so that only mail accepted after the resume counts. It ends
+//! when enough clean mail has passed, or after a time limit: it can never get stuck. **People**: a key stopped by a
+//! person stays stopped until a person resumes it; a manual resume always wins. A bypass keeps it Closed whatever the
+//! verdict; in shadow it decides as usual and nothing is done. The latest command of a person counts. **Words**:
+//! Closed, Throttled, Open and Probing are for engineers. People see [`StateName::word`]: sending, slowed (warned,
 //! without a gate), stopped, testing.
 //!
-//! **Invariant:** [`step`] is total: every input in every state has an answer, and asking twice changes nothing more.
-//! **Invariant:** Open never gets shorter while trips grow.
+//! **Invariant:** [`step`] is total: every input in every state has a result, and applying it twice changes nothing
+//! more. **Invariant:** Open never gets shorter while trips grow.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,7 +41,7 @@ impl Factor {
     pub const FULL: Factor = Factor(1000);
     /// Nothing.
     pub const NONE: Factor = Factor(0);
-    /// What a breaker that comes back from Open starts with.
+    /// The share with which a breaker continues after Probing.
     pub const QUARTER: Factor = Factor(250);
 
     /// From a share between 0 and 1.
@@ -71,14 +70,14 @@ impl fmt::Display for Factor {
     }
 }
 
-/// Everything that is remembered about the breaker of one key.
+/// The stored state of the breaker of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BreakerState {
-    /// Where it is.
+    /// Its state.
     pub state: State,
-    /// From when on mail may judge it.
+    /// From when on mail counts for it.
     pub since: ArmedSince,
-    /// How often it has opened since it was last forgiven.
+    /// How often it has opened since its count was last reset.
     pub trips: u32,
     /// When it last opened by a verdict.
     pub tripped: Option<Now>,
@@ -86,20 +85,20 @@ pub struct BreakerState {
     pub tripped_by: Option<Metric>,
     /// When its quota was last cut or it last opened by a verdict.
     pub worsened: Option<Now>,
-    /// Of an ISP that nothing can hold, since no gate is in use: when its counters last called for a cut or a stop.
+    /// For an ISP without a gate to hold it: when its counters last called for a cut or a stop.
     pub troubled: Option<Now>,
     /// When people were last warned of each metric.
     pub warned: [Option<Now>; Metric::ALL.len()],
     /// A pause was withheld because too many configuration sets were paused: reported once, and judged again each minute.
     pub withheld: bool,
-    /// What a person has said; `hold` where it is stored and in JSON.
+    /// The override by a person; stored, and in JSON, as `hold`.
     pub overridden: Override,
-    /// Whether it was really stopped, and not in shadow only. Kept by whoever carries the effects out.
+    /// Whether it was really stopped, not only in shadow. Maintained by the code that carries out the effects.
     pub enacted: bool,
 }
 
 impl BreakerState {
-    /// Whether it lets everything flow, and there is nothing else about it that others have to know.
+    /// Whether it lets all mail flow, and nothing else about it matters to others.
     pub fn is_settled(&self) -> bool {
         self.state == State::Closed && self.overridden != Override::Shadow && self.troubled.is_none()
     }
@@ -112,14 +111,14 @@ impl BreakerState {
         }
     }
 
-    /// The name of its state in reports. An ISP in trouble of its own whose mail nothing holds is not `open`.
+    /// The name of its state in reports. An ISP in trouble of its own whose mail is not held is not `open`.
     pub fn shown_state(&self, key: &Key) -> StateName {
         let of_isp = key.subject == Subject::Account && key.isp.is_some();
         let unheld = matches!(self.state, State::Open { .. }) && !self.enacted;
         if of_isp && unheld { StateName::InTrouble } else { self.state.name() }
     }
 
-    /// When it will let probes through; `None` if it is not open, or waits for a person.
+    /// When testing begins; `None` if it is not open, or waits for a person.
     pub fn until(&self) -> Option<Now> {
         match self.state {
             State::Open { until, .. } if !self.is_forced() => until,
@@ -127,13 +126,13 @@ impl BreakerState {
         }
     }
 
-    /// Whether people have been warned of this metric, and need not be again.
+    /// Whether people were warned of this metric, and need no other warning yet.
     pub fn was_warned(&self, metric: Metric, now: Now) -> bool {
         self.warned[metric as usize].is_some_and(|transition| now.minutes_since(transition) < WARN_AGAIN_DAYS * DAY)
     }
 }
 
-/// Where a breaker is. Open means that sending has stopped.
+/// The state of a breaker. Open means that sending has stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Sending flows.
@@ -150,18 +149,18 @@ pub enum State {
     Open {
         /// When it stopped.
         at: Now,
-        /// When it will let probes through; `None` waits for a person.
+        /// When testing begins; `None` waits for a person.
         until: Option<Now>,
     },
-    /// A trickle is let through, to see.
+    /// A small share is let through, as a test.
     Probing {
-        /// ArmedSince when.
+        /// Since when.
         at: Now,
     },
 }
 
 impl State {
-    /// Its name, without what it remembers.
+    /// Its name, without its data.
     pub fn name(self) -> StateName {
         match self {
             State::Closed => StateName::Closed,
@@ -181,7 +180,7 @@ impl State {
         }
     }
 
-    /// Whether mail is stopped or only trickles.
+    /// Whether mail is stopped, or only a small share flows.
     pub fn is_contained(self) -> bool {
         matches!(self, State::Open { .. } | State::Probing { .. })
     }
@@ -200,7 +199,7 @@ pub enum StateName {
     Open,
     /// See [`State::Probing`].
     Probing,
-    /// In reports, of an ISP in trouble of its own whose mail nothing holds: see [`BreakerState::shown_state`].
+    /// In reports, for an ISP in trouble of its own whose mail is not held: see [`BreakerState::shown_state`].
     #[serde(rename = "in trouble")]
     InTrouble,
     /// Unknown: written by another release.
@@ -209,7 +208,7 @@ pub enum StateName {
 }
 
 impl StateName {
-    /// Those that a breaker can be in.
+    /// The states that a breaker can be in.
     pub const ALL: [StateName; 4] = [StateName::Closed, StateName::Throttled, StateName::Open, StateName::Probing];
 
     /// The name, as stored and in JSON.
@@ -224,8 +223,8 @@ impl StateName {
         }
     }
 
-    /// The word that people see. `gate`: whether an application asks the gate; without, a cut of the quota holds nothing back, and
-    /// is a warning.
+    /// The word that people see. `gate`: whether an application asks the gate; without a gate, a cut of the quota
+    /// limits no mail, and is a warning.
     pub fn word(self, gate: bool) -> &'static str {
         match self {
             StateName::Closed => "sending",
@@ -257,20 +256,21 @@ impl fmt::Display for StateName {
     }
 }
 
-/// What a person has said about a key: the breaker's decision is overridden until a person takes it back.
+/// A person's override of the breaker's decision about a key, until a person withdraws it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Override {
-    /// Nothing: the breaker decides.
+    /// No override: the breaker decides.
     #[default]
     None,
-    /// Stopped by a person, through us or at SES: never resumed by us.
+    /// Stopped by a person, through ses-breaker or at SES: ses-breaker never resumes it.
     #[serde(rename = "open")]
     ForcedOpen,
-    /// Bypassed by a person: it keeps sending, verdicts are reported and nothing is done.
+    /// Bypassed by a person: it keeps sending; verdicts are reported and nothing is done.
     #[serde(rename = "closed")]
     ForcedClosed,
-    /// Put in shadow by a person: the breaker decides and reports, and nothing is done. Of a subject as a whole, at each ISP.
+    /// Put in shadow by a person: the breaker decides and reports, and nothing is done. For a subject as a whole, this
+    /// applies at each ISP.
     Shadow,
 }
 
@@ -278,8 +278,8 @@ impl Override {
     /// All, in the order of their discriminants.
     pub const ALL: [Override; 4] = [Override::None, Override::ForcedOpen, Override::ForcedClosed, Override::Shadow];
 
-    /// Stable name, as stored and in JSON, where it is the value of `hold`. These are older than the words that people see, and
-    /// stay, because programs read them.
+    /// Stable name, as stored and in JSON, where it is the value of `hold`. The names are older than the words that
+    /// people see, and do not change, because programs read them.
     pub fn name(self) -> &'static str {
         match self {
             Override::None => "none",
@@ -290,21 +290,21 @@ impl Override {
     }
 }
 
-/// Why a breaker moved, or spoke up.
+/// Why a breaker moved, or warned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The counters called for it.
     Verdict,
-    /// A person said so, through us or at SES.
+    /// A person acted, through ses-breaker or at SES.
     Person,
     /// The ISP is in trouble of its own.
     Incident,
-    /// It was blamed for the trouble of an ISP.
+    /// It had been blamed for the trouble of an ISP.
     Pardon,
-    /// Time went by, with clean mail or without any; or the policy was changed.
+    /// Time passed, with clean mail or without mail; or the policy was changed.
     Time,
-    /// Not known: another release told of it.
+    /// Unknown: written by another release.
     #[default]
     #[serde(other)]
     Unknown,
@@ -318,39 +318,39 @@ impl Cause {
 /// What happens to a breaker.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// The key was judged. Also how time passes: judge it again at [`due`].
+    /// The key was judged. Also the input for the passage of time: judge it again at [`due`].
     Judged(&'a Judgement),
-    /// A person stops it, through us or at SES.
+    /// A person stops it, through ses-breaker or at SES.
     PersonStops,
-    /// A person lets it flow again, through us or at SES: accepted, and re-armed.
+    /// A person resumes it, through ses-breaker or at SES: accepted, and re-armed.
     PersonResumes,
     /// A person bypasses the breaker: keep sending, whatever the verdict.
     PersonBypasses,
-    /// A person says: go on as ever, but do nothing. Mail flows from then on.
+    /// A person puts it in shadow: decide as usual, but do nothing. Mail flows from then on.
     PersonShadows,
-    /// A person leaves it to the breaker again.
+    /// A person releases it: the breaker decides again.
     PersonReleases,
     /// The ISP is suspected of trouble of its own. For the key of the ISP itself.
     Incident,
-    /// The ISP's trouble was its own: what this key was punished for was not its fault.
+    /// The ISP's trouble was its own: this key was stopped or cut for harm that was not its fault.
     Pardon,
 }
 
-/// How far a key may go, by policy and by what else is going on.
+/// The strongest action allowed for a key, by the policy and by other current pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActionLimits {
-    /// The worst that may be done: [`Level::Warn`] for protected mail.
+    /// The strongest action: [`Level::Warn`] for protected mail.
     pub cap: Level,
     /// Whether one more configuration set may be paused within this hour: see [`crate::budget::admit`].
     pub may_pause: bool,
 }
 
-/// What is to be done besides remembering the next state.
+/// An action to carry out, in addition to saving the next state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Stop sending.
     Stop,
-    /// Let sending flow again.
+    /// Resume sending.
     Resume,
     /// Set the share of the quota.
     SetFactor(Factor),
@@ -359,28 +359,28 @@ pub enum Effect {
 /// A step of a breaker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// What to remember.
+    /// The state to save.
     pub next: BreakerState,
-    /// What to do, in this order, after it is remembered.
+    /// What to do, in this order, after it is saved.
     pub effects: SmallVec<[Effect; 2]>,
-    /// What to tell people; `None` when there is nothing new.
+    /// What to report to people; `None` if nothing is new.
     pub news: Option<Announcement>,
 }
 
-/// What people are told about a step.
+/// What is reported to people about a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Announcement {
-    /// The level it was about.
+    /// Its level.
     pub level: Option<Level>,
     /// Why, for programs.
     pub cause: Cause,
-    /// The verdict behind it; none unless the cause is one.
+    /// The verdict that caused it; `None` if the cause is not a verdict.
     pub verdict: Option<Verdict>,
     /// Why, in words, with the numbers used.
     pub reason: String,
 }
 
-/// When to judge a key again although nothing happens to it; `None` if only mail or a person can move it.
+/// When to judge a key again even without new mail; `None` if only mail or a person can move it.
 pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
     match state.state {
         State::Closed => state.troubled.map(|at| at.plus_minutes(policy.raise_every_minutes)),
@@ -393,10 +393,11 @@ pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
     }
 }
 
-/// Notes trouble at an ISP that nothing can hold. It is renewed by mail accepted later only, and forgotten
-/// `raise_every_minutes` after it was last noted. It moves nothing: it tells an ISP's own trouble from a bad list.
+/// Notes trouble at an ISP without a gate to hold it. Only mail accepted later renews the note, and it expires
+/// `raise_every_minutes` after it was last renewed. It moves no breaker: it serves to distinguish an ISP's own trouble
+/// from a bad list.
 pub fn note_trouble(policy: &Breaker, known: &mut BreakerState, judgement: &Judgement, now: Now) {
-    // A stop goes by older mail, too, so that it would renew itself.
+    // A stop verdict includes older mail, so it would renew itself.
     let called_for = judgement.throttle.is_some() || (known.troubled.is_none() && judgement.pause.is_some());
     if called_for {
         (known.troubled, known.since.throttle) = (Some(now), now.next_minute());
@@ -405,7 +406,7 @@ pub fn note_trouble(policy: &Breaker, known: &mut BreakerState, judgement: &Judg
     }
 }
 
-/// Forgets trouble that was noted long enough ago.
+/// Drops a note of trouble that has expired.
 pub fn forget_trouble(policy: &Breaker, known: &mut BreakerState, now: Now) {
     known.troubled = known.troubled.filter(|at| now < at.plus_minutes(policy.raise_every_minutes));
 }
@@ -476,7 +477,7 @@ pub fn step(policy: &Breaker, standing: ActionLimits, known: &BreakerState, inpu
 }
 
 fn judged(policy: &Breaker, standing: ActionLimits, known: &BreakerState, judgement: &Judgement, now: Now) -> Step {
-    // What may not be done is told instead; what was done before that was so is undone.
+    // An action that is not allowed is only reported; an action from before that restriction is undone.
     if standing.cap == Level::Warn && !known.is_forced() && known.state != State::Closed {
         let next = rearmed(known, State::Closed, now);
         let reason = "the policy allows no action on it now: released, and only reported";
@@ -514,7 +515,7 @@ fn judged(policy: &Breaker, standing: ActionLimits, known: &BreakerState, judgem
     }
 }
 
-/// Opens, because of a verdict or of something else.
+/// Opens, because of a verdict or another cause.
 fn tripped(policy: &Breaker, known: &BreakerState, because: Result<Verdict, Cause>, reason: String, now: Now) -> Step {
     let verdict = because.ok();
     let forgiven = known.tripped.is_some_and(|last| now.minutes_since(last) >= policy.forgive_days * DAY);
@@ -548,15 +549,15 @@ fn open_minutes(policy: &Breaker, trips: u32) -> u32 {
     policy.open_minutes.saturating_mul(1 << doublings).min(policy.open_cap_minutes)
 }
 
-/// Too many configuration sets are paused already: the next best thing is done.
+/// Too many configuration sets are paused already: the quota is cut instead.
 fn withheld(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
-    // A probe's share may be below the floor: bad news never raises a quota.
+    // A probe's share may be below the floor: harm must never raise a quota.
     let factor = Factor::of_share(policy.floor).min(known.state.factor(policy));
     let already = matches!(known.state, State::Throttled { .. }) && known.state.factor(policy) == factor;
     if already && known.withheld {
         return unchanged(known);
     }
-    // It is a cut like any other: told once for the same mail, and pardoned if the ISP turns out to be in trouble.
+    // It is a cut like any other: reported once for the same mail, and pardoned if the ISP turns out to be in trouble.
     let next = BreakerState {
         state: State::Throttled { factor, moved: now },
         since: ArmedSince { throttle: now.next_minute(), ..known.since },
@@ -625,7 +626,7 @@ fn probing(
 }
 
 fn probe_min(policy: &Breaker, known: &BreakerState) -> u32 {
-    // Bounces and refusals show within minutes; a complaint takes a person who reads their mail.
+    // Bounces and blocks arrive within minutes; a complaint arrives only after the recipient reads the mail.
     let complaints = known.tripped_by == Some(Metric::Complaint);
     if complaints { policy.complaint_probe_minutes.max(policy.probe_min_minutes) } else { policy.probe_min_minutes }
 }
@@ -634,7 +635,7 @@ fn probe_max(policy: &Breaker, known: &BreakerState) -> u32 {
     policy.probe_max_minutes.max(probe_min(policy, known))
 }
 
-/// A warning that goes on, or comes and goes, is told anew only after so many days.
+/// After how many days a warning that continues or returns is reported again.
 const WARN_AGAIN_DAYS: u32 = 7;
 
 fn warned(known: &BreakerState, verdict: Option<Verdict>, now: Now) -> Step {
@@ -647,12 +648,12 @@ fn warned(known: &BreakerState, verdict: Option<Verdict>, now: Now) -> Step {
     Step { next, effects: SmallVec::new(), news: Some(announcement_of(Level::Warn, verdict, verdict.to_string())) }
 }
 
-/// A state in which only mail accepted from the next minute on judges the key.
+/// The re-armed state, in which only mail accepted from the next minute on counts.
 fn rearmed(known: &BreakerState, state: State, now: Now) -> BreakerState {
     BreakerState { state, since: ArmedSince::both(now.next_minute()), withheld: false, ..known.clone() }
 }
 
-/// What lets a key flow at its full quota again.
+/// The effects that let a key send at its full quota again.
 fn release(known: &BreakerState) -> SmallVec<[Effect; 2]> {
     match known.state {
         State::Closed => SmallVec::new(),
@@ -661,12 +662,12 @@ fn release(known: &BreakerState) -> SmallVec<[Effect; 2]> {
     }
 }
 
-/// Announcement without a verdict.
+/// An announcement without a verdict.
 fn news(cause: Cause, reason: impl Into<String>) -> Announcement {
     Announcement { level: None, cause, verdict: None, reason: reason.into() }
 }
 
-/// Announcement of a verdict.
+/// An announcement of a verdict.
 fn announcement_of(level: Level, verdict: Verdict, reason: String) -> Announcement {
     Announcement { level: Some(level), cause: Cause::Verdict, verdict: Some(verdict), reason }
 }

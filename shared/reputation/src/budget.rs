@@ -1,16 +1,16 @@
 //! The budget of pauses: how many configuration sets may be paused within an hour, and which.
 //!
-//! The budget (`breaker.max_pauses_per_hour`) bounds the damage of a wrong policy or a bug. It must not protect the worst
-//! sender because lesser ones were paused first. So:
+//! The budget (`breaker.max_pauses_per_hour`) limits the damage of a wrong policy or a bug. It must not protect the
+//! worst sender because less harmful ones were paused first. So:
 //!
-//! - **Each order of magnitude of [`Harm`] has places of its own** ([`Magnitude`]): fewer than 1,000 clean mails, 1,000 to
-//!   9,999, 10,000 to 99,999, and so on. A set is never kept waiting by sets of another order of magnitude.
+//! - **Each order of magnitude of [`Harm`] has places of its own** ([`Magnitude`]): fewer than 1,000 clean mails, 1,000
+//!   to 9,999, 10,000 to 99,999, and so on. A set never waits because of sets of another order of magnitude.
 //! - **Overwhelming evidence needs no place** ([`is_overwhelming`]): far above the threshold, over enough mail, at a rate at
 //!   which SES would pause the account.
 //! - **A pause that is undone gives its place back**: a person resumed the set, or it was pardoned for the trouble of an ISP.
 //!
-//! A place is taken and given back in the transaction that saves the breaker, on the condition that it is still free: so
-//! copies that decide at the same moment do not take the same place twice.
+//! A place is taken and given back in the transaction that saves the breaker, on the condition that it is still free:
+//! so copies that decide at the same moment do not take the same place.
 //!
 //! **Invariant:** of the sets whose last pause is less than an hour old, was not by overwhelming evidence and is not undone,
 //! at most the budget have harm of the same order of magnitude. So there are at most `budget × (m − l + 1)`, where `l` and `m`
@@ -28,14 +28,15 @@ use crate::time::{HOUR, Now};
 /// Harm done, in clean mails: how many more of them would bring the rate down to the limit, which is
 /// `bad / limit − population`.
 ///
-/// One number for all metrics and rules, so it orders any two verdicts: it grows with the bad mails, with the rate, and with
-/// the weight of the metric (a complaint weighs as much as 50 hard bounces where the limits are 0.1 % and 5 %). Evidence does
-/// not serve: rules measure it differently, and a handful of dead addresses has more of it than a large list at 7 %.
+/// One number for all metrics and rules, so it orders any two verdicts: it grows with the bad mails, with the rate, and
+/// with the weight of the metric (a complaint weighs as much as 50 hard bounces where the limits are 0.1 % and 5 %).
+/// Evidence is not suitable: rules measure it differently, and a few dead addresses have more of it than a large list
+/// at 7 %.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Harm(pub u64);
 
 impl Harm {
-    /// The harm that a verdict is about, against the limit of its metric.
+    /// The harm of a verdict, against the limit of its metric.
     pub fn of(policy: &Policy, verdict: &Verdict) -> Harm {
         let limit = policy.metrics.rule(verdict.metric).limit;
         // The cast saturates, and no policy's limit is 0.
@@ -55,15 +56,15 @@ impl fmt::Display for Harm {
     }
 }
 
-/// An order of magnitude of harm: 10 to this power, up to ten times that. The least one reaches down to 0, so that a few dead
-/// addresses more or less make no difference.
+/// An order of magnitude of harm: 10 to this power, up to ten times that. The smallest one reaches down to 0, so that a
+/// few dead addresses more or less make no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Magnitude(u32);
 
 impl Magnitude {
     /// Harm below 1,000.
     const LEAST: u32 = 2;
-    /// The most that a [`Harm`] can be has this one.
+    /// That of the largest possible [`Harm`].
     const GREATEST: u32 = u64::MAX.ilog10();
 
     /// That of 10 to this power.
@@ -71,7 +72,7 @@ impl Magnitude {
         Magnitude(power.clamp(Magnitude::LEAST, Magnitude::GREATEST))
     }
 
-    /// The power of 10 that its harm has at least, but for the least one.
+    /// The power of 10 that is its lower bound, except for the smallest one.
     pub fn power(self) -> u32 {
         self.0
     }
@@ -90,13 +91,13 @@ impl fmt::Display for Magnitude {
 /// One of the places of an order of magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Of sets with this much harm.
+    /// The order of magnitude of the harm.
     pub magnitude: Magnitude,
-    /// Which one of them.
+    /// Its number, from 0.
     pub number: u32,
 }
 
-/// Who holds a place.
+/// The holder of a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
     /// The configuration set that was paused.
@@ -108,7 +109,7 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Whether it is an hour old, and its place free again.
+    /// Whether it is an hour old, so that its place is free again.
     pub fn is_over(&self, now: Now) -> bool {
         self.at.plus_minutes(HOUR) <= now
     }
@@ -128,13 +129,13 @@ pub enum Admission {
     Full(Magnitude),
 }
 
-/// Whether a pause is due whatever else is paused: the evidence is `breaker.overwhelming_times` of what is needed, over at
-/// least `breaker.overwhelming_mails` mails, and the rate is one at which SES may pause the account (`forecast`): a limit
-/// that is set too low by mistake does not lift the budget by itself.
+/// Whether a pause is due regardless of other pauses: the evidence is `breaker.overwhelming_times` of what is needed,
+/// over at least `breaker.overwhelming_mails` mails, and the rate is one at which SES may pause the account
+/// (`forecast`): so a limit that is set too low by mistake does not disable the budget.
 pub fn is_overwhelming(policy: &Policy, verdict: &Verdict) -> bool {
     let line = match verdict.metric {
         Metric::Complaint => policy.forecast.complaint_pause,
-        // SES has no lines for delays and blocks; a share that is too high for bounces is too high for them.
+        // SES has no threshold for delays and blocks; a share that is too high for bounces is too high for them.
         Metric::HardBounce | Metric::Delay | Metric::Block => policy.forecast.hard_bounce_pause,
     };
     verdict.excess() >= policy.breaker.overwhelming_times
@@ -142,8 +143,8 @@ pub fn is_overwhelming(policy: &Policy, verdict: &Verdict) -> bool {
         && verdict.rate() >= line
 }
 
-/// Whether `set`, which this verdict calls to pause, may be. Paused again within the hour, it keeps its place if its harm is
-/// of the same order of magnitude.
+/// Whether `set` may be paused by this verdict. If it is paused again within the hour, it keeps its place if its harm
+/// is of the same order of magnitude.
 pub fn admit(policy: &Policy, pauses: &Pauses, set: &Subject, verdict: &Verdict) -> Admission {
     if is_overwhelming(policy, verdict) {
         return Admission::Overwhelming;
@@ -160,7 +161,7 @@ pub fn admit(policy: &Policy, pauses: &Pauses, set: &Subject, verdict: &Verdict)
     own.or_else(free).map_or(Admission::Full(magnitude), Admission::Free)
 }
 
-/// Whether others than `set` hold all places of this order of magnitude.
+/// Whether sets other than `set` hold all places of this order of magnitude.
 pub fn is_full(policy: &Policy, pauses: &Pauses, set: &Subject, magnitude: Magnitude) -> bool {
     let others = holders(pauses, magnitude).filter(|other| *other != set).count();
     others >= policy.breaker.max_pauses_per_hour as usize
@@ -176,7 +177,7 @@ pub fn held_by<'a>(pauses: &'a Pauses, set: &'a Subject) -> impl Iterator<Item =
     pauses.iter().filter(move |(_, pause)| pause.set == *set).map(|(place, _)| *place)
 }
 
-/// When the next pause is an hour old, and so a place is free. A pause may be undone before that.
+/// When the next pause is an hour old, so that a place becomes free. A pause may be undone earlier.
 pub fn next_free(pauses: &Pauses) -> Option<Now> {
     pauses.values().map(|pause| pause.at.plus_minutes(HOUR)).min()
 }
@@ -217,7 +218,8 @@ mod tests {
         admission
     }
 
-    /// Lets sets be paused one after the other, a minute apart, for so many mails that all bounce; says what became of each.
+    /// Tries to pause sets one after the other, a minute apart, each for a number of mails that all bounce; returns the
+    /// admission of each.
     fn paused(policy: &Policy, wanted: &[(&str, u64)]) -> (Pauses, Vec<Admission>) {
         let (mut pauses, mut now) = (Pauses::new(), NOW);
         let mut admissions = Vec::new();
@@ -297,8 +299,8 @@ mod tests {
         assert_eq!(holders(&pauses, medium).collect::<Vec<_>>(), [&set("d"), &set("e")]);
     }
 
-    /// Ten small sets with a few dead addresses, and one that bounces 9 % of 100,000 mails: 80,000 clean mails of harm against
-    /// 342, below the line where SES pauses.
+    /// Ten small sets with a few dead addresses, and one that bounces 9 % of 100,000 mails: 80,000 clean mails of harm
+    /// against 342, below the rate at which SES pauses.
     #[test]
     fn the_budget_does_not_shield_a_large_sender_below_the_line_where_ses_pauses() {
         let policy = Policy::default();

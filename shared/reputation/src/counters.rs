@@ -1,4 +1,4 @@
-//! What was counted in one cohort, and the rates that can be made of it.
+//! Counters of one cohort, and the rates computed from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +7,8 @@ use crate::unit::UnitKind;
 /// How many units of each kind one cohort of mail has.
 ///
 /// Three more counters follow those of the kinds: mail, deliveries and complaints at ISPs whose complaints reach the
-/// sender, so that a sum over ISPs still knows how much of its mail could have led to a complaint at all. Which ISPs those
-/// are is for [`Timeline`](crate::Timeline) to say.
+/// sender, so that a sum over ISPs still knows how much of its mail could have led to a complaint.
+/// [`Timeline`](crate::Timeline) decides which ISPs these are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters([u32; KINDS + 3]);
 
@@ -18,7 +18,7 @@ const HEARD_DELIVERED: usize = KINDS + 1;
 const HEARD_COMPLAINTS: usize = KINDS + 2;
 
 impl Counters {
-    /// Counts `count` units of one kind. `returns_complaints`: whether the ISP would tell of a complaint.
+    /// Counts `count` units of one kind. `returns_complaints`: whether the ISP reports complaints.
     pub fn add(&mut self, kind: UnitKind, count: u32, returns_complaints: bool) {
         self.bump(kind as usize, count);
         if !returns_complaints {
@@ -58,14 +58,14 @@ impl Counters {
         self
     }
 
-    /// These counters without what could have led to a complaint.
+    /// These counters without the mail that could have led to a complaint.
     #[must_use]
     pub(crate) fn unheard(mut self) -> Counters {
         self.0[KINDS..].fill(0);
         self
     }
 
-    /// Takes over from one ISP what could have led to a complaint.
+    /// Adds from one ISP the mail that could have led to a complaint.
     pub(crate) fn hear(&mut self, part: &Counters) {
         for (mine, theirs) in self.0.iter_mut().zip(part.0).skip(KINDS) {
             *mine = mine.saturating_add(theirs);
@@ -88,30 +88,31 @@ impl Counters {
         }
     }
 
-    /// Takes an ISP's share out of a sum that it is part of.
+    /// Subtracts an ISP's share from a sum that contains it.
     pub fn remove(&mut self, part: &Counters) {
         for (mine, theirs) in self.0.iter_mut().zip(part.0) {
             *mine = mine.saturating_sub(theirs);
         }
     }
 
-    /// Mails with a final outcome ([`UnitKind::OUTCOMES`]). Never the suppressed ones.
+    /// Mails with a final outcome ([`UnitKind::OUTCOMES`]). Suppressed mails are excluded.
     pub fn attempts(&self) -> u64 {
         UnitKind::OUTCOMES.iter().map(|kind| u64::from(self.get(*kind))).sum()
     }
 
-    /// Mails with an outcome, and those still on their way: what a rate is taken of.
+    /// Mails with an outcome, and mails still on their way: the denominator of rates.
     ///
-    /// A bounce is often told before the deliveries of its minute are, and some senders publish no deliveries at all. Mail
-    /// that was sent and has no outcome yet is not bad so far, and leaving it out would make a few early bounces a rate of 100 %.
+    /// A bounce is often reported before the deliveries of its minute, and some senders publish no deliveries. Mail
+    /// that was sent and has no outcome yet is not bad so far, and excluding it would turn a few early bounces into a
+    /// rate of 100 %.
     fn mails(&self) -> u64 {
         let never_tried = [UnitKind::Suppressed, UnitKind::Reject, UnitKind::RenderingFailure];
         let never_tried: u64 = never_tried.iter().map(|kind| u64::from(self.get(*kind))).sum();
         self.attempts().max(u64::from(self.get(UnitKind::Sent)).saturating_sub(never_tried))
     }
 
-    /// Numerator and denominator of a metric, both of this cohort. The denominator is never the smaller one, so a rate never
-    /// exceeds 1. Of a subject of which nobody tells how much mail it sends, this is no rate: see
+    /// Numerator and denominator of a metric, both of this cohort. The denominator is never the smaller one, so a rate
+    /// never exceeds 1. For a subject without Send or Delivery events this is not a rate: see
     /// [`Timeline::knows_its_mail`](crate::Timeline::knows_its_mail).
     pub fn tally(&self, metric: Metric) -> Tally {
         let count = |kind| u64::from(self.get(kind));
@@ -130,11 +131,11 @@ impl Counters {
     }
 }
 
-/// What is judged. Each is a share of mails, between 0 and 1.
+/// The rates that are judged. Each is a share of mails, between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Hard bounces of attempts, mail that is still on its way included. Without the bounces by which an ISP refuses the
+    /// Hard bounces of attempts, including mail that is still on its way. Excludes bounces by which an ISP refuses the
     /// sender's IP address: those are blocks.
     HardBounce,
     /// Complaints of deliveries, at ISPs whose complaints reach the sender.
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_rate_never_exceeds_one_even_when_little_is_known_of_the_mail() {
-        // Feedback counted against fewer known mails exceeds 100 % in monitors that keep the two apart.
+        // In monitors that count feedback and mail separately, feedback on few known mails exceeds 100 %.
         let lone = counters(
             &[(UnitKind::Sent, 1), (UnitKind::Complaint, 3), (UnitKind::Block, 5), (UnitKind::Delay, 2)],
             true,
@@ -253,7 +254,7 @@ mod tests {
         let settled =
             [(UnitKind::Sent, 100), (UnitKind::HardBounce, 3), (UnitKind::Suppressed, 10), (UnitKind::Delivered, 87)];
         assert_eq!(tally(&settled), early);
-        // A Send that was lost on its way is made up for by its outcome.
+        // The outcome of a mail replaces a lost Send event.
         assert_eq!(tally(&[(UnitKind::Sent, 1), (UnitKind::Delivered, 9), (UnitKind::HardBounce, 1)]).population, 10);
     }
 

@@ -1,11 +1,12 @@
-//! Detectors: when do counts of bad mails among mails mean that a sender is past a limit?
+//! Detectors: decide from counts of bad mails and all mails whether a sender exceeds a limit.
 //!
 //! The main one is a mixture CUSUM (Page 1954, with a ladder of alternatives in place of one). For each alternative
 //! rate p1 above the limit p0, evidence grows by ln(p1/p0) with a bad mail and shrinks by ln((1−p0)/(1−p1)) with a good
 //! one, and never falls below 0: good history is not banked as credit, and no minimum volume is needed. The mean number
 //! of mails between false alarms is at least e^h/5 for a sender exactly at the limit, and far longer for a healthy one.
 //!
-//! Evidence is kept in billionths of a nat as an integer, so that it does not depend on the order or the machine.
+//! Evidence is kept in billionths of a nat as an integer, so that it does not depend on the order of events or on the
+//! machine.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::counters::{Metric, Tally};
 use crate::time::{DAY, HOUR, Minute};
 
-/// How bad it is, and so what is done.
+/// How bad it is, and therefore what is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -48,7 +49,7 @@ pub const NAT: NanoNats = 1_000_000_000;
 
 /// Alternatives of the mixture, as multiples of the limit.
 const MULTIPLES: [f64; 5] = [1.5, 2.0, 3.0, 5.0, 10.0];
-/// No alternative says that more than this share of mails is bad.
+/// No alternative assumes a larger share of bad mails than this.
 const HIGHEST_ALTERNATIVE: f64 = 0.9;
 
 /// The limit p0 of a metric with the weights of each alternative p1 above it.
@@ -87,7 +88,7 @@ pub struct Walk {
 #[derive(Clone, Copy, Debug)]
 struct Arm {
     evidence: NanoNats,
-    /// Where the evidence last left 0, and what had been seen until then.
+    /// Where the evidence last left 0, and the counts up to there.
     from: Minute,
     before: Tally,
 }
@@ -101,7 +102,7 @@ pub struct Excursion {
     pub from: Minute,
     /// First minute after the stretch.
     pub until: Minute,
-    /// What was seen in it.
+    /// The counts in it.
     pub tally: Tally,
 }
 
@@ -118,7 +119,7 @@ impl Default for Walk {
 }
 
 impl Walk {
-    /// Goes on over one cell `[from, until)`.
+    /// Advances over one cell `[from, until)`.
     pub fn push(&mut self, ladder: &Ladder, from: Minute, until: Minute, cell: Tally) {
         if cell.population == 0 {
             return;
@@ -153,8 +154,8 @@ impl Walk {
         self.arms.iter().map(|arm| arm.evidence).max().unwrap_or(0)
     }
 
-    /// The highest point of the whole walk. This, and not the last point, is judged: outcomes come in late, so the
-    /// newest cohorts always look too good, and they must not talk away what earlier ones have shown.
+    /// The highest point of the whole walk. This, and not the last point, is judged: outcomes arrive late, so the
+    /// newest cohorts always look too good, and they must not cancel what earlier ones have shown.
     pub fn peak(&self) -> Excursion {
         self.peak
     }
@@ -172,18 +173,18 @@ pub enum Rule {
         /// Evidence needed, in nats.
         threshold: f64,
     },
-    /// The rate over a window reached a line.
+    /// The rate over a window reached a threshold.
     Ratio {
         /// Length of the window in hours.
         window_hours: u32,
-        /// The line, a share.
+        /// The threshold, a share.
         line: f64,
     },
-    /// The rate over the last so many mails, as SES would see it, reached a line of SES.
+    /// The rate over the account's last mails, as SES sees it, reached a threshold of SES.
     Forecast {
-        /// How many of the last mails SES is thought to look at.
+        /// The number of last mails that SES is assumed to consider.
         mails: u64,
-        /// The line, a share.
+        /// The threshold, a share.
         line: f64,
     },
 }
@@ -225,18 +226,18 @@ impl RuleName {
     }
 }
 
-/// A judgement of one metric that calls for something to be done, with the very numbers that called for it.
+/// A judgement of one metric that calls for an action, with the numbers that it is based on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// What it calls for.
+    /// The level that it calls for.
     pub level: Level,
     /// Which rate.
     pub metric: Metric,
     /// By which rule.
     pub rule: Rule,
-    /// First cohort looked at.
+    /// First cohort included.
     pub from: Minute,
-    /// First cohort not looked at any more.
+    /// First cohort after those included.
     pub until: Minute,
     /// Numerator and denominator over these cohorts.
     pub tally: Tally,
@@ -248,7 +249,7 @@ impl Verdict {
         self.tally.rate().unwrap_or(0.0)
     }
 
-    /// How far past its threshold or line; 1 is just reached. Orders verdicts of one level.
+    /// How far past its threshold; 1 is just reached. Orders verdicts of one level.
     pub fn excess(&self) -> f64 {
         match self.rule {
             Rule::Cusum { evidence, threshold, .. } => evidence / threshold,

@@ -1,18 +1,18 @@
-//! Is it the ISP, and not the senders?
+//! Incidents: decides whether an ISP is in trouble of its own, or its senders are bad.
 //!
-//! One sender that turns bad at one ISP has sent bad mail, and so have three among three hundred. An ISP's own trouble looks
-//! different: a mail provider that for two hours answered "no such user" for users it has fails for most of those who send
-//! to it, at the same time, after good mail, and while their other mail arrives. So an incident asks for
+//! One sender that turns bad at one ISP has sent bad mail, and so have three among three hundred. An ISP's own trouble
+//! looks different: a mail provider that for two hours answered "no such user" for users it has fails for most of its
+//! senders, at the same time, after good mail, and while their other mail arrives. So an incident requires
 //!
 //! 1. **a number** of unrelated senders that turned bad there (`min_senders`);
 //! 2. **witnesses** among them: senders whose mail was good before, and is good elsewhere ([`conduct`]). A bad list has no
 //!    such past, or fails at several ISPs;
-//! 3. **a share** of the senders and of the mail that are active there (`min_sender_share`, `min_mail_share`). Most senders
-//!    are too small to turn bad by themselves within minutes, so those that did not are looked at together: where their
-//!    mail fails as often as that of the witnesses, all of them are hit; where it fails as seldom as ever, none is.
+//! 3. **a share** of the senders and of the mail that are active there (`min_sender_share`, `min_mail_share`). Most
+//!    senders are too small to turn bad by themselves within minutes, so the others are judged together: if their mail
+//!    fails as often as that of the witnesses, all of them are hit; if it fails as rarely as usual, none is.
 //!
-//! **Invariant:** all of it is a function of counters, of what the breakers have noted, and of `now`; it does not depend on
-//! the order of senders.
+//! **Invariant:** the result is a function of counters, of the notes of the breakers, and of `now`; it does not depend
+//! on the order of senders.
 
 use std::collections::BTreeSet;
 
@@ -26,21 +26,22 @@ use crate::subject::Subject;
 use crate::time::{DAY, Minute, Now};
 use crate::timeline::{Cell, Timeline, edge};
 
-/// What an ISP's trouble shows in. Complaints are people's, and no trouble of its servers.
+/// The metrics in which an ISP's trouble shows. Complaints come from people, not from its servers.
 const SHOWS_IN: [Metric; 3] = [Metric::HardBounce, Metric::Delay, Metric::Block];
 
-/// So many unrelated witnesses are needed, whatever the policy's number of senders: what one sender saw may be its own.
+/// How many unrelated witnesses are needed, whatever the policy's number of senders: the harm of one sender may be its
+/// own fault.
 const MIN_WITNESSES: usize = 2;
 
-/// Which mail may speak for or against an ISP.
+/// Which mail is evidence about an ISP.
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
     /// The ISP in question.
     pub isp: Isp,
     /// First minute of the mail in which its trouble may show. See [`begins`].
     pub begins: Minute,
-    /// The end of the last trouble of each ISP: what failed there before has been answered for. Of another ISP whose trouble
-    /// goes on, the last minute of time.
+    /// The end of the last trouble of each ISP: failures before it were already acted on. For another ISP whose trouble
+    /// continues, the last minute of time.
     pub answered: &'a [ExcludedIsp],
 }
 
@@ -50,30 +51,30 @@ impl Scope<'_> {
     }
 }
 
-/// First minute of the mail in which an ISP's trouble may show that is looked for, or was found, at `found`. Whole hours
-/// where the minutes are no longer looked at by `now`.
+/// First minute of the mail in which an ISP's trouble may show, if it is checked, or was found, at `found`. A whole
+/// hour if its minutes are no longer kept at `now`.
 pub fn begins(policy: &Incident, found: Now, now: Now) -> Minute {
     let begins = found.minute().minus(policy.window_minutes);
     if begins >= edge(now) { begins } else { begins.hour() }
 }
 
-/// What is known of a sender that turned bad at an ISP.
+/// What is known about a sender that turned bad at an ISP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
-    /// It was good before, and is good elsewhere: what it saw speaks against the ISP.
+    /// It was good before, and is good elsewhere: its failures are evidence against the ISP.
     Witness {
-        /// What its mail shows.
+        /// The metric of its failures.
         metric: Metric,
-        /// The first minute of the mail that shows it.
+        /// The first minute of the failing mail.
         since: Minute,
     },
-    /// A sender without enough of a past. It speaks neither for nor against the ISP.
+    /// A sender without enough history. It is not evidence in either direction.
     Unproven,
-    /// It was bad there for longer, or is bad elsewhere, too: whatever the ISP's trouble is, it has its own.
+    /// It was already bad there, or is bad elsewhere, too: whatever the ISP's trouble, it also has its own.
     Culprit,
 }
 
-/// What is known of a sender's mail, when it comes to an ISP's own trouble.
+/// The conduct of a sender, as evidence about an ISP's own trouble.
 pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now) -> Conduct {
     let isp = scope.isp;
     let answered = scope.answered(isp);
@@ -95,7 +96,7 @@ pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now
         let found = excursion(policy, timeline, Some(isp), &[], metric, scope.begins.max(answered)..END, now)?;
         Some((excess(policy, metric, found.evidence), metric, found.from))
     });
-    // The worst; of several equals the first one.
+    // The worst one; of equals, the first.
     let worst = shown.reduce(|worst, next| if next.0 > worst.0 { next } else { worst });
     let Some((_, metric, since)) = worst else { return Conduct::Unproven };
     let good = |isp: Option<Isp>, left_out: &[ExcludedIsp], from: Minute| {
@@ -108,10 +109,10 @@ pub fn conduct(policy: &Policy, timeline: &Timeline, scope: &Scope<'_>, now: Now
     if was_good == Some(true) { Conduct::Witness { metric, since } } else { Conduct::Unproven }
 }
 
-/// The end of time.
+/// The last minute of time.
 const END: Minute = Minute(u32::MAX);
 
-/// The mail of this ISP from before a minute, and what has been answered for at the others.
+/// Excludes the mail of this ISP from before a minute, and harm at other ISPs that was already acted on.
 fn without(isp: Isp, before: Minute, scope: &Scope<'_>) -> Vec<ExcludedIsp> {
     let others = scope.answered.iter().copied().filter(|known| known.isp != isp);
     std::iter::once(ExcludedIsp { isp, before }).chain(others).collect()
@@ -159,14 +160,14 @@ fn excursion(
     Some(walk.peak()).filter(|peak| peak.evidence >= threshold)
 }
 
-/// Whether so many unrelated senders are hit that it is worth looking further.
+/// Whether enough unrelated senders are hit to read more data.
 ///
 /// Senders are unrelated if they differ in configuration set and in identity, so the smaller number of the two counts.
 pub fn are_enough<'a>(policy: &Incident, hit: impl Iterator<Item = &'a Subject>) -> bool {
     unrelated(hit) >= policy.min_senders as usize
 }
 
-/// Whether enough of those that are hit are witnesses. If not, who else is active makes no difference.
+/// Whether enough of the senders that are hit are witnesses. If not, the other active senders make no difference.
 pub fn have_witnesses(hit: &[(Subject, Conduct)]) -> bool {
     unrelated(witnesses(hit).map(|(subject, ..)| subject)) >= MIN_WITNESSES
 }
@@ -196,7 +197,7 @@ fn suspected_by(
     }
     let mut onsets: Vec<Minute> = seen.iter().map(|(_, since)| *since).collect();
     onsets.sort_unstable();
-    // The middle one: a few bad mails of a single sender may have come by chance before it began.
+    // The median: a single sender may by chance have had a few bad mails before it began.
     let onset = onsets[(onsets.len() - 1) / 2];
     let from = scope.begins.max(scope.answered(scope.isp));
     let is_set = |subject: &Subject| matches!(subject, Subject::ConfigurationSet(_));
@@ -221,7 +222,7 @@ struct Side {
     senders: u64,
     /// How much they have.
     mails: u64,
-    /// What became of it since the trouble began.
+    /// Their counts since the trouble began.
     since: Tally,
 }
 
@@ -233,11 +234,11 @@ impl Side {
     }
 }
 
-/// Whether the witnesses, and what the others saw together, are enough of the senders and of the mail.
+/// Whether the witnesses, together with the others' joint failures, reach the required shares of senders and mail.
 fn reaches(policy: &Policy, metric: Metric, [others, witnesses]: [Side; 2]) -> bool {
     let rule = policy.metrics.rule(metric);
     let rate = |side: &Side| side.since.rate().unwrap_or(0.0) - rule.limit;
-    // The others taken as one sender: no evidence, no trouble.
+    // The others are judged as one sender: without evidence they have no trouble.
     let mut walk = Walk::default();
     walk.push(&rule.ladder, Minute(0), END, others.since);
     let harmed = threshold(policy, metric).is_some_and(|threshold| walk.peak().evidence >= threshold);
@@ -338,17 +339,17 @@ mod tests {
         let witness = Conduct::Witness { metric: Metric::HardBounce, since: NOW.minute().minus(2) };
         let hit = (gmail(), 2, 20, 10);
         check(witness, &[(gmail(), 300, 500, 5), (yahoo(), 5, 100, 1), hit]);
-        // What was good as a whole is good where little was sent.
+        // A sender that was good as a whole counts as good at an ISP with little mail.
         check(witness, &[(yahoo(), 300, 500, 5), hit]);
-        // No past, or too little of one.
+        // No history, or too little.
         check(Conduct::Unproven, &[hit]);
         check(Conduct::Unproven, &[(gmail(), 300, 19, 0), hit]);
-        // A past that was not good, though nothing to act on.
+        // A history that was not good, though not bad enough to act on.
         check(Conduct::Unproven, &[(gmail(), 300, 30, 2), hit]);
         // Bad before, and bad elsewhere.
         check(Conduct::Culprit, &[(gmail(), 300, 500, 100), hit]);
         check(Conduct::Culprit, &[(gmail(), 300, 500, 5), (yahoo(), 3, 20, 8), hit]);
-        // Long ago is another matter, and so is what another ISP has answered for.
+        // Old harm does not count, and neither does harm at another ISP that was already acted on.
         check(witness, &[(gmail(), 3 * DAY, 100, 30), (gmail(), 300, 1_000, 5), hit]);
         let trouble = [ExcludedIsp { isp: yahoo(), before: END }];
         let mail = [(gmail(), 300, 500, 5), (yahoo(), 3, 20, 8), hit];
@@ -358,7 +359,7 @@ mod tests {
         assert_eq!(conduct(&Policy::default(), &sender(&mail), &scope(&over), NOW), witness);
     }
 
-    /// Whether so many witnesses, among others whose mail at the ISP is as given, make an incident.
+    /// Whether this number of witnesses, among others with the given mail at the ISP, makes an incident.
     fn incident(witnesses: usize, culprits: usize, others: &[(u32, u32)]) -> bool {
         let policy = Policy::default();
         let mut subjects: Vec<(Subject, Timeline)> = Vec::new();
@@ -393,18 +394,18 @@ mod tests {
 
     #[test]
     fn a_share_of_the_senders_and_of_the_mail_there_must_be_hit() {
-        // All there are.
+        // All senders are hit.
         assert!(incident(3, 0, &[]));
         // A few bad lists among many senders, large and small ones.
         assert!(!incident(3, 0, &[(20, 0); 27]));
         assert!(!incident(10, 0, &[(5, 0); 290]));
         assert!(!incident(10, 0, &[(1, 0); 40]), "most of the mail, and few of the senders");
         assert!(!incident(10, 0, &[(2_000, 20)]), "most of the senders, and little of the mail");
-        // Those that are too small to turn bad by themselves are seen together.
+        // Senders that are too small to turn bad by themselves are judged together.
         assert!(incident(3, 0, &[vec![(2, 1); 150], vec![(1, 0); 150]].concat()));
         // Healthy bounces are not.
         assert!(!incident(3, 0, &[vec![(2, 0); 280], vec![(2, 1); 10]].concat()));
-        // Where only culprits stand beside too few witnesses, nothing is shown.
+        // With too few witnesses, culprits alone prove nothing.
         assert!(incident(2, 1, &[]));
         assert!(!incident(1, 2, &[]));
     }

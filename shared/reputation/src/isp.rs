@@ -1,11 +1,11 @@
-//! Who receives the mail: a pure function of the recipient's domain and one versioned map.
+//! The ISP that receives a mail: a pure function of the recipient's domain and one versioned map.
 //!
 //! SES events name no ISP, so it is derived from the domain: [`IspMap::classify`]. The map holds the domains of
 //! consumer mailbox providers with their country variants, those of access ISPs with mailboxes, and the entries that the
 //! policy adds. Unknown domains are [`Isp::OTHER`]: counted, never dropped.
 //!
-//! Replies and host names seen on the way ([`hint()`]) and MX look-ups never classify anything, or the same mail would
-//! count elsewhere on another day. They fill [`Proposals`], from which a person takes entries into the policy.
+//! Replies and host names in events ([`hint()`]) and MX look-ups never classify mail, because the same mail could then
+//! count elsewhere on another day. They fill [`Proposals`], from which a person copies entries into the policy.
 //!
 //! **Invariant:** the same domain, [`IspMap::VERSION`] and policy entries give the same name, in whatever order the
 //! entries come.
@@ -30,10 +30,10 @@ use crate::address::MAX_DOMAIN_BYTES;
 pub struct Isp(u16);
 
 impl Isp {
-    /// Whoever is in no map.
+    /// Domains that are in no map.
     pub const OTHER: Self = Self(0);
 
-    /// The place of this ISP in its map, from 0 to [`IspMap::len`] − 1.
+    /// The index of this ISP in its map, from 0 to [`IspMap::len`] − 1.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -48,13 +48,13 @@ pub const MAX_ENTRIES: usize = 10_000;
 /// The longest ISP name in bytes.
 pub const MAX_NAME_BYTES: usize = 32;
 
-/// Which domain belongs to which ISP. Immutable once built; cheap to ask, not to build: build it once.
+/// Which domain belongs to which ISP. Immutable. Look-ups are cheap, building is not: build it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IspMap {
     entries: Vec<Entry>,
     by_name: BTreeMap<Box<str>, Isp>,
     exact: DomainTable,
-    /// Keys are what follows `*.`.
+    /// The keys are the text after `*.`.
     below: DomainTable,
     brands: Vec<(&'static str, Isp)>,
 }
@@ -65,7 +65,7 @@ struct Entry {
     returns_complaints: bool,
 }
 
-/// Why the policy's entries make no map.
+/// Why the policy's entries are not a valid map.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IspMapError {
     /// Neither `example.com` nor `*.example.com`.
@@ -76,13 +76,13 @@ pub enum IspMapError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Not a name that may be stored.
+    /// The name has a form that cannot be stored.
     #[error("ISP name `{name}` is not 1 to {MAX_NAME_BYTES} of a-z, 0-9, dot and hyphen")]
     Name {
         /// As it was given, cut to a readable length.
         name: String,
     },
-    /// One pattern, two ISPs.
+    /// One pattern with two ISPs.
     #[error("domain pattern `{pattern}` belongs to both `{first}` and `{second}`")]
     Conflict {
         /// The pattern, in normal form.
@@ -114,7 +114,7 @@ impl IspMap {
     /// [`MOVED`].
     pub const VERSION: u32 = 2;
 
-    /// The map without any policy.
+    /// The map without a policy.
     pub fn builtin() -> Self {
         Self::build(&BTreeMap::new(), BTreeMap::new())
     }
@@ -122,11 +122,11 @@ impl IspMap {
     /// The built-in map with the policy's entries over it: pairs of a domain pattern and an ISP name.
     ///
     /// A pattern is a domain (`example.com`: itself, nothing below it) or a suffix (`*.example.com`: all below it, not
-    /// itself), in any case. Names outside the built-in list are new ISPs; no complaints are expected of them until
-    /// [`Self::with_complaints`] says otherwise. Naming `other` takes a built-in domain out of its ISP.
+    /// itself), in any case. Names outside the built-in list are new ISPs; no complaints are expected from them unless
+    /// [`Self::with_complaints`] sets it. Naming `other` takes a built-in domain out of its ISP.
     ///
-    /// A policy entry beats every built-in one; among the policy's, the exact domain beats a suffix and the longer
-    /// suffix beats the shorter.
+    /// A policy entry takes precedence over every built-in one; among the policy's entries, the exact domain over a
+    /// suffix and a longer suffix over a shorter.
     ///
     /// # Errors
     /// [`IspMapError`] for a pattern or name of the wrong form, a pattern with two names, or too many of either.
@@ -152,7 +152,7 @@ impl IspMap {
                 }
             }
         }
-        // New names take the indices after the built-in ones, sorted: the order of the entries must not show.
+        // New names take the indices after the built-in ones, sorted: the order of the entries must not matter.
         let known: BTreeMap<&str, ()> = BUILT_IN.iter().map(|isp| (isp.name, ())).collect();
         let new: BTreeMap<&str, ()> =
             patterns.values().map(|name| (name.as_str(), ())).filter(|(name, ())| !known.contains_key(name)).collect();
@@ -194,8 +194,8 @@ impl IspMap {
             };
         }
         let from_policy = DomainTable::new(&below);
-        // A built-in entry stands only where no policy entry covers it. So one look-up, longest match first, serves
-        // both.
+        // A built-in entry is kept only if no policy entry covers it. So one look-up, longest match first, is enough
+        // for both.
         for isp in BUILT_IN {
             for pattern in isp.domains {
                 match pattern.strip_prefix("*.") {
@@ -217,18 +217,18 @@ impl IspMap {
     ///
     /// In this order: the exact domain; the longest suffix pattern above it; a brand with a country. The country rule
     /// takes `hotmail`, `yahoo` and `yandex` followed by a two-letter country, or by `co`, `com`, `net` or `org` and a
-    /// country, and nothing else: the owner of a domain can put any brand before it, so `yahoo.evil.example.com` is
+    /// country, and nothing else: the owner of a domain can create any subdomain, so `yahoo.evil.example.com` is
     /// `other`, as is `hotmail.example`. Nor is a subdomain of a brand its consumer mail: `mail.yahoo.com` is `other`.
     pub fn classify(&self, domain: &str) -> Isp {
         let domain = domain.strip_suffix('.').unwrap_or(domain);
-        // Entries are lower case, so a hit needs no look at the case. Most mail ends here.
+        // Entries are lower case, so a hit needs no case conversion. The common case.
         if let Some(isp) = self.exact.get(domain.as_bytes()) {
             return isp;
         }
         if domain.len() > MAX_DOMAIN_BYTES {
             return Isp::OTHER;
         }
-        // Without an early exit, so that many bytes are looked at in one instruction.
+        // Without an early exit, so that one instruction handles many bytes.
         if !domain.bytes().fold(false, |any, b| any | b.is_ascii_uppercase()) {
             return self.above_or_brand(domain);
         }
@@ -268,17 +268,17 @@ impl IspMap {
         self.by_name.get(name).copied()
     }
 
-    /// Is a feedback loop known through which its users' complaints come back, message by message?
+    /// Whether a feedback loop is known that returns its users' complaints, message by message.
     ///
-    /// Yes for the ISPs of [`FEEDBACK_LOOPS`] and for what [`Self::with_complaints`] says. Everywhere else silence is "no
-    /// data", not a rate of 0: Gmail, Apple, business mail and `other` send nothing back that SES could pass on. A
-    /// complaint that was counted there all the same proves more than this table does. `false` for an index of another
-    /// map.
+    /// True for the ISPs of [`FEEDBACK_LOOPS`] and those set by [`Self::with_complaints`]. For all other ISPs the
+    /// absence of complaints is "no data", not a rate of 0: Gmail, Apple, business mail and `other` return nothing that
+    /// SES could pass on. A complaint that was counted for such an ISP is stronger evidence than this table. `false`
+    /// for an index of another map.
     pub fn returns_complaints(&self, isp: Isp) -> bool {
         self.entries.get(isp.index()).is_some_and(|entry| entry.returns_complaints)
     }
 
-    /// Every ISP: `other`, the built-in ones, the policy's new ones; the latter two alphabetically, but for business
+    /// Every ISP: `other`, the built-in ones, the policy's new ones; the latter two alphabetically, except for business
     /// mail.
     pub fn isps(&self) -> impl Iterator<Item = Isp> {
         (0..).map(Isp).take(self.entries.len())
@@ -298,12 +298,12 @@ impl Default for IspMap {
 }
 
 /// Domains grouped by length and first letter, each group sorted and laid end to end, so that a look-up is a binary
-/// search in one short run of memory: no hash, no pointer to follow, and the same layout for the same content.
+/// search in one short run of memory: no hash, no pointers, and the same layout for the same content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DomainTable {
-    /// By [`group_of`] a domain.
+    /// Indexed by [`group_of`] of a domain.
     groups: Vec<Group>,
-    /// The first bytes of each domain: nearly always enough to tell them apart, in one comparison of numbers.
+    /// The first bytes of each domain: nearly always enough to distinguish domains, in one comparison of numbers.
     starts: Vec<u64>,
     isps: Vec<Isp>,
     text: Vec<u8>,
@@ -311,7 +311,7 @@ struct DomainTable {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Group {
-    /// The place of its first domain in `starts` and `isps`.
+    /// The index of its first domain in `starts` and `isps`.
     first: usize,
     count: usize,
     /// Where the text of its first domain begins.
@@ -377,7 +377,7 @@ impl DomainTable {
 
 /// Which group a domain is in: domains of one length and one first letter share it. `None` for no text.
 fn group_of(domain: &[u8]) -> Option<usize> {
-    // 32 groups to a length: the five low bits tell letters apart, and a digit may share a group with a letter.
+    // 32 groups for each length: the five low bits distinguish letters, and a digit may share a group with a letter.
     domain.first().map(|first| domain.len() * 32 + usize::from(first & 31))
 }
 
@@ -389,7 +389,7 @@ fn start_of(domain: &[u8]) -> u64 {
     }
 }
 
-/// Lower case, no trailing dot, `*.` in front or nowhere.
+/// The normal form of a pattern: lower case, no trailing dot, `*.` only at the beginning.
 fn normal_pattern(pattern: &str) -> Result<String, IspMapError> {
     let refuse = |problem| Err(IspMapError::Pattern { pattern: readable(pattern), problem });
     let trimmed = pattern.trim();
@@ -424,7 +424,7 @@ fn valid_name(name: &str) -> Result<&str, IspMapError> {
     Err(IspMapError::Name { name: readable(name) })
 }
 
-/// For messages: whoever pastes a book into a policy does not get it back.
+/// Cuts a text for messages, so that a very long entry in a policy does not make a very long message.
 fn readable(text: &str) -> String {
     text.chars().take(80).collect()
 }
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn consumer_domains_belong_to_whoever_receives_their_mail() {
+    fn consumer_domains_belong_to_the_isp_that_receives_their_mail() {
         let map = IspMap::builtin();
         for (domain, isp) in [
             ("gmail.com", "gmail"),
@@ -493,7 +493,7 @@ mod tests {
             ("yandex.kz", "yandex"),
             ("yahoo.co.jp", "yahoo-japan"),
             ("yahoo.jp", "yahoo-japan"),
-            // Has no MX record of Microsoft's.
+            // Has no Microsoft MX record.
             ("hotmail.ru", "other"),
             ("hotmail.com.ru", "microsoft"),
             ("yahoo.evil.example.com", "other"),
@@ -514,7 +514,7 @@ mod tests {
             ("yahoo.cm", "other"),
             ("hotmail.om", "other"),
             ("yahoo.com.co", "yahoo"),
-            // Words and short letters are listed one by one.
+            // Words and short abbreviations are listed one by one.
             ("live.xy", "other"),
             ("outlook.xy", "other"),
             ("outlook.nl", "other"),
@@ -553,7 +553,7 @@ mod tests {
             ("rr.com", "charter"),
             ("yahoo.de", "yahoo-de"),
             ("yahoo.at", "yahoo"),
-            // Built in both as a domain and as a suffix, and the policy's shorter suffix covers them all the same.
+            // Built in both as a domain and as a suffix, and still covered by the policy's shorter suffix.
             ("docomo.ne.jp", "japan"),
             ("mail.ezweb.ne.jp", "japan"),
         ] {
@@ -639,8 +639,8 @@ mod tests {
         assert_eq!((names.first(), names.iter().filter(|name| **name == "other").count()), (Some(&"other"), 1));
     }
 
-    /// Names are stored in databases, and a domain that moves changes what old counters mean. So a change here asks for
-    /// a new `VERSION`; a name may be added, never be taken away or change its meaning.
+    /// Names are stored in databases, and a domain that moves changes what old counters mean. So a change here requires
+    /// a new `VERSION`; a name may be added, but never be removed or change its meaning.
     #[test]
     fn the_built_in_map_changes_only_with_its_version() {
         let large: Vec<String> = BUILT_IN
@@ -650,7 +650,7 @@ mod tests {
             .collect();
         let lines: Vec<String> = large.chunks(8).map(|chunk| chunk.join(", ")).collect();
         let domains: usize = BUILT_IN.iter().map(|isp| isp.domains.len()).sum();
-        // FNV-1a over every name and domain: a domain that moves between two names shows here.
+        // FNV-1a over every name and domain: a domain that moves between two names changes it.
         let everything = BUILT_IN.iter().flat_map(|isp| [&[isp.name], isp.domains].concat());
         let fingerprint = everything
             .flat_map(|text| [text.as_bytes(), b";"].concat())
@@ -664,7 +664,7 @@ mod tests {
         ");
     }
 
-    /// The rules of `with_entries` and `classify` once more, one after the other and without tables.
+    /// The rules of `with_entries` and `classify`, implemented one after the other and without tables.
     fn by_the_rules(entries: &[(String, &str)], domain: &str) -> String {
         let covering = |list: &[(String, &str)]| {
             let fits = |pattern: &str| match pattern.strip_prefix('*') {

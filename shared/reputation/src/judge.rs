@@ -1,4 +1,4 @@
-//! From counters to a judgement of one key.
+//! Judges one key from its counters.
 
 use crate::Isp;
 use crate::counters::{Counters, Metric, Tally};
@@ -8,7 +8,7 @@ use crate::time::{HOUR, Minute, Now};
 use crate::timeline::{Cell, Series, Timeline};
 use crate::unit::UnitKind;
 
-/// From when on mail may judge a key.
+/// From when on mail counts for a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArmedSince {
     /// Mail accepted before may not stop the key: it has been re-armed since.
@@ -18,7 +18,7 @@ pub struct ArmedSince {
 }
 
 impl ArmedSince {
-    /// The later one of each.
+    /// The later minute of each.
     pub fn max(self, other: ArmedSince) -> ArmedSince {
         ArmedSince { pause: self.pause.max(other.pause), throttle: self.throttle.max(other.throttle) }
     }
@@ -29,19 +29,19 @@ impl ArmedSince {
     }
 }
 
-/// An ISP whose mail does not count against a subject as a whole, because it is blamed and contained by itself.
+/// An ISP whose mail does not count for a subject as a whole, because the ISP key itself is blamed and contained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExcludedIsp {
     /// The ISP.
     pub isp: Isp,
-    /// Its mail accepted before this minute is left out; the last minute of time for all of it.
+    /// Its mail accepted before this minute is excluded; the last minute of time excludes all of it.
     pub before: Minute,
 }
 
 /// What the counters of one key call for: the worst verdict at each level.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judgement {
-    /// Tell.
+    /// Notify people.
     pub warn: Option<Verdict>,
     /// Cut the quota.
     pub throttle: Option<Verdict>,
@@ -52,7 +52,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Takes a verdict in, if it is worse than the known one of its level.
+    /// Keeps a verdict if it is worse than the known one of its level.
     pub fn consider(&mut self, verdict: impl Into<Option<Verdict>>) {
         let Some(verdict) = verdict.into() else { return };
         let slot = match verdict.level {
@@ -66,7 +66,7 @@ impl Judgement {
     }
 }
 
-/// Judges one key: a subject's [`Timeline`] at one ISP, or at all of them without the ones in `left_out`.
+/// Judges one key: a subject's [`Timeline`] at one ISP, or at all ISPs without those in `left_out`.
 pub fn judge(
     policy: &Policy,
     timeline: &mut Timeline,
@@ -121,15 +121,15 @@ fn judge_metric(
     };
     look(Level::Throttle, rule.throttle, since.throttle);
     look(Level::Pause, rule.pause, since.pause);
-    // Where a metric is judged over all ISPs, too, one warning is enough, and it is given there.
+    // If a metric is also judged over all ISPs, one warning is enough, and it is given there.
     let warns = isp.is_none() || !policy.judges(metric, None);
     for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
         judge_ratio(ratio, warns, timeline, isp, left_out, since, now, judgement);
     }
 }
 
-/// The worst level that new bad mail of this metric calls for: the quick look that is taken after each harm, at a cost
-/// that hardly depends on how much history there is. Whoever it alarms judges in full.
+/// The worst level that new bad mail of this metric calls for: the quick check after each unit of harm, at a cost that
+/// hardly depends on the length of the history. If it raises an alarm, the caller judges in full.
 pub fn alarm(
     policy: &Policy,
     timeline: &mut Timeline,
@@ -145,8 +145,8 @@ pub fn alarm(
     pause.or(throttle).or(warn).map(|verdict| verdict.level)
 }
 
-/// Whether a subject as a whole shows at least half of the evidence that would throttle it, without what is left out. If
-/// not, what is left out explains the harm.
+/// Whether a subject as a whole, without the excluded ISPs, shows at least half of the evidence that would throttle it.
+/// If not, the excluded ISPs explain the harm.
 pub fn shows_harm(
     policy: &Policy,
     timeline: &mut Timeline,
@@ -163,7 +163,7 @@ pub fn shows_harm(
     })
 }
 
-/// The walk of the evidence about one metric of one key since `since`.
+/// The walk of the evidence for one metric of one key from `since` on.
 pub fn walk(
     policy: &Policy,
     timeline: &mut Timeline,
@@ -185,18 +185,18 @@ pub fn walk(
     walk
 }
 
-/// One step of a walk, for people who want to see how a verdict came about.
+/// One step of a walk, to show people how a verdict was reached.
 #[derive(Clone, Debug)]
 pub struct WalkedCell {
     /// The cohort.
     pub cell: Cell,
-    /// Its part of the rate.
+    /// Its numerator and denominator.
     pub tally: Tally,
     /// The evidence after it, in nats.
     pub evidence: f64,
 }
 
-/// The cells behind a verdict with the evidence after each of them.
+/// The cells of a verdict, each with the evidence after it.
 pub fn explain(
     policy: &Policy,
     timeline: &Timeline,
@@ -254,7 +254,7 @@ fn judge_ratio(
     }
 }
 
-/// The counters of the mail accepted since `since`, as ratio rules sum them up, without what is left out.
+/// The counters of the mail accepted from `since` on, as ratio rules sum them, without the excluded ISPs.
 pub fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[ExcludedIsp], since: Minute) -> Counters {
     let mut sum = timeline.series_mut(isp).map(|series| series.window_since(since)).unwrap_or_default();
     for ExcludedIsp { isp, before } in left_out {
@@ -275,13 +275,13 @@ pub fn sum(timeline: &mut Timeline, isp: Option<Isp>, left_out: &[ExcludedIsp], 
     sum
 }
 
-/// The account as SES would see it: the rate over the last `mails` eligible mails, whole hours at a time, over the sum
-/// of the given timelines (one for each configuration set).
+/// The account as SES sees it: the rate over the last `mails` eligible mails, whole hours at a time, over the sum of
+/// the given timelines (one for each configuration set).
 pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, now: Now) -> Vec<Forecast> {
     let rules = &policy.forecast;
     let mut hours: Vec<(Minute, Counters)> = Vec::new();
     for timeline in sets.filter(|timeline| timeline.knows_its_mail()) {
-        // More than all the mails that are asked for, of both metrics, are never needed of one set.
+        // From one set, at most the requested number of mails of both metrics is needed.
         let mut needed = [rules.mails; 2];
         let heard: Vec<&Series> = timeline.heard_in_sums().filter_map(|isp| timeline.series(Some(isp))).collect();
         for (from, counters) in timeline.series(None).into_iter().flat_map(|series| series.hours().rev()) {
@@ -332,13 +332,13 @@ pub fn forecast<'a>(policy: &Policy, sets: impl Iterator<Item = &'a Timeline>, n
     lines.map(over).into()
 }
 
-/// What SES would see of one metric of the account.
+/// One metric of the account as SES sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
     /// Which rate.
     pub metric: Metric,
     /// Over which mails.
     pub tally: Tally,
-    /// The line of SES that it has reached.
+    /// The threshold of SES that it has reached.
     pub verdict: Option<Verdict>,
 }

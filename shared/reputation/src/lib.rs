@@ -1,6 +1,6 @@
-//! The rules of ses-breaker: what counts, at which ISP, how a reputation is judged and what a breaker does about it.
+//! The rules of ses-breaker: what counts, at which ISP, how a reputation is judged and what a breaker does.
 //!
-//! Everything here is a pure function of its arguments. Time comes in as a value, and nothing here reads a clock, an
+//! Everything here is a pure function of its arguments. Time is an argument, and nothing here reads a clock, the
 //! environment, a file or a random number, so that a replay on a laptop and a Lambda function reach the same verdicts.
 //!
 //! **Invariant:** a verdict depends on the counters and on `now` only, never on the order in which the counters grew.
@@ -8,7 +8,7 @@
 //! **Invariant:** Open means that sending has stopped, as in an electrical circuit.
 //! **Invariant:** evidence is integer arithmetic, so the same counters give the same number on every machine.
 //!
-//! Where to start: [`mod@unit`] says what is counted, [`timeline`] keeps the counts, [`judge`] turns them into a
+//! Where to start: [`mod@unit`] defines what is counted, [`timeline`] keeps the counts, [`judge`] turns them into a
 //! [`Judgement`], and [`breaker::step`] turns that into the next state. [`policy`] holds every number.
 
 pub mod address;

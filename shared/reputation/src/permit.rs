@@ -1,18 +1,18 @@
-//! Permits: how many mails of a day's quota may go now, by which route, and if not now, when.
+//! Permits: how many mails of a day's quota may be sent now, by which route, and if not now, when.
 //!
-//! A permit is the product of four things: what is left of the day's quota, what of it has come in by now (pacing), the share
-//! that the breakers let through, and the class of the mail.
+//! A permit is the product of four things: what is left of the day's quota, how much of it is released by now (pacing),
+//! the share that the breakers let through, and the class of the mail.
 //!
-//! **Pacing** is the generic cell rate algorithm (ITU-T I.371): each mail moves a mark, the time at which all mail so far
-//! would have been paid for, by one interval; mail conforms while the mark is not ahead of the clock. The mark starts at the
-//! beginning of the day, so nothing is there at first and no period can see twice its share; and it never lags more than a
-//! burst behind the clock.
-//! **Breakers** stretch the interval: half the share, twice the interval, half the burst.
-//! **Critical** mail draws on a reserve that bulk mail cannot touch and no breaker shrinks; what exceeds the reserve is treated
-//! as bulk mail.
+//! **Pacing** is the generic cell rate algorithm (ITU-T I.371): each mail moves a mark by one interval; the mark is the
+//! time at which the released quota covers all mail so far, and mail conforms while the mark is not ahead of the clock.
+//! The mark starts at the beginning of the day, so nothing is available at first and no period can get twice its share;
+//! and it is never more than a burst behind the clock. **Breakers** stretch the interval: half the share, twice the
+//! interval, half the burst. **Critical** mail draws on a reserve that bulk mail cannot touch and no breaker shrinks;
+//! what exceeds the reserve is treated as bulk mail.
 //!
 //! **Invariant:** bulk and reserve are disjoint, so that all grants of a day together are never more than its quota.
-//! **Invariant:** what is decided here is written upon conditions ([`Spend`]) that hold whoever else spends meanwhile.
+//! **Invariant:** a decision is written with conditions ([`Spend`]), so that it stays correct if others spend
+//! meanwhile.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ use crate::zone::Day;
 pub enum Class {
     /// It can wait.
     Bulk,
-    /// Somebody waits for it: a code, a password.
+    /// A person waits for it, for example for a code or a password.
     Critical,
 }
 
@@ -50,7 +50,7 @@ impl Class {
 pub struct Nanos(pub i64);
 
 impl Nanos {
-    /// The same moment.
+    /// This moment in nanoseconds.
     pub fn of(now: Now) -> Nanos {
         Nanos(now.0.saturating_mul(NANOS_PER_MILLI))
     }
@@ -67,11 +67,11 @@ const NANOS_PER_HOUR: i64 = 3_600_000 * NANOS_PER_MILLI;
 /// What has been granted of a day's quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meter {
-    /// Mails granted of what is there for everybody.
+    /// Mails granted of the shared part, which both classes may use.
     pub bulk: u64,
     /// Mails granted of the reserve for critical mail.
     pub critical: u64,
-    /// The pacing mark: when all bulk mail so far would have been paid for.
+    /// The pacing mark: when the released quota covers all bulk mail so far.
     pub mark: Nanos,
 }
 
@@ -87,36 +87,36 @@ impl Meter {
     }
 }
 
-/// What the breakers let through of one configuration set and identity at one ISP.
+/// How much mail of one configuration set and identity the breakers let through at one ISP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The share.
     pub factor: Factor,
-    /// The key whose breaker lets least through, its state, and when that may change; `None` if all are closed.
+    /// The key whose breaker is the strictest, its state, and when that may change; `None` if all are closed.
     pub because: Option<Because>,
-    /// Whether SES itself accepts nothing with this configuration set.
+    /// Whether SES itself accepts no mail with this configuration set.
     pub stopped_at_ses: bool,
-    /// Whether SES accepts nothing at all.
+    /// Whether SES accepts no mail of the account.
     pub all_stopped: bool,
     /// Whether the overflow set may take mail.
     pub overflow_flows: bool,
-    /// Whether the set for critical mail may take any while this one is stopped at SES.
+    /// Whether the set for critical mail may take mail while this one is stopped at SES.
     pub critical_route_flows: bool,
 }
 
-/// A breaker that lets less than everything through.
+/// A breaker that does not let all mail through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Because {
-    /// Whose.
+    /// Its key.
     pub key: Key,
     /// Its state.
     pub state: StateName,
-    /// When it will let probes through; `None` if that is not known.
+    /// When testing begins; `None` if that is not known.
     pub until: Option<Now>,
 }
 
 impl Flow {
-    /// Everything flows.
+    /// All mail flows.
     pub const FREE: Flow = Flow {
         factor: Factor::FULL,
         because: None,
@@ -126,8 +126,8 @@ impl Flow {
         critical_route_flows: true,
     };
 
-    /// What the breakers let through for the mail of some subjects, the configuration set first, to one ISP. `unsettled`: those
-    /// that are not settled.
+    /// How much mail of these subjects (the configuration set first) the breakers let through to one ISP. `unsettled`:
+    /// the breakers that are not settled.
     pub fn of<'a>(
         policy: &Policy,
         subjects: &[Subject],
@@ -139,10 +139,12 @@ impl Flow {
         let keys = |subject: &Subject| [None, Some(isp)].map(|isp| Key { subject: subject.clone(), isp });
         let factor = |key: &Key| {
             let known = unsettled(key)?;
-            // In shadow nothing is done; what was really stopped before stays so until its breaker closes.
+            // In shadow nothing is done; a subject that was really stopped before stays stopped until its breaker
+            // closes.
             let in_shadow = |key: &Key| unsettled(key).is_some_and(|known| known.overridden == Override::Shadow);
             let whole = Key { subject: key.subject.clone(), isp: None };
-            // A person's word lets mail flow; the policy leaves stopped what was stopped, as it may be at SES, too.
+            // A person's override lets mail flow; the policy's shadow keeps a stopped subject stopped, because SES may
+            // still stop it, too.
             if in_shadow(key) || in_shadow(&whole) {
                 return None;
             }
@@ -152,7 +154,7 @@ impl Flow {
         };
         for key in subjects.iter().chain([&Subject::Account]).flat_map(keys) {
             let Some((share, known)) = factor(&key) else { continue };
-            // A breaker of the account as a whole opens only where the policy says that it may.
+            // A breaker of the account as a whole opens only if the policy allows it.
             let open = matches!(known.state, State::Open { .. });
             let whole = open && key.isp.is_none();
             flow.stopped_at_ses |= whole && matches!(&key.subject, Subject::ConfigurationSet(_));
@@ -181,20 +183,21 @@ pub struct Ask {
     pub class: Class,
     /// When.
     pub now: Now,
-    /// A number that differs from asker to asker, so that they do not all come back at once: thousandths, 0 to 999.
+    /// A number that differs between requests, so that they are not all repeated at the same time: thousandths, 0 to
+    /// 999.
     pub jitter: u16,
 }
 
-/// What is answered.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    /// What may go now by the configuration set that was asked for; `None` if nothing.
+    /// What may be sent now with the requested configuration set; `None` if nothing.
     pub spend: Option<Spend>,
-    /// Mails that may go now by the overflow set.
+    /// Mails that may be sent now with the overflow set.
     pub overflow: u64,
-    /// Mails that may not go now.
+    /// Mails that may not be sent now.
     pub deferred: u64,
-    /// When to ask for those again.
+    /// When to ask for the deferred mails again.
     pub retry_at: Option<Now>,
     /// Why not everything was granted; `None` if it was.
     pub limit: Option<Limit>,
@@ -205,18 +208,18 @@ pub struct Permit {
 pub struct Spend {
     /// The day whose quota it is.
     pub day: i32,
-    /// The quota upon which it was decided.
+    /// The quota on which it was decided.
     pub quota: u64,
-    /// Mails of what is there for everybody.
+    /// Mails of the shared part.
     pub bulk: u64,
-    /// Before it at most so many of what is there for everybody may have been granted.
+    /// The most mails of the shared part that may have been granted before it.
     pub most_bulk: u64,
     /// Mails of the reserve.
     pub critical: u64,
-    /// Before it at most so many of the reserve may have been granted. Both are always looked at: whoever goes by another split of the
-    /// quota, under a policy that was pushed meanwhile, cannot grant what this one has.
+    /// The most mails of the reserve that may have been granted before it. Both limits are always checked, so that a
+    /// process with another split of the quota, from a newer policy, cannot grant the same mails.
     pub most_critical: u64,
-    /// What one bulk mail moves the mark by, in nanoseconds.
+    /// By how much one bulk mail moves the mark, in nanoseconds.
     pub interval: i64,
     /// Where the mark goes, and from where.
     pub mark: MarkMove,
@@ -225,16 +228,17 @@ pub struct Spend {
 /// How a spend moves the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkMove {
-    /// Not at all.
+    /// The mark does not move.
     Stay,
-    /// By so many nanoseconds; it must be at least at the first of the two times, and at most at the second.
+    /// By this number of nanoseconds; the mark must be at least at the first of the two times, and at most at the
+    /// second.
     Advance(i64, Nanos, Nanos),
-    /// To this time; it must be before the second.
+    /// To the first time; the mark must be before the second.
     Lift(Nanos, Nanos),
 }
 
 impl Spend {
-    /// Whether its conditions hold for a meter.
+    /// Whether the conditions hold for a meter.
     pub fn holds(&self, meter: &Meter) -> bool {
         let counts = meter.bulk <= self.most_bulk && meter.critical <= self.most_critical;
         counts
@@ -271,7 +275,7 @@ pub enum Limit {
         /// Of how many.
         quota: u64,
     },
-    /// More comes in later that day.
+    /// More of the quota is released later that day.
     Pace {
         /// Mails an hour.
         hourly: u64,
@@ -280,7 +284,7 @@ pub enum Limit {
     Throttled(Because, Factor),
     /// A breaker lets nothing through.
     Stopped(Because),
-    /// It would be granted, but SES accepts nothing with this configuration set, and no other route is named or flows.
+    /// It would be granted, but SES accepts no mail with this configuration set, and no other route is named or sends.
     NoRoute(Because),
     /// What was granted under this request has expired.
     LeaseExpired,
@@ -322,12 +326,12 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Decides what may go now. `day` is the day of the ramp, and holds `ask.now`.
+/// Decides what may be sent now. `day` is the day of the ramp, and holds `ask.now`.
 pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, ask: Ask) -> Permit {
-    // Of what has been reached, so that a trickle leaves the reserve as it was. A policy may have moved the split within the
-    // day: then what was granted already counts on the side on which it was.
+    // Computed from `reach`, so that a quota reduced to a small share keeps its reserve. A policy may have changed the
+    // split within the day: then earlier grants count on the side on which they were made.
     let reserve = plan.reserve(ramp.reach).min(ramp.quota);
-    let everybody = ramp.quota - reserve.max(meter.critical).min(ramp.quota);
+    let shared = ramp.quota - reserve.max(meter.critical).min(ramp.quota);
     let reserve = reserve.min(ramp.quota.saturating_sub(meter.bulk));
     let mut left = ask.mails;
     let no_route =
@@ -339,7 +343,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
     };
     left -= critical;
 
-    let pace = Pace::new(plan, everybody, flow.factor);
+    let pace = Pace::new(plan, shared, flow.factor);
     let now = Nanos::of(ask.now);
     let (base, floor) = match &pace {
         Some(pace) => {
@@ -348,7 +352,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
         }
         None => (meter.mark, meter.mark),
     };
-    let remaining = everybody.saturating_sub(meter.bulk);
+    let remaining = shared.saturating_sub(meter.bulk);
     let bulk = match &pace {
         Some(pace) => left.min(remaining).min(pace.come_in(base, now)),
         None => 0,
@@ -371,18 +375,15 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
         day: ramp.day,
         quota: ramp.quota,
         bulk,
-        most_bulk: if bulk > 0 { everybody.saturating_sub(bulk) } else { ramp.quota.saturating_sub(reserve) },
+        most_bulk: if bulk > 0 { shared.saturating_sub(bulk) } else { ramp.quota.saturating_sub(reserve) },
         critical,
-        most_critical: if critical > 0 {
-            reserve.saturating_sub(critical)
-        } else {
-            ramp.quota.saturating_sub(everybody)
-        },
+        most_critical: if critical > 0 { reserve.saturating_sub(critical) } else { ramp.quota.saturating_sub(shared) },
         interval,
         mark,
     };
 
-    // What a quota holds back goes to shared IPs while the ramp is young; what a breaker holds back is never sent elsewhere.
+    // Mail limited by a quota goes to shared IPs while the ramp is young; mail limited by a breaker is never sent
+    // elsewhere.
     let young = ramp.reach.saturating_mul(2) < plan.target;
     let overflows = young && plan.overflow.is_some() && flow.factor == Factor::FULL && flow.overflow_flows;
     let overflow = if overflows { left } else { 0 };
@@ -401,7 +402,8 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
                 because.until.unwrap_or(ask.now.plus_minutes(UNKNOWN_MINUTES))
             }
             (Some(Limit::Pace { .. } | Limit::Throttled(..)), Some(pace)) => {
-                // Half a burst: who came back for a whole one would come a little late, and no more than one is kept.
+                // Half a burst: a client that waits for a whole burst returns a little late, and at most one burst is
+                // kept.
                 let mails = left.min(remaining - bulk).min(pace.burst_mails().div_ceil(2));
                 Nanos(base.0.saturating_add(pace.cost(bulk + mails))).ceil().min(day.end)
             }
@@ -409,7 +411,8 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
                 day.end
             }
         };
-        // Some time after it, or all who wait would ask in the same moment: a tenth of the wait, and some seconds.
+        // A random time later, because otherwise all waiting clients would ask at the same moment: up to a tenth of the
+        // wait, and some seconds.
         let at = at.max(Now(ask.now.0.saturating_add(1_000)));
         let spread = at.0.saturating_sub(ask.now.0) / 10 + 5_000;
         Now(at.0.saturating_add(spread / 1_000 * i64::from(ask.jitter.min(999))))
@@ -417,23 +420,23 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
     Permit { spend: (bulk + critical > 0).then_some(spend), overflow, deferred: left, retry_at, limit }
 }
 
-/// When to ask again where nobody knows when a breaker will let mail through.
+/// When to ask again if it is unknown when a breaker will let mail through.
 const UNKNOWN_MINUTES: u32 = 30;
 
-/// How fast a quota comes in.
+/// How fast a quota is released.
 struct Pace {
-    /// Nanoseconds that one mail takes.
+    /// Nanoseconds for one mail.
     interval: i64,
-    /// Nanoseconds that the mark may lag behind the clock.
+    /// How far the mark may be behind the clock, in nanoseconds.
     burst: i64,
 }
 
 impl Pace {
-    /// `None` if nothing comes in.
+    /// `None` if nothing is released.
     fn new(plan: &Plan, quota: u64, factor: Factor) -> Option<Pace> {
         let share = (quota as u128).checked_mul(u128::from(factor.thousandths())).filter(|share| *share > 0)?;
         let spread = i64::from(plan.spread_hours) * NANOS_PER_HOUR;
-        // Rounded up: what comes in over the time is never more than the quota.
+        // Rounded up: the total that is released is never more than the quota.
         let interval = i64::try_from((spread as u128 * 1_000).div_ceil(share)).unwrap_or(i64::MAX);
         let burst = ((spread as f64 * plan.burst_share) as i64).max(interval);
         Some(Pace { interval, burst })
@@ -456,16 +459,16 @@ impl Pace {
     }
 }
 
-/// A share of a quota that was granted to somebody, and can be given back until it expires.
+/// A granted share of a quota, which can be given back until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Which; unique within the quota's day.
+    /// Its name; unique within the quota's day.
     pub id: String,
-    /// Mails of what is there for everybody.
+    /// Mails of the shared part.
     pub bulk: u64,
     /// Mails of the reserve.
     pub critical: u64,
-    /// What one bulk mail moved the mark by, in nanoseconds.
+    /// By how much one bulk mail moved the mark, in nanoseconds.
     pub interval: i64,
     /// Until when it may be used, or given back.
     pub expires: Now,
@@ -482,8 +485,8 @@ impl Lease {
         self.bulk.saturating_add(self.critical)
     }
 
-    /// What giving back `unused` mails takes from a meter: bulk mails and reserve, and nanoseconds of the mark. What bulk mail
-    /// waits for comes back first.
+    /// What giving back `unused` mails subtracts from a meter: mails of the shared part, mails of the reserve, and
+    /// nanoseconds of the mark. Mails of the shared part are given back first, because bulk mail waits for them.
     pub fn refund(&self, unused: u64) -> (u64, u64, i64) {
         let bulk = unused.min(self.bulk);
         let critical = (unused - bulk).min(self.critical);
@@ -492,5 +495,5 @@ impl Lease {
     }
 }
 
-/// How long a lease can hold at most: longer ones would outlive the day that they belong to.
+/// The longest life of a lease: a longer one would outlive the day that it belongs to.
 pub const MAX_LEASE_MILLIS: i64 = 60 * MINUTE_MILLIS;

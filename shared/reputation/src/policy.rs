@@ -1,7 +1,8 @@
 //! The policy: every number that a person may want to change.
 //!
-//! It is written in TOML. What a policy does not say stands as in [`DEFAULT_TOML`], which is `infra/policy.toml` of the
-//! project, explained there number by number. What each key may be is said in [`keys`], and shown in `infra/POLICY.md`.
+//! It is written in TOML. Keys that a policy does not set have the values of [`DEFAULT_TOML`], which is
+//! `infra/policy.toml` of the project, where each number is explained. [`keys`] defines what each key may be;
+//! `infra/POLICY.md` shows it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,19 +26,19 @@ pub const DEFAULT_TOML: &str = include_str!("../../../infra/policy.toml");
 /// A validated policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Whether anything is done at all.
+    /// Whether decisions have effects.
     pub mode: Mode,
-    /// Whether the policy's own text says so or not. If it does not, a stack stays in shadow: see [`Policy::in_stack`].
+    /// Whether the policy's own text sets the mode. If not, a stack stays in shadow: see [`Policy::in_stack`].
     pub states_mode: bool,
-    /// Who is judged, and how far it may go.
+    /// The subjects that are judged, and the strongest action allowed for each.
     pub subjects: Subjects,
     /// Which ISP receives mail for which domain.
     pub isp_map: IspMap,
     /// Whether the sender's application asks the gate, so that a single ISP can be contained.
     pub gate_in_use: bool,
-    /// Whether the policy's own text says so or not. If it does not, whoever deployed the gate knows better.
+    /// Whether the policy's own text sets it. If not, the stack's parameter decides.
     pub states_gate: bool,
-    /// What the gate does besides counting.
+    /// The settings of the gate, in addition to quotas.
     pub gate: Gate,
     /// How configuration sets are warmed up.
     pub warmup: Warmup,
@@ -51,24 +52,25 @@ pub struct Policy {
     pub breaker: Breaker,
     /// When an ISP's trouble is its own.
     pub incident: Incident,
-    /// How often people are told.
+    /// How often people are notified.
     pub alerts: Alerts,
-    /// For what CloudWatch gets metrics of their own.
+    /// What gets metrics of its own in CloudWatch.
     pub cloudwatch: Cloudwatch,
-    /// Into how many lanes stored rows are split, so that many writers of one subject do not wait for each other.
+    /// The number of lanes into which stored rows are split, so that many writers of one subject do not wait for each
+    /// other.
     pub lanes: u32,
-    /// Values of the policy's own text that have another name now.
+    /// Values in the policy's own text that have been renamed.
     pub old_words: Vec<OldWord>,
 }
 
-/// A value that has another name now; this release accepts both.
+/// A renamed value; this release accepts both names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldWord {
     /// Path of its key.
     pub key: &'static str,
-    /// The value as it was called before.
+    /// Its old name.
     pub old: &'static str,
-    /// What it is called now.
+    /// Its new name.
     pub new: &'static str,
 }
 
@@ -83,25 +85,25 @@ impl fmt::Display for OldWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Decide, tell and act.
+    /// Decide, report and act.
     Act,
-    /// Decide and tell.
+    /// Decide and report.
     Shadow,
 }
 
-/// What the gate does besides counting.
+/// The settings of the gate, in addition to quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
-    /// How long a lease holds, in seconds.
+    /// How long a lease is valid, in seconds.
     pub lease_secs: u32,
-    /// What is answered while the tables cannot be read, for bulk mail.
+    /// The answer to bulk mail while the tables cannot be read.
     pub unreadable_bulk: Unreadable,
-    /// The same for critical mail.
+    /// The answer to critical mail while the tables cannot be read.
     pub unreadable_critical: Unreadable,
 }
 
 impl Gate {
-    /// What is answered while the tables cannot be read.
+    /// The answer while the tables cannot be read.
     pub fn unreadable(&self, class: Class) -> Unreadable {
         match class {
             Class::Bulk => self.unreadable_bulk,
@@ -110,7 +112,7 @@ impl Gate {
     }
 }
 
-/// What is answered while the tables cannot be read.
+/// The answer while the tables cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// Send: everything is granted, and counted nowhere.
@@ -134,11 +136,11 @@ impl Unreadable {
 pub struct Warmup {
     /// Where a day begins.
     pub zone: Zone,
-    /// ISPs that receive for businesses, and forgive less.
+    /// ISPs that receive for businesses, and tolerate less.
     pub business: Vec<Isp>,
-    /// What a configuration set is planned by where it says nothing itself.
+    /// The plan for the keys that a configuration set does not set itself.
     pub plan: Plan,
-    /// The configuration sets that ask the gate, by name. Any other is unknown to it.
+    /// The configuration sets that ask the gate, by name. The gate knows no others.
     pub sets: BTreeMap<String, Plan>,
     /// The dedicated IPs that follow the ramp of a configuration set.
     pub mirrors: Vec<Mirror>,
@@ -160,18 +162,18 @@ pub struct Mirror {
     pub ips: Vec<std::net::IpAddr>,
 }
 
-/// Who is judged, and how far it may go.
+/// The subjects that are judged, and the strongest action allowed for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subjects {
     /// Whether SES tenants are subjects.
     pub tenants: bool,
     /// Message tags that are subjects.
     pub tags: Vec<String>,
-    /// Critical mail: told about, never acted on.
+    /// Critical mail: reported, never acted on.
     pub protected: Vec<Subject>,
     /// Judged, but nothing is done.
     pub shadow: Vec<Subject>,
-    /// The sender's own recipient domains, in lower case: left out on both sides.
+    /// The sender's own recipient domains, in lower case: excluded from both sides of every rate.
     pub own_domains: Vec<String>,
 }
 
@@ -211,22 +213,22 @@ pub enum Scope {
     All,
 }
 
-/// A rate over a window against lines, with floors.
+/// A ratio rule: a rate over a window with thresholds, and minimum counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ratio {
     /// Which rate.
     pub metric: Metric,
     /// Length of the window, in hours.
     pub window_hours: u32,
-    /// Nothing is said below so many mails …
+    /// The rule does not apply below this number of mails …
     pub min_population: u64,
-    /// … or below so many bad ones.
+    /// … or below this number of bad mails.
     pub min_bad: u64,
-    /// Line for telling, a share; `None` = never.
+    /// Threshold for a warning, a share; `None` = never.
     pub warn: Option<f64>,
-    /// Line for cutting a quota.
+    /// Threshold for cutting a quota.
     pub throttle: Option<f64>,
-    /// Line for stopping.
+    /// Threshold for stopping.
     pub pause: Option<f64>,
 }
 
@@ -234,11 +236,11 @@ pub struct Ratio {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forecast {
-    /// How many of the last mails SES is thought to look at.
+    /// The number of last mails that SES is assumed to consider.
     pub mails: u64,
-    /// Nothing is said below so many mails …
+    /// The rule does not apply below this number of mails …
     pub min_population: u64,
-    /// … or below so many bad ones.
+    /// … or below this number of bad mails.
     pub min_bad: u64,
     /// Hard-bounce rate at which SES reviews an account.
     pub hard_bounce_review: f64,
@@ -258,30 +260,30 @@ pub struct Breaker {
     pub cut: f64,
     /// No cut goes below this share of the quota.
     pub floor: f64,
-    /// The quota doubles after so many minutes without a throttle verdict.
+    /// The quota doubles after this number of minutes without a throttle verdict.
     pub raise_every_minutes: u32,
     /// How long the first Open lasts.
     pub open_minutes: u32,
-    /// How long any Open lasts at most.
+    /// The longest time that an Open lasts.
     pub open_cap_minutes: u32,
-    /// Trips are forgotten after so many days without one.
+    /// The trip count is reset after this number of days without a trip.
     pub forgive_days: u32,
-    /// Who ends an Open.
+    /// What ends an Open.
     pub resume: Resume,
     /// Share of the quota while probing.
     pub probe_share: f64,
-    /// So many mails with an outcome make a probe.
+    /// The number of mails with an outcome that a probe needs.
     pub probe_mails: u64,
-    /// A probe lasts at least so long.
+    /// The shortest time of a probe.
     pub probe_min_minutes: u32,
-    /// A probe lasts at most so long.
+    /// The longest time of a probe.
     pub probe_max_minutes: u32,
-    /// A probe after complaints lasts at least so long.
+    /// The shortest time of a probe after complaints.
     pub complaint_probe_minutes: u32,
     /// At most this number of configuration sets of one order of magnitude of harm are paused within an hour: see
     /// [`crate::budget`].
     pub max_pauses_per_hour: u32,
-    /// Evidence of this many times its threshold may be overwhelming, which no budget holds back.
+    /// Evidence of this many times its threshold may be overwhelming, which the budget does not limit.
     pub overwhelming_times: f64,
     /// Evidence of fewer mails is never overwhelming.
     pub overwhelming_mails: u64,
@@ -289,13 +291,13 @@ pub struct Breaker {
     pub pause_account: bool,
 }
 
-/// Who ends an Open.
+/// What ends an Open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resume {
-    /// Time does, by letting probes through.
+    /// Time: testing begins by itself.
     Automatic,
-    /// A person does.
+    /// A person's resume.
     Manual,
 }
 
@@ -303,65 +305,65 @@ pub enum Resume {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Incident {
-    /// So many unrelated senders must be hit.
+    /// The number of unrelated senders that must be hit.
     pub min_senders: u32,
     /// The senders that are hit must be this share of those with mail at the ISP in the window.
     pub min_sender_share: f64,
     /// Their mail must be this share of the mail at the ISP in the window.
     pub min_mail_share: f64,
-    /// Mails, with a rate within the metric's limit, that make a good past.
+    /// The number of mails, with a rate within the metric's limit, that count as a good history.
     pub min_history_mails: u64,
-    /// They must all turn bad within so many minutes.
+    /// The minutes within which they must all turn bad.
     pub window_minutes: u32,
-    /// The ISP is held for so long after the last of them turned bad.
+    /// How long the ISP is held after the last of them turned bad.
     pub hold_minutes: u32,
-    /// What becomes of its senders where no gate can hold its mail.
+    /// What happens to its senders without a gate to hold its mail.
     pub without_gate: WithoutGate,
 }
 
-/// What becomes of the senders at an ISP in trouble of its own, where no gate can hold its mail.
+/// What happens to the senders at an ISP in trouble of its own, without a gate to hold its mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WithoutGate {
-    /// People are warned, and nobody is stopped for it. SES counts the bounces all the same.
+    /// People are warned, and no sender is stopped for it. SES still counts the bounces.
     Warn,
-    /// People are warned, and senders are stopped as for any harm: what SES counts does not ask whose fault it is.
+    /// People are warned, and senders are stopped as for any harm, because SES counts bounces regardless of fault.
     Pause,
 }
 
-/// How often people are told.
+/// How often people are notified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alerts {
-    /// For so long the same standing of the same key is not told by a message of its own again.
+    /// How long the same standing of the same key is not reported in its own message again.
     pub again_minutes: u32,
-    /// What was not told is told together, so long after the last message about that key.
+    /// How long after the last message about a key a summary reports what was held back.
     pub summary_minutes: u32,
-    /// From which hour of the day on, by the clock of [`Warmup::zone`], people are told how all stands; `None` = never.
+    /// From which hour of the day on, by the clock of [`Warmup::zone`], the daily digest is sent; `None` = never.
     pub digest_hour: Option<u8>,
 }
 
-/// For what CloudWatch gets metrics of their own, besides those of the stack. Each is charged for.
+/// What gets metrics of its own in CloudWatch, in addition to those of the stack. CloudWatch charges for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cloudwatch {
-    /// For at most this number of configuration sets; 0 = none.
+    /// The most configuration sets with metrics; 0 = none.
     pub configuration_sets: usize,
-    /// And, of each of those, for at most this number of ISPs.
+    /// The most ISPs with metrics for each of those sets.
     pub isps: usize,
 }
 
 /// A policy that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// It is no TOML.
-    #[error("the policy is no valid TOML: {0}")]
+    /// It is not TOML.
+    #[error("the policy is not valid TOML: {0}")]
     Syntax(String),
     /// A key that does not exist, is missing, or has a value of the wrong type.
     #[error("policy key `{key}`: {problem}")]
     Shape {
         /// Path of the key.
         key: String,
-        /// What is wrong, and what is allowed.
+        /// What is wrong, and which values are allowed.
         problem: String,
     },
     /// A value out of range.
@@ -377,19 +379,19 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Whether nothing is done about a subject, whatever is decided about it. A drill proves that something would be, and stops
-    /// nobody: see [`Subject::is_drill`].
+    /// Whether a subject is in shadow: nothing is done, whatever is decided. A drill is never in shadow, because it
+    /// must show the action, and it stops no real mail: see [`Subject::is_drill`].
     pub fn is_shadow(&self, subject: &Subject) -> bool {
         !subject.is_drill() && (self.mode == Mode::Shadow || self.subjects.shadow.contains(subject))
     }
 
-    /// Reads a policy. What it does not say stands as in the default.
+    /// Reads a policy. Keys that it does not set have their default values.
     ///
     /// # Errors
     ///
-    /// Names the key, its value and what is allowed.
+    /// Names the key, its value and the allowed values.
     pub fn from_toml(text: &str) -> Result<Policy, PolicyError> {
-        // The message alone: what stands in a file that is no policy is nobody's business.
+        // Only the message: a file that is not a policy may hold secrets, so its content is not shown.
         let own: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or("").matches('\n').count() + 1);
             PolicyError::Syntax(format!("line {line}: {}", error.message()))
@@ -407,33 +409,34 @@ impl Policy {
         Ok(Policy { states_gate, states_mode, ..raw.validate()? })
     }
 
-    /// Whether evidence about a metric is judged at this ISP, or, without one, over all of them.
+    /// Whether evidence about a metric is judged at this ISP, or, for `None`, over all ISPs.
     pub fn judges(&self, metric: Metric, isp: Option<Isp>) -> bool {
         let rule = self.metrics.rule(metric);
         match isp {
-            // Without a gate what could stop the whole is judged over the whole, whatever its scope. What could not is left
-            // to each ISP.
+            // Without a gate, a metric that can stop the whole subject is judged over the whole, whatever its scope. A
+            // metric that cannot is judged at each ISP.
             None => rule.scope == Scope::All || (!self.gate_in_use && rule.pause.is_some()),
-            // `other` is many servers: mail that waits there may wait for one of them, which is down.
+            // `other` is many servers: mail delayed there may be delayed by a single server that is down.
             Some(Isp::OTHER) => metric != Metric::Delay,
             Some(_) => true,
         }
     }
 
-    /// The policy in a deployed stack, which acts only where the policy's own text says so. A replay, which touches nothing,
-    /// shows what acting would do.
+    /// The policy in a deployed stack, which acts only if the policy's own text sets `mode = "act"`. A replay, which
+    /// changes nothing, shows what acting would do.
     #[must_use]
     pub fn in_stack(self) -> Policy {
         Policy { mode: if self.states_mode { self.mode } else { Mode::Shadow }, ..self }
     }
 
-    /// The policy in a replay, which acts unless the policy's own text says otherwise: the opposite of [`Policy::in_stack`].
+    /// The policy in a replay, which acts unless the policy's own text sets `mode = "shadow"`: the opposite of
+    /// [`Policy::in_stack`].
     #[must_use]
     pub fn in_replay(self) -> Policy {
         Policy { mode: if self.states_mode { self.mode } else { Mode::Act }, ..self }
     }
 
-    /// The policy in a world with or without a gate: what its own text says of that comes first.
+    /// The policy in an environment with or without a gate; the policy's own text takes precedence.
     #[must_use]
     pub fn in_world(self, gate: bool) -> Policy {
         Policy { gate_in_use: if self.states_gate { self.gate_in_use } else { gate }, ..self }
@@ -510,7 +513,7 @@ struct RawGate {
     unreadable_critical: RawUnreadable,
 }
 
-/// The old name, if it is written so: accepted for one release, and never listed among the names that are allowed.
+/// The old name, if the policy uses it: accepted for one release, and not listed among the allowed names.
 struct RawUnreadable {
     value: Unreadable,
     old: Option<&'static str>,
@@ -785,7 +788,7 @@ impl RawSubjects {
             names.into_iter().enumerate().map(parse).collect::<Result<Vec<Subject>, PolicyError>>()
         };
         if let Some(index) = (1..self.tags.len()).find(|index| self.tags[..*index].contains(&self.tags[*index])) {
-            // Each of its mails would count twice.
+            // With a duplicate tag, each of its mails would count twice.
             let (key, allowed) = (format!("subjects.tags[{index}]"), "each tag once".to_owned());
             return Err(PolicyError::Value { key, value: format!("{:?}", self.tags[index]), allowed });
         }
@@ -848,7 +851,7 @@ impl RawRatio {
     }
 }
 
-/// A line; 0 says that there is none.
+/// A threshold; 0 means that there is none.
 fn drawn(line: f64) -> Option<f64> {
     (line != 0.0).then_some(line)
 }

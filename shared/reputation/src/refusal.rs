@@ -1,36 +1,37 @@
-//! Is a bounce or a delay the ISP refusing or throttling *the sender*? Then it is a `block`, the earliest sign there
-//! is.
+//! Decides whether a bounce or a delay means that the ISP refuses or throttles *the sender*. If so, it is a `block`,
+//! the earliest sign of trouble.
 //!
-//! Three sources are asked, the surest first; each may settle the question:
+//! Three sources are checked, the most reliable first; each may decide:
 //!
-//! 1. **SES's own words.** A delay `SpamDetected` or `IPFailure` and a bounce `ContentRejected` are blocks.
+//! 1. **SES's own classification.** A delay `SpamDetected` or `IPFailure` and a bounce `ContentRejected` are blocks.
 //!    Suppression, `MailboxFull`, `CustomTimeoutExceeded` (the sender's own time limit), `SendingDeferral` (SES pacing
-//!    itself) and what else concerns no ISP or one mailbox are none, whatever stands beside them.
-//! 2. **What the server says** in `diagnosticCode`, by a table of phrases. Each says what it is about, and of two in
-//!    one answer the stronger decides:
+//!    itself) and other types that concern no ISP or a single mailbox are not blocks, whatever else the event contains.
+//! 2. **The server's answer** in `diagnosticCode`, by a table of phrases. Each phrase has a topic, and of two in one
+//!    answer the stronger decides:
 //!
-//!    1. a greylist: no block, though servers use x.7.1 for it;
+//!    1. a greylist: not a block, although servers use x.7.1 for it;
 //!    2. the sender, definitely ("blocked using", `S3150`, "sender address rejected"): a block whatever the status,
-//!       for servers send x.1.1 and 5.0.0 with such words too;
-//!    3. the recipient's mailbox, the way to it, or a server that is busy with itself: no block, whatever the status;
-//!    4. words that refuse, but stand in other answers too ("spam", "blocked", "rate limit"): a block, unless the
-//!       status speaks of the address (x.1.1 and its like) and none is x.7.n;
-//!    5. a standard sentence ("mailbox unavailable", "service unavailable"): no block, whatever the status.
+//!       because servers send x.1.1 and 5.0.0 with such words, too;
+//!    3. the recipient's mailbox, the route to it, or a fault of the server itself: not a block, whatever the status;
+//!    4. words that refuse, but also occur in other answers ("spam", "blocked", "rate limit"): a block, unless the
+//!       status is about the address (x.1.1 and similar) and none is x.7.n;
+//!    5. a standard sentence ("mailbox unavailable", "service unavailable"): not a block, whatever the status.
 //! 3. **The enhanced status** (RFC 3463, IANA *SMTP Enhanced Status Codes*), if no phrase is found: from `status` and
-//!    from the text, where SES quotes the last answer of a server after its own `4.4.7`. x.7.n is a block but for those
-//!    n that speak of one mailbox or of the connection's cryptography.
+//!    from the text, where SES quotes the last answer of a server after its own `4.4.7`. x.7.n is a block, except for
+//!    those n that are about one mailbox or about the cryptography of the connection.
 //!
-//! **A bare 421 is not a block.** It says that the server is about to close the connection (RFC 5321 section 3.8), for
-//! any reason: `421 4.4.1` is a server that cannot be reached. It is one with status 4.7.n or with a phrase of refusal.
+//! **A 421 alone is not a block.** It means that the server is about to close the connection (RFC 5321 section 3.8),
+//! for any reason: `421 4.4.1` is a server that cannot be reached. With status 4.7.n or a phrase of refusal it is a
+//! block.
 //!
-//! **A failed SPF, DKIM or DMARC check is a block**, though the remedy is the sender's own: the ISP refuses this
-//! sender's mail as such, and every further mail fares the same.
+//! **A failed SPF, DKIM or DMARC check is a block**, although the sender has to fix it: the ISP refuses this sender's
+//! mail in general, and every further mail is refused, too.
 //!
-//! **One recipient's own list of senders is not a block, an organisation's is**: the first says nothing of mail to
-//! the neighbours.
+//! **One recipient's own list of senders is not a block, an organisation's is**: the first does not affect mail to
+//! other recipients.
 //!
-//! Deliberately absent: the reply code alone (550 and 554 mean anything). Addresses, host names and links are no words:
-//! in them only names of block lists and the like count.
+//! Deliberately absent: the reply code alone (550 and 554 can mean anything). Words in addresses, host names and links
+//! do not count, except names of block lists and similar.
 //!
 //! **Invariant:** total, without allocation, and at most [`LOOKED_AT`] bytes of a text are read.
 
@@ -38,25 +39,25 @@ mod patterns;
 
 use self::patterns::{About, PATTERNS, Pattern};
 
-/// How much of a status or a diagnostic text is looked at, in bytes. SES passes on what servers send, at any length.
+/// How much of a status or a diagnostic text is read, in bytes. SES passes on answers of any length.
 pub const LOOKED_AT: usize = 1_000;
 
 /// How an ISP refuses a sender. The names are stable and may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
-    /// A rule of the ISP; no better reason given (5.7.n).
+    /// A rule of the ISP, without a more specific reason (5.7.n).
     Policy,
-    /// Too much, too fast: come back later (4.7.n, rate limits).
+    /// Too much mail, or too fast: try again later (4.7.n, rate limits).
     Throttle,
-    /// The reputation of the IP address, or not said of what.
+    /// The reputation of the IP address, or of something unspecified.
     Reputation,
     /// The message looks like spam.
     Content,
-    /// SPF, DKIM, DMARC, reverse DNS or the HELO name do not hold.
+    /// SPF, DKIM, DMARC, reverse DNS or the HELO name failed a check.
     Authentication,
     /// The IP address or its network is on a block list, the ISP's own or a public one.
     Listing,
-    /// The reputation or a listing of the domain, or of the domains that the message links to.
+    /// The reputation or a listing of the sender's domain, or of domains that the message links to.
     DomainReputation,
     /// The sender's own mailbox or address is not accepted.
     Sender,
@@ -103,7 +104,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the IP address is refused. SES leaves such bounces out of its bounce rate (*Sending review process
+    /// Whether the IP address is refused. SES excludes such bounces from its bounce rate (*Sending review process
     /// FAQs*: "bounces due to blocked IP addresses" do not count).
     pub const fn is_of_ip(self) -> bool {
         match self {
@@ -117,7 +118,7 @@ impl Refusal {
         }
     }
 
-    /// The class of refusal that a bounce or delay shows, or `None` when it does not show one.
+    /// The class of refusal of a bounce or delay, or `None` if it is not a refusal.
     ///
     /// ```
     /// use reputation::refusal::{Refusal, Signal, SignalKind};
@@ -147,7 +148,7 @@ impl Refusal {
     }
 }
 
-/// What the status says, in the field and in the text, with what words hint at.
+/// The class from the status, in the field and in the text, and from a hint in the words.
 fn by_status(field: &str, text: &[u8], hint: Option<Refusal>) -> Option<Refusal> {
     let field = field.as_bytes();
     let field = field.get(..LOOKED_AT).unwrap_or(field);
@@ -167,10 +168,10 @@ fn by_status(field: &str, text: &[u8], hint: Option<Refusal>) -> Option<Refusal>
     }
 }
 
-/// What an event says of one recipient. Borrowed from the event: nothing of it is kept.
+/// The part of an event about one recipient, borrowed from the event.
 #[derive(Clone, Copy, Debug)]
 pub struct Signal<'a> {
-    /// Bounce or delay, in SES's words.
+    /// Bounce or delay, with SES's classification.
     pub kind: SignalKind<'a>,
     /// `status` of the recipient: an enhanced status code such as `5.7.1`.
     pub status: Option<&'a str>,
@@ -178,7 +179,7 @@ pub struct Signal<'a> {
     pub diagnostic: Option<&'a str>,
 }
 
-/// Which event, with the words that SES sorts it by. They are open sets; the case of letters makes no difference.
+/// The kind of event, with SES's types. They are open sets, and compared without regard to case.
 #[derive(Clone, Copy, Debug)]
 pub enum SignalKind<'a> {
     /// A Bounce event.
@@ -195,7 +196,7 @@ pub enum SignalKind<'a> {
     },
 }
 
-/// What SES's own words say.
+/// What follows from SES's own classification.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Opinion {
     /// A refusal, of this class if the server gives no better one.
@@ -207,7 +208,7 @@ enum Opinion {
 
 impl SignalKind<'_> {
     fn opinion(self) -> Opinion {
-        /// Nothing reached the ISP, or SES read in its answer that one mailbox or one message was the matter.
+        /// Nothing reached the ISP, or SES found that its answer is about one mailbox or one message.
         const NOT_THE_SENDER: &[&str] = &[
             "Suppressed",
             "OnAccountSuppressionList",
@@ -222,15 +223,15 @@ impl SignalKind<'_> {
         const NO_DELAY_BY_THE_ISP: &[&str] =
             &["SendingDeferral", "InternalFailure", "BYOIPHostNameLookupUnavailable", "MailboxFull"];
         let (word, ruled_out, ruled_in) = match self {
-            // The type adds nothing: a refusal comes as Permanent, Transient or Undetermined.
+            // The type is not relevant: a refusal can be Permanent, Transient or Undetermined.
             SignalKind::Bounce { bounce_type: _, sub_type } => {
                 (sub_type, NOT_THE_SENDER, &[("ContentRejected", Refusal::Content)][..])
             }
             SignalKind::Delay { delay_type } => (
                 delay_type,
                 NO_DELAY_BY_THE_ISP,
-                // Both judge the sender, not one message: much unsolicited mail seen from it, its IP address blocked or
-                // throttled (SES Developer Guide, *Contents of event data*).
+                // Both are about the sender, not about one message: much unsolicited mail from it, or its IP address
+                // blocked or throttled (SES Developer Guide, *Contents of event data*).
                 &[("SpamDetected", Refusal::Reputation), ("IPFailure", Refusal::Reputation)][..],
             ),
         };
@@ -242,11 +243,11 @@ impl SignalKind<'_> {
     }
 }
 
-/// A refusal that a status shows.
+/// A refusal derived from a status.
 #[derive(Clone, Copy)]
 struct Reading {
     class: Refusal,
-    /// This number says it, not x.7 as such.
+    /// Whether this specific number means it, not just x.7.
     exact: bool,
 }
 
@@ -259,7 +260,7 @@ struct Status {
 }
 
 impl Status {
-    /// The refusal that an x.7.n is, by IANA's list, with the readings of Google and Microsoft where they differ.
+    /// The refusal of an x.7.n, by IANA's list, with the meanings at Google and Microsoft where they differ.
     fn refusal(self) -> Option<Reading> {
         if self.subject != 7 {
             return None;
@@ -271,7 +272,7 @@ impl Status {
             // 14 to 16 submission, priority; 17 and 18 the mailbox or domain changed hands, 19 could not be checked
             // (RFC 7293).
             2..=6 | 8 | 10..=19 => None,
-            // 7 integrity, at Zoho a rule; 9 is Yahoo's word for a failed DMARC check, and for others of its rules.
+            // 7 integrity, at Zoho a rule; 9 at Yahoo a failed DMARC check, or another of its rules.
             7 | 9 => vague(Refusal::Authentication),
             // 20 to 26 DKIM, SPF, reverse DNS (RFC 7372); 27 a sender domain with a null MX (RFC 7505), at
             // Google SPF; 29 ARC, at Google a connection without TLS; 30 to 32 and 40 DKIM and DMARC at Google; 506 a
@@ -279,8 +280,9 @@ impl Status {
             20..=27 | 29..=32 | 40 | 506 | 509 | 515 => exact(Refusal::Authentication),
             // "Mail flood detected"; at Microsoft 508 too much from one range, 652 too many connections.
             28 | 508 | 652 => exact(Refusal::Throttle),
-            // Microsoft: 51 the recipient's partner connector; 57, 64 relaying; 124 to 136 groups and mailboxes with
-            // their own guests; 320 to 325 encryption; 504, 505 the recipient's address; 507 a recipient's wish.
+            // Microsoft: 51 the recipient's partner connector; 57, 64 relaying; 124 to 136 groups and mailboxes that
+            // restrict their senders; 320 to 325 encryption; 504, 505 the recipient's address; 507 a recipient's own
+            // setting.
             51 | 57 | 64 | 124..=136 | 320..=325 | 504 | 505 | 507 => None,
             // Microsoft: banned IP addresses.
             511 | 606..=649 => exact(Refusal::Listing),
@@ -297,7 +299,7 @@ impl Status {
     }
 }
 
-/// Every `d.ddd.ddd` of class 4 or 5 in a text; what is part of an IP address or a longer number is none.
+/// Every `d.ddd.ddd` of class 4 or 5 in a text; parts of an IP address or of a longer number do not count.
 struct Statuses<'a>(&'a [u8]);
 
 impl Iterator for Statuses<'_> {
@@ -333,8 +335,8 @@ fn number(digits: &[u8]) -> Option<u16> {
 }
 
 /// The first bytes of a text in lower case, on one line: single blanks, [`IP`] for IP addresses, and without the reply
-/// codes and repeated statuses with which the lines of one answer begin (`550-5.7.1 …`), for a phrase may run over the
-/// end of a line.
+/// codes and repeated statuses with which the lines of one answer begin (`550-5.7.1 …`), because a phrase may continue
+/// on the next line.
 fn normal<'a>(text: &str, buffer: &'a mut [u8; LOOKED_AT]) -> &'a [u8] {
     let text = text.as_bytes();
     let text = text.get(..LOOKED_AT).unwrap_or(text);
@@ -353,7 +355,7 @@ fn normal<'a>(text: &str, buffer: &'a mut [u8; LOOKED_AT]) -> &'a [u8] {
         if length == 0 || buffer[length - 1] == b' ' {
             at += line_head(&text[at..], new_line, &mut seen);
             new_line = false;
-            // What follows a head is a word, or the next blank.
+            // A head is followed by a word, or by the next space.
             if text.get(at).is_none_or(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -363,7 +365,7 @@ fn normal<'a>(text: &str, buffer: &'a mut [u8; LOOKED_AT]) -> &'a [u8] {
             && !(before.is_ascii_alphanumeric() || matches!(before, b'.' | b'-' | b'_' | b':' | b'/' | b'@'))
             && let Some(end) = ip_address(&text[at..])
         {
-            // In brackets it is a word of its own: `mx.host.example[192.0.2.1]` are two.
+            // A bracketed IP address is a separate word: `mx.host.example[192.0.2.1]` is two words.
             if let (b'[', Some(b']')) | (b'(', Some(b')')) | (b'<', Some(b'>')) = (before, text.get(at + end)) {
                 let apart = length > 1 && buffer[length - 2] != b' ';
                 buffer[length - 1] = b' ';
@@ -390,12 +392,12 @@ fn ip_address(text: &[u8]) -> Option<usize> {
     let run = |allowed: fn(&u8) -> bool| text.iter().position(|b| !allowed(b)).unwrap_or(text.len());
     let end = run(|b| b.is_ascii_hexdigit() || *b == b':');
     let colons = text[..end].iter().filter(|b| **b == b':').count();
-    // A time has two colons.
+    // A time of day has two colons.
     if colons > 3 || (colons > 1 && end > IP.len() && text[..end].windows(2).any(|two| two == b"::")) {
         return Some(end);
     }
     let digits = run(|b| b.is_ascii_digit() || *b == b'.');
-    // The last dot may end a sentence.
+    // The last dot may be a full stop.
     let end = text[..digits].strip_suffix(b".").map_or(digits, <[u8]>::len);
     let mut parts = 0;
     for part in text[..end].split(|b| *b == b'.') {
@@ -406,8 +408,8 @@ fn ip_address(text: &[u8]) -> Option<usize> {
     (parts == 4 && ends).then_some(end)
 }
 
-/// How many bytes of a text, where a word begins, only continue an answer: a reply code at the beginning of a line, and
-/// with a status that was seen before anywhere. Remembers the first status after a reply code.
+/// How many bytes of a text, where a word begins, only continue an answer: a reply code at the beginning of a line, or
+/// anywhere with a status that was seen before. Remembers the first status after a reply code.
 fn line_head<'a>(text: &'a [u8], new_line: bool, seen: &mut Option<&'a [u8]>) -> usize {
     let [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b'-' | b' ', rest @ ..] = text else { return 0 };
     let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
@@ -433,8 +435,8 @@ const fn chain(first: u8, second: u8, third: u8) -> usize {
     ((first as usize) << 7 ^ (second as usize) << 4 ^ third as usize) % CHAINS
 }
 
-/// The patterns by their first three bytes: where each chain begins, and what follows each pattern. A chain is in order
-/// of precedence.
+/// The patterns by their first three bytes: the start of each chain, and the successor of each pattern. A chain is in
+/// order of precedence.
 const INDEX: ([u16; CHAINS], [u16; PATTERNS.len()]) = {
     assert!(PATTERNS.len() < END as usize);
     let mut first = [END; CHAINS];
@@ -442,9 +444,9 @@ const INDEX: ([u16; CHAINS], [u16; PATTERNS.len()]) = {
     let mut at = PATTERNS.len();
     while at > 0 {
         at -= 1;
-        // The order of the table is the order of precedence, so it must be by strength.
+        // The order of the table is the order of precedence, so it must be sorted by strength.
         assert!(at == 0 || PATTERNS[at - 1].about.strength() >= PATTERNS[at].about.strength());
-        // The index needs three bytes that are as they stand.
+        // The index needs three literal bytes.
         assert!(PATTERNS[at].head >= 3);
         let bytes = PATTERNS[at].text.as_bytes();
         let chain = chain(bytes[0], bytes[1], bytes[2]);
@@ -456,7 +458,7 @@ const INDEX: ([u16; CHAINS], [u16; PATTERNS.len()]) = {
 static FIRST: [u16; CHAINS] = INDEX.0;
 static NEXT: [u16; PATTERNS.len()] = INDEX.1;
 
-/// Where in a text a pattern may begin.
+/// What a pattern is in at a position of a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Words,
@@ -466,16 +468,16 @@ enum Place {
     Address,
 }
 
-/// The pattern of highest precedence that a normalised text holds, each where a word begins.
+/// The pattern of highest precedence in a normalised text; patterns match only at the beginning of a word.
 fn strongest(text: &[u8]) -> Option<&'static Pattern> {
     let mut best = END;
     let mut before = b' ';
     for (at, three) in text.windows(3).enumerate() {
         let &[byte, second, third] = three else { break };
-        // Inside a word no pattern begins.
+        // No pattern begins inside a word.
         let inside = before.is_ascii_alphanumeric() && byte.is_ascii_alphanumeric();
         let mut candidate = if inside { END } else { FIRST[chain(byte, second, third)] };
-        // Only a stronger pattern than the best so far is worth a comparison; the chain's end is weaker than any.
+        // Only a pattern that is stronger than the best so far is compared; the chain's end is weaker than any.
         while candidate < best {
             let pattern = &PATTERNS[usize::from(candidate)];
             if stands_at(pattern, &text[at..]) && counts_in(pattern, place(text, at)) {
@@ -488,7 +490,7 @@ fn strongest(text: &[u8]) -> Option<&'static Pattern> {
     PATTERNS.get(usize::from(best))
 }
 
-/// Between the words, names and addresses of a text. A colon is, but not in `http://`.
+/// Whether a position is between words, names and addresses. A colon is, except in `http://`.
 fn is_gap(text: &[u8], at: usize) -> bool {
     match text.get(at) {
         Some(b' ' | b'<' | b'>' | b'(' | b')' | b'[' | b']' | b'"' | b',' | b';' | b'\'') | None => true,
@@ -497,7 +499,7 @@ fn is_gap(text: &[u8], at: usize) -> bool {
     }
 }
 
-/// What stands at a place of a text: a word, a name (`mx.corp.example`, `https://…`) or an address. `5.7.1` and `limit.`
+/// What is at a position of a text: a word, a name (`mx.corp.example`, `https://…`) or an address. `5.7.1` and `limit.`
 /// are words, and so is a gap.
 fn place(text: &[u8], at: usize) -> Place {
     let token = (0..=at).rev().find(|&before| is_gap(text, before)).map_or(0, |gap| gap + 1);
@@ -531,7 +533,7 @@ fn stands_at(pattern: &Pattern, text: &[u8]) -> bool {
             .is_some_and(|end| !(pattern.whole && text.get(end).is_some_and(u8::is_ascii_alphanumeric)))
 }
 
-/// Where a pattern ends in a text that begins with its head. A `*` reaches to the next blank at most.
+/// Where a pattern ends in a text that begins with its head. A `*` extends at most to the next space.
 fn end_of(pattern: &Pattern, text: &[u8]) -> Option<usize> {
     let Some((_, tail)) = pattern.text.as_bytes()[pattern.head..].split_first() else { return Some(pattern.head) };
     let mut at = pattern.head;
@@ -558,7 +560,7 @@ mod tests {
     const DELAY: SignalKind<'_> = SignalKind::Delay { delay_type: "General" };
 
     fn classify(kind: SignalKind<'_>, status: &str, diagnostic: &str) -> Option<&'static str> {
-        // SES leaves out what it has not.
+        // SES omits fields without a value.
         let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
         Refusal::classify(Signal { kind, status: given(status), diagnostic: given(diagnostic) }).map(Refusal::name)
     }
@@ -577,7 +579,7 @@ mod tests {
         assert_eq!(classify(kind, status, diagnostic), expected, "{delay_type} {status} {diagnostic}");
     }
 
-    /// A server's answer, as a bounce and as a delay, with the status that SES copies from it and without.
+    /// Classifies a server's answer as a bounce and as a delay, with and without the status that SES copies from it.
     #[track_caller]
     fn answered(status: &str, diagnostic: &str, expected: Option<&str>) {
         for kind in [BOUNCE, DELAY, SignalKind::Delay { delay_type: "TransientCommunicationFailure" }] {
@@ -663,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_the_mailbox_or_the_line_is_no_block() {
+    fn what_concerns_the_mailbox_or_the_route_is_not_a_block() {
         answered("5.1.1", "smtp; 550 5.1.1 user unknown", None);
         answered("5.1.1", "smtp; 550 5.1.1 bob@spamhaus.example is nobody", None);
         answered("5.2.1", "smtp; 550 5.2.1 closed, as spam filled it", None);
@@ -690,14 +692,14 @@ mod tests {
     fn the_last_answer_that_ses_quotes_after_its_own_status_counts() {
         answered("4.4.7", "smtp; 550 4.4.7 expired after 840 minutes.<421 4.7.0 come back later>", Some("throttle"));
         answered("4.4.7", "smtp; 550 4.4.7 expired after 840 minutes.<421 [TSS04] wait>", Some("throttle"));
-        // Only the server's words know it: SES had copied another status.
+        // Only the server's text has it: SES copied another status.
         answered("5.1.1", "smtp; 550 5.7.1 you are not welcome", Some("policy"));
     }
 
     #[test]
     fn a_status_of_security_is_a_block_but_for_mailboxes_and_cryptography() {
         let by_status = |status: &str| classify(BOUNCE, status, "");
-        // Neighbours of one class as `first-last class`.
+        // Consecutive numbers of one class as `first-last class`.
         let mut runs: Vec<(&str, u16, u16)> = Vec::new();
         for detail in 0..=999 {
             let class = by_status(&format!("5.7.{detail}")).unwrap_or("none");
@@ -726,7 +728,7 @@ mod tests {
         }
     }
 
-    /// Answers in few words, and their class.
+    /// Short answers, and their class.
     const TEXTS: &[(&str, Option<&str>)] = &[
         ("450 Greylisted, wait five minutes", None),
         ("451 graylisting in action", None),
@@ -878,7 +880,7 @@ mod tests {
         ("550 administratively prohibited", Some("policy")),
         ("550 not accepting mail from you", Some("policy")),
         ("550 host refuses mail from you", Some("policy")),
-        // The same words in another order, or about somebody else.
+        // The same words in another order, or about another party.
         ("450 4.7.1 Message rate exceeded for your IP address", Some("throttle")),
         ("451 4.7.1 Please try again in 5 minutes", None),
         ("451 4.4.1 Connection refused by remote host", None),
@@ -995,7 +997,7 @@ mod tests {
         answered("5.1.1", "smtp; 550 5.1.1 user unknown; your host is blocked using a list", Some("listing"));
         answered("5.0.0", "smtp; 550 sender address rejected: user unknown", Some("sender"));
         answered("5.1.2", "smtp; 550 5.1.2 message rejected, spam content", Some("content"));
-        // The mailbox, the way to it and the server before words that only hint.
+        // The mailbox, the route to it and the server before words that only hint.
         answered("5.7.1", "smtp; 550 5.7.1 account is disabled for spam", None);
         answered("5.7.1", "smtp; 554 5.7.1 loop detected, message rejected", None);
         answered("4.7.0", "smtp; 421 4.7.0 temporary server error: too many connections", None);
@@ -1004,10 +1006,10 @@ mod tests {
         answered("5.7.1", "smtp; 550 5.7.1 Requested action not taken: mailbox unavailable", None);
         // A standard sentence before the status.
         answered("4.7.1", "smtp; 451 4.7.1 Service unavailable, later please", None);
-        // A hint is not believed against an address status.
+        // A status about the address overrules a hint.
         answered("5.1.1", "smtp; 550 5.1.1 spam", None);
         answered("5.2.1", "smtp; 550 5.2.1 refused due to spam", None);
-        // A status that says more than a hint.
+        // A status that is more specific than a hint.
         answered("5.7.606", "smtp; 550 5.7.606 Access denied", Some("listing"));
     }
 
@@ -1041,7 +1043,7 @@ mod tests {
         for other in ["12:30:45", "192.0.2", "192.0.2.1.4", "192.0.2.1x", "x192.0.2.1", "1920.0.2.1", "dead:", "[]"] {
             answered("", &format!("smtp; 550 {other} is on it"), None);
         }
-        // It is no status.
+        // It is not a status.
         answered("", "smtp; 550 5.7.1.1. 5.7.1.2: [5.7.1.3]", None);
     }
 
@@ -1051,7 +1053,7 @@ mod tests {
             let text = format!("smtp; 550-5.7.1 very low reputation of the sending{end}domain");
             answered("", &text, Some("domain_reputation"));
         }
-        // Another status in another line is not lost, nor is the last answer that SES quotes.
+        // A different status in another line is kept, and so is the last answer that SES quotes.
         answered("", "smtp; 550-5.1.1 see below\n550 5.7.1 so", Some("policy"));
         answered("", "smtp; 550 5.7.1 for now.<550 5.7.1 so>", Some("policy"));
         answered("", "550-5.7.1", Some("policy"));
@@ -1074,7 +1076,7 @@ mod tests {
         for (at, pattern) in PATTERNS.iter().enumerate() {
             assert_eq!(pattern.text, pattern.text.to_ascii_lowercase());
             assert!(!pattern.text.is_empty());
-            // A later phrase that holds this one could never decide.
+            // A later phrase that contains this one could never decide.
             for later in &PATTERNS[at + 1..] {
                 assert!(
                     pattern.whole || !later.text.starts_with(pattern.text),
@@ -1108,7 +1110,7 @@ mod tests {
         let padded = |bytes: usize| format!("{} blocklist", " ".repeat(bytes));
         assert_eq!(classify(BOUNCE, "", &padded(LOOKED_AT - 10)), Some("listing"));
         assert_eq!(classify(BOUNCE, "", &padded(LOOKED_AT - 9)), None);
-        // The cut may fall into a character.
+        // The cut may be inside a character.
         assert_eq!(classify(BOUNCE, "", &format!("spam {}", "é".repeat(1_000))), Some("content"));
         assert_eq!(classify(BOUNCE, &"é".repeat(1_000), ""), None);
     }
@@ -1128,7 +1130,7 @@ mod tests {
         assert_eq!(of_ip, [Refusal::Reputation, Refusal::Listing]);
     }
 
-    /// Words and codes that meet in answers.
+    /// Words and codes that occur together in answers.
     fn answer() -> impl Strategy<Value = String> {
         let word = prop_oneof![
             Just("5.7.1"),

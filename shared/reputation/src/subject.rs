@@ -1,4 +1,4 @@
-//! Whose reputation, and with whom.
+//! Subjects and keys: whose reputation, at which ISP.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub enum Subject {
     Identity(Arc<str>),
     /// An SES tenant.
     Tenant(Arc<str>),
-    /// A message tag with one value: a campaign, say.
+    /// A message tag with one value, for example a campaign.
     Tag(Arc<str>, Arc<str>),
 }
 
@@ -27,22 +27,22 @@ impl Subject {
     /// Name of the configuration set of mail that was sent without one.
     pub const UNTAGGED: &'static str = "(none)";
 
-    /// How the names of configuration sets begin that `ses-breaker drill` makes: see [`Subject::is_drill`].
+    /// The prefix of the names of configuration sets that `ses-breaker drill` creates: see [`Subject::is_drill`].
     pub const DRILL: &'static str = "ses-breaker-drill-";
 
-    /// Whether it is a configuration set of a drill, whose mail goes to SES's mailbox simulator. Such mail is counted for that
-    /// set alone, and is no part of the account, of an ISP's trouble or of the budget of pauses. Nobody real is stopped with the set,
-    /// so it is acted on in shadow, too.
+    /// Whether it is a configuration set of a drill, whose mail goes to SES's mailbox simulator. Such mail counts for
+    /// that set alone, and not for the account, for an ISP's trouble or for the budget of pauses. Stopping the set
+    /// stops no real mail, so it is acted on in shadow, too.
     pub fn is_drill(&self) -> bool {
         matches!(self, Subject::ConfigurationSet(name) if name.starts_with(Subject::DRILL))
     }
 
-    /// Whether its mail is a part of the account's that no other part has: the account is the sum of such subjects.
+    /// Whether it is one of the disjoint parts of the account: the account is the sum of these subjects.
     pub fn is_part_of_account(&self) -> bool {
         matches!(self, Subject::ConfigurationSet(_)) && !self.is_drill()
     }
 
-    /// How many bytes its text has, without making it: this is asked for every event.
+    /// The length of its text in bytes, computed without building the text, because it is needed for every event.
     pub fn bytes(&self) -> usize {
         match self {
             Subject::Account => "account".len(),
@@ -66,7 +66,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A text that names no subject.
+/// A text that does not name a subject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` names no subject; allowed: account, configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE"
@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for Subject {
 pub struct Key {
     /// Whose reputation.
     pub subject: Subject,
-    /// With whom; `None` is with everybody.
+    /// The ISP; `None` for all ISPs.
     pub isp: Option<Isp>,
 }
 

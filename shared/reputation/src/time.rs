@@ -1,4 +1,4 @@
-//! The two times: when a mail was accepted (its cohort) and when we look at it.
+//! The two times: when a mail was accepted (its cohort), and when it is judged.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,12 +34,12 @@ impl Minute {
         Minute(self.0 - self.0 % DAY)
     }
 
-    /// This minute, `minutes` later; stays at the end of time instead of overflowing.
+    /// This minute, `minutes` later; saturates at the last minute of time.
     pub fn plus(self, minutes: u32) -> Minute {
         Minute(self.0.saturating_add(minutes))
     }
 
-    /// This minute, `minutes` earlier; stays at 1970 instead of overflowing.
+    /// This minute, `minutes` earlier; saturates at 1970.
     pub fn minus(self, minutes: u32) -> Minute {
         Minute(self.0.saturating_sub(minutes))
     }
@@ -53,18 +53,19 @@ impl fmt::Display for Minute {
     }
 }
 
-/// Processing time: when we look, in milliseconds since 1970-01-01T00:00:00Z. A Lambda function takes it from its
-/// clock, a replay from the highest time that SES has stamped so far.
+/// Processing time: when something is judged or done, in milliseconds since 1970-01-01T00:00:00Z. A Lambda function
+/// takes it from its clock, a replay from the highest time that SES has stamped so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Now(pub i64);
 
 impl Now {
-    /// The minute we are in.
+    /// The minute that holds this moment.
     pub fn minute(self) -> Minute {
         Minute(u32::try_from(self.0.div_euclid(MINUTE_MILLIS)).unwrap_or(if self.0 < 0 { 0 } else { u32::MAX }))
     }
 
-    /// The first minute whose mail was all accepted after this moment: what a key re-armed now may be judged by.
+    /// The first minute whose mail was all accepted after this moment: a key that is re-armed now is judged by mail
+    /// from this minute on.
     pub fn next_minute(self) -> Minute {
         self.minute().plus(1)
     }

@@ -1,7 +1,7 @@
 //! The counters of one subject, per ISP, in cohorts of a minute, an hour and a day.
 //!
-//! Minutes are kept for 2 days, hours for 35 and days for 400: older cohorts of a length are forgotten, and what comes
-//! in late for them still counts in the longer ones.
+//! Minutes are kept for 2 days, hours for 35 and days for 400: older cohorts of a length are dropped, and late units
+//! for them still count in the longer ones.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
@@ -53,7 +53,7 @@ impl Length {
         }
     }
 
-    /// Whether `minute` still counts in a cohort of this length at `now`. Days are few, and always take late mail in.
+    /// Whether `minute` still counts in a cohort of this length at `now`. Days are few, and always accept late units.
     pub fn reaches(self, minute: Minute, now: Now) -> bool {
         match self {
             Length::Minute => minute >= now.minute().minus(KEEP_MINUTES),
@@ -63,39 +63,39 @@ impl Length {
     }
 }
 
-/// Of many senders most have few ISPs and few cohorts: so many are allocated without room for more.
+/// Most senders have few ISPs and few cohorts: up to this number, memory is allocated without spare room.
 const FEW: usize = 4;
-/// After so many minutes without mail, what judging remembers of a series is dropped, and worked out again if it is asked for.
+/// After this number of minutes without mail, the cached walks of a series are dropped, and computed again on demand.
 const IDLE: u32 = 6 * HOUR;
 
-/// Judging looks at minutes in the youngest part of a timeline and at hours before: from this many minutes back (then
-/// to the full hour).
+/// Judging uses minutes in the newest part of a timeline and hours before it. The minutes start this number of minutes
+/// back (then at the full hour).
 pub const FINE: u32 = 2 * HOUR;
-/// Judging looks back over the hour cohorts of so many minutes before the fine part, from the start of a day on.
+/// Judging uses the hour cohorts of this number of minutes before the fine part, from the start of a day on.
 pub const COARSE: u32 = 8 * DAY;
 
 /// The counters of one subject.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
-    /// The sum over all ISPs, once it differs from the only one: most senders are many and small, and have mail at one ISP.
+    /// The sum over all ISPs, once it differs from the single ISP's: most senders are small, and have mail at one ISP.
     all: Option<Box<Series>>,
     /// Sorted by ISP.
     isps: Vec<(Isp, Series)>,
     knows_its_mail: bool,
-    /// Whether any ISP is data only because a complaint has come from there.
+    /// Whether any ISP without a known loop counts in complaint rates, because a complaint has come from there.
     has_heard: bool,
 }
 
 impl Timeline {
     /// Counts `count` units of mail accepted in `minute`. `has_loop`: whether `isp` is known to return complaints
-    /// ([`IspMap::returns_complaints`](crate::IspMap::returns_complaints)). What falls out of the reach of minutes or hours
+    /// ([`IspMap::returns_complaints`](crate::IspMap::returns_complaints)). A unit that is too old for minutes or hours
     /// at `now` counts only in the longer cohorts.
     pub fn add(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, now: Now) {
         self.count(minute, isp, kind, count, has_loop, Reach::at(now, minute));
     }
 
-    /// Takes over what a stored row says: `count` units in the one cohort of this length that begins at `from`. Rows of
-    /// the three lengths are stored, and so are loaded, each by itself.
+    /// Loads a stored row: `count` units in the cohort of this length that begins at `from`. Rows of the three lengths
+    /// are stored and loaded separately.
     pub fn load(&mut self, (length, from): (Length, Minute), isp: Isp, kind: UnitKind, count: u32, has_loop: bool) {
         let only =
             Reach { minutes: length == Length::Minute, hours: length == Length::Hour, days: length == Length::Day };
@@ -115,7 +115,7 @@ impl Timeline {
         self.isps[index].1.add(minute, kind, count, heard, reach);
     }
 
-    /// From now on the sum over all ISPs is another than that of the only one.
+    /// From now on the sum over all ISPs differs from the single ISP's.
     fn part(&mut self) {
         if self.all.is_none() {
             let only = self.isps.first().map(|(_, only)| only.clone());
@@ -140,15 +140,15 @@ impl Timeline {
         }
     }
 
-    /// Notes that a complaint from this ISP, of which no loop is known, has reached the sender. From then on its complaints
-    /// are data: no complaint about a mail there means that nobody complained, also for the mail counted before. In sums
-    /// over ISPs see [`Timeline::heard_in_sums`].
+    /// Records that a complaint from this ISP, which has no known loop, has reached the sender. From then on its
+    /// complaints are data: the absence of a complaint means that the recipient did not complain, also for mail counted
+    /// before. For sums over ISPs see [`Timeline::heard_in_sums`].
     pub fn hear(&mut self, isp: Isp) {
         let index = self.index_of(isp);
         if self.isps[index].1.heard {
             return;
         }
-        // What could have led to a complaint there is not in the sum.
+        // The sum does not contain this ISP's mail that could have led to a complaint.
         self.part();
         let series = &mut self.isps[index].1;
         series.heard = true;
@@ -161,9 +161,9 @@ impl Timeline {
         series.memory = None;
     }
 
-    /// The ISPs without a known loop whose mail counts in complaint rates over ISPs: those whose own rate is at least 0.1 %,
-    /// from which on SES reviews accounts. The mail of the others would thin the rate out, and one complaint from a large
-    /// ISP would hide what all others say.
+    /// The ISPs without a known loop whose mail counts in complaint rates over ISPs: those whose own rate is at least
+    /// 0.1 %, from which on SES reviews accounts. The mail of the others would dilute the rate, and one complaint from
+    /// a large ISP would hide the rates at all others.
     pub fn heard_in_sums(&self) -> impl Iterator<Item = Isp> + '_ {
         self.heard_by_isp().map(|(isp, _)| isp)
     }
@@ -178,8 +178,8 @@ impl Timeline {
         self.series(Some(isp)).is_some_and(|series| series.heard)
     }
 
-    /// Whether anything tells how much mail there is: a Send or a Delivery event. Bounces alone make no rate, and a sender
-    /// who publishes nothing else is not judged.
+    /// Whether the amount of mail is known, from Send or Delivery events. Bounces alone do not give a rate, and a
+    /// sender that publishes nothing else is not judged.
     pub fn knows_its_mail(&self) -> bool {
         self.knows_its_mail
     }
@@ -189,7 +189,7 @@ impl Timeline {
         self.isps.iter().map(|(isp, _)| *isp)
     }
 
-    /// The counters at one ISP, or at all.
+    /// The counters at one ISP, or at all ISPs.
     pub fn series(&self, isp: Option<Isp>) -> Option<&Series> {
         match isp {
             None => self.all.as_deref().or_else(|| self.isps.first().map(|(_, only)| only)),
@@ -214,7 +214,7 @@ impl Timeline {
     }
 
     /// The cells that judging at `now` walks over: hours up to `edge(now)`, then minutes; none before `since`, and
-    /// without the mail that is left out.
+    /// without the excluded mail.
     pub fn cells(&self, isp: Option<Isp>, left_out: &[ExcludedIsp], since: Minute, now: Now) -> Vec<Cell> {
         let mut cells = Vec::new();
         let Some(series) = self.series(isp) else { return cells };
@@ -236,12 +236,12 @@ impl Timeline {
         cells
     }
 
-    /// Forgets the minutes and hours that are out of reach at `now`. Days are few: whoever stores them lets them expire.
+    /// Drops the minutes and hours that are too old at `now`. Days are few: the store lets them expire.
     pub fn prune(&mut self, now: Now) {
         for series in self.all.as_deref_mut().into_iter().chain(self.isps.iter_mut().map(|(_, series)| series)) {
             series.minutes.forget_before(now.minute().minus(KEEP_MINUTES));
             series.hours.forget_before(now.minute().minus(KEEP_HOURS).hour());
-            // Nobody asks soon for the evidence of who has stopped sending.
+            // The evidence of a subject that has stopped sending is not needed soon.
             if series.minutes.0.back().is_none_or(|(last, _)| *last < now.minute().minus(IDLE)) {
                 series.memory = None;
             }
@@ -249,12 +249,12 @@ impl Timeline {
     }
 }
 
-/// First minute that judging at `now` looks at minute by minute.
+/// First minute that judging at `now` uses minute by minute.
 pub fn edge(now: Now) -> Minute {
     now.minute().minus(FINE).hour()
 }
 
-/// First minute that judging at `now` looks at at all. What comes later about older mail is counted, but judges nobody.
+/// First minute that judging at `now` uses. Later units about older mail are counted, but do not affect verdicts.
 pub fn judged_from(now: Now) -> Minute {
     edge(now).minus(COARSE).day()
 }
@@ -281,21 +281,21 @@ pub struct Cell {
     pub from: Minute,
     /// First minute after it.
     pub until: Minute,
-    /// What was counted.
+    /// Its counters.
     pub counters: Counters,
 }
 
-/// The counters of one subject at one ISP or at all.
+/// The counters of one subject at one ISP, or at all ISPs.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     minutes: Cells,
     hours: Cells,
     days: Cells,
-    /// A complaint has come from this ISP, although it is not known to return any.
+    /// A complaint has come from this ISP, although no loop is known for it.
     heard: bool,
-    /// The youngest minute with a bad mail, by metric.
+    /// The newest minute with a bad mail, by metric.
     bad: [Option<Minute>; Metric::ALL.len()],
-    /// Most series of many senders are judged now and then, and hold none.
+    /// Boxed, because most series are rarely judged and have none.
     memory: Option<Box<Memory>>,
 }
 
@@ -352,7 +352,7 @@ impl Series {
         sum
     }
 
-    /// As [`Series::sum_since`], for a start that is asked for again and again.
+    /// As [`Series::sum_since`], cached for a start that is used repeatedly.
     pub(crate) fn window_since(&mut self, since: Minute) -> Counters {
         match self.memory.as_ref().and_then(|memory| memory.window) {
             Some((from, sum)) if from == since => sum,
@@ -364,7 +364,7 @@ impl Series {
         }
     }
 
-    /// Whether at least one mail in a thousand drew a complaint, in the hours that are kept.
+    /// Whether at least one mail in a thousand led to a complaint, in the hours that are kept.
     fn complains(&self) -> bool {
         let sum = self.hours.0.iter().fold(Counters::default(), |mut sum, (_, hour)| {
             sum.merge(hour);
@@ -383,7 +383,7 @@ impl Series {
         self.at(from, until).map(|counters| self.share(counters))
     }
 
-    /// What was counted in the hour that begins at `from`.
+    /// The counters of the hour that begins at `from`.
     pub(crate) fn hour(&self, from: Minute) -> Option<&Counters> {
         self.hours.get(from)
     }
@@ -393,8 +393,8 @@ impl Series {
         cells.get(from).copied()
     }
 
-    /// Shows the cells that judging at `now` walks over, oldest first. The hour in which `since` falls is shown by
-    /// its minutes.
+    /// Visits the cells that judging at `now` walks over, oldest first. The hour that contains `since` is visited
+    /// minute by minute.
     pub(crate) fn visit(&self, since: Minute, now: Now, each: &mut dyn FnMut(Cell)) {
         let edge = edge(now);
         let since = since.max(judged_from(now));
@@ -404,7 +404,7 @@ impl Series {
         self.minutes.range(edge.max(since), Minute(u32::MAX)).map(minute).for_each(each);
     }
 
-    /// Shows the hours of `[since, edge)`; the hour in which `since` falls by its minutes.
+    /// Visits the hours of `[since, edge)`; the hour that contains `since` minute by minute.
     fn visit_hours(&self, since: Minute, edge: Minute, each: &mut dyn FnMut(Cell)) {
         let whole_hours = if since == since.hour() { since } else { since.hour().plus(HOUR) }.min(edge.max(since));
         let minute =
@@ -416,7 +416,7 @@ impl Series {
     }
 }
 
-/// Cohorts of one length, sorted; nearly everything happens at the young end.
+/// Cohorts of one length, sorted; nearly all accesses are at the newest end.
 #[derive(Clone, Debug, Default)]
 struct Cells(VecDeque<(Minute, Counters)>);
 
@@ -456,7 +456,7 @@ impl Cells {
 
     /// The index of the first cohort that does not begin before `from`.
     fn position(&self, from: Minute) -> usize {
-        // Most questions are about the young end: a few steps back from there touch less memory than halving does.
+        // Most accesses are at the newest end: a few steps back from there touch less memory than a binary search.
         let young = self.0.iter().rev().take(8).take_while(|(at, _)| *at >= from).count();
         if young < 8 { self.0.len() - young } else { self.0.partition_point(|(at, _)| *at < from) }
     }
@@ -471,22 +471,22 @@ impl Cells {
     }
 }
 
-/// What judging remembers of the walks over a series, so that it need not start over for each new mail.
+/// The cached walks over a series, so that judging need not start over for each new mail.
 ///
-/// It never changes a verdict: a remembered walk is taken up only if it began where the new one begins, and if none of
-/// the cells that it has passed has changed.
+/// The cache never changes a verdict: a cached walk is continued only if it began where the new one begins, and if none
+/// of the cells that it has passed has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
-    /// The oldest minute that has changed since the memory was last tidied.
+    /// The oldest minute that has changed since the cache was last cleaned.
     changed: Minute,
-    /// The sum over all mail accepted since a minute.
+    /// The sum over all mail accepted from a minute on.
     window: Option<(Minute, Counters)>,
-    /// By metric; judging asks for two stretches at a time. Most series never see a bad mail, and hold none.
+    /// By metric; judging uses two stretches at a time. Most series never have a bad mail, and have no entry.
     walks: [[Option<Box<Remembered>>; 2]; Metric::ALL.len()],
 }
 
-/// Walks from `start`: over the whole hours before the fine part, over the minutes up to a while ago, and over all
-/// minutes but the youngest.
+/// Walks from `start`: over the whole hours before the fine part, over the older minutes, and over all minutes except
+/// the newest.
 #[derive(Clone, Debug)]
 struct Remembered {
     start: Minute,
@@ -506,9 +506,9 @@ impl Default for Memory {
     }
 }
 
-/// Cells younger than so many minutes are walked over each time: most units are still to come there.
+/// Cells newer than this number of minutes are walked each time, because most of their units are still to arrive.
 const UNSETTLED: u32 = 3;
-/// Cells younger than so many minutes still change now and then, when mail was delayed.
+/// Cells newer than this number of minutes still change occasionally, when mail was delayed.
 const SETTLING: u32 = 40;
 
 impl Series {
@@ -516,15 +516,15 @@ impl Series {
     pub(crate) fn walk(&mut self, metric: Metric, ladder: &Ladder, since: Minute, now: Now) -> Walk {
         let edge = edge(now);
         let start = since.max(judged_from(now));
-        // Without a bad mail there is no evidence, however many good ones there are.
+        // Without a bad mail there is no evidence, however many good mails there are.
         if self.bad[metric as usize].is_none_or(|bad| bad < start) {
             return Walk::default();
         }
         let memory = self.memory.get_or_insert_default();
         memory.forget_changed();
         let mut stages = memory.take(metric, start);
-        // The first stage ends between hours and minutes. That moves on by the hour: what leaves the fine part is
-        // walked over as an hour.
+        // The first stage ends between hours and minutes. This edge moves by the hour: cells that leave the fine part
+        // are walked as an hour.
         let mut at_edge = match stages[0].take().filter(|stage| stage.until <= edge) {
             Some(stage) => stage,
             None => Stage { until: start, walk: Walk::default() },
@@ -538,7 +538,7 @@ impl Series {
             at_edge.until = edge;
         }
         let fine = at_edge.until;
-        // Then over the minutes, from the furthest stage that still holds.
+        // Then over the minutes, from the latest stage that is still valid.
         let settled = now.minute().minus(UNSETTLED).max(fine);
         let settling = now.minute().minus(SETTLING).max(fine);
         let known = stages[2].take().filter(|stage| stage.until <= settled);
@@ -587,7 +587,7 @@ impl Memory {
     fn keep(&mut self, metric: Metric, walks: Remembered) {
         let slots = &mut self.walks[metric as usize];
         let free = slots.iter().position(Option::is_none);
-        // Marks only move forward, so the older one is no longer asked for.
+        // The starts only move forward, so the older walk is no longer needed.
         let slot = free.unwrap_or_else(|| {
             let start = |index: usize| slots[index].as_ref().map(|known| known.start);
             usize::from(start(1) < start(0))
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn isps_that_are_left_out_take_their_share_with_them() {
+    fn excluded_isps_take_their_share_out_of_the_sum() {
         let mut timeline = Timeline::default();
         let isp = Isp::OTHER;
         timeline.add(NOW.minute(), isp, UnitKind::Sent, 3, true, NOW);
@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn one_complaint_from_a_large_isp_without_a_loop_does_not_thin_out_what_others_say() {
+    fn one_complaint_from_a_large_isp_without_a_loop_does_not_dilute_the_rates_of_others() {
         let (large, returning) = (Isp::OTHER, IspMap::builtin().by_name("yahoo").unwrap());
         let mut timeline = Timeline::default();
         for (isp, delivered, complaints) in [(large, 9_000, 1), (returning, 1_000, 6)] {
@@ -693,13 +693,13 @@ mod tests {
             (tally.population, tally.bad)
         };
         assert_eq!((sum(None), sum(Some(large))), ((1_000, 6), (9_000, 1)));
-        // What is left out takes nothing of the others with it.
+        // An excluded ISP takes nothing from the others.
         let left_out = [ExcludedIsp { isp: large, before: Minute(u32::MAX) }];
         let rest = timeline.cells(None, &left_out, Minute(0), NOW)[0].counters;
         assert_eq!((rest.tally(Metric::Complaint).population, rest.get(UnitKind::Delivered)), (1_000, 1_000));
     }
 
-    /// Cohorts that a naive counter keeps: of each length and beginning the counts by kind.
+    /// Cohorts of a naive counter: the counts by kind, for each length and start.
     type Naive = BTreeMap<(Length, Minute), BTreeMap<UnitKind, u32>>;
 
     fn cohorts(series: Option<&Series>) -> Naive {
@@ -732,7 +732,7 @@ mod tests {
     }
 
     proptest! {
-        /// How cohorts are held makes no difference to what is counted: at one ISP, at several, with and without complaints.
+        /// The storage of cohorts does not affect the counts: at one ISP, at several, with and without complaints.
         #[test]
         fn what_is_counted_is_what_a_naive_counter_counts(
             units in proptest::collection::vec((0u32..3000, prop::sample::select(vec![0usize, 0, 0, 1, 2]), 0usize..4, 1u32..5, 0u32..3), 1..40),
@@ -763,7 +763,8 @@ mod tests {
             }
         }
 
-        /// Which ISPs are data is a function of the table and of what was counted, not of the order in which it came.
+        /// Which ISPs count in complaint rates is a function of the table and of the counts, not of the order of
+        /// events.
         #[test]
         fn the_order_of_complaints_and_deliveries_makes_no_difference(
             units in proptest::collection::vec((0u32..400, 0usize..3, 0usize..3, 1u32..5), 1..40), seed in any::<u64>(),
@@ -784,8 +785,8 @@ mod tests {
             prop_assert_eq!(counted(&units), counted(&shuffled));
         }
 
-        /// What is remembered never changes what is seen: a series that is walked over again and again while units
-        /// come in, in any order, gives the same walk as one that is walked over once.
+        /// The cache never changes a result: a series that is walked repeatedly while units arrive, in any order, gives
+        /// the same walk as a series that is walked once.
         #[test]
         fn a_remembered_walk_equals_a_fresh_one(
             steps in proptest::collection::vec((0i64..60, prop_oneof![0u32..4, 0u32..400, 0u32..20_000], 0u32..3, prop::sample::select(vec![0u32, 7, 130, 250])), 1..120),

@@ -6,7 +6,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::{Isp, Metric, Minute};
 
-/// What a unit says: the left column of the table "What counts" in `ARCHITECTURE.md`.
+/// The kind of a unit: the left column of the table "What counts" in `ARCHITECTURE.md`.
 ///
 /// The number of a kind is part of the stored key of its units: new kinds come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,21 +16,21 @@ pub enum UnitKind {
     Sent,
     /// The recipient's server accepted it.
     Delivered,
-    /// It came back for good, and SES counts it in its bounce rate.
+    /// It bounced permanently, and SES counts it in its bounce rate.
     HardBounce,
     /// SES gave up after trying.
     SoftBounce,
-    /// It came back, and SES cannot say why.
+    /// It bounced, and SES does not know why.
     Undetermined,
     /// SES never tried: the address is on a suppression list of the sender.
     Suppressed,
-    /// The recipient told their provider that it is spam.
+    /// The recipient reported it to their provider as spam.
     Complaint,
-    /// The recipient's server, or the way there, made SES wait.
+    /// The recipient's server, or the route to it, delayed the mail.
     Delay,
-    /// SES itself made the mail wait (`SendingDeferral`): no signal from an ISP.
+    /// SES itself delayed the mail (`SendingDeferral`): not a signal from an ISP.
     Deferral,
-    /// The ISP refuses or throttles the sender; told beside a bounce or a delay.
+    /// The ISP refuses or throttles the sender; counted in addition to a bounce or a delay.
     Block,
     /// SES refused the mail after accepting it.
     Reject,
@@ -40,8 +40,8 @@ pub enum UnitKind {
     Open,
     /// A link in the mail was followed.
     Click,
-    /// It came back for good because the ISP refuses the sender's IP address. SES leaves such bounces out of its bounce rate
-    /// (sending review process FAQs), so they are no hard bounces; each is a [`UnitKind::Block`], too.
+    /// It bounced permanently because the ISP refuses the sender's IP address. SES excludes such bounces from its
+    /// bounce rate (sending review process FAQs), so they are not hard bounces; each is also a [`UnitKind::Block`].
     RefusedBounce,
 }
 
@@ -65,7 +65,7 @@ impl UnitKind {
         UnitKind::RefusedBounce,
     ];
 
-    /// The kinds that end the way of a mail that SES tried to deliver: what an attempt is.
+    /// The final outcomes of a mail that SES tried to deliver: an attempt is a mail with one of them.
     pub const OUTCOMES: [UnitKind; 5] = [
         UnitKind::Delivered,
         UnitKind::HardBounce,
@@ -100,20 +100,20 @@ impl UnitKind {
         UnitKind::ALL.into_iter().find(|kind| kind.counter_name() == name)
     }
 
-    /// Whether this unit can make any rate worse, so that a key should be judged at once when it comes in.
+    /// Whether this unit can make a rate worse, so that a key should be judged at once when it arrives.
     pub fn is_harm(self) -> bool {
         Metric::harmed_by(self).is_some()
     }
 }
 
-/// The identity of a unit: equal for the same fact however often and by whatever route it is told.
+/// The identity of a unit: equal for the same fact, however often and by whichever route it is reported.
 ///
-/// A keyed 128-bit hash of message id, kind and (normalised recipient or feedback id). The key keeps an address from being
-/// found by trying addresses; 128 bits make a clash among 10¹² units less likely than 1 in 10¹⁴.
+/// A keyed 128-bit hash of message id, kind and (normalised recipient or feedback id). Because the hash is keyed, an
+/// address cannot be found by trying addresses; 128 bits make a collision among 10¹² units less likely than 1 in 10¹⁴.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitKey(pub u128);
 
-/// Makes [`UnitKey`]s under one secret key.
+/// Computes [`UnitKey`]s under one secret.
 #[derive(Clone)]
 pub struct UnitKeys(SipHasher13);
 
@@ -123,14 +123,14 @@ impl UnitKeys {
         UnitKeys(SipHasher13::new_with_key(&secret))
     }
 
-    /// The key of one fact. `parts` are what tells it from other facts of this kind about this message: the pieces of
-    /// a normalised address, a feedback id, or nothing for a fact about the whole message.
+    /// The key of one fact. `parts` distinguish it from other facts of this kind about this message: the pieces of a
+    /// normalised address, a feedback id, or nothing for a fact about the whole message.
     pub fn key(&self, message_id: &str, kind: UnitKind, parts: &[&str]) -> UnitKey {
         let mut hasher = self.0;
         hasher.write(message_id.as_bytes());
         hasher.write(&[0, kind as u8]);
         for part in parts {
-            // The separator cannot occur in UTF-8, so no two lists of parts read the same.
+            // The separator cannot occur in UTF-8, so different lists of parts give different input.
             hasher.write(&[0xff]);
             hasher.write(part.as_bytes());
         }
@@ -144,7 +144,7 @@ impl std::fmt::Debug for UnitKeys {
     }
 }
 
-/// Index of a sender: the list of subjects whose reputation one mail touches. Given out by whoever keeps the list.
+/// Index of a sender: the list of subjects whose reputation one mail changes. Assigned by the owner of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SenderId(pub u32);
 
@@ -153,13 +153,13 @@ pub struct SenderId(pub u32);
 pub struct Unit {
     /// Its identity.
     pub key: UnitKey,
-    /// What it says.
+    /// Its kind.
     pub kind: UnitKind,
-    /// Who received, or was to receive, the mail.
+    /// The ISP that received, or should have received, the mail.
     pub isp: Isp,
     /// When SES accepted the mail.
     pub cohort: Minute,
-    /// Whose reputation it touches.
+    /// The sender whose reputation it changes.
     pub sender: SenderId,
 }
 

@@ -1,4 +1,4 @@
-//! Warm-up: how much mail a configuration set may send to one ISP on one day, and how that grows.
+//! Warm-up: how much mail a configuration set may send to one ISP on one day, and how this quota grows.
 //!
 //! ```text
 //! began ─ healthy and used ─► grows … ─► warmed (the target)        idle 14 days ─► decays ─► idle 21 days ─► warmed up anew
@@ -6,19 +6,21 @@
 //!   └ harm: shrinks, once for each incident; while sending is stopped or probed: a trickle
 //! ```
 //!
-//! **Evidence**: [`close`] looks at one day when it is over: what was granted, whether a verdict stands, what the breaker did.
-//! **Grow** only upon a day that was healthy and whose quota was used: unused quota proves nothing, and neither does the day on
-//! which a ramp begins, which is seldom a whole one. A trickle that was used and did no harm counts for what it was cut from.
-//! **Shrink** once for each incident: the breaker dates its harm, and a date that has been answered for is kept. Until the
-//! ramp is past the quota at which harm was done, it grows carefully, as at ISPs that receive for businesses.
-//! **Idle**: an ISP forgets a sender. Counted in calendar days, because that is how ISPs forget.
+//! **Evidence**: [`close`] evaluates one day when it is over: what was granted, whether a verdict is in effect, what
+//! the breaker did. **Grow** only after a day that was healthy and whose quota was used: unused quota proves nothing,
+//! and neither does the day on which a ramp begins, which is rarely a whole day. A trickle that was used without harm
+//! counts as use of the quota that it was cut from. **Shrink** once for each incident: the breaker dates its harm, and
+//! the ramp stores the last date that it has acted on. Until the ramp is past the quota at which harm was done, it
+//! grows slowly, as at ISPs that receive for businesses. **Idle**: an ISP forgets a sender without mail. Counted in
+//! calendar days, because ISPs forget by the calendar.
 //!
-//! **Invariant:** [`close`] is a function of its arguments, so whoever closes a day comes to the same quota.
-//! **Invariant:** no quota is above the target or below the trickle's minimum, and no step up is above the largest step.
+//! **Invariant:** [`close`] is a function of its arguments, so every process that closes a day computes the same quota.
+//! **Invariant:** no quota is above the target or below the trickle's minimum, and no step up is above the largest
+//! step.
 //!
-//! The numbers are those of the field: 50 mails on the first day, 1.5 to 2 times as many with each day, less for business
-//! domains, 30 to 45 days in all, which is also what SES's own plan for dedicated IPs takes (SES Developer Guide, "Warming
-//! up dedicated IP addresses").
+//! The numbers are common practice: 50 mails on the first day, 1.5 to 2 times as many with each day, less for business
+//! domains, 30 to 45 days in all, which is also the length of SES's own plan for dedicated IPs (SES Developer Guide,
+//! "Warming up dedicated IP addresses").
 
 use std::fmt;
 
@@ -39,31 +41,33 @@ pub struct Plan {
     pub business_growth: f64,
     /// No step up is larger than this share of the target.
     pub max_step_share: f64,
-    /// A day has used its quota if so much of it was granted.
+    /// A day has used its quota if at least this share of it was granted.
     pub used_share: f64,
     /// On which days of the week, Monday first, the quota may grow.
     pub sending_days: [bool; 7],
     /// Harm multiplies the quota by this.
     pub shrink: f64,
-    /// What is let through while sending is stopped or probed, as a share of the quota, beside the reserve for critical mail.
+    /// What is let through while sending is stopped or probed, as a share of the quota, in addition to the reserve for
+    /// critical mail.
     pub trickle_share: f64,
     /// No quota is lower.
     pub minimum: u64,
-    /// From so many days without mail on, the quota decays …
+    /// From this number of days without mail on, the quota decays …
     pub decay_after_days: u32,
     /// … by this factor a day …
     pub decay: f64,
-    /// … and from so many days on it begins anew.
+    /// … and from this number of days on the ramp begins again.
     pub rewarm_after_days: u32,
-    /// After so many sending days in a row that used less than `follow_share` of the quota, it follows the volume down.
+    /// After this number of sending days in a row that used less than `follow_share` of the quota, it follows the
+    /// volume down.
     pub follow_days: u32,
     /// See `follow_days`.
     pub follow_share: f64,
-    /// The day's quota comes in evenly over so many hours.
+    /// The day's quota is released evenly over this number of hours.
     pub spread_hours: u32,
-    /// What was not asked for is kept up to this share of the quota.
+    /// Quota that is not requested is kept, up to this share.
     pub burst_share: f64,
-    /// This share of the quota is for critical mail only, whatever happens to the rest.
+    /// This share of the quota is reserved for critical mail, whatever happens to the rest.
     pub critical_share: f64,
     /// The configuration set on shared IPs that takes what exceeds the quota in the first half of the ramp.
     pub overflow: Option<String>,
@@ -72,7 +76,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The quota after one good day; `carefully` at ISPs that receive for businesses, and up to a quota that has done harm.
+    /// The quota after one good day; `carefully`: at ISPs that receive for businesses, and up to a quota that has done
+    /// harm.
     pub fn grown(&self, quota: u64, carefully: bool) -> u64 {
         let growth = if carefully { self.business_growth } else { self.growth };
         let step = ((self.target as f64 * self.max_step_share) as u64).max(1);
@@ -95,38 +100,38 @@ impl Plan {
     }
 }
 
-/// The longest schedule that is written down.
+/// The longest schedule that is computed, in days.
 const MAX_DAYS: usize = 1_000;
 
-/// Where a configuration set stands at one ISP on one day.
+/// The ramp of a configuration set at one ISP on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ramp {
     /// The day that the quota is for; see [`Day::number`].
     pub day: i32,
-    /// Mails that may be sent on it.
+    /// Mails that may be sent on that day.
     pub quota: u64,
-    /// The volume that the ISP has shown it takes: the quota, unless that is a trickle.
+    /// The volume that the ISP has proven to accept: the quota, unless the quota is a trickle.
     pub reach: u64,
-    /// Why it is that.
+    /// The move that led to this quota.
     pub step: Move,
-    /// Whether this is the day on which the ramp began, or began anew.
+    /// Whether this is the day on which the ramp began, or began again.
     pub anchor: bool,
     /// Days with mail since the ramp began.
     pub sending_days: u32,
-    /// Days without mail since the last one with.
+    /// Days without mail since the last day with mail.
     pub idle_days: u32,
-    /// Days with mail in a row that used little of the quota, and the most that one of them used.
+    /// The number of days with mail in a row that used little of the quota, and the most that one of them used.
     pub low: (u32, u64),
-    /// The harm that has been answered for with a smaller quota.
+    /// The last harm for which the quota was already reduced.
     pub demoted: Option<Now>,
-    /// The quota that did it: up to there it grows carefully. 0 if there is none.
+    /// The quota at which that harm was done: up to it the quota grows slowly. 0 if there is none.
     pub hurt: u64,
 }
 
-/// What became of a quota from one day to the next.
+/// How a quota changed from one day to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// The ramp began, or began anew after a long time without mail.
+    /// The ramp began, or began again after a long time without mail.
     Began {
         /// Days without mail before.
         idle_days: u32,
@@ -145,7 +150,7 @@ pub enum Move {
     },
     /// Only a trickle, because sending is stopped or probed.
     Trickled {
-        /// The quota that it comes back to.
+        /// The quota to which it returns.
         reach: u64,
     },
     /// Smaller because less is sent.
@@ -155,7 +160,7 @@ pub enum Move {
         /// The most that was sent on one of the last days.
         peak: u64,
     },
-    /// Smaller because nothing was sent for long.
+    /// Smaller because nothing was sent for a long time.
     Decayed {
         /// Before.
         from: u64,
@@ -164,7 +169,7 @@ pub enum Move {
     },
 }
 
-/// Why a quota stayed as it was.
+/// Why a quota did not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// It is the target.
@@ -180,14 +185,14 @@ pub enum Held {
     },
     /// Nothing was sent.
     Idle {
-        /// For so many days.
+        /// For this number of days.
         days: u32,
     },
-    /// A warning stands, or the breaker is not closed.
+    /// A warning is in effect, or the breaker is not closed.
     Unwell,
     /// The ISP itself is in trouble.
     Incident,
-    /// It is a day of the week on which nothing grows.
+    /// It is a day of the week on which quotas do not grow.
     RestDay,
 }
 
@@ -237,19 +242,19 @@ impl fmt::Display for Held {
             Held::Idle { days } => write!(f, "holds: {days} days without mail"),
             Held::Unwell => f.write_str("holds: a warning stands, or the breaker is not closed"),
             Held::Incident => f.write_str("holds: the ISP itself is in trouble"),
-            Held::RestDay => f.write_str("holds: quotas do not grow upon this day of the week"),
+            Held::RestDay => f.write_str("holds: quotas do not grow on this day of the week"),
         }
     }
 }
 
-/// What is known of a day when it is over.
+/// What is known about a day when it is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Mails that were granted on it and not given back.
     pub used: u64,
-    /// Of those, mails of what is there for everybody, the reserve for critical mail left out.
+    /// Of those, mails of the shared part, without the reserve for critical mail.
     pub bulk: u64,
-    /// The worst verdict that stands about the mail to this ISP.
+    /// The worst verdict in effect about the mail to this ISP.
     pub level: Option<Level>,
     /// Whether the breaker is anything but closed, at this ISP or for the configuration set as a whole.
     pub unsettled: bool,
@@ -261,7 +266,7 @@ pub struct Evidence {
     pub incident: bool,
 }
 
-/// A ramp that begins on this day. Harm that the breaker found before it is none of the ramp's.
+/// A ramp that begins on this day. Harm that the breaker found before does not count for the ramp.
 pub fn begin(plan: &Plan, day: Day, worsened: Option<Now>) -> Ramp {
     begun(plan, day.number, worsened, 0)
 }
@@ -273,9 +278,9 @@ fn begun(plan: &Plan, day: i32, demoted: Option<Now>, idle_days: u32) -> Ramp {
     Ramp { day, quota, reach: quota, step, anchor: true, sending_days: 0, idle_days, low: (0, 0), demoted, hurt: 0 }
 }
 
-/// Closes the day of a ramp, `over`, upon what is known of it, and says where the ramp stands on the next one.
+/// Closes the day `over` of a ramp with its evidence, and returns the ramp for the next day.
 pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidence) -> Ramp {
-    // A policy may have moved the target meanwhile.
+    // The policy may have changed the target meanwhile.
     let reach = ramp.reach.clamp(plan.minimum.min(plan.target), plan.target);
     let day = over.number.saturating_add(1);
     let mut next = Ramp {
@@ -290,10 +295,10 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         demoted: ramp.demoted,
         hurt: ramp.hurt,
     };
-    // Harm first: also of a day without mail, because the mail of the day before is still telling.
+    // Harm comes first, also on a day without mail, because bounces of the day before still arrive.
     let news = evidence.worsened.filter(|at| ramp.demoted.is_none_or(|answered| *at > answered));
     if evidence.incident {
-        // It was not this sender's fault, on the day after neither.
+        // It was not this sender's fault, not on the following day either.
         next.demoted = news.or(ramp.demoted);
     }
     if news.is_some() && !evidence.incident {
@@ -304,7 +309,7 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         if reach > plan.start || next.idle_days == plan.rewarm_after_days {
             return begun(plan, day, next.demoted, next.idle_days);
         }
-        // It stands at its beginning until there is mail, which makes a day its first whichever day it is.
+        // The ramp stays at its beginning until there is mail; the first day with mail is its first day.
         (next.anchor, next.step) = (true, Move::Held(Held::Idle { days: next.idle_days }));
     } else if next.idle_days >= plan.decay_after_days {
         let floor = plan.start.min(reach).max(plan.minimum.min(reach));
@@ -318,7 +323,8 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         lived(plan, business, ramp, over, evidence, &mut next);
     }
     if evidence.contained && !evidence.incident {
-        // The reserve for critical mail is no part of what trickles: nobody's codes wait for a bad list.
+        // The reserve for critical mail is not reduced to a trickle: codes and passwords must not wait because of a bad
+        // list.
         let trickle = ((next.reach as f64 * plan.trickle_share) as u64).max(plan.minimum);
         next.quota = trickle.saturating_add(plan.reserve(next.reach)).min(next.reach);
         if next.quota < next.reach {
@@ -335,16 +341,16 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
     if low && !evidence.contained && !ramp.anchor {
         next.low = (ramp.low.0.saturating_add(1), ramp.low.1.max(evidence.used));
     }
-    // Who has no critical mail cannot use the reserve, and must not be held back by it.
-    let everybody = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
+    // A sender without critical mail cannot use the reserve, and must not be limited by it.
+    let shared = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
     let used = evidence.used as f64 >= ramp.quota as f64 * plan.used_share
-        || everybody > 0 && evidence.bulk as f64 >= everybody as f64 * plan.used_share;
+        || shared > 0 && evidence.bulk as f64 >= shared as f64 * plan.used_share;
     next.step = if evidence.incident {
         Move::Held(Held::Incident)
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
     } else if next.low.0 >= plan.follow_days {
-        // Twice what was sent: room to grow again, and no more than the ISP has lately seen half of.
+        // Twice what was sent: room to grow again, and at most twice what the ISP has recently seen.
         let followed = next.low.1.saturating_mul(2).clamp(plan.start.min(reach), reach);
         let peak = next.low.1;
         (next.reach, next.quota, next.low) = (followed, followed, (0, 0));

@@ -1,4 +1,4 @@
-//! Days as people in one place count them: a quota is for a day, and a day begins at midnight somewhere.
+//! Time zones and days: a quota is for a day, and a day begins at midnight in a time zone.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use jiff::{Span, Timestamp};
 
 use crate::time::Now;
 
-/// A time zone of the IANA database, as it was when this was built.
+/// A time zone of the IANA database, in the version bundled at build time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
 
-/// A name that is no time zone.
+/// A name that is not a time zone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no time zone; allowed: UTC, or a name of the IANA database such as Europe/Berlin")]
+#[error("unknown time zone `{0}`: use UTC or an IANA name such as Europe/Berlin")]
 pub struct ZoneError(String);
 
 impl Zone {
@@ -25,7 +25,7 @@ impl Zone {
     ///
     /// # Errors
     ///
-    /// Says that there is none.
+    /// There is no time zone with this name.
     pub fn named(name: &str) -> Result<Zone, ZoneError> {
         let zone = TimeZoneDatabase::bundled().get(name).map_err(|_| ZoneError(name.to_owned()))?;
         Ok(Zone(zone))
@@ -33,12 +33,12 @@ impl Zone {
 
     /// The day that holds a moment.
     pub fn day_at(&self, now: Now) -> Day {
-        // A clock that is off by thousands of years is somebody else's trouble, but no reason to panic.
+        // A clock that is wrong by thousands of years must not cause a panic.
         let moment = Timestamp::from_millisecond(now.0).unwrap_or(Timestamp::UNIX_EPOCH);
         self.dated(self.0.to_datetime(moment).date())
     }
 
-    /// What hour the clock shows there: 0 to 23.
+    /// The hour on the clock there: 0 to 23.
     pub fn hour_at(&self, now: Now) -> u8 {
         let moment = Timestamp::from_millisecond(now.0).unwrap_or(Timestamp::UNIX_EPOCH);
         self.0.to_datetime(moment).hour().unsigned_abs()
@@ -50,7 +50,7 @@ impl Zone {
     }
 
     fn dated(&self, date: Date) -> Day {
-        // Where midnight does not exist because clocks go forward then, a day begins when the clock goes on.
+        // If midnight does not exist because clocks go forward at that time, the day begins at the first existing time.
         let start = |date: Date| date.to_zoned(self.0.clone()).and_then(|midnight| midnight.start_of_day());
         let millis = |date: Date| start(date).map(|start| start.timestamp().as_millisecond());
         let number = EPOCH.until(date).map_or(0, |span| span.get_days());
@@ -69,7 +69,7 @@ impl fmt::Display for Zone {
 const EPOCH: Date = date(1970, 1, 1);
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// The date of a day number; a number beyond all dates is none of ours.
+/// The date of a day number; 1970-01-01 for a number beyond all dates.
 fn date_of(number: i32) -> Date {
     Span::new().try_days(number).and_then(|days| EPOCH.checked_add(days)).unwrap_or(EPOCH)
 }
@@ -86,7 +86,7 @@ pub struct Day {
 }
 
 impl Day {
-    /// Its place in the week: 0 is Monday.
+    /// The day of the week: 0 is Monday.
     pub fn weekday(self) -> usize {
         usize::from(date_of(self.number).weekday().since(Weekday::Monday).unsigned_abs())
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Day {
     }
 }
 
-/// The date of a day number, for whoever has nothing else.
+/// Displays the date of a day number.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberedDate(pub i32);
 

@@ -1,4 +1,4 @@
-//! The laws of the breaker: every state with every input in one table, and what holds along every walk.
+//! The laws of the breaker: every state with every input in one table, and properties of every walk.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn verdict(level: Level) -> Verdict {
     }
 }
 
-/// A judgement that calls for this level and all lower ones, seen over so many mails.
+/// A judgement that calls for this level and all lower ones, over this number of mails.
 fn judgement(level: Option<Level>, mails: u64) -> Judgement {
     let mut judgement = Judgement { probe: Tally { population: mails, bad: 0 }, ..Judgement::default() };
     for called_for in [Level::Warn, Level::Throttle, Level::Pause] {
@@ -43,8 +43,7 @@ const FREE: ActionLimits = ActionLimits { cap: Level::Pause, may_pause: true };
 
 // ---------------------------------------------------------------------------------------------- the transition matrix
 
-/// In how few letters a state can be told: `T50` is throttled to 50 %, `O30` is open for 30 minutes, `O–` until a
-/// person comes.
+/// A short code for a state: `T50` is throttled to 50 %, `O30` is open for 30 minutes, `O–` until a person resumes it.
 fn code(state: State) -> String {
     match state {
         State::Closed => "C".into(),
@@ -55,8 +54,8 @@ fn code(state: State) -> String {
     }
 }
 
-/// `=`: nothing changes. Else the next state, with `*` if the key is re-armed, `'` if only the mark for cuts has moved, and
-/// the first letter of the level that is told, if one is.
+/// `=`: nothing changes. Else the next state, with `*` if the key is re-armed, `'` if only the mark for cuts has moved,
+/// and the first letter of the level that is reported, if one is.
 fn cell(known: &BreakerState, Step { next, news, .. }: &Step) -> String {
     if next == known && news.is_none() {
         return "=".into();
@@ -66,15 +65,16 @@ fn cell(known: &BreakerState, Step { next, news, .. }: &Step) -> String {
         (false, true) => "'",
         (false, false) => "",
     };
-    let reported = news.as_ref().and_then(|news| news.level).map_or("", |level| match level {
+    let level = news.as_ref().and_then(|news| news.level).map_or("", |level| match level {
         Level::Warn => "w",
         Level::Throttle => "t",
         Level::Pause => "p",
     });
-    format!("{}{armed}{reported}", code(next.state))
+    format!("{}{armed}{level}", code(next.state))
 }
 
-/// Every state in which a breaker can be, as the matrix names it. A forced one is Open or Closed only; in shadow it is as without.
+/// Every state in which a breaker can be, as the matrix names it. A forced one is only Open or Closed; in shadow it is
+/// as without an override.
 fn columns() -> Vec<(&'static str, BreakerState)> {
     let throttled = |thousandths: u16, moved: i64| State::Throttled {
         factor: Factor::of_share(f64::from(thousandths) / 1000.0),
@@ -97,7 +97,7 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
         ("shadow", State::Closed, Override::Shadow),
     ];
     let known = |(name, state, overridden)| {
-        // Whatever is not closed has tripped once.
+        // Every state except closed has tripped once.
         let tripped = !matches!(state, State::Closed);
         let tripped_at = tripped.then(|| minutes(-31));
         (
@@ -108,8 +108,8 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
     states.into_iter().map(known).collect()
 }
 
-/// Rows of inputs over columns of states. A cap, and whether one more pause is allowed, is named only where it makes a
-/// difference; inputs that no state tells apart share a row.
+/// Rows of inputs over columns of states. A cap, and whether one more pause is allowed, is named only if it makes a
+/// difference; inputs with the same result in every state share a row.
 fn matrix(policy: &Breaker, judgements_only: bool) -> String {
     let columns = columns();
     let answers = |standing: ActionLimits, input: Input<'_>| -> Vec<String> {
@@ -133,9 +133,9 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         for (cap, limited) in [(Level::Pause, ""), (Level::Throttle, " ≤ throttle"), (Level::Warn, " ≤ warn")] {
             for (may_pause, budget) in [(true, ""), (false, ", no more pauses")] {
                 let cells = answers(ActionLimits { cap, may_pause }, Input::Judged(&judgement));
-                let told_by_the_cap =
+                let explained_by_the_cap =
                     !may_pause && cells == answers(ActionLimits { cap, may_pause: true }, Input::Judged(&judgement));
-                if cells != unlimited && !told_by_the_cap {
+                if cells != unlimited && !explained_by_the_cap {
                     add(&format!("{name}{limited}{budget}"), cells);
                 }
             }
@@ -151,7 +151,7 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         ("pardon", Input::Pardon),
     ] {
         let protected = ActionLimits { cap: Level::Warn, may_pause: false };
-        assert_eq!(answers(protected, input), answers(FREE, input), "{name}: standing is about judgements only");
+        assert_eq!(answers(protected, input), answers(FREE, input), "{name}: limits are about judgements only");
         if !judgements_only {
             add(name, answers(FREE, input));
         }
@@ -204,9 +204,9 @@ fn every_state_answers_every_input() {
 
 // --------------------------------------------------------------------------------------------------------- the walks
 
-/// An input that can be kept, printed and shrunk.
+/// An input that can be stored, printed and shrunk.
 #[derive(Clone, Debug)]
-enum Told {
+enum Event {
     Judged { level: Option<Level>, mails: u64, metric: Metric, cap: Level, may_pause: bool },
     Stops,
     Resumes,
@@ -217,10 +217,10 @@ enum Told {
     Pardon,
 }
 
-impl Told {
+impl Event {
     fn apply(&self, policy: &Breaker, known: &BreakerState, now: Now) -> Step {
         let input = match self {
-            Told::Judged { level, mails, metric, cap, may_pause } => {
+            Event::Judged { level, mails, metric, cap, may_pause } => {
                 let mut judgement = judgement(*level, *mails);
                 for verdict in
                     [&mut judgement.warn, &mut judgement.throttle, &mut judgement.pause].into_iter().flatten()
@@ -230,42 +230,42 @@ impl Told {
                 let standing = ActionLimits { cap: *cap, may_pause: *may_pause };
                 return step(policy, standing, known, Input::Judged(&judgement), now);
             }
-            Told::Stops => Input::PersonStops,
-            Told::Resumes => Input::PersonResumes,
-            Told::Bypasses => Input::PersonBypasses,
-            Told::Shadows => Input::PersonShadows,
-            Told::Releases => Input::PersonReleases,
-            Told::Incident => Input::Incident,
-            Told::Pardon => Input::Pardon,
+            Event::Stops => Input::PersonStops,
+            Event::Resumes => Input::PersonResumes,
+            Event::Bypasses => Input::PersonBypasses,
+            Event::Shadows => Input::PersonShadows,
+            Event::Releases => Input::PersonReleases,
+            Event::Incident => Input::Incident,
+            Event::Pardon => Input::Pardon,
         };
         step(policy, FREE, known, input, now)
     }
 
     fn is_free_judgement(&self) -> bool {
-        matches!(self, Told::Judged { cap: Level::Pause, .. })
+        matches!(self, Event::Judged { cap: Level::Pause, .. })
     }
 }
 
-fn reported() -> impl Strategy<Value = Told> {
+fn event() -> impl Strategy<Value = Event> {
     let level = prop::sample::select(vec![None, Some(Level::Warn), Some(Level::Throttle), Some(Level::Pause)]);
     let mails = prop::sample::select(vec![0u64, 10, 199, 200, 5000]);
     let metric = prop::sample::select(Metric::ALL.to_vec());
     let cap = prop_oneof![8 => Just(Level::Pause), 1 => Just(Level::Warn)];
     let judged = (level, mails, metric, cap, prop::bool::weighted(0.8))
-        .prop_map(|(level, mails, metric, cap, may_pause)| Told::Judged { level, mails, metric, cap, may_pause });
+        .prop_map(|(level, mails, metric, cap, may_pause)| Event::Judged { level, mails, metric, cap, may_pause });
     prop_oneof![
         20 => judged,
-        1 => Just(Told::Stops),
-        1 => Just(Told::Resumes),
-        1 => Just(Told::Bypasses),
-        1 => Just(Told::Shadows),
-        1 => Just(Told::Releases),
-        1 => Just(Told::Incident),
-        1 => Just(Told::Pardon),
+        1 => Just(Event::Stops),
+        1 => Just(Event::Resumes),
+        1 => Just(Event::Bypasses),
+        1 => Just(Event::Shadows),
+        1 => Just(Event::Releases),
+        1 => Just(Event::Incident),
+        1 => Just(Event::Pardon),
     ]
 }
 
-/// Breakers as the policy's own validation lets them through.
+/// Breaker settings that the validation of policies accepts.
 fn policies() -> impl Strategy<Value = Breaker> {
     let shares = (0.01..0.95f64, 0.001..1.0f64, 0.001..1.0f64);
     let opens = (1u32..5_000, 0u32..5_000, 1u32..30);
@@ -292,12 +292,12 @@ fn policies() -> impl Strategy<Value = Breaker> {
 }
 
 /// Steps with the minutes that pass before each: mostly short, now and then past every limit of the policy.
-fn walk() -> impl Strategy<Value = Vec<(i64, Told)>> {
+fn walk() -> impl Strategy<Value = Vec<(i64, Event)>> {
     let passed = prop_oneof![6 => 0i64..90, 2 => 90i64..3_000, 1 => 3_000i64..60_000];
-    prop::collection::vec((passed, reported()), 1..60)
+    prop::collection::vec((passed, event()), 1..60)
 }
 
-/// What SES and the gate would do, if they did what the effects say and nothing else.
+/// SES and the gate, doing exactly what the effects ask for.
 struct Actuator {
     flows: bool,
     factor: Factor,
@@ -316,30 +316,30 @@ impl Actuator {
 }
 
 proptest! {
-    /// Whatever is known and whenever it is asked, `step` answers, and its state can be asked again.
+    /// In any state and at any time, `step` returns a result, and its state can be stepped again.
     #[test]
     fn a_step_is_total_at_any_time(
         policy in policies(),
         walk in prop::collection::vec((prop::sample::select(vec![
             i64::MIN, i64::MIN + 1, -1, 0, 1, NOW.0 - 1, NOW.0, NOW.0 + 59_999, i64::MAX - 60_000, i64::MAX,
-        ]), reported()), 1..40),
+        ]), event()), 1..40),
     ) {
         let mut known = BreakerState::default();
-        for (now, reported) in walk {
-            known = reported.apply(&policy, &known, Now(now)).next;
+        for (now, event) in walk {
+            known = event.apply(&policy, &known, Now(now)).next;
             let _ = (due(&policy, &known, Now(now)), due(&policy, &known, Now(0)), due(&policy, &known, Now(i64::MAX)));
             prop_assert!(known.state.factor(&policy) <= Factor::FULL);
         }
     }
 
-    /// What the effects did to the world is what the state says about it, at every step.
+    /// After every step, the result of the effects matches the state.
     #[test]
-    fn the_effects_make_the_world_as_the_state_says(policy in policies(), walk in walk()) {
+    fn the_effects_bring_about_what_the_state_says(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
         let mut world = Actuator { flows: true, factor: Factor::FULL };
-        for (passed, reported) in walk {
+        for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
-            let step = reported.apply(&policy, &known, now);
+            let step = event.apply(&policy, &known, now);
             world.apply(&step.effects);
             known = step.next;
             let open = matches!(known.state, State::Open { .. });
@@ -350,41 +350,41 @@ proptest! {
         }
     }
 
-    /// The same input at the same moment once more changes nothing more, and tells nothing more.
+    /// Repeating the same input at the same moment changes nothing more, and reports nothing more.
     #[test]
     fn asking_twice_changes_nothing_more(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, reported) in walk {
+        for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
             let since = known.since;
-            known = reported.apply(&policy, &known, now).next;
-            // Whatever moves the mark from which mail is judged (a cut, a re-arming) takes the verdict away, too:
+            known = event.apply(&policy, &known, now).next;
+            // A move of the minute from which mail counts (a cut, a re-arming) also removes the verdict:
             // `judging_the_same_mail_again_never_cuts_again` is about that.
-            let cut = matches!(reported, Told::Judged { level: Some(Level::Throttle), .. });
-            let re_armed = known.since != since && matches!(reported, Told::Judged { level: Some(Level::Pause), .. });
-            if reported.is_free_judgement() && (cut || re_armed) {
+            let cut = matches!(event, Event::Judged { level: Some(Level::Throttle), .. });
+            let re_armed = known.since != since && matches!(event, Event::Judged { level: Some(Level::Pause), .. });
+            if event.is_free_judgement() && (cut || re_armed) {
                 continue;
             }
-            let again = reported.apply(&policy, &known, now);
+            let again = event.apply(&policy, &known, now);
             prop_assert!(again.effects.is_empty(), "{:?}", again.effects);
-            // What has just been released may still be warned about, once.
+            // A key that was just released may still get one warning.
             prop_assert_eq!(&BreakerState { warned: known.warned, ..again.next.clone() }, &known);
-            let third = reported.apply(&policy, &again.next, now);
+            let third = event.apply(&policy, &again.next, now);
             prop_assert!(third.news.is_none() && third.next == again.next);
         }
     }
 
-    /// From wherever a walk has led: with healthy traffic, or with no traffic at all, it comes back to Closed by
-    /// itself, in a bounded number of looks and a bounded time. Only what waits for a person does not.
+    /// From wherever a walk has led: with healthy traffic, or without traffic, it returns to Closed by itself, in a
+    /// bounded number of judgements and a bounded time. Only a breaker that waits for a person does not.
     #[test]
     fn every_state_is_left_in_finite_time_once_traffic_is_healthy(
         policy in policies(), walk in walk(), mails in prop::sample::select(vec![0u64, 1_000_000]),
     ) {
         let policy = Breaker { resume: Resume::Automatic, ..policy };
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, reported) in walk {
+        for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
-            known = reported.apply(&policy, &known, now).next;
+            known = event.apply(&policy, &known, now).next;
         }
         if known.overridden == Override::ForcedOpen {
             prop_assert_eq!(due(&policy, &known, now), None, "it waits for a person");
@@ -404,20 +404,20 @@ proptest! {
         prop_assert!(now <= latest, "it took until {now}, not {latest}");
     }
 
-    /// `due` lies ahead, or judging at `due` changes something: whoever follows it never spins. A withheld pause is the
-    /// one exception: it waits for others' pauses to be over, and is looked at each minute until then.
+    /// `due` lies ahead, or judging at `due` changes something, so that following it never spins. A withheld pause is
+    /// the only exception: it waits for others' pauses to end, and is judged each minute until then.
     #[test]
-    fn due_lies_ahead_or_something_changes(policy in policies(), walk in walk(), judged in reported()) {
+    fn due_lies_ahead_or_something_changes(policy in policies(), walk in walk(), judged in event()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, reported) in walk {
+        for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
-            known = reported.apply(&policy, &known, now).next;
-            let Told::Judged { .. } = judged else { continue };
+            known = event.apply(&policy, &known, now).next;
+            let Event::Judged { .. } = judged else { continue };
             let Some(due_at) = due(&policy, &known, now) else { continue };
             let then = now.max(due_at);
             let step = judged.apply(&policy, &known, then);
             let ahead = due(&policy, &step.next, then).is_none_or(|next| next > then);
-            let held_back = matches!(judged, Told::Judged { level: Some(Level::Pause), may_pause: false, .. });
+            let held_back = matches!(judged, Event::Judged { level: Some(Level::Pause), may_pause: false, .. });
             prop_assert!(step.next != known || ahead || held_back, "{known:?} spins on {judged:?}");
         }
     }
@@ -428,9 +428,9 @@ proptest! {
         let policy = Breaker { resume: Resume::Automatic, ..policy };
         let (mut known, mut now) = (BreakerState::default(), NOW);
         let mut lengths: BTreeMap<u32, u32> = BTreeMap::new();
-        for (passed, reported) in walk {
+        for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
-            let next = reported.apply(&policy, &known, now).next;
+            let next = event.apply(&policy, &known, now).next;
             if let (State::Open { at, until: Some(until) }, true) = (next.state, next.tripped != known.tripped) {
                 let length = until.minutes_since(at);
                 prop_assert!(length >= policy.open_minutes && length <= policy.open_cap_minutes);
@@ -444,20 +444,20 @@ proptest! {
         prop_assert!(lengths.is_sorted(), "{lengths:?}");
     }
 
-    /// No judgement, incident or pardon moves what a person has stopped, however long it takes; nor does one stop what a
-    /// person holds closed.
+    /// No judgement, incident or pardon moves what a person has stopped, however long it takes; nor stops what a person
+    /// bypasses.
     #[test]
     fn nothing_of_a_persons_is_undone(policy in policies(), walk in walk(), at in 0usize..60, close in prop::bool::ANY) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (index, (passed, reported)) in walk.into_iter().enumerate() {
+        for (index, (passed, event)) in walk.into_iter().enumerate() {
             now = now.plus_minutes(passed as u32);
             if index == at {
-                let word = if close { Told::Bypasses } else { Told::Stops };
+                let word = if close { Event::Bypasses } else { Event::Stops };
                 known = word.apply(&policy, &known, now).next;
             }
             let by_a_person =
-                matches!(reported, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases);
-            let step = reported.apply(&policy, &known, now);
+                matches!(event, Event::Stops | Event::Resumes | Event::Bypasses | Event::Shadows | Event::Releases);
+            let step = event.apply(&policy, &known, now);
             if known.is_forced() && !by_a_person {
                 prop_assert_eq!(step.next.state, known.state);
                 prop_assert_eq!(step.next.overridden, known.overridden);
@@ -467,19 +467,19 @@ proptest! {
         }
     }
 
-    /// In shadow a breaker decides as one that nothing was said about, and stays in shadow until a person says otherwise.
+    /// In shadow a breaker decides like one without an override, and stays in shadow until a person changes it.
     #[test]
     fn in_shadow_a_breaker_decides_as_ever(policy in policies(), walk in walk()) {
         let mut now = NOW;
         let mut shadow = step(&policy, FREE, &BreakerState::default(), Input::PersonShadows, now).next;
         let mut free = BreakerState { overridden: Override::None, ..shadow.clone() };
-        for (passed, reported) in walk {
-            if matches!(reported, Told::Stops | Told::Resumes | Told::Bypasses | Told::Shadows | Told::Releases) {
+        for (passed, event) in walk {
+            if matches!(event, Event::Stops | Event::Resumes | Event::Bypasses | Event::Shadows | Event::Releases) {
                 continue;
             }
             now = now.plus_minutes(passed as u32);
             prop_assert_eq!(due(&policy, &shadow, now), due(&policy, &free, now));
-            let (in_shadow, in_light) = (reported.apply(&policy, &shadow, now), reported.apply(&policy, &free, now));
+            let (in_shadow, in_light) = (event.apply(&policy, &shadow, now), event.apply(&policy, &free, now));
             prop_assert_eq!(in_shadow.next.overridden, Override::Shadow);
             prop_assert_eq!(&BreakerState { overridden: Override::None, ..in_shadow.next.clone() }, &in_light.next);
             prop_assert_eq!((in_shadow.effects, in_shadow.news), (in_light.effects, in_light.news));
@@ -489,13 +489,14 @@ proptest! {
         prop_assert_eq!((released.state, released.overridden), (State::Closed, Override::None));
     }
 
-    /// A person's resume is accepted from every state, and re-arms: no mail accepted until then judges the key again.
+    /// A person's resume is accepted from every state, and re-arms: mail accepted until then no longer counts for the
+    /// key.
     #[test]
     fn a_persons_resume_is_accepted_and_re_arms(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
-        for (passed, reported) in walk {
+        for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
-            known = reported.apply(&policy, &known, now).next;
+            known = event.apply(&policy, &known, now).next;
             let resumed = step(&policy, FREE, &known, Input::PersonResumes, now).next;
             prop_assert_eq!((resumed.state, resumed.overridden), (State::Closed, Override::None));
             if (known.state, known.overridden) != (State::Closed, Override::None) {
@@ -505,30 +506,30 @@ proptest! {
     }
 
     /// By judgements alone, a quota is never above the whole and never below the lower one of the floor and a probe's
-    /// share; bad news never raises it; good news at most doubles it, and not before its time.
+    /// share; harm never raises it; clean mail at most doubles it, and not early.
     #[test]
     fn a_quota_moves_as_the_policy_says(policy in policies(), walk in walk()) {
         let (mut known, mut now) = (BreakerState::default(), NOW);
         let floor = Factor::of_share(policy.floor).min(Factor::of_share(policy.probe_share)).min(Factor::QUARTER);
-        for (passed, reported) in walk {
-            if !reported.is_free_judgement() {
+        for (passed, event) in walk {
+            if !event.is_free_judgement() {
                 continue;
             }
             now = now.plus_minutes(passed as u32);
-            let step = reported.apply(&policy, &known, now);
+            let step = event.apply(&policy, &known, now);
             let (before, after) = (known.state.factor(&policy), step.next.state.factor(&policy));
             if let State::Throttled { .. } = step.next.state {
                 prop_assert!(after >= floor && after <= Factor::FULL, "{after} is below {floor}");
             }
-            let bad = matches!(reported, Told::Judged { level: Some(Level::Throttle | Level::Pause), .. });
+            let bad = matches!(event, Event::Judged { level: Some(Level::Throttle | Level::Pause), .. });
             if let State::Throttled { moved, .. } = known.state
                 && after > before
             {
-                prop_assert!(!bad, "raised from {before} to {after} by {reported:?}");
+                prop_assert!(!bad, "raised from {before} to {after} by {event:?}");
                 prop_assert!(now >= moved.plus_minutes(policy.raise_every_minutes));
                 prop_assert!(after.share() <= 2.0 * before.share() + 0.001, "from {before} to {after}");
             }
-            let pause = matches!(reported, Told::Judged { level: Some(Level::Pause), .. });
+            let pause = matches!(event, Event::Judged { level: Some(Level::Pause), .. });
             if pause && !matches!(known.state, State::Open { .. }) {
                 prop_assert!(after <= before, "a pause verdict in {:?} raised {before} to {after}", known.state);
             }
@@ -537,7 +538,7 @@ proptest! {
     }
 
     /// One incident never cuts twice: whatever was counted until a cut, judging it again, then or later, does not cut
-    /// again, nor does a trip repeat for the mail that it answered.
+    /// again, nor does the mail of one trip cause another trip.
     #[test]
     fn judging_the_same_mail_again_never_cuts_again(
         cells in prop::collection::vec((0u32..4_000, 0u32..400, 0u32..60, 0usize..4), 1..12),
@@ -588,7 +589,7 @@ proptest! {
 
 #[test]
 fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_on() {
-    // The next minute is then the first one of an hour: nothing of the hour before may leak in.
+    // The next minute is then the first one of an hour: mail of the hour before must not count.
     let now = Now(minutes(59).0 + 59_999);
     let known = BreakerState {
         state: State::Open { at: NOW, until: None },
@@ -605,8 +606,8 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
     assert_eq!((judged.pause, judged.throttle), (None, None));
 }
 
-/// Else its quota would be cut once more by the same mail, as soon as the verdict falls below a pause; and an incident
-/// at an ISP would pardon everybody but the set whose pause was withheld.
+/// Otherwise its quota would be cut once more by the same mail, as soon as the verdict falls below a pause; and an
+/// incident at an ISP would pardon all sets except the one whose pause was withheld.
 #[test]
 fn a_withheld_pause_is_a_cut_like_any_other() {
     let policy = Policy::default().breaker;
@@ -615,7 +616,7 @@ fn a_withheld_pause_is_a_cut_like_any_other() {
     let withheld = step(&policy, busy, &BreakerState::default(), Input::Judged(&pause), NOW).next;
     assert_eq!(withheld.since, ArmedSince { throttle: NOW.next_minute(), pause: Minute(0) });
     assert_eq!((withheld.worsened, withheld.withheld), (Some(NOW), true));
-    // It is not forgotten either: as soon as one more pause is allowed, it is done.
+    // Nor is it lost: as soon as one more pause is allowed, it is done.
     let paused = step(&policy, FREE, &withheld, Input::Judged(&pause), minutes(60)).next;
     assert_eq!((paused.state.name(), paused.withheld, paused.trips), (StateName::Open, false, 1));
 }

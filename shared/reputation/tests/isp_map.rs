@@ -1,4 +1,4 @@
-//! The built-in ISP map against what is known from outside: domains of the field, and the map of an earlier version.
+//! The built-in ISP map against external data: domains from practice, and the map of an earlier version.
 
 use reputation::isp::{IspMap, MOVED};
 
@@ -8,7 +8,7 @@ fn rows(table: &'static str) -> impl Iterator<Item = (&'static str, &'static str
 }
 
 #[test]
-fn every_domain_of_the_field_belongs_to_whoever_decides_about_its_mail() {
+fn every_domain_of_the_field_belongs_to_the_isp_that_decides_about_its_mail() {
     let map = IspMap::builtin();
     let wrong: Vec<String> = rows(include_str!("isp_domains.tsv"))
         .map(|(domain, isp)| (domain, isp, map.name(map.classify(domain))))
@@ -40,7 +40,7 @@ fn is_date(text: &str) -> bool {
     }
 }
 
-/// Names are stored, so none is ever taken away, and no domain changes its name unnoticed.
+/// Names are stored, so none is ever removed, and no domain changes its name unnoticed.
 #[test]
 fn version_1_keeps_its_names_and_its_domains_stay_or_are_in_the_table_of_moves() {
     let map = IspMap::builtin();

@@ -67,11 +67,11 @@ impl Asker {
     fn ask(&mut self, flow: &Flow, ask: Ask) -> Permit {
         let permit = decide(&self.plan, &self.ramp, today(), &self.meter, flow, ask);
         if let Some(spend) = &permit.spend {
-            assert!(spend.holds(&self.meter), "decided upon conditions that do not hold: {spend:?} {:?}", self.meter);
+            assert!(spend.holds(&self.meter), "decided on conditions that do not hold: {spend:?} {:?}", self.meter);
             self.meter = spend.applied(&self.meter);
         }
         let granted = permit.spend.map_or(0, |spend| spend.mails());
-        assert_eq!(granted + permit.overflow + permit.deferred, ask.mails, "every mail is answered for");
+        assert_eq!(granted + permit.overflow + permit.deferred, ask.mails, "every mail is accounted for");
         assert_eq!(permit.retry_at.is_some(), permit.deferred > 0);
         assert_eq!(permit.limit.is_some(), granted < ask.mails);
         permit
@@ -89,7 +89,7 @@ fn a_day_starts_empty() {
 
 #[test]
 fn a_quota_comes_in_evenly() {
-    // 900 mails for everybody over 12 hours: 75 an hour.
+    // 900 mails of the shared part over 12 hours: 75 an hour.
     let mut asker = Asker::new(1_000);
     assert_eq!(asker.granted(&Flow::FREE, bulk(1_000, 1.0)), 75);
     assert_eq!(asker.granted(&Flow::FREE, bulk(1_000, 2.0)), 75);
@@ -174,7 +174,7 @@ fn a_policy_that_moves_the_split_within_the_day_grants_no_more_for_it() {
     assert_eq!(asker.granted(&throttled(0.0, false), critical(100, 12.0)), 0);
     all_day(&mut asker);
     assert_eq!(asker.meter.used(), 1_000);
-    // Two who go by different policies at the same time: one of them loses.
+    // Two processes with different policies at the same time: one of them loses.
     let (mut old, mut new) = (Asker::new(1_000), Asker::new(1_000));
     new.plan.critical_share = 0.5;
     old.meter.bulk = 700;
@@ -195,7 +195,7 @@ fn a_young_ramp_overflows_and_a_grown_one_defers() {
     };
     assert_eq!(overflow(24_999, &Flow::FREE), (true, false));
     assert_eq!(overflow(25_000, &Flow::FREE), (false, true));
-    // What a breaker holds back is never sent elsewhere, and not to a set in trouble.
+    // Mail limited by a breaker is never sent elsewhere, and overflow never goes to a set in trouble.
     assert_eq!(overflow(1_000, &throttled(0.5, false)), (false, true));
     assert_eq!(overflow(1_000, &Flow { overflow_flows: false, ..Flow::FREE }), (false, true));
 }
@@ -213,7 +213,7 @@ fn the_smallest_quota_still_lets_a_mail_through() {
 }
 
 #[test]
-fn who_is_deferred_is_told_when_and_not_all_the_same() {
+fn deferred_requests_get_different_retry_times() {
     let mut asker = Asker::new(1_000);
     asker.granted(&Flow::FREE, bulk(1_000, 1.0));
     let when = |asker: &mut Asker, jitter| asker.ask(&Flow::FREE, Ask { jitter, ..bulk(75, 1.0) }).retry_at.unwrap();
@@ -223,10 +223,10 @@ fn who_is_deferred_is_told_when_and_not_all_the_same() {
 }
 
 #[test]
-fn who_waits_as_long_as_it_is_told_loses_nothing_of_the_pace() {
+fn a_client_that_waits_until_its_retry_time_keeps_its_pace() {
     let mut asker = Asker::new(1_000);
     let (mut now, mut granted) = (today().start, 0);
-    // As late as anybody is told to come, and always for more than there is.
+    // As late as any retry time can be, and always asking for more than is available.
     while now < Now(today().start.0 + 12 * 3_600_000) {
         let permit = asker.ask(&Flow::FREE, Ask { mails: 1_000, class: Class::Bulk, now, jitter: 999 });
         granted += permit.spend.map_or(0, |spend| spend.mails());
@@ -281,16 +281,16 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     // At one ISP SES stops nothing; the gate does.
     let at_isp = flow(&policy, &[(&Subject::Account, Some(gmail), &open(Override::None))]);
     assert_eq!((at_isp.factor, at_isp.stopped_at_ses), (Factor::NONE, false));
-    // Another ISP's breaker is another ISP's.
+    // The breaker of another ISP does not matter.
     let yahoo = isps.by_name("yahoo").unwrap();
     assert_eq!(flow(&policy, &[(&set, Some(yahoo), &open(Override::None))]), Flow::FREE);
-    // In shadow nothing is held back, but what was really stopped before is.
+    // In shadow no mail is limited, except for what was really stopped before.
     let shadow = Policy::from_toml("mode = \"shadow\"").unwrap();
     assert_eq!(flow(&shadow, &[(&set, Some(gmail), &half)]), Flow::FREE);
     let in_shadow = BreakerState { enacted: false, ..open(Override::None) };
     assert_eq!(flow(&shadow, &[(&set, None, &in_shadow)]), Flow::FREE);
     assert_eq!(flow(&shadow, &[(&set, None, &open(Override::None))]).factor, Factor::NONE);
-    // Nor in a person's, and of a subject as a whole at none of its ISPs.
+    // Nor in a person's shadow, which for a subject as a whole applies at all its ISPs.
     let watched = BreakerState { overridden: Override::Shadow, ..BreakerState::default() };
     let stopped_in_shadow = BreakerState { overridden: Override::Shadow, ..open(Override::None) };
     assert_eq!(flow(&policy, &[(&set, None, &stopped_in_shadow)]), Flow::FREE);
@@ -332,10 +332,10 @@ proptest! {
     ) {
         let mut asker = Asker::new(quota);
         let reserve = asker.plan.reserve(quota);
-        let everybody = quota - reserve;
+        let shared = quota - reserve;
         let mut asks = asks;
         asks.sort();
-        // The naive model: every grant of what is there for everybody, with its time.
+        // The naive model: every grant of the shared part, with its time.
         let mut grants: Vec<(Now, u64)> = Vec::new();
         for (second, mails, is_critical, factor) in asks {
             let hours = f64::from(second) / 3_600.0;
@@ -353,22 +353,22 @@ proptest! {
             }
             prop_assert!(factor != 0 || granted == 0);
         }
-        prop_assert!(asker.meter.bulk <= everybody && asker.meter.critical <= reserve);
-        // Within any window no more than what comes in, and one burst.
-        let hour = everybody as f64 / 12.0;
-        let burst = (everybody as f64 * 0.25).max(1.0);
+        prop_assert!(asker.meter.bulk <= shared && asker.meter.critical <= reserve);
+        // Within any window at most what is released, plus one burst.
+        let hour = shared as f64 / 12.0;
+        let burst = (shared as f64 * 0.25).max(1.0);
         for (from, (start, _)) in grants.iter().enumerate() {
             let mut sum = 0;
             for (end, mails) in &grants[from..] {
                 sum += mails;
                 let hours = (end.0 - start.0) as f64 / 3_600_000.0;
-                prop_assert!(sum as f64 <= burst + hours * hour + 1.0, "{sum} in {hours} h of {everybody}");
+                prop_assert!(sum as f64 <= burst + hours * hour + 1.0, "{sum} in {hours} h of {shared}");
             }
         }
     }
 
     #[test]
-    fn what_was_decided_upon_an_older_meter_is_granted_only_if_it_is_still_right(
+    fn what_was_decided_on_an_older_meter_is_granted_only_if_it_is_still_right(
         quota in 10..5_000_u64,
         others in prop::collection::vec((1..500_u64, any::<bool>()), 0..20),
         mails in 1..500_u64,
@@ -385,7 +385,7 @@ proptest! {
         {
             let after = spend.applied(&asker.meter);
             prop_assert!(after.used() <= quota);
-            prop_assert!(after.mark <= Nanos::of(at(hours)), "nothing is granted before it has come in");
+            prop_assert!(after.mark <= Nanos::of(at(hours)), "nothing is granted before it is released");
             prop_assert!(!matches!(spend.mark, MarkMove::Stay));
         }
     }

@@ -1,10 +1,10 @@
-//! What servers really answered, and how a postmaster reads it: `answers/answers.tsv`.
+//! Real answers of servers, and how a postmaster classifies them: `answers/answers.tsv`.
 //!
 //! Columns: `part`, `status` as SES gives it, `right` (a class of [`Refusal`], or `none`), `source` of the wording, and
 //! the answer with `\r` and `\n` written out. Addresses, host names of senders and ids are invented.
 //!
-//! The parts, in the order in which they were labelled and measured; what each showed before it was mended stands in
-//! `DESIGN.md`. `dev`, `seen`: looked at while the table of phrases was written, and no measure. `held`: measured only
+//! The parts, in the order in which they were labelled and measured; the result of each before any fix is in
+//! `DESIGN.md`. `dev`, `seen`: used while the table of phrases was written, so not a measurement. `held`: measured only
 //! afterwards. The others: from collections that were read only after that.
 
 use reputation::refusal::{Refusal, Signal, SignalKind};

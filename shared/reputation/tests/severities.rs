@@ -1,7 +1,7 @@
-//! Every severity that the default policy defines can be reached, and by no fewer bad mails than stated here.
+//! Every severity that the default policy defines can be reached, and with no fewer bad mails than stated here.
 //!
-//! A warning that nothing can trigger looks like health. So each rule stands in a table with the smallest count that
-//! reaches it; and a test compares the table with the policy, so that no rule can be added without a row.
+//! A warning that can never trigger looks like health. So each rule is in a table with the smallest count that reaches
+//! it; and a test compares the table with the policy, so that no rule can be added without a row.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use reputation::{
 /// 2026-10-06 08:00 UTC.
 const NOW: Now = Now(1_791_273_600_000);
 
-/// Where a rule is looked at.
+/// Where a rule is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum At {
     /// At one ISP.
@@ -24,8 +24,8 @@ enum At {
     All,
 }
 
-/// `mails` mails of one minute, so many of them bad.
-/// One of the known ISPs: `other` is many, and its delays are no evidence.
+/// `mails` mails of one minute, `bad` of them bad. One of the known ISPs: `other` is many servers, and its delays are
+/// not evidence.
 fn isp() -> Isp {
     IspMap::builtin().by_name("microsoft").expect("it is built in")
 }
@@ -75,8 +75,8 @@ fn verdict(judgement: &Judgement, level: Level) -> Option<Verdict> {
     }
 }
 
-/// The default policy with all rules switched off but the one of this name: what one rule sees must not hide behind
-/// what another one sees.
+/// The default policy with all rules switched off but the one of this name: the result of one rule must not be hidden
+/// by another.
 fn only(rule: &str) -> Policy {
     match rule {
         "cusum" => Policy { ratios: Vec::new(), ..policy_with_gate() },
@@ -128,7 +128,7 @@ const REACHED_BY: &[(&str, Metric, At, Level, u32, u32)] = &[
 ];
 
 #[test]
-fn each_level_of_each_rule_is_reached_by_so_many_bad_mails_and_not_by_one_fewer() {
+fn each_level_of_each_rule_is_reached_by_the_stated_number_of_bad_mails_and_not_by_one_fewer() {
     for (rule, metric, at, level, mails, bad) in REACHED_BY {
         let policy = only(rule);
         let reached = verdict(&judged(&policy, *metric, *at, *mails, *bad), *level);
@@ -138,7 +138,7 @@ fn each_level_of_each_rule_is_reached_by_so_many_bad_mails_and_not_by_one_fewer(
         assert_eq!((reached.tally.population, reached.tally.bad), (u64::from(*mails), u64::from(*bad)), "{row}");
         let below = verdict(&judged(&policy, *metric, *at, *mails, bad - 1), *level);
         assert_eq!(below, None, "{row}: reached by one fewer");
-        // With all rules on, the level is reached too, by this rule or a stronger one.
+        // With all rules on, the level is also reached, by this rule or a stronger one.
         assert!(verdict(&judged(&policy_with_gate(), *metric, *at, *mails, *bad), *level).is_some(), "{row}");
     }
 }
@@ -159,7 +159,7 @@ fn no_level_of_the_default_policy_is_missing_from_the_table() {
         }
     }
     for ratio in &policy.ratios {
-        // People are warned of a subject as a whole where it is judged as a whole, and not once more for each ISP.
+        // If a subject is judged as a whole, people are warned about the whole, and not again for each ISP.
         let widest = places(ratio.metric).into_iter().max();
         defined.extend(widest.filter(|_| ratio.warn.is_some()).map(|at| ("ratio", ratio.metric, at, Level::Warn)));
         for at in places(ratio.metric) {
@@ -173,25 +173,25 @@ fn no_level_of_the_default_policy_is_missing_from_the_table() {
 }
 
 #[test]
-fn a_warning_is_told_and_does_not_hide_behind_a_stronger_level() {
+fn a_warning_is_reported_and_not_hidden_by_a_stronger_level() {
     let policy = policy_with_gate();
     for (_, metric, at, _, mails, bad) in REACHED_BY.iter().filter(|(.., level, _, _)| *level == Level::Warn) {
         let judgement = judged(&policy, *metric, *at, *mails, *bad);
         let free = ActionLimits { cap: Level::Pause, may_pause: true };
         let step = step(&policy.breaker, free, &BreakerState::default(), Input::Judged(&judgement), NOW);
-        let news = step.news.unwrap_or_else(|| panic!("{bad} of {mails} by {metric:?} is not told"));
+        let news = step.news.unwrap_or_else(|| panic!("{bad} of {mails} by {metric:?} is not reported"));
         assert_eq!((news.level, step.next.state), (Some(Level::Warn), State::Closed), "{bad} of {mails} by {metric:?}");
-        // The number told is the number used.
+        // The reported number is the number used.
         assert!(news.reason.starts_with(&format!("{bad} of {mails} ")), "{}", news.reason);
     }
 }
 
 #[test]
 fn a_ratio_rule_says_nothing_below_either_of_its_floors() {
-    let check = |metric, mails, bad, reported: bool| {
+    let check = |metric, mails, bad, warns: bool| {
         let at = if matches!(metric, Metric::HardBounce | Metric::Complaint) { At::All } else { At::Isp };
         let warned = judged(&only("ratio"), metric, at, mails, bad).warn;
-        assert_eq!(warned.is_some(), reported, "{bad} of {mails} by {metric:?}");
+        assert_eq!(warned.is_some(), warns, "{bad} of {mails} by {metric:?}");
     };
     check(Metric::HardBounce, 999, 999, false);
     check(Metric::HardBounce, 1000, 30, true);
@@ -226,7 +226,7 @@ fn delays_never_pause() {
     assert_eq!((judged.throttle.is_some(), judged.pause), (true, None));
 }
 
-/// One customer's server that is down delays all mail to it. That is no word of anybody about the sender.
+/// One customer's server that is down delays all mail to it. That is not a statement about the sender.
 #[test]
 fn delays_at_many_unnamed_servers_are_no_evidence() {
     let mut timeline = Timeline::default();
@@ -256,22 +256,22 @@ fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() 
 }
 
 #[test]
-fn each_line_of_the_forecast_is_reached_by_so_many_bad_mails_and_not_by_one_fewer() {
+fn each_line_of_the_forecast_is_reached_by_the_stated_number_of_bad_mails_and_not_by_one_fewer() {
     let policy = policy_with_gate();
-    let reported = |metric, mails, bad| -> Option<(Level, Rule)> {
+    let reached = |metric, mails, bad| -> Option<(Level, Rule)> {
         let timeline = burst(metric, mails, bad, true);
         let forecasts = forecast(&policy, [&timeline].into_iter(), NOW);
-        let reported: Vec<_> = forecasts.into_iter().filter_map(|forecast| forecast.verdict).collect();
-        assert!(reported.len() <= 1, "{reported:?}");
-        reported
+        let verdicts: Vec<_> = forecasts.into_iter().filter_map(|forecast| forecast.verdict).collect();
+        assert!(verdicts.len() <= 1, "{verdicts:?}");
+        verdicts
             .first()
-            .inspect(|reported| assert_eq!(reported.metric, metric))
-            .map(|reported| (reported.level, reported.rule))
+            .inspect(|verdict| assert_eq!(verdict.metric, metric))
+            .map(|verdict| (verdict.level, verdict.rule))
     };
     let check = |metric, mails: u32, bad, expected: Option<(Level, f64)>| {
         let rule = |line| Rule::Forecast { mails: mails.into(), line };
         let expected = expected.map(|(level, line)| (level, rule(line)));
-        assert_eq!(reported(metric, mails, bad), expected, "{bad} of {mails} by {metric:?}");
+        assert_eq!(reached(metric, mails, bad), expected, "{bad} of {mails} by {metric:?}");
     };
     let lines = &policy.forecast;
     for (metric, review, review_line, pause, pause_line) in [
@@ -283,7 +283,7 @@ fn each_line_of_the_forecast_is_reached_by_so_many_bad_mails_and_not_by_one_fewe
         check(metric, 10_000, pause - 1, Some((Level::Warn, review_line)));
         check(metric, 10_000, pause, Some((Level::Pause, pause_line)));
     }
-    // Below a representative volume, SES says nothing, and neither do we.
+    // Below a representative volume, SES does not judge, and neither do we.
     check(Metric::HardBounce, 999, 999, None);
     check(Metric::HardBounce, 1000, 50, Some((Level::Warn, lines.hard_bounce_review)));
     check(Metric::Delay, 10_000, 10_000, None);
@@ -291,7 +291,7 @@ fn each_line_of_the_forecast_is_reached_by_so_many_bad_mails_and_not_by_one_fewe
 }
 
 #[test]
-fn the_forecast_looks_back_over_so_many_mails_and_no_further() {
+fn the_forecast_covers_the_configured_number_of_mails_and_no_more() {
     let policy = policy_with_gate();
     let hour = |timeline: &mut Timeline, hours_ago: u32, delivered, bounced| {
         let minute = NOW.minute().minus(60 * hours_ago);
@@ -304,7 +304,7 @@ fn the_forecast_looks_back_over_so_many_mails_and_no_further() {
     hour(&mut receipts, 2, 0, 1_000);
     hour(&mut news, 3, 0, 9_000);
     let bounces = |timelines: &[&Timeline]| forecast(&policy, timelines.iter().copied(), NOW).remove(0).tally;
-    // The hour in which the last of them was accepted is looked at as a whole, over all configuration sets.
+    // The hour in which the last of them was accepted is included as a whole, over all configuration sets.
     assert_eq!((bounces(&[&news, &receipts]).population, bounces(&[&news, &receipts]).bad), (10_000, 1_000));
     assert_eq!((bounces(&[&news]).population, bounces(&[&news]).bad), (15_000, 9_000));
 }

@@ -1,4 +1,4 @@
-//! The laws of the ramp, one test for each; and what holds for any history, as properties.
+//! The laws of the ramp, one test for each; and properties of any history.
 
 use proptest::prelude::*;
 use reputation::detect::Level;
@@ -104,9 +104,9 @@ fn harm_shrinks_it_and_one_incident_never_does_so_twice() {
     let next = check(&ramp(), harm, 500, Move::Shrank { from: 1_000 });
     let next = check(&next, Evidence { used: 500, ..harm }, 500, Move::Held(Held::Unwell));
     let healthy_again = Evidence { worsened: Some(Now(7)), ..used(500) };
-    // Up to where it did harm, it grows carefully.
+    // Up to the quota that did harm, it grows slowly.
     let next = check(&next, healthy_again, 600, Move::Grew { from: 500 });
-    // Another incident is another matter.
+    // A new incident shrinks it again.
     check(&next, Evidence { worsened: Some(Now(8)), ..used(600) }, 300, Move::Shrank { from: 600 });
 }
 
@@ -128,12 +128,12 @@ fn while_sending_is_stopped_there_is_a_trickle_and_afterwards_the_quota_is_back(
     let next = check(&ramp(), open, 25 + 50, Move::Trickled { reach: 500 });
     let next = check(&next, Evidence { used: 25, ..open }, 25 + 50, Move::Trickled { reach: 500 });
     let closed = Evidence { worsened: Some(Now(7)), bulk: 25, ..used(25) };
-    // The trickle was all used, and what is grown is the volume that the ISP had taken.
+    // The whole trickle was used, and the volume that the ISP had accepted grows.
     check(&next, closed, 600, Move::Grew { from: 500 });
 }
 
 #[test]
-fn who_has_no_critical_mail_is_not_held_back_by_the_reserve_for_it() {
+fn a_sender_without_critical_mail_is_not_limited_by_the_reserve_for_it() {
     let plan = Plan { critical_share: 0.5, ..plan() };
     let bulk = |bulk| Evidence { used: bulk, bulk, ..Evidence::default() };
     assert_eq!(after(&plan, ramp(), &[bulk(400)]).quota, 1_500);
@@ -144,10 +144,10 @@ fn who_has_no_critical_mail_is_not_held_back_by_the_reserve_for_it() {
 }
 
 #[test]
-fn an_isp_in_trouble_of_its_own_costs_nobody_anything() {
+fn an_isps_own_trouble_costs_no_quota() {
     let incident = Evidence { incident: true, contained: true, unsettled: true, worsened: Some(Now(7)), ..used(900) };
     let next = check(&ramp(), incident, 1_000, Move::Held(Held::Incident));
-    // On the next day, when it is over, neither.
+    // Nor on the next day, when it is over.
     let over = Evidence { worsened: Some(Now(7)), ..used(900) };
     check(&next, over, 1_500, Move::Grew { from: 1_000 });
 }
@@ -210,7 +210,7 @@ fn a_day_of_rest_never_grows_it() {
 }
 
 #[test]
-fn who_sends_much_already_is_warmed_up_at_once() {
+fn a_large_sender_is_warmed_up_at_once() {
     let plan = Plan { start: 200_000, target: 200_000, ..plan() };
     let first = begin(&plan, Zone::UTC.day(20_000), None);
     assert_eq!((first.quota, first.step), (200_000, Move::Held(Held::Warmed)));
@@ -218,7 +218,7 @@ fn who_sends_much_already_is_warmed_up_at_once() {
 
 #[test]
 fn a_day_is_closed_once_where_clocks_change() {
-    // 23 and 25 hours: one day each, and each moment is within one day.
+    // 23 and 25 hours: one day each, and each moment is in exactly one day.
     for (zone, from) in [("Europe/Berlin", 20_541), ("America/New_York", 20_520), ("Africa/Cairo", 20_567)] {
         let zone = Zone::named(zone).unwrap();
         let mut ends = zone.day(from).start;
@@ -246,7 +246,7 @@ fn a_schedule_of_good_days_ends_at_the_target() {
 
 #[test]
 fn every_move_says_why() {
-    let reported = [
+    let moves = [
         Move::Began { idle_days: 0 },
         Move::Began { idle_days: 21 },
         Move::Grew { from: 50 },
@@ -263,8 +263,8 @@ fn every_move_says_why() {
         Move::Followed { from: 50, peak: 10 },
         Move::Decayed { from: 50, idle_days: 14 },
     ];
-    let reported: Vec<String> = reported.iter().map(|step| format!("{:9} {step}", step.name())).collect();
-    insta::assert_snapshot!(reported.join("\n"));
+    let lines: Vec<String> = moves.iter().map(|step| format!("{:9} {step}", step.name())).collect();
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 fn any_evidence() -> impl Strategy<Value = Evidence> {
@@ -287,14 +287,14 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
 
 proptest! {
     #[test]
-    fn whatever_happens_a_quota_stays_in_bounds_and_grows_only_upon_good_used_days(
+    fn whatever_happens_a_quota_stays_in_bounds_and_grows_only_after_good_used_days(
         days in prop::collection::vec(any_evidence(), 1..120),
         business in any::<bool>(),
     ) {
         let plan = plan();
         let mut ramp = begin(&plan, Zone::UTC.day(20_000), None);
         for evidence in days {
-            // No more can be granted than the quota.
+            // At most the quota can be granted.
             let used = evidence.used.min(ramp.quota);
             let evidence = Evidence { used, bulk: used.min(ramp.quota - plan.reserve(ramp.reach)), ..evidence };
             let next = close(&plan, business, &ramp, Zone::UTC.day(ramp.day), &evidence);
@@ -303,13 +303,13 @@ proptest! {
             prop_assert_eq!(next.day, ramp.day + 1);
             if next.reach > ramp.reach {
                 let good = evidence.level.is_none() && !evidence.unsettled && !evidence.incident && !ramp.anchor;
-                let everybody = (ramp.quota - plan.reserve(ramp.reach)) as f64;
+                let shared = (ramp.quota - plan.reserve(ramp.reach)) as f64;
                 let used = evidence.used as f64 >= ramp.quota as f64 * plan.used_share
-                    || evidence.bulk as f64 >= everybody * plan.used_share;
-                prop_assert!(good && used, "{:?} then {:?} upon {:?}", ramp, next, evidence);
+                    || evidence.bulk as f64 >= shared * plan.used_share;
+                prop_assert!(good && used, "{:?} then {:?} after {:?}", ramp, next, evidence);
                 prop_assert!(next.reach <= plan.grown(ramp.reach, business));
             }
-            // Closing is a function: whoever does it again comes to the same.
+            // Closing is a function: repeating it gives the same result.
             prop_assert_eq!(&next, &close(&plan, business, &ramp, Zone::UTC.day(ramp.day), &evidence));
             ramp = next;
         }

@@ -1,8 +1,8 @@
-//! How fast documents are decoded, beside what one would write without this crate.
+//! How fast documents are decoded, compared with what one would write without this crate.
 //!
-//! `cargo bench -p ses-events`. The peers read the same fields: `typed_serde` borrows from the document by derived structs,
-//! `serde_value` makes a `serde_json::Value`. Both know the envelope in advance and stop at JSON: neither checks
-//! timestamps, nor bad records of a batch one by one.
+//! `cargo bench -p ses-events`. The peers read the same fields: `typed_serde` borrows from the document by derived
+//! structs, `serde_value` makes a `serde_json::Value`. Both know the envelope in advance and only parse JSON: neither
+//! checks timestamps, or bad records of a batch one by one.
 
 #![expect(clippy::unwrap_used, reason = "the documents are this file's own")]
 
@@ -146,7 +146,7 @@ fn serde_value(bencher: Bencher<'_, '_>, document: Document) {
 
 /// What one would derive: the same fields, borrowed where serde can.
 mod typed {
-    #![expect(dead_code, reason = "read by nobody, as the benchmark is about the reading")]
+    #![expect(dead_code, reason = "only parsed, because the benchmark measures the parsing")]
 
     use std::collections::BTreeMap;
 
@@ -240,7 +240,7 @@ mod typed {
     }
 }
 
-/// What has no fast path of its own, and lines of logs, which do.
+/// Carriers without a fast path, and lines of logs, which have one.
 #[divan::bench(args = ["line of a log", "array of ten", "ten in receive-message", "ten in Kinesis", "ten in CloudWatch, compressed"])]
 fn carriers(bencher: Bencher<'_, '_>, carrier: &str) {
     let event = Document::RawBounce.text();

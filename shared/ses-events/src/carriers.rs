@@ -1,4 +1,4 @@
-//! How documents travel: from whatever carries them to what they tell. [`crate::reference`] has the table.
+//! Carriers: takes documents out of whatever carries them. [`crate::reference`] has the table.
 //!
 //! **Invariant:** a function that fails has not emitted anything, so each failure is emitted exactly once, by its caller.
 
@@ -12,7 +12,7 @@ use crate::rejection::{JsonType, Rejection};
 use crate::tree::{Fields, Tree, error_at, not_json};
 use crate::{MAX_ENVELOPES, MAX_EVENT, Timestamp};
 
-/// So many lists may lie in each other, counting all envelopes.
+/// How deep lists may be nested in each other, counting all envelopes.
 const MAX_LISTS: usize = 8;
 
 pub(crate) fn text(text: &str, carried: Carried, sink: &mut Sink<'_>) {
@@ -73,10 +73,11 @@ fn whole(text: &str, tree: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> 
     value(tree, carried, sink)
 }
 
-/// How many times a text may be walked over in vain while its documents are looked for.
+/// How many failed walks over a text are allowed while its documents are searched.
 const MAX_VAIN_WALKS: usize = 4;
 
-/// The documents in one text, one after the other. What is wrong costs all up to the next line that begins like a document.
+/// The documents in one text, one after the other. After an error everything is skipped up to the next line that begins
+/// like a document.
 fn texts(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     if carried.envelopes > MAX_ENVELOPES {
         return Err(Rejection::TooManyEnvelopes);
@@ -92,22 +93,22 @@ fn texts(text: &str, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Reject
             Some(Ok(tree)) => (Some(tree), documents.byte_offset()),
             Some(Err(error)) => {
                 in_vain += error_at(rest, &error);
-                // A hostile text would have each of its lines read to its end otherwise.
+                // Otherwise a hostile text could force a walk to its end from each of its lines.
                 let may_go_on = in_vain / MAX_VAIN_WALKS <= text.len();
                 (None, if may_go_on { up_to_next_document(rest) } else { rest.len() })
             }
             None => (None, up_to_next_document(rest)),
         };
-        let (document, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
-        let behind = behind.trim_ascii();
-        // The first round decides for all, so nothing fails after something has been emitted.
-        let carried = if is_first && behind.is_empty() { carried } else { carried.in_list()? };
+        let (document, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        let after = after.trim_ascii();
+        // The first round decides for all rounds, so nothing fails after something was emitted.
+        let carried = if is_first && after.is_empty() { carried } else { carried.in_list()? };
         let result = match &tree {
             Some(tree) => whole(document, tree, carried, sink),
             None => try_text(document, carried, sink),
         };
         emit_error(result, sink);
-        (rest, is_first) = (behind, false);
+        (rest, is_first) = (after, false);
     }
     Ok(())
 }
@@ -125,7 +126,7 @@ fn up_to_next_document(text: &str) -> usize {
 fn value(tree: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     match tree {
         Tree::Object(document) => object(document, carried, sink),
-        // A list of numbers, for example, is one mistake and not one for each number.
+        // A list of numbers, for example, is one error, not one for each number.
         Tree::Array(items) if !items.is_empty() && !items.iter().any(can_be_document) => Err(Rejection::NoEvent),
         Tree::Array(items) => list(items, carried, sink, value),
         Tree::String(document) if is_document(document) => {
@@ -136,13 +137,13 @@ fn value(tree: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), R
     }
 }
 
-/// A text that can only be meant as a document, or as the text of one.
+/// Whether a text can only be a document, or the JSON text of one.
 fn is_document(text: &str) -> bool {
     let begins = text.trim_start().trim_start_matches(['"', '\\']);
     begins.starts_with(['{', '[']) || text.trim() == VALIDATION_NOTICE || stamped(text).is_some()
 }
 
-/// Each item by itself: a bad one does not touch its neighbours.
+/// Decodes each item separately: a bad item does not affect its neighbours.
 fn list(
     items: &[Tree<'_>],
     carried: Carried,
@@ -161,7 +162,7 @@ fn list(
 }
 
 impl Carried {
-    /// One of several.
+    /// As one item of a list.
     fn in_list(self) -> Result<Self, Rejection> {
         if self.alone {
             return Err(Rejection::Several);
@@ -179,7 +180,7 @@ enum Shape {
     Event,
     EventBridge,
     Notification,
-    /// What Lambda gets of SQS, SNS and Kinesis; what Kinesis and Firehose take and give.
+    /// What Lambda gets from SQS, SNS and Kinesis; what Kinesis and Firehose accept and return.
     Records,
     /// `aws sqs receive-message`
     Messages,
@@ -191,7 +192,7 @@ enum Shape {
     LogEvents,
     /// `aws logs get-query-results`
     QueryResults,
-    /// What Firehose gives to be transformed, and to HTTP endpoints.
+    /// What Firehose sends to be transformed, and to HTTP endpoints.
     FirehoseRecords,
     /// A single record of any of these.
     Record,
@@ -263,7 +264,7 @@ fn object(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Resul
         Some(Shape::Records) => {
             let records = document.array("Records", "Records")?;
             match records.first() {
-                // What S3 puts into a queue looks like a batch in a batch.
+                // An S3 notification in a queue looks like a batch in a batch.
                 Some(Tree::Object(first)) if carried.alone => Err(foreign(first).unwrap_or(Rejection::Several)),
                 _ => list(records, carried, sink, batch_record),
             }
@@ -309,16 +310,16 @@ fn foreign(record: &Fields<'_>) -> Option<Rejection> {
     Some(Rejection::NotRead { carrier, remedy })
 }
 
-/// How the text of a carrier is written.
+/// How a carrier encodes its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Payload {
     Text,
-    /// Base64, maybe of gzip, maybe of several documents.
+    /// Base64, possibly of gzip, possibly of several documents.
     Base64,
 }
 
 impl Payload {
-    /// Reads the payload, which somebody may have turned into JSON already: `jq '.Body |= fromjson'`, EventBridge Pipes.
+    /// Reads the payload, which may already have been turned into JSON: `jq '.Body |= fromjson'`, EventBridge Pipes.
     fn read(
         self,
         payload: &Tree<'_>,
@@ -327,7 +328,7 @@ impl Payload {
         sink: &mut Sink<'_>,
     ) -> Result<(), Rejection> {
         match payload {
-            // A brace is no base64.
+            // A brace is not base64.
             Tree::String(encoded) if self == Self::Base64 && !is_document(encoded) => {
                 let unpacked = unpack(encoded, path, sink.budget())?;
                 texts(&unpacked, carried, sink)
@@ -337,12 +338,12 @@ impl Payload {
                 Ok(())
             }
             Tree::Object(_) | Tree::Array(_) => value(payload, carried, sink),
-            Tree::Null | Tree::Boolean(_) | Tree::Number(_) => Err(payload.is_no(JsonType::String, path)),
+            Tree::Null | Tree::Boolean(_) | Tree::Number(_) => Err(payload.wrong_type(JsonType::String, path)),
         }
     }
 }
 
-/// What a single record of a carrier carries.
+/// The payload of a single record of a carrier.
 struct Record<'t, 'a> {
     tree: &'t Tree<'a>,
     payload: Payload,
@@ -359,7 +360,7 @@ impl<'t, 'a> Record<'t, 'a> {
             Tree::Null | Tree::Boolean(_) | Tree::Number(_) | Tree::String(_) | Tree::Array(_) => None,
         };
         let of = |tree, payload, path, published_at| Some(Self { tree, payload, path, published_at });
-        // A function URL and an API gateway write bodies as base64 if they are not sure of them.
+        // A function URL and an API gateway encode bodies as base64 if they may be binary.
         let body = match record.get("isBase64Encoded") {
             Some(Tree::Boolean(true)) => Payload::Base64,
             Some(_) | None => Payload::Text,
@@ -389,7 +390,8 @@ impl<'t, 'a> Record<'t, 'a> {
         of(record.get("message")?, Payload::Text, "message", date("timestamp"))
     }
 
-    /// A record without its list: it must show where it comes from, since many documents have a `data` or a `message`.
+    /// A record without its list: it must show where it comes from, because many documents have a `data` or a
+    /// `message`.
     fn alone(document: &'t Fields<'a>) -> Option<Self> {
         let record = Self::listed(document)?;
         let has = |key| document.get(key).is_some();
@@ -417,7 +419,7 @@ fn can_be_document(tree: &Tree<'_>) -> bool {
     }
 }
 
-/// `2026-10-06 09:00:03.123`: CloudWatch Logs Insights leaves out that it is UTC.
+/// `2026-10-06 09:00:03.123`: CloudWatch Logs Insights writes UTC without a zone.
 fn query_date(written: &Tree<'_>) -> Option<Timestamp> {
     written.timestamp().or_else(|| Timestamp::parse_any(&format!("{}Z", written.as_text()?)))
 }
@@ -438,7 +440,7 @@ fn batch_record(record: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Res
     Payload::Text.read(tree, BODY, carried.alone().inside(published_at), sink)
 }
 
-/// A record, or, among records, whatever else there may be.
+/// A record, or another document in a list of records.
 fn bare_record(
     record: &Fields<'_>,
     carried: Carried,
@@ -481,7 +483,7 @@ fn subscription(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) ->
     })
 }
 
-/// By which CloudWatch Logs tries whether it can reach a destination.
+/// Whether it is the message with which CloudWatch Logs tests that it can reach a destination.
 fn is_control_message(document: &Fields<'_>) -> bool {
     document.get("messageType").and_then(Tree::as_text).as_deref() == Some("CONTROL_MESSAGE")
 }
@@ -504,7 +506,7 @@ fn query_result(row: &Tree<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result
 
 fn notification(notification: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) -> Result<(), Rejection> {
     match notification.text("Type", "Type")?.as_deref() {
-        // The `Sns` of a Lambda record is a notification even if it does not say so.
+        // The `Sns` of a Lambda record is a notification even without a `Type`.
         Some("Notification") | None => {}
         Some("SubscriptionConfirmation") => {
             sink.emit(Decoded::Ignored(Ignored::SubscriptionConfirmation));
@@ -531,7 +533,8 @@ fn event_bridge(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) ->
         sink.emit(event(detail, time.or(carried.published_at))?);
         return Ok(());
     }
-    // SES names the ten kinds so: an event is missing, not uncalled-for. A pipe says where it took the detail from.
+    // These detail types are those of SES events, so the event is missing: an error. A pipe names where it took the
+    // detail from.
     let is_of_ses = detail_type.starts_with("Email ");
     let is_of_a_pipe = detail_type.starts_with("Event from aws:");
     match detail {
@@ -545,7 +548,8 @@ fn event_bridge(document: &Fields<'_>, carried: Carried, sink: &mut Sink<'_>) ->
     }
 }
 
-/// A detail of whatever type that is certainly one of ours: others have fields named `events`, `Type` or `message` too.
+/// Whether a detail of any type certainly holds SES events: details of other services have fields named `events`,
+/// `Type` or `message`, too.
 fn holds_events(detail: &Tree<'_>) -> bool {
     match detail {
         Tree::Object(fields) => match Shape::of(fields) {

@@ -1,7 +1,7 @@
-//! Walks over JSON text and is sure or stops: the ground of the fast path.
+//! A cursor that walks over JSON text, and stops where it is not sure: the basis of the fast path.
 //!
-//! **Invariant:** a step returns `Some` only for text that the reference takes too, and `None` stands for doubt, never
-//! for a verdict. **Invariant:** time is linear in the text, and memory is constant: nesting is a bit set.
+//! **Invariant:** a step returns `Some` only for text that the reference takes too, and `None` means doubt, never a
+//! rejection. **Invariant:** time is linear in the text, and memory is constant: nesting is a bit set.
 
 use crate::event::Text;
 use crate::scan::{self, Marks};
@@ -9,7 +9,7 @@ use crate::scan::{self, Marks};
 /// Deeper nesting is left to the reference; SES's own documents have 6 levels.
 const MAX_SURE_DEPTH: u32 = 64;
 
-/// A place in a JSON text.
+/// A position in a JSON text.
 pub(crate) struct Cursor<'a, 'm> {
     text: &'a str,
     marks: &'m Marks,
@@ -28,7 +28,7 @@ pub(crate) struct Quoted<'a> {
 }
 
 impl<'a> Quoted<'a> {
-    /// What stands between the quotes.
+    /// The text between the quotes.
     #[inline(always)]
     fn inner(self) -> Option<&'a str> {
         self.raw.get(1..self.raw.len() - 1)
@@ -62,21 +62,21 @@ impl<'a, 'm> Cursor<'a, 'm> {
         self.text.as_bytes()
     }
 
-    /// The next byte that is no white space; it is not consumed.
+    /// The next byte that is not white space; it is not consumed.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         let byte = *self.bytes().get(self.at)?;
-        if byte > b' ' { Some(byte) } else { self.peek_behind_space() }
+        if byte > b' ' { Some(byte) } else { self.peek_after_space() }
     }
 
-    fn peek_behind_space(&mut self) -> Option<u8> {
+    fn peek_after_space(&mut self) -> Option<u8> {
         let rest = self.bytes().get(self.at..)?;
         let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
         self.at += spaces;
         rest.get(spaces).copied()
     }
 
-    /// Consumes the next byte that is no white space.
+    /// Consumes the next byte that is not white space.
     #[inline(always)]
     fn token(&mut self) -> Option<u8> {
         let byte = self.peek()?;
@@ -95,7 +95,7 @@ impl<'a, 'm> Cursor<'a, 'm> {
         (self.at == self.text.len()).then_some(())
     }
 
-    /// Calls `field` behind the colon of each field of an object; `field` consumes the value.
+    /// Calls `field` after the colon of each field of an object; `field` consumes the value.
     #[inline(always)]
     pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
@@ -108,7 +108,7 @@ impl<'a, 'm> Cursor<'a, 'm> {
         } else {
             loop {
                 let key = self.quoted()?;
-                // A key with escapes may spell any name.
+                // A key with escapes may be any name.
                 if key.escaped {
                     return None;
                 }
@@ -263,7 +263,7 @@ impl<'a, 'm> Cursor<'a, 'm> {
     /// Consumes an array or object.
     #[inline(never)]
     fn skip_nested(&mut self) -> Option<()> {
-        // A copy that nobody else sees can stay in registers.
+        // A local copy can stay in registers.
         let mut inside = Self { ..*self };
         inside.skip_nested_inside()?;
         *self = inside;

@@ -1,4 +1,4 @@
-//! From a document to what it tells.
+//! Decodes a document into events.
 
 use std::fmt;
 
@@ -9,43 +9,43 @@ use crate::rejection;
 use crate::scan::Marks;
 use crate::{MAX_DOCUMENT, MAX_ENVELOPES, Rejection, Timestamp, carriers};
 
-/// What one document, or one record of several, turned out to be.
+/// The result for one document, or for one record of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would cost each an allocation")]
 pub enum Decoded<'a> {
     /// An event.
     Event(Event<'a>),
-    /// Known to be harmless and no event.
+    /// Known to be harmless and not an event.
     Ignored(Ignored<'a>),
-    /// Neither: somebody should look at it.
+    /// Neither: a person should check it.
     Rejected(Rejection),
 }
 
-/// A document that is no event and need not be one.
+/// A document that is not an event and need not be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ignored<'a> {
-    /// The plain text that SES publishes whenever an SNS event destination is made or changed.
+    /// The plain text that SES publishes when an SNS event destination is created or changed.
     ValidationNotice,
-    /// What SES publishes when the notifications of an identity are pointed at an SNS topic.
+    /// What SES publishes when an SNS topic is set for the notifications of an identity.
     SubscriptionSucceeded,
     /// SNS asks to confirm a subscription.
     SubscriptionConfirmation,
-    /// SNS tells that a subscription was taken back.
+    /// SNS reports that a subscription was deleted.
     UnsubscribeConfirmation,
     /// An `eventType` or `notificationType` that is not known here.
     UnknownType(Text<'a>),
-    /// An EventBridge document that carries no event of a mail: `Sending Status Disabled`, say.
+    /// An EventBridge document that carries no event of a mail, for example `Sending Status Disabled`.
     OtherDetailType(Text<'a>),
     /// A list without records.
     EmptyBatch,
-    /// CloudWatch Logs tries whether it can reach a destination.
+    /// CloudWatch Logs tests that it can reach a destination.
     ControlMessage,
 }
 
 impl<'a> Ignored<'a> {
-    /// The name to count it by: a stable word, or the unknown name itself, cut to 48 characters; one word for all names
-    /// that hold characters that no name of SES has.
+    /// The name to count it by: a stable word, or the unknown name itself, cut to 48 characters; one common word for
+    /// names with characters that no name of SES has.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -72,12 +72,12 @@ impl<'a> Ignored<'a> {
 pub struct Decoder {
     /// One for each level of envelopes.
     scratches: [Scratch; MAX_ENVELOPES],
-    /// Of the text that is being read; nothing needs them once it has been read.
+    /// For the text that is being read; not needed afterwards.
     marks: Marks,
 }
 
 impl fmt::Debug for Decoder {
-    /// Says nothing of the buffers: what the last document left there holds addresses.
+    /// Does not show the buffers: they hold addresses from the last document.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder").finish_non_exhaustive()
     }
@@ -97,15 +97,15 @@ impl Decoder {
     }
 
     /// Decodes one document: a line of a stream, the content of a file, the body of a request, the payload of a Lambda
-    /// invocation. White space around it and a byte order mark before it do not matter.
+    /// invocation. White space around it and a byte order mark before it are ignored.
     ///
     /// Calls `each` exactly once for a document with one event.
     ///
-    /// For a Lambda batch of SQS or SNS it calls `each` exactly once a record, in their order: the n-th call is about the
-    /// n-th record. A record that holds a list is rejected as [`Rejection::Several`].
+    /// For a Lambda batch of SQS or SNS it calls `each` exactly once for each record, in order: the n-th call is about
+    /// the n-th record. A record that holds a list is rejected as [`Rejection::Several`].
     ///
-    /// For all other lists it calls `each` at least once an item, in their order: a record of Kinesis may hold several documents,
-    /// and each may be a list again. A bad item does not touch its neighbours. Never panics.
+    /// For all other lists it calls `each` at least once for each item, in order: a record of Kinesis may hold several
+    /// documents, and each may be a list again. A bad item does not affect its neighbours. Never panics.
     pub fn decode(&mut self, document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
         let mut sink = Sink::new(&mut each);
         match admit(document) {
@@ -135,16 +135,16 @@ impl<'e> Sink<'e> {
     }
 }
 
-/// How a text came: nothing of it for a document itself.
+/// What surrounds a text; empty for the document itself.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Carried {
     /// Envelopes around it.
     pub(crate) envelopes: usize,
     /// Lists around it.
     pub(crate) lists: usize,
-    /// It must give exactly one result, because the caller counts.
+    /// It must give exactly one result, because the caller identifies records by counting.
     pub(crate) alone: bool,
-    /// When the innermost envelope that says so was told.
+    /// The publishing time from the innermost envelope that has one.
     pub(crate) published_at: Option<Timestamp>,
 }
 
@@ -160,7 +160,7 @@ impl Carried {
     }
 }
 
-/// What both decoders ask of a document before they look at it.
+/// The checks of both decoders before they read a document.
 pub(crate) fn admit(document: &[u8]) -> Result<&str, Rejection> {
     if document.len() > MAX_DOCUMENT {
         return Err(Rejection::TooLarge { size: document.len(), limit: MAX_DOCUMENT });
@@ -176,7 +176,7 @@ fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut 
     let sure = fast::read(text, carried, marks, scratch);
     let Scratch { text: buffer, batch } = &*scratch;
     let mut carry = |message: &fast::Message, carried: Carried| {
-        // Sure messages are in the buffer, and are UTF-8 since the document is.
+        // The messages are in the buffer, and are UTF-8 because the document is.
         let inner = buffer.get(message.place.clone()).and_then(|inner| std::str::from_utf8(inner).ok());
         decode_text(inner.unwrap_or_default(), carried.inside(message.published_at), marks, deeper, sink);
     };

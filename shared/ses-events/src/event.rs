@@ -12,29 +12,29 @@ pub type Text<'a> = Cow<'a, str>;
 /// Recipients are nearly always one per event.
 pub type Few<T> = SmallVec<[T; 1]>;
 
-/// One thing that SES says happened to one mail.
+/// One event of one mail, as SES reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Which of the two mechanisms of SES told it.
+    /// Which of the two mechanisms of SES reported it.
     pub origin: Origin,
     /// The mail it is about.
     pub mail: Mail<'a>,
     /// What happened.
     pub detail: Detail<'a>,
-    /// When the envelope (SNS `Timestamp`, EventBridge `time`, the SQS record's `SentTimestamp`) says it was told.
+    /// When it was published, from its envelope: SNS `Timestamp`, EventBridge `time`, the SQS record's `SentTimestamp`.
     pub published_at: Option<Timestamp>,
-    /// Dates of the detail that are there and cannot be read; each is `None` in [`Event::detail`].
+    /// Number of dates of the detail that are present and cannot be read; each is `None` in [`Event::detail`].
     ///
-    /// The clock and the date format of another server are no reason to lose a bounce or a complaint.
+    /// A bounce or a complaint must not be lost because of another server's clock or date format.
     pub unreadable_dates: u8,
-    /// Recipients that are not in the lists of this event because they cannot be read: entries of
+    /// Number of recipients that are not in the lists of this event because they cannot be read: entries of
     /// [`Mail::destination`], [`Delivery::recipients`] and [`Complaint::recipients`] without an address, entries of
-    /// [`Bounce::recipients`] and [`DeliveryDelay::recipients`] that are not objects, and one for each list that is not an
-    /// array. Stays at 255.
+    /// [`Bounce::recipients`] and [`DeliveryDelay::recipients`] that are not objects, and one for each list that is not
+    /// an array. At most 255.
     pub unreadable_recipients: u8,
 }
 
-/// The mechanism that told an event.
+/// The mechanism that reported an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Event publishing by a configuration set: the document has an `eventType`.
@@ -50,7 +50,7 @@ pub struct Mail<'a> {
     pub timestamp: Timestamp,
     /// The id that SES gave to the mail; never empty.
     pub message_id: Text<'a>,
-    /// The sender as SES tells it: `news@example.com` or `News <news@example.com>`.
+    /// The sender as SES gives it: `news@example.com` or `News <news@example.com>`.
     pub source: Option<Text<'a>>,
     /// All recipients of the mail, each an address or `Name <address>`.
     pub destination: Few<Text<'a>>,
@@ -58,22 +58,22 @@ pub struct Mail<'a> {
     pub configuration_set: Option<Text<'a>>,
     /// First value of the tag `ses:from-domain`.
     pub from_domain: Option<Text<'a>>,
-    /// All tags, read when asked.
+    /// All tags, read on demand.
     pub tags: Tags<'a>,
 }
 
 /// What happened to the mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail<'a> {
-    /// SES accepted the mail; about everybody in [`Mail::destination`].
+    /// SES accepted the mail; about all recipients in [`Mail::destination`].
     Send,
     /// The recipients' server accepted the mail.
     Delivery(Delivery<'a>),
-    /// The mail came back for good, or SES gave up on it.
+    /// The mail bounced permanently, or SES gave up on it.
     Bounce(Bounce<'a>),
     /// A recipient complained.
     Complaint(Complaint<'a>),
-    /// SES could not yet deliver and goes on trying.
+    /// SES could not deliver yet and keeps trying.
     DeliveryDelay(DeliveryDelay<'a>),
     /// SES accepted the mail and then refused to send it.
     Reject {
@@ -85,9 +85,9 @@ pub enum Detail<'a> {
         /// Name of the template.
         template_name: Option<Text<'a>>,
     },
-    /// Somebody, or something, loaded the tracking pixel.
+    /// A person or a program loaded the tracking pixel.
     Open(Engagement),
-    /// Somebody, or something, followed a link.
+    /// A person or a program followed a link.
     Click(Engagement),
     /// A contact's preferences changed.
     Subscription {
@@ -101,21 +101,22 @@ pub enum Detail<'a> {
 pub struct Delivery<'a> {
     /// When SES handed the mail over.
     pub timestamp: Option<Timestamp>,
-    /// Who got it; empty if the field is absent or nothing in it can be read: then it is about [`Mail::destination`].
+    /// The recipients who got it; empty if the field is absent or nothing in it can be read: then the event is about
+    /// [`Mail::destination`].
     pub recipients: Few<Text<'a>>,
 }
 
 /// See [`Detail::Bounce`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounce<'a> {
-    /// Given by the recipients' provider, whose clock may be wrong: can lie before the mail itself.
+    /// From the recipients' provider, whose clock may be wrong: it can lie before the mail itself.
     pub timestamp: Option<Timestamp>,
     /// `Permanent`, `Transient`, `Undetermined`, or what SES may add.
     pub bounce_type: Text<'a>,
     /// An open set: `General`, `NoEmail`, `OnAccountSuppressionList` …
     pub bounce_sub_type: Text<'a>,
-    /// Whose mail bounced; empty if the field is absent or nothing in it can be read: then it is about
-    /// [`Mail::destination`].
+    /// The recipients whose mail bounced; empty if the field is absent or nothing in it can be read: then the event is
+    /// about [`Mail::destination`].
     pub recipients: Few<FailedRecipient<'a>>,
     /// Unique id of this bounce.
     pub feedback_id: Option<Text<'a>>,
@@ -126,26 +127,26 @@ pub struct Bounce<'a> {
 pub struct FailedRecipient<'a> {
     /// An address or `Name <address>`; `None` if it is absent or not a string.
     pub email_address: Option<Text<'a>>,
-    /// What the other server does (RFC 3464, section 2.3.3), an open set: `failed`, `delayed`, `relayed` … With `delayed`
-    /// it goes on trying, whatever the type of the bounce. `None` if it is absent or not a string.
+    /// What the other server does (RFC 3464, section 2.3.3), an open set: `failed`, `delayed`, `relayed` … With
+    /// `delayed` it keeps trying, whatever the type of the bounce. `None` if it is absent or not a string.
     pub action: Option<Text<'a>>,
     /// Enhanced status code (RFC 3463), such as `5.1.1`.
     pub status: Option<Text<'a>>,
-    /// What the other server said.
+    /// The answer of the other server.
     pub diagnostic_code: Option<Text<'a>>,
 }
 
 /// See [`Detail::Complaint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint<'a> {
-    /// Given by the recipients' provider.
+    /// From the recipients' provider.
     pub timestamp: Option<Timestamp>,
     /// Unique id of this complaint.
     pub feedback_id: Option<Text<'a>>,
-    /// Everybody at the complaining domain: SES cannot know which one it was. Empty if the field is absent or nothing in it
-    /// can be read.
+    /// All recipients at the complaining domain: SES cannot know which one complained. Empty if the field is absent or
+    /// nothing in it can be read.
     pub recipients: Few<Text<'a>>,
-    /// `OnAccountSuppressionList` and the like: the mail was not sent; absent for a real complaint.
+    /// `OnAccountSuppressionList` and similar: the mail was not sent; absent for a real complaint.
     pub sub_type: Option<Text<'a>>,
     /// RFC 5965: `abuse`, `not-spam` … Absent without a feedback report.
     pub feedback_type: Option<Text<'a>>,
@@ -158,7 +159,7 @@ pub struct DeliveryDelay<'a> {
     pub timestamp: Option<Timestamp>,
     /// An open set: `MailboxFull`, `IPFailure`, `SendingDeferral` …
     pub delay_type: Text<'a>,
-    /// Whose mail waits.
+    /// The recipients whose mail is delayed.
     pub recipients: Few<FailedRecipient<'a>>,
 }
 
@@ -167,6 +168,6 @@ pub struct DeliveryDelay<'a> {
 pub struct Engagement {
     /// When, by SES's clock.
     pub timestamp: Option<Timestamp>,
-    /// SES thinks that a machine did it: `isBotEvent` is `Likely`.
+    /// Whether SES attributes it to a machine: `isBotEvent` is `Likely`.
     pub likely_bot: bool,
 }

@@ -1,7 +1,7 @@
-//! The fast path: one walk over the text that reads what is needed, checks the rest, and says yes or nothing.
+//! The fast path: one walk over the text that reads what is needed and checks the rest. It returns an event or doubt.
 //!
-//! **Invariant:** what it says is what [`crate::reference`] says. Whatever it is not sure of (odd numbers, a key twice,
-//! two shapes in one, an unknown kind, anything wrong at all) is left to the reference, which alone ignores and rejects.
+//! **Invariant:** what it returns is what [`crate::reference`] returns. Whatever it is not sure of (odd numbers, a key
+//! twice, two shapes in one, an unknown kind, any error) is left to the reference, which alone ignores and rejects.
 
 use std::ops::Range;
 
@@ -25,15 +25,15 @@ pub(crate) enum Sure<'a> {
     Batch,
 }
 
-/// A text that an envelope carries.
+/// A message inside an envelope.
 pub(crate) struct Message {
     /// Where it lies in [`Scratch::text`].
     pub(crate) place: Range<usize>,
-    /// When the envelope was told.
+    /// When the envelope was published.
     pub(crate) published_at: Option<Timestamp>,
 }
 
-/// Buffers of one level of envelopes, reused from document to document.
+/// Buffers for one level of envelopes, reused for each document.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// Unescaped messages; longer than what is in use.
@@ -54,7 +54,7 @@ pub(crate) fn read<'a>(text: &'a str, carried: Carried, marks: &mut Marks, scrat
     Some(sure)
 }
 
-/// Remembers that a field was there; a second time is doubt.
+/// Records that a field was read; a second occurrence is doubt.
 #[inline]
 fn once(seen: &mut u32, field: u32) -> Option<()> {
     let bit = 1 << field;
@@ -91,7 +91,7 @@ fn document<'a>(cursor: &mut Cursor<'a, '_>, carried: Carried, scratch: &mut Scr
         "Type" | "Message" | "Timestamp" => notification.field(cursor, key, 0, scratch).map(drop),
         _ => parts.field(cursor, key),
     })?;
-    // Exactly one shape, or the order of precedence is for the reference to know.
+    // Exactly one shape; the reference decides about precedence.
     match (parts.is_begun(), detail_type.is_some(), notification.is_begun(), batch.is_some()) {
         (true, false, false, false) if inner.is_none() => parts.event(carried.published_at),
         (false, true, false, false) => {
@@ -160,7 +160,7 @@ fn unescape(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch, from: usize) -> 
     cursor.unescape(&mut scratch.text, from)
 }
 
-/// What is read of an SNS notification.
+/// The fields that are read of an SNS notification.
 #[derive(Default)]
 struct Notification<'a> {
     form: Option<Text<'a>>,
@@ -183,7 +183,7 @@ impl<'a> Notification<'a> {
         Some(from)
     }
 
-    /// A message without a type is just an unknown field, but then the reference decides about it.
+    /// A message without a type is an unknown field, and the reference decides about it.
     fn is_begun(&self) -> bool {
         self.form.is_some() || self.message.is_some()
     }
@@ -199,7 +199,7 @@ impl<'a> Notification<'a> {
     }
 }
 
-/// What is read of an event, in whatever order it comes.
+/// The fields that are read of an event, in any order.
 #[derive(Default)]
 struct Parts<'a> {
     kind: Option<(Origin, Kind)>,
@@ -254,7 +254,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// As SES writes it; the other forms are for the reference to read.
+/// In the form that SES writes; the reference reads the other forms.
 #[inline]
 fn timestamp(cursor: &mut Cursor<'_, '_>) -> Option<Timestamp> {
     Timestamp::parse(&cursor.text()?)

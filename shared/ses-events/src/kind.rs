@@ -16,8 +16,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The names of the SES Developer Guide, "Contents of event data that Amazon SES publishes". The kind with a space in
-    /// its name is spelt without one often enough elsewhere to take that too.
+    /// The names of the SES Developer Guide, "Contents of event data that Amazon SES publishes". The kind with a space
+    /// in its name is also accepted without it, because it is often written that way.
     #[inline]
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {

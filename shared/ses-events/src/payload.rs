@@ -1,4 +1,4 @@
-//! What carriers do to a document besides putting it into JSON: base64, gzip, a date before it.
+//! How carriers encode a document in addition to JSON: base64, gzip, a date before it.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use crate::reference::VALIDATION_NOTICE;
 use crate::{MAX_DOCUMENT, MAX_INFLATED, Rejection, Timestamp};
 
-/// As AWS writes base64; people who cut it out of something may lose its padding.
+/// Base64 as AWS writes it; the padding may be missing if it was copied by hand.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -18,16 +18,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Bytes with which gzip begins (RFC 1952, section 2.3.1).
+/// The first bytes of gzip (RFC 1952, section 2.3.1).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// Bytes with which a record begins in which the Kinesis Producer Library has put several ("KPL Aggregated Record Format",
-/// amazon-kinesis-producer).
+/// The first bytes of a record into which the Kinesis Producer Library aggregated several ("KPL Aggregated Record
+/// Format", amazon-kinesis-producer).
 const AGGREGATED: &[u8] = &[0xf3, 0x89, 0x9a, 0xc2];
 
-/// How many more bytes a document may become by being inflated.
+/// How many more bytes of a document may be inflated.
 ///
-/// Each payload has a limit of its own; together they have this one, or a small document of many payloads would take hours.
+/// Each payload has its own limit; all together have this one, because otherwise a small document of many payloads
+/// would take hours.
 pub(crate) struct InflateBudget(usize);
 
 impl Default for InflateBudget {
@@ -36,7 +37,7 @@ impl Default for InflateBudget {
     }
 }
 
-/// The text that a carrier gives as base64, inflated if it is gzip.
+/// The text of a base64 payload, inflated if it is gzip.
 pub(crate) fn unpack(encoded: &str, path: &'static str, budget: &mut InflateBudget) -> Result<String, Rejection> {
     let is_folded = encoded.bytes().any(|byte| byte.is_ascii_whitespace());
     let unfolded = is_folded.then(|| encoded.split_ascii_whitespace().collect::<String>());
@@ -45,7 +46,7 @@ pub(crate) fn unpack(encoded: &str, path: &'static str, budget: &mut InflateBudg
     if bytes.starts_with(AGGREGATED) {
         return Err(Rejection::NotRead {
             carrier: "a record aggregated by the Kinesis Producer Library",
-            remedy: "take it apart with a de-aggregation library first",
+            remedy: "split it with a de-aggregation library first",
         });
     }
     let text = String::from_utf8(bytes).map_err(|error| Rejection::NotUtf8 { at: error.utf8_error().valid_up_to() })?;
@@ -58,7 +59,7 @@ pub(crate) fn unpack(encoded: &str, path: &'static str, budget: &mut InflateBudg
 fn inflate(gzip: &[u8], path: &'static str, InflateBudget(left): &mut InflateBudget) -> Result<Vec<u8>, Rejection> {
     let limit = MAX_DOCUMENT.min(*left);
     let mut bytes = Vec::new();
-    // One byte more shows that there is more.
+    // One more byte shows that the limit is exceeded.
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let read = MultiGzDecoder::new(gzip).take(most).read_to_end(&mut bytes);
     *left = left.saturating_sub(bytes.len());
@@ -72,15 +73,15 @@ fn inflate(gzip: &[u8], path: &'static str, InflateBudget(left): &mut InflateBud
 /// Longest text before the document in a line of a log.
 const MAX_STAMP: usize = 512;
 
-/// A line of a log (an export of CloudWatch Logs, `aws logs tail`, what a function prints): a date, maybe the names of a
-/// stream, a request and a level, then a document. Returns the date and the document.
+/// A line of a log (an export of CloudWatch Logs, `aws logs tail`, what a function prints): a date, possibly the names
+/// of a stream, a request and a level, then a document. Returns the date and the document.
 pub(crate) fn stamped(line: &str) -> Option<(Timestamp, &str)> {
     let line = line.trim();
     if !line.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
     let head = line.get(..line.len().min(MAX_STAMP)).unwrap_or(line);
-    // The notice is the one document that is not JSON.
+    // The validation notice is the only document that is not JSON.
     let first = head.find('{').or_else(|| head.find(VALIDATION_NOTICE))?;
     // The first object may be the first of a list, and both may be in text.
     let stamp = line.get(..first)?.trim_end_matches(['[', '"', '\\', ' ', '\t']);

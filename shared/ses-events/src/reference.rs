@@ -1,10 +1,10 @@
-//! What documents mean, written to be read: the whole document as a tree, then field by field.
+//! What documents mean, written for readers: the whole document as a tree, then field by field.
 //!
 //! The fast path must agree with it on every input. It alone ignores and rejects. The grammar, the depth limit, the
-//! numbers and the escapes are those of `serde_json`; of a key that is there twice, the last counts.
+//! numbers and the escapes are those of `serde_json`; of a duplicate key, the last one counts.
 //!
-//! What a document is, the first line that fits it. *Inside* is what is read in turn by the same table, and says when it was
-//! told, if it says so; strings inside may also be the JSON that they are the text of.
+//! The kind of a document is given by the first row that fits. *Inside* is read in turn by the same table; it gives the
+//! publishing time, if it has one. Instead of a string inside, its parsed JSON is accepted, too.
 //!
 //! | document | recognised by | inside |
 //! |---|---|---|
@@ -38,7 +38,7 @@ use crate::rejection::{JsonType, Rejection, excerpt};
 use crate::tree::{Fields, Tree};
 use crate::{Tags, Timestamp, carriers};
 
-/// As [`crate::Decoder::decode`], without the fast path: for tests and to measure against.
+/// As [`crate::Decoder::decode`], without the fast path: for tests and benchmarks.
 pub fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
     let mut sink = Sink::new(&mut each);
     match admit(document) {
@@ -47,7 +47,7 @@ pub fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
     }
 }
 
-/// What SES publishes as plain text when an SNS event destination is made or changed.
+/// What SES publishes as plain text when an SNS event destination is created or changed.
 pub(crate) const VALIDATION_NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing.";
 
 pub(crate) fn event<'t>(event: &'t Fields<'_>, published_at: Option<Timestamp>) -> Result<Decoded<'t>, Rejection> {
@@ -71,7 +71,7 @@ pub(crate) fn event<'t>(event: &'t Fields<'_>, published_at: Option<Timestamp>) 
     Ok(Decoded::Event(Event { origin, mail, detail, published_at, unreadable_dates, unreadable_recipients }))
 }
 
-/// What is left out of an event because it cannot be read, and is no reason to lose the rest.
+/// Counts the parts of an event that are left out because they cannot be read; the rest is kept.
 #[derive(Default)]
 struct Unreadable {
     dates: u8,
@@ -79,7 +79,7 @@ struct Unreadable {
 }
 
 impl Unreadable {
-    /// A date of the detail: whose clock and format it has is up to the other server.
+    /// A date of the detail: another server's clock and format.
     fn date(&mut self, detail: &Fields<'_>) -> Option<Timestamp> {
         let written = detail.get("timestamp")?;
         let date = written.timestamp();
@@ -89,7 +89,7 @@ impl Unreadable {
         date
     }
 
-    /// The items of a list, less those that `read` does not know; none if it is no list.
+    /// The items of a list, without those that `read` cannot read; none if it is not a list.
     fn recipients<'t, T>(
         &mut self,
         parent: &'t Fields<'_>,
@@ -135,18 +135,18 @@ fn mail<'t>(mail: &'t Fields<'_>, unreadable: &mut Unreadable) -> Result<Mail<'t
     })
 }
 
-/// The date that says to which cohort the mail belongs: without it nothing can be counted.
+/// The date that decides the cohort of the mail: without it nothing can be counted.
 fn accepted(written: &Tree<'_>) -> Result<Timestamp, Rejection> {
     const PATH: &str = "mail.timestamp";
     let invalid = |shown: &str| Rejection::Invalid { path: PATH, expected: "timestamp", excerpt: excerpt(shown) };
     written.timestamp().ok_or_else(|| match written {
         Tree::String(text) => invalid(text),
         Tree::Number(number) => invalid(&number.to_string()),
-        Tree::Null | Tree::Boolean(_) | Tree::Array(_) | Tree::Object(_) => written.is_no(JsonType::String, PATH),
+        Tree::Null | Tree::Boolean(_) | Tree::Array(_) | Tree::Object(_) => written.wrong_type(JsonType::String, PATH),
     })
 }
 
-/// Name and first value, in the order of the document; of a name that is there twice, the last one.
+/// Name and first value of each tag, in the order of the document; of a duplicate name, the last one.
 fn tags<'t>(mail: &'t Fields<'_>) -> Result<Vec<(Text<'t>, Text<'t>)>, Rejection> {
     let Some(tags) = mail.get("tags") else { return Ok(Vec::new()) };
     let Fields(fields) = tags.object("mail.tags")?;
@@ -240,7 +240,7 @@ const BOUNCED: RecipientPaths = ["bounce.bouncedRecipients[].status", "bounce.bo
 const DELAYED: RecipientPaths =
     ["deliveryDelay.delayedRecipients[].status", "deliveryDelay.delayedRecipients[].diagnosticCode"];
 
-/// A recipient without an address stays: something failed, and its status and words say what.
+/// A recipient without an address stays: its delivery failed, and its status and diagnostic text give the reason.
 fn failed_recipients<'t>(
     detail: &'t Fields<'_>,
     list: &str,

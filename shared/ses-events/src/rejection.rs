@@ -1,4 +1,4 @@
-//! Why a document is no event although it should be one.
+//! Why a document that should be an event is not one.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use crate::{MAX_DEPTH, MAX_ENVELOPES};
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The bytes are no UTF-8, which JSON must be (RFC 8259, section 8.1).
+    /// The bytes are not UTF-8, which JSON must be (RFC 8259, section 8.1).
     #[error("not UTF-8 at byte {at}")]
     NotUtf8 {
         /// Bytes that are valid before it.
         at: usize,
     },
-    /// Neither JSON nor a plain text that SES is known to send.
+    /// Neither JSON nor the plain text that SES is known to send.
     #[error("not JSON at byte {at}")]
     NotJson {
         /// Where the parser gave up, counted in bytes of the text itself: inside its envelopes, if it has any.
@@ -28,7 +28,7 @@ pub enum Rejection {
     /// Arrays and objects are nested deeper than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// Longer than what the carriers of SES events allow.
+    /// Longer than the carriers of SES events allow.
     #[error("{size} bytes where {limit} are allowed")]
     TooLarge {
         /// Length in bytes.
@@ -39,13 +39,13 @@ pub enum Rejection {
     /// An envelope in an envelope, and so on, more than [`MAX_ENVELOPES`] times.
     #[error("wrapped in more than {MAX_ENVELOPES} envelopes")]
     TooManyEnvelopes,
-    /// Compressed, and longer than allowed once it is inflated.
+    /// Compressed, and longer than allowed after inflating.
     #[error("inflates to more than {limit} bytes")]
     InflatesTooLarge {
         /// [`MAX_DOCUMENT`](crate::MAX_DOCUMENT) for one, [`MAX_INFLATED`](crate::MAX_INFLATED) for all, in bytes.
         limit: usize,
     },
-    /// A field that holds base64 elsewhere does not.
+    /// A field that should hold base64 does not.
     #[error("{path} is not base64")]
     NotBase64 {
         /// Where: see [`Rejection::Absent`].
@@ -57,10 +57,10 @@ pub enum Rejection {
         /// Where: see [`Rejection::Absent`].
         path: &'static str,
     },
-    /// A list of documents in a record of a Lambda batch of SQS or SNS, of which each answers for itself.
+    /// A list of documents in a record of a Lambda batch of SQS or SNS: each record must give exactly one result.
     #[error("several documents in one record of a batch")]
     Several,
-    /// A carrier that is recognised, but holds no event or none that can be read here.
+    /// A carrier that is recognised, but holds no event, or no event that can be read here.
     #[error("{carrier} is not read: {remedy}")]
     NotRead {
         /// What it is, with its article.
@@ -71,13 +71,13 @@ pub enum Rejection {
     /// JSON, but neither an event nor an envelope: `{}`, `[1]`, `null` …
     #[error("no event in the document")]
     NoEvent,
-    /// A field that every such event has is absent or null.
+    /// A required field is absent or null.
     #[error("{path} is absent")]
     Absent {
         /// Where: `mail.timestamp`, `bounce.bouncedRecipients[].emailAddress` …
         path: &'static str,
     },
-    /// A field that is read has another JSON type than SES documents.
+    /// A field has a different JSON type from the one that SES documents.
     #[error("{path} is {found} instead of {expected}")]
     WrongType {
         /// Where: see [`Rejection::Absent`].
@@ -87,14 +87,14 @@ pub enum Rejection {
         /// The JSON type that is there.
         found: JsonType,
     },
-    /// A field has the right type but a value that means nothing.
-    #[error("{path} is no {expected}: {excerpt}")]
+    /// A field has the right type but an invalid value.
+    #[error("{path} is not a {expected}: {excerpt}")]
     Invalid {
         /// Where: see [`Rejection::Absent`].
         path: &'static str,
         /// What it should be, as a noun: `timestamp`, `message id`.
         expected: &'static str,
-        /// The beginning of the value in quotes; or, of a value that may hold an address, what kind of text it is.
+        /// The beginning of the value in quotes; or, if the value may hold an address, a description of it.
         excerpt: String,
     },
 }
@@ -154,7 +154,7 @@ impl fmt::Display for JsonType {
 /// Longest excerpt or name taken from a document, in characters.
 const MAX_EXCERPT: usize = 48;
 
-/// The beginning of a text from outside in quotes, made fit for a log; a description of it if it is not.
+/// The beginning of an external text in quotes, if it is safe to log; otherwise a description of it.
 pub(crate) fn excerpt(text: &str) -> String {
     match shown(text) {
         Some(shown) => format!("\"{shown}\""),
@@ -163,14 +163,15 @@ pub(crate) fn excerpt(text: &str) -> String {
     }
 }
 
-/// A name from outside, cut and made fit for a counter; one for all names that are not.
+/// An external name, cut for use as a counter; one common name for all that are not safe to show.
 pub(crate) fn name(text: &str) -> String {
     shown(text).unwrap_or_else(|| "(a name that is not shown)".to_owned())
 }
 
-/// The beginning of a text if all of it is of characters that types and dates have. Of these no address can be made, in any
-/// writing (`@`, `%40`, `&#64;`, a wide `@`), no line be broken and no terminal be steered. Replacing the other characters
-/// would not do: an address without its `@` is still an address to a reader.
+/// The beginning of a text, if the whole text has only characters that occur in types and dates. From these characters
+/// no address can be written in any form (`@`, `%40`, `&#64;`, a wide `@`), no line break and no terminal control
+/// sequence. Replacing the other characters would not be enough: an address without its `@` is still an address to a
+/// reader.
 fn shown(text: &str) -> Option<String> {
     let harmless = |c: char| c.is_ascii_alphanumeric() || " -_.:+/,()[]".contains(c);
     if !text.chars().all(harmless) {
@@ -203,7 +204,7 @@ mod tests {
             ("a\nb\u{1b}[31m", "a text of 8 bytes with characters that are not shown"),
             (&"x".repeat(48), &format!("\"{}\"", "x".repeat(48))),
             (&"x".repeat(49), &format!("\"{}…\"", "x".repeat(48))),
-            // The local part alone would be shown.
+            // The excerpt would be only the local part.
             (&format!("{}@example.net", "x".repeat(60)), "a text of 72 bytes with an @"),
         ] {
             assert_eq!(excerpt(text), expected, "{text}");
@@ -258,7 +259,7 @@ mod tests {
         no_event: no event in the document
         absent: mail.timestamp is absent
         wrong_type: mail.timestamp is a number instead of a string
-        invalid: mail.timestamp is no timestamp: "soon"
+        invalid: mail.timestamp is not a timestamp: "soon"
         "#);
     }
 }

@@ -1,21 +1,21 @@
 //! The innermost loops: where JSON strings end, and what their escapes mean.
 //!
-//! Going from string to string is a chain in which each step waits for the one before. So that each step is short, all bytes
-//! that can end a run of plain text are marked beforehand, 64 at a time, which waits for nothing.
+//! Going from string to string is a chain in which each step depends on the one before. To keep each step short, all
+//! bytes that can end a run of plain text are marked first, 64 at a time, with no such dependency.
 
 use wide::u8x16;
 
-/// Bytes that one word of marks is about.
+/// Number of bytes that one word of marks covers.
 const BLOCK: usize = 64;
 
-/// A bit for each byte of a text, and some behind it: set for quotes, backslashes and control characters.
+/// A bit for each byte of a text, and some after it: set for quotes, backslashes and control characters.
 ///
-/// **Invariant:** all bits behind the text are set, and there is one whole word of them at least.
+/// **Invariant:** all bits after the text are set, and they fill at least one whole word.
 #[derive(Default)]
 pub(crate) struct Marks(Vec<u64>);
 
 impl Marks {
-    /// Marks another text.
+    /// Marks a new text.
     pub(crate) fn mark(&mut self, text: &str) {
         let (blocks, rest) = text.as_bytes().as_chunks::<BLOCK>();
         let mut last = [b'"'; BLOCK];
@@ -25,7 +25,7 @@ impl Marks {
         self.0.extend([marks(&last), u64::MAX]);
     }
 
-    /// The first marked place from `at` on; it may lie behind the text.
+    /// The first marked position from `at` on; it may lie after the text.
     #[inline(always)]
     fn next(&self, at: usize) -> Option<usize> {
         let (word, bit) = (at / BLOCK, at % BLOCK);
@@ -53,8 +53,8 @@ fn marks(block: &[u8; BLOCK]) -> u64 {
     })
 }
 
-/// Where the string ends whose first byte is `text[at]`: the place of its closing quote, and whether a backslash lies
-/// before it. `None` for doubt.
+/// The end of the string whose first byte is `text[at]`: the position of its closing quote, and whether it contains a
+/// backslash. `None` for doubt.
 #[inline(always)]
 pub(crate) fn string_end(text: &[u8], marks: &Marks, at: usize) -> Option<(usize, bool)> {
     let end = marks.next(at)?;
@@ -72,7 +72,7 @@ fn escaped_string_end(text: &[u8], marks: &Marks, mut at: usize) -> Option<(usiz
     }
 }
 
-/// What an escape stands for.
+/// The meaning of an escape.
 struct Escape {
     /// Bytes of the escape itself, its backslash included.
     length: usize,
@@ -116,7 +116,8 @@ fn hex4(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Bytes copied together. Copying all of them, of which few may count, is cheaper than copying just those that count.
+/// Bytes copied at once. Copying a whole chunk, even if only a few bytes are needed, is cheaper than copying only
+/// those.
 const CHUNK: usize = 32;
 
 /// How long a buffer must be for [`unescape`] to write the meaning of `length` bytes, whole chunks at a time.
@@ -124,8 +125,8 @@ pub(crate) fn room_for(length: usize) -> usize {
     length + CHUNK
 }
 
-/// Writes the meaning of the string whose first byte is `text[at]` into `into`, from `into[to]` on. Returns the place of its
-/// closing quote and the end of what was written; `None` for doubt.
+/// Writes the meaning of the string whose first byte is `text[at]` into `into`, from `into[to]` on. Returns the
+/// position of its closing quote and the end of what was written; `None` for doubt.
 pub(crate) fn unescape(
     text: &[u8],
     marks: &Marks,
@@ -144,7 +145,7 @@ pub(crate) fn unescape(
         match text.get(stop)? {
             b'"' => return Some((stop, to)),
             b'\\' => {
-                // Nearly all are these two.
+                // Nearly all escapes are these two.
                 if let Some(meaning @ (b'"' | b'\\')) = text.get(stop + 1) {
                     *into.get_mut(to)? = *meaning;
                     at = stop + 2;

@@ -1,4 +1,4 @@
-//! The tags of a mail, read when asked.
+//! The tags of a mail, read on demand.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use crate::cursor::Cursor;
 use crate::event::Text;
 use crate::scan::Marks;
 
-/// The tags of a mail: SES's own, whose names begin with `ses:`, and those that the sender gave.
+/// The tags of a mail: SES's own, whose names begin with `ses:`, and those of the sender.
 ///
-/// SES allows many values a tag but gives one; the first is the one that counts. Tags without a value are left out. Two
-/// `Tags` are equal if they hold the same names with the same first values in the same order.
+/// SES allows several values for a tag but gives one; the first one counts. Tags without a value are omitted. Two
+/// `Tags` are equal if they have the same names with the same first values in the same order.
 #[derive(Clone, Default)]
 pub struct Tags<'a>(Held<'a>);
 
@@ -17,15 +17,15 @@ pub struct Tags<'a>(Held<'a>);
 enum Held<'a> {
     #[default]
     Nothing,
-    /// A JSON object that has been walked over once: each name is there once, each value is null or an array that is
-    /// empty or begins with null or a string.
+    /// A JSON object that has been checked in a first walk: each name occurs once, each value is null or an array that
+    /// is empty or begins with null or a string.
     Json(&'a str),
-    /// What the reference read.
+    /// The tags as read by the reference.
     List(Vec<(Text<'a>, Text<'a>)>),
 }
 
 impl<'a> Tags<'a> {
-    /// Takes the object that the cursor stands at, if it is sure of it; tells each tag to `each`.
+    /// Reads the object at the cursor, if it is sure of it; calls `each` with each tag.
     #[inline]
     pub(crate) fn take(cursor: &mut Cursor<'a, '_>, mut each: impl FnMut(&'a str, Text<'a>)) -> Option<Self> {
         let mut names = Names::default();
@@ -47,7 +47,7 @@ impl<'a> Tags<'a> {
 
     /// The first value of the tag of this name.
     ///
-    /// Walks over the tags each time: whoever wants several takes them from [`Tags::iter`].
+    /// Walks over the tags at each call: to read several, use [`Tags::iter`].
     #[must_use]
     pub fn first(&self, name: &str) -> Option<Text<'a>> {
         let mut found = None;
@@ -118,7 +118,7 @@ fn first_value<'a>(cursor: &mut Cursor<'a, '_>) -> Option<Option<Text<'a>>> {
     Some(first)
 }
 
-/// Notices names that may be twice in one object.
+/// Detects names that may occur twice in one object.
 struct Names {
     marks: [u64; Self::MOST],
     count: usize,
@@ -131,10 +131,10 @@ impl Default for Names {
 }
 
 impl Names {
-    /// SES allows 50 tags of the sender beside its own dozen; whoever has more goes to the reference.
+    /// SES allows 50 tags of the sender in addition to its own dozen; a mail with more goes to the reference.
     const MOST: usize = 64;
 
-    /// `None` if the name may have been there before: equal names have equal marks, and different ones rarely do.
+    /// `None` if the name may be a duplicate: equal names have equal marks, and different ones rarely do.
     #[inline]
     fn add(&mut self, name: &str) -> Option<()> {
         let mark = mark(name.as_bytes());

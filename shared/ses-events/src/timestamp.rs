@@ -1,18 +1,19 @@
-//! Points in time: RFC 3339 as SES writes them, and the other forms in which dates of SES events are found.
+//! Timestamps: RFC 3339 as SES writes them, and the other forms in which dates of SES events occur.
 
 /// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
-/// 9999-12-30T22:00:00.999Z: the last millisecond that is a date in every time zone, and the last that `jiff` takes.
+/// 9999-12-30T22:00:00.999Z: the last millisecond that is a date in every time zone, and the last one that `jiff`
+/// accepts.
 const LAST_MILLISECOND: i64 = 253_402_207_200_999;
 
 impl Timestamp {
     /// Reads `YYYY-MM-DDTHH:MM:SS(.fraction)?(Z|±HH:MM)` (RFC 3339, section 5.6): `None` for anything else, for dates
     /// that do not exist and for dates after 9999-12-30T22:00:00.999Z.
     ///
-    /// A fraction has one to nine digits; what is below a millisecond is cut off. Second 60 is a leap second: it counts
-    /// as second 59, since time without leap seconds has no better place for it.
+    /// A fraction has one to nine digits; digits below a millisecond are cut off. Second 60 is a leap second: it counts
+    /// as second 59, because time without leap seconds has no better value for it.
     ///
     /// ```
     /// use ses_events::Timestamp;
@@ -31,8 +32,8 @@ impl Timestamp {
         at(date, time, millisecond, offset_minutes(offset)?)
     }
 
-    /// Reads every form in which dates of SES events are found, as long as it leaves no doubt: `None` for anything else,
-    /// and for any date without a time zone.
+    /// Reads every unambiguous form in which dates of SES events occur: `None` for anything else, and for any date
+    /// without a time zone.
     ///
     /// | form | where it is found |
     /// |---|---|
@@ -43,8 +44,8 @@ impl Timestamp {
     /// | `Thu, 8 Oct 2018 14:05:45 +0000 (UTC)` | mail headers (RFC 5322, sections 3.3 and 4.3), `date`, JavaScript |
     /// | `1539007545`, `1539007545000` | seconds and milliseconds since 1970: exactly 10 and 13 digits |
     ///
-    /// White space around it does not matter. The name of a zone after an offset (`+0200 CEST`, `+02:00[Europe/Berlin]`) is not
-    /// read: the offset decides.
+    /// White space around it is ignored. The name of a zone after an offset (`+0200 CEST`, `+02:00[Europe/Berlin]`) is
+    /// not read: the offset decides.
     ///
     /// ```
     /// use ses_events::Timestamp;
@@ -57,15 +58,15 @@ impl Timestamp {
         Self::parse(text).or_else(|| other_form(text.trim()))
     }
 
-    /// Reads a number as seconds or milliseconds since 1970, if its size leaves no doubt which: seconds have 10 digits
-    /// before the point (2001 to 2286), milliseconds 13.
+    /// Reads a number as seconds or milliseconds since 1970, if its size is unambiguous: seconds have 10 digits before
+    /// the point (2001 to 2286), milliseconds 13.
     pub(crate) fn since_1970(number: f64) -> Option<Timestamp> {
         let milliseconds = match number {
             1e9..1e10 => number * 1000.0,
             1e12..1e13 => number,
             _ => return None,
         };
-        // Both ranges are far within what an `f64` and an `i64` count exactly.
+        // An `f64` and an `i64` represent both ranges exactly.
         Some(Timestamp(milliseconds.round() as i64))
     }
 }
@@ -101,11 +102,11 @@ fn digits_since_1970(text: &str) -> Option<Timestamp> {
     Timestamp::since_1970(text.parse().ok()?)
 }
 
-/// What is left of a text that is read from its beginning on.
+/// The rest of a text that is read from its beginning.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    /// So many digits as a number; consumes nothing if there are fewer.
+    /// The next `count` digits as a number; consumes nothing if there are fewer.
     fn digits(&mut self, count: usize) -> Option<i64> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         let number = digits.bytes().try_fold(0, |number, byte| Some(number * 10 + digit(byte)?))?;
@@ -143,7 +144,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// ISO 8601 and its neighbours: `2018-10-08T14:05:45 +0000`, `2018/10/08 14:05 UTC`, `20181008T140545Z`.
+/// ISO 8601 and similar forms: `2018-10-08T14:05:45 +0000`, `2018/10/08 14:05 UTC`, `20181008T140545Z`.
 fn year_first(text: &str) -> Option<Timestamp> {
     let mut rest = Rest(text);
     let year = rest.digits(4)?;
@@ -160,7 +161,7 @@ fn year_first(text: &str) -> Option<Timestamp> {
     let (time, millisecond) = rest.time()?;
     let mut zone = rest.0.split_whitespace();
     let offset = offset_of(zone.next()?)?;
-    // The name of the zone, which only repeats what the offset says.
+    // The name of the zone, which only repeats the offset.
     let is_name = |word: &str| word.starts_with(|c: char| c.is_ascii_alphabetic() || "([".contains(c));
     if !zone.next().is_none_or(is_name) {
         return None;
@@ -191,8 +192,8 @@ fn offset_of(zone: &str) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 60 + minutes))
 }
 
-/// A date with the name of its month, its parts in whatever order: `Thu, 8 Oct 2018 14:05:45 +0000 (UTC)`,
-/// `Thu Oct  8 14:05:45 UTC 2018`, `Thu Oct 08 2018 14:05:45 GMT+0000 (Coordinated Universal Time)`.
+/// A date with the name of its month, its parts in any order: `Thu, 8 Oct 2018 14:05:45 +0000 (UTC)`, `Thu Oct  8
+/// 14:05:45 UTC 2018`, `Thu Oct 08 2018 14:05:45 GMT+0000 (Coordinated Universal Time)`.
 fn in_words(text: &str) -> Option<Timestamp> {
     let (mut year, mut month, mut day, mut time, mut offset) = (None, None, None, None, None);
     let mut has_weekday = false;
@@ -261,7 +262,7 @@ const MONTHS: [&str; 12] = [
 
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
-/// The place of a name, from 1 on: all of it, or its first three letters.
+/// The index of a name, from 1: the whole name, or its first three letters.
 fn named(word: &str, names: &[&str]) -> Option<i64> {
     let is_it =
         |name: &&str| word.eq_ignore_ascii_case(name) || name.get(..3).is_some_and(|it| word.eq_ignore_ascii_case(it));
@@ -281,7 +282,7 @@ fn american(zone: &str) -> Option<i64> {
     Some(hours * 60)
 }
 
-/// Drops what stands in parentheses (RFC 5322, section 3.2.2).
+/// Removes text in parentheses (RFC 5322, section 3.2.2).
 fn without_comments(text: &str) -> Option<String> {
     let mut depth = 0_u32;
     let mut rest = String::with_capacity(text.len());
@@ -355,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    /// What jiff says, in whole milliseconds.
+    /// The result of jiff, in whole milliseconds.
     fn jiff(text: &str) -> Option<Timestamp> {
         let nanoseconds = text.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
         i64::try_from(nanoseconds.div_euclid(1_000_000)).ok().map(Timestamp)

@@ -20,7 +20,7 @@ pub(crate) enum Tree<'a> {
     Object(Fields<'a>),
 }
 
-/// The fields of an object, in their order.
+/// The fields of an object, in order.
 pub(crate) struct Fields<'a>(pub(crate) Vec<(Text<'a>, Tree<'a>)>);
 
 impl<'a> Tree<'a> {
@@ -35,7 +35,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    pub(crate) fn is_no(&self, expected: JsonType, path: &'static str) -> Rejection {
+    pub(crate) fn wrong_type(&self, expected: JsonType, path: &'static str) -> Rejection {
         Rejection::WrongType { path, expected, found: self.json_type() }
     }
 
@@ -52,15 +52,15 @@ impl<'a> Tree<'a> {
     }
 
     pub(crate) fn text(&self, path: &'static str) -> Result<Text<'_>, Rejection> {
-        self.as_text().ok_or_else(|| self.is_no(JsonType::String, path))
+        self.as_text().ok_or_else(|| self.wrong_type(JsonType::String, path))
     }
 
     pub(crate) fn array(&self, path: &'static str) -> Result<&[Tree<'a>], Rejection> {
-        if let Self::Array(items) = self { Ok(items) } else { Err(self.is_no(JsonType::Array, path)) }
+        if let Self::Array(items) = self { Ok(items) } else { Err(self.wrong_type(JsonType::Array, path)) }
     }
 
     pub(crate) fn object(&self, path: &'static str) -> Result<&Fields<'a>, Rejection> {
-        if let Self::Object(fields) = self { Ok(fields) } else { Err(self.is_no(JsonType::Object, path)) }
+        if let Self::Object(fields) = self { Ok(fields) } else { Err(self.wrong_type(JsonType::Object, path)) }
     }
 }
 
@@ -82,7 +82,7 @@ impl<'a> Fields<'a> {
 
 /// Why a text is not JSON.
 pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Rejection {
-    // `serde_json` has no other sign of it.
+    // `serde_json` gives no other indication.
     if error.to_string().starts_with("recursion limit exceeded") {
         return Rejection::TooDeep;
     }
@@ -101,7 +101,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Tree<'a> {
     }
 }
 
-/// A key, borrowed where it can be.
+/// A key, borrowed if possible.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Text<'a>);
 

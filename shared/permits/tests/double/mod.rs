@@ -1,5 +1,5 @@
-//! A gate that keeps the truth: what it granted, who used how much of it, what came back. It has ISPs with quotas, and
-//! faults on the way to it and back.
+//! A fake gate that records the truth: what it granted, how much of it was used, what was given back. It has ISPs with
+//! quotas, and injects faults into requests and answers.
 
 #![expect(dead_code, reason = "each test uses its part")]
 
@@ -12,52 +12,52 @@ use permits::{Answer, Gate, NoAnswer, Reply};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-/// Shared by the client, which sees a gate, and the test, which sees the books.
+/// Shared by the client, which sees a gate, and the test, which sees the ledger.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Double {
-    pub(crate) books: Arc<Mutex<Books>>,
+    pub(crate) ledger: Arc<Mutex<Ledger>>,
 }
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Answered,
-    /// It comes in, and the answer so much later.
+    /// It arrives, and the answer comes after this delay.
     Slow(Duration),
-    /// It never comes in.
+    /// It never arrives.
     RequestLost,
-    /// It comes in, and the answer is lost: a broken connection.
+    /// It arrives, and the answer is lost: a broken connection.
     AnswerLost,
-    /// It comes in, and nothing is heard any more.
+    /// It arrives, and no answer ever comes.
     Silence,
-    /// The gate is in trouble before it does anything.
+    /// The gate fails before it does anything.
     Status(u16),
-    /// It comes in, and something else is answered.
+    /// It arrives, and the answer is something else.
     Garbage,
-    /// The last answer is heard again, and the call never comes in.
+    /// The last answer arrives again, and the call never arrives.
     Echo,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct Ledger {
     /// By ISP.
-    pub(crate) isps: BTreeMap<&'static str, IspBook>,
-    pub(crate) leases: BTreeMap<String, LeaseBook>,
+    pub(crate) isps: BTreeMap<&'static str, IspEntry>,
+    pub(crate) leases: BTreeMap<String, LeaseEntry>,
     /// By request.
     pub(crate) requests: BTreeMap<String, Vec<String>>,
     pub(crate) calls: Vec<(String, Value)>,
-    /// What happens to the next calls; answered when empty.
+    /// What happens to the next calls; if empty, calls are answered.
     pub(crate) fates: std::collections::VecDeque<Fate>,
-    /// Answered to each ask for permits, if set.
+    /// The answer to each request for permits, if set.
     pub(crate) refusal: Option<(u16, Value)>,
-    /// Whether the state cannot be read: the answer says so, and grants if `true`.
+    /// Set if the gate cannot read its state: the answer says so, and grants if `true`.
     pub(crate) unreadable: Option<bool>,
     pub(crate) lease_secs: u64,
     last: Option<Bytes>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct IspBook {
+pub(crate) struct IspEntry {
     /// Mails that may still be granted.
     pub(crate) quota: u64,
     /// What exceeds the quota goes to the overflow set.
@@ -67,18 +67,18 @@ pub(crate) struct IspBook {
 }
 
 #[derive(Debug)]
-pub(crate) struct LeaseBook {
+pub(crate) struct LeaseEntry {
     pub(crate) isp: &'static str,
     pub(crate) granted: u64,
     pub(crate) expires: Instant,
-    /// Kept by the test: let go, and not put back.
+    /// Counted by the test: let go, and not put back.
     pub(crate) used: u64,
     pub(crate) returned: Option<u64>,
-    /// Whether an answer that names it came through.
-    pub(crate) reported: bool,
+    /// Whether an answer that names it reached the client.
+    pub(crate) delivered: bool,
 }
 
-/// As the gate would classify it.
+/// The ISP of a domain, as the gate would classify it.
 pub(crate) fn isp_of(domain: &str) -> &'static str {
     match domain {
         "gmail.com" | "googlemail.com" => "gmail",
@@ -89,45 +89,45 @@ pub(crate) fn isp_of(domain: &str) -> &'static str {
 }
 
 impl Double {
-    /// All ISPs with the same quota; leases for a minute.
+    /// All ISPs with the same quota; leases last a minute.
     pub(crate) fn with_quota(quota: u64) -> Double {
         let double = Double::default();
-        let mut books = double.books();
-        books.lease_secs = 60;
+        let mut ledger = double.ledger();
+        ledger.lease_secs = 60;
         for isp in ["gmail", "microsoft", "yahoo", "other"] {
-            books.isps.insert(isp, IspBook { quota, retry_after: 30, ..IspBook::default() });
+            ledger.isps.insert(isp, IspEntry { quota, retry_after: 30, ..IspEntry::default() });
         }
-        drop(books);
+        drop(ledger);
         double
     }
 
-    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap()
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
     }
 
     pub(crate) fn fates(&self, fates: impl IntoIterator<Item = Fate>) {
-        self.books().fates = fates.into_iter().collect();
+        self.ledger().fates = fates.into_iter().collect();
     }
 
-    /// Calls of one path.
+    /// Number of calls to one path.
     pub(crate) fn calls(&self, path: &str) -> usize {
-        self.books().calls.iter().filter(|(called, _)| called == path).count()
+        self.ledger().calls.iter().filter(|(called, _)| called == path).count()
     }
 
     async fn answer(&self, path: &'static str, body: Bytes) -> Result<Answer, NoAnswer> {
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let fate = self.books().fates.pop_front().unwrap_or(Fate::Answered);
+        let fate = self.ledger().fates.pop_front().unwrap_or(Fate::Answered);
         let no_answer = || NoAnswer("connection reset".to_owned());
         match fate {
             Fate::RequestLost => return Err(no_answer()),
             Fate::Status(status) => return Ok(Answer { status, date: None, body: Bytes::from_static(b"{}") }),
             Fate::Echo => {
-                let last = self.books().last.clone();
+                let last = self.ledger().last.clone();
                 return last.map(|body| Answer { status: 200, date: None, body }).ok_or_else(no_answer);
             }
             Fate::Answered | Fate::Slow(_) | Fate::AnswerLost | Fate::Silence | Fate::Garbage => {}
         }
-        let (status, answer) = self.books().handle(path, &body);
+        let (status, answer) = self.ledger().handle(path, &body);
         match fate {
             Fate::AnswerLost => return Err(no_answer()),
             Fate::Silence => std::future::pending().await,
@@ -138,10 +138,10 @@ impl Double {
             Fate::Answered | Fate::RequestLost | Fate::Status(_) | Fate::Echo => {}
         }
         let body = Bytes::from(serde_json::to_vec(&answer).unwrap());
-        let mut books = self.books();
+        let mut ledger = self.ledger();
         for lease in answer["permits"].as_array().into_iter().flatten().filter_map(|permit| permit["lease"].as_str()) {
-            books.leases.get_mut(lease).unwrap().reported = true;
-            books.last = Some(body.clone());
+            ledger.leases.get_mut(lease).unwrap().delivered = true;
+            ledger.last = Some(body.clone());
         }
         Ok(Answer { status, date: None, body })
     }
@@ -153,7 +153,7 @@ impl Gate for Double {
     }
 }
 
-impl Books {
+impl Ledger {
     fn handle(&mut self, path: &str, body: &Value) -> (u16, Value) {
         self.calls.push((path.to_owned(), body.clone()));
         match path {
@@ -184,7 +184,7 @@ impl Books {
                 let mut permit = self.permit(isp, asked, &request);
                 permit["isp"] = json!(isp);
                 permit["asked"] = json!(asked);
-                // As a gate might: in ASCII.
+                // In ASCII, as a gate might write it.
                 permit["domains"] = domains.iter().map(|domain| domain.replace('ü', "xn--u")).collect();
                 permit
             })
@@ -197,7 +197,7 @@ impl Books {
     }
 
     fn permit(&mut self, isp: &'static str, asked: u64, request: &str) -> Value {
-        let book = self.isps.get_mut(isp).unwrap();
+        let isp_entry = self.isps.get_mut(isp).unwrap();
         let mut permit = json!({ "granted": 0, "overflow": 0, "deferred": 0 });
         if let Some(open) = self.unreadable {
             let (granted, deferred) = if open { (asked, 0) } else { (0, asked) };
@@ -205,13 +205,13 @@ impl Books {
         } else {
             let lease = format!("{isp}/{request}");
             let before = self.leases.get(&lease).map(|known| known.granted);
-            let granted = before.unwrap_or(asked.min(book.quota));
+            let granted = before.unwrap_or(asked.min(isp_entry.quota));
             if granted > 0 {
                 let life = Duration::from_secs(self.lease_secs);
                 let entry = self.leases.entry(lease.clone()).or_insert_with(|| {
-                    book.quota -= granted;
+                    isp_entry.quota -= granted;
                     let expires = Instant::now() + life;
-                    LeaseBook { isp, granted, expires, used: 0, returned: None, reported: false }
+                    LeaseEntry { isp, granted, expires, used: 0, returned: None, delivered: false }
                 });
                 permit["granted"] = json!(granted);
                 permit["route"] = json!("news");
@@ -220,8 +220,8 @@ impl Books {
                 self.requests.entry(request.to_owned()).or_default().push(lease);
             }
             let rest = asked - granted;
-            if book.overflows && before.is_none() && rest > 0 {
-                book.overflow_granted += rest;
+            if isp_entry.overflows && before.is_none() && rest > 0 {
+                isp_entry.overflow_granted += rest;
                 permit["overflow"] = json!(rest);
                 permit["overflowRoute"] = json!("news-shared");
             } else {
@@ -229,7 +229,7 @@ impl Books {
             }
         }
         if permit["deferred"] != json!(0) {
-            permit["retryAfterSeconds"] = json!(book.retry_after);
+            permit["retryAfterSeconds"] = json!(isp_entry.retry_after);
             permit["limit"] = json!(if self.unreadable.is_some() { "unreadable" } else { "quota" });
             permit["reason"] = json!("the day's mails have been granted");
         }
@@ -254,16 +254,16 @@ impl Books {
         (200, json!({ "returned": unused }))
     }
 
-    /// Enters that mails are sent under a lease, and says no if they must not.
+    /// Records that mails are sent under a lease, and fails if they must not be.
     pub(crate) fn send(&mut self, lease: &str, mails: u64) {
-        let book = self.leases.get_mut(lease).expect("a lease that was never granted");
-        book.used += mails;
-        assert!(book.used <= book.granted, "more than was granted: {book:?}");
-        assert!(Instant::now() < book.expires, "after its end: {book:?}");
-        assert!(book.returned.is_none(), "after it was given back: {book:?}");
+        let lease_entry = self.leases.get_mut(lease).expect("a lease that was never granted");
+        lease_entry.used += mails;
+        assert!(lease_entry.used <= lease_entry.granted, "more than was granted: {lease_entry:?}");
+        assert!(Instant::now() < lease_entry.expires, "after its end: {lease_entry:?}");
+        assert!(lease_entry.returned.is_none(), "after it was given back: {lease_entry:?}");
     }
 
-    /// Enters that mails were put back.
+    /// Records that mails were put back.
     pub(crate) fn put_back(&mut self, lease: &str, mails: u64) {
         self.leases.get_mut(lease).expect("a lease that was never granted").used -= mails;
     }

@@ -1,4 +1,4 @@
-//! The digest in plain text: aligned, and 72 columns wide where names allow.
+//! The digest in plain text: aligned, and at most 72 columns wide unless a name is longer.
 
 use crate::notice::sentence;
 use reputation::breaker::StateName;
@@ -8,7 +8,7 @@ use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
 /// Columns of the names, and of the whole.
 const NAME: usize = 23;
 const WIDTH: usize = 72;
-/// Rows of each kind; programs are told more.
+/// Most rows of each kind in the text; the event for programs has more.
 const MAX_ROWS: usize = 15;
 
 pub(super) fn digest(digest: &Digest) -> String {
@@ -112,7 +112,7 @@ fn number(rate: Option<f64>) -> String {
     percent(rate).trim_end_matches(" %").to_owned()
 }
 
-/// A row. A name that is too long has a line of its own.
+/// A row. A name that is too long gets a line of its own.
 fn cells(name: &str, state: &str, mails: &str, rates: impl Iterator<Item = String>) -> String {
     let lead = if name.chars().count() < NAME { format!("{name:<NAME$}") } else { format!("{name}\n{:NAME$}", "") };
     let rates: String = rates.zip([8, 7, 7, 7]).map(|(rate, width)| format!("{rate:>width$}")).collect();
@@ -156,7 +156,7 @@ fn quotas(digest: &Digest) -> String {
     out
 }
 
-/// Lines under a heading; nothing without any.
+/// Lines under a heading; empty if there are no lines.
 fn list(heading: &str, lines: Vec<String>) -> String {
     if lines.is_empty() {
         return String::new();
@@ -169,7 +169,7 @@ fn list(heading: &str, lines: Vec<String>) -> String {
     out
 }
 
-/// A paragraph: lines of at most 72 columns where words allow.
+/// A paragraph: lines of at most 72 columns, unless a word is longer.
 fn wrapped(indent: &str, text: &str) -> String {
     let (mut out, mut line) = (String::new(), indent.to_owned());
     for word in text.split(' ') {

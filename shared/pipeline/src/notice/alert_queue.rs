@@ -1,9 +1,9 @@
-//! The desk: where notices become letters to people, and where it is remembered what people were told.
+//! The alert queue: turns notices into alerts to people, and remembers what people were notified of.
 //!
-//! **Invariant:** a letter is saved with what it says before it is sent, under a name that follows from its notices. So
-//! who stops in between sends the same letter again, and not a similar one.
-//! **Invariant:** what is not told is counted, and told with the next letter about the same key, after the policy's
-//! `alerts.summary_minutes` at the latest: nothing is left out for good.
+//! **Invariant:** an alert is saved with its text before it is sent, under a name that follows from its notices. So a
+//! process that stops in between sends the same alert again, and not a similar one. **Invariant:** a change that is
+//! held back is counted, and reported with the next alert about the same key, after the policy's
+//! `alerts.summary_minutes` at the latest: nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,75 +22,74 @@ use super::{Notice, time_of};
 /// by subject.
 pub const SETTLE_MILLIS: i64 = 1_500;
 
-/// A notice from further in the future than this was written by a clock that is wrong: nobody waits for it.
+/// A notice from further in the future than this was written by a wrong clock: it is not waited for.
 const SKEW_MILLIS: i64 = 10_000;
 
-/// That one more configuration set of a known incident is stopped is told after this time, in milliseconds, with all that came
-/// of it meanwhile.
+/// How long the stop of one more configuration set of a known incident is held back, in milliseconds. It is then
+/// reported with everything that followed meanwhile.
 const STOPPED_MILLIS: i64 = 5 * MINUTE_MILLIS;
 
-/// What people were told of a key that nothing is heard of is forgotten after so many minutes; no policy's
-/// `alerts.again_minutes` is longer.
+/// After how many minutes without news the record about a key is dropped; no policy's `alerts.again_minutes` is longer.
 const FORGET_MINUTES: u32 = 7 * 24 * 60;
 
-/// Letters on the desk at a time, keys of which something is held back, and bytes of what is remembered of the others: the
-/// desk is one item, and DynamoDB takes 400 KB.
-const MAX_LETTERS: usize = 4;
+/// Limits on the alerts in the queue, on the keys with changes held back, and on the bytes remembered about the other
+/// keys: the alert queue is one item, and DynamoDB takes 400 KB.
+const MAX_ALERTS: usize = 4;
 const MAX_HELD_BACK: usize = 20;
 const MAX_REMEMBERED: usize = 150_000;
-/// Bytes of the names of one letter's notices. More than that becomes another letter.
+/// Most bytes of the names of one alert's notices. Further notices go into another alert.
 const MAX_NAMES: usize = 10_000;
-/// Changes that a summary lists; of the others it tells how many there were.
+/// Most changes that a summary lists; of the others it gives the number.
 const MAX_LINES: usize = 6;
 /// Bytes of a reason that is kept for a summary.
 const MAX_REASON: usize = 600;
 
-/// Letters that are not sent yet, and what people were told. Stored as one thing, upon its version.
+/// Alerts that are not sent yet, and what people were notified of. Stored as one item, conditional on its version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AlertQueue {
     /// Grows by one with each save; 0 = never saved.
     #[serde(skip)]
     pub version: u64,
-    /// Letters to send, in order.
-    pub letters: Vec<Letter>,
-    /// What people were told of each key (see [`super::key_name`]).
+    /// Alerts to send, in order.
+    pub letters: Vec<QueuedAlert>,
+    /// What people were notified of, for each key (see [`super::key_name`]).
     #[serde(rename = "told")]
     pub sent: BTreeMap<String, SentLog>,
 }
 
-/// A group of notices, and what people are told of them.
+/// An alert: a group of notices, and the message to people about them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Letter {
-    /// Name of the group: that of the notice that leads it.
+pub struct QueuedAlert {
+    /// Name of the group: the name of its leading notice.
     pub id: String,
-    /// What people are told; `None` if this once they are not.
+    /// The message to people; `None` if it is held back this time.
     pub message: Option<Message>,
-    /// Names of its notices, of which programs are told one by one. A summary has none.
+    /// Names of its notices, which are sent to programs one by one. A summary has none.
     pub notices: Vec<String>,
 }
 
-/// What people were told of one key.
+/// What people were notified of about one key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SentLog {
-    /// The group in which it was heard of last.
+    /// The last group with a notice about it.
     pub group: String,
     /// When that was, in milliseconds since 1970.
     pub heard: i64,
-    /// State in the last letter.
+    /// State in the last alert.
     pub state: StateName,
-    /// When people were last written to about it, in milliseconds since 1970.
+    /// When the last alert about it was written, in milliseconds since 1970.
     pub at: i64,
-    /// When they were last told each standing.
+    /// When each standing ([`Fact::standing`]) was last reported, in milliseconds since 1970.
     standings: BTreeMap<String, i64>,
-    /// When they were last told of harm at each level, by [`Fact::severity`].
+    /// When harm of each severity ([`Fact::severity`]) was last reported, in milliseconds since 1970.
     levels: BTreeMap<u8, i64>,
-    /// What was held back since.
+    /// The changes held back since.
     pub held_back: Option<HeldBack>,
 }
 
-/// Changes of one key that people were not told one by one.
+/// Changes of one key that were not reported one by one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldBack {
     /// How many.
@@ -99,21 +98,21 @@ pub struct HeldBack {
     pub since: i64,
     /// The last of them: when, and from what to what.
     lines: Vec<(i64, String)>,
-    /// The very last.
+    /// The last one, in full.
     last: Fact,
 }
 
 impl AlertQueue {
-    /// Puts notices that are due into letters, and what was held back for long enough. Returns whether anything changed.
+    /// Writes alerts for the notices that are due, and for changes that were held back long enough. Returns whether
+    /// anything changed.
     pub(super) fn arrange(&mut self, known: &Known<'_>, unsent: &[Notice], now: Now) -> bool {
         let waiting: BTreeSet<&str> = unsent.iter().map(|notice| notice.id.as_str()).collect();
         let before = self.letters.len();
-        // Notices are crossed out once their letter is sent. So a letter without any that is not crossed out was sent.
-        self.letters.retain(|letter| {
-            letter.notices.is_empty() || letter.notices.iter().any(|id| waiting.contains(id.as_str()))
-        });
+        // Notices are marked as sent after their alert is sent. So an alert whose notices are all marked has been sent.
+        self.letters
+            .retain(|alert| alert.notices.is_empty() || alert.notices.iter().any(|id| waiting.contains(id.as_str())));
         let mut changed = self.letters.len() != before;
-        let sealed: BTreeSet<String> = self.letters.iter().flat_map(|letter| letter.notices.iter().cloned()).collect();
+        let sealed: BTreeSet<String> = self.letters.iter().flat_map(|alert| alert.notices.iter().cloned()).collect();
         let mut facts = Vec::new();
         let mut due = BTreeSet::new();
         for notice in unsent.iter().filter(|notice| !sealed.contains(&notice.id) && settles(notice, now).is_none()) {
@@ -126,7 +125,7 @@ impl AlertQueue {
                 }
                 None if self.has_room() => {
                     let (id, notices) = (notice.id.clone(), vec![notice.id.clone()]);
-                    self.letters.push(Letter { id, message: Some(Message::of_notice(notice)), notices });
+                    self.letters.push(QueuedAlert { id, message: Some(Message::of_notice(notice)), notices });
                     changed = true;
                 }
                 None => {}
@@ -148,16 +147,16 @@ impl AlertQueue {
         changed
     }
 
-    /// Whether something is held back, of which a message may be due.
+    /// Whether changes are held back, so that a summary may be due.
     pub(super) fn holds_back(&self) -> bool {
         self.sent.values().any(|sent| sent.held_back.is_some())
     }
 
     fn has_room(&self) -> bool {
-        self.letters.len() < MAX_LETTERS
+        self.letters.len() < MAX_ALERTS
     }
 
-    /// Writes a letter about one group, or remembers that none was written.
+    /// Writes an alert about one group, or records that it is held back.
     fn write(&mut self, known: &Known<'_>, mut facts: Vec<&Fact>, now: Now) {
         facts.sort_by_key(|fact| fact.lead());
         let Some(lead) = facts.first().copied() else { return };
@@ -171,7 +170,7 @@ impl AlertQueue {
         } else {
             None
         };
-        // In the order in which they happened: the last one is where a key is now.
+        // In the order in which they happened: the last one gives the current state of a key.
         facts.sort_by(|a, b| a.id.cmp(&b.id));
         for fact in facts {
             let sent = self.sent.entry(fact.key()).or_default();
@@ -182,17 +181,17 @@ impl AlertQueue {
                 sent.hold_back(fact);
             }
         }
-        self.letters.push(Letter { id: group, message, notices });
+        self.letters.push(QueuedAlert { id: group, message, notices });
     }
 
-    /// Whether people are told of it at once.
+    /// Whether people are notified of it at once.
     fn is_news(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
         if self.is_of_a_known_incident(policy, fact, now) && self.has_room_to_hold_back(fact) {
             return false;
         }
         let Some(sent) = self.sent.get(&fact.key()) else { return true };
         let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
-        // A person waits for what comes of their word.
+        // A person waits for the result of their command.
         fact.cause == Cause::Person
             || (fact.opens() && sent.state != StateName::Open)
             || !sent.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
@@ -206,21 +205,21 @@ impl AlertQueue {
             || self.sent.values().filter(|sent| is_held_back(sent)).count() < MAX_HELD_BACK
     }
 
-    /// Whether a verdict is about harm that people were told of under another name, at this level or a worse one: in mail of the
-    /// same identity.
+    /// Whether a verdict is about harm that people already know of under another name, at this level or a worse one: in
+    /// mail of the same identity.
     fn is_of_a_known_incident(&self, policy: &Policy, fact: &Fact, now: Now) -> bool {
         let recent = now.0.saturating_sub(i64::from(policy.alerts.summary_minutes) * MINUTE_MILLIS);
-        let was_told = |other: &Subject| {
+        let was_reported = |other: &Subject| {
             let sent = self.sent.get(&other.to_string());
             sent.is_some_and(|sent| sent.levels.iter().any(|(level, at)| *level >= fact.severity() && *at > recent))
         };
-        // What waits for a place is still sent: that is for a person to know at once.
+        // A set whose stop is withheld still sends: people must know at once.
         fact.cause == Cause::Verdict
             && !fact.is_withheld()
-            // Without a gate nothing happens at one ISP that does not happen to the whole.
+            // Without a gate nothing is done at one ISP that is not done to the whole subject.
             && (fact.isp.is_none() || !fact.gate)
             && fact.level.is_some()
-            && fact.shares_mail_with.iter().any(was_told)
+            && fact.shares_mail_with.iter().any(was_reported)
     }
 
     fn take_held_back(&mut self, key: &str) -> Option<Earlier> {
@@ -228,13 +227,13 @@ impl AlertQueue {
         Some(Earlier { key: key.to_owned(), count: held_back.count, since: held_back.since, lines: held_back.lines })
     }
 
-    /// Writes down what was held back for long enough, in one letter for all that went together.
+    /// Writes alerts for changes that were held back long enough, one for each group of changes that belong together.
     fn write_summaries(&mut self, known: &Known<'_>, now: Now) -> bool {
         let quiet = i64::from(known.policy.alerts.summary_minutes) * MINUTE_MILLIS;
         let due = |sent: &SentLog| {
             let Some(held_back) = &sent.held_back else { return false };
             let since = if sent.at == 0 { held_back.since } else { sent.at };
-            // That mail of one more configuration set is stopped is not kept from people for long.
+            // The stop of one more configuration set is held back only for a short time.
             let stopped = if held_back.last.stops() { Some(held_back.last.at().0) } else { None };
             now.0.saturating_sub(since) >= quiet
                 || stopped.is_some_and(|at| sent.state != StateName::Open && now.0.saturating_sub(at) >= STOPPED_MILLIS)
@@ -258,17 +257,17 @@ impl AlertQueue {
             }
             let mut facts: Vec<&Fact> = last.iter().collect();
             facts.sort_by_key(|fact| fact.lead());
-            // What is held back of one group is not always due at the same time.
+            // Held-back changes of one group are not always due at the same time.
             let newest = facts.iter().map(|fact| fact.at().0).max().unwrap_or_default();
             let id = format!("{group}#summary#{newest}");
             let message = Some(Message::of_summary(known, id.clone(), &facts, &earlier));
-            self.letters.push(Letter { id, message, notices: Vec::new() });
+            self.letters.push(QueuedAlert { id, message, notices: Vec::new() });
             written = true;
         }
         written
     }
 
-    /// Keeps the desk small. Who is forgotten is told anew.
+    /// Keeps the alert queue small. A dropped key is reported again at its next change.
     fn forget(&mut self, now: Now) {
         let old = now.0.saturating_sub(i64::from(FORGET_MINUTES) * MINUTE_MILLIS);
         self.sent.retain(|_, sent| sent.heard > old || sent.held_back.is_some());
@@ -292,7 +291,7 @@ impl AlertQueue {
 }
 
 impl SentLog {
-    /// Bytes that it takes when it is stored, about.
+    /// About how many bytes it takes when stored.
     fn size(&self) -> usize {
         let standings: usize = self.standings.keys().map(|standing| standing.len() + 20).sum();
         self.group.len() + standings + self.levels.len() * 20 + 120
@@ -302,7 +301,7 @@ impl SentLog {
         let old = now.0.saturating_sub(i64::from(policy.alerts.again_minutes) * MINUTE_MILLIS);
         self.standings.retain(|_, at| *at > old);
         self.standings.insert(fact.standing(), now.0);
-        // Nothing was done in shadow; and what got better is over.
+        // In shadow nothing was done, and harm that got better is over.
         match (fact.level.is_some(), fact.shadow) {
             (true, false) => _ = self.levels.insert(fact.severity(), now.0),
             (true, true) => {}
@@ -329,7 +328,7 @@ impl SentLog {
     }
 }
 
-/// Cuts a group into parts whose names fit a letter.
+/// Splits a group into parts whose names fit into one alert.
 fn parts<'a>(facts: &'a [Fact], group: &[usize]) -> Vec<Vec<&'a Fact>> {
     let mut group: Vec<&Fact> = group.iter().map(|place| &facts[*place]).collect();
     group.sort_by_key(|fact| fact.lead());
@@ -347,14 +346,14 @@ fn parts<'a>(facts: &'a [Fact], group: &[usize]) -> Vec<Vec<&'a Fact>> {
     parts
 }
 
-/// How many milliseconds a notice has to wait for others; `None` if it need not. Longer where other configuration sets may
-/// follow.
+/// How many milliseconds a notice has to wait for others; `None` if it need not wait. Longer if other configuration
+/// sets may follow.
 pub(super) fn wait(notice: &Notice, now: Now) -> Option<i64> {
     let may_be_followed = Fact::of(notice).is_some_and(|fact| fact.may_be_followed());
     left_of(if may_be_followed { FOLLOWS_MILLIS } else { SETTLE_MILLIS }, notice, now)
 }
 
-/// How many milliseconds are left until all that was decided with a notice is there; `None` if it is.
+/// How many milliseconds are left until everything that was decided with a notice is there; `None` if it is.
 fn settles(notice: &Notice, now: Now) -> Option<i64> {
     left_of(SETTLE_MILLIS, notice, now)
 }
@@ -368,7 +367,7 @@ fn left_of(millis: i64, notice: &Notice, now: Now) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// Notices of subjects with names as long as they get and reasons that are longer.
+    /// Notices of subjects with the longest possible names, and reasons that are too long.
     fn long_notice(number: usize, at: i64, to: &str) -> Notice {
         let subject = format!("tag:{}={}{number:06}", "n".repeat(255), "\"".repeat(249));
         let isp = if number.is_multiple_of(2) { "null" } else { "\"gmail\"" };
@@ -386,13 +385,13 @@ mod tests {
     }
 
     #[test]
-    fn however_much_happens_the_desk_fits_an_item() {
+    fn however_much_happens_the_alert_queue_fits_an_item() {
         let policy = Policy::default();
         let mut alert_queue = AlertQueue::default();
         let mut largest = 0;
         for round in 0..2_i64 {
             let at = 1_791_273_600_000 + round * 60_000;
-            // The same subject at two ISPs is a group; the same numbers make all of them one.
+            // The same subject at two ISPs is a group; the same numbers make all of them one group.
             let unsent: Vec<Notice> = (0..200).map(|number| long_notice(number, at, "throttled")).collect();
             for _ in 0..15 {
                 alert_queue.arrange(&Known { policy: &policy, wishes: &[] }, &unsent, Now(at + SETTLE_MILLIS));

@@ -1,4 +1,4 @@
-//! What a notice says about a breaker.
+//! Facts: the content of a notice about a breaker.
 
 use std::cmp::Reverse;
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use super::Notice;
 use crate::enforce::Flow;
 use crate::transition::TransitionDetail;
 
-/// What one notice says about one breaker.
+/// The content of one notice about one breaker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Fact {
     /// Name of the notice.
@@ -35,7 +35,7 @@ impl Deref for Fact {
 }
 
 impl Fact {
-    /// The fact in a notice; `None` if it is about something else than a breaker, or written by a release that this one cannot read.
+    /// The fact in a notice; `None` if it is not about a breaker, or if this release cannot read it.
     pub(crate) fn of(notice: &Notice) -> Option<Fact> {
         if notice.kind != Notice::TRANSITION {
             return None;
@@ -49,7 +49,7 @@ impl Fact {
         super::time_of(&self.id)
     }
 
-    /// The ISP itself, of all senders: `gmail`.
+    /// The ISP, if the fact is about the ISP itself and all its senders: `gmail`.
     pub(crate) fn whole_isp(&self) -> Option<&str> {
         self.isp.as_deref().filter(|_| self.subject == Subject::Account)
     }
@@ -66,7 +66,7 @@ impl Fact {
         self.to == StateName::Open && !self.shadow && (self.gate || by_ses)
     }
 
-    /// Whether it may be about the same harm as something about `key`, by whose mail it is.
+    /// Whether its subject shares mail with `key`, so that both may be about the same harm.
     pub(crate) fn shares_mail_with(&self, key: &str) -> bool {
         self.isp.is_none() && self.shares_mail_with.iter().any(|other| other.to_string() == key)
     }
@@ -80,30 +80,30 @@ impl Fact {
             && self.shares_mail_with.iter().any(is_set)
     }
 
-    /// What it is to people who are told: a second one of the same standing is no news.
+    /// Its standing, as people see it: a second fact with the same standing is not news.
     pub(crate) fn standing(&self) -> String {
         let metric = self.metric.filter(|_| self.from == self.to);
         let parts = [self.level.map(Level::name), metric.map(Metric::name), Some("shadow").filter(|_| self.shadow)];
         parts.into_iter().flatten().fold(self.to.to_string(), |standing, part| format!("{standing} {part}"))
     }
 
-    /// Whether a pause was called for, and withheld because the hour's pauses were used up.
+    /// Whether a pause was called for, and withheld because the hour's budget of pauses was used up.
     pub(crate) fn is_withheld(&self) -> bool {
         self.level == Some(Level::Pause) && self.to == StateName::Throttled
     }
 
-    /// Whether it tells of harm.
+    /// Whether it reports harm.
     pub(crate) fn is_bad_news(&self) -> bool {
         self.level.is_some()
     }
 
-    /// What the verdict behind it looked at; `None` without one.
+    /// The numbers of its verdict; `None` without a verdict.
     pub(crate) fn numbers(&self) -> Option<impl PartialEq + use<>> {
         let looked_at = (self.metric?, self.rule?, self.population?, self.bad?);
         Some((looked_at, self.cohorts))
     }
 
-    /// How bad it is: 0 for what is no harm, 3 for what is to be stopped. Without a gate a cut of the quota is a warning.
+    /// How bad it is: 0 for no harm, 3 for harm that calls for a stop. Without a gate a cut of the quota is a warning.
     pub(crate) fn severity(&self) -> u8 {
         match self.level {
             Some(Level::Pause) => 3,
@@ -113,8 +113,8 @@ impl Fact {
         }
     }
 
-    /// Which fact a message is about, if it tells of several: the smallest. An ISP's own trouble explains all that it goes
-    /// with; else the worst counts, and of the same things the wider one.
+    /// The sort key that selects the leading fact of a message about several: the smallest leads. An ISP's own trouble
+    /// explains all facts in its group; otherwise the worst fact leads, and of equal ones the wider one.
     pub(crate) fn lead(&self) -> impl Ord + use<> {
         let kind = match self.subject {
             Subject::Account => 0,

@@ -1,15 +1,15 @@
 //! Which notices belong together: those about the same mail, decided at the same moment; and those about harm in mail of one
 //! identity, decided within [`FOLLOWS_MILLIS`], although by different configuration sets.
 //!
-//! A mail belongs to a configuration set, an identity, perhaps a tenant and tags, and each of them has a breaker. So bad
-//! mail makes several of them move at once, and people want to be told once. Who sends what is not known any more when
-//! notices are sent; it shows in what they say:
+//! A mail belongs to a configuration set, an identity, perhaps a tenant and tags, and each of them has a breaker. So
+//! bad mail moves several breakers at once, and people should get one message. When notices are sent, it is no longer
+//! known which sender sent what. It follows from their content:
 //!
 //! - the same subject, moved the same way at several ISPs;
 //! - the same numbers over the same cohorts: it was the same mail;
-//! - an ISP's own trouble, with the moves of that ISP's senders and their pardons;
-//! - without numbers (time went by): the same move of those that went together before;
-//! - what a person said about several subjects in one word.
+//! - an ISP's own trouble, the moves of that ISP's senders, and their pardons;
+//! - without numbers (a time limit ended): the same move of keys that were in one group before;
+//! - one command of a person about several subjects.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -23,8 +23,8 @@ use super::fact::Fact;
 /// Configuration sets of one identity that turn bad within this time, in milliseconds, are one incident to people.
 pub(super) const FOLLOWS_MILLIS: i64 = 20_000;
 
-/// Parts facts into groups. Each group is a list of places in `facts`; all of one group were decided at the same moment, or
-/// follow each other by less than [`FOLLOWS_MILLIS`].
+/// Splits facts into groups. Each group is a list of indices into `facts`; all facts of a group were decided at the
+/// same moment, or follow each other by less than [`FOLLOWS_MILLIS`].
 pub(super) fn groups(facts: &[Fact], sent: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
     let mut at: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (place, fact) in facts.iter().enumerate() {
@@ -44,8 +44,8 @@ pub(super) fn groups(facts: &[Fact], sent: &BTreeMap<String, SentLog>) -> Vec<Ve
     groups
 }
 
-/// Whether `after` is the same incident as `before`: a verdict about the same mail in part, soon after it; or the next one
-/// about the same key.
+/// Whether `after` belongs to the same incident as `before`: a verdict soon after it about partly the same mail, or the
+/// next fact about the same key.
 fn follows(before: &Fact, after: &Fact) -> bool {
     let is_soon = after.at().0.saturating_sub(before.at().0) <= FOLLOWS_MILLIS;
     let are_verdicts = before.cause == Cause::Verdict && after.cause == Cause::Verdict;
@@ -54,7 +54,7 @@ fn follows(before: &Fact, after: &Fact) -> bool {
     is_soon && are_verdicts && before.shadow == after.shadow && before.may_be_followed() && shares_mail
 }
 
-/// The connected parts of what was decided at one moment.
+/// The connected components of the facts that were decided at one moment.
 fn parts(facts: &[Fact], places: &[usize], sent: &BTreeMap<String, SentLog>) -> Vec<Vec<usize>> {
     let mut left = places.to_vec();
     let mut parts = Vec::new();
@@ -82,7 +82,7 @@ fn are_related(a: &Fact, b: &Fact, sent: &BTreeMap<String, SentLog>) -> bool {
         return true;
     }
     if a.subject == b.subject {
-        // Of one breaker, the last move has to be told last.
+        // Moves of one breaker must stay in one group, so that the last move is reported last.
         return a.isp == b.isp || a.is_bad_news() == b.is_bad_news();
     }
     match (a.numbers(), b.numbers()) {
@@ -101,7 +101,7 @@ fn are_related(a: &Fact, b: &Fact, sent: &BTreeMap<String, SentLog>) -> bool {
     }
 }
 
-/// Whether `a` is trouble of an ISP that `b` went along with.
+/// Whether `a` is an ISP's own trouble that explains `b`.
 fn explains(a: &Fact, b: &Fact) -> bool {
     a.cause == Cause::Incident && (a.isp == b.isp || (b.isp.is_none() && b.cause == Cause::Pardon))
 }

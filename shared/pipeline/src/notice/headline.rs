@@ -1,4 +1,4 @@
-//! Headlines: the effect first, then whose mail, then the numbers.
+//! Headlines: the effect first, then the subject, then the numbers.
 //!
 //! `[STOPPED] newsletter: 38 % of 21 mails bounced hard`, `[WARNING, still sending] …`, `[RESUMED by ann] …`.
 
@@ -8,7 +8,7 @@ use reputation::subject::Subject;
 
 use super::fact::Fact;
 
-/// Whose mail it is, in a headline: `newsletter`, `newsletter at gmail`, `identity example.com`, `gmail` for an ISP itself.
+/// The subject in a headline: `newsletter`, `newsletter at gmail`, `identity example.com`, `gmail` for an ISP itself.
 pub(super) fn short_name(subject: &Subject, isp: Option<&str>) -> String {
     match (subject, isp) {
         (Subject::Account, Some(isp)) => isp.to_owned(),
@@ -20,7 +20,7 @@ pub(super) fn short_name(subject: &Subject, isp: Option<&str>) -> String {
     }
 }
 
-/// The same where it is named first: `configuration set newsletter at gmail`.
+/// The subject where it is first named: `configuration set newsletter at gmail`.
 pub(super) fn full_name(subject: &Subject, isp: Option<&str>) -> String {
     match (subject, isp) {
         (Subject::Account, Some(isp)) => format!("ISP {isp}"),
@@ -36,7 +36,7 @@ fn person(by: &str) -> &str {
     if last.is_empty() { by } else { last }
 }
 
-/// What it means for the mail, in a few words. `fact`: the last one about its key; `first`: the first one about it.
+/// The effect on the mail, in a few words. `fact`: the last one about its key; `first`: the first one about it.
 pub(super) fn effect(first: &Fact, fact: &Fact) -> String {
     let by = fact.by.as_deref().map_or("a person", person);
     if fact.cause == Cause::Person {
@@ -75,7 +75,7 @@ pub(super) fn effect(first: &Fact, fact: &Fact) -> String {
     effect.to_owned()
 }
 
-/// The numbers, or else why, in a few words.
+/// The numbers, or the reason if there are none, in a few words.
 fn because(fact: &Fact) -> String {
     if let (Some(metric), Some(population), Some(bad)) = (fact.metric, fact.population, fact.bad) {
         let rate = Percent(bad as f64 / (population.max(1)) as f64);
@@ -85,9 +85,9 @@ fn because(fact: &Fact) -> String {
     until_mark.trim().to_owned()
 }
 
-/// The title of a message about the facts of one key, which may be longer than a title may.
+/// The title of a message about the facts of one key. It may exceed the limit for titles.
 pub(super) fn headline(first: &Fact, last: &Fact) -> String {
-    // What led here has the numbers, if where it is now has none.
+    // If the last fact has no numbers, the first one may have them.
     let because = match (last.metric.is_some(), first.metric.is_some()) {
         (false, true) if last.cause != Cause::Person => because(first),
         _ => because(last),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_said_so_is_named_without_the_account() {
+    fn the_person_who_acted_is_named_without_the_account() {
         for (by, name) in [
             ("arn:aws:iam::123456789012:user/ann", "ann"),
             ("arn:aws:sts::123456789012:assumed-role/Admin/bob", "bob"),

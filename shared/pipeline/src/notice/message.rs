@@ -1,7 +1,8 @@
-//! Messages to people, and their words.
+//! Messages to people: their structure and text.
 //!
-//! What happened and why, what to do first, what to type to undo it; then what was done and what happens next. Commands are completed with the
-//! stack's name and Region by whoever sends a message, because only they know it.
+//! A message states what happened and why, what to do first, and the command that undoes it; then what was done and
+//! what happens next. The sender of a message adds the stack's name and Region to the commands, because only the sender
+//! knows them.
 
 use std::collections::BTreeSet;
 
@@ -21,19 +22,19 @@ use crate::evaluate::stops_at_ses;
 use crate::ports::MAX_SHARING;
 use crate::transition::ControlRecord;
 
-/// Others that a message lists; of the rest it tells how many there are.
+/// Most other keys that a message lists; of the rest it gives the number.
 const MAX_OTHERS: usize = 30;
-/// Subjects that it names for programs that filter messages.
+/// Most subjects that it names for programs that filter messages.
 const MAX_SUBJECTS: usize = 10;
-/// Keys that one message tells how to undo, and bytes of their names in one command: half a command is none, and a chat takes
-/// few characters.
+/// Most keys for which one message gives undo commands, and most bytes of names in one command: a truncated command is
+/// useless, and chats limit the length of a message.
 const MAX_UNDONE: usize = 5;
 const MAX_TARGETS: usize = 200;
-/// Bytes of one reason, and of all that is said.
+/// Most bytes of one reason, and of the whole body.
 const MAX_REASON: usize = 2_000;
 const MAX_BODY: usize = 8_000;
 
-/// What a command does that undoes what was done: all mail is sent, and judged from now on.
+/// The purpose of the command that undoes an action.
 const UNDO: &str = "Undo it now: all its mail is sent, and judged from now on";
 
 /// Which stack sends a message.
@@ -43,22 +44,22 @@ pub struct Place {
     pub stack: String,
     /// Its Region; empty if it is not known.
     pub region: String,
-    /// Where people find the runbook; empty for its place in the source.
+    /// The URL of the runbook; empty for its path in the source.
     pub runbook: String,
 }
 
-/// The runbook in the source.
+/// The path of the runbook in the source.
 const RUNBOOK: &str = "infra/RUNBOOK.md";
 
 impl Place {
-    /// Where people find a section of the runbook.
+    /// The link to a section of the runbook.
     pub fn section(&self, anchor: &str) -> String {
         let runbook = if self.runbook.is_empty() { RUNBOOK } else { &self.runbook };
         format!("{runbook}#{anchor}")
     }
 }
 
-/// What people are told of a group of notices.
+/// A message to people about a group of notices.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Message {
@@ -66,32 +67,32 @@ pub struct Message {
     pub id: String,
     /// One line of at most 100 ASCII characters without control characters (the limits of an SNS subject).
     pub title: String,
-    /// What kind of thing it tells of: see [`Notice::KINDS`].
+    /// What it is about: see [`Notice::KINDS`].
     pub kind: String,
     /// How bad it is; `None` where things get better.
     pub level: Option<Level>,
-    /// Whom it is about: of several, the one that the others follow from.
+    /// The subject that it is about; of several, the one that the others follow from.
     pub subject: String,
-    /// All whom it is about, at most 10.
+    /// All subjects that it is about, at most 10.
     pub subjects: Vec<String>,
     /// When it was decided (RFC 3339).
     pub at: String,
     /// What happened and why.
     pub summary: String,
-    /// What to do first; empty where there is nothing to do.
+    /// What to do first; empty if there is nothing to do.
     pub first: String,
     /// Which section of the runbook is about it.
     pub runbook: String,
     /// What was done, what happens next, and who else is affected.
     pub body: String,
-    /// What to type.
+    /// The commands to type.
     pub commands: Vec<Command>,
 }
 
-/// What to type, and what for.
+/// A command and its purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// What it does; commands in a row that do the same have the same words here.
+    /// Its purpose; consecutive commands with the same effect have the same text here.
     pub purpose: String,
     /// The command without stack and Region.
     line: String,
@@ -102,7 +103,7 @@ impl Command {
         Command { purpose: purpose.to_owned(), line }
     }
 
-    /// The whole command, for a shell.
+    /// The whole command, for a command line.
     pub fn line(&self, place: &Place) -> String {
         let mut line = self.line.clone();
         for (option, value) in [("--stack", &place.stack), ("--region", &place.region)] {
@@ -114,11 +115,11 @@ impl Command {
     }
 }
 
-/// What messages are written with.
+/// What is known when messages are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known<'a> {
     pub(super) policy: &'a Policy,
-    /// How far the wishes about SES are.
+    /// The desired states at SES, and how far each is reached.
     pub(super) wishes: &'a [DesiredState],
 }
 
@@ -133,7 +134,8 @@ pub(super) struct Earlier {
 }
 
 impl Message {
-    /// The text of an e-mail: what happened, what to do first, what undoes it and where to read on; then all the rest.
+    /// The text of an e-mail: what happened, what to do first, the commands that undo it and the runbook; then the
+    /// rest.
     pub fn text(&self, place: &Place) -> String {
         let mut text = format!("{}\n", self.summary.trim_end());
         let undo: Vec<String> = self.undo(place).collect();
@@ -168,13 +170,13 @@ impl Message {
         text
     }
 
-    /// The commands that undo it, for a shell.
+    /// The commands that undo it, for a command line.
     pub fn undo(&self, place: &Place) -> impl Iterator<Item = String> {
         let undo = self.commands.iter().filter(|command| command.purpose == UNDO);
         undo.map(|command| command.line(place))
     }
 
-    /// Reports what is not about a breaker.
+    /// A message about a notice that is not about a breaker.
     pub(super) fn of_notice(notice: &Notice) -> Message {
         let detail: serde_json::Value = serde_json::from_str(&notice.detail).unwrap_or_default();
         let subject = detail["subject"].as_str().unwrap_or_default().to_owned();
@@ -195,7 +197,7 @@ impl Message {
         }
     }
 
-    /// Reports facts that go together, the leading one first.
+    /// A message about facts that belong together, the leading one first.
     pub(super) fn of_facts(known: &Known<'_>, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let moves = moves(facts, &lead.key());
@@ -220,7 +222,7 @@ impl Message {
         Message { first: what_to_do(last, facts), runbook: section(last).to_owned(), ..message }.about(known, facts)
     }
 
-    /// Reports the state after changes that were not reported one by one. `facts`: the last of each key.
+    /// A summary of changes that were not reported one by one. `facts`: the last one of each key.
     pub(super) fn of_summary(known: &Known<'_>, id: String, facts: &[&Fact], earlier: &[Earlier]) -> Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let count: u32 = earlier.iter().filter(|earlier| earlier.key == lead.key()).map(|earlier| earlier.count).sum();
@@ -242,7 +244,7 @@ impl Message {
         message.about(known, facts)
     }
 
-    /// With what follows from the facts it is about.
+    /// Adds what follows from the facts: level, subjects, time and commands.
     fn about(mut self, known: &Known<'_>, facts: &[&Fact]) -> Message {
         if self.body.len() > MAX_BODY {
             self.body.truncate(self.body.floor_char_boundary(MAX_BODY));
@@ -268,7 +270,7 @@ impl Message {
     }
 }
 
-/// What to do first about harm; empty where there is none.
+/// What to do first about harm; empty if there is none.
 fn what_to_do(last: &Fact, facts: &[&Fact]) -> String {
     let isp = last.isp.as_deref().unwrap_or("the ISP");
     if last.cause == Cause::Incident {
@@ -296,7 +298,7 @@ fn what_to_do(last: &Fact, facts: &[&Fact]) -> String {
     }
 }
 
-/// The section of the runbook about where a fact leaves its key.
+/// The section of the runbook about the state in which a fact leaves its key.
 fn section(fact: &Fact) -> &'static str {
     match fact.to {
         _ if fact.cause == Cause::Incident || fact.whole_isp().is_some() => "provider-incident",
@@ -328,7 +330,7 @@ pub(crate) fn sentence(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What happened to the others.
+/// What happened to the other keys.
 fn others(known: &Known<'_>, lead: &Fact, facts: &[&Fact]) -> String {
     let mut keys: Vec<String> = Vec::new();
     for fact in facts {
@@ -368,7 +370,7 @@ fn moves<'a>(facts: &[&'a Fact], key: &str) -> Vec<&'a Fact> {
     moves
 }
 
-/// From where to where a key went: `stopped (was sending)`, `sending (was slowed, then stopped)`.
+/// The move of a key, from its first state to its last: `stopped (was sending)`, `sending (was slowed, then stopped)`.
 fn way(moves: &[&Fact]) -> String {
     let gate = moves.first().is_some_and(|first| first.gate);
     let mut way: Vec<StateName> = moves.first().map(|first| first.from).into_iter().collect();
@@ -408,7 +410,7 @@ fn is_for_ses(control: &ControlRecord) -> bool {
 
 /// What was done about it, for people.
 fn done(known: &Known<'_>, fact: &Fact) -> String {
-    // What was stopped before is let flow again in shadow, too.
+    // A subject that was stopped before is resumed in shadow, too.
     if fact.shadow && fact.controls.is_empty() {
         return "none, because this is decided in shadow".to_owned();
     }
@@ -489,16 +491,17 @@ fn next(policy: &Policy, fact: &Fact) -> String {
     }
 }
 
-/// Whether it is about an ISP itself that nothing can hold: without a gate neither a breaker nor a person stops its mail.
+/// Whether it is about an ISP itself whose mail cannot be stopped: without a gate neither a breaker nor a person can
+/// hold an ISP.
 fn is_unheld(policy: &Policy, fact: &Fact) -> bool {
     fact.whole_isp().is_some() && !policy.gate_in_use
 }
 
-/// What to type about facts of which the leading one comes first.
+/// The commands for facts, the leading one first.
 fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     let mut commands = Vec::new();
     let Some(lead) = facts.first().copied() else { return commands };
-    // Where it is now, which need not be where the worst of it was.
+    // Its current state, which need not be its worst.
     let lead = moves(facts, &lead.key()).last().copied().unwrap_or(lead);
     let target = target(policy, lead);
     let held = lead.hold;
@@ -525,7 +528,7 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
             commands.push(Command::new(purpose, format!("ses-breaker stop {target}")));
         }
     }
-    // What has no switch is stopped by what has one, as far as all of that is known.
+    // A subject without a switch is stopped through the configuration sets of its mail, if all of them are known.
     if !can_be_switched(policy, lead) && lead.is_bad_news() && !lead.shadow && lead.shares_mail_with.len() < MAX_SHARING
     {
         let is_set = |subject: &&Subject| matches!(subject, Subject::ConfigurationSet(_)) && is_at_ses(subject);
@@ -538,7 +541,7 @@ fn commands(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     commands
 }
 
-/// Whether mail of a key can be stopped: by SES, or by the gate where it is asked.
+/// Whether mail of a key can be stopped: by SES, or by the gate if one is in use.
 fn can_be_switched(policy: &Policy, fact: &Fact) -> bool {
     policy.gate_in_use || (fact.isp.is_none() && is_at_ses(&fact.subject))
 }
@@ -548,7 +551,7 @@ fn is_at_ses(subject: &Subject) -> bool {
     stops_at_ses(&Key { subject: subject.clone(), isp: None })
 }
 
-/// What undoes facts: a command for all of them, or one for each ISP.
+/// The commands that undo facts: one for all of them, or one for each ISP.
 fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     let (mut keys, mut lines): (BTreeSet<String>, Vec<(String, Option<String>)>) = (BTreeSet::new(), Vec::new());
     for fact in facts.iter().filter(|fact| is_held_up(facts, fact) && can_be_switched(policy, fact)) {
@@ -571,31 +574,31 @@ fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
     lines.into_iter().map(command).collect()
 }
 
-/// Whether a fact leaves mail stopped, on trial or cut short, and is the last one of its key among `facts`.
+/// Whether a fact leaves mail stopped, in testing or slowed, and is the last one of its key among `facts`.
 fn is_held_up(facts: &[&Fact], fact: &Fact) -> bool {
     let is_last = !facts.iter().any(|other| other.key() == fact.key() && other.id > fact.id);
-    // Without a gate a cut of the quota holds nothing back.
+    // Without a gate a cut of the quota limits no mail.
     is_last && fact.to != StateName::Closed && (fact.gate || fact.to != StateName::Throttled)
 }
 
-/// Whom a command is about.
+/// The target of a command, with its options.
 fn target(policy: &Policy, fact: &Fact) -> String {
     let isp = at_isp(policy, fact).map_or_else(String::new, |isp| format!(" --isp {}", quoted(isp)));
     format!("{}{isp}", named(&fact.subject))
 }
 
-/// A subject in a command.
+/// A subject as an argument of a command.
 fn named(subject: &Subject) -> String {
     quoted(&subject.to_string())
 }
 
-/// The ISP at which something can be done about it.
+/// The ISP for the option `--isp`; `None` if nothing can be done at one ISP.
 fn at_isp<'a>(policy: &Policy, fact: &'a Fact) -> Option<&'a str> {
     // Without a gate, nothing can be done about a single ISP.
     fact.isp.as_deref().filter(|_| policy.gate_in_use || fact.subject == Subject::Account)
 }
 
-/// A word as a shell takes it for one. Control characters, which no name has, become question marks.
+/// A text quoted as one word for a command line. Control characters, which no name has, become question marks.
 pub(crate) fn quoted(word: &str) -> String {
     let safe = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
     if !word.is_empty() && word.chars().all(safe) {

@@ -1,6 +1,7 @@
-//! The budget of pauses under decoys: small sets with a few dead addresses use the hour's pauses up, in one wave or two, before
-//! or while sets are truly bad; people resume some of what was stopped; and several copies of the breaker decide at once, each
-//! by a board that it read up to two minutes ago. The worst are stopped all the same, and the budget still bounds how many are.
+//! The budget of pauses under decoys: small sets with a few dead addresses use up the hour's pauses, in one wave or
+//! two, before or while other sets are really bad; people resume some of the stopped sets; and several copies of the
+//! breaker decide at once, each with a board that it read up to two minutes ago. The worst sets are still stopped, and
+//! the budget still limits how many are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use reputation::{Isp, Key, Level, Minute, Now, Policy, Rule, Subject, Timeline, 
 
 use super::world::{Dice, World, at, for_each_seed, set_of};
 
-/// How much later than alone a truly bad set is stopped at most, in minutes, unless as many sets as the budget has places
-/// have done harm of the same order of magnitude. It sends at least 25 mails a minute, so that it has the 200 mails of
-/// `breaker.overwhelming_mails` after 8; or it does 1,000 clean mails of harm within 10.
+/// The longest delay of the stop of a really bad set compared with when it sends alone, in minutes, unless as many sets
+/// as the budget has places have done harm of the same order of magnitude. The set sends at least 25 mails a minute, so
+/// that it reaches the 200 mails of `breaker.overwhelming_mails` after 8 minutes; or its harm reaches 1,000 clean mails
+/// within 10 minutes.
 const LATEST_MINUTES: i64 = 10;
 /// How long a run lasts, in minutes.
 const RUN_MINUTES: i64 = 240;
-/// How long a copy goes by the board that it has read, in minutes.
+/// How long a copy uses the board that it has read, in minutes.
 const BOARD_MINUTES: i64 = 2;
 
 /// What one configuration set sends.
@@ -39,7 +41,7 @@ struct Sender {
     bounces: u32,
 }
 
-/// Who sends, under which policy, and in which order they are looked at.
+/// The senders, the policy, and the number of copies.
 #[derive(Clone, Debug)]
 struct Case {
     policy: Policy,
@@ -58,7 +60,7 @@ impl Case {
     fn of_seed(seed: u64) -> Case {
         let mut dice = Dice(seed);
         let budget = 1 + dice.below(5);
-        // An ISP's own trouble is another promise: here all senders are bad by themselves.
+        // An ISP's own trouble is another promise: here each sender is bad on its own.
         let policy = format!(
             "[gate]\nin_use = {}\n[breaker]\nmax_pauses_per_hour = {budget}\n[incident]\nmin_senders = 1000\n",
             dice.chance(30)
@@ -98,8 +100,8 @@ impl Case {
         self.policy.breaker.max_pauses_per_hour as usize
     }
 
-    /// Lets these senders send, and the minutes pass. Nobody is looked at but those whose mail bounced, and those whom the
-    /// tick looks at. `after_minute`: is asked at the end of each minute.
+    /// Lets these senders send, minute by minute. Only senders whose mail bounced are judged, and those that the tick
+    /// judges. `after_minute` is called at the end of each minute.
     fn run(
         &self,
         senders: &[&Sender],
@@ -132,7 +134,7 @@ impl Case {
         Ok(world)
     }
 
-    /// People let decoys send again that were stopped long enough ago.
+    /// People resume decoys that were stopped long enough ago.
     fn let_people_act(&self, world: &mut World, dice: &mut Dice, now: Now) -> Result<(), PortError> {
         let Some(resumed_after) = self.resumed_after else { return Ok(()) };
         for decoy in &self.decoys {
@@ -147,7 +149,7 @@ impl Case {
         Ok(())
     }
 
-    /// The first minute after which nothing of a set flows freely, if it sends alone.
+    /// The first minute after which the set is stopped, if it sends alone.
     fn stopped_alone(&self, sender: &Sender) -> Result<Option<i64>, String> {
         let mut stopped = None;
         self.run(&[sender], |world, minute| {
@@ -158,8 +160,8 @@ impl Case {
     }
 }
 
-/// A copy of the breaker as it is in DynamoDB: it reads the board when its invocation begins, and then knows it by its own
-/// saves, until somebody else was faster.
+/// A copy of the breaker as it is in DynamoDB: it reads the board when its invocation begins, and then updates it from
+/// its own saves, until another copy was faster.
 struct OneCopy<'a> {
     store: &'a mut MemoryReputation,
     board: &'a mut Option<Board>,
@@ -223,7 +225,7 @@ fn is_stopped(world: &mut World, sender: &Sender) -> bool {
     contained(None) || (gate && subject_state.timeline.isps().all(|isp| contained(Some(isp))))
 }
 
-/// What `breaker.overwhelming_times` and its neighbours say, in the words of this test.
+/// The rule of `breaker.overwhelming_times` and related keys, computed independently.
 fn is_overwhelming(verdict: &Verdict) -> bool {
     let evidence = match verdict.rule {
         Rule::Cusum { evidence, threshold, .. } => evidence >= 5.0 * threshold,
@@ -232,33 +234,33 @@ fn is_overwhelming(verdict: &Verdict) -> bool {
     evidence && verdict.tally.population >= 200 && verdict.rate() >= 0.10
 }
 
-/// The order of magnitude of harm, in the words of this test: how many digits it has, three at least.
+/// The order of magnitude of harm, computed independently: its number of digits, at least three.
 fn digits(harm: Harm) -> usize {
     harm.0.to_string().len().max(3)
 }
 
-/// The sets that were paused by a verdict within the hour until `end`, as of their last pause, and were neither resumed by a
-/// person nor pardoned since; with the digits of their harm, or `None` if the evidence was overwhelming. `told`: all transitions
-/// until then.
-fn paused<'a>(policy: &Policy, reported: &'a [Transition], end: Now) -> BTreeMap<&'a Subject, Option<usize>> {
+/// The sets that were paused by a verdict within the hour until `end`, as of their last pause, and were neither resumed
+/// by a person nor pardoned since; with the digits of their harm, or `None` if the evidence was overwhelming.
+/// `transitions`: all transitions until then.
+fn paused<'a>(policy: &Policy, transitions: &'a [Transition], end: Now) -> BTreeMap<&'a Subject, Option<usize>> {
     let mut paused = BTreeMap::new();
-    let of_sets = |reported: &&Transition| {
-        matches!(reported.key.subject, Subject::ConfigurationSet(_)) && reported.key.isp.is_none()
+    let of_sets = |transition: &&Transition| {
+        matches!(transition.key.subject, Subject::ConfigurationSet(_)) && transition.key.isp.is_none()
     };
-    for reported in reported.iter().filter(of_sets) {
-        match (reported.from, reported.to, reported.verdict) {
-            (_, StateName::Open, Some(verdict)) if !reported.shadow && end.minutes_since(reported.at) < 60 => {
+    for transition in transitions.iter().filter(of_sets) {
+        match (transition.from, transition.to, transition.verdict) {
+            (_, StateName::Open, Some(verdict)) if !transition.shadow && end.minutes_since(transition.at) < 60 => {
                 let digits = (!is_overwhelming(&verdict)).then(|| digits(Harm::of(policy, &verdict)));
-                paused.insert(&reported.key.subject, digits);
+                paused.insert(&transition.key.subject, digits);
             }
-            (StateName::Open | StateName::Probing, StateName::Closed, _) => _ = paused.remove(&reported.key.subject),
+            (StateName::Open | StateName::Probing, StateName::Closed, _) => _ = paused.remove(&transition.key.subject),
             _ => {}
         }
     }
     paused
 }
 
-/// How many sets hold a place among those whose harm has so many digits.
+/// How many sets hold a place among those whose harm has this number of digits.
 fn holders(paused: &BTreeMap<&Subject, Option<usize>>, digits: usize) -> usize {
     paused.values().filter(|known| **known == Some(digits)).count()
 }
@@ -268,16 +270,16 @@ fn withheld(world: &World) -> impl Iterator<Item = &Transition> {
         .store
         .transitions
         .iter()
-        .filter(|reported| reported.level == Some(Level::Pause) && reported.to == StateName::Throttled)
+        .filter(|transition| transition.level == Some(Level::Pause) && transition.to == StateName::Throttled)
 }
 
-/// In no hour more sets of one order of magnitude of harm are paused than the budget, but for those with overwhelming
-/// evidence and those whose pause was undone. Returns how many were paused in the worst hour.
+/// In any hour, at most the budget of sets of one order of magnitude of harm is paused, except sets with overwhelming
+/// evidence and sets whose pause was undone. Returns how many were paused in the worst hour.
 fn damage_is_bounded(case: &Case, world: &World) -> Result<usize, String> {
-    let reported = &world.store.transitions;
+    let transitions = &world.store.transitions;
     let mut most = 0;
-    for (index, end) in reported.iter().enumerate().filter(|(_, reported)| reported.to == StateName::Open) {
-        let paused = paused(&case.policy, &reported[..=index], end.at);
+    for (index, end) in transitions.iter().enumerate().filter(|(_, transition)| transition.to == StateName::Open) {
+        let paused = paused(&case.policy, &transitions[..=index], end.at);
         let of: BTreeSet<usize> = paused.values().filter_map(|digits| *digits).collect();
         let many = of.iter().find(|digits| holders(&paused, **digits) > case.budget());
         if many.is_some() {
@@ -291,13 +293,13 @@ fn damage_is_bounded(case: &Case, world: &World) -> Result<usize, String> {
 /// A pause that is withheld is reported once, and once more when it is done.
 fn reported_once(world: &World) -> Result<(), String> {
     let mut waiting: BTreeMap<&Subject, Now> = BTreeMap::new();
-    for reported in world.store.transitions.iter().filter(|reported| reported.key.isp.is_none()) {
-        if reported.to == StateName::Open || reported.cause == Cause::Person {
-            waiting.remove(&reported.key.subject);
-        } else if reported.level == Some(Level::Pause)
-            && let Some(earlier) = waiting.insert(&reported.key.subject, reported.at)
+    for transition in world.store.transitions.iter().filter(|transition| transition.key.isp.is_none()) {
+        if transition.to == StateName::Open || transition.cause == Cause::Person {
+            waiting.remove(&transition.key.subject);
+        } else if transition.level == Some(Level::Pause)
+            && let Some(earlier) = waiting.insert(&transition.key.subject, transition.at)
         {
-            return Err(format!("{} withheld at {earlier} and again at {}", reported.key.subject, reported.at));
+            return Err(format!("{} withheld at {earlier} and again at {}", transition.key.subject, transition.at));
         }
     }
     Ok(())
@@ -335,7 +337,7 @@ fn simulate(seed: u64) -> Result<Met, String> {
     })?;
     damage_is_bounded(&case, &world)?;
     reported_once(&world)?;
-    let pauses = world.store.transitions.iter().filter(|reported| reported.to == StateName::Open).count();
+    let pauses = world.store.transitions.iter().filter(|transition| transition.to == StateName::Open).count();
     Ok(Met { withheld: withheld(&world).count(), pauses, bad: case.bad.len() })
 }
 
@@ -351,31 +353,33 @@ fn decoys_never_shield_a_worse_set_from_its_pause() {
         Ok(())
     });
     let met = met.into_inner();
-    if super::world::wished("SIMULATION_SEED").is_none() {
+    if super::world::env_number("SIMULATION_SEED").is_none() {
         assert!(met.withheld > 20 && met.pauses > 100 && met.bad > 100, "too quiet to show anything");
     }
 }
 
-/// The harm of a set that is to be paused if no other one is; `None` if it may send.
+/// The harm of a set that would be paused if it were the only one; `None` if it may send.
 fn harm_of(world: &mut World, set: &Subject, now: Now) -> Option<Harm> {
     let alone = Board { pauses: Pauses::new(), ..(**world.store.known_board()).clone() };
     let policy = world.policy.clone();
     let changes = assess(&policy, world.store.find(set)?, &alone, set, &BTreeSet::new(), now);
-    let reported =
-        changes.into_iter().find_map(|change| change.transition).filter(|reported| reported.to == StateName::Open)?;
-    reported.verdict.map(|verdict| Harm::of(&policy, &verdict))
+    let transition = changes
+        .into_iter()
+        .find_map(|change| change.transition)
+        .filter(|transition| transition.to == StateName::Open)?;
+    transition.verdict.map(|verdict| Harm::of(&policy, &verdict))
 }
 
 /// At the end of a minute no set whose pause is withheld has a claim: as many sets are paused as there are places, each for
 /// harm of the same order of magnitude.
-fn nobody_has_a_claim(case: &Case, world: &mut World, minute: i64) -> Result<usize, String> {
+fn no_set_has_a_claim(case: &Case, world: &mut World, minute: i64) -> Result<usize, String> {
     let board = Arc::clone(world.store.known_board());
     let withheld = board.unsettled.iter().filter(|(key, known)| key.isp.is_none() && known.withheld);
     let withheld: Vec<Subject> = withheld.map(|(key, _)| key.subject.clone()).collect();
     for set in &withheld {
         let now = at(minute + 1);
         let Some(harm) = harm_of(world, set, now) else { continue };
-        // The tick was half a minute ago.
+        // The last tick was half a minute ago.
         let paused = paused(&case.policy, &world.store.transitions, Now(now.0 - 30_000));
         if holders(&paused, digits(harm)) < case.budget() {
             return Err(format!("minute {minute}: {set} with {harm:?} is withheld, and a place is free: {paused:?}"));
@@ -399,7 +403,7 @@ fn crowd(seed: u64) -> Case {
         Sender { name, from, until: from + [1, 3, 10, 60][dice.below(4)], mails, bounces }
     });
     let bad: Vec<Sender> = bad.collect();
-    // What people let send again goes on as before.
+    // A set that people resume continues as before.
     let decoys = bad.clone();
     let (copies, resumed_after) = (1 + dice.below(4), dice.chance(50).then(|| 1 + dice.below(20) as u32));
     let policy = Policy::from_toml(&policy).expect("valid by construction");
@@ -413,20 +417,20 @@ fn no_withheld_set_has_a_claim_to_a_place_at_the_end_of_a_minute() {
         let case = crowd(seed);
         let everybody: Vec<&Sender> = case.bad.iter().collect();
         let world = case.run(&everybody, |world, minute| {
-            withheld.set(withheld.get() + nobody_has_a_claim(&case, world, minute)?);
+            withheld.set(withheld.get() + no_set_has_a_claim(&case, world, minute)?);
             Ok(())
         })?;
-        let by_a_person = |reported: &&Transition| reported.cause == Cause::Person;
+        let by_a_person = |transition: &&Transition| transition.cause == Cause::Person;
         resumed.set(resumed.get() + world.store.transitions.iter().filter(by_a_person).count());
         damage_is_bounded(&case, &world)?;
         reported_once(&world)
     });
-    if super::world::wished("SIMULATION_SEED").is_none() {
+    if super::world::env_number("SIMULATION_SEED").is_none() {
         assert!(withheld.get() > 1_000 && resumed.get() > 10, "too quiet to show anything");
     }
 }
 
-/// Five sets with eight dead addresses each use the hour's pauses up; then half of a large list comes back.
+/// Five sets with eight dead addresses each use up the hour's pauses; then half of a large list bounces.
 #[test]
 fn five_decoys_do_not_keep_a_set_at_half_bounces_sending() {
     let decoy = |index| Sender { name: format!("decoy-{index}"), from: index, until: index + 1, mails: 8, bounces: 8 };
@@ -475,15 +479,15 @@ fn copies_that_decide_at_the_same_moment_pause_no_more_than_one_copy() {
         most.set(damage_is_bounded(&case, &world)?.max(most.get()));
         reported_once(&world)
     });
-    if super::world::wished("SIMULATION_SEED").is_none() {
+    if super::world::env_number("SIMULATION_SEED").is_none() {
         assert!(most.get() > 5, "too quiet to show anything: {most:?}");
     }
 }
 
-/// Five sets are paused, and all of them are let flow again: by a person in each way there is, and by a pardon. A sixth one finds
-/// a place; and one of the five that turns bad again takes a new one, and waits if there is none.
+/// Five sets are paused, and all of them are undone: by a person in each possible way, and by a pardon. A sixth set
+/// then finds a place; and a set of the five that turns bad again takes a new place, and waits if there is none.
 #[test]
-fn a_set_that_is_let_flow_again_gives_its_place_back() {
+fn a_set_whose_pause_is_undone_gives_its_place_back() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();
     let mut world = World::new(policy.clone());
     let judge = |world: &mut World, name: &str, minute: i64| {
@@ -515,7 +519,7 @@ fn a_set_that_is_let_flow_again_gives_its_place_back() {
     assert_eq!(world.state(&set_of("undone-0"), None), "open", "the place that was given back");
 }
 
-/// A probe that a verdict ends, and a pause whose time is over, undo nothing: the set was stopped within the hour.
+/// A probe that a verdict ends, and a pause whose time is over, free no place: the set was stopped within the hour.
 #[test]
 fn a_pause_whose_time_is_over_keeps_its_place_for_the_hour() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();
@@ -551,7 +555,7 @@ fn four_copies_of_the_breaker_pause_no_more_than_the_budget() {
     assert_eq!(paused, policy.breaker.max_pauses_per_hour as usize);
 }
 
-/// A limit that is fifty times too low: everybody is bad by it, and nobody by what SES goes by.
+/// A limit that is fifty times too low: by it all sets are bad, and by the rates of SES none is.
 fn wrong_limit(seed: u64) -> Case {
     let mut dice = Dice(seed);
     let policy = "[metrics.hard_bounce]\nlimit = 0.001\n[incident]\nmin_senders = 1000\n";

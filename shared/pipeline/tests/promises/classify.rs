@@ -41,8 +41,8 @@ fn complaint(to: &[&str], rest: &str) -> String {
     event("Complaint", to, &detail)
 }
 
-/// What an event is counted as: `kind isp, kind isp`, in its order, with ` (oddity)` behind; `ignored: name`; or
-/// `refused: why`.
+/// What an event is counted as: `kind isp, kind isp`, in order, followed by ` (oddity)`; `ignored: name`; or `refused:
+/// why`.
 fn counted(world: &mut World, json: &str) -> (String, Vec<Unit>) {
     let (outcome, units) = world.classify(json);
     let shown = |unit: &Unit| format!("{} {}", unit.kind.counter_name(), world.policy.isp_map.name(unit.isp));
@@ -68,7 +68,7 @@ fn check(sentence: &str, json: &str, expected: &str) {
     let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
     let (found, units) = counted(&mut world, json);
     assert_eq!(found, expected, "{sentence}: {json}");
-    // Told again, it is the same facts.
+    // Delivered again, it yields the same facts.
     let again = counted(&mut world, json).1;
     assert_eq!(units, again, "{sentence}");
     let keys: BTreeSet<_> = units.iter().map(|unit| unit.key).collect();
@@ -96,17 +96,21 @@ fn mail_that_goes_out_counts_for_each_recipient() {
         "delivered yahoo",
     );
     check(
-        "a Delivery that names nobody is about the whole mail",
+        "a Delivery that names no recipient is about the whole mail",
         &event("Delivery", both, r#","delivery":{"timestamp":"2026-10-06T07:59:31.000Z"}"#),
         "delivered gmail, delivered yahoo",
     );
-    check("a domain that nobody knows is `other`", &event("Send", &["a@b.example"], r#","send":{}"#), "sent other");
+    check("an unknown domain is `other`", &event("Send", &["a@b.example"], r#","send":{}"#), "sent other");
     check(
         "an address may have a name and capitals",
         &event("Send", &["A B <A@GoogleMail.COM>"], r#","send":{}"#),
         "sent gmail",
     );
-    check("a mail to nobody is refused", &event("Send", &[], r#","send":{}"#), "refused: Send names no recipient");
+    check(
+        "a mail without recipients is refused",
+        &event("Send", &[], r#","send":{}"#),
+        "refused: Send names no recipient",
+    );
 }
 
 #[test]
@@ -122,15 +126,33 @@ fn bounces_count_by_their_type() {
         "hard_bounces gmail",
     );
     check_bounce("an unknown permanent subtype is hard", "Permanent", "Novel", NO_USER, "hard_bounces gmail");
-    check_bounce("the account's list is no attempt", "Permanent", "OnAccountSuppressionList", "", "suppressed gmail");
-    check_bounce("a tenant's list is no attempt", "Permanent", "OnTenantSuppressionList", "", "suppressed gmail");
-    check_bounce("a failed validation is no attempt", "Permanent", "EmailValidationSuppressed", "", "suppressed gmail");
-    check_bounce("who unsubscribed is no attempt", "Permanent", "UnsubscribedRecipient", "", "suppressed gmail");
+    check_bounce(
+        "the account's list is not an attempt",
+        "Permanent",
+        "OnAccountSuppressionList",
+        "",
+        "suppressed gmail",
+    );
+    check_bounce("a tenant's list is not an attempt", "Permanent", "OnTenantSuppressionList", "", "suppressed gmail");
+    check_bounce(
+        "a failed validation is not an attempt",
+        "Permanent",
+        "EmailValidationSuppressed",
+        "",
+        "suppressed gmail",
+    );
+    check_bounce(
+        "an unsubscribed recipient is not an attempt",
+        "Permanent",
+        "UnsubscribedRecipient",
+        "",
+        "suppressed gmail",
+    );
     check_bounce("out of office is soft", "Transient", "General", "", "soft_bounces gmail");
     check_bounce("a full mailbox is soft", "Transient", "MailboxFull", "", "soft_bounces gmail");
     check_bounce("an unknown transient subtype is soft", "Transient", "Novel", "", "soft_bounces gmail");
     check_bounce(
-        "the sender's own time limit is no word of the ISP, whatever stands beside it",
+        "the sender's own time limit is not an answer of the ISP, whatever its text",
         "Transient",
         "CustomTimeoutExceeded",
         r#","status":"4.7.0","diagnosticCode":"smtp; 421 4.7.0 rate limited""#,
@@ -145,7 +167,7 @@ fn bounces_count_by_their_type() {
         "ignored: unknown_bounce_type",
     );
     check(
-        "a bounce that names nobody is about the whole mail",
+        "a bounce that names no recipient is about the whole mail",
         &bounce_of("Permanent", "General", ""),
         "hard_bounces gmail, hard_bounces yahoo",
     );
@@ -197,7 +219,7 @@ fn delays_are_those_of_isps_and_not_of_ses() {
     check("a full mailbox delays, too", &delay("MailboxFull", ""), "delays gmail");
     check("an unknown delay type is a delay", &delay("Novel", ""), "delays gmail");
     check(
-        "SES paces itself: its own unit, and no signal whatever stands beside it",
+        "SES paces itself: its own unit, and never a block, whatever its text",
         &delay("SendingDeferral", r#","status":"4.7.0","diagnosticCode":"smtp; 421 4.7.0 rate limited""#),
         "deferrals gmail",
     );
@@ -214,9 +236,9 @@ fn a_complaint_counts_once_for_each_feedback_id() {
         &complaint(both, &format!(r#"{listed},"complaintSubType":null,"complaintFeedbackType":"abuse""#)),
         "complaints yahoo",
     );
-    check("nobody listed: the mail's recipients", &complaint(both, r#","feedbackId":"f1""#), "complaints yahoo");
+    check("no recipient listed: the mail's recipients", &complaint(both, r#","feedbackId":"f1""#), "complaints yahoo");
     check(
-        "`not-spam` is a kind word",
+        "`not-spam` is not a complaint",
         &complaint(both, &format!(r#"{listed},"complaintFeedbackType":"not-spam""#)),
         "ignored: not_spam",
     );
@@ -231,7 +253,7 @@ fn a_complaint_counts_once_for_each_feedback_id() {
         "ignored: suppressed_complaint",
     );
     check(
-        "complaints that cannot be told apart count once for their message",
+        "complaints that cannot be distinguished count once for their message",
         &complaint(both, r#","complainedRecipients":[{"emailAddress":"a@yahoo.com"}]"#),
         "complaints yahoo (complaint_without_feedback_id)",
     );
@@ -241,7 +263,7 @@ fn a_complaint_counts_once_for_each_feedback_id() {
         "complaints yahoo (complaint_without_feedback_id)",
     );
     check(
-        "a complaint about a mail to nobody is not lost",
+        "a complaint about a mail without recipients is not lost",
         &complaint(&[], r#","feedbackId":"f1""#),
         "complaints other (unattributed_recipient)",
     );
@@ -326,7 +348,7 @@ fn a_drill_counts_for_its_configuration_set_alone() {
         &of_drill(&event("Send", &[simulator, "a@gmail.com"], r#","send":{}"#)),
         "sent gmail",
     );
-    check("to nobody that is known", &of_drill(&event("Bounce", &[], bounced)), "ignored: mailbox_simulator");
+    check("without a known recipient", &of_drill(&event("Bounce", &[], bounced)), "ignored: mailbox_simulator");
 
     let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
     let mut subjects = |to: &str| {
@@ -336,7 +358,7 @@ fn a_drill_counts_for_its_configuration_set_alone() {
     };
     assert_eq!(subjects(simulator), ["configuration-set:ses-breaker-drill-1"]);
     assert_eq!(subjects("a@gmail.com"), ["configuration-set:ses-breaker-drill-1", "identity:mail.example.com"]);
-    assert_eq!(subjects(simulator), ["configuration-set:ses-breaker-drill-1"], "the two are told apart");
+    assert_eq!(subjects(simulator), ["configuration-set:ses-breaker-drill-1"], "the two are distinct");
 }
 
 #[test]
@@ -349,12 +371,12 @@ fn dates_that_cannot_be_are_refused_and_move_nothing() {
         "refused: mail.timestamp is more than an hour later than now (61 min)",
     );
     check(
-        "before there was SES",
+        "before SES existed",
         &at("2010-12-31T23:59:59.999Z"),
-        "refused: mail.timestamp is 1293839999999 ms after 1970, before there was SES",
+        "refused: mail.timestamp is 1293839999999 ms after 1970, before SES existed",
     );
     check(
-        "SES's own date of what happened is looked at, too",
+        "SES's own date of what happened is checked, too",
         &delay("General", "").replace("2026-10-06T07:59:40.000Z", "2026-10-06T10:00:00.000Z"),
         "refused: deliveryDelay.timestamp is more than an hour later than now (120 min)",
     );
@@ -441,7 +463,7 @@ fn a_bounce_counts_where_the_mail_went() {
         "hard_bounces other (forwarded_recipient, unattributed_recipient)",
     );
     check("a pipe", work, &["|/usr/bin/filter"], "hard_bounces other (unreadable_recipient)");
-    check("no address at all", &["a@gmail.com"], &[""], "hard_bounces gmail (unreadable_recipient)");
+    check("no address", &["a@gmail.com"], &[""], "hard_bounces gmail (unreadable_recipient)");
     check(
         "a source route beside a good one",
         &["a@gmail.com", "b@yahoo.com"],
@@ -454,7 +476,7 @@ fn a_bounce_counts_where_the_mail_went() {
         &["/var/mail/bob"],
         "hard_bounces other (unreadable_recipient, unattributed_recipient)",
     );
-    check("a mail to nobody: as it is named", &[], &["me@gmail.com"], "hard_bounces gmail");
+    check("a mail without recipients: the named one counts", &[], &["me@gmail.com"], "hard_bounces gmail");
     check(
         "what the mail was sent to, although it cannot be read",
         &["undisclosed recipients", "a@gmail.com"],
@@ -464,7 +486,7 @@ fn a_bounce_counts_where_the_mail_went() {
     check("an own domain that forwards", &["boss@own.example.com"], &["me@gmail.com"], "ignored: own_domain");
 }
 
-/// The members of a list that mail was sent to bounce one by one.
+/// The members of a mailing list bounce one by one.
 #[test]
 fn one_mail_never_fails_for_more_people_than_it_went_to() {
     let members: Vec<String> = (0..12).map(|number| format!("member{number}@elsewhere.example")).collect();
@@ -478,14 +500,14 @@ fn one_mail_never_fails_for_more_people_than_it_went_to() {
 }
 
 #[test]
-fn a_complaint_counts_where_somebody_is_known_to_have_got_the_mail() {
+fn a_complaint_counts_where_a_recipient_is_known_to_have_got_the_mail() {
     let listed =
         r#","feedbackId":"f1","complainedRecipients":[{"emailAddress":"junk"},{"emailAddress":"b@yahoo.com"}]"#;
     check("the second is known", &complaint(&["a@gmail.com", "b@yahoo.com"], listed), "complaints yahoo");
 }
 
 #[test]
-fn a_permanent_bounce_that_refuses_the_ip_address_is_no_hard_bounce() {
+fn a_permanent_bounce_that_refuses_the_ip_address_is_not_a_hard_bounce() {
     let text = |says: &str| format!(r#","status":"5.7.1","diagnosticCode":"smtp; 554 5.7.1 {says}""#);
     let listed = text("Service unavailable; client host [192.0.2.1] blocked using zen.spamhaus.org");
     check(
@@ -502,7 +524,7 @@ fn a_permanent_bounce_that_refuses_the_ip_address_is_no_hard_bounce() {
 }
 
 #[test]
-fn the_action_of_a_recipient_tells_a_bounce_from_what_is_none() {
+fn the_action_of_a_recipient_decides_whether_it_bounced() {
     let acted = |action: &str| format!(r#","action":"{action}","status":"4.0.0""#);
     check("gave up", &bounce("Permanent", "General", &acted("failed")), "hard_bounces gmail");
     check("goes on trying", &bounce("Permanent", "General", &acted("Delayed")), "delays gmail (delayed_in_bounce)");
@@ -516,7 +538,7 @@ fn the_action_of_a_recipient_tells_a_bounce_from_what_is_none() {
         "hard_bounces yahoo (reached_in_bounce)",
     );
     check("got it", &bounce("Permanent", "General", &acted("delivered")), "ignored: reached_in_bounce");
-    check("a word that nobody knows", &bounce("Permanent", "General", &acted("exploded")), "hard_bounces gmail");
+    check("an unknown action", &bounce("Permanent", "General", &acted("exploded")), "hard_bounces gmail");
 }
 
 #[test]
@@ -543,7 +565,7 @@ fn a_mail_belongs_to_its_set_its_identity_and_whatever_the_policy_asks_for() {
     ");
 }
 
-/// The value of a tag of a mail: absent, empty, or of pieces among which are those that names of senders are put together with.
+/// The value of a tag of a mail: absent, empty, or made of pieces, including the separators of sender names.
 fn odd_value(dice: &mut Dice) -> Option<String> {
     const PIECES: [&str; 6] = ["a", "b", "\0", "\u{1}", "\u{2}", ":"];
     match dice.below(4) {
@@ -571,7 +593,7 @@ fn whose_mail_it_is_does_not_depend_on_the_mail_before() {
                 .replace(r#"{"ses:configuration-set":["news"]}"#, &serde_json::Value::from(tags).to_string());
             let unit = counted(&mut world, &json).1[0];
             let found = world.senders.subjects(unit.sender);
-            // An empty name of a set, an identity or a tenant is none; an empty value of a tag is one.
+            // An empty name of a set, an identity or a tenant counts as absent; an empty value of a tag is a value.
             let [set, identity, tenant, campaign, list] = &values;
             let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
             let tag = |name: &str, value: &Option<String>| Some(Subject::Tag(name.into(), value.as_deref()?.into()));
@@ -594,7 +616,7 @@ fn whose_mail_it_is_does_not_depend_on_the_mail_before() {
 }
 
 #[test]
-fn both_mechanisms_of_ses_tell_one_fact() {
+fn both_mechanisms_of_ses_report_one_fact() {
     let published = bounce("Permanent", "General", NO_USER);
     let notified = published
         .replace("\"eventType\"", "\"notificationType\"")

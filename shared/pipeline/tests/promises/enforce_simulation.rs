@@ -1,7 +1,7 @@
 //! Two stacks with the same configuration sets, people at the console, and an SES that answers late, wrongly or not.
 //!
-//! Laws: nothing of a person's is undone; no pause is lost; a write of ours, or of the other stack, is never taken for a
-//! person's; a set that answers is served within a few rounds, whatever the others do.
+//! Laws: no change by a person is undone; no pause is lost; a write of a stack is never treated as a person's; a set
+//! that answers is served within a few rounds, whatever the others do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,13 +27,13 @@ use super::world::{Dice, NOW, for_each_seed, set_of};
 
 const SETS: [&str; 4] = ["alerts", "bulk", "news", "shop"];
 const STACKS: usize = 2;
-/// What an invocation may take, and one call of SES, in milliseconds.
+/// The time limit of an invocation, and the longest time of one call of SES, in milliseconds.
 const INVOCATION_MILLIS: i64 = 110_000;
 const CALL_MILLIS: i64 = 1_100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
-    /// The set was made so.
+    /// The set was created in this state.
     Maker,
     Stack(usize),
     Person,
@@ -46,9 +46,9 @@ enum Tag {
     Of(usize),
 }
 
-/// What SES holds of one configuration set.
+/// The state of one configuration set at SES.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Shown {
     flow: Flow,
     tag: Tag,
 }
@@ -56,26 +56,26 @@ struct Told {
 #[derive(Clone, Debug)]
 struct Set {
     exists: bool,
-    now: Told,
+    now: Shown,
     by: Who,
     at: Now,
-    /// What reads may still say, and until when.
-    old: Option<(Told, Now)>,
+    /// The state that reads may still show, and until when.
+    old: Option<(Shown, Now)>,
     /// When a stack last stopped what the other had just stopped.
     both: Option<Now>,
-    /// When SES last did not know it although it is there: never twice within half an hour.
+    /// When SES last did not find it although it exists: never twice within half an hour.
     unknown: Option<Now>,
     /// Fails each call for as long as this is set.
     sick: Option<ControlError>,
-    /// ArmedSince when stopping and resuming it is denied, though nothing else is.
+    /// Since when stopping and resuming it is denied, while other calls are allowed.
     denied: Option<Now>,
-    /// When a stack last put its tag in the place of the other's: see the gap about a stop that is refused then.
+    /// When a stack last replaced the other's tag with its own: see the gap about a stop that is refused then.
     taken: Option<Now>,
-    /// The last stop or resume of a stack was not seen to end.
+    /// Whether the outcome of a stack's last stop or resume is unknown.
     unsure: [bool; STACKS],
-    /// When a person last acted, until all stacks have answered to it.
+    /// When a person last acted, until all stacks have reacted to it.
     acted: Option<Now>,
-    /// What a person did that a stack has not answered to.
+    /// A person's change that a stack has not reacted to yet.
     acts: [Option<Flow>; STACKS],
 }
 
@@ -97,7 +97,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Whether a call fails, and whether it is carried out all the same.
+    /// Whether a call fails, and whether it is still carried out.
     fn failure(&mut self, target: &Subject) -> Option<(ControlError, bool)> {
         let set = &self.ses.sets[target];
         if !set.exists {
@@ -124,7 +124,7 @@ impl Client<'_> {
         }
     }
 
-    fn write(&mut self, target: &Subject, change: impl FnOnce(&mut Told)) {
+    fn write(&mut self, target: &Subject, change: impl FnOnce(&mut Shown)) {
         let (now, late) = (self.ses.now, self.ses.dice.below(SETTLING_MILLIS as usize) as i64);
         let set = self.ses.sets.get_mut(target).expect("valid by construction");
         let before = set.old.filter(|(_, until)| *until > now).map_or(set.now, |(old, _)| old);
@@ -140,17 +140,17 @@ impl SendingControl for Client<'_> {
         }
         let stale = self.ses.dice.chance(60);
         let set = &self.ses.sets[target];
-        let reported = match set.old {
+        let shown = match set.old {
             Some((old, until)) if until > self.ses.now && stale => old,
             Some(_) | None => set.now,
         };
-        let mark = match reported.tag {
+        let mark = match shown.tag {
             Tag::Absent => Mark::Absent,
             Tag::Emptied => Mark::Emptied,
             Tag::Of(stack) if stack == self.stack => Mark::Ours,
             Tag::Of(stack) => Mark::Other(format!("stack-{stack}")),
         };
-        Ok(Sight { flow: reported.flow, mark })
+        Ok(Sight { flow: shown.flow, mark })
     }
 
     async fn set_flow(&mut self, target: &Subject, flow: Flow) -> Result<(), ControlError> {
@@ -173,7 +173,7 @@ impl SendingControl for Client<'_> {
                 (Flow::Stopped, Who::Person, Flow::Flowing) => {
                     self.ses.broken.push(format!("stack {stack} resumed {target}, which a person had stopped"));
                 }
-                // See the gap about a call that was not seen to end: the other stack takes it for a person's resume.
+                // See the gap about a call with an unknown outcome: the other stack treats it as a person's resume.
                 (Flow::Stopped, Who::Stack(other), Flow::Flowing) if other != stack && was_unsure => {
                     self.ses.sets.get_mut(target).expect("valid by construction").acts[other] = Some(Flow::Flowing);
                 }
@@ -189,7 +189,7 @@ impl SendingControl for Client<'_> {
                 self.ses.sets.get_mut(target).expect("valid by construction").both = Some(self.ses.now);
             }
             if set.now.flow != flow {
-                self.write(target, |reported| reported.flow = flow);
+                self.write(target, |shown| shown.flow = flow);
                 let now = self.ses.now;
                 let set = self.ses.sets.get_mut(target).expect("valid by construction");
                 (set.by, set.at) = (Who::Stack(stack), now);
@@ -203,8 +203,8 @@ impl SendingControl for Client<'_> {
         if failure.as_ref().is_none_or(|(_, carried_out)| *carried_out) {
             let stack = self.stack;
             let before = self.ses.sets[target].now.tag;
-            self.write(target, |reported| reported.tag = if stopped { Tag::Of(stack) } else { Tag::Emptied });
-            // Of two stacks that stop it at the same time, the last mark says whose stop it is.
+            self.write(target, |shown| shown.tag = if stopped { Tag::Of(stack) } else { Tag::Emptied });
+            // If two stacks stop it at the same time, the last mark decides whose stop it is.
             let now = self.ses.now;
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
             if before == Tag::Of(1 - stack) && stopped {
@@ -222,7 +222,7 @@ impl SendingControl for Client<'_> {
     }
 }
 
-/// A store that fails now and then, before or after it has done what it was asked to.
+/// A store that sometimes fails, before or after it has done what it was asked to do.
 struct Flaky<'a> {
     store: &'a mut MemoryReputation,
     dice: Dice,
@@ -275,17 +275,17 @@ impl DesiredStates for Flaky<'_> {
         self.fail()?;
         self.store.wishes().await
     }
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
         self.fail()?;
-        let saved = self.store.note(wished).await?;
+        let saved = self.store.note(desired).await?;
         self.fail()?;
         Ok(saved)
     }
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.renew(wished).await
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.renew(desired).await
     }
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.forget(wished).await
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.forget(desired).await
     }
 }
 
@@ -313,14 +313,14 @@ struct World {
     stores: Vec<MemoryReputation>,
     ses: Ses,
     dice: Dice,
-    /// ArmedSince when a set that answers is to be stopped.
+    /// Since when a set that answers is to be stopped.
     unserved: BTreeMap<(usize, Subject), Now>,
 }
 
 impl World {
     fn new(seed: u64) -> World {
         let sets = SETS.map(|name| {
-            let now = Told { flow: Flow::Flowing, tag: Tag::Absent };
+            let now = Shown { flow: Flow::Flowing, tag: Tag::Absent };
             let set = Set {
                 exists: true,
                 now,
@@ -357,7 +357,7 @@ impl World {
     }
 
     async fn step_breaker(&mut self, stack: usize, target: &Subject, verdict: Option<Verdict>) {
-        // See the gap about two stacks that stop a set at the same time: no stop is that short.
+        // See the gap about two stacks that stop a set at the same time: a stop is never that short.
         if self.was_stopped_by_both(target) {
             return;
         }
@@ -380,7 +380,8 @@ impl World {
         self.ses.sets[target].both.is_some_and(|at| self.ses.now.minutes_since(at) <= 30)
     }
 
-    /// Whether a person may act so that it can be told: nothing is under way, and their last act was answered.
+    /// Whether a change by a person would be distinguishable now: nothing is under way, and all stacks have reacted to
+    /// their last change.
     async fn is_quiet(&mut self, target: &Subject) -> bool {
         let (now, set) = (self.ses.now, self.ses.sets[target].clone());
         let mut quiet = set.exists && set.sick.is_none() && set.denied.is_none() && set.acted.is_none();
@@ -388,8 +389,9 @@ impl World {
         for stack in 0..STACKS {
             let open = self.is_open(stack, target);
             let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            let wished = wishes.iter().find(|wished| wished.target == *target);
-            quiet &= wished.map_or(!open, |wished| wished.is_true() && wished.doubt.is_none() && wished.gone.is_none());
+            let desired = wishes.iter().find(|desired| desired.target == *target);
+            quiet &=
+                desired.map_or(!open, |desired| desired.is_true() && desired.doubt.is_none() && desired.gone.is_none());
         }
         quiet
     }
@@ -413,7 +415,7 @@ impl World {
             self.ses.now = self.ses.now.max(due);
             let left = begun.0 + INVOCATION_MILLIS - self.ses.now.0;
             let Some(round) = invocation.round((left / 1_500).max(0) as usize, self.ses.now) else { continue };
-            // Where it has failed, Lambda invokes it again.
+            // If it failed, Lambda invokes it again.
             let Some(done) = self.round(stack, round).await? else {
                 let again = Now(self.ses.now.0 + 1_000);
                 running.push((again, stack, Invocation::new(reconcile, again)));
@@ -444,17 +446,17 @@ impl World {
             return Err(broken.clone());
         }
         let Ok(done) = done else {
-            for wished in self.stores[stack].wishes().await.expect("valid by construction") {
-                let set = self.ses.sets.get_mut(&wished.target).expect("valid by construction");
-                set.unsure[stack] |= wished.intent.is_some();
+            for desired in self.stores[stack].wishes().await.expect("valid by construction") {
+                let set = self.ses.sets.get_mut(&desired.target).expect("valid by construction");
+                set.unsure[stack] |= desired.intent.is_some();
             }
             return Ok(None);
         };
         for Enforced { target, outcome, .. } in &done.enforced {
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
-            // What was not seen to end has ended by now, or the set is looked at again.
+            // A call with an unknown outcome has ended by now, or the set is read again.
             let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            if wishes.iter().find(|wished| wished.target == *target).is_none_or(|wished| wished.intent.is_none()) {
+            if wishes.iter().find(|desired| desired.target == *target).is_none_or(|desired| desired.intent.is_none()) {
                 set.unsure[stack] = false;
             }
             let by_person = |flow| set.acts[stack] == Some(flow) || (set.by == Who::Person && set.now.flow == flow);
@@ -484,7 +486,7 @@ impl World {
         Ok(Some(done))
     }
 
-    /// A set that answers is stopped within 25 minutes: of five calls in a row each may fail by chance.
+    /// A set that answers is stopped within 25 minutes: up to five calls in a row may fail by chance.
     fn check_served(&mut self, stack: usize) -> Result<(), String> {
         let now = self.ses.now;
         for target in SETS.map(set_of) {
@@ -503,7 +505,7 @@ impl World {
         Ok(())
     }
 
-    /// A person's act is answered by each stack within four reconciles: two looks, and two that may fail by chance.
+    /// Each stack reacts to a person's change within four reconciles: two readings, and two that may fail by chance.
     async fn check_answered(&mut self) -> Result<(), String> {
         for target in SETS.map(set_of) {
             let set = self.ses.sets[&target].clone();
@@ -511,13 +513,13 @@ impl World {
             let mut answered = true;
             for stack in 0..STACKS {
                 let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-                let wished = wishes.iter().find(|wished| wished.target == target);
-                let done = wished.is_none_or(|wished| {
-                    let agrees = wished.wish == set.now.flow && wished.is_true() && wished.other.is_none();
-                    agrees && wished.doubt.is_none()
+                let desired = wishes.iter().find(|desired| desired.target == target);
+                let done = desired.is_none_or(|desired| {
+                    let agrees = desired.wish == set.now.flow && desired.is_true() && desired.other.is_none();
+                    agrees && desired.doubt.is_none()
                 });
                 answered &= done;
-                if done && wished.is_some() {
+                if done && desired.is_some() {
                     self.ses.sets.get_mut(&target).expect("valid by construction").acts[stack] = None;
                 }
             }
@@ -530,14 +532,14 @@ impl World {
         Ok(())
     }
 
-    /// Denies to stop and resume a set; if that is so already, a person stops it by hand, and it is over.
+    /// Denies stopping and resuming a set; if they are already denied, a person stops it by hand, and the denial ends.
     async fn deny(&mut self, target: &Subject) {
         let (now, both) = (self.ses.now, self.was_stopped_by_both(target));
         let mut marked = false;
         for stack in 0..STACKS {
             let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            let wished = wishes.iter().find(|wished| wished.target == *target);
-            marked |= wished.is_some_and(|wished| wished.doubt.is_some() || wished.gone.is_some());
+            let desired = wishes.iter().find(|desired| desired.target == *target);
+            marked |= desired.is_some_and(|desired| desired.doubt.is_some() || desired.gone.is_some());
         }
         let is_quiet = self.is_quiet(target).await;
         let set = self.ses.sets.get_mut(target).expect("valid by construction");
@@ -568,7 +570,7 @@ impl World {
         };
         let now = self.ses.now;
         match self.dice.below(19) {
-            // Both hear of the same harm, mostly.
+            // Usually both stacks see the same harm.
             0..3 => {
                 for stack in 0..STACKS {
                     if self.dice.chance(80) {
@@ -591,15 +593,15 @@ impl World {
                 let stopped = self.dice.chance(20);
                 let flow = if stopped { Flow::Stopped } else { Flow::Flowing };
                 let set = self.ses.sets.get_mut(&target).expect("valid by construction");
-                // So that both have seen that it was gone.
+                // So that both stacks have seen that it was gone.
                 if !set.exists && now.minutes_since(set.at) > 60 {
                     let by = if stopped { Who::Person } else { Who::Maker };
                     let acted = stopped.then_some(now);
-                    let reported = Told { flow, tag: Tag::Absent };
+                    let shown = Shown { flow, tag: Tag::Absent };
                     let acts = [stopped.then_some(flow); STACKS];
                     *set = Set {
                         exists: true,
-                        now: reported,
+                        now: shown,
                         by,
                         at: now,
                         old: None,
@@ -614,7 +616,7 @@ impl World {
                     };
                 }
             }
-            // The same gap: both look again after they have stopped it at the same time.
+            // The same gap: both read it again after they have stopped it at the same time.
             12 if self.is_quiet(&target).await && !self.was_stopped_by_both(&target) => {
                 let error = match self.dice.chance(50) {
                     true => ControlError::Denied("no permission".into()),
@@ -623,17 +625,17 @@ impl World {
                 self.ses.sets.get_mut(&target).expect("valid by construction").sick = Some(error);
             }
             13 => self.ses.sets.get_mut(&target).expect("valid by construction").sick = None,
-            // As the runbook says of a stop that is denied.
+            // As the runbook describes for a stop that is denied.
             14 => self.deny(&target).await,
             15 if self.ses.sets[&target].now.flow == Flow::Stopped && self.is_quiet(&target).await => {
                 self.person(&target, Flow::Flowing).await;
                 self.ses.sets.get_mut(&target).expect("valid by construction").now.tag = Tag::Absent;
             }
-            // Where the breaker is closed, nothing is promised.
+            // If the breaker is closed, nothing is promised.
             16 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
                 let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-                for wished in wishes.iter().filter(|wished| wished.target == target) {
-                    self.stores[stack].forget(wished).await.expect("valid by construction");
+                for desired in wishes.iter().filter(|desired| desired.target == target) {
+                    self.stores[stack].forget(desired).await.expect("valid by construction");
                 }
             }
             _ => {}
@@ -648,7 +650,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
         for _ in 0..1 + world.dice.below(2) {
             world.happen().await?;
         }
-        // What rings at once; and a moment later, within the time in which a write may not be visible.
+        // Alerts that come at once; and others a moment later, within the time in which a write may not be visible.
         for _ in 0..1 + world.dice.below(3) {
             world.invoke(false).await?;
             world.ses.now = Now(world.ses.now.0 + 1_000 + world.dice.below(90_000) as i64);
@@ -672,11 +674,12 @@ async fn simulate(seed: u64) -> Result<(), String> {
                 return Err(format!("the breaker of {target} in stack {stack} is open, and mail flows: {set:?}"));
             }
             let wishes = world.stores[stack].wishes().await.expect("valid by construction");
-            for wished in wishes.iter().filter(|wished| set.exists && wished.target == target) {
-                let left = set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && wished.wish == Flow::Flowing;
-                let others = wished.other.is_some() && set.by == Who::Stack(1 - stack);
-                if left || !(wished.is_true() && wished.made == Some(set.now.flow) || others) {
-                    return Err(format!("stack {stack} is not done: {wished:?}, {set:?}"));
+            for desired in wishes.iter().filter(|desired| set.exists && desired.target == target) {
+                let left =
+                    set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && desired.wish == Flow::Flowing;
+                let others = desired.other.is_some() && set.by == Who::Stack(1 - stack);
+                if left || !(desired.is_true() && desired.made == Some(set.now.flow) || others) {
+                    return Err(format!("stack {stack} is not done: {desired:?}, {set:?}"));
                 }
             }
         }

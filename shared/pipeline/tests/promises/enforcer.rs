@@ -1,4 +1,4 @@
-//! What the enforcer once did wrong: each of these tests has failed.
+//! Regressions of the enforcer: each of these tests once failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl SendingControl for Ses {
     }
 }
 
-/// A store whose n-th reading of the wishes fails.
+/// A store whose n-th reading of the desired states fails.
 struct Flaky<'a> {
     store: &'a mut MemoryReputation,
     fails_at: usize,
@@ -138,14 +138,14 @@ impl DesiredStates for Flaky<'_> {
         }
         self.store.wishes().await
     }
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.note(wished).await
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.note(desired).await
     }
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.renew(wished).await
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.renew(desired).await
     }
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        self.store.forget(wished).await
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        self.store.forget(desired).await
     }
 }
 
@@ -167,8 +167,9 @@ impl Outbox for Flaky<'_> {
     }
 }
 
-/// SES denies our stop, so the alert says that a person has to look; the person stops the set by hand. The denied call was
-/// seen to end, but its intent stays, so the person's stop is taken for ours, and resumed when the breaker's time is over.
+/// SES denies our stop, so an alert asks a person to fix it; the person stops the set by hand. The bug: the outcome of
+/// the denied call was known, but its intent stayed, so the person's stop counted as ours, and was resumed when the
+/// breaker's time was over.
 #[test]
 fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
     let (policy, target) = (Policy::default(), set_of("news"));
@@ -180,7 +181,7 @@ fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
         apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         let done = enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         assert!(matches!(done.enforced[0].outcome, EnforceOutcome::Denied(_)), "{done:?}");
-        // A person does it instead, and gives the permission back.
+        // A person stops it instead, and restores the permission.
         now = now.plus_minutes(5);
         ses.stopped.insert(target.clone());
         ses.deny_writes = false;
@@ -196,8 +197,9 @@ fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
     });
 }
 
-/// A person resumes; the breaker learns of it, and the enforcer stops before it has noted that. A new verdict then pauses the set
-/// before the next round: the old doubt about the old pause is taken for a second resume by the person.
+/// A person resumes; the breaker is informed, and the enforcer stops before it has saved that. A new verdict then
+/// pauses the set before the next round. The bug: the old doubt about the old pause counted as a second resume by the
+/// person.
 #[test]
 fn a_pause_decided_after_a_persons_resume_is_made() {
     let (policy, target) = (Policy::default(), set_of("news"));
@@ -212,10 +214,10 @@ fn a_pause_decided_after_a_persons_resume_is_made() {
         ses.stopped.remove(&target);
         enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         now = now.plus_minutes(5);
-        // The second look: the first reading of wishes is the round's, the second one that of `settle`.
+        // The second reading of SES. The first reading of desired states is the round's, the second one is by `settle`.
         let mut flaky = Flaky { store: &mut store, fails_at: 2 };
         enforce(&policy, &mut flaky, &mut ses, reconcile(now), || now).await.unwrap_err();
-        // New harm, of mail that was sent after the person's resume.
+        // New harm, from mail that was sent after the person's resume.
         now = now.plus_minutes(1);
         let saved = apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
         assert_eq!(saved.len(), 1, "paused again");
@@ -229,10 +231,10 @@ fn a_pause_decided_after_a_persons_resume_is_made() {
     });
 }
 
-/// "With a reconcile every five minutes, what a person does at SES is accepted within about ten": of wishes that are at rest a
-/// reconcile looked at 17.
+/// "With a reconcile every five minutes, a person's change at SES is accepted within about ten minutes." The bug: a
+/// reconcile checked only 17 of the desired states at rest.
 #[test]
-fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_wishes_are_at_rest() {
+fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_desired_states_are_at_rest() {
     let policy = Policy::default();
     for wishes in [1, 17, 18, 60] {
         let mut store = MemoryReputation::new(&IspMap::builtin());
@@ -247,10 +249,10 @@ fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_wishes_are_at_r
                 invoke(&policy, &mut store, &mut ses, now, &mut Vec::new()).await;
                 now = now.plus_minutes(5);
             }
-            // The one that was looked at last.
+            // The target that was read last.
             let known = store.wishes().await.unwrap();
-            let last = known.iter().max_by_key(|wished| wished.checked).unwrap().target.clone();
-            let acted = known.iter().filter_map(|wished| wished.checked).max().unwrap();
+            let last = known.iter().max_by_key(|desired| desired.checked).unwrap().target.clone();
+            let acted = known.iter().filter_map(|desired| desired.checked).max().unwrap();
             ses.stopped.insert(last.clone());
             let accepted = loop {
                 let mut done = Vec::new();
@@ -262,12 +264,12 @@ fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_wishes_are_at_r
                 assert!(now.minutes_since(acted) < 300);
             };
             let minutes = accepted.minutes_since(acted);
-            assert!(minutes <= 12, "of {wishes} wishes, accepted after {minutes} minutes");
+            assert!(minutes <= 12, "of {wishes} desired states, accepted after {minutes} minutes");
         });
     }
 }
 
-/// A new stop does not wait until all others are looked at, and thirty of them fit into two invocations.
+/// A new stop does not wait until all others are checked, and thirty new stops fit into two invocations.
 #[test]
 fn a_stop_that_is_decided_meanwhile_waits_for_one_short_round() {
     let (policy, now) = (Policy::default(), NOW);
@@ -301,9 +303,10 @@ fn a_stop_that_is_decided_meanwhile_waits_for_one_short_round() {
     });
 }
 
-/// A wish to let mail flow is forgotten after a day. A person's stop after that is theirs, though our mark was left there.
+/// A desired state `Flowing` is dropped after a day. A later stop by a person counts as theirs, although our mark was
+/// left there.
 #[test]
-fn a_stop_by_hand_after_the_wish_was_forgotten_is_the_persons() {
+fn a_stop_by_hand_after_the_desired_state_was_dropped_is_the_persons() {
     struct Marked {
         stopped: bool,
         mark: Mark,
@@ -359,7 +362,7 @@ fn a_stop_by_hand_after_the_wish_was_forgotten_is_the_persons() {
     });
 }
 
-/// A new stop of a set about which there is a doubt comes after everything else, failing targets included.
+/// The bug: a new stop of a set with a doubt came after everything else, including failing targets.
 #[test]
 fn the_worst_stop_comes_first_though_there_was_a_doubt() {
     let policy = Policy::default();
@@ -367,7 +370,7 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
     let mut ses = Ses::default();
     let (mut now, target) = (NOW, set_of("worst"));
     pollster::block_on(async {
-        // Flows by a wish of ours; a person stops it, which is seen once, and resumes it again.
+        // Its desired state is `Flowing`; a person stops it, which is seen once, and resumes it again.
         store.renew(&DesiredState::new(target.clone(), Flow::Flowing, now, 1.0, String::new())).await.unwrap();
         enforce(&policy, &mut store, &mut ses, reconcile(now), || now).await.unwrap();
         now = now.plus_minutes(5);
@@ -384,25 +387,26 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
     });
 }
 
-/// Seed 4047 of the enforcer's simulation: we resume a set, another stack stops it again at once, we see its mark and note that
-/// the stop is theirs; and the next look is older than our own resume. What we noted (`made: None, written: None`) reads like a
-/// lost wish, so the old mark makes the stop ours, and it is resumed.
+/// Seed 4047 of the enforcer's simulation: we resume a set, another stack stops it again at once, we see its mark and
+/// note that the stop is theirs; and the next reading is older than our own resume. The bug: our note (`made: None,
+/// written: None`) looked like a lost desired state, so the old mark made the stop ours, and it was resumed.
 #[test]
-fn what_another_stack_has_stopped_is_not_resumed_on_an_old_look() {
-    let wished = DesiredState {
+fn what_another_stack_has_stopped_is_not_resumed_after_an_old_reading() {
+    let desired = DesiredState {
         other: Some(OtherStack { stack: "stack-0".into(), since: NOW }),
         fresh: false,
         ..DesiredState::new(set_of("alerts"), Flow::Flowing, NOW, 1.0, String::new())
     };
     let old = Sight { flow: Flow::Stopped, mark: Mark::Ours };
-    assert_ne!(next_move(&wished, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
+    assert_ne!(next_move(&desired, &old, Now(NOW.0 + 2_000)), Move::Make(Flow::Flowing));
 }
 
-/// Seed 13757 of the enforcer's simulation: our stop is made and our mark is still to be written; one look that is older than
-/// our stop shows the mark of the stack that had resumed the set just before. The mark is given up, so that our stop stands
-/// unmarked, and is resumed by the other stack, which has not seen its own resume end.
+/// Seed 13757 of the enforcer's simulation: our stop is made and our mark is still to be written; a reading that is
+/// older than our stop shows the mark of the stack that had resumed the set just before. The bug: writing the mark was
+/// given up, so that our stop had no mark, and was resumed by the other stack, which did not know the outcome of its
+/// own resume.
 #[test]
-fn a_mark_that_is_still_to_be_written_is_written_whatever_an_old_look_shows() {
+fn a_mark_that_is_still_to_be_written_is_written_whatever_an_old_reading_shows() {
     struct Old(usize);
     impl SendingControl for Old {
         async fn flow(&mut self, _: &Subject) -> Result<Sight, ControlError> {
@@ -425,13 +429,13 @@ fn a_mark_that_is_still_to_be_written_is_written_whatever_an_old_look_shows() {
         store.note(&DesiredState { made, marking, written: Some(NOW), ..new }).await.unwrap();
         let soon = Now(NOW.0 + 2_000);
         enforce(&Policy::default(), &mut store, &mut old, reconcile(soon), || soon).await.unwrap();
-        // Written at once: until it is, the other stack can take our stop for its own.
+        // Written at once: until then the other stack can treat our stop as its own.
         assert_eq!(old.0, 1);
     });
 }
 
-/// As the runbook says of a stack that does not exist any more: its tag is removed, and the set resumed by hand. The remaining
-/// stack, which had left the stop to the other one, stops the set again.
+/// As the runbook describes for a deleted stack: its tag is removed, and the set resumed by hand. The bug: the
+/// remaining stack, which had left the stop to the other one, stopped the set again.
 #[test]
 fn a_resume_by_hand_after_the_tag_of_a_deleted_stack_was_removed_is_accepted() {
     struct Tagged(Flow, bool);

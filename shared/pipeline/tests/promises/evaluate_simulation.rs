@@ -13,7 +13,7 @@ use pipeline::{PortError, Transition};
 use reputation::unit::SenderId;
 use reputation::{BreakerState, Isp, Key, Level, Minute, Now, Policy, State, Subject, Timeline, Unit, UnitKind};
 
-use super::world::{Dice, World, at, breakers, for_each_seed, identity_of, rows, set_of, subjects, wished};
+use super::world::{Dice, World, at, breakers, env_number, for_each_seed, identity_of, rows, set_of, subjects};
 
 /// A store whose saves fail before or after they are done, or are overtaken by another evaluator.
 struct Disturbed<'a> {
@@ -21,7 +21,7 @@ struct Disturbed<'a> {
     dice: Dice,
     /// In a hundred, before and after each save.
     crashes: usize,
-    /// In a hundred: somebody else evaluates the same subjects just before a save.
+    /// In a hundred: another evaluator evaluates the same subjects just before a save.
     races: usize,
     policy: &'a Policy,
     rivals: u32,
@@ -91,12 +91,12 @@ impl Reputation for Disturbed<'_> {
     }
 }
 
-/// So often is a piece of work done again at most, crashes aside: it has nothing left to say long before.
+/// How often a piece of work is repeated at most, apart from crashes: it has nothing left to change long before.
 const MAX_LOOKS: usize = 6;
 
-/// Does what a shell does: each piece of work again until it is done; and then until it has nothing more to say, as a
-/// retry after a lost answer looks once more, too. (A subject that flows again as a whole is looked at ISP by ISP only
-/// at the next look.)
+/// Does what the handlers do: repeats each piece of work until it is done; and then until it changes nothing more,
+/// because a retry after a lost answer also evaluates once more. (A subject that is resumed as a whole is judged ISP by
+/// ISP only at the next evaluation.)
 fn work(policy: &Policy, store: &mut impl Reputation, subjects: &[(Subject, BTreeSet<Isp>)], now: Now) -> Vec<Change> {
     let mut done = Vec::new();
     pollster::block_on(async {
@@ -127,7 +127,7 @@ fn work(policy: &Policy, store: &mut impl Reputation, subjects: &[(Subject, BTre
     done
 }
 
-/// Until all is said, as the ticks and batches that follow would.
+/// Repeats until nothing changes, as the following ticks and batches would.
 fn settle(policy: &Policy, store: &mut impl Reputation, subjects: &[(Subject, BTreeSet<Isp>)], now: Now) {
     for _ in 0..5 {
         if work(policy, store, subjects, now).is_empty() {
@@ -189,7 +189,7 @@ fn traffic(dice: &mut Dice, world: &mut World) -> Steps {
         }
         steps.push((moment, units));
     }
-    // All is quiet, and time passes.
+    // No more mail, and time passes.
     for hour in 1..6 {
         steps.push((at(now + 60 * hour), Vec::new()));
     }
@@ -217,15 +217,15 @@ fn undisturbed(policy: &Policy, steps: &Steps) -> World {
     world
 }
 
-fn is_warning(reported: &Transition) -> bool {
-    reported.level == Some(Level::Warn) && reported.from == reported.to
+fn is_warning(transition: &Transition) -> bool {
+    transition.level == Some(Level::Warn) && transition.from == transition.to
 }
 
-/// What was decided, moment by moment and key by key. An evaluation that is repeated may warn of something a look
-/// earlier and save in another order, so warnings and the order within one moment are left out.
+/// What was decided, moment by moment and key by key. A repeated evaluation may warn of something one evaluation
+/// earlier and save in another order, so warnings and the order within one moment are ignored.
 fn decided(world: &World) -> Vec<String> {
-    let transitions = world.store.transitions.iter().filter(|reported| !is_warning(reported));
-    let transitions = transitions.map(|reported| (reported.at, format!("{reported:?}")));
+    let transitions = world.store.transitions.iter().filter(|transition| !is_warning(transition));
+    let transitions = transitions.map(|transition| (transition.at, format!("{transition:?}")));
     let controls = world.store.controls.iter().map(|control| (control.at, format!("{control:?}")));
     let mut decided: Vec<(Now, String)> = transitions.chain(controls).collect();
     decided.sort();
@@ -255,30 +255,30 @@ fn compare(found: &World, expected: &World) -> Result<(), String> {
             return Err(format!("{key:?} is {:?}\nand should be {:?}", state(&found_states), state(&expected_states)));
         }
     }
-    // Each change was saved once: one version for each transition. FailedCalls at an ISP that no gate can hold is noted without
-    // one, by itself or along with a warning, which may come a look earlier; that each such save has news is asserted as it
-    // is made.
+    // Each change was saved once: one version for each transition. Trouble at an ISP without a gate is noted without a
+    // transition, by itself or with a warning, which may come one evaluation earlier; each such save is asserted to
+    // change something when it is made.
     for (key, known) in breakers(&found.store) {
-        let reported = found.store.transitions.iter().filter(|reported| reported.key == key).count() as u64;
+        let saved = found.store.transitions.iter().filter(|transition| transition.key == key).count() as u64;
         let noted = !found.policy.gate_in_use && key.isp.is_some();
-        if known.version < reported || (known.version > reported && !noted) {
-            return Err(format!("{key:?} has version {} after {reported} transitions", known.version));
+        if known.version < saved || (known.version > saved && !noted) {
+            return Err(format!("{key:?} has version {} after {saved} transitions", known.version));
         }
     }
     let mut warned = BTreeMap::new();
-    let by_verdict = |reported: &&Transition| is_warning(reported) && reported.verdict.is_some();
-    for reported in found.store.transitions.iter().filter(by_verdict) {
-        let metric = reported.verdict.map(|verdict| verdict.metric);
-        if let Some(earlier) = warned.insert((reported.key.clone(), metric), reported.at)
-            && reported.at.minutes_since(earlier) < 7 * 1440
+    let by_verdict = |transition: &&Transition| is_warning(transition) && transition.verdict.is_some();
+    for transition in found.store.transitions.iter().filter(by_verdict) {
+        let metric = transition.verdict.map(|verdict| verdict.metric);
+        if let Some(earlier) = warned.insert((transition.key.clone(), metric), transition.at)
+            && transition.at.minutes_since(earlier) < 7 * 1440
         {
-            return Err(format!("warned twice: {reported:?}"));
+            return Err(format!("warned twice: {transition:?}"));
         }
     }
     Ok(())
 }
 
-/// The counters of what a simulation met, so that it is known to meet what it is for.
+/// Counts what a simulation covered, to check that it covers the cases it is for.
 #[derive(Default)]
 struct Met {
     pauses: usize,
@@ -313,13 +313,13 @@ fn disturbed(seed: u64, crashes: usize, races: usize) -> Result<Met, String> {
             .store
             .transitions
             .iter()
-            .filter(|reported| reported.reason.starts_with("stop withheld"))
+            .filter(|transition| transition.reason.starts_with("stop withheld"))
             .count(),
         rivals,
     })
 }
 
-/// Runs it for many seeds, and sees to it that the simulation is not so quiet that it shows nothing.
+/// Runs it for many seeds, and checks that enough happened to show anything.
 fn disturb(name: &str, crashes: usize, races: usize) {
     let met = std::cell::RefCell::new(Met::default());
     for_each_seed(name, 80, |seed| {
@@ -331,7 +331,7 @@ fn disturb(name: &str, crashes: usize, races: usize) {
         Ok(())
     });
     let met = met.into_inner();
-    if wished("SIMULATION_SEED").is_none() {
+    if env_number("SIMULATION_SEED").is_none() {
         assert!(met.pauses > 20 && met.cuts > 50 && met.holds > 5 && met.withheld > 5, "too quiet to show anything");
         assert!(races == 0 || met.rivals > 50, "too few rivals");
     }
@@ -362,17 +362,17 @@ fn evaluating_again_at_the_same_moment_changes_nothing() {
             world.add(&units, now);
             let subjects = subjects(&world.store);
             let changes = work(&policy, &mut world.store, &subjects, now);
-            let reported = || changes.iter().filter_map(|change| change.transition.as_ref());
-            let flows_again = reported().any(|reported| {
-                reported.key.isp.is_none()
-                    && matches!(reported.from, StateName::Open | StateName::Probing)
-                    && reported.to != reported.from
+            let transitions = || changes.iter().filter_map(|change| change.transition.as_ref());
+            let flows_again = transitions().any(|transition| {
+                transition.key.isp.is_none()
+                    && matches!(transition.from, StateName::Open | StateName::Probing)
+                    && transition.to != transition.from
             });
-            let is_held =
-                reported().any(|reported| reported.key.subject == Subject::Account && reported.key.isp.is_some());
-            // A sender that flows again as a whole is looked at anew, ISP by ISP, and who has just been released
-            // may be warned about. A provider incident takes the mail at its ISP out of what whole senders are judged by,
-            // also of those who were looked at before it was found. After that, all is said.
+            let is_held = transitions()
+                .any(|transition| transition.key.subject == Subject::Account && transition.key.isp.is_some());
+            // A sender that is resumed as a whole is judged again, ISP by ISP, and a sender that was just released may
+            // get a warning. A provider incident excludes the mail at its ISP from what whole senders are judged by,
+            // also of those judged before it was found. After that, nothing changes.
             for rounds in 0.. {
                 let again = work(&policy, &mut world.store, &subjects, now);
                 let more = again.iter().find(|change| !change.transition.as_ref().is_some_and(is_warning));
@@ -397,12 +397,12 @@ fn duplicates_cuts_and_the_order_of_arrival_do_not_show_in_the_breakers() {
         let steps = traffic(&mut dice, &mut origin);
         let expected = undisturbed(&policy, &steps);
         let mut world = twin(&policy);
-        let mut reported: Vec<Unit> = Vec::new();
+        let mut delivered: Vec<Unit> = Vec::new();
         for (now, units) in &steps {
-            // All of it, some of it again, and something of what was told long ago, in any order and any cuts.
+            // All of it, some of it again, and some that was delivered long ago, in any order and any cuts.
             let mut arriving = units.clone();
             arriving.extend(units.iter().filter(|_| dice.chance(50)));
-            arriving.extend((0..20).filter_map(|_| reported.get(dice.below(reported.len())).copied()));
+            arriving.extend((0..20).filter_map(|_| delivered.get(dice.below(delivered.len())).copied()));
             dice.shuffle(&mut arriving);
             let mut rest = &arriving[..];
             while !rest.is_empty() {
@@ -410,7 +410,7 @@ fn duplicates_cuts_and_the_order_of_arrival_do_not_show_in_the_breakers() {
                 world.add(batch, *now);
                 rest = after;
             }
-            reported.extend(units);
+            delivered.extend(units);
             let mut order = subjects(&world.store);
             // Only the order within one moment: the same subjects, each as a whole.
             order.sort();

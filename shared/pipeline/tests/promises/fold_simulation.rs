@@ -1,10 +1,11 @@
-//! Folding under crashes: whatever fails, comes again, is cut elsewhere or comes from two readers at once, the rows are
-//! the truth.
+//! Folding under crashes: whatever fails, is delivered again, is cut elsewhere or comes from two readers at once, the
+//! rows equal the truth.
 //!
-//! A reader of a shard gives a record for the first time only once all before it are known to be added (Lambda guide,
-//! tumbling windows). Everything else is free: a batch may begin anywhere before that and end anywhere, an earlier one may
-//! come again at any time, and a reader that was replaced may still be at work beside the new one. A shard ends when it
-//! splits, and its children are read after it; sequence numbers of different shards may be the same.
+//! A reader of a shard delivers a record for the first time only once all before it are known to be added (Lambda
+//! guide, tumbling windows). Everything else is free: a batch may begin anywhere before that and end anywhere, an
+//! earlier one may be delivered again at any time, and a replaced reader may still work at the same time as the new
+//! one. A shard ends when it splits, and its children are read after it; sequence numbers of different shards may be
+//! the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};
 use reputation::{Isp, IspMap, Minute, Now, Policy, Subject, Timeline, Unit, UnitKind};
 
-use super::world::{Dice, NOW, Rows, World, for_each_seed, rows, wished};
+use super::world::{Dice, NOW, Rows, World, env_number, for_each_seed, rows};
 
 /// A store of rows.
 trait Store: Reputation {
@@ -30,8 +31,9 @@ impl Store for MemoryReputation {
     }
 }
 
-/// The scheme that a mark for each shard replaced: a marker for each chunk, under its first sequence number, that holds the
-/// last one. A batch that begins inside an added chunk finds no marker. Kept so that this simulation is known to find that.
+/// The scheme that a mark for each shard replaced: a marker for each chunk, under its first sequence number, that holds
+/// the last one. A batch that begins inside an added chunk finds no marker. Kept to show that this simulation finds
+/// that error.
 #[derive(Default)]
 struct ByChunk {
     markers: BTreeMap<(Shard, Sequence), Sequence>,
@@ -71,32 +73,32 @@ impl Reputation for ByChunk {
     }
 
     async fn subject_state(&mut self, _: &Subject, _: Now) -> Result<&mut SubjectState, PortError> {
-        unimplemented!("folding judges nobody")
+        unimplemented!("folding judges no subject")
     }
 
     async fn relatives(&mut self, _: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
-        unimplemented!("folding judges nobody")
+        unimplemented!("folding judges no subject")
     }
 
     async fn board(&mut self, _: Now) -> Result<Arc<Board>, PortError> {
-        unimplemented!("folding judges nobody")
+        unimplemented!("folding judges no subject")
     }
 
     async fn account(&mut self, _: Now) -> Result<Vec<&Timeline>, PortError> {
-        unimplemented!("folding judges nobody")
+        unimplemented!("folding judges no subject")
     }
 
     async fn active(&mut self, _: Minute, _: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
-        unimplemented!("folding judges nobody")
+        unimplemented!("folding judges no subject")
     }
 
     async fn save(&mut self, _: &[Change]) -> Result<Saved, PortError> {
-        unimplemented!("folding judges nobody")
+        unimplemented!("folding judges no subject")
     }
 }
 
-/// A store that fails before or after it has done what it was asked, is overtaken by another reader, and checks what it is
-/// asked.
+/// A store that fails before or after it has done what it was asked to do, is overtaken by another reader, and checks
+/// its arguments.
 struct Unreliable<'a, S> {
     store: &'a mut S,
     senders: &'a Senders,
@@ -108,7 +110,7 @@ struct Unreliable<'a, S> {
     limits: Limits,
     /// The marks of each shard that processes have seen.
     seen: BTreeMap<Shard, Vec<Option<Sequence>>>,
-    /// What a reader of the shard at hand may be given, and how much of it is known to be added.
+    /// How many records of the current shard may be delivered, and how many of them are known to be added.
     readable: (Vec<Record>, usize),
 }
 
@@ -121,7 +123,7 @@ impl<S: Store> Reputation for Unreliable<'_, S> {
         let mark = self.store.mark(shard).await?;
         let seen = self.seen.entry(shard.clone()).or_default();
         seen.push(mark);
-        // A process that has been warm for long knows an old one.
+        // A process that has been warm for a long time knows an old mark.
         Ok(if self.dice.chance(20) { seen[self.dice.below(seen.len())] } else { mark })
     }
 
@@ -183,7 +185,7 @@ impl Reader {
         self.added == self.records.len()
     }
 
-    /// Gives one batch. `replaced`, in a hundred: to a reader that does not know how far the one before it came.
+    /// Delivers one batch. `replaced`, in a hundred: to a reader that does not know how far the previous one came.
     fn read<S: Store>(&mut self, store: &mut Unreliable<'_, S>, dice: &mut Dice, replaced: usize) {
         let is_replaced = self.done() || dice.chance(replaced);
         let start = if is_replaced { dice.below(self.added.max(1)) } else { self.added };
@@ -300,7 +302,7 @@ fn simulate(seed: u64, memory: &mut impl Store) -> Result<(), String> {
     let mut batches = 0;
     while readers.iter().any(|reader| !reader.done()) {
         let at = dice.below(readers.len());
-        // A redeployment may change how much fits in a chunk.
+        // A deployment may change the limits of a chunk.
         if dice.chance(2) {
             store.limits = limits(&mut dice);
         }
@@ -338,7 +340,7 @@ fn rows_equal_the_truth_whatever_fails_comes_again_or_is_cut_elsewhere() {
 
 #[test]
 fn the_simulation_finds_a_marker_for_each_chunk_wrong() {
-    let seeds = wished("SIMULATION_SEEDS").unwrap_or(500);
+    let seeds = env_number("SIMULATION_SEEDS").unwrap_or(500);
     let wrong = (0..seeds).filter(|seed| simulate(*seed, &mut ByChunk::default()).is_err()).count();
     assert!(wrong as u64 > seeds / 2, "only {wrong} of {seeds} runs");
 }
@@ -359,7 +361,8 @@ fn of_a_batch_without_a_shard_only_the_same_beginning_is_known() {
     assert_eq!(differences(&fold(&records[2..]), &truth(&[&records, &records[2..]], &senders)), Ok(()));
 }
 
-/// A store whose mark was written by hand: it is found, and is a number, and is never the text that the fold asks for.
+/// A store whose mark was edited by hand: it is found, and is a number, but never equals the text that the fold
+/// expects.
 #[test]
 fn a_mark_that_never_matches_ends_a_fold() {
     struct Stuck(MemoryReputation, u32);

@@ -1,9 +1,10 @@
-//! Is it the ISP, or are it the senders? Seeded worlds of 3, 30 and 300 senders, minute by minute, each with and without a
-//! gate: healthy ones, some with bad lists at one ISP, some with an outage of that ISP, some with both.
+//! Is the ISP at fault, or are the senders? Seeded worlds of 3, 30 and 300 senders, minute by minute, each with and
+//! without a gate: healthy ones, some with bad lists at one ISP, some with an outage of that ISP, some with both.
 //!
-//! Two errors are counted. A *false hold* is an incident that is found where there is none: with a gate, mail to the ISP
-//! is held for everybody; without one, bad lists are excused. A *missed incident* is an outage that is not found within
-//! [`LASTS`] minutes: each sender is punished for it. `SIMULATION_SEEDS` asks for more worlds of each class.
+//! Two errors are counted. A *false hold* is an incident that is found where there is none: with a gate, mail to the
+//! ISP is held for all senders; without one, bad lists are excused. A *missed incident* is an outage that is not found
+//! within [`LASTS`] minutes: each sender is punished for it. `SIMULATION_SEEDS` sets the number of worlds of each
+//! class.
 
 use std::collections::BTreeSet;
 
@@ -14,33 +15,33 @@ use reputation::breaker::Cause;
 use reputation::time::HOUR;
 use reputation::{Isp, Minute, Now, Policy, State, Subject, UnitKind};
 
-use super::world::{Dice, at, identity_of, set_of, wished};
+use super::world::{Dice, at, env_number, identity_of, set_of};
 
-/// So many hours of mail come before.
+/// Hours of mail before the fault, by the hour.
 const HOURS_BEFORE: i64 = 10;
-/// So many minutes of mail come before, minute by minute.
+/// Minutes of mail before the fault, minute by minute.
 const MINUTES_BEFORE: i64 = 10;
-/// So many minutes what goes wrong goes on.
+/// How many minutes the fault lasts.
 const LASTS: i64 = 30;
-/// The ISP that it is about.
+/// The ISP with the fault.
 const HIT: usize = 0;
 /// ISPs with their share of the mail, in a hundred.
 const ISPS: [(&str, u32); 5] = [("gmail", 40), ("microsoft", 20), ("yahoo", 12), ("apple", 8), ("other", 20)];
 
-/// What is wrong with a world.
+/// The fault of a world.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ill {
     /// Nothing.
     Nothing,
-    /// So many senders begin to mail a bad list at one ISP, each at its own time.
+    /// This number of senders begin to mail a bad list at one ISP, each at its own time.
     BadLists(usize),
     /// An ISP bounces most of the mail.
     Outage,
     /// An ISP bounces a part of the mail.
     PartOutage,
-    /// As an outage, and one of those that are hit is bad at another ISP, too.
+    /// As an outage, and one of the senders that are hit is also bad at another ISP.
     OutageAndBadElsewhere,
-    /// As an outage, and one of those that are hit was bad at this ISP for hours.
+    /// As an outage, and one of the senders that are hit was bad at this ISP for hours before.
     OutageAndBadBefore,
 }
 
@@ -51,11 +52,11 @@ struct Sender {
     volume: f64,
     /// Whether it has mail at the ISP in question.
     has_mail_there: bool,
-    /// Hard bounces, as a share, when all is well.
+    /// Hard bounces without a fault, as a share.
     usual: f64,
     /// From which minute on it has a bad list at the ISP in question, how bad, and how many times its usual mail.
     bad_list: Option<(i64, f64, f64)>,
-    /// How bad it is at another ISP, from shortly before the outage on.
+    /// Hard bounces at another ISP from shortly before the outage on, as a share.
     bad_elsewhere: Option<f64>,
 }
 
@@ -68,16 +69,16 @@ struct Town {
     outage: Option<f64>,
 }
 
-/// What became of a world.
+/// The result of a world.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
     /// The minute at which an incident was found.
     incident: Option<i64>,
     /// A sender with a fault of its own was pardoned.
     culprit_pardoned: bool,
-    /// And in the end it is neither stopped nor cut, as a whole or where it is bad.
+    /// And at the end it is neither stopped nor cut, as a whole or where it is bad.
     culprit_let_off: bool,
-    /// Senders without a fault that are still stopped at the end, though the incident is found and goes on.
+    /// Senders without a fault that are still stopped at the end, although the incident was found and continues.
     victims_stopped: usize,
 }
 
@@ -85,7 +86,7 @@ fn one_in(dice: &mut Dice, from: f64, to: f64) -> f64 {
     from + (to - from) * (dice.below(10_001) as f64 / 10_000.0)
 }
 
-/// So many of `mails` for which a chance came true.
+/// A random number of `mails`: each with probability `share`.
 fn share_of(dice: &mut Dice, mails: u32, share: f64) -> u32 {
     (0..mails).map(|_| u32::from(one_in(dice, 0.0, 1.0) < share)).sum()
 }
@@ -101,7 +102,7 @@ impl Town {
         let policy = Policy::default().in_world(gate);
         let isps = ISPS.map(|(name, _)| policy.isp_map.by_name(name).expect("built in"));
         let mut dice = Dice(seed.wrapping_mul(1_000).wrapping_add(senders as u64 * 10 + u64::from(gate)));
-        // Few senders are large ones: 3 have a million mails a month together, and so have 300.
+        // A few senders are large: 3 senders have a million mails a month in total, and so do 300.
         let (least, most) = match senders {
             3 => (4.0, 20.0),
             30 => (0.8, 20.0),
@@ -134,7 +135,7 @@ impl Town {
             Ill::PartOutage => outage = Some(one_in(&mut dice, 0.15, 0.4)),
             Ill::OutageAndBadElsewhere | Ill::OutageAndBadBefore => {
                 outage = Some(one_in(&mut dice, 0.4, 0.95));
-                // The culprit is not a tiny one, of whom nothing can be known.
+                // The culprit is not a tiny sender, about which nothing can be known.
                 let culprit = &mut senders[there[0]];
                 culprit.volume = culprit.volume.max(10.0);
                 let bad = one_in(&mut dice, 0.3, 0.6);
@@ -198,7 +199,7 @@ impl Town {
         1.0 - good
     }
 
-    /// The mail of one minute, or the mail of an hour in its first minute. Returns who was harmed, and where.
+    /// The mail of one minute, or the mail of an hour in its first minute. Returns the senders with harm, and the ISPs.
     fn send(&mut self, minute: i64, minutes: f64, now: Now) -> Vec<(Subject, BTreeSet<Isp>)> {
         let mut harmed = Vec::new();
         for number in 0..self.senders.len() {
@@ -231,7 +232,7 @@ impl Town {
         harmed
     }
 
-    /// Judges who was harmed, and lets the minute pass, as a stack does.
+    /// Judges the senders with harm, and does the work of the minute, as a stack does.
     fn judge(&mut self, mut harmed: Vec<(Subject, BTreeSet<Isp>)>, now: Now) {
         self.dice.shuffle(&mut harmed);
         pollster::block_on(async {
@@ -265,8 +266,8 @@ impl Town {
             .filter(|sender| sender.bad_list.is_some() || sender.bad_elsewhere.is_some())
             .flat_map(|sender| [sender.set.clone(), sender.identity.clone()])
             .collect();
-        let pardons = self.store.transitions.iter().filter(|reported| reported.cause == Cause::Pardon);
-        found.culprit_pardoned = pardons.clone().any(|reported| culprits.contains(&reported.key.subject));
+        let pardons = self.store.transitions.iter().filter(|transition| transition.cause == Cause::Pardon);
+        found.culprit_pardoned = pardons.clone().any(|transition| culprits.contains(&transition.key.subject));
         let goes_on = matches!(self.state(&Subject::Account, Some(self.isps[HIT])), State::Open { .. });
         let keys: Vec<Option<Isp>> = std::iter::once(None).chain(self.isps.iter().copied().map(Some)).collect();
         let mut culprits_are_free = true;
@@ -284,18 +285,18 @@ impl Town {
     }
 }
 
-/// What was found in the worlds of one class.
+/// The results of the worlds of one class.
 #[derive(Clone, Copy, Debug, Default)]
 struct Score {
     worlds: usize,
     incidents: usize,
     /// Worlds in which a sender with a fault of its own was pardoned.
     culprits_pardoned: usize,
-    /// Of these, worlds in which it was let off for good.
+    /// Of these, worlds in which it went unpunished until the end.
     culprits_let_off: usize,
     /// Worlds in which a sender without a fault was left stopped while the incident went on.
     victims_stopped: usize,
-    /// How long the slowest incident took to be found, in minutes.
+    /// The longest time until an incident was found, in minutes.
     slowest: i64,
 }
 
@@ -306,9 +307,9 @@ impl Score {
 }
 
 fn score(senders: usize, gate: bool, ill: impl Fn(u64) -> Ill, seeds: u64) -> Score {
-    let seeds = wished("SIMULATION_SEEDS").unwrap_or(seeds);
+    let seeds = env_number("SIMULATION_SEEDS").unwrap_or(seeds);
     let mut score = Score::default();
-    for seed in wished("SIMULATION_SEED").map_or(0..seeds, |seed| seed..seed + 1) {
+    for seed in env_number("SIMULATION_SEED").map_or(0..seeds, |seed| seed..seed + 1) {
         let found = Town::new(seed, senders, gate, ill(seed)).run();
         score.worlds += 1;
         score.incidents += usize::from(found.incident.is_some());
@@ -320,8 +321,8 @@ fn score(senders: usize, gate: bool, ill: impl Fn(u64) -> Ill, seeds: u64) -> Sc
     score
 }
 
-/// Worlds of so many senders, with so many of them with bad lists. At most `weak` in a hundred outages of a part of the mail
-/// may be missed.
+/// Checks worlds of `senders` senders, `bad_lists` of them with bad lists. At most `weak` in a hundred outages of a
+/// part of the mail may be missed.
 fn check(senders: usize, seeds: u64, bad_lists: impl Fn(u64) -> usize, weak: usize) {
     let worlds = [false, true].map(|gate| {
         let scored = |name: &str, ill: &dyn Fn(u64) -> Ill| {
@@ -342,13 +343,16 @@ fn check(senders: usize, seeds: u64, bad_lists: impl Fn(u64) -> usize, weak: usi
         assert_eq!((healthy.incidents, bad.incidents), (0, 0), "false holds");
         assert_eq!(outage.missed(), 0, "missed outages");
         assert!(part.missed() * 100 <= part.worlds * weak, "missed outages of a part: {part:?}");
-        // Beside a culprit two of three senders are left to turn bad, and stopping the culprit may hide the third.
+        // With a culprit only two of three senders remain as evidence, and stopping the culprit may hide the third.
         for known in [elsewhere, before] {
             assert!(known.missed() * 100 <= known.worlds * weak / 2, "missed outages beside a culprit: {known:?}");
         }
-        assert_eq!(before.culprits_pardoned, 0, "who was bad before is let off");
-        // What is bad elsewhere may become evidence only minutes after the outage has.
-        assert!(elsewhere.culprits_let_off * 4 <= elsewhere.worlds, "who is bad elsewhere is let off: {elsewhere:?}");
+        assert_eq!(before.culprits_pardoned, 0, "a sender that was bad before goes unpunished");
+        // Harm elsewhere may become evidence only minutes after the outage.
+        assert!(
+            elsewhere.culprits_let_off * 4 <= elsewhere.worlds,
+            "a sender that is bad elsewhere goes unpunished: {elsewhere:?}"
+        );
         for known in [outage, part, elsewhere, before] {
             assert_eq!(known.victims_stopped, 0, "stopped for the ISP's trouble: {known:?}");
         }

@@ -1,5 +1,5 @@
 //! The promises of `ARCHITECTURE.md`, as far as the use cases alone can keep or break them: each is a test that can
-//! fail. The ports are those in memory, with crashes and races put between them and the use cases.
+//! fail. The ports are those in memory, with simulated crashes and races between them and the use cases.
 
 mod budget_simulation;
 mod classify;

@@ -1,4 +1,5 @@
-//! Quotas over the ports in memory: days are closed once, by whomever and whenever; grants are granted once.
+//! Quotas on the ports in memory: each day is closed once, by any process and at any time; each request is granted
+//! once.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -97,7 +98,7 @@ fn hours(now: Now, hours: i64) -> Now {
 const NEWS: &str = "[warmup.sets.news]\n";
 
 #[test]
-fn whoever_asks_first_begins_the_ramp_and_the_days_of_it() {
+fn the_first_request_begins_the_ramp_and_each_of_its_days() {
     let mut world = World::new(NEWS);
     assert_eq!(world.ask(100, hours(days(0), 12)), 11, "a burst of 45");
     assert_eq!(world.ask(100, hours(days(1), 3)), 11);
@@ -165,7 +166,7 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     let late = world.ask_as("same", Class::Bulk, 10, Now(noon.0 + 61_000));
     assert_eq!((late.lease, late.deferred), (None, 10), "what has expired is not handed out again");
     let other_class = world.ask_as("same", Class::Critical, 1, noon).lease.unwrap();
-    assert_eq!((other_class.critical, other_class.bulk), (1, 0), "and nobody gets what is another's");
+    assert_eq!((other_class.critical, other_class.bulk), (1, 0), "a request never gets the lease of another");
     let back = |world: &World, lease, unused, now| {
         block_on(give_back(&world.quotas, "news", world.isp, 20_000, lease, unused, now)).unwrap()
     };
@@ -201,7 +202,7 @@ fn only_quotas_whose_day_is_over_are_planned() {
 }
 
 #[test]
-fn so_many_leases_are_remembered_and_no_more() {
+fn the_number_of_remembered_leases_is_limited() {
     let mut world = World::new("[warmup.sets.news]\nstart = 10000\n");
     for _ in 0..300 {
         assert_eq!(world.ask(1, hours(days(0), 12)), 1);

@@ -1,7 +1,7 @@
 //! Counting against a naive model that keeps every event and recounts.
 //!
-//! The model knows the table "What counts" of `ARCHITECTURE.md`, and nothing of the code that counts: it matches on the raw
-//! facts, remembers in plain sets what it has seen, and has its own list of domains.
+//! The model knows the table "What counts" of `ARCHITECTURE.md`, and nothing of the code that counts: it matches on the
+//! raw facts, keeps what it has seen in plain sets, and has its own list of domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,20 +96,20 @@ enum What {
 }
 
 #[derive(Clone, Debug)]
-struct Told {
+struct Event {
     mail: usize,
     what: What,
     /// Addresses in capitals, or with a display name.
     spelling: usize,
 }
 
-/// The recipients that an event names, given as any numbers; never none.
+/// The recipients that an event names, chosen by arbitrary numbers; at least one.
 fn some(mail: &Mail, picks: &[usize]) -> Vec<usize> {
     let picked: BTreeSet<usize> = picks.iter().map(|pick| pick % mail.to.len()).collect();
     if picked.is_empty() { vec![0] } else { picked.into_iter().collect() }
 }
 
-/// Whom the n-th complaint about a mail lists: the same ones each time it is told.
+/// The recipients that the n-th complaint about a mail lists: the same ones each time it is delivered.
 fn complainers(mail: &Mail, nth: usize) -> Vec<usize> {
     some(mail, &[nth, nth + 2])
 }
@@ -124,22 +124,21 @@ fn address(mail: &Mail, place: usize, spelling: usize) -> String {
     }
 }
 
-fn json(reported: &Told, index: usize, mail: &Mail) -> String {
+fn json(event: &Event, index: usize, mail: &Mail) -> String {
     let quoted = |places: &[usize]| -> String {
-        let addresses: Vec<_> =
-            places.iter().map(|at| format!("\"{}\"", address(mail, *at, reported.spelling))).collect();
+        let addresses: Vec<_> = places.iter().map(|at| format!("\"{}\"", address(mail, *at, event.spelling))).collect();
         addresses.join(",")
     };
     let failed = |places: &[usize], status: &str, text: &str| -> String {
         let recipient = |at: &usize| {
-            let address = address(mail, *at, reported.spelling);
+            let address = address(mail, *at, event.spelling);
             format!(r#"{{"emailAddress":"{address}","status":"{status}","diagnosticCode":"{text}"}}"#)
         };
         places.iter().map(recipient).collect::<Vec<_>>().join(",")
     };
     let now = iso(NOW);
     let or_null = |text: Option<&str>| text.map_or("null".to_owned(), |text| format!("\"{text}\""));
-    let (kind, detail) = match &reported.what {
+    let (kind, detail) = match &event.what {
         What::Send => ("Send", r#""send":{}"#.to_owned()),
         What::Delivery(to) => {
             ("Delivery", format!(r#""delivery":{{"timestamp":"{now}","recipients":[{}]}}"#, quoted(&some(mail, to))))
@@ -153,7 +152,7 @@ fn json(reported: &Told, index: usize, mail: &Mail) -> String {
             ("Bounce", detail)
         }
         What::Complaint(nth, feedback, sub) => {
-            let recipient = |at: &usize| format!(r#"{{"emailAddress":"{}"}}"#, address(mail, *at, reported.spelling));
+            let recipient = |at: &usize| format!(r#"{{"emailAddress":"{}"}}"#, address(mail, *at, event.spelling));
             let list = complainers(mail, *nth).iter().map(recipient).collect::<Vec<_>>().join(",");
             let (feedback, sub) = (or_null(*feedback), or_null(*sub));
             let detail = format!(
@@ -175,8 +174,7 @@ fn json(reported: &Told, index: usize, mail: &Mail) -> String {
         }
         What::Open(bot) | What::Click(bot) => {
             let likely = if *bot { "Likely" } else { "Unlikely" };
-            let (kind, key) =
-                if matches!(reported.what, What::Open(_)) { ("Open", "open") } else { ("Click", "click") };
+            let (kind, key) = if matches!(event.what, What::Open(_)) { ("Open", "open") } else { ("Click", "click") };
             (kind, format!(r#""{key}":{{"timestamp":"{now}","isBotEvent":"{likely}"}}"#))
         }
         What::Subscription => ("Subscription", format!(r#""subscription":{{"contactList":"l","timestamp":"{now}"}}"#)),
@@ -199,11 +197,11 @@ fn json(reported: &Told, index: usize, mail: &Mail) -> String {
     )
 }
 
-/// What the table makes of it: kinds, each with the recipients it is about.
-fn recount(mails: &[Mail], events: &[Told], now_minute: u32) -> Rows {
+/// What the table counts for each event: kinds, each with the recipients it is about.
+fn recount(mails: &[Mail], events: &[Event], now_minute: u32) -> Rows {
     let mut seen: BTreeSet<(usize, UnitKind, String)> = BTreeSet::new();
     let mut rows = Rows::new();
-    for Told { mail: index, what, .. } in events {
+    for Event { mail: index, what, .. } in events {
         let mail = &mails[*index];
         let isp_of = |place: usize| DOMAINS[mail.to[place]].1;
         let mut facts: Vec<(UnitKind, String, &str)> = Vec::new();
@@ -290,7 +288,7 @@ fn mails() -> impl Strategy<Value = Vec<Mail>> {
     let age = prop_oneof![
         6 => 0u32..300,
         2 => 300u32..3_000,
-        // Around the ends of what is kept.
+        // Around the limits of what is kept.
         1 => 2_879u32..2_882,
         1 => (35 * 1440 - 61)..(35 * 1440 + 62u32),
     ];
@@ -328,27 +326,27 @@ fn what() -> impl Strategy<Value = What> {
     ]
 }
 
-fn events() -> impl Strategy<Value = (Vec<Mail>, Vec<Told>)> {
-    (mails(), prop::collection::vec((0usize..100, what(), 0usize..4), 0..40)).prop_map(|(mails, reported)| {
-        let reported = reported
+fn events() -> impl Strategy<Value = (Vec<Mail>, Vec<Event>)> {
+    (mails(), prop::collection::vec((0usize..100, what(), 0usize..4), 0..40)).prop_map(|(mails, events)| {
+        let events = events
             .into_iter()
-            .map(|(mail, what, spelling)| Told { mail: mail % mails.len(), what, spelling })
+            .map(|(mail, what, spelling)| Event { mail: mail % mails.len(), what, spelling })
             .collect();
-        (mails, reported)
+        (mails, events)
     })
 }
 
-/// The rows after these events came in batches of these lengths.
-fn counted(mails: &[Mail], events: &[Told], batches: &mut dyn FnMut() -> usize) -> Rows {
+/// The rows after these events arrived in batches of these lengths.
+fn counted(mails: &[Mail], events: &[Event], batches: &mut dyn FnMut() -> usize) -> Rows {
     let mut world = World::new(Policy::from_toml(POLICY).expect("valid by construction"));
     let mut rest = events;
     while !rest.is_empty() {
         let (batch, after) = rest.split_at(batches().clamp(1, rest.len()));
         rest = after;
         let mut units = Vec::new();
-        for reported in batch {
-            let (outcome, of_event) = world.classify(&json(reported, reported.mail, &mails[reported.mail]));
-            assert!(outcome.is_ok(), "{reported:?}: {outcome:?}");
+        for event in batch {
+            let (outcome, of_event) = world.classify(&json(event, event.mail, &mails[event.mail]));
+            assert!(outcome.is_ok(), "{event:?}: {outcome:?}");
             units.extend(of_event);
         }
         world.add(&units, NOW);
@@ -374,7 +372,7 @@ proptest! {
     fn order_duplicates_and_cuts_do_not_show_in_the_rows((mails, events) in events(), seed in any::<u64>()) {
         let once = counted(&mails, &events, &mut || 1);
         let mut dice = Dice(seed);
-        let mut doubled: Vec<Told> = [&events[..], &events[..]].concat();
+        let mut doubled: Vec<Event> = [&events[..], &events[..]].concat();
         dice.shuffle(&mut doubled);
         let shuffled = counted(&mails, &doubled, &mut || 1 + dice.below(7));
         prop_assert_eq!(&shuffled, &once);

@@ -1,4 +1,4 @@
-//! Incidents of neighbouring systems, each named after what happened there, that must not happen here.
+//! Incidents of similar systems that must not happen here, each with a reference to what happened there.
 
 use pipeline::ports::{ControlKind, Reputation as _};
 use reputation::breaker::{Cause, StateName};
@@ -41,7 +41,7 @@ fn world() -> World {
     World::new(Policy::default().in_world(true))
 }
 
-/// How many attempts, and how many of them bounced hard, a set has since ever.
+/// All attempts of a set, and how many of them bounced hard.
 fn bounces(world: &mut World, set: &str) -> (u64, u64) {
     let tally = tally(world, set, Metric::HardBounce);
     (tally.0, tally.1)
@@ -90,18 +90,18 @@ fn a_set_that_a_person_resumes_is_not_tripped_again_by_its_old_mail() {
         .expect("valid by construction");
     }
     for minutes in [20, 21, 60, 61, 300, 2000] {
-        // Late bounces of the old mail come in all the while.
+        // Late bounces of the old mail keep arriving.
         world.mail(("news", "a.example"), "yahoo", at(-10).minute(), 20, 20, at(minutes));
         world.evaluate(at(minutes));
         for isp in &stopped {
             assert_eq!(world.state(&set_of("news"), *isp), "closed", "{isp:?} after {minutes} min");
         }
     }
-    // But the rows, and the rate as SES sees it, know of them.
+    // But the rows, and the rate as SES sees it, include them.
     assert_eq!(bounces(&mut world, "news"), (1320, 420));
 }
 
-/// PostHog again, without a person: what comes back by itself is judged by its probe alone.
+/// PostHog again, without a person: a set that resumes by itself is judged by its probe only.
 #[test]
 fn a_probe_is_judged_by_its_own_mail_only() {
     let mut world = world();
@@ -125,7 +125,7 @@ fn a_probe_is_judged_by_its_own_mail_only() {
 fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
     let mut world = world();
     world.mail(("news", "a.example"), "yahoo", at(0).minute(), 1000, 0, at(0));
-    // Nothing is sent for two days, and then everything comes back.
+    // Nothing is sent for two days, and then all mail bounces.
     let sender = world.sender("news", "a.example");
     let isp = world.isp("yahoo");
     let harm =
@@ -142,7 +142,7 @@ fn no_rate_exceeds_a_hundred_percent_however_late_its_feedback_is() {
         }
     }
     for change in world.evaluate(now) {
-        let verdict = change.transition.and_then(|reported| reported.verdict);
+        let verdict = change.transition.and_then(|transition| transition.verdict);
         assert!(verdict.is_none_or(|verdict| verdict.rate() <= 1.0), "{verdict:?}");
     }
     assert_eq!(bounces(&mut world, "news"), (1600, 600), "in the cohort of the mail, not of today");
@@ -162,14 +162,14 @@ fn the_simulator_is_left_out_on_both_sides() {
             .feed(&complaint(&id, "complaint@simulator.amazonses.com", &id, ""), at(0))
             .expect("valid by construction");
     }
-    assert!(world.store.find(&set_of("news")).is_none(), "nothing was counted at all");
+    assert!(world.store.find(&set_of("news")).is_none(), "nothing was counted");
     world.feed(&delivery("m", "a@gmail.com"), at(0)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 0));
 }
 
 /// A drill's mail goes to the simulator, and counts for its configuration set alone.
 #[test]
-fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
+fn a_drill_stops_its_own_set_in_shadow_too_and_affects_nothing_else() {
     let mut world = World::new(Policy { mode: Mode::Shadow, ..Policy::default() });
     let drill = "ses-breaker-drill-1";
     let of_drill = |event: String| event.replace(r#"["news"]"#, &format!(r#"["{drill}"]"#));
@@ -184,18 +184,18 @@ fn a_drill_stops_its_own_set_in_shadow_too_and_nothing_else_knows_of_it() {
     assert_eq!(known, [format!("configuration-set:{drill}")]);
     assert_eq!(bounces(&mut world, drill), (20, 20));
     let account = pollster::block_on(world.store.account(at(0))).expect("memory answers").len();
-    assert_eq!(account, 0, "it is no part of the account");
+    assert_eq!(account, 0, "it does not count for the account");
     let changes = world.evaluate(at(1));
     let stops: Vec<_> = changes.iter().flat_map(|change| &change.controls).map(|control| control.kind).collect();
     assert_eq!(stops, [ControlKind::PauseConfigurationSet]);
     let places: Vec<_> = changes.iter().filter_map(|change| change.places.as_ref()).collect();
     assert!(places.is_empty(), "it takes no place of the budget: {places:?}");
-    // Mail to anybody real that is sent with such a set is mail like any other.
+    // Mail to real recipients that is sent with such a set counts as any other mail.
     world.feed(&of_drill(delivery("m", "a@gmail.com")), at(1)).expect("valid by construction");
     assert!(world.store.subject_states().any(|(subject, _)| subject.to_string().starts_with("identity:")));
 }
 
-/// laravel-mailcoach-ses-feedback #8: events were told apart by their messageId, so a complaint after an open was lost.
+/// laravel-mailcoach-ses-feedback #8: events were identified by their messageId, so a complaint after an open was lost.
 #[test]
 fn different_events_with_the_same_message_id_all_count() {
     let mut world = world();
@@ -237,7 +237,7 @@ fn an_outage_of_a_provider_holds_the_provider_and_punishes_no_sender() {
             }
         }
     }
-    // The hold ends by itself, and the mail of the outage judges nobody afterwards.
+    // The hold ends by itself, and the mail of the outage counts against no sender afterwards.
     for minutes in [70, 130, 1000] {
         world.evaluate(at(minutes));
     }
@@ -246,9 +246,9 @@ fn an_outage_of_a_provider_holds_the_provider_and_punishes_no_sender() {
     assert!(world.store.known_board().isps[&gmail].since.pause > at(0).minute());
 }
 
-/// The other side of it: one sender that is bad at one ISP is no outage.
+/// The opposite case: one sender that is bad at one ISP is not an outage.
 #[test]
-fn a_bad_list_of_one_sender_is_no_outage() {
+fn a_bad_list_of_one_sender_is_not_an_outage() {
     let mut world = world();
     for set in ["news", "shop", "club", "alerts"] {
         world.mail((set, "a.example"), "gmail", at(0).minute(), 300, 240, at(0));
@@ -258,26 +258,26 @@ fn a_bad_list_of_one_sender_is_no_outage() {
     assert_eq!(world.state(&set_of("news"), Some("gmail")), "open");
 }
 
-/// notification-api #2961: the warning at one line could never be told, as another condition was always met first.
+/// notification-api #2961: the warning at one threshold was never sent, because another condition was always met first.
 #[test]
-fn a_warning_is_told_before_anything_is_done_and_once() {
+fn a_warning_is_reported_before_anything_is_done_and_once() {
     let mut world = world();
-    let mut reported = Vec::new();
+    let mut transitions = Vec::new();
     for hour in 0..10 {
         // The rate creeps up: 1 %, 2 %, 3 % …
         let (mails, bounces) = (1000, 10 + 10 * hour);
         let now = at(i64::from(hour) * 60);
         world.mail(("news", "a.example"), "yahoo", now.minute(), mails, bounces, now);
         for change in world.evaluate(now) {
-            reported.extend(
-                change.transition.filter(|reported| reported.key == Key { subject: set_of("news"), isp: None }),
+            transitions.extend(
+                change.transition.filter(|transition| transition.key == Key { subject: set_of("news"), isp: None }),
             );
         }
     }
-    let levels: Vec<_> = reported.iter().map(|reported| reported.level).collect();
-    assert_eq!(levels.first(), Some(&Some(Level::Warn)), "{reported:#?}");
+    let levels: Vec<_> = transitions.iter().map(|transition| transition.level).collect();
+    assert_eq!(levels.first(), Some(&Some(Level::Warn)), "{transitions:#?}");
     assert_eq!(levels.iter().filter(|level| **level == Some(Level::Warn)).count(), 1);
-    assert!(reported[0].reason.contains("the warn line is 3 %"), "{}", reported[0].reason);
+    assert!(transitions[0].reason.contains("the warn line is 3 %"), "{}", transitions[0].reason);
 }
 
 /// plunk #491 and PostHog #72810: mail that SES never sent, because it stood on the sender's own list, raised the rate.
@@ -296,14 +296,14 @@ fn bounces_from_the_own_suppression_list_are_no_harm_and_no_attempt() {
     assert_eq!(bounces(&mut world, "news"), (0, 0));
     assert_eq!(tally(&mut world, "news", Metric::Complaint), (0, 0));
     assert!(world.evaluate(at(1)).is_empty());
-    // Those of SES's global list count, as SES counts them.
+    // Bounces from SES's global suppression list count, because SES counts them.
     world.feed(&bounce("g", "a@yahoo.com", "Permanent", "Suppressed"), at(2)).expect("valid by construction");
     assert_eq!(bounces(&mut world, "news"), (1, 1));
 }
 
 /// A person who moves a mail out of the spam folder sends a complaint of the type `not-spam`.
 #[test]
-fn not_spam_is_a_kind_word() {
+fn a_not_spam_report_is_not_a_complaint() {
     let mut world = world();
     for message in 0..500 {
         let id = format!("m{message}");
@@ -316,7 +316,7 @@ fn not_spam_is_a_kind_word() {
     assert!(world.evaluate(at(1)).is_empty());
 }
 
-/// Gmail returns no complaints: none there is no data, and must not dilute what other ISPs tell.
+/// Gmail returns no complaints: zero complaints there means no data, and must not dilute the rate at other ISPs.
 #[test]
 fn the_complaint_rate_at_gmail_is_no_data() {
     let mut world = world();
@@ -364,9 +364,9 @@ fn gmail_is_in_trouble(world: &mut World) {
     }
 }
 
-/// Gmail in December 2020: what is a provider's own trouble is found without a gate, too, and nobody stays stopped for it.
+/// Gmail in December 2020: a provider's own trouble is found without a gate, too, and no sender stays stopped for it.
 #[test]
-fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
+fn an_isps_own_trouble_is_distinguished_from_bad_lists_without_a_gate() {
     let mut world = World::new(Policy::default());
     assert!(!world.policy.gate_in_use, "the default world has no gate");
     gmail_is_in_trouble(&mut world);
@@ -376,12 +376,16 @@ fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
         let controls = controls_of(&world, set);
         assert!(controls.last().is_none_or(|last| *last == "resume_configuration_set"), "{set}: {controls:?}");
     }
-    let reported =
-        world.store.transitions.iter().find(|reported| reported.cause == Cause::Incident).expect("it is told");
-    assert!(!reported.shadow && reported.level == Some(Level::Warn), "{reported:?}");
-    assert!(reported.reason.contains("SES counts its bounces all the same: the account is at "), "{}", reported.reason);
+    let transition =
+        world.store.transitions.iter().find(|transition| transition.cause == Cause::Incident).expect("it is reported");
+    assert!(!transition.shadow && transition.level == Some(Level::Warn), "{transition:?}");
+    assert!(
+        transition.reason.contains("SES counts its bounces all the same: the account is at "),
+        "{}",
+        transition.reason
+    );
     assert!(!world.store.controls.iter().any(|control| control.kind.name() == "hold_isp"), "nothing can hold it");
-    // Further bad mail there stops nobody while it lasts, and counts again afterwards.
+    // Further bad mail there stops no sender while it lasts, and counts again afterwards.
     world.mail(("news", "a.example"), "gmail", at(5).minute(), 30, 20, at(5));
     world.evaluate(at(5));
     assert_eq!(world.state(&set_of("news"), None), "closed");
@@ -392,9 +396,9 @@ fn an_isp_in_trouble_of_its_own_is_told_from_bad_lists_without_a_gate() {
     assert_eq!(world.state(&set_of("news"), None), "open");
 }
 
-/// A handful of bounces must not excuse everybody at a big ISP until SES pauses the account.
+/// A few bounces must not excuse all senders at a big ISP until SES pauses the account.
 #[test]
-fn nobody_is_excused_any_more_once_ses_may_pause_the_account() {
+fn no_sender_is_excused_once_ses_may_pause_the_account() {
     let mut world = World::new(Policy::default());
     gmail_is_in_trouble(&mut world);
     assert_eq!(world.state(&Subject::Account, Some("gmail")), "open");
@@ -408,12 +412,12 @@ fn nobody_is_excused_any_more_once_ses_may_pause_the_account() {
         .store
         .transitions
         .iter()
-        .find(|reported| reported.reason.contains("where SES may pause it"))
-        .expect("told");
+        .find(|transition| transition.reason.contains("where SES may pause it"))
+        .expect("it is reported");
     assert_eq!((over.from, over.to), (StateName::Closed, StateName::Closed));
 }
 
-/// A probe of a sender that was stopped for harm elsewhere goes on, whatever an ISP's trouble is.
+/// The probe of a sender that was stopped for harm elsewhere continues, whatever the trouble of an ISP.
 #[test]
 fn a_probe_is_never_pardoned() {
     let mut world = World::new(Policy::default());
@@ -425,20 +429,20 @@ fn a_probe_is_never_pardoned() {
     assert!(matches!(world.state(&set_of("news"), None), "probing" | "open"));
 }
 
-/// SES does not ask whose fault a bounce is: a policy can stop senders for it all the same.
+/// SES does not ask whose fault a bounce is: a policy can still stop senders for it.
 #[test]
-fn the_policy_says_whether_senders_are_stopped_for_an_isps_trouble() {
+fn the_policy_decides_whether_senders_are_stopped_for_an_isps_trouble() {
     let mut world = World::new(Policy::from_toml("[incident]\nwithout_gate = \"pause\"").expect("valid"));
     gmail_is_in_trouble(&mut world);
     for set in ["news", "shop", "club"] {
         assert_eq!(world.state(&set_of(set), None), "open", "{set}");
     }
-    let reported =
-        world.store.transitions.iter().find(|reported| reported.cause == Cause::Incident).expect("it is told");
-    assert!(reported.reason.contains("senders are stopped for it as for any harm"), "{}", reported.reason);
+    let transition =
+        world.store.transitions.iter().find(|transition| transition.cause == Cause::Incident).expect("it is reported");
+    assert!(transition.reason.contains("senders are stopped for it as for any harm"), "{}", transition.reason);
 }
 
-/// Three bad lists are bad at every ISP: that is no provider's trouble.
+/// Three bad lists are bad at every ISP: that is not a provider's trouble.
 #[test]
 fn senders_that_are_bad_everywhere_make_no_incident_without_a_gate() {
     let mut world = World::new(Policy::default());
@@ -456,7 +460,7 @@ fn senders_that_are_bad_everywhere_make_no_incident_without_a_gate() {
     }
 }
 
-/// Whoever disarms the breaker while it has paused a set must not find the set paused for ever.
+/// If the breaker is put in shadow while it has paused a set, the set must not stay paused for ever.
 #[test]
 fn what_was_paused_is_resumed_in_shadow_too() {
     let mut world = world();
@@ -469,13 +473,13 @@ fn what_was_paused_is_resumed_in_shadow_too() {
         world.evaluate(at(minute));
     }
     assert_eq!(controls_of(&world, "news"), ["pause_configuration_set", "resume_configuration_set"]);
-    // And nothing is done for a set that is bad in shadow only.
+    // And nothing is done about a set that is bad only in shadow.
     world.mail(("shop", "b.example"), "yahoo", at(60).minute(), 100, 40, at(61));
     world.evaluate(at(61));
     assert_eq!((world.state(&set_of("shop"), None), controls_of(&world, "shop")), ("open", vec![]));
 }
 
-/// Whoever lets the breaker act after a time in shadow wants what is open to be paused.
+/// When shadow ends and the breaker acts again, sets whose breaker is open are paused.
 #[test]
 fn what_is_open_in_shadow_is_paused_once_it_acts() {
     let mut world = world();
@@ -490,7 +494,7 @@ fn what_is_open_in_shadow_is_paused_once_it_acts() {
     assert_eq!(controls_of(&world, "news"), ["pause_configuration_set"]);
 }
 
-/// Names that no store can keep, or read back, must not stand in the way of other mail.
+/// Names that a store cannot keep, or cannot read back, must not block other mail.
 #[test]
 fn names_that_cannot_be_stored_are_refused_or_left_out() {
     let mut world =

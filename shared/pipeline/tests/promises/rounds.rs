@@ -1,4 +1,4 @@
-//! Judging goes on: whatever one subject, one reading or one minute does.
+//! Judging continues, whatever goes wrong with one subject, one reading or one minute.
 
 use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use reputation::{Isp, IspMap, Policy, Subject, Timeline};
 
 use super::world::{World, at, identity_of, set_of};
 
-/// A store in which one subject's breakers can never be saved: DynamoDB refuses `ADD version` on a wish whose version is no
-/// number (`ValidationError`), and so the whole transaction, each time.
+/// A store in which one subject's breakers can never be saved: DynamoDB refuses `ADD version` on a desired state whose
+/// version is not a number (`ValidationError`), and so the whole transaction, each time.
 struct Poisoned {
     store: MemoryReputation,
     subject: Subject,
@@ -66,8 +66,8 @@ impl Schedule for Poisoned {
     }
 }
 
-/// The item of one wish has a version of another type, so that the set's own breaker cannot be saved: those after it in the
-/// alphabet are judged all the same, by the batch and by the tick.
+/// The item of one desired state has a version of another type, so that the set's own breaker cannot be saved: sets
+/// after it in the alphabet are still judged, by the batch and by the tick.
 #[test]
 fn one_subject_that_cannot_be_saved_stops_no_other() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();
@@ -91,11 +91,11 @@ fn one_subject_that_cannot_be_saved_stops_no_other() {
         });
     }
     let news = store.store.find(&set_of("news")).unwrap().breaker(None).breaker;
-    // It was stopped, and probes by now.
+    // It was stopped, and is probing by now.
     assert_eq!((news.state.name(), news.trips), (StateName::Probing, 1), "{errors:?}");
 }
 
-/// The same for a breaker that is due: one that cannot be saved keeps all others from their probes.
+/// The same for a due breaker. The bug: one that could not be saved kept all others from their probes.
 #[test]
 fn one_subject_that_cannot_be_saved_keeps_no_other_from_its_probe() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();
@@ -118,8 +118,8 @@ fn one_subject_that_cannot_be_saved_keeps_no_other_from_its_probe() {
     );
 }
 
-/// Many senders are bad at several ISPs at once (their IP address was listed, say). There is no time left, and still the tick
-/// reads every one of them once for each ISP, one after the other, before it asks.
+/// Many senders are bad at several ISPs at once (for example because their IP address was listed). The bug: with no
+/// time left, the tick still read every sender once for each ISP before it checked the time.
 #[test]
 fn a_tick_without_time_reads_little() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n[breaker]\nmax_pauses_per_hour = 1\n").unwrap();
@@ -141,7 +141,11 @@ fn a_tick_without_time_reads_little() {
         &mut Failed::default(),
     ))
     .unwrap();
-    assert!(store.subject_states <= 10, "{} dossiers of 50 senders, read with no time left", store.subject_states);
+    assert!(
+        store.subject_states <= 10,
+        "{} subject states of 50 senders, read with no time left",
+        store.subject_states
+    );
 }
 
 struct Counting {
@@ -177,7 +181,8 @@ impl Reputation for Counting {
     }
 }
 
-/// The tick of the tenth minute fails or comes a minute late: those that are not closed are not judged for twenty minutes.
+/// The tick of the tenth minute fails or comes a minute late. The bug: subjects that are not closed were not judged for
+/// twenty minutes.
 #[test]
 fn a_rejudge_whose_minute_is_missed_is_made_up_for() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n").unwrap();
@@ -194,8 +199,8 @@ fn a_rejudge_whose_minute_is_missed_is_made_up_for() {
     assert_eq!(ten(&store), Some(expected), "the last one began at {}", at(0).minute().0);
 }
 
-/// A copy of the breaker as it is in DynamoDB: it reads the board when its invocation begins, and then knows it by its own
-/// saves (`Look::Once`), for up to 110 s. Every 40th reading of a dossier may be throttled.
+/// A copy of the breaker as it is in DynamoDB: it reads the board when its invocation begins, and then updates it from
+/// its own saves (`Look::Once`), for up to 110 s. Every 40th reading of a subject state may be throttled.
 struct OneCopy<'a> {
     store: &'a mut MemoryReputation,
     board: Board,
@@ -253,8 +258,8 @@ impl Schedule for OneCopy<'_> {
     }
 }
 
-/// One reading in forty is throttled. SweepProgress is saved after each fifty subjects, and not where it stopped: so each invocation
-/// begins with the first subject again, and those after the fortieth are never judged.
+/// One reading in forty is throttled. The bug: progress was saved after every fifty subjects, and not at the point of
+/// the stop, so each invocation began with the first subject again, and those after the fortieth were never judged.
 #[test]
 fn throttled_readings_do_not_keep_a_batch_from_its_end() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n[incident]\nmin_senders = 1000\n").unwrap();

@@ -1,4 +1,4 @@
-//! A small world: mails and what SES tells of them, the use cases, and ports in memory.
+//! A small world: mails and their SES events, the use cases, and ports in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use ses_events::{Decoded, Decoder};
 /// 2026-10-06 08:00 UTC.
 pub(crate) const NOW: Now = Now(1_791_273_600_000);
 
-/// So many minutes after [`NOW`].
+/// The time `minutes` minutes after [`NOW`].
 pub(crate) fn at(minutes: i64) -> Now {
     Now(NOW.0 + minutes * MINUTE_MILLIS)
 }
@@ -45,7 +45,7 @@ impl Dice {
         (self.roll() % sides.max(1) as u64) as usize
     }
 
-    /// Whether a chance of so many in a hundred came true.
+    /// True with a probability of `percent` in a hundred.
     pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -57,29 +57,29 @@ impl Dice {
     }
 }
 
-/// A number that a person gave to a simulation.
-pub(crate) fn wished(variable: &str) -> Option<u64> {
+/// A number for a simulation, from the environment.
+pub(crate) fn env_number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|number| number.parse().ok())
 }
 
-/// Runs a simulation for so many seeds (or `SIMULATION_SEEDS` of them, the first of which is `SIMULATION_FROM`), or for the
-/// one in `SIMULATION_SEED`; a failure says which and how to replay it.
+/// Runs a simulation for `seeds` seeds (or `SIMULATION_SEEDS` seeds, starting with `SIMULATION_FROM`), or only for
+/// `SIMULATION_SEED`; a failure prints the seed and the command that replays it.
 pub(crate) fn for_each_seed(name: &str, seeds: u64, simulate: impl Fn(u64) -> Result<(), String>) {
-    let seeds = wished("SIMULATION_SEEDS").unwrap_or(seeds);
-    let from = wished("SIMULATION_FROM").unwrap_or(0);
-    for seed in wished("SIMULATION_SEED").map_or(from..from + seeds, |seed| seed..seed + 1) {
-        // A panic inside, too, shall say how to replay it.
+    let seeds = env_number("SIMULATION_SEEDS").unwrap_or(seeds);
+    let from = env_number("SIMULATION_FROM").unwrap_or(0);
+    for seed in env_number("SIMULATION_SEED").map_or(from..from + seeds, |seed| seed..seed + 1) {
+        // A panic must also print how to replay it.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(seed)));
         let why = match outcome {
             Ok(Ok(())) => continue,
             Ok(Err(why)) => why,
-            Err(_) => "it panicked, as told above".to_owned(),
+            Err(_) => "it panicked: see above".to_owned(),
         };
         panic!("seed {seed}: {why}\nreplay: SIMULATION_SEED={seed} cargo test -p pipeline --test promises {name}");
     }
 }
 
-/// Everything between an event and a breaker.
+/// Everything from events to breakers.
 pub(crate) struct World {
     pub(crate) policy: Policy,
     pub(crate) classifier: Classifier,
@@ -110,7 +110,7 @@ impl World {
             Decoded::Event(event) => {
                 outcome = Some(self.classifier.classify(&event, NOW.0, &mut self.senders, &mut units));
             }
-            other @ (Decoded::Ignored(_) | Decoded::Rejected(_)) => panic!("{json} is no event: {other:?}"),
+            other @ (Decoded::Ignored(_) | Decoded::Rejected(_)) => panic!("{json} is not an event: {other:?}"),
         });
         (outcome.expect("decoding calls back"), units)
     }
@@ -134,7 +134,7 @@ impl World {
         });
     }
 
-    /// Takes one event in.
+    /// Classifies, records and folds one event.
     pub(crate) fn feed(&mut self, json: &str, now: Now) -> Result<Outcome, Refused> {
         let (outcome, units) = self.classify(json);
         self.add(&units, now);
@@ -161,7 +161,7 @@ impl World {
         for (kind, count) in counts {
             for _ in 0..*count {
                 self.made += 1;
-                // The ledger in memory spreads keys by their bits, as those of a hash.
+                // The ledger in memory distributes keys by their bits, which must look like those of a hash.
                 let key = UnitKey(self.made.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
                 units.push(Unit { key, kind: *kind, isp, cohort, sender });
             }
@@ -169,7 +169,7 @@ impl World {
         units
     }
 
-    /// Mails of one minute, so many of which bounce hard and the others are delivered.
+    /// Mails of one minute: `bounces` of them bounce hard, and the others are delivered.
     pub(crate) fn mail(
         &mut self,
         (set, identity): (&str, &str),
@@ -185,7 +185,7 @@ impl World {
         self.add(&units, now);
     }
 
-    /// Judges everybody, and lets time pass.
+    /// Judges all subjects, and does the scheduled work.
     pub(crate) fn evaluate(&mut self, now: Now) -> Vec<Change> {
         let subjects = subjects(&self.store);
         let changes = evaluate_all(&self.policy, &mut self.store, &subjects, now);
@@ -210,13 +210,13 @@ pub(crate) fn identity_of(domain: &str) -> Subject {
     Subject::Identity(domain.into())
 }
 
-/// Who has mail, and at which ISPs.
+/// The subjects with mail, each with its ISPs.
 pub(crate) fn subjects(store: &MemoryReputation) -> Vec<(Subject, BTreeSet<Isp>)> {
     let known = store.subject_states().filter(|(subject, _)| **subject != Subject::Account);
     known.map(|(subject, subject_state)| (subject.clone(), subject_state.timeline.isps().collect())).collect()
 }
 
-/// Judges these subjects and the account, and lets time pass.
+/// Judges these subjects and the account, and does the scheduled work.
 pub(crate) fn evaluate_all<R: Reputation>(
     policy: &Policy,
     store: &mut R,
@@ -255,7 +255,7 @@ pub(crate) fn rows(store: &MemoryReputation) -> Rows {
         let timeline = &subject_state.timeline;
         for isp in timeline.isps().map(Some).chain([None]) {
             let Some(series) = timeline.series(isp) else { continue };
-            // Judged from long ago, all cohorts are recent, and those are shown by the minute.
+            // Relative to a time long ago, all cohorts are recent, so they are shown by the minute.
             let minutes = timeline.cells(isp, &[], Minute(0), Now(0)).into_iter();
             let minutes = minutes.filter(|cell| cell.until.0 - cell.from.0 == 1).map(|cell| (cell.from, cell.counters));
             let cells = minutes.map(|(from, counters)| ("minute", from, counters));

@@ -1,14 +1,14 @@
-//! A seeded backtest of the default policy: how often a healthy sender is punished, and how many mails of a bad list go
-//! out before it is stopped, beside the rules that others have published. Prints plain tables.
+//! A seeded backtest of the default policy: how often a healthy sender is punished, and how many mails of a bad list
+//! are sent before it is stopped, compared with rules that others have published. Prints plain tables.
 //!
 //! `cargo bench -p reputation --bench backtest`, with another seed `… --bench backtest -- 7`, with a policy of your own
 //! `… --bench backtest -- /path/to/policy.toml`. One seed and policy always give the same tables. `BACKTEST.md` of this
-//! crate holds a run and says how to read it.
+//! crate contains one run and explains how to read it.
 //!
 //! Where to start: [`sender`] simulates a month of mail through the real timeline, judge and breaker; [`rules`] defines
 //! every rule that is compared; [`onset`] compares them.
 
-#![expect(clippy::print_stdout, reason = "the tables are what it is for")]
+#![expect(clippy::print_stdout, reason = "printing the tables is its purpose")]
 
 mod onset;
 mod rules;
@@ -27,9 +27,9 @@ const SEED: u64 = 20_261_121;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut seed = SEED;
     let mut own = None;
-    // `cargo bench` says --bench; whoever runs all targets as tests only wants to see that it runs.
+    // `cargo bench` passes --bench; a run of all targets as tests only checks that it works.
     let mut effort = Effort::Smoke;
-    #[expect(clippy::disallowed_methods, reason = "a bench is a shell: it is told what to run")]
+    #[expect(clippy::disallowed_methods, reason = "a bench reads its arguments")]
     let arguments = std::env::args().skip(1);
     for argument in arguments {
         match argument.parse() {
@@ -58,7 +58,7 @@ enum Effort {
     Smoke,
 }
 
-/// Randomness of one run: its own stream under the seed, whatever runs beside it.
+/// The random stream of one run: its own stream under the seed, independent of other runs.
 fn randomness(seed: u64, table: u32, run: usize) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream((u64::from(table) << 32) | run as u64);

@@ -1,5 +1,5 @@
-//! After a long good history: how many mails go out from the moment a list turns bad until it is stopped, and how often
-//! does the same rule stop a sender whose rate never changes?
+//! After a long good history: how many mails are sent from the moment a list turns bad until it is stopped, and how
+//! often the same rule stops a sender whose rate never changes.
 
 use rand::{Rng as _, RngExt as _};
 use reputation::{Metric, Policy};
@@ -15,7 +15,7 @@ struct Harm {
     /// Rate and length of the good history.
     good: f64,
     history: u64,
-    /// After the change so many mails are looked at.
+    /// Number of mails after the change that are simulated.
     patience: u64,
     /// Rates after the change.
     changed: &'static [f64],
@@ -44,11 +44,11 @@ const HARMS: [Harm; 2] = [
     },
 ];
 
-/// A rule by the name it has in the table, made anew for each run. The number says how far into a minute it starts.
+/// A rule with its name in the table, created for each run. The number is the offset of its start within a minute.
 struct Candidate {
     name: &'static str,
     make: fn(&Policy, Metric, u64) -> Box<dyn Rule + '_>,
-    /// Whether it also knows a step before the stop.
+    /// Whether it also has a step before the stop.
     throttles: bool,
 }
 
@@ -118,7 +118,7 @@ const CANDIDATES: [Candidate; 8] = [
     },
 ];
 
-/// In how many mails from the change on it first called; `None` = never.
+/// The number of mails from the change until it first called; `None` = never.
 #[derive(Clone, Copy, Default)]
 struct Delay {
     throttle: Option<u64>,
@@ -171,7 +171,7 @@ pub(crate) fn print(policy: &Policy, seed: u64, effort: Effort) {
     }
 }
 
-/// Whether a rule ever calls while the rate stays what it is.
+/// Whether a rule ever calls while the rate stays constant.
 fn ever<'a>(
     harm: &Harm,
     make: impl Fn(u64) -> Box<dyn Rule + 'a>,
@@ -193,7 +193,7 @@ fn ever<'a>(
     ever
 }
 
-/// How many mails after the change a rule first calls. A rule that calls before starts afresh and goes on.
+/// How many mails after the change a rule first calls. A rule that calls before the change starts over.
 fn delay<'a>(
     harm: &Harm,
     make: impl Fn(u64) -> Box<dyn Rule + 'a>,
@@ -221,7 +221,7 @@ fn delay<'a>(
     delay
 }
 
-/// Median, 95th percentile and the share of runs without any; those count as longer than every other.
+/// Median, 95th percentile and the share of runs without a call; those count as longer than all others.
 fn quantiles(delays: Vec<Option<u64>>) -> [String; 3] {
     let missed = delays.iter().filter(|delay| delay.is_none()).count();
     let mut sorted: Vec<u64> = delays.iter().map(|delay| delay.unwrap_or(u64::MAX)).collect();

@@ -1,5 +1,5 @@
-//! The rules that are compared. Each sees the outcome of every mail in the order of the mails, and says after each of
-//! them whether it would stop the sender now. A rule that has stopped the sender starts afresh.
+//! The rules that are compared. Each receives the outcome of every mail in the order of the mails, and returns after
+//! each whether it would stop the sender now. A rule that has stopped the sender starts over.
 
 use std::collections::VecDeque;
 
@@ -22,23 +22,23 @@ impl Call {
     }
 }
 
-/// A rule with what it remembers of one sender.
+/// A rule with its state for one sender.
 pub(crate) trait Rule {
-    /// Takes the outcome of the next mail in.
+    /// Processes the outcome of the next mail.
     fn see(&mut self, bad: bool) -> Call;
 
-    /// What it does, with the very numbers it uses.
+    /// What it does, with the numbers that it uses.
     fn define(&self) -> String;
 }
 
-/// The rate over the last mails, with floors.
+/// The rate over the last mails, with minimum counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     /// Over how many of the last mails.
     pub(crate) window: usize,
-    /// Nothing is said below so many mails …
+    /// The rule does not apply below this number of mails …
     pub(crate) min_mails: usize,
-    /// … or below so many bad ones.
+    /// … or below this number of bad mails.
     pub(crate) min_bad: usize,
     /// The line, a share; reaching it counts.
     pub(crate) line: f64,
@@ -177,7 +177,7 @@ impl Rule for EProcess {
     }
 }
 
-/// Our evidence rule with every mail as a cell of its own: the ideal that cohorts of a minute come close to.
+/// Our evidence rule with every mail as a cell of its own: the ideal that cohorts of a minute approximate.
 pub(crate) struct PerMail {
     limit: f64,
     ladder: Ladder,
@@ -218,9 +218,9 @@ impl Rule for PerMail {
     }
 }
 
-/// Ours as it is deployed: the real timeline in cohorts of a minute, the quick look after each harm, the full judgement
-/// when that alarms and at the end of each minute with harm, evidence and ratio rules alike. A cut or a stop re-arms it
-/// for mail from the next minute on, as the breaker does.
+/// Ours as it is deployed: the real timeline in cohorts of a minute, the quick check after each unit of harm, the full
+/// judgement when that alarms and at the end of each minute with harm, evidence and ratio rules alike. A cut or a stop
+/// re-arms it for mail from the next minute on, as the breaker does.
 pub(crate) struct Deployed<'a> {
     policy: &'a Policy,
     metric: Metric,

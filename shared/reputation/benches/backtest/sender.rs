@@ -58,9 +58,9 @@ const PROFILES: [Profile; 5] = [
 const MIX: [(&str, f64); 5] = [("gmail", 0.45), ("microsoft", 0.22), ("yahoo", 0.13), ("apple", 0.08), ("other", 0.12)];
 
 const DAYS: i64 = 30;
-/// Outcomes come after one second and then, on average, so many more; never later than two minutes.
+/// Outcomes arrive after one second plus this number of seconds on average; never later than two minutes.
 const MEAN_OUTCOME_SECONDS: f64 = 5.0;
-/// Complaints come so many hours after the delivery, all delays up to that alike.
+/// Complaints arrive up to this number of hours after the delivery, with uniformly distributed delays.
 const COMPLAINT_HOURS: f64 = 12.0;
 
 /// Prints a table for each profile.
@@ -138,7 +138,7 @@ fn isp_named(policy: &Policy, name: &str) -> Isp {
     policy.isp_map.by_name(name).unwrap_or(Isp::OTHER)
 }
 
-/// Something that a breaker did or told because of a verdict.
+/// An action or a warning of a breaker because of a verdict.
 struct Act {
     isp: Option<Isp>,
     level: Level,
@@ -146,7 +146,7 @@ struct Act {
     rule: &'static str,
 }
 
-/// What became of one run.
+/// The result of one run.
 struct Month {
     acts: Vec<Act>,
     /// Mails: all, then by ISP in the order of [`MIX`].
@@ -157,7 +157,7 @@ struct Month {
     while_stopped: u64,
 }
 
-/// An outcome on its way: when it comes in, for which mail, and what it is.
+/// An outcome on its way: when it arrives, for which mail, and what it is.
 type Outcome = Reverse<(i64, Minute, Isp, UnitKind)>;
 
 impl Month {
@@ -222,8 +222,9 @@ fn draw(mix: &[(Isp, f64); MIX.len()], random: &mut ChaCha8Rng) -> (usize, Isp) 
     (0, mix[0].0)
 }
 
-/// Our monitor of one configuration set whose sender uses the gate: a quick look after each harm, a full judgement where
-/// that alarms, at the end of each minute with harm, and whenever a breaker is due. The mail flows on whatever it does.
+/// Our monitor of one configuration set whose sender uses the gate: a quick check after each unit of harm, a full
+/// judgement if that raises an alarm, at the end of each minute with harm, and whenever a breaker is due. The mail
+/// continues, whatever the monitor does.
 struct Monitor<'a> {
     policy: &'a Policy,
     timeline: Timeline,
@@ -295,7 +296,7 @@ impl Monitor<'_> {
         alarm(policy, &mut self.timeline, None, &left_out, whole.since, metric, now) > Some(Level::Warn)
     }
 
-    /// Judges the ISPs in question, then the sender without what they have answered for.
+    /// Judges these ISPs, then the sender without the harm that they answer for.
     fn assess(&mut self, isps: &BTreeSet<Isp>) {
         let whole = self.known(None);
         if !whole.state.is_contained() {

@@ -1,19 +1,21 @@
-//! The domains of consumer mailbox providers and access ISPs with mailboxes, and who answers for them.
+//! The domains of consumer mailbox providers and access ISPs with mailboxes, and the ISP responsible for each.
 //!
-//! An ISP here is whoever decides about the mail: where a brand lets another company run its mailboxes *and* its spam
-//! filter, the domain belongs to that company.
+//! An ISP here is the company that decides about the mail: if a brand has another company run its mailboxes *and* its
+//! spam filter, the domain belongs to that company.
 //!
-//! Compiled from what the providers say of their domains, from public lists of mailbox providers and their domains
-//! (Thunderbird's ISPDB, Spam Resource, lists of freemail domains) and from where MX records are reported to point; not
-//! checked against live DNS. A domain that is missing is `other`, and one that moved takes a policy entry. What moved
-//! between versions of this map is in [`MOVED`](super::MOVED). Where nobody says who runs an old brand's mail today, the
-//! brand is a name of its own: that mixes nobody's figures. Decisions that are not plain from the name:
+//! Compiled from the providers' own statements, from public lists of mailbox providers and their domains (Thunderbird's
+//! ISPDB, Spam Resource, lists of freemail domains) and from where MX records are reported to point; not checked
+//! against live DNS. A missing domain is `other`; for a domain that moved, add a policy entry. Moves between versions
+//! of this map are in [`MOVED`](super::MOVED). If no source names the company that runs an old brand's mail today, the
+//! brand is an ISP of its own, so that no rates are mixed. Decisions that are not obvious from the name:
 //!
-//! - `verizon.net`, `bellatlantic.net`, `aol.*`, `netscape.net`, `compuserve.com`, `sky.com`, `rogers.com` and Frontier's
-//!   domains are received by Yahoo: `yahoo`. So are `cox.net` since October 2024 and AT&T's domains (`att.net`,
-//!   `sbcglobal.net`, `bellsouth.net`, `currently.com` …) since 2025, when their MX records left AT&T's own gateways.
-//! - `comcast.net` stays `comcast`: its mailboxes move to Yahoo one by one through 2026, a domain has one MX, and in the
-//!   middle of 2026 Comcast's gateways and block codes still stood before all of them. No source tells of a changed MX.
+//! - `verizon.net`, `bellatlantic.net`, `aol.*`, `netscape.net`, `compuserve.com`, `sky.com`, `rogers.com` and
+//!   Frontier's domains are received by Yahoo: `yahoo`. So are `cox.net` since October 2024 and AT&T's domains
+//!   (`att.net`, `sbcglobal.net`, `bellsouth.net`, `currently.com` …) since 2025, when their MX records moved away from
+//!   AT&T's own gateways.
+//! - `comcast.net` stays `comcast`: its mailboxes move to Yahoo one by one through 2026, a domain has one MX, and in
+//!   the middle of 2026 Comcast's gateways and block codes were still in front of all of them. No source reports a
+//!   changed MX.
 //! - `yahoo.co.jp`, `yahoo.jp` and `ybb.ne.jp` belong to LY Corporation, not to Yahoo Inc.: `yahoo-japan`.
 //! - `rr.com` and its regional subdomains, `roadrunner.com`, `twc.com`, `brighthouse.com`, `adelphia.net` and
 //!   `insightbb.com` are Charter's Spectrum: `charter`.
@@ -24,19 +26,19 @@
 //!   became `sfr`; `infonie.fr` and `worldonline.fr` went to `free`.
 //! - `tin.it`, `alice.it` and `tim.it` are one platform of Telecom Italia: `tim`. `libero.it`, `iol.it`, `inwind.it`,
 //!   `blu.it`, `giallo.it` and `virgilio.it` are Italiaonline's: `libero`.
-//! - `o2.pl`, `go2.pl`, `tlen.pl` and `prokonto.pl` are Wirtualna Polska's: `wp`. `gazeta.pl` is run by Onet's technicians
-//!   since Google gave it up: `onet`.
+//! - `o2.pl`, `go2.pl`, `tlen.pl` and `prokonto.pl` are Wirtualna Polska's: `wp`. `gazeta.pl` is run by Onet since
+//!   Google stopped hosting it: `onet`.
 //! - `1und1.de`, `online.de` and `onlinehome.de` are the mailboxes of 1&1's access customers on IONOS: `ionos`.
-//! - `hotmail.ru` is not among the domains whose MX records are Microsoft's, and Russians had mailboxes there: `other`,
-//!   against the rule for the brand.
-//! - Domains of forwarding services (`privaterelay.appleid.com`, `passmail.net`, `duck.com`, `mozmail.com`) belong to the
-//!   service: it accepts the mail or refuses it, whoever has the mailbox behind.
+//! - `hotmail.ru` is not among the domains whose MX records are Microsoft's, and had Russian mailboxes: `other`, as an
+//!   exception to the rule for the brand.
+//! - Domains of forwarding services (`privaterelay.appleid.com`, `passmail.net`, `duck.com`, `mozmail.com`) belong to
+//!   the service: it accepts or refuses the mail, whichever ISP has the target mailbox.
 //!
-//! Names without domains, `att`, `bol`, `cox`, `o2.pl` and `virgilio`, stand in rows and policies of earlier versions.
-//! The names at the end, from `alibaba-mail` to `zoho-workplace`, have none because business mail has its customers'
-//! domains, and only a policy can say which. They are here so that policies and hints spell them alike.
+//! Names without domains, `att`, `bol`, `cox`, `o2.pl` and `virgilio`, occur in rows and policies of earlier versions.
+//! The names at the end, from `alibaba-mail` to `zoho-workplace`, have none because business mail uses its customers'
+//! domains, and only a policy can list them. They are here so that policies and hints use the same spelling.
 
-/// One built-in ISP. Whether it returns complaints stands in [`FEEDBACK_LOOPS`](super::FEEDBACK_LOOPS).
+/// One built-in ISP. Whether it returns complaints is in [`FEEDBACK_LOOPS`](super::FEEDBACK_LOOPS).
 pub(super) struct BuiltIn {
     /// Its stable name: stored in databases, written in policies and permits.
     pub(super) name: &'static str,
@@ -48,16 +50,18 @@ const fn isp(name: &'static str, domains: &'static [&'static str]) -> BuiltIn {
     BuiltIn { name, domains }
 }
 
-/// A brand that owns its name under every country, so that no list of its domains is needed: see `IspMap::classify`.
+/// A brand that owns its name under every country domain, so that no list of its domains is needed: see
+/// `IspMap::classify`.
 ///
-/// Left out on purpose, and listed domain by domain below: `live` and `outlook`, which are words, and `aol` and `gmx`,
-/// three letters that belong to somebody else in some countries.
+/// Omitted on purpose, and listed domain by domain below: `live` and `outlook`, which are words, and `aol` and `gmx`,
+/// three letters that have another owner in some countries.
 pub(super) const BRANDS: &[(&str, &str)] = &[("hotmail", "microsoft"), ("yahoo", "yahoo"), ("yandex", "yandex")];
 
-/// Country codes that are mistyped `.com`: `hotmail.co`, `yahoo.cm` and their like are traps and parking lots.
+/// Country codes that are mistyped `.com`: `hotmail.co`, `yahoo.cm` and similar domains are spam traps and parked
+/// domains.
 pub(super) const NOT_COUNTRIES: &[&str] = &["cm", "co", "om"];
 
-/// Every built-in ISP. The first is the catch-all; the order of the rest is alphabetical and means nothing.
+/// Every built-in ISP. The first is the catch-all; the rest is in alphabetical order, which has no meaning.
 pub(super) const BUILT_IN: &[BuiltIn] = &[
     isp("other", &["hotmail.ru"]),
     isp("012", &["012.net.il", "inter.net.il", "zahav.net.il"]),
@@ -1299,7 +1303,7 @@ pub(super) const BUILT_IN: &[BuiltIn] = &[
     isp("zol", &["zol.co.zw"]),
     isp("zoominternet", &["zoominternet.net"]),
     isp("zoznam", &["zoznam.sk"]),
-    // Business mail and the filters before it.
+    // Business mail and the filters in front of it.
     isp("alibaba-mail", &[]),
     isp("barracuda", &[]),
     isp("cisco", &[]),

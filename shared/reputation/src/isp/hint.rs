@@ -1,12 +1,12 @@
-//! Guesses at who runs a domain's mail, from what servers say of themselves.
+//! Guesses which ISP runs a domain's mail, from host names in server answers.
 
 use std::collections::BTreeMap;
 
-/// How much of a text is looked at, in bytes. Server replies have their host names early.
+/// How much of a text is searched, in bytes. Server replies have their host names near the beginning.
 const LOOKED_AT: usize = 1_000;
 
-/// Where a row of [`HOSTS`] comes from. None of them was checked against live DNS; a wrong row makes a wrong proposal,
-/// which a person reads.
+/// The source of a row of [`HOSTS`]. No row was checked against live DNS; a wrong row makes a wrong proposal, which a
+/// person reviews.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// The operator documents this host for its customers: Google Workspace Admin Help, *MX record values*; Microsoft
@@ -15,14 +15,14 @@ enum Source {
     Operator,
     /// Public zone files, provider lists or mail headers name it for this operator (looked up 2026-11-26).
     Seen,
-    /// Known from practice; nothing was looked up.
+    /// Known from practice; not looked up.
     Unchecked,
 }
 
 use Source::{Operator, Seen, Unchecked};
 
-/// Host name suffix → ISP name, sorted by host name. The longest suffix that fits decides. Hosts that several operators
-/// share are left out (`cpcloud.co.uk`, `oxsus-vadesecure.net`): they tell nothing.
+/// Host name suffix → ISP name, sorted by host name. The longest matching suffix decides. Hosts that several operators
+/// share are omitted (`cpcloud.co.uk`, `oxsus-vadesecure.net`): they identify no operator.
 const HOSTS: &[(&str, &str, Source)] = &[
     ("1and1.co.uk", "ionos", Seen),
     ("1and1.com", "ionos", Seen),
@@ -168,11 +168,11 @@ const HOSTS: &[(&str, &str, Source)] = &[
     ("zohomail.com", "zoho-workplace", Seen),
 ];
 
-/// Who a text says is receiving: the name of a built-in ISP, from an SMTP response, a diagnostic text, a `reportingMTA`
-/// or an MX host name, in any case.
+/// The receiving ISP according to a text: the name of a built-in ISP, from an SMTP response, a diagnostic text, a
+/// `reportingMTA` or an MX host name, in any case.
 ///
 /// The first host name in the first 1,000 bytes that lies at or below a known one decides; a domain after an `@` is
-/// somebody's address and says nothing. Google signs its replies with the word `gsmtp` instead. A guess only: it feeds
+/// part of an address and is ignored. Google ends its replies with the word `gsmtp` instead. Only a guess: it feeds
 /// [`Proposals`] and never classifies a unit.
 ///
 /// ```
@@ -197,8 +197,8 @@ pub fn hint(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Whose mail server a host is: the name of a built-in ISP, from an MX host name in any case, with or without its
-/// trailing dot. Unlike [`hint`], the whole text has to be a host name.
+/// The ISP that a mail server belongs to: the name of a built-in ISP, from an MX host name in any case, with or without
+/// its trailing dot. Unlike [`hint`], the whole text has to be a host name.
 ///
 /// ```
 /// use reputation::isp::isp_of_host;
@@ -239,7 +239,7 @@ fn provider_of(word: &[u8]) -> Option<&'static str> {
 }
 
 /// Where Amazon receives mail, for WorkMail and for SES receipt rules: `inbound-smtp.<region>.amazonaws.com` (SES
-/// Developer Guide, *Amazon SES endpoints*). Other hosts below `amazonaws.com` are machines of customers.
+/// Developer Guide, *Amazon SES endpoints*). Other hosts below `amazonaws.com` belong to customers.
 fn is_amazon_inbound(host: &[u8]) -> bool {
     let (first, last) = (&b"inbound-smtp."[..], &b".amazonaws.com"[..]);
     let begins = host.get(..first.len()).is_some_and(|part| part.eq_ignore_ascii_case(first));
@@ -250,7 +250,7 @@ fn is_amazon_inbound(host: &[u8]) -> bool {
 /// The most domains that [`Proposals`] keeps.
 pub const MAX_PROPOSED_DOMAINS: usize = 10_000;
 
-/// What the hints say of the domains that no map knows, for a person to take into the policy.
+/// The hints about domains that are in no map, for a person to copy into the policy.
 ///
 /// Bounded: once [`MAX_PROPOSED_DOMAINS`] are known, further domains are only counted. Counts saturate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -259,7 +259,7 @@ pub struct Proposals {
     overlooked: u64,
 }
 
-/// One entry that the policy could hold.
+/// A proposed entry for the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposal<'a> {
     /// The recipients' domain.
@@ -268,13 +268,14 @@ pub struct Proposal<'a> {
     pub isp: &'static str,
     /// How many hints named it.
     pub count: u64,
-    /// How many hints there were for the domain, this ISP's included: far above `count`, the answer is doubtful.
+    /// How many hints there were for the domain, including this ISP's: if it is far above `count`, the proposal is
+    /// doubtful.
     pub hints: u64,
 }
 
 impl Proposals {
-    /// Counts one hint for a domain in normal form. Give only domains that the map calls `other`: what is known needs
-    /// no proposal.
+    /// Counts one hint for a domain in normal form. Call it only for domains that the map classifies as `other`: known
+    /// domains need no proposal.
     pub fn observe(&mut self, domain: &str, isp: &'static str) {
         if let Some(isps) = self.domains.get_mut(domain) {
             let count = isps.entry(isp).or_default();
@@ -296,7 +297,7 @@ impl Proposals {
         })
     }
 
-    /// How many hints were for domains beyond the bound.
+    /// How many hints were for domains beyond the limit.
     pub fn overlooked(&self) -> u64 {
         self.overlooked
     }
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_known_suffix_tells_consumer_mail_from_business_mail() {
+    fn the_longest_known_suffix_separates_consumer_mail_from_business_mail() {
         check("mx1.qq.com", Some("qq"));
         check("mxbiz1.qq.com", Some("tencent-exmail"));
         check("163mx01.mxmail.netease.com", Some("netease"));
@@ -365,14 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_betrays_itself_in_its_reply() {
+    fn a_server_is_recognised_by_its_reply() {
         check("250 2.0.0 OK 1789365602 4fb4d7f45d1cf-62c8e1a2b3csi4410197a12.221 - gsmtp", Some("google-workspace"));
         check("250 2.6.0 queued [InternalId=1, Hostname=AB1PR01.eurprd01.prod.outlook.com] ok", Some("microsoft-365"));
         check("smtp; 554 5.7.1 refused, ask at https://mimecast.com/codes.", Some("mimecast"));
     }
 
     #[test]
-    fn what_only_looks_like_a_known_host_is_no_hint() {
+    fn what_only_looks_like_a_known_host_is_not_a_hint() {
         check("", None);
         check("google", None);
         check("notgoogle.com", None);
@@ -435,7 +436,7 @@ mod tests {
 
         #[test]
         fn a_known_host_is_found_among_any_blanks_and_brackets(at in 0..HOSTS.len(), sub in "(x[a-z]{1,8}\\.){0,3}") {
-            // A label that begins with x makes no longer suffix of the table.
+            // A label that begins with x does not form a longer suffix of the table.
             let (host, isp, _) = HOSTS[at];
             prop_assert_eq!(hint(&format!("250 ok [{sub}{host}] (x)")), Some(isp));
             prop_assert_eq!(isp_of_host(&format!("{sub}{host}")), Some(isp));

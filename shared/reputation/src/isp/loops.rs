@@ -1,27 +1,28 @@
-//! Who returns complaints: the feedback loops that are known, and where each is known from.
+//! Known feedback loops, which return complaints, and the source of each.
 //!
-//! SES hears of a complaint only through a loop between the mailbox provider and AWS. AWS publishes no list of the loops
-//! that it is registered with, so this table holds the loops that exist for large senders and that report message by
-//! message. Everybody else is "no data" until a complaint of one of its users has been counted. Left out on purpose:
+//! SES receives a complaint only through a loop between the mailbox provider and AWS. AWS publishes no list of the
+//! loops that it is registered with, so this table holds the loops that exist for large senders and that report message
+//! by message. All other ISPs are "no data" until a complaint of one of their users has been counted. Omitted on
+//! purpose:
 //!
-//! - Apple: its postmaster page says that iCloud Mail has no feedback loop.
-//! - Gmail: its loop reports totals to the sender and no single complaint to anybody.
+//! - Apple: according to its postmaster page, iCloud Mail has no feedback loop.
+//! - Gmail: its loop reports only totals to the sender, never single complaints.
 //! - GMX and web.de send a few headers of a mail, and only to providers that they trust.
-//! - T-Online, Proton, Tuta, HEY, and mail of companies with the filters before it: no loop is known.
-//! - XS4ALL and Yandex: in older lists of Validity's members and missing in newer ones.
-//! - Domains that Synacor, Tucows (OpenSRS) and BlueTie host for others: members of Validity's loop, but no source says
-//!   which consumer domains are theirs.
+//! - T-Online, Proton, Tuta, HEY, and business mail and its filters: no loop is known.
+//! - XS4ALL and Yandex: in older lists of Validity's members, and missing from newer ones.
+//! - Domains that Synacor, Tucows (OpenSRS) and BlueTie host for others: members of Validity's loop, but no source
+//!   lists their consumer domains.
 
 /// One feedback loop: why an ISP is expected to return complaints, message by message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedbackLoop {
     /// The ISP's name in the built-in map.
     pub isp: &'static str,
-    /// Who runs the loop, and what it is called.
+    /// The operator of the loop, and its name.
     pub operator: &'static str,
-    /// Where this is known from.
+    /// The source.
     pub source: &'static str,
-    /// What speaks against it, where something does: fewer complaints than mail would suggest, or none.
+    /// A reason for doubt, if there is one: fewer complaints than the volume of mail suggests, or none.
     pub doubt: Option<&'static str>,
 }
 
@@ -43,13 +44,13 @@ const CFL: &str = "Yahoo, Complaint Feedback Loop";
 const UNIVERSAL: &str = "Validity, Universal Feedback Loop";
 const SIGNAL_SPAM: &str = "Signal Spam";
 
-/// Both list the members of Validity's loop; a row with this source stands in both.
+/// Both list the members of Validity's loop; a row with this source is in both.
 const MEMBERS: &str = "spamresource.com and emailexpert.com on Validity's loop, 2023-09";
 const SPAMRESOURCE: &str = "spamresource.com on Validity's loop, 2023-09";
 
 /// The ISPs that are known to have a feedback loop, by name. [`IspMap`](super::IspMap) takes its default from here.
 pub const FEEDBACK_LOOPS: &[FeedbackLoop] = &[
-    // Rows of earlier versions of the map may still carry the name; Yahoo has the mailboxes, as before.
+    // Rows of earlier versions of the map may still have the name; Yahoo has the mailboxes, as before.
     known("att", CFL, "spamresource.com on AT&T's move to Yahoo, 2026-01"),
     known("bigpond", UNIVERSAL, MEMBERS),
     doubtful("bluewin", UNIVERSAL, SPAMRESOURCE, "named by one of two lists of members"),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_map_expects_complaints_from_these_and_nobody_else() {
+    fn the_built_in_map_expects_complaints_from_these_isps_only() {
         let map = IspMap::builtin();
         let returning: Vec<&str> =
             map.isps().filter(|isp| map.returns_complaints(*isp)).map(|isp| map.name(isp)).collect();

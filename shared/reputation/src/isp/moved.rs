@@ -1,6 +1,6 @@
-//! What moved from one name to another between versions of the built-in map.
+//! Domains that moved from one name to another between versions of the built-in map.
 
-/// One domain that counts under another ISP than in an earlier version of the map. Mail that was counted before stays
+/// A domain that counts under a different ISP than in an earlier version of the map. Mail that was counted before stays
 /// under the old name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
@@ -12,9 +12,9 @@ pub struct Moved {
     pub to: &'static str,
     /// The [`IspMap::VERSION`](super::IspMap::VERSION) with which it moved.
     pub version: u32,
-    /// When the mail itself moved, as `YYYY`, `YYYY-MM` or `YYYY-MM-DD`; `None` where nobody says.
+    /// When the mail itself moved, as `YYYY`, `YYYY-MM` or `YYYY-MM-DD`; `None` if no source gives it.
     pub since: Option<&'static str>,
-    /// Where this is known from.
+    /// The source.
     pub source: &'static str,
 }
 

@@ -1,10 +1,10 @@
-//! The keys of a policy: what each of them may be, in which unit, and what it means.
+//! The keys of a policy: the allowed values, unit and meaning of each.
 //!
-//! **Invariant:** a policy is validated by what is told here, and `infra/POLICY.md` is made of it. So no range is written
-//! down twice, and none is told that does not hold.
+//! **Invariant:** this table validates a policy, and `infra/POLICY.md` is generated from it. So no range is written
+//! down twice, and every documented range is enforced.
 //!
-//! What a range cannot say (whether a name is one of an ISP, whether a tag is named twice) is looked at where the value
-//! is read; its words stand in the constants here.
+//! What a range cannot express (whether a name is that of an ISP, whether a tag is listed twice) is checked where the
+//! value is read; the texts are constants here.
 //!
 //! Where to start: [`SECTIONS`].
 
@@ -14,12 +14,12 @@ use crate::permit::MAX_LEASE_MILLIS;
 /// A table of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Section {
-    /// Path of the table in TOML: `warmup.plan`; empty for what stands above all tables. One that holds several tables
-    /// under one name (`ratios`) has these keys in each of them.
+    /// Path of the table in TOML: `warmup.plan`; empty for keys above all tables. A section with several tables under
+    /// one name (`ratios`) has these keys in each of them.
     pub name: &'static str,
-    /// What it is about, in whole sentences.
+    /// What the section is about, in whole sentences.
     pub meaning: &'static str,
-    /// How many entries it may have, where whoever writes it names them.
+    /// The most entries, if the author of the policy names them.
     pub entries: Option<u64>,
     /// Its keys, in the order of the default policy.
     pub keys: &'static [Key],
@@ -28,9 +28,9 @@ pub struct Section {
 /// One key of a section.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Key {
-    /// Its name; [`ANY`] where whoever writes the policy names it.
+    /// Its name; [`ANY`] if the author of the policy chooses it.
     pub name: &'static str,
-    /// What is counted or measured; empty where nothing is.
+    /// What is counted or measured; empty if nothing is.
     pub unit: &'static str,
     /// What it may be.
     pub allowed: Allowed,
@@ -38,7 +38,7 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-/// Name of a key that whoever writes the policy names.
+/// The name of a key that the author of the policy chooses.
 pub const ANY: &str = "NAME";
 
 /// What a value may be.
@@ -48,22 +48,22 @@ pub enum Allowed {
     Flag,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// A text, of which these words say what it may be.
+    /// A text; the words describe what is allowed.
     Text(&'static str),
-    /// A list of any length, of which these words say what each entry may be.
+    /// A list of any length; the words describe what each entry may be.
     List(&'static str),
-    /// A list of that many entries at least and at most, of which these words say what each may be.
+    /// A list with a least and a most number of entries; the words describe what each entry may be.
     Some(u64, u64, &'static str),
-    /// A table, of which these words say what is in it.
+    /// A table; the words describe its content.
     Table(&'static str),
     /// An hour of the day from 0 to 23, or -1 for never.
     Hour,
-    /// A whole number from the one bound to the other, both included.
+    /// A whole number between the bounds, both included.
     Whole(Bound<u64>, Bound<u64>),
-    /// A number from the one bound to the other, both included.
+    /// A number between the bounds, both included.
     Number(f64, Bound<f64>),
-    /// Nothing, which is written as 0, or a number from the one to the other, both included, that is not above any of
-    /// these keys of the same section that are not 0.
+    /// 0, which means none, or a number between the bounds, both included, that is not above any of these keys of the
+    /// same section unless they are 0.
     Line(f64, f64, &'static [&'static str]),
 }
 
@@ -72,7 +72,7 @@ pub enum Allowed {
 pub enum Bound<T> {
     /// This number.
     Is(T),
-    /// What this key of the same section is.
+    /// The value of this key of the same section.
     Of(&'static str),
 }
 
@@ -113,7 +113,7 @@ const fn section(name: &'static str, meaning: &'static str, keys: &'static [Key]
 pub const SECTIONS: &[Section] = &[
     section(
         "",
-        "Whether anything is done at all.",
+        "Whether decisions have effects.",
         &[key(
             "mode",
             "",
@@ -137,7 +137,7 @@ pub const SECTIONS: &[Section] = &[
     section("warmup", "How much mail a configuration set may send to each ISP on one day.", WARMUP),
     section(
         "warmup.plan",
-        "What each configuration set of `[warmup.sets]` is planned by where it says nothing itself.",
+        "The plan for the keys that a configuration set of `[warmup.sets]` does not set itself.",
         PLAN,
     ),
     Section {
@@ -211,14 +211,14 @@ pub const SECTIONS: &[Section] = &[
             "lanes",
             "rows",
             whole(1, 64),
-            "Rows of one subject are split into at least so many and added up on reading. Where transactions conflict, the breaker \
+            "Rows of one subject are split into at least this number and added up on reading. Where transactions conflict, the breaker \
          function takes more by itself, up to 16.",
         )],
     ),
 ];
 
 const SUBJECTS: &[Key] = &[
-    key("tenants", "", Flag, "Whether SES tenants are subjects, besides configuration sets and identities."),
+    key("tenants", "", Flag, "Whether SES tenants are subjects, in addition to configuration sets and identities."),
     key("tags", "", SomeOf(0, 20, TAG), "Message tags that are subjects, each by its value."),
     key(
         "protected",
@@ -285,7 +285,7 @@ pub(super) const PLAN: &[Key] = &[
         "used_share",
         "share of the quota",
         number(0.1, 1.0),
-        "Only a day that used at least so much of it makes it grow.",
+        "Only a day that used at least this share of it makes it grow.",
     ),
     key("sending_days", "", List(SENDING_DAYS), "Days of the week on which a quota may grow."),
     key("shrink", "times", number(0.05, 0.95), "What harm multiplies the quota by, once for each incident."),
@@ -296,19 +296,19 @@ pub(super) const PLAN: &[Key] = &[
         "The next day's quota while sending is stopped or testing.",
     ),
     key("minimum", "mails a day", Whole(Is(1), Of("start")), "No quota is smaller."),
-    key("decay_after_days", "days", whole(1, 365), "After so many days without mail the quota decays."),
+    key("decay_after_days", "days", whole(1, 365), "After this number of days without mail the quota decays."),
     key("decay", "times a day", number(0.1, 1.0), "What each further day without mail multiplies it by."),
     key(
         "rewarm_after_days",
         "days",
         Whole(Of("decay_after_days"), Is(365)),
-        "After so many days without mail it begins anew.",
+        "After this number of days without mail the ramp begins again.",
     ),
     key(
         "follow_days",
         "days",
         whole(1, 365),
-        "After so many sending days in a row of little use, the quota follows the volume down.",
+        "After this number of sending days in a row with little use, the quota follows the volume down.",
     ),
     key(
         "follow_share",
@@ -317,7 +317,12 @@ pub(super) const PLAN: &[Key] = &[
         "What is little use; the quota becomes twice the most of those days.",
     ),
     key("spread_hours", "hours", whole(1, 24), "The day's quota comes in evenly over its first hours."),
-    key("burst_share", "share of the quota", number(0.001, 1.0), "What is not asked for is kept up to so much."),
+    key(
+        "burst_share",
+        "share of the quota",
+        number(0.001, 1.0),
+        "Quota that is not requested is kept, up to this share.",
+    ),
     key("critical_share", "share of the quota", number(0.0, 1.0), "Kept for mail of class `critical` alone."),
     key(
         "overflow",
@@ -344,9 +349,9 @@ const METRIC: &[Key] = &[
 
 const RATIO: &[Key] = &[
     key("metric", "", Word(&["hard_bounce", "complaint", "delay", "block"]), "Which rate."),
-    key("window_hours", "hours", whole(1, 24 * 35), "Over the mail accepted in so many hours."),
-    key("min_population", "mails", whole(1, 100_000_000), "Nothing is said below so many mails …"),
-    key("min_bad", "mails", whole(1, 100_000_000), "… or below so many bad ones."),
+    key("window_hours", "hours", whole(1, 24 * 35), "Over the mail accepted in this number of hours."),
+    key("min_population", "mails", whole(1, 100_000_000), "The rule does not apply below this number of mails …"),
+    key("min_bad", "mails", whole(1, 100_000_000), "… or below this number of bad ones."),
     key("warn", "share", Line(0.000_01, 1.0, &["throttle", "pause"]), "From here on people are warned; 0 = never."),
     key("throttle", "share", Line(0.000_01, 1.0, &["pause"]), "From here on the quota is cut; 0 = never."),
     key("pause", "share", Line(0.000_01, 1.0, &[]), "From here on mail is stopped; 0 = never."),
@@ -357,10 +362,10 @@ const FORECAST: &[Key] = &[
         "mails",
         "mails",
         whole(100, 100_000_000),
-        "How many of the last mails SES is thought to look at; it does not say.",
+        "The number of last mails that SES is assumed to consider; SES does not document it.",
     ),
-    key("min_population", "mails", Whole(Is(1), Of("mails")), "Nothing is said below so many mails …"),
-    key("min_bad", "mails", Whole(Is(1), Of("mails")), "… or below so many bad ones."),
+    key("min_population", "mails", Whole(Is(1), Of("mails")), "The rule does not apply below this number of mails …"),
+    key("min_bad", "mails", Whole(Is(1), Of("mails")), "… or below this number of bad ones."),
     key(
         "hard_bounce_review",
         "share",
@@ -384,7 +389,7 @@ const BREAKER: &[Key] = &[
         "raise_every_minutes",
         "minutes",
         whole(1, 10_080),
-        "After so long without a throttle verdict the share doubles.",
+        "After this time without a throttle verdict the share doubles.",
     ),
     key(
         "open_minutes",
@@ -393,7 +398,7 @@ const BREAKER: &[Key] = &[
         "How long the first stop lasts; twice as long with each further trip.",
     ),
     key("open_cap_minutes", "minutes", Whole(Of("open_minutes"), Is(43_200)), "How long any stop lasts at most."),
-    key("forgive_days", "days", whole(1, 400), "Trips are forgotten after so long without one."),
+    key("forgive_days", "days", whole(1, 400), "The trip count is reset after this time without a trip."),
     key(
         "resume",
         "",
@@ -402,13 +407,13 @@ const BREAKER: &[Key] = &[
     ),
     key("probe_share", "share of the quota", number(0.001, 1.0), "What is sent while testing."),
     key("probe_mails", "mails", whole(1, 1_000_000), "A test needs this number of mails with an outcome."),
-    key("probe_min_minutes", "minutes", whole(1, 10_080), "A test lasts at least so long."),
-    key("probe_max_minutes", "minutes", Whole(Of("probe_min_minutes"), Is(43_200)), "A test lasts at most so long."),
+    key("probe_min_minutes", "minutes", whole(1, 10_080), "The shortest time of a test."),
+    key("probe_max_minutes", "minutes", Whole(Of("probe_min_minutes"), Is(43_200)), "The longest time of a test."),
     key(
         "complaint_probe_minutes",
         "minutes",
         Whole(Is(1), Of("probe_max_minutes")),
-        "A test after complaints lasts at least so long, because complaints take hours.",
+        "The shortest time of a test after complaints, because complaints take hours.",
     ),
     key(
         "max_pauses_per_hour",
@@ -446,7 +451,7 @@ const INCIDENT: &[Key] = &[
         "min_senders",
         "senders",
         whole(2, 1_000),
-        "At least so many distinct identities, and as many distinct configuration sets, must be hit; two of them or more after \
+        "At least this number of distinct identities, and as many distinct configuration sets, must be hit; two of them or more after \
          good mail there, and with good mail elsewhere.",
     ),
     key(
@@ -454,7 +459,7 @@ const INCIDENT: &[Key] = &[
         "share of senders",
         number(0.01, 1.0),
         "Of the senders with mail to the ISP in the window, at least this share must be hit. Senders that did not turn bad by \
-         themselves are looked at together, and count by how bad their mail is.",
+         themselves are judged together, and count by how bad their mail is.",
     ),
     key(
         "min_mail_share",
@@ -466,22 +471,22 @@ const INCIDENT: &[Key] = &[
         "min_history_mails",
         "mails",
         whole(1, 1_000_000),
-        "A sender was good before if so many mails or more to the ISP, or to all ISPs where it has fewer there, came back at no \
-         more than the limit of the metric.",
+        "A sender was good before if this number of mails or more to the ISP, or to all ISPs if it has fewer there, had \
+         a rate within the limit of the metric.",
     ),
-    key("window_minutes", "minutes", whole(1, 1_440), "They must all turn bad within so long."),
+    key("window_minutes", "minutes", whole(1, 1_440), "They must all turn bad within this time."),
     key(
         "hold_minutes",
         "minutes",
         whole(1, 10_080),
-        "The ISP is held so long the first time; twice as long with each further trip. Without a gate, bounces there stop \
-         no sender for so long, each time.",
+        "The ISP is held for this time at first; twice as long with each further trip. Without a gate, bounces there stop \
+         no sender for this time, each time.",
     ),
     key(
         "without_gate",
         "",
         Word(&["warn", "pause"]),
-        "What happens to the senders where no gate can hold the ISP: `warn` reports it, and stops no sender for it \
+        "What happens to the senders if no gate can hold the ISP: `warn` reports it, and stops no sender for it \
          until the account is at `forecast.hard_bounce_pause`; `pause` reports it, and stops senders as for any harm. SES \
          counts the bounces either way.",
     ),
@@ -491,7 +496,7 @@ const ALERTS: &[Key] = &[
     key(
         "again_minutes",
         "minutes",
-        // What people were told is remembered for a week.
+        // The alert queue remembers what was reported for a week.
         whole(1, 10_080),
         "The same state of the same breaker is not reported again within this time, except in a summary.",
     ),
@@ -499,7 +504,7 @@ const ALERTS: &[Key] = &[
         "summary_minutes",
         "minutes",
         whole(1, 1_440),
-        "A summary of what was not reported is sent so long after the last message about that breaker.",
+        "A summary of what was not reported is sent this time after the last message about that breaker.",
     ),
     key("digest_hour", "hour of the day", Hour, "When the daily digest is sent, by the clock of `warmup.zone`."),
 ];
@@ -521,7 +526,8 @@ const CLOUDWATCH: &[Key] = &[
     ),
 ];
 
-/// Holds a whole policy against what its keys may be. What is of the wrong type is for whoever reads it to say.
+/// Checks a whole policy against the allowed values of its keys. Values of the wrong type are reported when the policy
+/// is read.
 pub(super) fn check(policy: &toml::Table) -> Result<(), PolicyError> {
     for section in SECTIONS {
         let mut parts = section.name.split('.').filter(|part| !part.is_empty());
@@ -550,9 +556,9 @@ pub(super) fn check(policy: &toml::Table) -> Result<(), PolicyError> {
     Ok(())
 }
 
-/// Holds one table, whose path is `path`, against what its keys may be.
+/// Checks one table, whose path is `path`, against the allowed values of its keys.
 pub(super) fn check_section(keys: &[Key], path: &str, table: &toml::Table) -> Result<(), PolicyError> {
-    // What others are held against comes first, so that what is wrong with it is not said of them.
+    // Keys that serve as bounds for others are checked first, so that their errors are not reported for the others.
     for leans in [false, true] {
         for key in keys.iter().filter(|key| key.allowed.leans() == leans) {
             let values = table.iter().filter(|(name, _)| key.name == ANY || *name == key.name);
@@ -628,7 +634,7 @@ fn check_value(allowed: Allowed, path: &str, value: &toml::Value, table: &toml::
     }
 }
 
-/// The nearest of the other lines that are drawn is the one to keep below.
+/// The lowest of the other thresholds that are set is the upper bound.
 fn not_above(path: &str, value: f64, others: &[&str], table: &toml::Table) -> Result<(), PolicyError> {
     let line = |name: &str| table.get(name).and_then(number_of).filter(|line| *line != 0.0);
     match others.iter().find_map(|name| line(name).map(|line| (name, line))) {

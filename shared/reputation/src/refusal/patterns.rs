@@ -1,4 +1,4 @@
-//! The words by which servers refuse a sender, and those by which they say something else.
+//! The phrases with which servers refuse a sender, and the phrases of other answers.
 
 use super::Refusal::{self, Authentication, Content, DomainReputation, Listing, Policy, Reputation, Sender, Throttle};
 use Source::{Corpus, Postmaster, Product, Rfc};
@@ -9,30 +9,30 @@ pub(super) struct Pattern {
     pub(super) about: About,
     /// No letter or digit may follow.
     pub(super) whole: bool,
-    /// Counts inside a host name or a link too, where other words say nothing.
+    /// Counts inside a host name or a link, too, where other words do not count.
     pub(super) in_name: bool,
-    /// Where `*` stands, or the length of the text.
+    /// The position of `*`, or the length of the text.
     pub(super) head: usize,
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers, and a test that each kind of source is used"))]
     pub(super) source: Source,
 }
 
-/// What a wording is about. [`About::strength`] puts one before the other.
+/// The topic of a phrase. [`About::strength`] orders them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum About {
-    /// Everybody unknown is asked to come back.
+    /// A greylist: unknown senders are asked to try again.
     Greylist,
     /// The sender, definitely: its IP address, domain, address, rate or message.
     Sender(Refusal),
     /// The recipient's mailbox or address, or one recipient's own choice of senders.
     Mailbox,
-    /// The way to the mailbox: relaying, loops, DNS of the recipient's domain, encryption of the connection.
+    /// The route to the mailbox: relaying, loops, DNS of the recipient's domain, encryption of the connection.
     Route,
-    /// A server that is busy with itself.
+    /// A fault of the server itself.
     Server,
-    /// Words that refuse, but may stand in an answer about something else.
+    /// Words that refuse, but may occur in an answer about something else.
     Hint(Refusal),
-    /// A standard sentence that servers put before what they mean.
+    /// A standard sentence that servers put before the actual reason.
     Stock,
 }
 
@@ -57,14 +57,14 @@ impl About {
     }
 }
 
-/// Where a wording is known from.
+/// The source of a phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// The provider's own page for senders.
     Postmaster,
     /// A standard: RFC 3463, RFC 5321, the IANA registry.
     Rfc,
-    /// What a mail server or filter says by default, or its documentation.
+    /// The default text of a mail server or filter, or its documentation.
     Product,
     /// Public collections of answers: field manuals, bounce parsers, shaping rules, logs.
     Corpus,
@@ -120,10 +120,10 @@ const fn stock(source: Source, text: &'static str) -> Pattern {
 }
 
 /// By strength, and among equals in order of precedence: of all patterns that a text holds, the first in this table
-/// decides. Providers change their words without notice: a phrase that is missing leaves the status to decide.
+/// decides. Providers change their words without notice: if a phrase is missing, the status decides.
 #[rustfmt::skip]
 pub(super) const PATTERNS: &[Pattern] = &[
-    // --- A greylist asks everyone unknown to come back, whatever status it uses: 4.2.0, 4.7.1, 4.7.0.
+    // --- A greylist asks every unknown sender to try again, whatever status it uses: 4.2.0, 4.7.1, 4.7.0.
     greylist(Product, "greylist"),
     greylist(Product, "graylist"),
     greylist(Product, "grey-list"),
@@ -157,8 +157,8 @@ pub(super) const PATTERNS: &[Pattern] = &[
     greylist(Corpus, "first time sender"),
     greylist(Corpus, "first-time sender"),
 
-    // --- Of the sender, definitely. First where other words of the answer would mislead.
-    // One organisation's own list of IP addresses, with "blocked using".
+    // --- About the sender, definitely. First phrases in answers whose other words would mislead. One organisation's
+    // own list of IP addresses, with "blocked using".
     sender(Policy, Postmaster, "customer block list"),
     sender(Policy, Product, "ers-customized-block"),
     sender(Listing, Product, "ers-dul"),
@@ -746,12 +746,12 @@ pub(super) const PATTERNS: &[Pattern] = &[
     sender(DomainReputation, Product, "url * is listed"),
     sender(DomainReputation, Product, "url in this email"),
 
-    // The reputation of the IP address, or not said of what.
+    // The reputation of the IP address, or of something unspecified.
     sender(Reputation, Postmaster, "reputation of the sending ip"),
     sender(Reputation, Postmaster, "due to ip reputation"),
     sender(Reputation, Postmaster, "sender ip reputation"),
     sender(Reputation, Product, "ip reputation"),
-    // A link to a list says more than the words beside it.
+    // A link to a list is more specific than the words around it.
     sender(Listing, Product, "spamhaus.org/query").in_name(),
     sender(Listing, Product, "spamhaus.org/lookup").in_name(),
     sender(Listing, Product, "spamhaus.org/pbl").in_name(),
@@ -1243,14 +1243,14 @@ pub(super) const PATTERNS: &[Pattern] = &[
     mailbox(Product, "banned recipient"),
     mailbox(Product, "block-rcpt"),
     mailbox(Postmaster, "policy rejection on the target address"),
-    // Domino's directory: the name is not listed, rather than the sender.
+    // Domino's directory: the recipient's name is not listed, not the sender.
     mailbox(Product, "not listed in"),
-    // Exchange Online answers so for an unknown address when its edge knows the directory, with an `AS(…)` code.
+    // Exchange Online gives this answer for an unknown address when its edge knows the directory, with an `AS(…)` code.
     mailbox(Postmaster, "recipient address rejected: access denied"),
     mailbox(Postmaster, "recipient addresses rejected : access denied"),
     mailbox(Postmaster, "recipient addresses rejected: access denied"),
     mailbox(Corpus, "access denied. as(2"),
-    // One mailbox or list has its own guests. That says nothing of mail to its neighbours.
+    // One mailbox or list restricts its senders. That does not affect mail to other recipients.
     mailbox(Product, "rejected by recipient"),
     mailbox(Postmaster, "receiver denied"),
     mailbox(Product, "not accepting mail from this sender"),
@@ -1625,7 +1625,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     route(Product, "mailsize limit"),
     route(Product, "exceeds size"),
 
-    // --- A server that is busy with itself.
+    // --- A fault of the server itself.
     server(Postmaster, "temporary server error"),
     server(Postmaster, "temporary system problem"),
     server(Product, "temporary system error"),
@@ -1709,7 +1709,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     server(Product, "database temporary error"),
     server(Product, "network is busy"),
 
-    // --- Words that refuse, but may stand in an answer about something else.
+    // --- Words that refuse, but may occur in an answer about something else.
     hint(Authentication, Product, "dmarc").whole(),
     hint(Authentication, Product, "dkim").whole(),
     hint(Authentication, Product, "spf").whole(),
@@ -2085,12 +2085,12 @@ pub(super) const PATTERNS: &[Pattern] = &[
     hint(Policy, Corpus, "zablokirovan"),
     hint(Sender, Product, "in reply to mail from"),
 
-    // --- Standard sentences. They settle that a status x.7.n beside them means nothing of its own.
+    // --- Standard sentences. With them, a status x.7.n has no meaning of its own.
     stock(Rfc, "requested action not taken"),
     stock(Rfc, "requested mail action not taken"),
     stock(Rfc, "requested mail action aborted"),
     stock(Rfc, "mailbox unavailable"),
-    // The default answer of a greylist, that says no more than this.
+    // The default answer of a greylist, without further text.
     stock(Product, "try again in"),
     stock(Product, "please retry in"),
     stock(Product, "retry again in"),

@@ -1,4 +1,4 @@
-//! No document panics, and both decoders say the same about each.
+//! No document causes a panic, and both decoders give the same result for each.
 #![no_main]
 
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use ses_events::{Decoder, reference};
 
 thread_local! {
-    // One decoder for all documents, so that what one leaves in its buffers is there for the next.
+    // One decoder for all documents, so that the buffers keep the remains of the previous one.
     static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
 }
 

@@ -1,4 +1,4 @@
-//! Properties: whatever comes, both decoders say the same.
+//! Properties: for any input, both decoders give the same result.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::sample::{Index, select};
 
 use crate::{agree, event_bridge, samples, sns, sns_records, sqs};
 
-/// Pieces of JSON that are read, that are nearly read, and that are hard to read.
+/// Pieces of JSON that are read, that are similar to those, and that are hard to read.
 const TOKENS: &[&str] = &[
     "{",
     "}",
@@ -125,7 +125,7 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// Changes of a list of pieces that keep it nearly valid.
+/// Edits of a list of pieces that keep it nearly valid.
 #[derive(Clone, Debug)]
 enum Edit {
     Replace(Index, &'static str),
@@ -197,7 +197,7 @@ fn sample() -> impl Strategy<Value = &'static str> {
     select(samples::ALL)
 }
 
-/// Any JSON, and what is nearly JSON.
+/// Any JSON, and text that is nearly JSON.
 fn json() -> impl Strategy<Value = String> {
     let leaf = select(TOKENS).prop_map(str::to_owned);
     leaf.prop_recursive(6, 48, 6, |inner| {

@@ -1,4 +1,4 @@
-//! What people have on disk, and what their functions get: every carrier gives the same event.
+//! Carriers: files on disk, and the inputs of functions. Every carrier gives the same event.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use ses_events::{Decoded, MAX_DOCUMENT};
 
 use crate::meaning::table;
-use crate::{BOUNCE, decode, event_bridge, samples, sns, sns_records, sqs, tell};
+use crate::{BOUNCE, decode, event_bridge, outcomes, samples, sns, sns_records, sqs};
 
 pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
     BASE64_STANDARD.encode(bytes)
@@ -26,7 +26,7 @@ fn parsed(document: &str) -> Value {
     serde_json::from_str(document).unwrap_or(Value::Null)
 }
 
-/// As a subscription of CloudWatch Logs gets it.
+/// As a subscription of CloudWatch Logs delivers it.
 fn subscription(message: &str) -> String {
     json!({"messageType": "DATA_MESSAGE", "owner": "111122223333", "logGroup": "ses", "logStream": "s",
         "subscriptionFilters": ["f"], "logEvents": [{"id": "1", "timestamp": 1_789_365_605_000_i64, "message": message}]})
@@ -125,7 +125,7 @@ pub(crate) const CARRIERS: &[(&str, Wrap)] = &[
     ("SNS in Lambda", |it| sns_records(&[it])),
 ];
 
-/// All events of a document without when they were told; panics at anything else.
+/// All events of a document without their publishing times; panics on anything else.
 fn events(name: &str, document: &str) -> Vec<String> {
     let mut events = Vec::new();
     decode(document.as_bytes(), |decoded| match decoded {
@@ -141,7 +141,7 @@ fn events(name: &str, document: &str) -> Vec<String> {
 #[test]
 fn every_carrier_gives_the_event_that_it_carries() {
     for sample in samples::ALL {
-        // `serde_json` puts keys into an order of its own, and tags have one.
+        // `serde_json` reorders keys, and the order of tags matters.
         let sample = &parsed(sample).to_string();
         let alone = events("alone", sample);
         assert_eq!(alone.len(), 1);
@@ -156,16 +156,16 @@ fn every_carrier_gives_the_event_that_it_carries() {
 
 #[test]
 fn every_carrier_may_lie_in_every_other_that_does_not_count_its_records() {
-    // The records of SQS and SNS in Lambda say one thing each, so no list may lie in them.
+    // A record of SQS or SNS in Lambda gives exactly one result, so it must not hold a list.
     let counts = |name: &str| ["SQS in Lambda", "SNS in Lambda"].contains(&name);
     let bounce = &parsed(BOUNCE).to_string();
     let alone = events("alone", bounce);
     for (outer, wrap) in CARRIERS.iter().filter(|(name, _)| !counts(name)) {
         for (inner, wrap_inner) in CARRIERS {
-            // A line of a log is no JSON, so it only lies where there is text.
+            // A line of a log is not JSON, so it can only be carried as text.
             let document = wrap(&wrap_inner(bounce));
             let is_line = inner.ends_with("of a log");
-            if is_line && !tell(document.as_bytes()).starts_with("event") {
+            if is_line && !outcomes(document.as_bytes()).starts_with("event") {
                 continue;
             }
             assert_eq!(events(outer, &document), alone, "{inner} in {outer}");
@@ -180,37 +180,37 @@ fn the_innermost_date_of_a_carrier_counts() {
     array → event: Send of it
     array of texts → event: Send of it
     text → event: Send of it
-    receive-message → event: Send of it told at 1789365603700
+    receive-message → event: Send of it published at 1789365603700
     receive-message, body as JSON → event: Send of it
     message of a queue → event: Send of it
-    record of a queue → event: Send of it told at 1789365603700
+    record of a queue → event: Send of it published at 1789365603700
     request of a function URL → event: Send of it
-    export of a log → event: Send of it told at 1789365605123
-    tail of a log → event: Send of it told at 1789365605123
-    filter-log-events → event: Send of it told at 1789365605000
-    log event → event: Send of it told at 1789365605000
-    get-query-results → event: Send of it told at 1789365605000
-    Insights, downloaded → event: Send of it told at 1789365605000
-    subscription → event: Send of it told at 1789365605000
-    subscription in Lambda → event: Send of it told at 1789365605000
-    Kinesis in Lambda → event: Send of it told at 1789365605500
-    Kinesis in Lambda, subscription → event: Send of it told at 1789365605000
-    get-records → event: Send of it told at 1789365605000
+    export of a log → event: Send of it published at 1789365605123
+    tail of a log → event: Send of it published at 1789365605123
+    filter-log-events → event: Send of it published at 1789365605000
+    log event → event: Send of it published at 1789365605000
+    get-query-results → event: Send of it published at 1789365605000
+    Insights, downloaded → event: Send of it published at 1789365605000
+    subscription → event: Send of it published at 1789365605000
+    subscription in Lambda → event: Send of it published at 1789365605000
+    Kinesis in Lambda → event: Send of it published at 1789365605500
+    Kinesis in Lambda, subscription → event: Send of it published at 1789365605000
+    get-records → event: Send of it published at 1789365605000
     record of Kinesis → event: Send of it
-    Firehose in Lambda → event: Send of it told at 1789365605000
+    Firehose in Lambda → event: Send of it published at 1789365605000
     Firehose over HTTP → event: Send of it
-    failed record of Firehose → event: Send of it told at 1789365605000
-    pipe → event: Send of it told at 1789365606000
-    pipe, text → event: Send of it told at 1789365606000
-    pipe, list → event: Send of it told at 1789365606000
-    pipe, record → event: Send of it told at 1789365603700
-    pipe, records → event: Send of it told at 1789365603700
-    pipe, record of Kinesis → event: Send of it told at 1789365606000
-    failure destination → event: Send of it told at 1789365607000
-    SNS → event: Send of it told at 1789365603611
+    failed record of Firehose → event: Send of it published at 1789365605000
+    pipe → event: Send of it published at 1789365606000
+    pipe, text → event: Send of it published at 1789365606000
+    pipe, list → event: Send of it published at 1789365606000
+    pipe, record → event: Send of it published at 1789365603700
+    pipe, records → event: Send of it published at 1789365603700
+    pipe, record of Kinesis → event: Send of it published at 1789365606000
+    failure destination → event: Send of it published at 1789365607000
+    SNS → event: Send of it published at 1789365603611
     SNS, message as JSON → event: Send of it
-    SQS in Lambda → event: Send of it told at 1789365603700
-    SNS in Lambda → event: Send of it told at 1789365603611
+    SQS in Lambda → event: Send of it published at 1789365603700
+    SNS in Lambda → event: Send of it published at 1789365603611
     ");
 }
 
@@ -295,7 +295,7 @@ fn a_bad_item_does_not_touch_its_neighbours() {
     rejected: kinesis.data is absent
     rejected: not UTF-8 at byte 0
     rejected: kinesis.data is damaged gzip
-    rejected: a record aggregated by the Kinesis Producer Library is not read: take it apart with a de-aggregation library first
+    rejected: a record aggregated by the Kinesis Producer Library is not read: split it with a de-aggregation library first
     rejected: not JSON at byte 0
     rejected: an S3 event notification is not read: read the objects that it names
     rejected: a DynamoDB stream record is not read: read what SES published instead of a table
@@ -305,18 +305,18 @@ fn a_bad_item_does_not_touch_its_neighbours() {
     event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     rejected: not JSON at byte 4
     event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365605000
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365605000
     rejected: not JSON at byte 0
     event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
-    log → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365605000
+    log → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365605000
     rejected: not JSON at byte 0
     rejected: events[].message is absent
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365605000
-    subscription → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365605000
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365605000
+    subscription → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365605000
     rejected: not JSON at byte 0
     rejected: logEvents[].message is absent
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365605000
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365605000
     query → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
     rejected: results[].@message is absent
     rejected: results[].@message is absent
@@ -330,13 +330,13 @@ fn a_bad_item_does_not_touch_its_neighbours() {
     rejected: not JSON at byte 0
     rejected: not JSON at byte 4
     rejected: not JSON at byte 0
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365607000
-    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365608000
-    one document of a log over several lines → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365605000
-    pipe → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365606000
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365607000
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365608000
+    one document of a log over several lines → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365605000
+    pipe → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365606000
     rejected: no event in the document
     rejected: not JSON at byte 0
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603700
     ");
 }
 
@@ -387,9 +387,9 @@ fn what_is_recognised_and_holds_no_event_is_named() {
     DynamoDB → rejected: a DynamoDB stream record is not read: read what SES published instead of a table
     received mail → rejected: a notification of SES about received mail is not read: only mail that was sent is counted
     list in SQS in Lambda → rejected: several documents in one record of a batch
-    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
     list in SNS in Lambda → rejected: several documents in one record of a batch
-    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603611
     log in SQS in Lambda → rejected: several documents in one record of a batch
     records of something else → rejected: no event in the document
     awslogs without data → rejected: awslogs.data is absent
@@ -398,7 +398,7 @@ fn what_is_recognised_and_holds_no_event_is_named() {
 }
 
 #[test]
-fn a_document_of_somebody_else_is_not_taken_for_a_carrier() {
+fn a_document_of_another_service_is_not_mistaken_for_a_carrier() {
     let other = |detail: Value| {
         json!({"detail-type": "Something", "time": "2026-09-14T06:00:06Z", "detail": detail}).to_string()
     };
@@ -437,12 +437,12 @@ fn a_document_of_somebody_else_is_not_taken_for_a_carrier() {
     detail of a list → ignored: Something
     detail of null → ignored: Something
     detail of other JSON as text → ignored: Something
-    but SNS in a detail → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
-    but SNS in a detail as text → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
-    but an event in a detail as text → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365606000
-    but events in a list → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365606000
+    but SNS in a detail → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603611
+    but SNS in a detail as text → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603611
+    but an event in a detail as text → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365606000
+    but events in a list → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365606000
     rejected: no event in the document
-    but a record of a queue → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    but a record of a queue → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603700
     pipe without a detail → rejected: detail is absent
     pipe of something else → rejected: no event in the document
     ");
@@ -458,7 +458,7 @@ fn what_is_compressed_has_a_limit_before_it_is_in_memory() {
             json!({"Records": [{"kinesis": {"data": bomb}}, {"kinesis": {"data": base64(BOUNCE)}}]}).to_string(),
         ),
         (
-            // Many small bombs that each become as much as is allowed.
+            // Many small bombs, each of which inflates to the limit.
             "many",
             json!({"records": vec![json!({"data": base64(gzip(vec![b' '; MAX_DOCUMENT]))}); 18]}).to_string(),
         ),
@@ -512,6 +512,6 @@ fn other_compressions_and_encodings_are_rejected_as_bytes() {
 #[test]
 fn lists_in_lists_have_a_limit() {
     let nested = |depth: usize| format!("{}{BOUNCE}{}", "[".repeat(depth), "]".repeat(depth));
-    assert!(tell(nested(8).as_bytes()).starts_with("event"));
-    assert_eq!(tell(nested(9).as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
+    assert!(outcomes(nested(8).as_bytes()).starts_with("event"));
+    assert_eq!(outcomes(nested(9).as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
 }

@@ -2,7 +2,7 @@
 
 use ses_events::{MAX_DEPTH, MAX_DOCUMENT, MAX_EVENT};
 
-use crate::{BOUNCE, agree, decode, event_bridge, samples, sns, sns_records, sqs, tell};
+use crate::{BOUNCE, agree, decode, event_bridge, outcomes, samples, sns, sns_records, sqs};
 
 #[test]
 fn a_document_cut_off_anywhere_means_the_same_to_both() {
@@ -23,14 +23,14 @@ fn nesting_has_a_limit() {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         BOUNCE.replacen("{", &format!("{{\"x\":{open}{close},"), 1)
     };
-    assert!(tell(nested(60).as_bytes()).starts_with("event"));
-    assert!(tell(nested(MAX_DEPTH - 1).as_bytes()).starts_with("event"));
+    assert!(outcomes(nested(60).as_bytes()).starts_with("event"));
+    assert!(outcomes(nested(MAX_DEPTH - 1).as_bytes()).starts_with("event"));
     for depth in 60..70 {
-        assert!(tell(nested(depth).as_bytes()).starts_with("event"));
+        assert!(outcomes(nested(depth).as_bytes()).starts_with("event"));
     }
-    assert_eq!(tell(nested(MAX_DEPTH).as_bytes()), "rejected: nested deeper than 127 levels\n");
+    assert_eq!(outcomes(nested(MAX_DEPTH).as_bytes()), "rejected: nested deeper than 127 levels\n");
     for brackets in ["[", "{\"a\":", "[{\"eventType\":"] {
-        assert_eq!(tell(brackets.repeat(200_000).as_bytes()), "rejected: nested deeper than 127 levels\n");
+        assert_eq!(outcomes(brackets.repeat(200_000).as_bytes()), "rejected: nested deeper than 127 levels\n");
     }
 }
 
@@ -39,39 +39,39 @@ fn size_has_a_limit() {
     let filled = |size: usize| BOUNCE.replacen("{", &format!("{{\"x\":\"{}\",", "x".repeat(size)), 1);
     let fits = filled(MAX_EVENT - BOUNCE.len() - 7);
     assert_eq!(fits.len(), MAX_EVENT);
-    assert!(tell(fits.as_bytes()).starts_with("event"));
-    assert_eq!(tell(filled(MAX_EVENT).as_bytes()), "rejected: 1050348 bytes where 1048576 are allowed\n");
+    assert!(outcomes(fits.as_bytes()).starts_with("event"));
+    assert_eq!(outcomes(filled(MAX_EVENT).as_bytes()), "rejected: 1050348 bytes where 1048576 are allowed\n");
     let batch = sqs(&[&fits, &filled(MAX_EVENT), BOUNCE, &sns(&"\"".repeat(MAX_EVENT / 2)), &fits]);
-    insta::assert_snapshot!(tell(batch.as_bytes()), @"
-    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    insta::assert_snapshot!(outcomes(batch.as_bytes()), @"
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
     rejected: 1050348 bytes where 1048576 are allowed
-    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
     rejected: 1048667 bytes where 1048576 are allowed
-    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
     ");
     let string = format!("\"{}\"", "x".repeat(10_000_000));
-    assert_eq!(tell(string.as_bytes()), "rejected: 10000002 bytes where 8388608 are allowed\n");
+    assert_eq!(outcomes(string.as_bytes()), "rejected: 10000002 bytes where 8388608 are allowed\n");
     let spaces = " ".repeat(MAX_DOCUMENT);
-    assert_eq!(tell(spaces.as_bytes()), "rejected: not JSON at byte 8388607\n");
+    assert_eq!(outcomes(spaces.as_bytes()), "rejected: not JSON at byte 8388607\n");
 }
 
 #[test]
 fn envelopes_have_a_limit() {
     let wrapped = |times: usize| (0..times).fold(samples::DELIVERY_DELAY.to_owned(), |inner, _| sns(&inner));
-    assert!(tell(wrapped(6).as_bytes()).starts_with("event"));
-    assert_eq!(tell(wrapped(7).as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
+    assert!(outcomes(wrapped(6).as_bytes()).starts_with("event"));
+    assert_eq!(outcomes(wrapped(7).as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
 }
 
 #[test]
 fn a_record_of_broken_lines_is_given_up_after_a_few_walks_over_it() {
-    // Each line opens lists that only end where nesting has its limit, 127 lines further on.
+    // Each line opens lists that end only at the limit of nesting, 127 lines later.
     let lines = 20_000;
     let broken = crate::carriers::base64("[\n".repeat(lines));
     let record = format!("{{\"Records\":[{{\"kinesis\":{{\"data\":\"{broken}\"}}}},{{\"body\":{:?}}}]}}", "{}");
-    let reported = tell(record.as_bytes());
-    let rejections = reported.lines().count();
+    let report = outcomes(record.as_bytes());
+    let rejections = report.lines().count();
     assert!((2..lines / 10).contains(&rejections), "{rejections}");
-    assert!(reported.ends_with("rejected: no event in the document\n"));
+    assert!(report.ends_with("rejected: no event in the document\n"));
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn the_deepest_nest_of_all_limits_fits_on_the_stack() {
     let (open, close) = ("[".repeat(120), "]".repeat(120));
     let deep = BOUNCE.replacen('{', &format!("{{\"x\":{open}{close},"), 1);
     let nested = (0..6).fold(deep, |inner, _| format!("[{}]", sns(&inner)));
-    assert!(tell(format!("[[{nested}]]").as_bytes()).starts_with("event"));
-    assert_eq!(tell(format!("[[[{nested}]]]").as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
+    assert!(outcomes(format!("[[{nested}]]").as_bytes()).starts_with("event"));
+    assert_eq!(outcomes(format!("[[[{nested}]]]").as_bytes()), "rejected: wrapped in more than 6 envelopes\n");
 }
 
 #[test]
-fn many_tags_are_all_told_and_of_many_twins_the_last() {
+fn many_tags_are_all_read_and_of_duplicates_the_last() {
     for (count, times) in [(50, 1), (50_000, 1), (20_000, 2)] {
         let tags: String = (0..count).map(|n| format!("\"t{n}\":[\"v\"],")).collect();
         let event = BOUNCE.replacen("\"tags\":{", &format!("\"tags\":{{{}", tags.repeat(times)), 1);

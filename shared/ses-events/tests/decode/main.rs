@@ -1,4 +1,4 @@
-//! What documents mean, and that both decoders say so.
+//! What documents mean, checked with both decoders.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use ses_events::{Decoded, Decoder, reference};
 
-/// Decodes by both decoders, which must agree, and passes what they say on.
+/// Decodes with both decoders, which must agree, and passes their results to `each`.
 fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
     let mut fast = Vec::new();
     Decoder::new().decode(document, |decoded| fast.push(format!("{decoded:?}")));
@@ -23,24 +23,25 @@ fn decode(document: &[u8], mut each: impl FnMut(Decoded<'_>)) {
         at += 1;
         each(decoded);
     });
-    assert_eq!(fast.len(), at, "the fast path tells more");
+    assert_eq!(fast.len(), at, "the fast path emits more");
 }
 
-/// Decodes by both decoders, which must agree.
+/// Decodes with both decoders, which must agree.
 fn agree(document: &[u8]) {
     decode(document, |_| {});
 }
 
-/// One line for each thing that the document tells.
-fn tell(document: &[u8]) -> String {
+/// One line for each result of the document.
+fn outcomes(document: &[u8]) -> String {
     let mut lines = String::new();
     decode(document, |decoded| {
         let line = match decoded {
             Decoded::Event(event) => {
                 let kind = format!("{:?}", event.detail);
                 let kind = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-                let published_at =
-                    event.published_at.map_or(String::new(), |published_at| format!(" told at {}", published_at.0));
+                let published_at = event
+                    .published_at
+                    .map_or(String::new(), |published_at| format!(" published at {}", published_at.0));
                 format!("event: {kind} of {} at {}{published_at}", event.mail.message_id, event.mail.timestamp.0)
             }
             Decoded::Ignored(ignored) => format!("ignored: {ignored}"),
@@ -51,7 +52,7 @@ fn tell(document: &[u8]) -> String {
     lines
 }
 
-/// The bounce that tests bend.
+/// The bounce that tests modify.
 const BOUNCE: &str = include_str!("../samples/bounce.json");
 
 /// As SNS delivers it to HTTP and to SQS.
@@ -60,7 +61,7 @@ fn sns(message: &str) -> String {
     format!(r#"{{"Type":"Notification","MessageId":"m","Message":{message},"Timestamp":"2026-09-14T06:00:03.611Z"}}"#)
 }
 
-/// As Lambda delivers it out of SQS.
+/// As Lambda delivers it from SQS.
 fn sqs(bodies: &[&str]) -> String {
     let record = |body: &&str| {
         let body = serde_json::to_string(body).unwrap();
@@ -69,7 +70,7 @@ fn sqs(bodies: &[&str]) -> String {
     format!(r#"{{"Records":[{}]}}"#, bodies.iter().map(record).collect::<Vec<_>>().join(","))
 }
 
-/// As Lambda delivers it out of SNS.
+/// As Lambda delivers it from SNS.
 fn sns_records(messages: &[&str]) -> String {
     let record = |message: &&str| format!(r#"{{"EventSource":"aws:sns","Sns":{}}}"#, sns(message));
     format!(r#"{{"Records":[{}]}}"#, messages.iter().map(record).collect::<Vec<_>>().join(","))

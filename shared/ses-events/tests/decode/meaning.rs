@@ -1,10 +1,10 @@
 //! What documents mean, as tables.
 
-use crate::{BOUNCE, decode, event_bridge, samples, sns, sns_records, sqs, tell};
+use crate::{BOUNCE, decode, event_bridge, outcomes, samples, sns, sns_records, sqs};
 
-/// A line for each case: its name, and what the document tells.
+/// One line for each case: its name, and the results of the document.
 pub(crate) fn table<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
-    cases.into_iter().map(|(name, document)| format!("{name} → {}", tell(document.as_ref()))).collect()
+    cases.into_iter().map(|(name, document)| format!("{name} → {}", outcomes(document.as_ref()))).collect()
 }
 
 /// A small event with one field replaced.
@@ -34,19 +34,19 @@ fn an_event_comes_out_of_every_envelope() {
     insta::assert_snapshot!(table(cases), @"
     raw → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
     with a byte order mark and CRLF → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
-    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
-    EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365604000
-    SNS to Lambda → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
-    SQS to Lambda, raw → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
-    SQS to Lambda, SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
-    SQS to Lambda, EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365604000
-    SQS to Lambda, SNS, EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365604000
+    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603611
+    EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365604000
+    SNS to Lambda → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603611
+    SQS to Lambda, raw → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
+    SQS to Lambda, SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603611
+    SQS to Lambda, EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365604000
+    SQS to Lambda, SNS, EventBridge → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365604000
     identity notification → event: Delivery of 0102019f00000023-5b1c7d2e-0023-4c3a-9f10-7a64be0d0023-000000 at 1789365602000
     ");
 }
 
 #[test]
-fn every_record_of_a_batch_is_told_in_its_place() {
+fn every_record_of_a_batch_is_decoded_in_its_place() {
     let bad = [
         BOUNCE,
         "not json",
@@ -66,14 +66,14 @@ fn every_record_of_a_batch_is_told_in_its_place() {
         ("cut off", sqs(&bad).trim_end_matches('}').to_owned()),
     ];
     insta::assert_snapshot!(table(cases), @"
-    SQS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    SQS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
     rejected: not JSON at byte 1
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603700
     rejected: no event in the document
     ignored: validation_notice
-    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
+    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603611
     rejected: not JSON at byte 1
-    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
+    event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603611
     rejected: no event in the document
     ignored: validation_notice
     without texts → rejected: Records[].body is absent
@@ -97,11 +97,11 @@ fn harmless_documents_are_ignored_by_name() {
         ("new kind", r#"{"eventType":"SomethingNew","mail":5}"#),
         ("new notification", r#"{"notificationType":"Something New"}"#),
         ("kind with an address", r#"{"eventType":"ana@example.net\n0123456789012345678901234567890123456789"}"#),
-        ("SNS asks", r#"{"Type":"SubscriptionConfirmation","Message":"You have chosen …","Token":"t"}"#),
-        ("SNS says goodbye", r#"{"Type":"UnsubscribeConfirmation","Message":"…"}"#),
+        ("SNS asks to subscribe", r#"{"Type":"SubscriptionConfirmation","Message":"You have chosen …","Token":"t"}"#),
+        ("SNS unsubscribes", r#"{"Type":"UnsubscribeConfirmation","Message":"…"}"#),
         ("tenant status", r#"{"detail-type":"Sending Status Disabled","detail":{"data":{}}}"#),
         ("advice", r#"{"detail-type":"Advisor Recommendation Status Open","detail":{"data":"…"}}"#),
-        ("somebody else's", r#"{"detail-type":"EC2 Instance State-change Notification"}"#),
+        ("another service", r#"{"detail-type":"EC2 Instance State-change Notification"}"#),
     ];
     insta::assert_snapshot!(table(cases), @"
     validation notice → ignored: validation_notice
@@ -109,16 +109,16 @@ fn harmless_documents_are_ignored_by_name() {
     new kind → ignored: SomethingNew
     new notification → ignored: Something New
     kind with an address → ignored: (a name that is not shown)
-    SNS asks → ignored: subscription_confirmation
-    SNS says goodbye → ignored: unsubscribe_confirmation
+    SNS asks to subscribe → ignored: subscription_confirmation
+    SNS unsubscribes → ignored: unsubscribe_confirmation
     tenant status → ignored: Sending Status Disabled
     advice → ignored: Advisor Recommendation Status Open
-    somebody else's → ignored: EC2 Instance State-change Notification
+    another service → ignored: EC2 Instance State-change Notification
     ");
 }
 
 #[test]
-fn what_is_no_event_is_rejected() {
+fn what_is_not_an_event_is_rejected() {
     let cases: [(&str, &[u8]); 19] = [
         ("nothing", b""),
         ("white space", b" \n"),
@@ -198,13 +198,13 @@ fn fields_that_are_read_must_be_right() {
     kind is null → rejected: no event in the document
     mail is a list → rejected: mail is an array instead of an object
     no timestamp → rejected: mail.timestamp is absent
-    impossible date → rejected: mail.timestamp is no timestamp: "2026-02-30T00:00:00Z"
-    an address as a timestamp → rejected: mail.timestamp is no timestamp: a text of 15 bytes with an @
-    timestamp without a zone → rejected: mail.timestamp is no timestamp: "2026-09-14T06:00:01"
-    timestamp is a small number → rejected: mail.timestamp is no timestamp: "17893"
+    impossible date → rejected: mail.timestamp is not a timestamp: "2026-02-30T00:00:00Z"
+    an address as a timestamp → rejected: mail.timestamp is not a timestamp: a text of 15 bytes with an @
+    timestamp without a zone → rejected: mail.timestamp is not a timestamp: "2026-09-14T06:00:01"
+    timestamp is a small number → rejected: mail.timestamp is not a timestamp: "17893"
     timestamp is a list → rejected: mail.timestamp is an array instead of a string
     no message id → rejected: mail.messageId is absent
-    empty message id → rejected: mail.messageId is no message id: ""
+    empty message id → rejected: mail.messageId is not a message id: ""
     source is a list → rejected: mail.source is an array instead of a string
     tags are a list → rejected: mail.tags is an array instead of an object
     a tag is a string → rejected: mail.tags.* is a string instead of an array
@@ -238,12 +238,12 @@ fn the_date_of_a_mail_is_read_in_every_form_that_leaves_no_doubt() {
     seconds → event: Bounce of m1 at 1789365601000
     milliseconds → event: Bounce of m1 at 1789365601000
     milliseconds as text → event: Bounce of m1 at 1789365601000
-    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365604000
-    SNS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
+    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365604000
+    SNS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603611
     ");
 }
 
-/// What is odd in an event that is told all the same: dates and recipients that are left out, and those that are there.
+/// The oddities of accepted events: dates and recipients that are left out, and those that are kept.
 fn oddities<S: AsRef<[u8]>>(cases: impl IntoIterator<Item = (&'static str, S)>) -> String {
     use ses_events::{Decoded, Detail};
     let mut lines = String::new();
@@ -436,8 +436,8 @@ fn of_a_key_that_is_there_twice_the_last_counts() {
     an escaped key → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
     an earlier null → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
     a later null → rejected: bounce is absent
-    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603611
-    batch → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 told at 1789365603700
+    SNS → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603611
+    batch → event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640 published at 1789365603700
     ");
     let tags = r#"{"eventType":"Send","mail":{"timestamp":"2026-09-14T06:00:01Z","messageId":"m","tags":{"ses:configuration-set":["x"],
         "a":["1"],"ses:configuration-set":["y","z"],"b":[]}}}"#;
@@ -452,7 +452,7 @@ fn of_a_key_that_is_there_twice_the_last_counts() {
 }
 
 #[test]
-fn the_innermost_envelope_says_when_it_was_told_and_a_bad_one_says_nothing() {
+fn the_innermost_envelope_gives_the_publishing_time_and_a_bad_one_gives_none() {
     let without = |document: String, what: &str, with: &str| document.replace(what, with);
     let cases = [
         ("SNS in SQS", sqs(&[&sns(samples::SEND)])),
@@ -465,12 +465,12 @@ fn the_innermost_envelope_says_when_it_was_told_and_a_bad_one_says_nothing() {
         ("EventBridge, null", without(event_bridge(samples::SEND), "\"2026-09-14T06:00:04Z\"", "null")),
     ];
     insta::assert_snapshot!(table(cases), @"
-    SNS in SQS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603611
-    SQS alone → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
+    SNS in SQS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603611
+    SQS alone → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603700
     SQS, bad → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     SQS, number → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
-    SNS, bad, in SQS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365603700
-    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 told at 1789365604000
+    SNS, bad, in SQS → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365603700
+    EventBridge → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118 published at 1789365604000
     EventBridge, bad → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     EventBridge, null → event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     ");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ses_events::Decoded;
 
-use crate::{decode, tell};
+use crate::decode;
 
 pub(crate) const SEND: &str = include_str!("../samples/send.json");
 pub(crate) const COMPLAINT: &str = include_str!("../samples/complaint.json");
@@ -14,8 +14,8 @@ pub(crate) const ALL: &[&str] = &[crate::BOUNCE, SEND, COMPLAINT, DELIVERY_DELAY
 
 #[test]
 fn every_sample_is_an_event() {
-    let reported: String = ALL.iter().map(|sample| tell(sample.as_bytes())).collect();
-    insta::assert_snapshot!(reported, @"
+    let outcomes: String = ALL.iter().map(|sample| crate::outcomes(sample.as_bytes())).collect();
+    insta::assert_snapshot!(outcomes, @"
     event: Bounce of 0102019f00000012-5b1c7d2e-0012-4c3a-9f10-7a64be0d0012-000000 at 1789365601640
     event: Send of 0102019f00000011-5b1c7d2e-0011-4c3a-9f10-7a64be0d0011-000000 at 1789365601118
     event: Complaint of 0102019f0000001b-5b1c7d2e-001b-4c3a-9f10-7a64be0d001b-000000 at 1789365604900
@@ -26,9 +26,9 @@ fn every_sample_is_an_event() {
 
 #[test]
 fn a_bounce_is_read_to_the_last_field() {
-    let mut reported = String::new();
-    decode(crate::BOUNCE.as_bytes(), |decoded| reported = format!("{decoded:#?}"));
-    insta::assert_snapshot!(reported, @r#"
+    let mut shown = String::new();
+    decode(crate::BOUNCE.as_bytes(), |decoded| shown = format!("{decoded:#?}"));
+    insta::assert_snapshot!(shown, @r#"
     Event(
         Event {
             origin: EventPublishing,
@@ -98,9 +98,9 @@ fn a_bounce_is_read_to_the_last_field() {
     "#);
 }
 
-/// Every event file of the project is a case by existing; the table beside them says which are rejected.
+/// Every event file of the project is a test case; the table in their README lists which are rejected.
 #[test]
-fn every_file_of_the_project_is_told_as_its_table_says() {
+fn every_file_of_the_project_is_decoded_as_its_table_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events");
     let table = std::fs::read_to_string(folder.join("README.md")).unwrap();
     let mut seen = 0;
@@ -109,7 +109,7 @@ fn every_file_of_the_project_is_told_as_its_table_says() {
         let Some(name) = cells.next().and_then(|cell| cell.strip_prefix('`')?.strip_suffix('`')) else { continue };
         let Ok(document) = std::fs::read(folder.join(name)) else { continue };
         let counts = cells.nth(1).unwrap();
-        // A date in the future is a matter of the clock, which decoding has none of.
+        // A date in the future can only be found with a clock, which decoding does not have.
         let is_bad = counts.contains("rejected") && !counts.contains("decoded");
         let documents: Vec<&[u8]> = if name.ends_with(".ndjson") {
             document.split_inclusive(|byte| *byte == b'\n').collect()
