@@ -1,5 +1,5 @@
-//! What the stack costs: DynamoDB write units for each recorded unit, all in, at different sizes of batches; and how long
-//! a decision takes. Run with `cargo bench -p e2e --bench cost`. The tables live in this process (dynoxide), which
+//! Measures the cost of the stack: DynamoDB write units for each recorded unit, all included, at different batch sizes; and
+//! the duration of a decision. Run with `cargo bench -p e2e --bench cost`. The tables are in this process (dynoxide), which
 //! counts write units as DynamoDB does: one for each KB of an item, two in a transaction.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]
@@ -47,7 +47,7 @@ async fn main() {
         generate(&scenario(mails), 1, &mut stream).unwrap();
         let text = String::from_utf8(stream).unwrap();
         let lines: Vec<(i64, &str)> = text.lines().map(|line| (stamped(line, REAL_NOW).unwrap_or(0), line)).collect();
-        // The busiest part: what comes late is told by few.
+        // The busiest part: late events are few.
         let lines = &lines[..lines.len().min(6_000)];
         for window in [1, 5, 20] {
             let cloud = Cloud::new();

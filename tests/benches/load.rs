@@ -1,7 +1,7 @@
-//! What much load does to the breaker, on a simulated clock: how many folds a second one subject takes by lanes, what looking
-//! costs by how many subjects are stopped, and how long a batch takes that harms thousands of subjects. Run with
-//! `cargo bench -p e2e --bench load`. DynamoDB is dynoxide in this process; simulated are its limits: a transaction takes 10 ms
-//! and meets others at its items, a partition takes 1,000 write units a second, any other call takes 5 ms.
+//! Measures the breaker under load, on a simulated clock: how many folds a second one subject allows by lanes, what an
+//! evaluation costs by the number of stopped subjects, and how long a batch takes that harms thousands of subjects. Run with
+//! `cargo bench -p e2e --bench load`. DynamoDB is dynoxide in this process, with simulated limits: a transaction takes 10 ms
+//! and conflicts with others on its items, a partition accepts 1,000 write units a second.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
@@ -79,7 +79,7 @@ async fn folds(shards: u64, lanes: u32) {
                 },
             };
             let records: Vec<Record> = (0..100).map(record).collect();
-            // A cold process each time, as one that has met others takes more lanes.
+            // A cold process each time, because one that has met conflicts uses more lanes.
             let mut store = DynamoReputation::new(cloud.clients().dynamodb(), REPUTATION, policy);
             done += u64::from(fold(&mut store, &shard, &records, senders, LIMITS, NOW).await.is_ok());
             conflicts += store.conflicts();
@@ -113,7 +113,7 @@ async fn looks(count: usize) {
         store.save(&[stopped(number)]).await.unwrap();
     }
     let mut stack = Stack::new(&cloud, false);
-    // The first tick of an hour judges all who were heard of; that is not what is measured.
+    // The first tick of an hour judges all subjects with mail; that is not measured.
     stack.tick(NOW).await.unwrap();
     let mut line = format!("{count:>8}");
     for (what, minutes) in [("tick", 1), ("again", 3), ("batch", 4)] {
@@ -156,7 +156,7 @@ async fn wide_batch() {
     let policy = "[subjects]\ntenants = true\ntags = [\"campaign\"]\n";
     Stack::push(&cloud, policy).await;
     let mut stack = Stack::new(&cloud, false);
-    // Each sender has mail already, so that some of this harm calls for a step.
+    // Each sender already has mail, so that some of this harm leads to a transition.
     let mut bodies = Vec::new();
     for number in 0..1_000 {
         bodies.push(bounce(number, NOW));
@@ -171,7 +171,7 @@ async fn wide_batch() {
     let before = cloud.state().reads;
     loop {
         invocations += 1;
-        // As Lambda might: each time another process.
+        // As Lambda may do it: another process each time.
         let mut breaker = Breaker::new(&clients, REPUTATION, false);
         let begun = Instant::now();
         let wake =

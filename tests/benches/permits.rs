@@ -1,6 +1,6 @@
-//! What permits cost: how many a second one gate grants over tables in this process, how long one takes, and the write units
-//! of DynamoDB for each permit and each 1,000 mails. Run with `cargo bench -p e2e --bench permits`. The tables (dynoxide)
-//! count write units as DynamoDB does: one for each KB of an item, its leases included.
+//! Measures the cost of permits: how many a second one gate grants over tables in this process, how long one takes, and the
+//! write units of DynamoDB for each permit and each 1,000 mails. Run with `cargo bench -p e2e --bench permits`. The tables
+//! (dynoxide) count write units as DynamoDB does: one for each KB of an item, including its leases.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
@@ -12,15 +12,15 @@ use e2e::stack::{Stack, WarmGate, request};
 use reputation::time::Now;
 use serde_json::json;
 
-/// 2026-11-21, 18:00: all of the day's quota has come in by then.
+/// 2026-11-21, 18:00: all of the day's quota is available by then.
 const EVENING: Now = Now(1_795_219_200_000 + 18 * 3_600_000);
 const MAX_PERMITS: i64 = 5_000;
-/// So many are not measured: the first one opens the day, and leases have to gather.
+/// This many permits are not measured: the first one opens the day, and leases must accumulate.
 const FIRST: i64 = 130;
-/// What is left of the day, and a little less.
+/// The rest of the day, minus a little.
 const LEFT_MILLIS: i64 = 5 * 3_600_000;
 
-/// Enough for everything that is asked here.
+/// Enough for all requests here.
 const POLICY: &str =
     "[warmup.plan]\nburst_share = 1.0\n[warmup.sets]\nnews = { start = 1000000000, target = 1000000000 }\n";
 
@@ -41,7 +41,7 @@ async fn main() {
         "WU a 1,000 mails"
     );
     let domains = ["gmail.com", "outlook.com", "yahoo.com", "icloud.com", "web.de"];
-    // Leases are remembered for 90 s: so many permits a second are asked for, so many leases lie in the item.
+    // Leases are recorded for 90 s, so the number of leases in the item is that of the permits of 90 s.
     for (mails, isps, millis) in [
         (1, 1, 60_000),
         (1, 1, 5_000),

@@ -1,4 +1,4 @@
-"""Looks at the pages as people do, in a headless Chromium.
+"""Checks the pages in a headless Chromium, as people see them.
 
     python browser.py report FILE.html [--picture FILE.png]
     python browser.py dashboard URL [--picture FILE.png]
@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 900}
-# Far longer than anything takes; only a failure waits for so long.
+# Far longer than anything takes; only a failure waits this long.
 SOON = 60_000
 
 wrong: list[str] = []
@@ -40,9 +40,9 @@ def chromium() -> str:
 
 
 def watched(page: Page, origin: str) -> Page:
-    """Takes down what a page complains of, and whatever it asks of others."""
-    # What the browser itself says of an answer that is refused on purpose is none of the page's.
-    page.on("console", lambda told: check(told.type not in ("error", "warning"), f"console {told.type}: {told.text}"))
+    """Records a page's errors, and its requests to other hosts."""
+    # The browser's own messages about answers that are refused on purpose are not the page's errors.
+    page.on("console", lambda message: check(message.type not in ("error", "warning"), f"console {message.type}: {message.text}"))
     page.on("pageerror", lambda error: check(False, f"error on the page: {error}"))
     page.on("request", lambda asked: check(asked.url.startswith((origin, "data:")), f"it asks for {asked.url}"))
     page.set_default_timeout(SOON)
@@ -57,7 +57,7 @@ def accessible(page: Page, where: str) -> None:
 
 
 def drawn_charts(page: Page) -> list[int]:
-    """For each chart, how many different colours are on it."""
+    """The number of different colours on each chart."""
     return page.evaluate(
         """() => [...document.querySelectorAll(".uplot canvas")].map((canvas) => {
             const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -109,7 +109,7 @@ def report(browser, path: Path, picture: str | None) -> None:
 
 
 def by_keyboard(page: Page, where: str) -> None:
-    """Who uses no mouse gets to another key, and its charts are drawn."""
+    """Another key can be chosen without a mouse, and its charts are drawn."""
     page.keyboard.press("Tab")
     check(page.evaluate("document.activeElement.className") == "skip", f"{where}: the first stop is not the skip link")
     before = page.locator(".uplot").first.get_attribute("aria-label")
@@ -122,10 +122,10 @@ def by_keyboard(page: Page, where: str) -> None:
 
 
 def refused(url: str) -> None:
-    """What is not the page itself gets nothing, and does nothing."""
+    """Requests that do not come from the page itself get nothing and change nothing."""
     at = urlsplit(url)
     own = {"Host": at.netloc, "Origin": f"http://{at.netloc}", "Content-Type": "application/json"}
-    word = '{"word":"stop","subject":"configuration-set:receipts","isp":null,"reason":"a stranger"}'
+    body = '{"word":"stop","subject":"configuration-set:receipts","isp":null,"reason":"a stranger"}'
 
     def asked(method: str, path: str, headers: dict, body: str | None = None) -> int:
         line = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
@@ -149,33 +149,33 @@ def refused(url: str) -> None:
         ("another port", asked("GET", view, {"Host": "127.0.0.1:1"}), 403),
         ("another origin", asked("GET", view, {**own, "Origin": "http://evil.example"}), 403),
         ("another site", asked("GET", view, {"Host": at.netloc, "Sec-Fetch-Site": "cross-site"}), 403),
-        ("a word without origin", asked("POST", say, {"Host": at.netloc, "Content-Type": "application/json"}, word), 403),
-        ("a word of another origin", asked("POST", say, {**own, "Origin": "null"}, word), 403),
-        ("a word without token", asked("POST", "/say", own, word), 403),
-        ("a form", asked("POST", say, {**own, "Content-Type": "text/plain"}, word), 400),
-        ("no reason", asked("POST", say, own, word.replace("a stranger", " ")), 400),
-        ("no such word", asked("POST", say, own, word.replace("stop", "delete")), 400),
-        ("no such subject", asked("POST", say, own, word.replace("receipts", "receits")), 422),
+        ("a command without origin", asked("POST", say, {"Host": at.netloc, "Content-Type": "application/json"}, body), 403),
+        ("a command of another origin", asked("POST", say, {**own, "Origin": "null"}, body), 403),
+        ("a command without token", asked("POST", "/say", own, body), 403),
+        ("a form", asked("POST", say, {**own, "Content-Type": "text/plain"}, body), 400),
+        ("no reason", asked("POST", say, own, body.replace("a stranger", " ")), 400),
+        ("no such command", asked("POST", say, own, body.replace("stop", "delete")), 400),
+        ("no such subject", asked("POST", say, own, body.replace("receipts", "receits")), 422),
         ("too much", asked("POST", say, own, "x" * 20_000), 413),
-        ("a path that is none", asked("GET", f"{at.path}../../etc/passwd", own), 404),
+        ("an invalid path", asked("GET", f"{at.path}../../etc/passwd", own), 404),
         ("the view", asked("GET", view, own), 200),
     ]:
         check(status == expected, f"{what}: answered {status}, not {expected}")
 
 
-def said(page: Page, button: str, reason: str) -> None:
-    """Says a word as a person does, with a reason."""
+def command(page: Page, button: str, reason: str) -> None:
+    """Gives a command as a person does, with a reason."""
     page.get_by_role("button", name=button, exact=True).first.click()
     expect(page.locator("#say")).to_be_visible()
     accessible(page, f"dialog of {button}")
     page.locator("#say-yes").click()
     expect(page.locator("#say")).to_be_visible()  # Not without a reason.
     page.locator("#say-reason").fill(reason)
-    check(f"'{reason}'" in page.locator("#say-command").inner_text(), "the command line does not tell the reason")
+    check(f"'{reason}'" in page.locator("#say-command").inner_text(), "the command line does not show the reason")
     page.locator("#say-yes").click()
     expect(page.locator("#say")).to_be_hidden()
     expect(page.locator("#said")).to_be_visible()
-    check(len(page.locator("#said").inner_text()) > 10, f"{button}: what came of it is not told")
+    check(len(page.locator("#said").inner_text()) > 10, f"{button}: the result is not shown")
 
 
 def dashboard(browser, url: str, picture: str | None) -> None:
@@ -198,25 +198,25 @@ def dashboard(browser, url: str, picture: str | None) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#say")).to_be_hidden()
     expect(row.locator(".state.open")).to_be_visible()
-    said(page, "Bypass configuration-set:news", "we watch it ourselves")
+    command(page, "Bypass configuration-set:news", "we watch it ourselves")
     expect(row).to_contain_text("bypassed by a person")
-    said(page, "Release configuration-set:news", "the list is clean again")
+    command(page, "Release configuration-set:news", "the list is clean again")
     expect(row).to_have_count(0)
-    # Without a gate, what SES has no switch for has no button.
+    # Without a gate, a subject without a switch at SES has no button.
     identity = page.locator("#keys-table tr", has=page.get_by_role("rowheader", name="identity:offers.example.com", exact=True))
     expect(identity).to_contain_text("no switch")
     expect(identity.get_by_role("button")).to_have_count(0)
 
-    # A person stops one that flows, and leaves it to its breaker again. Nothing of this loads the page anew.
+    # A person stops one that is sending, and returns it to its breaker. The page is never reloaded.
     page.evaluate("window.stayed = true")
-    said(page, "Act on configuration-set:offers", "wrong list")
+    command(page, "Act on configuration-set:offers", "wrong list")
     mine = breakers.locator("tr", has=page.get_by_role("rowheader", name="configuration-set:offers", exact=True))
     expect(mine).to_contain_text("stopped by a person")
-    said(page, "Release configuration-set:offers", "it was the right one")
+    command(page, "Release configuration-set:offers", "it was the right one")
     expect(mine).to_have_count(0)
     before = int(page.locator("body").get_attribute("data-drawn"))
     page.wait_for_function("before => Number(document.body.dataset.drawn) > before", arg=before)
-    check(page.evaluate("window.stayed") is True, "the page was loaded anew")
+    check(page.evaluate("window.stayed") is True, "the page was reloaded")
     fits(page, "dashboard, in the end")
     page.set_viewport_size(PHONE)
     fits(page, "dashboard on a phone")
@@ -227,10 +227,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["report", "dashboard"])
     parser.add_argument("where", help="a file, or an address")
-    parser.add_argument("--picture", help="where to put a picture of it")
+    parser.add_argument("--picture", help="write a screenshot to this file")
     asked = parser.parse_args()
     with sync_playwright() as playwright:
-        # Run as root, as in a container, Chromium wants to be told that it has no sandbox.
+        # As root, as in a container, Chromium needs the option for no sandbox.
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium(), args=options)
         try:

@@ -15,26 +15,25 @@ Run it with the Python of an environment that has emulator-requirements.txt inst
     {"endpoint": "http://127.0.0.1:41234", "region": "eu-west-1", "account": "123456789012"}
 
 Clients use that endpoint and Region, the account as access key (it is the account's root user then) and any secret.
-It serves until its standard input is closed or it gets SIGTERM or SIGINT, then ends with every function's process; so a
-test run that dies takes it along. Should a process be left over all the same, it is ended, named, and the exit code
-is 1. All state is in memory. IAM is enforced: each function has exactly the permissions of its role in the template.
+It serves until its standard input is closed or it gets SIGTERM or SIGINT, then ends with every function's process; so it
+ends with a test run that dies. A process that is still running after that is ended and named, and the exit code is 1. All state is in memory. IAM is enforced: each function has exactly the permissions of its role in the template.
 
-`deploy` creates the stack from infra/template.yaml, or updates it, and prints its outputs and the concessions that were
-made to the emulator (see `CONCESSIONS`) as one JSON document. DIR is as cargo-lambda leaves it: DIR/ingest/bootstrap
+`deploy` creates the stack from infra/template.yaml, or updates it, and prints its outputs and the changes that were
+made for the emulator (see `CONCESSIONS`) as one JSON document. DIR is as cargo-lambda writes it: DIR/ingest/bootstrap
 (or DIR/ingest/bootstrap.zip), and so on for each function, built for this machine.
 
-`invoke` runs a function of the stack (`enforcer`, say) as a schedule would, and prints its answer. While the function's
+`invoke` runs a function of the stack (for example `enforcer`) as a schedule would, and prints its answer. While the function's
 concurrency is used up, it waits.
 
 `logs` prints everything that the functions have logged, a line each, after the name of its function and a tab.
 
-`extract` does what CloudWatch does with logs and this one does not: it puts the metrics that the functions have printed in
-embedded metric format, and prints how many values these were. Each run puts them again.
+`extract` does what CloudWatch does with logs and this one does not: it stores the metrics that the functions have printed in
+embedded metric format, and prints the number of values. Each run stores them again.
 
 `cloudwatch` calls an operation of CloudWatch, named as in Python (`get_metric_data`), and prints the answer as JSON, with times in
 seconds since 1970.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. What went wrong is on standard error.
+Exit codes: 0 success, 1 failed, 2 wrong usage. Errors are on standard error.
 """
 
 import argparse
@@ -64,7 +63,7 @@ MARKER = "SES_BREAKER_EMULATOR"
 
 
 class Failure(Exception):
-    """Told to the user as it is."""
+    """An error for the user, printed as its message."""
 
 
 # ------------------------------------------------------------------------------------------------------------- start
@@ -75,7 +74,7 @@ def start(log):
     answer = os.fdopen(os.dup(1), "w")
     if log:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
-    # Only the one line goes to standard output; whatever the server prints is log.
+    # Only one line goes to standard output; all output of the server is log.
     os.dup2(2, 1)
 
     with socket.socket() as free:
@@ -85,7 +84,7 @@ def start(log):
     scratch = tempfile.mkdtemp(prefix="ses-breaker-emulator-")
     mark = uuid.uuid4().hex
 
-    # Functions inherit the server's environment. On AWS they would see nothing of this machine's, least of all a
+    # Functions inherit the server's environment. On AWS they would see nothing of this machine's, in particular no
     # profile or real credentials.
     path = os.environ.get("PATH", os.defpath)
     os.environ.clear()
@@ -105,7 +104,7 @@ def start(log):
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
             "MINISTACK_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            # What the functions call.
+            # The services that the functions call.
             "AWS_ENDPOINT_URL": endpoint,
         }
     )
@@ -132,7 +131,7 @@ def start(log):
     except SystemExit as ended:
         failed = ended.code not in (None, 0)
     finally:
-        # Its own end forgets the functions' processes: first no more work for them, then the end of them.
+        # Its own end forgets the functions' processes: first they get no more work, then they are ended.
         lambda_svc._execute_function = lambda *_args, **_kwargs: {"error": True, "body": {"errorMessage": "stopped"}}
         lambda_svc.reset()
         left = end_leftovers(mark)
@@ -159,7 +158,7 @@ def know_condition_keys(iam_actions):
         elif action == "events:PutEvents":
             request = json.loads(body or b"{}")
             sources = {str(entry.get("Source")) for entry in request.get("Entries", [])}
-            # AWS looks at each entry. Several sources in one request are none of ours, so together they match nothing.
+            # AWS checks each entry. The stack never has several sources in one request, so together they match nothing.
             found = {**found, "events:source": " ".join(sorted(sources))}
         return found
 
@@ -167,7 +166,7 @@ def know_condition_keys(iam_actions):
 
 
 def know_default_sets(ses_v2):
-    """Teaches the emulator PutEmailIdentityConfigurationSetAttributes: GetEmailIdentity tells what was put."""
+    """Teaches the emulator PutEmailIdentityConfigurationSetAttributes: GetEmailIdentity returns the value."""
     known = ses_v2.handle_request
 
     async def handle_request(method, path, headers, body, query_params):
@@ -283,7 +282,7 @@ def tell_when_ready(endpoint, answer):
 
 
 def end_leftovers(mark):
-    """Ends every process that has inherited the mark, and returns what they were."""
+    """Ends every process that has inherited the mark, and returns their descriptions."""
     wanted = f"{MARKER}={mark}".encode()
     deadline = time.monotonic() + 5
     while True:
@@ -297,7 +296,7 @@ def end_leftovers(mark):
                 continue
         if not left or time.monotonic() > deadline:
             break
-        # They may be on their way out.
+        # They may be ending already.
         time.sleep(0.05)
     for process in left:
         try:
@@ -311,7 +310,7 @@ def end_leftovers(mark):
 
 
 def statements(resource, keep):
-    """Drops the policy statements of a resource that are not to be kept."""
+    """Drops the policy statements of a resource that must not be kept."""
     document = resource["Properties"]["PolicyDocument"]
     document["Statement"] = [statement for statement in document["Statement"] if keep(statement)]
 
@@ -335,7 +334,7 @@ def tests_publish_events(resources, _parameters):
     statements(resources["EventsTopicPolicy"], lambda statement: statement.get("Sid") != "NobodyElse")
 
 
-# What is changed in a copy of the template, and why: what is changed here is not tested here.
+# The changes in a copy of the template, and why. The changed parts are not tested here.
 CONCESSIONS = [
     (count_of_ingests, "a number that comes from a parameter stays text, and its queue poller fails on it"),
     (unprotected_tables, "the text 'false' counts as true, so no table could ever be deleted"),
@@ -345,7 +344,7 @@ CONCESSIONS = [
 
 
 def deploy(arguments):
-    """Creates or updates the stack, and returns what there is to tell."""
+    """Creates or updates the stack, and returns its outputs and the concessions."""
     from botocore.exceptions import BotoCoreError, ClientError
     from samtranslator.yaml_helper import yaml_parse
 
@@ -356,7 +355,7 @@ def deploy(arguments):
             raise Failure(f"--parameter {parameter}: must be KEY=VALUE")
         parameters[name] = value
     template = yaml_parse(arguments.template.read_text())
-    # The emulator would take any.
+    # The emulator would accept any.
     unknown = sorted(set(parameters) - set(template["Parameters"]))
     if unknown:
         raise Failure(f"{arguments.template} has no parameter {', '.join(unknown)}")
@@ -381,7 +380,7 @@ def deploy(arguments):
             key = f"{functions[name]}-{uuid.uuid4().hex}.zip"
             s3.put_object(Bucket=bucket, Key=key, Body=code)
             resources[name]["Properties"]["CodeUri"] = {"Bucket": bucket, "Key": key}
-        # By way of the bucket: a template in the request itself may be 51,200 bytes long.
+        # Through the bucket: a template in the request itself is limited to 51,200 bytes.
         s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(template).encode())
         outputs = put_stack(client(arguments, "cloudformation"), ClientError, arguments, bucket, parameters)
         # Its CloudFormation leaves this property out.
@@ -396,7 +395,7 @@ def deploy(arguments):
 
 
 def archive(folder):
-    """The function's code as Lambda wants it: a zip with an executable `bootstrap` at its top."""
+    """The function's code as Lambda expects it: a zip with an executable `bootstrap` at its top."""
     if (folder / "bootstrap.zip").is_file():
         return (folder / "bootstrap.zip").read_bytes()
     bootstrap = folder / "bootstrap"
@@ -406,7 +405,7 @@ def archive(folder):
     entry.external_attr = 0o755 << 16
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as code:
-        # Stored: nobody downloads it.
+        # Stored without compression: it is never downloaded.
         code.writestr(entry, bootstrap.read_bytes())
     return packed.getvalue()
 
@@ -518,7 +517,7 @@ def extract(arguments):
     cloudwatch = client(arguments, "cloudwatch")
     try:
         for namespace, values in data.items():
-            # A request takes a thousand.
+            # A request accepts a thousand.
             for first in range(0, len(values), 1000):
                 cloudwatch.put_metric_data(Namespace=namespace, MetricData=values[first : first + 1000])
     except (BotoCoreError, ClientError) as error:
@@ -527,7 +526,7 @@ def extract(arguments):
 
 
 def delete(arguments):
-    """Deletes the stack, as `sam delete` asks CloudFormation to."""
+    """Deletes the stack, as `sam delete` does through CloudFormation."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -571,28 +570,28 @@ def main():
     starting = commands.add_parser("start", help="serve until standard input is closed")
     starting.add_argument("--log", metavar="FILE", help="append the log to FILE instead of standard error")
     deploying = commands.add_parser("deploy", help="create or update a stack")
-    deploying.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    deploying.add_argument("--endpoint", required=True, metavar="URL", help="as printed by start")
     deploying.add_argument("--stack", required=True, metavar="NAME")
     deploying.add_argument("--code", required=True, metavar="DIR", type=pathlib.Path, help="with ingest/bootstrap, …")
     deploying.add_argument("--parameter", action="append", default=[], metavar="KEY=VALUE")
     deploying.add_argument("--template", default=TEMPLATE, metavar="FILE", type=pathlib.Path)
     invoking = commands.add_parser("invoke", help="run a function of a stack")
-    invoking.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    invoking.add_argument("--endpoint", required=True, metavar="URL", help="as printed by start")
     invoking.add_argument("--stack", required=True, metavar="NAME")
-    invoking.add_argument("--function", required=True, metavar="NAME", help="breaker, say")
+    invoking.add_argument("--function", required=True, metavar="NAME", help="for example breaker")
     invoking.add_argument("--input", default="{}", metavar="JSON")
     logging = commands.add_parser("logs", help="print what the functions of a stack have logged")
-    logging.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    logging.add_argument("--endpoint", required=True, metavar="URL", help="as printed by start")
     logging.add_argument("--stack", required=True, metavar="NAME")
     deleting = commands.add_parser("delete", help="delete a stack")
-    deleting.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    deleting.add_argument("--endpoint", required=True, metavar="URL", help="as printed by start")
     deleting.add_argument("--stack", required=True, metavar="NAME")
     extracting = commands.add_parser("extract", help="put the metrics that the functions of a stack have printed")
-    extracting.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
+    extracting.add_argument("--endpoint", required=True, metavar="URL", help="as printed by start")
     extracting.add_argument("--stack", required=True, metavar="NAME")
     asking = commands.add_parser("cloudwatch", help="call an operation of CloudWatch")
-    asking.add_argument("--endpoint", required=True, metavar="URL", help="as told by start")
-    asking.add_argument("--operation", required=True, metavar="OPERATION", help="list_metrics, say")
+    asking.add_argument("--endpoint", required=True, metavar="URL", help="as printed by start")
+    asking.add_argument("--operation", required=True, metavar="OPERATION", help="for example list_metrics")
     asking.add_argument("--input", default="{}", metavar="JSON")
     arguments = parser.parse_args()
     try:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How long the functions take to start, and how much memory they have then.
+"""Measures how long the functions take to start, and their memory after that.
 
     start_time.py [--runs N] DIR
 
-DIR is as cargo-lambda leaves it, built for this machine: DIR/ingest/bootstrap, and so on. Each is started N times (20 if
-not told) against a runtime API on this machine that never hands out work. A line for each function: milliseconds from the
+DIR is as cargo-lambda writes it, built for this machine: DIR/ingest/bootstrap, and so on. Each is started N times (20 if
+not given) against a runtime API on this machine that never hands out work. A line for each function: milliseconds from the
 start of the process to its first request for work (least, median, most), and resident memory at that moment. No network is
-needed: a function calls nobody before it has work.
+needed: a function makes no calls before it has work.
 """
 
 import argparse
@@ -40,13 +40,13 @@ VARIABLES = {
 
 
 class RuntimeApi(http.server.BaseHTTPRequestHandler):
-    """Notes when work is asked for, and never answers."""
+    """Records when a function asks for work, and never answers."""
 
     asked = queue.Queue()
 
     def do_GET(self):
         RuntimeApi.asked.put(time.perf_counter())
-        # Until the function is ended.
+        # Until the function is killed.
         self.rfile.read(1)
 
     def log_message(self, *_arguments):
@@ -82,7 +82,7 @@ def main():
         try:
             runs = [start(bootstrap, f"127.0.0.1:{server.server_port}") for _ in range(arguments.runs)]
         except (OSError, queue.Empty) as error:
-            print(f"start_time.py: {bootstrap} does not come to ask for work: {error!r}", file=sys.stderr)
+            print(f"start_time.py: {bootstrap} never asks for work: {error!r}", file=sys.stderr)
             return 1
         times = sorted(seconds * 1000 for seconds, _ in runs)
         memory = statistics.median(kilobytes for _, kilobytes in runs) / 1024

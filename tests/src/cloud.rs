@@ -1,5 +1,5 @@
-//! AWS in this process: DynamoDB by dynoxide, and as much of SES, SNS and EventBridge as our calls can see. The real SDK
-//! talks to it without a socket, so that a test can stop "the process" between any two calls.
+//! AWS in this process: DynamoDB by dynoxide, and the parts of SES, SNS and EventBridge that the stack's calls can see. The
+//! real SDK talks to it without a socket, so a test can stop "the process" between any two calls.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,12 +22,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Name of the ledger table here.
+/// Name of the ledger table.
 pub const LEDGER: &str = "test-ledger";
-/// Name of the reputation table here.
+/// Name of the reputation table.
 pub const REPUTATION: &str = "test-reputation";
 
-/// What was read of a stream so far, and where to read on.
+/// The records of a stream read so far, and where to continue.
 type ReadStream = (Vec<EventRecord>, Value);
 
 /// One AWS account.
@@ -35,7 +35,7 @@ type ReadStream = (Vec<EventRecord>, Value);
 pub struct Cloud {
     database: Database,
     state: Arc<Mutex<State>>,
-    /// What was read of each table's stream so far, and where to read on.
+    /// The records read from each table's stream so far, and where to continue.
     streams: Arc<Mutex<BTreeMap<String, ReadStream>>>,
 }
 
@@ -45,16 +45,16 @@ impl std::fmt::Debug for Cloud {
     }
 }
 
-/// When the process that talks to the cloud is stopped.
+/// When to stop the process that talks to the cloud.
 #[derive(Clone, Copy, Debug)]
 pub struct Kill {
-    /// At the write after so many others.
+    /// The number of writes before the fatal one.
     pub after: u64,
     /// Whether that write is carried out.
     pub carried_out: bool,
 }
 
-/// What becomes of one call on a bad network.
+/// The fate of one call on a bad network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is carried out and answered.
@@ -63,11 +63,11 @@ pub enum Fate {
     AnswerLost,
     /// It never arrives.
     CallLost,
-    /// It is carried out, and its answer takes longer than anybody waits.
+    /// It is carried out, and its answer takes longer than any caller waits.
     Hangs,
 }
 
-/// A network between clients and the cloud: how long each call is under way, and what becomes of it.
+/// A network between clients and the cloud: the delay of each call, and its fate.
 #[derive(Clone)]
 struct Network {
     cloud: Cloud,
@@ -80,21 +80,21 @@ impl std::fmt::Debug for Network {
     }
 }
 
-/// How long a transaction of DynamoDB takes here, where that is simulated.
+/// The duration of a DynamoDB transaction, where that is simulated.
 const TRANSACTION: Duration = Duration::from_millis(10);
-/// Write units that one partition takes in a second (DynamoDB guide, "Best practices for designing partition keys").
+/// Write units that one partition accepts in a second (DynamoDB guide, "Best practices for designing partition keys").
 const PARTITION_UNITS: f64 = 1_000.0;
 
-/// Transactions under way, and what partitions have taken.
+/// Transactions in flight, and the load of partitions.
 #[derive(Debug, Default)]
 struct Contention {
-    /// The items that transactions under way write.
+    /// The items that transactions in flight write.
     locked: BTreeSet<String>,
-    /// By partition key: the write units that are left, and when that was so.
+    /// By partition key: the write units that are left, and as of when.
     partitions: BTreeMap<String, (f64, tokio::time::Instant)>,
 }
 
-/// The items that a transaction writes: their partition keys and, for all that a table may hold, themselves.
+/// The items that a transaction writes: their partition keys and their identities.
 fn written(body: &str) -> Vec<(String, String)> {
     let request = serde_json::from_str::<Value>(body).unwrap_or_default();
     let actions = request["TransactItems"].as_array().cloned().unwrap_or_default();
@@ -110,7 +110,7 @@ fn written(body: &str) -> Vec<(String, String)> {
     actions.iter().map(keys).collect()
 }
 
-/// What happened besides DynamoDB.
+/// The state of the services other than DynamoDB.
 #[derive(Debug, Default)]
 pub struct State {
     /// Configuration sets and whether they may send.
@@ -123,11 +123,11 @@ pub struct State {
     pub events: Vec<Value>,
     /// Tags of configuration sets.
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
-    /// SES answers the next calls with these statuses and codes instead.
+    /// The statuses and codes that SES answers to the next calls instead.
     pub ses_errors: VecDeque<(u16, &'static str)>,
-    /// SES answers all calls about these sets with these statuses and codes instead.
+    /// The statuses and codes that SES answers to all calls about these sets instead.
     pub set_errors: BTreeMap<String, (u16, &'static str)>,
-    /// What SES says of a set, and how often, instead of what is: reads that are not up to date.
+    /// What SES says about a set, and how often, instead of its state: stale reads.
     pub stale: BTreeMap<String, (bool, u32)>,
     /// Calls of SES, in order: method, and path after `/v2/email/`.
     pub ses_calls: Vec<String>,
@@ -135,13 +135,13 @@ pub struct State {
     pub writes: u64,
     /// Write units that DynamoDB charged.
     pub write_units: f64,
-    /// Queries and reads of single items.
+    /// Queries, and reads of single items.
     pub reads: u64,
     /// Bytes of their answers.
     pub read_bytes: u64,
     /// DynamoDB's limits on transactions, where they are simulated.
     contention: Option<Contention>,
-    /// DynamoDB answers nothing but errors (503) for as long as this is set.
+    /// While set, DynamoDB answers only errors (503).
     pub dynamodb_down: bool,
     kill: Option<Kill>,
     dead: bool,
@@ -154,18 +154,18 @@ impl Default for Cloud {
 }
 
 impl Cloud {
-    /// An account with the two tables of the stack, empty.
+    /// An account with the stack's two tables, empty.
     pub fn new() -> Cloud {
         Cloud::with_tables(true)
     }
 
-    /// The same, but nothing is told of what is written. With each write dynoxide looks at all that its streams have told
-    /// so far: where nobody reads them, that is what most of the time would be spent on.
+    /// The same, without streams. With each write dynoxide scans everything in its streams so far, which would take most of the
+    /// time in tests that do not read them.
     pub fn without_streams() -> Cloud {
         Cloud::with_tables(false)
     }
 
-    /// Tables for another stack in the same account: it sees the same SES, and its messages and events come together.
+    /// Tables for another stack in the same account: both see the same SES, and share messages and events.
     pub fn beside(&self) -> Cloud {
         Cloud { state: Arc::clone(&self.state), ..Cloud::with_tables(true) }
     }
@@ -196,12 +196,12 @@ impl Cloud {
         cloud
     }
 
-    /// From now on transactions take time, meet each other at items, and are throttled by what a partition takes.
+    /// From now on transactions take time, conflict on items, and are throttled by the capacity of a partition.
     pub fn contend(&self) {
         self.state().contention = Some(Contention::default());
     }
 
-    /// Begins a transaction; the answer, if it is cancelled at once, else the items that it locks.
+    /// Begins a transaction. Returns the items that it locks, or the answer if it is cancelled at once.
     fn begin_transaction(&self, body: &str) -> Result<Vec<String>, Box<HttpResponse>> {
         let mut state = self.state();
         let Some(Contention { locked, partitions }) = &mut state.contention else { return Ok(Vec::new()) };
@@ -233,7 +233,7 @@ impl Cloud {
         Ok(items)
     }
 
-    /// Ends a transaction for which DynamoDB has charged so many units, the same for each of its items.
+    /// Ends a transaction for which DynamoDB has charged `charged` units, the same for each of its items.
     fn end_transaction(&self, items: &[String], body: &str, charged: f64) {
         let mut state = self.state();
         let Some(Contention { locked, partitions }) = &mut state.contention else { return };
@@ -253,17 +253,17 @@ impl Cloud {
     /// Clients that talk to it over a bad network.
     pub fn clients_over(&self, fate: impl FnMut() -> (Duration, Fate) + Send + 'static) -> Clients {
         let clients = Clients::over(Network { cloud: self.clone(), fate: Arc::new(Mutex::new(fate)) });
-        // Waits between attempts as long as it may, which is not by chance.
+        // Waits as long as possible between attempts, without randomness.
         let retries = RetryConfig::standard().with_max_attempts(4).with_use_static_exponential_base(true);
         Clients::new(clients.config().clone().into_builder().retry_config(retries).build())
     }
 
-    /// What happened besides DynamoDB.
+    /// The state of the services other than DynamoDB.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    /// Stops the process that talks to it at a later write; nothing is answered then until [`Cloud::revive`].
+    /// Stops the process that talks to it at a later write; after that, nothing is answered until [`Cloud::revive`].
     pub fn kill(&self, kill: Kill) {
         let mut state = self.state();
         let after = state.writes + kill.after;
@@ -277,7 +277,7 @@ impl Cloud {
         std::mem::take(&mut state.dead)
     }
 
-    /// Calls DynamoDB directly, for tests that look at what is stored.
+    /// Calls DynamoDB directly, for tests that inspect what is stored.
     pub fn dynamodb(&self, operation: &str, request: Value) -> Value {
         match dispatch(&self.database, operation, &request.to_string()) {
             Ok(answer) => serde_json::from_str(&answer).unwrap(),
@@ -285,7 +285,7 @@ impl Cloud {
         }
     }
 
-    /// Stores a policy as the first version, unless one was pushed before.
+    /// Stores a policy as the first version, unless one was pushed already.
     pub fn put_first_policy(&self, toml: &str) {
         let item = |sk: &str| {
             json!({ "pk": { "S": "policy" }, "sk": { "S": sk }, "version": { "N": "1" }, "toml": { "S": toml },
@@ -316,7 +316,7 @@ impl Cloud {
         }
     }
 
-    /// Everything that the stream of a table says, from its beginning, as Lambda would hand it over.
+    /// All records of a table's stream, from its beginning, as Lambda would pass them on.
     pub fn stream(&self, table: &str) -> Vec<EventRecord> {
         let known = self.streams.lock().unwrap().remove(table);
         let (mut records, mut iterator) = known.unwrap_or_else(|| {
@@ -384,7 +384,7 @@ impl Cloud {
         }
         match dispatch(&self.database, operation, body) {
             Ok(text) => {
-                // Only that part is read: benches come by here.
+                // Only that part is parsed: benches run this code.
                 let used = serde_json::from_str::<Used>(&text).unwrap_or_default().used;
                 let used: f64 = match used.as_array() {
                     Some(tables) => tables.iter().filter_map(|used| used["CapacityUnits"].as_f64()).sum(),
@@ -425,9 +425,9 @@ impl Cloud {
             return respond(404, Some("NotFoundException"), &message.to_string());
         };
         if method == "GET" {
-            let stale = state.stale.get_mut(&name).filter(|(_, left)| *left > 0).map(|(said, left)| {
+            let stale = state.stale.get_mut(&name).filter(|(_, left)| *left > 0).map(|(answer, left)| {
                 *left -= 1;
-                *said
+                *answer
             });
             let tags = state.tags.get(&name).into_iter().flatten();
             let tags: Vec<Value> = tags.map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
@@ -464,7 +464,7 @@ impl Cloud {
     }
 }
 
-/// The part of an answer of DynamoDB that says what it cost.
+/// The part of a DynamoDB answer with its cost.
 #[derive(Default, Deserialize)]
 struct Used {
     #[serde(default, rename = "ConsumedCapacity")]
@@ -527,7 +527,7 @@ fn dispatch(database: &Database, operation: &str, body: &str) -> Result<String, 
         "Scan" => run(body, |request| database.scan(request)),
         "TransactWriteItems" => run(body, |request| database.transact_write_items(request)),
         "UpdateItem" => run(body, |request| database.update_item(request)),
-        other => panic!("nobody here calls {other}"),
+        other => panic!("unexpected call {other}"),
     }
 }
 
@@ -535,7 +535,7 @@ impl HttpConnector for Cloud {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let cloud = self.clone();
         HttpConnectorFuture::new(async move {
-            // Whoever else runs has a turn at each call, as on a network.
+            // Other tasks get a turn at each call, as on a network.
             tokio::task::yield_now().await;
             let is_transaction =
                 request.headers().get("x-amz-target").is_some_and(|it| it.ends_with("TransactWriteItems"));

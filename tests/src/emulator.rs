@@ -1,8 +1,8 @@
 //! AWS in a process of its own: the real template deployed to it, and the functions run as Lambda runs them.
 //!
-//! `tests/cloud/emulator.py` is that process. It ends with whoever started it: its standard input is a pipe from here.
-//! Everything that it needs lies under `emulator` in the target folder, and is made the first time: a Python environment, and
-//! the functions, which `cargo build` makes from the same builds of our dependencies as `cargo test`.
+//! `tests/cloud/emulator.py` is that process. It ends with the process that started it: its standard input is a pipe from
+//! here. Everything that it needs is under `emulator` in the target folder, and is created the first time: a Python
+//! environment, and the functions, which `cargo build` makes from the same builds of the dependencies as `cargo test`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -28,8 +28,8 @@ pub const FUNCTIONS: [&str; 5] = ["ingest", "breaker", "enforcer", "warmup", "ga
 /// The environment of the emulator.
 const EMULATOR: &str = "emulator";
 
-/// How often [`eventually`] looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The interval at which [`eventually`] checks.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// An AWS account in a process of its own.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Emulator {
     stacks: Vec<String>,
 }
 
-/// What the process says of itself.
+/// The first output of the process.
 #[derive(Debug, Deserialize)]
 struct Ready {
     endpoint: String,
@@ -56,9 +56,9 @@ struct Ready {
 pub struct Deployed {
     /// Its name.
     pub stack: String,
-    /// What the template puts out.
+    /// The outputs of the template.
     pub outputs: BTreeMap<String, String>,
-    /// What had to be changed in the template for the emulator, and why: it is not tested here.
+    /// What had to be changed in the template for the emulator, and why: these parts are not tested here.
     pub concessions: BTreeMap<String, String>,
 }
 
@@ -67,7 +67,7 @@ impl Emulator {
     ///
     /// # Errors
     ///
-    /// Says what is missing on this machine and how to get it, or what the process said.
+    /// Says what is missing on this machine and how to install it, or prints the output of the process.
     pub fn start() -> Result<Emulator> {
         let places = Places::find()?;
         let python = places.python(EMULATOR)?;
@@ -92,16 +92,16 @@ impl Emulator {
     ///
     /// # Errors
     ///
-    /// What the compiler, or CloudFormation, objects to.
+    /// The compiler or CloudFormation reports an error.
     pub fn deploy(&mut self, stack: &str, parameters: &[(&str, &str)]) -> Result<Deployed> {
         let code = functions()?;
         let mut arguments = vec!["--code".to_owned(), code.display().to_string()];
         for (name, value) in parameters {
             arguments.extend(["--parameter".to_owned(), format!("{name}={value}")]);
         }
-        let reported = self.run("deploy", stack, &arguments)?;
+        let output = self.run("deploy", stack, &arguments)?;
         self.stacks.push(stack.to_owned());
-        Ok(serde_json::from_str(&reported)?)
+        Ok(serde_json::from_str(&output)?)
     }
 
     /// Runs a function of a stack as a schedule would, and returns its answer.
@@ -111,8 +111,8 @@ impl Emulator {
     /// The function failed.
     pub fn invoke(&self, stack: &str, function: &str, input: &Value) -> Result<Value> {
         let input = input.to_string();
-        let reported = self.run("invoke", stack, &["--function", function, "--input", &input])?;
-        Ok(serde_json::from_str(&reported)?)
+        let output = self.run("invoke", stack, &["--function", function, "--input", &input])?;
+        Ok(serde_json::from_str(&output)?)
     }
 
     /// Deletes a stack.
@@ -126,7 +126,7 @@ impl Emulator {
         Ok(())
     }
 
-    /// Everything that the functions of a stack have logged: a line each, after the name of its function and a tab.
+    /// All log lines of a stack's functions, each after the name of its function and a tab.
     ///
     /// # Errors
     ///
@@ -135,12 +135,12 @@ impl Emulator {
         self.run("logs", stack, &[] as &[&str])
     }
 
-    /// Puts the metrics that the functions of a stack have printed, as CloudWatch does with its logs. Returns how many values
-    /// these were. Each call puts them again.
+    /// Stores the metrics that a stack's functions have printed, as CloudWatch does with its logs. Returns the number of
+    /// values. Each call stores them again.
     ///
     /// # Errors
     ///
-    /// The emulator does not answer, or a line is not what CloudWatch reads.
+    /// The emulator does not answer, or CloudWatch cannot read a line.
     pub fn extract_metrics(&self, stack: &str) -> Result<usize> {
         Ok(self.run("extract", stack, &[] as &[&str])?.trim().parse()?)
     }
@@ -155,11 +155,11 @@ impl Emulator {
         let input = input.to_string();
         command.arg(script()).args(["cloudwatch", "--endpoint", &self.ready.endpoint, "--operation", operation]);
         let output = command.args(["--input", &input]).stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{operation} failed: {}", said(&output));
+        ensure!(output.status.success(), "{operation} failed: {}", output_of(&output));
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    /// Kills some processes of functions, as a host that dies would; `which` chooses. Returns how many.
+    /// Kills some processes of functions, as if their host failed; `which` chooses. Returns their number.
     pub fn kill_functions(&self, which: usize) -> usize {
         let running = self.functions_running();
         if running.is_empty() {
@@ -169,7 +169,7 @@ impl Emulator {
         usize::from(killed.is_ok_and(|output| output.status.success()))
     }
 
-    /// The processes of functions, which the emulator has started.
+    /// The processes of functions that the emulator has started.
     fn functions_running(&self) -> Vec<u32> {
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let is_ours = |id: &u32| {
@@ -185,7 +185,7 @@ impl Emulator {
         ids
     }
 
-    /// What clients of this account share: they are its root user.
+    /// The configuration that clients of this account share: they are its root user.
     pub async fn config(&self) -> SdkConfig {
         let Ready { endpoint, region, account } = &self.ready;
         aws_config::defaults(BehaviorVersion::latest())
@@ -196,17 +196,17 @@ impl Emulator {
             .await
     }
 
-    /// Where it answers.
+    /// Its URL.
     pub fn endpoint(&self) -> &str {
         &self.ready.endpoint
     }
 
-    /// Runs a program of the workspace, `ses-breaker` or `examples/send`, as somebody with the account's credentials. `input` is
-    /// what it reads.
+    /// Runs a program of the workspace, `ses-breaker` or `examples/send`, with the account's credentials. `input` is its
+    /// standard input.
     ///
     /// # Errors
     ///
-    /// It is not there, or cannot run.
+    /// It does not exist, or cannot run.
     pub fn program(&self, name: &str, arguments: &[&str], input: &str) -> Result<Output> {
         let mut process = self.begin(name, arguments)?;
         if let Some(mut to) = process.stdin.take() {
@@ -215,11 +215,11 @@ impl Emulator {
         Ok(process.wait_with_output()?)
     }
 
-    /// The same for a program that goes on: its streams are pipes.
+    /// The same for a program that keeps running: its streams are pipes.
     ///
     /// # Errors
     ///
-    /// It is not there, or cannot run.
+    /// It does not exist, or cannot run.
     pub fn begin(&self, name: &str, arguments: &[&str]) -> Result<Child> {
         let path = program(name)?;
         let Ready { endpoint, region, account } = &self.ready;
@@ -244,7 +244,7 @@ impl Emulator {
     ///
     /// # Errors
     ///
-    /// It did not end well, or left a process of a function behind.
+    /// It failed, or left a process of a function running.
     pub fn stop(mut self) -> Result<()> {
         let status = self.end()?;
         ensure!(status.success(), "the emulator ended with {status}:\n{}", tail(&self.log));
@@ -261,7 +261,7 @@ impl Emulator {
         let mut command = Command::new(self.places.python(EMULATOR)?);
         command.arg(script()).args([verb, "--endpoint", &self.ready.endpoint, "--stack", stack]).args(arguments);
         let output = command.stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{verb} failed: {}", said(&output));
+        ensure!(output.status.success(), "{verb} failed: {}", output_of(&output));
         Ok(String::from_utf8(output.stdout)?)
     }
 }
@@ -283,12 +283,12 @@ impl Drop for Emulator {
     }
 }
 
-/// A folder with the functions as Lambda wants them, built for this machine: `ingest/bootstrap`, and so on. The variable
-/// `SES_BREAKER_FUNCTIONS` names one to take instead, such as `target/lambda` where cargo-lambda leaves them.
+/// A folder with the functions as Lambda expects them, built for this machine: `ingest/bootstrap`, and so on. The variable
+/// `SES_BREAKER_FUNCTIONS` names another one to use, such as `target/lambda` where cargo-lambda writes them.
 ///
 /// # Errors
 ///
-/// What the compiler says.
+/// The compiler's error.
 pub fn functions() -> Result<&'static Path> {
     // One build for all tests of a process.
     static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
@@ -299,40 +299,40 @@ pub fn functions() -> Result<&'static Path> {
     built.as_deref().map_err(|error| anyhow!("{error}"))
 }
 
-/// Looks every now and then until there is something to return; for what other processes do in their own time.
+/// Checks repeatedly until there is something to return; for what other processes do in their own time.
 ///
 /// # Panics
 ///
-/// There is nothing by the deadline. Says what was seen last.
-pub async fn eventually<T, S, F>(what: &str, within: Duration, mut look: impl FnMut() -> F) -> T
+/// There is nothing at the deadline. Prints what was seen last.
+pub async fn eventually<T, S, F>(what: &str, within: Duration, mut check: impl FnMut() -> F) -> T
 where
     S: Debug,
     F: Future<Output = Result<T, S>>,
 {
     let deadline = Instant::now() + within;
     loop {
-        match look().await {
+        match check().await {
             Ok(found) => return found,
             Err(seen) => assert!(Instant::now() < deadline, "not within {within:?}: {what}; last seen: {seen:#?}"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_EVERY).await;
     }
 }
 
-/// Where things are.
+/// Locations.
 #[derive(Debug)]
 struct Places {
     /// The target folder.
     target: PathBuf,
-    /// The folder in it that builds with this test's profile go to: `debug`, unless it was asked for another one.
+    /// The folder in it for builds with this test's profile: `debug`, unless another one was asked for.
     profile: String,
 }
 
-/// What Python must be able to do: make environments with pip in them.
+/// What Python must support: environments with pip in them.
 const PYTHON_CHECK: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))";
 
 impl Places {
-    /// From where this test itself has been built to: `target/debug/deps/emulator-…`.
+    /// The location of this test's own build: `target/debug/deps/emulator-…`.
     fn find() -> Result<Places> {
         let test = std::env::current_exe()?;
         let built = test.ancestors().nth(2).context("a test lies in the target folder")?;
@@ -342,7 +342,7 @@ impl Places {
         Ok(Places { target, profile })
     }
 
-    /// The Python of an environment in which is installed what `tests/cloud/NAME-requirements.txt` asks; makes it if need be.
+    /// The Python of an environment with the packages of `tests/cloud/NAME-requirements.txt`; creates it if necessary.
     fn python(&self, name: &str) -> Result<PathBuf> {
         let folder = self.target.join("emulator");
         let environment = folder.join(format!("venv-{name}"));
@@ -351,7 +351,7 @@ impl Places {
         let wanted = fs::read_to_string(&requirements)?;
         let lock = File::create(folder.join("lock"))?;
         lock.lock()?;
-        // Written last, so that half an environment is none.
+        // Written last, so that a partial environment is not used.
         if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
             return Ok(python);
         }
@@ -373,7 +373,7 @@ impl Places {
     fn build(&self) -> Result<PathBuf> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        // As `cargo test` builds: all of the workspace, with the profile and (examples need them) the dependencies of tests.
+        // As `cargo test` builds: the whole workspace, with the profile and (examples need them) the dependencies of tests.
         // Otherwise features differ, and the SDK would be built a second time.
         let profile = if self.profile == "debug" { "test" } else { &self.profile };
         build.args(["build", "--workspace", "--bins", "--examples", "--locked", "--quiet", "--profile", profile]);
@@ -390,35 +390,35 @@ impl Places {
             }
             fs::create_dir_all(&folder)?;
             let new = folder.join("new");
-            // Without what debuggers want it is a third of the size; it is copied four times until it runs.
+            // Without debug information it is a third of the size; it is copied four times before it runs.
             let stripped = Command::new("strip").arg("-o").arg(&new).arg(&built).output();
             if !stripped.is_ok_and(|stripped| stripped.status.success()) {
                 fs::copy(&built, &new).with_context(|| format!("{} is missing", built.display()))?;
             }
-            // Another test may be running the one that is there.
+            // Another test may be running the existing one.
             fs::rename(new, folder.join("bootstrap"))?;
         }
         Ok(code)
     }
 }
 
-/// A program of the workspace, built.
+/// The path of a program of the workspace, built.
 ///
 /// # Errors
 ///
-/// What the compiler says.
+/// The compiler's error.
 pub fn program(name: &str) -> Result<PathBuf> {
-    // They are built with the functions.
+    // Programs are built with the functions.
     functions()?;
     let places = Places::find()?;
     Ok(places.target.join(places.profile).join(name))
 }
 
-/// Runs `tests/cloud/browser.py`, which looks at pages in a browser.
+/// Runs `tests/cloud/browser.py`, which checks pages in a browser.
 ///
 /// # Errors
 ///
-/// What it finds wrong with them, or what is missing on this machine.
+/// What it finds wrong, or what is missing on this machine.
 pub fn browser(arguments: &[&OsStr]) -> Result<String> {
     let python = Places::find()?.python("browser")?;
     let output = Command::new(python)
@@ -426,7 +426,7 @@ pub fn browser(arguments: &[&OsStr]) -> Result<String> {
         .args(arguments)
         .stdin(Stdio::null())
         .output()?;
-    ensure!(output.status.success(), "the browser finds fault: {}", said(&output));
+    ensure!(output.status.success(), "the browser test failed: {}", output_of(&output));
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -441,11 +441,11 @@ fn script() -> PathBuf {
 
 fn run(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?} does not run"))?;
-    ensure!(output.status.success(), "{command:?} failed: {}", said(&output));
+    ensure!(output.status.success(), "{command:?} failed: {}", output_of(&output));
     Ok(())
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat();
     format!("{}\n{text}", output.status)
 }

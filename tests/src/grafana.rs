@@ -1,4 +1,4 @@
-//! The Grafana dashboard in `infra/grafana.json`, as far as it asks CloudWatch for something.
+//! The Grafana dashboard in `infra/grafana.json`, as far as it queries CloudWatch.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,11 +27,11 @@ pub struct Panel {
     /// `row`, `timeseries` and so on.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What people see above it.
+    /// Its title.
     pub title: String,
-    /// Where it is.
+    /// Its position.
     pub grid_pos: Place,
-    /// What it asks for; nothing if it is a row.
+    /// Its queries; empty for a row.
     #[serde(default)]
     pub targets: Vec<Target>,
     /// Units, colours, lines.
@@ -72,13 +72,13 @@ pub struct Target {
     pub metric_name: String,
     /// Dimensions and their values: variables.
     pub dimensions: BTreeMap<String, String>,
-    /// Whether metrics with more dimensions are left out.
+    /// Whether metrics with more dimensions are excluded.
     pub match_exact: bool,
     /// `Sum`, `Maximum` …
     pub statistic: String,
     /// Seconds.
     pub period: String,
-    /// Where data comes from.
+    /// The data source.
     pub datasource: Datasource,
 }
 
@@ -88,11 +88,11 @@ pub struct Datasource {
     /// `cloudwatch`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Which of them: a variable.
+    /// Its id: a variable.
     pub uid: String,
 }
 
-/// What the dashboard's variables are made of.
+/// The variables of a dashboard.
 #[derive(Debug, Deserialize)]
 pub struct Templating {
     /// The variables.
@@ -105,9 +105,9 @@ pub struct Templating {
 pub struct Variable {
     /// Its name.
     pub name: String,
-    /// What its values are: a query, or the kind of data source.
+    /// The source of its values: a query, or the kind of data source.
     pub query: Value,
-    /// What stands for all values.
+    /// The value that stands for all.
     pub all_value: Option<String>,
 }
 
@@ -115,7 +115,7 @@ pub struct Variable {
 ///
 /// # Errors
 ///
-/// It is not there, or not what Grafana reads.
+/// It does not exist, or Grafana could not read it.
 pub fn dashboard() -> Result<Dashboard> {
     let text = fs::read_to_string(root().join("infra/grafana.json"))?;
     serde_json::from_str(&text).context("infra/grafana.json")

@@ -1,5 +1,5 @@
-//! What the tests of the whole need: AWS in this process ([`cloud`]) and the stack on it ([`stack`]), or AWS in a process of
-//! its own ([`emulator`]) and the real template deployed to it; and what it holds them against ([`grafana`]).
+//! The kit of the end-to-end tests: AWS in this process ([`cloud`]) and the stack on it ([`stack`]), or AWS in a process of
+//! its own ([`emulator`]) with the real template deployed; and the dashboard to compare with ([`grafana`]).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

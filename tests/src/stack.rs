@@ -1,4 +1,4 @@
-//! The stack on a [`Cloud`]: the functions as Lambda would run them, on a clock of the test.
+//! The stack on a [`Cloud`]: the functions as Lambda would run them, with the test's clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,13 +29,13 @@ use warmup::{Warmup, WarmupWake};
 
 use crate::cloud::{Cloud, LEDGER, REPUTATION};
 
-/// The shard of every record: a small table's stream has one.
+/// The shard of every record: a small table's stream has only one.
 const SHARD: &str = "shardId-00000000000000000000-00000001";
 
-/// A policy that acts, and is the default otherwise.
+/// The default policy, but acting.
 const ACTS: &str = "mode = \"act\"\n";
 
-/// The latest time that SES has stamped on the events of a line, in milliseconds since 1970; `None` if it holds none.
+/// The latest time that SES has stamped on the events of a line, in milliseconds since 1970; `None` if it contains none.
 pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
     let mut latest = None;
     Decoder::new().decode(line.as_bytes(), |decoded| {
@@ -46,7 +46,7 @@ pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
     latest
 }
 
-/// A request to the gate as its Function URL would hand it over, with a JSON body if it has one.
+/// A request to the gate as its Function URL would pass it on, with a JSON body if there is one.
 pub fn request(method: &str, path: &str, body: Option<&str>) -> LambdaFunctionUrlRequest {
     let mut request = LambdaFunctionUrlRequest::default();
     request.raw_path = Some(path.to_owned());
@@ -73,17 +73,17 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct WarmGate {
     gate: Gate,
-    /// What it takes for random: the same in each run.
+    /// Its random bits: the same in each run.
     bits: u64,
 }
 
 impl WarmGate {
-    /// A cold one; `bits` differ from gate to gate.
+    /// A cold instance; `bits` must differ from gate to gate.
     pub fn new(clients: &Clients, bits: u64) -> WarmGate {
         WarmGate { gate: Gate::new(clients, REPUTATION, true), bits }
     }
 
-    /// Asks it.
+    /// Sends it a request.
     pub async fn ask(&mut self, request: &LambdaFunctionUrlRequest, now: Now) -> Reply {
         let bits = &mut self.bits;
         let random = || {
@@ -101,7 +101,7 @@ impl WarmGate {
 /// The functions, warm.
 #[derive(Debug)]
 pub struct Stack {
-    /// Where they run.
+    /// The cloud on which they run.
     pub cloud: Cloud,
     /// The gate.
     pub gate: WarmGate,
@@ -114,18 +114,18 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Cold functions on a cloud. If no policy was pushed there, one that says nothing but `mode = "act"` is.
+    /// Cold functions on a cloud. If no policy was pushed there, one with only `mode = "act"` is.
     pub fn new(cloud: &Cloud, gate_in_use: bool) -> Stack {
         Stack::named(cloud, "test", gate_in_use)
     }
 
-    /// The same, of a stack of this name.
+    /// The same for a stack with this name.
     pub fn named(cloud: &Cloud, name: &'static str, gate_in_use: bool) -> Stack {
         cloud.put_first_policy(ACTS);
         Stack::fresh(cloud, name, gate_in_use)
     }
 
-    /// Cold functions on a cloud as they are after a deployment: without a policy.
+    /// Cold functions on a cloud right after a deployment: without a policy.
     pub fn fresh(cloud: &Cloud, name: &'static str, gate_in_use: bool) -> Stack {
         let clients = cloud.clients();
         let topic = "arn:aws:sns:eu-west-1:123456789012:test-alerts".to_owned();
@@ -152,11 +152,11 @@ impl Stack {
         stopped
     }
 
-    /// Gives messages to ingest; returns the places of those that are to come again, or the error.
+    /// Passes messages to ingest; returns the indices of those to deliver again, or the error.
     ///
     /// # Errors
     ///
-    /// All of them are to come again.
+    /// All of them must be delivered again.
     pub async fn ingest(&mut self, bodies: &[&str], now: Now) -> Result<Vec<usize>, PortError> {
         let message = |(index, body): (usize, &&str)| {
             let mut message = SqsMessage::default();
@@ -170,20 +170,20 @@ impl Stack {
         Ok(answer.batch_item_failures.iter().map(|failure| failure.item_identifier.parse().unwrap()).collect())
     }
 
-    /// Gives records of the ledger's stream to the breaker.
+    /// Passes records of the ledger's stream to the breaker.
     ///
     /// # Errors
     ///
-    /// They are to come again.
+    /// They must be delivered again.
     pub async fn fold(&mut self, records: &[EventRecord], now: Now) -> Result<Vec<Change>, PortError> {
         self.fold_for(records, now, usize::MAX).await.map(|handled| handled.changes)
     }
 
-    /// The same, with time to judge so many subjects.
+    /// The same, with time to judge this many subjects.
     ///
     /// # Errors
     ///
-    /// They are to come again.
+    /// They must be delivered again.
     pub async fn fold_for(
         &mut self,
         records: &[EventRecord],
@@ -200,46 +200,46 @@ impl Stack {
         self.breaker.handle(&wake, now, in_time).await
     }
 
-    /// Lets a minute pass.
+    /// Runs the minute's tick.
     ///
     /// # Errors
     ///
-    /// The next minute makes good for it.
+    /// The next minute makes up for it.
     pub async fn tick(&mut self, now: Now) -> Result<Vec<Change>, PortError> {
         self.minute(now).await.map(|handled| handled.changes)
     }
 
-    /// The same, with all that came of it.
+    /// The same, with all of its results.
     ///
     /// # Errors
     ///
-    /// The next minute makes good for it.
+    /// The next minute makes up for it.
     pub async fn minute(&mut self, now: Now) -> Result<Handled, PortError> {
         let wake = BreakerWake { records: None, tick: Some("minute".to_owned()), shard: None };
         self.breaker.handle(&wake, now, || true).await
     }
 
-    /// Rings the enforcer.
+    /// Wakes the enforcer.
     ///
     /// # Errors
     ///
-    /// It is to be rung again.
+    /// It must be woken again.
     pub async fn enforce(&mut self, reconcile: bool, now: Now) -> Result<Vec<Enforced>, PortError> {
         let tick = reconcile.then(|| "reconcile".to_owned());
         let wake = EnforcerWake { records: None, tick };
         self.enforcer.handle(&wake, Duration::from_secs(100), || now).await
     }
 
-    /// Lets an hour pass for the planner of warm-ups.
+    /// Runs the hourly tick of the warm-up planner.
     ///
     /// # Errors
     ///
-    /// The next hour makes good for it.
+    /// The next hour makes up for it.
     pub async fn hour(&mut self, now: Now) -> Result<BTreeMap<(String, Isp), Quota>, PortError> {
         self.warmup.handle(&WarmupWake { tick: Some("hour".to_owned()) }, now, || true).await
     }
 
-    /// Pushes a policy; cold functions go by it. Where it says no mode, it acts.
+    /// Pushes a policy that cold functions will use. Without a mode, it acts.
     pub async fn push(cloud: &Cloud, toml: &str) -> Policy {
         let policies = Policies::new(cloud.clients().dynamodb(), REPUTATION);
         let says_mode = Policy::from_toml(toml).unwrap().states_mode;
@@ -249,7 +249,7 @@ impl Stack {
         Policy::from_toml(&toml).unwrap()
     }
 
-    /// A reader of the reputation table, beside the functions.
+    /// A client of the reputation table, apart from the functions.
     pub fn reputation(&self) -> DynamoReputation {
         let policy = Policy { gate_in_use: self.gate_in_use, ..Policy::default() };
         DynamoReputation::new(self.cloud.clients().dynamodb(), REPUTATION, &policy)

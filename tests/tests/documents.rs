@@ -1,7 +1,7 @@
-//! The documents are complete and lead somewhere: every alarm and every kind of message has its place in the runbook, and
-//! every path, link and cited test exists.
+//! The documents are complete and their references resolve: every alarm and every kind of message has its place in the
+//! runbook, and every path, link and cited test exists.
 //!
-//! Whether their commands are understood is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
+//! Whether their commands are valid is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
 //! those of alerts in `shared/operator/tests/alerts.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -34,7 +34,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 fn sections(document: &str, below: &str) -> Vec<(String, String)> {
     let text = document.split(&format!("\n## {below}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
     let sections = text.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap());
-    // A phrase may go on in the next line.
+    // A phrase may continue on the next line.
     sections.map(|(heading, text)| (heading.to_owned(), text.replace('\n', " "))).collect()
 }
 
@@ -96,7 +96,7 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-/// The anchor that a heading gets where documents are shown.
+/// The anchor that renderers give a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
     kept.trim().replace(' ', "-")
@@ -134,7 +134,7 @@ fn every_path_that_the_documents_name_exists() {
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
         let mut beside = document.parent().unwrap().to_path_buf();
-        // Of a crate's document, paths may begin at the crate.
+        // In a crate's document, paths may begin at the crate.
         while beside.file_name().is_some() && !beside.join("Cargo.toml").exists() {
             beside.pop();
         }
@@ -183,12 +183,12 @@ fn every_promise_names_its_tests_and_they_exist() {
 }
 
 #[test]
-fn a_test_is_told_from_other_functions() {
+fn tests_are_distinguished_from_other_functions() {
     let source = "#[test]\nfn a() {}\n\n/// Says.\n#[tokio::test(start_paused = true)]\nasync fn b() {}\n\nfn c() {}\n";
     assert_eq!(["a", "b", "c", "d"].map(|name| has_test(source, name)), [true, true, false, false]);
 }
 
-/// A reader has the repository and nothing beside it.
+/// Readers have only the repository.
 #[test]
 fn no_document_leads_out_of_the_repository() {
     let root = fs::canonicalize("..").unwrap();

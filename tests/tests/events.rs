@@ -1,4 +1,4 @@
-//! Every file in `events/` is a case by existing: it counts what its row in the README says.
+//! Every file in `events/` is a test case: its counts are those of its row in the README.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -15,7 +15,7 @@ fn events() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
 }
 
-/// 2026-11-21: the cases are dated before, and those that are dated later are meant to be.
+/// 2026-11-21: the cases are dated before; those dated later are so on purpose.
 const NOW: i64 = 1_795_219_200_000;
 
 fn run(file: &Path) -> Replay {
@@ -32,7 +32,7 @@ fn run(file: &Path) -> Replay {
     replay(&options, &sources, &mut |_| {}, &Progress::default()).unwrap()
 }
 
-/// The rows of the tables of cases: file and what it counts.
+/// The rows of the tables of cases: file and counts.
 fn rows() -> BTreeMap<String, String> {
     let readme = fs::read_to_string(events().join("README.md")).unwrap();
     let mut rows = BTreeMap::new();
@@ -47,7 +47,7 @@ fn rows() -> BTreeMap<String, String> {
     rows
 }
 
-/// What a row says: how many of each unit, and whether something is rejected.
+/// The claims of a row: the number of units of each kind, and whether something is rejected.
 fn claimed(counts: &str) -> (BTreeMap<&'static str, u64>, bool) {
     let singular = |kind: UnitKind| kind.counter_name().strip_suffix('s').unwrap_or(kind.counter_name());
     let words: Vec<&str> = counts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
@@ -80,7 +80,7 @@ fn every_file_has_a_row_and_every_row_a_file() {
 }
 
 #[test]
-fn every_case_counts_what_its_row_says() {
+fn every_case_has_the_counts_of_its_row() {
     let mut wrong = Vec::new();
     for (file, counts) in rows() {
         let report = Report::of(&run(&events().join(&file)), None);

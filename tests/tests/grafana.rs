@@ -1,4 +1,4 @@
-//! The Grafana dashboard asks for what the stack exports, and for all of it. That each query has an answer is tested in
+//! The Grafana dashboard queries exactly the metrics that the stack exports. That each query has an answer is tested in
 //! `tests/tests/emulator/export.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use pipeline::export::{Measure, PERIOD};
 use reputation::Policy;
 use serde_json::json;
 
-/// The dimensions of what is exported: of the stack, of a configuration set, of one at an ISP.
+/// The dimensions of the exported metrics: of the stack, of a configuration set, of a set at an ISP.
 const OF_STACK: &[&str] = &[STACK];
 const OF_SET: &[&str] = &[STACK, CONFIGURATION_SET];
 const OF_ISP: &[&str] = &[STACK, CONFIGURATION_SET, ISP];
@@ -51,13 +51,13 @@ fn every_query_is_one_that_cloudwatch_answers_exactly() {
         assert_eq!((fixed, target.expression.as_str()), (("Metrics", 0, 0), ""), "{title}");
         assert_eq!((target.namespace.as_str(), target.region.as_str()), (NAMESPACE, "$region"), "{title}");
         assert_eq!((target.datasource.kind.as_str(), target.datasource.uid.as_str()), ("cloudwatch", "${datasource}"));
-        // Metrics of a set at an ISP are none of the set as a whole.
+        // Metrics of a set at an ISP do not belong to the set as a whole.
         assert!(target.match_exact, "{title}");
         for (name, value) in &target.dimensions {
             assert_eq!(values.get(name.as_str()), Some(&value.as_str()), "{title}");
         }
         assert_eq!(target.period, (PERIOD * 60).to_string(), "{title}");
-        // Mails of one period stand beside those of others; all else is how things are.
+        // Mails of a period are shown as such; all else is current state.
         let statistic = if target.metric_name == Measure::Mails.name() { "Sum" } else { "Maximum" };
         assert_eq!(target.statistic, statistic, "{title}");
         asked += 1;
@@ -79,7 +79,7 @@ fn variables_are_made_of_what_is_exported() {
         assert_eq!(query["metricName"], Measure::State.name());
         let expected = if *key == STACK { json!({}) } else { json!({ STACK: "$stack" }) };
         assert_eq!(query["dimensionFilters"], expected);
-        // However many there are: one search, and not one query for each.
+        // One search for all of them, not one query each.
         assert_eq!(variable.all_value.as_deref(), if *key == STACK { None } else { Some("*") });
     }
 }
@@ -93,7 +93,7 @@ fn lines_are_the_limits_of_the_default_policy_and_states_have_the_words_that_peo
         (Measure::ComplaintRate.name(), limit(reputation::Metric::Complaint)),
         (Measure::DelayRate.name(), limit(reputation::Metric::Delay)),
         (Measure::BlockRate.name(), limit(reputation::Metric::Block)),
-        // What stops mail.
+        // Measures that stop mail.
         (Measure::EvidenceShare.name(), Some(1.0)),
     ]);
     let dashboard = dashboard().unwrap();

@@ -1,5 +1,5 @@
-//! The sample streams: what is counted equals the truth their generator wrote down, in whatever order, however often and
-//! in whatever pieces they are told; and the breaker does what their row in `events/README.md` says.
+//! The sample streams: the counts equal the truth that their generator recorded, in any order, with any duplicates and in any
+//! pieces; and the breaker does what their row in `events/README.md` says.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -136,10 +136,10 @@ fn opened(name: &str) -> Vec<String> {
 fn opened_in(replayed: &Replay) -> Vec<String> {
     let report = report(replayed);
     let transitions = report["transitions"].as_array().unwrap();
-    let opens = transitions.iter().filter(|reported| reported["to"] == "open" && reported["from"] != "open");
-    let key = |reported: &Value| match reported["isp"].as_str() {
-        Some(isp) => format!("{}@{isp}", reported["subject"].as_str().unwrap()),
-        None => reported["subject"].as_str().unwrap().to_owned(),
+    let opens = transitions.iter().filter(|transition| transition["to"] == "open" && transition["from"] != "open");
+    let key = |transition: &Value| match transition["isp"].as_str() {
+        Some(isp) => format!("{}@{isp}", transition["subject"].as_str().unwrap()),
+        None => transition["subject"].as_str().unwrap().to_owned(),
     };
     let mut keys: Vec<String> = opens.map(key).collect();
     keys.sort();
@@ -171,12 +171,10 @@ fn an_isps_own_trouble_is_held_and_no_sender_is_left_punished() {
 fn without_a_gate_an_isps_own_trouble_leaves_no_sender_stopped() {
     let replayed = run_under(&Policy::default(), &[stream("provider-incident")], 2);
     let report = report(&replayed);
-    let reported = report["transitions"].as_array().unwrap();
-    assert!(
-        reported.iter().any(|reported| reported["subject"] == "account"
-            && reported["isp"] == "gmail"
-            && reported["level"] == "warn")
-    );
+    let transitions = report["transitions"].as_array().unwrap();
+    assert!(transitions.iter().any(|transition| transition["subject"] == "account"
+        && transition["isp"] == "gmail"
+        && transition["level"] == "warn"));
     let controls = report["controls"].as_array().unwrap();
     assert!(controls.iter().all(|control| control["isp"].is_null()), "nothing can hold an ISP: {controls:#?}");
     let mut paused = BTreeMap::new();
@@ -191,13 +189,13 @@ fn without_a_gate_an_isps_own_trouble_leaves_no_sender_stopped() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// The lines of a stream that tell, or do not tell, of one kind of event.
+/// The lines of a stream with one kind of event, and the lines without it.
 fn split_by_kind(name: &str, kind: &str) -> (Vec<u8>, Vec<u8>) {
     let whole = stream(name);
     let needle = format!("\"eventType\":\"{kind}\"");
-    let tells = |line: &&[u8]| String::from_utf8_lossy(line).contains(&needle);
-    let (with, without): (Vec<&[u8]>, Vec<&[u8]>) = lines(&whole).into_iter().partition(tells);
-    assert!(!with.is_empty(), "{name} tells of no {kind}");
+    let has_kind = |line: &&[u8]| String::from_utf8_lossy(line).contains(&needle);
+    let (with, without): (Vec<&[u8]>, Vec<&[u8]>) = lines(&whole).into_iter().partition(has_kind);
+    assert!(!with.is_empty(), "{name} has no {kind}");
     (with.concat(), without.concat())
 }
 
@@ -222,15 +220,15 @@ fn bounces_alone_judge_nobody() {
 }
 
 #[test]
-fn protected_mail_is_not_stopped_by_way_of_its_identity() {
+fn protected_mail_is_not_stopped_through_its_identity() {
     let policy = Policy::from_toml("[subjects]\nprotected = [\"configuration-set:newsletter\"]").unwrap();
     let replayed = run_under(&policy, &[stream("stale-list")], 2);
     assert_eq!(opened_in(&replayed), [""; 0]);
     let report = report(&replayed);
     assert_eq!(report["controls"].as_array().unwrap().len(), 0, "{:#}", report["controls"]);
     let warned =
-        |reported: &Value| reported["subject"] == "configuration-set:newsletter" && reported["level"] == "warn";
-    assert!(report["transitions"].as_array().unwrap().iter().any(warned), "nobody was told");
+        |transition: &Value| transition["subject"] == "configuration-set:newsletter" && transition["level"] == "warn";
+    assert!(report["transitions"].as_array().unwrap().iter().any(warned), "people were not warned");
 }
 
 #[test]
@@ -243,8 +241,8 @@ fn without_a_gate_no_single_isp_is_acted_on_and_its_refusals_count_against_the_s
 }
 
 #[test]
-fn mail_that_comes_too_late_to_be_judged_is_counted_and_told() {
-    // The latest stream first: what follows is from days before, but not from so many that it could not be judged.
+fn mail_too_late_to_be_judged_is_counted_and_reported() {
+    // The latest stream first: the others are days older, but still recent enough to be judged.
     let late = run(&[[stream("messy"), stream("stale-list")].concat()], 2);
     assert_eq!(late.tallies.too_old, 0);
     let far = stream("messy");
@@ -261,14 +259,15 @@ fn a_ratio_rule_acts_on_a_subject_though_no_evidence_is_asked_for() {
     let policy = Policy::from_toml(&format!("{}[[ratios]]\n{rule}", off.concat())).unwrap();
     let report = report(&run_under(&policy, &[stream("healthy-day")], 2));
     let transitions = report["transitions"].as_array().unwrap();
-    let cut =
-        |reported: &&Value| reported["to"] == "throttled" && reported["rule"] == "ratio" && reported["isp"].is_null();
-    assert!(transitions.iter().any(|reported| cut(&reported)), "{transitions:#?}");
+    let cut = |transition: &&Value| {
+        transition["to"] == "throttled" && transition["rule"] == "ratio" && transition["isp"].is_null()
+    };
+    assert!(transitions.iter().any(|transition| cut(&transition)), "{transitions:#?}");
 }
 
 #[test]
 fn one_event_about_two_bad_isps_is_judged_at_both() {
-    // Recipients at two ISPs bounce together, in one event each time; everybody else is fine.
+    // Recipients at two ISPs bounce together, in one event each time; all others are fine.
     let mail = |id: usize, kind: &str, recipients: &str, detail: &str| {
         let minute = id / 20;
         format!(
@@ -295,9 +294,10 @@ fn one_event_about_two_bad_isps_is_judged_at_both() {
         });
     }
     let report = report(&run(&[(lines.join("\n") + "\n").into_bytes()], 0));
-    let reported = report["transitions"].as_array().unwrap();
-    let first =
-        |isp: &str| reported.iter().find(|reported| reported["isp"] == isp).map(|reported| reported["at"].clone());
-    assert!(first("gmail").is_some(), "{reported:#?}");
-    assert_eq!(first("gmail"), first("apple"), "{reported:#?}");
+    let transitions = report["transitions"].as_array().unwrap();
+    let first = |isp: &str| {
+        transitions.iter().find(|transition| transition["isp"] == isp).map(|transition| transition["at"].clone())
+    };
+    assert!(first("gmail").is_some(), "{transitions:#?}");
+    assert_eq!(first("gmail"), first("apple"), "{transitions:#?}");
 }

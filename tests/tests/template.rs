@@ -1,8 +1,8 @@
-//! The template, where neither its linters nor the emulator look.
+//! Properties of the template that neither its linters nor the emulator check.
 
 use std::fs;
 
-/// How far a line is indented; nothing for lines without content.
+/// The indentation of a line; `None` for lines without content.
 fn indentation(line: &str) -> Option<usize> {
     let content = line.trim_start();
     (!content.is_empty() && !content.starts_with('#')).then(|| line.len() - content.len())
@@ -20,14 +20,14 @@ fn blocks<'t>(template: &'t str, heading: &str) -> Vec<(usize, Vec<&'t str>)> {
     headings.map(block).collect()
 }
 
-/// Other accounts may put events on the default bus where its policy lets them, and events of theirs keep their source.
+/// Other accounts may put events on the default bus if its policy allows them, and those events keep their source.
 #[test]
 fn every_pattern_of_a_rule_names_this_account() {
     let template = fs::read_to_string("../infra/template.yaml").unwrap();
     let of_rules = blocks(&template, "EventPattern:");
     let of_functions = blocks(&template, "Pattern:");
     let count = |text: &str| template.matches(text).count();
-    // A rule has a pattern or a schedule; a schedule looks at no event.
+    // A rule has a pattern or a schedule; a schedule matches no event.
     assert_eq!(of_rules.len(), count("Type: AWS::Events::Rule") - count("ScheduleExpression:"));
     assert_eq!(of_functions.len(), count("Type: EventBridgeRule") + count("Type: CloudWatchEvent"));
     assert!(of_rules.len() >= 2 && !of_functions.is_empty(), "the rules are not found");

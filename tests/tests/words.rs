@@ -1,8 +1,8 @@
-//! One meaning a word, to the public: mail is sending, slowed, stopped or testing; a person stops, resumes, bypasses, shadows or
-//! releases; the ISP is held. What people read is searched for the words that meant the same before.
+//! One meaning for each public word: mail is sending, slowed, stopped or testing; a person stops, resumes, bypasses, shadows or
+//! releases; the ISP is held. Public texts may not contain their former names, nor words and phrases that read as translated.
 //!
-//! Closed, throttled, open and probing are for engineers: they are allowed in code spans, in a paragraph that says that it is for
-//! engineers, about JSON or in code, and in parentheses behind the public word, as `explain` prints them.
+//! Closed, throttled, open and probing are for engineers: they are allowed in code spans, in a paragraph for engineers, about JSON
+//! or in code, and in parentheses after the public word, as `explain` prints them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What people read, from the root of the repository. The comments of the arguments are the help of both programs, and the texts
-/// of the page are its strings.
+/// Texts for users, from the root of the repository. The comments of the arguments are the help of both programs, and the texts of
+/// the page are its strings.
 const PUBLIC: [&str; 16] = [
     "README.md",
     "SECURITY.md",
@@ -31,14 +31,18 @@ const PUBLIC: [&str; 16] = [
     "shared/replay/src/page/page.js",
 ];
 
-/// What people read who change the code. The words of engineers are at home there.
+/// Texts for engineers, who may use their own words for the states.
 const FOR_ENGINEERS: [&str; 4] =
     ["ARCHITECTURE.md", "CONTRIBUTING.md", "shared/README.md", "shared/reputation/HOW-IT-DECIDES.md"];
+
+/// Folders with snapshots of alerts and of the programs' outputs.
+const OUTPUTS: [&str; 3] =
+    ["shared/pipeline/tests/snapshots", "shared/operator/tests/snapshots", "shared/replay/tests/snapshots"];
 
 /// Commands of earlier releases.
 const OLD_COMMANDS: [&str; 3] = ["ses-breaker pause", "ses-breaker hold", "resume --hold"];
 
-/// Words for what has another name now.
+/// Former names.
 const OLD_WORDS: [&str; 12] = [
     "closed",
     "closes",
@@ -54,10 +58,13 @@ const OLD_WORDS: [&str; 12] = [
     "held",
 ];
 
-/// Words that read as translated when they come often; here they do not come.
-const ACCENT: [&str; 7] = ["whoever", "whomever", "upon", "mend", "mended", "lest", "thereof"];
+/// Words that read as translated.
+const ACCENT: [&str; 8] = ["told", "whoever", "whomever", "upon", "mend", "mended", "lest", "thereof"];
 
-/// Where an old word has another meaning, in full.
+/// Phrases that read as translated, except after "there" and in "no longer": "X is no Y" instead of "X is not a Y".
+const ACCENT_PHRASES: [&str; 2] = ["is no ", "are no "];
+
+/// Phrases in which an old word has another meaning.
 const ALLOWED: [&str; 22] = [
     // Of an ISP.
     "isp is held",
@@ -70,12 +77,12 @@ const ALLOWED: [&str; 22] = [
     "the isp is held again",
     "hold `gmail` for all senders",
     "mail to gmail would have been held for all senders",
-    // What somebody opens.
+    // Things that people open.
     "open the ses console",
     "the address to open",
     "opens and clicks",
     "case that it opened",
-    // What an ISP or a service does, in its own words.
+    // The words of ISPs and services.
     "listed or throttled",
     "address is throttled",
     "or throttles",
@@ -90,7 +97,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new("..").join(path)).unwrap()
 }
 
-/// What people read of a file, by paragraph, in lower case and with blanks for line ends.
+/// The public text of a file, by paragraph, in lower case and with blanks for line ends.
 fn paragraphs(path: &str) -> Vec<String> {
     let text = read(path);
     let public = match path.rsplit('.').next().unwrap() {
@@ -100,7 +107,7 @@ fn paragraphs(path: &str) -> Vec<String> {
             .lines()
             .map(|line| line.split_once('#').map_or("", |(_, comment)| comment.trim()).to_owned() + "\n")
             .collect(),
-        // What is in a block of code is read, too; only the marks of the block are not.
+        // Code blocks are included, without their fences.
         _ => text.lines().map(|line| if line.starts_with("```") { "" } else { line }.to_owned() + " \n").collect(),
     };
     let paragraphs = public.split("\n\n").flat_map(|part| part.split("\n| ")).flat_map(|part| part.split("\n- "));
@@ -124,8 +131,8 @@ fn help(text: &str) -> String {
         .collect()
 }
 
-/// The strings of a script in which there are words, each a paragraph. Quotes within templates end a string too early, which does
-/// no harm here.
+/// The strings of a script that contain several words, each a paragraph. Quotes within templates end a string too early, which
+/// does not matter here.
 fn strings(text: &str) -> String {
     let mut found = String::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
@@ -138,7 +145,7 @@ fn strings(text: &str) -> String {
     found
 }
 
-/// A template without what is computed in it.
+/// A template without its expressions.
 fn without_expressions(template: &str) -> String {
     let mut parts = template.split("${");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -154,7 +161,27 @@ fn words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').map(str::to_owned).collect()
 }
 
-/// What is wrong in a paragraph.
+/// Whether a noun may begin here, and not "longer" or a parenthesis.
+fn is_a_noun(text: &str) -> bool {
+    text.starts_with(char::is_alphabetic) && !text.starts_with("longer")
+}
+
+/// The translated words and phrases of a text.
+fn accents(prose: &str) -> Vec<String> {
+    let found = words(prose);
+    let mut wrong: Vec<String> =
+        ACCENT.iter().filter(|word| found.contains(**word)).map(|word| (*word).to_owned()).collect();
+    for phrase in ACCENT_PHRASES {
+        let at = prose.match_indices(phrase).filter(|(at, _)| is_a_noun(&prose[at + phrase.len()..]));
+        let at = at.map(|(at, _)| &prose[..at]);
+        let starts_a_word = |before: &&str| before.is_empty() || before.ends_with([' ', '(']);
+        let accented = at.filter(starts_a_word).filter(|before| !before.ends_with("there ")).count();
+        wrong.extend(std::iter::repeat_n(phrase.to_owned(), accented));
+    }
+    wrong
+}
+
+/// The wrong words and phrases of a paragraph.
 fn old_senses(paragraph: &str) -> Vec<String> {
     let mut wrong: Vec<String> =
         OLD_COMMANDS.iter().filter(|old| paragraph.contains(**old)).map(|old| (*old).to_owned()).collect();
@@ -165,8 +192,9 @@ fn old_senses(paragraph: &str) -> Vec<String> {
     for state in ["closed", "throttled", "open", "probing"] {
         left = left.replace(&format!("({state})"), "");
     }
-    let prose = words(&prose(&left));
-    wrong.extend(ACCENT.iter().filter(|word| prose.contains(**word)).map(|word| (*word).to_owned()));
+    let left = self::prose(&left);
+    wrong.extend(accents(&left));
+    let prose = words(&left);
     let is_for_engineers = ["engineers", "json", "in code"].iter().any(|mark| paragraph.contains(mark));
     if !is_for_engineers {
         wrong.extend(OLD_WORDS.iter().filter(|word| prose.contains(**word)).map(|word| (*word).to_owned()));
@@ -175,7 +203,7 @@ fn old_senses(paragraph: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_people_read_has_one_vocabulary() {
+fn public_texts_have_one_vocabulary() {
     let mut wrong = Vec::new();
     for path in PUBLIC {
         for paragraph in paragraphs(path) {
@@ -199,6 +227,25 @@ fn documents_for_engineers_read_like_the_others() {
     }
 }
 
+/// The output of a snapshot: without its header, and without the numbers of its lines.
+fn output(snapshot: &str) -> String {
+    let text = snapshot.splitn(3, "---\n").nth(2).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+#[test]
+fn alerts_and_outputs_read_like_the_documents() {
+    let mut wrong = Vec::new();
+    for folder in OUTPUTS {
+        for entry in fs::read_dir(Path::new("..").join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let found = accents(&prose(&output(&fs::read_to_string(&path).unwrap())));
+            wrong.extend(found.into_iter().map(|word| format!("{}: `{word}`", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{} outputs read as translated:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 #[test]
 fn old_senses_are_found_and_those_for_engineers_are_not() {
     for (text, expected) in [
@@ -207,6 +254,9 @@ fn old_senses_are_found_and_those_for_engineers_are_not() {
         ("to undo it: ses-breaker pause account", &["ses-breaker pause"]),
         ("a person holds it closed", &["closed", "holds"]),
         ("it was mended, whoever did it", &["whoever", "mended"]),
+        ("people are told", &["told"]),
+        ("this is no mail, but there is no other", &["is no "]),
+        ("there are no domains, and it is no longer there", &[]),
         ("for engineers: closed, throttled, open, probing", &[]),
         ("in json, the state is open", &[]),
         ("breaker: stopped (open) since 09:00", &[]),

@@ -1,4 +1,4 @@
-//! Which stack, and how AWS is reached.
+//! The stack, and how to reach AWS.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use reputation::policy::Policy;
 
 use crate::failure::Failure;
 
-/// People wait longer than a function may, and credentials may come from a program or a sign-in page.
+/// Longer than in a function: people can wait, and credentials may come from a program or a sign-in page.
 const CONNECT: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(15);
 const OPERATION: Duration = Duration::from_secs(40);
 const ATTEMPTS: u32 = 4;
-/// Who asks is only noted; nobody waits long for it.
+/// Short, because the caller's name is only recorded.
 const WHO: Duration = Duration::from_secs(3);
 
-/// How AWS is reached, where that differs from what the environment says.
+/// How to reach AWS, where it differs from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
     /// Profile of the shared configuration files.
@@ -43,20 +43,20 @@ pub struct Access {
     pub stack: String,
     /// Name of the Region.
     pub region: String,
-    /// The profile that was asked for, if one was.
+    /// The profile that was named, if one was.
     pub profile: Option<String>,
     /// Clients of AWS.
     pub clients: Clients,
-    /// Who runs this, if AWS does not tell: the name of the user on this machine.
+    /// The user name on this machine, for when AWS does not return the caller.
     pub user: Option<String>,
 }
 
 impl Access {
-    /// Takes what `route` leaves open from where the AWS CLI takes it.
+    /// Fills in what `route` leaves open as the AWS CLI does.
     ///
     /// # Errors
     ///
-    /// No Region is known. Missing credentials show at the first call.
+    /// No Region is configured. Missing credentials fail at the first call.
     pub async fn load(stack: &str, route: &Route) -> Result<Access, Failure> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
@@ -80,8 +80,8 @@ impl Access {
         }
         let mut config = loader.load().await;
         if let Some(profile) = &route.profile {
-            // A profile that is asked for counts, as in the AWS CLI, and one that does not exist is an error. The chain of
-            // the SDK would take credentials in the environment first, and those of the machine last.
+            // A named profile wins, as in the AWS CLI, and one that does not exist is an error. The SDK's chain would prefer
+            // credentials from the environment, and fall back to those of the machine.
             let provider = ProfileFileCredentialsProvider::builder().profile_name(profile);
             let provider = provider.configure(&ProviderConfig::default().with_region(config.region().cloned())).build();
             config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build();
@@ -104,7 +104,7 @@ impl Access {
         format!("{}-reputation", self.stack)
     }
 
-    /// What AWS refused, with what is known about the stack.
+    /// The failure for a refusal by AWS, with the stack and how it was reached.
     pub fn refused(&self, error: PortError) -> Failure {
         let (stack, region, profile) = (self.stack.clone(), self.region.clone(), self.profile.clone());
         Failure::Refused { error, stack, region, profile }
@@ -115,8 +115,8 @@ impl Access {
         Policies::new(self.clients.dynamodb(), self.table())
     }
 
-    /// The policy that the functions go by. Whether the stack has a gate is what its enforcer has noted; before the first one
-    /// has, what the policy says.
+    /// The policy that the functions use. Whether the stack has a gate is what its enforcer has recorded; until then, what the
+    /// policy says.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Access {
         DynamoReputation::new(self.clients.dynamodb(), self.table(), policy)
     }
 
-    /// Who runs this: the caller's ARN, which needs no permission; else the name of the user on this machine.
+    /// The caller: its ARN, which needs no permission; otherwise the user name on this machine.
     pub async fn who(&self) -> String {
         let sts = aws_sdk_sts::Client::new(self.clients.config());
         let asked = tokio::time::timeout(WHO, sts.get_caller_identity().send()).await;

@@ -1,6 +1,6 @@
-//! By which IPs mail should leave, and which lists carry the harm: from the day rows of the last weeks.
+//! Recommends IPs for the mail, and finds the lists that do harm, from the daily counters of the last weeks.
 //!
-//! [`advice`] decides, and asks nobody; here the rows are read.
+//! [`advice`] decides without I/O; this module reads the counters.
 
 pub mod advice;
 pub mod prices;
@@ -24,30 +24,30 @@ use crate::{Access, Answer, Exit, text};
 use advice::{Advice, ListVolume, SetVolume, Volumes};
 use prices::Prices;
 
-/// So many whole days are looked at.
+/// The number of whole days that are read.
 const DAYS: u32 = 35;
-/// So many subjects are read at a time.
+/// Subjects that are read at a time.
 const READS: usize = 16;
 
-/// Advice, and what it rests on.
+/// Advice, and its basis.
 #[derive(Clone, Debug, Serialize)]
 pub struct Advised {
     /// Name of the stack.
     pub stack: String,
     /// Its Region.
     pub region: String,
-    /// The first day that was looked at (RFC 3339).
+    /// The first day that was read (RFC 3339).
     pub from: String,
-    /// Where the last whole day ended (RFC 3339).
+    /// The end of the last whole day (RFC 3339).
     pub until: String,
-    /// The first day with any data (RFC 3339); null = there is none.
+    /// The first day with data (RFC 3339); null = no day has any.
     pub first: Option<String>,
     /// Tags that the policy keeps.
     pub tags: Vec<String>,
-    /// What is advised.
+    /// The advice.
     #[serde(flatten)]
     pub advice: Advice,
-    /// The prices it rests on.
+    /// The prices that it is based on.
     pub prices: Prices,
 }
 
@@ -56,7 +56,7 @@ pub struct Advised {
 pub struct PricesFile {
     /// Its name.
     pub file: String,
-    /// What it says.
+    /// Its text.
     pub toml: String,
 }
 
@@ -64,12 +64,12 @@ pub struct PricesFile {
 ///
 /// # Errors
 ///
-/// The prices are none, or AWS refuses.
+/// The prices are not valid, or AWS refuses.
 pub async fn advise(
     access: &Access,
     prices: Option<&PricesFile>,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
 ) -> Result<Answer, Failure> {
     let (file, toml) = prices.map_or(("the built-in prices", prices::BUILT_IN), |known| (&known.file, &known.toml));
     let prices = Prices::from_toml(toml).map_err(|problem| Failure::Prices { file: file.to_owned(), problem })?;
@@ -88,10 +88,10 @@ pub async fn advise(
         advice: advice::advise(&volumes(&rows, &policy, until), &prices, &policy),
         prices,
     };
-    Ok(Answer::new(text::advised(&advised, look), &advised, Exit::Done))
+    Ok(Answer::new(text::advised(&advised, term), &advised, Exit::Done))
 }
 
-/// Day rows of every configuration set and every tag that was heard of.
+/// Daily counters of every configuration set and every tag that the stack has seen.
 async fn read(
     access: &Access,
     policy: &Policy,
@@ -114,7 +114,7 @@ fn first_day(rows: &Timeline) -> Option<Minute> {
     rows.series(None)?.days().map(|(day, _)| day).next()
 }
 
-/// As many as were sent, or had an outcome where sends are not published.
+/// The mails that were sent, or that had an outcome where sends are not published.
 fn mails(counters: &Counters) -> u64 {
     let count = |kind: UnitKind| u64::from(counters.get(kind));
     count(UnitKind::Sent).max(counters.attempts())
@@ -129,8 +129,7 @@ fn volumes(rows: &[(Subject, Timeline)], policy: &Policy, until: Minute) -> Volu
                 let mut days: BTreeMap<u32, u64> =
                     (first.0..until.0).step_by(DAY as usize).map(|day| (day, 0)).collect();
                 let mut isps = BTreeMap::new();
-                // A day is the sum of its ISPs: where sends began to be published in between, sums of units would not
-                // be.
+                // A day is the sum of its ISPs: if sends began to be published on that day, the sums of units would be wrong.
                 for isp in rows.isps() {
                     let mut sum = 0;
                     for (day, counters) in rows.series(Some(isp)).into_iter().flat_map(|all| all.days()) {

@@ -1,4 +1,4 @@
-//! What another policy would have changed, upon what was recorded.
+//! What another policy would have changed, on recorded mail.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -23,21 +23,21 @@ use crate::failure::Failure;
 use crate::objects::{Location, Objects};
 use crate::{Access, Answer, Exit, policies, text};
 
-/// So many rejected messages are named.
+/// The number of rejected messages that are listed.
 const MAX_REJECTIONS: usize = 20;
-/// The progress of reading objects is told so often.
-const TOLD_EVERY: Duration = Duration::from_millis(200);
+/// Interval between two progress reports.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// A policy in a file.
 #[derive(Clone, Debug)]
 pub struct PolicyFile {
     /// Name of the file.
     pub file: String,
-    /// What it says.
+    /// Its text.
     pub toml: String,
 }
 
-/// Where what was recorded is read.
+/// The source of recorded mail.
 #[derive(Clone, Debug)]
 pub enum Recording {
     /// The ledger table of the stack.
@@ -46,16 +46,16 @@ pub enum Recording {
     Objects(Location),
 }
 
-/// What is asked for.
+/// The request.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// The policy to try.
     pub policy: PolicyFile,
-    /// Beside which one; `None` = the one that the stack goes by.
+    /// The policy to compare with; `None` = the one in use.
     pub against: Option<PolicyFile>,
-    /// Whether an application that asks the gate is assumed where a policy does not say.
+    /// Whether to assume an application that asks the gate, where a policy does not say.
     pub gate: bool,
-    /// Upon what.
+    /// The source.
     pub recording: Recording,
     /// Only mail accepted from this time on.
     pub since: Option<TimeArg>,
@@ -66,22 +66,22 @@ pub struct Order {
 /// What another policy would have changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Backtested {
-    /// Where it was read: the name of the ledger table, or a place in S3.
+    /// The source: the name of the ledger table, or a place in S3.
     pub source: String,
-    /// What the source does not know, so that nobody takes the answer for more than it is.
+    /// What the source does not record.
     pub notes: Vec<String>,
     /// How many objects were read; null for a ledger.
     pub objects: Option<u64>,
-    /// Objects that were damaged or left out.
+    /// Objects that were damaged or skipped.
     pub damaged: Vec<DamagedObject>,
-    /// The first messages that could not be read: where, and why.
+    /// The first messages that could not be read: source and reason.
     pub rejections: Vec<String>,
     /// The comparison.
     #[serde(flatten)]
     pub backtest: Backtest,
 }
 
-/// An object that was damaged or left out.
+/// An object that was damaged or skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DamagedObject {
     /// Its place in S3.
@@ -90,16 +90,16 @@ pub struct DamagedObject {
     pub problem: String,
 }
 
-/// Tells what another policy would have changed.
+/// Returns what another policy would have changed.
 ///
 /// # Errors
 ///
-/// The time that is asked for is none, nothing is recorded there, or AWS refuses.
+/// The time range is empty, nothing is recorded in it, or AWS refuses.
 pub async fn backtest(
     access: &Access,
     order: &Order,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     progress: Progress<'_>,
 ) -> Result<Answer, Failure> {
     if let (Some(since), Some(until)) = (order.since, order.until)
@@ -107,12 +107,12 @@ pub async fn backtest(
     {
         return Err(Failure::NoTime { since: since.at, until: until.at });
     }
-    let candidate = match policies::parsed(&order.policy.file, &order.policy.toml, look) {
+    let candidate = match policies::parsed(&order.policy.file, &order.policy.toml, term) {
         Ok(policy) => policy,
         Err(refused) => return Ok(refused),
     };
     let (in_use, in_use_name) = match &order.against {
-        Some(against) => match policies::parsed(&against.file, &against.toml, look) {
+        Some(against) => match policies::parsed(&against.file, &against.toml, term) {
             Ok(policy) => (policy, against.file.clone()),
             Err(refused) => return Ok(refused),
         },
@@ -123,7 +123,7 @@ pub async fn backtest(
         }
     };
     let options = |policy: &Policy| Options {
-        // What a policy that says no mode would do, as in a replay; that the stack is in shadow yet is another matter.
+        // A policy without a mode acts here, as in a replay, even if the stack is still in shadow.
         policy: policy.clone().in_replay().in_world(order.gate),
         real_now: now.0,
         since: order.since.map(|since| since.at.0),
@@ -138,7 +138,7 @@ pub async fn backtest(
         Recording::Ledger => of_ledger(access, &both, names, now, progress).await?,
         Recording::Objects(location) => of_objects(access, location, both, names, progress).await?,
     };
-    Ok(Answer::new(text::backtested(&backtested, look), &backtested, Exit::Done))
+    Ok(Answer::new(text::backtested(&backtested, term), &backtested, Exit::Done))
 }
 
 async fn of_ledger(
@@ -167,15 +167,15 @@ async fn of_ledger(
     let in_use = replay_recorded(&both[0], &recorded).map_err(failed)?;
     let candidate = replay_recorded(&both[1], &recorded).map_err(failed)?;
     let mut notes = vec![
-        "the ledger knows in which minute SES accepted a mail, and not when what happened to it was told: trips are dated as if \
-         every bounce and complaint were known within that minute, so they come earlier than they could"
+        "the ledger records the minute in which SES accepted a mail, but not when its outcome was reported: trips are dated as if \
+         every bounce and complaint were known within that minute, so they come earlier than they would have"
             .to_owned(),
         "ISPs, tenants and tags are those of the policy under which the mail was recorded; units are kept for 100 days"
             .to_owned(),
     ];
     if scanned.malformed > 0 {
         let items = counted(scanned.malformed, "item");
-        notes.push(format!("{items} of the table hold no unit and are left out: update ses-breaker"));
+        notes.push(format!("{items} of the table could not be read as units and were skipped: update ses-breaker"));
     }
     Ok(Backtested {
         source: table,
@@ -187,7 +187,7 @@ async fn of_ledger(
     })
 }
 
-/// What a thread made of the objects.
+/// The result of the thread that reads the objects.
 struct Judged {
     backtest: Backtest,
     rejections: Vec<String>,
@@ -243,11 +243,11 @@ async fn of_objects(
     })
 }
 
-/// Tells how far reading has come, for as long as somebody listens.
+/// Reports the progress of reading until the future is dropped.
 async fn show_progress(so_far: &Read, objects: usize, progress: Progress<'_>) -> Infallible {
     loop {
         let (mebibytes, documents) = (thousands(so_far.bytes_read() >> 20), counted(so_far.documents(), "document"));
         progress(0, 0, &format!("reading {}: {mebibytes} MiB, {documents}", counted(objects as u64, "object")));
-        tokio::time::sleep(TOLD_EVERY).await;
+        tokio::time::sleep(PROGRESS_EVERY).await;
     }
 }

@@ -1,7 +1,8 @@
-//! The command line: what `ses-breaker` is told, and what it answers on which stream with which exit code.
+//! The command line: parses the arguments of `ses-breaker`, runs the verb, and writes the answer to its stream with its exit
+//! code.
 //!
-//! The answer goes to standard output, in text or JSON; progress and errors go to standard error. Its manners are those
-//! of `replay`, down to the code.
+//! The answer goes to standard output, in text or JSON; progress and errors go to standard error. Output and errors are
+//! handled as in `replay`, by the same code.
 
 mod arguments;
 mod interrupt;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use replay::cli::painter::Painter;
-use replay::cli::{Color, Format, complain, look, show};
+use replay::cli::{Color, Format, complain, show, term_style};
 use replay::text::TermStyle;
 use replay::text::layout::visible;
 use reputation::subject::Subject;
@@ -38,20 +39,20 @@ use arguments::{
 };
 use isps::Shown;
 
-/// Does what `arguments`, of which the first is the program's name, ask for, at one moment.
+/// Runs `arguments`, of which the first is the program's name, as of one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
     run_by(arguments, &(Arc::new(move || now) as Clock))
 }
 
-/// Tells the time.
+/// Returns the current time.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
-/// The same by a clock, for what goes on.
+/// As [`run`], with a clock for verbs that go on.
 pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(answer) => {
-            // Help and version come this way, too.
+            // Help and version are errors of the parser, too.
             let _ = answer.print();
             return if answer.exit_code() == 0 { Exit::Done } else { Exit::Usage };
         }
@@ -71,7 +72,7 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
         Ok(exit) => exit,
         Err(failure) => {
             let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
-            // The SDK draws lists in lines; what is left of control characters is written out.
+            // The SDK prints lists over several lines; other control characters are escaped later.
             let error = format!("error: {failure}{cause}");
             complain(&error.split_whitespace().collect::<Vec<_>>().join(" "));
             let remedy = failure.remedy();
@@ -83,33 +84,33 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
     }
 }
 
-/// What `arguments`, of which the first is the program's name, are answered by this account, whatever else they say about
-/// the way there: the stack of `access` is the one that is asked.
+/// Runs `arguments`, of which the first is the program's name, in the account of `access`. Their options for stack, profile,
+/// Region and endpoint are ignored.
 ///
 /// # Errors
 ///
-/// As the verb's own; or the arguments cannot be understood.
+/// As the verb's own, or the arguments cannot be parsed.
 pub async fn answered(
     access: &Access,
     arguments: impl IntoIterator<Item = OsString>,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
 ) -> Result<Answer, Failure> {
     let cli = Cli::try_parse_from(arguments).map_err(|error| Failure::Usage(error.to_string()))?;
     let pushed = pushed(&cli.verb)?;
-    answer_with(access, cli.verb, &pushed, now, look, &Asking::NOBODY).await
+    answer_with(access, cli.verb, &pushed, now, term, &Asking::NOBODY).await
 }
 
 fn print_answer(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
-    let reported = match format {
+    let written = match format {
         Format::Text => show(&answer.text, color),
-        // There are no styles in it.
+        // JSON has no styles.
         Format::Json => show(&answer.json, Color::Never),
     };
-    match reported {
-        // Whoever reads the output has seen enough of it.
+    match written {
+        // The reader has closed the pipe, so the work is done.
         Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_gone) => Ok(()),
-        reported => reported.map_err(|error| Failure::Output(format!("{error:#}"))),
+        written => written.map_err(|error| Failure::Output(format!("{error:#}"))),
     }
 }
 
@@ -117,7 +118,7 @@ fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::BrokenPipe
 }
 
-/// Draws the status again and again until it is interrupted, or whoever reads it is gone.
+/// Draws the status repeatedly, until it is interrupted or the reader is gone.
 fn watched(global: &Global, subject: Option<&Subject>, seconds: u64, clock: &dyn Fn() -> Now) -> Result<Exit, Failure> {
     let out = std::io::stdout();
     if global.format == Format::Json || !out.is_terminal() {
@@ -131,7 +132,7 @@ fn watched(global: &Global, subject: Option<&Subject>, seconds: u64, clock: &dyn
     let mut gone = false;
     let mut cleared = false;
     let mut draw = |picture: &str| {
-        // Where colours are not wanted, they are stripped from the picture, and not from what draws it.
+        // Unwanted styles are stripped from the picture, but not from the sequences that draw it.
         let picture = if plain { visible(picture) } else { picture.to_owned() };
         let height = terminal_size::terminal_size().map_or(24, |(_, height)| usize::from(height.0));
         let clear = if std::mem::replace(&mut cleared, true) { "" } else { "\u{1b}[2J" };
@@ -146,7 +147,7 @@ fn watched(global: &Global, subject: Option<&Subject>, seconds: u64, clock: &dyn
     let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
     let ended = runtime.block_on(async {
         let access = Access::load(&global.stack, &route(global)).await?;
-        let ask = async |now| status::status(&access, subject, now, look()).await;
+        let ask = async |now| status::status(&access, subject, now, term_style()).await;
         watch::watch(Duration::from_secs(seconds), clock, ask, &mut draw).await
     });
     match ended {
@@ -162,12 +163,12 @@ fn dashboard(global: &Global, args: &DashboardArgs, clock: &Clock) -> Result<Exi
     runtime.block_on(async {
         let dashboard = Dashboard::bind(args.port).await?;
         let access = Access::load(&global.stack, &route(global)).await?;
-        // What keeps it from showing anything is told here, and not on an empty page.
+        // Fails here rather than on an empty page.
         access.policy().await?;
         let (url, stack, region) = (dashboard.url(), &access.stack, &access.region);
         let json = serde_json::json!({ "url": url, "stack": stack, "region": region });
         let text = format!(
-            "Dashboard of {stack} in {region}: {url}\nWhoever has this address may do what you may. Ctrl-C ends it.\n"
+            "Dashboard of {stack} in {region}: {url}\nAnyone with this address has your permissions. Ctrl-C ends it.\n"
         );
         let answer = Answer { text, json: format!("{json}\n"), exit: Exit::Done };
         print_answer(&answer, global.format, global.color)?;
@@ -193,11 +194,11 @@ fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
         if yes { Confirmed::Yes } else { Confirmed::No }
     };
     with_steps(&painter, |runtime, progress| {
-        runtime.block_on(answer(cli, now, look(), &Asking { progress, confirm: &confirm }))
+        runtime.block_on(answer(cli, now, term_style(), &Asking { progress, confirm: &confirm }))
     })
 }
 
-/// Does `work`, which tells its steps, while a progress bar shows them.
+/// Does `work` and shows the steps that it reports in a progress bar.
 fn with_steps<T>(
     painter: &Painter,
     work: impl FnOnce(&tokio::runtime::Runtime, Progress<'_>) -> Result<T, Failure>,
@@ -221,13 +222,13 @@ fn with_steps<T>(
     )
 }
 
-async fn answer(cli: Cli, now: Now, look: TermStyle, asking: &Asking<'_>) -> Result<Answer, Failure> {
+async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Result<Answer, Failure> {
     let Cli { global, verb } = cli;
     let progress = asking.progress;
-    // What needs no AWS asks for none.
+    // Verbs without AWS ask for no credentials.
     if let Verb::Policy { verb: verb @ (PolicyVerb::Check { .. } | PolicyVerb::Show { default: true, .. }) } = &verb {
         return match verb {
-            PolicyVerb::Check { file } => Ok(policies::check(&file.display().to_string(), &read(file)?, look)),
+            PolicyVerb::Check { file } => Ok(policies::check(&file.display().to_string(), &read(file)?, term)),
             PolicyVerb::Show { .. } | PolicyVerb::Push { .. } => Ok(policies::show_default()),
         };
     }
@@ -237,26 +238,26 @@ async fn answer(cli: Cli, now: Now, look: TermStyle, asking: &Asking<'_>) -> Res
     if let Verb::Man(args) = &verb {
         return manual::pages(&args.folder, Cli::command());
     }
-    // A file that cannot be read is told before anybody is asked for credentials.
+    // An unreadable file fails before credentials are loaded.
     if let Verb::Backtest(args) = &verb {
         let order = order(args)?;
         progress(0, 0, "asking AWS");
         let access = Access::load(&global.stack, &route(&global)).await?;
-        return backtest::backtest(&access, &order, now, look, progress).await;
+        return backtest::backtest(&access, &order, now, term, progress).await;
     }
     if let Verb::Advise(args) = &verb {
         let prices = prices(args)?;
         progress(0, 0, "asking AWS");
         let access = Access::load(&global.stack, &route(&global)).await?;
-        return advise::advise(&access, prices.as_ref(), now, look).await;
+        return advise::advise(&access, prices.as_ref(), now, term).await;
     }
     let pushed = pushed(&verb)?;
     progress(0, 0, "asking AWS");
     let access = Access::load(&global.stack, &route(&global)).await?;
-    answer_with(&access, verb, &pushed, now, look, asking).await
+    answer_with(&access, verb, &pushed, now, term, asking).await
 }
 
-/// The text of the policy that is to be pushed.
+/// The text of the policy to push.
 fn pushed(verb: &Verb) -> Result<String, Failure> {
     match verb {
         Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file),
@@ -284,13 +285,13 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
     }
 }
 
-/// `pushed`: the text of the policy that is to be pushed.
+/// `pushed`: the text of the policy to push.
 async fn answer_with(
     access: &Access,
     verb: Verb,
     pushed: &str,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let progress = asking.progress;
@@ -302,89 +303,91 @@ async fn answer_with(
                 engagement: args.engagement,
                 dry_run: args.dry_run,
             };
-            connect::connect(access, &order, look, progress).await
+            connect::connect(access, &order, term, progress).await
         }
         Verb::Disconnect(DisconnectArgs { configuration_sets, all, dry_run, waiting }) => {
             let order = disconnect::Order { sets: configuration_sets, all, dry_run, wait: waiting.limit() };
-            disconnect::disconnect(access, &order, now, look, asking).await
+            disconnect::disconnect(access, &order, now, term, asking).await
         }
-        Verb::Status(args) => status::status(access, args.subject.as_ref(), now, look).await,
+        Verb::Status(args) => status::status(access, args.subject.as_ref(), now, term).await,
         Verb::Explain(args) => {
             let Target { subject, isp } = args.target;
-            explain::explain(access, subject, isp.as_deref(), args.at, now, look).await
+            explain::explain(access, subject, isp.as_deref(), args.at, now, term).await
         }
         Verb::History(args) => {
             let Target { subject, isp } = args.target;
             let stretch = Stretch { isp: isp.as_deref(), since: args.since, most: args.most };
-            history::history(access, subject, stretch, now, look).await
+            history::history(access, subject, stretch, now, term).await
         }
-        Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, look).await,
-        // It does not answer but goes on: see `run_by`.
+        Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, term).await,
+        // `run_by` handles it, because it does not end with an answer.
         Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
-        // Nobody is there to be asked.
+        // Without a terminal, the answer to the question is no.
         Verb::Isps { verb: IspsVerb::Propose(args) } => {
-            isps::answer(Some(access), &args, now, look, &Shown { progress, ask: &|_| false }).await
+            isps::answer(Some(access), &args, now, term, &Shown { progress, ask: &|_| false }).await
         }
         Verb::Digest => digest::digest(access, now).await,
-        Verb::Doctor(_) => doctor::doctor(access, now, look, progress).await,
+        Verb::Doctor(_) => doctor::doctor(access, now, term, progress).await,
         Verb::Drill(DrillArgs { from, wait, yes }) => {
             let order = drill::Order { from, wait: Duration::from_secs(wait) };
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
-            drill::drill(access, &order, now, look, &Asking { confirm, ..*asking }, interrupt::interrupted()).await
+            drill::drill(access, &order, now, term, &Asking { confirm, ..*asking }, interrupt::interrupted()).await
         }
-        Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, look, progress).await,
-        Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, look).await,
+        Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, term, progress).await,
+        Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, term).await,
         Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
         Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
         Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
-            let saying = CommandRequest { word: OperatorCommand::Stop, reason, force, wait: waiting.limit() };
-            speak(access, &targets, &saying, now, look, &Asking { confirm, ..*asking }).await
+            let request = CommandRequest { command: OperatorCommand::Stop, reason, force, wait: waiting.limit() };
+            give_command(access, &targets, &request, now, term, &Asking { confirm, ..*asking }).await
         }
-        Verb::Bypass(args) => spoken(access, OperatorCommand::Bypass, args, now, look, asking).await,
-        Verb::Shadow(args) => spoken(access, OperatorCommand::Shadow, args, now, look, asking).await,
+        Verb::Bypass(args) => command_with_reason(access, OperatorCommand::Bypass, args, now, term, asking).await,
+        Verb::Shadow(args) => command_with_reason(access, OperatorCommand::Shadow, args, now, term, asking).await,
         Verb::Resume(args) => {
-            let word = if args.bypass { OperatorCommand::Bypass } else { OperatorCommand::Resume };
-            spoken(access, word, args.spoken, now, look, asking).await
+            let command = if args.bypass { OperatorCommand::Bypass } else { OperatorCommand::Resume };
+            command_with_reason(access, command, args.spoken, now, term, asking).await
         }
         Verb::Release(ReleaseArgs { targets, waiting, reason }) => {
-            let saying = CommandRequest { word: OperatorCommand::Release, reason, force: false, wait: waiting.limit() };
-            speak(access, &targets, &saying, now, look, asking).await
+            let request =
+                CommandRequest { command: OperatorCommand::Release, reason, force: false, wait: waiting.limit() };
+            give_command(access, &targets, &request, now, term, asking).await
         }
         Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
         Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => Ok(policies::show_default()),
         Verb::Policy { verb: PolicyVerb::Check { file } } => {
-            Ok(policies::check(&file.display().to_string(), &read(&file)?, look))
+            Ok(policies::check(&file.display().to_string(), &read(&file)?, term))
         }
         Verb::Policy { verb: PolicyVerb::Push { file, dry_run, yes } } => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
             let asking = Asking { confirm, ..*asking };
-            policies::push(access, &file.display().to_string(), pushed, dry_run, now, look, &asking).await
+            policies::push(access, &file.display().to_string(), pushed, dry_run, now, term, &asking).await
         }
     }
 }
 
-async fn spoken(
+async fn command_with_reason(
     access: &Access,
-    word: OperatorCommand,
+    command: OperatorCommand,
     args: SpokenArgs,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let SpokenArgs { targets, waiting, reason, force } = args;
-    speak(access, &targets, &CommandRequest { word, reason, force, wait: waiting.limit() }, now, look, asking).await
+    give_command(access, &targets, &CommandRequest { command, reason, force, wait: waiting.limit() }, now, term, asking)
+        .await
 }
 
-async fn speak(
+async fn give_command(
     access: &Access,
     targets: &Targets,
-    saying: &CommandRequest,
+    request: &CommandRequest,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
-    command::say(access, &targets.subjects, targets.isp.as_deref(), saying, now, look, asking).await
+    command::give(access, &targets.subjects, targets.isp.as_deref(), request, now, term, asking).await
 }
 
 fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {

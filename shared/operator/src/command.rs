@@ -1,7 +1,8 @@
-//! A person's command about subjects: stop, resume, bypass, shadow, release.
+//! An operator's command about subjects: stop, resume, bypass, shadow, release.
 //!
-//! It goes through the breaker, as at SES itself: the breaker remembers that a person said so, the wish is written in
-//! the same transaction, and the enforcer makes it true, which is waited for ([`obey`]). Who said it and why is reported with it.
+//! It goes through the breaker, as at SES itself: the breaker records the person's command, the desired state is written in
+//! the same transaction, and the enforcer applies it, which the command waits for ([`obey`]). Who gave the command, and why, is
+//! reported with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,21 +29,21 @@ use crate::failure::Failure;
 use crate::obey::{self, Obeyed};
 use crate::{Access, Answer, Exit, text};
 
-/// What a person can say.
+/// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperatorCommand {
-    /// Stop, until a person resumes it. `pause` in JSON, as it was called before.
+    /// Stop until a person resumes. `pause` in JSON, its former name.
     #[serde(rename = "pause")]
     Stop,
-    /// Send again.
+    /// Resume sending.
     Resume,
-    /// Keep sending, whatever the verdict. `hold` in JSON, as it was called before.
+    /// Keep sending, whatever the verdict. `hold` in JSON, its former name.
     #[serde(rename = "hold")]
     Bypass,
-    /// Decide and report, and do nothing.
+    /// Decide and report without acting.
     Shadow,
-    /// As the breaker says again.
+    /// Return to the breaker's decisions.
     Release,
 }
 
@@ -58,115 +59,117 @@ impl OperatorCommand {
     }
 }
 
-/// A word, and how it is said.
+/// A command with its options.
 #[derive(Clone, Debug)]
 pub struct CommandRequest {
-    /// How long to wait until SES has done it, at most.
+    /// How long to wait for SES, at most.
     pub wait: Duration,
-    /// What is said.
-    pub word: OperatorCommand,
+    /// The command.
+    pub command: OperatorCommand,
     /// Why.
     pub reason: Option<String>,
-    /// Even about somebody who was never heard of.
+    /// Accept subjects that the stack has never seen.
     pub force: bool,
 }
 
-/// What a person answers.
+/// The answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmed {
-    /// Do it.
+    /// Go ahead.
     Yes,
-    /// Leave it.
+    /// Do not.
     No,
-    /// There is nobody to ask.
+    /// There is no terminal to ask on.
     Nobody,
 }
 
-/// How a person is reached while a word is said.
+/// How a person is reached while a command runs.
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
-    /// Shown what is being done.
+    /// Called with the current step.
     pub progress: Progress<'a>,
-    /// Asked before all mail is stopped.
+    /// Called before all mail is stopped.
     pub confirm: &'a dyn Fn(&str) -> Confirmed,
 }
 
 impl Asking<'_> {
-    /// Nobody is there, and nobody watches.
+    /// No terminal: steps are not shown, and questions are not answered.
     pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Nobody };
-    /// It was confirmed before.
+    /// The question was answered with yes before.
     pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Yes };
 }
 
-/// More of a reason does not fit an alert.
+/// Longer reasons do not fit an alert.
 const MAX_REASON: usize = 500;
 
-/// A reason as it is stored and told.
+/// A reason as it is stored and sent.
 ///
 /// # Errors
 ///
-/// There is none, or it is too long: says so.
+/// It is empty or too long; the message says which.
 pub(crate) fn reason(text: &str) -> Result<String, String> {
     match text.chars().count() {
-        _ if text.trim().is_empty() => Err("say why in some words".to_owned()),
+        _ if text.trim().is_empty() => Err("a reason must not be empty".to_owned()),
         ..=MAX_REASON => Ok(text.trim().to_owned()),
-        count => Err(format!("{count} characters; at most {MAX_REASON} fit an alert")),
+        count => Err(format!("a reason has at most {MAX_REASON} characters; this one has {count}")),
     }
 }
 
-/// What a word changed.
+/// What a command changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct CommandResult {
-    /// Whose breaker.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
-    /// What was said.
-    pub word: OperatorCommand,
-    /// Who said so.
+    /// The command.
+    #[serde(rename = "word")]
+    pub command: OperatorCommand,
+    /// Who gave it.
     pub by: String,
     /// Why.
     pub reason: Option<String>,
-    /// State of the breaker before.
+    /// The state of the breaker before.
     pub from: StateName,
-    /// And after.
+    /// The state of the breaker after.
     pub to: StateName,
     /// Whether an application asks the gate.
     #[serde(skip)]
     pub gate: bool,
-    /// Whether anything has changed.
+    /// Whether the breaker changed.
     pub changed: bool,
     /// What SES is asked for: `flowing`, `stopped`, or null for nothing.
     pub ses: Option<&'static str>,
-    /// What has come of that; null where SES is asked for nothing.
+    /// The result at SES; null where SES is asked for nothing.
     pub obeyed: Option<Obeyed>,
-    /// What follows from it, in words.
+    /// The consequences, in sentences.
     pub outcome: Vec<String>,
 }
 
-/// Says a word about subjects, or about them at one ISP, and waits until SES has done it. In JSON, one document for each.
+/// Gives a command about subjects, or about them at one ISP, and waits until SES has done it. In JSON, one document for each.
 ///
 /// # Errors
 ///
-/// Nobody ever heard of one of the subjects, nothing is named like the ISP, or the stack may not do it: nothing was changed.
-/// Or AWS refuses: it was said about the subjects before, and about this one it was said, or not; saying it again is safe.
-pub async fn say(
+/// Nothing was changed if the stack has never seen one of the subjects, the policy does not name the ISP, or the stack does not
+/// permit the command. If AWS refuses, the subjects before were changed, and this one may have been; giving the command again
+/// is safe.
+pub async fn give(
     access: &Access,
     subjects: &[Subject],
     isp: Option<&str>,
-    saying: &CommandRequest,
+    request: &CommandRequest,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
     let mut store = access.reputation(&policy);
     for subject in subjects {
-        if !saying.force {
-            check_heard_of(access, &mut store, subject, saying.word == OperatorCommand::Stop).await?;
+        if !request.force {
+            check_heard_of(access, &mut store, subject, request.command == OperatorCommand::Stop).await?;
         }
-        if saying.word == OperatorCommand::Stop && isp.is_none() && !policy.is_shadow(subject) {
+        if request.command == OperatorCommand::Stop && isp.is_none() && !policy.is_shadow(subject) {
             check_permitted(access, &store, subject).await?;
             if *subject == Subject::Account {
                 check_confirmed(access, asking)?;
@@ -177,54 +180,54 @@ pub async fn say(
     let mut decided = Vec::new();
     for subject in subjects {
         let key = Key { subject: subject.clone(), isp };
-        decided.push(decide(access, &policy, key, saying, &by, now).await?);
+        decided.push(decide(access, &policy, key, request, &by, now).await?);
     }
     let wanted: Vec<(Subject, Flow)> =
         decided.iter().filter_map(|decided| Some((decided.key.subject.clone(), decided.ses?))).collect();
-    let mut obeyed = obey::wait(access, &mut store, &wanted, saying.wait, asking.progress).await.into_iter();
+    let mut obeyed = obey::wait(access, &mut store, &wanted, request.wait, asking.progress).await.into_iter();
     let mut answer = Answer { text: String::new(), json: String::new(), exit: Exit::Done };
     for decided in decided {
         let obeyed = if decided.ses.is_some() { obeyed.next() } else { None };
-        let said = decided.said(&policy, saying, &by, obeyed, now, look);
-        answer.text.push_str(&said.text);
-        answer.json.push_str(&said.json);
-        if said.exit != Exit::Done {
-            answer.exit = said.exit;
+        let part = decided.answer(&policy, request, &by, obeyed, now, term);
+        answer.text.push_str(&part.text);
+        answer.json.push_str(&part.json);
+        if part.exit != Exit::Done {
+            answer.exit = part.exit;
         }
     }
     Ok(answer)
 }
 
-/// Resumes subjects, all before any is waited for; what came of each.
+/// Resumes all of the subjects, then waits for each; returns their results.
 ///
 /// # Errors
 ///
-/// AWS refuses: some were resumed, or not.
+/// AWS refuses: some were resumed, and some may not have been.
 pub(crate) async fn resume_all(
     access: &Access,
     subjects: &[Subject],
-    saying: &CommandRequest,
+    request: &CommandRequest,
     now: Now,
     asking: &Asking<'_>,
 ) -> Result<Vec<Obeyed>, Failure> {
     let policy = access.policy().await?.policy;
     let by = access.who().await;
     for subject in subjects {
-        decide(access, &policy, Key { subject: subject.clone(), isp: None }, saying, &by, now).await?;
+        decide(access, &policy, Key { subject: subject.clone(), isp: None }, request, &by, now).await?;
     }
     let wanted: Vec<(Subject, Flow)> = subjects.iter().map(|subject| (subject.clone(), Flow::Flowing)).collect();
-    Ok(obey::wait(access, &mut access.reputation(&policy), &wanted, saying.wait, asking.progress).await)
+    Ok(obey::wait(access, &mut access.reputation(&policy), &wanted, request.wait, asking.progress).await)
 }
 
-/// What a word has changed in the table.
+/// What a command has changed in the table.
 struct Decided {
     key: Key,
-    /// Nothing is done about the key, whatever is said about it.
+    /// Nothing is done about the key, whatever the command.
     shadow: bool,
     from: State,
     to: State,
     changed: bool,
-    /// The wish to stop it was missing, and is written anew.
+    /// The desired state "stopped" was missing, and was written again.
     renewed: bool,
     /// What SES is asked for.
     ses: Option<Flow>,
@@ -234,7 +237,7 @@ async fn decide(
     access: &Access,
     policy: &Policy,
     key: Key,
-    saying: &CommandRequest,
+    request: &CommandRequest,
     by: &str,
     now: Now,
 ) -> Result<Decided, Failure> {
@@ -253,15 +256,15 @@ async fn decide(
     let before = subject_state.breaker(key.isp).breaker;
     let whole = if key.isp.is_some() { subject_state.breaker(None).breaker.overridden } else { Override::None };
     let shadow = policy.is_shadow(&key.subject) || whole == Override::Shadow;
-    let word = pipeline::ports::PersonNote { by: sanitize(by), why: saying.reason.as_deref().map(sanitize) };
-    let mut signed = Signed { store, said: word };
-    let changes = apply_input(policy, &mut signed, &key, saying.word.input(), now).await.map_err(refused)?;
+    let note = pipeline::ports::PersonNote { by: sanitize(by), why: request.reason.as_deref().map(sanitize) };
+    let mut signed = Signed { store, note };
+    let changes = apply_input(policy, &mut signed, &key, request.command.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
     let ses = changes.iter().flat_map(|change| &change.controls).find_map(|control| control.kind.at_ses());
     let (from, to, changed) = (before.state, after.state, !changes.is_empty());
     let mut store = signed.store;
-    // What is open already changes nothing; its wish may be lost all the same.
-    let renewed = saying.word == OperatorCommand::Stop
+    // A breaker that is open does not change; its desired state may be missing nevertheless.
+    let renewed = request.command == OperatorCommand::Stop
         && key.isp.is_none()
         && ses.is_none()
         && renew(&mut store, &key.subject, now).await.map_err(refused)?;
@@ -269,24 +272,24 @@ async fn decide(
         Some(flow) => Some(flow),
         None if renewed => Some(Flow::Stopped),
         None if !shadow && has_switch(&key) => {
-            wished_before(&mut store, &key, saying.word, changed).await.map_err(refused)?
+            desired_before(&mut store, &key, request.command, changed).await.map_err(refused)?
         }
         None => None,
     };
     Ok(Decided { key, shadow, from, to, changed, renewed, ses })
 }
 
-/// What SES was asked for before, where that is what the word asks for, too: what is open already is stopped already, and a
-/// resume may be under way.
-async fn wished_before(
+/// What SES was already asked for, if the command asks for the same: an open breaker is already stopped, and a resume may be in
+/// flight.
+async fn desired_before(
     store: &mut aws::reputation::DynamoReputation,
     key: &Key,
-    word: OperatorCommand,
+    command: OperatorCommand,
     changed: bool,
 ) -> Result<Option<Flow>, PortError> {
-    let is_asked = |wished: &&DesiredState| match (word, wished.wish) {
+    let is_asked = |desired: &&DesiredState| match (command, desired.wish) {
         (OperatorCommand::Stop, Flow::Stopped) => true,
-        (OperatorCommand::Resume, Flow::Flowing) => !changed && !wished.is_true(),
+        (OperatorCommand::Resume, Flow::Flowing) => !changed && !desired.is_true(),
         (
             OperatorCommand::Stop
             | OperatorCommand::Resume
@@ -296,29 +299,29 @@ async fn wished_before(
             _,
         ) => false,
     };
-    let wishes = store.wishes().await?;
-    let wished = wishes.iter().filter(|wished| wished.target == key.subject).find(is_asked);
-    Ok(wished.map(|wished| wished.wish))
+    let stored = store.wishes().await?;
+    let desired = stored.iter().filter(|desired| desired.target == key.subject).find(is_asked);
+    Ok(desired.map(|desired| desired.wish))
 }
 
 impl Decided {
-    fn said(
+    fn answer(
         self,
         policy: &Policy,
-        saying: &CommandRequest,
+        request: &CommandRequest,
         by: &str,
         obeyed: Option<Obeyed>,
         now: Now,
-        look: TermStyle,
+        term: TermStyle,
     ) -> Answer {
         let isps = &policy.isp_map;
-        let (outcome, exit) = outcome(policy, &self, saying.word, obeyed.as_ref(), now);
-        let said = CommandResult {
+        let (outcome, exit) = outcome(policy, &self, request.command, obeyed.as_ref(), now);
+        let result = CommandResult {
             subject: self.key.subject.to_string(),
             isp: self.key.isp.map(|isp| isps.name(isp).to_owned()),
-            word: saying.word,
+            command: request.command,
             by: by.to_owned(),
-            reason: saying.reason.clone(),
+            reason: request.reason.clone(),
             from: self.from.name(),
             to: self.to.name(),
             gate: policy.gate_in_use,
@@ -327,7 +330,7 @@ impl Decided {
             obeyed,
             outcome,
         };
-        Answer::new(text::said(&said, &key_name(&self.key, isps), look), &said, exit)
+        Answer::new(text::command_result(&result, &key_name(&self.key, isps), term), &result, exit)
     }
 }
 
@@ -340,7 +343,7 @@ fn check_confirmed(access: &Access, asking: &Asking<'_>) -> Result<(), Failure> 
     }
 }
 
-/// That the enforcer may stop a subject at SES, as far as it has said what it may do.
+/// Checks that the enforcer may stop a subject at SES, as far as the enforcer has recorded its permissions.
 async fn check_permitted(
     access: &Access,
     store: &aws::reputation::DynamoReputation,
@@ -358,11 +361,11 @@ async fn check_permitted(
     if may { Ok(()) } else { Err(Failure::NotPermitted { subject, stack, parameter }) }
 }
 
-/// The ISP of this name, in any case.
+/// The ISP with this name, in any case.
 pub(crate) fn isp_named(policy: &Policy, name: Option<&str>) -> Result<Option<Isp>, Failure> {
     let Some(name) = name else { return Ok(None) };
     let isps = &policy.isp_map;
-    // Names of ISPs are in lower case.
+    // ISP names are in lower case.
     let lower = name.to_ascii_lowercase();
     let unknown = || Failure::UnknownIsp {
         name: name.to_owned(),
@@ -375,7 +378,7 @@ pub(crate) fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// So that a typing error stops nothing: a subject that the stack knows of in some way.
+/// Checks that the stack has seen the subject in some way, so that a typing error stops nothing.
 pub(crate) async fn check_heard_of(
     access: &Access,
     store: &mut aws::reputation::DynamoReputation,
@@ -390,12 +393,12 @@ pub(crate) async fn check_heard_of(
     if directory.contains_key(subject) {
         return Ok(());
     }
-    // One that was stopped before its first mail.
-    let wishes = store.wishes().await.map_err(|error| access.refused(error))?;
-    if wishes.iter().any(|wished| wished.target == *subject) {
+    // A subject may be stopped before its first mail.
+    let stored = store.wishes().await.map_err(|error| access.refused(error))?;
+    if stored.iter().any(|desired| desired.target == *subject) {
         return Ok(());
     }
-    known.extend(wishes.iter().map(|wished| wished.target.to_string()));
+    known.extend(stored.iter().map(|desired| desired.target.to_string()));
     known.sort_unstable();
     known.dedup();
     let (subject, stack) = (subject.to_string(), access.stack.clone());
@@ -403,100 +406,104 @@ pub(crate) async fn check_heard_of(
     Err(Failure::UnknownSubject { subject, stack, nearest, forceable })
 }
 
-/// What follows from a word, in sentences, and how the program ends.
+/// The consequences of a command, in sentences, and the exit code.
 fn outcome(
     policy: &Policy,
     decided: &Decided,
-    word: OperatorCommand,
+    command: OperatorCommand,
     obeyed: Option<&Obeyed>,
     now: Now,
 ) -> (Vec<String>, Exit) {
     let Decided { key, shadow, from, changed, renewed, ses, .. } = decided;
     let subject = &key.subject;
-    let mut said = Vec::new();
+    let mut sentences = Vec::new();
     let mut exit = Exit::Done;
     if !changed {
-        said.push(match word {
-            OperatorCommand::Stop if ses.is_some() => "A person had stopped it before.".to_owned(),
-            OperatorCommand::Stop => "A person had stopped it before; nothing changes.".to_owned(),
+        sentences.push(match command {
+            OperatorCommand::Stop if ses.is_some() => "It was already stopped by a person.".to_owned(),
+            OperatorCommand::Stop => "It was already stopped by a person; nothing changes.".to_owned(),
             OperatorCommand::Resume => {
-                "It was sending already, and no command of a person was in force; nothing changes.".to_owned()
+                "It was already sending, and no person's command was in force; nothing changes.".to_owned()
             }
-            OperatorCommand::Bypass => "It was bypassed before; nothing changes.".to_owned(),
-            OperatorCommand::Shadow => "It was in shadow before; nothing changes.".to_owned(),
-            OperatorCommand::Release => "It was left to its breaker before; nothing changes.".to_owned(),
+            OperatorCommand::Bypass => "It was already bypassed; nothing changes.".to_owned(),
+            OperatorCommand::Shadow => "It was already in shadow; nothing changes.".to_owned(),
+            OperatorCommand::Release => "It was already left to its breaker; nothing changes.".to_owned(),
         });
-        if let (OperatorCommand::Resume, Subject::ConfigurationSet(name), None, None) = (word, subject, key.isp, ses)
+        if let (OperatorCommand::Resume, Subject::ConfigurationSet(name), None, None) = (command, subject, key.isp, ses)
             && **name != *Subject::UNTAGGED
         {
             let name = replay::text::quoted(name);
-            said.push(format!(
-                "Should SES refuse its mail all the same, a person stopped it there: aws sesv2 \
+            sentences.push(format!(
+                "If SES still refuses its mail, a person stopped it at SES: aws sesv2 \
                  put-configuration-set-sending-options --sending-enabled --configuration-set-name {name}"
             ));
         }
     }
     if *renewed {
-        said.push("The request to stop it was missing, and is written again.".to_owned());
+        sentences.push("The request to stop it was missing, and was written again.".to_owned());
     }
-    match word {
+    match command {
         OperatorCommand::Stop if ses.is_some() => {}
-        OperatorCommand::Stop if *changed && asks_the_gate(policy, key) && !shadow => said.push(
-            "The gate grants it nothing from now on but the reserve for critical mail. Mail that is sent without asking \
-             the gate goes out: SES has no switch for it."
+        OperatorCommand::Stop if *changed && asks_the_gate(policy, key) && !shadow => sentences.push(
+            "From now on the gate grants it only the reserve for critical mail. Mail that is sent without asking \
+             the gate still goes out: SES has no switch for it."
                 .to_owned(),
         ),
         OperatorCommand::Stop if *changed || *shadow || !has_switch(key) => {
-            said.push(nothing_stopped(policy, key, *shadow));
+            sentences.push(nothing_stopped(policy, key, *shadow));
             exit = Exit::No;
         }
-        OperatorCommand::Stop | OperatorCommand::Resume | OperatorCommand::Bypass | OperatorCommand::Shadow | OperatorCommand::Release => {
+        OperatorCommand::Stop
+        | OperatorCommand::Resume
+        | OperatorCommand::Bypass
+        | OperatorCommand::Shadow
+        | OperatorCommand::Release => {
             if ses.is_none() && *shadow && *changed && matches!(from, State::Open { .. }) {
-                said.push(format!("{} decides in shadow: SES is asked for nothing.", in_shadow(policy, key)));
+                sentences.push(format!("{} decides in shadow: SES is asked for nothing.", in_shadow(policy, key)));
             }
         }
     }
     if let (Some(flow), Some(obeyed)) = (ses, obeyed) {
-        said.extend(of_ses(key, *flow, obeyed));
+        sentences.extend(of_ses(key, *flow, obeyed));
         if !obeyed.is_so() && *obeyed != Obeyed::NotWaited {
             exit = Exit::No;
         }
     }
-    if word != OperatorCommand::Stop && *changed {
+    if command != OperatorCommand::Stop && *changed {
         let from = text::minute_of(now.next_minute());
         let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
-        said.push(match word {
-            OperatorCommand::Bypass => format!("Verdicts are reported, not acted on, until: {release}"),
+        sentences.push(match command {
+            OperatorCommand::Bypass => format!("Verdicts are only reported until: {release}"),
             OperatorCommand::Shadow => format!(
-                "Only mail that SES accepts from {from} UTC on is judged. What its breaker decides is reported, and nothing is \
-                 done, until: {release}"
+                "Only mail that SES accepts from {from} UTC on is judged. Decisions are only \
+                 reported until: {release}"
             ),
             OperatorCommand::Stop | OperatorCommand::Resume | OperatorCommand::Release => {
                 format!("Only mail that SES accepts from {from} UTC on is judged.")
             }
         });
     }
-    if word == OperatorCommand::Stop && ses.is_some() {
-        said.push(format!("Only a person resumes it: ses-breaker resume {}", quoted(subject)));
+    if command == OperatorCommand::Stop && ses.is_some() {
+        sentences.push(format!("Only a person can resume it: ses-breaker resume {}", quoted(subject)));
     }
     if obeyed.is_some_and(|obeyed| !obeyed.is_so()) {
-        said.push(format!("How far that is: ses-breaker status {}", quoted(subject)));
+        sentences.push(format!("To see the progress: ses-breaker status {}", quoted(subject)));
     }
-    (said, exit)
+    (sentences, exit)
 }
 
-/// What SES has made of a wish, in sentences.
+/// What SES did about a request, in sentences.
 fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
     let so = match wanted {
-        Flow::Stopped => "SES accepts no more mail of it; mail that it has accepted before still goes out",
+        Flow::Stopped => "SES accepts no more mail of it; mail that it accepted before still goes out",
         Flow::Flowing => "SES accepts its mail again",
     };
-    let tries = "The request stays, and the enforcer tries again every few minutes.";
+    let tries = "The enforcer keeps trying every few minutes.";
     match obeyed {
-        Obeyed::Seen { seconds } => vec![format!("{so}: seen after {seconds} s.")],
+        Obeyed::Seen { seconds } => vec![format!("{so}: confirmed by SES after {seconds} s.")],
         Obeyed::Noted { seconds, reason } => vec![
-            format!("{so}, as the enforcer noted after {seconds} s."),
-            format!("SES itself was not looked at: {}", sanitize(reason)),
+            format!("{so}: recorded by the enforcer after {seconds} s."),
+            format!("SES itself was not asked: {}", sanitize(reason)),
         ],
         Obeyed::Refused { reason } => {
             let remedy = match &key.subject {
@@ -507,25 +514,24 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
                     "The role of the enforcer may do this only where the stack's parameter Tenants is true."
                 }
                 Subject::ConfigurationSet(_) | Subject::Identity(_) | Subject::Tag(..) => {
-                    "The template gives the enforcer's role what it needs; a service control policy or a permissions \
-                     boundary may take it away."
+                    "The template gives the enforcer's role this permission; a service control policy or a permissions \
+                     boundary may deny it."
                 }
             };
             vec![format!("SES refuses it: {}", sanitize(reason)), format!("{remedy} {tries}")]
         }
         Obeyed::NotYet { seconds, reason } => {
             let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", sanitize(reason)));
-            vec![format!("It is not so at SES after {seconds} s{why}. {tries}")]
+            vec![format!("SES has not done it after {seconds} s{why}. {tries}")]
         }
         Obeyed::NotWaited => vec![
-            "The enforcer asks SES for it within seconds, and looks again every 5 minutes until it is so.".to_owned(),
+            "The enforcer asks SES within seconds, and checks again every 5 minutes until SES has done it.".to_owned(),
         ],
-        Obeyed::Overruled => vec!["A person or the breaker has asked SES for the opposite meanwhile.".to_owned()],
-        Obeyed::Gone => vec!["SES does not know it.".to_owned()],
-        Obeyed::OtherStack { stack } => vec![format!(
-            "The ses-breaker stack {} has stopped it, and this stack leaves that to it: resume it there.",
-            sanitize(stack)
-        )],
+        Obeyed::Overruled => vec!["Meanwhile a person or the breaker asked SES for the opposite.".to_owned()],
+        Obeyed::Gone => vec!["It does not exist at SES.".to_owned()],
+        Obeyed::OtherStack { stack } => {
+            vec![format!("The ses-breaker stack {} stopped it: resume it with that stack.", sanitize(stack))]
+        }
     }
 }
 
@@ -537,7 +543,7 @@ pub(crate) fn at_isp(policy: &Policy, key: &Key) -> String {
     key.isp.map(|isp| format!(" --isp {}", policy.isp_map.name(isp))).unwrap_or_default()
 }
 
-/// Whether the gate, as far as the policy tells, is asked about such mail: it knows sets, identities and ISPs.
+/// Whether the policy's gate is asked about such mail: the gate knows sets, identities and ISPs.
 fn asks_the_gate(policy: &Policy, key: &Key) -> bool {
     let known = match &key.subject {
         Subject::ConfigurationSet(name) => policy.warmup.sets.contains_key(&**name),
@@ -547,7 +553,7 @@ fn asks_the_gate(policy: &Policy, key: &Key) -> bool {
     policy.gate_in_use && known
 }
 
-/// Whether SES can stop it.
+/// Whether SES has a switch for it.
 pub(crate) fn has_switch(key: &Key) -> bool {
     key.isp.is_none()
         && match &key.subject {
@@ -565,7 +571,7 @@ fn in_shadow(policy: &Policy, key: &Key) -> String {
     }
 }
 
-/// Why a stop has no effect at SES, and what would.
+/// Why a stop has no effect at SES, and what would have one.
 fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
     let what = match (&key.subject, key.isp) {
         (Subject::Account, Some(_)) => "an ISP",
@@ -589,24 +595,24 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
                 replay::text::quoted(name)
             ),
             Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => {
-                "stop it at SES, or push a policy that acts".to_owned()
+                "stop it at SES, or push a policy with mode = \"act\"".to_owned()
             }
         };
         return format!(
-            "Nothing is stopped: {} decides in shadow, so SES is not asked. To stop it all the same: {how}",
+            "Nothing is stopped: {} decides in shadow, so SES is not asked. To stop it anyway: {how}",
             in_shadow(policy, key).to_lowercase()
         );
     }
     format!(
-        "SES has no switch for {what}: without the gate, nothing is stopped. The gate grants it nothing from now on, but \
-         mail that is sent without asking it goes out. What SES can stop: ses-breaker stop configuration-set:NAME"
+        "SES has no switch for {what}, so without the gate nothing is stopped. From now on the gate grants it nothing, but \
+         mail that is sent without asking still goes out. SES can stop: ses-breaker stop configuration-set:NAME"
     )
 }
 
-/// A store that notes with every change who asked for it, and why.
+/// A store that records with every change who asked for it, and why.
 struct Signed<R> {
     store: R,
-    said: pipeline::ports::PersonNote,
+    note: pipeline::ports::PersonNote,
 }
 
 impl<R: Reputation> Reputation for Signed<R> {
@@ -641,8 +647,8 @@ impl<R: Reputation> Reputation for Signed<R> {
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
         let mut changes = changes.to_vec();
         for change in &mut changes {
-            change.transition.iter_mut().for_each(|transition| transition.said = Some(self.said.clone()));
-            let signature = format!(" ({})", self.said);
+            change.transition.iter_mut().for_each(|transition| transition.said = Some(self.note.clone()));
+            let signature = format!(" ({})", self.note);
             change.controls.iter_mut().for_each(|control| control.reason.push_str(&signature));
         }
         self.store.save(&changes).await

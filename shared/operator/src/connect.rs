@@ -1,9 +1,9 @@
-//! Connecting configuration sets: an event destination of each leads to the stack's events topic.
+//! Connects configuration sets: adds an event destination to each that publishes to the stack's events topic.
 //!
-//! The destination is named like the stack, so that two stacks can listen to one configuration set, and one stack finds
-//! its own again. It is the stack's: what differs in it from what is asked for is changed, and told.
+//! The destination is named like the stack, so that two stacks can listen to one configuration set, and each finds its own
+//! destination. The stack owns it: differences from what is asked for are changed and reported.
 //!
-//! **Invariant:** "connected" is only said of what was read back from SES.
+//! **Invariant:** "connected" is reported only after it was read back from SES.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 
-/// What every breaker needs. Opens, clicks and subscriptions cost and judge nobody.
+/// The events that every breaker needs. Opens, clicks and subscriptions cost money and count against no sender.
 pub(crate) const NEEDED: [EventType; 7] = [
     EventType::Send,
     EventType::Delivery,
@@ -37,30 +37,30 @@ pub(crate) const NEEDED: [EventType; 7] = [
 ];
 pub(crate) const ENGAGEMENT: [EventType; 2] = [EventType::Open, EventType::Click];
 
-/// Told how many steps of how many are done, and what is done now.
+/// Called with the number of steps done, the number of all steps, and the current step.
 pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
 
-/// What is to be connected, and how.
+/// What to connect, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
     /// Names of configuration sets, with or without `configuration-set:` before them.
     pub sets: Vec<String>,
-    /// All of them instead.
+    /// All configuration sets instead.
     pub all: bool,
-    /// Opens and clicks, too.
+    /// Also publish opens and clicks.
     pub engagement: bool,
     /// Change nothing.
     pub dry_run: bool,
 }
 
-/// What became of each configuration set.
+/// The results for all configuration sets.
 #[derive(Clone, Debug, Serialize)]
 pub struct Connected {
     /// ARN of the topic that the events go to.
     pub topic: String,
     /// Name of the event destinations.
     pub destination: String,
-    /// Which events.
+    /// The events that they publish.
     pub events: Vec<String>,
     /// Nothing was changed.
     pub dry_run: bool,
@@ -68,7 +68,7 @@ pub struct Connected {
     pub configuration_sets: Vec<ConnectedSet>,
 }
 
-/// What became of one configuration set.
+/// The result for one configuration set.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectedSet {
     /// Its name.
@@ -76,29 +76,29 @@ pub struct ConnectedSet {
     /// See [`Became`].
     #[serde(flatten)]
     pub became: Became,
-    /// What else is worth knowing.
+    /// Notes.
     pub notes: Vec<String>,
 }
 
-/// What became of one configuration set; in a dry run, what would.
+/// What happened to one configuration set; in a dry run, what would happen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Became {
-    /// It was connected before.
+    /// It was already connected.
     Unchanged,
-    /// It has an event destination now, and had none.
+    /// It had no event destination, and has one now.
     Created,
     /// Its event destination was changed.
     Updated {
-        /// What of it.
+        /// The changes.
         changes: Vec<String>,
     },
     /// There is no such configuration set.
     Missing {
-        /// What may have been meant.
+        /// Similar names.
         nearest: Vec<String>,
     },
-    /// SES refused, or says something else than it was told.
+    /// SES refused, or shows something else than was asked for.
     Failed {
         /// Why.
         reason: String,
@@ -118,11 +118,11 @@ impl Became {
 ///
 /// # Errors
 ///
-/// The stack is not there, or AWS refuses what concerns more than one configuration set.
+/// The stack does not exist, or AWS refuses what concerns more than one configuration set.
 pub async fn connect(
     access: &Access,
     order: &Order,
-    look: TermStyle,
+    term: TermStyle,
     progress: Progress<'_>,
 ) -> Result<Answer, Failure> {
     let topic = events_topic(access).await?;
@@ -153,17 +153,17 @@ pub async fn connect(
         dry_run: order.dry_run,
         configuration_sets: sets,
     };
-    Ok(Answer::new(text::connected(&connected, look), &connected, exit))
+    Ok(Answer::new(text::connected(&connected, term), &connected, exit))
 }
 
-/// Names of configuration sets, each once, without what may stand before them.
+/// Names of configuration sets without their prefix, each once.
 pub(crate) fn plain_names(sets: &[String]) -> Vec<String> {
     let mut known = BTreeSet::new();
     let plain = sets.iter().map(|name| name.strip_prefix("configuration-set:").unwrap_or(name));
     plain.filter(|name| known.insert(*name)).map(str::to_owned).collect()
 }
 
-/// ARN of the stack's events topic, which lies beside its tables.
+/// ARN of the stack's events topic, derived from that of its table.
 pub(crate) async fn events_topic(access: &Access) -> Result<String, Failure> {
     let asked = access.clients.dynamodb().describe_table().table_name(access.table()).send().await;
     let answer = asked.map_err(|error| access.refused(port_error("looking for the stack", &error)))?;
@@ -174,7 +174,7 @@ pub(crate) async fn events_topic(access: &Access) -> Result<String, Failure> {
         }
         _ => Err(access.refused(PortError {
             operation: "looking for the stack",
-            reason: format!("DescribeTable tells `{arn}`, which is no ARN"),
+            reason: format!("DescribeTable returned `{arn}`, which is not an ARN"),
             disposition: Disposition::Halt,
         })),
     }
@@ -195,7 +195,7 @@ impl Wanted {
         definition.set_matching_event_types(Some(self.events.clone())).build()
     }
 
-    /// What makes a destination differ from this one, as changes to it.
+    /// The changes that turn a destination into this one.
     fn changes(&self, known: &EventDestination) -> Vec<String> {
         let mut changes = Vec::new();
         let names = |events: Vec<&EventType>| events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ");
@@ -211,7 +211,7 @@ impl Wanted {
         }
         let target = target(known);
         if target != self.topic {
-            changes.push(format!("leads to {} instead of {target}", self.topic));
+            changes.push(format!("publishes to {} instead of {target}", self.topic));
         }
         if !known.enabled() {
             changes.push("is enabled".to_owned());
@@ -219,7 +219,7 @@ impl Wanted {
         changes
     }
 
-    /// What is worth knowing about the other destinations of a configuration set.
+    /// Notes about the other destinations of a configuration set.
     fn notes(&self, destinations: &[EventDestination]) -> Vec<String> {
         let others = destinations.iter().filter(|other| other.name() != self.name && other.enabled());
         let note = |other: &EventDestination| {
@@ -233,11 +233,11 @@ impl Wanted {
             match (shared.is_empty(), target(other) == self.topic) {
                 (true, _) => None,
                 (false, true) => Some(format!(
-                    "destination {name} leads to the same topic: {} would come twice, cost twice and count once",
+                    "destination {name} publishes to the same topic: {} would come twice, cost twice and count once",
                     shared.join(", ")
                 )),
                 (false, false) => {
-                    Some(format!("destination {name} goes on sending {} to {}", shared.join(", "), target(other)))
+                    Some(format!("destination {name} still publishes {} to {}", shared.join(", "), target(other)))
                 }
             }
         };
@@ -245,7 +245,7 @@ impl Wanted {
     }
 }
 
-/// Where an event destination leads.
+/// The target of an event destination.
 pub(crate) fn target(known: &EventDestination) -> String {
     let sns = known.sns_destination().map(|sns| sns.topic_arn().to_owned());
     let bus = || known.event_bridge_destination().map(|bus| bus.event_bus_arn().to_owned());
@@ -272,7 +272,7 @@ async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) 
         Ok(destinations) => destinations,
         Err(SesError::Missing) => {
             let known = ses.list().await?;
-            // Without anything near, the whole list would be a guess.
+            // Suggests nothing if no name is close.
             let nearest = suggest(name, known.iter().map(String::as_str)).into_iter().map(str::to_owned).collect();
             return Ok(answer(Became::Missing { nearest }, Vec::new()));
         }
@@ -289,8 +289,8 @@ async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) 
     if dry_run {
         return Ok(answer(became, notes));
     }
-    let reported = if changes.is_some() { ses.update(name, wanted).await } else { ses.create(name, wanted).await };
-    let read_back = match reported {
+    let written = if changes.is_some() { ses.update(name, wanted).await } else { ses.create(name, wanted).await };
+    let read_back = match written {
         Ok(()) => ses.destinations(name).await,
         Err(error) => Err(error),
     };
@@ -303,12 +303,12 @@ async fn connect_one(ses: &mut Ses, wanted: &Wanted, name: &str, dry_run: bool) 
         None => Some(format!("SES does not show destination {} afterwards", wanted.name)),
         Some(known) => Some(wanted.changes(known))
             .filter(|left| !left.is_empty())
-            .map(|left| format!("SES took it and shows it otherwise; what is missing: {}", left.join("; "))),
+            .map(|left| format!("SES accepted it but shows something else; missing: {}", left.join("; "))),
     };
     Ok(answer(differs.map_or(became, |reason| Became::Failed { reason }), notes))
 }
 
-/// What is refused for one configuration set says nothing about the next one.
+/// A refusal for one configuration set says nothing about the next one.
 fn failed(
     answer: impl FnOnce(Became, Vec<String>) -> ConnectedSet,
     error: PortError,
@@ -316,21 +316,21 @@ fn failed(
     failed_by(error).map(|reason| answer(Became::Failed { reason }, Vec::new()))
 }
 
-/// The reason why SES refuses something about one configuration set.
+/// Why SES refuses something for one configuration set.
 ///
 /// # Errors
 ///
-/// The error, if it concerns the others, too.
+/// The error, if it concerns other configuration sets, too.
 pub(crate) fn failed_by(error: PortError) -> Result<String, PortError> {
     match error.disposition {
         Disposition::Quarantine => Ok(error.reason),
-        // Ten destinations are the most that a configuration set has.
+        // A configuration set has at most ten destinations.
         Disposition::Retry if error.reason.starts_with("LimitExceeded") => Ok(error.reason),
         Disposition::Retry | Disposition::Halt => Err(error),
     }
 }
 
-/// What may have been meant by the name of a configuration set that does not exist, in a sentence.
+/// Suggestions for the name of a configuration set that does not exist, as a sentence.
 pub(crate) async fn nearest_of(ses: &mut Ses, name: &str) -> Result<Option<String>, PortError> {
     let known = ses.list().await?;
     let nearest: Vec<String> =
@@ -350,14 +350,14 @@ pub(crate) struct Ses {
     pub(crate) client: Client,
     /// When the last call was answered.
     last: Option<Instant>,
-    /// All configuration sets, once they were asked for.
+    /// All configuration sets, once they were listed.
     listed: Option<Vec<String>>,
 }
 
-/// Waits after SES said that there were too many calls; people and the enforcer share the limit.
+/// Waits after SES reports too many calls: people and the enforcer share the limit.
 const BUSY: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(8)];
-/// Names of configuration sets in one answer.
+/// Names of configuration sets per answer.
 const PAGE: i32 = 1000;
 
 impl Ses {

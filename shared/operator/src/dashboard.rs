@@ -1,11 +1,12 @@
-//! The dashboard: the page of a live stack, served to this machine alone.
+//! The dashboard: the page of a live stack, served to this machine only.
 //!
-//! It runs with the operator's own credentials and opens no door into the account: it listens on the loopback interface, and
+//! It runs with the operator's own credentials and gives no access from elsewhere: it listens on the loopback interface, and
 //! every path begins with a token that is new with each run.
 //!
-//! **Invariant:** nothing is answered but to a request with the token, under a name of the loopback interface, and of the page
-//! itself if a page made it. So a page of somebody else, or a name that is made to point here, gets nothing and does nothing.
-//! **Invariant:** what it changes goes the way of the verbs: through [`command::say`].
+//! **Invariant:** only requests with the token are answered, under a name of the loopback interface, and only from the page
+//! itself if a page sent them. So a foreign page, or a foreign name that resolves to this machine, gets nothing and does
+//! nothing.
+//! **Invariant:** changes take the path of the verbs: through [`command::give`].
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,14 +40,14 @@ mod view;
 
 pub use view::view;
 
-/// A view is served again for so long: several tabs cost what one does.
+/// How long a view is served again: several tabs cost as much as one.
 const FRESH_MILLIS: i64 = 5_000;
-/// Nobody says more.
+/// Larger requests are refused.
 const MAX_BYTES: usize = 8 * 1024;
-/// So many requests wait for their turn.
+/// The number of requests that may wait.
 const MAX_JOBS: usize = 64;
 
-/// Nothing from elsewhere, and nobody may frame it.
+/// Nothing is loaded from elsewhere, and no page may frame this one.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                               base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -58,7 +59,7 @@ pub struct Dashboard {
     token: String,
 }
 
-/// What requests are checked by, and where they are passed on to.
+/// What requests are checked against, and where they are passed on to.
 #[derive(Clone)]
 struct Door {
     token: Arc<str>,
@@ -66,15 +67,15 @@ struct Door {
     jobs: mpsc::Sender<Job>,
 }
 
-/// What is asked of the stack. The ports stay on one thread, and the server hands its work over to it.
+/// Work for the stack. The ports stay on one thread, and the server hands its work to it.
 enum Job {
-    /// How it looks.
+    /// Read the view.
     See(oneshot::Sender<Response>),
-    /// A word about it.
+    /// Give a command.
     Say(Order, oneshot::Sender<Response>),
 }
 
-/// What does the jobs.
+/// Does the jobs.
 struct DashboardWorker {
     access: Access,
     clock: Box<dyn Fn() -> Now>,
@@ -82,11 +83,11 @@ struct DashboardWorker {
 }
 
 impl Dashboard {
-    /// Listens on a port of the loopback interface; 0 = any that is free.
+    /// Listens on a port of the loopback interface; 0 = any free port.
     ///
     /// # Errors
     ///
-    /// The port is taken or may not be listened on, or there is no randomness for a token.
+    /// The port is taken or not allowed, or there is no randomness for a token.
     pub async fn bind(port: u16) -> Result<Dashboard, Failure> {
         let refused = |source| Failure::CannotListen { port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(refused)?;
@@ -100,7 +101,7 @@ impl Dashboard {
         Ok(Dashboard { listener, address, token })
     }
 
-    /// Where a browser finds it. Whoever has this address may do what the operator may.
+    /// The address for a browser. Anyone with this address has the operator's permissions.
     pub fn url(&self) -> String {
         format!("http://{}/{}/", self.address, self.token)
     }
@@ -109,7 +110,7 @@ impl Dashboard {
     ///
     /// # Errors
     ///
-    /// The listener is gone.
+    /// The listener failed.
     pub async fn serve(self, access: Access, clock: impl Fn() -> Now + 'static) -> Result<(), Failure> {
         let port = self.address.port();
         let (jobs, mut asked) = mpsc::channel(MAX_JOBS);
@@ -122,15 +123,15 @@ impl Dashboard {
             .route("/{token}/charts.js", asset("text/javascript; charset=utf-8", page::CHARTS))
             .route("/{token}/page.js", asset("text/javascript; charset=utf-8", page::SCRIPT))
             .route("/{token}/view.json", get(seen))
-            .route("/{token}/say", post(said))
+            .route("/{token}/say", post(commanded))
             .layer(DefaultBodyLimit::max(MAX_BYTES))
             .layer(middleware::from_fn_with_state(door.clone(), guard))
             .with_state(door);
-        let desk = Rc::new(DashboardWorker { access, clock: Box::new(clock), view: Mutex::new(None) });
+        let worker = Rc::new(DashboardWorker { access, clock: Box::new(clock), view: Mutex::new(None) });
         let work = async {
             while let Some(job) = asked.recv().await {
-                let desk = Rc::clone(&desk);
-                tokio::task::spawn_local(async move { desk.does(job).await });
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move { worker.does(job).await });
             }
         };
         let local = LocalSet::new();
@@ -144,7 +145,7 @@ impl Dashboard {
     }
 }
 
-/// Lets through what is allowed, and says of every answer what a browser may do with it.
+/// Passes allowed requests on, and adds security headers to every answer.
 async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let refused = door.refuses(request.method(), request.uri().path(), request.headers());
     let mut response = match refused {
@@ -166,7 +167,7 @@ async fn guard(State(door): State<Door>, request: Request, next: Next) -> Respon
 }
 
 impl Door {
-    /// Has a job done.
+    /// Runs a job on the worker and returns its answer.
     async fn ask(&self, job: impl FnOnce(oneshot::Sender<Response>) -> Job) -> Response {
         let (answer, answered) = oneshot::channel();
         let gone = || (StatusCode::SERVICE_UNAVAILABLE, "the dashboard ends\n").into_response();
@@ -185,14 +186,14 @@ impl Door {
             _ => return Some("this dashboard answers under 127.0.0.1 and localhost only"),
         };
         match text(header::ORIGIN)[..] {
-            // Browsers name the origin with everything that could change something; what is no browser need not.
+            // Browsers send the origin with everything that could change something; other clients need not.
             [] if method == Method::GET => {}
             [Ok(origin)] if origin == format!("http://{host}") => {}
             _ => return Some("this dashboard answers its own page only"),
         }
         if let [Ok(site)] = text(HeaderName::from_static("sec-fetch-site"))[..]
             && !["same-origin", "none"].contains(&site)
-            // A link to it is followed like an address that is typed: it shows the page and does nothing.
+            // A link to it is followed like a typed address: it shows the page and does nothing.
             && path != format!("/{}/", self.token)
         {
             return Some("this dashboard answers its own page only");
@@ -205,7 +206,7 @@ impl Door {
     }
 }
 
-/// Compares in a time that does not tell where they differ.
+/// Compares in a time that does not depend on where they differ.
 fn same(given: &[u8], ours: &[u8]) -> bool {
     let differ = given.iter().zip(ours).fold(0, |differ, (given, ours)| differ | (given ^ ours));
     given.len() == ours.len() && differ == 0
@@ -215,7 +216,7 @@ async fn seen(State(door): State<Door>) -> Response {
     door.ask(Job::See).await
 }
 
-async fn said(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
+async fn commanded(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
     match Order::parse(&headers, &body) {
         Ok(order) => door.ask(|answer| Job::Say(order, answer)).await,
         Err(why) => answered(StatusCode::BAD_REQUEST, &json!({ "error": why })),
@@ -224,15 +225,15 @@ async fn said(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Resp
 
 impl DashboardWorker {
     async fn does(&self, job: Job) {
-        // Whoever asked may be gone.
+        // The requester may be gone.
         let _ = match job {
             Job::See(answer) => answer.send(self.see().await),
-            Job::Say(order, answer) => answer.send(self.say(order).await),
+            Job::Say(order, answer) => answer.send(self.give_command(order).await),
         };
     }
 
     async fn see(&self) -> Response {
-        // Held while it is read: whoever asks meanwhile waits for the same answer.
+        // Locked while it is read: other requests wait for the same answer.
         let mut known = self.view.lock().await;
         let now = (self.clock)();
         let shown = |json: Bytes| ([(header::CONTENT_TYPE, "application/json")], json).into_response();
@@ -251,19 +252,19 @@ impl DashboardWorker {
         }
     }
 
-    async fn say(&self, order: Order) -> Response {
-        let Order { subject, isp, saying } = order;
+    async fn give_command(&self, order: Order) -> Response {
+        let Order { subject, isp, request } = order;
         let now = (self.clock)();
-        let look = TermStyle::new(None);
-        // The page asks before it sends the word.
+        let term = TermStyle::new(None);
+        // The page has already asked for confirmation.
         let answer =
-            command::say(&self.access, &[subject], isp.as_deref(), &saying, now, look, &Asking::CONFIRMED).await;
-        // What is shown next is what came of it.
+            command::give(&self.access, &[subject], isp.as_deref(), &request, now, term, &Asking::CONFIRMED).await;
+        // The next view must show the result.
         *self.view.lock().await = None;
         match answer {
             Ok(answer) => {
-                let said: serde_json::Value = serde_json::from_str(&answer.json).unwrap_or_default();
-                let outcome = said["outcome"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+                let result: serde_json::Value = serde_json::from_str(&answer.json).unwrap_or_default();
+                let outcome = result["outcome"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
                 let done = answer.exit == Exit::Done;
                 answered(StatusCode::OK, &json!({ "said": outcome.collect::<Vec<_>>().join(" "), "done": done }))
             }
@@ -272,17 +273,17 @@ impl DashboardWorker {
     }
 }
 
-/// How long the page waits for SES; it shows how far it is from then on.
+/// How long the page waits for SES; after that it shows the progress.
 const WAIT: Duration = Duration::from_secs(15);
 
-/// A word, about whom, and why.
+/// A command, its subject, and the reason.
 struct Order {
     subject: Subject,
     isp: Option<String>,
-    saying: CommandRequest,
+    request: CommandRequest,
 }
 
-/// The same as the page says it.
+/// An order as the page sends it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -298,22 +299,21 @@ impl Order {
         if !kind.starts_with(b"application/json") {
             return Err("a command is sent in JSON".to_owned());
         }
-        let written: Written =
-            serde_json::from_slice(body).map_err(|error| format!("this cannot be understood: {error}"))?;
-        let word = match written.word.as_str() {
+        let written: Written = serde_json::from_slice(body).map_err(|error| format!("not a valid command: {error}"))?;
+        let command = match written.word.as_str() {
             "stop" => OperatorCommand::Stop,
             "resume" => OperatorCommand::Resume,
             "bypass" => OperatorCommand::Bypass,
             "shadow" => OperatorCommand::Shadow,
             "release" => OperatorCommand::Release,
-            other => return Err(format!("`{other}` is none of stop, resume, bypass, shadow and release")),
+            other => return Err(format!("unknown command `{other}`: use stop, resume, bypass, shadow or release")),
         };
         let subject = Subject::from_str(&written.subject).map_err(|error| error.to_string())?;
         let reason = reason(&written.reason)?;
         Ok(Order {
             subject,
             isp: written.isp,
-            saying: CommandRequest { word, reason: Some(reason), force: false, wait: WAIT },
+            request: CommandRequest { command, reason: Some(reason), force: false, wait: WAIT },
         })
     }
 }

@@ -1,4 +1,4 @@
-//! How all stands, as people are told once a day; at once.
+//! The daily digest, on demand.
 
 use pipeline::digest::{Digest, find};
 use replay::text::sanitize;
@@ -7,7 +7,7 @@ use reputation::time::Now;
 use crate::failure::Failure;
 use crate::{Access, Answer, Exit};
 
-/// Tells how all stands, and of the mail of the day before.
+/// The digest as of now: breaker states and yesterday's rates.
 ///
 /// # Errors
 ///

@@ -1,11 +1,11 @@
-//! Disconnecting configuration sets: what ses-breaker stopped sends again, and no event destination leads to the stack.
+//! Disconnects configuration sets: deletes their event destinations to the stack, and resumes what ses-breaker stopped.
 //!
-//! The destinations go first: without events no breaker opens again. Then what a verdict stopped is resumed, by the way that
-//! a person's resume goes, and waited for. What a person stopped stays so, and is named with what resumes it at SES once
+//! The destinations go first: without events no breaker opens again. Then subjects that a verdict stopped are resumed like by
+//! a person, and waited for. What a person stopped stays stopped, and is listed with the command that resumes it at SES once
 //! the stack is gone.
 //!
-//! **Invariant:** only destinations that lead to the stack's own topic are deleted, and "disconnected" is said only of what
-//! SES shows afterwards.
+//! **Invariant:** only destinations to the stack's own topic are deleted, and "disconnected" is reported only if SES shows it
+//! afterwards.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,34 +25,34 @@ use crate::failure::Failure;
 use crate::obey::Obeyed;
 use crate::{Access, Answer, Exit, text};
 
-/// What is to be disconnected, and how.
+/// What to disconnect, and how.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// Names of configuration sets, with or without `configuration-set:` before them.
     pub sets: Vec<String>,
-    /// All of them instead, and tenants and the account, too.
+    /// All configuration sets instead, and tenants and the account, too.
     pub all: bool,
     /// Change nothing.
     pub dry_run: bool,
-    /// How long to wait until SES has done it, at most.
+    /// How long to wait for SES, at most.
     pub wait: Duration,
 }
 
-/// What became of all.
+/// The results for all subjects.
 #[derive(Clone, Debug, Serialize)]
 pub struct Disconnected {
     /// ARN of the topic that events went to.
     pub topic: String,
-    /// All configuration sets were asked for, and what else the stack stopped.
+    /// Whether all configuration sets were asked for, and everything else that the stack stopped.
     pub all: bool,
     /// Nothing was changed.
     pub dry_run: bool,
-    /// Configuration sets; with `--all`, also what else the stack stopped.
+    /// Configuration sets; with `--all`, also the other subjects that the stack stopped.
     pub subjects: Vec<DisconnectedSubject>,
 }
 
 impl Disconnected {
-    /// How many are as they were asked for. With all, one that SES does not know needs nothing.
+    /// The number of subjects that are disconnected. With `--all`, one that does not exist at SES counts, too.
     pub fn count(&self) -> usize {
         let is_done = |row: &&DisconnectedSubject| {
             row.failed.is_none()
@@ -66,35 +66,35 @@ impl Disconnected {
     }
 }
 
-/// What became of one subject; in a dry run, what would.
+/// The result for one subject; in a dry run, what would happen.
 #[derive(Clone, Debug, Serialize)]
 pub struct DisconnectedSubject {
-    /// Whose mail.
+    /// The subject.
     pub subject: String,
-    /// Its event destinations that led to the stack, and are deleted.
+    /// Its event destinations to the stack that were deleted.
     pub deleted: Vec<String>,
     /// See [`Sending`].
     pub sending: Sending,
-    /// What is not as it was asked for; null if all is.
+    /// What failed; null if nothing did.
     pub failed: Option<String>,
-    /// What else is worth knowing, and what remains.
+    /// Notes, and what remains.
     pub notes: Vec<String>,
 }
 
-/// How it is with the mail of a subject.
+/// Whether the mail of a subject is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Sending {
     /// The stack has not stopped it.
     NotStopped,
-    /// The stack had stopped it, and has been asked to resume it.
+    /// The stack had stopped it, and was asked to resume it.
     Resumed {
-        /// What came of it.
+        /// The result.
         obeyed: Obeyed,
     },
     /// In a dry run: it would be resumed.
     WouldResume,
-    /// A person stopped it: it stays so.
+    /// A person stopped it, and it stays stopped.
     StoppedByPerson,
     /// There is no such subject at SES.
     Missing,
@@ -104,13 +104,13 @@ pub enum Sending {
 ///
 /// # Errors
 ///
-/// The stack is not there, or AWS refuses what concerns more than one configuration set. What was done before stands, and
-/// doing it again goes on from there.
+/// The stack does not exist, or AWS refuses what concerns more than one configuration set. Earlier steps remain in effect, and
+/// running it again continues from there.
 pub async fn disconnect(
     access: &Access,
     order: &Order,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let refused = |error| access.refused(error);
@@ -120,7 +120,7 @@ pub async fn disconnect(
     let mut store = access.reputation(&policy);
     let wishes = store.wishes().await.map_err(refused)?;
     let stopped: BTreeSet<&Subject> =
-        wishes.iter().filter(|wished| wished.wish == Flow::Stopped).map(|wished| &wished.target).collect();
+        wishes.iter().filter(|desired| desired.wish == Flow::Stopped).map(|desired| &desired.target).collect();
     let mut names: Vec<String> = if order.all {
         (asking.progress)(0, 0, "listing configuration sets");
         ses.list().await.map_err(refused)?.to_vec()
@@ -130,7 +130,7 @@ pub async fn disconnect(
     let mut others = Vec::new();
     for subject in stopped.iter().filter(|_| order.all) {
         match subject {
-            // SES has lost it, or does not know it yet.
+            // SES has lost it, or does not show it yet.
             Subject::ConfigurationSet(name) if !names.contains(&name.to_string()) => names.push(name.to_string()),
             Subject::ConfigurationSet(_) => {}
             Subject::Account | Subject::Tenant(_) | Subject::Identity(_) | Subject::Tag(..) => {
@@ -153,40 +153,40 @@ pub async fn disconnect(
         let known = store.subject_state(&subject, now).await.map_err(refused)?.breaker(None).breaker;
         if known.overridden == Override::ForcedOpen && matches!(known.state, State::Open { .. }) {
             row.sending = Sending::StoppedByPerson;
-            row.notes.push(format!("a person stopped it, and it stays so; to resume it: {}", at_ses(&subject)));
+            row.notes.push(format!("a person stopped it, and it stays stopped; to resume it: {}", at_ses(&subject)));
         } else if order.dry_run {
             row.sending = Sending::WouldResume;
         } else {
             resumed.push((place, subject));
         }
     }
-    // All are asked for first, so that nobody waits for the one before.
-    let saying = CommandRequest {
+    // All requests are written first, so that none waits for the one before.
+    let request = CommandRequest {
         wait: order.wait,
-        word: OperatorCommand::Resume,
+        command: OperatorCommand::Resume,
         reason: Some("disconnected from ses-breaker".to_owned()),
         force: true,
     };
     let targets: Vec<Subject> = resumed.iter().map(|(_, subject)| subject.clone()).collect();
     if !targets.is_empty() {
-        let obeyed = command::resume_all(access, &targets, &saying, now, asking).await?;
+        let obeyed = command::resume_all(access, &targets, &request, now, asking).await?;
         for ((place, subject), obeyed) in resumed.into_iter().zip(obeyed) {
             let row = &mut subjects[place];
             if matches!(obeyed, Obeyed::Gone) && row.sending == Sending::Missing {
                 continue;
             }
             if !obeyed.is_so() {
-                row.notes.push(format!("where the stack's functions are deleted already: {}", at_ses(&subject)));
+                row.notes.push(format!("if the stack's functions are already deleted: {}", at_ses(&subject)));
             }
             row.sending = Sending::Resumed { obeyed };
         }
     }
     let disconnected = Disconnected { topic, all: order.all, dry_run: order.dry_run, subjects };
     let exit = if disconnected.count() == disconnected.subjects.len() { Exit::Done } else { Exit::No };
-    Ok(Answer::new(text::disconnected(&disconnected, look), &disconnected, exit))
+    Ok(Answer::new(text::disconnected(&disconnected, term), &disconnected, exit))
 }
 
-/// What resumes a subject at SES, without the stack.
+/// The command that resumes a subject at SES, without the stack.
 fn at_ses(subject: &Subject) -> String {
     match subject {
         Subject::ConfigurationSet(name) => format!(
@@ -214,8 +214,7 @@ impl DisconnectedSubject {
     }
 }
 
-/// Takes the destinations to the stack's topic off a configuration set. Fails only for what would fail with every other one,
-/// too.
+/// Deletes a configuration set's destinations to the stack's topic. Fails only for what would fail with every other one, too.
 async fn take_off(ses: &mut Ses, topic: &str, name: &str, dry_run: bool) -> Result<DisconnectedSubject, PortError> {
     let mut row = DisconnectedSubject::new(&Subject::ConfigurationSet(name.into()));
     let known = match ses.destinations(name).await {
@@ -233,14 +232,14 @@ async fn take_off(ses: &mut Ses, topic: &str, name: &str, dry_run: bool) -> Resu
     let is_ours = |known: &&EventDestination| target(known) == topic;
     for bus in known.iter().filter(|known| known.event_bridge_destination().is_some()) {
         row.notes.push(format!(
-            "its destination {} leads to the default event bus, which others may listen to: it stays",
+            "its destination {} publishes to the default event bus, which others may use: it stays",
             bus.name()
         ));
     }
     for ours in known.iter().filter(is_ours) {
         if !dry_run && let Err(error) = ses.delete(name, ours.name()).await {
             match error {
-                // Somebody else has done it.
+                // It was deleted by someone else.
                 SesError::Missing => {}
                 SesError::Other(error) => {
                     row.failed = Some(failed_by(error)?);
@@ -256,7 +255,7 @@ async fn take_off(ses: &mut Ses, topic: &str, name: &str, dry_run: bool) -> Resu
     match ses.destinations(name).await {
         Ok(left) => {
             if let Some(left) = left.iter().find(is_ours) {
-                row.failed = Some(format!("SES took it, and shows destination {} all the same", left.name()));
+                row.failed = Some(format!("SES accepted the deletion but still shows destination {}", left.name()));
             }
         }
         Err(SesError::Missing) => row.sending = Sending::Missing,

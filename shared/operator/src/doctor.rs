@@ -1,13 +1,13 @@
-//! What is wrong with a deployed stack, and with the SES account that it watches.
+//! Finds faults of a deployed stack, and of the SES account that it watches.
 //!
-//! A breaker that hears nothing stops nothing, and nothing looks so healthy as silence. So each link is examined, from SES to
-//! whoever is told: what is amiss comes with what was found, why it matters, and the command that mends it.
+//! A breaker without events stops nothing, and it looks healthy. So each link is examined, from SES to the people who get the
+//! alerts. A finding has three parts: what was found, why it matters, and the command that fixes it.
 //!
 //! **Invariant:** nothing is changed, and no message of a queue is received.
-//! **Invariant:** what may not be looked at is said to be so, with the permission that is missing, and hides nothing else.
+//! **Invariant:** what may not be read is reported as such, with the missing permission, and hides no other finding.
 //! **Invariant:** no mail address is shown: of subscriptions only queues are, and of identities only domains.
 //!
-//! Where to start: [`facts`] says what is read, [`examine()`] what follows from it.
+//! Where to start: [`facts`] lists what is read, [`examine()`] draws the conclusions.
 
 pub mod examine;
 pub mod facts;
@@ -24,7 +24,7 @@ use crate::{Access, Answer, Exit, text};
 use examine::{Examined, Finding, Severity, examine};
 use facts::{NotExamined, Place};
 
-/// What was examined, and found.
+/// The result of an examination.
 #[derive(Clone, Debug, Serialize)]
 pub struct Diagnosis {
     /// Name of the stack.
@@ -33,11 +33,11 @@ pub struct Diagnosis {
     pub region: String,
     /// When it was examined (RFC 3339).
     pub at: String,
-    /// What was examined.
+    /// The checks that ran.
     pub checks: Vec<CheckTold>,
     /// Faults, then advice.
     pub findings: Vec<Finding>,
-    /// What could not be looked at.
+    /// What could not be examined.
     pub not_examined: Vec<Unseen>,
 }
 
@@ -46,26 +46,26 @@ pub struct Diagnosis {
 pub struct CheckTold {
     /// Its name.
     pub name: &'static str,
-    /// What it makes sure of.
+    /// What it verifies.
     pub about: &'static str,
-    /// Whether all that belongs to it could be looked at.
+    /// Whether everything that it needs could be read.
     pub examined: bool,
-    /// Faults and pieces of advice.
+    /// Number of faults and pieces of advice.
     pub findings: usize,
 }
 
-/// What could not be looked at, for one reason.
+/// What could not be read, for one reason.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unseen {
-    /// The permission that it takes.
+    /// The permission that is needed.
     pub needs: &'static str,
-    /// Whether that permission is what is missing.
+    /// Whether that permission is missing.
     pub denied: bool,
-    /// Of what: ARNs or names.
+    /// The resources: ARNs or names.
     pub of: Vec<String>,
-    /// What AWS said.
+    /// The error of AWS.
     pub reason: String,
-    /// The checks that say less without it.
+    /// The checks that are incomplete without it.
     pub checks: Vec<&'static str>,
 }
 
@@ -73,25 +73,25 @@ pub struct Unseen {
 ///
 /// # Errors
 ///
-/// The stack is not there, or AWS refuses even its table's name.
-pub async fn doctor(access: &Access, now: Now, look: TermStyle, progress: Progress<'_>) -> Result<Answer, Failure> {
+/// The stack does not exist, or AWS refuses even to describe its table.
+pub async fn doctor(access: &Access, now: Now, term: TermStyle, progress: Progress<'_>) -> Result<Answer, Failure> {
     let facts = gather::gather(access, now, progress).await?;
     let examined = examine(&facts, now);
     let diagnosis = Diagnosis::of(&facts.place, examined, now);
     let faults = diagnosis.count(Severity::Fault);
     let exit = if faults == 0 { Exit::Done } else { Exit::No };
-    Ok(Answer::new(text::diagnosis(&diagnosis, look), &diagnosis, exit))
+    Ok(Answer::new(text::diagnosis(&diagnosis, term), &diagnosis, exit))
 }
 
 impl Diagnosis {
     fn of(place: &Place, examined: Vec<Examined>, now: Now) -> Diagnosis {
-        let reported = |examined: &Examined| CheckTold {
+        let check = |examined: &Examined| CheckTold {
             name: examined.check.name,
             about: examined.check.about,
             examined: examined.missing.is_empty(),
             findings: examined.findings.len(),
         };
-        let checks = examined.iter().map(reported).collect();
+        let checks = examined.iter().map(check).collect();
         let mut not_examined: Vec<Unseen> = Vec::new();
         for examined in &examined {
             for missing in &examined.missing {
@@ -110,7 +110,7 @@ impl Diagnosis {
     }
 }
 
-/// Adds to what could not be looked at: one permission for a hundred configuration sets is one thing to mend.
+/// Adds to what could not be examined: one missing permission for a hundred configuration sets is one entry.
 fn unseen(all: &mut Vec<Unseen>, missing: &NotExamined, check: &'static str) {
     let NotExamined { needs, of, denied, reason } = missing.clone();
     // Where a permission is missing, each answer names another resource.

@@ -1,16 +1,17 @@
-//! Drills: prove a live stack from end to end, with mail that nobody receives.
+//! Drills: test a live stack from end to end, with mail to the SES mailbox simulator.
 //!
-//! A drill makes a configuration set of its own, connects it, and sends mail with it to SES's mailbox simulator, most of which bounces.
-//! The events go the way of all others, and count for that set alone ([`Subject::is_drill`]): its breaker opens by verdict, SES
-//! stops it, people are notified. Then the drill resumes it as a person does, and deletes what it has made.
+//! A drill creates a configuration set of its own, connects it, and sends mail with it to SES's mailbox simulator, most of
+//! which bounces. The events take the path of all others, and count for that set only ([`Subject::is_drill`]): its breaker
+//! opens by verdict, SES stops it, people are notified. Then the drill resumes it as a person does, and deletes what it
+//! created.
 //!
-//! **With a gate**, the breaker that opens is that of the set at one ISP, and SES has no switch for that. Then the drill stops the
-//! set as a person would, and says so.
+//! **With a gate**, the breaker that opens is that of the set at one ISP, for which SES has no switch. Then the drill stops
+//! the set as a person would, and reports that.
 //!
-//! **Invariant:** a leg has passed only if what it is about was read back, from the table or from SES.
-//! **Invariant:** once something may have been made, cleaning up is tried however the drill ends, and what remains is named with the
-//! command that removes it.
-//! **Invariant:** nothing real is sent to, counted for or stopped: all of it is about the drill's own configuration set.
+//! **Invariant:** a leg passes only if its effect was read back, from the table or from SES.
+//! **Invariant:** once something may have been created, cleaning up is tried however the drill ends, and what remains is listed
+//! with the command that removes it.
+//! **Invariant:** no real mail is sent, counted or stopped: everything belongs to the drill's own configuration set.
 
 use std::time::Duration;
 
@@ -41,26 +42,26 @@ use crate::{Access, Answer, Exit, notice_history, text};
 const SUCCESS: &str = "success@simulator.amazonses.com";
 const BOUNCE: &str = "bounce@simulator.amazonses.com";
 
-/// Mails that are delivered: they show that a drill counts more than bounces.
+/// Mails that are delivered: they show that bounces are not the only events that are counted.
 const DELIVERED: u32 = 2;
-/// A policy that needs more bounces than this to stop a set is not drilled: each mail takes a second, and costs.
+/// A policy that needs more bounces than this to stop a set is not tested: each mail takes a second, and costs.
 const MAX_BOUNCES: u32 = 100;
 
-/// From one look to the next.
-const LOOK: Duration = Duration::from_secs(1);
-/// From one mail that SES should refuse to the next: SES takes a while to do what it shows.
+/// Interval between two checks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between two mails that SES should refuse: SES shows a stop before it takes effect.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// SES does not know at once what it has made.
+/// SES recognises a new configuration set with a delay.
 const UNKNOWN_TRIES: u32 = 15;
 /// How long cleaning up waits for SES to resume the set.
 const CLEANING: Duration = Duration::from_secs(60);
-/// How long cleaning up waits for events that are under way.
+/// How long cleaning up waits for events that may still arrive.
 const LATE_EVENTS: Duration = Duration::from_secs(30);
 
-/// How a drill is done.
+/// The options of a drill.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The sender's address; an identity that covers it is verified.
+    /// The sender's address; a verified identity must cover it.
     pub from: String,
     /// How long each leg waits, at most.
     pub wait: Duration,
@@ -70,7 +71,7 @@ pub struct Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// The scratch configuration set is made, and its events lead to the stack.
+    /// The scratch configuration set exists, and its events reach the stack.
     Connect,
     /// SES accepts the mails.
     Send,
@@ -86,7 +87,7 @@ pub enum Step {
     Alert,
     /// A person's resume: SES shows that the set may send.
     Resume,
-    /// Nothing is left.
+    /// Nothing is left behind.
     CleanUp,
 }
 
@@ -95,7 +96,7 @@ impl Step {
     const LEGS: [Step; 8] =
         [Step::Connect, Step::Send, Step::Count, Step::Open, Step::Stop, Step::Refuse, Step::Alert, Step::Resume];
 
-    /// What it is called where it is shown.
+    /// Its name in the output.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Step::Connect => "set connected",
@@ -115,22 +116,22 @@ impl Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// It is so, and was read back.
+    /// Its effect was read back.
     Passed,
-    /// It is not so.
+    /// Its effect did not appear in time, or was refused.
     Failed,
-    /// Somebody interrupted it.
+    /// The drill was interrupted.
     Interrupted,
     /// A leg before it did not pass.
     NotReached,
 }
 
-/// What came of one leg.
+/// The result of one leg.
 #[derive(Clone, Debug, Serialize)]
 pub struct Leg {
-    /// Which.
+    /// The leg.
     pub leg: Step,
-    /// How it ended.
+    /// The result.
     pub result: Ended,
     /// How long it took, in seconds to one decimal; null if it was not reached.
     pub seconds: Option<f64>,
@@ -140,19 +141,19 @@ pub struct Leg {
     pub remedy: Vec<String>,
 }
 
-/// Something that cleaning up left behind.
+/// Something that cleaning up did not remove.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Left {
-    /// What, and why.
+    /// The thing, and why it remains.
     pub what: String,
     /// The command that removes it.
     pub command: String,
 }
 
-/// A drill, as it is reported. It holds no address.
+/// The report of a drill. It contains no address.
 #[derive(Clone, Debug, Serialize)]
 pub struct Drill {
-    /// Release of this command line.
+    /// Version of this command line.
     pub version: &'static str,
     /// Name of the stack.
     pub stack: String,
@@ -162,7 +163,7 @@ pub struct Drill {
     pub at: String,
     /// Version of the policy in use; 0 is the default.
     pub policy: u64,
-    /// Whether that policy acts: `act`, `shadow`. A drill's set is acted on either way.
+    /// The mode of that policy: `act`, `shadow`. A drill's set is acted on either way.
     pub mode: &'static str,
     /// The scratch configuration set.
     pub configuration_set: String,
@@ -174,21 +175,21 @@ pub struct Drill {
     pub passed: bool,
     /// Each leg, in order.
     pub legs: Vec<Leg>,
-    /// What cleaning up left behind.
+    /// What cleaning up did not remove.
     pub left: Vec<Left>,
 }
 
-/// Proves a stack; `interrupted` ends when somebody wants it to end early.
+/// Tests a stack; `interrupted` completes when the drill should end early.
 ///
 /// # Errors
 ///
-/// The stack is not there, no verified identity covers the sender, the policy needs too many mails, or nobody said yes: nothing was made.
-/// Whatever fails after that is in the answer.
+/// Nothing was created if the stack does not exist, no verified identity covers the sender, the policy needs too many mails, or
+/// the answer was not yes. A later failure is in the answer.
 pub async fn drill(
     access: &Access,
     order: &Order,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Answer, Failure> {
@@ -218,7 +219,7 @@ pub async fn drill(
         refused: false,
     };
     let ended = tokio::select! {
-        // What is done at the same moment is done.
+        // If both are ready, the finished work wins.
         biased;
         ended = run.all() => ended,
         () = interrupted => Err(Broken::Interrupted),
@@ -250,10 +251,10 @@ pub async fn drill(
         (false, true) => Exit::Refused,
         (false, false) => Exit::No,
     };
-    Ok(Answer::new(text::drilled(&drill, look), &drill, exit))
+    Ok(Answer::new(text::drilled(&drill, term), &drill, exit))
 }
 
-/// The name of a drill's set: sets of drills at different seconds differ.
+/// The name of a drill's set: drills at different seconds have different sets.
 fn set_name(now: Now) -> String {
     // 2026-11-27T06:30:12.345Z
     let stamp = now.to_string();
@@ -261,13 +262,13 @@ fn set_name(now: Now) -> String {
     format!("{}{}", Subject::DRILL, digits.to_ascii_lowercase())
 }
 
-/// How many bounces open the breaker of a new set, beside [`DELIVERED`] mails that arrive; whether they are accepted in one minute, or
-/// each in a minute of its own, and whether it is the set's breaker as a whole or, with a gate, that at the simulator's ISP. And one
-/// more, because minutes may end in between.
+/// The number of bounces that open the breaker of a new set, beside [`DELIVERED`] mails that arrive: whether they are accepted
+/// in one minute or each in its own, and whether the breaker is the set's or, with a gate, that at the simulator's ISP. Plus
+/// one, because a minute may end in between.
 ///
 /// # Errors
 ///
-/// More than are sent, or no number opens it.
+/// A drill would need more than it sends, or no number of bounces opens it.
 fn bounces_needed(policy: &Policy, now: Now) -> Result<u32, Failure> {
     let first = |isp: Option<Isp>| {
         let policy = policy.clone().in_world(isp.is_some());
@@ -289,7 +290,7 @@ fn opens(policy: &Policy, isp: Option<Isp>, bounces: u32, spread: bool, now: Now
     judge(policy, &mut timeline, isp, &[], ArmedSince::default(), now).pause.is_some()
 }
 
-/// That SES has verified the address, its domain, or a domain above that.
+/// Checks that SES has verified the address, its domain, or a parent domain.
 async fn check_verified(access: &Access, ses: &mut Ses, from: &str) -> Result<(), Failure> {
     let unknown = |unverified| Failure::NotVerified { unverified, region: access.region.clone() };
     let domain = Address::parse(from).map_err(|_| unknown(None))?.domain().to_owned();
@@ -301,7 +302,7 @@ async fn check_verified(access: &Access, ses: &mut Ses, from: &str) -> Result<()
         let call = || client.get_email_identity().email_identity(&identity).send();
         match ses.call("asking SES for the identity", call).await {
             Ok(found) if found.verified_for_sending_status() => return Ok(()),
-            // An address is shown to nobody.
+            // Addresses are not printed.
             Ok(_) => {
                 unverified = unverified.or(Some(if identity == from { "the address".to_owned() } else { identity }))
             }
@@ -314,7 +315,7 @@ async fn check_verified(access: &Access, ses: &mut Ses, from: &str) -> Result<()
 
 fn check_confirmed(mails: u32, asking: &Asking<'_>) -> Result<(), Failure> {
     let question = format!(
-        "This makes a scratch configuration set and sends {mails} mails with it to the mailbox simulator of SES. Go on?"
+        "This creates a scratch configuration set and sends {mails} mails with it to the mailbox simulator of SES. Continue?"
     );
     match (asking.confirm)(&question) {
         Confirmed::Yes => Ok(()),
@@ -325,7 +326,7 @@ fn check_confirmed(mails: u32, asking: &Asking<'_>) -> Result<(), Failure> {
 
 /// Why the legs ended early.
 enum Broken {
-    /// It is not so, and what to do about it.
+    /// The effect did not appear; with what to do about it.
     Not(String, Vec<String>),
     /// AWS refused, or could not be reached.
     Aws(Failure),
@@ -338,7 +339,7 @@ impl From<Failure> for Broken {
     }
 }
 
-/// A drill that is under way.
+/// A running drill.
 struct Run<'a> {
     access: &'a Access,
     order: &'a Order,
@@ -347,21 +348,21 @@ struct Run<'a> {
     set: String,
     bounces: u32,
     begun: Instant,
-    /// When it began, on the clock of the world.
+    /// The start, as the stack's clock.
     now: Now,
     ses: Ses,
-    /// The leg that is not over, and when it began.
+    /// The current leg, and its start.
     under_way: Option<(Step, Instant)>,
     legs: Vec<Leg>,
-    /// The set may have been made.
+    /// The set may have been created.
     may_exist: bool,
     /// Mails that SES accepted.
     accepted: u64,
-    /// Those of them that it should have refused.
+    /// The mails among them that it should have refused.
     probes: u64,
     /// The breaker that opened, if it is not that of the set as a whole.
     at_isp: Option<Isp>,
-    /// AWS refused.
+    /// Whether AWS refused.
     refused: bool,
 }
 
@@ -399,10 +400,10 @@ impl Run<'_> {
         (self.asking.progress)(self.legs.len(), Step::LEGS.len() + 1, what);
     }
 
-    /// Ends the leg that is under way.
+    /// Ends the current leg.
     fn end(&mut self, result: Ended, seen: String, remedy: Vec<String>) {
         let Some((leg, begun)) = self.under_way.take() else { return };
-        // SES says in some of its answers whose address it is about.
+        // Some errors of SES contain the sender's address.
         let seen = seen.replace(&self.order.from, "FROM");
         self.legs.push(Leg { leg, result, seconds: Some(tenths(begun.elapsed())), seen, remedy });
     }
@@ -428,25 +429,25 @@ impl Run<'_> {
         }
     }
 
-    /// Looks until there is something to return, or the leg has waited long enough; then fails with what was seen last.
+    /// Checks until there is something to return, or the leg's time is over; then fails with what was seen last.
     async fn until<T>(
         &mut self,
-        mut look: impl AsyncFnMut(&mut Self) -> Result<Result<T, String>, Broken>,
+        mut check: impl AsyncFnMut(&mut Self) -> Result<Result<T, String>, Broken>,
         remedy: &[&str],
     ) -> Result<T, Broken> {
         let begun = Instant::now();
         loop {
-            let seen = match look(self).await? {
+            let seen = match check(self).await? {
                 Ok(found) => return Ok(found),
                 Err(seen) => seen,
             };
             self.show(&seen);
-            if begun.elapsed() + LOOK > self.order.wait {
+            if begun.elapsed() + INTERVAL > self.order.wait {
                 let seconds = begun.elapsed().as_secs();
                 let remedy = remedy.iter().map(|line| (*line).to_owned()).collect();
                 return Err(Broken::Not(format!("not within {seconds} s: {seen}"), remedy));
             }
-            sleep(LOOK).await;
+            sleep(INTERVAL).await;
         }
     }
 
@@ -465,10 +466,10 @@ impl Run<'_> {
         match self.ses.call("creating a configuration set", call).await {
             Ok(_) => {}
             Err(SesError::Missing) => {
-                return Err(Broken::Not("SES does not find what it makes".to_owned(), Vec::new()));
+                return Err(Broken::Not("SES does not show the set after creating it".to_owned(), Vec::new()));
             }
             Err(SesError::Other(error)) => {
-                // What SES refuses is not made; one that is there already belongs to another drill.
+                // A refused set was not created; an existing one belongs to another drill.
                 self.may_exist = error.disposition == Disposition::Retry;
                 return Err(self.aws(error));
             }
@@ -477,15 +478,15 @@ impl Run<'_> {
             let connected = connect_set(self.access, &mut self.ses, &set).await?;
             match connected.became {
                 Became::Created | Became::Unchanged | Became::Updated { .. } => {
-                    return Ok("the set is made, and its events lead to the stack".to_owned());
+                    return Ok("the set was created, and its events reach the stack".to_owned());
                 }
-                // SES does not know it yet.
-                Became::Missing { .. } => sleep(LOOK).await,
+                // SES does not show it yet.
+                Became::Missing { .. } => sleep(INTERVAL).await,
                 Became::Failed { reason } => return Err(Broken::Not(reason, Vec::new())),
             }
         }
         Err(Broken::Not(
-            "SES does not show the set that it has made".to_owned(),
+            "SES does not show the set after creating it".to_owned(),
             vec!["Try again in a minute.".to_owned()],
         ))
     }
@@ -507,7 +508,8 @@ impl Run<'_> {
         ))
     }
 
-    /// Whether SES accepts a mail; not so only if the set is stopped already, as it is where a stack is faster than the mails that it is sent.
+    /// Whether SES accepts a mail. It refuses only if the set is already stopped: a fast stack may stop it before all mails are
+    /// sent.
     async fn is_accepted(&mut self, to: &str) -> Result<bool, Broken> {
         let mut tries = 0;
         loop {
@@ -517,7 +519,7 @@ impl Run<'_> {
                 Err(error) => error,
             };
             let (why, unknown) = match error {
-                SesError::Missing => ("SES does not know the configuration set that it has made".to_owned(), true),
+                SesError::Missing => ("SES does not recognise the new configuration set".to_owned(), true),
                 SesError::Other(error) if error.disposition == Disposition::Quarantine => {
                     let unknown = error.reason.contains("does not exist");
                     (format!("SES refuses a mail: {}", error.reason), unknown)
@@ -530,14 +532,14 @@ impl Run<'_> {
             if self.accepted > u64::from(DELIVERED) && self.open_at().await?.is_ok() {
                 return Ok(false);
             }
-            let remedy = "May the account send, and is the address verified? ses-breaker doctor".to_owned();
+            let remedy = "To check the account and its identities: ses-breaker doctor".to_owned();
             return Err(Broken::Not(why, vec![remedy]));
         }
     }
 
     async fn send(&mut self, to: &str) -> Result<(), SesError> {
         let text = |text: &str| Content::builder().data(text).build().map_err(unbuilt);
-        let body = "ses-breaker drill: SES's mailbox simulator receives this mail, and nobody reads it.";
+        let body = "ses-breaker drill: Sent to SES's mailbox simulator.";
         let body = Body::builder().text(text(body)?).build();
         let message = Message::builder().subject(text("ses-breaker drill")?).body(body).build();
         let content = EmailContent::builder().simple(message).build();
@@ -552,7 +554,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the table counts: mails sent, delivered, bounced hard.
+    /// The counts in the table: mails sent, delivered, hard bounces.
     async fn counts(&self) -> Result<[u32; 3], Broken> {
         let mut store = self.access.reputation(self.policy);
         let subject_state = store.subject_state(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
@@ -561,32 +563,32 @@ impl Run<'_> {
         Ok([UnitKind::Sent, UnitKind::Delivered, UnitKind::HardBounce].map(|kind| counters.get(kind)))
     }
 
-    /// The events of all mails are in the counters of the set.
+    /// Waits until the events of all mails are in the counters of the set.
     async fn counted(&mut self) -> Result<String, Broken> {
         let (mails, bounces) = (DELIVERED + self.bounces, self.bounces);
         let mut first = None;
         let begun = Instant::now();
-        let look = async |run: &mut Self| {
+        let check = async |run: &mut Self| {
             let [sent, delivered, bounced] = run.counts().await?;
             if sent + delivered + bounced > 0 {
                 first.get_or_insert_with(|| begun.elapsed());
             }
             let seen = format!(
-                "of {mails} mails, the table counts {sent} sent, {delivered} delivered, {bounced} bounced hard"
+                "of {mails} mails, the table counts {sent} sent, {delivered} delivered, {bounced} hard bounces"
             );
             let all = sent >= mails && delivered >= DELIVERED && bounced >= bounces;
             Ok(if all { Ok(seen) } else { Err(seen) })
         };
         let remedy = [
-            "Each link from SES to the table is looked at by: ses-breaker doctor",
-            "Functions of a release without drills count no mail to the simulator: is the stack deployed from this release?",
+            "To check each link from SES to the table: ses-breaker doctor",
+            "Functions of a release without drills count no mail to the simulator: deploy the stack from this release.",
         ];
-        let seen = self.until(look, &remedy).await?;
+        let seen = self.until(check, &remedy).await?;
         let first = first.map(tenths).unwrap_or_default();
         Ok(format!("{seen}; the first event was seen {first:.1} s after the last mail was accepted"))
     }
 
-    /// Which breaker of the set is open; else, how that of the whole stands.
+    /// The set's breaker that is open; if none is, the state of the breaker of the whole set.
     async fn open_at(&self) -> Result<Result<Option<Isp>, String>, Broken> {
         let mut store = self.access.reputation(self.policy);
         let subject_state = store.subject_state(&self.subject(), self.now()).await.map_err(|error| self.aws(error))?;
@@ -596,11 +598,11 @@ impl Run<'_> {
         Ok(open.ok_or_else(|| format!("the breaker is {}", subject_state.breaker(None).breaker.state.name())))
     }
 
-    /// A verdict has opened the breaker of the set, or with a gate that at the simulator's ISP.
+    /// Waits until a verdict opens the breaker of the set or, with a gate, that at the simulator's ISP.
     async fn opened(&mut self) -> Result<String, Broken> {
         let subject = self.subject();
-        let explain = format!("What it is judged by: ses-breaker explain {subject}");
-        let remedy = [explain.as_str(), "Does the function breaker fail, or lag? ses-breaker doctor"];
+        let explain = format!("To see its evidence: ses-breaker explain {subject}");
+        let remedy = [explain.as_str(), "To check whether the function breaker fails or lags: ses-breaker doctor"];
         self.at_isp = self.until(async |run: &mut Self| run.open_at().await, &remedy).await?;
         let because = self.entry().await?.map(|entry| format!(": {}", entry.reason())).unwrap_or_default();
         let whose = match self.at_isp {
@@ -611,7 +613,7 @@ impl Run<'_> {
         };
         let shadow = match self.policy.mode {
             Mode::Act => "",
-            Mode::Shadow => "; the policy is in shadow, and a drill's set is acted on all the same",
+            Mode::Shadow => "; the policy is in shadow, but a drill's set is acted on anyway",
         };
         Ok(format!("{whose}{because}{shadow}"))
     }
@@ -629,10 +631,10 @@ impl Run<'_> {
         let subject = self.subject();
         let mut how = "asked for by the verdict";
         if self.at_isp.is_some() {
-            how = "asked for by this drill, as a person does: SES has no switch for one ISP";
-            let saying = self.saying(OperatorCommand::Stop, Duration::ZERO);
-            let (now, look) = (self.now(), TermStyle::new(None));
-            command::say(self.access, std::slice::from_ref(&subject), None, &saying, now, look, &Asking::NOBODY)
+            how = "asked for by this drill like by a person, because SES has no switch for one ISP";
+            let request = self.request(OperatorCommand::Stop, Duration::ZERO);
+            let (now, term) = (self.now(), TermStyle::new(None));
+            command::give(self.access, std::slice::from_ref(&subject), None, &request, now, term, &Asking::NOBODY)
                 .await?;
         }
         let mut store = self.access.reputation(self.policy);
@@ -655,7 +657,7 @@ impl Run<'_> {
                     return Ok(format!("SES answered {}{late}", error.reason));
                 }
                 Err(SesError::Missing) => {
-                    return Err(Broken::Not("SES does not know the set any more".to_owned(), Vec::new()));
+                    return Err(Broken::Not("SES does not show the set any more".to_owned(), Vec::new()));
                 }
                 Err(SesError::Other(error)) => return Err(self.aws(error)),
             }
@@ -666,17 +668,17 @@ impl Run<'_> {
                     "SES shows SendingEnabled=false, and has accepted {taken} mails in {} s since",
                     begun.elapsed().as_secs()
                 );
-                let remedy =
-                    "SES says that a pause takes effect within minutes: try again with a longer --wait.".to_owned();
+                let remedy = "SES documents that a pause takes effect within minutes: try again with a longer --wait."
+                    .to_owned();
                 return Err(Broken::Not(seen, vec![remedy]));
             }
             sleep(TRY_AGAIN).await;
         }
     }
 
-    /// The notice was written, and is crossed out of the outbox.
+    /// Waits until the notice was written and has left the outbox.
     async fn alerted(&mut self) -> Result<String, Broken> {
-        let look = async |run: &mut Self| {
+        let check = async |run: &mut Self| {
             let about = format!("\"subject\":{}", serde_json::Value::from(run.subject().to_string()));
             let unsent = run.access.reputation(run.policy).unsent().await.map_err(|error| run.aws(error))?;
             let waiting = unsent.iter().filter(|notice| notice.detail.contains(&about)).count();
@@ -687,8 +689,9 @@ impl Run<'_> {
                 (false, _) => Err("no notice about the set was written".to_owned()),
             })
         };
-        self.until(look, &["Does the function enforcer fail, and may it publish? ses-breaker doctor"]).await?;
-        Ok("the notice has left the outbox; whether it has arrived, only a look into the inbox shows".to_owned())
+        self.until(check, &["To check the function enforcer and its permission to publish: ses-breaker doctor"])
+            .await?;
+        Ok("the notice has left the outbox; check your inbox to see whether it arrived".to_owned())
     }
 
     async fn resumed(&mut self) -> Result<String, Broken> {
@@ -697,53 +700,53 @@ impl Run<'_> {
         Ok(format!("{found} SendingEnabled=true"))
     }
 
-    /// Resumes the set as a person does; first at the ISP, if it was stopped there.
+    /// Resumes the set like a person; first at the ISP, if it was stopped there.
     async fn resume(&mut self, wait: Duration) -> Result<Vec<Obeyed>, Broken> {
         let subjects = [self.subject()];
         if let Some(isp) = self.at_isp {
             let name = Some(self.policy.isp_map.name(isp));
-            let (saying, now) = (self.saying(OperatorCommand::Resume, Duration::ZERO), self.now());
-            command::say(self.access, &subjects, name, &saying, now, TermStyle::new(None), &Asking::NOBODY).await?;
+            let (request, now) = (self.request(OperatorCommand::Resume, Duration::ZERO), self.now());
+            command::give(self.access, &subjects, name, &request, now, TermStyle::new(None), &Asking::NOBODY).await?;
         }
-        let (saying, now) = (self.saying(OperatorCommand::Resume, wait), self.now());
-        Ok(command::resume_all(self.access, &subjects, &saying, now, self.asking).await?)
+        let (request, now) = (self.request(OperatorCommand::Resume, wait), self.now());
+        Ok(command::resume_all(self.access, &subjects, &request, now, self.asking).await?)
     }
 
-    fn saying(&self, word: OperatorCommand, wait: Duration) -> CommandRequest {
-        CommandRequest { wait, word, reason: Some("ses-breaker drill".to_owned()), force: true }
+    fn request(&self, command: OperatorCommand, wait: Duration) -> CommandRequest {
+        CommandRequest { wait, command, reason: Some("ses-breaker drill".to_owned()), force: true }
     }
 
     fn obeyed(&self, obeyed: Vec<Obeyed>) -> Result<String, Broken> {
-        let enforcer = "The enforcer asks SES; does it fail, or may it not? ses-breaker doctor".to_owned();
+        let enforcer = "To check the enforcer, which asks SES: ses-breaker doctor".to_owned();
         let not = |why: String| Err(Broken::Not(why, vec![enforcer.clone()]));
         match obeyed.into_iter().next() {
             Some(Obeyed::Seen { .. }) => Ok("SES shows".to_owned()),
             Some(Obeyed::Noted { reason, .. }) => {
-                Ok(format!("SES itself could not be looked at ({reason}); the enforcer notes"))
+                Ok(format!("SES itself could not be asked ({reason}); the enforcer recorded"))
             }
             Some(Obeyed::Refused { reason }) => not(format!("SES refuses it: {reason}")),
             Some(Obeyed::NotYet { seconds, reason }) => not(format!(
-                "not so at SES after {seconds} s{}",
+                "not done at SES after {seconds} s{}",
                 reason.map(|why| format!(": {why}")).unwrap_or_default()
             )),
-            Some(Obeyed::Overruled) => not("somebody has asked for the opposite meanwhile".to_owned()),
-            Some(Obeyed::Gone) => not("SES does not know the set".to_owned()),
-            Some(Obeyed::OtherStack { stack }) => not(format!("the stack {stack} holds it")),
-            Some(Obeyed::NotWaited) | None => not("nobody has waited for it".to_owned()),
+            Some(Obeyed::Overruled) => not("the opposite was asked for meanwhile".to_owned()),
+            Some(Obeyed::Gone) => not("the set does not exist at SES".to_owned()),
+            Some(Obeyed::OtherStack { stack }) => not(format!("the stack {stack} stopped it")),
+            Some(Obeyed::NotWaited) | None => not("the result was not waited for".to_owned()),
         }
     }
 
-    /// Resumes the set if it is stopped, deletes it, and forgets what was wished about it; returns what is left.
+    /// Resumes the set if it is stopped, deletes it, and deletes its desired state; returns what is left.
     async fn clean_up(&mut self) -> Vec<Left> {
         self.under_way = Some((Step::CleanUp, Instant::now()));
         if !self.may_exist {
-            self.end(Ended::Passed, "nothing was made".to_owned(), Vec::new());
+            self.end(Ended::Passed, "nothing was created".to_owned(), Vec::new());
             return Vec::new();
         }
         self.show("cleaning up");
         let late = self.late_events().await;
         let mut left = Vec::new();
-        // As long as the set is there, the enforcer can make the wish true.
+        // While the set exists, the enforcer can apply the desired state.
         if let Err(why) = self.settle(CLEANING).await {
             let command = format!("ses-breaker resume configuration-set:{}{}", self.set, self.whereabouts());
             left.push(Left { what: format!("the breaker of the set is not closed: {why}"), command });
@@ -754,13 +757,13 @@ impl Run<'_> {
                 format!("aws sesv2 delete-configuration-set --configuration-set-name {set} --region {region}");
             left.push(Left { what: format!("the configuration set {set}: {why}"), command });
         }
-        // What came in meanwhile is closed in the table; at SES there is nothing left to resume.
+        // Later transitions are undone in the table; at SES there is nothing left to resume.
         if left.is_empty() {
             let _ = self.settle(Duration::ZERO).await;
         }
         if let Err(why) = self.forget().await {
             let command = format!("ses-breaker status configuration-set:{}{}", self.set, self.whereabouts());
-            let what = format!("the wish to let the set send, which goes by itself within a day: {why}");
+            let what = format!("the request to resume the set, which expires within a day: {why}");
             left.push(Left { what, command });
         }
         for left in &mut left {
@@ -772,7 +775,7 @@ impl Run<'_> {
         };
         let remedy = (late > 0).then(|| {
             format!(
-                "Events of {late} mails have not come. If they come later, and an alert says that the set is stopped: \
+                "Events of {late} mails have not arrived. If they arrive later and an alert says that the set is stopped: \
                  ses-breaker resume configuration-set:{}{}",
                 self.set,
                 self.whereabouts()
@@ -782,11 +785,12 @@ impl Run<'_> {
         left
     }
 
-    /// Waits for events that are under way, which might open the breaker after everything is gone; returns of how many mails none has come.
+    /// Waits for late events, which might open the breaker after everything is deleted; returns the number of mails without an
+    /// event.
     async fn late_events(&mut self) -> u64 {
         let is_past =
             |leg: &Leg| leg.leg == Step::Count && leg.result != Ended::NotReached && leg.result != Ended::Interrupted;
-        // Who has waited for them once does not wait again.
+        // If a leg has already waited for them, this does not wait again.
         let limit = if self.legs.iter().any(is_past) { Duration::ZERO } else { LATE_EVENTS };
         let begun = Instant::now();
         loop {
@@ -795,8 +799,8 @@ impl Run<'_> {
             if late == 0 || begun.elapsed() >= limit {
                 return late;
             }
-            self.show(&format!("cleaning up: events of {late} mails are under way"));
-            sleep(LOOK).await;
+            self.show(&format!("cleaning up: waiting for events of {late} mails"));
+            sleep(INTERVAL).await;
         }
     }
 
@@ -804,7 +808,7 @@ impl Run<'_> {
         format!(" --stack {} --region {}", self.access.stack, self.access.region)
     }
 
-    /// Closes the breakers of the set that are not, and waits until SES shows it, at most for so long.
+    /// Closes the breakers of the set that are not closed, and waits until SES shows it, at most for `wait`.
     async fn settle(&mut self, wait: Duration) -> Result<(), String> {
         let reason = |error: PortError| error.to_string();
         let subject = self.subject();
@@ -817,7 +821,7 @@ impl Run<'_> {
             .map(|(isp, _)| *isp)
             .collect();
         let wishes = store.wishes().await.map_err(reason)?;
-        let is_stopped = wishes.iter().any(|wished| wished.target == subject && wished.wish == Flow::Stopped);
+        let is_stopped = wishes.iter().any(|desired| desired.target == subject && desired.wish == Flow::Stopped);
         if stopped.is_empty() && !is_stopped {
             return Ok(());
         }
@@ -828,11 +832,11 @@ impl Run<'_> {
             Broken::Interrupted => "interrupted".to_owned(),
         };
         let obeyed = self.resume(wait).await.map_err(broken)?;
-        // Where SES was asked for nothing, there is nothing to wait for.
+        // If SES was not asked for anything, there is nothing to wait for.
         if is_stopped && !wait.is_zero() { self.obeyed(obeyed).map(drop).map_err(broken) } else { Ok(()) }
     }
 
-    /// Deletes the set, with its event destination, and looks whether it is gone.
+    /// Deletes the set with its event destination, and checks that it is gone.
     async fn delete(&mut self) -> Result<(), String> {
         let (client, set) = (self.ses.client.clone(), self.set.clone());
         let call = || client.delete_configuration_set().configuration_set_name(&set).send();
@@ -843,35 +847,35 @@ impl Run<'_> {
         for _ in 0..UNKNOWN_TRIES {
             match self.ses.destinations(&set).await {
                 Err(SesError::Missing) => return Ok(()),
-                Ok(_) => sleep(LOOK).await,
+                Ok(_) => sleep(INTERVAL).await,
                 Err(SesError::Other(error)) => return Err(error.to_string()),
             }
         }
-        Err("SES took the deletion, and shows the set all the same".to_owned())
+        Err("SES accepted the deletion but still shows the set".to_owned())
     }
 
-    /// Forgets the wish about the set, so that the enforcer does not report that the set is gone.
+    /// Deletes the desired state of the set, so that the enforcer does not report the set as missing.
     async fn forget(&mut self) -> Result<(), String> {
         let subject = self.subject();
         let mut store = self.access.reputation(self.policy);
         for _ in 0..UNKNOWN_TRIES {
             let wishes = store.wishes().await.map_err(|error| error.to_string())?;
-            let Some(wished) = wishes.iter().find(|wished| wished.target == subject) else { return Ok(()) };
-            // What is not resumed is named already.
-            if wished.wish == Flow::Stopped {
+            let Some(desired) = wishes.iter().find(|desired| desired.target == subject) else { return Ok(()) };
+            // A set that was not resumed is already in the list.
+            if desired.wish == Flow::Stopped {
                 return Ok(());
             }
-            match store.forget(wished).await.map_err(|error| error.to_string())? {
+            match store.forget(desired).await.map_err(|error| error.to_string())? {
                 Saved::Saved => return Ok(()),
-                // The enforcer was faster.
-                Saved::Conflict => sleep(LOOK).await,
+                // The enforcer changed it first.
+                Saved::Conflict => sleep(INTERVAL).await,
             }
         }
-        Err("the enforcer changes it again and again".to_owned())
+        Err("the enforcer keeps changing it".to_owned())
     }
 }
 
-/// Only a missing text keeps a mail from being built.
+/// A mail fails to build only if a text is missing.
 fn unbuilt(error: aws_sdk_sesv2::error::BuildError) -> SesError {
     let (operation, disposition) = ("writing a mail", Disposition::Halt);
     SesError::Other(PortError { operation, reason: error.to_string(), disposition })

@@ -1,7 +1,7 @@
-//! Why a breaker stands as it does, and what comes next.
+//! Explains the state of a breaker, and what happens next.
 //!
-//! The numbers are those of `replay explain`: what is stored is put where a replay would have it, and explained there.
-//! **Invariant:** without `--at`, what is shown is what the breaker would judge now, down to its marks and the order of cells.
+//! The numbers are those of `replay explain`: stored state is put where a replay would have it, and explained there.
+//! **Invariant:** without `--at`, the output is what the breaker would judge now, including its marks and the order of cells.
 
 use pipeline::transition::TransitionDetail;
 use reputation::detect::Level;
@@ -38,49 +38,49 @@ pub struct Explained {
     pub stack: String,
     /// Its Region.
     pub region: String,
-    /// Whether it is about an earlier moment: judged with the mail accepted until then, but with what is known now about that
-    /// mail, and with marks that follow from what people were told.
+    /// Whether it is as of an earlier moment: judged with the mail accepted until then, but with what is known now about that
+    /// mail, and with marks that follow from the notices.
     pub as_of: bool,
-    /// The breaker, the evidence, the rules and the cells, as `replay explain` tells them.
+    /// The breaker, the evidence, the rules and the cells, as in `replay explain`.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// What people were told when a verdict moved the breaker to where it is; null where none did, or it was long ago.
+    /// The notice of the verdict that caused the state; null if there was none, or it is too old.
     pub verdict: Option<Entry>,
-    /// What comes next; null for an earlier moment.
+    /// What happens next; null for an earlier moment.
     pub next: Option<Next>,
-    /// For an earlier moment: what people were told after it, at most three things.
+    /// For an earlier moment: the notices after it, at most three.
     pub later: Vec<Entry>,
 }
 
-/// What moves a breaker next.
+/// What changes a breaker next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Next {
-    /// When it is looked at even if nothing happens; null waits for mail or a person.
+    /// When it is evaluated even if nothing happens; null waits for mail or a person.
     pub due: Option<String>,
-    /// When it closes if no harm comes; null where that is not known yet.
+    /// When it closes unless harm comes; null if not known yet.
     pub closes: Option<String>,
-    /// What a person has said about it.
+    /// A person's command about it.
     pub hold: Override,
-    /// The probe that is under way.
+    /// The current probe.
     pub probe: Option<Probe>,
-    /// The ISPs at which the subject's own breakers are not closed, and their states.
+    /// The ISPs at which the subject's own breakers are not closed, with their states.
     pub isps: BTreeMap<String, StateName>,
-    /// The same in sentences; a command stands at the end of its sentence.
+    /// The same in sentences; a command is at the end of its sentence.
     pub words: Vec<String>,
 }
 
 /// A probe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Probe {
-    /// Mails of it with an outcome.
+    /// Its mails with an outcome.
     pub mails: u64,
     /// Hard bounces among them.
     pub hard_bounces: u64,
-    /// So many are needed.
+    /// Mails with an outcome that it needs.
     pub needed: u64,
-    /// It ends no sooner.
+    /// Its earliest end.
     pub first: String,
-    /// It ends no later.
+    /// Its latest end.
     pub last: String,
 }
 
@@ -88,14 +88,14 @@ pub struct Probe {
 ///
 /// # Errors
 ///
-/// Nobody ever heard of the subject, nothing is named like the ISP, the moment cannot be judged any more, or AWS refuses.
+/// The stack has never seen the subject, the policy does not name the ISP, the moment is too old, or AWS refuses.
 pub async fn explain(
     access: &Access,
     subject: Subject,
     isp: Option<&str>,
     at: Option<TimeArg>,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
@@ -106,10 +106,10 @@ pub async fn explain(
     let key = Key { subject, isp };
     let case = Case::of(access, &policy, key, at, now).await.map_err(|error| access.refused(error))?;
     let explained = case.explained(access).await.map_err(|error| access.refused(error))?;
-    Ok(Answer::new(text::explained(&explained, look), &explained, Exit::Done))
+    Ok(Answer::new(text::explained(&explained, term), &explained, Exit::Done))
 }
 
-/// A moment can be judged as long as its minutes are kept.
+/// A moment can be judged while its minutes are kept.
 fn check_judgeable(at: TimeArg, subject: &Subject, now: Now) -> Result<(), Failure> {
     let earliest = Now(i64::from(now.minute().minus(KEEP_MINUTES - FINE).hour().0) * MINUTE_MILLIS).plus_minutes(HOUR);
     if at.at <= now && at.at >= earliest {
@@ -118,22 +118,22 @@ fn check_judgeable(at: TimeArg, subject: &Subject, now: Now) -> Result<(), Failu
     Err(Failure::NotJudgeable { at: at.at, earliest, now, subject: subject.to_string() })
 }
 
-/// What is known of a key at a moment.
+/// What is known about a key at a moment.
 struct Case<'a> {
     policy: &'a Policy,
     key: Key,
-    /// The moment; none: now.
+    /// The moment; `None`: now.
     at: Option<TimeArg>,
     now: Now,
-    /// The subject as it is, or as far as mail was accepted at the moment; its breakers as they are.
+    /// The subject's state now, or counting only mail accepted by the moment; its breakers as of now.
     subject_state: SubjectState,
     board: Board,
-    /// What people were told about the subject, and about the ISPs themselves.
-    reported: Found,
+    /// The notices about the subject, and about the ISPs themselves.
+    notices: Found,
     of_isps: Found,
-    /// The moving verdict of a breaker that moved before that.
+    /// The verdict behind an older move of the breaker.
     moved: Option<Entry>,
-    /// Of the account: the counters of its configuration sets.
+    /// For the account: the counters of its configuration sets.
     sets: Vec<Timeline>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Case<'a> {
             Ok(if wanted { of_account.account(then).await?.into_iter().cloned().collect() } else { Vec::new() })
         };
         let isps_themselves = |entry: &Entry| entry.isp().is_some();
-        let (subject_state, board, reported, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
+        let (subject_state, board, notices, of_isps, sets): (_, _, _, _, Vec<Timeline>) = tokio::try_join!(
             async { Ok(of_subject.subject_state(&key.subject, now).await?.clone()) },
             of_board.board(now),
             notice_history::read(access, &key.subject, window, usize::MAX, |_| true),
@@ -168,7 +168,7 @@ impl<'a> Case<'a> {
             now,
             subject_state,
             board: Board { isps: board.isps.clone(), ..Board::default() },
-            reported,
+            notices,
             of_isps,
             moved: None,
             sets,
@@ -183,17 +183,17 @@ impl<'a> Case<'a> {
         Ok(case)
     }
 
-    /// The first moment after the one that is asked about.
+    /// The first moment after the requested one.
     fn end(&self) -> Now {
         self.at.map_or(self.now, |at| at.end)
     }
 
-    /// What people were told about the key itself.
+    /// The notices about the key itself.
     fn of_key(&self) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.reported.entries.iter().filter(|entry| entry.is_about(self.policy, &self.key))
+        self.notices.entries.iter().filter(|entry| entry.is_about(self.policy, &self.key))
     }
 
-    /// The verdict that moved the breaker to where it is.
+    /// The verdict that caused the breaker's state.
     async fn find_moved(&self, access: &Access) -> Result<Option<Entry>, PortError> {
         let known = self.subject_state.breaker(self.key.isp).breaker;
         if known.state == State::Closed {
@@ -208,7 +208,7 @@ impl<'a> Case<'a> {
         Ok(notice_history::read(access, &self.key.subject, at, usize::MAX, wanted).await?.entries.pop())
     }
 
-    /// The counters of the subject with mail that was accepted until then.
+    /// The counters of the subject, of mail accepted until then.
     async fn timeline_until_then(&self, access: &Access) -> Result<Timeline, PortError> {
         let Case { policy, key: Key { subject, .. }, .. } = self;
         let (end, isps) = (self.end(), &policy.isp_map);
@@ -221,7 +221,7 @@ impl<'a> Case<'a> {
         )?;
         let mut timeline = hours_before(&hours, hour, isps);
         pour_minutes(&mut timeline, &minutes, edge(end), isps);
-        // The hour in which it falls is known by its minutes only: of what came after, nothing may be seen.
+        // The current hour is known by its minutes only, so nothing later is included.
         for isp in minutes.isps() {
             for cell in minutes.cells(Some(isp), &[], hour, at_start(hour)) {
                 pour(&mut timeline, (Length::Hour, hour), isp, &cell.counters, hears(&minutes, isp, isps));
@@ -234,7 +234,7 @@ impl<'a> Case<'a> {
         Ok(timeline)
     }
 
-    /// The hours in which mail began to judge, which are looked at by their minutes.
+    /// The hours in which judging began; they are counted by the minute.
     fn begun(&self, end: Now) -> Vec<Minute> {
         let breakers = self.breakers_as_of(end).into_values().map(|known| known.breaker.since);
         let isps = self.isps_as_of(end).into_values().map(|known| known.since);
@@ -247,21 +247,21 @@ impl<'a> Case<'a> {
         hours
     }
 
-    /// The breakers of the subject as they stood before `then`.
+    /// The breakers of the subject as of `then`.
     fn breakers_as_of(&self, then: Now) -> BTreeMap<Option<Isp>, Versioned> {
         if self.at.is_none() {
             return self.subject_state.breakers.clone();
         }
         let as_of = |isp: &Option<Isp>| {
             let key = Key { subject: self.key.subject.clone(), isp: *isp };
-            let entries = self.reported.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
+            let entries = self.notices.entries.iter().filter(|entry| entry.is_about(self.policy, &key));
             let known = self.subject_state.breaker(*isp);
             (*isp, Versioned { breaker: as_of(&known.breaker, entries, then), version: known.version })
         };
         self.subject_state.breakers.keys().map(as_of).collect()
     }
 
-    /// The breakers of the ISPs themselves as they stood before `then`.
+    /// The breakers of the ISPs themselves as of `then`.
     fn isps_as_of(&self, then: Now) -> BTreeMap<Isp, BreakerState> {
         if self.at.is_none() {
             return self.board.isps.clone();
@@ -274,7 +274,7 @@ impl<'a> Case<'a> {
         self.board.isps.iter().map(as_of).collect()
     }
 
-    fn dossier_as_of(&self, then: Now) -> SubjectState {
+    fn subject_state_as_of(&self, then: Now) -> SubjectState {
         SubjectState {
             timeline: self.subject_state.timeline.clone(),
             breakers: self.breakers_as_of(then),
@@ -283,7 +283,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The transitions of the key at the moment, with what they were decided upon.
+    /// The transitions of the key at the moment, with the evidence of the decisions.
     fn trace(&self) -> Vec<TraceEntry> {
         let Some(at) = self.at else { return Vec::new() };
         let then = |entry: &&Entry| (at.at..at.end).contains(&entry.time);
@@ -291,7 +291,7 @@ impl<'a> Case<'a> {
         let entry = |transition: Transition| {
             let then = transition.at;
             TraceEntry {
-                subject_state: self.dossier_as_of(then),
+                subject_state: self.subject_state_as_of(then),
                 board: Arc::new(Board { isps: self.isps_as_of(then), ..Board::default() }),
                 steps: self.steps(then),
                 forecast: None,
@@ -301,10 +301,10 @@ impl<'a> Case<'a> {
         decided.map(entry).collect()
     }
 
-    /// The breakers of ISPs that moved at the same moment: those are decided before the subject as a whole.
+    /// The breakers of ISPs that moved at the same moment: they are decided before the subject as a whole.
     fn steps(&self, then: Now) -> BTreeMap<Isp, BreakerState> {
         let after = self.breakers_as_of(Now(then.0.saturating_add(1)));
-        let isps = self.reported.entries.iter().filter(|entry| entry.time == then).filter_map(|entry| {
+        let isps = self.notices.entries.iter().filter(|entry| entry.time == then).filter_map(|entry| {
             let isp = self.policy.isp_map.by_name(entry.isp()?)?;
             Some((isp, after.get(&Some(isp))?.breaker.clone()))
         });
@@ -315,14 +315,14 @@ impl<'a> Case<'a> {
         let (policy, key, end) = (self.policy, &self.key, self.end());
         let until_then = self.of_key().filter(|entry| self.at.is_none() || entry.time < end);
         let transitions = until_then.filter_map(|entry| entry.transition(policy, key)).collect();
-        let subject_state = self.dossier_as_of(end);
+        let subject_state = self.subject_state_as_of(end);
         let board = Board { isps: self.isps_as_of(end), ..Board::default() };
         let known = subject_state.breaker(key.isp).breaker;
         let next = self.at.is_none().then(|| self.next(&known));
         let replay = self.replayed(subject_state, &board, transitions).await?;
         let at = self.at.map_or(self.now, |at| at.at);
         let mut explanation = replay::explain::explain(&replay, key, None, at);
-        // A breaker that moved longer ago than mail is judged.
+        // A breaker that moved before the oldest mail that is judged.
         if explanation.breaker.since.is_none() {
             explanation.breaker.since = moved(&known).map(|at| at.to_string());
         }
@@ -339,7 +339,7 @@ impl<'a> Case<'a> {
         Ok(Explained { stack, region, as_of: self.at.is_some(), explanation, verdict, next, later })
     }
 
-    /// What is known, where a replay would have it.
+    /// The known state, where a replay would have it.
     async fn replayed(
         &self,
         subject_state: SubjectState,
@@ -382,7 +382,7 @@ impl<'a> Case<'a> {
         Ok(replay)
     }
 
-    /// What moves the breaker next.
+    /// What changes the breaker next.
     fn next(&self, known: &BreakerState) -> Next {
         let Case { policy, key, now, .. } = self;
         let rules = &policy.breaker;
@@ -392,24 +392,22 @@ impl<'a> Case<'a> {
         let release = format!("ses-breaker release {}{}", quoted(&key.subject), at_isp(policy, key));
         let whole = self.subject_state.breaker(None).breaker.overridden;
         if policy.is_shadow(&key.subject) {
-            next.words.push("The policy decides in shadow: what follows is reported, and nothing is done.".to_owned());
+            next.words.push("The policy decides in shadow: the following is only reported.".to_owned());
         } else if known.overridden == Override::Shadow {
-            next.words.push(format!(
-                "A person put it in shadow: what follows is reported, and nothing is done, until: {release}"
-            ));
+            next.words.push(format!("A person put it in shadow: the following is only reported until: {release}"));
         } else if whole == Override::Shadow {
             next.words.push(format!(
-                "A person put all of {subject} in shadow: what follows is reported, and nothing is done, until: ses-breaker \
+                "A person put all of {subject} in shadow: the following is only reported until: ses-breaker \
                  release {subject}",
                 subject = quoted(&key.subject)
             ));
         }
         if self.subject_state.protected || policy.subjects.protected.contains(&key.subject) {
-            next.words.push("The policy protects its mail: verdicts are reported, and nothing is stopped.".to_owned());
+            next.words.push("The policy protects its mail: verdicts are only reported.".to_owned());
         }
         match (known.state, known.overridden) {
             (State::Closed, Override::ForcedClosed) => {
-                next.words.push(format!("A person bypassed it: verdicts are reported, not acted on, until: {release}"))
+                next.words.push(format!("A person bypassed it: verdicts are only reported until: {release}"))
             }
             (State::Closed, Override::None | Override::ForcedOpen | Override::Shadow) => {
                 next.words.push("It is sending (closed): only new mail, or a person, changes that.".to_owned());
@@ -427,30 +425,30 @@ impl<'a> Case<'a> {
                 let raises = Factor::of_share(factor.share() * 2.0);
                 next.words.push(match raised == raises {
                     true => {
-                        format!("At {first} UTC it sends the whole quota again (closed), if no harm comes until then.")
+                        format!("At {first} UTC it sends the whole quota again (closed), unless harm comes before.")
                     }
                     false => format!(
-                        "At {first} UTC the quota doubles to {raises}, if no harm comes until then, and so on each \
+                        "At {first} UTC the quota doubles to {raises}, unless harm comes before, and again every \
                          {every} min: it sends the whole quota again (closed) at {} UTC, {} from now.",
                         text::second_of(at),
                         hours(at.minutes_since(*now)),
                     ),
                 });
-                next.words.push(format!("At once, by a person: {resume}"));
+                next.words.push(format!("To resume it now: {resume}"));
             }
             (State::Open { .. }, Override::ForcedOpen) => {
-                next.words.push(format!("A person stopped it, and only a person resumes it: {resume}"));
+                next.words.push(format!("A person stopped it, and only a person can resume it: {resume}"));
             }
             (State::Open { .. }, Override::None | Override::ForcedClosed | Override::Shadow) => {
                 let share = Factor::of_share(rules.probe_share);
                 next.words.push(match due_at {
                     Some(at) => format!(
                         "At {} UTC, {} from now, it is testing (probing) at {share} of the quota, and only mail accepted from \
-                         then on counts. Sooner, by a person: {resume}",
+                         then on counts. To resume it sooner: {resume}",
                         text::second_of(at),
                         hours(at.minutes_since(*now)),
                     ),
-                    None => format!("The policy leaves it to a person: {resume}"),
+                    None => format!("It stays stopped until a person resumes it: {resume}"),
                 });
             }
             (State::Probing { at }, _) => self.probing(known, at, &resume, &mut next),
@@ -469,7 +467,7 @@ impl<'a> Case<'a> {
         let mut timeline = subject_state.timeline.clone();
         let judgement = judge::judge(policy, &mut timeline, key.isp, &left_out, since, *now);
         let (mails, needed) = (judgement.probe.population, rules.probe_mails);
-        // At its beginning, a probe is due when it may end; long after, when it must.
+        // At the start of a probe, it is due at its earliest end; much later, at its latest end.
         let first = due(rules, known, at).unwrap_or(at);
         let last = due(rules, known, Now(i64::MAX)).unwrap_or(at);
         let missing = needed.saturating_sub(mails);
@@ -479,13 +477,13 @@ impl<'a> Case<'a> {
         };
         next.words.push(format!("{mails} of {needed} mails of the test have an outcome: {still}."));
         next.words.push(format!(
-            "If they are clean, it goes on with {} of the quota, no sooner than {} UTC; at {} UTC in any case, unless a \
+            "If they are clean, it continues with {} of the quota, between {} and {} UTC, unless a \
              verdict stops it again for longer.",
             Factor::QUARTER,
             text::second_of(first),
             text::second_of(last),
         ));
-        next.words.push(format!("At once, by a person: {resume}"));
+        next.words.push(format!("To resume it now: {resume}"));
         next.probe = Some(Probe {
             mails,
             hard_bounces: judgement.probe.bad,
@@ -495,7 +493,7 @@ impl<'a> Case<'a> {
         });
     }
 
-    /// Of a subject as a whole: where its breakers of single ISPs are not closed.
+    /// For a subject as a whole: the ISPs at which its breakers are not closed.
     fn isps_not_closed(&self, next: &mut Next) {
         let Case { policy, key, subject_state, .. } = self;
         if key.isp.is_some() {
@@ -515,10 +513,10 @@ impl<'a> Case<'a> {
     }
 }
 
-/// So much of what came later is told.
+/// The number of later notices that are shown.
 const MAX_LATER: usize = 3;
 
-/// The verdict after which a breaker came to be where it is, if one did since it was last closed.
+/// The verdict that caused a breaker's state, if there was one since it was last closed.
 fn moving_verdict<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>) -> Option<&'a Entry> {
     let mut latest = entries.rev().filter_map(|entry| Some((entry, entry.breaker()?)));
     let by_verdict = |moved: &TransitionDetail| moved.level.is_some_and(|level| level >= Level::Throttle);
@@ -526,7 +524,7 @@ fn moving_verdict<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>) -> Op
     last.filter(|(_, moved)| moved.to != StateName::Closed).map(|(entry, _)| entry)
 }
 
-/// How a breaker stood before `then`, by what people were told about it, oldest first. What was not told since is as it is.
+/// A breaker as of `then`, by the notices about it, oldest first. Fields that no notice changed since are as of now.
 fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, then: Now) -> BreakerState {
     let moves: Vec<&TransitionDetail> = entries.filter_map(Entry::breaker).collect();
     let (before, after) = moves.split_at(moves.partition_point(|moved| moved.at < then));
@@ -552,13 +550,13 @@ fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, the
     BreakerState { state, since, trips, overridden, ..BreakerState::default() }
 }
 
-/// Moves the marks as the step did that people were told of by a release that did not tell the marks: see
+/// Moves the marks as the transition did, for notices of releases that did not record the marks: see
 /// `reputation::breaker::step`.
 fn mark(since: &mut ArmedSince, moved: &TransitionDetail) {
     let minute = moved.at.next_minute();
     match (moved.from, moved.to, moved.level) {
         (_, StateName::Probing, _) => *since = ArmedSince::both(minute),
-        // A quota that grew back is no re-arming.
+        // A quota that recovered does not re-arm.
         (StateName::Throttled, StateName::Closed, None) if matches!(moved.cause, Cause::Time | Cause::Unknown) => {}
         (_, StateName::Closed, None) => *since = ArmedSince::both(minute),
         (_, StateName::Throttled, Some(Level::Throttle | Level::Pause))
@@ -584,7 +582,7 @@ fn pour(
     }
 }
 
-/// Whether complaints from an ISP reach the sender, by all that is known of it.
+/// Whether complaints from an ISP reach the sender, by all that is known about it.
 fn hears(timeline: &Timeline, isp: Isp, isps: &IspMap) -> bool {
     isps.returns_complaints(isp) || timeline.has_heard(isp)
 }
@@ -601,7 +599,7 @@ fn hours_before(timeline: &Timeline, end: Minute, isps: &IspMap) -> Timeline {
     before
 }
 
-/// Takes over the minutes from `from` on.
+/// Copies the minutes from `from` on.
 fn pour_minutes(into: &mut Timeline, minutes: &Timeline, from: Minute, isps: &IspMap) {
     for isp in minutes.isps() {
         for cell in minutes.cells(Some(isp), &[], from, at_start(from)) {
@@ -610,7 +608,7 @@ fn pour_minutes(into: &mut Timeline, minutes: &Timeline, from: Minute, isps: &Is
     }
 }
 
-/// A moment at which all that follows is looked at by the minute.
+/// A moment from which everything later is counted by the minute.
 fn at_start(minute: Minute) -> Now {
     Now(i64::from(minute.0) * MINUTE_MILLIS)
 }

@@ -1,4 +1,4 @@
-//! What keeps a verb from answering, and what to do about it.
+//! Reasons why a verb cannot answer, and what to do about each.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,175 +12,175 @@ use crate::Exit;
 use crate::advise::prices::PricesError;
 use crate::text::second_of;
 
-/// A verb could not answer.
+/// Why a verb could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Arguments that cannot be understood, in the words of the help.
+    /// Arguments that cannot be parsed, with clap's message.
     #[error("{0}")]
     Usage(String),
-    /// Nothing names a Region.
+    /// No Region is configured.
     #[error("no AWS Region is known")]
     NoRegion {
-        /// The profile that was asked for.
+        /// The profile that was named.
         profile: Option<String>,
     },
-    /// A subject that the stack has never heard of.
-    #[error("stack {stack} has never heard of {subject}")]
+    /// A subject that the stack has never seen.
+    #[error("stack {stack} has never seen {subject}")]
     UnknownSubject {
-        /// As it was written.
+        /// The subject as given.
         subject: String,
         /// The stack.
         stack: String,
-        /// What may have been meant.
+        /// Similar known subjects.
         nearest: Vec<String>,
-        /// Whether `--force` would do it all the same.
+        /// Whether `--force` accepts it.
         forceable: bool,
     },
-    /// What the stack's template does not let the enforcer do.
+    /// The stack's template does not permit the enforcer to stop this subject.
     #[error("stack {stack} may not stop {subject} at SES, so nothing was changed")]
     NotPermitted {
-        /// What was to be stopped.
+        /// The subject to stop.
         subject: Subject,
         /// The stack.
         stack: String,
         /// The parameter that would permit it.
         parameter: &'static str,
     },
-    /// The account was to be stopped, and nobody has confirmed it.
-    #[error("all mail of the account would be stopped, so this asks first, and standard input is not a terminal")]
+    /// Stopping the account needs a confirmation, and there is no terminal to ask on.
+    #[error("this stops all mail of the account and asks first, but standard input is not a terminal")]
     Unconfirmed,
-    /// A policy would end the shadow of the stack, and nobody has confirmed it.
-    #[error("with this policy the stack begins to act, so this asks first, and standard input is not a terminal")]
+    /// A policy that ends the stack's shadow needs a confirmation, and there is no terminal to ask on.
+    #[error("with this policy the stack begins to act, so this asks first, but standard input is not a terminal")]
     UnconfirmedPush,
-    /// A drill was to send mail, and nobody has confirmed it.
-    #[error("a drill sends {mails} mails, so this asks first, and standard input is not a terminal")]
+    /// A drill needs a confirmation before it sends mail, and there is no terminal to ask on.
+    #[error("a drill sends {mails} mails, so this asks first, but standard input is not a terminal")]
     UnconfirmedDrill {
-        /// How many, at least.
+        /// The number of mails, at least.
         mails: u32,
     },
-    /// Nothing that SES has verified covers the sender of a drill.
-    #[error("SES in {region} has verified no identity for the address of --from")]
+    /// No verified identity covers the sender of a drill.
+    #[error("SES in {region} has no verified identity for the address of --from")]
     NotVerified {
-        /// The identity that would cover it, and is not verified: a domain, or `the address`.
+        /// The identity that would cover it but is not verified: a domain, or `the address`.
         unverified: Option<String>,
         /// The Region.
         region: String,
     },
-    /// A policy under which a drill stops nothing.
-    #[error("the policy in use stops no configuration set for {most} hard bounces, so a drill would prove nothing")]
+    /// A policy under which a drill would stop nothing.
+    #[error("under the policy in use, {most} hard bounces stop no configuration set, so a drill would prove nothing")]
     TooManyBounces {
-        /// More are not sent.
+        /// The most hard bounces that a drill sends.
         most: u32,
     },
-    /// Something was asked first, and the answer was no.
+    /// A confirmation was answered with no.
     #[error("nothing was changed")]
     Declined,
-    /// A name that is no ISP's.
-    #[error("`{name}` names no ISP of the policy")]
+    /// A name that is not an ISP of the policy.
+    #[error("`{name}` is not an ISP of the policy")]
     UnknownIsp {
-        /// As it was written.
+        /// The name as given.
         name: String,
-        /// What may have been meant.
+        /// Similar known names.
         nearest: Vec<String>,
     },
     /// A policy version that is not stored.
     #[error("stack {stack} has no policy version {version}")]
     UnknownVersion {
-        /// As it was written.
+        /// The version as given.
         version: u64,
         /// The stack.
         stack: String,
         /// The current one; 0 if none was ever pushed.
         current: u64,
     },
-    /// There is nothing to connect.
+    /// The Region has nothing to connect.
     #[error("there are no configuration sets in {region}")]
     NoConfigurationSets {
         /// The Region.
         region: String,
     },
-    /// A configuration set that the policy does not plan.
+    /// A configuration set without planned quotas.
     #[error("the policy plans no quotas for configuration set `{configuration_set}`")]
     NotPlanned {
-        /// As it was written.
+        /// The name as given.
         configuration_set: String,
-        /// What may have been meant.
+        /// Similar planned names.
         nearest: Vec<String>,
     },
-    /// A moment that is to come, or so long ago that its minutes are not kept.
+    /// A time in the future, or older than the minutes that are kept.
     #[error("{at} cannot be judged")]
     NotJudgeable {
-        /// The moment.
+        /// The time.
         at: Now,
-        /// The first that can.
+        /// The earliest time that can be judged.
         earliest: Now,
-        /// The last that can.
+        /// The latest time that can be judged.
         now: Now,
-        /// Whose mail.
+        /// The subject.
         subject: String,
     },
-    /// A dashboard that cannot be served.
+    /// The dashboard's address cannot be bound.
     #[error("cannot listen on 127.0.0.1:{port}")]
     CannotListen {
-        /// Its port; 0 = any.
+        /// The port; 0 = any free port.
         port: u16,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// There is no terminal to draw on.
-    #[error("--watch draws on a terminal, and standard output is none, or JSON is asked for")]
+    /// Standard output is not a terminal, or JSON was asked for.
+    #[error("--watch needs a terminal, and standard output is not one or --format is json")]
     NoTerminal,
     /// A file or folder that cannot be written.
     #[error("cannot write {}", path.display())]
     Unwritable {
-        /// Its path.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A file that cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// Its path.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// AWS refused, could not be reached, or holds what cannot be understood.
+    /// AWS refused, could not be reached, or returned what cannot be decoded.
     #[error("{error}")]
     Refused {
-        /// What was asked, and why it failed.
+        /// The request, and why it failed.
         error: PortError,
         /// The stack.
         stack: String,
         /// The Region.
         region: String,
-        /// The profile that was asked for.
+        /// The profile that was named.
         profile: Option<String>,
     },
     /// S3 refused, or could not be reached.
     #[error("{}", .0.error)]
     Bucket(Box<BucketRefusal>),
-    /// No object has a key that begins so.
+    /// No object key has the prefix.
     #[error("there is no object in {location}")]
     NoObjects {
-        /// A place in S3.
+        /// The place in S3.
         location: String,
     },
-    /// The objects hold no event.
+    /// The objects contain no events.
     #[error("no SES event in {lines} lines of the objects in {location}")]
     NoEvents {
-        /// A place in S3.
+        /// The place in S3.
         location: String,
-        /// How many documents there are.
+        /// The number of documents.
         lines: u64,
     },
-    /// A stretch of time that is none.
-    #[error("no mail is accepted since {since} and before {until}")]
+    /// An empty time range.
+    #[error("--since {since} is not before --until {until}")]
     NoTime {
-        /// From when on.
+        /// The start.
         since: Now,
-        /// Until when.
+        /// The end.
         until: Now,
     },
     /// The ledger is empty.
@@ -191,54 +191,54 @@ pub enum Failure {
         /// The stack.
         stack: String,
     },
-    /// A file of prices that is none.
-    #[error("{file} holds no prices: {problem}")]
+    /// A price file that cannot be used.
+    #[error("{file} is not a valid price file: {problem}")]
     Prices {
         /// Name of the file.
         file: String,
         /// What is wrong with it.
         problem: PricesError,
     },
-    /// Events that cannot be read to their end.
+    /// Events that cannot be read to the end.
     #[error("{0}")]
     Events(String),
-    /// There is no mail to any domain.
-    #[error("there is no mail to any domain in {source_name}")]
+    /// The input names no recipient domains.
+    #[error("{source_name} names no recipient domain")]
     NoDomains {
-        /// Where it was looked for.
+        /// The input.
         source_name: String,
     },
-    /// This machine names no resolver.
+    /// This machine has no DNS resolver configured.
     #[error("no DNS resolver is known: {problem}")]
     NoResolver {
-        /// What is wrong with its set-up.
+        /// What is wrong with the configuration.
         problem: String,
     },
-    /// There is nobody to ask.
-    #[error("--apply asks before it pushes, and standard input is not a terminal")]
+    /// A push needs a confirmation, and there is no terminal to ask on.
+    #[error("--apply asks before it pushes, but standard input is not a terminal")]
     NobodyToAsk,
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(String),
 }
 
-/// What S3 refused, and where.
+/// A refusal by S3, and where it happened.
 #[derive(Debug)]
 pub struct BucketRefusal {
-    /// What was asked, and why it failed.
+    /// The request, and why it failed.
     pub error: PortError,
-    /// The code of S3; empty if there was none.
+    /// The error code of S3; empty if there was none.
     pub code: String,
-    /// The permission that it takes.
+    /// The permission that the request needs.
     pub action: &'static str,
     /// The bucket.
     pub bucket: String,
-    /// The Region in which it was asked for.
+    /// The Region of the request.
     pub region: String,
 }
 
 impl Failure {
-    /// How the program ends.
+    /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
             Failure::NoConfigurationSets { .. }
@@ -274,21 +274,21 @@ impl Failure {
         }
     }
 
-    /// What to do about it, in a sentence or two; empty where the message says it all.
+    /// What to do about it, in a sentence or two; empty where the message is enough.
     pub fn remedy(&self) -> String {
         match self {
             Failure::NoRegion { profile: None } => {
-                "Say where the stack is: --region, AWS_REGION, or a Region in the profile (aws configure).".to_owned()
+                "Set it with --region, AWS_REGION, or in the profile (aws configure).".to_owned()
             }
             Failure::NoRegion { profile: Some(profile) } => format!(
-                "Profile `{profile}` names none, or there is no such profile (aws configure list-profiles); else say \
-                 --region or set AWS_REGION."
+                "Profile `{profile}` has no Region, or there is no such profile (aws configure list-profiles). Set it with \
+                 --region or AWS_REGION."
             ),
             Failure::UnknownSubject { nearest, forceable, .. } => {
-                let force = if *forceable { " For one that has sent nothing yet, say --force." } else { "" };
+                let force = if *forceable { " If it has sent nothing yet, add --force." } else { "" };
                 let nearest: Vec<String> = nearest.iter().map(|known| name(known)).collect();
                 match nearest.is_empty() {
-                    true => format!("It has heard of nobody yet: see ses-breaker connect.{force}"),
+                    true => format!("It has seen no mail yet: see ses-breaker connect.{force}"),
                     false => format!("Did you mean {}?{force}", nearest.join(" or ")),
                 }
             }
@@ -299,51 +299,51 @@ impl Failure {
                 };
                 format!("Deploy it with {parameter}=true, which gives the enforcer the permission.{by_hand}")
             }
-            Failure::Unconfirmed | Failure::UnconfirmedDrill { .. } => "Say --yes.".to_owned(),
+            Failure::Unconfirmed | Failure::UnconfirmedDrill { .. } => "Add --yes.".to_owned(),
             Failure::NotVerified { unverified, region } => {
-                let known = unverified.as_ref().map(|identity| format!("SES knows {} and has not verified it. ", name(identity)));
+                let known = unverified.as_ref().map(|identity| format!("SES knows {}, but it is not verified. ", name(identity)));
                 format!(
-                    "{}What is verified in this Region: aws sesv2 list-email-identities --region {region}",
+                    "{}List the identities of this Region: aws sesv2 list-email-identities --region {region}",
                     known.unwrap_or_default()
                 )
             }
             Failure::UnconfirmedPush => {
-                "Look at what it would act on with --dry-run, then say --yes.".to_owned()
+                "Run it with --dry-run to see what it would act on, then add --yes.".to_owned()
             }
             Failure::TooManyBounces { .. } => {
-                "Its [metrics.hard_bounce] says what it takes: ses-breaker policy show".to_owned()
+                "See its [metrics.hard_bounce]: ses-breaker policy show".to_owned()
             }
             Failure::UnknownIsp { nearest, .. } => format!("Did you mean {}?", nearest.join(" or ")),
-            Failure::UnknownVersion { current: 0, .. } => "None was ever pushed; the default is in use.".to_owned(),
+            Failure::UnknownVersion { current: 0, .. } => "No policy was ever pushed; the default is in use.".to_owned(),
             Failure::UnknownVersion { current, .. } => format!("The current one is {current}."),
-            Failure::NoConfigurationSets { .. } => "Is this the Region that sends? See --region.".to_owned(),
+            Failure::NoConfigurationSets { .. } => "If another Region sends your mail, name it with --region.".to_owned(),
             Failure::NotPlanned { nearest, .. } => {
                 let nearest: Vec<String> = nearest.iter().map(|known| name(known)).collect();
-                let plan = "Name it in [warmup.sets] of the policy to have it planned.";
+                let plan = "To plan it, add it to [warmup.sets] of the policy.";
                 match nearest.is_empty() {
                     true => plan.to_owned(),
                     false => format!("Did you mean {}? {plan}", nearest.join(" or ")),
                 }
             }
-            Failure::NotJudgeable { at, now, .. } if at > now => "It is yet to come.".to_owned(),
+            Failure::NotJudgeable { at, now, .. } if at > now => "It is in the future.".to_owned(),
             Failure::NotJudgeable { earliest, subject, .. } => format!(
-                "Counters by the minute are kept for 2 days: say {} UTC or later. What was told before: ses-breaker history {}. \
-                 From event files, `replay explain` judges any moment.",
+                "Counters by the minute are kept for 2 days: use {} UTC or later. For earlier notices: ses-breaker history {}. \
+                 `replay explain` judges any time from event files.",
                 second_of(*earliest),
                 quoted(&name(subject)),
             ),
             Failure::CannotListen { .. } => {
-                "Another program listens there: choose a port with --port, or leave it out.".to_owned()
+                "Another program may use that port: choose another with --port, or leave it out.".to_owned()
             }
-            Failure::NoTerminal => "Without it, the answer comes once: ses-breaker status --format json".to_owned(),
+            Failure::NoTerminal => "To print the status once: ses-breaker status --format json".to_owned(),
             Failure::NoDomains { .. } => {
-                "Are these the files that SES events were sent to? For a list of domains or addresses: --domains FILE."
+                "Check that these files contain SES events. For a list of domains or addresses: --domains FILE."
                     .to_owned()
             }
             Failure::NoResolver { .. } => {
-                "Name one with --resolver ADDRESS, or leave MX records out with --no-lookup.".to_owned()
+                "Name one with --resolver ADDRESS, or skip MX records with --no-lookup.".to_owned()
             }
-            Failure::NobodyToAsk => "Look at the proposals without --apply first, then say --apply --yes.".to_owned(),
+            Failure::NobodyToAsk => "Run it without --apply to see the proposals, then with --apply --yes.".to_owned(),
             Failure::Usage(_)
             | Failure::Declined
             | Failure::Unreadable { .. }
@@ -352,17 +352,17 @@ impl Failure {
             | Failure::Output(_) => String::new(),
             Failure::Bucket(refusal) => of_bucket(refusal),
             Failure::NoObjects { .. } => {
-                "A prefix is taken letter by letter: look at it with `aws s3 ls`. Firehose puts YYYY/MM/DD/HH/ behind its own."
+                "A prefix must match the keys exactly: check it with `aws s3 ls`. Firehose adds YYYY/MM/DD/HH/ after its own prefix."
                     .to_owned()
             }
             Failure::Prices { .. } => {
-                "Begin with a copy of shared/operator/src/prices.toml; every key of it is needed.".to_owned()
+                "Start from a copy of shared/operator/src/prices.toml; all of its keys are required.".to_owned()
             }
-            Failure::NoTime { .. } => "Is --until before --since?".to_owned(),
-            Failure::NoEvents { .. } => "Are these the objects that SES events were sent to?".to_owned(),
+            Failure::NoTime { .. } => "Choose an earlier --since or a later --until.".to_owned(),
+            Failure::NoEvents { .. } => "Check that these objects contain SES events.".to_owned(),
             Failure::NothingRecorded { stack, .. } => format!(
-                "Nothing was heard of in {stack}, or all of it is older than 100 days: see ses-breaker connect; or give the \
-                 objects that Firehose keeps: s3://bucket/prefix."
+                "Stack {stack} has seen no mail, or all of it is older than 100 days: see ses-breaker connect. Or name the \
+                 objects that Firehose writes: s3://bucket/prefix."
             ),
             Failure::Refused { error, stack, region, profile } => {
                 of_refusal(&error.reason, stack, region, profile.as_deref())
@@ -371,86 +371,86 @@ impl Failure {
     }
 }
 
-/// What to do about a refusal of S3. Codes: "Error responses" of the Amazon S3 API reference.
+/// What to do about a refusal by S3. Codes: "Error responses" of the Amazon S3 API reference.
 fn of_bucket(refusal: &BucketRefusal) -> String {
     let BucketRefusal { error, code, action, bucket, region } = refusal;
     match code.as_str() {
-        "NoSuchBucket" => format!("There is no bucket {bucket}: look at its name with `aws s3 ls`, and at --profile."),
+        "NoSuchBucket" => format!("There is no bucket {bucket}: check its name with `aws s3 ls`, and check --profile."),
         "AccessDenied" | "AllAccessDisabled" => {
             let on = if *action == "s3:ListBucket" { "" } else { "/*" };
             format!(
-                "Allow {action} on arn:aws:s3:::{bucket}{on} to the caller; if the objects are encrypted with a key of \
-                 KMS, also kms:Decrypt on it."
+                "Allow the caller {action} on arn:aws:s3:::{bucket}{on}; if the objects are encrypted with a KMS key, \
+                 also kms:Decrypt on that key."
             )
         }
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             format!(
-                "Bucket {bucket} is not in {region}: name its Region with --region (aws s3api head-bucket tells it)."
+                "Bucket {bucket} is not in {region}: name its Region with --region (aws s3api head-bucket prints it)."
             )
         }
-        "NoSuchKey" => "It was deleted meanwhile: try again.".to_owned(),
-        "SlowDown" => "S3 has too much to do: try again in a minute.".to_owned(),
+        "NoSuchKey" => "It was deleted while this ran: try again.".to_owned(),
+        "SlowDown" => "S3 limits the request rate: try again in a minute.".to_owned(),
         _ => of_refusal(&error.reason, "?", region, None),
     }
 }
 
-/// What to do about a refusal of AWS. Codes: "Common errors" and "Error handling with DynamoDB".
+/// What to do about a refusal by AWS. Codes: "Common errors" and "Error handling with DynamoDB".
 fn of_refusal(reason: &str, stack: &str, region: &str, profile: Option<&str>) -> String {
     let code = reason.split([':', ' ']).next().unwrap_or_default();
     let code = code.strip_suffix("Exception").unwrap_or(code);
     let says = |words: &[&str]| words.iter().any(|words| reason.contains(words));
     match code {
         "ResourceNotFound" | "TableNotFound" => format!(
-            "There is no table {stack}-reputation in {region}, so no stack named {stack}. Name yours with --stack or \
+            "Table {stack}-reputation does not exist in {region}, so there is no stack named {stack}. Name yours with --stack or \
              SES_BREAKER_STACK, its Region with --region, its account with --profile; or deploy it (see infra/INSTALL.md)."
         ),
         "AccessDenied" | "AuthorizationError" | "UnauthorizedOperation" | "KMSAccessDenied"
             if says(&["kms:", "KMS"]) =>
         {
             format!(
-                "The tables are encrypted with the stack's own key: allow kms:Decrypt on it (alias/{stack}) to the caller, \
+                "The tables are encrypted with the stack's own key: allow the caller kms:Decrypt on it (alias/{stack}) \
                  and the DynamoDB action."
             )
         }
         "AccessDenied" | "AuthorizationError" | "UnauthorizedOperation" => format!(
-            "Allow that action on that resource to the caller; the tables of {stack} also need kms:Decrypt on \
+            "Allow the caller that action on that resource; the tables of {stack} also need kms:Decrypt on \
              its key (alias/{stack})."
         ),
         "KMSAccess" | "KMSDisabled" | "KMSInvalidState" | "KMSNotFound" => {
-            format!("Look at the key of the stack: alias/{stack}. Without it, nothing in its tables can be read.")
+            format!("Check the stack's key: alias/{stack}. Without it, its tables cannot be read.")
         }
         "ExpiredToken" | "RequestExpired" => "The credentials have expired: sign in again (aws sso login).".to_owned(),
         "UnrecognizedClient" | "InvalidClientTokenId" | "InvalidSignature" | "SignatureDoesNotMatch" => {
-            "AWS does not know these credentials in this Region: look at --profile, --region and \
+            "AWS does not accept these credentials in this Region: check --profile, --region and \
              `aws sts get-caller-identity`."
                 .to_owned()
         }
         "TooManyRequests" | "Throttling" | "ThrottlingError" | "ProvisionedThroughputExceeded" => {
-            "AWS has too much to do: try again in a minute.".to_owned()
+            "AWS limits the request rate: try again in a minute.".to_owned()
         }
         "LimitExceeded" => {
-            "SES takes ten event destinations for a configuration set: remove one that is not needed.".to_owned()
+            "SES allows ten event destinations for a configuration set: remove one that is not needed.".to_owned()
         }
         _ if says(&["item "]) && says(&["attribute"]) => {
-            format!("Something else wrote to {stack}-reputation, or a newer release did: update ses-breaker.")
+            format!("A newer release or another program wrote to {stack}-reputation: update ses-breaker.")
         }
         _ if lacks_credentials(reason) => match profile {
             Some(profile) => format!(
                 "Profile `{profile}` gives no credentials, or there is no such profile (aws configure list-profiles); \
-                 perhaps sign in first (aws sso login --profile {profile})."
+                 you may need to sign in first (aws sso login --profile {profile})."
             ),
-            None => "No credentials are known, or they cannot be loaded: choose a profile (--profile, AWS_PROFILE), \
+            None => "No credentials were found, or they cannot be loaded: choose a profile (--profile, AWS_PROFILE), \
                      sign in (aws sso login), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
                 .to_owned(),
         },
         _ if says(&["timeout", "timed out", "dispatch failure", "io error"]) => format!(
-            "AWS did not answer in {region}: look at the network, a proxy, --region and --endpoint-url, then try again."
+            "AWS did not answer in {region}: check the network, a proxy, --region and --endpoint-url, then try again."
         ),
         _ => String::new(),
     }
 }
 
-/// Whether nothing was sent for want of credentials, in the words of the SDK.
+/// Whether no request was sent because credentials are missing, judged by the SDK's message.
 fn lacks_credentials(reason: &str) -> bool {
     ["identity resolver", "credential", "SSO", "token", "profile"].iter().any(|word| reason.contains(word))
 }
@@ -475,7 +475,7 @@ mod tests {
         let denied = "AccessDeniedException: User: arn:aws:iam::1:user/ann is not authorized to perform: ";
         for (reason, expected) in [
             ("ResourceNotFoundException: Requested resource not found (request R)", "--stack or SES_BREAKER_STACK"),
-            (&format!("{denied}dynamodb:Query on resource: arn:x"), "Allow that action on that resource"),
+            (&format!("{denied}dynamodb:Query on resource: arn:x"), "Allow the caller that action on that resource"),
             (&format!("{denied}kms:Decrypt on resource: arn:x"), "kms:Decrypt on it (alias/mail)"),
             ("ExpiredTokenException: The security token included in the request is expired", "aws sso login"),
             ("UnrecognizedClientException: The security token included in the request is invalid", "--profile"),

@@ -1,4 +1,4 @@
-//! What people were told about a subject, in order.
+//! The notices about a subject, in order.
 
 use std::num::NonZeroU32;
 
@@ -13,17 +13,17 @@ use crate::failure::Failure;
 use crate::notice_history::{self, Entry};
 use crate::{Access, Answer, Exit, text};
 
-/// So far back it goes unless something else is asked for.
+/// The default for how far back it goes.
 const DAYS: u32 = 30;
 
-/// Which part of the history is asked for.
+/// The part of the history that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch<'a> {
-    /// Of this ISP only.
+    /// Only this ISP.
     pub isp: Option<&'a str>,
-    /// From when on; `None`: the last 30 days.
+    /// The start; `None`: 30 days ago.
     pub since: Option<TimeArg>,
-    /// The last so many.
+    /// At most this many entries, the newest.
     pub most: NonZeroU32,
 }
 
@@ -34,31 +34,31 @@ pub struct History {
     pub stack: String,
     /// Its Region.
     pub region: String,
-    /// Whose.
+    /// The subject.
     pub subject: String,
-    /// Of this ISP only; null = of the subject and of each of its ISPs.
+    /// Only this ISP; null = the subject and each of its ISPs.
     pub isp: Option<String>,
-    /// From when on (RFC 3339).
+    /// The start (RFC 3339).
     pub since: String,
-    /// Whether more was told since then than was asked for; what is left out is older.
+    /// Whether there are older entries since then that were not asked for.
     pub more: bool,
-    /// Notices about it that another release wrote, and that this one does not understand.
+    /// Notices about it that were written by another release and cannot be read.
     pub unreadable: usize,
-    /// What was told, the newest last.
+    /// The notices, newest last.
     pub entries: Vec<Entry>,
 }
 
-/// Tells what people were told about a subject.
+/// Returns the notices about a subject.
 ///
 /// # Errors
 ///
-/// Nobody ever heard of the subject, nothing is named like the ISP, or AWS refuses.
+/// The stack has never seen the subject, the policy does not name the ISP, or AWS refuses.
 pub async fn history(
     access: &Access,
     subject: Subject,
     stretch: Stretch<'_>,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
 ) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, stretch.isp)?;
@@ -68,18 +68,18 @@ pub async fn history(
     let key = Key { subject: subject.clone(), isp };
     let wanted = |entry: &Entry| isp.is_none() || entry.is_about(&policy, &key);
     let most = usize::try_from(stretch.most.get()).unwrap_or(usize::MAX);
-    // What is told within this minute may be dated a little later than the clock of whoever asks.
-    let reported = notice_history::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
-    let reported = reported.await.map_err(|error| access.refused(error))?;
+    // A notice of this minute may be dated slightly after the caller's clock.
+    let found = notice_history::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
+    let found = found.await.map_err(|error| access.refused(error))?;
     let history = History {
         stack: access.stack.clone(),
         region: access.region.clone(),
         subject: subject.to_string(),
         isp: isp.map(|isp| policy.isp_map.name(isp).to_owned()),
         since: since.to_string(),
-        more: reported.more,
-        unreadable: reported.unreadable,
-        entries: reported.entries,
+        more: found.more,
+        unreadable: found.unreadable,
+        entries: found.entries,
     };
-    Ok(Answer::new(text::history(&history, look), &history, Exit::Done))
+    Ok(Answer::new(text::history(&history, term), &history, Exit::Done))
 }

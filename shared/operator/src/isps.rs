@@ -1,10 +1,10 @@
-//! Which ISP receives the domains that the map calls `other`: proposals for the policy's `[isps]`.
+//! Finds the ISP that receives domains which the map calls `other`: proposals for the policy's `[isps]`.
 //!
-//! MX records decide; what servers said in bounces, and what SES calls an ISP, is shown beside them. Without look-ups, those two
-//! are all there is. A person takes the proposals, or not: nothing here classifies mail.
+//! MX records decide; what servers said in bounces, and what SES calls an ISP, is shown with them. Without look-ups, only
+//! those two are used. A person decides about the proposals: nothing here classifies mail.
 //!
-//! **Invariant:** every mail to an `other` domain is in a proposal or under a named reason why there is none.
-//! **Invariant:** an entry that a policy has already is never changed.
+//! **Invariant:** every mail to an `other` domain is in a proposal or under a reason why there is none.
+//! **Invariant:** an existing entry of a policy is never changed.
 
 pub(crate) mod entries;
 pub(crate) mod list;
@@ -27,32 +27,32 @@ use crate::{Access, Answer, Exit, text};
 use resolve::{Limits, MxAnswer, MxLookup, look_up};
 use ses::{Meaning, meaning};
 
-/// So many domains are named as examples of a reason.
+/// The number of domains that are examples of a reason.
 const MAX_EXAMPLES: usize = 10;
-/// So many domains of which SES thinks otherwise are named.
+/// The number of domains listed where SES names another ISP.
 const MAX_DISAGREEMENTS: usize = 100;
 
-/// Domains, and where they were found.
+/// Domains with their source.
 #[derive(Clone, Debug)]
 pub struct Gathered {
-    /// Where: files, a place in S3, a list.
+    /// The source: files, a place in S3, a list.
     pub source: String,
-    /// The policy whose map classifies them, in words.
+    /// Description of the policy whose map classifies them.
     pub policy: String,
-    /// What the reader should know about the source: what was left out, and why.
+    /// Notes about the source: what was skipped, and why.
     pub notes: Vec<String>,
     /// The domains.
     pub book: DomainBook,
 }
 
-/// What is asked for.
+/// The options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Only domains with at least so many mails.
+    /// Leave out domains with fewer mails.
     pub min_mails: u64,
-    /// At most so many domains, those with the most mail.
+    /// The most domains that are looked at: those with the most mail.
     pub top: usize,
-    /// How MX records are asked for.
+    /// The limits of MX look-ups.
     pub limits: Limits,
 }
 
@@ -62,42 +62,42 @@ impl Default for Order {
     }
 }
 
-/// What was found out.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Proposed {
-    /// Where the domains were found.
+    /// The source of the domains.
     pub source: String,
-    /// The policy whose map classified them, in words.
+    /// Description of the policy whose map classified them.
     pub policy: String,
-    /// What the reader should know about the source.
+    /// Notes about the source.
     pub notes: Vec<String>,
-    /// Mails in all.
+    /// Number of mails.
     pub mails: u64,
-    /// Of those, mails to domains that the map calls `other`.
+    /// Mails to domains that the map calls `other`.
     pub other_mails: u64,
-    /// Domains in all.
+    /// Number of domains.
     pub domains: u64,
-    /// Of those, domains that the map calls `other`.
+    /// Domains that the map calls `other`.
     pub other_domains: u64,
-    /// How many domains were looked up; 0 without look-ups.
+    /// Domains that were looked up; 0 without look-ups.
     pub looked_up: u64,
-    /// How many of those look-ups ended without an answer.
+    /// Look-ups without an answer.
     pub unanswered: u64,
-    /// The proposals, those with the most mail first.
+    /// The proposals, the most mail first.
     pub proposals: Vec<Proposal>,
-    /// The same as a table of TOML.
+    /// The proposals as a TOML table.
     pub toml: String,
     /// Domains without a proposal, by reason.
     pub undecided: Vec<Undecided>,
-    /// What SES calls our ISPs, where its tag came.
+    /// The names that SES uses for the map's ISPs, where its tag was present.
     pub ses: Vec<SesNames>,
-    /// Domains for which SES names another ISP than the map, those with the most mail first.
+    /// Domains for which SES names another ISP than the map, the most mail first.
     pub disagreements: Vec<Disagreement>,
-    /// What became of the policy; null if it was not to be changed.
+    /// What happened to the policy; null if it was not to be changed.
     pub change: Option<Change>,
 }
 
-/// One entry that the policy could have.
+/// A proposed entry of the policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Proposal {
     /// The recipients' domain.
@@ -106,19 +106,19 @@ pub struct Proposal {
     pub mails: u64,
     /// Their share of all mail to `other` domains, 0 to 1.
     pub share: f64,
-    /// Who receives them: the name of a built-in ISP.
+    /// The ISP that receives them: the name of a built-in ISP.
     pub isp: &'static str,
-    /// What says so.
+    /// The evidence for it.
     pub evidence: Evidence,
-    /// The first of the MX hosts with the lowest preference.
+    /// The first MX host of the lowest preference.
     pub mx_host: Option<String>,
-    /// What servers said about themselves in bounces and delays; null if they said nothing.
+    /// What servers said about themselves in bounces and delays; null if nothing.
     pub hints: Option<Hints>,
     /// What SES calls the ISP, the most frequent name first.
     pub ses: Vec<SesSays>,
 }
 
-/// What a proposal rests on.
+/// The evidence for a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
@@ -133,11 +133,11 @@ pub enum Evidence {
 /// What servers said about themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hints {
-    /// The ISP that most of them named.
+    /// The ISP that most servers named.
     pub isp: &'static str,
-    /// How many named it.
+    /// How often it was named.
     pub count: u64,
-    /// How many named any.
+    /// How often any ISP was named.
     pub all: u64,
 }
 
@@ -146,7 +146,7 @@ pub struct Hints {
 pub struct SesSays {
     /// As SES writes it.
     pub name: String,
-    /// For how many mails.
+    /// Number of mails.
     pub mails: u64,
     /// Whether it may mean the same ISP; null if it says nothing.
     pub agrees: Option<bool>,
@@ -155,13 +155,13 @@ pub struct SesSays {
 /// Domains without a proposal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Undecided {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// How many domains; for [`Reason::Overlooked`], not known and 0.
+    /// Number of domains; 0 for [`Reason::Overlooked`], where it is not known.
     pub domains: u64,
-    /// How many mails to them.
+    /// Mails to them.
     pub mails: u64,
-    /// The first of them by mail.
+    /// Examples, the most mail first.
     pub examples: Vec<Example>,
 }
 
@@ -172,7 +172,7 @@ pub struct Example {
     pub domain: String,
     /// Mails to it.
     pub mails: u64,
-    /// Its MX hosts with the lowest preference, or what the resolver said.
+    /// Its MX hosts with the lowest preference, or the resolver's answer.
     pub found: Option<String>,
 }
 
@@ -188,15 +188,15 @@ pub enum Reason {
     NoMx,
     /// Its MX hosts are its own.
     OwnServer,
-    /// The table knows the operator of none of its MX hosts.
+    /// No operator of its MX hosts is in the table.
     UnknownHost,
-    /// MX hosts of the lowest preference belong to different operators, or only some of them to one that is known.
+    /// MX hosts of the lowest preference belong to different operators, or only some of them to a known one.
     HostsDisagree,
     /// There was no answer in time.
     TimedOut,
     /// The resolver answered with an error.
     Failed,
-    /// The time for all look-ups was over.
+    /// The time for all look-ups was over before it was asked.
     NotAsked,
     /// It is not a domain that a policy can name.
     NotADomain,
@@ -213,7 +213,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// In words.
+    /// The description of the reason.
     pub fn words(self) -> &'static str {
         match self {
             Reason::NoSuchDomain => "the domain does not exist: such addresses bounce",
@@ -224,18 +224,18 @@ impl Reason {
             Reason::HostsDisagree => "MX hosts of different operators",
             Reason::TimedOut => "no answer in time",
             Reason::Failed => "the resolver answered with an error",
-            Reason::NotAsked => "not asked: the time for all look-ups was over (--seconds)",
+            Reason::NotAsked => "not looked up: the time for all look-ups was over (--seconds)",
             Reason::NotADomain => "not a domain that a policy can name",
-            Reason::NoEvidence => "no hint and no name from SES",
+            Reason::NoEvidence => "neither a hint from servers nor a name from SES",
             Reason::HintsDisagree => "hints name different ISPs",
             Reason::FewMails => "too few mails (--min-mails)",
             Reason::BeyondTop => "other domains have more mail (--top)",
-            Reason::Overlooked => "more than 10,000 domains: those that came later are only counted",
+            Reason::Overlooked => "more than 10,000 domains: later ones are only counted",
         }
     }
 }
 
-/// What SES calls one of our ISPs, in mails.
+/// The names that SES uses for one of the map's ISPs, in mails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SesNames {
     /// The ISP of the map.
@@ -244,7 +244,7 @@ pub struct SesNames {
     pub agree: u64,
     /// Mails for which SES names another one.
     pub differ: u64,
-    /// Mails for which SES names none, or one that is not known here.
+    /// Mails for which SES names no ISP, or an unknown one.
     pub unknown: u64,
     /// The names that SES uses, the most frequent first.
     pub names: Vec<String>,
@@ -259,26 +259,26 @@ pub struct Disagreement {
     pub isp: String,
     /// As SES writes it.
     pub ses: String,
-    /// For how many mails.
+    /// Number of mails.
     pub mails: u64,
 }
 
-/// What became of a policy that entries were to be added to.
+/// What happened to a policy to which entries were to be added.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
     /// The file that was written; null for the policy of the stack.
     pub file: Option<String>,
     /// Entries that were added, or would have been: domain and ISP.
     pub added: Vec<(String, String)>,
-    /// Entries that the policy has already, left as they are: domain and the ISP that stands there.
+    /// Entries that the policy already has, not changed: domain and its ISP in the policy.
     pub kept: Vec<(String, String)>,
-    /// What was done.
+    /// The outcome.
     pub done: Done,
     /// The push; null if nothing was pushed.
     pub push: Option<Push>,
 }
 
-/// What was done with a policy.
+/// The outcome for a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Done {
@@ -288,13 +288,13 @@ pub enum Done {
     Written,
     /// Nothing, because there is nothing to add.
     NothingToAdd,
-    /// Nothing, because the person who was asked did not say yes.
+    /// Nothing, because the answer was not yes.
     Declined,
-    /// Nothing, because somebody else pushed a policy meanwhile.
+    /// Nothing, because another person pushed a policy meanwhile.
     Conflict,
 }
 
-/// Finds out who receives the domains that the map calls `other`. Without `lookup`, by hints and SES's names alone.
+/// Finds the ISPs that receive the domains which the map calls `other`. Without `lookup`, by hints and SES's names only.
 pub async fn propose(
     gathered: Gathered,
     order: &Order,
@@ -319,14 +319,13 @@ pub async fn propose(
         Some(lookup) => look_up(lookup, &names, order.limits, progress).await.into_iter().map(Some).collect(),
         None => vec![None; names.len()],
     };
-    // A resolver without a way to the Internet says of every domain that there is none; and a domain whose server has
-    // answered exists.
+    // A resolver without access to the Internet says that no domain exists; and a domain whose server has answered does exist.
     let knows_some = answers.iter().flatten().any(|answer| !matches!(answer, MxAnswer::NoSuchDomain));
     for (answer, (domain, _)) in answers.iter_mut().zip(&candidates) {
         let denied = *answer == Some(MxAnswer::NoSuchDomain);
         let doubtful = hinted.contains_key(domain) || (!knows_some && names.len() > 1);
         if denied && doubtful {
-            *answer = Some(MxAnswer::Failed("it says that there is no such domain, which is doubtful".to_owned()));
+            *answer = Some(MxAnswer::Failed("it says that the domain does not exist, which is doubtful".to_owned()));
         }
     }
     let looked_up = answers.iter().flatten().count() as u64;
@@ -375,7 +374,7 @@ pub async fn propose(
     }
 }
 
-/// The domains that are looked at; why not the others is taken down.
+/// The domains to look at; for the others, the reason is recorded.
 fn candidates<'a>(
     others: &[(&'a str, &'a DomainMail)],
     order: &Order,
@@ -397,14 +396,14 @@ fn candidates<'a>(
     candidates
 }
 
-/// Who receives a domain.
+/// The ISP that receives a domain.
 struct Found {
     isp: &'static str,
     evidence: Evidence,
     mx_host: Option<String>,
 }
 
-/// By MX records: all hosts of the lowest preference have to be one operator's.
+/// By MX records: all hosts of the lowest preference must belong to one operator.
 fn by_mx(domain: &str, answer: &MxAnswer) -> Result<Found, (Reason, Option<String>)> {
     let exchanges = match answer {
         MxAnswer::Exchanges(exchanges) => exchanges,
@@ -415,7 +414,7 @@ fn by_mx(domain: &str, answer: &MxAnswer) -> Result<Found, (Reason, Option<Strin
         MxAnswer::NoDomainName => return Err((Reason::NotADomain, None)),
         MxAnswer::NotAsked => return Err((Reason::NotAsked, None)),
     };
-    // The root stands for "no host": alone it says that no mail is accepted, beside others it is a mistake.
+    // The root stands for "no host": alone it means that no mail is accepted; with other hosts it is a mistake.
     let named = exchanges.iter().filter(|exchange| !exchange.host.is_empty());
     let Some(lowest) = named.clone().map(|exchange| exchange.preference).min() else {
         return Err((Reason::NullMx, None));
@@ -464,8 +463,8 @@ fn ses_says(map: &IspMap, known: &DomainMail, isp: &str) -> Vec<SesSays> {
     most_named(known).into_iter().map(says).collect()
 }
 
-/// What SES calls each ISP of the map, and of which domains it thinks otherwise. A domain with a proposal counts for the
-/// proposed ISP.
+/// The names that SES uses for each ISP of the map, and the domains for which it names another ISP. A domain with a proposal
+/// counts for the proposed ISP.
 fn ses_names(book: &DomainBook, proposals: &[Proposal]) -> (Vec<SesNames>, Vec<Disagreement>) {
     let map = book.map();
     let proposed: BTreeMap<&str, &str> = proposals.iter().map(|known| (known.domain.as_str(), known.isp)).collect();
@@ -479,7 +478,7 @@ fn ses_names(book: &DomainBook, proposals: &[Proposal]) -> (Vec<SesNames>, Vec<D
             let (counted, names) = counted.entry(isp).or_insert_with(|| (fresh(), BTreeMap::new()));
             *names.entry(name).or_default() += mails;
             let means = meaning(map, name);
-            // Of a domain that nobody knows here, a name of SES's is news and no contradiction.
+            // For a domain that is unknown here, a name from SES is new information, not a contradiction.
             let agrees = if isp == "other" && means != Meaning::Unknown { Some(false) } else { means.agrees(isp) };
             match agrees {
                 Some(true) => counted.agree += mails,
@@ -505,12 +504,12 @@ fn ses_names(book: &DomainBook, proposals: &[Proposal]) -> (Vec<SesNames>, Vec<D
     (counted, disagreements)
 }
 
-/// Domains without a proposal, as they are found.
+/// Domains without a proposal, collected.
 #[derive(Debug, Default)]
 struct Reasons(BTreeMap<Reason, Undecided>);
 
 impl Reasons {
-    /// Domains come with the most mail first.
+    /// Domains are added in the order of their mail, the most first.
     fn add(&mut self, reason: Reason, domain: &str, mails: u64, found: Option<String>) {
         let undecided = self.of(reason);
         undecided.domains += 1;
@@ -520,7 +519,7 @@ impl Reasons {
         }
     }
 
-    /// Mails to domains that are not known by name.
+    /// Mails to domains that were not kept by name.
     fn count(&mut self, reason: Reason, mails: u64) {
         if mails > 0 {
             self.of(reason).mails += mails;
@@ -539,22 +538,21 @@ impl Reasons {
 
 impl Proposed {
     /// The answer for people and programs.
-    pub fn answer(&self, look: TermStyle) -> Answer {
+    pub fn answer(&self, term: TermStyle) -> Answer {
         let exit = match &self.change {
             Some(Change { done: Done::Declined | Done::Conflict, .. }) => Exit::No,
             Some(_) | None if self.looked_up > 0 && self.unanswered == self.looked_up => Exit::Refused,
             Some(_) | None => Exit::Done,
         };
-        Answer::new(text::proposed_isps(self, look), self, exit)
+        Answer::new(text::proposed_isps(self, term), self, exit)
     }
 }
 
-/// Asks a person, who sees this text, whether to go on.
+/// Shows this text and asks whether to go on.
 pub type Ask<'a> = &'a dyn Fn(&str) -> bool;
 
-/// Adds the proposals to the policy of a stack and pushes it, if the person who is asked says yes; `Err` with an answer if the
-/// policy that came of it is not valid. `current`: the policy as it was read before; if somebody else pushed one since, nothing
-/// is pushed.
+/// Adds the proposals to the policy of a stack and pushes it, if the answer is yes; `Err` with an answer if the resulting
+/// policy is not valid. `current`: the policy as read before; if another person pushed one since, nothing is pushed.
 ///
 /// # Errors
 ///
@@ -565,18 +563,18 @@ pub async fn apply(
     proposed: &mut Proposed,
     ask: Ask<'_>,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
 ) -> Result<Result<(), Answer>, Failure> {
     let before = current.map_or("", |current| current.toml.as_str());
     let name = current.map_or("the default policy".to_owned(), |current| format!("version {}", current.version));
-    let edited = match edit(&name, before, &proposed.proposals, look) {
+    let edited = match edit(&name, before, &proposed.proposals, term) {
         Ok(edited) => edited,
         Err(invalid) => return Ok(Err(invalid)),
     };
     let mut change =
         Change { file: None, added: edited.added, kept: edited.kept, done: Done::NothingToAdd, push: None };
     if !change.added.is_empty() {
-        if ask(&text::isps_to_add(&name, &change, look)) {
+        if ask(&text::isps_to_add(&name, &change, term)) {
             let push =
                 policies::push_onto(access, current, &format!("{name} with more ISPs"), &edited.toml, now).await?;
             change.done = match push.outcome {
@@ -592,24 +590,24 @@ pub async fn apply(
     Ok(Ok(()))
 }
 
-/// Adds the proposals to a policy in a file; the text of the file that is to be written, if there is something to add. `Err`
-/// with an answer if the policy that came of it is not valid.
+/// Adds the proposals to a policy in a file. Returns the new text of the file, if there is something to add; `Err` with an
+/// answer if the resulting policy is not valid.
 ///
 /// # Errors
 ///
-/// The policy is not valid, before or after.
-pub fn write(file: &str, toml: &str, proposed: &mut Proposed, look: TermStyle) -> Result<Option<String>, Answer> {
-    let edited = edit(file, toml, &proposed.proposals, look)?;
+/// The policy is not valid, before or after the change.
+pub fn write(file: &str, toml: &str, proposed: &mut Proposed, term: TermStyle) -> Result<Option<String>, Answer> {
+    let edited = edit(file, toml, &proposed.proposals, term)?;
     let done = if edited.added.is_empty() { Done::NothingToAdd } else { Done::Written };
     let (added, kept) = (edited.added, edited.kept);
     proposed.change = Some(Change { file: Some(file.to_owned()), added, kept, done, push: None });
     Ok((done == Done::Written).then_some(edited.toml))
 }
 
-fn edit(file: &str, before: &str, proposals: &[Proposal], look: TermStyle) -> Result<entries::Edited, Answer> {
-    policies::parsed(file, before, look)?;
+fn edit(file: &str, before: &str, proposals: &[Proposal], term: TermStyle) -> Result<entries::Edited, Answer> {
+    policies::parsed(file, before, term)?;
     let edited = entries::edited(before, proposals);
-    let edited = edited.map_err(|error| policies::invalid(file, error.to_string(), look))?;
-    policies::parsed(&format!("{file} with more ISPs"), &edited.toml, look)?;
+    let edited = edited.map_err(|error| policies::invalid(file, error.to_string(), term))?;
+    policies::parsed(&format!("{file} with more ISPs"), &edited.toml, term)?;
     Ok(edited)
 }

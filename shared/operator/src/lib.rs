@@ -1,12 +1,12 @@
 //! The command line of a deployed ses-breaker.
 //!
-//! **Invariant:** nothing that reads changes anything. Nothing is asked interactively, but for one question of
-//! `isps propose --apply`, which `--yes` answers.
-//! **Invariant:** a person's word goes the way of every other change: through the breaker, which is saved together with
-//! the wish that the enforcer makes true. The command line itself never pauses or resumes anything at SES.
+//! **Invariant:** verbs that read change nothing. A question is asked only before something serious (`--yes` answers it):
+//! stopping the account, ending a stack's shadow, pushing ISP entries, sending a drill's mail.
+//! **Invariant:** a person's command takes the same path as every other change: through the breaker, which is saved together
+//! with the desired state that the enforcer then applies. The command line itself never stops or resumes anything at SES.
 //! **Invariant:** SES is called at most once a second, as by the enforcer: people and functions share its limit.
 //!
-//! Where to start: [`cli`] is the shell; each verb has its module, which answers with an [`Answer`].
+//! Where to start: [`cli`] does the I/O; each verb has its module, which returns an [`Answer`].
 
 pub mod access;
 pub mod advise;
@@ -36,19 +36,18 @@ pub mod watch;
 pub use access::Access;
 pub use failure::Failure;
 
-/// How the program ends. The numbers are part of the interface.
+/// The exit codes. They are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
-    /// It did what it was asked.
+    /// Success.
     Done = 0,
-    /// The answer is no: a policy that is not valid, a configuration set that is not connected, a pause that stops
-    /// nothing at SES, a stack with faults.
+    /// The answer is no: an invalid policy, a configuration set that is not connected, a stop without effect at SES, a stack
+    /// with faults.
     No = 1,
-    /// Bad usage: what was asked makes no sense, names what does not exist, or is in a file that cannot be read. Nothing
-    /// was changed.
+    /// Bad usage: arguments that cannot be parsed, an unknown name, or a file that cannot be read. Nothing was changed.
     Usage = 2,
-    /// AWS refused, could not be reached, or holds what cannot be understood. What was done before stands.
+    /// AWS refused, could not be reached, or returned what cannot be decoded. Earlier steps of the command remain in effect.
     Refused = 3,
 }
 
@@ -58,20 +57,20 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// What a verb answers, for people and for programs.
+/// The answer of a verb, for people and for programs.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Text with ANSI styles.
     pub text: String,
-    /// The same as JSON, its keys in a sensible order.
+    /// The same as JSON.
     pub json: String,
-    /// How the program ends.
+    /// The exit code.
     pub exit: Exit,
 }
 
 impl Answer {
     fn new(text: String, document: &impl serde::Serialize, exit: Exit) -> Answer {
-        // Only maps with keys that are no strings cannot be turned into JSON, and there are none.
+        // Serialising fails only for maps whose keys are not strings, and there are none.
         let json = serde_json::to_string_pretty(document).unwrap_or_default() + "\n";
         Answer { text, json, exit }
     }

@@ -1,4 +1,4 @@
-//! `ses-breaker`: the command line of a deployed stack. Everything is in [`operator::cli`]; here is the only clock.
+//! `ses-breaker`: the command line of a deployed stack. The code is in [`operator::cli`]; only this file reads the clock.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
 }
 
 fn now() -> Now {
-    #[expect(clippy::disallowed_methods, reason = "a shell reads the clock: what people say is dated")]
+    #[expect(clippy::disallowed_methods, reason = "the program's edge reads the clock, to date commands")]
     let now = SystemTime::now();
     let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     Now(i64::try_from(millis).unwrap_or(i64::MAX))

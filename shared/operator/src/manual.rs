@@ -1,4 +1,4 @@
-//! Completions for shells, and manual pages, made from the command line itself.
+//! Shell completions and manual pages, generated from the command line's definition.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::{Answer, Exit};
 
-/// A script that completes what is typed.
+/// A completion script.
 #[derive(Clone, Debug, Serialize)]
 pub struct Completions {
-    /// For which shell.
+    /// The shell.
     pub shell: String,
     /// The script.
     pub script: String,
@@ -33,14 +33,14 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> Answer {
     clap_complete::generate(shell, &mut command, name, &mut script);
     let mut script = String::from_utf8_lossy(&script).into_owned();
     if shell == Shell::Bash {
-        // The generator doubles the hyphen of a program's name in one place and not in the other (clap_complete 4.6), so that
-        // nothing behind a verb would be completed.
+        // The generator doubles the hyphen of a program's name in one place and not in the other (clap_complete 4.6), so
+        // nothing after a verb would be completed.
         script = script.replace("ses__subcmd__breaker", "ses__breaker");
     }
     Answer::new(script.clone(), &Completions { shell: shell.to_string(), script }, Exit::Done)
 }
 
-/// Writes the manual pages of a command and of its subcommands into a folder, which is made if there is none.
+/// Writes the manual pages of a command and its subcommands into a folder, which is created if it does not exist.
 ///
 /// # Errors
 ///

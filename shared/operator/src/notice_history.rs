@@ -21,40 +21,40 @@ use crate::Access;
 /// One notice about a subject. All times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
-    /// When it was.
+    /// When it happened.
     #[serde(skip)]
     pub time: Now,
-    /// What kind of notice: see [`Notice::KINDS`].
+    /// The kind of notice: see [`Notice::KINDS`].
     pub kind: &'static str,
-    /// What it says.
+    /// The content.
     #[serde(flatten)]
     pub about: About,
 }
 
-/// What a notice is about.
+/// The content of a notice.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum About {
-    /// A breaker.
+    /// A transition of a breaker.
     Breaker(Box<TransitionDetail>),
     /// Something else about a subject.
     Subject(Fact),
 }
 
-/// What a notice says that is not about a breaker.
+/// The content of a notice that is not about a breaker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
-    /// When it was.
+    /// When it happened.
     #[serde(default)]
     pub at: Now,
-    /// Whom it is about.
+    /// The subject.
     pub subject: Subject,
     /// What happened, in words.
     pub reason: String,
 }
 
 impl Entry {
-    /// Reads a notice; `None` if it is not about one subject, or written by a release that this one cannot read.
+    /// Reads a notice; `None` if it is not about one subject, or cannot be read because another release wrote it.
     pub(crate) fn of(notice: &Notice) -> Option<Entry> {
         let time = Now(notice.id.split('#').next()?.parse().ok()?);
         let about = match notice.kind {
@@ -68,7 +68,7 @@ impl Entry {
         Some(Entry { time, kind: notice.kind, about })
     }
 
-    /// The transition of a breaker that it is about, if it is about one.
+    /// The transition of a breaker, if it is about one.
     pub fn breaker(&self) -> Option<&TransitionDetail> {
         match &self.about {
             About::Breaker(detail) => Some(detail),
@@ -76,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// Whom it is about.
+    /// The subject.
     pub fn subject(&self) -> &Subject {
         match &self.about {
             About::Breaker(detail) => &detail.subject,
@@ -84,12 +84,12 @@ impl Entry {
         }
     }
 
-    /// At which ISP, if at one.
+    /// The ISP, if it is about one.
     pub fn isp(&self) -> Option<&str> {
         self.breaker()?.isp.as_deref()
     }
 
-    /// Why, in words, without the person who acted.
+    /// The reason, without the person who acted.
     pub fn reason(&self) -> &str {
         match &self.about {
             About::Breaker(detail) => &detail.reason,
@@ -97,7 +97,7 @@ impl Entry {
         }
     }
 
-    /// Why, in words, with the person who acted.
+    /// The reason, with the person who acted.
     pub fn why(&self) -> String {
         self.breaker().map_or_else(|| self.reason().to_owned(), TransitionDetail::why)
     }
@@ -107,10 +107,10 @@ impl Entry {
         *self.subject() == key.subject && self.isp() == key.isp.map(|isp| policy.isp_map.name(isp))
     }
 
-    /// The transition of a key that it is about; `None` if it is about something else.
+    /// The transition of a key; `None` if it is about something else.
     ///
-    /// A notice says which rule a verdict is by, and not its limit and line: those are of the policy in use, and the evidence is
-    /// left at 0.
+    /// A notice names the rule of a verdict, but not its limit and line: those are taken from the policy in use, and the
+    /// evidence is left at 0.
     pub(crate) fn transition(&self, policy: &Policy, key: &Key) -> Option<Transition> {
         let detail = self.breaker()?;
         Some(Transition {
@@ -130,7 +130,7 @@ impl Entry {
     }
 }
 
-/// From when on mail was judged after it.
+/// The time from which mail is judged after it.
 pub(crate) fn since(detail: &TransitionDetail) -> Option<ArmedSince> {
     let [throttle, pause] = detail.judged_from?;
     Some(ArmedSince { throttle, pause })
@@ -143,7 +143,7 @@ fn verdict(detail: &TransitionDetail, policy: &Policy, level: Level) -> Option<V
     let tally = Tally { population: detail.population?, bad: detail.bad? };
     let (level, rule) = match detail.rule? {
         RuleName::Cusum => {
-            // What people were only warned of has the level of a warning, and a verdict of a worse one.
+            // If people were only warned, the level is a warning; the verdict may have been worse.
             let level = match (level, detail.called_for) {
                 (_, Some(Level::Pause)) => Level::Pause,
                 (_, Some(Level::Throttle)) | (Level::Warn, _) => Level::Throttle,
@@ -159,22 +159,22 @@ fn verdict(detail: &TransitionDetail, policy: &Policy, level: Level) -> Option<V
     Some(Verdict { level, metric, rule, from, until, tally })
 }
 
-/// What was found.
+/// The notices that were found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     /// Oldest first.
     pub(crate) entries: Vec<Entry>,
-    /// Whether there are older ones, which were not asked for.
+    /// Whether there are older ones that were not asked for.
     pub(crate) more: bool,
-    /// Notices that another release wrote, and that this one does not understand.
+    /// Notices that were written by another release and cannot be read.
     pub(crate) unreadable: usize,
 }
 
-/// The notices about a subject and its ISPs from `from` until `until`: of those that are `wanted`, the last `most`.
+/// The notices about a subject and its ISPs from `from` until `until`: of those that are `wanted`, the newest `most`.
 ///
 /// # Errors
 ///
-/// Nothing is known then: ask again.
+/// AWS refuses; nothing is known then, so ask again.
 pub(crate) async fn read(
     access: &Access,
     subject: &Subject,
@@ -182,7 +182,7 @@ pub(crate) async fn read(
     most: usize,
     wanted: impl Fn(&Entry) -> bool,
 ) -> Result<Found, PortError> {
-    // Most notices are about others. What is filtered here costs as much to read, and need not be carried here.
+    // Most notices are about other subjects. Filtering costs the same read units, but less transfer.
     let about = format!("\"subject\":{}", serde_json::Value::from(subject.to_string()));
     let bound = |at: Now| text(format!("{:013}", at.0.max(0)));
     let query = access
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_release_did_not_write_or_named_otherwise_is_not_known() {
+    fn fields_that_another_release_left_out_or_named_otherwise_are_unknown() {
         let old = r#""subject":"configuration-set:news","isp":null,"from":"closed","to":"open","level":"pause",
             "reason":"a person stopped it (said by ann: wrong list)""#;
         for (detail, cause) in [
@@ -246,7 +246,7 @@ mod tests {
             (format!(r#"{{{old},"cause":"person","until":null,"hold":"open"}}"#), Cause::Person),
         ] {
             let read = entry(&detail);
-            // The reason stays as it was, with the person who is named in it.
+            // The reason stays unchanged, with the person who is named in it.
             assert_eq!(read.why(), "a person stopped it (said by ann: wrong list)");
             let read = read.breaker().unwrap();
             assert_eq!((read.cause, read.by.as_deref()), (cause, None));

@@ -1,9 +1,9 @@
-//! Waiting until SES does what a person asked for.
+//! Waits until SES has done what a person asked for.
 //!
-//! What is asked for is a wish in the table; the enforcer makes it true at SES and notes what SES answered. Once it notes
-//! that the wish is true, SES itself is asked.
+//! A request is a desired state in the table; the enforcer applies it at SES and records SES's answer. Once it records
+//! success, SES itself is asked.
 //!
-//! **Invariant:** "stopped" and "resumed" are said only of what SES showed, or the enforcer noted, after it was asked for.
+//! **Invariant:** "stopped" and "resumed" are reported only if SES showed it, or the enforcer recorded it, after the request.
 
 use std::time::Duration;
 
@@ -16,26 +16,26 @@ use tokio::time::{Instant, sleep};
 use crate::Access;
 use crate::connect::Progress;
 
-/// How long people wait for SES, unless they say otherwise. The enforcer begins within seconds, and makes one call a second.
+/// How long to wait for SES by default. The enforcer begins within seconds, and makes one call a second.
 pub const WAIT: Duration = Duration::from_secs(60);
 
-/// From one look to the next.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between two checks.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has come of a wish about SES.
+/// The result of a request to SES.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Obeyed {
-    /// SES shows it so.
+    /// SES shows it.
     Seen {
-        /// After how many seconds.
+        /// Seconds until then.
         seconds: u64,
     },
-    /// The enforcer notes that SES has done it. The caller may not look.
+    /// The enforcer recorded that SES has done it. The caller may not ask SES.
     Noted {
-        /// After how many seconds.
+        /// Seconds until then.
         seconds: u64,
-        /// Why SES itself was not looked at.
+        /// Why SES itself was not asked.
         reason: String,
     },
     /// SES refuses.
@@ -43,20 +43,20 @@ pub enum Obeyed {
         /// What it answered.
         reason: String,
     },
-    /// It was not so when the time was over.
+    /// SES had not done it when the time was over.
     NotYet {
-        /// Seconds waited for.
+        /// Seconds waited.
         seconds: u64,
-        /// What the last call of the enforcer said, if it failed.
+        /// The error of the enforcer's last call, if it failed.
         reason: Option<String>,
     },
-    /// Nobody has waited for it.
+    /// The command did not wait.
     NotWaited,
-    /// Somebody has asked for the opposite meanwhile.
+    /// The opposite was asked for meanwhile.
     Overruled,
-    /// SES does not know the target.
+    /// The target does not exist at SES.
     Gone,
-    /// Another stack has stopped it, and keeps it so.
+    /// Another stack has stopped it.
     OtherStack {
         /// Its name.
         stack: String,
@@ -64,7 +64,7 @@ pub enum Obeyed {
 }
 
 impl Obeyed {
-    /// Whether it is so, as far as anybody can know.
+    /// Whether SES has done it, as far as the caller can know.
     pub fn is_so(&self) -> bool {
         match self {
             Obeyed::Seen { .. } | Obeyed::Noted { .. } => true,
@@ -78,44 +78,44 @@ impl Obeyed {
     }
 }
 
-/// What a stored wish says about how far it is.
+/// The progress of a stored desired state.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// The enforcer notes that it is so.
+    /// The enforcer recorded that it is done.
     True,
-    /// It is under way; with what the last call said, if it failed.
+    /// Not done yet; with the error of the last call, if it failed.
     UnderWay(Option<String>),
     /// Waiting longer changes nothing.
     Ended(Obeyed),
 }
 
-fn standing(wished: Option<&DesiredState>, wanted: Flow) -> Standing {
-    let Some(wished) = wished else { return Standing::UnderWay(None) };
-    if wished.wish != wanted {
+fn standing(desired: Option<&DesiredState>, wanted: Flow) -> Standing {
+    let Some(desired) = desired else { return Standing::UnderWay(None) };
+    if desired.wish != wanted {
         return Standing::Ended(Obeyed::Overruled);
     }
-    // What is noted of it is about the wish before.
-    if wished.fresh {
+    // Its records are about the desired state before.
+    if desired.fresh {
         return Standing::UnderWay(None);
     }
-    if let Some(trouble) = &wished.trouble {
+    if let Some(trouble) = &desired.trouble {
         let reason = trouble.error.clone();
         return match trouble.denied {
             Some(_) => Standing::Ended(Obeyed::Refused { reason }),
             None => Standing::UnderWay(Some(reason)),
         };
     }
-    if wished.gone.is_some() {
+    if desired.gone.is_some() {
         return Standing::Ended(Obeyed::Gone);
     }
-    match &wished.other {
+    match &desired.other {
         Some(other) if wanted == Flow::Flowing => Standing::Ended(Obeyed::OtherStack { stack: other.stack.clone() }),
-        Some(_) | None if wished.is_true() => Standing::True,
+        Some(_) | None if desired.is_true() => Standing::True,
         Some(_) | None => Standing::UnderWay(None),
     }
 }
 
-/// Waits until each of these is so at SES, at most for `limit`.
+/// Waits for each of these at SES, at most for `limit`.
 pub(crate) async fn wait(
     access: &Access,
     store: &mut aws::reputation::DynamoReputation,
@@ -129,52 +129,52 @@ pub(crate) async fn wait(
     let begun = Instant::now();
     let mut ses = SesControl::new(&access.clients);
     let mut found: Vec<Option<Obeyed>> = wanted.iter().map(|_| None).collect();
-    let mut said: Vec<Option<String>> = vec![None; wanted.len()];
+    let mut reasons: Vec<Option<String>> = vec![None; wanted.len()];
     loop {
         let place = found.iter().position(Option::is_none);
         let Some(place) = place else { break };
         progress(place, wanted.len(), &format!("waiting for SES: {}", wanted[place].0));
-        // Where the table does not answer, the next look may find it better.
-        let wishes = store.wishes().await;
-        if let Err(error) = &wishes {
-            said[place] = Some(error.to_string());
+        // If the table does not answer, the next check may succeed.
+        let stored = store.wishes().await;
+        if let Err(error) = &stored {
+            reasons[place] = Some(error.to_string());
         }
-        let wishes = wishes.unwrap_or_default();
+        let stored = stored.unwrap_or_default();
         for (index, (target, flow)) in wanted.iter().enumerate() {
             if found[index].is_some() {
                 continue;
             }
             let seconds = begun.elapsed().as_secs();
-            let wished = wishes.iter().find(|wished| wished.target == *target);
-            found[index] = match standing(wished, *flow) {
+            let desired = stored.iter().find(|desired| desired.target == *target);
+            found[index] = match standing(desired, *flow) {
                 Standing::Ended(obeyed) => Some(obeyed),
                 Standing::UnderWay(reason) => {
-                    said[index] = reason.or(said[index].take());
+                    reasons[index] = reason.or(reasons[index].take());
                     None
                 }
                 Standing::True => match ses.flow(target).await {
                     Ok(sight) if sight.flow == *flow => Some(Obeyed::Seen { seconds }),
-                    // SES does not show at once what it has taken.
+                    // SES shows changes with a delay.
                     Ok(_) => {
-                        said[index] = Some("the enforcer has done it, and SES does not show it yet".to_owned());
+                        reasons[index] = Some("the enforcer has done it, but SES does not show it yet".to_owned());
                         None
                     }
                     Err(ControlError::Gone) => Some(Obeyed::Gone),
                     Err(error @ ControlError::Denied(_)) => Some(Obeyed::Noted { seconds, reason: error.to_string() }),
                     Err(error @ (ControlError::Throttled(_) | ControlError::Failed(_))) => {
-                        said[index] = Some(error.to_string());
+                        reasons[index] = Some(error.to_string());
                         None
                     }
                 },
             };
         }
-        if found.iter().all(Option::is_some) || begun.elapsed() + LOOK > limit {
+        if found.iter().all(Option::is_some) || begun.elapsed() + INTERVAL > limit {
             break;
         }
-        sleep(LOOK).await;
+        sleep(INTERVAL).await;
     }
     let seconds = begun.elapsed().as_secs();
-    found.into_iter().zip(said).map(|(found, reason)| found.unwrap_or(Obeyed::NotYet { seconds, reason })).collect()
+    found.into_iter().zip(reasons).map(|(found, reason)| found.unwrap_or(Obeyed::NotYet { seconds, reason })).collect()
 }
 
 #[cfg(test)]
@@ -185,14 +185,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_says_how_far_it_is_and_nothing_that_is_older_than_itself() {
+    fn progress_is_read_from_the_desired_state_and_never_from_older_records() {
         let fresh = DesiredState::new(Subject::Account, Flow::Stopped, Now(0), 1.0, String::new());
         let noted = DesiredState { fresh: false, ..fresh.clone() };
         let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "why".to_owned() });
         let other = Some(OtherStack { stack: "beta".to_owned(), since: Now(0) });
         let made = |flow: Flow| DesiredState { made: Some(flow), ..noted.clone() };
         let under_way = |why: Option<&str>| Standing::UnderWay(why.map(str::to_owned));
-        for (wished, wanted, expected) in [
+        for (desired, wanted, expected) in [
             (None, Flow::Stopped, under_way(None)),
             (Some(made(Flow::Stopped)), Flow::Flowing, Standing::Ended(Obeyed::Overruled)),
             (Some(DesiredState { trouble: trouble(Some(Now(0))), ..fresh.clone() }), Flow::Stopped, under_way(None)),
@@ -213,7 +213,7 @@ mod tests {
                 Standing::Ended(Obeyed::OtherStack { stack: "beta".to_owned() }),
             ),
         ] {
-            assert_eq!(standing(wished.as_ref(), wanted), expected, "{wished:?}");
+            assert_eq!(standing(desired.as_ref(), wanted), expected, "{desired:?}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Event objects in S3, as Firehose leaves them: listed in the order of their keys, fetched a few at a time, and
-//! replayed as `replay` reads files.
+//! Event objects in S3, as Firehose writes them: listed in the order of their keys, fetched a few at a time, and replayed as
+//! `replay` reads files.
 //!
-//! **Invariant:** at most six objects are in memory, as they are stored: four on their way or there (`AHEAD`), one that
-//! waits and one that is being read. Each has at most `LARGEST` bytes.
-//! **Invariant:** a damaged object is named and ends nothing; an object that may not be read ends everything, because
-//! what is left out silently would be taken for mail that was never sent.
+//! **Invariant:** at most six objects are in memory, as stored: four being fetched or fetched (`AHEAD`), one that waits and one
+//! that is being read. Each has at most `LARGEST` bytes.
+//! **Invariant:** a damaged object is listed and ends nothing; an object without permission to read ends everything, because
+//! silently skipped mail would count as never sent.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,19 +26,19 @@ use tokio::task::JoinHandle;
 use crate::Access;
 use crate::failure::{BucketRefusal, Failure};
 
-/// So many objects are fetched before they are read.
+/// The number of objects that are fetched ahead.
 const AHEAD: usize = 4;
-/// Larger objects are left out: Firehose writes at most 128 MiB before compression.
+/// Larger objects are skipped: Firehose writes at most 128 MiB before compression.
 const LARGEST: u64 = 256 << 20;
-/// A body that breaks off is fetched so often in all.
+/// Attempts to fetch a body that breaks off.
 const ATTEMPTS: u32 = 3;
 
-/// Objects of one bucket whose keys begin alike.
+/// The objects of one bucket with a common key prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The bucket.
     pub bucket: String,
-    /// What the keys begin with; empty = all.
+    /// The prefix of the keys; empty = all.
     pub prefix: String,
 }
 
@@ -52,7 +52,7 @@ impl FromStr for Location {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Location, String> {
-        let wrong = || format!("`{text}` is no place in S3; write it as s3://bucket/prefix");
+        let wrong = || format!("`{text}` is not a place in S3; write it as s3://bucket/prefix");
         let place = text.strip_prefix("s3://").ok_or_else(wrong)?;
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
@@ -63,26 +63,26 @@ impl FromStr for Location {
     }
 }
 
-/// An object as it is listed.
+/// An object as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Object {
     key: String,
     bytes: u64,
 }
 
-/// Objects that are there to be read.
+/// Objects to read.
 #[derive(Debug)]
 pub(crate) struct Objects {
     client: Client,
     location: Location,
     region: String,
     objects: Vec<Object>,
-    /// What is left out, and why.
+    /// Objects that were skipped, and why.
     left_out: Vec<Damage>,
 }
 
 impl Objects {
-    /// Lists what is there, in the Region of the bucket, whichever that is.
+    /// Lists the objects, in the Region of the bucket, which need not be that of the stack.
     pub(crate) async fn list(access: &Access, location: &Location) -> Result<Objects, Failure> {
         let mut objects = Objects {
             client: client(access, &access.region),
@@ -105,7 +105,7 @@ impl Objects {
         Ok(objects)
     }
 
-    /// Reads the list; returns the Region of the bucket if it is another one, and nothing was read.
+    /// Reads the list. If the bucket is in another Region, returns that Region, and nothing was read.
     async fn read_list(&mut self) -> Result<Option<String>, Failure> {
         let list = self.client.list_objects_v2().bucket(&self.location.bucket).prefix(&self.location.prefix);
         let mut pages = list.into_paginator().send();
@@ -123,13 +123,13 @@ impl Objects {
                 let archived = object.storage_class().is_some_and(is_archived);
                 let leave_out = |what: String| Damage { source: self.name(key), what };
                 if key.ends_with('/') && bytes == 0 {
-                    // A folder, as consoles draw it.
+                    // A folder marker, as consoles create it.
                 } else if archived {
                     let what = "it is archived: restore it first (aws s3api restore-object)";
                     self.left_out.push(leave_out(what.to_owned()));
                 } else if bytes > LARGEST {
                     let most = LARGEST >> 20;
-                    let what = format!("{bytes} bytes; at most {most} MiB are held: download it for `replay`");
+                    let what = format!("{bytes} bytes exceed the limit of {most} MiB: download it and use `replay`");
                     self.left_out.push(leave_out(what));
                 } else {
                     self.objects.push(Object { key: key.to_owned(), bytes });
@@ -139,7 +139,7 @@ impl Objects {
         Ok(None)
     }
 
-    /// How many are to be read.
+    /// The number of objects to read.
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
     }
@@ -148,8 +148,8 @@ impl Objects {
         format!("s3://{}/{key}", self.location.bucket)
     }
 
-    /// Has them read by `read` on another thread, in the order of their keys, while they are fetched here. With its
-    /// answer comes what was wrong with objects.
+    /// Runs `read` on another thread with the objects in the order of their keys, while they are fetched here. Returns its
+    /// answer and the damaged objects.
     pub(crate) async fn read<T: Send + 'static>(
         self,
         read: impl FnOnce(Vec<Source>) -> T + Send + 'static,
@@ -163,11 +163,11 @@ impl Objects {
         let (fetched, answer) = tokio::select! {
             biased;
             fetched = self.fetch_into(sender) => (fetched, (&mut reading).await),
-            // Whoever reads has enough, or is gone: nobody takes what else is fetched.
+            // The reader has enough or has failed; what is still being fetched is dropped.
             answer = &mut reading => (Ok(()), answer),
         };
         let answer = answer.map_err(|error| Failure::Output(error.to_string()));
-        // What S3 refused says more than that there was nothing more to read.
+        // The refusal by S3 says more than the reader's "no more objects".
         fetched?;
         let mut damages = self.left_out;
         damages.extend(supply.damages());
@@ -181,7 +181,7 @@ impl Objects {
             while under_way.len() < AHEAD
                 && let Some(object) = waiting.next()
             {
-                // As tasks, so that they go on while the one that is read next is handed over.
+                // As tasks, so that they continue while the next object is handed over.
                 let fetch = fetch(self.client.clone(), self.location.bucket.clone(), object.key.clone());
                 under_way.push_back(tokio::spawn(fetch));
             }
@@ -189,7 +189,7 @@ impl Objects {
             let fetched = next.await.map_err(|error| Failure::Output(error.to_string()))?;
             let bytes = fetched.map_err(|refusal| self.refused_by(refusal))?;
             if sender.send(bytes).await.is_err() {
-                // Whoever reads has enough: its answer says why.
+                // The reader has enough; its answer says why.
                 return Ok(());
             }
         }
@@ -214,7 +214,7 @@ impl Objects {
     }
 }
 
-/// What S3 refused.
+/// A refusal by S3.
 #[derive(Debug)]
 struct Refusal {
     action: &'static str,
@@ -251,7 +251,7 @@ async fn fetch(client: Client, bucket: String, key: String) -> Result<Vec<u8>, R
 fn client(access: &Access, region: &str) -> Client {
     let shared = access.clients.config();
     let config = aws_sdk_s3::config::Builder::from(shared).region(Region::new(region.to_owned()));
-    // Whoever stands in for AWS rarely has a name for each bucket.
+    // Emulators of AWS rarely resolve a host name for each bucket.
     Client::from_conf(config.force_path_style(shared.endpoint_url().is_some()).build())
 }
 
@@ -259,7 +259,7 @@ fn is_archived(class: &ObjectStorageClass) -> bool {
     *class == ObjectStorageClass::Glacier || *class == ObjectStorageClass::DeepArchive
 }
 
-/// The Region that S3 names where a bucket is somewhere else.
+/// The Region that S3 names for a bucket that is in another one.
 fn region_of<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     error.raw_response()?.headers().get("x-amz-bucket-region").map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! The policy of a stack: shown, checked and pushed.
+//! The policy of a stack: show, check and push.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::command::{Asking, Confirmed};
 use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 
-/// A policy as it is shown.
+/// A policy with its version.
 #[derive(Clone, Debug, Serialize)]
 pub struct Shown {
     /// 0 is the built-in default.
@@ -28,9 +28,9 @@ pub struct Shown {
     pub at: Option<String>,
     /// Who pushed it.
     pub by: Option<String>,
-    /// Why it is not in use, if it cannot be read.
+    /// Why it is not in use, if it is not valid.
     pub problem: Option<String>,
-    /// What differs from the default, in TOML; the default itself in full.
+    /// The differences from the default, in TOML; for the default, all of it.
     pub toml: String,
 }
 
@@ -68,7 +68,7 @@ pub async fn show(access: &Access, version: Option<u64>) -> Result<Answer, Failu
     Ok(Answer::new(text::shown_policy(&shown), &shown, Exit::Done))
 }
 
-/// What is said of a policy that was checked.
+/// The result of checking a policy.
 #[derive(Clone, Debug, Serialize)]
 pub struct Checked {
     /// Name of the file.
@@ -79,36 +79,36 @@ pub struct Checked {
     pub problem: Option<String>,
 }
 
-/// Validates a policy and tells what it means. Needs no stack.
-pub fn check(file: &str, toml: &str, look: TermStyle) -> Answer {
+/// Validates a policy and prints what it means. Needs no stack.
+pub fn check(file: &str, toml: &str, term: TermStyle) -> Answer {
     match validated(toml) {
         Ok(policy) => {
-            let text = format!("{} is valid\n\n{}", sanitize(file), replay::text::policy(&policy, look));
+            let text = format!("{} is valid\n\n{}", sanitize(file), replay::text::policy(&policy, term));
             Answer::new(text, &Checked { file: file.to_owned(), valid: true, problem: None }, Exit::Done)
         }
-        Err(problem) => invalid(file, problem, look),
+        Err(problem) => invalid(file, problem, term),
     }
 }
 
-/// A policy that a stack can take into use; else why it cannot.
+/// A policy that a stack can use, or why it cannot.
 fn validated(toml: &str) -> Result<Policy, String> {
     if toml.len() > MAX_BYTES {
-        return Err(format!("it has {} bytes; at most {MAX_BYTES} are stored", toml.len()));
+        return Err(format!("it has {} bytes; the limit is {MAX_BYTES}", toml.len()));
     }
     Policy::from_toml(toml).map_err(|error| placed_once(error).to_string())
 }
 
-/// A policy in a file; else the answer that says why it is none.
-pub(crate) fn parsed(file: &str, toml: &str, look: TermStyle) -> Result<Policy, Answer> {
-    validated(toml).map_err(|problem| invalid(file, problem, look))
+/// The policy in a file, or the answer that says why it is not valid.
+pub(crate) fn parsed(file: &str, toml: &str, term: TermStyle) -> Result<Policy, Answer> {
+    validated(toml).map_err(|problem| invalid(file, problem, term))
 }
 
-pub(crate) fn invalid(file: &str, problem: String, look: TermStyle) -> Answer {
-    let text = text::invalid_policy(file, &problem, look);
+pub(crate) fn invalid(file: &str, problem: String, term: TermStyle) -> Answer {
+    let text = text::invalid_policy(file, &problem, term);
     Answer::new(text, &Checked { file: file.to_owned(), valid: false, problem: Some(problem) }, Exit::No)
 }
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Clone, Debug, Serialize)]
 pub struct Push {
     /// Name of the file.
@@ -123,31 +123,30 @@ pub struct Push {
     pub outcome: Outcome,
     /// What it changes, by key.
     pub changes: Vec<KeyChange>,
-    /// Where it ends the shadow in which the stack, or something of it, decides now: what would be acted on at once. Null where
-    /// it does not.
+    /// If the push ends the shadow of the stack or of part of it: what would be acted on at once. Null otherwise.
     pub acts_on: Option<Vec<ActsOn>>,
 }
 
-/// A breaker that was moved in shadow, and that something is done about as soon as the stack acts.
+/// A breaker that moved in shadow, and that the stack acts on as soon as it leaves shadow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActsOn {
-    /// Whose, and at which ISP: `configuration-set:news@gmail`.
+    /// Its key: `configuration-set:news@gmail`.
     pub key: String,
     /// Its state.
     pub state: StateName,
-    /// Whether SES is asked to stop it; else only the gate, if it is asked, holds mail back.
+    /// Whether SES is asked to stop it; otherwise only the gate holds mail back, if it is asked.
     pub at_ses: bool,
 }
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is the current policy now; in a dry run, it would be.
     Pushed,
-    /// It was the current policy before, letter by letter.
+    /// It was already the current policy, with the same text.
     Unchanged,
-    /// Somebody else pushed another one meanwhile.
+    /// Another person pushed one meanwhile.
     Conflict,
 }
 
@@ -162,24 +161,24 @@ pub struct KeyChange {
     pub to: Option<String>,
 }
 
-/// Makes a policy the current one, unless it is not valid or somebody else was faster. One that ends the shadow in which the
-/// stack decides now shows what would be acted on at once, and asks.
+/// Makes a policy the current one, unless it is not valid or another person was faster. If it ends the stack's shadow, this
+/// lists what would be acted on at once, and asks first.
 ///
 /// # Errors
 ///
-/// AWS refuses, or nobody said yes: nothing was pushed.
+/// AWS refuses, or the answer was not yes: nothing was pushed.
 pub async fn push(
     access: &Access,
     file: &str,
     toml: &str,
     dry_run: bool,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     asking: &Asking<'_>,
 ) -> Result<Answer, Failure> {
     let policy = match validated(toml) {
         Ok(policy) => policy.in_stack(),
-        Err(problem) => return Ok(invalid(file, problem, look)),
+        Err(problem) => return Ok(invalid(file, problem, term)),
     };
     let current = access.policies().current().await.map_err(|error| access.refused(error))?;
     let mut push = tried(current.as_ref(), file, toml);
@@ -199,13 +198,13 @@ pub async fn push(
         push = Push { acts_on: push.acts_on, ..push_onto(access, current.as_ref(), file, toml, now).await? };
     }
     let exit = if push.outcome == Outcome::Conflict { Exit::No } else { Exit::Done };
-    Ok(Answer::new(text::pushed(&push, look), &push, exit))
+    Ok(Answer::new(text::pushed(&push, term), &push, exit))
 }
 
-/// What a policy would have acted on at once, which the one before does not.
+/// What a policy acts on at once and the one before does not.
 async fn acts_on(access: &Access, before: &Policy, policy: &Policy, now: Now) -> Result<Vec<ActsOn>, Failure> {
     let board = access.reputation(policy).board(now).await.map_err(|error| access.refused(error))?;
-    // Whether the stack has a gate is not known here; what only a gate would hold back is shown as that.
+    // Whether the stack has a gate is not known here; what only a gate would hold back is marked as such.
     let (before, with_gate) = (before.clone().in_world(true), policy.clone().in_world(true));
     let known: BTreeSet<&Key> = waiting(&before, &board).into_iter().map(|(key, _)| key).collect();
     let acts_on =
@@ -228,7 +227,7 @@ fn tried(current: Option<&StoredPolicy>, file: &str, toml: &str) -> Push {
     Push { file: file.to_owned(), from, to, dry_run: true, outcome, changes, acts_on: None }
 }
 
-/// Pushes a policy that is valid onto `current`, unless somebody else pushed one since that was read.
+/// Pushes a valid policy onto `current`, unless another person pushed one since that was read.
 ///
 /// # Errors
 ///
@@ -253,8 +252,8 @@ pub(crate) async fn push_onto(
     Ok(push)
 }
 
-/// What differs between two policies, by key, with what they do not say as in a stack: shadow, and the default otherwise. One that is no TOML (only a
-/// stored one can be) is taken for the default, which is what stands in for it.
+/// The differences between two policies, by key. Keys that they leave out have their value in a stack: shadow, and the default
+/// otherwise. Text that is not TOML (only a stored policy can be) counts as the default, which replaces it.
 fn changes(before: &str, after: &str) -> Vec<KeyChange> {
     let (before, after) = (values(before), values(after));
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -268,7 +267,7 @@ fn changes(before: &str, after: &str) -> Vec<KeyChange> {
 /// Every value of a policy as TOML, by the path of its key.
 fn values(toml: &str) -> BTreeMap<String, String> {
     let parsed = |text: &str| text.parse::<Table>().unwrap_or_default();
-    // Lists are replaced as a whole by a policy, so they are put over each other before they are taken apart.
+    // A policy replaces lists as a whole, so they are merged before they are flattened.
     let mut leaves = BTreeMap::new();
     for table in [parsed(DEFAULT_TOML), parsed("mode = \"shadow\""), parsed(toml)] {
         flatten("", &table, &mut leaves);
@@ -318,8 +317,7 @@ fn flatten(path: &str, table: &Table, leaves: &mut BTreeMap<String, Value>) {
     }
 }
 
-/// A value in TOML, on one line. The TOML of whole numbers and fractions is kept apart by nobody but the parser: `8` and
-/// `8.0` mean the same in a policy.
+/// A value in TOML, on one line. In a policy, `8` and `8.0` mean the same.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
@@ -340,19 +338,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_policy_changes_is_told_by_key_with_both_values() {
+    fn changes_of_a_policy_are_listed_by_key_with_both_values() {
         let check = |before: &str, after: &str, expected: &[(&str, Option<&str>, Option<&str>)]| {
-            let reported = changes(before, after);
-            let reported: Vec<_> = reported
+            let found = changes(before, after);
+            let found: Vec<_> = found
                 .iter()
-                .map(|reported| (reported.key.as_str(), reported.from.as_deref(), reported.to.as_deref()))
+                .map(|change| (change.key.as_str(), change.from.as_deref(), change.to.as_deref()))
                 .collect();
-            assert_eq!(reported, expected);
+            assert_eq!(found, expected);
         };
         check("", "", &[]);
-        check("", "# only words\nmode = \"shadow\"", &[]);
+        check("", "# only a comment\nmode = \"shadow\"", &[]);
         check("", "mode = \"act\"", &[("mode", Some("\"shadow\""), Some("\"act\""))]);
-        // What a policy no longer says falls back to the default.
+        // A key that a policy no longer sets falls back to the default.
         check("[breaker]\nopen_minutes = 5", "", &[("breaker.open_minutes", Some("5"), Some("30"))]);
         check("", "[isps]\n\"example.com\" = \"ex\"", &[("isps.\"example.com\"", None, Some("\"ex\""))]);
         check("", "[metrics.hard_bounce]\nthrottle = 8\n", &[]);
@@ -361,15 +359,15 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_rules_are_replaced_as_a_whole_and_told_one_by_one() {
+    fn ratio_rules_are_replaced_as_a_whole_and_listed_one_by_one() {
         let one =
             "[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\nmin_population = 1\nmin_bad = 1\nwarn = 0.5\n";
-        let reported = changes(one, &one.replace("0.5", "0.4"));
-        let from_to = |reported: &KeyChange| (reported.key.clone(), reported.from.clone(), reported.to.clone());
+        let found = changes(one, &one.replace("0.5", "0.4"));
+        let from_to = |change: &KeyChange| (change.key.clone(), change.from.clone(), change.to.clone());
         assert_eq!(
-            reported.iter().map(from_to).collect::<Vec<_>>(),
+            found.iter().map(from_to).collect::<Vec<_>>(),
             [("ratios[0].warn".to_owned(), Some("0.5".to_owned()), Some("0.4".to_owned()))]
         );
-        assert!(changes("", one).iter().any(|reported| reported.key == "ratios[3].metric" && reported.to.is_none()));
+        assert!(changes("", one).iter().any(|change| change.key == "ratios[3].metric" && change.to.is_none()));
     }
 }

@@ -1,4 +1,4 @@
-//! What the gate may grant, why, and how it goes on if all goes well.
+//! What the gate may grant, why, and the plan for the days ahead.
 
 use std::collections::BTreeMap;
 
@@ -28,84 +28,85 @@ pub struct Quotas {
     pub region: String,
     /// When this was read (RFC 3339).
     pub at: String,
-    /// Where a day begins: a time zone.
+    /// The time zone in which a day begins.
     pub zone: String,
-    /// The day that it is there (YYYY-MM-DD).
+    /// Today's date there (YYYY-MM-DD).
     pub today: String,
     /// Whether the policy says that applications ask the gate.
     pub gate_in_use: bool,
-    /// The configuration sets that the policy plans.
+    /// The configuration sets with a plan.
     pub sets: Vec<PlannedSet>,
 }
 
-/// A configuration set that is planned.
+/// A configuration set with a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedSet {
     /// Its name.
     pub configuration_set: String,
-    /// Mails of the first day at an ISP.
+    /// Mails on the first day at an ISP.
     pub start: u64,
-    /// Mails a day at each ISP when it is warmed up.
+    /// Mails a day at each ISP after the warm-up.
     pub target: u64,
-    /// The ISPs that the gate was asked about, the largest quota first. All others begin when it is first asked about them.
+    /// The ISPs that the gate was asked about, the largest quota first. Every other ISP begins when the gate is first asked
+    /// about it.
     pub isps: Vec<PlannedQuota>,
 }
 
 /// The quota of a configuration set at one ISP.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedQuota {
-    /// What may be granted, what was, and why it is that much.
+    /// What may be granted, what was granted, and why.
     #[serde(flatten)]
     pub allowance: Allowance,
-    /// Whether its day is over: whoever asks next begins the day of now.
+    /// Whether its day is over: the next request begins today.
     pub day_is_over: bool,
     /// Mails of the quota that only critical mail may use.
     pub reserve: u64,
-    /// The volume that the ISP has shown it takes: the quota, unless that is a trickle.
+    /// The volume that the ISP is known to accept: the quota, unless that is a trickle.
     pub reach: u64,
-    /// Whether the ISP receives for businesses, where quotas grow slower.
+    /// Whether the ISP receives mail for businesses, where quotas grow more slowly.
     pub business: bool,
     /// Days with mail since the ramp began.
     pub sending_days: u32,
-    /// Days without mail since the last one with.
+    /// Days without mail since the last day with mail.
     pub idle_days: u32,
-    /// The days to come if each is healthy and its quota used, up to the one with the target.
+    /// The days ahead if each is healthy and its quota is used, up to the one that reaches the target.
     pub ahead: Vec<DayAhead>,
-    /// What was granted, and may still be used or given back; the oldest of very many are not remembered.
+    /// Leases that may still be used or returned; if there are very many, the oldest are not recorded.
     pub leases: Vec<Outstanding>,
 }
 
-/// A day to come.
+/// A day ahead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DayAhead {
     /// Its date (YYYY-MM-DD).
     pub day: String,
-    /// Mails of it.
+    /// Its quota in mails.
     pub quota: u64,
 }
 
-/// A lease that still holds.
+/// A lease that is still valid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outstanding {
-    /// Which.
+    /// Its id.
     pub lease: String,
-    /// Mails of what is there for everybody.
+    /// Mails from the quota for all mail.
     pub bulk: u64,
-    /// Mails of the reserve.
+    /// Mails from the reserve.
     pub critical: u64,
-    /// Until when it may be used, or given back (RFC 3339).
+    /// Until when it may be used or returned (RFC 3339).
     pub expires: String,
 }
 
-/// Tells what the gate may grant to one configuration set, or to all that the policy plans.
+/// Returns what the gate may grant to one configuration set, or to all that the policy plans.
 ///
 /// # Errors
 ///
 /// The policy does not plan the configuration set, or AWS refuses.
-pub async fn quotas(access: &Access, set: Option<&str>, now: Now, look: TermStyle) -> Result<Answer, Failure> {
+pub async fn quotas(access: &Access, set: Option<&str>, now: Now, term: TermStyle) -> Result<Answer, Failure> {
     let policy = access.policy().await?.policy;
     let planned = &policy.warmup.sets;
-    // As other verbs name it.
+    // Accepts the prefix, like other verbs.
     let set = set.map(|set| set.strip_prefix("configuration-set:").unwrap_or(set));
     if let Some(set) = set.filter(|set| !planned.contains_key(*set)) {
         let nearest = owned(suggest(set, planned.keys().map(String::as_str)));
@@ -126,7 +127,7 @@ pub async fn quotas(access: &Access, set: Option<&str>, now: Now, look: TermStyl
         gate_in_use: policy.gate_in_use,
         sets: sets.map(|(name, plan)| planned_set(&policy, name, plan, &board, &known, now)).collect(),
     };
-    Ok(Answer::new(text::quotas(&quotas, look), &quotas, Exit::Done))
+    Ok(Answer::new(text::quotas(&quotas, term), &quotas, Exit::Done))
 }
 
 fn planned_set(
@@ -166,10 +167,10 @@ fn planned_set(
     PlannedSet { configuration_set: name.to_owned(), start: plan.start, target: plan.target, isps }
 }
 
-/// So many days are looked ahead: a plan that takes longer is told as far as that.
+/// At most this many days ahead are computed.
 const MAX_DAYS: usize = 1_000;
 
-/// The days after that of a ramp, if it and each of them is healthy and its quota used.
+/// The days after the current day of a ramp, if it and each of them is healthy and its quota is used.
 fn ahead(policy: &Policy, plan: &Plan, business: bool, ramp: &Ramp) -> Vec<DayAhead> {
     let mut days = Vec::new();
     let mut ramp = ramp.clone();

@@ -1,4 +1,4 @@
-//! What is going on in a stack.
+//! The state of a stack.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,18 +30,18 @@ use crate::failure::Failure;
 use crate::notice_history::Entry;
 use crate::{Access, Answer, Exit, text};
 
-/// So many subjects are read at a time.
+/// Subjects that are read at a time.
 const READS: usize = 16;
-/// So many of the last notices are read: they tell why a breaker is as it is.
+/// The number of recent notices that are read: they say why a breaker is in its state.
 const NOTICES: i32 = 100;
-/// So many of them are shown.
+/// The number of them that are shown.
 const SHOWN_NOTICES: usize = 5;
-/// Of so many breakers whose last notice is not among those, it is looked for.
+/// The most breakers whose last notice is looked up if it is not among those.
 const LOOKED_FOR: usize = 50;
-/// A notice that waits longer than this in the outbox does not get out.
+/// A notice that waits longer than this in the outbox is stuck.
 const LATE_MINUTES: u32 = 2;
 
-/// What is going on.
+/// The status.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// Name of the stack.
@@ -50,28 +50,28 @@ pub struct Status {
     pub region: String,
     /// When this was read (RFC 3339).
     pub at: String,
-    /// The only one it is about; null = all.
+    /// The only subject shown; null = all.
     pub subject: Option<String>,
     /// The policy in use.
     pub policy: InUse,
-    /// Whether an application asks the gate: without, a cut of a quota holds nothing back.
+    /// Whether an application asks the gate: without it, a reduced quota holds nothing back.
     pub gate: bool,
-    /// What a person should look at.
+    /// Warnings that need a person.
     pub warnings: Vec<String>,
-    /// The breakers that are not closed, or that a person overrides, the worst first.
+    /// The breakers that are not closed, or that a person overrides; the worst first.
     pub breakers: Vec<Unsettled>,
-    /// What SES is wished to do and, when last asked, did not, or does because of another stack.
+    /// Desired states that SES had not reached when last asked, or has reached because of another stack.
     pub wishes: Vec<Unfulfilled>,
-    /// Mail that SES accepted since this hour began (RFC 3339) is counted in `mail`.
+    /// Mail that SES accepted from this hour on (RFC 3339) is counted in `mail`.
     pub since: String,
-    /// Who has sent mail since, or has a breaker that is not closed; the most troubled first. With a subject: all its
-    /// mail, then each ISP; with the account: each configuration set.
+    /// The subjects that have sent mail since, or whose breaker is not closed; the worst first. With a subject: all its mail,
+    /// then each ISP; with the account: each configuration set.
     pub mail: Vec<Mail>,
-    /// What the gate may grant today, for each configuration set that asks it and each ISP that it was asked about.
+    /// What the gate may grant today, for each configuration set that has a plan and each ISP that it was asked about.
     pub quotas: Vec<Allowance>,
-    /// The last notices, the newest first.
+    /// The latest notices, newest first.
     pub notices: Vec<NoticeLine>,
-    /// Notices that are not sent yet; at most a hundred are looked at.
+    /// Notices that were not sent yet; at most a hundred are read.
     pub unsent: usize,
 }
 
@@ -82,14 +82,14 @@ pub struct InUse {
     pub version: u64,
     /// `act` or `shadow`.
     pub mode: &'static str,
-    /// Why it is not the current one, if it is not.
+    /// Why the pushed policy is not in use, if it is not.
     pub problem: Option<String>,
 }
 
 /// A breaker that is not closed, or that a person overrides. States and `hold` are stable names, for programs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unsettled {
-    /// Whose.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
@@ -97,69 +97,70 @@ pub struct Unsettled {
     pub state: StateName,
     /// Share of the quota that may be sent.
     pub factor: f64,
-    /// ArmedSince when (RFC 3339); for a throttled one, since its share last changed.
+    /// Since when (RFC 3339); for a throttled one, since its share last changed.
     pub since: Option<String>,
-    /// When it will be looked at even if nothing happens (RFC 3339): an open one lets probes through, a throttled one is
-    /// raised, a probe ends. Null waits for a person.
+    /// When it is evaluated even if nothing happens (RFC 3339): an open one starts to probe, a throttled one is raised, a probe
+    /// ends. Null waits for a person.
     pub until: Option<String>,
-    /// What a person has said about it.
+    /// A person's command about it.
     pub hold: Override,
-    /// Whether SES has a switch for it; what has none is held by the gate alone.
+    /// Whether SES has a switch for it; without one, only the gate holds mail back.
     pub switch_at_ses: bool,
-    /// How often it has opened since it was last forgiven.
+    /// How often it has opened since its trips were last forgiven.
     pub trips: u32,
-    /// Why, as people were told.
+    /// The reason, as in the notice.
     pub reason: Option<String>,
 }
 
-/// A wish that is not true yet.
+/// A desired state that SES has not reached yet.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unfulfilled {
-    /// What SES is to stop or let flow.
+    /// The subject that SES is to stop or resume.
     pub target: String,
     /// `flowing` or `stopped`.
     pub wish: &'static str,
-    /// ArmedSince when (RFC 3339).
+    /// Since when (RFC 3339).
     pub since: String,
-    /// What was last made or seen.
+    /// What was last applied or seen.
     pub made: Option<&'static str>,
-    /// Whether a call of SES was begun and not seen to end.
+    /// Whether a call to SES began and its end was not recorded.
     pub under_way: bool,
     /// When SES was last asked (RFC 3339).
     pub checked: Option<String>,
-    /// What SES said then against `made`: `flowing`, `stopped` or `gone`. It is believed if the next look says the same.
+    /// What SES showed then, where it differs from `made`: `flowing`, `stopped` or `gone`. It is accepted if the next check
+    /// shows the same.
     pub doubted: Option<&'static str>,
-    /// ArmedSince when SES does not know the target (RFC 3339). The wish is kept in case that it is made anew.
+    /// Since when the target does not exist at SES (RFC 3339). The desired state is kept in case the target is created again.
     pub gone: Option<String>,
-    /// The ses-breaker stack whose stop it is; it is left to that one.
+    /// The ses-breaker stack that stopped it, and that must resume it.
     pub stopped_by: Option<String>,
-    /// ArmedSince when SES refuses it (RFC 3339); `error` says why.
+    /// Since when SES refuses it (RFC 3339); `error` says why.
     pub refused: Option<String>,
-    /// How many calls about it failed in a row.
+    /// The number of calls about it that failed in a row.
     pub failures: u32,
-    /// What the last of them said.
+    /// The error of the last of them.
     pub error: Option<String>,
-    /// It is not looked at before (RFC 3339).
+    /// The time before which it is not checked again (RFC 3339).
     pub next_look: Option<String>,
-    /// Why it is wished.
+    /// The reason for the desired state.
     pub reason: String,
 }
 
-/// Whether there is something about a wish that people should see.
-fn is_unfulfilled(wished: &DesiredState) -> bool {
-    !wished.is_true() || wished.other.is_some() || wished.doubt.is_some()
+/// Whether people should see something about a desired state.
+fn is_unfulfilled(desired: &DesiredState) -> bool {
+    !desired.is_true() || desired.other.is_some() || desired.doubt.is_some()
 }
 
 /// The mail of a subject, or of a subject at one ISP.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mail {
-    /// Whose.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// State of its breaker.
     pub state: StateName,
-    /// The last hour in which it was heard of (RFC 3339).
+    /// The last hour with an event (RFC 3339).
     pub heard: Option<String>,
     /// Counters that are not 0, by name.
     #[serde(flatten)]
@@ -185,43 +186,44 @@ pub struct Allowance {
     pub configuration_set: String,
     /// The ISP.
     pub isp: String,
-    /// The day, in the policy's zone (YYYY-MM-DD). If it is over, whoever asks first begins the next.
+    /// The day, in the policy's zone (YYYY-MM-DD). If it is over, the next request begins the next day.
     pub day: String,
-    /// Mails that may be granted on it, the reserve for critical mail included.
+    /// Mails that may be granted on it, including the reserve for critical mail.
     pub quota: u64,
-    /// Mails that were granted and not given back.
+    /// Mails that were granted and not returned.
     pub granted: u64,
-    /// Of those, mails of the reserve.
+    /// Those of them from the reserve.
     pub critical: u64,
-    /// Mails a day at which it is warmed up.
+    /// Mails a day after the warm-up.
     pub target: u64,
-    /// What became of the quota of the day before: `began`, `grew`, `held`, `warmed`, `shrank`, `trickled`, `followed`, `decayed`.
+    /// The result of the quota of the day before: `began`, `grew`, `held`, `warmed`, `shrank`, `trickled`, `followed`,
+    /// `decayed`.
     pub step: &'static str,
-    /// Why, in words.
+    /// The reason.
     pub reason: String,
-    /// The share that the breakers of set and ISP let through; an identity's may let less.
+    /// The share that the breakers of set and ISP let through; an identity's breaker may reduce it further.
     pub factor: f64,
-    /// The key whose breaker lets least through, if it is less than everything.
+    /// The key whose breaker lets the least through, if that is less than everything.
     pub because: Option<String>,
 }
 
 /// A notice.
 #[derive(Clone, Debug, Serialize)]
 pub struct NoticeLine {
-    /// When what it tells of was (RFC 3339).
+    /// When it happened (RFC 3339).
     pub at: String,
-    /// In a line.
+    /// The title, on one line.
     pub title: String,
-    /// In full.
+    /// The full text.
     pub text: String,
 }
 
-/// Tells what is going on, or what is with one subject.
+/// Returns the status of the stack, or of one subject.
 ///
 /// # Errors
 ///
-/// Nobody ever heard of the subject, or AWS refuses.
-pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: TermStyle) -> Result<Answer, Failure> {
+/// The stack has never seen the subject, or AWS refuses.
+pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, term: TermStyle) -> Result<Answer, Failure> {
     let known = access.policy().await?;
     let reading = Reading::of(access, &known.policy, subject, now).await.map_err(|error| access.refused(error))?;
     if let Some(subject) = subject
@@ -253,39 +255,39 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, look: 
         since: since(now).start(),
         mail: reading.mail(policy, subject, now),
         quotas: reading.allowances(policy),
-        notices: reading.reported(subject),
+        notices: reading.latest_notices(subject),
         unsent: reading.unsent.len(),
     };
-    Ok(Answer::new(text::status(&status, policy, look), &status, Exit::Done))
+    Ok(Answer::new(text::status(&status, policy, term), &status, Exit::Done))
 }
 
-/// The hour that began a day ago or less: the mail since then is shown.
+/// The first hour of the last 24 hours: mail since then is shown.
 fn since(now: Now) -> Minute {
     now.minute().minus(DAY).plus(HOUR - 1).hour()
 }
 
-/// What was read of the stack.
+/// What was read from the stack.
 pub(crate) struct Reading {
     pub(crate) directory: BTreeMap<Subject, Minute>,
-    /// By key: of everybody the ones that are not closed, and all of the subject that was asked for.
+    /// By key: the breakers that are not closed, and all breakers of the requested subject.
     pub(crate) breakers: BTreeMap<Key, BreakerState>,
     pub(crate) wishes: Vec<DesiredState>,
     pub(crate) notices: Vec<(Notice, Now)>,
     unsent: Vec<Notice>,
     rates: BTreeMap<Subject, Timeline>,
-    /// Why a breaker is as it is, by key.
+    /// The reason for a breaker's state, by key.
     reasons: BTreeMap<Key, String>,
     board: std::sync::Arc<Board>,
     quotas: BTreeMap<(String, Isp), Quota>,
 }
 
 impl Reading {
-    /// Reads what is listed somewhere, and nobody's counters.
+    /// Reads what is listed somewhere, without counters.
     pub(crate) async fn without_rates(access: &Access, policy: &Policy, now: Now) -> Result<Reading, PortError> {
         Reading::read(access, policy, None, false, now).await
     }
 
-    /// Reads what there is in two rounds: what is listed somewhere, then the counters of each subject.
+    /// Reads in two rounds: what is listed somewhere, then the counters of each subject.
     async fn of(access: &Access, policy: &Policy, asked: Option<&Subject>, now: Now) -> Result<Reading, PortError> {
         Reading::read(access, policy, asked, true, now).await
     }
@@ -371,7 +373,7 @@ impl Reading {
         *subject == Subject::Account
             || self.directory.contains_key(subject)
             || self.breakers.keys().any(|key| key.subject == *subject)
-            || self.wishes.iter().any(|wished| wished.target == *subject)
+            || self.wishes.iter().any(|desired| desired.target == *subject)
     }
 
     pub(crate) fn warnings(&self, known: &aws::policies::Known, now: Now) -> Vec<String> {
@@ -381,16 +383,15 @@ impl Reading {
                 0 => "the default".to_owned(),
                 version => format!("version {version}"),
             };
-            warnings.push(format!("{problem}; {instead} is in use (ses-breaker policy push FILE puts it right)"));
+            warnings.push(format!("{problem}; {instead} is in use (to fix it: ses-breaker policy push FILE)"));
         }
         match self.directory.values().max() {
             None => warnings.push(
-                "no event was ever heard of: connect a configuration set (ses-breaker connect NAME) and send a mail"
-                    .to_owned(),
+                "no events yet: connect a configuration set (ses-breaker connect NAME) and send a mail".to_owned(),
             ),
-            // The directory tells hours only: what was heard of in the hour before this one may be minutes old.
+            // The directory knows hours only: events of the previous hour may be minutes old.
             Some(last) if last.plus(2 * HOUR) <= now.minute() => warnings.push(format!(
-                "no event was heard of for {} or more, the last between {} and {} UTC: nothing is sent, or events do not \
+                "no events for {} or more, the last between {} and {} UTC: nothing is sent, or events do not \
                  arrive",
                 counted(u64::from((now.minute().0 - last.0) / HOUR - 1), "hour"),
                 text::minute_of(*last),
@@ -401,17 +402,17 @@ impl Reading {
         let late = |notice: &&Notice| now.minutes_since(time_of_notice(notice)) >= LATE_MINUTES;
         if let Some(oldest) = self.unsent.iter().filter(late).min_by_key(|notice| time_of_notice(notice)) {
             warnings.push(format!(
-                "the outbox has {} not sent yet, the oldest since {} UTC: look at the enforcer's log, and at its \
+                "the outbox has {} not sent yet, the oldest since {} UTC: check the enforcer's log and its \
                  permission to publish",
                 counted(self.unsent.len() as u64, "notice"),
                 text::second_of(time_of_notice(oldest)),
             ));
         }
-        let waits = |wished: &&DesiredState| !wished.is_true() && wished.gone.is_none() && wished.other.is_none();
-        let stuck = self.wishes.iter().filter(waits).filter(|wished| now.minutes_since(wished.at) >= 10).count();
+        let waits = |desired: &&DesiredState| !desired.is_true() && desired.gone.is_none() && desired.other.is_none();
+        let stuck = self.wishes.iter().filter(waits).filter(|desired| now.minutes_since(desired.at) >= 10).count();
         if stuck > 0 {
-            let wishes = if stuck == 1 { "a wish is".to_owned() } else { format!("{stuck} wishes are") };
-            warnings.push(format!("{wishes} not true at SES after 10 minutes and more: look at the enforcer's log"));
+            let requests = if stuck == 1 { "1 request is".to_owned() } else { format!("{stuck} requests are") };
+            warnings.push(format!("{requests} not done at SES after 10 minutes or more: check the enforcer's log"));
         }
         warnings
     }
@@ -424,7 +425,7 @@ impl Reading {
         let mut breakers: Vec<(u8, Reverse<Option<Now>>, Unsettled)> = shown
             .map(|(key, known)| {
                 let whole = if key.isp.is_none() { Some(&key.subject) } else { None };
-                let wished = self.wishes.iter().find(|wished| Some(&wished.target) == whole);
+                let desired = self.wishes.iter().find(|desired| Some(&desired.target) == whole);
                 let unsettled = Unsettled {
                     subject: key.subject.to_string(),
                     isp: key.isp.map(|isp| policy.isp_map.name(isp).to_owned()),
@@ -435,7 +436,7 @@ impl Reading {
                     hold: known.overridden,
                     switch_at_ses: has_switch(key),
                     trips: known.trips,
-                    reason: self.reasons.get(key).cloned().or_else(|| wished.map(|wished| wished.reason.clone())),
+                    reason: self.reasons.get(key).cloned().or_else(|| desired.map(|desired| desired.reason.clone())),
                 };
                 (rank(known.state), Reverse(moved(known)), unsettled)
             })
@@ -445,24 +446,24 @@ impl Reading {
     }
 
     fn unfulfilled(&self, asked: Option<&Subject>) -> Vec<Unfulfilled> {
-        let wishes = self.wishes.iter().filter(|wished| asked.is_none_or(|asked| wished.target == *asked));
+        let wishes = self.wishes.iter().filter(|desired| asked.is_none_or(|asked| desired.target == *asked));
         wishes
-            .filter(|wished| is_unfulfilled(wished))
-            .map(|wished| Unfulfilled {
-                target: wished.target.to_string(),
-                wish: flow_name(wished.wish),
-                since: wished.at.to_string(),
-                made: wished.made.map(flow_name),
-                under_way: wished.intent.is_some(),
-                checked: wished.checked.map(|checked| checked.to_string()),
-                doubted: wished.doubt.map(|doubt| seen_name(doubt.seen)),
-                gone: wished.gone.map(|gone| gone.to_string()),
-                stopped_by: wished.other.as_ref().map(|other| other.stack.clone()),
-                refused: wished.trouble.as_ref().and_then(|trouble| trouble.denied).map(|denied| denied.to_string()),
-                failures: wished.trouble.as_ref().map_or(0, |trouble| trouble.failures),
-                error: wished.trouble.as_ref().map(|trouble| trouble.error.clone()),
-                next_look: wished.again.map(|again| again.to_string()),
-                reason: wished.reason.clone(),
+            .filter(|desired| is_unfulfilled(desired))
+            .map(|desired| Unfulfilled {
+                target: desired.target.to_string(),
+                wish: flow_name(desired.wish),
+                since: desired.at.to_string(),
+                made: desired.made.map(flow_name),
+                under_way: desired.intent.is_some(),
+                checked: desired.checked.map(|checked| checked.to_string()),
+                doubted: desired.doubt.map(|doubt| seen_name(doubt.seen)),
+                gone: desired.gone.map(|gone| gone.to_string()),
+                stopped_by: desired.other.as_ref().map(|other| other.stack.clone()),
+                refused: desired.trouble.as_ref().and_then(|trouble| trouble.denied).map(|denied| denied.to_string()),
+                failures: desired.trouble.as_ref().map_or(0, |trouble| trouble.failures),
+                error: desired.trouble.as_ref().map(|trouble| trouble.error.clone()),
+                next_look: desired.again.map(|again| again.to_string()),
+                reason: desired.reason.clone(),
             })
             .collect()
     }
@@ -490,13 +491,13 @@ impl Reading {
                     push(key, counters(rates, Some(isp), now), rates.knows_its_mail());
                 }
             }
-            // The account is the sum of its configuration sets, and nothing else was read for it.
+            // The account is the sum of its configuration sets; nothing else was read for it.
             Some(_) | None => {
                 for (subject, rates) in &self.rates {
                     let key = Key { subject: subject.clone(), isp: None };
                     push(key, counters(rates, None, now), rates.knows_its_mail());
                 }
-                // Stopped since before yesterday, perhaps: that is why there is no mail.
+                // No mail, perhaps because it was stopped before yesterday.
                 let silent = self.breakers.iter().filter(|(key, known)| {
                     asked.is_none()
                         && key.isp.is_none()
@@ -550,7 +551,7 @@ impl Reading {
         allowances
     }
 
-    fn reported(&self, asked: Option<&Subject>) -> Vec<NoticeLine> {
+    fn latest_notices(&self, asked: Option<&Subject>) -> Vec<NoticeLine> {
         // `TIME#configuration-set:news@gmail#VERSION`, `TIME#configuration-set:news#WORD`.
         let about = |notice: &Notice, subject: &str| {
             let name = notice.id.split_once('#').and_then(|(_, rest)| rest.rsplit_once('#')).map(|(name, _)| name);
@@ -559,12 +560,12 @@ impl Reading {
         };
         let asked = asked.map(Subject::to_string);
         let shown = self.notices.iter().filter(|(notice, _)| asked.as_ref().is_none_or(|asked| about(notice, asked)));
-        let reported = |(notice, at): &(Notice, Now)| NoticeLine {
+        let line = |(notice, at): &(Notice, Now)| NoticeLine {
             at: at.to_string(),
             title: notice.title.clone(),
             text: notice.text.clone(),
         };
-        shown.take(SHOWN_NOTICES).map(reported).collect()
+        shown.take(SHOWN_NOTICES).map(line).collect()
     }
 }
 
@@ -578,7 +579,7 @@ pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, 
             };
             (flow.factor.share(), flow.because.map(because))
         }
-        // The policy says what the gate grants then: bulk mail waits, by default.
+        // The policy says what the gate grants in that case: by default, bulk mail waits.
         Err(error) => (0.0, Some(error.reason)),
     };
     Allowance {
@@ -597,13 +598,13 @@ pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, 
 }
 
 impl Allowance {
-    /// Sets by their names, the largest quota of each first.
+    /// The order: sets by name, in each the largest quota first.
     pub(crate) fn place(&self) -> impl Ord {
         (self.configuration_set.clone(), Reverse(self.quota), self.isp.clone())
     }
 }
 
-/// The quotas of the configuration set that was asked for, or of all that the policy names.
+/// The quotas of the requested configuration set, or of all that the policy names.
 pub(crate) async fn read_quotas(
     access: &Access,
     policy: &Policy,
@@ -636,7 +637,7 @@ fn counters(rates: &Timeline, isp: Option<Isp>, now: Now) -> Counters {
     rates.series(isp).map(|series| series.sum_since(since(now))).unwrap_or_default()
 }
 
-/// When a breaker came to be where it is.
+/// When a breaker entered its state.
 pub(crate) fn moved(known: &BreakerState) -> Option<Now> {
     match known.state {
         State::Closed => None,
@@ -654,11 +655,11 @@ fn rank(state: State) -> u8 {
     }
 }
 
-/// How much people should care; more is worse.
+/// The order of attention; more is worse.
 type Trouble = (Reverse<u8>, f64, u64);
 
-/// By the state of the breaker, then by how far the worst rate is beyond its limit, then by how much mail there is. Of a
-/// rate, only what is beyond chance counts, or one bounce of one mail would be worse than a bad list.
+/// By the state of the breaker, then by how far the worst rate exceeds its limit, then by how much mail there is. Only the part
+/// of a rate beyond chance counts; otherwise one bounce of one mail would outrank a bad list.
 fn trouble(policy: &Policy, known: Option<&BreakerState>, mail: &Mail) -> Trouble {
     let worst = Metric::ALL.into_iter().map(|metric| {
         let Tally { population, bad } = mail.tallies[metric as usize];
@@ -673,7 +674,7 @@ fn time_of_notice(notice: &Notice) -> Now {
     Now(notice.id.split('#').next().and_then(|digits| digits.parse().ok()).unwrap_or(0))
 }
 
-/// Why, as a notice says; else its title.
+/// The reason of a notice; without one, its title.
 fn reason(notice: &Notice) -> String {
     Entry::of(notice).map_or_else(|| notice.title.clone(), |entry| entry.why())
 }

@@ -1,5 +1,5 @@
-//! What people see. Like the texts of `replay`: styles in them are stripped where they are not wanted, and every string
-//! from outside comes through [`sanitize`] or [`name`] first.
+//! Texts for people. As in the texts of `replay`, styles are stripped where they are not wanted, and every string from
+//! outside goes through [`sanitize`] or [`name`] first.
 
 mod advise;
 mod backtest;
@@ -32,23 +32,23 @@ pub(crate) use status::status;
 use crate::command::{CommandResult, OperatorCommand};
 use crate::obey::Obeyed;
 
-/// Date and time of day of a minute.
+/// Date and time of a minute.
 pub(crate) fn minute_of(minute: Minute) -> String {
     minute.to_string()
 }
 
-/// Date and time of day, to the second.
+/// Date and time, to the second.
 pub(crate) fn second_of(at: Now) -> String {
     moment(&at.to_string())
 }
 
 /// A paragraph.
-fn paragraph(text: &str, look: TermStyle) -> String {
-    hanging("", &sanitize(text), look.columns())
+fn paragraph(text: &str, term: TermStyle) -> String {
+    hanging("", &sanitize(text), term.columns())
 }
 
-/// What a person's command changed; `key` is the name of the key.
-pub(crate) fn said(said: &CommandResult, key: &str, look: TermStyle) -> String {
+/// The result of an operator's command; `key` is the name of the key.
+pub(crate) fn command_result(result: &CommandResult, key: &str, term: TermStyle) -> String {
     let refused = |what: &str, obeyed: &Obeyed| match obeyed {
         Obeyed::Refused { .. } => format!("not {what}: SES refuses"),
         Obeyed::Gone => format!("not {what}: SES does not know it"),
@@ -56,37 +56,37 @@ pub(crate) fn said(said: &CommandResult, key: &str, look: TermStyle) -> String {
         Obeyed::NotWaited => format!("to be {what}"),
         Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => format!("not {what} yet"),
     };
-    let (head, good) = match (said.word, &said.obeyed) {
+    let (head, good) = match (result.command, &result.obeyed) {
         (OperatorCommand::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
         (OperatorCommand::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
         (OperatorCommand::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
-        _ if !said.changed => (format!("still {}", said.to.word(said.gate)), true),
+        _ if !result.changed => (format!("still {}", result.to.word(result.gate)), true),
         (OperatorCommand::Stop, None) => ("recorded, and not stopped".to_owned(), false),
         (OperatorCommand::Resume, _) => ("resumed".to_owned(), true),
         (OperatorCommand::Bypass, _) => ("bypassed".to_owned(), true),
         (OperatorCommand::Shadow, _) => ("put in shadow".to_owned(), true),
         (OperatorCommand::Release, _) => ("left to its breaker".to_owned(), true),
     };
-    let style = if good && said.word != OperatorCommand::Stop { GOOD } else { BAD };
-    // Where SES has no switch, or in shadow, a breaker that stops has stopped nothing at SES.
-    let is_only_recorded = said.word == OperatorCommand::Stop && said.obeyed.is_none();
-    let from_to = if said.from == said.to || is_only_recorded {
+    let style = if good && result.command != OperatorCommand::Stop { GOOD } else { BAD };
+    // Where SES has no switch, or in shadow, a breaker that stops changes nothing at SES.
+    let is_only_recorded = result.command == OperatorCommand::Stop && result.obeyed.is_none();
+    let from_to = if result.from == result.to || is_only_recorded {
         String::new()
     } else {
-        format!(" ({} → {})", said.from.word(said.gate), said.to.word(said.gate))
+        format!(" ({} → {})", result.from.word(result.gate), result.to.word(result.gate))
     };
     let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
-    for sentence in &said.outcome {
-        out.push_str(&self::sentence(sentence, look));
+    for sentence in &result.outcome {
+        out.push_str(&self::sentence(sentence, term));
     }
     out
 }
 
-/// A sentence, and the command at its end in a line of its own: it may be pasted, and so is not broken.
-fn sentence(sentence: &str, look: TermStyle) -> String {
+/// A sentence, with the command at its end on a line of its own: people paste it, so it is not wrapped.
+fn sentence(sentence: &str, term: TermStyle) -> String {
     match sentence.rsplit_once(": ").filter(|(_, last)| last.starts_with("ses-breaker ") || last.starts_with("aws ")) {
-        Some((words, command)) => format!("{}  {}\n", paragraph(&format!("{words}:"), look), sanitize(command)),
-        None => paragraph(sentence, look),
+        Some((words, command)) => format!("{}  {}\n", paragraph(&format!("{words}:"), term), sanitize(command)),
+        None => paragraph(sentence, term),
     }
 }
 
@@ -95,7 +95,7 @@ fn heading(text: &str) -> String {
     format!("\n{}\n", paint(BOLD, text))
 }
 
-/// Lines under a lead, each of them painted whole.
-fn painted(style: anstyle::Style, text: &str, look: TermStyle) -> String {
-    wrapped(&sanitize(text), look.columns()).iter().map(|line| paint(style, line) + "\n").collect()
+/// Wrapped lines, each of them painted whole.
+fn painted(style: anstyle::Style, text: &str, term: TermStyle) -> String {
+    wrapped(&sanitize(text), term.columns()).iter().map(|line| paint(style, line) + "\n").collect()
 }

@@ -1,4 +1,4 @@
-//! A picture on a terminal that is drawn anew in its place.
+//! A picture on a terminal that is refreshed in place.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use reputation::time::Now;
 use crate::failure::Failure;
 use crate::{Answer, text};
 
-/// Asks again and again, and draws each answer, until drawing fails or the program is interrupted.
+/// Asks repeatedly, and draws each answer, until drawing fails or the program is interrupted.
 ///
 /// # Errors
 ///
-/// The first answer fails, or drawing does. A later answer that fails is told above the last one that did not.
+/// The first answer fails, or drawing does. When a later answer fails, its error is shown above the last good picture.
 pub async fn watch(
     every: Duration,
     clock: &dyn Fn() -> Now,
     mut ask: impl AsyncFnMut(Now) -> Result<Answer, Failure>,
     draw: &mut dyn FnMut(&str) -> Result<(), Failure>,
 ) -> Result<Infallible, Failure> {
-    let foot = paint(DIM, &format!("again every {} s; Ctrl-C ends", every.as_secs()));
+    let foot = paint(DIM, &format!("every {} s; Ctrl-C ends", every.as_secs()));
     let mut last = ask(clock()).await?.text;
     let mut head = String::new();
     loop {
@@ -34,25 +34,25 @@ pub async fn watch(
                 String::new()
             }
             Err(failure) => {
-                let words = format!("{} UTC: {failure}; what stands below is older", text::second_of(now));
+                let words = format!("{} UTC: {failure}; the picture below is older", text::second_of(now));
                 format!("{}\n{}\n\n", paint(DOUBTFUL.bold(), &sanitize(&words)), sanitize(&failure.remedy()))
             }
         };
     }
 }
 
-/// What draws a picture over the one before: so many lines of it as the terminal has, none of them wrapped.
+/// The sequences that draw a picture over the one before: at most as many lines as the terminal has, none of them wrapped.
 ///
 /// The sequences are those of ECMA-48 (CUP, EL, ED) and of the VT100 (DECAWM).
 pub fn frame(picture: &str, height: usize) -> String {
     let lines: Vec<&str> = picture.lines().collect();
-    // The cursor stands in a line of its own.
+    // The cursor is on a line of its own.
     let room = height.saturating_sub(1).max(2);
     let (shown, hidden) = if lines.len() > room { lines.split_at(room - 1) } else { (&lines[..], &lines[..0]) };
     let mut out = String::from("\u{1b}[?7l\u{1b}[H");
     shown.iter().for_each(|line| out.push_str(&format!("{line}\u{1b}[0m\u{1b}[K\n")));
     if !hidden.is_empty() {
-        let words = format!("… and {} more lines than the terminal has", hidden.len());
+        let words = format!("… and {} more lines that do not fit the terminal", hidden.len());
         out.push_str(&format!("{}\u{1b}[K\n", paint(DIM, &words)));
     }
     out.push_str("\u{1b}[J\u{1b}[?7h");
@@ -70,7 +70,7 @@ mod tests {
     use crate::Exit;
 
     #[test]
-    fn a_picture_is_no_higher_than_the_terminal() {
+    fn a_picture_is_at_most_as_high_as_the_terminal() {
         for height in 0..12 {
             let drawn = visible(&frame(&"line\n".repeat(6), height));
             let lines = drawn.lines().count();
@@ -106,16 +106,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_is_told_above_the_last_picture_and_goes_when_it_is_over() {
+    async fn a_failure_is_shown_above_the_last_picture_until_it_is_over() {
         let begun = tokio::time::Instant::now();
         let pictures = drawn(&[true, false, true]).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(10));
-        assert_eq!(pictures[0], "picture 1\n\nagain every 5 s; Ctrl-C ends\n");
+        assert_eq!(pictures[0], "picture 1\n\nevery 5 s; Ctrl-C ends\n");
         assert!(
-            pictures[1].starts_with("2026-10-06 09:00:01 UTC: reading failed: timeout; what stands below is older\n")
+            pictures[1].starts_with("2026-10-06 09:00:01 UTC: reading failed: timeout; the picture below is older\n")
         );
         assert!(pictures[1].contains("--endpoint-url") && pictures[1].contains("\npicture 1\n"), "{}", pictures[1]);
-        assert_eq!(pictures[2], "picture 3\n\nagain every 5 s; Ctrl-C ends\n");
+        assert_eq!(pictures[2], "picture 3\n\nevery 5 s; Ctrl-C ends\n");
     }
 
     #[tokio::test(start_paused = true)]

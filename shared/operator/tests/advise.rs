@@ -1,4 +1,4 @@
-//! Advice upon the day rows of a stack in this process.
+//! Advice from the daily counters of a stack in this process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// 2026-10-06 09:00:00 UTC.
 const MORNING: Now = Now(1_791_277_200_000);
 
-/// Puts the row of a day, so many days before today.
+/// Puts the counters of a day, `days_ago` days before today.
 fn row(account: &Account, subject: &str, days_ago: u32, counters: &[(&str, u64)]) {
     let today = MORNING.minute().day();
     let mut item = json!({
@@ -39,7 +39,7 @@ async fn advised(account: &Account, prices: Option<&str>) -> Result<Answer, Fail
     advise(&account.access(), prices.as_ref(), MORNING, TermStyle::new(None)).await
 }
 
-/// A large and steady set, one with a mail blast a week, a small one that began three days ago, and two lists.
+/// A large steady set, one with a mailing once a week, a small one that began three days ago, and two lists.
 async fn busy() -> Account {
     let account = Account::with(&[]);
     Stack::push(&account.cloud, "[subjects]\ntags = [\"list\"]\n").await;
@@ -68,7 +68,7 @@ async fn busy() -> Account {
     for day in 1..=3 {
         row(&account, "configuration-set:receipts", day, &[("gmail.sent", 120), ("other.sent", 80)]);
     }
-    // Today is not over yet, and what is older than the window is not looked at.
+    // Today is not over, and days before the window are not read.
     row(&account, "configuration-set:news", 0, &[("gmail.sent", 9_999_999)]);
     row(&account, "configuration-set:news", 90, &[("gmail.sent", 9_999_999)]);
     account
@@ -79,8 +79,8 @@ async fn each_set_is_advised_on_by_its_whole_days_and_lists_by_their_harm() {
     let answer = advised(&busy().await, None).await.unwrap();
     assert_eq!(answer.exit, Exit::Done);
     insta::assert_snapshot!(visible(&answer.text));
-    let reported: Value = serde_json::from_str(&answer.json).unwrap();
-    let sets: Vec<_> = reported["sets"]
+    let output: Value = serde_json::from_str(&answer.json).unwrap();
+    let sets: Vec<_> = output["sets"]
         .as_array()
         .unwrap()
         .iter()
@@ -94,11 +94,8 @@ async fn each_set_is_advised_on_by_its_whole_days_and_lists_by_their_harm() {
             (&json!("receipts"), &json!("undecided"), &json!(3)),
         ]
     );
-    assert_eq!(reported["lists"][0]["list"], "list=bought");
-    assert_eq!(
-        (&reported["first"], &reported["until"]),
-        (&json!("2026-09-06T00:00:00Z"), &json!("2026-10-06T00:00:00Z"))
-    );
+    assert_eq!(output["lists"][0]["list"], "list=bought");
+    assert_eq!((&output["first"], &output["until"]), (&json!("2026-09-06T00:00:00Z"), &json!("2026-10-06T00:00:00Z")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,13 +112,13 @@ async fn without_data_it_says_so_and_without_tags_how_to_have_lists() {
 async fn prices_of_ones_own_are_used_and_wrong_ones_named() {
     let account = busy().await;
     let mine = operator::advise::prices::BUILT_IN.replace("ip_month = 24.95", "ip_month = 500.0");
-    let reported: Value = serde_json::from_str(&advised(&account, Some(&mine)).await.unwrap().json).unwrap();
+    let output: Value = serde_json::from_str(&advised(&account, Some(&mine)).await.unwrap().json).unwrap();
     assert_eq!(
-        (&reported["sets"][0]["ips"], &reported["prices"]["standard"]["ip_month"]),
+        (&output["sets"][0]["ips"], &output["prices"]["standard"]["ip_month"]),
         (&json!("managed"), &json!(500.0))
     );
     let failure = advised(&account, Some("per_thousand = 1")).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
-    assert_eq!(failure.to_string(), "my-prices.toml holds no prices: missing field `date`");
+    assert_eq!(failure.to_string(), "my-prices.toml is not a valid price file: missing field `date`");
     assert!(failure.remedy().contains("prices.toml"));
 }

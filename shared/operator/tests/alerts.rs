@@ -1,4 +1,4 @@
-//! The commands that alerts tell people to type are commands that `ses-breaker` understands, and that do what is said of them.
+//! The commands that alerts print are accepted by `ses-breaker`, and do what the alert says.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -42,7 +42,7 @@ impl Alerts for Post {
     }
 }
 
-/// Every move of a breaker that has commands of its own, of subjects with names that a shell would take apart.
+/// A message for each move of a breaker that has commands of its own, about subjects whose names need quoting in a shell.
 async fn messages(toml: &str) -> Vec<Message> {
     let policy = Policy::from_toml(toml).unwrap();
     let verdict = |level| Verdict {
@@ -92,7 +92,7 @@ async fn messages(toml: &str) -> Vec<Message> {
     post.0
 }
 
-/// The words of a command line, as a shell takes it apart: bare words and single quotes are all there is.
+/// Splits a command line into words as a shell does: only bare words and single quotes occur.
 fn words(line: &str) -> Vec<OsString> {
     let (mut words, mut word, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
     for letter in line.chars() {
@@ -120,7 +120,7 @@ fn every_command_in_every_alert_is_understood() {
     let place = Place { stack: "my-stack".to_owned(), region: "eu-west-1".to_owned(), ..Place::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut lines = BTreeSet::new();
-    // As they are linked to: in small letters, with hyphens.
+    // As in links: lower case, with hyphens.
     let runbook = include_str!("../../../infra/RUNBOOK.md").lines();
     let headings: BTreeSet<String> =
         runbook.filter_map(|line| Some(line.strip_prefix("### ")?.to_lowercase().replace(' ', "-"))).collect();
@@ -135,14 +135,14 @@ fn every_command_in_every_alert_is_understood() {
     assert_eq!(verbs.into_iter().collect::<Vec<_>>(), ["bypass", "release", "resume", "status", "stop"]);
     for line in lines {
         assert!(line.ends_with(" --stack my-stack --region eu-west-1"), "{line}");
-        // Without credentials nobody is asked anything: what is understood is refused, what is not is bad usage.
+        // Without credentials nothing is sent: an accepted command ends as refused, any other as bad usage.
         let nobody = ["--profile", "ses-breaker-never-there", "--quiet"].map(OsString::from);
         let exit = operator::cli::run(words(&line).into_iter().chain(nobody), START);
         assert_eq!(exit, Exit::Refused, "{line}");
     }
 }
 
-/// The e-mails that went out: subject, and text.
+/// The alerts that were sent by e-mail: subject and text.
 fn letters(account: &Account) -> Vec<(String, String)> {
     account.cloud.state().published.iter().map(|form| (form["Subject"].clone(), form["Message"].clone())).collect()
 }
@@ -151,7 +151,7 @@ fn letters(account: &Account) -> Vec<(String, String)> {
 async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
     let account = Account::with(&["news"]);
     let mut stack = Stack::new(&account.cloud, false);
-    // A list that gets worse: 3 % come back, then a third of the mail, then half of it.
+    // A list that gets worse: 3 % of its mail bounces, then a third, then half.
     for (minute, delivered, bounced) in [(0, 1_060, 34), (2, 16, 8), (4, 15, 15)] {
         let sent = MORNING.plus_minutes(minute);
         hear(&account, &mut stack, &mails("news", &["outlook.com"], delivered, bounced, sent), sent.plus_minutes(1))
@@ -159,8 +159,8 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
         stack.tick(sent.plus_minutes(1)).await.unwrap();
         stack.enforce(true, sent.plus_minutes(1)).await.unwrap();
     }
-    let reported = letters(&account);
-    let titles: Vec<&str> = reported.iter().map(|(title, _)| title.as_str()).collect();
+    let alerts = letters(&account);
+    let titles: Vec<&str> = alerts.iter().map(|(title, _)| title.as_str()).collect();
     assert_eq!(
         titles,
         [
@@ -170,11 +170,11 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
         ]
     );
     assert!(!account.cloud.state().sets["news"]);
-    insta::assert_snapshot!(format!("Subject: {}\n\n{}", reported[2].0, reported[2].1));
+    insta::assert_snapshot!(format!("Subject: {}\n\n{}", alerts[2].0, alerts[2].1));
 
-    let undo = reported[2].1.lines().find_map(|line| line.strip_prefix("Undo: ")).unwrap();
+    let undo = alerts[2].1.lines().find_map(|line| line.strip_prefix("Undo: ")).unwrap();
     let now = MORNING.plus_minutes(9);
-    // The enforcer, which the new wish rings for.
+    // The enforcer, which a new desired state wakes.
     let enforcer = async {
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         stack.enforce(false, now).await.unwrap();
@@ -184,19 +184,19 @@ async fn an_incident_is_one_alert_per_level_and_its_undo_command_resumes() {
     let answer = answer.unwrap();
     assert_eq!(answer.exit, Exit::Done, "{}", answer.text);
     assert!(account.cloud.state().sets["news"]);
-    // It stays so: the mail of before judges nobody any more. And whoever gets the alerts is told who it was.
+    // It stays resumed: earlier mail no longer judges it. And the alert names the person.
     for minute in 10..90 {
         stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
         stack.enforce(minute % 5 == 0, MORNING.plus_minutes(minute)).await.unwrap();
     }
     assert!(account.cloud.state().sets["news"]);
-    let reported = letters(&account);
-    let [(title, text)] = &reported[3..] else { panic!("{reported:?}") };
+    let alerts = letters(&account);
+    let [(title, text)] = &alerts[3..] else { panic!("{alerts:?}") };
     assert_eq!(title, "[RESUMED by ann] news: a person resumed it");
     assert!(text.contains(&format!("(said by {})", account::ARN)), "{text}");
 }
 
-/// How an account came to be as it is.
+/// A history that leads to an account's state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scene {
     Warned,
@@ -228,7 +228,7 @@ const SCENES: [Scene; 11] = [
 
 const BOTH: [&str; 2] = ["gmail.com", "outlook.com"];
 
-/// Plays a scene; what it leads to is at the time that is returned.
+/// Plays a scene; returns the time at its end.
 async fn played(scene: Scene) -> (Account, Stack, Now) {
     let account = Account::with(&["news", "shop", "club", "sale"]);
     let gate = matches!(scene, Scene::SlowedAtAnIsp | Scene::StoppedAtAnIsp | Scene::IspInTrouble);
@@ -295,7 +295,7 @@ async fn played(scene: Scene) -> (Account, Stack, Now) {
     (account, stack, now)
 }
 
-/// Types a command while the enforcer, which a new wish rings for, is at work.
+/// Runs a command with the enforcer, which a new desired state wakes.
 async fn typed(account: &Account, stack: &mut Stack, words: Vec<OsString>, now: Now) -> operator::Answer {
     let enforcer = async {
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -308,11 +308,11 @@ async fn typed(account: &Account, stack: &mut Stack, words: Vec<OsString>, now: 
 
 const VERBS: [&str; 5] = ["resume", "stop", "bypass", "shadow", "release"];
 
-/// The commands that a text tells people to type, as far as they change something or look.
+/// The commands that a text prints, if they change something or show the status.
 fn printed(text: &str) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for (at, _) in text.match_indices("ses-breaker ") {
-        // Pages are as wide as a terminal, and what is longer goes on in the next line.
+        // Pages have the width of a terminal; a longer command continues on the next line.
         let (first, next) = text[at..].split_once('\n').unwrap_or((&text[at..], ""));
         let first = first.split(';').next().unwrap_or_default();
         let goes_on = next.split_whitespace().next().unwrap_or_default();
@@ -349,14 +349,14 @@ async fn after(account: &Account, words: &[OsString]) -> Vec<(Key, State, Overri
     found
 }
 
-/// What comes of each command is what its verb says, at SES and in the breaker.
+/// Each command has the effect that its verb names, at SES and in the breaker.
 #[tokio::test(start_paused = true)]
 async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
     let mut tried = BTreeSet::new();
     for scene in SCENES {
         let (account, _stack, now) = played(scene).await;
-        let reported = letters(&account);
-        let mut commands = printed(&reported.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
+        let alerts = letters(&account);
+        let mut commands = printed(&alerts.last().unwrap_or_else(|| panic!("{scene:?} is silent")).1);
         let access = account.access();
         let others = [(Scene::IspInTrouble, "account"), (Scene::Withheld, "configuration-set:sale")];
         let subject = others.into_iter().find(|(known, _)| *known == scene);
@@ -368,7 +368,7 @@ async fn every_command_that_an_alert_or_a_page_prints_does_what_it_says() {
         }
         assert!(!commands.is_empty(), "{scene:?}");
         for line in commands {
-            // Each from the same beginning.
+            // Each command starts from the same scene.
             let (account, mut stack, now) = played(scene).await;
             let words = words(&line);
             let verb = words[1].to_str().unwrap().to_owned();

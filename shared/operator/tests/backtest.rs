@@ -1,5 +1,4 @@
-//! What another policy would have changed, upon the ledger of a stack in this process and upon objects in an S3 that
-//! this test plays.
+//! What another policy would have changed, on the ledger of a stack in this process and on objects in a mock of S3.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -46,14 +45,14 @@ fn parsed(answer: &Answer) -> Value {
 #[tokio::test(start_paused = true)]
 async fn a_ledger_is_backtested_and_the_same_policy_changes_nothing() {
     let (account, _stack) = troubled().await;
-    // The stack of these tests has no gate, which only its functions know.
+    // The stack of these tests has no gate; only its functions know that.
     Stack::push(&account.cloud, NO_GATE).await;
     let now = MORNING.plus_minutes(3);
     let same = tested(&account.access(), &order(NO_GATE, Recording::Ledger), now).await.unwrap();
-    let reported = parsed(&same);
-    assert_eq!(reported["same_mail"][0][0], subject("configuration-set:news").to_string());
-    assert_eq!(reported["changes"], Value::Array(Vec::new()));
-    assert_eq!((&reported["in_use"]["pauses"], &reported["input"]["recorded"]), (&1.into(), &602.into()));
+    let output = parsed(&same);
+    assert_eq!(output["same_mail"][0][0], subject("configuration-set:news").to_string());
+    assert_eq!(output["changes"], Value::Array(Vec::new()));
+    assert_eq!((&output["in_use"]["pauses"], &output["input"]["recorded"]), (&1.into(), &602.into()));
     insta::assert_snapshot!("same", visible(&same.text));
     let lenient = "[metrics.hard_bounce]\nlimit = 0.5\n\n[[ratios]]\nmetric = \"complaint\"\nwindow_hours = 24\n\
                    min_population = 5000\nmin_bad = 5\nwarn = 0.01\n";
@@ -74,26 +73,29 @@ async fn what_cannot_be_backtested_says_what_to_do() {
     let moment = |text: &str| Some(text.parse().unwrap());
     let backwards = Order { since: moment("2026-10-07"), until: moment("2026-10-06"), ..order("", Recording::Ledger) };
     let backwards = tested(&access, &backwards, MORNING).await.unwrap_err();
-    assert_eq!((backwards.remedy().as_str(), backwards.exit()), ("Is --until before --since?", Exit::Usage));
+    assert_eq!(
+        (backwards.remedy().as_str(), backwards.exit()),
+        ("Choose an earlier --since or a later --until.", Exit::Usage)
+    );
     let nobody = tested(&account.access_to("nobody"), &order("", Recording::Ledger), MORNING).await.unwrap_err();
     assert!(nobody.remedy().contains("--stack or SES_BREAKER_STACK"), "{nobody:?}");
     account.state().refusals = vec![(400, "AccessDeniedException", "not authorized to perform: dynamodb:Scan")];
     let denied = tested(&access, &order("", Recording::Ledger), MORNING).await.unwrap_err();
-    assert!(denied.remedy().contains("Allow that action"), "{denied:?}");
+    assert!(denied.remedy().contains("Allow the caller that action"), "{denied:?}");
 }
 
-/// Keys that open, and how often.
+/// The keys that open, and how often.
 fn trips(report: &Report) -> BTreeMap<(String, Option<String>), usize> {
     let mut trips = BTreeMap::new();
-    for reported in report.transitions.iter().filter(|reported| reported.opens()) {
-        *trips.entry((reported.subject.to_string(), reported.isp.clone())).or_default() += 1;
+    for transition in report.transitions.iter().filter(|transition| transition.opens()) {
+        *trips.entry((transition.subject.to_string(), transition.isp.clone())).or_default() += 1;
     }
     trips
 }
 
-/// The ledger's part of promise 2; by how much the times differ, for every stream, is in the tests of `replay`.
+/// The ledger's part of promise 2; the differences in time, for every stream, are in the tests of `replay`.
 #[tokio::test(start_paused = true)]
-async fn the_ledger_of_a_stack_that_was_fed_a_stream_tells_the_trips_of_its_replay() {
+async fn the_ledger_of_a_stack_has_the_trips_of_its_replay() {
     let stream = sample("stale-list");
     let plain = bucket::inflated(&stream);
     let account = Account::default();
@@ -105,21 +107,21 @@ async fn the_ledger_of_a_stack_that_was_fed_a_stream_tells_the_trips_of_its_repl
     }
     let backtested = parsed(&tested(&account.access(), &order("", Recording::Ledger), LATER).await.unwrap());
     let of_stream = replayed(&stream);
-    let mut reported: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
-    // Under a policy that stops nothing, every trip of the one in use is gone, and so is named.
+    let mut gone: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
+    // Under a policy that stops nothing, every trip of the one in use is reported as gone.
     let blind = "[metrics.hard_bounce]\nlimit = 0.5\nthrottle = 1000\npause = 1000\n\n[[ratios]]\nmetric = \"delay\"\n\
                  window_hours = 24\nmin_population = 500\nmin_bad = 5\nwarn = 0.5\n";
     let blind = parsed(&tested(&account.access(), &order(blind, Recording::Ledger), LATER).await.unwrap());
     for change in blind["changes"].as_array().unwrap() {
         assert_eq!(change["became"], "gone", "{change}");
         let key = (change["subject"].as_str().unwrap().to_owned(), change["isp"].as_str().map(str::to_owned));
-        *reported.entry(key).or_default() += 1;
+        *gone.entry(key).or_default() += 1;
     }
-    assert_eq!(reported, trips(&of_stream));
+    assert_eq!(gone, trips(&of_stream));
     assert_eq!(backtested["input"]["recorded"], of_stream.input.recorded);
 }
 
-/// The transitions of the sample stream, as `replay` tells them.
+/// The report of `replay` for the sample stream.
 fn replayed(stream: &[u8]) -> Report {
     let policy = Policy::default().in_world(true);
     let options = Options {
@@ -151,17 +153,17 @@ async fn objects_are_judged_as_replay_judges_their_files() {
         ("other/c", b"no event".to_vec()),
     ]);
     let order = order(STRICT, Recording::Objects("s3://mail-events/mail/".parse().unwrap()));
-    let reported = parsed(&tested(&bucket.access(), &order, LATER).await.unwrap());
+    let output = parsed(&tested(&bucket.access(), &order, LATER).await.unwrap());
     let report = serde_json::to_value(replayed(&stream)).unwrap();
-    assert_eq!(reported["objects"], 2);
-    assert_eq!(reported["damaged"], Value::Array(Vec::new()));
-    assert_eq!(reported["input"], report["input"]);
+    assert_eq!(output["objects"], 2);
+    assert_eq!(output["damaged"], Value::Array(Vec::new()));
+    assert_eq!(output["input"], report["input"]);
     let trips = report["transitions"]
         .as_array()
         .unwrap()
         .iter()
-        .filter(|reported| reported["to"] == "open" && reported["from"] != "open");
-    assert_eq!(reported["in_use"]["trips"], trips.count());
+        .filter(|moved| moved["to"] == "open" && moved["from"] != "open");
+    assert_eq!(output["in_use"]["trips"], trips.count());
 }
 
 #[tokio::test]
@@ -176,11 +178,11 @@ async fn a_damaged_object_is_named_and_stops_nothing() {
     ]);
     let order = order("", Recording::Objects("s3://mail-events".parse().unwrap()));
     let answer = tested(&bucket.access(), &order, LATER).await.unwrap();
-    let reported = parsed(&answer);
+    let output = parsed(&answer);
     let damaged: Vec<&str> =
-        reported["damaged"].as_array().unwrap().iter().map(|object| object["object"].as_str().unwrap()).collect();
+        output["damaged"].as_array().unwrap().iter().map(|object| object["object"].as_str().unwrap()).collect();
     assert_eq!(damaged, ["s3://mail-events/1-cut.gz", "s3://mail-events/2-plain.gz", "s3://mail-events/3-empty.gz"]);
-    assert!(reported["in_use"]["trips"].as_u64() > Some(0), "{reported}");
+    assert!(output["in_use"]["trips"].as_u64() > Some(0), "{output}");
     insta::assert_snapshot!("damaged", visible(&answer.text));
 }
 
@@ -195,7 +197,7 @@ async fn a_bucket_in_another_region_is_asked_there() {
 }
 
 #[tokio::test]
-async fn what_s3_refuses_is_told_with_what_to_do() {
+async fn refusals_of_s3_come_with_a_remedy() {
     let check =
         async |refused: Option<(&'static str, u16, &'static str)>, place: &str, words: &str, remedy: &str, exit| {
             let bucket = Bucket::with(&[("a", b"{}".to_vec())]);
@@ -218,7 +220,7 @@ async fn what_s3_refuses_is_told_with_what_to_do() {
         Some(("list", 403, "AccessDenied")),
         "s3://mail-events/",
         "AccessDenied",
-        "s3:ListBucket on arn:aws:s3:::mail-events ",
+        "s3:ListBucket on arn:aws:s3:::mail-events;",
         Exit::Refused,
     )
     .await;
@@ -238,8 +240,15 @@ async fn what_s3_refuses_is_told_with_what_to_do() {
         Exit::Refused,
     )
     .await;
-    check(None, "s3://mail-events/none/", "no object in s3://mail-events/none/", "letter by letter", Exit::Usage).await;
-    check(None, "s3://mail-events/", "no SES event in 1 lines", "sent to", Exit::Usage).await;
+    check(
+        None,
+        "s3://mail-events/none/",
+        "no object in s3://mail-events/none/",
+        "must match the keys exactly",
+        Exit::Usage,
+    )
+    .await;
+    check(None, "s3://mail-events/", "no SES event in 1 lines", "contain SES events", Exit::Usage).await;
 }
 
 #[tokio::test]
@@ -257,13 +266,13 @@ async fn isps_are_proposed_from_objects_too() {
     let arguments = ["ses-breaker", "isps", "propose", "--s3", "s3://mail-events/mail/", "--no-lookup"];
     let arguments = arguments.map(std::ffi::OsString::from);
     let answer = operator::cli::answered(&bucket.access(), arguments, LATER, TermStyle::new(None)).await.unwrap();
-    let reported = parsed(&answer);
+    let output = parsed(&answer);
     assert_eq!(
-        (&reported["proposals"][0]["domain"], &reported["proposals"][0]["mails"]),
+        (&output["proposals"][0]["domain"], &output["proposals"][0]["mails"]),
         (&"school.example".into(), &2.into())
     );
-    assert_eq!(reported["proposals"][0]["isp"], "google-workspace");
-    let notes = reported["notes"].as_array().unwrap();
+    assert_eq!(output["proposals"][0]["isp"], "google-workspace");
+    let notes = output["notes"].as_array().unwrap();
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(notes[0].as_str().unwrap().starts_with("1 message could not be read"), "{notes:?}");
     assert!(notes[1].as_str().unwrap().starts_with("object s3://mail-events/mail/b.gz"), "{notes:?}");

@@ -1,4 +1,4 @@
-//! The program itself, run as people run it, with nothing to reach.
+//! The program itself, run as a user runs it, without AWS.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs it in an environment that knows nothing of AWS.
+/// Runs it in an environment without any AWS configuration.
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ses-breaker"))
         .args(arguments)
@@ -27,16 +27,16 @@ fn check(arguments: &[&str], code: i32, expected: &str) {
     let output = run(folder.path(), arguments);
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
-    // What was asked for goes to one stream, what keeps from it to the other.
-    let said = if code < 2 { &out } else { &err };
-    assert!(said.contains(expected), "{arguments:?}: {out}{err}");
+    // An answer goes to standard output, an error to standard error.
+    let output_text = if code < 2 { &out } else { &err };
+    assert!(output_text.contains(expected), "{arguments:?}: {out}{err}");
 }
 
 #[test]
 fn what_needs_no_aws_asks_for_none() {
     check(&["policy", "check", "good.toml"], 0, "good.toml is valid");
     check(&["policy", "check", "good.toml", "--format", "json"], 0, "\"valid\": true");
-    check(&["policy", "check", "bad.toml"], 1, "bad.toml is no valid policy");
+    check(&["policy", "check", "bad.toml"], 1, "bad.toml is not a valid policy");
     check(&["policy", "check", "bad.toml", "--output", "json"], 1, "policy key `mode`");
     check(&["policy", "check", "torn.toml"], 1, "line 1");
     check(&["policy", "check", "missing.toml"], 2, "error: cannot read missing.toml: No such file");
@@ -49,7 +49,7 @@ fn what_needs_no_aws_asks_for_none() {
     check(&["man", "good.toml"], 2, "error: cannot write good.toml");
     check(&["explain", "--help"], 0, "Exit codes: 0 explained; 2");
     check(&["doctor", "--help"], 0, "Exit codes: 0 no faults, perhaps advice; 1 faults");
-    check(&["--help"], 0, "Exit codes: 0 done; 1");
+    check(&["--help"], 0, "Exit codes: 0 success; 1");
     check(&["--version"], 0, "ses-breaker 0.1.0");
 }
 
@@ -58,15 +58,15 @@ fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
     check(&[], 2, "Usage: ses-breaker");
     check(&["stauts"], 2, "'status'");
     check(&["status", "--watch", "--region", "eu-west-1"], 2, "ses-breaker status --format json");
-    check(&["status", "--watch=5", "--format", "json"], 2, "error: --watch draws on a terminal");
+    check(&["status", "--watch=5", "--format", "json"], 2, "error: --watch needs a terminal");
     check(&["explain", "account"], 2, "error: no AWS Region is known");
     check(&["doctor"], 2, "error: no AWS Region is known");
     check(&["doctor", "configuration-set:news"], 2, "unexpected argument");
     check(&["doctor", "--region", "eu-west-1"], 3, "choose a profile (--profile, AWS_PROFILE)");
     check(&["history", "news"], 2, "did you mean configuration-set:news?");
     check(&["stop", "news"], 2, "did you mean configuration-set:news?");
-    check(&["status"], 2, "error: no AWS Region is known\nSay where the stack is: --region, AWS_REGION");
-    check(&["status", "--profile", "work"], 2, "Profile `work` names none");
+    check(&["status"], 2, "error: no AWS Region is known\nSet it with --region, AWS_REGION");
+    check(&["status", "--profile", "work"], 2, "Profile `work` has no Region");
     check(
         &["status", "--profile", "work", "--region", "eu-west-1"],
         3,

@@ -53,7 +53,7 @@ async fn sets_are_connected_once_and_left_alone_afterwards() {
 
     let again = run(&account, &Order { all: true, ..Order::default() }).await;
     assert_eq!((again.exit, account.state().changed.len()), (Exit::Done, 2));
-    assert!(visible(&again.text).starts_with("news  connected already\nshop  connected already\n"), "{}", again.text);
+    assert!(visible(&again.text).starts_with("news  already connected\nshop  already connected\n"), "{}", again.text);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +107,7 @@ async fn a_set_that_does_not_exist_is_named_and_the_others_go_on() {
 #[tokio::test(start_paused = true)]
 async fn connected_is_said_only_of_what_ses_shows_afterwards() {
     let account = Account::with(&["news"]);
-    account.state().deaf = true;
+    account.state().ignores_changes = true;
     let answer = run(&account, &order(&["news"])).await;
     assert_eq!(answer.exit, Exit::No);
     assert!(answer.text.contains("SES does not show destination test afterwards"), "{}", answer.text);
@@ -118,7 +118,7 @@ async fn what_ses_refuses_of_one_set_does_not_keep_it_from_the_next() {
     let account = Account::with(&["news", "shop"]);
     let busy = (429, "TooManyRequestsException", "Rate exceeded");
     let refused = (400, "BadRequestException", "Could not publish to the SNS topic.");
-    // Each answer stands for one call: the stack's table, then SES.
+    // Each refusal answers one call: of the stack's table, then of SES.
     account.state().refusals = vec![busy];
     assert!(connect(&account.access(), &order(&["news"]), TermStyle::new(None), &|_, _, _| {}).await.is_ok());
     let access = account.access();

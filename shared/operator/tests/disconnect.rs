@@ -8,7 +8,7 @@ mod sender;
 use std::time::Duration;
 
 use account::Account;
-use operator::command::{Asking, CommandRequest, OperatorCommand, say};
+use operator::command::{Asking, CommandRequest, OperatorCommand, give};
 use operator::connect::{self, connect};
 use operator::disconnect::{Order, disconnect};
 use operator::{Answer, Exit};
@@ -32,7 +32,7 @@ fn rows(answer: &Answer) -> Vec<Value> {
     document["subjects"].as_array().unwrap().clone()
 }
 
-/// A stack whose breaker has stopped `news`, and a person `shop`; both are connected, and `alerts` is, too.
+/// A stack whose breaker has stopped `news`, and a person `shop`; both are connected, and so is `alerts`.
 async fn connected() -> (Account, e2e::stack::Stack) {
     let (account, mut stack) = troubled().await;
     account.cloud.state().sets.insert("alerts".to_owned(), true);
@@ -45,9 +45,9 @@ async fn connected() -> (Account, e2e::stack::Stack) {
         "EventBridgeDestination": { "EventBusArn": "arn:aws:events:eu-west-1:123456789012:event-bus/default" } });
     account.state().destinations.get_mut("alerts").unwrap().push(by_bus);
     let now = MORNING.plus_minutes(3);
-    let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: false, wait: Duration::ZERO };
+    let request = CommandRequest { command: OperatorCommand::Stop, reason: None, force: false, wait: Duration::ZERO };
     let shop = [subject("configuration-set:shop")];
-    say(&account.access(), &shop, None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
+    give(&account.access(), &shop, None, &request, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     stack.enforce(false, now).await.unwrap();
     let sets = account.cloud.state().sets.clone();
     assert_eq!((sets["news"], sets["shop"]), (false, false));
@@ -71,24 +71,24 @@ async fn what_the_breaker_stopped_sends_again_and_nothing_leads_to_the_stack() {
     assert_eq!(answer.exit, Exit::Done);
     assert_eq!(account.state().destinations["news"], Vec::<Value>::new());
     assert_eq!(account.state().destinations["shop"], Vec::<Value>::new());
-    // What others may listen to stays.
+    // A destination that others may use is kept.
     assert_eq!(account.state().destinations["alerts"].len(), 1);
     let sets = account.cloud.state().sets.clone();
     assert_eq!((sets["news"], sets["shop"], sets["alerts"]), (true, false, true));
-    // Time alone stops nothing again.
+    // Time alone does not stop it again.
     for minute in 4..120 {
         stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
         stack.enforce(minute % 5 == 0, MORNING.plus_minutes(minute)).await.unwrap();
     }
     assert!(account.cloud.state().sets["news"]);
-    // Again, it finds nothing to do.
+    // A second run finds nothing to do.
     let again = run(&account, &all).await;
     assert_eq!(again.exit, Exit::Done);
     assert!(rows(&again).iter().all(|row| row["deleted"] == json!([])), "{}", again.json);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_resumed_in_time_is_said_to_be_so_with_what_resumes_it_by_hand() {
+async fn what_is_not_resumed_in_time_is_listed_with_the_command_that_resumes_it() {
     let (account, _stack) = connected().await;
     let answer = run(&account, &order(&["news"], 5)).await;
     insta::assert_snapshot!(visible(&answer.text));
@@ -103,8 +103,8 @@ async fn what_ses_does_not_know_or_does_not_do_is_named() {
     assert_eq!(answer.exit, Exit::No);
     let text = visible(&answer.text);
     assert!(text.contains("configuration-set:newz  does not exist\ndid you mean news?"), "{text}");
-    account.state().deaf = true;
+    account.state().ignores_changes = true;
     let answer = run(&account, &order(&["alerts"], 0)).await;
     assert_eq!(answer.exit, Exit::No);
-    assert_eq!(rows(&answer)[0]["failed"], "SES took it, and shows destination test all the same");
+    assert_eq!(rows(&answer)[0]["failed"], "SES accepted the deletion but still shows destination test");
 }

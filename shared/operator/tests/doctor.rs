@@ -1,4 +1,5 @@
-//! The doctor's reading, against answers in this process. What AWS really answers is in `tests/tests/emulator/doctor.rs`.
+//! The doctor's reading, against answers in this process. The answers of a real emulated AWS are in
+//! `tests/tests/emulator/doctor.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -30,11 +31,11 @@ use tokio::time::Instant;
 /// 2026-10-06 09:00:00 UTC.
 const MORNING: Now = Now(1_791_277_200_000);
 
-/// An account of which somebody may read the tables, and what SES answers by path; all else is denied.
+/// An account in which the caller may read the tables, and gets SES's answers by path; everything else is denied.
 #[derive(Clone, Debug, Default)]
 struct Denied {
     account: Account,
-    /// What the answers of DynamoDB are dated.
+    /// The date header of DynamoDB's answers.
     date: Option<&'static str>,
     ses: BTreeMap<&'static str, Value>,
     /// When SES was called.
@@ -88,7 +89,7 @@ impl HttpClient for Denied {
     }
 }
 
-/// What SES says of an account with two configuration sets, a domain and three addresses.
+/// SES's answers for an account with two configuration sets, a domain and three addresses.
 fn ses() -> BTreeMap<&'static str, Value> {
     let identity = |name: &str| json!({ "IdentityName": name, "IdentityType": "DOMAIN", "SendingEnabled": true });
     let identities = ["ann@example.com", "bob@example.com", "example.org", "zoe@example.net"].map(identity);
@@ -139,11 +140,11 @@ async fn what_is_denied_is_named_and_hides_nothing_else_and_no_address_is_shown(
 async fn without_a_date_the_clock_is_not_examined_and_without_faults_it_ends_well() {
     let answer = Denied::default().examined().await;
     assert_eq!(answer.exit, Exit::Done);
-    let said: Value = serde_json::from_str(&answer.json).unwrap();
-    assert_eq!(said["findings"], json!([]));
-    let clock = said["not_examined"].as_array().unwrap().iter().find(|unseen| unseen["checks"] == json!(["clock"]));
+    let output: Value = serde_json::from_str(&answer.json).unwrap();
+    assert_eq!(output["findings"], json!([]));
+    let clock = output["not_examined"].as_array().unwrap().iter().find(|unseen| unseen["checks"] == json!(["clock"]));
     assert_eq!(clock.unwrap()["reason"], "the answer of AWS has no date");
-    let examined = said["checks"].as_array().unwrap().iter().filter(|check| check["examined"] == true);
+    let examined = output["checks"].as_array().unwrap().iter().filter(|check| check["examined"] == true);
     let examined: Vec<&str> = examined.map(|check| check["name"].as_str().unwrap()).collect();
     assert_eq!(examined, ["identity-notifications", "policy", "policy-names", "dedicated-ips"]);
 }
@@ -156,11 +157,12 @@ async fn of_very_many_configuration_sets_the_first_are_asked_about_and_the_other
     ses.insert("configuration-sets/set-199/event-destinations", json!({}));
     ses.insert("configuration-sets/set-200/event-destinations", json!({}));
     let account = Denied { ses, ..Denied::default() };
-    let said: Value = serde_json::from_str(&account.examined().await.json).unwrap();
-    let found = said["findings"].as_array().unwrap().iter().filter(|finding| finding["kind"] == "destination-missing");
+    let output: Value = serde_json::from_str(&account.examined().await.json).unwrap();
+    let found =
+        output["findings"].as_array().unwrap().iter().filter(|finding| finding["kind"] == "destination-missing");
     let found: Vec<&str> = found.map(|finding| finding["subject"].as_str().unwrap()).collect();
     assert_eq!(found, ["configuration-set:set-199"]);
-    let unseen = said["not_examined"].as_array().unwrap().iter();
+    let unseen = output["not_examined"].as_array().unwrap().iter();
     let mut unseen = unseen.filter(|unseen| unseen["checks"] == json!(["destinations"]) && unseen["denied"] == false);
     let unseen = unseen.next().unwrap();
     assert_eq!(unseen["of"], json!(["3 configuration sets"]));

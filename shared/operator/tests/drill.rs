@@ -34,7 +34,7 @@ fn account() -> Account {
     account
 }
 
-/// What SES says of the mails from the `from`-th on: each was sent, and bounced or arrived.
+/// The events of the mails from the `from`-th on: each was sent, and bounced or arrived.
 fn events(account: &Account, from: usize, now: Now) -> Vec<String> {
     let mails = account.state().mails[from..].to_vec();
     let mut events = Vec::new();
@@ -56,7 +56,7 @@ fn events(account: &Account, from: usize, now: Now) -> Vec<String> {
     events
 }
 
-/// Lets a stack hear of events, judge, and tell SES.
+/// Passes events to a stack and runs its breakers and its enforcer.
 async fn hear(account: &Account, stack: &mut Stack, events: &[String], now: Now) {
     let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
     assert_eq!(stack.ingest(&bodies, now).await.unwrap(), [0; 0]);
@@ -65,7 +65,7 @@ async fn hear(account: &Account, stack: &mut Stack, events: &[String], now: Now)
     stack.enforce(false, now).await.unwrap();
 }
 
-/// Lets the stack live: each second it hears what SES says, judges, tells SES, and sends alerts.
+/// Runs the stack: each second it reads events, judges, calls SES, and sends alerts.
 async fn live(account: &Account, stack: &mut Stack, start: Now) {
     let (begun, mut heard) = (Instant::now(), account.state().mails.len());
     loop {
@@ -90,27 +90,27 @@ fn parsed(answer: &Answer) -> Value {
     serde_json::from_str(&answer.json).unwrap()
 }
 
-/// How each leg ended.
+/// The result of each leg.
 fn results(answer: &Answer) -> Vec<String> {
     let document = parsed(answer);
     let leg = |leg: &Value| format!("{} {}", leg["leg"].as_str().unwrap(), leg["result"].as_str().unwrap());
     document["legs"].as_array().unwrap().iter().map(leg).collect()
 }
 
-/// That the account is as it was, and that nothing in the table is about a set that is stopped.
+/// Checks that the account is as before, and that no row of the table says that a set is stopped.
 fn check_clean(account: &Account) {
     assert_eq!(account.state().destinations.keys().collect::<Vec<_>>(), ["news"]);
     let items = account.cloud.items(REPUTATION);
     let is = |item: &Value, pk: &str, sk: &str| {
         item["pk"]["S"].as_str() == Some(pk) && item["sk"]["S"].as_str().unwrap().contains(sk)
     };
-    assert!(!items.iter().any(|item| is(item, "control", "drill")), "a wish is left");
+    assert!(!items.iter().any(|item| is(item, "control", "drill")), "a desired state is left");
     let open =
         |item: &&Value| item["sk"]["S"].as_str().unwrap().starts_with("breaker#") && item["state"]["S"] == "open";
     assert_eq!(items.iter().find(open), None);
 }
 
-/// Whose rates have rows.
+/// The subjects with counters.
 fn counted(account: &Account) -> Vec<String> {
     let items = account.cloud.items(REPUTATION);
     let of = |item: &Value| item["pk"]["S"].as_str().unwrap().to_owned();
@@ -134,24 +134,24 @@ async fn a_drill_proves_each_leg_with_its_time_and_leaves_nothing() {
     assert_eq!(counted(&account), [format!("configuration-set:{set}")]);
     assert_eq!(account.cloud.state().switched, [(set.to_owned(), false), (set.to_owned(), true)]);
     assert!(!answer.json.contains(FROM) && !answer.json.contains("123456789012"), "{}", answer.json);
-    // People were told of the pause and of the resume.
+    // People were notified of the stop and of the resume.
     let subjects: Vec<String> = account.cloud.state().published.iter().map(|form| form["Subject"].clone()).collect();
     assert!(subjects.iter().all(|subject| subject.contains(set)), "{subjects:?}");
 
-    // Hours later it is as it was: no breaker of the set opens again, and nobody is told that it is gone.
-    let reported = account.cloud.state().published.len();
+    // Hours later nothing has changed: no breaker of the set opens again, and no alert says that the set is missing.
+    let alerts = account.cloud.state().published.len();
     for minute in (5..120).step_by(5) {
         stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
         stack.enforce(true, MORNING.plus_minutes(minute)).await.unwrap();
     }
-    let later: Vec<String> = account.cloud.state().published[reported..]
+    let later: Vec<String> = account.cloud.state().published[alerts..]
         .iter()
         .map(|form| form["Subject"].clone())
         .filter(|it| it.contains("drill"))
         .collect();
     assert_eq!(later, [""; 0]);
 
-    // And again, with another set.
+    // A second drill, with another set.
     let again = drilled(&account, &mut stack, MORNING.plus_minutes(120), pending()).await;
     assert_eq!(again.exit, Exit::Done, "{}", visible(&again.text));
     check_clean(&account);
@@ -168,7 +168,7 @@ async fn a_stack_that_is_faster_than_the_mails_passes_too() {
         loop {
             sleep(Duration::from_secs(1)).await;
             let events = events(&account, 0, MORNING);
-            // Each of them twice, as if twice as many mails had been sent.
+            // Twins of all events, as if twice as many mails had been sent.
             let twins: Vec<String> =
                 events.iter().map(|it| it.replace(r#""messageId":""#, r#""messageId":"twin-"#)).collect();
             hear(&account, &mut stack, &[events, twins].concat(), MORNING.plus_minutes(1)).await;
@@ -192,13 +192,13 @@ async fn in_shadow_the_set_of_a_drill_is_stopped_all_the_same() {
     assert_eq!(answer.exit, Exit::Done, "{}", visible(&answer.text));
     assert_eq!(parsed(&answer)["mode"], "shadow");
     let seen = parsed(&answer)["legs"][3]["seen"].as_str().unwrap().to_owned();
-    assert!(seen.ends_with("the policy is in shadow, and a drill's set is acted on all the same"), "{seen}");
+    assert!(seen.ends_with("the policy is in shadow, but a drill's set is acted on anyway"), "{seen}");
     check_clean(&account);
 }
 
 /// SES has no switch for one ISP.
 #[tokio::test(start_paused = true)]
-async fn with_a_gate_the_drill_stops_the_set_as_a_person_would_and_says_so() {
+async fn with_a_gate_the_drill_stops_the_set_like_a_person_and_says_so() {
     let account = account();
     let mut stack = Stack::new(&account.cloud, true);
     let answer = drilled(&account, &mut stack, MORNING, pending()).await;
@@ -206,7 +206,7 @@ async fn with_a_gate_the_drill_stops_the_set_as_a_person_would_and_says_so() {
     let legs = parsed(&answer)["legs"].clone();
     let seen = |leg: usize| legs[leg]["seen"].as_str().unwrap().to_owned();
     assert!(seen(3).starts_with("by verdict at the ISP `other`"), "{}", seen(3));
-    assert!(seen(4).ends_with("as a person does: SES has no switch for one ISP"), "{}", seen(4));
+    assert!(seen(4).ends_with("like by a person, because SES has no switch for one ISP"), "{}", seen(4));
     check_clean(&account);
 }
 
@@ -240,11 +240,11 @@ async fn whenever_it_is_interrupted_it_cleans_up() {
 async fn what_remains_is_named_with_its_command() {
     let account = account();
     let mut stack = Stack::new(&account.cloud, false);
-    let deafen = async {
+    let ignore_changes = async {
         sleep(Duration::from_secs(20)).await;
-        account.state().deaf = true;
+        account.state().ignores_changes = true;
     };
-    let (answer, ()) = tokio::join!(drilled(&account, &mut stack, MORNING, pending()), deafen);
+    let (answer, ()) = tokio::join!(drilled(&account, &mut stack, MORNING, pending()), ignore_changes);
     assert_eq!(answer.exit, Exit::No);
     let left = parsed(&answer)["left"].clone();
     let command = "aws sesv2 delete-configuration-set --configuration-set-name ses-breaker-drill-20261006t090000 --region eu-west-1";
@@ -252,7 +252,7 @@ async fn what_remains_is_named_with_its_command() {
     assert!(visible(&answer.text).contains(&format!("\n  {command}\n")), "{}", visible(&answer.text));
 }
 
-/// What SES has refused to make is not there to be deleted.
+/// A set that SES refused to create need not be deleted.
 #[tokio::test(start_paused = true)]
 async fn where_aws_refuses_the_first_leg_says_so_and_nothing_is_left() {
     let account = account();
@@ -261,12 +261,12 @@ async fn where_aws_refuses_the_first_leg_says_so_and_nothing_is_left() {
     let answer = drill(&access, &order, MORNING, TermStyle::new(None), &Asking::CONFIRMED, pending()).await.unwrap();
     assert_eq!(answer.exit, Exit::Refused, "{}", visible(&answer.text));
     assert_eq!(results(&answer)[0], "connect failed");
-    assert_eq!(parsed(&answer)["legs"][8]["seen"], "nothing was made");
+    assert_eq!(parsed(&answer)["legs"][8]["seen"], "nothing was created");
     check_clean(&account);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_made_unless_the_sender_is_verified_and_somebody_says_yes() {
+async fn nothing_is_created_unless_the_sender_is_verified_and_the_answer_is_yes() {
     let account = account();
     let asked = async |from: &str, asking: &Asking<'_>| {
         let order = Order { from: from.to_owned(), ..order() };
@@ -274,7 +274,7 @@ async fn nothing_is_made_unless_the_sender_is_verified_and_somebody_says_yes() {
     };
     account.state().identities.insert("b.example".to_owned(), false);
     for (from, remedy) in
-        [("a@b.example", "SES knows b.example and has not verified it."), ("a@c.example", "What is verified")]
+        [("a@b.example", "SES knows b.example, but it is not verified."), ("a@c.example", "List the identities")]
     {
         let failure = asked(from, &Asking::CONFIRMED).await;
         assert!(matches!(failure, Failure::NotVerified { .. }), "{failure}");
@@ -283,7 +283,7 @@ async fn nothing_is_made_unless_the_sender_is_verified_and_somebody_says_yes() {
         assert!(!format!("{failure}{}", failure.remedy()).contains("a@"), "{failure}");
     }
     let nobody = asked(FROM, &Asking::NOBODY).await;
-    assert_eq!((nobody.exit(), nobody.remedy().as_str()), (Exit::Usage, "Say --yes."), "{nobody}");
+    assert_eq!((nobody.exit(), nobody.remedy().as_str()), (Exit::Usage, "Add --yes."), "{nobody}");
     let no = Asking { confirm: &|_| Confirmed::No, ..Asking::NOBODY };
     assert_eq!(asked(FROM, &no).await.exit(), Exit::No);
     let state = account.state();

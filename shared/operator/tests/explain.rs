@@ -1,4 +1,4 @@
-//! Why breakers stand as they do, what was told about them, and what the gate may grant, against a stack in this process.
+//! Explanations of breakers, their history, and the quotas of the gate, against a stack in this process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use account::{ARN, Account};
 use e2e::cloud::Cloud;
 use e2e::stack::{Stack, request};
-use operator::command::{Asking, CommandRequest, OperatorCommand, say};
+use operator::command::{Asking, CommandRequest, OperatorCommand, give};
 use operator::explain::explain;
 use operator::history::{Stretch, history};
 use operator::quota::quotas;
@@ -34,27 +34,30 @@ async fn explained(account: &Account, about: &str, isp: Option<&str>, at: Option
     explain(&account.access(), subject(about), isp, at, now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn reported(account: &Account, about: &str, isp: Option<&str>, now: Now) -> Answer {
+async fn history_of(account: &Account, about: &str, isp: Option<&str>, now: Now) -> Answer {
     let stretch = Stretch { isp, since: None, most: NonZeroU32::MAX };
     history(&account.access(), subject(about), stretch, now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn said(account: &Account, word: OperatorCommand, about: &str, why: Option<&str>, now: Now) {
-    let saying = CommandRequest { word, reason: why.map(str::to_owned), force: false, wait: Duration::ZERO };
-    say(&account.access(), &[subject(about)], None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
+async fn give_command(account: &Account, command: OperatorCommand, about: &str, why: Option<&str>, now: Now) {
+    let request = CommandRequest { command, reason: why.map(str::to_owned), force: false, wait: Duration::ZERO };
+    give(&account.access(), &[subject(about)], None, &request, now, TermStyle::new(None), &Asking::NOBODY)
+        .await
+        .unwrap();
 }
 
-/// What comes next, in words.
+/// The sentences about what happens next.
 async fn next(account: &Account, isp: Option<&str>, now: Now) -> String {
     let answer = parsed(&explained(account, NEWS, isp, None, now).await);
     let words = answer["next"]["words"].as_array().unwrap().iter();
     words.map(|words| words.as_str().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// Every transition that was told, explained as of its moment, has the numbers of its verdict. Returns how many had one.
+/// Explains every transition of the history as of its moment, and compares the numbers with those of its verdict. Returns the
+/// number of verdicts.
 async fn check_each_verdict(account: &Account, about: &str, now: Now) -> usize {
     let mut with_verdict = 0;
-    for entry in parsed(&reported(account, about, None, now).await)["entries"].as_array().unwrap() {
+    for entry in parsed(&history_of(account, about, None, now).await)["entries"].as_array().unwrap() {
         let (isp, at) = (entry["isp"].as_str(), entry["at"].as_str());
         let answer = parsed(&explained(account, about, isp, at, now).await);
         let judged = answer["judged"].as_array().unwrap();
@@ -71,7 +74,7 @@ async fn check_each_verdict(account: &Account, about: &str, now: Now) -> usize {
         with_verdict += 1;
         let metric = judged[0]["metrics"].as_array().unwrap().iter().find(|known| known["metric"] == entry["metric"]);
         let evidence = metric.unwrap()["evidence"].as_array().unwrap();
-        // What people were only warned of may have reached more.
+        // If people were only warned, the evidence may have reached more.
         let level = if entry["level"] == "warn" { &json!("pause") } else { &entry["level"] };
         let evidence = evidence.iter().find(|known| known["level"] == *level).unwrap();
         assert_eq!(
@@ -109,7 +112,7 @@ async fn an_open_breaker_is_explained_with_the_mail_that_opened_it_and_what_come
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its_verdicts_numbers() {
+async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its_numbers() {
     let (account, mut stack) = troubled().await;
     let minutes = |minutes| MORNING.plus_minutes(minutes);
     let mut steps = Vec::new();
@@ -125,18 +128,18 @@ async fn each_state_says_what_moves_it_and_each_transition_is_explained_with_its
     steps.push(next(&account, None, minutes(122)).await);
     // New harm while it is throttled.
     hear(&account, &mut stack, &mails("news", &["gmail.com"], 10, 40, minutes(125)), minutes(126)).await;
-    said(&account, OperatorCommand::Resume, NEWS, Some("the list is clean now"), minutes(130)).await;
+    give_command(&account, OperatorCommand::Resume, NEWS, Some("the list is clean now"), minutes(130)).await;
     steps.push(next(&account, None, minutes(130)).await);
     hear(&account, &mut stack, &mails("news", &["gmail.com"], 0, 30, minutes(140)), minutes(141)).await;
-    said(&account, OperatorCommand::Stop, NEWS, None, minutes(142)).await;
+    give_command(&account, OperatorCommand::Stop, NEWS, None, minutes(142)).await;
     steps.push(next(&account, None, minutes(142)).await);
-    said(&account, OperatorCommand::Bypass, NEWS, None, minutes(143)).await;
+    give_command(&account, OperatorCommand::Bypass, NEWS, None, minutes(143)).await;
     steps.push(next(&account, None, minutes(143)).await);
     insta::assert_snapshot!(steps.join("\n\n"));
 
-    insta::assert_snapshot!(visible(&reported(&account, NEWS, None, minutes(150)).await.text));
+    insta::assert_snapshot!(visible(&history_of(&account, NEWS, None, minutes(150)).await.text));
     assert!(check_each_verdict(&account, NEWS, minutes(150)).await >= 3);
-    // What is long ago is found in the hours, too.
+    // Older transitions are explained from the hourly counters.
     assert!(check_each_verdict(&account, NEWS, minutes(40 * 60)).await >= 3);
     let then = explained(&account, NEWS, None, Some("2026-10-06 09:01:00"), minutes(150)).await;
     insta::assert_snapshot!(visible(&then.text));
@@ -162,12 +165,12 @@ async fn an_isp_that_is_stopped_by_itself_is_left_out_of_the_subject_then_and_no
 async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let (account, _stack) = troubled().await;
     let now = MORNING.plus_minutes(3);
-    said(&account, OperatorCommand::Resume, NEWS, Some("a (very) \"good\" list"), now).await;
-    let all = parsed(&reported(&account, NEWS, None, now).await);
+    give_command(&account, OperatorCommand::Resume, NEWS, Some("a (very) \"good\" list"), now).await;
+    let all = parsed(&history_of(&account, NEWS, None, now).await);
     assert_eq!(all["entries"].as_array().unwrap().len(), 4, "{all}");
     let last = &all["entries"][3];
     assert_eq!((&last["by"], &last["said"]), (&json!(ARN), &json!("a (very) \"good\" list")));
-    let of_isp = parsed(&reported(&account, NEWS, Some("gmail"), now).await);
+    let of_isp = parsed(&history_of(&account, NEWS, Some("gmail"), now).await);
     assert_eq!((of_isp["entries"].as_array().unwrap().len(), &of_isp["entries"][0]["isp"]), (1, &json!("gmail")));
     let ask = async |stretch: Stretch<'_>| {
         parsed(&history(&account.access(), subject(NEWS), stretch, now, TermStyle::new(None)).await.unwrap())
@@ -177,39 +180,39 @@ async fn a_history_is_of_one_isp_and_of_the_last_if_so_asked() {
     let since = "2026-10-06T09:02".parse().ok();
     let late = ask(Stretch { isp: None, since, most: NonZeroU32::MAX }).await;
     assert_eq!((late["entries"].as_array().unwrap().len(), &late["more"]), (1, &json!(false)));
-    let none = reported(&account, "configuration-set:shop", None, now).await;
-    assert!(visible(&none.text).contains("no notice is about it"), "{}", none.text);
+    let none = history_of(&account, "configuration-set:shop", None, now).await;
+    assert!(visible(&none.text).contains("no notices"), "{}", none.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_exist_or_cannot_be_judged_is_named_with_what_to_do() {
     let (account, _stack) = troubled().await;
-    let (access, look) = (account.access(), TermStyle::new(None));
+    let (access, term) = (account.access(), TermStyle::new(None));
     let check = |answer: Result<Answer, Failure>, expected: &str| {
         let failure = answer.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
-        let said = format!("{failure}\n{}", failure.remedy());
-        assert!(said.contains(expected), "{said}");
+        let error = format!("{failure}\n{}", failure.remedy());
+        assert!(error.contains(expected), "{error}");
     };
     let explain = async |about: &str, isp, at: Option<&str>| {
         let at = at.map(|at| at.parse().unwrap());
-        explain(&access, subject(about), isp, at, MORNING.plus_minutes(3), look).await
+        explain(&access, subject(about), isp, at, MORNING.plus_minutes(3), term).await
     };
     check(explain("configuration-set:newz", None, None).await, "Did you mean configuration-set:news?");
     check(explain(NEWS, Some("gmial"), None).await, "Did you mean gmail?");
-    check(explain(NEWS, None, Some("2026-10-06T10:00")).await, "It is yet to come.");
-    check(explain(NEWS, None, Some("2026-10-04T11:59")).await, "say 2026-10-04 12:00:00 UTC or later");
+    check(explain(NEWS, None, Some("2026-10-06T10:00")).await, "It is in the future.");
+    check(explain(NEWS, None, Some("2026-10-04T11:59")).await, "use 2026-10-04 12:00:00 UTC or later");
     assert!(explain(NEWS, None, Some("2026-10-04T12:00")).await.is_ok());
     let stretch = Stretch { isp: None, since: None, most: NonZeroU32::MIN };
-    let unknown = history(&access, subject("identity:newz.example"), stretch, MORNING, look).await;
+    let unknown = history(&access, subject("identity:newz.example"), stretch, MORNING, term).await;
     check(unknown, "Did you mean identity:news.example");
-    check(quotas(&access, Some("news"), MORNING, look).await, "Name it in [warmup.sets]");
-    let none = quotas(&access, None, MORNING, look).await.unwrap();
+    check(quotas(&access, Some("news"), MORNING, term).await, "add it to [warmup.sets]");
+    let none = quotas(&access, None, MORNING, term).await.unwrap();
     assert!(visible(&none.text).contains("plans no configuration set"), "{}", none.text);
 }
 
 #[tokio::test(start_paused = true)]
-async fn quotas_tell_what_was_granted_what_is_outstanding_and_how_it_goes_on() {
+async fn quotas_show_what_was_granted_what_is_outstanding_and_the_days_ahead() {
     let account = Account::with(&["news", "shop"]);
     let toml = "[warmup.sets.news]\ntarget = 2000\n[warmup.sets.shop]\nstart = 300\ntarget = 300\n";
     Stack::push(&account.cloud as &Cloud, toml).await;
@@ -226,7 +229,7 @@ async fn quotas_tell_what_was_granted_what_is_outstanding_and_how_it_goes_on() {
     assert_eq!((&gmail["isp"], &gmail["quota"], &gmail["day_is_over"]), (&json!("gmail"), &json!(50), &json!(false)));
     assert_eq!(gmail["ahead"].as_array().unwrap().last().unwrap()["quota"], 2000);
     assert_eq!(gmail["leases"].as_array().map(Vec::len), Some(1), "{gmail}");
-    // The next day, it has expired, and nobody has begun the new day.
+    // The next day the lease has expired, and no request has begun the new day.
     let (access, tomorrow) = (account.access(), now.plus_minutes(1440));
     let later = quotas(&access, Some("configuration-set:news"), tomorrow, TermStyle::new(None)).await;
     let later = parsed(&later.unwrap());

@@ -1,4 +1,4 @@
-//! Proposals of ISPs: by a resolver that the test plays, by a DNS server on this machine, and added to a policy.
+//! Proposals of ISPs: with a mock resolver, with a DNS server on this machine, and added to a policy.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -29,7 +29,7 @@ use serde_json::Value;
 /// 2026-10-06 09:00:00 UTC.
 const MORNING: Now = Now(1_791_277_200_000);
 
-/// A resolver that knows what it is given.
+/// A resolver with fixed answers.
 struct Known(BTreeMap<&'static str, MxAnswer>);
 
 impl MxLookup for Known {
@@ -89,7 +89,7 @@ fn answered(proposed: &Proposed) -> Answer {
     proposed.answer(TermStyle::new(Some(120)))
 }
 
-/// Every mail to a domain of no ISP is in a proposal, or under a reason.
+/// Checks that every mail to a domain without an ISP is in a proposal, or under a reason.
 fn adds_up(proposed: &Proposed) {
     let decided: u64 = proposed.proposals.iter().map(|proposal| proposal.mails).sum();
     let undecided: u64 = proposed.undecided.iter().map(|undecided| undecided.mails).sum();
@@ -133,14 +133,14 @@ fn event(kind: &str, id: u32, to: &str, ses: &str, detail: &str) -> String {
     )
 }
 
-/// Events of mails that come back, with what the server says.
-fn returned(from: u32, count: u32, domain: &str, ses: &str, said: &str) -> Vec<String> {
+/// Events of mails that bounce, with the server's text.
+fn returned(from: u32, count: u32, domain: &str, ses: &str, text: &str) -> Vec<String> {
     let mut events = Vec::new();
     for id in from..from + count {
         let to = format!("reader{id}@{domain}");
         events.push(event("Send", id, &to, ses, r#""send":{}"#));
         let bounce = format!(
-            r#""bounce":{{"bounceType":"Transient","bounceSubType":"General","timestamp":"2026-10-06T09:00:01.000Z","feedbackId":"f{id}","bouncedRecipients":[{{"emailAddress":"{to}","diagnosticCode":"{said}"}}]}}"#
+            r#""bounce":{{"bounceType":"Transient","bounceSubType":"General","timestamp":"2026-10-06T09:00:01.000Z","feedbackId":"f{id}","bouncedRecipients":[{{"emailAddress":"{to}","diagnosticCode":"{text}"}}]}}"#
         );
         events.push(event("Bounce", id, &to, ses, &bounce));
     }
@@ -188,7 +188,7 @@ async fn without_look_ups_servers_and_ses_are_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mx_records_decide_and_what_servers_and_ses_say_is_shown_beside_them() {
+async fn mx_records_decide_and_names_from_servers_and_ses_are_shown_with_them() {
     let proposed = proposed(book_of_events(), &Order::default(), Some(&known())).await;
     adds_up(&proposed);
     let shop = proposed.proposals.iter().find(|proposal| proposal.domain == "shop.example").unwrap();
@@ -247,7 +247,7 @@ async fn applied(account: &Account, yes: bool) -> Proposed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn entries_are_added_to_the_policy_in_use_once_somebody_says_yes() {
+async fn entries_are_added_to_the_policy_in_use_once_the_answer_is_yes() {
     let account = Account::with(&[]);
     Stack::push(&account.cloud, "# ours\n[isps]\n\"Big.example\" = \"other\" # they asked for it\n").await;
     let no = applied(&account, false).await;
@@ -268,7 +268,7 @@ async fn entries_are_added_to_the_policy_in_use_once_somebody_says_yes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_pushed_if_somebody_else_pushed_meanwhile() {
+async fn nothing_is_pushed_if_another_person_pushed_meanwhile() {
     let account = Account::with(&[]);
     let access = account.access();
     let mut proposed = proposed(book(DOMAINS), &Order::default(), Some(&known())).await;
@@ -277,12 +277,12 @@ async fn nothing_is_pushed_if_somebody_else_pushed_meanwhile() {
     outcome.unwrap().unwrap();
     let answer = answered(&proposed);
     assert_eq!(answer.exit, Exit::No);
-    assert!(answer.text.contains("somebody else pushed a policy"), "{}", answer.text);
+    assert!(answer.text.contains("another person pushed a policy"), "{}", answer.text);
     assert_eq!(access.policies().current().await.unwrap().unwrap().toml, "mode = \"shadow\"\n");
 }
 
 #[tokio::test]
-async fn a_push_that_nobody_can_be_asked_about_takes_a_yes() {
+async fn a_push_without_a_terminal_takes_a_yes() {
     let account = Account::with(&[]);
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.txt");
@@ -355,13 +355,13 @@ fn the_program_reads_events_and_lists_and_writes_a_policy() {
         "# ours\nmode = \"act\"\n\n[isps]\n\"workspace.example\" = \"google-workspace\"\n\"tenant.example\" = \"microsoft-365\"\n"
     );
     let again = ["--domains", "list.csv", "--resolver", &server, "--policy", "my.toml", "--write"];
-    check(path, &again, 0, "my.toml knows the ISP of each of them");
+    check(path, &again, 0, "my.toml names the ISP of each of them");
 
     check(path, &["events", "--policy", "bad.toml", "--no-lookup"], 1, "watch");
     check(path, &["none", "--no-lookup"], 2, "no such file");
     check(path, &["--domains", "none.txt", "--no-lookup"], 2, "cannot read none.txt");
-    check(path, &["--domains", "empty.txt", "--no-lookup"], 2, "there is no mail to any domain in empty.txt");
-    check(path, &["events", "--apply"], 2, "say --apply --yes");
+    check(path, &["--domains", "empty.txt", "--no-lookup"], 2, "empty.txt names no recipient domain");
+    check(path, &["events", "--apply"], 2, "then with --apply --yes");
     check(path, &["events", "--apply", "--yes", "--no-lookup"], 2, "no AWS Region is known");
     check(path, &["--help"], 0, "Only domain names leave this machine");
 }

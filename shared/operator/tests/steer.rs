@@ -1,4 +1,4 @@
-//! Status, a person's words and policies, against a stack that runs in this process.
+//! Status, an operator's commands and policies, against a stack that runs in this process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -12,7 +12,7 @@ use aws::layout::StackParameters;
 use aws::policies::Pushed;
 use e2e::cloud::REPUTATION;
 use e2e::stack::Stack;
-use operator::command::{Asking, CommandRequest, Confirmed, OperatorCommand, say};
+use operator::command::{Asking, CommandRequest, Confirmed, OperatorCommand, give};
 use operator::status::status;
 use operator::{Answer, Exit, Failure, policies};
 use replay::text::TermStyle;
@@ -30,14 +30,19 @@ async fn shown(account: &Account, about: Option<&str>, now: Now) -> Answer {
     status(&account.access(), about.as_ref(), now, TermStyle::new(None)).await.unwrap()
 }
 
-async fn reported(account: &Account, word: OperatorCommand, about: &str, isp: Option<&str>) -> Result<Answer, Failure> {
-    let reason = (word == OperatorCommand::Stop).then(|| "wrong list".to_owned());
-    let saying = CommandRequest { word, reason, force: false, wait: Duration::ZERO };
-    say(
+async fn command(
+    account: &Account,
+    command: OperatorCommand,
+    about: &str,
+    isp: Option<&str>,
+) -> Result<Answer, Failure> {
+    let reason = (command == OperatorCommand::Stop).then(|| "wrong list".to_owned());
+    let request = CommandRequest { command, reason, force: false, wait: Duration::ZERO };
+    give(
         &account.access(),
         &[subject(about)],
         isp,
-        &saying,
+        &request,
         MORNING.plus_minutes(3),
         TermStyle::new(None),
         &Asking::NOBODY,
@@ -46,7 +51,7 @@ async fn reported(account: &Account, word: OperatorCommand, about: &str, isp: Op
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_tells_what_is_stopped_why_and_until_when() {
+async fn status_shows_what_is_stopped_why_and_until_when() {
     let (account, _stack) = troubled().await;
     assert_eq!(account.cloud.state().switched, [("news".to_owned(), false)]);
     let answer = shown(&account, None, MORNING.plus_minutes(2)).await;
@@ -67,69 +72,74 @@ async fn status_of_one_subject_shows_its_isps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_warns_of_silence_of_notices_that_do_not_get_out_and_of_wishes_that_do_not_come_true() {
+async fn status_warns_of_silence_of_unsent_notices_and_of_requests_that_ses_has_not_done() {
     let empty = Account::default();
     let answer = shown(&empty, None, MORNING).await;
-    assert!(answer.text.contains("no event was ever heard of"), "{}", answer.text);
+    assert!(answer.text.contains("no events yet"), "{}", answer.text);
 
     let (account, _stack) = troubled().await;
-    reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    command(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     let answer = shown(&account, None, MORNING.plus_minutes(200)).await;
     let document = parsed(&answer);
     let warnings: Vec<&str> = document["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
     insta::assert_snapshot!(warnings.join("\n"));
     assert!(
         visible(&answer.text).contains(
-            "\nNot done at SES yet\nconfiguration-set:shop  to be stopped since 09:03:00; SES was not asked yet\n"
+            "\nNot done at SES yet\nconfiguration-set:shop  to be stopped since 09:03:00; SES has not been asked yet\n"
         ),
         "{}",
         answer.text
     );
-    // The hour before this one may have been silent for minutes only.
+    // The previous hour may have been silent for minutes only.
     let soon = shown(&account, None, MORNING.plus_minutes(110)).await;
-    assert!(!soon.text.contains("no event was heard of"), "{}", soon.text);
+    assert!(!soon.text.contains("no events for"), "{}", soon.text);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
+async fn a_stop_reaches_ses_with_its_reason_and_only_a_person_resumes_it() {
     let (account, mut stack) = troubled().await;
-    let paused = reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    let paused = command(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!(parsed(&paused)["by"], ARN);
-    // The command line itself tells SES nothing.
+    // The command line itself does not call SES.
     assert_eq!(account.cloud.state().switched.len(), 1);
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert_eq!(account.cloud.state().switched[1], ("shop".to_owned(), false));
-    let told_people = account.cloud.state().published.last().unwrap()["Message"].clone();
-    assert!(told_people.contains(&format!("(said by {ARN}: wrong list)")), "{told_people}");
+    let alert = account.cloud.state().published.last().unwrap()["Message"].clone();
+    assert!(alert.contains(&format!("(said by {ARN}: wrong list)")), "{alert}");
 
-    let again = reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    let again = command(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!((again.exit, &parsed(&again)["changed"]), (Exit::Done, &json!(false)));
     stack.tick(MORNING.plus_minutes(600)).await.unwrap();
     stack.enforce(true, MORNING.plus_minutes(600)).await.unwrap();
     assert!(!account.cloud.state().sets["shop"]);
 
-    let resumed = reported(&account, OperatorCommand::Resume, "configuration-set:shop", None).await.unwrap();
+    let resumed = command(&account, OperatorCommand::Resume, "configuration-set:shop", None).await.unwrap();
     insta::assert_snapshot!(visible(&resumed.text));
     stack.enforce(false, MORNING.plus_minutes(600)).await.unwrap();
     assert!(account.cloud.state().sets["shop"]);
 }
 
-/// Says a word and waits for SES; what follows `meanwhile` is done three seconds later.
-async fn waited(account: &Account, word: OperatorCommand, about: &str, meanwhile: impl Future<Output = ()>) -> Answer {
-    let saying = CommandRequest { word, reason: None, force: false, wait: Duration::from_secs(20) };
+/// Gives a command and waits for SES; `meanwhile` runs three seconds later.
+async fn waited(
+    account: &Account,
+    command: OperatorCommand,
+    about: &str,
+    meanwhile: impl Future<Output = ()>,
+) -> Answer {
+    let request = CommandRequest { command, reason: None, force: false, wait: Duration::from_secs(20) };
     let (access, about, now) = (account.access(), [subject(about)], MORNING.plus_minutes(3));
-    let said = say(&access, &about, None, &saying, now, TermStyle::new(None), &Asking::CONFIRMED);
+    let answer = give(&access, &about, None, &request, now, TermStyle::new(None), &Asking::CONFIRMED);
     let meanwhile = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
         meanwhile.await;
     };
-    tokio::join!(said, meanwhile).0.unwrap()
+    tokio::join!(answer, meanwhile).0.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
+async fn a_stop_is_reported_once_ses_shows_it() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:shop";
     let now = MORNING.plus_minutes(3);
@@ -137,7 +147,7 @@ async fn a_pause_is_called_one_when_ses_is_seen_to_obey() {
         waited(&account, OperatorCommand::Stop, name, async { drop(stack.enforce(false, now).await.unwrap()) }).await;
     insta::assert_snapshot!(visible(&paused.text));
     assert_eq!((paused.exit, &parsed(&paused)["obeyed"]["result"]), (Exit::Done, &json!("seen")));
-    // What is stopped already is looked at again.
+    // A set that is already stopped is checked again.
     let again = waited(&account, OperatorCommand::Stop, name, async {}).await;
     assert_eq!((again.exit, &parsed(&again)["obeyed"]), (Exit::Done, &json!({ "result": "seen", "seconds": 0 })));
     let resumed =
@@ -172,11 +182,12 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
     store.note_parameters(StackParameters { account: false, tenants: false, gate: None }).await.unwrap();
     let before = account.cloud.items(REPUTATION).len();
     for (about, parameter) in [("account", "MayPauseAccount"), ("tenant:t-1", "Tenants")] {
-        let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: true, wait: Duration::ZERO };
-        // The others that are named are not stopped either.
+        let request =
+            CommandRequest { command: OperatorCommand::Stop, reason: None, force: true, wait: Duration::ZERO };
+        // The other subjects of the command are not stopped either.
         let both = ["configuration-set:shop", about].map(subject);
-        let said = say(&access, &both, None, &saying, MORNING, TermStyle::new(None), &Asking::CONFIRMED).await;
-        let failure = said.unwrap_err();
+        let answer = give(&access, &both, None, &request, MORNING, TermStyle::new(None), &Asking::CONFIRMED).await;
+        let failure = answer.unwrap_err();
         assert_eq!(failure.exit(), Exit::No);
         assert_eq!(failure.to_string(), format!("stack test may not stop {about} at SES, so nothing was changed"));
         assert!(failure.remedy().starts_with(&format!("Deploy it with {parameter}=true")), "{}", failure.remedy());
@@ -189,10 +200,11 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
             asked.borrow_mut().push(question.to_owned());
             answer
         };
-        let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: false, wait: Duration::ZERO };
+        let request =
+            CommandRequest { command: OperatorCommand::Stop, reason: None, force: false, wait: Duration::ZERO };
         let asking = Asking { confirm: &confirm, ..Asking::NOBODY };
-        let said = say(&access, &[subject("account")], None, &saying, MORNING, TermStyle::new(None), &asking).await;
-        assert_eq!(said.unwrap_err().exit(), exit);
+        let answer = give(&access, &[subject("account")], None, &request, MORNING, TermStyle::new(None), &asking).await;
+        assert_eq!(answer.unwrap_err().exit(), exit);
     }
     assert_eq!(asked.into_inner()[0], "This stops all mail of the account in eu-west-1. Stop it?");
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
@@ -201,7 +213,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
-    let bypassed = reported(&account, OperatorCommand::Bypass, "configuration-set:news", None).await.unwrap();
+    let bypassed = command(&account, OperatorCommand::Bypass, "configuration-set:news", None).await.unwrap();
     insta::assert_snapshot!(visible(&bypassed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
@@ -211,37 +223,40 @@ async fn a_subject_that_is_bypassed_is_not_stopped_until_it_is_released() {
         "{}",
         answer.text
     );
-    let released = reported(&account, OperatorCommand::Release, "configuration-set:news", None).await.unwrap();
+    let released = command(&account, OperatorCommand::Release, "configuration-set:news", None).await.unwrap();
     assert!(released.text.contains("left to its breaker"), "{}", released.text);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released() {
+async fn a_subject_in_shadow_is_reported_and_not_stopped_until_it_is_released() {
     let (account, mut stack) = troubled().await;
     let name = "configuration-set:news";
-    let shadowed = reported(&account, OperatorCommand::Shadow, name, None).await.unwrap();
+    let shadowed = command(&account, OperatorCommand::Shadow, name, None).await.unwrap();
     insta::assert_snapshot!(visible(&shadowed.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
-    // What is decided about new harm is told, with how to let it act; SES is told nothing.
+    // The decision about new harm is reported, with the command that lets it act; SES is not called.
     let later = MORNING.plus_minutes(10);
     hear(&account, &mut stack, &mails("news", &["gmail.com"], 30, 30, later), later.plus_minutes(1)).await;
     assert!(account.cloud.state().sets["news"]);
     let answer = shown(&account, Some(name), MORNING.plus_minutes(12)).await;
     let text = visible(&answer.text);
-    assert!(text.contains("configuration-set:news  stopped") && text.contains("in shadow, nothing is done"), "{text}");
+    assert!(text.contains("configuration-set:news  stopped") && text.contains("in shadow, not acted on"), "{text}");
     let alert = account.cloud.state().published.iter().map(|form| form["Message"].clone()).next_back().unwrap();
     insta::assert_snapshot!(alert);
-    // By itself it comes back as ever, and still in shadow.
+    // Time closes it as usual, still in shadow.
     for minute in 12..60 {
         stack.tick(MORNING.plus_minutes(minute)).await.unwrap();
         stack.enforce(minute % 5 == 0, MORNING.plus_minutes(minute)).await.unwrap();
     }
     assert_eq!(account.cloud.state().switched, [("news".to_owned(), false), ("news".to_owned(), true)]);
-    // Released, it acts on harm from then on.
-    let saying = CommandRequest { word: OperatorCommand::Release, reason: None, force: false, wait: Duration::ZERO };
+    // After the release, harm is acted on.
+    let request =
+        CommandRequest { command: OperatorCommand::Release, reason: None, force: false, wait: Duration::ZERO };
     let now = MORNING.plus_minutes(60);
-    say(&account.access(), &[subject(name)], None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
+    give(&account.access(), &[subject(name)], None, &request, now, TermStyle::new(None), &Asking::NOBODY)
+        .await
+        .unwrap();
     stack.enforce(false, now).await.unwrap();
     assert!(account.cloud.state().sets["news"]);
     let later = MORNING.plus_minutes(70);
@@ -253,8 +268,8 @@ async fn a_subject_in_shadow_is_told_about_and_not_stopped_until_it_is_released(
 async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown() {
     let (account, mut stack) = troubled().await;
     let both = ["configuration-set:news", "identity:news.example"].map(subject);
-    let saying = CommandRequest {
-        word: OperatorCommand::Resume,
+    let request = CommandRequest {
+        command: OperatorCommand::Resume,
         reason: Some("the list is clean now".to_owned()),
         force: false,
         wait: Duration::ZERO,
@@ -262,11 +277,11 @@ async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown()
     let access = account.access();
     let now = MORNING.plus_minutes(3);
     let typo = [both[0].clone(), subject("identity:newz.example")];
-    let failure = say(&access, &typo, None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap_err();
+    let failure = give(&access, &typo, None, &request, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
     stack.enforce(false, now).await.unwrap();
     assert!(!account.cloud.state().sets["news"]);
-    let answer = say(&access, &both, None, &saying, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
+    let answer = give(&access, &both, None, &request, now, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(answer.exit, Exit::Done);
     let documents = serde_json::Deserializer::from_str(&answer.json).into_iter::<Value>();
     let resumed: Vec<Value> = documents.map(|document| document.unwrap()["subject"].clone()).collect();
@@ -276,15 +291,15 @@ async fn one_word_is_about_several_subjects_and_none_of_them_if_one_is_unknown()
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_all_stands_is_told_at_once() {
+async fn the_digest_is_printed_on_demand() {
     let (account, _stack) = troubled().await;
     let arguments = |format: &str| ["ses-breaker", "digest", "--format", format].map(Into::into);
-    let reported = async |format: &str, now: Now| {
+    let digest = async |format: &str, now: Now| {
         operator::cli::answered(&account.access(), arguments(format), now, TermStyle::new(None)).await.unwrap()
     };
     let tomorrow = MORNING.plus_minutes(1_440);
-    insta::assert_snapshot!(reported("text", tomorrow).await.text);
-    let document = parsed(&reported("json", tomorrow).await);
+    insta::assert_snapshot!(digest("text", tomorrow).await.text);
+    let document = parsed(&digest("json", tomorrow).await);
     let subjects: Vec<&str> =
         document["rates"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap()).collect();
     assert_eq!(
@@ -297,8 +312,8 @@ async fn how_all_stands_is_told_at_once() {
             "identity:news.example"
         ]
     );
-    // Of a day without mail, too.
-    assert_eq!(parsed(&reported("json", MORNING).await)["rates"][0]["mails"], 0);
+    // Also for a day without mail.
+    assert_eq!(parsed(&digest("json", MORNING).await)["rates"][0]["mails"], 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,25 +324,25 @@ async fn where_ses_has_no_switch_it_is_said_that_nothing_is_stopped() {
         ("configuration-set:news", Some("Gmail"), "one ISP of a sender"),
         ("account", Some("gmail"), "an ISP"),
     ] {
-        let answer = reported(&account, OperatorCommand::Stop, about, isp).await.unwrap();
+        let answer = command(&account, OperatorCommand::Stop, about, isp).await.unwrap();
         assert_eq!(answer.exit, Exit::No, "{about}");
         let text = visible(&answer.text).replace('\n', " ");
         assert!(
-            text.contains(&format!("SES has no switch for {what}: without the gate, nothing is stopped")),
+            text.contains(&format!("SES has no switch for {what}, so without the gate nothing is stopped")),
             "{text}"
         );
     }
-    let answer = reported(&account, OperatorCommand::Stop, "identity:news.example", None).await.unwrap();
+    let answer = command(&account, OperatorCommand::Stop, "identity:news.example", None).await.unwrap();
     insta::assert_snapshot!(visible(&answer.text));
     assert_eq!((answer.exit, account.cloud.state().switched.len()), (Exit::No, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
+async fn in_shadow_a_stop_says_that_nothing_is_stopped() {
     let (account, mut stack) = troubled().await;
     let shadow = "mode = \"shadow\"\n";
     Stack::push(&account.cloud, shadow).await;
-    let answer = reported(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
+    let answer = command(&account, OperatorCommand::Stop, "configuration-set:shop", None).await.unwrap();
     assert_eq!(answer.exit, Exit::No);
     insta::assert_snapshot!(visible(&answer.text));
     stack.enforce(false, MORNING.plus_minutes(3)).await.unwrap();
@@ -335,32 +350,32 @@ async fn in_shadow_a_pause_says_that_nothing_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slip_of_the_pen_pauses_nobody() {
+async fn a_typing_error_stops_nothing() {
     let (account, _stack) = troubled().await;
     let before = account.cloud.items(REPUTATION).len();
     let check = async |about: &str, isp: Option<&str>, expected: &str| {
-        let failure = reported(&account, OperatorCommand::Stop, about, isp).await.unwrap_err();
+        let failure = command(&account, OperatorCommand::Stop, about, isp).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert_eq!(format!("{failure}\n{}", failure.remedy()), expected);
     };
-    let force = " For one that has sent nothing yet, say --force.";
+    let force = " If it has sent nothing yet, add --force.";
     check(
         "configuration-set:shopp",
         None,
-        &format!("stack test has never heard of configuration-set:shopp\nDid you mean configuration-set:shop?{force}"),
+        &format!("stack test has never seen configuration-set:shopp\nDid you mean configuration-set:shop?{force}"),
     )
     .await;
-    check("configuration-set:shop", Some("gmial"), "`gmial` names no ISP of the policy\nDid you mean gmail?").await;
+    check("configuration-set:shop", Some("gmial"), "`gmial` is not an ISP of the policy\nDid you mean gmail?").await;
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
 
-    let saying = CommandRequest { word: OperatorCommand::Stop, reason: None, force: true, wait: Duration::ZERO };
+    let request = CommandRequest { command: OperatorCommand::Stop, reason: None, force: true, wait: Duration::ZERO };
     let new = subject("configuration-set:new");
     let paused =
-        say(&account.access(), &[new], None, &saying, MORNING, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
+        give(&account.access(), &[new], None, &request, MORNING, TermStyle::new(None), &Asking::NOBODY).await.unwrap();
     assert_eq!(paused.exit, Exit::Done);
-    // Paused before its first mail, it can be resumed without force.
+    // A set that was stopped before its first mail can be resumed without --force.
     assert_eq!(
-        reported(&account, OperatorCommand::Resume, "configuration-set:new", None).await.unwrap().exit,
+        command(&account, OperatorCommand::Resume, "configuration-set:new", None).await.unwrap().exit,
         Exit::Done
     );
 }
@@ -369,24 +384,24 @@ async fn a_slip_of_the_pen_pauses_nobody() {
 async fn a_policy_is_pushed_with_what_it_changes_and_shown_again() {
     let account = Account::default();
     let access = account.access();
-    let look = TermStyle::new(None);
+    let term = TermStyle::new(None);
     let none = policies::show(&access, None).await.unwrap();
     assert!(none.text.starts_with("# No policy was ever pushed"), "{}", none.text);
 
     let toml = "mode = \"shadow\"\n[breaker]\nopen_minutes = 45\n[isps]\n\"example.com\" = \"microsoft\"\n";
-    let dry = policies::push(&access, "my.toml", toml, true, MORNING, look, &Asking::NOBODY).await.unwrap();
+    let dry = policies::push(&access, "my.toml", toml, true, MORNING, term, &Asking::NOBODY).await.unwrap();
     insta::assert_snapshot!(visible(&dry.text));
     assert!(access.policies().current().await.unwrap().is_none());
-    let pushed = policies::push(&access, "my.toml", toml, false, MORNING, look, &Asking::NOBODY).await.unwrap();
+    let pushed = policies::push(&access, "my.toml", toml, false, MORNING, term, &Asking::NOBODY).await.unwrap();
     assert_eq!((pushed.exit, &parsed(&pushed)["to"]), (Exit::Done, &json!(1)));
-    let again = policies::push(&access, "my.toml", toml, false, MORNING, look, &Asking::NOBODY).await.unwrap();
+    let again = policies::push(&access, "my.toml", toml, false, MORNING, term, &Asking::NOBODY).await.unwrap();
     assert_eq!((again.exit, &parsed(&again)["outcome"]), (Exit::Done, &json!("unchanged")));
 
     let shown = policies::show(&access, None).await.unwrap();
     insta::assert_snapshot!(visible(&shown.text));
-    // What is shown can be pushed, and is shown with one head.
+    // The output can be pushed, and is shown with one header.
     let reshown = visible(&shown.text);
-    policies::push(&access, "my.toml", &reshown, false, MORNING, look, &Asking::NOBODY).await.unwrap();
+    policies::push(&access, "my.toml", &reshown, false, MORNING, term, &Asking::NOBODY).await.unwrap();
     let second = visible(&policies::show(&access, None).await.unwrap().text);
     assert_eq!(second.matches("# Version").count(), 1, "{second}");
     assert!(policies::show(&access, Some(1)).await.unwrap().text.contains("open_minutes = 45"));
@@ -395,24 +410,24 @@ async fn a_policy_is_pushed_with_what_it_changes_and_shown_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_is_not_valid_is_neither_pushed_nor_asked_about() {
+async fn an_invalid_policy_is_neither_pushed_nor_asked_about() {
     let account = Account::default();
-    let look = TermStyle::new(None);
+    let term = TermStyle::new(None);
     let wrong = "[breaker]\nopen_minutes = 0\n";
     for answer in [
-        policies::check("my.toml", wrong, look),
-        policies::push(&account.access(), "my.toml", wrong, false, MORNING, look, &Asking::NOBODY).await.unwrap(),
+        policies::check("my.toml", wrong, term),
+        policies::push(&account.access(), "my.toml", wrong, false, MORNING, term, &Asking::NOBODY).await.unwrap(),
     ] {
         assert_eq!(answer.exit, Exit::No);
         assert_eq!(
             visible(&answer.text),
-            "my.toml is no valid policy\npolicy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200\n"
+            "my.toml is not a valid policy\npolicy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200\n"
         );
     }
     assert_eq!(account.cloud.items(REPUTATION).len(), 0);
-    let long = policies::check("my.toml", &"#".repeat(100_001), look);
-    assert!(visible(&long.text).contains("it has 100001 bytes; at most 100000 are stored"), "{}", long.text);
-    let valid = policies::check("my.toml", "mode = \"shadow\"", look);
+    let long = policies::check("my.toml", &"#".repeat(100_001), term);
+    assert!(visible(&long.text).contains("it has 100001 bytes; the limit is 100000"), "{}", long.text);
+    let valid = policies::check("my.toml", "mode = \"shadow\"", term);
     assert_eq!(valid.exit, Exit::Done);
     assert!(
         visible(&valid.text).starts_with("my.toml is valid\n\nmode        shadow: decide and report"),
@@ -422,7 +437,7 @@ async fn a_policy_that_is_not_valid_is_neither_pushed_nor_asked_about() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_pushes_at_once_the_later_one_is_told() {
+async fn of_two_pushes_at_once_the_later_one_is_reported() {
     let account = Account::default();
     let access = account.access();
     assert_eq!(access.policies().push("# first\n", 0, "bob", MORNING).await.unwrap(), Pushed::Pushed(1));

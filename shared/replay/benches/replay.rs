@@ -1,8 +1,8 @@
-//! How fast is a replay? `cargo bench -p replay`, beside a bare DuckDB aggregation of the same files in the same run, if
-//! `python3 -c 'import duckdb'` works (`BENCH_PYTHON` names another interpreter).
+//! Measures the speed of a replay: `cargo bench -p replay`. In the same run a bare DuckDB aggregation reads the same files,
+//! if `python3 -c 'import duckdb'` works (`BENCH_PYTHON` names another interpreter).
 //!
-//! DuckDB gets easier jobs: to find the fields by itself and group lines by configuration set, first recipient's domain
-//! and kind ("bare"); and, told the fields and their types, to count recipients as `totals` does ("typed"). It drops no
+//! DuckDB gets easier jobs: to infer the fields and group lines by configuration set, first recipient's domain and kind
+//! ("bare"); and, with the fields and their types given, to count recipients as `totals` does ("typed"). It drops no
 //! duplicates, keeps no cohorts and judges nothing, and it cannot read the envelopes of the third stream.
 //!
 //! `BENCH_PREVIOUS` names the program `replay` of an earlier release: both programs are run in turns on the same files, and
@@ -27,7 +27,7 @@ const BARE: &str = r#"
     FROM read_json(?, format = 'newline_delimited', ignore_errors = true) GROUP BY ALL"#;
 
 const TOTALS: &str = r#"
-    WITH told AS (
+    WITH reported AS (
         SELECT mail.tags."ses:configuration-set"[1] AS configuration_set, eventType, bounce.bounceType AS bounce_type,
             bounce.bounceSubType AS bounce_sub_type,
             unnest(CASE eventType
@@ -45,7 +45,7 @@ const TOTALS: &str = r#"
             complaint: 'STRUCT(feedbackId VARCHAR, complainedRecipients STRUCT(emailAddress VARCHAR)[])',
             deliveryDelay: 'STRUCT(delayType VARCHAR, delayedRecipients STRUCT(emailAddress VARCHAR)[])'}))
     SELECT configuration_set, split_part(recipient, '@', 2), eventType, bounce_type, bounce_sub_type, count(*)
-    FROM told GROUP BY ALL"#;
+    FROM reported GROUP BY ALL"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replay-bench");
@@ -123,12 +123,12 @@ fn time(file: &Path) -> Result<(f64, Replay), Box<dyn Error>> {
     Ok((start.elapsed().as_secs_f64(), replayed))
 }
 
-/// Seconds that a program takes to replay a file, its start included.
+/// Seconds that a program takes to replay a file, including its start.
 fn program(program: &Path, file: &Path) -> Result<f64, Box<dyn Error>> {
     let mut command = Command::new(program);
     command.arg(file).args(["--quiet", "--format", "json"]).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
-    // It ends with 1 or 2 only where something is wrong: the streams are whole.
+    // It exits with 1 or 2 only if something is wrong: the streams are complete.
     let status = command.status()?;
     if !status.success() {
         return Err(format!("{} ends with {status}", program.display()).into());
@@ -156,8 +156,8 @@ print(best)
         .arg(query)
         .output()
         .map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let output_text = String::from_utf8_lossy(&output.stdout);
     let failed = String::from_utf8_lossy(&output.stderr);
-    let why = || failed.lines().find(|line| line.contains("Error")).unwrap_or("it said nothing");
-    said.trim().parse().map_err(|_| why().chars().take(60).collect())
+    let why = || failed.lines().find(|line| line.contains("Error")).unwrap_or("it printed nothing");
+    output_text.trim().parse().map_err(|_| why().chars().take(60).collect())
 }

@@ -1,5 +1,5 @@
-//! Writes the streams of all built-in scenarios, with their truth, to `events`: `cargo run -p replay --example
-//! make_streams --release`. A test compares what is there with what the generator makes.
+//! Writes the streams of all built-in scenarios, with their truth, to `events`: `cargo run -p replay --example make_streams
+//! --release`. A test compares the committed files with the generator's output.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for name in Scenario::builtin_names() {
         let scenario = Scenario::builtin(name).ok_or("a built-in scenario cannot be read")?;
         let file = BufWriter::new(File::create(folder.join(format!("streams/{name}.ndjson.gz")))?);
-        // No file name and no time, so that the same stream gives the same file.
+        // Without file name and time, so that the same stream gives the same file.
         let mut gz = GzBuilder::new().mtime(0).operating_system(255).write(file, Compression::best());
         let truth = generate(&scenario, SEED, &mut gz)?;
         gz.finish()?.into_inner()?.sync_all()?;

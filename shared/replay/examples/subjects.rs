@@ -1,5 +1,5 @@
-//! How much memory does a subject take? `cargo run --release -p replay --example subjects -- 100000`, on Linux: replays a
-//! stream in which each of so many identities sends a mail to Gmail, and prints what the process holds at the end. The second
+//! Measures the memory of a subject: `cargo run --release -p replay --example subjects -- 100000`, on Linux, replays a stream
+//! in which each of this many identities sends a mail to Gmail, and prints the memory of the process at the end. The second
 //! argument is the number of mails of each, the third is `max_subjects`.
 
 use std::fs::{self, File};
@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes of memory that the process holds, or has held at most.
+/// Bytes of memory that the process holds, or its peak.
 fn held(what: &str) -> anyhow::Result<usize> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(what));

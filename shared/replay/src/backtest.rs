@@ -1,7 +1,7 @@
-//! What another policy would have changed: two replays of the same mail, side by side.
+//! What another policy would have changed: two replays of the same mail, compared.
 //!
-//! The mail is what has been: a pause that would have been held nothing back, so what came after it is told beside it,
-//! as in a [`Report`]. Names and shapes here are the contract of JSON and are stable; new fields may be added.
+//! The mail is recorded: a hypothetical stop held nothing back, so the mail that came after it is reported with it, as in a
+//! [`Report`]. Names and shapes here are the contract of JSON and are stable; new fields may be added.
 
 use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,57 +17,57 @@ use serde::Serialize;
 use crate::driver::{Replay, Stopped};
 use crate::report::{Input, Report, Warning};
 
-/// Two trips of one key that are no further apart than this are the same trip, earlier or later.
+/// Two trips of one key at most this far apart count as one trip that is earlier or later.
 const SAME_TRIP_MINUTES: u32 = DAY;
 
 /// What another policy would have changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Backtest {
-    /// What was read, and what became of it under the other policy.
+    /// What was read, and the result under the other policy.
     pub input: Input,
-    /// How far the virtual clock came (RFC 3339): what is stopped then is counted until then.
+    /// The end of the virtual clock (RFC 3339): what is stopped at that time is counted until then.
     pub until: String,
-    /// What happens under the policy in use.
+    /// The results under the policy in use.
     pub in_use: Side,
-    /// What happens under the other one.
+    /// The results under the other policy.
     pub candidate: Side,
     /// The trips that differ, in order.
     pub changes: Vec<TripChange>,
-    /// The trips that are the same under both, to the millisecond.
+    /// The number of trips that are the same under both, to the millisecond.
     pub unchanged: u64,
     /// Groups of subjects that share all their mail.
     pub same_mail: Vec<Vec<String>>,
-    /// What makes the rest say less than it seems to.
+    /// Warnings: reasons to trust the rest less.
     pub warnings: Vec<Warning>,
 }
 
-/// What happens under one policy. Mail is counted once: of the breakers that stop a configuration set as a whole. Those
-/// of identities, tenants and tags stop the same mail, and those of ISPs a part of it.
+/// The results under one policy. Mail is counted once: for the breakers that stop a configuration set as a whole. Those of
+/// identities, tenants and tags stop the same mail, and those of ISPs a part of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Side {
     /// Name of the policy.
     pub policy: String,
-    /// Keys that opened, each time anew.
+    /// Openings of keys.
     pub trips: u64,
-    /// Keys whose quota was cut, each time anew.
+    /// Cuts of quotas.
     pub throttles: u64,
-    /// Configuration sets that were paused, each time anew.
+    /// Stops of configuration sets.
     pub pauses: u64,
-    /// Minutes that these pauses lasted.
+    /// Minutes that these stops lasted.
     pub minutes_open: u64,
     /// Mails accepted meanwhile, which would not have been sent.
     pub mails_stopped: u64,
-    /// Of those, hard bounces that would not have been.
+    /// Hard bounces of those mails, which would have been avoided.
     pub hard_bounces_avoided: u64,
-    /// Complaints that would not have been.
+    /// Complaints about those mails, which would have been avoided.
     pub complaints_avoided: u64,
-    /// Pauses whose mail stayed within every limit of the policy in use: nothing but a cost.
+    /// Stops whose mail kept every limit of the policy in use: needless.
     pub needless_pauses: u64,
-    /// Mails stopped by those.
+    /// Mails stopped by needless stops.
     pub needlessly_stopped: u64,
 }
 
-/// What became of a trip.
+/// What happened to a trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Became {
@@ -84,34 +84,34 @@ pub enum Became {
 /// A trip that differs: a breaker that opens under one policy only, or at another time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TripChange {
-    /// Whose breaker.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
-    /// What became of it.
+    /// What happened to it.
     pub became: Became,
     /// When it opens under the other policy (RFC 3339); null = not.
     pub at: Option<String>,
     /// When it opens under the policy in use; null = not.
     pub in_use_at: Option<String>,
-    /// By how many seconds it is earlier or later.
+    /// Seconds by which it is earlier or later.
     pub seconds: Option<u64>,
     /// Why it opens: under the other policy, or under the one in use if only there.
     pub reason: String,
-    /// Minutes that it is open: as `reason`.
+    /// Minutes that it is open, under the policy of `reason`.
     pub minutes_open: u64,
-    /// Mails accepted meanwhile.
+    /// Mails accepted in that time.
     pub mails_stopped: u64,
     /// Hard bounces of those.
     pub hard_bounces: u64,
     /// Complaints about those.
     pub complaints: u64,
-    /// Whether that mail stayed within every limit of the policy in use; null = there was none.
+    /// Whether that mail kept every limit of the policy in use; null = there was none.
     pub needless: Option<bool>,
 }
 
 impl TripChange {
-    /// When it is first heard of.
+    /// The order: by time, then by key.
     fn place(&self) -> (&str, &str, &Option<String>) {
         let at = self.at.as_deref().into_iter().chain(self.in_use_at.as_deref()).min();
         (at.unwrap_or_default(), &self.subject, &self.isp)
@@ -119,7 +119,7 @@ impl TripChange {
 }
 
 impl Backtest {
-    /// Compares what another policy does with what the policy in use does, each with its name, upon the same mail.
+    /// Compares the effects of another policy with those of the policy in use on the same mail, each with its name.
     pub fn of((in_use, in_use_name): (&Replay, &str), (candidate, name): (&Replay, &str)) -> Backtest {
         let limits = &in_use.policy;
         let mut changes = Vec::new();
@@ -209,8 +209,7 @@ fn trips(replay: &Replay) -> BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> {
     trips
 }
 
-/// Trips of one key under two policies, those that are the same side by side: in order, as far as they are close
-/// together.
+/// The trips of one key under two policies, paired in order where they are close together.
 fn paired<'t, 'a>(
     ours: &'t [Trip<'a>],
     theirs: &'t [Trip<'a>],
@@ -264,18 +263,18 @@ fn change(
     })
 }
 
-/// Whole minutes that it lasted; `end`: until when, if it has not ended.
+/// Whole minutes that it lasted, until `end` if it has not ended.
 fn minutes_open(stopped: &Stopped, end: Now) -> u64 {
     stopped.until.unwrap_or(end).minutes_since(stopped.from).into()
 }
 
-/// Mails that were accepted meanwhile: as many as were sent, or had an outcome where sends are not published.
+/// Mails accepted in that time: the number sent, or with an outcome where sends are not published.
 fn mails(stopped: &Stopped) -> u64 {
     let count = |kind: UnitKind| u64::from(stopped.mail.get(kind));
     count(UnitKind::Sent).max(stopped.mail.attempts())
 }
 
-/// Whether the mail that came meanwhile stayed within every limit; `None` if there was none.
+/// Whether the mail in that time kept every limit; `None` if there was none.
 fn needless(stopped: &Stopped, limits: &Policy) -> Option<bool> {
     let rates = Metric::ALL.map(|metric| (metric, stopped.mail.tally(metric).rate()));
     let known: Vec<(Metric, f64)> = rates.into_iter().filter_map(|(metric, rate)| Some((metric, rate?))).collect();

@@ -1,6 +1,7 @@
-//! The command line: what `replay` is told, and what it answers on which stream with which exit code.
+//! The command line: parses the arguments of `replay`, runs the command, and writes the answer to its stream with its exit
+//! code.
 //!
-//! What any command line of ours needs is public here, so that all have the same manners.
+//! The parts that every command line of this workspace needs are public, so that all behave alike.
 //!
 //! The answer goes to standard output, in text or JSON; rejected lines, progress and errors go to standard error.
 //! Start at [`run`].
@@ -48,15 +49,15 @@ use arguments::{
 pub use arguments::{Color, Format};
 use painter::Painter;
 
-/// How the program ends. The numbers are part of the interface.
+/// The exit codes. They are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It did what it was asked. What the breakers would have done does not matter.
+    /// Success, whatever the breakers would have done.
     Ran = 0,
     /// `--fail-on-trip` was given, and a breaker would have opened.
     Tripped = 1,
-    /// Bad usage, an invalid policy, or input that cannot be read, or not to its end, or is far from the order of time.
+    /// Bad usage, an invalid policy, or input that cannot be read to its end or is not sorted by time.
     Unusable = 2,
 }
 
@@ -66,18 +67,18 @@ impl From<Exit> for process::ExitCode {
     }
 }
 
-/// So many rejected lines are named; of the others only the number is told.
+/// The number of rejected lines that are listed; the others are only counted.
 const MAX_REJECTIONS: u64 = 20;
 
-/// So many skipped files are named.
+/// The number of skipped files that are listed.
 const MAX_SKIPPED: usize = 20;
 
-/// Does what `arguments`, of which the first is the program's name, ask for. `real_now`: milliseconds since 1970.
+/// Runs `arguments`, of which the first is the program's name. `real_now`: milliseconds since 1970.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(answer) => {
-            // Help and version come this way, too.
+            // Help and version are errors of the parser, too.
             let _ = answer.print();
             return if answer.exit_code() == 0 { Exit::Ran } else { Exit::Unusable };
         }
@@ -91,7 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
         (None, args) => replay(&args, real_now),
     };
     outcome.unwrap_or_else(|error| {
-        // Whoever reads the output has seen enough of it.
+        // The reader has closed the pipe, so the work is done.
         let gone = |cause: &(dyn std::error::Error + 'static)| {
             cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
         };
@@ -103,7 +104,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
     })
 }
 
-/// A line on standard error, cleaned of what a terminal would obey. Nobody can be told if that fails.
+/// Writes a line to standard error, without control characters. There is no way to report a failure of that.
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text::sanitize(line));
 }
@@ -111,14 +112,14 @@ pub fn complain(line: &str) {
 fn complain_of(error: &anyhow::Error) {
     let text = format!("error: {error:#}");
     if error.chain().any(|cause| cause.is::<toml::de::Error>()) {
-        // It draws the place in several lines.
+        // Its message spans several lines.
         text.lines().for_each(complain);
     } else {
         complain(&text);
     }
 }
 
-/// Text with styles to standard output, where they are stripped unless they are wanted.
+/// Writes text to standard output; styles are stripped unless they are wanted.
 ///
 /// # Errors
 ///
@@ -134,7 +135,7 @@ pub fn show(text: &str, color: Color) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// A JSON document to standard output.
+/// Writes a JSON document to standard output.
 ///
 /// # Errors
 ///
@@ -146,8 +147,8 @@ pub fn show_json(document: &impl Serialize) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// The look of the terminal that standard output is.
-pub fn look() -> TermStyle {
+/// The layout for the terminal that standard output is, or for none.
+pub fn term_style() -> TermStyle {
     let out = io::stdout();
     let terminal = if out.is_terminal() { comfy_table::Table::new().width() } else { None };
     TermStyle::new(terminal)
@@ -157,15 +158,15 @@ fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
     let Some(path) = path else { return Ok(Policy::default()) };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
     Policy::from_toml(&text)
-        .map_err(|error| placed_once(error).context(format!("{} is no valid policy", path.display())))
+        .map_err(|error| placed_once(error).context(format!("{} is not a valid policy", path.display())))
 }
 
-/// The policy in a world with a gate, if there is to be one whatever the policy says.
+/// The policy, with a gate if `gate` is set, whatever the policy says.
 fn with_gate(policy: Policy, gate: bool) -> Policy {
     Policy { gate_in_use: policy.gate_in_use || gate, ..policy }
 }
 
-/// A policy error that names its place once: what TOML says of a value may end with it, less exactly.
+/// A policy error that names its place once: TOML's message about a value may end with a less exact place.
 pub fn placed_once(error: PolicyError) -> anyhow::Error {
     match error {
         PolicyError::Shape { key, problem } => {
@@ -199,7 +200,7 @@ fn options(reading: &Reading, real_now: i64) -> anyhow::Result<Options> {
     })
 }
 
-/// Replays with a progress bar, and names the rejected lines. With the replay comes why it ended too early, if it did.
+/// Replays with a progress bar, and lists the rejected lines. Returns the replay, and why reading ended early, if it did.
 fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (Replay, Option<anyhow::Error>) {
     let progress = Progress::new();
     let painter = Painter::of_reading(quiet);
@@ -239,17 +240,17 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     if let (Some(since), Some(until)) = (args.since, args.until)
         && since.at >= until.at
     {
-        return Err(anyhow!("no mail is accepted since {} and before {}", since.at, until.at));
+        return Err(anyhow!("--since {} is not before --until {}", since.at, until.at));
     }
     let options = Options {
         since: args.since.map(|since| since.at.0),
         until: args.until.map(|until| until.at.0),
         ..options(&args.reading, real_now)?
     };
-    // What the gate would have granted can be asked only where there is one.
+    // The gate's grants need a gate.
     let options = Options { policy: with_gate(options.policy, args.quota), ..options };
     let sources = Sources::expand(&args.input)?;
-    // A page that cannot be written is told before the work, not after it.
+    // A page that cannot be written fails before the long work.
     let mut page = args.report.as_deref().map(|path| Page::create(path, &sources)).transpose()?;
     let plans = page.is_some() && !options.policy.warmup.sets.is_empty();
     let extras = Extras {
@@ -280,10 +281,10 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     }
     match args.reading.format {
         Format::Text => {
-            let look = TermStyle { everything: args.subject.is_some(), ..look() };
+            let term = TermStyle { everything: args.subject.is_some(), ..term_style() };
             let gate = args.reading.gate || args.quota;
             let call = Call { input: &args.input, policy: args.reading.policy.as_deref(), gate };
-            show(&text::report(&report, &replay.policy, call, look), args.reading.color)?;
+            show(&text::report(&report, &replay.policy, call, term), args.reading.color)?;
         }
         Format::Json => show_json(&report)?,
     }
@@ -295,46 +296,48 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
     }
     if report.input.recorded == 0 && report.input.outside > 0 {
         let events = text::counted(report.input.outside, "event");
-        return Err(anyhow!("no mail was accepted in the asked time; that of {events} was accepted at other times"));
+        return Err(anyhow!(
+            "no mail was accepted between --since and --until; the mail of {events} was accepted at other times"
+        ));
     }
     if report.input.events == 0 && report.input.ignored == 0 {
         let lines = text::counted(report.input.lines, "line");
-        return Err(anyhow!("no SES event in {lines} of input (is this what SES events were sent to?)"));
+        return Err(anyhow!("no SES event in {lines} of input: check that it contains SES events"));
     }
     Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
 }
 
-/// A page to be written.
+/// A page to write.
 struct Page {
     path: PathBuf,
     file: NamedTempFile,
 }
 
 impl Page {
-    /// Makes sure that there can be one, and leaves one that is there as it is.
+    /// Checks that it can be written, without touching an existing file.
     fn create(path: &Path, sources: &[Source]) -> anyhow::Result<Page> {
-        // A link stays one, and what is no file is not replaced by one.
+        // A link stays a link; only regular files are replaced.
         let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let refused =
-            || format!("cannot write the report {} (is there such a folder, and may it be written?)", path.display());
+            || format!("cannot write the report {}: check that its folder exists and is writable", path.display());
         if path.exists() && !path.is_file() {
-            return Err(anyhow!("it is there and is no file")).with_context(refused);
+            return Err(anyhow!("it exists and is not a regular file")).with_context(refused);
         }
         let is_it = |source: &&Source| fs::canonicalize(source.name()).is_ok_and(|name| name == *path);
         if let Some(source) = sources.iter().find(is_it) {
-            return Err(anyhow!("{} is read from", source.name())).with_context(refused);
+            return Err(anyhow!("{} is an input file", source.name())).with_context(refused);
         }
         let mut builder = tempfile::Builder::new();
-        // As any other file: who may read it is left to the user's mask.
+        // With the permissions of any new file, as the user's mask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        // Its own name says nothing to anybody.
+        // The path of the temporary file would only confuse.
         let file = builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind())).with_context(refused)?;
         Ok(Page { path: path.to_owned(), file })
     }
 
-    /// Puts it in its place, whole.
+    /// Moves the complete page to its place.
     fn write(mut self, page: &str) -> anyhow::Result<()> {
         let refused = || format!("cannot write the report {}", self.path.display());
         self.file.write_all(page.as_bytes()).with_context(refused)?;
@@ -359,8 +362,11 @@ fn unknown(replay: &Replay, subject: &Subject, place: &str) -> anyhow::Error {
 
 fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let policy = policy(Some(&args.policy))?;
-    let text =
-        format!("{} is valid\n\n{}", text::sanitize(&args.policy.display().to_string()), text::policy(&policy, look()));
+    let text = format!(
+        "{} is valid\n\n{}",
+        text::sanitize(&args.policy.display().to_string()),
+        text::policy(&policy, term_style())
+    );
     show(&text, args.color)?;
     Ok(Exit::Ran)
 }
@@ -371,7 +377,7 @@ fn plan_of<'a>(policy: &'a Policy, set: Option<&str>) -> anyhow::Result<&'a Plan
     policy.warmup.sets.get(set).ok_or_else(|| {
         let nearest = suggest::suggest(set, policy.warmup.sets.keys().map(String::as_str));
         if nearest.is_empty() {
-            return anyhow!("[warmup.sets] does not name {set}: it names no configuration set");
+            return anyhow!("[warmup.sets] does not name {set}; it is empty");
         }
         anyhow!("[warmup.sets] does not name {set}; did you mean {}?", nearest.join(" or "))
     })
@@ -387,14 +393,14 @@ fn plan(args: &PlanArgs) -> anyhow::Result<Exit> {
         Format::Text => {
             let plans = schedules.sets.iter().map(|known| plan_of(&policy, known.configuration_set.as_deref()));
             let plans = plans.collect::<anyhow::Result<Vec<&Plan>>>()?;
-            show(&text::schedules(&schedules, &plans, look()), args.color)?;
+            show(&text::schedules(&schedules, &plans, term_style()), args.color)?;
         }
     }
     Ok(Exit::Ran)
 }
 
 fn simulated(args: &SimulateArgs) -> anyhow::Result<Exit> {
-    // Planner, breaker and gate together are what is simulated.
+    // The simulation includes planner, breaker and gate.
     let policy = with_gate(policy(args.policy.as_deref())?, true);
     let mut scenarios: Vec<simulate::Scenario> = Vec::new();
     for name in &args.scenario {
@@ -432,7 +438,7 @@ fn simulated(args: &SimulateArgs) -> anyhow::Result<Exit> {
         fs::write(path, plot::svg(&summary)?).with_context(|| format!("cannot write {}", path.display()))?;
     }
     match args.format {
-        Format::Text => show(&text::simulation(&summary, look()), args.color)?,
+        Format::Text => show(&text::simulation(&summary, term_style()), args.color)?,
         Format::Json => show_json(&summary)?,
     }
     Ok(Exit::Ran)
@@ -443,10 +449,10 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let options = Options { stop_at: Some(until), ..options(&args.reading, real_now)? };
     let isps = &options.policy.isp_map;
     let isp = match &args.isp {
-        // Names of ISPs are in lower case.
+        // ISP names are in lower case.
         Some(name) => Some(isps.by_name(&name.to_ascii_lowercase()).ok_or_else(|| {
             let nearest = suggest::suggest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)));
-            anyhow!("`{name}` names no ISP; did you mean {}?", nearest.join(" or "))
+            anyhow!("`{name}` is not an ISP of the policy; did you mean {}?", nearest.join(" or "))
         })?),
         None => None,
     };
@@ -473,7 +479,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     });
     let explained = explain::explain(&replay, &key, metric, args.at.at);
     match args.reading.format {
-        Format::Text => show(&text::explanation(&explained, look()), args.reading.color)?,
+        Format::Text => show(&text::explanation(&explained, term_style()), args.reading.color)?,
         Format::Json => show_json(&explained)?,
     }
     if let Some(error) = broken_off {
@@ -482,7 +488,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     replay.disorder().map_or(Ok(Exit::Ran), |disorder| Err(out_of_order(&disorder, &sources)))
 }
 
-/// Why a result cannot be relied on whose input was far from the order of time, and what to do.
+/// Why the result for input that is not sorted by time is unreliable, and what to do.
 fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
     let Disorder { late, mails, worst, sources: number } = disorder;
     let name = |index: usize| sources.get(index).map_or("an unknown file", Source::name);
@@ -501,13 +507,13 @@ fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
     } else {
         "cat"
     };
-    // Never the file that is read: the shell would empty it first.
+    // Never the input file: the shell would empty it first.
     let sorted = text::quoted(&format!("{}-in-order.json", file.trim_end_matches(".json")));
     let file = text::quoted(file);
     anyhow!(
-        "the input is not in the order of time, so that much of it was judged late or not at all: {} of {} came more than \
-         an hour after later mail, in {}{more}. Give the files as SES or Firehose wrote them, each by itself, since \
-         several files are merged by time; or sort each file, if its events are not wrapped: \
+        "the input is not sorted by time, so much of it was judged late or not judged: {} of {} came more than \
+         an hour after later mail, in {}{more}. Name each file separately, as SES or Firehose wrote it, because \
+         several files are merged by time. Or sort each file, if its events are not wrapped: \
          {unpack} {file} | jq -sc 'sort_by([.. | objects | .timestamp? // empty | tostring] | max)[]' > {sorted}",
         text::thousands(*late),
         text::counted(*mails, "mail"),
@@ -519,7 +525,7 @@ fn generate_stream(args: &GenerateArgs) -> anyhow::Result<Exit> {
     let Some(name) = args.scenario.as_deref().filter(|_| !args.list) else {
         let known = Scenario::builtin_names().filter_map(Scenario::builtin);
         let about: Vec<(String, String)> = known.map(|scenario| (scenario.name, scenario.about)).collect();
-        show(&text::scenarios(&about, look()), Color::Never)?;
+        show(&text::scenarios(&about, term_style()), Color::Never)?;
         return Ok(Exit::Ran);
     };
     let mut scenario = scenario(name)?;
@@ -555,7 +561,7 @@ fn scenario(name: &str) -> anyhow::Result<Scenario> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
     };
-    Scenario::from_toml(&text).with_context(|| format!("{name} is no valid scenario"))
+    Scenario::from_toml(&text).with_context(|| format!("{name} is not a valid scenario"))
 }
 
 fn write_stream(scenario: &Scenario, args: &GenerateArgs) -> anyhow::Result<Truth> {
@@ -577,7 +583,7 @@ fn write_stream(scenario: &Scenario, args: &GenerateArgs) -> anyhow::Result<Trut
             out.inner.flush().with_context(failed)?;
             return Ok(truth);
         }
-        // No file name and no time, so that the same stream gives the same file.
+        // Without file name and time, so that the same stream gives the same file.
         let gz = GzBuilder::new().mtime(0).operating_system(255).write(file, Compression::default());
         let mut out = Counted { inner: gz, written: &written };
         let truth = generate(scenario, args.seed, &mut out).with_context(failed)?;
@@ -586,7 +592,7 @@ fn write_stream(scenario: &Scenario, args: &GenerateArgs) -> anyhow::Result<Trut
     })
 }
 
-/// Counts what is written.
+/// Counts the bytes that are written.
 struct Counted<'a, W> {
     inner: W,
     written: &'a AtomicU64,

@@ -1,7 +1,7 @@
-//! What receiving servers said: bounces and delays sorted by what is told of them, for people who look for a cause.
+//! What receiving servers said: bounces and delays by class, for people who look for a cause.
 //!
-//! **Invariant:** of what a server said, only its class is kept: SES's own words for it, the enhanced status code (RFC 3463) as
-//! numbers, and whether it refuses the sender. Diagnostic texts hold addresses, and stay where they are.
+//! **Invariant:** of a server's answer, only its class is kept: SES's own words for it, the enhanced status code (RFC 3463)
+//! as numbers, and whether it refuses the sender. Diagnostic texts contain addresses, and are not kept.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use reputation::time::Minute;
 use reputation::unit::{SenderId, UnitKind};
 use ses_events::{Detail, Event, FailedRecipient};
 
-/// So many classes are told apart: their words come from the input.
+/// The number of classes that are distinguished: their words come from the input.
 const MAX_CLASSES: usize = 2_000;
-/// Letters of a word of SES's that are kept.
+/// The number of letters that are kept of one of SES's words.
 const MAX_LETTERS: usize = 40;
-/// Letters of the id of a message that are kept; SES's have 60.
+/// The number of letters that are kept of a message id; SES's ids have 60.
 const MAX_OF_ID: usize = 80;
 
-/// What is told of one recipient's bounce or delay.
+/// The class of one recipient's bounce or delay.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
     /// SES's words: `Permanent/NoEmail`, `MailboxFull`.
     pub words: String,
-    /// Enhanced status code, such as `5.1.1`; empty if none was told.
+    /// Enhanced status code, such as `5.1.1`; empty if there was none.
     pub status: String,
-    /// Why the sender is refused, if that is what it says.
+    /// Why the sender is refused, if the text says so.
     pub refusal: Option<&'static str>,
 }
 
-/// What one class was told how often.
+/// The count of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiagnosisCount {
     /// Units.
@@ -40,14 +40,14 @@ pub struct DiagnosisCount {
     pub example: String,
 }
 
-/// Where a class was told: sender, ISP, kind of unit.
+/// The place of a class: sender, ISP, kind of unit.
 pub type Place = (SenderId, Isp, UnitKind);
 
-/// Bounces and delays by what was told of them.
+/// Bounces and delays by class.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnoses {
     classes: BTreeMap<(Place, Class), DiagnosisCount>,
-    /// Units of classes that are not told apart any more.
+    /// Units of further classes, which are only counted.
     left_out: u64,
 }
 
@@ -61,25 +61,25 @@ impl Diagnoses {
             return;
         }
         let fresh = || DiagnosisCount { count: 0, mail: (accepted, accepted), example: String::new() };
-        let reported = self.classes.entry(place).or_insert_with(fresh);
-        reported.count += 1;
-        reported.mail = (reported.mail.0.min(accepted), reported.mail.1.max(accepted));
-        reported.example = id(message_id).to_owned();
+        let known = self.classes.entry(place).or_insert_with(fresh);
+        known.count += 1;
+        known.mail = (known.mail.0.min(accepted), known.mail.1.max(accepted));
+        known.example = id(message_id).to_owned();
     }
 
-    /// All classes, with where they were told.
+    /// All classes, with their place and count.
     pub fn classes(&self) -> impl Iterator<Item = (&Place, &Class, &DiagnosisCount)> {
-        self.classes.iter().map(|((place, class), reported)| (place, class, reported))
+        self.classes.iter().map(|((place, class), count)| (place, class, count))
     }
 
-    /// Units whose class is not among them.
+    /// Units of classes that are not distinguished.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
 }
 
-/// What is told of the failed recipients of an event, one for each unit that they make; none for other events. `failures`:
-/// see [`Classifier::failures`](pipeline::classify::Classifier::failures).
+/// The classes of the failed recipients of an event, one for each unit; none for other events. `failures`: see
+/// [`Classifier::failures`](pipeline::classify::Classifier::failures).
 pub fn classes_of(event: &Event<'_>, failures: &[Option<usize>]) -> Vec<Class> {
     let (signal, words, recipients) = match &event.detail {
         Detail::Bounce(bounce) => (
@@ -113,8 +113,8 @@ pub fn classes_of(event: &Event<'_>, failures: &[Option<usize>]) -> Vec<Class> {
     failures.iter().map(of).collect()
 }
 
-/// A word of SES's: letters and digits, because it is an open set. Of anything else nothing is kept: what is left of an
-/// address without its `@` is still an address to a reader.
+/// One of SES's words, reduced to letters and digits, because the set is open. Anything else is dropped: an address without its
+/// `@` is still readable as an address.
 fn word(text: &str) -> String {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         text.chars().take(MAX_LETTERS).collect()
@@ -123,7 +123,7 @@ fn word(text: &str) -> String {
     }
 }
 
-/// The id of a message, if it has the form of one: it comes from the input, too. Else nothing.
+/// The id of a message if it has the form of one, because it comes from the input; otherwise nothing.
 fn id(text: &str) -> &str {
     let is_id = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if is_id { text.get(..MAX_OF_ID).unwrap_or(text) } else { "" }
@@ -166,7 +166,7 @@ mod tests {
             book.note(place, class, Minute(1), "0100-000001");
         }
         assert_eq!((book.classes().count(), book.left_out()), (MAX_CLASSES, 3));
-        assert!(book.classes().all(|(_, _, reported)| reported.example == "0100-000001"));
+        assert!(book.classes().all(|(_, _, count)| count.example == "0100-000001"));
     }
 
     #[test]

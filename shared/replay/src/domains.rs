@@ -1,7 +1,7 @@
-//! Recipient domains: how much mail each of them got, and what says who receives it. For people who add ISPs to a policy.
+//! Recipient domains: the amount of mail to each, and evidence of its ISP. For people who add ISPs to a policy.
 //!
 //! **Invariant:** of an address only its domain is kept; of what a server said, only the name of a built-in ISP.
-//! **Invariant:** at most [`MAX_DOMAINS`] domains are kept, by first come; mail to any other is counted.
+//! **Invariant:** at most [`MAX_DOMAINS`] domains are kept, the first ones; mail to others is counted.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use reputation::isp::{Isp, IspMap, MAX_PROPOSED_DOMAINS, Proposals, hint};
 use reputation::unit::UnitKind;
 use ses_events::{Detail, Event, FailedRecipient, Text};
 
-/// How many domains a book keeps.
+/// The most domains that a book keeps.
 pub const MAX_DOMAINS: usize = MAX_PROPOSED_DOMAINS;
 
-/// The tag in which SES names the ISP of a recipient. Not documented for events; seen in events of public consumers, and in
-/// the example of the `GetMessageInsights` API.
+/// The tag in which SES names the ISP of a recipient. Not documented for events; it occurs in events of public consumers, and
+/// in the example of the `GetMessageInsights` API.
 pub const ISP_TAG: &str = "ses:recipient-isp";
 
-/// How many different names of SES are kept for one domain.
+/// The number of names from SES that are kept for one domain.
 const MAX_NAMES: usize = 8;
-/// Letters of such a name that are kept.
+/// The number of letters of such a name that are kept.
 const MAX_LETTERS: usize = 40;
 
-/// Mails, counted when they were sent and when something became of them.
+/// Mails, counted by their sends and by their outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mails {
     /// Send events.
@@ -33,7 +33,7 @@ pub struct Mails {
 }
 
 impl Mails {
-    /// How many mails there were: not everybody publishes Send events, and not every outcome is there yet.
+    /// The number of mails: some senders publish no Send events, and some outcomes are still missing.
     pub fn count(self) -> u64 {
         self.sent.max(self.outcomes)
     }
@@ -54,7 +54,7 @@ pub struct DomainMail {
     pub isp: Isp,
     /// Its mail.
     pub mails: Mails,
-    /// Of that, the mail for which SES named an ISP, by that name as SES writes it.
+    /// The mail for which SES named an ISP, by that name as SES writes it.
     pub ses: BTreeMap<Box<str>, Mails>,
 }
 
@@ -69,7 +69,7 @@ pub struct DomainBook {
 }
 
 impl DomainBook {
-    /// An empty book; `map` says which ISP a domain belongs to.
+    /// An empty book; `map` gives the ISP of a domain.
     pub fn new(map: IspMap) -> DomainBook {
         let (domains, hints) = (BTreeMap::new(), Proposals::default());
         DomainBook { map, domains, hints, overlooked: Mails::default(), overlooked_other: Mails::default() }
@@ -90,13 +90,13 @@ impl DomainBook {
         &self.hints
     }
 
-    /// Mail to domains that are not kept, because there were [`MAX_DOMAINS`] before them: to all, and to those that the map
+    /// Mail to domains that are not kept, because [`MAX_DOMAINS`] came before them: to all of those, and to those that the map
     /// calls `other`.
     pub fn overlooked(&self) -> (u64, u64) {
         (self.overlooked.count(), self.overlooked_other.count())
     }
 
-    /// Counts one mail to a domain in normal form, of which nothing else is known.
+    /// Counts one mail to a domain in normal form, without further facts.
     pub fn count(&mut self, domain: &str) {
         self.note(&Received { domain: domain.into(), ses: None, hint: None }, UnitKind::Sent);
     }
@@ -138,8 +138,8 @@ pub(crate) struct Received {
     hint: Option<&'static str>,
 }
 
-/// What an event says about the domains of its units, in their order; nothing for events that make no unit of a recipient.
-/// `classifier`: the one that has just classified the event.
+/// What an event says about the domains of its units, in their order; empty for events without recipient units. `classifier`:
+/// the one that has just classified the event.
 pub(crate) fn received(event: &Event<'_>, classifier: &Classifier) -> Vec<Received> {
     let destination = &event.mail.destination;
     let all = |recipients: &[Text<'_>]| -> Vec<(String, Option<&'static str>)> {
@@ -153,8 +153,8 @@ pub(crate) fn received(event: &Event<'_>, classifier: &Classifier) -> Vec<Receiv
         let one = |place: &Option<usize>| {
             let recipient = place.and_then(|place| failed.get(place));
             let address = recipient.and_then(|recipient| recipient.email_address.as_deref()).unwrap_or_default();
-            let said = recipient.and_then(|recipient| recipient.diagnostic_code.as_deref()).and_then(hint);
-            (address.to_owned(), said)
+            let hint = recipient.and_then(|recipient| recipient.diagnostic_code.as_deref()).and_then(hint);
+            (address.to_owned(), hint)
         };
         classifier.failures().iter().map(one).collect()
     };
@@ -171,10 +171,10 @@ pub(crate) fn received(event: &Event<'_>, classifier: &Classifier) -> Vec<Receiv
         | Detail::Click(_)
         | Detail::Subscription { .. } => return Vec::new(),
     };
-    // Mail that is forwarded bounces at another domain than it was sent to.
+    // Forwarded mail bounces at another domain than it was sent to.
     let sent_to: Vec<Box<str>> = destination.iter().filter_map(|recipient| domain(recipient)).collect();
     let only = sent_to.first().filter(|first| sent_to.iter().all(|domain| domain == *first));
-    // One name for recipients at several domains says nothing about any of them.
+    // One name for recipients at several domains fits none of them.
     let ses = only.and_then(|_| event.mail.tags.first(ISP_TAG)).and_then(|name| short(&name));
     let one = |(recipient, hint): (String, Option<&'static str>)| {
         let own = domain(&recipient);
@@ -188,7 +188,7 @@ pub(crate) fn received(event: &Event<'_>, classifier: &Classifier) -> Vec<Receiv
 }
 
 impl Received {
-    /// Whether there is a domain at all: an address literal has none, and of some forwarded mail it is not known.
+    /// Whether there is a domain: an address literal has none, and for some forwarded mail it is unknown.
     pub(crate) fn has_domain(&self) -> bool {
         !self.domain.is_empty()
     }
@@ -199,7 +199,7 @@ fn domain(recipient: &str) -> Option<Box<str>> {
     Some(address.domain()).filter(|domain| !domain.starts_with('[')).map(Box::from)
 }
 
-/// A name of SES's, cut to what is kept; none if it is blank.
+/// A name from SES, cut to the length that is kept; `None` if it is blank.
 fn short(name: &str) -> Option<Box<str>> {
     let name: String = name.trim().chars().filter(|letter| !letter.is_control()).take(MAX_LETTERS).collect();
     (!name.is_empty()).then(|| name.into())
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_is_counted_once_whether_it_was_told_as_sent_or_by_what_became_of_it() {
+    fn a_mail_is_counted_once_by_its_send_or_by_its_outcome() {
         let mut book = DomainBook::new(IspMap::builtin());
         for kind in [UnitKind::Sent, UnitKind::Delivered, UnitKind::Sent, UnitKind::HardBounce, UnitKind::Delay] {
             book.note(&mail("a.example", None, None), kind);

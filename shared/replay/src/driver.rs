@@ -1,11 +1,11 @@
 //! The use cases over event files, on a virtual clock.
 //!
-//! The clock is the latest time that SES has stamped on an event so far, in the order of the input, or up to ten minutes
-//! more where a recipients' provider says so. Whenever it comes to
-//! a moment at which a breaker is due, or a minute ends, time passes for the breakers; and a new unit of harm that
-//! raises an alarm is judged at once, as the deployed stack does within a second.
+//! The clock is the latest time that SES has stamped on an event so far, in the order of the input, or up to ten minutes more
+//! where a recipient's provider gives a later date. When it reaches a moment at which a breaker is due, or a minute ends, the
+//! breakers are evaluated as of that time. A new unit of harm that raises an alarm is judged at once; the deployed stack does
+//! so within a second.
 //!
-//! **Invariant:** what comes out depends on the events and their order alone: not on threads, chunks, files or wrappings.
+//! **Invariant:** the result depends on the events and their order alone: not on threads, chunks, files or wrappings.
 //! **Invariant:** nothing here can touch an account: no part of the AWS SDK is linked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,7 +33,7 @@ use ses_events::{Decoded, Decoder, Detail, Event};
 
 use crate::diagnosis::{Class, Diagnoses, classes_of};
 use crate::domains::{DomainBook, Received, received};
-use crate::evidence::{EvidenceLog, LOOK_MINUTES};
+use crate::evidence::{EvidenceLog, SAMPLE_MINUTES};
 use crate::input::{self, Chunk, Document, InputError, Progress, Source, Stamp, Step, Timed, split_concatenated};
 use crate::order::{Disorder, OrderBook};
 use crate::quota::QuotaReport;
@@ -44,7 +44,7 @@ use crate::recorded::Recorded;
 pub struct Options {
     /// The rules.
     pub policy: Policy,
-    /// The wall clock, in milliseconds since 1970: what is dated more than an hour later is rejected.
+    /// The wall clock, in milliseconds since 1970: events that are dated more than an hour later are rejected.
     pub real_now: i64,
     /// Only mail accepted from this time on, in milliseconds since 1970.
     pub since: Option<i64>,
@@ -52,17 +52,17 @@ pub struct Options {
     pub until: Option<i64>,
     /// Stop when the virtual clock would pass this time.
     pub stop_at: Option<Now>,
-    /// Threads that decode, besides the one that counts and judges.
+    /// Threads that decode, in addition to the one that counts and judges.
     pub workers: usize,
-    /// About how many subjects are kept one by one; [`MAX_SUBJECTS`] unless there is a reason for another number. Beyond it
-    /// the least active are summed. See [`MemoryReputation::sum_least_active`] for which.
+    /// About how many subjects are kept one by one; [`MAX_SUBJECTS`] unless there is a reason for another number. Beyond it the
+    /// least active are summed: see [`MemoryReputation::sum_least_active`].
     pub max_subjects: usize,
 }
 
 /// A replay failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The input cannot be read to its end.
+    /// The input cannot be read to the end.
     #[error(transparent)]
     Input(#[from] InputError),
     /// A port in memory failed, which is a bug.
@@ -70,16 +70,16 @@ pub enum ReplayError {
     Port(#[from] PortError),
 }
 
-/// How much was read, and what became of it.
+/// What was read, and the results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tallies {
     /// Documents: lines, or pretty-printed documents.
     pub lines: u64,
     /// Events in them.
     pub events: u64,
-    /// New units; a block is told beside another unit and is not one more.
+    /// New units; a block accompanies another unit and is not counted again.
     pub recorded: u64,
-    /// Units that were told before.
+    /// Units that were counted before.
     pub duplicates: u64,
     /// Messages that are known and do not count, by name.
     pub ignored: BTreeMap<String, u64>,
@@ -87,15 +87,15 @@ pub struct Tallies {
     pub odd: BTreeMap<&'static str, u64>,
     /// Messages that could not be read or counted, by kind of reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Events about mail outside the asked time.
+    /// Events about mail outside the requested time.
     pub outside: u64,
-    /// New units about mail so much older than the clock that they could not be judged, only counted.
+    /// New units about mail so much older than the clock that they were counted but not judged.
     pub too_old: u64,
-    /// Mails that a Send event told of.
+    /// Mails with a Send event.
     pub sends: u64,
-    /// Of those, mails that it told of more than an hour after the clock had passed them, and not too late to be judged.
+    /// Of those, mails whose Send event came more than an hour after the clock had passed it, but not too late to be judged.
     pub late_sends: u64,
-    /// First and last minute in which mail was accepted that has an event here.
+    /// First and last minute in which mail with an event here was accepted.
     pub mail: Option<(Minute, Minute)>,
 }
 
@@ -106,80 +106,80 @@ pub struct RejectedLine {
     pub source: String,
     /// Number of the document's first line.
     pub line: u64,
-    /// Why; never holds an address, a subject line or a header.
+    /// Why; never contains an address, a subject line or a header.
     pub reason: String,
 }
 
-/// A time in which a key was stopped, and the mail that came all the same, as it does in a replay of what has been.
+/// A period in which a key was stopped, and the mail of that time, which a replay cannot hold back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// What was stopped.
+    /// The key.
     pub key: Key,
-    /// From when.
+    /// The start.
     pub from: Now,
-    /// Until when; `None` = to the end.
+    /// The end; `None` = the end of the replay.
     pub until: Option<Now>,
-    /// What was counted of the mail that was accepted meanwhile.
+    /// The counters of the mail that was accepted in that time.
     pub mail: Counters,
 }
 
-/// A key of which more is kept: how it stood whenever people were told of it within some time.
+/// A key to trace: its state is kept at each transition within some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceRequest {
-    /// Which.
+    /// The key.
     pub key: Key,
-    /// From when.
+    /// The start.
     pub from: Now,
-    /// Until when, this moment included.
+    /// The end, inclusive.
     pub until: Now,
 }
 
-/// What a replay keeps besides its report.
+/// What a replay keeps in addition to its report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
-    /// A key of which more is kept.
+    /// A key to trace.
     pub trace_request: Option<TraceRequest>,
-    /// Whether the mail is asked for at the gate, too.
+    /// Whether to ask the gate for the mail.
     pub quota: bool,
-    /// Whether the evidence over time is kept, too.
+    /// Whether to keep the evidence over time.
     pub course: bool,
-    /// Whether what servers said is kept, too.
+    /// Whether to keep what servers said.
     pub diagnoses: bool,
-    /// Whether the recipients' domains are kept, too.
+    /// Whether to keep the recipients' domains.
     pub domains: bool,
-    /// A subject that is never summed with others, besides that of the witness.
+    /// A subject that is never summed with others, in addition to that of the trace.
     pub kept: Option<Subject>,
 }
 
-/// What a decoding thread keeps besides units.
+/// What a decoding thread keeps in addition to units.
 #[derive(Clone, Copy, Debug, Default)]
 struct Keep {
     diagnoses: bool,
     domains: bool,
 }
 
-/// A transition of the witnessed key, and what it was decided upon.
+/// A transition of the traced key, with the state that it was decided on.
 #[derive(Clone, Debug)]
 pub struct TraceEntry {
-    /// What people were told.
+    /// The transition.
     pub transition: Transition,
-    /// Counters and breakers of the subject as they were before.
+    /// Counters and breakers of the subject before it.
     pub subject_state: SubjectState,
-    /// What else was going on.
+    /// The board at that time.
     pub board: Arc<Board>,
     /// The breakers of its ISPs that were decided before it at the same moment.
     pub steps: BTreeMap<Isp, BreakerState>,
-    /// Of the account: what SES would have seen then; `None` = what the replay holds.
+    /// For the account: the forecast of what SES sees at that time; `None` = as computed from the replay.
     pub forecast: Option<Vec<Forecast>>,
 }
 
-/// The witnessed subject before something is decided.
+/// The traced subject before a decision.
 struct Before {
     breakers: BTreeMap<Option<Isp>, Versioned>,
     board: Arc<Board>,
 }
 
-/// A replay under way, or done.
+/// A replay, running or finished.
 #[derive(Debug)]
 pub struct Replay {
     /// The rules.
@@ -188,11 +188,11 @@ pub struct Replay {
     pub tallies: Tallies,
     /// Counters and breakers, controls and transitions.
     pub reputation: MemoryReputation,
-    /// Times in which a key was stopped.
+    /// Periods in which a key was stopped.
     pub stopped: Vec<Stopped>,
-    /// Transitions of the witnessed key, with what they were decided upon.
+    /// Transitions of the traced key, with the state that they were decided on.
     pub trace: Vec<TraceEntry>,
-    /// What the gate would have granted, if it was asked.
+    /// What the gate would have granted, if it was asked for.
     pub quota: Option<QuotaReport>,
     /// The evidence over time, if it was asked for.
     pub evidence: Option<EvidenceLog>,
@@ -202,9 +202,9 @@ pub struct Replay {
     pub domains: Option<DomainBook>,
     ledger: MemoryLedger,
     senders: Senders,
-    /// The sender under which each worker's senders are known here.
+    /// The numbers here of each worker's senders.
     workers: Vec<WorkerNames>,
-    /// Senders that workers have named and forgotten, and of which no unit counted.
+    /// Senders that workers have named and forgotten, without any unit that counted.
     without_units: BTreeSet<Vec<Subject>>,
     order: OrderBook,
     now: Now,
@@ -215,53 +215,53 @@ pub struct Replay {
     shard: Shard,
     pending: Vec<Record>,
     touched: BTreeSet<(SenderId, Isp)>,
-    /// The stopped times of each subject for which mail may still come.
+    /// The stopped periods of each subject for which mail may still come.
     watched_subjects: BTreeMap<Subject, Vec<usize>>,
-    /// The same of each sender's keys, by sender.
+    /// The same for each sender's keys, by sender.
     watched: BTreeMap<SenderId, Vec<usize>>,
     stop_at: Option<Now>,
     trace_request: Option<TraceRequest>,
     max_subjects: usize,
-    /// With so many subjects, the least active are summed before the hour is over.
+    /// With this many subjects, the least active are summed before the hour is over.
     sum_from: usize,
-    /// From so many units on, the subjects are counted again.
+    /// The number of units at which the subjects are counted again.
     count_from: u64,
     kept: Option<Subject>,
-    /// Subjects were summed since senders were last forgotten.
+    /// Whether subjects were summed since senders were last forgotten.
     has_lost: bool,
-    /// How many senders have been forgotten.
+    /// The number of senders that have been forgotten.
     lost_senders: u64,
-    /// A sum over the forgotten senders of a subject that is kept, a number of its own for each.
+    /// A checksum over the forgotten senders of a subject that is kept.
     lost_mail: BTreeMap<Subject, u64>,
 }
 
-/// Harm is judged at once. Any other mail can raise an alarm only by lifting a rate over a floor, so that it is enough to
-/// look once an hour; but it can end a probe, so that senders with a breaker that is not closed are looked at this often.
+/// Harm is judged at once. Other mail can raise an alarm only by lifting a rate over a floor, so an hourly evaluation is
+/// enough; but it can end a probe, so senders with a breaker that is not closed are evaluated at this interval.
 const REJUDGE_MINUTES: u32 = 10;
-/// A provider's date moves the clock at most so far beyond what SES has stamped.
+/// How far a provider's date may move the clock beyond SES's stamps.
 const PROVIDERS_LEAD_MINUTES: u32 = 10;
-/// SES tells of a mail at once. Who hears of it so much later has files in another order.
+/// SES publishes a Send event at once. If it comes this much later, the files are not sorted by time.
 const LATE_MINUTES: u32 = HOUR;
-/// So many units are counted together, if nothing asks for the counters before.
+/// The most units that are counted together, if nothing needs the counters before.
 const MAX_PENDING: usize = 1024;
-/// So many names of ignored messages are told apart.
+/// The number of names of ignored messages that are distinguished.
 const MAX_NAMES: usize = 100;
-/// So many reasons for rejections are kept of one chunk; the others are only counted.
+/// The number of reasons for rejections that are kept of one chunk; the others are only counted.
 const MAX_REASONS: usize = 50;
-/// Subjects that are kept one by one, unless the options say otherwise. With the names of their senders they take some 250
-/// MB if each has one mail, and up to twice as much while many are new.
+/// Subjects that are kept one by one, unless the options say otherwise. With the names of their senders they take about 250 MB
+/// if each has one mail, and up to twice as much while many are new.
 pub const MAX_SUBJECTS: usize = 200_000;
-/// The subjects are counted after so many units: between two counts each unit may bring a new sender.
+/// The subjects are counted after this many units: between two counts each unit may bring a new sender.
 const COUNT_EVERY: u64 = 1024;
-/// Units have to be found again only within one run, and nobody sees their keys.
+/// The keys of units are compared within one run only, and are not printed.
 const SECRET: [u8; 16] = *b"replay in memory";
 
-/// Replays the sources. `reject` is told of each message that could not be read or counted (of very many in one place,
-/// only of the first).
+/// Replays the sources. `reject` is called for each message that could not be read or counted (only for the first of very many
+/// in one place).
 ///
 /// # Errors
 ///
-/// A source that cannot be read; what came before it has been counted.
+/// A source cannot be read; what came before the error has been counted.
 pub fn replay(
     options: &Options,
     sources: &[Source],
@@ -272,8 +272,7 @@ pub fn replay(
     outcome.map(|()| replay)
 }
 
-/// As [`replay`], but where the input breaks off, what came before is judged and returned with the error. Keeps `extras`
-/// besides.
+/// Like [`replay`], but if the input breaks off, what came before is judged and returned with the error. Also keeps `extras`.
 pub fn replay_while_readable(
     options: &Options,
     extras: Extras,
@@ -306,10 +305,10 @@ pub fn replay_while_readable(
     (replay, read.map(|_| ()).and(finished.map_err(ReplayError::from)))
 }
 
-/// Replays the sources under two sets of rules at once, so that they are read once. Rejected messages are told once;
-/// where the input breaks off, what came before is judged and returned with the error.
+/// Replays the sources under two policies at once, so that they are read once. Rejected messages are reported once; if the
+/// input breaks off, what came before is judged and returned with the error.
 ///
-/// The first options say how many threads decode.
+/// The first options set the number of decoding threads.
 pub fn replay_side_by_side(
     options: [&Options; 2],
     sources: &[Source],
@@ -347,7 +346,7 @@ pub fn replay_side_by_side(
     (replays, outcome)
 }
 
-/// Replays units that were recorded before. Each is heard of at the end of the minute in which its mail was accepted.
+/// Replays recorded units. Each counts at the end of the minute in which its mail was accepted.
 ///
 /// # Errors
 ///
@@ -361,34 +360,34 @@ pub fn replay_recorded(options: &Options, recorded: &Recorded) -> Result<Replay,
     Ok(replay)
 }
 
-/// What a decoding thread makes of a chunk.
+/// A chunk as decoded by a worker.
 struct DecodedChunk {
     worker: usize,
-    /// How often the worker has forgotten its senders before.
+    /// The number of times that the worker has forgotten its senders before.
     generation: usize,
     source: usize,
     new_senders: Vec<Vec<Subject>>,
-    /// All that was decoded, so that every set of rules has the same items.
+    /// Everything that was decoded, so that every policy sees the same items.
     events: Vec<HeardEvent>,
     units: Vec<Unit>,
-    /// What was told of some units, by their index, with the id of the message; only where it is asked for.
+    /// The classes of some units, by their index, with the id of the message; only if asked for.
     transition: VecDeque<(usize, Class, String)>,
-    /// Who received some units, by their index; only where it is asked for.
+    /// The recipients of some units, by their index; only if asked for.
     received: VecDeque<(usize, Received)>,
     tallies: Tallies,
-    /// Each with the number of events before it.
+    /// Each rejection, with the number of events before it.
     rejections: VecDeque<(usize, RejectedLine)>,
-    /// How many events and units of it have been applied.
+    /// The number of its events and units that have been applied.
     applied: (usize, usize),
 }
 
-/// The times on an event, and how many of the next units are its.
+/// The times of an event, and how many of the next units belong to it.
 struct HeardEvent {
-    /// `None` where they cannot be believed.
+    /// `None` if they are implausible.
     stamps: Option<Stamps>,
     /// Whether it moves the clock.
     counts: bool,
-    /// Whether it is a bounce or a complaint that nothing else dates.
+    /// Whether it is a bounce or a complaint without a date of its own.
     harm: bool,
     units: u32,
 }
@@ -400,7 +399,7 @@ impl Timed for DecodedChunk {
 
     fn stamp(&self, index: usize) -> Option<Stamp> {
         let HeardEvent { stamps, harm, .. } = &self.events[index];
-        // A bounce or a complaint may bear nothing of SES's but the date of its mail.
+        // A bounce or a complaint may have no other date of SES's than that of its mail.
         stamps.map(|stamps| Stamp { at: stamps.by_ses.max(stamps.by_provider.unwrap_or(i64::MIN)), sure: !harm })
     }
 }
@@ -418,9 +417,9 @@ impl Timed for [DecodedChunk; 2] {
 /// The senders that a worker has named.
 #[derive(Debug, Default)]
 struct WorkerNames {
-    /// How many generations are over.
+    /// The number of generations that are over.
     over: usize,
-    /// Of each generation since.
+    /// The generations after those.
     generations: VecDeque<Generation>,
 }
 
@@ -428,16 +427,16 @@ struct WorkerNames {
 #[derive(Debug, Default)]
 struct Generation {
     known: Vec<KnownSender>,
-    /// Chunks that have arrived and have not been applied to their end.
+    /// Chunks that have arrived and are not completely applied.
     chunks: usize,
 }
 
-/// A sender as a worker has named it.
+/// A sender as named by a worker.
 #[derive(Debug)]
 enum KnownSender {
-    /// No unit of it has been applied.
+    /// None of its units has been applied.
     Named(Vec<Subject>),
-    /// Its place among the senders of the replay.
+    /// Its number in the replay.
     Joined(SenderId),
 }
 
@@ -491,7 +490,7 @@ impl<'a> Worker<'a> {
                 Document::Oversized { line, bytes } => {
                     let most = input::MAX_DOCUMENT;
                     let reason = format!(
-                        "document of {bytes} bytes; at most {most} are read (cut it into its items, as by: jq -c '.[]?[]?' \
+                        "document of {bytes} bytes; the limit is {most} (split it into its items, for example: jq -c '.[]?[]?' \
                          FILE | replay -)"
                     );
                     out.reject(chunk.name(), line, "oversized", || reason);
@@ -550,8 +549,8 @@ impl<'a> Worker<'a> {
             }
             Decoded::Ignored(ignored) => out.tallies.ignore(ignored.name(), 1),
             Decoded::Rejected(rejection) => {
-                // Only a document that is wrong as a whole can be several in truth. A list may have many bad items, and is
-                // looked through once.
+                // Only a document that is wrong as a whole can be several documents. A list may have many bad items, and is
+                // scanned once.
                 if may_split {
                     split = split_concatenated(bytes);
                     may_split = false;
@@ -568,7 +567,7 @@ impl<'a> Worker<'a> {
 }
 
 impl KnownSender {
-    /// Its subjects, if no unit of it has been applied.
+    /// Its subjects, if none of its units has been applied.
     fn without_units(self) -> Option<Vec<Subject>> {
         match self {
             KnownSender::Named(subjects) => Some(subjects),
@@ -577,7 +576,7 @@ impl KnownSender {
     }
 }
 
-/// Numbers of which different sums are different, as good as always (the finalizer of SplitMix64).
+/// Spreads numbers so that different sets have different sums, almost certainly (the finalizer of SplitMix64).
 fn spread(number: u64) -> u64 {
     let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -585,41 +584,40 @@ fn spread(number: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// From how many subjects on the least active are summed before the hour is over.
+/// The number of subjects at which the least active are summed before the hour is over.
 fn early(max_subjects: usize) -> usize {
     max_subjects + max_subjects / 4
 }
 
-/// Reports what was rejected before the event of this number.
+/// Reports the rejections before the event with this number.
 fn report_until(rejections: &mut VecDeque<(usize, RejectedLine)>, event: usize, reject: &mut dyn FnMut(&RejectedLine)) {
     while let Some((_, rejected)) = rejections.pop_front_if(|(place, _)| *place <= event) {
         reject(&rejected);
     }
 }
 
-/// The account as SES would see it, by what is counted so far.
+/// The account as SES would see it, by the counters so far.
 pub(crate) fn forecast(policy: &Policy, reputation: &MemoryReputation, now: Now) -> Vec<Forecast> {
     let sets = reputation.subject_states().filter(|(subject, _)| subject.is_part_of_account());
     judge::forecast(policy, sets.map(|(_, subject_state)| &subject_state.timeline), now)
 }
 
 impl DecodedChunk {
-    /// Takes down what is told of the units of an event, which are those from `from` on.
-    /// `failures`: see [`Classifier::failures`].
+    /// Records the classes of an event's units, which are those from `from` on. `failures`: see [`Classifier::failures`].
     fn diagnose(&mut self, event: &Event<'_>, from: usize, failures: &[Option<usize>]) {
         let mut classes = classes_of(event, failures).into_iter();
         if classes.len() == 0 {
             return;
         }
-        // A block is told beside the unit before it.
+        // A block accompanies the unit before it.
         let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
         let id = &event.mail.message_id;
         self.transition.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
     }
 
-    /// Takes down who received the units of an event, which are those from `from` on.
+    /// Records the recipients of an event's units, which are those from `from` on.
     fn receive(&mut self, event: &Event<'_>, from: usize, classifier: &Classifier) {
-        // A block is told beside the unit before it.
+        // A block accompanies the unit before it.
         let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
         let of_units = received(event, classifier).into_iter().zip(own);
         let known = of_units.filter(|(received, _)| received.has_domain());
@@ -636,7 +634,8 @@ impl DecodedChunk {
 }
 
 impl Tallies {
-    /// Counts ignored messages by name, with one name for all beyond the first many: names come from the input.
+    /// Counts ignored messages by name; after the first [`MAX_NAMES`] names the rest share one, because names come from the
+    /// input.
     fn ignore(&mut self, name: &str, count: u64) {
         if let Some(known) = self.ignored.get_mut(name) {
             *known += count;
@@ -676,7 +675,7 @@ impl Tallies {
 }
 
 impl Replay {
-    /// Whose reputation the mail of a sender touches.
+    /// The subjects that a sender's mail counts for.
     pub fn subjects_of(&self, sender: SenderId) -> &[Subject] {
         self.senders.subjects(sender)
     }
@@ -722,12 +721,12 @@ impl Replay {
         self.max_subjects
     }
 
-    /// How far the virtual clock has come.
+    /// The virtual clock.
     pub fn now(&self) -> Now {
         self.now
     }
 
-    /// The senders whose mail each subject's mail is, in order.
+    /// The senders of each subject's mail, in order.
     pub fn senders_by_subject(&self) -> BTreeMap<&Subject, Vec<SenderId>> {
         let mut senders: BTreeMap<&Subject, Vec<SenderId>> = BTreeMap::new();
         for id in (0..self.senders.len()).map(|id| SenderId(u32::try_from(id).unwrap_or(u32::MAX))) {
@@ -738,23 +737,23 @@ impl Replay {
         senders
     }
 
-    /// Bytes that the ledger takes, and units in it.
+    /// The bytes that the ledger takes, and the number of its units.
     pub fn ledger_size(&self) -> (usize, usize) {
         (self.ledger.bytes(), self.ledger.len())
     }
 
-    /// How far the input was from the order of time, if that spoils the result.
+    /// How far the input was from being sorted by time, if that spoils the result.
     pub fn disorder(&self) -> Option<Disorder> {
         self.order.disorder()
     }
 
-    /// Takes over what a worker has named, in the worker's order: chunks are applied in another one.
+    /// Takes the senders that a worker has named, in the worker's order: chunks are applied in another order.
     fn receive(&mut self, decoded: &mut DecodedChunk) -> ControlFlow<()> {
         self.named(decoded.worker, decoded.generation, std::mem::take(&mut decoded.new_senders));
         ControlFlow::Continue(())
     }
 
-    /// Takes over the senders that a worker has named in another chunk.
+    /// Takes the senders that a worker has named in another chunk.
     fn named(&mut self, worker: usize, generation: usize, senders: Vec<Vec<Subject>>) {
         if self.workers.len() <= worker {
             self.workers.resize_with(worker + 1, WorkerNames::default);
@@ -768,7 +767,7 @@ impl Replay {
         generations[place].chunks += 1;
     }
 
-    /// A chunk has been applied to its end: a generation that a worker has forgotten is dropped with its last chunk.
+    /// A chunk has been applied completely: a generation that a worker has forgotten is dropped with its last chunk.
     fn used_up(&mut self, worker: usize, generation: usize) {
         let WorkerNames { over, generations } = &mut self.workers[worker];
         generations[generation - *over].chunks -= 1;
@@ -782,7 +781,7 @@ impl Replay {
         }
     }
 
-    /// Senders are numbered in the order in which their units are applied, whoever decoded them.
+    /// Senders are numbered in the order in which their units are applied, independent of the worker.
     fn sender(&mut self, worker: usize, generation: usize, theirs: SenderId) -> SenderId {
         let WorkerNames { over, generations } = &mut self.workers[worker];
         let known = &mut generations[generation - *over].known[theirs.0 as usize];
@@ -800,8 +799,8 @@ impl Replay {
         }
     }
 
-    /// Senders of which no unit counts are known at the end, too; but not once senders are forgotten, of which each worker
-    /// may have named others.
+    /// Senders without units that count are listed at the end, too, unless senders were forgotten: then workers may have named
+    /// different ones.
     fn join_the_others(&mut self) {
         let generations = self.workers.drain(..).flat_map(|names| names.generations);
         let mut others = std::mem::take(&mut self.without_units);
@@ -811,8 +810,8 @@ impl Replay {
         }
     }
 
-    /// Forgets the senders of which a subject was summed, until they have mail again. Nothing may be under way: at the end of
-    /// an hour all mail has been counted, judged and asked for.
+    /// Forgets the senders of subjects that were summed, until they have mail again. Nothing may be pending: at the end of an
+    /// hour all mail has been counted, judged and asked for.
     fn forget_senders(&mut self) {
         let diagnosed: BTreeSet<SenderId> =
             self.diagnoses.iter().flat_map(Diagnoses::classes).map(|((sender, ..), ..)| *sender).collect();
@@ -845,13 +844,13 @@ impl Replay {
         self.senders.forget(&lost);
     }
 
-    /// The senders whose mail is a subject's mail are given by this and by [`Replay::senders_by_subject`]: two subjects share
-    /// all their mail if both are the same for them.
+    /// This and [`Replay::senders_by_subject`] identify the senders of a subject's mail: two subjects share all their mail if
+    /// both values are equal.
     pub(crate) fn lost_mail_of(&self, subject: &Subject) -> u64 {
         self.lost_mail.get(subject).copied().unwrap_or(0)
     }
 
-    /// Applies the next `count` events of a chunk, and reports what was rejected among them.
+    /// Applies the next `count` events of a chunk, and reports the rejections among them.
     async fn apply(
         &mut self,
         decoded: &mut DecodedChunk,
@@ -880,11 +879,11 @@ impl Replay {
             }
             self.advance(stamped).await?;
             self.count_subjects().await?;
-            // One event can tell of recipients at several ISPs.
+            // One event can concern recipients at several ISPs.
             let mut alarmed: BTreeSet<(SenderId, Isp)> = BTreeSet::new();
             let mut is_mail = false;
             for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
-                // Not before the clock has come here, since that may make senders forgotten.
+                // Only after the clock has advanced, because that may forget senders.
                 let unit = &Unit { sender: self.sender(worker, generation, unit.sender), ..*unit };
                 let transition = decoded.transition.pop_front_if(|(of, ..)| *of == index);
                 if let Some((_, class, id)) = transition
@@ -920,7 +919,7 @@ impl Replay {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Counts a new unit; returns whom it raises an alarm about.
+    /// Counts a new unit; returns the sender and ISP if it raises an alarm.
     async fn hear(&mut self, unit: &Unit) -> Result<Option<(SenderId, Isp)>, PortError> {
         self.tallies.recorded += u64::from(unit.kind != UnitKind::Block);
         let too_old = unit.cohort < judged_from(self.now);
@@ -941,7 +940,7 @@ impl Replay {
         Ok(alarms.then_some((unit.sender, unit.isp)))
     }
 
-    /// Judges at once whom an alarm was raised about.
+    /// Judges the senders of an alarm at once.
     async fn judge_alarmed(&mut self, alarmed: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
         if alarmed.is_empty() {
             return Ok(());
@@ -950,7 +949,7 @@ impl Replay {
         self.evaluate(alarmed).await
     }
 
-    /// Counts and judges what a ledger holds.
+    /// Counts and judges the units of a ledger.
     async fn take(&mut self, options: &Options, recorded: &Recorded) -> Result<(), PortError> {
         let subjects = &self.policy.subjects;
         let senders = recorded.senders(subjects.tenants, &subjects.tags);
@@ -993,22 +992,22 @@ impl Replay {
         Ok(())
     }
 
-    /// How far the clock is by what an event says. A provider's date moves it at most a little further than SES's dates:
-    /// enough for a verdict not to be dated before the bounce that made it, and too little for a wrong date to matter.
+    /// The clock after an event with these stamps. A provider's date moves it at most a little beyond SES's dates: enough for a
+    /// verdict not to be dated before the bounce that caused it, and too little for a wrong date to matter.
     fn clock(&mut self, stamps: Stamps) -> Now {
         self.by_ses = self.by_ses.max(Now(stamps.by_ses));
         let furthest = self.by_ses.plus_minutes(PROVIDERS_LEAD_MINUTES);
         self.by_ses.max(stamps.by_provider.map_or(self.by_ses, |at| Now(at).min(furthest)))
     }
 
-    /// Lets time pass up to `stamped`.
+    /// Advances the clock to `stamped`.
     async fn advance(&mut self, stamped: Now) -> Result<(), PortError> {
         if stamped <= self.now {
             return Ok(());
         }
         let minute_ends = stamped.minute() > self.now.minute();
         if minute_ends || self.next_due().is_some_and(|due| due <= stamped) {
-            // Asked under the breakers as they stood when the mail was sent.
+            // Asked under the breakers as of the time when the mail was sent.
             self.ask_gate().await?;
             self.pass_due(stamped).await?;
         }
@@ -1020,7 +1019,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Looks at each breaker that is due up to `stamped`, at its time.
+    /// Evaluates each breaker that is due up to `stamped`, at its time.
     async fn pass_due(&mut self, stamped: Now) -> Result<(), PortError> {
         self.fold().await?;
         while let Some(due) = self.next_due().filter(|due| *due <= stamped) {
@@ -1032,7 +1031,7 @@ impl Replay {
         Ok(())
     }
 
-    /// The next time at which a breaker is to be looked at; what is overdue waits for the end of the minute.
+    /// The next time at which a breaker is due; overdue ones wait for the end of the minute.
     fn next_due(&self) -> Option<Now> {
         let board = self.reputation.known_board();
         let due = board.unsettled.values().filter_map(|known| breaker::due(&self.policy.breaker, known, self.now));
@@ -1057,10 +1056,10 @@ impl Replay {
                 self.touched.iter().copied().filter(|of| self.is_unsettled(of.0)).collect();
             self.evaluate(unsettled).await?;
         }
-        if passed(LOOK_MINUTES)
+        if passed(SAMPLE_MINUTES)
             && let Some(book) = &mut self.evidence
         {
-            book.look(&self.policy, &mut self.reputation, &self.senders, self.now);
+            book.sample(&self.policy, &mut self.reputation, &self.senders, self.now);
         }
         if passed(HOUR) {
             let before = self.look_before();
@@ -1088,7 +1087,7 @@ impl Replay {
 
     /// Sums subjects before the hour is over, if very many are new within it.
     ///
-    /// Units are counted in batches whose ends depend on how the input is cut, so this looks only after every so many units,
+    /// Units are counted in batches whose ends depend on how the input is cut, so this counts only at fixed numbers of units,
     /// between two events, when all of them are counted.
     async fn count_subjects(&mut self) -> Result<(), PortError> {
         if self.sequence < self.count_from {
@@ -1106,14 +1105,14 @@ impl Replay {
         let most = self.max_subjects - self.max_subjects / 4;
         self.reputation.sum_least_active(most, self.kept.as_ref());
         self.has_lost = true;
-        // What has to be kept may be more than the number that is asked for: no look again before there is much more.
+        // The subjects that must be kept may exceed the requested number: count again only when there are many more.
         self.sum_from = early(self.max_subjects.max(self.reputation.len()));
         if let Some(book) = &mut self.evidence {
             book.forget_unknown(&self.reputation);
         }
     }
 
-    /// Asks the gate for the mail that was sent since it was last asked, if it is to be asked at all.
+    /// Asks the gate for the mail that was sent since the last time, if it is to be asked.
     async fn ask_gate(&mut self) -> Result<(), PortError> {
         match &mut self.quota {
             Some(quota) if quota.is_pending() => quota.ask(&mut self.reputation, self.now).await,
@@ -1129,7 +1128,7 @@ impl Replay {
 
     async fn evaluate(&mut self, senders: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
         for (subject, isps) in &self.senders.subjects_at(senders) {
-            // Summed since it had mail: there are so many subjects that this hour's mail was too much.
+            // Summed since it had mail: one hour's mail had too many subjects.
             if !self.reputation.knows(subject) {
                 continue;
             }
@@ -1140,8 +1139,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Judges everybody at the end of the input. `stopped`: the input goes on after `stop_at`, and so whoever is to be
-    /// judged later is left alone.
+    /// Judges every sender at the end of the input. `stopped`: the input goes on after `stop_at`, so senders that are due later
+    /// are not judged.
     async fn finish(&mut self, stopped: bool) -> Result<(), PortError> {
         self.join_the_others();
         self.ask_gate().await?;
@@ -1162,7 +1161,7 @@ impl Replay {
         Ok(())
     }
 
-    /// The witnessed subject as it is, if it is asked for at this time.
+    /// The traced subject as of now, if it is traced at this time.
     fn look_before(&mut self) -> Option<Before> {
         let trace_request = self
             .trace_request
@@ -1173,14 +1172,14 @@ impl Replay {
         Some(Before { breakers, board: Arc::clone(self.reputation.known_board()) })
     }
 
-    /// Keeps what transitions of the witnessed key were decided upon.
+    /// Records the state on which transitions of the traced key were decided.
     fn record_trace(&mut self, before: Before, changes: &[Change]) {
         let Some(TraceRequest { key: traced, .. }) = &self.trace_request else { return };
         let mut steps = BTreeMap::new();
         let (account, change_at) = (Key { subject: Subject::Account, isp: None }, self.now);
         for change in changes.iter().filter(|change| change.key.subject == traced.subject) {
             if let Some(transition) = change.transition.as_ref().filter(|_| change.key == *traced) {
-                // Nothing is counted while something is decided: the timeline is the one of before.
+                // Nothing is counted during a decision: the timeline is the one before it.
                 let known = self.reputation.find(&traced.subject).map(|subject_state| subject_state.timeline.clone());
                 self.trace.push(TraceEntry {
                     transition: transition.clone(),
@@ -1200,7 +1199,7 @@ impl Replay {
         }
     }
 
-    /// Takes note of what was stopped and what flows again.
+    /// Records stops and resumes.
     fn follow(&mut self, before: Option<Before>, changes: &[Change]) {
         if let Some(before) = before {
             self.record_trace(before, changes);
@@ -1264,7 +1263,7 @@ impl Replay {
         }
     }
 
-    /// What came late for a time that ended days ago is no longer looked for.
+    /// Late mail for a period that ended days ago is no longer counted.
     fn forget_watches(&mut self) {
         let long_ago = Now(self.now.0 - 7 * 24 * 60 * MINUTE_MILLIS);
         let may_have_mail = |index: &usize| self.stopped[*index].until.is_none_or(|until| until > long_ago);

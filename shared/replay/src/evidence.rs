@@ -1,7 +1,7 @@
-//! The evidence about each key over time, as the breaker saw it, for people who want to see a verdict come.
+//! The evidence about each key over time, as the breaker saw it, for people who want to see a verdict develop.
 //!
-//! What is kept is the highest evidence since the key was last re-armed, which is what is held against the thresholds. It is
-//! looked at each ten minutes for whoever had mail, and at each verdict.
+//! The highest evidence since the key was last re-armed is kept, which is what is compared with the thresholds. It is sampled
+//! every ten minutes for each sender with mail, and at each verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,15 +19,15 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::unit::SenderId;
 
-/// How often evidence is looked at, in minutes.
-pub(crate) const LOOK_MINUTES: u32 = 10;
-/// A change smaller than this, in nats, is none.
+/// The interval between two samples, in minutes.
+pub(crate) const SAMPLE_MINUTES: u32 = 10;
+/// Smaller changes, in nats, are not recorded.
 const LEAST_CHANGE: f32 = 0.05;
-/// So many points of one track are kept at the most; then every two become one.
+/// The most points of one track; beyond it, every two become one.
 const MAX_POINTS: usize = 1_000;
 
-/// Evidence about one metric of one key: (time in milliseconds since 1970, nats), oldest first. Between two points it was that
-/// of the first.
+/// Evidence about one metric of one key: (time in milliseconds since 1970, nats), oldest first. Between two points it equals
+/// the first.
 pub type Track = Vec<(i64, f32)>;
 
 /// The tracks of all keys.
@@ -43,13 +43,13 @@ impl EvidenceLog {
         self.tracks.get(key)
     }
 
-    /// There is mail of a sender to an ISP.
+    /// Notes mail of a sender to an ISP.
     pub(crate) fn touch(&mut self, sender: SenderId, isp: Isp) {
         self.touched.insert((sender, isp));
     }
 
-    /// Looks at whoever had mail since the last time.
-    pub(crate) fn look(&mut self, policy: &Policy, reputation: &mut MemoryReputation, senders: &Senders, now: Now) {
+    /// Samples each key with mail since the last time.
+    pub(crate) fn sample(&mut self, policy: &Policy, reputation: &mut MemoryReputation, senders: &Senders, now: Now) {
         let mut subjects: BTreeMap<&Subject, BTreeSet<Option<Isp>>> = BTreeMap::new();
         for (sender, isp) in std::mem::take(&mut self.touched) {
             for subject in senders.subjects(sender) {
@@ -63,7 +63,7 @@ impl EvidenceLog {
         }
     }
 
-    /// Takes down the verdicts behind changes, and how things stand after them.
+    /// Records the verdicts of changes, and the evidence after them.
     pub(crate) fn follow(&mut self, policy: &Policy, reputation: &mut MemoryReputation, changes: &[Change], now: Now) {
         for change in changes {
             let Some(transition) = change.transition.as_ref() else { continue };
@@ -85,7 +85,7 @@ impl EvidenceLog {
     fn look_at(&mut self, policy: &Policy, reputation: &mut MemoryReputation, key: Key, now: Now) {
         let board = std::sync::Arc::clone(reputation.known_board());
         let Some(subject_state) = reputation.find(&key.subject) else { return };
-        // While mail is stopped nobody is judged by it.
+        // While mail is stopped it is not judged.
         let is_open = |isp| matches!(subject_state.breaker(isp).breaker.state, State::Open { .. });
         let is_held = key.isp.and_then(|isp| board.isps.get(&isp)).is_some_and(|known| known.state.is_contained());
         if is_open(key.isp) || is_open(None) || is_held {

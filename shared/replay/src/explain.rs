@@ -1,8 +1,7 @@
-//! Why a breaker stands where it stands: the numbers behind one key at one moment.
+//! Why a breaker is in its state: the numbers about one key at one moment.
 //!
-//! Asked about a moment at which people were told something, it shows the key as it was judged then, before the
-//! transition was taken; a transition moves the marks from which mail counts, so a moment later that mail would be
-//! gone. Asked about any other moment, it shows the key as it stood.
+//! At a moment with a notice, it shows the key as it was judged then, before the transition; a transition moves the marks from
+//! which mail counts, so that mail would be missing a moment later. At any other moment, it shows the key's state then.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +21,7 @@ use crate::driver::{Replay, TraceEntry, forecast};
 use crate::report::{ReportedBreaker, TransitionRecord};
 use crate::view::{Diagnosis, diagnoses_of};
 
-/// So many classes of diagnoses are shown.
+/// The number of classes of diagnoses that are shown.
 const MAX_DIAGNOSES: usize = 10;
 
 /// One key at one moment. All times are RFC 3339.
@@ -30,60 +29,60 @@ const MAX_DIAGNOSES: usize = 10;
 pub struct Explanation {
     /// The moment (RFC 3339).
     pub at: String,
-    /// Whose mail.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// Whether an application asks the gate.
     #[serde(skip)]
     pub gate: bool,
-    /// Its breaker at that moment, after what was decided then.
+    /// Its breaker at that moment, after the decisions of that moment.
     pub breaker: ReportedBreaker,
-    /// The last thing people were told before, or at that moment.
+    /// The last notice before, or at that moment.
     pub last: Option<TransitionRecord>,
-    /// What receiving servers said of its bounces and delays until then, the most frequent first; empty where the input is not
-    /// there any more.
+    /// What receiving servers said about its bounces and delays until then, the most frequent first; empty where the input is
+    /// no longer available.
     pub diagnoses: Vec<Diagnosis>,
-    /// What was decided at that moment, in order, each with what it was decided upon; if nothing was, how things stood.
+    /// The decisions at that moment, in order, each with its evidence; if there were none, the evidence at that moment.
     pub judged: Vec<ExplainedJudgement>,
 }
 
-/// A key as it was judged.
+/// A judgement of a key.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedJudgement {
-    /// What people were told; null if nothing was decided.
+    /// The decision; null if there was none.
     pub decided: Option<TransitionRecord>,
-    /// Each metric and what is known about it.
+    /// The evidence about each metric.
     pub metrics: Vec<ExplainedMetric>,
     /// The ratio rules, with their numbers.
     pub ratios: Vec<ExplainedRatio>,
     /// The account as SES would see it; only for the account.
     pub forecast: Vec<ExplainedForecast>,
-    /// ISPs whose mail does not count against the subject as a whole.
+    /// ISPs whose mail does not count towards the subject as a whole.
     pub left_out: Vec<ExplainedLeftOut>,
-    /// The cells of one metric: of the one behind the verdict, or asked for, or nearest to its threshold.
+    /// The cells of one metric: the one that decided, or that was asked for, or that is nearest to its threshold.
     pub cells: Option<ExplainedCells>,
 }
 
 /// One metric of the key.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedMetric {
-    /// Which.
+    /// The metric.
     pub metric: &'static str,
-    /// The share that is still accepted.
+    /// The accepted rate.
     pub limit: f64,
-    /// Whether it is judged for this key: some are judged at single ISPs only.
+    /// Whether it is judged for this key: some metrics are judged only at single ISPs.
     pub judged: bool,
-    /// What mail since the mark of each level says.
+    /// The evidence since the mark of each level.
     pub evidence: Vec<ExplainedEvidence>,
 }
 
 /// The evidence about one metric since one mark.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedEvidence {
-    /// What it may lead to: `throttle` or `pause`.
+    /// The level that it may lead to: `throttle` or `pause`.
     pub level: &'static str,
-    /// Mail accepted before may not lead to it any more.
+    /// Mail accepted before this time no longer counts towards it.
     pub since: Option<String>,
     /// Denominator over all cells since then.
     pub population: u64,
@@ -91,11 +90,11 @@ pub struct ExplainedEvidence {
     pub bad: u64,
     /// The rate; null = no data.
     pub rate: Option<f64>,
-    /// Evidence that leads to it, in nats; null = never.
+    /// The threshold, in nats; null = never.
     pub threshold: Option<f64>,
     /// The highest evidence, in nats.
     pub peak: f64,
-    /// First minute of the stretch of mail that made the peak, and first minute after it; null if there is none.
+    /// First minute of the stretch of mail with the peak, and the first minute after it; null if there is none.
     pub stretch: Option<[String; 2]>,
     /// Denominator over the stretch.
     pub stretch_population: u64,
@@ -106,26 +105,26 @@ pub struct ExplainedEvidence {
 /// One ratio rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedRatio {
-    /// Which rate.
+    /// The metric.
     pub metric: &'static str,
-    /// Over so many hours.
+    /// The window in hours.
     pub window_hours: u32,
-    /// Nothing is said below so many mails.
+    /// The fewest mails for a verdict.
     pub min_population: u64,
-    /// Nothing is said below so many bad ones.
+    /// The fewest bad mails for a verdict.
     pub min_bad: u64,
-    /// Its lines, with the numbers that are held against each.
+    /// Its lines, with the numbers that are compared with each.
     pub lines: Vec<ExplainedLine>,
 }
 
 /// One line of a ratio rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedLine {
-    /// What it leads to.
+    /// The level.
     pub level: &'static str,
     /// The line, a share.
     pub line: f64,
-    /// First minute of the mail that is looked at.
+    /// First minute of the mail that counts.
     pub since: String,
     /// Denominator.
     pub population: u64,
@@ -137,14 +136,14 @@ pub struct ExplainedLine {
     pub reached: bool,
 }
 
-/// What SES would see of one metric of the account.
+/// One metric of the account as SES would see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedForecast {
-    /// Which rate.
+    /// The metric.
     pub metric: &'static str,
-    /// Over so many mails.
+    /// The number of mails.
     pub population: u64,
-    /// So many of them bad.
+    /// The bad ones among them.
     pub bad: u64,
     /// The rate; null = no data.
     pub rate: Option<f64>,
@@ -157,22 +156,22 @@ pub struct ExplainedForecast {
 /// An ISP that is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedLeftOut {
-    /// Which.
+    /// The ISP.
     pub isp: String,
-    /// Its mail accepted before is left out; null = all of it.
+    /// Mail accepted before this time is left out; null = all of it.
     pub before: Option<String>,
     /// Why.
     pub why: &'static str,
 }
 
-/// The cells that evidence was gathered over.
+/// The cells of the evidence.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedCells {
-    /// Of which metric.
+    /// The metric.
     pub metric: &'static str,
-    /// ArmedSince the mark of which level.
+    /// The level whose mark they start from.
     pub level: &'static str,
-    /// The cells of the stretch that made the peak and what came after it, oldest first.
+    /// The cells of the stretch with the peak and the cells after it, oldest first.
     pub cells: Vec<ExplainedCell>,
 }
 
@@ -189,24 +188,24 @@ pub struct ExplainedCell {
     pub bad: u64,
     /// The rate; null = no data.
     pub rate: Option<f64>,
-    /// The evidence after it, in nats: the largest over the alternatives.
+    /// The evidence after this cell, in nats: the largest over the alternatives.
     pub evidence: f64,
     /// The peak is after this cell.
     pub peak: bool,
 }
 
-/// What a key was, or would be, judged upon.
+/// The state on which a key was, or would be, judged.
 struct Basis {
     subject_state: SubjectState,
     since: ArmedSince,
     left_out: Vec<ExcludedIsp>,
     why: Vec<ExplainedLeftOut>,
     now: Now,
-    /// What SES would have seen; `None` = what the replay holds.
+    /// The forecast of what SES sees; `None` = as computed from the replay.
     forecast: Option<Vec<judge::Forecast>>,
 }
 
-/// Explains a key that was witnessed in `replay`, which stopped at `at`. Cells are those of `metric`, if given.
+/// Explains a key that was traced in `replay`, which stopped at `at`. Cells are those of `metric`, if given.
 pub fn explain(replay: &Replay, key: &Key, metric: Option<Metric>, at: Now) -> Explanation {
     let isps = &replay.policy.isp_map;
     let known = replay.reputation.subject_states().find(|(subject, _)| **subject == key.subject);
@@ -259,7 +258,7 @@ fn judged(
         cells: None,
     };
     if key.subject == Subject::Account {
-        // A hold of an ISP has no evidence of its own, and the account is judged by the forecast alone.
+        // A held ISP has no evidence of its own, and the account is judged by the forecast only.
         if key.isp.is_none() {
             let seen = basis.forecast.unwrap_or_else(|| forecast(&replay.policy, &replay.reputation, basis.now));
             explained.forecast = forecasts(replay, seen);
@@ -312,14 +311,14 @@ fn why(
     let own = steps.get(isp).cloned().unwrap_or_else(|| subject_state.breaker(Some(*isp)).breaker);
     let why = if board.isps.get(isp).is_some_and(contained) {
         if gate {
-            "the ISP is held for all senders: its trouble is its own"
+            "the ISP is held for all senders: the cause is at the ISP"
         } else {
-            "the ISP's trouble looks like its own"
+            "the cause seems to be at the ISP"
         }
     } else if contained(&own) {
-        "stopped at this ISP by itself"
+        "stopped at this ISP separately"
     } else {
-        "what was sent there before has been answered for"
+        "earlier mail there already led to a stop"
     };
     let before = (*before < Minute(u32::MAX)).then(|| before.start());
     ExplainedLeftOut { isp: isps.name(*isp).to_owned(), before, why }
@@ -339,7 +338,7 @@ fn forecasts(replay: &Replay, seen: Vec<judge::Forecast>) -> Vec<ExplainedForeca
     seen.into_iter().map(of).collect()
 }
 
-/// One key, as it is judged.
+/// One key during a judgement.
 struct Judging<'a> {
     policy: &'a Policy,
     key: &'a Key,
@@ -434,7 +433,7 @@ impl Judging<'_> {
         }
     }
 
-    /// All mail since a minute but what is left out, as ratio rules see it.
+    /// All mail since a minute except what is left out, as ratio rules see it.
     fn sum(&self, since: Minute) -> Counters {
         let timeline = &self.subject_state.timeline;
         let mut sum = timeline.series(self.key.isp).map(|series| series.sum_since(since)).unwrap_or_default();
@@ -448,7 +447,7 @@ impl Judging<'_> {
         sum
     }
 
-    /// The metric and level whose evidence comes nearest to its threshold.
+    /// The metric and level whose evidence is nearest to its threshold.
     fn suggest(&mut self, only: Option<Metric>) -> Option<(Metric, Level)> {
         let mut nearest: Option<((Metric, Level), f64)> = None;
         for metric in Metric::ALL {

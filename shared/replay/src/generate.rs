@@ -1,20 +1,20 @@
-//! Seeded event streams with their exact truth.
+//! Seeded event streams with exactly known totals.
 //!
-//! A [`Scenario`] tells who sends how much and what goes wrong; [`generate`] invents the mail of it and writes what
-//! SES would have told, one line per delivery of an event, in order of arrival; the [`Truth`] it returns is what any
-//! correct counter must find in those lines.
+//! A [`Scenario`] says who sends how much and what goes wrong; [`generate`] invents the mail and writes the events that SES
+//! would publish, one line per delivery of an event, in order of arrival; the [`Truth`] that it returns is what any correct
+//! counter must find in those lines.
 //!
-//! **Invariant:** the same scenario and seed give the same bytes on every machine: decisions are made with ChaCha8,
-//! integers, and `+ - * /` of IEEE numbers, nothing else.
+//! **Invariant:** the same scenario and seed give the same bytes on every machine: decisions use only ChaCha8, integers, and
+//! `+ - * /` of IEEE numbers.
 //!
 //! **Invariant:** the truth is counted when a fact is invented. Nothing here reads a line, and nothing here uses the
-//! project's own decoder, classifier or counters: it is what they are checked against.
+//! project's own decoder, classifier or counters, because the streams test those.
 //!
-//! **Invariant:** memory holds only what is on its way: late events, never the stream.
+//! **Invariant:** memory holds only late events, never the stream.
 //!
-//! Left out on purpose, since there is no one right count for them: `SendingDeferral` delays, `CustomTimeoutExceeded`
-//! bounces, a fact told both by a configuration set and by an identity, and opens, clicks, rejects and rendering
-//! failures of one mail to several ISPs.
+//! Left out on purpose, because they have no single right count: `SendingDeferral` delays, `CustomTimeoutExceeded` bounces, a
+//! fact reported both by a configuration set and by an identity, and opens, clicks, rejects and rendering failures of one mail
+//! to several ISPs.
 //!
 //! Start reading at `World::step`.
 
@@ -34,10 +34,10 @@ pub use truth::{Counters, Truth, TruthRow};
 /// A minute in milliseconds.
 const MINUTE_MS: i64 = 60_000;
 
-/// Writes the stream of `scenario` and `seed` to `out`, and returns what is in it.
+/// Writes the stream of `scenario` and `seed` to `out`, and returns its totals.
 ///
-/// Lines end in LF, are in order of arrival and are not held: ten million lines need no more memory than the events
-/// that are late at one time.
+/// Lines end in LF, are in order of arrival and are not kept: ten million lines need no more memory than the events that are
+/// late at one time.
 ///
 /// ```
 /// use replay::generate::{Scenario, generate};
@@ -60,7 +60,7 @@ pub fn generate(scenario: &Scenario, seed: u64, out: &mut impl io::Write) -> io:
     let seconds = i64::from(scenario.minutes) * 60;
     for second in 0..seconds {
         let now_ms = start_ms + second * 1000;
-        // Nothing that is still to be invented arrives before this second.
+        // Facts that are invented later arrive after this second.
         while let Some(pending) = world.arrived_before(now_ms) {
             lines.write_event(&pending)?;
         }

@@ -1,4 +1,4 @@
-//! What would the breaker have done?
+//! Replays SES events and shows what the breaker would have done.
 
 pub mod backtest;
 pub mod cli;

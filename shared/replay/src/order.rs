@@ -1,8 +1,8 @@
-//! Whether the input comes in the order of time, as far as mail goes.
+//! Checks that the input is sorted by time, as far as mail is concerned.
 //!
-//! Some things are late by nature: a complaint comes days after its mail, an event is delivered twice, a mail is misdated.
-//! What is looked at is therefore the first that is heard of a mail: its Send event, or its Delivery event where a sender
-//! publishes no Send events. SES publishes both at once, so whoever hears of many mails late has files in another order.
+//! Some events are late by nature: a complaint comes days after its mail, an event is delivered twice, a mail is misdated.
+//! The check therefore uses the first event of a mail: its Send event, or its Delivery event where a sender publishes no Send
+//! events. SES publishes both at once, so if many mails are late, the files are not sorted by time.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -10,23 +10,23 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use reputation::time::{HOUR, Now};
 use reputation::unit::{SenderId, Unit, UnitKind};
 
-/// A mail that is heard of so much later than others is late.
+/// A mail whose first event is this much later than others is late.
 const LATE_MINUTES: u32 = HOUR;
-/// So many later mails must have been heard of: fewer may be misdated.
-const WITNESSES: usize = 10;
-/// Fewer late mails than this are no disorder.
+/// The number of later mails that must have been seen: fewer may be misdated.
+const LATER_MAILS: usize = 10;
+/// Fewer late mails than this are tolerated.
 const FEWEST: u64 = 24;
-/// More than one mail in so many is late: disorder.
+/// More than one late mail in this many is disorder.
 const ONE_IN: u64 = 20;
-/// So many sources are named.
+/// The number of sources that are named.
 const MAX_SOURCES: usize = 3;
 
 /// The mail that came late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disorder {
-    /// Mails that were heard of more than an hour after later ones.
+    /// Mails whose first event came more than an hour after later mail.
     pub late: u64,
-    /// Mails that were heard of.
+    /// Mails with an event.
     pub mails: u64,
     /// The sources with the most late mails, by their index among all, with the number of these mails.
     pub worst: Vec<(usize, u64)>,
@@ -34,10 +34,10 @@ pub struct Disorder {
     pub sources: usize,
 }
 
-/// What is known about the order so far.
+/// The order so far.
 #[derive(Debug, Default)]
 pub(crate) struct OrderBook {
-    /// The latest stamps of mails, as many as there must be witnesses.
+    /// The latest stamps of mails, as many as [`LATER_MAILS`].
     latest: BinaryHeap<Reverse<i64>>,
     mails: u64,
     late: BTreeMap<usize, u64>,
@@ -46,7 +46,7 @@ pub(crate) struct OrderBook {
 }
 
 impl OrderBook {
-    /// Whether it is the first that is heard of a mail.
+    /// Whether it is the first event of a mail.
     pub(crate) fn is_mail(&mut self, unit: &Unit) -> bool {
         if unit.kind == UnitKind::Sent {
             // Mail comes in runs of one sender.
@@ -59,10 +59,10 @@ impl OrderBook {
         unit.kind == UnitKind::Delivered && !self.senders_with_sends.contains(&unit.sender)
     }
 
-    /// A mail is heard of in this source.
+    /// Notes a mail in this source.
     pub(crate) fn note(&mut self, source: usize, stamped: Now) {
         self.mails += 1;
-        if self.latest.len() < WITNESSES {
+        if self.latest.len() < LATER_MAILS {
             self.latest.push(Reverse(stamped.0));
             return;
         }

@@ -1,22 +1,22 @@
-//! A view as a page: one HTML file that needs nothing else, or its parts for whoever serves them.
+//! A view as a page: one self-contained HTML file, or its parts for a server.
 //!
-//! **Invariant:** what comes from the input is text to the page, never markup: it travels as JSON in which `<` is escaped, and the
-//! script puts it into text nodes only.
+//! **Invariant:** values from the input are text to the page, never markup: they travel as JSON in which `<` is escaped, and
+//! the script puts them into text nodes only.
 
 use serde::Serialize as _;
 
 use crate::view::View;
 
-/// The skeleton of the page, with marks where style, scripts and data go.
+/// The skeleton of the page, with marks for style, scripts and data.
 const SKELETON: &str = include_str!("page/page.html");
-/// The style sheet: ours, after that of the chart library.
+/// The style sheet: that of the chart library, then ours.
 pub const STYLE: &str = concat!(include_str!("page/uplot-1.6.32/uPlot.min.css"), "\n", include_str!("page/page.css"));
 /// The chart library: uPlot, MIT.
 pub const CHARTS: &str = include_str!("page/uplot-1.6.32/uPlot.iife.min.js");
-/// What draws a view.
+/// The script that draws a view.
 pub const SCRIPT: &str = include_str!("page/page.js");
 
-/// A page with everything in it. It may not reach out: its content policy allows no connection.
+/// A self-contained page. Its content policy allows no connections.
 pub fn whole(view: &View) -> String {
     let head = format!(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
@@ -29,7 +29,8 @@ pub fn whole(view: &View) -> String {
     skeleton(&head, &foot)
 }
 
-/// A page whose parts are served beside it, under the names `page.css`, `charts.js` and `page.js`, and its view under `view.json`.
+/// A page whose parts are served separately, under the names `page.css`, `charts.js` and `page.js`, and its view under
+/// `view.json`.
 pub fn served() -> String {
     skeleton(
         "<link rel=\"stylesheet\" href=\"page.css\">",
@@ -38,17 +39,17 @@ pub fn served() -> String {
 }
 
 fn skeleton(head: &str, foot: &str) -> String {
-    // The marks are looked for once each: what is put in is not looked through again.
+    // Each mark is searched once, so inserted text is not searched.
     let (before, rest) = SKELETON.split_once("<!-- head -->").unwrap_or((SKELETON, ""));
     let (between, after) = rest.split_once("<!-- foot -->").unwrap_or((rest, ""));
     format!("{before}{head}{between}{foot}{after}")
 }
 
-/// JSON that ends no script element.
+/// JSON that cannot end a script element.
 fn embedded(view: &View) -> String {
     let mut json = Vec::new();
     let mut serializer = serde_json::Serializer::new(&mut json);
-    // Strings, numbers, lists and maps with names: there is nothing that JSON could not hold.
+    // Strings, numbers, lists and maps with string keys always serialise.
     let _ = view.serialize(&mut serializer);
     String::from_utf8(json).unwrap_or_default().replace('<', "\\u003c")
 }

@@ -1,4 +1,4 @@
-//! Simulations as SVG: a panel for each world, readable on light and on dark ground.
+//! Simulations as SVG: a panel for each scenario, readable on light and on dark backgrounds.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -16,13 +16,13 @@ const PANEL: (u32, u32) = (420, 340);
 /// Pixels of the legend below.
 const LEGEND: u32 = 56;
 
-/// Colours by what they are for. They are replaced by classes of the style sheet, which knows light and dark.
+/// Colours by their role. They are replaced by classes of the style sheet, which has light and dark variants.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const FAINT: RGBColor = RGBColor(4, 5, 6);
 const LINES: [RGBColor; 3] = [RGBColor(7, 8, 9), RGBColor(10, 11, 12), RGBColor(13, 14, 15)];
 
-/// The colours on light and on dark ground, by the colour that stands for them: told apart by people who do not see red and
-/// green alike, and by their brightness (after Okabe and Ito, "Color Universal Design").
+/// The colours on light and on dark backgrounds, by the colour that stands for them: distinguishable without red-green vision,
+/// and by their brightness (after Okabe and Ito, "Color Universal Design").
 const GROUNDS: [(RGBColor, &str, &str); 5] = [
     (INK, "#24292f", "#e6edf3"),
     (FAINT, "#d8dee4", "#30363d"),
@@ -31,7 +31,7 @@ const GROUNDS: [(RGBColor, &str, &str); 5] = [
     (LINES[2], "#0072b2", "#6cb8f0"),
 ];
 
-/// The daily volumes of all arms at the telling ISP of each world: medians, on a logarithmic scale.
+/// The daily volumes of all arms at the most instructive ISP of each scenario: medians, on a logarithmic scale.
 ///
 /// # Errors
 ///
@@ -51,8 +51,8 @@ fn draw(summary: &Summary, text: &mut String, size: (u32, u32)) -> Outcome {
     let panels = panels.split_evenly((1, summary.scenarios.len().max(1)));
     for (scenario, area) in summary.scenarios.iter().zip(&panels) {
         let known = Scenario::ALL.into_iter().find(|known| known.name() == scenario.scenario);
-        let telling = known.map(Scenario::telling_isp);
-        if let Some(isp) = scenario.isps.iter().find(|isp| Some(isp.isp) == telling) {
+        let main = known.map(Scenario::main_isp);
+        if let Some(isp) = scenario.isps.iter().find(|isp| Some(isp.isp) == main) {
             panel(summary, scenario.scenario, isp, area)?;
         }
     }
@@ -87,7 +87,7 @@ fn panel(summary: &Summary, scenario: &str, isp: &IspSummary, area: &DrawingArea
         .label_style(font(12.0))
         .axis_desc_style(font(12.0))
         .draw()?;
-    // The first one is drawn last, over the others.
+    // The first one is drawn last, on top.
     for (arm, color) in isp.arms.iter().zip(LINES).rev() {
         let point = |day: u32, mails: u64| (f64::from(day), mails.max(1) as f64);
         let sent = arm.daily.iter().map(|day| point(day.day, day.sent));
@@ -109,12 +109,12 @@ fn legends(summary: &Summary, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Outc
         left += width + 20;
     }
     let seeds = summary.seeds;
-    let note = format!("solid: delivered, dashed: sent; medians of {seeds} seeds. A model of ISPs, not the world.");
+    let note = format!("solid: delivered, dashed: sent; medians of {seeds} seeds. A model of ISPs; real ISPs differ.");
     area.draw(&Text::new(note, (20, 30), font(12.0)))?;
     Ok(())
 }
 
-/// Puts a style sheet over the colours.
+/// Adds a style sheet for the colours.
 fn themed(svg: &str) -> String {
     let rule = |stands: &RGBColor, color: &str| {
         let RGBColor(red, green, blue) = stands;

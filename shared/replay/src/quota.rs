@@ -1,10 +1,10 @@
 //! What the gate would have granted: the mail of a replay, asked for in order, against quotas in memory.
 //!
-//! The demand is the mail that was sent. It is asked for as it came, a minute of a sender and ISP at a time, under the breakers
-//! as they stand at that moment, through the use cases of the real gate. What is deferred is not asked for again, because the
-//! mail of a replay has been sent: so what is told is the share of the real traffic that would have fit.
+//! The demand is the mail that was sent. It is asked for in order, a minute of a sender and ISP at a time, under the breakers
+//! of that moment, through the use cases of the real gate. Deferred mail is not asked for again, because the mail of a replay
+//! has been sent: the result is the share of the real traffic that would have fitted.
 //!
-//! **Invariant:** every mail asked for is granted, routed to the overflow set or deferred.
+//! **Invariant:** every mail that is asked for is granted, routed to the overflow set or deferred.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,56 +21,56 @@ use reputation::unit::{SenderId, Unit, UnitKind};
 use reputation::zone::NumberedDate;
 use serde::Serialize;
 
-/// At most so many configuration sets are planned that the policy does not name: their names come from the input.
+/// The most configuration sets that are planned although the policy does not name them: their names come from the input.
 const MAX_SETS: usize = 1_000;
 
-/// What would have become of the mail of one configuration set to one ISP on one day.
+/// The result for the mail of one configuration set to one ISP on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaDay {
     /// The quota.
     pub quota: u64,
-    /// What became of it from the day before.
+    /// The result of the quota since the day before.
     pub step: &'static str,
-    /// Why, in words.
+    /// The reason.
     pub reason: String,
     /// Mails that would have been asked for.
     pub asked: u64,
-    /// Of those, sent at once by the configuration set itself, or by its critical route.
+    /// Mails granted at once: to the configuration set itself, or to its critical route.
     pub granted: u64,
-    /// Sent at once by the overflow set.
+    /// Mails granted at once to the overflow set.
     pub overflow: u64,
-    /// Made to wait.
+    /// Mails that would have to wait.
     pub deferred: u64,
-    /// Mails that were not granted, by what limited them.
+    /// Mails that were not granted, by the limit that applied.
     pub limits: BTreeMap<&'static str, u64>,
 }
 
-/// Where a day of a ramp belongs: configuration set, ISP, number of the day.
+/// The place of a day of a ramp: configuration set, ISP, number of the day.
 type Place = (String, Isp, i32);
 
-/// Asks for the mail of a replay while it goes on.
+/// Asks for the mail of a replay while it runs.
 #[derive(Debug)]
 pub struct QuotaReport {
-    /// The policy of the replay, with all sets that are planned.
+    /// The policy of the replay, with all planned sets.
     policy: Policy,
-    /// Whether the policy names none, so that all are planned.
+    /// Whether the policy names no sets, so that all are planned.
     plans_all: bool,
     quotas: MemoryQuotas,
-    /// What was sent since it was last asked for.
+    /// Mail that was sent since the last request.
     demand: BTreeMap<(SenderId, Isp), u64>,
-    /// Of each sender: its configuration set, if that is planned, and its identity.
+    /// The configuration set of each sender, if it is planned, and its identity.
     senders: BTreeMap<SenderId, Option<(String, String)>>,
-    /// Sets of which a Send event was seen: their mail is counted by those.
-    told_of_sending: BTreeSet<String>,
+    /// Sets with Send events: their mail is counted by those.
+    publish_sends: BTreeSet<String>,
     left_out: BTreeSet<String>,
     asks: u64,
-    /// The day before which all days have been closed.
+    /// All days before this one have been closed.
     closed: Option<i32>,
     days: BTreeMap<Place, QuotaDay>,
 }
 
 impl QuotaReport {
-    /// A book under a policy.
+    /// An empty report under a policy.
     pub fn new(policy: &Policy) -> QuotaReport {
         QuotaReport {
             plans_all: policy.warmup.sets.is_empty(),
@@ -78,7 +78,7 @@ impl QuotaReport {
             quotas: MemoryQuotas::default(),
             demand: BTreeMap::new(),
             senders: BTreeMap::new(),
-            told_of_sending: BTreeSet::new(),
+            publish_sends: BTreeSet::new(),
             left_out: BTreeSet::new(),
             asks: 0,
             closed: None,
@@ -91,18 +91,18 @@ impl QuotaReport {
         self.plans_all
     }
 
-    /// Configuration sets with mail that ask for nothing, because the policy does not name them.
+    /// Configuration sets with mail that would ask for nothing, because the policy does not name them.
     pub fn left_out(&self) -> impl Iterator<Item = &str> {
         self.left_out.iter().map(String::as_str)
     }
 
-    /// What would have been granted, by configuration set, name of the ISP, and day.
+    /// The grants, by configuration set, name of the ISP, and day.
     pub fn rows(&self) -> Vec<QuotaRow> {
         let row = |((set, isp, day), known): (&Place, &QuotaDay)| QuotaRow {
             configuration_set: set.clone(),
             isp: self.policy.isp_map.name(*isp).to_owned(),
             day: NumberedDate(*day).to_string(),
-            demand: if self.told_of_sending.contains(set) { "sent" } else { "attempts" },
+            demand: if self.publish_sends.contains(set) { "sent" } else { "attempts" },
             quota: known.quota,
             step: known.step,
             reason: known.reason.clone(),
@@ -117,7 +117,7 @@ impl QuotaReport {
         rows
     }
 
-    /// Takes note of a new unit: a mail that was sent, or of which an outcome says so where nobody tells of sending.
+    /// Notes a new unit: a sent mail, or its outcome where sends are not published.
     pub(crate) fn note(&mut self, unit: &Unit, senders: &Senders) {
         let outcome = UnitKind::OUTCOMES.contains(&unit.kind);
         if !outcome && unit.kind != UnitKind::Sent {
@@ -129,11 +129,11 @@ impl QuotaReport {
         }
         let Some(Some((set, _))) = self.senders.get(&unit.sender) else { return };
         if outcome {
-            if self.told_of_sending.contains(set) {
+            if self.publish_sends.contains(set) {
                 return;
             }
-        } else if !self.told_of_sending.contains(set) {
-            self.told_of_sending.insert(set.clone());
+        } else if !self.publish_sends.contains(set) {
+            self.publish_sends.insert(set.clone());
         }
         *self.demand.entry((unit.sender, unit.isp)).or_default() += 1;
     }
@@ -159,17 +159,17 @@ impl QuotaReport {
         Some((set, identity.unwrap_or_default()))
     }
 
-    /// Forgets senders for which nothing is to be asked any more.
+    /// Forgets senders that have no pending demand.
     pub(crate) fn forget(&mut self, senders: &BTreeSet<SenderId>) {
         self.senders.retain(|sender, _| !senders.contains(sender));
     }
 
-    /// Whether something is to be asked for.
+    /// Whether there is pending demand.
     pub(crate) fn is_pending(&self) -> bool {
         !self.demand.is_empty()
     }
 
-    /// Asks for what was sent since the last time.
+    /// Asks for the mail that was sent since the last time.
     pub(crate) async fn ask(&mut self, reputation: &mut MemoryReputation, now: Now) -> Result<(), PortError> {
         for ((sender, isp), mails) in std::mem::take(&mut self.demand) {
             let Some(Some((set, identity))) = self.senders.get(&sender).cloned() else { continue };
@@ -178,12 +178,12 @@ impl QuotaReport {
             let asker = Asker { set: &set, identity: &identity, request: &request };
             let Some(plan) = self.policy.warmup.sets.get(&set) else { continue };
             let flow = quotas::flow(&self.policy, plan, reputation.known_board(), &asker, isp)?;
-            // Nobody else asks, so nobody comes back at the same time.
+            // There is one client only, so retries need no jitter.
             let ask = Ask { mails, class: Class::Bulk, now, jitter: 0 };
             let (policy, stored) = (&self.policy, &self.quotas);
             let mut permit = quotas::permit(policy, stored, &flow, &asker, isp, ask, None).await?;
             if permit.is_none() {
-                // A day that nobody has closed yet.
+                // A day that has not been closed yet.
                 let quota = quotas::plan(policy, reputation, stored, &set, isp, now).await?;
                 permit = quotas::permit(policy, stored, &flow, &asker, isp, ask, Some(quota)).await?;
             }
@@ -228,31 +228,31 @@ impl QuotaReport {
     }
 }
 
-/// What would have become of the mail of one configuration set to one ISP on one day, as reported.
+/// The result for the mail of one configuration set to one ISP on one day, as reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QuotaRow {
     /// The configuration set.
     pub configuration_set: String,
     /// Name of the ISP.
     pub isp: String,
-    /// The date, where the policy says that days begin.
+    /// The date, in the policy's time zone.
     pub day: String,
-    /// What the demand was counted by: `sent`, or `attempts` where there are no Send events.
+    /// The basis of the demand: `sent`, or `attempts` where there are no Send events.
     pub demand: &'static str,
     /// Mails that may be sent on the day.
     pub quota: u64,
-    /// What became of it from the day before: see `Move::name`.
+    /// The result of the quota since the day before: see `Move::name`.
     pub step: &'static str,
-    /// Why, in words.
+    /// The reason.
     pub reason: String,
-    /// Mails that were sent in truth.
+    /// Mails that were really sent.
     pub asked: u64,
-    /// Of those, granted at once.
+    /// Mails granted at once.
     pub granted: u64,
-    /// Sent by the overflow set.
+    /// Mails sent by the overflow set.
     pub overflow: u64,
-    /// Made to wait.
+    /// Mails that would have to wait.
     pub deferred: u64,
-    /// Mails that were not granted, by what limited them.
+    /// Mails that were not granted, by the limit that applied.
     pub limits: BTreeMap<&'static str, u64>,
 }

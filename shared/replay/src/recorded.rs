@@ -1,12 +1,10 @@
-//! Units that were recorded before: what a ledger holds, replayed without the events that it came from.
+//! Recorded units: what a ledger holds, replayed without the original events.
 //!
-//! A ledger knows what a unit says, at which ISP, about whose mail, and in which minute SES accepted that mail. It
-//! knows neither when a unit was told nor in which order. So each is heard of at the end of its mail's minute, first
-//! what tells how much mail there was and then what harmed it: verdicts come as if every bounce and complaint were told
-//! at once.
+//! A ledger records what a unit says, at which ISP, about whose mail, and the minute in which SES accepted that mail. It does
+//! not record when a unit was reported, or in which order. So each unit counts at the end of its mail's minute, volume first
+//! and harm last: verdicts come as if every bounce and complaint were reported at once.
 //!
-//! **Invariant:** memory is one counter for each minute, sender, ISP and kind that occurs, however many units there
-//! are.
+//! **Invariant:** memory is one counter for each minute, sender, ISP and kind that occurs, however many units there are.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,35 +13,35 @@ use reputation::subject::Subject;
 use reputation::time::Minute;
 use reputation::unit::{SenderId, UnitKind};
 
-/// A unit as a ledger remembers it.
+/// A unit as recorded in a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedUnit {
-    /// What it says.
+    /// Its kind.
     pub kind: UnitKind,
     /// Name of the ISP, by the map of the policy under which it was recorded.
     pub isp: String,
     /// When SES accepted the mail.
     pub cohort: Minute,
-    /// Whose reputation it touches, by the policy under which it was recorded.
+    /// The subjects that it counts for, by the policy under which it was recorded.
     pub subjects: Vec<Subject>,
 }
 
-/// Some units that differ in nothing a ledger remembers.
+/// Units that are equal in everything that a ledger records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted<'a> {
     /// When SES accepted the mail.
     pub cohort: Minute,
-    /// What they say.
+    /// Their kind.
     pub kind: UnitKind,
     /// Index among the senders of [`Recorded`].
     pub sender: SenderId,
     /// Name of the ISP.
     pub isp: &'a str,
-    /// How many.
+    /// Their number.
     pub units: u64,
 }
 
-/// Units that were recorded before, in the order in which they are replayed.
+/// Recorded units, in the order in which they are replayed.
 #[derive(Debug, Default)]
 pub struct Recorded {
     /// By minute, whether they are harm, kind, sender and index of the ISP's name.
@@ -55,7 +53,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Takes a unit; the order does not matter. Units are told apart by nobody: each may be added once.
+    /// Adds a unit; the order does not matter. Duplicates are not detected: add each unit once.
     pub fn add(&mut self, unit: RecordedUnit) {
         let sender = self.senders.join(std::slice::from_ref(&unit.subjects));
         let Some(sender) = sender.first().copied() else { return };
@@ -71,13 +69,12 @@ impl Recorded {
         self.units += 1;
     }
 
-    /// How many units there are.
+    /// The number of units.
     pub fn units(&self) -> u64 {
         self.units
     }
 
-    /// The subjects of each sender, for a policy that asks for tenants or not, and for these tags: what nobody asks for
-    /// is judged by nobody.
+    /// The subjects of each sender, for a policy that judges tenants or not, and for these tags: other subjects are not judged.
     pub(crate) fn senders(&self, tenants: bool, tags: &[String]) -> Vec<Vec<Subject>> {
         let asked = |subject: &&Subject| match subject {
             Subject::Tenant(_) => tenants,
@@ -88,8 +85,8 @@ impl Recorded {
         senders.map(|subjects| subjects.iter().filter(asked).cloned().collect()).collect()
     }
 
-    /// The units, in order: within a minute harm comes last, and what is alike comes by the names of senders and ISPs,
-    /// so that the order does not depend on that in which they were added.
+    /// The units, in order: within a minute harm comes last, and equal kinds are ordered by the names of senders and ISPs, so
+    /// the order does not depend on that in which they were added.
     pub(crate) fn cells(&self) -> impl Iterator<Item = Counted<'_>> {
         let mut names: Vec<(SenderName, usize)> =
             self.senders.since(0).iter().map(|subjects| SenderName::of(subjects)).zip(0..).collect();
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_policy_does_not_ask_for_is_no_subject() {
+    fn tenants_and_tags_that_the_policy_does_not_name_are_not_subjects() {
         let mut recorded = Recorded::default();
         let subjects = ["configuration-set:news", "tenant:t", "tag:campaign=a", "tag:list=b"];
         recorded.add(unit(UnitKind::Sent, 1, &subjects));

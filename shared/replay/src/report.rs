@@ -19,75 +19,75 @@ use crate::driver::{Replay, Stopped, Tallies};
 use crate::quota::{QuotaReport, QuotaRow};
 use crate::text::{counted, listed, thousands};
 
-/// Everything a replay found.
+/// The results of a replay.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// What was read, and what became of it.
+    /// What was read, and the outcome.
     pub input: Input,
-    /// Whether the sender's application is taken to ask the gate, so that one ISP can be held by itself. If not, harm at
-    /// one ISP counts against its whole configuration set.
+    /// Whether the sender's application is assumed to ask the gate, so that one ISP can be held separately. If not, harm at one
+    /// ISP counts against its whole configuration set.
     pub gate: bool,
     /// What was counted: a row for each subject and ISP, sorted by their names.
     pub totals: Vec<Total>,
     /// The mail of identities, tenants and tag values that are not in `totals`, because there were too many subjects to keep
-    /// each: at most one entry for identities, one for tenants and one for each tag name. Left out if there is none, and in
-    /// a report on one subject, which is always kept.
+    /// each: at most one entry for identities, one for tenants and one for each tag name. Left out if there is none, and in a
+    /// report on one subject, which is always kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Others>,
-    /// What the gate would have granted, by configuration set, ISP and day; only where that was asked.
+    /// What the gate would have granted, by configuration set, ISP and day; only if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Vec<QuotaRow>>,
     /// The configuration sets that would have asked for nothing, because the policy does not name them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_left_out: Option<Vec<String>>,
-    /// What breakers did, and what people would have been told, in order.
+    /// What breakers did, with the notices that people would have got, in order.
     pub transitions: Vec<TransitionRecord>,
-    /// What would have been wished of SES and of the gate, in order.
+    /// What SES and the gate would have been asked to do, in order.
     pub controls: Vec<ReportedControl>,
-    /// The mail that came while its key was stopped, as it does in a replay of what has been.
+    /// The mail that was accepted while its key was stopped, which a replay cannot hold back.
     pub stopped: Vec<ReportedStop>,
     /// The breakers that are not closed at the end.
     pub breakers: Vec<ReportedBreaker>,
-    /// Groups of subjects that share all their mail, so that their numbers are the same mail told more than once.
+    /// Groups of subjects that share all their mail, so that their numbers count the same mail more than once.
     pub same_mail: Vec<Vec<String>>,
-    /// What makes the rest say less than it seems to.
+    /// Warnings: reasons to trust the rest less.
     pub warnings: Vec<Warning>,
 }
 
-/// Something about the input that people should know before they believe a report; a sentence in JSON.
+/// A warning about the input that people should read before they trust a report; a sentence in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// So many units were counted and could not be judged.
+    /// Units that were counted but could not be judged.
     TooOld(u64),
-    /// So many mails were told of long after later mail.
+    /// Mails whose first event came long after later mail.
     OutOfOrder(u64),
-    /// Subjects are summed.
+    /// Some subjects were summed.
     Summed {
         /// By kind.
         others: Vec<Others>,
         /// About how many are kept one by one.
         kept: u64,
     },
-    /// These subjects, which share all their mail, have harm and nothing to divide it by.
+    /// These subjects, which share all their mail, have harm but no denominator.
     NoDenominator {
-        /// Whose mail.
+        /// The subjects.
         subjects: Vec<String>,
-        /// It has bounces.
+        /// Whether they have bounces.
         bounces: bool,
-        /// It has complaints.
+        /// Whether they have complaints.
         complaints: bool,
     },
 }
 
 impl Warning {
-    /// The warning in words, its names spelt by `spell`.
+    /// The warning as a sentence; `spell` formats the names in it.
     pub fn words(&self, spell: impl Fn(&str) -> String) -> String {
         match self {
             Warning::OutOfOrder(mails) => {
                 let mails = counted(*mails, "mail");
                 format!(
-                    "{mails} came after mail that is more than an hour later: what is told about them comes late, or not \
-                     at all. Give the files in the order of time"
+                    "{mails} came after mail that is more than an hour later, so their events were judged late or not \
+                     judged. Give the files in the order of time"
                 )
             }
             Warning::TooOld(units) => {
@@ -95,7 +95,7 @@ impl Warning {
                 let units = thousands(*units);
                 format!(
                     "{units} {were} too late to be judged: {their} mail is more than 8 days older than the latest date \
-                     seen. Give the files in the order of time, and look for a misdated event"
+                     seen. Give the files in the order of time, and check for a misdated event"
                 )
             }
             Warning::Summed { others, kept } => {
@@ -117,7 +117,7 @@ impl Warning {
                 };
                 let names = names.join(", ");
                 format!(
-                    "{names} {have} {harm} but neither Send nor Delivery events: no rate can be known; publish Send \
+                    "{names} {have} {harm} but neither Send nor Delivery events, so rates are unknown; publish Send \
                      events"
                 )
             }
@@ -138,9 +138,9 @@ pub struct Input {
     pub lines: u64,
     /// Events in them.
     pub events: u64,
-    /// New units. A block is told beside its bounce or delay, and is not one more.
+    /// New units. A block accompanies its bounce or delay, and is not counted again.
     pub recorded: u64,
-    /// Units that had been told before.
+    /// Units that were counted before.
     pub duplicates: u64,
     /// Messages that are known and do not count.
     pub ignored: u64,
@@ -161,7 +161,7 @@ pub struct Input {
     pub odd_by_name: BTreeMap<String, u64>,
     /// The rejected ones, by kind of reason.
     pub rejected_by_reason: BTreeMap<String, u64>,
-    /// Where and why reading ended too early, if it did: the report is about what came before.
+    /// Where and why reading ended early, if it did: the report covers what came before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken_off: Option<String>,
 }
@@ -170,10 +170,10 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// What was counted of one subject at one ISP. Counters of 0 are left out.
+/// The counters of one subject at one ISP. Counters of 0 are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Total {
-    /// Whose mail.
+    /// The subject.
     pub subject: Subject,
     /// Name of the ISP.
     pub isp: String,
@@ -218,7 +218,7 @@ fn serialize_row<S: Serializer>(
     map.end()
 }
 
-/// The mail of subjects of one kind that are not kept one by one. It is a sum and not a subject: a tag value, an identity or a
+/// The mail of subjects of one kind that are not kept one by one. It is a sum, not a subject: a tag value, an identity or a
 /// tenant with the name `(others)` is in `totals` like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Others {
@@ -227,15 +227,15 @@ pub struct Others {
     /// For `tag`: the name of the tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// At most how many subjects: one that had mail again later and was added again counts again.
+    /// The number of subjects, at most: one that had mail again later and was summed again counts again.
     pub subjects: u64,
     /// Their mails: sent, or with an outcome where sends are not published.
     pub mails: u64,
-    /// What was counted of them: a row for each ISP, sorted by name.
+    /// Their counters: a row for each ISP, sorted by name.
     pub totals: Vec<OthersTotal>,
 }
 
-/// What was counted of summed subjects at one ISP. Counters of 0 are left out.
+/// The counters of summed subjects at one ISP. Counters of 0 are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OthersTotal {
     /// Name of the ISP.
@@ -253,35 +253,35 @@ impl Serialize for OthersTotal {
 /// A control, as reported.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportedControl {
-    /// When, by the virtual clock (RFC 3339).
+    /// The time, by the virtual clock (RFC 3339).
     pub at: String,
-    /// What: see [`ControlKind::name`].
+    /// The kind: see [`ControlKind::name`].
     pub control: &'static str,
-    /// About whom: a subject.
+    /// The subject.
     pub target: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
     /// For `set_quota_factor`: the share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// A time in which a key was stopped, as reported.
+/// A period in which a key was stopped, as reported.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportedStop {
-    /// Whose breaker.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
-    /// From when (RFC 3339).
+    /// The start (RFC 3339).
     pub from: String,
-    /// Until when; null = to the end.
+    /// The end; null = the end of the replay.
     pub until: Option<String>,
-    /// Mail accepted meanwhile that would not have been sent.
+    /// Mail accepted in that time that would not have been sent.
     pub sent: u64,
-    /// Mail accepted meanwhile with an outcome; more than `sent` where sends are not published.
+    /// Mail accepted in that time with an outcome; more than `sent` where sends are not published.
     pub attempts: u64,
     /// Hard bounces of it.
     pub hard_bounces: u64,
@@ -294,7 +294,7 @@ pub struct ReportedStop {
 /// A breaker that is not closed, as reported.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportedBreaker {
-    /// Whose.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
@@ -302,11 +302,11 @@ pub struct ReportedBreaker {
     pub state: StateName,
     /// The share of the quota that may be sent.
     pub factor: f64,
-    /// ArmedSince when it has been in this state (RFC 3339).
+    /// Since when it has been in this state (RFC 3339).
     pub since: Option<String>,
-    /// Until when it is open at least; null = until a person acts, or not open.
+    /// The earliest end of being open; null = until a person acts, or not open.
     pub until: Option<String>,
-    /// How often it has opened since it was last forgiven.
+    /// How often it has opened since its trips were last forgiven.
     pub trips: u32,
 }
 
@@ -329,7 +329,7 @@ impl Report {
         let others = if only.is_none() { others(replay) } else { Vec::new() };
         let mut warnings = warnings(tallies, &totals, &same_mail);
         if !others.is_empty() {
-            // First: it says why a subject is missing.
+            // First, because it explains why a subject is missing.
             warnings.insert(0, Warning::Summed { others: others.clone(), kept: replay.max_subjects() as u64 });
         }
         Report {
@@ -421,8 +421,8 @@ impl Others {
     }
 }
 
-/// Groups of two and more subjects that belong to exactly the same senders. One of which some mail is among the others has
-/// the same senders, and other totals.
+/// Groups of two or more subjects with exactly the same senders and totals. A subject that has only part of another's mail has
+/// the same senders, but other totals.
 fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
     type Rows<'a> = Vec<(&'a str, &'a [u64])>;
     let senders = replay.senders_by_subject();
@@ -445,7 +445,7 @@ fn same_mail(replay: &Replay, totals: &[Total]) -> Vec<Vec<String>> {
 
 fn warnings(tallies: &Tallies, totals: &[Total], same_mail: &[Vec<String>]) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    // One in a hundred is an event that was late.
+    // Up to one in a hundred may be late by nature.
     if tallies.late_sends * 100 > tallies.sends {
         warnings.push(Warning::OutOfOrder(tallies.late_sends));
     }
@@ -467,7 +467,7 @@ fn warnings(tallies: &Tallies, totals: &[Total], same_mail: &[Vec<String>]) -> V
             continue;
         }
         let group = groups.get(subject).copied();
-        // A group is told of with its first subject.
+        // A group is reported with its first subject.
         if group.is_some_and(|group| group.first() != Some(subject)) {
             continue;
         }
@@ -577,7 +577,7 @@ fn isp_name(key: &Key, isps: &IspMap) -> Option<String> {
     key.isp.map(|isp| isps.name(isp).to_owned())
 }
 
-/// Numerator and denominator of a metric over some totals; no data where nothing tells how much mail there was.
+/// Numerator and denominator of a metric over some totals; no data where the volume of mail is unknown.
 pub fn tally<'a>(totals: impl IntoIterator<Item = &'a Total>, metric: Metric) -> reputation::Tally {
     let mut sum = Counters::default();
     let totals: Vec<&Total> = totals.into_iter().collect();

@@ -1,4 +1,4 @@
-//! The schedule of a warm-up on which every day is good, as a document: the contract of `plan --format json`.
+//! The schedule of a warm-up in which every day is healthy, as a document: the contract of `plan --format json`.
 
 use reputation::policy::Policy;
 use reputation::warmup::Plan;
@@ -7,11 +7,11 @@ use serde::Serialize;
 /// The schedules of a policy.
 #[derive(Clone, Debug, Serialize)]
 pub struct Schedules {
-    /// Where a day begins: a time zone.
+    /// The time zone in which a day begins.
     pub zone: String,
-    /// Names of the ISPs that receive for businesses.
+    /// Names of the ISPs that receive mail for businesses.
     pub business_isps: Vec<String>,
-    /// Of each configuration set of `[warmup.sets]`, or one of `[warmup.plan]`.
+    /// One for each configuration set of `[warmup.sets]`, or one for `[warmup.plan]`.
     pub sets: Vec<SetSchedule>,
 }
 
@@ -20,20 +20,20 @@ pub struct Schedules {
 pub struct SetSchedule {
     /// Its name; null for `[warmup.plan]`.
     pub configuration_set: Option<String>,
-    /// Mails of the first day.
+    /// Mails on the first day.
     pub start: u64,
-    /// Mails a day at each ISP when it is warmed up.
+    /// Mails a day at each ISP after the warm-up.
     pub target: u64,
     /// Sending days from the first full one to the one with the target, at consumer and at business ISPs.
     pub sending_days: [u32; 2],
-    /// By sending day: as many as the slower of the two takes.
+    /// By sending day, up to the last day of the slower of the two.
     pub schedule: Vec<ScheduledDay>,
 }
 
 /// One sending day.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ScheduledDay {
-    /// Counted from 1. The day on which a ramp begins is not counted: it has the first quota, and nothing grows upon it.
+    /// Counted from 1. The day on which a ramp begins is not counted: it has the first quota, and nothing grows from it.
     pub day: u32,
     /// At each consumer ISP.
     pub consumer: DayQuota,
@@ -44,18 +44,18 @@ pub struct ScheduledDay {
 /// The quota of a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DayQuota {
-    /// Mails of this day.
+    /// Mails on this day.
     pub quota: u64,
-    /// Mails up to this day.
+    /// Mails up to and including this day.
     pub cumulative: u64,
     /// Mails of the quota that only critical mail may use.
     pub reserve: u64,
-    /// Bulk mails that come in within an hour.
+    /// Bulk mails that become available within an hour.
     pub hourly: u64,
 }
 
 impl Schedules {
-    /// Those of a policy; `only` one configuration set, if given, which must be in `[warmup.sets]`.
+    /// The schedules of a policy, or of one configuration set, which must be in `[warmup.sets]`.
     pub fn of(policy: &Policy, only: Option<&str>) -> Schedules {
         let warmup = &policy.warmup;
         let named = warmup.sets.iter().filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));
@@ -74,7 +74,7 @@ impl Schedules {
 impl SetSchedule {
     fn of(name: Option<&str>, plan: &Plan) -> SetSchedule {
         let [consumer, business] = [false, true].map(|business| day_quotas(plan, &plan.schedule(business)));
-        // Who has come to the target stays there.
+        // A quota that has reached the target stays there.
         let at = |quotas: &[DayQuota], day: usize| match (quotas.get(day), quotas.last()) {
             (Some(quota), _) => *quota,
             (None, Some(last)) => {

@@ -1,14 +1,14 @@
-//! The closed loop: what the planner, the breaker and the gate do together, against a model of receiving ISPs.
+//! The closed loop: planner, breaker and gate together, against a model of receiving ISPs.
 //!
 //! ```text
 //! plan ─ quota ─► gate ─ grants ─► ISPs of the model ─ outcomes ─► counters ─► breaker ─► gate, next day's plan
 //! ```
 //!
-//! Beside it two plans that look at nothing meet the same ISPs. It is a model and not the world: its numbers, where they come
-//! from and what they leave out is in `DESIGN.md`.
+//! Two plans that ignore feedback meet the same ISPs, for comparison. It is a model, not reality: its numbers, their sources
+//! and what they leave out are in `DESIGN.md`.
 //!
-//! **Invariant:** the same seed gives the same result, on however many threads.
-//! **Invariant:** nothing here decides for the gate: it is asked, and what it grants is sent.
+//! **Invariant:** the same seed gives the same result, on any number of threads.
+//! **Invariant:** the simulation makes no decision for the gate: it asks, and sends what is granted.
 
 mod dice;
 mod isp;
@@ -33,14 +33,14 @@ use sender::{AdaptiveSender, send_by_plan};
 pub use sender::{Arm, BY_TIME_DAYS, DayOfMail, Days, FIXED_DAYS, planned};
 pub use summary::{ArmSummary, DaySummary, IspSummary, Reached, ScenarioSummary, Spread, Summary};
 
-/// A world to warm up in.
+/// A set of ISPs to warm up at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
-    /// Three consumer ISPs, all kind.
+    /// Three consumer ISPs, all lenient.
     Kind,
-    /// The same, but one of them is harsh.
+    /// The same, but one of them is strict.
     Harsh,
-    /// The ISPs that receive for businesses.
+    /// ISPs that receive mail for businesses.
     Business,
 }
 
@@ -48,7 +48,7 @@ impl Scenario {
     /// All of them.
     pub const ALL: [Scenario; 3] = [Scenario::Kind, Scenario::Harsh, Scenario::Business];
 
-    /// Stable name, as on the command line.
+    /// Its stable name, as on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Scenario::Kind => "kind",
@@ -57,12 +57,14 @@ impl Scenario {
         }
     }
 
-    /// What it is, in words.
+    /// Its description.
     pub fn about(self) -> &'static str {
         match self {
-            Scenario::Kind => "three ISPs that take about twice as much after each good day",
+            Scenario::Kind => "three ISPs that accept about twice as much after each good day",
             Scenario::Harsh => "the same, but microsoft begins low, grows by a fifth a day and soon refuses",
-            Scenario::Business => "ISPs that receive for businesses, and take about a third more after each good day",
+            Scenario::Business => {
+                "ISPs that receive mail for businesses, and accept about a third more after each good day"
+            }
         }
     }
 
@@ -75,8 +77,8 @@ impl Scenario {
         }
     }
 
-    /// The ISP that shows most of what the scenario is about.
-    pub fn telling_isp(self) -> &'static str {
+    /// The most instructive ISP of the scenario.
+    pub fn main_isp(self) -> &'static str {
         match self {
             Scenario::Kind => "gmail",
             Scenario::Harsh => "microsoft",
@@ -92,11 +94,11 @@ pub struct Setup {
     pub policy: Policy,
     /// The plan that is followed.
     pub plan: Plan,
-    /// The worlds, in order.
+    /// The scenarios, in order.
     pub scenarios: Vec<Scenario>,
     /// The first seed.
     pub seed: u64,
-    /// So many seeds, each one more than the one before.
+    /// The number of seeds, consecutive.
     pub seeds: u32,
     /// Days.
     pub days: u32,
@@ -104,7 +106,7 @@ pub struct Setup {
     pub workers: usize,
 }
 
-/// How far a simulation has come: runs that are done, of one seed in one world.
+/// The progress of a simulation: finished runs of one seed in one scenario.
 #[derive(Debug, Default)]
 pub struct Progress(AtomicU64);
 
@@ -115,15 +117,15 @@ impl Progress {
     }
 }
 
-/// What became of each arm at each ISP, of one seed in one world.
+/// The results of each arm at each ISP, for one seed in one scenario.
 pub type Run = BTreeMap<(Arm, &'static str), Days>;
 
-/// The name under which the configuration set is planned.
+/// The name of the configuration set.
 const SET: &str = "simulated";
-/// Monday 2026-01-05: days of the week count only where the policy says so.
+/// Monday 2026-01-05: days of the week matter only where the policy uses them.
 const FIRST_DAY: i32 = 20_458;
 
-/// Simulates all seeds in all worlds. The outcome is by scenario and then by seed, in order.
+/// Simulates all seeds in all scenarios. The results are ordered by scenario, then by seed.
 ///
 /// # Errors
 ///

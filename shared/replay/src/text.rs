@@ -1,7 +1,7 @@
-//! What people see: reports, explanations and policies as text with styles.
+//! Texts for people: reports, explanations and policies with styles.
 //!
-//! Every function returns text with ANSI styles in it; whoever writes it out strips them where they are not wanted.
-//! What does not fit is wrapped under its column; only names of more than 80 characters are cut, in their middle.
+//! Every function returns text with ANSI styles; the writer strips them where they are not wanted. Long text is wrapped under
+//! its column; only names of more than 80 characters are cut, in their middle.
 
 mod backtest;
 mod chart;
@@ -20,15 +20,15 @@ pub use explanation::explanation;
 pub use layout::{TermStyle, counted, listed, thousands};
 pub use policy::policy;
 pub use quota::quota;
-pub use report::{input_line, rate_style, report, warnings, world};
+pub use report::{gate_line, input_line, rate_style, report, warnings};
 pub use sanitize::{name, sanitize};
 pub use schedule::schedules;
 pub use shell_quote::{Call, quoted};
 pub use simulation::simulation;
 
 /// The built-in scenarios, by name and what they are about.
-pub fn scenarios(about: &[(String, String)], look: TermStyle) -> String {
+pub fn scenarios(about: &[(String, String)], term: TermStyle) -> String {
     let widest = about.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let line = |(name, about): &(String, String)| layout::hanging(&format!("{name:<widest$}  "), about, look.columns());
+    let line = |(name, about): &(String, String)| layout::hanging(&format!("{name:<widest$}  "), about, term.columns());
     about.iter().map(line).collect()
 }

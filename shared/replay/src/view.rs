@@ -1,4 +1,4 @@
-//! What a page shows: the same document for a replay and for a live stack.
+//! The data of a page: the same document for a replay and for a live stack.
 //!
 //! Times are minutes or milliseconds since 1970, in UTC; shares are between 0 and 1. It is read by `page/page.js` and by nothing
 //! else, and may change with it.
@@ -20,15 +20,15 @@ use crate::driver::Replay;
 use crate::evidence::Track;
 use crate::quota::QuotaRow;
 use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, Total};
-use crate::text::{input_line, sanitize, world};
+use crate::text::{gate_line, input_line, sanitize};
 
-/// So many keys are shown with their course; those with a breaker that moved come first, then those with the most mail.
+/// The number of keys that are shown with their course; those whose breaker moved come first, then those with the most mail.
 pub const MAX_KEYS: usize = 120;
-/// So many transitions and controls are shown, the last ones.
+/// The number of transitions and controls that are shown, the latest ones.
 pub const MAX_MOVES: usize = 3_000;
-/// So many classes of diagnoses are shown, the most frequent ones.
+/// The number of classes of diagnoses that are shown, the most frequent ones.
 const MAX_DIAGNOSES: usize = 200;
-/// So many rows of quotas are shown, the last ones.
+/// The number of rows of quotas that are shown, the latest ones.
 const MAX_QUOTAS: usize = 20_000;
 
 /// Everything that a page shows.
@@ -36,39 +36,39 @@ const MAX_QUOTAS: usize = 20_000;
 pub struct View {
     /// `replay`, of event files; `live`, of a stack.
     pub kind: &'static str,
-    /// Of what: the input, or stack and Region.
+    /// The title: the input, or stack and Region.
     pub title: String,
-    /// What commands about it end with: the input, or the options that name the stack.
+    /// The end of commands about it: the input, or the options that name the stack.
     pub arguments: Vec<String>,
     /// The policy: its file, or its version.
     pub policy: String,
-    /// Whether the policy decides and tells only.
+    /// Whether the policy decides without acting.
     pub shadow: bool,
     /// Whether the sender's application asks the gate. If not, only what SES has a switch for can be stopped.
     pub gate: bool,
-    /// As of when, in milliseconds since 1970: the end of the virtual clock, or now.
+    /// The time of the view, in milliseconds since 1970: the end of the virtual clock, or now.
     pub now: i64,
     /// The bins of every course.
     pub grid: Grid,
-    /// The lines that rates and evidence are held against.
+    /// The limits and thresholds of rates and evidence.
     pub lines: Vec<Lines>,
-    /// Mail of everybody, each counted once: the sum of the configuration sets.
+    /// All mail, each counted once: the sum of the configuration sets.
     pub whole: BTreeMap<&'static str, u64>,
     /// Its rates, by metric.
     pub whole_rates: BTreeMap<&'static str, Rate>,
-    /// Mail that came while its configuration set was stopped; null = not known.
+    /// Mail that was accepted while its configuration set was stopped; null = not known.
     pub after_pause: Option<u64>,
     /// The keys, whole subjects before their ISPs.
     pub keys: Vec<KeyView>,
     /// Keys that are left out, because there are too many.
     pub keys_left_out: usize,
-    /// What breakers did, and what people were told, in order: each a [`TransitionRecord`](crate::report::TransitionRecord).
+    /// What breakers did, with the notices, in order: each a [`TransitionRecord`](crate::report::TransitionRecord).
     pub transitions: Vec<serde_json::Value>,
-    /// What was wished of SES and of the gate, in order.
+    /// What SES and the gate were asked to do, in order.
     pub controls: Vec<ReportedControl>,
     /// Transitions and controls that are left out, because there are too many.
     pub moves_left_out: usize,
-    /// Mail that came while its key was stopped.
+    /// Mail that was accepted while its key was stopped.
     pub stopped: Vec<ReportedStop>,
     /// Groups of subjects that share all their mail.
     pub same_mail: Vec<Vec<String>>,
@@ -78,9 +78,9 @@ pub struct View {
     pub diagnoses_left_out: u64,
     /// Quotas by day.
     pub quotas: Vec<QuotaView>,
-    /// What makes the rest say less than it seems to.
+    /// Warnings: reasons to trust the rest less.
     pub warnings: Vec<String>,
-    /// What was read, in words; empty for a live stack.
+    /// What was read, as a sentence; empty for a live stack.
     pub read: String,
 }
 
@@ -91,22 +91,22 @@ pub struct Grid {
     pub from: u32,
     /// Minutes of a bin: 1, 5, 15, 60 or 1440.
     pub step: u32,
-    /// How many bins.
+    /// The number of bins.
     pub bins: u32,
 }
 
 /// The lines of one metric.
 #[derive(Clone, Debug, Serialize)]
 pub struct Lines {
-    /// Which: see [`Metric::name`].
+    /// The metric: see [`Metric::name`].
     pub metric: &'static str,
-    /// The share that is still accepted.
+    /// The accepted rate.
     pub limit: f64,
     /// Evidence at which a quota is cut, in nats; null = never.
     pub throttle: Option<f64>,
     /// Evidence at which mail is stopped, in nats; null = never.
     pub pause: Option<f64>,
-    /// Whether it is judged over all ISPs, too.
+    /// Whether it is also judged over all ISPs.
     pub over_all: bool,
     /// The lines of ratio rules: level and share.
     pub ratios: Vec<(&'static str, f64)>,
@@ -132,7 +132,7 @@ impl From<Tally> for Rate {
 /// A key and its course.
 #[derive(Clone, Debug, Serialize)]
 pub struct KeyView {
-    /// Whose mail.
+    /// The subject.
     pub subject: String,
     /// The ISP, or null for all ISPs.
     pub isp: Option<String>,
@@ -140,15 +140,15 @@ pub struct KeyView {
     pub state: StateName,
     /// The share of the quota that may be sent.
     pub factor: f64,
-    /// ArmedSince when it has been in this state (RFC 3339).
+    /// Since when it has been in this state (RFC 3339).
     pub since: Option<String>,
-    /// When it moves by itself (RFC 3339).
+    /// When it changes by itself (RFC 3339).
     pub until: Option<String>,
-    /// How often it has opened since it was last forgiven.
+    /// How often it has opened since its trips were last forgiven.
     pub trips: u32,
-    /// What a person has said about it.
+    /// A person's command about it.
     pub hold: Override,
-    /// Units by kind; those of 0 are left out.
+    /// Units by kind, except those of 0.
     pub counters: BTreeMap<&'static str, u64>,
     /// Rates over the whole time, by metric.
     pub rates: BTreeMap<&'static str, Rate>,
@@ -161,7 +161,7 @@ pub struct KeyView {
 /// Mail by bin. Each list is as long as there are bins, or empty if all of it is 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Course {
-    /// Mails sent, or with an outcome where nobody tells of sending.
+    /// Mails sent, or with an outcome where sends are not published.
     pub mails: Vec<u64>,
     /// Denominators, in the order of [`Metric::ALL`].
     pub population: [Vec<u64>; Metric::ALL.len()],
@@ -169,7 +169,7 @@ pub struct Course {
     pub bad: [Vec<u64>; Metric::ALL.len()],
 }
 
-/// What servers said of some mail.
+/// What servers said about some mail.
 #[derive(Clone, Debug, Serialize)]
 pub struct Diagnosis {
     /// The configuration set.
@@ -180,15 +180,15 @@ pub struct Diagnosis {
     pub kind: &'static str,
     /// SES's words.
     pub words: String,
-    /// Enhanced status code; empty if none was told.
+    /// Enhanced status code; empty if there was none.
     pub status: String,
-    /// Why the sender is refused, if that is what it says.
+    /// Why the sender is refused, if the text says so.
     pub refusal: Option<&'static str>,
     /// Units.
     pub count: u64,
-    /// Mail accepted from this minute …
+    /// First minute in which such mail was accepted.
     pub from: u32,
-    /// … to this.
+    /// Last minute in which such mail was accepted.
     pub to: u32,
     /// SES's id of one such message.
     pub example: String,
@@ -209,17 +209,17 @@ pub struct QuotaView {
     pub asked: Option<u64>,
     /// Mails that were granted.
     pub granted: u64,
-    /// What became of the quota of the day before.
+    /// The result of the quota of the day before.
     pub step: &'static str,
-    /// Why, in words.
+    /// The reason.
     pub reason: String,
 }
 
 impl Grid {
-    /// Bins that hold `[from, to]`, as fine as is kept at `now` and as a page can show; of more than 400 days, the last.
+    /// Bins for `[from, to]`, as fine as the counters at `now` and a page allow; of more than 400 days, the last ones.
     pub fn over(from: Minute, to: Minute, now: Minute) -> Grid {
         let from = from.max(to.minus(KEEP_DAYS - DAY));
-        // What is kept is kept for some time before now, however short the time of the mail was.
+        // Fine counters are kept for some time before now, however short the time of the mail was.
         let minutes = to.max(now).0.saturating_sub(from.0) + 1;
         let step = match minutes {
             0..=180 => 1,
@@ -302,7 +302,7 @@ pub fn lines(policy: &Policy) -> Vec<Lines> {
 }
 
 impl KeyView {
-    /// A key of which a timeline is known; closed, and without evidence. Counters and rates are those of the grid's time.
+    /// A key with a timeline; closed, and without evidence. Counters and rates cover the grid's time.
     pub fn of(key: &Key, policy: &Policy, timeline: &Timeline, grid: Grid) -> Option<KeyView> {
         let series = timeline.series(key.isp)?;
         let mut sum = Counters::default();
@@ -338,7 +338,7 @@ impl KeyView {
         }
     }
 
-    /// Takes over the state of a breaker.
+    /// Sets the state of its breaker.
     #[must_use]
     pub fn with(mut self, breaker: &ReportedBreaker, hold: Override) -> KeyView {
         self.state = breaker.state;
@@ -367,14 +367,14 @@ pub fn rates(counters: &Counters, knows_its_mail: bool) -> BTreeMap<&'static str
 }
 
 impl View {
-    /// The view of a replay and its report. `input`: as it was given; `policy`: its file, if it was not the built-in one.
+    /// The view of a replay and its report. `input`: as given; `policy`: its file, if it was not the built-in one.
     pub fn of(replay: &Replay, report: &Report, input: &[String], policy: Option<&str>) -> View {
         let rules = &replay.policy;
         let (from, to) = replay.tallies.mail.unwrap_or_default();
         let grid = Grid::over(from, to, replay.now().minute());
         let (keys, keys_left_out) = keys(replay, report, grid);
         let (diagnoses, diagnoses_left_out) = diagnoses(replay, report);
-        // Each mail belongs to one configuration set. A report about somebody else alone is about that mail.
+        // Each mail belongs to one configuration set. A report about another subject covers that subject's mail.
         let any_set = report.totals.iter().any(|total| total.subject.is_part_of_account());
         let is_set = |total: &&Total| !any_set || total.subject.is_part_of_account();
         let (mut whole, mut rates) = (BTreeMap::new(), BTreeMap::new());
@@ -430,27 +430,27 @@ impl View {
     }
 }
 
-/// The last so many, and how many come before them.
+/// The last `most`, and the number before them.
 fn last<T: Clone>(list: &[T], most: usize) -> (Vec<T>, usize) {
     let cut = list.len().saturating_sub(most);
     (list[cut..].to_vec(), cut)
 }
 
 fn read(report: &Report) -> String {
-    let read = format!("{}. {}", input_line(&report.input), world(report));
+    let read = format!("{}. {}", input_line(&report.input), gate_line(report));
     match &report.input.broken_off {
         Some(why) => format!("{read}; reading ended too early: {why}"),
         None => read,
     }
 }
 
-/// The keys of a report with their course, and how many are left out.
+/// The keys of a report with their course, and the number left out.
 fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
     let wanted: BTreeSet<String> = report.totals.iter().map(|total| total.subject.to_string()).collect();
     let isps = &replay.policy.isp_map;
     let moved = report.transitions.iter().map(|moved| (&moved.subject, moved.isp.as_deref()));
     let moved: BTreeSet<(&Subject, Option<&str>)> = moved.collect();
-    // Those that are not closed, those that moved, whole subjects; and then by volume.
+    // Keys that are not closed, then those that moved, then whole subjects; then by volume.
     let mut ranked: Vec<([bool; 3], u64, Key)> = Vec::new();
     for (subject, subject_state) in replay.reputation.subject_states() {
         let name = subject.to_string();
@@ -473,7 +473,7 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
     let volumes: BTreeMap<Key, u64> = ranked.into_iter().map(|(_, volume, key)| (key, volume)).collect();
     let volume_of = |key: &Key| volumes.get(key).copied().unwrap_or(0);
     let mut chosen: Vec<&Key> = volumes.keys().collect();
-    // The subject with the most mail first, and of each its ISPs after it.
+    // The subject with the most mail first, each followed by its ISPs.
     chosen.sort_by_cached_key(|key| {
         let whole = Key { subject: key.subject.clone(), isp: None };
         (std::cmp::Reverse(volume_of(&whole)), key.subject.to_string(), key.isp.is_some(), {
@@ -484,7 +484,7 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
         let (_, subject_state) = replay.reputation.subject_states().find(|(subject, _)| **subject == key.subject)?;
         let known = subject_state.breaker(key.isp).breaker;
         let mut view = KeyView::of(key, &replay.policy, &subject_state.timeline, grid)?;
-        // The report's totals are of all days, and so is this.
+        // The report's totals cover all days, and so does this.
         let mut sum = Counters::default();
         subject_state.timeline.series(key.isp)?.days().for_each(|(_, counters)| sum.merge(counters));
         (view.counters, view.rates) = (counted(&sum), rates(&sum, subject_state.timeline.knows_its_mail()));
@@ -499,7 +499,7 @@ fn keys(replay: &Replay, report: &Report, grid: Grid) -> (Vec<KeyView>, usize) {
         Some(view.with(&ReportedBreaker::of(replay, key, &known), Override::None))
     };
     let mut keys: Vec<KeyView> = chosen.into_iter().filter_map(view).collect();
-    // An ISP that is held for everybody, and the account, have no mail of their own.
+    // A held ISP, and the account, have no mail of their own.
     for breaker in &report.breakers {
         if !keys.iter().any(|key| key.subject == breaker.subject && key.isp == breaker.isp) {
             keys.push(KeyView::silent(breaker.subject.clone(), breaker.isp.clone()).with(breaker, Override::None));
@@ -519,8 +519,8 @@ fn diagnoses(replay: &Replay, report: &Report) -> (Vec<Diagnosis>, u64) {
     (all, left_out)
 }
 
-/// What servers said, at one ISP or at all, the most frequent first; and units whose diagnosis is not kept. `subject`: under which
-/// name the mail of these subjects is shown, if it is.
+/// What servers said, at one ISP or at all ISPs, the most frequent first; and the number of units whose diagnosis is not kept.
+/// `subject`: the name under which the mail of these subjects is shown, if it is.
 pub(crate) fn diagnoses_of(
     replay: &Replay,
     at: Option<Isp>,

@@ -1,4 +1,4 @@
-//! What another policy would have changed: laws, upon the sample streams.
+//! What another policy would have changed: laws, checked on the sample streams.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -116,7 +116,7 @@ fn a_backtest_reads_like_this() {
     insta::assert_snapshot!("same", visible(&text(&backtest, TermStyle::new(None))));
 }
 
-/// What the ledger of a stack would hold of a stream.
+/// The ledger that a stack would have recorded for a stream.
 fn ledger_of(name: &str) -> Recorded {
     let policy = Policy::default();
     let mut plain = Vec::new();
@@ -144,9 +144,12 @@ fn ledger_of(name: &str) -> Recorded {
 /// Trips by key, to the minute.
 fn trips(report: &Report) -> BTreeMap<String, Vec<String>> {
     let mut trips: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for reported in report.transitions.iter().filter(|reported| reported.opens()) {
-        let isp = reported.isp.as_ref().map_or(String::new(), |isp| format!(" @ {isp}"));
-        trips.entry(format!("{}{isp}", reported.subject)).or_default().push(reported.at.to_string()[..16].to_owned());
+    for transition in report.transitions.iter().filter(|transition| transition.opens()) {
+        let isp = transition.isp.as_ref().map_or(String::new(), |isp| format!(" @ {isp}"));
+        trips
+            .entry(format!("{}{isp}", transition.subject))
+            .or_default()
+            .push(transition.at.to_string()[..16].to_owned());
     }
     trips
 }
@@ -203,7 +206,7 @@ fn sources_that_are_handed_over_are_read_in_order_and_a_damaged_one_ends_nothing
     assert_eq!(damages.len(), 2, "{damages:?}");
     assert!(damages[0].starts_with("a.gz its gzip data is cut short or damaged from line "), "{damages:?}");
     assert_eq!(damages[1], "b.gz it is named .gz and is not gzip: read as it is");
-    // Who hands over may fail, and that ends the reading after what came before.
+    // An error from the supplier ends the reading after what came before.
     let (input, damages, error) =
         handed(vec![("a.gz", Ok(whole.clone())), ("b", Err(std::io::Error::other("gone"))), ("c", Ok(whole))]);
     assert_eq!((input.recorded, damages.len()), (alone.recorded, 0));
@@ -219,7 +222,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_a_ledger_tells_does_not_depend_on_the_order_of_its_scan(
+    fn the_result_of_a_ledger_does_not_depend_on_the_order_of_its_scan(
         units in prop::collection::vec((kinds(), 0..200_u32, 0..3_usize, 0..2_usize), 1..300),
         seed in any::<usize>(),
     ) {

@@ -1,4 +1,4 @@
-//! The program as people run it: what it answers, where, and with which exit code.
+//! The program as users run it: its output, its streams and its exit codes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: where the program cannot be run, the test fails")]
 
@@ -59,7 +59,7 @@ fn tiny() -> Vec<u8> {
     replay(&["generate", "messy", "--minutes", "20", "--scale", "0.1"]).out.into_bytes()
 }
 
-/// Runs the program, and expects an exit code and words on standard error.
+/// Runs the program, and expects an exit code and texts on standard error.
 fn check(arguments: &[&str], code: i32, says: &[&str]) -> Ran {
     let ran = replay(arguments);
     assert_eq!(ran.code, code, "{arguments:?}: {}", ran.err);
@@ -96,7 +96,7 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&[&events, "--policy", "none.toml"], 2, &["error: cannot read the policy none.toml"]);
     check(&["check", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
     check(&[&events, "--since", "yesterday"], 2, &["--since", "yesterday", "2026-10-06T09:00"]);
-    check(&[&events, "--since", "2026-10-06", "--until", "2026-10-06"], 2, &["error: no mail is accepted since"]);
+    check(&[&events, "--since", "2026-10-06", "--until", "2026-10-06"], 2, &["error: --since 2026-10-06"]);
     check(&[&events, "--subject", "newsletter"], 2, &["`newsletter` names no subject", "configuration-set:NAME"]);
     let says = ["no mail of configuration-set:newsleter", "did you mean configuration-set:newsletter?"];
     check(&[&events, "--subject", "configuration-set:newsleter"], 2, &says);
@@ -106,7 +106,7 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     let says = ["no mail of configuration-set:newsletter until 2026-10-06T05:00"];
     check(&[&["explain", &events][..], &early].concat(), 2, &says);
     check(&["plan", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
-    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "names no"]);
+    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "it is empty"]);
     fs::write(path("news.toml"), "[warmup.sets.news]\n").unwrap();
     check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new; did you mean news?"]);
     check(&[&events, "--max-subjects", "99"], 2, &["--max-subjects", "99 is not in 100.."]);
@@ -170,7 +170,7 @@ fn standard_input_gives_what_a_file_gives() {
 }
 
 #[test]
-fn nobody_who_stops_reading_is_told_of_an_error() {
+fn a_reader_that_stops_causes_no_error() {
     let mut child = command(&["generate", "messy"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let ran = ran(child.wait_with_output().unwrap());
@@ -205,7 +205,7 @@ fn a_generated_stream_has_the_totals_of_its_truth() {
     assert!(list.out.contains("provider-incident  "));
 }
 
-/// Every throttle and pause of every stream: explained at its time, the numbers are those that decided.
+/// Every throttle and pause of every stream: explained at its time, the numbers are those of the decision.
 #[test]
 fn an_explanation_has_the_numbers_of_its_transition() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/streams");
@@ -216,66 +216,73 @@ fn an_explanation_has_the_numbers_of_its_transition() {
     for (path, world) in worlds {
         let path = path.display().to_string();
         let report = json(&replay(&[&[path.as_str(), "--format", "json"], world].concat()));
-        for reported in report["transitions"].as_array().unwrap() {
-            let acted = reported["level"] == "throttle" || reported["level"] == "pause";
-            if !acted || reported["population"].is_null() {
+        for transition in report["transitions"].as_array().unwrap() {
+            let acted = transition["level"] == "throttle" || transition["level"] == "pause";
+            if !acted || transition["population"].is_null() {
                 continue;
             }
-            let text = |field: &str| reported[field].as_str().unwrap().to_owned();
+            let text = |field: &str| transition[field].as_str().unwrap().to_owned();
             let (at, subject) = (text("at"), text("subject"));
             let mut arguments = vec!["explain", &path, "--at", &at, "--subject", &subject, "--format", "json"];
-            if let Some(isp) = reported["isp"].as_str() {
+            if let Some(isp) = transition["isp"].as_str() {
                 arguments.extend(["--isp", isp]);
             }
             arguments.extend(world);
             let explanation = json(&check(&arguments, 0, &[]));
             let judged = explanation["judged"].as_array().unwrap();
-            let judgement = judged.iter().find(|judgement| judgement["decided"] == *reported);
-            compare(reported, judgement.unwrap_or_else(|| panic!("{arguments:?}: {reported} is not among {judged:?}")));
+            let judgement = judged.iter().find(|judgement| judgement["decided"] == *transition);
+            compare(
+                transition,
+                judgement.unwrap_or_else(|| panic!("{arguments:?}: {transition} is not among {judged:?}")),
+            );
             explained += 1;
         }
     }
     assert!(explained >= 20, "{explained}");
 }
 
-fn compare(reported: &Value, explanation: &Value) {
+fn compare(transition: &Value, explanation: &Value) {
     let of = |list: &Value, name: &str, field: &str| {
         list.as_array().unwrap().iter().find(|entry| entry[field] == name).cloned().unwrap()
     };
-    let (metric, level) = (reported["metric"].as_str().unwrap(), reported["level"].as_str().unwrap());
-    if reported["rule"] == "ratio" {
+    let (metric, level) = (transition["metric"].as_str().unwrap(), transition["level"].as_str().unwrap());
+    if transition["rule"] == "ratio" {
         let ratio = of(&explanation["ratios"], metric, "metric");
         let line = of(&ratio["lines"], level, "level");
-        assert_eq!((&line["population"], &line["bad"]), (&reported["population"], &reported["bad"]), "{reported}");
-        assert_eq!(line["reached"], true, "{reported}");
+        assert_eq!(
+            (&line["population"], &line["bad"]),
+            (&transition["population"], &transition["bad"]),
+            "{transition}"
+        );
+        assert_eq!(line["reached"], true, "{transition}");
         return;
     }
     let metric = of(&explanation["metrics"], metric, "metric");
     let evidence = of(&metric["evidence"], level, "level");
-    assert_eq!(evidence["stretch_population"], reported["population"], "{reported}");
-    assert_eq!(evidence["stretch_bad"], reported["bad"], "{reported}");
-    assert_eq!(evidence["stretch"], reported["cohorts"], "{reported}");
-    let said = format!(
+    assert_eq!(evidence["stretch_population"], transition["population"], "{transition}");
+    assert_eq!(evidence["stretch_bad"], transition["bad"], "{transition}");
+    assert_eq!(evidence["stretch"], transition["cohorts"], "{transition}");
+    let expected = format!(
         "evidence {:.1} reached {:.1}",
         evidence["peak"].as_f64().unwrap(),
         evidence["threshold"].as_f64().unwrap()
     );
-    assert!(reported["reason"].as_str().unwrap().contains(&said), "{reported} does not say {said}");
-    // And the cells that are shown lead up to that very number.
+    assert!(transition["reason"].as_str().unwrap().contains(&expected), "{transition} does not say {expected}");
+    // The cells that are shown end in the same number.
     let cells = &explanation["cells"];
     assert_eq!(
         (cells["metric"].as_str(), cells["level"].as_str()),
-        (reported["metric"].as_str(), Some(level)),
-        "{reported}"
+        (transition["metric"].as_str(), Some(level)),
+        "{transition}"
     );
     let cells = cells["cells"].as_array().unwrap();
     let peak = cells.iter().position(|cell| cell["peak"] == true).unwrap();
     let sum = |field: &str| cells[..=peak].iter().map(|cell| cell[field].as_u64().unwrap()).sum::<u64>();
     assert_eq!(
         (sum("population"), sum("bad")),
-        (reported["population"].as_u64().unwrap(), reported["bad"].as_u64().unwrap())
+        (transition["population"].as_u64().unwrap(), transition["bad"].as_u64().unwrap())
     );
-    assert_eq!(cells[peak]["evidence"], evidence["peak"], "{reported}");
+    assert_eq!(cells[peak]["evidence"], evidence["peak"], "{transition}");
 }
 
 #[test]
@@ -293,7 +300,7 @@ fn a_quiet_moment_is_explained_as_it_stands() {
 }
 
 #[test]
-fn a_policy_is_told_in_words() {
+fn a_policy_is_explained_in_text() {
     let ran = check(&["check", "infra/policy.toml"], 0, &[]);
     insta::assert_snapshot!("check", ran.out);
 }
@@ -314,12 +321,12 @@ fn schedules_look_like_this() {
     let is_row = |line: &&str| !line.is_empty() && line.split_whitespace().all(is_number);
     let table: Vec<&str> = default.lines().filter(is_row).collect();
     assert!(table.len() == 39 && table.iter().all(|line| line.len() <= 80), "{default}");
-    // `check` tells of the same sets.
-    let reported = check(&["check", &policy], 0, &[]).out;
-    assert!(reported.contains("news: 50 → 500") && reported.contains("receipts: warmed up at 2,000"), "{reported}");
+    // `check` prints the same sets.
+    let meaning = check(&["check", &policy], 0, &[]).out;
+    assert!(meaning.contains("news: 50 → 500") && meaning.contains("receipts: warmed up at 2,000"), "{meaning}");
 }
 
-/// A policy by which the newsletter of the sample streams is nearly warm.
+/// A policy under which the newsletter of the sample streams is nearly warm.
 fn warm_policy(folder: &Path) -> String {
     let path = folder.join("warm.toml");
     fs::write(&path, "[warmup.sets.newsletter]\nstart = 4000\ntarget = 5000\n").unwrap();
@@ -331,12 +338,12 @@ fn what_the_gate_would_have_granted_looks_like_this() {
     let folder = tempfile::tempdir().unwrap();
     let policy = warm_policy(folder.path());
     let out = check(&[&stream("isp-throttling"), "--policy", &policy, "--quota"], 0, &[]).out;
-    let (_, reported) = out.split_once("\nWhat the gate would have granted\n").unwrap();
-    insta::assert_snapshot!("quota", reported);
-    // Days of several, and mail without Send events.
+    let (_, quota) = out.split_once("\nWhat the gate would have granted\n").unwrap();
+    insta::assert_snapshot!("quota", quota);
+    // Several days, and mail without Send events.
     let messy = check(&[&stream("messy"), "--quota", "--subject", "configuration-set:(none)"], 0, &[]).out;
-    let (_, reported) = messy.split_once("\nWhat the gate would have granted\n").unwrap();
-    insta::assert_snapshot!("quota_by_day", reported);
+    let (_, quota) = messy.split_once("\nWhat the gate would have granted\n").unwrap();
+    insta::assert_snapshot!("quota_by_day", quota);
 }
 
 #[test]
@@ -348,9 +355,9 @@ fn asking_the_gate_changes_nothing_else_and_every_mail_is_accounted_for() {
         let mut asked = json(&replay(&[&stream(name), "--policy", policy, "--format", "json", "--quota"]));
         let rows = asked["quota"].as_array().unwrap().clone();
         let left_out = asked["quota_left_out"].as_array().unwrap().clone();
-        let reported = asked.as_object_mut().unwrap();
-        reported.remove("quota");
-        reported.remove("quota_left_out");
+        let fields = asked.as_object_mut().unwrap();
+        fields.remove("quota");
+        fields.remove("quota_left_out");
         assert_eq!(asked, plain, "{name}");
         assert_eq!(left_out.is_empty(), policy != warm, "{left_out:?}");
         let mut demand: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -364,7 +371,7 @@ fn asking_the_gate_changes_nothing_else_and_every_mail_is_accounted_for() {
             *demand.entry((set, row["isp"].as_str().unwrap().to_owned())).or_default() += count("asked");
         }
         assert!(!rows.is_empty());
-        // All Send events of what is planned, and nothing twice.
+        // All Send events of planned sets, and none twice.
         for total in plain["totals"].as_array().unwrap() {
             let key = (total["subject"].as_str().unwrap().to_owned(), total["isp"].as_str().unwrap().to_owned());
             if let (Some(asked), Some(sent)) = (demand.get(&key), total["sent"].as_u64())
@@ -377,7 +384,7 @@ fn asking_the_gate_changes_nothing_else_and_every_mail_is_accounted_for() {
 }
 
 #[test]
-fn where_nobody_tells_of_sending_mails_with_an_outcome_are_the_demand() {
+fn without_send_events_mails_with_an_outcome_are_the_demand() {
     let all = lines_of("isp-throttling");
     let outcomes = all.iter().filter(|line| !line.contains("\"eventType\":\"Send\""));
     let stream: String = outcomes.map(|line| format!("{line}\n")).collect();
@@ -434,7 +441,7 @@ fn lines_of(name: &str) -> Vec<String> {
     out.lines().map(str::to_owned).collect()
 }
 
-/// What a terminal would obey, but for line ends and the colours of this program.
+/// Characters that a terminal would act on, except line ends and this program's colours.
 fn obeyed(text: &str) -> Vec<char> {
     let plain = anstream::adapter::strip_str(text).to_string();
     let marks = |c: &char| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -458,7 +465,7 @@ fn nothing_in_the_input_commands_the_terminal() {
     assert!(plain.err.contains(r"a\u{1b}[2J\u{a}b.ndjson"), "{}", plain.err);
     assert!(plain.out.contains(r"configuration-set:\u{1b}]0;owned\u{7}"), "{}", plain.out);
     assert!(plain.out.contains("…xx") && !plain.out.contains(&long), "{}", plain.out);
-    // Our own colours are still there, and nothing else is.
+    // Our own colours are still there, and no other escapes.
     assert!(coloured.out.contains("\x1b[1m"));
     assert_eq!(anstream::adapter::strip_str(&coloured.out).to_string(), plain.out);
     let exact = json(&replay(&[&path, "--format", "json"]));
@@ -469,7 +476,7 @@ fn nothing_in_the_input_commands_the_terminal() {
     assert_eq!((missing.code, obeyed(&missing.err)), (2, vec![]), "{}", missing.err);
 }
 
-/// Two senders with exactly the same numbers at exactly the same times, and yet two senders.
+/// Two senders with exactly the same numbers at exactly the same times are still two senders.
 #[test]
 fn equal_numbers_are_not_the_same_mail() {
     let twin = |line: &String| {
@@ -486,7 +493,7 @@ fn equal_numbers_are_not_the_same_mail() {
     ] {
         assert!(ran.out.lines().any(|line| line == group), "{}", ran.out);
     }
-    let (_, stops) = ran.out.split_once("What came while it would have been stopped").unwrap();
+    let (_, stops) = ran.out.split_once("Mail accepted while it would have been stopped").unwrap();
     let stops = stops.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(stops.contains(" configuration-set:newsletter: "), "{stops}");
     assert!(stops.contains(" configuration-set:twin: "), "{stops}");
@@ -495,7 +502,7 @@ fn equal_numbers_are_not_the_same_mail() {
 }
 
 #[test]
-fn what_came_too_late_to_be_judged_is_told_loudly() {
+fn mail_too_late_to_be_judged_causes_a_warning() {
     let late = lines_of("stale-list").join("\n").replace("2026-10-06T", "2026-09-06T");
     let young = String::from_utf8(tiny()).unwrap();
     let stream = format!("{}\n{late}\n", young.trim_end());
@@ -514,13 +521,13 @@ fn what_came_too_late_to_be_judged_is_told_loudly() {
 }
 
 #[test]
-fn harm_without_anything_to_divide_it_by_is_told() {
+fn harm_without_a_denominator_causes_a_warning() {
     let all = lines_of("stale-list");
     let harm = all.iter().filter(|line| !line.contains("\"newsletter\"") || line.contains("\"eventType\":\"Bounce\""));
     let stream: String = harm.map(|line| format!("{line}\n")).collect();
     let report = json(&replay_of(stream.as_bytes(), &["-", "--format", "json"]));
     let warning = "configuration-set:newsletter, identity:news.example.com have bounces but neither Send nor Delivery \
-                   events: no rate can be known; publish Send events";
+                   events, so rates are unknown; publish Send events";
     assert_eq!(report["warnings"], serde_json::json!([warning]));
     let ran = replay_of(stream.as_bytes(), &["-"]);
     assert_eq!(ran.err, format!("warning: {warning}\n"));

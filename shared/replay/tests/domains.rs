@@ -1,4 +1,4 @@
-//! The recipients' domains of a replay: how much mail they got, and who is said to receive it.
+//! The recipients' domains of a replay: the amount of mail, and the evidence of their ISPs.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -23,10 +23,10 @@ fn sent(id: u32, destination: &[&str], tags: &str) -> String {
     event("Send", id, destination, tags, r#""send":{}"#)
 }
 
-fn bounced(id: u32, destination: &[&str], failed: &str, said: &str) -> String {
+fn bounced(id: u32, destination: &[&str], failed: &str, text: &str) -> String {
     let detail = format!(
         r#""bounce":{{"bounceType":"Permanent","bounceSubType":"General","timestamp":"2026-10-06T09:00:01.000Z",
-        "feedbackId":"f{id}","bouncedRecipients":[{{"emailAddress":"{failed}","diagnosticCode":"{said}"}}]}}"#
+        "feedbackId":"f{id}","bouncedRecipients":[{{"emailAddress":"{failed}","diagnosticCode":"{text}"}}]}}"#
     );
     event("Bounce", id, destination, "", &detail)
 }
@@ -77,10 +77,10 @@ fn mail_is_counted_by_domain_once_and_never_by_address() {
 
 #[test]
 fn a_bounce_names_the_server_of_the_domain_that_the_mail_was_sent_to() {
-    let said = "smtp; 550 5.1.1 unknown (eu-smtp-inbound-1.mimecast.com)";
+    let text = "smtp; 550 5.1.1 unknown (eu-smtp-inbound-1.mimecast.com)";
     let events = [
         sent(1, &["bob@a.example"], ""),
-        bounced(1, &["bob@a.example"], "bob@a.example", said),
+        bounced(1, &["bob@a.example"], "bob@a.example", text),
         sent(2, &["amy@b.example"], ""),
         bounced(2, &["amy@b.example"], "amy@elsewhere.example", "smtp; 550 5.1.1 unknown (mx1.example.iphmx.com)"),
     ];

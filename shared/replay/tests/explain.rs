@@ -1,4 +1,4 @@
-//! Whatever people are told can be explained, with the numbers that they were told.
+//! Every notice can be explained, with the numbers in it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -47,56 +47,57 @@ fn every_transition_of_every_stream_is_explained_with_the_numbers_of_its_verdict
     for stream in streams() {
         let whole = replayed(&stream, None);
         let report = serde_json::to_value(Report::of(&whole, None)).unwrap();
-        for reported in report["transitions"].as_array().unwrap() {
-            let at: jiff::Timestamp = reported["at"].as_str().unwrap().parse().unwrap();
+        for transition in report["transitions"].as_array().unwrap() {
+            let at: jiff::Timestamp = transition["at"].as_str().unwrap().parse().unwrap();
             let at = Now(at.as_millisecond());
-            let isp = reported["isp"].as_str().map(|isp| whole.policy.isp_map.by_name(isp).unwrap());
-            let key = Key { subject: reported["subject"].as_str().unwrap().parse().unwrap(), isp };
+            let isp = transition["isp"].as_str().map(|isp| whole.policy.isp_map.by_name(isp).unwrap());
+            let key = Key { subject: transition["subject"].as_str().unwrap().parse().unwrap(), isp };
             let trace_request = TraceRequest { key: key.clone(), from: at, until: at };
             let then = replayed(&stream, Some(trace_request));
             let answer = serde_json::to_value(explain(&then, &key, None, at)).unwrap();
-            let judged = answer["judged"].as_array().unwrap().iter().find(|judged| judged["decided"] == *reported);
-            let judged = judged.unwrap_or_else(|| panic!("{}: {reported} is not in {answer:#}", stream.display()));
-            check_numbers(reported, judged);
+            let judged = answer["judged"].as_array().unwrap().iter().find(|judged| judged["decided"] == *transition);
+            let judged = judged.unwrap_or_else(|| panic!("{}: {transition} is not in {answer:#}", stream.display()));
+            check_numbers(transition, judged);
             explained += 1;
-            by_evidence += usize::from(reported["rule"] == "cusum");
-            by_ratio += usize::from(reported["rule"] == "ratio");
+            by_evidence += usize::from(transition["rule"] == "cusum");
+            by_ratio += usize::from(transition["rule"] == "ratio");
         }
     }
     assert!(explained > 30 && by_evidence > 10 && by_ratio > 0, "{explained}, {by_evidence}, {by_ratio}");
 }
 
 /// The numbers of the verdict are among those that explain it.
-fn check_numbers(reported: &Value, judged: &Value) {
-    let of =
-        |list: &str| judged[list].as_array().unwrap().iter().filter(|row| row["metric"] == reported["metric"]).cloned();
-    let level = match reported["level"].as_str() {
-        // Who may only be told about reached more.
-        Some("warn") if reported["rule"] == "cusum" => None,
+fn check_numbers(transition: &Value, judged: &Value) {
+    let of = |list: &str| {
+        judged[list].as_array().unwrap().iter().filter(|row| row["metric"] == transition["metric"]).cloned()
+    };
+    let level = match transition["level"].as_str() {
+        // If people may only be warned, the evidence may have reached more.
+        Some("warn") if transition["rule"] == "cusum" => None,
         level => level,
     };
     let is_level = |row: &&Value| level.is_none_or(|level| row["level"] == level);
     let numbers = |row: &Value| (row["population"].clone(), row["bad"].clone());
-    let wanted = (reported["population"].clone(), reported["bad"].clone());
-    match reported["rule"].as_str() {
+    let wanted = (transition["population"].clone(), transition["bad"].clone());
+    match transition["rule"].as_str() {
         Some("cusum") => {
             let evidence: Vec<Value> =
                 of("metrics").flat_map(|metric| metric["evidence"].as_array().unwrap().clone()).collect();
             let same = |row: &&Value| {
                 (row["stretch_population"].clone(), row["stretch_bad"].clone()) == wanted
-                    && row["stretch"] == reported["cohorts"]
+                    && row["stretch"] == transition["cohorts"]
                     && row["peak"].as_f64() >= row["threshold"].as_f64()
             };
-            assert!(evidence.iter().filter(is_level).any(|row| same(&row)), "{reported}: {evidence:?}");
+            assert!(evidence.iter().filter(is_level).any(|row| same(&row)), "{transition}: {evidence:?}");
         }
         Some("ratio") => {
             let lines: Vec<Value> = of("ratios").flat_map(|ratio| ratio["lines"].as_array().unwrap().clone()).collect();
             let same = |row: &&Value| numbers(row) == wanted && row["reached"] == json!(true);
-            assert!(lines.iter().filter(is_level).any(|row| same(&row)), "{reported}: {lines:?}");
+            assert!(lines.iter().filter(is_level).any(|row| same(&row)), "{transition}: {lines:?}");
         }
-        Some("aws_forecast") => assert!(of("forecast").any(|row| numbers(&row) == wanted), "{reported}: {judged}"),
-        // Time, or a person, moved it: there is no verdict.
-        rule => assert_eq!(rule, None, "{reported}"),
+        Some("aws_forecast") => assert!(of("forecast").any(|row| numbers(&row) == wanted), "{transition}: {judged}"),
+        // Moved by time or by a person: there is no verdict.
+        rule => assert_eq!(rule, None, "{transition}"),
     }
 }
 
@@ -107,7 +108,7 @@ fn what_servers_said_is_that_of_the_mail_until_then() {
     let at = |text: &str| Now(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
     let count = |until: Now| -> u64 {
         let then = replayed(&stream, Some(TraceRequest { key: key.clone(), from: until, until }));
-        explain(&then, &key, None, until).diagnoses.iter().map(|reported| reported.count).sum()
+        explain(&then, &key, None, until).diagnoses.iter().map(|diagnosis| diagnosis.count).sum()
     };
     let (early, late) = (count(at("2026-10-06T07:00:00Z")), count(at("2026-10-06T09:30:00Z")));
     assert!(0 < early && early < late, "{early}, {late}");

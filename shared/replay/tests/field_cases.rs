@@ -1,5 +1,5 @@
-//! Inputs from the field that were once read wrong, each with the right value: what SES's documentation, the operator's
-//! own page or the server's own words say. Addresses are invented.
+//! Inputs from the field that were once misread, each with the right value, by SES's documentation, the operator's own page
+//! or the server's own words. Addresses are invented.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -17,8 +17,8 @@ use reputation::unit::UnitKind;
 /// 2026-11-21: after all of them.
 const REAL_NOW: i64 = 1_795_219_200_000;
 
-/// The worlds without and with a gate.
-const WORLDS: [bool; 2] = [false, true];
+/// Without and with a gate.
+const GATES: [bool; 2] = [false, true];
 
 fn replayed(paths: &[&str], gate: bool, policy: &str) -> Replay {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/field");
@@ -37,11 +37,11 @@ fn replayed(paths: &[&str], gate: bool, policy: &str) -> Replay {
     replay(&options, &Sources::expand(&paths).unwrap(), &mut reject, &Progress::new()).unwrap()
 }
 
-fn reported(path: &str, gate: bool) -> Report {
+fn report_of(path: &str, gate: bool) -> Report {
     Report::of(&replayed(&[path], gate, ""), None)
 }
 
-/// What was counted for configuration sets, by ISP: `isp: counter n, …`.
+/// The counters of configuration sets, by ISP: `isp: counter n, …`.
 fn counted(report: &Report) -> String {
     let mut rows: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for total in report.totals.iter().filter(|total| total.subject.to_string().starts_with("configuration-set:")) {
@@ -63,13 +63,13 @@ fn sum(report: &Report, kind: UnitKind) -> u64 {
 
 /// Whether nothing was cut or stopped.
 fn is_calm(report: &Report) -> bool {
-    report.transitions.iter().all(|reported| reported.from == reported.to && reported.to == StateName::Closed)
+    report.transitions.iter().all(|transition| transition.from == transition.to && transition.to == StateName::Closed)
 }
 
 #[test]
 fn an_exchange_server_that_is_down_delays_mail_and_stops_nobody() {
-    for gate in WORLDS {
-        let report = reported("33a-exchange-prx-outage.ndjson.gz", gate);
+    for gate in GATES {
+        let report = report_of("33a-exchange-prx-outage.ndjson.gz", gate);
         assert_eq!((sum(&report, UnitKind::Delay), sum(&report, UnitKind::Block)), (74, 0));
         assert!(is_calm(&report), "gate {gate}: {:?}", report.transitions);
     }
@@ -77,19 +77,20 @@ fn an_exchange_server_that_is_down_delays_mail_and_stops_nobody() {
 
 #[test]
 fn a_reputation_list_that_refuses_a_third_of_the_mail_is_seen_and_acted_on() {
-    for gate in WORLDS {
-        let report = reported("34a-proofpoint-blocked-see.ndjson.gz", gate);
+    for gate in GATES {
+        let report = report_of("34a-proofpoint-blocked-see.ndjson.gz", gate);
         assert_eq!(sum(&report, UnitKind::Block), 133);
         assert_eq!(sum(&report, UnitKind::HardBounce), 0, "SES leaves them out of its rate");
         let first = report.transitions.first().unwrap();
         assert!(first.metric == Some(Metric::Block) && first.population.unwrap() <= 30, "{first:?}");
-        let acted =
-            |reported: &&TransitionRecord| reported.metric == Some(Metric::Block) && reported.from != reported.to;
+        let acted = |transition: &&TransitionRecord| {
+            transition.metric == Some(Metric::Block) && transition.from != transition.to
+        };
         let first = report.transitions.iter().find(acted).unwrap();
         let expected = if gate { Some("other") } else { None };
         assert_eq!(first.isp.as_deref(), expected, "without a gate it counts against the set");
     }
-    // What the policy says of blocks is what happens to the set.
+    // The policy's rule for blocks decides about the set.
     let stopped = replayed(&["34a-proofpoint-blocked-see.ndjson.gz"], false, "");
     let opened = |replay: &Replay| Report::of(replay, None).tripped();
     let never =
@@ -99,44 +100,44 @@ fn a_reputation_list_that_refuses_a_third_of_the_mail_is_seen_and_acted_on() {
 
 #[test]
 fn prefixes_by_configuration_set_give_what_the_same_events_in_order_give() {
-    let report = reported("35-dynamic-partition", false);
-    let promo = report.transitions.iter().find(|reported| reported.to == StateName::Open).unwrap();
+    let report = report_of("35-dynamic-partition", false);
+    let promo = report.transitions.iter().find(|transition| transition.to == StateName::Open).unwrap();
     assert_eq!(promo.subject, Subject::ConfigurationSet("promo".into()));
     assert_eq!(promo.at.minute().to_string(), "2026-09-04 08:25");
 }
 
 #[test]
 fn dates_that_aws_itself_prints_are_read() {
-    let report = reported("40-aws-doc-timestamp-space-offset.json", false);
+    let report = report_of("40-aws-doc-timestamp-space-offset.json", false);
     assert_eq!(counted(&report), "other: delivered 1");
 }
 
 #[test]
 fn a_recipient_for_whom_the_server_goes_on_trying_has_not_bounced() {
-    let report = reported("41-aws-doc-bounce-failed-and-delayed.json", false);
+    let report = report_of("41-aws-doc-bounce-failed-and-delayed.json", false);
     assert_eq!(counted(&report), "other: delays 1, hard_bounces 1");
 }
 
 #[test]
 fn an_odd_recipient_does_not_take_its_neighbour_along() {
-    let report = reported("43-final-recipient-takes-neighbour.json", false);
+    let report = report_of("43-final-recipient-takes-neighbour.json", false);
     assert_eq!(counted(&report), "gmail: hard_bounces 1; other: hard_bounces 1");
     assert_eq!(report.input.odd_by_name["unreadable_recipient"], 1);
 }
 
 #[test]
 fn a_bounce_of_forwarded_mail_counts_where_the_mail_went() {
-    for gate in WORLDS {
-        let report = reported("52-bounce-names-forwarding-target.ndjson.gz", gate);
+    for gate in GATES {
+        let report = report_of("52-bounce-names-forwarding-target.ndjson.gz", gate);
         assert_eq!(counted(&report), "other: blocks 6, delivered 6, hard_bounces 6, sent 6");
         assert_eq!(report.input.odd_by_name["forwarded_recipient"], 6);
-        assert!(report.transitions.iter().all(|reported| reported.isp.as_deref() != Some("gmail")));
+        assert!(report.transitions.iter().all(|transition| transition.isp.as_deref() != Some("gmail")));
     }
 }
 
 #[test]
 fn a_complaint_without_an_id_counts_once_for_its_message() {
-    let report = reported("09-complaint-without-feedback-id.json", false);
+    let report = report_of("09-complaint-without-feedback-id.json", false);
     assert_eq!(counted(&report), "yahoo: complaints 1");
     let twice = replayed(&["09-complaint-without-feedback-id.json"; 2], false, "");
     assert_eq!((twice.tallies.recorded, twice.tallies.duplicates), (1, 1));
@@ -150,7 +151,7 @@ fn what_people_have_on_disk_is_read() {
         ("18s-kinesis-records.json", ""),
         ("18y-sns-in-eventbridge-pipe.json", "microsoft: hard_bounces 1"),
     ] {
-        let report = reported(path, false);
+        let report = report_of(path, false);
         if expected.is_empty() {
             assert!(
                 sum(&report, UnitKind::Sent) > 0 && sum(&report, UnitKind::Delivered) > 0,
@@ -163,7 +164,7 @@ fn what_people_have_on_disk_is_read() {
     }
 }
 
-/// A listing does not move the rate that SES sees.
+/// A block list entry does not change the rate that SES sees.
 #[test]
 fn refusals_by_a_block_list_leave_the_bounce_rate_untouched() {
     let event = |number: u32, kind: &str, detail: &str| {

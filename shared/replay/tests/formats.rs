@@ -1,4 +1,4 @@
-//! Files as people have them: compressed in some way, or no event files.
+//! Files as they occur: compressed in some way, or in another format.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: where the program cannot be run, the test fails")]
 
@@ -58,7 +58,7 @@ fn counted(ran: &Ran) -> u64 {
     report["input"]["events"].as_u64().unwrap()
 }
 
-/// A tar archive with one member, as far as its first bytes tell.
+/// The first bytes of a tar archive with one member.
 fn tar() -> Vec<u8> {
     let mut archive = vec![0; 512];
     archive[..11].copy_from_slice(b"events.json");

@@ -1,4 +1,4 @@
-//! Files of the same time, merged; and files that are not in the order of time.
+//! Files that overlap in time, merged; and files that are not sorted by time.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: where the program cannot be run, the test fails")]
 
@@ -38,14 +38,14 @@ fn replay_of(input: &[u8], arguments: &[&str]) -> Ran {
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// What the breakers did, without what was read from where.
+/// The actions of the breakers, without the input's details.
 fn judged(ran: &Ran) -> Value {
     let mut report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}", ran.err));
     report["warnings"].take();
     report
 }
 
-/// An event and when it happened, as the text that sorts by it.
+/// An event and its time, as the text by which it is sorted.
 #[derive(Clone)]
 struct Event {
     at: String,
@@ -61,22 +61,22 @@ fn moment(day: u32, second: u32) -> String {
 /// A mail's Send event, and its Delivery or Bounce event some seconds later.
 fn mail(set: &'static str, day: u32, second: u32, bounces: bool) -> [Event; 2] {
     let accepted = moment(day, second);
-    let reported = moment(day, second + 2);
+    let outcome_at = moment(day, second + 2);
     let id = format!("{set}-{day}-{second}");
     let mail = format!(
         r#""mail":{{"timestamp":"{accepted}","messageId":"{id}","source":"{set}@example.com","destination":["a{second}@gmail.com"],"tags":{{"ses:configuration-set":["{set}"],"ses:from-domain":["{set}.example.com"]}}}}"#
     );
     let outcome = if bounces {
         format!(
-            r#"{{"eventType":"Bounce",{mail},"bounce":{{"timestamp":"{reported}","feedbackId":"f-{id}","bounceType":"Permanent","bounceSubType":"General","bouncedRecipients":[{{"emailAddress":"a{second}@gmail.com","status":"5.1.1"}}]}}}}"#
+            r#"{{"eventType":"Bounce",{mail},"bounce":{{"timestamp":"{outcome_at}","feedbackId":"f-{id}","bounceType":"Permanent","bounceSubType":"General","bouncedRecipients":[{{"emailAddress":"a{second}@gmail.com","status":"5.1.1"}}]}}}}"#
         )
     } else {
         format!(
-            r#"{{"eventType":"Delivery",{mail},"delivery":{{"timestamp":"{reported}","recipients":["a{second}@gmail.com"]}}}}"#
+            r#"{{"eventType":"Delivery",{mail},"delivery":{{"timestamp":"{outcome_at}","recipients":["a{second}@gmail.com"]}}}}"#
         )
     };
     let event = |at: String, line: String| Event { at, set, day, line };
-    [event(accepted, format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#)), event(reported, outcome)]
+    [event(accepted, format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#)), event(outcome_at, outcome)]
 }
 
 const DAYS: std::ops::RangeInclusive<u32> = 1..=8;
@@ -137,8 +137,8 @@ fn prefixes_by_configuration_set_give_what_the_same_events_in_order_give() {
     let in_order = replay_of(lines(&events).as_bytes(), &[&["-"], &JSON[..]].concat());
     assert_eq!(in_order.code, 0, "{}", in_order.err);
     let expected = judged(&in_order);
-    let opened = expected["transitions"].as_array().unwrap().iter().filter(|reported| reported["to"] == "open");
-    let opened: Vec<&str> = opened.map(|reported| reported["subject"].as_str().unwrap()).collect();
+    let opened = expected["transitions"].as_array().unwrap().iter().filter(|transition| transition["to"] == "open");
+    let opened: Vec<&str> = opened.map(|transition| transition["subject"].as_str().unwrap()).collect();
     assert!(opened.contains(&"configuration-set:promo"), "{opened:?}");
 
     let folder = partitioned(&events);
@@ -156,7 +156,7 @@ fn prefixes_by_configuration_set_give_what_the_same_events_in_order_give() {
     }
 }
 
-/// Where a stream is cut, the next file may begin with an old complaint.
+/// If a stream is cut, the next file may begin with an old complaint.
 #[test]
 fn a_stream_in_pieces_is_judged_as_the_whole() {
     for stream in ["complaints-rising", "healthy-day", "isp-throttling", "messy", "provider-incident", "stale-list"] {
@@ -197,7 +197,7 @@ fn an_explanation_reads_merged_files_too() {
     let folder = partitioned(&two_sets());
     let report = judged(&replay(&[&[text_of(folder.path()).as_str()], &JSON[..]].concat()));
     let opened =
-        report["transitions"].as_array().unwrap().iter().find(|reported| reported["to"] == "open").unwrap().clone();
+        report["transitions"].as_array().unwrap().iter().find(|transition| transition["to"] == "open").unwrap().clone();
     let (at, subject) = (opened["at"].as_str().unwrap(), opened["subject"].as_str().unwrap());
     let whole = text_of(folder.path());
     let isp = opened["isp"].as_str().map_or(vec![], |isp| vec!["--isp", isp]);
@@ -220,9 +220,9 @@ fn files_that_were_joined_out_of_order_end_with_2_and_the_reason() {
         let ran = replay(&[&path, "--quiet"]);
         assert_eq!(ran.code, 2, "{name}: {}", ran.err);
         let error = ran.err.lines().last().unwrap();
-        assert!(error.starts_with("error: the input is not in the order of time"), "{name}: {}", ran.err);
+        assert!(error.starts_with("error: the input is not sorted by time"), "{name}: {}", ran.err);
         assert!(error.contains(&path) && error.contains("jq -sc"), "{name}: {}", ran.err);
-        assert!(ran.out.contains("configuration-set:news"), "the report is printed all the same: {}", ran.out);
+        assert!(ran.out.contains("configuration-set:news"), "the report is printed anyway: {}", ran.out);
     }
 }
 
@@ -239,16 +239,16 @@ fn of_several_files_the_one_that_is_out_of_order_is_named() {
 }
 
 #[test]
-fn what_is_late_by_nature_is_no_disorder() {
+fn events_that_are_late_by_nature_are_not_disorder() {
     let events = two_sets();
     let misdated = &mail("news", 28, 3600, false);
     let with_misdated: Vec<&Event> = misdated.iter().chain(&events).collect();
     let complaint = |event: &Event| {
         let line = event.line.replace("\"eventType\":\"Send\"", "\"eventType\":\"Complaint\"");
         let recipient = "{\"emailAddress\":\"a@gmail.com\"}";
-        let reported =
+        let delivery =
             format!("\"complaint\":{{\"feedbackId\":\"{}\",\"complainedRecipients\":[{recipient}]}}", event.at);
-        Event { line: line.replace("\"send\":{}", &reported), ..event.clone() }
+        Event { line: line.replace("\"send\":{}", &delivery), ..event.clone() }
     };
     let sends = events.iter().filter(|event| event.line.contains("\"Send\""));
     let complaints: Vec<Event> = sends.map(complaint).collect();
@@ -271,19 +271,19 @@ fn a_misdated_mail_does_not_hold_back_its_file() {
     let events = two_sets();
     let misdated = mail("news", 28, 3600, false);
     let news = || events.iter().filter(|event| event.set == "news");
-    // All its events bear the same date.
-    for (place, reported) in [(300, 1), (300, misdated.len()), (0, misdated.len())] {
+    // All its events have the same date.
+    for (place, count) in [(300, 1), (300, misdated.len()), (0, misdated.len())] {
         let folder = tempfile::tempdir().unwrap();
-        let odd = lines(&misdated[..reported]);
+        let odd = lines(&misdated[..count]);
         let with_misdated = format!("{}{odd}{}", lines(news().take(place)), lines(news().skip(place)));
         write(&folder, "news.json", &with_misdated);
         write(&folder, "promo.json", &lines(events.iter().filter(|event| event.set == "promo")));
         let ran = replay(&[&text_of(folder.path()), "--quiet"]);
-        assert_eq!(ran.code, 0, "{reported} events after {place}: {}", ran.err);
+        assert_eq!(ran.code, 0, "{count} events after {place}: {}", ran.err);
     }
 }
 
-/// Many files of one time: each has an event in each of three hours.
+/// Many files that overlap in time: each has an event in each of three hours.
 fn side_by_side(folder: &TempDir, files: u32) {
     for file in 0..files {
         let events: Vec<Event> = (0..3).flat_map(|hour| mail("news", 1, hour * 3600 + file, false)).collect();
@@ -307,6 +307,6 @@ fn more_files_of_one_time_than_can_be_merged_end_with_2_and_the_remedy() {
     side_by_side(&folder, 2_100);
     let ran = replay(&[&text_of(folder.path()), "--quiet"]);
     assert_eq!(ran.code, 2, "{}", ran.err);
-    assert!(ran.err.contains("error: 2100 files or more hold events of 2026-09-01T00:34:08Z"), "{}", ran.err);
+    assert!(ran.err.contains("error: 2100 files or more have events of 2026-09-01T00:34:08Z"), "{}", ran.err);
     assert!(ran.err.contains("at most 2048") && ran.err.contains("fewer folders"), "{}", ran.err);
 }

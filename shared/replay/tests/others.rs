@@ -1,4 +1,4 @@
-//! Beyond a number of subjects the least active are summed: what stays exact then, and what people read about it.
+//! Beyond a number of subjects the least active are summed: what stays exact, and what the report says about it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -20,7 +20,7 @@ const START: i64 = 1_791_273_600_000;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-/// One mail and what became of it.
+/// One mail and its outcome.
 #[derive(Clone, Copy, Debug)]
 struct Mail {
     at: i64,
@@ -77,7 +77,7 @@ fn lines(mails: &[Mail]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// No incidents: those are decided by which identities have mail, and so by which are kept.
+/// No incidents: those depend on the identities with mail, and so on the subjects that are kept.
 const POLICY: &str = "[subjects]\ntenants = true\ntags = ['campaign']\n[incident]\nmin_senders = 1000\n";
 
 fn replayed(bytes: &[u8], max_subjects: usize, workers: usize, kept: Option<Subject>) -> Replay {
@@ -101,7 +101,7 @@ fn replayed_from(sources: &[Source], max_subjects: usize, workers: usize, kept: 
     replay
 }
 
-/// So many identities with a mail each, evenly over so many hours, with one set, tenant and campaign each.
+/// `identities` identities with a mail each, evenly over `hours` hours, with one set, tenant and campaign each.
 fn one_mail_each(identities: usize, hours: i64) -> Vec<Mail> {
     let at = |number: usize| START + number as i64 * hours * HOUR / identities as i64;
     let mail = |number| Mail {
@@ -115,7 +115,7 @@ fn one_mail_each(identities: usize, hours: i64) -> Vec<Mail> {
     (0..identities).map(mail).collect()
 }
 
-/// What was counted of a kind of subjects, by ISP; the sums of the others among them.
+/// The counters of each kind of subjects, by ISP, including the sums of the others.
 fn by_kind(report: &Report) -> BTreeMap<(String, String), Vec<u64>> {
     let mut sums: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
     let mut add = |kind: &str, isp: &str, counters: &[u64]| {
@@ -127,7 +127,7 @@ fn by_kind(report: &Report) -> BTreeMap<(String, String), Vec<u64>> {
             Subject::Identity(_) => "identity".to_owned(),
             Subject::Tenant(_) => "tenant".to_owned(),
             Subject::Tag(name, _) => format!("tag {name}"),
-            // Each of these by itself.
+            // Each of these alone.
             subject @ (Subject::Account | Subject::ConfigurationSet(_)) => subject.to_string(),
         };
         add(&kind, &total.isp, &total.counters);
@@ -240,7 +240,7 @@ fn a_tag_value_with_the_name_of_the_sum_is_a_subject_like_any_other() {
 }
 
 #[test]
-fn a_subject_of_which_some_mail_is_summed_is_not_said_to_have_the_same_mail_as_another() {
+fn a_partly_summed_subject_is_not_reported_as_having_the_same_mail_as_another() {
     // Identity, tenant and campaign 0 come back after they were summed; their configuration set is theirs alone.
     let mut mails = one_mail_each(300, 6);
     mails.iter_mut().for_each(|mail| mail.set = usize::from(mail.identity > 0));
@@ -286,8 +286,9 @@ fn mail() -> impl Strategy<Value = Mail> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Sums are exact whatever is summed, and the account and configuration sets are as without a limit. Their breakers are
-    /// looked at more often while another breaker of the same mail is not closed, so they are compared where those are alike.
+    /// Sums are exact whichever subjects are summed, and the account and configuration sets are as without a limit. Their
+    /// breakers are evaluated more often while another breaker of the same mail is not closed, so they are compared where those
+    /// are alike.
     #[test]
     fn totals_and_configuration_sets_are_the_same_with_and_without_a_limit(
         mails in prop::collection::vec(mail(), 1..700), max_subjects in 1usize..12,
@@ -304,13 +305,13 @@ proptest! {
                 of_sets.map(|known| serde_json::to_string(known).unwrap()).collect()
             };
             prop_assert_eq!(sets(&bounded), sets(&whole));
-            // The gate asks for the breaker of the identity, too.
+            // The gate reads the breaker of the identity, too.
             prop_assert_eq!(serde_json::to_value(&bounded.quota).unwrap(), serde_json::to_value(&whole.quota).unwrap());
         }
         prop_assert_eq!(serde_json::to_value(&bounded.input).unwrap(), serde_json::to_value(&whole.input).unwrap());
     }
 
-    /// What is summed depends on the events and their order alone.
+    /// Which subjects are summed depends only on the events and their order.
     #[test]
     fn threads_make_no_difference(mails in prop::collection::vec(mail(), 1..700), max_subjects in 1usize..40) {
         let bytes = lines(&mails);
@@ -358,7 +359,7 @@ fn neither_threads_nor_files_make_a_difference_when_workers_forget_names() {
     let document = |replayed: Replay| {
         assert!(replayed.reputation.len() <= 625 + 3 * 512);
         let mut report = serde_json::to_value(Report::of(&replayed, None)).unwrap();
-        // Every file is read in chunks of its own.
+        // Every file is read in its own chunks.
         report["input"].as_object_mut().unwrap().remove("lines");
         report
     };

@@ -1,4 +1,4 @@
-//! The page of a replay: what is in it is what the JSON report says, and whatever an event says stays text.
+//! The page of a replay: its data equal the JSON report, and strings from events stay text.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -56,7 +56,7 @@ fn sum(list: &serde_json::Value) -> u64 {
 }
 
 #[test]
-fn the_page_of_every_stream_says_what_its_report_says() {
+fn the_page_of_every_stream_equals_its_report() {
     for stream in streams() {
         let (view, report) = (view_of(&page_of(&stream)), report_of(&stream));
         for list in ["transitions", "controls", "stopped", "same_mail"] {
@@ -75,34 +75,37 @@ fn the_page_of_every_stream_says_what_its_report_says() {
             assert_eq!(whole, count(&report["totals"], name), "{name} of {}", stream.display());
         }
         for key in view["keys"].as_array().unwrap() {
-            // What a diagram draws adds up to what a table says.
+            // The sums of a chart equal the numbers of a table.
             for (index, counter) in [(0, "hard_bounces"), (2, "delays"), (3, "blocks")] {
-                let reported = key["counters"][counter].as_u64().unwrap_or(0);
-                assert_eq!(sum(&key["course"]["bad"][index]), reported, "{counter} of {key}");
+                let total = key["counters"][counter].as_u64().unwrap_or(0);
+                assert_eq!(sum(&key["course"]["bad"][index]), total, "{counter} of {key}");
             }
         }
     }
 }
 
 #[test]
-fn the_evidence_reaches_what_each_verdict_says() {
+fn the_evidence_reaches_the_number_in_each_verdict() {
     let mut verdicts = 0;
     for stream in streams() {
         let view = view_of(&page_of(&stream));
-        let by_evidence = view["transitions"].as_array().unwrap().iter().filter(|reported| reported["rule"] == "cusum");
-        for reported in by_evidence {
+        let by_evidence =
+            view["transitions"].as_array().unwrap().iter().filter(|transition| transition["rule"] == "cusum");
+        for transition in by_evidence {
             let keys = view["keys"].as_array().unwrap();
-            let key =
-                keys.iter().find(|key| key["subject"] == reported["subject"] && key["isp"] == reported["isp"]).unwrap();
-            let at: jiff::Timestamp = reported["at"].as_str().unwrap().parse().unwrap();
-            let track = key["evidence"][reported["metric"].as_str().unwrap()].as_array().unwrap();
+            let key = keys
+                .iter()
+                .find(|key| key["subject"] == transition["subject"] && key["isp"] == transition["isp"])
+                .unwrap();
+            let at: jiff::Timestamp = transition["at"].as_str().unwrap().parse().unwrap();
+            let track = key["evidence"][transition["metric"].as_str().unwrap()].as_array().unwrap();
             let then = track.iter().filter(|point| point[0] == at.as_millisecond());
             let highest = then.filter_map(|point| point[1].as_f64()).fold(0.0, f64::max);
-            let reason = reported["reason"].as_str().unwrap();
-            let (_, reported) = reason.split_once("evidence ").unwrap();
-            let reported: f64 = reported.split(' ').next().unwrap().parse().unwrap();
-            // The page has two digits, and a reason one.
-            assert!((reported - highest).abs() < 0.0551, "{highest}: {reason}");
+            let reason = transition["reason"].as_str().unwrap();
+            let (_, printed) = reason.split_once("evidence ").unwrap();
+            let printed: f64 = printed.split(' ').next().unwrap().parse().unwrap();
+            // The page has two decimals, and a reason has one.
+            assert!((printed - highest).abs() < 0.0551, "{highest}: {reason}");
             verdicts += 1;
         }
     }
@@ -115,8 +118,8 @@ fn diagnoses_add_up_to_the_bounces_and_delays_and_hold_no_address() {
         let view = view_of(&page_of(&stream));
         for counter in ["hard_bounces", "soft_bounces", "delays"] {
             let rows = view["diagnoses"].as_array().unwrap().iter().filter(|row| row["kind"] == counter);
-            let reported: u64 = rows.filter_map(|row| row["count"].as_u64()).sum();
-            assert_eq!(reported, view["whole"][counter].as_u64().unwrap_or(0), "{counter} of {}", stream.display());
+            let total: u64 = rows.filter_map(|row| row["count"].as_u64()).sum();
+            assert_eq!(total, view["whole"][counter].as_u64().unwrap_or(0), "{counter} of {}", stream.display());
         }
         assert!(!view["diagnoses"].to_string().contains('@'), "{}", view["diagnoses"]);
     }
@@ -143,20 +146,20 @@ fn markup_in_an_event_ends_no_script() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_told_before_the_work_and_harms_nothing() {
+fn a_report_that_cannot_be_written_fails_before_the_work_and_harms_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let stream = &streams()[0];
     let nowhere = folder.path().join("no/such/folder/report.html");
     assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), &nowhere]), Exit::Unusable);
     assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), folder.path()]), Exit::Unusable);
-    // Neither what is read nor a device is replaced by a page.
+    // Neither an input file nor a device is replaced by a page.
     let input = folder.path().join("events.ndjson.gz");
     fs::copy(stream, &input).unwrap();
     assert_eq!(replay(&["-q".as_ref(), &input, "--report".as_ref(), &input]), Exit::Unusable);
     assert_eq!(fs::read(&input).unwrap(), fs::read(stream).unwrap());
     fs::remove_file(input).unwrap();
     assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), Path::new("/dev/null")]), Exit::Unusable);
-    // One that is there stays as it is while the input cannot be read.
+    // An existing page is kept if the input cannot be read.
     let page = folder.path().join("report.html");
     fs::write(&page, "of yesterday").unwrap();
     let missing = folder.path().join("missing.ndjson");

@@ -1,4 +1,4 @@
-//! The documents are true: their commands run and print what they show.
+//! The documents are true: their commands run and print the output that they show.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -14,7 +14,7 @@ fn read(document: &str) -> String {
     fs::read_to_string(root().join(document)).unwrap()
 }
 
-/// The blocks of commands of a document: a command each, and what it prints.
+/// The command blocks of a document: a command and its output each.
 fn sessions(document: &str) -> Vec<(String, String)> {
     let text = read(document);
     let blocks = text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
@@ -25,7 +25,7 @@ fn sessions(document: &str) -> Vec<(String, String)> {
     blocks.map(|block| session(block).unwrap()).collect()
 }
 
-/// The commands of `replay` in a document, each with what it shows and what is printed.
+/// The commands of `replay` in a document, each with the output that is shown and the real one.
 fn tried(document: &str) -> Vec<(String, String, String)> {
     let mut tried = Vec::new();
     for (command, shown) in sessions(document) {
@@ -93,7 +93,7 @@ fn the_readme_shows_an_excerpt_of_what_is_printed() {
     let tried = tried("README.md");
     for (command, shown, printed) in &tried {
         assert!(is_excerpt(shown, printed), "README.md\n$ {command}\n{shown}\nis not an excerpt of\n{printed}");
-        // Shown in full there.
+        // That document shows it in full.
         assert!(read("shared/replay/README.md").contains(&format!("$ {command}\n{printed}")), "$ {command}");
     }
     assert_eq!(tried.len(), 1);
@@ -124,7 +124,7 @@ fn its_paths_lead_somewhere() {
     }
 }
 
-/// What the last paragraph of a report says, in one line.
+/// The last paragraph of a report, on one line.
 fn verdict(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_replay")).args(arguments).current_dir(root()).output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();

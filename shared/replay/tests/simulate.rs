@@ -1,11 +1,11 @@
-//! The closed loop keeps its promises: what the issue of the gate claims of it, and laws of the arm that asks.
+//! The closed loop keeps its promises: the claims in the issue about the gate, and laws of the adaptive arm.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use replay::simulate::{Arm, FIXED_DAYS, Progress, Run, Scenario, Setup, Summary, planned, simulate};
 use reputation::policy::Policy;
 
-/// Days until the plan that goes by time is at its target.
+/// Days until the plan by time reaches its target.
 const DAYS: u32 = 45;
 
 fn setup(scenarios: &[Scenario], seeds: u32) -> Setup {
@@ -33,17 +33,17 @@ fn where_one_isp_is_harsh_adaptive_causes_less_than_half_of_the_blocks_and_defer
     let (_, summary) = simulated(&setup(&[Scenario::Harsh], 4));
     let isp = summary.scenarios[0].isps.iter().find(|isp| isp.temper == "harsh").unwrap();
     assert!(isp.trouble_of_fixed.max < 0.5, "{:?}", isp.trouble_of_fixed);
-    // Not by sending nothing: more arrives than by the fixed schedule.
+    // Not by sending less: more arrives than with the fixed schedule.
     let delivered = |arm| isp.arm(arm).unwrap().delivered.median;
     assert!(delivered(Arm::Adaptive) > delivered(Arm::Fixed), "{} {}", delivered(Arm::Adaptive), delivered(Arm::Fixed));
-    // And what one ISP does is no other ISP's fault.
+    // And one ISP does not affect another.
     for kind in summary.scenarios[0].isps.iter().filter(|isp| isp.temper == "kind") {
         assert_eq!(kind.no_later_than_fixed, [4, 4], "{}", kind.isp);
     }
 }
 
 #[test]
-fn no_day_sends_more_than_its_quota_and_no_quota_grows_upon_an_unwell_day() {
+fn no_day_sends_more_than_its_quota_and_no_quota_grows_after_an_unhealthy_day() {
     let (runs, _) = simulated(&setup(&Scenario::ALL, 3));
     let mut unwell = 0;
     for run in runs.iter().flatten() {
@@ -58,7 +58,7 @@ fn no_day_sends_more_than_its_quota_and_no_quota_grows_upon_an_unwell_day() {
             }
         }
     }
-    assert!(unwell > 20, "only {unwell} days tell anything");
+    assert!(unwell > 20, "only {unwell} days are conclusive");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn every_mail_has_one_fate() {
 }
 
 #[test]
-fn a_seed_tells_everything_on_however_many_threads() {
+fn a_seed_decides_everything_on_any_number_of_threads() {
     let alone = Setup { workers: 1, days: 20, ..setup(&[Scenario::Harsh], 3) };
     let among = Setup { workers: 3, ..alone.clone() };
     assert_eq!(simulated(&alone).0, simulated(&among).0);

@@ -1,4 +1,4 @@
-//! What a person with the AWS command line would do and see.
+//! The actions and views of a person with the AWS command line.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::stream::Totals;
 
-/// An AWS account, by way of its API.
+/// An AWS account, through its API.
 pub(crate) struct Account {
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) eventbridge: aws_sdk_eventbridge::Client,
@@ -20,7 +20,7 @@ pub(crate) struct Account {
     pub(crate) sqs: aws_sdk_sqs::Client,
 }
 
-/// SNS and SQS take so many messages in one request.
+/// The most messages that SNS and SQS accept in one request.
 const BATCH: usize = 10;
 
 impl Account {
@@ -44,13 +44,13 @@ impl Account {
         answer.sending_options().unwrap().sending_enabled()
     }
 
-    /// What a person does at the console.
+    /// The action of a person at the console.
     pub(crate) async fn enable_sending(&self, set: &str) {
         let request = self.ses.put_configuration_set_sending_options().configuration_set_name(set);
         request.sending_enabled(true).send().await.unwrap();
     }
 
-    /// As the configuration sets do it.
+    /// Publishes as configuration sets do.
     pub(crate) async fn publish(&self, topic: &str, messages: &[impl AsRef<str>]) {
         for batch in messages.chunks(BATCH) {
             let mut request = self.sns.publish_batch().topic_arn(topic);
@@ -63,7 +63,7 @@ impl Account {
         }
     }
 
-    /// As a rule of EventBridge does it.
+    /// Sends as a rule of EventBridge does.
     pub(crate) async fn enqueue(&self, queue: &str, messages: &[impl AsRef<str>]) {
         for batch in messages.chunks(BATCH) {
             let mut request = self.sqs.send_message_batch().queue_url(queue);
@@ -81,7 +81,7 @@ impl Account {
         self.sqs.get_queue_url().queue_name(name).send().await.unwrap().queue_url.unwrap()
     }
 
-    /// A queue that a service of AWS may send to, and its ARN.
+    /// A queue to which a service of AWS may send, and its ARN.
     pub(crate) async fn create_queue(&self, name: &str, account: &str, service: &str) -> (String, String) {
         let url = self.sqs.create_queue().queue_name(name).send().await.unwrap().queue_url.unwrap();
         let arn = format!("arn:aws:sqs:eu-west-1:{account}:{name}");
@@ -95,13 +95,13 @@ impl Account {
         self.sqs.set_queue_attributes().queue_url(url).attributes(attribute, value).send().await.unwrap();
     }
 
-    /// The name of a queue for policies.
+    /// The ARN of a queue.
     pub(crate) async fn arn(&self, queue: &str) -> String {
         let request = self.sqs.get_queue_attributes().queue_url(queue).attribute_names(QueueAttributeName::QueueArn);
         request.send().await.unwrap().attributes.unwrap().remove(&QueueAttributeName::QueueArn).unwrap()
     }
 
-    /// How many messages a queue holds, those under way included.
+    /// The number of messages in a queue, including those in flight.
     pub(crate) async fn waiting(&self, queue: &str) -> usize {
         let counts = [
             QueueAttributeName::ApproximateNumberOfMessages,
@@ -115,7 +115,7 @@ impl Account {
         counts.iter().map(|count| attributes[count].parse::<usize>().unwrap()).sum()
     }
 
-    /// Takes what is in a queue, the bodies.
+    /// Takes the messages of a queue; returns their bodies.
     pub(crate) async fn take(&self, queue: &str) -> Vec<String> {
         let request = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(0);
         let mut bodies = Vec::new();
@@ -159,7 +159,7 @@ impl Account {
         totals
     }
 
-    /// The items of one partition whose range key begins so.
+    /// The items of one partition whose range key has this prefix.
     pub(crate) async fn rows(&self, table: &str, pk: &str, sk: &str) -> Vec<Item> {
         let query = self.dynamodb.query().table_name(table).consistent_read(true);
         let query = query.key_condition_expression("pk = :pk AND begins_with(sk, :sk)");
@@ -182,8 +182,8 @@ impl Account {
         items
     }
 
-    /// Makes what the enforcer noted about a target ten minutes older: instead of a test that waits for so long.
-    pub(crate) async fn age_wish(&self, table: &str, target: &str) {
+    /// Makes the enforcer's records about a target ten minutes older, so that the test need not wait.
+    pub(crate) async fn age_desired_state(&self, table: &str, target: &str) {
         let keys = [("pk", "control"), ("sk", target)].map(|(name, key)| (name, AttributeValue::S(key.to_owned())));
         for name in ["written", "doubted_at", "again"] {
             let mut update = self.dynamodb.update_item().table_name(table);
@@ -195,7 +195,7 @@ impl Account {
                 .condition_expression("attribute_exists(#at)")
                 .expression_attribute_names("#at", name)
                 .expression_attribute_values(":ten", AttributeValue::N("600000".to_owned()));
-            // What is not there needs not be older.
+            // A missing item need not be aged.
             let _ = update.send().await;
         }
     }

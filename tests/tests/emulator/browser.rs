@@ -1,8 +1,8 @@
-//! The pages as people see them: in a real browser, with charts on them, without errors, for everybody (axe-core), and with
-//! words that are really done.
+//! The pages as people see them: in a real browser, with charts on them, without errors, accessible (axe-core), and with
+//! commands that take effect.
 //!
-//! They need a Chromium: `cargo test --workspace --features e2e/browser --test emulator browser::`. With SES_BREAKER_PICTURES the
-//! pictures of the README are made anew.
+//! They need a Chromium: `cargo test --workspace --features e2e/browser --test emulator browser::`. With SES_BREAKER_PICTURES
+//! the pictures of the README are made again.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{POLICY, SOON, STACK, World, stream};
 
-/// Where the README has a picture, if it is to be made anew.
+/// The path of a README picture, if it is to be made again.
 fn picture(name: &str) -> Option<PathBuf> {
     std::env::var_os("SES_BREAKER_PICTURES").map(|_| root().join("infra/pictures").join(name))
 }
@@ -28,7 +28,7 @@ fn looked_at(what: &str, at: &OsStr, picture: Option<PathBuf>) {
         arguments.extend([OsStr::new("--picture"), picture.as_os_str()]);
     }
     match browser(&arguments) {
-        Ok(reported) => eprint!("{reported}"),
+        Ok(output) => eprint!("{output}"),
         Err(error) => panic!("{error:#}"),
     }
 }
@@ -59,9 +59,9 @@ async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
     let world = World::new().await;
     let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
     assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
-    let reported = stream::stream(now());
-    world.publish(&reported.raw).await;
-    world.counts(&reported.truth).await;
+    let sample = stream::stream(now());
+    world.publish(&sample.raw).await;
+    world.counts(&sample.truth).await;
     eventually("news is stopped", SOON, async || match world.account.sending_enabled("news").await {
         true => Err("it may send"),
         false => Ok(()),
@@ -73,7 +73,7 @@ async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
     BufReader::new(served.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address: Value = serde_json::from_str(&line).unwrap();
     let url = address["url"].as_str().unwrap().to_owned();
-    // The script waits for what the page does, and this process has nothing else to do meanwhile.
+    // The script waits for the page, and this process has nothing else to do.
     let looked =
         tokio::task::spawn_blocking(move || looked_at("dashboard", OsStr::new(&url), picture("dashboard.png")));
     let looked = looked.await;
@@ -81,13 +81,13 @@ async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
     served.wait().unwrap();
     looked.unwrap();
 
-    eventually("what was said is done at SES", SOON, async || {
+    eventually("the command is done at SES", SOON, async || {
         let stopped = world.stopped().await;
         if stopped.is_empty() { Ok(()) } else { Err(stopped) }
     })
     .await;
     let items = world.account.items(&world.table).await;
-    let said = items.iter().filter_map(|item| item.get("text").and_then(|text| text.as_s().ok()));
-    assert!(said.filter(|text| text.contains("the list is clean again")).count() > 0, "the reason is told");
+    let texts = items.iter().filter_map(|item| item.get("text").and_then(|text| text.as_s().ok()));
+    assert!(texts.filter(|text| text.contains("the list is clean again")).count() > 0, "the reason is stored");
     world.emulator.stop().unwrap();
 }

@@ -1,6 +1,6 @@
-//! Processes of functions that are killed at any moment, over and over: every event counts once, and none is lost.
+//! Processes of functions are killed at any moment, repeatedly: every event counts once, and none is lost.
 //!
-//! `CHAOS_EVENTS` and `CHAOS_KILLS` say how much of it; the defaults are small enough for every run.
+//! `CHAOS_EVENTS` and `CHAOS_KILLS` set the amounts; the defaults are small enough for every run.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use reputation::time::Now;
 use super::stream::{self, Stream};
 use super::{World, differences};
 
-/// What nobody can count: each stays in the queue, or among the dead letters.
+/// Uncountable messages: each stays in the queue, or among the dead letters.
 const POISON: [&str; 3] = ["not JSON", "{\"eventType\":\"Bounce\",\"mail\":{}}", "[[[[["];
-/// What a killed invocation held comes again after this, in seconds.
+/// The messages of a killed invocation are delivered again after this, in seconds.
 const VISIBILITY: u64 = 3;
 
-fn wished(variable: &str, default: usize) -> usize {
+fn configured(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().map_or(default, |number| number.parse().unwrap())
 }
 
 #[tokio::test]
 async fn whatever_is_killed_totals_equal_the_truth() {
-    let (events, kills) = (wished("CHAOS_EVENTS", 2_000), wished("CHAOS_KILLS", 20));
+    let (events, kills) = (configured("CHAOS_EVENTS", 2_000), configured("CHAOS_KILLS", 20));
     let world = World::new().await;
     let queue = &world.events_queue;
     world.account.set_queue(queue, QueueAttributeName::VisibilityTimeout, &VISIBILITY.to_string()).await;
-    // A message that is killed again and again is no dead letter here: what is shown is that it counts in the end.
+    // A message that is killed repeatedly must not become a dead letter here: the test shows that it counts in the end.
     let dead = world.account.arn(&world.dead_letters).await;
     let redrive = format!(r#"{{"deadLetterTargetArn":"{dead}","maxReceiveCount":"1000"}}"#);
     world.account.set_queue(queue, QueueAttributeName::RedrivePolicy, &redrive).await;
@@ -46,7 +46,7 @@ async fn whatever_is_killed_totals_equal_the_truth() {
     let kill = async {
         let (mut killed, mut seed) = (0_usize, 1_u64);
         while killed < kills {
-            // Not in step with anything.
+            // Out of step with everything else.
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             tokio::time::sleep(Duration::from_millis(50 + (seed >> 33) % 900)).await;
             killed += world.emulator.kill_functions((seed >> 40) as usize);
@@ -72,7 +72,7 @@ async fn whatever_is_killed_totals_equal_the_truth() {
         raw.len(),
         began.elapsed()
     );
-    // What is left under way adds nothing more.
+    // Late deliveries add nothing.
     tokio::time::sleep(Duration::from_secs(2 * VISIBILITY)).await;
     for length in ["d", "h", "m"] {
         assert_eq!(world.account.totals(&world.table, length, None).await, truth, "{length}");

@@ -1,5 +1,5 @@
-//! `ses-breaker doctor` at a sound stack, then at one fault after the other: it finds each of them and nothing else, and
-//! what it says mends it.
+//! `ses-breaker doctor` on a sound stack, then with one fault after the other: it finds each of them and nothing else, and
+//! its fix works.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sesv2::types::{
@@ -28,7 +28,7 @@ struct Patient {
 }
 
 impl Patient {
-    /// A sound stack: one configuration set is connected, and somebody is told.
+    /// A sound stack: one configuration set is connected, and the alerts have a subscription.
     async fn sound() -> Patient {
         let mut emulator = Emulator::start().unwrap();
         let outputs = emulator.deploy(STACK, &[]).unwrap().outputs;
@@ -50,25 +50,25 @@ impl Patient {
         patient
     }
 
-    /// Runs a command, which must do what it is asked.
+    /// Runs a command, which must succeed.
     fn run(&self, command: &str) {
         let words: Vec<&str> = command.split(' ').collect();
         let output = self.emulator.program(words[0], &words[1..], "").unwrap();
         assert!(output.status.success(), "{command}: {output:?}");
     }
 
-    /// What the doctor finds, by severity, kind and subject; and all that it says.
+    /// The doctor's findings by severity, kind and subject; and its whole output.
     fn examine(&self) -> (Vec<[String; 3]>, Value) {
         let output =
             self.emulator.program("ses-breaker", &["doctor", "--stack", STACK, "--format", "json"], "").unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-        assert_eq!(said["not_examined"], Value::Array(Vec::new()));
-        let reported =
+        let output_json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(output_json["not_examined"], Value::Array(Vec::new()));
+        let row =
             |finding: &Value| ["severity", "kind", "subject"].map(|key| finding[key].as_str().unwrap().to_owned());
-        let found: Vec<[String; 3]> = said["findings"].as_array().unwrap().iter().map(reported).collect();
+        let found: Vec<[String; 3]> = output_json["findings"].as_array().unwrap().iter().map(row).collect();
         let faults = found.iter().any(|[severity, ..]| severity == "fault");
         assert_eq!(output.status.code(), Some(i32::from(faults)), "{found:?}");
-        (found, said)
+        (found, output_json)
     }
 
     fn suffers_nothing(&self) {
@@ -77,19 +77,19 @@ impl Patient {
         assert!(output.status.success() && text.starts_with("19 checks: nothing to fix\n"), "{text}");
     }
 
-    /// Exactly this is found; returns what was found and its fix.
+    /// Checks that exactly this is found; returns the finding and its fix.
     fn suffers(&self, expected: &[[&str; 3]]) -> (String, Vec<String>) {
-        let (found, said) = self.examine();
-        assert_eq!(found, expected, "{said:#}");
-        let first = &said["findings"][0];
+        let (found, output_json) = self.examine();
+        assert_eq!(found, expected, "{output_json:#}");
+        let first = &output_json["findings"][0];
         let fix = first["fix"].as_array().unwrap().iter().map(|step| step.as_str().unwrap().to_owned()).collect();
         (first["found"].as_str().unwrap().to_owned(), fix)
     }
 
-    /// A fault that a command of ours mends, which is run as it is told.
-    fn suffers_and_is_mended(&self, kind: &str, subject: &str, found: &str) {
-        let (said, fix) = self.suffers(&[["fault", kind, subject]]);
-        assert!(said.contains(found), "{said}");
+    /// A fault that a command of `ses-breaker` fixes; runs the command as printed.
+    fn suffers_and_is_fixed(&self, kind: &str, subject: &str, found: &str) {
+        let (seen, fix) = self.suffers(&[["fault", kind, subject]]);
+        assert!(seen.contains(found), "{seen}");
         let ours: Vec<&String> = fix.iter().filter(|step| step.starts_with("ses-breaker ")).collect();
         assert_eq!(ours.len(), 1, "{fix:?}");
         self.run(ours[0]);
@@ -112,7 +112,7 @@ impl Patient {
         request.send().await.unwrap().subscription_arn.unwrap()
     }
 
-    /// Ends the subscriptions of a topic; returns the queue that listened to it.
+    /// Deletes the subscriptions of a topic; returns the queue that was subscribed to it.
     async fn unsubscribe(&self, topic: &str) -> String {
         let all = self.account.sns.list_subscriptions_by_topic().topic_arn(topic).send().await.unwrap();
         let [subscription] = all.subscriptions() else { panic!("{all:?}") };
@@ -187,7 +187,7 @@ fn in_quotes(command: &str) -> &str {
 }
 
 #[tokio::test]
-async fn each_fault_is_found_alone_and_mended_by_what_is_said() {
+async fn each_fault_is_found_alone_and_fixed_by_the_printed_command() {
     let patient = Patient::sound().await;
     patient.suffers_nothing();
     from_ses_to_the_topic(&patient).await;
@@ -201,11 +201,11 @@ async fn each_fault_is_found_alone_and_mended_by_what_is_said() {
 async fn from_ses_to_the_topic(patient: &Patient) {
     let delete = patient.account.ses.delete_configuration_set_event_destination().configuration_set_name(SET);
     delete.event_destination_name(STACK).send().await.unwrap();
-    patient.suffers_and_is_mended("destination-missing", OF_SET, "no event destination");
+    patient.suffers_and_is_fixed("destination-missing", OF_SET, "no event destination");
     patient.set_destination(false, &[]).await;
-    patient.suffers_and_is_mended("destination-disabled", OF_SET, "ill is disabled");
+    patient.suffers_and_is_fixed("destination-disabled", OF_SET, "ill is disabled");
     patient.set_destination(true, &[EventType::Bounce, EventType::DeliveryDelay]).await;
-    patient.suffers_and_is_mended("destination-incomplete", OF_SET, "lacks BOUNCE and DELIVERY_DELAY");
+    patient.suffers_and_is_fixed("destination-incomplete", OF_SET, "lacks BOUNCE and DELIVERY_DELAY");
 
     let other = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Mine","Effect":"Allow","Principal":{"Service":"ses.amazonaws.com"},"Action":"sns:Publish","Resource":"*","Condition":{"StringEquals":{"aws:SourceAccount":"999999999999"}}}]}"#;
     let set = async |policy: &str| {
@@ -306,12 +306,12 @@ async fn what_is_advised(patient: &Patient) {
 
     patient.send_mail().await;
     let (found, _) = patient.suffers(&[["fault", "events-stale", "ill-ingest"]]);
-    assert_eq!(found, "no event ever came, though SES sent 1 mail in the last 24 hours");
+    assert_eq!(found, "no event has ever arrived, though SES sent 1 mail in the last 24 hours");
     let delivery =
         event("Delivery", SET, IDENTITY, "one", now(), r#""delivery":{"recipients":["reader@example.net"]}"#);
     account.publish(&patient.events_topic, &[&delivery]).await;
     patient.hears_of(OF_SET).await;
-    // And now as a notification of the identity would tell it.
+    // The same mail in a notification of the identity.
     let (tags, detail) = (delivery.find(r#","tags""#).unwrap(), delivery.find(r#""delivery":"#).unwrap());
     let untagged = format!("{}}},{}", &delivery[..tags], &delivery[detail..]);
     let untagged = untagged.replace("eventType", "notificationType").replace("\"one\"", "\"two\"");

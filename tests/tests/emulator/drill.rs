@@ -1,4 +1,5 @@
-//! `ses-breaker drill` against the deployed stack. The emulator's SES publishes no events, so this test publishes them in its stead.
+//! `ses-breaker drill` against the deployed stack. The emulator's SES publishes no events, so this test publishes them
+//! instead.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -41,7 +42,7 @@ impl World {
         self.emulator.begin("ses-breaker", &arguments).unwrap()
     }
 
-    /// The configuration sets that drills have made.
+    /// The configuration sets of drills.
     async fn sets(&self) -> Vec<String> {
         let listed = self.account.ses.list_configuration_sets().send().await.unwrap();
         let sets = listed.configuration_sets.unwrap_or_default();
@@ -62,15 +63,15 @@ impl World {
         of_account.iter().map(|mail| (text(&mail["MessageId"]), text(&mail["To"][0]))).collect()
     }
 
-    /// Publishes what SES would about the mails of the drill, until it has ended.
+    /// Publishes SES's events about the mails of the drill, until it has ended.
     async fn publish_until_ended(&self, drill: &mut Child) {
-        let mut reported = self.mails().len();
+        let mut published = self.mails().len();
         while drill.try_wait().unwrap().is_none() {
             if let [set] = self.sets().await.as_slice() {
                 let mails = self.mails();
                 let events: Vec<String> =
-                    mails[reported..].iter().flat_map(|(id, to)| events(set, id, to, now())).collect();
-                reported = mails.len();
+                    mails[published..].iter().flat_map(|(id, to)| events(set, id, to, now())).collect();
+                published = mails.len();
                 self.account.publish(&self.events_topic, &events).await;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -93,8 +94,9 @@ fn events(set: &str, id: &str, to: &str, now: Now) -> [String; 2] {
 }
 
 fn report(output: &Output) -> Value {
-    let said = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&output_text)
+        .unwrap_or_else(|_| panic!("{output_text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 #[tokio::test]

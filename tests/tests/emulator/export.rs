@@ -1,5 +1,4 @@
-//! What a Grafana sees that somebody points at the stack: the metrics that the breaker has printed, by the queries of
-//! `infra/grafana.json`.
+//! The stack as a user's Grafana sees it: the metrics that the breaker has printed, by the queries of `infra/grafana.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,9 +20,9 @@ const STACK: &str = "boards";
 const SOON: Duration = Duration::from_secs(120);
 const POLICY: &str = "mode = \"act\"\n\n[warmup.sets.news]\nstart = 2000\ntarget = 20000\n\n\
                       [warmup.sets.offers]\nstart = 500\ntarget = 500\n";
-/// Two sets of three: the one in trouble, and the larger one of the others.
+/// Two sets of three: the one with harm, and the larger one of the others.
 const EXPORT: &str = "\n[cloudwatch]\nconfiguration_sets = 2\nisps = 1\n";
-/// Mails of each minute before the test began, and for how many minutes.
+/// Mails in each minute before the test began, and the number of minutes.
 const SENDERS: [(&str, u32); 3] = [("news", 3), ("offers", 5), ("receipts", 2)];
 const MINUTES: u32 = 30;
 
@@ -66,7 +65,7 @@ fn known(emulator: &Emulator, name: &str) -> Vec<Dimensions> {
     answer["Metrics"].as_array().unwrap().iter().map(dimensions).collect()
 }
 
-/// What a query of Grafana finds if all sets and ISPs are looked at: the metrics that have exactly its dimensions.
+/// The metrics that a Grafana query finds for all sets and ISPs: those with exactly its dimensions.
 fn found(emulator: &Emulator, target: &Target) -> Vec<Dimensions> {
     let matches = |metric: &Dimensions| metric.keys().eq(target.dimensions.keys());
     known(emulator, &target.metric_name).into_iter().filter(matches).collect()
@@ -119,7 +118,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
             json!({ "configurationSet": set, "identity": format!("{set}.example"), "recipients": { "yahoo.com": 1 } });
         assert_eq!(gate.post("/v1/permits", body.to_string().into()).await.unwrap().status, 200);
     }
-    // Not before everything is counted: each period is printed once.
+    // Only after everything is counted: each period is printed once.
     assert!(!emulator.logs(STACK).unwrap().contains("\"ConfigurationSet\""), "nothing is exported unasked");
     let policy = format!("{POLICY}{EXPORT}");
     assert_eq!(policies.push(&policy, 1, "the test", now()).await.unwrap(), Pushed::Pushed(2));
@@ -148,7 +147,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
     let last = |metric: &str, set: &str, isp: &str| {
         values[&(metric.to_owned(), set.to_owned(), isp.to_owned())].last().unwrap().1
     };
-    // One of three bounced at the only ISP: the gate holds that ISP, and the set as a whole goes on.
+    // One of three bounced at the only ISP: the gate holds that ISP, and the set as a whole keeps sending.
     assert_eq!(
         (last("State", "news", "yahoo"), last("State", "news", ""), last("State", "offers", "")),
         (3.0, 0.0, 0.0)
@@ -157,7 +156,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
     assert!(last("EvidenceShare", "news", "yahoo") >= 1.0 && last("EvidenceShare", "offers", "yahoo") == 0.0);
     assert_eq!((last("Quota", "offers", ""), last("Granted", "offers", "yahoo")), (500.0, 1.0));
     assert_eq!((last("ConfigurationSetsLeftOut", "", ""), last("IspsLeftOut", "", "")), (1.0, 0.0));
-    // Every period has the mails that were accepted in it, and no mail is in two.
+    // Every period has the mails that were accepted in it, and no mail is in two periods.
     let begun = begun.minute();
     for (set, mails) in [SENDERS[0], SENDERS[1]] {
         for isp in ["", "yahoo"] {
@@ -171,7 +170,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
     emulator.stop().unwrap();
 }
 
-/// What Grafana offers to choose from.
+/// The values that Grafana offers.
 fn variables_have_values(emulator: &Emulator) {
     let offered = |key: &str| {
         let metrics = known(emulator, "State").into_iter();

@@ -1,5 +1,5 @@
-//! A sender asks the gate of the deployed stack before it sends: over HTTP, signed, through the client that it would use. What
-//! the breakers decide is felt there, and shown to people.
+//! A sender asks the gate of the deployed stack before it sends: over HTTP, signed, through the client that it would use. The
+//! breakers' decisions take effect there, and people see them.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,14 +19,14 @@ use crate::stream::event;
 const STACK: &str = "gated";
 const SOON: Duration = Duration::from_secs(120);
 
-/// A zone in which it is about noon, so that the day's quota has come in wherever and whenever this runs.
+/// A zone in which it is about noon, so that the day's quota is available wherever and whenever this runs.
 fn zone_at_noon(now: Now) -> String {
     let hour = |zone: &str| (now.0 - Zone::named(zone).unwrap().day_at(now).start.0) / 3_600_000;
     let zones = (-11..=12).map(|offset: i32| format!("Etc/GMT{offset:+}"));
     zones.min_by_key(|zone| (hour(zone) - 12).abs()).unwrap()
 }
 
-/// What is harmful is found at once, and an open breaker probes after a minute.
+/// Harm is found at once, and an open breaker probes after a minute.
 fn policy(now: Now) -> String {
     format!(
         "mode = \"act\"\n\n[warmup]\nzone = \"{}\"\n\n[warmup.plan]\nspread_hours = 6\nburst_share = 1.0\n\n\
@@ -55,7 +55,7 @@ impl World {
         for set in ["news", "news-shared", "codes"] {
             account.create_configuration_set(set).await;
         }
-        // The emulator has no names for function URLs; it answers at a path instead.
+        // The emulator has no host names for function URLs; it answers at a path instead.
         let id = outputs["GateUrl"].trim_start_matches("https://").split('.').next().unwrap();
         let url = format!("{}/_aws/lambda-url/{id}/", emulator.endpoint());
         let gate = HttpGate::new(&url, &config).unwrap();
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// What the gate answers about one ISP.
+    /// The gate's answer about one ISP.
     async fn ask(&self, domain: &str, mails: u64, class: &str) -> Value {
         let body = json!({ "configurationSet": "news", "identity": "news.example.com", "class": class,
             "recipients": { domain: mails } });
@@ -85,9 +85,9 @@ impl World {
 
     fn ses_breaker(&self, arguments: &[&str]) -> String {
         let output = self.emulator.program("ses-breaker", &[arguments, &["--stack", STACK]].concat(), "").unwrap();
-        let reported = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {reported}{}", String::from_utf8_lossy(&output.stderr));
-        reported
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
     }
 
     /// The row of `ses-breaker status` about `news` at one ISP.
@@ -105,13 +105,13 @@ async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
     let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
     assert_eq!(policies.push(&policy(now()), 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
 
-    nobody_asks_without_a_signature(&world);
+    requests_without_a_signature_are_refused(&world);
     world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
     quotas_are_granted_and_overflow(&world).await;
     the_example_sends_with_permits(&world).await;
     a_bad_isp_gets_nothing_then_a_trickle(&world).await;
     a_paused_set_gets_its_critical_reserve_alone(&world).await;
-    the_client_waits_as_it_is_told(&world).await;
+    the_client_waits_as_answered(&world).await;
     a_person_disconnects(&world).await;
     world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
 
@@ -125,8 +125,7 @@ async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
     world.emulator.stop().unwrap();
 }
 
-/// As `infra/INSTALL.md` says: disconnect, then delete. Every set sends afterwards, and none publishes to a topic that is
-/// gone.
+/// As in `infra/INSTALL.md`: disconnect, then delete. Every set sends afterwards, and none publishes to a deleted topic.
 async fn the_stack_is_removed_and_leaves_nothing(world: &mut World) {
     world.ses_breaker(&["resume", "configuration-set:news"]);
     world.ses_breaker(&["connect", "--all"]);
@@ -143,8 +142,8 @@ async fn the_stack_is_removed_and_leaves_nothing(world: &mut World) {
     }
 }
 
-/// Whoever does not sign is turned away before the function runs.
-fn nobody_asks_without_a_signature(world: &World) {
+/// Unsigned requests are refused before the function runs.
+fn requests_without_a_signature_are_refused(world: &World) {
     let (host, path) = world.url.trim_start_matches("http://").split_once('/').unwrap();
     let mut connection = TcpStream::connect(host).unwrap();
     let request = format!("GET /{path}v1/health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -157,7 +156,7 @@ fn nobody_asks_without_a_signature(world: &World) {
 async fn quotas_are_granted_and_overflow(world: &World) {
     let first = world.ask("yahoo.com", 1_000, "bulk").await;
     assert_eq!((&first["granted"], &first["route"]), (&json!(1_000), &json!("news")), "{first:#}");
-    // 1,800 for everybody, 200 for critical mail alone; the rest by shared IPs, because the ramp is young.
+    // 1,800 for all mail, 200 for critical mail only; the rest through shared IPs, because the ramp is young.
     let second = world.ask("yahoo.com", 1_000, "bulk").await;
     assert_eq!((&second["granted"], &second["overflow"]), (&json!(800), &json!(200)), "{second:#}");
     assert_eq!((&second["overflowRoute"], &second["limit"]), (&json!("news-shared"), &json!("quota")));
@@ -173,7 +172,7 @@ async fn quotas_are_granted_and_overflow(world: &World) {
     assert_eq!(status, 404, "{problem:#}");
 }
 
-/// The program that shows how an application does it, against SES and the gate.
+/// The example program of an application, against SES and the gate.
 async fn the_example_sends_with_permits(world: &World) {
     let create = world.account.ses.create_email_identity().email_identity("news.example.com");
     create.send().await.unwrap();
@@ -182,20 +181,20 @@ async fn the_example_sends_with_permits(world: &World) {
     let arguments =
         ["--gate", world.url.as_str(), "--configuration-set", "news", "--from", "editor@news.example.com", "--to", "-"];
     let output = world.emulator.program("examples/send", &arguments, &recipients).unwrap();
-    let reported = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{reported}");
-    // What it had in stock and did not send is given back.
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    // Permits that it did not use are returned.
     for (isp, granted) in [("yahoo", 1_010), ("gmx", 10), ("web.de", 10)] {
-        assert_eq!(world.quota(isp)["granted"], json!(granted), "{isp}: {reported}");
+        assert_eq!(world.quota(isp)["granted"], json!(granted), "{isp}: {text}");
     }
 }
 
-/// Mail of the last minutes: all well at Yahoo, a bad list at Gmail.
+/// Mail of the last minutes: healthy at Yahoo, a bad list at Gmail.
 async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
     let before = world.ask("gmail.com", 10, "bulk").await;
     assert_eq!(before["granted"], json!(10), "{before:#}");
     let accepted = Now(now().0 - 120_000);
-    let mut reported = Vec::new();
+    let mut events = Vec::new();
     for number in 0..400 {
         let isp = if number % 4 == 0 { "gmail.com" } else { "yahoo.com" };
         let (mail, to) = (format!("mail{number}"), format!("reader{number}@{isp}"));
@@ -208,13 +207,13 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
         };
         let kind = if detail.contains("bounceType") { "Bounce" } else { "Delivery" };
         let event = event(kind, "news", "news.example.com", &mail, accepted, &detail);
-        reported.push(event.replace(&format!("reader-{mail}@yahoo.com"), &to));
+        events.push(event.replace(&format!("reader-{mail}@yahoo.com"), &to));
     }
-    // The good news first, or the bad would look like all there is.
-    reported.sort_by_key(|event| event.contains("bounceType"));
-    world.account.publish(&world.events_topic, &reported).await;
+    // The good news first, so that the harm is seen in proportion.
+    events.sort_by_key(|event| event.contains("bounceType"));
+    world.account.publish(&world.events_topic, &events).await;
     let stopped = eventually("the gate grants nothing to Gmail", SOON, async || {
-        // Not many at a time: what is granted meanwhile is gone.
+        // A few at a time, because granted mails are used up.
         let answer = world.ask("gmail.com", 1, "bulk").await;
         if answer["limit"] == "stopped" { Ok(answer) } else { Err(answer) }
     })
@@ -266,9 +265,9 @@ async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
 /// What the stack may not do is refused at once; and `disconnect` leaves nothing behind.
 async fn a_person_disconnects(world: &World) {
     let output = world.emulator.program("ses-breaker", &["stop", "account", "--yes", "--stack", STACK], "").unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("so nothing was changed") && said.contains("MayPauseAccount=true"), "{said}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("so nothing was changed") && text.contains("MayPauseAccount=true"), "{text}");
 
     let destinations = async || {
         let asked = world.account.ses.get_configuration_set_event_destinations().configuration_set_name("news").send();
@@ -276,17 +275,17 @@ async fn a_person_disconnects(world: &World) {
     };
     world.ses_breaker(&["connect", "news"]);
     assert_eq!(destinations().await, 1);
-    let said = world.ses_breaker(&["disconnect", "--all"]);
-    assert!(said.contains(&format!("news  event destination {STACK} deleted")), "{said}");
+    let text = world.ses_breaker(&["disconnect", "--all"]);
+    assert!(text.contains(&format!("news  event destination {STACK} deleted")), "{text}");
     assert_eq!(destinations().await, 0);
     world.ses_breaker(&["stop", "configuration-set:news"]);
-    let said = world.ses_breaker(&["disconnect", "news"]);
-    assert!(said.contains("stopped by a person"), "{said}");
+    let text = world.ses_breaker(&["disconnect", "news"]);
+    assert!(text.contains("stopped by a person"), "{text}");
     assert!(!world.account.sending_enabled("news").await);
 }
 
-/// The client of an application, which knows more than one answer.
-async fn the_client_waits_as_it_is_told(world: &World) {
+/// The client of an application, with several kinds of answers.
+async fn the_client_waits_as_answered(world: &World) {
     let config = world.emulator.config().await;
     let permits = Permits::builder("news", "news.example.com").connect(&world.url, &config).unwrap();
     for _ in 0..50 {

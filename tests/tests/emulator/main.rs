@@ -1,18 +1,18 @@
-//! The whole, from outside: the real template on an emulated AWS, events in, and everything asserted through the APIs of AWS.
-//! Each function runs as a process of its own, and may do only what its role in the template allows.
+//! The whole, from outside: the real template on an emulated AWS, events in, and all assertions through the APIs of AWS. Each
+//! function runs as a process of its own, with only the permissions of its role in the template.
 //!
-//! What this cannot show, because the emulator does not have it, and where else it is looked at:
+//! What the emulator does not have, and where it is tested instead:
 //!
 //! | not here | but |
 //! |---|---|
 //! | SES publishes events | payloads as SES writes them: `events/`, `shared/ses-events` |
-//! | EventBridge delivers events of `aws.ses` (nobody may put those) | the rule's pattern is tried on them, and they are sent as the rule would send them |
+//! | EventBridge delivers events of `aws.ses` (only SES may put those) | the rule's pattern is tried on them, and they are sent as the rule would send them |
 //! | pausing the account, tenants | recorded exchanges: `shared/aws/tests` |
 //! | a wrong clock, denied permissions, dedicated IPs that SES manages | answers in the process: `shared/operator/tests/doctor.rs` |
 //! | batching windows, several shards, concurrent copies | simulations: `tests/tests/stack`, `shared/pipeline/tests` |
 //! | KMS, TLS, alarms, time to live | linters of the template, in CI |
 //!
-//! What has to be changed in the template for the emulator stands in `tests/cloud/emulator.py`.
+//! Changes of the template for the emulator are in `tests/cloud/emulator.py`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -46,13 +46,13 @@ use serde_json::{Value, json};
 use stream::{Totals, event, stream};
 
 const STACK: &str = "e2e";
-/// There is no gate; and what is paused stays so until a person resumes it, however long ago the mail was.
+/// Without a gate; and a stop lasts until a person resumes, however old the mail.
 const POLICY: &str = "mode = \"act\"\n\n[gate]\nin_use = false\n\n[breaker]\nresume = \"manual\"\n";
-/// Far longer than anything takes; only a failure waits for so long.
+/// Far longer than anything takes; only failures wait this long.
 const SOON: Duration = Duration::from_secs(120);
 const SETS: [&str; 3] = ["news", "offers", "receipts"];
 
-/// The deployed stack, and what people have put around it.
+/// The deployed stack, and the queues around it.
 struct World {
     emulator: Emulator,
     account: Account,
@@ -62,10 +62,10 @@ struct World {
     table: String,
     /// Subscribed to the alerts.
     alerts: String,
-    /// Subscribed to what chat is told.
+    /// Subscribed to the chat topic.
     chat: String,
-    /// Where a rule sends what we tell programs.
-    reported: String,
+    /// The target of a rule for the events to programs.
+    programs: String,
 }
 
 impl World {
@@ -85,11 +85,11 @@ impl World {
             queues.push(queue);
         }
         let [alerts, chat] = <[String; 2]>::try_from(queues).unwrap();
-        let (reported, arn) = account.create_queue("told", emulator.account(), "events.amazonaws.com").await;
-        let rule = account.eventbridge.put_rule().name("told").event_pattern(r#"{"source":["ses-breaker"]}"#);
+        let (programs, arn) = account.create_queue("programs", emulator.account(), "events.amazonaws.com").await;
+        let rule = account.eventbridge.put_rule().name("programs").event_pattern(r#"{"source":["ses-breaker"]}"#);
         rule.send().await.unwrap();
         let target = Target::builder().id("queue").arn(arn).build().unwrap();
-        account.eventbridge.put_targets().rule("told").targets(target).send().await.unwrap();
+        account.eventbridge.put_targets().rule("programs").targets(target).send().await.unwrap();
         World {
             events_topic: outputs["EventsTopicArn"].clone(),
             events_queue: account.queue_url(&format!("{STACK}-events")).await,
@@ -99,7 +99,7 @@ impl World {
             account,
             alerts,
             chat,
-            reported,
+            programs,
         }
     }
 
@@ -122,7 +122,7 @@ impl World {
         stopped
     }
 
-    /// Waits until exactly this is counted.
+    /// Waits until the counts are exactly these.
     async fn counts(&self, expected: &Totals) {
         let subjects: BTreeSet<String> = expected.keys().map(|(subject, _)| subject.clone()).collect();
         eventually("everything is counted once", SOON, async || {
@@ -139,7 +139,7 @@ impl World {
         .await;
     }
 
-    /// Waits for a message in a queue that `wanted` takes for the one.
+    /// Waits for a message in a queue that `wanted` accepts.
     async fn message<T>(&self, what: &str, queue: &str, mut wanted: impl FnMut(&Value) -> Option<T>) -> T {
         let mut seen = Vec::new();
         let deadline = Instant::now() + SOON;
@@ -156,7 +156,7 @@ impl World {
     }
 }
 
-/// What is not as expected of one subject, in words.
+/// The differences of one subject's counts, in words.
 fn differences(found: &Totals, expected: &Totals, subject: &str) -> Vec<String> {
     let rows: BTreeSet<_> = found.keys().chain(expected.keys()).filter(|row| row.0 == subject).collect();
     let differing = rows.into_iter().filter(|row| found.get(row) != expected.get(row));
@@ -174,7 +174,7 @@ fn replayed(lines: &[&str], real_now: Now) -> (BTreeSet<String>, Totals) {
         workers: 0,
         max_subjects: MAX_SUBJECTS,
     };
-    let source = Source::memory("what was told", lines.join("\n").into_bytes());
+    let source = Source::memory("published", lines.join("\n").into_bytes());
     let replayed = replay(&options, &[source], &mut |_| {}, &Progress::default()).unwrap();
     let report = Report::of(&replayed, None);
     let open = report.breakers.iter().filter(|breaker| breaker.state == StateName::Open);
@@ -197,13 +197,13 @@ async fn a_bad_list_is_stopped_and_nothing_else_until_a_person_says_otherwise() 
     assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
 
     let began = now();
-    let reported = stream(began);
-    let mut expected = reported.truth.clone();
-    the_rules_are_about_what_ses_puts(&world, &reported.eventbridge).await;
-    let lines = told_twice(&world, &reported, &expected).await;
+    let sample = stream(began);
+    let mut expected = sample.truth.clone();
+    the_rules_accept_events_of_ses_only(&world, &sample.eventbridge).await;
+    let lines = publish_twice(&world, &sample, &expected).await;
     the_alert_names_rule_and_numbers(&world).await;
     the_replay_agrees(&world, &lines, began, &expected).await;
-    what_cannot_be_counted_is_put_aside(&world, &mut expected).await;
+    uncountable_messages_become_dead_letters(&world, &mut expected).await;
     a_person_resumes(&world, &mut expected).await;
 
     let logs = world.emulator.logs(STACK).unwrap();
@@ -213,8 +213,8 @@ async fn a_bad_list_is_stopped_and_nothing_else_until_a_person_says_otherwise() 
     world.emulator.stop().unwrap();
 }
 
-/// Each rule takes its own kinds of events, of this account, and no others. (Nobody but SES may put them.)
-async fn the_rules_are_about_what_ses_puts(world: &World, events: &[String]) {
+/// Each rule accepts its own kinds of events, of this account, and no others. (Only SES may put them.)
+async fn the_rules_accept_events_of_ses_only(world: &World, events: &[String]) {
     let kind = |event: &Value| event["detail-type"].as_str().map(str::to_owned);
     let mut kinds: BTreeMap<String, Value> = BTreeMap::new();
     for mut event in events.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
@@ -250,15 +250,15 @@ async fn the_rules_are_about_what_ses_puts(world: &World, events: &[String]) {
     assert!(kinds.contains_key("Email Teleported"), "what no rule takes");
 }
 
-/// Tells everything by SNS, and every third event by EventBridge, too. The bounces of `news` come last. Returns the lines as
-/// they were told.
-async fn told_twice<'a>(world: &World, reported: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
+/// Publishes everything through SNS, and every third event through EventBridge, too. The bounces of `news` come last. Returns
+/// the lines as published.
+async fn publish_twice<'a>(world: &World, sample: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
     let account = &world.account;
     let is_last = |line: &&String| {
         line.contains(r#""eventType":"Bounce""#) && line.contains(r#""ses:configuration-set":["news"]"#)
     };
-    let (bounces, first): (Vec<&String>, Vec<&String>) = reported.raw.iter().partition(is_last);
-    let wrapped = reported.eventbridge.iter().filter(|line| line.contains(r#""detail-type""#));
+    let (bounces, first): (Vec<&String>, Vec<&String>) = sample.raw.iter().partition(is_last);
+    let wrapped = sample.eventbridge.iter().filter(|line| line.contains(r#""detail-type""#));
     let (bounces_again, again): (Vec<&String>, Vec<&String>) = wrapped.step_by(3).partition(is_last);
 
     let began = Instant::now();
@@ -296,8 +296,8 @@ async fn told_twice<'a>(world: &World, reported: &'a stream::Stream, expected: &
 }
 
 async fn the_alert_names_rule_and_numbers(world: &World) {
-    let reported = world
-        .message("the event", &world.reported, |event| {
+    let event = world
+        .message("the event", &world.programs, |event| {
             let detail = &event["detail"];
             let wanted =
                 detail["subject"] == "configuration-set:news" && detail["to"] == "open" && detail["isp"].is_null();
@@ -305,11 +305,11 @@ async fn the_alert_names_rule_and_numbers(world: &World) {
         })
         .await;
     assert_eq!(
-        (&reported["level"], &reported["metric"], &reported["rule"]),
+        (&event["level"], &event["metric"], &event["rule"]),
         (&json!("pause"), &json!("hard_bounce"), &json!("cusum"))
     );
-    let (bad, population) = (reported["bad"].as_f64().unwrap(), reported["population"].as_f64().unwrap());
-    assert!((reported["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{reported:#}");
+    let (bad, population) = (event["bad"].as_f64().unwrap(), event["population"].as_f64().unwrap());
+    assert!((event["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{event:#}");
 
     let alert = world
         .message("the alert", &world.alerts, |alert| {
@@ -322,11 +322,11 @@ async fn the_alert_names_rule_and_numbers(world: &World) {
     assert!(text.contains("evidence") && text.contains("against the limit of 5 %"), "{text}");
     assert!(text.contains("ses-breaker resume configuration-set:news"), "{text}");
     assert_eq!(alert["MessageAttributes"]["level"]["Value"], "pause");
-    chat_is_told_the_same(world, &alert).await;
+    chat_gets_the_same(world, &alert).await;
 }
 
-/// What Amazon Q Developer in chat applications takes for a custom notification.
-async fn chat_is_told_the_same(world: &World, alert: &Value) {
+/// What Amazon Q Developer in chat applications accepts as a custom notification.
+async fn chat_gets_the_same(world: &World, alert: &Value) {
     let notification = world
         .message("the notification for chat", &world.chat, |envelope| {
             let notification: Value = serde_json::from_str(envelope["Message"].as_str().unwrap()).unwrap();
@@ -348,7 +348,7 @@ async fn chat_is_told_the_same(world: &World, alert: &Value) {
     assert_eq!(notification["metadata"]["threadId"], format!("{STACK} configuration-set:news"));
 }
 
-/// The same lines, on a laptop.
+/// The same lines, replayed on a laptop.
 async fn the_replay_agrees(world: &World, lines: &[&str], real_now: Now, expected: &Totals) {
     let (open, totals) = replayed(lines, real_now);
     assert_eq!(totals, *expected);
@@ -368,9 +368,9 @@ async fn the_replay_agrees(world: &World, lines: &[&str], real_now: Now, expecte
     assert!(open.contains("configuration-set:news#"), "{open:?}");
 }
 
-/// Messages that nobody can count, among others.
-async fn what_cannot_be_counted_is_put_aside(world: &World, expected: &mut Totals) {
-    // Five tries, without seven minutes between two of them.
+/// Uncountable messages, among others.
+async fn uncountable_messages_become_dead_letters(world: &World, expected: &mut Totals) {
+    // Five attempts, without the seven minutes between them.
     world.account.set_queue(&world.events_queue, QueueAttributeName::VisibilityTimeout, "1").await;
     let accepted = now();
     let delivery = |mail: &str, accepted: Now| {
@@ -407,10 +407,10 @@ async fn what_cannot_be_counted_is_put_aside(world: &World, expected: &mut Total
     }
     assert_eq!(dead.into_iter().collect::<BTreeSet<_>>(), poison);
     let logs = world.emulator.logs(STACK).unwrap();
-    let said: Vec<&str> = logs.lines().filter(|line| line.contains("cannot be counted")).collect();
+    let errors: Vec<&str> = logs.lines().filter(|line| line.contains("cannot be counted")).collect();
     for kind in ["not_json", "uncountable"] {
-        let tries = said.iter().filter(|line| line.contains(&format!(r#""kind":"{kind}""#))).count();
-        assert_eq!(tries, 5, "{kind}: {said:#?}");
+        let tries = errors.iter().filter(|line| line.contains(&format!(r#""kind":"{kind}""#))).count();
+        assert_eq!(tries, 5, "{kind}: {errors:#?}");
     }
     for name in ["validation_notice", "Teleportation"] {
         assert!(logs.contains(&format!(r#""message":"ignored","name":"{name}""#)), "{name} is not in the logs");
@@ -419,13 +419,13 @@ async fn what_cannot_be_counted_is_put_aside(world: &World, expected: &mut Total
     assert_eq!(world.stopped().await, ["news"]);
 }
 
-/// Who resumes what we paused is right, and mail of before is held against nobody any more.
+/// A person's resume wins over the stack's stop, and earlier mail no longer counts.
 async fn a_person_resumes(world: &World, expected: &mut Totals) {
     let before = now();
     world.account.enable_sending("news").await;
-    // It takes two looks, some minutes after our own pause and some minutes apart.
+    // It takes two checks, some minutes after the stack's own stop and some minutes apart.
     for _ in 0..2 {
-        world.account.age_wish(&world.table, "configuration-set:news").await;
+        world.account.age_desired_state(&world.table, "configuration-set:news").await;
         world.invoke("enforcer", "reconcile");
     }
     assert_eq!(world.account.breaker(&world.table, "configuration-set:news").await, "closed");

@@ -1,4 +1,4 @@
-//! A function that is not told what it needs does not start, and says what it lacks.
+//! A function without a required environment variable does not start, and names it.
 
 use std::process::{Command, Output};
 
@@ -24,7 +24,7 @@ const VARIABLES: [(&str, &[&str]); 5] = [
 
 fn start(function: &str, variables: impl IntoIterator<Item = (&'static str, &'static str)>) -> Output {
     let bootstrap = functions().unwrap().join(function).join("bootstrap");
-    // A port on which nobody listens: it must not come so far.
+    // A port without a listener: the function must not get that far.
     let runtime = [
         ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1"),
         ("AWS_LAMBDA_FUNCTION_NAME", "ses-breaker-test"),

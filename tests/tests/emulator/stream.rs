@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use replay::generate::{Envelope, Scenario, TruthRow, generate};
 use reputation::time::Now;
 
-/// Events in the order in which they are told, and what they are in truth.
+/// Events in the order of publication, and their true counts.
 pub(crate) struct Stream {
     /// As a configuration set publishes them to SNS.
     pub(crate) raw: Vec<String>,
     /// The same facts, as EventBridge hands them to a queue.
     pub(crate) eventbridge: Vec<String>,
-    /// What any correct counter finds in them.
+    /// The counts that any correct counter finds.
     pub(crate) truth: Totals,
 }
 
 /// Counters by subject and ISP; no zeros.
 pub(crate) type Totals = BTreeMap<(String, String), BTreeMap<String, u64>>;
 
-/// A quarter of what `news` sends bounces.
+/// A quarter of the mail of `news` bounces.
 const SCENARIO: &str = r#"
 name = "the last hour"
 start = "START"
@@ -53,28 +53,28 @@ const SEED: u64 = 3;
 /// Mail is sent for 25 minutes; the last of its delays and complaints come within two hours.
 const MINUTES: u32 = 150;
 
-/// What [`SCENARIO`] gives, with the duplicates.
+/// The number of events of [`SCENARIO`], with the duplicates.
 const EVENTS: usize = 1_650;
 
-/// Mail of which everything is told by `now`.
+/// Mail whose events are all published by `now`.
 pub(crate) fn stream(now: Now) -> Stream {
     of_about(EVENTS, now)
 }
 
-/// The same with about so many events.
+/// The same with about this many events.
 pub(crate) fn of_about(events: usize, now: Now) -> Stream {
     let start = Now(now.0 - i64::from(MINUTES) * 60_000);
     let mut scenario = Scenario::from_toml(&SCENARIO.replace("START", &start.to_string())).unwrap();
     for set in &mut scenario.configuration_sets {
         set.per_minute *= events as f64 / EVENTS as f64;
     }
-    let reported = |envelope: Envelope| {
+    let of = |envelope: Envelope| {
         let mut bytes = Vec::new();
         let truth = generate(&Scenario { envelopes: vec![envelope], ..scenario.clone() }, SEED, &mut bytes).unwrap();
         let lines: Vec<String> = String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect();
         (lines, truth)
     };
-    let ((raw, truth), (eventbridge, same)) = (reported(Envelope::Raw), reported(Envelope::Eventbridge));
+    let ((raw, truth), (eventbridge, same)) = (of(Envelope::Raw), of(Envelope::Eventbridge));
     assert_eq!((raw.len(), &truth.totals), (eventbridge.len(), &same.totals), "an envelope changes no fact");
     Stream { raw, eventbridge, truth: totals(&truth.totals) }
 }
@@ -87,7 +87,7 @@ fn totals(rows: &[TruthRow]) -> Totals {
     rows.iter().map(|row| ((row.subject.clone(), row.isp.clone()), counters(row))).collect()
 }
 
-/// One more mail at Yahoo, made by hand: its event of this kind, with `detail` as its own part.
+/// One more mail to Yahoo, made by hand: its event of this kind, with `detail` as its own part.
 pub(crate) fn event(kind: &str, set: &str, domain: &str, mail: &str, accepted: Now, detail: &str) -> String {
     format!(
         r#"{{"eventType":"{kind}","mail":{{"timestamp":"{accepted}","messageId":"{mail}","source":"hello@{domain}","destination":["reader-{mail}@yahoo.com"],"tags":{{"ses:configuration-set":["{set}"],"ses:from-domain":["{domain}"]}}}},{detail}}}"#

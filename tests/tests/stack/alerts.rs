@@ -1,4 +1,4 @@
-//! What people and programs are told of real events: once, with what to type.
+//! Alerts and events about real mail: sent once, with commands to type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::mail::{Mailbox, NEWS, SHOP, Sender};
 use super::people::{START, cloud, with_harm, with_harm_on};
 
-/// What people were sent: subject, text, and the id.
+/// The messages to people: subject, text, and id.
 fn letters(cloud: &Cloud) -> Vec<(String, String, String)> {
     let id = |form: &BTreeMap<String, String>| {
         let number =
@@ -25,7 +25,7 @@ fn titles(cloud: &Cloud) -> Vec<String> {
     letters(cloud).into_iter().map(|(title, _, _)| title).collect()
 }
 
-/// The events as a rule's target gets them.
+/// The events as the target of a rule gets them.
 fn events(cloud: &Cloud) -> Vec<Value> {
     let event = |entry: &Value| {
         let detail: Value = serde_json::from_str(entry["Detail"].as_str().unwrap()).unwrap();
@@ -34,7 +34,7 @@ fn events(cloud: &Cloud) -> Vec<Value> {
     cloud.state().events.iter().map(event).collect()
 }
 
-/// Three unrelated senders whose mail to one ISP comes back, after it had arrived and while their other mail arrives.
+/// Three unrelated senders whose mail to one ISP bounces, after earlier mail had arrived and while their other mail arrives.
 async fn with_incident(cloud: &Cloud) -> Stack {
     let mut stack = Stack::new(cloud, true);
     let mut mailbox = Mailbox::default();
@@ -62,12 +62,12 @@ async fn with_incident(cloud: &Cloud) -> Stack {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
+async fn each_level_of_an_incident_is_reported_once_until_mail_flows_again() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
     stack.enforce(false, START).await.unwrap();
     assert_eq!(titles(&cloud), ["[STOPPED] news: 33 % of 90 mails bounced hard"]);
-    // Nobody sends anything for a day.
+    // A day without mail.
     for minute in 1..1_440 {
         let now = START.plus_minutes(minute);
         stack.tick(now).await.unwrap();
@@ -76,28 +76,28 @@ async fn each_level_of_an_incident_is_told_once_until_mail_flows_again() {
         }
     }
     insta::assert_snapshot!(titles(&cloud).join("\n"));
-    // Programs were told of each breaker, under the name of the message that told people of it.
+    // Programs got an event for each breaker, with the id of the message to people.
     let letters: BTreeSet<String> = letters(&cloud).into_iter().map(|(_, _, id)| id).collect();
     let groups: BTreeSet<String> =
         events(&cloud).iter().map(|event| event["detail"]["group"].as_str().unwrap().to_owned()).collect();
     assert_eq!(groups, letters);
     let subjects = |to: &str| {
         let events = events(&cloud);
-        let reported =
+        let named =
             events.iter().map(|event| &event["detail"]).filter(|detail| detail["to"] == to && detail["isp"].is_null());
-        reported.map(|detail| detail["subject"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        named.map(|detail| detail["subject"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
     // The identity has no switch, and reports nothing that its configuration set has reported.
     let set = BTreeSet::from(["configuration-set:news".to_owned()]);
     assert_eq!((subjects("open"), subjects("probing")), (set.clone(), set));
 }
 
-/// An identity that sends by two configuration sets, into both of which a bad list was imported: `seconds` lie between the
-/// first bounce of the one and that of the other.
+/// An identity that sends through two configuration sets, with a bad list in both: `seconds` are the time between their first
+/// bounces.
 async fn with_two_sets(cloud: &Cloud, seconds: i64) -> Stack {
     let mut stack = Stack::new(cloud, false);
     let (news, shop) = (Sender { domain: "a.example", ..NEWS }, Sender { domain: "a.example", ..SHOP });
-    // Both are at work, in turns of ten seconds.
+    // Both send, in turns of ten seconds.
     for turn in 0..18 {
         let now = Now(START.0 + turn * 10_000);
         let mut mailbox = Mailbox::numbered_from(u32::try_from(turn).unwrap() * 1_000);
@@ -129,7 +129,7 @@ async fn an_incident_of_an_identity_with_two_sets_is_one_message_for_each_level(
         }
         assert_eq!(cloud.state().sets.values().collect::<Vec<_>>(), [&false; 2], "{seconds}");
         insta::assert_snapshot!(format!("two_sets_{seconds}_s_apart"), titles(&cloud).join("\n"));
-        // Programs hear of both, and of no identity that is stopped.
+        // Programs get events of both sets, and no stop of the identity.
         let events = events(&cloud);
         let opened = events.iter().map(|event| &event["detail"]).filter(|detail| detail["to"] == "open");
         let opened: BTreeSet<&str> = opened.map(|detail| detail["subject"].as_str().unwrap()).collect();
@@ -173,7 +173,7 @@ async fn a_new_stack_acts_only_once_a_policy_says_so_and_then_at_once() {
     stack.enforce(true, START).await.unwrap();
     assert_eq!(titles(&cloud), ["[SHADOW, would be stopped] news: 33 % of 90 mails bounced hard"]);
     assert!(cloud.state().switched.is_empty());
-    // A policy that says no mode leaves it so.
+    // A policy without a mode does not change that.
     let policies = aws::policies::Policies::new(cloud.clients().dynamodb(), REPUTATION);
     policies.push("[breaker]\nopen_minutes = 60\n", 0, "ann", START).await.unwrap();
     let mut stack = Stack::fresh(&cloud, "test", false);
@@ -197,11 +197,11 @@ async fn an_isps_own_trouble_is_one_message_with_its_pardons() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_event_is_as_the_schema_says() {
-    let mut reported = Vec::new();
+async fn every_event_conforms_to_the_schema() {
+    let mut all = Vec::new();
     let incident = Cloud::new();
     with_incident(&incident).await.enforce(false, START).await.unwrap();
-    reported.extend(events(&incident));
+    all.extend(events(&incident));
 
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
@@ -227,23 +227,23 @@ async fn every_event_is_as_the_schema_says() {
     for _ in 0..2 {
         stack.enforce(true, START.plus_minutes(1_440)).await.unwrap();
     }
-    reported.extend(events(&cloud));
+    all.extend(events(&cloud));
 
     let schema: Value = serde_json::from_str(include_str!("../../../infra/events.schema.json")).unwrap();
     assert!(jsonschema::meta::is_valid(&schema));
     let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-    for event in &reported {
+    for event in &all {
         let errors: Vec<String> =
             validator.iter_errors(event).map(|error| format!("{error} at {}", error.instance_path())).collect();
         assert!(errors.is_empty(), "{errors:#?} {event:#}");
-        // It says something of each member.
+        // The schema describes each member.
         let about = ["about-anything", "transition", "digest"].map(|name| &schema["$defs"][name]["properties"]);
         for name in event["detail"].as_object().unwrap().keys() {
             assert!(about.iter().any(|members| members.get(name).is_some()), "{name}");
         }
     }
     let seen = |pointer: &str| -> BTreeSet<&str> {
-        reported.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
+        all.iter().filter_map(|event| event.pointer(pointer).and_then(Value::as_str)).collect()
     };
     let kinds: Vec<&str> = seen("/detail-type").into_iter().collect();
     let expected =
@@ -251,15 +251,15 @@ async fn every_event_is_as_the_schema_says() {
     assert_eq!(kinds, expected);
     let causes: Vec<&str> = seen("/detail/cause").into_iter().collect();
     assert_eq!(causes, ["incident", "pardon", "person", "time", "verdict"]);
-    // It tells what is wrong, too.
+    // It also rejects invalid events.
     for (pointer, wrong) in [("/detail/to", json!("broken")), ("/detail/group", Value::Null), ("/source", json!("x"))] {
-        let mut event = reported[0].clone();
+        let mut event = all[0].clone();
         *event.pointer_mut(pointer).unwrap() = wrong;
         assert!(!validator.is_valid(&event), "{pointer}");
     }
 }
 
-/// What people and programs were told, each thing once.
+/// The messages to people and the events to programs, each once.
 fn content(cloud: &Cloud) -> (BTreeMap<String, (String, String)>, BTreeMap<String, Value>) {
     let (mut messages, mut reports) = (BTreeMap::new(), BTreeMap::new());
     for (title, text, id) in letters(cloud) {
@@ -298,7 +298,7 @@ async fn wherever_the_enforcer_is_stopped_no_news_is_lost_and_what_comes_twice_i
                 assert!(after > 5, "it writes more than {after} times");
                 break;
             }
-            // Lambda brings the same again.
+            // Lambda delivers the same again.
             stack.enforce(false, Now(START.0 + 2_000)).await.unwrap();
             assert_eq!((content(&cloud), left_over(&cloud)), (expected.clone(), 0), "stopped after {after}");
             assert!(letters(&cloud).len() <= 2, "stopped after {after}");
@@ -307,7 +307,7 @@ async fn wherever_the_enforcer_is_stopped_no_news_is_lost_and_what_comes_twice_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_enforcers_at_once_tell_the_same() {
+async fn two_enforcers_at_once_send_the_same() {
     let undisturbed = cloud();
     with_harm(&undisturbed, START).await.enforce(false, START).await.unwrap();
     let cloud = cloud();
@@ -319,7 +319,7 @@ async fn two_enforcers_at_once_tell_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_all_stands_is_told_once_a_day_from_the_policys_hour_on() {
+async fn the_digest_is_sent_once_a_day_after_the_policys_hour() {
     let cloud = cloud();
     let toml = "[alerts]\ndigest_hour = 9\n\n[warmup]\nzone = \"Europe/Berlin\"\n\n[breaker]\nresume = \"manual\"\n";
     Stack::push(&cloud, toml).await;
@@ -328,9 +328,9 @@ async fn how_all_stands_is_told_once_a_day_from_the_policys_hour_on() {
         let letters = letters(cloud).into_iter();
         letters.filter(|(title, ..)| title.starts_with("[DIGEST]")).collect::<Vec<_>>()
     };
-    // It is ten in Berlin, but of the day before there is no mail.
+    // It is ten in Berlin, but the day before has no mail.
     stack.enforce(true, START).await.unwrap();
-    // Five minutes to nine, and then three times after nine, by functions that remember nothing.
+    // Five minutes to nine, then three times after nine, by functions without memory.
     let nine = START.plus_minutes(1_440 - 60);
     stack.enforce(true, Now(nine.0 - 300_000)).await.unwrap();
     assert_eq!(digests(&cloud), []);
@@ -339,13 +339,13 @@ async fn how_all_stands_is_told_once_a_day_from_the_policys_hour_on() {
         cold.enforce(true, nine.plus_minutes(minutes)).await.unwrap();
         cold.enforce(false, nine.plus_minutes(minutes)).await.unwrap();
     }
-    let reported = digests(&cloud);
-    let [(title, text, _)] = reported.as_slice() else { panic!("{reported:#?}") };
+    let sent = digests(&cloud);
+    let [(title, text, _)] = sent.as_slice() else { panic!("{sent:#?}") };
     insta::assert_snapshot!(format!("{title}\n\n{text}"));
     let events = events(&cloud);
-    let reported: Vec<&Value> = events.iter().filter(|event| event["detail-type"] == "Daily Digest").collect();
-    assert_eq!((reported.len(), &reported[0]["detail"]["day"]), (1, &json!("2026-10-06")));
-    // Nobody sent anything on the next day.
+    let daily: Vec<&Value> = events.iter().filter(|event| event["detail-type"] == "Daily Digest").collect();
+    assert_eq!((daily.len(), &daily[0]["detail"]["day"]), (1, &json!("2026-10-06")));
+    // The next day has no mail.
     stack.enforce(true, nine.plus_minutes(1_440)).await.unwrap();
     stack.enforce(true, nine.plus_minutes(1_441)).await.unwrap();
     assert_eq!(digests(&cloud).len(), 1);

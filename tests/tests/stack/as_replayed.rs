@@ -1,4 +1,4 @@
-//! A replay of a stream and the deployed stack that is fed the same stream come to the same end.
+//! A replay of a stream, and the deployed stack with the same stream, end in the same state.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -22,7 +22,7 @@ const REAL_NOW: i64 = 1_795_219_200_000;
 /// Breakers that are not closed, by subject and ISP.
 type Breakers = BTreeMap<(String, String), String>;
 
-/// Totals, breakers, and how many messages could not be counted.
+/// Totals, breakers, and the number of uncountable messages.
 type End = (Totals, Breakers, u64);
 
 async fn deployed(lines: &[&str], gate: bool) -> End {
@@ -31,7 +31,7 @@ async fn deployed(lines: &[&str], gate: bool) -> End {
     let (mut now, mut folded, mut failed) = (Now(0), 0, 0);
     let mut rest = lines;
     while !rest.is_empty() {
-        // What comes within one minute comes at once.
+        // Events of one minute arrive together.
         let minute =
             |line: &str| stamped(line, REAL_NOW).map(|at| Now(at).minute()).filter(|minute| *minute > now.minute());
         let begins = rest.iter().position(|line| minute(line).is_some()).unwrap_or(rest.len()).max(1);
@@ -41,7 +41,7 @@ async fn deployed(lines: &[&str], gate: bool) -> End {
         if ends_minute {
             stack.tick(now).await.unwrap();
         }
-        // What is dated in the future is measured by the real clock, in a replay too.
+        // Future dates are judged by the real clock, in a replay, too.
         failed += stack.ingest(&rest[..begins], Now(REAL_NOW)).await.unwrap().len() as u64;
         let records = cloud.stream(LEDGER);
         stack.fold(&records[folded..], now).await.unwrap();
@@ -82,7 +82,7 @@ fn replayed(stream: &[u8], gate: bool) -> End {
     }
     let breaker = |row: &Value| {
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-        // So people are told of an ISP whose breaker is open and holds nothing.
+        // So people are notified of an ISP whose breaker is open and holds nothing.
         let state = text("state").replace("in trouble", "open");
         ((text("subject"), text("isp")), state)
     };
@@ -90,7 +90,7 @@ fn replayed(stream: &[u8], gate: bool) -> End {
     (totals, breakers, report["input"]["rejected"].as_u64().unwrap())
 }
 
-/// The scenarios that come with the program; or the file of events that the variable STREAM names.
+/// The built-in scenarios; or the file of events that the variable STREAM names.
 fn streams() -> Vec<Vec<u8>> {
     if let Ok(path) = std::env::var("STREAM") {
         let mut stream = Vec::new();
@@ -108,7 +108,7 @@ fn streams() -> Vec<Vec<u8>> {
 #[tokio::test(start_paused = true)]
 async fn a_replay_and_the_stack_come_to_the_same_totals_and_breakers() {
     let streams = streams();
-    // Without a gate an ISP's own trouble is told from bad lists in another way.
+    // Without a gate, an ISP's own trouble is distinguished from bad lists in another way.
     let without_gate = streams.last().map(|stream| (stream, false));
     for (stream, gate) in streams.iter().map(|stream| (stream, true)).chain(without_gate) {
         let text = String::from_utf8_lossy(stream);

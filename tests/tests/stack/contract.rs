@@ -1,4 +1,4 @@
-//! One contract, two stores: whatever is asked of them in whatever order, the tables answer as memory does.
+//! One contract, two stores: for any calls in any order, the tables answer as memory does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,27 +26,27 @@ use super::mail::Dice;
 
 const START: Now = Now(1_791_273_600_000);
 
-/// What somebody who asks a store everything gets to know.
+/// All answers of a store.
 async fn everything<S: Reputation + DesiredStates + Outbox>(store: &mut S, subjects: &[Subject], now: Now) -> String {
-    let mut reported = format!("{:#?}\n", store.board(now).await.unwrap());
+    let mut answers = format!("{:#?}\n", store.board(now).await.unwrap());
     for subject in subjects {
         let subject_state = store.subject_state(subject, now).await.unwrap();
-        reported.push_str(&format!("{subject} {} {:?}\n", subject_state.protected, subject_state.breakers));
+        answers.push_str(&format!("{subject} {} {:?}\n", subject_state.protected, subject_state.breakers));
         let isps: Vec<Isp> = subject_state.timeline.isps().collect();
         for isp in std::iter::once(None).chain(isps.into_iter().map(Some)) {
             let cells = subject_state.timeline.cells(isp, &[], Minute(0), now);
-            // An ISP whose mail is all out of reach is known to one store and not to the other: nobody judges it.
+            // An ISP whose mail is all out of reach is known to one store and not to the other: it is not judged.
             if !cells.is_empty() {
-                reported.push_str(&format!("  {isp:?} {cells:?}\n"));
+                answers.push_str(&format!("  {isp:?} {cells:?}\n"));
             }
         }
     }
-    reported.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
-    reported.push_str(&format!("\n{:#?}", store.alert_queue().await.unwrap()));
-    reported
+    answers.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
+    answers.push_str(&format!("\n{:#?}", store.alert_queue().await.unwrap()));
+    answers
 }
 
-/// Gets everything, sometimes only at the second try.
+/// Accepts all messages, some of them only at the second attempt.
 struct Post {
     broken: bool,
 }
@@ -87,7 +87,7 @@ async fn perform<S: Reputation + DesiredStates + Outbox>(
     let records: Vec<Record> = act.units.iter().enumerate().map(number).collect();
     let shard = Shard::new(if act.kind.is_multiple_of(2) { "even" } else { "odd" });
     fold(store, &shard, &records, senders, act.limits, now).await.unwrap();
-    // Again, and cut elsewhere, it adds nothing.
+    // Again, cut elsewhere: it adds nothing.
     for start in [0, records.len() / 2] {
         fold(store, &shard, &records[start..], senders, Limits::NONE, now).await.unwrap();
     }
@@ -114,49 +114,50 @@ async fn perform<S: Reputation + DesiredStates + Outbox>(
         10 => apply_input(policy, store, &key, Input::PersonShadows, now).await.unwrap(),
         _ => apply_input(policy, store, &key, Input::PersonReleases, now).await.unwrap(),
     });
-    for mut wished in store.wishes().await.unwrap() {
+    for mut desired in store.wishes().await.unwrap() {
         if act.kind.is_multiple_of(2) {
-            (wished.made, wished.intent, wished.checked) = (Some(wished.wish), None, Some(now));
+            (desired.made, desired.intent, desired.checked) = (Some(desired.wish), None, Some(now));
             if act.kind.is_multiple_of(4) {
-                // All that can be noted, which other acts take away again.
-                (wished.intent, wished.written, wished.marking) = (Some(Flow::Flowing), Some(now), Some(wished.wish));
-                (wished.gone, wished.again) = (Some(now), Some(now));
-                wished.doubt = Some(Doubt { seen: Seen::Gone, since: now });
-                wished.other = Some(OtherStack { stack: "other".to_owned(), since: now });
+                // Every field that can be recorded, which other acts clear again.
+                (desired.intent, desired.written, desired.marking) =
+                    (Some(Flow::Flowing), Some(now), Some(desired.wish));
+                (desired.gone, desired.again) = (Some(now), Some(now));
+                desired.doubt = Some(Doubt { seen: Seen::Gone, since: now });
+                desired.other = Some(OtherStack { stack: "other".to_owned(), since: now });
                 let error = "AccessDeniedException: why".to_owned();
-                wished.trouble = Some(FailedCalls { failures: 3, denied: Some(now), error });
+                desired.trouble = Some(FailedCalls { failures: 3, denied: Some(now), error });
             } else {
-                (wished.written, wished.marking, wished.gone, wished.again) = (None, None, None, None);
-                (wished.doubt, wished.other, wished.trouble) = (None, None, None);
+                (desired.written, desired.marking, desired.gone, desired.again) = (None, None, None, None);
+                (desired.doubt, desired.other, desired.trouble) = (None, None, None);
             }
-            assert_eq!(store.note(&wished).await.unwrap(), Saved::Saved);
-            // Under a version that is over, nothing is noted, and nothing forgotten.
-            assert_eq!(store.note(&wished).await.unwrap(), Saved::Conflict);
-            assert_eq!(store.forget(&wished).await.unwrap(), Saved::Conflict);
-            assert_eq!(store.renew(&wished).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.note(&desired).await.unwrap(), Saved::Saved);
+            // Under an outdated version, nothing is recorded or deleted.
+            assert_eq!(store.note(&desired).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.forget(&desired).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.renew(&desired).await.unwrap(), Saved::Conflict);
         }
     }
     if act.kind == 5 {
-        for wished in store.wishes().await.unwrap() {
-            assert_eq!(store.forget(&wished).await.unwrap(), Saved::Saved);
-            assert_eq!(store.note(&wished).await.unwrap(), Saved::Conflict);
-            assert_eq!(store.renew(&wished).await.unwrap(), Saved::Saved);
+        for desired in store.wishes().await.unwrap() {
+            assert_eq!(store.forget(&desired).await.unwrap(), Saved::Saved);
+            assert_eq!(store.note(&desired).await.unwrap(), Saved::Conflict);
+            assert_eq!(store.renew(&desired).await.unwrap(), Saved::Saved);
         }
     }
     if act.kind == 3 {
         let unsent = store.unsent().await.unwrap();
         let ids: Vec<String> = unsent.iter().take(3).map(|notice| notice.id.clone()).collect();
         store.sent(&ids).await.unwrap();
-        // Crossed out twice is crossed out.
+        // Marking as sent twice has no further effect.
         store.sent(&ids).await.unwrap();
     }
     if act.kind.is_multiple_of(3) {
         let mut post = Post { broken: act.kind == 6 };
-        // What is left on the desk then is looked at by whoever asks for everything.
+        // The queue that is left is read by `everything`.
         let _ = deliver(policy, store, &mut post, now).await;
         let alert_queue = store.alert_queue().await.unwrap();
         assert_eq!(store.keep(&alert_queue).await.unwrap(), Saved::Saved);
-        // Under a version that is over, nothing is kept.
+        // Under an outdated version, nothing is kept.
         assert_eq!(store.keep(&alert_queue).await.unwrap(), Saved::Conflict);
     }
     changes
@@ -227,7 +228,7 @@ async fn tables_answer_as_memory_does() {
     }
 }
 
-/// Something that is done to a quota.
+/// An operation on a quota.
 enum QuotaAct {
     Open(Option<Quota>, Quota),
     Spend(Spend, Lease, Vec<String>),
@@ -269,7 +270,7 @@ fn any_quota(dice: &mut Dice) -> Quota {
         demoted: dice.chance(50).then_some(START),
         hurt: 7,
     };
-    // The same of a day, as there is one ramp of each.
+    // The same for a day, because there is one ramp of each.
     let ramp = Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, ..ramp };
     Quota { ramp, meter: Meter { bulk: 0, critical: 0, mark: Nanos::of(START) }, leases: Vec::new() }
 }
@@ -346,7 +347,7 @@ async fn tables_keep_quotas_as_memory_does() {
         let tables = DynamoQuotas::new(cloud.clients().dynamodb(), e2e::cloud::REPUTATION, policy.isp_map.clone());
         let memory = MemoryQuotas::default();
         let mut leases: Vec<Lease> = Vec::new();
-        let mut reported: BTreeMap<String, u32> = BTreeMap::new();
+        let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
         for step in 0..200 {
             let (set, isp) = (["news", "shop"][dice.below(2)], isps[dice.below(2)]);
             let known = memory.quota(set, isp).await.unwrap();
@@ -356,7 +357,7 @@ async fn tables_keep_quotas_as_memory_does() {
             let expected = perform_quota(&memory, set, isp, &act).await;
             let found = perform_quota(&tables, set, isp, &act).await;
             assert_eq!(found, expected, "seed {seed}, step {step}");
-            *reported.entry(expected.chars().take_while(|c| *c != ' ').collect()).or_default() += 1;
+            *outcomes.entry(expected.chars().take_while(|c| *c != ' ').collect()).or_default() += 1;
             let one = tables.quota(set, isp).await.unwrap().map(sorted);
             assert_eq!(one, memory.quota(set, isp).await.unwrap().map(sorted), "seed {seed}, step {step}");
             for set in ["news", "shop"].into_iter().filter(|_| step % 20 == 0) {
@@ -368,7 +369,7 @@ async fn tables_keep_quotas_as_memory_does() {
             }
         }
         for outcome in ["granted", "refused", "Ok(Saved)", "Ok(Conflict)", "Ok(true)", "Ok(false)"] {
-            assert!(reported.get(outcome).is_some_and(|times| *times > 3), "{outcome} in {reported:?}");
+            assert!(outcomes.get(outcome).is_some_and(|times| *times > 3), "{outcome} in {outcomes:?}");
         }
     }
 }

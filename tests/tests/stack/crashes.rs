@@ -1,5 +1,4 @@
-//! Whatever is stopped, fails, comes again or is cut elsewhere: the rows are the truth, and what they call for is done
-//! once.
+//! Whatever is stopped, fails, is delivered again or is cut elsewhere: the rows are the truth, and their effects happen once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,11 +11,11 @@ use super::mail::{Dice, Mailbox, NEWS, SHOP, stored};
 
 const START: Now = Now(1_791_273_600_000);
 
-/// Reads the ledger's stream as Lambda may: a record is given for the first time once all before it are known to be added;
-/// everything else may come again, cut anywhere.
+/// Reads the ledger's stream as Lambda may: a record is delivered for the first time once all before it are known to be added;
+/// everything else may be delivered again, cut anywhere.
 #[derive(Default)]
 struct Reader {
-    /// How many of the first records are known to be added.
+    /// The number of first records that are known to be added.
     added: usize,
 }
 
@@ -51,19 +50,19 @@ fn mailbox(dice: &mut Dice) -> Mailbox {
             _ => mailbox.delivered(NEWS, domain, isp, at),
         }
     }
-    // SNS and SQS bring things twice, and in no order.
+    // SNS and SQS may deliver twice, and in any order.
     let events = std::mem::take(&mut mailbox.events);
-    let mut reported: Vec<String> = Vec::new();
+    let mut delivered: Vec<String> = Vec::new();
     for event in events {
         if dice.chance(10) {
-            reported.push(event.clone());
+            delivered.push(event.clone());
         }
-        reported.push(event);
+        delivered.push(event);
     }
-    for index in (1..reported.len()).rev() {
-        reported.swap(index, dice.below(index + 1));
+    for index in (1..delivered.len()).rev() {
+        delivered.swap(index, dice.below(index + 1));
     }
-    mailbox.events = reported;
+    mailbox.events = delivered;
     mailbox
 }
 
@@ -92,7 +91,7 @@ async fn simulate(seed: u64) {
                 let len = (1 + dice.below(30)).min(queue.len());
                 let batch: Vec<&str> = queue.drain(..len).collect();
                 let failed = stack.ingest(&batch, now).await;
-                // A process that is stopped answers nothing, and everything comes again.
+                // A stopped process answers nothing, and everything is delivered again.
                 match (stack.restart_if_stopped(), failed) {
                     (true, _) | (_, Err(_)) => queue.extend(&batch),
                     (false, Ok(failed)) => queue.extend(failed.into_iter().map(|index| batch[index])),
@@ -127,10 +126,10 @@ async fn simulate(seed: u64) {
             attribute(n, "Name").filter(|name| name == "id").and_then(|_| attribute(n, "Value.StringValue"))
         })
     };
-    let reported: Vec<String> = state.published.iter().map(|form| id(form).unwrap()).collect();
-    let distinct: BTreeSet<&String> = reported.iter().collect();
+    let sent: Vec<String> = state.published.iter().map(|form| id(form).unwrap()).collect();
+    let distinct: BTreeSet<&String> = sent.iter().collect();
     let mut contents: BTreeMap<&String, &String> = BTreeMap::new();
-    for (id, form) in reported.iter().zip(&state.published) {
+    for (id, form) in sent.iter().zip(&state.published) {
         let message = &form["Message"];
         assert_eq!(*contents.entry(id).or_insert(message), message, "seed {seed}");
     }
@@ -140,10 +139,10 @@ async fn simulate(seed: u64) {
     let opened = |id: &&&String| id.contains("#configuration-set:news#");
     let paused = state.published.iter().filter(|form| form["Subject"].starts_with("[STOPPED] news: "));
     let paused: BTreeSet<Option<String>> = paused.map(id).collect();
-    assert_eq!(paused.len(), 1, "seed {seed}: {reported:?}");
+    assert_eq!(paused.len(), 1, "seed {seed}: {sent:?}");
     assert!(distinct.iter().any(|id| opened(&id)), "seed {seed}");
-    // Told twice only where a stop came between telling and crossing out, and then under one name.
-    assert!(reported.len() - distinct.len() <= kills, "seed {seed}: {reported:?}");
+    // Sent twice only if a stop came between sending and marking as sent, and then with the same id.
+    assert!(sent.len() - distinct.len() <= kills, "seed {seed}: {sent:?}");
     drop(state);
     let notices = cloud.items(e2e::cloud::REPUTATION);
     let of = |pk: &str| notices.iter().filter(|item| item["pk"]["S"] == pk).count();
@@ -151,7 +150,7 @@ async fn simulate(seed: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn totals_are_the_truth_and_one_pause_is_made_and_told_whatever_is_stopped_between_two_writes() {
+async fn totals_are_the_truth_and_one_stop_is_made_and_reported_whatever_is_stopped_between_two_writes() {
     let seeds = match std::env::var("SIMULATION_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..16).collect(),

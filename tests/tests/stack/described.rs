@@ -1,5 +1,5 @@
-//! The gate's OpenAPI document against what the gate takes and gives: whatever a test asks goes through [`ask`], which holds
-//! request and answer against the document.
+//! The gate's OpenAPI document, compared with the gate: every request of a test goes through [`ask`], which validates request
+//! and answer against the document.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{LazyLock, Mutex};
@@ -18,7 +18,7 @@ pub(crate) struct Described {
     document: Value,
     /// By the name of the schema.
     validators: BTreeMap<String, Validator>,
-    /// What was answered so far in this process.
+    /// All exchanges of this process so far.
     seen: Mutex<BTreeSet<Exchange>>,
 }
 
@@ -49,14 +49,14 @@ impl Described {
         self.document["paths"].get(path)?.get(method.to_ascii_lowercase())
     }
 
-    /// What is wrong with a value, by a schema that is given where it is or by its name.
+    /// The errors of a value, by an inline schema or the name of one.
     fn errors(&self, schema: &Value, value: &Value) -> Vec<String> {
-        let reported = |errors: jsonschema::ErrorIterator<'_>| {
+        let list = |errors: jsonschema::ErrorIterator<'_>| {
             errors.map(|error| format!("{} at {}", error, error.instance_path())).collect()
         };
         match schema["$ref"].as_str().and_then(|pointer| pointer.strip_prefix("#/components/schemas/")) {
-            Some(name) => reported(self.validators[name].iter_errors(value)),
-            None => reported(jsonschema::validator_for(schema).unwrap().iter_errors(value)),
+            Some(name) => list(self.validators[name].iter_errors(value)),
+            None => list(jsonschema::validator_for(schema).unwrap().iter_errors(value)),
         }
     }
 
@@ -83,7 +83,7 @@ impl Described {
         if reply.status >= 400 {
             assert_eq!(reply.body["status"], reply.status);
         }
-        // A request that is not as described is refused; one that is refused for its shape is not as described.
+        // A request that violates the document is refused; one that is refused for its shape violates the document.
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
         if let Some(body) = request.body.as_deref().filter(|_| !request.is_base64_encoded && !schema.is_null()) {
             let refused = [400, 413, 415, 422].contains(&reply.status);
@@ -98,41 +98,43 @@ impl Described {
         self.seen.lock().unwrap().insert((method.to_owned(), path.to_owned(), reply.status));
     }
 
-    /// What the document says may be answered.
-    fn said(&self) -> BTreeSet<Exchange> {
-        let mut said = BTreeSet::new();
+    /// The exchanges of the document.
+    fn described(&self) -> BTreeSet<Exchange> {
+        let mut described = BTreeSet::new();
         for (path, item) in self.document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 for status in operation["responses"].as_object().unwrap().keys() {
-                    said.insert((method.to_ascii_uppercase(), path.clone(), status.parse().unwrap()));
+                    described.insert((method.to_ascii_uppercase(), path.clone(), status.parse().unwrap()));
                 }
             }
         }
-        said
+        described
     }
 }
 
-/// Asks a gate, and holds what is asked and answered against the document.
+/// Sends a request to a gate, and validates request and answer against the document.
 pub(crate) async fn ask(gate: &mut WarmGate, request: &LambdaFunctionUrlRequest, now: Now) -> Reply {
     let reply = gate.ask(request, now).await;
     DESCRIBED.check(request, &reply);
     reply
 }
 
-/// What is not yet answered of what the document says may be, and the other way round. For a test that has asked everything.
+/// The exchanges of the document that did not occur, and those that occurred without being in it. For a test that has sent
+/// every kind of request.
 pub(crate) fn left_out() -> Vec<Exchange> {
-    DESCRIBED.said().symmetric_difference(&DESCRIBED.seen.lock().unwrap()).cloned().collect()
+    DESCRIBED.described().symmetric_difference(&DESCRIBED.seen.lock().unwrap()).cloned().collect()
 }
 
 #[test]
 fn the_document_describes_every_route_and_every_kind_of_problem() {
-    let paths = DESCRIBED.said().into_iter().map(|(method, path, _)| (method, path)).collect::<BTreeSet<_>>();
+    let paths = DESCRIBED.described().into_iter().map(|(method, path, _)| (method, path)).collect::<BTreeSet<_>>();
     let routes = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned()));
     assert_eq!(paths, routes.collect());
     let kinds = &DESCRIBED.document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
     assert_eq!(*kinds, json!(Kind::ALL.map(Kind::uri)));
-    let statuses: BTreeSet<i64> = DESCRIBED.said().iter().map(|(_, _, status)| *status).filter(|s| *s >= 400).collect();
-    // Paths and methods that are not described are refused with problems of their own.
+    let statuses: BTreeSet<i64> =
+        DESCRIBED.described().iter().map(|(_, _, status)| *status).filter(|s| *s >= 400).collect();
+    // Paths and methods outside the document are refused with problems of their own.
     let kinds = Kind::ALL.iter().filter(|kind| !matches!(kind, Kind::UnknownPath | Kind::MethodNotAllowed));
     assert_eq!(statuses, kinds.map(|kind| kind.status()).collect());
 }

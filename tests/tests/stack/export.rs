@@ -1,4 +1,4 @@
-//! What is exported for dashboards of people's own, of the stack as it is stored.
+//! The export for users' own dashboards, from the stored state of the stack.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ async fn nothing_is_read_or_written_unless_the_policy_asks_for_it() {
     for (toml, expected) in [("", false), ("[cloudwatch]\nconfiguration_sets = 3\n", true)] {
         let cloud = Cloud::new();
         let mut stack = with_mail(&cloud, toml).await;
-        // The hour's work is done then.
+        // The hour's work is done by then.
         stack.tick(START.plus_minutes(6)).await.unwrap();
         let before = cloud.state().reads;
         assert_eq!(exported(&mut stack, START.plus_minutes(11)).await.is_some(), expected);
@@ -140,9 +140,9 @@ async fn while_the_table_does_not_answer_the_period_is_left_for_the_next_minute(
     assert!(exported(&mut stack, START.plus_minutes(12)).await.is_some());
 }
 
-/// What a busy set costs, as in `infra/INSTALL.md`: nine days of hours and three hours of minutes with mail to six ISPs.
+/// The cost of a busy set, as in `infra/INSTALL.md`: nine days of hours and three hours of minutes with mail to six ISPs.
 #[tokio::test(start_paused = true)]
-async fn a_set_costs_the_reads_that_the_price_table_says() {
+async fn a_set_costs_the_reads_of_the_price_table() {
     let cloud = Cloud::new();
     let isps = ["gmail", "microsoft", "yahoo", "apple", "gmx", "other"];
     let kinds = ["sent", "delivered", "hard_bounces", "delays", "opens"];
@@ -155,7 +155,7 @@ async fn a_set_costs_the_reads_that_the_price_table_says() {
         for (isp, kind) in isps.iter().flat_map(|isp| kinds.iter().map(move |kind| (isp, kind))) {
             item[format!("{isp}.{kind}")] = json!({ "N": "1234" });
         }
-        // As DynamoDB sizes an item: names, texts, and a byte for two digits of a number and one more.
+        // As DynamoDB measures an item: names, texts, and a byte for two digits of a number plus one.
         let size = |(name, value): (&String, &Value)| {
             name.len() + value["S"].as_str().map_or_else(|| value["N"].as_str().unwrap().len() / 2 + 1, str::len)
         };

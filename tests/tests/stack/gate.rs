@@ -1,4 +1,4 @@
-//! The gate's answers: by what the breakers say, by what is asked, and where the tables do not answer.
+//! The gate's answers: by the state of the breakers, by the request, and without the tables.
 
 use aws::reputation::DynamoReputation;
 use e2e::cloud::{Cloud, LEDGER, REPUTATION};
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use super::described::{ask, left_out};
 use super::mail::{Mailbox, NEWS, SHOP};
 
-/// 2026-11-21, six hours after midnight: half of a quota has come in by then, and half of that was kept.
+/// 2026-11-21, six hours after midnight: half of a quota is available by then, and half of that was kept.
 const SIX: Now = Now(1_795_219_200_000 + 6 * 3_600_000);
 
-/// 120 of each 1,200 are for critical mail; 90 of the others come in within an hour.
+/// 120 of each 1,200 are for critical mail; 90 of the others become available within an hour.
 const POLICY: &str = r#"
 [warmup.sets]
 news = { start = 1200, target = 1200, critical_route = "news-critical" }
@@ -33,7 +33,7 @@ async fn post(gate: &mut WarmGate, path: &str, body: &Value, now: Now) -> Reply 
     ask(gate, &request("POST", path, Some(&body.to_string())), now).await
 }
 
-/// What is said of one ISP, in one line.
+/// The answer about one ISP, on one line.
 fn line(permit: &Value) -> String {
     let text = |name: &str| permit[name].as_str().unwrap_or("-").to_owned();
     let mails = |name: &str| permit[name].as_u64().unwrap();
@@ -74,11 +74,11 @@ async fn with_states(cloud: &Cloud, policy: &Policy, states: &[(&str, State)]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_breakers_say_is_what_is_granted() {
+async fn grants_follow_the_states_of_the_breakers() {
     let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(20)) };
     let half = State::Throttled { factor: Factor::of_share(0.5), moved: SIX };
     let probing = State::Probing { at: SIX };
-    let mut reported = String::new();
+    let mut answers = String::new();
     for (name, toml, set, states) in [
         ("all closed", "", "news", &[][..]),
         ("throttled at the ISP", "", "news", &[("configuration-set:news at gmail", half)]),
@@ -97,7 +97,7 @@ async fn what_the_breakers_say_is_what_is_granted() {
         ("young, and the overflow set is open", "", "shop", &[("configuration-set:shop-shared", open)]),
         ("open in shadow", "mode = \"shadow\"\n", "news", &[("configuration-set:news", open)]),
     ] {
-        reported.push_str(&format!("{name}\n"));
+        answers.push_str(&format!("{name}\n"));
         for class in ["bulk", "critical"] {
             let cloud = Cloud::new();
             let policy = Stack::push(&cloud, &format!("{toml}{POLICY}")).await;
@@ -105,10 +105,10 @@ async fn what_the_breakers_say_is_what_is_granted() {
             let mut stack = Stack::new(&cloud, true);
             let body = permits(set, class, json!({ "gmail.com": 500 }));
             let reply = post(&mut stack.gate, "/v1/permits", &body, SIX).await;
-            reported.push_str(&format!("    {class:<8} {}\n", lines(&reply)[0]));
+            answers.push_str(&format!("    {class:<8} {}\n", lines(&reply)[0]));
         }
     }
-    insta::assert_snapshot!(reported);
+    insta::assert_snapshot!(answers);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,24 +119,24 @@ async fn of_a_subject_that_a_person_put_in_shadow_nothing_is_held_back_at_any_is
     with_states(&cloud, &policy, &[("configuration-set:news at gmail", open)]).await;
     let mut stack = Stack::new(&cloud, true);
     let body = permits("news", "bulk", json!({ "gmail.com": 40 }));
-    let mut reported = Vec::new();
-    for (minutes, word) in [(0, None), (1, Some(Input::PersonShadows)), (2, Some(Input::PersonReleases))] {
+    let mut answers = Vec::new();
+    for (minutes, command) in [(0, None), (1, Some(Input::PersonShadows)), (2, Some(Input::PersonReleases))] {
         let now = SIX.plus_minutes(minutes);
-        if let Some(word) = word {
+        if let Some(command) = command {
             let key = Key { subject: "configuration-set:news".parse().unwrap(), isp: None };
-            apply_input(&policy, &mut stack.reputation(), &key, word, now).await.unwrap();
+            apply_input(&policy, &mut stack.reputation(), &key, command, now).await.unwrap();
         }
         let now = now.plus_minutes(1);
-        reported.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
+        answers.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
     }
-    assert_eq!(reported[1], "gmail, 40 go by news");
-    for held in [&reported[0], &reported[2]] {
-        assert!(held.contains("40 wait") || !held.contains("40 go"), "{reported:?}");
+    assert_eq!(answers[1], "gmail, 40 go by news");
+    for held in [&answers[0], &answers[2]] {
+        assert!(held.contains("40 wait") || !held.contains("40 go"), "{answers:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_evaluation() {
+async fn harm_in_events_takes_effect_at_the_gate_within_a_second_of_its_evaluation() {
     let cloud = Cloud::new();
     cloud.state().sets = [("news".to_owned(), true), ("shop".to_owned(), true)].into();
     Stack::push(&cloud, POLICY).await;
@@ -160,8 +160,8 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
     stack.fold(&cloud.stream(LEDGER), SIX).await.unwrap();
     let then = Now(SIX.0 + 1_000);
     let first = lines(&post(&mut stack.gate, "/v1/permits", &body, then).await);
-    // Its time comes: probes, and they are few; then clean mail brings it back.
-    let mut reported = vec![first[1].clone()];
+    // When its time comes, it probes with a few mails; then clean mail brings it back.
+    let mut answers = vec![first[1].clone()];
     assert_eq!(first[0], "gmail, 40 go by news");
     for minute in 1..=400 {
         let now = then.plus_minutes(minute);
@@ -173,7 +173,7 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
         for _ in 0..40 {
             mailbox.delivered(NEWS, "outlook.com", "microsoft", now);
         }
-        // Each mail has its name from its number: others than before.
+        // Each mail is named after its number: other names than before.
         let events: Vec<String> =
             mailbox.events.iter().map(|event| event.replace("\"0102", &format!("\"{minute:04}"))).collect();
         let events: Vec<&str> = events.iter().map(String::as_str).collect();
@@ -181,9 +181,9 @@ async fn harm_that_is_told_by_events_is_felt_at_the_gate_within_a_second_of_its_
         let known = cloud.stream(LEDGER);
         stack.fold(&known[known.len().saturating_sub(80)..], now).await.unwrap();
         let body = permits("news", "bulk", json!({ "outlook.com": 80 }));
-        reported.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
+        answers.push(lines(&post(&mut stack.gate, "/v1/permits", &body, now).await)[0].clone());
     }
-    insta::assert_snapshot!(reported.join("\n"), @r"
+    insta::assert_snapshot!(answers.join("\n"), @r"
     microsoft, 40 wait 1851 (stopped: configuration-set:news is stopped)
     microsoft, 13 go by news, 67 wait 5457 (throttled: configuration-set:news is testing: 5 % of the quota)
     microsoft, 3 go by news, 77 wait 5684 (throttled: configuration-set:news is testing: 5 % of the quota)
@@ -209,13 +209,13 @@ async fn a_set_that_a_person_stops_gets_nothing_but_its_critical_reserve() {
     assert_eq!(lines(&post(&mut stack.gate, "/v1/permits", &bulk, SIX).await), ["gmail, 50 go by news"]);
     apply_input(&policy, &mut stack.reputation(), &key, Input::PersonStops, SIX).await.unwrap();
     let then = Now(SIX.0 + 1_000);
-    let mut reported = Vec::new();
+    let mut answers = Vec::new();
     for body in [&bulk, &critical, &critical] {
-        reported.extend(lines(&post(&mut stack.gate, "/v1/permits", body, then).await));
+        answers.extend(lines(&post(&mut stack.gate, "/v1/permits", body, then).await));
     }
     apply_input(&policy, &mut stack.reputation(), &key, Input::PersonResumes, then).await.unwrap();
-    reported.extend(lines(&post(&mut stack.gate, "/v1/permits", &bulk, Now(then.0 + 1_000)).await));
-    insta::assert_snapshot!(reported.join("\n"), @r"
+    answers.extend(lines(&post(&mut stack.gate, "/v1/permits", &bulk, Now(then.0 + 1_000)).await));
+    insta::assert_snapshot!(answers.join("\n"), @r"
     gmail, 50 wait 1936 (stopped: configuration-set:news is stopped)
     gmail, 100 go by news-critical
     gmail, 20 go by news-critical, 80 wait 1891 (stopped: configuration-set:news is stopped)
@@ -242,7 +242,7 @@ async fn each_isp_is_answered_by_itself_and_its_domains_are_added_up() {
     assert_eq!(reply.body["permits"][0]["domains"], json!(["Gmail.com", "googlemail.com"]));
     assert_eq!((&reply.body["day"], &reply.body["configurationSet"]), (&json!("2026-11-21"), &json!("news")));
     assert_eq!(reply.headers["cache-control"], "no-store");
-    // A thousand domains at once.
+    // A thousand domains in one request.
     let many: serde_json::Map<String, Value> = (0..1_000).map(|n| (format!("d{n}.example"), json!(1))).collect();
     let reply = post(&mut stack.gate, "/v1/permits", &permits("plain", "bulk", many.into()), SIX).await;
     assert_eq!(reply.body["permits"][0]["asked"], 1_000);
@@ -258,7 +258,7 @@ async fn the_same_request_is_granted_once_and_others_each_for_themselves() {
     let first = post(&mut one, "/v1/permits", &body, SIX).await;
     assert_eq!(post(&mut one, "/v1/permits", &body, SIX).await, first);
     assert_eq!(post(&mut other, "/v1/permits", &body, SIX).await, first);
-    // With other numbers under the same name nobody gets more than was granted, or than is asked for.
+    // With other numbers under the same name, a client gets no more than was granted, and no more than it asks for.
     body["recipients"] = json!({ "gmail.com": 150 });
     assert_eq!(lines(&post(&mut one, "/v1/permits", &body, SIX).await)[0], "gmail, 100 go by news, 50 wait 60");
     body["recipients"] = json!({ "gmail.com": 30 });
@@ -272,7 +272,7 @@ async fn the_same_request_is_granted_once_and_others_each_for_themselves() {
     assert_eq!(used(&cloud, "quota#news", "gmail"), (160, 0));
 }
 
-/// Mails granted of what is there for everybody, and of the reserve, as stored.
+/// Mails granted from the part for all mail, and from the reserve, as stored.
 pub(crate) fn used(cloud: &Cloud, pk: &str, isp: &str) -> (u64, u64) {
     let item = item(cloud, pk, isp);
     let number = |name: &str| item[name]["N"].as_str().unwrap_or("0").parse().unwrap();
@@ -310,7 +310,7 @@ async fn a_lease_is_given_back_once_and_in_time() {
     let reply = post(&mut other, "/v1/leases/return", &back(90), Now(SIX.0 + 60_000)).await;
     assert_eq!((reply.status, reply.body), (200, json!({ "returned": 90 })));
     assert_eq!(used(&cloud, "quota#news", "gmail"), (0, 110));
-    // Whoever asks again under the same name gets another lease, though this gate remembers the first.
+    // A new request under the same name gets another lease, though this gate remembers the first.
     let again = post(&mut one, "/v1/permits", &body, Now(SIX.0 + 1)).await;
     assert_ne!(again.body["permits"][0]["lease"], lease);
     assert_eq!(used(&cloud, "quota#news", "gmail"), (190, 120));
@@ -344,7 +344,7 @@ async fn what_is_asked_wrongly_is_refused_with_the_place_and_what_would_be_right
         json!({ "configurationSet": set, "lease": lease, "unused": unused }).to_string()
     };
     let (permits, leases) = ("/v1/permits", "/v1/leases/return");
-    let mut reported = String::new();
+    let mut answers = String::new();
     for (path, body) in [
         (permits, String::new()),
         (permits, "{\"configurationSet\":".to_owned()),
@@ -388,13 +388,9 @@ async fn what_is_asked_wrongly_is_refused_with_the_place_and_what_would_be_right
         let reply = ask(&mut stack.gate, &request("POST", path, Some(&body)), SIX).await;
         let (kind, field) = (reply.body["type"].as_str().unwrap(), reply.body["field"].as_str().unwrap_or("-"));
         let field: String = field.chars().take(60).collect();
-        reported.push_str(&format!(
-            "{} {kind} {field}\n    {}\n",
-            reply.status,
-            reply.body["detail"].as_str().unwrap()
-        ));
+        answers.push_str(&format!("{} {kind} {field}\n    {}\n", reply.status, reply.body["detail"].as_str().unwrap()));
     }
-    insta::assert_snapshot!(reported);
+    insta::assert_snapshot!(answers);
     assert!(item(&cloud, "quota#news", "gmail").is_null());
 }
 
@@ -437,7 +433,7 @@ async fn http_is_kept_to() {
     typed.is_base64_encoded = true;
     typed.headers.insert("content-type", "Application/JSON; charset=utf-8".parse().unwrap());
     assert_eq!(ask(gate, &typed, SIX).await.status, 200);
-    // As large as may be.
+    // As large as allowed.
     let padded = format!("{}{good}", " ".repeat(256 * 1024 - good.len()));
     assert_eq!(ask(gate, &request("POST", "/v1/permits", Some(&padded)), SIX).await.status, 200);
 
@@ -491,7 +487,7 @@ async fn every_answer_that_the_document_names_is_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer_says_that_it_is_not_counted() {
+async fn without_the_tables_the_policy_decides_and_the_answer_says_that_mail_is_not_counted() {
     let cloud = Cloud::new();
     let grants = "[gate]\nunreadable_bulk = \"grant\"\nunreadable_critical = \"defer\"\n";
     Stack::push(&cloud, &format!("{grants}{POLICY}")).await;
@@ -501,13 +497,13 @@ async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer
     let lease = leased.body["permits"][0]["lease"].take();
     cloud.state().dynamodb_down = true;
     let then = Now(SIX.0 + 2_000);
-    let mut reported = String::new();
-    // One that knows its policy, and one that starts now.
+    let mut answers = String::new();
+    // A gate that knows its policy, and one that starts now.
     for gate in [&mut warm, &mut WarmGate::new(&cloud.clients(), 2)] {
         for class in ["bulk", "critical"] {
             let reply = post(gate, "/v1/permits", &body(class), then).await;
             assert!(reply.body["degraded"].is_string() && reply.body["permits"][0]["lease"].is_null());
-            reported.push_str(&format!("{class:<8} {}\n", lines(&reply)[0]));
+            answers.push_str(&format!("{class:<8} {}\n", lines(&reply)[0]));
         }
         let health = ask(gate, &request("GET", "/v1/health", None), then).await;
         assert_eq!((health.status, &health.body["type"]), (503, &json!("/problems/unreadable")));
@@ -515,7 +511,7 @@ async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer
         let reply = post(gate, "/v1/leases/return", &back, then).await;
         assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (503, "2"));
     }
-    insta::assert_snapshot!(reported, @r"
+    insta::assert_snapshot!(answers, @r"
     bulk     gmail, 20 go by news
     critical gmail, 20 wait 42 (unreadable: the quota cannot be read, and gate.unreadable_critical of the policy is defer)
     bulk     gmail, 20 wait 53 (unreadable: the quota cannot be read, and gate.unreadable_bulk of the policy is defer)
@@ -523,7 +519,7 @@ async fn while_the_tables_do_not_answer_the_policy_says_what_goes_and_the_answer
     ");
     let nowhere = permits("nwes", "bulk", json!({ "gmail.com": 20 }));
     assert_eq!(post(&mut warm, "/v1/permits", &nowhere, then).await.status, 404);
-    // And when they answer again, all is as before.
+    // Once they answer again, everything is as before.
     cloud.state().dynamodb_down = false;
     let back = json!({ "configurationSet": "news", "lease": lease, "unused": 5 });
     assert_eq!(post(&mut warm, "/v1/leases/return", &back, then).await.status, 200);
@@ -540,13 +536,13 @@ async fn one_quota_that_cannot_be_read_leaves_the_others_counted() {
     let body = permits("news", "bulk", json!({ "gmail.com": 20, "web.de": 20 }));
     let reply = post(&mut stack.gate, "/v1/permits", &body, SIX).await;
     assert!(reply.body["degraded"].is_string());
-    let reported = lines(&reply);
-    assert!(reported[0].starts_with("gmail, 20 wait ") && reported[0].contains("unreadable"), "{reported:?}");
-    assert_eq!(reported[1], "web.de, 20 go by news");
+    let answers = lines(&reply);
+    assert!(answers[0].starts_with("gmail, 20 wait ") && answers[0].contains("unreadable"), "{answers:?}");
+    assert_eq!(answers[1], "web.de, 20 go by news");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_day_begins_where_the_policy_says_and_a_clock_that_is_behind_waits_for_it() {
+async fn a_day_begins_in_the_policys_zone_and_a_clock_that_is_behind_waits_for_it() {
     let cloud = Cloud::new();
     Stack::push(&cloud, &format!("{POLICY}[warmup]\nzone = \"America/New_York\"\n")).await;
     let (mut ahead, mut behind) = (WarmGate::new(&cloud.clients(), 1), WarmGate::new(&cloud.clients(), 2));
@@ -557,7 +553,7 @@ async fn a_day_begins_where_the_policy_says_and_a_clock_that_is_behind_waits_for
     let after = post(&mut ahead, "/v1/permits", &body, midnight).await;
     assert_eq!(after.body["day"], "2026-11-21");
     assert!(lines(&after)[0].contains("pace"), "nothing has come in yet: {after:?}");
-    // Of the day that is over nothing is granted any more, by whatever clock.
+    // Nothing of the past day is granted any more, by any clock.
     let late = post(&mut behind, "/v1/permits", &body, Now(midnight.0 - 500)).await;
     assert!(late.body.get("degraded").is_none() && lines(&late)[0].contains("20 wait"), "{late:?}");
     let critical = permits("news", "critical", json!({ "gmail.com": 20 }));

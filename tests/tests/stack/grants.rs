@@ -1,5 +1,5 @@
-//! Many clients at many gates, calls and answers that get lost, gates that are stopped halfway: the sum of what is granted is
-//! the quota, and never more.
+//! Many clients at many gates, lost calls and answers, gates that are stopped halfway: the sum of the grants is the quota,
+//! and never more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ const MIDNIGHT: Now = Now(1_795_219_200_000);
 const HOUR_MILLIS: i64 = 3_600_000;
 const CLIENTS: usize = 64;
 const GATES: usize = 16;
-/// What is there for everybody, and the reserve: see the policy.
+/// The part for all mail, and the reserve: see the policy.
 const EVERYBODY: u64 = 900;
 const RESERVE: u64 = 100;
 const ISPS: [(&str, &str); 2] = [("gmail.com", "gmail"), ("outlook.com", "microsoft")];
 
-/// What is not counted is not granted here, so that every grant can be added up.
+/// Uncounted mail is not granted here, so that every grant can be added up.
 const POLICY: &str = "[gate]\nunreadable_bulk = \"defer\"\nunreadable_critical = \"defer\"\n\
                       [warmup.sets]\nnews = { start = 1000, target = 1000 }\n";
 
@@ -37,12 +37,12 @@ struct Known {
     granted: BTreeMap<String, u64>,
     /// Mails given back, by ISP.
     returned: BTreeMap<String, u64>,
-    /// Mails that were given back, or whose lease was forgotten before its time because there were too many, by ISP.
+    /// Mails that were given back, or whose lease was deleted early because there were too many, by ISP.
     unsure: BTreeMap<String, u64>,
-    /// Every lease there ever was.
+    /// Every lease so far.
     leases: BTreeSet<String>,
     /// Gates that were stopped halfway, answers that were not counted, leases that came back late or twice.
-    reported: BTreeMap<&'static str, u64>,
+    incidents: BTreeMap<&'static str, u64>,
 }
 
 struct Client {
@@ -58,7 +58,7 @@ struct World {
     seed: u64,
     gates: Vec<Mutex<WarmGate>>,
     known: Mutex<Known>,
-    /// How many in a hundred calls do not go well.
+    /// How many of a hundred calls fail.
     bad: usize,
 }
 
@@ -77,13 +77,13 @@ impl World {
     }
 
     async fn note(&self, what: &'static str) {
-        *self.known.lock().await.reported.entry(what).or_default() += 1;
+        *self.known.lock().await.incidents.entry(what).or_default() += 1;
     }
 
-    /// Asks one gate once; `None` if it was stopped before it answered.
+    /// Sends one request to one gate; `None` if it was stopped before it answered.
     async fn once(&self, dice: &mut Dice, path: &str, body: &Value, now: Now) -> Option<(i64, Value)> {
         let mut gate = self.gates[dice.below(GATES)].lock().await;
-        // Lambda stops a function at its time limit, or a machine is lost: anywhere between two calls.
+        // Lambda stops a function at its time limit, or a machine fails: anywhere between two calls.
         let patience = if dice.chance(self.bad) { 1 + dice.below(40) as u64 } else { 60_000 };
         let request = request("POST", path, Some(&body.to_string()));
         let reply = tokio::time::timeout(Duration::from_millis(patience), ask(&mut gate, &request, now)).await;
@@ -97,7 +97,7 @@ impl World {
         Some((reply.status, reply.body))
     }
 
-    /// One client asks, until it is answered, and gives something back now and then.
+    /// One client asks until it is answered, and sometimes gives something back.
     async fn turn(&self, client: &mut Client, now: Now) {
         for (lease, isp, unused) in std::mem::take(&mut client.late) {
             self.give_back(client, &lease, &isp, unused, now, true).await;
@@ -129,7 +129,7 @@ impl World {
                 Some((200, mut answer)) if answer.get("degraded").is_none() => break answer["permits"].take(),
                 Some((200, answer)) => {
                     self.note("uncounted").await;
-                    // Some ISPs may be counted; they are asked again all the same, and are granted once.
+                    // Some ISPs may already be counted; they are requested again anyway, and granted once.
                     let uncounted = answer["permits"].as_array().unwrap().iter();
                     let uncounted = uncounted.filter(|permit| permit["limit"] == "unreadable");
                     assert!(uncounted.into_iter().all(|permit| permit["granted"] == 0));
@@ -159,7 +159,7 @@ impl World {
         loop {
             match self.once(&mut client.dice, "/v1/leases/return", &body, now).await {
                 Some((200, _)) => break,
-                // Nobody else gives it back: it was taken back and the answer was lost, or it is one of too many.
+                // No other client gives it back: either it was taken back and the answer was lost, or it is one of too many.
                 Some((409, _)) => {
                     *self.known.lock().await.unsure.entry(isp.to_owned()).or_default() += unused;
                     return self.note("unsure").await;
@@ -170,7 +170,7 @@ impl World {
             }
         }
         *self.known.lock().await.returned.entry(isp.to_owned()).or_default() += unused;
-        // Twice is once.
+        // Twice has the effect of once.
         if client.dice.chance(30)
             && let Some((status, _)) = self.once(&mut client.dice, "/v1/leases/return", &body, now).await
         {
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// What the clients know is what is stored, and no more than there is by now.
+    /// Checks that the clients' knowledge equals the stored state, and that no more was granted than is available by now.
     async fn check(&self, now: Now) {
         let mut known = self.known.lock().await;
         for (_, isp) in ISPS {
@@ -193,7 +193,7 @@ impl World {
             };
             *known.returned.entry(isp.to_owned()).or_default() += returned;
             assert!(bulk <= EVERYBODY && critical <= RESERVE, "{isp} at {now}: {bulk} and {critical}");
-            // It comes in evenly over twelve hours, and nothing is there at first.
+            // It becomes available evenly over twelve hours, starting with nothing.
             let come_in = EVERYBODY as i64 * (now.0 - MIDNIGHT.0) / (12 * HOUR_MILLIS);
             assert!(bulk as i64 <= come_in, "{isp} at {now}: {bulk} of {come_in}");
         }
@@ -212,7 +212,7 @@ async fn simulate(seed: u64) {
     let mut clients: Vec<Client> = (0..CLIENTS).map(client).collect();
     let mut now = MIDNIGHT;
     while now.0 < MIDNIGHT.0 + 23 * HOUR_MILLIS {
-        // Leases hold for a minute: of what comes back one round later most comes too late.
+        // Leases are valid for a minute: most of those that come back one round later are too late.
         now = Now(now.0 + [30_000, 3_000_000, 4_800_000][dice.below(3)]);
         let mut turns = JoinSet::new();
         for mut client in clients.drain(..) {
@@ -226,13 +226,13 @@ async fn simulate(seed: u64) {
         world.check(now).await;
     }
     for (_, isp) in ISPS {
-        // All of it was granted, by hook or by crook.
+        // All of it was granted, one way or another.
         assert_eq!(used(&cloud, "quota#news", isp), (EVERYBODY, RESERVE), "{isp}");
     }
     let known = world.known.lock().await;
     if bad > 0 {
         for what in ["stopped", "uncounted", "twice", "late"] {
-            assert!(known.reported.contains_key(what), "{what}: {:?}", known.reported);
+            assert!(known.incidents.contains_key(what), "{what}: {:?}", known.incidents);
         }
     }
 }
@@ -250,7 +250,7 @@ async fn the_sum_of_grants_is_the_quota_whatever_is_lost_or_stopped_and_never_mo
     }
 }
 
-/// Says how to run a failed simulation again.
+/// Prints how to run a failed simulation again.
 struct Replay(u64);
 
 impl Drop for Replay {
@@ -273,7 +273,7 @@ fn history(cloud: &Cloud, pk: &str) -> Vec<(i32, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_day_is_closed_once_by_whoever_is_first_and_no_grant_is_lost_in_between() {
+async fn a_day_is_closed_once_and_no_grant_is_lost_in_between() {
     for seed in 0..4 {
         let cloud = Cloud::new();
         Stack::push(&cloud, "[warmup.sets]\nnews = { start = 400, target = 50000 }\n").await;
@@ -286,7 +286,7 @@ async fn a_day_is_closed_once_by_whoever_is_first_and_no_grant_is_lost_in_betwee
             });
             request("POST", "/v1/permits", Some(&body.to_string()))
         };
-        // The first day begins in the evening: what has come in by then is used; the second one is whole.
+        // The first day begins in the evening: what is available by then is used; the second one is whole.
         let mut granted = BTreeMap::new();
         let mut add = |reply: &e2e::stack::Reply| {
             assert!(reply.body.get("degraded").is_none(), "{reply:?}");
@@ -320,7 +320,7 @@ async fn a_day_is_closed_once_by_whoever_is_first_and_no_grant_is_lost_in_betwee
             let last = history.iter().rfind(|(of, _)| of == day).unwrap();
             assert_eq!(last.1, *mails, "seed {seed}: what was granted of day {day}, and what it was closed with");
         }
-        // Whoever comes later finds it done.
+        // Later ticks find it done.
         assert_eq!(stack.hour(midnight.plus_minutes(60)).await.unwrap(), BTreeMap::new());
     }
 }

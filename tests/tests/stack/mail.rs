@@ -1,4 +1,4 @@
-//! Events about made-up mail, and what is to be counted of them.
+//! Events about made-up mail, and their true counts.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(crate) const NEWS: Sender = Sender { set: "news", domain: "news.example" };
 pub(crate) const SHOP: Sender = Sender { set: "shop", domain: "shop.example" };
 
 impl Mailbox {
-    /// One whose mails are other ones than those of a mailbox with smaller numbers.
+    /// A mailbox whose mails differ from those of a mailbox with smaller numbers.
     pub(crate) fn numbered_from(mails: u32) -> Mailbox {
         Mailbox { mails, ..Mailbox::default() }
     }
@@ -42,7 +42,7 @@ impl Mailbox {
         self.count(sender, isp, "delivered");
     }
 
-    /// A mail that comes back for good.
+    /// A mail that bounces permanently.
     pub(crate) fn bounced(&mut self, sender: Sender, domain: &str, isp: &str, at: Now) {
         let (mail, to) = self.sent(sender, domain, isp, at);
         self.events.push(format!(

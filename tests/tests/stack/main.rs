@@ -1,5 +1,5 @@
-//! The stack on AWS in this process: what the functions make of events and of requests, through the real SDK, whatever happens
-//! between any two of their calls.
+//! The stack on AWS in this process: the functions' handling of events and requests, through the real SDK, with anything
+//! happening between two of their calls.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

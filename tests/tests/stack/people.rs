@@ -1,4 +1,4 @@
-//! People and SES in the way of the enforcer, and two of us at once.
+//! The enforcer with people and SES acting at the same time, and with a second enforcer.
 
 use aws::reputation::DynamoReputation;
 use e2e::cloud::{Cloud, LEDGER};
@@ -19,7 +19,7 @@ pub(super) fn cloud() -> Cloud {
     cloud
 }
 
-/// Mail of which every third one bounces, told and judged; not enforced yet.
+/// Mail of which every third one bounces, published and judged; not enforced yet.
 pub(super) async fn with_harm(cloud: &Cloud, now: Now) -> Stack {
     with_harm_on(cloud, Stack::new(cloud, false), now).await
 }
@@ -66,8 +66,8 @@ async fn harm_pauses_the_guilty_set_and_the_alert_names_rule_and_numbers() {
     let event = state.events.iter().find(|event| event["Detail"].as_str().unwrap().contains("configuration-set:news"));
     let detail: Value = serde_json::from_str(event.unwrap()["Detail"].as_str().unwrap()).unwrap();
     assert_eq!(event.unwrap()["Source"], "ses-breaker");
-    let reported = ["to", "metric", "rule", "population", "bad"].map(|name| detail[name].to_string());
-    assert_eq!(reported, ["\"open\"", "\"hard_bounce\"", "\"cusum\"", "90", "30"]);
+    let fields = ["to", "metric", "rule", "population", "bad"].map(|name| detail[name].to_string());
+    assert_eq!(fields, ["\"open\"", "\"hard_bounce\"", "\"cusum\"", "90", "30"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,14 +76,14 @@ async fn a_set_that_a_person_resumes_is_accepted_and_re_armed() {
     let mut stack = with_harm(&cloud, START).await;
     stack.enforce(false, START).await.unwrap();
     cloud.state().sets.insert("news".to_owned(), true);
-    // One look is not enough: it might be older than our own pause.
+    // One check is not enough: it might be older than the stack's own stop.
     stack.enforce(true, START.plus_minutes(2)).await.unwrap();
     assert_eq!(state(&cloud, "configuration-set:news"), "open");
     let later = START.plus_minutes(7);
     stack.enforce(true, later).await.unwrap();
     assert_eq!(state(&cloud, "configuration-set:news"), "closed");
     assert_eq!(breaker(&cloud, "configuration-set:news")["since_pause"]["N"], later.next_minute().0.to_string());
-    // The same mail does not pause it again.
+    // The same mail does not stop it again.
     for minute in 8..80 {
         stack.tick(START.plus_minutes(minute)).await.unwrap();
         stack.enforce(minute % 5 == 0, START.plus_minutes(minute)).await.unwrap();
@@ -97,13 +97,13 @@ async fn a_set_that_a_person_pauses_is_never_resumed_by_us() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
     stack.enforce(false, START).await.unwrap();
-    // Ours ends with probes.
+    // The stack's own stop ends with probes.
     for minute in 1..40 {
         stack.tick(START.plus_minutes(minute)).await.unwrap();
     }
     stack.enforce(false, START.plus_minutes(40)).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false), ("news".to_owned(), true)]);
-    // Now a person stops it, and for a day it stays so.
+    // A person stops it, and it stays stopped for a day.
     cloud.state().sets.insert("news".to_owned(), false);
     for minute in (45..1500).step_by(5) {
         stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_pause_lands_though_ses_refuses_for_a_minute() {
     stack.enforce(false, START).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
     assert!(begun.elapsed().as_secs() >= 60, "{:?}", begun.elapsed());
-    // And if it fails for longer than a function may run, the next looks try again.
+    // If it fails for longer than a function may run, the next checks try again.
     let cloud = self::cloud();
     let mut stack = with_harm(&cloud, START).await;
     cloud.state().set_errors = [("news".to_owned(), (500, "InternalServiceErrorException"))].into();
@@ -158,14 +158,14 @@ async fn a_set_that_is_gone_is_reported_once_and_stopped_again_if_it_is_made_ane
     }
     assert_eq!(gone(&cloud), 1, "{:?}", subjects(&cloud));
     assert!(wishes(&cloud)[0].get("gone").is_some());
-    // Made anew while its breaker is open.
+    // Created again while its breaker is open.
     cloud.state().sets.insert("news".to_owned(), true);
     cloud.state().tags.clear();
     stack.enforce(true, START.plus_minutes(25)).await.unwrap();
     assert!(!cloud.state().sets["news"]);
     assert_eq!(breaker(&cloud, "configuration-set:news")["hold"]["S"], "none");
     assert_eq!(cloud.state().tags["news"]["ses-breaker:stopped-by"], "test");
-    // Gone while nothing is to be stopped: there is no wish to keep.
+    // Missing while nothing is to be stopped: there is no desired state to keep.
     for minute in 30..70 {
         stack.tick(START.plus_minutes(minute)).await.unwrap();
     }
@@ -179,7 +179,7 @@ async fn a_set_that_is_gone_is_reported_once_and_stopped_again_if_it_is_made_ane
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_denied_pause_is_told_once_a_day_and_lands_once_it_is_allowed() {
+async fn a_denied_stop_is_reported_once_a_day_and_succeeds_once_it_is_allowed() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
     cloud.state().set_errors = [("news".to_owned(), (403, "AccessDeniedException"))].into();
@@ -197,14 +197,14 @@ async fn a_denied_pause_is_told_once_a_day_and_lands_once_it_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ses_says_just_after_our_own_write_is_not_taken_for_a_persons() {
+async fn ses_answers_right_after_our_own_write_are_not_taken_for_a_persons() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
     stack.enforce(false, START).await.unwrap();
-    // The pause does not show yet.
+    // SES does not show the stop yet.
     cloud.state().stale = [("news".to_owned(), (true, 1))].into();
     stack.enforce(true, START.plus_minutes(1)).await.unwrap();
-    // And once more, by a part of SES that lags behind.
+    // And once more, from a part of SES that lags behind.
     cloud.state().stale = [("news".to_owned(), (true, 1))].into();
     stack.enforce(true, START.plus_minutes(5)).await.unwrap();
     for minute in [10, 15, 20] {
@@ -234,7 +234,7 @@ async fn a_set_that_always_fails_holds_up_no_other() {
         person_stops(&cloud, "news", START.plus_minutes(2)).await;
         stack.enforce(false, START.plus_minutes(2)).await.unwrap();
         assert_eq!(cloud.state().switched, [("shop".to_owned(), false), ("news".to_owned(), false)]);
-        // It is asked about once in a reconcile.
+        // It is read once in a reconcile.
         for minute in 1..10 {
             cloud.state().ses_calls.clear();
             stack.enforce(true, START.plus_minutes(30 + minute * 5)).await.unwrap();
@@ -245,7 +245,7 @@ async fn a_set_that_always_fails_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_wish_is_renewed_while_its_breaker_is_open() {
+async fn a_lost_desired_state_is_renewed_while_its_breaker_is_open() {
     let cloud = cloud();
     let mut stack = with_harm(&cloud, START).await;
     let key = json!({ "pk": { "S": "control" }, "sk": { "S": "configuration-set:news" } });
@@ -254,7 +254,7 @@ async fn a_lost_wish_is_renewed_while_its_breaker_is_open() {
     assert_eq!(cloud.state().switched, []);
     stack.enforce(true, START.plus_minutes(5)).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
-    // Lost once it is true, the mark says that it was ours: it is let go in time.
+    // Lost after it was applied: the mark says that the stop was ours, so it is resumed in time.
     cloud.dynamodb("DeleteItem", json!({ "TableName": e2e::cloud::REPUTATION, "Key": key }));
     stack.enforce(true, START.plus_minutes(10)).await.unwrap();
     assert_eq!(breaker(&cloud, "configuration-set:news")["hold"]["S"], "none");
@@ -282,10 +282,10 @@ async fn two_stacks_leave_each_others_stops_alone() {
         assert_eq!(state(cloud, "configuration-set:news"), "open");
         assert_eq!(breaker(cloud, "configuration-set:news")["hold"]["S"], "none");
     }
-    let reported = subjects(&cloud).into_iter().filter(|title| title == "[STOPPED by stack test] news");
-    assert_eq!(reported.count(), 1);
+    let stops = subjects(&cloud).into_iter().filter(|title| title == "[STOPPED by stack test] news");
+    assert_eq!(stops.count(), 1);
     assert_eq!(wishes(&beside)[0]["other"]["S"], "test");
-    // The first lets it go; the breaker of the second is open still, so it stops it in its own name.
+    // The first resumes it; the breaker of the second is still open, so it stops the set in its own name.
     for minute in 20..40 {
         first.tick(START.plus_minutes(minute)).await.unwrap();
     }
@@ -294,7 +294,7 @@ async fn two_stacks_leave_each_others_stops_alone() {
     let switched = [false, true, false].map(|sending| ("news".to_owned(), sending));
     assert_eq!(cloud.state().switched, switched);
     assert_eq!(cloud.state().tags["news"]["ses-breaker:stopped-by"], "second");
-    // Which is no word of a person's for the first.
+    // The first does not take that for a person's command.
     for minute in [45, 50, 55] {
         first.enforce(true, START.plus_minutes(minute)).await.unwrap();
     }
@@ -325,23 +325,23 @@ async fn of_two_breakers_that_race_one_wins_and_nothing_counts_twice() {
     let events: Vec<&str> = mailbox.events.iter().map(String::as_str).collect();
     assert_eq!(first.ingest(&events, START).await, Ok(vec![]));
     let records = cloud.stream(LEDGER);
-    // The same batch at the same time, as after a timeout that was none; and the parts of two shards.
+    // The same batch at the same time, as after a spurious timeout; and the parts of two shards.
     let (a, b) = tokio::join!(first.fold(&records, START), second.fold(&records, START));
     let opened = [a.unwrap(), b.unwrap()].concat();
     let opened = opened.iter().filter_map(|change| change.transition.as_ref());
-    let opened = opened.filter(|reported| {
-        reported.to == StateName::Open && reported.key.subject.to_string() == "configuration-set:news"
+    let opened = opened.filter(|transition| {
+        transition.to == StateName::Open && transition.key.subject.to_string() == "configuration-set:news"
     });
     assert_eq!(opened.count(), 1);
     assert_eq!(stored(&cloud, "m"), mailbox.totals);
     let (a, b) = tokio::join!(first.enforce(false, START), second.enforce(false, START));
-    // One of them may have found the wish changed under its hands, and wants to be rung again.
+    // One of them may have found the desired state changed by the other, and must be woken again.
     for outcome in [a, b] {
         let busy = outcome.as_ref().is_err_and(|error| error.disposition == pipeline::Disposition::Retry);
         assert!(outcome.is_ok() || busy, "{outcome:?}");
     }
     first.enforce(true, START).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
-    // What the other one made is not taken for a person's.
+    // The other enforcer's action is not taken for a person's.
     assert_eq!(breaker(&cloud, "configuration-set:news")["hold"]["S"], "none");
 }

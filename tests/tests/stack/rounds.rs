@@ -1,4 +1,4 @@
-//! More subjects than one invocation has time for: judging goes on where it stopped, and comes to the same.
+//! More subjects than one invocation has time for: judging continues where it stopped, with the same result.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::mail::{Dice, Mailbox, Sender};
 const START: Now = Now(1_791_273_600_000);
 const SETS: usize = 20;
 
-/// A stack of whose ledger nothing is folded yet: the last half of these senders has bad lists.
+/// A stack with an unread ledger: the last half of these senders has bad lists.
 async fn with_mail() -> Stack {
     let cloud = Cloud::new();
     let mut mailbox = Mailbox::default();
@@ -37,7 +37,7 @@ async fn with_mail() -> Stack {
     stack
 }
 
-/// All breakers, without how often they were saved.
+/// All breakers, without the number of their saves.
 fn breakers(stack: &Stack) -> BTreeMap<String, Value> {
     let mut breakers = BTreeMap::new();
     for mut item in stack.cloud.items(REPUTATION) {
@@ -65,11 +65,11 @@ async fn what_there_is_no_time_to_judge_is_judged_by_the_next_invocation() {
         let mut invocations = 0;
         loop {
             invocations += 1;
-            // Each time another process.
+            // Another process each time.
             stack = Stack::new(&stack.cloud.clone(), false);
             let judgements = 1 + dice.below(15);
             let handled = stack.fold_for(&records, now, judgements).await.unwrap();
-            // What Lambda is answered.
+            // The answer to Lambda.
             let answer = serde_json::to_value(BreakerAnswer::from(&handled)).unwrap();
             if handled.again_from.is_none() {
                 assert_eq!(answer, json!({ "state": {}, "batchItemFailures": [] }));
@@ -82,7 +82,7 @@ async fn what_there_is_no_time_to_judge_is_judged_by_the_next_invocation() {
         }
         assert!(invocations > 1, "seed {seed}");
         assert_eq!(breakers(&stack), breakers(&expected), "seed {seed}");
-        // And the same batch once more changes nothing.
+        // The same batch once more changes nothing.
         assert_eq!(stack.fold_for(&records, now, usize::MAX).await.unwrap().changes, [], "seed {seed}");
     }
 }

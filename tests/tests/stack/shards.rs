@@ -1,4 +1,4 @@
-//! Several shards of the ledger's stream at the rows of one subject: transactions meet, and every unit counts once.
+//! Several shards of the ledger's stream write the rows of one subject: transactions conflict, and every unit counts once.
 
 use aws::reputation::{DynamoReputation, LIMITS};
 use e2e::cloud::{Cloud, REPUTATION};
@@ -38,7 +38,7 @@ async fn shards_that_meet_at_a_hot_subject_lose_nothing_and_move_to_lanes_of_the
                 },
             };
             let records: Vec<Record> = (0..UNITS).map(record).collect();
-            // Lambda gives a batch again until it works.
+            // Lambda delivers a batch again until it succeeds.
             while fold(&mut store, &shard, &records, senders, LIMITS, NOW).await.is_err() {}
         }
         (store.conflicts(), store.lanes())
@@ -48,7 +48,7 @@ async fn shards_that_meet_at_a_hot_subject_lose_nothing_and_move_to_lanes_of_the
     assert_eq!(totals[&(subject.to_string(), "other.sent".to_owned())], SHARDS * BATCHES * UNITS);
     assert!(met.iter().any(|(conflicts, _)| *conflicts > 0), "a simulation in which nothing meets shows nothing");
     assert!(met.iter().any(|(_, lanes)| *lanes > 1), "{met:?}");
-    // Far fewer than one for each fold: they have left each other's way.
+    // Far fewer than one for each fold: they avoid each other.
     let conflicts: u64 = met.iter().map(|(conflicts, _)| conflicts).sum();
     assert!(conflicts < SHARDS * BATCHES / 2, "{met:?}");
 }

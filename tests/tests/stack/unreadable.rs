@@ -1,5 +1,5 @@
-//! Items that this release does not understand (a newer one wrote them, or a person has edited them): what they are about
-//! stays as it is, and everything else goes on.
+//! Items that this release cannot read (a newer one wrote them, or a person has edited them): their subjects stay unchanged,
+//! and everything else continues.
 
 use e2e::cloud::{Cloud, LEDGER, REPUTATION};
 use e2e::stack::{Stack, WarmGate, request};
@@ -21,7 +21,7 @@ fn item(pk: &str, sk: &str, attributes: Value) -> Value {
     item
 }
 
-/// Items of every kind that is read by more than one key's work, each wrong in some way.
+/// Unreadable items of every kind that several keys' work reads, each invalid in some way.
 fn spoilt(dice: &mut Dice) -> Vec<Value> {
     let breakers = [
         json!({ "state": { "S": "draining" }, "version": { "N": "7" }, "since_pause": { "N": "0" } }),
@@ -43,7 +43,7 @@ fn spoilt(dice: &mut Dice) -> Vec<Value> {
         item("board", "#configuration-set:club", breaker(dice)),
         item("board", "gmail#identity:club.example", breaker(dice)),
     ];
-    // What nobody but news can do without: its wish, a row of its counters, and the desk.
+    // Items that only `news` depends on: its desired state, a row of its counters, and the alert queue.
     let minute = START.plus_minutes(1).minute().0;
     items.extend([
         item("control", "configuration-set:news", json!({ "wish": { "S": "flowing" }, "version": { "S": "seven" } })),
@@ -82,7 +82,7 @@ async fn simulate(seed: u64) {
     for item in &spoilt {
         cloud.dynamodb("PutItem", json!({ "TableName": REPUTATION, "Item": item }));
     }
-    // Without a gate, so that what is bad is stopped at SES.
+    // Without a gate, so that harm is stopped at SES.
     let mut stack = Stack::new(&cloud, false);
     let mut mailbox = Mailbox::default();
     for mail in 0..120 {
@@ -97,7 +97,7 @@ async fn simulate(seed: u64) {
         }
     }
     let (mut given, mut now) = (0, START.plus_minutes(4));
-    // Few enough that what is stopped is still so when the enforcer comes.
+    // Few enough that the stops are still in force when the enforcer runs.
     for events in mailbox.events.chunks(20 + dice.below(200)) {
         let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
         assert_eq!(stack.ingest(&bodies, now).await, Ok(Vec::new()), "seed {seed}");
@@ -111,7 +111,7 @@ async fn simulate(seed: u64) {
         stack.enforce(true, now).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         now = now.plus_minutes(20);
     }
-    // The one whose breaker can be read is stopped; people and programs were told of it.
+    // The one whose breaker can be read is stopped; people and programs were notified of it.
     let (switched, messages, events) = {
         let state = cloud.state();
         (state.switched.clone(), state.published.len(), state.events.len())
@@ -120,14 +120,14 @@ async fn simulate(seed: u64) {
     assert!(switched.iter().all(|(set, _)| set != "club"), "seed {seed}: {switched:?}");
     assert!(messages > 0 && events > 0, "seed {seed}");
     let stored = cloud.items(REPUTATION);
-    // What nobody else reads is written anew where it has to be.
+    // Items that no other release needs are rewritten where necessary.
     let renewed = |item: &Value| match item["pk"]["S"].as_str().unwrap() {
         "directory" | "clock" | "desk" => true,
         "control" => item["sk"]["S"] == "configuration-set:news",
         _ => false,
     };
     for item in spoilt.iter().filter(|item| !renewed(item)) {
-        // Counters that others have of a row may stand beside.
+        // Other shards' counters of a row may be stored with it.
         let stays = |found: &Value| item.as_object().unwrap().iter().all(|(name, value)| found[name] == *value);
         assert!(stored.iter().any(stays), "seed {seed}: changed {item}");
     }
@@ -148,7 +148,7 @@ async fn the_gate_answers_by_the_policy_where_a_breaker_cannot_be_read() {
     let mut gate = WarmGate::new(&cloud.clients(), 1);
     let mut now = START.plus_minutes(600);
     let mut ask = async |class: &str, domain: &str| {
-        // The board that it saw is out of date by then.
+        // Its board is out of date by then.
         now = now.plus_minutes(1);
         let body = json!({ "configurationSet": "news", "identity": "news.example", "class": class,
             "recipients": { domain: 10 } });

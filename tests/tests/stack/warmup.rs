@@ -1,4 +1,4 @@
-//! The planner of warm-ups, hour by hour.
+//! The warm-up planner, hour by hour.
 
 use e2e::cloud::{Cloud, REPUTATION};
 use e2e::stack::{Stack, request};
@@ -24,7 +24,7 @@ async fn with_grants(cloud: &Cloud, toml: &str, sets: &[&str]) -> Stack {
     stack
 }
 
-/// What was planned, in lines.
+/// The plans, in lines.
 async fn planned(stack: &mut Stack, now: Now) -> Vec<String> {
     let isps = reputation::IspMap::builtin();
     let planned = stack.hour(now).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_day_is_planned_once_however_often_or_seldom_the_hour_strikes() {
     news at web.de: 100 (holds: the ramp began that day)
     ");
     assert_eq!(planned(&mut stack, NOON.plus_minutes(DAY_MINUTES + 60)).await, [""; 0]);
-    // A planner that was away for weeks catches up, and comes to the same as one that was not.
+    // A planner that did not run for weeks catches up, with the same result as one that ran.
     let other = Cloud::new();
     let mut away = with_grants(&other, toml, &["news"]).await;
     let mut last = Vec::new();

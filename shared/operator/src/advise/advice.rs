@@ -1,18 +1,17 @@
-//! What fits which mail: a pure function of volumes, prices and the policy.
+//! Recommends IPs for mail: a pure function of volumes, prices and the policy.
 //!
-//! # By what it is decided
+//! # How it decides
 //!
-//! 1. **Enough days?** Less than a week of whole days says nothing about a rhythm: nothing is advised.
-//! 2. **Enough mail?** An IP keeps a reputation at an ISP that hears of it every day: about [`KEEPS`] mails a day (a
-//!    rule of thumb of the SES guide, "Dedicated IP addresses"). Where less than half of the mail goes to such ISPs,
-//!    shared IPs are the better ones. `other` is many small providers, and keeps none.
-//! 3. **Steady?** AWS advises dedicated IPs for large volumes sent regularly and predictably, and managed ones where
-//!    patterns are highly irregular (the same page). Steady here: mail on [`STEADY_DAYS`] of the days, and a
-//!    coefficient of variation from day to day of at most [`STEADY_VARIATION`]; both are rules of thumb that let a
-//!    rhythm of working days pass.
-//! 4. **What costs less?** Of standard and managed IPs the cheaper one, if the mail is steady; else managed.
+//! 1. **Enough days?** Less than a week of whole days does not show a rhythm: no recommendation.
+//! 2. **Enough mail?** An IP keeps a reputation at an ISP that gets mail from it every day: about [`KEEPS`] mails a day (a
+//!    rule of thumb of the SES guide, "Dedicated IP addresses"). If less than half of the mail goes to such ISPs, shared IPs
+//!    are better. `other` is many small providers, and keeps no reputation.
+//! 3. **Steady?** AWS recommends dedicated IPs for large volumes sent regularly and predictably, and managed ones where
+//!    patterns are highly irregular (the same page). Steady here: mail on [`STEADY_DAYS`] of the days, and a coefficient of
+//!    variation from day to day of at most [`STEADY_VARIATION`]; both are rules of thumb that accept a rhythm of working days.
+//! 4. **Which costs less?** For steady mail, the cheaper of standard and managed IPs; otherwise managed.
 //!
-//! So the same mail in a larger volume never goes back from dedicated to shared IPs.
+//! So a larger volume of the same mail never changes the recommendation from dedicated back to shared IPs.
 
 use std::collections::BTreeMap;
 
@@ -25,25 +24,25 @@ use serde::Serialize;
 
 use super::prices::Prices;
 
-/// Mails a day to one ISP by one IP that keep a reputation there.
+/// Mails a day by one IP to one ISP that keep a reputation there.
 pub const KEEPS: f64 = 1000.0;
-/// Share of the mail that must go to ISPs where a reputation is kept.
+/// Least share of the mail that must go to ISPs where a reputation is kept.
 const KEPT_SHARE: f64 = 0.5;
-/// Share of days with mail from which mail is steady: five days of seven, and some holidays.
+/// Least share of days with mail for steady mail: five days of seven, minus some holidays.
 pub const STEADY_DAYS: f64 = 0.6;
-/// Largest coefficient of variation of steady mail. Working days alone make 0.63.
+/// Largest coefficient of variation of steady mail. Working days alone give 0.63.
 pub const STEADY_VARIATION: f64 = 1.0;
-/// Whole days that are needed.
+/// Least number of whole days.
 const ENOUGH_DAYS: usize = 7;
-/// Name of the ISP that is many.
+/// Name of the ISP that stands for many small ones.
 const OTHER: &str = "other";
 
-/// How much mail there was.
+/// Volumes of mail.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Volumes {
     /// By configuration set.
     pub sets: Vec<SetVolume>,
-    /// By message tag, where the policy keeps any.
+    /// By message tag, if the policy keeps any.
     pub lists: Vec<ListVolume>,
 }
 
@@ -56,7 +55,7 @@ pub struct SetVolume {
     pub since: Minute,
     /// Mails of each whole day since then.
     pub days: Vec<u64>,
-    /// Mails of all these days by the name of the ISP.
+    /// Mails to each ISP over all these days, by its name.
     pub isps: BTreeMap<String, u64>,
 }
 
@@ -75,34 +74,34 @@ pub struct ListVolume {
     pub complaints: u64,
 }
 
-/// What is advised.
+/// The recommendations.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Advice {
     /// For each configuration set, the largest first.
     pub sets: Vec<SetAdvice>,
-    /// Values of message tags by the harm that they carry beyond their share of the mail, the worst first.
+    /// Values of message tags by the excess of their share of harm over their share of mail, worst first.
     pub lists: Vec<ListAdvice>,
 }
 
-/// By which IPs mail should leave.
+/// The kind of IPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ips {
     /// Too little is known.
     Undecided,
-    /// Those that SES shares among its customers.
+    /// IPs that SES customers share.
     Shared,
-    /// Standard dedicated ones: a fixed number, warmed up by the calendar.
+    /// Standard dedicated IPs: a fixed number, warmed up by the calendar.
     Standard,
-    /// Managed dedicated ones: SES chooses how many, and warms them up.
+    /// Managed dedicated IPs: SES chooses the number, and warms them up.
     Managed,
 }
 
 impl Ips {
-    /// In words.
+    /// Its name.
     pub fn words(self) -> &'static str {
         match self {
-            Ips::Undecided => "undecided yet",
+            Ips::Undecided => "undecided",
             Ips::Shared => "shared IPs",
             Ips::Standard => "standard dedicated IPs",
             Ips::Managed => "managed dedicated IPs",
@@ -110,7 +109,7 @@ impl Ips {
     }
 }
 
-/// What is advised for a configuration set.
+/// The recommendation for a configuration set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SetAdvice {
     /// Its name.
@@ -119,21 +118,21 @@ pub struct SetAdvice {
     pub since: String,
     /// Whole days since then.
     pub days: u64,
-    /// Days of them with mail.
+    /// Days with mail among them.
     pub days_with_mail: u64,
     /// Mails a day, over all days.
     pub mails_a_day: f64,
     /// Mails of the busiest day.
     pub busiest_day: u64,
-    /// Standard deviation of a day's mails, in means.
+    /// Standard deviation of a day's mails, relative to the mean.
     pub variation: f64,
-    /// By which IPs its mail should leave.
+    /// The recommended IPs.
     pub ips: Ips,
     /// Why, with the numbers.
     pub reasons: Vec<String>,
-    /// How many standard IPs the busiest day takes.
+    /// Number of standard IPs that the busiest day needs.
     pub standard_ips: u64,
-    /// What a year of this mail costs by each.
+    /// The yearly cost of this mail with each kind.
     pub yearly: Yearly,
     /// Share of the mail that goes to ISPs at which one IP would keep a reputation.
     pub kept_share: f64,
@@ -141,14 +140,14 @@ pub struct SetAdvice {
     pub isps: Vec<IspShare>,
 }
 
-/// What a year costs, the mails themselves included, as if nobody else in the account sent.
+/// The yearly cost, including the mails themselves, as if nothing else in the account sent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Yearly {
-    /// By shared IPs.
+    /// With shared IPs.
     pub shared: f64,
-    /// By standard dedicated IPs.
+    /// With standard dedicated IPs.
     pub standard: f64,
-    /// By managed dedicated IPs.
+    /// With managed dedicated IPs.
     pub managed: f64,
 }
 
@@ -161,7 +160,7 @@ pub struct IspShare {
     pub mails_a_day: f64,
     /// Share of the set's mail.
     pub share: f64,
-    /// Whether as many standard IPs as the set needs would each keep a reputation there.
+    /// Whether each of the standard IPs that the set needs would keep a reputation there.
     pub keeps: bool,
 }
 
@@ -178,11 +177,11 @@ pub struct ListAdvice {
     pub complaints: u64,
     /// Its share of the mail with this tag.
     pub share_of_mail: f64,
-    /// Its share of the harm with this tag: hard bounces and complaints, each in units of the policy's limit for it.
+    /// Its share of the harm with this tag: hard bounces and complaints, each relative to the policy's limit.
     pub share_of_harm: f64,
 }
 
-/// Advises on the mail of each configuration set, and on lists.
+/// Recommends IPs for each configuration set, and rates lists by their harm.
 pub fn advise(volumes: &Volumes, prices: &Prices, policy: &Policy) -> Advice {
     let mut sets: Vec<SetAdvice> = volumes.sets.iter().filter_map(|volume| of_set(volume, prices)).collect();
     sets.sort_by(|a, b| {
@@ -191,7 +190,7 @@ pub fn advise(volumes: &Volumes, prices: &Prices, policy: &Policy) -> Advice {
     Advice { sets, lists: of_lists(&volumes.lists, policy) }
 }
 
-/// `None`: there is no mail.
+/// `None` if there is no mail.
 fn of_set(volume: &SetVolume, prices: &Prices) -> Option<SetAdvice> {
     let sum: u64 = volume.days.iter().sum();
     if sum == 0 {
@@ -245,12 +244,12 @@ fn of_set(volume: &SetVolume, prices: &Prices) -> Option<SetAdvice> {
     Some(advice)
 }
 
-/// See the head of this module.
+/// See the module's documentation.
 fn decide(set: &SetAdvice, currency: &str) -> (Ips, Vec<String>) {
     let mut reasons = Vec::new();
     if set.days < ENOUGH_DAYS as u64 {
         reasons.push(format!(
-            "{} of data {} too little to know a rhythm by: ask again after {ENOUGH_DAYS} whole days",
+            "{} of data {} too little to show a rhythm: ask again after {ENOUGH_DAYS} whole days",
             counted(set.days, "whole day"),
             if set.days == 1 { "is" } else { "are" },
         ));
@@ -260,8 +259,8 @@ fn decide(set: &SetAdvice, currency: &str) -> (Ips, Vec<String>) {
     let keeps = thousands(KEEPS as u64);
     if set.kept_share < KEPT_SHARE {
         reasons.push(format!(
-            "{share} of the mail goes to ISPs that get {keeps} mails a day or more, which is what an IP needs to keep a \
-             reputation there: a dedicated one would be a stranger to the rest"
+            "{share} of the mail goes to ISPs that get {keeps} mails a day or more, the volume that an IP needs to keep a \
+             reputation there: at the other ISPs a dedicated IP would have no reputation"
         ));
         if let Some(other) = set.isps.iter().find(|known| known.isp == OTHER && known.share >= 0.25) {
             let share = Percent(other.share);
@@ -272,10 +271,10 @@ fn decide(set: &SetAdvice, currency: &str) -> (Ips, Vec<String>) {
         return (Ips::Shared, reasons);
     }
     reasons.push(format!(
-        "{share} of the mail goes to ISPs that get {keeps} mails a day or more, which keeps the reputation of an IP there"
+        "{share} of the mail goes to ISPs that get {keeps} mails a day or more, enough for an IP to keep a reputation there"
     ));
     reasons.push(format!(
-        "shared IPs cost {} a year: what is paid beyond that buys a reputation that nobody else's mail can hurt",
+        "shared IPs cost {} a year: the extra cost buys a reputation that other senders' mail cannot hurt",
         amount(set.yearly.shared, currency)
     ));
     let days = set.days_with_mail as f64 / set.days as f64;
@@ -284,8 +283,8 @@ fn decide(set: &SetAdvice, currency: &str) -> (Ips, Vec<String>) {
     if days < STEADY_DAYS || set.variation > STEADY_VARIATION {
         let needed = Percent(STEADY_DAYS);
         reasons.push(format!(
-            "its rhythm is irregular ({rhythm}; steady is {needed} of the days and {STEADY_VARIATION:.1} at most): AWS advises \
-             managed IPs then, which are scaled and kept warm for you"
+            "its rhythm is irregular ({rhythm}; steady means {needed} of the days and at most {STEADY_VARIATION:.1}): AWS recommends \
+             managed IPs for that, which SES scales and keeps warm"
         ));
         return (Ips::Managed, reasons);
     }
@@ -294,7 +293,7 @@ fn decide(set: &SetAdvice, currency: &str) -> (Ips, Vec<String>) {
     let ips = counted(set.standard_ips, "standard IP");
     let (standard_costs, managed_costs) = (amount(standard, currency), amount(managed, currency));
     if standard <= managed {
-        reasons.push(format!("{ips} cost {standard_costs} a year with this mail, managed ones {managed_costs}"));
+        reasons.push(format!("{ips} cost {standard_costs} a year with this mail, managed IPs {managed_costs}"));
         (Ips::Standard, reasons)
     } else {
         reasons.push(format!("managed IPs cost {managed_costs} a year with this mail, {ips} {standard_costs}"));
@@ -351,7 +350,7 @@ mod tests {
         Prices::from_toml(BUILT_IN).unwrap()
     }
 
-    /// A set with these days, whose mail goes to these ISPs by these shares in percent.
+    /// A set with mail on these days, to these ISPs by these shares in percent.
     fn set(days: &[u64], isps: &[(&str, u64)]) -> SetVolume {
         let sum: u64 = days.iter().sum();
         SetVolume {
@@ -395,12 +394,12 @@ mod tests {
         for (name, volume, ips, reason) in table {
             let advice = advised(volume);
             assert_eq!(advice.ips, *ips, "{name}: {:?}", advice.reasons);
-            assert!(advice.reasons.iter().any(|reported| reported.contains(reason)), "{name}: {:?}", advice.reasons);
+            assert!(advice.reasons.iter().any(|given| given.contains(reason)), "{name}: {:?}", advice.reasons);
         }
     }
 
     #[test]
-    fn isps_below_what_keeps_a_reputation_are_told_by_the_number_of_ips() {
+    fn each_ip_needs_enough_mail_to_keep_a_reputation() {
         let keeps = |mails: u64| -> Vec<String> {
             let advice = advised(&set(&[mails; 30], &CONSUMERS));
             advice.isps.into_iter().filter(|isp| isp.keeps).map(|isp| isp.isp).collect()
@@ -427,19 +426,19 @@ mod tests {
             list("empty", "none", 0, 0, 0),
         ];
         let advice = of_lists(&lists, &Policy::default());
-        let reported: Vec<String> = advice
+        let rated: Vec<String> = advice
             .iter()
             .map(|list| format!("{} {:.2} {:.2}", list.list, list.share_of_mail, list.share_of_harm))
             .collect();
         // 5 % and 0.1 %: a complaint weighs as much as fifty bounces. (210·20 + 3·1000) of (300·20 + 4·1000).
         assert_eq!(
-            reported,
+            rated,
             ["list=bought 0.10 0.72", "campaign=only 1.00 1.00", "empty=none 0.00 0.00", "list=good 0.90 0.28"]
         );
     }
 
     #[test]
-    fn a_set_without_mail_is_not_advised_on() {
+    fn a_set_without_mail_gets_no_recommendation() {
         assert_eq!(of_set(&set(&[0; 30], &CONSUMERS), &prices()), None);
         assert_eq!(of_set(&set(&[], &CONSUMERS), &prices()), None);
     }

@@ -1,8 +1,8 @@
-//! What SES charges: a file with a date, because prices change and programs do not.
+//! The prices of SES: a dated file, because prices change between releases.
 
 use serde::{Deserialize, Serialize};
 
-/// The prices that the program comes with.
+/// The built-in prices.
 pub const BUILT_IN: &str = include_str!("../prices.toml");
 
 /// Prices of Amazon SES in one Region.
@@ -11,16 +11,16 @@ pub const BUILT_IN: &str = include_str!("../prices.toml");
 pub struct Prices {
     /// When they were published (YYYY-MM-DD).
     pub date: String,
-    /// Where they hold.
+    /// The Region for which they are valid.
     pub region: String,
-    /// In which currency.
+    /// The currency.
     pub currency: String,
-    /// Pages that say so.
+    /// Pages that list them.
     pub sources: Vec<String>,
-    /// Keys of this file that no primary source was at hand for.
+    /// Keys of this file that could not be verified with a primary source.
     #[serde(default)]
     pub unverified: Vec<String>,
-    /// Price of 1,000 mails, whatever IP they leave by.
+    /// Price of 1,000 mails, with any kind of IP.
     pub per_thousand: f64,
     /// Standard dedicated IPs.
     pub standard: Standard,
@@ -34,7 +34,7 @@ pub struct Prices {
 pub struct Standard {
     /// One address for a month.
     pub ip_month: f64,
-    /// So many mails a day leave by one address.
+    /// Mails a day that one address can send.
     pub mails_per_ip_and_day: u64,
 }
 
@@ -44,34 +44,34 @@ pub struct Standard {
 pub struct Managed {
     /// The subscription for a month.
     pub month: f64,
-    /// What each 1,000 mails of a month cost besides.
+    /// The additional price of each 1,000 mails of a month.
     pub tiers: Vec<Tier>,
 }
 
-/// A part of a month's mails.
+/// A range of a month's mails.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
-    /// It ends with this mail of the month; `None` = never.
+    /// The last mail of the range; `None` = no end.
     pub up_to: Option<u64>,
-    /// Price of 1,000 mails of it.
+    /// Price of 1,000 mails in it.
     pub per_thousand: f64,
 }
 
-/// Prices that are none.
+/// Prices that are not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PricesError {
-    /// No TOML, or not of the shape of the built-in file.
+    /// It is not TOML, or does not have the shape of the built-in file.
     #[error("{0}")]
     Shape(String),
-    /// A value that makes no sense.
+    /// A value out of range.
     #[error("{key} is {found}, should be {expected}")]
     Value {
-        /// Its path.
+        /// The path of the key.
         key: &'static str,
-        /// What it is.
+        /// Its value.
         found: String,
-        /// What it should be.
+        /// The values that are allowed.
         expected: &'static str,
     },
 }
@@ -81,7 +81,7 @@ impl Prices {
     ///
     /// # Errors
     ///
-    /// Names the key that is wrong.
+    /// Names the key that is not valid.
     pub fn from_toml(text: &str) -> Result<Prices, PricesError> {
         let prices: Prices = toml::from_str(text).map_err(|error| PricesError::Shape(error.message().to_owned()))?;
         let wrong =
@@ -117,12 +117,12 @@ impl Prices {
         Ok(prices)
     }
 
-    /// What so many mails cost in a month, whatever IP they leave by.
+    /// The price of this number of mails in a month, with any kind of IP.
     pub fn mails(&self, mails: f64) -> f64 {
         mails / 1000.0 * self.per_thousand
     }
 
-    /// What managed IPs cost in a month besides.
+    /// The additional price of managed IPs in a month.
     pub fn managed(&self, mails: f64) -> f64 {
         let mut from = 0.0;
         let mut cost = self.managed.month;
@@ -134,7 +134,7 @@ impl Prices {
         cost
     }
 
-    /// How many standard IPs a day of so many mails takes.
+    /// The number of standard IPs for this number of mails a day.
     pub fn ips(&self, mails_a_day: u64) -> u64 {
         mails_a_day.div_ceil(self.standard.mails_per_ip_and_day).max(1)
     }

@@ -45,14 +45,14 @@ Examples:
 
 Credentials and Region come from where the AWS CLI takes them: AWS_* variables, profiles, `aws sso login`.
 
-Words: a breaker is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is \
-good). In JSON these are the stable names closed, throttled, open and probing.
+States: a breaker is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is \
+good). In JSON the stable names are closed, throttled, open and probing.
 
-Exit codes: 0 done; 1 the answer is no (a policy that is not valid, a set that is not connected, a stop that has no effect \
-at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read: nothing was changed; 3 AWS refused or \
+Exit codes: 0 success; 1 the answer is no (an invalid policy, a set that is not connected, a stop that has no effect \
+at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read (nothing was changed); 3 AWS refused or \
 could not be reached.";
 
-/// What every verb understands.
+/// Options that every verb accepts.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
@@ -72,10 +72,10 @@ pub(crate) struct Global {
     /// Region of the stack [default: AWS_REGION, or that of the profile]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) region: Option<String>,
-    /// Talk to this URL instead of AWS [default: AWS_ENDPOINT_URL]
+    /// Send requests to this URL instead of AWS [default: AWS_ENDPOINT_URL]
     #[arg(long, global = true, value_name = "URL", value_parser = endpoint)]
     pub(crate) endpoint_url: Option<String>,
-    /// How to answer
+    /// Format of the answer
     #[arg(long, visible_alias = "output", global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// Colours in text
@@ -112,7 +112,7 @@ Exit codes: 0 success; 2 bad usage; 3 AWS refused or could not be reached.")]
     Drill(DrillArgs),
     Backtest(BacktestArgs),
     Advise(AdviseArgs),
-    // `pause`, for one release: what alerts of earlier releases say.
+    // `pause`, an alias for one release: alerts of earlier releases print it.
     #[command(alias = "pause")]
     Stop(StopArgs),
     Resume(ResumeArgs),
@@ -124,13 +124,13 @@ Example:
   ses-breaker bypass configuration-set:newsletter --reason 'AWS support asks us to'
 
 Needs and exit codes: as `stop`.")]
-    // `hold`, for one release: what alerts of earlier releases say.
+    // `hold`, an alias for one release: alerts of earlier releases print it.
     #[command(alias = "hold")]
     Bypass(SpokenArgs),
-    /// Decide and report, and do nothing.
+    /// Report decisions without acting on them.
     ///
-    /// Sending resumes, and the breaker goes on as if it acted: people are notified of what it would have done, until `release`.
-    /// For a subject as a whole, this includes each of its ISPs. The policy's `subjects.shadow` does the same permanently.
+    /// Sending resumes. The breaker keeps deciding, and notices say what it would have done, until `release`. For a subject as
+    /// a whole, this includes each of its ISPs. The policy's `subjects.shadow` does the same permanently.
     #[command(after_help = "\
 Example:
   ses-breaker shadow configuration-set:newsletter --reason 'a new list, watched by hand'
@@ -143,7 +143,7 @@ Needs and exit codes: as `stop`.")]
         #[command(subcommand)]
         verb: PolicyVerb,
     },
-    /// Find out which ISP receives which domain
+    /// Find the ISP that receives each domain
     Isps {
         #[command(subcommand)]
         verb: IspsVerb,
@@ -154,9 +154,9 @@ Needs and exit codes: as `stop`.")]
 
 /// Send the events of configuration sets to the stack.
 ///
-/// Gives each of them an event destination, named like the stack, to the stack's events topic, and reads it back. One of
-/// that name that is set otherwise is changed, and what changes is said. Takes about three seconds a set, because SES
-/// allows one call a second.
+/// Adds an event destination, named like the stack, that publishes to the stack's events topic, and reads it back. An existing
+/// destination of that name with other settings is changed, and the changes are printed. Takes about three seconds a set,
+/// because SES allows one call a second.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["configuration_sets", "all"]), after_help = "\
 Examples:
@@ -175,19 +175,19 @@ pub(crate) struct ConnectArgs {
     /// Connect every configuration set of the account in this Region
     #[arg(long)]
     pub(crate) all: bool,
-    /// Opens and clicks, too: they are shown, cost as much as any event, and judge nobody
+    /// Publish opens and clicks, too: they are shown, cost as much as any event, and never count against a sender
     #[arg(long)]
     pub(crate) engagement: bool,
-    /// Say what would be done, and change nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
-/// Take configuration sets off the stack: before it is deleted, or to leave them alone.
+/// Disconnect configuration sets from the stack.
 ///
-/// Deletes their event destinations to the stack's topic, resumes what ses-breaker stopped, and waits until SES shows it. What a
-/// person stopped stays so, and is named with the command that resumes it. With --all, tenants and the account are resumed, too.
-/// Safe to repeat.
+/// Deletes their event destinations to the stack's topic, resumes what ses-breaker stopped, and waits until SES shows it. What
+/// a person stopped stays stopped, and is listed with the command that resumes it. With --all, tenants and the account are
+/// resumed, too. Safe to repeat.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["configuration_sets", "all"]), after_help = "\
 Examples:
@@ -198,16 +198,16 @@ Needs: dynamodb:DescribeTable on the table STACK-reputation, and what `resume` n
 ses:GetConfigurationSetEventDestinations and ses:DeleteConfigurationSetEventDestination on the configuration sets; \
 ses:ListConfigurationSets.
 
-Exit codes: 0 all are disconnected and send (with --wait 0: are asked to be resumed), but what people stopped; 1 some are not, and why; 2 bad usage; 3 AWS refused or \
-could not be reached.")]
+Exit codes: 0 all are disconnected and sending (with --wait 0: SES was asked to resume them), except what people stopped; 1 \
+some are not, and why; 2 bad usage; 3 AWS refused or could not be reached.")]
 pub(crate) struct DisconnectArgs {
     /// Names of configuration sets
     #[arg(value_name = "CONFIGURATION_SET")]
     pub(crate) configuration_sets: Vec<String>,
-    /// Disconnect every configuration set of the account in this Region, and resume all that the stack stopped
+    /// Disconnect every configuration set of the account in this Region, and resume everything that the stack stopped
     #[arg(long)]
     pub(crate) all: bool,
-    /// Say what would be done, and change nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
@@ -231,10 +231,10 @@ Needs: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:De
 Exit codes: 0 success; 2 bad usage, an unknown subject, or --watch without a terminal; 3 AWS refused or could \
 not be reached.")]
 pub(crate) struct StatusArgs {
-    /// Only this one: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
+    /// Show only this subject: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub(crate) subject: Option<Subject>,
-    /// Draw it again every N seconds, on a terminal, until interrupted [default: 10]
+    /// Refresh every N seconds, on a terminal, until interrupted [default: 10]
     #[arg(
         long,
         value_name = "SECONDS",
@@ -248,9 +248,9 @@ pub(crate) struct StatusArgs {
 
 /// Explain the state of a breaker, and what happens next.
 ///
-/// Its state, the verdict that moved it, the evidence about each metric against the thresholds of slowing and stopping, the ratio
-/// rules against their lines, the cells of mail behind the largest evidence, and when it moves by itself. The numbers are those
-/// that the breaker judges by.
+/// Prints the state, the verdict that caused it, the evidence about each metric against the thresholds for slowing and
+/// stopping, the ratio rules against their limits, the mail that makes up the largest evidence, and when the state changes by
+/// itself. The numbers are those that the breaker decides by.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -259,7 +259,7 @@ Examples:
   ses-breaker explain configuration-set:newsletter --at '2026-10-06 09:01:00'     what was decided then, on which mail
   ses-breaker explain account                  as SES would see it
 
-With --at, mail that was accepted until then is judged again, with what is known of it now. A time without a fraction of a \
+With --at, mail accepted until then is judged again, with what is known about it now. A time without a fraction of a \
 second means that whole second. Minutes are kept for 2 days; `replay explain` judges older mail from event files.
 
 Needs: as `status`.
@@ -290,7 +290,7 @@ Exit codes: 0 success; 2 bad usage or an unknown subject; 3 AWS refused or could
 pub(crate) struct HistoryArgs {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// From this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339 [default: the last 30 days]
+    /// Start at this time: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339 [default: 30 days ago]
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<TimeArg>,
     /// Show at most N entries
@@ -298,10 +298,11 @@ pub(crate) struct HistoryArgs {
     pub(crate) most: NonZeroU32,
 }
 
-/// Show what the gate may grant today, why, and on the days ahead.
+/// Show what the gate may grant today and on the days ahead, and why.
 ///
-/// The quota of each configuration set of the policy's [warmup.sets] at each ISP that the gate was asked about: what was granted,
-/// what became of it since the day before, the days ahead if each of them is healthy and used, and leases that are still valid.
+/// For each configuration set of the policy's [warmup.sets] and each ISP that the gate was asked about: the quota, what was
+/// granted of it, the result since the day before, the quotas of the days ahead if each day is healthy and its quota is used,
+/// and leases that are still valid.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -314,12 +315,12 @@ Needs: as `status`.
 Exit codes: 0 success; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
 reached.")]
 pub(crate) struct QuotaArgs {
-    /// Only this one
+    /// Show only this one
     #[arg(value_name = "CONFIGURATION_SET")]
     pub(crate) configuration_set: Option<String>,
 }
 
-/// Show it all in a browser, live: rates, evidence, breakers, quotas, and what was done.
+/// Show a live dashboard in a browser: rates, evidence, breakers, quotas and actions.
 ///
 /// Serves a page to this machine only, with the credentials of the person who runs it, at an address that is new each time. Keep
 /// the address secret: it allows what your credentials allow. The page is refreshed every 10 seconds while it is on the screen.
@@ -330,20 +331,21 @@ Examples:
   ses-breaker dashboard                        prints the address to open; Ctrl-C ends it
   ses-breaker dashboard --port 8080
 
-Needs: as `status` to look, and as `stop` to act. Each look reads the hours of 7 days of at most 60 subjects: about 10 read \
+Needs: as `status` to view, and as `stop` to act. Each refresh reads the hours of 7 days of at most 60 subjects: about 10 read \
 units for a subject.
 
 Exit codes: 2 bad usage, or a port that cannot be listened on; 3 AWS refused or could not be reached.")]
 pub(crate) struct DashboardArgs {
-    /// Listen on this port of 127.0.0.1 [default: any that is free]
+    /// Listen on this port of 127.0.0.1 [default: any free port]
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
 }
 /// Check the stack and the SES account for faults, and print how to fix them.
 ///
-/// Each link is examined, from SES to the people who get the alerts: event destinations, topic, queue, functions, rules, alerts,
-/// the policy and what it names. A fault does not work; advice works, and could be safer. Each comes with the command that fixes
-/// it. Nothing is changed. Takes about two seconds a configuration set and one an identity, because SES allows one call a second.
+/// Checks each link from SES to the people who get the alerts: event destinations, topic, queue, functions, rules, alerts, the
+/// policy and the names in it. A fault means that something does not work; advice means that it works and could be safer. Each
+/// comes with the command that fixes it. Nothing is changed. Takes about two seconds a configuration set and one an identity,
+/// because SES allows one call a second.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -353,35 +355,35 @@ Examples:
 Needs: dynamodb:DescribeTable, dynamodb:GetItem and dynamodb:Query on the table STACK-reputation, kms:Decrypt on the stack's \
 key; ses:GetAccount, ses:ListConfigurationSets, ses:ListEmailIdentities, ses:GetDedicatedIp; \
 ses:GetConfigurationSetEventDestinations and ses:GetConfigurationSet on the configuration sets, ses:GetEmailIdentity on the \
-identities; sns:GetTopicAttributes, sns:ListSubscriptionsByTopic and sns:GetSubscriptionAttributes on the topics \
-STACK-events and STACK-alerts; sqs:GetQueueUrl and sqs:GetQueueAttributes on the queues STACK-events and \
-STACK-events-dead; lambda:ListEventSourceMappings; lambda:GetFunctionConcurrency on the functions; events:DescribeRule on the \
-rules. For what other stacks left behind: sns:GetTopicAttributes on the topics that event destinations lead to, \
-lambda:GetFunctionConcurrency on their enforcers. What is not allowed is reported as not examined, but for the first, which finds the stack.
+identities; sns:GetTopicAttributes, sns:ListSubscriptionsByTopic and sns:GetSubscriptionAttributes on the topics STACK-events \
+and STACK-alerts; sqs:GetQueueUrl and sqs:GetQueueAttributes on the queues STACK-events and STACK-events-dead; \
+lambda:ListEventSourceMappings; lambda:GetFunctionConcurrency on the functions; events:DescribeRule on the rules. For what \
+other stacks left behind: sns:GetTopicAttributes on the topics that event destinations lead to, lambda:GetFunctionConcurrency \
+on their enforcers. What may not be read is reported as not examined, except the first, which finds the stack.
 
 Exit codes: 0 no faults, perhaps advice; 1 faults; 2 bad usage; 3 AWS refused, or could not be \
 reached.")]
 pub(crate) struct DoctorArgs {}
 
-/// Prove a live stack from end to end, with mail that nobody receives.
+/// Test a live stack from end to end, with mail to the SES mailbox simulator.
 ///
-/// Makes a scratch configuration set, sends mail with it to the mailbox simulator of SES, and reports how long each leg takes: events
-/// counted, stop decided, stopped at SES, alert sent, resumed. Then deletes what it made, also after a failure or Ctrl-C. Its mail counts
-/// for the scratch set alone, and its set is stopped in shadow, too.
+/// Creates a scratch configuration set, sends mail with it to the mailbox simulator, and reports how long each leg takes:
+/// events counted, stop decided, stopped at SES, alert sent, resumed. Then deletes what it created, also after a failure or
+/// Ctrl-C. Its mail counts for the scratch set only, and the scratch set is stopped even if the stack is in shadow.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ses-breaker drill --from news@example.com
   ses-breaker drill --from news@example.com --yes --format json > drill.json     to report
 
-Takes a few minutes. It sends about ten mails, as many as stop a set under the policy in use, and at most 102; they cost as any mail \
-does, reach nobody, and count neither for the bounce rate of the account nor for its quota. People get the alerts of one set that is stopped \
-and resumed. A second Ctrl-C ends it without cleaning up.
+Takes a few minutes. It sends as many mails as stop a set under the policy in use, about ten and at most 102. They cost as any \
+mail does, reach no mailbox, and count neither for the account's bounce rate nor for its quota. People get the alerts of one \
+set that is stopped and resumed. A second Ctrl-C ends it without cleaning up.
 
 Needs: what `connect` and `resume` need; ses:GetEmailIdentity, ses:CreateConfigurationSet, ses:DeleteConfigurationSet, ses:SendEmail.
 
-Exit codes: 0 all legs passed; 1 a leg failed, which and why; 2 bad usage, an address without a verified identity, or nobody to ask: nothing was \
-made; 3 AWS refused or could not be reached.")]
+Exit codes: 0 all legs passed; 1 a leg failed, and why; 2 bad usage, an address without a verified identity, or no terminal to \
+ask on (nothing was created); 3 AWS refused or could not be reached.")]
 pub(crate) struct DrillArgs {
     /// The sender: an address of an identity that SES has verified
     #[arg(long, value_name = "ADDRESS", value_parser = sender)]
@@ -389,16 +391,15 @@ pub(crate) struct DrillArgs {
     /// Wait at most N seconds in each leg
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=3600))]
     pub(crate) wait: u64,
-    /// Do not ask before mail is sent
+    /// Send mail without asking first
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
 /// Show what another policy would have changed.
 ///
-/// Replays what was recorded under another policy beside the one in use: which stops would have been new, missing, or
-/// at another time; how much mail they would have stopped; and which stops would have stopped only good mail.
-/// Nothing is changed.
+/// Replays recorded mail under another policy and compares it with the policy in use: stops that are new, missing or at another
+/// time; how much mail they would have stopped; and stops that would have stopped only good mail. Nothing is changed.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("recording").required(true).args(["ledger", "objects"]), after_help = "\
 Examples:
@@ -406,34 +407,36 @@ Examples:
   ses-breaker backtest --policy my.toml s3://mail-events/2026/10/
   ses-breaker backtest --policy my.toml --against old.toml --since 2026-10-01 s3://mail-events/2026/
 
-What the ledger does not know: when a bounce or complaint was reported, and in which order. It is judged as if all were known in \
-the minute in which SES accepted the mail, so stops come minutes earlier than they did (complaints: hours), and an ISP in trouble \
-of its own may be recognised sooner; look at the difference between the two policies. ISPs, tenants and tags are those of the policy in use when the mail came. It goes back 100 days. Reading it costs as a \
-scan of the table does (less than a cent for a million units), and takes memory for each minute, sender and ISP, not for each unit.
+The ledger does not record when a bounce or complaint was reported, or in which order. All are judged as if they were known in \
+the minute in which SES accepted the mail, so stops come minutes earlier than they did (complaints: hours), and an ISP in \
+trouble of its own may be recognised sooner: compare the two policies, not the times. ISPs, tenants and tags are those of the \
+policy in use when the mail came. The ledger goes back 100 days. Reading it costs as much as a scan of the table (less than a \
+cent for a million units), and takes memory for each minute, sender and ISP, not for each unit.
 
-Objects in S3 contain the events themselves, as Firehose writes them, .gz or not. They are read in the order of their keys, a few \
-ahead; what is needed is memory for six of them (256 MiB each at most) and 36 bytes for each unit, twice. What a prefix leaves out was \
-never sent: let it begin 8 days before the mail that is asked about. A damaged object is named, counted, and stops nothing.
+Objects in S3 contain the events themselves, as Firehose writes them, .gz or not. They are read in the order of their keys, a \
+few at a time ahead, which takes memory for six of them (at most 256 MiB each) and 72 bytes for each unit. Mail outside the \
+prefix counts as never sent: start the prefix 8 days before the first mail of interest. A damaged object is listed and \
+counted, and reading goes on.
 
 Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \
 the bucket and s3:GetObject on the objects; without --against, what `status` needs.
 
-Exit codes: 0 success; 1 a policy is not valid, or nothing is recorded; 2 bad usage, a file that cannot be read, no such bucket or \
+Exit codes: 0 success; 1 a policy is not valid, or nothing is recorded; 2 bad usage, an unreadable file, no such bucket or \
 no object; 3 AWS refused or could not be reached.")]
 pub(crate) struct BacktestArgs {
     /// The policy to try, in TOML
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: PathBuf,
-    /// Beside this policy [default: the one in use]
+    /// Compare with this policy [default: the one in use]
     #[arg(long, value_name = "FILE")]
     pub(crate) against: Option<PathBuf>,
-    /// Judge as if your application asked the gate, where a policy does not say; for a stack with GateInUse=true
+    /// Where a policy does not say: judge as if your application asked the gate; for a stack with GateInUse=true
     #[arg(long)]
     pub(crate) gate: bool,
-    /// On the units in the stack's ledger
+    /// Replay the units in the stack's ledger
     #[arg(long)]
     pub(crate) ledger: bool,
-    /// On event objects: s3://bucket/prefix
+    /// Replay event objects: s3://bucket/prefix
     #[arg(value_name = "S3_URI")]
     pub(crate) objects: Option<Location>,
     /// Only mail accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
@@ -446,9 +449,9 @@ pub(crate) struct BacktestArgs {
 
 /// Recommend shared or dedicated IPs, with their costs, and show which lists do harm.
 ///
-/// From the mail of the last 35 whole days: for each configuration set shared, standard dedicated or managed dedicated IPs, by how
-/// much mail goes to which ISP and how steadily, with what a year costs by each. And the lists, where the policy keeps message
-/// tags, by their share of the harm against their share of the mail.
+/// Reads the mail of the last 35 whole days. For each configuration set, recommends shared, standard dedicated or managed
+/// dedicated IPs, by how much mail goes to which ISP and how steadily, and prints what a year of each costs. Where the policy
+/// keeps message tags, lists each value by its share of the harm against its share of the mail.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -456,10 +459,10 @@ Examples:
   ses-breaker advise --format json | jq '.sets[] | {configuration_set, ips, yearly}'
   ses-breaker advise --prices my-prices.toml
 
-It counts mail; by which IPs mail leaves now it does not know. An IP keeps a reputation at an ISP by about 1,000 mails a day, and \
-AWS advises dedicated IPs for large, regular volumes, managed ones for irregular ones (SES guide, \"Dedicated IP addresses\"); \
-where steady ends is a rule of thumb: see shared/operator/src/advise/advice.rs. Prices come from a dated file, which says which of \
-them could not be verified.
+It counts mail; it does not know which IPs send it now. An IP needs about 1,000 mails a day to keep a reputation at an ISP, \
+and AWS advises dedicated IPs for large, regular volumes, managed ones for irregular ones (SES guide, \"Dedicated IP \
+addresses\"); the limit of steady is a rule of thumb: see shared/operator/src/advise/advice.rs. Prices come from a dated file, \
+which marks those that could not be verified.
 
 Needs: as `status`.
 
@@ -470,7 +473,7 @@ pub(crate) struct AdviseArgs {
     pub(crate) prices: Option<PathBuf>,
 }
 
-/// Print the completions for a shell; needs no AWS.
+/// Print shell completions; needs no AWS.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -480,7 +483,7 @@ Examples:
 
 Exit codes: 0 printed; 2 bad usage.")]
 pub(crate) struct CompletionsArgs {
-    /// Which
+    /// The shell
     #[arg(value_enum, value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
 }
@@ -493,12 +496,12 @@ Example:
 
 Exit codes: 0 written; 2 bad usage, or a folder that cannot be written.")]
 pub(crate) struct ManArgs {
-    /// Where to; it is made if there is none
+    /// The folder; created if it does not exist
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
 }
 
-/// What it is about.
+/// The subject to explain.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
@@ -509,7 +512,7 @@ pub(crate) struct Target {
     pub(crate) isp: Option<String>,
 }
 
-/// What a command is about.
+/// The subjects of a command.
 #[derive(Debug, Args)]
 pub(crate) struct Targets {
     /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
@@ -523,7 +526,7 @@ pub(crate) struct Targets {
 /// How long to wait for SES.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// Wait at most N seconds until SES has done it; 0 = do not wait
+    /// Wait at most N seconds until SES has done it; 0: do not wait
     #[arg(long, value_name = "N", default_value_t = obey::WAIT.as_secs(), value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub(crate) wait: u64,
 }
@@ -534,7 +537,7 @@ impl WaitArgs {
     }
 }
 
-/// A command that takes a reason.
+/// A command with a reason.
 #[derive(Debug, Args)]
 pub(crate) struct SpokenArgs {
     #[command(flatten)]
@@ -544,40 +547,40 @@ pub(crate) struct SpokenArgs {
     /// Why; stored, and sent to all who get the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
-    /// Even if the stack has never seen one of the subjects
+    /// Accept subjects that the stack has never seen
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 /// Stop sending until a person resumes it.
 ///
-/// The enforcer asks SES to accept no more mail, and this command returns when SES shows it, which takes seconds. Only
-/// configuration sets, tenants and the account have a switch at SES; for anything else, it says that nothing is stopped without
-/// the gate. The account is stopped only where the stack's parameter MayPauseAccount is true, and after a
-/// question.
+/// The enforcer asks SES to accept no more mail. This command returns when SES shows it, which takes seconds. Only
+/// configuration sets, tenants and the account have a switch at SES; any other subject is stopped only by the gate, and without
+/// one this command says that nothing is stopped. The account is stopped only where the stack's parameter MayPauseAccount is
+/// true, and after a question.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   ses-breaker stop configuration-set:newsletter --reason 'wrong list imported'
 
 Needs: dynamodb:Query, GetItem, PutItem, UpdateItem and DeleteItem on the table STACK-reputation, kms:Decrypt on the \
-stack's key. To look at SES itself: ses:GetConfigurationSet, ses:GetReputationEntity and ses:GetTenant, or ses:GetAccount; \
-without them, what the enforcer notes is believed.
+stack's key. To read the state at SES: ses:GetConfigurationSet, ses:GetReputationEntity and ses:GetTenant, or ses:GetAccount; \
+without them, this command relies on what the enforcer records.
 
-Exit codes: 0 SES has done it (with --wait 0: it is asked to); 1 it is not so at SES, and why; 2 bad usage or an unknown \
+Exit codes: 0 SES has done it (with --wait 0: SES will be asked); 1 SES has not done it, and why; 2 bad usage or an unknown \
 subject; 3 AWS refused or could not be reached.")]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
     #[command(flatten)]
     pub(crate) waiting: WaitArgs,
-    /// Do not ask before the account is stopped
+    /// Stop the account without asking first
     #[arg(long)]
     pub(crate) yes: bool,
     /// Why; stored, and sent to all who get the alerts
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
-    /// Even if the stack has never seen one of the subjects
+    /// Accept subjects that the stack has never seen
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -595,12 +598,12 @@ Needs and exit codes: as `stop`.")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     pub(crate) spoken: SpokenArgs,
-    // What alerts of earlier releases say, for one release: `bypass`.
+    // `--hold`, for one release: alerts of earlier releases print it. It means `bypass`.
     #[arg(long = "hold", hide = true)]
     pub(crate) bypass: bool,
 }
 
-/// Leave subjects to their breakers again, after `stop`, `bypass` or `shadow`.
+/// Return subjects to their breakers, after `stop`, `bypass` or `shadow`.
 ///
 /// A subject that a person stopped resumes sending.
 #[derive(Debug, Args)]
@@ -619,40 +622,40 @@ pub(crate) struct ReleaseArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyVerb {
-    /// Print the policy in use, in TOML that can be pushed again
+    /// Print the policy in use, as TOML that can be pushed again
     #[command(after_help = "\
 Examples:
   ses-breaker policy show > my.toml
   ses-breaker policy show --version 3
   ses-breaker policy show --default            the built-in one, explained; needs no AWS")]
     Show {
-        /// An earlier version
+        /// Print version N
         #[arg(long, value_name = "N", conflicts_with = "default", value_parser = clap::value_parser!(u64).range(1..))]
         version: Option<u64>,
-        /// The built-in one
+        /// Print the built-in default
         #[arg(long)]
         default: bool,
     },
     /// Make a policy the current one
     ///
-    /// It is validated first, and what it changes is printed. The functions take it into use within a minute. A stack is in shadow
-    /// until a policy that says mode = "act" is pushed: that push shows what would be acted on at once, and asks.
+    /// Validates it first, and prints what it changes. The functions use it within a minute. A stack is in shadow until a
+    /// policy with mode = "act" is pushed: that push lists what the stack would act on at once, and asks first.
     #[command(after_help = "\
 Examples:
   ses-breaker policy push my.toml --dry-run
   replay events/ --policy my.toml              what would it have done?
   ses-breaker policy push my.toml
 
-Exit codes: 0 it is current now; 1 it is not valid, somebody else pushed one meanwhile, or the answer was no; 2 the file \
-cannot be read, or there is nobody to ask; 3 AWS refused or could not be reached.")]
+Exit codes: 0 it is current now; 1 it is not valid, another person pushed one meanwhile, or the answer was no; 2 the file \
+cannot be read, or there is no terminal to ask on; 3 AWS refused or could not be reached.")]
     Push {
-        /// What differs from the default, in TOML
+        /// The differences from the default, in TOML
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Say what would change, and push nothing
+        /// Print what would change, and push nothing
         #[arg(long)]
         dry_run: bool,
-        /// Do not ask before the stack begins to act
+        /// Push without asking before the stack begins to act
         #[arg(long)]
         yes: bool,
     },
@@ -674,12 +677,12 @@ pub(crate) enum IspsVerb {
     Propose(Box<ProposeArgs>),
 }
 
-/// Propose [isps] entries for the domains that belong to no ISP.
+/// Propose [isps] entries for domains that no ISP of the policy covers.
 ///
-/// A company's domain is `other` until the policy says who receives its mail. This command looks at the domains that got mail, asks
-/// for their MX records, and prints entries for the policy with the evidence: the MX host, what servers said about
-/// themselves in bounces, and what SES calls the ISP. MX records decide: all hosts of the lowest preference must belong to one known
-/// operator. Nothing is changed without --apply or --write.
+/// A company's domain counts as `other` until the policy names the ISP that receives its mail. This command takes the domains
+/// that got mail, looks up their MX records, and prints entries for the policy with the evidence: the MX host, what servers
+/// said about themselves in bounces, and what SES calls the ISP. MX records decide: all hosts of the lowest preference must
+/// belong to one known operator. Nothing is changed without --apply or --write.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("from").required(true).args(["input", "s3", "domains"]), after_help = "\
 Examples:
@@ -689,35 +692,36 @@ Examples:
   ses-breaker isps propose events/ --policy my.toml --write        add them to a file
   ses-breaker isps propose --s3 s3://mail-events/2026/10/ --apply    add them to the policy in use
 
-Privacy: the stack itself keeps no domain and no address, so the domains come from your event files or your list. Only domain names \
+Privacy: the stack keeps no domains and no addresses, so the domains come from your event files or your list. Only domain names \
 leave this machine, and only to the DNS resolver; with --no-lookup, nothing does. At most 10,000 domains are kept while reading, \
-those that come first; mail to others is counted.
+the first ones read; mail to others is counted.
 
-An entry never changes what was counted before: mail that was counted as `other` stays there. Entries that the policy has already are \
-left as they are. --apply shows the entries and asks once, then pushes like `policy push`: validated, and not if somebody else \
-pushed meanwhile.
+An entry never changes what was counted before: mail that was counted as `other` stays there. Entries that the policy already \
+has are not changed. --apply shows the entries and asks once, then pushes like `policy push`: validated, and not if another \
+person pushed meanwhile.
 
 Needs: no AWS, except for --s3 (s3:ListBucket on the bucket and s3:GetObject on the objects) and --apply (as `policy push`).
 
-Exit codes: 0 printed; 1 a policy is not valid, somebody else pushed one meanwhile, or the answer was no; 2 bad usage, or input that \
-cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
+Exit codes: 0 success; 1 a policy is not valid, another person pushed one meanwhile, or the answer was no; 2 bad usage, or \
+input that cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
 pub(crate) struct ProposeArgs {
     /// Event files, directories or quoted patterns; - is standard input
     #[arg(value_name = "FILE|DIR|GLOB|-")]
     pub(crate) input: Vec<String>,
-    /// Event objects instead: s3://bucket/prefix
+    /// Read event objects instead: s3://bucket/prefix
     #[arg(long, value_name = "S3_URI")]
     pub(crate) s3: Option<Location>,
-    /// A list of domains instead, one in a line, or a CSV of addresses, of which only the part after @ is kept; - is standard input
+    /// Read a list of domains instead, one per line, or a CSV of addresses, of which only the part after @ is kept; - is
+    /// standard input
     #[arg(long, value_name = "FILE|-")]
     pub(crate) domains: Option<PathBuf>,
-    /// Only domains with at least N mails
+    /// Leave out domains with fewer than N mails
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) min_mails: u64,
-    /// At most N domains, those with the most mail
+    /// Look at no more than N domains, those with the most mail
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) top: u32,
-    /// Ask for no MX records: use what servers and SES said alone
+    /// Look up no MX records: use only what servers and SES said
     #[arg(long)]
     pub(crate) no_lookup: bool,
     /// Ask this DNS resolver: 192.0.2.53 or 192.0.2.53:5353 [default: that of this machine]
@@ -726,7 +730,7 @@ pub(crate) struct ProposeArgs {
     /// Spend at most N seconds on all look-ups; each takes at most 3
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
-    /// Ask for N domains at once
+    /// Look up N domains at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) at_once: u8,
     /// Take ISPs from this policy [default: the built-in one; with --apply, the one in use]
@@ -738,7 +742,7 @@ pub(crate) struct ProposeArgs {
     /// Add the entries to the policy in use, and push it
     #[arg(long)]
     pub(crate) apply: bool,
-    /// Do not ask before pushing
+    /// Push without asking first
     #[arg(long, requires = "apply")]
     pub(crate) yes: bool,
 }
@@ -755,7 +759,7 @@ fn subject(text: &str) -> Result<Subject, String> {
     })
 }
 
-/// An address that mail can be sent from.
+/// An address to send from.
 fn sender(text: &str) -> Result<String, String> {
     match reputation::address::Address::parse(text) {
         Ok(address) if address.domain().contains('.') && !text.contains(['<', ' ']) => Ok(text.to_owned()),
@@ -763,7 +767,7 @@ fn sender(text: &str) -> Result<String, String> {
     }
 }
 
-/// Names of CloudFormation stacks.
+/// A name that CloudFormation accepts for a stack.
 fn stack(text: &str) -> Result<String, String> {
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
     if begins && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
@@ -790,8 +794,8 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// The words of a command of `ses-breaker`, as a shell takes them apart: blanks and single quotes are all there is. What
-    /// comes behind a redirection or a comment is left out.
+    /// Splits a command of `ses-breaker` into words as a shell does: blanks and single quotes are all that it handles. What
+    /// comes after a redirection or a comment is left out.
     fn words(command: &str) -> Vec<String> {
         let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
         for letter in command.chars().chain([' ']) {
@@ -844,7 +848,7 @@ mod tests {
         assert!(tried > 40, "only {tried} commands were found");
     }
 
-    /// The first paragraph of what is answered to arguments that cannot be understood.
+    /// The first paragraph of the error for arguments that cannot be parsed.
     fn refused(arguments: &[&str]) -> String {
         let error = Cli::try_parse_from([&["ses-breaker"], arguments].concat()).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{arguments:?}");
@@ -852,7 +856,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_told_with_what_is_allowed() {
+    fn errors_about_arguments_say_what_is_allowed() {
         for (arguments, expected) in [
             (&["stauts"][..], "'status'"),
             (&["connect"], "<CONFIGURATION_SET|--all>"),
@@ -861,7 +865,7 @@ mod tests {
             (&["stop", "news"], "did you mean configuration-set:news?"),
             (&["status", "example.com"], "did you mean identity:example.com?"),
             (&["stop", "set:news"], "configuration-set:NAME, identity:DOMAIN"),
-            (&["stop", "account", "--reason", " "], "say why"),
+            (&["stop", "account", "--reason", " "], "must not be empty"),
             (&["policy"], "show"),
             (&["policy", "check"], "<FILE>"),
             (&["policy", "push"], "<FILE>"),

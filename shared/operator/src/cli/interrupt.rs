@@ -1,4 +1,4 @@
-//! Ctrl-C, for a verb that has to clean up: the first one asks it to end, the second one ends the program.
+//! Ctrl-C for a verb that must clean up: the first asks it to end, the second ends the program.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tokio::time::sleep;
 
-/// How often is looked.
+/// Interval between two checks of the flag.
 const LOOK: Duration = Duration::from_millis(100);
-/// What a shell reports of a program that SIGINT has ended.
+/// The exit code that shells report for a program ended by SIGINT.
 const ENDED: i32 = 130;
 
-/// Ends when somebody presses Ctrl-C, or the program is asked to end. From the first poll on, Ctrl-C does nothing else.
+/// Completes on Ctrl-C or SIGTERM. From the first poll on, a first Ctrl-C has no other effect.
 pub(super) async fn interrupted() {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds nobody asked before, and the second one does.
+        // In this order, the first signal finds the flag unset and only sets it; the second finds it set and ends the program.
         let registered = flag::register_conditional_shutdown(signal, ENDED, Arc::clone(&asked))
             .and_then(|_| flag::register(signal, Arc::clone(&asked)));
         if registered.is_err() {
-            // Then it ends the program, as ever.
+            // If registering fails, Ctrl-C ends the program as usual.
             return pending().await;
         }
     }

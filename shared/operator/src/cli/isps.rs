@@ -1,4 +1,4 @@
-//! `isps propose`: reads domains from where the arguments say, and asks before it pushes.
+//! `isps propose`: reads domains from the source that the arguments name, and asks before it pushes.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Write as _};
@@ -9,8 +9,8 @@ use std::time::Duration;
 use aws::policies::StoredPolicy;
 use futures_util::future::{Either, select};
 use pipeline::classify::Classifier;
-use replay::cli::look;
 use replay::cli::painter::Painter;
+use replay::cli::term_style;
 use replay::domains::DomainBook;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, RejectedLine, Replay, replay_while_readable};
 use replay::input::{Progress as Read, Source, Sources};
@@ -27,18 +27,18 @@ use crate::isps::{self, Ask, Gathered, Order, Proposed, list};
 use crate::objects::{Location, Objects};
 use crate::{Access, Answer, policies};
 
-/// The progress of reading is told so often.
-const TOLD_EVERY: Duration = Duration::from_millis(200);
+/// Interval between two progress reports.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// What a person sees while it goes on, and is asked.
+/// How the user sees progress and is asked.
 pub(super) struct Shown<'a> {
-    /// How far it has come.
+    /// Called with the progress.
     pub(super) progress: Progress<'a>,
-    /// The question before a push.
+    /// Asks before a push.
     pub(super) ask: Ask<'a>,
 }
 
-/// Does it with a progress bar, and asks on the terminal.
+/// Runs it with a progress bar, and asks on the terminal.
 pub(super) fn propose(global: &Global, args: &ProposeArgs, now: Now) -> Result<Answer, Failure> {
     if args.apply && !args.yes && !io::stdin().is_terminal() {
         return Err(Failure::NobodyToAsk);
@@ -53,7 +53,7 @@ pub(super) fn propose(global: &Global, args: &ProposeArgs, now: Now) -> Result<A
         runtime.block_on(async {
             let needs_aws = args.apply || args.s3.is_some();
             let access = if needs_aws { Some(Access::load(&global.stack, &route(global)).await?) } else { None };
-            answer(access.as_ref(), args, now, look(), &Shown { progress, ask: &ask }).await
+            answer(access.as_ref(), args, now, term_style(), &Shown { progress, ask: &ask }).await
         })
     })
 }
@@ -61,33 +61,33 @@ pub(super) fn propose(global: &Global, args: &ProposeArgs, now: Now) -> Result<A
 /// Shows a question on standard error, and reads the answer from standard input.
 pub(super) fn asked(question: &str) -> bool {
     let mut out = anstream::AutoStream::auto(io::stderr());
-    // Where nobody can be told, nobody says yes.
+    // A question that cannot be shown is answered with no.
     if write!(out, "{question} [y/N] ").and_then(|()| out.flush()).is_err() {
         return false;
     }
-    let mut said = String::new();
-    io::stdin().lock().read_line(&mut said).is_ok() && matches!(said.trim(), "y" | "Y" | "yes")
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// Does it, on a stack if there is one to reach.
+/// Runs it, with a stack if there is one to reach.
 pub(super) async fn answer(
     access: Option<&Access>,
     args: &ProposeArgs,
     now: Now,
-    look: TermStyle,
+    term: TermStyle,
     shown: &Shown<'_>,
 ) -> Result<Answer, Failure> {
     let limits =
         Limits { at_once: usize::from(args.at_once), total: Duration::from_secs(args.seconds), ..Limits::default() };
     let order = Order { min_mails: args.min_mails, top: usize::try_from(args.top).unwrap_or(usize::MAX), limits };
-    // What cannot be done is said before anything takes long.
+    // Fails early, before the long work.
     let dns = if args.no_lookup { None } else { Some(Dns::new(args.resolver, limits)?) };
     let current = match access.filter(|_| args.apply) {
         Some(access) => access.policies().current().await.map_err(|error| access.refused(error))?,
         None => None,
     };
     let rules = Rules::of(args, current.as_ref())?;
-    let policy = match policies::parsed(&rules.name, &rules.toml, look) {
+    let policy = match policies::parsed(&rules.name, &rules.toml, term) {
         Ok(policy) => policy,
         Err(invalid) => return Ok(invalid),
     };
@@ -104,19 +104,19 @@ pub(super) async fn answer(
     }
     let mut proposed = isps::propose(gathered, &order, dns.as_ref(), shown.progress).await;
     if let Some(path) = args.policy.as_deref().filter(|_| args.write) {
-        return written(path, &rules, &mut proposed, look);
+        return written(path, &rules, &mut proposed, term);
     }
     if let Some(access) = access.filter(|_| args.apply) {
         let ask: Ask<'_> = if args.yes { &|_| true } else { shown.ask };
-        if let Err(invalid) = isps::apply(access, current.as_ref(), &mut proposed, ask, now, look).await? {
+        if let Err(invalid) = isps::apply(access, current.as_ref(), &mut proposed, ask, now, term).await? {
             return Ok(invalid);
         }
     }
-    Ok(proposed.answer(look))
+    Ok(proposed.answer(term))
 }
 
-fn written(path: &Path, rules: &Rules, proposed: &mut Proposed, look: TermStyle) -> Result<Answer, Failure> {
-    match isps::write(&rules.name, &rules.toml, proposed, look) {
+fn written(path: &Path, rules: &Rules, proposed: &mut Proposed, term: TermStyle) -> Result<Answer, Failure> {
+    match isps::write(&rules.name, &rules.toml, proposed, term) {
         Err(invalid) => return Ok(invalid),
         Ok(None) => {}
         Ok(Some(toml)) => {
@@ -124,10 +124,10 @@ fn written(path: &Path, rules: &Rules, proposed: &mut Proposed, look: TermStyle)
             fs::write(path, toml).map_err(failed)?;
         }
     }
-    Ok(proposed.answer(look))
+    Ok(proposed.answer(term))
 }
 
-/// The policy that classifies domains.
+/// The policy that classifies the domains.
 struct Rules {
     name: String,
     toml: String,
@@ -151,30 +151,30 @@ fn of_list(path: &Path, policy: &Policy, rules: &Rules) -> Result<Gathered, Fail
         true => Box::new(io::stdin().lock()),
         false => Box::new(BufReader::new(File::open(path).map_err(unreadable)?)),
     };
-    // It knows which domains count in no rate; nothing is hashed.
+    // The classifier only decides which domains count towards rates; nothing is hashed.
     let classifier = Classifier::new(policy, [0; 16]);
     let mut book = DomainBook::new(policy.isp_map.clone());
     let listed = list::read(list, &mut book, |domain| classifier.counts(&format!("x@{domain}"))).map_err(unreadable)?;
     let mut notes = vec!["each line of the list counts as one mail".to_owned()];
     if listed.without > 0 {
-        notes.push(format!("{} without a domain left out", counted(listed.without, "line")));
+        notes.push(format!("{} without a domain skipped", counted(listed.without, "line")));
     }
     if listed.left_out > 0 {
         let left_out = thousands(listed.left_out);
-        notes.push(format!("{left_out} left out: own domains or the mailbox simulator, which count in no rate"));
+        notes.push(format!("{left_out} skipped: own domains or the mailbox simulator, which count towards no rate"));
     }
     let source = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
     Ok(Gathered { source, policy: rules.name.clone(), notes, book })
 }
 
-/// What a thread made of events.
+/// What a thread found in events.
 struct Events {
     replay: Replay,
     rejected: u64,
     broken_off: Option<String>,
 }
 
-/// Reads events for the domains in them.
+/// Reads events for their domains.
 fn events_of(policy: &Policy, now: Now, so_far: &Arc<Read>) -> impl FnOnce(Vec<Source>) -> Events + Send + 'static {
     let options = Options {
         policy: policy.clone(),
@@ -203,7 +203,7 @@ fn gathered(source: String, rules: &Rules, events: Events) -> Result<Gathered, F
     let mut notes = Vec::new();
     if events.rejected > 0 {
         let rejected = counted(events.rejected, "message");
-        notes.push(format!("{rejected} could not be read or counted: `replay` names them"));
+        notes.push(format!("{rejected} could not be read or counted: `replay` lists them"));
     }
     Ok(Gathered { source, policy: rules.name.clone(), notes, book })
 }
@@ -241,13 +241,13 @@ async fn of_objects(
     Ok(gathered)
 }
 
-/// Tells how far reading has come until it is done.
+/// Reports the progress of reading until it is done.
 async fn while_reading<T>(so_far: &Read, progress: Progress<'_>, reading: impl Future<Output = T>) -> T {
     let mut reading = std::pin::pin!(reading);
     loop {
         let (mebibytes, documents) = (thousands(so_far.bytes_read() >> 20), counted(so_far.documents(), "document"));
         progress(0, 0, &format!("reading events: {mebibytes} MiB, {documents}"));
-        let pause = std::pin::pin!(tokio::time::sleep(TOLD_EVERY));
+        let pause = std::pin::pin!(tokio::time::sleep(PROGRESS_EVERY));
         if let Either::Left((read, _)) = select(reading.as_mut(), pause).await {
             return read;
         }

@@ -23,25 +23,25 @@ use crate::failure::Failure;
 use crate::status::{Allowance, Reading, moved};
 use crate::{Access, status, text};
 
-/// So far back the view goes, in minutes.
+/// How far back the view goes, in minutes.
 const STRETCH: u32 = 7 * DAY;
-/// So many subjects are read: those that were heard of last.
+/// The number of subjects that are read: those with the latest events.
 const MAX_SUBJECTS: usize = 60;
-/// So many of them at a time.
+/// Subjects that are read at a time.
 const READS: usize = 16;
-/// So many of the last notices are read.
+/// The number of latest notices that are read.
 const NOTICES: i32 = 300;
 
-/// What was read of one subject.
+/// What was read about one subject.
 struct Read {
     subject: Subject,
-    /// Its hours.
+    /// Its hourly counters.
     rates: Timeline,
     /// What it is judged by.
     subject_state: SubjectState,
 }
 
-/// What a stack looks like now.
+/// The view of a stack as of now.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
         .map_err(refused)?;
     let (keys, keys_left_out) = keys(policy, &reads, &board, &reading, grid, now);
     let mut whole = Counters::default();
-    // Whoever does not tell how much mail there is has no part in anybody's rate.
+    // Without sends and deliveries there is no denominator, so a set without them counts towards no rate.
     let transition = |read: &&Read| read.subject.is_part_of_account() && read.rates.knows_its_mail();
     let sets = reads.iter().filter(transition);
     sets.filter_map(|read| read.rates.series(None))
@@ -78,13 +78,13 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     let mut warnings = reading.warnings(&known, now);
     if subjects_left_out > 0 {
         warnings.push(format!(
-            "{subjects_left_out} more subjects were heard of in this time: shown, and added up, are {MAX_SUBJECTS}"
+            "{subjects_left_out} more subjects had mail in this time: only {MAX_SUBJECTS} are shown and summed"
         ));
     }
     if let Some((_, oldest)) = notices.last().filter(|(_, at)| at.minute() > from && notices.len() >= NOTICES as usize)
     {
         warnings.push(format!(
-            "what was told before {} is not shown: there are more than {NOTICES} notices; see ses-breaker history",
+            "notices before {} are not shown: there are more than {NOTICES}; see ses-breaker history",
             text::second_of(*oldest)
         ));
     }
@@ -98,7 +98,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
             version => format!("policy version {version}"),
         },
         shadow: policy.mode == Mode::Shadow,
-        // As far as the policy tells: the gate knows no configuration set that is not named there.
+        // As far as the policy shows: the gate knows only the configuration sets that it names.
         gate: policy.gate_in_use && !policy.warmup.sets.is_empty(),
         now: now.0,
         grid,
@@ -121,7 +121,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     })
 }
 
-/// Who was heard of since `from`, the last ones first, and how many more there are.
+/// The subjects with mail since `from`, the latest first, and the number of those left out.
 fn whose(reading: &Reading, from: Minute) -> (Vec<Subject>, usize) {
     let unsettled = |subject: &Subject| reading.breakers.keys().any(|key| key.subject == *subject);
     let heard = reading.directory.iter().filter(|(_, hour)| **hour >= from);
@@ -164,7 +164,7 @@ fn keys(
             keys.push(view);
         }
     }
-    // A breaker that is not closed, or that a person overrides, is shown, even if its mail is older.
+    // A breaker that is not closed, or that a person overrides, is shown even if its mail is older.
     for (key, known) in reading
         .breakers
         .iter()
@@ -180,7 +180,7 @@ fn keys(
     }
     let left_out = keys.len().saturating_sub(MAX_KEYS);
     if left_out > 0 {
-        // Those that are closed and have least mail go first; the rest stays in its order.
+        // Closed breakers with the least mail are dropped first; the others keep their order.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         let rank =
             |view: &KeyView| (view.state != StateName::Closed, view.isp.is_none(), view.counters.get("sent").copied());
@@ -239,25 +239,25 @@ fn evidence(
     tracks
 }
 
-/// What people were told of breakers since `from`, oldest first.
+/// The notices about breakers since `from`, oldest first.
 fn transitions(notices: &[(Notice, Now)], from: Minute) -> Vec<serde_json::Value> {
     let recent = notices.iter().filter(|(notice, at)| notice.kind == Notice::TRANSITION && at.minute() >= from);
-    // A notice of another release may be unreadable: what it tells stands in `history`.
+    // A notice of another release may be unreadable here; `history` counts it.
     recent.rev().filter_map(|(notice, _)| serde_json::from_str(&notice.detail).ok()).collect()
 }
 
-fn control(wished: &pipeline::enforce::DesiredState) -> ReportedControl {
-    let made = match wished.is_true() {
+fn control(desired: &pipeline::enforce::DesiredState) -> ReportedControl {
+    let made = match desired.is_true() {
         true => "",
-        false => " (not true at SES yet)",
+        false => " (not done at SES yet)",
     };
     ReportedControl {
-        at: wished.at.to_string(),
-        control: flow_name(wished.wish),
-        target: wished.target.to_string(),
+        at: desired.at.to_string(),
+        control: flow_name(desired.wish),
+        target: desired.target.to_string(),
         isp: None,
         factor: None,
-        reason: format!("{}{made}", wished.reason),
+        reason: format!("{}{made}", desired.reason),
     }
 }
 

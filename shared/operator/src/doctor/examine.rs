@@ -1,4 +1,4 @@
-//! What follows from the facts: pure, in the order in which mail and its events flow.
+//! Draws conclusions from the facts: pure, in the order in which mail and its events flow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,12 +16,12 @@ use super::permission::{Answer, Request, may, several};
 use crate::connect::{ENGAGEMENT, NEEDED};
 use crate::text::minute_of;
 
-/// A clock that is wrong by more is told about: signatures are refused from there on ("Signing AWS API requests").
+/// A larger clock error is reported: beyond it, AWS refuses signatures ("Signing AWS API requests").
 const SKEW_MINUTES: i64 = 5;
-/// So many names are listed in one sentence.
+/// The number of names listed in one sentence.
 const SHOWN: usize = 10;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -31,72 +31,72 @@ pub enum Severity {
     Advice,
 }
 
-/// One thing that is not as it should be.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What kind of thing, for programs: `destination-missing`.
+    /// The kind, for programs: `destination-missing`.
     pub kind: &'static str,
-    /// What it is about: `configuration-set:news`, or the name of a resource.
+    /// The subject: `configuration-set:news`, or the name of a resource.
     pub subject: String,
     /// What was found.
     pub found: String,
     /// Why it matters.
     pub why: String,
-    /// How to mend it: sentences, and commands in the order in which they are run.
+    /// How to fix it: sentences, and commands in the order in which to run them.
     pub fix: Vec<String>,
 }
 
-/// What a check makes sure of.
+/// A check.
 #[derive(Debug)]
 pub struct Check {
     /// Its name.
     pub name: &'static str,
-    /// What it makes sure of.
+    /// What it verifies.
     pub about: &'static str,
     run: fn(&Facts, Now, &mut Sheet),
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Examined {
-    /// Which.
+    /// The check.
     pub check: &'static Check,
-    /// What is not as it should be.
+    /// Its findings.
     pub findings: Vec<Finding>,
-    /// What it could not look at.
+    /// What it could not read.
     pub missing: Vec<NotExamined>,
 }
 
-/// All checks, in the order in which they are told.
+/// All checks, in the order of the output.
 pub const CHECKS: &[Check] = &[
     Check { name: "clock", about: "the clock of this machine agrees with that of AWS", run: clock },
     Check { name: "account", about: "SES lets the account send", run: account },
     Check { name: "destinations", about: "each configuration set sends its events to the stack", run: destinations },
-    Check { name: "leftovers", about: "no configuration set is left to a stack or topic that is gone", run: leftovers },
+    Check { name: "leftovers", about: "no configuration set depends on a deleted stack or topic", run: leftovers },
     Check { name: "default-sets", about: "each identity has a default configuration set", run: default_sets },
     Check {
         name: "identity-notifications",
-        about: "no notifications of identities come besides events",
+        about: "identities send no notifications in addition to events",
         run: identity_notifications,
     },
     Check { name: "reputation-metrics", about: "SES shows its own rates of each set", run: reputation_metrics },
     Check { name: "topic-policy", about: "SES may publish to the events topic", run: topic_policy },
-    Check { name: "subscription", about: "the events topic leads to the queue", run: subscription },
+    Check { name: "subscription", about: "the events topic delivers to the queue", run: subscription },
     Check { name: "queue-policy", about: "the events topic may send to the queue", run: queue_policy },
-    Check { name: "dead-letters", about: "no event is among the dead letters", run: dead_letters },
+    Check { name: "dead-letters", about: "no events are dead letters", run: dead_letters },
     Check { name: "mappings", about: "queue and streams wake the functions", run: mappings },
-    Check { name: "concurrency", about: "each function may run, and the enforcer alone", run: concurrency },
+    Check { name: "concurrency", about: "each function may run, and only one enforcer at a time", run: concurrency },
     Check { name: "rules", about: "the rules that wake the functions are enabled", run: rules },
-    Check { name: "freshness", about: "events come while mail is sent", run: freshness },
+    Check { name: "freshness", about: "events arrive while mail is sent", run: freshness },
     Check { name: "alerts", about: "alerts reach people", run: alerts },
     Check { name: "policy", about: "the policy in the table is in use", run: policy },
-    Check { name: "policy-names", about: "what the policy names is known to SES", run: policy_names },
+    Check { name: "policy-names", about: "SES knows the names in the policy", run: policy_names },
     Check { name: "dedicated-ips", about: "dedicated IPs of the policy can follow a ramp", run: dedicated_ips },
 ];
 
-/// Examines what is known.
+/// Runs all checks.
 pub fn examine(facts: &Facts, now: Now) -> Vec<Examined> {
     let run = |check: &'static Check| {
         let mut sheet = Sheet::default();
@@ -106,7 +106,7 @@ pub fn examine(facts: &Facts, now: Now) -> Vec<Examined> {
     CHECKS.iter().map(run).collect()
 }
 
-/// What a check writes on.
+/// The sheet that a check fills in.
 #[derive(Debug, Default)]
 struct Sheet {
     findings: Vec<Finding>,
@@ -114,7 +114,7 @@ struct Sheet {
 }
 
 impl Sheet {
-    /// What is known; what is not is noted.
+    /// A fact if it is known; otherwise it is recorded as missing.
     fn known<'a, T>(&mut self, fact: &'a Fact<T>) -> Option<&'a T> {
         fact.as_ref().map_err(|missing| self.missing.push(missing.clone())).ok()
     }
@@ -154,13 +154,13 @@ impl Sheet {
 }
 
 impl Finding {
-    fn mend(&mut self, step: impl Into<String>) -> &mut Finding {
+    fn fix(&mut self, step: impl Into<String>) -> &mut Finding {
         self.fix.push(step.into());
         self
     }
 }
 
-/// Some names, and how many more there are.
+/// Some names, and the number of further ones.
 fn some(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut names: Vec<String> = names.into_iter().map(|one| name(one.as_ref())).collect();
     let more = names.len().saturating_sub(SHOWN);
@@ -188,10 +188,10 @@ fn clock(facts: &Facts, _: Now, sheet: &mut Sheet) {
             "clock-wrong",
             "this machine",
             found,
-            "What you say is dated by it: a stop is reported with a wrong time, and AWS may refuse its signatures.",
+            "Your commands are dated by it: a stop is reported with a wrong time, and AWS may refuse your requests.",
         )
-        .mend("Set it by the network:")
-        .mend("sudo timedatectl set-ntp true");
+        .fix("Synchronise it:")
+        .fix("sudo timedatectl set-ntp true");
 }
 
 fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
@@ -205,33 +205,33 @@ fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     "account-shutdown",
                     "account",
                     "AWS has paused sending (EnforcementStatus SHUTDOWN)",
-                    "Nothing is sent, and nobody but AWS lifts that.",
+                    "Nothing is sent until AWS lifts it.",
                 )
-                .mend(format!("{console}: answer the review that stands there."));
+                .fix(format!("{console}: answer the open review."));
         }
         Some("PROBATION") => {
             sheet
                 .fault(
                     "account-probation",
                     "account",
-                    "SES has it under review (EnforcementStatus PROBATION)",
-                    "AWS may pause all sending if the cause is not fixed by the date that the review names.",
+                    "SES has placed it under review (EnforcementStatus PROBATION)",
+                    "AWS may pause all sending if the cause is not fixed by the date in the review.",
                 )
-                .mend(place.ours("status account"))
-                .mend(format!("{console}: read the review, fix its cause, then answer it."));
+                .fix(place.ours("status account"))
+                .fix(format!("{console}: read the review, fix its cause, then answer it."));
         }
         Some(_) | None => {}
     }
-    // What AWS has shut down shows as paused, too, and cannot be resumed.
+    // An account that AWS has shut down shows as paused, too, and cannot be resumed.
     if !account.sending && account.enforcement.as_deref() != Some("SHUTDOWN") {
         sheet
             .fault("account-paused", "account", "sending is paused for the whole account", "Nothing is sent.")
-            .mend("See whether a breaker or a person did it:")
-            .mend(place.ours("history account"))
-            .mend("If it was a breaker or ses-breaker stop:")
-            .mend(place.ours("resume account"))
-            .mend("Else:")
-            .mend(place.aws("sesv2 put-account-sending-attributes --sending-enabled"));
+            .fix("Find out whether a breaker or a person did it:")
+            .fix(place.ours("history account"))
+            .fix("If a breaker or `ses-breaker stop` did it:")
+            .fix(place.ours("resume account"))
+            .fix("Otherwise:")
+            .fix(place.aws("sesv2 put-account-sending-attributes --sending-enabled"));
     }
     if !account.production {
         sheet
@@ -239,18 +239,18 @@ fn account(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 "account-sandbox",
                 "account",
                 "it is in the SES sandbox",
-                "SES sends 200 mails a day, and to verified addresses only: nothing here judges real mail.",
+                "SES sends at most 200 mails a day, to verified addresses only, so the stack judges no real mail.",
             )
-            .mend(format!("{console}: request production access."));
+            .fix(format!("{console}: request production access."));
     }
 }
 
-/// The configuration sets that were asked about.
+/// The configuration sets that were read.
 fn asked(sets: &BTreeMap<String, Option<SetFacts>>) -> impl Iterator<Item = (&String, &SetFacts)> {
     sets.iter().filter_map(|(set, known)| known.as_ref().map(|known| (set, known)))
 }
 
-/// Whether events reach the stack by a destination: by its topic, or by EventBridge where a rule of the stack takes them there.
+/// Whether a destination delivers events to the stack: to its topic, or to EventBridge where a rule of the stack forwards them.
 fn leads_here(facts: &Facts, destination: &Destination) -> bool {
     let by_bus = matches!(facts.rules.get("mail-events"), Some(Ok(Some(true))));
     destination.target == facts.place.arn("sns", "events") || (by_bus && destination.target == facts.place.bus())
@@ -279,7 +279,7 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
         }
         let ours: Vec<&Destination> = all.iter().filter(|destination| leads_here(facts, destination)).collect();
         let enabled = || ours.iter().filter(|destination| destination.enabled);
-        // What it sends now, it goes on sending.
+        // It keeps publishing what it publishes now.
         let engaged = ours.iter().flat_map(|destination| &destination.events);
         let engaged = engaged.into_iter().any(|event| ENGAGEMENT.iter().any(|known| known.as_str() == event));
         let connect = place.ours(&format!("connect {}{}", quoted(set), if engaged { " --engagement" } else { "" }));
@@ -287,17 +287,15 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
             let found = match all.len() {
                 0 => "it has no event destination".to_owned(),
                 _ => {
-                    format!("none of its event destinations ({}) leads to the stack", some(all.iter().map(|d| &d.name)))
+                    format!(
+                        "none of its event destinations ({}) publishes to the stack",
+                        some(all.iter().map(|d| &d.name))
+                    )
                 }
             };
             sheet
-                .fault(
-                    "destination-missing",
-                    of_set(set),
-                    found,
-                    "The stack sees none of its mail: whatever becomes of it, nothing is stopped.",
-                )
-                .mend(connect);
+                .fault("destination-missing", of_set(set), found, "The stack sees none of its mail and cannot stop it.")
+                .fix(connect);
         } else if enabled().next().is_none() {
             let names = some(ours.iter().map(|destination| &destination.name));
             sheet
@@ -305,9 +303,9 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     "destination-disabled",
                     of_set(set),
                     format!("its event destination {names} is disabled"),
-                    "SES publishes nothing by it, and what happens meanwhile is never told.",
+                    "SES publishes nothing to it, and events of this time are lost.",
                 )
-                .mend(connect);
+                .fix(connect);
         } else {
             let sent: BTreeSet<&str> = enabled().flat_map(|d| &d.events).map(String::as_str).collect();
             let lacks = NEEDED.iter().map(EventType::as_str).filter(|needed| !sent.contains(needed));
@@ -319,9 +317,9 @@ fn destinations(facts: &Facts, _: Now, sheet: &mut Sheet) {
                         "destination-incomplete",
                         of_set(set),
                         format!("its event destination {names} lacks {}", listed(&lacks)),
-                        "A rate is made of all of them: without one, it is too low, too high or not there.",
+                        "Rates need all of these events: without one, a rate is too low, too high or missing.",
                     )
-                    .mend(connect);
+                    .fix(connect);
             }
         }
     }
@@ -346,13 +344,13 @@ fn leftovers(facts: &Facts, _: Now, sheet: &mut Sheet) {
                         "destination-leads-nowhere",
                         of_set(set),
                         format!(
-                            "its event destination {} leads to {}, which does not exist",
+                            "its event destination {} publishes to {}, which does not exist",
                             name(&destination.name),
                             destination.target
                         ),
-                        "SES publishes to nobody there. A stack was deleted before its sets were disconnected, perhaps.",
+                        "The events are lost. A stack may have been deleted before its sets were disconnected.",
                     )
-                    .mend(place.aws(&delete));
+                    .fix(place.aws(&delete));
             }
         }
         if let Some(stack) = &known.stopped_by
@@ -366,10 +364,10 @@ fn leftovers(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 .fault(
                     "stopped-by-a-stack-that-is-gone",
                     of_set(set),
-                    format!("the ses-breaker stack {} stopped it, and does not exist any more", name(stack)),
-                    "It sends nothing, and nothing will ever resume it.",
+                    format!("the ses-breaker stack {} stopped it and no longer exists", name(stack)),
+                    "It sends nothing, and no stack will resume it.",
                 )
-                .mend(place.aws(&resume));
+                .fix(place.aws(&resume));
         }
     }
 }
@@ -379,7 +377,7 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
     sheet.missing.extend(facts.left_out.iter().filter(|left| left.needs.contains("EmailIdentity")).cloned());
     let Some(identities) = sheet.known(&facts.identities) else { return };
     let sets: Vec<&String> = facts.sets.iter().flat_map(BTreeMap::keys).collect();
-    // By subject, and the default that is not there. Addresses are not shown: in the sandbox, they are those of recipients.
+    // By subject and by the missing default. Addresses are not shown: in the sandbox, they are those of recipients.
     let mut lacking: BTreeMap<(String, String, Option<&String>), usize> = BTreeMap::new();
     for (identity, default) in identities {
         let Some(default) = sheet.known(default) else { continue };
@@ -404,7 +402,7 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     None => format!("its default configuration set {} does not exist", name(default)),
                     Some(count) => format!("{count}: the default configuration set {} does not exist", name(default)),
                 },
-                "SES refuses mail that names no configuration set then.",
+                "SES refuses mail without a configuration set from it.",
             ),
             None => sheet.advice(
                 "default-set-missing",
@@ -413,14 +411,14 @@ fn default_sets(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     None => "it has no default configuration set".to_owned(),
                     Some(count) => format!("{count} without a default configuration set"),
                 },
-                "Mail that names no configuration set has no events and cannot be stopped: the stack never sees it.",
+                "Mail without a configuration set has no events and cannot be stopped: the stack never sees it.",
             ),
         };
         let Some(set) = connected(facts).next().or(sets.first().copied()) else { continue };
         if sets.len() > 1 {
-            finding.mend(format!("With the set that such mail is to count for, one of {}:", some(&sets)));
+            finding.fix(format!("Choose the set that such mail counts for, one of {}:", some(&sets)));
         }
-        finding.mend(place.aws(&format!(
+        finding.fix(place.aws(&format!(
             "sesv2 put-email-identity-configuration-set-attributes --email-identity {identity} --configuration-set-name {}",
             quoted(set)
         )));
@@ -437,18 +435,18 @@ fn identity_notifications(facts: &Facts, now: Now, sheet: &mut Sheet) {
     let finding = sheet.advice(
         "identity-notifications",
         of_set(Subject::UNTAGGED),
-        format!("mail that names no configuration set was heard of, last between {} UTC and an hour later", minute_of(*last)),
-        "Only the feedback notifications of an identity tell of such mail. They name no configuration set: where an identity sends \
-         both them and events, which of the two comes first decides what the mail counts for.",
+        format!("there was mail without a configuration set, last between {} UTC and an hour later", minute_of(*last)),
+        "Only an identity's feedback notifications report such mail. They name no configuration set: if an identity sends \
+         both, the first to arrive decides what the mail counts for.",
     );
-    finding.mend("See which identities send notifications to the stack's topic:");
+    finding.fix("Find the identities that send notifications to the stack's topic:");
     let domains = facts.identities.iter().flat_map(BTreeMap::keys).filter(|identity| !identity.contains('@'));
     let identities: Vec<String> = domains.take(SHOWN).map(|identity| quoted(identity)).collect();
     let which = if identities.is_empty() { "example.com".to_owned() } else { identities.join(" ") };
     finding
-        .mend(place.aws(&format!("ses get-identity-notification-attributes --identities {which}")))
-        .mend("For each of them, and for Bounce, Complaint and Delivery, once its mail names a configuration set:")
-        .mend(place.aws(&format!(
+        .fix(place.aws(&format!("ses get-identity-notification-attributes --identities {which}")))
+        .fix("For each of them, once its mail names a configuration set, turn off Bounce, Complaint and Delivery:")
+        .fix(place.aws(&format!(
             "ses set-identity-notification-topic --identity {} --notification-type Bounce",
             identities.first().map_or("example.com", String::as_str)
         )));
@@ -465,10 +463,10 @@ fn reputation_metrics(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     "reputation-metrics-off",
                     of_set(set),
                     "its reputation metrics are off",
-                    "SES's own rates of it are not on CloudWatch, so that nothing can be compared with what the stack counts. They \
+                    "SES does not publish its own rates of it to CloudWatch, so the stack's rates cannot be compared with them. They \
                      cost a little.",
                 )
-                .mend(place.aws(&format!(
+                .fix(place.aws(&format!(
                     "sesv2 put-configuration-set-reputation-options --configuration-set-name {} --reputation-metrics-enabled",
                     quoted(set)
                 )));
@@ -481,7 +479,7 @@ fn topic_policy(facts: &Facts, _: Now, sheet: &mut Sheet) {
     let Some(policy) = sheet.known(&facts.topic_policy) else { return };
     let topic = place.arn("sns", "events");
     let all = format!("arn:{}:ses:{}:{}:configuration-set/", place.partition, place.region, place.account);
-    // Where nothing is known of the sets, one stands for all of them.
+    // If the sets are unknown, one name stands for all of them.
     let sets: Vec<&str> = facts.sets.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
     let sets = if sets.is_empty() { vec!["any"] } else { sets };
     let mut refused = BTreeMap::new();
@@ -505,18 +503,18 @@ fn topic_policy(facts: &Facts, _: Now, sheet: &mut Sheet) {
             "topic-policy",
             topic.clone(),
             match &statement {
-                None => format!("its policy does not let SES publish{whose}"),
-                Some(statement) => format!("its policy denies SES to publish{whose}, by {}", name(statement)),
+                None => format!("its policy does not allow SES to publish{whose}"),
+                Some(statement) => format!("its policy denies SES to publish{whose}, in statement {}", name(statement)),
             },
-            "SES drops the events that it cannot publish, and tells nobody.",
+            "SES silently drops events that it cannot publish.",
         );
         let allow = serde_json::json!({
             "Sid": "SesOfThisAccount", "Effect": "Allow", "Principal": { "Service": "ses.amazonaws.com" },
             "Action": "sns:Publish", "Resource": topic,
             "Condition": { "StringEquals": { "aws:SourceAccount": place.account }, "ArnLike": { "aws:SourceArn": format!("{all}*") } },
         });
-        let policy = mended(policy.as_deref(), statement.as_deref(), &allow);
-        finding.mend(place.aws(&format!(
+        let policy = fixed_policy(policy.as_deref(), statement.as_deref(), &allow);
+        finding.fix(place.aws(&format!(
             "sns set-topic-attributes --topic-arn {topic} --attribute-name Policy --attribute-value {}",
             quoted(&policy)
         )));
@@ -536,10 +534,11 @@ fn queue_policy(facts: &Facts, _: Now, sheet: &mut Sheet) {
     };
     let (found, denied) = match may(queue.policy.as_deref(), &request) {
         Answer::Allowed => return,
-        Answer::NotAllowed => ("its policy does not let the events topic send to it".to_owned(), None),
-        Answer::Denied { statement } => {
-            (format!("its policy denies the events topic to send to it, by {}", name(&statement)), Some(statement))
-        }
+        Answer::NotAllowed => ("its policy does not allow the events topic to send to it".to_owned(), None),
+        Answer::Denied { statement } => (
+            format!("its policy denies the events topic to send to it, in statement {}", name(&statement)),
+            Some(statement),
+        ),
         Answer::Unclear(what) => {
             sheet.missing.push(not_understood("sqs:GetQueueAttributes", &arn, &what));
             return;
@@ -549,23 +548,19 @@ fn queue_policy(facts: &Facts, _: Now, sheet: &mut Sheet) {
         "Sid": "EventsTopic", "Effect": "Allow", "Principal": { "Service": "sns.amazonaws.com" },
         "Action": "sqs:SendMessage", "Resource": arn, "Condition": { "ArnEquals": { "aws:SourceArn": topic } },
     });
-    let policy = mended(queue.policy.as_deref(), denied.as_deref(), &allow);
+    let policy = fixed_policy(queue.policy.as_deref(), denied.as_deref(), &allow);
     let attributes = serde_json::json!({ "Policy": policy }).to_string();
-    sheet
-        .fault("queue-policy", arn, found, "SNS drops what it is not allowed to deliver: those events are lost.")
-        .mend(place.aws(&format!(
-            "sqs set-queue-attributes --queue-url {} --attributes {}",
-            quoted(&queue.url),
-            quoted(&attributes)
-        )));
+    sheet.fault("queue-policy", arn, found, "SNS drops events that it may not deliver: they are lost.").fix(place.aws(
+        &format!("sqs set-queue-attributes --queue-url {} --attributes {}", quoted(&queue.url), quoted(&attributes)),
+    ));
 }
 
-/// A policy without the statement that denies, and with the one that allows.
-fn mended(policy: Option<&str>, denies: Option<&str>, allow: &serde_json::Value) -> String {
+/// A policy without the denying statement, and with the allowing one.
+fn fixed_policy(policy: Option<&str>, denies: Option<&str>, allow: &serde_json::Value) -> String {
     let known = policy.and_then(|policy| serde_json::from_str(policy).ok());
     let mut policy: serde_json::Value = known.unwrap_or_else(|| serde_json::json!({ "Version": "2012-10-17" }));
     let mut statements = several(&policy["Statement"].take());
-    // The one that allows is put in place of its namesake, which allows something else.
+    // The allowing statement replaces one with the same name.
     let mut place = 0;
     statements.retain(|statement| {
         place += 1;
@@ -579,7 +574,7 @@ fn mended(policy: Option<&str>, denies: Option<&str>, allow: &serde_json::Value)
 }
 
 fn not_understood(needs: &'static str, of: &str, what: &str) -> NotExamined {
-    let reason = format!("its policy holds what is not understood here: {}", name(what));
+    let reason = format!("its policy contains what this check does not support: {}", name(what));
     NotExamined { needs, of: of.to_owned(), denied: false, reason }
 }
 
@@ -587,7 +582,7 @@ fn subscription(facts: &Facts, _: Now, sheet: &mut Sheet) {
     let place = &facts.place;
     let Some(listeners) = sheet.known(&facts.listeners) else { return };
     let (topic, queue) = (place.arn("sns", "events"), place.arn("sqs", "events"));
-    let why = "Events reach the topic and go no further.";
+    let why = "Events reach the topic but not the queue.";
     let subscribe = place.aws(&format!(
         "sns subscribe --topic-arn {topic} --protocol sqs --notification-endpoint {queue} --attributes RawMessageDelivery=true"
     ));
@@ -597,7 +592,7 @@ fn subscription(facts: &Facts, _: Now, sheet: &mut Sheet) {
             0 => ("subscription-missing", format!("{} is not subscribed to it", place.name("events"))),
             _ => ("subscription-pending", format!("the subscription of {} is not confirmed", place.name("events"))),
         };
-        sheet.fault(kind, topic, found, why).mend(subscribe);
+        sheet.fault(kind, topic, found, why).fix(subscribe);
         return;
     };
     if let Some(Some(filter)) = sheet.known(&ours.filter) {
@@ -605,10 +600,10 @@ fn subscription(facts: &Facts, _: Now, sheet: &mut Sheet) {
             .fault(
                 "subscription-filtered",
                 topic,
-                format!("the subscription of {} lets through only {}", place.name("events"), name(filter)),
-                "What a filter holds back is lost, and rates are made of all events.",
+                format!("the subscription of {} passes only {}", place.name("events"), name(filter)),
+                "Filtered events are lost, and rates need all events.",
             )
-            .mend(place.aws(&format!(
+            .fix(place.aws(&format!(
                 "sns set-subscription-attributes --subscription-arn {} --attribute-name FilterPolicy --attribute-value '{{}}'",
                 ours.arn.as_deref().unwrap_or_default()
             )));
@@ -624,15 +619,15 @@ fn dead_letters(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 "dead-letters",
                 place.name("events-dead"),
                 format!("it has {}", counted(dead.waiting, "message")),
-                "They are events that ingest could not record in five tries; rates lack them, and after 14 days they are gone.",
+                "They are events that ingest could not record in five attempts. Rates do not include them, and after 14 days they are lost.",
             )
-            .mend("Read why, and fix that:")
-            .mend(place.aws(&format!(
+            .fix("Read the cause, and fix it:")
+            .fix(place.aws(&format!(
                 "logs filter-log-events --log-group-name /aws/lambda/{} --filter-pattern '\"cannot be counted\"'",
                 place.name("ingest")
             )))
-            .mend("Then let them come again; what was counted already counts once:")
-            .mend(place.aws(&format!("sqs start-message-move-task --source-arn {}", place.arn("sqs", "events-dead"))));
+            .fix("Then send them again; an event that was already counted is not counted twice:")
+            .fix(place.aws(&format!("sqs start-message-move-task --source-arn {}", place.arn("sqs", "events-dead"))));
     }
 }
 
@@ -641,11 +636,9 @@ fn mappings(facts: &Facts, _: Now, sheet: &mut Sheet) {
     for (function, mappings) in &facts.mappings {
         let Some(mappings) = sheet.known(mappings) else { continue };
         let (source, why) = match *function {
-            "ingest" => ("the queue", "Events wait in the queue, for four days; then they are lost."),
-            "breaker" => {
-                ("the ledger", "What was recorded is judged by nobody, and is lost to the rates after 24 hours.")
-            }
-            _ => ("the breakers' wishes", "Pauses are made by the 5-minute tick only, and alerts come late."),
+            "ingest" => ("the queue", "Events wait in the queue for four days, and are then lost."),
+            "breaker" => ("the ledger", "Recorded units are not judged, and after 24 hours no rate includes them."),
+            _ => ("the breakers' requests", "SES is asked to stop only at the 5-minute tick, and alerts come late."),
         };
         let waiting = match (*function, &facts.queue) {
             ("ingest", Ok(queue)) if queue.waiting > 0 => format!("; {} wait", counted(queue.waiting, "message")),
@@ -653,15 +646,20 @@ fn mappings(facts: &Facts, _: Now, sheet: &mut Sheet) {
         };
         if mappings.is_empty() {
             sheet
-                .fault("mapping-missing", place.name(function), format!("nothing wakes it for {source}{waiting}"), why)
-                .mend("See what else was changed by hand:")
-                .mend(place.aws(&format!("cloudformation detect-stack-drift --stack-name {}", quoted(&place.stack))))
-                .mend("Then deploy the stack anew (see infra/INSTALL.md); its tables stay.");
+                .fault(
+                    "mapping-missing",
+                    place.name(function),
+                    format!("no event source mapping wakes it for {source}{waiting}"),
+                    why,
+                )
+                .fix("Find out what else was changed by hand:")
+                .fix(place.aws(&format!("cloudformation detect-stack-drift --stack-name {}", quoted(&place.stack))))
+                .fix("Then deploy the stack again (see infra/INSTALL.md); its tables are kept.");
         }
         for mapping in mappings {
             if mapping.state.starts_with("Disabl") {
                 let found = format!("its event source mapping is {}{waiting}", mapping.state.to_lowercase());
-                sheet.fault("mapping-disabled", place.name(function), found, why).mend(
+                sheet.fault("mapping-disabled", place.name(function), found, why).fix(
                     place
                         .aws(&format!("lambda update-event-source-mapping --uuid {} --enabled", quoted(&mapping.uuid))),
                 );
@@ -670,11 +668,11 @@ fn mappings(facts: &Facts, _: Now, sheet: &mut Sheet) {
                     .fault(
                         "mapping-failing",
                         place.name(function),
-                        format!("the last time it was woken for {source}: {}", name(problem)),
-                        "The same batch comes again until it works, and all that is behind it waits.",
+                        format!("its last call for {source} failed: {}", name(problem)),
+                        "Lambda retries the same batch until it succeeds; later batches wait.",
                     )
-                    .mend("Read why:")
-                    .mend(place.aws(&format!("logs tail /aws/lambda/{} --since 1h", place.name(function))));
+                    .fix("Read the cause:")
+                    .fix(place.aws(&format!("logs tail /aws/lambda/{} --since 1h", place.name(function))));
             }
         }
     }
@@ -694,7 +692,7 @@ fn concurrency(facts: &Facts, _: Now, sheet: &mut Sheet) {
         match reserved {
             Some(0) => {
                 let found = "its reserved concurrency is 0";
-                sheet.fault("function-stopped", function_name, found, "Lambda never runs it.").mend(if is_enforcer {
+                sheet.fault("function-stopped", function_name, found, "Lambda does not run it.").fix(if is_enforcer {
                     reserve
                 } else {
                     free
@@ -711,11 +709,11 @@ fn concurrency(facts: &Facts, _: Now, sheet: &mut Sheet) {
                         "enforcer-concurrency",
                         function_name,
                         found,
-                        "Two of them may run at once. No wish is lost, but together they call SES more than once a second, and it \
-                         refuses some.",
+                        "Two enforcers may run at once. No request is lost, but together they call SES more than once a second, and it \
+                         refuses some calls.",
                     )
-                    .mend("If the concurrency of the account is above 100:")
-                    .mend(reserve);
+                    .fix("If the account's concurrency is above 100:")
+                    .fix(reserve);
             }
             Some(_) | None => {}
         }
@@ -727,15 +725,15 @@ fn rules(facts: &Facts, _: Now, sheet: &mut Sheet) {
     for (rule, enabled) in &facts.rules {
         let Some(enabled) = sheet.known(enabled) else { continue };
         let (is_tick, why) = match *rule {
-            "breaker-tick" => (true, "Time stands still for the breakers: none lets probes through, none closes."),
+            "breaker-tick" => (true, "No breaker moves by time: none starts testing, none closes."),
             "enforcer-tick" => {
-                (true, "What people change at SES is not noticed, and what SES refused is not tried again.")
+                (true, "Changes made at SES are not noticed, and calls that SES refused are not retried.")
             }
-            "warmup-tick" => (true, "Days are closed only when somebody asks the gate."),
-            "sending-status" => (false, "That SES stopped a tenant is noticed up to five minutes late."),
-            "advisor" => (false, "What the Virtual Deliverability Manager finds is not told where alerts are."),
-            // It is there only where the template was told so.
-            _ => (false, "Events that go by EventBridge do not come."),
+            "warmup-tick" => (true, "A day of a quota ends only when an application asks the gate."),
+            "sending-status" => (false, "A tenant that SES stopped is noticed up to five minutes late."),
+            "advisor" => (false, "Findings of the Virtual Deliverability Manager do not become alerts."),
+            // It exists only if a parameter of the template asks for it.
+            _ => (false, "Events that SES publishes to EventBridge do not arrive."),
         };
         let rule_name = place.name(rule);
         match enabled {
@@ -744,17 +742,15 @@ fn rules(facts: &Facts, _: Now, sheet: &mut Sheet) {
             None => {
                 let severity = if is_tick { Severity::Fault } else { Severity::Advice };
                 sheet
-                    .finding(severity, "rule-missing", rule_name, "there is no such rule".to_owned(), why)
-                    .mend("See what else was changed by hand:")
-                    .mend(
-                        place.aws(&format!("cloudformation detect-stack-drift --stack-name {}", quoted(&place.stack))),
-                    )
-                    .mend("Then deploy the stack anew (see infra/INSTALL.md); its tables stay.");
+                    .finding(severity, "rule-missing", rule_name, "the rule does not exist".to_owned(), why)
+                    .fix("Find out what else was changed by hand:")
+                    .fix(place.aws(&format!("cloudformation detect-stack-drift --stack-name {}", quoted(&place.stack))))
+                    .fix("Then deploy the stack again (see infra/INSTALL.md); its tables are kept.");
             }
             Some(false) => {
                 let severity = if is_tick { Severity::Fault } else { Severity::Advice };
                 let enable = place.aws(&format!("events enable-rule --name {}", quoted(&rule_name)));
-                sheet.finding(severity, "rule-disabled", rule_name, "it is disabled".to_owned(), why).mend(enable);
+                sheet.finding(severity, "rule-disabled", rule_name, "it is disabled".to_owned(), why).fix(enable);
             }
         }
     }
@@ -767,8 +763,8 @@ fn freshness(facts: &Facts, now: Now, sheet: &mut Sheet) {
     let found = match heard.values().max() {
         _ if account.sent == 0 => return,
         Some(last) if !is_old(*last, now) => return,
-        Some(last) => format!("the last event came between {} UTC and an hour later", minute_of(*last)),
-        None => "no event ever came".to_owned(),
+        Some(last) => format!("the last event arrived between {} UTC and an hour later", minute_of(*last)),
+        None => "no event has ever arrived".to_owned(),
     };
     let sent = counted(account.sent, "mail");
     sheet
@@ -776,41 +772,36 @@ fn freshness(facts: &Facts, now: Now, sheet: &mut Sheet) {
             "events-stale",
             place.name("ingest"),
             format!("{found}, though SES sent {sent} in the last 24 hours"),
-            "The breakers judge by what was, and stop nothing.",
+            "The breakers judge old counts, and stop nothing.",
         )
-        .mend("Mend what else is found here first. If there is nothing, send a mail, and see where its events end:")
-        .mend(place.aws(&format!("logs tail /aws/lambda/{} --since 1h", place.name("ingest"))));
+        .fix("Fix the other findings first. If there are none, send a mail and follow its events:")
+        .fix(place.aws(&format!("logs tail /aws/lambda/{} --since 1h", place.name("ingest"))));
 }
 
-/// Whether what was last heard of in this hour is older than a day.
+/// Whether the last event, in this hour, is older than a day.
 fn is_old(last: Minute, now: Now) -> bool {
     last.plus(HOUR + DAY) <= now.minute()
 }
 
 fn alerts(facts: &Facts, _: Now, sheet: &mut Sheet) {
     let place = &facts.place;
-    let Some(reported) = sheet.known(&facts.reported) else { return };
-    if reported.iter().any(|listener| listener.arn.is_some()) {
+    let Some(subscribers) = sheet.known(&facts.alert_listeners) else { return };
+    if subscribers.iter().any(|listener| listener.arn.is_some()) {
         return;
     }
     let topic = place.arn("sns", "alerts");
-    let found = match reported.len() {
-        0 => "nobody is subscribed to it".to_owned(),
-        all => format!("nobody has confirmed a subscription; {} to be confirmed", {
+    let found = match subscribers.len() {
+        0 => "it has no subscription".to_owned(),
+        all => format!("it has no confirmed subscription; {} to be confirmed", {
             let wait = if all == 1 { "waits" } else { "wait" };
-            format!("{} ({}) {wait}", all, some(reported.iter().map(|one| &one.protocol).collect::<BTreeSet<_>>()))
+            format!("{} ({}) {wait}", all, some(subscribers.iter().map(|one| &one.protocol).collect::<BTreeSet<_>>()))
         }),
     };
-    let finding = sheet.fault(
-        "alerts-unheard",
-        topic.clone(),
-        found,
-        "What is stopped, and why, reaches no person; nor does any alarm of the stack.",
-    );
-    if !reported.is_empty() {
-        finding.mend("Follow the link in the mail that SNS has sent, or have it sent again:");
+    let finding = sheet.fault("alerts-unheard", topic.clone(), found, "No person gets notices or the stack's alarms.");
+    if !subscribers.is_empty() {
+        finding.fix("Follow the link in the mail from SNS, or have it sent again:");
     }
-    finding.mend(
+    finding.fix(
         place.aws(&format!("sns subscribe --topic-arn {topic} --protocol email --notification-endpoint YOUR_ADDRESS")),
     );
 }
@@ -828,15 +819,15 @@ fn policy(facts: &Facts, _: Now, sheet: &mut Sheet) {
             "policy-invalid",
             "policy",
             format!("{problem}; {instead} is in use instead"),
-            "The functions do not go by what you decided.",
+            "The functions do not use the policy that you pushed.",
         )
-        .mend(place.ours("policy show") + " > my.toml")
-        .mend("Put it right, and push it again:")
-        .mend("ses-breaker policy check my.toml")
-        .mend(place.ours("policy push my.toml"));
+        .fix(place.ours("policy show") + " > my.toml")
+        .fix("Correct it, and push it again:")
+        .fix("ses-breaker policy check my.toml")
+        .fix(place.ours("policy push my.toml"));
 }
 
-/// Where a policy names configuration sets and identities.
+/// The configuration sets and identities that a policy names, with the place.
 fn named(policy: &Policy) -> Vec<(String, Subject)> {
     let set = |name: &str| Subject::ConfigurationSet(name.into());
     let mut named = Vec::new();
@@ -877,7 +868,7 @@ fn policy_names(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 let Some(identities) = sheet.known(&facts.identities) else { continue };
                 let domains: BTreeSet<&str> =
                     identities.keys().map(|known| known.rsplit('@').next().unwrap_or(known)).collect();
-                // A verified domain sends for its subdomains, too.
+                // A verified domain covers its subdomains, too.
                 let covers = |known: &&str| {
                     *known == &**domain || domain.strip_suffix(*known).is_some_and(|rest| rest.ends_with('.'))
                 };
@@ -886,21 +877,21 @@ fn policy_names(facts: &Facts, _: Now, sheet: &mut Sheet) {
                 }
                 suggest(domain, domains.into_iter()).into_iter().map(name).collect()
             }
-            // Whether there is such a tenant or tag shows when it sends.
+            // Tenants and tags are known only once they send.
             Subject::Account | Subject::Tenant(_) | Subject::Tag(..) => continue,
         };
         let subject_name = name(&subject.to_string());
         let finding = sheet.fault(
             "policy-name-unknown",
             subject_name,
-            format!("{} of the policy names it, and SES knows none of that name", listed(&deduplicated(named))),
-            "What was meant is neither planned nor protected; mail that is routed to a set that does not exist is refused.",
+            format!("{} of the policy names it, but it does not exist at SES", listed(&deduplicated(named))),
+            "The subject that you meant is neither planned nor protected; SES refuses mail that is routed to a set that does not exist.",
         );
         if !meant.is_empty() {
-            finding.mend(format!("Did you mean {}?", meant.join(" or ")));
+            finding.fix(format!("Did you mean {}?", meant.join(" or ")));
         }
-        finding.mend(place.ours("policy show") + " > my.toml").mend("Correct the name, then:");
-        finding.mend(place.ours("policy push my.toml"));
+        finding.fix(place.ours("policy show") + " > my.toml").fix("Correct the name, then:");
+        finding.fix(place.ours("policy push my.toml"));
     }
 }
 
@@ -917,19 +908,19 @@ fn dedicated_ips(facts: &Facts, _: Now, sheet: &mut Sheet) {
             Some(Ip::Managed) => sheet.advice(
                 "dedicated-ip-managed",
                 ip.to_string(),
-                "[warmup.dedicated_ips] of the policy names it, and SES manages it",
-                "SES warms it up by itself and takes no percentage: it follows no ramp of yours.",
+                "[warmup.dedicated_ips] of the policy names it, but SES manages it",
+                "SES warms it up itself and accepts no percentage, so it cannot follow the policy's ramp.",
             ),
             None => sheet.fault(
                 "dedicated-ip-unknown",
                 ip.to_string(),
-                "[warmup.dedicated_ips] of the policy names it, and it is none of this account and Region",
-                "Nothing is set for it; the IP that was meant is warmed up by the plan of SES.",
+                "[warmup.dedicated_ips] of the policy names it, but it is not in this account and Region",
+                "Its percentage is not set; the IP that you meant follows the warm-up of SES.",
             ),
         };
-        finding.mend("See which there are:").mend(place.aws("sesv2 get-dedicated-ips"));
-        finding.mend(place.ours("policy show") + " > my.toml").mend("Correct it, then:");
-        finding.mend(place.ours("policy push my.toml"));
+        finding.fix("List the IPs:").fix(place.aws("sesv2 get-dedicated-ips"));
+        finding.fix(place.ours("policy show") + " > my.toml").fix("Correct it, then:");
+        finding.fix(place.ours("policy push my.toml"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a stack and of the SES account: what was read, and what could not be.
+//! The facts about a stack and the SES account: what was read, and what could not be read.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,23 +8,23 @@ use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::Minute;
 
-/// Something that was read, or why it was not.
+/// A fact, or why it could not be read.
 pub type Fact<T> = Result<T, NotExamined>;
 
-/// Why something is not known.
+/// Why a fact is not known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotExamined {
-    /// The permission that reading it takes, such as `sns:GetTopicAttributes`.
+    /// The permission that reading it needs, such as `sns:GetTopicAttributes`.
     pub needs: &'static str,
-    /// Of what: an ARN or a name.
+    /// The resource: an ARN or a name.
     pub of: String,
-    /// Whether that permission is what is missing.
+    /// Whether that permission is missing.
     pub denied: bool,
-    /// What AWS said.
+    /// The error of AWS.
     pub reason: String,
 }
 
-/// Where a stack is.
+/// The place of a stack.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Name of the stack.
@@ -35,12 +35,12 @@ pub struct Place {
     pub partition: String,
     /// Number of the account.
     pub account: String,
-    /// The profile that was asked for, if one was.
+    /// The profile that was named, if one was.
     pub profile: Option<String>,
 }
 
 impl Place {
-    /// ARN of a queue or topic of the stack: `part` is `events`, say.
+    /// ARN of a queue or topic of the stack; `part` is `events`, for example.
     pub fn arn(&self, service: &str, part: &str) -> String {
         let Place { stack, region, partition, account, .. } = self;
         format!("arn:{partition}:{service}:{region}:{account}:{stack}-{part}")
@@ -83,46 +83,46 @@ impl Place {
     }
 }
 
-/// Everything that is examined.
+/// All facts.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Where the stack is.
+    /// The place of the stack.
     pub place: Place,
     /// Milliseconds by which this machine's clock is ahead of AWS's; negative if it is behind.
     pub ahead_millis: Fact<i64>,
-    /// The policy that the functions go by.
+    /// The policy that the functions use.
     pub policy: Fact<PolicyFacts>,
-    /// Whom the stack has heard of, and the last hour in which it did.
+    /// The subjects that the stack has seen, and the last hour with their events.
     pub heard: Fact<BTreeMap<Subject, Minute>>,
     /// The SES account.
     pub account: Fact<AccountFacts>,
-    /// The configuration sets of the account, by name; `None` was not asked about.
+    /// The configuration sets of the account, by name; `None`: not read.
     pub sets: Fact<BTreeMap<String, Option<SetFacts>>>,
     /// The identities of the account, each with its default configuration set.
     pub identities: Fact<BTreeMap<String, Fact<Option<String>>>>,
-    /// What was not asked about of configuration sets and identities, because there are so many.
+    /// Configuration sets and identities that were not read, because there are too many.
     pub left_out: Vec<NotExamined>,
-    /// The dedicated IPs that the policy names; `None` is none of this account.
+    /// The dedicated IPs that the policy names; `None`: not in this account.
     pub ips: BTreeMap<IpAddr, Fact<Option<Ip>>>,
     /// The policy of the events topic.
     pub topic_policy: Fact<Option<String>>,
-    /// Who listens to the events topic.
+    /// The subscriptions of the events topic.
     pub listeners: Fact<Vec<Listener>>,
-    /// Who listens to the alert topic.
-    pub reported: Fact<Vec<Listener>>,
+    /// The subscriptions of the alert topic.
+    pub alert_listeners: Fact<Vec<Listener>>,
     /// The queue of events.
     pub queue: Fact<QueueFacts>,
     /// The queue of dead letters.
     pub dead_letters: Fact<QueueFacts>,
-    /// The topics in this account and Region that destinations lead to besides ours, by ARN, and whether they exist.
+    /// Other topics in this account and Region to which destinations publish, by ARN, and whether they exist.
     pub other_topics: BTreeMap<String, Fact<bool>>,
     /// The other stacks of ses-breaker that have stopped configuration sets, by name, and whether they exist.
     pub other_stacks: BTreeMap<String, Fact<bool>>,
     /// Event source mappings, by function.
     pub mappings: BTreeMap<&'static str, Fact<Vec<Mapping>>>,
-    /// Reserved concurrency, by function; `None` is none.
+    /// Reserved concurrency, by function; `None`: not reserved.
     pub concurrency: BTreeMap<&'static str, Fact<Option<i32>>>,
-    /// Whether rules are enabled; `None` does not exist.
+    /// Whether rules are enabled; `None`: does not exist.
     pub rules: BTreeMap<&'static str, Fact<Option<bool>>>,
 }
 
@@ -133,11 +133,11 @@ pub struct PolicyFacts {
     pub policy: Policy,
     /// Its version; 0 is the default.
     pub version: u64,
-    /// Why it is not the current one, if it is not.
+    /// Why the pushed policy is not in use, if it is not.
     pub problem: Option<String>,
 }
 
-/// What SES says of the account.
+/// The account at SES.
 #[derive(Clone, Debug)]
 pub struct AccountFacts {
     /// Whether it is out of the sandbox.
@@ -150,14 +150,14 @@ pub struct AccountFacts {
     pub sent: u64,
 }
 
-/// What SES says of a configuration set.
+/// A configuration set at SES.
 #[derive(Clone, Debug)]
 pub struct SetFacts {
     /// Its event destinations.
     pub destinations: Fact<Vec<Destination>>,
     /// Whether SES publishes its rates to CloudWatch.
     pub reputation_metrics: Fact<bool>,
-    /// The stack of ses-breaker that has stopped it, as its tag says; `None` if it sends, or has no tag.
+    /// The ses-breaker stack that stopped it, according to its tag; `None` if it sends, or has no tag.
     pub stopped_by: Option<String>,
 }
 
@@ -168,13 +168,13 @@ pub struct Destination {
     pub name: String,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// ARN of the topic or event bus that it leads to; something else leads to nobody of ours.
+    /// The target: the ARN of a topic or event bus, or a description of another target.
     pub target: String,
-    /// Which events, as the API names them: `SEND`.
+    /// The events, by their names in the API: `SEND`.
     pub events: Vec<String>,
 }
 
-/// A subscription of a topic. Where it leads is told of queues only, because others may be addresses.
+/// A subscription of a topic. The endpoint is kept for queues only, because others may be mail addresses.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// `sqs`, `email`, …
@@ -183,7 +183,7 @@ pub struct Listener {
     pub queue: Option<String>,
     /// Its ARN; `None` as long as its owner has not confirmed it.
     pub arn: Option<String>,
-    /// What it lets through, if not everything; looked at for our queue only.
+    /// Its filter, if it has one; read for the stack's queue only.
     pub filter: Fact<Option<String>>,
 }
 
@@ -194,7 +194,7 @@ pub struct QueueFacts {
     pub url: String,
     /// Its policy.
     pub policy: Option<String>,
-    /// Messages that wait in it, about.
+    /// Approximate number of waiting messages.
     pub waiting: u64,
 }
 
@@ -205,15 +205,15 @@ pub struct Mapping {
     pub uuid: String,
     /// `Enabled`, `Disabled`, …
     pub state: String,
-    /// What became of the last batch.
+    /// The result of the last batch.
     pub last: Option<String>,
 }
 
 /// A dedicated IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ip {
-    /// Its warm-up can be set.
+    /// Its warm-up percentage can be set.
     Standard,
-    /// SES warms it up by itself.
+    /// SES warms it up itself.
     Managed,
 }

@@ -1,4 +1,4 @@
-//! Reading the facts: SES at most once a second, all else beside it.
+//! Reads the facts: SES at most once a second, the other services meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -31,9 +31,9 @@ use crate::Access;
 use crate::connect::{Progress, Ses, SesError, target};
 use crate::failure::Failure;
 
-/// SES allows one call a second: so many configuration sets, and as many identities, are asked about one by one.
-const MOST: usize = 200;
-/// Names in one answer of SES.
+/// SES allows one call a second: at most this many configuration sets, and as many identities, are read.
+const MAX_READ: usize = 200;
+/// Names per answer of SES.
 const PAGE: i32 = 1000;
 
 /// Functions that queues and streams wake.
@@ -41,11 +41,11 @@ const WOKEN: [&str; 3] = ["ingest", "breaker", "enforcer"];
 const FUNCTIONS: [&str; 5] = ["ingest", "breaker", "enforcer", "warmup", "gate"];
 const RULES: [&str; 6] = ["breaker-tick", "enforcer-tick", "warmup-tick", "sending-status", "advisor", "mail-events"];
 
-/// Reads everything that is examined.
+/// Reads all facts.
 ///
 /// # Errors
 ///
-/// Not even the stack's table can be described.
+/// The stack's table cannot be described.
 pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) -> Result<Facts, Failure> {
     progress(0, 0, "looking for the stack");
     let (place, ahead_millis) = locate(access, now).await?;
@@ -69,7 +69,7 @@ pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) ->
         of_functions(access, &place),
         of_rules(access, &place),
     );
-    let (topic_policy, listeners, reported) = topics;
+    let (topic_policy, listeners, alert_listeners) = topics;
     let (queue, dead_letters) = queues;
     let (mappings, concurrency) = functions;
     let OfSes { account, sets, identities, left_out, ips } = ses;
@@ -86,7 +86,7 @@ pub(super) async fn gather(access: &Access, now: Now, progress: Progress<'_>) ->
         ips,
         topic_policy,
         listeners,
-        reported,
+        alert_listeners,
         queue,
         dead_letters,
         other_topics,
@@ -119,7 +119,7 @@ impl Intercept for DateOfAnswer {
     }
 }
 
-/// Where the stack is, and how far the clock of this machine is ahead of that of AWS.
+/// The place of the stack, and how far this machine's clock is ahead of AWS's.
 async fn locate(access: &Access, now: Now) -> Result<(Place, Fact<i64>), Failure> {
     let began = Instant::now();
     let date = DateOfAnswer::default();
@@ -130,7 +130,7 @@ async fn locate(access: &Access, now: Now) -> Result<(Place, Fact<i64>), Failure
     let answer = answer.map_err(|error| access.refused(port_error(operation, &error)))?;
     let arn = answer.table().and_then(|table| table.table_arn()).unwrap_or_default();
     let ["arn", partition, _, region, account, ..] = arn.split(':').collect::<Vec<_>>()[..] else {
-        let reason = format!("DescribeTable tells `{arn}`, which is no ARN");
+        let reason = format!("DescribeTable returned `{arn}`, which is not an ARN");
         return Err(access.refused(PortError { operation, reason, disposition: Disposition::Halt }));
     };
     let place = Place {
@@ -144,7 +144,7 @@ async fn locate(access: &Access, now: Now) -> Result<(Place, Fact<i64>), Failure
     let by_aws = date.as_deref().and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
     let by_aws = by_aws.and_then(|by_aws| by_aws.to_millis().ok());
     let ahead = by_aws.map(|by_aws| now.0.saturating_add(elapsed).saturating_sub(by_aws));
-    let untold = || NotExamined {
+    let not_known = || NotExamined {
         needs: "dynamodb:DescribeTable",
         of: access.table(),
         denied: false,
@@ -153,10 +153,10 @@ async fn locate(access: &Access, now: Now) -> Result<(Place, Fact<i64>), Failure
             Some(date) => format!("the answer of AWS has the date `{date}`"),
         },
     };
-    Ok((place, ahead.ok_or_else(untold)))
+    Ok((place, ahead.ok_or_else(not_known)))
 }
 
-/// Why something is not known.
+/// Why a fact is not known.
 fn unknown(needs: &'static str, of: &str, error: PortError) -> NotExamined {
     let code = error.reason.split([':', ' ']).next().unwrap_or_default();
     let code = code.strip_suffix("Exception").unwrap_or(code);
@@ -171,7 +171,7 @@ where
     answer.map_err(|error| unknown(needs, of, port_error("examining", &error)))
 }
 
-/// What SES says.
+/// The facts from SES.
 struct OfSes {
     account: Fact<AccountFacts>,
     sets: Fact<BTreeMap<String, Option<SetFacts>>>,
@@ -190,11 +190,11 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
     let identities = identities(&mut ses).await;
     let mut left_out = Vec::new();
     let mut leave_out = |needs: &'static str, what: &str, all: usize| {
-        if all > MOST {
+        if all > MAX_READ {
             let reason = format!(
-                "there are {all} {what}, and SES allows one call a second: the first {MOST} by name were examined"
+                "there are {all} {what}, and SES allows one call a second: the first {MAX_READ} by name were examined"
             );
-            left_out.push(NotExamined { needs, of: format!("{} {what}", all - MOST), denied: false, reason });
+            left_out.push(NotExamined { needs, of: format!("{} {what}", all - MAX_READ), denied: false, reason });
         }
     };
     let count = |names: &Fact<Vec<String>>| names.as_ref().map_or(0, Vec::len);
@@ -203,7 +203,7 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
     leave_out("ses:GetEmailIdentity", "identities", count(&identities));
     let ips = policy.warmup.mirrors.iter().flat_map(|mirror| &mirror.ips);
     let ips: BTreeSet<IpAddr> = ips.copied().collect();
-    let all = count(&names).min(MOST) + count(&identities).min(MOST) + ips.len();
+    let all = count(&names).min(MAX_READ) + count(&identities).min(MAX_READ) + ips.len();
 
     let mut done = 0;
     let mut step = |what: &str| {
@@ -215,7 +215,7 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
         Ok(names) => {
             let mut sets = BTreeMap::new();
             for (place, name) in names.into_iter().enumerate() {
-                if place >= MOST {
+                if place >= MAX_READ {
                     sets.insert(name, None);
                     continue;
                 }
@@ -230,7 +230,7 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
         Err(missing) => Err(missing),
         Ok(names) => {
             let mut identities = BTreeMap::new();
-            for name in names.into_iter().take(MOST) {
+            for name in names.into_iter().take(MAX_READ) {
                 step(shown(&name));
                 let default = default_set(&mut ses, &name).await;
                 identities.extend(default.map(|default| (name, default)));
@@ -246,8 +246,8 @@ async fn of_ses(access: &Access, policy: &Policy, progress: Progress<'_>) -> OfS
     OfSes { account, sets, identities, left_out, ips: warmed }
 }
 
-/// What SES did not tell.
-fn untold(needs: &'static str, of: &str, error: SesError) -> NotExamined {
+/// Why a fact from SES is not known.
+fn not_known(needs: &'static str, of: &str, error: SesError) -> NotExamined {
     match error {
         SesError::Other(error) => unknown(needs, of, error),
         SesError::Missing => {
@@ -259,12 +259,12 @@ fn untold(needs: &'static str, of: &str, error: SesError) -> NotExamined {
 async fn account(ses: &mut Ses) -> Fact<AccountFacts> {
     let client = ses.client.clone();
     let answer = ses.call("examining the account", || client.get_account().send()).await;
-    let account = answer.map_err(|error| untold("ses:GetAccount", "*", error))?;
+    let account = answer.map_err(|error| not_known("ses:GetAccount", "*", error))?;
     Ok(AccountFacts {
         production: account.production_access_enabled(),
         sending: account.sending_enabled(),
         enforcement: account.enforcement_status().map(str::to_owned),
-        // Never negative, and far below what a u64 holds.
+        // Never negative, and far below the largest u64.
         sent: account.send_quota().map_or(0, |quota| quota.sent_last24_hours() as u64),
     })
 }
@@ -277,7 +277,7 @@ async fn identities(ses: &mut Ses) -> Fact<Vec<String>> {
         let from: Option<String> = next.take();
         let call = || client.list_email_identities().page_size(PAGE).set_next_token(from.clone()).send();
         let page = ses.call("listing identities", call).await;
-        let page = page.map_err(|error| untold("ses:ListEmailIdentities", "*", error))?;
+        let page = page.map_err(|error| not_known("ses:ListEmailIdentities", "*", error))?;
         names.extend(
             page.email_identities.unwrap_or_default().into_iter().filter_map(|identity| identity.identity_name),
         );
@@ -289,12 +289,12 @@ async fn identities(ses: &mut Ses) -> Fact<Vec<String>> {
     }
 }
 
-/// What is with a configuration set; `None` if it is gone meanwhile.
+/// The facts about a configuration set; `None` if it was deleted meanwhile.
 async fn set(ses: &mut Ses, name: &str) -> Option<SetFacts> {
     let destinations = match ses.destinations(name).await {
         Ok(destinations) => Ok(destinations.iter().map(destination).collect()),
         Err(SesError::Missing) => return None,
-        Err(error) => Err(untold("ses:GetConfigurationSetEventDestinations", name, error)),
+        Err(error) => Err(not_known("ses:GetConfigurationSetEventDestinations", name, error)),
     };
     let client = ses.client.clone();
     let call = || client.get_configuration_set().configuration_set_name(name).send();
@@ -307,7 +307,7 @@ async fn set(ses: &mut Ses, name: &str) -> Option<SetFacts> {
             Ok(set.reputation_options().is_some_and(|options| options.reputation_metrics_enabled()))
         }
         Err(SesError::Missing) => return None,
-        Err(error) => Err(untold("ses:GetConfigurationSet", name, error)),
+        Err(error) => Err(not_known("ses:GetConfigurationSet", name, error)),
     };
     Some(SetFacts { destinations, reputation_metrics, stopped_by })
 }
@@ -321,19 +321,19 @@ fn destination(known: &aws_sdk_sesv2::types::EventDestination) -> Destination {
     }
 }
 
-/// An identity, as it may be shown: in the sandbox, addresses are those of recipients.
+/// An identity as it may be shown: in the sandbox, addresses are those of recipients.
 fn shown(identity: &str) -> &str {
     identity.split_once('@').map_or(identity, |(_, domain)| domain)
 }
 
-/// The default configuration set of an identity; `None` if the identity is gone meanwhile.
+/// The default configuration set of an identity; `None` if the identity was deleted meanwhile.
 async fn default_set(ses: &mut Ses, name: &str) -> Option<Fact<Option<String>>> {
     let client = ses.client.clone();
     let call = || client.get_email_identity().email_identity(name).send();
     match ses.call("examining an identity", call).await {
         Ok(identity) => Some(Ok(identity.configuration_set_name)),
         Err(SesError::Missing) => None,
-        Err(error) => Some(Err(untold("ses:GetEmailIdentity", shown(name), error))),
+        Err(error) => Some(Err(not_known("ses:GetEmailIdentity", shown(name), error))),
     }
 }
 
@@ -342,18 +342,18 @@ async fn dedicated_ip(ses: &mut Ses, ip: IpAddr) -> Fact<Option<Ip>> {
     let call = || client.get_dedicated_ip().ip(ip.to_string()).send();
     match ses.call("examining a dedicated IP", call).await {
         Ok(answer) => {
-            // -1 is what SES says of an IP that it manages.
+            // SES returns -1 for an IP that it manages.
             let percent = answer.dedicated_ip().map(|ip| ip.warmup_percentage());
             Ok(percent.map(|percent| if percent < 0 { Ip::Managed } else { Ip::Standard }))
         }
         Err(SesError::Missing) => Ok(None),
-        Err(error) => Err(untold("ses:GetDedicatedIp", &ip.to_string(), error)),
+        Err(error) => Err(not_known("ses:GetDedicatedIp", &ip.to_string(), error)),
     }
 }
 
 type OfTopics = (Fact<Option<String>>, Fact<Vec<Listener>>, Fact<Vec<Listener>>);
 
-/// The policy of the events topic, and who listens to it and to the alerts.
+/// The policy of the events topic, and the subscriptions of it and of the alert topic.
 async fn of_topics(access: &Access, place: &Place) -> OfTopics {
     let sns = access.clients.sns();
     let events = place.arn("sns", "events");
@@ -367,14 +367,14 @@ async fn of_topics(access: &Access, place: &Place) -> OfTopics {
     tokio::join!(policy, listeners(&sns, &events, Some(&queue)), listeners(&sns, &alerts, None))
 }
 
-/// Who listens to a topic, and what the subscription of a queue lets through.
+/// The subscriptions of a topic, and the filter of a queue's subscription.
 async fn listeners(sns: &aws_sdk_sns::Client, topic: &str, queue: Option<&str>) -> Fact<Vec<Listener>> {
     let mut pages = sns.list_subscriptions_by_topic().topic_arn(topic).into_paginator().send();
     let mut listeners = Vec::new();
     while let Some(page) = pages.next().await {
         for subscription in fact("sns:ListSubscriptionsByTopic", topic, page)?.subscriptions.unwrap_or_default() {
             let protocol = subscription.protocol.unwrap_or_default();
-            // Until its owner confirms it, a word stands there.
+            // Until it is confirmed, a placeholder takes the place of the ARN.
             let arn = subscription.subscription_arn.filter(|arn| arn.starts_with("arn:"));
             let endpoint = subscription.endpoint.filter(|_| protocol == "sqs");
             let filter = match &arn {
@@ -413,7 +413,7 @@ async fn queue(sqs: &aws_sdk_sqs::Client, place: &Place, part: &str) -> Fact<Que
 
 type OfOthers = (BTreeMap<String, Fact<bool>>, BTreeMap<String, Fact<bool>>);
 
-/// Whether what configuration sets were left to by others still exists: topics of this account and Region, and stacks.
+/// Whether topics of this account and Region, and stacks that configuration sets depend on, still exist.
 async fn of_others(access: &Access, place: &Place, sets: &Fact<BTreeMap<String, Option<SetFacts>>>) -> OfOthers {
     let known = || sets.iter().flat_map(BTreeMap::values).flatten();
     let here = place.arn("sns", "");
@@ -432,7 +432,7 @@ async fn of_others(access: &Access, place: &Place, sets: &Fact<BTreeMap<String, 
     let stacks = known().filter_map(|set| set.stopped_by.as_ref()).filter(|stack| **stack != place.stack);
     let (lambda, mut others) = (aws_sdk_lambda::Client::new(access.clients.config()), BTreeMap::new());
     for stack in stacks.collect::<BTreeSet<_>>() {
-        // What resumes the set again, if anything does.
+        // The function that would resume the set.
         let enforcer = format!("{stack}-enforcer");
         let asked = lambda.get_function_concurrency().function_name(&enforcer).send().await;
         let exists = match asked {

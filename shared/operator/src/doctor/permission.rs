@@ -1,46 +1,46 @@
-//! Whether a resource policy lets a service of AWS do something.
+//! Whether a resource policy allows a service of AWS to do something.
 //!
-//! Only as much of the policy language as such policies are written in. What is not understood is said to be so, and is
-//! neither yes nor no ("Policy evaluation logic" and "IAM JSON policy elements: Condition operators", IAM User Guide).
+//! Covers only the part of the policy language that such policies use. Anything else is reported as unclear, neither allowed
+//! nor denied ("Policy evaluation logic" and "IAM JSON policy elements: Condition operators", IAM User Guide).
 
 use serde_json::Value;
 
-/// What a service asks for.
+/// A request of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct Request<'a> {
     /// Service principal, such as `sns.amazonaws.com`.
     pub(crate) service: &'a str,
-    /// Such as `sqs:SendMessage`.
+    /// The action, such as `sqs:SendMessage`.
     pub(crate) action: &'a str,
-    /// ARN of what has the policy.
+    /// ARN of the resource that has the policy.
     pub(crate) resource: &'a str,
-    /// For whom the service asks: an ARN.
+    /// ARN of the resource on whose behalf the service asks.
     pub(crate) source: &'a str,
-    /// In which account that is.
+    /// The account of that resource.
     pub(crate) account: &'a str,
 }
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It may.
+    /// It is allowed.
     Allowed,
     /// No statement allows it.
     NotAllowed,
     /// A statement denies it.
     Denied {
-        /// Its `Sid`; if it has none, its place.
+        /// Its `Sid`, or its position if it has none.
         statement: String,
     },
-    /// It hangs on what is not understood here.
+    /// It depends on something that this module does not support.
     Unclear(String),
 }
 
-/// Asks a policy; `None` is none at all, which allows nothing to services.
+/// Evaluates a policy; `None` is no policy, which allows services nothing.
 pub(crate) fn may(policy: Option<&str>, request: &Request<'_>) -> Answer {
     let Some(policy) = policy.filter(|policy| !policy.trim().is_empty()) else { return Answer::NotAllowed };
     let Ok(document) = serde_json::from_str::<Value>(policy) else {
-        return Answer::Unclear("the policy is no JSON".to_owned());
+        return Answer::Unclear("the policy is not JSON".to_owned());
     };
     let statements = several(&document["Statement"]);
     let (mut allowed, mut perhaps_allowed, mut perhaps_denied) = (false, None, None);
@@ -55,7 +55,7 @@ pub(crate) fn may(policy: Option<&str>, request: &Request<'_>) -> Answer {
             (Err(what), false) => perhaps_allowed = Some(format!("{what} in {name}")),
         }
     }
-    // What is not understood may hold or not: only what is the same either way is an answer.
+    // Unsupported statements may apply or not: only a result that is the same either way is certain.
     match (allowed, perhaps_allowed, perhaps_denied) {
         (true, _, None) => Answer::Allowed,
         (true, _, Some(what)) | (false, Some(what), _) => Answer::Unclear(what),
@@ -63,7 +63,7 @@ pub(crate) fn may(policy: Option<&str>, request: &Request<'_>) -> Answer {
     }
 }
 
-/// Whether a statement is about a request.
+/// Whether a statement applies to a request.
 fn applies(statement: &Value, request: &Request<'_>) -> Result<bool, String> {
     for unknown in ["NotPrincipal", "NotAction", "NotResource"] {
         if !statement[unknown].is_null() {
@@ -73,7 +73,7 @@ fn applies(statement: &Value, request: &Request<'_>) -> Result<bool, String> {
     let principal = &statement["Principal"];
     let everybody = *principal == "*" || several(&principal["AWS"]).iter().any(|one| *one == "*");
     let named = several(&principal["Service"]).iter().any(|one| *one == request.service || *one == "*");
-    // Actions are compared without regard to case.
+    // The case of actions does not matter.
     let action = several(&statement["Action"])
         .iter()
         .filter_map(Value::as_str)
@@ -92,7 +92,7 @@ fn applies(statement: &Value, request: &Request<'_>) -> Result<bool, String> {
                 "aws:sourceaccount" | "aws:sourceowner" => request.account,
                 "aws:securetransport" | "aws:principalisawsservice" => "true",
                 "aws:principalservicename" => request.service,
-                // Services have no ARN that this could be compared with.
+                // Services have no ARN to compare with.
                 "aws:principalarn" => "",
                 _ => return Err(format!("condition key {key}")),
             };
@@ -124,11 +124,11 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Whether a text is like a pattern with `*` and `?`.
+/// Whether a text matches a pattern with `*` and `?`.
 fn like(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // After the last star: where it stands, and how much of the text it has taken.
+    // The position after the last star, and how much of the text the star has matched.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -231,11 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_neither_yes_nor_no() {
+    fn unsupported_conditions_are_unclear() {
         let of_org = json!({ "StringEquals": { "aws:PrincipalOrgID": "o-1" } });
         let unclear = Answer::Unclear("condition key aws:PrincipalOrgID in A".to_owned());
         assert_eq!(ask(&json!([allow("Condition", of_org.clone())])), unclear);
-        // What is allowed without it is allowed.
+        // A statement without the condition allows it anyway.
         assert_eq!(ask(&json!([allow("Condition", of_org), allow("", Value::Null)])), Answer::Allowed);
         let deny = json!({ "Effect": "Deny", "Principal": "*", "Action": "sqs:*",
             "Condition": { "IpAddress": { "aws:SourceIp": "192.0.2.0/24" } } });

@@ -1,4 +1,4 @@
-//! `[isps]` entries as TOML: written to be pasted, and added to a policy that is there.
+//! `[isps]` entries as TOML: to paste, or to add to an existing policy.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ pub(crate) struct Edited {
     pub(crate) toml: String,
     /// Entries that were added: domain and ISP.
     pub(crate) added: Vec<(String, String)>,
-    /// Entries that were there already and stay as they are: domain and the ISP that stands there.
+    /// Entries that the policy already had, not changed: domain and its ISP there.
     pub(crate) kept: Vec<(String, String)>,
 }
 
-/// Adds an entry for each proposal, unless the policy has one for the domain. Comments and order stay as they are.
+/// Adds an entry for each proposal, unless the policy has one for the domain. Comments and order are kept.
 pub(crate) fn edited(toml: &str, proposals: &[Proposal]) -> Result<Edited, TomlError> {
     let mut document: DocumentMut = toml.parse()?;
     let mut edited = Edited { toml: String::new(), added: Vec::new(), kept: Vec::new() };
     let isps = document.entry("isps").or_insert_with(|| Item::Table(Table::new()));
-    // A policy in which it is anything else is not valid: whoever calls has checked that.
+    // If it is something else, the policy is not valid; the caller has checked that.
     if let Some(isps) = isps.as_table_like_mut() {
         add(isps, proposals, &mut edited);
     }
@@ -58,7 +58,7 @@ fn sorted(proposals: &[Proposal]) -> Vec<&Proposal> {
     sorted
 }
 
-/// The entries as a table of TOML, to be pasted into a policy; empty if there are none.
+/// The entries as a TOML table to paste into a policy; empty if there are none.
 pub(crate) fn block(proposals: &[Proposal]) -> String {
     let mut table = Table::new();
     let mut before = "";

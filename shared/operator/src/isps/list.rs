@@ -1,25 +1,25 @@
-//! Domains from a list: one in a line, or a table of addresses, of which only what stands behind the `@` is kept.
+//! Domains from a list: one per line, or a table of addresses, of which only the part after the `@` is kept.
 
 use std::io::{self, BufRead, Read as _};
 
 use replay::domains::DomainBook;
 use reputation::address::normal_domain;
 
-/// A longer line is read in pieces of so many bytes: what is no list may have no lines.
+/// A longer line is read in pieces of this many bytes: a file that is not a list may have no lines.
 const MAX_LINE: u64 = 64 << 10;
 
-/// What was found in a list.
+/// The counts of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed {
     /// Lines with a domain.
     pub(crate) lines: u64,
-    /// Lines that are not blank, hold no comment, and have no domain: a header, for instance.
+    /// Other lines without a domain, except blank lines and comments: a header, for example.
     pub(crate) without: u64,
-    /// Domains and addresses that are left out on both sides of every rate: own domains, the mailbox simulator.
+    /// Domains and addresses that count towards no rate: own domains, the mailbox simulator.
     pub(crate) left_out: u64,
 }
 
-/// Reads a list into the book, each domain as one mail. `counts`: whether mail to a domain counts at all.
+/// Reads a list into the book, each domain as one mail. `counts`: whether mail to a domain counts.
 pub(crate) fn read(mut list: impl BufRead, book: &mut DomainBook, counts: impl Fn(&str) -> bool) -> io::Result<Listed> {
     let mut listed = Listed::default();
     let (mut line, mut rest, mut is_within) = (Vec::new(), Vec::new(), false);
@@ -29,7 +29,7 @@ pub(crate) fn read(mut list: impl BufRead, book: &mut DomainBook, counts: impl F
         if list.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 && line.is_empty() {
             return Ok(listed);
         }
-        // A piece ends where a field ends: the next one begins with what is left.
+        // A piece ends at the end of a field; the next one begins with the rest.
         if line.len() as u64 >= MAX_LINE
             && !line.ends_with(b"\n")
             && let Some(last) = line.iter().rposition(|byte| separates(char::from(*byte)))
@@ -55,7 +55,7 @@ pub(crate) fn read(mut list: impl BufRead, book: &mut DomainBook, counts: impl F
     }
 }
 
-/// The domains of one line: behind each `@`; without any, the first field, if it is a domain.
+/// The domains of one line: after each `@`; without any, the first field, if it is a domain.
 fn domains(line: &str) -> Vec<String> {
     let mut fields = line.split(separates).filter(|field| !field.is_empty());
     if !line.contains('@') {
@@ -65,11 +65,11 @@ fn domains(line: &str) -> Vec<String> {
 }
 
 fn separates(c: char) -> bool {
-    // Of a byte that is no ASCII, nothing is known here but that it may be part of a letter.
+    // A byte that is not ASCII may be part of a letter; nothing else is known about it.
     c.is_ascii_whitespace() || matches!(c, ',' | ';' | '|' | '"' | '\'' | '<' | '>' | '(' | ')')
 }
 
-/// A domain in normal form: two labels or more, so that no word is taken for one.
+/// A domain in normal form: two labels or more, so that a plain word is not taken for a domain.
 fn domain(text: &str) -> Option<String> {
     let normal = normal_domain(text).ok()?;
     (normal.contains('.') && !normal.starts_with('[')).then(|| normal.into_owned())

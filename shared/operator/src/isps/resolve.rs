@@ -1,6 +1,6 @@
-//! MX look-ups: the port, its limits, and the resolver behind it.
+//! MX look-ups: the port, its limits, and its implementation by DNS.
 //!
-//! **Invariant:** nothing but domain names leaves this machine, and only to the resolver.
+//! **Invariant:** only domain names leave this machine, and only to the resolver.
 //! **Invariant:** a look-up that takes too long ends as [`MxAnswer::TimedOut`]; when the time for all of them is over, the
 //! others end as [`MxAnswer::NotAsked`].
 
@@ -22,13 +22,13 @@ use crate::failure::Failure;
 /// One MX record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exchange {
-    /// The lowest is tried first.
+    /// The preference; the lowest is tried first.
     pub preference: u16,
-    /// The host, in lower case, without its trailing dot; empty = the root, which stands for "no host" (RFC 7505).
+    /// The host, in lower case, without its trailing dot; empty = the root, which means "no host" (RFC 7505).
     pub host: String,
 }
 
-/// What became of one look-up.
+/// The result of one look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MxAnswer {
     /// MX records, at least one.
@@ -39,28 +39,28 @@ pub enum MxAnswer {
     NoSuchDomain,
     /// There was no answer in time.
     TimedOut,
-    /// The resolver answered with an error, or could not be reached; in words.
+    /// The resolver answered with an error, or could not be reached; with its description.
     Failed(String),
-    /// The name cannot be asked for.
+    /// The name is not a domain name that DNS can look up.
     NoDomainName,
-    /// The time for all look-ups was over before it was asked for.
+    /// The time for all look-ups was over before this one.
     NotAsked,
 }
 
-/// Asks for the MX records of a domain.
+/// Looks up the MX records of a domain.
 pub trait MxLookup {
-    /// The MX records of `domain`, in any order. May take as long as it likes: the caller ends it.
+    /// The MX records of `domain`, in any order. The caller limits the time.
     fn mx(&self, domain: &str) -> impl Future<Output = MxAnswer>;
 }
 
-/// How much is asked, and for how long.
+/// Limits of look-ups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// So many look-ups at once.
+    /// The number of look-ups at a time.
     pub at_once: usize,
-    /// One look-up takes at most so long.
+    /// The limit for one look-up.
     pub each: Duration,
-    /// All of them together take at most so long.
+    /// The limit for all of them.
     pub total: Duration,
 }
 
@@ -70,7 +70,7 @@ impl Default for Limits {
     }
 }
 
-/// Asks for all domains, a few at a time. The answers come in the order of the domains.
+/// Looks up all domains, a few at a time. The answers are in the order of the domains.
 pub async fn look_up(
     lookup: &impl MxLookup,
     domains: &[&str],
@@ -94,7 +94,7 @@ pub async fn look_up(
         stream::iter(domains.iter().copied().enumerate()).map(one).buffer_unordered(limits.at_once.max(1));
     let mut done = 0;
     while let Some((index, answer)) = under_way.next().await {
-        progress(done, domains.len(), "asking for MX records");
+        progress(done, domains.len(), "looking up MX records");
         done += 1;
         if let Some(place) = answers.get_mut(index) {
             *place = answer;
@@ -110,11 +110,11 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// `server`: the resolver to ask; `None` = those that this machine is set up to ask.
+    /// `server`: the resolver to ask; `None` = those that this machine is configured with.
     ///
     /// # Errors
     ///
-    /// The set-up of this machine cannot be read or names no resolver.
+    /// The configuration of this machine cannot be read or names no resolver.
     pub fn new(server: Option<SocketAddr>, limits: Limits) -> Result<Dns, Failure> {
         let failed = |error: NetError| Failure::NoResolver { problem: error.to_string() };
         let mut builder = match server {
@@ -125,7 +125,7 @@ impl Dns {
             None => TokioResolver::builder_tokio().map_err(failed)?,
         };
         let options = builder.options_mut();
-        // A packet that is lost is sent once more within the time of a look-up.
+        // A lost packet is sent once more within the time of a look-up.
         options.timeout = limits.each / 2;
         options.attempts = 1;
         options.use_hosts_file = ResolveHosts::Never;
@@ -147,11 +147,11 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
 impl MxLookup for Dns {
     async fn mx(&self, domain: &str) -> MxAnswer {
         let Ok(mut name) = Name::from_ascii(domain) else { return MxAnswer::NoDomainName };
-        // Or the search list of this machine would be tried, and told about the domain.
+        // Otherwise this machine's search list would be tried, too, and its servers would see the domain.
         name.set_fqdn(true);
         match self.resolver.mx_lookup(name).await {
             Ok(found) => {
-                // Among them are the aliases on the way.
+                // The answers include the aliases on the way.
                 let exchanges = found.answers().iter().filter_map(|record| {
                     let RData::MX(mx) = &record.data else { return None };
                     Some(Exchange { preference: mx.preference, host: host_name(&mx.exchange) })
@@ -192,7 +192,7 @@ fn of_error(error: &NetError) -> MxAnswer {
     MxAnswer::Failed(error.to_string())
 }
 
-/// A resolver's address as it is written on the command line: with a port, or without one for port 53.
+/// A resolver's address as given on the command line: with a port, or without one for port 53.
 pub(crate) fn server(text: &str) -> Result<SocketAddr, String> {
     let with_port = text.parse::<SocketAddr>();
     let address = with_port.or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers after so many seconds, and counts how many look-ups are under way.
+    /// Answers after a delay, and counts the look-ups in flight.
     struct Slow {
         seconds: u64,
         now: Cell<usize>,

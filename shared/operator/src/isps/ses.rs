@@ -1,22 +1,22 @@
-//! What SES calls an ISP, in the names of ours.
+//! The map's ISPs that a name of SES's stands for.
 //!
-//! The event tag `ses:recipient-isp` is not documented. Names seen with data in metrics of the Virtual Deliverability Manager,
-//! whose dimension ISP is the same notion: `Gmail`, `Yahoo`, `Hotmail`, `Icloud`, `Aol`, `Gmx`, `Comcast`, `Tencent`, `NetEase`
-//! (PostHog/posthog#94781, measured 2026-09); `ExchangeOnline` without data; `UNKNOWN_ISP` in the example of the
-//! `GetMessageInsights` API. Others are matched with ours by their letters. So this is evidence for people, and never more.
+//! The event tag `ses:recipient-isp` is not documented. Names seen with data in metrics of the Virtual Deliverability
+//! Manager, whose dimension ISP is the same notion: `Gmail`, `Yahoo`, `Hotmail`, `Icloud`, `Aol`, `Gmx`, `Comcast`, `Tencent`,
+//! `NetEase` (PostHog/posthog#94781, measured 2026-09); `ExchangeOnline` without data; `UNKNOWN_ISP` in the example of the
+//! `GetMessageInsights` API. Other names are matched by their letters. So this is evidence for people, and nothing more.
 
 use reputation::isp::IspMap;
 
-/// Which of our ISPs a name of SES's may mean.
+/// The ISPs of the map that a name of SES's may mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// One of these; the first is meant where the built-in map does not know the domain.
     OneOf(Vec<&'static str>),
-    /// The ISP of ours that is spelled alike.
+    /// The ISP of the map with the same spelling.
     Named(String),
-    /// SES does not know it either.
+    /// SES does not know the ISP.
     Unknown,
-    /// A name that is not ours.
+    /// A name that is not in the map.
     Strange,
 }
 
@@ -34,7 +34,7 @@ impl Meaning {
     pub(crate) fn proposed(&self) -> Option<&'static str> {
         match self {
             Meaning::OneOf(isps) => isps.first().copied(),
-            // The name of a built-in ISP lives as long as the program, which only its table knows; a hint would say the same.
+            // Only names of built-in ISPs are `'static`; a hint would give the same result.
             Meaning::Named(_) | Meaning::Unknown | Meaning::Strange => None,
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn meaning(map: &IspMap, name: &str) -> Meaning {
     let letters = letters(name);
     let isps: &[&'static str] = match letters.as_str() {
         "" | "other" | "others" | "unknown" | "unknownisp" => return Meaning::Unknown,
-        // A consumer domain of Google's is known; what else Google receives is its customers'.
+        // A consumer domain of Google's is in the map; other domains that Google receives are its customers'.
         "gmail" | "google" | "googleworkspace" | "gsuite" => &["google-workspace", "gmail"],
         "hotmail" | "live" | "microsoft" | "msn" | "outlook" | "outlookcom" => &["microsoft"],
         "exchangeonline" | "microsoft365" | "o365" | "office365" => &["microsoft-365"],
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_says_nothing_agrees_and_disagrees_with_nobody() {
+    fn a_name_without_meaning_neither_agrees_nor_disagrees() {
         check("UNKNOWN_ISP", "gmail", None);
         check("Other", "other", None);
         check("Somebody Else", "gmail", None);

@@ -1,4 +1,4 @@
-//! By which IPs mail should leave, in words and with numbers.
+//! The IPs that mail should leave by, in words and with numbers.
 
 use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, date, hanging, listed};
 use replay::text::{TermStyle, counted, name, sanitize, thousands};
@@ -8,19 +8,19 @@ use super::{heading, painted, paragraph};
 use crate::advise::Advised;
 use crate::advise::advice::{ListAdvice, SetAdvice, amount};
 
-/// So many ISPs of a set and so many lists are shown; JSON has all of them.
+/// The number of ISPs of a set, and of lists, that are shown; JSON has all of them.
 const MAX_ROWS: usize = 10;
 
-pub(crate) fn advised(advised: &Advised, look: TermStyle) -> String {
-    let mut out = painted(BOLD, &format!("Advice for {} in {}", advised.stack, advised.region), look);
+pub(crate) fn advised(advised: &Advised, term: TermStyle) -> String {
+    let mut out = painted(BOLD, &format!("Advice for {} in {}", advised.stack, advised.region), term);
     let Some(first) = &advised.first else {
         let (from, until) = (date(&advised.from), date(&advised.until));
         out.push_str(&paragraph(
             &format!(
-                "There is no whole day with mail from {from} until {until}, so there is nothing to advise on. Connect a \
-                 configuration set (ses-breaker connect NAME), and ask again after a week: days are kept for 400 days."
+                "No whole day from {from} until {until} has mail, so there is no advice. Connect a \
+                 configuration set (ses-breaker connect NAME), and run this again after a week: days are kept for 400 days."
             ),
-            look,
+            term,
         ));
         return out;
     };
@@ -30,19 +30,19 @@ pub(crate) fn advised(advised: &Advised, look: TermStyle) -> String {
         date(&advised.until),
         date(first)
     );
-    out.push_str(&painted(DIM, &context, look));
+    out.push_str(&painted(DIM, &context, term));
     if advised.advice.sets.is_empty() {
-        out.push_str(&paragraph("No configuration set has sent mail on these days.", look));
+        out.push_str(&paragraph("No configuration set has sent mail on these days.", term));
     }
-    advised.advice.sets.iter().for_each(|set| out.push_str(&one(set, &advised.prices.currency, look)));
-    out.push_str(&lists(advised, look));
-    out.push_str(&prices(advised, look));
+    advised.advice.sets.iter().for_each(|set| out.push_str(&one(set, &advised.prices.currency, term)));
+    out.push_str(&lists(advised, term));
+    out.push_str(&prices(advised, term));
     out
 }
 
-fn one(set: &SetAdvice, currency: &str, look: TermStyle) -> String {
+fn one(set: &SetAdvice, currency: &str, term: TermStyle) -> String {
     let mut out = heading(&format!("{}: {}", name(&set.configuration_set), set.ips.words()));
-    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("  {lead:<8}"), text, look.columns()));
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("  {lead:<8}"), text, term.columns()));
     let mails = counted(set.mails_a_day.round() as u64, "mail");
     say("mail", &format!("{mails} a day since {}, {} on the busiest", date(&set.since), thousands(set.busiest_day)));
     let costs = set.yearly;
@@ -74,22 +74,22 @@ fn one(set: &SetAdvice, currency: &str, look: TermStyle) -> String {
     out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
     if set.isps.len() > MAX_ROWS {
         let more = counted((set.isps.len() - MAX_ROWS) as u64, "more ISP");
-        out.push_str(&painted(DIM, &format!("  … and {more}"), look));
+        out.push_str(&painted(DIM, &format!("  … and {more}"), term));
     }
     out
 }
 
-fn lists(advised: &Advised, look: TermStyle) -> String {
+fn lists(advised: &Advised, term: TermStyle) -> String {
     let mut out = heading("Lists");
     if advised.tags.is_empty() {
-        let words = "The policy keeps no message tags, so lists cannot be told apart: name the tag in subjects.tags, and send \
+        let text = "The policy keeps no message tags, so lists cannot be distinguished: name the tag in subjects.tags, and send \
                      mail with it.";
-        out.push_str(&paragraph(words, look));
+        out.push_str(&paragraph(text, term));
         return out;
     }
     if advised.advice.lists.is_empty() {
         let tags: Vec<String> = advised.tags.iter().map(|tag| format!("`{}`", sanitize(tag))).collect();
-        out.push_str(&paragraph(&format!("No mail with the tag {} was heard of on these days.", listed(&tags)), look));
+        out.push_str(&paragraph(&format!("These days have no mail with the tag {}.", listed(&tags)), term));
         return out;
     }
     let header = [
@@ -114,29 +114,29 @@ fn lists(advised: &Advised, look: TermStyle) -> String {
         ]);
     }
     out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
-    let words = "the worst first: shares are among the values of one tag; harm is hard bounces and complaints, each by the \
-                 policy's limit for it";
-    out.push_str(&painted(DIM, words, look));
+    let text = "worst first: shares are among the values of one tag; harm is hard bounces and complaints, each relative to the \
+                 policy's limit";
+    out.push_str(&painted(DIM, text, term));
     if advised.advice.lists.len() > MAX_ROWS {
         let more = counted((advised.advice.lists.len() - MAX_ROWS) as u64, "more list");
-        out.push_str(&painted(DIM, &format!("… and {more} (--format json has them)"), look));
+        out.push_str(&painted(DIM, &format!("… and {more} (--format json has them)"), term));
     }
     out
 }
 
-fn prices(advised: &Advised, look: TermStyle) -> String {
+fn prices(advised: &Advised, term: TermStyle) -> String {
     let prices = &advised.prices;
     let mut out = heading("Prices");
     let mut text = format!(
-        "as of {} in {}, mails included, as if nobody else in the account sent; accounts on a plan pay otherwise",
+        "as of {} in {}, mails included, as if nothing else in the account sent; accounts on a pricing plan pay other rates",
         sanitize(&prices.date),
         sanitize(&prices.region),
     );
     if !prices.unverified.is_empty() {
         text.push_str(&format!(". Not verified: {}", listed(&prices.unverified)));
     }
-    text.push_str(". Look before you buy (--prices FILE takes yours):");
-    out.push_str(&painted(DIM, &text, look));
-    prices.sources.iter().for_each(|source| out.push_str(&painted(DIM, &format!("  {source}"), look)));
+    text.push_str(". Check before you buy (--prices FILE uses your own):");
+    out.push_str(&painted(DIM, &text, term));
+    prices.sources.iter().for_each(|source| out.push_str(&painted(DIM, &format!("  {source}"), term)));
     out
 }

@@ -1,4 +1,4 @@
-//! What became of configuration sets that were to be connected.
+//! The results of `connect` and `disconnect`.
 
 use anstyle::Style;
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, hanging, paint};
@@ -8,8 +8,8 @@ use crate::connect::{Became, Connected};
 use crate::disconnect::{Disconnected, DisconnectedSubject, Sending};
 use crate::obey::Obeyed;
 
-/// One block for each configuration set, then what it was all about.
-pub(crate) fn connected(connected: &Connected, look: TermStyle) -> String {
+/// One block for each configuration set, then a summary.
+pub(crate) fn connected(connected: &Connected, term: TermStyle) -> String {
     let mut out = String::new();
     let dry = connected.dry_run;
     let widest = connected.configuration_sets.iter().map(|set| name(&set.name).chars().count()).max().unwrap_or(0);
@@ -19,7 +19,7 @@ pub(crate) fn connected(connected: &Connected, look: TermStyle) -> String {
         let pad = " ".repeat(widest - spelt.chars().count());
         out.push_str(&format!("{}{pad}  {}\n", paint(BOLD, &spelt), paint(style, text)));
         for detail in details.iter().chain(&set.notes) {
-            out.push_str(&hanging("    ", &sanitize(detail), look.columns()));
+            out.push_str(&hanging("    ", &sanitize(detail), term.columns()));
         }
     }
     let all = connected.configuration_sets.len();
@@ -38,7 +38,7 @@ pub(crate) fn connected(connected: &Connected, look: TermStyle) -> String {
         connected.topic,
         connected.destination
     );
-    out.extend(hanging("", &sanitize(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    out.extend(hanging("", &sanitize(&what), term.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     if dry {
         out.push_str("Nothing was changed.\n");
     }
@@ -47,7 +47,7 @@ pub(crate) fn connected(connected: &Connected, look: TermStyle) -> String {
 
 fn became(became: &Became, dry: bool) -> (&'static str, Style, Vec<String>) {
     match (became, dry) {
-        (Became::Unchanged, _) => ("connected already", GOOD, Vec::new()),
+        (Became::Unchanged, _) => ("already connected", GOOD, Vec::new()),
         (Became::Created, true) => ("would be connected", PLAIN, Vec::new()),
         (Became::Created, false) => ("connected, and read back", GOOD, Vec::new()),
         (Became::Updated { changes }, true) => ("its event destination would be changed", PLAIN, changes.clone()),
@@ -57,7 +57,7 @@ fn became(became: &Became, dry: bool) -> (&'static str, Style, Vec<String>) {
         (Became::Missing { nearest }, _) => {
             let nearest: Vec<String> = nearest.iter().map(|known| name(known)).collect();
             let guess = if nearest.is_empty() {
-                "There is no configuration set in this Region.".to_owned()
+                "This Region has no configuration sets.".to_owned()
             } else {
                 format!("Did you mean {}?", nearest.join(" or "))
             };
@@ -67,15 +67,15 @@ fn became(became: &Became, dry: bool) -> (&'static str, Style, Vec<String>) {
     }
 }
 
-/// One block for each subject, then what it was all about.
-pub(crate) fn disconnected(disconnected: &Disconnected, look: TermStyle) -> String {
+/// One block for each subject, then a summary.
+pub(crate) fn disconnected(disconnected: &Disconnected, term: TermStyle) -> String {
     let mut out = String::new();
     let dry = disconnected.dry_run;
     for row in &disconnected.subjects {
         let (words, style) = left(row, dry);
         out.push_str(&format!("{}  {}\n", paint(BOLD, &name(&row.subject)), paint(style, &words)));
         for detail in row.failed.iter().chain(&row.notes) {
-            out.push_str(&super::sentence(detail, look));
+            out.push_str(&super::sentence(detail, term));
         }
     }
     let stopped = |row: &&DisconnectedSubject| row.sending == Sending::StoppedByPerson;
@@ -86,8 +86,8 @@ pub(crate) fn disconnected(disconnected: &Disconnected, look: TermStyle) -> Stri
     let style = if done == all { GOOD } else { BAD };
     out.push_str(&format!("\n{}\n", paint(style.bold(), &format!("{done} of {all} {would}"))));
     if by_people > 0 {
-        let people = format!("stopped by people, and left so: {by_people}");
-        out.push_str(&hanging("", &people, look.columns()));
+        let people = format!("stopped by people, and not resumed: {by_people}");
+        out.push_str(&hanging("", &people, term.columns()));
     }
     out.push_str(&paint(DIM, &sanitize(&format!("events went to {}", disconnected.topic))));
     out.push('\n');

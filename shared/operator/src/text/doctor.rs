@@ -1,4 +1,4 @@
-//! What is wrong with a stack, and how to mend it.
+//! The faults of a stack, and how to fix them.
 
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, listed, paint};
 use replay::text::{TermStyle, counted, name, sanitize};
@@ -6,19 +6,19 @@ use replay::text::{TermStyle, counted, name, sanitize};
 use crate::doctor::examine::{Finding, Severity};
 use crate::doctor::{Diagnosis, Unseen};
 
-/// So many names are shown of what could not be looked at.
+/// The number of names that are shown of what was not examined.
 const SHOWN: usize = 5;
 
-/// Faults, then advice, then what could not be looked at; where all is well, what was.
-pub(crate) fn diagnosis(diagnosis: &Diagnosis, look: TermStyle) -> String {
+/// Faults, then advice, then what was not examined; if there is nothing to fix, the checks that passed.
+pub(crate) fn diagnosis(diagnosis: &Diagnosis, term: TermStyle) -> String {
     let mut out = String::new();
     for finding in &diagnosis.findings {
-        out.push_str(&self::finding(finding, look));
+        out.push_str(&self::finding(finding, term));
         out.push('\n');
     }
     if !diagnosis.not_examined.is_empty() {
         out.push_str(&format!("{}\n", paint(DOUBTFUL.bold(), "not examined")));
-        out.extend(diagnosis.not_examined.iter().map(|unseen| self::unseen(unseen, look)));
+        out.extend(diagnosis.not_examined.iter().map(|unseen| self::unseen(unseen, term)));
         out.push('\n');
     }
     out.push_str(&summary(diagnosis));
@@ -32,7 +32,7 @@ pub(crate) fn diagnosis(diagnosis: &Diagnosis, look: TermStyle) -> String {
     out
 }
 
-fn finding(finding: &Finding, look: TermStyle) -> String {
+fn finding(finding: &Finding, term: TermStyle) -> String {
     let (word, style) = match finding.severity {
         Severity::Fault => ("fault", BAD),
         Severity::Advice => ("advice", DOUBTFUL),
@@ -41,13 +41,13 @@ fn finding(finding: &Finding, look: TermStyle) -> String {
     let mut out =
         format!("{}  {}\n", paint(style.bold(), &format!("{word:6}")), paint(BOLD, &sanitize(&finding.subject)));
     for line in [&finding.found, &finding.why] {
-        out.push_str(&hanging(&indent, &sanitize(line), look.columns()));
+        out.push_str(&hanging(&indent, &sanitize(line), term.columns()));
     }
     for step in &finding.fix {
-        // A command may be pasted, and so is not broken.
+        // A command may be pasted, so it is not wrapped.
         match is_command(step) {
             true => out.push_str(&format!("{indent}  {}\n", sanitize(step))),
-            false => out.push_str(&hanging(&indent, &sanitize(step), look.columns())),
+            false => out.push_str(&hanging(&indent, &sanitize(step), term.columns())),
         }
     }
     out
@@ -57,17 +57,17 @@ fn is_command(step: &str) -> bool {
     ["aws ", "ses-breaker ", "sudo "].iter().any(|program| step.starts_with(program))
 }
 
-fn unseen(unseen: &Unseen, look: TermStyle) -> String {
+fn unseen(unseen: &Unseen, term: TermStyle) -> String {
     let mut of: Vec<String> = unseen.of.iter().take(SHOWN).map(|one| name(one)).collect();
     if unseen.of.len() > SHOWN {
         of.push(format!("{} more", unseen.of.len() - SHOWN));
     }
     let checks: Vec<String> = unseen.checks.iter().map(|check| (*check).to_owned()).collect();
     let what = match unseen.denied {
-        true => format!("{}: it takes {} on {}, which is not allowed", listed(&checks), unseen.needs, listed(&of)),
+        true => format!("{}: needs {} on {}, which is not allowed", listed(&checks), unseen.needs, listed(&of)),
         false => format!("{}: {} of {}: {}", listed(&checks), unseen.needs, listed(&of), unseen.reason),
     };
-    hanging("  ", &sanitize(&what), look.columns())
+    hanging("  ", &sanitize(&what), term.columns())
 }
 
 fn summary(diagnosis: &Diagnosis) -> String {
@@ -75,7 +75,7 @@ fn summary(diagnosis: &Diagnosis) -> String {
     let partly = diagnosis.checks.iter().filter(|check| !check.examined).count();
     let partly = match partly {
         0 => String::new(),
-        partly => format!(", {partly} of them in part or not at all"),
+        partly => format!(", {partly} of them partly or not examined"),
     };
     let faults = diagnosis.count(Severity::Fault);
     let advice = diagnosis.count(Severity::Advice);

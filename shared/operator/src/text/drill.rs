@@ -1,4 +1,4 @@
-//! What a drill has proved, leg by leg.
+//! The results of a drill, leg by leg.
 
 use anstyle::Style;
 use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, paint};
@@ -7,26 +7,26 @@ use replay::text::{TermStyle, counted, sanitize};
 use super::sentence;
 use crate::drill::{Drill, Ended, Leg};
 
-/// Remedies stand under the name of their leg.
+/// Remedies are indented under the name of their leg.
 const INDENT: &str = "        ";
 
-/// What it was, a line for each leg with its time, then what is left behind and how it ended.
-pub(crate) fn drilled(drill: &Drill, look: TermStyle) -> String {
+/// The stack and the set, a line for each leg with its time, then what was left behind and the result.
+pub(crate) fn drilled(drill: &Drill, term: TermStyle) -> String {
     let Drill { stack, region, at, version, policy, mode, configuration_set, .. } = drill;
     let mut out = format!("{}\n", paint(BOLD, &sanitize(&format!("Drill of {stack} in {region}, {at}"))));
     let what = format!(
         "ses-breaker {version}, policy version {policy} ({mode}), {configuration_set}, {}",
         counted(drill.mails, "mail")
     );
-    out.extend(hanging("", &sanitize(&what), look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    out.extend(hanging("", &sanitize(&what), term.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     out.push('\n');
     let widest = drill.legs.iter().map(|leg| leg.leg.title().len()).max().unwrap_or(0);
     for leg in &drill.legs {
-        out.push_str(&self::leg(leg, widest, look));
+        out.push_str(&self::leg(leg, widest, term));
     }
     for left in &drill.left {
         out.push_str(&format!("\n{}\n", paint(BAD.bold(), "left behind")));
-        out.push_str(&sentence(&format!("{}; to remove it: {}", left.what, left.command), look));
+        out.push_str(&sentence(&format!("{}; to remove it: {}", left.what, left.command), term));
     }
     let passed = drill.legs.iter().filter(|leg| leg.result == Ended::Passed).count();
     let (word, style) = if drill.passed { ("passed", GOOD) } else { ("failed", BAD) };
@@ -35,7 +35,7 @@ pub(crate) fn drilled(drill: &Drill, look: TermStyle) -> String {
     out
 }
 
-fn leg(leg: &Leg, widest: usize, look: TermStyle) -> String {
+fn leg(leg: &Leg, widest: usize, term: TermStyle) -> String {
     let (word, style): (&str, Style) = match leg.result {
         Ended::Passed => ("passed", GOOD),
         Ended::Failed => ("failed", BAD),
@@ -46,10 +46,10 @@ fn leg(leg: &Leg, widest: usize, look: TermStyle) -> String {
     let seconds = leg.seconds.map_or_else(String::new, |seconds| format!("{seconds:.1} s"));
     let seen = if leg.result == Ended::NotReached { "not reached" } else { &leg.seen };
     let lead = format!("{word:6}  {title:widest$}  {seconds:>8}  ");
-    let lines = hanging(&lead, &sanitize(seen), look.columns());
-    // Painted afterwards: escapes would count as columns.
+    let lines = hanging(&lead, &sanitize(seen), term.columns());
+    // Painted last: escape sequences would count as columns.
     let mut out = format!("{}{}", paint(style, word), lines.get(word.len()..).unwrap_or_default());
-    let narrower = TermStyle { width: look.width.saturating_sub(INDENT.len() as u16), ..look };
+    let narrower = TermStyle { width: term.width.saturating_sub(INDENT.len() as u16), ..term };
     for remedy in &leg.remedy {
         out.extend(sentence(remedy, narrower).lines().map(|line| format!("{INDENT}{line}\n")));
     }

@@ -9,34 +9,34 @@ use super::painted;
 use crate::history::History;
 use crate::notice_history::{About, Entry};
 
-pub(crate) fn history(history: &History, look: TermStyle) -> String {
+pub(crate) fn history(history: &History, term: TermStyle) -> String {
     let whose = match &history.isp {
         Some(isp) => format!("{} @ {isp}", name(&history.subject)),
         None => name(&history.subject),
     };
-    let mut out = painted(BOLD, &format!("{whose} in {}, since {} UTC", history.stack, moment(&history.since)), look);
+    let mut out = painted(BOLD, &format!("{whose} in {}, since {} UTC", history.stack, moment(&history.since)), term);
     if history.more {
         let shown = counted(history.entries.len() as u64, "notice");
-        out.push_str(&painted(DIM, &format!("the last {shown}; --most shows more"), look));
+        out.push_str(&painted(DIM, &format!("the newest {shown}; use --most for more"), term));
     }
     if history.unreadable > 0 {
         let count = counted(history.unreadable as u64, "notice");
-        let words = format!("{count} of another release cannot be understood: update ses-breaker");
-        out.push_str(&painted(DOUBTFUL, &words, look));
+        let words = format!("{count} of another release cannot be read: update ses-breaker");
+        out.push_str(&painted(DOUBTFUL, &words, term));
     }
     if history.entries.is_empty() {
-        out.push_str("no notice is about it (--since goes further back)\n");
+        out.push_str("no notices (use --since to go further back)\n");
     }
     let changes: Vec<(String, Style)> = history.entries.iter().map(change).collect();
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let indent = "09:00:00".len() + 2 + widest + 2;
-    let room = look.columns().saturating_sub(indent).max(20);
+    let room = term.columns().saturating_sub(indent).max(20);
     let mut day = String::new();
     for (entry, (change, style)) in history.entries.iter().zip(changes) {
         let at = entry.time.to_string();
         if date(&at) != day {
             day = date(&at).to_owned();
-            out.push_str(&painted(DIM, &day, look));
+            out.push_str(&painted(DIM, &day, term));
         }
         let pad = " ".repeat(widest - change.chars().count());
         let lead = format!("{}  {}{pad}  ", clock(&at), paint(style, &change));
@@ -50,7 +50,7 @@ pub(crate) fn history(history: &History, look: TermStyle) -> String {
 
 fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    // Of one ISP, or of a subject without any, there is nothing to tell apart.
+    // A subject without ISPs, or one ISP, needs no column for the ISP.
     if history.isp.is_none() && history.entries.iter().any(|entry| entry.isp().is_some()) {
         let whose = entry.isp().map_or("as a whole".to_owned(), |isp| format!("at {}", name(isp)));
         lines.push(paint(BOLD, &whose));
@@ -58,13 +58,13 @@ fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
     let shadow = if entry.breaker().is_some_and(|moved| moved.shadow) { "in shadow: " } else { "" };
     lines.extend(wrapped(&format!("{shadow}{}", sanitize(entry.reason())), room));
     if let Some(person) = entry.breaker().and_then(TransitionDetail::person) {
-        let said = hanging("", &sanitize(&person.to_string()), room);
-        lines.extend(said.lines().map(|line| paint(BOLD, line)));
+        let by = hanging("", &sanitize(&person.to_string()), room);
+        lines.extend(by.lines().map(|line| paint(BOLD, line)));
     }
     lines
 }
 
-/// What changed, in a word or two.
+/// The change, in a word or two.
 fn change(entry: &Entry) -> (String, Style) {
     match &entry.about {
         About::Breaker(moved) => transition_words(moved, moved.gate),

@@ -1,4 +1,4 @@
-//! Who receives the mail of `other` domains, and what is proposed about it.
+//! The ISPs that receive the mail of `other` domains, and the entries proposed for them.
 
 use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, paint};
 use replay::text::{TermStyle, counted, name, sanitize, thousands};
@@ -6,30 +6,29 @@ use replay::text::{TermStyle, counted, name, sanitize, thousands};
 use super::{heading, painted, paragraph};
 use crate::isps::{Change, Done, Evidence, Hints, Proposed, SesSays, Undecided};
 
-/// So many examples of a reason are shown.
+/// The number of examples shown for a reason.
 const MAX_EXAMPLES: usize = 3;
-/// So many domains of which SES thinks otherwise are shown.
+/// The number of domains shown where SES names another ISP.
 const MAX_DISAGREEMENTS: usize = 10;
 
-pub(crate) fn proposed_isps(proposed: &Proposed, look: TermStyle) -> String {
-    let mut out = painted(BOLD, &format!("Who receives the mail of {}?", sanitize(&proposed.source)), look);
-    out.push_str(&paragraph(&summary(proposed), look));
+pub(crate) fn proposed_isps(proposed: &Proposed, term: TermStyle) -> String {
+    let mut out = painted(BOLD, &format!("ISPs of the domains in {}", sanitize(&proposed.source)), term);
+    out.push_str(&paragraph(&summary(proposed), term));
     for note in &proposed.notes {
-        out.push_str(&painted(DIM, &format!("note: {}", sanitize(note)), look));
+        out.push_str(&painted(DIM, &format!("note: {}", sanitize(note)), term));
     }
     if proposed.looked_up > 0 && proposed.unanswered == proposed.looked_up {
-        let words =
-            "No look-up was answered: check the network, name a resolver with --resolver ADDRESS, or use --no-lookup.";
-        out.push_str(&painted(BAD, words, look));
+        let words = "No MX look-up was answered: check the network, name a resolver with --resolver ADDRESS, or use --no-lookup.";
+        out.push_str(&painted(BAD, words, term));
     }
     if proposed.proposals.is_empty() {
-        out.push_str(&paragraph("There is nothing to propose.", look));
+        out.push_str(&paragraph("There is nothing to propose.", term));
     } else {
         out.push('\n');
         out.push_str(&table(proposed));
         out.push_str(&heading(match &proposed.change {
             Some(_) => "The entries",
-            None => "Add to the policy (if it has an [isps] table, leave out the first line)",
+            None => "Add to the policy (if it already has an [isps] table, leave out the first line)",
         }));
         out.push_str(&proposed.toml);
     }
@@ -37,14 +36,14 @@ pub(crate) fn proposed_isps(proposed: &Proposed, look: TermStyle) -> String {
         out.push_str(&heading("No proposal for"));
         out.push_str(&undecided(&proposed.undecided));
     }
-    out.push_str(&ses(proposed, look));
+    out.push_str(&ses(proposed, term));
     if let Some(change) = &proposed.change {
-        out.push_str(&changed(change, look));
+        out.push_str(&changed(change, term));
     }
-    let last = "An entry counts for mail from then on: what was counted before stays where it was counted.";
+    let last = "An entry applies to mail that is counted from then on; mail already counted as `other` stays there.";
     if !proposed.proposals.is_empty() {
         out.push('\n');
-        out.push_str(&painted(DIM, last, look));
+        out.push_str(&painted(DIM, last, term));
     }
     out
 }
@@ -53,15 +52,15 @@ fn summary(proposed: &Proposed) -> String {
     let Proposed { mails, other_mails, domains, other_domains, policy, looked_up, .. } = proposed;
     let all = format!("{} to {}", counted(*mails, "mail"), counted(*domains, "domain"));
     if *other_domains == 0 && *other_mails == 0 {
-        return format!("{all}: {} knows the ISP of each of them.", sanitize(policy));
+        return format!("{all}: {} names the ISP of each of them.", sanitize(policy));
     }
     let share = percent(*other_mails as f64 / (*mails).max(1) as f64);
     let others = format!("{} ({share}) to {}", counted(*other_mails, "mail"), counted(*other_domains, "domain"));
     let asked = match looked_up {
-        0 => "MX records were not asked for".to_owned(),
-        asked => format!("MX records of {} were asked for", counted(*asked, "domain")),
+        0 => "MX records were not looked up".to_owned(),
+        asked => format!("MX records of {} were looked up", counted(*asked, "domain")),
     };
-    format!("{all}, of which {others} belong to no ISP by {}. {asked}.", sanitize(policy))
+    format!("{all}, of which {others} belong to no ISP of {}. {asked}.", sanitize(policy))
 }
 
 fn percent(share: f64) -> String {
@@ -89,7 +88,7 @@ fn table(proposed: &Proposed) -> String {
             row.push(Cell::new(proposal.mx_host.as_deref().map_or("–".to_owned(), name)));
         }
         if with_hints {
-            row.push(proposal.hints.as_ref().map_or(Cell::new("–"), |hints| said(hints, proposal.isp)));
+            row.push(proposal.hints.as_ref().map_or(Cell::new("–"), |hints| servers_say(hints, proposal.isp)));
         }
         if with_ses {
             row.push(proposal.ses.first().map_or(Cell::new("–"), ses_says));
@@ -103,7 +102,7 @@ fn lines(grid: &Grid) -> String {
     grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn said(hints: &Hints, isp: &str) -> Cell {
+fn servers_say(hints: &Hints, isp: &str) -> Cell {
     let Hints { isp: named, count, all } = hints;
     if *named == isp {
         return Cell::new(format!("the same, {} of {}", thousands(*count), thousands(*all)));
@@ -139,7 +138,7 @@ fn undecided(reasons: &[Undecided]) -> String {
     lines(&grid)
 }
 
-fn ses(proposed: &Proposed, look: TermStyle) -> String {
+fn ses(proposed: &Proposed, term: TermStyle) -> String {
     if proposed.ses.is_empty() {
         return String::new();
     }
@@ -167,7 +166,7 @@ fn ses(proposed: &Proposed, look: TermStyle) -> String {
     if proposed.disagreements.is_empty() {
         return out;
     }
-    out.push_str(&heading("Where SES names another ISP than the map or the proposal: check these yourself"));
+    out.push_str(&heading("SES names another ISP than the policy or the proposal: check these yourself"));
     let header = [("domain", Align::Left), ("mails", Align::Right), ("ISP", Align::Left), ("SES", Align::Left)];
     let mut grid = Grid::new(&header, 2);
     for differs in proposed.disagreements.iter().take(MAX_DISAGREEMENTS) {
@@ -180,33 +179,33 @@ fn ses(proposed: &Proposed, look: TermStyle) -> String {
     }
     out.push_str(&lines(&grid));
     if let Some(more) = proposed.disagreements.len().checked_sub(MAX_DISAGREEMENTS).filter(|more| *more > 0) {
-        out.push_str(&painted(DIM, &format!("… and {more} more (--format json has them)"), look));
+        out.push_str(&painted(DIM, &format!("… and {more} more (--format json has them)"), term));
     }
     out
 }
 
-/// The entries that are about to be added, before a person is asked.
-pub(crate) fn isps_to_add(policy: &str, change: &Change, look: TermStyle) -> String {
-    let mut out = painted(BOLD, &format!("To be added to [isps] of {}", sanitize(policy)), look);
+/// The entries to be added, shown before a person confirms.
+pub(crate) fn isps_to_add(policy: &str, change: &Change, term: TermStyle) -> String {
+    let mut out = painted(BOLD, &format!("To be added to [isps] of {}", sanitize(policy)), term);
     for (domain, isp) in &change.added {
         out.push_str(&format!("{}\n", paint(GOOD, &format!("+ {:?} = {isp:?}", sanitize(domain)))));
     }
-    out.push_str(&kept(change, look));
+    out.push_str(&kept(change, term));
     out
 }
 
-fn kept(change: &Change, look: TermStyle) -> String {
+fn kept(change: &Change, term: TermStyle) -> String {
     if change.kept.is_empty() {
         return String::new();
     }
     let one = |(domain, isp): &(String, String)| format!("{} ({})", name(domain), name(isp));
     let kept: Vec<String> = change.kept.iter().map(one).collect();
-    paragraph(&format!("Left as they are, because the policy has an entry: {}.", kept.join(", ")), look)
+    paragraph(&format!("Not changed, because the policy has an entry: {}.", kept.join(", ")), term)
 }
 
-fn changed(change: &Change, look: TermStyle) -> String {
+fn changed(change: &Change, term: TermStyle) -> String {
     let mut out = heading("The policy");
-    out.push_str(&kept(change, look));
+    out.push_str(&kept(change, term));
     let entries = match change.added.len() {
         1 => "1 entry".to_owned(),
         count => format!("{} entries", thousands(count as u64)),
@@ -218,12 +217,12 @@ fn changed(change: &Change, look: TermStyle) -> String {
             format!("{entries} added: version {version} is current; the functions use it within a minute.")
         }
         Done::Written => {
-            format!("{entries} added to {file}. Look at it, then push it: ses-breaker policy push {file}")
+            format!("{entries} added to {file}. Review it, then push it: ses-breaker policy push {file}")
         }
         Done::NothingToAdd => "There is nothing to add.".to_owned(),
         Done::Declined => format!("Nothing was pushed: {entries} would have been added."),
-        Done::Conflict => "Not pushed: somebody else pushed a policy while this ran. Run it again.".to_owned(),
+        Done::Conflict => "Not pushed: another person pushed a policy while this ran. Run it again.".to_owned(),
     };
-    out.push_str(&super::sentence(&words, look));
+    out.push_str(&super::sentence(&words, term));
     out
 }

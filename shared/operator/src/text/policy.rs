@@ -6,11 +6,11 @@ use replay::text::{TermStyle, sanitize};
 use super::{painted, paragraph};
 use crate::policies::{ActsOn, Outcome, Push, Shown};
 
-/// A policy as TOML, headed by comments: it can be changed and pushed again.
+/// A policy as TOML with a header of comments: it can be changed and pushed again.
 pub(crate) fn shown_policy(shown: &Shown) -> String {
     if shown.version == 0 {
-        return "# No policy was ever pushed: the built-in default is in use (ses-breaker policy show --default), in shadow: \
-                everything is decided and reported, and nothing is done until a policy that says mode = \"act\" is pushed.\n"
+        return "# No policy was ever pushed: the built-in default is in use (ses-breaker policy show --default), in shadow. \
+                Decisions are reported, and nothing is done until a policy with mode = \"act\" is pushed.\n"
             .to_owned();
     }
     let at = shown.at.as_deref().map(moment).unwrap_or_default();
@@ -21,9 +21,9 @@ pub(crate) fn shown_policy(shown: &Shown) -> String {
         out.push_str(&format!("{}\n", paint(BAD, &format!("# It is not valid, so not in use: {}", sanitize(problem)))));
     }
     for line in shown.toml.lines() {
-        // Its own comments may come from a push of what was shown before.
+        // Comments of its own may come from a push of an earlier output.
         if !is_head(line) {
-            // Tabs are indentation here, and legible enough.
+            // Tabs are indentation here, and safe to print.
             out.push_str(&line.split('\t').map(sanitize).collect::<Vec<_>>().join("\t"));
             out.push('\n');
         }
@@ -35,15 +35,15 @@ fn is_head(line: &str) -> bool {
     line.starts_with("# Version ") && line.contains(", pushed ") && line.contains(" UTC by ")
 }
 
-/// Why a policy is none.
-pub(crate) fn invalid_policy(file: &str, problem: &str, look: TermStyle) -> String {
-    let mut out = painted(BAD.bold(), &format!("{file} is no valid policy"), look);
-    out.push_str(&paragraph(problem, look));
+/// Why a policy is not valid.
+pub(crate) fn invalid_policy(file: &str, problem: &str, term: TermStyle) -> String {
+    let mut out = painted(BAD.bold(), &format!("{file} is not a valid policy"), term);
+    out.push_str(&paragraph(problem, term));
     out
 }
 
-/// What a push changes, and what became of it.
-pub(crate) fn pushed(push: &Push, look: TermStyle) -> String {
+/// What a push changes, and its result.
+pub(crate) fn pushed(push: &Push, term: TermStyle) -> String {
     let version = |version: u64| match version {
         0 => "the default".to_owned(),
         version => format!("version {version}"),
@@ -62,39 +62,39 @@ pub(crate) fn pushed(push: &Push, look: TermStyle) -> String {
         out.push('\n');
     }
     let words = match (push.outcome, push.dry_run) {
-        (Outcome::Unchanged, _) => format!("{} has the same text: nothing was pushed", version(push.from)),
+        (Outcome::Unchanged, _) => format!("{} has the same text; nothing was pushed", version(push.from)),
         (Outcome::Pushed, true) => format!("It is valid and would become version {}; nothing was pushed.", push.to),
         (Outcome::Pushed, false) => {
             let none = if push.changes.is_empty() { " It changes no value." } else { "" };
             format!("Version {} is current; the functions take it into use within a minute.{none}", push.to)
         }
         (Outcome::Conflict, _) => format!(
-            "Not pushed: somebody else pushed a policy after {} while this ran. Look at it (ses-breaker policy show), \
+            "Not pushed: another person pushed a policy after {} while this ran. Review it (ses-breaker policy show), \
              then push again.",
             version(push.from)
         ),
     };
-    out.push_str(&paragraph(&words, look));
+    out.push_str(&paragraph(&words, term));
     if let Some(acts_on) = push.acts_on.as_deref().filter(|_| push.outcome == Outcome::Pushed) {
         let begins = if push.dry_run {
-            "The stack would act on what it decides in shadow now."
+            "The stack would leave shadow and act on its decisions."
         } else {
-            "The stack acts on what it decided in shadow."
+            "The stack leaves shadow and acts on its decisions."
         };
-        out.push_str(&paragraph(begins, look));
+        out.push_str(&paragraph(begins, term));
         out.push_str(&acted_on(acts_on));
     }
     out
 }
 
-/// Breakers that a list names; of the rest it says how many there are.
+/// The most breakers that a list names; it counts the rest.
 const MAX_LISTED: usize = 20;
 
-/// What is acted on as soon as a stack acts.
+/// What a stack acts on as soon as it leaves shadow.
 fn acted_on(acts_on: &[ActsOn]) -> String {
     let (at_ses, at_the_gate): (Vec<&ActsOn>, Vec<&ActsOn>) = acts_on.iter().partition(|acts_on| acts_on.at_ses);
     if acts_on.is_empty() {
-        return "No breaker is open: nothing is stopped at once.\n".to_owned();
+        return "No breaker is stopped, so nothing is stopped at once.\n".to_owned();
     }
     let mut out = String::new();
     for (head, listed) in [
@@ -115,8 +115,8 @@ fn acted_on(acts_on: &[ActsOn]) -> String {
     out
 }
 
-/// What is asked before a stack begins to act.
+/// The question before a stack begins to act.
 pub(crate) fn question_before_acting(acts_on: &[ActsOn], stack: &str) -> String {
     let stack = sanitize(stack);
-    format!("With this policy stack {stack} acts on what it decides in shadow now.\n{}Push it?", acted_on(acts_on))
+    format!("With this policy, stack {stack} leaves shadow and acts on its decisions.\n{}Push it?", acted_on(acts_on))
 }

@@ -8,57 +8,57 @@ use super::{heading, painted, paragraph};
 use crate::quota::{PlannedQuota, PlannedSet, Quotas};
 use crate::status::Allowance;
 
-/// So many days ahead are shown one by one.
+/// The number of days ahead that are shown one by one.
 const MAX_DAYS: usize = 7;
 
-pub(crate) fn quotas(quotas: &Quotas, look: TermStyle) -> String {
-    let mut out = painted(BOLD, &format!("Quotas of the gate of {}", quotas.stack), look);
+pub(crate) fn quotas(quotas: &Quotas, term: TermStyle) -> String {
+    let mut out = painted(BOLD, &format!("Quotas of the gate of {}", quotas.stack), term);
     let context = format!("{}, {} UTC; in {} it is {}", quotas.region, moment(&quotas.at), quotas.zone, quotas.today);
-    out.push_str(&painted(DIM, &context, look));
+    out.push_str(&painted(DIM, &context, term));
     if quotas.sets.is_empty() {
         out.push_str(&paragraph(
-            "The policy plans no configuration set, so the gate grants nothing. Name yours in [warmup.sets], and push it: \
+            "The policy plans no configuration set, so the gate grants nothing. Add yours to [warmup.sets], and push it: \
              see ses-breaker policy push --help",
-            look,
+            term,
         ));
         return out;
     }
     if !quotas.gate_in_use {
-        let words = "warning: the policy says that no gate is in use: what it grants limits no mail";
-        out.push_str(&painted(DOUBTFUL.bold(), words, look));
+        let text = "warning: the policy says that no gate is in use: these quotas limit no mail";
+        out.push_str(&painted(DOUBTFUL.bold(), text, term));
     }
     out.push('\n');
     let rows: Vec<Allowance> =
         quotas.sets.iter().flat_map(|set| &set.isps).map(|known| known.allowance.clone()).collect();
     if !rows.is_empty() {
-        out.push_str(&quota_table(&rows, look));
+        out.push_str(&quota_table(&rows, term));
     }
     for set in &quotas.sets {
         out.push_str(&heading(&sanitize(&set.configuration_set)));
-        set.isps.iter().for_each(|known| out.push_str(&one(known, look)));
-        out.push_str(&painted(DIM, &others(set), look));
+        set.isps.iter().for_each(|known| out.push_str(&one(known, term)));
+        out.push_str(&painted(DIM, &others(set), term));
     }
     out
 }
 
 fn others(set: &PlannedSet) -> String {
     let whom =
-        if set.isps.is_empty() { "The gate was asked about no ISP yet; each begins" } else { "Other ISPs begin" };
+        if set.isps.is_empty() { "The gate was not asked about any ISP yet; each begins" } else { "Other ISPs begin" };
     format!("{whom} with {} a day when the gate is first asked.", counted(set.start, "mail"))
 }
 
-fn one(known: &PlannedQuota, look: TermStyle) -> String {
-    let mut out = quota_reason(&known.allowance, look);
-    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("    {lead:<8}"), text, look.columns()));
+fn one(known: &PlannedQuota, term: TermStyle) -> String {
+    let mut out = quota_reason(&known.allowance, term);
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("    {lead:<8}"), text, term.columns()));
     if known.day_is_over {
-        say("day", "is over: the next question to the gate begins the day of now, with a quota that follows from it");
+        say("day", "is over: the next request to the gate begins today, with a quota that follows from it");
     }
     let days = counted(u64::from(known.sending_days), "day");
     let idle = match known.idle_days {
         0 => String::new(),
         idle => format!(", and {} without since", counted(u64::from(idle), "day")),
     };
-    let slower = if known.business { "; it receives for businesses, so quotas grow slower" } else { "" };
+    let slower = if known.business { "; it receives mail for businesses, so its quota grows more slowly" } else { "" };
     say("so far", &format!("{days} with mail{idle}; {} kept for critical mail{slower}", thousands(known.reserve)));
     say("ahead", &ahead(known));
     if let Some(first) = known.leases.iter().map(|lease| &lease.expires).min() {
@@ -70,7 +70,7 @@ fn one(known: &PlannedQuota, look: TermStyle) -> String {
 }
 
 fn ahead(known: &PlannedQuota) -> String {
-    let Some(last) = known.ahead.last() else { return "warmed up: it stays at its target".to_owned() };
+    let Some(last) = known.ahead.last() else { return "warmed up: the quota stays at its target".to_owned() };
     let shown: Vec<String> = known.ahead.iter().take(MAX_DAYS).map(|day| thousands(day.quota)).collect();
     let more = if known.ahead.len() > MAX_DAYS { ", …" } else { "" };
     format!(

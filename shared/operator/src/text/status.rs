@@ -1,4 +1,4 @@
-//! What is going on, for a person who was just woken up.
+//! The state of a stack, for an engineer who was just paged.
 
 use anstyle::Style;
 use replay::text::layout::{
@@ -14,24 +14,24 @@ use reputation::unit::UnitKind;
 use super::{heading, painted};
 use crate::status::{Allowance, Mail, Status, Unfulfilled, Unsettled};
 
-/// So many subjects are shown.
+/// The number of subjects that are shown.
 const MAX_SUBJECTS: usize = 20;
 
-/// The verdict in a line first, then what is behind it.
-pub(crate) fn status(status: &Status, policy: &Policy, look: TermStyle) -> String {
-    let mut out = verdict(status, look);
+/// A one-line summary first, then the details.
+pub(crate) fn status(status: &Status, policy: &Policy, term: TermStyle) -> String {
+    let mut out = verdict(status, term);
     for warning in &status.warnings {
-        out.push_str(&painted(DOUBTFUL.bold(), &format!("warning: {warning}"), look));
+        out.push_str(&painted(DOUBTFUL.bold(), &format!("warning: {warning}"), term));
     }
-    out.push_str(&breakers(status, look));
-    out.push_str(&wishes(status, look));
-    out.push_str(&mail(status, policy, look));
-    out.push_str(&quotas(status, look));
-    out.push_str(&notices(status, look));
+    out.push_str(&breakers(status, term));
+    out.push_str(&requests(status, term));
+    out.push_str(&mail(status, policy, term));
+    out.push_str(&quotas(status, term));
+    out.push_str(&notices(status, term));
     out
 }
 
-fn verdict(status: &Status, look: TermStyle) -> String {
+fn verdict(status: &Status, term: TermStyle) -> String {
     let whose = status.subject.as_deref().map_or_else(String::new, |subject| format!("{} in ", name(subject)));
     let count = |state: StateName| status.breakers.iter().filter(|known| known.state == state).count();
     let states: Vec<String> = [StateName::Open, StateName::Probing, StateName::Throttled]
@@ -43,18 +43,18 @@ fn verdict(status: &Status, look: TermStyle) -> String {
         (true, _) => ("everything is sending".to_owned(), GOOD),
         (false, open) => (states.join(", "), if open > 0 { BAD } else { DOUBTFUL }),
     };
-    let mode = if status.policy.mode == "shadow" { "in shadow: nothing is done" } else { "acts" };
+    let mode = if status.policy.mode == "shadow" { "in shadow: decisions are only reported" } else { "acts" };
     let policy = match status.policy.version {
         0 => format!("the default policy {mode}"),
         version => format!("policy version {version} {mode}"),
     };
-    let mut out = painted(style.bold(), &format!("{whose}{}: {words}", status.stack), look);
+    let mut out = painted(style.bold(), &format!("{whose}{}: {words}", status.stack), term);
     let context = format!("{}, {} UTC; {policy}", status.region, moment(&status.at));
-    out.push_str(&painted(DIM, &context, look));
+    out.push_str(&painted(DIM, &context, term));
     out
 }
 
-/// A time of day, with its date if that is not today's.
+/// The time, with its date unless that is today.
 fn when(at: &str, status: &Status) -> String {
     if date(at) == date(&status.at) { clock(at).to_owned() } else { moment(at) }
 }
@@ -63,7 +63,7 @@ fn key(subject: &str, isp: Option<&str>) -> String {
     isp.map_or_else(|| name(subject), |isp| format!("{} @ {isp}", name(subject)))
 }
 
-fn breakers(status: &Status, look: TermStyle) -> String {
+fn breakers(status: &Status, term: TermStyle) -> String {
     if status.breakers.is_empty() {
         return String::new();
     }
@@ -79,7 +79,7 @@ fn breakers(status: &Status, look: TermStyle) -> String {
         };
         out.push_str(&format!("{}  {}  {}\n", paint(BOLD, &lead), paint(style, state), timing(known, status)));
         if let Some(reason) = &known.reason {
-            out.push_str(&hanging("    ", &sanitize(reason), look.columns()));
+            out.push_str(&hanging("    ", &sanitize(reason), term.columns()));
         }
     }
     out
@@ -88,7 +88,7 @@ fn breakers(status: &Status, look: TermStyle) -> String {
 fn timing(known: &Unsettled, status: &Status) -> String {
     let words = moments(known, status);
     if known.hold == Override::Shadow && known.state != StateName::Closed {
-        format!("in shadow, nothing is done: {words}")
+        format!("in shadow, not acted on: {words}")
     } else if known.state == StateName::Open && !known.switch_at_ses {
         format!("{words}; by the gate only, not at SES")
     } else {
@@ -101,17 +101,17 @@ fn moments(known: &Unsettled, status: &Status) -> String {
     let until = known.until.as_deref().map(|until| when(until, status));
     match (known.state, known.hold, until) {
         (StateName::Closed, Override::Shadow, _) => {
-            "in shadow: decisions are reported, and nothing is done, until a person releases it".to_owned()
+            "in shadow: decisions are only reported, until a person releases it".to_owned()
         }
         (StateName::Closed, _, _) => "verdicts are reported, not acted on, until a person releases it".to_owned(),
         (StateName::Open, Override::ForcedOpen, _) => format!("{since}, by a person and until a person resumes it"),
         (StateName::Open, _, None) => format!("{since}, until a person resumes it"),
         (StateName::Open, _, Some(until)) => format!("{since}, until {until}; trip {}", known.trips),
         (StateName::Throttled, _, Some(until)) if !status.gate => {
-            format!("{since}, all mail is sent, because no gate is in use; over at {until} if nothing happens")
+            format!("{since}; all mail is sent, because no gate is in use; ends at {until} unless something happens")
         }
         (StateName::Throttled, _, Some(until)) => {
-            format!("{} of the quota {since}, more at {until} if nothing happens", Percent(known.factor))
+            format!("{} of the quota {since}; raised at {until} unless something happens", Percent(known.factor))
         }
         (StateName::Probing, _, Some(until)) => {
             format!("{} of the quota {since}, decided by {until}", Percent(known.factor))
@@ -122,46 +122,48 @@ fn moments(known: &Unsettled, status: &Status) -> String {
     }
 }
 
-fn wishes(status: &Status, look: TermStyle) -> String {
+fn requests(status: &Status, term: TermStyle) -> String {
     if status.wishes.is_empty() {
         return String::new();
     }
     let mut out = heading("Not done at SES yet");
-    for wish in &status.wishes {
-        let Unfulfilled { target, wish: flow, since, made, under_way, checked, reason, .. } = wish;
+    for request in &status.wishes {
+        let Unfulfilled { target, wish: flow, since, made, under_way, checked, reason, .. } = request;
         let verb = if *flow == "stopped" { "to be stopped" } else { "to be resumed" };
         let asked = match (checked, made) {
-            (None, _) => "SES was not asked yet".to_owned(),
+            (None, _) => "SES has not been asked yet".to_owned(),
             (Some(checked), None) => format!("SES was asked at {}", when(checked, status)),
             (Some(checked), Some(made)) => format!("SES said at {}: {made}", when(checked, status)),
         };
-        let asked = match &wish.refused {
-            Some(refused) => format!("SES refuses it since {}", when(refused, status)),
+        let asked = match &request.refused {
+            Some(refused) => format!("SES has refused it since {}", when(refused, status)),
             None => asked,
         };
-        let asked = match (&wish.gone, &wish.stopped_by, wish.doubted) {
-            (Some(gone), _, _) => format!("gone at SES since {}", when(gone, status)),
+        let asked = match (&request.gone, &request.stopped_by, request.doubted) {
+            (Some(gone), _, _) => format!("missing at SES since {}", when(gone, status)),
             (None, Some(stack), _) => format!("stopped by the ses-breaker stack {}", sanitize(stack)),
-            (None, None, Some(seen)) => format!("SES says {seen}, believed if the next look says the same"),
+            (None, None, Some(seen)) => format!("SES shows {seen}, accepted if the next check shows the same"),
             (None, None, None) => asked,
         };
-        let under_way = if *under_way { "; a call was begun" } else { "" };
+        let under_way = if *under_way { "; a call is in flight" } else { "" };
         let words = format!("{verb} since {}; {asked}{under_way}", when(since, status));
         out.push_str(&format!("{}  {words}\n", paint(BOLD, &name(target))));
-        if let Some(error) = &wish.error {
+        if let Some(error) = &request.error {
             let calls =
-                if wish.failures == 1 { "the last call".to_owned() } else { format!("{} calls", wish.failures) };
-            let next =
-                wish.next_look.as_ref().map_or_else(String::new, |next| format!("; next try {}", when(next, status)));
+                if request.failures == 1 { "the last call".to_owned() } else { format!("{} calls", request.failures) };
+            let next = request
+                .next_look
+                .as_ref()
+                .map_or_else(String::new, |next| format!("; next try {}", when(next, status)));
             let words = format!("{calls} failed: {}{next}", sanitize(error));
-            out.push_str(&hanging("    ", &words, look.columns()));
+            out.push_str(&hanging("    ", &words, term.columns()));
         }
-        out.push_str(&hanging("    ", &sanitize(reason), look.columns()));
+        out.push_str(&hanging("    ", &sanitize(reason), term.columns()));
     }
     out
 }
 
-fn mail(status: &Status, policy: &Policy, look: TermStyle) -> String {
+fn mail(status: &Status, policy: &Policy, term: TermStyle) -> String {
     use Align::{Left, Right};
     let mut out = heading("Mail of the last 24 hours");
     let counts = status.mail.iter().any(|mail| !mail.counters.is_empty());
@@ -169,7 +171,7 @@ fn mail(status: &Status, policy: &Policy, look: TermStyle) -> String {
         out.push_str("none\n");
         return out;
     }
-    let narrow = look.width < 100;
+    let narrow = term.width < 100;
     let by_room = |long, short| if narrow { short } else { long };
     let header = [
         ("", Left),
@@ -208,14 +210,14 @@ fn mail(status: &Status, policy: &Policy, look: TermStyle) -> String {
         let hidden = hidden.trim_end_matches('s');
         out.push_str(&hanging(
             "",
-            &format!("{hidden} with less trouble not shown (--format json has all)"),
-            look.columns(),
+            &format!("{hidden} with fewer problems not shown (--format json has all)"),
+            term.columns(),
         ));
     }
     let limit =
         |metric: Metric| format!("{} {}", metric.name().replace('_', " "), Percent(policy.metrics.rule(metric).limit));
     let limits = format!("limits (red): {}", Metric::ALL.map(limit).join(", "));
-    out.push_str(&painted(DIM, &limits, look));
+    out.push_str(&painted(DIM, &limits, term));
     out
 }
 
@@ -223,41 +225,42 @@ fn mail(status: &Status, policy: &Policy, look: TermStyle) -> String {
 fn rate(policy: &Policy, metric: Metric, mail: &Mail, with_count: bool) -> Cell {
     let tally: Tally = mail.tallies[metric as usize];
     let Some(share) = tally.rate() else {
-        // Gmail and others return no complaints: that is not the same as none.
-        let deaf = metric == Metric::Complaint && mail.count(UnitKind::Sent).max(mail.count(UnitKind::Delivered)) > 0;
-        return Cell::styled(if deaf { "no data" } else { "–" }, DIM);
+        // Gmail and others report no complaints: "no data" is not zero.
+        let reports_none =
+            metric == Metric::Complaint && mail.count(UnitKind::Sent).max(mail.count(UnitKind::Delivered)) > 0;
+        return Cell::styled(if reports_none { "no data" } else { "–" }, DIM);
     };
     let text = Percent(share).to_string();
     let text = if with_count { format!("{}  {text:>6}", thousands(tally.bad)) } else { text };
     Cell::styled(text, rate_style(policy, metric, tally, share))
 }
 
-/// What the gate may grant today, the tightest reasons beside it.
-fn quotas(status: &Status, look: TermStyle) -> String {
+/// What the gate may grant today, with the reasons of the tightest quotas.
+fn quotas(status: &Status, term: TermStyle) -> String {
     if status.quotas.is_empty() {
         return String::new();
     }
     let mut out = heading("Quotas of the gate");
-    out.push_str(&quota_table(&status.quotas, look));
-    let reported = status.quotas.iter().filter(|known| {
-        // What explains itself needs no sentence, but with one subject there is room.
+    out.push_str(&quota_table(&status.quotas, term));
+    let explained = status.quotas.iter().filter(|known| {
+        // Self-evident reasons are left out, unless one subject is shown.
         known.because.is_some()
             || status.subject.is_some()
             || matches!(known.step, "shrank" | "trickled" | "followed" | "decayed")
     });
-    reported.for_each(|known| out.push_str(&quota_reason(known, look)));
+    explained.for_each(|known| out.push_str(&quota_reason(known, term)));
     out
 }
 
-/// Why a quota is what it is, in a sentence.
-pub(super) fn quota_reason(known: &Allowance, look: TermStyle) -> String {
+/// The reason for a quota, in a sentence.
+pub(super) fn quota_reason(known: &Allowance, term: TermStyle) -> String {
     let because = known.because.as_ref().map_or_else(String::new, |because| format!("; {because}"));
     let lead = format!("{} @ {}: ", name(&known.configuration_set), name(&known.isp));
-    hanging(&lead, &sanitize(&format!("{}{because}", known.reason)), look.columns())
+    hanging(&lead, &sanitize(&format!("{}{because}", known.reason)), term.columns())
 }
 
 /// A row for each quota, under the names of their configuration sets.
-pub(super) fn quota_table(quotas: &[Allowance], look: TermStyle) -> String {
+pub(super) fn quota_table(quotas: &[Allowance], term: TermStyle) -> String {
     use Align::{Left, Right};
     let header = [
         ("", Left),
@@ -268,7 +271,7 @@ pub(super) fn quota_table(quotas: &[Allowance], look: TermStyle) -> String {
         ("flows", Right),
         ("", Left),
     ];
-    let mut grid = Grid::new(&header, if look.width < 100 { 1 } else { 2 });
+    let mut grid = Grid::new(&header, if term.width < 100 { 1 } else { 2 });
     let mut set = None;
     for known in quotas {
         if set != Some(&known.configuration_set) {
@@ -300,20 +303,20 @@ pub(super) fn quota_table(quotas: &[Allowance], look: TermStyle) -> String {
     grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn notices(status: &Status, look: TermStyle) -> String {
+fn notices(status: &Status, term: TermStyle) -> String {
     let mut out = String::new();
     if status.notices.is_empty() {
         return out;
     }
     out.push_str(&heading("Last notices"));
-    for reported in &status.notices {
-        let style: Style = if reported.title.starts_with("[STOPPED]") { BAD } else { PLAIN };
-        let lines = hanging(&format!("{}  ", moment(&reported.at)), &sanitize(&reported.title), look.columns());
+    for notice in &status.notices {
+        let style: Style = if notice.title.starts_with("[STOPPED]") { BAD } else { PLAIN };
+        let lines = hanging(&format!("{}  ", moment(&notice.at)), &sanitize(&notice.title), term.columns());
         out.extend(lines.lines().map(|line| paint(style, line) + "\n"));
-        // With one subject, there is room for what was told.
+        // With one subject, there is room for the text of the notice.
         if status.subject.is_some() {
-            let body = reported.text.lines().skip(1).filter(|line| !line.is_empty());
-            body.for_each(|line| out.push_str(&hanging("    ", &sanitize(line), look.columns())));
+            let body = notice.text.lines().skip(1).filter(|line| !line.is_empty());
+            body.for_each(|line| out.push_str(&hanging("    ", &sanitize(line), term.columns())));
         }
     }
     out

@@ -1,4 +1,4 @@
-//! An AWS account in this process: that of the end-to-end tests, with event destinations and with somebody in it.
+//! An AWS account in this process: that of the end-to-end tests, with event destinations and an operator.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +16,7 @@ use e2e::cloud::Cloud;
 use operator::Access;
 use serde_json::{Value, json};
 
-/// Who calls.
+/// The caller.
 pub(crate) const ARN: &str = "arn:aws:iam::123456789012:user/ann";
 
 /// The account.
@@ -30,24 +30,24 @@ pub(crate) struct Account {
 pub(crate) struct State {
     /// Event destinations as the API shows them, by configuration set.
     pub(crate) destinations: BTreeMap<String, Vec<Value>>,
-    /// Calls of SES that change something: method and path.
+    /// Calls of SES that changed something: method and path.
     pub(crate) changed: Vec<String>,
     /// When SES was called, on the clock of the test.
     pub(crate) called: Vec<tokio::time::Instant>,
-    /// The next calls of any service are answered so.
+    /// The refusals for the next calls of any service.
     pub(crate) refusals: Vec<(u16, &'static str, &'static str)>,
-    /// SES takes what it is told and keeps what it had.
-    pub(crate) deaf: bool,
+    /// SES accepts changes of event destinations but does not apply them.
+    pub(crate) ignores_changes: bool,
     /// Email identities, and whether each is verified.
     pub(crate) identities: BTreeMap<String, bool>,
-    /// SES answers so when a configuration set is to be made.
+    /// The refusal for creating a configuration set.
     pub(crate) set_refusal: Option<(u16, &'static str)>,
     /// Mails that SES accepted: configuration set, and recipient.
     pub(crate) mails: Vec<(String, String)>,
 }
 
 impl Account {
-    /// One with these configuration sets.
+    /// An account with these configuration sets.
     pub(crate) fn with(sets: &[&str]) -> Account {
         let account = Account::default();
         for set in sets {
@@ -130,7 +130,7 @@ impl Account {
         respond(200, None, &json!({ "MessageId": format!("mail-{}", state.mails.len()) }).to_string())
     }
 
-    /// Configuration sets that are made and deleted; `None` for anything else.
+    /// Configuration sets that are created and deleted; `None` for anything else.
     fn answer_whole_set(&self, method: &str, parts: &[&str], body: &Value) -> Option<HttpResponse> {
         let mut state = self.state();
         match (method, parts) {
@@ -146,7 +146,7 @@ impl Account {
             }
             ("DELETE", [name]) => {
                 state.changed.push(format!("DELETE {name}"));
-                if !state.deaf {
+                if !state.ignores_changes {
                     self.cloud.state().sets.remove(*name);
                     state.destinations.remove(*name);
                 }
@@ -174,7 +174,7 @@ impl Account {
             _ => return None,
         };
         state.called.push(tokio::time::Instant::now());
-        let deaf = state.deaf;
+        let ignores_changes = state.ignores_changes;
         if method != "GET" {
             state.changed.push(format!("{method} {path}"));
         }
@@ -186,14 +186,14 @@ impl Account {
             return Some(respond(200, None, &json!({ "EventDestinations": known }).to_string()));
         }
         if method == "DELETE" {
-            if !deaf {
+            if !ignores_changes {
                 known.retain(|known| known["Name"] != json!(destination));
             }
             return Some(respond(200, None, "{}"));
         }
         let mut definition = body["EventDestination"].clone();
         definition["Name"] = json!(destination);
-        if !deaf {
+        if !ignores_changes {
             known.retain(|known| known["Name"] != definition["Name"]);
             known.push(definition);
         }

@@ -1,4 +1,4 @@
-//! A bucket in this process, beside an account.
+//! A bucket in this process, with an account.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -30,11 +30,11 @@ pub(crate) struct Bucket {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     objects: BTreeMap<String, Vec<u8>>,
-    /// Where it is; whoever asks elsewhere is led there.
+    /// The Region of the bucket; requests to other Regions are redirected there.
     pub(crate) region: String,
     /// The Regions that were asked, in order.
     pub(crate) regions: Vec<String>,
-    /// `list` or `get` is refused so.
+    /// The refusal for `list` or `get`.
     pub(crate) refused: Option<(&'static str, u16, &'static str)>,
 }
 

@@ -6,18 +6,18 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::MX;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-/// What the server says about one domain.
+/// The server's answer for one domain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Says {
     /// These MX records: preference and host.
     Mx(&'static [(u16, &'static str)]),
-    /// The domain is another name of this one, with the MX records of that.
+    /// The domain is an alias of this one, with its MX records.
     Alias(&'static str, &'static [(u16, &'static str)]),
     /// There is no MX record.
     Nothing,
-    /// Something went wrong.
+    /// A server failure.
     Error,
-    /// No answer at all.
+    /// No answer.
     Silence,
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn troubled() -> (Account, Stack) {
     (account, stack)
 }
 
-/// Lets a stack hear of events, judge, and tell SES.
+/// Passes events to a stack, and runs its breakers and its enforcer.
 pub(crate) async fn hear(account: &Account, stack: &mut Stack, events: &[String], now: Now) {
     let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
     assert_eq!(stack.ingest(&bodies, now).await.unwrap(), [0; 0]);

@@ -8,10 +8,10 @@ use reputation::subject::Subject;
 use super::time_arg::TimeArg;
 use crate::driver::MAX_SUBJECTS;
 
-/// What would the breaker have done?
+/// Replay SES events and show what the breaker would have done.
 ///
-/// Reads SES events as they were published, counts them, and shows what ses-breaker would have done about them and why.
-/// It needs no AWS account.
+/// Reads SES events as they were published, counts them, and shows what ses-breaker would have done about them, and why. It
+/// needs no AWS account.
 #[derive(Debug, Parser)]
 #[command(
     name = "replay",
@@ -43,11 +43,11 @@ Examples:
   replay simulate --scenario harsh             what that would do, in a model of ISPs
   replay generate stale-list | replay -        try it without events of your own
 
-Words: mail is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is good). In \
-JSON these are the stable names closed, throttled, open and probing.
+States: mail is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is good). In \
+JSON the stable names are closed, throttled, open and probing.
 
 Exit codes: 0 success; 1 something would have been stopped, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
-that cannot be read to its end or is far from the order of time. A file named like a subcommand is written ./check.";
+that cannot be read to its end or is not sorted by time. Write a file named like a subcommand as ./check.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -57,34 +57,34 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Show the warm-up schedule of a policy
     Plan(PlanArgs),
-    /// Warm up in a model of ISPs: planner, breaker and gate beside plans that look at nothing
+    /// Warm up in a model of ISPs, and compare with fixed schedules
     Simulate(SimulateArgs),
     /// Write a stream of invented events whose totals are known
     Generate(GenerateArgs),
 }
 
-/// What all that read events have in common.
+/// Options of all commands that read events.
 #[derive(Debug, Args)]
 pub(super) struct Reading {
-    /// Policy to judge by; what it does not say stands as in the default [default: the built-in policy]
+    /// Policy to judge by; keys that it leaves out keep their default [default: the built-in policy]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
-    /// Judge as if your application asked the gate before it sends, so that one ISP can be stopped by itself
+    /// Judge as if your application asked the gate before it sends, so that one ISP can be stopped separately
     ///
-    /// Without it, and unless the policy says gate.in_use = true, there is no gate, as in a stack whose parameter GateInUse
-    /// is not set: harm at one ISP counts against its whole configuration set.
+    /// Without this option, and unless the policy says gate.in_use = true, there is no gate, as in a stack whose parameter
+    /// GateInUse is not set: harm at one ISP counts against its whole configuration set.
     #[arg(long)]
     pub(super) gate: bool,
-    /// How to answer
+    /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(super) format: Format,
-    /// Threads that decode; 0 decodes on the main thread [default: one per core]
+    /// Number of decoding threads; 0 decodes on the main thread [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<u8>,
-    /// Keep about N subjects one by one, in some 1.3 KB of memory each or more; beyond, sum the least active as (others)
+    /// Keep about N subjects one by one, in about 1.3 KB of memory each or more; beyond that, sum the least active as (others)
     ///
     /// A subject is a configuration set, a sending identity, a tenant or a tag value. Configuration sets are never summed, nor
-    /// is the subject that is asked for. What is summed is not judged; a subject that has mail again begins anew.
+    /// is the subject of --subject. Summed subjects are not judged; one that has mail again starts over.
     #[arg(long, value_name = "N", default_value_t = MAX_SUBJECTS as u32, value_parser = clap::value_parser!(u32).range(100..))]
     pub(super) max_subjects: u32,
     /// Colours in text
@@ -100,12 +100,12 @@ pub(super) struct Reading {
 pub(super) struct ReplayArgs {
     /// Event files, directories or quoted patterns; - is standard input
     ///
-    /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS.
-    /// Several files are merged by time, whatever their names; each must be in the order of time by itself. At most 2,048
-    /// files may have events of the same time, of any number that follow each other.
+    /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS. Several
+    /// files are merged by time, whatever their names; each must be sorted by time. At most 2,048 files may overlap in time;
+    /// any number may follow each other.
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
     pub(super) input: Vec<String>,
-    /// End with exit code 1 if something would have been stopped
+    /// Exit with code 1 if something would have been stopped
     #[arg(long)]
     pub(super) fail_on_trip: bool,
     /// Only mail that SES accepted from this time on: 2026-10-06, 2026-10-06T09:00 (UTC) or RFC 3339
@@ -120,16 +120,16 @@ pub(super) struct ReplayArgs {
     /// Also show what the gate would have granted of this mail, by configuration set, ISP and day; implies --gate
     #[arg(long)]
     pub(super) quota: bool,
-    /// Also write a page with charts: one file that needs nothing else
+    /// Also write a page with charts, in one self-contained file
     #[arg(long, value_name = "FILE.html")]
     pub(super) report: Option<PathBuf>,
     #[command(flatten)]
     pub(super) reading: Reading,
 }
 
-/// Show the warm-up schedule of a policy: the quota of each sending day, if each is healthy and used.
+/// Show the warm-up schedule of a policy: the quota of each sending day, if each day is healthy and its quota is used.
 ///
-/// One for each configuration set of [warmup.sets]; where none is named, that of [warmup.plan].
+/// One schedule for each configuration set of [warmup.sets]; if there are none, that of [warmup.plan].
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -144,7 +144,7 @@ pub(super) struct PlanArgs {
     /// Only this configuration set of [warmup.sets]
     #[arg(long, value_name = "NAME")]
     pub(super) set: Option<String>,
-    /// How to answer
+    /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(super) format: Format,
     /// Colours in text
@@ -152,11 +152,11 @@ pub(super) struct PlanArgs {
     pub(super) color: Color,
 }
 
-/// Warm up in a model of ISPs: planner, breaker and gate as they are, beside a fixed schedule of 30 days and one of 45 days that
-/// goes by time alone.
+/// Warm up in a model of ISPs with planner, breaker and gate, and compare with fixed schedules of 30 and 45 days that depend on
+/// time alone.
 ///
-/// The ISPs of the model have a tolerance for the sender that grows with well-behaved volume and shrinks with abuse; what
-/// exceeds it is deferred, and further above refused. It is a model and not the world. The same seed gives the same answer.
+/// The ISPs of the model tolerate a volume that grows with well-behaved mail and shrinks with abuse; they defer what exceeds
+/// it, and refuse what exceeds it by far. It is a model: real ISPs differ. The same seed gives the same answer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -167,31 +167,31 @@ Examples:
 
 Exit codes: 0 it ran; 2 bad usage, an invalid policy, or a plot that cannot be written.")]
 pub(super) struct SimulateArgs {
-    /// The first seed; each further one is one more
+    /// The first seed; the others follow it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
-    /// How many seeds
+    /// Number of seeds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) seeds: u32,
-    /// How many days
+    /// Number of days
     #[arg(long, value_name = "N", default_value_t = 45, value_parser = clap::value_parser!(u32).range(1..=400))]
     pub(super) days: u32,
-    /// What kind of ISPs; may be given more than once [default: all]
+    /// Kind of ISPs; may be given more than once [default: all]
     #[arg(long, value_enum, value_name = "NAME")]
     pub(super) scenario: Vec<ScenarioName>,
-    /// Policy to judge and warm up by; what it does not say stands as in the default [default: the built-in policy]
+    /// Policy to judge and warm up by; keys that it leaves out keep their default [default: the built-in policy]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
     /// Warm up by the plan of this configuration set of [warmup.sets] [default: by [warmup.plan]]
     #[arg(long, value_name = "NAME")]
     pub(super) set: Option<String>,
-    /// Write the daily volumes as a picture
+    /// Write the daily volumes as an SVG chart
     #[arg(long, value_name = "FILE.svg")]
     pub(super) plot: Option<PathBuf>,
-    /// How to answer
+    /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(super) format: Format,
-    /// Threads [default: one per core]
+    /// Number of threads [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<u8>,
     /// Colours in text
@@ -202,23 +202,21 @@ pub(super) struct SimulateArgs {
     pub(super) quiet: bool,
 }
 
-/// A world to warm up in.
+/// A set of ISPs to warm up at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ScenarioName {
-    /// Three consumer ISPs, all kind
+    /// Three consumer ISPs, all lenient
     Kind,
-    /// The same, but one of them is harsh
+    /// The same, but one of them is strict
     Harsh,
-    /// ISPs that receive for businesses
+    /// ISPs that receive mail for businesses
     Business,
 }
 
-/// Validate a policy and print what it means: limits, evidence and the false alarms it allows, ratio lines, times, gate
-/// and warm-up.
+/// Validate a policy and print what it means: limits, evidence and the false alarms it allows, ratio limits, times, gate and
+/// warm-up.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 it is valid; 2 it is not, and why."
-)]
+#[command(after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 valid; 2 not valid, and why.")]
 pub(super) struct CheckArgs {
     /// The policy, in TOML
     #[arg(value_name = "POLICY")]
@@ -230,8 +228,8 @@ pub(super) struct CheckArgs {
 
 /// Show the numbers of one breaker at one time.
 ///
-/// At a time from the report's timeline it shows the mail that was judged then, just before the breaker moved; at any
-/// other time, its state then. A time without a fraction of a second means that whole second.
+/// At a time from the report's timeline, shows the mail that was judged then, just before the breaker moved; at any other time,
+/// the state then. A time without a fraction of a second means that whole second.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  replay explain events/ --at '2026-10-06 09:03:03' --subject configuration-set:newsletter"
@@ -240,16 +238,16 @@ pub(super) struct ExplainArgs {
     /// Event files, directories or quoted patterns; - is standard input
     #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
     pub(super) input: Vec<String>,
-    /// The time, as in the report; UTC if it says nothing else
+    /// The time, as in the report; UTC unless it has an offset
     #[arg(long, value_name = "TIME")]
     pub(super) at: TimeArg,
-    /// Whose breaker: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
+    /// The subject of the breaker: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
     #[arg(long, value_name = "SUBJECT")]
     pub(super) subject: Subject,
-    /// At one ISP, such as gmail, in any case [default: over all of them]
+    /// At one ISP, such as gmail, in any case [default: all ISPs together]
     #[arg(long, value_name = "ISP")]
     pub(super) isp: Option<String>,
-    /// Show the cells of this metric [default: the one that decided, or is nearest to deciding]
+    /// Show the counters of this metric [default: the one that decided, or is nearest to deciding]
     #[arg(long, value_enum, value_name = "METRIC")]
     pub(super) metric: Option<MetricName>,
     #[command(flatten)]
@@ -264,22 +262,22 @@ Examples:
   replay generate stale-list --out stale.ndjson.gz --truth stale.json
   replay generate healthy-day --scale 20 --seed 3 | replay -")]
 pub(super) struct GenerateArgs {
-    /// A built-in scenario, or a file with one; left out, the built-in ones are listed
+    /// A built-in scenario, or a scenario file; if left out, the built-in ones are listed
     #[arg(value_name = "NAME|FILE.toml")]
     pub(super) scenario: Option<String>,
-    /// Another seed gives other mail with the same rates
+    /// Seed; another one gives other mail with the same rates
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(super) seed: u64,
     /// Number of minutes, instead of the scenario's
     #[arg(long, value_name = "M")]
     pub(super) minutes: Option<u32>,
-    /// Times the mail, in the same time
+    /// Multiply the mail by this factor, in the same time
     #[arg(long, value_name = "X")]
     pub(super) scale: Option<f64>,
-    /// Where to; compressed if the name ends in .gz
+    /// Output; compressed if the name ends in .gz
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     pub(super) out: String,
-    /// Write what is in the stream, as JSON
+    /// Also write the true totals of the stream, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) truth: Option<PathBuf>,
     /// List the built-in scenarios
@@ -290,7 +288,7 @@ pub(super) struct GenerateArgs {
     pub(super) quiet: bool,
 }
 
-/// How to answer.
+/// The format of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people

@@ -1,4 +1,4 @@
-//! The progress bar: on standard error, on a terminal only, and only when it takes long enough to be read.
+//! The progress bar: on standard error, on a terminal only, and only for work that takes long enough to read it.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,34 +7,34 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shows how far something has come while it goes on.
+/// Shows the progress of work while it runs.
 #[derive(Debug)]
 pub struct Painter {
-    /// `None` = nobody looks.
+    /// `None`: no terminal, so nothing is drawn.
     bar: Option<ProgressBar>,
 }
 
-/// What is done sooner needs no bar.
+/// Shorter work shows no bar.
 const FIRST: Duration = Duration::from_millis(300);
 const NEXT: Duration = Duration::from_millis(100);
 
 impl Painter {
-    /// Of reading input of a known or unknown size.
+    /// For input of a known or unknown size.
     pub fn of_reading(quiet: bool) -> Painter {
         Painter::new(quiet, "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {msg}")
     }
 
-    /// Of writing a stream.
+    /// For writing a stream.
     pub fn of_writing(quiet: bool) -> Painter {
         Painter::new(quiet, "{spinner} {bytes} written, {bytes_per_sec}")
     }
 
-    /// Of so many runs of something.
+    /// For a known number of runs.
     pub fn of_runs(quiet: bool) -> Painter {
         Painter::new(quiet, "{wide_bar} {pos} of {len} runs")
     }
 
-    /// Of steps that are told by their names.
+    /// For named steps.
     pub fn of_steps(quiet: bool) -> Painter {
         Painter::new(quiet, "{spinner} {msg}")
     }
@@ -44,12 +44,12 @@ impl Painter {
             return Painter { bar: None };
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        // All templates are ours; one that is wrong shows the standard bar.
+        // All templates are constants; an invalid one falls back to the standard bar.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Painter { bar: Some(bar) }
     }
 
-    /// Does `work`; while it lasts, lets `update` bring the bar up to date. The bar is gone afterwards.
+    /// Does `work`, and lets `update` refresh the bar until it ends. Then the bar is cleared.
     pub fn during<T>(&self, update: impl Fn(&ProgressBar) + Sync, work: impl FnOnce() -> T) -> T {
         let Some(bar) = &self.bar else { return work() };
         let done = AtomicBool::new(false);
@@ -63,13 +63,13 @@ impl Painter {
                 }
                 bar.finish_and_clear();
             });
-            // The painter must also end if the work panics, or the scope would wait for it for ever.
+            // The painter must end even if the work panics; otherwise the scope would never end.
             let _end = End { done: &done, painter: painter.thread() };
             work()
         })
     }
 
-    /// Does something to standard error above the bar.
+    /// Writes to standard error above the bar.
     pub fn above(&self, work: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(work),

@@ -1,18 +1,18 @@
-//! What somebody may have meant.
+//! Suggestions for mistyped names.
 
 use strsim::osa_distance;
 
-/// So many names are offered.
-const MOST: usize = 3;
+/// The most names that are suggested.
+const MAX_NAMES: usize = 3;
 
-/// The known names that are nearest to what was written, nearest first.
+/// The known names closest to `written`, closest first.
 pub fn suggest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut known: Vec<(usize, &str)> = known.map(|name| (osa_distance(written, name), name)).collect();
     known.sort_unstable();
-    // Where one is plainly meant, the others are noise.
+    // With one clear match, the others are noise.
     let best = known.first().map_or(0, |(distance, _)| *distance);
     let most = if best <= 2 { best + 1 } else { usize::MAX };
-    known.into_iter().filter(|(distance, _)| *distance <= most).map(|(_, name)| name).take(MOST).collect()
+    known.into_iter().filter(|(distance, _)| *distance <= most).map(|(_, name)| name).take(MAX_NAMES).collect()
 }
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ mod tests {
         check("configuration-set:newsleter", &known[..1]);
         check("configuration-set:Receipts", &known[1..2]);
         assert_eq!(suggest("identity:shop.example.com", known.into_iter())[0], known[2]);
-        // Two letters that changed places are one slip.
+        // Two swapped letters count as one error.
         assert_eq!(suggest("gmial", ["gmail", "gci", "gmx", "emcali"].into_iter()), ["gmail"]);
         assert_eq!(suggest("x", std::iter::empty()), [""; 0]);
     }

@@ -7,16 +7,16 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use reputation::time::Now;
 
-/// A time as it was written.
+/// A time with the precision in which it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeArg {
-    /// Where it begins.
+    /// Its start.
     pub at: Now,
-    /// The first moment after it: where seconds were written without a fraction, it means the whole second.
+    /// The first moment after it: seconds without a fraction mean the whole second.
     pub end: Now,
 }
 
-/// A text that is no time.
+/// A text that is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write it as 2026-10-06, 2026-10-06T09:00 (UTC) or 2026-10-06T09:00:00+02:00")]
 pub struct TimeArgError;
@@ -31,7 +31,7 @@ impl FromStr for TimeArg {
             text.parse::<Date>().ok().filter(|_| text.len() <= 10).and_then(|date| civil(date.at(0, 0, 0, 0)))
         });
         let at = at.or_else(|| text.parse::<DateTime>().ok().and_then(civil)).ok_or(TimeArgError)?;
-        // Times in reports are shown to the second.
+        // Reports show times to the second.
         let time = text.get(10..).unwrap_or_default();
         let seconds = time.split(['+', '-', 'Z', 'z']).next().unwrap_or_default().matches(':').count() == 2;
         let span = if seconds && !time.contains(['.', ',']) { 1000 } else { 1 };
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn texts_that_are_not_times_are_refused() {
         for text in
             ["", "yesterday", "2026-13-01", "2026-10-06T25:00", "09:00", "1791273601", "2026-10-06Tä:1", "T", "7d"]
         {

@@ -1,8 +1,8 @@
-//! The scenarios that come with the program.
+//! The built-in scenarios.
 
 use super::scenario::Scenario;
 
-/// Name and TOML of each, in the order in which people should read them.
+/// Name and TOML of each, in a good order for reading.
 const BUILTIN: [(&str, &str); 6] = [
     ("healthy-day", include_str!("scenarios/healthy-day.toml")),
     ("stale-list", include_str!("scenarios/stale-list.toml")),
@@ -15,11 +15,11 @@ const BUILTIN: [(&str, &str); 6] = [
 impl Scenario {
     /// The built-in scenario of that name.
     pub fn builtin(name: &str) -> Option<Self> {
-        // A test reads them all, so that none is missing because of its text.
+        // A test parses them all.
         Self::from_toml(Self::builtin_toml(name)?).ok()
     }
 
-    /// The text of the built-in scenario of that name, to start one's own from.
+    /// The text of the built-in scenario of that name, as a template for other scenarios.
     pub fn builtin_toml(name: &str) -> Option<&'static str> {
         BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
     }

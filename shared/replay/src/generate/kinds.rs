@@ -1,4 +1,4 @@
-//! The kinds of bounces and delays that are told, each with the unit it is meant as.
+//! The kinds of bounces and delays in a stream, each with the unit that it stands for.
 
 use super::truth::Unit;
 
@@ -6,18 +6,18 @@ use super::truth::Unit;
 #[derive(Debug)]
 pub(super) struct BounceKind {
     pub(super) unit: Unit,
-    /// The ISP means the sender, so a block goes with the bounce.
+    /// The ISP refuses because of the sender, so a block accompanies the bounce.
     pub(super) block: bool,
     pub(super) bounce_type: &'static str,
     pub(super) sub_type: &'static str,
-    /// Enhanced status and what the other server said; neither, where no delivery report was attached.
+    /// Enhanced status and the other server's text; neither, if no delivery report was attached.
     pub(super) report: Option<(&'static str, &'static str)>,
 }
 
-/// One way to be delayed; each is meant as a delay.
+/// One way to be delayed; each stands for a delay.
 #[derive(Debug)]
 pub(super) struct DelayKind {
-    /// The ISP means the sender, so a block goes with the delay.
+    /// The ISP delays because of the sender, so a block accompanies the delay.
     pub(super) block: bool,
     pub(super) delay_type: &'static str,
     pub(super) status: &'static str,
@@ -45,7 +45,7 @@ const fn blocked(delay_type: &'static str, status: &'static str, text: &'static 
     DelayKind { block: true, delay_type, status, text }
 }
 
-// What is written twice in a table is meant to happen twice as often.
+// An entry that is written twice in a table happens twice as often.
 
 pub(super) static HARD: [BounceKind; 6] = [
     hard("General", "5.1.1", "smtp; 550 5.1.1 nobody of that name lives here"),
@@ -56,7 +56,7 @@ pub(super) static HARD: [BounceKind; 6] = [
     hard("Suppressed", "5.1.1", "smtp; 550 5.1.1 address bounced lately for another sender"),
 ];
 
-/// A subtype that SES has not invented.
+/// A subtype that SES does not have yet.
 pub(super) static HARD_OF_UNKNOWN_SUBTYPE: BounceKind =
     hard("RecipientRetired", "5.1.6", "smtp; 551 5.1.6 mailbox moved away and left no address");
 
@@ -70,7 +70,7 @@ pub(super) static SOFT: [BounceKind; 7] = [
     soft("AttachmentRejected", Some(("5.6.1", "smtp; 554 5.6.1 attachment has a type that is not taken here"))),
 ];
 
-/// How a delay ends that does not end in a delivery.
+/// The end of a delay that does not end in a delivery.
 pub(super) static GIVEN_UP: BounceKind =
     soft("General", Some(("4.4.7", "smtp; 450 4.4.7 could not be delivered in time")));
 

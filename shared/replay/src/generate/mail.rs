@@ -1,4 +1,4 @@
-//! An invented mail and what is told about it.
+//! An invented mail and its events.
 
 use std::rc::Rc;
 
@@ -10,15 +10,15 @@ pub(super) type Recipients = u8;
 
 #[derive(Debug)]
 pub(super) struct Mail {
-    /// Counts from 1, over the whole stream.
+    /// Its number, from 1, over the whole stream.
     pub(super) number: u64,
-    /// Makes its id look like one.
+    /// Makes its id look random.
     pub(super) salt: u32,
     /// When SES accepted it, in milliseconds since 1970.
     pub(super) at_ms: i64,
     /// Place of its configuration set in the scenario.
     pub(super) set: usize,
-    /// Sent without the configuration set, so that only identity notifications tell about it.
+    /// Sent without the configuration set, so that only identity notifications report it.
     pub(super) untagged: bool,
     /// The domain of each recipient; one to four.
     pub(super) hosts: Vec<Host>,
@@ -45,7 +45,7 @@ impl Host {
 /// Number of business domains.
 pub(super) const BUSINESSES: u8 = 40;
 
-/// The consumer domains of an ISP, each as often as it is written; none for [`Isp::Other`].
+/// The consumer domains of an ISP, weighted by repetition; none for [`Isp::Other`].
 pub(super) fn domains(isp: Isp) -> &'static [&'static str] {
     match isp {
         Isp::Gmail => &[
@@ -65,7 +65,7 @@ pub(super) fn domains(isp: Isp) -> &'static [&'static str] {
     }
 }
 
-/// One fact about a mail, as SES tells it. Times are in milliseconds since 1970.
+/// One fact about a mail, as SES reports it. Times are in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fact {
     Send,
@@ -101,11 +101,11 @@ pub(super) enum Fact {
     },
 }
 
-/// A line, or a part of a batch, that is to be told.
+/// A line, or a part of a batch, to write.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) arrives_ms: i64,
-    /// Decides between what arrives in the same millisecond; unique.
+    /// Decides the order of arrivals in the same millisecond; unique.
     pub(super) sequence: u64,
     pub(super) news: News,
 }
@@ -133,7 +133,7 @@ impl PartialOrd for Pending {
 }
 
 impl Ord for Pending {
-    /// The sooner is the greater, since a heap gives the greatest first.
+    /// The earlier is the greater, because a heap returns the greatest first.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (other.arrives_ms, other.sequence).cmp(&(self.arrives_ms, self.sequence))
     }

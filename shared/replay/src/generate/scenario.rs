@@ -1,4 +1,4 @@
-//! What a generated stream tells: who sends, how much, what goes wrong and when, and what the transport does to it.
+//! The scenario of a generated stream: who sends, how much, what goes wrong and when, and what the transport does to it.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,43 +10,43 @@ use super::MINUTE_MS;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Its name, for people; in files and reports only.
+    /// Its name; used in files and reports only.
     pub name: String,
     /// What happens and what the breaker should do about it, in a sentence.
     #[serde(default)]
     pub about: String,
     /// When the first minute begins: RFC 3339, such as `2026-10-05T06:00:00Z`; without an offset it is UTC.
     pub start: String,
-    /// For how long mail is sent, in minutes; its events go on arriving after that.
+    /// How long mail is sent, in minutes; its events continue to arrive after that.
     pub minutes: u32,
     /// Factor on every `per_minute` in each hour of the UTC day: 24 numbers, or none for a flat day.
     #[serde(default)]
     pub daily_rhythm: Vec<f64>,
-    /// Who sends; at least one.
+    /// The senders; at least one.
     pub configuration_sets: Vec<ConfigurationSet>,
-    /// What becomes of mail, wherever neither the configuration set nor an incident says otherwise.
+    /// The outcomes of mail, unless the configuration set or an incident says otherwise.
     #[serde(default)]
     pub rates: Rates,
-    /// What changes for a while; of two at once, the later in the list decides.
+    /// Temporary changes; if two overlap, the later in the list decides.
     #[serde(default)]
     pub incidents: Vec<Incident>,
     /// Share of the blocks that are bounces; the others are delays.
     #[serde(default = "one_in_five")]
     pub block_bounces: f64,
-    /// Share of the hard bounces that arrive minutes after a delivery was told.
+    /// Share of the hard bounces that arrive minutes after a delivery was reported.
     #[serde(default)]
     pub late_bounces: f64,
-    /// Share of the hard bounces whose subtype SES has not invented yet; they count as hard.
+    /// Share of the hard bounces with a subtype that SES does not have yet; they count as hard.
     #[serde(default)]
     pub unknown_subtypes: f64,
     /// How long after the mail a complaint arrives; early ones are more likely than late ones.
     #[serde(default)]
     pub complaint_delay: Span,
-    /// Share of the events that are told again, seconds to minutes later, perhaps in another envelope; the same share
-    /// of those once more, and so on up to eight copies.
+    /// Share of the events that are delivered again, seconds to minutes later, perhaps in another envelope; the same share of
+    /// those once more, and so on up to eight copies.
     #[serde(default)]
     pub duplicates: f64,
-    /// The transport holds each event for up to so many seconds, which disorders them.
+    /// The transport delays each event by up to this many seconds, which disorders them.
     #[serde(default = "two")]
     pub jitter_seconds: u32,
     /// Share of the mails with two to four recipients, a third of these mails at several ISPs.
@@ -55,7 +55,7 @@ pub struct Scenario {
     /// Share of the addresses that are written in capitals or with a display name; they are the same recipients.
     #[serde(default)]
     pub odd_addresses: f64,
-    /// Number of lines that are fine and count nothing: the mailbox simulator, `not-spam`, notices, unknown types …
+    /// Number of valid lines that count nothing: the mailbox simulator, `not-spam`, notices, unknown types …
     #[serde(default)]
     pub noise: u32,
     /// Number of lines that are broken.
@@ -79,19 +79,19 @@ pub struct ConfigurationSet {
     pub identity: String,
     /// Mails per minute on average; may be a fraction.
     pub per_minute: f64,
-    /// Who receives it.
+    /// The recipients.
     #[serde(default)]
     pub isps: IspMix,
-    /// What becomes of its mail, where it differs from the scenario's rates.
+    /// The outcomes of its mail, where they differ from the scenario's rates.
     #[serde(default)]
     pub rates: Rates,
 }
 
-/// How recipients spread over the ISPs: weights, which need not add up to anything.
+/// The distribution of recipients over the ISPs: weights with any sum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IspMix {
-    /// gmail.com, googlemail.com; nobody complains here, since Gmail tells senders of no complaint.
+    /// gmail.com, googlemail.com; without complaints, because Gmail does not report complaints to senders.
     pub gmail: f64,
     /// outlook.com, hotmail.com, live.com, msn.com.
     pub microsoft: f64,
@@ -109,18 +109,18 @@ impl Default for IspMix {
     }
 }
 
-/// What becomes of mail. A rate that is left out comes from the wider scope: incident, configuration set, scenario,
-/// and at last the number given here.
+/// The outcomes of mail. A rate that is left out comes from the wider scope: incident, configuration set, scenario, and finally
+/// the number given here.
 ///
-/// `suppressed`, `hard`, `soft`, `undetermined`, `block` and `delay` exclude each other for one recipient and add up
-/// to 1 at most; what is left is delivered at once.
+/// `suppressed`, `hard`, `soft`, `undetermined`, `block` and `delay` exclude each other for one recipient and add up to at most
+/// 1; the rest is delivered at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rates {
     /// Hard bounces per recipient; 0.01.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard: Option<f64>,
-    /// Soft bounces per recipient, besides those that end a delay; 0.003.
+    /// Soft bounces per recipient, not counting those that end a delay; 0.003.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft: Option<f64>,
     /// Undetermined bounces per recipient; 0.0005.
@@ -144,33 +144,33 @@ pub struct Rates {
     /// Mails whose template fails, so that nothing is sent; 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendering_failure: Option<f64>,
-    /// Delivered mails that somebody opens; 0.
+    /// Delivered mails that are opened; 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<f64>,
-    /// Delivered mails in which somebody follows a link; 0.
+    /// Delivered mails in which a link is followed; 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub click: Option<f64>,
 }
 
-/// A while in which things differ.
+/// A period with different rates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Incident {
-    /// The configuration set it hits; left out, it hits all of them, as a provider's incident does.
+    /// The configuration set that it affects; if left out, it affects all of them, as a provider's incident does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_set: Option<String>,
-    /// The ISP it happens at; left out, it happens at all of them.
+    /// The ISP at which it happens; if left out, it happens at all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isp: Option<Isp>,
-    /// The first minute of the mail it hits, counted from the scenario's start.
+    /// The first minute of the affected mail, counted from the scenario's start.
     pub from_minute: u32,
-    /// For how long, in minutes.
+    /// Its length, in minutes.
     pub minutes: u32,
-    /// What becomes of mail sent in it.
+    /// The outcomes of mail sent in it.
     pub rates: Rates,
 }
 
-/// The ISPs to whom generated mail goes.
+/// The ISPs of generated mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isp {
@@ -202,28 +202,28 @@ impl Isp {
     }
 }
 
-/// How an event travels.
+/// The envelope of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Envelope {
-    /// The event's document itself, as Firehose or raw delivery leaves it.
+    /// The event's document itself, as with Firehose or raw delivery.
     Raw,
-    /// An SNS notification around it.
+    /// In an SNS notification.
     Sns,
-    /// An EventBridge event around it.
+    /// In an EventBridge event.
     Eventbridge,
     /// Up to ten of the others in one Lambda invocation by SQS.
     SqsBatch,
-    /// Mail sent without a configuration set and told by the older identity notifications, bare or in SNS: only
-    /// deliveries, bounces and complaints, and all belong to the configuration set `(none)`.
+    /// Mail sent without a configuration set and reported by the older identity notifications, bare or in SNS: only deliveries,
+    /// bounces and complaints, and all belong to the configuration set `(none)`.
     Identity,
 }
 
-/// A time after the mail, within limits.
+/// A range of times after the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// The soonest, in minutes.
+    /// The earliest, in minutes.
     pub from_minutes: u32,
     /// The latest, in minutes.
     pub to_minutes: u32,
@@ -242,14 +242,14 @@ pub enum ScenarioError {
     /// Not TOML, or a key that is unknown, missing or of the wrong type.
     #[error("scenario cannot be read")]
     Toml(#[from] toml::de::Error),
-    /// A value that makes no sense.
+    /// A value out of range.
     #[error("scenario key `{key}` is {value}, allowed: {allowed}")]
     Value {
         /// The key, such as `incidents[0].rates.hard`.
         key: String,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What it may hold.
+        /// The allowed values.
         allowed: String,
     },
 }
@@ -274,7 +274,7 @@ impl Scenario {
         self.with_extras_times(factor)
     }
 
-    /// For another length in minutes, with as much noise and garbage in each minute; incidents stay where they are.
+    /// For another length in minutes, with as much noise and garbage in each minute; incidents keep their times.
     #[must_use]
     pub fn with_minutes(mut self, minutes: u32) -> Self {
         let factor = f64::from(minutes) / f64::from(self.minutes.max(1));
@@ -284,7 +284,7 @@ impl Scenario {
 
     fn with_extras_times(mut self, factor: f64) -> Self {
         for count in [&mut self.noise, &mut self.garbage, &mut self.future_dated] {
-            // A conversion with `as` saturates, which is what is wanted of absurd factors.
+            // A conversion with `as` saturates, as it should for absurd factors.
             *count = (f64::from(*count) * factor + 0.5) as u32;
         }
         self
@@ -293,7 +293,7 @@ impl Scenario {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`ScenarioError::Value`] for the first one that makes no sense.
+    /// [`ScenarioError::Value`] for the first value out of range.
     pub fn check(&self) -> Result<(), ScenarioError> {
         self.start_ms()?;
         within("minutes", f64::from(self.minutes), 1.0, MAX_MINUTES)?;
@@ -434,7 +434,7 @@ impl IspMix {
 }
 
 impl Rates {
-    /// These, and `wider` where they say nothing.
+    /// These rates, with those of `wider` where they are left out.
     fn over(&self, wider: Effective) -> Effective {
         Effective {
             hard: self.hard.unwrap_or(wider.hard),
@@ -471,16 +471,16 @@ impl Rates {
         }
         let all = self.over(wider);
         let sum = all.suppressed + all.hard + all.soft + all.undetermined + all.block + all.delay;
-        // Sums like 0.7 + 0.3 need a little room.
+        // Sums like 0.7 + 0.3 need a small tolerance.
         if sum > 1.0 + 1e-9 {
-            let allowed = "suppressed, hard, soft, undetermined, block and delay that add up to 1 at most";
+            let allowed = "suppressed, hard, soft, undetermined, block and delay that add up to at most 1";
             return refuse(key, format!("a sum of {sum} with what it inherits"), allowed);
         }
         Ok(())
     }
 }
 
-/// Rates with nothing left open. See [`Rates`].
+/// Complete rates. See [`Rates`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effective {
     pub(super) hard: f64,
@@ -516,9 +516,9 @@ impl Default for Effective {
 
 /// Ten years.
 const MAX_MINUTES: f64 = 5_260_000.0;
-/// A hundred times what the largest senders do.
+/// A hundred times the volume of the largest senders.
 const MAX_PER_MINUTE: f64 = 10_000_000.0;
-/// Those of one minute are held in memory.
+/// All of one minute are in memory.
 const MAX_EXTRAS_PER_MINUTE: f64 = 100_000.0;
 /// 2200-01-01T00:00:00Z.
 const LATEST_START_MS: i64 = 7_258_118_400_000;

@@ -24,7 +24,7 @@ fn checksum(bytes: &[u8]) -> String {
     format!("{} bytes, crc {:08x}", bytes.len(), crc.sum())
 }
 
-/// What the rows of one kind of subject add up to, blocks left out.
+/// The sum of the rows of one kind of subject, without blocks.
 fn units(truth: &Truth, kind: &str) -> u64 {
     let rows = truth.totals.iter().filter(|row| row.subject.starts_with(kind));
     let sum = |c: &Counters| {
@@ -78,20 +78,20 @@ fn every_line_that_is_meant_to_be_json_parses() {
 }
 
 #[test]
-fn events_are_told_in_order_of_arrival_and_only_late_ones_are_held() {
+fn events_are_written_in_order_of_arrival_and_only_late_ones_are_held() {
     let scenario = builtin("stale-list").scaled(20.0);
     let start_ms = scenario.start_ms().unwrap();
     let mut world = World::new(&scenario, 7, start_ms);
-    let (mut reported, mut last_ms, mut invented, mut most_held) = (0_u64, 0, 0_u64, 0);
+    let (mut written, mut last_ms, mut invented, mut most_held) = (0_u64, 0, 0_u64, 0);
     for second in 0..600 {
         while let Some(pending) = world.arrived_before(start_ms + second * 1000) {
             assert!(pending.arrives_ms >= last_ms);
             last_ms = pending.arrives_ms;
-            reported += 1;
+            written += 1;
         }
         world.step(second);
         most_held = most_held.max(world.held());
-        invented = reported + world.held() as u64;
+        invented = written + world.held() as u64;
     }
     assert!(invented > 7000, "{invented}");
     assert!(most_held < 700, "{most_held} of {invented}");
@@ -135,7 +135,7 @@ fn a_naive_recount_of_the_committed_streams_finds_their_truth() {
     }
 }
 
-/// A counter that holds everything and knows only what the streams of this module can contain.
+/// A counter that keeps everything and knows only what the streams of this module can contain.
 #[derive(Default)]
 struct Recount {
     seen: BTreeSet<(String, String, String)>,
@@ -202,7 +202,7 @@ impl Recount {
     fn failures(&mut self, mail: &Value, unit: &str, failed: &Value, why: &str) {
         for recipient in failed.as_array().unwrap() {
             let who = [address(&recipient["emailAddress"])];
-            // What the two invented answers say that refuse an IP address.
+            // The texts of the two invented answers that refuse an IP address.
             let of_ip =
                 ["(S3150)", "poor reputation"].iter().any(|words| text(&recipient["diagnosticCode"]).contains(words));
             let unit = if unit == "hard_bounces" && of_ip { "refused_bounces" } else { unit };
@@ -214,7 +214,7 @@ impl Recount {
         }
     }
 
-    /// Counts a unit for each of `who`, told apart by their address or by `id`.
+    /// Counts a unit for each of `who`, distinguished by their address or by `id`.
     fn units(&mut self, mail: &Value, unit: &str, who: &[String], id: Option<&str>) {
         for person in who.iter().filter(|person| !person.ends_with("@simulator.amazonses.com")) {
             let id = id.unwrap_or(person).to_owned();
@@ -253,7 +253,7 @@ fn address(value: &Value) -> String {
 }
 
 #[test]
-fn a_refused_value_is_told_with_its_key_and_what_is_allowed() {
+fn an_error_about_a_value_has_its_key_and_the_allowed_values() {
     let set = "[[configuration_sets]]\nname = \"a\"\nidentity = \"example.com\"\nper_minute = 1\n";
     let check = |head: &str, tail: &str| {
         let text = format!("name = \"x\"\nstart = \"2026-10-05T06:00:00\"\n{head}\n{set}{tail}");
@@ -292,7 +292,7 @@ fn a_refused_value_is_told_with_its_key_and_what_is_allowed() {
     scenario key `daily_rhythm` is 2 numbers, allowed: none or 24 numbers
     scenario key `complaint_delay.from_minutes` is after `to_minutes` (3), allowed: a number up to `to_minutes`
     scenario key `configuration_sets[0].isps` is all zero, allowed: at least one weight above 0
-    scenario key `configuration_sets[0].rates` is a sum of 1.113 with what it inherits, allowed: suppressed, hard, soft, undetermined, block and delay that add up to 1 at most
+    scenario key `configuration_sets[0].rates` is a sum of 1.113 with what it inherits, allowed: suppressed, hard, soft, undetermined, block and delay that add up to at most 1
     scenario key `configuration_sets[1].name` is `a`, allowed: a name that no other set has
     scenario key `incidents[0].configuration_set` is `b`, allowed: the name of one of the scenario's configuration sets
     scenario key `incidents[0].rates.hard` is -1, allowed: 0 to 1

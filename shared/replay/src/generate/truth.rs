@@ -1,21 +1,21 @@
-//! What any correct counter must find in a generated stream.
+//! The totals that any correct counter must find in a generated stream.
 
 use serde::{Deserialize, Serialize};
 
 use super::scenario::{Isp, Scenario};
 
-/// The exact content of a stream, counted by the generator from what it meant, never by reading the stream.
+/// The exact content of a stream, counted by the generator as it invents facts, never by reading the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// What the stream was made from.
+    /// The scenario of the stream.
     pub scenario: Scenario,
-    /// And with which seed.
+    /// The seed.
     pub seed: u64,
     /// Number of lines in the stream, duplicates, noise and garbage included.
     pub lines: u64,
-    /// Number of distinct units in it. Blocks are left out: they are marks beside a bounce or a delay.
+    /// Number of distinct units in it, without blocks: they accompany a bounce or a delay.
     pub recorded: u64,
-    /// A row per subject and ISP that has any unit, by subject and then by ISP.
+    /// A row for each subject and ISP with units, by subject and then by ISP.
     pub totals: Vec<TruthRow>,
 }
 
@@ -26,31 +26,31 @@ pub struct TruthRow {
     pub subject: String,
     /// `gmail`, `microsoft`, `yahoo`, `apple` or `other`.
     pub isp: String,
-    /// The numbers.
+    /// The counters.
     #[serde(flatten)]
     pub counters: Counters,
 }
 
-/// Numbers of distinct units; zeros are left out when written.
+/// Numbers of distinct units; zeros are left out of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
     /// Recipients of mail that SES accepted.
     #[serde(skip_serializing_if = "zero")]
     pub sent: u64,
-    /// Recipients whose server took the mail.
+    /// Recipients whose server accepted the mail.
     #[serde(skip_serializing_if = "zero")]
     pub delivered: u64,
-    /// Recipients whose mail bounced for good.
+    /// Recipients whose mail bounced permanently.
     #[serde(skip_serializing_if = "zero")]
     pub hard_bounces: u64,
-    /// Recipients whose mail bounced for good because their provider refuses the sender's IP address.
+    /// Recipients whose mail bounced permanently because their provider refuses the sender's IP address.
     #[serde(skip_serializing_if = "zero")]
     pub refused_bounces: u64,
-    /// Recipients on whose mail SES gave up.
+    /// Recipients whose mail SES gave up.
     #[serde(skip_serializing_if = "zero")]
     pub soft_bounces: u64,
-    /// Recipients whose bounce nobody understands.
+    /// Recipients whose bounce could not be classified.
     #[serde(skip_serializing_if = "zero")]
     pub undetermined: u64,
     /// Recipients on a suppression list.
@@ -79,12 +79,12 @@ pub struct Counters {
     pub clicks: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over by reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it by reference")]
 fn zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// What one unit is, for counting.
+/// The kind of a unit, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Sent,
@@ -130,7 +130,7 @@ pub(super) struct Tally {
     /// By configuration set in the scenario's order, and `(none)` last; then by ISP.
     sets: Vec<(String, [Counters; 5])>,
     identities: Vec<(String, [Counters; 5])>,
-    /// For each configuration set, the place of its identity.
+    /// For each configuration set, the index of its identity.
     identity_of_set: Vec<usize>,
     recorded: u64,
 }

@@ -1,4 +1,4 @@
-//! Invents mail and what becomes of it, counts it, and puts what will be told into a heap by arrival.
+//! Invents mail and its outcomes, counts them, and puts the events into a heap by arrival.
 
 use std::collections::BinaryHeap;
 use std::rc::Rc;
@@ -25,9 +25,9 @@ pub(super) struct World<'a> {
     sequence: u64,
     mails: u64,
     tally: Tally,
-    /// By configuration set and ISP, for the minute under way.
+    /// By configuration set and ISP, for the current minute.
     rates: Vec<[Effective; 5]>,
-    /// Times of noise, garbage and future-dated events in the minute under way, in milliseconds from its start.
+    /// Times of noise, garbage and future-dated events in the current minute, in milliseconds from its start.
     extras: Vec<(i64, Extra)>,
 }
 
@@ -38,7 +38,7 @@ enum Extra {
     FutureDated,
 }
 
-/// What becomes of a mail for one recipient.
+/// The outcome of a mail for one recipient.
 #[derive(Clone, Copy)]
 enum Fate {
     Delivered,
@@ -46,7 +46,7 @@ enum Fate {
     Delayed(&'static DelayKind),
 }
 
-/// Bounces of the same kind at the same time travel together.
+/// Bounces of the same kind at the same time share an event.
 struct Group {
     kind: &'static BounceKind,
     to: Recipients,
@@ -68,12 +68,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The next thing that is told before `ms`.
+    /// The next event that arrives before `ms`.
     pub(super) fn arrived_before(&mut self, ms: i64) -> Option<Pending> {
         if self.heap.peek()?.arrives_ms < ms { self.heap.pop() } else { None }
     }
 
-    /// How much is on its way.
+    /// The number of events that have not arrived.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.heap.len()
@@ -83,7 +83,7 @@ impl<'a> World<'a> {
         self.tally.into_truth(self.scenario.clone(), seed, lines)
     }
 
-    /// Invents all that begins in one second, counted from the start. Each second is asked for once, in order.
+    /// Invents everything that begins in one second, counted from the start. Call it once for each second, in order.
     pub(super) fn step(&mut self, second: i64) {
         if second % 60 == 0 {
             self.begin_minute(second.unsigned_abs() / 60);
@@ -93,7 +93,7 @@ impl<'a> World<'a> {
         let rhythm = scenario.rhythm_at(now_ms);
         for (place, set) in scenario.configuration_sets.iter().enumerate() {
             let expected = set.per_minute * rhythm / 60.0;
-            // `as` rounds down; a coin decides about the rest.
+            // `as` rounds down; the fraction is decided by chance.
             let certain = expected as u64;
             let count = certain + u64::from(self.dice.happens(expected - certain as f64));
             for _ in 0..count {
@@ -145,14 +145,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One mail from its acceptance to the last complaint about it.
+    /// One mail, from its acceptance to its last complaint.
     fn send(&mut self, set: usize, at_ms: i64) {
         self.mails += 1;
         let untagged = self.dice.pick(&self.scenario.envelopes) == Envelope::Identity;
         let hosts = self.recipients(set);
         let salt = self.dice.any();
         let mail = Rc::new(Mail { number: self.mails, salt, at_ms, set, untagged, hosts });
-        // Facts about a whole mail belong to one ISP, so a mail to several has none of them.
+        // Facts about a whole mail count for one ISP, so a mail to several ISPs has none of them.
         let isp = mail.hosts[0].isp();
         let one_isp = mail.hosts.iter().all(|host| host.isp() == isp);
         let rates = self.rates[set][isp as usize];
@@ -192,7 +192,7 @@ impl<'a> World<'a> {
                         None => bounces.push(Group { kind, to }),
                     }
                 }
-                // Identity notifications tell of no delays: the mail just takes long.
+                // Identity notifications report no delays: the mail just takes long.
                 Fate::Delayed(kind) => {
                     if self.delay(&mail, to, kind) {
                         later |= to;
@@ -265,7 +265,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Delivered at once, in one event or in one each.
+    /// Delivered at once, in one event or in one event each.
     fn deliver(&mut self, mail: &Rc<Mail>, to: Recipients) {
         if to == 0 {
             return;
@@ -292,7 +292,7 @@ impl<'a> World<'a> {
             self.count_each(mail, to, Unit::Block);
         }
         let (at_ms, published_ms) = if kind.unit == Unit::Suppressed {
-            // SES dates these before the mail, as it has been seen to do.
+            // SES dates these before the mail, as observed.
             let published_ms = mail.at_ms + self.dice.between(100, 900);
             (mail.at_ms - self.dice.between(0, 500), published_ms)
         } else if late {
@@ -305,7 +305,7 @@ impl<'a> World<'a> {
         self.emit(mail, Fact::Bounce { to, at_ms, kind, feedback }, published_ms);
     }
 
-    /// One to four delays for one recipient and how they end; whether in a delivery.
+    /// One to four delays for one recipient, and their end; returns whether it was a delivery.
     fn delay(&mut self, mail: &Rc<Mail>, to: Recipients, kind: &'static DelayKind) -> bool {
         let mut at_ms = mail.at_ms + self.dice.early(MINUTE_MS, 12 * MINUTE_MS);
         // The event repeats; the unit does not.
@@ -334,7 +334,7 @@ impl<'a> World<'a> {
         let opened_ms = mail.at_ms + self.dice.early(MINUTE_MS, 6 * 60 * MINUTE_MS);
         if self.dice.happens(rates.open) {
             self.count(mail, isp, Unit::Open);
-            // Some open it twice; the mail is opened once.
+            // Some open it twice; the mail counts as opened once.
             let again_ms = self.dice.between(MINUTE_MS, 60 * MINUTE_MS);
             self.emit(mail, Fact::Open { at_ms: opened_ms }, opened_ms + 200);
             if self.dice.below(4) == 0 {
@@ -356,7 +356,7 @@ impl<'a> World<'a> {
             if received & (1 << place) == 0 || host.isp() == Isp::Gmail || !self.dice.happens(rate) {
                 continue;
             }
-            // SES cannot know who it was and lists everybody there.
+            // SES cannot know who complained and lists all recipients there.
             let mut to = 0;
             for (other, &same) in mail.hosts.iter().enumerate() {
                 to |= Recipients::from(same == host) << other;
@@ -382,8 +382,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Hands a fact to the transport, which may tell it twice. What identity notifications do not tell is not told of
-    /// untagged mail.
+    /// Passes a fact to the transport, which may deliver it twice. Facts that identity notifications do not report are dropped
+    /// for untagged mail.
     fn emit(&mut self, mail: &Rc<Mail>, fact: Fact, published_ms: i64) {
         let notified = matches!(fact, Fact::Delivery { .. } | Fact::Bounce { .. } | Fact::Complaint { .. });
         if mail.untagged && !notified {
@@ -403,7 +403,7 @@ impl<'a> World<'a> {
 
     fn tagged_envelope(&mut self) -> Envelope {
         let choices = &self.scenario.envelopes;
-        // Identity notifications cannot tell it; with nothing else in use it travels bare.
+        // Identity notifications cannot carry it; with no other envelope in use it travels bare.
         match self.dice.pick(choices) {
             Envelope::Identity => {
                 choices.iter().copied().find(|&envelope| envelope != Envelope::Identity).unwrap_or(Envelope::Raw)
@@ -418,7 +418,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Of one event, the first included.
+/// The most copies of one event, including the first.
 const MAX_COPIES: u32 = 8;
 
 /// The single recipients of a group.
@@ -426,7 +426,7 @@ fn each(to: Recipients) -> impl Iterator<Item = Recipients> {
     (0..Recipients::BITS).map(|place| 1 << place).filter(move |one| to & one != 0)
 }
 
-/// The only source of chance.
+/// The only source of randomness.
 struct Dice(ChaCha8Rng);
 
 impl Dice {
@@ -440,7 +440,7 @@ impl Dice {
         self.0.next_u32()
     }
 
-    /// From 0 to just below 1, in steps of 2⁻⁵³.
+    /// A number from 0 up to, but not including, 1, in steps of 2⁻⁵³.
     fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
@@ -476,7 +476,7 @@ impl Dice {
         spread(least, most, ((uniform * uniform) >> 32) as u32)
     }
 
-    /// One of the weights is above 0.
+    /// At least one of the weights must be above 0.
     fn weighted(&mut self, weights: &[f64; 5]) -> Isp {
         let sum = weights[0] + weights[1] + weights[2] + weights[3] + weights[4];
         let mut point = self.unit() * sum;
@@ -494,7 +494,7 @@ impl Dice {
     }
 }
 
-/// Where `fraction` of 2³² lies between `least` and `most`.
+/// The value between `least` and `most` at `fraction` of 2³².
 fn spread(least: i64, most: i64, fraction: u32) -> i64 {
     let choices = i128::from(most - least + 1);
     least + ((choices * i128::from(fraction)) >> 32) as i64

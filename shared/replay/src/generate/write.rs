@@ -1,6 +1,6 @@
-//! Writes what is told as SES and its envelopes would.
+//! Writes events as SES and its envelopes would.
 //!
-//! Nothing is decided here: where texts vary, they vary with the number of the mail or of the event.
+//! No decisions are made here: texts vary with the number of the mail or of the event.
 
 use std::io;
 use std::io::Write as _;
@@ -8,19 +8,19 @@ use std::io::Write as _;
 use super::mail::{Fact, Host, Mail, News, Pending, Recipients};
 use super::scenario::{ConfigurationSet, Envelope, Scenario};
 
-/// How many kinds of noise [`Lines::noise`] knows.
+/// The number of kinds of noise in [`Lines::noise`].
 pub(super) const NOISE_KINDS: u8 = 16;
-/// How many kinds of garbage [`Lines::garbage`] knows.
+/// The number of kinds of garbage in [`Lines::garbage`].
 pub(super) const GARBAGE_KINDS: u8 = 11;
 
-/// The text, not JSON, that SES publishes to a topic to try it.
+/// The text, not JSON, that SES publishes to a topic to test it.
 const NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing.";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:111122223333:ses-events";
 const QUEUE: &str = "arn:aws:sqs:eu-west-1:111122223333:ses-events";
-/// A batch is handed over when it is full or its first event is so old.
+/// A batch is written when it is full or its first event has this age.
 const BATCH_MS: i64 = 20_000;
 const BATCH_RECORDS: u32 = 10;
-/// Written in pieces of about this size, in bytes.
+/// The size of a write, in bytes.
 const FLUSH_AT: usize = 1 << 17;
 /// 2099-06-01T00:00:00Z.
 const FAR_FUTURE_MS: i64 = 4_083_955_200_000;
@@ -45,7 +45,7 @@ pub(super) struct Lines<'a, W: io::Write> {
 struct SetTexts {
     /// From `","source":` up to the message id.
     source: Vec<u8>,
-    /// The same with what only identity notifications tell.
+    /// The same with the fields that only identity notifications have.
     untagged_source: Vec<u8>,
     /// From after the destination up to the To header.
     headers: Vec<u8>,
@@ -55,7 +55,7 @@ struct SetTexts {
     common: Vec<u8>,
     /// The subject of the common headers, and all tags but the campaign.
     tags: Vec<u8>,
-    /// The only tag of mail whose headers are not told.
+    /// The only tag of mail without headers.
     bare_tags: Vec<u8>,
     /// The identity's ARN.
     arn: Vec<u8>,
@@ -111,7 +111,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
         }
     }
 
-    /// Writes the rest and tells how many lines there are.
+    /// Writes the rest and returns the number of lines.
     pub(super) fn finish(mut self) -> io::Result<u64> {
         self.end_batch();
         self.out.write_all(&self.buffer)?;
@@ -119,7 +119,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
         Ok(self.lines)
     }
 
-    /// Writes one arrival. Arrivals come in order.
+    /// Writes one arrival. Arrivals must be in order.
     pub(super) fn write_event(&mut self, pending: &Pending) -> io::Result<()> {
         if self.batch_records > 0 && pending.arrives_ms - self.batch_since_ms > BATCH_MS {
             self.end_batch();
@@ -178,7 +178,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
         body.extend_from_slice(br#"","destination":["#);
         recipients(body, mail, ALL, self.odd_below, sequence);
         if mail.untagged {
-            // Headers are told only to those who ask for them.
+            // Headers are included only if the sender asks for them.
             body.extend_from_slice(b"]}");
             return;
         }
@@ -278,7 +278,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
         }
     }
 
-    /// The beginning of a document about a mail that is not among the counted ones: all but its detail.
+    /// The beginning of a document about a mail that is not counted: everything but its detail.
     fn plain_mail(&mut self, event_type: &str, set: usize, at_ms: i64, sequence: u64, recipient: &str) {
         let body = &mut self.body;
         for part in [r#"{"eventType":""#, event_type, r#"","mail":{"timestamp":""#] {
@@ -366,7 +366,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
         self.wrap(envelope, pending, set, detail_type);
     }
 
-    /// What is not about a mail.
+    /// A document that is not about a mail.
     fn notice(&mut self, kind: u8, set: usize, pending: &Pending) {
         let setup = concat!(
             r#"{"notificationType":"AmazonSnsSubscriptionSucceeded","#,
@@ -436,7 +436,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
 
     // ---- envelopes ----
 
-    /// Puts `body` into its envelope and writes it.
+    /// Writes `body` in its envelope.
     fn wrap(&mut self, envelope: Envelope, pending: &Pending, set: usize, detail_type: &str) {
         let hash = mix(pending.sequence, 1);
         match envelope {
@@ -497,7 +497,7 @@ impl<'a, W: io::Write> Lines<'a, W> {
         wrapped.push(b'}');
     }
 
-    /// Puts `wrapped` into the batch.
+    /// Adds `wrapped` to the batch.
     fn record(&mut self, pending: &Pending) {
         let batch = &mut self.batch;
         if self.batch_records == 0 {
@@ -585,7 +585,7 @@ fn recipients(body: &mut Vec<u8>, mail: &Mail, to: Recipients, odd_below: u64, s
     }
 }
 
-/// `{"emailAddress":…},{…}`, each with what `action` and `report` add.
+/// `{"emailAddress":…},{…}`, each with the fields of `action` and `report`.
 fn failed(
     body: &mut Vec<u8>,
     mail: &Mail,
@@ -667,7 +667,7 @@ fn message_id(body: &mut Vec<u8>, mail: &Mail) {
     body.extend_from_slice(b"-000000");
 }
 
-/// The id of a mail that is not among the counted ones: another prefix than theirs.
+/// The id of a mail that is not counted: its prefix differs.
 fn other_message_id(body: &mut Vec<u8>, sequence: u64) {
     body.extend_from_slice(b"0107019f");
     hex(body, sequence, 8);
@@ -714,7 +714,7 @@ fn decimal(body: &mut Vec<u8>, mut number: u64) {
     body.extend_from_slice(&digits[from..]);
 }
 
-/// What a JSON string needs of text that has no control characters.
+/// Escapes JSON strings without control characters.
 fn escape(text: &[u8], into: &mut Vec<u8>) {
     into.reserve(text.len() + text.len() / 4);
     let mut from = 0;
@@ -736,7 +736,7 @@ fn mix(number: u64, salt: u64) -> u64 {
     z ^ z >> 31
 }
 
-/// Writes times as SES does, and remembers the day it wrote last.
+/// Writes times as SES does, and caches the last day.
 #[derive(Default)]
 pub(super) struct Dates {
     day: Option<i64>,
@@ -785,8 +785,8 @@ fn two_digits(body: &mut Vec<u8>, number: u32) {
     body.push(b'0' + (number % 10) as u8);
 }
 
-/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar, which repeats every 146,097
-/// days. Years are counted from March, so that the leap day is the last.
+/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar, which repeats every 146,097 days. Years
+/// are counted from March, so that the leap day is the last.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));

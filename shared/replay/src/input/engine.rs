@@ -1,8 +1,8 @@
 //! Reading, decoding on several threads, and applying in order.
 //!
-//! There is no reader thread. Whoever wants work takes the intake's lock, reads the next chunk into a buffer of its
-//! own, gives the lock away and decodes what it has just read while it is still in its core's cache. The calling
-//! thread applies. So two cores are busy with two workers, and nothing but the decoded results crosses threads.
+//! There is no reader thread. A worker that needs work takes the intake's lock, reads the next chunk into a buffer of its
+//! own, releases the lock, and decodes the chunk while it is still in its core's cache. The calling thread applies. So two
+//! workers keep two cores busy, and only decoded results cross threads.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Cursor, Read};
@@ -17,7 +17,7 @@ use super::formats::{ForeignInside, HEAD_BYTES, Packing, foreign};
 use super::framing::{Frame, Framer, Limits};
 use super::sources::{InputError, Source};
 
-/// How far a run has come; another thread, or `apply`, may look at it.
+/// The progress of a run; another thread, or `apply`, may read it.
 #[derive(Debug)]
 pub struct Progress {
     bytes_read: AtomicU64,
@@ -33,25 +33,25 @@ impl Progress {
         Self { bytes_read: AtomicU64::new(0), bytes_total: AtomicU64::new(u64::MAX), documents: AtomicU64::new(0) }
     }
 
-    /// These sources are going to be read.
+    /// Adds up the sizes of the sources to read.
     pub(super) fn expect(&self, sources: &[Source]) {
         let total = sources.iter().map(Source::size).sum::<Option<u64>>();
         self.bytes_total.store(total.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Bytes read so far, as they are stored: compressed, if they are.
+    /// Bytes read so far, as stored (compressed, if they are).
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all sources, as they are stored; `None` before the run has begun and when a pipe is among the sources.
+    /// Bytes of all sources, as stored; `None` before the run has begun and when a pipe is among the sources.
     #[must_use]
     pub fn bytes_total(&self) -> Option<u64> {
         Some(self.bytes_total.load(Ordering::Relaxed)).filter(|&total| total != u64::MAX)
     }
 
-    /// Documents found so far, oversized ones too.
+    /// Documents found so far, including oversized ones.
     #[must_use]
     pub fn documents(&self) -> u64 {
         self.documents.load(Ordering::Relaxed)
@@ -64,7 +64,7 @@ impl Default for Progress {
     }
 }
 
-/// A document as it was found.
+/// A document as found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Document<'a> {
     /// A document: not empty, without the blanks around it; any bytes, valid or not.
@@ -78,7 +78,7 @@ pub enum Document<'a> {
     Oversized {
         /// The number of its first line in its source, 1-based.
         line: u64,
-        /// How many bytes it had.
+        /// Its number of bytes.
         bytes: u64,
     },
 }
@@ -114,7 +114,7 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// The documents, in order; the iterator knows how many there are.
+    /// The documents, in order; the iterator knows their number.
     #[must_use]
     pub fn documents(&self) -> Documents<'a> {
         Documents { bytes: self.bytes, frames: self.frames.iter() }
@@ -156,10 +156,10 @@ impl ExactSizeIterator for Documents<'_> {}
 
 /// Reads the sources, decodes them chunk by chunk on `workers` threads and applies the results in the input's order.
 ///
-/// Each worker makes a state with `state` and hands it to each of its calls of `decode`; `apply` runs on the calling
-/// thread and may end the run early with [`ControlFlow::Break`], which is then what `run` returns. The first 128 KiB,
-/// and everything if `workers` is 0, are decoded on the calling thread: small inputs start no threads.
-/// After an early end, a worker that waits for standard input is waited for until it has got something.
+/// Each worker creates a state with `state` and passes it to each of its calls of `decode`; `apply` runs on the calling thread
+/// and may end the run early with [`ControlFlow::Break`], which `run` then returns. The first 128 KiB, and everything if
+/// `workers` is 0, are decoded on the calling thread: small inputs start no threads. After an early end, a worker that waits
+/// for standard input is waited for until it gets some.
 ///
 /// # Errors
 ///
@@ -215,27 +215,27 @@ where
     drop(buffer);
 
     let intake = Mutex::new(intake);
-    let desk = ReorderBuffer::new(2 * workers as u64 + 2);
+    let results = ReorderBuffer::new(2 * workers as u64 + 2);
     let work = || {
-        let _watch = StopWhenPanicking(&desk);
+        let _watch = StopWhenPanicking(&results);
         let mut own = state();
         let mut buffer = Buffer::new(limits.chunk);
-        while let Some((sequence, filled)) = next_chunk(&intake, &desk, &mut buffer) {
+        while let Some((sequence, filled)) = next_chunk(&intake, &results, &mut buffer) {
             let outcome = match filled {
                 Ok(true) => Outcome::Decoded(decode(&mut own, buffer.chunk(sources))),
                 Ok(false) => Outcome::End,
                 Err(error) => Outcome::Failed(error),
             };
-            desk.put(sequence, outcome);
+            results.put(sequence, outcome);
         }
     };
     thread::scope(|scope| {
         let (threads, outcome) = {
-            // Dropped before the threads are waited for, also when `apply` panics.
-            let _stop = Stop(&desk);
+            // Dropped before the threads are joined, also when `apply` panics.
+            let _stop = Stop(&results);
             let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let outcome = loop {
-                match desk.take() {
+                match results.take() {
                     Some(Outcome::Decoded(decoded)) => match apply(decoded) {
                         Ok(ControlFlow::Continue(())) => {}
                         stopped => break stopped,
@@ -258,7 +258,7 @@ where
 /// The buffer of the calling thread before threads are started.
 const INLINE_CHUNK: usize = 128 << 10;
 
-/// The most inflated bytes of one read. A decoder that comes upon damage drops what it has inflated in that read.
+/// The most inflated bytes of one read. A decoder that finds damage drops what it has inflated in that read.
 const INFLATED_CHUNK: usize = 64 << 10;
 
 /// Locks although another thread may have panicked: that thread has stopped the run, and its panic is passed on.
@@ -266,15 +266,15 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The next chunk's place in the input and whether there is one; `None` when the run is over.
+/// The next chunk's position in the input, and whether there is one; `None` when the run is over.
 fn next_chunk<T>(
     intake: &Mutex<Intake<'_>>,
-    desk: &ReorderBuffer<T>,
+    results: &ReorderBuffer<T>,
     buffer: &mut Buffer,
 ) -> Option<(u64, Result<bool, InputError>)> {
     let mut intake = lock(intake);
-    // Waiting with the lock held: as long as there is no room for one more chunk, nobody needs it.
-    if intake.over || !desk.wait_for_room(intake.sequence) {
+    // Waits with the lock held: while there is no room for one more chunk, no worker needs it.
+    if intake.over || !results.wait_for_room(intake.sequence) {
         return None;
     }
     let sequence = intake.sequence;
@@ -284,9 +284,9 @@ fn next_chunk<T>(
     Some((sequence, filled))
 }
 
-/// A worker's bytes and the documents among them.
+/// A worker's bytes and the documents in them.
 pub(super) struct Buffer {
-    /// As long as its capacity is to be; filled up to `filled`.
+    /// As long as its intended capacity; filled up to `filled`.
     bytes: Vec<u8>,
     filled: usize,
     frames: Vec<Frame>,
@@ -298,7 +298,7 @@ impl Buffer {
         Self { bytes: vec![0; chunk.max(1)], filled: 0, frames: Vec::new(), source: 0 }
     }
 
-    /// The bytes that were filled in last.
+    /// The number of bytes that were last filled in.
     pub(super) fn len(&self) -> usize {
         self.filled
     }
@@ -313,20 +313,20 @@ impl Buffer {
     }
 }
 
-/// The sources, and where reading stands.
+/// The sources, and the reading position.
 pub(super) struct Intake<'a> {
     limits: Limits,
     sources: &'a [Source],
     /// The index of the first of them among all sources.
     first: usize,
     progress: &'a Progress,
-    /// The index of the open source, or of the next one to be opened.
+    /// The index of the open source, or of the next one to open.
     source: usize,
     open: Option<OpenSource<'a>>,
     framer: Framer,
     /// The beginning of a document whose end has not been read.
     carry: Vec<u8>,
-    /// What happened after the last chunk.
+    /// What failed after the last chunk.
     failed: Option<InputError>,
     delivered: u64,
     sequence: u64,
@@ -336,7 +336,7 @@ pub(super) struct Intake<'a> {
 struct OpenSource<'a> {
     reader: Box<dyn Read + Send + 'a>,
     packing: Packing,
-    /// What has been unpacked has not been looked at.
+    /// Unpacked bytes have not been checked for a foreign format yet.
     unseen: bool,
 }
 
@@ -363,15 +363,15 @@ impl<'a> Intake<'a> {
         Self { first: index, ..Self::new(limits, &sources[index..=index], progress) }
     }
 
-    /// Sizes for what is read from now on; that of the reader's buffer, and whether the file is
-    /// held open, only before the source has been opened.
+    /// The sizes for further reads; that of the reader's buffer, and whether the file stays open, can only be set before the
+    /// source is opened.
     pub(super) fn set_sizes(&mut self, chunk: usize, compressed: usize, hold: bool) {
         self.limits.chunk = chunk;
         self.limits.compressed = compressed;
         self.limits.hold = hold;
     }
 
-    /// Whether it is known that nothing more is to be read.
+    /// Whether it is known that there is nothing more to read.
     pub(super) fn is_at_the_end(&self) -> bool {
         self.source >= self.sources.len() && self.failed.is_none()
     }
@@ -439,7 +439,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Fills the buffer until it is full and holds a document; `false` when the source has ended.
+    /// Fills the buffer until it is full and contains a document; `false` when the source has ended.
     fn fill_from(&mut self, open: &mut OpenSource<'_>, buffer: &mut Buffer) -> io::Result<bool> {
         let Buffer { bytes, filled, frames, .. } = buffer;
         self.framer.rebase();
@@ -449,7 +449,7 @@ impl<'a> Intake<'a> {
         let carried = self.carry.len();
         // Another source may have left it longer.
         bytes.truncate((carried + self.limits.chunk).max(1));
-        // Not more than a document, so the buffer is never longer than a document and a chunk.
+        // Never more than a document, so the buffer is never longer than a document and a chunk.
         if bytes.len() < carried + self.limits.chunk.div_ceil(2) {
             bytes.resize(carried + self.limits.chunk, 0);
         }
@@ -465,7 +465,7 @@ impl<'a> Intake<'a> {
                 if self.framer.discard() {
                     *filled = 0;
                 } else {
-                    // What is done with, as blanks between documents are, makes room before the buffer grows.
+                    // Finished bytes, such as blanks between documents, are dropped before the buffer grows.
                     bytes.copy_within(self.framer.kept_from().., 0);
                     *filled -= self.framer.kept_from();
                     self.framer.rebase();
@@ -560,7 +560,7 @@ enum Outcome<T> {
     End,
 }
 
-/// Where workers put what they have decoded and the calling thread takes it in order.
+/// Workers put decoded chunks here, and the calling thread takes them in order.
 struct ReorderBuffer<T> {
     places: Mutex<Places<T>>,
     arrived: Condvar,
@@ -569,7 +569,7 @@ struct ReorderBuffer<T> {
 }
 
 struct Places<T> {
-    /// The outcomes from number `next` on, as far as they have arrived.
+    /// The outcomes from number `next` on that have arrived.
     waiting: VecDeque<Option<Outcome<T>>>,
     next: u64,
     stopped: bool,
@@ -581,7 +581,7 @@ impl<T> ReorderBuffer<T> {
         Self { places: Mutex::new(places), arrived: Condvar::new(), taken: Condvar::new(), room }
     }
 
-    /// Waits until outcome `sequence` would have a place; `false` if the run is over.
+    /// Waits until there is a place for outcome `sequence`; `false` if the run is over.
     fn wait_for_room(&self, sequence: u64) -> bool {
         let mut places = lock(&self.places);
         while !places.stopped && sequence >= places.next + self.room {
@@ -629,7 +629,7 @@ impl<T> ReorderBuffer<T> {
     }
 }
 
-/// Ends the run when the calling thread leaves it, in whatever way.
+/// Ends the run when the calling thread leaves it, for any reason.
 struct Stop<'a, T>(&'a ReorderBuffer<T>);
 
 impl<T> Drop for Stop<'_, T> {
@@ -638,7 +638,7 @@ impl<T> Drop for Stop<'_, T> {
     }
 }
 
-/// Ends the run when a worker panics, so that nobody waits for its chunk.
+/// Ends the run when a worker panics, so that no thread waits for its chunk.
 struct StopWhenPanicking<'a, T>(&'a ReorderBuffer<T>);
 
 impl<T> Drop for StopWhenPanicking<'_, T> {
@@ -730,7 +730,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_told_by_its_first_bytes_and_may_have_members() {
+    fn gzip_is_recognised_by_its_first_bytes_and_may_have_members() {
         let joined = [gzip(b"{\"a\":1}\n{\"b\""), gzip(b""), gzip(b":2}\n")].concat();
         let sources =
             [Source::memory("x.json", joined), Source::memory("y.gz", *b"{}\n"), Source::memory("z", *b"\x1f")];
@@ -743,7 +743,7 @@ mod tests {
 
     #[test]
     fn truncated_gzip_delivers_what_is_whole_and_then_fails() {
-        // Numbers that do not compress well, so that each cut leaves another number of lines.
+        // Numbers that do not compress well, so that each cut leaves a different number of lines.
         let lines: Vec<String> =
             (1..3000u64).map(|n| format!("{{\"n\":{}}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
         let whole = gzip(format!("{}\n", lines.join("\n")).as_bytes());
@@ -904,7 +904,7 @@ mod tests {
                             chunk.first_line()
                         },
                         |line| {
-                            assert!(at_work || line < 5000, "at the desk");
+                            assert!(at_work || line < 5000, "in apply");
                             Ok(ControlFlow::Continue(()))
                         },
                         &Progress::new(),

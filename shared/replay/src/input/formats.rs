@@ -1,6 +1,6 @@
-//! How a source is stored, by its first bytes: as it is, compressed in a way that is read, or as something else.
+//! How a source is stored, according to its first bytes: as text, compressed in a supported way, or in another format.
 
-/// So many first bytes say what a source is: the name of a tar archive stands at byte 257.
+/// The number of first bytes that identify a source: the name of a tar archive is at byte 257.
 pub(super) const HEAD_BYTES: usize = 512;
 
 /// How the bytes of a source are packed.
@@ -15,7 +15,7 @@ impl Packing {
     pub(super) fn of(head: &[u8]) -> Self {
         const GZIP: [u8; 2] = [0x1f, 0x8b];
         const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-        // A skippable frame of zstd has one of sixteen numbers; the same bytes begin no text.
+        // A skippable frame of zstd has one of sixteen numbers; no text begins with the same bytes.
         let skippable = matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
         if head.starts_with(&GZIP) {
             Packing::Gzip
@@ -26,7 +26,7 @@ impl Packing {
         }
     }
 
-    /// The end of the names that such files have.
+    /// The file name extension.
     pub(super) fn extension(self) -> &'static str {
         match self {
             Packing::Plain => "",
@@ -35,7 +35,7 @@ impl Packing {
         }
     }
 
-    /// What it is called.
+    /// Its name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Packing::Plain => "plain",
@@ -45,16 +45,16 @@ impl Packing {
     }
 }
 
-/// Something that holds no events as it is, and how its content is got at.
+/// A format that contains no events directly, and how to get at its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foreign {
-    /// What it is, after "is".
+    /// Its name, after "is".
     pub(super) what: &'static str,
-    /// A command that unpacks FILE to standard output, or what else to do.
+    /// A command that unpacks FILE to standard output, or another remedy.
     pub(super) remedy: &'static str,
 }
 
-/// What these bytes begin, if it is known and no event file. `packing`: around the bytes.
+/// The foreign format that these bytes begin, if it is a known one. `packing`: the compression around the bytes.
 pub(super) fn foreign(head: &[u8], packing: Packing) -> Option<Foreign> {
     const EMPTY_ARCHIVE: &[u8] = b"PK\x05\x06";
     let found = |what, remedy| Some(Foreign { what, remedy });
@@ -108,8 +108,8 @@ pub(super) fn foreign(head: &[u8], packing: Packing) -> Option<Foreign> {
     None
 }
 
-/// Hadoop's snappy, which Firehose writes as well, has no magic number: two lengths in big endian, of which the first is
-/// that of the text, and then a block of snappy, which begins with the length of its text again, seven bits a byte.
+/// Hadoop's snappy, which Firehose also writes, has no magic number: two big-endian lengths, of which the first is that of the
+/// text, and then a block of snappy, which begins with the length of its text again, in seven bits a byte.
 fn is_hadoop_snappy(head: &[u8]) -> bool {
     let [a, b, c, d, e, f, g, h, block @ ..] = head else { return false };
     let (text, packed) = (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h]));
@@ -117,14 +117,14 @@ fn is_hadoop_snappy(head: &[u8]) -> bool {
     for (index, byte) in block.iter().take(5).enumerate() {
         length |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            // The first byte of a text is never a zero, so no text begins like this.
+            // The first byte of a text is never zero, so no text begins like this.
             return *a == 0 && packed > 0 && length > 0 && length <= u64::from(text);
         }
     }
     false
 }
 
-/// The error that a reader gives when it comes upon something foreign inside a compressed source.
+/// The error of a reader that finds a foreign format inside a compressed source.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {}", .0.what)]
 pub(super) struct ForeignInside(pub(super) Foreign);

@@ -1,4 +1,4 @@
-//! Where a document begins and ends: the rules of the module's documentation, resumable at any byte.
+//! Finds where documents begin and end: the rules of the module's documentation, resumable at any byte.
 
 use memchr::{memchr_iter, memchr3};
 
@@ -6,12 +6,12 @@ use memchr::{memchr_iter, memchr3};
 /// batch of either through Lambda (6 MB).
 pub const MAX_DOCUMENT: usize = 8 << 20;
 
-/// The sizes that bound memory; a parameter, so that tests can make them tiny.
+/// The sizes that bound memory; parameters, so that tests can make them tiny.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Bytes of a worker's buffer.
     pub(super) chunk: usize,
-    /// A line with more bytes is looked through for documents with nothing between them.
+    /// A line with more bytes is scanned for documents with nothing between them.
     pub(super) long_line: usize,
     /// A document with more bytes is not kept.
     pub(super) document: usize,
@@ -19,7 +19,7 @@ pub(super) struct Limits {
     pub(super) compressed: usize,
     /// Whether a file stays open from one read to the next.
     pub(super) hold: bool,
-    /// So much input is decoded on the calling thread before threads are started.
+    /// The amount of input that is decoded on the calling thread before threads are started.
     pub(super) inline: u64,
 }
 
@@ -34,7 +34,7 @@ impl Limits {
     };
 }
 
-/// One document's place in a buffer.
+/// The place of one document in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
     Document { line: u64, start: usize, end: usize },
@@ -43,8 +43,8 @@ pub(super) enum Frame {
 
 /// Finds the documents of one source in a buffer that is filled piece by piece.
 ///
-/// `start` is where the open document (or line) begins in the buffer, `at` is how far the buffer has been looked at.
-/// What lies before `start` is done with.
+/// `start` is where the open document (or line) begins in the buffer, `at` is how far the buffer has been examined. Bytes
+/// before `start` are finished.
 #[derive(Debug)]
 pub(super) struct Framer {
     long_line: usize,
@@ -52,11 +52,11 @@ pub(super) struct Framer {
     start: usize,
     at: usize,
     line: u64,
-    /// `None` on the fast path: whole lines that nobody looks into.
+    /// `None` on the fast path: whole lines that are not scanned.
     scan: Option<Scan>,
 }
 
-/// Where a look through a line, or through a document of several lines, stands.
+/// The state of a scan through a line, or through a document of several lines.
 #[derive(Debug, Default)]
 struct Scan {
     open: Option<Open>,
@@ -68,7 +68,7 @@ struct Scan {
 #[derive(Debug)]
 struct Open {
     line: u64,
-    /// Bytes of this document that were too many to keep.
+    /// Bytes of this document that exceeded the limit and were dropped.
     discarded: u64,
     /// The document begins with a bracket; anything else ends with its line.
     bracketed: bool,
@@ -86,7 +86,7 @@ struct Open {
     complete: bool,
     /// The first line is a bracket and nothing else, so far.
     bare: bool,
-    /// Which line of the document this is.
+    /// The current line of the document.
     place: Place,
     /// Only blanks so far on this line.
     fresh: bool,
@@ -121,19 +121,19 @@ impl Framer {
         self.line
     }
 
-    /// Where the bytes begin that have to be kept for the next buffer.
+    /// The start of the bytes that must be kept for the next buffer.
     pub(super) fn kept_from(&self) -> usize {
         self.start
     }
 
-    /// The kept bytes have been moved to the front of a buffer.
+    /// Notes that the kept bytes have been moved to the front of a buffer.
     pub(super) fn rebase(&mut self) {
         self.at -= self.start;
         self.start = 0;
     }
 
-    /// Gives up the bytes of the open document if they are too many to be kept, and says whether it did: if so, the
-    /// buffer is to be filled from its front again.
+    /// Drops the bytes of the open document if they exceed the limit; returns whether it did: then the buffer must be filled
+    /// from its front again.
     pub(super) fn discard(&mut self) -> bool {
         let kept = self.at - self.start;
         let document = self.document;
@@ -147,7 +147,7 @@ impl Framer {
         true
     }
 
-    /// Looks at the bytes that have been added to the buffer; documents that end among them are added to `frames`.
+    /// Examines the bytes that have been added to the buffer; documents that end among them are added to `frames`.
     pub(super) fn advance(&mut self, buffer: &[u8], frames: &mut Vec<Frame>) {
         while self.at < buffer.len() {
             if self.scan.is_some() {
@@ -158,7 +158,7 @@ impl Framer {
         }
     }
 
-    /// The source has ended: what is open ends here.
+    /// The source has ended: an open document ends here.
     pub(super) fn finish(&mut self, buffer: &[u8], frames: &mut Vec<Frame>) {
         if self.scan.is_none() && !is_whole(&buffer[self.start..]) {
             self.at = self.start;
@@ -195,7 +195,7 @@ impl Framer {
         }
     }
 
-    /// The careful path: brackets and strings. Goes back to the fast path at the end of a line that ends a document.
+    /// The careful path: brackets and strings. Returns to the fast path at the end of a line that ends a document.
     fn look_through(&mut self, buffer: &[u8], frames: &mut Vec<Frame>) {
         let Some(mut scan) = self.scan.take() else { return };
         loop {
@@ -275,7 +275,7 @@ impl Framer {
         open.of_objects && open.discarded == 0 && self.at - self.start > self.document
     }
 
-    /// Goes back to the first element of the open array.
+    /// Returns to the first element of the open array.
     fn enter_array(&mut self, scan: &mut Scan) {
         if let Some(open) = scan.open.take() {
             self.line = open.line;
@@ -321,8 +321,8 @@ impl Open {
         open
     }
 
-    /// How many bytes of `rest` belong to the string that is open. A string cannot hold a raw newline: there it ends,
-    /// so that a missing quote spoils one line and not the file.
+    /// The number of bytes of `rest` that belong to the open string. A string cannot contain a raw newline and ends there, so a
+    /// missing quote spoils one line and not the file.
     fn pass_string(&mut self, rest: &[u8]) -> usize {
         if self.escaped {
             self.escaped = false;
@@ -395,7 +395,7 @@ impl Open {
     }
 }
 
-/// Whether a line is blank or ends as a JSON document ends: then the next line has no say in it.
+/// Whether a line is blank or ends as a JSON document ends: then the next line cannot continue it.
 fn is_whole(line: &[u8]) -> bool {
     matches!(line.trim_ascii_end().last(), None | Some(b'}' | b']'))
 }
@@ -407,10 +407,10 @@ fn document(buffer: &[u8], start: usize, end: usize, line: u64) -> Option<Frame>
     (start < trimmed_end).then_some(Frame::Document { line, start, end: trimmed_end })
 }
 
-/// The documents of a line that holds several with nothing (or blanks) between them, as Firehose leaves them when no
-/// delimiter is set: `{…}{…}`. `None` if the line does not hold several.
+/// The documents of a line that contains several with nothing (or blanks) between them, as Firehose writes them without a
+/// delimiter: `{…}{…}`. `None` if the line does not contain several.
 ///
-/// To be called with a line that the decoder has refused; the pieces may be broken themselves, the last one above all.
+/// Call it with a line that the decoder has refused; the pieces may be broken themselves, especially the last one.
 #[must_use]
 pub fn split_concatenated(line: &[u8]) -> Option<Vec<&[u8]>> {
     let mut framer = Framer::new(&Limits { document: usize::MAX, ..Limits::STANDARD });
@@ -434,7 +434,7 @@ mod tests {
 
     const TINY: Limits = Limits { long_line: 24, document: 40, ..Limits::STANDARD };
 
-    /// What the framer finds, as `line: text`; fed whole and byte by byte, which must not differ.
+    /// The framer's result, as `line: text`; fed whole and byte by byte, which must not differ.
     fn found(input: &str, limits: &Limits) -> Vec<String> {
         let bytes = input.as_bytes();
         let frames_of = |ends: &mut dyn Iterator<Item = usize>| {

@@ -1,29 +1,30 @@
 //! Several sources, merged by time.
 //!
 //! Each source is a lane. The clock of a lane is the highest stamp that the lane has shown so far, in the order of its own
-//! documents. Next comes whatever is next in the lane with the lowest clock; where clocks are equal, the source that was
-//! named first. Inside a lane nothing is reordered, and what has no stamp stays at its place.
+//! documents. The next item is that of the lane with the lowest clock; if clocks are equal, of the source that was named first.
+//! Inside a lane nothing is reordered, and items without a stamp keep their place.
 //!
-//! A source may begin with what is stamped long before it happened (a complaint bears the date of its mail). Such an item
-//! takes the time of the first sure stamp that follows it within [`LOOKAHEAD`] items.
+//! A source may begin with an item that is stamped long before it happened (a complaint has the date of its mail). Such an
+//! item takes the time of the first sure stamp that follows it within [`LOOKAHEAD`] items.
 //!
-//! A stamp moves the clock of its lane only as far as one of the next [`LOOKAHEAD`] stamps of the lane confirms
-//! it: one mail that is misdated by days would otherwise hold back the rest of its file until the others have come so far.
+//! A stamp moves the clock of its lane only as far as one of the next [`LOOKAHEAD`] stamps of the lane confirms it: otherwise
+//! one mail that is misdated by days would hold back the rest of its file until the others have come that far.
 //!
-//! A source is opened when the merge has come to the time of its first item, which is read beforehand from the head of each
-//! file, so that a month of small objects keeps few files open. Pipes cannot be read twice, so they are open from the beginning.
+//! A source is opened when the merge has reached the time of its first item, which is read beforehand from the head of each
+//! file, so that a month of small objects keeps few files open. Pipes cannot be read twice, so they are open from the
+//! beginning.
 //!
-//! **Invariant:** the order depends on the bytes and the order of the sources alone, as in [`run`].
+//! **Invariant:** the order depends only on the bytes and the order of the sources, as in [`run`].
 //!
 //! **Invariant:** memory is bounded: at most [`MAX_LANES`] lanes are open, and `2 × workers + 2` more that are read ahead.
-//! Each holds its reader (about 60 KiB when many are open, and the beginning of the document that it stands in, at most
+//! Each holds its reader (about 60 KiB when many are open, and the beginning of its current document, at most
 //! [`MAX_DOCUMENT`](super::MAX_DOCUMENT)) and decoded chunks: one for each lane and `2 × workers + 2` for all together. The
-//! chunks of all lanes come from at most [`CHUNKS_BUDGET`] bytes of input, because chunks get smaller when lanes get more.
-//! For each source that is waiting, its first stamp is kept. File handles are bounded as well: at most [`MAX_HELD`], and
-//! as many as are read ahead; the other lanes open their file anew for each read.
+//! chunks of all lanes come from at most [`CHUNKS_BUDGET`] bytes of input, because chunks get smaller with more lanes. For each
+//! waiting source, its first stamp is kept. File handles are bounded as well: at most [`MAX_HELD`], plus those that are read
+//! ahead; the other lanes reopen their file for each read.
 //!
 //! There is no reader thread here either. A worker chooses the lane that is needed most: the one that the merge waits for,
-//! then any that has nothing decoded, then the one whose decoded events end first, which is the one that is used up first.
+//! then any without decoded chunks, then the one whose decoded events end first, which is used up first.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -35,77 +36,77 @@ use super::engine::{Buffer, Chunk, Intake, Progress, lock, run_within};
 use super::framing::Limits;
 use super::sources::{InputError, Source};
 
-/// At most so many sources may hold events of the same time.
+/// The most sources that may have events of the same time.
 pub const MAX_LANES: usize = 2048;
 
-/// The sources that are opened while more are open than this keep no file handle: systems allow 256 and more to a process.
+/// Sources that are opened while more than this are open keep no file handle: systems allow a process 256 or more.
 const MAX_HELD: usize = 128;
 
-/// A stamp is believed as far as one of so many stamps after it confirms it.
+/// The number of later stamps that may confirm a stamp.
 const LOOKAHEAD: usize = 16;
 
-/// So many stamps have to confirm one.
+/// The number of stamps that must confirm one.
 const CONFIRMED_BY: usize = 6;
 
-/// The chunks that wait in all lanes are decoded from at most about so many bytes.
+/// The chunks that wait in all lanes are decoded from at most about this many bytes.
 const CHUNKS_BUDGET: usize = 64 << 20;
 
-/// No chunk is smaller for the number of lanes.
+/// The smallest chunk, with any number of lanes.
 const SMALLEST_CHUNK: usize = 32 << 10;
 
 /// The buffers of all readers of compressed sources.
 const READERS_BUDGET: usize = 16 << 20;
 
-/// No buffer of a reader is smaller for the number of lanes.
+/// The smallest buffer of a reader, with any number of lanes.
 const SMALLEST_READER: usize = 16 << 10;
 
-/// So much of the head of a source is searched for its first stamp.
+/// The part of a source's head that is searched for its first stamp.
 const LONGEST_HEAD: u64 = 1 << 20;
 
 /// The sizes with which heads are read.
 const HEAD: Limits = Limits { chunk: 4 << 10, compressed: 4 << 10, ..Limits::STANDARD };
 
-/// From so many sources on, their heads are read by several threads.
+/// With this many sources, their heads are read by several threads.
 const MANY_SOURCES: usize = 64;
 
-/// The stamp of what has none, and of a source about which nothing is known.
+/// The stamp of an item without one, and of a source about which nothing is known.
 const NONE: i64 = i64::MIN;
 
-/// What was decoded from a chunk: items in order, each with a stamp or without one.
+/// The items of a decoded chunk, in order, each with a stamp or without one.
 pub trait Timed {
-    /// How many items there are.
+    /// The number of items.
     fn count(&self) -> usize;
 
-    /// When item `index` was stamped.
+    /// The stamp of item `index`.
     fn stamp(&self, index: usize) -> Option<Stamp>;
 }
 
-/// When an item was stamped.
+/// The stamp of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// In milliseconds since 1970.
     pub at: i64,
-    /// Whether that is when it happened. What happened later than its stamp, as a bounce does that bears nothing but the
-    /// date of its mail, is unsure.
+    /// Whether the item happened at that time. A stamp is unsure if the item happened later, like a bounce that has only the
+    /// date of its mail.
     pub sure: bool,
 }
 
-/// What the caller of [`run_by_time`] is to do with what was decoded from a chunk.
+/// What the caller of [`run_by_time`] must do with a decoded chunk.
 #[derive(Debug)]
 pub enum Step<'a, T> {
     /// It has been decoded. Chunks that one state has decoded arrive in the order in which they were decoded.
     Arrived(&'a mut T),
-    /// So many of its next items are due, which may be none, and so is what has no stamp and comes before or after them.
+    /// This many of its next items are due, which may be none, and so are items without a stamp before or after them.
     Due(&'a mut T, usize),
 }
 
-/// As [`run`](super::run), but several sources are merged by time; see the module's documentation. Sources that are
-/// handed over ([`Supply`](super::Supply)) cannot be read out of order: they come one after another.
+/// Like [`run`](super::run), but several sources are merged by time; see the module's documentation. Sources that are handed
+/// over ([`Supply`](super::Supply)) cannot be read out of order: they come one after another.
 ///
 /// # Errors
 ///
-/// Those of `take`, and [`InputError`] for a source that cannot be read, or for too many that hold events of the same time.
-/// `take` has then seen all that comes before, by time.
+/// Those of `take`, and [`InputError`] for a source that cannot be read, or for too many with events of the same time. `take`
+/// has then seen everything that comes before, by time.
 ///
 /// # Panics
 ///
@@ -191,7 +192,7 @@ where
     };
     thread::scope(|scope| {
         let (threads, outcome) = {
-            // Dropped before the threads are waited for, also when `take` panics.
+            // Dropped before the threads are joined, also when `take` panics.
             let _stop = Stop(&readers);
             let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let mut follow = || loop {
@@ -228,7 +229,7 @@ fn in_order_of_first_stamps<W, T: Timed>(
     decode: &(impl Fn(&mut W, Chunk<'_>) -> T + Sync),
 ) -> Vec<(i64, usize)> {
     let next = AtomicUsize::new(0);
-    let look = || {
+    let read_heads = || {
         let mut own = state();
         let mut buffer = Buffer::new(HEAD.chunk);
         let mut found = Vec::new();
@@ -242,8 +243,8 @@ fn in_order_of_first_stamps<W, T: Timed>(
     };
     let threads = if sources.len() < MANY_SOURCES { 0 } else { workers };
     let mut order = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(look)).collect();
-        let mut order = look();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(read_heads)).collect();
+        let mut order = read_heads();
         for thread in threads {
             match thread.join() {
                 Ok(found) => order.extend(found),
@@ -256,8 +257,8 @@ fn in_order_of_first_stamps<W, T: Timed>(
     order
 }
 
-/// The first stamp of a source, or an earlier time if its head does not show it. What cannot be read at its head comes
-/// last: then everything else has been counted when the run fails.
+/// The first stamp of a source, or an earlier time if its head does not show it. A source with an unreadable head comes last:
+/// then everything else has been counted when the run fails.
 fn first_stamp<T: Timed>(
     sources: &[Source],
     index: usize,
@@ -274,7 +275,7 @@ fn first_stamp<T: Timed>(
     loop {
         match intake.fill(buffer) {
             Ok(true) => {}
-            // Nothing follows that could contradict the first one.
+            // No later stamp could contradict the first one.
             Ok(false) => return head.earliest().unwrap_or(NONE),
             Err(_) => return head.earliest().unwrap_or(i64::MAX),
         }
@@ -303,7 +304,7 @@ impl Head {
         }
     }
 
-    /// Whether what follows cannot change when the source begins.
+    /// Whether later items cannot change when the source begins.
     fn is_enough(&self) -> bool {
         let dated_by = match first_sure(&self.stamps, 0) {
             Some(sure) => sure,
@@ -314,7 +315,7 @@ impl Head {
         after.len() >= LOOKAHEAD || after.flatten().count() >= CONFIRMED_BY
     }
 
-    /// When the first item of the source is due.
+    /// The time at which the first item of the source is due.
     fn earliest(&self) -> Option<i64> {
         (!self.stamps.is_empty()).then(|| time_of(&self.stamps, 0, NONE))
     }
@@ -326,20 +327,20 @@ fn first_sure(stamps: &VecDeque<Option<Stamp>>, index: usize) -> Option<usize> {
     within.into_iter().find(|&index| stamps[index].is_some_and(|stamp| stamp.sure))
 }
 
-/// When an item is due in a lane whose clock stands at `clock`.
+/// The time at which an item is due in a lane with the clock `clock`.
 fn time_of(stamps: &VecDeque<Option<Stamp>>, index: usize, clock: i64) -> i64 {
-    // What a source begins with may be stamped long before it happened.
+    // The first items of a source may be stamped long before they happened.
     let head = if clock == NONE { first_sure(stamps, index).map(|sure| believed(stamps, sure)) } else { None };
     head.unwrap_or(clock).max(believed(stamps, index))
 }
 
-/// A stamp, as far as those that follow it confirm it: as many as [`CONFIRMED_BY`], since several events of one mail bear
-/// the same wrong date; near the end of a source all that are left.
+/// A stamp, as far as those after it confirm it: [`CONFIRMED_BY`] must, because several events of one mail have the same wrong
+/// date; near the end of a source, all that are left.
 fn believed(stamps: &VecDeque<Option<Stamp>>, index: usize) -> i64 {
     let Some(stamp) = stamps[index] else { return NONE };
     let until = (index + 1 + LOOKAHEAD).min(stamps.len());
     let mut after: Vec<i64> = stamps.range(index + 1..until).flatten().map(|stamp| stamp.at).collect();
-    // Nearly always the next ones are no earlier.
+    // Nearly always the next ones are not earlier.
     if after.len() >= CONFIRMED_BY && after[..CONFIRMED_BY].iter().all(|at| *at >= stamp.at) {
         return stamp.at;
     }
@@ -354,11 +355,11 @@ enum Reached {
     Needs(usize),
     /// Everything has been taken.
     End,
-    /// The caller has enough.
+    /// The caller has ended the run.
     Stop,
 }
 
-/// What a worker has made of a task.
+/// The result of a worker's task.
 struct Arrival<T> {
     source: usize,
     number: u64,
@@ -373,12 +374,12 @@ struct Merge<'o, T> {
     order: &'o [(i64, usize)],
     /// How many of the sources in `order` have been reached.
     reached: usize,
-    /// The lanes that are open, each at a time before which it holds nothing.
+    /// The open lanes, each with a time before which it has nothing.
     open: BTreeSet<(i64, usize)>,
     lanes: BTreeMap<usize, Pending<T>>,
 }
 
-/// What has arrived of a lane, and has not been taken.
+/// What has arrived from a lane and has not been taken.
 struct Pending<T> {
     /// Chunks that have arrived before their predecessors.
     early: BTreeMap<u64, Arrival<T>>,
@@ -387,7 +388,7 @@ struct Pending<T> {
     chunks: VecDeque<Waiting<T>>,
     /// The stamps of the items that are left.
     stamps: VecDeque<Option<Stamp>>,
-    /// The times of the first of them, as far as what follows is known.
+    /// The times of the first items, as far as later items are known.
     times: VecDeque<i64>,
     clock: i64,
     /// The highest stamp that has arrived.
@@ -399,9 +400,9 @@ struct Pending<T> {
 /// A decoded chunk.
 struct Waiting<T> {
     decoded: T,
-    /// How many of its items are left.
+    /// The number of its items that are left.
     left: usize,
-    /// What comes before its first item has not been taken.
+    /// The part before its first item has not been taken.
     fresh: bool,
 }
 
@@ -458,7 +459,7 @@ impl<'o, T: Timed + Send> Merge<'o, T> {
         Self { order, reached: 0, open: BTreeSet::new(), lanes: BTreeMap::new() }
     }
 
-    /// Takes over what has arrived.
+    /// Receives the arrivals.
     fn receive<E>(
         &mut self,
         arrived: VecDeque<Arrival<T>>,
@@ -470,13 +471,13 @@ impl<'o, T: Timed + Send> Merge<'o, T> {
             {
                 return Ok(ControlFlow::Break(()));
             }
-            // What was read ahead is put where its lane will be.
+            // Chunks that were read ahead are stored where their lane will be.
             self.lanes.entry(arrival.source).or_default().put(arrival);
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Goes on as far as what has arrived allows.
+    /// Continues as far as the arrivals allow.
     fn advance<E: From<InputError>>(
         &mut self,
         readers: &Readers<'_, T>,
@@ -553,7 +554,7 @@ struct Readers<'a, T> {
     sources: &'a [Source],
     order: &'a [(i64, usize)],
     progress: &'a Progress,
-    /// So many decoded chunks may wait, beside one for each lane.
+    /// The number of decoded chunks that may wait, in addition to one for each lane.
     room: usize,
     state: Mutex<State<'a, T>>,
     /// There may be something to read.
@@ -592,7 +593,7 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// Where the chunks that have been asked for will end, if they are like those before them.
+    /// The time at which the chunks in flight will end, if they are like those before them.
     fn ends_at(&self) -> i64 {
         let done = i64::try_from(self.chunks.max(1)).unwrap_or(i64::MAX);
         let under_way = i64::try_from(self.in_flight).unwrap_or(i64::MAX);
@@ -653,7 +654,7 @@ impl<'a, T> State<'a, T> {
         let ahead = self.opened - self.reached < readers.room;
         let next = readers.order.get(self.opened).copied().filter(|_| ahead);
         let (_, source) = first.chain(next).min()?;
-        // Where another worker is just reading what is needed next, it is waited for: the room is not for what comes later.
+        // If another worker is reading the next chunk that is needed, this one waits: the room is not for later chunks.
         self.lanes.get(&source).is_none_or(Lane::can_be_read).then_some(source)
     }
 
@@ -704,7 +705,7 @@ impl<'a, T: Timed> Readers<'a, T> {
         }
     }
 
-    /// Makes sure that the first `reached` sources have lanes.
+    /// Ensures that the first `reached` sources have lanes.
     fn open_up_to(&self, reached: usize) {
         let mut state = lock(&self.state);
         state.reached = reached;
@@ -791,7 +792,7 @@ impl<'a, T: Timed> Readers<'a, T> {
         self.news.notify_one();
     }
 
-    /// Waits for what arrives next; `None` if a worker has panicked.
+    /// Waits for the next arrivals; `None` if a worker has panicked.
     fn wait(&self) -> Option<VecDeque<Arrival<T>>> {
         let mut state = lock(&self.state);
         loop {
@@ -814,7 +815,7 @@ impl<T> Readers<'_, T> {
     }
 }
 
-/// Ends the run when the calling thread leaves it, in whatever way.
+/// Ends the run when the calling thread leaves it, for any reason.
 struct Stop<'s, 'a, T>(&'s Readers<'a, T>);
 
 impl<T> Drop for Stop<'_, '_, T> {
@@ -823,7 +824,7 @@ impl<T> Drop for Stop<'_, '_, T> {
     }
 }
 
-/// Ends the run when a worker panics, so that nobody waits for its chunk.
+/// Ends the run when a worker panics, so that no thread waits for its chunk.
 struct StopWhenPanicking<'s, 'a, T>(&'s Readers<'a, T>);
 
 impl<T> Drop for StopWhenPanicking<'_, '_, T> {
@@ -977,7 +978,7 @@ mod tests {
 
     #[test]
     fn a_head_is_read_until_nothing_that_follows_can_make_it_begin_earlier() {
-        // A document fills the first piece that is read of a head.
+        // One document fills the first piece that is read of a head.
         let long = |at: i64| format!("{at}!{:5000}\n", "");
         let lanes = [vec![100, 90, 5, 101, 102], vec![50, 60]];
         let sources = lanes

@@ -1,4 +1,4 @@
-//! What the arguments of the command line stand for.
+//! Turns the arguments of the command line into sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -17,13 +17,13 @@ use crate::text::quoted;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// An argument names nothing that exists.
+    /// An argument that does not exist.
     #[error("no such file: {} (name a file, a directory, a quoted pattern, or - for standard input)", path.display())]
     Missing {
         /// The argument.
         path: PathBuf,
     },
-    /// A directory holds nothing that looks like an event file.
+    /// A directory without event files.
     #[error(
         "no event files in {} (.json, .ndjson, .jsonl, .log, each also with .gz or .zst, or no extension; name others one by one)",
         path.display()
@@ -38,7 +38,7 @@ pub enum InputError {
         /// The argument.
         pattern: String,
     },
-    /// A pattern that is none.
+    /// An invalid pattern.
     #[error("not a pattern: {pattern}")]
     Pattern {
         /// The argument.
@@ -51,7 +51,7 @@ pub enum InputError {
     Unreadable {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A source failed while it was read; everything before `line` has been delivered.
@@ -61,15 +61,15 @@ pub enum InputError {
         path: PathBuf,
         /// The first line that is not whole, 1-based.
         line: u64,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something that holds no events as it is.
+    /// A format that contains no events directly.
     #[error("{} is {what}: {remedy}", path.display())]
     Foreign {
         /// The source's name.
         path: PathBuf,
-        /// What it is.
+        /// The format.
         what: &'static str,
         /// What to do, with the command that unpacks it.
         remedy: String,
@@ -81,7 +81,7 @@ pub enum InputError {
         path: PathBuf,
         /// The first line that is not whole, 1-based.
         line: u64,
-        /// What the decoder says.
+        /// The decoder's error.
         source: io::Error,
     },
     /// Gzip data that is cut short or damaged; everything before `line` has been delivered.
@@ -91,24 +91,24 @@ pub enum InputError {
         path: PathBuf,
         /// The first line that is not whole, 1-based.
         line: u64,
-        /// What the decoder says.
+        /// The decoder's error.
         source: io::Error,
     },
-    /// More sources hold events of the same time than can be open together.
+    /// More sources have events of the same time than can be open together.
     #[error(
-        "{count} files or more hold events of {}, {} is one of them; at most {most} can be merged by time at once \
+        "{count} files or more have events of {}, among them {}; at most {most} can be merged by time at once \
          (give fewer folders at a time, or join the files of one folder that follow each other: cat folder/* > one.json)",
         moment(*at),
         path.display()
     )]
     TooManyAtOnce {
-        /// How many are known to.
+        /// The number of sources known to.
         count: usize,
-        /// At most so many are merged.
+        /// The most that are merged.
         most: usize,
         /// The time, in milliseconds since 1970.
         at: i64,
-        /// The source that is one too many.
+        /// The first source beyond the limit.
         path: PathBuf,
     },
 }
@@ -116,7 +116,7 @@ pub enum InputError {
 impl InputError {
     pub(super) fn foreign(path: PathBuf, Foreign { what, remedy }: Foreign) -> Self {
         let name = path.display().to_string();
-        // Standard input has no name that a command takes.
+        // Standard input has no name for a command line.
         let remedy = if name == STANDARD_INPUT { remedy.to_owned() } else { remedy.replace("FILE", &quoted(&name)) };
         InputError::Foreign { path, what, remedy }
     }
@@ -133,9 +133,9 @@ fn moment(millis: i64) -> String {
 pub struct Source {
     name: String,
     origin: Origin,
-    /// Bytes as stored (compressed, if they are), where that is known beforehand.
+    /// Bytes as stored (compressed, if they are), if known beforehand.
     size: Option<u64>,
-    /// Of a file that nobody has named by itself: what was skipped of these files, and why.
+    /// For files that were not named one by one: where skipped files are recorded, with the reason.
     skipped: Option<Skipped>,
 }
 
@@ -149,38 +149,38 @@ enum Origin {
     Supplied(Supply),
 }
 
-/// Whole sources that somebody else hands over, one after the other, in the order in which they are read. A damaged one
-/// of them is noted and ends nothing: what came before the damage counts.
+/// Whole sources that the caller hands over, one after the other, in the order in which they are read. A damaged one is noted
+/// and does not end the run: what came before the damage counts.
 #[derive(Clone)]
 pub struct Supply {
     next: Arc<Mutex<dyn FnMut() -> io::Result<Vec<u8>> + Send>>,
     damages: Arc<Mutex<Vec<Damage>>>,
 }
 
-/// What is wrong with a source, although reading goes on: one that was supplied, or was skipped.
+/// A problem with a source that does not end the run: it was supplied, or was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Its name.
     pub source: String,
-    /// What, in words.
+    /// The problem, in words.
     pub what: String,
 }
 
 impl Supply {
-    /// `next` returns the bytes of the next source, as they are stored: compressed, if they are. It is called once for
-    /// each source, and may wait.
+    /// `next` returns the bytes of the next source, as stored (compressed, if they are). It is called once for each source, and
+    /// may block.
     #[must_use]
     pub fn new(next: impl FnMut() -> io::Result<Vec<u8>> + Send + 'static) -> Self {
         Self { next: Arc::new(Mutex::new(next)), damages: Arc::default() }
     }
 
-    /// The source of this name that is handed over next. Sources must be read in the order in which this was called.
+    /// A source with this name that is handed over next. Sources must be read in the order in which this was called.
     #[must_use]
     pub fn source(&self, name: &str, size: u64) -> Source {
         Source { name: name.to_owned(), origin: Origin::Supplied(self.clone()), size: Some(size), skipped: None }
     }
 
-    /// What was wrong so far, in the order of the sources.
+    /// The problems so far, in the order of the sources.
     #[must_use]
     pub fn damages(&self) -> Vec<Damage> {
         self.damages.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -219,8 +219,8 @@ impl Source {
 
     fn file(path: PathBuf) -> Result<Self, InputError> {
         let size = match fs::metadata(&path) {
-            // Opened now, since nobody wants to learn of a forgotten permission after an hour. What is no regular file
-            // (the named pipe of a process substitution) can be opened only once.
+            // Opened now, because an hour later is too late to learn of a missing permission. Anything but a regular file (the
+            // named pipe of a process substitution) can be opened only once.
             Ok(metadata) if metadata.is_file() => File::open(&path).map(|_| Some(metadata.len())),
             Ok(_) => Ok(None),
             Err(source) => Err(source),
@@ -243,7 +243,7 @@ impl Source {
         matches!(self.origin, Origin::File(_)) && self.size.is_some()
     }
 
-    /// Bytes as stored (compressed, if they are), where that is known beforehand.
+    /// Bytes as stored (compressed, if they are), if known beforehand.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         self.size
@@ -256,7 +256,7 @@ impl Source {
         }
     }
 
-    /// Whether reading it once leaves it as it was.
+    /// Whether it can be read again after it was read.
     pub(super) fn can_be_read_twice(&self) -> bool {
         match &self.origin {
             Origin::File(_) => self.size.is_some(),
@@ -269,7 +269,7 @@ impl Source {
         matches!(self.origin, Origin::Supplied(_))
     }
 
-    /// Notes something about it that ends nothing.
+    /// Notes a problem that does not end the run.
     pub(super) fn note(&self, what: impl FnOnce() -> String) {
         if let Origin::Supplied(supply) = &self.origin {
             let damage = Damage { source: self.name.clone(), what: what() };
@@ -277,7 +277,7 @@ impl Source {
         }
     }
 
-    /// Notes an error, if it is to end nothing; whether it is so.
+    /// Notes an error if it need not end the run; returns whether it does not.
     pub(super) fn tolerates(&self, error: &InputError) -> bool {
         match (error, &self.origin, &self.skipped) {
             (InputError::Foreign { what, remedy, .. }, Origin::Supplied(_), _) => {
@@ -325,7 +325,7 @@ impl Source {
     }
 }
 
-/// A file that is opened anew for each read, so that many may be read in turn.
+/// A file that is reopened for each read, so that many may be read in turn.
 struct ReopenedFile {
     path: PathBuf,
     at: u64,
@@ -362,22 +362,22 @@ impl Read for MemoryReader {
 pub struct Sources;
 
 impl Sources {
-    /// The sources that `args` name, in the order of the arguments; what is named twice is read twice.
+    /// The sources that `args` name, in the order of the arguments; a source that is named twice is read twice.
     ///
     /// - `-` is standard input.
-    /// - A file is taken whatever its name; so is a named pipe.
-    /// - A directory is walked. In each directory names are taken in the order of their bytes. Taken are names that end in `.json`, `.ndjson`, `.jsonl`
-    ///   or `.log`, in any case, and names without an extension (Firehose writes
-    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` or `.zst` behind it. `.txt` is not taken: people keep notes
+    /// - A file is read whatever its name; so is a named pipe.
+    /// - A directory is walked. In each directory names are sorted by their bytes. Read are names that end in `.json`,
+    ///   `.ndjson`, `.jsonl` or `.log`, in any case, and names without an extension (Firehose writes
+    ///   `stream-1-2026-09-01-12-00-00-uuid`), each also with `.gz` or `.zst` appended. `.txt` is not read: people keep notes
     ///   in such files. Hidden names are skipped, links to directories are not followed.
-    /// - An argument that names nothing and holds `*`, `?` or `[` is a pattern. Files that it matches are taken
-    ///   whatever their names, in the order of their bytes; directories that it matches are walked.
+    /// - An argument that names nothing and contains `*`, `?` or `[` is a pattern. Files that it matches are read whatever
+    ///   their names, sorted by their bytes; directories that it matches are walked.
     ///
-    /// Whether a file is compressed is not told by its name, but by its first bytes, when it is read.
+    /// Whether a file is compressed is decided by its first bytes, when it is read, not by its name.
     ///
     /// # Errors
     ///
-    /// What does not exist, cannot be opened, or holds or matches nothing; see [`InputError`].
+    /// An argument that does not exist, cannot be opened, or contains or matches nothing; see [`InputError`].
     pub fn expand<S: AsRef<str>>(args: &[S]) -> Result<Vec<Source>, InputError> {
         let mut sources: Vec<Source> = Vec::new();
         let skipped = Skipped::default();
@@ -404,8 +404,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// What has been skipped while these sources were read, because it is no event file, and nobody has named it by
-    /// itself: files of directories.
+    /// The files of directories that were skipped while these sources were read, because they are not event files.
     #[must_use]
     pub fn skipped(sources: &[Source]) -> Vec<Damage> {
         let Some(skipped) = sources.iter().find_map(|source| source.skipped.as_ref()) else { return Vec::new() };
@@ -429,7 +428,7 @@ fn match_pattern(pattern: &str, sources: &mut Vec<Source>, skipped: &Skipped) ->
     if paths.is_empty() {
         return Err(InputError::NoMatch { pattern: pattern.to_owned() });
     }
-    // By components, as a walk would come by them; a directory comes before what it holds.
+    // By components, in the order of a walk; a directory comes before its entries.
     paths.sort_by(|a, b| bytes_of_components(a).cmp(bytes_of_components(b)));
     let before = sources.len();
     let mut walked = BTreeSet::new();
@@ -465,7 +464,7 @@ fn walk_named(directory: &Path, sources: &mut Vec<Source>, skipped: &Skipped) ->
 }
 
 fn walk(top: &Path, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), InputError> {
-    // The paths that are still to be visited, the next one last: no recursion, however deep the tree.
+    // The paths still to visit, the next one last: no recursion, however deep the tree.
     let mut waiting = visible_entries(top)?;
     while let Some((path, is_directory)) = waiting.pop() {
         if is_directory {
@@ -477,7 +476,7 @@ fn walk(top: &Path, sources: &mut Vec<Source>, skipped: &Skipped) -> Result<(), 
     Ok(())
 }
 
-/// What a directory holds, the last name first, and whether it is a directory (a link to one is not).
+/// The entries of a directory, the last name first, and whether each is a directory (a link to one is not).
 fn visible_entries(directory: &Path) -> Result<Vec<(PathBuf, bool)>, InputError> {
     let read = || -> io::Result<Vec<(PathBuf, bool)>> {
         let mut entries = Vec::new();
@@ -493,7 +492,7 @@ fn visible_entries(directory: &Path) -> Result<Vec<(PathBuf, bool)>, InputError>
     read().map_err(|source| InputError::Unreadable { path: directory.to_owned(), source })
 }
 
-/// The most characters that are an extension: stream names may hold dots, and Firehose puts a date and a UUID behind.
+/// The most characters of an extension: stream names may contain dots, and Firehose appends a date and a UUID.
 const LONGEST_EXTENSION: usize = 8;
 
 fn names_event_file(name: &OsStr) -> bool {

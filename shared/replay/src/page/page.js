@@ -1,11 +1,11 @@
-// Draws a view (see view.rs): of a replay, where it stands in the page; of a live stack, where it is asked for again and again.
-// Whatever comes from a view goes into text nodes.
+// Draws a view (see view.rs): that of a replay is in the page; that of a live stack is fetched repeatedly.
+// Every value of a view goes into text nodes.
 "use strict";
 (() => {
   const METRICS = ["hard_bounce", "complaint", "delay", "block"];
   const METRIC_NAMES = { hard_bounce: "hard bounces", complaint: "complaints", delay: "delays", block: "blocks" };
   const STATES = ["open", "throttled", "probing"];
-  // The word that people see for a state; without a gate a cut of the quota holds nothing back. A test compares it with `StateName::word`.
+  // The public word for a state; without a gate, a reduced quota holds nothing back. A test compares it with `StateName::word`.
   const SHOWN = { closed: "sending", throttled: "slowed", open: "stopped", probing: "testing" };
   const shown = (name) => (name === "throttled" && !view.gate ? "warned" : SHOWN[name] || name);
   const BY_PERSON = { open: "stopped by a person", closed: "bypassed by a person", shadow: "put in shadow by a person" };
@@ -33,7 +33,7 @@
     const d = new Date(ms);
     return `${d.getUTCFullYear()}-${two(d.getUTCMonth() + 1)}-${two(d.getUTCDate())} ${two(d.getUTCHours())}:${two(d.getUTCMinutes())}`;
   };
-  const told = (at) => (at ? at.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "");
+  const timeOf = (at) => (at ? at.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "");
   const keyName = (k) => (k.isp ? `${k.subject} @ ${k.isp}` : k.subject);
   const plural = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
   const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
@@ -61,15 +61,15 @@
     el("span", { class: `state ${name}` }, name === "throttled" && factor !== null && view.gate ? `${shown(name)} to ${percent(factor)}` : shown(name));
 
   const hasSwitch = (key) => key.isp === null && (key.subject === "account" || /^(configuration-set|tenant):/.test(key.subject) && key.subject !== "configuration-set:(none)");
-  // Without a gate, what SES has no switch for is evidence: nothing about it is stopped or resumed, unless a person has said so.
+  // Without a gate, a subject without a switch at SES is evidence only: it is not stopped or resumed, except by a person's command.
   const isEvidence = (key) => !view.gate && key.isp === null && !hasSwitch(key) && key.hold === "none";
 
-  // Subjects that share all their mail are told once, where their breakers stand alike.
+  // Subjects that share all their mail are shown once if their breakers are in the same state.
   const isEcho = (key) => {
     const first = view.same_mail.find((group) => group.includes(key.subject))?.[0];
     if (!first || first === key.subject) return false;
     const twin = view.keys.find((other) => other.subject === first && other.isp === key.isp);
-    // What has no switch has no state beside that of a configuration set with the same mail.
+    // A subject without a switch has no state of its own if a configuration set has the same mail.
     if (twin !== undefined && isEvidence({ ...key, isp: null })) return true;
     return twin !== undefined && twin.state === key.state && twin.factor === key.factor && twin.hold === key.hold;
   };
@@ -88,7 +88,7 @@
     const g = view.grid;
     const from = clock(g.from * 60000);
     const to = clock((g.from + g.step * g.bins) * 60000);
-    const shadow = view.shadow ? ", in shadow: it decides and tells, and does nothing" : "";
+    const shadow = view.shadow ? ", in shadow: decisions are only reported" : "";
     $("about").textContent = `${view.kind === "live" ? "" : `${view.title} · `}mail of ${from} to ${to} UTC · ${view.policy}${shadow}`;
     $("read").textContent = view.read;
     const sections = [...document.querySelectorAll("main section")].filter((section) => !section.hidden);
@@ -102,7 +102,7 @@
     const counts = ["open", "probing", "throttled", "in trouble"].map((name) => [unsettled.filter((key) => key.state === name).length, shown(name)])
       .filter(([count]) => count > 0).map(([count, word]) => `${whole(count)} ${word}`);
     const tense = view.kind === "live" ? "" : " at the end";
-    const opened = view.transitions.filter((t) => t.to === "open" && t.from !== "open" && !isTold(t)).length;
+    const opened = view.transitions.filter((t) => t.to === "open" && t.from !== "open" && !isDuplicate(t)).length;
     let verdict = unsettled.length === 0
       ? `Everything is sending${tense}.`
       : `${counts.join(", ")}${tense}.`;
@@ -117,7 +117,7 @@
     const rate = (metric) => {
       const r = view.whole_rates[metric];
       return tile(METRIC_NAMES[metric], percent(r && r.rate), r && r.rate !== null
-        ? `${whole(r.bad)} of ${whole(r.population)}; limit ${percent(linesOf(metric).limit)}` : "nothing to divide by");
+        ? `${whole(r.bad)} of ${whole(r.population)}; limit ${percent(linesOf(metric).limit)}` : "no denominator");
     };
     fill("tiles",
       tile("mail accepted", whole(sent), `${whole(view.whole.delivered || 0)} delivered${outcomes > (view.whole.sent || 0) ? `; only ${whole(view.whole.sent || 0)} Send events` : ""}`),
@@ -129,8 +129,8 @@
     const rows = listed.filter((key) => view.kind === "live" || !isEcho(key)).map((key) => el("tr", {},
       el("th", { scope: "row" }, view.kind === "live" ? keyName(key) : named(key, keyName(key))),
       el("td", {}, state(key.state, key.factor), key.hold !== "none" ? ` (${BY_PERSON[key.hold]})` : ""),
-      el("td", { class: "time" }, told(key.since)),
-      el("td", { class: "time" }, key.until ? told(key.until) : key.state === "open" ? "a person resumes it" : ""),
+      el("td", { class: "time" }, timeOf(key.since)),
+      el("td", { class: "time" }, key.until ? timeOf(key.until) : key.state === "open" ? "a person resumes it" : ""),
       el("td", { class: "why" }, lastReason(key)),
       el("td", { class: view.kind === "live" ? "act" : null }, view.kind === "live" ? buttons(key) : el("code", {}, explainCommand(key)))));
     fill("breakers", table("Breakers that are not sending, or under a command of a person", null,
@@ -146,7 +146,7 @@
   const explainCommand = (key) => {
     if (view.kind === "live") return commandOf("explain", key);
     const last = view.transitions.findLast((t) => t.subject === key.subject && t.isp === key.isp);
-    const at = told(last ? last.at : new Date(view.now).toISOString());
+    const at = timeOf(last ? last.at : new Date(view.now).toISOString());
     return ["replay", "explain", ...view.arguments, "--at", at, "--subject", key.subject, ...(key.isp ? ["--isp", key.isp] : [])].map(quoted).join(" ");
   };
 
@@ -155,7 +155,7 @@
       const rate = key.rates[metric];
       const lines = linesOf(metric);
       if (!rate || rate.rate === null) return number("no data", "none");
-      // A rate of a few mails is chance: it is marked only where the harm is beyond that.
+      // The rate of a few mails may be chance: it is marked only if the harm is beyond chance.
       const sure = (rate.bad - Math.sqrt(rate.bad)) / Math.max(rate.population, 1);
       const warn = Math.min(...lines.ratios.filter(([level]) => level === "warn").map(([, line]) => line), lines.limit);
       const mark = sure >= lines.limit ? "over" : sure >= warn ? "near" : "";
@@ -198,7 +198,7 @@
   const bandsOf = (key) => {
     const bands = ownBands(key);
     if (key.isp === null || key.subject === "account") return bands;
-    // What stops its subject as a whole, or its ISP for everybody, stops this key, too.
+    // A stop of its subject as a whole, or of its ISP for all senders, stops this key, too.
     const stands = (subject, isp) => view.keys.find((other) => other.subject === subject && other.isp === isp) || { subject, isp, state: "closed" };
     return [...bands, ...ownBands(stands(key.subject, null)), ...ownBands(stands("account", key.isp))];
   };
@@ -263,7 +263,7 @@
         }],
       },
     }, data, holder);
-    // A picture to whoever does not see it; the same stands in numbers below.
+    // An image for screen readers; the same numbers are in the table below.
     plot.root.setAttribute("role", "img");
     plot.root.setAttribute("aria-label", label);
     plot.setScale("x", { min: options.range[0], max: options.range[1] });
@@ -333,7 +333,7 @@
         ], [x, points.map(([, nats]) => nats), ...thresholds.map(([, value]) => level(value))],
         { ...common, stepped: true, value: (nats) => `${Number(nats.toFixed(1))}`, least: Math.max(...thresholds.map(([, value]) => value)) });
     } else {
-      host.append(el("p", { class: "hint" }, `${METRIC_NAMES[metric]} are judged at each ISP by itself: choose one of its ISPs to see the evidence.`));
+      host.append(el("p", { class: "hint" }, `${METRIC_NAMES[metric]} are judged at each ISP separately: choose one of its ISPs to see the evidence.`));
     }
 
     const total = mails.reduce((sum, count) => sum + count, 0);
@@ -360,7 +360,7 @@
     const g = view.grid;
     const ink = colours();
     const dark = !printing && matchMedia("(prefers-color-scheme: dark)").matches;
-    // From little to the limit in blue, beyond it in red; darker or lighter ground alike.
+    // Up to the limit in blue, beyond it in red; for dark and light backgrounds.
     const colour = (share) => {
       if (share >= 1) return `hsl(4 75% ${Math.max(dark ? 40 : 30, (dark ? 62 : 58) - Math.min(share - 1, 3) * 8)}%)`;
       return dark ? `hsl(212 55% ${16 + share * 44}%)` : `hsl(212 60% ${94 - share * 44}%)`;
@@ -383,7 +383,7 @@
         if (all === 0) continue;
         const rate = (bad[bin] || 0) / all;
         pen.fillStyle = colour(rate / limit);
-        // Too few mails to say much: a thin mark.
+        // Too few mails for a rate: a thin mark.
         if (all < few) pen.fillRect(bin * wide, 15, Math.max(wide - 1, 1), 6); else pen.fillRect(bin * wide, 1, Math.max(wide - 1, 1), 20);
         if (all >= few && rate > limit) above++;
         if (all >= few && (highest === null || rate > highest.rate)) highest = { rate, at: (g.from + bin * g.step) * 60000, isp: part.isp };
@@ -399,39 +399,39 @@
     });
     const swatch = (share, text) => { const box = el("span"); box.style.background = colour(share); return [box, text]; };
     fill("heat",
-      el("p", {}, `${METRIC_NAMES[chosen.metric]} of ${key.subject} at each ISP. `, worst && worst.rate === 0 ? "None." : worst ? `Highest: ${worst.isp}, ${percent(worst.rate)} at ${clock(worst.at)}.` : "There is too little mail to say."),
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Heat map, to be scrolled sideways" }, el("div", { class: "heat" }, rows)),
+      el("p", {}, `${METRIC_NAMES[chosen.metric]} of ${key.subject} at each ISP. `, worst && worst.rate === 0 ? "None." : worst ? `Highest: ${worst.isp}, ${percent(worst.rate)} at ${clock(worst.at)}.` : "Too little mail for a rate."),
+      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Heat map, scrolls sideways" }, el("div", { class: "heat" }, rows)),
       el("p", { class: "hint swatches" }, swatch(0, "none"), swatch(0.5, "half the limit"), swatch(0.99, `limit (${percent(limit)})`), swatch(1.5, "above"), swatch(4, "far above"), ` · thin marks: fewer than ${few} mails`));
   };
 
-  // What is told of the same mail twice is shown once, if it is the same.
-  const isTold = (t) => {
+  // Equal transitions of the same mail are shown once.
+  const isDuplicate = (t) => {
     const first = view.same_mail.find((group) => group.includes(t.subject))?.[0];
     return first !== undefined && first !== t.subject
       && view.transitions.some((o) => o.subject === first && o.at === t.at && o.isp === t.isp && o.to === t.to && o.reason === t.reason);
   };
 
   const drawMoves = () => {
-    const rows = view.transitions.filter((t) => !isTold(t)).map((t) => {
+    const rows = view.transitions.filter((t) => !isDuplicate(t)).map((t) => {
       const group = view.same_mail.find((names) => names[0] === t.subject);
       const key = { subject: t.subject, isp: t.isp };
       return el("tr", {},
-        el("td", { class: "time" }, told(t.at)),
+        el("td", { class: "time" }, timeOf(t.at)),
         el("td", {}, t.from === t.to ? el("span", { class: t.level ? "near" : "" }, t.level || "news") : [`${shown(t.from)} → `, state(t.to, null)], t.shadow ? " (shadow)" : ""),
         el("th", { scope: "row" }, keyName(key), group ? el("div", { class: "hint" }, group.slice(1).join(", ")) : null),
         el("td", { class: "why" }, t.reason),
         number(t.rate === null ? "" : percent(t.rate)));
     });
-    fill("moves-table", rows.length === 0 ? el("p", {}, "Nothing: no breaker moved, and there was no warning.")
-      : table("What breakers did", view.moves_left_out ? `The last ones; ${whole(view.moves_left_out)} before them are left out.` : null, [["when"], ["what"], ["breaker"], ["why"], ["rate", 1]], rows));
+    fill("moves-table", rows.length === 0 ? el("p", {}, "No breaker moved, and there were no warnings.")
+      : table("What breakers did", view.moves_left_out ? `The latest; ${whole(view.moves_left_out)} earlier ones are left out.` : null, [["when"], ["what"], ["breaker"], ["why"], ["rate", 1]], rows));
     $("stops").hidden = view.stopped.length === 0;
     fill("stops-table", table("Mail while stopped", "Counted by when SES accepted it. Breakers of the same mail, and of a subject and its ISPs, overlap: these do not add up.",
       [["breaker"], ["from"], ["until"], ["accepted", 1], ["with an outcome", 1], ["bounced hard", 1], ["complaints", 1], ["blocks", 1]],
-      view.stopped.map((s) => el("tr", {}, el("th", { scope: "row" }, keyName(s)), el("td", { class: "time" }, told(s.from)), el("td", { class: "time" }, s.until ? told(s.until) : "the end"),
+      view.stopped.map((s) => el("tr", {}, el("th", { scope: "row" }, keyName(s)), el("td", { class: "time" }, timeOf(s.from)), el("td", { class: "time" }, s.until ? timeOf(s.until) : "the end"),
         [s.sent, s.attempts, s.hard_bounces, s.complaints, s.blocks].map((n) => number(whole(n)))))));
     $("controls").hidden = view.controls.length === 0;
     fill("controls-table", table("Controls", null, [["when"], ["what"], ["of"], ["why"]], view.controls.map((c) => el("tr", {},
-      el("td", { class: "time" }, told(c.at)), el("td", {}, c.control.replaceAll("_", " "), c.factor !== undefined ? ` ${percent(c.factor)}` : ""),
+      el("td", { class: "time" }, timeOf(c.at)), el("td", {}, c.control.replaceAll("_", " "), c.factor !== undefined ? ` ${percent(c.factor)}` : ""),
       el("th", { scope: "row" }, keyName({ subject: c.target, isp: c.isp })), el("td", {}, c.reason)))));
   };
 
@@ -467,7 +467,7 @@
       number(whole(d.count)), el("td", { class: "time" }, clock(d.from * 60000)), el("td", { class: "time" }, clock(d.to * 60000)), el("td", { class: "id" }, el("code", {}, d.example))));
     const heads = [["configuration set"], ["ISP"], ["what"], ["SES says"], ["status"], ["meaning"], ["mails", 1], ["mail from"], ["to"], ["an example's message id"]];
     const more = rows.splice(SHOWN_DIAGNOSES);
-    fill("diagnoses-table", table("Diagnoses", `Classes of what was said: SES's words, the enhanced status code, and whether it refuses the sender. ${view.diagnoses_left_out ? `${whole(view.diagnoses_left_out)} units of rarer classes are left out.` : ""}`,
+    fill("diagnoses-table", table("Diagnoses", `Classes of answers: SES's words, the enhanced status code, and whether it refuses the sender. ${view.diagnoses_left_out ? `${whole(view.diagnoses_left_out)} units of rarer classes are left out.` : ""}`,
       heads, rows),
       more.length ? el("details", {}, el("summary", {}, plural(more.length, "rarer class").replace("classs", "classes")), table("Rarer diagnoses", null, heads, more)) : []);
   };

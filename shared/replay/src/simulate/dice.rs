@@ -1,13 +1,13 @@
-//! Chance, the same on every machine.
+//! Random numbers, the same on every machine.
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// One stream of chance: named, so that what one part draws never shifts what another one draws.
+/// One named stream of random numbers: draws from one stream never shift those of another.
 #[derive(Clone, Debug)]
 pub(super) struct Dice(ChaCha8Rng);
 
-/// Draws are made of so many trials at a time: the chance of no success at all stays far above the smallest number.
+/// The most trials of one draw: the chance of zero successes must stay far above the smallest number.
 const MAX_TRIALS: u64 = 256;
 
 impl Dice {
@@ -27,12 +27,12 @@ impl Dice {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A number between two.
+    /// A number between `low` and `high`.
     pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// How many of `trials` succeed, each with this chance: a binomial draw by inversion.
+    /// The number of successes in `trials` with this chance each: a binomial draw by inversion.
     pub(super) fn successes(&mut self, trials: u64, chance: f64) -> u64 {
         if chance <= 0.0 || trials == 0 {
             return 0;
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_told_apart_by_seed_and_name() {
+    fn streams_differ_by_seed_and_name() {
         let first = |seed, name| Dice::new(seed, name).unit();
         assert_eq!(first(1, "a").to_bits(), first(1, "a").to_bits());
         assert!(first(1, "a") != first(2, "a") && first(1, "a") != first(1, "b"));

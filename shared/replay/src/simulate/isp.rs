@@ -1,4 +1,4 @@
-//! The receiving side: a model of how an ISP treats a sender that it does not know yet.
+//! The receiving side: a model of how an ISP treats a sender that is new to it.
 //!
 //! ```text
 //! pressure = first tries of the last 24 hours / tolerance
@@ -7,8 +7,8 @@
 //!   above `refuses`  … and 1 − refuses/pressure of all refused for good
 //! ```
 //!
-//! A tolerance grows with days of well-behaved volume, shrinks with abuse, and is forgotten in silence. Every number and where
-//! it comes from is in `DESIGN.md`; they were written down before anything was run.
+//! A tolerance grows with days of well-behaved volume, shrinks with abuse, and decays without mail. Every number and its
+//! source is in `DESIGN.md`; they were fixed before anything was run.
 
 use std::collections::VecDeque;
 
@@ -21,19 +21,19 @@ const WINDOW: usize = (24 * 60 / SLOT_MINUTES) as usize;
 /// Slots of an hour.
 const HOUR: u64 = (60 / SLOT_MINUTES) as u64;
 
-/// How an ISP treats those whom it does not know.
+/// How an ISP treats new senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Temper {
-    /// It takes twice as much after each good day.
+    /// It accepts twice as much after each good day.
     Kind,
-    /// It receives for businesses, and takes a little more after each good day.
+    /// It receives mail for businesses, and accepts a little more after each good day.
     Business,
-    /// It begins low, takes little more after each good day, and soon refuses.
+    /// It begins low, accepts little more after each good day, and soon refuses.
     Harsh,
 }
 
 impl Temper {
-    /// Stable name, as in the report.
+    /// Its stable name, as in the report.
     pub fn name(self) -> &'static str {
         match self {
             Temper::Kind => "kind",
@@ -42,7 +42,7 @@ impl Temper {
         }
     }
 
-    /// What it takes gladly on the first day, in mails.
+    /// The volume that it accepts on the first day, in mails.
     fn start(self) -> f64 {
         match self {
             // SparkPost, "IP Warm-up Overview" (2017): 200 on the first day, about twice as much on each further one.
@@ -53,7 +53,7 @@ impl Temper {
         }
     }
 
-    /// By how much more after a good day.
+    /// The growth after a good day.
     fn growth(self) -> f64 {
         match self {
             Temper::Kind => 2.0,
@@ -63,7 +63,7 @@ impl Temper {
         }
     }
 
-    /// Beyond so many times its tolerance it refuses what it would defer.
+    /// The multiple of its tolerance beyond which it refuses instead of deferring.
     fn refuses(self) -> f64 {
         match self {
             Temper::Kind => 4.0,
@@ -72,7 +72,7 @@ impl Temper {
         }
     }
 
-    /// Pressure beyond which its tolerance shrinks.
+    /// The pressure beyond which its tolerance shrinks.
     fn patience(self) -> f64 {
         match self {
             // Google, "Email sender guidelines": doubling volumes at once can lead to rate limiting or reputation drops.
@@ -82,16 +82,16 @@ impl Temper {
     }
 }
 
-/// A day of abuse leaves at least this share of a tolerance.
+/// The smallest share of a tolerance that is left after one day of abuse.
 const MAX_ABUSE: f64 = 0.5;
-/// No abuse leaves less than this share of what it was at first.
+/// The smallest share of the first tolerance that is left after any abuse.
 const LEAST: f64 = 0.2;
-/// A day with less than this share of the tolerance is one on which the ISP forgets …
+/// A day with less than this share of the tolerance counts as idle …
 const IDLE: f64 = 0.1;
-/// … and keeps this share: after 30 such days a twenty-fifth is left. SendGrid, "How to warm up an IP address" (2013): most
+/// … and leaves this share: after 30 such days a twenty-fifth is left. SendGrid, "How to warm up an IP address" (2013): most
 /// reputation systems keep 30 days.
 const REMEMBERS: f64 = 0.9;
-/// What one day's tolerance differs from that by at most.
+/// The largest random deviation of one day's tolerance.
 const MOOD: f64 = 0.1;
 
 /// Rates of a clean sender's mail, as shares.
@@ -101,25 +101,25 @@ struct Rates {
     soft_bounces: f64,
     /// Refused by a content filter.
     filtered: f64,
-    /// Deferred for reasons of the ISP's own, and taken at the next try.
+    /// Deferred for reasons of the ISP's own, and accepted at the next attempt.
     deferred: f64,
-    /// Of deliveries.
+    /// Relative to deliveries.
     complaints: f64,
 }
 
 const CLEAN: Rates =
     Rates { hard_bounces: 0.005, soft_bounces: 0.005, filtered: 0.001, deferred: 0.01, complaints: 0.0003 };
-/// A complaint comes so many slots after the mail.
+/// The delay of a complaint, in slots.
 const COMPLAINT_AFTER: u64 = 6 * HOUR;
-/// Once in so many days an ISP has trouble of its own …
+/// The mean number of days between an ISP's own disturbances …
 const TROUBLE_EVERY_DAYS: f64 = 90.0;
-/// … for so many slots, in which this share of mail is deferred.
+/// … and their length in slots, during which this share of mail is deferred.
 const TROUBLE_LASTS: u64 = 2 * HOUR;
 const TROUBLE_DEFERS: f64 = 0.5;
-/// Slots from one try of a deferred mail to the next: after 1, 4 and 13 hours. SES gives up after 14.
+/// Slots between attempts at a deferred mail: after 1, 4 and 13 hours. SES gives up after 14.
 const TRIES: [u64; 3] = [HOUR, 3 * HOUR, 9 * HOUR];
 
-/// What is the same for all who send to an ISP: drawn once for each seed.
+/// The properties of an ISP that all senders meet: drawn once for each seed.
 #[derive(Clone, Debug)]
 pub(super) struct Nature {
     temper: Temper,
@@ -127,17 +127,17 @@ pub(super) struct Nature {
     start: f64,
     growth: f64,
     rates: Rates,
-    /// By day: what the tolerance is multiplied by.
+    /// By day: the factor on the tolerance.
     moods: Vec<f64>,
-    /// By day: at which slot of the day trouble begins.
+    /// By day: the slot in which a disturbance begins.
     troubles: Vec<Option<u64>>,
 }
 
 impl Nature {
-    /// The ISP with this name in the world of a seed.
+    /// The ISP with this name for a seed.
     pub(super) fn of(seed: u64, name: &str, temper: Temper, returns_complaints: bool, days: u32) -> Nature {
         let mut dice = Dice::new(seed, &format!("nature of {name}"));
-        // Between half and twice as much, each factor as likely as its inverse.
+        // Between half and twice the value, each factor as likely as its inverse.
         let start = temper.start() * 2.0_f64.powf(dice.between(-1.0, 1.0));
         let growth = 1.0 + (temper.growth() - 1.0) * dice.between(0.5, 1.5);
         let mut vary = |rate: f64| rate * dice.between(0.5, 1.5);
@@ -160,14 +160,14 @@ impl Nature {
     }
 }
 
-/// What became of mail at once.
+/// The immediate outcome of mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// Taken.
+    /// Accepted.
     pub(super) delivered: u64,
     /// No such recipient.
     pub(super) hard_bounces: u64,
-    /// Bounced for a reason of the recipient's.
+    /// Bounced for a reason on the recipient's side.
     pub(super) soft_bounces: u64,
     /// Refused because of the sender.
     pub(super) refused: u64,
@@ -177,14 +177,14 @@ pub(super) struct Outcome {
     pub(super) deferred: u64,
 }
 
-/// What became later of mail that was deferred, or delivered.
+/// The later outcome of mail that was deferred or delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Late {
     /// The slot in which SES accepted the mail.
     pub(super) accepted: u64,
-    /// The day of that.
+    /// The day of that slot.
     pub(super) day: usize,
-    /// Taken at last.
+    /// Accepted after a deferral.
     pub(super) delivered: u64,
     /// Given up.
     pub(super) expired: u64,
@@ -192,7 +192,7 @@ pub(super) struct Late {
     pub(super) complaints: u64,
 }
 
-/// Mail that is tried again.
+/// Mail that waits for another attempt.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     due: u64,
@@ -202,26 +202,26 @@ struct Waiting {
     limited: bool,
 }
 
-/// An ISP as one sender meets it.
+/// An ISP as seen by one sender.
 #[derive(Clone, Debug)]
 pub(super) struct ReceivingIsp {
     nature: Nature,
     dice: Dice,
     tolerance: f64,
-    /// First tries by slot, of the last 24 hours, and their sum.
+    /// First attempts by slot, over the last 24 hours, and their sum.
     window: VecDeque<u64>,
     tried: u64,
     today: u64,
     day: usize,
     slot_of_day: u64,
-    /// By tries so far, each in the order in which it is due.
+    /// By attempts so far, each in the order in which it is due.
     waiting: [VecDeque<Waiting>; TRIES.len()],
-    /// When, about mail of which slot and day, and how many.
+    /// When it is due, the slot and day of the mail, and the number.
     complaints: VecDeque<(u64, u64, usize, u64)>,
 }
 
 impl ReceivingIsp {
-    /// An ISP that has never heard of a sender. `name` keeps the chance of several senders apart.
+    /// An ISP to which a sender is new. `name` separates the random numbers of several senders.
     pub(super) fn new(nature: Nature, seed: u64, name: &str) -> ReceivingIsp {
         ReceivingIsp {
             tolerance: nature.start,
@@ -237,7 +237,7 @@ impl ReceivingIsp {
         }
     }
 
-    /// Mails that it takes gladly on this day.
+    /// The volume that it accepts on this day.
     pub(super) fn tolerance(&self) -> f64 {
         self.tolerance * self.nature.moods.get(self.day).copied().unwrap_or(1.0)
     }
@@ -246,7 +246,7 @@ impl ReceivingIsp {
         self.tried as f64 / self.tolerance()
     }
 
-    /// The shares of mail that are refused for good and deferred, because there is too much of it.
+    /// The shares of mail that are refused and deferred because there is too much of it.
     fn turned_away(&self) -> (f64, f64) {
         let pressure = self.pressure();
         let refused = (1.0 - self.nature.temper.refuses() / pressure).max(0.0);
@@ -254,7 +254,7 @@ impl ReceivingIsp {
         (refused, away - refused)
     }
 
-    /// Takes, defers and refuses mail that SES accepted in this slot.
+    /// Accepts, defers and refuses mail that SES accepted in this slot.
     pub(super) fn offer(&mut self, slot: u64, mails: u64) -> Outcome {
         if mails == 0 {
             return Outcome::default();
@@ -302,7 +302,7 @@ impl ReceivingIsp {
         }
     }
 
-    /// Goes on to the next slot, and tells what became of earlier mail by then.
+    /// Moves to the next slot, and returns the outcomes of earlier mail by then.
     pub(super) fn pass_slot(&mut self, slot: u64) -> Vec<Late> {
         self.tried -= self.window.pop_front().unwrap_or(0);
         self.window.push_back(0);
@@ -332,7 +332,7 @@ impl ReceivingIsp {
         late
     }
 
-    /// Ends a day: what the ISP has seen on it moves its tolerance.
+    /// Ends a day: the mail of the day moves the tolerance.
     pub(super) fn end_day(&mut self) {
         let Nature { temper, start, growth, .. } = self.nature;
         let sent = self.today as f64;
@@ -358,7 +358,7 @@ impl ReceivingIsp {
 mod tests {
     use super::*;
 
-    /// An ISP without chance in its nature.
+    /// An ISP without random properties.
     fn isp(temper: Temper) -> ReceivingIsp {
         let nature = Nature {
             temper,

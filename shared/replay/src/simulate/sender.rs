@@ -23,12 +23,12 @@ use reputation::zone::Day;
 
 use super::isp::{Late, Outcome, ReceivingIsp, SLOT_MINUTES};
 
-/// A way to warm up.
+/// A warm-up plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arm {
     /// Planner, breaker and gate: sends what is granted.
     Adaptive,
-    /// From start to target in equal factors within 30 days, whatever happens.
+    /// From start to target in equal factors within 30 days, without feedback.
     Fixed,
     /// A share of the target that grows with time alone, within 45 days.
     ByTime,
@@ -38,7 +38,7 @@ impl Arm {
     /// All of them.
     pub const ALL: [Arm; 3] = [Arm::Adaptive, Arm::Fixed, Arm::ByTime];
 
-    /// Stable name, as in the report.
+    /// Its stable name, as in the report.
     pub fn name(self) -> &'static str {
         match self {
             Arm::Adaptive => "adaptive",
@@ -48,28 +48,28 @@ impl Arm {
     }
 }
 
-/// The fixed schedule is at the target on this day. Published ones take 30 days.
+/// The day on which the fixed schedule reaches the target. Published schedules take 30 days.
 pub const FIXED_DAYS: u32 = 30;
-/// The plan of standard dedicated IPs takes so many, whatever is sent (SES Developer Guide, "Warming up dedicated IP
+/// The length of the plan of standard dedicated IPs, whatever is sent (SES Developer Guide, "Warming up dedicated IP
 /// addresses").
 pub const BY_TIME_DAYS: u32 = 45;
 
-/// Mail goes out from this hour of the day on …
+/// Mail is sent from this hour of the day …
 const FIRST_HOUR: u64 = 8;
-/// … for so many.
+/// … for this many hours.
 const HOURS: u64 = 12;
 const SLOTS_PER_HOUR: u64 = (60 / SLOT_MINUTES) as u64;
 
 /// One day of one arm at one ISP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DayOfMail {
-    /// The quota, or what the plan says.
+    /// The quota, or the plan's volume.
     pub quota: u64,
-    /// The volume that the ISP has shown it takes: the quota, unless that is a trickle.
+    /// The volume that the ISP is known to accept: the quota, unless that is a trickle.
     pub reach: u64,
     /// Mails sent.
     pub sent: u64,
-    /// Taken in the end, of those.
+    /// Mails among them that were accepted in the end.
     pub delivered: u64,
     /// Deferred at least once.
     pub deferrals: u64,
@@ -79,7 +79,7 @@ pub struct DayOfMail {
     pub hard_bounces: u64,
     /// Complaints about them.
     pub complaints: u64,
-    /// Mails that the gate sent by another configuration set.
+    /// Mails that the gate sent through another configuration set.
     pub elsewhere: u64,
     /// Whether a breaker was not closed, or found harm, on this day; never without breakers.
     pub unwell: bool,
@@ -99,10 +99,10 @@ impl DayOfMail {
     }
 }
 
-/// What one arm did at one ISP, by day.
+/// The days of one arm at one ISP.
 pub type Days = Vec<DayOfMail>;
 
-/// What a plan that looks at nothing says for a day, counted from 1.
+/// The volume of a plan without feedback for a day, counted from 1.
 pub fn planned(arm: Arm, start: u64, target: u64, day: u32) -> u64 {
     let (start, whole) = (start as f64, target as f64);
     let mails = match arm {
@@ -114,7 +114,7 @@ pub fn planned(arm: Arm, start: u64, target: u64, day: u32) -> u64 {
     (mails.round() as u64).min(target)
 }
 
-/// Mails of a day that are due by the end of a slot of it.
+/// Mails of a day that are due by the end of one of its slots.
 fn due_by(whole: u64, slot: u64) -> u64 {
     let (first, slots) = (FIRST_HOUR * SLOTS_PER_HOUR, HOURS * SLOTS_PER_HOUR);
     let passed = (slot + 1).saturating_sub(first).min(slots);
@@ -127,7 +127,7 @@ fn slots_of(day: Day) -> u64 {
     u64::try_from((day.end.0 - day.start.0) / millis).unwrap_or(0)
 }
 
-/// Sends by a plan that looks at nothing.
+/// Sends by a plan without feedback.
 pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], mut isp: ReceivingIsp) -> Days {
     let mut days: Days = vec![DayOfMail::default(); calendar.len()];
     let mut slot = 0;
@@ -150,7 +150,7 @@ pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], 
     days
 }
 
-/// Reputation in memory that knows whom to look at when time passes: there is one configuration set.
+/// Reputation in memory that lists the only configuration set for scheduled evaluation.
 struct Store {
     reputation: MemoryReputation,
     set: Subject,
@@ -159,7 +159,7 @@ struct Store {
 }
 
 impl Store {
-    /// How far a round has come. Batches are judged at once.
+    /// The progress of a sweep. Batches are judged at once.
     fn progress_of(&mut self, round: Sweep<'_>) -> Option<&mut SweepProgress> {
         match round {
             Sweep::Hour => Some(&mut self.hour),
@@ -220,7 +220,7 @@ impl Schedule for Store {
     }
 }
 
-/// Something that SES will tell of.
+/// A fact that SES will report.
 struct Fact {
     isp: Isp,
     accepted: Minute,
@@ -235,11 +235,11 @@ pub(super) struct AdaptiveSender<'a> {
     store: Store,
     quotas: MemoryQuotas,
     calendar: &'a [Day],
-    /// What will be told at the next slot.
-    untold: Vec<Fact>,
+    /// The facts to report at the next slot.
+    unreported: Vec<Fact>,
 }
 
-/// One ISP with what happened there.
+/// One ISP with the results there.
 struct Place {
     isp: Isp,
     receiving: ReceivingIsp,
@@ -249,7 +249,7 @@ struct Place {
 }
 
 impl<'a> AdaptiveSender<'a> {
-    /// A sender by this configuration set, which must be in `[warmup.sets]`.
+    /// A sender with this configuration set, which must be in `[warmup.sets]`.
     pub(super) fn new(policy: &'a Policy, set: &'a str, calendar: &'a [Day]) -> AdaptiveSender<'a> {
         let store = Store {
             reputation: MemoryReputation::under(policy),
@@ -257,7 +257,7 @@ impl<'a> AdaptiveSender<'a> {
             hour: SweepProgress::default(),
             rejudged: SweepProgress::default(),
         };
-        AdaptiveSender { policy, set, store, quotas: MemoryQuotas::default(), calendar, untold: Vec::new() }
+        AdaptiveSender { policy, set, store, quotas: MemoryQuotas::default(), calendar, unreported: Vec::new() }
     }
 
     /// Sends to these ISPs on all days of the calendar.
@@ -285,7 +285,7 @@ impl<'a> AdaptiveSender<'a> {
         Ok(places.into_iter().map(|place| (place.isp, place.days)).collect())
     }
 
-    /// What the hourly tick does when a day begins, at each ISP.
+    /// The hourly tick at the beginning of a day, at each ISP.
     async fn open_day(&mut self, places: &mut [Place], number: usize, day: Day) -> Result<(), PortError> {
         for place in places {
             let quota =
@@ -345,17 +345,17 @@ impl<'a> AdaptiveSender<'a> {
 
     fn report(&mut self, isp: Isp, accepted: Minute, kind: UnitKind, count: u64) {
         if count > 0 {
-            self.untold.push(Fact { isp, accepted, kind, count });
+            self.unreported.push(Fact { isp, accepted, kind, count });
         }
     }
 
-    /// Counts what was told since the last slot, and judges at once whom it alarms, as the deployed stack does.
+    /// Counts the facts since the last slot, and judges senders with an alarm at once, as the deployed stack does.
     async fn hear(&mut self, now: Now) -> Result<(), PortError> {
         let policy = self.policy;
         let mut harm: BTreeSet<(Isp, Metric)> = BTreeSet::new();
         let set = self.store.set.clone();
         let board = self.store.board(now).await?;
-        let facts = std::mem::take(&mut self.untold);
+        let facts = std::mem::take(&mut self.unreported);
         let subject_state = self.store.subject_state(&set, now).await?;
         for Fact { isp, accepted, kind, count } in facts {
             let returns_complaints = policy.isp_map.returns_complaints(isp);
@@ -380,7 +380,7 @@ impl<'a> AdaptiveSender<'a> {
         Ok(())
     }
 
-    /// Asks for what waits, critical mail first, and returns how many mails may go.
+    /// Asks for the waiting mail, critical mail first, and returns the number of mails that may go.
     async fn ask(&mut self, place: &mut Place, number: usize, now: Now, slot_of_day: u64) -> Result<u64, PortError> {
         let Some(plan) = self.policy.warmup.sets.get(self.set) else { return Ok(0) };
         let critical = plan.reserve(plan.target);
@@ -404,7 +404,7 @@ impl<'a> AdaptiveSender<'a> {
             let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails());
             let overflow = granted.overflow.map_or(0, |(mails, _)| mails);
             place.waiting[place_of] -= mails + overflow;
-            // What goes by another configuration set is another reputation's.
+            // Mail through another configuration set counts for that set's reputation.
             let here = granted.route == self.set;
             sent += if here { mails } else { 0 };
             place.days[number].elsewhere += overflow + if here { 0 } else { mails };

@@ -1,32 +1,32 @@
-//! What many seeds have in common: medians, with the least and the most. The contract of `simulate --format json`.
+//! The results over many seeds: medians, with minimum and maximum. The contract of `simulate --format json`.
 
 use serde::Serialize;
 
 use super::{Arm, Days, Run, Setup};
 
-/// Everything a simulation found.
+/// The results of a simulation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The first seed.
     pub seed: u64,
-    /// How many seeds.
+    /// The number of seeds.
     pub seeds: u32,
-    /// Days.
+    /// The number of days.
     pub days: u32,
     /// Mails of the first day, by the plan.
     pub start: u64,
-    /// Mails a day at each ISP that the plan comes to.
+    /// Mails a day at each ISP at the end of the plan.
     pub target: u64,
     /// By scenario.
     pub scenarios: Vec<ScenarioSummary>,
 }
 
-/// One world.
+/// One scenario.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScenarioSummary {
     /// Its name.
     pub scenario: &'static str,
-    /// What it is.
+    /// Its description.
     pub about: &'static str,
     /// Its ISPs.
     pub isps: Vec<IspSummary>,
@@ -37,17 +37,18 @@ pub struct ScenarioSummary {
 pub struct IspSummary {
     /// Its name.
     pub isp: &'static str,
-    /// How it treats those whom it does not know.
+    /// How it treats new senders.
     pub temper: &'static str,
-    /// By way to warm up.
+    /// By warm-up plan.
     pub arms: Vec<ArmSummary>,
-    /// In how many seeds the adaptive arm reached the target no later than the fixed one, of those in which that did.
+    /// The number of seeds in which the adaptive arm reached the target no later than the fixed one, and the number in which
+    /// the fixed one reached it.
     pub no_later_than_fixed: [u32; 2],
     /// Deferrals and blocks of the adaptive arm as a share of those of the fixed one.
     pub trouble_of_fixed: Spread<f64>,
 }
 
-/// One way to warm up at one ISP.
+/// One warm-up plan at one ISP.
 #[derive(Clone, Debug, Serialize)]
 pub struct ArmSummary {
     /// Its name.
@@ -56,7 +57,7 @@ pub struct ArmSummary {
     pub reached: Reached,
     /// Mails sent.
     pub sent: Spread<u64>,
-    /// Of those, taken in the end.
+    /// Mails among them that were accepted in the end.
     pub delivered: Spread<u64>,
     /// Deferred at least once.
     pub deferrals: Spread<u64>,
@@ -66,7 +67,7 @@ pub struct ArmSummary {
     pub hard_bounces: Spread<u64>,
     /// Complaints.
     pub complaints: Spread<u64>,
-    /// Mails that the gate sent by another configuration set.
+    /// Mails that the gate sent through another configuration set.
     #[serde(skip_serializing_if = "Spread::is_nothing")]
     pub elsewhere: Spread<u64>,
     /// By day: medians.
@@ -78,11 +79,11 @@ pub struct ArmSummary {
 pub struct DaySummary {
     /// Counted from 1.
     pub day: u32,
-    /// The quota, or what the plan says.
+    /// The quota, or the plan's volume.
     pub quota: u64,
     /// Mails sent.
     pub sent: u64,
-    /// Of those, taken in the end.
+    /// Mails among them that were accepted in the end.
     pub delivered: u64,
     /// Deferred at least once.
     pub deferrals: u64,
@@ -93,24 +94,24 @@ pub struct DaySummary {
 /// The first day on which the quota or plan was the target and nine tenths of it were delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Reached {
-    /// In so many seeds it was.
+    /// The number of seeds with such a day.
     pub seeds: u32,
-    /// Counted from 1; null if half of the seeds or more never came there.
+    /// Counted from 1; null if half of the seeds or more never reached it.
     pub median: Option<u32>,
     /// The earliest of the seeds.
     pub min: Option<u32>,
-    /// The latest of the seeds; null if one never came there.
+    /// The latest of the seeds; null if one never reached it.
     pub max: Option<u32>,
 }
 
-/// Something of all seeds.
+/// A value over all seeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread<T> {
-    /// The one in the middle; of an even number of seeds the upper one.
+    /// The median; of an even number of seeds, the upper one.
     pub median: T,
-    /// The least.
+    /// The minimum.
     pub min: T,
-    /// The most.
+    /// The maximum.
     pub max: T,
 }
 
@@ -153,7 +154,7 @@ impl Reached {
 }
 
 impl Summary {
-    /// What the runs of a simulation, by scenario and seed, have in common.
+    /// Summarises the runs of a simulation, by scenario and seed.
     pub fn of(setup: &Setup, runs: &[Vec<Run>]) -> Summary {
         let scenarios = setup.scenarios.iter().zip(runs).map(|(scenario, runs)| ScenarioSummary {
             scenario: scenario.name(),
@@ -200,7 +201,7 @@ impl IspSummary {
         }
     }
 
-    /// The summary of one way to warm up.
+    /// The summary of one warm-up plan.
     pub fn arm(&self, arm: Arm) -> Option<&ArmSummary> {
         self.arms.iter().find(|known| known.arm == arm.name())
     }

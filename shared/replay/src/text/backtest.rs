@@ -12,22 +12,22 @@ use super::report::input_line;
 use super::sanitize::{name, sanitize};
 use crate::backtest::{Backtest, Became, Side, TripChange};
 
-/// So many changes are shown unless everything is asked for; JSON has all of them.
+/// The number of changes that are shown unless everything is asked for; JSON has all of them.
 const MAX_CHANGES: usize = 30;
 
-/// The verdict in a line, both policies beside each other, and each trip that differs.
-pub fn backtest(backtest: &Backtest, look: TermStyle) -> String {
+/// The result in one line, both policies side by side, and each trip that differs.
+pub fn backtest(backtest: &Backtest, term: TermStyle) -> String {
     let entries = entries(backtest);
-    let mut out = read(backtest, look);
+    let mut out = read(backtest, term);
     out.push('\n');
-    out.push_str(&sides(&backtest.in_use, &backtest.candidate, look));
-    let footnote = "stops are of configuration sets, whose mail counts once; needless ones stopped mail that kept every limit \
+    out.push_str(&sides(&backtest.in_use, &backtest.candidate, term));
+    let footnote = "stops are of configuration sets, whose mail counts once; needless stops are of mail that kept every limit \
                     of the policy in use";
-    out.extend(wrapped(footnote, look.columns()).iter().map(|line| paint(DIM, line) + "\n"));
+    out.extend(wrapped(footnote, term.columns()).iter().map(|line| paint(DIM, line) + "\n"));
     if !entries.is_empty() {
         out.push_str(&format!("\n{}\n", paint(BOLD, "Trips that differ")));
-        let shown = if look.everything { entries.len() } else { entries.len().min(MAX_CHANGES) };
-        entries.iter().take(shown).for_each(|entry| out.push_str(&transition(entry, look)));
+        let shown = if term.everything { entries.len() } else { entries.len().min(MAX_CHANGES) };
+        entries.iter().take(shown).for_each(|entry| out.push_str(&transition(entry, term)));
         if entries.len() > shown {
             let more = counted((entries.len() - shown) as u64, "more trip");
             out.push_str(&format!("{}\n", paint(DIM, &format!("… and {more} (--format json has them all)"))));
@@ -35,27 +35,27 @@ pub fn backtest(backtest: &Backtest, look: TermStyle) -> String {
     }
     out.push('\n');
     let (words, style) = verdict(backtest);
-    out.extend(wrapped(&words, look.columns()).iter().map(|line| paint(style.bold(), line) + "\n"));
+    out.extend(wrapped(&words, term.columns()).iter().map(|line| paint(style.bold(), line) + "\n"));
     out
 }
 
-fn read(backtest: &Backtest, look: TermStyle) -> String {
+fn read(backtest: &Backtest, term: TermStyle) -> String {
     let text = input_line(&backtest.input);
-    let mut out = hanging("", &text, look.columns());
+    let mut out = hanging("", &text, term.columns());
     for warning in &backtest.warnings {
         let warning = format!("warning: {}", warning.words(name));
-        out.extend(wrapped(&warning, look.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
+        out.extend(wrapped(&warning, term.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
     }
     out
 }
 
-/// What is counted of each side, and its label.
+/// A count of each side, with its label.
 type Row = (&'static str, fn(&Side) -> u64);
 
-fn sides(in_use: &Side, candidate: &Side, look: TermStyle) -> String {
+fn sides(in_use: &Side, candidate: &Side, term: TermStyle) -> String {
     let (ours, theirs) = (sanitize(&in_use.policy), sanitize(&candidate.policy));
     let header = [("", Align::Left), (ours.as_str(), Align::Right), (theirs.as_str(), Align::Right)];
-    let mut grid = Grid::new(&header, if look.width < 100 { 2 } else { 4 });
+    let mut grid = Grid::new(&header, if term.width < 100 { 2 } else { 4 });
     let rows: [Row; 9] = [
         ("trips", |side| side.trips),
         ("quotas cut", |side| side.throttles),
@@ -75,7 +75,7 @@ fn sides(in_use: &Side, candidate: &Side, look: TermStyle) -> String {
     grid.lines().iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// A trip that differs, and whose breakers it is one of: those of subjects with the same mail.
+/// A trip that differs, and the breakers that it concerns: those of subjects with the same mail.
 struct Entry<'a> {
     change: &'a TripChange,
     keys: Vec<String>,
@@ -105,7 +105,7 @@ fn entries(backtest: &Backtest) -> Vec<Entry<'_>> {
     entries
 }
 
-fn transition(Entry { change, keys }: &Entry<'_>, look: TermStyle) -> String {
+fn transition(Entry { change, keys }: &Entry<'_>, term: TermStyle) -> String {
     let (word, style) = match change.became {
         Became::New => ("new", BAD),
         Became::Gone => ("gone", GOOD),
@@ -121,16 +121,16 @@ fn transition(Entry { change, keys }: &Entry<'_>, look: TermStyle) -> String {
     let indent = "    ";
     for key in keys {
         out.extend(
-            wrapped(key, look.columns() - indent.len()).iter().map(|line| format!("{indent}{}\n", paint(BOLD, line))),
+            wrapped(key, term.columns() - indent.len()).iter().map(|line| format!("{indent}{}\n", paint(BOLD, line))),
         );
     }
-    out.push_str(&hanging(indent, &sanitize(&change.reason), look.columns()));
+    out.push_str(&hanging(indent, &sanitize(&change.reason), term.columns()));
     let mut cost = match change.minutes_open {
         0 => "stopped for less than a minute".to_owned(),
         minutes => format!("stopped for {}", duration(minutes * 60)),
     };
     match change.needless {
-        None => cost.push_str(": no mail was accepted meanwhile"),
+        None => cost.push_str(": no mail was accepted in that time"),
         Some(needless) => {
             cost.push_str(&format!(": {} stopped", counted(change.mails_stopped, "mail")));
             let harm = [(change.hard_bounces, "hard bounce"), (change.complaints, "complaint")];
@@ -140,11 +140,11 @@ fn transition(Entry { change, keys }: &Entry<'_>, look: TermStyle) -> String {
                 cost.push_str(&format!(", among them {}", harm.join(" and ")));
             }
             if needless {
-                cost.push_str("; within every limit: needless");
+                cost.push_str("; within every limit, so needless");
             }
         }
     }
-    out.push_str(&hanging(indent, &cost, look.columns()));
+    out.push_str(&hanging(indent, &cost, term.columns()));
     out
 }
 

@@ -1,4 +1,4 @@
-//! A small chart for a terminal: series by day, with the logarithm of a volume upwards.
+//! A small chart for a terminal: series by day, with a logarithmic volume axis.
 
 use anstyle::Style;
 
@@ -7,11 +7,11 @@ use super::layout::{DIM, paint, thousands};
 /// One series.
 #[derive(Clone, Debug)]
 pub(super) struct Line<'a> {
-    /// What it is.
+    /// Its name.
     pub(super) name: &'a str,
-    /// What it is drawn with.
+    /// The character that it is drawn with.
     pub(super) mark: char,
-    /// In this style.
+    /// Its style.
     pub(super) style: Style,
     /// A value for each day; 0 is drawn at the bottom.
     pub(super) values: Vec<u64>,
@@ -20,19 +20,19 @@ pub(super) struct Line<'a> {
 /// Rows of a power of ten.
 const ROWS_PER_DECADE: usize = 3;
 
-/// A chart of at most so many columns. Where two series meet, the first one is seen.
+/// A chart of at most `columns` columns. Where two series meet, the first one is visible.
 pub(super) fn chart(lines: &[Line<'_>], columns: usize) -> String {
     let most = lines.iter().flat_map(|line| &line.values).copied().max().unwrap_or(1).max(10);
     let days = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
     let rows = row_of(most) + 1;
     let label_width = thousands(10_u64.pow(most.ilog10())).len().max(6);
     let room = columns.saturating_sub(label_width + 2).max(1);
-    // As many columns for each day as there is room for, and less than one where there is too little.
+    // As many columns for each day as fit, and less than one if there are too many days.
     let width = (days * (room / days.max(1)).clamp(1, 2)).min(room);
     let mut cells: Vec<Vec<Option<&Line<'_>>>> = vec![vec![None; width]; rows];
     for line in lines.iter().rev() {
         for (column, cell) in (0..width).map(|column| (column, column * days / width.max(1))) {
-            // One mark for each day, where a day has several columns.
+            // One mark for each day, if a day has several columns.
             let first = column == 0 || (column - 1) * days / width != cell;
             if let Some(value) = line.values.get(cell).filter(|_| first) {
                 cells[row_of(*value).min(rows - 1)][column] = Some(line);

@@ -13,33 +13,33 @@ use crate::explain::{
     ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedJudgement, ExplainedMetric, Explanation,
 };
 
-/// Cells that are shown at most before and up to the peak, and after it.
+/// The most cells that are shown before and up to the peak, and after it.
 const MAX_BEFORE: usize = 24;
 const MAX_AFTER: usize = 3;
 
 /// An explanation as text: the breaker, the evidence against its thresholds, the ratio rules against their lines, what
 /// is left out, and the cells behind the evidence.
-pub fn explanation(explained: &Explanation, look: TermStyle) -> String {
-    let mut out = title(explained, look);
+pub fn explanation(explained: &Explanation, term: TermStyle) -> String {
+    let mut out = title(explained, term);
     let [judged] = &explained.judged[..] else {
         for judged in &explained.judged {
             out.push('\n');
-            out.push_str(&transition(explained, judged, look));
-            // What time decided has no numbers behind it that something else at this moment does not show.
+            out.push_str(&transition(explained, judged, term));
+            // A decision by time needs no numbers of its own.
             if judged.decided.as_ref().is_some_and(|decided| decided.metric.is_some()) {
-                out.push_str(&numbers(judged, look));
+                out.push_str(&numbers(judged, term));
             }
         }
         out.push_str(&diagnoses(explained));
         return out;
     };
-    out.push_str(&transition(explained, judged, look));
-    out.push_str(&numbers(judged, look));
+    out.push_str(&transition(explained, judged, term));
+    out.push_str(&numbers(judged, term));
     out.push_str(&diagnoses(explained));
     out
 }
 
-/// What servers said, with a message of each class to look for.
+/// What servers said, with an example message of each class.
 fn diagnoses(explained: &Explanation) -> String {
     if explained.diagnoses.is_empty() {
         return String::new();
@@ -61,10 +61,10 @@ fn diagnoses(explained: &Explanation) -> String {
     format!("\n{} {}\n{}", paint(BOLD, "What servers said"), paint(DIM, "until then, the most frequent"), lines(&grid))
 }
 
-fn numbers(judged: &ExplainedJudgement, look: TermStyle) -> String {
+fn numbers(judged: &ExplainedJudgement, term: TermStyle) -> String {
     let mut out = String::new();
     if !judged.metrics.is_empty() {
-        let when = if judged.decided.is_some() { "as it was judged then" } else { "as it stood then" };
+        let when = if judged.decided.is_some() { "as judged at that time" } else { "at that time" };
         out.push_str(&format!("\n{} {}\n", paint(BOLD, "Evidence"), paint(DIM, when)));
         out.push_str(&lines(&evidence(&judged.metrics)));
     }
@@ -77,14 +77,14 @@ fn numbers(judged: &ExplainedJudgement, look: TermStyle) -> String {
         out.push_str(&lines(&forecast(judged)));
     }
     if !judged.left_out.is_empty() {
-        out.push_str(&format!("\n{}\n", paint(BOLD, "Left out of the subject as a whole")));
+        out.push_str(&format!("\n{}\n", paint(BOLD, "Not counted for the subject as a whole")));
         for left_out in &judged.left_out {
             let mail = match &left_out.before {
                 Some(before) => format!("mail accepted before {}", minute(before)),
                 None => "all mail".to_owned(),
             };
             let text = format!("{mail}: {}", left_out.why);
-            out.push_str(&hanging(&format!("{}  ", left_out.isp), &text, look.columns()));
+            out.push_str(&hanging(&format!("{}  ", left_out.isp), &text, term.columns()));
         }
     }
     if let Some(behind) = &judged.cells {
@@ -105,7 +105,7 @@ fn populations(metric: &str) -> &'static str {
     Metric::ALL.iter().find(|known| known.name() == metric).map_or("mails", |metric| metric.population_noun())
 }
 
-fn title(explained: &Explanation, look: TermStyle) -> String {
+fn title(explained: &Explanation, term: TermStyle) -> String {
     let key = match &explained.isp {
         Some(isp) => format!("{} @ {isp}", name(&explained.subject)),
         None => name(&explained.subject),
@@ -141,12 +141,12 @@ fn title(explained: &Explanation, look: TermStyle) -> String {
         1 => text.push_str("; 1 trip"),
         trips => text.push_str(&format!("; {trips} trips")),
     }
-    let line = hanging("breaker: ", &text, look.columns());
+    let line = hanging("breaker: ", &text, term.columns());
     out.push_str(&line.replacen(&shown, &paint(state_style(breaker.state), &shown), 1));
     out
 }
 
-fn transition(explained: &Explanation, judged: &ExplainedJudgement, look: TermStyle) -> String {
+fn transition(explained: &Explanation, judged: &ExplainedJudgement, term: TermStyle) -> String {
     match (&judged.decided, &explained.last) {
         (Some(transition), _) => {
             let change = if transition.from == transition.to {
@@ -154,14 +154,14 @@ fn transition(explained: &Explanation, judged: &ExplainedJudgement, look: TermSt
             } else {
                 format!("{} → {}", transition.from.word(explained.gate), transition.to.word(explained.gate))
             };
-            hanging("decided: ", &format!("{change}: {}", sanitize(&transition.reason)), look.columns())
+            hanging("decided: ", &format!("{change}: {}", sanitize(&transition.reason)), term.columns())
         }
         (None, Some(last)) => hanging(
             &format!("last reported: {}  ", moment(&last.at.to_string())),
             &sanitize(&last.reason),
-            look.columns(),
+            term.columns(),
         ),
-        (None, None) => "nothing was reported so far\n".to_owned(),
+        (None, None) => "no notices so far\n".to_owned(),
     }
 }
 
@@ -184,7 +184,7 @@ fn evidence(metrics: &[ExplainedMetric]) -> Grid {
         if !metric.judged {
             let row = [noun(metric.metric), limit, "judged at each ISP only".to_owned()];
             let mut row: Vec<Cell> = row.into_iter().map(Cell::new).collect();
-            // What spans no column stands in the last one.
+            // A text that spans no column goes into the last one.
             let says = row.pop().map_or_else(|| Cell::new(""), |says| Cell::styled(says.text, DIM));
             row.extend(std::iter::repeat_n(Cell::new(""), header.len() - 3));
             row.push(says);
@@ -338,7 +338,7 @@ fn cells(behind: &ExplainedCells) -> String {
     tail.iter().chain(after.iter().take(MAX_AFTER)).for_each(|cell| show(&mut grid, cell));
     let mut out = format!("\n{}\n{}", paint(BOLD, &title), lines(&grid));
     if after.len() > MAX_AFTER {
-        let more = format!("… and {} younger cells, none of which took it higher\n", after.len() - MAX_AFTER);
+        let more = format!("… and {} later cells, none of which raised it\n", after.len() - MAX_AFTER);
         out.push_str(&paint(DIM, &more));
     }
     out

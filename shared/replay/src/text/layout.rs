@@ -1,4 +1,4 @@
-//! Pieces that all texts are made of: numbers, styles, wrapped lines and light tables.
+//! Building blocks of all texts: numbers, styles, wrapped lines and light tables.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -21,7 +21,7 @@ impl TermStyle {
     /// Lines of text longer than this are hard to read, however wide the terminal is.
     const WIDEST: u16 = 140;
 
-    /// For a terminal of so many columns, if there is one.
+    /// For a terminal of this many columns, if there is one.
     pub fn new(terminal: Option<u16>) -> TermStyle {
         TermStyle {
             width: terminal.map_or(TermStyle::NO_TERMINAL, |width| width.clamp(40, TermStyle::WIDEST)),
@@ -35,17 +35,17 @@ impl TermStyle {
     }
 }
 
-/// What a block is about.
+/// The subject of a block.
 pub const BOLD: Style = Style::new().bold();
-/// What is there to be looked up only.
+/// Details for reference.
 pub const DIM: Style = Style::new().dimmed();
 /// Stopped, or beyond a limit.
 pub const BAD: Style = AnsiColor::Red.on_default();
-/// Worth a look.
+/// Needs attention.
 pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
-/// As it should be.
+/// Healthy.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// Being tried.
+/// Being tested.
 pub const PROBING: Style = AnsiColor::Cyan.on_default();
 /// No style.
 pub const PLAIN: Style = Style::new();
@@ -66,7 +66,7 @@ pub fn state_style(state: StateName) -> Style {
     }
 }
 
-/// What a transition changed, in a word or two. `gate`: whether an application asks the gate.
+/// The change of a transition, in a word or two. `gate`: whether an application asks the gate.
 pub fn transition_words(transition: &TransitionRecord, gate: bool) -> (String, Style) {
     let (from, to) = (transition.from.word(gate), transition.to.word(gate));
     match (transition.from == transition.to, transition.level) {
@@ -94,7 +94,7 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// `1 mail`, `2 mails`, `1,000 mails`; the noun takes an s.
+/// `1 mail`, `2 mails`, `1,000 mails`; the plural of the noun must end in s.
 pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
@@ -155,9 +155,9 @@ pub enum Align {
 /// A cell with its style.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// What it says; escapes in it would count as columns.
+    /// Its text; escape sequences in it would count as columns.
     pub text: String,
-    /// How it looks.
+    /// Its style.
     pub style: Style,
 }
 
@@ -209,17 +209,17 @@ impl Grid {
                 Align::Right => CellAlignment::Right,
             });
         }
-        // Styles are put in afterwards: escapes would count as columns.
+        // Styles are added last: escape sequences would count as columns.
         table.lines().zip(&self.rows).map(|(line, row)| styled_line(&line, row)).collect()
     }
 
-    /// Columns that the widest line takes.
+    /// The width of the widest line, in columns.
     pub fn width(&self) -> usize {
         self.lines().iter().map(|line| visible(line).trim_end().chars().count()).max().unwrap_or(0)
     }
 }
 
-/// Puts the styles of a row's cells into its line, in which their texts stand in order.
+/// Adds the styles of a row's cells to its line, in which their texts occur in order.
 fn styled_line(line: &str, row: &[Cell]) -> String {
     let mut out = String::new();
     let mut rest = line.trim_end();

@@ -1,4 +1,4 @@
-//! What a policy means.
+//! What a policy means, for people.
 
 use pipeline::export::{Measure, PERIOD};
 use reputation::counters::Metric;
@@ -11,14 +11,14 @@ use super::schedule;
 
 /// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, what breakers do, and how
 /// configuration sets are warmed up.
-pub fn policy(policy: &Policy, look: TermStyle) -> String {
+pub fn policy(policy: &Policy, term: TermStyle) -> String {
     let mut out = String::new();
-    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<12}"), text, look.columns()));
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<12}"), text, term.columns()));
     say(
         "mode",
         match policy.mode {
             Mode::Act => "act: decide, report and act",
-            Mode::Shadow => "shadow: decide and report, do nothing",
+            Mode::Shadow => "shadow: decide and report, do not act",
         },
     );
     for word in &policy.old_words {
@@ -28,18 +28,16 @@ pub fn policy(policy: &Policy, look: TermStyle) -> String {
     say(
         "gate",
         match (policy.states_gate, policy.gate_in_use) {
-            (true, true) => "in use: an ISP can be contained by itself",
+            (true, true) => "in use: one ISP can be stopped separately",
             (true, false) => "not in use: only a whole configuration set can be stopped",
-            (false, _) => {
-                "not stated: a stack goes by its parameter GateInUse, a replay by --gate (both false by default)"
-            }
+            (false, _) => "not set: a stack uses its parameter GateInUse, a replay uses --gate (both false by default)",
         },
     );
 
     out.push_str(&format!("\n{}\n", paint(BOLD, "Evidence rules")));
-    let note = "Evidence in nats, and how many mails there are at least, on average, between two false alarms of a \
-                sender who is exactly at the limit (e^h / 5); far more for one who is clearly below it.";
-    out.extend(hanging("", note, look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    let note = "Thresholds are in nats, with the least average number of mails between two false alarms of a \
+                sender exactly at the limit (e^h / 5). It is far higher for a sender clearly below the limit.";
+    out.extend(hanging("", note, term.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     push_lines(&mut out, &evidence(policy));
 
     out.push_str(&format!("\n{}\n", paint(BOLD, "Ratio rules")));
@@ -51,12 +49,12 @@ pub fn policy(policy: &Policy, look: TermStyle) -> String {
 
     out.push_str(&format!("\n{}\n", paint(BOLD, "Breaker")));
     for (lead, text) in breaker(policy) {
-        out.push_str(&hanging(&format!("{lead:<12}"), &text, look.columns()));
+        out.push_str(&hanging(&format!("{lead:<12}"), &text, term.columns()));
     }
 
     out.push_str(&format!("\n{}\n", paint(BOLD, "Gate and warm-up")));
     for (lead, text) in schedule::of_policy(policy) {
-        out.push_str(&hanging(&format!("{lead:<12}"), &text, look.columns()));
+        out.push_str(&hanging(&format!("{lead:<12}"), &text, term.columns()));
     }
     out
 }
@@ -84,7 +82,7 @@ fn subjects(policy: &Policy) -> String {
     }
     if !subjects.own_domains.is_empty() {
         let domains: Vec<String> = subjects.own_domains.iter().map(|domain| spelt(domain)).collect();
-        text.push_str(&format!("; own domains left out: {}", domains.join(", ")));
+        text.push_str(&format!("; own domains, not counted: {}", domains.join(", ")));
     }
     text
 }
@@ -126,7 +124,7 @@ fn evidence(policy: &Policy) -> Grid {
     grid
 }
 
-/// e^h / 5 with two digits that count.
+/// e^h / 5 with two significant digits.
 fn mails_between(threshold: NanoNats) -> String {
     let mails = (threshold as f64 / NAT as f64).exp() / 5.0;
     let size = 10_f64.powf((mails.max(1.0).log10().floor() - 1.0).max(0.0));
@@ -167,7 +165,7 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
     let breaker = &policy.breaker;
     let resume = match breaker.resume {
         Resume::Automatic => "then testing",
-        Resume::Manual => "then it waits for a person",
+        Resume::Manual => "then a person must resume it",
     };
     let account = if breaker.pause_account { "the account may be stopped" } else { "the account is never stopped" };
     let raised = minutes(breaker.raise_every_minutes);
@@ -175,7 +173,7 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "slowed",
             format!(
-                "quota × {}, down to {} of it; doubled after each {raised} without further harm",
+                "quota × {}, down to {} of it; doubled after every {raised} without further harm",
                 breaker.cut, breaker.floor
             ),
         ),
@@ -202,8 +200,8 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "at most",
             format!(
-                "{} stopped within an hour for each order of magnitude of harm, and any with {} × the evidence that a stop \
-                 needs, over at least {} at a rate where SES may pause the account; {account}",
+                "{} stopped within an hour for each order of magnitude of harm, plus any with {} × the evidence needed to \
+                 stop, over at least {} at a rate at which SES may pause the account; {account}",
                 counted(u64::from(breaker.max_pauses_per_hour), "configuration set"),
                 breaker.overwhelming_times,
                 counted(breaker.overwhelming_mails, "mail"),
@@ -212,9 +210,9 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "incident",
             format!(
-                "{} turning bad at one ISP within {}, and {} of the senders and {} of the mail there hit: the ISP's own \
-                 trouble for {}. With a gate its mail is held and no sender is stopped; without one people are warned, \
-                 and {} (without_gate = \"{}\"). A sender that was bad before, or is bad elsewhere, is not pardoned",
+                "{} turning bad at one ISP within {}, with {} of the senders and {} of the mail there affected: the ISP is in trouble \
+                 for {}. With a gate its mail is held and no sender is stopped; without one people are warned, \
+                 and {} (without_gate = \"{}\"). A sender that was bad before, or is bad at other ISPs, is not excused",
                 counted(u64::from(policy.incident.min_senders), "unrelated sender"),
                 minutes(policy.incident.window_minutes),
                 Percent(policy.incident.min_sender_share),
@@ -237,8 +235,8 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
     .collect()
 }
 
-/// What CloudWatch gets of configuration sets, and what it charges for that at most: 0.30 $ a month for each of the first 10,000
-/// metrics, 0.10 $ for each of the next 240,000 (CloudWatch pricing, us-east-1).
+/// What CloudWatch gets of configuration sets, and the most that it charges for that: 0.30 $ a month for each of the first
+/// 10,000 metrics, 0.10 $ for each of the next 240,000 (CloudWatch pricing, us-east-1).
 fn exported(policy: &Policy) -> Option<String> {
     let Cloudwatch { configuration_sets: sets, isps } = policy.cloudwatch;
     let metrics = (sets * (1 + isps) * Measure::ALL.len()) as u64;
@@ -261,7 +259,7 @@ fn alerts(policy: &Policy) -> String {
         None => "no daily digest".to_owned(),
     };
     format!(
-        "the same again after {}; a summary of the rest after {}; {digest}",
+        "the same alert again after {}; a summary of the rest after {}; {digest}",
         minutes(policy.alerts.again_minutes),
         minutes(policy.alerts.summary_minutes),
     )

@@ -1,4 +1,4 @@
-//! What the gate would have granted, for a stranger's eye.
+//! What the gate would have granted, for people.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +12,31 @@ use super::sanitize::name;
 use crate::quota::QuotaRow;
 use crate::report::Report;
 
-/// So many configuration sets are shown unless everything is asked for, those with most mail.
+/// The number of configuration sets that are shown unless everything is asked for: those with the most mail.
 const MAX_SETS: usize = 6;
-/// So many ISPs of a set.
+/// The number of ISPs of a set that are shown.
 const MAX_ISPS: usize = 6;
-/// Of more days than this the first and the last are shown.
+/// Of more days than this, the first and the last are shown.
 const MAX_DAYS: usize = 10;
-/// So many of the first days are shown then.
+/// The number of first days that are shown in that case.
 const FIRST_DAYS: usize = 4;
-/// So many left-out sets are named.
+/// The number of left-out sets that are named.
 const MAX_LEFT_OUT: usize = 8;
 
-/// What the gate would have granted, as text; nothing if it was not asked.
-pub fn quota(report: &Report, policy: &Policy, look: TermStyle) -> String {
+/// What the gate would have granted, as text; empty if it was not asked.
+pub fn quota(report: &Report, policy: &Policy, term: TermStyle) -> String {
     let Some(rows) = &report.quota else { return String::new() };
     let mut out = format!("\n{}\n", paint(BOLD, "What the gate would have granted"));
     let mut say = |text: &str| {
-        out.extend(wrapped(text, look.columns()).iter().map(|line| paint(DIM, line) + "\n"));
+        out.extend(wrapped(text, term.columns()).iter().map(|line| paint(DIM, line) + "\n"));
     };
-    say("Each mail is asked for as bulk mail when it was sent; what is deferred is not asked for again: what is \
-         granted is the share of this traffic that would have fit at once.");
+    say(
+        "Each mail is requested as bulk mail at the time when it was sent, and deferred mail is not requested again. The \
+         granted share is the part of this traffic that would have fitted at once.",
+    );
     if policy.warmup.sets.is_empty() {
         say("The policy names no configuration set in [warmup.sets], so all are planned by [warmup.plan], as if \
-             nobody had ever heard of them. One that sends much already begins with that: [warmup.sets.NAME] with \
+             they were new. For a set with much mail already, set [warmup.sets.NAME] with \
              `start` and `target`.");
     }
     let mut by_set: BTreeMap<&str, Vec<&QuotaRow>> = BTreeMap::new();
@@ -43,22 +45,22 @@ pub fn quota(report: &Report, policy: &Policy, look: TermStyle) -> String {
     }
     let mut sets: Vec<(&str, Vec<&QuotaRow>)> = by_set.into_iter().collect();
     sets.sort_by_key(|(_, rows)| std::cmp::Reverse(asked(rows)));
-    let most = if look.everything { usize::MAX } else { MAX_SETS };
+    let most = if term.everything { usize::MAX } else { MAX_SETS };
     let hidden = sets.len().saturating_sub(most);
     for (set, rows) in sets.iter().take(most) {
         out.push('\n');
         let by =
             if rows.iter().all(|row| row.demand == "sent") { "" } else { " (no Send events: mails with an outcome)" };
         let title = format!("configuration-set:{}{by}", name(set));
-        out.extend(wrapped(&title, look.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
-        for line in table(rows, look) {
+        out.extend(wrapped(&title, term.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
+        for line in table(rows, term) {
             out.push_str(line.trim_end());
             out.push('\n');
         }
     }
-    let mut say = |text: &str| out.push_str(&hanging("", text, look.columns()));
+    let mut say = |text: &str| out.push_str(&hanging("", text, term.columns()));
     if rows.is_empty() {
-        say("no mail would have been asked for");
+        say("no mail would have been requested");
     }
     if hidden > 0 {
         let hidden = counted(hidden as u64, "more configuration set");
@@ -70,7 +72,7 @@ pub fn quota(report: &Report, policy: &Policy, look: TermStyle) -> String {
             0 => String::new(),
             more => format!(" and {}", counted(more as u64, "more")),
         };
-        say(&format!("left out, because [warmup.sets] does not name them: {}{more}", shown.join(", ")));
+        say(&format!("not planned, because [warmup.sets] does not name them: {}{more}", shown.join(", ")));
     }
     out
 }
@@ -80,7 +82,7 @@ fn asked(rows: &[&QuotaRow]) -> u64 {
 }
 
 /// A line for each ISP over all its days, and one for each day.
-fn table(rows: &[&QuotaRow], look: TermStyle) -> Vec<String> {
+fn table(rows: &[&QuotaRow], term: TermStyle) -> Vec<String> {
     use Align::{Left, Right};
     let mut by_isp: BTreeMap<&str, Vec<&QuotaRow>> = BTreeMap::new();
     for row in rows {
@@ -88,7 +90,7 @@ fn table(rows: &[&QuotaRow], look: TermStyle) -> Vec<String> {
     }
     let mut isps: Vec<(&str, Vec<&QuotaRow>)> = by_isp.into_iter().collect();
     isps.sort_by_key(|(_, rows)| std::cmp::Reverse(asked(rows)));
-    let most = if look.everything { usize::MAX } else { MAX_ISPS };
+    let most = if term.everything { usize::MAX } else { MAX_ISPS };
     let header = [
         ("", Left),
         ("quota", Right),
@@ -129,7 +131,7 @@ fn table(rows: &[&QuotaRow], look: TermStyle) -> Vec<String> {
             continue;
         }
         grid.push(line(Cell::styled(format!("  {isp}"), BOLD), String::new(), days));
-        let cut = !look.everything && days.len() > MAX_DAYS;
+        let cut = !term.everything && days.len() > MAX_DAYS;
         let hidden = if cut { FIRST_DAYS..days.len() - (MAX_DAYS - FIRST_DAYS) } else { 0..0 };
         for (place, row) in days.iter().enumerate().filter(|(place, _)| !hidden.contains(place)) {
             if place == hidden.end && cut {
@@ -155,7 +157,7 @@ fn table(rows: &[&QuotaRow], look: TermStyle) -> Vec<String> {
     let shown = notes.len().min(MAX_DAYS);
     for (isp, row) in &notes[..shown] {
         let note = format!("{} {isp}: {} {}", row.day, thousands(row.quota), row.reason);
-        lines.extend(hanging("  ↓ ", &note, look.columns()).lines().map(str::to_owned));
+        lines.extend(hanging("  ↓ ", &note, term.columns()).lines().map(str::to_owned));
     }
     lines
 }

@@ -1,4 +1,4 @@
-//! The report of a replay, for a stranger's eye.
+//! The report of a replay, for people.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
@@ -21,25 +21,25 @@ use super::sanitize::{name, sanitize};
 use super::shell_quote::{Call, command, quoted};
 use crate::report::{Input, Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
 
-/// So many subjects are shown unless everything is asked for.
+/// The number of subjects that are shown unless everything is asked for.
 const MAX_SUBJECTS: usize = 12;
-/// So many ISPs of a subject are shown unless everything is asked for, besides those with a breaker that has moved.
+/// The number of ISPs of a subject that are shown unless everything is asked for, in addition to those whose breaker moved.
 const MAX_ISPS: usize = 6;
-/// So many names of messages that do not count are shown.
+/// The number of names of messages that do not count that are shown.
 const MAX_NAMES: usize = 10;
-/// So many warnings are shown; JSON has all of them.
+/// The number of warnings that are shown; JSON has all of them.
 const MAX_WARNINGS: usize = 10;
 
-/// The report as text: what was read, the rates, what would have been done when and why, what came after each stop,
-/// what the gate would have granted if it was asked, and the verdict in a line. `call`: for which arguments.
-pub fn report(report: &Report, policy: &Policy, call: Call<'_>, look: TermStyle) -> String {
-    let mut out = read(report, look);
-    out.push_str(&rates(report, policy, look));
-    out.push_str(&timeline(report, call, look));
-    out.push_str(&stops(report, look));
-    out.push_str(&super::quota(report, policy, look));
+/// The report as text: what was read, the rates, what would have been done and why, the mail after each stop, what the gate
+/// would have granted if it was asked, and a one-line result. `call`: the program's arguments.
+pub fn report(report: &Report, policy: &Policy, call: Call<'_>, term: TermStyle) -> String {
+    let mut out = read(report, term);
+    out.push_str(&rates(report, policy, term));
+    out.push_str(&timeline(report, call, term));
+    out.push_str(&stops(report, term));
+    out.push_str(&super::quota(report, policy, term));
     out.push('\n');
-    out.push_str(&verdict(report, look));
+    out.push_str(&verdict(report, term));
     out
 }
 
@@ -58,7 +58,7 @@ pub fn warnings(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Names by how often they came, most frequent first; of very many only the first.
+/// Names by frequency, most frequent first; of very many only the first.
 fn frequent(names: &BTreeMap<String, u64>) -> String {
     let mut names: Vec<(&String, u64)> = names.iter().map(|(name, count)| (name, *count)).collect();
     names.sort_by_key(|(_, count)| Reverse(*count));
@@ -73,10 +73,10 @@ fn frequent(names: &BTreeMap<String, u64>) -> String {
     format!("{} … and {others} ({messages})", shown.join(", "))
 }
 
-/// What was read, in a line.
+/// What was read, on one line.
 pub fn input_line(input: &Input) -> String {
     let mut text = counted(input.recorded, "unit");
-    // What was recorded before has no lines.
+    // Recorded units have no lines.
     if input.lines > 0 {
         text = format!(
             "{}, {}: {text} recorded, {}, {} ignored, {} rejected",
@@ -88,7 +88,7 @@ pub fn input_line(input: &Input) -> String {
         );
     }
     if input.outside > 0 {
-        text.push_str(&format!(", {} outside the asked time", thousands(input.outside)));
+        text.push_str(&format!(", {} outside the requested time", thousands(input.outside)));
     }
     if let Some([first, last]) = &input.mail {
         let until = if date(first) == date(last) { minute_clock(last).to_owned() } else { minute(last) };
@@ -97,43 +97,46 @@ pub fn input_line(input: &Input) -> String {
     text
 }
 
-/// Which world a report shows.
-pub fn world(report: &Report) -> &'static str {
+/// The assumption of a report about the gate.
+pub fn gate_line(report: &Report) -> &'static str {
     if report.gate {
-        "With a gate: your application asks ses-breaker before it sends, so mail to one ISP can be stopped by itself."
+        "With a gate: your application asks ses-breaker before it sends, so mail to one ISP can be stopped separately."
     } else {
         "Without a gate: your application does not ask ses-breaker before it sends, so only a whole configuration set can \
          be stopped, never one ISP (--gate shows the other case)."
     }
 }
 
-fn read(report: &Report, look: TermStyle) -> String {
+fn read(report: &Report, term: TermStyle) -> String {
     let input = &report.input;
     let text = input_line(input);
-    let mut out = hanging("", &text, look.columns());
-    out.push_str(&hanging("", world(report), look.columns()));
+    let mut out = hanging("", &text, term.columns());
+    out.push_str(&hanging("", gate_line(report), term.columns()));
     for warning in warnings(report) {
-        out.extend(wrapped(&warning, look.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
+        out.extend(wrapped(&warning, term.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
     }
     for (lead, names) in [
         ("ignored: ", &input.ignored_by_name),
-        ("counted, though odd: ", &input.odd_by_name),
+        ("counted, but unusual: ", &input.odd_by_name),
         ("rejected: ", &input.rejected_by_reason),
     ] {
         if !names.is_empty() {
-            let lines = hanging(lead, &frequent(names), look.columns());
+            let lines = hanging(lead, &frequent(names), term.columns());
             out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
         }
     }
     if let Some(broken_off) = &input.broken_off {
-        let lines =
-            hanging("broken off: ", &format!("{}; this is what came before", sanitize(broken_off)), look.columns());
+        let lines = hanging(
+            "broken off: ",
+            &format!("{}; the report covers what came before", sanitize(broken_off)),
+            term.columns(),
+        );
         out.extend(lines.lines().map(|line| paint(BAD, line) + "\n"));
     }
     out
 }
 
-/// One subject's rows, or those of several subjects with the same mail.
+/// The rows of one subject, or of several subjects with the same mail.
 struct Block<'a> {
     subjects: Vec<String>,
     rows: Vec<&'a Total>,
@@ -147,7 +150,7 @@ impl Block<'_> {
         self.rows.iter().flat_map(|row| harm.map(|kind| row.get(kind))).sum()
     }
 
-    /// How its breakers stand.
+    /// The states of its breakers.
     fn stand(&self) -> Stand {
         let state = |(isp, known): (&Option<&str>, &&ReportedBreaker)| {
             (isp.map(str::to_owned), known.state, known.factor.to_bits())
@@ -158,7 +161,7 @@ impl Block<'_> {
 
 type Stand = Vec<(Option<String>, StateName, u64)>;
 
-/// The first of the subjects with which a subject shares all its mail; equal numbers alone do not make it the same.
+/// For each subject that shares all its mail with others, the first of them; equal numbers alone do not make it the same mail.
 struct SameMail<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> SameMail<'a> {
@@ -179,7 +182,7 @@ fn volume(row: &Total) -> u64 {
     row.get(UnitKind::Sent).max(tally([row], Metric::HardBounce).population)
 }
 
-/// How much people should care, by the worst that happened to a subject.
+/// The order of attention, by the worst that happened to a subject.
 fn trouble(transition: &TransitionRecord) -> u64 {
     match transition.level {
         _ if transition.to == StateName::Open => 4,
@@ -217,7 +220,7 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
             rows,
         };
         let stand = block.stand();
-        // What has no switch has no state beside that of a configuration set with the same mail.
+        // A subject without a switch at SES has no state of its own if a configuration set has the same mail.
         let is_evidence = !report.gate && stand.is_empty() && has_no_switch(&block.subjects[0]);
         let of_set = alike.iter().find(|((known, _), _)| is_evidence && *known == first).map(|(_, place)| *place);
         let place = of_set.or_else(|| alike.get(&(first.clone(), stand.clone())).copied());
@@ -232,17 +235,17 @@ fn blocks(report: &Report) -> Vec<Block<'_>> {
     blocks
 }
 
-/// Whether SES cannot stop the mail of a subject by itself.
+/// Whether SES has no switch for a subject.
 fn has_no_switch(subject: &str) -> bool {
     subject.parse().is_ok_and(|subject| !stops_at_ses(&Key { subject, isp: None }))
 }
 
-/// How much room a table of rates takes: tried from the widest to the narrowest.
+/// The width of a table of rates: the widest that fits is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
-    /// Counts beside all rates.
+    /// Counts with all rates.
     Wide,
-    /// Counts beside the rate of hard bounces only.
+    /// Counts with the rate of hard bounces only.
     Medium,
     /// Short names and small gaps.
     Narrow,
@@ -250,20 +253,20 @@ enum Variant {
     Tight,
 }
 
-fn rates(report: &Report, policy: &Policy, look: TermStyle) -> String {
+fn rates(report: &Report, policy: &Policy, term: TermStyle) -> String {
     let mut blocks = blocks(report);
     if blocks.is_empty() {
         return String::new();
     }
-    let most = if look.everything { usize::MAX } else { MAX_SUBJECTS };
+    let most = if term.everything { usize::MAX } else { MAX_SUBJECTS };
     let all = blocks.len();
     if all > most {
         blocks.sort_by_key(|block| Reverse((block.trouble, block.harm())));
         blocks.truncate(most);
     }
     let variants = [Variant::Wide, Variant::Medium, Variant::Narrow, Variant::Tight];
-    let grids = variants.map(|variant| grid(report, &blocks, policy, look, variant));
-    let fitting = grids.iter().find(|(grid, _)| grid.width() <= look.columns()).or(grids.last());
+    let grids = variants.map(|variant| grid(report, &blocks, policy, term, variant));
+    let fitting = grids.iter().find(|(grid, _)| grid.width() <= term.columns()).or(grids.last());
     let mut out = String::new();
     if let Some((grid, headings)) = fitting {
         out.push('\n');
@@ -277,12 +280,12 @@ fn rates(report: &Report, policy: &Policy, look: TermStyle) -> String {
     }
     if all > most {
         let hidden = counted((all - most) as u64, "more subject");
-        let note = format!("{hidden} with less trouble not shown (--subject shows one, --format json all)");
-        out.push_str(&hanging("", &note, look.columns()));
+        let note = format!("{hidden} with fewer problems not shown (--subject shows one, --format json all)");
+        out.push_str(&hanging("", &note, term.columns()));
     }
     let limit = |metric: Metric| format!("{} {}", plural(metric), Percent(policy.metrics.rule(metric).limit));
     let limits = Metric::ALL.map(limit).join(", ");
-    let lines = hanging("limits (red): ", &limits, look.columns());
+    let lines = hanging("limits (red): ", &limits, term.columns());
     out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
     // Each unit has one configuration set and one identity; a report on one subject may have neither.
     let refused_by = |is: fn(&Subject) -> bool| {
@@ -293,10 +296,10 @@ fn rates(report: &Report, policy: &Policy, look: TermStyle) -> String {
     let refused = by_set.max(refused_by(|subject| matches!(subject, Subject::Identity(_))));
     if refused > 0 {
         let text = format!(
-            "{} refused the sender's IP address: blocks and not hard bounces, since SES leaves them out of its rate",
+            "{} because of the sender's IP address: counted as blocks, not as hard bounces, because SES excludes them from its rate",
             counted(refused, "permanent bounce"),
         );
-        out.extend(hanging("", &text, look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+        out.extend(hanging("", &text, term.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     }
     out
 }
@@ -310,12 +313,12 @@ fn plural(metric: Metric) -> &'static str {
     }
 }
 
-/// The table, and what stands above which of its lines.
+/// The table, and the text above some of its lines.
 fn grid(
     report: &Report,
     blocks: &[Block<'_>],
     policy: &Policy,
-    look: TermStyle,
+    term: TermStyle,
     variant: Variant,
 ) -> (Grid, BTreeMap<usize, String>) {
     use Align::{Left, Right};
@@ -344,17 +347,17 @@ fn grid(
         let same = if block.subjects.len() > 1 { " (the same mail)" } else { "" };
         let subjects: Vec<String> = block.subjects.iter().map(|subject| name(subject)).collect();
         let subjects = format!("{}{same}", subjects.join(", "));
-        above.extend(wrapped(&subjects, look.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
+        above.extend(wrapped(&subjects, term.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
         headings.insert(place, above);
 
         let moved = |row: &Total| {
             let mut transition = report.transitions.iter().filter(|transition| transition.subject == row.subject);
             transition.any(|transition| transition.isp.as_deref() == Some(&row.isp))
         };
-        let most = if look.everything { usize::MAX } else { MAX_ISPS };
+        let most = if term.everything { usize::MAX } else { MAX_ISPS };
         let (shown, hidden): (Vec<_>, Vec<_>) =
             block.rows.iter().enumerate().partition(|(place, row)| *place < most || moved(row));
-        // A row for all others says no less than a row for the only other.
+        // A row for "all others" is not worth it for a single one.
         let (shown, hidden) =
             if hidden.len() == 1 { (block.rows.clone(), Vec::new()) } else { (rows_of(shown), rows_of(hidden)) };
         let row = |label: String, rows: &[&Total], known: Option<&&ReportedBreaker>, whole: bool| {
@@ -407,12 +410,12 @@ fn state(known: &ReportedBreaker, gate: bool) -> String {
     }
 }
 
-/// A rate, with its numerator in so many columns if given.
+/// A rate, with its numerator in `with_count` columns if given.
 fn rate(policy: &Policy, metric: Metric, rows: &[&Total], with_count: Option<usize>) -> Cell {
     let tally = tally(rows.iter().copied(), metric);
-    let deaf = metric == Metric::Complaint && rows.iter().all(|row| !row.returns_complaints);
-    let Some(share) = tally.rate().filter(|_| !deaf) else {
-        return Cell::styled(if deaf { "no data" } else { "–" }, DIM);
+    let reports_none = metric == Metric::Complaint && rows.iter().all(|row| !row.returns_complaints);
+    let Some(share) = tally.rate().filter(|_| !reports_none) else {
+        return Cell::styled(if reports_none { "no data" } else { "–" }, DIM);
     };
     let text = Percent(share).to_string();
     let text = match with_count {
@@ -438,7 +441,7 @@ pub fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> 
     }
 }
 
-/// What people were told at one moment with the same words, about keys that share all their mail.
+/// Transitions of one moment with the same reason, about keys that share all their mail.
 struct Entry<'a> {
     transition: &'a TransitionRecord,
     keys: Vec<String>,
@@ -469,7 +472,7 @@ fn entries(report: &Report) -> Vec<Entry<'_>> {
     entries
 }
 
-fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
+fn timeline(report: &Report, call: Call<'_>, term: TermStyle) -> String {
     let entries = entries(report);
     if entries.is_empty() {
         return String::new();
@@ -479,7 +482,7 @@ fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
         entries.iter().map(|entry| transition_words(entry.transition, report.gate)).collect();
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let indent = 8 + 2 + widest + 2;
-    let room = look.columns().saturating_sub(indent).max(20);
+    let room = term.columns().saturating_sub(indent).max(20);
     let mut day = String::new();
     for (Entry { transition, keys }, (change, style)) in entries.iter().zip(changes) {
         let at = transition.at.to_string();
@@ -503,7 +506,7 @@ fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
             }
         }
     }
-    // A name that had to be made legible would not be found again.
+    // A name that had to be escaped would not be found again.
     let explainable = report.transitions.iter().filter(|transition| {
         let subject = transition.subject.to_string();
         transition.rule == Some(RuleName::Cusum) && sanitize(&subject) == subject
@@ -511,30 +514,30 @@ fn timeline(report: &Report, call: Call<'_>, look: TermStyle) -> String {
     if let Some(transition) = explainable.min_by_key(|transition| (transition.to != StateName::Open, transition.at)) {
         out.push_str(&paint(DIM, "The evidence for it:"));
         out.push('\n');
-        out.extend(hint(transition, call, look).iter().map(|line| paint(DIM, line) + "\n"));
+        out.extend(hint(transition, call, term).iter().map(|line| paint(DIM, line) + "\n"));
     }
     out
 }
 
-/// The command that explains a transition, to be pasted.
-fn hint(transition: &TransitionRecord, call: Call<'_>, look: TermStyle) -> Vec<String> {
+/// The command that explains a transition, to paste.
+fn hint(transition: &TransitionRecord, call: Call<'_>, term: TermStyle) -> Vec<String> {
     let mut words = vec!["replay explain".to_owned()];
     words.extend(call.words());
     let at = transition.at.to_string();
     words.push(format!("--at {}T{}", date(&at), clock(&at)));
     words.push(format!("--subject {}", quoted(&transition.subject.to_string())));
     words.extend(transition.isp.iter().map(|isp| format!("--isp {isp}")));
-    command(&words, look.columns())
+    command(&words, term.columns())
 }
 
-fn stops(report: &Report, look: TermStyle) -> String {
+fn stops(report: &Report, term: TermStyle) -> String {
     let same_mail = SameMail::of(report);
     let mut merged: Vec<(&ReportedStop, Vec<String>)> = Vec::new();
     let mut alike = BTreeMap::new();
     for stop in &report.stopped {
         let name = key(&stop.subject, stop.isp.as_deref());
         let mail = [stop.sent, stop.attempts, stop.hard_bounces, stop.complaints, stop.blocks];
-        // Stopped and released by the same event: there is nothing to tell.
+        // Stopped and released by the same event: nothing to report.
         if stop.until.as_ref() == Some(&stop.from) && mail == [0; 5] {
             continue;
         }
@@ -552,7 +555,7 @@ fn stops(report: &Report, look: TermStyle) -> String {
     if merged.is_empty() {
         return String::new();
     }
-    let mut out = heading("What came while it would have been stopped");
+    let mut out = heading("Mail accepted while it would have been stopped");
     for (stop, names) in merged {
         let until = match &stop.until {
             Some(until) if date(until) == date(&stop.from) => clock(until).to_owned(),
@@ -561,7 +564,7 @@ fn stops(report: &Report, look: TermStyle) -> String {
         };
         let lead = format!("{} – {until}  ", moment(&stop.from));
         let text = format!("{}: {}", names.join(", "), avoided(stop));
-        out.push_str(&hanging(&lead, &text, look.columns()));
+        out.push_str(&hanging(&lead, &text, term.columns()));
     }
     out
 }
@@ -569,17 +572,17 @@ fn stops(report: &Report, look: TermStyle) -> String {
 fn avoided(stop: &ReportedStop) -> String {
     let mails = stop.sent.max(stop.attempts);
     if mails == 0 {
-        return "no mail was accepted meanwhile".to_owned();
+        return "no mail was accepted in this time".to_owned();
     }
     let harm = [(stop.hard_bounces, "hard bounce"), (stop.complaints, "complaint"), (stop.blocks, "block")];
     let harm: Vec<String> =
         harm.iter().filter(|(count, _)| *count > 0).map(|(count, noun)| counted(*count, noun)).collect();
     let (were, they) = if mails == 1 { ("was", "it") } else { ("were", "they") };
     let harm = if harm.is_empty() { "no harm avoided".to_owned() } else { format!("{} avoided", listed(&harm)) };
-    format!("{} {were} accepted meanwhile; {they} would not have been sent: {harm}", counted(mails, "mail"))
+    format!("{} {were} accepted in this time; {they} would not have been sent: {harm}", counted(mails, "mail"))
 }
 
-/// `1 configuration set and 2 identities` of some subjects; nothing is said of a kind that has none.
+/// `1 configuration set and 2 identities` of some subjects; kinds without subjects are left out.
 fn kinds(subjects: &BTreeSet<&Subject>) -> String {
     let [mut account, mut sets, mut tenants, mut identities, mut tags] = [0; 5];
     for subject in subjects {
@@ -619,7 +622,7 @@ fn first(transition: &TransitionRecord) -> String {
     format!("first {name} at {}{evidence}", moment(&transition.at.to_string()))
 }
 
-fn verdict(report: &Report, look: TermStyle) -> String {
+fn verdict(report: &Report, term: TermStyle) -> String {
     let opened = report.transitions.iter().filter(|transition| transition.opens());
     let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|transition| transition.isp.is_some());
     let (held, at_isp): (Vec<_>, Vec<_>) =
@@ -644,7 +647,7 @@ fn verdict(report: &Report, look: TermStyle) -> String {
         parts.push("no mail was read, so there is no result".to_owned());
     } else if !stopped {
         parts.push("nothing would have been stopped".to_owned());
-        // Without a gate a cut of the quota is a warning.
+        // Without a gate, a reduced quota is a warning.
         let throttled =
             report.transitions.iter().filter(|transition| transition.to == StateName::Throttled && report.gate);
         let throttled: BTreeSet<&Subject> = throttled.map(|transition| &transition.subject).collect();
@@ -662,7 +665,7 @@ fn verdict(report: &Report, look: TermStyle) -> String {
     }
     let text = parts.join("; ");
     let style = if stopped { BAD.bold() } else { GOOD.bold() };
-    let lines = wrapped(&text, look.columns());
+    let lines = wrapped(&text, term.columns());
     lines.iter().map(|line| paint(style, line) + "\n").collect()
 }
 
@@ -754,7 +757,7 @@ mod tests {
         let text = text(120, false);
         let headings: Vec<&str> = text.lines().filter(|line| line.starts_with("configuration-set:")).collect();
         assert_eq!((headings.len(), headings[0]), (12, "configuration-set:s-17"));
-        assert!(text.contains("8 more subjects with less trouble not shown"), "{text}");
+        assert!(text.contains("8 more subjects with fewer problems not shown"), "{text}");
     }
 
     #[test]
@@ -782,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_are_told_together_only_for_the_same_mail_and_empty_moments_not_at_all() {
+    fn stops_are_grouped_only_for_the_same_mail_and_empty_ones_are_left_out() {
         let mut report = many();
         report.same_mail = vec![vec!["identity:a".to_owned(), "tenant:a".to_owned()]];
         report.stopped = vec![
@@ -795,10 +798,10 @@ mod tests {
         let text = visible(&stops(&report, TermStyle { width: 140, everything: false }));
         insta::assert_snapshot!(text, @r"
 
-        What came while it would have been stopped
-        2026-10-06 09:00:00 – 09:30:00  identity:a, tenant:a: 25 mails were accepted meanwhile; they would not have been sent: no harm avoided
-        2026-10-06 09:00:00 – 09:30:00  identity:b: 25 mails were accepted meanwhile; they would not have been sent: no harm avoided
-        2026-10-06 09:50:00 – 09:50:00  identity:b: 1 mail was accepted meanwhile; it would not have been sent: no harm avoided
+        Mail accepted while it would have been stopped
+        2026-10-06 09:00:00 – 09:30:00  identity:a, tenant:a: 25 mails were accepted in this time; they would not have been sent: no harm avoided
+        2026-10-06 09:00:00 – 09:30:00  identity:b: 25 mails were accepted in this time; they would not have been sent: no harm avoided
+        2026-10-06 09:50:00 – 09:50:00  identity:b: 1 mail was accepted in this time; it would not have been sent: no harm avoided
         ");
     }
 
@@ -810,7 +813,7 @@ mod tests {
         report.warnings = (0..15).map(warning).collect();
         let lines = warnings(&report);
         assert_eq!(lines.len(), 11);
-        insta::assert_snapshot!(lines[0], @r"warning: identity:00\u{1b} has bounces and complaints but neither Send nor Delivery events: no rate can be known; publish Send events");
+        insta::assert_snapshot!(lines[0], @r"warning: identity:00\u{1b} has bounces and complaints but neither Send nor Delivery events, so rates are unknown; publish Send events");
         assert_eq!(lines[10], "… and 5 more warnings (--format json has them all)");
         assert_eq!(serde_json::to_value(&report.warnings[0]).unwrap().as_str().unwrap().find('\x1b'), Some(11));
     }

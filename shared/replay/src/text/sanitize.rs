@@ -1,15 +1,15 @@
-//! Strings from outside, made fit for a terminal.
+//! Makes strings from outside safe for a terminal.
 //!
-//! Names in events are chosen by whoever sends mail, and file names by whoever stores them. On a terminal, an escape
-//! sequence in one of them could wipe the screen, and a direction mark could make one name look like another.
+//! Senders choose the names in events, and others choose file names. On a terminal, an escape sequence in one of them could
+//! wipe the screen, and a direction mark could make one name look like another.
 //!
-//! **Invariant:** no text or line on standard error holds a string from outside that has not come through here.
+//! **Invariant:** every string from outside that appears in a text or on standard error has passed through here.
 
-/// Longer names are cut in the middle: their ends tell them apart.
+/// Longer names are cut in the middle: their ends distinguish them.
 const MAX_CHARACTERS: usize = 80;
 
-/// A string without anything that a terminal would obey: control characters, line separators and direction marks are
-/// written as `\u{1b}`. What is clean stays as it is.
+/// A string without anything that a terminal would act on: control characters, line separators and direction marks are written
+/// as `\u{1b}`. Safe characters are kept.
 pub fn sanitize(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -22,7 +22,7 @@ pub fn sanitize(text: &str) -> String {
     out
 }
 
-/// A legible name, cut in the middle where it is very long.
+/// A safe name, cut in the middle where it is very long.
 pub fn name(text: &str) -> String {
     let text = sanitize(text);
     let count = text.chars().count();

@@ -8,27 +8,27 @@ use super::layout::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, l
 use super::sanitize::name;
 use crate::schedule::{DayQuota, Schedules, SetSchedule};
 
-/// Leads of lines stand in so many columns.
+/// The width of the leads.
 const LEAD: usize = 12;
 
 /// The schedules of a policy as text. `plans` are those of the schedules, in order.
-pub fn schedules(schedules: &Schedules, plans: &[&Plan], look: TermStyle) -> String {
+pub fn schedules(schedules: &Schedules, plans: &[&Plan], term: TermStyle) -> String {
     let mut out = String::new();
     for (place, (set, plan)) in schedules.sets.iter().zip(plans).enumerate() {
         if place > 0 {
             out.push('\n');
         }
-        out.push_str(&one(schedules, set, plan, look));
+        out.push_str(&one(schedules, set, plan, term));
     }
     out
 }
 
-fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, look: TermStyle) -> String {
+fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, term: TermStyle) -> String {
     let title = match &set.configuration_set {
         Some(set) => format!("configuration-set:{}", name(set)),
-        None => "[warmup.plan], by which each set of [warmup.sets] is planned; the policy names none".to_owned(),
+        None => "[warmup.plan], the default for sets of [warmup.sets]; the policy names no set".to_owned(),
     };
-    let mut out = hanging("", &title, look.columns());
+    let mut out = hanging("", &title, term.columns());
     out = out.lines().map(|line| paint(BOLD, line) + "\n").collect();
     let [consumer, business] = set.sending_days;
     let days = |days: u32| counted(u64::from(days), "sending day");
@@ -40,18 +40,18 @@ fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, look: TermStyle) -
         format!("{} mails a day at each ISP, warmed up from the first day on", thousands(set.target))
     } else {
         format!(
-            "{} → {} mails a day at each ISP: {} at consumer ISPs{business}, if each day is healthy and its quota used",
+            "{} → {} mails a day at each ISP: {} at consumer ISPs{business}, if each day is healthy and its quota is used",
             thousands(set.start),
             thousands(set.target),
             days(consumer),
         )
     };
-    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<LEAD$}"), text, look.columns()));
+    let mut say = |lead: &str, text: &str| out.push_str(&hanging(&format!("{lead:<LEAD$}"), text, term.columns()));
     say("ramp", &ramp);
     say(
         "day",
         &format!(
-            "from midnight to midnight, {}; the day on which a ramp begins has the quota of day 1 and is not counted",
+            "from midnight to midnight, {}; the day on which a ramp begins also has the quota of day 1 and is not counted",
             schedules.zone
         ),
     );
@@ -59,7 +59,7 @@ fn one(schedules: &Schedules, set: &SetSchedule, plan: &Plan, look: TermStyle) -
         say(lead, &text);
     }
     out.push('\n');
-    out.push_str(&table(set, look));
+    out.push_str(&table(set, term));
     out
 }
 
@@ -67,16 +67,16 @@ fn business_isps(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn table(set: &SetSchedule, look: TermStyle) -> String {
+fn table(set: &SetSchedule, term: TermStyle) -> String {
     use Align::Right;
     let header = [
         ("day", Right),
         ("consumer", Right),
-        ("in all", Right),
+        ("total", Right),
         ("kept", Right),
         ("an hour", Right),
         ("business", Right),
-        ("in all", Right),
+        ("total", Right),
         ("kept", Right),
         ("an hour", Right),
     ];
@@ -98,22 +98,22 @@ fn table(set: &SetSchedule, look: TermStyle) -> String {
         grid
     };
     let mut grid = fill(Grid::new(&header, 2));
-    if grid.width() > look.columns() {
+    if grid.width() > term.columns() {
         grid = fill(Grid::new(&header, 1));
     }
     let mut out: String = grid.lines().iter().map(|line| line.trim_end().to_owned() + "\n").collect();
-    let note = "kept: for critical mail only; an hour: what comes in of the rest while the day's quota does";
-    out.extend(hanging("", note, look.columns()).lines().map(|line| paint(DIM, line) + "\n"));
+    let note = "kept: for critical mail only; an hour: the part of the rest that becomes available each hour";
+    out.extend(hanging("", note, term.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     out
 }
 
-/// What moves a quota, in words: a lead and a text each.
+/// The rules that move a quota: a lead and a text each.
 pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
     let mut rules = vec![
         (
             "grows",
             format!(
-                "× {} after a healthy day on which {} of the quota were used, × {} at business ISPs, by at most {} of \
+                "× {} after a healthy day on which {} of the quota was used, × {} at business ISPs, by at most {} of \
                  the target; {}",
                 plan.growth,
                 Percent(plan.used_share),
@@ -124,14 +124,14 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         ),
         (
             "holds",
-            "when less was used, while a warning stands or a breaker is not closed, or the ISP is in trouble"
+            "when less was used, while a warning is active or a breaker is not closed, or while the ISP is in trouble"
                 .to_owned(),
         ),
         (
             "shrinks",
             format!(
-                "× {}, once for each harm that the breaker finds; {} of it, and the critical reserve, while sending is \
-                 stopped or probed; never below {}",
+                "× {}, once for each harm that the breaker finds; {} of it, plus the critical reserve, while sending is \
+                 stopped or testing; never below {}",
                 plan.shrink,
                 Percent(plan.trickle_share),
                 counted(plan.minimum, "mail"),
@@ -140,7 +140,7 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "follows",
             format!(
-                "the volume down to twice its peak after {} below {} of the quota",
+                "the volume, down to twice its peak, after {} below {} of the quota",
                 counted(u64::from(plan.follow_days), "sending day"),
                 Percent(plan.follow_share),
             ),
@@ -148,7 +148,7 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "decays",
             format!(
-                "× {} a day from {} without mail on; begins anew after {}",
+                "× {} a day after {} without mail; starts over after {}",
                 plan.decay,
                 counted(u64::from(plan.decay_after_days), "day"),
                 counted(u64::from(plan.rewarm_after_days), "day"),
@@ -157,7 +157,7 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "paced",
             format!(
-                "comes in evenly over {}; what is not asked for is kept up to {} of the quota; {} of the quota is for \
+                "becomes available evenly over {}; unused mail accumulates up to {} of the quota; {} of the quota is for \
                  critical mail only",
                 counted(u64::from(plan.spread_hours), "hour"),
                 Percent(plan.burst_share),
@@ -168,10 +168,12 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
     rules.push((
         "else",
         match &plan.overflow {
-            Some(set) => format!("goes by {} until half of the target is reached, then waits", name(set)),
+            Some(set) => format!("goes through {} until half of the target is reached, then waits", name(set)),
             None => "waits: the plan names no overflow set".to_owned(),
         } + &match &plan.critical_route {
-            Some(set) => format!("; critical mail goes by {} while SES accepts nothing with the set itself", name(set)),
+            Some(set) => {
+                format!("; critical mail goes through {} while SES accepts no mail with the set itself", name(set))
+            }
             None => String::new(),
         },
     ));
@@ -181,13 +183,13 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
 fn weekdays(plan: &Plan) -> String {
     const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     if plan.sending_days == [true; 7] {
-        return "upon any day of the week".to_owned();
+        return "on any day of the week".to_owned();
     }
     let days = NAMES.iter().zip(plan.sending_days).filter(|(_, grows)| *grows).map(|(name, _)| (*name).to_owned());
-    format!("only upon {}", listed(&days.collect::<Vec<_>>()))
+    format!("only on {}", listed(&days.collect::<Vec<_>>()))
 }
 
-/// What the policy says about the gate and warming up, in words.
+/// What the policy says about the gate and warming up.
 pub(super) fn of_policy(policy: &Policy) -> Vec<(&'static str, String)> {
     let Gate { lease_secs, unreadable_bulk, unreadable_critical } = policy.gate;
     let answer = |unreadable: Unreadable| match unreadable {
@@ -200,31 +202,28 @@ pub(super) fn of_policy(policy: &Policy) -> Vec<(&'static str, String)> {
         format!("bulk mail is {}, critical mail {}", answer(unreadable_bulk), answer(unreadable_critical))
     };
     let warmup = &policy.warmup;
-    let mut said =
+    let mut lines =
         vec![("permits", format!("valid for {lease_secs} s; while the tables cannot be read, {unreadable}"))];
     let business: Vec<String> = warmup.business.iter().map(|isp| policy.isp_map.name(*isp).to_owned()).collect();
     let business = business_isps(&business)
-        .map_or("no ISP receives for businesses".to_owned(), |isps| format!("business ISPs: {isps}"));
-    said.push(("day", format!("from midnight to midnight, {}; {business}", warmup.zone)));
+        .map_or("no ISP receives mail for businesses".to_owned(), |isps| format!("business ISPs: {isps}"));
+    lines.push(("day", format!("from midnight to midnight, {}; {business}", warmup.zone)));
     if warmup.sets.is_empty() {
-        said.push(("sets", "none is named in [warmup.sets], so the gate grants nothing yet".to_owned()));
-        said.push(("plan", ramp(&warmup.plan)));
-        said.extend(rules(&warmup.plan));
-        return said;
+        lines.push(("sets", "[warmup.sets] names none, so the gate grants nothing yet".to_owned()));
+        lines.push(("plan", ramp(&warmup.plan)));
+        lines.extend(rules(&warmup.plan));
+        return lines;
     }
     for (set, plan) in &warmup.sets {
-        said.push(("set", format!("{}: {}", name(set), ramp(plan))));
+        lines.push(("set", format!("{}: {}", name(set), ramp(plan))));
     }
-    said.push(("plan", "of [warmup.plan], for what a set does not say itself:".to_owned()));
-    said.extend(rules(&warmup.plan));
+    lines.push(("plan", "of [warmup.plan], for keys that a set leaves out:".to_owned()));
+    lines.extend(rules(&warmup.plan));
     for mirror in &warmup.mirrors {
         let ips = counted(mirror.ips.len() as u64, "standard dedicated IP");
-        said.push((
-            "mirrored",
-            format!("{} to {ips}; SES sends what exceeds it through shared IPs", name(&mirror.set)),
-        ));
+        lines.push(("mirrored", format!("{} to {ips}; SES sends the excess through shared IPs", name(&mirror.set))));
     }
-    said
+    lines
 }
 
 fn ramp(plan: &Plan) -> String {

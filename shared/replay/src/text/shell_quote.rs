@@ -1,29 +1,29 @@
-//! Commands that can be pasted into a shell.
+//! Commands to paste into a shell.
 
 use std::path::Path;
 
 use super::sanitize::sanitize;
 
-/// More of the input than this is not repeated.
+/// Longer input is not repeated.
 const MAX_INPUT: usize = 400;
 
-/// How the program was called, as far as a command for the same input repeats it.
+/// The arguments of the program that a command for the same input repeats.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Call<'a> {
-    /// Files, directories and patterns, as they were written.
+    /// Files, directories and patterns, as given.
     pub input: &'a [String],
     /// The policy, if one was given.
     pub policy: Option<&'a Path>,
-    /// Whether a gate was asked for.
+    /// Whether `--gate` was given.
     pub gate: bool,
 }
 
 impl Call<'_> {
-    /// The arguments, quoted for a shell; `…` stands for input that is too much to repeat.
+    /// The arguments, quoted for a shell; `…` stands for input that is too long to repeat.
     pub(super) fn words(&self) -> Vec<String> {
         let mut words: Vec<String> = self.input.iter().map(|input| quoted(input)).collect();
         let input: usize = words.iter().map(|word| word.chars().count() + 1).sum();
-        // What had to be escaped names no file any more.
+        // An escaped name no longer names the file.
         if input > MAX_INPUT || words.is_empty() || self.input.iter().any(|input| sanitize(input) != *input) {
             words = vec!["…".to_owned()];
         }
@@ -35,7 +35,7 @@ impl Call<'_> {
     }
 }
 
-/// A word as a POSIX shell takes it literally.
+/// A word that a POSIX shell takes literally.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || ":.-_=@/+,%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -44,7 +44,7 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// A command in lines of at most `width` columns, which a shell joins again. A word that is wider has its own line.
+/// A command in lines of at most `width` columns, which a shell joins again. A longer word has its own line.
 pub(super) fn command(words: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut line = " ".to_owned();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_repeats_its_input_and_is_no_wider_than_the_terminal() {
+    fn a_command_repeats_its_input_and_fits_the_terminal() {
         let input = ["events/streams/stale-list.ndjson.gz".to_owned(), "more/*.json".to_owned()];
         let mut words = vec!["replay explain".to_owned()];
         words.extend(Call { input: &input, policy: Some(Path::new("my policy.toml")), gate: true }.words());

@@ -1,4 +1,4 @@
-//! What a simulation found, for a stranger's eye.
+//! The results of a simulation, for people.
 
 use anstyle::{AnsiColor, Style};
 use reputation::detect::Percent;
@@ -11,29 +11,29 @@ const ADAPTIVE: Style = AnsiColor::Green.on_default();
 const FIXED: Style = AnsiColor::Red.on_default();
 const BY_TIME: Style = AnsiColor::Yellow.on_default();
 
-/// A simulation as text: for each world a table, what it says, and a chart.
-pub fn simulation(summary: &Summary, look: TermStyle) -> String {
+/// A simulation as text: for each scenario a table, its conclusions, and a chart.
+pub fn simulation(summary: &Summary, term: TermStyle) -> String {
     let seeds = match summary.seeds {
         1 => format!("seed {}", summary.seed),
-        seeds => format!("{seeds} seeds from {} on", summary.seed),
+        seeds => format!("{seeds} seeds from {}", summary.seed),
     };
     let intro = format!(
-        "{}, {seeds}, {} → {} mails a day at each ISP, in a model of ISPs that is not the world \
-         (shared/replay/DESIGN.md). adaptive: planner, breaker and gate as they are; fixed: in equal factors within \
-         30 days, whatever happens; by time: a 45th of the target more each day, as we read SES's plan for dedicated \
-         IPs, without the shared IPs behind it.",
+        "{}, {seeds}, {} → {} mails a day at each ISP, in a model of ISPs; real ISPs differ \
+         (shared/replay/DESIGN.md). adaptive: planner, breaker and gate; fixed: in equal factors within \
+         30 days, without feedback; by time: a 45th of the target more each day, our reading of SES's plan for dedicated \
+         IPs, without the shared IPs that carry its excess.",
         counted(u64::from(summary.days), "day"),
         thousands(summary.start),
         thousands(summary.target),
     );
-    let mut out = hanging("", &intro, look.columns());
+    let mut out = hanging("", &intro, term.columns());
     for scenario in &summary.scenarios {
         out.push('\n');
         let title = format!("{}: {}", scenario.scenario, scenario.about);
-        out.extend(wrapped(&title, look.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
-        out.push_str(&table(scenario, summary.seeds, look));
-        out.push_str(&said(scenario, look));
-        out.push_str(&drawn(scenario, look));
+        out.extend(wrapped(&title, term.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
+        out.push_str(&table(scenario, summary.seeds, term));
+        out.push_str(&conclusions(scenario, term));
+        out.push_str(&drawn(scenario, term));
     }
     out
 }
@@ -42,11 +42,11 @@ fn spoken(arm: &ArmSummary) -> String {
     arm.arm.replace('_', " ")
 }
 
-/// Medians, and under each what it lies between, where there is room and more than one seed.
-fn table(scenario: &ScenarioSummary, seeds: u32, look: TermStyle) -> String {
+/// Medians, and under each its range, where there is room and more than one seed.
+fn table(scenario: &ScenarioSummary, seeds: u32, term: TermStyle) -> String {
     let with_ranges = grid(scenario, seeds, seeds > 1, 2);
     let narrow = || grid(scenario, seeds, seeds > 1, 1);
-    let fits = |grid: &Grid| grid.width() <= look.columns();
+    let fits = |grid: &Grid| grid.width() <= term.columns();
     let grid = [with_ranges, narrow()].into_iter().find(fits).unwrap_or_else(|| grid(scenario, seeds, false, 1));
     grid.lines().iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
@@ -113,7 +113,7 @@ fn range(spread: &Spread<u64>) -> String {
     }
 }
 
-/// A number with three digits that count: 6,320, 17.0k, 1.43M.
+/// A number with three significant digits: 6,320, 17.0k, 1.43M.
 fn rounded(number: u64) -> String {
     let scaled = |unit: f64, letter: char| {
         let value = number as f64 / unit;
@@ -128,18 +128,18 @@ fn rounded(number: u64) -> String {
     }
 }
 
-/// What the numbers of a world say: who reached the target first, and what the telling ISP had to turn away.
-fn said(scenario: &ScenarioSummary, look: TermStyle) -> String {
+/// The conclusions for a scenario: which plan reached the target first, and what the most instructive ISP turned away.
+fn conclusions(scenario: &ScenarioSummary, term: TermStyle) -> String {
     let sum = |place: usize| scenario.isps.iter().map(|isp| u64::from(isp.no_later_than_fixed[place])).sum::<u64>();
     let target = match sum(1) {
-        0 => "fixed reaches it at no ISP with any seed".to_owned(),
+        0 => "fixed does not reach it at any ISP with any seed".to_owned(),
         of => {
-            format!("adaptive is there no later than fixed in {} of {}", sum(0), counted(of, "case"))
+            format!("adaptive reaches it no later than fixed in {} of {}", sum(0), counted(of, "case"))
                 + " (ISP and seed) in which fixed reaches it"
         }
     };
-    let mut out = hanging("target: ", &target, look.columns());
-    let Some(isp) = telling(scenario) else { return out };
+    let mut out = hanging("target: ", &target, term.columns());
+    let Some(isp) = main_isp(scenario) else { return out };
     let (Some(ours), Some(fixed)) = (isp.arm(Arm::Adaptive), isp.arm(Arm::Fixed)) else { return out };
     let percent = |share: f64| Percent(share).to_string();
     let per_mail = |arm: &ArmSummary| {
@@ -148,7 +148,7 @@ fn said(scenario: &ScenarioSummary, look: TermStyle) -> String {
     };
     let share = isp.trouble_of_fixed;
     let trouble = format!(
-        "deferrals and blocks of adaptive are {} of those of fixed ({} to {}): of the mails that each sent, {} and {}; \
+        "adaptive has {} of the deferrals and blocks of fixed ({} to {}): of the mails that each sent, {} and {}; \
          delivered: {} and {}",
         percent(share.median),
         percent(share.min),
@@ -158,17 +158,17 @@ fn said(scenario: &ScenarioSummary, look: TermStyle) -> String {
         rounded(ours.delivered.median),
         rounded(fixed.delivered.median),
     );
-    out.push_str(&hanging(&format!("{}: ", isp.isp), &trouble, look.columns()));
+    out.push_str(&hanging(&format!("{}: ", isp.isp), &trouble, term.columns()));
     out
 }
 
-fn telling(scenario: &ScenarioSummary) -> Option<&IspSummary> {
+fn main_isp(scenario: &ScenarioSummary) -> Option<&IspSummary> {
     let known = Scenario::ALL.into_iter().find(|known| known.name() == scenario.scenario)?;
-    scenario.isps.iter().find(|isp| isp.isp == known.telling_isp())
+    scenario.isps.iter().find(|isp| isp.isp == known.main_isp())
 }
 
-fn drawn(scenario: &ScenarioSummary, look: TermStyle) -> String {
-    let Some(isp) = telling(scenario) else { return String::new() };
+fn drawn(scenario: &ScenarioSummary, term: TermStyle) -> String {
+    let Some(isp) = main_isp(scenario) else { return String::new() };
     let marks = ['●', '+', '·'];
     let lines: Vec<Line<'_>> = isp
         .arms
@@ -186,7 +186,7 @@ fn drawn(scenario: &ScenarioSummary, look: TermStyle) -> String {
         .map(|line| format!("{} {}", paint(line.style, &line.mark.to_string()), line.name.replace('_', " ")))
         .collect();
     let title = format!("\nmails delivered a day at {}: {}\n", isp.isp, legend.join("  "));
-    title + &chart(&lines, look.columns())
+    title + &chart(&lines, term.columns())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Each fault planted into sound facts is found, and nothing else is.
+//! Each fault that is planted into sound facts is found, and nothing else is.
 
 use replay::text::TermStyle;
 use replay::text::layout::visible;
@@ -38,7 +38,7 @@ fn queue(policy: Option<String>) -> QueueFacts {
     QueueFacts { url: "https://sqs/mail-events".to_owned(), policy, waiting: 0 }
 }
 
-/// A stack with two configuration sets of which one was heard of in the last hour.
+/// A stack with two configuration sets, one of which had events in the last hour.
 fn sound() -> Facts {
     let mapping = Mapping { uuid: "U".to_owned(), state: "Enabled".to_owned(), last: Some("OK".to_owned()) };
     let rules = ["breaker-tick", "enforcer-tick", "warmup-tick", "sending-status", "advisor"];
@@ -67,7 +67,7 @@ fn sound() -> Facts {
         ips: BTreeMap::new(),
         topic_policy: Ok(Some(allows("ses.amazonaws.com", "SNS:Publish", TOPIC))),
         listeners: Ok(vec![listener("sqs", Some(QUEUE))]),
-        reported: Ok(vec![listener("email", None)]),
+        alert_listeners: Ok(vec![listener("email", None)]),
         queue: Ok(queue(Some(allows("sns.amazonaws.com", "sqs:SendMessage", QUEUE)))),
         dead_letters: Ok(queue(None)),
         other_topics: BTreeMap::new(),
@@ -82,12 +82,12 @@ fn found(facts: &Facts) -> Vec<Finding> {
     examine(facts, MORNING).into_iter().flat_map(|examined| examined.findings).collect()
 }
 
-fn reported(facts: &Facts) -> String {
+fn printed(facts: &Facts) -> String {
     let diagnosis = Diagnosis::of(&facts.place, examine(facts, MORNING), MORNING);
     visible(&text::diagnosis(&diagnosis, TermStyle::new(None)))
 }
 
-/// What is planted, then severity, kind, subject and a part of what is told.
+/// The planted fault, then severity, kind, subject and part of the output.
 fn check(plant: impl FnOnce(&mut Facts), expected: (Severity, &str, &str, &str)) {
     let mut facts = sound();
     plant(&mut facts);
@@ -95,7 +95,7 @@ fn check(plant: impl FnOnce(&mut Facts), expected: (Severity, &str, &str, &str))
     let [finding] = &found[..] else { panic!("{expected:?}: {found:#?}") };
     assert_eq!((finding.severity, finding.kind, finding.subject.as_str()), (expected.0, expected.1, expected.2));
     assert!(finding.found.contains(expected.3), "{finding:#?}");
-    // It says why, and how to mend it: with a command, or where to look.
+    // Each finding says why, and how to fix it: with a command, or where to look.
     assert!(finding.why.ends_with('.') && !finding.fix.is_empty(), "{finding:#?}");
     for command in finding.fix.iter().filter(|step| step.starts_with("aws ") || step.starts_with("ses-breaker ")) {
         let placed = command.contains(" --region eu-west-1") || command.contains("policy check");
@@ -122,9 +122,9 @@ fn policy(toml: &'static str) -> impl FnOnce(&mut Facts) {
 }
 
 #[test]
-fn of_a_sound_stack_only_what_was_examined_is_told() {
+fn a_sound_stack_prints_only_its_checks() {
     assert_eq!(found(&sound()), []);
-    insta::assert_snapshot!(reported(&sound()));
+    insta::assert_snapshot!(printed(&sound()));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_ses_and_its_account_lack_is_found() {
         known(&mut news(f).destinations).push(left);
         f.other_topics.insert(old.clone(), Ok(false));
     };
-    check(nowhere, (Advice, "destination-leads-nowhere", set, "old leads to"));
+    check(nowhere, (Advice, "destination-leads-nowhere", set, "old publishes to"));
     let left_stopped = |f: &mut Facts| {
         news(f).stopped_by = Some("old".to_owned());
         f.other_stacks.insert("old".to_owned(), Ok(false));
@@ -188,7 +188,7 @@ fn what_ses_and_its_account_lack_is_found() {
 #[test]
 fn what_the_way_of_events_lacks_is_found() {
     use Severity::Fault;
-    check(|f| f.topic_policy = Ok(None), (Fault, "topic-policy", TOPIC, "does not let SES publish"));
+    check(|f| f.topic_policy = Ok(None), (Fault, "topic-policy", TOPIC, "does not allow SES to publish"));
     let deny = |f: &mut Facts| {
         let mut policy: serde_json::Value =
             serde_json::from_str(f.topic_policy.clone().unwrap().unwrap().as_str()).unwrap();
@@ -196,7 +196,7 @@ fn what_the_way_of_events_lacks_is_found() {
         policy["Statement"] = json!([policy["Statement"], deny]);
         f.topic_policy = Ok(Some(policy.to_string()));
     };
-    check(deny, (Fault, "topic-policy", TOPIC, "denies SES to publish, by No"));
+    check(deny, (Fault, "topic-policy", TOPIC, "denies SES to publish, in statement No"));
     let of_one_set = |f: &mut Facts| {
         let condition = json!({ "ArnEquals": { "aws:SourceArn": f.place.arn_of_set("receipts") } });
         let mut policy: serde_json::Value =
@@ -205,7 +205,7 @@ fn what_the_way_of_events_lacks_is_found() {
         f.topic_policy = Ok(Some(policy.to_string()));
     };
     check(of_one_set, (Fault, "topic-policy", TOPIC, "publish for news"));
-    check(|f| known(&mut f.queue).policy = None, (Fault, "queue-policy", QUEUE, "does not let the events topic"));
+    check(|f| known(&mut f.queue).policy = None, (Fault, "queue-policy", QUEUE, "does not allow the events topic"));
     check(|f| known(&mut f.listeners).clear(), (Fault, "subscription-missing", TOPIC, "mail-events is not subscribed"));
     let other = |f: &mut Facts| f.listeners = Ok(vec![listener("sqs", Some("arn:aws:sqs:eu-west-1:123456789012:x"))]);
     check(other, (Fault, "subscription-missing", TOPIC, "not subscribed"));
@@ -218,7 +218,7 @@ fn what_the_way_of_events_lacks_is_found() {
         stale,
         (Fault, "events-stale", "mail-ingest", "between 2026-10-05 08:00 UTC and an hour later, though SES sent 1,000"),
     );
-    check(|f| known(&mut f.heard).clear(), (Fault, "events-stale", "mail-ingest", "no event ever came"));
+    check(|f| known(&mut f.heard).clear(), (Fault, "events-stale", "mail-ingest", "no event has ever arrived"));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn what_the_functions_and_people_lack_is_found() {
     for function in ["ingest", "breaker", "enforcer"] {
         let name = format!("mail-{function}");
         check(mapping(function, disabled), (Fault, "mapping-disabled", &name, "is disabled"));
-        check(mapping(function, Vec::clear), (Fault, "mapping-missing", &name, "nothing wakes it"));
+        check(mapping(function, Vec::clear), (Fault, "mapping-missing", &name, "no event source mapping wakes it"));
     }
     let failing = |m: &mut Vec<Mapping>| m[0].last = Some("PROBLEM: Function call failed".to_owned());
     check(mapping("breaker", failing), (Fault, "mapping-failing", "mail-breaker", "PROBLEM: Function call failed"));
@@ -259,12 +259,12 @@ fn what_the_functions_and_people_lack_is_found() {
         let name = format!("mail-{rule}");
         let set = |enabled| move |f: &mut Facts| drop(f.rules.insert(rule, Ok(enabled)));
         check(set(Some(false)), (severity, "rule-disabled", &name, "disabled"));
-        check(set(None), (severity, "rule-missing", &name, "no such rule"));
+        check(set(None), (severity, "rule-missing", &name, "does not exist"));
     }
     let off = |f: &mut Facts| drop(f.rules.insert("mail-events", Ok(Some(false))));
     check(off, (Advice, "rule-disabled", "mail-mail-events", "disabled"));
-    check(|f| known(&mut f.reported).clear(), (Fault, "alerts-unheard", ALERTS, "nobody is subscribed"));
-    check(|f| known(&mut f.reported)[0].arn = None, (Fault, "alerts-unheard", ALERTS, "1 (email) waits"));
+    check(|f| known(&mut f.alert_listeners).clear(), (Fault, "alerts-unheard", ALERTS, "no subscription"));
+    check(|f| known(&mut f.alert_listeners)[0].arn = None, (Fault, "alerts-unheard", ALERTS, "1 (email) waits"));
 }
 
 #[test]
@@ -285,18 +285,18 @@ fn what_the_policy_names_in_vain_is_found() {
     let identity = "[subjects]\nprotected = [\"identity:mail.exmaple.com\"]";
     check(policy(identity), (Fault, "policy-name-unknown", "identity:mail.exmaple.com", "protected"));
     let ip = |ip: Option<Ip>| move |f: &mut Facts| drop(f.ips.insert([192, 0, 2, 10].into(), Ok(ip)));
-    check(ip(None), (Fault, "dedicated-ip-unknown", "192.0.2.10", "none of this account"));
+    check(ip(None), (Fault, "dedicated-ip-unknown", "192.0.2.10", "not in this account"));
     check(ip(Some(Ip::Managed)), (Advice, "dedicated-ip-managed", "192.0.2.10", "SES manages it"));
 }
 
 #[test]
-fn what_is_as_it_should_be_in_another_way_is_no_fault() {
+fn a_sound_but_unusual_stack_has_no_faults() {
     let sound_with = |plant: &dyn Fn(&mut Facts)| {
         let mut facts = sound();
         plant(&mut facts);
         assert_eq!(found(&facts), []);
     };
-    // A destination of another name, one for each event, and others beside.
+    // Destinations with other names, one for each event, and further ones.
     sound_with(&|f| {
         let (mut first, mut second) = (destination("a"), destination("b"));
         let events = std::mem::take(&mut first.events);
@@ -304,23 +304,23 @@ fn what_is_as_it_should_be_in_another_way_is_no_fault() {
         let other = Destination { enabled: false, target: "CloudWatch metrics".to_owned(), ..destination("graphs") };
         news(f).destinations = Ok(vec![first, other, second]);
     });
-    // By way of EventBridge, where the rule is there.
+    // Through EventBridge, if the rule exists.
     sound_with(&|f| {
         of_news(f).target = "arn:aws:events:eu-west-1:123456789012:event-bus/default".to_owned();
         f.rules.insert("mail-events", Ok(Some(true)));
     });
-    // Whether the rule is there is not known.
+    // It is not known whether the rule exists.
     sound_with(&|f| {
         of_news(f).target = "arn:aws:events:eu-west-1:123456789012:event-bus/default".to_owned();
         let (needs, of) = ("events:DescribeRule", "mail-mail-events".to_owned());
         f.rules.insert("mail-events", Err(NotExamined { needs, of, denied: true, reason: "denied".to_owned() }));
     });
-    // Nothing is sent, so nothing is heard.
+    // No mail, so no events.
     sound_with(&|f| {
         known(&mut f.heard).clear();
         known(&mut f.account).sent = 0;
     });
-    // Identity notifications were ended the day before yesterday.
+    // Identity notifications ended the day before yesterday.
     sound_with(&|f| {
         known(&mut f.heard).insert("configuration-set:(none)".parse().unwrap(), MORNING.minute().minus(2 * DAY));
     });
@@ -329,7 +329,7 @@ fn what_is_as_it_should_be_in_another_way_is_no_fault() {
     ));
     sound_with(&|f| drop(f.ips.insert([192, 0, 2, 10].into(), Ok(Some(Ip::Standard)))));
     sound_with(&|f| drop(f.concurrency.insert("gate", Ok(Some(20)))));
-    // More sets than are asked about.
+    // More sets than are read.
     sound_with(&|f| drop(known(&mut f.sets).insert("zzz".to_owned(), None)));
 }
 
@@ -373,13 +373,13 @@ fn what_may_not_be_looked_at_is_named_with_its_permission_and_hides_nothing() {
         "Condition": { "StringEquals": { "aws:SourceOrgID": "o-1" } } } });
     facts.topic_policy = Ok(Some(organisation.to_string()));
     facts.dead_letters.as_mut().unwrap().waiting = 1;
-    facts.reported = Ok(Vec::new());
+    facts.alert_listeners = Ok(Vec::new());
     known(&mut facts.identities).insert("example.com".to_owned(), Ok(None));
-    insta::assert_snapshot!(reported(&facts));
+    insta::assert_snapshot!(printed(&facts));
 }
 
 #[test]
-fn a_mended_policy_allows_and_keeps_what_else_it_says() {
+fn a_fixed_policy_allows_and_keeps_its_other_statements() {
     let mine = json!({ "Sid": "Mine", "Effect": "Allow", "Principal": "*", "Action": "sns:Subscribe" });
     let deny = json!({ "Sid": "No", "Effect": "Deny", "Principal": "*", "Action": "sns:*" });
     let mut facts = sound();
@@ -387,9 +387,9 @@ fn a_mended_policy_allows_and_keeps_what_else_it_says() {
     let finding = &found(&facts)[0];
     let command = &finding.fix[0];
     let (first, last) = (command.find('\'').unwrap(), command.rfind('\'').unwrap());
-    let mended: serde_json::Value = serde_json::from_str(&command[first + 1..last]).unwrap();
-    assert_eq!(mended["Statement"][0], mine);
-    assert_eq!(mended["Statement"].as_array().unwrap().len(), 2);
-    facts.topic_policy = Ok(Some(mended.to_string()));
+    let fixed: serde_json::Value = serde_json::from_str(&command[first + 1..last]).unwrap();
+    assert_eq!(fixed["Statement"][0], mine);
+    assert_eq!(fixed["Statement"].as_array().unwrap().len(), 2);
+    facts.topic_policy = Ok(Some(fixed.to_string()));
     assert_eq!(found(&facts), []);
 }
