@@ -371,7 +371,7 @@ struct DecodedChunk {
     events: Vec<HeardEvent>,
     units: Vec<Unit>,
     /// The classes of some units, by their index, with the id of the message; only if asked for.
-    transition: VecDeque<(usize, Class, String)>,
+    classes: VecDeque<(usize, Class, String)>,
     /// The recipients of some units, by their index; only if asked for.
     received: VecDeque<(usize, Received)>,
     tallies: Tallies,
@@ -477,7 +477,7 @@ impl<'a> Worker<'a> {
             new_senders: Vec::new(),
             events: Vec::with_capacity(chunk.documents().len()),
             units: Vec::with_capacity(chunk.documents().len()),
-            transition: VecDeque::new(),
+            classes: VecDeque::new(),
             received: VecDeque::new(),
             tallies: Tallies::default(),
             rejections: VecDeque::new(),
@@ -612,7 +612,7 @@ impl DecodedChunk {
         // A block accompanies the unit before it.
         let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
         let id = &event.mail.message_id;
-        self.transition.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
+        self.classes.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
     }
 
     /// Records the recipients of an event's units, which are those from `from` on.
@@ -885,8 +885,8 @@ impl Replay {
             for (index, (unit, is_new)) in units.by_ref().take(event.units as usize) {
                 // Only after the clock has advanced, because that may forget senders.
                 let unit = &Unit { sender: self.sender(worker, generation, unit.sender), ..*unit };
-                let transition = decoded.transition.pop_front_if(|(of, ..)| *of == index);
-                if let Some((_, class, id)) = transition
+                let class = decoded.classes.pop_front_if(|(of, ..)| *of == index);
+                if let Some((_, class, id)) = class
                     && let Some(book) = self.diagnoses.as_mut().filter(|_| is_new)
                 {
                     book.note((unit.sender, unit.isp, unit.kind), class, unit.cohort, &id);

@@ -128,7 +128,7 @@ impl BreakerState {
 
     /// Whether people were warned of this metric, and need no other warning yet.
     pub fn was_warned(&self, metric: Metric, now: Now) -> bool {
-        self.warned[metric as usize].is_some_and(|transition| now.minutes_since(transition) < WARN_AGAIN_DAYS * DAY)
+        self.warned[metric as usize].is_some_and(|at| now.minutes_since(at) < WARN_AGAIN_DAYS * DAY)
     }
 }
 

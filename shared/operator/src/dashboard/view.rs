@@ -69,8 +69,8 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     let (keys, keys_left_out) = keys(policy, &reads, &board, &reading, grid, now);
     let mut whole = Counters::default();
     // Without sends and deliveries there is no denominator, so a set without them counts towards no rate.
-    let transition = |read: &&Read| read.subject.is_part_of_account() && read.rates.knows_its_mail();
-    let sets = reads.iter().filter(transition);
+    let counts = |read: &&Read| read.subject.is_part_of_account() && read.rates.knows_its_mail();
+    let sets = reads.iter().filter(counts);
     sets.filter_map(|read| read.rates.series(None))
         .flat_map(|series| series.hours())
         .for_each(|(_, hour)| whole.merge(hour));

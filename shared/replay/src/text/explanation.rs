@@ -47,15 +47,15 @@ fn diagnoses(explained: &Explanation) -> String {
     use Align::{Left, Right};
     let header = [("mails", Right), ("what", Left), ("SES says", Left), ("status", Left), ("for example", Left)];
     let mut grid = Grid::new(&header, 2);
-    for transition in &explained.diagnoses {
-        let what = format!("{} at {}", transition.kind.replace('_', " "), transition.isp);
-        let refusal = transition.refusal.map(|refusal| format!(", refuses the sender: {refusal}")).unwrap_or_default();
+    for diagnosis in &explained.diagnoses {
+        let what = format!("{} at {}", diagnosis.kind.replace('_', " "), diagnosis.isp);
+        let refusal = diagnosis.refusal.map(|refusal| format!(", refuses the sender: {refusal}")).unwrap_or_default();
         grid.push(vec![
-            Cell::new(thousands(transition.count)),
+            Cell::new(thousands(diagnosis.count)),
             Cell::new(what),
-            Cell::new(format!("{}{refusal}", transition.words)),
-            Cell::new(transition.status.clone()),
-            Cell::styled(sanitize(&transition.example), DIM),
+            Cell::new(format!("{}{refusal}", diagnosis.words)),
+            Cell::new(diagnosis.status.clone()),
+            Cell::styled(sanitize(&diagnosis.example), DIM),
         ]);
     }
     format!("\n{} {}\n{}", paint(BOLD, "What servers said"), paint(DIM, "until then, the most frequent"), lines(&grid))
