@@ -255,7 +255,7 @@ impl Serialize for OthersTotal {
 pub struct ReportedControl {
     /// The time, by the virtual clock (RFC 3339).
     pub at: String,
-    /// The kind: see [`ControlKind::name`].
+    /// The kind: see [`pipeline::ControlKind::name`].
     pub control: &'static str,
     /// The subject.
     pub target: String,
