@@ -94,6 +94,8 @@ def report(browser, path: Path, picture: str | None) -> None:
         if scheme == "light" and size is DESK:
             took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
             print(f"{path.name}: {path.stat().st_size:,} bytes, loaded and drawn in {took:.0f} ms")
+            for command in page.locator("#breakers code").all_inner_texts():
+                print(f"COMMAND {command}")
             if picture:
                 page.locator("#course").scroll_into_view_if_needed()
                 page.locator("#course").screenshot(path=picture)

@@ -21,16 +21,30 @@ fn picture(name: &str) -> Option<PathBuf> {
     std::env::var_os("SES_BREAKER_PICTURES").map(|_| root().join("infra/pictures").join(name))
 }
 
-fn looked_at(what: &str, at: &OsStr, picture: Option<PathBuf>) {
+/// Returns the commands that the page shows.
+fn looked_at(what: &str, at: &OsStr, picture: Option<PathBuf>) -> Vec<String> {
     let mut arguments = vec![OsStr::new(what), at];
     if let Some(picture) = &picture {
         std::fs::create_dir_all(picture.parent().unwrap()).unwrap();
         arguments.extend([OsStr::new("--picture"), picture.as_os_str()]);
     }
     match browser(&arguments) {
-        Ok(output) => eprint!("{output}"),
+        Ok(output) => {
+            eprint!("{output}");
+            output.lines().filter_map(|line| line.strip_prefix("COMMAND ")).map(str::to_owned).collect()
+        }
         Err(error) => panic!("{error:#}"),
     }
+}
+
+/// A command that a report shows does what it says, in a shell.
+fn explains(command: &str) {
+    let folder = program("replay").unwrap().parent().unwrap().to_owned();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let shell = Command::new("sh").args(["-c", command]).env("PATH", path).output().unwrap();
+    let printed = String::from_utf8_lossy(&shell.stdout).into_owned();
+    assert!(shell.status.success(), "{command}: {}", String::from_utf8_lossy(&shell.stderr));
+    assert!(printed.contains("breaker:"), "{command}: {printed}");
 }
 
 #[test]
@@ -40,6 +54,7 @@ fn the_report_of_every_stream_is_drawn_for_everybody() {
     let mut streams: Vec<PathBuf> =
         std::fs::read_dir(root().join("events/streams")).unwrap().map(|entry| entry.unwrap().path()).collect();
     streams.sort();
+    let mut explained = 0;
     for stream in streams {
         let name = stream.file_name().unwrap().to_string_lossy().replace(".ndjson.gz", "");
         let page = folder.join(format!("{name}.html"));
@@ -49,8 +64,12 @@ fn the_report_of_every_stream_is_drawn_for_everybody() {
             .arg(&page)
             .output();
         assert!(replay.unwrap().status.success(), "{name}");
-        looked_at("report", page.as_os_str(), picture("report.png").filter(|_| name == "stale-list"));
+        for command in looked_at("report", page.as_os_str(), picture("report.png").filter(|_| name == "stale-list")) {
+            explains(&command);
+            explained += 1;
+        }
     }
+    assert!(explained > 0, "no page shows a command");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
