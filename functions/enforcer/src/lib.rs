@@ -267,7 +267,7 @@ impl Enforcer {
         // Also where SES is busy: it is asked nothing for this.
         if wake.tick.is_some() {
             self.quotas.set_isps(known.policy.isp_map.clone());
-            // StreamBatch when its entry in the outbox rings, as all news are.
+            // Sent once the stream reports its entry in the outbox, as every notice is.
             match digest_of_the_day(&known.policy, &mut self.store, &self.quotas, self.digested, clock()).await {
                 Ok(day) => self.digested = day,
                 Err(error) => tracing::warn!(%error, "the digest is left for the next tick"),
