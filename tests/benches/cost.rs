@@ -1,5 +1,5 @@
 //! Measures the cost of the stack: DynamoDB write units for each recorded unit, all included, at different batch sizes; and
-//! the duration of a decision. Run with `cargo bench -p e2e --bench cost`. The tables are in this process (dynoxide), which
+//! the duration of a decision. Run with `cargo bench -p ses-breaker-e2e --bench cost`. The tables are in this process (dynoxide), which
 //! counts write units as DynamoDB does: one for each KB of an item, two in a transaction.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]

@@ -1,6 +1,6 @@
 //! Measures the breaker under load, on a simulated clock: how many folds a second one subject allows by lanes, what an
 //! evaluation costs by the number of stopped subjects, and how long a batch takes that harms thousands of subjects. Run with
-//! `cargo bench -p e2e --bench load`. DynamoDB is dynoxide in this process, with simulated limits: a transaction takes 10 ms
+//! `cargo bench -p ses-breaker-e2e --bench load`. DynamoDB is dynoxide in this process, with simulated limits: a transaction takes 10 ms
 //! and conflicts with others on its items, a partition accepts 1,000 write units a second.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]

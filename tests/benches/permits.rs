@@ -1,5 +1,5 @@
 //! Measures the cost of permits: how many a second one gate grants over tables in this process, how long one takes, and the
-//! write units of DynamoDB for each permit and each 1,000 mails. Run with `cargo bench -p e2e --bench permits`. The tables
+//! write units of DynamoDB for each permit and each 1,000 mails. Run with `cargo bench -p ses-breaker-e2e --bench permits`. The tables
 //! (dynoxide) count write units as DynamoDB does: one for each KB of an item, including its leases.
 
 #![expect(clippy::print_stdout, reason = "a bench prints")]

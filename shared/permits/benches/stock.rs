@@ -1,7 +1,7 @@
 //! How many mails one client lets go per second on one core, including calls to a gate that answers at once. Compared
 //! with a bare `tokio::sync::Semaphore`: the cost of limiting mails by a number alone, without ISPs, leases or times.
 //!
-//! `cargo bench -p permits`. One iteration is 10,000 mails; the figures are mails per second.
+//! `cargo bench -p ses-breaker-permits`. One iteration is 10,000 mails; the figures are mails per second.
 
 use bytes::Bytes;
 use divan::counter::ItemsCount;

@@ -2,7 +2,7 @@
 //! fake gate panics if more is sent than was granted, or if mail is sent after a lease has ended or was given back; at
 //! the end every mail of every lease must be accounted for.
 //!
-//! A failure names its seed: `SEED=17 cargo test -p permits --test simulation` repeats it alone.
+//! A failure names its seed: `SEED=17 cargo test -p ses-breaker-permits --test simulation` repeats it alone.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,4 @@
-//! Measures the speed of a replay: `cargo bench -p replay`. In the same run a bare DuckDB aggregation reads the same files,
+//! Measures the speed of a replay: `cargo bench -p ses-breaker-replay`. In the same run a bare DuckDB aggregation reads the same files,
 //! if `python3 -c 'import duckdb'` works (`BENCH_PYTHON` names another interpreter).
 //!
 //! DuckDB gets easier jobs: to infer the fields and group lines by configuration set, first recipient's domain and kind

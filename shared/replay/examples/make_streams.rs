@@ -1,4 +1,4 @@
-//! Writes the streams of all built-in scenarios, with their truth, to `events`: `cargo run -p replay --example make_streams
+//! Writes the streams of all built-in scenarios, with their truth, to `events`: `cargo run -p ses-breaker-replay --example make_streams
 //! --release`. A test compares the committed files with the generator's output.
 
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Measures the memory of a subject: `cargo run --release -p replay --example subjects -- 100000`, on Linux, replays a stream
+//! Measures the memory of a subject: `cargo run --release -p ses-breaker-replay --example subjects -- 100000`, on Linux, replays a stream
 //! in which each of this many identities sends a mail to Gmail, and prints the memory of the process at the end. The second
 //! argument is the number of mails of each, the third is `max_subjects`.
 

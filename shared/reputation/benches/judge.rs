@@ -1,6 +1,6 @@
 //! The cost of judging a key: from scratch over 8 days in which every minute had mail, and again after one more unit.
 //!
-//! `cargo bench -p reputation --bench judge`.
+//! `cargo bench -p ses-breaker-reputation --bench judge`.
 
 use divan::{Bencher, black_box};
 use reputation::judge::{alarm, judge};

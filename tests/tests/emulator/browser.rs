@@ -1,7 +1,7 @@
 //! The pages as people see them: in a real browser, with charts on them, without errors, accessible (axe-core), and with
 //! commands that take effect.
 //!
-//! They need a Chromium: `cargo test --workspace --features e2e/browser --test emulator browser::`. With SES_BREAKER_PICTURES
+//! They need a Chromium: `cargo test --workspace --features ses-breaker-e2e/browser --test emulator browser::`. With SES_BREAKER_PICTURES
 //! the pictures of the README are made again.
 
 use std::ffi::OsStr;

@@ -75,7 +75,9 @@ pub(crate) fn for_each_seed(name: &str, seeds: u64, simulate: impl Fn(u64) -> Re
             Ok(Err(why)) => why,
             Err(_) => "it panicked: see above".to_owned(),
         };
-        panic!("seed {seed}: {why}\nreplay: SIMULATION_SEED={seed} cargo test -p pipeline --test promises {name}");
+        panic!(
+            "seed {seed}: {why}\nreplay: SIMULATION_SEED={seed} cargo test -p ses-breaker-pipeline --test promises {name}"
+        );
     }
 }
 

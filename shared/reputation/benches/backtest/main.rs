@@ -1,7 +1,7 @@
 //! A seeded backtest of the default policy: how often a healthy sender is punished, and how many mails of a bad list
 //! are sent before it is stopped, compared with rules that others have published. Prints plain tables.
 //!
-//! `cargo bench -p reputation --bench backtest`, with another seed `… --bench backtest -- 7`, with a policy of your own
+//! `cargo bench -p ses-breaker-reputation --bench backtest`, with another seed `… --bench backtest -- 7`, with a policy of your own
 //! `… --bench backtest -- /path/to/policy.toml`. One seed and policy always give the same tables. `BACKTEST.md` of this
 //! crate contains one run and explains how to read it.
 //!
