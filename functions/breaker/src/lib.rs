@@ -15,9 +15,10 @@ use aws_lambda_events::dynamodb::EventRecord;
 use aws_lambda_events::sqs::BatchItemFailure;
 use pipeline::evaluate::Failed;
 use pipeline::export::{self, Activity, Export};
-use pipeline::fold::{Sequence, Shard, fold};
+use pipeline::fold::fold;
 use pipeline::ports::{Change, PortError};
 use pipeline::schedule::{minute, react};
+use pipeline::stream::{Sequence, Shard};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use serde::{Deserialize, Serialize};
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lambda_events::dynamodb::EventRecord;
-use pipeline::fold::Record;
 use pipeline::senders::{SenderName, Senders};
+use pipeline::stream::Record;
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::Subject;
 use reputation::time::Minute;

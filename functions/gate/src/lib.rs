@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use pipeline::ports::{Board, Disposition, PortError, Reputation as _};
-use pipeline::quotas::{Asker, Granted, Quota, Returned, flow, give_back, permit, plan};
+use pipeline::ports::{Board, Disposition, PortError, Quota, Reputation as _};
+use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan};
 use reputation::isp::Isp;
 use reputation::permit::{Ask, Class};
 use reputation::policy::{Policy, Unreadable};

@@ -53,7 +53,7 @@
 //! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for a client that lost the answer |
 //!
-//! **A desired state** holds what the enforcer knows of its target (see [`pipeline::enforce::DesiredState`]):
+//! **A desired state** holds what the enforcer knows of its target (see [`pipeline::ports::DesiredState`]):
 //!
 //! | attribute | type | example | |
 //! |---|---|---|---|
@@ -74,12 +74,12 @@ use std::str::FromStr;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use pipeline::enforce::{DesiredState, Doubt, FailedCalls, Flow, OtherStack, Seen};
-use pipeline::fold::{Sequence, Shard};
+use pipeline::control::Flow;
 use pipeline::notice::Notice;
-use pipeline::ports::{Disposition, PortError};
-use pipeline::quotas::Quota;
-use pipeline::schedule::{Sweep, SweepProgress};
+use pipeline::ports::{
+    DesiredState, Disposition, Doubt, FailedCalls, OtherStack, PortError, Quota, Seen, Sweep, SweepProgress,
+};
+use pipeline::stream::{Sequence, Shard};
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;

@@ -16,8 +16,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
-use pipeline::ports::{PortError, Saved};
-use pipeline::quotas::{Quota, Quotas, Spent};
+use pipeline::ports::{PortError, Quota, Quotas, Saved, Spent};
 use reputation::isp::{Isp, IspMap};
 use reputation::permit::{Lease, MarkMove, Spend};
 

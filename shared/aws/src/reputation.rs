@@ -23,14 +23,13 @@ use aws_sdk_dynamodb::types::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::digest::MailHistory;
-use pipeline::enforce::{DesiredState, DesiredStates};
-use pipeline::fold::{Counter, Fold, Limits, Row, Sequence, Shard};
+use pipeline::fold::Limits;
 use pipeline::notice::{AlertQueue, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved,
-    SubjectState, Versioned, may_share_mail_with,
+    Board, Change, Committed, DesiredState, DesiredStates, Disposition, MAX_SHARING, PlaceChange, PortError, Relative,
+    Reputation, Saved, Schedule, SubjectState, Sweep, SweepProgress, Versioned, may_share_mail_with,
 };
-use pipeline::schedule::{Schedule, Sweep, SweepProgress};
+use pipeline::stream::{Counter, Fold, Row, Sequence, Shard};
 use reputation::budget::{Harm, Pause};
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
@@ -244,7 +243,7 @@ impl DynamoReputation {
         Ok(answer.items().iter().filter_map(|item| self.readable(dated(item))).collect())
     }
 
-    /// The notice of a breaker's move; `name` is the breaker's, as in [`pipeline::notice::key_name`].
+    /// The notice of a breaker's move; `name` is the breaker's, as in [`pipeline::wording::key_name`].
     ///
     /// # Errors
     ///

@@ -56,9 +56,8 @@ use aws_sdk_sesv2::types::{ReputationEntityType, SendingStatus, Tag};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use pipeline::dedicated_ips::{DedicatedIps, WarmupPercentage};
-use pipeline::enforce::{ControlError, Flow, Mark, SendingControl, Sight};
-use pipeline::ports::Disposition;
+use pipeline::control::Flow;
+use pipeline::ports::{ControlError, DedicatedIps, Disposition, Mark, SendingControl, Sight, WarmupPercentage};
 use reputation::subject::Subject;
 use tokio::time::{Instant, sleep_until};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aws::clients::Clients;
 use aws::ses::{SesControl, Signature};
-use pipeline::dedicated_ips::{DedicatedIps as _, WarmupPercentage};
-use pipeline::enforce::{ControlError, Flow, Mark, SendingControl, Sight};
+use pipeline::control::Flow;
+use pipeline::ports::{ControlError, DedicatedIps as _, Mark, SendingControl, Sight, WarmupPercentage};
 use recorded::{Answer, Recorded};
 use reputation::subject::Subject;
 

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws::layout::StackParameters;
-use pipeline::enforce::{DesiredState, DesiredStates as _, Flow, renew};
+use pipeline::control::Flow;
+use pipeline::enforce::renew;
 use pipeline::evaluate::apply_input;
-use pipeline::fold::{Fold, Sequence, Shard};
-use pipeline::notice::key_name;
-use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
+use pipeline::ports::{
+    Board, Change, Committed, DesiredState, DesiredStates as _, Disposition, PortError, Relative, Reputation, Saved,
+    SubjectState,
+};
+use pipeline::stream::{Fold, Sequence, Shard};
+use pipeline::wording::key_name;
 use replay::cli::suggest::suggest;
 use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{Input, Override, State, StateName};
@@ -256,7 +260,7 @@ async fn decide(
     let before = subject_state.breaker(key.isp).breaker;
     let whole = if key.isp.is_some() { subject_state.breaker(None).breaker.overridden } else { Override::None };
     let shadow = policy.is_shadow(&key.subject) || whole == Override::Shadow;
-    let note = pipeline::ports::PersonNote { by: sanitize(by), why: request.reason.as_deref().map(sanitize) };
+    let note = pipeline::transition::PersonNote { by: sanitize(by), why: request.reason.as_deref().map(sanitize) };
     let mut signed = Signed { store, note };
     let changes = apply_input(policy, &mut signed, &key, request.command.input(), now).await.map_err(refused)?;
     let after = changes.first().map_or(&before, |change| &change.next);
@@ -612,7 +616,7 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
 /// A store that records with every change who asked for it, and why.
 struct Signed<R> {
     store: R,
-    note: pipeline::ports::PersonNote,
+    note: pipeline::transition::PersonNote,
 }
 
 impl<R: Reputation> Reputation for Signed<R> {

@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_sesv2::types::EventDestination;
-use pipeline::enforce::{DesiredStates as _, Flow};
+use pipeline::control::Flow;
+use pipeline::ports::DesiredStates as _;
 use pipeline::ports::{PortError, Reputation as _};
 use replay::text::TermStyle;
 use reputation::breaker::{Override, State};

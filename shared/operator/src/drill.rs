@@ -16,8 +16,9 @@
 use std::time::Duration;
 
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, SendingOptions};
-use pipeline::enforce::{DesiredStates as _, Flow};
+use pipeline::control::Flow;
 use pipeline::notice::Outbox as _;
+use pipeline::ports::DesiredStates as _;
 use pipeline::ports::{Disposition, PortError, Reputation as _, Saved};
 use replay::text::TermStyle;
 use reputation::address::Address;

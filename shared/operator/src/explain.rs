@@ -3,13 +3,13 @@
 //! The numbers are those of `replay explain`: stored state is put where a replay would have it, and explained there.
 //! **Invariant:** without `--at`, the output is what the breaker would judge now, including its marks and the order of cells.
 
-use pipeline::transition::TransitionDetail;
+use pipeline::transition::{Transition, TransitionDetail};
 use reputation::detect::Level;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipeline::evaluate::{left_out, since_of_isp};
-use pipeline::ports::{Board, Change, Disposition, PortError, Reputation as _, SubjectState, Transition, Versioned};
+use pipeline::ports::{Board, Change, Disposition, PortError, Reputation as _, SubjectState, Versioned};
 use replay::cli::time_arg::TimeArg;
 use replay::driver::{self, MAX_SUBJECTS, Options, Replay, TraceEntry};
 use replay::explain::Explanation;

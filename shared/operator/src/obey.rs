@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use aws::ses::SesControl;
-use pipeline::enforce::{ControlError, DesiredState, DesiredStates as _, Flow, SendingControl};
+use pipeline::control::Flow;
+use pipeline::ports::{ControlError, DesiredState, DesiredStates as _, SendingControl};
 use reputation::subject::Subject;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -179,7 +180,7 @@ pub(crate) async fn wait(
 
 #[cfg(test)]
 mod tests {
-    use pipeline::enforce::{FailedCalls, OtherStack};
+    use pipeline::ports::{FailedCalls, OtherStack};
     use reputation::time::Now;
 
     use super::*;

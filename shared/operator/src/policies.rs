@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws::policies::{MAX_BYTES, Pushed, StoredPolicy};
-use pipeline::evaluate::{stops_at_ses, waiting};
-use pipeline::notice::key_name;
+use pipeline::control::stops_at_ses;
+use pipeline::evaluate::waiting;
 use pipeline::ports::Reputation as _;
+use pipeline::wording::key_name;
 use replay::cli::placed_once;
 use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{State, StateName};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pipeline::ports::{Board, Reputation as _};
-use pipeline::quotas::Quota;
+use pipeline::ports::{Board, Quota, Reputation as _};
 use replay::cli::suggest::suggest;
 use replay::text::TermStyle;
 use reputation::isp::Isp;

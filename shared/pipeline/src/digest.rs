@@ -20,9 +20,8 @@ use reputation::warmup::{Evidence, close};
 use reputation::zone::Day;
 use serde::Serialize;
 
-use crate::notice::key_name;
-use crate::ports::{Board, PortError, Reputation};
-use crate::quotas::{Quota, Quotas};
+use crate::ports::{Board, PortError, Quota, Quotas, Reputation};
+use crate::wording::key_name;
 
 mod text;
 

@@ -9,13 +9,11 @@
 //! own trouble is still distinguished from bad lists; the policy decides what then happens to its senders
 //! (`incident.without_gate`).
 
-use crate::enforce::Flow;
+use crate::control::{Control, ControlKind, control, stops_at_ses};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::{
-    self, ActionLimits, BreakerState, Cause, Effect, Factor, Input, Override, State, StateName, Step,
-};
+use reputation::breaker::{self, ActionLimits, BreakerState, Cause, Effect, Input, Override, State, StateName, Step};
 use reputation::budget::{self, Admission, Harm, Pause, Pauses, Place};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
@@ -26,11 +24,12 @@ use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 
-use crate::notice::quoted;
 use crate::ports::{
-    Board, Change, Control, ControlKind, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved,
-    SubjectState, Transition, Versioned,
+    Board, Change, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved, SubjectState,
+    Versioned,
 };
+use crate::transition::Transition;
+use crate::wording::shell_quote;
 
 /// How often a decision is repeated after its save lost a race, before the handlers should try later.
 const MAX_RACES: usize = 8;
@@ -423,7 +422,7 @@ async fn decide_and_save<R: Reputation>(
     Err(PortError {
         operation: "saving breakers",
         reason: format!("{subject} was changed by others {MAX_RACES} times in a row"),
-        disposition: crate::ports::Disposition::Retry,
+        disposition: Disposition::Retry,
     })
 }
 
@@ -555,7 +554,7 @@ fn because_of_budget(
             {
                 String::new()
             } else {
-                let target = quoted(&subject.to_string());
+                let target = shell_quote(&subject.to_string());
                 format!(". Without a gate the quota holds nothing back: to stop it now, ses-breaker stop {target}")
             };
             format!(
@@ -1022,33 +1021,4 @@ fn waits_for_a_policy_that_acts(policy: &Policy, key: &Key, known: &BreakerState
         && known.overridden != Override::Shadow
         && !policy.is_shadow(&key.subject)
         && stops_at_ses(key)
-}
-
-/// Whether SES has a switch for a key: for a configuration set, a tenant and the account, each at all ISPs.
-pub fn stops_at_ses(key: &Key) -> bool {
-    control(key, Effect::Stop).and_then(ControlKind::at_ses) == Some(Flow::Stopped)
-}
-
-/// Which control carries out an effect for a key. SES can pause a configuration set, a tenant and the account;
-/// everything else is done by the gate, through the quota.
-pub(crate) fn control(key: &Key, effect: Effect) -> Option<ControlKind> {
-    let whole = key.isp.is_none();
-    match (&key.subject, effect) {
-        (Subject::Account, Effect::Stop) if !whole => Some(ControlKind::HoldIsp),
-        (Subject::Account, Effect::Resume) if !whole => Some(ControlKind::ReleaseIsp),
-        (Subject::Account, Effect::SetFactor(_)) if !whole => None,
-        (Subject::Account, Effect::Stop) => Some(ControlKind::PauseAccount),
-        (Subject::Account, Effect::Resume) => Some(ControlKind::ResumeAccount),
-        (Subject::ConfigurationSet(name), Effect::Stop) if whole && **name != *Subject::UNTAGGED => {
-            Some(ControlKind::PauseConfigurationSet)
-        }
-        (Subject::ConfigurationSet(name), Effect::Resume) if whole && **name != *Subject::UNTAGGED => {
-            Some(ControlKind::ResumeConfigurationSet)
-        }
-        (Subject::Tenant(_), Effect::Stop) if whole => Some(ControlKind::PauseTenant),
-        (Subject::Tenant(_), Effect::Resume) if whole => Some(ControlKind::ResumeTenant),
-        (_, Effect::SetFactor(factor)) => Some(ControlKind::SetQuotaFactor(factor)),
-        (_, Effect::Stop) => Some(ControlKind::SetQuotaFactor(Factor::NONE)),
-        (_, Effect::Resume) => None,
-    }
 }

@@ -21,8 +21,7 @@ use reputation::timeline::Timeline;
 
 use crate::digest::MailHistory;
 use crate::evaluate::{left_out, since_of_isp};
-use crate::ports::{Board, Disposition, PortError, Reputation, SubjectState};
-use crate::quotas::{Quota, Quotas};
+use crate::ports::{Board, Disposition, PortError, Quota, Quotas, Reputation, SubjectState};
 
 /// How often metrics are exported, in minutes. CloudWatch keeps values of five minutes for 63 days, and those of one minute for 15
 /// ("Metrics retention", CloudWatch user guide); reading the counters five times as often would cost five times as much.

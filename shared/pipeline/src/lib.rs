@@ -16,6 +16,7 @@
 //! Where to start: [`classify`] for what counts, then [`evaluate`].
 
 pub mod classify;
+pub mod control;
 pub mod dedicated_ips;
 pub mod digest;
 pub mod enforce;
@@ -29,9 +30,12 @@ pub mod quotas;
 pub mod record;
 pub mod schedule;
 pub mod senders;
+pub mod stream;
 pub mod transition;
+pub mod wording;
 
 pub use classify::{Classifier, Outcome, Refused};
-pub use ports::{Control, ControlKind, Disposition, PortError, Transition};
+pub use control::{Control, ControlKind, ControlRecord};
+pub use ports::{Disposition, PortError};
 pub use senders::Senders;
-pub use transition::{ControlRecord, TransitionDetail, TransitionRecord};
+pub use transition::{Transition, TransitionDetail, TransitionRecord};

@@ -16,16 +16,16 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::{Series, Timeline};
 use reputation::unit::{SenderId, Unit, UnitKind};
 
-use crate::enforce::{DesiredState, DesiredStates};
+use crate::control::Control;
 use crate::evaluate::{can_be_stopped, left_out, since_of_isp};
-use crate::fold::{Fold, Sequence, Shard};
 use crate::notice::{AlertQueue, Notice, Outbox};
 use crate::ports::{
-    Board, Change, Committed, Control, Ledger, MAX_SHARING, PortError, Relative, Reputation, Saved, SubjectState,
-    Transition, Unrecorded, Versioned, may_share_mail_with,
+    Board, Change, Committed, DesiredState, DesiredStates, Ledger, MAX_SHARING, PortError, Quota, Quotas, Relative,
+    Reputation, Saved, Schedule, Spent, SubjectState, Sweep, SweepProgress, Unrecorded, Versioned, may_share_mail_with,
 };
-use crate::quotas::{Quota, Quotas, Spent};
 use crate::senders::Senders;
+use crate::stream::{Fold, Sequence, Shard};
+use crate::transition::Transition;
 
 /// A ledger in memory. It keeps 16 bytes for each unit, in many small tables, so that growing one copies little.
 #[derive(Debug)]
@@ -157,11 +157,16 @@ pub struct MemoryReputation {
     returns_complaints: Vec<bool>,
     index: BTreeMap<Subject, usize>,
     subject_states: Vec<(Subject, SubjectState)>,
+    /// The hour in which units of each subject were last added, by the index of its state.
+    heard: Vec<Minute>,
     /// The indices of each sender's subject states, by the sender's index; empty for a sender without mail since one of
     /// its subjects was summed.
     by_sender: Vec<Vec<usize>>,
     summed: BTreeMap<SummedKind, Summed>,
     marks: BTreeMap<Shard, Sequence>,
+    hour: SweepProgress,
+    rejudge: SweepProgress,
+    batches: BTreeMap<Shard, SweepProgress>,
     board: Arc<Board>,
     wishes: BTreeMap<Subject, DesiredState>,
     protected: Vec<Subject>,
@@ -173,6 +178,34 @@ pub struct MemoryReputation {
     pub controls: Vec<Control>,
     /// All transitions, in the order in which they were decided.
     pub transitions: Vec<Transition>,
+    /// Which decisions are kept in [`MemoryReputation::decisions`].
+    pub traced: Option<Traced>,
+    /// The traced decisions, in order.
+    pub decisions: Vec<Decision>,
+}
+
+/// Which decisions to keep with what they were based on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The subject that they are about.
+    pub subject: Subject,
+    /// The first moment.
+    pub from: Now,
+    /// The last moment.
+    pub until: Now,
+}
+
+/// A decision that led to a transition, with what it was based on.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What was saved, in order: ISPs before the subject as a whole.
+    pub changes: Vec<Change>,
+    /// The counters.
+    pub timeline: Timeline,
+    /// The breakers before it.
+    pub breakers: BTreeMap<Option<Isp>, Versioned>,
+    /// The board before it.
+    pub board: Arc<Board>,
 }
 
 impl MemoryReputation {
@@ -183,9 +216,13 @@ impl MemoryReputation {
             returns_complaints: isp_map.isps().map(|isp| isp_map.returns_complaints(isp)).collect(),
             index: BTreeMap::new(),
             subject_states: Vec::new(),
+            heard: Vec::new(),
             by_sender: Vec::new(),
             summed: BTreeMap::new(),
             marks: BTreeMap::new(),
+            hour: SweepProgress::default(),
+            rejudge: SweepProgress::default(),
+            batches: BTreeMap::new(),
             board: Arc::default(),
             wishes: BTreeMap::new(),
             protected: Vec::new(),
@@ -194,6 +231,8 @@ impl MemoryReputation {
             alert_queue: AlertQueue::default(),
             controls: Vec::new(),
             transitions: Vec::new(),
+            traced: None,
+            decisions: Vec::new(),
         }
     }
 
@@ -211,6 +250,14 @@ impl MemoryReputation {
     pub fn find(&mut self, subject: &Subject) -> Option<&mut SubjectState> {
         let index = self.index.get(subject)?;
         Some(&mut self.subject_states[*index].1)
+    }
+
+    /// Adds this number of units of one kind to one subject, apart from any stream: for simulations.
+    pub fn add(&mut self, subject: &Subject, (cohort, isp, kind): (Minute, Isp, UnitKind), count: u32, now: Now) {
+        let index = self.state_index(subject);
+        let has_loop = self.returns_complaints.get(isp.index()).copied().unwrap_or(false);
+        self.subject_states[index].1.timeline.add(cohort, isp, kind, count, has_loop, now);
+        self.heard[index] = now.minute().hour();
     }
 
     /// The board as of the last change.
@@ -327,12 +374,31 @@ impl MemoryReputation {
             }
             is_kept
         });
+        let mut place = places.iter();
+        self.heard.retain(|_| place.next().is_some_and(Option::is_some));
         self.index.retain(|_, index| places[*index].map(|place| *index = place).is_some());
         for indices in &mut self.by_sender {
             // The subjects of a sender that lost one are looked up again with its next mail.
             let moved: Option<Vec<usize>> = indices.iter().map(|index| places[*index]).collect();
             *indices = moved.unwrap_or_default();
         }
+    }
+
+    /// Keeps what changes are based on that are about to be saved, if they are traced.
+    fn trace(&mut self, changes: &[Change]) {
+        let Some(Traced { subject, from, until }) = &self.traced else { return };
+        let is_traced = |change: &Change| {
+            let at = change.transition.as_ref().map(|transition| transition.at);
+            change.key.subject == *subject && at.is_some_and(|at| *from <= at && at <= *until)
+        };
+        let Some(index) = self.index.get(subject).filter(|_| changes.iter().any(is_traced)) else { return };
+        let subject_state = &self.subject_states[*index].1;
+        self.decisions.push(Decision {
+            changes: changes.to_vec(),
+            timeline: subject_state.timeline.clone(),
+            breakers: subject_state.breakers.clone(),
+            board: Arc::clone(&self.board),
+        });
     }
 
     fn relative(&self, subject: &Subject) -> Option<Relative> {
@@ -349,6 +415,7 @@ impl MemoryReputation {
         }
         let index = self.subject_states.len();
         self.subject_states.push((subject.clone(), SubjectState::default()));
+        self.heard.push(Minute::default());
         self.index.insert(subject.clone(), index);
         index
     }
@@ -397,6 +464,7 @@ impl Reputation for MemoryReputation {
             None if fold.after().is_none() => _ = self.marks.insert(fold.shard().clone(), fold.last()),
             mark @ (Some(_) | None) => return Ok(Committed::Overtaken { mark: mark.copied() }),
         }
+        let hour = now.minute().hour();
         for record in fold.records() {
             let unit = &record.unit;
             self.know_sender(fold, unit.sender);
@@ -404,6 +472,7 @@ impl Reputation for MemoryReputation {
             for index in &self.by_sender[unit.sender.0 as usize] {
                 let timeline = &mut self.subject_states[*index].1.timeline;
                 timeline.add(unit.cohort, unit.isp, unit.kind, 1, has_loop, now);
+                self.heard[*index] = hour;
             }
         }
         Ok(Committed::Added)
@@ -450,6 +519,7 @@ impl Reputation for MemoryReputation {
                 return Ok(Saved::Conflict);
             }
         }
+        self.trace(changes);
         let board = Arc::make_mut(&mut self.board);
         for change in changes {
             if let Some(notice) = Notice::of(change, &self.isp_map) {
@@ -470,6 +540,30 @@ impl Reputation for MemoryReputation {
             self.transitions.extend(transition.iter().cloned());
         }
         Ok(Saved::Saved)
+    }
+}
+
+impl Schedule for MemoryReputation {
+    async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError> {
+        let heard = self.index.iter().filter(|(_, index)| self.heard[**index] >= hour);
+        Ok(heard.map(|(subject, _)| subject.clone()).collect())
+    }
+
+    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
+        Ok(match round {
+            Sweep::Hour => self.hour.clone(),
+            Sweep::Rejudge => self.rejudge.clone(),
+            Sweep::Batch(shard) => self.batches.get(shard).cloned().unwrap_or_default(),
+        })
+    }
+
+    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
+        match round {
+            Sweep::Hour => self.hour = progress.clone(),
+            Sweep::Rejudge => self.rejudge = progress.clone(),
+            Sweep::Batch(shard) => _ = self.batches.insert(shard.clone(), progress.clone()),
+        }
+        Ok(())
     }
 }
 

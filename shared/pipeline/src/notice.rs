@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use reputation::isp::IspMap;
 use reputation::policy::Policy;
-use reputation::subject::{Key, Subject};
+use reputation::subject::Subject;
 use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use reputation::zone::Day;
 
+use crate::control::{ControlKind, ControlRecord};
 use crate::digest::Digest;
-use crate::enforce::{DesiredState, DesiredStates};
-use crate::ports::{Change, ControlKind, Disposition, PortError, Saved, Transition};
-use crate::transition::{ControlRecord, TransitionDetail};
+use crate::ports::{Change, DesiredState, DesiredStates, Disposition, PortError, Saved};
+use crate::transition::{Transition, TransitionDetail};
+use crate::wording::{capitalized, key_name};
 
 mod alert_queue;
 mod fact;
@@ -35,7 +36,6 @@ use fact::Fact;
 use headline::full_name;
 use message::Known;
 pub use message::{Command, Message, Place};
-pub(crate) use message::{quoted, sentence};
 
 /// Something to report to people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,7 +253,11 @@ impl Notice {
         let transition = change.transition.as_ref()?;
         let name = key_name(&transition.key, isps);
         let id = format!("{:013}#{name}#{:06}", transition.at.0.max(0), change.version + 1);
-        let fact = Fact { id, title: String::new(), detail: TransitionDetail::of(change, transition, isps) };
+        let fact = Fact {
+            id,
+            title: String::new(),
+            detail: TransitionDetail::of(transition, &change.controls, &change.next, isps),
+        };
         let detail = serde_json::to_string(&fact.detail).unwrap_or_default();
         let title = title(&headline::headline(&fact, &fact));
         let text = format!("{title}\n\n{}\n\nDecided: {}\n", transition.why(), done(change, transition));
@@ -327,14 +331,6 @@ impl Notice {
             kind,
             detail: detail.to_string(),
         }
-    }
-}
-
-/// A key as people write it: `configuration-set:news`, `configuration-set:news@gmail`.
-pub fn key_name(key: &Key, isps: &IspMap) -> String {
-    match key.isp {
-        None => key.subject.to_string(),
-        Some(isp) => format!("{}@{}", key.subject, isps.name(isp)),
     }
 }
 
@@ -417,7 +413,7 @@ fn short(target: &Subject) -> String {
 
 /// A name at the beginning of a sentence.
 fn sentence_name(target: &Subject) -> String {
-    message::sentence(&full_name(target, None))
+    capitalized(&full_name(target, None))
 }
 
 /// Keeps to the limits of an SNS subject: 100 printable ASCII characters, the first a letter.

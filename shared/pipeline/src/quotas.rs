@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use reputation::breaker::{BreakerState, Override, State};
 use reputation::isp::Isp;
 use reputation::judge;
-use reputation::permit::{Ask, Class, Flow, Lease, Limit, Meter, Permit, Spend, decide};
+use reputation::permit::{Ask, Class, Flow, Lease, Limit, Meter, Permit, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -20,18 +20,7 @@ use reputation::warmup::{self, Evidence, Plan, Ramp};
 use siphasher::sip::SipHasher24;
 
 use crate::evaluate::since_of_isp;
-use crate::ports::{Board, Disposition, PortError, Reputation, Saved, SubjectState};
-
-/// Today's quota of a configuration set at an ISP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// The ramp.
-    pub ramp: Ramp,
-    /// The meter: what was granted of its quota.
-    pub meter: Meter,
-    /// The remembered leases that may still be given back.
-    pub leases: Vec<Lease>,
-}
+use crate::ports::{Board, Disposition, PortError, Quota, Quotas, Reputation, Saved, Spent, SubjectState};
 
 impl Quota {
     /// A new day, of which nothing was granted yet.
@@ -39,15 +28,6 @@ impl Quota {
         let meter = Meter::at_start(policy.warmup.zone.day(ramp.day));
         Quota { ramp, meter, leases: Vec::new() }
     }
-}
-
-/// The result of a spend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Spent {
-    /// It was granted; the quota after it.
-    Granted(Quota),
-    /// A condition did not hold, or the same lease was granted before; the current quota. `None`: there is no quota.
-    Refused(Option<Quota>),
 }
 
 /// The result of giving a lease back.
@@ -59,54 +39,6 @@ pub enum Returned {
     Unknown,
     /// It had expired.
     Expired,
-}
-
-/// Stores quotas. Calls about several quotas may run at the same time.
-#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
-pub trait Quotas {
-    /// The current quota of a configuration set at one ISP; `None` if it has none yet.
-    ///
-    /// # Errors
-    ///
-    /// Nothing is known then: ask again.
-    async fn quota(&self, set: &str, isp: Isp) -> Result<Option<Quota>, PortError>;
-
-    /// All quotas of a configuration set.
-    ///
-    /// # Errors
-    ///
-    /// Nothing is known then: ask again.
-    async fn quotas(&self, set: &str) -> Result<BTreeMap<Isp, Quota>, PortError>;
-
-    /// Replaces the day `old` with `new`, if the stored ramp and meter are exactly those of `old`, so that no grant is
-    /// lost.
-    ///
-    /// # Errors
-    ///
-    /// It may or may not have been replaced: read it again.
-    async fn open(&self, set: &str, isp: Isp, old: Option<&Quota>, new: &Quota) -> Result<Saved, PortError>;
-
-    /// Grants a spend under a lease, if all its conditions hold. Also removes the leases named in `forgotten`.
-    ///
-    /// # Errors
-    ///
-    /// It may or may not have been granted: repeating it with the same lease grants it once.
-    async fn spend(
-        &self,
-        set: &str,
-        isp: Isp,
-        spend: &Spend,
-        lease: &Lease,
-        forgotten: &[String],
-    ) -> Result<Spent, PortError>;
-
-    /// Takes back a lease of which `unused` mails were not sent, if it is the lease that was granted on `day`. Returns
-    /// whether it did.
-    ///
-    /// # Errors
-    ///
-    /// It may or may not have been taken back: repeating it takes it back once.
-    async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError>;
 }
 
 /// How often a write is retried after a lost race for one item, before the handlers should try later.

@@ -4,10 +4,12 @@
 //! message is done only when all its units are recorded; delivered again, it changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use ses_events::{Decoded, Decoder};
+use reputation::unit::Unit;
+use ses_events::{Decoded, Decoder, Event};
 
-use crate::classify::{Classifier, Outcome};
+use crate::classify::{Classifier, Oddities, Outcome};
 use crate::ports::{Ledger, PortError, Unrecorded};
 use crate::senders::Senders;
 
@@ -47,6 +49,70 @@ const MAX_NAMES: usize = 100;
 /// How many reasons are kept for one message: it can hold a list of documents, each with its own fault.
 const MAX_REASONS: usize = 5;
 
+/// What a message holds, or one document of a message that holds several.
+#[derive(Clone, Copy)]
+pub enum Reading<'r, 'e> {
+    /// An event that counts.
+    Counted {
+        /// The event.
+        event: &'r Event<'e>,
+        /// Its units are those from this index on.
+        from: usize,
+        /// What is odd about it.
+        oddities: Oddities,
+    },
+    /// Something of a known kind that does not count.
+    Ignored {
+        /// Name of the reason.
+        name: &'r str,
+        /// The event, if it is one.
+        event: Option<&'r Event<'e>>,
+    },
+    /// Something that can never be counted.
+    Poison {
+        /// Kind of reason, one of few.
+        name: &'static str,
+        /// The reason; never holds an address, a subject line or a header.
+        reason: &'r dyn fmt::Display,
+        /// The event, if it is one.
+        event: Option<&'r Event<'e>>,
+    },
+}
+
+/// Reads a message, the bytes of one or more SES events in any of their envelopes, and adds the units of those that count to
+/// `units`. `each` is called for each of its documents, when its units are added. `real_now` is the wall clock in
+/// milliseconds since 1970. The deployed stack and a replay read messages by this function only.
+pub fn read(
+    (decoder, classifier): (&mut Decoder, &mut Classifier),
+    bytes: &[u8],
+    real_now: i64,
+    senders: &mut Senders,
+    units: &mut Vec<Unit>,
+    mut each: impl FnMut(Reading<'_, '_>, &Classifier, &mut Vec<Unit>),
+) {
+    decoder.decode(bytes, |decoded| match decoded {
+        Decoded::Event(event) => {
+            let from = units.len();
+            match classifier.classify(&event, real_now, senders, units) {
+                Ok(Outcome::Counted(oddities)) => {
+                    each(Reading::Counted { event: &event, from, oddities }, classifier, units);
+                }
+                Ok(Outcome::Ignored(name)) => {
+                    each(Reading::Ignored { name, event: Some(&event) }, classifier, units);
+                }
+                Err(refused) => {
+                    let event = Some(&event);
+                    each(Reading::Poison { name: "uncountable", reason: &refused, event }, classifier, units);
+                }
+            }
+        }
+        Decoded::Ignored(ignored) => each(Reading::Ignored { name: ignored.name(), event: None }, classifier, units),
+        Decoded::Rejected(rejection) => {
+            each(Reading::Poison { name: rejection.name(), reason: &rejection, event: None }, classifier, units);
+        }
+    });
+}
+
 /// Records the units of a batch of messages, each the bytes of one SES event in any of its envelopes. `real_now` is the
 /// wall clock in milliseconds since 1970.
 pub async fn record<L: Ledger>(
@@ -62,20 +128,17 @@ pub async fn record<L: Ledger>(
     // The message of each unit.
     let mut message_of_unit = Vec::new();
     for (message, bytes) in messages.iter().enumerate() {
-        decoder.decode(bytes, |decoded| match decoded {
-            Decoded::Event(event) => match classifier.classify(&event, real_now, &mut senders, &mut units) {
-                Ok(Outcome::Counted(oddities)) => {
-                    recorded.events += 1;
-                    for oddity in oddities.iter() {
-                        *recorded.odd.entry(oddity.name()).or_default() += 1;
-                    }
+        let each = |reading: Reading<'_, '_>, _: &Classifier, _: &mut Vec<Unit>| match reading {
+            Reading::Counted { oddities, .. } => {
+                recorded.events += 1;
+                for oddity in oddities.iter() {
+                    *recorded.odd.entry(oddity.name()).or_default() += 1;
                 }
-                Ok(Outcome::Ignored(name)) => recorded.ignore(name),
-                Err(refused) => recorded.poison(message, "uncountable", || refused.to_string()),
-            },
-            Decoded::Ignored(ignored) => recorded.ignore(ignored.name()),
-            Decoded::Rejected(rejection) => recorded.poison(message, rejection.name(), || rejection.to_string()),
-        });
+            }
+            Reading::Ignored { name, .. } => recorded.ignore(name),
+            Reading::Poison { name, reason, .. } => recorded.poison(message, name, || reason.to_string()),
+        };
+        read((decoder, classifier), bytes, real_now, &mut senders, &mut units, each);
         message_of_unit.resize(units.len(), message);
     }
     recorded.units = units.len() as u64;
@@ -116,7 +179,6 @@ impl Recorded {
 #[cfg(test)]
 mod tests {
     use reputation::Policy;
-    use reputation::unit::Unit;
 
     use super::*;
     use crate::memory::MemoryLedger;

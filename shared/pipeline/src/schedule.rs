@@ -8,65 +8,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use reputation::breaker;
+use reputation::budget;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{HOUR, Minute, Now};
 
 use crate::evaluate::{Failed, evaluate, evaluate_account, tick_while};
-use crate::fold::{Sequence, Shard};
-use crate::ports::{Change, Disposition, PortError, Reputation};
+use crate::ports::{Board, Change, Disposition, PortError, Reputation, Schedule, Sweep, SweepProgress};
+use crate::stream::{Sequence, Shard};
 
 /// How often subjects with a breaker that is not closed are judged by all their mail, in minutes.
 pub const REJUDGE_MINUTES: u32 = 10;
 
 /// How often progress is saved, in subjects: after a crash at most this number is judged again.
 const SAVE_EVERY: usize = 50;
-
-/// Work over subjects in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sweep<'a> {
-    /// All subjects with recent events, each hour.
-    Hour,
-    /// Subjects with a breaker that is not closed, every [`REJUDGE_MINUTES`].
-    Rejudge,
-    /// Subjects that a batch of this shard may have harmed.
-    Batch(&'a Shard),
-}
-
-/// The progress of a round.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SweepProgress {
-    /// Which round: the first minute of its hour or its ten minutes, or the last sequence number of its batch.
-    pub number: Sequence,
-    /// The last subject that was judged; `None`: all were.
-    pub after: Option<Subject>,
-}
-
-/// Remembers which subjects had events, and the progress of rounds.
-#[expect(async_fn_in_trait, reason = "ports are used with static dispatch only")]
-pub trait Schedule {
-    /// The subjects that had events in this hour or later, in order.
-    ///
-    /// # Errors
-    ///
-    /// Nothing is known then: ask again.
-    async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError>;
-
-    /// The progress of the last round of its kind.
-    ///
-    /// # Errors
-    ///
-    /// Nothing is known then: ask again.
-    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError>;
-
-    /// Saves the progress of a round.
-    ///
-    /// # Errors
-    ///
-    /// It may or may not have been saved: some subjects may be judged again, which does no harm.
-    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError>;
-}
 
 /// The subjects to judge, each with the ISPs; `None`: all ISPs where it has mail.
 type Work = BTreeMap<Subject, Option<BTreeSet<Isp>>>;
@@ -193,6 +150,36 @@ pub async fn minute<S: Reputation + Schedule>(
         store.set_progress(Sweep::Hour, &SweepProgress { number: from.number, after: None }).await?;
     }
     Ok(judged)
+}
+
+/// The next time after `now` at which a breaker is due by the clock alone: a stop or a cut ends, or a place in the budget
+/// of pauses becomes free for which a breaker waits. `None` if there is none. What is overdue is done in the next minute.
+///
+/// The deployed stack need not know it, because it is woken each minute.
+pub fn next_due(policy: &Policy, board: &Board, now: Now) -> Option<Now> {
+    let due = board.unsettled.values().filter_map(|known| breaker::due(&policy.breaker, known, now));
+    let waits_for_a_place = board.unsettled.values().any(|known| known.withheld);
+    let due = due.chain(budget::next_free(&board.pauses).filter(|_| waits_for_a_place));
+    due.filter(|due| *due > now).min()
+}
+
+/// Judges the subjects with units since this hour began, and the account, without waiting for its end: nothing comes after.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn judge_heard_since<S: Reputation + Schedule>(
+    policy: &Policy,
+    store: &mut S,
+    hour: Minute,
+    now: Now,
+) -> Result<Vec<Change>, PortError> {
+    let mut saved = Vec::new();
+    for subject in store.heard_since(hour).await? {
+        saved.extend(evaluate_everywhere(policy, store, &subject, now).await?);
+    }
+    saved.extend(evaluate_account(policy, store, now).await?);
+    Ok(saved)
 }
 
 /// Judges a subject at all ISPs where it has mail.

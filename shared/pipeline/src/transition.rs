@@ -4,21 +4,83 @@
 //! that are local to this process (an ISP's index in the policy's table) or to a rule (its line).
 //! `infra/events.schema.json` describes the same members.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-use reputation::breaker::{Cause, Factor, Override, State, StateName};
-use reputation::detect::{Level, RuleName};
+use reputation::breaker::{BreakerState, Cause, Override, State, StateName};
+use reputation::detect::{Level, RuleName, Verdict};
 use reputation::isp::IspMap;
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::{Metric, Policy};
 use serde::de::value::StrDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::notice::key_name;
-use crate::ports::{Change, Control, ControlKind, PersonNote, Transition};
+use crate::control::{Control, ControlRecord};
+
+/// A transition of a breaker that is reported to people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// When.
+    pub at: Now,
+    /// The key of the breaker.
+    pub key: Key,
+    /// The state before.
+    pub from: StateName,
+    /// The state after; the same one for a warning.
+    pub to: StateName,
+    /// How bad it is; `None` where things get better or a person acted.
+    pub level: Option<Level>,
+    /// Why, for programs.
+    pub cause: Cause,
+    /// The verdict that caused it, with the numbers used.
+    pub verdict: Option<Verdict>,
+    /// Decided in shadow: reported, but nothing was done.
+    pub shadow: bool,
+    /// Why, in words.
+    pub reason: String,
+    /// Who acted, if a person acted through ses-breaker.
+    pub said: Option<PersonNote>,
+    /// Whether an application asks the gate, by the policy that it was decided under. Without a gate, only SES can stop
+    /// mail.
+    pub gate: bool,
+    /// Subjects that share mail with it, so that they may report the same harm: see [`SubjectState::shares_mail_with`];
+    /// for a configuration set also the other configuration sets of its identities. Empty if there is no harm.
+    pub shares_mail_with: BTreeSet<Subject>,
+}
+
+impl Transition {
+    /// Whether it stops mail that was sent before, in shadow or not.
+    pub fn opens(&self) -> bool {
+        self.to == StateName::Open && self.from != StateName::Open
+    }
+
+    /// Why, in words, with the person who acted.
+    pub fn why(&self) -> String {
+        match &self.said {
+            None => self.reason.clone(),
+            Some(said) => format!("{} ({said})", self.reason),
+        }
+    }
+}
+
+/// The author and reason of a person's command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonNote {
+    /// Who gave the command.
+    pub by: String,
+    /// Why, in their words.
+    pub why: Option<String>,
+}
+
+impl fmt::Display for PersonNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        write!(f, "said by {}{why}", self.by)
+    }
+}
 
 /// A transition, as in a replay's report and in the detail of a notice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,11 +203,17 @@ impl TransitionRecord {
 
 impl TransitionDetail {
     /// The detail of the transition of a change.
-    pub(crate) fn of(change: &Change, transition: &Transition, isps: &IspMap) -> TransitionDetail {
-        let next = &change.next;
+    ///
+    /// `controls` are decided with it, and `next` is the breaker after it.
+    pub(crate) fn of(
+        transition: &Transition,
+        controls: &[Control],
+        next: &BreakerState,
+        isps: &IspMap,
+    ) -> TransitionDetail {
         TransitionDetail {
             record: TransitionRecord::of(transition, isps),
-            controls: change.controls.iter().map(|control| ControlRecord::of(control, isps)).collect(),
+            controls: controls.iter().map(|control| ControlRecord::of(control, isps)).collect(),
             cause: transition.cause,
             called_for: transition.verdict.map(|verdict| verdict.level),
             by: transition.said.as_ref().map(|said| said.by.clone()),
@@ -182,65 +250,6 @@ impl Deref for TransitionDetail {
     }
 }
 
-/// A control as a text: its kind, the name of its target, and of a quota the share (`pause_tenant tenant:t-1`,
-/// `set_quota_factor configuration-set:news@gmail 25 %`). The share is rounded for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlRecord {
-    /// What is asked for.
-    pub kind: ControlKind,
-    /// The target: see [`key_name`].
-    pub target: String,
-}
-
-impl ControlRecord {
-    fn of(control: &Control, isps: &IspMap) -> ControlRecord {
-        let key = Key { subject: control.target.clone(), isp: control.isp };
-        ControlRecord { kind: control.kind, target: key_name(&key, isps) }
-    }
-}
-
-impl fmt::Display for ControlRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.target)?;
-        self.kind.share().map_or(Ok(()), |share| write!(f, " {share}"))
-    }
-}
-
-/// A text that does not name a control of this release.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a control, such as `pause_tenant tenant:t-1`")]
-pub struct ControlRecordError(String);
-
-impl FromStr for ControlRecord {
-    type Err = ControlRecordError;
-
-    fn from_str(text: &str) -> Result<ControlRecord, ControlRecordError> {
-        let error = || ControlRecordError(text.to_owned());
-        let (name, target) = text.split_once(' ').ok_or_else(error)?;
-        let kind = ControlKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(error)?;
-        if kind.share().is_none() {
-            return Ok(ControlRecord { kind, target: target.to_owned() });
-        }
-        // Parsed from the end, because names of tags may contain spaces: `NAME 25 %`.
-        let (target, percent) = target.strip_suffix(" %").and_then(|rest| rest.rsplit_once(' ')).ok_or_else(error)?;
-        let percent: f64 = percent.parse().map_err(|_| error())?;
-        let kind = ControlKind::SetQuotaFactor(Factor::of_share(percent / 100.0));
-        Ok(ControlRecord { kind, target: target.to_owned() })
-    }
-}
-
-impl Serialize for ControlRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ControlRecord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ControlRecord, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
 /// A name that this release knows; `None` for null and for a name of another release.
 fn known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
@@ -255,27 +264,4 @@ fn known_or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(de
 fn readable<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     Ok(texts.into_iter().filter_map(|text| text.parse().ok()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_control_is_read_as_it_is_written() {
-        let factors = (0..=1000).map(|thousandths| Factor::of_share(f64::from(thousandths) / 1000.0));
-        let kinds = factors.map(ControlKind::SetQuotaFactor).chain(ControlKind::ALL);
-        for kind in kinds {
-            for target in ["account", "configuration-set:news@gmail", "tag:campaign=summer sale 25 %"] {
-                let text = ControlRecord { kind, target: target.to_owned() }.to_string();
-                // A share is written for people, so it may be rounded.
-                assert_eq!(text.parse::<ControlRecord>().map(|read| read.to_string()), Ok(text));
-            }
-        }
-        for text in
-            ["", "pause_tenant", "pause_moon account", "set_quota_factor account", "set_quota_factor account x %"]
-        {
-            assert!(text.parse::<ControlRecord>().is_err(), "{text}");
-        }
-    }
 }

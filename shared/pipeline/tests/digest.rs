@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use pipeline::digest::{Digest, Findings};
 use pipeline::notice::Notice;
-use pipeline::ports::Board;
-use pipeline::quotas::Quota;
+use pipeline::ports::{Board, Quota};
 use reputation::breaker::{BreakerState, Factor, Override, State};
 use reputation::judge::Forecast;
 use reputation::subject::Key;

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use pipeline::export::{Candidate, Measure, PERIOD, Series, choose, measure, period};
-use pipeline::ports::{Board, SubjectState, Versioned};
-use pipeline::quotas::Quota;
+use pipeline::ports::{Board, Quota, SubjectState, Versioned};
 use proptest::prelude::*;
 use reputation::breaker::{BreakerState, Factor, State};
 use reputation::judge::ArmedSince;

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::enforce::{DesiredState, DesiredStates as _, FailedCalls, Flow};
+use pipeline::control::Flow;
 use pipeline::evaluate::{apply_input, evaluate, tick};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Delivered, Message, Notice, Outbox, Place, SETTLE_MILLIS, deliver};
-use pipeline::ports::{Disposition, PortError, Reputation as _};
+use pipeline::ports::{DesiredState, DesiredStates as _, Disposition, FailedCalls, PortError, Reputation as _};
 use proptest::prelude::*;
 use reputation::breaker::{Cause, Input, StateName};
 use reputation::detect::{Level, Rule, Verdict};

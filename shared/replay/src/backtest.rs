@@ -6,7 +6,7 @@
 use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipeline::ports::Transition;
+use pipeline::transition::Transition;
 use reputation::counters::Metric;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -170,7 +170,7 @@ impl Side {
             needlessly_stopped: 0,
         };
         let pauses = replay
-            .stopped
+            .stopped()
             .iter()
             .filter(|stopped| stopped.key.isp.is_none() && matches!(stopped.key.subject, Subject::ConfigurationSet(_)));
         for pause in pauses {
@@ -201,7 +201,7 @@ fn trips(replay: &Replay) -> BTreeMap<(Subject, Option<&str>), Vec<Trip<'_>>> {
     let isps = &replay.policy.isp_map;
     for transition in replay.reputation.transitions.iter().filter(|transition| transition.opens()) {
         let stopped =
-            replay.stopped.iter().find(|stopped| stopped.key == transition.key && stopped.from == transition.at);
+            replay.stopped().iter().find(|stopped| stopped.key == transition.key && stopped.from == transition.at);
         let Key { subject, isp } = &transition.key;
         let key = (subject.clone(), isp.map(|isp| isps.name(isp)));
         trips.entry(key).or_default().push(Trip { transition, stopped, end: replay.now() });

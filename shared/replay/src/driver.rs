@@ -1,9 +1,9 @@
 //! The use cases over event files, on a virtual clock.
 //!
-//! The clock is the latest time that SES has stamped on an event so far, in the order of the input, or up to ten minutes more
-//! where a recipient's provider gives a later date. When it reaches a moment at which a breaker is due, or a minute ends, the
-//! breakers are evaluated as of that time. A new unit of harm that raises an alarm is judged at once; the deployed stack does
-//! so within a second.
+//! The clock ([`VirtualClock`]) follows the times that SES stamps on events. When it reaches a moment at which a breaker is
+//! due, or a minute ends, the work of a minute is done as of that time ([`minute`]). New harm is judged at once ([`react`]);
+//! the deployed stack does so within a second. So a replay and the deployed stack differ in their ports, and in who wakes
+//! them: here the clock does.
 //!
 //! **Invariant:** the result depends on the events and their order alone: not on threads, chunks, files or wrappings.
 //! **Invariant:** nothing here can touch an account: no part of the AWS SDK is linked.
@@ -13,31 +13,43 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pipeline::classify::{Classifier, Outcome, Stamps};
-use pipeline::evaluate;
-use pipeline::fold::{Limits, Record, Shard, fold};
-use pipeline::memory::{MemoryLedger, MemoryReputation};
-use pipeline::ports::{Board, Change, PortError, SubjectState, Transition, Versioned};
+use pipeline::fold::{Limits, fold};
+use pipeline::memory::{Decision, MemoryLedger, MemoryReputation, Traced};
+use pipeline::ports::{Board, Change, PortError, SubjectState};
+use pipeline::schedule::{judge_heard_since, minute, next_due, react};
 use pipeline::senders::Senders;
-use reputation::breaker::{self, BreakerState, StateName};
-use reputation::budget;
-use reputation::counters::{Counters, Metric};
+use pipeline::stream::{Record, Shard};
+use pipeline::transition::Transition;
+use reputation::breaker::BreakerState;
+use reputation::counters::Metric;
 use reputation::isp::Isp;
 use reputation::judge::{self, Forecast};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
-use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
+use reputation::time::{HOUR, MINUTE_MILLIS, Now};
 use reputation::timeline::judged_from;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
-use ses_events::{Decoded, Decoder, Detail, Event};
 
-use crate::diagnosis::{Class, Diagnoses, classes_of};
-use crate::domains::{DomainBook, Received, received};
+use crate::diagnosis::Diagnoses;
+use crate::domains::DomainBook;
 use crate::evidence::{EvidenceLog, SAMPLE_MINUTES};
-use crate::input::{self, Chunk, Document, InputError, Progress, Source, Stamp, Step, Timed, split_concatenated};
+use crate::input::{self, Chunk, InputError, Progress, Source, Step};
 use crate::order::{Disorder, OrderBook};
 use crate::quota::QuotaReport;
 use crate::recorded::Recorded;
+
+mod clock;
+mod names;
+mod stops;
+mod tallies;
+mod worker;
+
+pub use clock::VirtualClock;
+use names::Names;
+pub use stops::Stopped;
+use stops::Stops;
+pub use tallies::{RejectedLine, Tallies};
+use worker::{DecodedChunk, Keep, Worker};
 
 /// What to replay, and how.
 #[derive(Clone, Debug)]
@@ -70,59 +82,6 @@ pub enum ReplayError {
     Port(#[from] PortError),
 }
 
-/// What was read, and the results.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tallies {
-    /// Documents: lines, or pretty-printed documents.
-    pub lines: u64,
-    /// Events in them.
-    pub events: u64,
-    /// New units; a block accompanies another unit and is not counted again.
-    pub recorded: u64,
-    /// Units that were counted before.
-    pub duplicates: u64,
-    /// Messages that are known and do not count, by name.
-    pub ignored: BTreeMap<String, u64>,
-    /// Events that count although something about them is odd, by name.
-    pub odd: BTreeMap<&'static str, u64>,
-    /// Messages that could not be read or counted, by kind of reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// Events about mail outside the requested time.
-    pub outside: u64,
-    /// New units about mail so much older than the clock that they were counted but not judged.
-    pub too_old: u64,
-    /// Mails with a Send event.
-    pub sends: u64,
-    /// Of those, mails whose Send event came more than an hour after the clock had passed it, but not too late to be judged.
-    pub late_sends: u64,
-    /// First and last minute in which mail with an event here was accepted.
-    pub mail: Option<(Minute, Minute)>,
-}
-
-/// A message that could not be read or counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RejectedLine {
-    /// Name of the file.
-    pub source: String,
-    /// Number of the document's first line.
-    pub line: u64,
-    /// Why; never contains an address, a subject line or a header.
-    pub reason: String,
-}
-
-/// A period in which a key was stopped, and the mail of that time, which a replay cannot hold back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// The key.
-    pub key: Key,
-    /// The start.
-    pub from: Now,
-    /// The end; `None` = the end of the replay.
-    pub until: Option<Now>,
-    /// The counters of the mail that was accepted in that time.
-    pub mail: Counters,
-}
-
 /// A key to trace: its state is kept at each transition within some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceRequest {
@@ -151,13 +110,6 @@ pub struct Extras {
     pub kept: Option<Subject>,
 }
 
-/// What a decoding thread keeps in addition to units.
-#[derive(Clone, Copy, Debug, Default)]
-struct Keep {
-    diagnoses: bool,
-    domains: bool,
-}
-
 /// A transition of the traced key, with the state that it was decided on.
 #[derive(Clone, Debug)]
 pub struct TraceEntry {
@@ -173,12 +125,6 @@ pub struct TraceEntry {
     pub forecast: Option<Vec<Forecast>>,
 }
 
-/// The traced subject before a decision.
-struct Before {
-    breakers: BTreeMap<Option<Isp>, Versioned>,
-    board: Arc<Board>,
-}
-
 /// A replay, running or finished.
 #[derive(Debug)]
 pub struct Replay {
@@ -188,8 +134,6 @@ pub struct Replay {
     pub tallies: Tallies,
     /// Counters and breakers, controls and transitions.
     pub reputation: MemoryReputation,
-    /// Periods in which a key was stopped.
-    pub stopped: Vec<Stopped>,
     /// Transitions of the traced key, with the state that they were decided on.
     pub trace: Vec<TraceEntry>,
     /// What the gate would have granted, if it was asked for.
@@ -202,23 +146,16 @@ pub struct Replay {
     pub domains: Option<DomainBook>,
     ledger: MemoryLedger,
     senders: Senders,
-    /// The numbers here of each worker's senders.
-    workers: Vec<WorkerNames>,
-    /// Senders that workers have named and forgotten, without any unit that counted.
-    without_units: BTreeSet<Vec<Subject>>,
+    names: Names,
+    stops: Stops,
     order: OrderBook,
-    now: Now,
-    /// The latest time that SES has stamped.
-    by_ses: Now,
+    clock: VirtualClock,
     sequence: u64,
     /// A replay is one stream in one shard.
     shard: Shard,
     pending: Vec<Record>,
-    touched: BTreeSet<(SenderId, Isp)>,
-    /// The stopped periods of each subject for which mail may still come.
-    watched_subjects: BTreeMap<Subject, Vec<usize>>,
-    /// The same for each sender's keys, by sender.
-    watched: BTreeMap<SenderId, Vec<usize>>,
+    /// Whether units were added since all subjects with units were judged.
+    unswept: bool,
     stop_at: Option<Now>,
     trace_request: Option<TraceRequest>,
     max_subjects: usize,
@@ -235,27 +172,15 @@ pub struct Replay {
     lost_mail: BTreeMap<Subject, u64>,
 }
 
-/// Harm is judged at once. Other mail can raise an alarm only by lifting a rate over a floor, so an hourly evaluation is
-/// enough; but it can end a probe, so senders with a breaker that is not closed are evaluated at this interval.
-const REJUDGE_MINUTES: u32 = 10;
-/// How far a provider's date may move the clock beyond SES's stamps.
-const PROVIDERS_LEAD_MINUTES: u32 = 10;
 /// SES publishes a Send event at once. If it comes this much later, the files are not sorted by time.
 const LATE_MINUTES: u32 = HOUR;
 /// The most units that are counted together, if nothing needs the counters before.
 const MAX_PENDING: usize = 1024;
-/// The number of names of ignored messages that are distinguished.
-const MAX_NAMES: usize = 100;
-/// The number of reasons for rejections that are kept of one chunk; the others are only counted.
-const MAX_REASONS: usize = 50;
 /// Subjects that are kept one by one, unless the options say otherwise. With the names of their senders they take about 250 MB
 /// if each has one mail, and up to twice as much while many are new.
 pub const MAX_SUBJECTS: usize = 200_000;
 /// The subjects are counted after this many units: between two counts each unit may bring a new sender.
 const COUNT_EVERY: u64 = 1024;
-/// The keys of units are compared within one run only, and are not printed.
-const SECRET: [u8; 16] = *b"replay in memory";
-
 /// Replays the sources. `reject` is called for each message that could not be read or counted (only for the first of very many
 /// in one place).
 ///
@@ -293,9 +218,17 @@ pub fn replay_while_readable(
         domains: extras.domains.then(|| DomainBook::new(options.policy.isp_map.clone())),
         ..Replay::new(options)
     };
+    replay.reputation.traced = replay.trace_request.as_ref().map(|TraceRequest { key, from, until }| Traced {
+        subject: key.subject.clone(),
+        from: *from,
+        until: *until,
+    });
     let take = |step: Step<'_, DecodedChunk>| -> Result<ControlFlow<()>, ReplayError> {
         Ok(match step {
-            Step::Arrived(decoded) => replay.receive(decoded),
+            Step::Arrived(decoded) => {
+                replay.names.receive(decoded);
+                ControlFlow::Continue(())
+            }
             Step::Due(decoded, count) => pollster::block_on(replay.apply(decoded, count, reject))?,
         })
     };
@@ -327,7 +260,7 @@ pub fn replay_side_by_side(
         match step {
             Step::Arrived(decoded) => {
                 for (replay, decoded) in replays.iter_mut().zip(decoded) {
-                    _ = replay.receive(decoded);
+                    replay.names.receive(decoded);
                 }
             }
             Step::Due([first, second], count) => {
@@ -360,222 +293,6 @@ pub fn replay_recorded(options: &Options, recorded: &Recorded) -> Result<Replay,
     Ok(replay)
 }
 
-/// A chunk as decoded by a worker.
-struct DecodedChunk {
-    worker: usize,
-    /// The number of times that the worker has forgotten its senders before.
-    generation: usize,
-    source: usize,
-    new_senders: Vec<Vec<Subject>>,
-    /// Everything that was decoded, so that every policy sees the same items.
-    events: Vec<HeardEvent>,
-    units: Vec<Unit>,
-    /// The classes of some units, by their index, with the id of the message; only if asked for.
-    classes: VecDeque<(usize, Class, String)>,
-    /// The recipients of some units, by their index; only if asked for.
-    received: VecDeque<(usize, Received)>,
-    tallies: Tallies,
-    /// Each rejection, with the number of events before it.
-    rejections: VecDeque<(usize, RejectedLine)>,
-    /// The number of its events and units that have been applied.
-    applied: (usize, usize),
-}
-
-/// The times of an event, and how many of the next units belong to it.
-struct HeardEvent {
-    /// `None` if they are implausible.
-    stamps: Option<Stamps>,
-    /// Whether it moves the clock.
-    counts: bool,
-    /// Whether it is a bounce or a complaint without a date of its own.
-    harm: bool,
-    units: u32,
-}
-
-impl Timed for DecodedChunk {
-    fn count(&self) -> usize {
-        self.events.len()
-    }
-
-    fn stamp(&self, index: usize) -> Option<Stamp> {
-        let HeardEvent { stamps, harm, .. } = &self.events[index];
-        // A bounce or a complaint may have no other date of SES's than that of its mail.
-        stamps.map(|stamps| Stamp { at: stamps.by_ses.max(stamps.by_provider.unwrap_or(i64::MIN)), sure: !harm })
-    }
-}
-
-impl Timed for [DecodedChunk; 2] {
-    fn count(&self) -> usize {
-        self[0].count()
-    }
-
-    fn stamp(&self, index: usize) -> Option<Stamp> {
-        self[0].stamp(index)
-    }
-}
-
-/// The senders that a worker has named.
-#[derive(Debug, Default)]
-struct WorkerNames {
-    /// The number of generations that are over.
-    over: usize,
-    /// The generations after those.
-    generations: VecDeque<Generation>,
-}
-
-/// The senders that a worker has named until it forgot them, under the indices that its chunks use.
-#[derive(Debug, Default)]
-struct Generation {
-    known: Vec<KnownSender>,
-    /// Chunks that have arrived and are not completely applied.
-    chunks: usize,
-}
-
-/// A sender as named by a worker.
-#[derive(Debug)]
-enum KnownSender {
-    /// None of its units has been applied.
-    Named(Vec<Subject>),
-    /// Its number in the replay.
-    Joined(SenderId),
-}
-
-struct Worker<'a> {
-    id: usize,
-    options: &'a Options,
-    decoder: Decoder,
-    classifier: Classifier,
-    senders: Senders,
-    told_senders: usize,
-    generation: usize,
-    keep: Keep,
-}
-
-impl<'a> Worker<'a> {
-    fn new(id: usize, options: &'a Options, keep: Keep) -> Worker<'a> {
-        Worker {
-            id,
-            options,
-            decoder: Decoder::new(),
-            classifier: Classifier::new(&options.policy, SECRET),
-            senders: Senders::default(),
-            told_senders: 0,
-            generation: 0,
-            keep,
-        }
-    }
-
-    fn decode(&mut self, chunk: Chunk<'_>) -> DecodedChunk {
-        if self.senders.len() > self.options.max_subjects {
-            (self.senders, self.told_senders) = (Senders::default(), 0);
-            self.generation += 1;
-        }
-        let mut out = DecodedChunk {
-            worker: self.id,
-            generation: self.generation,
-            source: chunk.source(),
-            new_senders: Vec::new(),
-            events: Vec::with_capacity(chunk.documents().len()),
-            units: Vec::with_capacity(chunk.documents().len()),
-            classes: VecDeque::new(),
-            received: VecDeque::new(),
-            tallies: Tallies::default(),
-            rejections: VecDeque::new(),
-            applied: (0, 0),
-        };
-        for document in chunk {
-            out.tallies.lines += 1;
-            match document {
-                Document::Whole { line, bytes } => self.document(chunk.name(), line, bytes, true, &mut out),
-                Document::Oversized { line, bytes } => {
-                    let most = input::MAX_DOCUMENT;
-                    let reason = format!(
-                        "document of {bytes} bytes; the limit is {most} (split it into its items, for example: jq -c '.[]?[]?' \
-                         FILE | replay -)"
-                    );
-                    out.reject(chunk.name(), line, "oversized", || reason);
-                }
-            }
-        }
-        out.new_senders = self.senders.since(self.told_senders).to_vec();
-        self.told_senders = self.senders.len();
-        out
-    }
-
-    fn document(&mut self, source: &str, line: u64, bytes: &[u8], may_split: bool, out: &mut DecodedChunk) {
-        let Worker { options, decoder, classifier, senders, keep, .. } = self;
-        let (mut split, mut may_split) = (None, may_split);
-        decoder.decode(bytes, |decoded| match decoded {
-            Decoded::Event(event) => {
-                out.tallies.events += 1;
-                let accepted = event.mail.timestamp.0;
-                let before = out.units.len();
-                let stamps = Stamps::of(&event, options.real_now);
-                let harm =
-                    matches!(event.detail, Detail::Bounce(_) | Detail::Complaint(_)) && event.published_at.is_none();
-                let passed = HeardEvent { stamps: Some(stamps), counts: false, harm, units: 0 };
-                match classifier.classify(&event, options.real_now, senders, &mut out.units) {
-                    Ok(Outcome::Counted(oddities)) => {
-                        for oddity in oddities.iter() {
-                            *out.tallies.odd.entry(oddity.name()).or_default() += 1;
-                        }
-                        let outside = options.since.is_some_and(|since| accepted < since)
-                            || options.until.is_some_and(|until| accepted >= until);
-                        if outside {
-                            out.units.truncate(before);
-                            out.tallies.outside += 1;
-                            out.events.push(passed);
-                        } else {
-                            if keep.diagnoses {
-                                out.diagnose(&event, before, classifier.failures());
-                            }
-                            if keep.domains {
-                                out.receive(&event, before, classifier);
-                            }
-                            let units = u32::try_from(out.units.len() - before).unwrap_or(u32::MAX);
-                            out.tallies.saw_mail_of(accepted);
-                            out.events.push(HeardEvent { counts: true, units, ..passed });
-                        }
-                    }
-                    Ok(Outcome::Ignored(name)) => {
-                        out.tallies.ignore(name, 1);
-                        out.events.push(passed);
-                    }
-                    Err(refused) => {
-                        out.reject(source, line, "uncountable", || refused.to_string());
-                        out.events.push(HeardEvent { stamps: None, ..passed });
-                    }
-                }
-            }
-            Decoded::Ignored(ignored) => out.tallies.ignore(ignored.name(), 1),
-            Decoded::Rejected(rejection) => {
-                // Only a document that is wrong as a whole can be several documents. A list may have many bad items, and is
-                // scanned once.
-                if may_split {
-                    split = split_concatenated(bytes);
-                    may_split = false;
-                }
-                if split.is_none() {
-                    out.reject(source, line, rejection.name(), || rejection.to_string());
-                }
-            }
-        });
-        for part in split.into_iter().flatten() {
-            self.document(source, line, part, false, out);
-        }
-    }
-}
-
-impl KnownSender {
-    /// Its subjects, if none of its units has been applied.
-    fn without_units(self) -> Option<Vec<Subject>> {
-        match self {
-            KnownSender::Named(subjects) => Some(subjects),
-            KnownSender::Joined(_) => None,
-        }
-    }
-}
-
 /// Spreads numbers so that different sets have different sums, almost certainly (the finalizer of SplitMix64).
 fn spread(number: u64) -> u64 {
     let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -602,78 +319,6 @@ pub(crate) fn forecast(policy: &Policy, reputation: &MemoryReputation, now: Now)
     judge::forecast(policy, sets.map(|(_, subject_state)| &subject_state.timeline), now)
 }
 
-impl DecodedChunk {
-    /// Records the classes of an event's units, which are those from `from` on. `failures`: see [`Classifier::failures`].
-    fn diagnose(&mut self, event: &Event<'_>, from: usize, failures: &[Option<usize>]) {
-        let mut classes = classes_of(event, failures).into_iter();
-        if classes.len() == 0 {
-            return;
-        }
-        // A block accompanies the unit before it.
-        let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
-        let id = &event.mail.message_id;
-        self.classes.extend(own.map_while(|(index, _)| Some((index, classes.next()?, id.to_string()))));
-    }
-
-    /// Records the recipients of an event's units, which are those from `from` on.
-    fn receive(&mut self, event: &Event<'_>, from: usize, classifier: &Classifier) {
-        // A block accompanies the unit before it.
-        let own = self.units.iter().enumerate().skip(from).filter(|(_, unit)| unit.kind != UnitKind::Block);
-        let of_units = received(event, classifier).into_iter().zip(own);
-        let known = of_units.filter(|(received, _)| received.has_domain());
-        self.received.extend(known.map(|(received, (index, _))| (index, received)));
-    }
-
-    fn reject(&mut self, source: &str, line: u64, name: &str, reason: impl FnOnce() -> String) {
-        *self.tallies.rejected.entry(name.to_owned()).or_default() += 1;
-        if self.rejections.len() < MAX_REASONS {
-            let rejected = RejectedLine { source: source.to_owned(), line, reason: reason() };
-            self.rejections.push_back((self.events.len(), rejected));
-        }
-    }
-}
-
-impl Tallies {
-    /// Counts ignored messages by name; after the first [`MAX_NAMES`] names the rest share one, because names come from the
-    /// input.
-    fn ignore(&mut self, name: &str, count: u64) {
-        if let Some(known) = self.ignored.get_mut(name) {
-            *known += count;
-        } else if self.ignored.len() < MAX_NAMES {
-            self.ignored.insert(name.to_owned(), count);
-        } else {
-            *self.ignored.entry("(other names)".to_owned()).or_default() += count;
-        }
-    }
-
-    fn saw_mail_of(&mut self, accepted: i64) {
-        let Some(minute) = Minute::of_millis(accepted) else { return };
-        let (first, last) = self.mail.unwrap_or((minute, minute));
-        self.mail = Some((first.min(minute), last.max(minute)));
-    }
-
-    fn merge(&mut self, other: Tallies) {
-        self.lines += other.lines;
-        self.events += other.events;
-        self.recorded += other.recorded;
-        self.duplicates += other.duplicates;
-        self.outside += other.outside;
-        if let Some((first, last)) = other.mail {
-            let (from, until) = self.mail.unwrap_or((first, last));
-            self.mail = Some((from.min(first), until.max(last)));
-        }
-        for (name, count) in other.ignored {
-            self.ignore(&name, count);
-        }
-        for (name, count) in other.odd {
-            *self.odd.entry(name).or_default() += count;
-        }
-        for (name, count) in other.rejected {
-            *self.rejected.entry(name).or_default() += count;
-        }
-    }
-}
-
 impl Replay {
     /// The subjects that a sender's mail counts for.
     pub fn subjects_of(&self, sender: SenderId) -> &[Subject] {
@@ -685,7 +330,6 @@ impl Replay {
             policy: options.policy.clone(),
             tallies: Tallies::default(),
             reputation: MemoryReputation::under(&options.policy),
-            stopped: Vec::new(),
             trace: Vec::new(),
             quota: None,
             evidence: None,
@@ -693,17 +337,14 @@ impl Replay {
             domains: None,
             ledger: MemoryLedger::default(),
             senders: Senders::default(),
-            workers: Vec::new(),
-            without_units: BTreeSet::new(),
+            names: Names::default(),
+            stops: Stops::default(),
             order: OrderBook::default(),
-            now: Now::default(),
-            by_ses: Now::default(),
+            clock: VirtualClock::default(),
             sequence: 0,
             shard: Shard::new("replay"),
             pending: Vec::new(),
-            touched: BTreeSet::new(),
-            watched_subjects: BTreeMap::new(),
-            watched: BTreeMap::new(),
+            unswept: false,
             stop_at: options.stop_at,
             trace_request: None,
             max_subjects: options.max_subjects,
@@ -723,7 +364,12 @@ impl Replay {
 
     /// The virtual clock.
     pub fn now(&self) -> Now {
-        self.now
+        self.clock.now
+    }
+
+    /// Periods in which a key was stopped, in the order in which they began.
+    pub fn stopped(&self) -> &[Stopped] {
+        &self.stops.periods
     }
 
     /// The senders of each subject's mail, in order.
@@ -747,66 +393,21 @@ impl Replay {
         self.order.disorder()
     }
 
-    /// Takes the senders that a worker has named, in the worker's order: chunks are applied in another order.
-    fn receive(&mut self, decoded: &mut DecodedChunk) -> ControlFlow<()> {
-        self.named(decoded.worker, decoded.generation, std::mem::take(&mut decoded.new_senders));
-        ControlFlow::Continue(())
-    }
-
-    /// Takes the senders that a worker has named in another chunk.
-    fn named(&mut self, worker: usize, generation: usize, senders: Vec<Vec<Subject>>) {
-        if self.workers.len() <= worker {
-            self.workers.resize_with(worker + 1, WorkerNames::default);
-        }
-        let WorkerNames { over, generations } = &mut self.workers[worker];
-        let place = generation - *over;
-        if generations.len() <= place {
-            generations.resize_with(place + 1, Generation::default);
-        }
-        generations[place].known.extend(senders.into_iter().map(KnownSender::Named));
-        generations[place].chunks += 1;
-    }
-
-    /// A chunk has been applied completely: a generation that a worker has forgotten is dropped with its last chunk.
-    fn used_up(&mut self, worker: usize, generation: usize) {
-        let WorkerNames { over, generations } = &mut self.workers[worker];
-        generations[generation - *over].chunks -= 1;
-        while generations.len() > 1
-            && let Some(dropped) = generations.pop_front_if(|first| first.chunks == 0)
-        {
-            *over += 1;
-            if self.reputation.summed().is_empty() {
-                self.without_units.extend(dropped.known.into_iter().filter_map(KnownSender::without_units));
-            }
-        }
-    }
-
     /// Senders are numbered in the order in which their units are applied, independent of the worker.
     fn sender(&mut self, worker: usize, generation: usize, theirs: SenderId) -> SenderId {
-        let WorkerNames { over, generations } = &mut self.workers[worker];
-        let known = &mut generations[generation - *over].known[theirs.0 as usize];
-        match known {
-            KnownSender::Joined(id) => *id,
-            KnownSender::Named(subjects) => {
-                let subjects = std::mem::take(subjects);
-                let id = self.senders.join(std::slice::from_ref(&subjects))[0];
-                *known = KnownSender::Joined(id);
-                if !self.watched_subjects.is_empty() && !self.watched.contains_key(&id) {
-                    self.watch_sender(id);
-                }
-                id
-            }
+        let (id, is_first) = self.names.number((worker, generation), theirs, &mut self.senders);
+        if is_first {
+            self.stops.meet(id, &self.senders);
         }
+        id
     }
 
     /// Senders without units that count are listed at the end, too, unless senders were forgotten: then workers may have named
     /// different ones.
     fn join_the_others(&mut self) {
-        let generations = self.workers.drain(..).flat_map(|names| names.generations);
-        let mut others = std::mem::take(&mut self.without_units);
-        others.extend(generations.flat_map(|names| names.known).filter_map(KnownSender::without_units));
+        let others = self.names.take_without_units();
         if self.reputation.summed().is_empty() {
-            self.senders.join(&others.into_iter().collect::<Vec<_>>());
+            self.senders.join(&others);
         }
     }
 
@@ -829,15 +430,8 @@ impl Replay {
                 *lost = lost.wrapping_add(number);
             }
         }
-        for known in self.workers.iter_mut().flat_map(|names| &mut names.generations).flat_map(|names| &mut names.known)
-        {
-            if let KnownSender::Joined(id) = known
-                && lost.contains(id)
-            {
-                *known = KnownSender::Named(self.senders.subjects(*id).to_vec());
-            }
-        }
-        self.watched.retain(|id, _| !lost.contains(id));
+        self.names.forget(&lost, &self.senders);
+        self.stops.forget(&lost);
         if let Some(quota) = &mut self.quota {
             quota.forget(&lost);
         }
@@ -873,7 +467,7 @@ impl Replay {
                 report_until(&mut decoded.rejections, index + 1, reject);
                 continue;
             };
-            let stamped = self.clock(stamps);
+            let stamped = self.clock.after(stamps);
             if self.stop_at.is_some_and(|stop_at| stamped > stop_at) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -907,14 +501,14 @@ impl Replay {
             if is_mail {
                 self.order.note(decoded.source, Now(stamps.by_ses));
             }
-            self.judge_alarmed(alarmed).await?;
+            self.react(alarmed).await?;
             report_until(&mut decoded.rejections, index + 1, reject);
         }
         if self.pending.len() >= MAX_PENDING {
             self.fold().await?;
         }
         if until == decoded.events.len() {
-            self.used_up(worker, generation);
+            self.names.used_up(worker, generation, self.reputation.summed().is_empty());
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -922,38 +516,42 @@ impl Replay {
     /// Counts a new unit; returns the sender and ISP if it raises an alarm.
     async fn hear(&mut self, unit: &Unit) -> Result<Option<(SenderId, Isp)>, PortError> {
         self.tallies.recorded += u64::from(unit.kind != UnitKind::Block);
-        let too_old = unit.cohort < judged_from(self.now);
+        let too_old = unit.cohort < judged_from(self.clock.now);
         self.tallies.too_old += u64::from(too_old);
         let mail = unit.kind == UnitKind::Sent;
         self.tallies.sends += u64::from(mail);
-        let late = unit.cohort.plus(LATE_MINUTES) < self.now.minute() && !too_old;
+        let late = unit.cohort.plus(LATE_MINUTES) < self.clock.now.minute() && !too_old;
         self.tallies.late_sends += u64::from(mail && late);
         self.sequence += 1;
         self.pending.push(Record { sequence: self.sequence.into(), unit: *unit });
-        self.watch(unit);
+        self.stops.count(unit, &self.policy);
         if let Some(quota) = &mut self.quota {
             quota.note(unit, &self.senders);
         }
         let Some(metric) = Metric::harmed_by(unit.kind) else { return Ok(None) };
         self.fold().await?;
-        let alarms = self.reputation.alarms(&self.policy, unit, metric, self.now);
+        let alarms = self.reputation.alarms(&self.policy, unit, metric, self.clock.now);
         Ok(alarms.then_some((unit.sender, unit.isp)))
     }
 
-    /// Judges the senders of an alarm at once.
-    async fn judge_alarmed(&mut self, alarmed: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
+    /// Judges at once whom new harm concerns, as the batches of the stream do.
+    async fn react(&mut self, alarmed: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
         if alarmed.is_empty() {
             return Ok(());
         }
         self.ask_gate().await?;
-        self.evaluate(alarmed).await
+        let harmed = self.senders.subjects_at(alarmed);
+        let batch = (&self.shard, self.sequence.into(), true);
+        let reaction = react(&self.policy, &mut self.reputation, batch, harmed, self.clock.now, || true).await?;
+        self.follow(reaction.saved);
+        Ok(())
     }
 
     /// Counts and judges the units of a ledger.
     async fn take(&mut self, options: &Options, recorded: &Recorded) -> Result<(), PortError> {
         let subjects = &self.policy.subjects;
         let senders = recorded.senders(subjects.tenants, &subjects.tags);
-        self.named(0, 0, senders);
+        self.names.name(0, 0, senders);
         for counted in recorded.cells() {
             let accepted = i64::from(counted.cohort.0) * MINUTE_MILLIS;
             if options.since.is_some_and(|since| accepted < since)
@@ -971,19 +569,20 @@ impl Replay {
                 let key = UnitKey(self.sequence.into());
                 let unit = Unit { key, kind: counted.kind, isp, cohort: counted.cohort, sender };
                 let alarmed = self.hear(&unit).await?;
-                self.judge_alarmed(alarmed.into_iter().collect()).await?;
+                self.react(alarmed.into_iter().collect()).await?;
             }
         }
         Ok(())
     }
 
     async fn fold(&mut self) -> Result<(), PortError> {
-        fold(&mut self.reputation, &self.shard, &self.pending, &self.senders, Limits::NONE, self.now).await?;
+        let now = self.clock.now;
+        fold(&mut self.reputation, &self.shard, &self.pending, &self.senders, Limits::NONE, now).await?;
+        self.unswept |= !self.pending.is_empty();
         let mut last = None;
         for Record { unit, .. } in self.pending.drain(..) {
             if last != Some((unit.sender, unit.isp)) {
                 last = Some((unit.sender, unit.isp));
-                self.touched.insert((unit.sender, unit.isp));
                 if let Some(book) = &mut self.evidence {
                     book.touch(unit.sender, unit.isp);
                 }
@@ -992,83 +591,43 @@ impl Replay {
         Ok(())
     }
 
-    /// The clock after an event with these stamps. A provider's date moves it at most a little beyond SES's dates: enough for a
-    /// verdict not to be dated before the bounce that caused it, and too little for a wrong date to matter.
-    fn clock(&mut self, stamps: Stamps) -> Now {
-        self.by_ses = self.by_ses.max(Now(stamps.by_ses));
-        let furthest = self.by_ses.plus_minutes(PROVIDERS_LEAD_MINUTES);
-        self.by_ses.max(stamps.by_provider.map_or(self.by_ses, |at| Now(at).min(furthest)))
-    }
-
-    /// Advances the clock to `stamped`.
+    /// Advances the clock to `stamped`, and does the work of each time on the way at which the breakers are woken.
     async fn advance(&mut self, stamped: Now) -> Result<(), PortError> {
-        if stamped <= self.now {
-            return Ok(());
-        }
-        let minute_ends = stamped.minute() > self.now.minute();
-        if minute_ends || self.next_due().is_some_and(|due| due <= stamped) {
+        while let Some(at) = self.next_wake(stamped) {
             // Asked under the breakers as of the time when the mail was sent.
             self.ask_gate().await?;
-            self.pass_due(stamped).await?;
+            self.fold().await?;
+            self.wake(at).await?;
         }
-        let before = self.now.minute();
-        self.now = stamped;
-        if minute_ends {
-            self.end_minutes(before, stamped.minute()).await?;
-        }
+        self.clock.now = self.clock.now.max(stamped);
         Ok(())
     }
 
-    /// Evaluates each breaker that is due up to `stamped`, at its time.
-    async fn pass_due(&mut self, stamped: Now) -> Result<(), PortError> {
-        self.fold().await?;
-        while let Some(due) = self.next_due().filter(|due| *due <= stamped) {
-            self.now = due;
-            let before = self.look_before();
-            let changes = evaluate::tick(&self.policy, &mut self.reputation, due).await?;
-            self.follow(before, &changes);
+    fn next_wake(&self, stamped: Now) -> Option<Now> {
+        let now = self.clock.now;
+        if stamped <= now {
+            return None;
         }
-        Ok(())
+        let due = next_due(&self.policy, self.reputation.known_board(), now);
+        self.clock.next_wake(due, self.unswept || !self.pending.is_empty(), stamped)
     }
 
-    /// The next time at which a breaker is due; overdue ones wait for the end of the minute.
-    fn next_due(&self) -> Option<Now> {
-        let board = self.reputation.known_board();
-        let due = board.unsettled.values().filter_map(|known| breaker::due(&self.policy.breaker, known, self.now));
-        let waits_for_a_place = board.unsettled.values().any(|known| known.withheld);
-        let due = due.chain(budget::next_free(&board.pauses).filter(|_| waits_for_a_place));
-        due.filter(|due| *due > self.now).min()
-    }
-
-    async fn end_minutes(&mut self, before: Minute, now: Minute) -> Result<(), PortError> {
-        let passed = |minutes: u32| before.0 / minutes != now.0 / minutes;
-        let overdue = !self.reputation.known_board().unsettled.is_empty();
-        if overdue {
-            let before = self.look_before();
-            let changes = evaluate::tick(&self.policy, &mut self.reputation, self.now).await?;
-            self.follow(before, &changes);
-        }
-        if passed(HOUR) {
-            let touched = std::mem::take(&mut self.touched);
-            self.evaluate(touched).await?;
-        } else if passed(REJUDGE_MINUTES) && overdue {
-            let unsettled: BTreeSet<(SenderId, Isp)> =
-                self.touched.iter().copied().filter(|of| self.is_unsettled(of.0)).collect();
-            self.evaluate(unsettled).await?;
-        }
+    /// Does the work of a minute, as the deployed stack does each minute.
+    async fn wake(&mut self, now: Now) -> Result<(), PortError> {
+        let before = self.clock.now.minute();
+        let passed = |minutes: u32| before.0 / minutes != now.minute().0 / minutes;
+        self.clock.now = now;
+        let judged = minute(&self.policy, &mut self.reputation, now, || true).await?;
+        self.follow(judged.saved);
         if passed(SAMPLE_MINUTES)
             && let Some(book) = &mut self.evidence
         {
-            book.sample(&self.policy, &mut self.reputation, &self.senders, self.now);
+            book.sample(&self.policy, &mut self.reputation, &self.senders, now);
         }
         if passed(HOUR) {
-            let before = self.look_before();
-            let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
-            self.follow(before, &changes);
-        }
-        if passed(HOUR) {
-            self.reputation.prune(self.now);
-            self.forget_watches();
+            self.unswept = false;
+            self.reputation.prune(now);
+            self.stops.forget_old(now);
             if self.reputation.len() > self.max_subjects {
                 self.sum_least_active();
             }
@@ -1076,11 +635,9 @@ impl Replay {
                 self.has_lost = false;
                 self.forget_senders();
             }
-        }
-        if passed(HOUR)
-            && let Some(quota) = &mut self.quota
-        {
-            quota.close_days(&mut self.reputation, self.now).await?;
+            if let Some(quota) = &mut self.quota {
+                quota.close_days(&mut self.reputation, now).await?;
+            }
         }
         Ok(())
     }
@@ -1115,161 +672,68 @@ impl Replay {
     /// Asks the gate for the mail that was sent since the last time, if it is to be asked.
     async fn ask_gate(&mut self) -> Result<(), PortError> {
         match &mut self.quota {
-            Some(quota) if quota.is_pending() => quota.ask(&mut self.reputation, self.now).await,
+            Some(quota) if quota.is_pending() => quota.ask(&mut self.reputation, self.clock.now).await,
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Whether a breaker of this sender's subjects is not closed.
-    fn is_unsettled(&self, sender: SenderId) -> bool {
-        let subjects = self.senders.subjects(sender);
-        self.reputation.known_board().unsettled.keys().any(|key| subjects.contains(&key.subject))
-    }
-
-    async fn evaluate(&mut self, senders: BTreeSet<(SenderId, Isp)>) -> Result<(), PortError> {
-        for (subject, isps) in &self.senders.subjects_at(senders) {
-            // Summed since it had mail: one hour's mail had too many subjects.
-            if !self.reputation.knows(subject) {
-                continue;
-            }
-            let before = self.look_before();
-            let changes = evaluate::evaluate(&self.policy, &mut self.reputation, subject, isps, self.now).await?;
-            self.follow(before, &changes);
-        }
-        Ok(())
-    }
-
-    /// Judges every sender at the end of the input. `stopped`: the input goes on after `stop_at`, so senders that are due later
-    /// are not judged.
+    /// Judges every subject with units that were not judged yet, at the end of the input. `stopped`: the input goes on after
+    /// `stop_at`, so subjects that are due later are not judged.
     async fn finish(&mut self, stopped: bool) -> Result<(), PortError> {
         self.join_the_others();
         self.ask_gate().await?;
-        if let (true, Some(stop_at)) = (stopped, self.stop_at) {
-            self.pass_due(stop_at).await?;
-            self.now = self.now.max(stop_at);
+        self.fold().await?;
+        if let Some(stop_at) = self.stop_at.filter(|_| stopped) {
+            while let Some(due) = next_due(&self.policy, self.reputation.known_board(), self.clock.now)
+                && due <= stop_at
+            {
+                self.wake(due).await?;
+            }
+            self.clock.now = self.clock.now.max(stop_at);
             return Ok(());
         }
-        self.fold().await?;
-        let touched = std::mem::take(&mut self.touched);
-        self.evaluate(touched).await?;
-        let before = self.look_before();
-        let changes = evaluate::evaluate_account(&self.policy, &mut self.reputation, self.now).await?;
-        self.follow(before, &changes);
+        let now = self.clock.now;
+        let changes = judge_heard_since(&self.policy, &mut self.reputation, now.minute().hour(), now).await?;
+        self.follow(changes);
         if let Some(stop_at) = self.stop_at {
             self.advance(stop_at).await?;
         }
         Ok(())
     }
 
-    /// The traced subject as of now, if it is traced at this time.
-    fn look_before(&mut self) -> Option<Before> {
-        let trace_request = self
-            .trace_request
-            .as_ref()
-            .filter(|trace_request| trace_request.from <= self.now && self.now <= trace_request.until)?;
-        let subject_state = self.reputation.find(&trace_request.key.subject);
-        let breakers = subject_state.map(|subject_state| subject_state.breakers.clone()).unwrap_or_default();
-        Some(Before { breakers, board: Arc::clone(self.reputation.known_board()) })
+    /// Records stops and resumes, and what traced transitions were decided on.
+    fn follow(&mut self, changes: Vec<Change>) {
+        for decision in std::mem::take(&mut self.reputation.decisions) {
+            self.record_trace(&decision);
+        }
+        if let Some(book) = &mut self.evidence {
+            book.follow(&self.policy, &mut self.reputation, &changes, self.clock.now);
+        }
+        self.stops.follow(&changes, &self.senders);
     }
 
-    /// Records the state on which transitions of the traced key were decided.
-    fn record_trace(&mut self, before: Before, changes: &[Change]) {
+    fn record_trace(&mut self, decision: &Decision) {
         let Some(TraceRequest { key: traced, .. }) = &self.trace_request else { return };
+        let is_account = *traced == Key { subject: Subject::Account, isp: None };
         let mut steps = BTreeMap::new();
-        let (account, change_at) = (Key { subject: Subject::Account, isp: None }, self.now);
-        for change in changes.iter().filter(|change| change.key.subject == traced.subject) {
+        for change in &decision.changes {
             if let Some(transition) = change.transition.as_ref().filter(|_| change.key == *traced) {
-                // Nothing is counted during a decision: the timeline is the one before it.
-                let known = self.reputation.find(&traced.subject).map(|subject_state| subject_state.timeline.clone());
                 self.trace.push(TraceEntry {
                     transition: transition.clone(),
                     subject_state: SubjectState {
-                        timeline: known.unwrap_or_default(),
-                        breakers: before.breakers.clone(),
+                        timeline: decision.timeline.clone(),
+                        breakers: decision.breakers.clone(),
                         ..SubjectState::default()
                     },
-                    board: Arc::clone(&before.board),
+                    board: Arc::clone(&decision.board),
                     steps: steps.clone(),
-                    forecast: (*traced == account).then(|| forecast(&self.policy, &self.reputation, change_at)),
+                    // Nothing is counted during a decision.
+                    forecast: is_account.then(|| forecast(&self.policy, &self.reputation, transition.at)),
                 });
             }
             if let Some(isp) = change.key.isp {
                 steps.entry(isp).or_insert_with(|| change.next.clone());
             }
         }
-    }
-
-    /// Records stops and resumes.
-    fn follow(&mut self, before: Option<Before>, changes: &[Change]) {
-        if let Some(before) = before {
-            self.record_trace(before, changes);
-        }
-        if let Some(book) = &mut self.evidence {
-            book.follow(&self.policy, &mut self.reputation, changes, self.now);
-        }
-        for change in changes {
-            let Some(transition) = &change.transition else { continue };
-            let (was_open, is_open) = (transition.from == StateName::Open, transition.to == StateName::Open);
-            if is_open && !was_open {
-                let stopped = Stopped {
-                    key: transition.key.clone(),
-                    from: transition.at,
-                    until: None,
-                    mail: Counters::default(),
-                };
-                self.stopped.push(stopped);
-                self.watch_senders_of(self.stopped.len() - 1);
-            } else if was_open && !is_open {
-                let last = self.stopped.iter_mut().rev().find(|stopped| stopped.key == transition.key);
-                if let Some(stopped) = last {
-                    stopped.until = Some(transition.at);
-                }
-            }
-        }
-    }
-
-    fn watch_senders_of(&mut self, index: usize) {
-        let subject = &self.stopped[index].key.subject;
-        self.watched_subjects.entry(subject.clone()).or_default().push(index);
-        for id in 0..self.senders.len() {
-            let id = SenderId(u32::try_from(id).unwrap_or(u32::MAX));
-            if *subject == Subject::Account || self.senders.subjects(id).contains(subject) {
-                self.watched.entry(id).or_default().push(index);
-            }
-        }
-    }
-
-    /// Watches a sender whose first mail comes after its subjects were stopped.
-    fn watch_sender(&mut self, id: SenderId) {
-        let subjects = self.senders.subjects(id).iter().chain(std::iter::once(&Subject::Account));
-        let indices: Vec<usize> =
-            subjects.filter_map(|subject| self.watched_subjects.get(subject)).flatten().copied().collect();
-        if !indices.is_empty() {
-            self.watched.insert(id, indices);
-        }
-    }
-
-    /// Counts a unit of mail that was accepted while its key was stopped.
-    fn watch(&mut self, unit: &Unit) {
-        let Some(indices) = self.watched.get(&unit.sender) else { return };
-        for index in indices {
-            let stopped = &mut self.stopped[*index];
-            let meanwhile =
-                unit.cohort > stopped.from.minute() && stopped.until.is_none_or(|until| unit.cohort < until.minute());
-            if meanwhile && stopped.key.isp.is_none_or(|isp| isp == unit.isp) {
-                let heard = self.policy.isp_map.returns_complaints(unit.isp) || unit.kind == UnitKind::Complaint;
-                stopped.mail.add(unit.kind, 1, heard);
-            }
-        }
-    }
-
-    /// Late mail for a period that ended days ago is no longer counted.
-    fn forget_watches(&mut self) {
-        let long_ago = Now(self.now.0 - 7 * 24 * 60 * MINUTE_MILLIS);
-        let may_have_mail = |index: &usize| self.stopped[*index].until.is_none_or(|until| until > long_ago);
-        let of_senders = self.watched.values_mut();
-        of_senders.chain(self.watched_subjects.values_mut()).for_each(|indices| indices.retain(may_have_mail));
-        self.watched.retain(|_, indices| !indices.is_empty());
-        self.watched_subjects.retain(|_, indices| !indices.is_empty());
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use pipeline::evaluate::{left_out, since_of_isp};
-use pipeline::ports::{Board, SubjectState, Transition};
+use pipeline::ports::{Board, SubjectState};
+use pipeline::transition::Transition;
 use reputation::breaker::{BreakerState, Override};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
-use pipeline::ports::PortError;
+use pipeline::ports::{PortError, Quota};
 use pipeline::quotas::{self, Asker, Granted};
 use pipeline::senders::Senders;
 use reputation::Isp;
@@ -194,7 +194,7 @@ impl QuotaReport {
         Ok(())
     }
 
-    fn enter(&mut self, set: &str, isp: Isp, mails: u64, granted: &Granted, quota: &quotas::Quota) {
+    fn enter(&mut self, set: &str, isp: Isp, mails: u64, granted: &Granted, quota: &Quota) {
         let day = self.days.entry((set.to_owned(), isp, granted.day)).or_insert_with(|| QuotaDay {
             quota: quota.ramp.quota,
             step: quota.ramp.step.name(),

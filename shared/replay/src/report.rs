@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pipeline::control::Control;
 use pipeline::memory::{Summed, SummedKind};
-use pipeline::ports::Control;
 pub use pipeline::transition::TransitionRecord;
 use reputation::breaker::{BreakerState, Factor, State, StateName};
 use reputation::counters::{Counters, Metric};
@@ -368,7 +368,7 @@ impl Report {
                 .map(|control| ReportedControl::of(control, isps))
                 .collect(),
             stopped: replay
-                .stopped
+                .stopped()
                 .iter()
                 .filter(|stopped| wanted(&stopped.key.subject))
                 .map(|stopped| ReportedStop::of(stopped, isps))

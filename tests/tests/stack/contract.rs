@@ -7,13 +7,15 @@ use aws::reputation::{DynamoReputation, LIMITS};
 use e2e::cloud::Cloud;
 use e2e::stack::Stack;
 use pipeline::Senders;
-use pipeline::enforce::{DesiredStates, Doubt, FailedCalls, Flow, OtherStack, Seen};
+use pipeline::control::Flow;
 use pipeline::evaluate::{apply_input, evaluate, evaluate_account, tick};
-use pipeline::fold::{Limits, Record, Shard, fold};
+use pipeline::fold::{Limits, fold};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
 use pipeline::notice::{Alerts, Message, Notice, Outbox, deliver};
-use pipeline::ports::{Change, PortError, Reputation, Saved};
-use pipeline::quotas::{Quota, Quotas, Spent};
+use pipeline::ports::{
+    Change, DesiredStates, Doubt, FailedCalls, OtherStack, PortError, Quota, Quotas, Reputation, Saved, Seen, Spent,
+};
+use pipeline::stream::{Record, Shard};
 use reputation::breaker::Input;
 use reputation::permit::{Lease, MarkMove, Meter, Nanos, Spend};
 use reputation::policy::Policy;

@@ -3,7 +3,8 @@
 use aws::reputation::{DynamoReputation, LIMITS};
 use e2e::cloud::{Cloud, REPUTATION};
 use pipeline::Senders;
-use pipeline::fold::{Record, Shard, fold};
+use pipeline::fold::fold;
+use pipeline::stream::{Record, Shard};
 use reputation::time::Now;
 use reputation::unit::{Unit, UnitKey};
 use reputation::{Isp, Policy, Subject, UnitKind};

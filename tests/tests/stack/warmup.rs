@@ -28,7 +28,7 @@ async fn with_grants(cloud: &Cloud, toml: &str, sets: &[&str]) -> Stack {
 async fn planned(stack: &mut Stack, now: Now) -> Vec<String> {
     let isps = reputation::IspMap::builtin();
     let planned = stack.hour(now).await.unwrap();
-    let line = |((set, isp), quota): ((String, reputation::Isp), pipeline::quotas::Quota)| {
+    let line = |((set, isp), quota): ((String, reputation::Isp), pipeline::ports::Quota)| {
         format!("{set} at {}: {} ({})", isps.name(isp), quota.ramp.quota, quota.ramp.step)
     };
     planned.into_iter().map(line).collect()

@@ -246,7 +246,7 @@ fn transitions(notices: &[(Notice, Now)], from: Minute) -> Vec<serde_json::Value
     recent.rev().filter_map(|(notice, _)| serde_json::from_str(&notice.detail).ok()).collect()
 }
 
-fn control(desired: &pipeline::enforce::DesiredState) -> ReportedControl {
+fn control(desired: &pipeline::ports::DesiredState) -> ReportedControl {
     let made = match desired.is_true() {
         true => "",
         false => " (not done at SES yet)",

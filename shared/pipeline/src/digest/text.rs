@@ -1,6 +1,6 @@
 //! The digest in plain text: aligned, and at most 72 columns wide unless a name is longer.
 
-use crate::notice::sentence;
+use crate::wording::capitalized;
 use reputation::breaker::StateName;
 
 use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
@@ -131,7 +131,7 @@ fn not_closed(digest: &Digest) -> String {
     } else {
         let (open, cut, probing) = (StateName::Open, StateName::Throttled, StateName::Probing);
         let words = [open, cut, probing].map(|state| state.word(digest.gate));
-        list(&sentence(&format!("{}, {} or {} now", words[0], words[1], words[2])), known)
+        list(&capitalized(&format!("{}, {} or {} now", words[0], words[1], words[2])), known)
     }
 }
 

@@ -11,7 +11,7 @@ use reputation::time::Now;
 use serde::{Deserialize, Serialize};
 
 use super::Notice;
-use crate::enforce::Flow;
+use crate::control::Flow;
 use crate::transition::TransitionDetail;
 
 /// The content of one notice about one breaker.

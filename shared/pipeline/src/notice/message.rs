@@ -17,10 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::fact::Fact;
 use super::headline::{full_name, headline, short_name};
 use super::{Notice, outcome, title};
-use crate::enforce::DesiredState;
-use crate::evaluate::stops_at_ses;
-use crate::ports::MAX_SHARING;
-use crate::transition::ControlRecord;
+use crate::control::{ControlRecord, stops_at_ses};
+use crate::ports::{DesiredState, MAX_SHARING};
+use crate::wording::{capitalized, shell_quote};
 
 /// Most other keys that a message lists; of the rest it gives the number.
 const MAX_OTHERS: usize = 30;
@@ -108,7 +107,7 @@ impl Command {
         let mut line = self.line.clone();
         for (option, value) in [("--stack", &place.stack), ("--region", &place.region)] {
             if !value.is_empty() {
-                line.push_str(&format!(" {option} {}", quoted(value)));
+                line.push_str(&format!(" {option} {}", shell_quote(value)));
             }
         }
         line
@@ -202,7 +201,7 @@ impl Message {
         let Some(lead) = facts.first().copied() else { return Message { id, ..Message::default() } };
         let moves = moves(facts, &lead.key());
         let (first, last) = (moves.first().copied().unwrap_or(lead), moves.last().copied().unwrap_or(lead));
-        let name = sentence(&full_name(&lead.subject, lead.isp.as_deref()));
+        let name = capitalized(&full_name(&lead.subject, lead.isp.as_deref()));
         let state = match lead.shadow {
             true => format!("in shadow, where nothing is done; it would be {}", way(&moves)),
             false if lead.is_bad_news() && lead.isp.is_none() && !can_be_switched(known.policy, lead) => {
@@ -232,7 +231,7 @@ impl Message {
             true => title(&headline(lead, lead)),
             false => title(&format!("[SUMMARY, now {state}] {short}: {changes}")),
         };
-        let name = sentence(&full_name(&lead.subject, lead.isp.as_deref()));
+        let name = capitalized(&full_name(&lead.subject, lead.isp.as_deref()));
         let summary = format!("{name} is {state} now.\nThe last change: {}\n", cut(&lead.why()));
         let mut body = report_of(earlier).trim_start().to_owned();
         body.push_str(&format!("\nEffect: {}.\nNext: {}\n", done(known, lead), next(known.policy, lead)));
@@ -322,12 +321,6 @@ fn section_of(kind: &str) -> &'static str {
         Notice::DIGEST => "daily-digest",
         _ => "",
     }
-}
-
-/// With a capital letter.
-pub(crate) fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// What happened to the other keys.
@@ -558,7 +551,7 @@ fn undo(policy: &Policy, facts: &[&Fact]) -> Vec<Command> {
         if keys.len() >= MAX_UNDONE || !keys.insert(fact.key()) {
             continue;
         }
-        let (subject, isp) = (named(&fact.subject), at_isp(policy, fact).map(quoted));
+        let (subject, isp) = (named(&fact.subject), at_isp(policy, fact).map(shell_quote));
         let fits = |(subjects, known): &&mut (String, Option<String>)| {
             *known == isp && subjects.len() + subject.len() < MAX_TARGETS
         };
@@ -583,29 +576,19 @@ fn is_held_up(facts: &[&Fact], fact: &Fact) -> bool {
 
 /// The target of a command, with its options.
 fn target(policy: &Policy, fact: &Fact) -> String {
-    let isp = at_isp(policy, fact).map_or_else(String::new, |isp| format!(" --isp {}", quoted(isp)));
+    let isp = at_isp(policy, fact).map_or_else(String::new, |isp| format!(" --isp {}", shell_quote(isp)));
     format!("{}{isp}", named(&fact.subject))
 }
 
 /// A subject as an argument of a command.
 fn named(subject: &Subject) -> String {
-    quoted(&subject.to_string())
+    shell_quote(&subject.to_string())
 }
 
 /// The ISP for the option `--isp`; `None` if nothing can be done at one ISP.
 fn at_isp<'a>(policy: &Policy, fact: &'a Fact) -> Option<&'a str> {
     // Without a gate, nothing can be done about a single ISP.
     fact.isp.as_deref().filter(|_| policy.gate_in_use || fact.subject == Subject::Account)
-}
-
-/// A text quoted as one word for a command line. Control characters, which no name has, become question marks.
-pub(crate) fn quoted(word: &str) -> String {
-    let safe = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
-    if !word.is_empty() && word.chars().all(safe) {
-        return word.to_owned();
-    }
-    let word: String = word.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn cut(reason: &str) -> &str {

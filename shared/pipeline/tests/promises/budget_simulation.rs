@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use pipeline::PortError;
 use pipeline::evaluate::{apply_input, assess, evaluate, tick};
-use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Relative, Reputation, Saved, SubjectState, Transition};
+use pipeline::ports::{Board, Change, Committed, Relative, Reputation, Saved, SubjectState};
+use pipeline::stream::{Fold, Sequence, Shard};
+use pipeline::transition::Transition;
 use reputation::breaker::{Cause, Input, StateName};
 use reputation::budget::{Harm, Pauses};
 use reputation::{Isp, Key, Level, Minute, Now, Policy, Rule, Subject, Timeline, Unit, UnitKind, Verdict};

@@ -6,17 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline::enforce::{
-    ControlError, DesiredState, DesiredStates, EnforceOutcome, Enforced, Flow, Invocation, Mark, Next, Round,
-    RoundDone, SETTLING_MILLIS, SendingControl, Sight, enforce,
-};
+use pipeline::control::{ControlKind, Flow};
+use pipeline::enforce::{EnforceOutcome, Enforced, Invocation, Next, Round, RoundDone, SETTLING_MILLIS, enforce};
 use pipeline::evaluate::apply_input;
-use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{AlertQueue, Notice, Outbox};
 use pipeline::ports::{
-    Board, Change, Committed, ControlKind, Disposition, PortError, Relative, Reputation, Saved, SubjectState,
+    Board, Change, Committed, ControlError, DesiredState, DesiredStates, Disposition, Mark, PortError, Relative,
+    Reputation, Saved, SendingControl, Sight, SubjectState,
 };
+use pipeline::stream::{Fold, Sequence, Shard};
 use reputation::breaker::{Input, State};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline::enforce::{
-    ControlError, DesiredState, DesiredStates, EnforceOutcome, Enforced, Flow, Invocation, Mark, Move, Next,
-    OtherStack, Round, SendingControl, Sight, enforce, next_move,
-};
+use pipeline::control::Flow;
+use pipeline::enforce::{EnforceOutcome, Enforced, Invocation, Move, Next, Round, enforce, next_move};
 use pipeline::evaluate::apply_input;
-use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{AlertQueue, Notice, Outbox};
-use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
+use pipeline::ports::{
+    Board, Change, Committed, ControlError, DesiredState, DesiredStates, Disposition, Mark, OtherStack, PortError,
+    Relative, Reputation, Saved, SendingControl, Sight, SubjectState,
+};
+use pipeline::stream::{Fold, Sequence, Shard};
 use reputation::breaker::Input;
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;

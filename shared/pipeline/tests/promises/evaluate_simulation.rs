@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
-use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Relative, Reputation, Saved, SubjectState};
+use pipeline::stream::{Fold, Sequence, Shard};
 use pipeline::{PortError, Transition};
 use reputation::unit::SenderId;
 use reputation::{BreakerState, Isp, Key, Level, Minute, Now, Policy, State, Subject, Timeline, Unit, UnitKind};

@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline::fold::{Fold, Limits, Record, Sequence, Shard, fold};
+use pipeline::fold::{Limits, fold};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Relative, Reputation, Saved, SubjectState};
+use pipeline::stream::{Fold, Record, Sequence, Shard};
 use pipeline::{PortError, Senders};
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};

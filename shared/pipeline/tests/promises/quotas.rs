@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use pipeline::evaluate::{apply_input, evaluate};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
+use pipeline::ports::Quota;
 use pipeline::ports::Reputation as _;
-use pipeline::quotas::{Asker, Granted, Quota, Returned, flow, give_back, permit, plan, plan_set};
+use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan, plan_set};
 use pollster::block_on;
 use proptest::prelude::*;
 use reputation::breaker::Input;

@@ -1,6 +1,7 @@
 //! Incidents of similar systems that must not happen here, each with a reference to what happened there.
 
-use pipeline::ports::{ControlKind, Reputation as _};
+use pipeline::control::ControlKind;
+use pipeline::ports::Reputation as _;
 use reputation::breaker::{Cause, StateName};
 use reputation::judge::forecast;
 use reputation::policy::Mode;

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline::evaluate::{Failed, evaluate, tick};
-use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::MemoryReputation;
-use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
-use pipeline::schedule::{self, Schedule, SweepProgress, react};
+use pipeline::ports::{
+    Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, Schedule, SubjectState, Sweep,
+    SweepProgress,
+};
+use pipeline::schedule::{self, react};
+use pipeline::stream::{Fold, Sequence, Shard};
 use reputation::time::{Minute, Now};
 use reputation::{Isp, IspMap, Policy, Subject, Timeline};
 
@@ -19,7 +22,6 @@ use super::world::{World, at, identity_of, set_of};
 struct Poisoned {
     store: MemoryReputation,
     subject: Subject,
-    progress: BTreeMap<String, SweepProgress>,
 }
 
 impl Reputation for Poisoned {
@@ -54,15 +56,14 @@ impl Reputation for Poisoned {
 }
 
 impl Schedule for Poisoned {
-    async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
-        Ok(self.store.subject_states().map(|(subject, _)| subject.clone()).collect())
+    async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError> {
+        self.store.heard_since(hour).await
     }
-    async fn progress(&mut self, round: schedule::Sweep<'_>) -> Result<SweepProgress, PortError> {
-        Ok(self.progress.get(&format!("{round:?}")).cloned().unwrap_or_default())
+    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
+        self.store.progress(round).await
     }
-    async fn set_progress(&mut self, round: schedule::Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
-        self.progress.insert(format!("{round:?}"), progress.clone());
-        Ok(())
+    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
+        self.store.set_progress(round, progress).await
     }
 }
 
@@ -76,7 +77,7 @@ fn one_subject_that_cannot_be_saved_stops_no_other() {
         world.mail((name, &format!("{name}.example")), "gmail", at(0).minute(), 60, 30, at(1));
     }
     let gmail: Isp = world.isp("gmail");
-    let mut store = Poisoned { store: world.store, subject: set_of("club"), progress: BTreeMap::new() };
+    let mut store = Poisoned { store: world.store, subject: set_of("club") };
     let subjects = ["club", "news"].map(set_of).into_iter().chain(["club.example", "news.example"].map(identity_of));
     let harmed: BTreeMap<Subject, BTreeSet<Isp>> = subjects.map(|subject| (subject, BTreeSet::from([gmail]))).collect();
     let shard = Shard::new("all");
@@ -105,7 +106,7 @@ fn one_subject_that_cannot_be_saved_keeps_no_other_from_its_probe() {
         world.mail((name, &format!("{name}.example")), "gmail", at(0).minute(), 60, 30, at(1));
         pollster::block_on(evaluate(&policy, &mut world.store, &set_of(name), &isps, at(1))).unwrap();
     }
-    let mut store = Poisoned { store: world.store, subject: set_of("club"), progress: BTreeMap::new() };
+    let mut store = Poisoned { store: world.store, subject: set_of("club") };
     let mut errors = 0;
     for minute in 2..240 {
         errors += usize::from(pollster::block_on(tick(&policy, &mut store, at(minute))).is_err());
@@ -186,17 +187,13 @@ impl Reputation for Counting {
 #[test]
 fn a_rejudge_whose_minute_is_missed_is_made_up_for() {
     let policy = Policy::from_toml("[gate]\nin_use = false\n").unwrap();
-    let mut store = Poisoned {
-        store: MemoryReputation::new(&IspMap::builtin()),
-        subject: set_of("nobody"),
-        progress: BTreeMap::new(),
-    };
-    let ten = |store: &Poisoned| store.progress.get("Rejudge").map(|progress| progress.number);
+    let mut store = Poisoned { store: MemoryReputation::new(&IspMap::builtin()), subject: set_of("nobody") };
+    let ten = |store: &mut Poisoned| pollster::block_on(store.progress(Sweep::Rejudge)).map(|progress| progress.number);
     for minute in [0, 1, 9, 11, 12, 13, 19] {
         pollster::block_on(schedule::minute(&policy, &mut store, at(minute), || true)).unwrap();
     }
     let expected = Sequence::from(u64::from(at(10).minute().0));
-    assert_eq!(ten(&store), Some(expected), "the last one began at {}", at(0).minute().0);
+    assert_eq!(ten(&mut store), Ok(expected), "the last one began at {}", at(0).minute().0);
 }
 
 /// A copy of the breaker as it is in DynamoDB: it reads the board when its invocation begins, and then updates it from
@@ -206,7 +203,6 @@ struct OneCopy<'a> {
     board: Board,
     throttled_every: usize,
     reads: usize,
-    progress: BTreeMap<String, SweepProgress>,
 }
 
 impl Reputation for OneCopy<'_> {
@@ -246,15 +242,14 @@ impl Reputation for OneCopy<'_> {
 }
 
 impl Schedule for OneCopy<'_> {
-    async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
-        Ok(self.store.subject_states().map(|(subject, _)| subject.clone()).collect())
+    async fn heard_since(&mut self, hour: Minute) -> Result<Vec<Subject>, PortError> {
+        self.store.heard_since(hour).await
     }
-    async fn progress(&mut self, round: schedule::Sweep<'_>) -> Result<SweepProgress, PortError> {
-        Ok(self.progress.get(&format!("{round:?}")).cloned().unwrap_or_default())
+    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
+        self.store.progress(round).await
     }
-    async fn set_progress(&mut self, round: schedule::Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
-        self.progress.insert(format!("{round:?}"), progress.clone());
-        Ok(())
+    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
+        self.store.set_progress(round, progress).await
     }
 }
 
@@ -272,7 +267,7 @@ fn throttled_readings_do_not_keep_a_batch_from_its_end() {
     let harmed: BTreeMap<Subject, BTreeSet<Isp>> =
         names.iter().map(|name| (set_of(name), BTreeSet::from([gmail]))).collect();
     let (store, board, shard) = (&mut world.store, Board::default(), Shard::new("all"));
-    let mut copy = OneCopy { store, board, throttled_every: 40, reads: 0, progress: BTreeMap::new() };
+    let mut copy = OneCopy { store, board, throttled_every: 40, reads: 0 };
     let done = (0..1_000).any(|invocation| {
         let batch = (&shard, Sequence::from(1), invocation == 0);
         pollster::block_on(react(&policy, &mut copy, batch, harmed.clone(), at(1), || true)).is_ok()

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::classify::{Classifier, Outcome, Refused};
 use pipeline::evaluate::{evaluate, evaluate_account, tick};
-use pipeline::fold::{Limits, Record, Shard, fold};
+use pipeline::fold::{Limits, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Change, Reputation, Versioned};
 use pipeline::senders::Senders;
+use pipeline::stream::{Record, Shard};
 use reputation::breaker::BreakerState;
 use reputation::time::MINUTE_MILLIS;
 use reputation::unit::{SenderId, UnitKey};

@@ -1,14 +1,12 @@
 //! The sending side: three ways to warm up, against the same ISPs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pipeline::evaluate;
-use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
-use pipeline::ports::{Board, Change, Committed, PortError, Relative, Reputation, Saved, SubjectState};
+use pipeline::ports::{PortError, Reputation, SubjectState};
 use pipeline::quotas::{self, Asker};
-use pipeline::schedule::{self, Schedule, Sweep, SweepProgress};
+use pipeline::schedule;
 use reputation::Isp;
 use reputation::breaker::State;
 use reputation::counters::Metric;
@@ -17,7 +15,6 @@ use reputation::permit::{Ask, Class};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
-use reputation::timeline::Timeline;
 use reputation::unit::UnitKind;
 use reputation::zone::Day;
 
@@ -150,76 +147,6 @@ pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], 
     days
 }
 
-/// Reputation in memory that lists the only configuration set for scheduled evaluation.
-struct Store {
-    reputation: MemoryReputation,
-    set: Subject,
-    hour: SweepProgress,
-    rejudged: SweepProgress,
-}
-
-impl Store {
-    /// The progress of a sweep. Batches are judged at once.
-    fn progress_of(&mut self, round: Sweep<'_>) -> Option<&mut SweepProgress> {
-        match round {
-            Sweep::Hour => Some(&mut self.hour),
-            Sweep::Rejudge => Some(&mut self.rejudged),
-            Sweep::Batch(_) => None,
-        }
-    }
-}
-
-impl Reputation for Store {
-    async fn mark(&mut self, shard: &Shard) -> Result<Option<Sequence>, PortError> {
-        self.reputation.mark(shard).await
-    }
-
-    async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
-        self.reputation.commit(fold, now).await
-    }
-
-    async fn subject_state(&mut self, subject: &Subject, now: Now) -> Result<&mut SubjectState, PortError> {
-        self.reputation.subject_state(subject, now).await
-    }
-
-    async fn relatives(&mut self, subjects: &BTreeSet<Subject>) -> Result<BTreeMap<Subject, Relative>, PortError> {
-        self.reputation.relatives(subjects).await
-    }
-
-    async fn board(&mut self, now: Now) -> Result<Arc<Board>, PortError> {
-        self.reputation.board(now).await
-    }
-
-    async fn account(&mut self, now: Now) -> Result<Vec<&Timeline>, PortError> {
-        self.reputation.account(now).await
-    }
-
-    async fn active(&mut self, since: Minute, now: Now) -> Result<Vec<(&Subject, &Timeline)>, PortError> {
-        self.reputation.active(since, now).await
-    }
-
-    async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
-        self.reputation.save(changes).await
-    }
-}
-
-impl Schedule for Store {
-    async fn heard_since(&mut self, _: Minute) -> Result<Vec<Subject>, PortError> {
-        Ok(vec![self.set.clone()])
-    }
-
-    async fn progress(&mut self, round: Sweep<'_>) -> Result<SweepProgress, PortError> {
-        Ok(self.progress_of(round).cloned().unwrap_or_default())
-    }
-
-    async fn set_progress(&mut self, round: Sweep<'_>, progress: &SweepProgress) -> Result<(), PortError> {
-        if let Some(known) = self.progress_of(round) {
-            *known = progress.clone();
-        }
-        Ok(())
-    }
-}
-
 /// A fact that SES will report.
 struct Fact {
     isp: Isp,
@@ -232,7 +159,7 @@ struct Fact {
 pub(super) struct AdaptiveSender<'a> {
     policy: &'a Policy,
     set: &'a str,
-    store: Store,
+    store: MemoryReputation,
     quotas: MemoryQuotas,
     calendar: &'a [Day],
     /// The facts to report at the next slot.
@@ -251,13 +178,14 @@ struct Place {
 impl<'a> AdaptiveSender<'a> {
     /// A sender with this configuration set, which must be in `[warmup.sets]`.
     pub(super) fn new(policy: &'a Policy, set: &'a str, calendar: &'a [Day]) -> AdaptiveSender<'a> {
-        let store = Store {
-            reputation: MemoryReputation::under(policy),
-            set: Subject::ConfigurationSet(set.into()),
-            hour: SweepProgress::default(),
-            rejudged: SweepProgress::default(),
-        };
-        AdaptiveSender { policy, set, store, quotas: MemoryQuotas::default(), calendar, unreported: Vec::new() }
+        AdaptiveSender {
+            policy,
+            set,
+            store: MemoryReputation::under(policy),
+            quotas: MemoryQuotas::default(),
+            calendar,
+            unreported: Vec::new(),
+        }
     }
 
     /// Sends to these ISPs on all days of the calendar.
@@ -309,7 +237,7 @@ impl<'a> AdaptiveSender<'a> {
         self.hear(now).await?;
         schedule::minute(self.policy, &mut self.store, now, || true).await?;
         if slot_of_day.is_multiple_of(SLOTS_PER_HOUR) {
-            self.store.reputation.prune(now);
+            self.store.prune(now);
         }
         let beginning = self.calendar.first().map_or(now, |first| first.start);
         let accepted = |slot: u64| beginning.plus_minutes(minutes(slot)).minute();
@@ -349,20 +277,22 @@ impl<'a> AdaptiveSender<'a> {
         }
     }
 
+    fn subject(&self) -> Subject {
+        Subject::ConfigurationSet(self.set.into())
+    }
+
     /// Counts the facts since the last slot, and judges senders with an alarm at once, as the deployed stack does.
     async fn hear(&mut self, now: Now) -> Result<(), PortError> {
         let policy = self.policy;
         let mut harm: BTreeSet<(Isp, Metric)> = BTreeSet::new();
-        let set = self.store.set.clone();
+        let set = self.subject();
         let board = self.store.board(now).await?;
-        let facts = std::mem::take(&mut self.unreported);
-        let subject_state = self.store.subject_state(&set, now).await?;
-        for Fact { isp, accepted, kind, count } in facts {
-            let returns_complaints = policy.isp_map.returns_complaints(isp);
+        for Fact { isp, accepted, kind, count } in std::mem::take(&mut self.unreported) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            subject_state.timeline.add(accepted, isp, kind, count, returns_complaints, now);
+            self.store.add(&set, (accepted, isp, kind), count, now);
             harm.extend(Metric::harmed_by(kind).map(|metric| (isp, metric)));
         }
+        let subject_state = self.store.subject_state(&set, now).await?;
         let whole = subject_state.breaker(None).breaker.since;
         let left_out = evaluate::left_out(policy, subject_state, &board, &BTreeMap::new());
         let mut alarmed: BTreeSet<Isp> = BTreeSet::new();
@@ -415,9 +345,9 @@ impl<'a> AdaptiveSender<'a> {
     fn close_day(&mut self, places: &mut [Place], number: usize, day: Day) {
         for place in places {
             place.receiving.end_day();
-            let board = self.store.reputation.known_board();
+            let board = self.store.known_board();
             let unsettled = |isp: Option<Isp>| {
-                let known = board.unsettled.get(&Key { subject: self.store.set.clone(), isp });
+                let known = board.unsettled.get(&Key { subject: self.subject(), isp });
                 known.is_some_and(|known| known.state != State::Closed)
             };
             let worsened = |subject_state: &SubjectState| {
@@ -425,7 +355,7 @@ impl<'a> AdaptiveSender<'a> {
                 own.is_some_and(|at| at >= day.start)
             };
             let unwell = unsettled(Some(place.isp)) || unsettled(None);
-            let found = self.store.reputation.subject_states().any(|(_, subject_state)| worsened(subject_state));
+            let found = self.store.subject_states().any(|(_, subject_state)| worsened(subject_state));
             place.days[number].unwell = unwell || found;
         }
     }

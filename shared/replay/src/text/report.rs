@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use anstyle::Style;
-use pipeline::evaluate::stops_at_ses;
+use pipeline::control::stops_at_ses;
 use reputation::Tally;
 use reputation::breaker::StateName;
 use reputation::counters::Metric;
