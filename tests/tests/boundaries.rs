@@ -1,9 +1,11 @@
-//! Allowed dependencies: the list in `ARCHITECTURE.md`, compared with `cargo metadata`.
+//! Allowed dependencies: those of packages, listed in `ARCHITECTURE.md` and compared with `cargo metadata`; and those of modules,
+//! which form no circle.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
@@ -130,4 +132,102 @@ fn a_replay_cannot_touch_an_account_because_it_links_no_sdk_and_no_network() {
     };
     let talkers: Vec<&String> = found.iter().filter(|name| talks(name)).collect();
     assert!(talkers.is_empty(), "{talkers:?}");
+}
+
+/// Circles between the modules of a crate that stay, each by the path of its crate's folder and its modules.
+const CIRCLES: [(&str, &[&str]); 0] = [];
+
+/// The source files of each top-level module of a crate, apart from `lib.rs` and `main.rs`.
+fn modules(source: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut modules: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut folders = vec![source.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let inner = path.strip_prefix(source).unwrap().with_extension("");
+            let module = inner.iter().next().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !["lib", "main"].contains(&module.as_str())
+            {
+                modules.entry(module).or_default().push(path);
+            }
+        }
+    }
+    modules
+}
+
+/// The top-level modules of its crate that a source names by `crate::`, without its unit tests and comments.
+fn named(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let code: String = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let word = |text: &str| -> String {
+        text.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect()
+    };
+    let mut found = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let Some(group) = after.strip_prefix('{') else {
+            found.insert(word(after));
+            continue;
+        };
+        let (mut depth, mut is_next) = (0, true);
+        for (place, letter) in group.char_indices() {
+            match letter {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => is_next = true,
+                _ if is_next && !letter.is_whitespace() => {
+                    found.insert(word(&group[place..]));
+                    is_next = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_module_depends_on_itself_by_way_of_others() {
+    let mut found = Vec::new();
+    for group in ["../shared", "../functions", ".."] {
+        for entry in fs::read_dir(group).unwrap() {
+            let source = entry.unwrap().path().join("src");
+            if !source.is_dir() {
+                continue;
+            }
+            let modules = modules(&source);
+            let mut reached: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+            for (module, files) in &modules {
+                let named = files.iter().flat_map(|file| named(&fs::read_to_string(file).unwrap()));
+                let others = named.filter(|name| name != module && modules.contains_key(name));
+                reached.insert(module, others.collect());
+            }
+            // Until nothing new is reached.
+            let size = |reached: &BTreeMap<&str, BTreeSet<String>>| reached.values().map(BTreeSet::len).sum::<usize>();
+            loop {
+                let before = size(&reached);
+                let known = reached.clone();
+                for names in reached.values_mut() {
+                    let more: Vec<String> =
+                        names.iter().filter_map(|name| known.get(name.as_str())).flatten().cloned().collect();
+                    names.extend(more);
+                }
+                if size(&reached) == before {
+                    break;
+                }
+            }
+            let in_circle: Vec<&str> =
+                reached.iter().filter(|(module, names)| names.contains(**module)).map(|(module, _)| *module).collect();
+            let allowed = CIRCLES.iter().any(|(folder, modules)| {
+                source.parent().unwrap().ends_with(folder) && in_circle.iter().all(|module| modules.contains(module))
+            });
+            if !in_circle.is_empty() && !allowed {
+                found.push(format!("{}: {}", source.display(), in_circle.join(", ")));
+            }
+        }
+    }
+    assert!(found.is_empty(), "modules that depend on each other in a circle:\n{}", found.join("\n"));
 }

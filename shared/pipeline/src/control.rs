@@ -156,7 +156,8 @@ pub struct ControlRecord {
 }
 
 impl ControlRecord {
-    pub(crate) fn of(control: &Control, isps: &IspMap) -> ControlRecord {
+    /// Records a control.
+    pub fn of(control: &Control, isps: &IspMap) -> ControlRecord {
         let key = Key { subject: control.target.clone(), isp: control.isp };
         ControlRecord { kind: control.kind, target: key_name(&key, isps) }
     }

@@ -7,6 +7,7 @@ mod alerts;
 mod as_replayed;
 mod contract;
 mod crashes;
+mod decisions;
 mod described;
 mod export;
 mod gate;
