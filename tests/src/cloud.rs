@@ -318,6 +318,11 @@ impl Cloud {
 
     /// All records of a table's stream, from its beginning, as Lambda would pass them on.
     pub fn stream(&self, table: &str) -> Vec<EventRecord> {
+        self.stream_from(table, 0)
+    }
+
+    /// The same without the first `from` records.
+    pub fn stream_from(&self, table: &str, from: usize) -> Vec<EventRecord> {
         let known = self.streams.lock().unwrap().remove(table);
         let (mut records, mut iterator) = known.unwrap_or_else(|| {
             let streams = self.dynamodb("ListStreams", json!({ "TableName": table }));
@@ -339,8 +344,9 @@ impl Cloud {
                 break;
             }
         }
-        self.streams.lock().unwrap().insert(table.to_owned(), (records.clone(), iterator));
-        records
+        let wanted = records[from..].to_vec();
+        self.streams.lock().unwrap().insert(table.to_owned(), (records, iterator));
+        wanted
     }
 
     fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
