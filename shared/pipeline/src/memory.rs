@@ -283,6 +283,12 @@ impl MemoryReputation {
             if matches!(state, State::Open { .. }) {
                 return false;
             }
+            // Any mail, harm too, can end a test or the time after a cut.
+            let is_unsettled = |known: &Versioned| !matches!(known.breaker.state, State::Closed | State::Open { .. });
+            let here = subject_state.breakers.get(&Some(unit.isp)).into_iter();
+            if here.chain(subject_state.breakers.get(&None)).any(is_unsettled) {
+                return true;
+            }
             if !held && !state.is_contained() {
                 let since = since_of_isp(subject_state, board, unit.isp);
                 let isp = Some(unit.isp);
