@@ -4,8 +4,6 @@
 //! Whether their commands are valid is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
 //! those of alerts in `shared/operator/tests/alerts.rs`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

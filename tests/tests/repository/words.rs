@@ -4,8 +4,6 @@
 //! Closed, throttled, open and probing are for engineers: they are allowed in code spans, in a paragraph for engineers, about JSON
 //! or in code, and in parentheses after the public word, as `explain` prints them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! Allowed dependencies: those of packages, listed in `ARCHITECTURE.md` and compared with `cargo metadata`; and those of modules,
 //! which form no circle.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! Every file in `events/` is a test case: its counts are those of its row in the README.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! The sample streams: the counts equal the truth that their generator recorded, in any order, with any duplicates and in any
 //! pieces; and the breaker does what their row in `events/README.md` says.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;

@@ -1,0 +1,11 @@
+//! The repository as a whole: what depends on what, documents, words, the template, the dashboard, sample events and streams.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod boundaries;
+mod documents;
+mod events;
+mod grafana;
+mod streams;
+mod template;
+mod words;
