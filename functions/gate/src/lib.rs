@@ -19,8 +19,9 @@ use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFu
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use pipeline::ports::{Board, Disposition, PortError, Reputation as _};
 use pipeline::quotas::{Asker, Granted, Quota, Returned, flow, give_back, permit, plan};
+use reputation::class::Class;
 use reputation::isp::Isp;
-use reputation::permit::{Ask, Class};
+use reputation::permit::Ask;
 use reputation::policy::{Policy, Unreadable};
 use reputation::time::Now;
 use reputation::warmup::Plan;

@@ -8,7 +8,6 @@ use std::collections::vec_deque;
 
 use crate::counters::Counters;
 use crate::detect::{Ladder, Walk};
-use crate::judge::ExcludedIsp;
 use crate::time::{DAY, HOUR, Minute, Now};
 use crate::unit::UnitKind;
 use crate::{Isp, Metric};
@@ -283,6 +282,15 @@ pub struct Cell {
     pub until: Minute,
     /// Its counters.
     pub counters: Counters,
+}
+
+/// An ISP whose mail does not count for a subject as a whole, because the ISP key itself is blamed and contained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExcludedIsp {
+    /// The ISP.
+    pub isp: Isp,
+    /// Its mail accepted before this minute is excluded; the last minute of time excludes all of it.
+    pub before: Minute,
 }
 
 /// The counters of one subject at one ISP, or at all ISPs.

@@ -12,7 +12,8 @@ use pipeline::quotas::{Asker, Granted, Quota, Returned, flow, give_back, permit,
 use pollster::block_on;
 use proptest::prelude::*;
 use reputation::breaker::Input;
-use reputation::permit::{Ask, Class};
+use reputation::class::Class;
+use reputation::permit::Ask;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
