@@ -440,7 +440,7 @@ async fn http_is_kept_to() {
     let health = ask(gate, &request("GET", "/v1/health", None), SIX).await;
     assert_eq!((health.status, health.body), (200, json!({ "status": "ok", "policyVersion": 1 })));
     let document = ask(gate, &request("GET", "/v1/openapi.json", None), SIX).await;
-    assert_eq!(document.body, serde_json::from_str::<Value>(::gate::api::OPENAPI).unwrap());
+    assert_eq!(document.body, serde_json::from_str::<Value>(gate_api::OPENAPI).unwrap());
 }
 
 #[tokio::test(start_paused = true)]
