@@ -608,9 +608,13 @@ impl Memory {
 mod tests {
     use std::collections::BTreeMap;
 
+    use proptest::prelude::*;
+    use rand::SeedableRng as _;
+    use rand::seq::SliceRandom as _;
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
     use crate::IspMap;
-    use proptest::prelude::*;
 
     const NOW: Now = Now(1_791_273_600_000);
 
@@ -789,7 +793,7 @@ mod tests {
                 (of(None), isps.map(|isp| of(Some(isp))))
             };
             let mut shuffled = units.clone();
-            shuffled.sort_by_key(|unit| (u64::from(unit.0) + 7 * unit.1 as u64 + 13 * unit.2 as u64).wrapping_mul(seed | 1));
+            shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             prop_assert_eq!(counted(&units), counted(&shuffled));
         }
 
