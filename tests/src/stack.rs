@@ -19,6 +19,8 @@ use pipeline::PortError;
 use pipeline::classify::Stamps;
 use pipeline::enforce::Enforced;
 use pipeline::ports::{Change, Quota};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use reputation::Isp;
 use reputation::policy::Policy;
 use reputation::time::Now;
@@ -72,24 +74,19 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct WarmGate {
     gate: Gate,
-    /// Its random bits: the same in each run.
-    bits: u64,
+    /// The same numbers in each run.
+    random: ChaCha8Rng,
 }
 
 impl WarmGate {
-    /// A cold instance; `bits` must differ from gate to gate.
-    pub fn new(clients: &Clients, bits: u64) -> WarmGate {
-        WarmGate { gate: Gate::new(clients, REPUTATION, true), bits }
+    /// A cold instance; `seed` must differ from gate to gate.
+    pub fn new(clients: &Clients, seed: u64) -> WarmGate {
+        WarmGate { gate: Gate::new(clients, REPUTATION, true), random: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// Sends it a request.
     pub async fn ask(&mut self, request: &LambdaFunctionUrlRequest, now: Now) -> Reply {
-        let bits = &mut self.bits;
-        let random = || {
-            *bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            *bits ^ (*bits >> 29)
-        };
-        let response = self.gate.handle(request, now, random).await;
+        let response = self.gate.handle(request, now, || self.random.random()).await;
         let headers = response.headers.iter();
         let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
         let body = serde_json::from_str(response.body.as_deref().unwrap()).unwrap();

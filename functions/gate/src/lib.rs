@@ -10,6 +10,8 @@
 //! Where to start: [`api`] for what is asked and answered, then [`Gate::handle`].
 
 pub mod api;
+mod body;
+pub mod problem;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,17 +19,20 @@ use std::time::Duration;
 
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use gate_api::{ErrorCode, Health, HealthStatus, Limit, Permit, Permits};
 use pipeline::ports::{Board, Disposition, PortError, Quota, Reputation as _};
 use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan};
+use reputation::class::Class;
 use reputation::isp::Isp;
-use reputation::permit::{Ask, Class};
+use reputation::permit::Ask;
 use reputation::policy::{Policy, Unreadable};
 use reputation::time::Now;
 use reputation::warmup::Plan;
 use reputation::zone::NumberedDate;
 use tokio::sync::Mutex;
 
-use self::api::{Answer, Call, Health, IspPermit, Kind, LeaseText, Permits, PermitsCall, Problem, ReturnCall};
+use self::api::{Answer, Call, LeaseText, PermitsCall, ReturnCall};
+use self::problem::Problem;
 use aws::clients::Clients;
 use aws::config::{self, ConfigError};
 use aws::metrics::{Metric, Metrics};
@@ -136,7 +141,7 @@ impl Gate {
             }
         };
         if let Answer::Permits(permits) = &answer {
-            let sum = |mails: fn(&IspPermit) -> u64| permits.permits.iter().map(mails).sum::<u64>() as f64;
+            let sum = |mails: fn(&Permit) -> u64| permits.permits.iter().map(mails).sum::<u64>() as f64;
             self.metrics.emit(
                 now,
                 &[
@@ -229,7 +234,7 @@ impl Gate {
             }
         }
         let day = policy.warmup.zone.day_at(now).to_string();
-        Answer::Permits(Permits { configuration_set: set.to_owned(), day, degraded, permits })
+        Answer::Permits(Permits { request: None, configuration_set: set.to_owned(), day, degraded, permits })
     }
 
     async fn take_back(&mut self, call: &ReturnCall, now: Now) -> Answer {
@@ -264,25 +269,25 @@ impl Gate {
             None => Returned::Unknown,
         };
         Ok(match returned {
-            Returned::Returned(returned) => Answer::Returned(api::Returned { returned }),
+            Returned::Returned(returned) => Answer::Returned(gate_api::Returned { returned }),
             Returned::Unknown => {
                 let detail = "the lease is of another configuration set or an earlier day, was given back before, or was \
                               never granted; nothing is left to do";
-                Problem::new(Kind::UnknownLease, detail).at("/lease").into()
+                Problem::new(ErrorCode::UnknownLease, detail).at("/lease").into()
             }
             Returned::Expired => {
                 let detail = format!(
                     "the lease expired at {}; what is not sent by then stays granted: give it back earlier",
                     lease.expires
                 );
-                Problem::new(Kind::ExpiredLease, detail).at("/lease").into()
+                Problem::new(ErrorCode::ExpiredLease, detail).at("/lease").into()
             }
         })
     }
 
     async fn health(&mut self, now: Now) -> Answer {
         match (self.refresh(now).await, self.policy.last()) {
-            (Ok(_), Some(known)) => Answer::Health(Health { status: "ok", policy_version: known.version }),
+            (Ok(_), Some(known)) => Answer::Health(Health { status: HealthStatus::Ok, policy_version: known.version }),
             (Ok(_), None) => Problem::unreadable("the policy").into(),
             (Err(error), _) => {
                 tracing::error!(%error, "not well");
@@ -338,7 +343,7 @@ fn parts<'a>(policy: &'a Policy, call: &PermitsCall) -> BTreeMap<&'a str, (Isp, 
     parts
 }
 
-fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> IspPermit {
+fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
     // A request that is repeated with other numbers gets no more than it asks for now.
     let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails()).min(part.mails);
     let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
@@ -348,7 +353,7 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> IspPermit {
     };
     let wait = |at: Now| u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000).max(1);
     let retry_after = granted.retry_at.map_or(UNREADABLE_SECS, wait);
-    IspPermit {
+    Permit {
         isp: isp.to_owned(),
         domains: part.domains,
         asked: part.mails,
@@ -356,12 +361,25 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> IspPermit {
         route: lease.map(|_| granted.route.clone()),
         lease: lease.map(text),
         expires_at: lease.map(|lease| lease.expires.to_string()),
+        expires_in_seconds: None,
         overflow,
         overflow_route: granted.overflow.as_ref().map(|(_, route)| route.clone()),
         deferred: granted.deferred,
         retry_after_seconds: (granted.deferred > 0).then_some(retry_after),
-        limit: granted.limit.as_ref().map(|limit| limit.name()),
+        limit: granted.limit.as_ref().map(code_of),
         reason: granted.limit.as_ref().map(ToString::to_string),
+    }
+}
+
+fn code_of(limit: &reputation::permit::Limit) -> Limit {
+    use reputation::permit::Limit as By;
+    match limit {
+        By::Quota { .. } => Limit::Quota,
+        By::Pace { .. } => Limit::Pace,
+        By::Throttled(..) => Limit::Throttled,
+        By::Stopped(_) => Limit::Stopped,
+        By::NoRoute(_) => Limit::NoRoute,
+        By::LeaseExpired => Limit::LeaseExpired,
     }
 }
 
@@ -374,6 +392,7 @@ fn uncounted(policy: &Policy, call: &PermitsCall, now: Now, random: &mut impl Fn
     let parts = parts(policy, call).into_iter();
     let permits = parts.map(|(name, (_, part))| uncounted_part(policy, call, name, part, random())).collect();
     Answer::Permits(Permits {
+        request: None,
         configuration_set: call.configuration_set.clone(),
         day: NumberedDate(policy.warmup.zone.day_at(now).number).to_string(),
         degraded: Some(DEGRADED.to_owned()),
@@ -381,20 +400,20 @@ fn uncounted(policy: &Policy, call: &PermitsCall, now: Now, random: &mut impl Fn
     })
 }
 
-fn uncounted_part(policy: &Policy, call: &PermitsCall, isp: &str, part: Part, random: u64) -> IspPermit {
+fn uncounted_part(policy: &Policy, call: &PermitsCall, isp: &str, part: Part, random: u64) -> Permit {
     let mails = part.mails;
-    let known = IspPermit { isp: isp.to_owned(), domains: part.domains, asked: mails, ..IspPermit::default() };
+    let known = Permit { isp: isp.to_owned(), domains: part.domains, asked: mails, ..Permit::default() };
     match policy.gate.unreadable(call.class) {
-        Unreadable::Grant => IspPermit { granted: mails, route: Some(call.configuration_set.clone()), ..known },
+        Unreadable::Grant => Permit { granted: mails, route: Some(call.configuration_set.clone()), ..known },
         Unreadable::Defer => {
             let class = match call.class {
                 Class::Bulk => "gate.unreadable_bulk",
                 Class::Critical => "gate.unreadable_critical",
             };
-            IspPermit {
+            Permit {
                 deferred: mails,
                 retry_after_seconds: Some(UNREADABLE_SECS + random % UNREADABLE_SECS),
-                limit: Some("unreadable"),
+                limit: Some(Limit::Unreadable),
                 reason: Some(format!("the quota cannot be read, and {class} of the policy is defer")),
                 ..known
             }

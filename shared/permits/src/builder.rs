@@ -1,28 +1,18 @@
 //! How a client is set up.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use gate_api::Class;
 use tokio::runtime::Handle;
 
 use crate::client::PermitClient;
 use crate::gate::Gate;
 use crate::http::{ConnectError, HttpGate};
-use crate::permit::Class;
 use crate::permits::Permits;
 use crate::pool::LeaseSize;
-
-/// What to answer for a class of mail while the gate cannot be reached and no lease is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreachable {
-    /// Fail closed: [`Permit::Wait`](crate::Permit::Wait), marked as degraded.
-    Closed,
-    /// Fail open: [`Permit::Send`](crate::Permit::Send) by the configuration set itself, marked as degraded. These
-    /// mails are not counted anywhere.
-    Open,
-}
+use crate::settings::{Settings, Unreachable};
 
 /// Sets up a client: what it asks for, how large its leases are, and what it does when the gate does not answer.
 #[derive(Clone, Debug)]
@@ -41,37 +31,14 @@ pub enum BuildError {
     Connect(#[from] ConnectError),
 }
 
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) configuration_set: Arc<str>,
-    pub(crate) identity: String,
-    pub(crate) when_unreachable: [Unreachable; 2],
-    pub(crate) lease: LeaseSize,
-    pub(crate) margin: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) attempts: u32,
-    pub(crate) rest: (Duration, Duration),
-    pub(crate) most_domains: usize,
-    random: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+impl Permits {
+    /// A client for mail from one identity (the domain in `From`) by one configuration set that asks the gate.
+    pub fn builder(configuration_set: impl Into<String>, identity: impl Into<String>) -> Builder {
+        Builder { settings: Settings::new(configuration_set.into(), identity.into()) }
+    }
 }
 
 impl Builder {
-    pub(crate) fn new(configuration_set: String, identity: String) -> Builder {
-        let settings = Settings {
-            configuration_set: configuration_set.into(),
-            identity,
-            when_unreachable: [Unreachable::Closed, Unreachable::Open],
-            lease: LeaseSize { least: 10, most: 10_000, lasts: Duration::from_secs(5) },
-            margin: Duration::from_secs(5),
-            timeout: Duration::from_secs(3),
-            attempts: 3,
-            rest: (Duration::from_secs(1), Duration::from_secs(30)),
-            most_domains: 100_000,
-            random: Arc::new(|| getrandom::u64().ok()),
-        };
-        Builder { settings }
-    }
-
     /// What to answer while the gate cannot be reached. By default bulk mail waits ([`Unreachable::Closed`]) and
     /// critical mail goes ([`Unreachable::Open`]), as the gate itself does when it cannot read its state.
     pub fn when_unreachable(mut self, class: Class, answer: Unreachable) -> Builder {
@@ -142,34 +109,5 @@ impl Builder {
     pub fn over(self, gate: impl Gate) -> Result<Permits, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         Ok(Permits::new(PermitClient::new(self.settings, Box::new(gate), runtime)))
-    }
-}
-
-impl Settings {
-    /// A random number; `None` if there are none.
-    pub(crate) fn random_u64(&self) -> Option<u64> {
-        (self.random)()
-    }
-
-    /// A random number from 0 to 1; 1 if there are none.
-    pub(crate) fn jitter(&self) -> f64 {
-        self.random_u64().map_or(1.0, |number| (number >> 11) as f64 / (1u64 << 53) as f64)
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { configuration_set, identity, when_unreachable, lease, margin, timeout, attempts, rest, .. } =
-            self;
-        f.debug_struct("Settings")
-            .field("configuration_set", configuration_set)
-            .field("identity", identity)
-            .field("when_unreachable", when_unreachable)
-            .field("lease", lease)
-            .field("margin", margin)
-            .field("timeout", timeout)
-            .field("attempts", attempts)
-            .field("rest", rest)
-            .finish_non_exhaustive()
     }
 }

@@ -10,17 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gate_api::{Class, PERMITS_PATH, PermitsRequest, RETURN_PATH, ReturnRequest};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use crate::builder::{Settings, Unreachable};
 use crate::directory::Directory;
+use crate::error::{Error, Problem};
 use crate::gate::{Answer, Gate};
 use crate::health::GateHealth;
-use crate::permit::{Class, Error, Grant, Permit, Place, Problem, Terms, Wait};
-use crate::pool::{Deferred, LeasePool, PooledLease};
-use crate::wire::{self, AskBody, Deferral, IspAnswer, MAX_DOMAINS, Portion, ReturnBody};
+use crate::pool::{Deferred, LeasePool, Place, PooledLease, Terms};
+use crate::settings::{Settings, Unreachable};
+use crate::wait::{Limit, Wait};
+use crate::wire::{self, Deferral, IspAnswer, MAX_DOMAINS, Portion};
 
 /// What a client has done so far; all but `calls` and `failed_calls` in mails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,9 +137,17 @@ enum Aim {
     LookUp,
 }
 
+/// The answer to a caller.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    /// These mails may go now.
+    Taken(PooledLease),
+    Wait(Wait),
+}
+
 /// What a caller does next.
 enum Step {
-    Answer(Permit),
+    Answer(Answered),
     Fail(Error),
     /// Wait for this call, then try again.
     Await(Aim, Arc<PendingCall>),
@@ -201,10 +211,10 @@ impl PermitClient {
         domain: &str,
         mails: u64,
         class: Class,
-    ) -> Result<Permit, Error> {
+    ) -> Result<Answered, Error> {
         for _ in 0..MAX_ROUNDS {
             let (aim, call) = match self.step(domain, mails, class) {
-                Step::Answer(permit) => return Ok(permit),
+                Step::Answer(answered) => return Ok(answered),
                 Step::Fail(error) => return Err(error),
                 Step::Await(aim, call) => (aim, call),
             };
@@ -222,8 +232,8 @@ impl PermitClient {
             }
         }
         let reason = format!("others who ask at the same time were faster, {MAX_ROUNDS} times in a row");
-        let (limit, reason) = ("busy".into(), reason.into());
-        Ok(Permit::Wait(Wait { retry_after: BUSY, isp: None, limit, reason, degraded: false }))
+        let (limit, reason) = (Limit::Busy, reason.into());
+        Ok(Answered::Wait(Wait { retry_after: BUSY, isp: None, limit, reason, degraded: false }))
     }
 
     /// The answer for a caller now, or the call that it has to wait for.
@@ -248,16 +258,13 @@ impl PermitClient {
             if pool.call.is_none() && more_is_there && pool.leases.low() {
                 self.refill(state, id, domain, 1, class, now);
             }
-            return Step::Answer(permit(
-                Grant::new(Arc::clone(self), Arc::clone(&pooled.terms), pooled.left),
-                &pooled.terms,
-            ));
+            return Step::Answer(Answered::Taken(pooled));
         }
         if let Some(deferred) = pool.leases.deferred(now) {
-            return Step::Answer(Permit::Wait(Wait {
+            return Step::Answer(Answered::Wait(Wait {
                 retry_after: deferred.until - now,
                 isp: Some(Arc::clone(&isp.name)),
-                limit: Arc::clone(&deferred.limit),
+                limit: deferred.limit,
                 reason: Arc::clone(&deferred.reason),
                 degraded: deferred.degraded,
             }));
@@ -420,14 +427,14 @@ impl PermitClient {
                 (true, _) => Ok(answers),
             }
         };
-        let body = AskBody {
-            request: &request,
-            configuration_set: &self.settings.configuration_set,
-            identity: &self.settings.identity,
+        let body = PermitsRequest {
+            request: Some(request.clone()),
+            configuration_set: self.settings.configuration_set.to_string(),
+            identity: self.settings.identity.clone(),
             class,
-            recipients,
+            recipients: recipients.iter().map(|(domain, mails)| (domain.to_string(), *mails)).collect(),
         };
-        self.call(wire::PERMITS, wire::encode(&body), decode).await
+        self.call(PERMITS_PATH, wire::encode(&body), decode).await
     }
 
     /// Calls the gate until it answers, or the attempts are used up. Returns the answer, and when the attempt began
@@ -536,7 +543,7 @@ impl PermitClient {
             class = place.class.name(),
             granted = mails(&own),
             overflow = mails(&overflow),
-            limit = deferral.as_ref().map(|deferral| &*deferral.limit),
+            limit = deferral.as_ref().map(|deferral| deferral.limit.name()),
             degraded,
             "the gate answers"
         );
@@ -544,7 +551,7 @@ impl PermitClient {
         let leases = &mut isp.pools[place.class as usize].leases;
         leases.defer(deferral.map(|Deferral { retry_after, limit, reason }| Deferred {
             until: now + retry_after,
-            limit,
+            limit: Limit::Gate(limit),
             reason,
             degraded,
         }));
@@ -663,8 +670,12 @@ impl PermitClient {
                     continue;
                 }
             }
-            let body = ReturnBody { configuration_set: &self.settings.configuration_set, lease, unused: pooled.left };
-            match self.call(wire::RETURN, wire::encode(&body), wire::decode_returned).await {
+            let body = ReturnRequest {
+                configuration_set: self.settings.configuration_set.to_string(),
+                lease: lease.to_string(),
+                unused: pooled.left,
+            };
+            match self.call(RETURN_PATH, wire::encode(&body), wire::decode_returned).await {
                 Ok((_, returned)) => {
                     tracing::debug!(isp = &*place.name, unused = pooled.left, returned, "a lease was given back");
                     return true;
@@ -714,7 +725,7 @@ impl PermitClient {
         isp: Option<Arc<str>>,
         rest: Duration,
         why: Arc<str>,
-    ) -> Permit {
+    ) -> Answered {
         self.unreached_counted(&mut self.lock(), class, mails, isp, rest, why)
     }
 
@@ -726,7 +737,7 @@ impl PermitClient {
         isp: Option<Arc<str>>,
         rest: Duration,
         why: Arc<str>,
-    ) -> Permit {
+    ) -> Answered {
         match self.settings.when_unreachable[class as usize] {
             Unreachable::Open => {
                 state.counts.let_go += mails;
@@ -741,12 +752,12 @@ impl PermitClient {
                     overflow: false,
                     degraded: true,
                 };
-                Permit::Send(Grant::new(Arc::clone(self), Arc::new(terms), mails))
+                Answered::Taken(PooledLease { terms: Arc::new(terms), left: mails })
             }
-            Unreachable::Closed => Permit::Wait(Wait {
+            Unreachable::Closed => Answered::Wait(Wait {
                 retry_after: rest.max(Duration::from_millis(1)),
                 isp,
-                limit: "unreachable".into(),
+                limit: Limit::Unreachable,
                 reason: format!("the gate cannot be reached: {why}").into(),
                 degraded: true,
             }),
@@ -811,10 +822,6 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.client.under_way.send_modify(|calls| *calls = calls.saturating_sub(1));
     }
-}
-
-fn permit(grant: Grant, terms: &Terms) -> Permit {
-    if terms.overflow { Permit::Overflow(grant) } else { Permit::Send(grant) }
 }
 
 fn wait_in(waiting: &mut BTreeMap<Box<str>, u64>, domain: &str, mails: u64) {

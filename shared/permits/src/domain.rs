@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::permit::Error;
+use crate::error::Error;
 
 /// The domain of an address or a domain, in lower case and without the dot at its end. An address is cut off at its
 /// last `@`. The gate checks everything else.

@@ -14,6 +14,7 @@ use aws_sigv4::sign::v4;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
+use gate_api::JSON;
 use http::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -203,7 +204,6 @@ impl HttpGate {
     }
 }
 
-const JSON: &str = "application/json";
 const AGENT: &str = concat!("ses-breaker-permits/", env!("CARGO_PKG_VERSION"));
 
 impl Gate for HttpGate {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gate_api::{Class, MAX_MAILS};
 use tokio::time::{Instant, sleep_until};
 
-use crate::builder::Builder;
 use crate::client::{Counts, PermitClient};
 use crate::domain::domain_of;
-use crate::permit::{Class, Error, Permit};
-use crate::wire::MAX_MAILS;
+use crate::error::Error;
+use crate::permit::Permit;
 
 /// Asks the gate for permits, and keeps leases in a pool. Clones share everything.
 ///
@@ -21,11 +21,6 @@ pub struct Permits {
 }
 
 impl Permits {
-    /// A client for mail from one identity (the domain in `From`) by one configuration set that asks the gate.
-    pub fn builder(configuration_set: impl Into<String>, identity: impl Into<String>) -> Builder {
-        Builder::new(configuration_set.into(), identity.into())
-    }
-
     pub(crate) fn new(client: Arc<PermitClient>) -> Permits {
         Permits { client }
     }
@@ -41,13 +36,14 @@ impl Permits {
     ///
     /// [`Error::Domain`] and [`Error::Mails`] without asking the gate; [`Error::Refused`] where it refuses the request
     /// as such; [`Error::Closed`] after [`Permits::close`]. A gate that cannot be reached is not an error: see
-    /// [`Builder::when_unreachable`].
+    /// [`Builder::when_unreachable`](crate::Builder::when_unreachable).
     pub async fn take(&self, to: &str, mails: u64, class: Class) -> Result<Permit, Error> {
         let domain = domain_of(to)?;
         if !(1..=MAX_MAILS).contains(&mails) {
             return Err(Error::Mails { mails });
         }
-        self.client.take(&domain, mails, class).await
+        let answered = self.client.take(&domain, mails, class).await?;
+        Ok(Permit::of(&self.client, answered))
     }
 
     /// Asks for one mail, and where it has to wait, waits and asks again, for at most `patience` in all.

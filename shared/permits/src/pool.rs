@@ -7,10 +7,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gate_api::{Class, MAX_MAILS};
 use tokio::time::Instant;
 
-use crate::permit::Terms;
-use crate::wire::MAX_MAILS;
+use crate::wait::Limit;
 
 /// How large leases are.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,30 @@ pub(crate) struct LeaseSize {
     pub(crate) most: u64,
     /// In how long a lease should be used up, at the recent pace.
     pub(crate) lasts: Duration,
+}
+
+/// The terms of a lease, or of an answer without one.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// `None` if the gate could not be asked.
+    pub(crate) place: Option<Place>,
+    pub(crate) route: Arc<str>,
+    /// `None` if there is nothing to give back.
+    pub(crate) lease: Option<Arc<str>>,
+    /// Until when mails are let go under it.
+    pub(crate) until: Instant,
+    /// Until when it can be given back.
+    pub(crate) expires: Instant,
+    pub(crate) overflow: bool,
+    pub(crate) degraded: bool,
+}
+
+/// Which pool: an ISP and a class.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) isp: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) class: Class,
 }
 
 /// Mails of one lease, or of an answer without one; never 0 while in the pool.
@@ -32,7 +56,7 @@ pub(crate) struct PooledLease {
 #[derive(Clone, Debug)]
 pub(crate) struct Deferred {
     pub(crate) until: Instant,
-    pub(crate) limit: Arc<str>,
+    pub(crate) limit: Limit,
     pub(crate) reason: Arc<str>,
     pub(crate) degraded: bool,
 }

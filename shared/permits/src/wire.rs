@@ -1,23 +1,18 @@
-//! Requests and answers as JSON: the gate's OpenAPI document describes them.
+//! Requests to the gate and its answers, between bytes and what the client works with. The types of the JSON are those
+//! of [`gate_api`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
+use gate_api::{Limit, Permit, Permits, Returned};
 use serde::{Deserialize, Serialize};
 
+use crate::error::Problem;
 use crate::gate::Answer;
-use crate::permit::{Class, Problem};
 
-/// The path for permits.
-pub(crate) const PERMITS: &str = "/v1/permits";
-/// The path for giving leases back.
-pub(crate) const RETURN: &str = "/v1/leases/return";
-/// Most mails asked for in one call, for one domain.
-pub(crate) const MAX_MAILS: u64 = 1_000_000;
 /// Most domains asked for in one call. The gate takes 1000, in 256 KB; 500 fit, however long their names are.
 pub(crate) const MAX_DOMAINS: usize = 500;
 
@@ -29,24 +24,6 @@ const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
 const MAX_WAIT_SECS: u64 = 30 * 3600;
 /// When to ask again if the gate does not say.
 const DEFAULT_WAIT_SECS: u64 = 30;
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AskBody<'a> {
-    pub(crate) request: &'a str,
-    pub(crate) configuration_set: &'a str,
-    pub(crate) identity: &'a str,
-    pub(crate) class: Class,
-    pub(crate) recipients: &'a BTreeMap<Box<str>, u64>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ReturnBody<'a> {
-    pub(crate) configuration_set: &'a str,
-    pub(crate) lease: &'a str,
-    pub(crate) unused: u64,
-}
 
 /// The bytes of a request.
 pub(crate) fn encode(body: &impl Serialize) -> Result<Bytes, String> {
@@ -78,35 +55,8 @@ pub(crate) struct Portion {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Deferral {
     pub(crate) retry_after: Duration,
-    pub(crate) limit: Arc<str>,
+    pub(crate) limit: Limit,
     pub(crate) reason: Arc<str>,
-}
-
-#[derive(Deserialize)]
-struct PermitsBody {
-    /// The name of the request that is answered, if the gate returns it.
-    request: Option<String>,
-    permits: Vec<PermitBody>,
-    degraded: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PermitBody {
-    isp: String,
-    domains: Vec<String>,
-    asked: u64,
-    granted: u64,
-    route: Option<String>,
-    lease: Option<String>,
-    expires_at: Option<String>,
-    expires_in_seconds: Option<u64>,
-    overflow: u64,
-    overflow_route: Option<String>,
-    deferred: u64,
-    retry_after_seconds: Option<u64>,
-    limit: Option<String>,
-    reason: Option<String>,
 }
 
 /// Reads an answer about permits to a request of this name.
@@ -115,7 +65,7 @@ struct PermitBody {
 ///
 /// The answer has another shape or contradicts itself. The text does not contain the answer's content.
 pub(crate) fn decode_permits(answer: &Answer, request: &str) -> Result<Vec<IspAnswer>, String> {
-    let body: PermitsBody =
+    let body: Permits =
         serde_json::from_slice(&answer.body).map_err(|error| format!("an answer cannot be read: {error}"))?;
     if body.request.is_some_and(|answered| answered != request) {
         return Err("an answer cannot be right: it is one to another request".to_owned());
@@ -124,12 +74,8 @@ pub(crate) fn decode_permits(answer: &Answer, request: &str) -> Result<Vec<IspAn
     body.permits.into_iter().map(|permit| decode_permit(permit, degraded.as_ref(), answer.date)).collect()
 }
 
-fn decode_permit(
-    permit: PermitBody,
-    degraded: Option<&Arc<str>>,
-    date: Option<SystemTime>,
-) -> Result<IspAnswer, String> {
-    let PermitBody { asked, granted, overflow, deferred, .. } = permit;
+fn decode_permit(permit: Permit, degraded: Option<&Arc<str>>, date: Option<SystemTime>) -> Result<IspAnswer, String> {
+    let Permit { asked, granted, overflow, deferred, .. } = permit;
     let sum = [granted, overflow, deferred].into_iter().try_fold(0u64, u64::checked_add);
     if sum != Some(asked) {
         let parts = format!("{granted} granted, {overflow} overflow and {deferred} deferred");
@@ -145,7 +91,7 @@ fn decode_permit(
         retry_after: Duration::from_secs(
             permit.retry_after_seconds.unwrap_or(DEFAULT_WAIT_SECS).clamp(1, MAX_WAIT_SECS),
         ),
-        limit: permit.limit.map_or_else(|| "unknown".into(), Arc::from),
+        limit: permit.limit.unwrap_or(Limit::Unknown),
         reason: (permit.reason.map(Arc::from).or_else(|| degraded.cloned()))
             .unwrap_or_else(|| "the gate gives no reason".into()),
     });
@@ -173,23 +119,20 @@ fn lifetime(seconds: Option<u64>, expires_at: Option<&str>, date: Option<SystemT
     life.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE)
 }
 
+/// How AWS refuses a call before it reaches the gate.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct ProblemBody {
-    #[serde(rename = "type")]
-    kind: String,
-    title: String,
-    detail: String,
-    field: Option<String>,
-    /// The message of AWS, if the request did not reach the gate.
+struct AwsRefusal {
     #[serde(alias = "Message")]
     message: String,
 }
 
 /// Reads what is wrong. An answer that is not a problem document comes from AWS itself, mostly about permissions.
 pub(crate) fn decode_problem(answer: &Answer) -> Problem {
-    let body: ProblemBody = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let said = [body.detail, body.title, body.message].into_iter().find(|text| !text.is_empty());
+    let document: gate_api::Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let aws: AwsRefusal = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let texts = [document.detail, document.title, aws.message];
+    let said = texts.into_iter().find(|text| !text.is_empty());
     let said = said.unwrap_or_else(|| "the gate does not say why".to_owned());
     let detail = match answer.status {
         401 | 403 => {
@@ -200,12 +143,7 @@ pub(crate) fn decode_problem(answer: &Answer) -> Problem {
         }
         _ => said,
     };
-    Problem { status: answer.status, kind: body.kind, detail, field: body.field }
-}
-
-#[derive(Deserialize)]
-struct ReturnedBody {
-    returned: u64,
+    Problem { status: answer.status, kind: document.code, detail, field: document.field }
 }
 
 /// Reads how many mails were taken back.
@@ -215,7 +153,7 @@ struct ReturnedBody {
 /// The answer has another shape; in words.
 pub(crate) fn decode_returned(answer: &Answer) -> Result<u64, String> {
     serde_json::from_slice(&answer.body)
-        .map(|body: ReturnedBody| body.returned)
+        .map(|body: Returned| body.returned)
         .map_err(|error| format!("an answer cannot be read: {error}"))
 }
 
@@ -245,7 +183,7 @@ mod tests {
             overflow: Some(Portion { mails: 100, route: "news-shared".into(), lease: None }),
             deferral: Some(Deferral {
                 retry_after: Duration::from_secs(840),
-                limit: "pace".into(),
+                limit: Limit::Pace,
                 reason: "the day's quota comes in at 50 mails an hour".into(),
             }),
             degraded: false,

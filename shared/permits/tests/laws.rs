@@ -8,7 +8,7 @@ mod double;
 use std::time::Duration;
 
 use double::{Double, Fate};
-use permits::{Class, Error, Grant, Permit, Permits, Unreachable, Wait};
+use permits::{Class, Error, GateLimit, Grant, Limit, Permit, Permits, Unreachable, Wait};
 use serde_json::json;
 use tokio::time::{Instant, advance};
 
@@ -164,7 +164,7 @@ async fn what_was_deferred_is_not_asked_for_until_its_time() {
     let calls = gate.calls(ASK);
     let wait = expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
     assert_eq!(wait.retry_after, Duration::from_secs(30));
-    assert_eq!((&*wait.limit, &*wait.reason), ("quota", "the day's mails have been granted"));
+    assert_eq!((wait.limit, &*wait.reason), (Limit::Gate(GateLimit::Quota), "the day's mails have been granted"));
     assert_eq!((wait.isp.as_deref(), wait.degraded), (Some("gmail"), false));
     advance(Duration::from_secs(29)).await;
     assert_eq!(expect_wait(permits.take("gmail.com", 1, Class::Bulk).await).retry_after, Duration::from_secs(1));
@@ -296,7 +296,7 @@ async fn an_answer_that_is_heard_twice_counts_once() {
     gate.fates([Fate::Echo; 100]);
     for _ in 0..3 {
         let wait = expect_wait(permits.take("gmail.com", 10, Class::Bulk).await);
-        assert_eq!(&*wait.limit, "busy", "{wait:?}");
+        assert_eq!(wait.limit, Limit::Busy, "{wait:?}");
     }
     assert_eq!(permits.counts().granted, 10);
 }
@@ -319,7 +319,7 @@ async fn while_the_gate_is_dead_each_class_is_answered_as_configured_and_the_gat
     let permits = client(&gate);
     gate.fates([Fate::RequestLost; 3]);
     let wait = expect_wait(permits.take("gmail.com", 1, Class::Bulk).await);
-    assert!(wait.degraded && wait.retry_after > Duration::ZERO && &*wait.limit == "unreachable", "{wait:?}");
+    assert!(wait.degraded && wait.retry_after > Duration::ZERO && wait.limit == Limit::Unreachable, "{wait:?}");
     assert_eq!(&*wait.reason, "the gate cannot be reached: connection reset");
     for _ in 0..1_000 {
         let grant = sent(permits.take("gmail.com", 1, Class::Critical).await);
@@ -366,7 +366,7 @@ async fn a_gate_that_cannot_read_its_state_is_believed_and_marked() {
         let permits = client(&gate);
         match permits.take("gmail.com", 1, class).await.unwrap() {
             Permit::Send(grant) => assert!(open && grant.degraded() && grant.lease().is_none()),
-            Permit::Wait(wait) => assert!(!open && wait.degraded && &*wait.limit == "unreadable"),
+            Permit::Wait(wait) => assert!(!open && wait.degraded && wait.limit == Limit::Gate(GateLimit::Unreadable)),
             Permit::Overflow(grant) => panic!("{grant:?}"),
         }
         assert_eq!(permits.close().await.given_back, 0);

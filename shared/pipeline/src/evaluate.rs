@@ -19,10 +19,11 @@ use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
 use reputation::incident::{self, Conduct, Scope};
 use reputation::isp::Isp;
-use reputation::judge::{self, ArmedSince, ExcludedIsp, Judgement};
+use reputation::judge::{self, ArmedSince, Judgement};
 use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
+use reputation::timeline::ExcludedIsp;
 
 use crate::ports::{
     Board, Change, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved, SubjectState,

@@ -10,9 +10,10 @@
 use std::collections::BTreeMap;
 
 use reputation::breaker::{BreakerState, Override, State};
+use reputation::class::Class;
 use reputation::isp::Isp;
 use reputation::judge;
-use reputation::permit::{Ask, Class, Flow, Lease, Limit, Meter, Permit, decide};
+use reputation::permit::{Ask, Flow, Lease, Limit, Meter, Permit, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;

@@ -17,6 +17,7 @@ use reputation::judge;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
+use reputation::timeline::ExcludedIsp;
 use reputation::unit::SenderId;
 
 /// The interval between two samples, in minutes.
@@ -121,7 +122,7 @@ fn evidence(
     policy: &Policy,
     subject_state: &mut SubjectState,
     key: &Key,
-    left_out: &[judge::ExcludedIsp],
+    left_out: &[ExcludedIsp],
     metric: Metric,
     mark: Minute,
     now: Now,

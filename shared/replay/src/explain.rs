@@ -12,10 +12,11 @@ use reputation::breaker::{BreakerState, Override};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
 use reputation::isp::IspMap;
-use reputation::judge::{self, ArmedSince, ExcludedIsp, WalkedCell};
+use reputation::judge::{self, ArmedSince, WalkedCell};
 use reputation::policy::{Policy, Ratio};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
+use reputation::timeline::ExcludedIsp;
 use serde::Serialize;
 
 use crate::driver::{Replay, TraceEntry, forecast};

@@ -20,11 +20,10 @@ use crate::Metric;
 use crate::counters::{Counters, Tally};
 use crate::detect::{Excursion, NanoNats, Walk};
 use crate::isp::Isp;
-use crate::judge::ExcludedIsp;
 use crate::policy::{Incident, Policy};
 use crate::subject::Subject;
 use crate::time::{DAY, Minute, Now};
-use crate::timeline::{Cell, Timeline, edge};
+use crate::timeline::{Cell, ExcludedIsp, Timeline, edge};
 
 /// The metrics in which an ISP's trouble shows. Complaints come from people, not from its servers.
 const SHOWS_IN: [Metric; 3] = [Metric::HardBounce, Metric::Delay, Metric::Block];

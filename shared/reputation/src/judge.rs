@@ -5,7 +5,7 @@ use crate::counters::{Counters, Metric, Tally};
 use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
 use crate::policy::{Policy, Ratio};
 use crate::time::{HOUR, Minute, Now};
-use crate::timeline::{Cell, Series, Timeline};
+use crate::timeline::{Cell, ExcludedIsp, Series, Timeline};
 use crate::unit::UnitKind;
 
 /// From when on mail counts for a key.
@@ -27,15 +27,6 @@ impl ArmedSince {
     pub fn both(minute: Minute) -> ArmedSince {
         ArmedSince { pause: minute, throttle: minute }
     }
-}
-
-/// An ISP whose mail does not count for a subject as a whole, because the ISP key itself is blamed and contained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExcludedIsp {
-    /// The ISP.
-    pub isp: Isp,
-    /// Its mail accepted before this minute is excluded; the last minute of time excludes all of it.
-    pub before: Minute,
 }
 
 /// What the counters of one key call for: the worst verdict at each level.

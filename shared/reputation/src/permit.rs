@@ -17,33 +17,12 @@
 use std::fmt;
 
 use crate::breaker::{BreakerState, Factor, Override, State, StateName};
+use crate::class::Class;
 use crate::policy::Policy;
 use crate::subject::{Key, Subject};
-use crate::time::{MINUTE_MILLIS, Now};
+use crate::time::Now;
 use crate::warmup::{Plan, Ramp};
 use crate::zone::Day;
-
-/// How urgent mail is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// It can wait.
-    Bulk,
-    /// A person waits for it, for example for a code or a password.
-    Critical,
-}
-
-impl Class {
-    /// Both.
-    pub const ALL: [Class; 2] = [Class::Bulk, Class::Critical];
-
-    /// Stable name, as in requests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Class::Bulk => "bulk",
-            Class::Critical => "critical",
-        }
-    }
-}
 
 /// A time in nanoseconds since 1970: intervals are not whole milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -494,6 +473,3 @@ impl Lease {
         (bulk, critical, by)
     }
 }
-
-/// The longest life of a lease: a longer one would outlive the day that it belongs to.
-pub const MAX_LEASE_MILLIS: i64 = 60 * MINUTE_MILLIS;

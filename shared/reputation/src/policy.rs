@@ -10,10 +10,10 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::class::Class;
 use crate::counters::Metric;
 use crate::detect::{Ladder, NAT, NanoNats};
 use crate::isp::{Isp, IspMap};
-use crate::permit::Class;
 use crate::subject::{Subject, SubjectError};
 use crate::warmup::Plan;
 use crate::zone::Zone;

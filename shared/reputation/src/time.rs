@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Length of an hour in minutes.
@@ -47,9 +48,8 @@ impl Minute {
 
 impl fmt::Display for Minute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = civil(self.0 / DAY);
-        let minute = self.0 % DAY;
-        write!(f, "{year:04}-{month:02}-{day:02} {:02}:{:02}", minute / HOUR, minute % HOUR)
+        let start = Offset::UTC.to_datetime(self.first_second());
+        write!(f, "{} {:02}:{:02}", start.date(), start.hour(), start.minute())
     }
 }
 
@@ -81,15 +81,11 @@ impl Now {
     }
 }
 
+/// In RFC 3339, to the millisecond. A time before 1970 is shown as 1970, one after all dates as the last second.
 impl fmt::Display for Now {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.max(0);
-        let days = u32::try_from(millis / (i64::from(DAY) * MINUTE_MILLIS)).unwrap_or(u32::MAX / DAY);
-        let (year, month, day) = civil(days);
-        let of_day = millis % (i64::from(DAY) * MINUTE_MILLIS);
-        let (seconds, rest) = (of_day / 1000, of_day % 1000);
-        let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{rest:03}Z")
+        let moment = Timestamp::from_millisecond(self.0.max(0)).unwrap_or(LAST_SECOND);
+        write!(f, "{moment:.3}")
     }
 }
 
@@ -123,9 +119,16 @@ impl<'de> Deserialize<'de> for Now {
 impl Minute {
     /// Its first second in RFC 3339, such as `2026-10-06T09:00:00Z`.
     pub fn start(self) -> String {
-        format!("{self}:00Z").replacen(' ', "T", 1)
+        self.first_second().to_string()
+    }
+
+    fn first_second(self) -> Timestamp {
+        Timestamp::from_second(i64::from(self.0) * 60).unwrap_or(LAST_SECOND)
     }
 }
+
+/// The last second that is a date in every time zone. A clock that is wrong by thousands of years shows it.
+const LAST_SECOND: Timestamp = Timestamp::constant(253_402_207_200, 0);
 
 /// Its first second in RFC 3339: see [`Minute::start`].
 impl Serialize for Minute {
@@ -138,20 +141,6 @@ impl<'de> Deserialize<'de> for Minute {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Minute, D::Error> {
         Now::deserialize(deserializer).map(Now::minute)
     }
-}
-
-/// The Gregorian date of a day counted from 1970-01-01. Years are counted from a March, so that the leap day is a
-/// year's last, in eras of 400 years, which all have the same number of days.
-fn civil(days_since_1970: u32) -> (u32, u32, u32) {
-    const DAYS_TO_1970: u32 = 719_468; // from 0000-03-01
-    let days = days_since_1970.saturating_add(DAYS_TO_1970);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (era * 400 + year_of_era + u32::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -174,8 +163,12 @@ mod tests {
     #[test]
     fn no_time_overflows() {
         for millis in [i64::MIN, -1, 0, i64::MAX] {
-            let _ = (Now(millis).to_string(), Now(millis).next_minute(), Now(millis).plus_minutes(u32::MAX));
+            let _ = (Now(millis).next_minute(), Now(millis).plus_minutes(u32::MAX));
         }
+        assert_eq!(Now(i64::MIN).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Now(i64::MAX).to_string(), "9999-12-30T22:00:00.000Z");
+        assert_eq!(Minute(u32::MAX).to_string(), "9999-12-30 22:00");
+        assert_eq!(Minute(u32::MAX).start(), "9999-12-30T22:00:00Z");
         assert_eq!(Minute::of_millis(-1), None);
         assert_eq!(Minute(u32::MAX).plus(1), Minute(u32::MAX));
         assert_eq!(Now(0).minutes_since(Now(i64::MAX)), 0);

@@ -8,7 +8,6 @@ use std::collections::vec_deque;
 
 use crate::counters::Counters;
 use crate::detect::{Ladder, Walk};
-use crate::judge::ExcludedIsp;
 use crate::time::{DAY, HOUR, Minute, Now};
 use crate::unit::UnitKind;
 use crate::{Isp, Metric};
@@ -283,6 +282,15 @@ pub struct Cell {
     pub until: Minute,
     /// Its counters.
     pub counters: Counters,
+}
+
+/// An ISP whose mail does not count for a subject as a whole, because the ISP key itself is blamed and contained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExcludedIsp {
+    /// The ISP.
+    pub isp: Isp,
+    /// Its mail accepted before this minute is excluded; the last minute of time excludes all of it.
+    pub before: Minute,
 }
 
 /// The counters of one subject at one ISP, or at all ISPs.
@@ -600,9 +608,13 @@ impl Memory {
 mod tests {
     use std::collections::BTreeMap;
 
+    use proptest::prelude::*;
+    use rand::SeedableRng as _;
+    use rand::seq::SliceRandom as _;
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
     use crate::IspMap;
-    use proptest::prelude::*;
 
     const NOW: Now = Now(1_791_273_600_000);
 
@@ -781,7 +793,7 @@ mod tests {
                 (of(None), isps.map(|isp| of(Some(isp))))
             };
             let mut shuffled = units.clone();
-            shuffled.sort_by_key(|unit| (u64::from(unit.0) + 7 * unit.1 as u64 + 13 * unit.2 as u64).wrapping_mul(seed | 1));
+            shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             prop_assert_eq!(counted(&units), counted(&shuffled));
         }
 

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
-use reputation::permit::{Ask, Because, Class, Flow, Limit, MarkMove, Meter, Nanos, Permit, decide};
+use reputation::class::Class;
+use reputation::permit::{Ask, Because, Flow, Limit, MarkMove, Meter, Nanos, Permit, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;

@@ -4,10 +4,10 @@
 
 use serde::de::IgnoredAny;
 
-use crate::decode::{Carried, Decoded, Ignored, Sink};
-use crate::fast::sent_timestamp;
-use crate::payload::{stamped, unpack};
-use crate::reference::{VALIDATION_NOTICE, event, required};
+use crate::context::{Carried, Sink};
+use crate::decoded::{Decoded, Ignored};
+use crate::meaning::{event, required};
+use crate::payload::{VALIDATION_NOTICE, stamped, unpack};
 use crate::rejection::{JsonType, Rejection};
 use crate::tree::{Fields, Tree, error_at, not_json};
 use crate::{MAX_ENVELOPES, MAX_EVENT, Timestamp};
@@ -356,7 +356,7 @@ impl<'t, 'a> Record<'t, 'a> {
     fn listed(record: &'t Fields<'a>) -> Option<Self> {
         let date = |key: &str| record.get(key).and_then(Tree::timestamp);
         let sent = |attributes: &str| match record.get(attributes)? {
-            Tree::Object(attributes) => sent_timestamp(&attributes.get("SentTimestamp")?.as_text()?),
+            Tree::Object(attributes) => Timestamp::parse_millis(&attributes.get("SentTimestamp")?.as_text()?),
             Tree::Null | Tree::Boolean(_) | Tree::Number(_) | Tree::String(_) | Tree::Array(_) => None,
         };
         let of = |tree, payload, path, published_at| Some(Self { tree, payload, path, published_at });

@@ -2,71 +2,13 @@
 
 use std::fmt;
 
-use crate::event::{Event, Text};
+use crate::MAX_ENVELOPES;
+use crate::carriers;
+use crate::context::{Carried, Sink, admit};
+use crate::decoded::Decoded;
 use crate::fast::{self, Scratch, Sure};
-use crate::payload::{InflateBudget, stamped};
-use crate::rejection;
+use crate::payload::stamped;
 use crate::scan::Marks;
-use crate::{MAX_DOCUMENT, MAX_ENVELOPES, Rejection, Timestamp, carriers};
-
-/// The result for one document, or for one record of several.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are events, and a box would cost each an allocation")]
-pub enum Decoded<'a> {
-    /// An event.
-    Event(Event<'a>),
-    /// Known to be harmless and not an event.
-    Ignored(Ignored<'a>),
-    /// Neither: a person should check it.
-    Rejected(Rejection),
-}
-
-/// A document that is not an event and need not be one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ignored<'a> {
-    /// The plain text that SES publishes when an SNS event destination is created or changed.
-    ValidationNotice,
-    /// What SES publishes when an SNS topic is set for the notifications of an identity.
-    SubscriptionSucceeded,
-    /// SNS asks to confirm a subscription.
-    SubscriptionConfirmation,
-    /// SNS reports that a subscription was deleted.
-    UnsubscribeConfirmation,
-    /// An `eventType` or `notificationType` that is not known here.
-    UnknownType(Text<'a>),
-    /// An EventBridge document that carries no event of a mail, for example `Sending Status Disabled`.
-    OtherDetailType(Text<'a>),
-    /// A list without records.
-    EmptyBatch,
-    /// CloudWatch Logs tests that it can reach a destination.
-    ControlMessage,
-}
-
-impl<'a> Ignored<'a> {
-    /// The name to count it by: a stable word, or the unknown name itself, cut to 48 characters; one common word for
-    /// names with characters that no name of SES has.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::ValidationNotice => "validation_notice",
-            Self::SubscriptionSucceeded => "AmazonSnsSubscriptionSucceeded",
-            Self::SubscriptionConfirmation => "subscription_confirmation",
-            Self::UnsubscribeConfirmation => "unsubscribe_confirmation",
-            Self::UnknownType(name) | Self::OtherDetailType(name) => name,
-            Self::EmptyBatch => "empty_batch",
-            Self::ControlMessage => "cloudwatch_control_message",
-        }
-    }
-
-    pub(crate) fn unknown_type(name: &str) -> Self {
-        Self::UnknownType(Text::Owned(rejection::name(name)))
-    }
-
-    pub(crate) fn other_detail_type(name: &str) -> Self {
-        Self::OtherDetailType(Text::Owned(rejection::name(name)))
-    }
-}
 
 /// Decodes documents, one after the other, in buffers that it keeps.
 pub struct Decoder {
@@ -102,7 +44,8 @@ impl Decoder {
     /// Calls `each` exactly once for a document with one event.
     ///
     /// For a Lambda batch of SQS or SNS it calls `each` exactly once for each record, in order: the n-th call is about
-    /// the n-th record. A record that holds a list is rejected as [`Rejection::Several`].
+    /// the n-th record. A record that holds a list is rejected as
+    /// [`Rejection::Several`](crate::Rejection::Several).
     ///
     /// For all other lists it calls `each` at least once for each item, in order: a record of Kinesis may hold several
     /// documents, and each may be a list again. A bad item does not affect its neighbours. Never panics.
@@ -113,60 +56,6 @@ impl Decoder {
             Err(rejection) => sink.emit(Decoded::Rejected(rejection)),
         }
     }
-}
-
-/// Where the results of one document go.
-pub(crate) struct Sink<'e> {
-    each: &'e mut dyn FnMut(Decoded<'_>),
-    budget: InflateBudget,
-}
-
-impl<'e> Sink<'e> {
-    pub(crate) fn new(each: &'e mut dyn FnMut(Decoded<'_>)) -> Self {
-        Self { each, budget: InflateBudget::default() }
-    }
-
-    pub(crate) fn emit(&mut self, decoded: Decoded<'_>) {
-        (self.each)(decoded);
-    }
-
-    pub(crate) fn budget(&mut self) -> &mut InflateBudget {
-        &mut self.budget
-    }
-}
-
-/// What surrounds a text; empty for the document itself.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Carried {
-    /// Envelopes around it.
-    pub(crate) envelopes: usize,
-    /// Lists around it.
-    pub(crate) lists: usize,
-    /// It must give exactly one result, because the caller identifies records by counting.
-    pub(crate) alone: bool,
-    /// The publishing time from the innermost envelope that has one.
-    pub(crate) published_at: Option<Timestamp>,
-}
-
-impl Carried {
-    /// In one more envelope.
-    pub(crate) fn inside(self, published_at: Option<Timestamp>) -> Self {
-        Self { envelopes: self.envelopes + 1, published_at: published_at.or(self.published_at), ..self }
-    }
-
-    /// As a record of SQS or SNS.
-    pub(crate) fn alone(self) -> Self {
-        Self { alone: true, ..self }
-    }
-}
-
-/// The checks of both decoders before they read a document.
-pub(crate) fn admit(document: &[u8]) -> Result<&str, Rejection> {
-    if document.len() > MAX_DOCUMENT {
-        return Err(Rejection::TooLarge { size: document.len(), limit: MAX_DOCUMENT });
-    }
-    let text = std::str::from_utf8(document).map_err(|error| Rejection::NotUtf8 { at: error.valid_up_to() })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut [Scratch], sink: &mut Sink<'_>) {
@@ -192,11 +81,5 @@ fn decode_text(text: &str, carried: Carried, marks: &mut Marks, scratches: &mut 
             None => carriers::text(text, carried, sink),
         },
         Some(Sure::Batch) | None => carriers::text(text, carried, sink),
-    }
-}
-
-impl fmt::Display for Ignored<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }

@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
+use crate::context::Carried;
 use crate::cursor::Cursor;
-use crate::decode::{Carried, Decoded};
+use crate::decoded::Decoded;
 use crate::event::{
     Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
 };
@@ -122,7 +123,7 @@ fn records(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch) -> Option<()> {
                     "SentTimestamp" => fill(&mut sent, cursor.text()?),
                     _ => cursor.skip(),
                 })?;
-                fill(&mut published_at, sent.and_then(|sent| sent_timestamp(&sent)))
+                fill(&mut published_at, sent.and_then(|sent| Timestamp::parse_millis(&sent)))
             }
             "Sns" => {
                 let mut notification = Notification::default();
@@ -145,11 +146,6 @@ fn records(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch) -> Option<()> {
         scratch.batch.push(message);
         Some(())
     })
-}
-
-/// Milliseconds since 1970, as SQS writes them.
-pub(crate) fn sent_timestamp(text: &str) -> Option<Timestamp> {
-    text.parse().ok().map(Timestamp)
 }
 
 fn unescape(cursor: &mut Cursor<'_, '_>, scratch: &mut Scratch, from: usize) -> Option<usize> {

@@ -23,10 +23,13 @@ pub mod event;
 struct Readme;
 
 mod carriers;
+mod context;
 mod cursor;
 mod decode;
+mod decoded;
 mod fast;
 mod kind;
+mod meaning;
 mod payload;
 #[doc(hidden)]
 pub mod reference;
@@ -36,7 +39,8 @@ mod tags;
 mod timestamp;
 mod tree;
 
-pub use decode::{Decoded, Decoder, Ignored};
+pub use decode::Decoder;
+pub use decoded::{Decoded, Ignored};
 pub use event::{
     Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
 };

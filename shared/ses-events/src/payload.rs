@@ -7,7 +7,6 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::MultiGzDecoder;
 
-use crate::reference::VALIDATION_NOTICE;
 use crate::{MAX_DOCUMENT, MAX_INFLATED, Rejection, Timestamp};
 
 /// Base64 as AWS writes it; the padding may be missing if it was copied by hand.
@@ -70,6 +69,9 @@ fn inflate(gzip: &[u8], path: &'static str, InflateBudget(left): &mut InflateBud
     read.map(|_| bytes).map_err(|_| Rejection::NotGzip { path })
 }
 
+/// What SES publishes as plain text when an SNS event destination is created or changed.
+pub(crate) const VALIDATION_NOTICE: &str = "Successfully validated SNS topic for Amazon SES event publishing.";
+
 /// Longest text before the document in a line of a log.
 const MAX_STAMP: usize = 512;
 
@@ -81,7 +83,7 @@ pub(crate) fn stamped(line: &str) -> Option<(Timestamp, &str)> {
         return None;
     }
     let head = line.get(..line.len().min(MAX_STAMP)).unwrap_or(line);
-    // The validation notice is the only document that is not JSON.
+    // The notice is the only document that is not JSON.
     let first = head.find('{').or_else(|| head.find(VALIDATION_NOTICE))?;
     // The first object may be the first of a list, and both may be in text.
     let stamp = line.get(..first)?.trim_end_matches(['[', '"', '\\', ' ', '\t']);

@@ -58,6 +58,11 @@ impl Timestamp {
         Self::parse(text).or_else(|| other_form(text.trim()))
     }
 
+    /// Milliseconds since 1970 in digits, as SQS writes them.
+    pub(crate) fn parse_millis(text: &str) -> Option<Timestamp> {
+        text.parse().ok().map(Timestamp)
+    }
+
     /// Reads a number as seconds or milliseconds since 1970, if its size is unambiguous: seconds have 10 digits before
     /// the point (2001 to 2286), milliseconds 13.
     pub(crate) fn since_1970(number: f64) -> Option<Timestamp> {

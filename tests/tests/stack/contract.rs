@@ -24,7 +24,7 @@ use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
 use reputation::warmup::{Move, Ramp};
 use reputation::{Isp, Key, Minute, Subject};
 
-use super::mail::Dice;
+use super::mail::Rng;
 
 const START: Now = Now(1_791_273_600_000);
 
@@ -166,7 +166,7 @@ async fn perform<S: Reputation + DesiredStates + Outbox>(
 }
 
 async fn compare(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut rng = Rng::seeded(seed);
     let text = "[subjects]\nprotected = [\"configuration-set:reset\"]\n[store]\nlanes = 3\n[gate]\nin_use = ";
     let policy = Policy::from_toml(&format!("{text}{}", seed.is_multiple_of(2))).unwrap();
     let cloud = Cloud::new();
@@ -191,24 +191,24 @@ async fn compare(seed: u64) {
     let mut now = START;
     let mut sequence = Sequence { next: 1 };
     for step in 0..40 {
-        now = Now(now.0 + [1_000, 20_000, 60_000, 1_800_000, 7_200_000, 86_400_000][dice.below(6)]);
+        now = Now(now.0 + [1_000, 20_000, 60_000, 1_800_000, 7_200_000, 86_400_000][rng.below(6)]);
         let mut units = Vec::new();
-        for _ in 0..dice.below(4) {
-            let (sender, isp) = (SenderId(dice.below(4) as u32), isps[dice.below(3)]);
-            let cohort = now.minute().minus([0, 1, 30, 200, 3_000, 20_000][dice.below(6)] + dice.below(3) as u32);
-            let bad = [0, 3, 30][dice.below(3)];
-            for mail in 0..dice.below(80) {
-                let kind = if dice.chance(bad) { UnitKind::HardBounce } else { UnitKind::Delivered };
+        for _ in 0..rng.below(4) {
+            let (sender, isp) = (SenderId(rng.below(4) as u32), isps[rng.below(3)]);
+            let cohort = now.minute().minus([0, 1, 30, 200, 3_000, 20_000][rng.below(6)] + rng.below(3) as u32);
+            let bad = [0, 3, 30][rng.below(3)];
+            for mail in 0..rng.below(80) {
+                let kind = if rng.chance(bad) { UnitKind::HardBounce } else { UnitKind::Delivered };
                 for kind in [UnitKind::Sent, kind] {
                     let key = UnitKey(u128::from(seed) << 64 | (step << 32 | mail) as u128);
                     units.push(Unit { key, kind, isp, cohort, sender });
                 }
             }
         }
-        let limits = if dice.chance(50) { LIMITS } else { Limits { rows: 9, counters: 2 } };
-        let isp = dice.chance(50).then(|| isps[dice.below(3)]);
-        let subject = subjects[dice.below(subjects.len() - 1)].clone();
-        let act = Act { units, limits, kind: dice.below(24) / 2, subject, isp };
+        let limits = if rng.chance(50) { LIMITS } else { Limits { rows: 9, counters: 2 } };
+        let isp = rng.chance(50).then(|| isps[rng.below(3)]);
+        let subject = subjects[rng.below(subjects.len() - 1)].clone();
+        let act = Act { units, limits, kind: rng.below(24) / 2, subject, isp };
         let first = sequence.next;
         sequence.next += act.units.len() as u64 + 1;
         let expected = perform(&policy, &mut memory, &senders, &act, first, now).await;
@@ -259,17 +259,17 @@ fn sorted(mut quota: Quota) -> Quota {
     quota
 }
 
-fn any_quota(dice: &mut Dice) -> Quota {
+fn any_quota(rng: &mut Rng) -> Quota {
     let ramp = Ramp {
-        day: 20_778 + dice.below(2) as i32,
-        quota: [100, 200][dice.below(2)],
+        day: 20_778 + rng.below(2) as i32,
+        quota: [100, 200][rng.below(2)],
         reach: 200,
-        step: [Move::Grew { from: 50 }, Move::Trickled { reach: 200 }][dice.below(2)],
-        anchor: dice.chance(50),
+        step: [Move::Grew { from: 50 }, Move::Trickled { reach: 200 }][rng.below(2)],
+        anchor: rng.chance(50),
         sending_days: 3,
         idle_days: 0,
         low: (1, 20),
-        demoted: dice.chance(50).then_some(START),
+        demoted: rng.chance(50).then_some(START),
         hurt: 7,
     };
     // The same for a day, because there is one ramp of each.
@@ -277,14 +277,14 @@ fn any_quota(dice: &mut Dice) -> Quota {
     Quota { ramp, meter: Meter { bulk: 0, critical: 0, mark: Nanos::of(START) }, leases: Vec::new() }
 }
 
-fn any_act(dice: &mut Dice, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
+fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
     let now = Nanos::of(START);
-    let some_lease = |dice: &mut Dice| leases.get(dice.below(leases.len().max(1))).cloned();
-    match (dice.below(10), some_lease(dice)) {
+    let some_lease = |rng: &mut Rng| leases.get(rng.below(leases.len().max(1))).cloned();
+    match (rng.below(10), some_lease(rng)) {
         (0, _) => {
-            let mut old = known.cloned().filter(|_| dice.chance(90));
-            if let Some(old) = old.as_mut().filter(|_| dice.chance(50)) {
-                match dice.below(5) {
+            let mut old = known.cloned().filter(|_| rng.chance(90));
+            if let Some(old) = old.as_mut().filter(|_| rng.chance(50)) {
+                match rng.below(5) {
                     0 => old.ramp.day -= 1,
                     1 => old.ramp.quota += 1,
                     2 => old.meter.bulk += 1,
@@ -292,13 +292,13 @@ fn any_act(dice: &mut Dice, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct
                     _ => old.meter.mark.0 -= 1,
                 }
             }
-            QuotaAct::Open(old, any_quota(dice))
+            QuotaAct::Open(old, any_quota(rng))
         }
         (1..4, Some(mut lease)) => {
-            if let Some(here) = known.and_then(|quota| quota.leases.first()).filter(|_| dice.chance(60)) {
+            if let Some(here) = known.and_then(|quota| quota.leases.first()).filter(|_| rng.chance(60)) {
                 lease = here.clone();
             }
-            match dice.below(20) {
+            match rng.below(20) {
                 0 => lease.bulk += 1,
                 1 => lease.critical += 1,
                 2 => lease.interval += 1,
@@ -306,35 +306,35 @@ fn any_act(dice: &mut Dice, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct
                 4 => lease.id = format!("{:016x}", 99),
                 _ => {}
             }
-            let unused = dice.below(lease.mails() as usize + 2) as u64;
-            let day = known.map_or(20_778, |quota| quota.ramp.day) + i32::from(dice.chance(10));
+            let unused = rng.below(lease.mails() as usize + 2) as u64;
+            let day = known.map_or(20_778, |quota| quota.ramp.day) + i32::from(rng.chance(10));
             QuotaAct::TakeBack(day, lease, unused)
         }
         _ => {
-            let (bulk, critical) = (dice.below(3) as u64 * 7, dice.below(3) as u64 * 2);
-            let interval = [1, 3_600_000_000][dice.below(2)];
-            let mark = match dice.below(4) {
+            let (bulk, critical) = (rng.below(3) as u64 * 7, rng.below(3) as u64 * 2);
+            let interval = [1, 3_600_000_000][rng.below(2)];
+            let mark = match rng.below(4) {
                 0 => MarkMove::Stay,
-                1 => MarkMove::Lift(Nanos(now.0 + dice.below(2) as i64 * 5), Nanos(now.0 + dice.below(3) as i64)),
+                1 => MarkMove::Lift(Nanos(now.0 + rng.below(2) as i64 * 5), Nanos(now.0 + rng.below(3) as i64)),
                 _ => {
                     let by = interval * bulk as i64;
-                    let from = Nanos(now.0 + dice.below(3) as i64 - 1);
-                    MarkMove::Advance(by, from, Nanos(now.0 + [-3, 0, 2_000_000_000_000][dice.below(3)]))
+                    let from = Nanos(now.0 + rng.below(3) as i64 - 1);
+                    MarkMove::Advance(by, from, Nanos(now.0 + [-3, 0, 2_000_000_000_000][rng.below(3)]))
                 }
             };
             let spend = Spend {
-                day: known.map_or(20_778, |quota| quota.ramp.day + i32::from(dice.chance(5))),
-                quota: known.map_or(100, |quota| quota.ramp.quota + u64::from(dice.chance(5))),
+                day: known.map_or(20_778, |quota| quota.ramp.day + i32::from(rng.chance(5))),
+                quota: known.map_or(100, |quota| quota.ramp.quota + u64::from(rng.chance(5))),
                 bulk,
-                most_bulk: [0, 30, 1_000][dice.below(3)],
+                most_bulk: [0, 30, 1_000][rng.below(3)],
                 critical,
-                most_critical: [0, 1_000][dice.below(2)],
+                most_critical: [0, 1_000][rng.below(2)],
                 interval,
                 mark,
             };
-            let id = |dice: &mut Dice| format!("{:016x}", dice.below(12));
-            let forgotten = (0..dice.below(3)).map(|_| id(dice)).collect();
-            QuotaAct::Spend(spend, Lease::of(id(dice), &spend, START.plus_minutes(1)), forgotten)
+            let id = |rng: &mut Rng| format!("{:016x}", rng.below(12));
+            let forgotten = (0..rng.below(3)).map(|_| id(rng)).collect();
+            QuotaAct::Spend(spend, Lease::of(id(rng), &spend, START.plus_minutes(1)), forgotten)
         }
     }
 }
@@ -344,18 +344,18 @@ async fn tables_keep_quotas_as_memory_does() {
     let policy = Policy::default();
     let isps = ["gmail", "web.de"].map(|name| policy.isp_map.by_name(name).unwrap());
     for seed in 0..4 {
-        let mut dice = Dice(seed);
+        let mut rng = Rng::seeded(seed);
         let cloud = Cloud::new();
         let tables = DynamoQuotas::new(cloud.clients().dynamodb(), e2e::cloud::REPUTATION, policy.isp_map.clone());
         let memory = MemoryQuotas::default();
         let mut leases: Vec<Lease> = Vec::new();
         let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
         for step in 0..200 {
-            let (set, isp) = (["news", "shop"][dice.below(2)], isps[dice.below(2)]);
+            let (set, isp) = (["news", "shop"][rng.below(2)], isps[rng.below(2)]);
             let known = memory.quota(set, isp).await.unwrap();
             leases.extend(known.iter().flat_map(|quota| quota.leases.clone()));
             leases.drain(..leases.len().saturating_sub(20));
-            let act = any_act(&mut dice, known.as_ref(), &leases);
+            let act = any_act(&mut rng, known.as_ref(), &leases);
             let expected = perform_quota(&memory, set, isp, &act).await;
             let found = perform_quota(&tables, set, isp, &act).await;
             assert_eq!(found, expected, "seed {seed}, step {step}");

@@ -7,7 +7,7 @@ use e2e::stack::Stack;
 use reputation::time::Now;
 use serde_json::Value;
 
-use super::mail::{Dice, Mailbox, NEWS, SHOP, stored};
+use super::mail::{Mailbox, NEWS, Rng, SHOP, stored};
 
 const START: Now = Now(1_791_273_600_000);
 
@@ -20,11 +20,11 @@ struct Reader {
 }
 
 impl Reader {
-    async fn read(&mut self, stack: &mut Stack, dice: &mut Dice, now: Now) {
+    async fn read(&mut self, stack: &mut Stack, rng: &mut Rng, now: Now) {
         let records = stack.cloud.stream(LEDGER);
-        let is_replaced = self.added == records.len() || dice.chance(20);
-        let start = if is_replaced { dice.below(self.added.max(1)) } else { self.added };
-        let end = (start + 1 + dice.below(40)).min(records.len());
+        let is_replaced = self.added == records.len() || rng.chance(20);
+        let start = if is_replaced { rng.below(self.added.max(1)) } else { self.added };
+        let end = (start + 1 + rng.below(40)).min(records.len());
         if start < end {
             let outcome = stack.fold(&records[start..end], now).await;
             if outcome.is_ok() && !stack.restart_if_stopped() {
@@ -38,7 +38,7 @@ impl Reader {
     }
 }
 
-fn mailbox(dice: &mut Dice) -> Mailbox {
+fn mailbox(rng: &mut Rng) -> Mailbox {
     let mut mailbox = Mailbox::default();
     let (microsoft, gmail) = (("outlook.com", "microsoft"), ("gmail.com", "gmail"));
     for mail in 0..60 {
@@ -54,27 +54,27 @@ fn mailbox(dice: &mut Dice) -> Mailbox {
     let events = std::mem::take(&mut mailbox.events);
     let mut delivered: Vec<String> = Vec::new();
     for event in events {
-        if dice.chance(10) {
+        if rng.chance(10) {
             delivered.push(event.clone());
         }
         delivered.push(event);
     }
     for index in (1..delivered.len()).rev() {
-        delivered.swap(index, dice.below(index + 1));
+        delivered.swap(index, rng.below(index + 1));
     }
     mailbox.events = delivered;
     mailbox
 }
 
 async fn simulate(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut rng = Rng::seeded(seed);
     let cloud = Cloud::new();
     cloud.state().sets = [("news".to_owned(), true), ("shop".to_owned(), true)].into();
     let mut stack = Stack::new(&cloud, false);
-    let mailbox = mailbox(&mut dice);
+    let mailbox = mailbox(&mut rng);
     let mut queue: VecDeque<&str> = mailbox.events.iter().map(String::as_str).collect();
     let mut reader = Reader::default();
-    let crashes = [0, 10, 30, 60][dice.below(4)];
+    let crashes = [0, 10, 30, 60][rng.below(4)];
     let mut now = START.plus_minutes(4);
     let mut kills = 0;
     let mut steps = 0;
@@ -82,13 +82,13 @@ async fn simulate(seed: u64) {
         steps += 1;
         assert!(steps < 5_000, "seed {seed}: no end");
         now = Now(now.0 + 700);
-        if dice.chance(crashes) {
-            cloud.kill(Kill { after: dice.below(5) as u64, carried_out: dice.chance(50) });
+        if rng.chance(crashes) {
+            cloud.kill(Kill { after: rng.below(5) as u64, carried_out: rng.chance(50) });
             kills += 1;
         }
-        match dice.below(10) {
+        match rng.below(10) {
             0..4 if !queue.is_empty() => {
-                let len = (1 + dice.below(30)).min(queue.len());
+                let len = (1 + rng.below(30)).min(queue.len());
                 let batch: Vec<&str> = queue.drain(..len).collect();
                 let failed = stack.ingest(&batch, now).await;
                 // A stopped process answers nothing, and everything is delivered again.
@@ -96,19 +96,19 @@ async fn simulate(seed: u64) {
                     (true, _) | (_, Err(_)) => queue.extend(&batch),
                     (false, Ok(failed)) => queue.extend(failed.into_iter().map(|index| batch[index])),
                 }
-                if dice.chance(20) {
-                    queue.push_back(batch[dice.below(batch.len())]);
+                if rng.chance(20) {
+                    queue.push_back(batch[rng.below(batch.len())]);
                 }
             }
-            4..8 => reader.read(&mut stack, &mut dice, now).await,
+            4..8 => reader.read(&mut stack, &mut rng, now).await,
             8 => _ = stack.tick(now).await,
-            _ => _ = stack.enforce(dice.chance(50), now).await,
+            _ => _ = stack.enforce(rng.chance(50), now).await,
         }
         stack.restart_if_stopped();
     }
     cloud.revive();
     for _ in 0..3 {
-        reader.read(&mut stack, &mut dice, now).await;
+        reader.read(&mut stack, &mut rng, now).await;
         stack.tick(now).await.unwrap();
         stack.enforce(true, now).await.unwrap();
     }

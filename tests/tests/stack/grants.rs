@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::described::ask;
 use super::gate::used;
-use super::mail::Dice;
+use super::mail::Rng;
 
 /// 2026-11-21, midnight.
 const MIDNIGHT: Now = Now(1_795_219_200_000);
@@ -47,7 +47,7 @@ struct Known {
 
 struct Client {
     number: usize,
-    dice: Dice,
+    rng: Rng,
     asked: u64,
     /// Leases to give back in a later round, of which ISP, and how many mails of them.
     late: Vec<(String, String, u64)>,
@@ -64,16 +64,16 @@ struct World {
 
 impl World {
     fn gate(&self, bits: u64) -> WarmGate {
-        let mut dice = Dice(self.seed ^ bits.rotate_left(32));
+        let mut rng = Rng::seeded(self.seed ^ bits.rotate_left(32));
         let bad = self.bad;
         let clients = self.cloud.clients_over(move || {
-            let fate = match dice.below(100) {
+            let fate = match rng.below(100) {
                 n if n >= bad => Fate::Answered,
                 n => [Fate::AnswerLost, Fate::CallLost, Fate::Hangs][n % 3],
             };
-            (Duration::from_millis(1 + dice.below(20) as u64), fate)
+            (Duration::from_millis(1 + rng.below(20) as u64), fate)
         });
-        WarmGate::new(&clients, bits | 1)
+        WarmGate::new(&clients, bits)
     }
 
     async fn note(&self, what: &'static str) {
@@ -81,16 +81,16 @@ impl World {
     }
 
     /// Sends one request to one gate; `None` if it was stopped before it answered.
-    async fn once(&self, dice: &mut Dice, path: &str, body: &Value, now: Now) -> Option<(i64, Value)> {
-        let mut gate = self.gates[dice.below(GATES)].lock().await;
+    async fn once(&self, rng: &mut Rng, path: &str, body: &Value, now: Now) -> Option<(i64, Value)> {
+        let mut gate = self.gates[rng.below(GATES)].lock().await;
         // Lambda stops a function at its time limit, or a machine fails: anywhere between two calls.
-        let patience = if dice.chance(self.bad) { 1 + dice.below(40) as u64 } else { 60_000 };
+        let patience = if rng.chance(self.bad) { 1 + rng.below(40) as u64 } else { 60_000 };
         let request = request("POST", path, Some(&body.to_string()));
         let reply = tokio::time::timeout(Duration::from_millis(patience), ask(&mut gate, &request, now)).await;
         let Ok(reply) = reply else {
             self.note("stopped").await;
-            if dice.chance(50) {
-                *gate = self.gate(dice.below(usize::MAX) as u64);
+            if rng.chance(50) {
+                *gate = self.gate(rng.below(usize::MAX) as u64);
             }
             return None;
         };
@@ -103,19 +103,19 @@ impl World {
             self.give_back(client, &lease, &isp, unused, now, true).await;
         }
         client.asked += 1;
-        let dice = &mut client.dice;
-        let class = if dice.chance(30) { "critical" } else { "bulk" };
+        let rng = &mut client.rng;
+        let class = if rng.chance(30) { "critical" } else { "bulk" };
         let mut recipients = serde_json::Map::new();
         for (domain, _) in ISPS {
-            if recipients.is_empty() || dice.chance(30) {
-                recipients.insert(domain.to_owned(), json!(1 + dice.below(15)));
+            if recipients.is_empty() || rng.chance(30) {
+                recipients.insert(domain.to_owned(), json!(1 + rng.below(15)));
             }
-            if dice.chance(40) {
+            if rng.chance(40) {
                 recipients.clear();
             }
         }
         if recipients.is_empty() {
-            recipients.insert(ISPS[1].0.to_owned(), json!(1 + dice.below(15)));
+            recipients.insert(ISPS[1].0.to_owned(), json!(1 + rng.below(15)));
         }
         let body = json!({
             "request": format!("{}-{}", client.number, client.asked), "configurationSet": "news", "identity": "news.example",
@@ -125,7 +125,7 @@ impl World {
         let permits = loop {
             tries += 1;
             assert!(tries < 200, "no answer: {body}");
-            match self.once(&mut client.dice, "/v1/permits", &body, now).await {
+            match self.once(&mut client.rng, "/v1/permits", &body, now).await {
                 Some((200, mut answer)) if answer.get("degraded").is_none() => break answer["permits"].take(),
                 Some((200, answer)) => {
                     self.note("uncounted").await;
@@ -145,8 +145,8 @@ impl World {
             assert!(known.leases.insert(lease.to_owned()), "{lease} was granted twice");
             *known.granted.entry(isp.to_owned()).or_default() += granted;
             drop(known);
-            let unused = client.dice.below(granted as usize + 1) as u64;
-            match client.dice.below(10) {
+            let unused = client.rng.below(granted as usize + 1) as u64;
+            match client.rng.below(10) {
                 0..2 => self.give_back(client, lease, isp, unused, now, false).await,
                 2 => client.late.push((lease.to_owned(), isp.to_owned(), unused)),
                 _ => {}
@@ -157,7 +157,7 @@ impl World {
     async fn give_back(&self, client: &mut Client, lease: &str, isp: &str, unused: u64, now: Now, late: bool) {
         let body = json!({ "configurationSet": "news", "lease": lease, "unused": unused });
         loop {
-            match self.once(&mut client.dice, "/v1/leases/return", &body, now).await {
+            match self.once(&mut client.rng, "/v1/leases/return", &body, now).await {
                 Some((200, _)) => break,
                 // No other client gives it back: either it was taken back and the answer was lost, or it is one of too many.
                 Some((409, _)) => {
@@ -171,8 +171,8 @@ impl World {
         }
         *self.known.lock().await.returned.entry(isp.to_owned()).or_default() += unused;
         // Twice has the effect of once.
-        if client.dice.chance(30)
-            && let Some((status, _)) = self.once(&mut client.dice, "/v1/leases/return", &body, now).await
+        if client.rng.chance(30)
+            && let Some((status, _)) = self.once(&mut client.rng, "/v1/leases/return", &body, now).await
         {
             assert!([409, 503].contains(&status));
             self.note("twice").await;
@@ -201,19 +201,19 @@ impl World {
 }
 
 async fn simulate(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut rng = Rng::seeded(seed);
     let cloud = Cloud::without_streams();
     Stack::push(&cloud, POLICY).await;
     let bad = [0, 5, 15, 30][(seed % 4) as usize];
     let mut world = World { cloud: cloud.clone(), seed, gates: Vec::new(), known: Mutex::default(), bad };
     world.gates = (0..GATES as u64).map(|bits| Mutex::new(world.gate(bits << 8))).collect();
     let world = Arc::new(world);
-    let client = |number| Client { number, dice: Dice(seed << 32 | number as u64), asked: 0, late: Vec::new() };
+    let client = |number| Client { number, rng: Rng::seeded(seed << 32 | number as u64), asked: 0, late: Vec::new() };
     let mut clients: Vec<Client> = (0..CLIENTS).map(client).collect();
     let mut now = MIDNIGHT;
     while now.0 < MIDNIGHT.0 + 23 * HOUR_MILLIS {
         // Leases are valid for a minute: most of those that come back one round later are too late.
-        now = Now(now.0 + [30_000, 3_000_000, 4_800_000][dice.below(3)]);
+        now = Now(now.0 + [30_000, 3_000_000, 4_800_000][rng.below(3)]);
         let mut turns = JoinSet::new();
         for mut client in clients.drain(..) {
             let world = Arc::clone(&world);
@@ -279,7 +279,7 @@ async fn a_day_is_closed_once_and_no_grant_is_lost_in_between() {
         Stack::push(&cloud, "[warmup.sets]\nnews = { start = 400, target = 50000 }\n").await;
         let mut gates: Vec<WarmGate> = (0..24).map(|bits| WarmGate::new(&cloud.clients(), bits << 8 | 1)).collect();
         let midnight = Now(MIDNIGHT.0 + 24 * HOUR_MILLIS);
-        let mut dice = Dice(seed);
+        let mut rng = Rng::seeded(seed);
         let body = |class: &str, mails: usize| {
             let body = json!({
                 "configurationSet": "news", "identity": "news.example", "class": class, "recipients": { "gmail.com": mails }
@@ -298,14 +298,14 @@ async fn a_day_is_closed_once_and_no_grant_is_lost_in_between() {
         };
         for hour in 1..24 {
             let now = Now(MIDNIGHT.0 + hour * HOUR_MILLIS);
-            add(&ask(&mut gates[dice.below(24)], &body("bulk", 60), now).await);
+            add(&ask(&mut gates[rng.below(24)], &body("bulk", 60), now).await);
         }
         // Half of the clocks are a little behind midnight, half of them past it; so is the planner's.
         let mut stack = Stack::new(&cloud, true);
         let mut asks = JoinSet::new();
         for mut gate in gates {
-            let now = Now(midnight.0 + [-900, -1, 0, 1, 900][dice.below(5)]);
-            let request = body("critical", 1 + dice.below(3));
+            let now = Now(midnight.0 + [-900, -1, 0, 1, 900][rng.below(5)]);
+            let request = body("critical", 1 + rng.below(3));
             asks.spawn(async move { ask(&mut gate, &request, now).await });
         }
         let (replies, planned) = tokio::join!(asks.join_all(), stack.hour(midnight));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use reputation::time::Now;
 
 /// Counters by subject and attribute name, as in stored rows.
@@ -88,16 +90,16 @@ pub(crate) fn stored(cloud: &e2e::cloud::Cloud, length: &str) -> Totals {
     totals
 }
 
-/// The bits that a seed gives (splitmix64).
-pub(crate) struct Dice(pub(crate) u64);
+/// Random numbers, the same for the same seed.
+pub(crate) struct Rng(ChaCha8Rng);
 
-impl Dice {
+impl Rng {
+    pub(crate) fn seeded(seed: u64) -> Rng {
+        Rng(ChaCha8Rng::seed_from_u64(seed))
+    }
+
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) % n as u64) as usize
+        self.0.random_range(0..n)
     }
 
     pub(crate) fn chance(&mut self, percent: usize) -> bool {

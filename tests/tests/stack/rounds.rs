@@ -8,7 +8,7 @@ use e2e::stack::Stack;
 use reputation::time::Now;
 use serde_json::{Value, json};
 
-use super::mail::{Dice, Mailbox, Sender};
+use super::mail::{Mailbox, Rng, Sender};
 
 const START: Now = Now(1_791_273_600_000);
 const SETS: usize = 20;
@@ -59,7 +59,7 @@ async fn what_there_is_no_time_to_judge_is_judged_by_the_next_invocation() {
     assert_eq!(all.again_from, None);
     assert!(all.changes.len() >= SETS / 2, "{:?}", all.changes);
     for seed in 0..6 {
-        let mut dice = Dice(seed);
+        let mut rng = Rng::seeded(seed);
         let mut stack = with_mail().await;
         let records = stack.cloud.stream(LEDGER);
         let mut invocations = 0;
@@ -67,7 +67,7 @@ async fn what_there_is_no_time_to_judge_is_judged_by_the_next_invocation() {
             invocations += 1;
             // Another process each time.
             stack = Stack::new(&stack.cloud.clone(), false);
-            let judgements = 1 + dice.below(15);
+            let judgements = 1 + rng.below(15);
             let handled = stack.fold_for(&records, now, judgements).await.unwrap();
             // The answer to Lambda.
             let answer = serde_json::to_value(BreakerAnswer::from(&handled)).unwrap();

@@ -7,7 +7,7 @@ use pipeline::ports::Reputation as _;
 use reputation::time::Now;
 use serde_json::{Value, json};
 
-use super::mail::{Dice, Mailbox, NEWS, SHOP, Sender};
+use super::mail::{Mailbox, NEWS, Rng, SHOP, Sender};
 
 const START: Now = Now(1_791_273_600_000);
 /// Its breaker cannot be read, though its mail is as bad as that of the others.
@@ -22,7 +22,7 @@ fn item(pk: &str, sk: &str, attributes: Value) -> Value {
 }
 
 /// Unreadable items of every kind that several keys' work reads, each invalid in some way.
-fn spoilt(dice: &mut Dice) -> Vec<Value> {
+fn spoilt(rng: &mut Rng) -> Vec<Value> {
     let breakers = [
         json!({ "state": { "S": "draining" }, "version": { "N": "7" }, "since_pause": { "N": "0" } }),
         json!({ "state": { "S": "open" }, "version": { "N": "7" } }),
@@ -31,17 +31,17 @@ fn spoilt(dice: &mut Dice) -> Vec<Value> {
         json!({ "state": { "S": "closed" }, "version": { "N": "7" }, "since_pause": { "N": "0" },
             "since_throttle": { "N": "0" }, "trips": { "N": "0" }, "hold": { "S": "until-monday" } }),
     ];
-    let breaker = |dice: &mut Dice| breakers[dice.below(breakers.len())].clone();
+    let breaker = |rng: &mut Rng| breakers[rng.below(breakers.len())].clone();
     let (set, identity) = ("configuration-set:club", "identity:club.example");
     let mut items = vec![
-        item(set, "breaker#", breaker(dice)),
-        item(identity, "breaker#", breaker(dice)),
-        item(set, "breaker#gmail", breaker(dice)),
-        item(identity, "breaker#gmail", breaker(dice)),
-        item(set, "breaker#microsoft", breaker(dice)),
-        item(identity, "breaker#microsoft", breaker(dice)),
-        item("board", "#configuration-set:club", breaker(dice)),
-        item("board", "gmail#identity:club.example", breaker(dice)),
+        item(set, "breaker#", breaker(rng)),
+        item(identity, "breaker#", breaker(rng)),
+        item(set, "breaker#gmail", breaker(rng)),
+        item(identity, "breaker#gmail", breaker(rng)),
+        item(set, "breaker#microsoft", breaker(rng)),
+        item(identity, "breaker#microsoft", breaker(rng)),
+        item("board", "#configuration-set:club", breaker(rng)),
+        item("board", "gmail#identity:club.example", breaker(rng)),
     ];
     // Items that only `news` depends on: its desired state, a row of its counters, and the alert queue.
     let minute = START.plus_minutes(1).minute().0;
@@ -70,15 +70,15 @@ fn spoilt(dice: &mut Dice) -> Vec<Value> {
         item("outbox", "1791273600000#configuration-set:club#000001", json!({ "kind": { "S": "Song" } })),
         item("clock", "hour", json!({ "done": { "S": "noon" } })),
     ];
-    items.extend(others.into_iter().filter(|_| dice.chance(60)));
+    items.extend(others.into_iter().filter(|_| rng.chance(60)));
     items
 }
 
 async fn simulate(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut rng = Rng::seeded(seed);
     let cloud = Cloud::new();
     cloud.state().sets = ["news", "shop", "club"].map(|set| (set.to_owned(), true)).into();
-    let spoilt = spoilt(&mut dice);
+    let spoilt = spoilt(&mut rng);
     for item in &spoilt {
         cloud.dynamodb("PutItem", json!({ "TableName": REPUTATION, "Item": item }));
     }
@@ -98,7 +98,7 @@ async fn simulate(seed: u64) {
     }
     let (mut given, mut now) = (0, START.plus_minutes(4));
     // Few enough that the stops are still in force when the enforcer runs.
-    for events in mailbox.events.chunks(20 + dice.below(200)) {
+    for events in mailbox.events.chunks(20 + rng.below(200)) {
         let bodies: Vec<&str> = events.iter().map(String::as_str).collect();
         assert_eq!(stack.ingest(&bodies, now).await, Ok(Vec::new()), "seed {seed}");
         let records = stack.cloud.stream(LEDGER);

@@ -13,7 +13,8 @@ use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan, 
 use pollster::block_on;
 use proptest::prelude::*;
 use reputation::breaker::Input;
-use reputation::permit::{Ask, Class};
+use reputation::class::Class;
+use reputation::permit::Ask;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;

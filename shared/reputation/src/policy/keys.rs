@@ -9,7 +9,6 @@
 //! Where to start: [`SECTIONS`].
 
 use super::PolicyError;
-use crate::permit::MAX_LEASE_MILLIS;
 
 /// A table of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,6 +88,9 @@ pub(super) const KNOWN_ISP: &str = "the name of an ISP, of the built-in map or o
 pub(super) const SET_NAME: &str = "the name of a configuration set: 1 to 64 letters, digits, - and _";
 /// What `sending_days` may be.
 pub(super) const SENDING_DAYS: &str = "at least one of mon, tue, wed, thu, fri, sat, sun";
+
+/// The longest life of a lease: a longer one could outlive the day that it belongs to.
+const MAX_LEASE_SECS: u64 = 3_600;
 
 const HOUR: &str = "an hour from 0 to 23, or -1 for never";
 const SUBJECT: &str = "a subject: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE or account";
@@ -247,7 +249,7 @@ const GATE: &[Key] = &[
     key(
         "lease_seconds",
         "seconds",
-        whole(5, MAX_LEASE_MILLIS as u64 / 1_000),
+        whole(5, MAX_LEASE_SECS),
         "How long a lease is valid: within it mails are sent, or given back.",
     ),
     key(

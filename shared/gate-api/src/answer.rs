@@ -1,0 +1,150 @@
+//! What the gate answers with status 200.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The answer to a [`PermitsRequest`](crate::PermitsRequest).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Permits {
+    /// The name of the request that is answered. The gate of this release leaves it out; a client that gets it checks
+    /// it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The configuration set that was asked for.
+    #[serde(default)]
+    pub configuration_set: String,
+    /// The date whose quota it is (`2026-11-21`), where days begin as the policy says.
+    #[serde(default)]
+    pub day: String,
+    /// Why some permits are not counted, if so; for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
+    /// One for each ISP.
+    pub permits: Vec<Permit>,
+}
+
+/// What may go to one ISP: `granted`, `overflow` and `deferred` add up to `asked`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Permit {
+    /// Name of the ISP.
+    pub isp: String,
+    /// The domains of the request that it receives for, as they were given.
+    pub domains: Vec<String>,
+    /// Mails asked for.
+    pub asked: u64,
+    /// Mails that may go now by `route`.
+    pub granted: u64,
+    /// The configuration set to name in `SendEmail`; `None` if nothing is granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// What gives back what is not sent; `None` if nothing is granted, or it is not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    /// Until when what is granted may be sent, or given back: RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// The same in seconds from now. The gate of this release leaves it out; a client that gets it prefers it, because
+    /// it depends on no clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u64>,
+    /// Mails that may go now by `overflow_route`.
+    pub overflow: u64,
+    /// The configuration set for those; `None` if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow_route: Option<String>,
+    /// Mails that may not go now.
+    pub deferred: u64,
+    /// After how many seconds to ask for those again; `None` if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
+    /// What limits it; `None` if all was granted by `route`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// The same in words, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What limits a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// The day's quota has been granted.
+    Quota,
+    /// More of the quota becomes available later that day.
+    Pace,
+    /// A breaker lets only a share through.
+    Throttled,
+    /// A breaker lets nothing through.
+    Stopped,
+    /// It would be granted, but SES accepts no mail with this configuration set, and no other route is named or sends.
+    NoRoute,
+    /// What was granted under the name of this request has expired.
+    LeaseExpired,
+    /// The quota cannot be read, and the policy says that mail of this class waits then.
+    Unreadable,
+    /// A code of a later release, or none.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Limit {
+    /// All that this release answers.
+    pub const ALL: [Limit; 7] = [
+        Limit::Quota,
+        Limit::Pace,
+        Limit::Throttled,
+        Limit::Stopped,
+        Limit::NoRoute,
+        Limit::LeaseExpired,
+        Limit::Unreadable,
+    ];
+
+    /// Stable name, as in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Quota => "quota",
+            Limit::Pace => "pace",
+            Limit::Throttled => "throttled",
+            Limit::Stopped => "stopped",
+            Limit::NoRoute => "no-route",
+            Limit::LeaseExpired => "lease-expired",
+            Limit::Unreadable => "unreadable",
+            Limit::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The answer to a [`ReturnRequest`](crate::ReturnRequest).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// Mails that may be granted again.
+    pub returned: u64,
+}
+
+/// The answer at [`HEALTH_PATH`](crate::HEALTH_PATH).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// A gate that is not well answers with a [`Problem`](crate::Problem).
+    pub status: HealthStatus,
+    /// Version of the policy in use; 0 is the default.
+    pub policy_version: u64,
+}
+
+/// How the gate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Policy and tables can be read.
+    Ok,
+}
