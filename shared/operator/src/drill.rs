@@ -24,7 +24,7 @@ use replay::text::TermStyle;
 use reputation::address::Address;
 use reputation::breaker::State;
 use reputation::isp::Isp;
-use reputation::judge::{ArmedSince, judge};
+use reputation::judge::{ArmedSince, Judge};
 use reputation::policy::{Mode, Policy};
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
@@ -288,7 +288,7 @@ fn opens(policy: &Policy, isp: Option<Isp>, bounces: u32, spread: bool, now: Now
             timeline.add(minute, Isp::OTHER, kind, 1, false, now);
         }
     }
-    judge(policy, &mut timeline, isp, &[], ArmedSince::default(), now).pause.is_some()
+    Judge::new(policy, isp, &[], now).judgement(&mut timeline, ArmedSince::default()).pause.is_some()
 }
 
 /// Checks that SES has verified the address, its domain, or a parent domain.

@@ -17,7 +17,7 @@ use replay::input::Progress;
 use replay::text::TermStyle;
 use reputation::breaker::{BreakerState, Cause, Factor, Override, State, StateName, due};
 use reputation::isp::{Isp, IspMap};
-use reputation::judge::{self, ArmedSince};
+use reputation::judge::{ArmedSince, Judge};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
@@ -465,7 +465,7 @@ impl<'a> Case<'a> {
             None => (known.since, left_out(policy, subject_state, board, &BTreeMap::new())),
         };
         let mut timeline = subject_state.timeline.clone();
-        let judgement = judge::judge(policy, &mut timeline, key.isp, &left_out, since, *now);
+        let judgement = Judge::new(policy, key.isp, &left_out, *now).judgement(&mut timeline, since);
         let (mails, needed) = (judgement.probe.population, rules.probe_mails);
         // At the start of a probe, it is due at its earliest end; much later, at its latest end.
         let first = due(rules, known, at).unwrap_or(at);

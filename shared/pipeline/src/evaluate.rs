@@ -19,7 +19,7 @@ use reputation::counters::{Metric, Tally};
 use reputation::detect::{Level, Percent, Verdict};
 use reputation::incident::{self, Conduct, Scope};
 use reputation::isp::Isp;
-use reputation::judge::{self, ArmedSince, Judgement};
+use reputation::judge::{self, ArmedSince, Judge, Judgement};
 use reputation::policy::{Policy, WithoutGate};
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
@@ -448,7 +448,7 @@ pub fn assess(
                 continue;
             }
             let since = since_of_isp(subject_state, board, *isp);
-            let judgement = judge::judge(policy, &mut subject_state.timeline, Some(*isp), &[], since, now);
+            let judgement = Judge::new(policy, Some(*isp), &[], now).judgement(&mut subject_state.timeline, since);
             let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
             let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             if policy.gate_in_use {
@@ -466,7 +466,7 @@ pub fn assess(
     }
     let left_out = left_out(policy, subject_state, board, &steps);
     let since = whole.breaker.since;
-    let mut judgement = judge::judge(policy, &mut subject_state.timeline, None, &left_out, since, now);
+    let mut judgement = Judge::new(policy, None, &left_out, now).judgement(&mut subject_state.timeline, since);
     if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
         // Some of the ISPs may be in trouble, though not contained yet. If the others show no significant harm, the
         // harm belongs to those ISPs, and their own breakers handle it.
@@ -634,10 +634,10 @@ fn others_are_bad(
     since: ArmedSince,
     now: Now,
 ) -> bool {
-    let others = judge::judge(policy, &mut subject_state.timeline, None, left_out, since, now);
+    let others = Judge::new(policy, None, left_out, now).judgement(&mut subject_state.timeline, since);
     others.throttle.is_some()
         || others.pause.is_some()
-        || judge::shows_harm(policy, &mut subject_state.timeline, left_out, since, now)
+        || Judge::new(policy, None, left_out, now).shows_harm(&mut subject_state.timeline, since)
 }
 
 /// Steps the breakers of the ISPs themselves: an ISP is held until its time is over, then judged by the senders' own
@@ -915,7 +915,7 @@ fn is_blamed_for(policy: &Policy, subject_state: &mut SubjectState, board: &Boar
     // The start of the mail for cuts has moved with the cut that may have been wrong.
     let since = ArmedSince { throttle: known.since.pause, ..known.since };
     let left_out = left_out(policy, subject_state, board, &BTreeMap::new());
-    let judgement = judge::judge(policy, &mut subject_state.timeline, None, &left_out, since, now);
+    let judgement = Judge::new(policy, None, &left_out, now).judgement(&mut subject_state.timeline, since);
     judgement.pause.is_none() && judgement.throttle.is_none()
 }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use reputation::breaker::State;
 use reputation::counters::{Metric, Tally};
 use reputation::isp::Isp;
-use reputation::judge;
+use reputation::judge::{self, Judge};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
@@ -241,7 +241,7 @@ fn evidence_share(
     };
     let share = |metric: Metric| {
         let threshold = policy.metrics.rule(metric).pause.filter(|_| policy.judges(metric, isp))?;
-        let walk = judge::walk(policy, &mut subject_state.timeline, isp, &left_out, metric, since.pause, now);
+        let walk = Judge::new(policy, isp, &left_out, now).walk(&mut subject_state.timeline, metric, since.pause);
         Some(walk.peak().evidence as f64 / threshold as f64)
     };
     Metric::ALL.into_iter().filter_map(share).reduce(f64::max)

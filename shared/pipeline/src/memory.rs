@@ -8,7 +8,7 @@ use reputation::breaker::State;
 use reputation::counters::{Counters, Metric};
 use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
-use reputation::judge;
+use reputation::judge::Judge;
 use reputation::permit::{Lease, Nanos, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -292,7 +292,7 @@ impl MemoryReputation {
             if !held && !state.is_contained() {
                 let since = since_of_isp(subject_state, board, unit.isp);
                 let isp = Some(unit.isp);
-                let level = judge::alarm(policy, &mut subject_state.timeline, isp, &[], since, metric, now);
+                let level = Judge::new(policy, isp, &[], now).alarm(&mut subject_state.timeline, since, metric);
                 let known = subject_state.breakers.get(&isp);
                 let stopped = known.is_some_and(|known| matches!(known.breaker.state, State::Open { .. }));
                 if !stopped && news(known, level) {
@@ -300,7 +300,7 @@ impl MemoryReputation {
                 }
             }
             let left_out = left_out(policy, subject_state, board, &BTreeMap::new());
-            let level = judge::alarm(policy, &mut subject_state.timeline, None, &left_out, since, metric, now);
+            let level = Judge::new(policy, None, &left_out, now).alarm(&mut subject_state.timeline, since, metric);
             // A subject without a switch gets only warnings.
             let level = level.map(|level| if can_be_stopped(policy, subject) { level } else { Level::Warn });
             news(subject_state.breakers.get(&None), level)

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use reputation::breaker::{BreakerState, Override, State};
 use reputation::class::Class;
 use reputation::isp::Isp;
-use reputation::judge;
+use reputation::judge::Judge;
 use reputation::permit::{Ask, Flow, Lease, Limit, Meter, Permit, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -155,7 +155,7 @@ fn evidence(
     now: Now,
 ) -> Evidence {
     let since = since_of_isp(subject_state, board, isp);
-    let judgement = judge::judge(policy, &mut subject_state.timeline, Some(isp), &[], since, now);
+    let judgement = Judge::new(policy, Some(isp), &[], now).judgement(&mut subject_state.timeline, since);
     let verdict = judgement.pause.or(judgement.throttle).or(judgement.warn);
     let (own, whole) = (subject_state.breaker(Some(isp)).breaker, subject_state.breaker(None).breaker);
     let incident = board.isps.get(&isp).is_some_and(|known| known.state.is_contained());

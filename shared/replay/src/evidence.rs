@@ -13,7 +13,7 @@ use reputation::breaker::State;
 use reputation::counters::Metric;
 use reputation::detect::{NAT, Rule};
 use reputation::isp::Isp;
-use reputation::judge;
+use reputation::judge::Judge;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
@@ -127,7 +127,7 @@ fn evidence(
     mark: Minute,
     now: Now,
 ) -> f32 {
-    let walk = judge::walk(policy, &mut subject_state.timeline, key.isp, left_out, metric, mark, now);
+    let walk = Judge::new(policy, key.isp, left_out, now).walk(&mut subject_state.timeline, metric, mark);
     (walk.peak().evidence as f64 / NAT as f64) as f32
 }
 

@@ -12,7 +12,7 @@ use reputation::breaker::{BreakerState, Override};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::detect::{Level, NAT, NanoNats, Rule};
 use reputation::isp::IspMap;
-use reputation::judge::{self, ArmedSince, WalkedCell};
+use reputation::judge::{self, ArmedSince, Judge, WalkedCell};
 use reputation::policy::{Policy, Ratio};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, Minute, Now};
@@ -374,13 +374,17 @@ impl Judging<'_> {
 
     fn walked(&self, metric: Metric, level: Level) -> Vec<WalkedCell> {
         let since = self.mark(level);
-        judge::explain(self.policy, &self.subject_state.timeline, self.key.isp, &self.left_out, metric, since, self.now)
+        Judge::new(self.policy, self.key.isp, &self.left_out, self.now).walked(
+            &self.subject_state.timeline,
+            metric,
+            since,
+        )
     }
 
     fn peak(&mut self, metric: Metric, level: Level) -> reputation::detect::Excursion {
         let since = self.mark(level);
         let Judging { policy, key, subject_state, left_out, now, .. } = self;
-        judge::walk(policy, &mut subject_state.timeline, key.isp, left_out, metric, since, *now).peak()
+        Judge::new(policy, key.isp, left_out, *now).walk(&mut subject_state.timeline, metric, since).peak()
     }
 
     fn metric(&mut self, metric: Metric) -> ExplainedMetric {

@@ -3,7 +3,7 @@
 //! `cargo bench -p ses-breaker-reputation --bench judge`.
 
 use divan::{Bencher, black_box};
-use reputation::judge::{alarm, judge};
+use reputation::judge::Judge;
 use reputation::time::{DAY, MINUTE_MILLIS};
 use reputation::{ArmedSince, Isp, Level, Metric, Minute, Now, Policy, Timeline, UnitKind};
 
@@ -28,7 +28,7 @@ fn busy_days() -> Timeline {
 }
 
 fn quick_look(policy: &Policy, timeline: &mut Timeline) -> bool {
-    alarm(policy, timeline, None, &[], ArmedSince::default(), Metric::HardBounce, NOW) > Some(Level::Warn)
+    Judge::new(policy, None, &[], NOW).alarm(timeline, ArmedSince::default(), Metric::HardBounce) > Some(Level::Warn)
 }
 
 fn add(timeline: &mut Timeline, minute: Minute) {
@@ -39,7 +39,7 @@ fn add(timeline: &mut Timeline, minute: Minute) {
 fn judge_afresh(bencher: Bencher) {
     let (policy, timeline) = (Policy::default(), busy_days());
     let inputs = bencher.with_inputs(|| timeline.clone());
-    inputs.bench_refs(|timeline| judge(&policy, timeline, None, &[], ArmedSince::default(), NOW));
+    inputs.bench_refs(|timeline| Judge::new(&policy, None, &[], NOW).judgement(timeline, ArmedSince::default()));
 }
 
 #[divan::bench]
@@ -53,7 +53,7 @@ fn judge_after_one_more_unit(bencher: Bencher) {
     let (policy, mut timeline) = (Policy::default(), busy_days());
     bencher.bench_local(|| {
         add(&mut timeline, NOW.minute());
-        judge(&policy, &mut timeline, None, &[], ArmedSince::default(), NOW)
+        Judge::new(&policy, None, &[], NOW).judgement(&mut timeline, ArmedSince::default())
     });
 }
 

@@ -57,123 +57,140 @@ impl Judgement {
     }
 }
 
-/// Judges one key: a subject's [`Timeline`] at one ISP, or at all ISPs without those in `left_out`.
-pub fn judge(
-    policy: &Policy,
-    timeline: &mut Timeline,
+/// Judges the mail of one key as of one time: that of a subject's [`Timeline`] at one ISP, or at all ISPs but some.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    policy: &'a Policy,
     isp: Option<Isp>,
-    left_out: &[ExcludedIsp],
-    since: ArmedSince,
+    left_out: &'a [ExcludedIsp],
     now: Now,
-) -> Judgement {
-    let mut judgement = Judgement::default();
-    for metric in Metric::ALL {
-        judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
-    }
-    let probe = sum(timeline, isp, left_out, since.pause);
-    judgement.probe = Tally { population: probe.attempts(), bad: u64::from(probe.get(UnitKind::HardBounce)) };
-    judgement
 }
 
-#[expect(clippy::too_many_arguments, reason = "what is judged, by what, from when on and when are five things")]
-fn judge_metric(
-    policy: &Policy,
-    timeline: &mut Timeline,
-    isp: Option<Isp>,
-    left_out: &[ExcludedIsp],
-    since: ArmedSince,
-    metric: Metric,
-    now: Now,
-    judgement: &mut Judgement,
-) {
-    let rule = policy.metrics.rule(metric);
-    let judged = policy.judges(metric, isp);
-    if (isp.is_none() && !judged) || !timeline.knows_its_mail() {
-        return;
+impl<'a> Judge<'a> {
+    /// `isp`: the ISP, or `None` for all ISPs without those in `left_out`.
+    pub fn new(policy: &'a Policy, isp: Option<Isp>, left_out: &'a [ExcludedIsp], now: Now) -> Judge<'a> {
+        Judge { policy, isp, left_out, now }
     }
-    let mut known: Option<(Minute, Excursion)> = None;
-    let mut look = |level, threshold: Option<NanoNats>, since: Minute| {
-        let Some(threshold) = threshold.filter(|_| judged) else { return };
-        let peak = match known {
-            Some((from, peak)) if from == since => peak,
-            _ => walk(policy, timeline, isp, left_out, metric, since, now).peak(),
-        };
-        known = Some((since, peak));
-        if peak.evidence >= threshold {
-            judgement.consider(Verdict {
-                level,
-                metric,
-                rule: Rule::Cusum { limit: rule.limit, evidence: nats(peak.evidence), threshold: nats(threshold) },
-                from: peak.from,
-                until: peak.until,
-                tally: peak.tally,
-            });
+
+    /// What the mail accepted from `since` on calls for.
+    pub fn judgement(&self, timeline: &mut Timeline, since: ArmedSince) -> Judgement {
+        let mut judgement = Judgement::default();
+        for metric in Metric::ALL {
+            self.consider(timeline, since, metric, &mut judgement);
         }
-    };
-    look(Level::Throttle, rule.throttle, since.throttle);
-    look(Level::Pause, rule.pause, since.pause);
-    // If a metric is also judged over all ISPs, one warning is enough, and it is given there.
-    let warns = isp.is_none() || !policy.judges(metric, None);
-    for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
-        judge_ratio(ratio, warns, timeline, isp, left_out, since, now, judgement);
+        let probe = sum(timeline, self.isp, self.left_out, since.pause);
+        judgement.probe = Tally { population: probe.attempts(), bad: u64::from(probe.get(UnitKind::HardBounce)) };
+        judgement
     }
-}
 
-/// The worst level that new bad mail of this metric calls for: the quick check after each unit of harm, at a cost that
-/// hardly depends on the length of the history. If it raises an alarm, the caller judges in full.
-pub fn alarm(
-    policy: &Policy,
-    timeline: &mut Timeline,
-    isp: Option<Isp>,
-    left_out: &[ExcludedIsp],
-    since: ArmedSince,
-    metric: Metric,
-    now: Now,
-) -> Option<Level> {
-    let mut judgement = Judgement::default();
-    judge_metric(policy, timeline, isp, left_out, since, metric, now, &mut judgement);
-    let Judgement { warn, throttle, pause, .. } = judgement;
-    pause.or(throttle).or(warn).map(|verdict| verdict.level)
-}
+    /// The worst level that new bad mail of this metric calls for: the quick check after each unit of harm, at a cost that
+    /// hardly depends on the length of the history. If it raises an alarm, the caller judges in full.
+    pub fn alarm(&self, timeline: &mut Timeline, since: ArmedSince, metric: Metric) -> Option<Level> {
+        let mut judgement = Judgement::default();
+        self.consider(timeline, since, metric, &mut judgement);
+        let Judgement { warn, throttle, pause, .. } = judgement;
+        pause.or(throttle).or(warn).map(|verdict| verdict.level)
+    }
 
-/// Whether a subject as a whole, without the excluded ISPs, shows at least half of the evidence that would throttle it.
-/// If not, the excluded ISPs explain the harm.
-pub fn shows_harm(
-    policy: &Policy,
-    timeline: &mut Timeline,
-    left_out: &[ExcludedIsp],
-    since: ArmedSince,
-    now: Now,
-) -> bool {
-    Metric::ALL.into_iter().any(|metric| {
-        let rule = policy.metrics.rule(metric);
-        let threshold = rule.throttle.or(rule.pause).filter(|_| policy.judges(metric, None));
-        threshold.is_some_and(|threshold| {
-            walk(policy, timeline, None, left_out, metric, since.pause, now).peak().evidence >= threshold / 2
+    /// Whether the mail shows at least half of the evidence that would throttle its subject. If it does not, the excluded
+    /// ISPs explain the harm.
+    pub fn shows_harm(&self, timeline: &mut Timeline, since: ArmedSince) -> bool {
+        Metric::ALL.into_iter().any(|metric| {
+            let rule = self.policy.metrics.rule(metric);
+            let threshold = rule.throttle.or(rule.pause).filter(|_| self.policy.judges(metric, None));
+            threshold.is_some_and(|threshold| self.walk(timeline, metric, since.pause).peak().evidence >= threshold / 2)
         })
-    })
-}
+    }
 
-/// The walk of the evidence for one metric of one key from `since` on.
-pub fn walk(
-    policy: &Policy,
-    timeline: &mut Timeline,
-    isp: Option<Isp>,
-    left_out: &[ExcludedIsp],
-    metric: Metric,
-    since: Minute,
-    now: Now,
-) -> Walk {
-    let ladder = &policy.metrics.rule(metric).ladder;
-    let remembered = metric != Metric::Complaint || isp.is_some() || timeline.heard_in_sums().next().is_none();
-    if left_out.is_empty() && remembered {
-        return timeline.series_mut(isp).map_or_else(Walk::default, |series| series.walk(metric, ladder, since, now));
+    /// The walk of the evidence for one metric from `since` on.
+    pub fn walk(&self, timeline: &mut Timeline, metric: Metric, since: Minute) -> Walk {
+        let Judge { policy, isp, left_out, now } = *self;
+        let ladder = &policy.metrics.rule(metric).ladder;
+        let remembered = metric != Metric::Complaint || isp.is_some() || timeline.heard_in_sums().next().is_none();
+        if left_out.is_empty() && remembered {
+            return timeline
+                .series_mut(isp)
+                .map_or_else(Walk::default, |series| series.walk(metric, ladder, since, now));
+        }
+        let mut walk = Walk::default();
+        for cell in timeline.cells(isp, left_out, since, now) {
+            walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
+        }
+        walk
     }
-    let mut walk = Walk::default();
-    for cell in timeline.cells(isp, left_out, since, now) {
-        walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
+
+    /// The cells of a walk, each with the evidence after it.
+    pub fn walked(&self, timeline: &Timeline, metric: Metric, since: Minute) -> Vec<WalkedCell> {
+        let ladder = &self.policy.metrics.rule(metric).ladder;
+        let mut walk = Walk::default();
+        let step = |cell: Cell| {
+            let tally = cell.counters.tally(metric);
+            walk.push(ladder, cell.from, cell.until, tally);
+            WalkedCell { cell, tally, evidence: nats(walk.evidence()) }
+        };
+        timeline.cells(self.isp, self.left_out, since, self.now).into_iter().map(step).collect()
     }
-    walk
+
+    /// Adds the verdicts about one metric to a judgement.
+    fn consider(&self, timeline: &mut Timeline, since: ArmedSince, metric: Metric, judgement: &mut Judgement) {
+        let Judge { policy, isp, .. } = *self;
+        let rule = policy.metrics.rule(metric);
+        let judged = policy.judges(metric, isp);
+        if (isp.is_none() && !judged) || !timeline.knows_its_mail() {
+            return;
+        }
+        let mut known: Option<(Minute, Excursion)> = None;
+        let mut look = |level, threshold: Option<NanoNats>, since: Minute| {
+            let Some(threshold) = threshold.filter(|_| judged) else { return };
+            let peak = match known {
+                Some((from, peak)) if from == since => peak,
+                _ => self.walk(timeline, metric, since).peak(),
+            };
+            known = Some((since, peak));
+            if peak.evidence >= threshold {
+                judgement.consider(Verdict {
+                    level,
+                    metric,
+                    rule: Rule::Cusum { limit: rule.limit, evidence: nats(peak.evidence), threshold: nats(threshold) },
+                    from: peak.from,
+                    until: peak.until,
+                    tally: peak.tally,
+                });
+            }
+        };
+        look(Level::Throttle, rule.throttle, since.throttle);
+        look(Level::Pause, rule.pause, since.pause);
+        for ratio in policy.ratios.iter().filter(|ratio| ratio.metric == metric) {
+            self.consider_ratio(ratio, timeline, since, judgement);
+        }
+    }
+
+    fn consider_ratio(&self, ratio: &Ratio, timeline: &mut Timeline, since: ArmedSince, judgement: &mut Judgement) {
+        let Judge { policy, isp, left_out, now } = *self;
+        // If a metric is also judged over all ISPs, one warning is enough, and it is given there.
+        let warns = isp.is_none() || !policy.judges(ratio.metric, None);
+        let window = now.minute().minus(ratio.window_hours * HOUR).hour();
+        let mut known: Option<(Minute, Tally)> = None;
+        let lines = [
+            (Level::Warn, ratio.warn.filter(|_| warns), window),
+            (Level::Throttle, ratio.throttle, window.max(since.throttle)),
+            (Level::Pause, ratio.pause, window.max(since.pause)),
+        ];
+        for (level, line, since) in lines {
+            let Some(line) = line else { continue };
+            let tally = match known {
+                Some((from, tally)) if from == since => tally,
+                _ => sum(timeline, isp, left_out, since).tally(ratio.metric),
+            };
+            known = Some((since, tally));
+            let enough = tally.population >= ratio.min_population && tally.bad >= ratio.min_bad;
+            if enough && tally.rate().is_some_and(|rate| rate >= line) {
+                let rule = Rule::Ratio { window_hours: ratio.window_hours, line };
+                let until = now.next_minute();
+                judgement.consider(Verdict { level, metric: ratio.metric, rule, from: since, until, tally });
+            }
+        }
+    }
 }
 
 /// One step of a walk, to show people how a verdict was reached.
@@ -187,62 +204,8 @@ pub struct WalkedCell {
     pub evidence: f64,
 }
 
-/// The cells of a verdict, each with the evidence after it.
-pub fn explain(
-    policy: &Policy,
-    timeline: &Timeline,
-    isp: Option<Isp>,
-    left_out: &[ExcludedIsp],
-    metric: Metric,
-    since: Minute,
-    now: Now,
-) -> Vec<WalkedCell> {
-    let ladder = &policy.metrics.rule(metric).ladder;
-    let mut walk = Walk::default();
-    let step = |cell: Cell| {
-        let tally = cell.counters.tally(metric);
-        walk.push(ladder, cell.from, cell.until, tally);
-        WalkedCell { cell, tally, evidence: nats(walk.evidence()) }
-    };
-    timeline.cells(isp, left_out, since, now).into_iter().map(step).collect()
-}
-
 fn nats(evidence: NanoNats) -> f64 {
     evidence as f64 / NAT as f64
-}
-
-#[expect(clippy::too_many_arguments, reason = "what is judged, by what, from when on and when are five things")]
-fn judge_ratio(
-    ratio: &Ratio,
-    warns: bool,
-    timeline: &mut Timeline,
-    isp: Option<Isp>,
-    left_out: &[ExcludedIsp],
-    since: ArmedSince,
-    now: Now,
-    judgement: &mut Judgement,
-) {
-    let window = now.minute().minus(ratio.window_hours * HOUR).hour();
-    let mut known: Option<(Minute, Tally)> = None;
-    let lines = [
-        (Level::Warn, ratio.warn.filter(|_| warns), window),
-        (Level::Throttle, ratio.throttle, window.max(since.throttle)),
-        (Level::Pause, ratio.pause, window.max(since.pause)),
-    ];
-    for (level, line, since) in lines {
-        let Some(line) = line else { continue };
-        let tally = match known {
-            Some((from, tally)) if from == since => tally,
-            _ => sum(timeline, isp, left_out, since).tally(ratio.metric),
-        };
-        known = Some((since, tally));
-        let enough = tally.population >= ratio.min_population && tally.bad >= ratio.min_bad;
-        if enough && tally.rate().is_some_and(|rate| rate >= line) {
-            let rule = Rule::Ratio { window_hours: ratio.window_hours, line };
-            let until = now.next_minute();
-            judgement.consider(Verdict { level, metric: ratio.metric, rule, from: since, until, tally });
-        }
-    }
 }
 
 /// The counters of the mail accepted from `since` on, as ratio rules sum them, without the excluded ISPs.

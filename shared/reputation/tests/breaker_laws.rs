@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use reputation::breaker::{ActionLimits, Factor, Override, StateName, due, step};
-use reputation::judge::judge;
+use reputation::judge::Judge;
 use reputation::policy::{Breaker, Resume};
 use reputation::time::{DAY, MINUTE_MILLIS};
 use reputation::{
@@ -557,7 +557,7 @@ proptest! {
         }
         let mut known = BreakerState::default();
         let mut look = |known: &BreakerState, now: Now| {
-            let judged = judge(&policy, &mut timeline, Some(Isp::OTHER), &[], known.since, now);
+            let judged = Judge::new(&policy, Some(Isp::OTHER), &[], now).judgement(&mut timeline, known.since);
             step(&policy.breaker, FREE, known, Input::Judged(&judged), now).next
         };
         known = look(&known, now);
@@ -602,7 +602,7 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
     for minute in 0..60 {
         timeline.add(NOW.minute().plus(minute), Isp::OTHER, UnitKind::HardBounce, 100, true, now);
     }
-    let judged = judge(&Policy::default(), &mut timeline, None, &[], resumed.since, now.plus_minutes(1));
+    let judged = Judge::new(&Policy::default(), None, &[], now.plus_minutes(1)).judgement(&mut timeline, resumed.since);
     assert_eq!((judged.pause, judged.throttle), (None, None));
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use reputation::breaker::{ActionLimits, step};
-use reputation::judge::{forecast, judge};
+use reputation::judge::{Judge, forecast};
 use reputation::{
     ArmedSince, BreakerState, Input, Isp, IspMap, Judgement, Level, Metric, Now, Policy, Rule, State, Timeline,
     UnitKind, Verdict,
@@ -64,7 +64,7 @@ fn burst(metric: Metric, mails: u32, bad: u32, returns_complaints: bool) -> Time
 
 fn judged(policy: &Policy, metric: Metric, at: At, mails: u32, bad: u32) -> Judgement {
     let isp = if at == At::Isp { Some(isp()) } else { None };
-    judge(policy, &mut burst(metric, mails, bad, true), isp, &[], ArmedSince::default(), NOW)
+    Judge::new(policy, isp, &[], NOW).judgement(&mut burst(metric, mails, bad, true), ArmedSince::default())
 }
 
 fn verdict(judgement: &Judgement, level: Level) -> Option<Verdict> {
@@ -213,7 +213,7 @@ fn delays_and_blocks_are_judged_at_each_isp_only() {
         let at_isp = judged(&policy, metric, At::Isp, 1000, 900);
         assert!(at_isp.warn.is_some() && at_isp.throttle.is_some(), "{metric:?}");
         let mut timeline = burst(metric, 1000, 900, true);
-        let all = judge(&policy, &mut timeline, None, &[], ArmedSince::default(), NOW);
+        let all = Judge::new(&policy, None, &[], NOW).judgement(&mut timeline, ArmedSince::default());
         for verdict in [all.warn, all.throttle, all.pause].into_iter().flatten() {
             assert_ne!(verdict.metric, metric);
         }
@@ -235,7 +235,7 @@ fn delays_at_many_unnamed_servers_are_no_evidence() {
     }
     for policy in [policy_with_gate(), Policy::default()] {
         for key in [Some(Isp::OTHER), None] {
-            let judged = judge(&policy, &mut timeline, key, &[], ArmedSince::default(), NOW);
+            let judged = Judge::new(&policy, key, &[], NOW).judgement(&mut timeline, ArmedSince::default());
             assert_eq!((judged.throttle, judged.pause), (None, None), "{key:?}");
         }
     }
@@ -249,10 +249,10 @@ fn an_isp_without_a_known_loop_is_judged_once_a_complaint_has_come_from_there() 
         Some(None)
     );
     let policy = policy_with_gate();
-    assert_eq!(judge(&policy, &mut timeline, Some(isp()), &[], ArmedSince::default(), NOW).warn, None);
+    assert_eq!(Judge::new(&policy, Some(isp()), &[], NOW).judgement(&mut timeline, ArmedSince::default()).warn, None);
     let mut heard = burst(Metric::Complaint, 12_500, 1_000, false);
-    assert!(judge(&policy, &mut heard, Some(isp()), &[], ArmedSince::default(), NOW).pause.is_some());
-    assert!(judge(&policy, &mut heard, None, &[], ArmedSince::default(), NOW).pause.is_some());
+    assert!(Judge::new(&policy, Some(isp()), &[], NOW).judgement(&mut heard, ArmedSince::default()).pause.is_some());
+    assert!(Judge::new(&policy, None, &[], NOW).judgement(&mut heard, ArmedSince::default()).pause.is_some());
 }
 
 #[test]

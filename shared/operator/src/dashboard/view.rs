@@ -13,7 +13,7 @@ use replay::view::{self, Grid, KeyView, MAX_KEYS, MAX_MOVES, QuotaView, View};
 use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric};
 use reputation::isp::Isp;
-use reputation::judge;
+use reputation::judge::Judge;
 use reputation::policy::{Mode, Policy};
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, HOUR, Minute, Now};
@@ -226,7 +226,7 @@ fn evidence(
         let mark = if rule.pause.is_some() { since.pause } else { since.throttle };
         let mut highest = 0.0_f64;
         let mut track = Vec::new();
-        for walked in judge::explain(policy, &subject_state.timeline, isp, &left_out, metric, mark, now) {
+        for walked in Judge::new(policy, isp, &left_out, now).walked(&subject_state.timeline, metric, mark) {
             if walked.evidence > highest + 0.05 {
                 highest = walked.evidence;
                 track.push((i64::from(walked.cell.until.0) * 60_000, (highest * 100.0).round() as f32 / 100.0));

@@ -11,7 +11,7 @@ use reputation::Isp;
 use reputation::breaker::State;
 use reputation::class::Class;
 use reputation::counters::Metric;
-use reputation::judge;
+use reputation::judge::Judge;
 use reputation::permit::Ask;
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -300,8 +300,8 @@ impl<'a> AdaptiveSender<'a> {
         for (isp, metric) in harm {
             let since = evaluate::since_of_isp(subject_state, &board, isp);
             let timeline = &mut subject_state.timeline;
-            let here = judge::alarm(policy, timeline, Some(isp), &[], since, metric, now);
-            if here.or_else(|| judge::alarm(policy, timeline, None, &left_out, whole, metric, now)).is_some() {
+            let here = Judge::new(policy, Some(isp), &[], now).alarm(timeline, since, metric);
+            if here.or_else(|| Judge::new(policy, None, &left_out, now).alarm(timeline, whole, metric)).is_some() {
                 alarmed.insert(isp);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use reputation::detect::{Ladder, Level, NAT, Percent, Walk};
-use reputation::judge::{alarm, judge};
+use reputation::judge::Judge;
 use reputation::{ArmedSince, Isp, Judgement, Metric, Minute, Now, Policy, Tally, Timeline, UnitKind};
 
 /// What a rule calls for after a mail.
@@ -248,7 +248,7 @@ impl Deployed<'_> {
     }
 
     fn judge(&mut self, now: Now) -> Call {
-        let judgement: Judgement = judge(self.policy, &mut self.timeline, None, &[], self.since, now);
+        let judgement: Judgement = Judge::new(self.policy, None, &[], now).judgement(&mut self.timeline, self.since);
         if judgement.pause.is_some() {
             self.since = ArmedSince::both(now.next_minute());
         } else if judgement.throttle.is_some() {
@@ -278,7 +278,9 @@ impl Rule for Deployed<'_> {
             self.timeline.add(now.minute(), Isp::OTHER, UnitKind::Complaint, 1, true, now);
         }
         self.harmed = true;
-        if alarm(self.policy, &mut self.timeline, None, &[], self.since, self.metric, now) > Some(Level::Warn) {
+        if Judge::new(self.policy, None, &[], now).alarm(&mut self.timeline, self.since, self.metric)
+            > Some(Level::Warn)
+        {
             let now_called = self.judge(now);
             call = Call { throttle: call.throttle || now_called.throttle, pause: call.pause || now_called.pause };
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use reputation::breaker::{self, ActionLimits, Input, State};
-use reputation::judge::{alarm, judge};
+use reputation::judge::Judge;
 use reputation::{
     ArmedSince, BreakerState, ExcludedIsp, Isp, Level, Metric, Minute, Now, Policy, Timeline, UnitKind, Verdict,
 };
@@ -288,12 +288,12 @@ impl Monitor<'_> {
         let (policy, now) = (self.policy, self.now);
         let since = self.since_of(isp);
         if !whole.state.is_contained()
-            && alarm(policy, &mut self.timeline, Some(isp), &[], since, metric, now) > Some(Level::Warn)
+            && Judge::new(policy, Some(isp), &[], now).alarm(&mut self.timeline, since, metric) > Some(Level::Warn)
         {
             return true;
         }
         let left_out = self.left_out();
-        alarm(policy, &mut self.timeline, None, &left_out, whole.since, metric, now) > Some(Level::Warn)
+        Judge::new(policy, None, &left_out, now).alarm(&mut self.timeline, whole.since, metric) > Some(Level::Warn)
     }
 
     /// Judges these ISPs, then the sender without the harm that they answer for.
@@ -310,7 +310,7 @@ impl Monitor<'_> {
     }
 
     fn step(&mut self, isp: Option<Isp>, left_out: &[ExcludedIsp], since: ArmedSince) {
-        let judgement = judge(self.policy, &mut self.timeline, isp, left_out, since, self.now);
+        let judgement = Judge::new(self.policy, isp, left_out, self.now).judgement(&mut self.timeline, since);
         let known = self.known(isp);
         let standing = ActionLimits { cap: Level::Pause, may_pause: true };
         let step = breaker::step(&self.policy.breaker, standing, &known, Input::Judged(&judgement), self.now);
