@@ -292,7 +292,11 @@ mod tests {
     #[test]
     fn what_is_exported_is_a_line_for_the_period_and_one_for_the_mails_of_an_earlier_one() {
         let isps = IspMap::builtin();
-        let values = vec![(Measure::HardBounceRate, 0.025), (Measure::State, 3.0), (Measure::Quota, f64::INFINITY)];
+        let values = vec![
+            (Measure::Rate(reputation::Metric::HardBounce), 0.025),
+            (Measure::State, 3.0),
+            (Measure::Quota, f64::INFINITY),
+        ];
         let series = |isp| Series { set: "news".into(), isp, values: values.clone(), mails: Some(17) };
         let at = NOW.minute();
         let export = Export {

@@ -287,13 +287,7 @@ impl Digest {
             until: known.until().map(|until| until.to_string()),
         });
         let forecast = found.forecasts.iter().map(|forecast| {
-            let rules = &policy.forecast;
-            let (review, pause) = match forecast.metric {
-                Metric::Complaint => (rules.complaint_review, rules.complaint_pause),
-                Metric::HardBounce | Metric::Delay | Metric::Block => {
-                    (rules.hard_bounce_review, rules.hard_bounce_pause)
-                }
-            };
+            let (review, pause) = policy.forecast.lines(forecast.metric);
             let Tally { population, bad } = forecast.tally;
             let (metric, rate) = (forecast.metric.name(), forecast.tally.rate());
             Seen { metric, rate, population, bad, review, pause }

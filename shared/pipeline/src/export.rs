@@ -36,14 +36,8 @@ const MAX_RANKED: usize = 1_000;
 /// What is exported of a configuration set, at one ISP or over all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
-    /// Hard bounces of the last [`RATE_HOURS`] hours of mail, a share.
-    HardBounceRate,
-    /// Complaints of deliveries at ISPs whose complaints reach the sender, a share.
-    ComplaintRate,
-    /// Delayed mails, a share.
-    DelayRate,
-    /// Blocked mails, a share.
-    BlockRate,
+    /// The rate of a metric, a share.
+    Rate(Metric),
     /// Evidence of the worst metric as a share of what stops mail: 1 = that. Metrics that never stop mail are omitted.
     EvidenceShare,
     /// 0: sending, 1: slowed, 2: testing, 3: stopped; as decided, also in shadow.
@@ -58,25 +52,16 @@ pub enum Measure {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Measure; 9] = [
-        Measure::HardBounceRate,
-        Measure::ComplaintRate,
-        Measure::DelayRate,
-        Measure::BlockRate,
-        Measure::EvidenceShare,
-        Measure::State,
-        Measure::Mails,
-        Measure::Quota,
-        Measure::Granted,
-    ];
+    pub fn all() -> impl Iterator<Item = Measure> {
+        let others =
+            [Measure::EvidenceShare, Measure::State, Measure::Mails, Measure::Quota, Measure::Granted].into_iter();
+        Metric::ALL.into_iter().map(Measure::Rate).chain(others)
+    }
 
     /// Its name in CloudWatch.
     pub fn name(self) -> &'static str {
         match self {
-            Measure::HardBounceRate => "HardBounceRate",
-            Measure::ComplaintRate => "ComplaintRate",
-            Measure::DelayRate => "DelayRate",
-            Measure::BlockRate => "BlockRate",
+            Measure::Rate(metric) => metric.rate_name(),
             Measure::EvidenceShare => "EvidenceShare",
             Measure::State => "State",
             Measure::Mails => "Mails",
@@ -88,16 +73,6 @@ impl Measure {
     /// Whether it is a number of mails.
     pub fn counts_mails(self) -> bool {
         matches!(self, Measure::Mails | Measure::Quota | Measure::Granted)
-    }
-
-    /// The rate of a metric.
-    pub fn of_rate(metric: Metric) -> Measure {
-        match metric {
-            Metric::HardBounce => Measure::HardBounceRate,
-            Metric::Complaint => Measure::ComplaintRate,
-            Metric::Delay => Measure::DelayRate,
-            Metric::Block => Measure::BlockRate,
-        }
     }
 }
 
@@ -204,7 +179,7 @@ pub fn measure(
         if is_known {
             for metric in Metric::ALL {
                 let tally = judge::sum(&mut subject_state.timeline, isp, &[], window).tally(metric);
-                values.extend(tally.rate().map(|rate| (Measure::of_rate(metric), rate)));
+                values.extend(tally.rate().map(|rate| (Measure::Rate(metric), rate)));
             }
             let share = evidence_share(policy, board, subject_state, isp, now);
             values.extend(share.map(|share| (Measure::EvidenceShare, share)));

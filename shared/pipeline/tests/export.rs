@@ -12,7 +12,7 @@ use reputation::breaker::{BreakerState, Factor, State};
 use reputation::judge::ArmedSince;
 use reputation::time::{Minute, Now};
 use reputation::warmup::begin;
-use reputation::{Isp, IspMap, Policy, UnitKind};
+use reputation::{Isp, IspMap, Metric, Policy, UnitKind};
 
 /// 2026-10-06 07:02:41 UTC.
 const NOW: Now = Now(1_791_270_161_000);
@@ -67,7 +67,7 @@ fn rates_are_shares_of_the_last_day_and_what_is_no_data_is_left_out() {
     assert_eq!(left_out, 0);
     let keys: Vec<_> = series.iter().map(|series| (series.set.as_str(), series.isp)).collect();
     assert_eq!(keys, [("news", None), ("news", Some(isp("gmail"))), ("news", Some(isp("yahoo")))]);
-    let rates = [Measure::HardBounceRate, Measure::ComplaintRate, Measure::DelayRate, Measure::BlockRate];
+    let rates = Metric::ALL.map(Measure::Rate);
     let of = |series: &Series| rates.map(|rate| value(series, rate));
     assert_eq!(of(&series[0]), [Some(0.02), Some(0.01), Some(0.05), Some(0.0)]);
     // Gmail returns no complaints.

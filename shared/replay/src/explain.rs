@@ -329,10 +329,7 @@ fn why(
 fn forecasts(replay: &Replay, seen: Vec<judge::Forecast>) -> Vec<ExplainedForecast> {
     let rules = &replay.policy.forecast;
     let of = |forecast: judge::Forecast| {
-        let (review, pause) = match forecast.metric {
-            Metric::Complaint => (rules.complaint_review, rules.complaint_pause),
-            Metric::HardBounce | Metric::Delay | Metric::Block => (rules.hard_bounce_review, rules.hard_bounce_pause),
-        };
+        let (review, pause) = rules.lines(forecast.metric);
         let Tally { population, bad } = forecast.tally;
         let rate = forecast.tally.rate();
         ExplainedForecast { metric: forecast.metric.name(), population, bad, rate, review, pause }

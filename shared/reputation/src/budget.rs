@@ -19,7 +19,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::Metric;
 use crate::detect::Verdict;
 use crate::policy::Policy;
 use crate::subject::Subject;
@@ -133,11 +132,7 @@ pub enum Admission {
 /// over at least `breaker.overwhelming_mails` mails, and the rate is one at which SES may pause the account
 /// (`forecast`): so a limit that is set too low by mistake does not disable the budget.
 pub fn is_overwhelming(policy: &Policy, verdict: &Verdict) -> bool {
-    let line = match verdict.metric {
-        Metric::Complaint => policy.forecast.complaint_pause,
-        // SES has no threshold for delays and blocks; a share that is too high for bounces is too high for them.
-        Metric::HardBounce | Metric::Delay | Metric::Block => policy.forecast.hard_bounce_pause,
-    };
+    let (_, line) = policy.forecast.lines(verdict.metric);
     verdict.excess() >= policy.breaker.overwhelming_times
         && verdict.tally.population >= policy.breaker.overwhelming_mails
         && verdict.rate() >= line

@@ -160,6 +160,36 @@ impl Metric {
         }
     }
 
+    /// Stable name of its rate, as in CloudWatch.
+    pub fn rate_name(self) -> &'static str {
+        match self {
+            Metric::HardBounce => "HardBounceRate",
+            Metric::Complaint => "ComplaintRate",
+            Metric::Delay => "DelayRate",
+            Metric::Block => "BlockRate",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn definition(self) -> &'static str {
+        match self {
+            Metric::HardBounce => "Hard bounces of attempts",
+            Metric::Complaint => "Complaints of deliveries",
+            Metric::Delay => "Delayed mails",
+            Metric::Block => "Mails refused because of the sender",
+        }
+    }
+
+    /// What a numerator counts, for people, as a plural.
+    pub fn bad_noun(self) -> &'static str {
+        match self {
+            Metric::HardBounce => "hard bounces",
+            Metric::Complaint => "complaints",
+            Metric::Delay => "delays",
+            Metric::Block => "blocks",
+        }
+    }
+
     /// What a denominator counts, for people.
     pub fn population_noun(self) -> &'static str {
         match self {

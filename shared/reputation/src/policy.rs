@@ -252,6 +252,17 @@ pub struct Forecast {
     pub complaint_pause: f64,
 }
 
+impl Forecast {
+    /// The rates of a metric at which SES reviews an account and at which it may pause it. SES has none for delays and
+    /// blocks; a share that is too high for bounces is too high for them.
+    pub fn lines(&self, metric: Metric) -> (f64, f64) {
+        match metric {
+            Metric::Complaint => (self.complaint_review, self.complaint_pause),
+            Metric::HardBounce | Metric::Delay | Metric::Block => (self.hard_bounce_review, self.hard_bounce_pause),
+        }
+    }
+}
+
 /// What a breaker does and how fast.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -616,7 +627,7 @@ struct RawMetric {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRatio {
-    metric: RawMetricName,
+    metric: Metric,
     window_hours: u32,
     min_population: u64,
     min_bad: u64,
@@ -626,15 +637,6 @@ struct RawRatio {
     throttle: f64,
     #[serde(default)]
     pause: f64,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RawMetricName {
-    HardBounce,
-    Complaint,
-    Delay,
-    Block,
 }
 
 impl RawPolicy {
@@ -833,14 +835,8 @@ impl RawMetric {
 
 impl RawRatio {
     fn rule(self) -> Ratio {
-        let metric = match self.metric {
-            RawMetricName::HardBounce => Metric::HardBounce,
-            RawMetricName::Complaint => Metric::Complaint,
-            RawMetricName::Delay => Metric::Delay,
-            RawMetricName::Block => Metric::Block,
-        };
         Ratio {
-            metric,
+            metric: self.metric,
             window_hours: self.window_hours,
             min_population: self.min_population,
             min_bad: self.min_bad,

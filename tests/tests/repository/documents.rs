@@ -262,7 +262,7 @@ fn every_metric_is_in_the_policy_the_page_the_dashboard_and_the_documents() {
         assert!(policy.contains(&format!("[metrics.{name}]")), "infra/policy.toml has no section of {name}");
         assert!(reference.contains(&format!("metrics.{name}")), "infra/POLICY.md does not describe {name}");
         assert!(page.contains(&format!("{name}: \"")), "page.js has no word for {name}");
-        let measure = Measure::of_rate(metric).name();
+        let measure = Measure::Rate(metric).name();
         assert!(grafana.contains(&format!("\"{measure}\"")), "infra/grafana.json does not draw {measure}");
     }
     let listed: Vec<String> = Metric::ALL.iter().map(|metric| format!("\"{}\"", metric.name())).collect();

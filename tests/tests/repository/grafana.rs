@@ -28,8 +28,7 @@ fn targets(panels: &[Panel]) -> impl Iterator<Item = (&Panel, &Target)> {
 #[test]
 fn every_exported_metric_is_asked_for_and_no_other() {
     let left_out = [Metric::ConfigurationSetsLeftOut, Metric::IspsLeftOut];
-    let exported: Metrics = Measure::ALL
-        .iter()
+    let exported: Metrics = Measure::all()
         .flat_map(|measure| [metric(measure.name(), OF_SET), metric(measure.name(), OF_ISP)])
         .chain(left_out.map(|of_stack| metric(of_stack.name(), OF_STACK)))
         .collect();
@@ -62,7 +61,7 @@ fn every_query_is_one_that_cloudwatch_answers_exactly() {
         assert_eq!(target.statistic, statistic, "{title}");
         asked += 1;
     }
-    assert!(asked > 2 * Measure::ALL.len(), "{asked}");
+    assert!(asked > 2 * Measure::all().count(), "{asked}");
 }
 
 #[test]
@@ -89,13 +88,11 @@ fn lines_are_the_limits_of_the_default_policy_and_states_have_the_words_that_peo
     let policy = Policy::default();
     let limit = |metric| Some(policy.metrics.rule(metric).limit);
     let lines = BTreeMap::from([
-        (Measure::HardBounceRate.name(), limit(reputation::Metric::HardBounce)),
-        (Measure::ComplaintRate.name(), limit(reputation::Metric::Complaint)),
-        (Measure::DelayRate.name(), limit(reputation::Metric::Delay)),
-        (Measure::BlockRate.name(), limit(reputation::Metric::Block)),
         // Measures that stop mail.
         (Measure::EvidenceShare.name(), Some(1.0)),
     ]);
+    let lines: BTreeMap<&str, Option<f64>> =
+        reputation::Metric::ALL.into_iter().map(|metric| (metric.rate_name(), limit(metric))).chain(lines).collect();
     let dashboard = dashboard().unwrap();
     for (panel, target) in targets(&dashboard.panels) {
         let defaults = &panel.field_config["defaults"];

@@ -84,7 +84,7 @@ async fn the_most_troubled_and_then_the_largest_sets_are_exported_and_the_others
     assert_eq!(names, [("news", None), ("news", Some("gmail")), ("shop", None), ("shop", Some("gmail"))]);
     // The set `codes`, and `news` at Microsoft.
     assert_eq!((export.sets_left_out, export.isps_left_out, &export.failed), (1, 1, &Vec::new()));
-    assert_eq!(value(&export, "news", Some("gmail"), Measure::HardBounceRate), Some(1.0));
+    assert_eq!(value(&export, "news", Some("gmail"), Measure::Rate(reputation::Metric::HardBounce)), Some(1.0));
     assert_eq!(value(&export, "news", Some("gmail"), Measure::State), Some(3.0));
     assert!(value(&export, "news", Some("gmail"), Measure::EvidenceShare).unwrap() > 1.0);
     assert_eq!(value(&export, "shop", None, Measure::State), Some(0.0));
@@ -126,7 +126,7 @@ async fn a_breaker_that_cannot_be_read_has_no_state_and_hides_nothing_else() {
     assert_eq!(sets, ["news", "codes", "shop"]);
     let states = sets.iter().map(|set| value(&export, set, None, Measure::State));
     assert_eq!(states.map(|state| state.is_some()).collect::<Vec<_>>(), [true, false, true]);
-    assert_eq!(value(&export, "codes", None, Measure::HardBounceRate), Some(0.0));
+    assert_eq!(value(&export, "codes", None, Measure::Rate(reputation::Metric::HardBounce)), Some(0.0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -239,7 +239,7 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
 /// 10,000 metrics, 0.10 $ for each of the next 240,000 (CloudWatch pricing, us-east-1).
 fn exported(policy: &Policy) -> Option<String> {
     let Cloudwatch { configuration_sets: sets, isps } = policy.cloudwatch;
-    let metrics = (sets * (1 + isps) * Measure::ALL.len()) as u64;
+    let metrics = (sets * (1 + isps) * Measure::all().count()) as u64;
     let dollars = (metrics.min(10_000) * 30 + metrics.saturating_sub(10_000) * 10).div_ceil(100);
     let each = if isps == 0 { String::new() } else { format!(", each with at most {}", counted(isps as u64, "ISP")) };
     (sets > 0).then(|| {

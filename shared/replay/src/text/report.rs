@@ -283,7 +283,7 @@ fn rates(report: &Report, policy: &Policy, term: TermStyle) -> String {
         let note = format!("{hidden} with fewer problems not shown (--subject shows one, --format json all)");
         out.push_str(&hanging("", &note, term.columns()));
     }
-    let limit = |metric: Metric| format!("{} {}", plural(metric), Percent(policy.metrics.rule(metric).limit));
+    let limit = |metric: Metric| format!("{} {}", metric.bad_noun(), Percent(policy.metrics.rule(metric).limit));
     let limits = Metric::ALL.map(limit).join(", ");
     let lines = hanging("limits (red): ", &limits, term.columns());
     out.extend(lines.lines().map(|line| paint(DIM, line) + "\n"));
@@ -302,15 +302,6 @@ fn rates(report: &Report, policy: &Policy, term: TermStyle) -> String {
         out.extend(hanging("", &text, term.columns()).lines().map(|line| paint(DIM, line) + "\n"));
     }
     out
-}
-
-fn plural(metric: Metric) -> &'static str {
-    match metric {
-        Metric::HardBounce => "hard bounces",
-        Metric::Complaint => "complaints",
-        Metric::Delay => "delays",
-        Metric::Block => "blocks",
-    }
 }
 
 /// The table, and the text above some of its lines.
