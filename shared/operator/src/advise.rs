@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::ports::PortError;
-use replay::text::TermStyle;
 use reputation::counters::Counters;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -23,6 +22,7 @@ use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 use advice::{Advice, ListVolume, SetVolume, Volumes};
 use prices::Prices;
+use terminal::TermStyle;
 
 /// The number of whole days that are read.
 const DAYS: u32 = 35;

@@ -9,14 +9,13 @@ use aws::layout::StoredUnit;
 use aws::ledger::{Scanned, scan};
 use futures_util::future::{Either, select};
 use replay::backtest::Backtest;
-use replay::cli::time_arg::TimeArg;
 use replay::driver::{MAX_SUBJECTS, Options, RejectedLine, ReplayError, replay_recorded, replay_side_by_side};
 use replay::input::{Damage, Progress as Read, Source};
 use replay::recorded::{Recorded, RecordedUnit};
-use replay::text::{TermStyle, counted, thousands};
 use reputation::policy::Policy;
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::{TermStyle, TimeArg, counted, thousands};
 
 use crate::connect::Progress;
 use crate::failure::Failure;

@@ -16,10 +16,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use replay::cli::painter::Painter;
-use replay::cli::{Color, Format, complain, show, term_style};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::subject::Subject;
 use reputation::time::Now;
 
@@ -38,6 +34,7 @@ use arguments::{
     SpokenArgs, StatusArgs, StopArgs, Target, Targets, Verb,
 };
 use isps::Shown;
+use terminal::{Color, Format, TermStyle, complain, progress::Painter, show, term_style, visible};
 
 /// Runs `arguments`, of which the first is the program's name, as of one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -109,8 +106,8 @@ fn print_answer(answer: &Answer, format: Format, color: Color) -> Result<(), Fai
     };
     match written {
         // The reader has closed the pipe, so the work is done.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_gone) => Ok(()),
-        written => written.map_err(|error| Failure::Output(format!("{error:#}"))),
+        Err(error) if is_gone(&error) => Ok(()),
+        written => written.map_err(|error| Failure::Output(error.to_string())),
     }
 }
 

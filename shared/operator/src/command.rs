@@ -14,8 +14,6 @@ use pipeline::evaluate::apply_input;
 use pipeline::fold::{Fold, Sequence, Shard};
 use pipeline::notice::key_name;
 use pipeline::ports::{Board, Change, Committed, Disposition, PortError, Relative, Reputation, Saved, SubjectState};
-use replay::cli::suggest::suggest;
-use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{Input, Override, State, StateName};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
@@ -23,6 +21,7 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use serde::Serialize;
+use terminal::{TermStyle, sanitize, suggest};
 
 use crate::connect::Progress;
 use crate::failure::Failure;
@@ -432,7 +431,7 @@ fn outcome(
         if let (OperatorCommand::Resume, Subject::ConfigurationSet(name), None, None) = (command, subject, key.isp, ses)
             && **name != *Subject::UNTAGGED
         {
-            let name = replay::text::quoted(name);
+            let name = terminal::quoted(name);
             sentences.push(format!(
                 "If SES still refuses its mail, a person stopped it at SES: aws sesv2 \
                  put-configuration-set-sending-options --sending-enabled --configuration-set-name {name}"
@@ -536,7 +535,7 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
 }
 
 pub(crate) fn quoted(subject: &Subject) -> String {
-    replay::text::quoted(&subject.to_string())
+    terminal::quoted(&subject.to_string())
 }
 
 pub(crate) fn at_isp(policy: &Policy, key: &Key) -> String {
@@ -592,7 +591,7 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
         let how = match &key.subject {
             Subject::ConfigurationSet(name) => format!(
                 "aws sesv2 put-configuration-set-sending-options --no-sending-enabled --configuration-set-name {}",
-                replay::text::quoted(name)
+                terminal::quoted(name)
             ),
             Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => {
                 "stop it at SES, or push a policy with mode = \"act\"".to_owned()

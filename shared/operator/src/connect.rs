@@ -17,9 +17,8 @@ use aws_sdk_sesv2::types::{EventDestination, EventDestinationDefinition, EventTy
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use pipeline::{Disposition, PortError};
-use replay::cli::suggest::suggest;
-use replay::text::TermStyle;
 use serde::Serialize;
+use terminal::{TermStyle, suggest};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::failure::Failure;
@@ -334,7 +333,7 @@ pub(crate) fn failed_by(error: PortError) -> Result<String, PortError> {
 pub(crate) async fn nearest_of(ses: &mut Ses, name: &str) -> Result<Option<String>, PortError> {
     let known = ses.list().await?;
     let nearest: Vec<String> =
-        suggest(name, known.iter().map(String::as_str)).into_iter().map(replay::text::name).collect();
+        suggest(name, known.iter().map(String::as_str)).into_iter().map(terminal::name).collect();
     Ok((!nearest.is_empty()).then(|| format!("did you mean {}?", nearest.join(" or "))))
 }
 

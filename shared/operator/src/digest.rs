@@ -1,8 +1,8 @@
 //! The daily digest, on demand.
 
 use pipeline::digest::{Digest, find};
-use replay::text::sanitize;
 use reputation::time::Now;
+use terminal::sanitize;
 
 use crate::failure::Failure;
 use crate::{Access, Answer, Exit};

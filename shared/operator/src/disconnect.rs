@@ -13,11 +13,11 @@ use std::time::Duration;
 use aws_sdk_sesv2::types::EventDestination;
 use pipeline::enforce::{DesiredStates as _, Flow};
 use pipeline::ports::{PortError, Reputation as _};
-use replay::text::TermStyle;
 use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::TermStyle;
 
 use crate::command::{self, Asking, CommandRequest, OperatorCommand};
 use crate::connect::{Ses, SesError, events_topic, failed_by, nearest_of, plain_names, target};
@@ -191,13 +191,13 @@ fn at_ses(subject: &Subject) -> String {
     match subject {
         Subject::ConfigurationSet(name) => format!(
             "aws sesv2 put-configuration-set-sending-options --sending-enabled --configuration-set-name {}",
-            replay::text::quoted(name)
+            terminal::quoted(name)
         ),
         Subject::Account => "aws sesv2 put-account-sending-attributes --sending-enabled".to_owned(),
         Subject::Tenant(_) | Subject::Identity(_) | Subject::Tag(..) => format!(
             "aws sesv2 update-reputation-entity-customer-managed-status --sending-status ENABLED \
              --reputation-entity-type RESOURCE --reputation-entity-reference ARN-OF-{}",
-            replay::text::quoted(&subject.to_string())
+            terminal::quoted(&subject.to_string())
         ),
     }
 }

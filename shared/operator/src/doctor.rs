@@ -14,7 +14,6 @@ pub mod facts;
 mod gather;
 mod permission;
 
-use replay::text::TermStyle;
 use reputation::time::Now;
 use serde::Serialize;
 
@@ -23,6 +22,7 @@ use crate::failure::Failure;
 use crate::{Access, Answer, Exit, text};
 use examine::{Examined, Finding, Severity, examine};
 use facts::{NotExamined, Place};
+use terminal::TermStyle;
 
 /// The result of an examination.
 #[derive(Clone, Debug, Serialize)]

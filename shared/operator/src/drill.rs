@@ -19,7 +19,6 @@ use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, Se
 use pipeline::enforce::{DesiredStates as _, Flow};
 use pipeline::notice::Outbox as _;
 use pipeline::ports::{Disposition, PortError, Reputation as _, Saved};
-use replay::text::TermStyle;
 use reputation::address::Address;
 use reputation::breaker::State;
 use reputation::isp::Isp;
@@ -30,6 +29,7 @@ use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use reputation::unit::UnitKind;
 use serde::Serialize;
+use terminal::TermStyle;
 use tokio::time::{Instant, sleep};
 
 use crate::command::{self, Asking, CommandRequest, Confirmed, OperatorCommand};

@@ -10,11 +10,9 @@ use std::sync::Arc;
 
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::ports::{Board, Change, Disposition, PortError, Reputation as _, SubjectState, Transition, Versioned};
-use replay::cli::time_arg::TimeArg;
 use replay::driver::{self, MAX_SUBJECTS, Options, Replay, TraceEntry};
 use replay::explain::Explanation;
 use replay::input::Progress;
-use replay::text::TermStyle;
 use reputation::breaker::{BreakerState, Cause, Factor, Override, State, StateName, due};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::{self, ArmedSince};
@@ -24,6 +22,7 @@ use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::{FINE, KEEP_HOURS, KEEP_MINUTES, Length, Series, Timeline, edge, judged_from};
 use reputation::unit::UnitKind;
 use serde::Serialize;
+use terminal::{TermStyle, TimeArg};
 
 use crate::command::{at_isp, check_heard_of, isp_named, quoted};
 use crate::failure::Failure;

@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use pipeline::PortError;
-use replay::text::{name, quoted};
 use reputation::subject::Subject;
 use reputation::time::Now;
+use terminal::time::second_of;
+use terminal::{name, quoted};
 
 use crate::Exit;
 use crate::advise::prices::PricesError;
-use crate::text::second_of;
 
 /// Why a verb could not answer.
 #[derive(Debug, thiserror::Error)]

@@ -2,11 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use replay::cli::time_arg::TimeArg;
-use replay::text::TermStyle;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use serde::Serialize;
+use terminal::{TermStyle, TimeArg};
 
 use crate::command::{check_heard_of, isp_named};
 use crate::failure::Failure;

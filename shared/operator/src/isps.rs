@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 
 use aws::policies::StoredPolicy;
 use replay::domains::{DomainBook, DomainMail};
-use replay::text::TermStyle;
 use reputation::isp::{Isp, IspMap, Proposal as Hinted, isp_of_host};
 use reputation::time::Now;
 use serde::Serialize;
@@ -26,6 +25,7 @@ use crate::policies::{self, Outcome, Push};
 use crate::{Access, Answer, Exit, text};
 use resolve::{Limits, MxAnswer, MxLookup, look_up};
 use ses::{Meaning, meaning};
+use terminal::TermStyle;
 
 /// The number of domains that are examples of a reason.
 const MAX_EXAMPLES: usize = 10;

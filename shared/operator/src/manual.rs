@@ -62,6 +62,6 @@ pub(crate) fn pages(folder: &Path, command: Command) -> Result<Answer, Failure> 
         pages.push(path.display().to_string());
     }
     pages.sort();
-    let text = pages.iter().map(|path| replay::text::sanitize(path) + "\n").collect();
+    let text = pages.iter().map(|path| terminal::sanitize(path) + "\n").collect();
     Ok(Answer::new(text, &Pages { pages }, Exit::Done))
 }

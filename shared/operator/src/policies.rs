@@ -6,13 +6,12 @@ use aws::policies::{MAX_BYTES, Pushed, StoredPolicy};
 use pipeline::evaluate::{stops_at_ses, waiting};
 use pipeline::notice::key_name;
 use pipeline::ports::Reputation as _;
-use replay::cli::placed_once;
-use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{State, StateName};
 use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::subject::Key;
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::{TermStyle, placed_once, sanitize};
 use toml::{Table, Value};
 
 use crate::command::{Asking, Confirmed};

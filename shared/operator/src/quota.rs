@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use pipeline::ports::{Board, Reputation as _};
 use pipeline::quotas::Quota;
-use replay::cli::suggest::suggest;
-use replay::text::TermStyle;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -13,6 +11,7 @@ use reputation::time::Now;
 use reputation::warmup::{Evidence, Plan, Ramp, close};
 use reputation::zone::NumberedDate;
 use serde::Serialize;
+use terminal::{TermStyle, suggest};
 
 use crate::command::owned;
 use crate::failure::Failure;

@@ -10,8 +10,6 @@ use pipeline::enforce::{DesiredState, DesiredStates as _};
 use pipeline::notice::{Notice, Outbox as _, key_name};
 use pipeline::ports::{Board, PortError, Reputation as _};
 use pipeline::quotas::{Asker, Quota, Quotas as _, flow};
-use replay::cli::suggest::suggest;
-use replay::text::{TermStyle, counted};
 use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
@@ -24,6 +22,7 @@ use reputation::unit::UnitKind;
 use reputation::warmup::Plan;
 use reputation::zone::NumberedDate;
 use serde::Serialize;
+use terminal::{TermStyle, counted, suggest};
 
 use crate::command::has_switch;
 use crate::failure::Failure;

@@ -13,9 +13,9 @@ mod policy;
 mod quota;
 mod status;
 
-use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
-use replay::text::{TermStyle, name, sanitize};
 use reputation::time::{Minute, Now};
+use terminal::time::moment;
+use terminal::{BAD, BOLD, GOOD, TermStyle, hanging, name, paint, sanitize, wrapped};
 
 pub(crate) use advise::advised;
 pub(crate) use backtest::backtested;

@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use replay::text::layout::{DIM, DOUBTFUL, paint};
-use replay::text::sanitize;
 use reputation::time::Now;
+use terminal::{DIM, DOUBTFUL, paint, sanitize};
 
 use crate::failure::Failure;
 use crate::{Answer, text};
@@ -64,7 +63,7 @@ mod tests {
     use std::cell::Cell;
 
     use pipeline::{Disposition, PortError};
-    use replay::text::layout::visible;
+    use terminal::visible;
 
     use super::*;
     use crate::Exit;

@@ -9,10 +9,9 @@ use e2e::cloud::REPUTATION;
 use e2e::stack::Stack;
 use operator::advise::{PricesFile, advise};
 use operator::{Answer, Exit, Failure};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::time::{DAY, HOUR, Minute, Now};
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 
 /// 2026-10-06 09:00:00 UTC.
 const MORNING: Now = Now(1_791_277_200_000);

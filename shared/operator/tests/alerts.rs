@@ -16,8 +16,6 @@ use pipeline::evaluate::apply_input;
 use pipeline::memory::MemoryReputation;
 use pipeline::notice::{Alerts, Message, Notice, Outbox, Place, deliver};
 use pipeline::ports::{PortError, Reputation as _};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::breaker::{Input, Override, State};
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
@@ -25,6 +23,7 @@ use reputation::subject::Key;
 use reputation::time::Now;
 use reputation::{Metric, Policy, Subject, Tally};
 use sender::{MORNING, hear, mails};
+use terminal::{TermStyle, visible};
 
 const START: Now = Now(1_791_273_600_000);
 

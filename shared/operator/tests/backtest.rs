@@ -16,12 +16,11 @@ use operator::{Access, Answer, Exit, Failure};
 use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::input::{Progress, Source};
 use replay::report::Report;
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::Policy;
 use reputation::time::Now;
 use sender::{MORNING, subject, troubled};
 use serde_json::Value;
+use terminal::{TermStyle, visible};
 
 const STRICT: &str = "[metrics.hard_bounce]\nthrottle = 4\npause = 5\n";
 const NO_GATE: &str = "[gate]\nin_use = false\n";

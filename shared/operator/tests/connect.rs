@@ -7,9 +7,8 @@ mod account;
 use account::Account;
 use operator::connect::{Order, connect};
 use operator::{Answer, Exit, Failure};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 
 async fn run(account: &Account, order: &Order) -> Answer {
     connect(&account.access(), order, TermStyle::new(None), &|_, _, _| {}).await.unwrap()

@@ -12,10 +12,9 @@ use operator::command::{Asking, CommandRequest, OperatorCommand, give};
 use operator::connect::{self, connect};
 use operator::disconnect::{Order, disconnect};
 use operator::{Answer, Exit};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use sender::{MORNING, subject, troubled};
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 
 fn order(sets: &[&str], wait: u64) -> Order {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();

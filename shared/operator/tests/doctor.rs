@@ -22,10 +22,9 @@ use aws_smithy_types::body::SdkBody;
 use e2e::stack::Stack;
 use operator::doctor::doctor;
 use operator::{Access, Answer, Exit};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::time::Now;
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 use tokio::time::Instant;
 
 /// 2026-10-06 09:00:00 UTC.

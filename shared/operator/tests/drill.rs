@@ -13,10 +13,9 @@ use e2e::stack::Stack;
 use operator::command::{Asking, Confirmed};
 use operator::drill::{Order, drill};
 use operator::{Answer, Exit, Failure};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::time::Now;
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 use tokio::time::{Instant, sleep};
 
 /// 2026-10-06 09:00:00 UTC.

@@ -9,9 +9,9 @@ use e2e::emulator::Emulator;
 use operator::access::Access;
 use operator::backtest::{Order, PolicyFile, Recording, backtest};
 use operator::{Answer, Exit, Failure};
-use replay::text::TermStyle;
 use reputation::time::Now;
 use serde_json::Value;
+use terminal::TermStyle;
 
 /// 2026-11-21: after all streams.
 const LATER: Now = Now(1_795_219_200_000);

@@ -17,11 +17,10 @@ use operator::explain::explain;
 use operator::history::{Stretch, history};
 use operator::quota::quotas;
 use operator::{Answer, Exit, Failure};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::time::Now;
 use sender::{MORNING, hear, mails, subject, troubled};
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 
 const NEWS: &str = "configuration-set:news";
 

@@ -19,12 +19,11 @@ use operator::{Answer, Exit};
 use replay::domains::DomainBook;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, replay_while_readable};
 use replay::input::{Progress, Source};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::Policy;
 use reputation::isp::IspMap;
 use reputation::time::Now;
 use serde_json::Value;
+use terminal::{TermStyle, visible};
 
 /// 2026-10-06 09:00:00 UTC.
 const MORNING: Now = Now(1_791_277_200_000);

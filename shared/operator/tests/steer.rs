@@ -15,11 +15,10 @@ use e2e::stack::Stack;
 use operator::command::{Asking, CommandRequest, Confirmed, OperatorCommand, give};
 use operator::status::status;
 use operator::{Answer, Exit, Failure, policies};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::time::Now;
 use sender::{MORNING, hear, mails, subject, troubled};
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 
 fn parsed(answer: &Answer) -> Value {
     serde_json::from_str(&answer.json).unwrap()

@@ -13,12 +13,12 @@ use replay::driver::{MAX_SUBJECTS, Options, Replay, replay, replay_recorded, rep
 use replay::input::{Progress, Source, Sources, Supply};
 use replay::recorded::{Recorded, RecordedUnit};
 use replay::report::Report;
-use replay::text::layout::visible;
-use replay::text::{TermStyle, backtest as text};
+use replay::text::backtest as text;
 use reputation::Policy;
 use reputation::time::Minute;
 use reputation::unit::UnitKind;
 use ses_events::{Decoded, Decoder};
+use terminal::{TermStyle, visible};
 
 /// 2026-11-21: after all streams.
 const REAL_NOW: i64 = 1_795_219_200_000;

@@ -443,7 +443,7 @@ fn lines_of(name: &str) -> Vec<String> {
 
 /// Characters that a terminal would act on, except line ends and this program's colours.
 fn obeyed(text: &str) -> Vec<char> {
-    let plain = anstream::adapter::strip_str(text).to_string();
+    let plain = terminal::visible(text);
     let marks = |c: &char| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     plain.chars().filter(|c| *c != '\n' && (c.is_control() || marks(c))).collect()
 }
@@ -467,7 +467,7 @@ fn nothing_in_the_input_commands_the_terminal() {
     assert!(plain.out.contains("…xx") && !plain.out.contains(&long), "{}", plain.out);
     // Our own colours are still there, and no other escapes.
     assert!(coloured.out.contains("\x1b[1m"));
-    assert_eq!(anstream::adapter::strip_str(&coloured.out).to_string(), plain.out);
+    assert_eq!(terminal::visible(&coloured.out), plain.out);
     let exact = json(&replay(&[&path, "--format", "json"]));
     let subjects = exact["totals"].as_array().unwrap().iter().map(|total| total["subject"].as_str().unwrap());
     let expected = format!("configuration-set:\x1b]0;owned\x07\x1b[2J\n\u{202e}\u{2066}\u{9b}31m\u{2028}letter{long}");
@@ -585,6 +585,6 @@ fn colours_are_for_those_who_want_them() {
     assert!(!escapes(&[]));
     assert!(!escapes(&["--color", "never"]));
     assert!(escapes(&["--color", "always"]));
-    let stripped = anstream::adapter::strip_str(&replay(&[&stream("stale-list"), "--color", "always"]).out).to_string();
+    let stripped = terminal::visible(&replay(&[&stream("stale-list"), "--color", "always"]).out);
     assert_eq!(stripped, replay(&[&stream("stale-list")]).out);
 }

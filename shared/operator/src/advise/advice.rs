@@ -15,12 +15,12 @@
 
 use std::collections::BTreeMap;
 
-use replay::text::{counted, thousands};
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
 use reputation::time::Minute;
 use serde::Serialize;
+use terminal::{counted, thousands};
 
 use super::prices::Prices;
 

@@ -9,14 +9,12 @@ use std::time::Duration;
 use aws::policies::StoredPolicy;
 use futures_util::future::{Either, select};
 use pipeline::classify::Classifier;
-use replay::cli::painter::Painter;
-use replay::cli::term_style;
 use replay::domains::DomainBook;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, RejectedLine, Replay, replay_while_readable};
 use replay::input::{Progress as Read, Source, Sources};
-use replay::text::{TermStyle, counted, thousands};
 use reputation::policy::Policy;
 use reputation::time::Now;
+use terminal::{TermStyle, counted, progress::Painter, term_style, thousands};
 
 use super::arguments::{Global, ProposeArgs};
 use super::{read, route, with_steps};

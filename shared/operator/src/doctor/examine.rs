@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_sesv2::types::EventType;
-use replay::cli::suggest::suggest;
-use replay::text::layout::listed;
-use replay::text::{counted, name, quoted};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{DAY, HOUR, MINUTE_MILLIS, Minute, Now};
 use serde::Serialize;
+use terminal::{counted, listed, name, quoted, suggest};
 
 use super::facts::{Destination, Fact, Facts, Ip, Listener, NotExamined, SetFacts};
 use super::permission::{Answer, Request, may, several};

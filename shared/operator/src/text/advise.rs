@@ -1,8 +1,11 @@
 //! The IPs that mail should leave by, in words and with numbers.
 
-use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, date, hanging, listed};
-use replay::text::{TermStyle, counted, name, sanitize, thousands};
 use reputation::detect::Percent;
+use terminal::time::date;
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, listed, name, sanitize,
+    thousands,
+};
 
 use super::{heading, painted, paragraph};
 use crate::advise::Advised;

@@ -1,7 +1,6 @@
 //! What another policy would have changed, and what the source does not record.
 
-use replay::text::layout::{BOLD, DIM, DOUBTFUL};
-use replay::text::{TermStyle, counted, sanitize, thousands};
+use terminal::{BOLD, DIM, DOUBTFUL, TermStyle, counted, sanitize, thousands};
 
 use super::painted;
 use crate::backtest::Backtested;

@@ -1,8 +1,7 @@
 //! The results of `connect` and `disconnect`.
 
 use anstyle::Style;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, hanging, paint};
-use replay::text::{TermStyle, counted, name, sanitize};
+use terminal::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, TermStyle, counted, hanging, name, paint, sanitize};
 
 use crate::connect::{Became, Connected};
 use crate::disconnect::{Disconnected, DisconnectedSubject, Sending};

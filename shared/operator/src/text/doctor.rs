@@ -1,7 +1,6 @@
 //! The faults of a stack, and how to fix them.
 
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, listed, paint};
-use replay::text::{TermStyle, counted, name, sanitize};
+use terminal::{BAD, BOLD, DIM, DOUBTFUL, GOOD, TermStyle, counted, hanging, listed, name, paint, sanitize};
 
 use crate::doctor::examine::{Finding, Severity};
 use crate::doctor::{Diagnosis, Unseen};

@@ -1,8 +1,7 @@
 //! The results of a drill, leg by leg.
 
 use anstyle::Style;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, paint};
-use replay::text::{TermStyle, counted, sanitize};
+use terminal::{BAD, BOLD, DIM, DOUBTFUL, GOOD, TermStyle, counted, hanging, paint, sanitize};
 
 use super::sentence;
 use crate::drill::{Drill, Ended, Leg};

@@ -1,7 +1,8 @@
 //! The state of a breaker, and why.
 
-use replay::text::layout::{BOLD, DIM, hanging, moment, paint};
-use replay::text::{TermStyle, explanation, sanitize};
+use replay::text::explanation;
+use terminal::time::moment;
+use terminal::{BOLD, DIM, TermStyle, hanging, paint, sanitize};
 
 use super::{heading, painted, sentence};
 use crate::explain::Explained;

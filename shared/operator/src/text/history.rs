@@ -2,8 +2,10 @@
 
 use anstyle::Style;
 use pipeline::transition::TransitionDetail;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, transition_words, wrapped};
-use replay::text::{TermStyle, counted, name, sanitize};
+use terminal::time::{clock, date, moment};
+use terminal::{
+    BAD, BOLD, DIM, DOUBTFUL, TermStyle, counted, hanging, name, paint, sanitize, transition_words, wrapped,
+};
 
 use super::painted;
 use crate::history::History;
@@ -67,7 +69,7 @@ fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
 /// The change, in a word or two.
 fn change(entry: &Entry) -> (String, Style) {
     match &entry.about {
-        About::Breaker(moved) => transition_words(moved, moved.gate),
+        About::Breaker(moved) => transition_words(moved.from, moved.to, moved.level, moved.gate),
         About::Subject(_) => (entry.kind.to_lowercase().replace("control ", ""), BAD),
     }
 }

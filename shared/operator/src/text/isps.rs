@@ -1,7 +1,8 @@
 //! The ISPs that receive the mail of `other` domains, and the entries proposed for them.
 
-use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, paint};
-use replay::text::{TermStyle, counted, name, sanitize, thousands};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, TermStyle, counted, name, paint, sanitize, thousands,
+};
 
 use super::{heading, painted, paragraph};
 use crate::isps::{Change, Done, Evidence, Hints, Proposed, SesSays, Undecided};

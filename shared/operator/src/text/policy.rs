@@ -1,7 +1,7 @@
 //! Policies, and what a push changes.
 
-use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, Grid, moment, paint};
-use replay::text::{TermStyle, sanitize};
+use terminal::time::moment;
+use terminal::{Align, BAD, BOLD, Cell, DIM, Grid, TermStyle, paint, sanitize};
 
 use super::{painted, paragraph};
 use crate::policies::{ActsOn, Outcome, Push, Shown};

@@ -1,7 +1,7 @@
 //! What the gate may grant.
 
-use replay::text::layout::{BOLD, DIM, DOUBTFUL, hanging, moment};
-use replay::text::{TermStyle, counted, sanitize, thousands};
+use terminal::time::moment;
+use terminal::{BOLD, DIM, DOUBTFUL, TermStyle, counted, hanging, sanitize, thousands};
 
 use super::status::{quota_reason, quota_table};
 use super::{heading, painted, paragraph};

@@ -1,15 +1,16 @@
 //! The state of a stack, for an engineer who was just paged.
 
 use anstyle::Style;
-use replay::text::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, clock, date, hanging, moment, paint, state_style,
-};
-use replay::text::{TermStyle, counted, name, rate_style, sanitize, thousands};
 use reputation::breaker::{Override, StateName};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::Percent;
 use reputation::policy::Policy;
 use reputation::unit::UnitKind;
+use terminal::time::{clock, date, moment};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, name, paint, rate_style,
+    sanitize, state_style, thousands,
+};
 
 use super::{heading, painted};
 use crate::status::{Allowance, Mail, Status, Unfulfilled, Unsettled};

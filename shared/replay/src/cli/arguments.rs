@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reputation::subject::Subject;
+use terminal::{Color, Format, TimeArg};
 
-use super::time_arg::TimeArg;
 use crate::driver::MAX_SUBJECTS;
 
 /// Replay SES events and show what the breaker would have done.
@@ -286,26 +286,6 @@ pub(super) struct GenerateArgs {
     /// Show no progress and no summary
     #[arg(long, short)]
     pub(super) quiet: bool,
-}
-
-/// The format of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// One JSON document
-    Json,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 /// A metric, as in policies and reports.

@@ -1,8 +1,7 @@
 //! Each fault that is planted into sound facts is found, and nothing else is.
 
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use serde_json::json;
+use terminal::{TermStyle, visible};
 
 use super::*;
 use crate::doctor::Diagnosis;

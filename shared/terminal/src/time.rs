@@ -1,4 +1,4 @@
-//! Times on the command line.
+//! Times: as people write them on the command line, and as texts show them.
 
 use std::str::FromStr;
 
@@ -38,6 +38,36 @@ impl FromStr for TimeArg {
         let at = at.as_millisecond();
         Ok(TimeArg { at: Now(at), end: Now(at.saturating_add(span)) })
     }
+}
+
+/// The date of an RFC 3339 time.
+pub fn date(at: &str) -> &str {
+    at.get(..10).unwrap_or(at)
+}
+
+/// The time of day of an RFC 3339 time, to the second.
+pub fn clock(at: &str) -> &str {
+    at.get(11..19).unwrap_or(at)
+}
+
+/// The time of day of an RFC 3339 time, to the minute.
+pub fn minute_clock(at: &str) -> &str {
+    at.get(11..16).unwrap_or(at)
+}
+
+/// Date and time of day of an RFC 3339 time, to the minute.
+pub fn minute(at: &str) -> String {
+    format!("{} {}", date(at), minute_clock(at))
+}
+
+/// Date and time of day of an RFC 3339 time, to the second.
+pub fn moment(at: &str) -> String {
+    format!("{} {}", date(at), clock(at))
+}
+
+/// Date and time of day, to the second.
+pub fn second_of(at: Now) -> String {
+    moment(&at.to_string())
 }
 
 #[cfg(test)]

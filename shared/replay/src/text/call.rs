@@ -1,8 +1,8 @@
-//! Commands to paste into a shell.
+//! Commands that repeat the arguments of this one.
 
 use std::path::Path;
 
-use super::sanitize::sanitize;
+use terminal::{quoted, sanitize};
 
 /// Longer input is not repeated.
 const MAX_INPUT: usize = 400;
@@ -35,46 +35,11 @@ impl Call<'_> {
     }
 }
 
-/// A word that a POSIX shell takes literally.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || ":.-_=@/+,%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// A command in lines of at most `width` columns, which a shell joins again. A longer word has its own line.
-pub(super) fn command(words: &[String], width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut line = " ".to_owned();
-    for word in words {
-        // The line may have to end in ` \`.
-        if line.trim().is_empty() || line.chars().count() + 1 + word.chars().count() + 2 <= width {
-            line.push(' ');
-        } else {
-            lines.push(format!("{line} \\"));
-            line = "    ".to_owned();
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use terminal::command;
 
-    #[test]
-    fn words_are_quoted_where_a_shell_would_change_them() {
-        let check = |word: &str, expected: &str| assert_eq!(quoted(word), expected);
-        check("events/2026-10-06.ndjson.gz", "events/2026-10-06.ndjson.gz");
-        check("more/*.json", "'more/*.json'");
-        check("tag:campaign=it's", r"'tag:campaign=it'\''s'");
-        check("configuration-set:(none)", "'configuration-set:(none)'");
-        check("", "''");
-    }
+    use super::*;
 
     #[test]
     fn a_command_repeats_its_input_and_fits_the_terminal() {
