@@ -21,12 +21,12 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use serde::Serialize;
-use terminal::{TermStyle, sanitize, suggest};
+use terminal::{sanitize, suggest};
 
-use crate::connect::Progress;
+use crate::asking::{Asking, Confirmed, Question};
 use crate::failure::Failure;
 use crate::obey::{self, Obeyed};
-use crate::{Access, Answer, Exit, text};
+use crate::{Access, Exit};
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,33 +69,6 @@ pub struct CommandRequest {
     pub reason: Option<String>,
     /// Accept subjects that the stack has never seen.
     pub force: bool,
-}
-
-/// The answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirmed {
-    /// Go ahead.
-    Yes,
-    /// Do not.
-    No,
-    /// There is no terminal to ask on.
-    Nobody,
-}
-
-/// How a person is reached while a command runs.
-#[derive(Clone, Copy)]
-pub struct Asking<'a> {
-    /// Called with the current step.
-    pub progress: Progress<'a>,
-    /// Called before all mail is stopped.
-    pub confirm: &'a dyn Fn(&str) -> Confirmed,
-}
-
-impl Asking<'_> {
-    /// No terminal: steps are not shown, and questions are not answered.
-    pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Nobody };
-    /// The question was answered with yes before.
-    pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Yes };
 }
 
 /// Longer reasons do not fit an alert.
@@ -143,9 +116,15 @@ pub struct CommandResult {
     pub obeyed: Option<Obeyed>,
     /// The consequences, in sentences.
     pub outcome: Vec<String>,
+    /// The name of the key.
+    #[serde(skip)]
+    pub key: String,
+    /// The exit code.
+    #[serde(skip)]
+    pub exit: Exit,
 }
 
-/// Gives a command about subjects, or about them at one ISP, and waits until SES has done it. In JSON, one document for each.
+/// Gives a command about subjects, or about them at one ISP, and waits until SES has done it. One result for each.
 ///
 /// # Errors
 ///
@@ -158,9 +137,8 @@ pub async fn give(
     isp: Option<&str>,
     request: &CommandRequest,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Vec<CommandResult>, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
     let mut store = access.reputation(&policy);
@@ -184,17 +162,11 @@ pub async fn give(
     let wanted: Vec<(Subject, Flow)> =
         decided.iter().filter_map(|decided| Some((decided.key.subject.clone(), decided.ses?))).collect();
     let mut obeyed = obey::wait(access, &mut store, &wanted, request.wait, asking.progress).await.into_iter();
-    let mut answer = Answer { text: String::new(), json: String::new(), exit: Exit::Done };
-    for decided in decided {
+    let result = |decided: Decided| {
         let obeyed = if decided.ses.is_some() { obeyed.next() } else { None };
-        let part = decided.answer(&policy, request, &by, obeyed, now, term);
-        answer.text.push_str(&part.text);
-        answer.json.push_str(&part.json);
-        if part.exit != Exit::Done {
-            answer.exit = part.exit;
-        }
-    }
-    Ok(answer)
+        decided.result(&policy, request, &by, obeyed, now)
+    };
+    Ok(decided.into_iter().map(result).collect())
 }
 
 /// Resumes all of the subjects, then waits for each; returns their results.
@@ -304,18 +276,17 @@ async fn desired_before(
 }
 
 impl Decided {
-    fn answer(
+    fn result(
         self,
         policy: &Policy,
         request: &CommandRequest,
         by: &str,
         obeyed: Option<Obeyed>,
         now: Now,
-        term: TermStyle,
-    ) -> Answer {
+    ) -> CommandResult {
         let isps = &policy.isp_map;
         let (outcome, exit) = outcome(policy, &self, request.command, obeyed.as_ref(), now);
-        let result = CommandResult {
+        CommandResult {
             subject: self.key.subject.to_string(),
             isp: self.key.isp.map(|isp| isps.name(isp).to_owned()),
             command: request.command,
@@ -328,14 +299,14 @@ impl Decided {
             ses: self.ses.map(aws::layout::flow_name),
             obeyed,
             outcome,
-        };
-        Answer::new(text::command_result(&result, &key_name(&self.key, isps), term), &result, exit)
+            key: key_name(&self.key, isps),
+            exit,
+        }
     }
 }
 
 fn check_confirmed(access: &Access, asking: &Asking<'_>) -> Result<(), Failure> {
-    let question = format!("This stops all mail of the account in {}. Stop it?", access.region);
-    match (asking.confirm)(&question) {
+    match (asking.confirm)(&Question::StopAccount { region: &access.region }) {
         Confirmed::Yes => Ok(()),
         Confirmed::No => Err(Failure::Declined),
         Confirmed::Nobody => Err(Failure::Unconfirmed),
@@ -469,7 +440,7 @@ fn outcome(
         }
     }
     if command != OperatorCommand::Stop && *changed {
-        let from = text::minute_of(now.next_minute());
+        let from = now.next_minute();
         let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
         sentences.push(match command {
             OperatorCommand::Bypass => format!("Verdicts are only reported until: {release}"),

@@ -17,13 +17,13 @@ use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Serialize;
-use terminal::TermStyle;
 
-use crate::command::{self, Asking, CommandRequest, OperatorCommand};
+use crate::asking::Asking;
+use crate::command::{self, CommandRequest, OperatorCommand};
 use crate::connect::{Ses, SesError, events_topic, failed_by, nearest_of, plain_names, target};
 use crate::failure::Failure;
 use crate::obey::Obeyed;
-use crate::{Access, Answer, Exit, text};
+use crate::{Access, Exit};
 
 /// What to disconnect, and how.
 #[derive(Clone, Debug)]
@@ -63,6 +63,11 @@ impl Disconnected {
                 }
         };
         self.subjects.iter().filter(is_done).count()
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.count() == self.subjects.len() { Exit::Done } else { Exit::No }
     }
 }
 
@@ -110,9 +115,8 @@ pub async fn disconnect(
     access: &Access,
     order: &Order,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Disconnected, Failure> {
     let refused = |error| access.refused(error);
     let topic = events_topic(access).await?;
     let mut ses = Ses::new(access);
@@ -181,9 +185,7 @@ pub async fn disconnect(
             row.sending = Sending::Resumed { obeyed };
         }
     }
-    let disconnected = Disconnected { topic, all: order.all, dry_run: order.dry_run, subjects };
-    let exit = if disconnected.count() == disconnected.subjects.len() { Exit::Done } else { Exit::No };
-    Ok(Answer::new(text::disconnected(&disconnected, term), &disconnected, exit))
+    Ok(Disconnected { topic, all: order.all, dry_run: order.dry_run, subjects })
 }
 
 /// The command that resumes a subject at SES, without the stack.

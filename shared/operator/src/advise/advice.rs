@@ -22,7 +22,7 @@ use reputation::time::Minute;
 use serde::Serialize;
 use terminal::{counted, thousands};
 
-use super::prices::Prices;
+use crate::prices::Prices;
 
 /// Mails a day by one IP to one ISP that keep a reputation there.
 pub const KEEPS: f64 = 1000.0;
@@ -343,8 +343,8 @@ mod tests {
     use proptest::prelude::*;
     use reputation::time::DAY;
 
-    use super::super::prices::BUILT_IN;
     use super::*;
+    use crate::prices::BUILT_IN;
 
     fn prices() -> Prices {
         Prices::from_toml(BUILT_IN).unwrap()

@@ -7,11 +7,17 @@ use terminal::{
     BAD, BOLD, DIM, DOUBTFUL, TermStyle, counted, hanging, name, paint, sanitize, transition_words, wrapped,
 };
 
-use super::painted;
+use super::{Render, painted};
 use crate::history::History;
 use crate::notice_history::{About, Entry};
 
-pub(crate) fn history(history: &History, term: TermStyle) -> String {
+impl Render for History {
+    fn text(&self, term: TermStyle) -> String {
+        history(self, term)
+    }
+}
+
+fn history(history: &History, term: TermStyle) -> String {
     let whose = match &history.isp {
         Some(isp) => format!("{} @ {isp}", name(&history.subject)),
         None => name(&history.subject),

@@ -12,14 +12,21 @@ use terminal::{
     sanitize, state_style, thousands,
 };
 
-use super::{heading, painted};
+use super::{Render, heading, painted};
 use crate::status::{Allowance, Mail, Status, Unfulfilled, Unsettled};
 
 /// The number of subjects that are shown.
 const MAX_SUBJECTS: usize = 20;
 
+impl Render for Status {
+    fn text(&self, term: TermStyle) -> String {
+        status(self, term)
+    }
+}
+
 /// A one-line summary first, then the details.
-pub(crate) fn status(status: &Status, policy: &Policy, term: TermStyle) -> String {
+fn status(status: &Status, term: TermStyle) -> String {
+    let policy = &status.rules;
     let mut out = verdict(status, term);
     for warning in &status.warnings {
         out.push_str(&painted(DOUBTFUL.bold(), &format!("warning: {warning}"), term));
