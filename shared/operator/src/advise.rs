@@ -3,14 +3,12 @@
 //! [`advice`] decides without I/O; this module reads the counters.
 
 pub mod advice;
-pub mod prices;
 
 use std::collections::BTreeMap;
 
 use aws::reputation::DynamoReputation;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pipeline::ports::PortError;
-use replay::text::TermStyle;
 use reputation::counters::Counters;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -19,10 +17,10 @@ use reputation::timeline::{Length, Timeline};
 use reputation::unit::UnitKind;
 use serde::Serialize;
 
+use crate::Access;
 use crate::failure::Failure;
-use crate::{Access, Answer, Exit, text};
+use crate::prices::{BUILT_IN, Prices};
 use advice::{Advice, ListVolume, SetVolume, Volumes};
-use prices::Prices;
 
 /// The number of whole days that are read.
 const DAYS: u32 = 35;
@@ -65,20 +63,15 @@ pub struct PricesFile {
 /// # Errors
 ///
 /// The prices are not valid, or AWS refuses.
-pub async fn advise(
-    access: &Access,
-    prices: Option<&PricesFile>,
-    now: Now,
-    term: TermStyle,
-) -> Result<Answer, Failure> {
-    let (file, toml) = prices.map_or(("the built-in prices", prices::BUILT_IN), |known| (&known.file, &known.toml));
+pub async fn advise(access: &Access, prices: Option<&PricesFile>, now: Now) -> Result<Advised, Failure> {
+    let (file, toml) = prices.map_or(("the built-in prices", BUILT_IN), |known| (&known.file, &known.toml));
     let prices = Prices::from_toml(toml).map_err(|problem| Failure::Prices { file: file.to_owned(), problem })?;
     let policy = access.policy().await?.policy;
     let until = now.minute().day();
     let from = until.minus(DAYS * DAY);
     let rows = read(access, &policy, from, until).await.map_err(|error| access.refused(error))?;
     let first = rows.iter().filter_map(|(_, rows)| first_day(rows)).min();
-    let advised = Advised {
+    Ok(Advised {
         stack: access.stack.clone(),
         region: access.region.clone(),
         from: from.start(),
@@ -87,8 +80,7 @@ pub async fn advise(
         tags: policy.subjects.tags.clone(),
         advice: advice::advise(&volumes(&rows, &policy, until), &prices, &policy),
         prices,
-    };
-    Ok(Answer::new(text::advised(&advised, term), &advised, Exit::Done))
+    })
 }
 
 /// Daily counters of every configuration set and every tag that the stack has seen.

@@ -9,19 +9,19 @@ use aws::layout::StoredUnit;
 use aws::ledger::{Scanned, scan};
 use futures_util::future::{Either, select};
 use replay::backtest::Backtest;
-use replay::cli::time_arg::TimeArg;
 use replay::driver::{MAX_SUBJECTS, Options, RejectedLine, ReplayError, replay_recorded, replay_side_by_side};
 use replay::input::{Damage, Progress as Read, Source};
 use replay::recorded::{Recorded, RecordedUnit};
-use replay::text::{TermStyle, counted, thousands};
 use reputation::policy::Policy;
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::{TimeArg, counted, thousands};
 
-use crate::connect::Progress;
+use crate::Access;
+use crate::asking::Progress;
 use crate::failure::Failure;
 use crate::objects::{Location, Objects};
-use crate::{Access, Answer, Exit, policies, text};
+use crate::policy_file::parsed;
 
 /// The number of rejected messages that are listed.
 const MAX_REJECTIONS: usize = 20;
@@ -94,28 +94,16 @@ pub struct DamagedObject {
 ///
 /// # Errors
 ///
-/// The time range is empty, nothing is recorded in it, or AWS refuses.
-pub async fn backtest(
-    access: &Access,
-    order: &Order,
-    now: Now,
-    term: TermStyle,
-    progress: Progress<'_>,
-) -> Result<Answer, Failure> {
+/// A policy is not valid, the time range is empty, nothing is recorded in it, or AWS refuses.
+pub async fn backtest(access: &Access, order: &Order, now: Now, progress: Progress<'_>) -> Result<Backtested, Failure> {
     if let (Some(since), Some(until)) = (order.since, order.until)
         && since.at >= until.at
     {
         return Err(Failure::NoTime { since: since.at, until: until.at });
     }
-    let candidate = match policies::parsed(&order.policy.file, &order.policy.toml, term) {
-        Ok(policy) => policy,
-        Err(refused) => return Ok(refused),
-    };
+    let candidate = parsed(&order.policy.file, &order.policy.toml)?;
     let (in_use, in_use_name) = match &order.against {
-        Some(against) => match policies::parsed(&against.file, &against.toml, term) {
-            Ok(policy) => (policy, against.file.clone()),
-            Err(refused) => return Ok(refused),
-        },
+        Some(against) => (parsed(&against.file, &against.toml)?, against.file.clone()),
         None => {
             let known = access.policy().await?;
             let name = if known.version == 0 { "the default".to_owned() } else { format!("version {}", known.version) };
@@ -134,11 +122,10 @@ pub async fn backtest(
     };
     let both = [options(&in_use), options(&candidate)];
     let names = [in_use_name, order.policy.file.clone()];
-    let backtested = match &order.recording {
-        Recording::Ledger => of_ledger(access, &both, names, now, progress).await?,
-        Recording::Objects(location) => of_objects(access, location, both, names, progress).await?,
-    };
-    Ok(Answer::new(text::backtested(&backtested, term), &backtested, Exit::Done))
+    match &order.recording {
+        Recording::Ledger => of_ledger(access, &both, names, now, progress).await,
+        Recording::Objects(location) => of_objects(access, location, both, names, progress).await,
+    }
 }
 
 async fn of_ledger(

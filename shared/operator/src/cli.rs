@@ -16,28 +16,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use replay::cli::painter::Painter;
-use replay::cli::{Color, Format, complain, show, term_style};
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use reputation::subject::Subject;
 use reputation::time::Now;
 
 use crate::access::{Access, Route};
 use crate::advise::{self, PricesFile};
+use crate::asking::{Asking, Confirmed, Progress, Question};
 use crate::backtest::{self, Order, PolicyFile, Recording};
-use crate::command::{self, Asking, CommandRequest, Confirmed, OperatorCommand};
-use crate::connect::{self, Progress};
+use crate::command::{self, CommandRequest, CommandResult, OperatorCommand};
 use crate::dashboard::Dashboard;
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::watch::{self, frame};
-use crate::{Answer, Exit, digest, disconnect, doctor, drill, explain, manual, policies, quota, status};
+use crate::{
+    Answer, Exit, Render as _, connect, digest, disconnect, doctor, drill, explain, manual, policies, policy_file,
+    quota, status, text,
+};
 use arguments::{
     AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, DrillArgs, Global, IspsVerb, PolicyVerb, ReleaseArgs,
     SpokenArgs, StatusArgs, StopArgs, Target, Targets, Verb,
 };
 use isps::Shown;
+use terminal::progress::Painter;
+use terminal::{Color, Format, TermStyle, complain, show, term_style, visible};
 
 /// Runs `arguments`, of which the first is the program's name, as of one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -109,8 +110,8 @@ fn print_answer(answer: &Answer, format: Format, color: Color) -> Result<(), Fai
     };
     match written {
         // The reader has closed the pipe, so the work is done.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_gone) => Ok(()),
-        written => written.map_err(|error| Failure::Output(format!("{error:#}"))),
+        Err(error) if is_gone(&error) => Ok(()),
+        written => written.map_err(|error| Failure::Output(error.to_string())),
     }
 }
 
@@ -147,7 +148,7 @@ fn watched(global: &Global, subject: Option<&Subject>, seconds: u64, clock: &dyn
     let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
     let ended = runtime.block_on(async {
         let access = Access::load(&global.stack, &route(global)).await?;
-        let ask = async |now| status::status(&access, subject, now, term_style()).await;
+        let ask = async |now| status::status(&access, subject, now).await.map(|status| status.text(term_style()));
         watch::watch(Duration::from_secs(seconds), clock, ask, &mut draw).await
     });
     match ended {
@@ -185,12 +186,12 @@ fn route(global: &Global) -> Route {
 /// Runs a verb on this thread, with a progress bar if it takes long.
 fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
     let painter = Painter::of_steps(cli.global.quiet);
-    let confirm = |question: &str| {
+    let confirm = |question: &Question<'_>| {
         if !std::io::stdin().is_terminal() {
             return Confirmed::Nobody;
         }
         let mut yes = false;
-        painter.above(|| yes = isps::asked(question));
+        painter.above(|| yes = isps::asked(&question.to_string()));
         if yes { Confirmed::Yes } else { Confirmed::No }
     };
     with_steps(&painter, |runtime, progress| {
@@ -228,28 +229,30 @@ async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Res
     // Verbs without AWS ask for no credentials.
     if let Verb::Policy { verb: verb @ (PolicyVerb::Check { .. } | PolicyVerb::Show { default: true, .. }) } = &verb {
         return match verb {
-            PolicyVerb::Check { file } => Ok(policies::check(&file.display().to_string(), &read(file)?, term)),
-            PolicyVerb::Show { .. } | PolicyVerb::Push { .. } => Ok(policies::show_default()),
+            PolicyVerb::Check { file } => {
+                Ok(Answer::of(&policy_file::check(&file.display().to_string(), &read(file)?), term))
+            }
+            PolicyVerb::Show { .. } | PolicyVerb::Push { .. } => Ok(Answer::of(&policies::show_default(), term)),
         };
     }
     if let Verb::Completions(args) = &verb {
-        return Ok(manual::completions(args.shell, Cli::command()));
+        return Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term));
     }
     if let Verb::Man(args) = &verb {
-        return manual::pages(&args.folder, Cli::command());
+        return text::answer(manual::pages(&args.folder, Cli::command()), term);
     }
     // An unreadable file fails before credentials are loaded.
     if let Verb::Backtest(args) = &verb {
         let order = order(args)?;
         progress(0, 0, "asking AWS");
         let access = Access::load(&global.stack, &route(&global)).await?;
-        return backtest::backtest(&access, &order, now, term, progress).await;
+        return text::answer(backtest::backtest(&access, &order, now, progress).await, term);
     }
     if let Verb::Advise(args) = &verb {
         let prices = prices(args)?;
         progress(0, 0, "asking AWS");
         let access = Access::load(&global.stack, &route(&global)).await?;
-        return advise::advise(&access, prices.as_ref(), now, term).await;
+        return text::answer(advise::advise(&access, prices.as_ref(), now).await, term);
     }
     let pushed = pushed(&verb)?;
     progress(0, 0, "asking AWS");
@@ -303,65 +306,75 @@ async fn answer_with(
                 engagement: args.engagement,
                 dry_run: args.dry_run,
             };
-            connect::connect(access, &order, term, progress).await
+            text::answer(connect::connect(access, &order, progress).await, term)
         }
         Verb::Disconnect(DisconnectArgs { configuration_sets, all, dry_run, waiting }) => {
             let order = disconnect::Order { sets: configuration_sets, all, dry_run, wait: waiting.limit() };
-            disconnect::disconnect(access, &order, now, term, asking).await
+            text::answer(disconnect::disconnect(access, &order, now, asking).await, term)
         }
-        Verb::Status(args) => status::status(access, args.subject.as_ref(), now, term).await,
+        Verb::Status(args) => text::answer(status::status(access, args.subject.as_ref(), now).await, term),
         Verb::Explain(args) => {
             let Target { subject, isp } = args.target;
-            explain::explain(access, subject, isp.as_deref(), args.at, now, term).await
+            text::answer(explain::explain(access, subject, isp.as_deref(), args.at, now).await, term)
         }
         Verb::History(args) => {
             let Target { subject, isp } = args.target;
             let stretch = Stretch { isp: isp.as_deref(), since: args.since, most: args.most };
-            history::history(access, subject, stretch, now, term).await
+            text::answer(history::history(access, subject, stretch, now).await, term)
         }
-        Verb::Quota(args) => quota::quotas(access, args.configuration_set.as_deref(), now, term).await,
+        Verb::Quota(args) => text::answer(quota::quotas(access, args.configuration_set.as_deref(), now).await, term),
         // `run_by` handles it, because it does not end with an answer.
         Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
         // Without a terminal, the answer to the question is no.
         Verb::Isps { verb: IspsVerb::Propose(args) } => {
-            isps::answer(Some(access), &args, now, term, &Shown { progress, ask: &|_| false }).await
+            text::answer(isps::proposed(Some(access), &args, now, &Shown { progress, ask: &|_, _| false }).await, term)
         }
-        Verb::Digest => digest::digest(access, now).await,
-        Verb::Doctor(_) => doctor::doctor(access, now, term, progress).await,
+        Verb::Digest => text::answer(digest::digest(access, now).await, term),
+        Verb::Doctor(_) => text::answer(doctor::doctor(access, now, progress).await, term),
         Verb::Drill(DrillArgs { from, wait, yes }) => {
             let order = drill::Order { from, wait: Duration::from_secs(wait) };
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
-            drill::drill(access, &order, now, term, &Asking { confirm, ..*asking }, interrupt::interrupted()).await
+            let asking = Asking { confirm, ..*asking };
+            text::answer(drill::drill(access, &order, now, &asking, interrupt::interrupted()).await, term)
         }
-        Verb::Backtest(args) => backtest::backtest(access, &order(&args)?, now, term, progress).await,
-        Verb::Advise(args) => advise::advise(access, prices(&args)?.as_ref(), now, term).await,
-        Verb::Completions(args) => Ok(manual::completions(args.shell, Cli::command())),
-        Verb::Man(args) => manual::pages(&args.folder, Cli::command()),
+        Verb::Backtest(args) => text::answer(backtest::backtest(access, &order(&args)?, now, progress).await, term),
+        Verb::Advise(args) => text::answer(advise::advise(access, prices(&args)?.as_ref(), now).await, term),
+        Verb::Completions(args) => Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term)),
+        Verb::Man(args) => text::answer(manual::pages(&args.folder, Cli::command()), term),
         Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
             let request = CommandRequest { command: OperatorCommand::Stop, reason, force, wait: waiting.limit() };
-            give_command(access, &targets, &request, now, term, &Asking { confirm, ..*asking }).await
+            text::answer(give_command(access, &targets, &request, now, &Asking { confirm, ..*asking }).await, term)
         }
-        Verb::Bypass(args) => command_with_reason(access, OperatorCommand::Bypass, args, now, term, asking).await,
-        Verb::Shadow(args) => command_with_reason(access, OperatorCommand::Shadow, args, now, term, asking).await,
+        Verb::Bypass(args) => {
+            text::answer(command_with_reason(access, OperatorCommand::Bypass, args, now, asking).await, term)
+        }
+        Verb::Shadow(args) => {
+            text::answer(command_with_reason(access, OperatorCommand::Shadow, args, now, asking).await, term)
+        }
         Verb::Resume(args) => {
             let command = if args.bypass { OperatorCommand::Bypass } else { OperatorCommand::Resume };
-            command_with_reason(access, command, args.spoken, now, term, asking).await
+            text::answer(command_with_reason(access, command, args.spoken, now, asking).await, term)
         }
         Verb::Release(ReleaseArgs { targets, waiting, reason }) => {
             let request =
                 CommandRequest { command: OperatorCommand::Release, reason, force: false, wait: waiting.limit() };
-            give_command(access, &targets, &request, now, term, asking).await
+            text::answer(give_command(access, &targets, &request, now, asking).await, term)
         }
-        Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => policies::show(access, version).await,
-        Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => Ok(policies::show_default()),
+        Verb::Policy { verb: PolicyVerb::Show { version, default: false } } => {
+            text::answer(policies::show(access, version).await, term)
+        }
+        Verb::Policy { verb: PolicyVerb::Show { default: true, .. } } => {
+            Ok(Answer::of(&policies::show_default(), term))
+        }
         Verb::Policy { verb: PolicyVerb::Check { file } } => {
-            Ok(policies::check(&file.display().to_string(), &read(&file)?, term))
+            Ok(Answer::of(&policy_file::check(&file.display().to_string(), &read(&file)?), term))
         }
         Verb::Policy { verb: PolicyVerb::Push { file, dry_run, yes } } => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
             let asking = Asking { confirm, ..*asking };
-            policies::push(access, &file.display().to_string(), pushed, dry_run, now, term, &asking).await
+            let file = file.display().to_string();
+            text::answer(policies::push(access, &file, pushed, dry_run, now, &asking).await, term)
         }
     }
 }
@@ -371,12 +384,10 @@ async fn command_with_reason(
     command: OperatorCommand,
     args: SpokenArgs,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Vec<CommandResult>, Failure> {
     let SpokenArgs { targets, waiting, reason, force } = args;
-    give_command(access, &targets, &CommandRequest { command, reason, force, wait: waiting.limit() }, now, term, asking)
-        .await
+    give_command(access, &targets, &CommandRequest { command, reason, force, wait: waiting.limit() }, now, asking).await
 }
 
 async fn give_command(
@@ -384,10 +395,9 @@ async fn give_command(
     targets: &Targets,
     request: &CommandRequest,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
-    command::give(access, &targets.subjects, targets.isp.as_deref(), request, now, term, asking).await
+) -> Result<Vec<CommandResult>, Failure> {
+    command::give(access, &targets.subjects, targets.isp.as_deref(), request, now, asking).await
 }
 
 fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {

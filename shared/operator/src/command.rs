@@ -18,8 +18,6 @@ use pipeline::ports::{
 };
 use pipeline::stream::{Fold, Sequence, Shard};
 use pipeline::wording::key_name;
-use replay::cli::suggest::suggest;
-use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{Input, Override, State, StateName};
 use reputation::isp::Isp;
 use reputation::policy::{Mode, Policy};
@@ -27,11 +25,12 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::timeline::Timeline;
 use serde::Serialize;
+use terminal::{sanitize, suggest};
 
-use crate::connect::Progress;
+use crate::asking::{Asking, Confirmed, Question};
 use crate::failure::Failure;
 use crate::obey::{self, Obeyed};
-use crate::{Access, Answer, Exit, text};
+use crate::{Access, Exit};
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,33 +73,6 @@ pub struct CommandRequest {
     pub reason: Option<String>,
     /// Accept subjects that the stack has never seen.
     pub force: bool,
-}
-
-/// The answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirmed {
-    /// Go ahead.
-    Yes,
-    /// Do not.
-    No,
-    /// There is no terminal to ask on.
-    Nobody,
-}
-
-/// How a person is reached while a command runs.
-#[derive(Clone, Copy)]
-pub struct Asking<'a> {
-    /// Called with the current step.
-    pub progress: Progress<'a>,
-    /// Called before all mail is stopped.
-    pub confirm: &'a dyn Fn(&str) -> Confirmed,
-}
-
-impl Asking<'_> {
-    /// No terminal: steps are not shown, and questions are not answered.
-    pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Nobody };
-    /// The question was answered with yes before.
-    pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Yes };
 }
 
 /// Longer reasons do not fit an alert.
@@ -148,9 +120,15 @@ pub struct CommandResult {
     pub obeyed: Option<Obeyed>,
     /// The consequences, in sentences.
     pub outcome: Vec<String>,
+    /// The name of the key.
+    #[serde(skip)]
+    pub key: String,
+    /// The exit code.
+    #[serde(skip)]
+    pub exit: Exit,
 }
 
-/// Gives a command about subjects, or about them at one ISP, and waits until SES has done it. In JSON, one document for each.
+/// Gives a command about subjects, or about them at one ISP, and waits until SES has done it. One result for each.
 ///
 /// # Errors
 ///
@@ -163,9 +141,8 @@ pub async fn give(
     isp: Option<&str>,
     request: &CommandRequest,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Vec<CommandResult>, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
     let mut store = access.reputation(&policy);
@@ -189,17 +166,11 @@ pub async fn give(
     let wanted: Vec<(Subject, Flow)> =
         decided.iter().filter_map(|decided| Some((decided.key.subject.clone(), decided.ses?))).collect();
     let mut obeyed = obey::wait(access, &mut store, &wanted, request.wait, asking.progress).await.into_iter();
-    let mut answer = Answer { text: String::new(), json: String::new(), exit: Exit::Done };
-    for decided in decided {
+    let result = |decided: Decided| {
         let obeyed = if decided.ses.is_some() { obeyed.next() } else { None };
-        let part = decided.answer(&policy, request, &by, obeyed, now, term);
-        answer.text.push_str(&part.text);
-        answer.json.push_str(&part.json);
-        if part.exit != Exit::Done {
-            answer.exit = part.exit;
-        }
-    }
-    Ok(answer)
+        decided.result(&policy, request, &by, obeyed, now)
+    };
+    Ok(decided.into_iter().map(result).collect())
 }
 
 /// Resumes all of the subjects, then waits for each; returns their results.
@@ -309,18 +280,17 @@ async fn desired_before(
 }
 
 impl Decided {
-    fn answer(
+    fn result(
         self,
         policy: &Policy,
         request: &CommandRequest,
         by: &str,
         obeyed: Option<Obeyed>,
         now: Now,
-        term: TermStyle,
-    ) -> Answer {
+    ) -> CommandResult {
         let isps = &policy.isp_map;
         let (outcome, exit) = outcome(policy, &self, request.command, obeyed.as_ref(), now);
-        let result = CommandResult {
+        CommandResult {
             subject: self.key.subject.to_string(),
             isp: self.key.isp.map(|isp| isps.name(isp).to_owned()),
             command: request.command,
@@ -333,14 +303,14 @@ impl Decided {
             ses: self.ses.map(aws::layout::flow_name),
             obeyed,
             outcome,
-        };
-        Answer::new(text::command_result(&result, &key_name(&self.key, isps), term), &result, exit)
+            key: key_name(&self.key, isps),
+            exit,
+        }
     }
 }
 
 fn check_confirmed(access: &Access, asking: &Asking<'_>) -> Result<(), Failure> {
-    let question = format!("This stops all mail of the account in {}. Stop it?", access.region);
-    match (asking.confirm)(&question) {
+    match (asking.confirm)(&Question::StopAccount { region: &access.region }) {
         Confirmed::Yes => Ok(()),
         Confirmed::No => Err(Failure::Declined),
         Confirmed::Nobody => Err(Failure::Unconfirmed),
@@ -436,7 +406,7 @@ fn outcome(
         if let (OperatorCommand::Resume, Subject::ConfigurationSet(name), None, None) = (command, subject, key.isp, ses)
             && **name != *Subject::UNTAGGED
         {
-            let name = replay::text::quoted(name);
+            let name = terminal::quoted(name);
             sentences.push(format!(
                 "If SES still refuses its mail, a person stopped it at SES: aws sesv2 \
                  put-configuration-set-sending-options --sending-enabled --configuration-set-name {name}"
@@ -474,7 +444,7 @@ fn outcome(
         }
     }
     if command != OperatorCommand::Stop && *changed {
-        let from = text::minute_of(now.next_minute());
+        let from = now.next_minute();
         let release = format!("ses-breaker release {}{}", quoted(subject), at_isp(policy, key));
         sentences.push(match command {
             OperatorCommand::Bypass => format!("Verdicts are only reported until: {release}"),
@@ -540,7 +510,7 @@ fn of_ses(key: &Key, wanted: Flow, obeyed: &Obeyed) -> Vec<String> {
 }
 
 pub(crate) fn quoted(subject: &Subject) -> String {
-    replay::text::quoted(&subject.to_string())
+    terminal::quoted(&subject.to_string())
 }
 
 pub(crate) fn at_isp(policy: &Policy, key: &Key) -> String {
@@ -596,7 +566,7 @@ fn nothing_stopped(policy: &Policy, key: &Key, shadow: bool) -> String {
         let how = match &key.subject {
             Subject::ConfigurationSet(name) => format!(
                 "aws sesv2 put-configuration-set-sending-options --no-sending-enabled --configuration-set-name {}",
-                replay::text::quoted(name)
+                terminal::quoted(name)
             ),
             Subject::Account | Subject::Identity(_) | Subject::Tenant(_) | Subject::Tag(..) => {
                 "stop it at SES, or push a policy with mode = \"act\"".to_owned()

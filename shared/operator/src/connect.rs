@@ -17,13 +17,13 @@ use aws_sdk_sesv2::types::{EventDestination, EventDestinationDefinition, EventTy
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use pipeline::{Disposition, PortError};
-use replay::cli::suggest::suggest;
-use replay::text::TermStyle;
 use serde::Serialize;
+use terminal::suggest;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::asking::Progress;
 use crate::failure::Failure;
-use crate::{Access, Answer, Exit, text};
+use crate::{Access, Exit};
 
 /// The events that every breaker needs. Opens, clicks and subscriptions cost money and count against no sender.
 pub(crate) const NEEDED: [EventType; 7] = [
@@ -36,9 +36,6 @@ pub(crate) const NEEDED: [EventType; 7] = [
     EventType::DeliveryDelay,
 ];
 pub(crate) const ENGAGEMENT: [EventType; 2] = [EventType::Open, EventType::Click];
-
-/// Called with the number of steps done, the number of all steps, and the current step.
-pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
 
 /// What to connect, and how.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +63,18 @@ pub struct Connected {
     pub dry_run: bool,
     /// The configuration sets, in the order in which they were named.
     pub configuration_sets: Vec<ConnectedSet>,
+}
+
+impl Connected {
+    /// The number of configuration sets that are connected.
+    pub fn count(&self) -> usize {
+        self.configuration_sets.iter().filter(|set| set.became.is_good()).count()
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.count() == self.configuration_sets.len() { Exit::Done } else { Exit::No }
+    }
 }
 
 /// The result for one configuration set.
@@ -119,12 +128,7 @@ impl Became {
 /// # Errors
 ///
 /// The stack does not exist, or AWS refuses what concerns more than one configuration set.
-pub async fn connect(
-    access: &Access,
-    order: &Order,
-    term: TermStyle,
-    progress: Progress<'_>,
-) -> Result<Answer, Failure> {
+pub async fn connect(access: &Access, order: &Order, progress: Progress<'_>) -> Result<Connected, Failure> {
     let topic = events_topic(access).await?;
     let mut ses = Ses::new(access);
     let names = if order.all {
@@ -145,15 +149,13 @@ pub async fn connect(
         let set = connect_one(&mut ses, &wanted, name, order.dry_run).await.map_err(|error| access.refused(error))?;
         sets.push(set);
     }
-    let exit = if sets.iter().all(|set| set.became.is_good()) { Exit::Done } else { Exit::No };
-    let connected = Connected {
+    Ok(Connected {
         events: wanted.events.iter().map(|event| event.as_str().to_owned()).collect(),
         topic: wanted.topic,
         destination: wanted.name,
         dry_run: order.dry_run,
         configuration_sets: sets,
-    };
-    Ok(Answer::new(text::connected(&connected, term), &connected, exit))
+    })
 }
 
 /// Names of configuration sets without their prefix, each once.
@@ -334,7 +336,7 @@ pub(crate) fn failed_by(error: PortError) -> Result<String, PortError> {
 pub(crate) async fn nearest_of(ses: &mut Ses, name: &str) -> Result<Option<String>, PortError> {
     let known = ses.list().await?;
     let nearest: Vec<String> =
-        suggest(name, known.iter().map(String::as_str)).into_iter().map(replay::text::name).collect();
+        suggest(name, known.iter().map(String::as_str)).into_iter().map(terminal::name).collect();
     Ok((!nearest.is_empty()).then(|| format!("did you mean {}?", nearest.join(" or "))))
 }
 

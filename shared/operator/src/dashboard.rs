@@ -23,7 +23,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use replay::page;
-use replay::text::TermStyle;
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Deserialize;
@@ -32,7 +31,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::command::{self, Asking, CommandRequest, OperatorCommand, reason};
+use crate::asking::Asking;
+use crate::command::{self, CommandRequest, CommandResult, OperatorCommand, reason};
 use crate::failure::Failure;
 use crate::{Access, Exit};
 
@@ -255,18 +255,16 @@ impl DashboardWorker {
     async fn give_command(&self, order: Order) -> Response {
         let Order { subject, isp, request } = order;
         let now = (self.clock)();
-        let term = TermStyle::new(None);
         // The page has already asked for confirmation.
-        let answer =
-            command::give(&self.access, &[subject], isp.as_deref(), &request, now, term, &Asking::CONFIRMED).await;
+        let results = command::give(&self.access, &[subject], isp.as_deref(), &request, now, &Asking::CONFIRMED).await;
         // The next view must show the result.
         *self.view.lock().await = None;
-        match answer {
-            Ok(answer) => {
-                let result: serde_json::Value = serde_json::from_str(&answer.json).unwrap_or_default();
-                let outcome = result["outcome"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-                let done = answer.exit == Exit::Done;
-                answered(StatusCode::OK, &json!({ "said": outcome.collect::<Vec<_>>().join(" "), "done": done }))
+        match results {
+            Ok(results) => {
+                let outcome: Vec<&str> =
+                    results.iter().flat_map(|result| &result.outcome).map(String::as_str).collect();
+                let done = results.iter().all(|result: &CommandResult| result.exit == Exit::Done);
+                answered(StatusCode::OK, &json!({ "said": outcome.join(" "), "done": done }))
             }
             Err(failure) => failed(&failure),
         }

@@ -14,17 +14,17 @@ use aws_sdk_sesv2::types::EventDestination;
 use pipeline::control::Flow;
 use pipeline::ports::DesiredStates as _;
 use pipeline::ports::{PortError, Reputation as _};
-use replay::text::TermStyle;
 use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Serialize;
 
-use crate::command::{self, Asking, CommandRequest, OperatorCommand};
+use crate::asking::Asking;
+use crate::command::{self, CommandRequest, OperatorCommand};
 use crate::connect::{Ses, SesError, events_topic, failed_by, nearest_of, plain_names, target};
 use crate::failure::Failure;
 use crate::obey::Obeyed;
-use crate::{Access, Answer, Exit, text};
+use crate::{Access, Exit};
 
 /// What to disconnect, and how.
 #[derive(Clone, Debug)]
@@ -64,6 +64,11 @@ impl Disconnected {
                 }
         };
         self.subjects.iter().filter(is_done).count()
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.count() == self.subjects.len() { Exit::Done } else { Exit::No }
     }
 }
 
@@ -111,9 +116,8 @@ pub async fn disconnect(
     access: &Access,
     order: &Order,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Disconnected, Failure> {
     let refused = |error| access.refused(error);
     let topic = events_topic(access).await?;
     let mut ses = Ses::new(access);
@@ -182,9 +186,7 @@ pub async fn disconnect(
             row.sending = Sending::Resumed { obeyed };
         }
     }
-    let disconnected = Disconnected { topic, all: order.all, dry_run: order.dry_run, subjects };
-    let exit = if disconnected.count() == disconnected.subjects.len() { Exit::Done } else { Exit::No };
-    Ok(Answer::new(text::disconnected(&disconnected, term), &disconnected, exit))
+    Ok(Disconnected { topic, all: order.all, dry_run: order.dry_run, subjects })
 }
 
 /// The command that resumes a subject at SES, without the stack.
@@ -192,13 +194,13 @@ fn at_ses(subject: &Subject) -> String {
     match subject {
         Subject::ConfigurationSet(name) => format!(
             "aws sesv2 put-configuration-set-sending-options --sending-enabled --configuration-set-name {}",
-            replay::text::quoted(name)
+            terminal::quoted(name)
         ),
         Subject::Account => "aws sesv2 put-account-sending-attributes --sending-enabled".to_owned(),
         Subject::Tenant(_) | Subject::Identity(_) | Subject::Tag(..) => format!(
             "aws sesv2 update-reputation-entity-customer-managed-status --sending-status ENABLED \
              --reputation-entity-type RESOURCE --reputation-entity-reference ARN-OF-{}",
-            replay::text::quoted(&subject.to_string())
+            terminal::quoted(&subject.to_string())
         ),
     }
 }

@@ -14,13 +14,12 @@ pub mod facts;
 mod gather;
 mod permission;
 
-use replay::text::TermStyle;
 use reputation::time::Now;
 use serde::Serialize;
 
-use crate::connect::Progress;
+use crate::asking::Progress;
 use crate::failure::Failure;
-use crate::{Access, Answer, Exit, text};
+use crate::{Access, Exit};
 use examine::{Examined, Finding, Severity, examine};
 use facts::{NotExamined, Place};
 
@@ -74,13 +73,10 @@ pub struct Unseen {
 /// # Errors
 ///
 /// The stack does not exist, or AWS refuses even to describe its table.
-pub async fn doctor(access: &Access, now: Now, term: TermStyle, progress: Progress<'_>) -> Result<Answer, Failure> {
+pub async fn doctor(access: &Access, now: Now, progress: Progress<'_>) -> Result<Diagnosis, Failure> {
     let facts = gather::gather(access, now, progress).await?;
     let examined = examine(&facts, now);
-    let diagnosis = Diagnosis::of(&facts.place, examined, now);
-    let faults = diagnosis.count(Severity::Fault);
-    let exit = if faults == 0 { Exit::Done } else { Exit::No };
-    Ok(Answer::new(text::diagnosis(&diagnosis, term), &diagnosis, exit))
+    Ok(Diagnosis::of(&facts.place, examined, now))
 }
 
 impl Diagnosis {
@@ -102,6 +98,11 @@ impl Diagnosis {
         findings.sort_by_key(|finding| finding.severity);
         let (stack, region) = (place.stack.clone(), place.region.clone());
         Diagnosis { stack, region, at: now.to_string(), checks, findings, not_examined }
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.count(Severity::Fault) == 0 { Exit::Done } else { Exit::No }
     }
 
     /// Findings of one severity.

@@ -20,7 +20,6 @@ use pipeline::control::Flow;
 use pipeline::notice::Outbox as _;
 use pipeline::ports::DesiredStates as _;
 use pipeline::ports::{Disposition, PortError, Reputation as _, Saved};
-use replay::text::TermStyle;
 use reputation::address::Address;
 use reputation::breaker::State;
 use reputation::isp::Isp;
@@ -33,11 +32,12 @@ use reputation::unit::UnitKind;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::command::{self, Asking, CommandRequest, Confirmed, OperatorCommand};
+use crate::asking::{Asking, Confirmed, Question};
+use crate::command::{self, CommandRequest, OperatorCommand};
 use crate::connect::{Became, Ses, SesError, connect_set, events_topic};
 use crate::failure::Failure;
 use crate::obey::{self, Obeyed};
-use crate::{Access, Answer, Exit, notice_history, text};
+use crate::{Access, Exit, notice_history};
 
 /// Addresses of the mailbox simulator ("Using the Amazon SES mailbox simulator", SES Developer Guide).
 const SUCCESS: &str = "success@simulator.amazonses.com";
@@ -178,6 +178,9 @@ pub struct Drill {
     pub legs: Vec<Leg>,
     /// What cleaning up did not remove.
     pub left: Vec<Left>,
+    /// The exit code.
+    #[serde(skip)]
+    pub exit: Exit,
 }
 
 /// Tests a stack; `interrupted` completes when the drill should end early.
@@ -190,10 +193,9 @@ pub async fn drill(
     access: &Access,
     order: &Order,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
     interrupted: impl Future<Output = ()>,
-) -> Result<Answer, Failure> {
+) -> Result<Drill, Failure> {
     (asking.progress)(0, 0, "asking AWS");
     events_topic(access).await?;
     let known = access.policy().await?;
@@ -230,7 +232,12 @@ pub async fn drill(
     }
     let left = run.clean_up().await;
     let passed = run.legs.iter().all(|leg| leg.result == Ended::Passed);
-    let drill = Drill {
+    let exit = match (passed, run.refused) {
+        (true, _) => Exit::Done,
+        (false, true) => Exit::Refused,
+        (false, false) => Exit::No,
+    };
+    Ok(Drill {
         version: env!("CARGO_PKG_VERSION"),
         stack: access.stack.clone(),
         region: access.region.clone(),
@@ -246,13 +253,8 @@ pub async fn drill(
         passed,
         legs: run.legs,
         left,
-    };
-    let exit = match (passed, run.refused) {
-        (true, _) => Exit::Done,
-        (false, true) => Exit::Refused,
-        (false, false) => Exit::No,
-    };
-    Ok(Answer::new(text::drilled(&drill, term), &drill, exit))
+        exit,
+    })
 }
 
 /// The name of a drill's set: drills at different seconds have different sets.
@@ -315,10 +317,7 @@ async fn check_verified(access: &Access, ses: &mut Ses, from: &str) -> Result<()
 }
 
 fn check_confirmed(mails: u32, asking: &Asking<'_>) -> Result<(), Failure> {
-    let question = format!(
-        "This creates a scratch configuration set and sends {mails} mails with it to the mailbox simulator of SES. Continue?"
-    );
-    match (asking.confirm)(&question) {
+    match (asking.confirm)(&Question::Drill { mails }) {
         Confirmed::Yes => Ok(()),
         Confirmed::No => Err(Failure::Declined),
         Confirmed::Nobody => Err(Failure::UnconfirmedDrill { mails }),
@@ -634,9 +633,8 @@ impl Run<'_> {
         if self.at_isp.is_some() {
             how = "asked for by this drill like by a person, because SES has no switch for one ISP";
             let request = self.request(OperatorCommand::Stop, Duration::ZERO);
-            let (now, term) = (self.now(), TermStyle::new(None));
-            command::give(self.access, std::slice::from_ref(&subject), None, &request, now, term, &Asking::NOBODY)
-                .await?;
+            let subjects = std::slice::from_ref(&subject);
+            command::give(self.access, subjects, None, &request, self.now(), &Asking::NOBODY).await?;
         }
         let mut store = self.access.reputation(self.policy);
         let wanted = [(subject, Flow::Stopped)];
@@ -707,7 +705,7 @@ impl Run<'_> {
         if let Some(isp) = self.at_isp {
             let name = Some(self.policy.isp_map.name(isp));
             let (request, now) = (self.request(OperatorCommand::Resume, Duration::ZERO), self.now());
-            command::give(self.access, &subjects, name, &request, now, TermStyle::new(None), &Asking::NOBODY).await?;
+            command::give(self.access, &subjects, name, &request, now, &Asking::NOBODY).await?;
         }
         let (request, now) = (self.request(OperatorCommand::Resume, wait), self.now());
         Ok(command::resume_all(self.access, &subjects, &request, now, self.asking).await?)

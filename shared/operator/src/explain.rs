@@ -10,11 +10,9 @@ use std::sync::Arc;
 
 use pipeline::evaluate::{left_out, since_of_isp};
 use pipeline::ports::{Board, Change, Disposition, PortError, Reputation as _, SubjectState, Versioned};
-use replay::cli::time_arg::TimeArg;
 use replay::driver::{self, MAX_SUBJECTS, Options, Replay, TraceEntry};
 use replay::explain::Explanation;
 use replay::input::Progress;
-use replay::text::TermStyle;
 use reputation::breaker::{BreakerState, Cause, Factor, Override, State, StateName, due};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::{ArmedSince, Judge};
@@ -24,12 +22,14 @@ use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::{FINE, KEEP_HOURS, KEEP_MINUTES, Length, Series, Timeline, edge, judged_from};
 use reputation::unit::UnitKind;
 use serde::Serialize;
+use terminal::TimeArg;
+use terminal::time::second_of;
 
+use crate::Access;
 use crate::command::{at_isp, check_heard_of, isp_named, quoted};
 use crate::failure::Failure;
 use crate::notice_history::{self, Entry, Found};
 use crate::status::moved;
-use crate::{Access, Answer, Exit, text};
 
 /// A breaker explained. All times are RFC 3339.
 #[derive(Clone, Debug, Serialize)]
@@ -95,8 +95,7 @@ pub async fn explain(
     isp: Option<&str>,
     at: Option<TimeArg>,
     now: Now,
-    term: TermStyle,
-) -> Result<Answer, Failure> {
+) -> Result<Explained, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, isp)?;
     check_heard_of(access, &mut access.reputation(&policy), &subject, false).await?;
@@ -105,8 +104,7 @@ pub async fn explain(
     }
     let key = Key { subject, isp };
     let case = Case::of(access, &policy, key, at, now).await.map_err(|error| access.refused(error))?;
-    let explained = case.explained(access).await.map_err(|error| access.refused(error))?;
-    Ok(Answer::new(text::explained(&explained, term), &explained, Exit::Done))
+    case.explained(access).await.map_err(|error| access.refused(error))
 }
 
 /// A moment can be judged while its minutes are kept.
@@ -420,7 +418,7 @@ impl<'a> Case<'a> {
                     at = at.plus_minutes(rules.raise_every_minutes);
                 }
                 next.closes = Some(at.to_string());
-                let first = text::second_of(moved.plus_minutes(rules.raise_every_minutes));
+                let first = second_of(moved.plus_minutes(rules.raise_every_minutes));
                 let every = rules.raise_every_minutes;
                 let raises = Factor::of_share(factor.share() * 2.0);
                 next.words.push(match raised == raises {
@@ -430,7 +428,7 @@ impl<'a> Case<'a> {
                     false => format!(
                         "At {first} UTC the quota doubles to {raises}, unless harm comes before, and again every \
                          {every} min: it sends the whole quota again (closed) at {} UTC, {} from now.",
-                        text::second_of(at),
+                        second_of(at),
                         hours(at.minutes_since(*now)),
                     ),
                 });
@@ -445,7 +443,7 @@ impl<'a> Case<'a> {
                     Some(at) => format!(
                         "At {} UTC, {} from now, it is testing (probing) at {share} of the quota, and only mail accepted from \
                          then on counts. To resume it sooner: {resume}",
-                        text::second_of(at),
+                        second_of(at),
                         hours(at.minutes_since(*now)),
                     ),
                     None => format!("It stays stopped until a person resumes it: {resume}"),
@@ -480,8 +478,8 @@ impl<'a> Case<'a> {
             "If they are clean, it continues with {} of the quota, between {} and {} UTC, unless a \
              verdict stops it again for longer.",
             Factor::QUARTER,
-            text::second_of(first),
-            text::second_of(last),
+            second_of(first),
+            second_of(last),
         ));
         next.words.push(format!("To resume it now: {resume}"));
         next.probe = Some(Probe {

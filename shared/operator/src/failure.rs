@@ -4,13 +4,14 @@ use std::io;
 use std::path::PathBuf;
 
 use pipeline::PortError;
-use replay::text::{name, quoted};
 use reputation::subject::Subject;
 use reputation::time::Now;
+use terminal::time::second_of;
+use terminal::{name, quoted};
 
 use crate::Exit;
-use crate::advise::prices::PricesError;
-use crate::text::second_of;
+use crate::policy_file::Checked;
+use crate::prices::PricesError;
 
 /// Why a verb could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,9 @@ pub enum Failure {
         /// The stack.
         stack: String,
     },
+    /// A policy that is not valid. It is shown as an answer, on standard output: see [`crate::answer`].
+    #[error("{} is not a valid policy", .0.file)]
+    InvalidPolicy(Checked),
     /// A price file that cannot be used.
     #[error("{file} is not a valid price file: {problem}")]
     Prices {
@@ -237,11 +241,18 @@ pub struct BucketRefusal {
     pub region: String,
 }
 
+impl From<Checked> for Failure {
+    fn from(invalid: Checked) -> Failure {
+        Failure::InvalidPolicy(invalid)
+    }
+}
+
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
             Failure::NoConfigurationSets { .. }
+            | Failure::InvalidPolicy(_)
             | Failure::NothingRecorded { .. }
             | Failure::NotPermitted { .. }
             | Failure::TooManyBounces { .. }
@@ -345,6 +356,7 @@ impl Failure {
             }
             Failure::NobodyToAsk => "Run it without --apply to see the proposals, then with --apply --yes.".to_owned(),
             Failure::Usage(_)
+            | Failure::InvalidPolicy(_)
             | Failure::Declined
             | Failure::Unreadable { .. }
             | Failure::Unwritable { .. }

@@ -2,16 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use replay::cli::time_arg::TimeArg;
-use replay::text::TermStyle;
 use reputation::subject::{Key, Subject};
 use reputation::time::{DAY, MINUTE_MILLIS, Now};
 use serde::Serialize;
+use terminal::TimeArg;
 
+use crate::Access;
 use crate::command::{check_heard_of, isp_named};
 use crate::failure::Failure;
 use crate::notice_history::{self, Entry};
-use crate::{Access, Answer, Exit, text};
 
 /// The default for how far back it goes.
 const DAYS: u32 = 30;
@@ -53,13 +52,7 @@ pub struct History {
 /// # Errors
 ///
 /// The stack has never seen the subject, the policy does not name the ISP, or AWS refuses.
-pub async fn history(
-    access: &Access,
-    subject: Subject,
-    stretch: Stretch<'_>,
-    now: Now,
-    term: TermStyle,
-) -> Result<Answer, Failure> {
+pub async fn history(access: &Access, subject: Subject, stretch: Stretch<'_>, now: Now) -> Result<History, Failure> {
     let policy = access.policy().await?.policy;
     let isp = isp_named(&policy, stretch.isp)?;
     check_heard_of(access, &mut access.reputation(&policy), &subject, false).await?;
@@ -71,7 +64,7 @@ pub async fn history(
     // A notice of this minute may be dated slightly after the caller's clock.
     let found = notice_history::read(access, &subject, (since, now.plus_minutes(1)), most, wanted);
     let found = found.await.map_err(|error| access.refused(error))?;
-    let history = History {
+    Ok(History {
         stack: access.stack.clone(),
         region: access.region.clone(),
         subject: subject.to_string(),
@@ -80,6 +73,5 @@ pub async fn history(
         more: found.more,
         unreadable: found.unreadable,
         entries: found.entries,
-    };
-    Ok(Answer::new(text::history(&history, term), &history, Exit::Done))
+    })
 }

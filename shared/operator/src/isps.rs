@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 
 use aws::policies::StoredPolicy;
 use replay::domains::{DomainBook, DomainMail};
-use replay::text::TermStyle;
 use reputation::isp::{Isp, IspMap, Proposal as Hinted, isp_of_host};
 use reputation::time::Now;
 use serde::Serialize;
 
-use crate::connect::Progress;
+use crate::asking::Progress;
 use crate::failure::Failure;
 use crate::policies::{self, Outcome, Push};
-use crate::{Access, Answer, Exit, text};
+use crate::policy_file::{Checked, invalid, parsed};
+use crate::{Access, Exit};
 use resolve::{Limits, MxAnswer, MxLookup, look_up};
 use ses::{Meaning, meaning};
 
@@ -537,44 +537,39 @@ impl Reasons {
 }
 
 impl Proposed {
-    /// The answer for people and programs.
-    pub fn answer(&self, term: TermStyle) -> Answer {
-        let exit = match &self.change {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match &self.change {
             Some(Change { done: Done::Declined | Done::Conflict, .. }) => Exit::No,
             Some(_) | None if self.looked_up > 0 && self.unanswered == self.looked_up => Exit::Refused,
             Some(_) | None => Exit::Done,
-        };
-        Answer::new(text::proposed_isps(self, term), self, exit)
+        }
     }
 }
 
-/// Shows this text and asks whether to go on.
-pub type Ask<'a> = &'a dyn Fn(&str) -> bool;
+/// Shows what would be added to the policy of this name, and asks whether to go on.
+pub type Ask<'a> = &'a dyn Fn(&str, &Change) -> bool;
 
-/// Adds the proposals to the policy of a stack and pushes it, if the answer is yes; `Err` with an answer if the resulting
-/// policy is not valid. `current`: the policy as read before; if another person pushed one since, nothing is pushed.
+/// Adds the proposals to the policy of a stack and pushes it, if the answer is yes. `current`: the policy as read before; if
+/// another person pushed one since, nothing is pushed.
 ///
 /// # Errors
 ///
-/// AWS refuses.
+/// The resulting policy is not valid, or AWS refuses.
 pub async fn apply(
     access: &Access,
     current: Option<&StoredPolicy>,
     proposed: &mut Proposed,
     ask: Ask<'_>,
     now: Now,
-    term: TermStyle,
-) -> Result<Result<(), Answer>, Failure> {
+) -> Result<(), Failure> {
     let before = current.map_or("", |current| current.toml.as_str());
     let name = current.map_or("the default policy".to_owned(), |current| format!("version {}", current.version));
-    let edited = match edit(&name, before, &proposed.proposals, term) {
-        Ok(edited) => edited,
-        Err(invalid) => return Ok(Err(invalid)),
-    };
+    let edited = edit(&name, before, &proposed.proposals)?;
     let mut change =
         Change { file: None, added: edited.added, kept: edited.kept, done: Done::NothingToAdd, push: None };
     if !change.added.is_empty() {
-        if ask(&text::isps_to_add(&name, &change, term)) {
+        if ask(&name, &change) {
             let push =
                 policies::push_onto(access, current, &format!("{name} with more ISPs"), &edited.toml, now).await?;
             change.done = match push.outcome {
@@ -587,27 +582,26 @@ pub async fn apply(
         }
     }
     proposed.change = Some(change);
-    Ok(Ok(()))
+    Ok(())
 }
 
-/// Adds the proposals to a policy in a file. Returns the new text of the file, if there is something to add; `Err` with an
-/// answer if the resulting policy is not valid.
+/// Adds the proposals to a policy in a file. Returns the new text of the file, if there is something to add.
 ///
 /// # Errors
 ///
 /// The policy is not valid, before or after the change.
-pub fn write(file: &str, toml: &str, proposed: &mut Proposed, term: TermStyle) -> Result<Option<String>, Answer> {
-    let edited = edit(file, toml, &proposed.proposals, term)?;
+pub fn write(file: &str, toml: &str, proposed: &mut Proposed) -> Result<Option<String>, Checked> {
+    let edited = edit(file, toml, &proposed.proposals)?;
     let done = if edited.added.is_empty() { Done::NothingToAdd } else { Done::Written };
     let (added, kept) = (edited.added, edited.kept);
     proposed.change = Some(Change { file: Some(file.to_owned()), added, kept, done, push: None });
     Ok((done == Done::Written).then_some(edited.toml))
 }
 
-fn edit(file: &str, before: &str, proposals: &[Proposal], term: TermStyle) -> Result<entries::Edited, Answer> {
-    policies::parsed(file, before, term)?;
+fn edit(file: &str, before: &str, proposals: &[Proposal]) -> Result<entries::Edited, Checked> {
+    parsed(file, before)?;
     let edited = entries::edited(before, proposals);
-    let edited = edited.map_err(|error| policies::invalid(file, error.to_string(), term))?;
-    policies::parsed(&format!("{file} with more ISPs"), &edited.toml, term)?;
+    let edited = edited.map_err(|error| invalid(file, error.to_string()))?;
+    parsed(&format!("{file} with more ISPs"), &edited.toml)?;
     Ok(edited)
 }

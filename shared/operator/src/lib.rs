@@ -6,10 +6,12 @@
 //! with the desired state that the enforcer then applies. The command line itself never stops or resumes anything at SES.
 //! **Invariant:** SES is called at most once a second, as by the enforcer: people and functions share its limit.
 //!
-//! Where to start: [`cli`] does the I/O; each verb has its module, which returns an [`Answer`].
+//! Where to start: [`cli`] does the I/O; each verb has its module, which returns data; `text` renders it ([`Render`]), and
+//! no verb depends on `text`.
 
 pub mod access;
 pub mod advise;
+pub mod asking;
 pub mod backtest;
 pub mod cli;
 pub mod command;
@@ -28,6 +30,8 @@ pub mod notice_history;
 pub mod obey;
 pub mod objects;
 pub mod policies;
+pub mod policy_file;
+pub mod prices;
 pub mod quota;
 pub mod status;
 mod text;
@@ -35,6 +39,7 @@ pub mod watch;
 
 pub use access::Access;
 pub use failure::Failure;
+pub use text::{Answer, Render, answer};
 
 /// The exit codes. They are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,24 +59,5 @@ pub enum Exit {
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> std::process::ExitCode {
         std::process::ExitCode::from(exit as u8)
-    }
-}
-
-/// The answer of a verb, for people and for programs.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Text with ANSI styles.
-    pub text: String,
-    /// The same as JSON.
-    pub json: String,
-    /// The exit code.
-    pub exit: Exit,
-}
-
-impl Answer {
-    fn new(text: String, document: &impl serde::Serialize, exit: Exit) -> Answer {
-        // Serialising fails only for maps whose keys are not strings, and there are none.
-        let json = serde_json::to_string_pretty(document).unwrap_or_default() + "\n";
-        Answer { text, json, exit }
     }
 }

@@ -8,7 +8,6 @@ use clap_complete::Shell;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::{Answer, Exit};
 
 /// A completion script.
 #[derive(Clone, Debug, Serialize)]
@@ -27,7 +26,7 @@ pub struct Pages {
 }
 
 /// The completions of a command for a shell.
-pub(crate) fn completions(shell: Shell, mut command: Command) -> Answer {
+pub(crate) fn completions(shell: Shell, mut command: Command) -> Completions {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut script);
@@ -37,7 +36,7 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> Answer {
         // nothing after a verb would be completed.
         script = script.replace("ses__subcmd__breaker", "ses__breaker");
     }
-    Answer::new(script.clone(), &Completions { shell: shell.to_string(), script }, Exit::Done)
+    Completions { shell: shell.to_string(), script }
 }
 
 /// Writes the manual pages of a command and its subcommands into a folder, which is created if it does not exist.
@@ -45,7 +44,7 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> Answer {
 /// # Errors
 ///
 /// The folder or a page in it cannot be written.
-pub(crate) fn pages(folder: &Path, command: Command) -> Result<Answer, Failure> {
+pub(crate) fn pages(folder: &Path, command: Command) -> Result<Pages, Failure> {
     let unwritable = |path: &Path, source| Failure::Unwritable { path: path.to_owned(), source };
     fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
     let mut pages = Vec::new();
@@ -62,6 +61,5 @@ pub(crate) fn pages(folder: &Path, command: Command) -> Result<Answer, Failure> 
         pages.push(path.display().to_string());
     }
     pages.sort();
-    let text = pages.iter().map(|path| replay::text::sanitize(path) + "\n").collect();
-    Ok(Answer::new(text, &Pages { pages }, Exit::Done))
+    Ok(Pages { pages })
 }

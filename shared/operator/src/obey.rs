@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::Access;
-use crate::connect::Progress;
+use crate::asking::Progress;
 
 /// How long to wait for SES by default. The enforcer begins within seconds, and makes one call a second.
 pub const WAIT: Duration = Duration::from_secs(60);

@@ -7,18 +7,18 @@ use pipeline::control::stops_at_ses;
 use pipeline::evaluate::waiting;
 use pipeline::ports::Reputation as _;
 use pipeline::wording::key_name;
-use replay::cli::placed_once;
-use replay::text::{TermStyle, sanitize};
 use reputation::breaker::{State, StateName};
 use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::subject::Key;
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::placed_once;
 use toml::{Table, Value};
 
-use crate::command::{Asking, Confirmed};
+use crate::asking::{ActsOn, Asking, Confirmed, Question};
 use crate::failure::Failure;
-use crate::{Access, Answer, Exit, text};
+use crate::policy_file::parsed;
+use crate::{Access, Exit};
 
 /// A policy with its version.
 #[derive(Clone, Debug, Serialize)]
@@ -36,9 +36,8 @@ pub struct Shown {
 }
 
 /// The built-in policy, explained. Needs no stack.
-pub fn show_default() -> Answer {
-    let shown = Shown { version: 0, at: None, by: None, problem: None, toml: DEFAULT_TOML.to_owned() };
-    Answer::new(shown.toml.clone(), &shown, Exit::Done)
+pub fn show_default() -> Shown {
+    Shown { version: 0, at: None, by: None, problem: None, toml: DEFAULT_TOML.to_owned() }
 }
 
 /// The current policy, or an earlier version of it.
@@ -46,7 +45,7 @@ pub fn show_default() -> Answer {
 /// # Errors
 ///
 /// There is no such version, or AWS refuses.
-pub async fn show(access: &Access, version: Option<u64>) -> Result<Answer, Failure> {
+pub async fn show(access: &Access, version: Option<u64>) -> Result<Shown, Failure> {
     let policies = access.policies();
     let refused = |error| access.refused(error);
     let stored = match version {
@@ -61,52 +60,10 @@ pub async fn show(access: &Access, version: Option<u64>) -> Result<Answer, Failu
         },
     };
     let Some(StoredPolicy { version, toml, at, by }) = stored else {
-        let shown = Shown { version: 0, at: None, by: None, problem: None, toml: String::new() };
-        return Ok(Answer::new(text::shown_policy(&shown), &shown, Exit::Done));
+        return Ok(Shown { version: 0, at: None, by: None, problem: None, toml: String::new() });
     };
     let problem = Policy::from_toml(&toml).err().map(|error| placed_once(error).to_string());
-    let shown = Shown { version, at: Some(at.to_string()), by: Some(by), problem, toml };
-    Ok(Answer::new(text::shown_policy(&shown), &shown, Exit::Done))
-}
-
-/// The result of checking a policy.
-#[derive(Clone, Debug, Serialize)]
-pub struct Checked {
-    /// Name of the file.
-    pub file: String,
-    /// Whether it can be used.
-    pub valid: bool,
-    /// Why not.
-    pub problem: Option<String>,
-}
-
-/// Validates a policy and prints what it means. Needs no stack.
-pub fn check(file: &str, toml: &str, term: TermStyle) -> Answer {
-    match validated(toml) {
-        Ok(policy) => {
-            let text = format!("{} is valid\n\n{}", sanitize(file), replay::text::policy(&policy, term));
-            Answer::new(text, &Checked { file: file.to_owned(), valid: true, problem: None }, Exit::Done)
-        }
-        Err(problem) => invalid(file, problem, term),
-    }
-}
-
-/// A policy that a stack can use, or why it cannot.
-fn validated(toml: &str) -> Result<Policy, String> {
-    if toml.len() > MAX_BYTES {
-        return Err(format!("it has {} bytes; the limit is {MAX_BYTES}", toml.len()));
-    }
-    Policy::from_toml(toml).map_err(|error| placed_once(error).to_string())
-}
-
-/// The policy in a file, or the answer that says why it is not valid.
-pub(crate) fn parsed(file: &str, toml: &str, term: TermStyle) -> Result<Policy, Answer> {
-    validated(toml).map_err(|problem| invalid(file, problem, term))
-}
-
-pub(crate) fn invalid(file: &str, problem: String, term: TermStyle) -> Answer {
-    let text = text::invalid_policy(file, &problem, term);
-    Answer::new(text, &Checked { file: file.to_owned(), valid: false, problem: Some(problem) }, Exit::No)
+    Ok(Shown { version, at: Some(at.to_string()), by: Some(by), problem, toml })
 }
 
 /// The result of a push.
@@ -128,15 +85,11 @@ pub struct Push {
     pub acts_on: Option<Vec<ActsOn>>,
 }
 
-/// A breaker that moved in shadow, and that the stack acts on as soon as it leaves shadow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ActsOn {
-    /// Its key: `configuration-set:news@gmail`.
-    pub key: String,
-    /// Its state.
-    pub state: StateName,
-    /// Whether SES is asked to stop it; otherwise only the gate holds mail back, if it is asked.
-    pub at_ses: bool,
+impl Push {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if self.outcome == Outcome::Conflict { Exit::No } else { Exit::Done }
+    }
 }
 
 /// The outcome of a push.
@@ -162,25 +115,21 @@ pub struct KeyChange {
     pub to: Option<String>,
 }
 
-/// Makes a policy the current one, unless it is not valid or another person was faster. If it ends the stack's shadow, this
+/// Makes a policy the current one, unless another person was faster. If it ends the stack's shadow, this
 /// lists what would be acted on at once, and asks first.
 ///
 /// # Errors
 ///
-/// AWS refuses, or the answer was not yes: nothing was pushed.
+/// The policy is not valid, AWS refuses, or the answer was not yes: nothing was pushed.
 pub async fn push(
     access: &Access,
     file: &str,
     toml: &str,
     dry_run: bool,
     now: Now,
-    term: TermStyle,
     asking: &Asking<'_>,
-) -> Result<Answer, Failure> {
-    let policy = match validated(toml) {
-        Ok(policy) => policy.in_stack(),
-        Err(problem) => return Ok(invalid(file, problem, term)),
-    };
+) -> Result<Push, Failure> {
+    let policy = parsed(file, toml)?.in_stack();
     let current = access.policies().current().await.map_err(|error| access.refused(error))?;
     let mut push = tried(current.as_ref(), file, toml);
     let before = access.policy().await?.policy;
@@ -190,7 +139,7 @@ pub async fn push(
     }
     if !dry_run {
         if let Some(acts_on) = &push.acts_on {
-            match (asking.confirm)(&text::question_before_acting(acts_on, &access.stack)) {
+            match (asking.confirm)(&Question::Act { stack: &access.stack, acts_on }) {
                 Confirmed::Yes => {}
                 Confirmed::No => return Err(Failure::Declined),
                 Confirmed::Nobody => return Err(Failure::UnconfirmedPush),
@@ -198,8 +147,7 @@ pub async fn push(
         }
         push = Push { acts_on: push.acts_on, ..push_onto(access, current.as_ref(), file, toml, now).await? };
     }
-    let exit = if push.outcome == Outcome::Conflict { Exit::No } else { Exit::Done };
-    Ok(Answer::new(text::pushed(&push, term), &push, exit))
+    Ok(push)
 }
 
 /// What a policy acts on at once and the one before does not.

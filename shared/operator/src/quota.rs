@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use pipeline::ports::{Board, Quota, Reputation as _};
-use replay::cli::suggest::suggest;
-use replay::text::TermStyle;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
@@ -12,11 +10,12 @@ use reputation::time::Now;
 use reputation::warmup::{Evidence, Plan, Ramp, close};
 use reputation::zone::NumberedDate;
 use serde::Serialize;
+use terminal::suggest;
 
+use crate::Access;
 use crate::command::owned;
 use crate::failure::Failure;
 use crate::status::{Allowance, allowance, read_quotas};
-use crate::{Access, Answer, Exit, text};
 
 /// Quotas of a stack.
 #[derive(Clone, Debug, Serialize)]
@@ -102,7 +101,7 @@ pub struct Outstanding {
 /// # Errors
 ///
 /// The policy does not plan the configuration set, or AWS refuses.
-pub async fn quotas(access: &Access, set: Option<&str>, now: Now, term: TermStyle) -> Result<Answer, Failure> {
+pub async fn quotas(access: &Access, set: Option<&str>, now: Now) -> Result<Quotas, Failure> {
     let policy = access.policy().await?.policy;
     let planned = &policy.warmup.sets;
     // Accepts the prefix, like other verbs.
@@ -117,7 +116,7 @@ pub async fn quotas(access: &Access, set: Option<&str>, now: Now, term: TermStyl
         .map_err(|error| access.refused(error))?;
     let zone = &policy.warmup.zone;
     let sets = planned.iter().filter(|(name, _)| set.is_none_or(|set| set == name.as_str()));
-    let quotas = Quotas {
+    Ok(Quotas {
         stack: access.stack.clone(),
         region: access.region.clone(),
         at: now.to_string(),
@@ -125,8 +124,7 @@ pub async fn quotas(access: &Access, set: Option<&str>, now: Now, term: TermStyl
         today: zone.day_at(now).to_string(),
         gate_in_use: policy.gate_in_use,
         sets: sets.map(|(name, plan)| planned_set(&policy, name, plan, &board, &known, now)).collect(),
-    };
-    Ok(Answer::new(text::quotas(&quotas, term), &quotas, Exit::Done))
+    })
 }
 
 fn planned_set(

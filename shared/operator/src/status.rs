@@ -10,8 +10,6 @@ use pipeline::notice::{Notice, Outbox as _};
 use pipeline::ports::{Board, DesiredState, DesiredStates as _, PortError, Quota, Quotas as _, Reputation as _};
 use pipeline::quotas::{Asker, flow};
 use pipeline::wording::key_name;
-use replay::cli::suggest::suggest;
-use replay::text::{TermStyle, counted};
 use reputation::breaker::{BreakerState, Override, State, StateName, due};
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
@@ -24,11 +22,13 @@ use reputation::unit::UnitKind;
 use reputation::warmup::Plan;
 use reputation::zone::NumberedDate;
 use serde::Serialize;
+use terminal::time::second_of;
+use terminal::{counted, suggest};
 
+use crate::Access;
 use crate::command::has_switch;
 use crate::failure::Failure;
 use crate::notice_history::Entry;
-use crate::{Access, Answer, Exit, text};
 
 /// Subjects that are read at a time.
 const READS: usize = 16;
@@ -73,6 +73,9 @@ pub struct Status {
     pub notices: Vec<NoticeLine>,
     /// Notices that were not sent yet; at most a hundred are read.
     pub unsent: usize,
+    /// The rules that the mail is judged by.
+    #[serde(skip)]
+    pub rules: Policy,
 }
 
 /// The policy in use.
@@ -223,7 +226,7 @@ pub struct NoticeLine {
 /// # Errors
 ///
 /// The stack has never seen the subject, or AWS refuses.
-pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, term: TermStyle) -> Result<Answer, Failure> {
+pub async fn status(access: &Access, subject: Option<&Subject>, now: Now) -> Result<Status, Failure> {
     let known = access.policy().await?;
     let reading = Reading::of(access, &known.policy, subject, now).await.map_err(|error| access.refused(error))?;
     if let Some(subject) = subject
@@ -235,7 +238,7 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, term: 
         return Err(Failure::UnknownSubject { subject, stack: access.stack.clone(), nearest, forceable: false });
     }
     let policy = &known.policy;
-    let status = Status {
+    Ok(Status {
         stack: access.stack.clone(),
         region: access.region.clone(),
         at: now.to_string(),
@@ -257,8 +260,8 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now, term: 
         quotas: reading.allowances(policy),
         notices: reading.latest_notices(subject),
         unsent: reading.unsent.len(),
-    };
-    Ok(Answer::new(text::status(&status, policy, term), &status, Exit::Done))
+        rules: policy.clone(),
+    })
 }
 
 /// The first hour of the last 24 hours: mail since then is shown.
@@ -394,8 +397,8 @@ impl Reading {
                 "no events for {} or more, the last between {} and {} UTC: nothing is sent, or events do not \
                  arrive",
                 counted(u64::from((now.minute().0 - last.0) / HOUR - 1), "hour"),
-                text::minute_of(*last),
-                text::minute_of(last.plus(HOUR)),
+                last,
+                last.plus(HOUR),
             )),
             Some(_) => {}
         }
@@ -405,7 +408,7 @@ impl Reading {
                 "the outbox has {} not sent yet, the oldest since {} UTC: check the enforcer's log and its \
                  permission to publish",
                 counted(self.unsent.len() as u64, "notice"),
-                text::second_of(time_of_notice(oldest)),
+                second_of(time_of_notice(oldest)),
             ));
         }
         let waits = |desired: &&DesiredState| !desired.is_true() && desired.gone.is_none() && desired.other.is_none();

@@ -1,85 +1,81 @@
-//! Texts for people. As in the texts of `replay`, styles are stripped where they are not wanted, and every string from
-//! outside goes through [`sanitize`] or [`name`] first.
+//! Results of verbs, as text for people and as JSON for programs. Nothing but [`crate::cli`] calls this.
+//!
+//! Styles are stripped where they are not wanted, and every string from outside goes through [`sanitize`] or
+//! [`terminal::name`] first.
 
 mod advise;
+mod asking;
 mod backtest;
+mod command;
 mod connect;
 mod doctor;
 mod drill;
 mod explain;
 mod history;
 mod isps;
+mod manual;
 mod policy;
 mod quota;
 mod status;
 
-use replay::text::layout::{BAD, BOLD, GOOD, hanging, moment, paint, wrapped};
-use replay::text::{TermStyle, name, sanitize};
-use reputation::time::{Minute, Now};
+use serde::Serialize;
+use terminal::{BOLD, TermStyle, hanging, paint, sanitize, wrapped};
 
-pub(crate) use advise::advised;
-pub(crate) use backtest::backtested;
-pub(crate) use connect::{connected, disconnected};
-pub(crate) use doctor::diagnosis;
-pub(crate) use drill::drilled;
-pub(crate) use explain::explained;
-pub(crate) use history::history;
-pub(crate) use isps::{isps_to_add, proposed_isps};
-pub(crate) use policy::{invalid_policy, pushed, question_before_acting, shown_policy};
-pub(crate) use quota::quotas;
-pub(crate) use status::status;
+use crate::Exit;
+use crate::failure::Failure;
+pub(crate) use isps::isps_to_add;
 
-use crate::command::{CommandResult, OperatorCommand};
-use crate::obey::Obeyed;
+/// The result of a verb, as people and programs read it.
+pub trait Render: Serialize {
+    /// As text with ANSI styles.
+    fn text(&self, term: TermStyle) -> String;
 
-/// Date and time of a minute.
-pub(crate) fn minute_of(minute: Minute) -> String {
-    minute.to_string()
+    /// As JSON.
+    fn json(&self) -> String {
+        // Serialising fails only for maps whose keys are not strings, and there are none.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// The exit code.
+    fn exit(&self) -> Exit {
+        Exit::Done
+    }
 }
 
-/// Date and time, to the second.
-pub(crate) fn second_of(at: Now) -> String {
-    moment(&at.to_string())
+/// The answer of a verb, for people and for programs.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Text with ANSI styles.
+    pub text: String,
+    /// The same as JSON.
+    pub json: String,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+impl Answer {
+    /// A result as an answer.
+    pub fn of(result: &impl Render, term: TermStyle) -> Answer {
+        Answer { text: result.text(term), json: result.json(), exit: result.exit() }
+    }
+}
+
+/// What a verb answers; that a policy is not valid is an answer, too.
+///
+/// # Errors
+///
+/// The verb could not answer.
+pub fn answer(outcome: Result<impl Render, Failure>, term: TermStyle) -> Result<Answer, Failure> {
+    match outcome {
+        Ok(result) => Ok(Answer::of(&result, term)),
+        Err(Failure::InvalidPolicy(checked)) => Ok(Answer::of(&checked, term)),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// A paragraph.
 fn paragraph(text: &str, term: TermStyle) -> String {
     hanging("", &sanitize(text), term.columns())
-}
-
-/// The result of an operator's command; `key` is the name of the key.
-pub(crate) fn command_result(result: &CommandResult, key: &str, term: TermStyle) -> String {
-    let refused = |what: &str, obeyed: &Obeyed| match obeyed {
-        Obeyed::Refused { .. } => format!("not {what}: SES refuses"),
-        Obeyed::Gone => format!("not {what}: SES does not know it"),
-        Obeyed::Overruled | Obeyed::OtherStack { .. } => format!("not {what}"),
-        Obeyed::NotWaited => format!("to be {what}"),
-        Obeyed::NotYet { .. } | Obeyed::Seen { .. } | Obeyed::Noted { .. } => format!("not {what} yet"),
-    };
-    let (head, good) = match (result.command, &result.obeyed) {
-        (OperatorCommand::Stop, Some(obeyed)) if obeyed.is_so() => ("stopped".to_owned(), true),
-        (OperatorCommand::Stop, Some(obeyed)) => (refused("stopped", obeyed), false),
-        (OperatorCommand::Resume, Some(obeyed)) if !obeyed.is_so() => (refused("resumed", obeyed), false),
-        _ if !result.changed => (format!("still {}", result.to.word(result.gate)), true),
-        (OperatorCommand::Stop, None) => ("recorded, and not stopped".to_owned(), false),
-        (OperatorCommand::Resume, _) => ("resumed".to_owned(), true),
-        (OperatorCommand::Bypass, _) => ("bypassed".to_owned(), true),
-        (OperatorCommand::Shadow, _) => ("put in shadow".to_owned(), true),
-        (OperatorCommand::Release, _) => ("left to its breaker".to_owned(), true),
-    };
-    let style = if good && result.command != OperatorCommand::Stop { GOOD } else { BAD };
-    // Where SES has no switch, or in shadow, a breaker that stops changes nothing at SES.
-    let is_only_recorded = result.command == OperatorCommand::Stop && result.obeyed.is_none();
-    let from_to = if result.from == result.to || is_only_recorded {
-        String::new()
-    } else {
-        format!(" ({} → {})", result.from.word(result.gate), result.to.word(result.gate))
-    };
-    let mut out = format!("{}: {}{from_to}\n", paint(BOLD, &name(key)), paint(style, &head));
-    for sentence in &result.outcome {
-        out.push_str(&self::sentence(sentence, term));
-    }
-    out
 }
 
 /// A sentence, with the command at its end on a line of its own: people paste it, so it is not wrapped.

@@ -3,14 +3,13 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use replay::text::layout::{DIM, DOUBTFUL, paint};
-use replay::text::sanitize;
 use reputation::time::Now;
+use terminal::time::second_of;
+use terminal::{DIM, DOUBTFUL, paint, sanitize};
 
 use crate::failure::Failure;
-use crate::{Answer, text};
 
-/// Asks repeatedly, and draws each answer, until drawing fails or the program is interrupted.
+/// Asks repeatedly, and draws each picture, until drawing fails or the program is interrupted.
 ///
 /// # Errors
 ///
@@ -18,23 +17,23 @@ use crate::{Answer, text};
 pub async fn watch(
     every: Duration,
     clock: &dyn Fn() -> Now,
-    mut ask: impl AsyncFnMut(Now) -> Result<Answer, Failure>,
+    mut ask: impl AsyncFnMut(Now) -> Result<String, Failure>,
     draw: &mut dyn FnMut(&str) -> Result<(), Failure>,
 ) -> Result<Infallible, Failure> {
     let foot = paint(DIM, &format!("every {} s; Ctrl-C ends", every.as_secs()));
-    let mut last = ask(clock()).await?.text;
+    let mut last = ask(clock()).await?;
     let mut head = String::new();
     loop {
         draw(&format!("{head}{last}\n{foot}\n"))?;
         tokio::time::sleep(every).await;
         let now = clock();
         head = match ask(now).await {
-            Ok(answer) => {
-                last = answer.text;
+            Ok(picture) => {
+                last = picture;
                 String::new()
             }
             Err(failure) => {
-                let words = format!("{} UTC: {failure}; the picture below is older", text::second_of(now));
+                let words = format!("{} UTC: {failure}; the picture below is older", second_of(now));
                 format!("{}\n{}\n\n", paint(DOUBTFUL.bold(), &sanitize(&words)), sanitize(&failure.remedy()))
             }
         };
@@ -64,10 +63,9 @@ mod tests {
     use std::cell::Cell;
 
     use pipeline::{Disposition, PortError};
-    use replay::text::layout::visible;
+    use terminal::visible;
 
     use super::*;
-    use crate::Exit;
 
     #[test]
     fn a_picture_is_at_most_as_high_as_the_terminal() {
@@ -94,7 +92,7 @@ mod tests {
             asked.set(asked.get() + 1);
             let answers = answers.get(asked.get() as usize - 1).copied().unwrap_or(false);
             let text = format!("picture {}\n", asked.get());
-            if answers { Ok(Answer { text, json: String::new(), exit: Exit::Done }) } else { Err(refused()) }
+            if answers { Ok(text) } else { Err(refused()) }
         };
         let mut draw = |picture: &str| {
             drawn.push(visible(picture));

@@ -1,34 +1,31 @@
 //! The command line: parses the arguments of `replay`, runs the command, and writes the answer to its stream with its exit
 //! code.
 //!
-//! The parts that every command line of this workspace needs are public, so that all behave alike.
-//!
 //! The answer goes to standard output, in text or JSON; rejected lines, progress and errors go to standard error.
 //! Start at [`run`].
 
 mod arguments;
-pub mod painter;
-pub mod suggest;
-pub mod time_arg;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
 use flate2::{Compression, GzBuilder};
-use reputation::counters::Metric;
-use reputation::policy::{Policy, PolicyError};
+use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
 use reputation::warmup::Plan;
-use serde::Serialize;
 use tempfile::NamedTempFile;
+use terminal::progress::Painter;
+use terminal::{
+    Color, Format, TermStyle, complain, counted, name, placed_once, quoted, sanitize, show, show_json, suggest,
+    term_style, thousands,
+};
 
 use crate::driver::{self, Extras, Options, RejectedLine, Replay, TraceRequest};
 use crate::explain;
@@ -40,14 +37,11 @@ use crate::plot;
 use crate::report::Report;
 use crate::schedule::Schedules;
 use crate::simulate::{self, Setup, Summary, simulate};
-use crate::text::{self, Call, TermStyle};
+use crate::text::{self, Call};
 use crate::view::View;
 use arguments::{
-    CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, MetricName, PlanArgs, Reading, ReplayArgs, ScenarioName,
-    SimulateArgs,
+    CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, PlanArgs, Reading, ReplayArgs, ScenarioName, SimulateArgs,
 };
-pub use arguments::{Color, Format};
-use painter::Painter;
 
 /// The exit codes. They are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +98,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
     })
 }
 
-/// Writes a line to standard error, without control characters. There is no way to report a failure of that.
-pub fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", text::sanitize(line));
-}
-
 fn complain_of(error: &anyhow::Error) {
     let text = format!("error: {error:#}");
     if error.chain().any(|cause| cause.is::<toml::de::Error>()) {
@@ -119,69 +108,17 @@ fn complain_of(error: &anyhow::Error) {
     }
 }
 
-/// Writes text to standard output; styles are stripped unless they are wanted.
-///
-/// # Errors
-///
-/// It cannot be written.
-pub fn show(text: &str, color: Color) -> anyhow::Result<()> {
-    let choice = match color {
-        Color::Auto => ColorChoice::Auto,
-        Color::Always => ColorChoice::Always,
-        Color::Never => ColorChoice::Never,
-    };
-    let mut out = AutoStream::new(io::stdout().lock(), choice);
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
-}
-
-/// Writes a JSON document to standard output.
-///
-/// # Errors
-///
-/// It cannot be written.
-pub fn show_json(document: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    serde_json::to_writer_pretty(&mut out, document).map_err(io::Error::from)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
-}
-
-/// The layout for the terminal that standard output is, or for none.
-pub fn term_style() -> TermStyle {
-    let out = io::stdout();
-    let terminal = if out.is_terminal() { comfy_table::Table::new().width() } else { None };
-    TermStyle::new(terminal)
-}
-
 fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
     let Some(path) = path else { return Ok(Policy::default()) };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
-    Policy::from_toml(&text)
-        .map_err(|error| placed_once(error).context(format!("{} is not a valid policy", path.display())))
+    Policy::from_toml(&text).map_err(|error| {
+        anyhow::Error::new(placed_once(error)).context(format!("{} is not a valid policy", path.display()))
+    })
 }
 
 /// The policy, with a gate if `gate` is set, whatever the policy says.
 fn with_gate(policy: Policy, gate: bool) -> Policy {
     Policy { gate_in_use: policy.gate_in_use || gate, ..policy }
-}
-
-/// A policy error that names its place once: TOML's message about a value may end with a less exact place.
-pub fn placed_once(error: PolicyError) -> anyhow::Error {
-    match error {
-        PolicyError::Shape { key, problem } => {
-            let place = problem.rfind(" in `").filter(|place| is_quoted(&problem[place + 4..]));
-            let problem = place.map_or(problem.as_str(), |place| &problem[..place]).to_owned();
-            PolicyError::Shape { key, problem }.into()
-        }
-        error @ (PolicyError::Syntax(_) | PolicyError::Value { .. }) => error.into(),
-    }
-}
-
-/// Whether it is a word in backticks.
-fn is_quoted(text: &str) -> bool {
-    let word = text.strip_prefix('`').and_then(|text| text.strip_suffix('`'));
-    word.is_some_and(|word| !word.is_empty() && !word.contains('`'))
 }
 
 fn cores() -> usize {
@@ -216,14 +153,14 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
         |bar| {
             bar.set_length(progress.bytes_total().unwrap_or(0).max(progress.bytes_read()));
             bar.set_position(progress.bytes_read());
-            bar.set_message(format!("{} documents", text::thousands(progress.documents())));
+            bar.set_message(format!("{} documents", thousands(progress.documents())));
         },
         || driver::replay_while_readable(options, extras, sources, &mut reject, &progress),
     );
     let rejected: u64 = replay.tallies.rejected.values().sum();
     if rejected > MAX_REJECTIONS.min(named) {
         let more = rejected - MAX_REJECTIONS.min(named);
-        complain(&format!("… and {}", text::counted(more, "more rejected line")));
+        complain(&format!("… and {}", counted(more, "more rejected line")));
     }
     let skipped = Sources::skipped(sources);
     for damage in skipped.iter().take(MAX_SKIPPED) {
@@ -231,7 +168,7 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
     }
     if skipped.len() > MAX_SKIPPED {
         let more = (skipped.len() - MAX_SKIPPED) as u64;
-        complain(&format!("… and {}", text::counted(more, "more skipped file")));
+        complain(&format!("… and {}", counted(more, "more skipped file")));
     }
     (replay, outcome.err().map(anyhow::Error::from))
 }
@@ -295,13 +232,13 @@ fn replay(args: &ReplayArgs, real_now: i64) -> anyhow::Result<Exit> {
         return Err(out_of_order(&disorder, &sources));
     }
     if report.input.recorded == 0 && report.input.outside > 0 {
-        let events = text::counted(report.input.outside, "event");
+        let events = counted(report.input.outside, "event");
         return Err(anyhow!(
             "no mail was accepted between --since and --until; the mail of {events} was accepted at other times"
         ));
     }
     if report.input.events == 0 && report.input.ignored == 0 {
-        let lines = text::counted(report.input.lines, "line");
+        let lines = counted(report.input.lines, "line");
         return Err(anyhow!("no SES event in {lines} of input: check that it contains SES events"));
     }
     Ok(if args.fail_on_trip && report.tripped() { Exit::Tripped } else { Exit::Ran })
@@ -351,22 +288,19 @@ fn is_known(replay: &Replay, subject: &Subject) -> bool {
 
 fn unknown(replay: &Replay, subject: &Subject, place: &str) -> anyhow::Error {
     let known: Vec<String> = replay.reputation.subject_states().map(|(known, _)| known.to_string()).collect();
-    let nearest = suggest::suggest(&subject.to_string(), known.iter().map(String::as_str));
-    let subject = text::name(&subject.to_string());
+    let nearest = suggest(&subject.to_string(), known.iter().map(String::as_str));
+    let subject = name(&subject.to_string());
     if nearest.is_empty() {
         return anyhow!("there is no mail of {subject} {place}, and none of any other subject");
     }
-    let nearest: Vec<String> = nearest.into_iter().map(text::name).collect();
+    let nearest: Vec<String> = nearest.into_iter().map(name).collect();
     anyhow!("there is no mail of {subject} {place}; did you mean {}?", nearest.join(" or "))
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let policy = policy(Some(&args.policy))?;
-    let text = format!(
-        "{} is valid\n\n{}",
-        text::sanitize(&args.policy.display().to_string()),
-        text::policy(&policy, term_style())
-    );
+    let text =
+        format!("{} is valid\n\n{}", sanitize(&args.policy.display().to_string()), text::policy(&policy, term_style()));
     show(&text, args.color)?;
     Ok(Exit::Ran)
 }
@@ -375,7 +309,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
 fn plan_of<'a>(policy: &'a Policy, set: Option<&str>) -> anyhow::Result<&'a Plan> {
     let Some(set) = set else { return Ok(&policy.warmup.plan) };
     policy.warmup.sets.get(set).ok_or_else(|| {
-        let nearest = suggest::suggest(set, policy.warmup.sets.keys().map(String::as_str));
+        let nearest = suggest(set, policy.warmup.sets.keys().map(String::as_str));
         if nearest.is_empty() {
             return anyhow!("[warmup.sets] does not name {set}; it is empty");
         }
@@ -451,7 +385,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
     let isp = match &args.isp {
         // ISP names are in lower case.
         Some(name) => Some(isps.by_name(&name.to_ascii_lowercase()).ok_or_else(|| {
-            let nearest = suggest::suggest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)));
+            let nearest = suggest(&name.to_ascii_lowercase(), isps.isps().map(|isp| isps.name(isp)));
             anyhow!("`{name}` is not an ISP of the policy; did you mean {}?", nearest.join(" or "))
         })?),
         None => None,
@@ -471,13 +405,7 @@ fn explain(args: &ExplainArgs, real_now: i64) -> anyhow::Result<Exit> {
         }
         return Err(unknown(&replay, &key.subject, &format!("until {until}")));
     }
-    let metric = args.metric.map(|name| match name {
-        MetricName::HardBounce => Metric::HardBounce,
-        MetricName::Complaint => Metric::Complaint,
-        MetricName::Delay => Metric::Delay,
-        MetricName::Block => Metric::Block,
-    });
-    let explained = explain::explain(&replay, &key, metric, args.at.at);
+    let explained = explain::explain(&replay, &key, args.metric, args.at.at);
     match args.reading.format {
         Format::Text => show(&text::explanation(&explained, term_style()), args.reading.color)?,
         Format::Json => show_json(&explained)?,
@@ -493,10 +421,10 @@ fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
     let Disorder { late, mails, worst, sources: number } = disorder;
     let name = |index: usize| sources.get(index).map_or("an unknown file", Source::name);
     let named: Vec<String> =
-        worst.iter().map(|(index, late)| format!("{} ({})", name(*index), text::thousands(*late))).collect();
+        worst.iter().map(|(index, late)| format!("{} ({})", name(*index), thousands(*late))).collect();
     let more = match number - worst.len() {
         0 => String::new(),
-        more => format!(" and {}", text::counted(more as u64, "more file")),
+        more => format!(" and {}", counted(more as u64, "more file")),
     };
     let file = worst.first().and_then(|(index, _)| sources.get(*index)).filter(|source| source.is_a_file());
     let file = file.map_or("events.json", Source::name);
@@ -508,15 +436,15 @@ fn out_of_order(disorder: &Disorder, sources: &[Source]) -> anyhow::Error {
         "cat"
     };
     // Never the input file: the shell would empty it first.
-    let sorted = text::quoted(&format!("{}-in-order.json", file.trim_end_matches(".json")));
-    let file = text::quoted(file);
+    let sorted = quoted(&format!("{}-in-order.json", file.trim_end_matches(".json")));
+    let file = quoted(file);
     anyhow!(
         "the input is not sorted by time, so much of it was judged late or not judged: {} of {} came more than \
          an hour after later mail, in {}{more}. Name each file separately, as SES or Firehose wrote it, because \
          several files are merged by time. Or sort each file, if its events are not wrapped: \
          {unpack} {file} | jq -sc 'sort_by([.. | objects | .timestamp? // empty | tostring] | max)[]' > {sorted}",
-        text::thousands(*late),
-        text::counted(*mails, "mail"),
+        thousands(*late),
+        counted(*mails, "mail"),
         named.join(", "),
     )
 }
@@ -542,7 +470,7 @@ fn generate_stream(args: &GenerateArgs) -> anyhow::Result<Exit> {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if !args.quiet {
-        let (lines, units) = (text::thousands(truth.lines), text::thousands(truth.recorded));
+        let (lines, units) = (thousands(truth.lines), thousands(truth.recorded));
         let name = &scenario.name;
         complain(&format!("{name}, seed {}: {lines} lines with {units} units to {}", args.seed, args.out));
     }
@@ -556,7 +484,7 @@ fn scenario(name: &str) -> anyhow::Result<Scenario> {
     let text = match fs::read_to_string(name) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let nearest = suggest::suggest(name, Scenario::builtin_names()).join(" or ");
+            let nearest = suggest(name, Scenario::builtin_names()).join(" or ");
             return Err(anyhow!("{name} is neither a built-in scenario nor a file; did you mean {nearest}?"));
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),

@@ -608,8 +608,10 @@ impl Replay {
         if stamped <= now {
             return None;
         }
-        let due = next_due(&self.policy, self.reputation.known_board(), now);
-        self.clock.next_wake(due, self.unswept || !self.pending.is_empty(), stamped)
+        let board = self.reputation.known_board();
+        let due = next_due(&self.policy, board, now);
+        let unswept = self.unswept || !self.pending.is_empty();
+        self.clock.next_wake(due, unswept, !board.unsettled.is_empty(), stamped)
     }
 
     /// Does the work of a minute, as the deployed stack does each minute.

@@ -2,9 +2,9 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use terminal::thousands;
 
 use crate::simulate::{Arm, IspSummary, Scenario, Summary};
-use crate::text::thousands;
 
 /// A plot could not be drawn.
 #[derive(Debug, thiserror::Error)]

@@ -14,10 +14,11 @@ use reputation::subject::{Key, Subject};
 use reputation::timeline::Series;
 use reputation::unit::{SenderId, UnitKind};
 use serde::{Serialize, Serializer};
+use terminal::time::{date, minute, minute_clock};
+use terminal::{counted, listed, thousands};
 
 use crate::driver::{Replay, Stopped, Tallies};
 use crate::quota::{QuotaReport, QuotaRow};
-use crate::text::{counted, listed, thousands};
 
 /// The results of a replay.
 #[derive(Clone, Debug, Serialize)]
@@ -310,6 +311,32 @@ pub struct ReportedBreaker {
     pub trips: u32,
 }
 
+impl Input {
+    /// What was read, on one line.
+    pub fn words(&self) -> String {
+        let mut text = counted(self.recorded, "unit");
+        // Recorded units have no lines.
+        if self.lines > 0 {
+            text = format!(
+                "{}, {}: {text} recorded, {}, {} ignored, {} rejected",
+                counted(self.lines, "line"),
+                counted(self.events, "event"),
+                counted(self.duplicates, "duplicate"),
+                thousands(self.ignored),
+                thousands(self.rejected),
+            );
+        }
+        if self.outside > 0 {
+            text.push_str(&format!(", {} outside the requested time", thousands(self.outside)));
+        }
+        if let Some([first, last]) = &self.mail {
+            let until = if date(first) == date(last) { minute_clock(last).to_owned() } else { minute(last) };
+            text.push_str(&format!("; mail of {} – {until}", minute(first)));
+        }
+        text
+    }
+}
+
 impl Report {
     /// Reports on a replay; only about `only`, if given.
     pub fn of(replay: &Replay, only: Option<&Subject>) -> Report {
@@ -376,6 +403,16 @@ impl Report {
             breakers: breakers(replay, &wanted),
             same_mail,
             warnings,
+        }
+    }
+
+    /// The assumption of a report about the gate.
+    pub fn gate_words(&self) -> &'static str {
+        if self.gate {
+            "With a gate: your application asks ses-breaker before it sends, so mail to one ISP can be stopped separately."
+        } else {
+            "Without a gate: your application does not ask ses-breaker before it sends, so only a whole configuration set can \
+             be stopped, never one ISP (--gate shows the other case)."
         }
     }
 

@@ -15,12 +15,12 @@ use reputation::time::{DAY, HOUR, Minute};
 use reputation::timeline::{KEEP_DAYS, KEEP_HOURS, KEEP_MINUTES, Series, Timeline};
 use reputation::unit::UnitKind;
 use serde::Serialize;
+use terminal::sanitize;
 
 use crate::driver::Replay;
 use crate::evidence::Track;
 use crate::quota::QuotaRow;
 use crate::report::{Report, ReportedBreaker, ReportedControl, ReportedStop, Total};
-use crate::text::{gate_line, input_line, sanitize};
 
 /// The number of keys that are shown with their course; those whose breaker moved come first, then those with the most mail.
 pub const MAX_KEYS: usize = 120;
@@ -437,7 +437,7 @@ fn last<T: Clone>(list: &[T], most: usize) -> (Vec<T>, usize) {
 }
 
 fn read(report: &Report) -> String {
-    let read = format!("{}. {}", input_line(&report.input), gate_line(report));
+    let read = format!("{}. {}", report.input.words(), report.gate_words());
     match &report.input.broken_off {
         Some(why) => format!("{read}; reading ended too early: {why}"),
         None => read,

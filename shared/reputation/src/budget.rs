@@ -180,6 +180,7 @@ pub fn next_free(pauses: &Pauses) -> Option<Now> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Metric;
     use crate::{Level, Rule, Tally};
 
     const NOW: Now = Now(1_791_273_600_000);

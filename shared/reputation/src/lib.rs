@@ -20,6 +20,7 @@ pub mod detect;
 pub mod incident;
 pub mod isp;
 pub mod judge;
+pub mod number;
 pub mod permit;
 pub mod policy;
 pub mod refusal;

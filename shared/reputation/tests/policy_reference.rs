@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use reputation::Policy;
+use reputation::number::thousands;
 use reputation::policy::DEFAULT_TOML;
 use reputation::policy::keys::{ANY, Allowed, Bound, Key, SECTIONS, Section};
 use toml::{Table, Value};
@@ -39,21 +40,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A number with thousands separators.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn number(number: f64) -> String {
-    if number.fract() == 0.0 { grouped(number as u64) } else { number.to_string() }
+    if number.fract() == 0.0 { thousands(number as u64) } else { number.to_string() }
 }
 
 fn bound<T: Copy>(bound: Bound<T>, shown: impl Fn(T) -> String) -> String {
@@ -83,7 +71,7 @@ fn range(allowed: Allowed) -> String {
         Allowed::List(words) => format!("each {words}"),
         Allowed::Some(least, most, words) => format!("{least} to {most}, each {words}"),
         Allowed::Hour => "0 to 23, or -1 = never".to_owned(),
-        Allowed::Whole(from, to) => format!("{} to {}", bound(from, grouped), bound(to, grouped)),
+        Allowed::Whole(from, to) => format!("{} to {}", bound(from, thousands), bound(to, thousands)),
         Allowed::Number(from, to) => format!("{} to {}", number(from), bound(to, number)),
         Allowed::Line(from, to, others) => {
             let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
@@ -117,7 +105,7 @@ fn reference() -> String {
             "ratios" => "`[[ratios]]`".to_owned(),
             name => format!("`[{name}]`"),
         };
-        let most = section.entries.map(|most| format!(" At most {} of them.", grouped(most))).unwrap_or_default();
+        let most = section.entries.map(|most| format!(" At most {} of them.", thousands(most))).unwrap_or_default();
         write!(text, "\n## {title}\n\n{}{most}\n\n", section.meaning).unwrap();
         text.push_str("| key | type | unit | default | allowed | meaning |\n|---|---|---|---|---|---|\n");
         for Key { name, unit, allowed, meaning } in section.keys {

@@ -8,7 +8,7 @@
 //! | SES publishes events | payloads as SES writes them: `events/`, `shared/ses-events` |
 //! | EventBridge delivers events of `aws.ses` (only SES may put those) | the rule's pattern is tried on them, and they are sent as the rule would send them |
 //! | pausing the account, tenants | recorded exchanges: `shared/aws/tests` |
-//! | a wrong clock, denied permissions, dedicated IPs that SES manages | answers in the process: `shared/operator/tests/doctor.rs` |
+//! | a wrong clock, denied permissions, dedicated IPs that SES manages | answers in the process: `shared/operator/tests/operator/doctor.rs` |
 //! | batching windows, several shards, concurrent copies | simulations: `tests/tests/stack`, `shared/pipeline/tests` |
 //! | KMS, TLS, alarms, time to live | linters of the template, in CI |
 //!

@@ -2,7 +2,7 @@
 //! runbook, and every path, link and cited test exists.
 //!
 //! Whether their commands are valid is tested where those are defined: in `shared/operator/src/cli/arguments.rs`, and for
-//! those of alerts in `shared/operator/tests/alerts.rs`.
+//! those of alerts in `shared/operator/tests/operator/alerts.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -34,8 +34,11 @@ const FOR_ENGINEERS: [&str; 4] =
     ["ARCHITECTURE.md", "CONTRIBUTING.md", "shared/README.md", "shared/reputation/HOW-IT-DECIDES.md"];
 
 /// Folders with snapshots of alerts and of the programs' outputs.
-const OUTPUTS: [&str; 3] =
-    ["shared/pipeline/tests/snapshots", "shared/operator/tests/snapshots", "shared/replay/tests/snapshots"];
+const OUTPUTS: [&str; 3] = [
+    "shared/pipeline/tests/snapshots",
+    "shared/operator/tests/operator/snapshots",
+    "shared/replay/tests/replay/snapshots",
+];
 
 /// Commands of earlier releases.
 const OLD_COMMANDS: [&str; 3] = ["ses-breaker pause", "ses-breaker hold", "resume --hold"];

@@ -192,7 +192,11 @@ async fn deployed(toml: &str, gate: bool, lines: &[String]) -> (Policy, Decided)
         let stamped = clock.after(stamps.unwrap());
         loop {
             let due = next_due(&policy, &board, clock.now);
-            let Some(at) = clock.next_wake(due, unswept, stamped).filter(|at| *at > clock.now) else { break };
+            let Some(at) =
+                clock.next_wake(due, unswept, !board.unsettled.is_empty(), stamped).filter(|at| *at > clock.now)
+            else {
+                break;
+            };
             decided.note(&stack.tick(at).await.unwrap(), &policy);
             board = stack.reputation().board(at).await.unwrap();
             unswept &= at.minute().0 / HOUR == clock.now.minute().0 / HOUR;

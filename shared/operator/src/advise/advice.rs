@@ -15,14 +15,14 @@
 
 use std::collections::BTreeMap;
 
-use replay::text::{counted, thousands};
 use reputation::counters::Metric;
 use reputation::detect::Percent;
 use reputation::policy::Policy;
 use reputation::time::Minute;
 use serde::Serialize;
+use terminal::{counted, thousands};
 
-use super::prices::Prices;
+use crate::prices::Prices;
 
 /// Mails a day by one IP to one ISP that keep a reputation there.
 pub const KEEPS: f64 = 1000.0;
@@ -343,8 +343,8 @@ mod tests {
     use proptest::prelude::*;
     use reputation::time::DAY;
 
-    use super::super::prices::BUILT_IN;
     use super::*;
+    use crate::prices::BUILT_IN;
 
     fn prices() -> Prices {
         Prices::from_toml(BUILT_IN).unwrap()

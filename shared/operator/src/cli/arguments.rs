@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use replay::cli::time_arg::TimeArg;
-use replay::cli::{Color, Format};
 use reputation::subject::Subject;
+use terminal::{Color, Format, TimeArg};
 
 use crate::command::reason;
 use crate::isps::resolve;

@@ -9,23 +9,23 @@ use std::time::Duration;
 use aws::policies::StoredPolicy;
 use futures_util::future::{Either, select};
 use pipeline::classify::Classifier;
-use replay::cli::painter::Painter;
-use replay::cli::term_style;
 use replay::domains::DomainBook;
 use replay::driver::{Extras, MAX_SUBJECTS, Options, RejectedLine, Replay, replay_while_readable};
 use replay::input::{Progress as Read, Source, Sources};
-use replay::text::{TermStyle, counted, thousands};
 use reputation::policy::Policy;
 use reputation::time::Now;
+use terminal::progress::Painter;
+use terminal::{counted, term_style, thousands};
 
 use super::arguments::{Global, ProposeArgs};
 use super::{read, route, with_steps};
-use crate::connect::Progress;
+use crate::asking::Progress;
 use crate::failure::Failure;
 use crate::isps::resolve::{Dns, Limits};
-use crate::isps::{self, Ask, Gathered, Order, Proposed, list};
+use crate::isps::{self, Ask, Change, Gathered, Order, Proposed, list};
 use crate::objects::{Location, Objects};
-use crate::{Access, Answer, policies};
+use crate::policy_file::parsed;
+use crate::{Access, Answer, text};
 
 /// Interval between two progress reports.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -44,18 +44,20 @@ pub(super) fn propose(global: &Global, args: &ProposeArgs, now: Now) -> Result<A
         return Err(Failure::NobodyToAsk);
     }
     let painter = Painter::of_steps(global.quiet);
-    let ask = |question: &str| {
+    let term = term_style();
+    let ask = |policy: &str, change: &Change| {
         let mut yes = false;
-        painter.above(|| yes = asked(&format!("{question}Push it?")));
+        painter.above(|| yes = asked(&format!("{}Push it?", text::isps_to_add(policy, change, term))));
         yes
     };
-    with_steps(&painter, |runtime, progress| {
+    let outcome = with_steps(&painter, |runtime, progress| {
         runtime.block_on(async {
             let needs_aws = args.apply || args.s3.is_some();
             let access = if needs_aws { Some(Access::load(&global.stack, &route(global)).await?) } else { None };
-            answer(access.as_ref(), args, now, term_style(), &Shown { progress, ask: &ask }).await
+            proposed(access.as_ref(), args, now, &Shown { progress, ask: &ask }).await
         })
-    })
+    });
+    text::answer(outcome, term)
 }
 
 /// Shows a question on standard error, and reads the answer from standard input.
@@ -70,13 +72,12 @@ pub(super) fn asked(question: &str) -> bool {
 }
 
 /// Runs it, with a stack if there is one to reach.
-pub(super) async fn answer(
+pub(super) async fn proposed(
     access: Option<&Access>,
     args: &ProposeArgs,
     now: Now,
-    term: TermStyle,
     shown: &Shown<'_>,
-) -> Result<Answer, Failure> {
+) -> Result<Proposed, Failure> {
     let limits =
         Limits { at_once: usize::from(args.at_once), total: Duration::from_secs(args.seconds), ..Limits::default() };
     let order = Order { min_mails: args.min_mails, top: usize::try_from(args.top).unwrap_or(usize::MAX), limits };
@@ -87,10 +88,7 @@ pub(super) async fn answer(
         None => None,
     };
     let rules = Rules::of(args, current.as_ref())?;
-    let policy = match policies::parsed(&rules.name, &rules.toml, term) {
-        Ok(policy) => policy,
-        Err(invalid) => return Ok(invalid),
-    };
+    let policy = parsed(&rules.name, &rules.toml)?;
     let gathered = match (&args.domains, &args.s3) {
         (Some(list), _) => of_list(list, &policy, &rules)?,
         (None, Some(location)) => {
@@ -104,27 +102,16 @@ pub(super) async fn answer(
     }
     let mut proposed = isps::propose(gathered, &order, dns.as_ref(), shown.progress).await;
     if let Some(path) = args.policy.as_deref().filter(|_| args.write) {
-        return written(path, &rules, &mut proposed, term);
+        if let Some(toml) = isps::write(&rules.name, &rules.toml, &mut proposed)? {
+            fs::write(path, toml).map_err(|source| Failure::Unwritable { path: path.to_owned(), source })?;
+        }
+        return Ok(proposed);
     }
     if let Some(access) = access.filter(|_| args.apply) {
-        let ask: Ask<'_> = if args.yes { &|_| true } else { shown.ask };
-        if let Err(invalid) = isps::apply(access, current.as_ref(), &mut proposed, ask, now, term).await? {
-            return Ok(invalid);
-        }
+        let ask: Ask<'_> = if args.yes { &|_, _| true } else { shown.ask };
+        isps::apply(access, current.as_ref(), &mut proposed, ask, now).await?;
     }
-    Ok(proposed.answer(term))
-}
-
-fn written(path: &Path, rules: &Rules, proposed: &mut Proposed, term: TermStyle) -> Result<Answer, Failure> {
-    match isps::write(&rules.name, &rules.toml, proposed, term) {
-        Err(invalid) => return Ok(invalid),
-        Ok(None) => {}
-        Ok(Some(toml)) => {
-            let failed = |source| Failure::Unwritable { path: path.to_owned(), source };
-            fs::write(path, toml).map_err(failed)?;
-        }
-    }
-    Ok(proposed.answer(term))
+    Ok(proposed)
 }
 
 /// The policy that classifies the domains.

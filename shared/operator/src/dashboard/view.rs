@@ -21,7 +21,7 @@ use reputation::timeline::{Length, Timeline};
 
 use crate::failure::Failure;
 use crate::status::{Allowance, Reading, moved};
-use crate::{Access, status, text};
+use crate::{Access, status};
 
 /// How far back the view goes, in minutes.
 const STRETCH: u32 = 7 * DAY;
@@ -85,7 +85,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
     {
         warnings.push(format!(
             "notices before {} are not shown: there are more than {NOTICES}; see ses-breaker history",
-            text::second_of(*oldest)
+            terminal::time::second_of(*oldest)
         ));
     }
     let cut = transitions.len().saturating_sub(MAX_MOVES);

@@ -3,18 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_sesv2::types::EventType;
-use replay::cli::suggest::suggest;
-use replay::text::layout::listed;
-use replay::text::{counted, name, quoted};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{DAY, HOUR, MINUTE_MILLIS, Minute, Now};
 use serde::Serialize;
+use terminal::{counted, listed, name, quoted, suggest};
 
 use super::facts::{Destination, Fact, Facts, Ip, Listener, NotExamined, SetFacts};
 use super::permission::{Answer, Request, may, several};
 use crate::connect::{ENGAGEMENT, NEEDED};
-use crate::text::minute_of;
 
 /// A larger clock error is reported: beyond it, AWS refuses signatures ("Signing AWS API requests").
 const SKEW_MINUTES: i64 = 5;
@@ -435,7 +432,7 @@ fn identity_notifications(facts: &Facts, now: Now, sheet: &mut Sheet) {
     let finding = sheet.advice(
         "identity-notifications",
         of_set(Subject::UNTAGGED),
-        format!("there was mail without a configuration set, last between {} UTC and an hour later", minute_of(*last)),
+        format!("there was mail without a configuration set, last between {} UTC and an hour later", last),
         "Only an identity's feedback notifications report such mail. They name no configuration set: if an identity sends \
          both, the first to arrive decides what the mail counts for.",
     );
@@ -763,7 +760,7 @@ fn freshness(facts: &Facts, now: Now, sheet: &mut Sheet) {
     let found = match heard.values().max() {
         _ if account.sent == 0 => return,
         Some(last) if !is_old(*last, now) => return,
-        Some(last) => format!("the last event arrived between {} UTC and an hour later", minute_of(*last)),
+        Some(last) => format!("the last event arrived between {} UTC and an hour later", last),
         None => "no event has ever arrived".to_owned(),
     };
     let sent = counted(account.sent, "mail");

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use replay::text::quoted;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::Minute;
+use terminal::quoted;
 
 /// A fact, or why it could not be read.
 pub type Fact<T> = Result<T, NotExamined>;

@@ -28,7 +28,8 @@ use super::facts::{
     SetFacts,
 };
 use crate::Access;
-use crate::connect::{Progress, Ses, SesError, target};
+use crate::asking::Progress;
+use crate::connect::{Ses, SesError, target};
 use crate::failure::Failure;
 
 /// SES allows one call a second: at most this many configuration sets, and as many identities, are read.

@@ -16,7 +16,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connect::Progress;
+use crate::asking::Progress;
 use crate::failure::Failure;
 
 /// One MX record.

@@ -1,17 +1,26 @@
 //! The IPs that mail should leave by, in words and with numbers.
 
-use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, date, hanging, listed};
-use replay::text::{TermStyle, counted, name, sanitize, thousands};
 use reputation::detect::Percent;
+use terminal::time::date;
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, listed, name, sanitize,
+    thousands,
+};
 
-use super::{heading, painted, paragraph};
+use super::{Render, heading, painted, paragraph};
 use crate::advise::Advised;
 use crate::advise::advice::{ListAdvice, SetAdvice, amount};
 
 /// The number of ISPs of a set, and of lists, that are shown; JSON has all of them.
 const MAX_ROWS: usize = 10;
 
-pub(crate) fn advised(advised: &Advised, term: TermStyle) -> String {
+impl Render for Advised {
+    fn text(&self, term: TermStyle) -> String {
+        advised(self, term)
+    }
+}
+
+fn advised(advised: &Advised, term: TermStyle) -> String {
     let mut out = painted(BOLD, &format!("Advice for {} in {}", advised.stack, advised.region), term);
     let Some(first) = &advised.first else {
         let (from, until) = (date(&advised.from), date(&advised.until));

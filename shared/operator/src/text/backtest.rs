@@ -1,15 +1,20 @@
 //! What another policy would have changed, and what the source does not record.
 
-use replay::text::layout::{BOLD, DIM, DOUBTFUL};
-use replay::text::{TermStyle, counted, sanitize, thousands};
+use terminal::{BOLD, DIM, DOUBTFUL, TermStyle, counted, sanitize, thousands};
 
-use super::painted;
+use super::{Render, painted};
 use crate::backtest::Backtested;
 
 /// The number of damaged objects, and of rejected messages, that are shown.
 const MAX_SHOWN: usize = 10;
 
-pub(crate) fn backtested(backtested: &Backtested, term: TermStyle) -> String {
+impl Render for Backtested {
+    fn text(&self, term: TermStyle) -> String {
+        backtested(self, term)
+    }
+}
+
+fn backtested(backtested: &Backtested, term: TermStyle) -> String {
     let objects = backtested.objects.map_or_else(String::new, |objects| format!(", {}", counted(objects, "object")));
     let damaged = match backtested.damaged.len() {
         0 => String::new(),

@@ -1,15 +1,36 @@
 //! The results of `connect` and `disconnect`.
 
 use anstyle::Style;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, hanging, paint};
-use replay::text::{TermStyle, counted, name, sanitize};
+use terminal::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, TermStyle, counted, hanging, name, paint, sanitize};
 
+use super::Render;
+use crate::Exit;
 use crate::connect::{Became, Connected};
 use crate::disconnect::{Disconnected, DisconnectedSubject, Sending};
 use crate::obey::Obeyed;
 
+impl Render for Connected {
+    fn text(&self, term: TermStyle) -> String {
+        connected(self, term)
+    }
+
+    fn exit(&self) -> Exit {
+        Connected::exit(self)
+    }
+}
+
+impl Render for Disconnected {
+    fn text(&self, term: TermStyle) -> String {
+        disconnected(self, term)
+    }
+
+    fn exit(&self) -> Exit {
+        Disconnected::exit(self)
+    }
+}
+
 /// One block for each configuration set, then a summary.
-pub(crate) fn connected(connected: &Connected, term: TermStyle) -> String {
+fn connected(connected: &Connected, term: TermStyle) -> String {
     let mut out = String::new();
     let dry = connected.dry_run;
     let widest = connected.configuration_sets.iter().map(|set| name(&set.name).chars().count()).max().unwrap_or(0);
@@ -23,11 +44,7 @@ pub(crate) fn connected(connected: &Connected, term: TermStyle) -> String {
         }
     }
     let all = connected.configuration_sets.len();
-    let good = connected
-        .configuration_sets
-        .iter()
-        .filter(|set| matches!(set.became, Became::Unchanged | Became::Created | Became::Updated { .. }))
-        .count();
+    let good = connected.count();
     let would = if dry { "would be connected" } else { "connected" };
     let sets = counted(all as u64, "configuration set");
     let style = if good == all { GOOD } else { BAD };
@@ -68,7 +85,7 @@ fn became(became: &Became, dry: bool) -> (&'static str, Style, Vec<String>) {
 }
 
 /// One block for each subject, then a summary.
-pub(crate) fn disconnected(disconnected: &Disconnected, term: TermStyle) -> String {
+fn disconnected(disconnected: &Disconnected, term: TermStyle) -> String {
     let mut out = String::new();
     let dry = disconnected.dry_run;
     for row in &disconnected.subjects {

@@ -1,16 +1,27 @@
 //! The faults of a stack, and how to fix them.
 
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, listed, paint};
-use replay::text::{TermStyle, counted, name, sanitize};
+use terminal::{BAD, BOLD, DIM, DOUBTFUL, GOOD, TermStyle, counted, hanging, listed, name, paint, sanitize};
 
+use super::Render;
+use crate::Exit;
 use crate::doctor::examine::{Finding, Severity};
 use crate::doctor::{Diagnosis, Unseen};
 
 /// The number of names that are shown of what was not examined.
 const SHOWN: usize = 5;
 
+impl Render for Diagnosis {
+    fn text(&self, term: TermStyle) -> String {
+        diagnosis(self, term)
+    }
+
+    fn exit(&self) -> Exit {
+        Diagnosis::exit(self)
+    }
+}
+
 /// Faults, then advice, then what was not examined; if there is nothing to fix, the checks that passed.
-pub(crate) fn diagnosis(diagnosis: &Diagnosis, term: TermStyle) -> String {
+fn diagnosis(diagnosis: &Diagnosis, term: TermStyle) -> String {
     let mut out = String::new();
     for finding in &diagnosis.findings {
         out.push_str(&self::finding(finding, term));

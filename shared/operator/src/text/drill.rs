@@ -1,17 +1,27 @@
 //! The results of a drill, leg by leg.
 
 use anstyle::Style;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, GOOD, hanging, paint};
-use replay::text::{TermStyle, counted, sanitize};
+use terminal::{BAD, BOLD, DIM, DOUBTFUL, GOOD, TermStyle, counted, hanging, paint, sanitize};
 
-use super::sentence;
+use super::{Render, sentence};
+use crate::Exit;
 use crate::drill::{Drill, Ended, Leg};
 
 /// Remedies are indented under the name of their leg.
 const INDENT: &str = "        ";
 
+impl Render for Drill {
+    fn text(&self, term: TermStyle) -> String {
+        drilled(self, term)
+    }
+
+    fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
 /// The stack and the set, a line for each leg with its time, then what was left behind and the result.
-pub(crate) fn drilled(drill: &Drill, term: TermStyle) -> String {
+fn drilled(drill: &Drill, term: TermStyle) -> String {
     let Drill { stack, region, at, version, policy, mode, configuration_set, .. } = drill;
     let mut out = format!("{}\n", paint(BOLD, &sanitize(&format!("Drill of {stack} in {region}, {at}"))));
     let what = format!(

@@ -1,14 +1,21 @@
 //! The state of a breaker, and why.
 
-use replay::text::layout::{BOLD, DIM, hanging, moment, paint};
-use replay::text::{TermStyle, explanation, sanitize};
+use replay::text::explanation;
+use terminal::time::moment;
+use terminal::{BOLD, DIM, TermStyle, hanging, paint, sanitize};
 
-use super::{heading, painted, sentence};
+use super::{Render, heading, painted, sentence};
 use crate::explain::Explained;
 use crate::notice_history::Entry;
 
+impl Render for Explained {
+    fn text(&self, term: TermStyle) -> String {
+        explained(self, term)
+    }
+}
+
 /// What `replay explain` shows, with the verdict that caused the state and what happens next.
-pub(crate) fn explained(explained: &Explained, term: TermStyle) -> String {
+fn explained(explained: &Explained, term: TermStyle) -> String {
     let mut out = String::new();
     if explained.as_of {
         let caveat = "As of an earlier time: judged on mail accepted until then, with what is known about it now. If harm \

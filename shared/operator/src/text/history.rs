@@ -2,14 +2,22 @@
 
 use anstyle::Style;
 use pipeline::transition::TransitionDetail;
-use replay::text::layout::{BAD, BOLD, DIM, DOUBTFUL, clock, date, hanging, moment, paint, transition_words, wrapped};
-use replay::text::{TermStyle, counted, name, sanitize};
+use terminal::time::{clock, date, moment};
+use terminal::{
+    BAD, BOLD, DIM, DOUBTFUL, TermStyle, counted, hanging, name, paint, sanitize, transition_words, wrapped,
+};
 
-use super::painted;
+use super::{Render, painted};
 use crate::history::History;
 use crate::notice_history::{About, Entry};
 
-pub(crate) fn history(history: &History, term: TermStyle) -> String {
+impl Render for History {
+    fn text(&self, term: TermStyle) -> String {
+        history(self, term)
+    }
+}
+
+fn history(history: &History, term: TermStyle) -> String {
     let whose = match &history.isp {
         Some(isp) => format!("{} @ {isp}", name(&history.subject)),
         None => name(&history.subject),
@@ -67,7 +75,7 @@ fn lines(history: &History, entry: &Entry, room: usize) -> Vec<String> {
 /// The change, in a word or two.
 fn change(entry: &Entry) -> (String, Style) {
     match &entry.about {
-        About::Breaker(moved) => transition_words(moved, moved.gate),
+        About::Breaker(moved) => transition_words(moved.from, moved.to, moved.level, moved.gate),
         About::Subject(_) => (entry.kind.to_lowercase().replace("control ", ""), BAD),
     }
 }

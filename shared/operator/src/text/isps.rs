@@ -1,9 +1,11 @@
 //! The ISPs that receive the mail of `other` domains, and the entries proposed for them.
 
-use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, paint};
-use replay::text::{TermStyle, counted, name, sanitize, thousands};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, TermStyle, counted, name, paint, sanitize, thousands,
+};
 
-use super::{heading, painted, paragraph};
+use super::{Render, heading, painted, paragraph};
+use crate::Exit;
 use crate::isps::{Change, Done, Evidence, Hints, Proposed, SesSays, Undecided};
 
 /// The number of examples shown for a reason.
@@ -11,7 +13,17 @@ const MAX_EXAMPLES: usize = 3;
 /// The number of domains shown where SES names another ISP.
 const MAX_DISAGREEMENTS: usize = 10;
 
-pub(crate) fn proposed_isps(proposed: &Proposed, term: TermStyle) -> String {
+impl Render for Proposed {
+    fn text(&self, term: TermStyle) -> String {
+        proposed_isps(self, term)
+    }
+
+    fn exit(&self) -> Exit {
+        Proposed::exit(self)
+    }
+}
+
+fn proposed_isps(proposed: &Proposed, term: TermStyle) -> String {
     let mut out = painted(BOLD, &format!("ISPs of the domains in {}", sanitize(&proposed.source)), term);
     out.push_str(&paragraph(&summary(proposed), term));
     for note in &proposed.notes {
@@ -225,4 +237,28 @@ fn changed(change: &Change, term: TermStyle) -> String {
     };
     out.push_str(&super::sentence(&words, term));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use terminal::visible;
+
+    use super::*;
+
+    #[test]
+    fn the_entries_to_be_added_are_shown_before_the_question() {
+        let pair = |domain: &str, isp: &str| (domain.to_owned(), isp.to_owned());
+        let change = Change {
+            file: None,
+            added: vec![pair("big.example", "google-workspace")],
+            kept: vec![pair("school.example", "microsoft-365")],
+            done: Done::NothingToAdd,
+            push: None,
+        };
+        insta::assert_snapshot!(visible(&isps_to_add("version 3", &change, TermStyle::new(None))), @r#"
+        To be added to [isps] of version 3
+        + "big.example" = "google-workspace"
+        Not changed, because the policy has an entry: school.example (microsoft-365).
+        "#);
+    }
 }

@@ -1,13 +1,49 @@
 //! Policies, and what a push changes.
 
-use replay::text::layout::{Align, BAD, BOLD, Cell, DIM, Grid, moment, paint};
-use replay::text::{TermStyle, sanitize};
+use terminal::time::moment;
+use terminal::{Align, BAD, BOLD, Cell, DIM, Grid, TermStyle, paint, sanitize};
 
-use super::{painted, paragraph};
-use crate::policies::{ActsOn, Outcome, Push, Shown};
+use super::{Render, painted, paragraph};
+use crate::Exit;
+use crate::asking::ActsOn;
+use crate::policies::{self, Outcome, Push};
+use crate::policy_file::Checked;
+
+impl Render for policies::Shown {
+    fn text(&self, _: TermStyle) -> String {
+        shown_policy(self)
+    }
+}
+
+impl Render for Checked {
+    fn text(&self, term: TermStyle) -> String {
+        match &self.policy {
+            Some(policy) => format!("{} is valid\n\n{}", sanitize(&self.file), replay::text::policy(policy, term)),
+            None => invalid_policy(&self.file, self.problem.as_deref().unwrap_or_default(), term),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        if self.valid { Exit::Done } else { Exit::No }
+    }
+}
+
+impl Render for Push {
+    fn text(&self, term: TermStyle) -> String {
+        pushed(self, term)
+    }
+
+    fn exit(&self) -> Exit {
+        Push::exit(self)
+    }
+}
 
 /// A policy as TOML with a header of comments: it can be changed and pushed again.
-pub(crate) fn shown_policy(shown: &Shown) -> String {
+fn shown_policy(shown: &policies::Shown) -> String {
+    if shown.version == 0 && !shown.toml.is_empty() {
+        // The built-in one has its comments.
+        return shown.toml.clone();
+    }
     if shown.version == 0 {
         return "# No policy was ever pushed: the built-in default is in use (ses-breaker policy show --default), in shadow. \
                 Decisions are reported, and nothing is done until a policy with mode = \"act\" is pushed.\n"
@@ -36,14 +72,14 @@ fn is_head(line: &str) -> bool {
 }
 
 /// Why a policy is not valid.
-pub(crate) fn invalid_policy(file: &str, problem: &str, term: TermStyle) -> String {
+fn invalid_policy(file: &str, problem: &str, term: TermStyle) -> String {
     let mut out = painted(BAD.bold(), &format!("{file} is not a valid policy"), term);
     out.push_str(&paragraph(problem, term));
     out
 }
 
 /// What a push changes, and its result.
-pub(crate) fn pushed(push: &Push, term: TermStyle) -> String {
+fn pushed(push: &Push, term: TermStyle) -> String {
     let version = |version: u64| match version {
         0 => "the default".to_owned(),
         version => format!("version {version}"),
@@ -91,7 +127,7 @@ pub(crate) fn pushed(push: &Push, term: TermStyle) -> String {
 const MAX_LISTED: usize = 20;
 
 /// What a stack acts on as soon as it leaves shadow.
-fn acted_on(acts_on: &[ActsOn]) -> String {
+pub(super) fn acted_on(acts_on: &[ActsOn]) -> String {
     let (at_ses, at_the_gate): (Vec<&ActsOn>, Vec<&ActsOn>) = acts_on.iter().partition(|acts_on| acts_on.at_ses);
     if acts_on.is_empty() {
         return "No breaker is stopped, so nothing is stopped at once.\n".to_owned();
@@ -113,10 +149,4 @@ fn acted_on(acts_on: &[ActsOn]) -> String {
         }
     }
     out
-}
-
-/// The question before a stack begins to act.
-pub(crate) fn question_before_acting(acts_on: &[ActsOn], stack: &str) -> String {
-    let stack = sanitize(stack);
-    format!("With this policy, stack {stack} leaves shadow and acts on its decisions.\n{}Push it?", acted_on(acts_on))
 }

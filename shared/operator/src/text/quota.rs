@@ -1,17 +1,23 @@
 //! What the gate may grant.
 
-use replay::text::layout::{BOLD, DIM, DOUBTFUL, hanging, moment};
-use replay::text::{TermStyle, counted, sanitize, thousands};
+use terminal::time::moment;
+use terminal::{BOLD, DIM, DOUBTFUL, TermStyle, counted, hanging, sanitize, thousands};
 
 use super::status::{quota_reason, quota_table};
-use super::{heading, painted, paragraph};
+use super::{Render, heading, painted, paragraph};
 use crate::quota::{PlannedQuota, PlannedSet, Quotas};
 use crate::status::Allowance;
 
 /// The number of days ahead that are shown one by one.
 const MAX_DAYS: usize = 7;
 
-pub(crate) fn quotas(quotas: &Quotas, term: TermStyle) -> String {
+impl Render for Quotas {
+    fn text(&self, term: TermStyle) -> String {
+        quotas(self, term)
+    }
+}
+
+fn quotas(quotas: &Quotas, term: TermStyle) -> String {
     let mut out = painted(BOLD, &format!("Quotas of the gate of {}", quotas.stack), term);
     let context = format!("{}, {} UTC; in {} it is {}", quotas.region, moment(&quotas.at), quotas.zone, quotas.today);
     out.push_str(&painted(DIM, &context, term));

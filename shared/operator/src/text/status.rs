@@ -1,24 +1,32 @@
 //! The state of a stack, for an engineer who was just paged.
 
 use anstyle::Style;
-use replay::text::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, clock, date, hanging, moment, paint, state_style,
-};
-use replay::text::{TermStyle, counted, name, rate_style, sanitize, thousands};
 use reputation::breaker::{Override, StateName};
 use reputation::counters::{Metric, Tally};
 use reputation::detect::Percent;
 use reputation::policy::Policy;
 use reputation::unit::UnitKind;
+use terminal::time::{clock, date, moment};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, name, paint, rate_style,
+    sanitize, state_style, thousands,
+};
 
-use super::{heading, painted};
+use super::{Render, heading, painted};
 use crate::status::{Allowance, Mail, Status, Unfulfilled, Unsettled};
 
 /// The number of subjects that are shown.
 const MAX_SUBJECTS: usize = 20;
 
+impl Render for Status {
+    fn text(&self, term: TermStyle) -> String {
+        status(self, term)
+    }
+}
+
 /// A one-line summary first, then the details.
-pub(crate) fn status(status: &Status, policy: &Policy, term: TermStyle) -> String {
+fn status(status: &Status, term: TermStyle) -> String {
+    let policy = &status.rules;
     let mut out = verdict(status, term);
     for warning in &status.warnings {
         out.push_str(&painted(DOUBTFUL.bold(), &format!("warning: {warning}"), term));

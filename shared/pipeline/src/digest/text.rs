@@ -2,6 +2,7 @@
 
 use crate::wording::capitalized;
 use reputation::breaker::StateName;
+use reputation::number::thousands;
 
 use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
 
@@ -183,17 +184,4 @@ fn wrapped(indent: &str, text: &str) -> String {
         }
     }
     out + &line + "\n"
-}
-
-/// `1,234,567`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use reputation::Metric;
 use reputation::subject::Subject;
+use terminal::{Color, Format, TimeArg};
 
-use super::time_arg::TimeArg;
 use crate::driver::MAX_SUBJECTS;
 
 /// Replay SES events and show what the breaker would have done.
@@ -248,8 +250,8 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "ISP")]
     pub(super) isp: Option<String>,
     /// Show the counters of this metric [default: the one that decided, or is nearest to deciding]
-    #[arg(long, value_enum, value_name = "METRIC")]
-    pub(super) metric: Option<MetricName>,
+    #[arg(long, value_parser = metric(), value_name = "METRIC")]
+    pub(super) metric: Option<Metric>,
     #[command(flatten)]
     pub(super) reading: Reading,
 }
@@ -288,36 +290,9 @@ pub(super) struct GenerateArgs {
     pub(super) quiet: bool,
 }
 
-/// The format of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// One JSON document
-    Json,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-/// A metric, as in policies and reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(super) enum MetricName {
-    /// Hard bounces of attempts
-    HardBounce,
-    /// Complaints of deliveries
-    Complaint,
-    /// Delayed mails
-    Delay,
-    /// Mails refused because of the sender
-    Block,
+/// Takes the name of a metric, as in policies and reports.
+fn metric() -> impl TypedValueParser<Value = Metric> {
+    let value = |metric: Metric| PossibleValue::new(metric.name()).help(metric.definition());
+    PossibleValuesParser::new(Metric::ALL.map(value))
+        .try_map(|name| Metric::ALL.into_iter().find(|metric| metric.name() == name).ok_or("not a metric"))
 }

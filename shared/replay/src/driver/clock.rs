@@ -1,7 +1,8 @@
 //! The virtual clock.
 
 use pipeline::classify::Stamps;
-use reputation::time::{HOUR, MINUTE_MILLIS, Now};
+use pipeline::schedule::REJUDGE_MINUTES;
+use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 
 /// How far a provider's date may move the clock beyond SES's stamps.
 const PROVIDERS_LEAD_MINUTES: u32 = 10;
@@ -27,13 +28,15 @@ impl VirtualClock {
     }
 
     /// The next time, up to `then`, at which the breakers are woken: when something is `due` by the clock alone, when a minute
-    /// has ended by `then`, or when an hour ends in silence after mail that was not judged at the end of its hour
-    /// (`unswept`). `None` if there is none.
-    pub fn next_wake(&self, due: Option<Now>, unswept: bool, then: Now) -> Option<Now> {
+    /// has ended by `then`, or in silence: when an hour ends in which mail came (`unswept`), or ten minutes while a breaker
+    /// is not closed (`unsettled`). `None` if there is none.
+    pub fn next_wake(&self, due: Option<Now>, unswept: bool, unsettled: bool, then: Now) -> Option<Now> {
         let minute_ended = (then.minute() > self.now.minute()).then_some(then);
-        let next_hour = self.now.minute().hour().plus(HOUR);
-        let in_silence = unswept && then.minute().hour() > next_hour;
-        let hour_ends = in_silence.then_some(Now(i64::from(next_hour.0) * MINUTE_MILLIS));
-        [due, hour_ends, minute_ended].into_iter().flatten().filter(|at| *at <= then).min()
+        let in_silence = |minutes: u32, is_awaited: bool| {
+            let next = Minute((self.now.minute().0 / minutes + 1) * minutes);
+            (is_awaited && then.minute() > next).then_some(Now(i64::from(next.0) * MINUTE_MILLIS))
+        };
+        let awaited = [due, in_silence(HOUR, unswept), in_silence(REJUDGE_MINUTES, unsettled), minute_ended];
+        awaited.into_iter().flatten().filter(|at| *at <= then).min()
     }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use glob::{MatchOptions, PatternError};
+use terminal::quoted;
 use thiserror::Error;
 
 use super::formats::Foreign;
-use crate::text::quoted;
 
 /// Why the input cannot be read. The program ends with exit code 2.
 #[derive(Debug, Error)]

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use anstyle::Style;
-
-use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, moment, paint, thousands,
-    wrapped,
+use terminal::time::moment;
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, counted, hanging, name, paint, sanitize,
+    thousands, wrapped,
 };
-use super::report::input_line;
-use super::sanitize::{name, sanitize};
+
 use crate::backtest::{Backtest, Became, Side, TripChange};
 
 /// The number of changes that are shown unless everything is asked for; JSON has all of them.
@@ -40,7 +39,7 @@ pub fn backtest(backtest: &Backtest, term: TermStyle) -> String {
 }
 
 fn read(backtest: &Backtest, term: TermStyle) -> String {
-    let text = input_line(&backtest.input);
+    let text = backtest.input.words();
     let mut out = hanging("", &text, term.columns());
     for warning in &backtest.warnings {
         let warning = format!("warning: {}", warning.words(name));

@@ -1,8 +1,7 @@
 //! A small chart for a terminal: series by day, with a logarithmic volume axis.
 
 use anstyle::Style;
-
-use super::layout::{DIM, paint, thousands};
+use terminal::{DIM, paint, thousands};
 
 /// One series.
 #[derive(Clone, Debug)]
@@ -85,7 +84,8 @@ fn axis(days: usize, width: usize, label_width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layout::{PLAIN, visible};
+    use terminal::{PLAIN, visible};
+
     use super::*;
 
     #[test]

@@ -3,12 +3,11 @@
 use reputation::breaker::StateName;
 use reputation::counters::Metric;
 use reputation::detect::Percent;
-
-use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, date, hanging, minute, minute_clock, moment, paint,
-    state_style, thousands,
+use terminal::time::{date, minute, minute_clock, moment};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, hanging, name, paint, sanitize, state_style, thousands,
 };
-use super::sanitize::{name, sanitize};
+
 use crate::explain::{
     ExplainedCell, ExplainedCells, ExplainedEvidence, ExplainedJudgement, ExplainedMetric, Explanation,
 };

@@ -4,9 +4,8 @@ use pipeline::export::{Measure, PERIOD};
 use reputation::counters::Metric;
 use reputation::detect::{NAT, NanoNats, Percent};
 use reputation::policy::{Cloudwatch, Mode, Policy, Resume, Scope, WithoutGate};
+use terminal::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, name as spelt, paint, thousands};
 
-use super::layout::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, paint, thousands};
-use super::sanitize::name as spelt;
 use super::schedule;
 
 /// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, what breakers do, and how

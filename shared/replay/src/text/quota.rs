@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use reputation::detect::Percent;
 use reputation::policy::Policy;
-
-use super::layout::{
-    Align, BOLD, Cell, DIM, DOUBTFUL, Grid, PLAIN, TermStyle, counted, hanging, paint, thousands, wrapped,
+use terminal::{
+    Align, BOLD, Cell, DIM, DOUBTFUL, Grid, PLAIN, TermStyle, counted, hanging, name, paint, thousands, wrapped,
 };
-use super::sanitize::name;
+
 use crate::quota::QuotaRow;
 use crate::report::Report;
 

@@ -5,21 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use anstyle::Style;
 use pipeline::control::stops_at_ses;
-use reputation::Tally;
 use reputation::breaker::StateName;
 use reputation::counters::Metric;
 use reputation::detect::{Level, Percent, RuleName};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::unit::UnitKind;
-
-use super::layout::{
-    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, clock, counted, date, hanging, listed, minute,
-    minute_clock, moment, paint, state_style, thousands, transition_words, wrapped,
+use terminal::time::{clock, date, moment};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, DOUBTFUL, GOOD, Grid, PLAIN, TermStyle, command, counted, hanging, listed, name,
+    paint, quoted, rate_style, sanitize, state_style, thousands, transition_words, wrapped,
 };
-use super::sanitize::{name, sanitize};
-use super::shell_quote::{Call, command, quoted};
-use crate::report::{Input, Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
+
+use super::call::Call;
+use crate::report::{Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
 
 /// The number of subjects that are shown unless everything is asked for.
 const MAX_SUBJECTS: usize = 12;
@@ -73,45 +72,11 @@ fn frequent(names: &BTreeMap<String, u64>) -> String {
     format!("{} … and {others} ({messages})", shown.join(", "))
 }
 
-/// What was read, on one line.
-pub fn input_line(input: &Input) -> String {
-    let mut text = counted(input.recorded, "unit");
-    // Recorded units have no lines.
-    if input.lines > 0 {
-        text = format!(
-            "{}, {}: {text} recorded, {}, {} ignored, {} rejected",
-            counted(input.lines, "line"),
-            counted(input.events, "event"),
-            counted(input.duplicates, "duplicate"),
-            thousands(input.ignored),
-            thousands(input.rejected),
-        );
-    }
-    if input.outside > 0 {
-        text.push_str(&format!(", {} outside the requested time", thousands(input.outside)));
-    }
-    if let Some([first, last]) = &input.mail {
-        let until = if date(first) == date(last) { minute_clock(last).to_owned() } else { minute(last) };
-        text.push_str(&format!("; mail of {} – {until}", minute(first)));
-    }
-    text
-}
-
-/// The assumption of a report about the gate.
-pub fn gate_line(report: &Report) -> &'static str {
-    if report.gate {
-        "With a gate: your application asks ses-breaker before it sends, so mail to one ISP can be stopped separately."
-    } else {
-        "Without a gate: your application does not ask ses-breaker before it sends, so only a whole configuration set can \
-         be stopped, never one ISP (--gate shows the other case)."
-    }
-}
-
 fn read(report: &Report, term: TermStyle) -> String {
     let input = &report.input;
-    let text = input_line(input);
+    let text = input.words();
     let mut out = hanging("", &text, term.columns());
-    out.push_str(&hanging("", gate_line(report), term.columns()));
+    out.push_str(&hanging("", report.gate_words(), term.columns()));
     for warning in warnings(report) {
         out.extend(wrapped(&warning, term.columns()).iter().map(|line| paint(DOUBTFUL.bold(), line) + "\n"));
     }
@@ -416,20 +381,8 @@ fn rate(policy: &Policy, metric: Metric, rows: &[&Total], with_count: Option<usi
     Cell::styled(text, rate_style(policy, metric, tally, share))
 }
 
-/// The style of a rate: beyond the limit of its evidence rule, beyond the warning line of a ratio rule, or neither.
-pub fn rate_style(policy: &Policy, metric: Metric, tally: Tally, share: f64) -> Style {
-    let warned = |ratio: &reputation::policy::Ratio| {
-        ratio.metric == metric
-            && tally.population >= ratio.min_population
-            && ratio.warn.is_some_and(|line| share >= line)
-    };
-    if share >= policy.metrics.rule(metric).limit {
-        BAD
-    } else if policy.ratios.iter().any(warned) {
-        DOUBTFUL
-    } else {
-        PLAIN
-    }
+fn words_of(moved: &TransitionRecord, gate: bool) -> (String, Style) {
+    transition_words(moved.from, moved.to, moved.level, gate)
 }
 
 /// Transitions of one moment with the same reason, about keys that share all their mail.
@@ -469,8 +422,7 @@ fn timeline(report: &Report, call: Call<'_>, term: TermStyle) -> String {
         return String::new();
     }
     let mut out = heading("What would have been done, and why");
-    let changes: Vec<(String, Style)> =
-        entries.iter().map(|entry| transition_words(entry.transition, report.gate)).collect();
+    let changes: Vec<(String, Style)> = entries.iter().map(|entry| words_of(entry.transition, report.gate)).collect();
     let widest = changes.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let indent = 8 + 2 + widest + 2;
     let room = term.columns().saturating_sub(indent).max(20);
@@ -665,8 +617,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use reputation::time::Now;
+    use terminal::visible;
 
-    use super::super::layout::visible;
     use super::*;
     use crate::report::Warning;
 

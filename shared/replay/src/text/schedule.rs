@@ -3,9 +3,8 @@
 use reputation::detect::Percent;
 use reputation::policy::{Gate, Policy, Unreadable};
 use reputation::warmup::Plan;
+use terminal::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, listed, name, paint, thousands};
 
-use super::layout::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, listed, paint, thousands};
-use super::sanitize::name;
 use crate::schedule::{DayQuota, Schedules, SetSchedule};
 
 /// The width of the leads.

@@ -2,9 +2,9 @@
 
 use anstyle::{AnsiColor, Style};
 use reputation::detect::Percent;
+use terminal::{Align, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, counted, hanging, paint, thousands, wrapped};
 
 use super::chart::{Line, chart};
-use super::layout::{Align, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, counted, hanging, paint, thousands, wrapped};
 use crate::simulate::{Arm, ArmSummary, IspSummary, Reached, Scenario, ScenarioSummary, Spread, Summary};
 
 const ADAPTIVE: Style = AnsiColor::Green.on_default();

@@ -2,10 +2,11 @@
 //! often the same rule stops a sender whose rate never changes.
 
 use rand::{Rng as _, RngExt as _};
+use reputation::number::thousands;
 use reputation::{Metric, Policy};
 
 use crate::rules::{Call, Deployed, EProcess, Line, Lines, PerMail, Rule, Wilson};
-use crate::table::{grouped, print as print_table, share};
+use crate::table::{print as print_table, share};
 use crate::{Effort, in_parallel, randomness};
 
 /// One kind of harm: from which rate to which.
@@ -228,7 +229,7 @@ fn quantiles(delays: Vec<Option<u64>>) -> [String; 3] {
     sorted.sort_unstable();
     let at = |quantile: f64| match sorted.get((quantile * sorted.len() as f64).ceil() as usize - 1) {
         Some(&u64::MAX) | None => "never".to_owned(),
-        Some(mails) => grouped(*mails),
+        Some(mails) => thousands(*mails),
     };
     [at(0.5), at(0.95), share(missed, sorted.len())]
 }

@@ -8,12 +8,13 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use reputation::breaker::{self, ActionLimits, Input, State};
 use reputation::judge::Judge;
+use reputation::number::thousands;
 use reputation::{
     ArmedSince, BreakerState, ExcludedIsp, Isp, Level, Metric, Minute, Now, Policy, Timeline, UnitKind, Verdict,
 };
 
 use crate::rules::START;
-use crate::table::{grouped, print as print_table};
+use crate::table::print as print_table;
 use crate::{Effort, in_parallel, randomness};
 
 /// What a sender is like; every mail is independent of every other.
@@ -69,7 +70,7 @@ pub(crate) fn print(policy: &Policy, seed: u64, effort: Effort) {
     for (table, profile) in (0..).zip(&PROFILES) {
         let runs = if effort == Effort::Full { profile.runs } else { 1 };
         let months = in_parallel(runs, |run| Month::simulate(policy, profile, mails, randomness(seed, table, run)));
-        println!("{}; {runs} runs of {} mails over {DAYS} days", profile.name, grouped(mails));
+        println!("{}; {runs} runs of {} mails over {DAYS} days", profile.name, thousands(mails));
         print_months(policy, &months);
     }
 }
@@ -114,15 +115,15 @@ fn print_months(policy: &Policy, months: &[Month]) {
 }
 
 fn row(name: &str, months: &[Month], mails: u64, silent: bool, of_key: impl Fn(&Act) -> bool + Copy) -> Vec<String> {
-    let mut cells = vec![name.to_owned(), grouped(mails)];
+    let mut cells = vec![name.to_owned(), thousands(mails)];
     for level in [Level::Throttle, Level::Pause] {
         let by = |metric| count(months, |act| of_key(act) && act.level == level && act.metric == metric);
         let (bounces, complaints) = (by(Metric::HardBounce), by(Metric::Complaint));
-        cells.push(grouped(bounces));
-        cells.push(if silent { "no data".to_owned() } else { grouped(complaints) });
+        cells.push(thousands(bounces));
+        cells.push(if silent { "no data".to_owned() } else { thousands(complaints) });
         cells.push(format!("{:.2}", (bounces + complaints) as f64 * 1e6 / mails as f64));
     }
-    cells.push(grouped(count(months, |act| of_key(act) && act.level == Level::Warn)));
+    cells.push(thousands(count(months, |act| of_key(act) && act.level == Level::Warn)));
     for level in [Level::Throttle, Level::Pause] {
         let hit = |month: &&Month| month.acts.iter().any(|act| of_key(act) && act.level == level);
         cells.push(format!("{} of {}", months.iter().filter(hit).count(), months.len()));

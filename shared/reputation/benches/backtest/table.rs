@@ -23,19 +23,6 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
     println!();
 }
 
-/// A number with its thousands apart: `20,000`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A share of runs, in per cent.
 pub(crate) fn share(part: usize, whole: usize) -> String {
     let percent = 100.0 * part as f64 / whole as f64;

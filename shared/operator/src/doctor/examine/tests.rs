@@ -1,13 +1,12 @@
 //! Each fault that is planted into sound facts is found, and nothing else is.
 
-use replay::text::TermStyle;
-use replay::text::layout::visible;
 use serde_json::json;
+use terminal::{TermStyle, visible};
 
 use super::*;
+use crate::Render as _;
 use crate::doctor::Diagnosis;
 use crate::doctor::facts::{AccountFacts, Mapping, Place, PolicyFacts, QueueFacts};
-use crate::text;
 
 /// 2026-10-06 09:00:00 UTC.
 const MORNING: Now = Now(1_791_277_200_000);
@@ -84,7 +83,7 @@ fn found(facts: &Facts) -> Vec<Finding> {
 
 fn printed(facts: &Facts) -> String {
     let diagnosis = Diagnosis::of(&facts.place, examine(facts, MORNING), MORNING);
-    visible(&text::diagnosis(&diagnosis, TermStyle::new(None)))
+    visible(&diagnosis.text(TermStyle::new(None)))
 }
 
 /// The planted fault, then severity, kind, subject and part of the output.

@@ -1,0 +1,97 @@
+//! Every notice can be explained, with the numbers in it.
+
+use std::path::Path;
+
+use replay::driver::{Extras, Options, TraceRequest, replay_while_readable};
+use replay::explain::explain;
+use replay::input::{Progress, Sources};
+use replay::report::Report;
+use reputation::policy::Policy;
+use reputation::subject::Key;
+use reputation::time::Now;
+use serde_json::{Value, json};
+
+use crate::streams::{options, streams};
+
+fn replayed(stream: &Path, trace_request: Option<TraceRequest>) -> replay::driver::Replay {
+    let sources = Sources::expand(&[stream.display().to_string()]).unwrap();
+    let stop_at = trace_request.as_ref().map(|trace_request| trace_request.until);
+    let options = Options { stop_at, ..options(Policy::default().in_world(true)) };
+    let extras = Extras { trace_request, diagnoses: true, ..Extras::default() };
+    let (replayed, read) = replay_while_readable(&options, extras, &sources, &mut |_| {}, &Progress::new());
+    read.unwrap();
+    replayed
+}
+
+#[test]
+fn every_transition_of_every_stream_is_explained_with_the_numbers_of_its_verdict() {
+    let (mut explained, mut by_evidence, mut by_ratio) = (0, 0, 0);
+    for stream in streams() {
+        let whole = replayed(&stream, None);
+        let report = serde_json::to_value(Report::of(&whole, None)).unwrap();
+        for transition in report["transitions"].as_array().unwrap() {
+            let at: jiff::Timestamp = transition["at"].as_str().unwrap().parse().unwrap();
+            let at = Now(at.as_millisecond());
+            let isp = transition["isp"].as_str().map(|isp| whole.policy.isp_map.by_name(isp).unwrap());
+            let key = Key { subject: transition["subject"].as_str().unwrap().parse().unwrap(), isp };
+            let trace_request = TraceRequest { key: key.clone(), from: at, until: at };
+            let then = replayed(&stream, Some(trace_request));
+            let answer = serde_json::to_value(explain(&then, &key, None, at)).unwrap();
+            let judged = answer["judged"].as_array().unwrap().iter().find(|judged| judged["decided"] == *transition);
+            let judged = judged.unwrap_or_else(|| panic!("{}: {transition} is not in {answer:#}", stream.display()));
+            check_numbers(transition, judged);
+            explained += 1;
+            by_evidence += usize::from(transition["rule"] == "cusum");
+            by_ratio += usize::from(transition["rule"] == "ratio");
+        }
+    }
+    assert!(explained > 30 && by_evidence > 10 && by_ratio > 0, "{explained}, {by_evidence}, {by_ratio}");
+}
+
+/// The numbers of the verdict are among those that explain it.
+fn check_numbers(transition: &Value, judged: &Value) {
+    let of = |list: &str| {
+        judged[list].as_array().unwrap().iter().filter(|row| row["metric"] == transition["metric"]).cloned()
+    };
+    let level = match transition["level"].as_str() {
+        // If people may only be warned, the evidence may have reached more.
+        Some("warn") if transition["rule"] == "cusum" => None,
+        level => level,
+    };
+    let is_level = |row: &&Value| level.is_none_or(|level| row["level"] == level);
+    let numbers = |row: &Value| (row["population"].clone(), row["bad"].clone());
+    let wanted = (transition["population"].clone(), transition["bad"].clone());
+    match transition["rule"].as_str() {
+        Some("cusum") => {
+            let evidence: Vec<Value> =
+                of("metrics").flat_map(|metric| metric["evidence"].as_array().unwrap().clone()).collect();
+            let same = |row: &&Value| {
+                (row["stretch_population"].clone(), row["stretch_bad"].clone()) == wanted
+                    && row["stretch"] == transition["cohorts"]
+                    && row["peak"].as_f64() >= row["threshold"].as_f64()
+            };
+            assert!(evidence.iter().filter(is_level).any(|row| same(&row)), "{transition}: {evidence:?}");
+        }
+        Some("ratio") => {
+            let lines: Vec<Value> = of("ratios").flat_map(|ratio| ratio["lines"].as_array().unwrap().clone()).collect();
+            let same = |row: &&Value| numbers(row) == wanted && row["reached"] == json!(true);
+            assert!(lines.iter().filter(is_level).any(|row| same(&row)), "{transition}: {lines:?}");
+        }
+        Some("aws_forecast") => assert!(of("forecast").any(|row| numbers(&row) == wanted), "{transition}: {judged}"),
+        // Moved by time or by a person: there is no verdict.
+        rule => assert_eq!(rule, None, "{transition}"),
+    }
+}
+
+#[test]
+fn what_servers_said_is_that_of_the_mail_until_then() {
+    let stream = streams().into_iter().find(|stream| stream.ends_with("stale-list.ndjson.gz")).unwrap();
+    let key = Key { subject: "configuration-set:newsletter".parse().unwrap(), isp: None };
+    let at = |text: &str| Now(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    let count = |until: Now| -> u64 {
+        let then = replayed(&stream, Some(TraceRequest { key: key.clone(), from: until, until }));
+        explain(&then, &key, None, until).diagnoses.iter().map(|diagnosis| diagnosis.count).sum()
+    };
+    let (early, late) = (count(at("2026-10-06T07:00:00Z")), count(at("2026-10-06T09:30:00Z")));
+    assert!(0 < early && early < late, "{early}, {late}");
+}
