@@ -269,3 +269,20 @@ fn every_metric_is_in_the_policy_the_page_the_dashboard_and_the_documents() {
     let listed = format!("METRICS = [{}]", listed.join(", "));
     assert!(page.contains(&listed), "page.js does not list the metrics as {listed}");
 }
+
+/// The files of each way through the code, as `ARCHITECTURE.md` lists them.
+#[test]
+fn no_way_through_the_code_enters_a_file_twice() {
+    let document = read("ARCHITECTURE.md");
+    let ways = document.split("\n## ").find(|part| part.starts_with("Three ways")).unwrap();
+    for way in ways.split("\n### ").skip(1) {
+        let (name, table) = way.split_once('\n').unwrap();
+        let quoted = table.split('`').skip(1).step_by(2);
+        let files: Vec<&str> = quoted.filter(|quoted| quoted.contains("/src/")).collect();
+        let distinct: BTreeSet<&str> = files.iter().copied().collect();
+        assert_eq!(files.len(), distinct.len(), "{name}: {files:?}");
+        for file in files {
+            assert!(Path::new("..").join(file).is_file(), "{name}: {file} does not exist");
+        }
+    }
+}
