@@ -242,14 +242,14 @@ fn a_message_says_what_ses_has_made_of_what_was_decided() {
     let effect = |noted: &dyn Fn(DesiredState) -> DesiredState| {
         let mut world = World::new("");
         world.judged("configuration-set:news", Level::Pause, 30);
-        let desired = pollster::block_on(world.store.wishes()).unwrap().remove(0);
+        let desired = pollster::block_on(world.store.desired_states()).unwrap().remove(0);
         pollster::block_on(world.store.note(&noted(desired))).unwrap();
         let mail = world.mail();
         mail.lines().find_map(|line| line.strip_prefix("Effect: ")).unwrap().to_owned()
     };
     let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "AccessDenied".to_owned() });
     assert_eq!(
-        effect(&|desired| DesiredState { made: Some(Flow::Stopped), ..desired }),
+        effect(&|desired| DesiredState { observed: Some(Flow::Stopped), ..desired }),
         "SES has obeyed: it accepts no more mail with this configuration set (mail it has accepted still goes out)."
     );
     let asked = "SES is asked to accept no more mail with this configuration set";
@@ -266,7 +266,7 @@ fn a_message_says_what_ses_has_made_of_what_was_decided() {
         format!("{asked}, and does not know it.")
     );
     // A later decision has replaced it.
-    assert_eq!(effect(&|desired| DesiredState { wish: Flow::Flowing, ..desired }), format!("{asked}."));
+    assert_eq!(effect(&|desired| DesiredState { flow: Flow::Flowing, ..desired }), format!("{asked}."));
 }
 
 #[test]
@@ -459,9 +459,9 @@ fn a_set_that_stops_after_the_others_is_reported_in_five_minutes_with_what_ses_m
         let messages = reported_after_a_while(&mut world).len();
         assert_eq!(messages, usize::from(set == "news"), "{set}");
     }
-    let wishes = pollster::block_on(world.store.wishes()).unwrap();
-    for desired in wishes {
-        pollster::block_on(world.store.note(&DesiredState { made: Some(Flow::Stopped), ..desired })).unwrap();
+    let desired_states = pollster::block_on(world.store.desired_states()).unwrap();
+    for desired in desired_states {
+        pollster::block_on(world.store.note(&DesiredState { observed: Some(Flow::Stopped), ..desired })).unwrap();
     }
     world.minutes(5);
     let messages = world.messages();
@@ -581,7 +581,7 @@ proptest! {
         prop_assert_eq!(reported + summed_up, notices);
         prop_assert!(pollster::block_on(world.store.unsent()).unwrap().is_empty());
         let alert_queue = pollster::block_on(world.store.alert_queue()).unwrap();
-        prop_assert!(alert_queue.letters.is_empty() && alert_queue.sent.values().all(|log| log.held_back.is_none()));
+        prop_assert!(alert_queue.alerts.is_empty() && alert_queue.sent.values().all(|log| log.held_back.is_none()));
         // The state in the last message about a key is the one it is in.
         for name in KEYS {
             let key = world.key(name);

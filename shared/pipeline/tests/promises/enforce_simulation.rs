@@ -270,9 +270,9 @@ impl Reputation for Flaky<'_> {
 }
 
 impl DesiredStates for Flaky<'_> {
-    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
+    async fn desired_states(&mut self) -> Result<Vec<DesiredState>, PortError> {
         self.fail()?;
-        self.store.wishes().await
+        self.store.desired_states().await
     }
     async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
         self.fail()?;
@@ -387,8 +387,8 @@ impl World {
         quiet &= set.old.is_none_or(|(_, until)| until <= now);
         for stack in 0..STACKS {
             let open = self.is_open(stack, target);
-            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            let desired = wishes.iter().find(|desired| desired.target == *target);
+            let desired_states = self.stores[stack].desired_states().await.expect("valid by construction");
+            let desired = desired_states.iter().find(|desired| desired.target == *target);
             quiet &=
                 desired.map_or(!open, |desired| desired.is_true() && desired.doubt.is_none() && desired.gone.is_none());
         }
@@ -445,17 +445,21 @@ impl World {
             return Err(broken.clone());
         }
         let Ok(done) = done else {
-            for desired in self.stores[stack].wishes().await.expect("valid by construction") {
+            for desired in self.stores[stack].desired_states().await.expect("valid by construction") {
                 let set = self.ses.sets.get_mut(&desired.target).expect("valid by construction");
-                set.unsure[stack] |= desired.intent.is_some();
+                set.unsure[stack] |= desired.in_flight.is_some();
             }
             return Ok(None);
         };
         for Enforced { target, outcome, .. } in &done.enforced {
             let set = self.ses.sets.get_mut(target).expect("valid by construction");
             // A call with an unknown outcome has ended by now, or the set is read again.
-            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            if wishes.iter().find(|desired| desired.target == *target).is_none_or(|desired| desired.intent.is_none()) {
+            let desired_states = self.stores[stack].desired_states().await.expect("valid by construction");
+            if desired_states
+                .iter()
+                .find(|desired| desired.target == *target)
+                .is_none_or(|desired| desired.in_flight.is_none())
+            {
                 set.unsure[stack] = false;
             }
             let by_person = |flow| set.acts[stack] == Some(flow) || (set.by == Who::Person && set.now.flow == flow);
@@ -511,10 +515,10 @@ impl World {
             let Some(acted) = set.acted else { continue };
             let mut answered = true;
             for stack in 0..STACKS {
-                let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-                let desired = wishes.iter().find(|desired| desired.target == target);
+                let desired_states = self.stores[stack].desired_states().await.expect("valid by construction");
+                let desired = desired_states.iter().find(|desired| desired.target == target);
                 let done = desired.is_none_or(|desired| {
-                    let agrees = desired.wish == set.now.flow && desired.is_true() && desired.other.is_none();
+                    let agrees = desired.flow == set.now.flow && desired.is_true() && desired.other.is_none();
                     agrees && desired.doubt.is_none()
                 });
                 answered &= done;
@@ -536,8 +540,8 @@ impl World {
         let (now, both) = (self.ses.now, self.was_stopped_by_both(target));
         let mut marked = false;
         for stack in 0..STACKS {
-            let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-            let desired = wishes.iter().find(|desired| desired.target == *target);
+            let desired_states = self.stores[stack].desired_states().await.expect("valid by construction");
+            let desired = desired_states.iter().find(|desired| desired.target == *target);
             marked |= desired.is_some_and(|desired| desired.doubt.is_some() || desired.gone.is_some());
         }
         let is_quiet = self.is_quiet(target).await;
@@ -632,8 +636,8 @@ impl World {
             }
             // If the breaker is closed, nothing is promised.
             16 if self.is_quiet(&target).await && self.is_open(stack, &target) => {
-                let wishes = self.stores[stack].wishes().await.expect("valid by construction");
-                for desired in wishes.iter().filter(|desired| desired.target == target) {
+                let desired_states = self.stores[stack].desired_states().await.expect("valid by construction");
+                for desired in desired_states.iter().filter(|desired| desired.target == target) {
                     self.stores[stack].forget(desired).await.expect("valid by construction");
                 }
             }
@@ -672,12 +676,12 @@ async fn simulate(seed: u64) -> Result<(), String> {
             if set.exists && open && set.now.flow != Flow::Stopped {
                 return Err(format!("the breaker of {target} in stack {stack} is open, and mail flows: {set:?}"));
             }
-            let wishes = world.stores[stack].wishes().await.expect("valid by construction");
-            for desired in wishes.iter().filter(|desired| set.exists && desired.target == target) {
+            let desired_states = world.stores[stack].desired_states().await.expect("valid by construction");
+            for desired in desired_states.iter().filter(|desired| set.exists && desired.target == target) {
                 let left =
-                    set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && desired.wish == Flow::Flowing;
+                    set.now.flow == Flow::Stopped && set.by == Who::Stack(stack) && desired.flow == Flow::Flowing;
                 let others = desired.other.is_some() && set.by == Who::Stack(1 - stack);
-                if left || !(desired.is_true() && desired.made == Some(set.now.flow) || others) {
+                if left || !(desired.is_true() && desired.observed == Some(set.now.flow) || others) {
                     return Err(format!("stack {stack} is not done: {desired:?}, {set:?}"));
                 }
             }

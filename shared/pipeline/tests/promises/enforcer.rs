@@ -131,13 +131,13 @@ impl Reputation for Flaky<'_> {
 }
 
 impl DesiredStates for Flaky<'_> {
-    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
+    async fn desired_states(&mut self) -> Result<Vec<DesiredState>, PortError> {
         self.fails_at = self.fails_at.wrapping_sub(1);
         if self.fails_at == 0 {
             let reason = "the process was stopped".to_owned();
-            return Err(PortError { operation: "wishes", reason, disposition: Disposition::Retry });
+            return Err(PortError { operation: "desired_states", reason, disposition: Disposition::Retry });
         }
-        self.store.wishes().await
+        self.store.desired_states().await
     }
     async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
         self.store.note(desired).await
@@ -169,7 +169,7 @@ impl Outbox for Flaky<'_> {
 }
 
 /// SES denies our stop, so an alert asks a person to fix it; the person stops the set by hand. The bug: the outcome of
-/// the denied call was known, but its intent stayed, so the person's stop counted as ours, and was resumed when the
+/// the denied call was known, but its in-flight change stayed, so the person's stop counted as ours, and was resumed when the
 /// breaker's time was over.
 #[test]
 fn a_stop_by_hand_after_ours_was_denied_is_the_persons() {
@@ -237,21 +237,22 @@ fn a_pause_decided_after_a_persons_resume_is_made() {
 #[test]
 fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_desired_states_are_at_rest() {
     let policy = Policy::default();
-    for wishes in [1, 17, 18, 60] {
+    for desired_states in [1, 17, 18, 60] {
         let mut store = MemoryReputation::new(&IspMap::builtin());
         let mut ses = Ses::default();
         let mut now = NOW;
         pollster::block_on(async {
-            for set in 0..wishes {
-                let wish = DesiredState::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
-                store.renew(&wish).await.unwrap();
+            for set in 0..desired_states {
+                let desired =
+                    DesiredState::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
+                store.renew(&desired).await.unwrap();
             }
             for _ in 0..3 {
                 invoke(&policy, &mut store, &mut ses, now, &mut Vec::new()).await;
                 now = now.plus_minutes(5);
             }
             // The target that was read last.
-            let known = store.wishes().await.unwrap();
+            let known = store.desired_states().await.unwrap();
             let last = known.iter().max_by_key(|desired| desired.checked).unwrap().target.clone();
             let acted = known.iter().filter_map(|desired| desired.checked).max().unwrap();
             ses.stopped.insert(last.clone());
@@ -265,7 +266,7 @@ fn a_persons_stop_is_accepted_within_twelve_minutes_however_many_desired_states_
                 assert!(now.minutes_since(acted) < 300);
             };
             let minutes = accepted.minutes_since(acted);
-            assert!(minutes <= 12, "of {wishes} desired states, accepted after {minutes} minutes");
+            assert!(minutes <= 12, "of {desired_states} desired states, accepted after {minutes} minutes");
         });
     }
 }
@@ -278,8 +279,8 @@ fn a_stop_that_is_decided_meanwhile_waits_for_one_short_round() {
     let mut ses = Ses::default();
     pollster::block_on(async {
         for set in 0..60 {
-            let wish = DesiredState::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
-            store.renew(&wish).await.unwrap();
+            let desired = DesiredState::new(set_of(&format!("set-{set:03}")), Flow::Flowing, now, 1.0, String::new());
+            store.renew(&desired).await.unwrap();
         }
         let mut invocation = Invocation::new(true, now);
         let round = invocation.round(70, now).unwrap();
@@ -343,14 +344,14 @@ fn a_stop_by_hand_after_the_desired_state_was_dropped_is_the_persons() {
         }
         assert_eq!((ses.stopped, &ses.mark), (false, &Mark::Ours));
         for _ in 0..290 {
-            assert_eq!(store.wishes().await.unwrap().len(), 1, "within a day");
+            assert_eq!(store.desired_states().await.unwrap().len(), 1, "within a day");
             now = now.plus_minutes(5);
             invoke(&policy, &mut store, &mut ses, now, &mut Vec::new()).await;
-            if store.wishes().await.unwrap().is_empty() {
+            if store.desired_states().await.unwrap().is_empty() {
                 break;
             }
         }
-        assert_eq!((store.wishes().await.unwrap(), &ses.mark), (vec![], &Mark::Emptied));
+        assert_eq!((store.desired_states().await.unwrap(), &ses.mark), (vec![], &Mark::Emptied));
         assert!(now.minutes_since(NOW) > 24 * 60, "{now}");
         ses.stopped = true;
         apply_input(&policy, &mut store, &whole("news"), Input::Judged(&bad), now).await.unwrap();
@@ -389,7 +390,7 @@ fn the_worst_stop_comes_first_though_there_was_a_doubt() {
 }
 
 /// Seed 4047 of the enforcer's simulation: we resume a set, another stack stops it again at once, we see its mark and
-/// note that the stop is theirs; and the next reading is older than our own resume. The bug: our note (`made: None,
+/// note that the stop is theirs; and the next reading is older than our own resume. The bug: our note (`observed: None,
 /// written: None`) looked like a lost desired state, so the old mark made the stop ours, and it was resumed.
 #[test]
 fn what_another_stack_has_stopped_is_not_resumed_after_an_old_reading() {
@@ -426,8 +427,8 @@ fn a_mark_that_is_still_to_be_written_is_written_whatever_an_old_reading_shows()
     pollster::block_on(async {
         let new = DesiredState::new(set_of("shop"), Flow::Stopped, NOW, 1.0, String::new());
         store.renew(&new).await.unwrap();
-        let (made, marking) = (Some(Flow::Stopped), Some(Flow::Stopped));
-        store.note(&DesiredState { made, marking, written: Some(NOW), ..new }).await.unwrap();
+        let (observed, marking) = (Some(Flow::Stopped), Some(Flow::Stopped));
+        store.note(&DesiredState { observed, marking, written: Some(NOW), ..new }).await.unwrap();
         let soon = Now(NOW.0 + 2_000);
         enforce(&Policy::default(), &mut store, &mut old, reconcile(soon), || soon).await.unwrap();
         // Written at once: until then the other stack can treat our stop as its own.
