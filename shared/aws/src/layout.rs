@@ -68,6 +68,9 @@
 //!
 //! All times that end in `at` or stand beside a state are milliseconds since 1970; `expires` is seconds, as DynamoDB's
 //! time to live wants it. Readers filter by it, because items that expired may stay for days.
+//!
+//! Items are read and written by hand, not by serde: an error must name the attribute and never show its value
+//! (`shared/aws/DESIGN.md`). `tests/tests/stack/stored.rs` fixes the form of each kind.
 
 use std::collections::HashMap;
 use std::str::FromStr;
