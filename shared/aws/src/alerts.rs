@@ -44,7 +44,7 @@ pub struct SnsAlerts {
     bus: Option<(aws_sdk_eventbridge::Client, String)>,
     place: Place,
     /// The last message that was published to the topic, and to that for chat: what comes again was held up by the rest of
-    /// its letter.
+    /// its alert.
     sent: [Option<String>; 2],
 }
 
@@ -107,9 +107,9 @@ impl Alerts for SnsAlerts {
         Ok(())
     }
 
-    async fn report(&mut self, notice: &Notice, letter: &str) -> Result<(), PortError> {
+    async fn report(&mut self, notice: &Notice, alert: &str) -> Result<(), PortError> {
         if let Some((client, bus)) = &self.bus {
-            put(client, bus, notice, &Detail::of(notice, letter)).await?;
+            put(client, bus, notice, &Detail::of(notice, alert)).await?;
         }
         Ok(())
     }
@@ -176,18 +176,18 @@ fn misbuilt(operation: &'static str, error: &dyn std::error::Error) -> PortError
     PortError { operation, reason: error.to_string(), disposition: Disposition::Quarantine }
 }
 
-/// The detail of a notice, with its id and that of its letter.
+/// The detail of a notice, with its id and that of its alert.
 struct Detail(Map<String, Value>);
 
 impl Detail {
-    fn of(notice: &Notice, letter: &str) -> Detail {
+    fn of(notice: &Notice, alert: &str) -> Detail {
         let mut members = match serde_json::from_str(&notice.detail) {
             Ok(Value::Object(members)) => members,
             // A notice has a JSON object; anything else is sent as it is.
             Ok(_) | Err(_) => Map::from_iter([("detail".to_owned(), Value::from(notice.detail.clone()))]),
         };
         members.insert("id".to_owned(), Value::from(notice.id.clone()));
-        members.insert("group".to_owned(), Value::from(letter));
+        members.insert("group".to_owned(), Value::from(alert));
         Detail(members)
     }
 
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_carries_the_ids_of_its_notice_and_its_letter() {
+    fn a_detail_carries_the_ids_of_its_notice_and_its_alert() {
         for (detail, expected) in [
             (
                 r#"{"subject":"account","level":null}"#,

@@ -24,7 +24,7 @@
 //! | `board` | `gmail#configuration-set:news`, `#configuration-set:news` | copy of a breaker that is not closed, is in shadow, or is of an ISP itself (`gmail#account`) |
 //! | `pauses` | `place#3#2` | the place with number 2 among those for harm of 10³ clean mails and more, and who holds it: `subject`, `at`, `harm`; expires after an hour. Earlier releases named these items after the subject; they are passed over |
 //! | `directory` | `configuration-set:news` | `hour`: the last hour (minutes since 1970) in which it was heard of; `expires` |
-//! | `control` | `configuration-set:news` | a desired state at SES: `wish`, `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
+//! | `control` | `configuration-set:news` | a desired state at SES: `wish` (its `flow`), `at`, `urgency`, `reason`, `version`; `pending` until the enforcer has noted something; and what it notes, each of which may be missing: see below |
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
 //! | `desk` | `people` | `content`: messages to people that are not sent yet, and what was sent about each breaker (JSON of [`pipeline::notice::AlertQueue`]); `version` |
@@ -57,7 +57,7 @@
 //!
 //! | attribute | type | example | |
 //! |---|---|---|---|
-//! | `intent`, `made` | S | `stopped` | what we were about to make true; what we last made or saw true |
+//! | `intent`, `made` | S | `stopped` | the change that we were about to make (`in_flight`); the state that we last made or observed (`observed`) |
 //! | `marking` | S | `stopped` | our mark is still to be left, or taken away (`flowing`) |
 //! | `written`, `checked`, `again` | N | `1791273601745` | when we last wrote to SES, and asked it; it is not looked at before `again` |
 //! | `doubted`, `doubted_at` | S, N | `gone` | what was seen against `made` and is not believed yet (`flowing`, `stopped`, `gone`), and since when |
@@ -68,6 +68,9 @@
 //!
 //! All times that end in `at` or stand beside a state are milliseconds since 1970; `expires` is seconds, as DynamoDB's
 //! time to live wants it. Readers filter by it, because items that expired may stay for days.
+//!
+//! Items are read and written by hand, not by serde: an error must name the attribute and never show its value
+//! (`shared/aws/DESIGN.md`). `tests/tests/stack/stored.rs` fixes the form of each kind.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -533,13 +536,13 @@ fn parse_flow(name: &str) -> Option<Flow> {
 /// # Errors
 ///
 /// Names the attribute that is wrong.
-pub fn parse_wish(item: &Item) -> Result<DesiredState, Malformed> {
+pub fn parse_desired_state(item: &Item) -> Result<DesiredState, Malformed> {
     let read = Reader(item);
     let flow = |name: &str| read.maybe_named(name, "`flowing` or `stopped`", parse_flow);
     let moment = |name: &str| read.maybe_number::<i64>(name).map(|at| at.map(Now));
     let words = |name: &str| item.contains_key(name).then(|| read.text(name).map(str::to_owned)).transpose();
     let target: Subject = read.text("sk")?.parse().map_err(|_| read.malformed("sk", "a subject"))?;
-    let wish = flow("wish")?.ok_or_else(|| read.malformed("wish", "`flowing` or `stopped`"))?;
+    let desired = flow("wish")?.ok_or_else(|| read.malformed("wish", "`flowing` or `stopped`"))?;
     let (at, reason) = (Now(read.number("at")?), read.text("reason")?.to_owned());
     let doubted = read.maybe_named("doubted", "`flowing`, `stopped` or `gone`", parse_seen)?;
     let doubt = doubted.zip(moment("doubted_at")?).map(|(seen, since)| Doubt { seen, since });
@@ -548,8 +551,8 @@ pub fn parse_wish(item: &Item) -> Result<DesiredState, Malformed> {
     let trouble = failures.zip(error).map(|(failures, error)| FailedCalls { failures, denied, error });
     Ok(DesiredState {
         fresh: read.flag("pending"),
-        intent: flow("intent")?,
-        made: flow("made")?,
+        in_flight: flow("intent")?,
+        observed: flow("made")?,
         written: moment("written")?,
         marking: flow("marking")?,
         checked: moment("checked")?,
@@ -559,25 +562,25 @@ pub fn parse_wish(item: &Item) -> Result<DesiredState, Malformed> {
         trouble,
         again: moment("again")?,
         version: read.number("version")?,
-        ..DesiredState::new(target, wish, at, read.number("urgency")?, reason)
+        ..DesiredState::new(target, desired, at, read.number("urgency")?, reason)
     })
 }
 
 /// What the enforcer notes about a desired state, as attributes; `None` removes one.
-pub fn noted_attributes(wished: &DesiredState) -> [(&'static str, Option<AttributeValue>); 14] {
+pub fn noted_attributes(desired: &DesiredState) -> [(&'static str, Option<AttributeValue>); 14] {
     let flow = |flow: Option<Flow>| flow.map(|flow| text(flow_name(flow)));
     let moment = |at: Option<Now>| at.map(|at| number(at.0));
-    let (doubt, other, trouble) = (wished.doubt, wished.other.as_ref(), wished.trouble.as_ref());
+    let (doubt, other, trouble) = (desired.doubt, desired.other.as_ref(), desired.trouble.as_ref());
     [
-        ("intent", flow(wished.intent)),
-        ("made", flow(wished.made)),
-        ("written", moment(wished.written)),
-        ("marking", flow(wished.marking)),
-        ("checked", moment(wished.checked)),
-        ("again", moment(wished.again)),
+        ("intent", flow(desired.in_flight)),
+        ("made", flow(desired.observed)),
+        ("written", moment(desired.written)),
+        ("marking", flow(desired.marking)),
+        ("checked", moment(desired.checked)),
+        ("again", moment(desired.again)),
         ("doubted", doubt.map(|doubt| text(seen_name(doubt.seen)))),
         ("doubted_at", moment(doubt.map(|doubt| doubt.since))),
-        ("gone", moment(wished.gone)),
+        ("gone", moment(desired.gone)),
         ("other", other.map(|other| text(other.stack.as_str()))),
         ("other_at", moment(other.map(|other| other.since))),
         ("failures", trouble.map(|trouble| number(trouble.failures))),

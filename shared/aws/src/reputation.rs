@@ -43,8 +43,8 @@ use crate::clients::port_error;
 use crate::layout::{
     DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, StackParameters, board_sk, breaker_attributes, breaker_sk,
     counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parameters_item,
-    parameters_keys, parse_board_sk, parse_breaker, parse_mark, parse_notice, parse_parameters, parse_pause,
-    parse_place_sk, parse_progress, parse_rate_sk, parse_wish, pause_item, place_keys, progress_keys, rate_expiry,
+    parameters_keys, parse_board_sk, parse_breaker, parse_desired_state, parse_mark, parse_notice, parse_parameters,
+    parse_pause, parse_place_sk, parse_progress, parse_rate_sk, pause_item, place_keys, progress_keys, rate_expiry,
     rate_sk, text,
 };
 use crate::ledger::bug;
@@ -581,7 +581,7 @@ impl DynamoReputation {
             let set = "SET wish = :wish, #at = :at, urgency = :urgency, reason = :reason, pending = :true";
             // Beyond any version that it can have had.
             let (version, more) = if afresh { (", version = :more", control.at.0) } else { (" ADD version :more", 1) };
-            let wish = Update::builder()
+            let update = Update::builder()
                 .table_name(&self.table)
                 .set_key(Some(keys("control", control.target.to_string())))
                 .update_expression(format!("{set}{version}"))
@@ -592,8 +592,8 @@ impl DynamoReputation {
                 .expression_attribute_values(":reason", text(control.reason.as_str()))
                 .expression_attribute_values(":true", AttributeValue::Bool(true))
                 .expression_attribute_values(":more", number(more));
-            let wish = wish.build().map_err(|error| bug("building a wish", &error))?;
-            actions.push(TransactWriteItem::builder().update(wish).build());
+            let update = update.build().map_err(|error| bug("building a desired state", &error))?;
+            actions.push(TransactWriteItem::builder().update(update).build());
         }
         if let (Some(notice), Some(transition)) = (Notice::of(change, &self.isps), &change.transition) {
             for pk in ["notices", "outbox"] {
@@ -885,10 +885,10 @@ impl Reputation for DynamoReputation {
     }
 
     async fn save(&mut self, changes: &[Change]) -> Result<Saved, PortError> {
-        let wishes = changes.iter().any(|change| !change.controls.is_empty());
+        let has_controls = changes.iter().any(|change| !change.controls.is_empty());
         match self.save_with(changes, false).await {
-            Err(PortError { disposition: Disposition::Quarantine, reason, .. }) if wishes => {
-                tracing::error!(reason, "a wish cannot be changed, and is written anew");
+            Err(PortError { disposition: Disposition::Quarantine, reason, .. }) if has_controls => {
+                tracing::error!(reason, "a desired state cannot be changed, and is written anew");
                 self.save_with(changes, true).await
             }
             saved => saved,
@@ -1010,25 +1010,25 @@ impl Schedule for DynamoReputation {
 }
 
 impl DesiredStates for DynamoReputation {
-    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
+    async fn desired_states(&mut self) -> Result<Vec<DesiredState>, PortError> {
         let items = self.query("control", None).await?;
-        Ok(items.iter().filter_map(|item| self.readable(parse_wish(item))).collect())
+        Ok(items.iter().filter_map(|item| self.readable(parse_desired_state(item))).collect())
     }
 
-    async fn note(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
+    async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
         let mut sets = vec!["wish = :wish".to_owned(), "version = :next".to_owned()];
         let mut removes = vec!["pending".to_owned()];
         let mut update = self
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(keys("control", wished.target.to_string())))
+            .set_key(Some(keys("control", desired.target.to_string())))
             .condition_expression("version = :version")
-            .expression_attribute_values(":wish", text(flow_name(wished.wish)))
-            .expression_attribute_values(":version", number(wished.version))
-            .expression_attribute_values(":next", number(wished.version + 1));
+            .expression_attribute_values(":wish", text(flow_name(desired.flow)))
+            .expression_attribute_values(":version", number(desired.version))
+            .expression_attribute_values(":next", number(desired.version + 1));
         // Some of the names are words of DynamoDB's own.
-        for (name, value) in noted_attributes(wished) {
+        for (name, value) in noted_attributes(desired) {
             update = update.expression_attribute_names(format!("#{name}"), name);
             match value {
                 Some(value) => {
@@ -1046,16 +1046,16 @@ impl DesiredStates for DynamoReputation {
             {
                 Ok(Saved::Conflict)
             }
-            Err(error) => Err(port_error("noting a wish", &error)),
+            Err(error) => Err(port_error("noting a desired state", &error)),
         }
     }
 
-    async fn renew(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
-        let mut item = keys("control", wished.target.to_string());
-        item.insert("wish".to_owned(), text(flow_name(wished.wish)));
-        item.insert("at".to_owned(), number(wished.at.0));
-        item.insert("urgency".to_owned(), number(wished.urgency));
-        item.insert("reason".to_owned(), text(wished.reason.as_str()));
+    async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
+        let mut item = keys("control", desired.target.to_string());
+        item.insert("wish".to_owned(), text(flow_name(desired.flow)));
+        item.insert("at".to_owned(), number(desired.at.0));
+        item.insert("urgency".to_owned(), number(desired.urgency));
+        item.insert("reason".to_owned(), text(desired.reason.as_str()));
         item.insert("pending".to_owned(), AttributeValue::Bool(true));
         item.insert("version".to_owned(), number(1));
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
@@ -1066,22 +1066,22 @@ impl DesiredStates for DynamoReputation {
             {
                 Ok(Saved::Conflict)
             }
-            Err(error) => Err(port_error("renewing a wish", &error)),
+            Err(error) => Err(port_error("renewing a desired state", &error)),
         }
     }
 
-    async fn forget(&mut self, wished: &DesiredState) -> Result<Saved, PortError> {
+    async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
         let delete = self.client.delete_item().table_name(&self.table);
-        let delete = delete.set_key(Some(keys("control", wished.target.to_string())));
+        let delete = delete.set_key(Some(keys("control", desired.target.to_string())));
         let delete = delete.condition_expression("version = :version");
-        match delete.expression_attribute_values(":version", number(wished.version)).send().await {
+        match delete.expression_attribute_values(":version", number(desired.version)).send().await {
             Ok(_) => Ok(Saved::Saved),
             Err(error)
                 if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
             {
                 Ok(Saved::Conflict)
             }
-            Err(error) => Err(port_error("forgetting a wish", &error)),
+            Err(error) => Err(port_error("forgetting a desired state", &error)),
         }
     }
 }

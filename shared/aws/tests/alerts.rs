@@ -31,7 +31,7 @@ fn body(text: &str) -> Answer {
     Answer::Body(text.to_owned())
 }
 
-const LETTER: &str = "1791273601745#account@gmail#000002";
+const ALERT: &str = "1791273601745#account@gmail#000002";
 
 fn notice() -> Notice {
     Notice {
@@ -64,10 +64,10 @@ fn message() -> Message {
     serde_json::from_value(message).unwrap()
 }
 
-/// Sends a letter of one notice.
+/// Sends an alert about one notice.
 async fn send(alerts: &mut SnsAlerts) -> Result<(), PortError> {
     alerts.write(&message()).await?;
-    alerts.report(&notice(), LETTER).await
+    alerts.report(&notice(), ALERT).await
 }
 
 fn failure(answer: Result<(), PortError>) -> (String, Disposition) {
@@ -122,7 +122,7 @@ async fn programs_are_notified_through_the_bus() {
     assert_eq!(member("DetailType"), "Breaker Transition");
     let mut expected: Value = serde_json::from_str(&notice().detail).unwrap();
     expected["id"] = Value::from(notice().id);
-    expected["group"] = Value::from(LETTER);
+    expected["group"] = Value::from(ALERT);
     assert_eq!(serde_json::from_str::<Value>(member("Detail")).unwrap(), expected);
 }
 

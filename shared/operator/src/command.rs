@@ -262,7 +262,7 @@ async fn desired_before(
     command: OperatorCommand,
     changed: bool,
 ) -> Result<Option<Flow>, PortError> {
-    let is_asked = |desired: &&DesiredState| match (command, desired.wish) {
+    let is_asked = |desired: &&DesiredState| match (command, desired.flow) {
         (OperatorCommand::Stop, Flow::Stopped) => true,
         (OperatorCommand::Resume, Flow::Flowing) => !changed && !desired.is_true(),
         (
@@ -274,9 +274,9 @@ async fn desired_before(
             _,
         ) => false,
     };
-    let stored = store.wishes().await?;
+    let stored = store.desired_states().await?;
     let desired = stored.iter().filter(|desired| desired.target == key.subject).find(is_asked);
-    Ok(desired.map(|desired| desired.wish))
+    Ok(desired.map(|desired| desired.flow))
 }
 
 impl Decided {
@@ -368,7 +368,7 @@ pub(crate) async fn check_heard_of(
         return Ok(());
     }
     // A subject may be stopped before its first mail.
-    let stored = store.wishes().await.map_err(|error| access.refused(error))?;
+    let stored = store.desired_states().await.map_err(|error| access.refused(error))?;
     if stored.iter().any(|desired| desired.target == *subject) {
         return Ok(());
     }

@@ -123,9 +123,9 @@ pub async fn disconnect(
     let mut ses = Ses::new(access);
     let policy = access.policy().await?.policy;
     let mut store = access.reputation(&policy);
-    let wishes = store.wishes().await.map_err(refused)?;
+    let wishes = store.desired_states().await.map_err(refused)?;
     let stopped: BTreeSet<&Subject> =
-        wishes.iter().filter(|desired| desired.wish == Flow::Stopped).map(|desired| &desired.target).collect();
+        wishes.iter().filter(|desired| desired.flow == Flow::Stopped).map(|desired| &desired.target).collect();
     let mut names: Vec<String> = if order.all {
         (asking.progress)(0, 0, "listing configuration sets");
         ses.list().await.map_err(refused)?.to_vec()

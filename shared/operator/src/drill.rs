@@ -819,8 +819,8 @@ impl Run<'_> {
             .filter(|(_, known)| known.breaker.state != State::Closed)
             .map(|(isp, _)| *isp)
             .collect();
-        let wishes = store.wishes().await.map_err(reason)?;
-        let is_stopped = wishes.iter().any(|desired| desired.target == subject && desired.wish == Flow::Stopped);
+        let wishes = store.desired_states().await.map_err(reason)?;
+        let is_stopped = wishes.iter().any(|desired| desired.target == subject && desired.flow == Flow::Stopped);
         if stopped.is_empty() && !is_stopped {
             return Ok(());
         }
@@ -858,10 +858,10 @@ impl Run<'_> {
         let subject = self.subject();
         let mut store = self.access.reputation(self.policy);
         for _ in 0..UNKNOWN_TRIES {
-            let wishes = store.wishes().await.map_err(|error| error.to_string())?;
+            let wishes = store.desired_states().await.map_err(|error| error.to_string())?;
             let Some(desired) = wishes.iter().find(|desired| desired.target == subject) else { return Ok(()) };
             // A set that was not resumed is already in the list.
-            if desired.wish == Flow::Stopped {
+            if desired.flow == Flow::Stopped {
                 return Ok(());
             }
             match store.forget(desired).await.map_err(|error| error.to_string())? {

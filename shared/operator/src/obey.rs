@@ -92,7 +92,7 @@ enum Standing {
 
 fn standing(desired: Option<&DesiredState>, wanted: Flow) -> Standing {
     let Some(desired) = desired else { return Standing::UnderWay(None) };
-    if desired.wish != wanted {
+    if desired.flow != wanted {
         return Standing::Ended(Obeyed::Overruled);
     }
     // Its records are about the desired state before.
@@ -136,7 +136,7 @@ pub(crate) async fn wait(
         let Some(place) = place else { break };
         progress(place, wanted.len(), &format!("waiting for SES: {}", wanted[place].0));
         // If the table does not answer, the next check may succeed.
-        let stored = store.wishes().await;
+        let stored = store.desired_states().await;
         if let Err(error) = &stored {
             reasons[place] = Some(error.to_string());
         }
@@ -191,7 +191,7 @@ mod tests {
         let noted = DesiredState { fresh: false, ..fresh.clone() };
         let trouble = |denied: Option<Now>| Some(FailedCalls { failures: 1, denied, error: "why".to_owned() });
         let other = Some(OtherStack { stack: "beta".to_owned(), since: Now(0) });
-        let made = |flow: Flow| DesiredState { made: Some(flow), ..noted.clone() };
+        let made = |flow: Flow| DesiredState { observed: Some(flow), ..noted.clone() };
         let under_way = |why: Option<&str>| Standing::UnderWay(why.map(str::to_owned));
         for (desired, wanted, expected) in [
             (None, Flow::Stopped, under_way(None)),
@@ -205,11 +205,15 @@ mod tests {
             ),
             (Some(DesiredState { gone: Some(Now(0)), ..noted.clone() }), Flow::Stopped, Standing::Ended(Obeyed::Gone)),
             (Some(made(Flow::Flowing)), Flow::Stopped, under_way(None)),
-            (Some(DesiredState { intent: Some(Flow::Stopped), ..made(Flow::Stopped) }), Flow::Stopped, under_way(None)),
+            (
+                Some(DesiredState { in_flight: Some(Flow::Stopped), ..made(Flow::Stopped) }),
+                Flow::Stopped,
+                under_way(None),
+            ),
             (Some(made(Flow::Stopped)), Flow::Stopped, Standing::True),
             (Some(DesiredState { other: other.clone(), ..noted.clone() }), Flow::Stopped, Standing::True),
             (
-                Some(DesiredState { wish: Flow::Flowing, other, ..noted.clone() }),
+                Some(DesiredState { flow: Flow::Flowing, other, ..noted.clone() }),
                 Flow::Flowing,
                 Standing::Ended(Obeyed::OtherStack { stack: "beta".to_owned() }),
             ),

@@ -314,7 +314,7 @@ impl Reading {
         let (board, directory, wishes, notices, unsent, of_asked) = tokio::try_join!(
             board.board(now),
             directory.directory(),
-            wishes.wishes(),
+            wishes.desired_states(),
             notices.notices(NOTICES),
             outbox.unsent(),
             of_asked,
@@ -454,10 +454,10 @@ impl Reading {
             .filter(|desired| is_unfulfilled(desired))
             .map(|desired| Unfulfilled {
                 target: desired.target.to_string(),
-                wish: flow_name(desired.wish),
+                wish: flow_name(desired.flow),
                 since: desired.at.to_string(),
-                made: desired.made.map(flow_name),
-                under_way: desired.intent.is_some(),
+                made: desired.observed.map(flow_name),
+                under_way: desired.in_flight.is_some(),
                 checked: desired.checked.map(|checked| checked.to_string()),
                 doubted: desired.doubt.map(|doubt| seen_name(doubt.seen)),
                 gone: desired.gone.map(|gone| gone.to_string()),

@@ -3,7 +3,7 @@
 //!
 //! SES stores whether a configuration set, a tenant or the account may send, but not who decided it, why, or when, and
 //! has no compare-and-set. So each desired state also stores the change that we were about to make
-//! ([`DesiredState::intent`], saved before the call), the state that we last made or observed ([`DesiredState::made`])
+//! ([`DesiredState::in_flight`], saved before the call), the state that we last made or observed ([`DesiredState::observed`])
 //! and when we last wrote ([`DesiredState::written`]). On a configuration set we also leave a mark, which other stacks
 //! see ([`Mark`]).
 //!
@@ -131,12 +131,12 @@ impl DesiredState {
     /// another one.
     fn has_accepted_a_resume(&self) -> bool {
         let before = |doubt: Doubt| doubt.seen == Seen::Flowing && self.at <= doubt.since;
-        self.wish == Flow::Stopped && self.made == Some(Flow::Flowing) && self.doubt.is_some_and(before)
+        self.flow == Flow::Stopped && self.observed == Some(Flow::Flowing) && self.doubt.is_some_and(before)
     }
 
-    /// Records the state `made`, and that nothing else is under way.
-    fn hold(&mut self, made: Option<Flow>) {
-        (self.made, self.intent) = (made, None);
+    /// Records the state `observed`, and that nothing else is under way.
+    fn hold(&mut self, observed: Option<Flow>) {
+        (self.observed, self.in_flight) = (observed, None);
         (self.doubt, self.gone, self.other, self.trouble, self.again) = (None, None, None, None, None);
     }
 
@@ -149,7 +149,7 @@ impl DesiredState {
                 let since = self.doubt.filter(|doubt| doubt.seen == seen).map_or(now, |doubt| doubt.since);
                 self.doubt = Some(Doubt { seen, since });
                 let second = Now(since.0 + SECOND_LOOK_MILLIS);
-                let soon = seen == Seen::Gone && self.wish == Flow::Stopped;
+                let soon = seen == Seen::Gone && self.flow == Flow::Stopped;
                 self.again = Some(if soon { second.min(Now(now.0 + GONE_LOOK_MILLIS)) } else { second });
             }
         }
@@ -197,35 +197,35 @@ pub enum Move {
 /// Distinguishes our changes from those of others. Pure and total.
 pub fn next_move(desired: &DesiredState, sight: &Sight, now: Now) -> Move {
     use Flow::{Flowing, Stopped};
-    let DesiredState { wish, made, intent, .. } = *desired;
+    let DesiredState { flow, observed, in_flight, .. } = *desired;
     let doubted = |then: Move| {
         let seen = sight.flow.into();
         if desired.was_seen(seen, now) { then } else { Move::Doubt(seen) }
     };
     // The outcome of a call is unknown: a stop is written again, unless it shows and is settled; a resume only if it
     // does not show.
-    let once_more = || match (wish, sight.flow) {
-        (Stopped, Flowing) | (Flowing, Stopped) => Move::Make(wish),
+    let once_more = || match (flow, sight.flow) {
+        (Stopped, Flowing) | (Flowing, Stopped) => Move::Make(flow),
         (Stopped, Stopped) | (Flowing, Flowing) if desired.is_settled(now) => Move::Confirm,
-        (Stopped, Stopped) => Move::Make(wish),
+        (Stopped, Stopped) => Move::Make(flow),
         (Flowing, Flowing) => Move::Doubt(Seen::Flowing),
     };
     if let (Stopped, Mark::Other(stack)) = (sight.flow, &sight.mark) {
         // Our own mark may not be visible yet.
-        let ours = made == Some(Stopped) || intent == Some(Stopped);
+        let ours = observed == Some(Stopped) || in_flight == Some(Stopped);
         return if ours && !desired.is_settled(now) {
             Move::Doubt(Seen::Stopped)
         } else {
             Move::OtherStack(stack.clone())
         };
     }
-    match (sight.flow, intent) {
+    match (sight.flow, in_flight) {
         (Stopped, Some(Stopped)) => once_more(),
-        (Stopped, Some(Flowing)) if made == Some(Stopped) => once_more(),
+        (Stopped, Some(Flowing)) if observed == Some(Stopped) => once_more(),
         (Stopped, Some(Flowing) | None) => {
             // If nothing is known, as after a lost desired state, the mark shows whose stop it is.
-            let ours = made == Some(Stopped) || (made.is_none() && sight.mark == Mark::Ours);
-            let then = match wish {
+            let ours = observed == Some(Stopped) || (observed.is_none() && sight.mark == Mark::Ours);
+            let then = match flow {
                 _ if !ours => return doubted(Move::PersonStopped),
                 Stopped => Move::Confirm,
                 Flowing => Move::Make(Flowing),
@@ -235,15 +235,15 @@ pub fn next_move(desired: &DesiredState, sight: &Sight, now: Now) -> Move {
         }
         (Flowing, Some(_)) => once_more(),
         // Our stop may not be visible yet.
-        (Flowing, None) if wish == Flowing && made == Some(Stopped) && !desired.is_settled(now) => {
+        (Flowing, None) if flow == Flowing && observed == Some(Stopped) && !desired.is_settled(now) => {
             Move::Doubt(Seen::Flowing)
         }
-        (Flowing, None) if wish == Flowing => Move::Confirm,
+        (Flowing, None) if flow == Flowing => Move::Confirm,
         (Flowing, None) => match (&desired.other, &sight.mark) {
             // A stack that resumes its own stop empties its mark. A person leaves the mark, or removes it.
             (Some(_), Mark::Other(_) | Mark::Ours | Mark::Absent) => doubted(Move::PersonResumed),
             (Some(_), Mark::Emptied | Mark::Unsupported) => Move::Make(Stopped),
-            (None, _) if made == Some(Stopped) => doubted(Move::PersonResumed),
+            (None, _) if observed == Some(Stopped) => doubted(Move::PersonResumed),
             (None, _) => Move::Make(Stopped),
         },
     }
@@ -415,24 +415,26 @@ pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
     round: Round,
     now: impl Fn() -> Now,
 ) -> Result<RoundDone, PortError> {
-    let mut wishes = store.wishes().await?;
+    let mut desired_states = store.desired_states().await?;
     if let Some(since) = round.reconcile {
-        let is_first = wishes.iter().all(|desired| desired.checked.is_none_or(|checked| checked < since));
-        if is_first && renew_missing(store, &wishes, now()).await? {
-            wishes = store.wishes().await?;
+        let is_first = desired_states.iter().all(|desired| desired.checked.is_none_or(|checked| checked < since));
+        if is_first && renew_missing(store, &desired_states, now()).await? {
+            desired_states = store.desired_states().await?;
         }
     }
     let begun = now();
     // Including those that an earlier invocation left behind when it failed.
     let is_denied = |desired: &DesiredState| desired.trouble.as_ref().is_some_and(|trouble| trouble.denied.is_some());
-    let again =
-        wishes.iter().filter(|desired| !desired.fresh && !is_denied(desired)).filter_map(|desired| desired.again);
+    let again = desired_states
+        .iter()
+        .filter(|desired| !desired.fresh && !is_denied(desired))
+        .filter_map(|desired| desired.again);
     let waiting = again.filter(|again| *again > begun).min();
-    wishes.retain(|desired| desired.is_due(round.reconcile, begun));
-    wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
+    desired_states.retain(|desired| desired.is_due(round.reconcile, begun));
+    desired_states.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
     let mut done = RoundDone { enforced: Vec::new(), calls: 0, is_cut: false, waiting };
     let mut for_failing = round.calls / 2;
-    for desired in wishes {
+    for desired in desired_states {
         let target = desired.target.clone();
         if round.calls.saturating_sub(done.calls) < CALLS_EACH {
             done.is_cut = true;
@@ -462,8 +464,8 @@ pub async fn enforce<S: Reputation + DesiredStates + Outbox, C: SendingControl>(
 fn rank(desired: &DesiredState) -> (u8, f64, i64) {
     let checked = desired.checked.map_or(i64::MIN, |checked| checked.0);
     // Notes about a target that was gone, left to another stack or doubted do not apply to a new decision.
-    let is_new = desired.fresh && desired.made != Some(desired.wish);
-    match desired.wish {
+    let is_new = desired.fresh && desired.observed != Some(desired.flow);
+    match desired.flow {
         _ if desired.is_failing() => (2, 0.0, checked),
         _ if desired.doubt.is_some() && !is_new => (3, 0.0, checked),
         _ if desired.is_at_rest() && !is_new => (4, 0.0, checked),
@@ -490,13 +492,13 @@ pub async fn renew<S: Reputation + DesiredStates>(
 
 async fn renew_missing<S: Reputation + DesiredStates>(
     store: &mut S,
-    wishes: &[DesiredState],
+    desired_states: &[DesiredState],
     now: Now,
 ) -> Result<bool, PortError> {
     let board = store.board(now).await?;
     let mut renewed = false;
     for (key, known) in &board.unsettled {
-        if is_stopped_at_ses(key, known) && !wishes.iter().any(|desired| desired.target == key.subject) {
+        if is_stopped_at_ses(key, known) && !desired_states.iter().any(|desired| desired.target == key.subject) {
             renewed |= store.renew(&missing(&key.subject, now)).await? == Saved::Saved;
         }
     }
@@ -543,7 +545,7 @@ impl<C: SendingControl> Visit<'_, C> {
             // The mark is written whether our write is visible or not: another stack checks the mark as soon as it is.
             // The mark of another stack may be older than our stop, and we must not remove it. A stop without a mark
             // would count as a person's, so ours stays until the resume is known to have been made.
-            let is_known = stopped || desired.intent.is_none();
+            let is_known = stopped || desired.in_flight.is_none();
             let due = match sight.mark {
                 Mark::Other(_) => stopped && !settled,
                 Mark::Absent | Mark::Emptied | Mark::Ours | Mark::Unsupported => {
@@ -562,7 +564,7 @@ impl<C: SendingControl> Visit<'_, C> {
         }
         match next_move(&desired, &sight, now) {
             Move::Confirm => {
-                if desired.made.is_none() && sight.mark == Mark::Ours {
+                if desired.observed.is_none() && sight.mark == Mark::Ours {
                     // Assume that it was written now: the real time is lost.
                     desired.written = Some(now);
                 }
@@ -646,12 +648,12 @@ impl<C: SendingControl> Visit<'_, C> {
         let target = desired.target.clone();
         let before = Before { desired: desired.clone(), seen: sight.flow, at: clock() };
         // A target that we resume counts as stopped by us, until it is seen to flow.
-        let made = if flow == Flow::Flowing { Some(Flow::Stopped) } else { desired.made };
+        let observed = if flow == Flow::Flowing { Some(Flow::Stopped) } else { desired.observed };
         // Earlier failures to read are over. Failures to write are not, until one write has worked.
-        let trouble = desired.trouble.take().filter(|_| desired.intent.is_some());
-        desired.hold(made);
+        let trouble = desired.trouble.take().filter(|_| desired.in_flight.is_some());
+        desired.hold(observed);
         let has_mark = sight.mark != Mark::Unsupported;
-        (desired.intent, desired.written, desired.trouble) = (Some(flow), Some(before.at), trouble);
+        (desired.in_flight, desired.written, desired.trouble) = (Some(flow), Some(before.at), trouble);
         desired.marking = has_mark.then_some(flow);
         if store.note(&desired).await? == Saved::Conflict {
             return Ok(changed());
@@ -775,7 +777,7 @@ impl<C: SendingControl> Visit<'_, C> {
         let error = if desired.marking.is_some() && !desired.is_settled(now) { error.of_mark() } else { error };
         match error {
             ControlError::Throttled(why) => {
-                if desired.marking.is_some() && desired.intent.is_none() {
+                if desired.marking.is_some() && desired.in_flight.is_none() {
                     // The outcome of the stop or resume is known: without this the target would be at rest, and its
                     // mark late.
                     desired.fail(&why, false, now);
@@ -821,7 +823,7 @@ impl<C: SendingControl> Visit<'_, C> {
             // Reported first: once it is saved, it is not reported again.
             store.put(&Notice::gone(&desired.target, since)).await?;
         }
-        let saved = match desired.wish {
+        let saved = match desired.flow {
             Flow::Flowing => store.forget(&desired).await?,
             Flow::Stopped => {
                 // Nothing is known about a target that is created again.
@@ -851,7 +853,7 @@ impl Before {
         let Before { desired: mut known, seen, at } = self;
         let trouble = known.trouble.clone();
         // If the outcome of an earlier call was unknown, a settled reading shows it.
-        if known.intent.is_none() || known.is_settled(at) {
+        if known.in_flight.is_none() || known.is_settled(at) {
             known.hold(Some(seen));
         }
         (known.doubt, known.again) = (None, None);
@@ -871,14 +873,14 @@ async fn settle<S: DesiredStates>(
     seen: Flow,
     now: Now,
 ) -> Result<(), PortError> {
-    let stored = store.wishes().await?.into_iter().find(|known| known.target == desired.target);
+    let stored = store.desired_states().await?.into_iter().find(|known| known.target == desired.target);
     // A newer desired state that contradicts the person's change is the breaker's latest decision: the next round
     // handles it.
     if let Some(mut known) = stored
-        && (known.wish == seen || known.version == desired.version + 1)
+        && (known.flow == seen || known.version == desired.version + 1)
     {
         known.hold(Some(seen));
-        (known.wish, known.written, known.marking, known.checked) = (seen, None, None, Some(now));
+        (known.flow, known.written, known.marking, known.checked) = (seen, None, None, Some(now));
         let _ = store.note(&known).await?;
     }
     Ok(())
@@ -919,38 +921,39 @@ mod tests {
     fn our_changes_are_distinguished_from_a_persons() {
         use Flow::{Flowing, Stopped};
         let mut lines = Vec::new();
-        for wish in [Flowing, Stopped] {
-            for made in [None, Some(Flowing), Some(Stopped)] {
-                for intent in [None, Some(Flowing), Some(Stopped)] {
-                    let desired = DesiredState { wish, made, intent, ..desired("a", wish, 1.0) };
-                    let moves = [Flowing, Stopped].map(|flow| moves(&desired, &sight(flow, Mark::Unsupported)));
+        for flow in [Flowing, Stopped] {
+            for observed in [None, Some(Flowing), Some(Stopped)] {
+                for in_flight in [None, Some(Flowing), Some(Stopped)] {
+                    let desired = DesiredState { observed, in_flight, ..desired("a", flow, 1.0) };
+                    let moves = [Flowing, Stopped].map(|seen| moves(&desired, &sight(seen, Mark::Unsupported)));
                     let name = |flow: Option<Flow>| flow.map_or("–".to_owned(), |flow| format!("{flow:?}"));
-                    let (made, intent) = (name(made), name(intent));
-                    lines.push(format!("{wish:?} | {made:7} | {intent:7} | {:19} | {}", moves[0], moves[1]));
+                    let (observed, in_flight) = (name(observed), name(in_flight));
+                    lines.push(format!("{flow:?} | {observed:8} | {in_flight:9} | {:19} | {}", moves[0], moves[1]));
                 }
             }
         }
-        let table = format!("wish | made | intent | SES says Flowing | SES says Stopped\n{}", lines.join("\n"));
+        let table =
+            format!("desired | observed | in flight | SES says Flowing | SES says Stopped\n{}", lines.join("\n"));
         insta::assert_snapshot!(table, @r"
-        wish | made | intent | SES says Flowing | SES says Stopped
-        Flowing | –       | –       | Confirm             | PersonStopped (2nd)
-        Flowing | –       | Flowing | Confirm             | PersonStopped (2nd)
-        Flowing | –       | Stopped | Confirm             | Make(Flowing)
-        Flowing | Flowing | –       | Confirm             | PersonStopped (2nd)
-        Flowing | Flowing | Flowing | Confirm             | PersonStopped (2nd)
-        Flowing | Flowing | Stopped | Confirm             | Make(Flowing)
-        Flowing | Stopped | –       | Confirm             | Make(Flowing)
-        Flowing | Stopped | Flowing | Confirm             | Make(Flowing)
-        Flowing | Stopped | Stopped | Confirm             | Make(Flowing)
-        Stopped | –       | –       | Make(Stopped)       | PersonStopped (2nd)
-        Stopped | –       | Flowing | Make(Stopped)       | PersonStopped (2nd)
-        Stopped | –       | Stopped | Make(Stopped)       | Confirm
-        Stopped | Flowing | –       | Make(Stopped)       | PersonStopped (2nd)
-        Stopped | Flowing | Flowing | Make(Stopped)       | PersonStopped (2nd)
-        Stopped | Flowing | Stopped | Make(Stopped)       | Confirm
-        Stopped | Stopped | –       | PersonResumed (2nd) | Confirm
-        Stopped | Stopped | Flowing | Make(Stopped)       | Confirm
-        Stopped | Stopped | Stopped | Make(Stopped)       | Confirm
+        desired | observed | in flight | SES says Flowing | SES says Stopped
+        Flowing | –        | –         | Confirm             | PersonStopped (2nd)
+        Flowing | –        | Flowing   | Confirm             | PersonStopped (2nd)
+        Flowing | –        | Stopped   | Confirm             | Make(Flowing)
+        Flowing | Flowing  | –         | Confirm             | PersonStopped (2nd)
+        Flowing | Flowing  | Flowing   | Confirm             | PersonStopped (2nd)
+        Flowing | Flowing  | Stopped   | Confirm             | Make(Flowing)
+        Flowing | Stopped  | –         | Confirm             | Make(Flowing)
+        Flowing | Stopped  | Flowing   | Confirm             | Make(Flowing)
+        Flowing | Stopped  | Stopped   | Confirm             | Make(Flowing)
+        Stopped | –        | –         | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | –        | Flowing   | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | –        | Stopped   | Make(Stopped)       | Confirm
+        Stopped | Flowing  | –         | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | Flowing  | Flowing   | Make(Stopped)       | PersonStopped (2nd)
+        Stopped | Flowing  | Stopped   | Make(Stopped)       | Confirm
+        Stopped | Stopped  | –         | PersonResumed (2nd) | Confirm
+        Stopped | Stopped  | Flowing   | Make(Stopped)       | Confirm
+        Stopped | Stopped  | Stopped   | Make(Stopped)       | Confirm
         ");
     }
 
@@ -959,7 +962,7 @@ mod tests {
         use Flow::{Flowing, Stopped};
         let mut lines = Vec::new();
         let known = OtherStack { stack: "beta".to_owned(), since: Now(0) };
-        for (name, wish, made, other) in [
+        for (name, flow, observed, other) in [
             ("nothing known, to be stopped", Stopped, None, None),
             ("nothing known, to flow", Flowing, None, None),
             ("flows by us, to be stopped", Stopped, Some(Flowing), None),
@@ -969,11 +972,11 @@ mod tests {
             ("stopped by beta, to be stopped", Stopped, None, Some(known.clone())),
             ("stopped by beta, to flow", Flowing, None, Some(known.clone())),
         ] {
-            let desired = DesiredState { made, other, ..desired("a", wish, 1.0) };
-            for flow in [Flowing, Stopped] {
+            let desired = DesiredState { observed, other, ..desired("a", flow, 1.0) };
+            for seen in [Flowing, Stopped] {
                 let moves = [Mark::Absent, Mark::Emptied, Mark::Ours, Mark::Other("beta".to_owned())]
-                    .map(|mark| moves(&desired, &sight(flow, mark)));
-                lines.push(format!("{name} | {flow:?} | {}", moves.join(" | ")));
+                    .map(|mark| moves(&desired, &sight(seen, mark)));
+                lines.push(format!("{name} | {seen:?} | {}", moves.join(" | ")));
             }
         }
         let table = format!("| SES says | no mark | an empty mark | our mark | mark of beta\n{}", lines.join("\n"));
@@ -1002,11 +1005,11 @@ mod tests {
     fn what_contradicts_our_own_write_is_not_believed_while_it_may_be_older() {
         use Flow::{Flowing, Stopped};
         let written = Some(NOW);
-        let paused = DesiredState { made: Some(Stopped), written, ..desired("a", Stopped, 1.0) };
-        let resumed = DesiredState { made: Some(Flowing), written, ..desired("a", Flowing, 1.0) };
+        let paused = DesiredState { observed: Some(Stopped), written, ..desired("a", Stopped, 1.0) };
+        let resumed = DesiredState { observed: Some(Flowing), written, ..desired("a", Flowing, 1.0) };
         // To be stopped again at once, while SES still shows the state before.
-        let again = DesiredState { made: Some(Flowing), written, ..desired("a", Stopped, 1.0) };
-        let reverted = DesiredState { made: Some(Stopped), written, ..desired("a", Flowing, 1.0) };
+        let again = DesiredState { observed: Some(Flowing), written, ..desired("a", Stopped, 1.0) };
+        let reverted = DesiredState { observed: Some(Stopped), written, ..desired("a", Flowing, 1.0) };
         for (desired, seen, then) in [
             (paused, Flowing, Move::PersonResumed),
             (resumed, Stopped, Move::PersonStopped),
@@ -1105,8 +1108,8 @@ mod tests {
                 }
             }
             // And the healthy targets are still checked.
-            let wishes = pollster::block_on(store.wishes()).unwrap();
-            let stale = wishes.iter().filter(|desired| desired.made.is_some());
+            let desired_states = pollster::block_on(store.desired_states()).unwrap();
+            let stale = desired_states.iter().filter(|desired| desired.observed.is_some());
             let stale = stale.filter(|desired| desired.checked.is_none_or(|at| now.minutes_since(at) > 120));
             assert_eq!(stale.count(), 0, "{error}");
         }
@@ -1158,35 +1161,35 @@ mod tests {
         let mut ses = Sick { sick: BTreeMap::new(), stopped: Vec::new(), calls: 0 };
         pollster::block_on(async {
             apply_input(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap();
-            let wishes = store.wishes().await.unwrap();
-            store.forget(&wishes[0]).await.unwrap();
+            let desired_states = store.desired_states().await.unwrap();
+            store.forget(&desired_states[0]).await.unwrap();
             // Repeated by a person, it does not change the breaker.
             assert_eq!(apply_input(&policy, &mut store, &key, Input::PersonStops, NOW).await.unwrap(), []);
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(true));
             assert_eq!(renew(&mut store, &target, NOW).await, Ok(false));
-            let wishes = store.wishes().await.unwrap();
-            store.forget(&wishes[0]).await.unwrap();
+            let desired_states = store.desired_states().await.unwrap();
+            store.forget(&desired_states[0]).await.unwrap();
             let round = |now: Now| Round { calls: 20, reconcile: Some(now) };
             enforce(&policy, &mut store, &mut ses, round(NOW), || NOW).await.unwrap();
         });
         assert_eq!(ses.stopped, [target]);
     }
 
-    fn desired(name: &str, wish: Flow, urgency: f64) -> DesiredState {
-        DesiredState::new(Subject::ConfigurationSet(name.into()), wish, Now(0), urgency, String::new())
+    fn desired(name: &str, flow: Flow, urgency: f64) -> DesiredState {
+        DesiredState::new(Subject::ConfigurationSet(name.into()), flow, Now(0), urgency, String::new())
     }
 
     #[test]
     fn stops_come_before_resumes_and_the_worst_first() {
-        let is_true = DesiredState { made: Some(Flow::Stopped), ..desired("true", Flow::Stopped, 9.0) };
-        let mut wishes = [
+        let is_true = DesiredState { observed: Some(Flow::Stopped), ..desired("true", Flow::Stopped, 9.0) };
+        let mut desired_states = [
             is_true,
             desired("resume", Flow::Flowing, 5.0),
             desired("bad", Flow::Stopped, 1.1),
             desired("worse", Flow::Stopped, 3.0),
         ];
-        wishes.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap());
-        let order: Vec<String> = wishes.iter().map(|desired| desired.target.to_string()).collect();
+        desired_states.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap());
+        let order: Vec<String> = desired_states.iter().map(|desired| desired.target.to_string()).collect();
         assert_eq!(
             order.join(" "),
             "configuration-set:worse configuration-set:bad configuration-set:resume configuration-set:true"
@@ -1285,8 +1288,8 @@ mod tests {
             pollster::block_on(async {
                 for happening in happenings {
                     // A change that cannot be seen cannot be respected: see the gaps above.
-                    let wishes = store.wishes().await.unwrap();
-                    let pending = ses.unseen || wishes.iter().any(|desired| desired.intent.is_some());
+                    let desired_states = store.desired_states().await.unwrap();
+                    let pending = ses.unseen || desired_states.iter().any(|desired| desired.in_flight.is_some());
                     match happening {
                         Happening::BreakerPauses => {
                             let judgement = Judgement { pause: Some(verdict), ..Judgement::default() };
@@ -1319,10 +1322,10 @@ mod tests {
                     enforce(&policy, &mut store, &mut ses, round(now), || now).await.unwrap();
                     now = now.plus_minutes(5);
                 }
-                let desired = store.wishes().await.unwrap();
+                let desired = store.desired_states().await.unwrap();
                 let seen = ses.flow(&target).await.unwrap().flow;
                 for desired in &desired {
-                    assert_eq!((desired.wish, desired.made, desired.intent), (seen, Some(seen), None));
+                    assert_eq!((desired.flow, desired.observed, desired.in_flight), (seen, Some(seen), None));
                 }
                 let open = matches!(store.subject_state(&target, now).await.unwrap().breaker(None).breaker.state, reputation::State::Open { .. });
                 assert!(desired.is_empty() || open == (seen == Flow::Stopped), "breaker open: {open}, SES: {seen:?}");

@@ -168,7 +168,7 @@ pub struct MemoryReputation {
     rejudge: SweepProgress,
     batches: BTreeMap<Shard, SweepProgress>,
     board: Arc<Board>,
-    wishes: BTreeMap<Subject, DesiredState>,
+    desired_states: BTreeMap<Subject, DesiredState>,
     protected: Vec<Subject>,
     /// Names of all notices that were ever put in, and the notices that are not marked as sent.
     notices: BTreeSet<String>,
@@ -224,7 +224,7 @@ impl MemoryReputation {
             rejudge: SweepProgress::default(),
             batches: BTreeMap::new(),
             board: Arc::default(),
-            wishes: BTreeMap::new(),
+            desired_states: BTreeMap::new(),
             protected: Vec::new(),
             notices: BTreeSet::new(),
             unsent: BTreeMap::new(),
@@ -540,7 +540,7 @@ impl Reputation for MemoryReputation {
             let urgency =
                 transition.as_ref().and_then(|transition| transition.verdict).map_or(1.0, |verdict| verdict.excess());
             for control in controls {
-                wish(&mut self.wishes, control, urgency);
+                desire(&mut self.desired_states, control, urgency);
             }
             self.controls.extend(controls.iter().cloned());
             self.transitions.extend(transition.iter().cloned());
@@ -574,12 +574,12 @@ impl Schedule for MemoryReputation {
 }
 
 impl DesiredStates for MemoryReputation {
-    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError> {
-        Ok(self.wishes.values().cloned().collect())
+    async fn desired_states(&mut self) -> Result<Vec<DesiredState>, PortError> {
+        Ok(self.desired_states.values().cloned().collect())
     }
 
     async fn note(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
-        match self.wishes.get_mut(&desired.target) {
+        match self.desired_states.get_mut(&desired.target) {
             Some(known) if known.version == desired.version => {
                 *known = DesiredState {
                     version: desired.version + 1,
@@ -596,18 +596,18 @@ impl DesiredStates for MemoryReputation {
     }
 
     async fn renew(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
-        if self.wishes.contains_key(&desired.target) {
+        if self.desired_states.contains_key(&desired.target) {
             return Ok(Saved::Conflict);
         }
-        let DesiredState { target, wish, at, urgency, reason, .. } = desired.clone();
-        self.wishes.insert(target.clone(), DesiredState::new(target, wish, at, urgency, reason));
+        let DesiredState { target, flow, at, urgency, reason, .. } = desired.clone();
+        self.desired_states.insert(target.clone(), DesiredState::new(target, flow, at, urgency, reason));
         Ok(Saved::Saved)
     }
 
     async fn forget(&mut self, desired: &DesiredState) -> Result<Saved, PortError> {
-        match self.wishes.get(&desired.target) {
+        match self.desired_states.get(&desired.target) {
             Some(known) if known.version == desired.version => {
-                self.wishes.remove(&desired.target);
+                self.desired_states.remove(&desired.target);
                 Ok(Saved::Saved)
             }
             Some(_) | None => Ok(Saved::Conflict),
@@ -648,13 +648,13 @@ impl Outbox for MemoryReputation {
 }
 
 /// Stores the desired state of a control's target, if SES can carry the control out.
-fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency: f64) {
+fn desire(desired_states: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency: f64) {
     let Some(flow) = control.kind.at_ses() else { return };
     let new = DesiredState::new(control.target.clone(), flow, control.at, urgency, control.reason.clone());
-    let desired = match wishes.get(&control.target) {
+    let desired = match desired_states.get(&control.target) {
         None => new,
         Some(known) => DesiredState {
-            wish: new.wish,
+            flow: new.flow,
             at: new.at,
             urgency,
             reason: new.reason,
@@ -663,7 +663,7 @@ fn wish(wishes: &mut BTreeMap<Subject, DesiredState>, control: &Control, urgency
             ..known.clone()
         },
     };
-    wishes.insert(control.target.clone(), desired);
+    desired_states.insert(control.target.clone(), desired);
 }
 
 /// Quotas in memory.

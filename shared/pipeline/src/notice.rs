@@ -164,11 +164,12 @@ async fn arrange<O: Outbox + DesiredStates>(
         let mut alert_queue = outbox.alert_queue().await?;
         let unsent = outbox.unsent().await?;
         // The desired states are needed only if there is something to report.
-        let wishes = if unsent.is_empty() && !alert_queue.holds_back() { Vec::new() } else { outbox.wishes().await? };
-        if !alert_queue.arrange(&Known { policy, wishes: &wishes }, &unsent, now)
+        let desired_states =
+            if unsent.is_empty() && !alert_queue.holds_back() { Vec::new() } else { outbox.desired_states().await? };
+        if !alert_queue.arrange(&Known { policy, desired_states: &desired_states }, &unsent, now)
             || outbox.keep(&alert_queue).await? == Saved::Saved
         {
-            return Ok((alert_queue.letters, unsent));
+            return Ok((alert_queue.alerts, unsent));
         }
     }
     Err(overtaken())
@@ -208,9 +209,9 @@ fn for_good(error: PortError) -> Result<PortError, PortError> {
 async fn take_away<O: Outbox>(outbox: &mut O, alert: &str) -> Result<(), PortError> {
     for _ in 0..MAX_RACES {
         let mut alert_queue = outbox.alert_queue().await?;
-        let before = alert_queue.letters.len();
-        alert_queue.letters.retain(|known| known.id != alert);
-        if alert_queue.letters.len() == before || outbox.keep(&alert_queue).await? == Saved::Saved {
+        let before = alert_queue.alerts.len();
+        alert_queue.alerts.retain(|known| known.id != alert);
+        if alert_queue.alerts.len() == before || outbox.keep(&alert_queue).await? == Saved::Saved {
             return Ok(());
         }
     }
@@ -389,10 +390,11 @@ fn obeys(kind: ControlKind) -> &'static str {
 }
 
 /// The outcome of a control so far, for people.
-fn outcome(control: &ControlRecord, wishes: &[DesiredState]) -> String {
+fn outcome(control: &ControlRecord, desired_states: &[DesiredState]) -> String {
     let asks = done_by(control.kind);
     let Some(wanted) = control.kind.at_ses() else { return asks };
-    let desired = wishes.iter().find(|desired| desired.wish == wanted && desired.target.to_string() == control.target);
+    let desired =
+        desired_states.iter().find(|desired| desired.flow == wanted && desired.target.to_string() == control.target);
     // A later decision may have replaced it.
     let Some(desired) = desired else { return asks };
     let trouble = desired.trouble.as_ref().filter(|_| !desired.fresh);

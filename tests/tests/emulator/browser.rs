@@ -10,11 +10,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use aws::invocation::now;
-use aws::policies::{Policies, Pushed};
 use e2e::emulator::{browser, eventually, program, root};
 use serde_json::Value;
 
-use super::{POLICY, SOON, STACK, World, stream};
+use super::{Observed, POLICY, SOON, STACK, stream};
 
 /// The path of a README picture, if it is to be made again.
 fn picture(name: &str) -> Option<PathBuf> {
@@ -75,19 +74,19 @@ fn the_report_of_every_stream_is_drawn_for_everybody() {
 
 #[tokio::test]
 async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
-    let world = World::new().await;
-    let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
-    assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+    let fixture = Observed::new().await;
+    fixture.push(POLICY, 0).await;
     let sample = stream::stream(now());
-    world.publish(&sample.raw).await;
-    world.counts(&sample.truth).await;
-    eventually("news is stopped", SOON, async || match world.account.sending_enabled("news").await {
+    fixture.publish(&sample.raw).await;
+    fixture.counts(&sample.truth).await;
+    eventually("news is stopped", SOON, async || match fixture.account.sending_enabled("news").await {
         true => Err("it may send"),
         false => Ok(()),
     })
     .await;
 
-    let mut served = world.emulator.begin("ses-breaker", &["dashboard", "--stack", STACK, "--format", "json"]).unwrap();
+    let mut served =
+        fixture.emulator.begin("ses-breaker", &["dashboard", "--stack", STACK, "--format", "json"]).unwrap();
     let mut line = String::new();
     BufReader::new(served.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address: Value = serde_json::from_str(&line).unwrap();
@@ -101,12 +100,12 @@ async fn the_dashboard_shows_an_incident_and_what_is_said_on_it_is_done() {
     looked.unwrap();
 
     eventually("the command is done at SES", SOON, async || {
-        let stopped = world.stopped().await;
+        let stopped = fixture.stopped().await;
         if stopped.is_empty() { Ok(()) } else { Err(stopped) }
     })
     .await;
-    let items = world.account.items(&world.table).await;
+    let items = fixture.account.items(&fixture.table).await;
     let texts = items.iter().filter_map(|item| item.get("text").and_then(|text| text.as_s().ok()));
     assert!(texts.filter(|text| text.contains("the list is clean again")).count() > 0, "the reason is stored");
-    world.emulator.stop().unwrap();
+    fixture.base.emulator.stop().unwrap();
 }

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use reputation::time::Now;
 
 use super::stream::{self, Stream};
-use super::{World, differences};
+use super::{Observed, differences};
 
 /// Uncountable messages: each stays in the queue, or among the dead letters.
 const POISON: [&str; 3] = ["not JSON", "{\"eventType\":\"Bounce\",\"mail\":{}}", "[[[[["];
@@ -26,13 +26,13 @@ fn configured(variable: &str, default: usize) -> usize {
 #[tokio::test]
 async fn whatever_is_killed_totals_equal_the_truth() {
     let (events, kills) = (configured("CHAOS_EVENTS", 2_000), configured("CHAOS_KILLS", 20));
-    let world = World::new().await;
-    let queue = &world.events_queue;
-    world.account.set_queue(queue, QueueAttributeName::VisibilityTimeout, &VISIBILITY.to_string()).await;
+    let fixture = Observed::new().await;
+    let queue = &fixture.events_queue;
+    fixture.account.set_queue(queue, QueueAttributeName::VisibilityTimeout, &VISIBILITY.to_string()).await;
     // A message that is killed repeatedly must not become a dead letter here: the test shows that it counts in the end.
-    let dead = world.account.arn(&world.dead_letters).await;
+    let dead = fixture.account.arn(&fixture.dead_letters).await;
     let redrive = format!(r#"{{"deadLetterTargetArn":"{dead}","maxReceiveCount":"1000"}}"#);
-    world.account.set_queue(queue, QueueAttributeName::RedrivePolicy, &redrive).await;
+    fixture.account.set_queue(queue, QueueAttributeName::RedrivePolicy, &redrive).await;
 
     let Stream { mut raw, truth, .. } = stream::of_about(events, Now(aws::invocation::now().0));
     for (index, poison) in POISON.iter().enumerate() {
@@ -41,7 +41,7 @@ async fn whatever_is_killed_totals_equal_the_truth() {
     let began = Instant::now();
     let publish = async {
         for lines in raw.chunks(50) {
-            world.publish(lines).await;
+            fixture.publish(lines).await;
         }
         began.elapsed()
     };
@@ -50,7 +50,7 @@ async fn whatever_is_killed_totals_equal_the_truth() {
         while killed < kills {
             // Out of step with everything else.
             tokio::time::sleep(Duration::from_millis(rng.random_range(50..950))).await;
-            killed += world.emulator.kill_functions(rng.random_range(0..usize::MAX));
+            killed += fixture.emulator.kill_functions(rng.random_range(0..usize::MAX));
         }
         (killed, began.elapsed())
     };
@@ -59,7 +59,7 @@ async fn whatever_is_killed_totals_equal_the_truth() {
     let subjects: BTreeSet<String> = truth.keys().map(|(subject, _)| subject.clone()).collect();
     eventually("everything is counted once", Duration::from_secs(600), async || {
         for subject in &subjects {
-            let found = world.account.totals(&world.table, "d", Some(subject)).await;
+            let found = fixture.account.totals(&fixture.table, "d", Some(subject)).await;
             let wrong = differences(&found, &truth, subject);
             if !wrong.is_empty() {
                 return Err(wrong);
@@ -76,9 +76,9 @@ async fn whatever_is_killed_totals_equal_the_truth() {
     // Late deliveries add nothing.
     tokio::time::sleep(Duration::from_secs(2 * VISIBILITY)).await;
     for length in ["d", "h", "m"] {
-        assert_eq!(world.account.totals(&world.table, length, None).await, truth, "{length}");
+        assert_eq!(fixture.account.totals(&fixture.table, length, None).await, truth, "{length}");
     }
-    let left = world.account.waiting(queue).await + world.account.waiting(&world.dead_letters).await;
+    let left = fixture.account.waiting(queue).await + fixture.account.waiting(&fixture.dead_letters).await;
     assert_eq!(left, POISON.len(), "only what cannot be counted is left");
-    world.emulator.stop().unwrap();
+    fixture.base.emulator.stop().unwrap();
 }

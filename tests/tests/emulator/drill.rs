@@ -7,34 +7,30 @@ use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use aws::invocation::now;
-use e2e::emulator::{Emulator, eventually};
+use e2e::emulator::eventually;
 use reputation::time::Now;
 use serde_json::Value;
 
-use crate::account::Account;
+use crate::fixture::{Fixture, SOON, extends_fixture};
 
 const STACK: &str = "drilled";
-const SOON: Duration = Duration::from_secs(120);
 const FROM: &str = "news@mail.example.com";
 
-struct World {
-    emulator: Emulator,
-    account: Account,
-    events_topic: String,
+/// A stack whose drills can send mail.
+struct Drilled {
+    base: Fixture,
     /// Subscribed to the alerts.
     alerts: String,
 }
 
-impl World {
-    async fn new() -> World {
-        let mut emulator = Emulator::start().unwrap();
-        let outputs = emulator.deploy(STACK, &[("GateInUse", "false")]).unwrap().outputs;
-        let account = Account::new(&emulator.config().await);
-        account.ses.create_email_identity().email_identity("example.com").send().await.unwrap();
-        let (alerts, arn) = account.create_queue("alerts", emulator.account(), "sns.amazonaws.com").await;
-        let subscription = account.sns.subscribe().topic_arn(&outputs["AlertTopicArn"]).protocol("sqs");
-        subscription.endpoint(arn).send().await.unwrap();
-        World { events_topic: outputs["EventsTopicArn"].clone(), emulator, account, alerts }
+extends_fixture!(Drilled);
+
+impl Drilled {
+    async fn new() -> Drilled {
+        let base = Fixture::deploy(STACK, &[("GateInUse", "false")], &[]).await;
+        base.account.ses.create_email_identity().email_identity("example.com").send().await.unwrap();
+        let alerts = base.subscribe("alerts", "AlertTopicArn").await;
+        Drilled { base, alerts }
     }
 
     fn begin(&self) -> Child {
@@ -72,7 +68,7 @@ impl World {
                 let events: Vec<String> =
                     mails[published..].iter().flat_map(|(id, to)| events(set, id, to, now())).collect();
                 published = mails.len();
-                self.account.publish(&self.events_topic, &events).await;
+                self.publish(&events).await;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -101,19 +97,19 @@ fn report(output: &Output) -> Value {
 
 #[tokio::test]
 async fn a_drill_proves_the_stack_twice_and_cleans_up_when_it_is_interrupted() {
-    let world = World::new().await;
+    let fixture = Drilled::new().await;
     for _ in 0..2 {
-        let mut drill = world.begin();
-        world.publish_until_ended(&mut drill).await;
+        let mut drill = fixture.begin();
+        fixture.publish_until_ended(&mut drill).await;
         let output = drill.wait_with_output().unwrap();
         let report = report(&output);
         eprintln!("{report:#}");
         assert_eq!((output.status.code(), &report["passed"]), (Some(0), &Value::from(true)), "{report:#}");
         assert_eq!(report["legs"].as_array().unwrap().len(), 9);
-        assert_eq!(world.sets().await, [""; 0]);
+        assert_eq!(fixture.sets().await, [""; 0]);
         let set = report["configuration_set"].as_str().unwrap();
         let found = eventually("the alert", SOON, async || {
-            let alerts = world.account.take(&world.alerts).await;
+            let alerts = fixture.account.take(&fixture.alerts).await;
             let about = alerts.iter().find(|alert| alert.contains(set)).cloned();
             about.ok_or(alerts)
         })
@@ -121,14 +117,14 @@ async fn a_drill_proves_the_stack_twice_and_cleans_up_when_it_is_interrupted() {
         assert!(!found.contains(FROM), "{found}");
     }
 
-    let drill = world.begin();
-    let sent = world.mails().len();
+    let drill = fixture.begin();
+    let sent = fixture.mails().len();
     eventually("the drill sends", SOON, async || {
-        let mails = world.mails().len();
+        let mails = fixture.mails().len();
         if mails > sent + 1 { Ok(()) } else { Err(mails) }
     })
     .await;
-    assert_eq!(world.sets().await.len(), 1);
+    assert_eq!(fixture.sets().await.len(), 1);
     let ended = Command::new("kill").args(["-INT", &drill.id().to_string()]).status().unwrap();
     assert!(ended.success());
     let output = drill.wait_with_output().unwrap();
@@ -136,6 +132,6 @@ async fn a_drill_proves_the_stack_twice_and_cleans_up_when_it_is_interrupted() {
     assert_eq!(output.status.code(), Some(1), "{report:#}");
     assert_eq!(report["legs"][1]["result"], "interrupted", "{report:#}");
     assert_eq!(report["legs"][8]["result"], "passed", "{report:#}");
-    assert_eq!(world.sets().await, [""; 0]);
-    world.emulator.stop().unwrap();
+    assert_eq!(fixture.sets().await, [""; 0]);
+    fixture.base.emulator.stop().unwrap();
 }

@@ -1,23 +1,20 @@
 //! The stack as a user's Grafana sees it: the metrics that the breaker has printed, by the queries of `infra/grafana.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use aws::invocation::now;
 use aws::metrics::NAMESPACE;
-use aws::policies::{Policies, Pushed};
 use e2e::emulator::{Emulator, eventually};
 use e2e::grafana::{Target, dashboard};
-use permits::{Gate as _, HttpGate};
+use permits::Gate as _;
 use pipeline::export::PERIOD;
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use serde_json::{Value, json};
 
-use crate::account::Account;
+use crate::fixture::{Fixture, SOON};
 use crate::stream::event;
 
 const STACK: &str = "boards";
-const SOON: Duration = Duration::from_secs(120);
 const POLICY: &str = "mode = \"act\"\n\n[warmup.sets.news]\nstart = 2000\ntarget = 20000\n\n\
                       [warmup.sets.offers]\nstart = 500\ntarget = 500\n";
 /// Two sets of three: the one with harm, and the larger one of the others.
@@ -88,20 +85,13 @@ fn points(emulator: &Emulator, target: &Target, dimensions: &Dimensions, statist
 
 #[tokio::test]
 async fn every_query_of_the_grafana_dashboard_has_an_answer() {
-    let mut emulator = Emulator::start().unwrap();
-    let outputs = emulator.deploy(STACK, &[("GateInUse", "true")]).unwrap().outputs;
-    let config = emulator.config().await;
-    let account = Account::new(&config);
-    for (set, _) in SENDERS {
-        account.create_configuration_set(set).await;
-    }
-    let table = &outputs["ReputationTableName"];
-    let policies = Policies::new(account.dynamodb.clone(), table);
-    assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+    let fixture = Fixture::deploy(STACK, &[("GateInUse", "true")], &SENDERS.map(|(set, _)| set)).await;
+    fixture.push(POLICY, 0).await;
+    let Fixture { account, emulator, table, .. } = &fixture;
 
     // The middle of a minute, so that the mail of each minute is accepted in one.
     let begun = Now(now().0 / MINUTE_MILLIS * MINUTE_MILLIS + MINUTE_MILLIS / 2);
-    account.publish(&outputs["EventsTopicArn"], &events(begun)).await;
+    fixture.publish(&events(begun)).await;
     for (set, mails) in SENDERS {
         let subject = format!("configuration-set:{set}");
         eventually("all mail is counted", SOON, async || {
@@ -111,8 +101,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
         })
         .await;
     }
-    let id = outputs["GateUrl"].trim_start_matches("https://").split('.').next().unwrap();
-    let gate = HttpGate::new(&format!("{}/_aws/lambda-url/{id}/", emulator.endpoint()), &config).unwrap();
+    let (gate, _) = fixture.gate();
     for set in ["news", "offers"] {
         let body =
             json!({ "configurationSet": set, "identity": format!("{set}.example"), "recipients": { "yahoo.com": 1 } });
@@ -121,7 +110,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
     // Only after everything is counted: each period is printed once.
     assert!(!emulator.logs(STACK).unwrap().contains("\"ConfigurationSet\""), "nothing is exported unasked");
     let policy = format!("{POLICY}{EXPORT}");
-    assert_eq!(policies.push(&policy, 1, "the test", now()).await.unwrap(), Pushed::Pushed(2));
+    fixture.push(&policy, 1).await;
     eventually("metrics are printed", SOON, async || {
         emulator.invoke(STACK, "breaker", &json!({ "tick": "minute" })).unwrap();
         if emulator.logs(STACK).unwrap().contains("\"ConfigurationSet\"") { Ok(()) } else { Err("nothing yet") }
@@ -130,14 +119,14 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
     emulator.invoke(STACK, "breaker", &json!({ "tick": "minute" })).unwrap();
     assert!(emulator.extract_metrics(STACK).unwrap() > 0);
 
-    variables_have_values(&emulator);
+    variables_have_values(emulator);
     let mut values = BTreeMap::new();
     for panel in dashboard().unwrap().panels {
         for target in &panel.targets {
-            let metrics = found(&emulator, target);
+            let metrics = found(emulator, target);
             assert!(!metrics.is_empty(), "{}: no metric is {target:?}", panel.title);
             for metric in metrics {
-                let points = points(&emulator, target, &metric, &target.statistic);
+                let points = points(emulator, target, &metric, &target.statistic);
                 assert!(!points.is_empty(), "{}: no data of {metric:?}", panel.title);
                 let of = |name: &str| metric.get(name).map_or("", String::as_str).to_owned();
                 values.insert((target.metric_name.clone(), of("ConfigurationSet"), of("Isp")), points);
@@ -167,7 +156,7 @@ async fn every_query_of_the_grafana_dashboard_has_an_answer() {
             }
         }
     }
-    emulator.stop().unwrap();
+    fixture.emulator.stop().unwrap();
 }
 
 /// The values that Grafana offers.

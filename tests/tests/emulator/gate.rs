@@ -3,21 +3,18 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use aws::invocation::now;
-use aws::policies::{Policies, Pushed};
-use e2e::emulator::{Emulator, eventually};
+use e2e::emulator::eventually;
 use permits::{Class, Gate as _, HttpGate, Permit, Permits};
 use reputation::time::Now;
 use reputation::zone::Zone;
 use serde_json::{Value, json};
 
-use crate::account::Account;
+use crate::fixture::{Fixture, SOON, extends_fixture};
 use crate::stream::event;
 
 const STACK: &str = "gated";
-const SOON: Duration = Duration::from_secs(120);
 
 /// A zone in which it is about noon, so that the day's quota is available wherever and whenever this runs.
 fn zone_at_noon(now: Now) -> String {
@@ -37,36 +34,20 @@ fn policy(now: Now) -> String {
     )
 }
 
-struct World {
-    emulator: Emulator,
-    account: Account,
-    events_topic: String,
-    table: String,
+/// A stack with a client of its gate.
+struct Gated {
+    base: Fixture,
     gate: HttpGate,
     url: String,
 }
 
-impl World {
-    async fn new() -> World {
-        let mut emulator = Emulator::start().unwrap();
-        let outputs = emulator.deploy(STACK, &[("GateInUse", "true")]).unwrap().outputs;
-        let config = emulator.config().await;
-        let account = Account::new(&config);
-        for set in ["news", "news-shared", "codes"] {
-            account.create_configuration_set(set).await;
-        }
-        // The emulator has no host names for function URLs; it answers at a path instead.
-        let id = outputs["GateUrl"].trim_start_matches("https://").split('.').next().unwrap();
-        let url = format!("{}/_aws/lambda-url/{id}/", emulator.endpoint());
-        let gate = HttpGate::new(&url, &config).unwrap();
-        World {
-            events_topic: outputs["EventsTopicArn"].clone(),
-            table: outputs["ReputationTableName"].clone(),
-            emulator,
-            account,
-            gate,
-            url,
-        }
+extends_fixture!(Gated);
+
+impl Gated {
+    async fn new() -> Gated {
+        let base = Fixture::deploy(STACK, &[("GateInUse", "true")], &["news", "news-shared", "codes"]).await;
+        let (gate, url) = base.gate();
+        Gated { base, gate, url }
     }
 
     /// The gate's answer about one ISP.
@@ -101,50 +82,50 @@ impl World {
 
 #[tokio::test]
 async fn a_sender_asks_the_gate_and_feels_there_what_the_breakers_decide() {
-    let world = World::new().await;
-    let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
-    assert_eq!(policies.push(&policy(now()), 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+    let fixture = Gated::new().await;
+    fixture.push(&policy(now()), 0).await;
 
-    requests_without_a_signature_are_refused(&world);
-    world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
-    quotas_are_granted_and_overflow(&world).await;
-    the_example_sends_with_permits(&world).await;
-    a_bad_isp_gets_nothing_then_a_trickle(&world).await;
-    a_paused_set_gets_its_critical_reserve_alone(&world).await;
-    the_client_waits_as_answered(&world).await;
-    a_person_disconnects(&world).await;
-    world.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
+    requests_without_a_signature_are_refused(&fixture);
+    fixture.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
+    quotas_are_granted_and_overflow(&fixture).await;
+    the_example_sends_with_permits(&fixture).await;
+    a_bad_isp_gets_nothing_then_a_trickle(&fixture).await;
+    a_paused_set_gets_its_critical_reserve_alone(&fixture).await;
+    the_client_waits_as_answered(&fixture).await;
+    a_person_disconnects(&fixture).await;
+    fixture.emulator.invoke(STACK, "warmup", &json!({ "tick": "hour" })).unwrap();
 
-    let logs = world.emulator.logs(STACK).unwrap();
+    let logs = fixture.emulator.logs(STACK).unwrap();
     for leak in ["@", "gmail.com", "yahoo.com"] {
         let leaks: Vec<&str> = logs.lines().filter(|line| line.contains(leak)).collect();
         assert!(leaks.is_empty(), "{leak} in logs: {leaks:#?}");
     }
-    let mut world = world;
-    the_stack_is_removed_and_leaves_nothing(&mut world).await;
-    world.emulator.stop().unwrap();
+    let mut fixture = fixture;
+    the_stack_is_removed_and_leaves_nothing(&mut fixture).await;
+    fixture.base.emulator.stop().unwrap();
 }
 
 /// As in `infra/INSTALL.md`: disconnect, then delete. Every set sends afterwards, and none publishes to a deleted topic.
-async fn the_stack_is_removed_and_leaves_nothing(world: &mut World) {
-    world.ses_breaker(&["resume", "configuration-set:news"]);
-    world.ses_breaker(&["connect", "--all"]);
-    world.ses_breaker(&["disconnect", "--all"]);
-    world.emulator.delete(STACK).unwrap();
-    let topic = world.account.sns.get_topic_attributes().topic_arn(&world.events_topic).send().await;
+async fn the_stack_is_removed_and_leaves_nothing(fixture: &mut Gated) {
+    fixture.ses_breaker(&["resume", "configuration-set:news"]);
+    fixture.ses_breaker(&["connect", "--all"]);
+    fixture.ses_breaker(&["disconnect", "--all"]);
+    fixture.base.emulator.delete(STACK).unwrap();
+    let topic = fixture.account.sns.get_topic_attributes().topic_arn(&fixture.events_topic).send().await;
     assert!(topic.is_err(), "{topic:?}");
-    let sets = world.account.ses.list_configuration_sets().send().await.unwrap().configuration_sets.unwrap_or_default();
+    let sets =
+        fixture.account.ses.list_configuration_sets().send().await.unwrap().configuration_sets.unwrap_or_default();
     assert!(sets.len() > 1, "{sets:?}");
     for set in sets {
-        assert!(world.account.sending_enabled(&set).await, "{set}");
-        let asked = world.account.ses.get_configuration_set_event_destinations().configuration_set_name(&set);
+        assert!(fixture.account.sending_enabled(&set).await, "{set}");
+        let asked = fixture.account.ses.get_configuration_set_event_destinations().configuration_set_name(&set);
         assert_eq!(asked.send().await.unwrap().event_destinations.unwrap_or_default(), [], "{set}");
     }
 }
 
 /// Unsigned requests are refused before the function runs.
-fn requests_without_a_signature_are_refused(world: &World) {
-    let (host, path) = world.url.trim_start_matches("http://").split_once('/').unwrap();
+fn requests_without_a_signature_are_refused(fixture: &Gated) {
+    let (host, path) = fixture.url.trim_start_matches("http://").split_once('/').unwrap();
     let mut connection = TcpStream::connect(host).unwrap();
     let request = format!("GET /{path}v1/health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).unwrap();
@@ -153,45 +134,53 @@ fn requests_without_a_signature_are_refused(world: &World) {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
 }
 
-async fn quotas_are_granted_and_overflow(world: &World) {
-    let first = world.ask("yahoo.com", 1_000, "bulk").await;
+async fn quotas_are_granted_and_overflow(fixture: &Gated) {
+    let first = fixture.ask("yahoo.com", 1_000, "bulk").await;
     assert_eq!((&first["granted"], &first["route"]), (&json!(1_000), &json!("news")), "{first:#}");
     // 1,800 for all mail, 200 for critical mail only; the rest through shared IPs, because the ramp is young.
-    let second = world.ask("yahoo.com", 1_000, "bulk").await;
+    let second = fixture.ask("yahoo.com", 1_000, "bulk").await;
     assert_eq!((&second["granted"], &second["overflow"]), (&json!(800), &json!(200)), "{second:#}");
     assert_eq!((&second["overflowRoute"], &second["limit"]), (&json!("news-shared"), &json!("quota")));
     let lease = json!({ "configurationSet": "news", "lease": second["lease"], "unused": 800 });
-    assert_eq!(world.post("/v1/leases/return", &lease).await, (200, json!({ "returned": 800 })));
-    assert_eq!(world.post("/v1/leases/return", &lease).await.0, 409, "twice");
-    let row = world.quota("yahoo");
+    assert_eq!(fixture.post("/v1/leases/return", &lease).await, (200, json!({ "returned": 800 })));
+    assert_eq!(fixture.post("/v1/leases/return", &lease).await.0, 409, "twice");
+    let row = fixture.quota("yahoo");
     assert_eq!((&row["granted"], &row["quota"], &row["step"]), (&json!(1_000), &json!(2_000), &json!("began")));
 
     let unknown =
         json!({ "configurationSet": "nws", "identity": "news.example.com", "recipients": { "gmail.com": 1 } });
-    let (status, problem) = world.post("/v1/permits", &unknown).await;
+    let (status, problem) = fixture.post("/v1/permits", &unknown).await;
     assert_eq!(status, 404, "{problem:#}");
 }
 
 /// The example program of an application, against SES and the gate.
-async fn the_example_sends_with_permits(world: &World) {
-    let create = world.account.ses.create_email_identity().email_identity("news.example.com");
+async fn the_example_sends_with_permits(fixture: &Gated) {
+    let create = fixture.account.ses.create_email_identity().email_identity("news.example.com");
     create.send().await.unwrap();
     let recipients: String =
         (0..30).map(|number| format!("reader{number}@{}\n", ["yahoo.com", "gmx.de", "web.de"][number % 3])).collect();
-    let arguments =
-        ["--gate", world.url.as_str(), "--configuration-set", "news", "--from", "editor@news.example.com", "--to", "-"];
-    let output = world.emulator.program("examples/send", &arguments, &recipients).unwrap();
+    let arguments = [
+        "--gate",
+        fixture.url.as_str(),
+        "--configuration-set",
+        "news",
+        "--from",
+        "editor@news.example.com",
+        "--to",
+        "-",
+    ];
+    let output = fixture.emulator.program("examples/send", &arguments, &recipients).unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     // Permits that it did not use are returned.
     for (isp, granted) in [("yahoo", 1_010), ("gmx", 10), ("web.de", 10)] {
-        assert_eq!(world.quota(isp)["granted"], json!(granted), "{isp}: {text}");
+        assert_eq!(fixture.quota(isp)["granted"], json!(granted), "{isp}: {text}");
     }
 }
 
 /// Mail of the last minutes: healthy at Yahoo, a bad list at Gmail.
-async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
-    let before = world.ask("gmail.com", 10, "bulk").await;
+async fn a_bad_isp_gets_nothing_then_a_trickle(fixture: &Gated) {
+    let before = fixture.ask("gmail.com", 10, "bulk").await;
     assert_eq!(before["granted"], json!(10), "{before:#}");
     let accepted = Now(now().0 - 120_000);
     let mut events = Vec::new();
@@ -211,87 +200,88 @@ async fn a_bad_isp_gets_nothing_then_a_trickle(world: &World) {
     }
     // The good news first, so that the harm is seen in proportion.
     events.sort_by_key(|event| event.contains("bounceType"));
-    world.account.publish(&world.events_topic, &events).await;
+    fixture.account.publish(&fixture.events_topic, &events).await;
     let stopped = eventually("the gate grants nothing to Gmail", SOON, async || {
         // A few at a time, because granted mails are used up.
-        let answer = world.ask("gmail.com", 1, "bulk").await;
+        let answer = fixture.ask("gmail.com", 1, "bulk").await;
         if answer["limit"] == "stopped" { Ok(answer) } else { Err(answer) }
     })
     .await;
     assert_eq!((&stopped["granted"], &stopped["overflow"]), (&json!(0), &json!(0)), "{stopped:#}");
     assert!(stopped["retryAfterSeconds"].as_u64().is_some_and(|secs| (1..=120).contains(&secs)), "{stopped:#}");
-    let elsewhere = world.ask("yahoo.com", 10, "bulk").await;
+    let elsewhere = fixture.ask("yahoo.com", 10, "bulk").await;
     assert_eq!(elsewhere["granted"], json!(10), "only Gmail: {elsewhere:#}");
-    assert!(world.account.sending_enabled("news").await, "SES has no switch for an ISP");
-    let row = world.quota("gmail");
+    assert!(fixture.account.sending_enabled("news").await, "SES has no switch for an ISP");
+    let row = fixture.quota("gmail");
     assert_eq!(row["factor"], json!(0.0), "{row:#}");
     assert!(row["because"].as_str().is_some_and(|because| because.ends_with("@gmail is stopped")), "{row:#}");
 
     // After its minute, it is probed.
     let probed = eventually("Gmail is probed", SOON, async || {
-        world.emulator.invoke(STACK, "breaker", &json!({ "tick": "minute" })).unwrap();
-        let answer = world.ask("gmail.com", 1_000, "bulk").await;
+        fixture.emulator.invoke(STACK, "breaker", &json!({ "tick": "minute" })).unwrap();
+        let answer = fixture.ask("gmail.com", 1_000, "bulk").await;
         if answer["limit"] == "throttled" { Ok(answer) } else { Err(answer) }
     })
     .await;
     let granted = probed["granted"].as_u64().unwrap();
     assert!((1..=100).contains(&granted), "a twentieth of 1,800 and no more: {probed:#}");
-    assert!(world.quota("gmail")["because"].as_str().is_some_and(|because| because.ends_with("is testing")));
+    assert!(fixture.quota("gmail")["because"].as_str().is_some_and(|because| because.ends_with("is testing")));
 }
 
-async fn a_paused_set_gets_its_critical_reserve_alone(world: &World) {
-    world.ses_breaker(&["stop", "configuration-set:news", "--reason", "wrong list"]);
-    assert!(!world.account.sending_enabled("news").await, "it is called paused when SES has done it");
+async fn a_paused_set_gets_its_critical_reserve_alone(fixture: &Gated) {
+    fixture.ses_breaker(&["stop", "configuration-set:news", "--reason", "wrong list"]);
+    assert!(!fixture.account.sending_enabled("news").await, "it is called paused when SES has done it");
     let bulk = eventually("bulk mail is stopped", SOON, async || {
-        let answer = world.ask("gmx.de", 10, "bulk").await;
+        let answer = fixture.ask("gmx.de", 10, "bulk").await;
         if answer["granted"] == 0 { Ok(answer) } else { Err(answer) }
     })
     .await;
     assert_eq!(bulk["limit"], "stopped", "{bulk:#}");
-    let critical = world.ask("gmx.de", 500, "critical").await;
+    let critical = fixture.ask("gmx.de", 500, "critical").await;
     assert_eq!((&critical["granted"], &critical["route"]), (&json!(200), &json!("codes")), "{critical:#}");
     assert_eq!(critical["deferred"], json!(300));
-    let shown = world.ses_breaker(&["status"]);
+    let shown = fixture.ses_breaker(&["status"]);
     assert!(shown.contains("Quotas of the gate") && shown.contains("nothing"), "{shown}");
-    world.ses_breaker(&["resume", "configuration-set:news"]);
-    assert!(world.account.sending_enabled("news").await, "it is called resumed when SES has done it");
+    fixture.ses_breaker(&["resume", "configuration-set:news"]);
+    assert!(fixture.account.sending_enabled("news").await, "it is called resumed when SES has done it");
     eventually("bulk mail flows again", SOON, async || {
-        let answer = world.ask("gmx.de", 10, "bulk").await;
+        let answer = fixture.ask("gmx.de", 10, "bulk").await;
         if answer["granted"] == 10 { Ok(()) } else { Err(answer) }
     })
     .await;
 }
 
 /// What the stack may not do is refused at once; and `disconnect` leaves nothing behind.
-async fn a_person_disconnects(world: &World) {
-    let output = world.emulator.program("ses-breaker", &["stop", "account", "--yes", "--stack", STACK], "").unwrap();
+async fn a_person_disconnects(fixture: &Gated) {
+    let output = fixture.emulator.program("ses-breaker", &["stop", "account", "--yes", "--stack", STACK], "").unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("so nothing was changed") && text.contains("MayPauseAccount=true"), "{text}");
 
     let destinations = async || {
-        let asked = world.account.ses.get_configuration_set_event_destinations().configuration_set_name("news").send();
+        let asked =
+            fixture.account.ses.get_configuration_set_event_destinations().configuration_set_name("news").send();
         asked.await.unwrap().event_destinations.unwrap_or_default().len()
     };
-    world.ses_breaker(&["connect", "news"]);
+    fixture.ses_breaker(&["connect", "news"]);
     assert_eq!(destinations().await, 1);
-    let text = world.ses_breaker(&["disconnect", "--all"]);
+    let text = fixture.ses_breaker(&["disconnect", "--all"]);
     assert!(text.contains(&format!("news  event destination {STACK} deleted")), "{text}");
     assert_eq!(destinations().await, 0);
-    world.ses_breaker(&["stop", "configuration-set:news"]);
-    let text = world.ses_breaker(&["disconnect", "news"]);
+    fixture.ses_breaker(&["stop", "configuration-set:news"]);
+    let text = fixture.ses_breaker(&["disconnect", "news"]);
     assert!(text.contains("stopped by a person"), "{text}");
-    assert!(!world.account.sending_enabled("news").await);
+    assert!(!fixture.account.sending_enabled("news").await);
 }
 
 /// The client of an application, with several kinds of answers.
-async fn the_client_waits_as_answered(world: &World) {
-    let config = world.emulator.config().await;
-    let permits = Permits::builder("news", "news.example.com").connect(&world.url, &config).unwrap();
+async fn the_client_waits_as_answered(fixture: &Gated) {
+    let config = fixture.emulator.config().await;
+    let permits = Permits::builder("news", "news.example.com").connect(&fixture.url, &config).unwrap();
     for _ in 0..50 {
         let permit = permits.take("web.de", 1, Class::Bulk).await.unwrap();
         assert!(matches!(permit, Permit::Send(ref grant) if grant.route() == "news"), "{permit:?}");
     }
     permits.close().await;
-    assert_eq!(world.quota("web.de")["granted"], json!(60), "what was in stock is given back");
+    assert_eq!(fixture.quota("web.de")["granted"], json!(60), "what was in stock is given back");
 }

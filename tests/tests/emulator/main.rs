@@ -23,20 +23,20 @@ mod chaos;
 mod doctor;
 mod drill;
 mod export;
+mod fixture;
 mod gate;
 mod starts;
 mod stream;
 
 use reputation::breaker::StateName;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use account::Account;
 use aws::invocation::now;
-use aws::policies::{Policies, Pushed};
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_sqs::types::QueueAttributeName;
-use e2e::emulator::{Emulator, eventually};
+use e2e::emulator::eventually;
+use fixture::{Fixture, SOON, extends_fixture};
 use replay::driver::{MAX_SUBJECTS, Options, replay};
 use replay::input::{Progress, Source};
 use replay::report::Report;
@@ -48,18 +48,13 @@ use stream::{Totals, event, stream};
 const STACK: &str = "e2e";
 /// Without a gate; and a stop lasts until a person resumes, however old the mail.
 const POLICY: &str = "mode = \"act\"\n\n[gate]\nin_use = false\n\n[breaker]\nresume = \"manual\"\n";
-/// Far longer than anything takes; only failures wait this long.
-const SOON: Duration = Duration::from_secs(120);
 const SETS: [&str; 3] = ["news", "offers", "receipts"];
 
-/// The deployed stack, and the queues around it.
-struct World {
-    emulator: Emulator,
-    account: Account,
-    events_topic: String,
+/// A stack with queues that see everything it sends.
+struct Observed {
+    base: Fixture,
     events_queue: String,
     dead_letters: String,
-    table: String,
     /// Subscribed to the alerts.
     alerts: String,
     /// Subscribed to the chat topic.
@@ -68,43 +63,28 @@ struct World {
     programs: String,
 }
 
-impl World {
-    async fn new() -> World {
-        let mut emulator = Emulator::start().unwrap();
+extends_fixture!(Observed);
+
+impl Observed {
+    async fn new() -> Observed {
         let parameters = [("GateInUse", "false"), ("EventBridgeSource", "true"), ("LogLevel", "debug")];
-        let outputs = emulator.deploy(STACK, &parameters).unwrap().outputs;
-        let account = Account::new(&emulator.config().await);
-        for set in SETS {
-            account.create_configuration_set(set).await;
-        }
-        let mut queues = Vec::new();
-        for (name, topic) in [("alerts", "AlertTopicArn"), ("chat", "ChatTopicArn")] {
-            let (queue, arn) = account.create_queue(name, emulator.account(), "sns.amazonaws.com").await;
-            let subscription = account.sns.subscribe().topic_arn(&outputs[topic]).protocol("sqs");
-            subscription.endpoint(arn).send().await.unwrap();
-            queues.push(queue);
-        }
-        let [alerts, chat] = <[String; 2]>::try_from(queues).unwrap();
-        let (programs, arn) = account.create_queue("programs", emulator.account(), "events.amazonaws.com").await;
+        let base = Fixture::deploy(STACK, &parameters, &SETS).await;
+        let alerts = base.subscribe("alerts", "AlertTopicArn").await;
+        let chat = base.subscribe("chat", "ChatTopicArn").await;
+        let account = &base.account;
+        let (programs, arn) = account.create_queue("programs", base.emulator.account(), "events.amazonaws.com").await;
         let rule = account.eventbridge.put_rule().name("programs").event_pattern(r#"{"source":["ses-breaker"]}"#);
         rule.send().await.unwrap();
         let target = Target::builder().id("queue").arn(arn).build().unwrap();
         account.eventbridge.put_targets().rule("programs").targets(target).send().await.unwrap();
-        World {
-            events_topic: outputs["EventsTopicArn"].clone(),
+        Observed {
             events_queue: account.queue_url(&format!("{STACK}-events")).await,
             dead_letters: account.queue_url(&format!("{STACK}-events-dead")).await,
-            table: outputs["ReputationTableName"].clone(),
-            emulator,
-            account,
+            base,
             alerts,
             chat,
             programs,
         }
-    }
-
-    async fn publish(&self, events: &[impl AsRef<str>]) {
-        self.account.publish(&self.events_topic, events).await;
     }
 
     fn invoke(&self, function: &str, tick: &str) {
@@ -192,45 +172,44 @@ fn replayed(lines: &[&str], real_now: Now) -> (BTreeSet<String>, Totals) {
 
 #[tokio::test]
 async fn a_bad_list_is_stopped_and_nothing_else_until_a_person_says_otherwise() {
-    let world = World::new().await;
-    let policies = Policies::new(world.account.dynamodb.clone(), &world.table);
-    assert_eq!(policies.push(POLICY, 0, "the test", now()).await.unwrap(), Pushed::Pushed(1));
+    let fixture = Observed::new().await;
+    fixture.push(POLICY, 0).await;
 
     let began = now();
     let sample = stream(began);
     let mut expected = sample.truth.clone();
-    the_rules_accept_events_of_ses_only(&world, &sample.eventbridge).await;
-    let lines = publish_twice(&world, &sample, &expected).await;
-    the_alert_names_rule_and_numbers(&world).await;
-    the_replay_agrees(&world, &lines, began, &expected).await;
-    uncountable_messages_become_dead_letters(&world, &mut expected).await;
-    a_person_resumes(&world, &mut expected).await;
+    the_rules_accept_events_of_ses_only(&fixture, &sample.eventbridge).await;
+    let lines = publish_twice(&fixture, &sample, &expected).await;
+    the_alert_names_rule_and_numbers(&fixture).await;
+    the_replay_agrees(&fixture, &lines, began, &expected).await;
+    uncountable_messages_become_dead_letters(&fixture, &mut expected).await;
+    a_person_resumes(&fixture, &mut expected).await;
 
-    let logs = world.emulator.logs(STACK).unwrap();
+    let logs = fixture.emulator.logs(STACK).unwrap();
     let leaks: Vec<&str> = logs.lines().filter(|line| line.contains('@')).collect();
     assert!(leaks.is_empty(), "addresses in logs: {leaks:#?}");
     assert!(logs.lines().count() > 100, "{logs}");
-    world.emulator.stop().unwrap();
+    fixture.base.emulator.stop().unwrap();
 }
 
 /// Each rule accepts its own kinds of events, of this account, and no others. (Only SES may put them.)
-async fn the_rules_accept_events_of_ses_only(world: &World, events: &[String]) {
+async fn the_rules_accept_events_of_ses_only(fixture: &Observed, events: &[String]) {
     let kind = |event: &Value| event["detail-type"].as_str().map(str::to_owned);
     let mut kinds: BTreeMap<String, Value> = BTreeMap::new();
     for mut event in events.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        event["account"] = json!(world.emulator.account());
+        event["account"] = json!(fixture.emulator.account());
         kind(&event).map(|kind| kinds.insert(kind, event));
     }
     let mut taken = Vec::new();
     for rule in ["mail-events", "sending-status", "advisor"] {
-        let pattern = world.account.pattern(&format!("{STACK}-{rule}")).await;
+        let pattern = fixture.account.pattern(&format!("{STACK}-{rule}")).await;
         for (kind, event) in &kinds {
-            if world.account.matches(&pattern, event).await {
+            if fixture.account.matches(&pattern, event).await {
                 taken.push(format!("{rule}: {kind}"));
             }
             let mut of_another = event.clone();
             of_another["account"] = json!("111122223333");
-            assert!(!world.account.matches(&pattern, &of_another).await, "{rule} takes {kind} of another account");
+            assert!(!fixture.account.matches(&pattern, &of_another).await, "{rule} takes {kind} of another account");
         }
     }
     insta::assert_snapshot!(taken.join("\n"), @"
@@ -252,8 +231,8 @@ async fn the_rules_accept_events_of_ses_only(world: &World, events: &[String]) {
 
 /// Publishes everything through SNS, and every third event through EventBridge, too. The bounces of `news` come last. Returns
 /// the lines as published.
-async fn publish_twice<'a>(world: &World, sample: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
-    let account = &world.account;
+async fn publish_twice<'a>(fixture: &Observed, sample: &'a stream::Stream, expected: &Totals) -> Vec<&'a str> {
+    let account = &fixture.account;
     let is_last = |line: &&String| {
         line.contains(r#""eventType":"Bounce""#) && line.contains(r#""ses:configuration-set":["news"]"#)
     };
@@ -262,42 +241,42 @@ async fn publish_twice<'a>(world: &World, sample: &'a stream::Stream, expected: 
     let (bounces_again, again): (Vec<&String>, Vec<&String>) = wrapped.step_by(3).partition(is_last);
 
     let began = Instant::now();
-    world.publish(&first).await;
-    account.enqueue(&world.events_queue, &again).await;
+    fixture.publish(&first).await;
+    account.enqueue(&fixture.events_queue, &again).await;
     let (sent, published) = (first.len() + again.len(), began.elapsed());
     let without_bounces = replayed(&first.iter().map(|line| line.as_str()).collect::<Vec<_>>(), now()).1;
-    world.counts(&without_bounces).await;
+    fixture.counts(&without_bounces).await;
     eprintln!("{sent} messages: published in {published:.1?}, counted after {:.1?}", began.elapsed());
-    assert_eq!(world.stopped().await, [""; 0], "before the bounces");
+    assert_eq!(fixture.stopped().await, [""; 0], "before the bounces");
 
-    world.publish(&bounces).await;
+    fixture.publish(&bounces).await;
     let last = Instant::now();
     eventually("news is judged", SOON, async || {
-        let state = account.breaker(&world.table, "configuration-set:news").await;
+        let state = account.breaker(&fixture.table, "configuration-set:news").await;
         if state == "open" { Ok(()) } else { Err(state) }
     })
     .await;
     let judged = last.elapsed();
-    eventually("news is stopped", SOON, async || match world.account.sending_enabled("news").await {
+    eventually("news is stopped", SOON, async || match fixture.account.sending_enabled("news").await {
         true => Err("it may send"),
         false => Ok(()),
     })
     .await;
     eprintln!("{} bounces: open {judged:.2?} after the last, stopped after {:.2?}", bounces.len(), last.elapsed());
-    account.enqueue(&world.events_queue, &bounces_again).await;
-    world.counts(expected).await;
-    assert_eq!(account.totals(&world.table, "d", None).await, *expected, "days, of everybody");
-    assert_eq!(account.totals(&world.table, "h", None).await, *expected, "hours");
-    assert_eq!(account.totals(&world.table, "m", None).await, *expected, "minutes");
-    world.invoke("breaker", "minute");
-    world.invoke("enforcer", "reconcile");
-    assert_eq!(world.stopped().await, ["news"]);
+    account.enqueue(&fixture.events_queue, &bounces_again).await;
+    fixture.counts(expected).await;
+    assert_eq!(account.totals(&fixture.table, "d", None).await, *expected, "days, of everybody");
+    assert_eq!(account.totals(&fixture.table, "h", None).await, *expected, "hours");
+    assert_eq!(account.totals(&fixture.table, "m", None).await, *expected, "minutes");
+    fixture.invoke("breaker", "minute");
+    fixture.invoke("enforcer", "reconcile");
+    assert_eq!(fixture.stopped().await, ["news"]);
     first.into_iter().chain(again).chain(bounces).chain(bounces_again).map(String::as_str).collect()
 }
 
-async fn the_alert_names_rule_and_numbers(world: &World) {
-    let event = world
-        .message("the event", &world.programs, |event| {
+async fn the_alert_names_rule_and_numbers(fixture: &Observed) {
+    let event = fixture
+        .message("the event", &fixture.programs, |event| {
             let detail = &event["detail"];
             let wanted =
                 detail["subject"] == "configuration-set:news" && detail["to"] == "open" && detail["isp"].is_null();
@@ -311,8 +290,8 @@ async fn the_alert_names_rule_and_numbers(world: &World) {
     let (bad, population) = (event["bad"].as_f64().unwrap(), event["population"].as_f64().unwrap());
     assert!((event["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{event:#}");
 
-    let alert = world
-        .message("the alert", &world.alerts, |alert| {
+    let alert = fixture
+        .message("the alert", &fixture.alerts, |alert| {
             let wanted = alert["Subject"].as_str().is_some_and(|title| title.starts_with("[STOPPED] news: "));
             wanted.then(|| alert.clone())
         })
@@ -322,13 +301,13 @@ async fn the_alert_names_rule_and_numbers(world: &World) {
     assert!(text.contains("evidence") && text.contains("against the limit of 5 %"), "{text}");
     assert!(text.contains("ses-breaker resume configuration-set:news"), "{text}");
     assert_eq!(alert["MessageAttributes"]["level"]["Value"], "pause");
-    chat_gets_the_same(world, &alert).await;
+    chat_gets_the_same(fixture, &alert).await;
 }
 
 /// What Amazon Q Developer in chat applications accepts as a custom notification.
-async fn chat_gets_the_same(world: &World, alert: &Value) {
-    let notification = world
-        .message("the notification for chat", &world.chat, |envelope| {
+async fn chat_gets_the_same(fixture: &Observed, alert: &Value) {
+    let notification = fixture
+        .message("the notification for chat", &fixture.chat, |envelope| {
             let notification: Value = serde_json::from_str(envelope["Message"].as_str().unwrap()).unwrap();
             (notification["id"] == alert["MessageAttributes"]["id"]["Value"]).then_some(notification)
         })
@@ -349,10 +328,10 @@ async fn chat_gets_the_same(world: &World, alert: &Value) {
 }
 
 /// The same lines, replayed on a laptop.
-async fn the_replay_agrees(world: &World, lines: &[&str], real_now: Now, expected: &Totals) {
+async fn the_replay_agrees(fixture: &Observed, lines: &[&str], real_now: Now, expected: &Totals) {
     let (open, totals) = replayed(lines, real_now);
     assert_eq!(totals, *expected);
-    let items = world.account.items(&world.table).await;
+    let items = fixture.account.items(&fixture.table).await;
     let open_here = items.iter().filter(|item| {
         let is = |name: &str, value: &str| {
             item.get(name).and_then(|value| value.as_s().ok()).is_some_and(|text| text == value)
@@ -369,9 +348,9 @@ async fn the_replay_agrees(world: &World, lines: &[&str], real_now: Now, expecte
 }
 
 /// Uncountable messages, among others.
-async fn uncountable_messages_become_dead_letters(world: &World, expected: &mut Totals) {
+async fn uncountable_messages_become_dead_letters(fixture: &Observed, expected: &mut Totals) {
     // Five attempts, without the seven minutes between them.
-    world.account.set_queue(&world.events_queue, QueueAttributeName::VisibilityTimeout, "1").await;
+    fixture.account.set_queue(&fixture.events_queue, QueueAttributeName::VisibilityTimeout, "1").await;
     let accepted = now();
     let delivery = |mail: &str, accepted: Now| {
         let detail = format!(r#""delivery":{{"recipients":["reader-{mail}@yahoo.com"]}}"#);
@@ -388,25 +367,25 @@ async fn uncountable_messages_become_dead_letters(world: &World, expected: &mut 
         from_the_future.clone(),
         delivery("after", accepted),
     ];
-    world.publish(&messages).await;
+    fixture.publish(&messages).await;
     for subject in ["configuration-set:offers", "identity:offers.example.com"] {
         let counters = expected.entry((subject.to_owned(), "yahoo".to_owned())).or_default();
         *counters.entry("delivered".to_owned()).or_default() += 2;
     }
-    world.counts(expected).await;
+    fixture.counts(expected).await;
     let mut dead = Vec::new();
     let poison = BTreeSet::from([half, from_the_future]);
     while dead.len() < poison.len() {
         dead.extend(
             eventually("a dead letter", SOON, async || {
-                let bodies = world.account.take(&world.dead_letters).await;
+                let bodies = fixture.account.take(&fixture.dead_letters).await;
                 if bodies.is_empty() { Err("none") } else { Ok(bodies) }
             })
             .await,
         );
     }
     assert_eq!(dead.into_iter().collect::<BTreeSet<_>>(), poison);
-    let logs = world.emulator.logs(STACK).unwrap();
+    let logs = fixture.emulator.logs(STACK).unwrap();
     let errors: Vec<&str> = logs.lines().filter(|line| line.contains("cannot be counted")).collect();
     for kind in ["not_json", "uncountable"] {
         let tries = errors.iter().filter(|line| line.contains(&format!(r#""kind":"{kind}""#))).count();
@@ -415,20 +394,20 @@ async fn uncountable_messages_become_dead_letters(world: &World, expected: &mut 
     for name in ["validation_notice", "Teleportation"] {
         assert!(logs.contains(&format!(r#""message":"ignored","name":"{name}""#)), "{name} is not in the logs");
     }
-    world.account.set_queue(&world.events_queue, QueueAttributeName::VisibilityTimeout, "420").await;
-    assert_eq!(world.stopped().await, ["news"]);
+    fixture.account.set_queue(&fixture.events_queue, QueueAttributeName::VisibilityTimeout, "420").await;
+    assert_eq!(fixture.stopped().await, ["news"]);
 }
 
 /// A person's resume wins over the stack's stop, and earlier mail no longer counts.
-async fn a_person_resumes(world: &World, expected: &mut Totals) {
+async fn a_person_resumes(fixture: &Observed, expected: &mut Totals) {
     let before = now();
-    world.account.enable_sending("news").await;
+    fixture.account.enable_sending("news").await;
     // It takes two checks, some minutes after the stack's own stop and some minutes apart.
     for _ in 0..2 {
-        world.account.age_desired_state(&world.table, "configuration-set:news").await;
-        world.invoke("enforcer", "reconcile");
+        fixture.account.age_desired_state(&fixture.table, "configuration-set:news").await;
+        fixture.invoke("enforcer", "reconcile");
     }
-    assert_eq!(world.account.breaker(&world.table, "configuration-set:news").await, "closed");
+    assert_eq!(fixture.account.breaker(&fixture.table, "configuration-set:news").await, "closed");
 
     // Forty more bounces of mail that was accepted before.
     let accepted = Now(before.0 - 600_000);
@@ -438,14 +417,14 @@ async fn a_person_resumes(world: &World, expected: &mut Totals) {
         );
         event("Bounce", "news", "news.example.com", &format!("late{number}"), accepted, &detail)
     };
-    world.publish(&(0..40).map(bounce).collect::<Vec<_>>()).await;
+    fixture.publish(&(0..40).map(bounce).collect::<Vec<_>>()).await;
     for subject in ["configuration-set:news", "identity:news.example.com"] {
         let counters = expected.entry((subject.to_owned(), "yahoo".to_owned())).or_default();
         *counters.entry("hard_bounces".to_owned()).or_default() += 40;
     }
-    world.counts(expected).await;
-    world.invoke("breaker", "minute");
-    world.invoke("enforcer", "reconcile");
-    assert_eq!(world.account.breaker(&world.table, "configuration-set:news").await, "closed");
-    assert_eq!(world.stopped().await, [""; 0]);
+    fixture.counts(expected).await;
+    fixture.invoke("breaker", "minute");
+    fixture.invoke("enforcer", "reconcile");
+    assert_eq!(fixture.account.breaker(&fixture.table, "configuration-set:news").await, "closed");
+    assert_eq!(fixture.stopped().await, [""; 0]);
 }

@@ -11,7 +11,7 @@ use super::mail::{Mailbox, NEWS, SHOP, Sender};
 use super::people::{START, cloud, with_harm, with_harm_on};
 
 /// The messages to people: subject, text, and id.
-fn letters(cloud: &Cloud) -> Vec<(String, String, String)> {
+fn alerts(cloud: &Cloud) -> Vec<(String, String, String)> {
     let id = |form: &BTreeMap<String, String>| {
         let number =
             (1..9).find(|n| form.get(&format!("MessageAttributes.entry.{n}.Name")).is_some_and(|name| name == "id"));
@@ -22,7 +22,7 @@ fn letters(cloud: &Cloud) -> Vec<(String, String, String)> {
 }
 
 fn titles(cloud: &Cloud) -> Vec<String> {
-    letters(cloud).into_iter().map(|(title, _, _)| title).collect()
+    alerts(cloud).into_iter().map(|(title, _, _)| title).collect()
 }
 
 /// The events as the target of a rule gets them.
@@ -77,10 +77,10 @@ async fn each_level_of_an_incident_is_reported_once_until_mail_flows_again() {
     }
     insta::assert_snapshot!(titles(&cloud).join("\n"));
     // Programs got an event for each breaker, with the id of the message to people.
-    let letters: BTreeSet<String> = letters(&cloud).into_iter().map(|(_, _, id)| id).collect();
+    let alerts: BTreeSet<String> = alerts(&cloud).into_iter().map(|(_, _, id)| id).collect();
     let groups: BTreeSet<String> =
         events(&cloud).iter().map(|event| event["detail"]["group"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(groups, letters);
+    assert_eq!(groups, alerts);
     let subjects = |to: &str| {
         let events = events(&cloud);
         let named =
@@ -160,8 +160,8 @@ async fn harm_that_spans_sets_is_reported_of_their_identity_with_what_can_be_sto
     assert_eq!(stack.ingest(&events, START).await, Ok(vec![]));
     stack.fold(&cloud.stream(LEDGER), START).await.unwrap();
     stack.enforce(false, START).await.unwrap();
-    let letters = letters(&cloud);
-    let [(title, text, _)] = letters.as_slice() else { panic!("{letters:#?}") };
+    let alerts = alerts(&cloud);
+    let [(title, text, _)] = alerts.as_slice() else { panic!("{alerts:#?}") };
     insta::assert_snapshot!(format!("{title}\n\n{text}"));
 }
 
@@ -193,7 +193,7 @@ async fn an_isps_own_trouble_is_one_message_with_its_pardons() {
     let mut stack = with_incident(&cloud).await;
     stack.enforce(false, START).await.unwrap();
     assert_eq!(titles(&cloud), ["[HELD] microsoft: several unrelated senders turned bad at this ISP at the same time"]);
-    insta::assert_snapshot!(letters(&cloud)[0].1);
+    insta::assert_snapshot!(alerts(&cloud)[0].1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +262,7 @@ async fn every_event_conforms_to_the_schema() {
 /// The messages to people and the events to programs, each once.
 fn content(cloud: &Cloud) -> (BTreeMap<String, (String, String)>, BTreeMap<String, Value>) {
     let (mut messages, mut reports) = (BTreeMap::new(), BTreeMap::new());
-    for (title, text, id) in letters(cloud) {
+    for (title, text, id) in alerts(cloud) {
         let known = messages.entry(id.clone()).or_insert((title.clone(), text.clone()));
         assert_eq!(*known, (title, text), "{id}");
     }
@@ -301,7 +301,7 @@ async fn wherever_the_enforcer_is_stopped_no_news_is_lost_and_what_comes_twice_i
             // Lambda delivers the same again.
             stack.enforce(false, Now(START.0 + 2_000)).await.unwrap();
             assert_eq!((content(&cloud), left_over(&cloud)), (expected.clone(), 0), "stopped after {after}");
-            assert!(letters(&cloud).len() <= 2, "stopped after {after}");
+            assert!(alerts(&cloud).len() <= 2, "stopped after {after}");
         }
     }
 }
@@ -325,8 +325,8 @@ async fn the_digest_is_sent_once_a_day_after_the_policys_hour() {
     Stack::push(&cloud, toml).await;
     let mut stack = with_harm(&cloud, START).await;
     let digests = |cloud: &Cloud| {
-        let letters = letters(cloud).into_iter();
-        letters.filter(|(title, ..)| title.starts_with("[DIGEST]")).collect::<Vec<_>>()
+        let alerts = alerts(cloud).into_iter();
+        alerts.filter(|(title, ..)| title.starts_with("[DIGEST]")).collect::<Vec<_>>()
     };
     // It is ten in Berlin, but the day before has no mail.
     stack.enforce(true, START).await.unwrap();

@@ -43,7 +43,7 @@ async fn everything<S: Reputation + DesiredStates + Outbox>(store: &mut S, subje
             }
         }
     }
-    answers.push_str(&format!("{:#?}\n{:#?}", store.wishes().await.unwrap(), store.unsent().await.unwrap()));
+    answers.push_str(&format!("{:#?}\n{:#?}", store.desired_states().await.unwrap(), store.unsent().await.unwrap()));
     answers.push_str(&format!("\n{:#?}", store.alert_queue().await.unwrap()));
     answers
 }
@@ -116,13 +116,13 @@ async fn perform<S: Reputation + DesiredStates + Outbox>(
         10 => apply_input(policy, store, &key, Input::PersonShadows, now).await.unwrap(),
         _ => apply_input(policy, store, &key, Input::PersonReleases, now).await.unwrap(),
     });
-    for mut desired in store.wishes().await.unwrap() {
+    for mut desired in store.desired_states().await.unwrap() {
         if act.kind.is_multiple_of(2) {
-            (desired.made, desired.intent, desired.checked) = (Some(desired.wish), None, Some(now));
+            (desired.observed, desired.in_flight, desired.checked) = (Some(desired.flow), None, Some(now));
             if act.kind.is_multiple_of(4) {
                 // Every field that can be recorded, which other acts clear again.
-                (desired.intent, desired.written, desired.marking) =
-                    (Some(Flow::Flowing), Some(now), Some(desired.wish));
+                (desired.in_flight, desired.written, desired.marking) =
+                    (Some(Flow::Flowing), Some(now), Some(desired.flow));
                 (desired.gone, desired.again) = (Some(now), Some(now));
                 desired.doubt = Some(Doubt { seen: Seen::Gone, since: now });
                 desired.other = Some(OtherStack { stack: "other".to_owned(), since: now });
@@ -140,7 +140,7 @@ async fn perform<S: Reputation + DesiredStates + Outbox>(
         }
     }
     if act.kind == 5 {
-        for desired in store.wishes().await.unwrap() {
+        for desired in store.desired_states().await.unwrap() {
             assert_eq!(store.forget(&desired).await.unwrap(), Saved::Saved);
             assert_eq!(store.note(&desired).await.unwrap(), Saved::Conflict);
             assert_eq!(store.renew(&desired).await.unwrap(), Saved::Saved);

@@ -53,7 +53,8 @@ struct Client {
     late: Vec<(String, String, u64)>,
 }
 
-struct World {
+/// Gates that share one table over a network that loses calls, and what their clients know.
+struct GateFleet {
     cloud: Cloud,
     seed: u64,
     gates: Vec<Mutex<WarmGate>>,
@@ -62,7 +63,7 @@ struct World {
     bad: usize,
 }
 
-impl World {
+impl GateFleet {
     fn gate(&self, bits: u64) -> WarmGate {
         let mut rng = Rng::seeded(self.seed ^ bits.rotate_left(32));
         let bad = self.bad;
@@ -205,9 +206,9 @@ async fn simulate(seed: u64) {
     let cloud = Cloud::without_streams();
     Stack::push(&cloud, POLICY).await;
     let bad = [0, 5, 15, 30][(seed % 4) as usize];
-    let mut world = World { cloud: cloud.clone(), seed, gates: Vec::new(), known: Mutex::default(), bad };
-    world.gates = (0..GATES as u64).map(|bits| Mutex::new(world.gate(bits << 8))).collect();
-    let world = Arc::new(world);
+    let mut fleet = GateFleet { cloud: cloud.clone(), seed, gates: Vec::new(), known: Mutex::default(), bad };
+    fleet.gates = (0..GATES as u64).map(|bits| Mutex::new(fleet.gate(bits << 8))).collect();
+    let fleet = Arc::new(fleet);
     let client = |number| Client { number, rng: Rng::seeded(seed << 32 | number as u64), asked: 0, late: Vec::new() };
     let mut clients: Vec<Client> = (0..CLIENTS).map(client).collect();
     let mut now = MIDNIGHT;
@@ -216,20 +217,20 @@ async fn simulate(seed: u64) {
         now = Now(now.0 + [30_000, 3_000_000, 4_800_000][rng.below(3)]);
         let mut turns = JoinSet::new();
         for mut client in clients.drain(..) {
-            let world = Arc::clone(&world);
+            let fleet = Arc::clone(&fleet);
             turns.spawn(async move {
-                world.turn(&mut client, now).await;
+                fleet.turn(&mut client, now).await;
                 client
             });
         }
         clients = turns.join_all().await;
-        world.check(now).await;
+        fleet.check(now).await;
     }
     for (_, isp) in ISPS {
         // All of it was granted, one way or another.
         assert_eq!(used(&cloud, "quota#news", isp), (EVERYBODY, RESERVE), "{isp}");
     }
-    let known = world.known.lock().await;
+    let known = fleet.known.lock().await;
     if bad > 0 {
         for what in ["stopped", "uncounted", "twice", "late"] {
             assert!(known.incidents.contains_key(what), "{what}: {:?}", known.incidents);

@@ -16,5 +16,6 @@ mod mail;
 mod people;
 mod rounds;
 mod shards;
+mod stored;
 mod unreadable;
 mod warmup;

@@ -137,7 +137,7 @@ async fn a_pause_lands_though_ses_refuses_for_a_minute() {
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
 }
 
-fn wishes(cloud: &Cloud) -> Vec<Value> {
+fn desired_states(cloud: &Cloud) -> Vec<Value> {
     cloud.items(e2e::cloud::REPUTATION).into_iter().filter(|item| item["pk"]["S"] == "control").collect()
 }
 
@@ -157,7 +157,7 @@ async fn a_set_that_is_gone_is_reported_once_and_stopped_again_if_it_is_made_ane
         stack.enforce(false, START.plus_minutes(minute + 1)).await.unwrap();
     }
     assert_eq!(gone(&cloud), 1, "{:?}", subjects(&cloud));
-    assert!(wishes(&cloud)[0].get("gone").is_some());
+    assert!(desired_states(&cloud)[0].get("gone").is_some());
     // Created again while its breaker is open.
     cloud.state().sets.insert("news".to_owned(), true);
     cloud.state().tags.clear();
@@ -175,7 +175,7 @@ async fn a_set_that_is_gone_is_reported_once_and_stopped_again_if_it_is_made_ane
     for minute in [75, 80] {
         stack.enforce(true, START.plus_minutes(minute)).await.unwrap();
     }
-    assert_eq!((gone(&cloud), wishes(&cloud).len()), (2, 0));
+    assert_eq!((gone(&cloud), desired_states(&cloud).len()), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +193,7 @@ async fn a_denied_stop_is_reported_once_a_day_and_succeeds_once_it_is_allowed() 
     cloud.state().set_errors.clear();
     stack.enforce(true, START.plus_minutes(1445)).await.unwrap();
     assert_eq!(cloud.state().switched, [("news".to_owned(), false)]);
-    assert!(wishes(&cloud)[0].get("error").is_none());
+    assert!(desired_states(&cloud)[0].get("error").is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +284,7 @@ async fn two_stacks_leave_each_others_stops_alone() {
     }
     let stops = subjects(&cloud).into_iter().filter(|title| title == "[STOPPED by stack test] news");
     assert_eq!(stops.count(), 1);
-    assert_eq!(wishes(&beside)[0]["other"]["S"], "test");
+    assert_eq!(desired_states(&beside)[0]["other"]["S"], "test");
     // The first resumes it; the breaker of the second is still open, so it stops the set in its own name.
     for minute in 20..40 {
         first.tick(START.plus_minutes(minute)).await.unwrap();

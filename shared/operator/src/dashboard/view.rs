@@ -253,7 +253,7 @@ fn control(desired: &pipeline::ports::DesiredState) -> ReportedControl {
     };
     ReportedControl {
         at: desired.at.to_string(),
-        control: flow_name(desired.wish),
+        control: flow_name(desired.flow),
         target: desired.target.to_string(),
         isp: None,
         factor: None,

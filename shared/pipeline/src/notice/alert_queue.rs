@@ -52,7 +52,8 @@ pub struct AlertQueue {
     #[serde(skip)]
     pub version: u64,
     /// Alerts to send, in order.
-    pub letters: Vec<QueuedAlert>,
+    #[serde(rename = "letters")]
+    pub alerts: Vec<QueuedAlert>,
     /// What people were notified of, for each key (see [`super::key_name`]).
     #[serde(rename = "told")]
     pub sent: BTreeMap<String, SentLog>,
@@ -107,12 +108,12 @@ impl AlertQueue {
     /// anything changed.
     pub(super) fn arrange(&mut self, known: &Known<'_>, unsent: &[Notice], now: Now) -> bool {
         let waiting: BTreeSet<&str> = unsent.iter().map(|notice| notice.id.as_str()).collect();
-        let before = self.letters.len();
+        let before = self.alerts.len();
         // Notices are marked as sent after their alert is sent. So an alert whose notices are all marked has been sent.
-        self.letters
+        self.alerts
             .retain(|alert| alert.notices.is_empty() || alert.notices.iter().any(|id| waiting.contains(id.as_str())));
-        let mut changed = self.letters.len() != before;
-        let sealed: BTreeSet<String> = self.letters.iter().flat_map(|alert| alert.notices.iter().cloned()).collect();
+        let mut changed = self.alerts.len() != before;
+        let sealed: BTreeSet<String> = self.alerts.iter().flat_map(|alert| alert.notices.iter().cloned()).collect();
         let mut facts = Vec::new();
         let mut due = BTreeSet::new();
         for notice in unsent.iter().filter(|notice| !sealed.contains(&notice.id) && settles(notice, now).is_none()) {
@@ -125,7 +126,7 @@ impl AlertQueue {
                 }
                 None if self.has_room() => {
                     let (id, notices) = (notice.id.clone(), vec![notice.id.clone()]);
-                    self.letters.push(QueuedAlert { id, message: Some(Message::of_notice(notice)), notices });
+                    self.alerts.push(QueuedAlert { id, message: Some(Message::of_notice(notice)), notices });
                     changed = true;
                 }
                 None => {}
@@ -153,7 +154,7 @@ impl AlertQueue {
     }
 
     fn has_room(&self) -> bool {
-        self.letters.len() < MAX_ALERTS
+        self.alerts.len() < MAX_ALERTS
     }
 
     /// Writes an alert about one group, or records that it is held back.
@@ -181,7 +182,7 @@ impl AlertQueue {
                 sent.hold_back(fact);
             }
         }
-        self.letters.push(QueuedAlert { id: group, message, notices });
+        self.alerts.push(QueuedAlert { id: group, message, notices });
     }
 
     /// Whether people are notified of it at once.
@@ -261,7 +262,7 @@ impl AlertQueue {
             let newest = facts.iter().map(|fact| fact.at().0).max().unwrap_or_default();
             let id = format!("{group}#summary#{newest}");
             let message = Some(Message::of_summary(known, id.clone(), &facts, &earlier));
-            self.letters.push(QueuedAlert { id, message, notices: Vec::new() });
+            self.alerts.push(QueuedAlert { id, message, notices: Vec::new() });
             written = true;
         }
         written
@@ -394,15 +395,15 @@ mod tests {
             // The same subject at two ISPs is a group; the same numbers make all of them one group.
             let unsent: Vec<Notice> = (0..200).map(|number| long_notice(number, at, "throttled")).collect();
             for _ in 0..15 {
-                alert_queue.arrange(&Known { policy: &policy, wishes: &[] }, &unsent, Now(at + SETTLE_MILLIS));
+                alert_queue.arrange(&Known { policy: &policy, desired_states: &[] }, &unsent, Now(at + SETTLE_MILLIS));
                 largest = largest.max(serde_json::to_string(&alert_queue).unwrap().len());
             }
-            alert_queue.letters.clear();
+            alert_queue.alerts.clear();
             for number in 0..200 {
                 let notice = [long_notice(number, at + 1, "throttled")];
-                alert_queue.arrange(&Known { policy: &policy, wishes: &[] }, &notice, Now(at + 30_000));
+                alert_queue.arrange(&Known { policy: &policy, desired_states: &[] }, &notice, Now(at + 30_000));
                 largest = largest.max(serde_json::to_string(&alert_queue).unwrap().len());
-                alert_queue.letters.clear();
+                alert_queue.alerts.clear();
             }
         }
         assert!(alert_queue.sent.values().any(|sent| sent.held_back.is_some()));
@@ -430,6 +431,6 @@ mod tests {
             (StateName::Open, StateName::Open, 1, Some(Now(1_791_275_400_000)))
         );
         assert_eq!(queue.sent["tenant:t-1"].state, StateName::Unknown);
-        assert_eq!(queue.letters[0].message.as_ref().unwrap().level, Some(reputation::detect::Level::Pause));
+        assert_eq!(queue.alerts[0].message.as_ref().unwrap().level, Some(reputation::detect::Level::Pause));
     }
 }

@@ -119,7 +119,7 @@ impl Command {
 pub(super) struct Known<'a> {
     pub(super) policy: &'a Policy,
     /// The desired states at SES, and how far each is reached.
-    pub(super) wishes: &'a [DesiredState],
+    pub(super) desired_states: &'a [DesiredState],
 }
 
 /// What was held back of one key.
@@ -409,7 +409,7 @@ fn done(known: &Known<'_>, fact: &Fact) -> String {
     }
     // Without a gate, only what SES is asked for has an effect.
     let counts = fact.controls.iter().filter(|control| fact.gate || is_for_ses(control));
-    let done: Vec<String> = counts.map(|control| outcome(control, known.wishes)).collect();
+    let done: Vec<String> = counts.map(|control| outcome(control, known.desired_states)).collect();
     match (done.is_empty(), fact.controls.is_empty()) {
         (false, _) => done.join("; "),
         (true, true) => "none (notification only)".to_owned(),

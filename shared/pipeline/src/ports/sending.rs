@@ -97,7 +97,7 @@ pub struct DesiredState {
     /// A configuration set, a tenant, or the account.
     pub target: Subject,
     /// The state that the breaker decided.
-    pub wish: Flow,
+    pub flow: Flow,
     /// Since when.
     pub at: Now,
     /// How far past its threshold the verdict was; 1 is just reached. The worst target is stopped first.
@@ -107,16 +107,16 @@ pub struct DesiredState {
     /// Nothing was noted since the breaker wrote it, so it does not wait for its next try.
     pub fresh: bool,
     /// The change that we were about to make; saved before the call.
-    pub intent: Option<Flow>,
+    pub in_flight: Option<Flow>,
     /// The state that we last made or observed.
-    pub made: Option<Flow>,
+    pub observed: Option<Flow>,
     /// When we last wrote to SES, or were about to write; `None` once a person is known to have changed it since.
     pub written: Option<Now>,
     /// Our mark is still to be left (stopped) or removed (flowing).
     pub marking: Option<Flow>,
     /// When SES was last read.
     pub checked: Option<Now>,
-    /// A reading that contradicts `made`, and must be confirmed by another. If it equals `made`, a person's change was
+    /// A reading that contradicts `observed`, and must be confirmed by another. If it equals `observed`, a person's change was
     /// accepted, and the breaker may not know that yet.
     pub doubt: Option<Doubt>,
     /// Since when SES does not know the target.
@@ -133,16 +133,16 @@ pub struct DesiredState {
 
 impl DesiredState {
     /// A new desired state, for which SES was not read yet.
-    pub fn new(target: Subject, wish: Flow, at: Now, urgency: f64, reason: String) -> DesiredState {
+    pub fn new(target: Subject, flow: Flow, at: Now, urgency: f64, reason: String) -> DesiredState {
         DesiredState {
             target,
-            wish,
+            flow,
             at,
             urgency,
             reason,
             fresh: true,
-            intent: None,
-            made: None,
+            in_flight: None,
+            observed: None,
             written: None,
             marking: None,
             checked: None,
@@ -157,8 +157,8 @@ impl DesiredState {
 
     /// Whether it was reached at the last reading, and nothing is under way.
     pub fn is_true(&self) -> bool {
-        let by_other = self.wish == Flow::Stopped && self.other.is_some();
-        (self.made == Some(self.wish) || by_other) && self.intent.is_none() && self.gone.is_none()
+        let by_other = self.flow == Flow::Stopped && self.other.is_some();
+        (self.observed == Some(self.flow) || by_other) && self.in_flight.is_none() && self.gone.is_none()
     }
 }
 
@@ -170,7 +170,7 @@ pub trait DesiredStates {
     /// # Errors
     ///
     /// Nothing is known then: ask again.
-    async fn wishes(&mut self) -> Result<Vec<DesiredState>, PortError>;
+    async fn desired_states(&mut self) -> Result<Vec<DesiredState>, PortError>;
 
     /// Saves how far a desired state is reached, if the stored version is still the one that was read. It is no longer
     /// fresh.
