@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws::policies::{MAX_BYTES, Pushed, StoredPolicy};
+use aws::policies::{Pushed, StoredPolicy};
 use pipeline::control::stops_at_ses;
 use pipeline::evaluate::waiting;
 use pipeline::ports::Reputation as _;
 use pipeline::wording::key_name;
-use reputation::breaker::{State, StateName};
+use reputation::breaker::State;
 use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::subject::Key;
 use reputation::time::Now;
