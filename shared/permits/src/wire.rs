@@ -119,20 +119,15 @@ fn lifetime(seconds: Option<u64>, expires_at: Option<&str>, date: Option<SystemT
     life.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE)
 }
 
-/// How AWS refuses a call before it reaches the gate.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct AwsRefusal {
-    #[serde(alias = "Message")]
-    message: String,
-}
-
 /// Reads what is wrong. An answer that is not a problem document comes from AWS itself, mostly about permissions.
 pub(crate) fn decode_problem(answer: &Answer) -> Problem {
-    let document: gate_api::Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let aws: AwsRefusal = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let texts = [document.detail, document.title, aws.message];
-    let said = texts.into_iter().find(|text| !text.is_empty());
+    let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    // A proxy may answer in its own way: members of another type are ignored (RFC 9457, 3.1).
+    let text = |name: &str| document[name].as_str().map(str::to_owned);
+    // AWS refuses by `message` or `Message`.
+    let texts = ["detail", "title", "message", "Message"].map(text);
+    let said = texts.into_iter().flatten().find(|text| !text.is_empty());
+    let code = serde_json::from_value(document["type"].clone()).unwrap_or_default();
     let said = said.unwrap_or_else(|| "the gate does not say why".to_owned());
     let detail = match answer.status {
         401 | 403 => {
@@ -143,7 +138,7 @@ pub(crate) fn decode_problem(answer: &Answer) -> Problem {
         }
         _ => said,
     };
-    Problem { status: answer.status, kind: document.code, detail, field: document.field }
+    Problem { status: answer.status, kind: code, detail, field: text("field") }
 }
 
 /// Reads how many mails were taken back.
@@ -249,5 +244,10 @@ mod tests {
              and a clock that is right"
         );
         assert_eq!(problem(404, "<html>"), "HTTP 404: the gate does not say why");
+        // A proxy in between, in its own form.
+        assert_eq!(
+            problem(502, r#"{"status":"502","type":7,"detail":"upstream is down"}"#),
+            "HTTP 502: upstream is down"
+        );
     }
 }

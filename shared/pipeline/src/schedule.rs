@@ -8,12 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker;
+use reputation::breaker::{self, BreakerState};
 use reputation::budget;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
-use reputation::time::{HOUR, Minute, Now};
+use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 
 use crate::evaluate::{Failed, evaluate, evaluate_account, tick_while};
 use crate::ports::{Board, Change, Disposition, PortError, Reputation, Schedule, Sweep, SweepProgress};
@@ -152,15 +152,19 @@ pub async fn minute<S: Reputation + Schedule>(
     Ok(judged)
 }
 
-/// The next time after `now` at which a breaker is due by the clock alone: a stop or a cut ends, or a place in the budget
-/// of pauses becomes free for which a breaker waits. `None` if there is none. What is overdue is done in the next minute.
+/// The next time after `now` at which something is due by the clock alone: a stop or a cut ends, a place in the budget of
+/// pauses becomes free for which a breaker waits, or a warning about the account is repeated if its mail still calls for
+/// it. `None` if there is none. What is overdue is done in the next minute. `account`: the breaker of the account.
 ///
 /// The deployed stack need not know it, because it is woken each minute.
-pub fn next_due(policy: &Policy, board: &Board, now: Now) -> Option<Now> {
+pub fn next_due(policy: &Policy, board: &Board, account: Option<&BreakerState>, now: Now) -> Option<Now> {
     let due = board.unsettled.values().filter_map(|known| breaker::due(&policy.breaker, known, now));
     let waits_for_a_place = board.unsettled.values().any(|known| known.withheld);
     let due = due.chain(budget::next_free(&board.pauses).filter(|_| waits_for_a_place));
-    due.filter(|due| *due > now).min()
+    let again = account.into_iter().flat_map(BreakerState::warned_again);
+    // The account is judged each hour.
+    let again = again.map(|at| Now(i64::from(at.minute().hour().plus(HOUR).0) * MINUTE_MILLIS));
+    due.chain(again).filter(|due| *due > now).min()
 }
 
 /// Judges the subjects with units since this hour began, and the account, without waiting for its end: nothing comes after.

@@ -468,7 +468,8 @@ impl Replay {
                 continue;
             };
             let stamped = self.clock.after(stamps);
-            if self.stop_at.is_some_and(|stop_at| stamped > stop_at) {
+            if let Some(stop_at) = self.stop_at.filter(|stop_at| stamped > *stop_at) {
+                self.wake_until(stamped, stop_at).await?;
                 return Ok(ControlFlow::Break(()));
             }
             self.advance(stamped).await?;
@@ -593,23 +594,30 @@ impl Replay {
 
     /// Advances the clock to `stamped`, and does the work of each time on the way at which the breakers are woken.
     async fn advance(&mut self, stamped: Now) -> Result<(), PortError> {
-        while let Some(at) = self.next_wake(stamped) {
+        self.wake_until(stamped, stamped).await?;
+        self.clock.now = self.clock.now.max(stamped);
+        Ok(())
+    }
+
+    /// Does the work of each time before `stamped`, up to `until`, at which the breakers are woken.
+    async fn wake_until(&mut self, stamped: Now, until: Now) -> Result<(), PortError> {
+        while let Some(at) = self.next_wake(stamped).filter(|at| *at <= until) {
             // Asked under the breakers as of the time when the mail was sent.
             self.ask_gate().await?;
             self.fold().await?;
             self.wake(at).await?;
         }
-        self.clock.now = self.clock.now.max(stamped);
         Ok(())
     }
 
-    fn next_wake(&self, stamped: Now) -> Option<Now> {
+    fn next_wake(&mut self, stamped: Now) -> Option<Now> {
         let now = self.clock.now;
         if stamped <= now {
             return None;
         }
+        let account = self.reputation.find(&Subject::Account).map(|account| account.breaker(None).breaker);
         let board = self.reputation.known_board();
-        let due = next_due(&self.policy, board, now);
+        let due = next_due(&self.policy, board, account.as_ref(), now);
         let unswept = self.unswept || !self.pending.is_empty();
         self.clock.next_wake(due, unswept, !board.unsettled.is_empty(), stamped)
     }
@@ -619,6 +627,10 @@ impl Replay {
         let before = self.clock.now.minute();
         let passed = |minutes: u32| before.0 / minutes != now.minute().0 / minutes;
         self.clock.now = now;
+        if passed(HOUR) {
+            // The tables give no more than this to judge by.
+            self.reputation.prune(now);
+        }
         let judged = minute(&self.policy, &mut self.reputation, now, || true).await?;
         self.follow(judged.saved);
         if passed(SAMPLE_MINUTES)
@@ -628,7 +640,6 @@ impl Replay {
         }
         if passed(HOUR) {
             self.unswept = false;
-            self.reputation.prune(now);
             self.stops.forget_old(now);
             if self.reputation.len() > self.max_subjects {
                 self.sum_least_active();
@@ -686,11 +697,6 @@ impl Replay {
         self.ask_gate().await?;
         self.fold().await?;
         if let Some(stop_at) = self.stop_at.filter(|_| stopped) {
-            while let Some(due) = next_due(&self.policy, self.reputation.known_board(), self.clock.now)
-                && due <= stop_at
-            {
-                self.wake(due).await?;
-            }
             self.clock.now = self.clock.now.max(stop_at);
             return Ok(());
         }

@@ -126,6 +126,11 @@ impl BreakerState {
         }
     }
 
+    /// When people may be warned again of each metric that they were warned of.
+    pub fn warned_again(&self) -> impl Iterator<Item = Now> {
+        self.warned.into_iter().flatten().map(|at| at.plus_minutes(WARN_AGAIN_DAYS * DAY))
+    }
+
     /// Whether people were warned of this metric, and need no other warning yet.
     pub fn was_warned(&self, metric: Metric, now: Now) -> bool {
         self.warned[metric as usize].is_some_and(|at| now.minutes_since(at) < WARN_AGAIN_DAYS * DAY)

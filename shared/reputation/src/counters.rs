@@ -146,6 +146,13 @@ pub enum Metric {
     Block,
 }
 
+impl UnitKind {
+    /// Whether this unit can make a rate worse, so that a key should be judged at once when it arrives.
+    pub fn is_harm(self) -> bool {
+        Metric::harmed_by(self).is_some()
+    }
+}
+
 impl Metric {
     /// All metrics.
     pub const ALL: [Metric; 4] = [Metric::HardBounce, Metric::Complaint, Metric::Delay, Metric::Block];

@@ -4,7 +4,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::{Isp, Metric, Minute};
+use crate::{Isp, Minute};
 
 /// The kind of a unit: the left column of the table "What counts" in `ARCHITECTURE.md`.
 ///
@@ -98,11 +98,6 @@ impl UnitKind {
     /// The kind whose counter has this name.
     pub fn by_counter_name(name: &str) -> Option<UnitKind> {
         UnitKind::ALL.into_iter().find(|kind| kind.counter_name() == name)
-    }
-
-    /// Whether this unit can make a rate worse, so that a key should be judged at once when it arrives.
-    pub fn is_harm(self) -> bool {
-        Metric::harmed_by(self).is_some()
     }
 }
 

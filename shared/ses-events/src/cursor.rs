@@ -3,8 +3,8 @@
 //! **Invariant:** a step returns `Some` only for text that the reference takes too, and `None` means doubt, never a
 //! rejection. **Invariant:** time is linear in the text, and memory is constant: nesting is a bit set.
 
-use crate::event::Text;
 use crate::scan::{self, Marks};
+use crate::text::Text;
 
 /// Deeper nesting is left to the reference; SES's own documents have 6 levels.
 const MAX_SURE_DEPTH: u32 = 64;

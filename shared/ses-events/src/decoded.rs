@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::event::{Event, Text};
+use crate::event::Event;
 use crate::rejection::{self, Rejection};
+use crate::text::Text;
 
 /// The result for one document, or for one record of several.
 #[derive(Clone, Debug, PartialEq, Eq)]

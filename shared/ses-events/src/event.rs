@@ -1,13 +1,9 @@
 //! The typed form of what SES publishes.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 
+use crate::text::Text;
 use crate::{Tags, Timestamp};
-
-/// Text that is borrowed from the document, or owned where JSON escapes had to be undone.
-pub type Text<'a> = Cow<'a, str>;
 
 /// Recipients are nearly always one per event.
 pub type Few<T> = SmallVec<[T; 1]>;

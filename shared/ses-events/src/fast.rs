@@ -9,10 +9,11 @@ use crate::context::Carried;
 use crate::cursor::Cursor;
 use crate::decoded::Decoded;
 use crate::event::{
-    Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
+    Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin,
 };
 use crate::kind::Kind;
 use crate::scan::{self, Marks};
+use crate::text::Text;
 use crate::{MAX_EVENT, Tags, Timestamp};
 
 /// What a document is, if the fast path is sure.

@@ -36,16 +36,18 @@ pub mod reference;
 mod rejection;
 mod scan;
 mod tags;
+mod text;
 mod timestamp;
 mod tree;
 
 pub use decode::Decoder;
 pub use decoded::{Decoded, Ignored};
 pub use event::{
-    Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
+    Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin,
 };
 pub use rejection::{JsonType, Rejection};
 pub use tags::Tags;
+pub use text::Text;
 pub use timestamp::Timestamp;
 
 /// Longest document in bytes: a Lambda payload has at most 6 MiB (AWS Lambda quotas), and a file is split first.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::decoded::{Decoded, Ignored};
 use crate::event::{
-    Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin, Text,
+    Bounce, Complaint, Delivery, DeliveryDelay, Detail, Engagement, Event, FailedRecipient, Few, Mail, Origin,
 };
 use crate::kind::Kind;
 use crate::rejection::{JsonType, Rejection, excerpt};
+use crate::text::Text;
 use crate::tree::{Fields, Tree};
 use crate::{Tags, Timestamp};
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::cursor::Cursor;
-use crate::event::Text;
 use crate::scan::Marks;
+use crate::text::Text;
 
 /// The tags of a mail: SES's own, whose names begin with `ses:`, and those of the sender.
 ///

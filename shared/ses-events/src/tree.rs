@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::Timestamp;
-use crate::event::Text;
 use crate::rejection::{JsonType, Rejection};
+use crate::text::Text;
 
 /// Any JSON.
 pub(crate) enum Tree<'a> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use e2e::cloud::{Cloud, LEDGER};
 use e2e::stack::Stack;
 use pipeline::classify::Stamps;
-use pipeline::ports::{Change, Reputation as _};
+use pipeline::ports::{Board, Change, Reputation as _};
 use pipeline::schedule::{judge_heard_since, next_due};
 use pipeline::{ControlRecord, TransitionRecord};
 use rand::seq::IndexedRandom as _;
@@ -20,6 +20,8 @@ use rand_chacha::ChaCha8Rng;
 use replay::driver::{MAX_SUBJECTS, Options, VirtualClock, replay};
 use replay::input::{Progress, Source};
 use reputation::Policy;
+use reputation::breaker::BreakerState;
+use reputation::subject::Subject;
 use reputation::time::{HOUR, MINUTE_MILLIS, Now};
 use ses_events::{Decoded, Decoder};
 
@@ -175,13 +177,20 @@ fn replayed(policy: &Policy, lines: &[String]) -> Decided {
     }
 }
 
+/// The board, and the breaker of the account.
+async fn standing(stack: &Stack, now: Now) -> (Arc<Board>, BreakerState) {
+    let mut reputation = stack.reputation();
+    let account = reputation.subject_state(&Subject::Account, now).await.unwrap().breaker(None).breaker;
+    (reputation.board(now).await.unwrap(), account)
+}
+
 /// The same stream, event by event, through the functions.
 async fn deployed(toml: &str, gate: bool, lines: &[String]) -> (Policy, Decided) {
     let cloud = Cloud::new();
     let policy = Policy { gate_in_use: gate, ..Stack::push(&cloud, toml).await };
     let mut stack = Stack::fresh(&cloud, "test", gate);
     let (mut clock, mut unswept, mut folded, mut decided) = (VirtualClock::default(), false, 0, Decided::default());
-    let mut board = Arc::default();
+    let (mut board, mut account) = (Arc::default(), BreakerState::default());
     for line in lines {
         let mut stamps = None;
         Decoder::new().decode(line.as_bytes(), |decoded| {
@@ -191,14 +200,14 @@ async fn deployed(toml: &str, gate: bool, lines: &[String]) -> (Policy, Decided)
         });
         let stamped = clock.after(stamps.unwrap());
         loop {
-            let due = next_due(&policy, &board, clock.now);
+            let due = next_due(&policy, &board, Some(&account), clock.now);
             let Some(at) =
                 clock.next_wake(due, unswept, !board.unsettled.is_empty(), stamped).filter(|at| *at > clock.now)
             else {
                 break;
             };
             decided.note(&stack.tick(at).await.unwrap(), &policy);
-            board = stack.reputation().board(at).await.unwrap();
+            (board, account) = standing(&stack, at).await;
             unswept &= at.minute().0 / HOUR == clock.now.minute().0 / HOUR;
             clock.now = at;
         }
@@ -208,7 +217,7 @@ async fn deployed(toml: &str, gate: bool, lines: &[String]) -> (Policy, Decided)
         let changes = stack.fold(&records, clock.now).await.unwrap();
         decided.note(&changes, &policy);
         if !changes.is_empty() {
-            board = stack.reputation().board(clock.now).await.unwrap();
+            (board, account) = standing(&stack, clock.now).await;
         }
         unswept |= !records.is_empty();
         folded += records.len();
@@ -249,4 +258,56 @@ async fn a_replay_and_the_stack_take_every_decision_alike() {
         assert!(causes.len() >= 5, "{causes:?}");
     }
     eprintln!("{causes:?}");
+}
+
+/// A mail of `news` that is delivered, or bounces a second after it was accepted.
+fn outcome(number: i64, at: i64, bounces: bool) -> String {
+    let to = format!("reader{number}@gmail.com");
+    let common = format!(
+        r#""mail":{{"timestamp":"{}","messageId":"0102{number:08}","source":"hello@shop.example","destination":["{to}"],"tags":{{"ses:configuration-set":["news"],"ses:from-domain":["shop.example"]}}}}"#,
+        Now(at)
+    );
+    let after = Now(at + 1_000);
+    if bounces {
+        format!(
+            r#"{{"eventType":"Bounce",{common},"bounce":{{"bounceType":"Permanent","bounceSubType":"General","timestamp":"{after}","feedbackId":"f{number}","bouncedRecipients":[{{"emailAddress":"{to}","action":"failed","status":"5.1.1"}}]}}}}"#
+        )
+    } else {
+        format!(r#"{{"eventType":"Delivery",{common},"delivery":{{"timestamp":"{after}","recipients":["{to}"]}}}}"#)
+    }
+}
+
+/// The bug: after a silence of more than five weeks a replay warned of mail that the tables no longer give, and in a silence it
+/// did not repeat the warning each week.
+#[tokio::test(start_paused = true)]
+async fn in_a_long_silence_the_account_is_warned_alike() {
+    let begins = BEGINS.0 - 40 * 24 * 60 * MINUTE_MILLIS;
+    let mut lines: Vec<String> =
+        (0..300).map(|number| outcome(number, begins + number * 5_000, number % 4 == 0)).collect();
+    lines.extend((0..5).map(|number| outcome(10_000 + number, BEGINS.0 + number * MINUTE_MILLIS, false)));
+    let cloud = Cloud::new();
+    let toml = "[forecast]\nmin_population = 100\n";
+    let policy = Policy { gate_in_use: false, ..Stack::push(&cloud, toml).await };
+    let mut stack = Stack::fresh(&cloud, "test", false);
+    let (mut now, mut folded, mut found) = (Now(begins), 0, Decided::default());
+    for line in &lines {
+        let stamped = Now(e2e::stack::stamped(line, REAL_NOW).unwrap());
+        // Woken each hour only, which is when the account is judged.
+        while now.minute().hour() < stamped.minute().hour() {
+            now = Now(i64::from(now.minute().hour().plus(HOUR).0) * MINUTE_MILLIS);
+            found.note(&stack.tick(now).await.unwrap(), &policy);
+        }
+        now = now.max(stamped);
+        assert!(stack.ingest(&[line], Now(REAL_NOW)).await.unwrap().is_empty(), "{line}");
+        let records = cloud.stream_from(LEDGER, folded);
+        found.note(&stack.fold(&records, now).await.unwrap(), &policy);
+        folded += records.len();
+    }
+    let of_account = |decided: Decided| -> Vec<(Now, String)> {
+        let known = decided.transitions.into_iter().filter(|known| known.subject == Subject::Account);
+        known.map(|known| (known.at, known.reason)).collect()
+    };
+    let (found, expected) = (of_account(found), of_account(replayed(&policy, &lines)));
+    assert!(found.len() >= 4, "{found:?}");
+    assert_eq!(found, expected);
 }

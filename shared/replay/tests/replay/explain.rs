@@ -4,6 +4,7 @@ use std::path::Path;
 
 use replay::driver::{Extras, Options, TraceRequest, replay_while_readable};
 use replay::explain::explain;
+use replay::generate::{Scenario, generate};
 use replay::input::{Progress, Sources};
 use replay::report::Report;
 use reputation::policy::Policy;
@@ -26,7 +27,12 @@ fn replayed(stream: &Path, trace_request: Option<TraceRequest>) -> replay::drive
 #[test]
 fn every_transition_of_every_stream_is_explained_with_the_numbers_of_its_verdict() {
     let (mut explained, mut by_evidence, mut by_ratio) = (0, 0, 0);
-    for stream in streams() {
+    // One in which something is decided in a silence, at the end of an hour.
+    let folder = tempfile::tempdir().unwrap();
+    let with_silence = folder.path().join("with-silence.ndjson");
+    let mut file = std::fs::File::create(&with_silence).unwrap();
+    generate(&Scenario::builtin("stale-list").unwrap(), 1, &mut file).unwrap();
+    for stream in streams().into_iter().chain([with_silence]) {
         let whole = replayed(&stream, None);
         let report = serde_json::to_value(Report::of(&whole, None)).unwrap();
         for transition in report["transitions"].as_array().unwrap() {
