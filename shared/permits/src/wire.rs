@@ -8,7 +8,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use gate_api::{Limit, Permit, Permits, Returned};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::Problem;
 use crate::gate::Answer;

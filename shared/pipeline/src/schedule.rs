@@ -162,8 +162,9 @@ pub fn next_due(policy: &Policy, board: &Board, account: Option<&BreakerState>, 
     let waits_for_a_place = board.unsettled.values().any(|known| known.withheld);
     let due = due.chain(budget::next_free(&board.pauses).filter(|_| waits_for_a_place));
     let again = account.into_iter().flat_map(BreakerState::warned_again);
-    // The account is judged each hour.
-    let again = again.map(|at| Now(i64::from(at.minute().hour().plus(HOUR).0) * MINUTE_MILLIS));
+    // The account is judged when an hour begins.
+    let hour = i64::from(HOUR) * MINUTE_MILLIS;
+    let again = again.map(|at| Now(at.0.saturating_add(hour - 1).div_euclid(hour) * hour));
     due.chain(again).filter(|due| *due > now).min()
 }
 

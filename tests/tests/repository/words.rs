@@ -35,7 +35,7 @@ const FOR_ENGINEERS: [&str; 4] =
 
 /// Folders with snapshots of alerts and of the programs' outputs.
 const OUTPUTS: [&str; 3] = [
-    "shared/pipeline/tests/snapshots",
+    "shared/pipeline/tests/pipeline/snapshots",
     "shared/operator/tests/operator/snapshots",
     "shared/replay/tests/replay/snapshots",
 ];
