@@ -9,7 +9,6 @@
 //! own trouble is still distinguished from bad lists; the policy decides what then happens to its senders
 //! (`incident.without_gate`).
 
-use crate::control::{Control, ControlKind, control, stops_at_ses};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +24,7 @@ use reputation::subject::{Key, Subject};
 use reputation::time::{Minute, Now};
 use reputation::timeline::ExcludedIsp;
 
+use crate::control::{Control, ControlKind, control, stops_at_ses};
 use crate::ports::{
     Board, Change, Disposition, MAX_SHARING, PlaceChange, PortError, Relative, Reputation, Saved, SubjectState,
     Versioned,

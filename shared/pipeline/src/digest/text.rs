@@ -1,10 +1,11 @@
 //! The digest in plain text: aligned, and at most 72 columns wide unless a name is longer.
 
-use crate::wording::capitalized;
+use reputation::Metric;
 use reputation::breaker::StateName;
 use reputation::number::thousands;
 
 use super::{Digest, MAILS_OF_AN_IP, Rates, percent};
+use crate::wording::capitalized;
 
 /// Columns of the names, and of the whole.
 const NAME: usize = 23;
@@ -113,10 +114,13 @@ fn number(rate: Option<f64>) -> String {
     percent(rate).trim_end_matches(" %").to_owned()
 }
 
+/// The widths of the columns of rates, one for each metric.
+const WIDTHS: [usize; Metric::ALL.len()] = [8, 7, 7, 7];
+
 /// A row. A name that is too long gets a line of its own.
 fn cells(name: &str, state: &str, mails: &str, rates: impl Iterator<Item = String>) -> String {
     let lead = if name.chars().count() < NAME { format!("{name:<NAME$}") } else { format!("{name}\n{:NAME$}", "") };
-    let rates: String = rates.zip([8, 7, 7, 7]).map(|(rate, width)| format!("{rate:>width$}")).collect();
+    let rates: String = rates.zip(WIDTHS).map(|(rate, width)| format!("{rate:>width$}")).collect();
     format!("{}\n", format!("{lead}{state:<11}{mails:>9}{rates}").trim_end())
 }
 
