@@ -5,7 +5,7 @@
 //! day, and writes it only over the day from which it was computed. So each day is closed once, and late or missed
 //! ticks change nothing.
 //!
-//! A grant is one conditional write, whose conditions ([`Spend::holds`]) still hold if others spend meanwhile.
+//! A grant is one conditional write, whose conditions ([`Spend::holds`](reputation::permit::Spend::holds)) still hold if others spend meanwhile.
 
 use std::collections::BTreeMap;
 

@@ -46,7 +46,8 @@ pub struct Transition {
     /// Whether an application asks the gate, by the policy that it was decided under. Without a gate, only SES can stop
     /// mail.
     pub gate: bool,
-    /// Subjects that share mail with it, so that they may report the same harm: see [`SubjectState::shares_mail_with`];
+    /// Subjects that share mail with it, so that they may report the same harm: see
+    /// [`SubjectState::shares_mail_with`](crate::ports::SubjectState::shares_mail_with);
     /// for a configuration set also the other configuration sets of its identities. Empty if there is no harm.
     pub shares_mail_with: BTreeSet<Subject>,
 }
@@ -182,7 +183,7 @@ impl TransitionRecord {
         }
     }
 
-    /// The key of the breaker, as people write it: see [`key_name`].
+    /// The key of the breaker, as people write it: see [`key_name`](crate::wording::key_name).
     pub fn key(&self) -> String {
         match &self.isp {
             None => self.subject.to_string(),

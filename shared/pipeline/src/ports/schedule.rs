@@ -11,7 +11,7 @@ use crate::stream::{Sequence, Shard};
 pub enum Sweep<'a> {
     /// All subjects with recent events, each hour.
     Hour,
-    /// Subjects with a breaker that is not closed, every [`REJUDGE_MINUTES`].
+    /// Subjects with a breaker that is not closed, every [`REJUDGE_MINUTES`](crate::schedule::REJUDGE_MINUTES).
     Rejudge,
     /// Subjects that a batch of this shard may have harmed.
     Batch(&'a Shard),
