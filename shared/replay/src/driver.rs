@@ -1,9 +1,9 @@
 //! The use cases over event files, on a virtual clock.
 //!
 //! The clock ([`VirtualClock`]) follows the times that SES stamps on events. When it reaches a moment at which a breaker is
-//! due, or a minute ends, the work of a minute is done as of that time ([`minute`]). New harm is judged at once ([`react`]);
-//! the deployed stack does so within a second. So a replay and the deployed stack differ in their ports, and in who wakes
-//! them: here the clock does.
+//! due, or a minute ends, the work of a minute is done as of that time ([`minute`]). New harm is judged at once ([`react`]),
+//! unless it calls for nothing ([`MemoryReputation::alarms`]); the deployed stack judges it within a second. So a replay and
+//! the deployed stack differ in their ports, in this shortcut, and in what wakes them: here the clock does.
 //!
 //! **Invariant:** the result depends on the events and their order alone: not on threads, chunks, files or wrappings.
 //! **Invariant:** nothing here can touch an account: no part of the AWS SDK is linked.
@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use pipeline::evaluate::Failed;
 use pipeline::fold::{Limits, fold};
 use pipeline::memory::{Decision, MemoryLedger, MemoryReputation, Traced};
 use pipeline::ports::{Board, Change, PortError, SubjectState};
@@ -301,6 +302,11 @@ fn spread(number: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
+/// Fails if a subject could not be judged, which in memory is a bug.
+fn none_failed(failed: Failed) -> Result<(), PortError> {
+    failed.subjects.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
 /// The number of subjects at which the least active are summed before the hour is over.
 fn early(max_subjects: usize) -> usize {
     max_subjects + max_subjects / 4
@@ -545,7 +551,7 @@ impl Replay {
         let batch = (&self.shard, self.sequence.into(), true);
         let reaction = react(&self.policy, &mut self.reputation, batch, harmed, self.clock.now, || true).await?;
         self.follow(reaction.saved);
-        Ok(())
+        none_failed(reaction.failed)
     }
 
     /// Counts and judges the units of a ledger.
@@ -633,6 +639,7 @@ impl Replay {
         }
         let judged = minute(&self.policy, &mut self.reputation, now, || true).await?;
         self.follow(judged.saved);
+        none_failed(judged.failed)?;
         if passed(SAMPLE_MINUTES)
             && let Some(book) = &mut self.evidence
         {

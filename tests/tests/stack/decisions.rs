@@ -257,7 +257,6 @@ async fn a_replay_and_the_stack_take_every_decision_alike() {
     if seeds.end - seeds.start >= 4 {
         assert!(causes.len() >= 5, "{causes:?}");
     }
-    eprintln!("{causes:?}");
 }
 
 /// A mail of `news` that is delivered, or bounces a second after it was accepted.
