@@ -113,8 +113,8 @@ def start(log):
     try:
         from ministack.app import main
         from ministack.core import iam_actions
-        from ministack.services import lambda_svc, ses_v2
-        from ministack.services.cloudformation import provisioners
+        from ministack.services import dynamodb, lambda_svc, ses_v2
+        from ministack.services.cloudformation import changesets, handlers, provisioners
         import samtranslator  # noqa: F401  the emulator applies the SAM transform with it
     except ImportError as error:
         raise Failure(f"{error}: install tests/cloud/emulator-requirements.txt into {sys.executable}'s environment")
@@ -122,6 +122,9 @@ def start(log):
     know_default_sets(ses_v2)
     know_stopped_sets(ses_v2)
     know_windows(lambda_svc, provisioners)
+    know_properties(lambda_svc, dynamodb, provisioners)
+    know_descriptions(handlers)
+    concede(changesets, handlers)
 
     threading.Thread(target=stop_when_input_ends, daemon=True).start()
     threading.Thread(target=tell_when_ready, args=(endpoint, answer), daemon=True).start()
@@ -255,6 +258,81 @@ def know_windows(lambda_svc, provisioners):
     lambda_svc._execute_function = windowed
 
 
+def know_properties(lambda_svc, dynamodb, provisioners):
+    """Teaches the emulator's CloudFormation what it leaves out.
+
+    Lambda refuses code that is not a zip file, and functions reserve concurrency; tables show the key that encrypts them.
+    """
+
+    def reserve(name, properties):
+        if not zipfile.is_zipfile(io.BytesIO(lambda_svc._functions[name]["code_zip"] or b"")):
+            raise ValueError("Could not unzip uploaded file. Please check your file, then try to upload again.")
+        reserved = properties.get("ReservedConcurrentExecutions")
+        lambda_svc._functions[name]["concurrency"] = None if reserved is None else int(reserved)
+
+    def encrypt(name, properties):
+        dynamodb._tables[name]["SSEDescription"] = dynamodb._sse_description_from_spec(properties.get("SSESpecification"))
+
+    for kind, complete in (("AWS::Lambda::Function", reserve), ("AWS::DynamoDB::Table", encrypt)):
+        handlers = next(kinds[kind] for kinds in vars(provisioners).values()
+                        if isinstance(kinds, dict) and "create" in kinds.get(kind, ()))
+        for operation in ("create", "update"):
+            handlers[operation] = completed(handlers[operation], complete)
+
+
+def completed(provision, complete):
+    def provisioned(name, *properties_and_stack):
+        made = provision(name, *properties_and_stack)
+        # An update has the properties before and after, and more behind them in newer versions.
+        properties = [part for part in properties_and_stack if isinstance(part, dict)]
+        complete(made[0], properties[1] if provision.__name__.endswith("update") else properties[0])
+        return made
+
+    return provisioned
+
+
+def concede(changesets, handlers):
+    """Lets the emulator's CloudFormation change our template as `CONCESSIONS` say, whoever deploys it."""
+    transform = handlers._apply_transforms
+
+    def transformed(template, provided_params=None, previous_params=None):
+        if "EventsTopicPolicy" in template.get("Resources", {}):
+            parameters = {**values_of(previous_params), **values_of(provided_params)}
+            for change, _reason in CONCESSIONS:
+                change(template["Resources"], parameters)
+        return transform(template, provided_params, previous_params)
+
+    changesets._apply_transforms = handlers._apply_transforms = transformed
+
+
+def know_descriptions(handlers):
+    """Teaches the emulator that a stack has the description of its template, also when a change set has created it."""
+    from ministack.services.cloudformation import _stacks
+
+    describe = handlers._ACTION_HANDLERS["DescribeStacks"]
+
+    def described(params):
+        for stack in list(_stacks.values()):
+            stack["Description"] = stack["Description"] or stack.get("_template", {}).get("Description", "")
+        return describe(params)
+
+    handlers._ACTION_HANDLERS["DescribeStacks"] = described
+
+
+def values_of(parameters):
+    """Parameters as the emulator passes them: with values of their own, or that are kept."""
+    if isinstance(parameters, list):
+        parameters = {parameter.get("Key", parameter.get("ParameterKey")): parameter for parameter in parameters}
+    plain = {}
+    for name, value in (parameters or {}).items():
+        if isinstance(value, dict):
+            value = value.get("Value", value.get("ParameterValue"))
+        # A value that is kept is an empty text here.
+        if value not in (None, ""):
+            plain[name] = value
+    return plain
+
+
 def partition_keys(request):
     """The values of `pk` that a DynamoDB request for one item or one query names."""
     values = [item["pk"] for item in (request.get("Key"), request.get("Item")) if item and "pk" in item]
@@ -366,8 +444,6 @@ def deploy(arguments):
         if resource["Type"] == "AWS::Serverless::Function"
     }
     archives = {name: archive(arguments.code / folder) for name, folder in functions.items()}
-    for change, _reason in CONCESSIONS:
-        change(resources, parameters)
 
     try:
         bucket = f"{arguments.stack}-artifacts".lower()
@@ -383,11 +459,6 @@ def deploy(arguments):
         # Through the bucket: a template in the request itself is limited to 51,200 bytes.
         s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(template).encode())
         outputs = put_stack(client(arguments, "cloudformation"), ClientError, arguments, bucket, parameters)
-        # Its CloudFormation leaves this property out.
-        if parameters.get("ReserveConcurrency", "true") == "true":
-            client(arguments, "lambda").put_function_concurrency(
-                FunctionName=f"{arguments.stack}-enforcer", ReservedConcurrentExecutions=1
-            )
     except (BotoCoreError, ClientError) as error:
         raise Failure(f"{arguments.endpoint}: {error}")
     concessions = {change.__name__.replace("_", " "): reason for change, reason in CONCESSIONS}

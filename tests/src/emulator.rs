@@ -222,17 +222,26 @@ impl Emulator {
     /// It does not exist, or cannot run.
     pub fn begin(&self, name: &str, arguments: &[&str]) -> Result<Child> {
         let path = program(name)?;
-        let Ready { endpoint, region, account } = &self.ready;
         Command::new(&path)
             .args(arguments)
             .env_clear()
-            .envs([("AWS_ENDPOINT_URL", endpoint), ("AWS_REGION", region), ("AWS_ACCESS_KEY_ID", account)])
-            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .envs(self.environment())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("{} does not run", path.display()))
+    }
+
+    /// The variables by which any program finds this account, as its root user.
+    pub fn environment(&self) -> [(&'static str, &str); 4] {
+        let Ready { endpoint, region, account } = &self.ready;
+        [
+            ("AWS_ENDPOINT_URL", endpoint),
+            ("AWS_REGION", region),
+            ("AWS_ACCESS_KEY_ID", account),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ]
     }
 
     /// Number of the account.
@@ -412,6 +421,31 @@ pub fn program(name: &str) -> Result<PathBuf> {
     functions()?;
     let places = Places::find()?;
     Ok(places.target.join(places.profile).join(name))
+}
+
+/// Makes a wheel of the programs and functions of this build in `folder`, as `.ci/dist` makes one of a release. Returns its path.
+///
+/// # Errors
+///
+/// The script's error.
+pub fn wheel(folder: &Path) -> Result<PathBuf> {
+    let programs = folder.join("programs");
+    fs::create_dir_all(&programs)?;
+    for name in ["ses-breaker", "replay"] {
+        run(Command::new("strip").arg("-o").arg(programs.join(name)).arg(program(name)?))?;
+    }
+    let functions = format!("{}={}", lambda_architecture(), functions()?.display());
+    let mut dist = Command::new("python3");
+    dist.arg(root().join(".ci/dist")).args(["wheel", "--level", "1", "--functions", &functions]).arg("--programs");
+    dist.arg(&programs).arg("--out").arg(folder);
+    let output = dist.stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "dist failed: {}", output_of(&output));
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+/// This machine's architecture, as Lambda names it.
+pub fn lambda_architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
 }
 
 /// Runs `tests/cloud/browser.py`, which checks pages in a browser.

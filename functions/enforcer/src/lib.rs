@@ -124,6 +124,7 @@ impl Enforcer {
             account: config::flag("MAY_PAUSE_ACCOUNT")?,
             tenants: config::flag("MAY_PAUSE_TENANTS")?,
             gate: Some(gate),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         };
         Ok(Enforcer::new(clients, &table, alerts, gate).signing(signature).noting(parameters))
     }
@@ -174,8 +175,8 @@ impl Enforcer {
         if changed {
             self.store.set_policy(&known.policy);
         }
-        if let Some(parameters) = self.parameters {
-            match self.store.note_parameters(parameters).await {
+        if let Some(parameters) = &self.parameters {
+            match self.store.note_parameters(parameters.clone()).await {
                 Ok(()) => self.parameters = None,
                 Err(error) => tracing::warn!(%error, "the operator cannot see the stack's parameters"),
             }

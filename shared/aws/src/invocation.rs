@@ -37,6 +37,7 @@ pub fn time_left(deadline: SystemTime) -> Duration {
 /// The first step of every function: logging, then the clients. Nothing is sent yet.
 pub async fn start() -> Clients {
     log::init(config::optional("LOG_LEVEL").ok().flatten().as_deref());
+    tracing::info!(release = env!("CARGO_PKG_VERSION"), "started");
     Clients::load().await
 }
 

@@ -258,7 +258,7 @@ pub fn parse_rate_sk(sk: &str) -> Option<(Length, Minute)> {
 }
 
 /// Parameters of the stack that its operator has to know, as the enforcer has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackParameters {
     /// Whether the enforcer may stop the account at SES: parameter `MayPauseAccount`.
     pub account: bool,
@@ -266,6 +266,8 @@ pub struct StackParameters {
     pub tenants: bool,
     /// Whether an application asks the gate: parameter `GateInUse`. `None`: noted by a release that did not note it.
     pub gate: Option<bool>,
+    /// The release of the functions. `None`: noted by a release that did not note it.
+    pub version: Option<String>,
 }
 
 /// The keys of the stack's parameters.
@@ -275,17 +277,20 @@ pub fn parameters_keys() -> Item {
 
 /// The stack's parameters as they are stored.
 pub fn parameters_item(parameters: StackParameters) -> Item {
-    let StackParameters { account, tenants, gate } = parameters;
+    let StackParameters { account, tenants, gate, version } = parameters;
     let flags = [("account", Some(account)), ("tenants", Some(tenants)), ("gate", gate)];
     let flags = flags.into_iter().filter_map(|(name, flag)| Some((name.to_owned(), AttributeValue::Bool(flag?))));
-    parameters_keys().into_iter().chain(flags).collect()
+    let version = version.map(|version| ("version".to_owned(), AttributeValue::S(version)));
+    parameters_keys().into_iter().chain(flags).chain(version).collect()
 }
 
 /// The stack's parameters; `None` if no enforcer has noted them yet.
 pub fn parse_parameters(item: &Item) -> Option<StackParameters> {
     let read = Reader(item);
     let gate = item.contains_key("gate").then(|| read.flag("gate"));
-    (!item.is_empty()).then(|| StackParameters { account: read.flag("account"), tenants: read.flag("tenants"), gate })
+    let version = read.text("version").ok().map(str::to_owned);
+    let (account, tenants) = (read.flag("account"), read.flag("tenants"));
+    (!item.is_empty()).then_some(StackParameters { account, tenants, gate, version })
 }
 
 /// The keys of a shard's mark.

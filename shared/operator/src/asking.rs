@@ -3,6 +3,9 @@
 use reputation::breaker::StateName;
 use serde::Serialize;
 
+use crate::stack::Place;
+use crate::stack::cloudformation::Change;
+
 /// Called with the number of steps done, the number of all steps, and the current step.
 pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
 
@@ -18,6 +21,24 @@ pub enum Question<'a> {
     Drill {
         /// The number of mails, at least.
         mails: u32,
+    },
+    /// Before a stack is created or changed.
+    Deploy {
+        /// Where.
+        place: &'a Place,
+        /// Whether it does not exist yet.
+        create: bool,
+        /// What it changes.
+        changes: &'a [Change],
+    },
+    /// Before a stack is taken down.
+    Down {
+        /// Where.
+        place: &'a Place,
+        /// Whether its tables, key and code go, too.
+        purge: bool,
+        /// Whether there is a stack to delete.
+        delete: bool,
     },
     /// Before a policy ends the stack's shadow.
     Act {
@@ -55,13 +76,15 @@ pub enum Confirmed {
 pub struct Asking<'a> {
     /// Called with the current step.
     pub progress: Progress<'a>,
+    /// Called with what has happened, for people who watch.
+    pub line: &'a dyn Fn(&str),
     /// Called before something serious.
     pub confirm: &'a dyn Fn(&Question<'_>) -> Confirmed,
 }
 
 impl Asking<'_> {
     /// No terminal: steps are not shown, and questions are not answered.
-    pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Nobody };
+    pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, line: &|_| {}, confirm: &|_| Confirmed::Nobody };
     /// The question was answered with yes before.
-    pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, confirm: &|_| Confirmed::Yes };
+    pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, line: &|_| {}, confirm: &|_| Confirmed::Yes };
 }

@@ -27,14 +27,15 @@ use crate::command::{self, CommandRequest, CommandResult, OperatorCommand};
 use crate::dashboard::Dashboard;
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
+use crate::stack::{self, deploy, down, permissions};
 use crate::watch::{self, frame};
 use crate::{
     Answer, Exit, Render as _, connect, digest, disconnect, doctor, drill, explain, manual, policies, policy_file,
-    quota, status, text,
+    quota, status, text, up,
 };
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DisconnectArgs, DrillArgs, Global, IspsVerb, PolicyVerb, ReleaseArgs,
-    SpokenArgs, StatusArgs, StopArgs, Target, Targets, Verb,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DeployArgs, DisconnectArgs, DownArgs, DrillArgs, Global, IspsVerb,
+    PolicyOfArgs, PolicyVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs, Target, Targets, UpArgs, Verb,
 };
 use isps::Shown;
 use terminal::progress::Painter;
@@ -194,8 +195,14 @@ fn blocking(cli: Cli, now: Now) -> Result<Answer, Failure> {
         painter.above(|| yes = isps::asked(&question.to_string()));
         if yes { Confirmed::Yes } else { Confirmed::No }
     };
+    let quiet = cli.global.quiet;
+    let line = |text: &str| {
+        if !quiet {
+            painter.above(|| complain(text));
+        }
+    };
     with_steps(&painter, |runtime, progress| {
-        runtime.block_on(answer(cli, now, term_style(), &Asking { progress, confirm: &confirm }))
+        runtime.block_on(answer(cli, now, term_style(), &Asking { progress, line: &line, confirm: &confirm }))
     })
 }
 
@@ -241,6 +248,16 @@ async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Res
     if let Verb::Man(args) = &verb {
         return text::answer(manual::pages(&args.folder, Cli::command()), term);
     }
+    if let Verb::Deploy(DeployArgs { print_template: true, .. }) = &verb {
+        let template = stack::template::packaged();
+        return Ok(Answer { json: format!("{}\n", serde_json::json!({ "template": template })), text: template, exit: Exit::Done });
+    }
+    if let Verb::PolicyOf(PolicyOfArgs { role, account: Some(account), bucket }) = &verb {
+        let region = global.region.clone().or_else(|| std::env::var("AWS_REGION").ok());
+        let Some(region) = region else { return Err(Failure::NoRegion { profile: None }) };
+        let place = stack::Place::of_names(&region, account, &global.stack);
+        return Ok(Answer::of(&permissions::policy_of(*role, &place, bucket.as_deref()), term));
+    }
     // An unreadable file fails before credentials are loaded.
     if let Verb::Backtest(args) = &verb {
         let order = order(args)?;
@@ -265,6 +282,10 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
     match verb {
         Verb::Policy { verb: PolicyVerb::Push { file, .. } } => read(file),
         Verb::Policy { .. }
+        | Verb::Up(_)
+        | Verb::Deploy(_)
+        | Verb::Down(_)
+        | Verb::PolicyOf(_)
         | Verb::Connect(_)
         | Verb::Disconnect(_)
         | Verb::Status(_)
@@ -299,6 +320,26 @@ async fn answer_with(
 ) -> Result<Answer, Failure> {
     let progress = asking.progress;
     match verb {
+        Verb::Up(UpArgs { configuration_sets, all, act, wait, stack }) => {
+            let confirm = if stack.yes { Asking::CONFIRMED.confirm } else { asking.confirm };
+            let wait = Duration::from_secs(wait);
+            let order = up::Order { deploy: deploy_order(stack), sets: configuration_sets, all, act, wait };
+            text::answer(up::up(access, &order, now, &Asking { confirm, ..*asking }).await, term)
+        }
+        Verb::Deploy(DeployArgs { stack, print_template: _ }) => {
+            let confirm = if stack.yes { Asking::CONFIRMED.confirm } else { asking.confirm };
+            let asking = Asking { confirm, ..*asking };
+            text::answer(deploy::deploy(access, &deploy_order(stack), &asking).await, term)
+        }
+        Verb::Down(DownArgs { purge, dry_run, yes, waiting }) => {
+            let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
+            let order = down::Order { purge, dry_run, wait: waiting.limit(), ..down::Order::default() };
+            text::answer(down::down(access, &order, now, &Asking { confirm, ..*asking }).await, term)
+        }
+        Verb::PolicyOf(PolicyOfArgs { role, account: _, bucket }) => {
+            let place = stack::caller(access).await?.place;
+            Ok(Answer::of(&permissions::policy_of(role, &place, bucket.as_deref()), term))
+        }
         Verb::Connect(args) => {
             let order = connect::Order {
                 sets: args.configuration_sets,
@@ -377,6 +418,13 @@ async fn answer_with(
             text::answer(policies::push(access, &file, pushed, dry_run, now, &asking).await, term)
         }
     }
+}
+
+fn deploy_order(args: StackArgs) -> deploy::Order {
+    let StackArgs { email, mut parameters, bucket, functions, skip_permission_check, dry_run, yes: _ } = args;
+    parameters.extend(email.map(|address| (stack::template::ALERT_EMAIL.to_owned(), address)));
+    let check_permissions = !skip_permission_check;
+    deploy::Order { functions, bucket, parameters, check_permissions, dry_run, ..deploy::Order::default() }
 }
 
 async fn command_with_reason(

@@ -12,6 +12,7 @@ use terminal::{name, quoted};
 use crate::Exit;
 use crate::policy_file::Checked;
 use crate::prices::PricesError;
+use crate::stack::StackFailure;
 
 /// Why a verb could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +109,9 @@ pub enum Failure {
         /// Similar planned names.
         nearest: Vec<String>,
     },
+    /// A stack that cannot be created, changed or deleted.
+    #[error(transparent)]
+    Stack(Box<StackFailure>),
     /// A time in the future, or older than the minutes that are kept.
     #[error("{at} cannot be judged")]
     NotJudgeable {
@@ -247,10 +251,17 @@ impl From<Checked> for Failure {
     }
 }
 
+impl From<StackFailure> for Failure {
+    fn from(failure: StackFailure) -> Failure {
+        Failure::Stack(Box::new(failure))
+    }
+}
+
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
+            Failure::Stack(failure) => failure.exit(),
             Failure::NoConfigurationSets { .. }
             | Failure::InvalidPolicy(_)
             | Failure::NothingRecorded { .. }
@@ -288,6 +299,7 @@ impl Failure {
     /// What to do about it, in a sentence or two; empty where the message is enough.
     pub fn remedy(&self) -> String {
         match self {
+            Failure::Stack(failure) => failure.remedy(),
             Failure::NoRegion { profile: None } => {
                 "Set it with --region, AWS_REGION, or in the profile (aws configure).".to_owned()
             }

@@ -1,9 +1,11 @@
 //! The command line of a deployed ses-breaker.
 //!
 //! **Invariant:** verbs that read change nothing. A question is asked only before something serious (`--yes` answers it):
-//! stopping the account, ending a stack's shadow, pushing ISP entries, sending a drill's mail.
+//! stopping the account, ending a stack's shadow, pushing ISP entries, sending a drill's mail, creating, changing or deleting a
+//! stack.
 //! **Invariant:** a person's command takes the same path as every other change: through the breaker, which is saved together
-//! with the desired state that the enforcer then applies. The command line itself never stops or resumes anything at SES.
+//! with the desired state that the enforcer then applies. The command line itself never stops anything at SES, and resumes
+//! only what a stack has stopped that is already deleted ([`stack::down`]).
 //! **Invariant:** SES is called at most once a second, as by the enforcer: people and functions share its limit.
 //!
 //! Where to start: [`cli`] does the I/O; each verb has its module, which returns data; `text` renders it ([`Render`]), and
@@ -33,8 +35,10 @@ pub mod policies;
 pub mod policy_file;
 pub mod prices;
 pub mod quota;
+pub mod stack;
 pub mod status;
 mod text;
+pub mod up;
 pub mod watch;
 
 pub use access::Access;

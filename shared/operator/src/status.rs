@@ -54,6 +54,8 @@ pub struct Status {
     pub subject: Option<String>,
     /// The policy in use.
     pub policy: InUse,
+    /// The release of the stack's functions; null if it is one that does not say so, or they have not run yet.
+    pub release: Option<String>,
     /// Whether an application asks the gate: without it, a reduced quota holds nothing back.
     pub gate: bool,
     /// Warnings that need a person.
@@ -238,6 +240,10 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now) -> Res
         return Err(Failure::UnknownSubject { subject, stack: access.stack.clone(), nearest, forceable: false });
     }
     let policy = &known.policy;
+    let parameters = access.reputation(policy).parameters().await.map_err(|error| access.refused(error))?;
+    let release = parameters.and_then(|parameters| parameters.version);
+    let mut warnings = reading.warnings(&known, now);
+    warnings.extend(release.as_deref().and_then(other_release));
     Ok(Status {
         stack: access.stack.clone(),
         region: access.region.clone(),
@@ -252,7 +258,8 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now) -> Res
             problem: known.problem.clone(),
         },
         gate: policy.gate_in_use,
-        warnings: reading.warnings(&known, now),
+        release,
+        warnings,
         breakers: reading.breakers(policy, subject, now),
         wishes: reading.unfulfilled(subject),
         since: since(now).start(),
@@ -262,6 +269,13 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now) -> Res
         unsent: reading.unsent.len(),
         rules: policy.clone(),
     })
+}
+
+/// A warning where the functions are of another release than this program.
+fn other_release(functions: &str) -> Option<String> {
+    let own = crate::stack::deploy::VERSION;
+    (functions != own)
+        .then(|| format!("the stack runs release {functions}, and this program is of {own}; to deploy {own}: ses-breaker up"))
 }
 
 /// The first hour of the last 24 hours: mail since then is shown.

@@ -16,6 +16,7 @@ mod isps;
 mod manual;
 mod policy;
 mod quota;
+mod stack;
 mod status;
 
 use serde::Serialize;

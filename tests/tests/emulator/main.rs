@@ -25,6 +25,7 @@ mod drill;
 mod export;
 mod fixture;
 mod gate;
+mod install;
 mod starts;
 mod stream;
 

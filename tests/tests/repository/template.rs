@@ -39,3 +39,11 @@ fn every_pattern_of_a_rule_names_this_account() {
         .collect();
     assert!(nameless.is_empty(), "patterns of any account, in lines {nameless:?} of infra/template.yaml");
 }
+
+#[test]
+fn the_template_names_the_release_that_it_is_of() {
+    let template = fs::read_to_string("../infra/template.yaml").unwrap();
+    let output = template.split_once("  Release:\n").unwrap().1;
+    let value = output.lines().find_map(|line| line.trim().strip_prefix("Value: ")).unwrap();
+    assert_eq!(value, format!("\"{}\"", env!("CARGO_PKG_VERSION")));
+}

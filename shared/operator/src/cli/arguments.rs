@@ -13,6 +13,7 @@ use crate::command::reason;
 use crate::isps::resolve;
 use crate::obey;
 use crate::objects::Location;
+use crate::stack::permissions::Role;
 
 /// Watch and steer a deployed ses-breaker.
 #[derive(Debug, Parser)]
@@ -26,6 +27,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  ses-breaker up newsletter                     deploy the stack, and send a set's events to it
   ses-breaker connect newsletter receipts       send their events to the stack
   ses-breaker status                            what is going on
   ses-breaker explain configuration-set:newsletter   why is it stopped, and until when
@@ -87,6 +89,10 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Up(UpArgs),
+    Deploy(DeployArgs),
+    Down(DownArgs),
+    PolicyOf(PolicyOfArgs),
     Connect(ConnectArgs),
     Disconnect(DisconnectArgs),
     Status(StatusArgs),
@@ -149,6 +155,144 @@ Needs and exit codes: as `stop`.")]
     },
     Completions(CompletionsArgs),
     Man(ManArgs),
+}
+
+/// Deploy the stack, connect configuration sets, and check that events arrive.
+///
+/// From nothing to a stack in shadow, which decides and reports, and stops nothing. Uploads the functions' code to a private
+/// bucket of the account, lets CloudFormation create or update the stack, shows what it would change and asks once, connects
+/// the sets, waits for the first event, and runs `doctor`. An upgrade is the same command: parameters keep the values that they
+/// have. Ctrl-C is safe at any moment: the same command continues.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker up newsletter receipts --email you@example.com
+  ses-breaker up --all --yes                   without a question
+  ses-breaker up --act                         end the shadow: act on what it decides
+  ses-breaker up --dry-run                     what would be changed?
+
+Needs: what `ses-breaker policy-of deployer` prints. What the caller lacks is named before anything is created, as far as IAM \
+tells it (iam:SimulatePrincipalPolicy).
+
+Exit codes: 0 it is up, and the doctor finds no fault; 1 a set is not connected, the doctor finds faults, or the answer was \
+no; 2 bad usage, no code of the functions, a stack or bucket of somebody else, or no terminal to ask on; 3 AWS refused or could \
+not be reached, or CloudFormation could not finish.")]
+pub(crate) struct UpArgs {
+    /// Names of configuration sets to connect
+    #[arg(value_name = "CONFIGURATION_SET", conflicts_with = "all")]
+    pub(crate) configuration_sets: Vec<String>,
+    /// Connect every configuration set of the account in this Region
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// End the shadow: push the policy in use with mode = "act". Lists what it would act on at once, and asks
+    #[arg(long)]
+    pub(crate) act: bool,
+    /// Wait at most N seconds for the first event
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) wait: u64,
+    #[command(flatten)]
+    pub(crate) stack: StackArgs,
+}
+
+/// Create or update the stack, and nothing else.
+///
+/// As `up` does: without SAM's command line, since SAM's transform runs in CloudFormation. Parameters that are not named keep
+/// the values that they have.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker deploy --parameter GateInUse=true
+  ses-breaker deploy --functions target/lambda     code that cargo-lambda has built
+  ses-breaker deploy --print-template > template.yaml
+
+Needs and exit codes: as `up`.")]
+pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) stack: StackArgs,
+    /// Print the template that is deployed, and do nothing; needs no AWS
+    #[arg(long)]
+    pub(crate) print_template: bool,
+}
+
+/// How the stack is deployed.
+#[derive(Debug, Args)]
+pub(crate) struct StackArgs {
+    /// Send alerts to this address; AWS asks its owner to confirm
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// Set a parameter of the template; may be repeated
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub(crate) parameters: Vec<(String, String)>,
+    /// Upload the code to this bucket, which exists [default: ses-breaker-ACCOUNT-REGION, made if necessary]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bucket: Option<String>,
+    /// The folder with the functions' code [default: that of the release, share/ses-breaker/functions]
+    #[arg(long, value_name = "FOLDER", env = "SES_BREAKER_FUNCTIONS")]
+    pub(crate) functions: Option<PathBuf>,
+    /// Do not ask IAM first which permissions the caller lacks
+    #[arg(long)]
+    pub(crate) skip_permission_check: bool,
+    /// Print what would be changed, and change nothing of the stack
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it without asking first
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Disconnect everything and delete the stack.
+///
+/// Deletes the event destinations, resumes what ses-breaker stopped, and deletes the stack. What a person stopped stays stopped,
+/// and is listed. The two tables and their key stay, with all history, unless --purge is given. Safe to repeat after an
+/// interruption at any moment.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker down --dry-run                   what would be done?
+  ses-breaker down
+  ses-breaker down --purge                     the tables, their key and the code, too
+
+Needs: what `ses-breaker policy-of deployer` prints.
+
+Exit codes: 0 it is gone, or was; 1 a set could not be disconnected or resumed, something is protected from deletion, or the \
+answer was no; 2 bad usage, a stack of another tool, or no terminal to ask on; 3 AWS refused or could not be reached, or \
+CloudFormation could not finish.")]
+pub(crate) struct DownArgs {
+    /// Also delete the tables and the code, and schedule the deletion of the key
+    #[arg(long)]
+    pub(crate) purge: bool,
+    /// Print what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it without asking first
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) waiting: WaitArgs,
+}
+
+/// Print the IAM policy that a person needs.
+///
+/// With exact actions and resources of this stack, as JSON for IAM.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker policy-of deployer > deployer.json
+  ses-breaker policy-of viewer --account 123456789012 --region eu-west-1     needs no AWS
+
+Needs: nothing. The account is that of the credentials, unless it is named.
+
+Exit codes: 0 success; 2 bad usage; 3 AWS refused or could not be reached.")]
+pub(crate) struct PolicyOfArgs {
+    /// The person's role
+    #[arg(value_name = "ROLE", value_enum)]
+    pub(crate) role: Role,
+    /// Number of the account [default: that of the credentials]
+    #[arg(long, value_name = "NUMBER", value_parser = account)]
+    pub(crate) account: Option<String>,
+    /// The bucket that is named to `up` and `deploy`, if one is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bucket: Option<String>,
 }
 
 /// Send the events of configuration sets to the stack.
@@ -773,6 +917,20 @@ fn stack(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a stack's name is a letter and then up to 127 letters, digits and hyphens".to_owned())
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("a parameter is NAME=VALUE".to_owned()),
+    }
+}
+
+fn account(text: &str) -> Result<String, String> {
+    match text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(text.to_owned()),
+        false => Err("an account has a number of 12 digits".to_owned()),
+    }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

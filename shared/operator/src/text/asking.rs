@@ -5,6 +5,7 @@ use std::fmt;
 use terminal::sanitize;
 
 use super::policy::acted_on;
+use super::stack::changes_text;
 use crate::asking::Question;
 
 impl fmt::Display for Question<'_> {
@@ -15,6 +16,25 @@ impl fmt::Display for Question<'_> {
                 f,
                 "This creates a scratch configuration set and sends {mails} mails with it to the mailbox simulator of SES. Continue?"
             ),
+            Question::Deploy { place, create, changes } => write!(
+                f,
+                "{}{} stack {} in account {}, {}?",
+                changes_text(changes, *create),
+                if *create { "Create" } else { "Change" },
+                sanitize(&place.stack),
+                sanitize(&place.account),
+                sanitize(&place.region)
+            ),
+            Question::Down { place, purge, delete } => {
+                let stack = sanitize(&place.stack);
+                let what = match (delete, purge) {
+                    (true, true) => format!("disconnects all configuration sets, deletes stack {stack}, and deletes its tables with all history"),
+                    (true, false) => format!("disconnects all configuration sets and deletes stack {stack}; its tables stay"),
+                    (false, _) => format!("deletes the tables of stack {stack} with all history"),
+                };
+                let (account, region) = (sanitize(&place.account), sanitize(&place.region));
+                write!(f, "This {what}, in account {account}, {region}. Continue?")
+            }
             Question::Act { stack, acts_on } => write!(
                 f,
                 "With this policy, stack {} leaves shadow and acts on its decisions.\n{}Push it?",

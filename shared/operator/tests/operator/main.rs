@@ -20,4 +20,5 @@ mod emulated;
 mod explain;
 mod isps;
 mod sender;
+mod stack;
 mod steer;

@@ -162,7 +162,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
     let (account, _stack) = troubled().await;
     let access = account.access();
     let store = access.reputation(&reputation::Policy::default());
-    store.note_parameters(StackParameters { account: false, tenants: false, gate: None }).await.unwrap();
+    store.note_parameters(StackParameters { account: false, tenants: false, gate: None, version: None }).await.unwrap();
     let before = account.cloud.items(REPUTATION).len();
     for (about, parameter) in [("account", "MayPauseAccount"), ("tenant:t-1", "Tenants")] {
         let request =
@@ -176,7 +176,7 @@ async fn what_the_stack_may_not_stop_is_refused_before_anything_is_changed() {
         assert!(failure.remedy().starts_with(&format!("Deploy it with {parameter}=true")), "{}", failure.remedy());
     }
     assert_eq!(account.cloud.items(REPUTATION).len(), before);
-    store.note_parameters(StackParameters { account: true, tenants: true, gate: None }).await.unwrap();
+    store.note_parameters(StackParameters { account: true, tenants: true, gate: None, version: None }).await.unwrap();
     let asked = std::cell::RefCell::new(Vec::new());
     for (answer, exit) in [(Confirmed::No, Exit::No), (Confirmed::Nobody, Exit::Usage)] {
         let confirm = |question: &Question<'_>| {

@@ -1,0 +1,511 @@
+//! What the roles of people need, on which resources; and what the caller lacks of it.
+//!
+//! CloudFormation makes the resources in the name of the caller, so who deploys needs the permissions for each type of
+//! resource: the handlers' permissions in CloudFormation's resource schemas, without those for properties that the template
+//! does not use.
+
+use std::collections::BTreeSet;
+
+use aws::clients::port_error;
+use aws_sdk_iam::types::PolicyEvaluationDecisionType;
+use serde::Serialize;
+
+use super::{Caller, Place, StackFailure, bucket};
+use crate::Access;
+use crate::failure::Failure;
+
+/// The role of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Looks: status, explain, history, quota, digest, dashboard
+    Viewer,
+    /// Also acts: stop, resume, bypass, shadow, release, connect, disconnect, policy, doctor, backtest, drill
+    Operator,
+    /// Also runs up, deploy and down
+    Deployer,
+}
+
+/// A statement of a policy that allows something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Statement {
+    /// What it is for.
+    pub sid: &'static str,
+    /// Always `Allow`.
+    pub effect: &'static str,
+    /// The actions.
+    pub action: Vec<&'static str>,
+    /// ARNs, or `*` where the API knows no resource.
+    pub resource: Vec<String>,
+}
+
+/// A policy as IAM reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PolicyDocument {
+    /// Version of the policy language.
+    pub version: &'static str,
+    /// What is allowed.
+    pub statement: Vec<Statement>,
+}
+
+/// The policy of a role.
+pub fn policy_of(role: Role, place: &Place, named_bucket: Option<&str>) -> PolicyDocument {
+    let mut statement = viewer(place);
+    if role != Role::Viewer {
+        statement.extend(operator(place));
+    }
+    if role == Role::Deployer {
+        statement.extend(deployer(place, named_bucket));
+    }
+    PolicyDocument { version: "2012-10-17", statement }
+}
+
+fn allow(sid: &'static str, action: &[&'static str], resource: &[String]) -> Statement {
+    Statement { sid, effect: "Allow", action: action.to_vec(), resource: resource.to_vec() }
+}
+
+/// ARNs of a stack's resources.
+struct Arns<'a>(&'a Place);
+
+impl Arns<'_> {
+    fn of(&self, service: &str, name: &str) -> String {
+        let Place { partition, region, account, .. } = self.0;
+        format!("arn:{partition}:{service}:{region}:{account}:{name}")
+    }
+
+    /// With the stack's name before `-` and what follows.
+    fn own(&self, service: &str, kind: &str, rest: &str) -> String {
+        self.of(service, &format!("{kind}{}-{rest}", self.0.stack))
+    }
+
+    fn iam(&self, kind: &str) -> String {
+        let Place { partition, account, stack, .. } = self.0;
+        format!("arn:{partition}:iam::{account}:{kind}/{stack}-*")
+    }
+}
+
+fn everything() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+fn viewer(place: &Place) -> Vec<Statement> {
+    let arns = Arns(place);
+    vec![
+        allow(
+            "ReadRates",
+            &["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query"],
+            &[arns.own("dynamodb", "table/", "reputation")],
+        ),
+        allow("ReadTables", &["kms:Decrypt"], &[arns.of("kms", "key/*")]),
+        allow("LookUpStack", &["cloudformation:DescribeStacks"], &[arns.of("cloudformation", &format!("stack/{}/*", place.stack))]),
+    ]
+}
+
+fn operator(place: &Place) -> Vec<Statement> {
+    let arns = Arns(place);
+    let table = |name: &str| arns.own("dynamodb", "table/", name);
+    vec![
+        allow(
+            "GiveCommands",
+            &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
+            &[table("reputation")],
+        ),
+        allow("WriteTables", &["kms:Encrypt", "kms:GenerateDataKey"], &[arns.of("kms", "key/*")]),
+        allow("Backtest", &["dynamodb:Scan"], &[table("ledger")]),
+        allow(
+            "Connect",
+            &[
+                "ses:GetConfigurationSetEventDestinations",
+                "ses:CreateConfigurationSetEventDestination",
+                "ses:UpdateConfigurationSetEventDestination",
+                "ses:DeleteConfigurationSetEventDestination",
+                "ses:GetConfigurationSet",
+            ],
+            &[arns.of("ses", "configuration-set/*")],
+        ),
+        allow("LookAtTenants", &["ses:GetTenant", "ses:GetReputationEntity"], &[arns.of("ses", "tenant/*")]),
+        allow("ListSes", &["ses:GetAccount", "ses:ListConfigurationSets", "ses:ListEmailIdentities"], &everything()),
+        allow("ExamineIdentities", &["ses:GetEmailIdentity"], &[arns.of("ses", "identity/*")]),
+        allow("ExamineIps", &["ses:GetDedicatedIp"], &[arns.of("ses", "dedicated-ip-pool/*")]),
+        allow(
+            "MakeDrill",
+            &["ses:CreateConfigurationSet", "ses:DeleteConfigurationSet"],
+            &[arns.of("ses", "configuration-set/ses-breaker-drill-*")],
+        ),
+        allow(
+            "SendDrill",
+            &["ses:SendEmail"],
+            &[arns.of("ses", "configuration-set/ses-breaker-drill-*"), arns.of("ses", "identity/*")],
+        ),
+        allow(
+            "ExamineTopics",
+            &["sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic", "sns:GetSubscriptionAttributes"],
+            &[arns.of("sns", "*")],
+        ),
+        allow("ExamineQueues", &["sqs:GetQueueUrl", "sqs:GetQueueAttributes"], &[arns.own("sqs", "", "events"), arns.own("sqs", "", "events-dead")]),
+        allow("ExamineSources", &["lambda:ListEventSourceMappings", "lambda:GetAccountSettings"], &everything()),
+        allow("ExamineFunctions", &["lambda:GetFunctionConcurrency"], &[arns.of("lambda", "function:*")]),
+        allow("ExamineRules", &["events:DescribeRule"], &[arns.own("events", "rule/", "*")]),
+    ]
+}
+
+fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
+    let arns = Arns(place);
+    let partition = &place.partition;
+    let bucket = named_bucket.map_or_else(|| bucket::name_of(place), str::to_owned);
+    let stack = arns.of("cloudformation", &format!("stack/{}/*", place.stack));
+    let serverless = format!("arn:{partition}:cloudformation:{}:aws:transform/Serverless-2016-10-31", place.region);
+    let mut bucket_actions = vec!["s3:ListBucket"];
+    if named_bucket.is_none() {
+        bucket_actions.extend(["s3:CreateBucket", "s3:DeleteBucket", "s3:PutBucketPublicAccessBlock"]);
+    }
+    vec![
+        allow(
+            "ResumeSets",
+            &["ses:PutConfigurationSetSendingOptions", "ses:TagResource"],
+            &[arns.of("ses", "configuration-set/*")],
+        ),
+        allow("ResumeTenants", &["ses:UpdateReputationEntityCustomerManagedStatus"], &[arns.of("ses", "tenant/*")]),
+        allow("ResumeAccount", &["ses:PutAccountSendingAttributes"], &everything()),
+        allow("AskWhoMayWhat", &["iam:GetRole", "iam:SimulatePrincipalPolicy"], &[format!("arn:{partition}:iam::{}:*", place.account)]),
+        allow("MakeBucket", &bucket_actions, &[format!("arn:{partition}:s3:::{bucket}")]),
+        allow("UploadCode", &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], &[format!("arn:{partition}:s3:::{bucket}/{}/*", place.stack)]),
+        allow(
+            "ChangeStack",
+            &[
+                "cloudformation:ContinueUpdateRollback",
+                "cloudformation:CreateChangeSet",
+                "cloudformation:DeleteChangeSet",
+                "cloudformation:DeleteStack",
+                "cloudformation:DescribeChangeSet",
+                "cloudformation:DescribeStackEvents",
+                "cloudformation:ExecuteChangeSet",
+            ],
+            &[stack],
+        ),
+        allow("Transform", &["cloudformation:CreateChangeSet"], &[serverless]),
+        allow(
+            "Tables",
+            &[
+                "dynamodb:CreateTable",
+                "dynamodb:DeleteTable",
+                "dynamodb:DescribeContinuousBackups",
+                "dynamodb:DescribeContributorInsights",
+                "dynamodb:DescribeKinesisStreamingDestination",
+                "dynamodb:DescribeTable",
+                "dynamodb:DescribeTimeToLive",
+                "dynamodb:GetResourcePolicy",
+                "dynamodb:ListTagsOfResource",
+                "dynamodb:TagResource",
+                "dynamodb:UntagResource",
+                "dynamodb:UpdateContinuousBackups",
+                "dynamodb:UpdateTable",
+                "dynamodb:UpdateTimeToLive",
+            ],
+            &[arns.own("dynamodb", "table/", "ledger"), arns.own("dynamodb", "table/", "reputation")],
+        ),
+        allow("MakeKey", &["kms:CreateKey", "kms:ListAliases"], &everything()),
+        allow(
+            "Key",
+            &[
+                "kms:CreateGrant",
+                "kms:DescribeKey",
+                "kms:EnableKeyRotation",
+                "kms:GetKeyPolicy",
+                "kms:GetKeyRotationStatus",
+                "kms:ListResourceTags",
+                "kms:PutKeyPolicy",
+                "kms:ScheduleKeyDeletion",
+                "kms:TagResource",
+                "kms:UntagResource",
+                "kms:UpdateKeyDescription",
+            ],
+            &[arns.of("kms", "key/*")],
+        ),
+        allow(
+            "KeyAlias",
+            &["kms:CreateAlias", "kms:DeleteAlias", "kms:UpdateAlias"],
+            &[arns.of("kms", &format!("alias/{}", place.stack)), arns.of("kms", "key/*")],
+        ),
+        allow(
+            "Topics",
+            &[
+                "sns:CreateTopic",
+                "sns:DeleteTopic",
+                "sns:GetDataProtectionPolicy",
+                "sns:GetTopicAttributes",
+                "sns:ListSubscriptionsByTopic",
+                "sns:ListTagsForResource",
+                "sns:SetTopicAttributes",
+                "sns:Subscribe",
+                "sns:TagResource",
+                "sns:UntagResource",
+            ],
+            &[arns.own("sns", "", "events"), arns.own("sns", "", "alerts"), arns.own("sns", "", "chat")],
+        ),
+        allow(
+            "Subscriptions",
+            &["sns:GetSubscriptionAttributes", "sns:SetSubscriptionAttributes", "sns:Unsubscribe"],
+            &[arns.own("sns", "", "*")],
+        ),
+        allow(
+            "Queues",
+            &[
+                "sqs:CreateQueue",
+                "sqs:DeleteQueue",
+                "sqs:GetQueueAttributes",
+                "sqs:GetQueueUrl",
+                "sqs:ListQueueTags",
+                "sqs:SetQueueAttributes",
+                "sqs:TagQueue",
+                "sqs:UntagQueue",
+            ],
+            &[arns.own("sqs", "", "events"), arns.own("sqs", "", "events-dead")],
+        ),
+        allow(
+            "Rules",
+            &[
+                "events:DeleteRule",
+                "events:DescribeRule",
+                "events:ListTagsForResource",
+                "events:ListTargetsByRule",
+                "events:PutRule",
+                "events:PutTargets",
+                "events:RemoveTargets",
+                "events:TagResource",
+                "events:UntagResource",
+            ],
+            &[arns.own("events", "rule/", "*")],
+        ),
+        allow(
+            "Functions",
+            &[
+                "lambda:AddPermission",
+                "lambda:CreateFunction",
+                "lambda:CreateFunctionUrlConfig",
+                "lambda:DeleteFunction",
+                "lambda:DeleteFunctionConcurrency",
+                "lambda:DeleteFunctionEventInvokeConfig",
+                "lambda:DeleteFunctionUrlConfig",
+                "lambda:GetFunction",
+                "lambda:GetFunctionCodeSigningConfig",
+                "lambda:GetFunctionEventInvokeConfig",
+                "lambda:GetFunctionRecursionConfig",
+                "lambda:GetFunctionScalingConfig",
+                "lambda:GetFunctionUrlConfig",
+                "lambda:GetPolicy",
+                "lambda:GetRuntimeManagementConfig",
+                "lambda:ListTags",
+                "lambda:PutFunctionConcurrency",
+                "lambda:PutFunctionEventInvokeConfig",
+                "lambda:RemovePermission",
+                "lambda:TagResource",
+                "lambda:UntagResource",
+                "lambda:UpdateFunctionCode",
+                "lambda:UpdateFunctionConfiguration",
+                "lambda:UpdateFunctionEventInvokeConfig",
+                "lambda:UpdateFunctionUrlConfig",
+            ],
+            &[arns.own("lambda", "function:", "*")],
+        ),
+        allow(
+            "EventSources",
+            &[
+                "lambda:CreateEventSourceMapping",
+                "lambda:DeleteEventSourceMapping",
+                "lambda:GetEventSourceMapping",
+                "lambda:ListTags",
+                "lambda:TagResource",
+                "lambda:UntagResource",
+                "lambda:UpdateEventSourceMapping",
+            ],
+            &everything(),
+        ),
+        allow(
+            "Roles",
+            &[
+                "iam:AttachRolePolicy",
+                "iam:CreateRole",
+                "iam:DeleteRole",
+                "iam:DeleteRolePolicy",
+                "iam:DetachRolePolicy",
+                "iam:GetRole",
+                "iam:GetRolePolicy",
+                "iam:ListAttachedRolePolicies",
+                "iam:ListRolePolicies",
+                "iam:PassRole",
+                "iam:PutRolePolicy",
+                "iam:TagRole",
+                "iam:UntagRole",
+                "iam:UpdateAssumeRolePolicy",
+                "iam:UpdateRole",
+                "iam:UpdateRoleDescription",
+            ],
+            &[arns.iam("role")],
+        ),
+        allow(
+            "PolicyForGateCallers",
+            &[
+                "iam:CreatePolicy",
+                "iam:CreatePolicyVersion",
+                "iam:DeletePolicy",
+                "iam:DeletePolicyVersion",
+                "iam:GetPolicy",
+                "iam:GetPolicyVersion",
+                "iam:ListEntitiesForPolicy",
+                "iam:ListPolicyVersions",
+            ],
+            &[arns.iam("policy")],
+        ),
+        allow("ListLogs", &["logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies"], &everything()),
+        allow(
+            "Logs",
+            &[
+                "logs:CreateLogGroup",
+                "logs:DeleteLogGroup",
+                "logs:DeleteRetentionPolicy",
+                "logs:GetDataProtectionPolicy",
+                "logs:ListTagsForResource",
+                "logs:PutRetentionPolicy",
+                "logs:TagResource",
+                "logs:UntagResource",
+            ],
+            &[arns.own("logs", "log-group:/aws/lambda/", "*")],
+        ),
+        allow(
+            "Alarms",
+            &[
+                "cloudwatch:DeleteAlarms",
+                "cloudwatch:DescribeAlarms",
+                "cloudwatch:ListTagsForResource",
+                "cloudwatch:PutMetricAlarm",
+                "cloudwatch:TagResource",
+                "cloudwatch:UntagResource",
+            ],
+            &[arns.own("cloudwatch", "alarm:", "*")],
+        ),
+        allow(
+            "Dashboard",
+            &["cloudwatch:DeleteDashboards", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard"],
+            &[format!("arn:{partition}:cloudwatch::{}:dashboard/{}-*", place.account, place.stack)],
+        ),
+    ]
+}
+
+/// Checks that the caller has what a deployment needs, before anything is created, as far as IAM can tell. The account's root
+/// user has everything; what organisations forbid, and who may not ask, shows only when it is tried.
+pub(crate) async fn check(access: &Access, caller: &Caller, named_bucket: Option<&str>) -> Result<(), Failure> {
+    let place = &caller.place;
+    let iam = aws_sdk_iam::Client::new(access.clients.config());
+    let Some(principal) = principal(&iam, &caller.arn).await else { return Ok(()) };
+    let mut missing = Vec::new();
+    for statement in policy_of(Role::Deployer, place, named_bucket).statement {
+        let actions: BTreeSet<&str> = statement.action.iter().copied().collect();
+        let request = iam.simulate_principal_policy().policy_source_arn(&principal);
+        let request = request.set_action_names(Some(actions.into_iter().map(str::to_owned).collect()));
+        // A pattern is a resource, too, for the simulator.
+        let mut pages = request.set_resource_arns(Some(statement.resource.clone())).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                // Who may not ask may still deploy.
+                Err(error) if is_denied(&error) => return Ok(()),
+                Err(error) => return Err(access.refused(port_error("checking permissions", &error))),
+            };
+            let denied = page.evaluation_results().iter().filter(|result| {
+                *result.eval_decision() != PolicyEvaluationDecisionType::Allowed
+            });
+            missing.extend(denied.map(|result| {
+                format!("{} on {}", result.eval_action_name(), result.eval_resource_name().unwrap_or("*"))
+            }));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(StackFailure::Permissions { caller: caller.arn.clone(), missing }.into())
+}
+
+fn is_denied<E: aws_sdk_iam::error::ProvideErrorMetadata>(
+    error: &aws_sdk_iam::error::SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
+) -> bool {
+    error.as_service_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("AccessDenied"))
+}
+
+/// The user or role whose policies count; `None` for the root user, whom nothing can be denied here, and for who cannot be
+/// looked up.
+async fn principal(iam: &aws_sdk_iam::Client, arn: &str) -> Option<String> {
+    let (_, resource) = arn.rsplit_once(':')?;
+    if resource.starts_with("user/") {
+        return Some(arn.to_owned());
+    }
+    let role = resource.strip_prefix("assumed-role/")?.split('/').next()?;
+    // The ARN of a session leaves out the path of its role.
+    iam.get_role().role_name(role).send().await.ok()?.role.map(|role| role.arn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place {
+            partition: "aws".to_owned(),
+            region: "eu-west-1".to_owned(),
+            account: "123456789012".to_owned(),
+            stack: "mail".to_owned(),
+        }
+    }
+
+    /// A type that is added to the template needs its permissions here.
+    #[test]
+    fn whoever_deploys_may_handle_each_type_of_the_template() {
+        let template = super::super::template::packaged();
+        let types: BTreeSet<&str> = template
+            .lines()
+            .filter_map(|line| line.strip_prefix("    Type: AWS::"))
+            .collect();
+        let known = [
+            ("CloudWatch::Alarm", "cloudwatch:PutMetricAlarm"),
+            ("CloudWatch::Dashboard", "cloudwatch:PutDashboard"),
+            ("DynamoDB::Table", "dynamodb:CreateTable"),
+            ("Events::Rule", "events:PutRule"),
+            ("IAM::ManagedPolicy", "iam:CreatePolicy"),
+            ("IAM::Role", "iam:CreateRole"),
+            ("KMS::Alias", "kms:CreateAlias"),
+            ("KMS::Key", "kms:CreateKey"),
+            ("Logs::LogGroup", "logs:CreateLogGroup"),
+            ("SNS::Subscription", "sns:Subscribe"),
+            ("SNS::Topic", "sns:CreateTopic"),
+            ("SNS::TopicPolicy", "sns:SetTopicAttributes"),
+            ("SQS::Queue", "sqs:CreateQueue"),
+            ("SQS::QueuePolicy", "sqs:SetQueueAttributes"),
+            ("Serverless::Function", "lambda:CreateFunction"),
+        ];
+        assert_eq!(types.into_iter().collect::<Vec<_>>(), known.map(|(kind, _)| kind));
+        let policy = policy_of(Role::Deployer, &place(), None);
+        let actions: BTreeSet<&str> = policy.statement.iter().flat_map(|statement| statement.action.clone()).collect();
+        assert!(known.iter().all(|(_, action)| actions.contains(action)));
+    }
+
+    #[test]
+    fn resources_are_named_as_exactly_as_aws_allows() {
+        for role in [Role::Viewer, Role::Operator, Role::Deployer] {
+            let policy = policy_of(role, &place(), None);
+            for statement in &policy.statement {
+                let by_all = statement.resource == ["*"];
+                // None of them knows a resource ("Service Authorization Reference"), or the resource has no name yet.
+                let known = ["ListSes", "ExamineSources", "ResumeAccount", "MakeKey", "EventSources", "ListLogs"];
+                assert_eq!(by_all, known.contains(&statement.sid), "{}", statement.sid);
+                assert!(statement.action.iter().all(|action| !action.contains('*')), "{}", statement.sid);
+            }
+            let sids: BTreeSet<&str> = policy.statement.iter().map(|statement| statement.sid).collect();
+            assert_eq!(sids.len(), policy.statement.len(), "a Sid occurs once in a policy");
+            // A managed policy has at most 6,144 characters; a longer one is put inline in a role, up to 10,240.
+            let size = serde_json::to_string(&policy).unwrap().len();
+            let most = if role == Role::Deployer { 10_240 } else { 6_144 };
+            assert!(size <= most, "{role:?}: {size}");
+        }
+    }
+}

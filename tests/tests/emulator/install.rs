@@ -1,0 +1,148 @@
+//! From a wheel to a stack and back, as a new user does it: a Python environment in which nothing is but the wheel, and no
+//! tool of Rust, SAM or AWS on the path.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use aws::invocation::now;
+use e2e::emulator::{Emulator, eventually, wheel};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::SOON;
+use super::account::Account;
+
+const SET: &str = "newsletter";
+
+struct Installed {
+    emulator: Emulator,
+    account: Account,
+    bin: PathBuf,
+    _home: TempDir,
+}
+
+impl Installed {
+    async fn new() -> Installed {
+        let home = tempfile::tempdir().unwrap();
+        let wheel = wheel(home.path()).unwrap();
+        let environment = home.path().join("venv");
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(&environment));
+        let bin = environment.join("bin");
+        // The wheel has everything: nothing is fetched.
+        let began = Instant::now();
+        let mut pip = Command::new(bin.join("pip"));
+        succeed(pip.args(["install", "--quiet", "--no-index", "--disable-pip-version-check"]).arg(wheel));
+        eprintln!("installed in {:.1?}", began.elapsed());
+        let emulator = Emulator::start().unwrap();
+        let account = Account::new(&emulator.config().await);
+        account.create_configuration_set(SET).await;
+        account.create_configuration_set("receipts").await;
+        Installed { emulator, account, bin, _home: home }
+    }
+
+    /// Runs a command line as a person would; the path leads to the installed programs only.
+    fn run(&self, command: &str) -> Output {
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut program = Command::new(self.bin.join(words[0]));
+        program.args(&words[1..]).env_clear().env("PATH", &self.bin).envs(self.emulator.environment());
+        program.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a command line that must succeed. Returns its answer.
+    fn succeed(&self, command: &str) -> String {
+        let output = self.run(command);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {output:?}\n{error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, command: &str) -> Value {
+        serde_json::from_str(&self.succeed(&format!("{command} --format json"))).unwrap()
+    }
+
+    /// Publishes what SES publishes about this many mails, all of which bounce.
+    async fn bounce(&self, mails: usize) {
+        let topic = format!("arn:aws:sns:eu-west-1:{}:ses-breaker-events", self.emulator.account());
+        let at = now().to_string();
+        let events: Vec<String> = (0..mails).flat_map(|index| {
+            let mail = format!(
+                r#""mail":{{"timestamp":"{at}","messageId":"id-{index}","source":"a@news.example.com","destination":["u{index}@gmail.com"],"tags":{{"ses:configuration-set":["{SET}"],"ses:from-domain":["news.example.com"]}}}}"#
+            );
+            [
+                format!(r#"{{"eventType":"Send",{mail},"send":{{}}}}"#),
+                format!(
+                    r#"{{"eventType":"Bounce",{mail},"bounce":{{"bounceType":"Permanent","bounceSubType":"General","timestamp":"{at}","feedbackId":"f-{index}","bouncedRecipients":[{{"emailAddress":"u{index}@gmail.com","action":"failed","status":"5.1.1"}}]}}}}"#
+                ),
+            ]
+        }).collect();
+        self.account.publish(&topic, &events).await;
+    }
+
+    async fn is_stopped(&self) {
+        eventually("the set is stopped", SOON, async || match self.account.sending_enabled(SET).await {
+            true => Err("it may send"),
+            false => Ok(()),
+        })
+        .await;
+    }
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_wheel_is_all_that_it_takes_to_go_up_act_and_come_down() {
+    let fixture = Installed::new().await;
+    let began = Instant::now();
+    let up = fixture.succeed("ses-breaker up newsletter --act --yes --wait 0 --email you@example.com");
+    let took = began.elapsed();
+    eprintln!("{up}\nup in {took:.1?}");
+    assert!(up.starts_with("stack ses-breaker: created, 6") && up.contains("newsletter  connected, and read back"), "{up}");
+    assert!(up.contains("Version 1") || up.contains("version 1"), "{up}");
+
+    let again = fixture.json("ses-breaker up newsletter --act --yes --wait 0 --email you@example.com");
+    assert_eq!(again["deployed"]["outcome"], "unchanged", "{again:#}");
+    assert_eq!(again["connected"]["configuration_sets"][0]["result"], "unchanged", "{again:#}");
+    assert_eq!((&again["shadow"], &again["acting"]["outcome"]), (&false.into(), &"unchanged".into()), "{again:#}");
+
+    fixture.bounce(60).await;
+    fixture.is_stopped().await;
+    let status = fixture.succeed("ses-breaker status");
+    assert!(status.contains("configuration-set:newsletter") && status.contains("stopped"), "{status}");
+
+    let began = Instant::now();
+    let down = fixture.json("ses-breaker down --purge --yes");
+    eprintln!("{down:#}\ndown in {:.1?}", began.elapsed());
+    assert_eq!((&down["deleted"], &down["tables"]), (&true.into(), &Value::Array(Vec::new())));
+    assert_eq!(down["purged"]["keys"].as_array().unwrap().len(), 1, "{down:#}");
+    assert!(fixture.account.sending_enabled(SET).await, "what it stopped may send again");
+    let tables = fixture.account.dynamodb.list_tables().send().await.unwrap();
+    assert_eq!(tables.table_names(), [""; 0]);
+    let nothing = fixture.succeed("ses-breaker down");
+    assert!(nothing.starts_with("there is no stack ses-breaker in account"), "{nothing}");
+    fixture.emulator.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_stack_that_was_deleted_by_other_means_leaves_nothing_stopped_after_down() {
+    let mut fixture = Installed::new().await;
+    fixture.succeed("ses-breaker up --all --act --yes --wait 0 --email you@example.com");
+    fixture.bounce(60).await;
+    fixture.is_stopped().await;
+    // As `sam delete` does, without a word to ses-breaker.
+    fixture.emulator.delete("ses-breaker").unwrap();
+    let remaining = fixture.run("ses-breaker up --all --yes");
+    let error = String::from_utf8_lossy(&remaining.stderr).into_owned();
+    assert_eq!(remaining.status.code(), Some(1), "{error}");
+    assert!(error.contains("table ses-breaker-ledger and table ses-breaker-reputation still exist"), "{error}");
+
+    let down = fixture.json("ses-breaker down --yes --purge");
+    assert_eq!(down["resumed_late"], serde_json::json!(["configuration-set:newsletter"]), "{down:#}");
+    assert!(fixture.account.sending_enabled(SET).await);
+    assert_eq!(down["disconnected"]["subjects"][0]["deleted"], serde_json::json!(["ses-breaker"]), "{down:#}");
+    fixture.succeed("ses-breaker deploy --yes");
+    fixture.emulator.stop().unwrap();
+}
