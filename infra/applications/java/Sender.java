@@ -4,6 +4,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
+import software.amazon.awssdk.awscore.exception.AwsErrorDetails;
 import software.amazon.awssdk.services.sesv2.SesV2Client;
 import software.amazon.awssdk.services.sesv2.model.SendEmailRequest;
 import software.amazon.awssdk.services.sesv2.model.SesV2Exception;
@@ -63,7 +64,8 @@ public final class Sender {
             return Optional.of(ses.sendEmail(mail).messageId());
         } catch (SesV2Exception error) {
             // SendingPausedException in API v2; longer names with this end in v1.
-            if (error.awsErrorDetails().errorCode().endsWith("SendingPausedException")) {
+            AwsErrorDetails details = error.awsErrorDetails();
+            if (details != null && String.valueOf(details.errorCode()).endsWith("SendingPausedException")) {
                 return Optional.empty();
             }
             throw error;

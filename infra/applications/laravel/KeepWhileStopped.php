@@ -13,7 +13,7 @@ use Symfony\Component\Mailer\Exception\TransportException;
  *
  *     public int $maxExceptions = 3;
  *     public function middleware(): array { return [new KeepWhileStopped]; }
- *     public function retryUntil(): DateTimeInterface { return $this->createdAt->addDays(2); }
+ *     public function retryUntil(): DateTimeInterface { return now()->addDays(2); }
  */
 final class KeepWhileStopped
 {
@@ -22,7 +22,7 @@ final class KeepWhileStopped
         try {
             $next($job);
         } catch (TransportException $error) {
-            // The transports `ses` and `ses-v2` wrap the error of the SDK.
+            // The transport `ses-v2` wraps the error of the SDK.
             $cause = $error->getPrevious();
             $code = $cause instanceof AwsException ? (string) $cause->getAwsErrorCode() : '';
             if (! str_ends_with($code, 'SendingPausedException')) {

@@ -48,6 +48,6 @@ class Sender
     @ses.send_email(mail).message_id
   rescue Aws::SESV2::Errors::ServiceError => error
     # SendingPausedException in API v2; longer names with this end in v1.
-    raise unless error.code.end_with?("SendingPausedException")
+    raise unless error.code.to_s.end_with?("SendingPausedException")
   end
 end

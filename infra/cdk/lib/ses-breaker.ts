@@ -6,7 +6,7 @@
  * accepts is read from the template.
  */
 
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -145,9 +145,11 @@ export class SesBreaker extends Construct {
     const values = parameters(template.Parameters, props);
     const code = Object.fromEntries(OF_THE_PACKAGE.map((name) => [name, "replaced"]));
     // Outputs refer to resources that the SAM transform makes, which CfnInclude does not know: they follow below.
-    const file = join(mkdtempSync(join(tmpdir(), "ses-breaker-")), "template.json");
+    const folder = mkdtempSync(join(tmpdir(), "ses-breaker-"));
+    const file = join(folder, "template.json");
     writeFileSync(file, JSON.stringify(template));
     this.template = new CfnInclude(this, "Template", { templateFile: file, parameters: { ...values, ...code } });
+    rmSync(folder, { recursive: true });
 
     for (const [name, resource] of Object.entries(template.Resources)) {
       if (resource.Type === "AWS::Serverless::Function") {
@@ -206,7 +208,12 @@ function parameters(known: Record<string, Parameter>, props: SesBreakerParameter
     given.set(name, typeof value === "boolean" ? String(value) : value);
   }
   const names = Object.keys(known).filter((name) => !OF_THE_PACKAGE.includes(name));
-  return Object.fromEntries(names.map((name) => [name, given.get(name) ?? known[name]?.Default]));
+  const value = (name: string) => {
+    const value = given.get(name) ?? known[name]?.Default;
+    if (value === undefined) throw new Error(`the parameter ${name} has no default, and this construct does not know it`);
+    return [name, value];
+  };
+  return Object.fromEntries(names.map(value));
 }
 
 /** Checks a value as CloudFormation checks that of a parameter. */

@@ -19,7 +19,7 @@ export function packaged(change: (template: string) => string = (template) => te
   const code = (_: string, name: string) => `CodeUri: { Bucket: !Ref CodeBucket, Key: !Sub "\${CodePrefix}${name}.zip" }`;
   const template = readFileSync(TEMPLATE, "utf8")
     .replace(/CodeUri: \.\.\/target\/lambda\/(\w+)\//g, code)
-    .replace(/^Parameters:$/m, 'Parameters:\n  CodeBucket:\n    Type: String\n  CodePrefix:\n    Type: String\n    Default: ""');
+    .replace(/^Parameters:$/m, "Parameters:\n  CodeBucket:\n    Type: String\n  CodePrefix:\n    Type: String");
   writeFileSync(join(folder, "template.yaml"), change(template));
   return folder;
 }

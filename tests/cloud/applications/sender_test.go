@@ -43,6 +43,16 @@ func (m *memory) Keep(_ context.Context, mail *sesv2.SendEmailInput, notBefore t
 	return nil
 }
 
+// calls counts the requests that send a mail, with those that the SDK repeats.
+type calls struct{ number int }
+
+func (c *calls) Do(request *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(request.URL.Path, "/outbound-emails") {
+		c.number++
+	}
+	return http.DefaultClient.Do(request)
+}
+
 func mail(subject, set, sender string) *sesv2.SendEmailInput {
 	text := func(text string) *types.Content { return &types.Content{Data: aws.String(text)} }
 	return &sesv2.SendEmailInput{
@@ -82,7 +92,8 @@ func TestMailOfAStoppedSetIsKeptAndSentOnceAfterTheStop(t *testing.T) {
 	endpoint := aws.EndpointResolverWithOptionsFunc(func(string, string, ...interface{}) (aws.Endpoint, error) {
 		return aws.Endpoint{URL: os.Getenv("AWS_ENDPOINT_URL")}, nil
 	})
-	loaded, err := config.LoadDefaultConfig(ctx, config.WithEndpointResolverWithOptions(endpoint))
+	sending := &calls{}
+	loaded, err := config.LoadDefaultConfig(ctx, config.WithEndpointResolverWithOptions(endpoint), config.WithHTTPClient(sending))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +127,9 @@ func TestMailOfAStoppedSetIsKeptAndSentOnceAfterTheStop(t *testing.T) {
 	send(first, start)
 	send(second, start)
 	send(mail("3 "+mark, other, from), start)
+	if sending.number != 2 {
+		t.Error("SES is asked once about a stopped set, and the SDK does not repeat that call; requests:", sending.number)
+	}
 	if got := accepted(t, mark); !reflect.DeepEqual(got, []string{"3 " + mark}) {
 		t.Fatal("accepted", got)
 	}
