@@ -37,6 +37,8 @@ Exit codes: 0 success, 1 failed, 2 wrong usage. Errors are on standard error.
 """
 
 import argparse
+import base64
+import email
 import io
 import json
 import os
@@ -121,6 +123,7 @@ def start(log):
     know_condition_keys(iam_actions)
     know_default_sets(ses_v2)
     know_stopped_sets(ses_v2)
+    know_request_ids(ses_v2)
     know_windows(lambda_svc, provisioners)
     know_properties(lambda_svc, dynamodb, provisioners)
     know_descriptions(handlers)
@@ -184,17 +187,38 @@ def know_default_sets(ses_v2):
 
 
 def know_stopped_sets(ses_v2):
-    """Teaches the emulator that SendEmail is refused with a configuration set that may not send, or that does not exist."""
+    """Teaches the emulator that SendEmail is refused with a configuration set that may not send, or that does not exist.
+
+    The set is a parameter of the call or, as some libraries do it, a header of a raw message.
+    """
     known = ses_v2.handle_request
 
     async def handle_request(method, path, headers, body, query_params):
-        name = json.loads(body or b"{}").get("ConfigurationSetName") if path == "/v2/email/outbound-emails" else None
+        name = set_of(json.loads(body or b"{}")) if path == "/v2/email/outbound-emails" else None
         if name and name not in ses_v2._config_sets:
             return ses_v2._missing_config_set(name)
         if name and not ses_v2._config_sets[name]["SendingOptions"]["SendingEnabled"]:
             message = f"Email sending for configuration set <{name}> is paused."
             return ses_v2._json_err("SendingPausedException", message)
         return await known(method, path, headers, body, query_params)
+
+    ses_v2.handle_request = handle_request
+
+
+def set_of(request):
+    """The configuration set of a SendEmail request, or None."""
+    raw = request.get("Content", {}).get("Raw", {}).get("Data", "")
+    header = email.message_from_bytes(base64.b64decode(raw))["X-SES-CONFIGURATION-SET"]
+    return request.get("ConfigurationSetName") or header
+
+
+def know_request_ids(ses_v2):
+    """Teaches the emulator that SES names each request in its answer: django-ses reads the name."""
+    known = ses_v2.handle_request
+
+    async def handle_request(method, path, headers, body, query_params):
+        status, answered, content = await known(method, path, headers, body, query_params)
+        return status, {"x-amzn-RequestId": str(uuid.uuid4()), **answered}, content
 
     ses_v2.handle_request = handle_request
 

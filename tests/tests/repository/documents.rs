@@ -84,7 +84,9 @@ fn documents() -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && (!name.starts_with('.') || name == ".github") && name != "target" {
+            // Not the source of this repository.
+            let is_made = ["target", "node_modules"].contains(&name.as_str());
+            if path.is_dir() && (!name.starts_with('.') || name == ".github") && !is_made {
                 folders.push(path);
             } else if name.ends_with(".md") {
                 documents.push(path);

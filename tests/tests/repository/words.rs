@@ -10,10 +10,13 @@ use std::path::Path;
 
 /// Texts for users, from the root of the repository. The comments of the arguments are the help of both programs, and the texts of
 /// the page are its strings.
-const PUBLIC: [&str; 16] = [
+const PUBLIC: [&str; 19] = [
     "README.md",
     "SECURITY.md",
     "infra/INSTALL.md",
+    "infra/APPLICATIONS.md",
+    "infra/cdk/README.md",
+    "infra/terraform/README.md",
     "infra/GATE.md",
     "infra/LIMITS.md",
     "infra/RUNBOOK.md",

@@ -1,0 +1,4 @@
+package software.amazon.awssdk.services.sesv2.model;
+
+/** A stand-in for the SDK's class. */
+public record SendEmailRequest(int id, String configurationSetName) {}
