@@ -374,7 +374,7 @@ Needs: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:De
 Exit codes: 0 success; 2 bad usage, an unknown subject, or --watch without a terminal; 3 AWS refused or could \
 not be reached.")]
 pub(crate) struct StatusArgs {
-    /// Show only this subject: configuration-set:NAME, identity:DOMAIN, tenant:NAME, tag:NAME=VALUE, account
+    /// Show only this subject: NAME of a configuration set, DOMAIN of an identity, tenant:NAME, tag:NAME=VALUE, account
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub(crate) subject: Option<Subject>,
     /// Refresh every N seconds, on a terminal, until interrupted [default: 10]
@@ -647,7 +647,7 @@ pub(crate) struct ManArgs {
 /// The subject to explain.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
+    /// Whose mail: NAME of a configuration set, DOMAIN of an identity, tenant:NAME, tag:NAME=VALUE, account
     #[arg(value_name = "SUBJECT", value_parser = subject)]
     pub(crate) subject: Subject,
     /// At one ISP only, such as gmail; stopping it there needs the gate
@@ -658,7 +658,7 @@ pub(crate) struct Target {
 /// The subjects of a command.
 #[derive(Debug, Args)]
 pub(crate) struct Targets {
-    /// Whose mail: configuration-set:NAME, tenant:NAME, account; identity:DOMAIN, tag:NAME=VALUE
+    /// Whose mail: NAME of a configuration set, DOMAIN of an identity, tenant:NAME, tag:NAME=VALUE, account
     #[arg(value_name = "SUBJECT", value_parser = subject, required = true)]
     pub(crate) subjects: Vec<Subject>,
     /// At one ISP only, such as gmail; stopping it there needs the gate
@@ -890,16 +890,17 @@ pub(crate) struct ProposeArgs {
     pub(crate) yes: bool,
 }
 
+/// A subject; without a prefix, a domain is an identity and any other name a configuration set. The account has its own word,
+/// so that no slip of a finger means it.
 fn subject(text: &str) -> Result<Subject, String> {
-    text.parse().map_err(|error: reputation::subject::SubjectError| {
-        let plain = !text.is_empty() && !text.contains([':', '@', '=', ' ']);
-        let guess = match plain {
-            true if text.contains('.') => format!("; did you mean identity:{text}?"),
-            true => format!("; did you mean configuration-set:{text}?"),
-            false => String::new(),
-        };
-        format!("{error}{guess}")
-    })
+    let is_of = |more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    if !text.is_empty() && text != "account" && is_of("_-") {
+        return Ok(Subject::ConfigurationSet(text.into()));
+    }
+    if text.contains('.') && is_of(".-") {
+        return Ok(Subject::Identity(text.to_ascii_lowercase().into()));
+    }
+    text.parse().map_err(|error: reputation::subject::SubjectError| error.to_string())
 }
 
 /// An address to send from.
@@ -945,6 +946,25 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn a_name_alone_is_a_configuration_set_and_a_domain_alone_an_identity() {
+        for (text, expected) in [
+            ("newsletter", "configuration-set:newsletter"),
+            ("configuration-set:newsletter", "configuration-set:newsletter"),
+            ("News.example.com", "identity:news.example.com"),
+            ("acount", "configuration-set:acount"),
+            ("account", "account"),
+            ("configuration-set:account", "configuration-set:account"),
+            ("tenant:a", "tenant:a"),
+            ("tag:list=a b", "tag:list=a b"),
+        ] {
+            assert_eq!(subject(text).unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["", "a b", "ann@example.com", "sett:news", "tag:list", "a=b"] {
+            assert!(subject(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_makes_sense() {
@@ -1019,8 +1039,8 @@ mod tests {
             (&["connect"], "<CONFIGURATION_SET|--all>"),
             (&["connect", "news", "--all"], "cannot be used with"),
             (&["stop"], "<SUBJECT>"),
-            (&["stop", "news"], "did you mean configuration-set:news?"),
-            (&["status", "example.com"], "did you mean identity:example.com?"),
+            (&["stop", "sett:news"], "names no subject"),
+            (&["status", "ann@example.com"], "names no subject"),
             (&["stop", "set:news"], "configuration-set:NAME, identity:DOMAIN"),
             (&["stop", "account", "--reason", " "], "must not be empty"),
             (&["policy"], "show"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws::ses::{SesControl, Signature};
 use pipeline::control::Flow;
-use pipeline::ports::{DesiredStates as _, Mark, Reputation as _, SendingControl as _};
+use pipeline::ports::{ControlError, DesiredStates as _, Mark, Reputation as _, SendingControl as _, Sight};
 use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
@@ -173,16 +173,15 @@ async fn resume_late(access: &Access, now: Now, down: &mut Down, asking: &Asking
     let topic = down.disconnected.as_ref().map(|disconnected| disconnected.topic.as_str()).unwrap_or_default();
     let mut ses = SesControl::new(&access.clients).signing(Signature::new(&access.stack, topic));
     for desired in desired {
-        let perhaps_stopped = desired.flow == Flow::Stopped
-            || desired.observed == Some(Flow::Stopped)
-            || desired.in_flight == Some(Flow::Stopped);
-        if !perhaps_stopped || is_of_person(access, &mut store, &desired.target, now).await? {
+        // By this the enforcer knows its own stops, too: seen, or about to be made when it ended.
+        let ours = desired.observed == Some(Flow::Stopped) || desired.in_flight == Some(Flow::Stopped);
+        if !ours || is_of_person(access, &mut store, &desired.target, now).await? {
             continue;
         }
         let name = desired.target.to_string();
         (asking.progress)(0, 0, &format!("looking at {name} once more"));
         match ses.flow(&desired.target).await {
-            Ok(sight) if sight.flow == Flow::Stopped && is_ours(&sight.mark) => {
+            Ok(Sight { flow: Flow::Stopped, mark }) if !matches!(mark, Mark::Other(_)) => {
                 match ses.set_flow(&desired.target, Flow::Flowing).await {
                     Ok(()) => {
                         // The mark only serves other stacks.
@@ -192,19 +191,11 @@ async fn resume_late(access: &Access, now: Now, down: &mut Down, asking: &Asking
                     Err(error) => down.not_resumed.push((name, error.to_string())),
                 }
             }
-            Ok(_) | Err(pipeline::ports::ControlError::Gone) => {}
+            Ok(_) | Err(ControlError::Gone) => {}
             Err(error) => down.not_resumed.push((name, error.to_string())),
         }
     }
     Ok(())
-}
-
-/// Whether a stop is that of this stack. Tenants and the account carry no mark; the table says that this stack stopped them.
-fn is_ours(mark: &Mark) -> bool {
-    match mark {
-        Mark::Ours | Mark::Unsupported => true,
-        Mark::Absent | Mark::Emptied | Mark::Other(_) => false,
-    }
 }
 
 async fn is_of_person(

@@ -61,8 +61,8 @@ fn what_cannot_be_understood_or_reached_ends_with_its_own_code_and_a_remedy() {
     check(&["doctor"], 2, "error: no AWS Region is known");
     check(&["doctor", "configuration-set:news"], 2, "unexpected argument");
     check(&["doctor", "--region", "eu-west-1"], 3, "choose a profile (--profile, AWS_PROFILE)");
-    check(&["history", "news"], 2, "did you mean configuration-set:news?");
-    check(&["stop", "news"], 2, "did you mean configuration-set:news?");
+    check(&["history", "sett:news"], 2, "names no subject");
+    check(&["stop", "a b"], 2, "names no subject");
     check(&["status"], 2, "error: no AWS Region is known\nSet it with --region, AWS_REGION");
     check(&["status", "--profile", "work"], 2, "Profile `work` has no Region");
     check(
