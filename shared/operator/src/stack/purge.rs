@@ -18,8 +18,9 @@ use crate::Access;
 use crate::asking::Asking;
 use crate::failure::Failure;
 
-/// KMS waits this many days before it deletes a key, and can keep it until then. The shortest that it accepts.
-pub const KEY_DAYS: i32 = 7;
+/// KMS waits this many days before it deletes a key, and can keep it until then. As `PendingWindowInDays` of the template: for
+/// 35 days DynamoDB keeps a backup of a deleted table, which is worth nothing without its key.
+pub const KEY_DAYS: i32 = 30;
 
 /// A table that outlived its stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
