@@ -36,7 +36,7 @@ const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:demo-alerts";
 /// A small table's stream has one shard.
 const SHARD: &str = "shardId-00000000000000000000-00000001";
 /// How long the queue gathers events while healthy mail is fed in advance, in seconds.
-const FEED_WINDOW: u32 = 60;
+const FEED_WINDOW: u32 = 300;
 /// Records of the ledger's stream in one batch, as in the template.
 const BATCH: usize = 1_000;
 /// The time that one invocation of the enforcer has.
@@ -59,7 +59,7 @@ pub struct Settings {
     pub healthy: u32,
     /// Minutes from there to the first incident.
     pub quiet: u32,
-    /// How long the queue gathers events before `ingest` gets them, in seconds; while healthy mail is fed, a minute.
+    /// How long the queue gathers events before `ingest` gets them, in seconds; longer while healthy mail is fed.
     pub window: u32,
 }
 

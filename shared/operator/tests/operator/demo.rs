@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const START: Now = Now(1_791_262_800_000);
 
 fn settings(seed: u64) -> Settings {
-    Settings { seed, start: START, healthy: HOUR / 2, quiet: 2, window: 60 }
+    Settings { seed, start: START, healthy: HOUR / 2, quiet: 2, window: 120 }
 }
 
 /// The story until an event of this kind about this configuration set.
