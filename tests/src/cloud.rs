@@ -1,7 +1,8 @@
-//! AWS in this process: DynamoDB by dynoxide, and the parts of SES, SNS and EventBridge that the stack's calls can see. The
-//! real SDK talks to it without a socket, so a test can stop "the process" between any two calls.
+//! AWS in this process, as in [`local`], with faults. The real SDK talks to it without a socket, so a test can stop "the
+//! process" between any two calls.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_runtime_api::shared::IntoShared;
-use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::RetryConfig;
-use dynoxide::{Database, DynoxideError};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use dynoxide::Database;
+use local::account::{Account, SesCall};
+use local::answer::respond;
+use local::dynamodb;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Name of the ledger table.
@@ -110,19 +111,10 @@ fn written(body: &str) -> Vec<(String, String)> {
     actions.iter().map(keys).collect()
 }
 
-/// The state of the services other than DynamoDB.
+/// The state of the services other than DynamoDB, and the faults of all of them.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Configuration sets and whether they may send.
-    pub sets: BTreeMap<String, bool>,
-    /// Each change of a configuration set, in order: name and whether it may send.
-    pub switched: Vec<(String, bool)>,
-    /// Messages published to SNS: the form fields.
-    pub published: Vec<BTreeMap<String, String>>,
-    /// Entries put to EventBridge.
-    pub events: Vec<Value>,
-    /// Tags of configuration sets.
-    pub tags: BTreeMap<String, BTreeMap<String, String>>,
+    account: Account,
     /// The statuses and codes that SES answers to the next calls instead.
     pub ses_errors: VecDeque<(u16, &'static str)>,
     /// The statuses and codes that SES answers to all calls about these sets instead.
@@ -145,6 +137,20 @@ pub struct State {
     pub dynamodb_down: bool,
     kill: Option<Kill>,
     dead: bool,
+}
+
+impl Deref for State {
+    type Target = Account;
+
+    fn deref(&self) -> &Account {
+        &self.account
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
 }
 
 impl Default for Cloud {
@@ -171,29 +177,8 @@ impl Cloud {
     }
 
     fn with_tables(streams: bool) -> Cloud {
-        let database = Database::memory().unwrap();
-        let cloud = Cloud { database, state: Arc::default(), streams: Arc::default() };
-        let stream = match streams {
-            true => json!({ "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" }),
-            false => json!({ "StreamEnabled": false }),
-        };
-        cloud.dynamodb(
-            "CreateTable",
-            json!({ "TableName": LEDGER, "BillingMode": "PAY_PER_REQUEST",
-                "AttributeDefinitions": [{ "AttributeName": "unit", "AttributeType": "B" }],
-                "KeySchema": [{ "AttributeName": "unit", "KeyType": "HASH" }],
-                "StreamSpecification": stream }),
-        );
-        cloud.dynamodb(
-            "CreateTable",
-            json!({ "TableName": REPUTATION, "BillingMode": "PAY_PER_REQUEST",
-                "AttributeDefinitions": [
-                    { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" }],
-                "KeySchema": [
-                    { "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
-                "StreamSpecification": stream }),
-        );
-        cloud
+        let database = dynamodb::with_tables(LEDGER, REPUTATION, streams).unwrap();
+        Cloud { database, state: Arc::default(), streams: Arc::default() }
     }
 
     /// From now on transactions take time, conflict on items, and are throttled by the capacity of a partition.
@@ -279,8 +264,8 @@ impl Cloud {
 
     /// Calls DynamoDB directly, for tests that inspect what is stored.
     pub fn dynamodb(&self, operation: &str, request: Value) -> Value {
-        match dispatch(&self.database, operation, &request.to_string()) {
-            Ok(answer) => serde_json::from_str(&answer).unwrap(),
+        match dynamodb::call_value(&self.database, operation, &request) {
+            Ok(answer) => answer,
             Err(error) => panic!("{operation}: {error}"),
         }
     }
@@ -371,15 +356,11 @@ impl Cloud {
         let answer = if target.starts_with("DynamoDB") {
             self.answer_dynamodb(&operation, body)
         } else if operation == "PutEvents" {
-            let entries = serde_json::from_str::<Value>(body).unwrap_or_default()["Entries"].take();
-            let entries = entries.as_array().cloned().unwrap_or_default();
-            let ids: Vec<Value> = entries.iter().map(|_| json!({ "EventId": "1" })).collect();
-            self.state().events.extend(entries);
-            respond(200, None, &json!({ "FailedEntryCount": 0, "Entries": ids }).to_string())
-        } else if request.uri().contains("/v2/email/") {
-            self.answer_ses(request.method(), request.uri(), body)
+            self.state().answer_events(body)
+        } else if let Some(call) = SesCall::read(request.method(), request.uri(), body) {
+            self.answer_ses(&call)
         } else {
-            self.answer_sns(body)
+            self.state().answer_sns(body)
         };
         if dies.is_some() { Err(stopped()) } else { Ok(answer) }
     }
@@ -388,7 +369,7 @@ impl Cloud {
         if self.state().dynamodb_down {
             return respond(503, Some("ServiceUnavailable"), r#"{"message":"as the test says"}"#);
         }
-        match dispatch(&self.database, operation, body) {
+        match dynamodb::call(&self.database, operation, body) {
             Ok(text) => {
                 // Only that part is parsed: benches run this code.
                 let used = serde_json::from_str::<Used>(&text).unwrap_or_default().used;
@@ -406,67 +387,35 @@ impl Cloud {
                 drop(state);
                 respond(200, None, &text)
             }
-            Err(error) => respond(error.status_code(), None, &error.to_json()),
+            Err(error) => {
+                assert!(!error.is_unknown_operation(), "unexpected call {operation}");
+                respond(error.status, None, &error.json)
+            }
         }
     }
 
-    fn answer_ses(&self, method: &str, uri: &str, body: &str) -> HttpResponse {
+    fn answer_ses(&self, call: &SesCall) -> HttpResponse {
         let mut state = self.state();
         if let Some((status, code)) = state.ses_errors.pop_front() {
             return respond(status, Some(code), r#"{"message":"as the test says"}"#);
         }
-        let path = uri.split("/v2/email/").nth(1).unwrap_or("").to_owned();
-        state.ses_calls.push(format!("{method} {path}"));
-        let request = serde_json::from_str::<Value>(body).unwrap_or_default();
-        let arn = request["ResourceArn"].as_str().unwrap_or("");
-        let name = match path.strip_prefix("configuration-sets/") {
-            Some(rest) => rest.split('/').next().unwrap_or("").to_owned(),
-            None => arn.rsplit('/').next().unwrap_or("").to_owned(),
-        };
-        if let Some((status, code)) = state.set_errors.get(&name).copied() {
+        state.ses_calls.push(format!("{} {}", call.method, call.path));
+        if let Some((status, code)) = state.set_errors.get(&call.set).copied() {
             return respond(status, Some(code), r#"{"message":"as the test says"}"#);
         }
-        let Some(sending) = state.sets.get(&name).copied() else {
-            let message = json!({ "message": format!("Configuration set <{name}> does not exist.") });
-            return respond(404, Some("NotFoundException"), &message.to_string());
-        };
-        if method == "GET" {
-            let stale = state.stale.get_mut(&name).filter(|(_, left)| *left > 0).map(|(answer, left)| {
-                *left -= 1;
-                *answer
-            });
-            let tags = state.tags.get(&name).into_iter().flatten();
-            let tags: Vec<Value> = tags.map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
-            let set = json!({ "ConfigurationSetName": name, "Tags": tags,
-                "SendingOptions": { "SendingEnabled": stale.unwrap_or(sending) } });
-            return respond(200, None, &set.to_string());
+        if call.path == "tags" {
+            let ours = "arn:aws:ses:eu-west-1:123456789012:configuration-set/";
+            assert!(call.arn.starts_with(ours), "{}", call.arn);
         }
-        if path == "tags" {
-            assert!(arn.starts_with("arn:aws:ses:eu-west-1:123456789012:configuration-set/"), "{arn}");
-            for tag in request["Tags"].as_array().unwrap() {
-                let [key, value] = ["Key", "Value"].map(|member| tag[member].as_str().unwrap().to_owned());
-                state.tags.entry(name.clone()).or_default().insert(key, value);
-            }
-            return respond(200, None, "{}");
+        if call.method == "GET"
+            && state.sets.contains_key(&call.set)
+            && let Some((answer, left)) = state.stale.get_mut(&call.set).filter(|(_, left)| *left > 0)
+        {
+            *left -= 1;
+            let answer = *answer;
+            return state.shown(&call.set, answer);
         }
-        let wanted = request["SendingEnabled"].as_bool().unwrap_or(false);
-        if wanted != sending {
-            state.sets.insert(name.clone(), wanted);
-            state.switched.push((name, wanted));
-        }
-        respond(200, None, "{}")
-    }
-
-    fn answer_sns(&self, body: &str) -> HttpResponse {
-        let fields = body.split('&').filter_map(|pair| pair.split_once('='));
-        let fields = fields.map(|(name, value)| (decode(name), decode(value))).collect();
-        self.state().published.push(fields);
-        respond(
-            200,
-            None,
-            "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
-             <MessageId>1</MessageId></PublishResult></PublishResponse>",
-        )
+        state.answer_ses(call)
     }
 }
 
@@ -477,64 +426,12 @@ struct Used {
     used: Value,
 }
 
-/// Decodes a part of a form (`application/x-www-form-urlencoded`).
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits: String = rest.by_ref().take(2).map(char::from).collect();
-                bytes.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
-            }
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 fn lost() -> ConnectorError {
     ConnectorError::io("the connection was lost".into())
 }
 
 fn stopped() -> ConnectorError {
     ConnectorError::other("the process was stopped".into(), None)
-}
-
-fn respond(status: u16, code: Option<&'static str>, body: &str) -> HttpResponse {
-    let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
-    if let Some(code) = code {
-        response.headers_mut().insert("x-amzn-errortype", code);
-    }
-    response
-}
-
-fn dispatch(database: &Database, operation: &str, body: &str) -> Result<String, DynoxideError> {
-    fn run<Q: DeserializeOwned, A: Serialize>(
-        body: &str,
-        call: impl FnOnce(Q) -> Result<A, DynoxideError>,
-    ) -> Result<String, DynoxideError> {
-        let request = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
-        Ok(serde_json::to_string(&call(request)?).unwrap())
-    }
-    match operation {
-        "BatchWriteItem" => run(body, |request| database.batch_write_item(request)),
-        "CreateTable" => run(body, |request| database.create_table(request)),
-        "DeleteItem" => run(body, |request| database.delete_item(request)),
-        "DescribeStream" => run(body, |request| database.describe_stream(request)),
-        "DescribeTable" => run(body, |request| database.describe_table(request)),
-        "GetItem" => run(body, |request| database.get_item(request)),
-        "GetRecords" => run(body, |request| database.get_records(request)),
-        "GetShardIterator" => run(body, |request| database.get_shard_iterator(request)),
-        "ListStreams" => run(body, |request| database.list_streams(request)),
-        "PutItem" => run(body, |request| database.put_item(request)),
-        "Query" => run(body, |request| database.query(request)),
-        "Scan" => run(body, |request| database.scan(request)),
-        "TransactWriteItems" => run(body, |request| database.transact_write_items(request)),
-        "UpdateItem" => run(body, |request| database.update_item(request)),
-        other => panic!("unexpected call {other}"),
-    }
 }
 
 impl HttpConnector for Cloud {

@@ -84,7 +84,9 @@ pub struct Asking<'a> {
 
 impl Asking<'_> {
     /// No terminal: steps are not shown, and questions are not answered.
-    pub const NOBODY: Asking<'static> = Asking { progress: &|_, _, _| {}, line: &|_| {}, confirm: &|_| Confirmed::Nobody };
+    pub const NOBODY: Asking<'static> =
+        Asking { progress: &|_, _, _| {}, line: &|_| {}, confirm: &|_| Confirmed::Nobody };
     /// The question was answered with yes before.
-    pub const CONFIRMED: Asking<'static> = Asking { progress: &|_, _, _| {}, line: &|_| {}, confirm: &|_| Confirmed::Yes };
+    pub const CONFIRMED: Asking<'static> =
+        Asking { progress: &|_, _, _| {}, line: &|_| {}, confirm: &|_| Confirmed::Yes };
 }

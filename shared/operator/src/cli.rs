@@ -25,6 +25,7 @@ use crate::asking::{Asking, Confirmed, Progress, Question};
 use crate::backtest::{self, Order, PolicyFile, Recording};
 use crate::command::{self, CommandRequest, CommandResult, OperatorCommand};
 use crate::dashboard::Dashboard;
+use crate::demo::{self, Line};
 use crate::failure::Failure;
 use crate::history::{self, Stretch};
 use crate::stack::{self, deploy, down, permissions};
@@ -34,8 +35,9 @@ use crate::{
     quota, status, text, up,
 };
 use arguments::{
-    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DeployArgs, DisconnectArgs, DownArgs, DrillArgs, Global, IspsVerb,
-    PolicyOfArgs, PolicyVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs, Target, Targets, UpArgs, Verb,
+    AdviseArgs, BacktestArgs, Cli, DashboardArgs, DemoArgs, DeployArgs, DisconnectArgs, DownArgs, DrillArgs, Global,
+    IspsVerb, PolicyOfArgs, PolicyVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs, Target, Targets,
+    UpArgs, Verb,
 };
 use isps::Shown;
 use terminal::progress::Painter;
@@ -64,6 +66,8 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
         watched(&cli.global, subject.as_ref(), *seconds, &**clock)
     } else if let Verb::Dashboard(args) = &cli.verb {
         dashboard(&cli.global, args, clock)
+    } else if let Verb::Demo(args) = &cli.verb {
+        demo(&cli.global, args, clock())
     } else if let Verb::Isps { verb: IspsVerb::Propose(args) } = &cli.verb {
         isps::propose(&cli.global, args, clock())
             .and_then(|answer| print_answer(&answer, format, color).map(|()| answer.exit))
@@ -104,15 +108,18 @@ pub async fn answered(
 }
 
 fn print_answer(answer: &Answer, format: Format, color: Color) -> Result<(), Failure> {
-    let written = match format {
-        Format::Text => show(&answer.text, color),
-        // JSON has no styles.
-        Format::Json => show(&answer.json, Color::Never),
-    };
-    match written {
+    match write_answer(answer, format, color) {
         // The reader has closed the pipe, so the work is done.
         Err(error) if is_gone(&error) => Ok(()),
         written => written.map_err(|error| Failure::Output(error.to_string())),
+    }
+}
+
+fn write_answer(answer: &Answer, format: Format, color: Color) -> std::io::Result<()> {
+    match format {
+        Format::Text => show(&answer.text, color),
+        // JSON has no styles.
+        Format::Json => show(&answer.json, Color::Never),
     }
 }
 
@@ -178,6 +185,30 @@ fn dashboard(global: &Global, args: &DashboardArgs, clock: &Clock) -> Result<Exi
         dashboard.serve(access, move || clock()).await
     })?;
     Ok(Exit::Done)
+}
+
+/// Runs a demo until it is interrupted, its time is over, or the reader is gone.
+fn demo(global: &Global, args: &DemoArgs, now: Now) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Output(error.to_string()))?;
+    let DemoArgs { port, seed, speed, length } = *args;
+    let order = demo::Order { port, seed, speed, length: length.map(Duration::from_secs) };
+    let mut gone = false;
+    let mut print = |line: Line<'_>| {
+        let term = term_style();
+        let answer = match line {
+            Line::Ready { url, now } => text::demo::ready(url, now, speed, term),
+            Line::Happened(event) => text::demo::happened(event, term),
+        };
+        write_answer(&answer, global.format, global.color).map_err(|error| {
+            gone = is_gone(&error);
+            Failure::Output(error.to_string())
+        })
+    };
+    match runtime.block_on(demo::run(&order, now, interrupt::interrupted(), &mut print)) {
+        Err(_) if gone => Ok(Exit::Done),
+        ended => ended.map(|()| Exit::Done),
+    }
 }
 
 fn route(global: &Global) -> Route {
@@ -250,7 +281,11 @@ async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Res
     }
     if let Verb::Deploy(DeployArgs { print_template: true, .. }) = &verb {
         let template = stack::template::packaged();
-        return Ok(Answer { json: format!("{}\n", serde_json::json!({ "template": template })), text: template, exit: Exit::Done });
+        return Ok(Answer {
+            json: format!("{}\n", serde_json::json!({ "template": template })),
+            text: template,
+            exit: Exit::Done,
+        });
     }
     if let Verb::PolicyOf(PolicyOfArgs { role, account: Some(account), bucket }) = &verb {
         let region = global.region.clone().or_else(|| std::env::var("AWS_REGION").ok());
@@ -298,6 +333,7 @@ fn pushed(verb: &Verb) -> Result<String, Failure> {
         | Verb::History(_)
         | Verb::Quota(_)
         | Verb::Dashboard(_)
+        | Verb::Demo(_)
         | Verb::Digest
         | Verb::Doctor(_)
         | Verb::Drill(_)
@@ -364,8 +400,8 @@ async fn answer_with(
             text::answer(history::history(access, subject, stretch, now).await, term)
         }
         Verb::Quota(args) => text::answer(quota::quotas(access, args.configuration_set.as_deref(), now).await, term),
-        // `run_by` handles it, because it does not end with an answer.
-        Verb::Dashboard(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
+        // `run_by` handles them, because they do not end with an answer.
+        Verb::Dashboard(_) | Verb::Demo(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
         // Without a terminal, the answer to the question is no.
         Verb::Isps { verb: IspsVerb::Propose(args) } => {
             text::answer(isps::proposed(Some(access), &args, now, &Shown { progress, ask: &|_, _| false }).await, term)

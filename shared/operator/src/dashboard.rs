@@ -57,6 +57,14 @@ pub struct Dashboard {
     listener: TcpListener,
     address: SocketAddr,
     token: String,
+    banner: Option<Banner>,
+}
+
+/// What is said above everything, and how often the page is refreshed.
+#[derive(Clone, Copy, Debug)]
+struct Banner {
+    text: &'static str,
+    refresh_seconds: u32,
 }
 
 /// What requests are checked against, and where they are passed on to.
@@ -79,6 +87,7 @@ enum Job {
 struct DashboardWorker {
     access: Access,
     clock: Box<dyn Fn() -> Now>,
+    banner: Option<Banner>,
     view: Mutex<Option<(Now, Bytes)>>,
 }
 
@@ -98,7 +107,13 @@ impl Dashboard {
         for byte in random {
             let _ = write!(token, "{byte:02x}");
         }
-        Ok(Dashboard { listener, address, token })
+        Ok(Dashboard { listener, address, token, banner: None })
+    }
+
+    /// The same with a text above everything, and another time between two refreshes of the page.
+    #[must_use]
+    pub fn with_banner(self, text: &'static str, refresh_seconds: u32) -> Dashboard {
+        Dashboard { banner: Some(Banner { text, refresh_seconds }), ..self }
     }
 
     /// The address for a browser. Anyone with this address has the operator's permissions.
@@ -127,7 +142,8 @@ impl Dashboard {
             .layer(DefaultBodyLimit::max(MAX_BYTES))
             .layer(middleware::from_fn_with_state(door.clone(), guard))
             .with_state(door);
-        let worker = Rc::new(DashboardWorker { access, clock: Box::new(clock), view: Mutex::new(None) });
+        let (clock, banner) = (Box::new(clock), self.banner);
+        let worker = Rc::new(DashboardWorker { access, clock, banner, view: Mutex::new(None) });
         let work = async {
             while let Some(job) = asked.recv().await {
                 let worker = Rc::clone(&worker);
@@ -243,7 +259,11 @@ impl DashboardWorker {
             return shown(json.clone());
         }
         match view::view(&self.access, now).await {
-            Ok(view) => {
+            Ok(mut view) => {
+                if let Some(Banner { text, refresh_seconds }) = self.banner {
+                    view.warnings.insert(0, text.to_owned());
+                    view.refresh_seconds = refresh_seconds;
+                }
                 let json = Bytes::from(serde_json::to_vec(&view).unwrap_or_default());
                 *known = Some((now, json.clone()));
                 shown(json)

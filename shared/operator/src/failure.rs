@@ -225,6 +225,9 @@ pub enum Failure {
     /// A push needs a confirmation, and there is no terminal to ask on.
     #[error("--apply asks before it pushes, but standard input is not a terminal")]
     NobodyToAsk,
+    /// The simulated stack of a demo failed.
+    #[error("the demo cannot go on")]
+    Demo(#[source] Box<local::DemoError>),
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(String),
@@ -292,7 +295,9 @@ impl Failure {
             | Failure::NobodyToAsk
             | Failure::Output(_) => Exit::Usage,
             Failure::Bucket(refusal) if refusal.code == "NoSuchBucket" => Exit::Usage,
-            Failure::Bucket(_) | Failure::Refused { .. } | Failure::NoResolver { .. } => Exit::Refused,
+            Failure::Bucket(_) | Failure::Refused { .. } | Failure::NoResolver { .. } | Failure::Demo(_) => {
+                Exit::Refused
+            }
         }
     }
 
@@ -358,6 +363,7 @@ impl Failure {
             Failure::CannotListen { .. } => {
                 "Another program may use that port: choose another with --port, or leave it out.".to_owned()
             }
+            Failure::Demo(_) => "This is a fault of ses-breaker: please report it with the seed.".to_owned(),
             Failure::NoTerminal => "To print the status once: ses-breaker status --format json".to_owned(),
             Failure::NoDomains { .. } => {
                 "Check that these files contain SES events. For a list of domains or addresses: --domains FILE."

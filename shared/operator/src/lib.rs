@@ -19,6 +19,7 @@ pub mod cli;
 pub mod command;
 pub mod connect;
 pub mod dashboard;
+pub mod demo;
 pub mod digest;
 pub mod disconnect;
 pub mod doctor;

@@ -274,8 +274,9 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now) -> Res
 /// A warning where the functions are of another release than this program.
 fn other_release(functions: &str) -> Option<String> {
     let own = crate::stack::deploy::VERSION;
-    (functions != own)
-        .then(|| format!("the stack runs release {functions}, and this program is of {own}; to deploy {own}: ses-breaker up"))
+    (functions != own).then(|| {
+        format!("the stack runs release {functions}, and this program is of {own}; to deploy {own}: ses-breaker up")
+    })
 }
 
 /// The first hour of the last 24 hours: mail since then is shown.

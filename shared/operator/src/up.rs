@@ -99,7 +99,11 @@ pub async fn up(access: &Access, order: &Order, now: Now, asking: &Asking<'_>) -
     if order.all || !order.sets.is_empty() {
         let sets = connect::Order { sets: order.sets.clone(), all: order.all, ..connect::Order::default() };
         let connected = connect::connect(access, &sets, asking.progress).await?;
-        (asking.line)(&format!("{} of {} configuration sets connected", connected.count(), connected.configuration_sets.len()));
+        (asking.line)(&format!(
+            "{} of {} configuration sets connected",
+            connected.count(),
+            connected.configuration_sets.len()
+        ));
         up.heard = Some(heard(access, order.wait, order.deploy.pace, asking).await?);
         up.connected = Some(connected);
     }
@@ -136,7 +140,11 @@ async fn heard(access: &Access, wait: Duration, pace: Duration, asking: &Asking<
             return Ok(false);
         }
         let left = (deadline - now).as_secs();
-        (asking.progress)(0, 0, &format!("waiting up to {left} s for the first event: send a mail with a connected set"));
+        (asking.progress)(
+            0,
+            0,
+            &format!("waiting up to {left} s for the first event: send a mail with a connected set"),
+        );
         sleep(pace.min(deadline - now)).await;
     }
 }
@@ -166,17 +174,26 @@ fn next(access: &Access, order: &Order, up: &Up) -> Vec<String> {
     if given.clone().any(|(name, value)| name == "AlertEmail" && !value.is_empty())
         && up.deployed.outcome != deploy::Outcome::Unchanged
     {
-        next.push("Confirm the subscription that AWS has sent to your address for alerts; until then no alert arrives.".to_owned());
+        next.push(
+            "Confirm the subscription that AWS has sent to your address for alerts; until then no alert arrives."
+                .to_owned(),
+        );
     }
     if up.connected.is_none() {
-        next.push(format!("Let SES publish its events, and see first what that changes: ses-breaker connect --all --dry-run{stack}"));
+        next.push(format!(
+            "Let SES publish its events, and see first what that changes: ses-breaker connect --all --dry-run{stack}"
+        ));
     }
     if up.heard == Some(false) {
-        next.push(format!("No event has arrived yet. Send a mail with a connected set, and look: ses-breaker status{stack}"));
+        next.push(format!(
+            "No event has arrived yet. Send a mail with a connected set, and look: ses-breaker status{stack}"
+        ));
     }
     next.push(format!("See what happens, live: ses-breaker dashboard{stack}"));
     if up.shadow {
-        next.push(format!("It reports and does nothing else. When its reports convince you: ses-breaker up --act{stack}"));
+        next.push(format!(
+            "It reports and does nothing else. When its reports convince you: ses-breaker up --act{stack}"
+        ));
     }
     next
 }

@@ -82,6 +82,8 @@ pub struct View {
     pub warnings: Vec<String>,
     /// What was read, as a sentence; empty for a live stack.
     pub read: String,
+    /// Seconds between two looks at a live stack; 0 for a replay.
+    pub refresh_seconds: u32,
 }
 
 /// Bins of equal length.
@@ -426,6 +428,7 @@ impl View {
             quotas: last(&quotas, MAX_QUOTAS).0,
             warnings: report.warnings.iter().map(|warning| warning.words(str::to_owned)).collect(),
             read: read(report),
+            refresh_seconds: 0,
         }
     }
 }

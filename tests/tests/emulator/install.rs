@@ -100,7 +100,10 @@ async fn a_wheel_is_all_that_it_takes_to_go_up_act_and_come_down() {
     let up = fixture.succeed("ses-breaker up newsletter --act --yes --wait 0 --email you@example.com");
     let took = began.elapsed();
     eprintln!("{up}\nup in {took:.1?}");
-    assert!(up.starts_with("stack ses-breaker: created, 6") && up.contains("newsletter  connected, and read back"), "{up}");
+    assert!(
+        up.starts_with("stack ses-breaker: created, 6") && up.contains("newsletter  connected, and read back"),
+        "{up}"
+    );
     assert!(up.contains("Version 1") || up.contains("version 1"), "{up}");
 
     let again = fixture.json("ses-breaker up newsletter --act --yes --wait 0 --email you@example.com");

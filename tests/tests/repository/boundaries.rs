@@ -112,6 +112,15 @@ fn only_what_talks_to_aws_sees_its_sdk() {
 }
 
 #[test]
+fn no_function_links_the_simulation_of_aws() {
+    for function in ["breaker", "enforcer", "gate", "ingest", "warmup"] {
+        let found = pulled_in(&format!("ses-breaker-{function}"));
+        let simulated = ["dynoxide-rs", "libsqlite3-sys", "ses-breaker-local"];
+        assert!(simulated.iter().all(|name| !found.contains(*name)), "{function} pulls in {found:?}");
+    }
+}
+
+#[test]
 fn a_client_of_the_gate_sees_credentials_and_signatures_of_aws_and_no_service_of_it() {
     // Credentials may come from single sign-on, and roles from STS: every program of AWS finds them that way.
     let credentials = ["aws-sdk-sso", "aws-sdk-ssooidc", "aws-sdk-sts"];

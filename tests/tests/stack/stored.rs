@@ -179,7 +179,15 @@ async fn every_kind_of_stored_item_has_the_form_that_other_releases_read() {
     desired_states_are_noted(&stack).await;
     quotas_are_opened(&cloud, &policy).await;
     let mut store = stack.reputation();
-    store.note_parameters(StackParameters { account: true, tenants: false, gate: Some(true), version: Some("0.1.0".to_owned()) }).await.unwrap();
+    store
+        .note_parameters(StackParameters {
+            account: true,
+            tenants: false,
+            gate: Some(true),
+            version: Some("0.1.0".to_owned()),
+        })
+        .await
+        .unwrap();
     assert!(store.claim_export(START.minute()).await.unwrap());
     let after = Some(Subject::Identity("news.example".into()));
     let progress = SweepProgress { number: 29_854_560_u64.into(), after };

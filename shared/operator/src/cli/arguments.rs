@@ -34,6 +34,7 @@ Examples:
   ses-breaker history configuration-set:newsletter   what its breakers did, and which commands people gave
   ses-breaker quota                             what the gate may grant, and will
   ses-breaker dashboard                         the same in a browser, live
+  ses-breaker demo                              the whole stack on this machine, without AWS
   ses-breaker digest                            breaker states and yesterday's rates
   ses-breaker doctor                            check the stack for faults
   ses-breaker drill --from news@example.com     prove that it stops a bad sender
@@ -100,6 +101,7 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     Quota(QuotaArgs),
     Dashboard(DashboardArgs),
+    Demo(DemoArgs),
     /// Print the digest now: breaker states and yesterday's rates.
     ///
     /// Rates of the account, each configuration set and each identity against the policy's lines, what is not sending, the account
@@ -483,6 +485,39 @@ pub(crate) struct DashboardArgs {
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
 }
+
+/// Show the whole stack at work on this machine, without an AWS account.
+///
+/// Simulates a sender, its mail, SES and the stack in memory, with the functions that are deployed, and prints what happens: a
+/// campaign to an old list begins, its configuration set is stopped, the mail is tested, all is sent again. The address that is
+/// printed first is that of the live dashboard, with buttons that work. It needs no credentials and no network, changes no
+/// stack, and leaves nothing behind.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ses-breaker demo                             prints the address to open; Ctrl-C ends it
+  ses-breaker demo --speed 10 --seed 7         slower, with other mail
+  ses-breaker demo --for 120 --format json     two minutes of it, one JSON document a line
+
+Times are simulated: they begin early in the morning of today, with some hours of healthy mail. The same seed gives the same \
+mail. The options that name a stack, profile, Region or endpoint have no effect.
+
+Exit codes: 0 interrupted, or its time is over; 2 bad usage, or a port that cannot be listened on; 3 a fault of the demo.")]
+pub(crate) struct DemoArgs {
+    /// Listen on this port of 127.0.0.1 [default: any free port]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+    /// Seed of the simulated sender
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Simulated time passes X times as fast as real time, 1 to 3600
+    #[arg(long, value_name = "X", default_value_t = 60.0, value_parser = speed)]
+    pub(crate) speed: f64,
+    /// End this many seconds after the dashboard is ready
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) length: Option<u64>,
+}
+
 /// Check the stack and the SES account for faults, and print how to fix them.
 ///
 /// Checks each link from SES to the people who get the alerts: event destinations, topic, queue, functions, rules, alerts, the
@@ -911,6 +946,14 @@ fn sender(text: &str) -> Result<String, String> {
     }
 }
 
+/// How fast simulated time passes.
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if (1.0..=3_600.0).contains(&speed) => Ok(speed),
+        Ok(_) | Err(_) => Err("write a number from 1 to 3600".to_owned()),
+    }
+}
+
 /// A name that CloudFormation accepts for a stack.
 fn stack(text: &str) -> Result<String, String> {
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -1072,6 +1115,8 @@ mod tests {
             (&["completions", "sh"], "bash"),
             (&["man"], "<DIR>"),
             (&["dashboard", "--port", "70000"], "70000 is not in 0..=65535"),
+            (&["demo", "--speed", "0"], "write a number from 1 to 3600"),
+            (&["demo", "--for", "0"], "0 is not in 1.."),
             (&["status", "--stack", "my stack"], "letters, digits and hyphens"),
             (&["status", "--endpoint-url", "localhost:4566"], "begins with https:// or http://"),
         ] {

@@ -27,6 +27,8 @@ use crate::{Access, status};
 const STRETCH: u32 = 7 * DAY;
 /// The number of subjects that are read: those with the latest events.
 const MAX_SUBJECTS: usize = 60;
+/// Seconds between two refreshes of the page.
+const REFRESH_SECONDS: u32 = 10;
 /// Subjects that are read at a time.
 const READS: usize = 16;
 /// The number of latest notices that are read.
@@ -118,6 +120,7 @@ pub async fn view(access: &Access, now: Now) -> Result<View, Failure> {
         quotas: reading.allowances(policy).iter().map(quota).collect(),
         warnings,
         read: String::new(),
+        refresh_seconds: REFRESH_SECONDS,
     })
 }
 

@@ -60,7 +60,8 @@ impl<'a> CodeBucket<'a> {
 
     /// Whether it exists, and is ours.
     pub(crate) async fn exists(&self) -> Result<bool, Failure> {
-        let asked = self.client.head_bucket().bucket(&self.name).expected_bucket_owner(&self.place.account).send().await;
+        let asked =
+            self.client.head_bucket().bucket(&self.name).expected_bucket_owner(&self.place.account).send().await;
         let error = match asked {
             Ok(answer) => {
                 let elsewhere = answer.bucket_region().filter(|region| *region != self.place.region);
@@ -129,7 +130,9 @@ impl<'a> CodeBucket<'a> {
         let owner = &self.place.account;
         let asked = self.client.head_object().bucket(&self.name).key(key).expected_bucket_owner(owner).send().await;
         match asked {
-            Ok(known) if known.content_length().and_then(|length| usize::try_from(length).ok()) == Some(bytes.len()) => {
+            Ok(known)
+                if known.content_length().and_then(|length| usize::try_from(length).ok()) == Some(bytes.len()) =>
+            {
                 return Ok(false);
             }
             Ok(_) => {}

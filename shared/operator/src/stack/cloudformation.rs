@@ -63,8 +63,14 @@ impl KnownStack {
 
     /// Whether it works: its last change succeeded, or was undone.
     pub fn is_sound(&self) -> bool {
-        ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"]
-            .contains(&self.status.as_str())
+        [
+            "CREATE_COMPLETE",
+            "UPDATE_COMPLETE",
+            "UPDATE_ROLLBACK_COMPLETE",
+            "IMPORT_COMPLETE",
+            "IMPORT_ROLLBACK_COMPLETE",
+        ]
+        .contains(&self.status.as_str())
     }
 }
 
@@ -288,7 +294,11 @@ impl<'a> CloudFormation<'a> {
     }
 
     /// Undoes an update whose undoing has failed, once more.
-    pub(crate) async fn continue_rollback(&self, known: &KnownStack, asking: &Asking<'_>) -> Result<KnownStack, Failure> {
+    pub(crate) async fn continue_rollback(
+        &self,
+        known: &KnownStack,
+        asking: &Asking<'_>,
+    ) -> Result<KnownStack, Failure> {
         let since = self.last_event(&known.id).await?;
         let continued = self.client.continue_update_rollback().stack_name(&known.id).send().await;
         continued.map_err(|error| self.access.refused(port_error("undoing the last update", &error)))?;
@@ -310,7 +320,8 @@ impl<'a> CloudFormation<'a> {
         loop {
             let request = self.client.describe_stack_events().stack_name(id).set_next_token(next.take());
             let answer = request.send().await;
-            let answer = answer.map_err(|error| self.access.refused(port_error("reading the stack's events", &error)))?;
+            let answer =
+                answer.map_err(|error| self.access.refused(port_error("reading the stack's events", &error)))?;
             // The newest come first.
             for event in answer.stack_events.unwrap_or_default() {
                 if event.event_id() == Some(since) {

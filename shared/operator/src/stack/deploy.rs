@@ -44,7 +44,14 @@ pub struct Order {
 
 impl Default for Order {
     fn default() -> Order {
-        Order { functions: None, bucket: None, parameters: Vec::new(), check_permissions: true, dry_run: false, pace: PACE }
+        Order {
+            functions: None,
+            bucket: None,
+            parameters: Vec::new(),
+            check_permissions: true,
+            dry_run: false,
+            pace: PACE,
+        }
     }
 }
 

@@ -40,7 +40,8 @@ impl Package {
             let Some(path) = zip(found, name) else {
                 return Err(StackFailure::FunctionMissing { folder: found.clone(), function: name });
             };
-            let bytes = fs::read(&path).map_err(|source| StackFailure::UnreadableCode { path: path.clone(), source })?;
+            let bytes =
+                fs::read(&path).map_err(|source| StackFailure::UnreadableCode { path: path.clone(), source })?;
             // The end of an archive may be missing on a full disk; the beginning tells only that it is one.
             if !bytes.starts_with(b"PK\x03\x04") || !has_end(&bytes) {
                 return Err(StackFailure::NotAZip { path });
@@ -66,7 +67,9 @@ fn places(program: Option<&Path>, architecture: &str) -> Vec<PathBuf> {
 }
 
 fn zip(folder: &Path, name: &str) -> Option<PathBuf> {
-    [folder.join(format!("{name}.zip")), folder.join(name).join("bootstrap.zip")].into_iter().find(|path| path.is_file())
+    [folder.join(format!("{name}.zip")), folder.join(name).join("bootstrap.zip")]
+        .into_iter()
+        .find(|path| path.is_file())
 }
 
 /// Whether the archive has the record that ends a zip file; a comment may follow it.

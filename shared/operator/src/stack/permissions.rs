@@ -98,7 +98,11 @@ fn viewer(place: &Place) -> Vec<Statement> {
             &[arns.own("dynamodb", "table/", "reputation")],
         ),
         allow("ReadTables", &["kms:Decrypt"], &[arns.of("kms", "key/*")]),
-        allow("LookUpStack", &["cloudformation:DescribeStacks"], &[arns.of("cloudformation", &format!("stack/{}/*", place.stack))]),
+        allow(
+            "LookUpStack",
+            &["cloudformation:DescribeStacks"],
+            &[arns.of("cloudformation", &format!("stack/{}/*", place.stack))],
+        ),
     ]
 }
 
@@ -143,7 +147,11 @@ fn operator(place: &Place) -> Vec<Statement> {
             &["sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic", "sns:GetSubscriptionAttributes"],
             &[arns.of("sns", "*")],
         ),
-        allow("ExamineQueues", &["sqs:GetQueueUrl", "sqs:GetQueueAttributes"], &[arns.own("sqs", "", "events"), arns.own("sqs", "", "events-dead")]),
+        allow(
+            "ExamineQueues",
+            &["sqs:GetQueueUrl", "sqs:GetQueueAttributes"],
+            &[arns.own("sqs", "", "events"), arns.own("sqs", "", "events-dead")],
+        ),
         allow("ExamineSources", &["lambda:ListEventSourceMappings", "lambda:GetAccountSettings"], &everything()),
         allow("ExamineFunctions", &["lambda:GetFunctionConcurrency"], &[arns.of("lambda", "function:*")]),
         allow("ExamineRules", &["events:DescribeRule"], &[arns.own("events", "rule/", "*")]),
@@ -168,9 +176,17 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
         ),
         allow("ResumeTenants", &["ses:UpdateReputationEntityCustomerManagedStatus"], &[arns.of("ses", "tenant/*")]),
         allow("ResumeAccount", &["ses:PutAccountSendingAttributes"], &everything()),
-        allow("AskWhoMayWhat", &["iam:GetRole", "iam:SimulatePrincipalPolicy"], &[format!("arn:{partition}:iam::{}:*", place.account)]),
+        allow(
+            "AskWhoMayWhat",
+            &["iam:GetRole", "iam:SimulatePrincipalPolicy"],
+            &[format!("arn:{partition}:iam::{}:*", place.account)],
+        ),
         allow("MakeBucket", &bucket_actions, &[format!("arn:{partition}:s3:::{bucket}")]),
-        allow("UploadCode", &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], &[format!("arn:{partition}:s3:::{bucket}/{}/*", place.stack)]),
+        allow(
+            "UploadCode",
+            &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+            &[format!("arn:{partition}:s3:::{bucket}/{}/*", place.stack)],
+        ),
         allow(
             "ChangeStack",
             &[
@@ -358,7 +374,11 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
             ],
             &[arns.iam("policy")],
         ),
-        allow("ListLogs", &["logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies"], &everything()),
+        allow(
+            "ListLogs",
+            &["logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies"],
+            &everything(),
+        ),
         allow(
             "Logs",
             &[
@@ -413,9 +433,10 @@ pub(crate) async fn check(access: &Access, caller: &Caller, named_bucket: Option
                 Err(error) if is_denied(&error) => return Ok(()),
                 Err(error) => return Err(access.refused(port_error("checking permissions", &error))),
             };
-            let denied = page.evaluation_results().iter().filter(|result| {
-                *result.eval_decision() != PolicyEvaluationDecisionType::Allowed
-            });
+            let denied = page
+                .evaluation_results()
+                .iter()
+                .filter(|result| *result.eval_decision() != PolicyEvaluationDecisionType::Allowed);
             missing.extend(denied.map(|result| {
                 format!("{} on {}", result.eval_action_name(), result.eval_resource_name().unwrap_or("*"))
             }));
@@ -462,10 +483,7 @@ mod tests {
     #[test]
     fn whoever_deploys_may_handle_each_type_of_the_template() {
         let template = super::super::template::packaged();
-        let types: BTreeSet<&str> = template
-            .lines()
-            .filter_map(|line| line.strip_prefix("    Type: AWS::"))
-            .collect();
+        let types: BTreeSet<&str> = template.lines().filter_map(|line| line.strip_prefix("    Type: AWS::")).collect();
         let known = [
             ("CloudWatch::Alarm", "cloudwatch:PutMetricAlarm"),
             ("CloudWatch::Dashboard", "cloudwatch:PutDashboard"),

@@ -28,8 +28,12 @@ impl fmt::Display for Question<'_> {
             Question::Down { place, purge, delete } => {
                 let stack = sanitize(&place.stack);
                 let what = match (delete, purge) {
-                    (true, true) => format!("disconnects all configuration sets, deletes stack {stack}, and deletes its tables with all history"),
-                    (true, false) => format!("disconnects all configuration sets and deletes stack {stack}; its tables stay"),
+                    (true, true) => format!(
+                        "disconnects all configuration sets, deletes stack {stack}, and deletes its tables with all history"
+                    ),
+                    (true, false) => {
+                        format!("disconnects all configuration sets and deletes stack {stack}; its tables stay")
+                    }
                     (false, _) => format!("deletes the tables of stack {stack} with all history"),
                 };
                 let (account, region) = (sanitize(&place.account), sanitize(&place.region));

@@ -85,7 +85,10 @@ fn deployed(deployed: &Deployed, term: TermStyle) -> String {
         Outcome::Unchanged => "as it should be; nothing was changed".to_owned(),
     };
     out.push_str(&format!("{}\n", paint(GOOD.bold(), &format!("stack {stack}: {what}"))));
-    out.push_str(&paint(DIM, &format!("release {} in {place}; code in {}", deployed.version, sanitize(&deployed.bucket))));
+    out.push_str(&paint(
+        DIM,
+        &format!("release {} in {place}; code in {}", deployed.version, sanitize(&deployed.bucket)),
+    ));
     out.push('\n');
     for choice in &deployed.choices {
         out.push_str(&hanging("", &sanitize(choice), term.columns()));
@@ -140,7 +143,11 @@ fn down(down: &Down, term: TermStyle) -> String {
         (_, false) => out.push_str(&format!("there is no stack {stack} in {place}\n")),
     }
     for resumed in &down.resumed_late {
-        out.push_str(&hanging("", &format!("{}: stopped meanwhile, and resumed at SES", name(resumed)), term.columns()));
+        out.push_str(&hanging(
+            "",
+            &format!("{}: stopped meanwhile, and resumed at SES", name(resumed)),
+            term.columns(),
+        ));
     }
     for (subject, reason) in &down.not_resumed {
         let text = format!("{}: still stopped, and SES refuses to resume it: {}", name(subject), sanitize(reason));
@@ -176,7 +183,8 @@ fn stays(down: &Down, term: TermStyle) -> String {
     let mut what: Vec<String> = Vec::new();
     if !down.dry_run {
         what.extend(down.tables.iter().map(|table| format!("table {}", name(&table.name))));
-        let keys: std::collections::BTreeSet<&String> = down.tables.iter().filter_map(|table| table.key.as_ref()).collect();
+        let keys: std::collections::BTreeSet<&String> =
+            down.tables.iter().filter_map(|table| table.key.as_ref()).collect();
         what.extend(keys.into_iter().map(|key| format!("their key {}", sanitize(key))));
         what.extend(down.bucket.iter().map(|bucket| format!("the code in bucket {}", sanitize(bucket))));
     }
@@ -186,7 +194,10 @@ fn stays(down: &Down, term: TermStyle) -> String {
     let mut out = hanging("", &format!("What stays: {}.", what.join("; ")), term.columns());
     if !down.tables.is_empty() {
         let stack = if down.stack == "ses-breaker" { String::new() } else { format!(" --stack {}", down.stack) };
-        out.push_str(&sentence(&format!("To delete it, and all history with it: ses-breaker down --purge{stack}"), term));
+        out.push_str(&sentence(
+            &format!("To delete it, and all history with it: ses-breaker down --purge{stack}"),
+            term,
+        ));
     }
     out
 }

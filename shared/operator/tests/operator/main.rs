@@ -12,6 +12,7 @@ mod backtest;
 mod bucket;
 mod command_line;
 mod connect;
+mod demo;
 mod disconnect;
 mod dns;
 mod doctor;

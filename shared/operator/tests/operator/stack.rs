@@ -203,7 +203,8 @@ async fn the_same_command_finishes_what_was_killed_in_any_call() {
         .await
         .unwrap();
         let (gone, runs) = killed_everywhere(&fixture, moment, async |access| {
-            let order = taking_down::Order { purge: true, pace: Duration::from_millis(20), ..taking_down::Order::default() };
+            let order =
+                taking_down::Order { purge: true, pace: Duration::from_millis(20), ..taking_down::Order::default() };
             down(&access, &order, Now(0), &Asking::CONFIRMED).await.unwrap()
         })
         .await;
@@ -241,7 +242,8 @@ async fn what_the_policy_of_a_deployer_allows_is_enough_and_what_is_missing_is_n
     let key = iam.create_access_key().user_name("ann").send().await.unwrap().access_key.unwrap();
     let credentials = Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test");
     let credentials = SharedCredentialsProvider::new(credentials);
-    let ann = || fixture.access(fixture.config.clone().into_builder().credentials_provider(credentials.clone()).build());
+    let ann =
+        || fixture.access(fixture.config.clone().into_builder().credentials_provider(credentials.clone()).build());
     let place = Place::of_names("eu-west-1", fixture.emulator.account(), STACK);
     let allow = async |document: serde_json::Value| {
         let request = iam.put_user_policy().user_name("ann").policy_name("all");
@@ -261,7 +263,10 @@ async fn what_the_policy_of_a_deployer_allows_is_enough_and_what_is_missing_is_n
     allow(part).await;
     let error = deploy(&ann(), &fixture.deploy_order(), &Asking::CONFIRMED).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("dynamodb:CreateTable on arn:aws:dynamodb:eu-west-1:123456789012:table/mail-ledger"), "{text}");
+    assert!(
+        text.contains("dynamodb:CreateTable on arn:aws:dynamodb:eu-west-1:123456789012:table/mail-ledger"),
+        "{text}"
+    );
     assert!(text.contains("sns:Subscribe on arn:aws:sns:eu-west-1:123456789012:mail-events"), "{text}");
     assert!(!text.contains("kms:") && error.remedy().contains("ses-breaker policy-of deployer"), "{text}");
     assert_eq!(fixture.status().await, None, "something was created");

@@ -9,7 +9,6 @@
   const SHOWN = { closed: "sending", throttled: "slowed", open: "stopped", probing: "testing" };
   const shown = (name) => (name === "throttled" && !view.gate ? "warned" : SHOWN[name] || name);
   const BY_PERSON = { open: "stopped by a person", closed: "bypassed by a person", shadow: "put in shadow by a person" };
-  const REFRESH_MS = 10000;
   const SHOWN_DIAGNOSES = 25;
 
   const $ = (id) => document.getElementById(id);
@@ -581,7 +580,7 @@
       }
       heard = Date.now();
       if (text !== last) { last = text; view = JSON.parse(text); if (!$("say").open) draw(); else last = ""; }
-      fresh(`As of ${clock(view.now)} UTC; looked at again every ${REFRESH_MS / 1000} seconds.`, false);
+      fresh(`As of ${clock(view.now)} UTC; looked at again every ${view.refresh_seconds} seconds.`, false);
     } catch (error) {
       const since = heard ? ` What is shown is of ${clock(view.now)} UTC.` : "";
       fresh(`The stack cannot be read: ${error.message}.${since}`, true);
@@ -593,8 +592,11 @@
     view = JSON.parse(stored.textContent);
     draw();
   } else {
-    refresh();
-    setInterval(() => { if (!document.hidden) refresh(); }, REFRESH_MS);
+    const again = () => setTimeout(async () => {
+      if (!document.hidden) await refresh();
+      again();
+    }, (view ? view.refresh_seconds : 10) * 1000);
+    refresh().then(again);
     document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   }
 })();
