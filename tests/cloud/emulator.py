@@ -316,7 +316,7 @@ def completed(provision, complete):
 
 
 def concede(changesets, handlers):
-    """Lets the emulator's CloudFormation change our template as `CONCESSIONS` say, whoever deploys it."""
+    """Lets the emulator's CloudFormation change our template as `CONCESSIONS` say, no matter who deploys it."""
     transform = handlers._apply_transforms
 
     def transformed(template, provided_params=None, previous_params=None):

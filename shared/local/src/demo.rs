@@ -136,7 +136,8 @@ impl Demo {
         cloud.state().account.sets = SETS.iter().map(|(name, ..)| ((*name).to_owned(), true)).collect();
         let clients = cloud.clients();
         let alerts = SnsAlerts::new(&clients, Some(TOPIC.to_owned()), Some("default".to_owned())).of_stack(STACK);
-        let parameters = StackParameters { account: false, tenants: false, gate: Some(false) };
+        let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        let parameters = StackParameters { account: false, tenants: false, gate: Some(false), version };
         let enforcer = Enforcer::new(&clients, cloud.reputation(), alerts, false);
         let enforcer = enforcer.signing(Signature::new(STACK, TOPIC)).noting(parameters);
         let functions = Functions {

@@ -481,7 +481,7 @@ mod tests {
 
     /// A type that is added to the template needs its permissions here.
     #[test]
-    fn whoever_deploys_may_handle_each_type_of_the_template() {
+    fn a_deployer_may_handle_each_type_of_the_template() {
         let template = super::super::template::packaged();
         let types: BTreeSet<&str> = template.lines().filter_map(|line| line.strip_prefix("    Type: AWS::")).collect();
         let known = [
