@@ -31,6 +31,15 @@ pub enum Question<'a> {
         /// What it changes.
         changes: &'a [Change],
     },
+    /// Before a stack whose last change failed is deleted, or its change undone.
+    Repair {
+        /// Where.
+        place: &'a Place,
+        /// Its status.
+        status: &'a str,
+        /// Whether it is deleted.
+        delete: bool,
+    },
     /// Before a stack is taken down.
     Down {
         /// Where.

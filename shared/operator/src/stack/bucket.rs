@@ -42,6 +42,21 @@ pub(crate) fn name_of(place: &Place) -> String {
     format!("ses-breaker-{}-{}", place.account, place.region)
 }
 
+/// The bucket with a stack's code, if it exists and is the account's own: the one that the stack names, otherwise one with our
+/// name. That of somebody else is no concern of a stack.
+pub(crate) async fn of_stack<'a>(
+    access: &'a Access,
+    place: &'a Place,
+    named: Option<&str>,
+) -> Result<Option<CodeBucket<'a>>, Failure> {
+    let bucket = CodeBucket::new(access, place, named.filter(|name| *name != name_of(place)));
+    match bucket.exists().await {
+        Ok(exists) => Ok(exists.then_some(bucket)),
+        Err(Failure::Stack(_)) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 impl<'a> CodeBucket<'a> {
     /// `named`: the bucket to use; otherwise one with our name.
     pub(crate) fn new(access: &'a Access, place: &'a Place, named: Option<&str>) -> CodeBucket<'a> {
@@ -95,9 +110,20 @@ impl<'a> CodeBucket<'a> {
             .block_public_policy(true)
             .restrict_public_buckets(true)
             .build();
-        let request = self.client.put_public_access_block().bucket(&self.name);
-        let request = request.expected_bucket_owner(&self.place.account).public_access_block_configuration(all);
-        request.send().await.map(drop).map_err(|error| self.refused("making the bucket private", &error))
+        let mut waits = CONFLICT.iter();
+        loop {
+            let request = self.client.put_public_access_block().bucket(&self.name);
+            let request = request.expected_bucket_owner(&self.place.account);
+            let error = match request.public_access_block_configuration(all.clone()).send().await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            // S3 may not know everywhere yet that it has just created the bucket.
+            match (error.as_service_error().and_then(ProvideErrorMetadata::code), waits.next()) {
+                (Some("OperationAborted" | "NoSuchBucket"), Some(wait)) => sleep(*wait).await,
+                _ => return Err(self.refused("making the bucket private", &error)),
+            }
+        }
     }
 
     async fn create(&self) -> Result<(), Failure> {
@@ -147,7 +173,8 @@ impl<'a> CodeBucket<'a> {
         put.map(|_| true).map_err(|error| self.refused("uploading the code", &error))
     }
 
-    /// Deletes all objects with this prefix, and the bucket if it is empty then. Returns whether it is gone.
+    /// Deletes all objects with this prefix and, if the bucket is one that ses-breaker makes and is empty then, the bucket.
+    /// Returns whether it is gone.
     pub(crate) async fn clear(&self, prefix: &str) -> Result<bool, Failure> {
         let owner = &self.place.account;
         let list = self.client.list_objects_v2().bucket(&self.name).expected_bucket_owner(owner);
@@ -159,6 +186,9 @@ impl<'a> CodeBucket<'a> {
                 let deleted = request.set_key(object.key.clone()).send().await;
                 deleted.map_err(|error| self.refused("deleting the code", &error))?;
             }
+        }
+        if !self.chosen {
+            return Ok(false);
         }
         let deleted = self.client.delete_bucket().bucket(&self.name).expected_bucket_owner(owner).send().await;
         match deleted {
@@ -179,7 +209,11 @@ impl<'a> CodeBucket<'a> {
             Some(endpoint) => format!("{}/{}/{key}", endpoint.trim_end_matches('/'), self.name),
             None => {
                 let suffix = if partition == "aws-cn" { ".cn" } else { "" };
-                format!("https://{}.s3.{region}.amazonaws.com{suffix}/{key}", self.name)
+                // Dots are allowed in the name of a bucket, and not in that of a host under S3's certificate.
+                match self.name.contains('.') {
+                    true => format!("https://s3.{region}.amazonaws.com{suffix}/{}/{key}", self.name),
+                    false => format!("https://{}.s3.{region}.amazonaws.com{suffix}/{key}", self.name),
+                }
             }
         }
     }

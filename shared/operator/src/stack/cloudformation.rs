@@ -7,7 +7,7 @@ use aws::clients::port_error;
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata as _;
 use aws_sdk_cloudformation::types::{
-    Capability, ChangeAction, ChangeSetStatus, ChangeSetType, OnStackFailure, Parameter, Replacement, Stack, StackEvent,
+    Capability, ChangeAction, ChangeSetStatus, ChangeSetType, Parameter, Replacement, Stack, StackEvent,
 };
 use aws_smithy_types::DateTime;
 use serde::Serialize;
@@ -20,8 +20,10 @@ use crate::failure::Failure;
 
 /// The name of our change sets. One name for all, so that a run finds what an interrupted one has left.
 const CHANGE_SET: &str = "ses-breaker";
-/// What precedes the reason of a resource that failed only because another one did.
-const FOLLOWED: &str = "Resource creation cancelled";
+/// The beginnings of the reason of a resource that failed only because another one did.
+const FOLLOWED: [&str; 2] = ["Resource creation cancelled", "Resource update cancelled"];
+/// Looks at something that CloudFormation does within a minute or two.
+const LOOKS: u32 = 150;
 
 /// A stack as CloudFormation shows it.
 #[derive(Clone, Debug)]
@@ -54,6 +56,11 @@ impl KnownStack {
     /// Whether its creation or deletion failed, so that nothing but a deletion can follow.
     pub fn is_wreck(&self) -> bool {
         ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"].contains(&self.status.as_str())
+    }
+
+    /// Whether its creation failed and was undone, so that nothing is in it.
+    pub fn is_undone(&self) -> bool {
+        self.status == "ROLLBACK_COMPLETE"
     }
 
     /// Whether it was deleted.
@@ -143,7 +150,11 @@ impl<'a> CloudFormation<'a> {
     /// Finds the stack of this name, waits until nothing is being done to it, and refuses one that is not ours.
     pub(crate) async fn settled(&self, asking: &Asking<'_>) -> Result<Option<KnownStack>, Failure> {
         let Some(known) = self.find(&self.access.stack).await? else { return Ok(None) };
-        if !known.is_only_planned() && !template::is_ours(&known.description) {
+        let ours = match known.is_only_planned() {
+            true => self.plans(&known.id).await?.iter().all(|name| name == CHANGE_SET),
+            false => template::is_ours(&known.description),
+        };
+        if !ours {
             let (stack, region) = (self.access.stack.clone(), self.access.region.clone());
             return Err(StackFailure::ForeignStack { stack, region }.into());
         }
@@ -152,7 +163,7 @@ impl<'a> CloudFormation<'a> {
         }
         (asking.line)(&format!("stack {} is {}: waiting for it", self.access.stack, known.status));
         let since = self.last_event(&known.id).await?;
-        let known = self.follow(&known.id, &since, asking).await?;
+        let known = self.follow(&known.id, &since, Until::AtRest, asking).await?;
         Ok((!known.is_gone()).then_some(known))
     }
 
@@ -160,9 +171,7 @@ impl<'a> CloudFormation<'a> {
     /// nothing.
     pub(crate) async fn plan(&self, wanted: &Wanted, asking: &Asking<'_>) -> Result<Option<Vec<Change>>, Failure> {
         let stack = &self.access.stack;
-        if !wanted.create {
-            self.forget_plan().await?;
-        }
+        self.forget_plan(asking).await?;
         let given = wanted.parameters.iter();
         let given = given.map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
         let kept = wanted.kept.iter();
@@ -172,31 +181,23 @@ impl<'a> CloudFormation<'a> {
         let request = request.change_set_type(kind).template_url(&wanted.template_url);
         let request = request.set_parameters(Some(given.chain(kept).collect()));
         let request = request.capabilities(Capability::CapabilityIam).capabilities(Capability::CapabilityAutoExpand);
-        // A first deployment that fails must not be in the way of the second.
-        let request = if wanted.create { request.on_stack_failure(OnStackFailure::Delete) } else { request };
         if let Err(error) = request.send().await {
-            let left = error.as_service_error().and_then(|error| error.code()) == Some("AlreadyExistsException");
-            if !left || !wanted.create {
-                return Err(match error.message() {
-                    Some(reason) if error.code() == Some("ValidationError") => {
-                        StackFailure::ChangesRefused { stack: stack.clone(), reason: reason.to_owned() }.into()
-                    }
-                    _ => self.access.refused(port_error("planning the changes", &error)),
-                });
-            }
-            // An interrupted run has left its change set, perhaps of another release: once more without it.
-            self.forget_plan().await?;
-            return Box::pin(self.plan(wanted, asking)).await;
+            return Err(match error.message() {
+                Some(reason) if error.code() == Some("ValidationError") => {
+                    StackFailure::ChangesRefused { stack: stack.clone(), reason: reason.to_owned() }.into()
+                }
+                _ => self.access.refused(port_error("planning the changes", &error)),
+            });
         }
         let (changes, status, reason) = self.planned(asking).await?;
         if status == ChangeSetStatus::CreateComplete {
             return Ok(Some(changes));
         }
         if says_unchanged(&reason) {
-            self.forget_plan().await?;
+            self.forget_plan(asking).await?;
             return Ok(None);
         }
-        self.abandon(wanted.create).await?;
+        self.abandon(wanted.create, asking).await?;
         Err(StackFailure::ChangesRefused { stack: stack.clone(), reason }.into())
     }
 
@@ -225,29 +226,57 @@ impl<'a> CloudFormation<'a> {
         }
     }
 
-    /// Deletes our change set, if there is one.
-    pub(crate) async fn forget_plan(&self) -> Result<(), Failure> {
-        let request = self.client.delete_change_set().stack_name(&self.access.stack).change_set_name(CHANGE_SET);
-        match request.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.message().is_some_and(|message| message.contains("does not exist")) => Ok(()),
-            Err(error) => Err(self.access.refused(port_error("deleting the change set", &error))),
+    /// Deletes our change set, if there is one. CloudFormation refuses that while it still computes it.
+    async fn forget_plan(&self, asking: &Asking<'_>) -> Result<(), Failure> {
+        for look in 0.. {
+            let request = self.client.delete_change_set().stack_name(&self.access.stack).change_set_name(CHANGE_SET);
+            let error = match request.send().await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            let code = error.as_service_error().and_then(|error| error.code());
+            if error.message().is_some_and(|message| message.contains("does not exist")) {
+                return Ok(());
+            }
+            if look >= LOOKS || !code.is_some_and(|code| code.starts_with("InvalidChangeSetStatus")) {
+                return Err(self.access.refused(port_error("deleting the change set", &error)));
+            }
+            (asking.progress)(0, 0, "CloudFormation is still busy with the changes of an earlier run");
+            sleep(self.pace).await;
+        }
+        Ok(())
+    }
+
+    /// Deletes our change set and, if the stack was only planned, and by nobody else, the stack.
+    pub(crate) async fn abandon(&self, planned_only: bool, asking: &Asking<'_>) -> Result<(), Failure> {
+        self.forget_plan(asking).await?;
+        if !planned_only {
+            return Ok(());
+        }
+        match self.find(&self.access.stack).await? {
+            Some(known) if known.is_only_planned() && self.plans(&known.id).await?.is_empty() => {
+                self.delete(&known.id).await
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// Deletes our change set and, if the stack was only planned, the stack.
-    pub(crate) async fn abandon(&self, planned_only: bool) -> Result<(), Failure> {
-        self.forget_plan().await?;
-        match planned_only.then(|| self.find(&self.access.stack)) {
-            Some(known) => match known.await? {
-                Some(known) if known.is_only_planned() => self.delete(&known.id).await,
-                Some(_) | None => Ok(()),
-            },
-            None => Ok(()),
+    /// The names of a stack's change sets.
+    async fn plans(&self, id: &str) -> Result<Vec<String>, Failure> {
+        let (mut names, mut next) = (Vec::new(), None);
+        loop {
+            let asked = self.client.list_change_sets().stack_name(id).set_next_token(next.take()).send().await;
+            let answer = asked.map_err(|error| self.access.refused(port_error("looking for change sets", &error)))?;
+            names.extend(answer.summaries.unwrap_or_default().into_iter().filter_map(|known| known.change_set_name));
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(names);
+            }
         }
     }
 
-    /// Executes our change set and follows it. Returns the stack afterwards.
+    /// Executes our change set and follows it. Returns the stack afterwards. A stack whose creation failed is deleted:
+    /// CloudFormation has undone it, and does nothing else with it.
     pub(crate) async fn execute(&self, asking: &Asking<'_>) -> Result<KnownStack, Failure> {
         let stack = &self.access.stack;
         let Some(known) = self.find(stack).await? else {
@@ -258,25 +287,32 @@ impl<'a> CloudFormation<'a> {
         let request = self.client.execute_change_set().stack_name(stack).change_set_name(CHANGE_SET);
         let executed = request.send().await;
         executed.map_err(|error| self.access.refused(port_error("applying the changes", &error)))?;
-        let known = self.follow(&known.id, &since, asking).await?;
-        let good = ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&known.status.as_str());
-        if good { Ok(known) } else { Err(self.not_finished(known, &since).await?) }
+        let known = self.follow(&known.id, &since, Until::NewEvent, asking).await?;
+        if ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&known.status.as_str()) {
+            return Ok(known);
+        }
+        let failure = self.not_finished(&known, &since).await?;
+        if known.is_undone() {
+            self.delete_and_wait(&known, asking).await?;
+        }
+        Err(failure)
     }
 
     /// The failure of an operation that began after the event `since`.
-    async fn not_finished(&self, known: KnownStack, since: &str) -> Result<Failure, Failure> {
+    async fn not_finished(&self, known: &KnownStack, since: &str) -> Result<Failure, Failure> {
         let events = self.events(&known.id, since).await?;
         let reasons = events.iter().filter_map(|event| {
             let status = event.resource_status().map(|status| status.as_str()).unwrap_or_default();
             let reason = event.resource_status_reason().unwrap_or_default();
-            let failed = status.ends_with("_FAILED") && !reason.is_empty() && !reason.starts_with(FOLLOWED);
+            let followed = FOLLOWED.iter().any(|words| reason.starts_with(words));
+            let failed = status.ends_with("_FAILED") && !reason.is_empty() && !followed;
             // The stack itself only lists the resources.
             let of_stack = event.physical_resource_id() == Some(known.id.as_str());
             (failed && !of_stack)
                 .then(|| (event.logical_resource_id().unwrap_or_default().to_owned(), reason.to_owned()))
         });
         let reasons = reasons.collect();
-        Ok(StackFailure::NotFinished { stack: self.access.stack.clone(), status: known.status, reasons }.into())
+        Ok(StackFailure::NotFinished { stack: self.access.stack.clone(), status: known.status.clone(), reasons }.into())
     }
 
     /// Asks for the deletion of a stack.
@@ -289,8 +325,8 @@ impl<'a> CloudFormation<'a> {
     pub(crate) async fn delete_and_wait(&self, known: &KnownStack, asking: &Asking<'_>) -> Result<(), Failure> {
         let since = self.last_event(&known.id).await?;
         self.delete(&known.id).await?;
-        let known = self.follow(&known.id, &since, asking).await?;
-        if known.is_gone() { Ok(()) } else { Err(self.not_finished(known, &since).await?) }
+        let known = self.follow(&known.id, &since, Until::NewEvent, asking).await?;
+        if known.is_gone() { Ok(()) } else { Err(self.not_finished(&known, &since).await?) }
     }
 
     /// Undoes an update whose undoing has failed, once more.
@@ -302,8 +338,8 @@ impl<'a> CloudFormation<'a> {
         let since = self.last_event(&known.id).await?;
         let continued = self.client.continue_update_rollback().stack_name(&known.id).send().await;
         continued.map_err(|error| self.access.refused(port_error("undoing the last update", &error)))?;
-        let known = self.follow(&known.id, &since, asking).await?;
-        if known.is_sound() { Ok(known) } else { Err(self.not_finished(known, &since).await?) }
+        let known = self.follow(&known.id, &since, Until::NewEvent, asking).await?;
+        if known.is_sound() { Ok(known) } else { Err(self.not_finished(&known, &since).await?) }
     }
 
     /// The identifier of the last event of a stack; empty if there is none.
@@ -339,9 +375,10 @@ impl<'a> CloudFormation<'a> {
     }
 
     /// Prints what happens to a stack until it rests. Returns it as it is then.
-    async fn follow(&self, id: &str, since: &str, asking: &Asking<'_>) -> Result<KnownStack, Failure> {
+    async fn follow(&self, id: &str, since: &str, until: Until, asking: &Asking<'_>) -> Result<KnownStack, Failure> {
         let mut log = EventLog::default();
         let mut seen = since.to_owned();
+        let mut disagreed = 0;
         loop {
             // Read before the events, so that the last ones are not missed.
             let known = self.find(id).await?;
@@ -352,16 +389,37 @@ impl<'a> CloudFormation<'a> {
                 }
             }
             (asking.progress)(0, 0, &log.summary());
-            match known {
-                Some(known) if !known.is_busy() => return Ok(known),
-                Some(_) => sleep(self.pace).await,
-                None => {
-                    let (status, reasons) = ("gone: it was deleted meanwhile".to_owned(), Vec::new());
-                    return Err(StackFailure::NotFinished { stack: self.access.stack.clone(), status, reasons }.into());
-                }
+            let Some(known) = known else {
+                let (status, reasons) = ("gone: it was deleted meanwhile".to_owned(), Vec::new());
+                return Err(StackFailure::NotFinished { stack: self.access.stack.clone(), status, reasons }.into());
+            };
+            let ended = match until {
+                Until::AtRest => !known.is_busy() && !known.is_only_planned(),
+                // The two answers come from different places. An event that never comes must not hold it up for ever.
+                Until::NewEvent => match &log.ended {
+                    Some(status) if *status == known.status || disagreed >= LOOKS => true,
+                    Some(_) => {
+                        disagreed += 1;
+                        false
+                    }
+                    None => false,
+                },
+            };
+            if ended {
+                return Ok(known);
             }
+            sleep(self.pace).await;
         }
     }
+}
+
+/// When an operation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Its stack is at rest. For an operation that is known to be under way.
+    AtRest,
+    /// A new event of the stack itself says so. Right after an operation was begun, the status may still be the one before.
+    NewEvent,
 }
 
 /// CloudFormation's and SAM's words for a change set that changes nothing.
@@ -392,6 +450,8 @@ struct EventLog {
     began: Option<DateTime>,
     busy: BTreeMap<String, DateTime>,
     done: usize,
+    /// The status with which the stack itself has ended, unless something else has begun since.
+    ended: Option<String>,
 }
 
 impl EventLog {
@@ -401,6 +461,9 @@ impl EventLog {
         let at = *event.timestamp()?;
         let began = *self.began.get_or_insert(at);
         let of_stack = event.physical_resource_id() == event.stack_id();
+        if of_stack {
+            self.ended = (!status.ends_with("_IN_PROGRESS")).then(|| status.to_owned());
+        }
         if status.ends_with("_IN_PROGRESS") {
             self.busy.entry(resource.to_owned()).or_insert(at);
             return None;

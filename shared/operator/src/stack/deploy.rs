@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use terminal::suggest;
 
-use super::bucket::CodeBucket;
+use super::bucket::{self, CodeBucket};
 use super::cloudformation::{Change, CloudFormation, KnownStack, Wanted};
 use super::package::Package;
 use super::template::{self, ARCHITECTURE, CODE_BUCKET, CODE_PREFIX, RESERVE_CONCURRENCY};
@@ -20,8 +20,9 @@ use crate::failure::Failure;
 
 /// Lambda keeps this much of an account's concurrency unreserved ("Configuring reserved concurrency", Lambda guide).
 const UNRESERVED: i32 = 100;
-/// EventBridge allows 64 characters for the name of a rule, and the longest one is `STACK-sending-status`.
-const LONGEST_NAME: usize = 64 - "-sending-status".len();
+/// IAM allows 64 characters for the name of a role. CloudFormation makes `STACK-EnforcerRole-` and 12 characters, and would cut
+/// off the end of a longer stack's name, so that nobody could be permitted that role by the name of the stack.
+const LONGEST_NAME: usize = 64 - "-EnforcerRole-123456789012".len();
 /// Processor architectures, the cheaper first.
 pub const ARCHITECTURES: [&str; 2] = ["arm64", "x86_64"];
 
@@ -110,17 +111,21 @@ pub async fn deploy(access: &Access, order: &Order, asking: &Asking<'_>) -> Resu
     let caller = caller(access).await?;
     let place = &caller.place;
     let cloudformation = CloudFormation::new(access, order.pace);
-    let known = working(&cloudformation, access, place, asking).await?;
+    let known = working(&cloudformation, access, place, order.dry_run, asking).await?;
+    // An upgrade leaves the code where it is.
+    let chosen = bucket::name_of(place);
+    let of_stack = known.as_ref().and_then(|known| known.parameters.get(CODE_BUCKET)).filter(|name| **name != chosen);
+    let named = order.bucket.as_ref().or(of_stack).map(String::as_str);
 
     let package = read_package(order, given.get(ARCHITECTURE), known.as_ref())?;
     if order.check_permissions {
         (asking.progress)(0, 0, "checking permissions");
-        permissions::check(access, &caller, order.bucket.as_deref()).await?;
+        permissions::check(access, &caller, named, asking).await?;
     }
     let mut choices = Vec::new();
     let reserve = reserve_concurrency(access, &given, known.as_ref(), &mut choices).await?;
 
-    let bucket = CodeBucket::new(access, place, order.bucket.as_deref());
+    let bucket = CodeBucket::new(access, place, named);
     let (template_url, prefix) = upload(&bucket, place, &package, asking).await?;
     let mut parameters = given.clone();
     parameters.insert(CODE_BUCKET.to_owned(), bucket.name.clone());
@@ -146,18 +151,18 @@ pub async fn deploy(access: &Access, order: &Order, asking: &Asking<'_>) -> Resu
     };
     let outcome = if wanted.create { Outcome::Created } else { Outcome::Updated };
     if order.dry_run {
-        cloudformation.abandon(wanted.create).await?;
+        cloudformation.abandon(wanted.create, asking).await?;
         return Ok(deployed(outcome, changes, BTreeMap::new()));
     }
     let question = Question::Deploy { place, create: wanted.create, changes: &changes };
     match (asking.confirm)(&question) {
         Confirmed::Yes => {}
         Confirmed::No => {
-            cloudformation.abandon(wanted.create).await?;
+            cloudformation.abandon(wanted.create, asking).await?;
             return Err(Failure::Declined);
         }
         Confirmed::Nobody => {
-            cloudformation.abandon(wanted.create).await?;
+            cloudformation.abandon(wanted.create, asking).await?;
             return Err(StackFailure::Unconfirmed { what: "changes the stack" }.into());
         }
     }
@@ -183,21 +188,16 @@ async fn working(
     cloudformation: &CloudFormation<'_>,
     access: &Access,
     place: &Place,
+    dry_run: bool,
     asking: &Asking<'_>,
 ) -> Result<Option<KnownStack>, Failure> {
-    let known = match cloudformation.settled(asking).await? {
-        Some(known) if known.is_wreck() => {
-            (asking.line)(&format!("stack {} is {}: deleting what is left of it", place.stack, known.status));
-            cloudformation.delete_and_wait(&known, asking).await?;
-            None
+    let known = cloudformation.settled(asking).await?;
+    let known = match known {
+        Some(known) if known.is_wreck() || known.status == "UPDATE_ROLLBACK_FAILED" => {
+            repaired(cloudformation, known, place, dry_run, asking).await?
         }
-        Some(known) if known.status == "UPDATE_ROLLBACK_FAILED" => {
-            (asking.line)(&format!("stack {} is {}: undoing its last update", place.stack, known.status));
-            Some(cloudformation.continue_rollback(&known, asking).await?)
-        }
-        known => known,
+        known => known.filter(|known| !known.is_only_planned()),
     };
-    let known = known.filter(|known| !known.is_only_planned());
     if known.is_none() {
         let tables = purge::tables_left(access, place).await?;
         if !tables.is_empty() {
@@ -207,6 +207,35 @@ async fn working(
         }
     }
     Ok(known)
+}
+
+/// A stack that can be changed again, or none.
+async fn repaired(
+    cloudformation: &CloudFormation<'_>,
+    known: KnownStack,
+    place: &Place,
+    dry_run: bool,
+    asking: &Asking<'_>,
+) -> Result<Option<KnownStack>, Failure> {
+    let (stack, status) = (place.stack.clone(), known.status.clone());
+    if dry_run {
+        return Err(StackFailure::Broken { stack, status }.into());
+    }
+    // Nothing is in one that was undone.
+    if !known.is_undone() {
+        match (asking.confirm)(&Question::Repair { place, status: &status, delete: known.is_wreck() }) {
+            Confirmed::Yes => {}
+            Confirmed::No => return Err(Failure::Declined),
+            Confirmed::Nobody => return Err(StackFailure::Unconfirmed { what: "repairs the stack" }.into()),
+        }
+    }
+    if known.is_wreck() {
+        (asking.line)(&format!("stack {stack} is {status}: deleting what is left of it"));
+        cloudformation.delete_and_wait(&known, asking).await?;
+        return Ok(None);
+    }
+    (asking.line)(&format!("stack {stack} is {status}: undoing its last update"));
+    cloudformation.continue_rollback(&known, asking).await.map(Some)
 }
 
 /// The code, and the architecture that it was built for.

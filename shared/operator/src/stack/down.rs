@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use aws::ses::{SesControl, Signature};
 use pipeline::control::Flow;
-use pipeline::ports::{ControlError, DesiredStates as _, Mark, Reputation as _, SendingControl as _, Sight};
+use pipeline::ports::{
+    ControlError, DesiredState, DesiredStates as _, Mark, Reputation as _, SendingControl as _, Sight,
+};
 use reputation::breaker::{Override, State};
 use reputation::subject::Subject;
 use reputation::time::Now;
 use serde::Serialize;
 
-use super::bucket::CodeBucket;
 use super::cloudformation::{CloudFormation, KnownStack};
 use super::purge::{self, Purged, TableLeft};
-use super::{PACE, Place, StackFailure, caller};
+use super::template::CODE_BUCKET;
+use super::{PACE, Place, StackFailure, bucket, caller};
 use crate::asking::{Asking, Confirmed, Question};
 use crate::disconnect::{self, Disconnected};
 use crate::failure::Failure;
@@ -112,11 +114,13 @@ pub async fn down(access: &Access, order: &Order, now: Now, asking: &Asking<'_>)
         tables,
         bucket: None,
     };
-    let nothing_to_do = known.is_none() && (!order.purge || down.tables.is_empty());
+    let has_table = down.tables.iter().any(|table| table.name == access.table() && !table.going);
+    let nothing_to_do = known.is_none() && down.tables.is_empty();
     if !order.dry_run && !nothing_to_do {
         ask(&place, order.purge, known.is_some(), asking)?;
     }
-    let has_table = down.tables.iter().any(|table| table.name == access.table() && !table.going);
+    // Known as long as the stack is.
+    let named_bucket = known.as_ref().and_then(|known| known.parameters.get(CODE_BUCKET)).cloned();
     if has_table {
         // Without functions nobody would answer.
         let wait = if known.is_some() { order.wait } else { Duration::ZERO };
@@ -135,12 +139,14 @@ pub async fn down(access: &Access, order: &Order, now: Now, asking: &Asking<'_>)
         resume_late(access, now, &mut down, asking).await?;
     }
     if order.purge && down.not_resumed.is_empty() {
-        down.purged = Some(purge::purge(access, &place, order.pace, asking).await?);
+        let named = named_bucket.as_deref();
+        down.purged = Some(purge::purge(access, &place, named, order.pace, asking).await?);
     }
     down.tables = purge::tables_left(access, &place).await?;
-    let bucket = CodeBucket::new(access, &place, None);
-    // A bucket of somebody else with our name is no concern of this stack.
-    down.bucket = matches!(bucket.exists().await, Ok(true)).then_some(bucket.name);
+    let cleared = down.purged.as_ref().is_some_and(|purged| purged.code.is_some());
+    if !cleared {
+        down.bucket = bucket::of_stack(access, &place, named_bucket.as_deref()).await?.map(|bucket| bucket.name);
+    }
     Ok(down)
 }
 
@@ -180,22 +186,47 @@ async fn resume_late(access: &Access, now: Now, down: &mut Down, asking: &Asking
         }
         let name = desired.target.to_string();
         (asking.progress)(0, 0, &format!("looking at {name} once more"));
-        match ses.flow(&desired.target).await {
-            Ok(Sight { flow: Flow::Stopped, mark }) if !matches!(mark, Mark::Other(_)) => {
-                match ses.set_flow(&desired.target, Flow::Flowing).await {
-                    Ok(()) => {
-                        // The mark only serves other stacks.
-                        let _ = ses.mark(&desired.target, false).await;
-                        down.resumed_late.push(name);
-                    }
-                    Err(error) => down.not_resumed.push((name, error.to_string())),
-                }
+        let resumed = match ses.flow(&desired.target).await {
+            Ok(Sight { flow: Flow::Stopped, mark }) if is_ours(&mark, &desired) => {
+                ses.set_flow(&desired.target, Flow::Flowing).await.map(|()| true)
             }
-            Ok(_) | Err(ControlError::Gone) => {}
+            Ok(Sight { flow: Flow::Flowing, .. }) => Ok(false),
+            Ok(_) | Err(ControlError::Gone) => continue,
+            Err(error) => Err(error),
+        };
+        match resumed {
+            Ok(by_us) => {
+                if by_us {
+                    // The mark only serves other stacks.
+                    let _ = ses.mark(&desired.target, false).await;
+                    down.resumed_late.push(name);
+                }
+                // So that a later run does not take a person's stop for this one.
+                let settled = DesiredState {
+                    flow: Flow::Flowing,
+                    observed: Some(Flow::Flowing),
+                    in_flight: None,
+                    marking: None,
+                    ..desired
+                };
+                store.note(&settled).await.map_err(|error| access.refused(error))?;
+            }
             Err(error) => down.not_resumed.push((name, error.to_string())),
         }
     }
     Ok(())
+}
+
+/// Whether a stop at SES is that of this stack, as far as its mark tells. It may have ended before it left its mark; tenants
+/// and the account carry none.
+fn is_ours(mark: &Mark, desired: &DesiredState) -> bool {
+    match mark {
+        Mark::Ours | Mark::Unsupported => true,
+        Mark::Absent | Mark::Emptied => {
+            desired.in_flight == Some(Flow::Stopped) || desired.marking == Some(Flow::Stopped)
+        }
+        Mark::Other(_) => false,
+    }
 }
 
 async fn is_of_person(

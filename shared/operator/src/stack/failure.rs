@@ -94,6 +94,14 @@ pub enum StackFailure {
         /// The bucket.
         bucket: String,
     },
+    /// A stack that has to be repaired first, in a dry run.
+    #[error("stack {stack} is {status}, so what would be changed is not known")]
+    Broken {
+        /// The stack.
+        stack: String,
+        /// Its status.
+        status: String,
+    },
     /// CloudFormation did not create the change set.
     #[error("CloudFormation refuses the changes to stack {stack}: {reason}")]
     ChangesRefused {
@@ -160,7 +168,9 @@ impl StackFailure {
             | StackFailure::BucketElsewhere { .. }
             | StackFailure::NoBucket { .. }
             | StackFailure::Unconfirmed { .. } => Exit::Usage,
-            StackFailure::TablesRemain { .. } | StackFailure::Protected { .. } => Exit::No,
+            StackFailure::TablesRemain { .. } | StackFailure::Protected { .. } | StackFailure::Broken { .. } => {
+                Exit::No
+            }
             StackFailure::ChangesRefused { .. }
             | StackFailure::NotFinished { .. }
             | StackFailure::Permissions { .. } => Exit::Refused,
@@ -177,7 +187,7 @@ impl StackFailure {
             | StackFailure::UnreadableCode { .. }
             | StackFailure::NotAZip { .. } => "Install the release again, or build the functions again.".to_owned(),
             StackFailure::NameTooLong { .. } => {
-                "Rules and functions are named after it, and AWS allows 64 characters for those.".to_owned()
+                "Roles are named after it, and AWS allows 64 characters for those.".to_owned()
             }
             StackFailure::UnknownParameter { nearest, .. } => {
                 let nearest = if nearest.is_empty() { String::new() } else { format!("Did you mean {}? ", nearest.join(" or ")) };
@@ -200,7 +210,8 @@ impl StackFailure {
                 "Lambda reads code in its own Region only. Name a bucket there, or leave out --bucket and one is made.".to_owned()
             }
             StackFailure::ChangesRefused { .. } => String::new(),
-            StackFailure::NotFinished { status, .. } if status.starts_with("DELETE") => {
+            StackFailure::Broken { .. } => "Without --dry-run, it is repaired or deleted first, after a question.".to_owned(),
+            StackFailure::NotFinished { status, .. } if status == "DELETE_FAILED" => {
                 "Remove what blocks the deletion, then run the same command again.".to_owned()
             }
             StackFailure::NotFinished { reasons, .. } => {

@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 
 use aws::clients::port_error;
-use aws_sdk_iam::types::PolicyEvaluationDecisionType;
+use aws_sdk_iam::types::{EvaluationResult, PolicyEvaluationDecisionType};
 use serde::Serialize;
 
 use super::{Caller, Place, StackFailure, bucket};
 use crate::Access;
+use crate::asking::Asking;
 use crate::failure::Failure;
 
 /// The role of a person.
@@ -51,15 +52,55 @@ pub struct PolicyDocument {
 
 /// The policy of a role.
 pub fn policy_of(role: Role, place: &Place, named_bucket: Option<&str>) -> PolicyDocument {
-    let mut statement = viewer(place);
+    PolicyDocument { version: "2012-10-17", statement: merged(statements_of(role, place, named_bucket)) }
+}
+
+/// What a role needs, by kind of resource.
+fn statements_of(role: Role, place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
+    let mut statements = viewer(place);
     if role != Role::Viewer {
-        statement.extend(operator(place));
+        statements.extend(operator(place));
     }
     if role == Role::Deployer {
-        statement.extend(deployer(place, named_bucket));
+        statements.extend(deployer(place, named_bucket));
     }
-    PolicyDocument { version: "2012-10-17", statement }
+    statements
 }
+
+/// The statements about what the stack itself consists of, as one. Each of their actions knows one kind of resource, so it
+/// allows no more; and IAM's limits count characters.
+fn merged(statements: Vec<Statement>) -> Vec<Statement> {
+    let (own, mut others): (Vec<Statement>, Vec<Statement>) =
+        statements.into_iter().partition(|statement| OF_STACK.contains(&statement.sid));
+    if !own.is_empty() {
+        let actions: BTreeSet<&'static str> =
+            own.iter().flat_map(|statement| statement.action.iter().copied()).collect();
+        let resources: BTreeSet<String> = own.into_iter().flat_map(|statement| statement.resource).collect();
+        let resource: Vec<String> = resources.into_iter().collect();
+        others.push(allow("Stack", &actions.into_iter().collect::<Vec<_>>(), &resource));
+    }
+    others
+}
+
+/// Statements of a deployer that are printed as one.
+const OF_STACK: [&str; 16] = [
+    "MakeBucket",
+    "UploadCode",
+    "ChangeStack",
+    "Transform",
+    "Tables",
+    "Key",
+    "KeyAlias",
+    "Topics",
+    "Subscriptions",
+    "Queues",
+    "Rules",
+    "Functions",
+    "Roles",
+    "PolicyForGateCallers",
+    "Logs",
+    "Alarms",
+];
 
 fn allow(sid: &'static str, action: &[&'static str], resource: &[String]) -> Statement {
     Statement { sid, effect: "Allow", action: action.to_vec(), resource: resource.to_vec() }
@@ -197,6 +238,7 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
                 "cloudformation:DescribeChangeSet",
                 "cloudformation:DescribeStackEvents",
                 "cloudformation:ExecuteChangeSet",
+                "cloudformation:ListChangeSets",
             ],
             &[stack],
         ),
@@ -414,38 +456,61 @@ fn deployer(place: &Place, named_bucket: Option<&str>) -> Vec<Statement> {
 }
 
 /// Checks that the caller has what a deployment needs, before anything is created, as far as IAM can tell. The account's root
-/// user has everything; what organisations forbid, and who may not ask, shows only when it is tried.
-pub(crate) async fn check(access: &Access, caller: &Caller, named_bucket: Option<&str>) -> Result<(), Failure> {
+/// user has everything. Says so if nothing can be checked: who may not ask may still deploy.
+pub(crate) async fn check(
+    access: &Access,
+    caller: &Caller,
+    named_bucket: Option<&str>,
+    asking: &Asking<'_>,
+) -> Result<(), Failure> {
     let place = &caller.place;
     let iam = aws_sdk_iam::Client::new(access.clients.config());
-    let Some(principal) = principal(&iam, &caller.arn).await else { return Ok(()) };
-    let mut missing = Vec::new();
-    for statement in policy_of(Role::Deployer, place, named_bucket).statement {
-        let actions: BTreeSet<&str> = statement.action.iter().copied().collect();
-        let request = iam.simulate_principal_policy().policy_source_arn(&principal);
-        let request = request.set_action_names(Some(actions.into_iter().map(str::to_owned).collect()));
+    let unchecked = |why: &str| (asking.line)(&format!("permissions could not be checked first: {why}"));
+    let principal = match principal(&iam, &caller.arn).await {
+        Principal::Known(arn) => arn,
+        Principal::Root => return Ok(()),
+        Principal::Unknown(why) => {
+            unchecked(&why);
+            return Ok(());
+        }
+    };
+    let mut missing = BTreeSet::new();
+    for statement in statements_of(Role::Deployer, place, named_bucket) {
+        let actions = statement.action.iter().map(|action| (*action).to_owned()).collect();
+        let request = iam.simulate_principal_policy().policy_source_arn(&principal).set_action_names(Some(actions));
         // A pattern is a resource, too, for the simulator.
         let mut pages = request.set_resource_arns(Some(statement.resource.clone())).into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,
-                // Who may not ask may still deploy.
-                Err(error) if is_denied(&error) => return Ok(()),
+                Err(error) if is_denied(&error) => {
+                    unchecked("the caller lacks iam:SimulatePrincipalPolicy");
+                    return Ok(());
+                }
                 Err(error) => return Err(access.refused(port_error("checking permissions", &error))),
             };
-            let denied = page
-                .evaluation_results()
-                .iter()
-                .filter(|result| *result.eval_decision() != PolicyEvaluationDecisionType::Allowed);
-            missing.extend(denied.map(|result| {
-                format!("{} on {}", result.eval_action_name(), result.eval_resource_name().unwrap_or("*"))
-            }));
+            missing.extend(page.evaluation_results().iter().flat_map(denied));
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
-    Err(StackFailure::Permissions { caller: caller.arn.clone(), missing }.into())
+    Err(StackFailure::Permissions { caller: caller.arn.clone(), missing: missing.into_iter().collect() }.into())
+}
+
+/// What one action is denied on. A result is about all resources that were asked about, and has one more for each of them.
+fn denied(result: &EvaluationResult) -> Vec<String> {
+    let of = |resource: &str| format!("{} on {resource}", result.eval_action_name());
+    let by_resource = result.resource_specific_results();
+    if !by_resource.is_empty() {
+        let denied =
+            by_resource.iter().filter(|one| *one.eval_resource_decision() != PolicyEvaluationDecisionType::Allowed);
+        return denied.map(|one| of(one.eval_resource_name())).collect();
+    }
+    match *result.eval_decision() == PolicyEvaluationDecisionType::Allowed {
+        true => Vec::new(),
+        false => vec![of(result.eval_resource_name().unwrap_or("*"))],
+    }
 }
 
 fn is_denied<E: aws_sdk_iam::error::ProvideErrorMetadata>(
@@ -454,16 +519,34 @@ fn is_denied<E: aws_sdk_iam::error::ProvideErrorMetadata>(
     error.as_service_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("AccessDenied"))
 }
 
-/// The user or role whose policies count; `None` for the root user, whom nothing can be denied here, and for who cannot be
-/// looked up.
-async fn principal(iam: &aws_sdk_iam::Client, arn: &str) -> Option<String> {
-    let (_, resource) = arn.rsplit_once(':')?;
-    if resource.starts_with("user/") {
-        return Some(arn.to_owned());
+/// Whose policies count.
+enum Principal {
+    /// A user or a role.
+    Known(String),
+    /// The root user, whom nothing can be denied here.
+    Root,
+    /// It cannot be looked up, and why.
+    Unknown(String),
+}
+
+async fn principal(iam: &aws_sdk_iam::Client, arn: &str) -> Principal {
+    let resource = arn.rsplit_once(':').map_or("", |(_, resource)| resource);
+    if resource == "root" {
+        return Principal::Root;
     }
-    let role = resource.strip_prefix("assumed-role/")?.split('/').next()?;
+    if resource.starts_with("user/") {
+        return Principal::Known(arn.to_owned());
+    }
+    let Some(role) = resource.strip_prefix("assumed-role/").and_then(|session| session.split('/').next()) else {
+        return Principal::Unknown(format!("{arn} is neither a user nor a role"));
+    };
     // The ARN of a session leaves out the path of its role.
-    iam.get_role().role_name(role).send().await.ok()?.role.map(|role| role.arn)
+    match iam.get_role().role_name(role).send().await {
+        Ok(answer) => {
+            answer.role.map_or_else(|| Principal::Unknown(format!("no role {role}")), |role| Principal::Known(role.arn))
+        }
+        Err(error) => Principal::Unknown(port_error("looking for the role", &error).to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -509,8 +592,14 @@ mod tests {
 
     #[test]
     fn resources_are_named_as_exactly_as_aws_allows() {
-        for role in [Role::Viewer, Role::Operator, Role::Deployer] {
-            let policy = policy_of(role, &place(), None);
+        // The longest names, and one more Region in use than the shortest.
+        let long = Place::of_names("ap-southeast-2", "123456789012", &"a".repeat(38));
+        let government = Place::of_names("us-gov-west-1", "123456789012", &"a".repeat(38));
+        for (role, place) in [Role::Viewer, Role::Operator, Role::Deployer]
+            .into_iter()
+            .flat_map(|role| [place(), long.clone(), government.clone()].map(|place| (role, place)))
+        {
+            let policy = policy_of(role, &place, None);
             for statement in &policy.statement {
                 let by_all = statement.resource == ["*"];
                 // None of them knows a resource ("Service Authorization Reference"), or the resource has no name yet.
@@ -520,10 +609,43 @@ mod tests {
             }
             let sids: BTreeSet<&str> = policy.statement.iter().map(|statement| statement.sid).collect();
             assert_eq!(sids.len(), policy.statement.len(), "a Sid occurs once in a policy");
-            // A managed policy has at most 6,144 characters; a longer one is put inline in a role, up to 10,240.
+            // A managed policy has at most 6,144 characters; a longer one is put inline in a role, up to 10,240 in all.
             let size = serde_json::to_string(&policy).unwrap().len();
             let most = if role == Role::Deployer { 10_240 } else { 6_144 };
             assert!(size <= most, "{role:?}: {size}");
+        }
+    }
+
+    /// Merging must not widen anything: of two statements that are merged, no action may be of a service of the other's
+    /// resources, unless both are about the same resources.
+    #[test]
+    fn what_is_merged_allows_no_more() {
+        let statements = statements_of(Role::Deployer, &place(), None);
+        let own: Vec<&Statement> = statements.iter().filter(|statement| OF_STACK.contains(&statement.sid)).collect();
+        assert_eq!(own.len(), OF_STACK.len(), "a name of a statement has changed");
+        let same_service_other_kind = [
+            // Actions on buckets and on objects, on stacks and on the transform, on keys and aliases, on topics and
+            // subscriptions, on roles and policies: each knows its kind only.
+            "MakeBucket",
+            "UploadCode",
+            "ChangeStack",
+            "Transform",
+            "Key",
+            "KeyAlias",
+            "Topics",
+            "Subscriptions",
+            "Roles",
+            "PolicyForGateCallers",
+        ];
+        for (place, one) in own.iter().enumerate() {
+            for other in &own[place + 1..] {
+                let services = |statement: &Statement| -> BTreeSet<String> {
+                    statement.resource.iter().filter_map(|arn| arn.split(':').nth(2).map(str::to_owned)).collect()
+                };
+                let known = |sid: &str| same_service_other_kind.contains(&sid);
+                let apart = services(one).is_disjoint(&services(other));
+                assert!(apart || (known(one.sid) && known(other.sid)), "{} and {}", one.sid, other.sid);
+            }
         }
     }
 }

@@ -12,8 +12,7 @@ use aws_sdk_dynamodb::types::TableStatus;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::bucket::CodeBucket;
-use super::{Place, StackFailure};
+use super::{Place, StackFailure, bucket};
 use crate::Access;
 use crate::asking::Asking;
 use crate::failure::Failure;
@@ -45,6 +44,8 @@ pub struct Purged {
     pub tables: Vec<String>,
     /// The keys that KMS deletes after [`KEY_DAYS`].
     pub keys: Vec<String>,
+    /// The bucket whose objects of this stack were deleted.
+    pub code: Option<String>,
     /// The bucket, if it was empty after the code of this stack was deleted.
     pub bucket: Option<String>,
 }
@@ -79,6 +80,7 @@ async fn table(access: &Access, name: &str) -> Result<Option<TableLeft>, Failure
 pub(crate) async fn purge(
     access: &Access,
     place: &Place,
+    named_bucket: Option<&str>,
     pace: Duration,
     asking: &Asking<'_>,
 ) -> Result<Purged, Failure> {
@@ -99,9 +101,11 @@ pub(crate) async fn purge(
         delete_table(access, table, pace).await?;
         purged.tables.push(table.name.clone());
     }
-    let bucket = CodeBucket::new(access, place, None);
-    if bucket.exists().await? && bucket.clear(&format!("{}/", place.stack)).await? {
-        purged.bucket = Some(bucket.name.clone());
+    if let Some(bucket) = bucket::of_stack(access, place, named_bucket).await? {
+        (asking.progress)(0, 0, "deleting the code");
+        let gone = bucket.clear(&format!("{}/", place.stack)).await?;
+        purged.code = Some(bucket.name.clone());
+        purged.bucket = gone.then_some(bucket.name);
     }
     Ok(purged)
 }

@@ -25,6 +25,19 @@ impl fmt::Display for Question<'_> {
                 sanitize(&place.account),
                 sanitize(&place.region)
             ),
+            Question::Repair { place, status, delete } => write!(
+                f,
+                "Stack {} in account {}, {} is {}. {}?",
+                sanitize(&place.stack),
+                sanitize(&place.account),
+                sanitize(&place.region),
+                sanitize(status),
+                if *delete {
+                    "Delete what is left of it, and create it anew"
+                } else {
+                    "Undo its last update, and go on"
+                }
+            ),
             Question::Down { place, purge, delete } => {
                 let stack = sanitize(&place.stack);
                 let what = match (delete, purge) {
@@ -34,7 +47,12 @@ impl fmt::Display for Question<'_> {
                     (true, false) => {
                         format!("disconnects all configuration sets and deletes stack {stack}; its tables stay")
                     }
-                    (false, _) => format!("deletes the tables of stack {stack} with all history"),
+                    (false, true) => format!(
+                        "disconnects all configuration sets, resumes what stack {stack} stopped, and deletes its tables with all history"
+                    ),
+                    (false, false) => {
+                        format!("disconnects all configuration sets, and resumes what stack {stack} stopped")
+                    }
                 };
                 let (account, region) = (sanitize(&place.account), sanitize(&place.region));
                 write!(f, "This {what}, in account {account}, {region}. Continue?")

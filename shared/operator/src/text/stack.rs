@@ -172,8 +172,10 @@ fn purged(purged: &Purged, term: TermStyle) -> String {
             sanitize(key)
         ));
     }
-    if let Some(bucket) = &purged.bucket {
-        line(format!("deleted: bucket {}", sanitize(bucket)));
+    match (&purged.bucket, &purged.code) {
+        (Some(bucket), _) => line(format!("deleted: bucket {}", sanitize(bucket))),
+        (None, Some(bucket)) => line(format!("deleted: the code in bucket {}", sanitize(bucket))),
+        (None, None) => {}
     }
     out
 }

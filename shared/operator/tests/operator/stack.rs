@@ -340,8 +340,8 @@ async fn a_first_deployment_that_fails_does_not_block_the_second() {
 #[tokio::test]
 async fn a_name_that_aws_would_refuse_later_is_refused_first() {
     let fixture = Fixture::new().await;
-    let access = Access { stack: "a".repeat(50), ..fixture.root() };
+    let access = Access { stack: "a".repeat(39), ..fixture.root() };
     let error = deploy(&access, &fixture.deploy_order(), &Asking::NOBODY).await.unwrap_err();
-    assert!(error.to_string().ends_with("has 50 characters, and a stack's name may have 49"), "{error}");
+    assert!(error.to_string().ends_with("has 39 characters, and a stack's name may have 38"), "{error}");
     fixture.emulator.stop().unwrap();
 }
