@@ -142,10 +142,18 @@ async fn a_stack_that_was_deleted_by_other_means_leaves_nothing_stopped_after_do
     assert_eq!(remaining.status.code(), Some(1), "{error}");
     assert!(error.contains("table ses-breaker-ledger and table ses-breaker-reputation still exist"), "{error}");
 
-    let down = fixture.json("ses-breaker down --yes --purge");
+    let down = fixture.json("ses-breaker down --yes");
     assert_eq!(down["resumed_late"], serde_json::json!(["configuration-set:newsletter"]), "{down:#}");
     assert!(fixture.account.sending_enabled(SET).await);
     assert_eq!(down["disconnected"]["subjects"][0]["deleted"], serde_json::json!(["ses-breaker"]), "{down:#}");
+
+    // A person's stop, of which no function can tell the table any more.
+    fixture.account.ses.put_configuration_set_sending_options().configuration_set_name(SET).send().await.unwrap();
+    let asks = fixture.run("ses-breaker down");
+    assert_eq!(asks.status.code(), Some(2), "it may change something at SES, so it asks");
+    let down = fixture.json("ses-breaker down --yes --purge");
+    assert_eq!(down["resumed_late"], serde_json::json!([]), "{down:#}");
+    assert!(!fixture.account.sending_enabled(SET).await, "a person's stop was undone");
     fixture.succeed("ses-breaker deploy --yes");
     fixture.emulator.stop().unwrap();
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aws::clients::Clients;
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_cloudformation::types::Capability;
+use aws_sdk_cloudformation::types::{Capability, ChangeSetType, OnStackFailure};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
@@ -305,6 +305,19 @@ async fn what_belongs_to_others_is_left_as_it_is() {
     assert_eq!(fixture.status().await.as_deref(), Some("CREATE_COMPLETE"));
     cloudformation.delete_stack().stack_name(STACK).send().await.unwrap();
 
+    // A stack that somebody has planned, and not yet created.
+    let request = cloudformation.create_change_set().stack_name(STACK).change_set_name("release-42");
+    let request = request.change_set_type(ChangeSetType::Create).template_body(theirs);
+    request.send().await.unwrap();
+    for outcome in [
+        deploy(&fixture.root(), &fixture.deploy_order(), &Asking::CONFIRMED).await.map(|_| ()),
+        down(&fixture.root(), &taking_down::Order::default(), Now(0), &Asking::CONFIRMED).await.map(|_| ()),
+    ] {
+        assert!(outcome.unwrap_err().to_string().contains("was not created from the template of ses-breaker"));
+    }
+    assert_eq!(fixture.status().await.as_deref(), Some("REVIEW_IN_PROGRESS"));
+    cloudformation.delete_stack().stack_name(STACK).send().await.unwrap();
+
     // A no leaves nothing behind, and neither does a dry run.
     let asking = Asking { confirm: &|_| Confirmed::No, ..Asking::NOBODY };
     let error = deploy(&fixture.root(), &fixture.deploy_order(), &asking).await.unwrap_err();
@@ -343,5 +356,57 @@ async fn a_name_that_aws_would_refuse_later_is_refused_first() {
     let access = Access { stack: "a".repeat(39), ..fixture.root() };
     let error = deploy(&access, &fixture.deploy_order(), &Asking::NOBODY).await.unwrap_err();
     assert!(error.to_string().ends_with("has 39 characters, and a stack's name may have 38"), "{error}");
+    fixture.emulator.stop().unwrap();
+}
+
+/// The code stays in the bucket that was named once, and only the code of this stack is deleted there.
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_and_a_purge_know_the_bucket_that_was_named_at_first() {
+    let fixture = Fixture::new().await;
+    let s3 = aws_sdk_s3::Client::from_conf(
+        aws_sdk_s3::config::Builder::from(&fixture.config).force_path_style(true).build(),
+    );
+    let place = aws_sdk_s3::types::CreateBucketConfiguration::builder();
+    let place = place.location_constraint(aws_sdk_s3::types::BucketLocationConstraint::EuWest1).build();
+    s3.create_bucket().bucket("corp-artifacts").create_bucket_configuration(place).send().await.unwrap();
+    s3.put_object().bucket("corp-artifacts").key("theirs.zip").send().await.unwrap();
+    let order = deploying::Order { bucket: Some("corp-artifacts".to_owned()), ..fixture.deploy_order() };
+    assert_eq!(deploy(&fixture.root(), &order, &Asking::CONFIRMED).await.unwrap().bucket, "corp-artifacts");
+    let again = deploy(&fixture.root(), &fixture.deploy_order(), &Asking::NOBODY).await.unwrap();
+    assert_eq!((again.outcome, again.bucket.as_str()), (Outcome::Unchanged, "corp-artifacts"));
+    let order = taking_down::Order { purge: true, ..taking_down::Order::default() };
+    let gone = down(&fixture.root(), &order, Now(0), &Asking::CONFIRMED).await.unwrap();
+    let purged = gone.purged.as_ref().unwrap();
+    assert_eq!((purged.code.as_deref(), &purged.bucket), (Some("corp-artifacts"), &None));
+    let left = s3.list_objects_v2().bucket("corp-artifacts").send().await.unwrap();
+    assert_eq!(left.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(), ["theirs.zip"]);
+    fixture.emulator.stop().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_failed_half_way_is_deleted_only_after_a_question() {
+    let fixture = Fixture::new().await;
+    let cloudformation = aws_sdk_cloudformation::Client::new(&fixture.config);
+    // As a person leaves it who wants to look at what has failed.
+    let broken = r#"{"Description":"ses-breaker: broken","Resources":{"F":{"Type":"AWS::Lambda::Function","Properties":
+        {"FunctionName":"f","Role":"arn:aws:iam::123456789012:role/r","Handler":"x","Runtime":"provided.al2023",
+        "Code":{"S3Bucket":"nowhere","S3Key":"nothing"}}}}}"#;
+    let request = cloudformation.create_change_set().stack_name(STACK).change_set_name("theirs").template_body(broken);
+    let request = request.change_set_type(ChangeSetType::Create).on_stack_failure(OnStackFailure::DoNothing);
+    request.send().await.unwrap();
+    cloudformation.execute_change_set().stack_name(STACK).change_set_name("theirs").send().await.unwrap();
+    while fixture.status().await.as_deref() != Some("CREATE_FAILED") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let order = deploying::Order { dry_run: true, ..fixture.deploy_order() };
+    let error = deploy(&fixture.root(), &order, &Asking::CONFIRMED).await.unwrap_err();
+    assert_eq!(error.to_string(), "stack mail is CREATE_FAILED, so what would be changed is not known");
+    let error = deploy(&fixture.root(), &fixture.deploy_order(), &Asking::NOBODY).await.unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage, "{error}");
+    assert_eq!(fixture.status().await.as_deref(), Some("CREATE_FAILED"));
+    assert_eq!(
+        deploy(&fixture.root(), &fixture.deploy_order(), &Asking::CONFIRMED).await.unwrap().outcome,
+        Outcome::Created
+    );
     fixture.emulator.stop().unwrap();
 }
