@@ -118,7 +118,7 @@ mod tests {
         for name in FUNCTIONS {
             fs::write(home.path().join(format!("{name}.zip")), EMPTY).unwrap();
         }
-        fs::write(home.path().join("warmup.zip"), &EMPTY[..20]).unwrap();
+        fs::write(home.path().join("warmup.zip"), &EMPTY[..16]).unwrap();
         assert!(error(home.path()).ends_with("warmup.zip is not a whole zip file"));
         fs::remove_file(home.path().join("warmup.zip")).unwrap();
         assert!(error(home.path()).starts_with("the code of warmup is missing"));
