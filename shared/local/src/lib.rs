@@ -2,7 +2,7 @@
 //!
 //! [`dynamodb`] and [`account`] answer calls as AWS does, as far as the stack's calls can see; the tests add faults to them.
 //! [`Cloud`] is both behind the HTTP connector of the real SDK, without faults. [`Demo`] runs the functions on it, on a clock of
-//! its own, with a [sender](sender) whose mail turns bad now and then.
+//! its own, with a [`sender`] whose mail turns bad now and then.
 //!
 //! **Invariant:** nothing here opens a socket, or reads the environment, a file or the clock of the machine, so nothing here can
 //! reach an account. (A function looks up its own name in the environment of Lambda: without one, it prints no metrics.)
