@@ -3,8 +3,7 @@
 use reputation::breaker::StateName;
 use serde::Serialize;
 
-use crate::stack::Place;
-use crate::stack::cloudformation::Change;
+use crate::place::{Change, Place};
 
 /// Called with the number of steps done, the number of all steps, and the current step.
 pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);

@@ -12,7 +12,7 @@ use terminal::{name, quoted};
 use crate::Exit;
 use crate::policy_file::Checked;
 use crate::prices::PricesError;
-use crate::stack::StackFailure;
+use crate::stack_failure::StackFailure;
 
 /// Why a verb could not answer.
 #[derive(Debug, thiserror::Error)]

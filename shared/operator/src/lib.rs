@@ -32,11 +32,13 @@ pub mod manual;
 pub mod notice_history;
 pub mod obey;
 pub mod objects;
+pub mod place;
 pub mod policies;
 pub mod policy_file;
 pub mod prices;
 pub mod quota;
 pub mod stack;
+pub mod stack_failure;
 pub mod status;
 mod text;
 pub mod up;
@@ -45,6 +47,9 @@ pub mod watch;
 pub use access::Access;
 pub use failure::Failure;
 pub use text::{Answer, Render, answer};
+
+/// The version of this release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The exit codes. They are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

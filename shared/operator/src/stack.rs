@@ -11,7 +11,6 @@ pub mod bucket;
 pub mod cloudformation;
 pub mod deploy;
 pub mod down;
-mod failure;
 pub mod package;
 pub mod permissions;
 pub mod purge;
@@ -25,36 +24,11 @@ use pipeline::{Disposition, PortError};
 use crate::Access;
 use crate::failure::Failure;
 
-pub use failure::StackFailure;
+pub use crate::place::Place;
+pub use crate::stack_failure::StackFailure;
 
 /// Interval between two looks at what CloudFormation does.
 pub const PACE: Duration = Duration::from_secs(2);
-
-/// The account and its names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// `aws`, `aws-cn` or `aws-us-gov`.
-    pub partition: String,
-    /// The Region.
-    pub region: String,
-    /// Number of the account.
-    pub account: String,
-    /// Name of the stack.
-    pub stack: String,
-}
-
-impl Place {
-    /// A place by names that a person gives. The partition follows from the Region.
-    pub fn of_names(region: &str, account: &str, stack: &str) -> Place {
-        let partition = match region {
-            china if china.starts_with("cn-") => "aws-cn",
-            government if government.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
-        let [partition, region, account, stack] = [partition, region, account, stack].map(str::to_owned);
-        Place { partition, region, account, stack }
-    }
-}
 
 /// The place, and who asks.
 #[derive(Clone, Debug)]

@@ -273,7 +273,7 @@ pub async fn status(access: &Access, subject: Option<&Subject>, now: Now) -> Res
 
 /// A warning where the functions are of another release than this program.
 fn other_release(functions: &str) -> Option<String> {
-    let own = crate::stack::deploy::VERSION;
+    let own = crate::VERSION;
     (functions != own).then(|| {
         format!("the stack runs release {functions}, and this program is of {own}; to deploy {own}: ses-breaker up")
     })

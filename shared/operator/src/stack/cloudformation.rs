@@ -10,13 +10,13 @@ use aws_sdk_cloudformation::types::{
     Capability, ChangeAction, ChangeSetStatus, ChangeSetType, Parameter, Replacement, Stack, StackEvent,
 };
 use aws_smithy_types::DateTime;
-use serde::Serialize;
 use tokio::time::sleep;
 
 use super::{StackFailure, template};
 use crate::Access;
 use crate::asking::Asking;
 use crate::failure::Failure;
+pub use crate::place::Change;
 
 /// The name of our change sets. One name for all, so that a run finds what an interrupted one has left.
 const CHANGE_SET: &str = "ses-breaker";
@@ -97,19 +97,6 @@ impl From<Stack> for KnownStack {
             protected: stack.enable_termination_protection.unwrap_or(false),
         }
     }
-}
-
-/// A resource that a change set would add, change or remove.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Change {
-    /// `add`, `change`, `replace` or `remove`.
-    pub action: &'static str,
-    /// Its name in the template.
-    pub resource: String,
-    /// Its type, such as `AWS::DynamoDB::Table`.
-    pub kind: String,
-    /// Whether CloudFormation says that it may be replaced, depending on values that it does not know yet.
-    pub may_replace: bool,
 }
 
 /// What a change set asks for.

@@ -14,9 +14,9 @@ use super::cloudformation::{Change, CloudFormation, KnownStack, Wanted};
 use super::package::Package;
 use super::template::{self, ARCHITECTURE, CODE_BUCKET, CODE_PREFIX, RESERVE_CONCURRENCY};
 use super::{PACE, Place, StackFailure, caller, permissions, purge};
-use crate::Access;
 use crate::asking::{Asking, Confirmed, Question};
 use crate::failure::Failure;
+use crate::{Access, VERSION};
 
 /// Lambda keeps this much of an account's concurrency unreserved ("Configuring reserved concurrency", Lambda guide).
 const UNRESERVED: i32 = 100;
@@ -92,9 +92,6 @@ pub enum Outcome {
     /// It was as it should be.
     Unchanged,
 }
-
-/// The version of this release.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Creates or updates the stack.
 ///
