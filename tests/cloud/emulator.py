@@ -331,16 +331,20 @@ def concede(changesets, handlers):
 
 def know_descriptions(handlers):
     """Teaches the emulator that a stack has the description of its template, also when a change set has created it."""
-    from ministack.services.cloudformation import _stacks
+    from ministack.services.cloudformation import _change_sets, _stacks
 
-    describe = handlers._ACTION_HANDLERS["DescribeStacks"]
+    execute = handlers._ACTION_HANDLERS["ExecuteChangeSet"]
 
-    def described(params):
-        for stack in list(_stacks.values()):
-            stack["Description"] = stack["Description"] or stack.get("_template", {}).get("Description", "")
-        return describe(params)
+    def executed(params):
+        planned = {known["StackName"]: known["_template"].get("Description", "") for known in _change_sets.values()}
+        answer = execute(params)
+        for name, description in planned.items():
+            stack = _stacks.get(name)
+            if stack and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+                stack["Description"] = stack["Description"] or description
+        return answer
 
-    handlers._ACTION_HANDLERS["DescribeStacks"] = described
+    handlers._ACTION_HANDLERS["ExecuteChangeSet"] = executed
 
 
 def values_of(parameters):

@@ -138,7 +138,7 @@ impl<'a> CloudFormation<'a> {
     pub(crate) async fn settled(&self, asking: &Asking<'_>) -> Result<Option<KnownStack>, Failure> {
         let Some(known) = self.find(&self.access.stack).await? else { return Ok(None) };
         let ours = match known.is_only_planned() {
-            true => self.plans(&known.id).await?.iter().all(|name| name == CHANGE_SET),
+            true => self.plans().await?.iter().all(|name| name == CHANGE_SET),
             false => template::is_ours(&known.description),
         };
         if !ours {
@@ -241,18 +241,17 @@ impl<'a> CloudFormation<'a> {
             return Ok(());
         }
         match self.find(&self.access.stack).await? {
-            Some(known) if known.is_only_planned() && self.plans(&known.id).await?.is_empty() => {
-                self.delete(&known.id).await
-            }
+            Some(known) if known.is_only_planned() && self.plans().await?.is_empty() => self.delete(&known.id).await,
             Some(_) | None => Ok(()),
         }
     }
 
-    /// The names of a stack's change sets.
-    async fn plans(&self, id: &str) -> Result<Vec<String>, Failure> {
+    /// The names of the stack's change sets.
+    async fn plans(&self) -> Result<Vec<String>, Failure> {
         let (mut names, mut next) = (Vec::new(), None);
         loop {
-            let asked = self.client.list_change_sets().stack_name(id).set_next_token(next.take()).send().await;
+            let asked =
+                self.client.list_change_sets().stack_name(&self.access.stack).set_next_token(next.take()).send().await;
             let answer = asked.map_err(|error| self.access.refused(port_error("looking for change sets", &error)))?;
             names.extend(answer.summaries.unwrap_or_default().into_iter().filter_map(|known| known.change_set_name));
             next = answer.next_token;
