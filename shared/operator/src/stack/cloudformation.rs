@@ -380,6 +380,8 @@ impl<'a> CloudFormation<'a> {
                 return Err(StackFailure::NotFinished { stack: self.access.stack.clone(), status, reasons }.into());
             };
             let ended = match until {
+                // A stack that is gone cannot come back under its ARN, and one that was only planned may have no event of it.
+                _ if known.is_gone() => true,
                 Until::AtRest => !known.is_busy() && !known.is_only_planned(),
                 // The two answers come from different places. An event that never comes must not hold it up for ever.
                 Until::NewEvent => match &log.ended {

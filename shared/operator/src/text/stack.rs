@@ -142,6 +142,11 @@ fn down(down: &Down, term: TermStyle) -> String {
         }
         (_, false) => out.push_str(&format!("there is no stack {stack} in {place}\n")),
     }
+    if down.deleted && down.disconnected.is_none() {
+        let lost = "Its table was gone already, so what it had stopped, and which configuration sets publish to it, is not known: \
+                    look at them in the SES console.";
+        out.push_str(&paint(DOUBTFUL, &hanging("", lost, term.columns())));
+    }
     for resumed in &down.resumed_late {
         out.push_str(&hanging(
             "",
