@@ -418,11 +418,15 @@ fn says_unchanged(reason: &str) -> bool {
 fn change(change: aws_sdk_cloudformation::types::Change) -> Option<Change> {
     let of = change.resource_change?;
     let replaced = of.replacement();
-    let action = match of.action()? {
-        ChangeAction::Add | ChangeAction::Import => "add",
-        ChangeAction::Remove => "remove",
-        _ if replaced == Some(&Replacement::True) => "replace",
-        _ => "change",
+    let of_change = of.action()?;
+    let action = if [ChangeAction::Add, ChangeAction::Import].contains(of_change) {
+        "add"
+    } else if *of_change == ChangeAction::Remove {
+        "remove"
+    } else if replaced == Some(&Replacement::True) {
+        "replace"
+    } else {
+        "change"
     };
     Some(Change {
         action,
