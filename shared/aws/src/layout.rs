@@ -28,7 +28,7 @@
 //! | `outbox` | `1791273601745#configuration-set:news#000003` | a notice that is not sent yet: `title`, `text`, `kind`, `detail` |
 //! | `notices` | the same | every notice, for 400 days |
 //! | `desk` | `people` | `content`: messages to people that are not sent yet, and what was sent about each breaker (JSON of [`pipeline::notice::AlertQueue`]); `version` |
-//! | `stack` | `enforcer` | the stack's parameters: whether its enforcer may stop the `account` and `tenants` at SES, and whether the `gate` is in use; written when an enforcer starts |
+//! | `stack` | `enforcer` | the stack's parameters: whether its enforcer may stop the `account` and `tenants` at SES, whether the `gate` is in use, and the release of its functions (`version`); written when an enforcer starts |
 //! | `policy` | `current`, `version#000012` | `toml`, `version`, `at`, `by` |
 //! | `secret` | `unit-keys` | `key` (B, 16 bytes): what unit hashes are keyed with; made by the first ingest |
 //! | `clock` | `hour`, `rejudge` | `done`: the last round of judging, each hour and every ten minutes (its first minute, since 1970), `after`: the last subject judged in it, if it is not complete |
