@@ -1,7 +1,7 @@
 //! The bucket for the functions' code: private, in the Region of the stack, in the caller's own account.
 //!
-//! **Invariant:** every request names the account that must own the bucket. The name that ses-breaker chooses can be guessed,
-//! so somebody else may have taken it; such a bucket gets nothing, and nothing is read from it.
+//! **Invariant:** every request but the one that makes the bucket names the account that must own it. The name that ses-breaker
+//! chooses can be guessed, so somebody else may have taken it; such a bucket gets nothing, and nothing is read from it.
 
 use std::error::Error;
 use std::time::Duration;
