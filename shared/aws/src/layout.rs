@@ -45,12 +45,15 @@
 //! | `step` | S | `grew 250` | why it is that, with the numbers that belong to it |
 //! | `anchor` | BOOL | `false` | whether the ramp began that day |
 //! | `sending_days`, `idle_days` | N | `12` | days with mail since it began, days without since the last with |
-//! | `low_days`, `low_peak` | N | `0` | days in a row that used little, and the most that one of them used |
+//! | `peak`, `peak_age` | N | `480` | the most mail that was sent on one day of late, and how many days ago; missing where an earlier release wrote it |
+//! | `borne` | N | `13` | the longest silence, in days, that the ISP has borne; as above |
+//! | `growth` | N | `1400` | what a good day multiplies the quota by, in thousandths, as learnt; missing while nothing is |
+//! | `low_days`, `low_peak` | N | `0` | for earlier releases, which read them |
 //! | `demoted` | N | `1791273601745` | the harm that a smaller quota has answered for; may be missing |
-//! | `hurt` | N | `1500` | the quota that did it; 0 = none |
 //! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
+//! | `cut` | N | `40` | of these, mails granted to requests that got all there was, and asked for more; as above |
 //! | `mark` | N | `1791273601745000000` | the pacing mark, in nanoseconds since 1970 |
-//! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires |
+//! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires. With a schedule five more: its day, the mark before it, its mails, those of a slot, and when it was granted |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for a client that lost the answer |
 //!
 //! **A desired state** holds what the enforcer knows of its target (see [`pipeline::ports::DesiredState`]):
@@ -88,12 +91,12 @@ use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::ArmedSince;
-use reputation::permit::{Lease, Meter, Nanos};
+use reputation::permit::{Lease, Meter, Nanos, Schedule};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::Length;
 use reputation::unit::UnitKind;
-use reputation::warmup::{Held, Move, Ramp};
+use reputation::warmup::{Growth, Held, Move, Ramp};
 
 /// An item, or a part of one.
 pub type Item = HashMap<String, AttributeValue>;
@@ -656,17 +659,24 @@ pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
             ("anchor", AttributeValue::Bool(ramp.anchor)),
             ("sending_days", number(ramp.sending_days)),
             ("idle_days", number(ramp.idle_days)),
-            ("low_days", number(ramp.low.0)),
-            ("low_peak", number(ramp.low.1)),
-            ("hurt", number(ramp.hurt)),
+            ("peak", number(ramp.peak)),
+            ("peak_age", number(ramp.peak_age)),
+            ("borne", number(ramp.borne)),
+            // For earlier releases, which read them.
+            ("low_days", number(0)),
+            ("low_peak", number(0)),
             ("bulk", number(meter.bulk)),
             ("critical", number(meter.critical)),
+            ("cut", number(meter.cut)),
             ("mark", number(meter.mark.0)),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
     if let Some(at) = ramp.demoted {
         item.insert("demoted".to_owned(), number(at.0));
+    }
+    if let Some(Growth(thousandths)) = ramp.growth {
+        item.insert("growth".to_owned(), number(thousandths));
     }
     item.extend(leases.iter().map(|lease| (lease_attribute(&lease.id), text(lease_text(lease)))));
     item
@@ -687,16 +697,23 @@ pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
         anchor: read.flag("anchor"),
         sending_days: read.number("sending_days")?,
         idle_days: read.number("idle_days")?,
-        low: (read.number("low_days")?, read.number("low_peak")?),
+        // Of a ramp that an earlier release wrote, the quota stands for what was sent.
+        peak: read.maybe_number("peak")?.map_or_else(|| read.number("reach"), Ok)?,
+        peak_age: read.maybe_number("peak_age")?.unwrap_or(0),
+        borne: read.maybe_number("borne")?.unwrap_or(0),
+        growth: read.maybe_number("growth")?.map(Growth),
         demoted: read.maybe_number("demoted")?.map(Now),
-        hurt: read.maybe_number("hurt")?.unwrap_or(0),
     };
-    let meter =
-        Meter { bulk: read.number("bulk")?, critical: read.number("critical")?, mark: Nanos(read.number("mark")?) };
+    let meter = Meter {
+        bulk: read.number("bulk")?,
+        critical: read.number("critical")?,
+        cut: read.maybe_number("cut")?.unwrap_or(0),
+        mark: Nanos(read.number("mark")?),
+    };
     let mut leases = Vec::new();
     for attribute in item.keys() {
         let Some(id) = attribute.strip_prefix(LEASE) else { continue };
-        let lease = parse_lease(id, read.text(attribute)?);
+        let lease = parse_lease(id, ramp.day, read.text(attribute)?);
         leases.push(lease.ok_or_else(|| read.malformed(attribute, "a lease"))?);
     }
     leases.sort_by(|a, b| a.id.cmp(&b.id));
@@ -712,18 +729,35 @@ pub fn lease_attribute(id: &str) -> String {
 
 /// A lease without its name: two leases of one name are the same one if this is the same.
 pub fn lease_text(lease: &Lease) -> String {
-    format!("{} {} {} {}", lease.bulk, lease.critical, lease.interval, lease.expires.0)
+    let Lease { bulk, critical, interval, expires, day, schedule, .. } = lease;
+    let now = format!("{bulk} {critical} {interval} {}", expires.0);
+    match schedule {
+        None => now,
+        Some(Schedule { from, mails, slot, granted }) => format!("{now} {day} {} {mails} {slot} {}", from.0, granted.0),
+    }
 }
 
-fn parse_lease(id: &str, text: &str) -> Option<Lease> {
+/// `day`: that of the item, which is also that of a lease without a schedule.
+fn parse_lease(id: &str, day: i32, text: &str) -> Option<Lease> {
     let mut parts = text.split(' ');
-    let lease = Lease {
+    let mut lease = Lease {
         id: id.to_owned(),
+        day,
         bulk: parts.next()?.parse().ok()?,
         critical: parts.next()?.parse().ok()?,
         interval: parts.next()?.parse().ok()?,
         expires: Now(parts.next()?.parse().ok()?),
+        schedule: None,
     };
+    if let Some(own_day) = parts.next() {
+        lease.day = own_day.parse().ok()?;
+        lease.schedule = Some(Schedule {
+            from: Nanos(parts.next()?.parse().ok()?),
+            mails: parts.next()?.parse().ok()?,
+            slot: parts.next()?.parse().ok()?,
+            granted: Now(parts.next()?.parse().ok()?),
+        });
+    }
     parts.next().is_none().then_some(lease)
 }
 
@@ -735,10 +769,13 @@ fn step_text(step: &Move) -> String {
         Move::Held(Held::Warmed) => "warmed".to_owned(),
         Move::Held(Held::Anchor) => "anchor".to_owned(),
         Move::Held(Held::Unused { used, quota }) => format!("unused {used} {quota}"),
+        Move::Held(Held::Unreported { sent, used }) => format!("unreported {sent} {used}"),
+        Move::Held(Held::TurnedAway) => "turned-away".to_owned(),
         Move::Held(Held::Idle { days }) => format!("idle {days}"),
         Move::Held(Held::Unwell) => "unwell".to_owned(),
         Move::Held(Held::Incident) => "incident".to_owned(),
         Move::Held(Held::RestDay) => "rest-day".to_owned(),
+        Move::Eased { from, turned_away, sent } => format!("eased {from} {turned_away} {sent}"),
         Move::Shrank { from } => format!("shrank {from}"),
         Move::Trickled { reach } => format!("trickled {reach}"),
         Move::Followed { from, peak } => format!("followed {from} {peak}"),
@@ -757,6 +794,9 @@ fn parse_step(text: &str) -> Option<Move> {
         ("warmed", []) => Move::Held(Held::Warmed),
         ("anchor", []) => Move::Held(Held::Anchor),
         ("unused", &[used, quota]) => Move::Held(Held::Unused { used, quota }),
+        ("unreported", &[sent, used]) => Move::Held(Held::Unreported { sent, used }),
+        ("turned-away", []) => Move::Held(Held::TurnedAway),
+        ("eased", &[from, turned_away, sent]) => Move::Eased { from, turned_away, sent },
         ("idle", &[idle]) => Move::Held(Held::Idle { days: days(idle)? }),
         ("unwell", []) => Move::Held(Held::Unwell),
         ("incident", []) => Move::Held(Held::Incident),
@@ -832,21 +872,24 @@ mod tests {
             any::<u32>().prop_map(|idle_days| Move::Began { idle_days }),
             any::<u64>().prop_map(|from| Move::Grew { from }),
             any::<u64>().prop_map(|from| Move::Shrank { from }),
+            any::<(u64, u64, u64)>().prop_map(|(from, turned_away, sent)| Move::Eased { from, turned_away, sent }),
+            any::<(u64, u64)>().prop_map(|(sent, used)| Move::Held(Held::Unreported { sent, used })),
             any::<u64>().prop_map(|reach| Move::Trickled { reach }),
             any::<(u64, u64)>().prop_map(|(from, peak)| Move::Followed { from, peak }),
             any::<(u64, u32)>().prop_map(|(from, idle_days)| Move::Decayed { from, idle_days }),
             any::<(u64, u64)>().prop_map(|(used, quota)| Move::Held(Held::Unused { used, quota })),
             any::<u32>().prop_map(|days| Move::Held(Held::Idle { days })),
+            Just(Move::Held(Held::TurnedAway)),
             proptest::sample::select(vec![Held::Warmed, Held::Anchor, Held::Unwell, Held::Incident, Held::RestDay])
                 .prop_map(Move::Held),
         ]
     }
 
     fn any_quota() -> impl Strategy<Value = Quota> {
-        let days = (any::<i32>(), any::<u32>(), any::<u32>(), any::<(u32, u64)>());
+        let days = (any::<i32>(), any::<u32>(), any::<u32>(), any::<(u64, u32, u32)>(), proptest::option::of(any::<u32>()));
         let demoted = proptest::option::of((0_i64..4_000_000_000_000).prop_map(Now));
         let ramp = (days, any::<(u64, u64)>(), any_step(), any::<bool>(), demoted).prop_map(
-            |((day, sending_days, idle_days, low), (quota, reach), step, anchor, demoted)| Ramp {
+            |((day, sending_days, idle_days, (peak, peak_age, borne), growth), (quota, reach), step, anchor, demoted)| Ramp {
                 day,
                 quota,
                 reach,
@@ -854,24 +897,29 @@ mod tests {
                 anchor,
                 sending_days,
                 idle_days,
-                low,
+                peak,
+                peak_age,
+                borne,
+                growth: growth.map(Growth),
                 demoted,
-                hurt: reach / 2,
             },
         );
-        let lease = |(id, (bulk, critical, interval, expires)): (u64, (u64, u64, i64, i64))| Lease {
-            id: format!("{id:016x}"),
-            bulk,
-            critical,
-            interval,
-            expires: Now(expires),
-        };
-        let leases = proptest::collection::btree_map(any::<u64>(), any::<(u64, u64, i64, i64)>(), 0..5);
-        let leases = leases.prop_map(move |leases| leases.into_iter().map(lease).collect());
-        (ramp, any::<(u64, u64, i64)>(), leases).prop_map(|(ramp, (bulk, critical, mark), leases)| Quota {
-            ramp,
-            meter: Meter { bulk, critical, mark: Nanos(mark) },
-            leases,
+        let schedule = any::<(i64, u64, u64, i64)>().prop_map(|(from, mails, slot, granted)| Schedule {
+            from: Nanos(from),
+            mails,
+            slot,
+            granted: Now(granted),
+        });
+        let lease = (any::<(u64, u64, i64, i64)>(), proptest::option::of((any::<i32>(), schedule)));
+        let leases = proptest::collection::btree_map(any::<u64>(), lease, 0..5);
+        (ramp, any::<(u64, u64, u64, i64)>(), leases).prop_map(|(ramp, (bulk, critical, cut, mark), leases)| {
+            let lease = |(id, ((bulk, critical, interval, expires), schedule)): (u64, ((u64, u64, i64, i64), _))| {
+                let (day, schedule): (Option<i32>, Option<Schedule>) = Option::unzip(schedule);
+                let (id, day, expires) = (format!("{id:016x}"), day.unwrap_or(ramp.day), Now(expires));
+                Lease { id, day, bulk, critical, interval, expires, schedule }
+            };
+            let leases = leases.into_iter().map(lease).collect();
+            Quota { meter: Meter { bulk, critical, cut, mark: Nanos(mark) }, leases, ramp }
         })
     }
 
@@ -931,11 +979,13 @@ mod tests {
             anchor: false,
             sending_days: 9,
             idle_days: 0,
-            low: (0, 0),
+            peak: 480,
+            peak_age: 1,
+            borne: 0,
+            growth: None,
             demoted: None,
-            hurt: 0,
         };
-        let meter = Meter { bulk: 12, critical: 0, mark: Nanos(1_791_273_601_745_000_000) };
+        let meter = Meter { bulk: 12, critical: 0, cut: 0, mark: Nanos(1_791_273_601_745_000_000) };
         let good = quota_item("quota#news", "gmail", &Quota { ramp, meter, leases: Vec::new() });
         let check = |attribute: &str, value: AttributeValue, expected: &str| {
             let mut item = good.clone();
@@ -948,6 +998,7 @@ mod tests {
         check("bulk", number(-1), "the number -1, should be a number in range");
         check("lease.00ab", text("1 2 3"), "a string of 5 bytes, should be a lease");
         check("lease.00ab", text("1 2 3 4 5"), "a string of 9 bytes, should be a lease");
+        check("lease.00ab", text("1 2 3 4 5 6 7 8 9 10"), "a string of 20 bytes, should be a lease");
         assert_eq!(parse_quota(&good).unwrap().meter, meter);
     }
 

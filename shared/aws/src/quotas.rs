@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::types::{
 };
 use pipeline::ports::{PortError, Quota, Quotas, Saved, Spent};
 use reputation::isp::{Isp, IspMap};
-use reputation::permit::{Lease, MarkMove, Spend};
+use reputation::permit::{Lease, MarkMove, MarkRefund, Refund, Spend};
 
 use crate::clients::port_error;
 use crate::layout::{
@@ -263,6 +263,9 @@ impl Quotas for DynamoQuotas {
                 update.add(counter, mails);
             }
         }
+        if spend.cut > 0 {
+            update.add("cut", spend.cut);
+        }
         match spend.mark {
             MarkMove::Stay => {}
             MarkMove::Advance(by, from, to) => {
@@ -286,28 +289,50 @@ impl Quotas for DynamoQuotas {
         })
     }
 
-    async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError> {
-        let mut update = Update::default();
-        let name = lease_attribute(&lease.id);
+    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64) -> Result<bool, PortError> {
+        let refund = lease.refund(unused);
         // Without randomness, a repeated return is taken for a new one.
         let this = getrandom::u64().map_or_else(|_| String::new(), |random| format!("{random:016x}"));
-        let (bulk, critical, by) = lease.refund(unused);
-        update.only_if("day", "=", number(day));
-        // The name holds all of the lease: an invented or changed one gives nothing back.
-        update.only_if(&name, "=", text(lease_text(lease)));
-        update.remove(&name);
-        update.set(RETURNED, text(this.as_str()));
-        for (counter, mails) in [("bulk", bulk), ("critical", critical)] {
-            if mails > 0 {
-                update.add(counter, -i128::from(mails));
-            }
+        let operation = "taking a lease back";
+        let mut done = self.update(operation, set, isp, taking_back(lease, refund, &this)).await?;
+        if let (Updated::Not(item), MarkRefund::ByIfAt(..)) = (&done, refund.mark)
+            && item.contains_key(&lease_attribute(&lease.id))
+        {
+            // Others were scheduled since.
+            let refund = Refund { mark: MarkRefund::Nothing, ..refund };
+            done = self.update(operation, set, isp, taking_back(lease, refund, &this)).await?;
         }
-        if by != 0 {
-            update.add("mark", -i128::from(by));
-        }
-        Ok(match self.update("taking a lease back", set, isp, update).await? {
+        Ok(match done {
             Updated::To(_) => true,
             Updated::Not(item) => !this.is_empty() && Reader(&item).text(RETURNED) == Ok(this.as_str()),
         })
     }
+}
+
+/// Takes back a lease. `this` names the return.
+fn taking_back(lease: &Lease, refund: Refund, this: &str) -> Update {
+    let mut update = Update::default();
+    let name = lease_attribute(&lease.id);
+    update.only_if("day", "=", number(lease.day));
+    // The name holds all of the lease: an invented or changed one gives nothing back.
+    update.only_if(&name, "=", text(lease_text(lease)));
+    update.remove(&name);
+    update.set(RETURNED, text(this));
+    for (counter, mails) in [("bulk", refund.bulk), ("critical", refund.critical)] {
+        if mails > 0 {
+            update.add(counter, -i128::from(mails));
+        }
+    }
+    let by = match refund.mark {
+        MarkRefund::By(by) => by,
+        MarkRefund::ByIfAt(by, at) => {
+            update.only_if("mark", "=", number(at.0));
+            by
+        }
+        MarkRefund::Nothing => 0,
+    };
+    if by != 0 {
+        update.add("mark", -i128::from(by));
+    }
+    update
 }

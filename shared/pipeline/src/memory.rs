@@ -9,7 +9,7 @@ use reputation::counters::{Counters, Metric};
 use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::Judge;
-use reputation::permit::{Lease, Nanos, Spend};
+use reputation::permit::{Lease, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
@@ -725,17 +725,14 @@ impl Quotas for MemoryQuotas {
         Ok(Spent::Granted(quota.clone()))
     }
 
-    async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError> {
+    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64) -> Result<bool, PortError> {
         let mut quotas = self.lock();
-        let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)).filter(|quota| quota.ramp.day == day) else {
+        let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)).filter(|quota| quota.ramp.day == lease.day) else {
             return Ok(false);
         };
         let Some(at) = quota.leases.iter().position(|known| known == lease) else { return Ok(false) };
         quota.leases.swap_remove(at);
-        let (bulk, critical, by) = lease.refund(unused);
-        quota.meter.bulk -= bulk;
-        quota.meter.critical -= critical;
-        quota.meter.mark = Nanos(quota.meter.mark.0 - by);
+        quota.meter = lease.refund(unused).applied(&quota.meter);
         Ok(true)
     }
 }

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 
 use reputation::breaker::{BreakerState, Override, State};
 use reputation::class::Class;
+use reputation::counters::{Metric, Tally};
 use reputation::isp::Isp;
 use reputation::judge::Judge;
-use reputation::permit::{Ask, Flow, Lease, Limit, Meter, Permit, decide};
+use reputation::permit::{Ask, Flow, Lease, Limit, Meter, Permit, Slot, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -24,10 +25,14 @@ use crate::evaluate::since_of_isp;
 use crate::ports::{Board, Disposition, PortError, Quota, Quotas, Reputation, Saved, Spent, SubjectState};
 
 impl Quota {
-    /// A new day, of which nothing was granted yet.
-    pub fn opened(ramp: Ramp, policy: &Policy) -> Quota {
-        let meter = Meter::at_start(policy.warmup.zone.day(ramp.day));
-        Quota { ramp, meter, leases: Vec::new() }
+    /// A new day, of which nothing was granted yet. `before`: the day before it, whose schedules may run into this one.
+    pub fn opened(ramp: Ramp, policy: &Policy, before: Option<&Quota>) -> Quota {
+        let day = policy.warmup.zone.day(ramp.day);
+        let meter = Meter::at_start(day, before.map(|before| &before.meter));
+        // So that a request that is repeated finds its schedule.
+        let running = |lease: &&Lease| lease.schedule.is_some() && lease.expires > day.start;
+        let leases = before.map(|before| before.leases.iter().filter(running).cloned().collect());
+        Quota { ramp, meter, leases: leases.unwrap_or_default() }
     }
 }
 
@@ -81,7 +86,7 @@ pub async fn plan<R: Reputation, Q: Quotas>(
                 warmup::begin(plan, policy.warmup.zone.day_at(now), worsened)
             }
         };
-        let new = Quota::opened(new, policy);
+        let new = Quota::opened(new, policy, known.as_ref());
         if quotas.open(set, isp, known.as_ref(), &new).await? == Saved::Saved {
             return Ok(new);
         }
@@ -126,19 +131,29 @@ fn closed(
     let zone = &policy.warmup.zone;
     let today = zone.day_at(now).number;
     let business = policy.warmup.is_business(isp);
-    let (used, bulk) = (quota.meter.used(), quota.meter.bulk);
-    let mut evidence = Evidence { used, bulk, ..evidence(policy, subject_state, board, subject, isp, now) };
+    let Meter { bulk, cut, .. } = quota.meter;
+    let reported = |subject_state: &SubjectState, number: i32| {
+        let day = zone.day(number);
+        let series = subject_state.timeline.series(Some(isp));
+        series.map_or_else(Tally::default, |series| {
+            series.sum_between(day.start.minute(), day.end.minute()).tally(Metric::Block)
+        })
+    };
+    let mut evidence = evidence(policy, subject_state, board, subject, isp, now);
+    (evidence.used, evidence.bulk, evidence.cut) = (quota.meter.used(), bulk, cut);
     let mut ramp = quota.ramp.clone();
     while ramp.day < today {
         // After a year without mail, further days change nothing.
         let missed = today - ramp.day;
+        let Tally { population, bad } = reported(subject_state, ramp.day);
+        (evidence.sent, evidence.turned_away) = (population, bad);
         if missed > MAX_MISSED && evidence.used == 0 {
             ramp.idle_days = ramp.idle_days.saturating_add((missed - MAX_MISSED).unsigned_abs());
             ramp.day = today - MAX_MISSED;
         }
         ramp = warmup::close(plan, business, &ramp, zone.day(ramp.day), &evidence);
         // On the days after, no permits were requested.
-        (evidence.used, evidence.bulk) = (0, 0);
+        (evidence.used, evidence.bulk, evidence.cut) = (0, 0, 0);
     }
     ramp
 }
@@ -162,13 +177,12 @@ fn evidence(
     // A decision in shadow does not shrink a quota, but harm still keeps it from growing.
     let shadow = policy.is_shadow(subject) || [&own, &whole].iter().any(|known| known.overridden == Override::Shadow);
     Evidence {
-        used: 0,
-        bulk: 0,
         level: verdict.map(|verdict| verdict.level),
         unsettled: [&own, &whole].iter().any(|known| known.state != State::Closed),
         contained: !shadow && [&own, &whole].iter().any(|known| known.state.is_contained()),
         worsened: own.worsened.filter(|_| !shadow),
         incident,
+        ..Evidence::default()
     }
 }
 
@@ -187,10 +201,12 @@ pub struct Asker<'a> {
 /// What was granted to an asker at one ISP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// The day of the quota.
-    pub day: i32,
     /// The lease; `None` if nothing was granted.
     pub lease: Option<Lease>,
+    /// Of its mails, those that may be sent now.
+    pub now: u64,
+    /// Those that may be sent later, and when.
+    pub slots: Vec<Slot>,
     /// The configuration set to send the granted mails with.
     pub route: String,
     /// Mails that may be sent with the overflow set, and its name.
@@ -265,17 +281,7 @@ pub async fn permit<Q: Quotas>(
                 (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
                 continue;
             }
-            if lease.expires <= ask.now {
-                let (deferred, retry_at) = (ask.mails, Some(ask.now.plus_minutes(1)));
-                let permit = Permit { spend: None, overflow: 0, deferred, retry_at, limit: Some(Limit::LeaseExpired) };
-                return Ok(Some((answer(plan, flow, asker, &ask, day.number, None, permit), quota)));
-            }
-            // Granted before, and the answer was lost.
-            let rest = ask.mails.saturating_sub(lease.mails());
-            let retry_at = (rest > 0).then(|| ask.now.plus_minutes(1));
-            let permit = Permit { spend: None, overflow: 0, deferred: rest, retry_at, limit: None };
-            let granted = answer(plan, flow, asker, &ask, day.number, Some(lease.clone()), permit);
-            return Ok(Some((granted, quota)));
+            return Ok(Some((again(policy, plan, flow, asker, &ask, lease), quota)));
         }
         let permit = decide(plan, &quota.ramp, day, &quota.meter, flow, ask);
         if permit.deferred + permit.overflow > 0 && !fresh {
@@ -284,14 +290,14 @@ pub async fn permit<Q: Quotas>(
             continue;
         }
         let Some(spend) = &permit.spend else {
-            return Ok(Some((answer(plan, flow, asker, &ask, day.number, None, permit), quota)));
+            return Ok(Some((answer(plan, flow, asker, &ask, None, permit), quota)));
         };
-        let expires = Now(ask.now.0.saturating_add(i64::from(policy.gate.lease_secs) * 1_000));
-        let lease = Lease::of(id.clone(), spend, expires);
+        let lease = Lease::of(id.clone(), spend, permit.schedule.clone(), ask.now, lease_millis(policy));
         let forgotten = forgotten(&quota.leases, ask.now);
         match quotas.spend(asker.set, isp, spend, &lease, &forgotten).await? {
             Spent::Granted(quota) => {
-                let granted = answer(plan, flow, asker, &ask, day.number, Some(lease), permit);
+                let mut granted = answer(plan, flow, asker, &ask, Some(lease.clone()), permit);
+                (granted.now, granted.slots) = (lease.at_once(), lease.slots().collect());
                 return Ok(Some((granted, quota)));
             }
             Spent::Refused(now) => (known, fresh) = (now, true),
@@ -300,20 +306,53 @@ pub async fn permit<Q: Quotas>(
     Err(raced("granting a permit", asker.set))
 }
 
+/// The answer to a request that was granted before: its answer was lost, or its sender looks whether its schedule still
+/// stands.
+fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask, lease: &Lease) -> Granted {
+    let nothing = Permit { spend: None, schedule: None, overflow: 0, deferred: 0, retry_at: None, limit: None };
+    let soon = Some(ask.now.plus_minutes(1));
+    if lease.expires <= ask.now {
+        let limit = Some(Limit::LeaseExpired);
+        return answer(plan, flow, asker, ask, None, Permit { deferred: ask.mails, retry_at: soon, limit, ..nothing });
+    }
+    let rest = ask.mails.saturating_sub(lease.mails());
+    let usable = |from: Now| from.0.saturating_add(lease_millis(policy)) > ask.now.0;
+    let slots: Vec<Slot> = lease.slots().filter(|slot| usable(slot.at)).collect();
+    let now = if lease.schedule.as_ref().is_none_or(|known| usable(known.granted)) { lease.at_once() } else { 0 };
+    let held = flow.limit().filter(|_| !slots.is_empty());
+    let (slots, rest, retry_at) = match &held {
+        // What is scheduled waits for the breaker, too.
+        Some(_) => {
+            let waits: u64 = slots.iter().map(|slot| slot.mails).sum();
+            (Vec::new(), rest.saturating_add(waits), Some(flow.until(ask.now)))
+        }
+        None => (slots, rest, soon.filter(|_| rest > 0)),
+    };
+    let permit = Permit { deferred: rest, retry_at, limit: held, ..nothing };
+    let granted = answer(plan, flow, asker, ask, Some(lease.clone()), permit);
+    Granted { now, slots, ..granted }
+}
+
+/// For how long what is granted may be sent, from when on it may be.
+fn lease_millis(policy: &Policy) -> i64 {
+    i64::from(policy.gate.lease_secs) * 1_000
+}
+
+/// An answer of which nothing may be sent yet.
 fn answer(
     plan: &Plan,
     flow: &Flow,
     asker: &Asker<'_>,
     ask: &Ask,
-    day: i32,
     lease: Option<Lease>,
     permit: Permit,
 ) -> Granted {
     let elsewhere = plan.critical_route.as_ref().filter(|_| flow.stopped_at_ses && ask.class == Class::Critical);
     let overflow = plan.overflow.as_ref().filter(|_| permit.overflow > 0);
     Granted {
-        day,
         lease,
+        now: 0,
+        slots: Vec::new(),
         route: elsewhere.map_or(asker.set, String::as_str).to_owned(),
         overflow: overflow.map(|route| (permit.overflow, route.clone())),
         deferred: permit.deferred,
@@ -331,7 +370,6 @@ pub async fn give_back<Q: Quotas>(
     quotas: &Q,
     set: &str,
     isp: Isp,
-    day: i32,
     lease: &Lease,
     unused: u64,
     now: Now,
@@ -340,7 +378,7 @@ pub async fn give_back<Q: Quotas>(
         return Ok(Returned::Expired);
     }
     let unused = unused.min(lease.mails());
-    let taken = quotas.take_back(set, isp, day, lease, unused).await?;
+    let taken = quotas.take_back(set, isp, lease, unused).await?;
     Ok(if taken { Returned::Returned(unused) } else { Returned::Unknown })
 }
 

@@ -6,9 +6,14 @@
 //! **Pacing** is the generic cell rate algorithm (ITU-T I.371): each mail moves a mark by one interval; the mark is the
 //! time at which the released quota covers all mail so far, and mail conforms while the mark is not ahead of the clock.
 //! The mark starts at the beginning of the day, so nothing is available at first and no period can get twice its share;
-//! and it is never more than a burst behind the clock. **Breakers** stretch the interval: half the share, twice the
-//! interval, half the burst. **Critical** mail draws on a reserve that bulk mail cannot touch and no breaker shrinks;
-//! what exceeds the reserve is treated as bulk mail.
+//! and it is never more than a burst behind the clock. The interval releases the quota over what is left of the day,
+//! within bounds: a batch in the evening can use its day, and no hour gets more than a sixth of the quota. **Breakers**
+//! stretch the interval: half the share, twice the interval, half the burst. **Critical** mail draws on a reserve that
+//! bulk mail cannot touch and no breaker shrinks; what exceeds the reserve is treated as bulk mail.
+//!
+//! A **schedule** moves the mark ahead of the clock: mail that is not released yet is granted for the times at which it
+//! will be, so that one request can use its day. It may run past the end of its day; the mark of the next day begins
+//! where it ends.
 //!
 //! **Invariant:** bulk and reserve are disjoint, so that all grants of a day together are never more than its quota.
 //! **Invariant:** a decision is written with conditions ([`Spend`]), so that it stays correct if others spend
@@ -50,14 +55,17 @@ pub struct Meter {
     pub bulk: u64,
     /// Mails granted of the reserve for critical mail.
     pub critical: u64,
+    /// Of all of them, mails granted to requests that got all there was, and asked for more.
+    pub cut: u64,
     /// The pacing mark: when the released quota covers all bulk mail so far.
     pub mark: Nanos,
 }
 
 impl Meter {
-    /// At the beginning of a day.
-    pub fn at_start(day: Day) -> Meter {
-        Meter { bulk: 0, critical: 0, mark: Nanos::of(day.start) }
+    /// At the beginning of a day. `before`: the meter of the day before, whose schedules may run into this one.
+    pub fn at_start(day: Day, before: Option<&Meter>) -> Meter {
+        let begins = Nanos::of(day.start);
+        Meter { bulk: 0, critical: 0, cut: 0, mark: before.map_or(begins, |before| before.mark.max(begins)) }
     }
 
     /// All mails granted.
@@ -153,6 +161,23 @@ impl Flow {
     }
 }
 
+impl Flow {
+    /// What limits mail while a breaker does not let all of it through.
+    pub fn limit(&self) -> Option<Limit> {
+        let because = self.because.as_ref().filter(|_| self.factor != Factor::FULL)?;
+        Some(match self.factor {
+            Factor::NONE => Limit::Stopped(because.clone()),
+            factor => Limit::Throttled(because.clone(), factor),
+        })
+    }
+
+    /// When to ask again while a breaker lets nothing through.
+    pub fn until(&self, now: Now) -> Now {
+        let until = self.because.as_ref().and_then(|because| because.until);
+        until.filter(|until| *until > now).unwrap_or_else(|| now.plus_minutes(UNKNOWN_MINUTES))
+    }
+}
+
 /// What is asked for at one ISP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -162,6 +187,8 @@ pub struct Ask {
     pub class: Class,
     /// When.
     pub now: Now,
+    /// Whether mail that is not released yet is to be granted for the times at which it will be.
+    pub schedule: bool,
     /// A number that differs between requests, so that they are not all repeated at the same time: thousandths, 0 to
     /// 999.
     pub jitter: u16,
@@ -170,8 +197,10 @@ pub struct Ask {
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    /// What may be sent now with the requested configuration set; `None` if nothing.
+    /// What may be sent with the requested configuration set, now or as scheduled; `None` if nothing.
     pub spend: Option<Spend>,
+    /// Mails of the spend that are scheduled for later; `None` if all of them may be sent now.
+    pub schedule: Option<Schedule>,
     /// Mails that may be sent now with the overflow set.
     pub overflow: u64,
     /// Mails that may not be sent now.
@@ -195,6 +224,8 @@ pub struct Spend {
     pub most_bulk: u64,
     /// Mails of the reserve.
     pub critical: u64,
+    /// Of all of them, mails granted to a request that got all there was, and asked for more.
+    pub cut: u64,
     /// The most mails of the reserve that may have been granted before it. Both limits are always checked, so that a
     /// process with another split of the quota, from a newer policy, cannot grant the same mails.
     pub most_critical: u64,
@@ -235,7 +266,8 @@ impl Spend {
             MarkMove::Advance(by, ..) => Nanos(meter.mark.0.saturating_add(by)),
             MarkMove::Lift(to, _) => to,
         };
-        Meter { bulk: meter.bulk + self.bulk, critical: meter.critical + self.critical, mark }
+        let Meter { bulk, critical, cut, .. } = meter;
+        Meter { bulk: bulk + self.bulk, critical: critical + self.critical, cut: cut + self.cut, mark }
     }
 
     /// All its mails.
@@ -309,9 +341,11 @@ impl fmt::Display for Limit {
 pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, ask: Ask) -> Permit {
     // Computed from `reach`, so that a quota reduced to a small share keeps its reserve. A policy may have changed the
     // split within the day: then earlier grants count on the side on which they were made.
-    let reserve = plan.reserve(ramp.reach).min(ramp.quota);
-    let shared = ramp.quota - reserve.max(meter.critical).min(ramp.quota);
-    let reserve = reserve.min(ramp.quota.saturating_sub(meter.bulk));
+    // A target that was lowered since applies at once.
+    let quota = ramp.quota.min(plan.target);
+    let reserve = plan.reserve(ramp.reach.min(plan.target)).min(quota);
+    let shared = quota - reserve.max(meter.critical).min(quota);
+    let reserve = reserve.min(quota.saturating_sub(meter.bulk));
     let mut left = ask.mails;
     let no_route =
         flow.all_stopped || (flow.stopped_at_ses && !(plan.critical_route.is_some() && flow.critical_route_flows));
@@ -322,7 +356,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
     };
     left -= critical;
 
-    let pace = Pace::new(plan, shared, flow.factor);
+    let pace = Pace::new(plan, shared, flow.factor, day, ask.now);
     let now = Nanos::of(ask.now);
     let (base, floor) = match &pace {
         Some(pace) => {
@@ -332,10 +366,18 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
         None => (meter.mark, meter.mark),
     };
     let remaining = shared.saturating_sub(meter.bulk);
-    let bulk = match &pace {
-        Some(pace) => left.min(remaining).min(pace.come_in(base, now)),
-        None => 0,
+    let (come_in, scheduled) = match &pace {
+        Some(pace) => {
+            let come_in = left.min(remaining).min(pace.come_in(base, now));
+            // Only while all mail flows: nobody knows what a breaker will let through later.
+            let schedules = ask.schedule && flow.factor == Factor::FULL;
+            let last = pace.horizon(day, now);
+            let by_then = left.min(remaining).min(pace.come_in(base, last)).max(come_in);
+            (come_in, if schedules { by_then - come_in } else { 0 })
+        }
+        None => (0, 0),
     };
+    let bulk = come_in + scheduled;
     left -= bulk;
 
     let interval = pace.as_ref().map_or(0, |pace| pace.interval);
@@ -344,36 +386,46 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
             let by = pace.cost(bulk);
             if meter.mark < floor {
                 MarkMove::Lift(Nanos(floor.0.saturating_add(by)), floor)
+            } else if scheduled > 0 {
+                // The times of a schedule are computed from the mark.
+                MarkMove::Advance(by, meter.mark, meter.mark)
             } else {
                 MarkMove::Advance(by, floor, Nanos(now.0.saturating_sub(by)))
             }
         }
         Some(_) | None => MarkMove::Stay,
     };
+    let schedule = pace.as_ref().filter(|_| scheduled > 0).map(|pace| Schedule {
+        from: Nanos(base.0.saturating_add(pace.cost(come_in))),
+        mails: scheduled,
+        slot: pace.burst_mails(),
+        granted: ask.now,
+    });
     let spend = Spend {
         day: ramp.day,
         quota: ramp.quota,
         bulk,
-        most_bulk: if bulk > 0 { shared.saturating_sub(bulk) } else { ramp.quota.saturating_sub(reserve) },
+        most_bulk: if bulk > 0 { shared.saturating_sub(bulk) } else { quota.saturating_sub(reserve) },
         critical,
-        most_critical: if critical > 0 { reserve.saturating_sub(critical) } else { ramp.quota.saturating_sub(shared) },
+        cut: if left > 0 { bulk + critical } else { 0 },
+        most_critical: if critical > 0 { reserve.saturating_sub(critical) } else { quota.saturating_sub(shared) },
         interval,
         mark,
     };
 
-    // Mail limited by a quota goes to shared IPs while the ramp is young; mail limited by a breaker is never sent
-    // elsewhere.
+    // What exceeds the quota goes to shared IPs while the ramp is young: not what is only released later, and never
+    // mail limited by a breaker.
     let young = ramp.reach.saturating_mul(2) < plan.target;
     let overflows = young && plan.overflow.is_some() && flow.factor == Factor::FULL && flow.overflow_flows;
-    let overflow = if overflows { left } else { 0 };
+    let overflow = if overflows { left.saturating_sub(remaining - bulk) } else { 0 };
     left -= overflow;
 
     let limit = (left + overflow > 0).then(|| match (&flow.because, &pace) {
         (Some(because), _) if no_route && ask.class == Class::Critical => Limit::NoRoute(because.clone()),
         (Some(because), _) if flow.factor == Factor::NONE => Limit::Stopped(because.clone()),
         (Some(because), _) if remaining > bulk => Limit::Throttled(because.clone(), flow.factor),
-        (None, Some(pace)) if remaining > bulk => Limit::Pace { hourly: pace.hourly() },
-        (Some(_) | None, _) => Limit::Quota { used: meter.used() + bulk + critical, quota: ramp.quota },
+        (None, Some(pace)) if remaining > bulk && left > 0 => Limit::Pace { hourly: pace.hourly() },
+        (Some(_) | None, _) => Limit::Quota { used: meter.used() + bulk + critical, quota },
     });
     let retry_at = (left > 0).then(|| {
         let at = match (&limit, &pace) {
@@ -396,7 +448,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
         let spread = at.0.saturating_sub(ask.now.0) / 10 + 5_000;
         Now(at.0.saturating_add(spread / 1_000 * i64::from(ask.jitter.min(999))))
     });
-    Permit { spend: (bulk + critical > 0).then_some(spend), overflow, deferred: left, retry_at, limit }
+    Permit { spend: (bulk + critical > 0).then_some(spend), schedule, overflow, deferred: left, retry_at, limit }
 }
 
 /// When to ask again if it is unknown when a breaker will let mail through.
@@ -408,17 +460,32 @@ struct Pace {
     interval: i64,
     /// How far the mark may be behind the clock, in nanoseconds.
     burst: i64,
+    /// The shortest time in which a quota is released, in nanoseconds.
+    shortest: i64,
 }
+
+/// Mails that may always be released at once if they are that little: the first hour of published warm-up schedules by the
+/// hour (SendGrid, "Automated IP warmup hourly send schedule": 20 mails an hour on the first day).
+const BURST_MAILS: f64 = 20.0;
 
 impl Pace {
     /// `None` if nothing is released.
-    fn new(plan: &Plan, quota: u64, factor: Factor) -> Option<Pace> {
+    fn new(plan: &Plan, quota: u64, factor: Factor, day: Day, now: Now) -> Option<Pace> {
         let share = (quota as u128).checked_mul(u128::from(factor.thousandths())).filter(|share| *share > 0)?;
-        let spread = i64::from(plan.spread_hours) * NANOS_PER_HOUR;
+        let longest = i64::from(plan.spread_hours) * NANOS_PER_HOUR;
+        let shortest = (i64::from(plan.least_spread_hours) * NANOS_PER_HOUR).min(longest);
+        let left = Nanos::of(day.end).0.saturating_sub(Nanos::of(now).0);
+        let spread = left.clamp(shortest, longest);
         // Rounded up: the total that is released is never more than the quota.
         let interval = i64::try_from((spread as u128 * 1_000).div_ceil(share)).unwrap_or(i64::MAX);
-        let burst = ((spread as f64 * plan.burst_share) as i64).max(interval);
-        Some(Pace { interval, burst })
+        let least = spread as f64 * (BURST_MAILS / quota as f64).min(1.0);
+        let burst = (spread as f64 * plan.burst_share).max(least) as i64;
+        Some(Pace { interval, burst: burst.max(interval), shortest })
+    }
+
+    /// The latest time that mail is scheduled for: the end of the day, or so much later that a whole quota fits.
+    fn horizon(&self, day: Day, now: Nanos) -> Nanos {
+        Nanos::of(day.end).max(Nanos(now.0.saturating_add(self.shortest)))
     }
 
     fn cost(&self, mails: u64) -> i64 {
@@ -438,11 +505,54 @@ impl Pace {
     }
 }
 
+/// Mails of a lease that may be sent later, in slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// The mark before the first of them.
+    pub from: Nanos,
+    /// How many.
+    pub mails: u64,
+    /// Mails of one slot; the last one may have fewer.
+    pub slot: u64,
+    /// When it was granted.
+    pub granted: Now,
+}
+
+/// Mails that may be sent from a time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// How many.
+    pub mails: u64,
+    /// From when on.
+    pub at: Now,
+}
+
+impl Schedule {
+    /// Its slots in order. `interval`: nanoseconds of one mail.
+    pub fn slots(&self, interval: i64) -> impl Iterator<Item = Slot> + '_ {
+        let slot = self.slot.max(1);
+        (0..self.mails.div_ceil(slot)).map(move |index| {
+            let before = index.saturating_mul(slot);
+            let mails = slot.min(self.mails - before);
+            let by = i64::try_from(u128::from(before + mails) * u128::from(interval.unsigned_abs()));
+            Slot { mails, at: Nanos(self.from.0.saturating_add(by.unwrap_or(i64::MAX))).ceil() }
+        })
+    }
+
+    /// The mark after the last of them.
+    pub fn until(&self, interval: i64) -> Nanos {
+        let by = i64::try_from(u128::from(self.mails) * u128::from(interval.unsigned_abs()));
+        Nanos(self.from.0.saturating_add(by.unwrap_or(i64::MAX)))
+    }
+}
+
 /// A granted share of a quota, which can be given back until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Its name; unique within the quota's day.
     pub id: String,
+    /// The day whose quota it is.
+    pub day: i32,
     /// Mails of the shared part.
     pub bulk: u64,
     /// Mails of the reserve.
@@ -451,12 +561,17 @@ pub struct Lease {
     pub interval: i64,
     /// Until when it may be used, or given back.
     pub expires: Now,
+    /// Which of its bulk mails may only be sent later; `None` if none of them.
+    pub schedule: Option<Schedule>,
 }
 
 impl Lease {
-    /// The lease for a spend.
-    pub fn of(id: String, spend: &Spend, expires: Now) -> Lease {
-        Lease { id, bulk: spend.bulk, critical: spend.critical, interval: spend.interval, expires }
+    /// The lease for a spend that is to be used within `millis`: each slot of a schedule from its time on.
+    pub fn of(id: String, spend: &Spend, schedule: Option<Schedule>, now: Now, millis: i64) -> Lease {
+        let last = schedule.as_ref().map_or(now, |schedule| schedule.until(spend.interval).ceil().max(now));
+        let expires = Now(last.0.saturating_add(millis));
+        let Spend { day, bulk, critical, interval, .. } = *spend;
+        Lease { id, day, bulk, critical, interval, expires, schedule }
     }
 
     /// All its mails.
@@ -464,12 +579,68 @@ impl Lease {
         self.bulk.saturating_add(self.critical)
     }
 
-    /// What giving back `unused` mails subtracts from a meter: mails of the shared part, mails of the reserve, and
-    /// nanoseconds of the mark. Mails of the shared part are given back first, because bulk mail waits for them.
-    pub fn refund(&self, unused: u64) -> (u64, u64, i64) {
+    /// Those of its mails that could be sent when it was granted.
+    pub fn at_once(&self) -> u64 {
+        self.mails().saturating_sub(self.schedule.as_ref().map_or(0, |schedule| schedule.mails))
+    }
+
+    /// Its slots, in order; none if it has no schedule.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.schedule.iter().flat_map(|schedule| schedule.slots(self.interval))
+    }
+
+    /// What giving back `unused` mails subtracts from a meter. Mails of the shared part are given back first, because
+    /// bulk mail waits for them.
+    pub fn refund(&self, unused: u64) -> Refund {
         let bulk = unused.min(self.bulk);
         let critical = (unused - bulk).min(self.critical);
         let by = i64::try_from(u128::from(bulk) * u128::from(self.interval.unsigned_abs())).unwrap_or(i64::MAX);
-        (bulk, critical, by)
+        let mark = match &self.schedule {
+            None => MarkRefund::By(by),
+            // Only a schedule that nothing was sent of, and only while it is the last one: the times of later ones were
+            // computed from its end.
+            Some(schedule) if bulk >= schedule.mails => MarkRefund::ByIfAt(by, schedule.until(self.interval)),
+            Some(_) => MarkRefund::Nothing,
+        };
+        Refund { bulk, critical, mark }
+    }
+}
+
+/// What giving mails back subtracts from a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refund {
+    /// Mails of the shared part.
+    pub bulk: u64,
+    /// Mails of the reserve.
+    pub critical: u64,
+    /// And of the mark.
+    pub mark: MarkRefund,
+}
+
+/// How giving mails back moves the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkRefund {
+    /// Not.
+    Nothing,
+    /// Back by this number of nanoseconds.
+    By(i64),
+    /// Back by this number of nanoseconds if it is exactly at this time, else not.
+    ByIfAt(i64, Nanos),
+}
+
+impl Refund {
+    /// The meter after it.
+    pub fn applied(&self, meter: &Meter) -> Meter {
+        let by = match self.mark {
+            MarkRefund::By(by) => by,
+            MarkRefund::ByIfAt(by, at) if meter.mark == at => by,
+            MarkRefund::ByIfAt(..) | MarkRefund::Nothing => 0,
+        };
+        Meter {
+            bulk: meter.bulk.saturating_sub(self.bulk),
+            critical: meter.critical.saturating_sub(self.critical),
+            cut: meter.cut,
+            mark: Nanos(meter.mark.0.saturating_sub(by)),
+        }
     }
 }

@@ -360,6 +360,18 @@ impl Series {
         sum
     }
 
+    /// Sum over the mail accepted from `from` up to, but not including, `until`, as exactly as the kept minutes allow.
+    pub fn sum_between(&self, from: Minute, until: Minute) -> Counters {
+        let mut sum = Counters::default();
+        let first = if from == from.hour() { from } else { from.hour().plus(HOUR) }.min(until);
+        let last = until.hour().max(first);
+        let parts = [self.minutes.range(from, first), self.hours.range(first, last), self.minutes.range(last, until)];
+        for (_, counters) in parts.into_iter().flatten() {
+            sum.merge(counters);
+        }
+        sum
+    }
+
     /// As [`Series::sum_since`], cached for a start that is used repeatedly.
     pub(crate) fn window_since(&mut self, since: Minute) -> Counters {
         match self.memory.as_ref().and_then(|memory| memory.window) {

@@ -1,26 +1,32 @@
 //! Warm-up: how much mail a configuration set may send to one ISP on one day, and how this quota grows.
 //!
 //! ```text
-//! began ─ healthy and used ─► grows … ─► warmed (the target)        idle 14 days ─► decays ─► idle 21 days ─► warmed up anew
-//!   │ not used, or a warning: holds      little used for a week: follows the volume down
-//!   └ harm: shrinks, once for each incident; while sending is stopped or probed: a trickle
+//! began ─ healthy and used ─► grows … ─► warmed (the target)        idle 14 days ─► decays ─► idle 35 days ─► warmed up anew
+//!   │ not used, or a warning: holds      little used for 21 days: follows the volume down
+//!   │ the ISP turned some away: eases    harm: shrinks, once for each incident
+//!   └ while sending is stopped or probed: a trickle
 //! ```
 //!
-//! **Evidence**: [`close`] evaluates one day when it is over: what was granted, whether a verdict is in effect, what
-//! the breaker did. **Grow** only after a day that was healthy and whose quota was used: unused quota proves nothing,
-//! and neither does the day on which a ramp begins, which is rarely a whole day. A trickle that was used without harm
-//! counts as use of the quota that it was cut from. **Shrink** once for each incident: the breaker dates its harm, and
-//! the ramp stores the last date that it has acted on. Until the ramp is past the quota at which harm was done, it
-//! grows slowly, as at ISPs that receive for businesses. **Idle**: an ISP forgets a sender without mail. Counted in
-//! calendar days, because ISPs forget by the calendar.
+//! **Evidence**: [`close`] evaluates one day when it is over: what was granted, what SES reported of it, whether a verdict
+//! is in effect, what the breaker did. **Grow** only after a day that was healthy, whose quota was used, and whose mail SES
+//! reported: unused quota proves nothing, nor does a grant without mail, nor the day on which a ramp begins, which is rarely
+//! a whole day. Quota counts as used, too, if requests got all there was and asked for more: how fast a quota is released
+//! is our doing. A trickle that was used without harm counts as use of the quota that it was cut from.
+//!
+//! **Growth is learnt** at each ISP: a ramp begins with the plan's growth. When the ISP turns mail away because there is too
+//! much of it, the quota goes back to what the ISP took, and what a good day adds becomes less; each further good day adds a
+//! little more again. So the growth settles near what the ISP bears. **Shrink** once for each incident: the breaker dates its
+//! harm, and the ramp stores the last date that it has acted on.
+//!
+//! **Idle**: an ISP forgets a sender without mail. Counted in calendar days, because ISPs forget by the calendar. A silence
+//! that an ISP has borne, mail after it being healthy, costs nothing the next time: so monthly senders keep their quota.
 //!
 //! **Invariant:** [`close`] is a function of its arguments, so every process that closes a day computes the same quota.
 //! **Invariant:** no quota is above the target or below the trickle's minimum, and no step up is above the largest
 //! step.
 //!
-//! The numbers are common practice: 50 mails on the first day, 1.5 to 2 times as many with each day, less for business
-//! domains, 30 to 45 days in all, which is also the length of SES's own plan for dedicated IPs (SES Developer Guide,
-//! "Warming up dedicated IP addresses").
+//! The numbers are common practice: 50 mails on the first day, at most twice as many with each day, 30 to 45 days in all,
+//! which is also the length of SES's own plan for dedicated IPs (SES Developer Guide, "Warming up dedicated IP addresses").
 
 use std::fmt;
 
@@ -35,16 +41,22 @@ pub struct Plan {
     pub start: u64,
     /// Mails a day at which it is warmed up. No quota is higher.
     pub target: u64,
+    /// Whether the ramp begins at the target: the set sends that much already. After a long silence it begins at `start`.
+    pub warm: bool,
     /// A good day multiplies the quota by this …
     pub growth: f64,
-    /// … or by this, at ISPs that receive for businesses, and up to a quota that has done harm.
+    /// … or by this, at ISPs that receive for businesses: at first, and at most.
     pub business_growth: f64,
+    /// Whether the growth is learnt at each ISP.
+    pub learn: bool,
     /// No step up is larger than this share of the target.
     pub max_step_share: f64,
     /// A day has used its quota if at least this share of it was granted.
     pub used_share: f64,
     /// On which days of the week, Monday first, the quota may grow.
     pub sending_days: [bool; 7],
+    /// A day on which an ISP turned away this share of the mail or more had too much of it.
+    pub ease_share: f64,
     /// Harm multiplies the quota by this.
     pub shrink: f64,
     /// What is let through while sending is stopped or probed, as a share of the quota, in addition to the reserve for
@@ -58,13 +70,15 @@ pub struct Plan {
     pub decay: f64,
     /// … and from this number of days on the ramp begins again.
     pub rewarm_after_days: u32,
-    /// After this number of sending days in a row that used less than `follow_share` of the quota, it follows the
-    /// volume down.
+    /// The day with the most mail counts for this number of days, then it decays. If less than `follow_share` of the
+    /// quota is left of it, the quota follows the volume down.
     pub follow_days: u32,
     /// See `follow_days`.
     pub follow_share: f64,
-    /// The day's quota is released evenly over this number of hours.
+    /// The day's quota is released evenly over what is left of the day: over this number of hours at most …
     pub spread_hours: u32,
+    /// … and over this number at least.
+    pub least_spread_hours: u32,
     /// Quota that is not requested is kept, up to this share.
     pub burst_share: f64,
     /// This share of the quota is reserved for critical mail, whatever happens to the rest.
@@ -76,12 +90,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The quota after one good day; `carefully`: at ISPs that receive for businesses, and up to a quota that has done
-    /// harm.
-    pub fn grown(&self, quota: u64, carefully: bool) -> u64 {
-        let growth = if carefully { self.business_growth } else { self.growth };
+    /// What the growth is at an ISP before anything is learnt, and at most.
+    fn first_growth(&self, business: bool) -> Growth {
+        Growth::of(if business { self.business_growth } else { self.growth })
+    }
+
+    /// The quota after one good day with this growth.
+    fn grown(&self, quota: u64, growth: Growth) -> u64 {
         let step = ((self.target as f64 * self.max_step_share) as u64).max(1);
-        let grown = ((quota as f64 * growth).ceil() as u64).max(quota.saturating_add(1));
+        let grown = u128::from(quota) * u128::from(growth.0);
+        let grown = u64::try_from(grown.div_ceil(1_000)).unwrap_or(u64::MAX).max(quota.saturating_add(1));
         grown.min(quota.saturating_add(step)).min(self.target)
     }
 
@@ -94,7 +112,7 @@ impl Plan {
     pub fn schedule(&self, business: bool) -> Vec<u64> {
         let mut quotas = vec![self.start];
         while let Some(last) = quotas.last().copied().filter(|last| *last < self.target && quotas.len() < MAX_DAYS) {
-            quotas.push(self.grown(last, business));
+            quotas.push(self.grown(last, self.first_growth(business)));
         }
         quotas
     }
@@ -102,6 +120,41 @@ impl Plan {
 
 /// The longest schedule that is computed, in days.
 const MAX_DAYS: usize = 1_000;
+
+/// What a good day multiplies a quota by, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Growth(pub u32);
+
+impl Growth {
+    /// The smallest that is learnt: at an ISP that bears no growth at all, a quota still finds out when that changes.
+    const LEAST: Growth = Growth(1_050);
+
+    fn of(times: f64) -> Growth {
+        Growth((times * 1_000.0).round() as u32)
+    }
+
+    /// With this part of what it adds; between the least and the most that it may be.
+    fn scaled(self, part: f64, most: Growth) -> Growth {
+        let added = f64::from(self.0.saturating_sub(1_000)) * part;
+        Growth(1_000 + added.round() as u32).min(most).max(Growth::LEAST.min(most))
+    }
+}
+
+/// What is left of the growth, of what it adds, after a day on which the ISP turned away too much …
+const EASED: f64 = 0.7;
+/// … after a day on which the breaker found harm …
+const CUT: f64 = 0.5;
+/// … and after a good day: carefully up again.
+const PROBED: f64 = 1.1;
+/// A quota is eased to no less than this share of itself: one day says little.
+const MOST_EASED: f64 = 0.6;
+/// Growth needs this share of what was granted to be reported as sent.
+const REPORTED_SHARE: f64 = 0.5;
+/// Fewer mails turned away than this say nothing.
+const LEAST_TURNED_AWAY: u64 = 3;
+/// The longest silence that an ISP can have borne, in days: most reputation systems keep 30 (SendGrid, "How to warm up an
+/// IP address").
+const LONGEST_BORNE: u32 = 31;
 
 /// The ramp of a configuration set at one ISP on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,12 +173,24 @@ pub struct Ramp {
     pub sending_days: u32,
     /// Days without mail since the last day with mail.
     pub idle_days: u32,
-    /// The number of days with mail in a row that used little of the quota, and the most that one of them used.
-    pub low: (u32, u64),
+    /// The most mail that was sent on one day, of the days that count …
+    pub peak: u64,
+    /// … and how many days ago that was.
+    pub peak_age: u32,
+    /// The longest silence that the ISP has borne, in days.
+    pub borne: u32,
+    /// What a good day multiplies the quota by, as learnt so far; `None` if nothing is learnt yet.
+    pub growth: Option<Growth>,
     /// The last harm for which the quota was already reduced.
     pub demoted: Option<Now>,
-    /// The quota at which that harm was done: up to it the quota grows slowly. 0 if there is none.
-    pub hurt: u64,
+}
+
+impl Ramp {
+    /// What is left of the day with the most mail.
+    fn recent_peak(&self, plan: &Plan) -> u64 {
+        let days = self.peak_age.saturating_sub(plan.follow_days);
+        (self.peak as f64 * plan.decay.powi(i32::try_from(days).unwrap_or(i32::MAX))) as u64
+    }
 }
 
 /// How a quota changed from one day to the next.
@@ -143,6 +208,15 @@ pub enum Move {
     },
     /// The same.
     Held(Held),
+    /// Smaller because the ISP turned some of the mail away.
+    Eased {
+        /// Before.
+        from: u64,
+        /// Mails turned away.
+        turned_away: u64,
+        /// Of how many.
+        sent: u64,
+    },
     /// Smaller because of harm.
     Shrank {
         /// Before.
@@ -157,7 +231,7 @@ pub enum Move {
     Followed {
         /// Before.
         from: u64,
-        /// The most that was sent on one of the last days.
+        /// What is left of the day with the most mail.
         peak: u64,
     },
     /// Smaller because nothing was sent for a long time.
@@ -183,6 +257,15 @@ pub enum Held {
         /// Of how much.
         quota: u64,
     },
+    /// Mail was granted, and SES reported little of it.
+    Unreported {
+        /// Mails that SES reported as sent.
+        sent: u64,
+        /// Mails granted.
+        used: u64,
+    },
+    /// The ISP turned some of the mail away, and the quota is as small as it gets.
+    TurnedAway,
     /// Nothing was sent.
     Idle {
         /// For this number of days.
@@ -204,6 +287,7 @@ impl Move {
             Move::Grew { .. } => "grew",
             Move::Held(Held::Warmed) => "warmed",
             Move::Held(_) => "held",
+            Move::Eased { .. } => "eased",
             Move::Shrank { .. } => "shrank",
             Move::Trickled { .. } => "trickled",
             Move::Followed { .. } => "followed",
@@ -219,10 +303,13 @@ impl fmt::Display for Move {
             Move::Began { idle_days } => write!(f, "the ramp begins anew after {idle_days} days without mail"),
             Move::Grew { from } => write!(f, "grew from {from}: the day was healthy and its quota used"),
             Move::Held(held) => held.fmt(f),
+            Move::Eased { from, turned_away, sent } => {
+                write!(f, "eases from {from}: the ISP turned away {turned_away} of {sent} because there was too much")
+            }
             Move::Shrank { from } => write!(f, "shrank from {from}: the breaker found harm"),
             Move::Trickled { reach } => write!(f, "a trickle while sending is stopped or probed; then {reach} again"),
             Move::Followed { from, peak } => {
-                write!(f, "follows the volume down from {from}: at most {peak} were sent on one of the last days")
+                write!(f, "follows the volume down from {from}: the largest day of late counts for {peak}")
             }
             Move::Decayed { from, idle_days } => write!(f, "decays from {from}: {idle_days} days without mail"),
         }
@@ -238,6 +325,12 @@ impl fmt::Display for Held {
                 let share = if *quota == 0 { 0.0 } else { *used as f64 / *quota as f64 };
                 write!(f, "holds: only {used} of {quota} were used ({})", Percent(share))
             }
+            Held::Unreported { sent, used } => write!(
+                f,
+                "holds: {used} were granted, and SES reported {sent} sent: is the mail sent with this configuration set, \
+                 and are its events published?"
+            ),
+            Held::TurnedAway => f.write_str("holds: the ISP turned some of the mail away"),
             Held::Idle { days: 1 } => f.write_str("holds: a day without mail"),
             Held::Idle { days } => write!(f, "holds: {days} days without mail"),
             Held::Unwell => f.write_str("holds: a warning stands, or the breaker is not closed"),
@@ -254,6 +347,12 @@ pub struct Evidence {
     pub used: u64,
     /// Of those, mails of the shared part, without the reserve for critical mail.
     pub bulk: u64,
+    /// Of those, mails granted to requests that got all there was, and asked for more.
+    pub cut: u64,
+    /// Mails of that day that SES reported as sent, or their outcomes.
+    pub sent: u64,
+    /// Mails among them that the ISP turned away because of the sender.
+    pub turned_away: u64,
     /// The worst verdict in effect about the mail to this ISP.
     pub level: Option<Level>,
     /// Whether the breaker is anything but closed, at this ISP or for the configuration set as a whole.
@@ -268,14 +367,28 @@ pub struct Evidence {
 
 /// A ramp that begins on this day. Harm that the breaker found before does not count for the ramp.
 pub fn begin(plan: &Plan, day: Day, worsened: Option<Now>) -> Ramp {
-    begun(plan, day.number, worsened, 0)
+    let start = if plan.warm { plan.target } else { plan.start };
+    begun(plan, day.number, start, worsened, 0)
 }
 
-fn begun(plan: &Plan, day: i32, demoted: Option<Now>, idle_days: u32) -> Ramp {
-    let quota = plan.start.min(plan.target).max(plan.minimum);
+fn begun(plan: &Plan, day: i32, start: u64, demoted: Option<Now>, idle_days: u32) -> Ramp {
+    let quota = start.min(plan.target).max(plan.minimum);
     let step =
         if quota >= plan.target && idle_days == 0 { Move::Held(Held::Warmed) } else { Move::Began { idle_days } };
-    Ramp { day, quota, reach: quota, step, anchor: true, sending_days: 0, idle_days, low: (0, 0), demoted, hurt: 0 }
+    Ramp {
+        day,
+        quota,
+        reach: quota,
+        step,
+        anchor: true,
+        sending_days: 0,
+        idle_days,
+        peak: 0,
+        peak_age: 0,
+        borne: 0,
+        growth: None,
+        demoted,
+    }
 }
 
 /// Closes the day `over` of a ramp with its evidence, and returns the ramp for the next day.
@@ -283,18 +396,21 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
     // The policy may have changed the target meanwhile.
     let reach = ramp.reach.clamp(plan.minimum.min(plan.target), plan.target);
     let day = over.number.saturating_add(1);
+    let any_mail = evidence.used > 0 || evidence.sent > 0;
     let mut next = Ramp {
         day,
         quota: reach,
         reach,
         step: Move::Held(Held::Warmed),
         anchor: false,
-        sending_days: ramp.sending_days.saturating_add(u32::from(evidence.used > 0)),
-        idle_days: if evidence.used > 0 { 0 } else { ramp.idle_days.saturating_add(1) },
-        low: (0, 0),
-        demoted: ramp.demoted,
-        hurt: ramp.hurt,
+        sending_days: ramp.sending_days.saturating_add(u32::from(any_mail)),
+        idle_days: if any_mail { 0 } else { ramp.idle_days.saturating_add(1) },
+        peak_age: ramp.peak_age.saturating_add(1),
+        ..*ramp
     };
+    if evidence.sent >= next.recent_peak(plan) {
+        (next.peak, next.peak_age) = (evidence.sent, 0);
+    }
     // Harm comes first, also on a day without mail, because bounces of the day before still arrive.
     let news = evidence.worsened.filter(|at| ramp.demoted.is_none_or(|answered| *at > answered));
     if evidence.incident {
@@ -302,21 +418,23 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         next.demoted = news.or(ramp.demoted);
     }
     if news.is_some() && !evidence.incident {
-        (next.demoted, next.hurt) = (news, reach);
-        next.reach = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
+        next.demoted = news;
+        next.learn(plan, business, CUT);
+        let least = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
+        // What the ISP took is known if it was turned away, and unknown if it was bad mail.
+        next.reach = if evidence.overshot(plan) { evidence.taken().clamp(least, reach) } else { least };
         (next.quota, next.step) = (next.reach, Move::Shrank { from: reach });
     } else if next.idle_days >= plan.rewarm_after_days {
         if reach > plan.start || next.idle_days == plan.rewarm_after_days {
-            return begun(plan, day, next.demoted, next.idle_days);
+            return begun(plan, day, plan.start, next.demoted, next.idle_days);
         }
         // The ramp stays at its beginning until there is mail; the first day with mail is its first day.
         (next.anchor, next.step) = (true, Move::Held(Held::Idle { days: next.idle_days }));
-    } else if next.idle_days >= plan.decay_after_days {
+    } else if next.idle_days >= plan.decay_after_days.max(ramp.borne.saturating_add(1)) {
         let floor = plan.start.min(reach).max(plan.minimum.min(reach));
         next.reach = ((reach as f64 * plan.decay) as u64).max(floor);
         (next.quota, next.step) = (next.reach, Move::Decayed { from: reach, idle_days: next.idle_days });
     } else if next.idle_days > 0 {
-        next.low = ramp.low;
         next.anchor = ramp.anchor;
         next.step = Move::Held(Held::Idle { days: next.idle_days });
     } else {
@@ -337,39 +455,95 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
 /// A day with mail and without new harm.
 fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidence, next: &mut Ramp) {
     let reach = next.reach;
-    let low = (evidence.used as f64) < ramp.reach as f64 * plan.follow_share;
-    if low && !evidence.contained && !ramp.anchor {
-        next.low = (ramp.low.0.saturating_add(1), ramp.low.1.max(evidence.used));
-    }
-    // A sender without critical mail cannot use the reserve, and must not be limited by it.
-    let shared = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
-    let used = evidence.used as f64 >= ramp.quota as f64 * plan.used_share
-        || shared > 0 && evidence.bulk as f64 >= shared as f64 * plan.used_share;
+    let little = |mails: u64| (mails as f64) < reach as f64 * plan.follow_share;
+    let peak = next.recent_peak(plan);
     next.step = if evidence.incident {
         Move::Held(Held::Incident)
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
-    } else if next.low.0 >= plan.follow_days {
+    } else if evidence.overshot(plan) {
+        next.learn(plan, business, EASED);
+        next.borne = 0;
+        let least = ((reach as f64 * MOST_EASED) as u64).max(plan.start).min(reach);
+        next.reach = evidence.taken().clamp(least, reach);
+        next.quota = next.reach;
+        if next.reach < reach {
+            Move::Eased { from: reach, turned_away: evidence.turned_away, sent: evidence.sent }
+        } else {
+            Move::Held(Held::TurnedAway)
+        }
+    } else {
+        if !little(evidence.sent) {
+            next.borne = ramp.borne.max(ramp.idle_days.min(LONGEST_BORNE));
+        }
         // Twice what was sent: room to grow again, and at most twice what the ISP has recently seen.
-        let followed = next.low.1.saturating_mul(2).clamp(plan.start.min(reach), reach);
-        let peak = next.low.1;
-        (next.reach, next.quota, next.low) = (followed, followed, (0, 0));
-        if followed < reach {
+        let followed = peak.saturating_mul(2).clamp(plan.start.min(reach), reach);
+        if little(peak) && !ramp.anchor && followed < reach {
+            (next.reach, next.quota) = (followed, followed);
             Move::Followed { from: reach, peak }
         } else {
-            Move::Held(Held::Unused { used: peak, quota: reach })
+            grown_or_held(plan, business, ramp, over, evidence, next)
         }
-    } else if reach >= plan.target {
+    };
+}
+
+/// A healthy day: whether the quota grows after it.
+fn grown_or_held(
+    plan: &Plan,
+    business: bool,
+    ramp: &Ramp,
+    over: Day,
+    evidence: &Evidence,
+    next: &mut Ramp,
+) -> Move {
+    let reach = next.reach;
+    let most_of = |part: u64, whole: u64| part as f64 >= whole as f64 * plan.used_share;
+    // A sender without critical mail cannot use the reserve, and must not be limited by it.
+    let shared = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
+    let used = most_of(evidence.used, ramp.quota) || shared > 0 && most_of(evidence.bulk, shared);
+    // How fast a quota is released is our doing. But a quota of which only little was sent proves nothing all the same.
+    let cut = evidence.used > 0
+        && most_of(evidence.cut, evidence.used)
+        && evidence.used as f64 >= ramp.quota as f64 * plan.follow_share;
+    if reach >= plan.target {
         Move::Held(Held::Warmed)
     } else if ramp.anchor {
         Move::Held(Held::Anchor)
-    } else if !used {
+    } else if !used && !cut {
         Move::Held(Held::Unused { used: evidence.used, quota: ramp.quota })
+    } else if (evidence.sent as f64) < evidence.used as f64 * REPORTED_SHARE {
+        Move::Held(Held::Unreported { sent: evidence.sent, used: evidence.used })
     } else if !plan.sending_days[over.weekday()] {
         Move::Held(Held::RestDay)
     } else {
-        next.reach = plan.grown(reach, business || reach < ramp.hurt);
+        let growth = ramp.growth.unwrap_or_else(|| plan.first_growth(business));
+        next.reach = plan.grown(reach, growth);
         next.quota = next.reach;
+        if ramp.growth.is_some() {
+            next.learn(plan, business, PROBED);
+        }
         if next.reach >= plan.target { Move::Held(Held::Warmed) } else { Move::Grew { from: reach } }
-    };
+    }
+}
+
+impl Ramp {
+    /// Scales what a good day adds.
+    fn learn(&mut self, plan: &Plan, business: bool, part: f64) {
+        if plan.learn {
+            let most = plan.first_growth(business);
+            self.growth = Some(self.growth.unwrap_or(most).scaled(part, most));
+        }
+    }
+}
+
+impl Evidence {
+    /// Whether the ISP turned away too much of the mail.
+    fn overshot(&self, plan: &Plan) -> bool {
+        self.turned_away >= LEAST_TURNED_AWAY && self.turned_away as f64 >= self.sent as f64 * plan.ease_share
+    }
+
+    /// Mails that the ISP took.
+    fn taken(&self) -> u64 {
+        self.sent.saturating_sub(self.turned_away)
+    }
 }

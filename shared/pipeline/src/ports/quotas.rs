@@ -67,11 +67,11 @@ pub trait Quotas {
         forgotten: &[String],
     ) -> Result<Spent, PortError>;
 
-    /// Takes back a lease of which `unused` mails were not sent, if it is the lease that was granted on `day`. Returns
-    /// whether it did.
+    /// Takes back a lease of which `unused` mails were not sent, if it is the lease that was granted, and its day is not
+    /// over. Returns whether it did.
     ///
     /// # Errors
     ///
     /// It may or may not have been taken back: repeating it takes it back once.
-    async fn take_back(&self, set: &str, isp: Isp, day: i32, lease: &Lease, unused: u64) -> Result<bool, PortError>;
+    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64) -> Result<bool, PortError>;
 }

@@ -275,13 +275,16 @@ const WARMUP: &[Key] = &[
 pub(super) const PLAN: &[Key] = &[
     key("start", "mails a day", Whole(Is(1), Of("target")), "Quota of the first day."),
     key("target", "mails a day", whole(1, 1_000_000_000), "Quota when it is warmed up."),
-    key("growth", "times a day", number(1.01, 10.0), "How much larger a quota is after a good day."),
     key(
-        "business_growth",
-        "times a day",
-        number(1.01, 10.0),
-        "The same at ISPs of `warmup.business`, and up to a quota that has done harm.",
+        "warm",
+        "",
+        Flag,
+        "Whether the ramp begins at the target, because the set sends that much already. After a long silence it begins at \
+         `start`.",
     ),
+    key("growth", "times a day", number(1.01, 10.0), "How much larger a quota is after a good day: at first, and at most."),
+    key("business_growth", "times a day", number(1.01, 10.0), "The same at ISPs of `warmup.business`."),
+    key("learn", "", Flag, "Whether the growth is learnt at each ISP: less after it turned mail away, more after good days."),
     key("max_step_share", "share of the target", number(0.001, 1.0), "No step up is larger."),
     key(
         "used_share",
@@ -290,6 +293,12 @@ pub(super) const PLAN: &[Key] = &[
         "Only a day that used at least this share of it makes it grow.",
     ),
     key("sending_days", "", List(SENDING_DAYS), "Days of the week on which a quota may grow."),
+    key(
+        "ease_share",
+        "share of the mail",
+        number(0.005, 1.0),
+        "A day on which the ISP turned away this share or more had too much mail: the quota goes back to what it took.",
+    ),
     key("shrink", "times", number(0.05, 0.95), "What harm multiplies the quota by, once for each incident."),
     key(
         "trickle_share",
@@ -310,27 +319,38 @@ pub(super) const PLAN: &[Key] = &[
         "follow_days",
         "days",
         whole(1, 365),
-        "After this number of sending days in a row with little use, the quota follows the volume down.",
+        "The day with the most mail counts for this number of days; then it decays as quotas do.",
     ),
     key(
         "follow_share",
         "share of the quota",
         number(0.01, 0.5),
-        "What is little use; the quota becomes twice the most of those days.",
+        "If less than this is left of that day, the quota follows the volume down, to twice what is left.",
     ),
-    key("spread_hours", "hours", whole(1, 24), "The day's quota comes in evenly over its first hours."),
+    key(
+        "spread_hours",
+        "hours",
+        whole(1, 24),
+        "The day's quota comes in evenly over what is left of the day, at most over this time.",
+    ),
+    key(
+        "least_spread_hours",
+        "hours",
+        Whole(Is(1), Of("spread_hours")),
+        "And at least over this time: what is scheduled late in the day runs into the next.",
+    ),
     key(
         "burst_share",
         "share of the quota",
         number(0.001, 1.0),
-        "Quota that is not requested is kept, up to this share.",
+        "Quota that is not requested is kept, up to this share, or 20 mails.",
     ),
     key("critical_share", "share of the quota", number(0.0, 1.0), "Kept for mail of class `critical` alone."),
     key(
         "overflow",
         "",
         Text(SET_NAME_OR_NONE),
-        "Until half of the target, what exceeds the quota goes by this configuration set; empty: it waits.",
+        "Until half of the target, what exceeds the day's quota goes by this configuration set; empty: it waits.",
     ),
     key(
         "critical_route",
