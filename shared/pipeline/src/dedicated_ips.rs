@@ -155,7 +155,7 @@ mod tests {
             let mut ramp = begin(&policy.warmup.sets["news"], policy.warmup.zone.day_at(Now(0)), None);
             ramp.reach = reach;
             let isp = isps.by_name(isp).unwrap();
-            let saved = pollster::block_on(quotas.open("news", isp, None, &Quota::opened(ramp, policy))).unwrap();
+            let saved = pollster::block_on(quotas.open("news", isp, None, &Quota::opened(ramp, policy, None))).unwrap();
             assert_eq!(saved, Saved::Saved);
         }
         quotas

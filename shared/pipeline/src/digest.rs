@@ -405,7 +405,8 @@ fn quotas(policy: &Policy, found: &Findings) -> Vec<Allowed> {
     let allowed = |((set, isp), quota): (&(String, Isp), &Quota)| {
         let plan = policy.warmup.sets.get(set)?;
         let ramp = &quota.ramp;
-        let good = Evidence { used: ramp.quota.max(1), ..Evidence::default() };
+        let mails = ramp.quota.max(1);
+        let good = Evidence { used: mails, sent: mails, ..Evidence::default() };
         let tomorrow = close(plan, policy.warmup.is_business(*isp), ramp, policy.warmup.zone.day(ramp.day), &good);
         Some(Allowed {
             configuration_set: set.clone(),

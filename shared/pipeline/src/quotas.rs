@@ -201,6 +201,8 @@ pub struct Asker<'a> {
 /// What was granted to an asker at one ISP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
+    /// The day of the quota.
+    pub day: i32,
     /// The lease; `None` if nothing was granted.
     pub lease: Option<Lease>,
     /// Of its mails, those that may be sent now.
@@ -281,7 +283,7 @@ pub async fn permit<Q: Quotas>(
                 (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
                 continue;
             }
-            return Ok(Some((again(policy, plan, flow, asker, &ask, lease), quota)));
+            return Ok(Some((again(policy, plan, flow, asker, &ask, day.number, lease), quota)));
         }
         let permit = decide(plan, &quota.ramp, day, &quota.meter, flow, ask);
         if permit.deferred + permit.overflow > 0 && !fresh {
@@ -290,13 +292,13 @@ pub async fn permit<Q: Quotas>(
             continue;
         }
         let Some(spend) = &permit.spend else {
-            return Ok(Some((answer(plan, flow, asker, &ask, None, permit), quota)));
+            return Ok(Some((answer(plan, flow, asker, &ask, day.number, None, permit), quota)));
         };
         let lease = Lease::of(id.clone(), spend, permit.schedule.clone(), ask.now, lease_millis(policy));
         let forgotten = forgotten(&quota.leases, ask.now);
         match quotas.spend(asker.set, isp, spend, &lease, &forgotten).await? {
             Spent::Granted(quota) => {
-                let mut granted = answer(plan, flow, asker, &ask, Some(lease.clone()), permit);
+                let mut granted = answer(plan, flow, asker, &ask, day.number, Some(lease.clone()), permit);
                 (granted.now, granted.slots) = (lease.at_once(), lease.slots().collect());
                 return Ok(Some((granted, quota)));
             }
@@ -308,12 +310,20 @@ pub async fn permit<Q: Quotas>(
 
 /// The answer to a request that was granted before: its answer was lost, or its sender looks whether its schedule still
 /// stands.
-fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask, lease: &Lease) -> Granted {
+fn again(
+    policy: &Policy,
+    plan: &Plan,
+    flow: &Flow,
+    asker: &Asker<'_>,
+    ask: &Ask,
+    day: i32,
+    lease: &Lease,
+) -> Granted {
     let nothing = Permit { spend: None, schedule: None, overflow: 0, deferred: 0, retry_at: None, limit: None };
     let soon = Some(ask.now.plus_minutes(1));
     if lease.expires <= ask.now {
         let limit = Some(Limit::LeaseExpired);
-        return answer(plan, flow, asker, ask, None, Permit { deferred: ask.mails, retry_at: soon, limit, ..nothing });
+        return answer(plan, flow, asker, ask, day, None, Permit { deferred: ask.mails, retry_at: soon, limit, ..nothing });
     }
     let rest = ask.mails.saturating_sub(lease.mails());
     let usable = |from: Now| from.0.saturating_add(lease_millis(policy)) > ask.now.0;
@@ -329,7 +339,7 @@ fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask
         None => (slots, rest, soon.filter(|_| rest > 0)),
     };
     let permit = Permit { deferred: rest, retry_at, limit: held, ..nothing };
-    let granted = answer(plan, flow, asker, ask, Some(lease.clone()), permit);
+    let granted = answer(plan, flow, asker, ask, day, Some(lease.clone()), permit);
     Granted { now, slots, ..granted }
 }
 
@@ -344,12 +354,14 @@ fn answer(
     flow: &Flow,
     asker: &Asker<'_>,
     ask: &Ask,
+    day: i32,
     lease: Option<Lease>,
     permit: Permit,
 ) -> Granted {
     let elsewhere = plan.critical_route.as_ref().filter(|_| flow.stopped_at_ses && ask.class == Class::Critical);
     let overflow = plan.overflow.as_ref().filter(|_| permit.overflow > 0);
     Granted {
+        day,
         lease,
         now: 0,
         slots: Vec::new(),

@@ -180,7 +180,7 @@ impl QuotaReport {
             let Some(plan) = self.policy.warmup.sets.get(&set) else { continue };
             let flow = quotas::flow(&self.policy, plan, reputation.known_board(), &asker, isp)?;
             // There is one client only, so retries need no jitter.
-            let ask = Ask { mails, class: Class::Bulk, now, jitter: 0 };
+            let ask = Ask { mails, class: Class::Bulk, now, schedule: false, jitter: 0 };
             let (policy, stored) = (&self.policy, &self.quotas);
             let mut permit = quotas::permit(policy, stored, &flow, &asker, isp, ask, None).await?;
             if permit.is_none() {

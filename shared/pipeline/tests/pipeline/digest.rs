@@ -105,7 +105,7 @@ fn found(policy: &Policy) -> Findings {
         forecasts: vec![forecast(Metric::HardBounce, 10_412, 96), forecast(Metric::Complaint, 0, 0)],
         quotas: quotas
             .into_iter()
-            .map(|(set, isp, ramp)| ((set.to_owned(), isp), Quota::opened(ramp, policy)))
+            .map(|(set, isp, ramp)| ((set.to_owned(), isp), Quota::opened(ramp, policy, None)))
             .collect(),
     }
 }

@@ -14,7 +14,7 @@ use pollster::block_on;
 use proptest::prelude::*;
 use reputation::breaker::Input;
 use reputation::class::Class;
-use reputation::permit::Ask;
+use reputation::permit::{Ask, Limit};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -51,11 +51,20 @@ impl Fixture {
     }
 
     fn ask_as(&mut self, request: &str, class: Class, mails: u64, now: Now) -> Granted {
+        self.asked_for(request, Ask { mails, class, now, schedule: false, jitter: 0 })
+    }
+
+    /// Asks for a schedule.
+    fn scheduled(&mut self, request: &str, mails: u64, now: Now) -> Granted {
+        self.asked_for(request, Ask { mails, class: Class::Bulk, now, schedule: true, jitter: 0 })
+    }
+
+    fn asked_for(&mut self, request: &str, ask: Ask) -> Granted {
+        let now = ask.now;
         let asker = Asker { set: "news", identity: "example.com", request };
         let board = block_on(self.reputation.board(now)).unwrap();
         let plan = &self.policy.warmup.sets["news"];
         let flow = flow(&self.policy, plan, &board, &asker, self.isp).expect("readable");
-        let ask = Ask { mails, class, now, jitter: 0 };
         loop {
             let answer = permit(&self.policy, &self.quotas, &flow, &asker, self.isp, ask, None);
             if let Some((granted, _)) = block_on(answer).unwrap() {
@@ -102,8 +111,8 @@ const NEWS: &str = "[warmup.sets.news]\n";
 #[test]
 fn the_first_request_begins_the_ramp_and_each_of_its_days() {
     let mut fixture = Fixture::new(NEWS);
-    assert_eq!(fixture.ask(100, hours(days(0), 12)), 11, "a burst of 45");
-    assert_eq!(fixture.ask(100, hours(days(1), 3)), 11);
+    assert_eq!(fixture.ask(100, hours(days(0), 12)), 20, "a burst");
+    assert_eq!(fixture.ask(100, hours(days(1), 3)), 11, "three twelfths of 45");
     let quota = fixture.plan(hours(days(1), 3));
     assert_eq!((quota.ramp.day, quota.ramp.quota, quota.ramp.anchor), (20_001, 50, false));
     assert_eq!(quota.meter.bulk, 11);
@@ -125,7 +134,7 @@ fn planning_again_changes_nothing() {
     let first = fixture.plan(days(1));
     fixture.ask(100, hours(days(1), 12));
     let second = fixture.plan(hours(days(1), 23));
-    assert_eq!((first.ramp, second.meter.bulk), (second.ramp, 11));
+    assert_eq!((first.ramp, second.meter.bulk), (second.ramp, 20));
 }
 
 #[test]
@@ -170,7 +179,7 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     let other_class = fixture.ask_as("same", Class::Critical, 1, noon).lease.unwrap();
     assert_eq!((other_class.critical, other_class.bulk), (1, 0), "a request never gets the lease of another");
     let back = |fixture: &Fixture, lease, unused, now| {
-        block_on(give_back(&fixture.quotas, "news", fixture.isp, 20_000, lease, unused, now)).unwrap()
+        block_on(give_back(&fixture.quotas, "news", fixture.isp, lease, unused, now)).unwrap()
     };
     assert_eq!(back(&fixture, &lease, 4, Now(lease.expires.0 + 1)), Returned::Expired);
     let grown = reputation::permit::Lease { bulk: 11, ..lease.clone() };
@@ -178,7 +187,87 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     assert_eq!(back(&fixture, &lease, 4, noon), Returned::Returned(4));
     assert_eq!(back(&fixture, &lease, 4, noon), Returned::Unknown);
     assert_eq!(fixture.plan(noon).meter.used(), 6 + 1);
-    assert_eq!(fixture.ask(100, noon), 5, "what is left of the burst, and what was given back");
+    assert_eq!(fixture.ask(100, noon), 14, "what is left of the burst, and what was given back");
+}
+
+#[test]
+fn only_mail_that_ses_reported_grows_a_quota() {
+    let grown = |sent: u32| {
+        let mut fixture = Fixture::new(NEWS);
+        fixture.ask(50, hours(days(0), 12));
+        fixture.ask(50, hours(days(1), 12));
+        fixture.ask(50, hours(days(1), 20));
+        fixture.mail(sent, 0, hours(days(1), 20));
+        fixture.plan(days(2)).ramp
+    };
+    assert_eq!(grown(0).step, Move::Held(Held::Unreported { sent: 0, used: 40 }));
+    assert_eq!((grown(40).step, grown(40).quota), (Move::Grew { from: 50 }, 100));
+    // Mail of the day before is not this day's.
+    let mut fixture = Fixture::new(NEWS);
+    fixture.mail(40, 0, hours(days(0), 23));
+    fixture.ask(50, hours(days(1), 12));
+    assert_eq!(fixture.plan(days(2)).ramp.peak, 0);
+}
+
+#[test]
+fn a_schedule_that_is_asked_for_again_is_the_same_until_its_slots_have_expired() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let noon = hours(days(0), 12);
+    let first = fixture.scheduled("campaign", 2_000, noon);
+    let scheduled: u64 = first.slots.iter().map(|slot| slot.mails).sum();
+    assert_eq!((first.now, scheduled, first.deferred), (20, 880, 1_100));
+    let again = fixture.scheduled("campaign", 2_000, Now(noon.0 + 1_000));
+    assert_eq!((again.now, &again.slots, again.deferred), (20, &first.slots, 1_100));
+    // What could be sent at once is to be sent within the lease's time, and so is each slot.
+    let later = fixture.scheduled("campaign", 2_000, hours(days(0), 13));
+    let left: Vec<_> = first.slots.iter().copied().filter(|slot| slot.at.0 + 60_000 > hours(days(0), 13).0).collect();
+    assert_eq!((later.now, later.slots.len() < first.slots.len(), later.slots), (0, true, left));
+    assert_eq!(fixture.plan(noon).meter.bulk, 900, "granted once");
+}
+
+#[test]
+fn a_schedule_waits_while_a_breaker_is_open_and_stands_again_afterwards() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let noon = hours(days(0), 12);
+    let first = fixture.scheduled("campaign", 900, noon);
+    let (key, soon) = (fixture.key(Some(fixture.isp)), Now(noon.0 + 1_000));
+    block_on(apply_input(&fixture.policy, &mut fixture.reputation, &key, Input::PersonStops, soon)).unwrap();
+    let held = fixture.scheduled("campaign", 900, soon);
+    assert_eq!((held.slots.len(), held.deferred), (0, 880));
+    assert!(matches!(held.limit, Some(Limit::Stopped(_))) && held.retry_at.unwrap() > soon, "{held:?}");
+    let key = fixture.key(Some(fixture.isp));
+    block_on(apply_input(&fixture.policy, &mut fixture.reputation, &key, Input::PersonResumes, soon)).unwrap();
+    let again = fixture.scheduled("campaign", 900, soon);
+    assert!(!again.slots.is_empty() || matches!(again.limit, Some(Limit::Throttled(..))), "{again:?}");
+    assert!(again.slots.len() <= first.slots.len());
+}
+
+#[test]
+fn a_schedule_that_runs_past_midnight_is_granted_once_and_given_back_to_no_other_day() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let late = hours(days(0), 23);
+    let first = fixture.scheduled("campaign", 900, late);
+    let after = Now(days(1).0 + 600_000);
+    let again = fixture.scheduled("campaign", 900, after);
+    assert_eq!(again.lease, first.lease);
+    assert!(again.slots.len() > 30 && again.deferred == 0, "{again:?}");
+    let quota = fixture.plan(after);
+    assert_eq!((quota.ramp.day, quota.meter.bulk, quota.leases.len()), (20_001, 0, 1));
+    let lease = first.lease.unwrap();
+    assert_eq!(block_on(give_back(&fixture.quotas, "news", fixture.isp, &lease, 900, after)).unwrap(), Returned::Unknown);
+    assert_eq!(fixture.ask(10, after), 0, "its time is taken");
+    // And it is forgotten when it is over.
+    assert_eq!(fixture.plan(days(2)).leases.len(), 0);
+}
+
+#[test]
+fn a_schedule_that_is_given_back_may_be_granted_again() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let noon = hours(days(0), 12);
+    let first = fixture.scheduled("campaign", 900, noon).lease.unwrap();
+    assert_eq!(fixture.scheduled("other", 900, noon).deferred, 900);
+    assert_eq!(block_on(give_back(&fixture.quotas, "news", fixture.isp, &first, 900, noon)).unwrap(), Returned::Returned(900));
+    assert_eq!(fixture.scheduled("another", 900, noon).lease.unwrap().schedule, first.schedule);
 }
 
 #[test]
@@ -205,7 +294,7 @@ fn only_quotas_whose_day_is_over_are_planned() {
 
 #[test]
 fn the_number_of_remembered_leases_is_limited() {
-    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 10000\n");
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 50000\n");
     for _ in 0..300 {
         assert_eq!(fixture.ask(1, hours(days(0), 12)), 1);
     }

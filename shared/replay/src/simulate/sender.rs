@@ -329,7 +329,7 @@ impl<'a> AdaptiveSender<'a> {
             let request = format!("{} {} {}", now.0, self.policy.isp_map.name(place.isp), class.name());
             let asker = Asker { set: self.set, identity: "example.com", request: &request };
             let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp)?;
-            let ask = Ask { mails, class, now, jitter: 0 };
+            let ask = Ask { mails, class, now, schedule: false, jitter: 0 };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
             let Some((granted, _)) = permit else { continue };
             let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails());
