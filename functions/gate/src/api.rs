@@ -14,7 +14,7 @@ use gate_api::{
 };
 use reputation::address::normal_domain;
 use reputation::class::Class;
-use reputation::permit::Lease;
+use reputation::permit::{Lease, Nanos, Schedule};
 use reputation::time::Now;
 use serde_json::{Map, Value};
 
@@ -46,6 +46,8 @@ pub struct PermitsCall {
     pub identity: String,
     /// How urgent it is.
     pub class: Class,
+    /// Whether mail is to be granted for later.
+    pub schedule: bool,
     /// Where it is to go; at least one.
     pub recipients: Vec<Recipients>,
 }
@@ -77,8 +79,6 @@ pub struct ReturnCall {
 pub struct LeaseText {
     /// Name of the ISP.
     pub isp: String,
-    /// The day of the quota.
-    pub day: i32,
     /// The lease.
     pub lease: Lease,
 }
@@ -93,21 +93,35 @@ impl LeaseText {
         let isp = parts.next().filter(|isp| !isp.is_empty())?.to_owned();
         let day = parts.next()?.parse().ok()?;
         let id = parts.next().filter(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-        let lease = Lease {
+        let mut lease = Lease {
             id: id.to_owned(),
+            day,
             bulk: parts.next()?.parse().ok()?,
             critical: parts.next()?.parse().ok()?,
             interval: parts.next()?.parse().ok().filter(|interval| *interval >= 0)?,
             expires: Now(parts.next()?.parse().ok()?),
+            schedule: None,
         };
-        parts.next().is_none().then_some(LeaseText { isp, day, lease })
+        if let Some(from) = parts.next() {
+            lease.schedule = Some(Schedule {
+                from: Nanos(from.parse().ok()?),
+                mails: parts.next()?.parse().ok()?,
+                slot: parts.next()?.parse().ok()?,
+                granted: Now(parts.next()?.parse().ok()?),
+            });
+        }
+        parts.next().is_none().then_some(LeaseText { isp, lease })
     }
 }
 
 impl fmt::Display for LeaseText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LeaseText { isp, day, lease: Lease { id, bulk, critical, interval, expires } } = self;
-        write!(f, "{isp}/{day}/{id}/{bulk}/{critical}/{interval}/{}", expires.0)
+        let LeaseText { isp, lease: Lease { id, day, bulk, critical, interval, expires, schedule } } = self;
+        write!(f, "{isp}/{day}/{id}/{bulk}/{critical}/{interval}/{}", expires.0)?;
+        match schedule {
+            Some(Schedule { from, mails, slot, granted }) => write!(f, "/{}/{mails}/{slot}/{}", from.0, granted.0),
+            None => Ok(()),
+        }
     }
 }
 
@@ -179,7 +193,7 @@ fn not_json(detail: &str) -> Problem {
 }
 
 fn read_permits(asked: PermitsRequest) -> Result<Call, Problem> {
-    let PermitsRequest { request, configuration_set, identity, class, recipients: domains } = asked;
+    let PermitsRequest { request, configuration_set, identity, class, schedule, recipients: domains } = asked;
     if let Some(request) = &request {
         length(request, "/request", MAX_NAME)?;
     }
@@ -199,7 +213,7 @@ fn read_permits(asked: PermitsRequest) -> Result<Call, Problem> {
         gate_api::Class::Bulk => Class::Bulk,
         gate_api::Class::Critical => Class::Critical,
     };
-    Ok(Call::Permits(PermitsCall { request, configuration_set, identity, class, recipients }))
+    Ok(Call::Permits(PermitsCall { request, configuration_set, identity, class, schedule, recipients }))
 }
 
 fn read_return(asked: ReturnRequest) -> Result<Call, Problem> {
@@ -302,6 +316,8 @@ mod tests {
     fn a_lease_is_read_as_it_was_written_and_nothing_else_is() {
         let text = "web.de/20778/00ab54a98ceb1f0a/100/0/96000000000/1791273661745";
         assert_eq!(LeaseText::parse(text).unwrap().to_string(), text);
+        let scheduled = format!("{text}/1791273601745000000/80/20/1791273601745");
+        assert_eq!(LeaseText::parse(&scheduled).unwrap().to_string(), scheduled);
         for wrong in [
             "",
             "gmail",

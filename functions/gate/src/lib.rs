@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use gate_api::{ErrorCode, Health, HealthStatus, Limit, Permit, Permits};
+use gate_api::{ErrorCode, Health, HealthStatus, Limit, Permit, Permits, Slot};
 use pipeline::ports::{Board, Disposition, PortError, Quota, Reputation as _};
 use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan};
 use reputation::class::Class;
@@ -206,7 +206,7 @@ impl Gate {
         let mut asks = Vec::new();
         for (name, (isp, part)) in parts(policy, call) {
             let jitter = (random() % 1_000) as u16;
-            let ask = Ask { mails: part.mails, class: call.class, now, jitter };
+            let ask = Ask { mails: part.mails, class: call.class, now, schedule: call.schedule, jitter };
             asks.push((name, isp, part, ask, known.remove(&(set.to_owned(), isp)), random()));
         }
         let (gate, asker) = (&gate, &asker);
@@ -259,12 +259,12 @@ impl Gate {
         if !policy.warmup.sets.contains_key(set) {
             return Ok(Problem::unknown_set(set).into());
         }
-        let LeaseText { isp, day, lease } = &call.lease;
+        let LeaseText { isp, lease } = &call.lease;
         let returned = match policy.isp_map.by_name(isp) {
             Some(isp) => {
                 // It has changed, or is about to.
                 self.known.remove(&(set.to_owned(), isp));
-                give_back(&self.quotas, set, isp, *day, lease, call.unused, now).await?
+                give_back(&self.quotas, set, isp, lease, call.unused, now).await?
             }
             None => Returned::Unknown,
         };
@@ -345,11 +345,19 @@ fn parts<'a>(policy: &'a Policy, call: &PermitsCall) -> BTreeMap<&'a str, (Isp, 
 
 fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
     // A request that is repeated with other numbers gets no more than it asks for now.
-    let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails()).min(part.mails);
+    let mails = granted.now.min(part.mails);
+    let mut rest = part.mails - mails;
+    let slots = granted.slots.iter().map(|slot| {
+        let mails = slot.mails.min(rest);
+        rest -= mails;
+        let after_seconds = u64::try_from(slot.at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000);
+        Slot { mails, at: slot.at.to_string(), after_seconds }
+    });
+    let schedule: Vec<Slot> = slots.take_while(|slot| slot.mails > 0).collect();
     let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
-    let lease = granted.lease.as_ref().filter(|_| mails > 0);
+    let lease = granted.lease.as_ref().filter(|_| mails > 0 || !schedule.is_empty());
     let text = |lease: &reputation::permit::Lease| {
-        LeaseText { isp: isp.to_owned(), day: granted.day, lease: lease.clone() }.to_string()
+        LeaseText { isp: isp.to_owned(), lease: lease.clone() }.to_string()
     };
     let wait = |at: Now| u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000).max(1);
     let retry_after = granted.retry_at.map_or(UNREADABLE_SECS, wait);
@@ -358,6 +366,7 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
         domains: part.domains,
         asked: part.mails,
         granted: mails,
+        schedule,
         route: lease.map(|_| granted.route.clone()),
         lease: lease.map(text),
         expires_at: lease.map(|lease| lease.expires.to_string()),

@@ -25,7 +25,8 @@ pub struct Permits {
     pub permits: Vec<Permit>,
 }
 
-/// What may go to one ISP: `granted`, `overflow` and `deferred` add up to `asked`.
+/// What may go to one ISP: `granted`, `overflow`, the mails of `schedule` and `deferred` add up to `asked`. When a request
+/// is repeated, what has expired is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Permit {
@@ -37,13 +38,16 @@ pub struct Permit {
     pub asked: u64,
     /// Mails that may go now by `route`.
     pub granted: u64,
-    /// The configuration set to name in `SendEmail`; `None` if nothing is granted.
+    /// Mails that may go later by `route`, and when; in order. Empty unless the request asks for a schedule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Slot>,
+    /// The configuration set to name in `SendEmail`; `None` if nothing is granted or scheduled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// What gives back what is not sent; `None` if nothing is granted, or it is not counted.
+    /// What gives back what is not sent; `None` if nothing is granted or scheduled, or it is not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
-    /// Until when what is granted may be sent, or given back: RFC 3339.
+    /// Until when what is granted may be sent, or given back: RFC 3339. With a schedule this is the end of its last slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// The same in seconds from now. The gate of this release leaves it out; a client that gets it prefers it, because
@@ -66,6 +70,18 @@ pub struct Permit {
     /// The same in words, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Mails that may go from a time on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slot {
+    /// How many.
+    pub mails: u64,
+    /// From when on, RFC 3339; within the time of a lease from then.
+    pub at: String,
+    /// The same in seconds from now, which depends on no clock.
+    pub after_seconds: u64,
 }
 
 /// What limits a permit.

@@ -13,7 +13,7 @@ mod answer;
 mod problem;
 mod request;
 
-pub use answer::{Health, HealthStatus, Limit, Permit, Permits, Returned};
+pub use answer::{Health, HealthStatus, Limit, Permit, Permits, Returned, Slot};
 pub use problem::{ErrorCode, Problem};
 pub use request::{Class, PermitsRequest, ReturnRequest};
 

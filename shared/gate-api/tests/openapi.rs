@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use gate_api::{
     ALLOW, Class, ErrorCode, Health, HealthStatus, JSON, Limit, MAX_DOMAINS, MAX_LEASE, MAX_MAILS, MAX_NAME, MAX_SET,
-    OPENAPI, PROBLEM_JSON, Permit, Permits, PermitsRequest, Problem, RETRY_AFTER, ROUTES, ReturnRequest, Returned,
+    OPENAPI, PROBLEM_JSON, Permit, Permits, PermitsRequest, Problem, RETRY_AFTER, ROUTES, ReturnRequest, Returned, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,9 +92,10 @@ fn requests_are_as_described() {
         configuration_set: "news".to_owned(),
         identity: "example.com".to_owned(),
         class: Class::Critical,
+        schedule: true,
         recipients: [("gmail.com".to_owned(), 1)].into(),
     };
-    let mut least = json_of(&PermitsRequest { request: None, ..every.clone() });
+    let mut least = json_of(&PermitsRequest { request: None, schedule: false, ..every.clone() });
     // Clients always write it; without it, it has its default.
     least.as_object_mut().unwrap().remove("class");
     check_request("PermitsRequest", &every, &least);
@@ -108,6 +109,7 @@ fn requests_are_as_described() {
 #[test]
 fn answers_are_as_described() {
     let permit = Permit {
+        schedule: vec![Slot::default()],
         route: Some("news".to_owned()),
         lease: Some("gmail/1".to_owned()),
         expires_at: Some("2026-11-21T11:01:00.000Z".to_owned()),
@@ -119,6 +121,7 @@ fn answers_are_as_described() {
         ..Permit::default()
     };
     check("Permit", &permit, &Permit::default(), &["expiresInSeconds"]);
+    check("Slot", &Slot::default(), &Slot::default(), &[]);
     let (request, degraded) = (Some("r-1".to_owned()), Some("not counted".to_owned()));
     let permits = Permits { request, degraded, ..Permits::default() };
     check("Permits", &permits, &Permits::default(), &["request"]);

@@ -172,7 +172,8 @@ fn ahead(policy: &Policy, plan: &Plan, business: bool, ramp: &Ramp) -> Vec<DayAh
     let mut days = Vec::new();
     let mut ramp = ramp.clone();
     while ramp.quota < plan.target && days.len() < MAX_DAYS {
-        let good = Evidence { used: ramp.quota.max(1), ..Evidence::default() };
+        let mails = ramp.quota.max(1);
+        let good = Evidence { used: mails, sent: mails, ..Evidence::default() };
         ramp = close(plan, business, &ramp, policy.warmup.zone.day(ramp.day), &good);
         days.push(DayAhead { day: NumberedDate(ramp.day).to_string(), quota: ramp.quota });
     }

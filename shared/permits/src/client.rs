@@ -432,6 +432,8 @@ impl PermitClient {
             configuration_set: self.settings.configuration_set.to_string(),
             identity: self.settings.identity.clone(),
             class,
+            // Callers wait, and ask again when the gate says so.
+            schedule: false,
             recipients: recipients.iter().map(|(domain, mails)| (domain.to_string(), *mails)).collect(),
         };
         self.call(PERMITS_PATH, wire::encode(&body), decode).await

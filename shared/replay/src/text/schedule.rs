@@ -112,12 +112,13 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "grows",
             format!(
-                "× {} after a healthy day on which {} of the quota was used, × {} at business ISPs, by at most {} of \
-                 the target; {}",
+                "× {} after a healthy day on which {} of the quota was used and sent, × {} at business ISPs, by at \
+                 most {} of the target{}; {}",
                 plan.growth,
                 Percent(plan.used_share),
                 plan.business_growth,
                 Percent(plan.max_step_share),
+                if plan.learn { ", and less at an ISP that has turned mail away" } else { "" },
                 weekdays(plan),
             ),
         ),
@@ -125,6 +126,10 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
             "holds",
             "when less was used, while a warning is active or a breaker is not closed, or while the ISP is in trouble"
                 .to_owned(),
+        ),
+        (
+            "eases",
+            format!("to what the ISP took, after a day on which it turned away {} or more", Percent(plan.ease_share)),
         ),
         (
             "shrinks",
@@ -139,9 +144,10 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "follows",
             format!(
-                "the volume, down to twice its peak, after {} below {} of the quota",
-                counted(u64::from(plan.follow_days), "sending day"),
+                "the volume, down to twice its largest day, when that is below {} of the quota; that day counts for {}, \
+                 then it decays",
                 Percent(plan.follow_share),
+                counted(u64::from(plan.follow_days), "day"),
             ),
         ),
         (
@@ -156,8 +162,9 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         (
             "paced",
             format!(
-                "becomes available evenly over {}; unused mail accumulates up to {} of the quota; {} of the quota is for \
-                 critical mail only",
+                "becomes available evenly over what is left of the day, at least over {}, at most over {}; unused mail \
+                 accumulates up to {} of the quota; {} of the quota is for critical mail only",
+                counted(u64::from(plan.least_spread_hours), "hour"),
                 counted(u64::from(plan.spread_hours), "hour"),
                 Percent(plan.burst_share),
                 Percent(plan.critical_share),
@@ -167,7 +174,7 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
     rules.push((
         "else",
         match &plan.overflow {
-            Some(set) => format!("goes through {} until half of the target is reached, then waits", name(set)),
+            Some(set) => format!("exceeds the quota: goes through {} until half of the target is reached, then waits", name(set)),
             None => "waits: the plan names no overflow set".to_owned(),
         } + &match &plan.critical_route {
             Some(set) => {
