@@ -19,16 +19,17 @@ const LEGEND: u32 = 56;
 /// Colours by their role. They are replaced by classes of the style sheet, which has light and dark variants.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const FAINT: RGBColor = RGBColor(4, 5, 6);
-const LINES: [RGBColor; 3] = [RGBColor(7, 8, 9), RGBColor(10, 11, 12), RGBColor(13, 14, 15)];
+const LINES: [RGBColor; 4] = [RGBColor(7, 8, 9), RGBColor(10, 11, 12), RGBColor(13, 14, 15), RGBColor(16, 17, 18)];
 
 /// The colours on light and on dark backgrounds, by the colour that stands for them: distinguishable without red-green vision,
 /// and by their brightness (after Okabe and Ito, "Color Universal Design").
-const GROUNDS: [(RGBColor, &str, &str); 5] = [
+const GROUNDS: [(RGBColor, &str, &str); 6] = [
     (INK, "#24292f", "#e6edf3"),
     (FAINT, "#d8dee4", "#30363d"),
     (LINES[0], "#007a5a", "#2fc79a"),
     (LINES[1], "#c44e00", "#ff9248"),
     (LINES[2], "#0072b2", "#6cb8f0"),
+    (LINES[3], "#8c959f", "#7d8590"),
 ];
 
 /// The daily volumes of all arms at the most instructive ISP of each scenario: medians, on a logarithmic scale.
@@ -99,8 +100,8 @@ fn panel(summary: &Summary, scenario: &str, isp: &IspSummary, area: &DrawingArea
 }
 
 fn legends(summary: &Summary, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Outcome {
-    let names = ["adaptive: planner, breaker, gate", "fixed: 30 days", "by time: 45 days"];
-    let widths = [232, 120, 130];
+    let names = ["adaptive: planner, breaker, gate", "fixed: 30 days", "by time: 45 days", "oracle: knows the limits"];
+    let widths = [232, 120, 130, 180];
     let mut left = 20;
     for (((name, width), color), _) in names.iter().zip(widths).zip(LINES).zip(Arm::ALL) {
         let line = [(left, 12), (left + 24, 12)];

@@ -4,14 +4,18 @@
 //! plan ─ quota ─► gate ─ grants ─► ISPs of the model ─ outcomes ─► counters ─► breaker ─► gate, next day's plan
 //! ```
 //!
-//! Two plans that ignore feedback meet the same ISPs, for comparison. It is a model, not reality: its numbers, their sources
-//! and what they leave out are in `DESIGN.md`.
+//! Two plans that ignore feedback meet the same ISPs, for comparison, and an oracle that knows their limits, as an upper
+//! bound. The ISPs are a model, not reality, and there are two of them ([`Model`]): settings may be tuned on the first, and
+//! are tested on the second. Their numbers, sources and what they leave out are in `DESIGN.md`.
 //!
 //! **Invariant:** the same seed gives the same result, on any number of threads.
 //! **Invariant:** the simulation makes no decision for the gate: it asks, and sends what is granted.
 
+mod demand;
 mod dice;
 mod isp;
+mod ladder;
+mod receiver;
 mod sender;
 mod summary;
 
@@ -27,11 +31,14 @@ use reputation::policy::Policy;
 use reputation::warmup::Plan;
 use reputation::zone::Day;
 
-pub use isp::Temper;
+pub use demand::Demand;
 use isp::{Nature, ReceivingIsp};
-use sender::{AdaptiveSender, send_by_plan};
+use ladder::{Ladder, LadderIsp};
+use receiver::Receiver;
+pub use receiver::Temper;
+use sender::{AdaptiveSender, send_by_plan, send_what_is_taken};
 pub use sender::{Arm, BY_TIME_DAYS, DayOfMail, Days, FIXED_DAYS, planned};
-pub use summary::{ArmSummary, DaySummary, IspSummary, Reached, ScenarioSummary, Spread, Summary};
+pub use summary::{ArmSummary, ArmTotal, DaySummary, IspSummary, Reached, ScenarioSummary, Spread, Summary};
 
 /// A set of ISPs to warm up at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +94,29 @@ impl Scenario {
     }
 }
 
+/// How the ISPs are modelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Model {
+    /// A continuous tolerance by days and hours, moved by volume. Settings may be tuned on it.
+    #[default]
+    Tolerance,
+    /// A score of outcomes and a ladder of rates by the hour. A test set: nothing is ever tuned on it.
+    Ladder,
+}
+
+impl Model {
+    /// Both of them.
+    pub const ALL: [Model; 2] = [Model::Tolerance, Model::Ladder];
+
+    /// Its stable name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Model::Tolerance => "tolerance",
+            Model::Ladder => "ladder",
+        }
+    }
+}
+
 /// What to simulate.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -96,6 +126,14 @@ pub struct Setup {
     pub plan: Plan,
     /// The scenarios, in order.
     pub scenarios: Vec<Scenario>,
+    /// The model of the ISPs.
+    pub model: Model,
+    /// IPs of the sender, among which mail is divided evenly.
+    pub ips: u32,
+    /// When the mail of the adaptive sender, and of the oracle, is there.
+    pub demand: Demand,
+    /// Whether the adaptive sender asks again for what was not granted.
+    pub asks_again: bool,
     /// The first seed.
     pub seed: u64,
     /// The number of seeds, consecutive.
@@ -122,7 +160,7 @@ pub type Run = BTreeMap<(Arm, &'static str), Days>;
 
 /// The name of the configuration set.
 const SET: &str = "simulated";
-/// Monday 2026-01-05: days of the week matter only where the policy uses them.
+/// Monday 2026-01-05: the models of ISPs count weekdays from the first day on, and policies may use them.
 const FIRST_DAY: i32 = 20_458;
 
 /// Simulates all seeds in all scenarios. The results are ordered by scenario, then by seed.
@@ -160,24 +198,38 @@ pub fn simulate(setup: &Setup, progress: &Progress) -> Result<Vec<Vec<Run>>, Por
 fn run(policy: &Policy, setup: &Setup, scenario: Scenario, seed: u64) -> Result<Run, PortError> {
     let zone = &policy.warmup.zone;
     let calendar: Vec<Day> = (0..setup.days.cast_signed()).map(|day| zone.day(FIRST_DAY + day)).collect();
-    let nature = |name: &str, temper: Temper| {
-        let isp = policy.isp_map.by_name(name).unwrap_or(Isp::OTHER);
-        (isp, Nature::of(seed, name, temper, policy.isp_map.returns_complaints(isp), setup.days))
-    };
+    let ips = setup.ips as usize;
     let mut run = Run::new();
     let mut receiving = Vec::new();
     let mut names = BTreeMap::new();
     for (name, temper) in scenario.isps() {
-        let (isp, nature) = nature(name, *temper);
-        let meet = |arm: Arm| ReceivingIsp::new(nature.clone(), seed, &format!("{} at {name}", arm.name()));
+        let isp = policy.isp_map.by_name(name).unwrap_or(Isp::OTHER);
+        let returns_complaints = policy.isp_map.returns_complaints(isp);
+        let meet = |arm: Arm| -> Box<dyn Receiver> {
+            let dice = format!("{} at {name}", arm.name());
+            match setup.model {
+                Model::Tolerance => {
+                    let nature = Nature::of(seed, name, *temper, returns_complaints, setup.days);
+                    Box::new(ReceivingIsp::new(nature, seed, &dice, ips))
+                }
+                Model::Ladder => {
+                    let ladder = Ladder::of(seed, name, *temper, returns_complaints, setup.days);
+                    Box::new(LadderIsp::new(ladder, seed, &dice, ips))
+                }
+            }
+        };
+        let (start, target) = (setup.plan.start, setup.plan.target);
         for arm in [Arm::Fixed, Arm::ByTime] {
-            let days = send_by_plan(arm, setup.plan.start, setup.plan.target, &calendar, meet(arm));
+            let days = send_by_plan(arm, (start, target), &calendar, meet(arm).as_mut());
             run.insert((arm, *name), days);
         }
+        let days = send_what_is_taken(setup.demand, target, &calendar, meet(Arm::Oracle).as_mut());
+        run.insert((Arm::Oracle, *name), days);
         receiving.push((isp, meet(Arm::Adaptive)));
         names.insert(isp, *name);
     }
-    let sent = pollster::block_on(AdaptiveSender::new(policy, SET, &calendar).send(receiving))?;
+    let sender = AdaptiveSender::new(policy, SET, &calendar, (setup.demand, setup.asks_again));
+    let sent = pollster::block_on(sender.send(receiving))?;
     for (isp, days) in sent {
         if let Some(name) = names.get(&isp) {
             run.insert((Arm::Adaptive, name), days);

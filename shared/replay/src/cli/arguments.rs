@@ -9,6 +9,7 @@ use reputation::subject::Subject;
 use terminal::{Color, Format, TimeArg};
 
 use crate::driver::MAX_SUBJECTS;
+use crate::simulate::{Demand, Model};
 
 /// Replay SES events and show what the breaker would have done.
 ///
@@ -155,15 +156,18 @@ pub(super) struct PlanArgs {
 }
 
 /// Warm up in a model of ISPs with planner, breaker and gate, and compare with fixed schedules of 30 and 45 days that depend on
-/// time alone.
+/// time alone, and with an oracle that knows the limits of the ISPs.
 ///
-/// The ISPs of the model tolerate a volume that grows with well-behaved mail and shrinks with abuse; they defer what exceeds
-/// it, and refuse what exceeds it by far. It is a model: real ISPs differ. The same seed gives the same answer.
+/// The ISPs of the model tolerate a volume by the day and by the hour that grows with well-behaved mail and shrinks with abuse;
+/// they defer what exceeds it, and refuse what exceeds it by far. A second model, `ladder`, works differently. Both are models:
+/// real ISPs differ. The same seed gives the same answer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   replay simulate                                  45 days, 20 seeds, all scenarios
   replay simulate --scenario harsh --seeds 5
+  replay simulate --model ladder                   the same in the second model of ISPs
+  replay simulate --sender batch-18 --no-retries   one batch a day at 18:00, asked for once
   replay simulate --policy my.toml --set news --format json
   replay simulate --plot warmup.svg
 
@@ -181,6 +185,18 @@ pub(super) struct SimulateArgs {
     /// Kind of ISPs; may be given more than once [default: all]
     #[arg(long, value_enum, value_name = "NAME")]
     pub(super) scenario: Vec<ScenarioName>,
+    /// How the ISPs are modelled
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = ModelName::Tolerance)]
+    pub(super) model: ModelName,
+    /// Number of IPs of the sender; mail is divided evenly among them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(super) ips: u8,
+    /// When the sender has mail, and when it asks for permits
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = SenderName::Smooth)]
+    pub(super) sender: SenderName,
+    /// Never ask again for mail that was not granted [default: ask when the gate's answer says]
+    #[arg(long)]
+    pub(super) no_retries: bool,
     /// Policy to judge and warm up by; keys that it leaves out keep their default [default: the built-in policy]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
@@ -213,6 +229,61 @@ pub(super) enum ScenarioName {
     Harsh,
     /// ISPs that receive mail for businesses
     Business,
+}
+
+/// How the ISPs are modelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModelName {
+    /// A volume that is tolerated by the day and by the hour
+    #[value(alias = "first")]
+    Tolerance,
+    /// A score of outcomes and steps of mails an hour: a test set, on which no default was tuned
+    #[value(alias = "second")]
+    Ladder,
+}
+
+impl From<ModelName> for Model {
+    fn from(name: ModelName) -> Model {
+        match name {
+            ModelName::Tolerance => Model::Tolerance,
+            ModelName::Ladder => Model::Ladder,
+        }
+    }
+}
+
+/// When a sender has mail, and when it asks for permits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SenderName {
+    /// The target on each day, evenly from 08:00 to 20:00; asks every five minutes
+    Smooth,
+    /// The same mail, asked for once an hour
+    Hourly,
+    /// The target on each day, all at 09:00
+    #[value(name = "batch-09")]
+    Batch09,
+    /// The target on each day, all at 18:00
+    #[value(name = "batch-18")]
+    Batch18,
+    /// The target at 09:00 every 7 days, and a hundredth of it on other days
+    Weekly,
+    /// The same every 14 days
+    Fortnightly,
+    /// The same every 30 days
+    Monthly,
+}
+
+impl From<SenderName> for Demand {
+    fn from(name: SenderName) -> Demand {
+        match name {
+            SenderName::Smooth => Demand::Smooth,
+            SenderName::Hourly => Demand::Hourly,
+            SenderName::Batch09 => Demand::Batch09,
+            SenderName::Batch18 => Demand::Batch18,
+            SenderName::Weekly => Demand::Weekly,
+            SenderName::Fortnightly => Demand::Fortnightly,
+            SenderName::Monthly => Demand::Monthly,
+        }
+    }
 }
 
 /// Validate a policy and print what it means: limits, evidence and the false alarms it allows, ratio limits, times, gate and

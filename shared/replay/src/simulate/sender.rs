@@ -1,4 +1,4 @@
-//! The sending side: three ways to warm up, against the same ISPs.
+//! The sending side: four ways to warm up, against the same ISPs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,8 @@ use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use reputation::unit::UnitKind;
 use reputation::zone::Day;
 
-use super::isp::{Late, Outcome, ReceivingIsp, SLOT_MINUTES};
+use super::demand::Demand;
+use super::receiver::{HOUR, Late, Outcome, Receiver, SLOT_MINUTES};
 
 /// A warm-up plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,11 +31,13 @@ pub enum Arm {
     Fixed,
     /// A share of the target that grows with time alone, within 45 days.
     ByTime,
+    /// It knows the ISP's limits at every moment, and sends what is taken: an upper bound that no plan can reach.
+    Oracle,
 }
 
 impl Arm {
     /// All of them.
-    pub const ALL: [Arm; 3] = [Arm::Adaptive, Arm::Fixed, Arm::ByTime];
+    pub const ALL: [Arm; 4] = [Arm::Adaptive, Arm::Fixed, Arm::ByTime, Arm::Oracle];
 
     /// Its stable name, as in the report.
     pub fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Arm {
             Arm::Adaptive => "adaptive",
             Arm::Fixed => "fixed",
             Arm::ByTime => "by_time",
+            Arm::Oracle => "oracle",
         }
     }
 }
@@ -51,12 +55,6 @@ pub const FIXED_DAYS: u32 = 30;
 /// The length of the plan of standard dedicated IPs, whatever is sent (SES Developer Guide, "Warming up dedicated IP
 /// addresses").
 pub const BY_TIME_DAYS: u32 = 45;
-
-/// Mail is sent from this hour of the day …
-const FIRST_HOUR: u64 = 8;
-/// … for this many hours.
-const HOURS: u64 = 12;
-const SLOTS_PER_HOUR: u64 = (60 / SLOT_MINUTES) as u64;
 
 /// One day of one arm at one ISP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +71,8 @@ pub struct DayOfMail {
     pub deferrals: u64,
     /// Refused because of the sender.
     pub blocks: u64,
+    /// Deferred or refused at the first attempt because there was too much mail: a part of the two above.
+    pub turned_away: u64,
     /// No such recipient.
     pub hard_bounces: u64,
     /// Complaints about them.
@@ -87,7 +87,8 @@ impl DayOfMail {
     fn count(&mut self, outcome: Outcome) {
         self.delivered += outcome.delivered;
         self.deferrals += outcome.limited + outcome.deferred;
-        self.blocks += outcome.refused;
+        self.blocks += outcome.refused + outcome.filtered;
+        self.turned_away += outcome.limited + outcome.refused;
         self.hard_bounces += outcome.hard_bounces;
     }
 
@@ -104,19 +105,12 @@ pub type Days = Vec<DayOfMail>;
 pub fn planned(arm: Arm, start: u64, target: u64, day: u32) -> u64 {
     let (start, whole) = (start as f64, target as f64);
     let mails = match arm {
-        Arm::Adaptive => return 0,
+        Arm::Adaptive | Arm::Oracle => return 0,
         Arm::Fixed if day >= FIXED_DAYS => whole,
         Arm::Fixed => start * (whole / start).powf(f64::from(day - 1) / f64::from(FIXED_DAYS - 1)),
         Arm::ByTime => whole * f64::from(day.min(BY_TIME_DAYS)) / f64::from(BY_TIME_DAYS),
     };
     (mails.round() as u64).min(target)
-}
-
-/// Mails of a day that are due by the end of one of its slots.
-fn due_by(whole: u64, slot: u64) -> u64 {
-    let (first, slots) = (FIRST_HOUR * SLOTS_PER_HOUR, HOURS * SLOTS_PER_HOUR);
-    let passed = (slot + 1).saturating_sub(first).min(slots);
-    u64::try_from(u128::from(whole) * u128::from(passed) / u128::from(slots)).unwrap_or(whole)
 }
 
 /// Slots of a day: 276, 288 or 300.
@@ -125,19 +119,22 @@ fn slots_of(day: Day) -> u64 {
     u64::try_from((day.end.0 - day.start.0) / millis).unwrap_or(0)
 }
 
-/// Sends by a plan without feedback.
-pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], mut isp: ReceivingIsp) -> Days {
+/// Sends on each slot of a calendar what `mails` says, which gets the day, the slot of the day and the ISP's room.
+fn send_each_slot(
+    calendar: &[Day],
+    isp: &mut dyn Receiver,
+    quota: impl Fn(usize) -> u64,
+    mut mails: impl FnMut(usize, u64, u64) -> u64,
+) -> Days {
     let mut days: Days = vec![DayOfMail::default(); calendar.len()];
     let mut slot = 0;
     for (number, day) in calendar.iter().enumerate() {
-        let quota = planned(arm, start, target, u32::try_from(number + 1).unwrap_or(u32::MAX));
-        (days[number].quota, days[number].reach) = (quota, quota);
+        (days[number].quota, days[number].reach) = (quota(number), quota(number));
         for slot_of_day in 0..slots_of(*day) {
             for late in isp.pass_slot(slot) {
                 days[late.day].count_late(&late);
             }
-            let mails =
-                due_by(quota, slot_of_day) - slot_of_day.checked_sub(1).map_or(0, |before| due_by(quota, before));
+            let mails = mails(number, slot_of_day, isp.room());
             let outcome = isp.offer(slot, mails);
             days[number].sent += mails;
             days[number].count(outcome);
@@ -146,6 +143,29 @@ pub(super) fn send_by_plan(arm: Arm, start: u64, target: u64, calendar: &[Day], 
         isp.end_day();
     }
     days
+}
+
+/// Sends by a plan without feedback, evenly over the hours of a smooth sender.
+pub(super) fn send_by_plan(arm: Arm, (start, target): (u64, u64), calendar: &[Day], isp: &mut dyn Receiver) -> Days {
+    let quota = |number: usize| planned(arm, start, target, u32::try_from(number + 1).unwrap_or(u32::MAX));
+    send_each_slot(calendar, isp, quota, |number, slot, _| Demand::Smooth.arriving(quota(number), slot))
+}
+
+/// Sends whatever the ISP takes of the mail that waits. The mail of a smooth sender waits from its first hour on.
+pub(super) fn send_what_is_taken(demand: Demand, target: u64, calendar: &[Day], isp: &mut dyn Receiver) -> Days {
+    let mut waiting = 0;
+    let of_day = |number: usize| demand.of_day(target, number);
+    send_each_slot(calendar, isp, of_day, |number, slot, room| {
+        if slot == demand.first_slot() {
+            waiting = of_day(number);
+        }
+        if demand.drops_by(slot) {
+            waiting = 0;
+        }
+        let mails = waiting.min(room);
+        waiting -= mails;
+        mails
+    })
 }
 
 /// A fact that SES will report.
@@ -163,6 +183,9 @@ pub(super) struct AdaptiveSender<'a> {
     store: MemoryReputation,
     quotas: MemoryQuotas,
     calendar: &'a [Day],
+    demand: Demand,
+    /// Whether it asks again for what was not granted.
+    asks_again: bool,
     /// The facts to report at the next slot.
     unreported: Vec<Fact>,
 }
@@ -170,21 +193,30 @@ pub(super) struct AdaptiveSender<'a> {
 /// One ISP with the results there.
 struct Place {
     isp: Isp,
-    receiving: ReceivingIsp,
+    receiving: Box<dyn Receiver>,
     days: Days,
-    /// Mails of the day that wait to be sent: bulk and critical.
+    /// Mails that wait to be sent: bulk and critical.
     waiting: [u64; 2],
+    /// When it asks for them next.
+    next: [Option<Now>; 2],
 }
 
 impl<'a> AdaptiveSender<'a> {
     /// A sender with this configuration set, which must be in `[warmup.sets]`.
-    pub(super) fn new(policy: &'a Policy, set: &'a str, calendar: &'a [Day]) -> AdaptiveSender<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        set: &'a str,
+        calendar: &'a [Day],
+        (demand, asks_again): (Demand, bool),
+    ) -> AdaptiveSender<'a> {
         AdaptiveSender {
             policy,
             set,
             store: MemoryReputation::under(policy),
             quotas: MemoryQuotas::default(),
             calendar,
+            demand,
+            asks_again,
             unreported: Vec::new(),
         }
     }
@@ -194,12 +226,12 @@ impl<'a> AdaptiveSender<'a> {
     /// # Errors
     ///
     /// The configuration set is unknown; a port in memory does not fail.
-    pub(super) async fn send(mut self, isps: Vec<(Isp, ReceivingIsp)>) -> Result<BTreeMap<Isp, Days>, PortError> {
+    pub(super) async fn send(mut self, isps: Vec<(Isp, Box<dyn Receiver>)>) -> Result<BTreeMap<Isp, Days>, PortError> {
         let mut places: Vec<Place> = isps
             .into_iter()
             .map(|(isp, receiving)| {
                 let days = vec![DayOfMail::default(); self.calendar.len()];
-                Place { isp, receiving, days, waiting: [0; 2] }
+                Place { isp, receiving, days, waiting: [0; 2], next: [None; 2] }
             })
             .collect();
         let mut slot = 0;
@@ -221,7 +253,9 @@ impl<'a> AdaptiveSender<'a> {
                 quotas::plan(self.policy, &mut self.store, &self.quotas, self.set, place.isp, day.start).await?;
             place.days[number].quota = quota.ramp.quota;
             place.days[number].reach = quota.ramp.reach;
-            place.waiting = [0; 2];
+            if !self.demand.is_batch() {
+                (place.waiting, place.next) = ([0; 2], [None; 2]);
+            }
         }
         Ok(())
     }
@@ -237,7 +271,7 @@ impl<'a> AdaptiveSender<'a> {
         let now = day.start.plus_minutes(minutes(slot_of_day));
         self.hear(now).await?;
         schedule::minute(self.policy, &mut self.store, now, || true).await?;
-        if slot_of_day.is_multiple_of(SLOTS_PER_HOUR) {
+        if slot_of_day.is_multiple_of(HOUR) {
             self.store.prune(now);
         }
         let beginning = self.calendar.first().map_or(now, |first| first.start);
@@ -253,7 +287,7 @@ impl<'a> AdaptiveSender<'a> {
                     self.report(place.isp, accepted(late.accepted), kind, count);
                 }
             }
-            let granted = self.ask(place, number, now, slot_of_day).await?;
+            let granted = self.ask(place, number, (now, now.plus_minutes(SLOT_MINUTES)), slot_of_day).await?;
             let outcome = place.receiving.offer(slot, granted);
             place.days[number].sent += granted;
             place.days[number].count(outcome);
@@ -262,9 +296,9 @@ impl<'a> AdaptiveSender<'a> {
                 (UnitKind::Sent, granted),
                 (UnitKind::Delivered, outcome.delivered),
                 (UnitKind::HardBounce, outcome.hard_bounces),
-                (UnitKind::SoftBounce, outcome.soft_bounces + outcome.refused),
+                (UnitKind::SoftBounce, outcome.soft_bounces + outcome.refused + outcome.filtered),
                 (UnitKind::Delay, outcome.limited + outcome.deferred),
-                (UnitKind::Block, outcome.limited + outcome.refused),
+                (UnitKind::Block, outcome.limited + outcome.refused + outcome.filtered),
             ] {
                 self.report(place.isp, minute, kind, count);
             }
@@ -311,26 +345,44 @@ impl<'a> AdaptiveSender<'a> {
         Ok(())
     }
 
-    /// Asks for the waiting mail, critical mail first, and returns the number of mails that may go.
-    async fn ask(&mut self, place: &mut Place, number: usize, now: Now, slot_of_day: u64) -> Result<u64, PortError> {
+    /// Asks for the waiting mail between these two moments, critical mail first, and returns the number of mails that may go.
+    async fn ask(
+        &mut self,
+        place: &mut Place,
+        number: usize,
+        (now, end): (Now, Now),
+        slot_of_day: u64,
+    ) -> Result<u64, PortError> {
         let Some(plan) = self.policy.warmup.sets.get(self.set) else { return Ok(0) };
-        let critical = plan.reserve(plan.target);
-        for (waiting, whole) in place.waiting.iter_mut().zip([plan.target - critical, critical]) {
-            *waiting +=
-                due_by(whole, slot_of_day) - slot_of_day.checked_sub(1).map_or(0, |before| due_by(whole, before));
+        let whole = self.demand.of_day(plan.target, number);
+        let critical = plan.reserve(whole);
+        for (place_of, whole) in [whole - critical, critical].into_iter().enumerate() {
+            let arriving = self.demand.arriving(whole, slot_of_day);
+            if self.demand.is_batch() && arriving > 0 {
+                // A batch takes the place of what is left of the one before.
+                place.waiting[place_of] = 0;
+            }
+            place.waiting[place_of] += arriving;
+            if self.demand.asks_at(slot_of_day) {
+                place.next[place_of] = Some(now);
+            }
         }
         let mut sent = 0;
         let board = self.store.board(now).await?;
-        for (class, place_of) in [(Class::Critical, 1), (Class::Bulk, 0)] {
+        // The first of those that ask at the same time is critical mail.
+        while let Some((at, class, place_of)) = [(Class::Critical, 1), (Class::Bulk, 0)]
+            .into_iter()
+            .filter(|(_, place_of)| place.waiting[*place_of] > 0)
+            .filter_map(|(class, place_of)| Some((place.next[place_of].filter(|at| *at < end)?, class, place_of)))
+            .min_by_key(|(at, ..)| *at)
+        {
             let mails = place.waiting[place_of];
-            if mails == 0 {
-                continue;
-            }
-            let request = format!("{} {} {}", now.0, self.policy.isp_map.name(place.isp), class.name());
+            let request = format!("{} {} {}", at.0, self.policy.isp_map.name(place.isp), class.name());
             let asker = Asker { set: self.set, identity: "example.com", request: &request };
             let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp)?;
-            let ask = Ask { mails, class, now, schedule: false, jitter: 0 };
+            let ask = Ask { mails, class, now: at, schedule: false, jitter: 0 };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
+            place.next[place_of] = None;
             let Some((granted, _)) = permit else { continue };
             let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails());
             let overflow = granted.overflow.map_or(0, |(mails, _)| mails);
@@ -339,6 +391,12 @@ impl<'a> AdaptiveSender<'a> {
             let here = granted.route == self.set;
             sent += if here { mails } else { 0 };
             place.days[number].elsewhere += overflow + if here { 0 } else { mails };
+            if !self.asks_again {
+                place.waiting[place_of] = 0;
+            } else if self.demand.follows_retry_at() {
+                // Exactly then, as the answer says, and never at the same moment again.
+                place.next[place_of] = granted.retry_at.map(|retry| retry.max(Now(at.0.saturating_add(1))));
+            }
         }
         Ok(sent)
     }

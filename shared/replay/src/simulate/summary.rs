@@ -13,6 +13,14 @@ pub struct Summary {
     pub seeds: u32,
     /// The number of days.
     pub days: u32,
+    /// The model of the ISPs.
+    pub model: &'static str,
+    /// IPs of the sender.
+    pub ips: u32,
+    /// When the mail of the adaptive sender is there.
+    pub sender: &'static str,
+    /// Whether it asks again for what was not granted.
+    pub asks_again: bool,
     /// Mails of the first day, by the plan.
     pub start: u64,
     /// Mails a day at each ISP at the end of the plan.
@@ -30,6 +38,21 @@ pub struct ScenarioSummary {
     pub about: &'static str,
     /// Its ISPs.
     pub isps: Vec<IspSummary>,
+    /// By warm-up plan, over all of its ISPs.
+    pub totals: Vec<ArmTotal>,
+}
+
+/// One warm-up plan at all ISPs of a scenario: means over the seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ArmTotal {
+    /// Its name.
+    pub arm: &'static str,
+    /// Mails that were accepted in the end, in thousands.
+    pub delivered_thousands: f64,
+    /// Deferrals and blocks, as a share of the mails sent.
+    pub trouble_share: f64,
+    /// Mails that were turned away at first because there was too much: the part of that share that a plan can change.
+    pub turned_away_share: f64,
 }
 
 /// One ISP.
@@ -63,6 +86,8 @@ pub struct ArmSummary {
     pub deferrals: Spread<u64>,
     /// Refused because of the sender.
     pub blocks: Spread<u64>,
+    /// Deferred or refused at the first attempt because there was too much mail: a part of the two above.
+    pub turned_away: Spread<u64>,
     /// No such recipient.
     pub hard_bounces: Spread<u64>,
     /// Complaints.
@@ -160,11 +185,16 @@ impl Summary {
             scenario: scenario.name(),
             about: scenario.about(),
             isps: scenario.isps().iter().map(|(isp, temper)| IspSummary::of(setup, isp, temper.name(), runs)).collect(),
+            totals: Arm::ALL.map(|arm| ArmTotal::of(arm, runs)).into(),
         });
         Summary {
             seed: setup.seed,
             seeds: setup.seeds,
             days: setup.days,
+            model: setup.model.name(),
+            ips: setup.ips,
+            sender: setup.demand.name(),
+            asks_again: setup.asks_again,
             start: setup.plan.start,
             target: setup.plan.target,
             scenarios: scenarios.collect(),
@@ -174,6 +204,27 @@ impl Summary {
 
 fn of_arm<'a>(runs: &'a [Run], arm: Arm, isp: &'static str) -> impl Iterator<Item = &'a Days> {
     runs.iter().filter_map(move |run| run.get(&(arm, isp)))
+}
+
+impl ArmTotal {
+    fn of(arm: Arm, runs: &[Run]) -> ArmTotal {
+        let days = || runs.iter().flatten().filter(|((of, _), _)| *of == arm).flat_map(|(_, days)| days);
+        let sum = |count: fn(&super::DayOfMail) -> u64| days().map(count).sum::<u64>() as f64;
+        let of_sent = |mails: f64| mails / sum(|day| day.sent).max(1.0);
+        ArmTotal {
+            arm: arm.name(),
+            delivered_thousands: (sum(|day| day.delivered) / runs.len().max(1) as f64).round() / 1_000.0,
+            trouble_share: of_sent(sum(|day| day.deferrals + day.blocks)),
+            turned_away_share: of_sent(sum(|day| day.turned_away)),
+        }
+    }
+}
+
+impl ScenarioSummary {
+    /// One warm-up plan at all of its ISPs.
+    pub fn total(&self, arm: Arm) -> Option<&ArmTotal> {
+        self.totals.iter().find(|known| known.arm == arm.name())
+    }
 }
 
 fn trouble(days: &Days) -> u64 {
@@ -233,6 +284,7 @@ impl ArmSummary {
             delivered: sum(|day| day.delivered),
             deferrals: sum(|day| day.deferrals),
             blocks: sum(|day| day.blocks),
+            turned_away: sum(|day| day.turned_away),
             hard_bounces: sum(|day| day.hard_bounces),
             complaints: sum(|day| day.complaints),
             elsewhere: sum(|day| day.elsewhere),

@@ -5,11 +5,14 @@ use reputation::detect::Percent;
 use terminal::{Align, BOLD, Cell, DIM, Grid, PLAIN, TermStyle, counted, hanging, paint, thousands, wrapped};
 
 use super::chart::{Line, chart};
-use crate::simulate::{Arm, ArmSummary, IspSummary, Reached, Scenario, ScenarioSummary, Spread, Summary};
+use crate::simulate::{
+    Arm, ArmSummary, ArmTotal, Demand, IspSummary, Model, Reached, Scenario, ScenarioSummary, Spread, Summary,
+};
 
 const ADAPTIVE: Style = AnsiColor::Green.on_default();
 const FIXED: Style = AnsiColor::Red.on_default();
 const BY_TIME: Style = AnsiColor::Yellow.on_default();
+const ORACLE: Style = AnsiColor::Blue.on_default();
 
 /// A simulation as text: for each scenario a table, its conclusions, and a chart.
 pub fn simulation(summary: &Summary, term: TermStyle) -> String {
@@ -19,12 +22,13 @@ pub fn simulation(summary: &Summary, term: TermStyle) -> String {
     };
     let intro = format!(
         "{}, {seeds}, {} → {} mails a day at each ISP, in a model of ISPs; real ISPs differ \
-         (shared/replay/DESIGN.md). adaptive: planner, breaker and gate; fixed: in equal factors within \
+         (shared/replay/DESIGN.md). {}adaptive: planner, breaker and gate; fixed: in equal factors within \
          30 days, without feedback; by time: a 45th of the target more each day, our reading of SES's plan for dedicated \
-         IPs, without the shared IPs that carry its excess.",
+         IPs, without the shared IPs that carry its excess; oracle: knows the limits and sends what is taken, an upper bound.",
         counted(u64::from(summary.days), "day"),
         thousands(summary.start),
         thousands(summary.target),
+        choices(summary),
     );
     let mut out = hanging("", &intro, term.columns());
     for scenario in &summary.scenarios {
@@ -32,14 +36,58 @@ pub fn simulation(summary: &Summary, term: TermStyle) -> String {
         let title = format!("{}: {}", scenario.scenario, scenario.about);
         out.extend(wrapped(&title, term.columns()).iter().map(|line| paint(BOLD, line) + "\n"));
         out.push_str(&table(scenario, summary.seeds, term));
+        out.push_str(&totals(scenario));
         out.push_str(&conclusions(scenario, term));
         out.push_str(&drawn(scenario, term));
     }
     out
 }
 
-fn spoken(arm: &ArmSummary) -> String {
-    arm.arm.replace('_', " ")
+/// What differs from the usual simulation, as sentences.
+fn choices(summary: &Summary) -> String {
+    let mut out = String::new();
+    if summary.model != Model::default().name() {
+        out += &format!("Model: {}. ", summary.model);
+    }
+    if summary.ips != 1 {
+        out += &format!("Sender with {} IPs. ", summary.ips);
+    }
+    if summary.sender != Demand::default().name() {
+        out += &format!("Sender: {}. ", summary.sender);
+    }
+    if !summary.asks_again {
+        out += "It never asks again. ";
+    }
+    out
+}
+
+fn spoken(arm: &str) -> String {
+    arm.replace('_', " ")
+}
+
+/// All ISPs of a scenario together: means.
+fn totals(scenario: &ScenarioSummary) -> String {
+    use Align::{Left, Right};
+    let header = [
+        ("all ISPs, mean", Left),
+        ("delivered", Right),
+        ("of oracle", Right),
+        ("def. + blocks", Right),
+        ("of them too much", Right),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    let oracle = scenario.total(Arm::Oracle).map_or(0.0, |total| total.delivered_thousands);
+    for total in &scenario.totals {
+        let ArmTotal { arm, delivered_thousands, trouble_share, turned_away_share } = *total;
+        grid.push(vec![
+            Cell::styled(format!("  {}", spoken(arm)), style(arm)),
+            Cell::new(format!("{}k", thousands(delivered_thousands.round() as u64))),
+            Cell::new(Percent(delivered_thousands / oracle.max(1e-9)).to_string()),
+            Cell::new(Percent(trouble_share).to_string()),
+            Cell::new(Percent(turned_away_share).to_string()),
+        ]);
+    }
+    grid.lines().iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// Medians, and under each its range, where there is room and more than one seed.
@@ -68,7 +116,8 @@ fn grid(scenario: &ScenarioSummary, seeds: u32, ranges: bool, gap: u16) -> Grid 
         grid.push(vec![Cell::styled(format!("{} ({})", isp.isp, isp.temper), BOLD)]);
         for arm in &isp.arms {
             let counts = [arm.sent, arm.delivered, arm.deferrals, arm.blocks, arm.hard_bounces, arm.complaints];
-            let mut row = vec![Cell::styled(format!("  {}", spoken(arm)), style(arm)), Cell::new(day(&arm.reached))];
+            let mut row =
+                vec![Cell::styled(format!("  {}", spoken(arm.arm)), style(arm.arm)), Cell::new(day(&arm.reached))];
             row.extend(counts.iter().map(|count| Cell::new(rounded(count.median))));
             grid.push(row);
             if ranges {
@@ -81,11 +130,12 @@ fn grid(scenario: &ScenarioSummary, seeds: u32, ranges: bool, gap: u16) -> Grid 
     grid
 }
 
-fn style(arm: &ArmSummary) -> Style {
-    match Arm::ALL.into_iter().find(|known| known.name() == arm.arm) {
+fn style(arm: &str) -> Style {
+    match Arm::ALL.into_iter().find(|known| known.name() == arm) {
         Some(Arm::Adaptive) => ADAPTIVE,
         Some(Arm::Fixed) => FIXED,
         Some(Arm::ByTime) => BY_TIME,
+        Some(Arm::Oracle) => ORACLE,
         None => PLAIN,
     }
 }
@@ -169,7 +219,7 @@ fn main_isp(scenario: &ScenarioSummary) -> Option<&IspSummary> {
 
 fn drawn(scenario: &ScenarioSummary, term: TermStyle) -> String {
     let Some(isp) = main_isp(scenario) else { return String::new() };
-    let marks = ['●', '+', '·'];
+    let marks = ['●', '+', '·', '○'];
     let lines: Vec<Line<'_>> = isp
         .arms
         .iter()
@@ -177,13 +227,13 @@ fn drawn(scenario: &ScenarioSummary, term: TermStyle) -> String {
         .map(|(arm, mark)| Line {
             name: arm.arm,
             mark,
-            style: style(arm),
+            style: style(arm.arm),
             values: arm.daily.iter().map(|day| day.delivered).collect(),
         })
         .collect();
     let legend: Vec<String> = lines
         .iter()
-        .map(|line| format!("{} {}", paint(line.style, &line.mark.to_string()), line.name.replace('_', " ")))
+        .map(|line| format!("{} {}", paint(line.style, &line.mark.to_string()), spoken(line.name)))
         .collect();
     let title = format!("\nmails delivered a day at {}: {}\n", isp.isp, legend.join("  "));
     title + &chart(&lines, term.columns())

@@ -1,6 +1,6 @@
 //! The closed loop keeps its promises: the claims in the issue about the gate, and laws of the adaptive arm.
 
-use replay::simulate::{Arm, FIXED_DAYS, Progress, Run, Scenario, Setup, Summary, planned, simulate};
+use replay::simulate::{Arm, Demand, FIXED_DAYS, Model, Progress, Run, Scenario, Setup, Summary, planned, simulate};
 use reputation::policy::Policy;
 
 /// Days until the plan by time reaches its target.
@@ -9,7 +9,19 @@ const DAYS: u32 = 45;
 fn setup(scenarios: &[Scenario], seeds: u32) -> Setup {
     let policy = Policy::default().in_world(true);
     let plan = policy.warmup.plan.clone();
-    Setup { policy, plan, scenarios: scenarios.to_vec(), seed: 1, seeds, days: DAYS, workers: 2 }
+    Setup {
+        policy,
+        plan,
+        scenarios: scenarios.to_vec(),
+        model: Model::Tolerance,
+        ips: 1,
+        demand: Demand::Smooth,
+        asks_again: true,
+        seed: 1,
+        seeds,
+        days: DAYS,
+        workers: 2,
+    }
 }
 
 fn simulated(setup: &Setup) -> (Vec<Vec<Run>>, Summary) {
