@@ -9,16 +9,19 @@ const HOURS: u64 = 12;
 /// The hours of batches.
 const MORNING: u64 = 9;
 const EVENING: u64 = 18;
+/// A batch waits for this many hours, over midnight if need be. Then it is old news, and is dropped.
+const BATCH_WAITS: u64 = 12;
 
 /// When a sender has mail, and when it asks for permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Demand {
-    /// The target on each day, in 12 hours from the eighth of the day on. Asks every five minutes for all that waits.
+    /// The target on each day, in 12 hours from the eighth of the day on. Asks every five minutes for all that waits. What is
+    /// not sent by midnight is dropped.
     #[default]
     Smooth,
     /// The same mail, asked for once an hour.
     Hourly,
-    /// The target on each day, all of it at 09:00.
+    /// The target on each day, all of it at 09:00. What is not sent within 12 hours is dropped, as of all batches.
     Batch09,
     /// The same at 18:00.
     Batch18,
@@ -66,8 +69,8 @@ impl Demand {
         if number.is_multiple_of(every) { target } else { target.div_ceil(100) }
     }
 
-    /// Whether all mail of a day is there at once. Then it waits until the next batch; other mail is dropped at midnight.
-    pub(super) fn is_batch(self) -> bool {
+    /// Whether all mail of a day is there at once.
+    fn is_batch(self) -> bool {
         match self {
             Demand::Smooth | Demand::Hourly => false,
             Demand::Batch09 | Demand::Batch18 | Demand::Weekly | Demand::Fortnightly | Demand::Monthly => true,
@@ -84,9 +87,10 @@ impl Demand {
         hour * HOUR
     }
 
-    /// Whether the mail of a day is dropped by this slot of it.
-    pub(super) fn drops_by(self, slot: u64) -> bool {
-        !self.is_batch() && slot >= (FIRST_HOUR + HOURS) * HOUR
+    /// Whether mail that still waits is dropped at the beginning of this slot of the day.
+    pub(super) fn drops_at(self, slot: u64) -> bool {
+        let slots = 24 * HOUR;
+        slot == if self.is_batch() { (self.first_slot() + BATCH_WAITS * HOUR) % slots } else { 0 }
     }
 
     /// Mails of `whole` that are there from this slot of the day on, and were not before.
@@ -132,6 +136,14 @@ mod tests {
             assert_eq!(arriving.iter().sum::<u64>(), 1_000, "{}", demand.name());
             let first = arriving.iter().position(|mails| *mails > 0).unwrap() as u64;
             assert_eq!(first, demand.first_slot(), "{}", demand.name());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_dropped_after_twelve_hours_and_other_mail_at_midnight() {
+        for (demand, hour) in [(Demand::Smooth, 0), (Demand::Hourly, 0), (Demand::Batch09, 21), (Demand::Batch18, 6)] {
+            let drops: Vec<u64> = (0..24 * HOUR).filter(|slot| demand.drops_at(*slot)).collect();
+            assert_eq!(drops, [hour * HOUR], "{}", demand.name());
         }
     }
 

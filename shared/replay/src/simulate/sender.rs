@@ -31,7 +31,7 @@ pub enum Arm {
     Fixed,
     /// A share of the target that grows with time alone, within 45 days.
     ByTime,
-    /// It knows the ISP's limits at every moment, and sends what is taken: an upper bound that no plan can reach.
+    /// It knows the ISP's limits at every moment, and sends what is taken: the bound for plans that have nothing turned away.
     Oracle,
 }
 
@@ -156,11 +156,11 @@ pub(super) fn send_what_is_taken(demand: Demand, target: u64, calendar: &[Day], 
     let mut waiting = 0;
     let of_day = |number: usize| demand.of_day(target, number);
     send_each_slot(calendar, isp, of_day, |number, slot, room| {
+        if demand.drops_at(slot) {
+            waiting = 0;
+        }
         if slot == demand.first_slot() {
             waiting = of_day(number);
-        }
-        if demand.drops_by(slot) {
-            waiting = 0;
         }
         let mails = waiting.min(room);
         waiting -= mails;
@@ -253,9 +253,6 @@ impl<'a> AdaptiveSender<'a> {
                 quotas::plan(self.policy, &mut self.store, &self.quotas, self.set, place.isp, day.start).await?;
             place.days[number].quota = quota.ramp.quota;
             place.days[number].reach = quota.ramp.reach;
-            if !self.demand.is_batch() {
-                (place.waiting, place.next) = ([0; 2], [None; 2]);
-            }
         }
         Ok(())
     }
@@ -357,12 +354,10 @@ impl<'a> AdaptiveSender<'a> {
         let whole = self.demand.of_day(plan.target, number);
         let critical = plan.reserve(whole);
         for (place_of, whole) in [whole - critical, critical].into_iter().enumerate() {
-            let arriving = self.demand.arriving(whole, slot_of_day);
-            if self.demand.is_batch() && arriving > 0 {
-                // A batch takes the place of what is left of the one before.
-                place.waiting[place_of] = 0;
+            if self.demand.drops_at(slot_of_day) {
+                (place.waiting[place_of], place.next[place_of]) = (0, None);
             }
-            place.waiting[place_of] += arriving;
+            place.waiting[place_of] += self.demand.arriving(whole, slot_of_day);
             if self.demand.asks_at(slot_of_day) {
                 place.next[place_of] = Some(now);
             }
@@ -417,5 +412,83 @@ impl<'a> AdaptiveSender<'a> {
             let found = self.store.subject_states().any(|(_, subject_state)| worsened(subject_state));
             place.days[number].unwell = unwell || found;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use reputation::warmup::Plan;
+
+    use super::*;
+
+    /// An ISP that takes everything, and writes down when it was offered how much.
+    #[derive(Default)]
+    struct Recorder(Rc<RefCell<Vec<(u64, u64)>>>);
+
+    impl Receiver for Recorder {
+        fn room(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn offer(&mut self, slot: u64, mails: u64) -> Outcome {
+            if mails > 0 {
+                self.0.borrow_mut().push((slot, mails));
+            }
+            Outcome { delivered: mails, ..Outcome::default() }
+        }
+
+        fn pass_slot(&mut self, _: u64) -> Vec<Late> {
+            Vec::new()
+        }
+
+        fn end_day(&mut self) {}
+    }
+
+    /// The slots in which a sender with a quota of 16,000 a day, released over 16 hours, sends on its first day, and how much.
+    fn offers(demand: Demand, asks_again: bool) -> Vec<(u64, u64)> {
+        let mut policy = Policy::default().in_world(true);
+        let plan = Plan {
+            start: 16_000,
+            target: 16_000,
+            spread_hours: 16,
+            burst_share: 0.25,
+            critical_share: 0.0,
+            ..policy.warmup.plan.clone()
+        };
+        policy.warmup.sets.insert("news".to_owned(), plan);
+        let calendar = [policy.warmup.zone.day(20_458)];
+        let recorder = Recorder::default();
+        let offers = Rc::clone(&recorder.0);
+        let sender = AdaptiveSender::new(&policy, "news", &calendar, (demand, asks_again));
+        let isp = policy.isp_map.by_name("gmail").unwrap();
+        let days = pollster::block_on(sender.send(vec![(isp, Box::new(recorder))])).unwrap();
+        assert_eq!(days[&isp][0].sent, offers.borrow().iter().map(|(_, mails)| mails).sum::<u64>());
+        offers.take()
+    }
+
+    #[test]
+    fn a_batch_sender_asks_exactly_when_the_answer_says_and_at_no_other_time() {
+        // A burst of 4,000 at 09:00, and then half a burst every two hours, until the batch is dropped at 21:00.
+        let hour = |hour: u64| hour * HOUR;
+        let expected = [9, 11, 13, 15, 17, 19].map(|at| (hour(at), if at == 9 { 4_000 } else { 2_000 }));
+        assert_eq!(offers(Demand::Batch09, true), expected);
+        assert_eq!(
+            offers(Demand::Batch18, true),
+            [18, 20, 22].map(|at| (hour(at), if at == 18 { 4_000 } else { 2_000 }))
+        );
+    }
+
+    #[test]
+    fn a_sender_that_never_asks_again_sends_what_its_first_answer_grants() {
+        assert_eq!(offers(Demand::Batch09, false), [(9 * HOUR, 4_000)]);
+    }
+
+    #[test]
+    fn an_hourly_sender_asks_on_the_hour() {
+        let offers = offers(Demand::Hourly, false);
+        assert!(offers.iter().all(|(slot, _)| slot.is_multiple_of(HOUR)) && offers.len() > 10, "{offers:?}");
     }
 }

@@ -24,7 +24,7 @@ pub fn simulation(summary: &Summary, term: TermStyle) -> String {
         "{}, {seeds}, {} → {} mails a day at each ISP, in a model of ISPs; real ISPs differ \
          (shared/replay/DESIGN.md). {}adaptive: planner, breaker and gate; fixed: in equal factors within \
          30 days, without feedback; by time: a 45th of the target more each day, our reading of SES's plan for dedicated \
-         IPs, without the shared IPs that carry its excess; oracle: knows the limits and sends what is taken, an upper bound.",
+         IPs, without the shared IPs that carry its excess; oracle: knows the limits and sends what is taken, as a bound.",
         counted(u64::from(summary.days), "day"),
         thousands(summary.start),
         thousands(summary.target),

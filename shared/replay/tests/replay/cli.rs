@@ -71,6 +71,9 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&["simulate", "--set", "news"], 2, &["[warmup.sets] does not name news"]);
     check(&["simulate", "--scenario", "nice"], 2, &["nice", "kind, harsh, business"]);
     check(&["simulate", "--seeds", "0"], 2, &["--seeds", "1..=1000"]);
+    check(&["simulate", "--model", "third"], 2, &["third", "tolerance, ladder"]);
+    check(&["simulate", "--sender", "daily"], 2, &["daily", "smooth, hourly, batch-09, batch-18, weekly"]);
+    check(&["simulate", "--ips", "0"], 2, &["--ips", "1..=64"]);
     let nowhere = path("nowhere/plot.svg");
     let once = ["simulate", "--days", "1", "--seeds", "1", "--plot", &nowhere];
     check(&once, 2, &["error: cannot write", "nowhere/plot.svg"]);
@@ -370,6 +373,14 @@ fn simulations_look_like_this() {
     assert_eq!(alone, text, "a simulation depends on its threads");
     let small = ["simulate", "--scenario", "business", "--seeds", "1", "--days", "3", "--format", "json"];
     insta::assert_snapshot!("simulate_json", check(&small, 0, &[]).out);
+    let other = ["--model", "second", "--sender", "weekly", "--no-retries", "--ips", "2"];
+    let chosen = check(&[&small[..], &other].concat(), 0, &[]).out;
+    let chosen: Value = serde_json::from_str(&chosen).unwrap();
+    let chosen = ["model", "sender", "asks_again", "ips"].map(|member| chosen[member].to_string());
+    assert_eq!(chosen, ["\"ladder\"", "\"weekly\"", "false", "2"]);
+    let chosen = check(&[&["simulate", "--seeds", "1", "--days", "3"][..], &other].concat(), 0, &[]).out;
+    let chosen = chosen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(chosen.contains("Model: ladder. Sender with 2 IPs. Sender: weekly. It never asks again."), "{chosen}");
     let folder = tempfile::tempdir().unwrap();
     let plot = folder.path().join("plot.svg");
     let ran = check(&["simulate", "--seeds", "1", "--days", "8", "--plot", &plot.display().to_string()], 0, &[]);
