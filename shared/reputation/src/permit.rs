@@ -464,10 +464,6 @@ struct Pace {
     shortest: i64,
 }
 
-/// Mails that may always be released at once if they are that little: the first hour of published warm-up schedules by the
-/// hour (SendGrid, "Automated IP warmup hourly send schedule": 20 mails an hour on the first day).
-const BURST_MAILS: f64 = 20.0;
-
 impl Pace {
     /// `None` if nothing is released.
     fn new(plan: &Plan, quota: u64, factor: Factor, day: Day, now: Now) -> Option<Pace> {
@@ -478,9 +474,8 @@ impl Pace {
         let spread = left.clamp(shortest, longest);
         // Rounded up: the total that is released is never more than the quota.
         let interval = i64::try_from((spread as u128 * 1_000).div_ceil(share)).unwrap_or(i64::MAX);
-        let least = spread as f64 * (BURST_MAILS / quota as f64).min(1.0);
-        let burst = (spread as f64 * plan.burst_share).max(least) as i64;
-        Some(Pace { interval, burst: burst.max(interval), shortest })
+        let burst = ((spread as f64 * plan.burst_share) as i64).max(interval);
+        Some(Pace { interval, burst, shortest })
     }
 
     /// The latest time that mail is scheduled for: the end of the day, or so much later that a whole quota fits.

@@ -141,13 +141,13 @@ impl Growth {
 }
 
 /// What is left of the growth, of what it adds, after a day on which the ISP turned away too much …
-const EASED: f64 = 0.7;
+static EASED: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("EASED").map_or(0.7, |v| v.parse().unwrap_or(0.0)));
 /// … after a day on which the breaker found harm …
-const CUT: f64 = 0.5;
+static CUT: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("CUT").map_or(0.5, |v| v.parse().unwrap_or(0.0)));
 /// … and after a good day: carefully up again.
-const PROBED: f64 = 1.1;
+static PROBED: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("PROBED").map_or(1.1, |v| v.parse().unwrap_or(0.0)));
 /// A quota is eased to no less than this share of itself: one day says little.
-const MOST_EASED: f64 = 0.6;
+static MOST_EASED: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("MOST_EASED").map_or(0.6, |v| v.parse().unwrap_or(0.0)));
 /// Growth needs this share of what was granted to be reported as sent.
 const REPORTED_SHARE: f64 = 0.5;
 /// Fewer mails turned away than this say nothing.
@@ -181,6 +181,10 @@ pub struct Ramp {
     pub borne: u32,
     /// What a good day multiplies the quota by, as learnt so far; `None` if nothing is learnt yet.
     pub growth: Option<Growth>,
+    /// What the ISP took when it last turned too much away …
+    pub ceiling: u64,
+    /// … and how many days ago that was; 0 if it never did.
+    pub ceiling_age: u32,
     /// The last harm for which the quota was already reduced.
     pub demoted: Option<Now>,
 }
@@ -266,6 +270,8 @@ pub enum Held {
     },
     /// The ISP turned some of the mail away, and the quota is as small as it gets.
     TurnedAway,
+    /// It was only a trickle.
+    Trickle,
     /// Nothing was sent.
     Idle {
         /// For this number of days.
@@ -331,6 +337,7 @@ impl fmt::Display for Held {
                  and are its events published?"
             ),
             Held::TurnedAway => f.write_str("holds: the ISP turned some of the mail away"),
+            Held::Trickle => f.write_str("holds: the day's quota was only a trickle"),
             Held::Idle { days: 1 } => f.write_str("holds: a day without mail"),
             Held::Idle { days } => write!(f, "holds: {days} days without mail"),
             Held::Unwell => f.write_str("holds: a warning stands, or the breaker is not closed"),
@@ -387,6 +394,8 @@ fn begun(plan: &Plan, day: i32, start: u64, demoted: Option<Now>, idle_days: u32
         peak_age: 0,
         borne: 0,
         growth: None,
+        ceiling: 0,
+        ceiling_age: 0,
         demoted,
     }
 }
@@ -406,6 +415,7 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         sending_days: ramp.sending_days.saturating_add(u32::from(any_mail)),
         idle_days: if any_mail { 0 } else { ramp.idle_days.saturating_add(1) },
         peak_age: ramp.peak_age.saturating_add(1),
+        ceiling_age: ramp.ceiling_age.saturating_add(u32::from(ramp.ceiling > 0)),
         ..*ramp
     };
     if evidence.sent >= next.recent_peak(plan) {
@@ -419,10 +429,14 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
     }
     if news.is_some() && !evidence.incident {
         next.demoted = news;
-        next.learn(plan, business, CUT);
+        if evidence.overshot(plan) {
+            next.hit(plan, business, evidence.taken(ramp), *CUT);
+        } else {
+            next.learn(plan, business, *CUT);
+        }
         let least = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
         // What the ISP took is known if it was turned away, and unknown if it was bad mail.
-        next.reach = if evidence.overshot(plan) { evidence.taken().clamp(least, reach) } else { least };
+        next.reach = if evidence.overshot(plan) { evidence.taken(ramp).clamp(least, reach) } else { least };
         (next.quota, next.step) = (next.reach, Move::Shrank { from: reach });
     } else if next.idle_days >= plan.rewarm_after_days {
         if reach > plan.start || next.idle_days == plan.rewarm_after_days {
@@ -462,10 +476,10 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
     } else if evidence.overshot(plan) {
-        next.learn(plan, business, EASED);
+        next.hit(plan, business, evidence.taken(ramp), *EASED);
         next.borne = 0;
-        let least = ((reach as f64 * MOST_EASED) as u64).max(plan.start).min(reach);
-        next.reach = evidence.taken().clamp(least, reach);
+        let least = ((reach as f64 * *MOST_EASED) as u64).max(plan.minimum).min(reach);
+        next.reach = ((evidence.taken(ramp) as f64 * *MARGIN) as u64).clamp(least, reach);
         next.quota = next.reach;
         if next.reach < reach {
             Move::Eased { from: reach, turned_away: evidence.turned_away, sent: evidence.sent }
@@ -507,6 +521,8 @@ fn grown_or_held(
         && evidence.used as f64 >= ramp.quota as f64 * plan.follow_share;
     if reach >= plan.target {
         Move::Held(Held::Warmed)
+    } else if ramp.quota < ramp.reach {
+        Move::Held(Held::Trickle)
     } else if ramp.anchor {
         Move::Held(Held::Anchor)
     } else if !used && !cut {
@@ -517,16 +533,36 @@ fn grown_or_held(
         Move::Held(Held::RestDay)
     } else {
         let growth = ramp.growth.unwrap_or_else(|| plan.first_growth(business));
+        let strain = evidence.strain(plan);
+        let growth = if plan.learn { Growth(1_000 + (f64::from(growth.0 - 1_000) * (1.0 - strain)) as u32) } else { growth };
         next.reach = plan.grown(reach, growth);
         next.quota = next.reach;
-        if ramp.growth.is_some() {
-            next.learn(plan, business, PROBED);
+        if strain > *HOLD {
+            next.learn(plan, business, 1.0 - *LESS * strain);
+        } else if ramp.growth.is_some() {
+            next.learn(plan, business, *PROBED);
         }
         if next.reach >= plan.target { Move::Held(Held::Warmed) } else { Move::Grew { from: reach } }
     }
 }
 
 impl Ramp {
+    /// Learns from a day on which the ISP took only this much. Between two such days the ISP has shown by how much it
+    /// takes more each day.
+    fn hit(&mut self, plan: &Plan, business: bool, taken: u64, part: f64) {
+        let days = f64::from(self.ceiling_age);
+        if plan.learn && self.ceiling > 0 && self.ceiling_age >= *LEASTAGE as u32 {
+            let most = plan.first_growth(business);
+            let shown = (taken as f64 / self.ceiling as f64).powf(1.0 / days);
+            let shown = Growth::of(shown.max(1.0) ).scaled(1.0, most);
+            let now = self.growth.unwrap_or(most).scaled(part, most);
+            self.growth = Some(if *BLEND > 0.0 { Growth(((f64::from(shown.0) * *BLEND) + f64::from(now.0) * (1.0 - *BLEND)) as u32) } else { now });
+        } else {
+            self.learn(plan, business, part);
+        }
+        (self.ceiling, self.ceiling_age) = (taken, 0);
+    }
+
     /// Scales what a good day adds.
     fn learn(&mut self, plan: &Plan, business: bool, part: f64) {
         if plan.learn {
@@ -542,8 +578,31 @@ impl Evidence {
         self.turned_away >= LEAST_TURNED_AWAY && self.turned_away as f64 >= self.sent as f64 * plan.ease_share
     }
 
+    /// How near the ISP was to turning away too much: 0 to 1.
+    fn strain(&self, plan: &Plan) -> f64 {
+        if self.turned_away < LEAST_TURNED_AWAY {
+            return 0.0;
+        }
+        (self.turned_away as f64 / (self.sent as f64 * plan.ease_share)).min(1.0)
+    }
+
     /// Mails that the ISP took.
-    fn taken(&self) -> u64 {
-        self.sent.saturating_sub(self.turned_away)
+    fn taken(&self, ramp: &Ramp) -> u64 {
+        if ramp.quota == ramp.reach {
+            return self.sent.saturating_sub(self.turned_away);
+        }
+        // A trickle: the share counts, not the number.
+        let share = self.turned_away as f64 / self.sent.max(1) as f64;
+        (ramp.reach as f64 * (1.0 - share)) as u64
     }
 }
+
+static HOLD: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("HOLD").map_or(0.3, |v| v.parse().unwrap_or(0.0)));
+
+static LESS: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("LESS").map_or(0.3, |v| v.parse().unwrap_or(0.0)));
+
+static LEASTAGE: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("LEASTAGE").map_or(3.0, |v| v.parse().unwrap_or(0.0)));
+
+static BLEND: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("BLEND").map_or(0.5, |v| v.parse().unwrap_or(0.0)));
+
+static MARGIN: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("MARGIN").map_or(1.0, |v| v.parse().unwrap_or(0.0)));
