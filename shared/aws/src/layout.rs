@@ -48,6 +48,7 @@
 //! | `peak`, `peak_age` | N | `480` | the most mail that was sent on one day of late, and how many days ago; missing where an earlier release wrote it |
 //! | `borne` | N | `13` | the longest silence, in days, that the ISP has borne; as above |
 //! | `growth` | N | `1400` | what a good day multiplies the quota by, in thousandths, as learnt; missing while nothing is |
+//! | `ceiling`, `ceiling_age` | N | `410` | what the ISP took when it last turned too much away, and how many days ago; 0 = never, and as above |
 //! | `low_days`, `low_peak` | N | `0` | for earlier releases, which read them |
 //! | `demoted` | N | `1791273601745` | the harm that a smaller quota has answered for; may be missing |
 //! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
@@ -662,6 +663,8 @@ pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
             ("peak", number(ramp.peak)),
             ("peak_age", number(ramp.peak_age)),
             ("borne", number(ramp.borne)),
+            ("ceiling", number(ramp.ceiling)),
+            ("ceiling_age", number(ramp.ceiling_age)),
             // For earlier releases, which read them.
             ("low_days", number(0)),
             ("low_peak", number(0)),
@@ -702,6 +705,8 @@ pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
         peak_age: read.maybe_number("peak_age")?.unwrap_or(0),
         borne: read.maybe_number("borne")?.unwrap_or(0),
         growth: read.maybe_number("growth")?.map(Growth),
+        ceiling: read.maybe_number("ceiling")?.unwrap_or(0),
+        ceiling_age: read.maybe_number("ceiling_age")?.unwrap_or(0),
         demoted: read.maybe_number("demoted")?.map(Now),
     };
     let meter = Meter {
@@ -771,6 +776,7 @@ fn step_text(step: &Move) -> String {
         Move::Held(Held::Unused { used, quota }) => format!("unused {used} {quota}"),
         Move::Held(Held::Unreported { sent, used }) => format!("unreported {sent} {used}"),
         Move::Held(Held::TurnedAway) => "turned-away".to_owned(),
+        Move::Held(Held::Trickle) => "trickle".to_owned(),
         Move::Held(Held::Idle { days }) => format!("idle {days}"),
         Move::Held(Held::Unwell) => "unwell".to_owned(),
         Move::Held(Held::Incident) => "incident".to_owned(),
@@ -796,6 +802,7 @@ fn parse_step(text: &str) -> Option<Move> {
         ("unused", &[used, quota]) => Move::Held(Held::Unused { used, quota }),
         ("unreported", &[sent, used]) => Move::Held(Held::Unreported { sent, used }),
         ("turned-away", []) => Move::Held(Held::TurnedAway),
+        ("trickle", []) => Move::Held(Held::Trickle),
         ("eased", &[from, turned_away, sent]) => Move::Eased { from, turned_away, sent },
         ("idle", &[idle]) => Move::Held(Held::Idle { days: days(idle)? }),
         ("unwell", []) => Move::Held(Held::Unwell),
@@ -880,16 +887,17 @@ mod tests {
             any::<(u64, u64)>().prop_map(|(used, quota)| Move::Held(Held::Unused { used, quota })),
             any::<u32>().prop_map(|days| Move::Held(Held::Idle { days })),
             Just(Move::Held(Held::TurnedAway)),
+            Just(Move::Held(Held::Trickle)),
             proptest::sample::select(vec![Held::Warmed, Held::Anchor, Held::Unwell, Held::Incident, Held::RestDay])
                 .prop_map(Move::Held),
         ]
     }
 
     fn any_quota() -> impl Strategy<Value = Quota> {
-        let days = (any::<i32>(), any::<u32>(), any::<u32>(), any::<(u64, u32, u32)>(), proptest::option::of(any::<u32>()));
+        let days = (any::<i32>(), any::<u32>(), any::<u32>(), any::<(u64, u32, u32, u64, u32)>(), proptest::option::of(any::<u32>()));
         let demoted = proptest::option::of((0_i64..4_000_000_000_000).prop_map(Now));
         let ramp = (days, any::<(u64, u64)>(), any_step(), any::<bool>(), demoted).prop_map(
-            |((day, sending_days, idle_days, (peak, peak_age, borne), growth), (quota, reach), step, anchor, demoted)| Ramp {
+            |((day, sending_days, idle_days, (peak, peak_age, borne, ceiling, ceiling_age), growth), (quota, reach), step, anchor, demoted)| Ramp {
                 day,
                 quota,
                 reach,
@@ -901,6 +909,8 @@ mod tests {
                 peak_age,
                 borne,
                 growth: growth.map(Growth),
+                ceiling,
+                ceiling_age,
                 demoted,
             },
         );
@@ -983,6 +993,8 @@ mod tests {
             peak_age: 1,
             borne: 0,
             growth: None,
+            ceiling: 0,
+            ceiling_age: 0,
             demoted: None,
         };
         let meter = Meter { bulk: 12, critical: 0, cut: 0, mark: Nanos(1_791_273_601_745_000_000) };

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use reputation::breaker::{BreakerState, Override, State};
 use reputation::class::Class;
-use reputation::counters::{Metric, Tally};
+use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
 use reputation::judge::Judge;
 use reputation::permit::{Ask, Flow, Lease, Limit, Meter, Permit, Slot, decide};
@@ -135,9 +135,7 @@ fn closed(
     let reported = |subject_state: &SubjectState, number: i32| {
         let day = zone.day(number);
         let series = subject_state.timeline.series(Some(isp));
-        series.map_or_else(Tally::default, |series| {
-            series.sum_between(day.start.minute(), day.end.minute()).tally(Metric::Block)
-        })
+        series.map_or_else(Counters::default, |series| series.sum_between(day.start.minute(), day.end.minute()))
     };
     let mut evidence = evidence(policy, subject_state, board, subject, isp, now);
     (evidence.used, evidence.bulk, evidence.cut) = (quota.meter.used(), bulk, cut);
@@ -145,8 +143,14 @@ fn closed(
     while ramp.day < today {
         // After a year without mail, further days change nothing.
         let missed = today - ramp.day;
-        let Tally { population, bad } = reported(subject_state, ramp.day);
+        let counters = reported(subject_state, ramp.day);
+        let Tally { population, bad } = counters.tally(Metric::Block);
         (evidence.sent, evidence.turned_away) = (population, bad);
+        let near = |metric: Metric| {
+            let rate = counters.tally(metric).rate().unwrap_or(0.0);
+            rate >= policy.metrics.rule(metric).limit * NEAR_LIMIT
+        };
+        evidence.bad_mail = near(Metric::HardBounce) || near(Metric::Complaint);
         if missed > MAX_MISSED && evidence.used == 0 {
             ramp.idle_days = ramp.idle_days.saturating_add((missed - MAX_MISSED).unsigned_abs());
             ramp.day = today - MAX_MISSED;
@@ -158,6 +162,8 @@ fn closed(
     ramp
 }
 
+/// Bounces or complaints of a day from this share of their limit on explain harm; otherwise too much mail did it.
+const NEAR_LIMIT: f64 = 0.5;
 const MAX_MISSED: i32 = 400;
 
 /// The evidence about the mail of a configuration set to one ISP, apart from how much was granted.

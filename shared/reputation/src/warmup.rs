@@ -14,9 +14,11 @@
 //! is our doing. A trickle that was used without harm counts as use of the quota that it was cut from.
 //!
 //! **Growth is learnt** at each ISP: a ramp begins with the plan's growth. When the ISP turns mail away because there is too
-//! much of it, the quota goes back to what the ISP took, and what a good day adds becomes less; each further good day adds a
-//! little more again. So the growth settles near what the ISP bears. **Shrink** once for each incident: the breaker dates its
-//! harm, and the ramp stores the last date that it has acted on.
+//! much of it, the quota goes back to what the ISP took, and what a good day adds becomes less; from one such day to the next
+//! the ISP shows by how much it takes more each day; and each further good day adds a little more again. So the growth
+//! settles near what the ISP bears. **Shrink** once for each incident: the breaker dates its harm, and the ramp stores the
+//! last date that it has acted on. Harm by bad mail, which bounces or is complained about, halves the quota; harm by too much
+//! mail takes it back to what the ISP took.
 //!
 //! **Idle**: an ISP forgets a sender without mail. Counted in calendar days, because ISPs forget by the calendar. A silence
 //! that an ISP has borne, mail after it being healthy, costs nothing the next time: so monthly senders keep their quota.
@@ -133,21 +135,23 @@ impl Growth {
         Growth((times * 1_000.0).round() as u32)
     }
 
+    /// With this part of what it adds.
+    fn with(self, part: f64) -> Growth {
+        Growth(1_000 + (f64::from(self.0.saturating_sub(1_000)) * part).round() as u32)
+    }
+
     /// With this part of what it adds; between the least and the most that it may be.
     fn scaled(self, part: f64, most: Growth) -> Growth {
-        let added = f64::from(self.0.saturating_sub(1_000)) * part;
-        Growth(1_000 + added.round() as u32).min(most).max(Growth::LEAST.min(most))
+        self.with(part).min(most).max(Growth::LEAST.min(most))
     }
 }
 
 /// What is left of the growth, of what it adds, after a day on which the ISP turned away too much …
-static EASED: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("EASED").map_or(0.7, |v| v.parse().unwrap_or(0.0)));
 /// … after a day on which the breaker found harm …
-static CUT: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("CUT").map_or(0.5, |v| v.parse().unwrap_or(0.0)));
 /// … and after a good day: carefully up again.
-static PROBED: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("PROBED").map_or(1.1, |v| v.parse().unwrap_or(0.0)));
+/// Two days on which an ISP turned away too much show its growth only if they are so many days apart.
+const LEAST_APART: u32 = 3;
 /// A quota is eased to no less than this share of itself: one day says little.
-static MOST_EASED: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("MOST_EASED").map_or(0.6, |v| v.parse().unwrap_or(0.0)));
 /// Growth needs this share of what was granted to be reported as sent.
 const REPORTED_SHARE: f64 = 0.5;
 /// Fewer mails turned away than this say nothing.
@@ -360,6 +364,8 @@ pub struct Evidence {
     pub sent: u64,
     /// Mails among them that the ISP turned away because of the sender.
     pub turned_away: u64,
+    /// Whether the mail was bad: bounces or complaints near what is accepted. Harm is otherwise done by too much of it.
+    pub bad_mail: bool,
     /// The worst verdict in effect about the mail to this ISP.
     pub level: Option<Level>,
     /// Whether the breaker is anything but closed, at this ISP or for the configuration set as a whole.
@@ -429,14 +435,14 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
     }
     if news.is_some() && !evidence.incident {
         next.demoted = news;
-        if evidence.overshot(plan) {
-            next.hit(plan, business, evidence.taken(ramp), *CUT);
+        if evidence.bad_mail {
+            next.learn(plan, business, CUT);
         } else {
-            next.learn(plan, business, *CUT);
+            next.hit(plan, business, evidence.taken(ramp), CUT);
         }
         let least = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
         // What the ISP took is known if it was turned away, and unknown if it was bad mail.
-        next.reach = if evidence.overshot(plan) { evidence.taken(ramp).clamp(least, reach) } else { least };
+        next.reach = if evidence.bad_mail { least } else { evidence.taken(ramp).clamp(least, reach) };
         (next.quota, next.step) = (next.reach, Move::Shrank { from: reach });
     } else if next.idle_days >= plan.rewarm_after_days {
         if reach > plan.start || next.idle_days == plan.rewarm_after_days {
@@ -476,10 +482,10 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
     } else if evidence.overshot(plan) {
-        next.hit(plan, business, evidence.taken(ramp), *EASED);
+        next.hit(plan, business, evidence.taken(ramp), EASED);
         next.borne = 0;
-        let least = ((reach as f64 * *MOST_EASED) as u64).max(plan.minimum).min(reach);
-        next.reach = ((evidence.taken(ramp) as f64 * *MARGIN) as u64).clamp(least, reach);
+        let least = ((reach as f64 * MOST_EASED) as u64).max(plan.minimum).min(reach);
+        next.reach = evidence.taken(ramp).clamp(least, reach);
         next.quota = next.reach;
         if next.reach < reach {
             Move::Eased { from: reach, turned_away: evidence.turned_away, sent: evidence.sent }
@@ -533,32 +539,26 @@ fn grown_or_held(
         Move::Held(Held::RestDay)
     } else {
         let growth = ramp.growth.unwrap_or_else(|| plan.first_growth(business));
-        let strain = evidence.strain(plan);
-        let growth = if plan.learn { Growth(1_000 + (f64::from(growth.0 - 1_000) * (1.0 - strain)) as u32) } else { growth };
-        next.reach = plan.grown(reach, growth);
+        // The nearer the ISP is to turning away too much, the less.
+        let part = if plan.learn { 1.0 - evidence.strain(plan) } else { 1.0 };
+        next.reach = plan.grown(reach, growth.with(part));
         next.quota = next.reach;
-        if strain > *HOLD {
-            next.learn(plan, business, 1.0 - *LESS * strain);
-        } else if ramp.growth.is_some() {
-            next.learn(plan, business, *PROBED);
+        if ramp.growth.is_some() {
+            next.learn(plan, business, PROBED);
         }
         if next.reach >= plan.target { Move::Held(Held::Warmed) } else { Move::Grew { from: reach } }
     }
 }
 
 impl Ramp {
-    /// Learns from a day on which the ISP took only this much. Between two such days the ISP has shown by how much it
-    /// takes more each day.
+    /// Learns from a day on which the ISP took only this much. Between two such days it has shown by how much it takes
+    /// more each day: half of what is learnt is that.
     fn hit(&mut self, plan: &Plan, business: bool, taken: u64, part: f64) {
-        let days = f64::from(self.ceiling_age);
-        if plan.learn && self.ceiling > 0 && self.ceiling_age >= *LEASTAGE as u32 {
-            let most = plan.first_growth(business);
-            let shown = (taken as f64 / self.ceiling as f64).powf(1.0 / days);
-            let shown = Growth::of(shown.max(1.0) ).scaled(1.0, most);
-            let now = self.growth.unwrap_or(most).scaled(part, most);
-            self.growth = Some(if *BLEND > 0.0 { Growth(((f64::from(shown.0) * *BLEND) + f64::from(now.0) * (1.0 - *BLEND)) as u32) } else { now });
-        } else {
-            self.learn(plan, business, part);
+        self.learn(plan, business, part);
+        if let Some(growth) = self.growth.filter(|_| self.ceiling > 0 && self.ceiling_age >= LEAST_APART) {
+            let days = f64::from(self.ceiling_age);
+            let shown = Growth::of((taken as f64 / self.ceiling as f64).max(1.0).powf(1.0 / days));
+            self.growth = Some(Growth(growth.0.midpoint(shown.0)).scaled(1.0, plan.first_growth(business)));
         }
         (self.ceiling, self.ceiling_age) = (taken, 0);
     }
@@ -597,12 +597,7 @@ impl Evidence {
     }
 }
 
-static HOLD: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("HOLD").map_or(0.3, |v| v.parse().unwrap_or(0.0)));
 
-static LESS: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("LESS").map_or(0.3, |v| v.parse().unwrap_or(0.0)));
 
-static LEASTAGE: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("LEASTAGE").map_or(3.0, |v| v.parse().unwrap_or(0.0)));
 
-static BLEND: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("BLEND").map_or(0.5, |v| v.parse().unwrap_or(0.0)));
 
-static MARGIN: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("MARGIN").map_or(1.0, |v| v.parse().unwrap_or(0.0)));

@@ -32,6 +32,8 @@ fn ramp(quota: u64) -> Ramp {
         peak_age: 0,
         borne: 0,
         growth: None,
+        ceiling: 0,
+        ceiling_age: 0,
         demoted: None,
     }
 }

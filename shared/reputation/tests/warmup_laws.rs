@@ -25,6 +25,8 @@ fn ramp() -> Ramp {
         peak_age: 1,
         borne: 0,
         growth: None,
+        ceiling: 0,
+        ceiling_age: 0,
         demoted: None,
     }
 }
@@ -351,6 +353,7 @@ fn every_move_says_why() {
         Move::Held(Held::Unused { used: 10, quota: 50 }),
         Move::Held(Held::Unreported { sent: 3, used: 50 }),
         Move::Held(Held::TurnedAway),
+        Move::Held(Held::Trickle),
         Move::Held(Held::Idle { days: 1 }),
         Move::Held(Held::Idle { days: 3 }),
         Move::Held(Held::Unwell),
