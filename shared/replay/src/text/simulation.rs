@@ -73,7 +73,7 @@ fn totals(scenario: &ScenarioSummary) -> String {
         ("delivered", Right),
         ("of oracle", Right),
         ("def. + blocks", Right),
-        ("of them too much", Right),
+        ("turned away", Right),
     ];
     let mut grid = Grid::new(&header, 2);
     let oracle = scenario.total(Arm::Oracle).map_or(0.0, |total| total.delivered_thousands);
