@@ -11,7 +11,7 @@
 //! is in effect, what the breaker did. **Grow** only after a day that was healthy, whose quota was used, and whose mail SES
 //! reported: unused quota proves nothing, nor does a grant without mail, nor the day on which a ramp begins, which is rarely
 //! a whole day. Quota counts as used, too, if requests got all there was and asked for more: how fast a quota is released
-//! is our doing. A trickle that was used without harm counts as use of the quota that it was cut from.
+//! is our doing. A trickle proves nothing about the quota that it was cut from.
 //!
 //! **Growth is learnt** at each ISP: a ramp begins with the plan's growth. When the ISP turns mail away because there is too
 //! much of it, the quota goes back to what the ISP took, and what a good day adds becomes less; from one such day to the next
@@ -147,11 +147,15 @@ impl Growth {
 }
 
 /// What is left of the growth, of what it adds, after a day on which the ISP turned away too much …
+const EASED: f64 = 0.7;
 /// … after a day on which the breaker found harm …
+const CUT: f64 = 0.5;
 /// … and after a good day: carefully up again.
+const PROBED: f64 = 1.1;
 /// Two days on which an ISP turned away too much show its growth only if they are so many days apart.
 const LEAST_APART: u32 = 3;
 /// A quota is eased to no less than this share of itself: one day says little.
+const MOST_EASED: f64 = 0.6;
 /// Growth needs this share of what was granted to be reported as sent.
 const REPORTED_SHARE: f64 = 0.5;
 /// Fewer mails turned away than this say nothing.

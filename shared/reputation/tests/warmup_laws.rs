@@ -87,14 +87,32 @@ fn an_isp_that_turns_mail_away_gets_back_what_it_took_and_grows_less_from_then_o
     assert_eq!(next.growth, Some(Growth(1_847)));
     let eased = Move::Eased { from: 2_709, turned_away: 2_000, sent: 2_709 };
     let next = check(&next, turned_away(2_000, 2_709), 1_625, eased);
-    assert_eq!(next.growth, Some(Growth(1_593)));
+    // It takes no more than the last time: only half of what was learnt is left.
+    assert_eq!(next.growth, Some(Growth(1_296)));
 }
 
 #[test]
 fn a_few_mails_turned_away_mean_nothing() {
-    check(&ramp(), turned_away(49, 1_000), 2_000, Move::Grew { from: 1_000 });
+    check(&ramp(), turned_away(0, 1_000), 2_000, Move::Grew { from: 1_000 });
     let small = Ramp { quota: 20, reach: 20, ..ramp() };
     check(&small, turned_away(2, 20), 40, Move::Grew { from: 20 });
+}
+
+#[test]
+fn the_nearer_an_isp_is_to_turning_away_too_much_the_less_a_quota_grows() {
+    check(&ramp(), turned_away(10, 1_000), 1_667, Move::Grew { from: 1_000 });
+    check(&ramp(), turned_away(20, 1_000), 1_333, Move::Grew { from: 1_000 });
+    check(&ramp(), turned_away(29, 1_000), 1_033, Move::Grew { from: 1_000 });
+}
+
+#[test]
+fn two_days_on_which_an_isp_turned_mail_away_show_how_much_more_it_takes_each_day() {
+    // 1,000 at first, twice as many four days later: 2^(1/4) is 1.189, and half of the rest is what was learnt before.
+    let known = Ramp { ceiling: 1_000, ceiling_age: 3, growth: Some(Growth(1_500)), ..ramp() };
+    let next = after(&plan(), Ramp { quota: 2_500, reach: 2_500, ..known.clone() }, &[turned_away(500, 2_500)]);
+    assert_eq!((next.growth, next.ceiling, next.ceiling_age), (Some(Growth((1_350 + 1_189) / 2)), 2_000, 0));
+    let soon = Ramp { quota: 2_500, reach: 2_500, ceiling_age: 1, ..known };
+    assert_eq!(after(&plan(), soon, &[turned_away(500, 2_500)]).growth, Some(Growth(1_350)));
 }
 
 #[test]
@@ -165,14 +183,20 @@ fn a_breaker_that_is_not_closed_holds_it() {
 
 #[test]
 fn harm_shrinks_it_and_one_incident_never_does_so_twice() {
-    let harm = Evidence { worsened: Some(Now(7)), unsettled: true, level: Some(Level::Throttle), ..used(1_000) };
+    let harm = Evidence {
+        worsened: Some(Now(7)),
+        unsettled: true,
+        level: Some(Level::Throttle),
+        bad_mail: true,
+        ..used(1_000)
+    };
     let next = check(&ramp(), harm, 500, Move::Shrank { from: 1_000 });
     let next = check(&next, Evidence { used: 500, ..harm }, 500, Move::Held(Held::Unwell));
-    let healthy_again = Evidence { worsened: Some(Now(7)), ..used(500) };
+    let healthy_again = Evidence { worsened: Some(Now(7)), bad_mail: true, ..used(500) };
     // After harm, a good day adds half of what it did before.
     let next = check(&next, healthy_again, 750, Move::Grew { from: 500 });
     // A new incident shrinks it again.
-    check(&next, Evidence { worsened: Some(Now(8)), ..used(750) }, 375, Move::Shrank { from: 750 });
+    check(&next, Evidence { worsened: Some(Now(8)), bad_mail: true, ..used(750) }, 375, Move::Shrank { from: 750 });
 }
 
 #[test]
@@ -184,12 +208,14 @@ fn harm_by_too_much_mail_shrinks_it_to_what_the_isp_took_but_to_half_at_most() {
 
 #[test]
 fn while_sending_is_stopped_there_is_a_trickle_and_afterwards_the_quota_is_back() {
-    let open = Evidence { worsened: Some(Now(7)), unsettled: true, contained: true, ..used(900) };
+    let open =
+        Evidence { worsened: Some(Now(7)), unsettled: true, contained: true, bad_mail: true, ..used(900) };
     let next = check(&ramp(), open, 25 + 50, Move::Trickled { reach: 500 });
     let next = check(&next, Evidence { used: 25, ..open }, 25 + 50, Move::Trickled { reach: 500 });
     let closed = Evidence { worsened: Some(Now(7)), bulk: 25, ..used(25) };
-    // The whole trickle was used, and the volume that the ISP had accepted grows.
-    check(&next, closed, 750, Move::Grew { from: 500 });
+    // The quota is back, and grows after the next good day.
+    let next = check(&next, closed, 500, Move::Held(Held::Trickle));
+    check(&next, Evidence { worsened: Some(Now(7)), ..used(500) }, 750, Move::Grew { from: 500 });
 }
 
 #[test]
@@ -382,6 +408,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
             cut: used * cut / 100,
             sent: used * (150 - sent) / 100,
             turned_away: used * away * away / 20_000,
+            bad_mail: away.is_multiple_of(2),
             level,
             unsettled: unsettled || contained,
             contained,

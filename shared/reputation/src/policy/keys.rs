@@ -343,7 +343,7 @@ pub(super) const PLAN: &[Key] = &[
         "burst_share",
         "share of the quota",
         number(0.001, 1.0),
-        "Quota that is not requested is kept, up to this share, or 20 mails.",
+        "Quota that is not requested is kept, up to this share.",
     ),
     key("critical_share", "share of the quota", number(0.0, 1.0), "Kept for mail of class `critical` alone."),
     key(
