@@ -17,11 +17,11 @@ use pipeline::ports::{
 };
 use pipeline::stream::{Record, Shard};
 use reputation::breaker::Input;
-use reputation::permit::{Lease, MarkMove, Meter, Nanos, Spend};
+use reputation::permit::{Lease, MarkMove, Meter, Nanos, Schedule, Spend};
 use reputation::policy::Policy;
 use reputation::time::Now;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
-use reputation::warmup::{Move, Ramp};
+use reputation::warmup::{Growth, Move, Ramp};
 use reputation::{Isp, Key, Minute, Subject};
 
 use super::mail::Rng;
@@ -234,7 +234,7 @@ async fn tables_answer_as_memory_does() {
 enum QuotaAct {
     Open(Option<Quota>, Quota),
     Spend(Spend, Lease, Vec<String>),
-    TakeBack(i32, Lease, u64),
+    TakeBack(Lease, u64),
 }
 
 async fn perform_quota<Q: Quotas>(quotas: &Q, set: &str, isp: Isp, act: &QuotaAct) -> String {
@@ -247,8 +247,8 @@ async fn perform_quota<Q: Quotas>(quotas: &Q, set: &str, isp: Isp, act: &QuotaAc
                 Spent::Refused(quota) => format!("refused {:?}", quota.map(sorted)),
             }
         }
-        QuotaAct::TakeBack(day, lease, unused) => {
-            format!("{:?}", quotas.take_back(set, isp, *day, lease, *unused).await)
+        QuotaAct::TakeBack(lease, unused) => {
+            format!("{:?}", quotas.take_back(set, isp, lease, *unused).await)
         }
     }
 }
@@ -268,13 +268,17 @@ fn any_quota(rng: &mut Rng) -> Quota {
         anchor: rng.chance(50),
         sending_days: 3,
         idle_days: 0,
-        low: (1, 20),
+        peak: 20,
+        peak_age: 1,
+        borne: 0,
+        growth: rng.chance(50).then_some(Growth(1_400)),
+        ceiling: 0,
+        ceiling_age: 0,
         demoted: rng.chance(50).then_some(START),
-        hurt: 7,
     };
     // The same for a day, because there is one ramp of each.
-    let ramp = Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, ..ramp };
-    Quota { ramp, meter: Meter { bulk: 0, critical: 0, mark: Nanos::of(START) }, leases: Vec::new() }
+    let ramp = Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, growth: None, ..ramp };
+    Quota { ramp, meter: Meter { bulk: 0, critical: 0, cut: 0, mark: Nanos::of(START) }, leases: Vec::new() }
 }
 
 fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
@@ -307,8 +311,8 @@ fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
                 _ => {}
             }
             let unused = rng.below(lease.mails() as usize + 2) as u64;
-            let day = known.map_or(20_778, |quota| quota.ramp.day) + i32::from(rng.chance(10));
-            QuotaAct::TakeBack(day, lease, unused)
+            lease.day += i32::from(rng.chance(10));
+            QuotaAct::TakeBack(lease, unused)
         }
         _ => {
             let (bulk, critical) = (rng.below(3) as u64 * 7, rng.below(3) as u64 * 2);
@@ -328,13 +332,17 @@ fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
                 bulk,
                 most_bulk: [0, 30, 1_000][rng.below(3)],
                 critical,
+                cut: [0, bulk + critical][rng.below(2)],
                 most_critical: [0, 1_000][rng.below(2)],
                 interval,
                 mark,
             };
             let id = |rng: &mut Rng| format!("{:016x}", rng.below(12));
             let forgotten = (0..rng.below(3)).map(|_| id(rng)).collect();
-            QuotaAct::Spend(spend, Lease::of(id(rng), &spend, START.plus_minutes(1)), forgotten)
+            // With some, the mark is where giving the lease back expects it.
+            let from = Nanos(now.0 + rng.below(3) as i64 - 1);
+            let schedule = rng.chance(40).then_some(Schedule { from, mails: bulk / 2, slot: 2, granted: START });
+            QuotaAct::Spend(spend, Lease::of(id(rng), &spend, schedule, START, 60_000), forgotten)
         }
     }
 }

@@ -118,10 +118,14 @@ impl GateFleet {
         if recipients.is_empty() {
             recipients.insert(ISPS[1].0.to_owned(), json!(1 + rng.below(15)));
         }
-        let body = json!({
+        let mut body = json!({
             "request": format!("{}-{}", client.number, client.asked), "configurationSet": "news", "identity": "news.example",
             "class": class, "recipients": recipients
         });
+        // From noon on all of the quota may have come in, so that what is scheduled cannot be too much by then.
+        if now.0 >= MIDNIGHT.0 + 12 * HOUR_MILLIS && client.rng.chance(40) {
+            body["schedule"] = json!(true);
+        }
         let mut tries = 0;
         let permits = loop {
             tries += 1;
@@ -140,8 +144,14 @@ impl GateFleet {
             }
         };
         for permit in permits.as_array().unwrap() {
-            let (granted, isp) = (permit["granted"].as_u64().unwrap(), permit["isp"].as_str().unwrap());
+            let isp = permit["isp"].as_str().unwrap();
             let Some(lease) = permit["lease"].as_str() else { continue };
+            let slots = permit["schedule"].as_array().into_iter().flatten();
+            let scheduled: u64 = slots.map(|slot| slot["mails"].as_u64().unwrap()).sum();
+            let granted = permit["granted"].as_u64().unwrap() + scheduled;
+            if scheduled > 0 {
+                self.note("scheduled").await;
+            }
             let mut known = self.known.lock().await;
             assert!(known.leases.insert(lease.to_owned()), "{lease} was granted twice");
             *known.granted.entry(isp.to_owned()).or_default() += granted;
@@ -231,6 +241,7 @@ async fn simulate(seed: u64) {
         assert_eq!(used(&cloud, "quota#news", isp), (EVERYBODY, RESERVE), "{isp}");
     }
     let known = fleet.known.lock().await;
+    assert!(known.incidents.contains_key("scheduled"), "{:?}", known.incidents);
     if bad > 0 {
         for what in ["stopped", "uncounted", "twice", "late"] {
             assert!(known.incidents.contains_key(what), "{what}: {:?}", known.incidents);

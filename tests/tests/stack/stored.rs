@@ -17,9 +17,9 @@ use pipeline::stream::Shard;
 use reputation::breaker::Input;
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
-use reputation::permit::{Lease, Meter, Nanos};
+use reputation::permit::{Lease, Meter, Nanos, Schedule};
 use reputation::time::Now;
-use reputation::warmup::{Held, Move, Ramp};
+use reputation::warmup::{Growth, Held, Move, Ramp};
 use reputation::{Key, Metric, Subject, Tally};
 use serde_json::Value;
 
@@ -147,20 +147,29 @@ async fn quotas_are_opened(cloud: &Cloud, policy: &reputation::Policy) {
         anchor: false,
         sending_days: 9,
         idle_days: 1,
-        low: (2, 30),
+        peak: 480,
+        peak_age: 1,
+        borne: 13,
+        growth: Some(Growth(1_400)),
+        ceiling: 410,
+        ceiling_age: 5,
         demoted: Some(START),
-        hurt: 1_500,
     };
     let unused = Ramp { step: Move::Held(Held::Unused { used: 3, quota: 50 }), demoted: None, anchor: true, ..grown };
     let lease = Lease {
         id: "00ab54a98ceb1f0a".to_owned(),
+        day: 20_778,
         bulk: 100,
         critical: 2,
         interval: 96,
         expires: START.plus_minutes(1),
+        schedule: None,
     };
-    let meter = Meter { bulk: 120, critical: 7, mark: Nanos::of(START) };
-    for (isp, ramp, leases) in [("gmail", grown, vec![lease]), ("microsoft", unused, Vec::new())] {
+    let schedule =
+        Schedule { from: Nanos::of(START), mails: 80, slot: 20, granted: START };
+    let scheduled = Lease { id: "1b54a98ceb1f0a00".to_owned(), schedule: Some(schedule), ..lease.clone() };
+    let meter = Meter { bulk: 120, critical: 7, cut: 40, mark: Nanos::of(START) };
+    for (isp, ramp, leases) in [("gmail", grown, vec![lease, scheduled]), ("microsoft", unused, Vec::new())] {
         let isp = policy.isp_map.by_name(isp).unwrap();
         let quota = Quota { ramp, meter, leases };
         assert_eq!(quotas.open("shop", isp, None, &quota).await.unwrap(), Saved::Saved);
