@@ -18,6 +18,7 @@ use replay::domains::{DomainBook, DomainMail};
 use reputation::isp::{Isp, IspMap, Proposal as Hinted, isp_of_host};
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::PolicyFault;
 
 use crate::asking::Progress;
 use crate::failure::Failure;
@@ -601,7 +602,7 @@ pub fn write(file: &str, toml: &str, proposed: &mut Proposed) -> Result<Option<S
 fn edit(file: &str, before: &str, proposals: &[Proposal]) -> Result<entries::Edited, Checked> {
     parsed(file, before)?;
     let edited = entries::edited(before, proposals);
-    let edited = edited.map_err(|error| invalid(file, error.to_string()))?;
+    let edited = edited.map_err(|error| invalid(file, PolicyFault::from(error.to_string())))?;
     parsed(&format!("{file} with more ISPs"), &edited.toml)?;
     Ok(edited)
 }

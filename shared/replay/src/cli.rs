@@ -23,8 +23,8 @@ use reputation::warmup::Plan;
 use tempfile::NamedTempFile;
 use terminal::progress::Painter;
 use terminal::{
-    Color, Format, TermStyle, complain, counted, name, placed_once, quoted, sanitize, show, show_json, suggest,
-    term_style, thousands,
+    Color, Format, InvalidPolicy, PolicyFault, TermStyle, complain, counted, name, quoted, sanitize, show, show_json,
+    suggest, term_style, thousands,
 };
 
 use crate::driver::{self, Extras, Options, RejectedLine, Replay, TraceRequest};
@@ -106,13 +106,15 @@ fn complain_of(error: &anyhow::Error) {
     } else {
         complain(&text);
     }
+    let remedy = error.downcast_ref::<InvalidPolicy>().map(|invalid| invalid.fault.remedy());
+    remedy.iter().filter(|remedy| !remedy.is_empty()).for_each(|remedy| complain(remedy));
 }
 
 fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
     let Some(path) = path else { return Ok(Policy::default()) };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
     Policy::from_toml(&text).map_err(|error| {
-        anyhow::Error::new(placed_once(error)).context(format!("{} is not a valid policy", path.display()))
+        InvalidPolicy { file: path.display().to_string(), fault: PolicyFault::of(&text, error) }.into()
     })
 }
 

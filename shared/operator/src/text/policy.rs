@@ -19,7 +19,7 @@ impl Render for Checked {
     fn text(&self, term: TermStyle) -> String {
         match &self.policy {
             Some(policy) => format!("{} is valid\n\n{}", sanitize(&self.file), replay::text::policy(policy, term)),
-            None => invalid_policy(&self.file, self.problem.as_deref().unwrap_or_default(), term),
+            None => invalid_policy(self, term),
         }
     }
 
@@ -72,9 +72,13 @@ fn is_head(line: &str) -> bool {
 }
 
 /// Why a policy is not valid.
-fn invalid_policy(file: &str, problem: &str, term: TermStyle) -> String {
-    let mut out = painted(BAD.bold(), &format!("{file} is not a valid policy"), term);
-    out.push_str(&paragraph(problem, term));
+fn invalid_policy(checked: &Checked, term: TermStyle) -> String {
+    let (problem, remedy) = checked.words();
+    let mut out = painted(BAD.bold(), &format!("{} is not a valid policy", checked.file), term);
+    out.push_str(&paragraph(&problem, term));
+    if !remedy.is_empty() {
+        out.push_str(&paragraph(&remedy, term));
+    }
     out
 }
 

@@ -36,7 +36,7 @@ fn what_needs_no_aws_asks_for_none() {
     check(&["policy", "check", "good.toml", "--format", "json"], 0, "\"valid\": true");
     check(&["policy", "check", "bad.toml"], 1, "bad.toml is not a valid policy");
     check(&["policy", "check", "bad.toml", "--output", "json"], 1, "policy key `mode`");
-    check(&["policy", "check", "torn.toml"], 1, "line 1");
+    check(&["policy", "check", "torn.toml"], 1, "line 1, column 8: ");
     check(&["policy", "check", "missing.toml"], 2, "error: cannot read missing.toml: No such file");
     check(&["policy", "check", "binary.toml"], 2, "error: cannot read binary.toml: stream did not contain valid UTF-8");
     check(&["policy", "push", "missing.toml"], 2, "error: cannot read missing.toml");

@@ -400,10 +400,18 @@ async fn an_invalid_policy_is_neither_pushed_nor_asked_about() {
         assert_eq!(answer.exit, Exit::No);
         assert_eq!(
             visible(&answer.text),
-            "my.toml is not a valid policy\npolicy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200\n"
+            "my.toml is not a valid policy\nline 2, column 1: policy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to \
+             43200\n"
         );
     }
     assert_eq!(account.cloud.items(REPUTATION).len(), 0);
+    let misspelt = check("[warmup.plan]\nstart = 50\ngrowht = 2.0\n");
+    let text = visible(&misspelt.text);
+    assert!(text.contains("\nline 3, column 1: policy key `warmup.plan.growht`: unknown field `growht`"), "{text}");
+    assert!(text.ends_with("\nDid you mean `growth`?\n"), "{text}");
+    let document = parsed(&misspelt);
+    let place = ["key", "line", "column", "nearest"].map(|name| document[name].clone());
+    assert_eq!(place, [json!("warmup.plan.growht"), json!(3), json!(1), json!("growth")]);
     let long = check(&"#".repeat(100_001));
     assert!(visible(&long.text).contains("it has 100001 bytes; the limit is 100000"), "{}", long.text);
     let valid = check("mode = \"shadow\"");

@@ -43,9 +43,15 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&[&path("notes.json")], 2, &["notes.json:1: not JSON", "error: no SES event in 1 line of input"]);
     check(&[&events, "--policy", &path("bad.toml")], 2, &["bad.toml", "breaker.open_minutes", "is 0", "1 to 43200"]);
     for (text, says) in [
-        ("mode = 'x'", "policy key `mode`: unknown variant `x`, expected `act` or `shadow`\n"),
+        (
+            "mode = 'x'",
+            "policy: line 1, column 1: policy key `mode`: unknown variant `x`, expected `act` or `shadow`\n",
+        ),
         ("[gate]\nfoo = 1", "policy key `gate.foo`: unknown field `foo`, expected one of `in_use`, `lease_seconds`"),
         ("[[ratios]]\nmetric = 'x'", "policy key `ratios[0].metric`: unknown variant `x`, expected one of"),
+        ("[warmup.plan]\ngrowht = 2", "line 2, column 1: policy key `warmup.plan.growht`: unknown field"),
+        ("[warmup.plan]\ngrowht = 2", "\nDid you mean `growth`?\n"),
+        ("mode = ", "line 1, column 8: the policy is not valid TOML: "),
     ] {
         fs::write(path("shape.toml"), text).unwrap();
         let ran = check(&["check", &path("shape.toml")], 2, &[says]);
