@@ -41,7 +41,7 @@ use arguments::{
 };
 use isps::Shown;
 use terminal::progress::Painter;
-use terminal::{Color, Format, TermStyle, complain, show, term_style, visible};
+use terminal::{Color, Format, TermStyle, complain, report_usage, show, term_style, visible};
 
 /// Runs `arguments`, of which the first is the program's name, as of one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -53,13 +53,11 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// As [`run`], with a clock for verbs that go on.
 pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(answer) => {
-            // Help and version are errors of the parser, too.
-            let _ = answer.print();
-            return if answer.exit_code() == 0 { Exit::Done } else { Exit::Usage };
-        }
+        // Help and version are errors of the parser, too.
+        Err(answer) => return report_usage(&answer, &arguments),
     };
     let (format, color) = (cli.global.format, cli.global.color);
     let outcome = if let Verb::Status(StatusArgs { watch: Some(seconds), subject }) = &cli.verb {
@@ -74,20 +72,7 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
     } else {
         blocking(cli, clock()).and_then(|answer| print_answer(&answer, format, color).map(|()| answer.exit))
     };
-    match outcome {
-        Ok(exit) => exit,
-        Err(failure) => {
-            let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
-            // The SDK prints lists over several lines; other control characters are escaped later.
-            let error = format!("error: {failure}{cause}");
-            complain(&error.split_whitespace().collect::<Vec<_>>().join(" "));
-            let remedy = failure.remedy();
-            if !remedy.is_empty() {
-                complain(&remedy);
-            }
-            failure.exit()
-        }
-    }
+    outcome.unwrap_or_else(|failure| failure.report().print(format))
 }
 
 /// Runs `arguments`, of which the first is the program's name, in the account of `access`. Their options for stack, profile,

@@ -15,7 +15,7 @@ mod simulation;
 pub use backtest::backtest;
 pub use call::Call;
 pub use explanation::explanation;
-pub use policy::policy;
+pub use policy::{checked, policy};
 pub use quota::quota;
 pub use report::{report, warnings};
 pub use schedule::schedules;

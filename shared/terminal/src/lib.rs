@@ -7,6 +7,8 @@
 //! **Invariant:** nothing here knows event files or AWS; the rules are known for the colours of states and rates.
 
 mod breakers;
+mod error;
+mod exit;
 mod grid;
 mod layout;
 mod output;
@@ -20,6 +22,8 @@ pub mod time;
 mod words;
 
 pub use breakers::{rate_style, state_style, transition_words};
+pub use error::{ErrorReport, report_usage};
+pub use exit::{ErrorKind, Exit};
 pub use grid::{Align, Cell, Grid};
 pub use layout::{TermStyle, hanging, wrapped};
 pub use output::{Color, Format, complain, show, show_json, term_style};

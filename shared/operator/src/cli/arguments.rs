@@ -50,9 +50,9 @@ Credentials and Region come from where the AWS CLI takes them: AWS_* variables, 
 States: a breaker is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is \
 good). In JSON the stable names are closed, throttled, open and probing.
 
-Exit codes: 0 success; 1 the answer is no (an invalid policy, a set that is not connected, a stop that has no effect \
-at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read (nothing was changed); 3 AWS refused or \
-could not be reached.";
+Exit codes: 0 success; 1 the answer is no (a checked policy that is not valid, a set that is not connected, a stop that has no \
+effect at SES, a stack with faults); 2 bad usage, an unknown name, or a file that cannot be read or used (nothing was changed); 3 \
+AWS refused or could not be reached. With --format json, an error is one JSON object on standard error.";
 
 /// Options that every verb accepts.
 #[derive(Debug, Args)]
@@ -599,7 +599,7 @@ counted, and reading goes on.
 Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \
 the bucket and s3:GetObject on the objects; without --against, what `status` needs.
 
-Exit codes: 0 success; 1 a policy is not valid, or nothing is recorded; 2 bad usage, an unreadable file, no such bucket or \
+Exit codes: 0 success; 1 nothing is recorded; 2 bad usage, a policy that is not valid, an unreadable file, no such bucket or \
 no object; 3 AWS refused or could not be reached.")]
 pub(crate) struct BacktestArgs {
     /// The policy to try, in TOML
@@ -824,7 +824,7 @@ Examples:
   replay events/ --policy my.toml              what would it have done?
   ses-breaker policy push my.toml
 
-Exit codes: 0 it is current now; 1 it is not valid, another person pushed one meanwhile, or the answer was no; 2 the file \
+Exit codes: 0 it is current now; 1 another person pushed one meanwhile, or the answer was no; 2 it is not valid, the file \
 cannot be read, or there is no terminal to ask on; 3 AWS refused or could not be reached.")]
     Push {
         /// The differences from the default, in TOML
@@ -880,8 +880,8 @@ person pushed meanwhile.
 
 Needs: no AWS, except for --s3 (s3:ListBucket on the bucket and s3:GetObject on the objects) and --apply (as `policy push`).
 
-Exit codes: 0 success; 1 a policy is not valid, another person pushed one meanwhile, or the answer was no; 2 bad usage, or \
-input that cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
+Exit codes: 0 success; 1 another person pushed a policy meanwhile, or the answer was no; 2 bad usage, a policy that is not \
+valid, or input that cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
 pub(crate) struct ProposeArgs {
     /// Event files, directories or quoted patterns; - is standard input
     #[arg(value_name = "FILE|DIR|GLOB|-")]

@@ -3,7 +3,7 @@
 use terminal::time::moment;
 use terminal::{Align, BAD, BOLD, Cell, DIM, Grid, TermStyle, paint, sanitize};
 
-use super::{Render, painted, paragraph};
+use super::{Render, paragraph};
 use crate::Exit;
 use crate::asking::ActsOn;
 use crate::policies::{self, Outcome, Push};
@@ -17,10 +17,7 @@ impl Render for policies::Shown {
 
 impl Render for Checked {
     fn text(&self, term: TermStyle) -> String {
-        match &self.policy {
-            Some(policy) => format!("{} is valid\n\n{}", sanitize(&self.file), replay::text::policy(policy, term)),
-            None => invalid_policy(self, term),
-        }
+        replay::text::checked(self, term)
     }
 
     fn exit(&self) -> Exit {
@@ -69,17 +66,6 @@ fn shown_policy(shown: &policies::Shown) -> String {
 
 fn is_head(line: &str) -> bool {
     line.starts_with("# Version ") && line.contains(", pushed ") && line.contains(" UTC by ")
-}
-
-/// Why a policy is not valid.
-fn invalid_policy(checked: &Checked, term: TermStyle) -> String {
-    let (problem, remedy) = checked.words();
-    let mut out = painted(BAD.bold(), &format!("{} is not a valid policy", checked.file), term);
-    out.push_str(&paragraph(&problem, term));
-    if !remedy.is_empty() {
-        out.push_str(&paragraph(&remedy, term));
-    }
-    out
 }
 
 /// What a push changes, and its result.

@@ -393,17 +393,14 @@ async fn an_invalid_policy_is_neither_pushed_nor_asked_about() {
     let account = Account::default();
     let check = |toml: &str| answered(Ok(policy_file::check("my.toml", toml))).unwrap();
     let wrong = "[breaker]\nopen_minutes = 0\n";
-    for answer in [
-        check(wrong),
-        answered(policies::push(&account.access(), "my.toml", wrong, false, MORNING, &Asking::NOBODY).await).unwrap(),
-    ] {
-        assert_eq!(answer.exit, Exit::No);
-        assert_eq!(
-            visible(&answer.text),
-            "my.toml is not a valid policy\nline 2, column 1: policy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to \
-             43200\n"
-        );
-    }
+    let problem = "line 2, column 1: policy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200";
+    let answer = check(wrong);
+    assert_eq!(answer.exit, Exit::No);
+    assert_eq!(visible(&answer.text), format!("my.toml is not a valid policy\n{problem}\n"));
+    let refused =
+        policies::push(&account.access(), "my.toml", wrong, false, MORNING, &Asking::NOBODY).await.unwrap_err();
+    assert_eq!(refused.exit(), Exit::Usage);
+    assert_eq!(refused.to_string(), format!("my.toml is not a valid policy: {problem}"));
     assert_eq!(account.cloud.items(REPUTATION).len(), 0);
     let misspelt = check("[warmup.plan]\nstart = 50\ngrowht = 2.0\n");
     let text = visible(&misspelt.text);

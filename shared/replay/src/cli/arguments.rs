@@ -49,7 +49,22 @@ States: mail is sending, slowed (a share of the quota), stopped or testing (a sm
 JSON the stable names are closed, throttled, open and probing.
 
 Exit codes: 0 success; 1 something would have been stopped, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
-that cannot be read to its end or is not sorted by time. Write a file named like a subcommand as ./check.";
+that cannot be read to its end or is not sorted by time. With --format json, an error is one JSON object on the last line of \
+standard error. Write a file named like a subcommand as ./check.";
+
+impl Cli {
+    /// The format of answers and errors.
+    pub(super) fn format(&self) -> Format {
+        match &self.command {
+            None => self.replay.reading.format,
+            Some(Command::Check(args)) => args.format,
+            Some(Command::Explain(args)) => args.reading.format,
+            Some(Command::Plan(args)) => args.format,
+            Some(Command::Simulate(args)) => args.format,
+            Some(Command::Generate(_)) => Format::Text,
+        }
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -218,11 +233,19 @@ pub(super) enum ScenarioName {
 /// Validate a policy and print what it means: limits, evidence and the false alarms it allows, ratio limits, times, gate and
 /// warm-up.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 valid; 2 not valid, and why.")]
+#[command(after_help = "\
+Examples:
+  replay check infra/policy.toml
+  replay check my.toml --format json | jq .problem
+
+Exit codes: 0 it is valid; 1 it is not, and why; 2 the file cannot be read.")]
 pub(super) struct CheckArgs {
     /// The policy, in TOML
     #[arg(value_name = "POLICY")]
     pub(super) policy: PathBuf,
+    /// Format of the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(super) format: Format,
     /// Colours in text
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub(super) color: Color,

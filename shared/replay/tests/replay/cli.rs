@@ -40,8 +40,13 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&["nowhere.json"], 2, &["error: no such file: nowhere.json", "name a file"]);
     check(&[&path("empty")], 2, &["error: no event files in", ".ndjson"]);
     check(&["nothing/*.gz"], 2, &["error: nothing matches"]);
-    check(&[&path("notes.json")], 2, &["notes.json:1: not JSON", "error: no SES event in 1 line of input"]);
+    check(&[&path("notes.json")], 2, &["notes.json:1: not JSON", "error: no SES event in 1 line of input\nCheck that"]);
     check(&[&events, "--policy", &path("bad.toml")], 2, &["bad.toml", "breaker.open_minutes", "is 0", "1 to 43200"]);
+    let invalid = |name: &str, says: &[&str]| {
+        let ran = replay(&["check", name]);
+        assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{name}");
+        says.iter().for_each(|word| assert!(ran.out.contains(word), "{name} does not say {word:?}: {}", ran.out));
+    };
     for (text, says) in [
         (
             "mode = 'x'",
@@ -54,25 +59,27 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
         ("mode = ", "line 1, column 8: the policy is not valid TOML: "),
     ] {
         fs::write(path("shape.toml"), text).unwrap();
-        let ran = check(&["check", &path("shape.toml")], 2, &[says]);
+        let ran = check(&[&events, "--policy", &path("shape.toml")], 2, &[says]);
         assert!(!ran.err.contains("` in `"), "{}", ran.err);
     }
     check(&[&events, "--policy", "none.toml"], 2, &["error: cannot read the policy none.toml"]);
-    check(&["check", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
+    invalid(&path("bad.toml"), &["bad.toml is not a valid policy\nline 2, column 1: ", "breaker.open_minutes", "is 0"]);
+    invalid(&path("shape.toml"), &["line 1, column 8: the policy is not valid TOML: "]);
+    check(&["check", "none.toml"], 2, &["error: cannot read the policy none.toml"]);
     check(&[&events, "--since", "yesterday"], 2, &["--since", "yesterday", "2026-10-06T09:00"]);
     check(&[&events, "--since", "2026-10-06", "--until", "2026-10-06"], 2, &["error: --since 2026-10-06"]);
     check(&[&events, "--subject", "newsletter"], 2, &["`newsletter` names no subject", "configuration-set:NAME"]);
-    let says = ["no mail of configuration-set:newsleter", "did you mean configuration-set:newsletter?"];
+    let says = ["no mail of configuration-set:newsleter", "\nDid you mean configuration-set:newsletter?"];
     check(&[&events, "--subject", "configuration-set:newsleter"], 2, &says);
     let at = ["--at", "2026-10-06T09:00", "--subject", "account"];
-    check(&[&["explain", &events][..], &at, &["--isp", "gmial"]].concat(), 2, &["`gmial`", "did you mean gmail"]);
+    check(&[&["explain", &events][..], &at, &["--isp", "gmial"]].concat(), 2, &["`gmial`", "Did you mean gmail"]);
     let early = ["--at", "2026-10-06T05:00", "--subject", "configuration-set:newsletter"];
     let says = ["no mail of configuration-set:newsletter until 2026-10-06T05:00"];
     check(&[&["explain", &events][..], &early].concat(), 2, &says);
     check(&["plan", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
-    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "it is empty"]);
+    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "It is empty"]);
     fs::write(path("news.toml"), "[warmup.sets.news]\n").unwrap();
-    check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new; did you mean news?"]);
+    check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new\nDid you mean news?"]);
     check(&[&events, "--max-subjects", "99"], 2, &["--max-subjects", "99 is not in 100.."]);
     check(&["simulate", "--set", "news"], 2, &["[warmup.sets] does not name news"]);
     check(&["simulate", "--scenario", "nice"], 2, &["nice", "kind, harsh, business"]);
@@ -80,8 +87,11 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     let nowhere = path("nowhere/plot.svg");
     let once = ["simulate", "--days", "1", "--seeds", "1", "--plot", &nowhere];
     check(&once, 2, &["error: cannot write", "nowhere/plot.svg"]);
-    check(&["generate", "stale-lst"], 2, &["stale-lst is neither", "did you mean stale-list?"]);
+    check(&["generate", "stale-lst"], 2, &["stale-lst is neither", "Did you mean stale-list?"]);
     check(&["generate", "stale-list", "--minutes", "0"], 2, &["minutes", "0"]);
+    fs::write(path("scenario.toml"), "about = 'x'\nminuts = 5\n").unwrap();
+    let says = ["scenario.toml is not a valid scenario: line 2, column 1: unknown field `minuts`"];
+    check(&["generate", &path("scenario.toml")], 2, &says);
     check(&["generate", "stale-list", "--scale", "nan"], 2, &["per_minute"]);
 }
 
@@ -102,7 +112,11 @@ fn what_came_before_damage_is_reported_and_the_place_named() {
     let path = folder.path().join("cut.ndjson.gz");
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let path = path.display().to_string();
-    let ran = check(&[&path, "--format", "json"], 2, &["error: gzip data of", "cut.ndjson.gz", "from line"]);
+    let ran = check(
+        &[&path, "--format", "json"],
+        2,
+        &["{\"error\":\"unreadable\",\"message\":\"gzip data of", "cut.ndjson.gz", "from line"],
+    );
     let report = json(&ran);
     let lines = report["input"]["lines"].as_u64().unwrap();
     assert!(lines > 1_000, "{lines}");
