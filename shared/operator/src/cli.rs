@@ -31,8 +31,8 @@ use crate::history::{self, Stretch};
 use crate::stack::{self, deploy, down, permissions};
 use crate::watch::{self, frame};
 use crate::{
-    Answer, Exit, Render as _, connect, digest, disconnect, doctor, drill, explain, manual, policies, policy_file,
-    quota, status, text, up,
+    Answer, Exit, Render as _, connect, digest, disconnect, doctor, drill, explain, policies, policy_file, quota,
+    status, text, up,
 };
 use arguments::{
     AdviseArgs, BacktestArgs, Cli, DashboardArgs, DemoArgs, DeployArgs, DisconnectArgs, DownArgs, DrillArgs, Global,
@@ -40,6 +40,7 @@ use arguments::{
     UpArgs, Verb,
 };
 use isps::Shown;
+use terminal::manual;
 use terminal::progress::Painter;
 use terminal::{Color, Format, TermStyle, complain, report_usage, show, term_style, visible};
 
@@ -262,7 +263,7 @@ async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Res
         return Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term));
     }
     if let Verb::Man(args) = &verb {
-        return text::answer(manual::pages(&args.folder, Cli::command()), term);
+        return text::answer(manual::pages(&args.folder, Cli::command()).map_err(Failure::from), term);
     }
     if let Verb::Deploy(DeployArgs { print_template: true, .. }) = &verb {
         let template = stack::template::packaged();
@@ -402,7 +403,7 @@ async fn answer_with(
         Verb::Backtest(args) => text::answer(backtest::backtest(access, &order(&args)?, now, progress).await, term),
         Verb::Advise(args) => text::answer(advise::advise(access, prices(&args)?.as_ref(), now).await, term),
         Verb::Completions(args) => Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term)),
-        Verb::Man(args) => text::answer(manual::pages(&args.folder, Cli::command()), term),
+        Verb::Man(args) => text::answer(manual::pages(&args.folder, Cli::command()).map_err(Failure::from), term),
         Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
             let request = CommandRequest { command: OperatorCommand::Stop, reason, force, wait: waiting.limit() };

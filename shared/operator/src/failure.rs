@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use pipeline::PortError;
 use reputation::subject::Subject;
 use reputation::time::Now;
+use terminal::manual::PagesError;
 use terminal::time::second_of;
 use terminal::{ErrorKind, ErrorReport, Exit, InvalidPolicy, name, quoted};
 
@@ -244,6 +245,12 @@ pub struct BucketRefusal {
     pub bucket: String,
     /// The Region of the request.
     pub region: String,
+}
+
+impl From<PagesError> for Failure {
+    fn from(PagesError { path, source }: PagesError) -> Failure {
+        Failure::Unwritable { path, source }
+    }
 }
 
 impl From<InvalidPolicy> for Failure {

@@ -28,7 +28,6 @@ pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod isps;
-pub mod manual;
 pub mod notice_history;
 pub mod obey;
 pub mod objects;

@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use flate2::{Compression, GzBuilder};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
@@ -20,10 +20,11 @@ use reputation::time::Now;
 use reputation::warmup::Plan;
 use serde::Serialize;
 use tempfile::NamedTempFile;
+use terminal::manual::{self, PagesError};
 use terminal::progress::Painter;
 use terminal::{
-    Color, Exit, Format, TermStyle, complain, counted, quoted, report_usage, show, show_json, suggest, term_style,
-    thousands,
+    Color, Exit, Format, TermStyle, complain, counted, quoted, report_usage, sanitize, show, show_json, suggest,
+    term_style, thousands,
 };
 
 use crate::driver::{self, Extras, Options, RejectedLine, Replay, TraceRequest};
@@ -38,10 +39,12 @@ use crate::policy_file::{self, Checked};
 use crate::report::Report;
 use crate::schedule::Schedules;
 use crate::simulate::{self, Setup, Summary, simulate};
+use crate::summary;
 use crate::text::{self, Call};
 use crate::view::View;
 use arguments::{
-    CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, PlanArgs, Reading, ReplayArgs, ScenarioName, SimulateArgs,
+    CheckArgs, Cli, Command, ExplainArgs, GenerateArgs, ManArgs, PlanArgs, Reading, ReplayArgs, ScenarioName,
+    SimulateArgs,
 };
 
 /// The number of rejected lines that are listed; the others are only counted.
@@ -65,9 +68,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, real_now: i64) -> Exit
         (Some(Command::Plan(args)), _) => plan(&args),
         (Some(Command::Simulate(args)), _) => simulated(&args),
         (Some(Command::Generate(args)), _) => generate_stream(&args),
+        (Some(Command::Completions(args)), _) => {
+            print(&manual::completions(args.shell, Cli::command()).script, Color::Never).map(|()| Exit::Done)
+        }
+        (Some(Command::Man(args)), _) => write_pages(&args),
         (None, args) => replay(&args, real_now),
     };
     outcome.unwrap_or_else(|failure| if failure.is_gone() { Exit::Done } else { failure.report().print(format) })
+}
+
+fn write_pages(args: &ManArgs) -> Result<Exit, Failure> {
+    let written = manual::pages(&args.folder, Cli::command())
+        .map_err(|PagesError { path, source }| unwritable(&path.display(), source))?;
+    let paths: String = written.pages.iter().map(|path| sanitize(path) + "\n").collect();
+    print(&paths, Color::Never).map(|()| Exit::Done)
 }
 
 fn policy_text(path: &Path) -> Result<String, Failure> {
@@ -104,7 +118,8 @@ fn options(reading: &Reading, real_now: i64) -> Result<Options, Failure> {
 /// Replays with a progress bar, and lists the rejected lines. Returns the replay, and why reading ended early, if it did.
 fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (Replay, Option<Failure>) {
     let progress = Progress::new();
-    let painter = Painter::of_reading(quiet);
+    let total = sources.iter().map(Source::size).sum();
+    let painter = Painter::of_reading(quiet, total);
     let mut named = 0;
     let mut reject = |rejected: &RejectedLine| {
         if named < MAX_REJECTIONS {
@@ -115,7 +130,8 @@ fn read(options: &Options, extras: Extras, sources: &[Source], quiet: bool) -> (
     };
     let (replay, outcome) = painter.during(
         |bar| {
-            bar.set_length(progress.bytes_total().unwrap_or(0).max(progress.bytes_read()));
+            // A file may grow while it is read.
+            total.iter().for_each(|total| bar.set_length(progress.bytes_read().max(*total)));
             bar.set_position(progress.bytes_read());
             bar.set_message(format!("{} documents", thousands(progress.documents())));
         },
@@ -174,11 +190,16 @@ fn replay(args: &ReplayArgs, real_now: i64) -> Result<Exit, Failure> {
     if let Some(page) = page.take() {
         let policy = args.reading.policy.as_deref().map(|path| path.display().to_string());
         page.write(&page::whole(&View::of(&replay, &report, &args.input, policy.as_deref())))?;
+        if let Some(path) = args.report.as_deref().filter(|_| !args.reading.quiet) {
+            complain(&format!("report written to {}", path.display()));
+        }
     }
     if !args.quota {
         (report.quota, report.quota_left_out) = (None, None);
     }
     match args.reading.format {
+        Format::Text if args.summary => print(&text::summary(&report, term_style()), args.reading.color)?,
+        Format::Json if args.summary => print_json(&summary::Summary::of(&report))?,
         Format::Text => {
             let term = TermStyle { everything: args.subject.is_some(), ..term_style() };
             let gate = args.reading.gate || args.quota;

@@ -19,5 +19,6 @@ pub mod recorded;
 pub mod report;
 pub mod schedule;
 pub mod simulate;
+pub mod summary;
 pub mod text;
 pub mod view;

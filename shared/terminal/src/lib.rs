@@ -11,6 +11,7 @@ mod error;
 mod exit;
 mod grid;
 mod layout;
+pub mod manual;
 mod output;
 mod policy_fault;
 pub mod progress;

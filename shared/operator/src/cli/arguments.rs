@@ -663,7 +663,7 @@ Exit codes: 0 printed; 2 bad usage.")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
-    pub(crate) shell: clap_complete::Shell,
+    pub(crate) shell: terminal::manual::Shell,
 }
 
 /// Write the manual pages into a folder; needs no AWS.

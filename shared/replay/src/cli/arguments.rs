@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use reputation::Metric;
 use reputation::subject::Subject;
 use terminal::{Color, Format, TimeArg};
@@ -41,6 +41,7 @@ Examples:
   replay events/ --gate                        as if your application asked the gate
   replay events/ --quota                       what the gate would have granted
   replay events/ --report report.html          the same as a page with charts
+  replay events/ --summary                     only totals and the result
   replay plan my.toml                          how fast mail would be warmed up
   replay simulate --scenario harsh             what that would do, in a model of ISPs
   replay generate stale-list | replay -        try it without events of your own
@@ -61,7 +62,7 @@ impl Cli {
             Some(Command::Explain(args)) => args.reading.format,
             Some(Command::Plan(args)) => args.format,
             Some(Command::Simulate(args)) => args.format,
-            Some(Command::Generate(_)) => Format::Text,
+            Some(Command::Generate(_) | Command::Completions(_) | Command::Man(_)) => Format::Text,
         }
     }
 }
@@ -78,6 +79,10 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     /// Write a stream of invented events whose totals are known
     Generate(GenerateArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
 }
 
 /// Options of all commands that read events.
@@ -120,8 +125,11 @@ pub(super) struct ReplayArgs {
     /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS. Several
     /// files are merged by time, whatever their names; each must be sorted by time. At most 2,048 files may overlap in time;
     /// any number may follow each other.
-    #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
+    #[arg(value_name = "FILE|DIR|GLOB|-", required = true, value_hint = ValueHint::AnyPath)]
     pub(super) input: Vec<String>,
+    /// Print only the totals and the result: what would have been stopped, when, and how much mail that is
+    #[arg(long, conflicts_with = "quota")]
+    pub(super) summary: bool,
     /// Exit with code 1 if something would have been stopped
     #[arg(long)]
     pub(super) fail_on_trip: bool,
@@ -261,7 +269,7 @@ pub(super) struct CheckArgs {
 )]
 pub(super) struct ExplainArgs {
     /// Event files, directories or quoted patterns; - is standard input
-    #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
+    #[arg(value_name = "FILE|DIR|GLOB|-", required = true, value_hint = ValueHint::AnyPath)]
     pub(super) input: Vec<String>,
     /// The time, as in the report; UTC unless it has an offset
     #[arg(long, value_name = "TIME")]
@@ -288,7 +296,7 @@ Examples:
   replay generate healthy-day --scale 20 --seed 3 | replay -")]
 pub(super) struct GenerateArgs {
     /// A built-in scenario, or a scenario file; if left out, the built-in ones are listed
-    #[arg(value_name = "NAME|FILE.toml")]
+    #[arg(value_name = "NAME|FILE.toml", value_hint = ValueHint::FilePath)]
     pub(super) scenario: Option<String>,
     /// Seed; another one gives other mail with the same rates
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -300,7 +308,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "X")]
     pub(super) scale: Option<f64>,
     /// Output; compressed if the name ends in .gz
-    #[arg(long, value_name = "FILE|-", default_value = "-")]
+    #[arg(long, value_name = "FILE|-", default_value = "-", value_hint = ValueHint::FilePath)]
     pub(super) out: String,
     /// Also write the true totals of the stream, as JSON
     #[arg(long, value_name = "FILE")]
@@ -311,6 +319,34 @@ pub(super) struct GenerateArgs {
     /// Show no progress and no summary
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+/// Print shell completions.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  replay completions bash > ~/.local/share/bash-completion/completions/replay
+  replay completions zsh > ~/.zfunc/_replay
+  replay completions fish > ~/.config/fish/completions/replay.fish
+
+Exit codes: 0 printed; 2 bad usage.")]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: terminal::manual::Shell,
+}
+
+/// Write the manual pages into a folder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  replay man ~/.local/share/man/man1 && man replay-explain
+
+Exit codes: 0 written; 2 bad usage, or a folder that cannot be written.")]
+pub(super) struct ManArgs {
+    /// The folder; created if it does not exist
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) folder: PathBuf,
 }
 
 /// Takes the name of a metric, as in policies and reports.

@@ -565,3 +565,87 @@ fn colours_are_for_those_who_want_them() {
     let stripped = terminal::visible(&replay(&[&stream("stale-list"), "--color", "always"]).out);
     assert_eq!(stripped, replay(&[&stream("stale-list")]).out);
 }
+
+#[test]
+fn a_summary_has_only_the_totals_and_the_result() {
+    let ran = check(&[&stream("stale-list"), "--summary"], 0, &[]);
+    insta::assert_snapshot!(ran.out);
+    let of_one = check(&[&stream("stale-list"), "--summary", "--subject", "identity:shop.example.com"], 0, &[]).out;
+    assert!(
+        of_one.contains("\nsent 858, delivered 829, hard bounces 23 (2.7 %), ")
+            && of_one.ends_with("\nnothing would have been stopped\n"),
+        "{of_one}"
+    );
+    check(&[&stream("stale-list"), "--summary", "--quota"], 2, &["cannot be used with"]);
+}
+
+/// The summary agrees with the report, has all counters, and a mail that is stopped for several subjects counts once.
+#[test]
+fn a_summary_in_json_adds_up() {
+    let folder = root().join("events/streams");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path().display().to_string();
+        let report = json(&replay(&[&path, "--format", "json"]));
+        let summary = json(&check(&[&path, "--format", "json", "--summary"], 0, &[]));
+        assert_eq!(summary["input"], report["input"], "{path}");
+        let rows = |list: &str| report[list].as_array().unwrap().clone();
+        let is_of_set = |row: &Value| row["subject"].as_str().unwrap().starts_with("configuration-set:");
+        let sum = |rows: &[Value], name: &str| {
+            rows.iter().filter(|row| is_of_set(row)).filter_map(|row| row[name].as_u64()).sum::<u64>()
+        };
+        for (name, count) in summary["mail"].as_object().unwrap() {
+            assert_eq!(count.as_u64().unwrap(), sum(&rows("totals"), name), "{name} of {path}");
+        }
+        assert_eq!(summary["mail"].as_object().unwrap().len(), reputation::unit::UnitKind::ALL.len());
+        let stops = rows("stopped");
+        let mails = stops.iter().filter(|stop| is_of_set(stop));
+        let mails =
+            mails.map(|stop| stop["sent"].as_u64().unwrap().max(stop["attempts"].as_u64().unwrap())).sum::<u64>();
+        assert_eq!(summary["held_back"], serde_json::json!({ "mails": mails, "is_all": true }), "{path}");
+        let opened = rows("transitions").iter().any(|moved| moved["to"] == "open" && moved["from"] != "open");
+        assert_eq!(summary["stopped"], opened, "{path}");
+        let last = replay(&[&path]).out;
+        let last = last.trim_end().rsplit("\n\n").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(summary["result"], last, "{path}");
+        let rate = &summary["rates"]["hard_bounce"];
+        let (bad, population) = (rate["bad"].as_f64().unwrap(), rate["population"].as_f64().unwrap());
+        assert!((rate["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{rate}");
+    }
+}
+
+#[test]
+fn off_a_terminal_nothing_but_results_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html").display().to_string();
+    let whole = fs::read(root().join(stream("stale-list"))).unwrap();
+    assert_eq!(check(&[&stream("stale-list")], 0, &[]).err, "");
+    assert_eq!(replay_of(&whole, &["-"]).err, "");
+    assert_eq!(check(&["simulate", "--seeds", "1", "--days", "2"], 0, &[]).err, "");
+    let written = check(&[&stream("stale-list"), "--report", &page, "--format", "json"], 0, &[]);
+    assert_eq!(written.err, format!("report written to {page}\n"));
+    json(&written);
+    assert_eq!(check(&[&stream("stale-list"), "--report", &page, "--quiet"], 0, &[]).err, "");
+}
+
+#[test]
+fn completions_and_manual_pages_have_all_commands() {
+    for (shell, says) in [("bash", "complete -F _replay"), ("zsh", "#compdef replay"), ("fish", "complete -c replay")] {
+        let script = check(&["completions", shell], 0, &[]).out;
+        for word in [says, "explain", "simulate", "max-subjects", "summary"] {
+            assert!(script.contains(word), "{shell} has no {word:?}: {script}");
+        }
+    }
+    check(&["completions", "sh"], 2, &["bash"]);
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages/man1").display().to_string();
+    let listed = check(&["man", &pages], 0, &[]).out;
+    for command in ["", "-check", "-explain", "-plan", "-simulate", "-generate", "-completions", "-man"] {
+        let page = fs::read_to_string(format!("{pages}/replay{command}.1")).unwrap();
+        assert!(page.contains(".SH NAME"), "{command}: {page}");
+        assert!(listed.contains(&format!("{pages}/replay{command}.1\n")), "{listed}");
+    }
+    assert!(fs::read_to_string(format!("{pages}/replay.1")).unwrap().contains("Exit codes"));
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    check(&["man", &file.display().to_string()], 2, &["error: cannot write", "file"]);
+}
