@@ -5,6 +5,7 @@
 //! handled as in `replay`, by the same code.
 
 mod arguments;
+mod complete;
 mod interrupt;
 mod isps;
 
@@ -39,6 +40,7 @@ use arguments::{
     IspsVerb, PolicyOfArgs, PolicyVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs, Target, Targets,
     UpArgs, Verb,
 };
+pub use complete::completed;
 use isps::Shown;
 use terminal::manual;
 use terminal::progress::Painter;
@@ -260,7 +262,7 @@ async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Res
         };
     }
     if let Verb::Completions(args) = &verb {
-        return Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term));
+        return completions(args.shell, term);
     }
     if let Verb::Man(args) = &verb {
         return text::answer(manual::pages(&args.folder, Cli::command()).map_err(Failure::from), term);
@@ -402,7 +404,7 @@ async fn answer_with(
         }
         Verb::Backtest(args) => text::answer(backtest::backtest(access, &order(&args)?, now, progress).await, term),
         Verb::Advise(args) => text::answer(advise::advise(access, prices(&args)?.as_ref(), now).await, term),
-        Verb::Completions(args) => Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term)),
+        Verb::Completions(args) => completions(args.shell, term),
         Verb::Man(args) => text::answer(manual::pages(&args.folder, Cli::command()).map_err(Failure::from), term),
         Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
@@ -468,6 +470,11 @@ async fn give_command(
     asking: &Asking<'_>,
 ) -> Result<Vec<CommandResult>, Failure> {
     command::give(access, &targets.subjects, targets.isp.as_deref(), request, now, asking).await
+}
+
+fn completions(shell: manual::Shell, term: TermStyle) -> Result<Answer, Failure> {
+    let script = complete::script(shell).map_err(|error| Failure::Output(error.to_string()))?;
+    Ok(Answer::of(&script, term))
 }
 
 fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {

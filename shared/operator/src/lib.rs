@@ -28,6 +28,7 @@ pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod isps;
+pub mod names;
 pub mod notice_history;
 pub mod obey;
 pub mod objects;

@@ -41,7 +41,7 @@ fn what_needs_no_aws_asks_for_none() {
     check(&["policy", "check", "binary.toml"], 2, "error: cannot read binary.toml: stream did not contain valid UTF-8");
     check(&["policy", "push", "missing.toml"], 2, "error: cannot read missing.toml");
     check(&["policy", "show", "--default"], 0, "[breaker]");
-    check(&["completions", "bash"], 0, "complete -F _ses__breaker");
+    check(&["completions", "bash"], 0, "-F _clap_complete_ses_breaker ses-breaker");
     check(&["completions", "zsh", "--format", "json"], 0, "\"shell\": \"zsh\"");
     check(&["man", "pages/man1"], 0, "ses-breaker-status.1");
     check(&["man", "good.toml"], 2, "error: cannot write good.toml");
