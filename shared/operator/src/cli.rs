@@ -5,6 +5,7 @@
 //! handled as in `replay`, by the same code.
 
 mod arguments;
+mod complete;
 mod interrupt;
 mod isps;
 
@@ -31,17 +32,19 @@ use crate::history::{self, Stretch};
 use crate::stack::{self, deploy, down, permissions};
 use crate::watch::{self, frame};
 use crate::{
-    Answer, Exit, Render as _, connect, digest, disconnect, doctor, drill, explain, manual, policies, policy_file,
-    quota, status, text, up,
+    Answer, Exit, Render as _, connect, digest, disconnect, doctor, drill, explain, policies, policy_file, quota,
+    status, text, up,
 };
 use arguments::{
     AdviseArgs, BacktestArgs, Cli, DashboardArgs, DemoArgs, DeployArgs, DisconnectArgs, DownArgs, DrillArgs, Global,
     IspsVerb, PolicyOfArgs, PolicyVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs, Target, Targets,
     UpArgs, Verb,
 };
+pub use complete::completed;
 use isps::Shown;
+use terminal::manual;
 use terminal::progress::Painter;
-use terminal::{Color, Format, TermStyle, complain, show, term_style, visible};
+use terminal::{Color, Format, TermStyle, complain, report_usage, show, term_style, visible};
 
 /// Runs `arguments`, of which the first is the program's name, as of one moment.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, now: Now) -> Exit {
@@ -53,13 +56,11 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// As [`run`], with a clock for verbs that go on.
 pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(answer) => {
-            // Help and version are errors of the parser, too.
-            let _ = answer.print();
-            return if answer.exit_code() == 0 { Exit::Done } else { Exit::Usage };
-        }
+        // Help and version are errors of the parser, too.
+        Err(answer) => return report_usage(&answer, &arguments),
     };
     let (format, color) = (cli.global.format, cli.global.color);
     let outcome = if let Verb::Status(StatusArgs { watch: Some(seconds), subject }) = &cli.verb {
@@ -74,20 +75,7 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Clock) -> E
     } else {
         blocking(cli, clock()).and_then(|answer| print_answer(&answer, format, color).map(|()| answer.exit))
     };
-    match outcome {
-        Ok(exit) => exit,
-        Err(failure) => {
-            let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
-            // The SDK prints lists over several lines; other control characters are escaped later.
-            let error = format!("error: {failure}{cause}");
-            complain(&error.split_whitespace().collect::<Vec<_>>().join(" "));
-            let remedy = failure.remedy();
-            if !remedy.is_empty() {
-                complain(&remedy);
-            }
-            failure.exit()
-        }
-    }
+    outcome.unwrap_or_else(|failure| failure.report().print(format))
 }
 
 /// Runs `arguments`, of which the first is the program's name, in the account of `access`. Their options for stack, profile,
@@ -274,10 +262,10 @@ async fn answer(cli: Cli, now: Now, term: TermStyle, asking: &Asking<'_>) -> Res
         };
     }
     if let Verb::Completions(args) = &verb {
-        return Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term));
+        return completions(args.shell, term);
     }
     if let Verb::Man(args) = &verb {
-        return text::answer(manual::pages(&args.folder, Cli::command()), term);
+        return text::answer(manual::pages(&args.folder, Cli::command()).map_err(Failure::from), term);
     }
     if let Verb::Deploy(DeployArgs { print_template: true, .. }) = &verb {
         let template = stack::template::packaged();
@@ -416,8 +404,8 @@ async fn answer_with(
         }
         Verb::Backtest(args) => text::answer(backtest::backtest(access, &order(&args)?, now, progress).await, term),
         Verb::Advise(args) => text::answer(advise::advise(access, prices(&args)?.as_ref(), now).await, term),
-        Verb::Completions(args) => Ok(Answer::of(&manual::completions(args.shell, Cli::command()), term)),
-        Verb::Man(args) => text::answer(manual::pages(&args.folder, Cli::command()), term),
+        Verb::Completions(args) => completions(args.shell, term),
+        Verb::Man(args) => text::answer(manual::pages(&args.folder, Cli::command()).map_err(Failure::from), term),
         Verb::Stop(StopArgs { targets, waiting, yes, reason, force }) => {
             let confirm = if yes { Asking::CONFIRMED.confirm } else { asking.confirm };
             let request = CommandRequest { command: OperatorCommand::Stop, reason, force, wait: waiting.limit() };
@@ -482,6 +470,11 @@ async fn give_command(
     asking: &Asking<'_>,
 ) -> Result<Vec<CommandResult>, Failure> {
     command::give(access, &targets.subjects, targets.isp.as_deref(), request, now, asking).await
+}
+
+fn completions(shell: manual::Shell, term: TermStyle) -> Result<Answer, Failure> {
+    let script = complete::script(shell).map_err(|error| Failure::Output(error.to_string()))?;
+    Ok(Answer::of(&script, term))
 }
 
 fn prices(args: &AdviseArgs) -> Result<Option<PricesFile>, Failure> {

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use pipeline::PortError;
 use reputation::subject::Subject;
 use reputation::time::Now;
+use terminal::manual::PagesError;
 use terminal::time::second_of;
-use terminal::{name, quoted};
+use terminal::{ErrorKind, ErrorReport, Exit, InvalidPolicy, name, quoted};
 
-use crate::Exit;
-use crate::policy_file::Checked;
 use crate::prices::PricesError;
 use crate::stack_failure::StackFailure;
 
@@ -196,9 +195,9 @@ pub enum Failure {
         /// The stack.
         stack: String,
     },
-    /// A policy that is not valid. It is shown as an answer, on standard output: see [`crate::answer`].
-    #[error("{} is not a valid policy", .0.file)]
-    InvalidPolicy(Checked),
+    /// A policy that is not valid, where one is needed.
+    #[error("{0}")]
+    InvalidPolicy(Box<InvalidPolicy>),
     /// A price file that cannot be used.
     #[error("{file} is not a valid price file: {problem}")]
     Prices {
@@ -248,9 +247,15 @@ pub struct BucketRefusal {
     pub region: String,
 }
 
-impl From<Checked> for Failure {
-    fn from(invalid: Checked) -> Failure {
-        Failure::InvalidPolicy(invalid)
+impl From<PagesError> for Failure {
+    fn from(PagesError { path, source }: PagesError) -> Failure {
+        Failure::Unwritable { path, source }
+    }
+}
+
+impl From<InvalidPolicy> for Failure {
+    fn from(invalid: InvalidPolicy) -> Failure {
+        Failure::InvalidPolicy(Box::new(invalid))
     }
 }
 
@@ -261,44 +266,57 @@ impl From<StackFailure> for Failure {
 }
 
 impl Failure {
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
+    /// The kind, which decides the exit code.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Failure::Stack(failure) => failure.exit(),
-            Failure::NoConfigurationSets { .. }
-            | Failure::InvalidPolicy(_)
-            | Failure::NothingRecorded { .. }
-            | Failure::NotPermitted { .. }
-            | Failure::TooManyBounces { .. }
-            | Failure::Declined => Exit::No,
-            Failure::Usage(_)
-            | Failure::NoRegion { .. }
-            | Failure::UnknownSubject { .. }
-            | Failure::UnknownIsp { .. }
-            | Failure::UnknownVersion { .. }
-            | Failure::NotPlanned { .. }
-            | Failure::NotJudgeable { .. }
-            | Failure::NoTerminal
-            | Failure::Unconfirmed
+            Failure::Stack(failure) => failure.kind(),
+            Failure::Usage(_) => ErrorKind::Usage,
+            Failure::NoRegion { .. } => ErrorKind::NoRegion,
+            Failure::UnknownSubject { .. } => ErrorKind::UnknownSubject,
+            Failure::UnknownIsp { .. } => ErrorKind::UnknownIsp,
+            Failure::UnknownVersion { .. } => ErrorKind::UnknownVersion,
+            Failure::NotPlanned { .. } => ErrorKind::UnknownSet,
+            Failure::NotJudgeable { .. } => ErrorKind::NotJudgeable,
+            Failure::NoConfigurationSets { .. } => ErrorKind::NoConfigurationSets,
+            Failure::InvalidPolicy(_) => ErrorKind::InvalidPolicy,
+            Failure::Prices { .. } => ErrorKind::InvalidPrices,
+            Failure::NothingRecorded { .. } => ErrorKind::NothingRecorded,
+            Failure::NotPermitted { .. } => ErrorKind::NotPermitted,
+            Failure::TooManyBounces { .. } => ErrorKind::NoDrill,
+            Failure::Declined => ErrorKind::Declined,
+            Failure::NoTerminal => ErrorKind::NoTerminal,
+            Failure::Unconfirmed
             | Failure::UnconfirmedPush
             | Failure::UnconfirmedDrill { .. }
-            | Failure::NotVerified { .. }
-            | Failure::CannotListen { .. }
-            | Failure::Unwritable { .. }
-            | Failure::Unreadable { .. }
-            | Failure::NoObjects { .. }
-            | Failure::NoTime { .. }
-            | Failure::Prices { .. }
-            | Failure::NoEvents { .. }
-            | Failure::Events(_)
-            | Failure::NoDomains { .. }
-            | Failure::NobodyToAsk
-            | Failure::Output(_) => Exit::Usage,
-            Failure::Bucket(refusal) if refusal.code == "NoSuchBucket" => Exit::Usage,
-            Failure::Bucket(_) | Failure::Refused { .. } | Failure::NoResolver { .. } | Failure::Demo(_) => {
-                Exit::Refused
-            }
+            | Failure::NobodyToAsk => ErrorKind::Unconfirmed,
+            Failure::NotVerified { .. } => ErrorKind::NotVerified,
+            Failure::CannotListen { .. } => ErrorKind::CannotListen,
+            Failure::Unwritable { .. } => ErrorKind::Unwritable,
+            Failure::Unreadable { .. } | Failure::Events(_) => ErrorKind::Unreadable,
+            Failure::NoObjects { .. } => ErrorKind::NoObjects,
+            Failure::NoTime { .. } => ErrorKind::NoTime,
+            Failure::NoEvents { .. } => ErrorKind::NoEvents,
+            Failure::NoDomains { .. } => ErrorKind::NoDomains,
+            Failure::Output(_) => ErrorKind::Output,
+            Failure::Bucket(refusal) if refusal.code == "NoSuchBucket" => ErrorKind::NoBucket,
+            Failure::Bucket(_) | Failure::Refused { .. } => ErrorKind::Refused,
+            Failure::NoResolver { .. } => ErrorKind::NoResolver,
+            Failure::Demo(_) => ErrorKind::Fault,
         }
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        self.kind().exit()
+    }
+
+    /// The failure as it is reported.
+    pub fn report(&self) -> ErrorReport {
+        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
+        // The SDK prints lists over several lines.
+        let message = format!("{self}{cause}").split_whitespace().collect::<Vec<_>>().join(" ");
+        let report = ErrorReport::new(self.kind(), &message, &self.remedy());
+        if let Failure::InvalidPolicy(invalid) = self { report.in_policy((**invalid).clone()) } else { report }
     }
 
     /// What to do about it, in a sentence or two; empty where the message is enough.
@@ -373,8 +391,8 @@ impl Failure {
                 "Name one with --resolver ADDRESS, or skip MX records with --no-lookup.".to_owned()
             }
             Failure::NobodyToAsk => "Run it without --apply to see the proposals, then with --apply --yes.".to_owned(),
+            Failure::InvalidPolicy(invalid) => invalid.fault.remedy(),
             Failure::Usage(_)
-            | Failure::InvalidPolicy(_)
             | Failure::Declined
             | Failure::Unreadable { .. }
             | Failure::Unwritable { .. }

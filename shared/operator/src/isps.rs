@@ -18,11 +18,12 @@ use replay::domains::{DomainBook, DomainMail};
 use reputation::isp::{Isp, IspMap, Proposal as Hinted, isp_of_host};
 use reputation::time::Now;
 use serde::Serialize;
+use terminal::{InvalidPolicy, PolicyFault};
 
 use crate::asking::Progress;
 use crate::failure::Failure;
 use crate::policies::{self, Outcome, Push};
-use crate::policy_file::{Checked, invalid, parsed};
+use crate::policy_file::{invalid, parsed};
 use crate::{Access, Exit};
 use resolve::{Limits, MxAnswer, MxLookup, look_up};
 use ses::{Meaning, meaning};
@@ -590,7 +591,7 @@ pub async fn apply(
 /// # Errors
 ///
 /// The policy is not valid, before or after the change.
-pub fn write(file: &str, toml: &str, proposed: &mut Proposed) -> Result<Option<String>, Checked> {
+pub fn write(file: &str, toml: &str, proposed: &mut Proposed) -> Result<Option<String>, InvalidPolicy> {
     let edited = edit(file, toml, &proposed.proposals)?;
     let done = if edited.added.is_empty() { Done::NothingToAdd } else { Done::Written };
     let (added, kept) = (edited.added, edited.kept);
@@ -598,10 +599,10 @@ pub fn write(file: &str, toml: &str, proposed: &mut Proposed) -> Result<Option<S
     Ok((done == Done::Written).then_some(edited.toml))
 }
 
-fn edit(file: &str, before: &str, proposals: &[Proposal]) -> Result<entries::Edited, Checked> {
+fn edit(file: &str, before: &str, proposals: &[Proposal]) -> Result<entries::Edited, InvalidPolicy> {
     parsed(file, before)?;
     let edited = entries::edited(before, proposals);
-    let edited = edited.map_err(|error| invalid(file, error.to_string()))?;
+    let edited = edited.map_err(|error| invalid(file, PolicyFault::from(error.to_string())))?;
     parsed(&format!("{file} with more ISPs"), &edited.toml)?;
     Ok(edited)
 }

@@ -28,7 +28,7 @@ pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod isps;
-pub mod manual;
+pub mod names;
 pub mod notice_history;
 pub mod obey;
 pub mod objects;
@@ -46,28 +46,8 @@ pub mod watch;
 
 pub use access::Access;
 pub use failure::Failure;
+pub use terminal::Exit;
 pub use text::{Answer, Render, answer};
 
 /// The version of this release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The exit codes. They are part of the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Exit {
-    /// Success.
-    Done = 0,
-    /// The answer is no: an invalid policy, a configuration set that is not connected, a stop without effect at SES, a stack
-    /// with faults.
-    No = 1,
-    /// Bad usage: arguments that cannot be parsed, an unknown name, or a file that cannot be read. Nothing was changed.
-    Usage = 2,
-    /// AWS refused, could not be reached, or returned what cannot be decoded. Earlier steps of the command remain in effect.
-    Refused = 3,
-}
-
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> std::process::ExitCode {
-        std::process::ExitCode::from(exit as u8)
-    }
-}

@@ -7,6 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use reputation::time::Now;
 
 fn main() -> ExitCode {
+    if let Some(exit) = operator::cli::completed(std::env::args_os()) {
+        return exit.into();
+    }
     operator::cli::run_by(std::env::args_os(), &(Arc::new(now) as operator::cli::Clock)).into()
 }
 

@@ -12,7 +12,7 @@ use reputation::policy::{DEFAULT_TOML, Mode, Policy};
 use reputation::subject::Key;
 use reputation::time::Now;
 use serde::Serialize;
-use terminal::placed_once;
+use terminal::PolicyFault;
 use toml::{Table, Value};
 
 use crate::asking::{ActsOn, Asking, Confirmed, Question};
@@ -62,7 +62,7 @@ pub async fn show(access: &Access, version: Option<u64>) -> Result<Shown, Failur
     let Some(StoredPolicy { version, toml, at, by }) = stored else {
         return Ok(Shown { version: 0, at: None, by: None, problem: None, toml: String::new() });
     };
-    let problem = Policy::from_toml(&toml).err().map(|error| placed_once(error).to_string());
+    let problem = Policy::from_toml(&toml).err().map(|error| PolicyFault::of(&toml, error).to_string());
     Ok(Shown { version, at: Some(at.to_string()), by: Some(by), problem, toml })
 }
 

@@ -1,30 +1,13 @@
 //! Policies in files, checked without a stack.
 
 use aws::policies::MAX_BYTES;
+pub use replay::policy_file::Checked;
 use reputation::policy::Policy;
-use serde::Serialize;
-use terminal::placed_once;
-
-/// The result of checking a policy.
-#[derive(Clone, Debug, Serialize)]
-pub struct Checked {
-    /// Name of the file.
-    pub file: String,
-    /// Whether it can be used.
-    pub valid: bool,
-    /// Why not.
-    pub problem: Option<String>,
-    /// What it means, if it is valid.
-    #[serde(skip)]
-    pub policy: Option<Box<Policy>>,
-}
+use terminal::{InvalidPolicy, PolicyFault};
 
 /// Checks a policy. Needs no stack.
 pub fn check(file: &str, toml: &str) -> Checked {
-    match validated(toml) {
-        Ok(policy) => Checked { file: file.to_owned(), valid: true, problem: None, policy: Some(policy.into()) },
-        Err(problem) => invalid(file, problem),
-    }
+    Checked::of(file, validated(toml))
 }
 
 /// The policy in a file.
@@ -32,18 +15,18 @@ pub fn check(file: &str, toml: &str) -> Checked {
 /// # Errors
 ///
 /// It is not valid.
-pub(crate) fn parsed(file: &str, toml: &str) -> Result<Policy, Checked> {
-    validated(toml).map_err(|problem| invalid(file, problem))
+pub(crate) fn parsed(file: &str, toml: &str) -> Result<Policy, InvalidPolicy> {
+    validated(toml).map_err(|fault| invalid(file, fault))
 }
 
-pub(crate) fn invalid(file: &str, problem: String) -> Checked {
-    Checked { file: file.to_owned(), valid: false, problem: Some(problem), policy: None }
+pub(crate) fn invalid(file: &str, fault: PolicyFault) -> InvalidPolicy {
+    InvalidPolicy { file: file.to_owned(), fault }
 }
 
 /// A policy that a stack can use, or why it cannot.
-fn validated(toml: &str) -> Result<Policy, String> {
+fn validated(toml: &str) -> Result<Policy, PolicyFault> {
     if toml.len() > MAX_BYTES {
-        return Err(format!("it has {} bytes; the limit is {MAX_BYTES}", toml.len()));
+        return Err(PolicyFault::from(format!("it has {} bytes; the limit is {MAX_BYTES}", toml.len())));
     }
-    Policy::from_toml(toml).map_err(|error| placed_once(error).to_string())
+    replay::policy_file::validated(toml)
 }

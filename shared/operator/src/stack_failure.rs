@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Exit;
+use terminal::ErrorKind;
 
 /// Why a stack could not be created, changed or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -154,26 +154,25 @@ fn reasons_of(reasons: &[(String, String)]) -> String {
 }
 
 impl StackFailure {
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
+    /// The kind, which decides the exit code.
+    pub fn kind(&self) -> ErrorKind {
         match self {
             StackFailure::NoCode { .. }
             | StackFailure::FunctionMissing { .. }
             | StackFailure::UnreadableCode { .. }
-            | StackFailure::NotAZip { .. }
-            | StackFailure::UnknownParameter { .. }
-            | StackFailure::NameTooLong { .. }
-            | StackFailure::ForeignStack { .. }
-            | StackFailure::ForeignBucket { .. }
-            | StackFailure::BucketElsewhere { .. }
-            | StackFailure::NoBucket { .. }
-            | StackFailure::Unconfirmed { .. } => Exit::Usage,
-            StackFailure::TablesRemain { .. } | StackFailure::Protected { .. } | StackFailure::Broken { .. } => {
-                Exit::No
-            }
-            StackFailure::ChangesRefused { .. }
-            | StackFailure::NotFinished { .. }
-            | StackFailure::Permissions { .. } => Exit::Refused,
+            | StackFailure::NotAZip { .. } => ErrorKind::NoCode,
+            StackFailure::NameTooLong { .. } => ErrorKind::Usage,
+            StackFailure::UnknownParameter { .. } => ErrorKind::UnknownParameter,
+            StackFailure::ForeignStack { .. } => ErrorKind::ForeignStack,
+            StackFailure::TablesRemain { .. } => ErrorKind::TablesRemain,
+            StackFailure::ForeignBucket { .. } | StackFailure::BucketElsewhere { .. } => ErrorKind::ForeignBucket,
+            StackFailure::NoBucket { .. } => ErrorKind::NoBucket,
+            StackFailure::Broken { .. } => ErrorKind::BrokenStack,
+            StackFailure::ChangesRefused { .. } => ErrorKind::ChangesRefused,
+            StackFailure::NotFinished { .. } => ErrorKind::NotFinished,
+            StackFailure::Permissions { .. } => ErrorKind::Permissions,
+            StackFailure::Protected { .. } => ErrorKind::Protected,
+            StackFailure::Unconfirmed { .. } => ErrorKind::Unconfirmed,
         }
     }
 

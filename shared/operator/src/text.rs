@@ -62,17 +62,13 @@ impl Answer {
     }
 }
 
-/// What a verb answers; that a policy is not valid is an answer, too.
+/// What a verb answers.
 ///
 /// # Errors
 ///
 /// The verb could not answer.
 pub fn answer(outcome: Result<impl Render, Failure>, term: TermStyle) -> Result<Answer, Failure> {
-    match outcome {
-        Ok(result) => Ok(Answer::of(&result, term)),
-        Err(Failure::InvalidPolicy(checked)) => Ok(Answer::of(&checked, term)),
-        Err(failure) => Err(failure),
-    }
+    outcome.map(|result| Answer::of(&result, term))
 }
 
 /// A paragraph.

@@ -422,6 +422,76 @@ impl Report {
     }
 }
 
+/// A rate with its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// Numerator.
+    pub bad: u64,
+    /// Denominator.
+    pub population: u64,
+    /// The rate; null = no data.
+    pub rate: Option<f64>,
+}
+
+/// Mail that would not have been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldBack {
+    /// The number of mails.
+    pub mails: u64,
+    /// Whether these are all. Where stops of different subjects overlap and do not share all their mail, some mails may be left
+    /// out, so that none is counted twice.
+    pub is_all: bool,
+}
+
+impl Report {
+    /// The totals of all mail, in which each mail counts once; in a report on one subject, those of its mail.
+    pub fn all_mail(&self) -> Vec<&Total> {
+        let of_sets = self.totals.iter().filter(|total| matches!(total.subject, Subject::ConfigurationSet(_)));
+        let rows: Vec<&Total> = of_sets.collect();
+        if rows.is_empty() { self.totals.iter().collect() } else { rows }
+    }
+
+    /// A rate over all mail.
+    pub fn rate(&self, metric: Metric) -> Rate {
+        let rows = self.all_mail();
+        let tally = tally(rows.iter().copied(), metric);
+        let is_known = metric != Metric::Complaint || rows.iter().any(|row| row.returns_complaints);
+        Rate { bad: tally.bad, population: tally.population, rate: tally.rate().filter(|_| is_known) }
+    }
+
+    /// The mail that would not have been sent, each mail counted once.
+    pub fn held_back(&self) -> HeldBack {
+        // Stops of subjects that share all their mail, at the same time, are stops of the same mail.
+        let mut distinct = BTreeMap::new();
+        for stop in &self.stopped {
+            let same = self.same_mail.iter().find(|group| group.contains(&stop.subject));
+            let subject = same.and_then(|group| group.first()).unwrap_or(&stop.subject);
+            distinct.entry((subject, &stop.isp, &stop.from, &stop.until)).or_insert(stop);
+        }
+        // Subjects of one kind (configuration sets, say) have no mail in common; those of different kinds may.
+        let mut mails: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut is_all = true;
+        for ((subject, isp, from, until), stop) in &distinct {
+            let overlaps = distinct.keys().any(|(other, its_isp, its_from, its_until)| {
+                let begins_before = |a: &str, end: &Option<String>| end.as_deref().is_none_or(|end| a < end);
+                other == subject
+                    && its_isp.is_none()
+                    && begins_before(from, its_until)
+                    && begins_before(its_from, until)
+            });
+            // Its mail is in a stop of the whole subject, or some of it is.
+            if isp.is_some() && overlaps {
+                is_all = false;
+                continue;
+            }
+            let separator = if subject.starts_with("tag:") { '=' } else { ':' };
+            let kind = subject.split(separator).next().unwrap_or_default();
+            *mails.entry(kind).or_default() += stop.sent.max(stop.attempts);
+        }
+        HeldBack { mails: mails.values().copied().max().unwrap_or(0), is_all: is_all && mails.len() <= 1 }
+    }
+}
+
 fn others(replay: &Replay) -> Vec<Others> {
     let of = |(kind, summed): (&SummedKind, &Summed)| {
         let mut totals: Vec<OthersTotal> = summed

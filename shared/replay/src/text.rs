@@ -15,9 +15,10 @@ mod simulation;
 pub use backtest::backtest;
 pub use call::Call;
 pub use explanation::explanation;
-pub use policy::policy;
+pub use policy::{checked, policy};
 pub use quota::quota;
-pub use report::{report, warnings};
+pub(crate) use report::result;
+pub use report::{report, summary, warnings};
 pub use schedule::schedules;
 pub use simulation::simulation;
 

@@ -7,10 +7,13 @@
 //! **Invariant:** nothing here knows event files or AWS; the rules are known for the colours of states and rates.
 
 mod breakers;
+mod error;
+mod exit;
 mod grid;
 mod layout;
+pub mod manual;
 mod output;
-mod policy_error;
+mod policy_fault;
 pub mod progress;
 mod sanitize;
 mod shell;
@@ -20,14 +23,16 @@ pub mod time;
 mod words;
 
 pub use breakers::{rate_style, state_style, transition_words};
+pub use error::{ErrorReport, report_usage};
+pub use exit::{ErrorKind, Exit};
 pub use grid::{Align, Cell, Grid};
 pub use layout::{TermStyle, hanging, wrapped};
 pub use output::{Color, Format, complain, show, show_json, term_style};
-pub use policy_error::placed_once;
+pub use policy_fault::{InvalidPolicy, PolicyFault};
 pub use reputation::number::thousands;
 pub use sanitize::{name, sanitize};
 pub use shell::{command, quoted};
 pub use style::{BAD, BOLD, DIM, DOUBTFUL, GOOD, PLAIN, paint, visible};
-pub use suggest::suggest;
+pub use suggest::{nearest, suggest};
 pub use time::TimeArg;
 pub use words::{counted, listed};

@@ -19,9 +19,13 @@ const FIRST: Duration = Duration::from_millis(300);
 const NEXT: Duration = Duration::from_millis(100);
 
 impl Painter {
-    /// For input of a known or unknown size.
-    pub fn of_reading(quiet: bool) -> Painter {
-        Painter::new(quiet, "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {msg}")
+    /// For input of `total` bytes; `None`, as on standard input: the end is not known, so no time is left to show.
+    pub fn of_reading(quiet: bool, total: Option<u64>) -> Painter {
+        let template = match total {
+            Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {msg}, {eta} left",
+            None => "{spinner} {bytes} read, {bytes_per_sec}, {msg}, {elapsed}",
+        };
+        Painter::new(quiet, template)
     }
 
     /// For writing a stream.
@@ -31,7 +35,7 @@ impl Painter {
 
     /// For a known number of runs.
     pub fn of_runs(quiet: bool) -> Painter {
-        Painter::new(quiet, "{wide_bar} {pos} of {len} runs")
+        Painter::new(quiet, "{wide_bar} {pos} of {len} runs, {eta} left")
     }
 
     /// For named steps.

@@ -15,6 +15,13 @@ pub fn suggest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Vec<&
     known.into_iter().filter(|(distance, _)| *distance <= most).map(|(_, name)| name).take(MAX_NAMES).collect()
 }
 
+/// The known name that was probably meant: the closest one, unless more than half of `written` would have to change.
+pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (written.chars().count() / 2).max(1);
+    let known = known.map(|name| (osa_distance(written, name), name)).filter(|(distance, _)| *distance <= most);
+    known.min().map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +36,17 @@ mod tests {
         // Two swapped letters count as one error.
         assert_eq!(suggest("gmial", ["gmail", "gci", "gmx", "emcali"].into_iter()), ["gmail"]);
         assert_eq!(suggest("x", std::iter::empty()), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_that_is_nothing_like_the_others_is_not_explained_by_them() {
+        let known = ["growth", "start", "target", "open_minutes"];
+        let check = |written: &str, expected: Option<&str>| assert_eq!(nearest(written, known.into_iter()), expected);
+        check("growht", Some("growth"));
+        check("grow", Some("growth"));
+        check("open_mins", Some("open_minutes"));
+        check("foo", None);
+        check("x", None);
+        check("", None);
     }
 }

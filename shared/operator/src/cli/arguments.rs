@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use reputation::subject::Subject;
 use terminal::{Color, Format, TimeArg};
 
@@ -50,9 +50,9 @@ Credentials and Region come from where the AWS CLI takes them: AWS_* variables, 
 States: a breaker is sending, slowed (a share of the quota), stopped or testing (a small share, to see whether new mail is \
 good). In JSON the stable names are closed, throttled, open and probing.
 
-Exit codes: 0 success; 1 the answer is no (an invalid policy, a set that is not connected, a stop that has no effect \
-at SES, a stack with faults); 2 bad usage, an unknown name or a file that cannot be read (nothing was changed); 3 AWS refused or \
-could not be reached.";
+Exit codes: 0 success; 1 the answer is no (a checked policy that is not valid, a set that is not connected, a stop that has no \
+effect at SES, a stack with faults); 2 bad usage, an unknown name, or a file that cannot be read or used (nothing was changed); 3 \
+AWS refused or could not be reached. With --format json, an error is one JSON object on standard error.";
 
 /// Options that every verb accepts.
 #[derive(Debug, Args)]
@@ -229,7 +229,7 @@ pub(crate) struct StackArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) bucket: Option<String>,
     /// The folder with the functions' code [default: that of the release, share/ses-breaker/functions]
-    #[arg(long, value_name = "FOLDER", env = "SES_BREAKER_FUNCTIONS")]
+    #[arg(long, value_name = "FOLDER", env = "SES_BREAKER_FUNCTIONS", value_hint = ValueHint::DirPath)]
     pub(crate) functions: Option<PathBuf>,
     /// Do not ask IAM first which permissions the caller lacks
     #[arg(long)]
@@ -599,14 +599,14 @@ counted, and reading goes on.
 Needs: for --ledger, dynamodb:Scan on the table STACK-ledger and kms:Decrypt on the stack's key; for objects, s3:ListBucket on \
 the bucket and s3:GetObject on the objects; without --against, what `status` needs.
 
-Exit codes: 0 success; 1 a policy is not valid, or nothing is recorded; 2 bad usage, an unreadable file, no such bucket or \
+Exit codes: 0 success; 1 nothing is recorded; 2 bad usage, a policy that is not valid, an unreadable file, no such bucket or \
 no object; 3 AWS refused or could not be reached.")]
 pub(crate) struct BacktestArgs {
     /// The policy to try, in TOML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) policy: PathBuf,
     /// Compare with this policy [default: the one in use]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) against: Option<PathBuf>,
     /// Where a policy does not say: judge as if your application asked the gate; for a stack with GateInUse=true
     #[arg(long)]
@@ -647,11 +647,14 @@ Needs: as `status`.
 Exit codes: 0 success; 2 bad usage, or a file that cannot be read or has no prices; 3 AWS refused or could not be reached.")]
 pub(crate) struct AdviseArgs {
     /// Prices, in TOML like shared/operator/src/prices.toml [default: that file]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) prices: Option<PathBuf>,
 }
 
-/// Print shell completions; needs no AWS.
+/// Print shell completions, with the names of your configuration sets, subjects and ISPs.
+///
+/// The script asks this program, which must be on the PATH, and it asks the stack: read only, for at most 1.5 seconds, and without
+/// a message if AWS does not answer. The account is never proposed. Options among the words so far, such as --stack, count.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -659,11 +662,16 @@ Examples:
   ses-breaker completions zsh > ~/.zfunc/_ses-breaker
   ses-breaker completions fish > ~/.config/fish/completions/ses-breaker.fish
 
+After an upgrade, write the script again.
+
+Needs: nothing to print it. For names: dynamodb:Query and dynamodb:GetItem on the table STACK-reputation, kms:Decrypt on the \
+stack's key; ses:ListConfigurationSets for `up`, `connect` and `disconnect`.
+
 Exit codes: 0 printed; 2 bad usage.")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
-    pub(crate) shell: clap_complete::Shell,
+    pub(crate) shell: terminal::manual::Shell,
 }
 
 /// Write the manual pages into a folder; needs no AWS.
@@ -675,7 +683,7 @@ Example:
 Exit codes: 0 written; 2 bad usage, or a folder that cannot be written.")]
 pub(crate) struct ManArgs {
     /// The folder; created if it does not exist
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
 }
 
@@ -824,11 +832,11 @@ Examples:
   replay events/ --policy my.toml              what would it have done?
   ses-breaker policy push my.toml
 
-Exit codes: 0 it is current now; 1 it is not valid, another person pushed one meanwhile, or the answer was no; 2 the file \
+Exit codes: 0 it is current now; 1 another person pushed one meanwhile, or the answer was no; 2 it is not valid, the file \
 cannot be read, or there is no terminal to ask on; 3 AWS refused or could not be reached.")]
     Push {
         /// The differences from the default, in TOML
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: PathBuf,
         /// Print what would change, and push nothing
         #[arg(long)]
@@ -845,7 +853,7 @@ Example:
 Exit codes: 0 it is valid; 1 it is not, and why; 2 the file cannot be read.")]
     Check {
         /// The policy, in TOML
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
 }
@@ -880,18 +888,18 @@ person pushed meanwhile.
 
 Needs: no AWS, except for --s3 (s3:ListBucket on the bucket and s3:GetObject on the objects) and --apply (as `policy push`).
 
-Exit codes: 0 success; 1 a policy is not valid, another person pushed one meanwhile, or the answer was no; 2 bad usage, or \
-input that cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
+Exit codes: 0 success; 1 another person pushed a policy meanwhile, or the answer was no; 2 bad usage, a policy that is not \
+valid, or input that cannot be read; 3 AWS refused or could not be reached, or no MX look-up was answered.")]
 pub(crate) struct ProposeArgs {
     /// Event files, directories or quoted patterns; - is standard input
-    #[arg(value_name = "FILE|DIR|GLOB|-")]
+    #[arg(value_name = "FILE|DIR|GLOB|-", value_hint = ValueHint::AnyPath)]
     pub(crate) input: Vec<String>,
     /// Read event objects instead: s3://bucket/prefix
     #[arg(long, value_name = "S3_URI")]
     pub(crate) s3: Option<Location>,
     /// Read a list of domains instead, one per line, or a CSV of addresses, of which only the part after @ is kept; - is
     /// standard input
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", value_hint = ValueHint::FilePath)]
     pub(crate) domains: Option<PathBuf>,
     /// Leave out domains with fewer than N mails
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -912,7 +920,7 @@ pub(crate) struct ProposeArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) at_once: u8,
     /// Take ISPs from this policy [default: the built-in one; with --apply, the one in use]
-    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    #[arg(long, value_name = "FILE", conflicts_with = "apply", value_hint = ValueHint::FilePath)]
     pub(crate) policy: Option<PathBuf>,
     /// Add the entries to the file of --policy
     #[arg(long, requires = "policy")]
@@ -955,7 +963,7 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 /// A name that CloudFormation accepts for a stack.
-fn stack(text: &str) -> Result<String, String> {
+pub(crate) fn stack(text: &str) -> Result<String, String> {
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
     if begins && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
         return Ok(text.to_owned());

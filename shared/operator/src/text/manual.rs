@@ -1,10 +1,10 @@
 //! Completions, manual pages, and the digest: their text is made elsewhere.
 
 use pipeline::digest::Digest;
+use terminal::manual::{Completions, Pages};
 use terminal::{TermStyle, sanitize};
 
 use super::Render;
-use crate::manual::{Completions, Pages};
 
 impl Render for Completions {
     fn text(&self, _: TermStyle) -> String {

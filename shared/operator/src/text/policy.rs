@@ -3,7 +3,7 @@
 use terminal::time::moment;
 use terminal::{Align, BAD, BOLD, Cell, DIM, Grid, TermStyle, paint, sanitize};
 
-use super::{Render, painted, paragraph};
+use super::{Render, paragraph};
 use crate::Exit;
 use crate::asking::ActsOn;
 use crate::policies::{self, Outcome, Push};
@@ -17,10 +17,7 @@ impl Render for policies::Shown {
 
 impl Render for Checked {
     fn text(&self, term: TermStyle) -> String {
-        match &self.policy {
-            Some(policy) => format!("{} is valid\n\n{}", sanitize(&self.file), replay::text::policy(policy, term)),
-            None => invalid_policy(&self.file, self.problem.as_deref().unwrap_or_default(), term),
-        }
+        replay::text::checked(self, term)
     }
 
     fn exit(&self) -> Exit {
@@ -69,13 +66,6 @@ fn shown_policy(shown: &policies::Shown) -> String {
 
 fn is_head(line: &str) -> bool {
     line.starts_with("# Version ") && line.contains(", pushed ") && line.contains(" UTC by ")
-}
-
-/// Why a policy is not valid.
-fn invalid_policy(file: &str, problem: &str, term: TermStyle) -> String {
-    let mut out = painted(BAD.bold(), &format!("{file} is not a valid policy"), term);
-    out.push_str(&paragraph(problem, term));
-    out
 }
 
 /// What a push changes, and its result.

@@ -63,8 +63,9 @@ async fn what_cannot_be_backtested_says_what_to_do() {
     let access = account.access();
     let empty = tested(&access, &order("", Recording::Ledger), MORNING).await.unwrap_err();
     assert_eq!((empty.to_string().as_str(), empty.exit()), ("there is no unit in test-ledger", Exit::No));
-    let invalid = tested(&access, &order("mode = 3", Recording::Ledger), MORNING).await.unwrap();
-    assert_eq!(invalid.exit, Exit::No);
+    let invalid = tested(&access, &order("mode = 3", Recording::Ledger), MORNING).await.unwrap_err();
+    assert_eq!(invalid.exit(), Exit::Usage);
+    assert!(invalid.to_string().contains("is not a valid policy: line 1, column 1: "), "{invalid}");
     let moment = |text: &str| Some(text.parse().unwrap());
     let backwards = Order { since: moment("2026-10-07"), until: moment("2026-10-06"), ..order("", Recording::Ledger) };
     let backwards = tested(&access, &backwards, MORNING).await.unwrap_err();

@@ -353,7 +353,12 @@ fn the_program_reads_events_and_lists_and_writes_a_policy() {
     let again = ["--domains", "list.csv", "--resolver", &server, "--policy", "my.toml", "--write"];
     check(path, &again, 0, "my.toml names the ISP of each of them");
 
-    check(path, &["events", "--policy", "bad.toml", "--no-lookup"], 1, "watch");
+    check(
+        path,
+        &["events", "--policy", "bad.toml", "--no-lookup"],
+        2,
+        "line 1, column 1: policy key `mode`: unknown variant `watch`",
+    );
     check(path, &["none", "--no-lookup"], 2, "no such file");
     check(path, &["--domains", "none.txt", "--no-lookup"], 2, "cannot read none.txt");
     check(path, &["--domains", "empty.txt", "--no-lookup"], 2, "empty.txt names no recipient domain");

@@ -11,6 +11,7 @@ mod answers;
 mod backtest;
 mod bucket;
 mod command_line;
+mod completion;
 mod connect;
 mod demo;
 mod disconnect;

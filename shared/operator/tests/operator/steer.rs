@@ -393,17 +393,22 @@ async fn an_invalid_policy_is_neither_pushed_nor_asked_about() {
     let account = Account::default();
     let check = |toml: &str| answered(Ok(policy_file::check("my.toml", toml))).unwrap();
     let wrong = "[breaker]\nopen_minutes = 0\n";
-    for answer in [
-        check(wrong),
-        answered(policies::push(&account.access(), "my.toml", wrong, false, MORNING, &Asking::NOBODY).await).unwrap(),
-    ] {
-        assert_eq!(answer.exit, Exit::No);
-        assert_eq!(
-            visible(&answer.text),
-            "my.toml is not a valid policy\npolicy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200\n"
-        );
-    }
+    let problem = "line 2, column 1: policy key `breaker.open_minutes` is 0; allowed: a whole number from 1 to 43200";
+    let answer = check(wrong);
+    assert_eq!(answer.exit, Exit::No);
+    assert_eq!(visible(&answer.text), format!("my.toml is not a valid policy\n{problem}\n"));
+    let refused =
+        policies::push(&account.access(), "my.toml", wrong, false, MORNING, &Asking::NOBODY).await.unwrap_err();
+    assert_eq!(refused.exit(), Exit::Usage);
+    assert_eq!(refused.to_string(), format!("my.toml is not a valid policy: {problem}"));
     assert_eq!(account.cloud.items(REPUTATION).len(), 0);
+    let misspelt = check("[warmup.plan]\nstart = 50\ngrowht = 2.0\n");
+    let text = visible(&misspelt.text);
+    assert!(text.contains("\nline 3, column 1: policy key `warmup.plan.growht`: unknown field `growht`"), "{text}");
+    assert!(text.ends_with("\nDid you mean `growth`?\n"), "{text}");
+    let document = parsed(&misspelt);
+    let place = ["key", "line", "column", "nearest"].map(|name| document[name].clone());
+    assert_eq!(place, [json!("warmup.plan.growht"), json!(3), json!(1), json!("growth")]);
     let long = check(&"#".repeat(100_001));
     assert!(visible(&long.text).contains("it has 100001 bytes; the limit is 100000"), "{}", long.text);
     let valid = check("mode = \"shadow\"");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use reputation::Metric;
 use reputation::subject::Subject;
 use terminal::{Color, Format, TimeArg};
@@ -42,6 +42,7 @@ Examples:
   replay events/ --gate                        as if your application asked the gate
   replay events/ --quota                       what the gate would have granted
   replay events/ --report report.html          the same as a page with charts
+  replay events/ --summary                     only totals and the result
   replay plan my.toml                          how fast mail would be warmed up
   replay simulate --scenario harsh             what that would do, in a model of ISPs
   replay generate stale-list | replay -        try it without events of your own
@@ -50,7 +51,22 @@ States: mail is sending, slowed (a share of the quota), stopped or testing (a sm
 JSON the stable names are closed, throttled, open and probing.
 
 Exit codes: 0 success; 1 something would have been stopped, with --fail-on-trip; 2 bad usage, an invalid policy, or input \
-that cannot be read to its end or is not sorted by time. Write a file named like a subcommand as ./check.";
+that cannot be read to its end or is not sorted by time. With --format json, an error is one JSON object on the last line of \
+standard error. Write a file named like a subcommand as ./check.";
+
+impl Cli {
+    /// The format of answers and errors.
+    pub(super) fn format(&self) -> Format {
+        match &self.command {
+            None => self.replay.reading.format,
+            Some(Command::Check(args)) => args.format,
+            Some(Command::Explain(args)) => args.reading.format,
+            Some(Command::Plan(args)) => args.format,
+            Some(Command::Simulate(args)) => args.format,
+            Some(Command::Generate(_) | Command::Completions(_) | Command::Man(_)) => Format::Text,
+        }
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -64,6 +80,10 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     /// Write a stream of invented events whose totals are known
     Generate(GenerateArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
 }
 
 /// Options of all commands that read events.
@@ -106,8 +126,11 @@ pub(super) struct ReplayArgs {
     /// One event per line or one JSON document per file, as SES published it or wrapped by SNS, EventBridge or SQS. Several
     /// files are merged by time, whatever their names; each must be sorted by time. At most 2,048 files may overlap in time;
     /// any number may follow each other.
-    #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
+    #[arg(value_name = "FILE|DIR|GLOB|-", required = true, value_hint = ValueHint::AnyPath)]
     pub(super) input: Vec<String>,
+    /// Print only the totals and the result: what would have been stopped, when, and how much mail that is
+    #[arg(long, conflicts_with = "quota")]
+    pub(super) summary: bool,
     /// Exit with code 1 if something would have been stopped
     #[arg(long)]
     pub(super) fail_on_trip: bool,
@@ -289,11 +312,19 @@ impl From<SenderName> for Demand {
 /// Validate a policy and print what it means: limits, evidence and the false alarms it allows, ratio limits, times, gate and
 /// warm-up.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  replay check infra/policy.toml\n\nExit codes: 0 valid; 2 not valid, and why.")]
+#[command(after_help = "\
+Examples:
+  replay check infra/policy.toml
+  replay check my.toml --format json | jq .problem
+
+Exit codes: 0 it is valid; 1 it is not, and why; 2 the file cannot be read.")]
 pub(super) struct CheckArgs {
     /// The policy, in TOML
     #[arg(value_name = "POLICY")]
     pub(super) policy: PathBuf,
+    /// Format of the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(super) format: Format,
     /// Colours in text
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub(super) color: Color,
@@ -309,7 +340,7 @@ pub(super) struct CheckArgs {
 )]
 pub(super) struct ExplainArgs {
     /// Event files, directories or quoted patterns; - is standard input
-    #[arg(value_name = "FILE|DIR|GLOB|-", required = true)]
+    #[arg(value_name = "FILE|DIR|GLOB|-", required = true, value_hint = ValueHint::AnyPath)]
     pub(super) input: Vec<String>,
     /// The time, as in the report; UTC unless it has an offset
     #[arg(long, value_name = "TIME")]
@@ -336,7 +367,7 @@ Examples:
   replay generate healthy-day --scale 20 --seed 3 | replay -")]
 pub(super) struct GenerateArgs {
     /// A built-in scenario, or a scenario file; if left out, the built-in ones are listed
-    #[arg(value_name = "NAME|FILE.toml")]
+    #[arg(value_name = "NAME|FILE.toml", value_hint = ValueHint::FilePath)]
     pub(super) scenario: Option<String>,
     /// Seed; another one gives other mail with the same rates
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -348,7 +379,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "X")]
     pub(super) scale: Option<f64>,
     /// Output; compressed if the name ends in .gz
-    #[arg(long, value_name = "FILE|-", default_value = "-")]
+    #[arg(long, value_name = "FILE|-", default_value = "-", value_hint = ValueHint::FilePath)]
     pub(super) out: String,
     /// Also write the true totals of the stream, as JSON
     #[arg(long, value_name = "FILE")]
@@ -359,6 +390,34 @@ pub(super) struct GenerateArgs {
     /// Show no progress and no summary
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+/// Print shell completions.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  replay completions bash > ~/.local/share/bash-completion/completions/replay
+  replay completions zsh > ~/.zfunc/_replay
+  replay completions fish > ~/.config/fish/completions/replay.fish
+
+Exit codes: 0 printed; 2 bad usage.")]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: terminal::manual::Shell,
+}
+
+/// Write the manual pages into a folder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  replay man ~/.local/share/man/man1 && man replay-explain
+
+Exit codes: 0 written; 2 bad usage, or a folder that cannot be written.")]
+pub(super) struct ManArgs {
+    /// The folder; created if it does not exist
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) folder: PathBuf,
 }
 
 /// Takes the name of a metric, as in policies and reports.

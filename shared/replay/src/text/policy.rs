@@ -4,9 +4,26 @@ use pipeline::export::{Measure, PERIOD};
 use reputation::counters::Metric;
 use reputation::detect::{NAT, NanoNats, Percent};
 use reputation::policy::{Cloudwatch, Mode, Policy, Resume, Scope, WithoutGate};
-use terminal::{Align, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, name as spelt, paint, thousands};
+use terminal::{
+    Align, BAD, BOLD, Cell, DIM, Grid, TermStyle, counted, hanging, name as spelt, paint, sanitize, thousands, wrapped,
+};
 
 use super::schedule;
+use crate::policy_file::Checked;
+
+/// The result of a check: what a policy means, or what is wrong with it, and where.
+pub fn checked(checked: &Checked, term: TermStyle) -> String {
+    let file = sanitize(&checked.file);
+    if let Some(policy) = &checked.policy {
+        return format!("{file} is valid\n\n{}", self::policy(policy, term));
+    }
+    let lines = wrapped(&format!("{file} is not a valid policy"), term.columns());
+    let mut out: String = lines.iter().map(|line| paint(BAD.bold(), line) + "\n").collect();
+    let fault = checked.fault();
+    let words = fault.iter().flat_map(|fault| [fault.to_string(), fault.remedy()]);
+    out.extend(words.filter(|text| !text.is_empty()).map(|text| hanging("", &sanitize(&text), term.columns())));
+    out
+}
 
 /// A policy as text: its evidence rules with the false alarms they allow, its ratio rules, what breakers do, and how
 /// configuration sets are warmed up.

@@ -18,7 +18,7 @@ use terminal::{
 };
 
 use super::call::Call;
-use crate::report::{Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
+use crate::report::{HeldBack, Rate, Report, ReportedBreaker, ReportedStop, Total, TransitionRecord, tally};
 
 /// The number of subjects that are shown unless everything is asked for.
 const MAX_SUBJECTS: usize = 12;
@@ -38,6 +38,24 @@ pub fn report(report: &Report, policy: &Policy, call: Call<'_>, term: TermStyle)
     out.push_str(&stops(report, term));
     out.push_str(&super::quota(report, policy, term));
     out.push('\n');
+    out.push_str(&verdict(report, term));
+    out
+}
+
+/// Only what was read, the totals and the result.
+pub fn summary(report: &Report, term: TermStyle) -> String {
+    let rows = report.all_mail();
+    let count = |kind: UnitKind| thousands(rows.iter().map(|row| row.get(kind)).sum());
+    let mut parts =
+        vec![format!("sent {}", count(UnitKind::Sent)), format!("delivered {}", count(UnitKind::Delivered))];
+    for metric in Metric::ALL {
+        let Rate { bad, rate, .. } = report.rate(metric);
+        let text = rate.map_or("no data".to_owned(), |rate| format!("{} ({})", thousands(bad), Percent(rate)));
+        parts.push(format!("{} {text}", metric.bad_noun()));
+    }
+    parts.push(format!("suppressed {}", count(UnitKind::Suppressed)));
+    let mut out = hanging("", &report.input.words(), term.columns());
+    out.push_str(&hanging("", &parts.join(", "), term.columns()));
     out.push_str(&verdict(report, term));
     out
 }
@@ -566,6 +584,13 @@ fn first(transition: &TransitionRecord) -> String {
 }
 
 fn verdict(report: &Report, term: TermStyle) -> String {
+    let (text, stopped) = result(report);
+    let style = if stopped { BAD.bold() } else { GOOD.bold() };
+    wrapped(&text, term.columns()).iter().map(|line| paint(style, line) + "\n").collect()
+}
+
+/// The result in a sentence, and whether anything would have been stopped.
+pub(crate) fn result(report: &Report) -> (String, bool) {
     let opened = report.transitions.iter().filter(|transition| transition.opens());
     let (at_isp, whole): (Vec<_>, Vec<_>) = opened.partition(|transition| transition.isp.is_some());
     let (held, at_isp): (Vec<_>, Vec<_>) =
@@ -586,9 +611,11 @@ fn verdict(report: &Report, term: TermStyle) -> String {
         parts.push(format!("mail to {} would have been held for all senders (first at {since})", listed(&isps)));
     }
     let stopped = !parts.is_empty();
-    if !stopped && report.input.recorded == 0 {
+    if stopped {
+        parts.push(held_back(report));
+    } else if report.input.recorded == 0 {
         parts.push("no mail was read, so there is no result".to_owned());
-    } else if !stopped {
+    } else {
         parts.push("nothing would have been stopped".to_owned());
         // Without a gate, a reduced quota is a warning.
         let throttled =
@@ -606,10 +633,18 @@ fn verdict(report: &Report, term: TermStyle) -> String {
             ));
         }
     }
-    let text = parts.join("; ");
-    let style = if stopped { BAD.bold() } else { GOOD.bold() };
-    let lines = wrapped(&text, term.columns());
-    lines.iter().map(|line| paint(style, line) + "\n").collect()
+    (parts.join("; "), stopped)
+}
+
+/// How much mail would not have been sent.
+fn held_back(report: &Report) -> String {
+    let HeldBack { mails, is_all } = report.held_back();
+    match mails {
+        0 => "no mail was accepted in that time".to_owned(),
+        mails => {
+            format!("{}{} would not have been sent", if is_all { "" } else { "at least " }, counted(mails, "mail"))
+        }
+    }
 }
 
 #[cfg(test)]

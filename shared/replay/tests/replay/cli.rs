@@ -40,33 +40,46 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     check(&["nowhere.json"], 2, &["error: no such file: nowhere.json", "name a file"]);
     check(&[&path("empty")], 2, &["error: no event files in", ".ndjson"]);
     check(&["nothing/*.gz"], 2, &["error: nothing matches"]);
-    check(&[&path("notes.json")], 2, &["notes.json:1: not JSON", "error: no SES event in 1 line of input"]);
+    check(&[&path("notes.json")], 2, &["notes.json:1: not JSON", "error: no SES event in 1 line of input\nCheck that"]);
     check(&[&events, "--policy", &path("bad.toml")], 2, &["bad.toml", "breaker.open_minutes", "is 0", "1 to 43200"]);
+    let invalid = |name: &str, says: &[&str]| {
+        let ran = replay(&["check", name]);
+        assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{name}");
+        says.iter().for_each(|word| assert!(ran.out.contains(word), "{name} does not say {word:?}: {}", ran.out));
+    };
     for (text, says) in [
-        ("mode = 'x'", "policy key `mode`: unknown variant `x`, expected `act` or `shadow`\n"),
+        (
+            "mode = 'x'",
+            "policy: line 1, column 1: policy key `mode`: unknown variant `x`, expected `act` or `shadow`\n",
+        ),
         ("[gate]\nfoo = 1", "policy key `gate.foo`: unknown field `foo`, expected one of `in_use`, `lease_seconds`"),
         ("[[ratios]]\nmetric = 'x'", "policy key `ratios[0].metric`: unknown variant `x`, expected one of"),
+        ("[warmup.plan]\ngrowht = 2", "line 2, column 1: policy key `warmup.plan.growht`: unknown field"),
+        ("[warmup.plan]\ngrowht = 2", "\nDid you mean `growth`?\n"),
+        ("mode = ", "line 1, column 8: the policy is not valid TOML: "),
     ] {
         fs::write(path("shape.toml"), text).unwrap();
-        let ran = check(&["check", &path("shape.toml")], 2, &[says]);
+        let ran = check(&[&events, "--policy", &path("shape.toml")], 2, &[says]);
         assert!(!ran.err.contains("` in `"), "{}", ran.err);
     }
     check(&[&events, "--policy", "none.toml"], 2, &["error: cannot read the policy none.toml"]);
-    check(&["check", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
+    invalid(&path("bad.toml"), &["bad.toml is not a valid policy\nline 2, column 1: ", "breaker.open_minutes", "is 0"]);
+    invalid(&path("shape.toml"), &["line 1, column 8: the policy is not valid TOML: "]);
+    check(&["check", "none.toml"], 2, &["error: cannot read the policy none.toml"]);
     check(&[&events, "--since", "yesterday"], 2, &["--since", "yesterday", "2026-10-06T09:00"]);
     check(&[&events, "--since", "2026-10-06", "--until", "2026-10-06"], 2, &["error: --since 2026-10-06"]);
     check(&[&events, "--subject", "newsletter"], 2, &["`newsletter` names no subject", "configuration-set:NAME"]);
-    let says = ["no mail of configuration-set:newsleter", "did you mean configuration-set:newsletter?"];
+    let says = ["no mail of configuration-set:newsleter", "\nDid you mean configuration-set:newsletter?"];
     check(&[&events, "--subject", "configuration-set:newsleter"], 2, &says);
     let at = ["--at", "2026-10-06T09:00", "--subject", "account"];
-    check(&[&["explain", &events][..], &at, &["--isp", "gmial"]].concat(), 2, &["`gmial`", "did you mean gmail"]);
+    check(&[&["explain", &events][..], &at, &["--isp", "gmial"]].concat(), 2, &["`gmial`", "Did you mean gmail"]);
     let early = ["--at", "2026-10-06T05:00", "--subject", "configuration-set:newsletter"];
     let says = ["no mail of configuration-set:newsletter until 2026-10-06T05:00"];
     check(&[&["explain", &events][..], &early].concat(), 2, &says);
     check(&["plan", &path("bad.toml")], 2, &["breaker.open_minutes", "is 0", "1 to 43200"]);
-    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "it is empty"]);
+    check(&["plan", "infra/policy.toml", "--set", "news"], 2, &["[warmup.sets] does not name news", "It is empty"]);
     fs::write(path("news.toml"), "[warmup.sets.news]\n").unwrap();
-    check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new; did you mean news?"]);
+    check(&["plan", &path("news.toml"), "--set", "new"], 2, &["does not name new\nDid you mean news?"]);
     check(&[&events, "--max-subjects", "99"], 2, &["--max-subjects", "99 is not in 100.."]);
     check(&["simulate", "--set", "news"], 2, &["[warmup.sets] does not name news"]);
     check(&["simulate", "--scenario", "nice"], 2, &["nice", "kind, harsh, business"]);
@@ -77,8 +90,11 @@ fn what_cannot_be_used_ends_with_2_and_says_what_to_do() {
     let nowhere = path("nowhere/plot.svg");
     let once = ["simulate", "--days", "1", "--seeds", "1", "--plot", &nowhere];
     check(&once, 2, &["error: cannot write", "nowhere/plot.svg"]);
-    check(&["generate", "stale-lst"], 2, &["stale-lst is neither", "did you mean stale-list?"]);
+    check(&["generate", "stale-lst"], 2, &["stale-lst is neither", "Did you mean stale-list?"]);
     check(&["generate", "stale-list", "--minutes", "0"], 2, &["minutes", "0"]);
+    fs::write(path("scenario.toml"), "about = 'x'\nminuts = 5\n").unwrap();
+    let says = ["scenario.toml is not a valid scenario: line 2, column 1: unknown field `minuts`"];
+    check(&["generate", &path("scenario.toml")], 2, &says);
     check(&["generate", "stale-list", "--scale", "nan"], 2, &["per_minute"]);
 }
 
@@ -99,7 +115,11 @@ fn what_came_before_damage_is_reported_and_the_place_named() {
     let path = folder.path().join("cut.ndjson.gz");
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let path = path.display().to_string();
-    let ran = check(&[&path, "--format", "json"], 2, &["error: gzip data of", "cut.ndjson.gz", "from line"]);
+    let ran = check(
+        &[&path, "--format", "json"],
+        2,
+        &["{\"error\":\"unreadable\",\"message\":\"gzip data of", "cut.ndjson.gz", "from line"],
+    );
     let report = json(&ran);
     let lines = report["input"]["lines"].as_u64().unwrap();
     assert!(lines > 1_000, "{lines}");
@@ -555,4 +575,88 @@ fn colours_are_for_those_who_want_them() {
     assert!(escapes(&["--color", "always"]));
     let stripped = terminal::visible(&replay(&[&stream("stale-list"), "--color", "always"]).out);
     assert_eq!(stripped, replay(&[&stream("stale-list")]).out);
+}
+
+#[test]
+fn a_summary_has_only_the_totals_and_the_result() {
+    let ran = check(&[&stream("stale-list"), "--summary"], 0, &[]);
+    insta::assert_snapshot!(ran.out);
+    let of_one = check(&[&stream("stale-list"), "--summary", "--subject", "identity:shop.example.com"], 0, &[]).out;
+    assert!(
+        of_one.contains("\nsent 858, delivered 829, hard bounces 23 (2.7 %), ")
+            && of_one.ends_with("\nnothing would have been stopped\n"),
+        "{of_one}"
+    );
+    check(&[&stream("stale-list"), "--summary", "--quota"], 2, &["cannot be used with"]);
+}
+
+/// The summary agrees with the report, has all counters, and a mail that is stopped for several subjects counts once.
+#[test]
+fn a_summary_in_json_adds_up() {
+    let folder = root().join("events/streams");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path().display().to_string();
+        let report = json(&replay(&[&path, "--format", "json"]));
+        let summary = json(&check(&[&path, "--format", "json", "--summary"], 0, &[]));
+        assert_eq!(summary["input"], report["input"], "{path}");
+        let rows = |list: &str| report[list].as_array().unwrap().clone();
+        let is_of_set = |row: &Value| row["subject"].as_str().unwrap().starts_with("configuration-set:");
+        let sum = |rows: &[Value], name: &str| {
+            rows.iter().filter(|row| is_of_set(row)).filter_map(|row| row[name].as_u64()).sum::<u64>()
+        };
+        for (name, count) in summary["mail"].as_object().unwrap() {
+            assert_eq!(count.as_u64().unwrap(), sum(&rows("totals"), name), "{name} of {path}");
+        }
+        assert_eq!(summary["mail"].as_object().unwrap().len(), reputation::unit::UnitKind::ALL.len());
+        let stops = rows("stopped");
+        let mails = stops.iter().filter(|stop| is_of_set(stop));
+        let mails =
+            mails.map(|stop| stop["sent"].as_u64().unwrap().max(stop["attempts"].as_u64().unwrap())).sum::<u64>();
+        assert_eq!(summary["held_back"], serde_json::json!({ "mails": mails, "is_all": true }), "{path}");
+        let opened = rows("transitions").iter().any(|moved| moved["to"] == "open" && moved["from"] != "open");
+        assert_eq!(summary["stopped"], opened, "{path}");
+        let last = replay(&[&path]).out;
+        let last = last.trim_end().rsplit("\n\n").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(summary["result"], last, "{path}");
+        let rate = &summary["rates"]["hard_bounce"];
+        let (bad, population) = (rate["bad"].as_f64().unwrap(), rate["population"].as_f64().unwrap());
+        assert!((rate["rate"].as_f64().unwrap() - bad / population).abs() < 1e-12, "{rate}");
+    }
+}
+
+#[test]
+fn off_a_terminal_nothing_but_results_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html").display().to_string();
+    let whole = fs::read(root().join(stream("stale-list"))).unwrap();
+    assert_eq!(check(&[&stream("stale-list")], 0, &[]).err, "");
+    assert_eq!(replay_of(&whole, &["-"]).err, "");
+    assert_eq!(check(&["simulate", "--seeds", "1", "--days", "2"], 0, &[]).err, "");
+    let written = check(&[&stream("stale-list"), "--report", &page, "--format", "json"], 0, &[]);
+    assert_eq!(written.err, format!("report written to {page}\n"));
+    json(&written);
+    assert_eq!(check(&[&stream("stale-list"), "--report", &page, "--quiet"], 0, &[]).err, "");
+}
+
+#[test]
+fn completions_and_manual_pages_have_all_commands() {
+    for (shell, says) in [("bash", "complete -F _replay"), ("zsh", "#compdef replay"), ("fish", "complete -c replay")] {
+        let script = check(&["completions", shell], 0, &[]).out;
+        for word in [says, "explain", "simulate", "max-subjects", "summary"] {
+            assert!(script.contains(word), "{shell} has no {word:?}: {script}");
+        }
+    }
+    check(&["completions", "sh"], 2, &["bash"]);
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages/man1").display().to_string();
+    let listed = check(&["man", &pages], 0, &[]).out;
+    for command in ["", "-check", "-explain", "-plan", "-simulate", "-generate", "-completions", "-man"] {
+        let page = fs::read_to_string(format!("{pages}/replay{command}.1")).unwrap();
+        assert!(page.contains(".SH NAME"), "{command}: {page}");
+        assert!(listed.contains(&format!("{pages}/replay{command}.1\n")), "{listed}");
+    }
+    assert!(fs::read_to_string(format!("{pages}/replay.1")).unwrap().contains("Exit codes"));
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    check(&["man", &file.display().to_string()], 2, &["error: cannot write", "file"]);
 }

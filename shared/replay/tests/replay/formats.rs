@@ -75,7 +75,8 @@ fn truncated_zstd_delivers_what_is_whole_and_ends_with_2() {
         let path = write(&folder, "a.zst", &whole[..cut]);
         let ran = replay(&[&path, "--format", "json", "--quiet"]);
         assert_eq!(ran.code, 2, "cut at {cut}: {}", ran.err);
-        let says = format!("error: zstd data of {path} is cut short or damaged from line {} on", counted(&ran) + 1);
+        let says =
+            format!("\"message\":\"zstd data of {path} is cut short or damaged from line {} on", counted(&ran) + 1);
         assert!(ran.err.contains(&says), "cut at {cut}: {} does not say {says}", ran.err);
         assert!(counted(&ran) >= at_least, "cut at {cut}: {}", counted(&ran));
     }

@@ -193,9 +193,12 @@ fn files_that_were_joined_out_of_order_end_with_2_and_the_reason() {
         let path = write(&folder, name, &text);
         let ran = replay(&[&path, "--quiet"]);
         assert_eq!(ran.code, 2, "{name}: {}", ran.err);
-        let error = ran.err.lines().last().unwrap();
-        assert!(error.starts_with("error: the input is not sorted by time"), "{name}: {}", ran.err);
-        assert!(error.contains(&path) && error.contains("jq -sc"), "{name}: {}", ran.err);
+        let [.., error, remedy] = ran.err.lines().collect::<Vec<_>>()[..] else { panic!("{name}: {}", ran.err) };
+        assert!(
+            error.starts_with("error: the input is not sorted by time") && error.contains(&path),
+            "{name}: {error}"
+        );
+        assert!(remedy.contains(&path) && remedy.contains("jq -sc"), "{name}: {remedy}");
         assert!(ran.out.contains("configuration-set:news"), "the report is printed anyway: {}", ran.out);
     }
 }

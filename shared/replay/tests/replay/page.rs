@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use replay::cli::{Exit, run};
+use replay::cli::run;
+use terminal::Exit;
 
 use crate::streams::{LATER, options, streams};
 
@@ -16,7 +17,7 @@ fn replay(arguments: &[&Path]) -> Exit {
 fn page_of(input: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("report.html");
-    assert_eq!(replay(&["-q".as_ref(), input, "--report".as_ref(), &page]), Exit::Ran);
+    assert_eq!(replay(&["-q".as_ref(), input, "--report".as_ref(), &page]), Exit::Done);
     fs::read_to_string(page).unwrap()
 }
 
@@ -132,20 +133,20 @@ fn a_report_that_cannot_be_written_fails_before_the_work_and_harms_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let stream = &streams()[0];
     let nowhere = folder.path().join("no/such/folder/report.html");
-    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), &nowhere]), Exit::Unusable);
-    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), folder.path()]), Exit::Unusable);
+    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), &nowhere]), Exit::Usage);
+    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), folder.path()]), Exit::Usage);
     // Neither an input file nor a device is replaced by a page.
     let input = folder.path().join("events.ndjson.gz");
     fs::copy(stream, &input).unwrap();
-    assert_eq!(replay(&["-q".as_ref(), &input, "--report".as_ref(), &input]), Exit::Unusable);
+    assert_eq!(replay(&["-q".as_ref(), &input, "--report".as_ref(), &input]), Exit::Usage);
     assert_eq!(fs::read(&input).unwrap(), fs::read(stream).unwrap());
     fs::remove_file(input).unwrap();
-    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), Path::new("/dev/null")]), Exit::Unusable);
+    assert_eq!(replay(&["-q".as_ref(), stream, "--report".as_ref(), Path::new("/dev/null")]), Exit::Usage);
     // An existing page is kept if the input cannot be read.
     let page = folder.path().join("report.html");
     fs::write(&page, "of yesterday").unwrap();
     let missing = folder.path().join("missing.ndjson");
-    assert_eq!(replay(&["-q".as_ref(), &missing, "--report".as_ref(), &page]), Exit::Unusable);
+    assert_eq!(replay(&["-q".as_ref(), &missing, "--report".as_ref(), &page]), Exit::Usage);
     assert_eq!(fs::read_to_string(&page).unwrap(), "of yesterday");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -176,7 +177,7 @@ fn page_of_lines(lines: &[String], options: &[&str]) -> serde_json::Value {
     let options = options.iter().map(|option| Path::new(*option));
     let arguments: Vec<&Path> =
         [Path::new("-q"), &input, Path::new("--report"), &page].into_iter().chain(options).collect();
-    assert_eq!(replay(&arguments), Exit::Ran);
+    assert_eq!(replay(&arguments), Exit::Done);
     view_of(&fs::read_to_string(page).unwrap())
 }
 

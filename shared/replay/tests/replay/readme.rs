@@ -144,3 +144,71 @@ fn the_samples_are_replayed_as_their_readme_says_with_and_without_a_gate() {
     }
     assert_eq!(rows.len(), fs::read_dir(root().join("events/streams")).unwrap().count());
 }
+
+/// The examples of one program in the table of exit codes, each with its code.
+fn examples() -> Vec<(String, i32)> {
+    let text = read("shared/terminal/README.md");
+    let (_, table) = text.split_once("## Exit codes\n").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let example = |row: &str| {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let command = row.split('`').find_map(|word| word.strip_prefix("replay "))?;
+        Some((command.to_owned(), cells[0].trim_matches(['|', ' ']).parse().unwrap()))
+    };
+    rows.filter_map(example).collect()
+}
+
+#[test]
+fn exit_codes_are_as_documented_and_errors_in_json_have_their_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::copy(root().join("events/streams/stale-list.ndjson.gz"), path("events.ndjson.gz")).unwrap();
+    fs::write(path("good.toml"), "mode = \"shadow\"\n").unwrap();
+    fs::write(path("bad.toml"), "mode = \"shadow\"\n[gate]\nlease_second = 5\n").unwrap();
+    fs::write(path("notes.json"), "no events\n").unwrap();
+    let ran = |arguments: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_replay"));
+        let output = program.args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let examples = examples();
+    let mut kinds = Vec::new();
+    for (arguments, code) in &examples {
+        let (text_code, _, text_err) = ran(arguments);
+        assert_eq!(text_code, *code, "{arguments}: {text_err}");
+        let (json_code, out, err) = ran(&format!("{arguments} --format json"));
+        assert_eq!(json_code, *code, "{arguments} --format json: {err}");
+        if *code < 2 {
+            assert!(
+                err.is_empty() && serde_json::from_str::<serde_json::Value>(&out).is_ok(),
+                "{arguments}: {out}{err}"
+            );
+            continue;
+        }
+        let error: serde_json::Value = serde_json::from_str(err.lines().last().unwrap()).unwrap();
+        assert_eq!(error["exit_code"], *code, "{arguments}: {error}");
+        assert!(error["message"].is_string() && error.get("remedy").is_some(), "{arguments}: {error}");
+        if error["error"] == "invalid_policy" {
+            let policy = serde_json::json!({"file": "bad.toml", "key": "gate.lease_second", "line": 3, "column": 1,
+                "nearest": "lease_seconds", "problem": error["policy"]["problem"]});
+            assert_eq!((&error["policy"], &error["remedy"]), (&policy, &"Did you mean `lease_seconds`?".into()));
+        }
+        kinds.push(error["error"].as_str().unwrap().to_owned());
+    }
+    let expected = ["usage", "unknown_set", "invalid_policy", "unreadable", "unreadable", "no_events", "unwritable"];
+    assert_eq!((examples.len(), kinds), (11, expected.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn all_kinds_of_errors_are_documented_with_their_codes() {
+    let text = read("shared/terminal/README.md");
+    let (_, table) = text.split_once("| error | code | means |\n").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")).map(|row| {
+        let mut cells = row.split(" | ");
+        (cells.next().unwrap().trim_end_matches('`').to_owned(), cells.next().unwrap().parse::<u8>().unwrap())
+    });
+    let kinds = terminal::ErrorKind::ALL.iter().map(|kind| (kind.name().to_owned(), kind.exit() as u8));
+    assert_eq!(rows.collect::<Vec<_>>(), kinds.collect::<Vec<_>>());
+}

@@ -1,13 +1,12 @@
-//! Shell completions and manual pages, generated from the command line's definition.
+//! Shell completions and manual pages, generated from a command line's definition.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::Command;
-use clap_complete::Shell;
+pub use clap_complete::Shell;
 use serde::Serialize;
-
-use crate::failure::Failure;
 
 /// A completion script.
 #[derive(Clone, Debug, Serialize)]
@@ -25,18 +24,22 @@ pub struct Pages {
     pub pages: Vec<String>,
 }
 
+/// A folder or a page that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}", path.display())]
+pub struct PagesError {
+    /// The folder or the page.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: io::Error,
+}
+
 /// The completions of a command for a shell.
-pub(crate) fn completions(shell: Shell, mut command: Command) -> Completions {
+pub fn completions(shell: Shell, mut command: Command) -> Completions {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    let mut script = String::from_utf8_lossy(&script).into_owned();
-    if shell == Shell::Bash {
-        // The generator doubles the hyphen of a program's name in one place and not in the other (clap_complete 4.6), so
-        // nothing after a verb would be completed.
-        script = script.replace("ses__subcmd__breaker", "ses__breaker");
-    }
-    Completions { shell: shell.to_string(), script }
+    Completions { shell: shell.to_string(), script: String::from_utf8_lossy(&script).into_owned() }
 }
 
 /// Writes the manual pages of a command and its subcommands into a folder, which is created if it does not exist.
@@ -44,8 +47,8 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> Completions {
 /// # Errors
 ///
 /// The folder or a page in it cannot be written.
-pub(crate) fn pages(folder: &Path, command: Command) -> Result<Pages, Failure> {
-    let unwritable = |path: &Path, source| Failure::Unwritable { path: path.to_owned(), source };
+pub fn pages(folder: &Path, command: Command) -> Result<Pages, PagesError> {
+    let unwritable = |path: &Path, source| PagesError { path: path.to_owned(), source };
     fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
     let mut pages = Vec::new();
     let mut command = command.disable_help_subcommand(true);
