@@ -356,9 +356,7 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
     let schedule: Vec<Slot> = slots.take_while(|slot| slot.mails > 0).collect();
     let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
     let lease = granted.lease.as_ref().filter(|_| mails > 0 || !schedule.is_empty());
-    let text = |lease: &reputation::permit::Lease| {
-        LeaseText { isp: isp.to_owned(), lease: lease.clone() }.to_string()
-    };
+    let text = |lease: &reputation::permit::Lease| LeaseText { isp: isp.to_owned(), lease: lease.clone() }.to_string();
     let wait = |at: Now| u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000).max(1);
     let retry_after = granted.retry_at.map_or(UNREADABLE_SECS, wait);
     Permit {

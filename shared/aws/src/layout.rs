@@ -894,10 +894,22 @@ mod tests {
     }
 
     fn any_quota() -> impl Strategy<Value = Quota> {
-        let days = (any::<i32>(), any::<u32>(), any::<u32>(), any::<(u64, u32, u32, u64, u32)>(), proptest::option::of(any::<u32>()));
+        let days = (
+            any::<i32>(),
+            any::<u32>(),
+            any::<u32>(),
+            any::<(u64, u32, u32, u64, u32)>(),
+            proptest::option::of(any::<u32>()),
+        );
         let demoted = proptest::option::of((0_i64..4_000_000_000_000).prop_map(Now));
         let ramp = (days, any::<(u64, u64)>(), any_step(), any::<bool>(), demoted).prop_map(
-            |((day, sending_days, idle_days, (peak, peak_age, borne, ceiling, ceiling_age), growth), (quota, reach), step, anchor, demoted)| Ramp {
+            |(
+                (day, sending_days, idle_days, (peak, peak_age, borne, ceiling, ceiling_age), growth),
+                (quota, reach),
+                step,
+                anchor,
+                demoted,
+            )| Ramp {
                 day,
                 quota,
                 reach,

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use gate_api::{
     ALLOW, Class, ErrorCode, Health, HealthStatus, JSON, Limit, MAX_DOMAINS, MAX_LEASE, MAX_MAILS, MAX_NAME, MAX_SET,
-    OPENAPI, PROBLEM_JSON, Permit, Permits, PermitsRequest, Problem, RETRY_AFTER, ROUTES, ReturnRequest, Returned, Slot,
+    OPENAPI, PROBLEM_JSON, Permit, Permits, PermitsRequest, Problem, RETRY_AFTER, ROUTES, ReturnRequest, Returned,
+    Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -52,6 +52,8 @@ const MAX_RACES: usize = 256;
 /// How many leases of one quota are remembered, so that its item stays small. The oldest are forgotten first: their
 /// mails stay granted, and can no longer be given back.
 pub const MAX_LEASES: usize = 128;
+/// How many schedules of one quota may be under way. Further requests are answered as if they had asked for none.
+pub const MAX_SCHEDULES: usize = 16;
 /// How long a lease is remembered after its end, for repeated requests about it.
 const REMEMBER_MILLIS: i64 = 30_000;
 
@@ -291,6 +293,9 @@ pub async fn permit<Q: Quotas>(
             }
             return Ok(Some((again(policy, plan, flow, asker, &ask, day.number, lease), quota)));
         }
+        // Each schedule makes the item larger, and all writes of it dearer.
+        let scheduled = quota.leases.iter().filter(|lease| lease.schedule.is_some() && lease.expires > ask.now).count();
+        let ask = Ask { schedule: ask.schedule && scheduled < MAX_SCHEDULES, ..ask };
         let permit = decide(plan, &quota.ramp, day, &quota.meter, flow, ask);
         if permit.deferred + permit.overflow > 0 && !fresh {
             // Never refuse based on data that may be out of date.
@@ -316,20 +321,20 @@ pub async fn permit<Q: Quotas>(
 
 /// The answer to a request that was granted before: its answer was lost, or its sender looks whether its schedule still
 /// stands.
-fn again(
-    policy: &Policy,
-    plan: &Plan,
-    flow: &Flow,
-    asker: &Asker<'_>,
-    ask: &Ask,
-    day: i32,
-    lease: &Lease,
-) -> Granted {
+fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask, day: i32, lease: &Lease) -> Granted {
     let nothing = Permit { spend: None, schedule: None, overflow: 0, deferred: 0, retry_at: None, limit: None };
     let soon = Some(ask.now.plus_minutes(1));
     if lease.expires <= ask.now {
         let limit = Some(Limit::LeaseExpired);
-        return answer(plan, flow, asker, ask, day, None, Permit { deferred: ask.mails, retry_at: soon, limit, ..nothing });
+        return answer(
+            plan,
+            flow,
+            asker,
+            ask,
+            day,
+            None,
+            Permit { deferred: ask.mails, retry_at: soon, limit, ..nothing },
+        );
     }
     let rest = ask.mails.saturating_sub(lease.mails());
     let usable = |from: Now| from.0.saturating_add(lease_millis(policy)) > ask.now.0;

@@ -352,7 +352,7 @@ fn simulated(args: &SimulateArgs) -> Result<Exit, Failure> {
         model: args.model.into(),
         ips: u32::from(args.ips),
         demand: args.sender.into(),
-        asks_again: !args.no_retries,
+        asking: simulate::Asking { again: !args.no_retries, schedule: args.schedule },
         seed: args.seed,
         seeds: args.seeds,
         days: args.days,

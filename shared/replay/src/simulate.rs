@@ -37,7 +37,7 @@ use ladder::{Ladder, LadderIsp};
 use receiver::Receiver;
 pub use receiver::Temper;
 use sender::{AdaptiveSender, send_by_plan, send_what_is_taken};
-pub use sender::{Arm, BY_TIME_DAYS, DayOfMail, Days, FIXED_DAYS, planned};
+pub use sender::{Arm, Asking, BY_TIME_DAYS, DayOfMail, Days, FIXED_DAYS, planned};
 pub use summary::{ArmSummary, ArmTotal, DaySummary, IspSummary, Reached, ScenarioSummary, Spread, Summary};
 
 /// A set of ISPs to warm up at.
@@ -132,8 +132,8 @@ pub struct Setup {
     pub ips: u32,
     /// When the mail of the adaptive sender, and of the oracle, is there.
     pub demand: Demand,
-    /// Whether the adaptive sender asks again for what was not granted.
-    pub asks_again: bool,
+    /// How the adaptive sender asks.
+    pub asking: Asking,
     /// The first seed.
     pub seed: u64,
     /// The number of seeds, consecutive.
@@ -228,7 +228,7 @@ fn run(policy: &Policy, setup: &Setup, scenario: Scenario, seed: u64) -> Result<
         receiving.push((isp, meet(Arm::Adaptive)));
         names.insert(isp, *name);
     }
-    let sender = AdaptiveSender::new(policy, SET, &calendar, (setup.demand, setup.asks_again));
+    let sender = AdaptiveSender::new(policy, SET, &calendar, (setup.demand, setup.asking));
     let sent = pollster::block_on(sender.send(receiving))?;
     for (isp, days) in sent {
         if let Some(name) = names.get(&isp) {

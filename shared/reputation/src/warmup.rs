@@ -512,14 +512,7 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
 }
 
 /// A healthy day: whether the quota grows after it.
-fn grown_or_held(
-    plan: &Plan,
-    business: bool,
-    ramp: &Ramp,
-    over: Day,
-    evidence: &Evidence,
-    next: &mut Ramp,
-) -> Move {
+fn grown_or_held(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidence, next: &mut Ramp) -> Move {
     let reach = next.reach;
     let most_of = |part: u64, whole: u64| part as f64 >= whole as f64 * plan.used_share;
     // A sender without critical mail cannot use the reserve, and must not be limited by it.
@@ -600,8 +593,3 @@ impl Evidence {
         (ramp.reach as f64 * (1.0 - share)) as u64
     }
 }
-
-
-
-
-

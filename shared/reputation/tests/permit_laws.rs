@@ -11,8 +11,9 @@ use reputation::warmup::{Held, Move, Plan, Ramp};
 use reputation::zone::{Day, Zone};
 use reputation::{Isp, IspMap};
 
+/// The default, with a smaller burst.
 fn plan() -> Plan {
-    Policy::default().warmup.plan
+    Plan { burst_share: 0.02, ..Policy::default().warmup.plan }
 }
 
 fn today() -> Day {
@@ -362,7 +363,8 @@ fn a_client_that_waits_until_its_retry_time_keeps_its_pace() {
     let (mut now, mut granted) = (today().start, 0);
     // As late as any retry time can be, and always asking for more than is available.
     while now < Now(today().start.0 + 12 * 3_600_000) {
-        let permit = asker.ask(&Flow::FREE, Ask { mails: 1_000, class: Class::Bulk, now, schedule: false, jitter: 999 });
+        let permit =
+            asker.ask(&Flow::FREE, Ask { mails: 1_000, class: Class::Bulk, now, schedule: false, jitter: 999 });
         granted += permit.spend.map_or(0, |spend| spend.mails());
         now = permit.retry_at.unwrap();
     }

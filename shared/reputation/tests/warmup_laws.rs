@@ -208,8 +208,7 @@ fn harm_by_too_much_mail_shrinks_it_to_what_the_isp_took_but_to_half_at_most() {
 
 #[test]
 fn while_sending_is_stopped_there_is_a_trickle_and_afterwards_the_quota_is_back() {
-    let open =
-        Evidence { worsened: Some(Now(7)), unsettled: true, contained: true, bad_mail: true, ..used(900) };
+    let open = Evidence { worsened: Some(Now(7)), unsettled: true, contained: true, bad_mail: true, ..used(900) };
     let next = check(&ramp(), open, 25 + 50, Move::Trickled { reach: 500 });
     let next = check(&next, Evidence { used: 25, ..open }, 25 + 50, Move::Trickled { reach: 500 });
     let closed = Evidence { worsened: Some(Now(7)), bulk: 25, ..used(25) };

@@ -277,7 +277,8 @@ fn any_quota(rng: &mut Rng) -> Quota {
         demoted: rng.chance(50).then_some(START),
     };
     // The same for a day, because there is one ramp of each.
-    let ramp = Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, growth: None, ..ramp };
+    let ramp =
+        Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, growth: None, ..ramp };
     Quota { ramp, meter: Meter { bulk: 0, critical: 0, cut: 0, mark: Nanos::of(START) }, leases: Vec::new() }
 }
 

@@ -71,7 +71,7 @@ async fn nothing_is_read_or_written_unless_the_policy_asks_for_it() {
 #[tokio::test(start_paused = true)]
 async fn the_most_troubled_and_then_the_largest_sets_are_exported_and_the_others_are_counted() {
     let cloud = Cloud::new();
-    let toml = "[cloudwatch]\nconfiguration_sets = 2\nisps = 1\n[warmup.sets]\nshop = { start = 900, target = 1000 }\n";
+    let toml = "[cloudwatch]\nconfiguration_sets = 2\nisps = 1\n[warmup.plan]\nburst_share = 0.25\n[warmup.sets]\nshop = { start = 900, target = 1000 }\n";
     let mut stack = with_mail(&cloud, toml).await;
     let body = json!({ "configurationSet": "shop", "identity": "shop.example", "recipients": { "gmail.com": 30 } });
     let now = START.plus_minutes(11);

@@ -196,8 +196,8 @@ async fn harm_in_events_takes_effect_at_the_gate_within_a_second_of_its_evaluati
     microsoft, 17 go by news, 63 wait 5517 (throttled: configuration-set:news is slowed: 25 % of the quota)
     microsoft, 31 go by news, 49 wait 3960 (throttled: configuration-set:news is slowed: 50 % of the quota)
     microsoft, 30 go by news, 50 wait 4265 (throttled: configuration-set:news is slowed: 50 % of the quota)
-    microsoft, 60 go by news, 20 wait 858 (pace: the day's quota comes in at 90 mails an hour)
-    microsoft, 60 go by news, 20 wait 876 (pace: the day's quota comes in at 90 mails an hour)
+    microsoft, 60 go by news, 20 wait 857 (pace: the day's quota comes in at 90 mails an hour)
+    microsoft, 63 go by news, 17 wait 682 (pace: the day's quota comes in at 95 mails an hour)
     ");
 }
 

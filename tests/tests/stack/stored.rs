@@ -165,8 +165,7 @@ async fn quotas_are_opened(cloud: &Cloud, policy: &reputation::Policy) {
         expires: START.plus_minutes(1),
         schedule: None,
     };
-    let schedule =
-        Schedule { from: Nanos::of(START), mails: 80, slot: 20, granted: START };
+    let schedule = Schedule { from: Nanos::of(START), mails: 80, slot: 20, granted: START };
     let scheduled = Lease { id: "1b54a98ceb1f0a00".to_owned(), schedule: Some(schedule), ..lease.clone() };
     let meter = Meter { bulk: 120, critical: 7, cut: 40, mark: Nanos::of(START) };
     for (isp, ramp, leases) in [("gmail", grown, vec![lease, scheduled]), ("microsoft", unused, Vec::new())] {

@@ -158,7 +158,8 @@ fn quotas_are_todays_and_over_all_isps_their_sum() {
     let policy = policy("[cloudwatch]\nconfiguration_sets = 1\nisps = 5\n[warmup.sets]\nnews = {}\n");
     let today = policy.warmup.zone.day_at(NOW).number;
     let quota = |day: i32, mails: u64, granted: u64| {
-        let mut quota = Quota::opened(begin(&policy.warmup.sets["news"], policy.warmup.zone.day(day), None), &policy, None);
+        let mut quota =
+            Quota::opened(begin(&policy.warmup.sets["news"], policy.warmup.zone.day(day), None), &policy, None);
         quota.ramp.quota = mails;
         (quota.meter.bulk, quota.meter.critical) = (granted - 1, 1);
         quota

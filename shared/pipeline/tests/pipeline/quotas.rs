@@ -36,7 +36,9 @@ struct Fixture {
 
 impl Fixture {
     fn new(policy: &str) -> Fixture {
-        let policy = Policy::from_toml(policy).unwrap().in_world(true);
+        // With a small burst, so that pacing shows.
+        let policy = format!("{policy}\n[warmup.plan]\nburst_share = 0.02\n");
+        let policy = Policy::from_toml(&policy).unwrap().in_world(true);
         Fixture {
             reputation: MemoryReputation::under(&policy),
             quotas: MemoryQuotas::default(),
@@ -254,10 +256,22 @@ fn a_schedule_that_runs_past_midnight_is_granted_once_and_given_back_to_no_other
     let quota = fixture.plan(after);
     assert_eq!((quota.ramp.day, quota.meter.bulk, quota.leases.len()), (20_001, 0, 1));
     let lease = first.lease.unwrap();
-    assert_eq!(block_on(give_back(&fixture.quotas, "news", fixture.isp, &lease, 900, after)).unwrap(), Returned::Unknown);
+    assert_eq!(
+        block_on(give_back(&fixture.quotas, "news", fixture.isp, &lease, 900, after)).unwrap(),
+        Returned::Unknown
+    );
     assert_eq!(fixture.ask(10, after), 0, "its time is taken");
     // And it is forgotten when it is over.
     assert_eq!(fixture.plan(days(2)).leases.len(), 0);
+}
+
+#[test]
+fn the_number_of_schedules_under_way_is_limited() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let noon = hours(days(0), 12);
+    let granted: Vec<Granted> = (0..20).map(|number| fixture.scheduled(&format!("part {number}"), 20, noon)).collect();
+    assert_eq!(granted.iter().filter(|granted| !granted.slots.is_empty()).count(), pipeline::quotas::MAX_SCHEDULES);
+    assert!(granted[19].deferred == 20 && granted[19].retry_at.is_some());
 }
 
 #[test]
@@ -266,7 +280,10 @@ fn a_schedule_that_is_given_back_may_be_granted_again() {
     let noon = hours(days(0), 12);
     let first = fixture.scheduled("campaign", 900, noon).lease.unwrap();
     assert_eq!(fixture.scheduled("other", 900, noon).deferred, 900);
-    assert_eq!(block_on(give_back(&fixture.quotas, "news", fixture.isp, &first, 900, noon)).unwrap(), Returned::Returned(900));
+    assert_eq!(
+        block_on(give_back(&fixture.quotas, "news", fixture.isp, &first, 900, noon)).unwrap(),
+        Returned::Returned(900)
+    );
     assert_eq!(fixture.scheduled("another", 900, noon).lease.unwrap().schedule, first.schedule);
 }
 

@@ -220,6 +220,9 @@ pub(super) struct SimulateArgs {
     /// Never ask again for mail that was not granted [default: ask when the gate's answer says]
     #[arg(long)]
     pub(super) no_retries: bool,
+    /// Ask for a schedule, and send each part of it at its time
+    #[arg(long)]
+    pub(super) schedule: bool,
     /// Policy to judge and warm up by; keys that it leaves out keep their default [default: the built-in policy]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,

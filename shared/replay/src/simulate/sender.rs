@@ -1,10 +1,10 @@
 //! The sending side: four ways to warm up, against the same ISPs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pipeline::evaluate;
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
-use pipeline::ports::{PortError, Reputation, SubjectState};
+use pipeline::ports::{Board, PortError, Reputation, SubjectState};
 use pipeline::quotas::{self, Asker};
 use pipeline::schedule;
 use reputation::Isp;
@@ -12,7 +12,7 @@ use reputation::breaker::State;
 use reputation::class::Class;
 use reputation::counters::Metric;
 use reputation::judge::Judge;
-use reputation::permit::Ask;
+use reputation::permit::{Ask, Slot};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
@@ -185,9 +185,25 @@ pub(super) struct AdaptiveSender<'a> {
     calendar: &'a [Day],
     demand: Demand,
     /// Whether it asks again for what was not granted.
-    asks_again: bool,
+    asking: Asking,
     /// The facts to report at the next slot.
     unreported: Vec<Fact>,
+}
+
+/// How a sender asks the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking {
+    /// Whether it asks again for what was deferred, when the gate's answer says.
+    pub again: bool,
+    /// Whether it asks for a schedule.
+    pub schedule: bool,
+}
+
+/// Mail that was granted for later.
+struct Scheduled {
+    request: String,
+    ask: Ask,
+    slots: VecDeque<Slot>,
 }
 
 /// One ISP with the results there.
@@ -199,6 +215,7 @@ struct Place {
     waiting: [u64; 2],
     /// When it asks for them next.
     next: [Option<Now>; 2],
+    scheduled: Vec<Scheduled>,
 }
 
 impl<'a> AdaptiveSender<'a> {
@@ -207,7 +224,7 @@ impl<'a> AdaptiveSender<'a> {
         policy: &'a Policy,
         set: &'a str,
         calendar: &'a [Day],
-        (demand, asks_again): (Demand, bool),
+        (demand, asking): (Demand, Asking),
     ) -> AdaptiveSender<'a> {
         AdaptiveSender {
             policy,
@@ -216,7 +233,7 @@ impl<'a> AdaptiveSender<'a> {
             quotas: MemoryQuotas::default(),
             calendar,
             demand,
-            asks_again,
+            asking,
             unreported: Vec::new(),
         }
     }
@@ -231,7 +248,7 @@ impl<'a> AdaptiveSender<'a> {
             .into_iter()
             .map(|(isp, receiving)| {
                 let days = vec![DayOfMail::default(); self.calendar.len()];
-                Place { isp, receiving, days, waiting: [0; 2], next: [None; 2] }
+                Place { isp, receiving, days, waiting: [0; 2], next: [None; 2], scheduled: Vec::new() }
             })
             .collect();
         let mut slot = 0;
@@ -362,8 +379,8 @@ impl<'a> AdaptiveSender<'a> {
                 place.next[place_of] = Some(now);
             }
         }
-        let mut sent = 0;
         let board = self.store.board(now).await?;
+        let mut sent = self.send_scheduled(place, &board, now).await?;
         // The first of those that ask at the same time is critical mail.
         while let Some((at, class, place_of)) = [(Class::Critical, 1), (Class::Bulk, 0)]
             .into_iter()
@@ -375,24 +392,49 @@ impl<'a> AdaptiveSender<'a> {
             let request = format!("{} {} {}", at.0, self.policy.isp_map.name(place.isp), class.name());
             let asker = Asker { set: self.set, identity: "example.com", request: &request };
             let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp)?;
-            let ask = Ask { mails, class, now: at, schedule: false, jitter: 0 };
+            let ask = Ask { mails, class, now: at, schedule: self.asking.schedule, jitter: 0 };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
             place.next[place_of] = None;
             let Some((granted, _)) = permit else { continue };
-            let mails = granted.lease.as_ref().map_or(0, |lease| lease.mails());
             let overflow = granted.overflow.map_or(0, |(mails, _)| mails);
-            place.waiting[place_of] -= mails + overflow;
+            place.waiting[place_of] -= granted.lease.as_ref().map_or(0, |lease| lease.mails()) + overflow;
+            let mails = granted.now;
+            if !granted.slots.is_empty() {
+                place.scheduled.push(Scheduled { request: request.clone(), ask, slots: granted.slots.into() });
+            }
             // Mail through another configuration set counts for that set's reputation.
             let here = granted.route == self.set;
             sent += if here { mails } else { 0 };
             place.days[number].elsewhere += overflow + if here { 0 } else { mails };
-            if !self.asks_again {
+            if !self.asking.again {
                 place.waiting[place_of] = 0;
             } else if self.demand.follows_retry_at() {
                 // Exactly then, as the answer says, and never at the same moment again.
                 place.next[place_of] = granted.retry_at.map(|retry| retry.max(Now(at.0.saturating_add(1))));
             }
         }
+        Ok(sent)
+    }
+
+    /// Sends what was granted for this moment, if the gate says that it still stands, and returns how much that is.
+    async fn send_scheduled(&self, place: &mut Place, board: &Board, now: Now) -> Result<u64, PortError> {
+        let Some(plan) = self.policy.warmup.sets.get(self.set) else { return Ok(0) };
+        let mut sent = 0;
+        for Scheduled { request, ask, slots } in &mut place.scheduled {
+            if slots.front().is_none_or(|slot| slot.at > now) {
+                continue;
+            }
+            let asker = Asker { set: self.set, identity: "example.com", request };
+            let flow = quotas::flow(self.policy, plan, board, &asker, place.isp)?;
+            let ask = Ask { now, ..*ask };
+            let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
+            let stands = permit.is_some_and(|(granted, _)| !granted.slots.is_empty());
+            // Of mail that is held a slot expires soon: it is not sent later.
+            while let Some(slot) = slots.pop_front_if(|slot| slot.at <= now) {
+                sent += if stands { slot.mails } else { 0 };
+            }
+        }
+        place.scheduled.retain(|scheduled| !scheduled.slots.is_empty());
         Ok(sent)
     }
 
@@ -448,7 +490,7 @@ mod tests {
     }
 
     /// The slots in which a sender with a quota of 16,000 a day, released over 16 hours, sends on its first day, and how much.
-    fn offers(demand: Demand, asks_again: bool) -> Vec<(u64, u64)> {
+    fn offers(demand: Demand, again: bool) -> Vec<(u64, u64)> {
         let mut policy = Policy::default().in_world(true);
         let plan = Plan {
             start: 16_000,
@@ -462,7 +504,7 @@ mod tests {
         let calendar = [policy.warmup.zone.day(20_458)];
         let recorder = Recorder::default();
         let offers = Rc::clone(&recorder.0);
-        let sender = AdaptiveSender::new(&policy, "news", &calendar, (demand, asks_again));
+        let sender = AdaptiveSender::new(&policy, "news", &calendar, (demand, Asking { again, schedule: false }));
         let isp = policy.isp_map.by_name("gmail").unwrap();
         let days = pollster::block_on(sender.send(vec![(isp, Box::new(recorder))])).unwrap();
         assert_eq!(days[&isp][0].sent, offers.borrow().iter().map(|(_, mails)| mails).sum::<u64>());

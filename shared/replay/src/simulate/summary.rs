@@ -21,6 +21,8 @@ pub struct Summary {
     pub sender: &'static str,
     /// Whether it asks again for what was not granted.
     pub asks_again: bool,
+    /// Whether it asks for a schedule.
+    pub schedule: bool,
     /// Mails of the first day, by the plan.
     pub start: u64,
     /// Mails a day at each ISP at the end of the plan.
@@ -194,7 +196,8 @@ impl Summary {
             model: setup.model.name(),
             ips: setup.ips,
             sender: setup.demand.name(),
-            asks_again: setup.asks_again,
+            asks_again: setup.asking.again,
+            schedule: setup.asking.schedule,
             start: setup.plan.start,
             target: setup.plan.target,
             scenarios: scenarios.collect(),

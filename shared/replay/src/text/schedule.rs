@@ -174,7 +174,9 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
     rules.push((
         "else",
         match &plan.overflow {
-            Some(set) => format!("exceeds the quota: goes through {} until half of the target is reached, then waits", name(set)),
+            Some(set) => {
+                format!("exceeds the quota: goes through {} until half of the target is reached, then waits", name(set))
+            }
             None => "waits: the plan names no overflow set".to_owned(),
         } + &match &plan.critical_route {
             Some(set) => {

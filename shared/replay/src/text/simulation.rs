@@ -58,6 +58,9 @@ fn choices(summary: &Summary) -> String {
     if !summary.asks_again {
         out += "It never asks again. ";
     }
+    if summary.schedule {
+        out += "It asks for schedules. ";
+    }
     out
 }
 

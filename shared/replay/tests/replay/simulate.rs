@@ -1,6 +1,8 @@
 //! The closed loop keeps its promises: the claims in the issue about the gate, and laws of the adaptive arm.
 
-use replay::simulate::{Arm, Demand, FIXED_DAYS, Model, Progress, Run, Scenario, Setup, Summary, planned, simulate};
+use replay::simulate::{
+    Arm, Asking, Demand, FIXED_DAYS, Model, Progress, Run, Scenario, Setup, Summary, planned, simulate,
+};
 use reputation::policy::Policy;
 
 /// Days until the plan by time reaches its target.
@@ -16,19 +18,12 @@ fn setup(scenarios: &[Scenario], seeds: u32) -> Setup {
         model: Model::Tolerance,
         ips: 1,
         demand: Demand::Smooth,
-        asks_again: true,
+        asking: Asking { again: true, schedule: false },
         seed: 1,
         seeds,
         days: DAYS,
         workers: 2,
     }
-}
-
-/// With a small burst. The default one, a quarter of the day, is more than an hour of these ISPs takes.
-fn paced(scenarios: &[Scenario], seeds: u32) -> Setup {
-    let mut setup = setup(scenarios, seeds);
-    setup.plan.burst_share = 0.02;
-    setup
 }
 
 /// The usual setup in both models.
@@ -44,7 +39,7 @@ fn simulated(setup: &Setup) -> (Vec<Vec<Run>>, Summary) {
 
 #[test]
 fn where_isps_are_kind_adaptive_is_at_the_target_no_later_than_the_fixed_schedule() {
-    let (_, summary) = simulated(&paced(&[Scenario::Kind], 4));
+    let (_, summary) = simulated(&setup(&[Scenario::Kind], 4));
     for isp in &summary.scenarios[0].isps {
         assert_eq!(isp.no_later_than_fixed, [4, 4], "{}: {:?}", isp.isp, isp.arm(Arm::Adaptive).unwrap().reached);
     }
@@ -52,7 +47,7 @@ fn where_isps_are_kind_adaptive_is_at_the_target_no_later_than_the_fixed_schedul
 
 #[test]
 fn where_one_isp_is_harsh_adaptive_causes_less_than_half_of_the_blocks_and_deferrals_there() {
-    let (_, summary) = simulated(&paced(&[Scenario::Harsh], 4));
+    let (_, summary) = simulated(&setup(&[Scenario::Harsh], 4));
     let isp = summary.scenarios[0].isps.iter().find(|isp| isp.temper == "harsh").unwrap();
     assert!(isp.trouble_of_fixed.max < 0.5, "{:?}", isp.trouble_of_fixed);
     // Not by sending less: more arrives than with the fixed schedule.
@@ -87,8 +82,8 @@ fn no_day_sends_more_than_its_quota_and_no_quota_grows_after_an_unhealthy_day() 
         assert!(unwell > 20, "only {unwell} days are conclusive");
     }
     for demand in Demand::ALL {
-        for asks_again in [true, false] {
-            let setup = Setup { demand, asks_again, days: 31, ..setup(&[Scenario::Harsh], 1) };
+        for (again, schedule) in [(true, false), (false, false), (false, true)] {
+            let setup = Setup { demand, asking: Asking { again, schedule }, days: 31, ..setup(&[Scenario::Harsh], 1) };
             simulated(&setup).0.iter().flatten().for_each(|run| {
                 quotas_are_kept(run);
             });
@@ -128,7 +123,7 @@ fn a_seed_decides_everything_on_any_number_of_threads() {
 fn the_oracle_is_never_turned_away_for_volume_and_never_delivers_less_than_another_arm() {
     for model in Model::ALL {
         for (ips, seeds) in [(1, 4), (3, 1)] {
-            let (runs, summary) = simulated(&Setup { model, ips, ..paced(&Scenario::ALL, seeds) });
+            let (runs, summary) = simulated(&Setup { model, ips, ..setup(&Scenario::ALL, seeds) });
             for ((arm, isp), days) in runs.iter().flatten().flatten().filter(|((arm, _), _)| *arm == Arm::Oracle) {
                 let turned_away: u64 = days.iter().map(|day| day.turned_away).sum();
                 assert_eq!(turned_away, 0, "{} with {ips} IPs: {arm:?} {isp}", model.name());
@@ -168,7 +163,9 @@ fn sent(setup: &Setup) -> u64 {
 #[test]
 fn a_batch_that_asks_again_when_the_answer_says_gets_more_than_one_that_asks_once() {
     for demand in [Demand::Batch09, Demand::Batch18, Demand::Weekly] {
-        let sent = |asks_again| sent(&Setup { demand, asks_again, days: 20, ..paced(&[Scenario::Kind], 2) });
+        let sent = |again| {
+            sent(&Setup { demand, asking: Asking { again, schedule: false }, days: 20, ..setup(&[Scenario::Kind], 2) })
+        };
         let (again, once) = (sent(true), sent(false));
         assert!(once > 0 && again > 2 * once, "{}: {again} and {once}", demand.name());
     }
@@ -176,7 +173,7 @@ fn a_batch_that_asks_again_when_the_answer_says_gets_more_than_one_that_asks_onc
 
 #[test]
 fn a_newsletter_sends_no_more_than_its_own_volume() {
-    let setup = Setup { demand: Demand::Monthly, ..paced(&[Scenario::Kind], 2) };
+    let setup = Setup { demand: Demand::Monthly, ..setup(&[Scenario::Kind], 2) };
     let (runs, _) = simulated(&setup);
     for ((arm, isp), days) in runs.iter().flatten().flatten() {
         if matches!(arm, Arm::Adaptive | Arm::Oracle) {

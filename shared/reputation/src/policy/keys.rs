@@ -282,9 +282,19 @@ pub(super) const PLAN: &[Key] = &[
         "Whether the ramp begins at the target, because the set sends that much already. After a long silence it begins at \
          `start`.",
     ),
-    key("growth", "times a day", number(1.01, 10.0), "How much larger a quota is after a good day: at first, and at most."),
+    key(
+        "growth",
+        "times a day",
+        number(1.01, 10.0),
+        "How much larger a quota is after a good day: at first, and at most.",
+    ),
     key("business_growth", "times a day", number(1.01, 10.0), "The same at ISPs of `warmup.business`."),
-    key("learn", "", Flag, "Whether the growth is learnt at each ISP: less after it turned mail away, more after good days."),
+    key(
+        "learn",
+        "",
+        Flag,
+        "Whether the growth is learnt at each ISP: less after it turned mail away, more after good days.",
+    ),
     key("max_step_share", "share of the target", number(0.001, 1.0), "No step up is larger."),
     key(
         "used_share",
