@@ -269,6 +269,13 @@ pub enum Held {
         /// Of how much.
         quota: u64,
     },
+    /// Too little of it was used, by requests that got less than they asked for and did not ask again.
+    NotAskedAgain {
+        /// How much.
+        used: u64,
+        /// Of how much.
+        quota: u64,
+    },
     /// Mail was granted, and SES reported little of it.
     Unreported {
         /// Mails that SES reported as sent.
@@ -339,6 +346,11 @@ impl fmt::Display for Held {
                 let share = if *quota == 0 { 0.0 } else { *used as f64 / *quota as f64 };
                 write!(f, "holds: only {used} of {quota} were used ({})", Percent(share))
             }
+            Held::NotAskedAgain { used, quota } => write!(
+                f,
+                "holds: only {used} of {quota} were used; requests that got less than they asked for did not ask again \
+                 after `retryAfterSeconds`, nor for a `schedule`"
+            ),
             Held::Unreported { sent, used } => write!(
                 f,
                 "holds: {used} were granted, and SES reported {sent} sent: is the mail sent with this configuration set, \
@@ -519,17 +531,17 @@ fn grown_or_held(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: 
     let shared = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
     let used = most_of(evidence.used, ramp.quota) || shared > 0 && most_of(evidence.bulk, shared);
     // How fast a quota is released is our doing. But a quota of which only little was sent proves nothing all the same.
-    let cut = evidence.used > 0
-        && most_of(evidence.cut, evidence.used)
-        && evidence.used as f64 >= ramp.quota as f64 * plan.follow_share;
+    let cut = evidence.used > 0 && most_of(evidence.cut, evidence.used);
+    let enough = evidence.used as f64 >= ramp.quota as f64 * plan.follow_share;
     if reach >= plan.target {
         Move::Held(Held::Warmed)
     } else if ramp.quota < ramp.reach {
         Move::Held(Held::Trickle)
     } else if ramp.anchor {
         Move::Held(Held::Anchor)
-    } else if !used && !cut {
-        Move::Held(Held::Unused { used: evidence.used, quota: ramp.quota })
+    } else if !used && !(cut && enough) {
+        let (used, quota) = (evidence.used, ramp.quota);
+        Move::Held(if cut { Held::NotAskedAgain { used, quota } } else { Held::Unused { used, quota } })
     } else if (evidence.sent as f64) < evidence.used as f64 * REPORTED_SHARE {
         Move::Held(Held::Unreported { sent: evidence.sent, used: evidence.used })
     } else if !plan.sending_days[over.weekday()] {

@@ -73,7 +73,7 @@ fn our_own_pacing_never_counts_as_unused() {
     check(&ramp(), cut(400, 500), 2_000, Move::Grew { from: 1_000 });
     check(&ramp(), cut(399, 500), 1_000, Move::Held(Held::Unused { used: 500, quota: 1_000 }));
     // But little mail proves little, whatever it was limited by.
-    check(&ramp(), cut(20, 20), 1_000, Move::Held(Held::Unused { used: 20, quota: 1_000 }));
+    check(&ramp(), cut(20, 20), 1_000, Move::Held(Held::NotAskedAgain { used: 20, quota: 1_000 }));
 }
 
 #[test]
@@ -376,6 +376,7 @@ fn every_move_says_why() {
         Move::Held(Held::Warmed),
         Move::Held(Held::Anchor),
         Move::Held(Held::Unused { used: 10, quota: 50 }),
+        Move::Held(Held::NotAskedAgain { used: 10, quota: 50 }),
         Move::Held(Held::Unreported { sent: 3, used: 50 }),
         Move::Held(Held::TurnedAway),
         Move::Held(Held::Trickle),

@@ -12,7 +12,7 @@ use reputation::breaker::State;
 use reputation::class::Class;
 use reputation::counters::Metric;
 use reputation::judge::Judge;
-use reputation::permit::{Ask, Slot};
+use reputation::permit::{Ask, Limit, Slot};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
@@ -428,8 +428,10 @@ impl<'a> AdaptiveSender<'a> {
             let flow = quotas::flow(self.policy, plan, board, &asker, place.isp)?;
             let ask = Ask { now, ..*ask };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
-            let stands = permit.is_some_and(|(granted, _)| !granted.slots.is_empty());
-            // Of mail that is held a slot expires soon: it is not sent later.
+            // A slot is shorter than a step of the simulation, so it may have expired by now.
+            let held = |limit: Option<Limit>| matches!(limit, Some(Limit::Stopped(_) | Limit::Throttled(..)));
+            let stands = permit.is_some_and(|(granted, _)| !held(granted.limit));
+            // Mail that is held is not sent later: its slot has expired then.
             while let Some(slot) = slots.pop_front_if(|slot| slot.at <= now) {
                 sent += if stands { slot.mails } else { 0 };
             }
