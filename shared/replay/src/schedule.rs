@@ -121,7 +121,7 @@ mod tests {
         let set = &schedules.sets[0];
         assert_eq!(set.configuration_set.as_deref(), Some("news"));
         let days: Vec<(u64, u64)> = set.schedule.iter().map(|day| (day.consumer.quota, day.business.quota)).collect();
-        assert_eq!(days[..3], [(50, 50), (75, 60), (113, 72)]);
+        assert_eq!(days[..3], [(50, 50), (100, 75), (180, 113)]);
         assert_eq!(days.last(), Some(&(400, 400)));
         assert_eq!(set.sending_days[1] as usize, days.len());
         for pair in set.schedule.windows(2) {

@@ -539,7 +539,7 @@ fn grown_or_held(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: 
         Move::Held(Held::Trickle)
     } else if ramp.anchor {
         Move::Held(Held::Anchor)
-    } else if !used && !(cut && enough) {
+    } else if !(used || cut && enough) {
         let (used, quota) = (evidence.used, ramp.quota);
         Move::Held(if cut { Held::NotAskedAgain { used, quota } } else { Held::Unused { used, quota } })
     } else if (evidence.sent as f64) < evidence.used as f64 * REPORTED_SHARE {

@@ -498,6 +498,7 @@ mod tests {
             start: 16_000,
             target: 16_000,
             spread_hours: 16,
+            least_spread_hours: 16,
             burst_share: 0.25,
             critical_share: 0.0,
             ..policy.warmup.plan.clone()

@@ -175,7 +175,10 @@ pub(super) fn rules(plan: &Plan) -> Vec<(&'static str, String)> {
         "else",
         match &plan.overflow {
             Some(set) => {
-                format!("exceeds the quota: goes through {} until half of the target is reached, then waits", name(set))
+                format!(
+                    "what exceeds the quota goes through {} until half of the target is reached, then waits",
+                    name(set)
+                )
             }
             None => "waits: the plan names no overflow set".to_owned(),
         } + &match &plan.critical_route {
