@@ -196,6 +196,10 @@ fn read_permits(asked: PermitsRequest) -> Result<Call, Problem> {
     let PermitsRequest { request, configuration_set, identity, class, schedule, recipients: domains } = asked;
     if let Some(request) = &request {
         length(request, "/request", MAX_NAME)?;
+    } else if schedule {
+        let detail =
+            "the field request is missing: a schedule is asked for by name, so that a lost answer loses nothing";
+        return Err(Problem::new(ErrorCode::MissingField, detail).at("/request"));
     }
     length(&configuration_set, "/configurationSet", MAX_SET)?;
     length(&identity, "/identity", usize::MAX)?;

@@ -145,7 +145,10 @@ impl Gate {
             self.metrics.emit(
                 now,
                 &[
-                    (Metric::PermitsGranted, sum(|permit| permit.granted)),
+                    (
+                        Metric::PermitsGranted,
+                        sum(|permit| permit.granted + permit.schedule.iter().map(|slot| slot.mails).sum::<u64>()),
+                    ),
                     (Metric::PermitsOverflowed, sum(|permit| permit.overflow)),
                     (Metric::PermitsDeferred, sum(|permit| permit.deferred)),
                     (Metric::PermitsDegraded, f64::from(permits.degraded.is_some())),

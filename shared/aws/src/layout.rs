@@ -52,7 +52,7 @@
 //! | `low_days`, `low_peak` | N | `0` | for earlier releases, which read them |
 //! | `demoted` | N | `1791273601745` | the harm that a smaller quota has answered for; may be missing |
 //! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
-//! | `cut` | N | `40` | of these, mails granted to requests that got all there was, and asked for more; as above |
+//! | `short` | BOOL | `true` | whether the last request that got something got all there was, and asked for more; as above |
 //! | `mark` | N | `1791273601745000000` | the pacing mark, in nanoseconds since 1970 |
 //! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires. With a schedule five more: its day, the mark before it, its mails, those of a slot, and when it was granted |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for a client that lost the answer |
@@ -670,7 +670,7 @@ pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
             ("low_peak", number(0)),
             ("bulk", number(meter.bulk)),
             ("critical", number(meter.critical)),
-            ("cut", number(meter.cut)),
+            ("short", AttributeValue::Bool(meter.short)),
             ("mark", number(meter.mark.0)),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
@@ -712,7 +712,7 @@ pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
     let meter = Meter {
         bulk: read.number("bulk")?,
         critical: read.number("critical")?,
-        cut: read.maybe_number("cut")?.unwrap_or(0),
+        short: read.flag("short"),
         mark: Nanos(read.number("mark")?),
     };
     let mut leases = Vec::new();
@@ -937,14 +937,14 @@ mod tests {
         });
         let lease = (any::<(u64, u64, i64, i64)>(), proptest::option::of((any::<i32>(), schedule)));
         let leases = proptest::collection::btree_map(any::<u64>(), lease, 0..5);
-        (ramp, any::<(u64, u64, u64, i64)>(), leases).prop_map(|(ramp, (bulk, critical, cut, mark), leases)| {
+        (ramp, any::<(u64, u64, bool, i64)>(), leases).prop_map(|(ramp, (bulk, critical, short, mark), leases)| {
             let lease = |(id, ((bulk, critical, interval, expires), schedule)): (u64, ((u64, u64, i64, i64), _))| {
                 let (day, schedule): (Option<i32>, Option<Schedule>) = Option::unzip(schedule);
                 let (id, day, expires) = (format!("{id:016x}"), day.unwrap_or(ramp.day), Now(expires));
                 Lease { id, day, bulk, critical, interval, expires, schedule }
             };
             let leases = leases.into_iter().map(lease).collect();
-            Quota { meter: Meter { bulk, critical, cut, mark: Nanos(mark) }, leases, ramp }
+            Quota { meter: Meter { bulk, critical, short, mark: Nanos(mark) }, leases, ramp }
         })
     }
 
@@ -1012,7 +1012,7 @@ mod tests {
             ceiling_age: 0,
             demoted: None,
         };
-        let meter = Meter { bulk: 12, critical: 0, cut: 0, mark: Nanos(1_791_273_601_745_000_000) };
+        let meter = Meter { bulk: 12, critical: 0, short: false, mark: Nanos(1_791_273_601_745_000_000) };
         let good = quota_item("quota#news", "gmail", &Quota { ramp, meter, leases: Vec::new() });
         let check = |attribute: &str, value: AttributeValue, expected: &str| {
             let mut item = good.clone();

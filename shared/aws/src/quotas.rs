@@ -19,6 +19,7 @@ use aws_sdk_dynamodb::types::{
 use pipeline::ports::{PortError, Quota, Quotas, Saved, Spent};
 use reputation::isp::{Isp, IspMap};
 use reputation::permit::{Lease, MarkMove, MarkRefund, Refund, Spend};
+use reputation::time::Now;
 
 use crate::clients::port_error;
 use crate::layout::{
@@ -263,9 +264,7 @@ impl Quotas for DynamoQuotas {
                 update.add(counter, mails);
             }
         }
-        if spend.cut > 0 {
-            update.add("cut", spend.cut);
-        }
+        update.set("short", AttributeValue::Bool(spend.short));
         match spend.mark {
             MarkMove::Stay => {}
             MarkMove::Advance(by, from, to) => {
@@ -289,16 +288,16 @@ impl Quotas for DynamoQuotas {
         })
     }
 
-    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64) -> Result<bool, PortError> {
-        let refund = lease.refund(unused);
+    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64, now: Now) -> Result<bool, PortError> {
+        let refund = lease.refund(unused, now);
         // Without randomness, a repeated return is taken for a new one.
         let this = getrandom::u64().map_or_else(|_| String::new(), |random| format!("{random:016x}"));
         let operation = "taking a lease back";
         let mut done = self.update(operation, set, isp, taking_back(lease, refund, &this)).await?;
-        if let (Updated::Not(item), MarkRefund::ByIfAt(..)) = (&done, refund.mark)
+        if let (Updated::Not(item), MarkRefund::ByIfAt(..) | MarkRefund::ByIfUntil(..)) = (&done, refund.mark)
             && item.contains_key(&lease_attribute(&lease.id))
         {
-            // Others were scheduled since.
+            // Perhaps others were scheduled since.
             let refund = Refund { mark: MarkRefund::Nothing, ..refund };
             done = self.update(operation, set, isp, taking_back(lease, refund, &this)).await?;
         }
@@ -324,7 +323,10 @@ fn taking_back(lease: &Lease, refund: Refund, this: &str) -> Update {
         }
     }
     let by = match refund.mark {
-        MarkRefund::By(by) => by,
+        MarkRefund::ByIfUntil(by, time) => {
+            update.only_if("mark", "<=", number(time.0));
+            by
+        }
         MarkRefund::ByIfAt(by, at) => {
             update.only_if("mark", "=", number(at.0));
             by

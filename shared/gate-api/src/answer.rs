@@ -47,7 +47,8 @@ pub struct Permit {
     /// What gives back what is not sent; `None` if nothing is granted or scheduled, or it is not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
-    /// Until when what is granted may be sent, or given back: RFC 3339. With a schedule this is the end of its last slot.
+    /// Until when what is granted may be sent, or given back: RFC 3339. With a schedule this is
+    /// the end of its last slot; what is granted now is to be sent as soon as without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// The same in seconds from now. The gate of this release leaves it out; a client that gets it prefers it, because

@@ -49,7 +49,8 @@ pub struct PermitsRequest {
     #[serde(default)]
     pub class: Class,
     /// Whether mail for which the quota has not come in yet is to be granted for the times at which it will: one request
-    /// can use its day then. Until a slot's time, ask again under the same name to see whether it still stands.
+    /// can use its day then. Until a slot's time, ask again under the same name to see whether it still stands: so it
+    /// needs a name.
     #[serde(default, skip_serializing_if = "is_false")]
     pub schedule: bool,
     /// Mails by the domain of their recipients: 1 to [`MAX_DOMAINS`](crate::MAX_DOMAINS) domains, each with 1 to

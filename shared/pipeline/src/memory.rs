@@ -725,14 +725,14 @@ impl Quotas for MemoryQuotas {
         Ok(Spent::Granted(quota.clone()))
     }
 
-    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64) -> Result<bool, PortError> {
+    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64, now: Now) -> Result<bool, PortError> {
         let mut quotas = self.lock();
         let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)).filter(|quota| quota.ramp.day == lease.day) else {
             return Ok(false);
         };
         let Some(at) = quota.leases.iter().position(|known| known == lease) else { return Ok(false) };
         quota.leases.swap_remove(at);
-        quota.meter = lease.refund(unused).applied(&quota.meter);
+        quota.meter = lease.refund(unused, now).applied(&quota.meter);
         Ok(true)
     }
 }

@@ -133,14 +133,18 @@ fn closed(
     let zone = &policy.warmup.zone;
     let today = zone.day_at(now).number;
     let business = policy.warmup.is_business(isp);
-    let Meter { bulk, cut, .. } = quota.meter;
+    let Meter { bulk, short, .. } = quota.meter;
+    let ends = zone.day(quota.ramp.day).end;
+    let own = quota.leases.iter().filter(|lease| lease.day == quota.ramp.day);
+    let later = own.flat_map(Lease::slots).filter(|slot| slot.at >= ends).map(|slot| slot.mails).sum();
     let reported = |subject_state: &SubjectState, number: i32| {
         let day = zone.day(number);
         let series = subject_state.timeline.series(Some(isp));
         series.map_or_else(Counters::default, |series| series.sum_between(day.start.minute(), day.end.minute()))
     };
     let mut evidence = evidence(policy, subject_state, board, subject, isp, now);
-    (evidence.used, evidence.bulk, evidence.cut) = (quota.meter.used(), bulk, cut);
+    (evidence.used, evidence.bulk) = (quota.meter.used(), bulk);
+    (evidence.later, evidence.short) = (later, short);
     let mut ramp = quota.ramp.clone();
     while ramp.day < today {
         // After a year without mail, further days change nothing.
@@ -159,7 +163,7 @@ fn closed(
         }
         ramp = warmup::close(plan, business, &ramp, zone.day(ramp.day), &evidence);
         // On the days after, no permits were requested.
-        (evidence.used, evidence.bulk, evidence.cut) = (0, 0, 0);
+        (evidence.used, evidence.bulk, evidence.later, evidence.short) = (0, 0, 0, false);
     }
     ramp
 }
@@ -345,7 +349,8 @@ fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask
         // What is scheduled waits for the breaker, too.
         Some(_) => {
             let waits: u64 = slots.iter().map(|slot| slot.mails).sum();
-            (Vec::new(), rest.saturating_add(waits), Some(flow.until(ask.now)))
+            let waits = rest.saturating_add(waits).min(ask.mails.saturating_sub(now));
+            (Vec::new(), waits, Some(flow.until(ask.now)))
         }
         None => (slots, rest, soon.filter(|_| rest > 0)),
     };
@@ -401,7 +406,7 @@ pub async fn give_back<Q: Quotas>(
         return Ok(Returned::Expired);
     }
     let unused = unused.min(lease.mails());
-    let taken = quotas.take_back(set, isp, lease, unused).await?;
+    let taken = quotas.take_back(set, isp, lease, unused, now).await?;
     Ok(if taken { Returned::Returned(unused) } else { Returned::Unknown })
 }
 

@@ -55,8 +55,8 @@ pub struct Meter {
     pub bulk: u64,
     /// Mails granted of the reserve for critical mail.
     pub critical: u64,
-    /// Of all of them, mails granted to requests that got all there was, and asked for more.
-    pub cut: u64,
+    /// Whether the last request that got something got all there was, and asked for more.
+    pub short: bool,
     /// The pacing mark: when the released quota covers all bulk mail so far.
     pub mark: Nanos,
 }
@@ -65,7 +65,7 @@ impl Meter {
     /// At the beginning of a day. `before`: the meter of the day before, whose schedules may run into this one.
     pub fn at_start(day: Day, before: Option<&Meter>) -> Meter {
         let begins = Nanos::of(day.start);
-        Meter { bulk: 0, critical: 0, cut: 0, mark: before.map_or(begins, |before| before.mark.max(begins)) }
+        Meter { bulk: 0, critical: 0, short: false, mark: before.map_or(begins, |before| before.mark.max(begins)) }
     }
 
     /// All mails granted.
@@ -224,8 +224,8 @@ pub struct Spend {
     pub most_bulk: u64,
     /// Mails of the reserve.
     pub critical: u64,
-    /// Of all of them, mails granted to a request that got all there was, and asked for more.
-    pub cut: u64,
+    /// Whether this is all there was, and more was asked for.
+    pub short: bool,
     /// The most mails of the reserve that may have been granted before it. Both limits are always checked, so that a
     /// process with another split of the quota, from a newer policy, cannot grant the same mails.
     pub most_critical: u64,
@@ -266,8 +266,8 @@ impl Spend {
             MarkMove::Advance(by, ..) => Nanos(meter.mark.0.saturating_add(by)),
             MarkMove::Lift(to, _) => to,
         };
-        let Meter { bulk, critical, cut, .. } = meter;
-        Meter { bulk: bulk + self.bulk, critical: critical + self.critical, cut: cut + self.cut, mark }
+        let (bulk, critical) = (meter.bulk + self.bulk, meter.critical + self.critical);
+        Meter { bulk, critical, short: self.short, mark }
     }
 
     /// All its mails.
@@ -398,7 +398,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
     let schedule = pace.as_ref().filter(|_| scheduled > 0).map(|pace| Schedule {
         from: Nanos(base.0.saturating_add(pace.cost(come_in))),
         mails: scheduled,
-        slot: pace.burst_mails(),
+        slot: pace.burst_mails().max(scheduled.div_ceil(MAX_SLOTS)),
         granted: ask.now,
     });
     let spend = Spend {
@@ -407,7 +407,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
         bulk,
         most_bulk: if bulk > 0 { shared.saturating_sub(bulk) } else { quota.saturating_sub(reserve) },
         critical,
-        cut: if left > 0 { bulk + critical } else { 0 },
+        short: left > 0,
         most_critical: if critical > 0 { reserve.saturating_sub(critical) } else { quota.saturating_sub(shared) },
         interval,
         mark,
@@ -451,6 +451,8 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
     Permit { spend: (bulk + critical > 0).then_some(spend), schedule, overflow, deferred: left, retry_at, limit }
 }
 
+/// Most slots of a schedule, so that an answer about many ISPs stays small.
+const MAX_SLOTS: u64 = 100;
 /// When to ask again if it is unknown when a breaker will let mail through.
 const UNKNOWN_MINUTES: u32 = 30;
 
@@ -584,18 +586,18 @@ impl Lease {
         self.schedule.iter().flat_map(|schedule| schedule.slots(self.interval))
     }
 
-    /// What giving back `unused` mails subtracts from a meter. Mails of the shared part are given back first, because
-    /// bulk mail waits for them.
-    pub fn refund(&self, unused: u64) -> Refund {
+    /// What giving back `unused` mails at `now` subtracts from a meter. Mails of the shared part are given back first,
+    /// because bulk mail waits for them.
+    pub fn refund(&self, unused: u64, now: Now) -> Refund {
         let bulk = unused.min(self.bulk);
         let critical = (unused - bulk).min(self.critical);
         let by = i64::try_from(u128::from(bulk) * u128::from(self.interval.unsigned_abs())).unwrap_or(i64::MAX);
         let mark = match &self.schedule {
-            None => MarkRefund::By(by),
-            // Only a schedule that nothing was sent of, and only while it is the last one: the times of later ones were
-            // computed from its end.
-            Some(schedule) if bulk >= schedule.mails => MarkRefund::ByIfAt(by, schedule.until(self.interval)),
-            Some(_) => MarkRefund::Nothing,
+            // While a schedule is under way, its times come after it.
+            None => MarkRefund::ByIfUntil(by, Nanos::of(now)),
+            // Only while it is the last one: the times of later ones were computed from its end. What was sent of it
+            // was sent by now, so that nothing else is due in the time that is freed.
+            Some(schedule) => MarkRefund::ByIfAt(by, schedule.until(self.interval)),
         };
         Refund { bulk, critical, mark }
     }
@@ -617,8 +619,8 @@ pub struct Refund {
 pub enum MarkRefund {
     /// Not.
     Nothing,
-    /// Back by this number of nanoseconds.
-    By(i64),
+    /// Back by this number of nanoseconds if it is not after this time, else not.
+    ByIfUntil(i64, Nanos),
     /// Back by this number of nanoseconds if it is exactly at this time, else not.
     ByIfAt(i64, Nanos),
 }
@@ -627,14 +629,14 @@ impl Refund {
     /// The meter after it.
     pub fn applied(&self, meter: &Meter) -> Meter {
         let by = match self.mark {
-            MarkRefund::By(by) => by,
+            MarkRefund::ByIfUntil(by, time) if meter.mark <= time => by,
             MarkRefund::ByIfAt(by, at) if meter.mark == at => by,
-            MarkRefund::ByIfAt(..) | MarkRefund::Nothing => 0,
+            MarkRefund::ByIfUntil(..) | MarkRefund::ByIfAt(..) | MarkRefund::Nothing => 0,
         };
         Meter {
             bulk: meter.bulk.saturating_sub(self.bulk),
             critical: meter.critical.saturating_sub(self.critical),
-            cut: meter.cut,
+            short: meter.short,
             mark: Nanos(meter.mark.0.saturating_sub(by)),
         }
     }

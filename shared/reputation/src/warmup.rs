@@ -10,8 +10,8 @@
 //! **Evidence**: [`close`] evaluates one day when it is over: what was granted, what SES reported of it, whether a verdict
 //! is in effect, what the breaker did. **Grow** only after a day that was healthy, whose quota was used, and whose mail SES
 //! reported: unused quota proves nothing, nor does a grant without mail, nor the day on which a ramp begins, which is rarely
-//! a whole day. Quota counts as used, too, if requests got all there was and asked for more: how fast a quota is released
-//! is our doing. A trickle proves nothing about the quota that it was cut from.
+//! a whole day. Quota counts as used, too, if the last request got all there was and asked for more: how fast a quota is
+//! released is our doing. A trickle proves nothing about the quota that it was cut from.
 //!
 //! **Growth is learnt** at each ISP: a ramp begins with the plan's growth. When the ISP turns mail away because there is too
 //! much of it, the quota goes back to what the ISP took, and what a good day adds becomes less; from one such day to the next
@@ -374,8 +374,10 @@ pub struct Evidence {
     pub used: u64,
     /// Of those, mails of the shared part, without the reserve for critical mail.
     pub bulk: u64,
-    /// Of those, mails granted to requests that got all there was, and asked for more.
-    pub cut: u64,
+    /// Of those, mails scheduled for the next day.
+    pub later: u64,
+    /// Whether the last request that got something got all there was, and asked for more.
+    pub short: bool,
     /// Mails of that day that SES reported as sent, or their outcomes.
     pub sent: u64,
     /// Mails among them that the ISP turned away because of the sender.
@@ -412,7 +414,8 @@ fn begun(plan: &Plan, day: i32, start: u64, demoted: Option<Now>, idle_days: u32
         anchor: true,
         sending_days: 0,
         idle_days,
-        peak: 0,
+        // A set that begins at its target has shown that volume elsewhere.
+        peak: if step == Move::Held(Held::Warmed) { quota } else { 0 },
         peak_age: 0,
         borne: 0,
         growth: None,
@@ -451,14 +454,14 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
     }
     if news.is_some() && !evidence.incident {
         next.demoted = news;
-        if evidence.bad_mail {
-            next.learn(plan, business, CUT);
-        } else {
-            next.hit(plan, business, evidence.taken(ramp), CUT);
-        }
         let least = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
         // What the ISP took is known if it was turned away, and unknown if it was bad mail.
         next.reach = if evidence.bad_mail { least } else { evidence.taken(ramp).clamp(least, reach) };
+        if evidence.bad_mail {
+            next.learn(plan, business, CUT);
+        } else {
+            next.hit(plan, business, CUT);
+        }
         (next.quota, next.step) = (next.reach, Move::Shrank { from: reach });
     } else if next.idle_days >= plan.rewarm_after_days {
         if reach > plan.start || next.idle_days == plan.rewarm_after_days {
@@ -497,12 +500,15 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
         Move::Held(Held::Incident)
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
+    } else if evidence.overshot(plan) && (evidence.sent as f64) < ramp.quota as f64 * plan.follow_share {
+        // Of little mail, that says nothing about a volume.
+        Move::Held(Held::TurnedAway)
     } else if evidence.overshot(plan) {
-        next.hit(plan, business, evidence.taken(ramp), EASED);
         next.borne = 0;
         let least = ((reach as f64 * MOST_EASED) as u64).max(plan.minimum).min(reach);
         next.reach = evidence.taken(ramp).clamp(least, reach);
         next.quota = next.reach;
+        next.hit(plan, business, EASED);
         if next.reach < reach {
             Move::Eased { from: reach, turned_away: evidence.turned_away, sent: evidence.sent }
         } else {
@@ -531,7 +537,7 @@ fn grown_or_held(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: 
     let shared = ramp.quota.saturating_sub(plan.reserve(ramp.reach));
     let used = most_of(evidence.used, ramp.quota) || shared > 0 && most_of(evidence.bulk, shared);
     // How fast a quota is released is our doing. But a quota of which only little was sent proves nothing all the same.
-    let cut = evidence.used > 0 && most_of(evidence.cut, evidence.used);
+    let short = evidence.short;
     let enough = evidence.used as f64 >= ramp.quota as f64 * plan.follow_share;
     if reach >= plan.target {
         Move::Held(Held::Warmed)
@@ -539,15 +545,16 @@ fn grown_or_held(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: 
         Move::Held(Held::Trickle)
     } else if ramp.anchor {
         Move::Held(Held::Anchor)
-    } else if !(used || cut && enough) {
+    } else if !(used || short && enough) {
         let (used, quota) = (evidence.used, ramp.quota);
-        Move::Held(if cut { Held::NotAskedAgain { used, quota } } else { Held::Unused { used, quota } })
-    } else if (evidence.sent as f64) < evidence.used as f64 * REPORTED_SHARE {
+        Move::Held(if short { Held::NotAskedAgain { used, quota } } else { Held::Unused { used, quota } })
+    } else if (evidence.sent as f64) < evidence.used.saturating_sub(evidence.later) as f64 * REPORTED_SHARE {
         Move::Held(Held::Unreported { sent: evidence.sent, used: evidence.used })
     } else if !plan.sending_days[over.weekday()] {
         Move::Held(Held::RestDay)
     } else {
-        let growth = ramp.growth.unwrap_or_else(|| plan.first_growth(business));
+        let first = plan.first_growth(business);
+        let growth = ramp.growth.filter(|_| plan.learn).map_or(first, |growth| growth.min(first));
         // The nearer the ISP is to turning away too much, the less.
         let part = if plan.learn { 1.0 - evidence.strain(plan) } else { 1.0 };
         next.reach = plan.grown(reach, growth.with(part));
@@ -560,16 +567,17 @@ fn grown_or_held(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: 
 }
 
 impl Ramp {
-    /// Learns from a day on which the ISP took only this much. Between two such days it has shown by how much it takes
-    /// more each day: half of what is learnt is that.
-    fn hit(&mut self, plan: &Plan, business: bool, taken: u64, part: f64) {
+    /// Learns from a day on which the ISP took only this reach. Between two such days it has shown by how much it takes
+    /// more each day: half of what is learnt is that, and it is never more than before.
+    fn hit(&mut self, plan: &Plan, business: bool, part: f64) {
+        let most = self.growth.unwrap_or_else(|| plan.first_growth(business)).min(plan.first_growth(business));
         self.learn(plan, business, part);
         if let Some(growth) = self.growth.filter(|_| self.ceiling > 0 && self.ceiling_age >= LEAST_APART) {
             let days = f64::from(self.ceiling_age);
-            let shown = Growth::of((taken as f64 / self.ceiling as f64).max(1.0).powf(1.0 / days));
-            self.growth = Some(Growth(growth.0.midpoint(shown.0)).scaled(1.0, plan.first_growth(business)));
+            let shown = Growth::of((self.reach as f64 / self.ceiling as f64).max(1.0).powf(1.0 / days));
+            self.growth = Some(Growth(growth.0.midpoint(shown.0)).scaled(1.0, most));
         }
-        (self.ceiling, self.ceiling_age) = (taken, 0);
+        (self.ceiling, self.ceiling_age) = (self.reach, 0);
     }
 
     /// Scales what a good day adds.

@@ -191,16 +191,34 @@ fn two_schedules_follow_each_other() {
 }
 
 #[test]
-fn a_schedule_that_is_given_back_frees_its_time_only_if_it_is_the_last_one_and_unused() {
+fn a_schedule_that_is_given_back_frees_its_time_only_if_it_is_the_last_one() {
     let mut asker = Asker::new(1_000);
     let first = asker.lease(&Flow::FREE, scheduled(300, 9.0)).unwrap();
     let after_first = asker.meter;
     let second = asker.lease(&Flow::FREE, scheduled(300, 9.0)).unwrap();
-    let (unused, used) = (second.refund(300), second.refund(299));
+    let (unused, used) = (second.refund(300, at(9.0)), second.refund(200, at(14.5)));
     assert_eq!(unused.applied(&asker.meter), after_first);
-    assert_eq!(used.applied(&asker.meter).mark, asker.meter.mark);
-    assert_eq!(used.applied(&asker.meter).bulk, 301);
-    assert_eq!(first.refund(300).applied(&asker.meter).mark, asker.meter.mark);
+    // A third of it was sent by then: the rest of its time is free.
+    assert_eq!(used.applied(&asker.meter).bulk, 400);
+    assert_eq!(used.applied(&asker.meter).mark.0, after_first.mark.0 + 100 * second.interval);
+    assert_eq!(first.refund(300, at(9.0)).applied(&asker.meter).mark, asker.meter.mark);
+}
+
+#[test]
+fn a_grant_that_is_given_back_after_a_schedule_frees_no_time_in_it() {
+    let mut asker = Asker::new(1_000);
+    let now = asker.lease(&Flow::FREE, bulk(10, 9.0)).unwrap();
+    assert!(now.refund(10, at(9.0)).applied(&asker.meter).mark < asker.meter.mark);
+    asker.lease(&Flow::FREE, scheduled(300, 9.0)).unwrap();
+    assert_eq!(now.refund(10, at(9.0)).applied(&asker.meter).mark, asker.meter.mark);
+}
+
+#[test]
+fn a_schedule_has_a_hundred_slots_at_most() {
+    let mut asker = Asker::new(1_000_000_000);
+    (asker.plan.burst_share, asker.plan.target) = (0.001, 1_000_000_000);
+    let lease = asker.lease(&Flow::FREE, scheduled(1_000_000_000, 9.0)).unwrap();
+    assert!(lease.slots().count() <= 100 && lease.slots().map(|slot| slot.mails).sum::<u64>() > 890_000_000);
 }
 
 #[test]
@@ -212,12 +230,14 @@ fn a_target_that_is_lowered_applies_at_once() {
 }
 
 #[test]
-fn what_was_granted_to_requests_that_got_all_there_was_is_known() {
+fn it_is_known_whether_the_last_request_got_all_there_was_and_asked_for_more() {
     let mut asker = Asker::new(1_000);
     asker.granted(&Flow::FREE, bulk(5, 9.0));
-    assert_eq!(asker.meter.cut, 0);
+    assert!(!asker.meter.short);
     asker.granted(&Flow::FREE, bulk(500, 9.0));
-    assert_eq!((asker.meter.bulk, asker.meter.cut), (18, 13));
+    assert_eq!((asker.meter.bulk, asker.meter.short), (18, true));
+    asker.granted(&Flow::FREE, bulk(5, 12.0));
+    assert!(!asker.meter.short);
 }
 
 #[test]

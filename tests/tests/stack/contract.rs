@@ -248,7 +248,7 @@ async fn perform_quota<Q: Quotas>(quotas: &Q, set: &str, isp: Isp, act: &QuotaAc
             }
         }
         QuotaAct::TakeBack(lease, unused) => {
-            format!("{:?}", quotas.take_back(set, isp, lease, *unused).await)
+            format!("{:?}", quotas.take_back(set, isp, lease, *unused, START).await)
         }
     }
 }
@@ -279,7 +279,7 @@ fn any_quota(rng: &mut Rng) -> Quota {
     // The same for a day, because there is one ramp of each.
     let ramp =
         Ramp { step: Move::Grew { from: ramp.quota }, anchor: ramp.quota == 100, demoted: None, growth: None, ..ramp };
-    Quota { ramp, meter: Meter { bulk: 0, critical: 0, cut: 0, mark: Nanos::of(START) }, leases: Vec::new() }
+    Quota { ramp, meter: Meter { bulk: 0, critical: 0, short: false, mark: Nanos::of(START) }, leases: Vec::new() }
 }
 
 fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
@@ -333,7 +333,7 @@ fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
                 bulk,
                 most_bulk: [0, 30, 1_000][rng.below(3)],
                 critical,
-                cut: [0, bulk + critical][rng.below(2)],
+                short: rng.chance(50),
                 most_critical: [0, 1_000][rng.below(2)],
                 interval,
                 mark,

@@ -167,7 +167,7 @@ async fn quotas_are_opened(cloud: &Cloud, policy: &reputation::Policy) {
     };
     let schedule = Schedule { from: Nanos::of(START), mails: 80, slot: 20, granted: START };
     let scheduled = Lease { id: "1b54a98ceb1f0a00".to_owned(), schedule: Some(schedule), ..lease.clone() };
-    let meter = Meter { bulk: 120, critical: 7, cut: 40, mark: Nanos::of(START) };
+    let meter = Meter { bulk: 120, critical: 7, short: true, mark: Nanos::of(START) };
     for (isp, ramp, leases) in [("gmail", grown, vec![lease, scheduled]), ("microsoft", unused, Vec::new())] {
         let isp = policy.isp_map.by_name(isp).unwrap();
         let quota = Quota { ramp, meter, leases };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use reputation::isp::Isp;
 use reputation::permit::{Lease, Meter, Spend};
+use reputation::time::Now;
 use reputation::warmup::Ramp;
 
 use super::{PortError, Saved};
@@ -67,11 +68,11 @@ pub trait Quotas {
         forgotten: &[String],
     ) -> Result<Spent, PortError>;
 
-    /// Takes back a lease of which `unused` mails were not sent, if it is the lease that was granted, and its day is not
+    /// Takes back a lease of which `unused` mails were not sent by `now`, if it is the lease that was granted, and its day is not
     /// over. Returns whether it did.
     ///
     /// # Errors
     ///
     /// It may or may not have been taken back: repeating it takes it back once.
-    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64) -> Result<bool, PortError>;
+    async fn take_back(&self, set: &str, isp: Isp, lease: &Lease, unused: u64, now: Now) -> Result<bool, PortError>;
 }

@@ -296,7 +296,7 @@ fn schedules_look_like_this() {
     insta::assert_snapshot!("plan", check(&["plan", &policy], 0, &[]).out);
     insta::assert_snapshot!("plan_json", check(&["plan", &policy, "--set", "news", "--format", "json"], 0, &[]).out);
     let default = check(&["plan", "infra/policy.toml"], 0, &[]).out;
-    assert!(default.lines().any(|line| line.starts_with(" 13    50,000    173,950  5,000    3,750")), "{default}");
+    assert!(default.lines().any(|line| line.starts_with(" 13    50,000  173,950  5,000    3,750")), "{default}");
     let is_number = |word: &str| word.replace(',', "").parse::<u64>().is_ok();
     let is_row = |line: &&str| !line.is_empty() && line.split_whitespace().all(is_number);
     let table: Vec<&str> = default.lines().filter(is_row).collect();
