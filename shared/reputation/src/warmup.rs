@@ -283,7 +283,7 @@ pub enum Held {
         /// Mails granted.
         used: u64,
     },
-    /// The ISP turned some of the mail away, and the quota is as small as it gets.
+    /// The ISP turned some of the mail away; but there was little of it, or the quota is as small as it gets.
     TurnedAway,
     /// It was only a trickle.
     Trickle,

@@ -263,7 +263,7 @@ pub(super) enum ModelName {
     /// A volume that is tolerated by the day and by the hour
     #[value(alias = "first")]
     Tolerance,
-    /// A score of outcomes and steps of mails an hour: a test set, on which no default was tuned
+    /// A score of outcomes and steps of mails an hour: a test set. Of the defaults only the burst was chosen with it in view
     #[value(alias = "second")]
     Ladder,
 }
