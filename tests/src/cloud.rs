@@ -135,8 +135,19 @@ pub struct State {
     contention: Option<Contention>,
     /// While set, DynamoDB answers only errors (503).
     pub dynamodb_down: bool,
+    /// While set, DynamoDB refuses these calls for lack of capacity.
+    pub throttled: Option<Throttled>,
     kill: Option<Kill>,
     dead: bool,
+}
+
+/// Calls that DynamoDB refuses for lack of capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Throttled {
+    /// Those that write.
+    Writes,
+    /// All.
+    All,
 }
 
 impl Deref for State {
@@ -368,6 +379,11 @@ impl Cloud {
     fn answer_dynamodb(&self, operation: &str, body: &str) -> HttpResponse {
         if self.state().dynamodb_down {
             return respond(503, Some("ServiceUnavailable"), r#"{"message":"as the test says"}"#);
+        }
+        let reads = matches!(operation, "Query" | "GetItem" | "Scan");
+        if self.state().throttled.is_some_and(|throttled| throttled == Throttled::All || !reads) {
+            let kind = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException";
+            return respond(400, None, &json!({ "__type": kind, "message": "as the test says" }).to_string());
         }
         match dynamodb::call(&self.database, operation, body) {
             Ok(text) => {

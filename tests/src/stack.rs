@@ -50,6 +50,10 @@ pub fn stamped(line: &str, real_now: i64) -> Option<i64> {
 /// A request to the gate as its Function URL would pass it on, with a JSON body if there is one.
 pub fn request(method: &str, path: &str, body: Option<&str>) -> LambdaFunctionUrlRequest {
     let mut request = LambdaFunctionUrlRequest::default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    for (name, value) in query.split('&').filter_map(|parameter| parameter.split_once('=')) {
+        request.query_string_parameters.insert(name.to_owned(), value.to_owned());
+    }
     request.raw_path = Some(path.to_owned());
     request.request_context.http.method = Some(method.to_owned());
     if let Some(body) = body {
@@ -66,7 +70,7 @@ pub struct Reply {
     pub status: i64,
     /// Its headers.
     pub headers: BTreeMap<String, String>,
-    /// Its body.
+    /// Its body; null if there is none.
     pub body: Value,
 }
 
@@ -89,7 +93,7 @@ impl WarmGate {
         let response = self.gate.handle(request, now, || self.random.random()).await;
         let headers = response.headers.iter();
         let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-        let body = serde_json::from_str(response.body.as_deref().unwrap()).unwrap();
+        let body = response.body.map_or(Value::Null, |body| serde_json::from_str(&body).unwrap());
         Reply { status: response.status_code, headers, body }
     }
 }

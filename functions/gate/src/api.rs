@@ -9,8 +9,9 @@ use std::fmt;
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use aws_smithy_types::base64;
 use gate_api::{
-    ALLOW, ErrorCode, HEALTH_PATH, Health, JSON, MAX_BYTES, MAX_DOMAINS, MAX_LEASE, MAX_NAME, MAX_SET, OPENAPI,
-    OPENAPI_PATH, PROBLEM_JSON, Permits, PermitsRequest, RETRY_AFTER, RETURN_PATH, ROUTES, ReturnRequest, Returned,
+    ALLOW, CONFIGURATION_SET, ErrorCode, HEALTH_PATH, Health, JSON, MAX_BYTES, MAX_DOMAINS, MAX_LEASE, MAX_NAME,
+    MAX_SET, OPENAPI, OPENAPI_PATH, PROBLEM_JSON, Permits, PermitsRequest, QUOTAS_PATH, Quotas, RETRY_AFTER,
+    RETURN_PATH, ROUTES, ReturnRequest, Returned,
 };
 use reputation::address::normal_domain;
 use reputation::class::Class;
@@ -29,10 +30,14 @@ pub enum Call {
     Permits(PermitsCall),
     /// These mails were not sent.
     Return(ReturnCall),
+    /// How do the quotas stand? Of one configuration set, or of all.
+    Quotas(Option<String>),
     /// Is the gate well?
     Health,
     /// What can be asked?
     OpenApi,
+    /// With which methods? These.
+    Options(&'static str),
 }
 
 /// `POST /v1/permits`.
@@ -134,20 +139,43 @@ pub fn read(request: &LambdaFunctionUrlRequest) -> Result<Call, Problem> {
     let http = &request.request_context.http;
     let path = request.raw_path.as_deref().or(http.path.as_deref()).unwrap_or("/");
     let method = http.method.as_deref().unwrap_or("");
-    let Some((allowed, _)) = ROUTES.iter().find(|(_, known)| *known == path) else {
+    let Some((takes, _)) = ROUTES.iter().find(|(_, known)| *known == path) else {
         let known = ROUTES.map(|(method, path)| format!("{method} {path}")).join(", ");
         return Err(Problem::new(ErrorCode::UnknownPath, format!("there is no {}; known: {known}", shown(path))));
     };
-    if method != *allowed {
-        let detail = format!("{path} takes {allowed}, not {}", shown(method));
-        return Err(Problem { allow: Some(allowed), ..Problem::new(ErrorCode::MethodNotAllowed, detail) });
+    let allowed = if *takes == GET { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" };
+    match method {
+        "OPTIONS" => return Ok(Call::Options(allowed)),
+        _ if method == *takes || *takes == GET && method == HEAD => {}
+        _ => {
+            let detail = format!("{path} takes {allowed}, not {}", shown(method));
+            return Err(Problem { allow: Some(allowed), ..Problem::new(ErrorCode::MethodNotAllowed, detail) });
+        }
     }
     match path {
+        QUOTAS_PATH => read_quotas(request),
         HEALTH_PATH => Ok(Call::Health),
         OPENAPI_PATH => Ok(Call::OpenApi),
         RETURN_PATH => read_return(body::read(json(request)?)?),
         _ => read_permits(body::read(json(request)?)?),
     }
+}
+
+const GET: &str = "GET";
+pub(crate) const HEAD: &str = "HEAD";
+
+fn read_quotas(request: &LambdaFunctionUrlRequest) -> Result<Call, Problem> {
+    let parameters = &request.query_string_parameters;
+    if let Some(other) = parameters.keys().filter(|name| *name != CONFIGURATION_SET).min() {
+        let detail = format!("{} is no parameter of this request; known: {CONFIGURATION_SET}", shown(other));
+        return Err(Problem::new(ErrorCode::UnknownField, detail));
+    }
+    let set = parameters.get(CONFIGURATION_SET);
+    if let Some(characters) = set.map(|set| set.chars().count()).filter(|count| !(1..=MAX_SET).contains(count)) {
+        let detail = format!("{CONFIGURATION_SET} has {characters} characters; allowed: 1 to {MAX_SET}");
+        return Err(Problem::new(ErrorCode::InvalidValue, detail));
+    }
+    Ok(Call::Quotas(set.cloned()))
 }
 
 /// The JSON object of the body.
@@ -224,8 +252,10 @@ fn read_return(asked: ReturnRequest) -> Result<Call, Problem> {
     let ReturnRequest { configuration_set, lease, unused } = asked;
     length(&configuration_set, "/configurationSet", MAX_SET)?;
     length(&lease, "/lease", MAX_LEASE)?;
-    let lease = LeaseText::parse(&lease)
-        .ok_or_else(|| invalid("/lease", "is no lease; give back the text that came with the permit, as it is"))?;
+    let lease = LeaseText::parse(&lease).ok_or_else(|| {
+        let detail = "is not a lease of this gate; give back the text that came with the permit, as it is";
+        Problem::new(ErrorCode::UnknownLease, detail).at("/lease")
+    })?;
     let mails = lease.lease.mails();
     if unused > mails {
         return Err(invalid("/unused", &format!("is `{unused}`; allowed: whole numbers from 0 to {mails}")));
@@ -255,16 +285,20 @@ fn invalid(field: &str, what: &str) -> Problem {
 }
 
 /// What is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// To [`Call::Permits`].
     Permits(Permits),
     /// To [`Call::Return`].
     Returned(Returned),
+    /// To [`Call::Quotas`].
+    Quotas(Quotas),
     /// To [`Call::Health`].
     Health(Health),
     /// To [`Call::OpenApi`].
     OpenApi,
+    /// To [`Call::Options`].
+    Options(&'static str),
     /// Instead.
     Problem(Problem),
 }
@@ -289,8 +323,14 @@ impl Answer {
         let (status, media, body) = match &self {
             Answer::Permits(permits) => (200, JSON, serde_json::to_string(permits)),
             Answer::Returned(returned) => (200, JSON, serde_json::to_string(returned)),
+            Answer::Quotas(quotas) => (200, JSON, serde_json::to_string(quotas)),
             Answer::Health(health) => (200, JSON, serde_json::to_string(health)),
             Answer::OpenApi => (200, JSON, Ok(OPENAPI.to_owned())),
+            Answer::Options(allow) => {
+                header(ALLOW, allow);
+                response.status_code = 204;
+                return response;
+            }
             Answer::Problem(problem) => {
                 if let Some(secs) = problem.retry_after_secs {
                     header(RETRY_AFTER, &secs.to_string());
@@ -342,7 +382,7 @@ mod tests {
         #[test]
         fn whatever_comes_in_is_a_call_or_a_problem(
             path in proptest::sample::select(vec!["/v1/permits", "/v1/leases/return", "/v1/health", "/", ""]),
-            method in "GET|POST|[A-Z]{0,6}|\\PC{0,3}",
+            method in "GET|HEAD|OPTIONS|POST|[A-Z]{0,6}|\\PC{0,3}",
             body in "\\PC{0,40}|\\{\"(lease|unused|recipients|identity)\":(\"\\PC{0,9}\"|-?[0-9]{0,30}|\\{\"\\PC{0,9}\":1\\})\\}",
             encoded in any::<bool>(),
         ) {

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use gate_api::{ErrorCode, Health, HealthStatus, Limit, Permit, Permits, Slot};
-use pipeline::ports::{Board, Disposition, PortError, Quota, Reputation as _};
+use gate_api::{ErrorCode, Health, HealthStatus, Limit, Permit, Permits, SetQuotas, Slot};
+use pipeline::ports::{Board, Disposition, PortError, Quota, Quotas as _, Reputation as _};
 use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan};
 use reputation::class::Class;
 use reputation::isp::Isp;
@@ -44,8 +44,8 @@ use aws::reputation::DynamoReputation;
 const BOARD_MILLIS: i64 = 1_000;
 /// Quotas that are remembered. A forgotten one is read again.
 const MAX_KNOWN: usize = 1_024;
-/// A call is answered within this, counted or not; the function is ended after 15 s.
-const MAX_TIME: Duration = Duration::from_secs(10);
+/// A call is answered within this, counted or not: a client waits for three seconds.
+const MAX_TIME: Duration = Duration::from_millis(2_700);
 /// ISPs that are looked up at a time.
 const AT_ONCE: usize = 16;
 /// Seconds after which a client asks again for what could not be counted, and at most twice that.
@@ -107,11 +107,17 @@ impl Gate {
             // Boxed: calls of the SDK, nested this deeply, are too large a type for the compiler.
             Ok(Call::Permits(call)) => self.permits(&call, now, random).boxed().await,
             Ok(Call::Return(call)) => self.take_back(&call, now).boxed().await,
+            Ok(Call::Quotas(set)) => self.quotas(set.as_deref(), now).boxed().await,
             Ok(Call::Health) => self.health(now).boxed().await,
             Ok(Call::OpenApi) => Answer::OpenApi,
+            Ok(Call::Options(allowed)) => Answer::Options(allowed),
             Err(problem) => problem.into(),
         };
-        answer.into_response()
+        let mut response = answer.into_response();
+        if request.request_context.http.method.as_deref() == Some(api::HEAD) {
+            response.body = None;
+        }
+        response
     }
 
     async fn permits(&mut self, call: &PermitsCall, now: Now, mut random: impl FnMut() -> u64 + Send) -> Answer {
@@ -123,21 +129,22 @@ impl Gate {
         });
         let late = |_| PortError {
             operation: "counting permits",
-            reason: format!("not done within {} s", MAX_TIME.as_secs()),
+            reason: format!("not done within {} ms", MAX_TIME.as_millis()),
             disposition: Disposition::Retry,
         };
-        let answer = match counted.await.map_err(late).and_then(|counted| counted) {
-            Ok(answer) => answer,
+        let (answer, new) = match counted.await.map_err(late).and_then(|counted| counted) {
+            Ok(counted) => counted,
             Err(error) => {
                 tracing::error!(%error, "permits cannot be counted");
-                match self.policy.last().map(|known| &known.policy) {
+                let answer = match self.policy.last().map(|known| &known.policy) {
                     Some(policy) if !policy.warmup.sets.contains_key(&call.configuration_set) => {
                         Problem::unknown_set(&call.configuration_set).into()
                     }
                     Some(policy) => uncounted(policy, call, now, &mut random),
                     // A default that defers bulk mail, and lets critical mail pass, of whatever set.
                     None => uncounted(&Policy::default(), call, now, &mut random),
-                }
+                };
+                (answer, 0)
             }
         };
         if let Answer::Permits(permits) = &answer {
@@ -145,10 +152,7 @@ impl Gate {
             self.metrics.emit(
                 now,
                 &[
-                    (
-                        Metric::PermitsGranted,
-                        sum(|permit| permit.granted + permit.schedule.iter().map(|slot| slot.mails).sum::<u64>()),
-                    ),
+                    (Metric::PermitsGranted, new as f64),
                     (Metric::PermitsOverflowed, sum(|permit| permit.overflow)),
                     (Metric::PermitsDeferred, sum(|permit| permit.deferred)),
                     (Metric::PermitsDegraded, f64::from(permits.degraded.is_some())),
@@ -186,19 +190,20 @@ impl Gate {
         Ok(board)
     }
 
+    /// The answer, and how many mails were granted by it that were not granted before.
     async fn counted(
         &mut self,
         call: &PermitsCall,
         board: &Board,
         now: Now,
         random: &mut (impl FnMut() -> u64 + Send),
-    ) -> Answer {
+    ) -> (Answer, u64) {
         let Gate { policy, quotas, reputation, known, .. } = self;
         let Some(policy) = policy.last().map(|known| &known.policy) else {
-            return uncounted(&Policy::default(), call, now, random);
+            return (uncounted(&Policy::default(), call, now, random), 0);
         };
         let set = call.configuration_set.as_str();
-        let Some(plan) = policy.warmup.sets.get(set) else { return Problem::unknown_set(set).into() };
+        let Some(plan) = policy.warmup.sets.get(set) else { return (Problem::unknown_set(set).into(), 0) };
         let request = match &call.request {
             Some(request) => format!("named {request}"),
             // Nobody asks this again: each is another one.
@@ -218,8 +223,21 @@ impl Gate {
         });
         let granted: Vec<_> = granted.collect();
         let granted: Vec<_> = stream::iter(granted).buffered(AT_ONCE).collect().await;
+        if granted.iter().any(|(.., outcome, _)| outcome.as_ref().is_ok_and(|(granted, _)| granted.reused)) {
+            for (_, isp, _, outcome, _) in &granted {
+                known.remove(&(set.to_owned(), *isp));
+                // What the other ISPs have granted meanwhile is of no use to anybody. What cannot be given back expires.
+                if let Ok((Granted { lease: Some(lease), new: 1.., .. }, _)) = outcome
+                    && let Err(error) = give_back(quotas, set, *isp, lease, lease.mails(), now).await
+                {
+                    tracing::error!(%error, set, "a grant that nobody gets cannot be given back");
+                }
+            }
+            let request = call.request.as_deref().unwrap_or_default();
+            return (Problem::reused(request).into(), 0);
+        }
 
-        let (mut permits, mut degraded) = (Vec::with_capacity(granted.len()), None);
+        let (mut permits, mut degraded, mut new) = (Vec::with_capacity(granted.len()), None, 0);
         for (name, isp, part, outcome, random) in granted {
             match outcome {
                 Ok((granted, quota)) => {
@@ -227,6 +245,7 @@ impl Gate {
                         known.clear();
                     }
                     known.insert((set.to_owned(), isp), quota);
+                    new += granted.new;
                     permits.push(answer(name, part, &granted, now));
                 }
                 Err(error) => {
@@ -237,7 +256,7 @@ impl Gate {
             }
         }
         let day = policy.warmup.zone.day_at(now).to_string();
-        Answer::Permits(Permits { request: None, configuration_set: set.to_owned(), day, degraded, permits })
+        (Answer::Permits(Permits { request: None, configuration_set: set.to_owned(), day, degraded, permits }), new)
     }
 
     async fn take_back(&mut self, call: &ReturnCall, now: Now) -> Answer {
@@ -288,10 +307,64 @@ impl Gate {
         })
     }
 
+    async fn quotas(&mut self, set: Option<&str>, now: Now) -> Answer {
+        match self.standing(set, now).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "quotas cannot be read");
+                Problem::unreadable("the quotas").into()
+            }
+        }
+    }
+
+    async fn standing(&mut self, set: Option<&str>, now: Now) -> Result<Answer, PortError> {
+        let board = self.refresh(now).await?;
+        let Some(policy) = self.policy.last().map(|known| &known.policy) else {
+            return Ok(Problem::unreadable("the policy").into());
+        };
+        let zone = &policy.warmup.zone;
+        let mut sets = Vec::new();
+        for (name, plan) in policy.warmup.sets.iter().filter(|(name, _)| set.is_none_or(|set| set == *name)) {
+            let asker = Asker { set: name, identity: "", request: "" };
+            let known = self.quotas.quotas(name).await?;
+            if let Some(error) = self.quotas.take_unreadable() {
+                return Err(error.into());
+            }
+            let quota = |(isp, quota): (Isp, Quota)| {
+                let (ramp, share) = (&quota.ramp, flow(policy, plan, &board, &asker, isp)?.factor.share());
+                Ok(gate_api::Quota {
+                    isp: policy.isp_map.name(isp).to_owned(),
+                    day: NumberedDate(ramp.day).to_string(),
+                    quota: ramp.quota_under(plan),
+                    granted: quota.meter.used(),
+                    reserve: plan.reserve(ramp.reach_under(plan)).min(ramp.quota_under(plan)),
+                    share,
+                    step: ramp.step.name().to_owned(),
+                    reason: ramp.step.to_string(),
+                })
+            };
+            let mut quotas = known.into_iter().map(quota).collect::<Result<Vec<_>, PortError>>()?;
+            quotas.sort_by(|a, b| a.isp.cmp(&b.isp));
+            sets.push(SetQuotas { configuration_set: name.clone(), target: plan.target, quotas });
+        }
+        match set {
+            Some(set) if sets.is_empty() => Ok(Problem::unknown_set(set).into()),
+            Some(_) | None => {
+                let (day, zone) = (zone.day_at(now).to_string(), zone.to_string());
+                Ok(Answer::Quotas(gate_api::Quotas { day, zone, sets }))
+            }
+        }
+    }
+
     async fn health(&mut self, now: Now) -> Answer {
-        match (self.refresh(now).await, self.policy.last()) {
-            (Ok(_), Some(known)) => Answer::Health(Health { status: HealthStatus::Ok, policy_version: known.version }),
-            (Ok(_), None) => Problem::unreadable("the policy").into(),
+        let readable = self.refresh(now).await;
+        let well = match readable {
+            Ok(_) => self.quotas.try_write().await,
+            Err(error) => Err(error),
+        };
+        match (well, self.policy.last()) {
+            (Ok(()), Some(known)) => Answer::Health(Health { status: HealthStatus::Ok, policy_version: known.version }),
+            (Ok(()), None) => Problem::unreadable("the policy").into(),
             (Err(error), _) => {
                 tracing::error!(%error, "not well");
                 Problem::unreadable("the reputation table").into()
@@ -347,18 +420,12 @@ fn parts<'a>(policy: &'a Policy, call: &PermitsCall) -> BTreeMap<&'a str, (Isp, 
 }
 
 fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
-    // A request that is repeated with other numbers gets no more than it asks for now.
-    let mails = granted.now.min(part.mails);
-    let mut rest = part.mails - mails;
     let slots = granted.slots.iter().map(|slot| {
-        let mails = slot.mails.min(rest);
-        rest -= mails;
         let after_seconds = u64::try_from(slot.at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000);
-        Slot { mails, at: slot.at.to_string(), after_seconds }
+        Slot { mails: slot.mails, at: slot.at.to_string(), after_seconds }
     });
-    let schedule: Vec<Slot> = slots.take_while(|slot| slot.mails > 0).collect();
     let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
-    let lease = granted.lease.as_ref().filter(|_| mails > 0 || !schedule.is_empty());
+    let lease = granted.lease.as_ref();
     let text = |lease: &reputation::permit::Lease| LeaseText { isp: isp.to_owned(), lease: lease.clone() }.to_string();
     let wait = |at: Now| u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000).max(1);
     let retry_after = granted.retry_at.map_or(UNREADABLE_SECS, wait);
@@ -366,8 +433,8 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
         isp: isp.to_owned(),
         domains: part.domains,
         asked: part.mails,
-        granted: mails,
-        schedule,
+        granted: granted.now,
+        schedule: slots.collect(),
         route: lease.map(|_| granted.route.clone()),
         lease: lease.map(text),
         expires_at: lease.map(|lease| lease.expires.to_string()),

@@ -43,6 +43,16 @@ impl Problem {
         Problem::new(ErrorCode::UnknownConfigurationSet, detail).at("/configurationSet")
     }
 
+    /// The name of a request was used for another one.
+    pub fn reused(request: &str) -> Problem {
+        let detail = format!(
+            "{} asked for something else before: another identity, class, number of mails, or schedule; nothing was \
+             granted: repeat a request exactly, and give another one another name",
+            shown(request)
+        );
+        Problem::new(ErrorCode::RequestReused, detail).at("/request")
+    }
+
     /// As it is sent.
     pub(crate) fn document(&self) -> gate_api::Problem {
         let Problem { code, detail, field, .. } = self;

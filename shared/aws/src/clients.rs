@@ -31,10 +31,13 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a call may take with all its attempts. Far below the time limit of our functions, so that the code that
 /// answers for the rest of the batch still runs.
 const OPERATION: Duration = Duration::from_secs(10);
-/// The same three for calls whose answer a client waits for. Still more than the second after which a lost SYN is sent again.
+/// The same three for calls whose answer a client waits for: less than the three seconds that it waits, and still more than
+/// the second after which a lost SYN is sent again.
 const HURRIED_CONNECT: Duration = Duration::from_millis(1_200);
 const HURRIED_ATTEMPT: Duration = Duration::from_millis(1_500);
-const HURRIED_OPERATION: Duration = Duration::from_secs(4);
+const HURRIED_OPERATION: Duration = Duration::from_millis(2_500);
+/// Pauses between attempts of such a call, at first and at most: what is throttled is answered within a second.
+const HURRIED_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
 /// Attempts of one call. Throttling is refused fast, so that all of them fit; more would only hold up what the event
 /// source delivers again anyway.
 const ATTEMPTS: u32 = 4;
@@ -83,14 +86,16 @@ impl Clients {
         Clients { config }
     }
 
-    /// The same for functions that a client waits for: a call gives up after a few seconds, with an error that says so.
+    /// The same for functions that a client waits for: a call gives up early, with an error that says so.
     pub fn hurried(&self) -> Clients {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(HURRIED_CONNECT)
             .operation_attempt_timeout(HURRIED_ATTEMPT)
             .operation_timeout(HURRIED_OPERATION)
             .build();
-        Clients { config: self.config.clone().into_builder().timeout_config(timeouts).build() }
+        let (first, most) = HURRIED_BACKOFF;
+        let retries = retries().with_initial_backoff(first).with_max_backoff(most);
+        Clients { config: self.config.clone().into_builder().timeout_config(timeouts).retry_config(retries).build() }
     }
 
     /// What all clients share; for clients that only the operator's command line needs.

@@ -681,7 +681,7 @@ pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
     if let Some(Growth(thousandths)) = ramp.growth {
         item.insert("growth".to_owned(), number(thousandths));
     }
-    item.extend(leases.iter().map(|lease| (lease_attribute(&lease.id), text(lease_text(lease)))));
+    item.extend(leases.iter().map(|lease| (lease_attribute(&lease.id), text(lease_text(lease, ramp.day)))));
     item
 }
 
@@ -732,17 +732,18 @@ pub fn lease_attribute(id: &str) -> String {
     format!("{LEASE}{id}")
 }
 
-/// A lease without its name: two leases of one name are the same one if this is the same.
-pub fn lease_text(lease: &Lease) -> String {
+/// A lease without its name, in the item of a day: two leases of one name are the same one if this is the same.
+pub fn lease_text(lease: &Lease, item_day: i32) -> String {
     let Lease { bulk, critical, interval, expires, day, schedule, .. } = lease;
     let now = format!("{bulk} {critical} {interval} {}", expires.0);
     match schedule {
-        None => now,
+        None if *day == item_day => now,
+        None => format!("{now} {day}"),
         Some(Schedule { from, mails, slot, granted }) => format!("{now} {day} {} {mails} {slot} {}", from.0, granted.0),
     }
 }
 
-/// `day`: that of the item, which is also that of a lease without a schedule.
+/// `day`: that of the item, which is also that of a lease that names none.
 fn parse_lease(id: &str, day: i32, text: &str) -> Option<Lease> {
     let mut parts = text.split(' ');
     let mut lease = Lease {
@@ -756,8 +757,10 @@ fn parse_lease(id: &str, day: i32, text: &str) -> Option<Lease> {
     };
     if let Some(own_day) = parts.next() {
         lease.day = own_day.parse().ok()?;
+    }
+    if let Some(from) = parts.next() {
         lease.schedule = Some(Schedule {
-            from: Nanos(parts.next()?.parse().ok()?),
+            from: Nanos(from.parse().ok()?),
             mails: parts.next()?.parse().ok()?,
             slot: parts.next()?.parse().ok()?,
             granted: Now(parts.next()?.parse().ok()?),
@@ -787,6 +790,7 @@ fn step_text(step: &Move) -> String {
         Move::Trickled { reach } => format!("trickled {reach}"),
         Move::Followed { from, peak } => format!("followed {from} {peak}"),
         Move::Decayed { from, idle_days } => format!("decayed {from} {idle_days}"),
+        Move::Set { from } => format!("set {from}"),
     }
 }
 
@@ -814,6 +818,7 @@ fn parse_step(text: &str) -> Option<Move> {
         ("trickled", &[reach]) => Move::Trickled { reach },
         ("followed", &[from, peak]) => Move::Followed { from, peak },
         ("decayed", &[from, idle]) => Move::Decayed { from, idle_days: days(idle)? },
+        ("set", &[from]) => Move::Set { from },
         _ => return None,
     })
 }
@@ -881,6 +886,7 @@ mod tests {
             any::<u32>().prop_map(|idle_days| Move::Began { idle_days }),
             any::<u64>().prop_map(|from| Move::Grew { from }),
             any::<u64>().prop_map(|from| Move::Shrank { from }),
+            any::<u64>().prop_map(|from| Move::Set { from }),
             any::<(u64, u64, u64)>().prop_map(|(from, turned_away, sent)| Move::Eased { from, turned_away, sent }),
             any::<(u64, u64)>().prop_map(|(sent, used)| Move::Held(Held::Unreported { sent, used })),
             any::<(u64, u64)>().prop_map(|(used, quota)| Move::Held(Held::NotAskedAgain { used, quota })),

@@ -60,6 +60,19 @@ impl DynamoQuotas {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether the table can be written: tries a change whose condition never holds, because no configuration set has an
+    /// empty name.
+    ///
+    /// # Errors
+    ///
+    /// It cannot.
+    pub async fn try_write(&self) -> Result<(), PortError> {
+        let mut update = Update::default();
+        update.only_if("day", "<", number(i32::MIN));
+        update.remove("day");
+        self.update_item("trying to write", keys(quota_pk(""), "none"), update).await.map(|_| ())
+    }
+
     fn charge(&self, used: Option<&ConsumedCapacity>) {
         let used = used.and_then(ConsumedCapacity::capacity_units).unwrap_or(0.0);
         *self.write_units.lock().unwrap_or_else(PoisonError::into_inner) += used;
@@ -71,11 +84,15 @@ impl DynamoQuotas {
 
     /// Changes a quota on a condition.
     async fn update(&self, operation: &'static str, set: &str, isp: Isp, update: Update) -> Result<Updated, PortError> {
+        self.update_item(operation, self.keys(set, isp), update).await
+    }
+
+    async fn update_item(&self, operation: &'static str, keys: Item, update: Update) -> Result<Updated, PortError> {
         let mut call = self
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(self.keys(set, isp)))
+            .set_key(Some(keys))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -211,8 +228,8 @@ impl Quotas for DynamoQuotas {
         put = match old {
             None => put.condition_expression("attribute_not_exists(pk)"),
             Some(Quota { ramp, meter, .. }) => {
-                // Of one day there is one ramp, so that its day and quota stand for all of it. Leases may come and go:
-                // they do not outlive their day.
+                // Of one day there is one ramp, so that its day and quota stand for all of it. A grant changes the meter,
+                // and so does a return; but for one of no mails, whose lease is remembered again.
                 let same = [
                     ("day", number(ramp.day)),
                     ("quota", number(ramp.quota)),
@@ -255,7 +272,7 @@ impl Quotas for DynamoQuotas {
         update.only_if("day", "=", number(spend.day));
         update.only_if("quota", "=", number(spend.quota));
         update.only_without(&name);
-        update.set(&name, text(lease_text(lease)));
+        update.set(&name, text(lease_text(lease, lease.day)));
         for (counter, mails, most) in
             [("bulk", spend.bulk, spend.most_bulk), ("critical", spend.critical, spend.most_critical)]
         {
@@ -314,7 +331,7 @@ fn taking_back(lease: &Lease, refund: Refund, this: &str) -> Update {
     let name = lease_attribute(&lease.id);
     update.only_if("day", "=", number(lease.day));
     // The name holds all of the lease: an invented or changed one gives nothing back.
-    update.only_if(&name, "=", text(lease_text(lease)));
+    update.only_if(&name, "=", text(lease_text(lease, lease.day)));
     update.remove(&name);
     update.set(RETURNED, text(this));
     for (counter, mails) in [("bulk", refund.bulk), ("critical", refund.critical)] {

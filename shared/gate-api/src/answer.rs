@@ -148,6 +148,50 @@ pub struct Returned {
     pub returned: u64,
 }
 
+/// The answer at [`QUOTAS_PATH`](crate::QUOTAS_PATH).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quotas {
+    /// Today's date (`2026-11-21`), where days begin as the policy says.
+    pub day: String,
+    /// The time zone in which days begin.
+    pub zone: String,
+    /// By configuration set.
+    pub sets: Vec<SetQuotas>,
+}
+
+/// The quotas of a configuration set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetQuotas {
+    /// Its name.
+    pub configuration_set: String,
+    /// Mails a day at each ISP at which it is warmed up.
+    pub target: u64,
+    /// At the ISPs that were asked about, by name. Any other begins when it is first asked about.
+    pub quotas: Vec<Quota>,
+}
+
+/// A quota at one ISP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Name of the ISP.
+    pub isp: String,
+    /// The date whose quota it is. If it is past, nothing was asked for since: the next request begins today.
+    pub day: String,
+    /// Mails of that day.
+    pub quota: u64,
+    /// Of those, mails granted and not given back.
+    pub granted: u64,
+    /// Of the quota, mails that only critical mail may use.
+    pub reserve: u64,
+    /// The share that the breakers of the configuration set and of the account let through now, 0 to 1.
+    pub share: f64,
+    /// What became of it from the day before, in one word.
+    pub step: String,
+    /// The same in words, for people.
+    pub reason: String,
+}
+
 /// The answer at [`HEALTH_PATH`](crate::HEALTH_PATH).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,7 +13,7 @@ mod answer;
 mod problem;
 mod request;
 
-pub use answer::{Health, HealthStatus, Limit, Permit, Permits, Returned, Slot};
+pub use answer::{Health, HealthStatus, Limit, Permit, Permits, Quota, Quotas, Returned, SetQuotas, Slot};
 pub use problem::{ErrorCode, Problem};
 pub use request::{Class, PermitsRequest, ReturnRequest};
 
@@ -21,14 +21,19 @@ pub use request::{Class, PermitsRequest, ReturnRequest};
 pub const PERMITS_PATH: &str = "/v1/permits";
 /// `POST`: these mails of a lease were not sent. [`ReturnRequest`], answered with [`Returned`].
 pub const RETURN_PATH: &str = "/v1/leases/return";
+/// `GET`: how do the quotas stand? Answered with [`Quotas`].
+pub const QUOTAS_PATH: &str = "/v1/quotas";
 /// `GET`: is the gate well? Answered with [`Health`].
 pub const HEALTH_PATH: &str = "/v1/health";
 /// `GET`: [`OPENAPI`].
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
 
-/// What can be asked for: method and path.
-pub const ROUTES: [(&str, &str); 4] =
-    [("POST", PERMITS_PATH), ("POST", RETURN_PATH), ("GET", HEALTH_PATH), ("GET", OPENAPI_PATH)];
+/// What can be asked for: method and path. `HEAD` is answered as `GET`, without the body; `OPTIONS` with [`ALLOW`].
+pub const ROUTES: [(&str, &str); 5] =
+    [("POST", PERMITS_PATH), ("POST", RETURN_PATH), ("GET", QUOTAS_PATH), ("GET", HEALTH_PATH), ("GET", OPENAPI_PATH)];
+
+/// Parameter of [`QUOTAS_PATH`]: only of this configuration set.
+pub const CONFIGURATION_SET: &str = "configurationSet";
 
 /// The document that describes all of it (OpenAPI 3.1).
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -38,7 +43,7 @@ pub const JSON: &str = "application/json";
 /// Media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Header of an answer with status 405: the method that the path takes.
+/// Header of an answer with status 405, and to `OPTIONS`: the methods that the path takes.
 pub const ALLOW: &str = "allow";
 /// Header of an answer with status 503: after how many seconds to try again.
 pub const RETRY_AFTER: &str = "retry-after";

@@ -40,6 +40,9 @@ pub enum ErrorCode {
     /// The lease is not known, or no longer.
     #[serde(rename = "/problems/unknown-lease")]
     UnknownLease,
+    /// The name of the request was used for another one.
+    #[serde(rename = "/problems/request-reused")]
+    RequestReused,
     /// The lease has expired.
     #[serde(rename = "/problems/expired-lease")]
     ExpiredLease,
@@ -69,12 +72,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All that this release answers.
-    pub const ALL: [ErrorCode; 12] = [
+    pub const ALL: [ErrorCode; 13] = [
         ErrorCode::NotJson,
         ErrorCode::UnknownPath,
         ErrorCode::UnknownConfigurationSet,
         ErrorCode::MethodNotAllowed,
         ErrorCode::UnknownLease,
+        ErrorCode::RequestReused,
         ErrorCode::ExpiredLease,
         ErrorCode::BodyTooLarge,
         ErrorCode::UnsupportedMediaType,
@@ -90,7 +94,7 @@ impl ErrorCode {
             ErrorCode::NotJson => 400,
             ErrorCode::UnknownPath | ErrorCode::UnknownConfigurationSet => 404,
             ErrorCode::MethodNotAllowed => 405,
-            ErrorCode::UnknownLease => 409,
+            ErrorCode::UnknownLease | ErrorCode::RequestReused => 409,
             ErrorCode::ExpiredLease => 410,
             ErrorCode::BodyTooLarge => 413,
             ErrorCode::UnsupportedMediaType => 415,
@@ -108,6 +112,7 @@ impl ErrorCode {
             ErrorCode::UnknownConfigurationSet => "The policy has no such configuration set",
             ErrorCode::MethodNotAllowed => "This path takes another method",
             ErrorCode::UnknownLease => "The lease is not known, or was given back before",
+            ErrorCode::RequestReused => "The name of the request was used for another one",
             ErrorCode::ExpiredLease => "The lease has expired",
             ErrorCode::BodyTooLarge => "The body is too large",
             ErrorCode::UnsupportedMediaType => "The body is not said to be JSON",

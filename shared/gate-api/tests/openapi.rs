@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use gate_api::{
     ALLOW, Class, ErrorCode, Health, HealthStatus, JSON, Limit, MAX_DOMAINS, MAX_LEASE, MAX_MAILS, MAX_NAME, MAX_SET,
-    OPENAPI, PROBLEM_JSON, Permit, Permits, PermitsRequest, Problem, RETRY_AFTER, ROUTES, ReturnRequest, Returned,
-    Slot,
+    OPENAPI, PROBLEM_JSON, Permit, Permits, PermitsRequest, Problem, Quota, Quotas, RETRY_AFTER, ROUTES, ReturnRequest,
+    Returned, SetQuotas, Slot,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,7 @@ fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -127,6 +128,21 @@ fn answers_are_as_described() {
     let permits = Permits { request, degraded, ..Permits::default() };
     check("Permits", &permits, &Permits::default(), &["request"]);
     check("Returned", &Returned { returned: 1 }, &Returned { returned: 1 }, &[]);
+    let quota = Quota {
+        isp: "gmail".to_owned(),
+        day: "2026-11-21".to_owned(),
+        quota: 400,
+        granted: 120,
+        reserve: 40,
+        share: 0.5,
+        step: "grew".to_owned(),
+        reason: "grew from 200".to_owned(),
+    };
+    check("Quota", &quota, &quota, &[]);
+    let set = SetQuotas { configuration_set: "news".to_owned(), target: 50_000, quotas: vec![quota] };
+    check("SetQuotas", &set, &set, &[]);
+    let quotas = Quotas { day: "2026-11-21".to_owned(), zone: "UTC".to_owned(), sets: vec![set] };
+    check("Quotas", &quotas, &quotas, &[]);
     let health = Health { status: HealthStatus::Ok, policy_version: 1 };
     check("Health", &health, &health, &[]);
     assert_eq!(schema(&document(), "Health")["properties"]["status"]["const"], json_of(&HealthStatus::Ok));

@@ -143,8 +143,8 @@ fn planned_set(
         PlannedQuota {
             allowance: allowance(policy, plan, board, name, *isp, quota),
             day_is_over: quota.ramp.day < today,
-            reserve: plan.reserve(quota.ramp.reach).min(quota.ramp.quota),
-            reach: quota.ramp.reach,
+            reserve: plan.reserve(quota.ramp.reach_under(plan)).min(quota.ramp.quota_under(plan)),
+            reach: quota.ramp.reach_under(plan),
             business,
             sending_days: quota.ramp.sending_days,
             idle_days: quota.ramp.idle_days,

@@ -405,14 +405,15 @@ fn quotas(policy: &Policy, found: &Findings) -> Vec<Allowed> {
     let allowed = |((set, isp), quota): (&(String, Isp), &Quota)| {
         let plan = policy.warmup.sets.get(set)?;
         let ramp = &quota.ramp;
-        let mails = ramp.quota.max(1);
+        let quota_now = ramp.quota_under(plan);
+        let mails = quota_now.max(1);
         let good = Evidence { used: mails, sent: mails, ..Evidence::default() };
         let tomorrow = close(plan, policy.warmup.is_business(*isp), ramp, policy.warmup.zone.day(ramp.day), &good);
         Some(Allowed {
             configuration_set: set.clone(),
             isp: policy.isp_map.name(*isp).to_owned(),
             sent: sent(found, set, *isp),
-            quota: ramp.quota,
+            quota: quota_now,
             granted: quota.meter.bulk.saturating_add(quota.meter.critical),
             next: tomorrow.quota,
             step: ramp.step.name(),

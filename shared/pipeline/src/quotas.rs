@@ -25,12 +25,12 @@ use crate::evaluate::since_of_isp;
 use crate::ports::{Board, Disposition, PortError, Quota, Quotas, Reputation, Saved, Spent, SubjectState};
 
 impl Quota {
-    /// A new day, of which nothing was granted yet. `before`: the day before it, whose schedules may run into this one.
+    /// A new day, of which nothing was granted yet. `before`: the day before it, whose leases may run into this one.
     pub fn opened(ramp: Ramp, policy: &Policy, before: Option<&Quota>) -> Quota {
         let day = policy.warmup.zone.day(ramp.day);
         let meter = Meter::at_start(day, before.map(|before| &before.meter));
-        // So that a request that is repeated finds its schedule.
-        let running = |lease: &&Lease| lease.schedule.is_some() && lease.expires > day.start;
+        // So that a request that is repeated finds its lease.
+        let running = |lease: &&Lease| lease.expires > day.start;
         let leases = before.map(|before| before.leases.iter().filter(running).cloned().collect());
         Quota { ramp, meter, leases: leases.unwrap_or_default() }
     }
@@ -205,8 +205,8 @@ pub struct Asker<'a> {
     pub set: &'a str,
     /// The domain that it is sent from.
     pub identity: &'a str,
-    /// The name of the request. Repeating a request under the same name, identity and class grants it once; different
-    /// requests need different names.
+    /// The name of the request. Repeating a request under the same name grants it once; different requests need different
+    /// names.
     pub request: &'a str,
 }
 
@@ -217,7 +217,11 @@ pub struct Granted {
     pub day: i32,
     /// The lease; `None` if nothing was granted.
     pub lease: Option<Lease>,
-    /// Of its mails, those that may be sent now.
+    /// Mails that were granted by this request, now or later: none if it was granted before.
+    pub new: u64,
+    /// Whether its name was used for another request; nothing is granted then.
+    pub reused: bool,
+    /// Of the mails of the lease, those that may be sent now.
     pub now: u64,
     /// Those that may be sent later, and when.
     pub slots: Vec<Slot>,
@@ -274,7 +278,7 @@ pub async fn permit<Q: Quotas>(
 ) -> Result<Option<(Granted, Quota)>, PortError> {
     let Some(plan) = policy.warmup.sets.get(asker.set) else { return Err(unknown(asker.set)) };
     let today = policy.warmup.zone.day_at(ask.now).number;
-    let id = lease_id(asker, ask.class);
+    let id = lease_id(asker, &ask);
     let mut known = known;
     // Whether `known` is current, or may be out of date.
     let mut fresh = false;
@@ -289,13 +293,19 @@ pub async fn permit<Q: Quotas>(
             continue;
         };
         let day = policy.warmup.zone.day(quota.ramp.day);
-        if let Some(lease) = quota.leases.iter().find(|lease| lease.id == id) {
+        if let Some(lease) = quota.leases.iter().find(|lease| lease.id.get(..NAME_DIGITS) == id.get(..NAME_DIGITS)) {
             if !fresh {
                 // The lease may have been given back since.
                 (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
                 continue;
             }
-            return Ok(Some((again(policy, plan, flow, asker, &ask, day.number, lease), quota)));
+            let granted = if lease.id == id {
+                again(policy, plan, flow, asker, &ask, day.number, lease)
+            } else {
+                let nothing = Permit { deferred: ask.mails, ..Permit::NOTHING };
+                Granted { reused: true, ..answer(plan, flow, asker, &ask, day.number, None, nothing) }
+            };
+            return Ok(Some((granted, quota)));
         }
         // Each schedule makes the item larger, and all writes of it dearer.
         let scheduled = quota.leases.iter().filter(|lease| lease.schedule.is_some() && lease.expires > ask.now).count();
@@ -315,6 +325,7 @@ pub async fn permit<Q: Quotas>(
             Spent::Granted(quota) => {
                 let mut granted = answer(plan, flow, asker, &ask, day.number, Some(lease.clone()), permit);
                 (granted.now, granted.slots) = (lease.at_once(), lease.slots().collect());
+                granted.new = lease.mails();
                 return Ok(Some((granted, quota)));
             }
             Spent::Refused(now) => (known, fresh) = (now, true),
@@ -326,7 +337,6 @@ pub async fn permit<Q: Quotas>(
 /// The answer to a request that was granted before: its answer was lost, or its sender looks whether its schedule still
 /// stands.
 fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask, day: i32, lease: &Lease) -> Granted {
-    let nothing = Permit { spend: None, schedule: None, overflow: 0, deferred: 0, retry_at: None, limit: None };
     let soon = Some(ask.now.plus_minutes(1));
     if lease.expires <= ask.now {
         let limit = Some(Limit::LeaseExpired);
@@ -337,7 +347,7 @@ fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask
             ask,
             day,
             None,
-            Permit { deferred: ask.mails, retry_at: soon, limit, ..nothing },
+            Permit { deferred: ask.mails, retry_at: soon, limit, ..Permit::NOTHING },
         );
     }
     let rest = ask.mails.saturating_sub(lease.mails());
@@ -354,7 +364,7 @@ fn again(policy: &Policy, plan: &Plan, flow: &Flow, asker: &Asker<'_>, ask: &Ask
         }
         None => (slots, rest, soon.filter(|_| rest > 0)),
     };
-    let permit = Permit { deferred: rest, retry_at, limit: held, ..nothing };
+    let permit = Permit { deferred: rest, retry_at, limit: held, ..Permit::NOTHING };
     let granted = answer(plan, flow, asker, ask, day, Some(lease.clone()), permit);
     Granted { now, slots, ..granted }
 }
@@ -379,6 +389,8 @@ fn answer(
     Granted {
         day,
         lease,
+        new: 0,
+        reused: false,
         now: 0,
         slots: Vec::new(),
         route: elsewhere.map_or(asker.set, String::as_str).to_owned(),
@@ -419,12 +431,20 @@ fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
     by_age[..expired.max(many)].iter().map(|lease| lease.id.clone()).collect()
 }
 
-/// The name of a lease: 64 bits of a hash of the identity, class and request, so that two leases of one day rarely
-/// share a name.
-fn lease_id(asker: &Asker<'_>, class: Class) -> String {
-    let name = format!("{}\0{}\0{}", asker.identity.to_ascii_lowercase(), class.name(), asker.request);
-    format!("{:016x}", SipHasher24::new().hash(name.as_bytes()))
+/// The name of a lease: 48 bits of a hash of the request's name, so that two requests of one day rarely share them, and 16
+/// of a hash of what is asked for, which tell a repetition from another request under the same name.
+fn lease_id(asker: &Asker<'_>, ask: &Ask) -> String {
+    let hash = |text: &str| SipHasher24::new().hash(text.as_bytes());
+    let (identity, class, mails) = (asker.identity.to_ascii_lowercase(), ask.class.name(), ask.mails);
+    let body = hash(&format!("{identity}\0{class}\0{mails}\0{}", ask.schedule));
+    let id = format!("{:016x}{:016x}", hash(asker.request), body);
+    id[..NAME_DIGITS].to_owned() + &id[16..16 + BODY_DIGITS]
 }
+
+/// Hexadecimal digits of a lease's name that are of the request's name …
+const NAME_DIGITS: usize = 12;
+/// … and of what it asks for.
+const BODY_DIGITS: usize = 4;
 
 fn unknown(set: &str) -> PortError {
     let reason = format!("configuration set `{set}` is not in [warmup.sets] of the policy");

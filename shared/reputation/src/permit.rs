@@ -211,6 +211,12 @@ pub struct Permit {
     pub limit: Option<Limit>,
 }
 
+impl Permit {
+    /// Nothing may be sent.
+    pub const NOTHING: Permit =
+        Permit { spend: None, schedule: None, overflow: 0, deferred: 0, retry_at: None, limit: None };
+}
+
 /// A change of a meter, with the conditions under which it may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spend {
@@ -341,9 +347,8 @@ impl fmt::Display for Limit {
 pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, ask: Ask) -> Permit {
     // Computed from `reach`, so that a quota reduced to a small share keeps its reserve. A policy may have changed the
     // split within the day: then earlier grants count on the side on which they were made.
-    // A target that was lowered since applies at once.
-    let quota = ramp.quota.min(plan.target);
-    let reserve = plan.reserve(ramp.reach.min(plan.target)).min(quota);
+    let quota = ramp.quota_under(plan);
+    let reserve = plan.reserve(ramp.reach_under(plan)).min(quota);
     let shared = quota - reserve.max(meter.critical).min(quota);
     let reserve = reserve.min(quota.saturating_sub(meter.bulk));
     let mut left = ask.mails;
@@ -415,7 +420,7 @@ pub fn decide(plan: &Plan, ramp: &Ramp, day: Day, meter: &Meter, flow: &Flow, as
 
     // What exceeds the quota goes to shared IPs while the ramp is young: not what is only released later, and never
     // mail limited by a breaker.
-    let young = ramp.reach.saturating_mul(2) < plan.target;
+    let young = ramp.reach_under(plan).saturating_mul(2) < plan.target;
     let overflows = young && plan.overflow.is_some() && flow.factor == Factor::FULL && flow.overflow_flows;
     let overflow = if overflows { left.saturating_sub(remaining - bulk) } else { 0 };
     left -= overflow;

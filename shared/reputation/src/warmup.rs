@@ -198,6 +198,18 @@ pub struct Ramp {
 }
 
 impl Ramp {
+    /// The quota under a plan that may have changed since: a lower target applies at once, and so does another start, as
+    /// long as the ramp has not left it.
+    pub fn quota_under(&self, plan: &Plan) -> u64 {
+        if self.quota == self.reach { self.reach_under(plan) } else { self.quota.min(plan.target) }
+    }
+
+    /// The same for the volume that the ISP has proven to accept.
+    pub fn reach_under(&self, plan: &Plan) -> u64 {
+        let at_start = self.anchor && self.sending_days == 0 && self.peak == 0;
+        if at_start { plan.start.min(plan.target).max(plan.minimum) } else { self.reach.min(plan.target) }
+    }
+
     /// What is left of the day with the most mail.
     fn recent_peak(&self, plan: &Plan) -> u64 {
         let days = self.peak_age.saturating_sub(plan.follow_days);
@@ -252,6 +264,11 @@ pub enum Move {
         from: u64,
         /// Days without mail.
         idle_days: u32,
+    },
+    /// A person set it.
+    Set {
+        /// Before.
+        from: u64,
     },
 }
 
@@ -313,6 +330,7 @@ impl Move {
             Move::Trickled { .. } => "trickled",
             Move::Followed { .. } => "followed",
             Move::Decayed { .. } => "decayed",
+            Move::Set { .. } => "set",
         }
     }
 }
@@ -333,6 +351,7 @@ impl fmt::Display for Move {
                 write!(f, "follows the volume down from {from}: the largest day of late counts for {peak}")
             }
             Move::Decayed { from, idle_days } => write!(f, "decays from {from}: {idle_days} days without mail"),
+            Move::Set { from } => write!(f, "a person set it; it was {from}"),
         }
     }
 }
@@ -425,10 +444,32 @@ fn begun(plan: &Plan, day: i32, start: u64, demoted: Option<Now>, idle_days: u32
     }
 }
 
+/// The ramp after a person has set its quota, which counts from now on as if the ISP had accepted it: harm that was found
+/// before does not reduce it, and it is not followed down to a smaller volume at once. What was learnt about the ISP stays.
+pub fn set(plan: &Plan, ramp: &Ramp, quota: u64, now: Now) -> Ramp {
+    let quota = quota.min(plan.target).max(plan.minimum.min(plan.target));
+    Ramp {
+        quota,
+        reach: quota,
+        step: Move::Set { from: ramp.quota_under(plan) },
+        anchor: false,
+        idle_days: 0,
+        peak: ramp.peak.max(quota),
+        peak_age: 0,
+        demoted: Some(now),
+        ..*ramp
+    }
+}
+
+/// The ramp after a person has begun it anew: nothing is known about the ISP.
+pub fn reset(plan: &Plan, day: Day, now: Now) -> Ramp {
+    begun(plan, day.number, plan.start, Some(now), 0)
+}
+
 /// Closes the day `over` of a ramp with its evidence, and returns the ramp for the next day.
 pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidence) -> Ramp {
     // The policy may have changed the target meanwhile.
-    let reach = ramp.reach.clamp(plan.minimum.min(plan.target), plan.target);
+    let reach = ramp.reach_under(plan).max(plan.minimum.min(plan.target));
     let day = over.number.saturating_add(1);
     let any_mail = evidence.used > 0 || evidence.sent > 0;
     let mut next = Ramp {
@@ -457,7 +498,8 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
         let least = ((reach as f64 * plan.shrink) as u64).max(plan.minimum).min(reach);
         // What the ISP took is known if it was turned away, and unknown if it was bad mail.
         next.reach = if evidence.bad_mail { least } else { evidence.taken(ramp).clamp(least, reach) };
-        if evidence.bad_mail {
+        // Little mail says nothing about how much the ISP takes.
+        if evidence.bad_mail || evidence.is_little(plan, ramp) {
             next.learn(plan, business, CUT);
         } else {
             next.hit(plan, business, CUT);
@@ -500,7 +542,7 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
         Move::Held(Held::Incident)
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
-    } else if evidence.overshot(plan) && (evidence.sent as f64) < ramp.quota as f64 * plan.follow_share {
+    } else if evidence.overshot(plan) && evidence.is_little(plan, ramp) {
         // Of little mail, that says nothing about a volume.
         Move::Held(Held::TurnedAway)
     } else if evidence.overshot(plan) {
@@ -593,6 +635,11 @@ impl Evidence {
     /// Whether the ISP turned away too much of the mail.
     fn overshot(&self, plan: &Plan) -> bool {
         self.turned_away >= LEAST_TURNED_AWAY && self.turned_away as f64 >= self.sent as f64 * plan.ease_share
+    }
+
+    /// Whether so little of the quota was sent that the day says nothing about a volume.
+    fn is_little(&self, plan: &Plan, ramp: &Ramp) -> bool {
+        (self.sent as f64) < ramp.quota as f64 * plan.follow_share
     }
 
     /// How near the ISP was to turning away too much: 0 to 1.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use reputation::detect::Level;
 use reputation::policy::Policy;
 use reputation::time::Now;
-use reputation::warmup::{Evidence, Growth, Held, Move, Plan, Ramp, begin, close};
+use reputation::warmup::{Evidence, Growth, Held, Move, Plan, Ramp, begin, close, reset, set};
 use reputation::zone::Zone;
 
 fn plan() -> Plan {
@@ -228,6 +228,61 @@ fn harm_by_too_much_mail_shrinks_it_to_what_the_isp_took_but_to_half_at_most() {
 }
 
 #[test]
+fn harm_by_volume_on_a_day_with_little_mail_says_nothing_about_how_much_the_isp_takes() {
+    let little = Evidence { worsened: Some(Now(1)), unsettled: true, ..turned_away(5, 20) };
+    let next = check(&ramp(), little, 500, Move::Shrank { from: 1_000 });
+    assert_eq!((next.ceiling, next.ceiling_age), (0, 0));
+    assert!(next.growth < Some(Growth(2_000)), "{next:?}");
+}
+
+#[test]
+fn another_start_applies_as_long_as_nothing_was_sent() {
+    let plan = plan();
+    let begun = begin(&plan, Zone::UTC.day(20_000), None);
+    let corrected = Plan { start: 500, ..plan.clone() };
+    assert_eq!((begun.quota, begun.quota_under(&plan), begun.quota_under(&corrected)), (50, 50, 500));
+    let next = after(&corrected, begun.clone(), &[used(300)]);
+    assert_eq!((next.quota, next.step), (500, Move::Held(Held::Anchor)));
+    let idle = after(&corrected, begun, &[used(0), used(0)]);
+    assert_eq!(idle.quota, 500);
+    // From then on the ramp goes by what was sent.
+    assert_eq!(next.quota_under(&plan), 500);
+    assert_eq!(ramp().quota_under(&corrected), 1_000);
+    let warm = begin(&Plan { warm: true, ..plan.clone() }, Zone::UTC.day(20_000), None);
+    assert_eq!(warm.quota_under(&Plan { warm: true, ..corrected }), plan.target);
+}
+
+#[test]
+fn what_a_person_sets_counts_as_if_the_isp_had_accepted_it() {
+    let now = Now(5_000);
+    let at = set(&plan(), &ramp(), 20_000, now);
+    assert_eq!((at.quota, at.reach, at.step), (20_000, 20_000, Move::Set { from: 1_000 }));
+    // Harm of before does not reduce it, and little mail does not at once.
+    let harm = |at| Evidence { worsened: Some(Now(at)), unsettled: true, ..used(1_000) };
+    check(&at, harm(4_999), 20_000, Move::Held(Held::Unwell));
+    check(&at, harm(5_001), 10_000, Move::Shrank { from: 20_000 });
+    check(&at, used(100), 20_000, Move::Held(Held::Unused { used: 100, quota: 20_000 }));
+    check(&at, used(20_000), 30_000, Move::Grew { from: 20_000 });
+    // Within the policy's bounds.
+    assert_eq!(set(&plan(), &ramp(), u64::MAX, now).quota, plan().target);
+    assert_eq!(set(&plan(), &ramp(), 0, now).quota, plan().minimum);
+    let learnt = Ramp { growth: Some(Growth(1_100)), ..ramp() };
+    assert_eq!(set(&plan(), &learnt, 20_000, now).growth, learnt.growth);
+}
+
+#[test]
+fn a_ramp_that_a_person_begins_anew_begins_at_the_start_also_of_a_warm_set() {
+    for warm in [false, true] {
+        let plan = Plan { warm, ..plan() };
+        let anew = reset(&plan, Zone::UTC.day(20_000), Now(5_000));
+        assert_eq!((anew.quota, anew.step, anew.anchor), (50, Move::Began { idle_days: 0 }, true));
+        assert_eq!(anew.quota_under(&plan), 50);
+        let harm = Evidence { worsened: Some(Now(4_999)), ..used(50) };
+        assert_eq!(close(&plan, false, &anew, Zone::UTC.day(20_000), &harm).quota, 50);
+    }
+}
+
+#[test]
 fn while_sending_is_stopped_there_is_a_trickle_and_afterwards_the_quota_is_back() {
     let open = Evidence { worsened: Some(Now(7)), unsettled: true, contained: true, bad_mail: true, ..used(900) };
     let next = check(&ramp(), open, 25 + 50, Move::Trickled { reach: 500 });
@@ -414,6 +469,7 @@ fn every_move_says_why() {
         Move::Trickled { reach: 50 },
         Move::Followed { from: 50, peak: 10 },
         Move::Decayed { from: 50, idle_days: 14 },
+        Move::Set { from: 50 },
     ];
     let lines: Vec<String> = moves.iter().map(|step| format!("{:9} {step}", step.name())).collect();
     insta::assert_snapshot!(lines.join("\n"));

@@ -63,9 +63,19 @@ impl Described {
     fn check(&self, request: &LambdaFunctionUrlRequest, reply: &Reply) {
         let method = request.request_context.http.method.as_deref().unwrap();
         let path = request.raw_path.as_deref().unwrap();
+        let takes_get = DESCRIBED.operation("GET", path).is_some();
+        if method == "OPTIONS" && DESCRIBED.document["paths"].get(path).is_some() {
+            assert_eq!((reply.status, &reply.body), (204, &Value::Null), "{reply:?}");
+            assert_eq!(reply.headers["allow"], if takes_get { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" });
+            return;
+        }
         let media = if reply.status < 300 { JSON } else { PROBLEM_JSON };
         assert_eq!(reply.headers["content-type"], media, "{reply:?}");
         let problem = json!({ "$ref": "#/components/schemas/Problem" });
+        if method == "HEAD" {
+            assert_eq!((&reply.body, reply.status < 300), (&Value::Null, takes_get), "{reply:?}");
+            return;
+        }
         let Some(operation) = self.operation(method, path) else {
             assert!([404, 405].contains(&reply.status), "{reply:?}");
             assert_eq!(self.errors(&problem, &reply.body), [""; 0], "{reply:?}");

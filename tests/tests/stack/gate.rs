@@ -1,7 +1,9 @@
 //! The gate's answers: by the state of the breakers, by the request, and without the tables.
 
+use std::time::Duration;
+
 use aws::reputation::DynamoReputation;
-use e2e::cloud::{Cloud, LEDGER, REPUTATION};
+use e2e::cloud::{Cloud, LEDGER, REPUTATION, Throttled};
 use e2e::stack::{Reply, Stack, WarmGate, request};
 use pipeline::evaluate::apply_input;
 use pipeline::ports::{Change, Reputation as _};
@@ -261,18 +263,13 @@ async fn the_same_request_is_granted_once_and_others_each_for_themselves() {
     let first = post(&mut one, "/v1/permits", &body, SIX).await;
     assert_eq!(post(&mut one, "/v1/permits", &body, SIX).await, first);
     assert_eq!(post(&mut other, "/v1/permits", &body, SIX).await, first);
-    // With other numbers under the same name, a client gets no more than was granted, and no more than it asks for.
-    body["recipients"] = json!({ "gmail.com": 150 });
-    assert_eq!(lines(&post(&mut one, "/v1/permits", &body, SIX).await)[0], "gmail, 100 go by news, 50 wait 60");
-    body["recipients"] = json!({ "gmail.com": 30 });
-    assert_eq!(lines(&post(&mut one, "/v1/permits", &body, SIX).await)[0], "gmail, 30 go by news");
     body.as_object_mut().unwrap().remove("request");
     let unnamed = post(&mut one, "/v1/permits", &body, SIX).await;
     assert_ne!(
         unnamed.body["permits"][0]["lease"],
         post(&mut one, "/v1/permits", &body, SIX).await.body["permits"][0]["lease"]
     );
-    assert_eq!(used(&cloud, "quota#news", "gmail"), (160, 0));
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (270, 0));
 }
 
 /// Mails granted from the part for all mail, and from the reserve, as stored.
@@ -410,9 +407,15 @@ async fn http_is_kept_to() {
     assert_eq!(status(&unknown), (404, "/problems/unknown-path".to_owned()));
     assert!(unknown.body["detail"].as_str().unwrap().contains("POST /v1/permits"));
     let method = ask(gate, &request("GET", "/v1/permits", None), SIX).await;
-    assert_eq!((status(&method).0, method.headers["allow"].as_str()), (405, "POST"));
+    assert_eq!((status(&method).0, method.headers["allow"].as_str()), (405, "POST, OPTIONS"));
     let method = ask(gate, &request("DELETE", "/v1/health", None), SIX).await;
-    assert_eq!((status(&method).0, method.headers["allow"].as_str()), (405, "GET"));
+    assert_eq!((status(&method).0, method.headers["allow"].as_str()), (405, "GET, HEAD, OPTIONS"));
+
+    for path in ["/v1/permits", "/v1/leases/return", "/v1/quotas", "/v1/health", "/v1/openapi.json"] {
+        assert_eq!(ask(gate, &request("OPTIONS", path, None), SIX).await.status, 204);
+        let head = ask(gate, &request("HEAD", path, None), SIX).await.status;
+        assert_eq!(head, if gate_api::ROUTES.contains(&("GET", path)) { 200 } else { 405 }, "{path}");
+    }
 
     for path in ["/v1/permits", "/v1/leases/return"] {
         for media in ["text/plain", "application/jsonp", "multipart/form-data; boundary=x"] {
@@ -467,6 +470,8 @@ async fn every_answer_that_the_document_names_is_given() {
         ("/v1/leases/return", back("news", 4), 422, 0),
         ("/v1/leases/return", "?".to_owned(), 400, 0),
         ("/v1/leases/return", large, 413, 0),
+        ("/v1/permits", named(&good, "once"), 200, 0),
+        ("/v1/permits", named(&good.replace('3', "4"), "once"), 409, 0),
         ("/v1/leases/return", back("news", 1), 410, 61_000),
         ("/v1/leases/return", back("news", 1), 200, 0),
         ("/v1/leases/return", back("news", 1), 409, 0),
@@ -479,14 +484,120 @@ async fn every_answer_that_the_document_names_is_given() {
         typed.headers.insert("content-type", "text/csv".parse().unwrap());
         assert_eq!(ask(gate, &typed, SIX).await.status, 415);
     }
-    for path in ["/v1/health", "/v1/openapi.json"] {
+    for path in ["/v1/health", "/v1/openapi.json", "/v1/quotas", "/v1/quotas?configurationSet=news"] {
         assert_eq!(ask(gate, &request("GET", path, None), SIX).await.status, 200);
+    }
+    for (query, status) in [("configurationSet=nwes", 404), ("set=news", 422), ("configurationSet=", 422)] {
+        let reply = ask(gate, &request("GET", &format!("/v1/quotas?{query}"), None), SIX).await;
+        assert_eq!(reply.status, status, "{reply:?}");
     }
     cloud.state().dynamodb_down = true;
     let then = Now(SIX.0 + 2_000);
-    assert_eq!(ask(gate, &request("GET", "/v1/health", None), then).await.status, 503);
+    for path in ["/v1/health", "/v1/quotas"] {
+        assert_eq!(ask(gate, &request("GET", path, None), then).await.status, 503);
+    }
     assert_eq!(ask(gate, &request("POST", "/v1/leases/return", Some(&back("news", 1))), then).await.status, 503);
     assert_eq!(left_out(), []);
+}
+
+/// The same request under a name.
+fn named(body: &str, name: &str) -> String {
+    let mut body: Value = serde_json::from_str(body).unwrap();
+    body["request"] = json!(name);
+    body.to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_repeated_with_another_body_is_refused_and_costs_no_quota() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let gate = &mut stack.gate;
+    let first = json!({ "gmail.com": 3 });
+    let body = |recipients: &Value| named(&permits("news", "bulk", recipients.clone()).to_string(), "batch 7");
+    assert_eq!(ask(gate, &request("POST", "/v1/permits", Some(&body(&first))), SIX).await.status, 200);
+    // What yahoo has granted meanwhile is given back.
+    let other = body(&json!({ "gmail.com": 4, "yahoo.com": 5 }));
+    let refused = ask(gate, &request("POST", "/v1/permits", Some(&other)), SIX).await;
+    assert_eq!((refused.status, &refused.body["type"]), (409, &json!("/problems/request-reused")));
+    assert_eq!((used(&cloud, "quota#news", "gmail").0, used(&cloud, "quota#news", "yahoo").0), (3, 0));
+    let again = ask(gate, &request("POST", "/v1/permits", Some(&body(&first))), SIX).await;
+    assert_eq!((again.status, &again.body["permits"][0]["granted"]), (200, &json!(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_held_can_be_given_back() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let gate = &mut stack.gate;
+    let mut batch = permits("news", "bulk", json!({ "gmail.com": 900 }));
+    (batch["request"], batch["schedule"]) = (json!("batch"), json!(true));
+    let first = post(gate, "/v1/permits", &batch, SIX).await;
+    let policy = Policy::from_toml(POLICY).unwrap();
+    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(60)) };
+    with_states(&cloud, &policy, &[("configuration-set:news at gmail", open)]).await;
+    let soon = Now(SIX.0 + 2_000);
+    let held = post(gate, "/v1/permits", &batch, soon).await;
+    let held = &held.body["permits"][0];
+    assert_eq!((&held["schedule"], &held["limit"]), (&Value::Null, &json!("stopped")), "{held}");
+    assert_eq!(held["lease"], first.body["permits"][0]["lease"]);
+    let back = json!({ "configurationSet": "news", "lease": held["lease"], "unused": 600 });
+    assert_eq!(post(gate, "/v1/leases/return", &back, soon).await.body["returned"], 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn quotas_are_listed_with_what_was_granted_and_why() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let gate = &mut stack.gate;
+    post(gate, "/v1/permits", &permits("news", "bulk", json!({ "gmail.com": 3, "yahoo.com": 5 })), SIX).await;
+    let all = ask(gate, &request("GET", "/v1/quotas", None), SIX).await;
+    let sets: Vec<_> = all.body["sets"].as_array().unwrap().iter().map(|set| &set["configurationSet"]).collect();
+    assert_eq!(sets, ["news", "plain", "shop"]);
+    let news = ask(gate, &request("GET", "/v1/quotas?configurationSet=news", None), SIX).await;
+    assert_eq!(
+        news.body["sets"][0]["quotas"],
+        json!([
+            { "isp": "gmail", "day": news.body["day"], "quota": 1200, "granted": 3, "reserve": 120, "share": 1.0,
+              "step": "warmed", "reason": "warmed up: the quota is the target" },
+            { "isp": "yahoo", "day": news.body["day"], "quota": 1200, "granted": 5, "reserve": 120, "share": 1.0,
+              "step": "warmed", "reason": "warmed up: the quota is the target" },
+        ])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_cannot_write_is_not_well() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let mut stack = Stack::new(&cloud, true);
+    let gate = &mut stack.gate;
+    assert_eq!(ask(gate, &request("GET", "/v1/health", None), SIX).await.status, 200);
+    cloud.state().throttled = Some(Throttled::Writes);
+    assert_eq!(ask(gate, &request("GET", "/v1/health", None), SIX).await.status, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_table_is_throttled_an_answer_comes_within_a_second() {
+    for throttled in [Throttled::Writes, Throttled::All] {
+        let cloud = Cloud::new();
+        Stack::push(&cloud, POLICY).await;
+        let mut stack = Stack::new(&cloud, true);
+        let body = permits("news", "critical", json!({ "gmail.com": 3, "yahoo.com": 3, "web.de": 1 }));
+        post(&mut stack.gate, "/v1/permits", &body, SIX).await;
+        cloud.state().throttled = Some(throttled);
+        for later in [0, 1_100, 60_000] {
+            let began = tokio::time::Instant::now();
+            let reply = post(&mut stack.gate, "/v1/permits", &body, Now(SIX.0 + later)).await;
+            assert!(reply.body["degraded"].is_string(), "{reply:?}");
+            assert!(began.elapsed() <= Duration::from_secs(1), "{throttled:?}: {:?}", began.elapsed());
+        }
+        cloud.state().throttled = None;
+        let reply = post(&mut stack.gate, "/v1/permits", &body, Now(SIX.0 + 70_000)).await;
+        assert_eq!(reply.body["degraded"], Value::Null, "{reply:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -179,8 +179,8 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     assert_eq!(quota.meter.used(), 10);
     let late = fixture.ask_as("same", Class::Bulk, 10, Now(noon.0 + 61_000));
     assert_eq!((late.lease, late.deferred), (None, 10), "what has expired is not handed out again");
-    let other_class = fixture.ask_as("same", Class::Critical, 1, noon).lease.unwrap();
-    assert_eq!((other_class.critical, other_class.bulk), (1, 0), "a request never gets the lease of another");
+    let critical = fixture.ask_as("code", Class::Critical, 1, noon).lease.unwrap();
+    assert_eq!((critical.critical, critical.bulk), (1, 0), "a request never gets the lease of another");
     let back = |fixture: &Fixture, lease, unused, now| {
         block_on(give_back(&fixture.quotas, "news", fixture.isp, lease, unused, now)).unwrap()
     };
@@ -191,6 +191,49 @@ fn a_lease_is_granted_once_and_taken_back_once() {
     assert_eq!(back(&fixture, &lease, 4, noon), Returned::Unknown);
     assert_eq!(fixture.plan(noon).meter.used(), 6 + 1);
     assert_eq!(fixture.ask(100, noon), 12, "what is left of the burst, and what was given back");
+}
+
+#[test]
+fn only_what_is_granted_for_the_first_time_is_new() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let noon = hours(days(0), 12);
+    let new = |granted: &Granted| granted.new;
+    assert_eq!(new(&fixture.ask_as("same", Class::Bulk, 10, noon)), 10);
+    assert_eq!(new(&fixture.ask_as("same", Class::Bulk, 10, noon)), 0);
+    assert_eq!(new(&fixture.scheduled("campaign", 100, noon)), 100);
+    assert_eq!(new(&fixture.scheduled("campaign", 100, noon)), 0);
+}
+
+#[test]
+fn a_request_that_is_repeated_after_midnight_is_granted_once() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let first = fixture.ask_as("same", Class::Bulk, 10, Now(days(1).0 - 10_000));
+    let after = Now(days(1).0 + 10_000);
+    // Another begins the day.
+    fixture.ask_as("other", Class::Critical, 1, after);
+    let again = fixture.ask_as("same", Class::Bulk, 10, after);
+    assert_eq!((again.now, again.lease), (10, first.lease.clone()));
+    let quota = fixture.plan(after);
+    assert_eq!((quota.ramp.day, quota.meter.used()), (20_001, 1), "it is the quota of the day before");
+    let lease = first.lease.unwrap();
+    let returned = block_on(give_back(&fixture.quotas, "news", fixture.isp, &lease, 10, after)).unwrap();
+    assert_eq!(returned, Returned::Unknown, "that day is over");
+    assert_eq!(fixture.plan(after).meter.used(), 1);
+}
+
+#[test]
+fn a_request_that_is_repeated_with_another_body_is_another_request_and_gets_nothing() {
+    let mut fixture = Fixture::new("[warmup.sets.news]\nstart = 1000\n");
+    let noon = hours(days(0), 12);
+    let bulk = Ask { mails: 10, class: Class::Bulk, now: noon, schedule: false, jitter: 0 };
+    assert!(!fixture.asked_for("same", bulk).reused);
+    for other in [Ask { mails: 11, ..bulk }, Ask { class: Class::Critical, ..bulk }, Ask { schedule: true, ..bulk }] {
+        let granted = fixture.asked_for("same", other);
+        assert!(granted.reused && granted.lease.is_none() && granted.now == 0, "{granted:?}");
+    }
+    assert_eq!(fixture.plan(noon).meter.used(), 10);
+    // Also after it has expired, as long as it is remembered.
+    assert!(fixture.asked_for("same", Ask { mails: 11, now: Now(noon.0 + 61_000), ..bulk }).reused);
 }
 
 #[test]
@@ -236,6 +279,7 @@ fn a_schedule_waits_while_a_breaker_is_open_and_stands_again_afterwards() {
     block_on(apply_input(&fixture.policy, &mut fixture.reputation, &key, Input::PersonStops, soon)).unwrap();
     let held = fixture.scheduled("campaign", 900, soon);
     assert_eq!((held.slots.len(), held.deferred), (0, 882));
+    assert_eq!(held.lease, first.lease, "so that it can be given back, though its first answer was lost");
     assert!(matches!(held.limit, Some(Limit::Stopped(_))) && held.retry_at.unwrap() > soon, "{held:?}");
     let key = fixture.key(Some(fixture.isp));
     block_on(apply_input(&fixture.policy, &mut fixture.reputation, &key, Input::PersonResumes, soon)).unwrap();
