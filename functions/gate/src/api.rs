@@ -15,7 +15,7 @@ use gate_api::{
 };
 use reputation::address::normal_domain;
 use reputation::class::Class;
-use reputation::permit::{Lease, Nanos, Schedule};
+use reputation::permit::{Lease, LeaseId, Nanos, Schedule};
 use reputation::time::Now;
 use serde_json::{Map, Value};
 
@@ -99,7 +99,7 @@ impl LeaseText {
         let day = parts.next()?.parse().ok()?;
         let id = parts.next().filter(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         let mut lease = Lease {
-            id: id.to_owned(),
+            id: LeaseId(u64::from_str_radix(id, 16).ok()?),
             day,
             bulk: parts.next()?.parse().ok()?,
             critical: parts.next()?.parse().ok()?,

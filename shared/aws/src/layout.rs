@@ -54,7 +54,7 @@
 //! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
 //! | `short` | BOOL | `true` | whether the last request that got something got all there was, and asked for more; as above |
 //! | `mark` | N | `1791273601745000000` | the pacing mark, in nanoseconds since 1970 |
-//! | `lease.00ab54a98ceb1f0a` | S | `100 0 96000000000 1791273661745` | a lease: bulk and critical mails, nanoseconds that each bulk mail moved the mark by, when it expires. With a schedule five more: its day, the mark before it, its mails, those of a slot, and when it was granted |
+//! | `~AKtUqYzrHwo` | B | 13 bytes | a lease, under its name in base64: see [`lease_value`] |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for a client that lost the answer |
 //!
 //! **A desired state** holds what the enforcer knows of its target (see [`pipeline::ports::DesiredState`]):
@@ -81,6 +81,8 @@ use std::str::FromStr;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_types::base64;
+use integer_encoding::VarInt;
 use pipeline::control::Flow;
 use pipeline::notice::Notice;
 use pipeline::ports::{
@@ -92,7 +94,7 @@ use reputation::budget::{Harm, Magnitude, Pause, Place};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::ArmedSince;
-use reputation::permit::{Lease, Meter, Nanos, Schedule};
+use reputation::permit::{Lease, LeaseId, Meter, Nanos, Schedule};
 use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 use reputation::timeline::Length;
@@ -681,7 +683,7 @@ pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
     if let Some(Growth(thousandths)) = ramp.growth {
         item.insert("growth".to_owned(), number(thousandths));
     }
-    item.extend(leases.iter().map(|lease| (lease_attribute(&lease.id), text(lease_text(lease, ramp.day)))));
+    item.extend(leases.iter().map(|lease| (lease_attribute(lease.id), lease_value(lease, ramp.day))));
     item
 }
 
@@ -716,57 +718,94 @@ pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
         mark: Nanos(read.number("mark")?),
     };
     let mut leases = Vec::new();
-    for attribute in item.keys() {
+    for (attribute, value) in item {
         let Some(id) = attribute.strip_prefix(LEASE) else { continue };
-        let lease = parse_lease(id, ramp.day, read.text(attribute)?);
+        let lease = value.as_b().ok().and_then(|value| parse_lease(id, ramp.day, value.as_ref()));
         leases.push(lease.ok_or_else(|| read.malformed(attribute, "a lease"))?);
     }
-    leases.sort_by(|a, b| a.id.cmp(&b.id));
+    leases.sort_by_key(|lease| lease.id);
     Ok(Quota { ramp, meter, leases })
 }
 
-const LEASE: &str = "lease.";
+const LEASE: char = '~';
 
-/// Name of the attribute of a lease.
-pub fn lease_attribute(id: &str) -> String {
-    format!("{LEASE}{id}")
+/// Name of the attribute of a lease. An item may hold a hundred leases, and each write costs by the size of the item: so the
+/// name is short, and the value binary.
+pub fn lease_attribute(id: LeaseId) -> String {
+    format!("{LEASE}{}", base64::encode(id.0.to_be_bytes()).trim_end_matches('='))
 }
 
 /// A lease without its name, in the item of a day: two leases of one name are the same one if this is the same.
-pub fn lease_text(lease: &Lease, item_day: i32) -> String {
+///
+/// Variable-length integers (those of Protocol Buffers), the signed ones in zigzag form: flags (1 for critical mails, 2 for a
+/// day, 4 for a schedule), bulk mails, critical mails if there are any, nanoseconds by which each bulk mail moved the mark,
+/// the end in milliseconds from the beginning of its day in UTC, its day if that is not the item's; and of a schedule the mark
+/// before it in nanoseconds from the end, its mails, those of a slot, and when it was granted in milliseconds from the end.
+pub fn lease_value(lease: &Lease, item_day: i32) -> AttributeValue {
     let Lease { bulk, critical, interval, expires, day, schedule, .. } = lease;
-    let now = format!("{bulk} {critical} {interval} {}", expires.0);
-    match schedule {
-        None if *day == item_day => now,
-        None => format!("{now} {day}"),
-        Some(Schedule { from, mails, slot, granted }) => format!("{now} {day} {} {mails} {slot} {}", from.0, granted.0),
+    let other_day = *day != item_day;
+    let flags = u64::from(*critical > 0) * CRITICAL
+        + u64::from(other_day) * OTHER_DAY
+        + u64::from(schedule.is_some()) * SCHEDULED;
+    let mut value = [flags.encode_var_vec(), bulk.encode_var_vec()].concat();
+    if *critical > 0 {
+        value.extend(critical.encode_var_vec());
     }
+    value.extend(interval.encode_var_vec());
+    value.extend(expires.0.wrapping_sub(midnight(*day)).encode_var_vec());
+    if other_day {
+        value.extend(day.encode_var_vec());
+    }
+    if let Some(Schedule { from, mails, slot, granted }) = schedule {
+        value.extend(from.0.wrapping_sub(nanos(*expires)).encode_var_vec());
+        value.extend(mails.encode_var_vec());
+        value.extend(slot.encode_var_vec());
+        value.extend(granted.0.wrapping_sub(expires.0).encode_var_vec());
+    }
+    binary(value)
+}
+
+const CRITICAL: u64 = 1;
+const OTHER_DAY: u64 = 2;
+const SCHEDULED: u64 = 4;
+
+/// When a day begins in UTC, in milliseconds.
+fn midnight(day: i32) -> i64 {
+    i64::from(day) * 86_400_000
+}
+
+fn nanos(at: Now) -> i64 {
+    at.0.wrapping_mul(1_000_000)
 }
 
 /// `day`: that of the item, which is also that of a lease that names none.
-fn parse_lease(id: &str, day: i32, text: &str) -> Option<Lease> {
-    let mut parts = text.split(' ');
-    let mut lease = Lease {
-        id: id.to_owned(),
-        day,
-        bulk: parts.next()?.parse().ok()?,
-        critical: parts.next()?.parse().ok()?,
-        interval: parts.next()?.parse().ok()?,
-        expires: Now(parts.next()?.parse().ok()?),
-        schedule: None,
+fn parse_lease(id: &str, day: i32, value: &[u8]) -> Option<Lease> {
+    let id = base64::decode(format!("{id}=")).ok()?;
+    let mut rest = value;
+    let flags: u64 = next(&mut rest)?;
+    let bulk = next(&mut rest)?;
+    let critical = if flags & CRITICAL > 0 { next(&mut rest)? } else { 0 };
+    let interval = next(&mut rest)?;
+    let end: i64 = next(&mut rest)?;
+    let day = if flags & OTHER_DAY > 0 { next(&mut rest)? } else { day };
+    let expires = Now(end.wrapping_add(midnight(day)));
+    let schedule = if flags & SCHEDULED > 0 {
+        let from = Nanos(next::<i64>(&mut rest)?.wrapping_add(nanos(expires)));
+        let (mails, slot) = (next(&mut rest)?, next(&mut rest)?);
+        let granted = Now(next::<i64>(&mut rest)?.wrapping_add(expires.0));
+        Some(Schedule { from, mails, slot, granted })
+    } else {
+        None
     };
-    if let Some(own_day) = parts.next() {
-        lease.day = own_day.parse().ok()?;
-    }
-    if let Some(from) = parts.next() {
-        lease.schedule = Some(Schedule {
-            from: Nanos(from.parse().ok()?),
-            mails: parts.next()?.parse().ok()?,
-            slot: parts.next()?.parse().ok()?,
-            granted: Now(parts.next()?.parse().ok()?),
-        });
-    }
-    parts.next().is_none().then_some(lease)
+    let id = LeaseId(u64::from_be_bytes(id.try_into().ok()?));
+    rest.is_empty().then_some(Lease { id, day, bulk, critical, interval, expires, schedule })
+}
+
+/// The next number of a binary value.
+fn next<T: VarInt>(rest: &mut &[u8]) -> Option<T> {
+    let (number, bytes) = T::decode_var(rest)?;
+    *rest = rest.get(bytes..)?;
+    Some(number)
 }
 
 /// What became of a quota, in words of ours and numbers.
@@ -941,12 +980,11 @@ mod tests {
             slot,
             granted: Now(granted),
         });
-        let lease = (any::<(u64, u64, i64, i64)>(), proptest::option::of((any::<i32>(), schedule)));
+        let lease = (any::<(u64, u64, i64, i64)>(), any::<Option<i32>>(), proptest::option::of(schedule));
         let leases = proptest::collection::btree_map(any::<u64>(), lease, 0..5);
         (ramp, any::<(u64, u64, bool, i64)>(), leases).prop_map(|(ramp, (bulk, critical, short, mark), leases)| {
-            let lease = |(id, ((bulk, critical, interval, expires), schedule)): (u64, ((u64, u64, i64, i64), _))| {
-                let (day, schedule): (Option<i32>, Option<Schedule>) = Option::unzip(schedule);
-                let (id, day, expires) = (format!("{id:016x}"), day.unwrap_or(ramp.day), Now(expires));
+            let lease = |(id, ((bulk, critical, interval, expires), day, schedule)): (u64, (_, Option<i32>, _))| {
+                let (id, day, expires) = (LeaseId(id), day.unwrap_or(ramp.day), Now(expires));
                 Lease { id, day, bulk, critical, interval, expires, schedule }
             };
             let leases = leases.into_iter().map(lease).collect();

@@ -18,12 +18,12 @@ use aws_sdk_dynamodb::types::{
 };
 use pipeline::ports::{PortError, Quota, Quotas, Saved, Spent};
 use reputation::isp::{Isp, IspMap};
-use reputation::permit::{Lease, MarkMove, MarkRefund, Refund, Spend};
+use reputation::permit::{Lease, LeaseId, MarkMove, MarkRefund, Refund, Spend};
 use reputation::time::Now;
 
 use crate::clients::port_error;
 use crate::layout::{
-    Item, Malformed, Reader, keys, lease_attribute, lease_text, number, parse_quota, quota_item, quota_pk, text,
+    Item, Malformed, Reader, keys, lease_attribute, lease_value, number, parse_quota, quota_item, quota_pk, text,
 };
 
 /// The quotas in the reputation table.
@@ -265,14 +265,14 @@ impl Quotas for DynamoQuotas {
         isp: Isp,
         spend: &Spend,
         lease: &Lease,
-        forgotten: &[String],
+        forgotten: &[LeaseId],
     ) -> Result<Spent, PortError> {
         let mut update = Update::default();
-        let name = lease_attribute(&lease.id);
+        let name = lease_attribute(lease.id);
         update.only_if("day", "=", number(spend.day));
         update.only_if("quota", "=", number(spend.quota));
         update.only_without(&name);
-        update.set(&name, text(lease_text(lease, lease.day)));
+        update.set(&name, lease_value(lease, lease.day));
         for (counter, mails, most) in
             [("bulk", spend.bulk, spend.most_bulk), ("critical", spend.critical, spend.most_critical)]
         {
@@ -295,7 +295,7 @@ impl Quotas for DynamoQuotas {
             }
         }
         for id in forgotten.iter().filter(|id| **id != lease.id) {
-            update.remove(&lease_attribute(id));
+            update.remove(&lease_attribute(*id));
         }
         Ok(match self.update("granting a permit", set, isp, update).await? {
             Updated::To(item) => Spent::Granted(parse_quota(&item)?),
@@ -312,7 +312,7 @@ impl Quotas for DynamoQuotas {
         let operation = "taking a lease back";
         let mut done = self.update(operation, set, isp, taking_back(lease, refund, &this)).await?;
         if let (Updated::Not(item), MarkRefund::ByIfAt(..) | MarkRefund::ByIfUntil(..)) = (&done, refund.mark)
-            && item.contains_key(&lease_attribute(&lease.id))
+            && item.contains_key(&lease_attribute(lease.id))
         {
             // Perhaps others were scheduled since.
             let refund = Refund { mark: MarkRefund::Nothing, ..refund };
@@ -328,10 +328,10 @@ impl Quotas for DynamoQuotas {
 /// Takes back a lease. `this` names the return.
 fn taking_back(lease: &Lease, refund: Refund, this: &str) -> Update {
     let mut update = Update::default();
-    let name = lease_attribute(&lease.id);
+    let name = lease_attribute(lease.id);
     update.only_if("day", "=", number(lease.day));
     // The name holds all of the lease: an invented or changed one gives nothing back.
-    update.only_if(&name, "=", text(lease_text(lease, lease.day)));
+    update.only_if(&name, "=", lease_value(lease, lease.day));
     update.remove(&name);
     update.set(RETURNED, text(this));
     for (counter, mails) in [("bulk", refund.bulk), ("critical", refund.critical)] {

@@ -151,7 +151,7 @@ fn planned_set(
             ahead: ahead(policy, plan, business, &quota.ramp),
             leases: held
                 .map(|lease| Outstanding {
-                    lease: lease.id.clone(),
+                    lease: lease.id.to_string(),
                     bulk: lease.bulk,
                     critical: lease.critical,
                     expires: lease.expires.to_string(),

@@ -9,7 +9,7 @@ use reputation::counters::{Counters, Metric};
 use reputation::detect::Level;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::Judge;
-use reputation::permit::{Lease, Spend};
+use reputation::permit::{Lease, LeaseId, Spend};
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
@@ -710,7 +710,7 @@ impl Quotas for MemoryQuotas {
         isp: Isp,
         spend: &Spend,
         lease: &Lease,
-        forgotten: &[String],
+        forgotten: &[LeaseId],
     ) -> Result<Spent, PortError> {
         let mut quotas = self.lock();
         let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)) else { return Ok(Spent::Refused(None)) };

@@ -14,7 +14,7 @@ use reputation::class::Class;
 use reputation::counters::{Counters, Metric, Tally};
 use reputation::isp::Isp;
 use reputation::judge::Judge;
-use reputation::permit::{Ask, Flow, Lease, Limit, Meter, Permit, Slot, decide};
+use reputation::permit::{Ask, Flow, Lease, LeaseId, Limit, Meter, Permit, Slot, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -293,7 +293,7 @@ pub async fn permit<Q: Quotas>(
             continue;
         };
         let day = policy.warmup.zone.day(quota.ramp.day);
-        if let Some(lease) = quota.leases.iter().find(|lease| lease.id.get(..NAME_DIGITS) == id.get(..NAME_DIGITS)) {
+        if let Some(lease) = quota.leases.iter().find(|lease| lease.id.same_name(id)) {
             if !fresh {
                 // The lease may have been given back since.
                 (known, fresh) = (quotas.quota(asker.set, isp).await?, true);
@@ -319,7 +319,7 @@ pub async fn permit<Q: Quotas>(
         let Some(spend) = &permit.spend else {
             return Ok(Some((answer(plan, flow, asker, &ask, day.number, None, permit), quota)));
         };
-        let lease = Lease::of(id.clone(), spend, permit.schedule.clone(), ask.now, lease_millis(policy));
+        let lease = Lease::of(id, spend, permit.schedule.clone(), ask.now, lease_millis(policy));
         let forgotten = forgotten(&quota.leases, ask.now);
         match quotas.spend(asker.set, isp, spend, &lease, &forgotten).await? {
             Spent::Granted(quota) => {
@@ -423,28 +423,20 @@ pub async fn give_back<Q: Quotas>(
 }
 
 /// The leases to forget: those that expired some time ago, and the oldest if there are too many.
-fn forgotten(leases: &[Lease], now: Now) -> Vec<String> {
+fn forgotten(leases: &[Lease], now: Now) -> Vec<LeaseId> {
     let mut by_age: Vec<&Lease> = leases.iter().collect();
-    by_age.sort_by(|a, b| (a.expires, &a.id).cmp(&(b.expires, &b.id)));
+    by_age.sort_by(|a, b| (a.expires, a.id).cmp(&(b.expires, b.id)));
     let expired = by_age.partition_point(|lease| lease.expires.0.saturating_add(REMEMBER_MILLIS) < now.0);
     let many = (by_age.len() + 1).saturating_sub(MAX_LEASES);
-    by_age[..expired.max(many)].iter().map(|lease| lease.id.clone()).collect()
+    by_age[..expired.max(many)].iter().map(|lease| lease.id).collect()
 }
 
-/// The name of a lease: 48 bits of a hash of the request's name, so that two requests of one day rarely share them, and 16
-/// of a hash of what is asked for, which tell a repetition from another request under the same name.
-fn lease_id(asker: &Asker<'_>, ask: &Ask) -> String {
+/// The name of the lease for a request.
+fn lease_id(asker: &Asker<'_>, ask: &Ask) -> LeaseId {
     let hash = |text: &str| SipHasher24::new().hash(text.as_bytes());
     let (identity, class, mails) = (asker.identity.to_ascii_lowercase(), ask.class.name(), ask.mails);
-    let body = hash(&format!("{identity}\0{class}\0{mails}\0{}", ask.schedule));
-    let id = format!("{:016x}{:016x}", hash(asker.request), body);
-    id[..NAME_DIGITS].to_owned() + &id[16..16 + BODY_DIGITS]
+    LeaseId::of(hash(asker.request), hash(&format!("{identity}\0{class}\0{mails}\0{}", ask.schedule)))
 }
-
-/// Hexadecimal digits of a lease's name that are of the request's name …
-const NAME_DIGITS: usize = 12;
-/// … and of what it asks for.
-const BODY_DIGITS: usize = 4;
 
 fn unknown(set: &str) -> PortError {
     let reason = format!("configuration set `{set}` is not in [warmup.sets] of the policy");

@@ -548,11 +548,35 @@ impl Schedule {
     }
 }
 
+/// Names a lease within the quota's day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
+
+impl LeaseId {
+    /// From the hashes of the name of a request and of what it asks for: 48 bits of the first, so that two requests of one
+    /// day rarely share them, and 16 of the second, which tell a repetition from another request of the same name.
+    pub fn of(name: u64, body: u64) -> LeaseId {
+        LeaseId(name & !0xffff | body & 0xffff)
+    }
+
+    /// Whether both are of a request of the same name.
+    pub fn same_name(self, other: LeaseId) -> bool {
+        (self.0 ^ other.0) >> 16 == 0
+    }
+}
+
+/// Sixteen hexadecimal digits.
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A granted share of a quota, which can be given back until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Its name; unique within the quota's day.
-    pub id: String,
+    /// Its name.
+    pub id: LeaseId,
     /// The day whose quota it is.
     pub day: i32,
     /// Mails of the shared part.
@@ -569,7 +593,7 @@ pub struct Lease {
 
 impl Lease {
     /// The lease for a spend that is to be used within `millis`: each slot of a schedule from its time on.
-    pub fn of(id: String, spend: &Spend, schedule: Option<Schedule>, now: Now, millis: i64) -> Lease {
+    pub fn of(id: LeaseId, spend: &Spend, schedule: Option<Schedule>, now: Now, millis: i64) -> Lease {
         let last = schedule.as_ref().map_or(now, |schedule| schedule.until(spend.interval).ceil().max(now));
         let expires = Now(last.0.saturating_add(millis));
         let Spend { day, bulk, critical, interval, .. } = *spend;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::class::Class;
-use reputation::permit::{Ask, Because, Flow, Lease, Limit, MarkMove, Meter, Nanos, Permit, Slot, decide};
+use reputation::permit::{Ask, Because, Flow, Lease, LeaseId, Limit, MarkMove, Meter, Nanos, Permit, Slot, decide};
 use reputation::policy::Policy;
 use reputation::subject::{Key, Subject};
 use reputation::time::Now;
@@ -90,7 +90,7 @@ impl Asker {
     /// The lease for what is asked; `None` if nothing is granted.
     fn lease(&mut self, flow: &Flow, ask: Ask) -> Option<Lease> {
         let permit = self.ask(flow, ask);
-        permit.spend.map(|spend| Lease::of("1".to_owned(), &spend, permit.schedule, ask.now, 300_000))
+        permit.spend.map(|spend| Lease::of(LeaseId(1), &spend, permit.schedule, ask.now, 300_000))
     }
 
     fn granted(&mut self, flow: &Flow, ask: Ask) -> u64 {

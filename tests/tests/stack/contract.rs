@@ -17,7 +17,7 @@ use pipeline::ports::{
 };
 use pipeline::stream::{Record, Shard};
 use reputation::breaker::Input;
-use reputation::permit::{Lease, MarkMove, Meter, Nanos, Schedule, Spend};
+use reputation::permit::{Lease, LeaseId, MarkMove, Meter, Nanos, Schedule, Spend};
 use reputation::policy::Policy;
 use reputation::time::Now;
 use reputation::unit::{SenderId, Unit, UnitKey, UnitKind};
@@ -233,7 +233,7 @@ async fn tables_answer_as_memory_does() {
 /// An operation on a quota.
 enum QuotaAct {
     Open(Option<Quota>, Quota),
-    Spend(Spend, Lease, Vec<String>),
+    Spend(Spend, Lease, Vec<LeaseId>),
     TakeBack(Lease, u64),
 }
 
@@ -255,7 +255,7 @@ async fn perform_quota<Q: Quotas>(quotas: &Q, set: &str, isp: Isp, act: &QuotaAc
 
 /// Leases have no order.
 fn sorted(mut quota: Quota) -> Quota {
-    quota.leases.sort_by(|a, b| a.id.cmp(&b.id));
+    quota.leases.sort_by_key(|lease| lease.id);
     quota
 }
 
@@ -308,7 +308,7 @@ fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
                 1 => lease.critical += 1,
                 2 => lease.interval += 1,
                 3 => lease.expires.0 += 1,
-                4 => lease.id = format!("{:016x}", 99),
+                4 => lease.id = LeaseId(99),
                 _ => {}
             }
             let unused = rng.below(lease.mails() as usize + 2) as u64;
@@ -338,7 +338,7 @@ fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
                 interval,
                 mark,
             };
-            let id = |rng: &mut Rng| format!("{:016x}", rng.below(12));
+            let id = |rng: &mut Rng| LeaseId(rng.below(12) as u64);
             let forgotten = (0..rng.below(3)).map(|_| id(rng)).collect();
             // With some, the mark is where giving the lease back expects it.
             let from = Nanos(now.0 + rng.below(3) as i64 - 1);

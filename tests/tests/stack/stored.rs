@@ -17,7 +17,7 @@ use pipeline::stream::Shard;
 use reputation::breaker::Input;
 use reputation::detect::{Level, Rule, Verdict};
 use reputation::judge::Judgement;
-use reputation::permit::{Lease, Meter, Nanos, Schedule};
+use reputation::permit::{Lease, LeaseId, Meter, Nanos, Schedule};
 use reputation::time::Now;
 use reputation::warmup::{Growth, Held, Move, Ramp};
 use reputation::{Key, Metric, Subject, Tally};
@@ -157,7 +157,7 @@ async fn quotas_are_opened(cloud: &Cloud, policy: &reputation::Policy) {
     };
     let unused = Ramp { step: Move::Held(Held::Unused { used: 3, quota: 50 }), demoted: None, anchor: true, ..grown };
     let lease = Lease {
-        id: "00ab54a98ceb1f0a".to_owned(),
+        id: LeaseId(0x00ab_54a9_8ceb_1f0a),
         day: 20_778,
         bulk: 100,
         critical: 2,
@@ -166,7 +166,7 @@ async fn quotas_are_opened(cloud: &Cloud, policy: &reputation::Policy) {
         schedule: None,
     };
     let schedule = Schedule { from: Nanos::of(START), mails: 80, slot: 20, granted: START };
-    let scheduled = Lease { id: "1b54a98ceb1f0a00".to_owned(), schedule: Some(schedule), ..lease.clone() };
+    let scheduled = Lease { id: LeaseId(0x1b54_a98c_eb1f_0a00), schedule: Some(schedule), ..lease.clone() };
     let meter = Meter { bulk: 120, critical: 7, short: true, mark: Nanos::of(START) };
     for (isp, ramp, leases) in [("gmail", grown, vec![lease, scheduled]), ("microsoft", unused, Vec::new())] {
         let isp = policy.isp_map.by_name(isp).unwrap();

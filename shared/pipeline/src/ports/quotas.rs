@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use reputation::isp::Isp;
-use reputation::permit::{Lease, Meter, Spend};
+use reputation::permit::{Lease, LeaseId, Meter, Spend};
 use reputation::time::Now;
 use reputation::warmup::Ramp;
 
@@ -65,7 +65,7 @@ pub trait Quotas {
         isp: Isp,
         spend: &Spend,
         lease: &Lease,
-        forgotten: &[String],
+        forgotten: &[LeaseId],
     ) -> Result<Spent, PortError>;
 
     /// Takes back a lease of which `unused` mails were not sent by `now`, if it is the lease that was granted, and its day is not
