@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
+use pipeline::quotas::QuotaCommand;
 use reputation::subject::Subject;
 use reputation::time::Now;
 
@@ -37,8 +38,8 @@ use crate::{
 };
 use arguments::{
     AdviseArgs, BacktestArgs, Cli, DashboardArgs, DemoArgs, DeployArgs, DisconnectArgs, DownArgs, DrillArgs, Global,
-    IspsVerb, PolicyOfArgs, PolicyVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs, Target, Targets,
-    UpArgs, Verb,
+    IspsVerb, PolicyOfArgs, PolicyVerb, QuotaArgs, QuotaVerb, ReleaseArgs, SpokenArgs, StackArgs, StatusArgs, StopArgs,
+    Target, Targets, UpArgs, Verb, WhichQuotas,
 };
 pub use complete::completed;
 use isps::Shown;
@@ -387,7 +388,12 @@ async fn answer_with(
             let stretch = Stretch { isp: isp.as_deref(), since: args.since, most: args.most };
             text::answer(history::history(access, subject, stretch, now).await, term)
         }
-        Verb::Quota(args) => text::answer(quota::quotas(access, args.configuration_set.as_deref(), now).await, term),
+        Verb::Quota(QuotaArgs { verb: None, configuration_set }) => {
+            text::answer(quota::quotas(access, configuration_set.as_deref(), now).await, term)
+        }
+        Verb::Quota(QuotaArgs { verb: Some(verb), .. }) => {
+            text::answer(quota::give(access, &quota_order(verb), now).await, term)
+        }
         // `run_by` handles them, because they do not end with an answer.
         Verb::Dashboard(_) | Verb::Demo(_) => Ok(Answer { text: String::new(), json: String::new(), exit: Exit::Done }),
         // Without a terminal, the answer to the question is no.
@@ -442,6 +448,15 @@ async fn answer_with(
             text::answer(policies::push(access, &file, pushed, dry_run, now, &asking).await, term)
         }
     }
+}
+
+fn quota_order(verb: QuotaVerb) -> quota::Order {
+    let (configuration_set, command, WhichQuotas { isp, dry_run }) = match verb {
+        QuotaVerb::Set { configuration_set, mails, which } => (configuration_set, QuotaCommand::Set(mails), which),
+        QuotaVerb::Complete { configuration_set, which } => (configuration_set, QuotaCommand::Complete, which),
+        QuotaVerb::Reset { configuration_set, which } => (configuration_set, QuotaCommand::Reset, which),
+    };
+    quota::Order { configuration_set, isp, command, dry_run }
 }
 
 fn deploy_order(args: StackArgs) -> deploy::Order {

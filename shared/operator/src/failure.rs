@@ -108,6 +108,26 @@ pub enum Failure {
         /// Similar planned names.
         nearest: Vec<String>,
     },
+    /// A quota that the policy does not allow.
+    #[error(
+        "a quota of {mails} is outside of what the policy allows for {configuration_set}: {least} to {most} mails a day"
+    )]
+    QuotaOutOfRange {
+        /// The configuration set.
+        configuration_set: String,
+        /// The quota as given.
+        mails: u64,
+        /// The policy's minimum.
+        least: u64,
+        /// The target of the configuration set.
+        most: u64,
+    },
+    /// A configuration set without quotas so far, and no ISP that is named.
+    #[error("the gate was not asked about any ISP yet for configuration set `{configuration_set}`")]
+    NoQuotas {
+        /// The configuration set.
+        configuration_set: String,
+    },
     /// A stack that cannot be created, changed or deleted.
     #[error(transparent)]
     Stack(Box<StackFailure>),
@@ -276,6 +296,7 @@ impl Failure {
             Failure::UnknownIsp { .. } => ErrorKind::UnknownIsp,
             Failure::UnknownVersion { .. } => ErrorKind::UnknownVersion,
             Failure::NotPlanned { .. } => ErrorKind::UnknownSet,
+            Failure::QuotaOutOfRange { .. } | Failure::NoQuotas { .. } => ErrorKind::Usage,
             Failure::NotJudgeable { .. } => ErrorKind::NotJudgeable,
             Failure::NoConfigurationSets { .. } => ErrorKind::NoConfigurationSets,
             Failure::InvalidPolicy(_) => ErrorKind::InvalidPolicy,
@@ -371,6 +392,11 @@ impl Failure {
                     false => format!("Did you mean {}? {plan}", nearest.join(" or ")),
                 }
             }
+            Failure::QuotaOutOfRange { mails, most, .. } if mails > most => {
+                "To allow more, raise `target` in [warmup.sets] of the policy.".to_owned()
+            }
+            Failure::QuotaOutOfRange { .. } => "To allow less, lower `minimum` in [warmup.plan] of the policy.".to_owned(),
+            Failure::NoQuotas { .. } => "Name one with --isp: its ramp begins with that.".to_owned(),
             Failure::NotJudgeable { at, now, .. } if at > now => "It is in the future.".to_owned(),
             Failure::NotJudgeable { earliest, subject, .. } => format!(
                 "Counters by the minute are kept for 2 days: use {} UTC or later. For earlier notices: ses-breaker history {}. \

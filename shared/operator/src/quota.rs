@@ -1,19 +1,20 @@
-//! What the gate may grant, why, and the plan for the days ahead.
+//! What the gate may grant, why, and the plan for the days ahead; and a person's commands about it.
 
 use std::collections::BTreeMap;
 
-use pipeline::ports::{Board, Quota, Reputation as _};
+use pipeline::ports::{Board, Quota, Quotas as _, Reputation as _};
+use pipeline::quotas::{QuotaCommand, command, commanded};
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::Now;
-use reputation::warmup::{Evidence, Plan, Ramp, close};
+use reputation::warmup::{Evidence, Plan, Ramp, begin, close};
 use reputation::zone::NumberedDate;
 use serde::Serialize;
 use terminal::suggest;
 
 use crate::Access;
-use crate::command::owned;
+use crate::command::{isp_named, owned};
 use crate::failure::Failure;
 use crate::status::{Allowance, allowance, read_quotas};
 
@@ -104,12 +105,7 @@ pub struct Outstanding {
 pub async fn quotas(access: &Access, set: Option<&str>, now: Now) -> Result<Quotas, Failure> {
     let policy = access.policy().await?.policy;
     let planned = &policy.warmup.sets;
-    // Accepts the prefix, like other verbs.
-    let set = set.map(|set| set.strip_prefix("configuration-set:").unwrap_or(set));
-    if let Some(set) = set.filter(|set| !planned.contains_key(*set)) {
-        let nearest = owned(suggest(set, planned.keys().map(String::as_str)));
-        return Err(Failure::NotPlanned { configuration_set: set.to_owned(), nearest });
-    }
+    let set = set.map(|set| planned_name(&policy, set)).transpose()?;
     let asked = set.map(|set| Subject::ConfigurationSet(set.into()));
     let mut store = access.reputation(&policy);
     let (board, known) = tokio::try_join!(store.board(now), read_quotas(access, &policy, asked.as_ref()))
@@ -125,6 +121,109 @@ pub async fn quotas(access: &Access, set: Option<&str>, now: Now) -> Result<Quot
         gate_in_use: policy.gate_in_use,
         sets: sets.map(|(name, plan)| planned_set(&policy, name, plan, &board, &known, now)).collect(),
     })
+}
+
+/// The name of a configuration set that the policy plans.
+fn planned_name<'a>(policy: &Policy, set: &'a str) -> Result<&'a str, Failure> {
+    let planned = &policy.warmup.sets;
+    // Accepts the prefix, like other verbs.
+    let set = set.strip_prefix("configuration-set:").unwrap_or(set);
+    if planned.contains_key(set) {
+        return Ok(set);
+    }
+    let nearest = owned(suggest(set, planned.keys().map(String::as_str)));
+    Err(Failure::NotPlanned { configuration_set: set.to_owned(), nearest })
+}
+
+/// A person's command about quotas.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The configuration set.
+    pub configuration_set: String,
+    /// The ISP; `None` for all that the gate was asked about.
+    pub isp: Option<String>,
+    /// The command.
+    pub command: QuotaCommand,
+    /// Change nothing.
+    pub dry_run: bool,
+}
+
+/// What a command changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Changes {
+    /// Name of the stack.
+    pub stack: String,
+    /// The configuration set.
+    pub configuration_set: String,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// The quotas, by the name of their ISP.
+    pub quotas: Vec<ChangedQuota>,
+}
+
+/// A quota before and after a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangedQuota {
+    /// Name of the ISP.
+    pub isp: String,
+    /// The date whose quota it is (YYYY-MM-DD).
+    pub day: String,
+    /// Mails a day before.
+    pub from: u64,
+    /// Mails a day now.
+    pub to: u64,
+    /// Mails granted of it already, which stay granted.
+    pub granted: u64,
+}
+
+/// Gives a command about the quotas of a configuration set.
+///
+/// # Errors
+///
+/// The policy does not plan the configuration set, knows no such ISP, or does not allow such a quota; the gate was not asked
+/// about any ISP yet, and none is named; or AWS refuses: giving the command again is safe.
+pub async fn give(access: &Access, order: &Order, now: Now) -> Result<Changes, Failure> {
+    let policy = access.policy().await?.policy;
+    let set = planned_name(&policy, &order.configuration_set)?;
+    let plan = &policy.warmup.sets[set];
+    if let QuotaCommand::Set(mails) = order.command
+        && !(plan.minimum..=plan.target).contains(&mails)
+    {
+        let (configuration_set, least, most) = (set.to_owned(), plan.minimum, plan.target);
+        return Err(Failure::QuotaOutOfRange { configuration_set, mails, least, most });
+    }
+    let isp = isp_named(&policy, order.isp.as_deref())?;
+    let store = access.quotas(&policy);
+    let known = store.quotas(set).await.map_err(|error| access.refused(error))?;
+    let isps: Vec<Isp> = isp.map_or_else(|| known.keys().copied().collect(), |isp| vec![isp]);
+    if isps.is_empty() {
+        return Err(Failure::NoQuotas { configuration_set: set.to_owned() });
+    }
+    let mut reputation = access.reputation(&policy);
+    let mut quotas = Vec::new();
+    for isp in isps {
+        let (before, after) = if order.dry_run {
+            let today = policy.warmup.zone.day_at(now);
+            let begun = || Quota::opened(begin(plan, today, None), &policy, None);
+            let before = known.get(&isp).cloned().unwrap_or_else(begun);
+            let after = commanded(&policy, set, &before, order.command, now);
+            (before, after.map_err(|error| access.refused(error))?)
+        } else {
+            let changed = command(&policy, &mut reputation, &store, set, isp, order.command, now).await;
+            let changed = changed.map_err(|error| access.refused(error))?;
+            (changed.before, changed.after)
+        };
+        quotas.push(ChangedQuota {
+            isp: policy.isp_map.name(isp).to_owned(),
+            day: NumberedDate(after.ramp.day).to_string(),
+            from: before.ramp.quota_under(plan),
+            to: after.ramp.quota_under(plan),
+            granted: after.meter.used(),
+        });
+    }
+    quotas.sort_by(|a, b| a.isp.cmp(&b.isp));
+    let (stack, configuration_set, dry_run) = (access.stack.clone(), set.to_owned(), order.dry_run);
+    Ok(Changes { stack, configuration_set, dry_run, quotas })
 }
 
 fn planned_set(
@@ -182,8 +281,6 @@ fn ahead(policy: &Policy, plan: &Plan, business: bool, ramp: &Ramp) -> Vec<DayAh
 
 #[cfg(test)]
 mod tests {
-    use reputation::warmup::begin;
-
     use super::*;
 
     #[test]

@@ -54,8 +54,9 @@ const MAX_RACES: usize = 256;
 pub const MAX_LEASES: usize = 128;
 /// How many schedules of one quota may be under way. Further requests are answered as if they had asked for none.
 pub const MAX_SCHEDULES: usize = 16;
-/// How long a lease is remembered after its end, for repeated requests about it.
-const REMEMBER_MILLIS: i64 = 30_000;
+/// How long a lease is remembered after its end, for repeated requests about it. Clients repeat within seconds, and each
+/// lease that is remembered is paid for with each grant.
+const REMEMBER_MILLIS: i64 = 5_000;
 
 /// The quota of a configuration set at one ISP on the day that holds `now`: closes the days before, if they are still
 /// open.
@@ -94,6 +95,72 @@ pub async fn plan<R: Reputation, Q: Quotas>(
         }
     }
     Err(raced("planning a quota", set))
+}
+
+/// What a person does with a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaCommand {
+    /// Sets today's quota to this number of mails, within the policy's bounds; the ramp goes on from there.
+    Set(u64),
+    /// Sets it to the target.
+    Complete,
+    /// Begins the ramp anew.
+    Reset,
+}
+
+/// A quota before and after a person's command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commanded {
+    /// As it was today, without the command.
+    pub before: Quota,
+    /// As it is now. What was granted today stays granted.
+    pub after: Quota,
+}
+
+/// Applies a person's command to the quota of a configuration set at one ISP. A quota that does not exist yet is begun.
+///
+/// # Errors
+///
+/// A port failed; repeating it is safe.
+pub async fn command<R: Reputation, Q: Quotas>(
+    policy: &Policy,
+    reputation: &mut R,
+    quotas: &Q,
+    set: &str,
+    isp: Isp,
+    command: QuotaCommand,
+    now: Now,
+) -> Result<Commanded, PortError> {
+    for _ in 0..MAX_RACES {
+        let before = plan(policy, reputation, quotas, set, isp, now).await?;
+        let after = commanded(policy, set, &before, command, now)?;
+        if quotas.open(set, isp, Some(&before), &after).await? == Saved::Saved {
+            return Ok(Commanded { before, after });
+        }
+    }
+    Err(raced("setting a quota", set))
+}
+
+/// A quota after a person's command.
+///
+/// # Errors
+///
+/// The policy plans no such configuration set.
+pub fn commanded(
+    policy: &Policy,
+    set: &str,
+    before: &Quota,
+    command: QuotaCommand,
+    now: Now,
+) -> Result<Quota, PortError> {
+    let Some(plan) = policy.warmup.sets.get(set) else { return Err(unknown(set)) };
+    let ramp = match command {
+        QuotaCommand::Set(mails) => warmup::set(plan, &before.ramp, mails, now),
+        QuotaCommand::Complete => warmup::set(plan, &before.ramp, plan.target, now),
+        QuotaCommand::Reset => warmup::reset(plan, policy.warmup.zone.day(before.ramp.day), now),
+    };
+    let meter = before.meter.raised(before.ramp.quota_under(plan), ramp.quota_under(plan), now);
+    Ok(Quota { ramp, meter, leases: before.leases.clone() })
 }
 
 /// Plans all quotas of a configuration set that exist. Returns those whose day was closed.

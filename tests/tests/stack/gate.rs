@@ -569,6 +569,24 @@ async fn quotas_are_listed_with_what_was_granted_and_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permit_each_second_costs_two_write_units() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, "[warmup.sets.big]\nstart = 1000000\ntarget = 1000000\n").await;
+    let mut stack = Stack::new(&cloud, true);
+    let mut body = permits("big", "bulk", json!({ "gmail.com": 1 }));
+    for second in 0..300 {
+        body["request"] = json!(format!("mail {second}"));
+        if second == 200 {
+            cloud.state().write_units = 0.0;
+        }
+        post(&mut stack.gate, "/v1/permits", &body, Now(SIX.0 + second * 1_000)).await;
+    }
+    let leases = item(&cloud, "quota#big", "gmail").as_object().unwrap().len();
+    let cost = cloud.state().write_units / 100.0;
+    assert!(cost <= 2.0, "{cost} with {leases} attributes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gate_that_cannot_write_is_not_well() {
     let cloud = Cloud::new();
     Stack::push(&cloud, POLICY).await;

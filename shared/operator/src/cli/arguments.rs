@@ -33,6 +33,7 @@ Examples:
   ses-breaker explain configuration-set:newsletter   why is it stopped, and until when
   ses-breaker history configuration-set:newsletter   what its breakers did, and which commands people gave
   ses-breaker quota                             what the gate may grant, and will
+  ses-breaker quota set newsletter 20000 --isp gmail
   ses-breaker dashboard                         the same in a browser, live
   ses-breaker demo                              the whole stack on this machine, without AWS
   ses-breaker digest                            breaker states and yesterday's rates
@@ -443,7 +444,7 @@ pub(crate) struct HistoryArgs {
     pub(crate) most: NonZeroU32,
 }
 
-/// Show what the gate may grant today and on the days ahead, and why.
+/// Show what the gate may grant today and on the days ahead, and why; or set it.
 ///
 /// For each configuration set of the policy's [warmup.sets] and each ISP that the gate was asked about: the quota, what was
 /// granted of it, the result since the day before, the quotas of the days ahead if each day is healthy and its quota is used,
@@ -454,15 +455,74 @@ Examples:
   ses-breaker quota
   ses-breaker quota newsletter
   ses-breaker quota --format json | jq '.sets[].isps[] | {isp, quota, granted}'
+  ses-breaker quota set newsletter 20000 --isp gmail     it has sent that much there before
+  ses-breaker quota complete newsletter        warmed up: the target, at every ISP
+  ses-breaker quota reset newsletter --isp yahoo         begin its ramp anew
 
-Needs: as `status`.
+Needs: as `status`. To set: dynamodb:PutItem on the table STACK-reputation, too.
 
 Exit codes: 0 success; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
 reached.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct QuotaArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<QuotaVerb>,
     /// Show only this one
     #[arg(value_name = "CONFIGURATION_SET")]
     pub(crate) configuration_set: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuotaVerb {
+    /// Set today's quota; the ramp goes on from there.
+    ///
+    /// For a sender who knows better: it counts as if the ISP had accepted that much. Harm that was found before does not reduce
+    /// it, and it is not followed down to a smaller volume for `follow_days`. Breakers hold back what they hold.
+    #[command(after_help = "\
+Examples:
+  ses-breaker quota set newsletter 20000 --isp gmail
+  ses-breaker quota set newsletter 500         at every ISP that the gate was asked about
+
+Exit codes: as `quota`; 2 also for a quota outside of the policy's `minimum` and `target`.")]
+    Set {
+        /// The configuration set
+        #[arg(value_name = "CONFIGURATION_SET")]
+        configuration_set: String,
+        /// Mails a day at each ISP
+        #[arg(value_name = "MAILS")]
+        mails: u64,
+        #[command(flatten)]
+        which: WhichQuotas,
+    },
+    /// Set today's quota to the target: warmed up.
+    Complete {
+        /// The configuration set
+        #[arg(value_name = "CONFIGURATION_SET")]
+        configuration_set: String,
+        #[command(flatten)]
+        which: WhichQuotas,
+    },
+    /// Begin the ramp anew, at the policy's `start`.
+    ///
+    /// What was learnt about the ISP is forgotten. What was granted today stays granted.
+    Reset {
+        /// The configuration set
+        #[arg(value_name = "CONFIGURATION_SET")]
+        configuration_set: String,
+        #[command(flatten)]
+        which: WhichQuotas,
+    },
+}
+
+/// Which quotas a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct WhichQuotas {
+    /// Only at this ISP [default: every ISP that the gate was asked about]
+    #[arg(long, value_name = "ISP")]
+    pub(crate) isp: Option<String>,
+    /// Print what would be set, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Show a live dashboard in a browser: rates, evidence, breakers, quotas and actions.

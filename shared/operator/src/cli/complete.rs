@@ -57,7 +57,7 @@ fn with_names(command: Command, look_up: &Arc<LookUp>) -> Command {
     let verb = command.get_name().to_owned();
     let complete = |arg: Arg| {
         let named = match (arg.get_id().as_str(), verb.as_str()) {
-            ("configuration_set", "quota") => Named::PlannedSet,
+            ("configuration_set", "quota" | "set" | "complete" | "reset") => Named::PlannedSet,
             ("configuration_sets", _) => Named::Set,
             ("subject" | "subjects", _) => Named::Subject,
             ("isp", _) => Named::Isp,
@@ -113,6 +113,8 @@ mod tests {
             ("ses-breaker up a b", "<Set b>"),
             ("ses-breaker disconnect --dry-run n", "<Set n>"),
             ("ses-breaker quota ", "<PlannedSet >"),
+            ("ses-breaker quota set ne", "<PlannedSet ne>"),
+            ("ses-breaker quota reset news --isp g", "<Isp g>"),
         ] {
             let offered = offered(line);
             assert!(offered.iter().any(|value| value == expected), "{line}: {offered:?}");

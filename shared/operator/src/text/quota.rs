@@ -1,11 +1,11 @@
 //! What the gate may grant.
 
 use terminal::time::moment;
-use terminal::{BOLD, DIM, DOUBTFUL, TermStyle, counted, hanging, sanitize, thousands};
+use terminal::{Align, BOLD, Cell, DIM, DOUBTFUL, Grid, TermStyle, counted, hanging, sanitize, thousands};
 
 use super::status::{quota_reason, quota_table};
 use super::{Render, heading, painted, paragraph};
-use crate::quota::{PlannedQuota, PlannedSet, Quotas};
+use crate::quota::{Changes, PlannedQuota, PlannedSet, Quotas};
 use crate::status::Allowance;
 
 /// The number of days ahead that are shown one by one.
@@ -15,6 +15,43 @@ impl Render for Quotas {
     fn text(&self, term: TermStyle) -> String {
         quotas(self, term)
     }
+}
+
+impl Render for Changes {
+    fn text(&self, term: TermStyle) -> String {
+        changes(self, term)
+    }
+}
+
+fn changes(changes: &Changes, term: TermStyle) -> String {
+    let header = [
+        ("", Align::Left),
+        ("day", Align::Left),
+        ("before", Align::Right),
+        ("now", Align::Right),
+        ("granted", Align::Right),
+    ];
+    let mut grid = Grid::new(&header, 2);
+    for changed in &changes.quotas {
+        grid.push(vec![
+            Cell::new(sanitize(&changed.isp)),
+            Cell::new(changed.day.as_str()),
+            Cell::new(thousands(changed.from)),
+            Cell::styled(thousands(changed.to), BOLD),
+            Cell::new(thousands(changed.granted)),
+        ]);
+    }
+    let done = if changes.dry_run { "Would be set (nothing was changed)" } else { "Set" };
+    let mut out = painted(BOLD, &format!("{done}: quotas of {}", sanitize(&changes.configuration_set)), term);
+    out.extend(grid.lines().iter().map(|line| format!("{}\n", line.trim_end())));
+    if !changes.dry_run {
+        out.push_str(&painted(
+            DIM,
+            "The gate grants by it from its next answer on; breakers still hold back what they hold.",
+            term,
+        ));
+    }
+    out
 }
 
 fn quotas(quotas: &Quotas, term: TermStyle) -> String {

@@ -11,10 +11,10 @@ use operator::command::{CommandRequest, OperatorCommand, give};
 use operator::explain::explain;
 use operator::history::{Stretch, history};
 use operator::quota::quotas;
-use operator::{Answer, Exit, Failure};
+use operator::{Answer, Exit, Failure, cli};
 use reputation::time::Now;
 use serde_json::json;
-use terminal::visible;
+use terminal::{TermStyle, visible};
 
 use crate::account::{ARN, Account};
 use crate::answers::{answered, parsed};
@@ -200,6 +200,56 @@ async fn what_does_not_exist_or_cannot_be_judged_is_named_with_what_to_do() {
     check(answered(quotas(&access, Some("news"), MORNING).await), "add it to [warmup.sets]");
     let none = answered(quotas(&access, None, MORNING).await).unwrap();
     assert!(visible(&none.text).contains("plans no configuration set"), "{}", none.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_is_set_completed_and_begun_anew_and_the_gate_grants_by_it() {
+    let account = Account::with(&["news"]);
+    Stack::push(&account.cloud as &Cloud, "[warmup.plan]\nburst_share = 1.0\n[warmup.sets.news]\ntarget = 2000\n")
+        .await;
+    let mut stack = Stack::new(&account.cloud, true);
+    let access = account.access();
+    let said = async |arguments: &[&str], now| {
+        let arguments = ["ses-breaker", "quota"].iter().chain(arguments).map(Into::into);
+        cli::answered(&access, arguments, now, TermStyle::new(Some(100))).await
+    };
+    let none = said(&["complete", "news"], MORNING).await.unwrap_err();
+    assert_eq!(none.remedy(), "Name one with --isp: its ramp begins with that.");
+    let body =
+        r#"{"configurationSet": "news", "identity": "news.example", "recipients": {"gmail.com": 900, "aol.com": 900}}"#;
+    let mut granted = async |now| {
+        let answer = stack.gate.ask(&request("POST", "/v1/permits", Some(body)), now).await;
+        let permits = answer.body["permits"].as_array().unwrap().clone();
+        permits.iter().map(|permit| permit["granted"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    // By evening all of the day's quota has come in.
+    let now = MORNING.plus_minutes(600);
+    assert_eq!(granted(now).await, [45, 45]);
+    let dry = said(&["set", "news", "1000", "--isp", "Gmail", "--dry-run"], now).await.unwrap();
+    assert!(visible(&dry.text).contains("nothing was changed"), "{}", dry.text);
+    assert_eq!(granted(now).await, [0, 0]);
+    let set = said(&["set", "configuration-set:news", "1000", "--isp", "gmail"], now).await.unwrap();
+    insta::assert_snapshot!(visible(&set.text), @"");
+    assert_eq!(parsed(&set)["quotas"], json!([{ "isp": "gmail", "day": "2026-10-06", "from": 50, "to": 1000, "granted": 45 }]));
+    assert_eq!(granted(now).await, [855, 0]);
+    let complete = said(&["complete", "news"], now).await.unwrap();
+    assert_eq!(parsed(&complete)["quotas"].as_array().map(Vec::len), Some(2));
+    let shown = parsed(&answered(quotas(&access, None, now).await).unwrap());
+    assert_eq!(shown["sets"][0]["isps"][0]["reason"], "a person set it; it was 1000");
+    let reset = said(&["reset", "news", "--isp", "gmail"], now).await.unwrap();
+    assert_eq!(parsed(&reset)["quotas"][0]["to"], 50);
+    for (arguments, expected) in [
+        (
+            &["set", "news", "2001"][..],
+            "a quota of 2001 is outside of what the policy allows for news: 1 to 2000 mails a day",
+        ),
+        (&["set", "newz", "10"], "the policy plans no quotas for configuration set `newz`"),
+        (&["reset", "news", "--isp", "gmial"], "`gmial` is not an ISP"),
+    ] {
+        let failure = said(arguments, now).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains(expected), "{failure}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,9 @@ use pipeline::evaluate::{apply_input, evaluate};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
 use pipeline::ports::Quota;
 use pipeline::ports::Reputation as _;
-use pipeline::quotas::{Asker, Granted, Returned, flow, give_back, permit, plan, plan_set};
+use pipeline::quotas::{
+    Asker, Granted, QuotaCommand, Returned, command, flow, give_back, permit, plan, plan_set,
+};
 use pollster::block_on;
 use proptest::prelude::*;
 use reputation::breaker::Input;
@@ -234,6 +236,35 @@ fn a_request_that_is_repeated_with_another_body_is_another_request_and_gets_noth
     assert_eq!(fixture.plan(noon).meter.used(), 10);
     // Also after it has expired, as long as it is remembered.
     assert!(fixture.asked_for("same", Ask { mails: 11, now: Now(noon.0 + 61_000), ..bulk }).reused);
+}
+
+#[test]
+fn a_quota_that_a_person_sets_applies_at_once_and_what_was_granted_stays_granted() {
+    let mut fixture = Fixture::new(NEWS);
+    let noon = hours(days(0), 12);
+    let first = fixture.scheduled("first", 45, noon);
+    let give = |fixture: &mut Fixture, order, now| {
+        let Fixture { policy, reputation, quotas, isp, .. } = fixture;
+        block_on(command(policy, reputation, quotas, "news", *isp, order, now)).unwrap()
+    };
+    let changed = give(&mut fixture, QuotaCommand::Set(1_000), noon);
+    assert_eq!((changed.before.ramp.quota, changed.after.ramp.quota), (50, 1_000));
+    assert_eq!((changed.after.meter.bulk, &changed.after.leases), (45, &changed.before.leases));
+    // All grants of the day are within the new quota, and come in at its pace: the schedule of before takes little of it.
+    let more = fixture.scheduled("more", 2_000, noon);
+    assert_eq!(more.new, 900 - 45);
+    assert_eq!(fixture.scheduled("first", 45, noon).lease, first.lease, "still known");
+    // Less than was granted already: nothing more is granted, and nothing is taken back.
+    give(&mut fixture, QuotaCommand::Set(100), noon);
+    assert_eq!((fixture.scheduled("yet more", 10, noon).new, fixture.plan(noon).meter.used()), (0, 900));
+    give(&mut fixture, QuotaCommand::Complete, noon);
+    assert_eq!(fixture.plan(noon).ramp.quota, fixture.policy.warmup.sets["news"].target);
+    let anew = give(&mut fixture, QuotaCommand::Reset, noon).after;
+    assert_eq!((anew.ramp.quota, anew.ramp.anchor, anew.meter.used()), (50, true, 900));
+    // After days without a request, the days in between are closed first; a quota that does not exist is begun.
+    assert_eq!(give(&mut fixture, QuotaCommand::Set(70), days(3)).after.ramp.day, 20_003);
+    let mut new = Fixture::new(NEWS);
+    assert_eq!(give(&mut new, QuotaCommand::Set(70), days(3)).after.ramp.quota, 70);
 }
 
 #[test]
