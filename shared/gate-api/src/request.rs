@@ -104,6 +104,9 @@ impl<'de> Visitor<'de> for Recipients {
     }
 }
 
+/// Beyond it, not every whole number is a float.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A whole number between two bounds, both included. Without an upper bound, it is the number of mails of a lease.
 #[derive(Clone, Copy)]
 struct Whole {
@@ -135,5 +138,13 @@ impl Visitor<'_> for Whole {
             return Ok(number);
         }
         Err(E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    /// `200.0` is a whole number, too (JSON Schema Core, section 4.2.2). Larger ones than those that are exact are not read.
+    fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
+        if number.fract() == 0.0 && (0.0..=MAX_EXACT).contains(&number) {
+            return self.visit_u64(number as u64);
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
     }
 }

@@ -207,7 +207,11 @@ fn limits_are_as_described() {
     for schema in [schema(&document, "Permit"), schema(&document, "ReturnRequest")] {
         assert_eq!(schema["properties"]["lease"]["maxLength"], MAX_LEASE);
     }
-    for (mails, is_allowed) in [(0, false), (1, true), (MAX_MAILS, true), (MAX_MAILS + 1, false)] {
+    let mails = [0, 1, MAX_MAILS, MAX_MAILS + 1].map(|mails| json!(mails));
+    // JSON Schema calls 200.0 an integer.
+    let floats = [json!(200.0), json!(200.5), json!(-1.0), json!(1e300)];
+    let allowed = [false, true, true, false, true, false, false, false];
+    for (mails, is_allowed) in mails.into_iter().chain(floats).zip(allowed) {
         let request = json!({ "configurationSet": "n", "identity": "e", "recipients": { "gmail.com": mails } });
         assert_eq!(serde_json::from_value::<PermitsRequest>(request).is_ok(), is_allowed, "{mails}");
     }

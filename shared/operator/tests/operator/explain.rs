@@ -230,7 +230,10 @@ async fn a_quota_is_set_completed_and_begun_anew_and_the_gate_grants_by_it() {
     assert_eq!(granted(now).await, [0, 0]);
     let set = said(&["set", "configuration-set:news", "1000", "--isp", "gmail"], now).await.unwrap();
     insta::assert_snapshot!(visible(&set.text), @"");
-    assert_eq!(parsed(&set)["quotas"], json!([{ "isp": "gmail", "day": "2026-10-06", "from": 50, "to": 1000, "granted": 45 }]));
+    assert_eq!(
+        parsed(&set)["quotas"],
+        json!([{ "isp": "gmail", "day": "2026-10-06", "from": 50, "to": 1000, "granted": 45 }])
+    );
     assert_eq!(granted(now).await, [855, 0]);
     let complete = said(&["complete", "news"], now).await.unwrap();
     assert_eq!(parsed(&complete)["quotas"].as_array().map(Vec::len), Some(2));

@@ -9,9 +9,7 @@ use pipeline::evaluate::{apply_input, evaluate};
 use pipeline::memory::{MemoryQuotas, MemoryReputation};
 use pipeline::ports::Quota;
 use pipeline::ports::Reputation as _;
-use pipeline::quotas::{
-    Asker, Granted, QuotaCommand, Returned, command, flow, give_back, permit, plan, plan_set,
-};
+use pipeline::quotas::{Asker, Granted, QuotaCommand, Returned, command, flow, give_back, permit, plan, plan_set};
 use pollster::block_on;
 use proptest::prelude::*;
 use reputation::breaker::Input;
