@@ -1,6 +1,8 @@
 //! The gate over tables in this process, at a port of this machine and without signatures, for tests of its API by programs
 //! that know nothing of it: `cargo run -p ses-breaker-e2e --example gate`. Prints its URL. Ends with its standard input.
 
+#![expect(clippy::print_stdout, reason = "the URL is its output")]
+
 use std::io::Read as _;
 use std::sync::Arc;
 

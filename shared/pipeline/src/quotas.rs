@@ -492,7 +492,7 @@ pub async fn give_back<Q: Quotas>(
 /// The leases to forget: those that expired some time ago, and the oldest if there are too many.
 fn forgotten(leases: &[Lease], now: Now) -> Vec<LeaseId> {
     let mut by_age: Vec<&Lease> = leases.iter().collect();
-    by_age.sort_by(|a, b| (a.expires, a.id).cmp(&(b.expires, b.id)));
+    by_age.sort_by_key(|lease| (lease.expires, lease.id));
     let expired = by_age.partition_point(|lease| lease.expires.0.saturating_add(REMEMBER_MILLIS) < now.0);
     let many = (by_age.len() + 1).saturating_sub(MAX_LEASES);
     by_age[..expired.max(many)].iter().map(|lease| lease.id).collect()
