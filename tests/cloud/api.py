@@ -25,6 +25,8 @@ def main() -> int:
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/tools/api"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments.work = arguments.work.resolve()
+    here = pathlib.Path(__file__).resolve().parent
 
     # The whole workspace, so that its crates are built as for the tests.
     build = ["cargo", "build", "--quiet", "--workspace", "--locked", "--profile", "test", "--example", "gate"]
@@ -51,8 +53,8 @@ def main() -> int:
             schema.write_text(json.dumps(document))
             return subprocess.run(
                 [
-                    pathlib.Path(sys.executable).with_name("schemathesis"),
-                    f"--config-file={pathlib.Path(__file__).with_name('schemathesis.toml')}",
+                    pathlib.Path(sys.executable).absolute().with_name("schemathesis"),
+                    f"--config-file={here / 'schemathesis.toml'}",
                     "run",
                     schema,
                     f"--url={url}",
@@ -63,7 +65,8 @@ def main() -> int:
                     "--generation-database=none",
                     "--warnings=off",
                 ],
-                env=os.environ | {"SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(pathlib.Path(__file__).parent)},
+                env=os.environ | {"SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(here)},
+                cwd=arguments.work,
                 check=False,
             ).returncode
         finally:

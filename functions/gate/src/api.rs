@@ -167,7 +167,7 @@ pub(crate) const HEAD: &str = "HEAD";
 fn read_quotas(request: &LambdaFunctionUrlRequest) -> Result<Call, Problem> {
     let parameters = &request.query_string_parameters;
     if let Some(other) = parameters.keys().filter(|name| *name != CONFIGURATION_SET).min() {
-        let detail = format!("{} is no parameter of this request; known: {CONFIGURATION_SET}", shown(other));
+        let detail = format!("{} is not a parameter of this request; known: {CONFIGURATION_SET}", shown(other));
         return Err(Problem::new(ErrorCode::UnknownField, detail));
     }
     let set = parameters.get(CONFIGURATION_SET);

@@ -30,6 +30,7 @@ use reputation::time::Now;
 use reputation::warmup::Plan;
 use reputation::zone::NumberedDate;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::api::{Answer, Call, LeaseText, PermitsCall, ReturnCall};
 use self::problem::Problem;
@@ -106,9 +107,9 @@ impl Gate {
         let answer = match api::read(request) {
             // Boxed: calls of the SDK, nested this deeply, are too large a type for the compiler.
             Ok(Call::Permits(call)) => self.permits(&call, now, random).boxed().await,
-            Ok(Call::Return(call)) => self.take_back(&call, now).boxed().await,
-            Ok(Call::Quotas(set)) => self.quotas(set.as_deref(), now).boxed().await,
-            Ok(Call::Health) => self.health(now).boxed().await,
+            Ok(Call::Return(call)) => in_time(self.take_back(&call, now).boxed(), "leases").await,
+            Ok(Call::Quotas(set)) => in_time(self.quotas(set.as_deref(), now).boxed(), "the quotas").await,
+            Ok(Call::Health) => in_time(self.health(now).boxed(), "the reputation table").await,
             Ok(Call::OpenApi) => Answer::OpenApi,
             Ok(Call::Options(allowed)) => Answer::Options(allowed),
             Err(problem) => problem.into(),
@@ -122,17 +123,13 @@ impl Gate {
 
     async fn permits(&mut self, call: &PermitsCall, now: Now, mut random: impl FnMut() -> u64 + Send) -> Answer {
         let before = self.quotas.write_units();
-        // Lambda would end a call that takes longer, and the client would get no answer.
-        let counted = tokio::time::timeout(MAX_TIME, async {
-            let board = self.refresh(now).await?;
-            Ok::<_, PortError>(self.counted(call, &board, now, &mut random).await)
-        });
-        let late = |_| PortError {
-            operation: "counting permits",
-            reason: format!("not done within {} ms", MAX_TIME.as_millis()),
-            disposition: Disposition::Retry,
+        let deadline = Instant::now() + MAX_TIME;
+        let board = timeout_at(deadline, self.refresh(now)).await.map_err(|_| late()).and_then(|board| board);
+        let counted = match board {
+            Ok(board) => Ok(self.counted(call, &board, now, &mut random, deadline).await),
+            Err(error) => Err(error),
         };
-        let (answer, new) = match counted.await.map_err(late).and_then(|counted| counted) {
+        let (answer, new) = match counted {
             Ok(counted) => counted,
             Err(error) => {
                 tracing::error!(%error, "permits cannot be counted");
@@ -197,6 +194,7 @@ impl Gate {
         board: &Board,
         now: Now,
         random: &mut (impl FnMut() -> u64 + Send),
+        deadline: Instant,
     ) -> (Answer, u64) {
         let Gate { policy, quotas, reputation, known, .. } = self;
         let Some(policy) = policy.last().map(|known| &known.policy) else {
@@ -206,10 +204,12 @@ impl Gate {
         let Some(plan) = policy.warmup.sets.get(set) else { return (Problem::unknown_set(set).into(), 0) };
         let request = match &call.request {
             Some(request) => format!("named {request}"),
-            // Nobody asks this again: each is another one.
+            // It is never repeated: each is another one.
             None => format!("unnamed {:016x}{:016x}", random(), random()),
         };
-        let asker = Asker { set, identity: &call.identity, request: &request };
+        let body: Vec<String> = call.recipients.iter().map(|to| format!("{} {}", to.domain, to.mails)).collect();
+        let body = body.join(" ");
+        let asker = Asker { set, identity: &call.identity, request: &request, body: &body };
         let gate = Counter { policy, plan, board, quotas, reputation };
         let mut asks = Vec::new();
         for (name, (isp, part)) in parts(policy, call) {
@@ -219,19 +219,28 @@ impl Gate {
         }
         let (gate, asker) = (&gate, &asker);
         let granted = asks.into_iter().map(|(name, isp, part, ask, known, random)| async move {
-            (name, isp, part, gate.permit(asker, isp, ask, known).await, random)
+            // What one ISP waits for costs no other its answer.
+            let granted = timeout_at(deadline, gate.permit(asker, isp, ask, known)).await;
+            (name, isp, part, granted.map_err(|_| late()).and_then(|granted| granted), random)
         });
         let granted: Vec<_> = granted.collect();
         let granted: Vec<_> = stream::iter(granted).buffered(AT_ONCE).collect().await;
         if granted.iter().any(|(.., outcome, _)| outcome.as_ref().is_ok_and(|(granted, _)| granted.reused)) {
-            for (_, isp, _, outcome, _) in &granted {
-                known.remove(&(set.to_owned(), *isp));
-                // What the other ISPs have granted meanwhile is of no use to anybody. What cannot be given back expires.
-                if let Ok((Granted { lease: Some(lease), new: 1.., .. }, _)) = outcome
-                    && let Err(error) = give_back(quotas, set, *isp, lease, lease.mails(), now).await
-                {
-                    tracing::error!(%error, set, "a grant that nobody gets cannot be given back");
+            // What other ISPs have granted meanwhile may not be sent. What cannot be given back expires.
+            let quotas = &*quotas;
+            let back = granted.iter().filter_map(|(_, isp, _, outcome, _)| match outcome {
+                Ok((Granted { lease: Some(lease), new: 1.., .. }, _)) => Some((*isp, lease)),
+                Ok(_) | Err(_) => None,
+            });
+            let back: Vec<_> =
+                back.map(|(isp, lease)| give_back(quotas, set, isp, lease, lease.mails(), now)).collect();
+            for returned in stream::iter(back).buffered(AT_ONCE).collect::<Vec<_>>().await {
+                if let Err(error) = returned {
+                    tracing::error!(%error, set, "what a refused request was granted cannot be given back");
                 }
+            }
+            for (_, isp, ..) in &granted {
+                known.remove(&(set.to_owned(), *isp));
             }
             let request = call.request.as_deref().unwrap_or_default();
             return (Problem::reused(request).into(), 0);
@@ -325,14 +334,16 @@ impl Gate {
         let zone = &policy.warmup.zone;
         let mut sets = Vec::new();
         for (name, plan) in policy.warmup.sets.iter().filter(|(name, _)| set.is_none_or(|set| set == *name)) {
-            let asker = Asker { set: name, identity: "", request: "" };
+            let asker = Asker { set: name, identity: "", request: "", body: "" };
             let known = self.quotas.quotas(name).await?;
             if let Some(error) = self.quotas.take_unreadable() {
-                return Err(error.into());
+                tracing::error!(%error, set = name, "a quota cannot be read, and is not listed");
             }
             let quota = |(isp, quota): (Isp, Quota)| {
-                let (ramp, share) = (&quota.ramp, flow(policy, plan, &board, &asker, isp)?.factor.share());
-                Ok(gate_api::Quota {
+                let ramp = &quota.ramp;
+                // Of a breaker that cannot be read, nothing is let through, as for permits.
+                let share = flow(policy, plan, &board, &asker, isp).map_or(0.0, |flow| flow.factor.share());
+                gate_api::Quota {
                     isp: policy.isp_map.name(isp).to_owned(),
                     day: NumberedDate(ramp.day).to_string(),
                     quota: ramp.quota_under(plan),
@@ -341,9 +352,9 @@ impl Gate {
                     share,
                     step: ramp.step.name().to_owned(),
                     reason: ramp.step.to_string(),
-                })
+                }
             };
-            let mut quotas = known.into_iter().map(quota).collect::<Result<Vec<_>, PortError>>()?;
+            let mut quotas: Vec<_> = known.into_iter().map(quota).collect();
             quotas.sort_by(|a, b| a.isp.cmp(&b.isp));
             sets.push(SetQuotas { configuration_set: name.clone(), target: plan.target, quotas });
         }
@@ -371,6 +382,22 @@ impl Gate {
             }
         }
     }
+}
+
+fn late() -> PortError {
+    PortError {
+        operation: "answering a request",
+        reason: format!("not done within {} ms", MAX_TIME.as_millis()),
+        disposition: Disposition::Retry,
+    }
+}
+
+/// An answer, or after [`MAX_TIME`] that `what` cannot be read or written. What was written stays written.
+async fn in_time(answer: impl Future<Output = Answer>, what: &str) -> Answer {
+    timeout(MAX_TIME, answer).await.unwrap_or_else(|_| {
+        tracing::error!(error = %late(), "no answer");
+        Problem::unreadable(what).into()
+    })
 }
 
 /// Grants at one ISP.

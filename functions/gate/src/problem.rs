@@ -46,8 +46,8 @@ impl Problem {
     /// The name of a request was used for another one.
     pub fn reused(request: &str) -> Problem {
         let detail = format!(
-            "{} asked for something else before: another identity, class, number of mails, or schedule; nothing was \
-             granted: repeat a request exactly, and give another one another name",
+            "{} asked for something else before: another identity, class, schedule, or other recipients; nothing may be \
+             sent: repeat a request exactly, or choose a new name",
             shown(request)
         );
         Problem::new(ErrorCode::RequestReused, detail).at("/request")

@@ -54,7 +54,7 @@
 //! | `bulk`, `critical` | N | `120` | mails granted of what is there for everybody, and of the reserve |
 //! | `short` | BOOL | `true` | whether the last request that got something got all there was, and asked for more; as above |
 //! | `mark` | N | `1791273601745000000` | the pacing mark, in nanoseconds since 1970 |
-//! | `~AKtUqYzrHwo` | B | 13 bytes | a lease, under its name in base64: see [`lease_value`] |
+//! | `~AKtUqYzr` | B | 15 bytes | a lease, under the name of its request: see [`lease_value`] |
 //! | `returned` | S | `5f0c1d2e3b4a5968` | names the last return of a lease, for a client that lost the answer |
 //!
 //! **A desired state** holds what the enforcer knows of its target (see [`pipeline::ports::DesiredState`]):
@@ -653,20 +653,11 @@ pub fn quota_pk(set: &str) -> String {
 pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
     let Quota { ramp, meter, leases } = quota;
     let mut item = keys(pk, isp);
+    let ramp_attributes = ramp_attributes(ramp);
+    item.extend(ramp_attributes.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     item.extend(
         [
             ("day", number(ramp.day)),
-            ("quota", number(ramp.quota)),
-            ("reach", number(ramp.reach)),
-            ("step", text(step_text(&ramp.step))),
-            ("anchor", AttributeValue::Bool(ramp.anchor)),
-            ("sending_days", number(ramp.sending_days)),
-            ("idle_days", number(ramp.idle_days)),
-            ("peak", number(ramp.peak)),
-            ("peak_age", number(ramp.peak_age)),
-            ("borne", number(ramp.borne)),
-            ("ceiling", number(ramp.ceiling)),
-            ("ceiling_age", number(ramp.ceiling_age)),
             // For earlier releases, which read them.
             ("low_days", number(0)),
             ("low_peak", number(0)),
@@ -677,14 +668,27 @@ pub fn quota_item(pk: impl Into<String>, isp: &str, quota: &Quota) -> Item {
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
-    if let Some(at) = ramp.demoted {
-        item.insert("demoted".to_owned(), number(at.0));
-    }
-    if let Some(Growth(thousandths)) = ramp.growth {
-        item.insert("growth".to_owned(), number(thousandths));
-    }
     item.extend(leases.iter().map(|lease| (lease_attribute(lease.id), lease_value(lease, ramp.day))));
     item
+}
+
+/// The attributes of a ramp, but for its day. `None`: it is missing.
+pub fn ramp_attributes(ramp: &Ramp) -> [(&'static str, Option<AttributeValue>); 13] {
+    [
+        ("quota", Some(number(ramp.quota))),
+        ("reach", Some(number(ramp.reach))),
+        ("step", Some(text(step_text(&ramp.step)))),
+        ("anchor", Some(AttributeValue::Bool(ramp.anchor))),
+        ("sending_days", Some(number(ramp.sending_days))),
+        ("idle_days", Some(number(ramp.idle_days))),
+        ("peak", Some(number(ramp.peak))),
+        ("peak_age", Some(number(ramp.peak_age))),
+        ("borne", Some(number(ramp.borne))),
+        ("ceiling", Some(number(ramp.ceiling))),
+        ("ceiling_age", Some(number(ramp.ceiling_age))),
+        ("growth", ramp.growth.map(|growth| number(growth.0))),
+        ("demoted", ramp.demoted.map(|at| number(at.0))),
+    ]
 }
 
 /// The quota that an item holds; its leases in the order of their names.
@@ -719,8 +723,8 @@ pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
     };
     let mut leases = Vec::new();
     for (attribute, value) in item {
-        let Some(id) = attribute.strip_prefix(LEASE) else { continue };
-        let lease = value.as_b().ok().and_then(|value| parse_lease(id, ramp.day, value.as_ref()));
+        let Some(name) = attribute.strip_prefix(LEASE) else { continue };
+        let lease = value.as_b().ok().and_then(|value| parse_lease(name, ramp.day, value.as_ref()));
         leases.push(lease.ok_or_else(|| read.malformed(attribute, "a lease"))?);
     }
     leases.sort_by_key(|lease| lease.id);
@@ -729,25 +733,31 @@ pub fn parse_quota(item: &Item) -> Result<Quota, Malformed> {
 
 const LEASE: char = '~';
 
-/// Name of the attribute of a lease. An item may hold a hundred leases, and each write costs by the size of the item: so the
+/// Name of the attribute of a lease: the part of its id that is of the request's name, so that a name is granted once,
+/// whatever is asked for under it. An item may hold a hundred leases, and each write costs by the size of the item: so the
 /// name is short, and the value binary.
 pub fn lease_attribute(id: LeaseId) -> String {
-    format!("{LEASE}{}", base64::encode(id.0.to_be_bytes()).trim_end_matches('='))
+    let [name @ .., _, _] = id.0.to_be_bytes();
+    format!("{LEASE}{}", base64::encode(name))
 }
 
-/// A lease without its name, in the item of a day: two leases of one name are the same one if this is the same.
+/// A lease without the part of its id that is its attribute's name, in the item of a day: two leases of one name are the same
+/// one if this is the same.
 ///
-/// Variable-length integers (those of Protocol Buffers), the signed ones in zigzag form: flags (1 for critical mails, 2 for a
+/// The other two bytes of its id; then variable-length integers (those of Protocol Buffers), the signed ones in zigzag form: flags (1 for critical mails, 2 for a
 /// day, 4 for a schedule), bulk mails, critical mails if there are any, nanoseconds by which each bulk mail moved the mark,
 /// the end in milliseconds from the beginning of its day in UTC, its day if that is not the item's; and of a schedule the mark
 /// before it in nanoseconds from the end, its mails, those of a slot, and when it was granted in milliseconds from the end.
 pub fn lease_value(lease: &Lease, item_day: i32) -> AttributeValue {
-    let Lease { bulk, critical, interval, expires, day, schedule, .. } = lease;
+    let Lease { id, bulk, critical, interval, expires, day, schedule } = lease;
     let other_day = *day != item_day;
     let flags = u64::from(*critical > 0) * CRITICAL
         + u64::from(other_day) * OTHER_DAY
         + u64::from(schedule.is_some()) * SCHEDULED;
-    let mut value = [flags.encode_var_vec(), bulk.encode_var_vec()].concat();
+    let [.., a, b] = id.0.to_be_bytes();
+    let mut value = vec![a, b];
+    value.extend(flags.encode_var_vec());
+    value.extend(bulk.encode_var_vec());
     if *critical > 0 {
         value.extend(critical.encode_var_vec());
     }
@@ -779,9 +789,10 @@ fn nanos(at: Now) -> i64 {
 }
 
 /// `day`: that of the item, which is also that of a lease that names none.
-fn parse_lease(id: &str, day: i32, value: &[u8]) -> Option<Lease> {
-    let id = base64::decode(format!("{id}=")).ok()?;
-    let mut rest = value;
+fn parse_lease(name: &str, day: i32, value: &[u8]) -> Option<Lease> {
+    let name = base64::decode(name).ok()?;
+    let (body, mut rest) = value.split_first_chunk::<2>()?;
+    let id = [&name[..], body].concat();
     let flags: u64 = next(&mut rest)?;
     let bulk = next(&mut rest)?;
     let critical = if flags & CRITICAL > 0 { next(&mut rest)? } else { 0 };
@@ -809,7 +820,7 @@ fn next<T: VarInt>(rest: &mut &[u8]) -> Option<T> {
 }
 
 /// What became of a quota, in words of ours and numbers.
-fn step_text(step: &Move) -> String {
+pub(crate) fn step_text(step: &Move) -> String {
     match step {
         Move::Began { idle_days } => format!("began {idle_days}"),
         Move::Grew { from } => format!("grew {from}"),
@@ -981,10 +992,13 @@ mod tests {
             granted: Now(granted),
         });
         let lease = (any::<(u64, u64, i64, i64)>(), any::<Option<i32>>(), proptest::option::of(schedule));
-        let leases = proptest::collection::btree_map(any::<u64>(), lease, 0..5);
+        // One of each name.
+        let leases = proptest::collection::btree_map(any::<u32>(), (any::<u16>(), lease), 0..5);
         (ramp, any::<(u64, u64, bool, i64)>(), leases).prop_map(|(ramp, (bulk, critical, short, mark), leases)| {
-            let lease = |(id, ((bulk, critical, interval, expires), day, schedule)): (u64, (_, Option<i32>, _))| {
-                let (id, day, expires) = (LeaseId(id), day.unwrap_or(ramp.day), Now(expires));
+            let lease = |(name, (body, lease)): (u32, (u16, (_, Option<i32>, _)))| {
+                let ((bulk, critical, interval, expires), day, schedule) = lease;
+                let id = LeaseId(u64::from(name) << 16 | u64::from(body));
+                let (day, expires) = (day.unwrap_or(ramp.day), Now(expires));
                 Lease { id, day, bulk, critical, interval, expires, schedule }
             };
             let leases = leases.into_iter().map(lease).collect();

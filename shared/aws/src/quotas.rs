@@ -20,10 +20,12 @@ use pipeline::ports::{PortError, Quota, Quotas, Saved, Spent};
 use reputation::isp::{Isp, IspMap};
 use reputation::permit::{Lease, LeaseId, MarkMove, MarkRefund, Refund, Spend};
 use reputation::time::Now;
+use reputation::warmup::Ramp;
 
 use crate::clients::port_error;
 use crate::layout::{
-    Item, Malformed, Reader, keys, lease_attribute, lease_value, number, parse_quota, quota_item, quota_pk, text,
+    Item, Malformed, Reader, keys, lease_attribute, lease_value, number, parse_quota, quota_item, quota_pk,
+    ramp_attributes, step_text, text,
 };
 
 /// The quotas in the reputation table.
@@ -228,11 +230,12 @@ impl Quotas for DynamoQuotas {
         put = match old {
             None => put.condition_expression("attribute_not_exists(pk)"),
             Some(Quota { ramp, meter, .. }) => {
-                // Of one day there is one ramp, so that its day and quota stand for all of it. A grant changes the meter,
-                // and so does a return; but for one of no mails, whose lease is remembered again.
+                // Day, quota and step stand for all of the ramp: of one day there is one, unless a person sets it. A grant
+                // changes the meter, and so does a return; but for one of no mails, whose lease is remembered again.
                 let same = [
                     ("day", number(ramp.day)),
                     ("quota", number(ramp.quota)),
+                    ("step", text(step_text(&ramp.step))),
                     ("bulk", number(meter.bulk)),
                     ("critical", number(meter.critical)),
                     ("mark", number(meter.mark.0)),
@@ -257,6 +260,24 @@ impl Quotas for DynamoQuotas {
             }
             Err(error) => Err(port_error("opening a day", &error)),
         }
+    }
+
+    async fn set(&self, set: &str, isp: Isp, old: &Ramp, new: &Ramp) -> Result<Saved, PortError> {
+        let mut update = Update::default();
+        update.only_if("day", "=", number(old.day));
+        update.only_if("quota", "=", number(old.quota));
+        update.only_if("step", "=", text(step_text(&old.step)));
+        for (name, value) in ramp_attributes(new) {
+            match value {
+                Some(value) => update.set(name, value),
+                None => update.remove(name),
+            }
+        }
+        update.set("short", AttributeValue::Bool(false));
+        Ok(match self.update("setting a quota", set, isp, update).await? {
+            Updated::To(_) => Saved::Saved,
+            Updated::Not(_) => Saved::Conflict,
+        })
     }
 
     async fn spend(
@@ -294,7 +315,7 @@ impl Quotas for DynamoQuotas {
                 update.set("mark", number(to.0));
             }
         }
-        for id in forgotten.iter().filter(|id| **id != lease.id) {
+        for id in forgotten.iter().filter(|id| !id.same_name(lease.id)) {
             update.remove(&lease_attribute(*id));
         }
         Ok(match self.update("granting a permit", set, isp, update).await? {

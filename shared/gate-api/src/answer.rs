@@ -167,7 +167,7 @@ pub struct SetQuotas {
     pub configuration_set: String,
     /// Mails a day at each ISP at which it is warmed up.
     pub target: u64,
-    /// At the ISPs that were asked about, by name. Any other begins when it is first asked about.
+    /// At each ISP that has one, by name. Any other begins when it is first asked about.
     pub quotas: Vec<Quota>,
 }
 
@@ -180,13 +180,13 @@ pub struct Quota {
     pub day: String,
     /// Mails of that day.
     pub quota: u64,
-    /// Of those, mails granted and not given back.
+    /// Mails granted on that day and not given back; more than the quota if a person has lowered it since.
     pub granted: u64,
     /// Of the quota, mails that only critical mail may use.
     pub reserve: u64,
     /// The share that the breakers of the configuration set and of the account let through now, 0 to 1.
     pub share: f64,
-    /// What became of it from the day before, in one word.
+    /// What led to it, in one word: a step from the day before, or a person (`set`).
     pub step: String,
     /// The same in words, for people.
     pub reason: String,

@@ -391,7 +391,10 @@ async fn answer_with(
         Verb::Quota(QuotaArgs { verb: None, configuration_set }) => {
             text::answer(quota::quotas(access, configuration_set.as_deref(), now).await, term)
         }
-        Verb::Quota(QuotaArgs { verb: Some(verb), .. }) => {
+        Verb::Quota(QuotaArgs { verb: Some(_), configuration_set: Some(set) }) => Err(Failure::Usage(format!(
+            "`{set}` stands before the command; it belongs after it: ses-breaker quota set CONFIGURATION_SET MAILS"
+        ))),
+        Verb::Quota(QuotaArgs { verb: Some(verb), configuration_set: None }) => {
             text::answer(quota::give(access, &quota_order(verb), now).await, term)
         }
         // `run_by` handles them, because they do not end with an answer.

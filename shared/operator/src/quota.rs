@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use pipeline::ports::{Board, Quota, Quotas as _, Reputation as _};
-use pipeline::quotas::{QuotaCommand, command, commanded};
+use pipeline::quotas::{Commanded, QuotaCommand, command, commanded, planned};
 use reputation::isp::Isp;
 use reputation::policy::Policy;
 use reputation::subject::Subject;
 use reputation::time::Now;
-use reputation::warmup::{Evidence, Plan, Ramp, begin, close};
+use reputation::warmup::{Evidence, Plan, Ramp, close};
 use reputation::zone::NumberedDate;
 use serde::Serialize;
 use terminal::suggest;
@@ -202,23 +202,22 @@ pub async fn give(access: &Access, order: &Order, now: Now) -> Result<Changes, F
     let mut reputation = access.reputation(&policy);
     let mut quotas = Vec::new();
     for isp in isps {
-        let (before, after) = if order.dry_run {
-            let today = policy.warmup.zone.day_at(now);
-            let begun = || Quota::opened(begin(plan, today, None), &policy, None);
-            let before = known.get(&isp).cloned().unwrap_or_else(begun);
-            let after = commanded(&policy, set, &before, order.command, now);
-            (before, after.map_err(|error| access.refused(error))?)
+        let changed = if order.dry_run {
+            let known = known.get(&isp);
+            planned(&policy, &mut reputation, known, set, isp, now).await.and_then(|before| {
+                let after = commanded(&policy, set, &before, order.command, now)?;
+                Ok(Commanded { before, after })
+            })
         } else {
-            let changed = command(&policy, &mut reputation, &store, set, isp, order.command, now).await;
-            let changed = changed.map_err(|error| access.refused(error))?;
-            (changed.before, changed.after)
+            command(&policy, &mut reputation, &store, set, isp, order.command, now).await
         };
+        let Commanded { before, after } = changed.map_err(|error| access.refused(error))?;
         quotas.push(ChangedQuota {
             isp: policy.isp_map.name(isp).to_owned(),
-            day: NumberedDate(after.ramp.day).to_string(),
+            day: NumberedDate(after.day).to_string(),
             from: before.ramp.quota_under(plan),
-            to: after.ramp.quota_under(plan),
-            granted: after.meter.used(),
+            to: after.quota_under(plan),
+            granted: before.meter.used(),
         });
     }
     quotas.sort_by(|a, b| a.isp.cmp(&b.isp));
@@ -281,6 +280,8 @@ fn ahead(policy: &Policy, plan: &Plan, business: bool, ramp: &Ramp) -> Vec<DayAh
 
 #[cfg(test)]
 mod tests {
+    use reputation::warmup::begin;
+
     use super::*;
 
     #[test]

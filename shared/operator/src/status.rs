@@ -589,7 +589,7 @@ impl Reading {
 
 /// What the gate may grant of a quota.
 pub(crate) fn allowance(policy: &Policy, plan: &Plan, board: &Board, set: &str, isp: Isp, quota: &Quota) -> Allowance {
-    let asker = Asker { set, identity: "", request: "" };
+    let asker = Asker { set, identity: "", request: "", body: "" };
     let (factor, because) = match flow(policy, plan, board, &asker, isp) {
         Ok(flow) => {
             let because = |because: Because| {

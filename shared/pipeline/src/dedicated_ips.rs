@@ -107,7 +107,7 @@ fn denied(error: ControlError) -> Result<MirrorOutcome, PortError> {
 /// The share of its target that a set has reached at the ISPs that it sends to, in hundredths: at least 1, because 0
 /// makes SES start over. `None` if it has sent to none yet.
 pub fn percentage(plan: &Plan, quotas: &BTreeMap<Isp, Quota>) -> Option<u8> {
-    let reached: u64 = quotas.values().map(|quota| quota.ramp.reach.min(plan.target)).sum();
+    let reached: u64 = quotas.values().map(|quota| quota.ramp.reach_under(plan)).sum();
     let of = plan.target.saturating_mul(quotas.len() as u64);
     (of > 0).then(|| ((reached as f64 / of as f64 * 100.0).floor() as u8).clamp(1, 100))
 }
@@ -153,7 +153,7 @@ mod tests {
         let isps = IspMap::builtin();
         for (isp, reach) in [("gmail", reach), ("yahoo", 1_000)] {
             let mut ramp = begin(&policy.warmup.sets["news"], policy.warmup.zone.day_at(Now(0)), None);
-            ramp.reach = reach;
+            (ramp.reach, ramp.anchor) = (reach, false);
             let isp = isps.by_name(isp).unwrap();
             let saved = pollster::block_on(quotas.open("news", isp, None, &Quota::opened(ramp, policy, None))).unwrap();
             assert_eq!(saved, Saved::Saved);

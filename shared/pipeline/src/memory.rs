@@ -15,6 +15,7 @@ use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
 use reputation::timeline::{Series, Timeline};
 use reputation::unit::{SenderId, Unit, UnitKind};
+use reputation::warmup::Ramp;
 
 use crate::control::Control;
 use crate::evaluate::{can_be_stopped, left_out, since_of_isp};
@@ -704,6 +705,18 @@ impl Quotas for MemoryQuotas {
         Ok(Saved::Saved)
     }
 
+    async fn set(&self, set: &str, isp: Isp, old: &Ramp, new: &Ramp) -> Result<Saved, PortError> {
+        let mut quotas = self.lock();
+        let same = |known: &&mut Quota| {
+            let known = &known.ramp;
+            (known.day, known.quota, known.step) == (old.day, old.quota, old.step)
+        };
+        let Some(known) = quotas.get_mut(&(set.to_owned(), isp)).filter(same) else { return Ok(Saved::Conflict) };
+        known.ramp = new.clone();
+        known.meter.short = false;
+        Ok(Saved::Saved)
+    }
+
     async fn spend(
         &self,
         set: &str,
@@ -715,12 +728,12 @@ impl Quotas for MemoryQuotas {
         let mut quotas = self.lock();
         let Some(quota) = quotas.get_mut(&(set.to_owned(), isp)) else { return Ok(Spent::Refused(None)) };
         let same_day = quota.ramp.day == spend.day && quota.ramp.quota == spend.quota;
-        let known = quota.leases.iter().any(|known| known.id == lease.id);
+        let known = quota.leases.iter().any(|known| known.id.same_name(lease.id));
         if !same_day || known || !spend.holds(&quota.meter) {
             return Ok(Spent::Refused(Some(quota.clone())));
         }
         quota.meter = spend.applied(&quota.meter);
-        quota.leases.retain(|known| !forgotten.contains(&known.id));
+        quota.leases.retain(|known| !forgotten.iter().any(|id| known.id.same_name(*id)));
         quota.leases.push(lease.clone());
         Ok(Spent::Granted(quota.clone()))
     }

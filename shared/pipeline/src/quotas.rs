@@ -72,29 +72,45 @@ pub async fn plan<R: Reputation, Q: Quotas>(
     isp: Isp,
     now: Now,
 ) -> Result<Quota, PortError> {
-    let Some(plan) = policy.warmup.sets.get(set) else { return Err(unknown(set)) };
     for _ in 0..MAX_RACES {
         let known = quotas.quota(set, isp).await?;
-        let new = match &known {
-            Some(quota) if quota.ramp.day >= policy.warmup.zone.day_at(now).number => return Ok(quota.clone()),
-            Some(quota) => {
-                let subject = Subject::ConfigurationSet(set.into());
-                let board = reputation.board(now).await?;
-                let subject_state = reputation.subject_state(&subject, now).await?;
-                closed(policy, plan, subject_state, &board, &subject, isp, quota, now)
-            }
-            None => {
-                let subject = Subject::ConfigurationSet(set.into());
-                let worsened = reputation.subject_state(&subject, now).await?.breaker(Some(isp)).breaker.worsened;
-                warmup::begin(plan, policy.warmup.zone.day_at(now), worsened)
-            }
-        };
-        let new = Quota::opened(new, policy, known.as_ref());
-        if quotas.open(set, isp, known.as_ref(), &new).await? == Saved::Saved {
+        let new = planned(policy, reputation, known.as_ref(), set, isp, now).await?;
+        if known.as_ref() == Some(&new) || quotas.open(set, isp, known.as_ref(), &new).await? == Saved::Saved {
             return Ok(new);
         }
     }
     Err(raced("planning a quota", set))
+}
+
+/// What [`plan`] makes of a quota as it is `known`; nothing is written.
+///
+/// # Errors
+///
+/// A port failed, or the policy plans no such configuration set.
+pub async fn planned<R: Reputation>(
+    policy: &Policy,
+    reputation: &mut R,
+    known: Option<&Quota>,
+    set: &str,
+    isp: Isp,
+    now: Now,
+) -> Result<Quota, PortError> {
+    let Some(plan) = policy.warmup.sets.get(set) else { return Err(unknown(set)) };
+    let today = policy.warmup.zone.day_at(now);
+    let subject = Subject::ConfigurationSet(set.into());
+    let ramp = match known {
+        Some(quota) if quota.ramp.day >= today.number => return Ok(quota.clone()),
+        Some(quota) => {
+            let board = reputation.board(now).await?;
+            let subject_state = reputation.subject_state(&subject, now).await?;
+            closed(policy, plan, subject_state, &board, &subject, isp, quota, now)
+        }
+        None => {
+            let worsened = reputation.subject_state(&subject, now).await?.breaker(Some(isp)).breaker.worsened;
+            warmup::begin(plan, today, worsened)
+        }
+    };
+    Ok(Quota::opened(ramp, policy, known))
 }
 
 /// What a person does with a quota.
@@ -108,13 +124,13 @@ pub enum QuotaCommand {
     Reset,
 }
 
-/// A quota before and after a person's command.
+/// What a person's command changed. What was granted today stays granted, and what is scheduled goes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commanded {
-    /// As it was today, without the command.
+    /// The quota of today without the command.
     pub before: Quota,
-    /// As it is now. What was granted today stays granted.
-    pub after: Quota,
+    /// Its ramp now.
+    pub after: Ramp,
 }
 
 /// Applies a person's command to the quota of a configuration set at one ISP. A quota that does not exist yet is begun.
@@ -134,14 +150,14 @@ pub async fn command<R: Reputation, Q: Quotas>(
     for _ in 0..MAX_RACES {
         let before = plan(policy, reputation, quotas, set, isp, now).await?;
         let after = commanded(policy, set, &before, command, now)?;
-        if quotas.open(set, isp, Some(&before), &after).await? == Saved::Saved {
+        if quotas.set(set, isp, &before.ramp, &after).await? == Saved::Saved {
             return Ok(Commanded { before, after });
         }
     }
     Err(raced("setting a quota", set))
 }
 
-/// A quota after a person's command.
+/// The ramp after a person's command.
 ///
 /// # Errors
 ///
@@ -152,15 +168,13 @@ pub fn commanded(
     before: &Quota,
     command: QuotaCommand,
     now: Now,
-) -> Result<Quota, PortError> {
+) -> Result<Ramp, PortError> {
     let Some(plan) = policy.warmup.sets.get(set) else { return Err(unknown(set)) };
-    let ramp = match command {
+    Ok(match command {
         QuotaCommand::Set(mails) => warmup::set(plan, &before.ramp, mails, now),
         QuotaCommand::Complete => warmup::set(plan, &before.ramp, plan.target, now),
         QuotaCommand::Reset => warmup::reset(plan, policy.warmup.zone.day(before.ramp.day), now),
-    };
-    let meter = before.meter.raised(before.ramp.quota_under(plan), ramp.quota_under(plan), now);
-    Ok(Quota { ramp, meter, leases: before.leases.clone() })
+    })
 }
 
 /// Plans all quotas of a configuration set that exist. Returns those whose day was closed.
@@ -275,6 +289,8 @@ pub struct Asker<'a> {
     /// The name of the request. Repeating a request under the same name grants it once; different requests need different
     /// names.
     pub request: &'a str,
+    /// All that is asked for under this name, also at other ISPs; whatever is the same when the request is repeated.
+    pub body: &'a str,
 }
 
 /// What was granted to an asker at one ISP.
@@ -284,7 +300,8 @@ pub struct Granted {
     pub day: i32,
     /// The lease; `None` if nothing was granted.
     pub lease: Option<Lease>,
-    /// Mails that were granted by this request, now or later: none if it was granted before.
+    /// Mails that this call has granted, for now or later: none if the request was granted before. Of two calls about the same
+    /// request at the same time, both may count them.
     pub new: u64,
     /// Whether its name was used for another request; nothing is granted then.
     pub reused: bool,
@@ -347,8 +364,9 @@ pub async fn permit<Q: Quotas>(
     let today = policy.warmup.zone.day_at(ask.now).number;
     let id = lease_id(asker, &ask);
     let mut known = known;
-    // Whether `known` is current, or may be out of date.
-    let mut fresh = false;
+    // Whether `known` is current, or may be out of date; and whether a grant was attempted, which may have been carried out
+    // though it was refused: a client of the table that gets no answer tries again.
+    let (mut fresh, mut attempted) = (false, false);
     for _ in 0..MAX_RACES {
         // A process whose clock is ahead may have begun the next day already: then that day's quota applies, and none
         // of it is available yet.
@@ -367,7 +385,8 @@ pub async fn permit<Q: Quotas>(
                 continue;
             }
             let granted = if lease.id == id {
-                again(policy, plan, flow, asker, &ask, day.number, lease)
+                let new = if attempted { lease.mails() } else { 0 };
+                Granted { new, ..again(policy, plan, flow, asker, &ask, day.number, lease) }
             } else {
                 let nothing = Permit { deferred: ask.mails, ..Permit::NOTHING };
                 Granted { reused: true, ..answer(plan, flow, asker, &ask, day.number, None, nothing) }
@@ -388,6 +407,7 @@ pub async fn permit<Q: Quotas>(
         };
         let lease = Lease::of(id, spend, permit.schedule.clone(), ask.now, lease_millis(policy));
         let forgotten = forgotten(&quota.leases, ask.now);
+        attempted = true;
         match quotas.spend(asker.set, isp, spend, &lease, &forgotten).await? {
             Spent::Granted(quota) => {
                 let mut granted = answer(plan, flow, asker, &ask, day.number, Some(lease.clone()), permit);
@@ -501,8 +521,9 @@ fn forgotten(leases: &[Lease], now: Now) -> Vec<LeaseId> {
 /// The name of the lease for a request.
 fn lease_id(asker: &Asker<'_>, ask: &Ask) -> LeaseId {
     let hash = |text: &str| SipHasher24::new().hash(text.as_bytes());
-    let (identity, class, mails) = (asker.identity.to_ascii_lowercase(), ask.class.name(), ask.mails);
-    LeaseId::of(hash(asker.request), hash(&format!("{identity}\0{class}\0{mails}\0{}", ask.schedule)))
+    let (identity, class) = (asker.identity.to_ascii_lowercase(), ask.class.name());
+    let body = format!("{identity}\0{class}\0{}\0{}\0{}", ask.mails, ask.schedule, asker.body);
+    LeaseId::of(hash(asker.request), hash(&body))
 }
 
 fn unknown(set: &str) -> PortError {

@@ -176,7 +176,7 @@ impl QuotaReport {
             let Some(Some((set, identity))) = self.senders.get(&sender).cloned() else { continue };
             self.asks += 1;
             let request = self.asks.to_string();
-            let asker = Asker { set: &set, identity: &identity, request: &request };
+            let asker = Asker { set: &set, identity: &identity, request: &request, body: "" };
             let Some(plan) = self.policy.warmup.sets.get(&set) else { continue };
             let flow = quotas::flow(&self.policy, plan, reputation.known_board(), &asker, isp)?;
             // There is one client only, so retries need no jitter.

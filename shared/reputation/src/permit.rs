@@ -68,17 +68,6 @@ impl Meter {
         Meter { bulk: 0, critical: 0, short: false, mark: before.map_or(begins, |before| before.mark.max(begins)) }
     }
 
-    /// After the quota was raised within the day: what was granted ahead of the clock takes that much less of its time.
-    pub fn raised(&self, from: u64, to: u64, now: Now) -> Meter {
-        let now = Nanos::of(now);
-        let ahead = u128::try_from(self.mark.0.saturating_sub(now.0)).unwrap_or(0);
-        if ahead == 0 || to <= from {
-            return *self;
-        }
-        let ahead = i64::try_from(ahead * u128::from(from) / u128::from(to)).unwrap_or(i64::MAX);
-        Meter { mark: Nanos(now.0.saturating_add(ahead)), ..*self }
-    }
-
     /// All mails granted.
     pub fn used(&self) -> u64 {
         self.bulk.saturating_add(self.critical)

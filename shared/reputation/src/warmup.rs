@@ -199,14 +199,17 @@ pub struct Ramp {
 
 impl Ramp {
     /// The quota under a plan that may have changed since: a lower target applies at once, and so does another start, as
-    /// long as the ramp has not left it.
+    /// long as no day with mail is over.
     pub fn quota_under(&self, plan: &Plan) -> u64 {
-        if self.quota == self.reach { self.reach_under(plan) } else { self.quota.min(plan.target) }
+        let reach = self.reach_under(plan);
+        if self.quota == self.reach { reach } else { self.quota.min(reach) }
     }
 
     /// The same for the volume that the ISP has proven to accept.
     pub fn reach_under(&self, plan: &Plan) -> u64 {
-        let at_start = self.anchor && self.sending_days == 0 && self.peak == 0;
+        // A warm set has begun at its target, and shown that volume elsewhere.
+        let warm = plan.warm && self.peak > 0;
+        let at_start = self.anchor && self.sending_days == 0 && !warm;
         if at_start { plan.start.min(plan.target).max(plan.minimum) } else { self.reach.min(plan.target) }
     }
 
@@ -514,6 +517,7 @@ pub fn close(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evi
     } else if next.idle_days >= plan.decay_after_days.max(ramp.borne.saturating_add(1)) {
         let floor = plan.start.min(reach).max(plan.minimum.min(reach));
         next.reach = ((reach as f64 * plan.decay) as u64).max(floor);
+        next.anchor = ramp.anchor;
         (next.quota, next.step) = (next.reach, Move::Decayed { from: reach, idle_days: next.idle_days });
     } else if next.idle_days > 0 {
         next.anchor = ramp.anchor;
@@ -542,6 +546,9 @@ fn lived(plan: &Plan, business: bool, ramp: &Ramp, over: Day, evidence: &Evidenc
         Move::Held(Held::Incident)
     } else if evidence.level.is_some() || evidence.unsettled {
         Move::Held(Held::Unwell)
+    } else if evidence.overshot(plan) && ramp.anchor && ramp.demoted.is_some_and(|at| at >= over.start) {
+        // Begun anew that day: it was the mail before that the ISP turned away.
+        Move::Held(Held::Anchor)
     } else if evidence.overshot(plan) && evidence.is_little(plan, ramp) {
         // Of little mail, that says nothing about a volume.
         Move::Held(Held::TurnedAway)
@@ -639,7 +646,7 @@ impl Evidence {
 
     /// Whether so little of the quota was sent that the day says nothing about a volume.
     fn is_little(&self, plan: &Plan, ramp: &Ramp) -> bool {
-        (self.sent as f64) < ramp.quota as f64 * plan.follow_share
+        (self.sent as f64) < ramp.quota_under(plan) as f64 * plan.follow_share
     }
 
     /// How near the ISP was to turning away too much: 0 to 1.

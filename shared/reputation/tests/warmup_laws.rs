@@ -248,6 +248,14 @@ fn another_start_applies_as_long_as_nothing_was_sent() {
     // From then on the ramp goes by what was sent.
     assert_eq!(next.quota_under(&plan), 500);
     assert_eq!(ramp().quota_under(&corrected), 1_000);
+    // Also after a long silence, of a start that was the target by mistake, and in a trickle.
+    let silent =
+        after(&plan, begin(&Plan { start: 10_000, ..plan.clone() }, Zone::UTC.day(20_000), None), &[used(0); 20]);
+    assert_eq!(silent.quota_under(&plan), 50);
+    let mistaken = begin(&Plan { start: plan.target, ..plan.clone() }, Zone::UTC.day(20_000), None);
+    assert_eq!(mistaken.quota_under(&plan), 50);
+    let trickle = Ramp { quota: 1_500, ..begin(&Plan { start: 10_000, ..plan.clone() }, Zone::UTC.day(20_000), None) };
+    assert_eq!((trickle.quota_under(&plan), trickle.reach_under(&plan)), (50, 50));
     let warm = begin(&Plan { warm: true, ..plan.clone() }, Zone::UTC.day(20_000), None);
     assert_eq!(warm.quota_under(&Plan { warm: true, ..corrected }), plan.target);
 }
@@ -277,6 +285,10 @@ fn a_ramp_that_a_person_begins_anew_begins_at_the_start_also_of_a_warm_set() {
         let anew = reset(&plan, Zone::UTC.day(20_000), Now(5_000));
         assert_eq!((anew.quota, anew.step, anew.anchor), (50, Move::Began { idle_days: 0 }, true));
         assert_eq!(anew.quota_under(&plan), 50);
+        // What the ISP turned away that day was mail of before.
+        let of_before = Evidence { turned_away: 700, ..used(20_000) };
+        let next = close(&plan, false, &anew, Zone::UTC.day(0), &of_before);
+        assert_eq!((next.quota, next.growth, next.ceiling), (50, None, 0));
         let harm = Evidence { worsened: Some(Now(4_999)), ..used(50) };
         assert_eq!(close(&plan, false, &anew, Zone::UTC.day(20_000), &harm).quota, 50);
     }

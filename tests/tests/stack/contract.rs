@@ -233,6 +233,7 @@ async fn tables_answer_as_memory_does() {
 /// An operation on a quota.
 enum QuotaAct {
     Open(Option<Quota>, Quota),
+    Set(Ramp, Ramp),
     Spend(Spend, Lease, Vec<LeaseId>),
     TakeBack(Lease, u64),
 }
@@ -240,6 +241,7 @@ enum QuotaAct {
 async fn perform_quota<Q: Quotas>(quotas: &Q, set: &str, isp: Isp, act: &QuotaAct) -> String {
     match act {
         QuotaAct::Open(old, new) => format!("{:?}", quotas.open(set, isp, old.as_ref(), new).await),
+        QuotaAct::Set(old, new) => format!("{:?}", quotas.set(set, isp, old, new).await),
         QuotaAct::Spend(spend, lease, forgotten) => {
             let spent = quotas.spend(set, isp, spend, lease, forgotten).await.unwrap();
             match spent {
@@ -285,7 +287,18 @@ fn any_quota(rng: &mut Rng) -> Quota {
 fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
     let now = Nanos::of(START);
     let some_lease = |rng: &mut Rng| leases.get(rng.below(leases.len().max(1))).cloned();
-    match (rng.below(10), some_lease(rng)) {
+    match (rng.below(11), some_lease(rng)) {
+        (10, _) => {
+            let mut old = known.map_or_else(|| any_quota(rng).ramp, |known| known.ramp.clone());
+            match rng.below(8) {
+                0 => old.day -= 1,
+                1 => old.quota += 1,
+                2 => old.step = Move::Set { from: 1 },
+                _ => {}
+            }
+            let new = Ramp { day: old.day, step: Move::Set { from: old.quota }, ..any_quota(rng).ramp };
+            QuotaAct::Set(old, new)
+        }
         (0, _) => {
             let mut old = known.cloned().filter(|_| rng.chance(90));
             if let Some(old) = old.as_mut().filter(|_| rng.chance(50)) {
@@ -338,7 +351,8 @@ fn any_act(rng: &mut Rng, known: Option<&Quota>, leases: &[Lease]) -> QuotaAct {
                 interval,
                 mark,
             };
-            let id = |rng: &mut Rng| LeaseId(rng.below(12) as u64);
+            // Some of one name.
+            let id = |rng: &mut Rng| LeaseId((rng.below(12) as u64) << 16 | rng.below(2) as u64);
             let forgotten = (0..rng.below(3)).map(|_| id(rng)).collect();
             // With some, the mark is where giving the lease back expects it.
             let from = Nanos(now.0 + rng.below(3) as i64 - 1);

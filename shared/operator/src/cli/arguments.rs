@@ -463,11 +463,10 @@ Needs: as `status`. To set: dynamodb:PutItem on the table STACK-reputation, too.
 
 Exit codes: 0 success; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
 reached.")]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct QuotaArgs {
     #[command(subcommand)]
     pub(crate) verb: Option<QuotaVerb>,
-    /// Show only this one
+    /// Show only this one; configuration-set:NAME if it is named like one of the commands
     #[arg(value_name = "CONFIGURATION_SET")]
     pub(crate) configuration_set: Option<String>,
 }
@@ -476,8 +475,9 @@ pub(crate) struct QuotaArgs {
 pub(crate) enum QuotaVerb {
     /// Set today's quota; the ramp goes on from there.
     ///
-    /// For a sender who knows better: it counts as if the ISP had accepted that much. Harm that was found before does not reduce
-    /// it, and it is not followed down to a smaller volume for `follow_days`. Breakers hold back what they hold.
+    /// For a sender who has sent that much there before: it counts as if the ISP had accepted it. Harm that was found before does
+    /// not reduce it, and a smaller volume does not for `follow_days`. What is scheduled goes first, and breakers still hold back
+    /// what they hold.
     #[command(after_help = "\
 Examples:
   ses-breaker quota set newsletter 20000 --isp gmail

@@ -228,13 +228,15 @@ async fn a_quota_is_set_completed_and_begun_anew_and_the_gate_grants_by_it() {
     let dry = said(&["set", "news", "1000", "--isp", "Gmail", "--dry-run"], now).await.unwrap();
     assert!(visible(&dry.text).contains("nothing was changed"), "{}", dry.text);
     assert_eq!(granted(now).await, [0, 0]);
-    let set = said(&["set", "configuration-set:news", "1000", "--isp", "gmail"], now).await.unwrap();
-    insta::assert_snapshot!(visible(&set.text), @"");
+    let set = said(&["--quiet", "set", "configuration-set:news", "1000", "--isp", "gmail"], now).await.unwrap();
+    insta::assert_snapshot!(visible(&set.text));
     assert_eq!(
         parsed(&set)["quotas"],
         json!([{ "isp": "gmail", "day": "2026-10-06", "from": 50, "to": 1000, "granted": 45 }])
     );
-    assert_eq!(granted(now).await, [855, 0]);
+    // It comes in from then on.
+    assert_eq!(granted(now).await, [0, 0]);
+    assert_eq!(granted(now.plus_minutes(30)).await, [75, 0]);
     let complete = said(&["complete", "news"], now).await.unwrap();
     assert_eq!(parsed(&complete)["quotas"].as_array().map(Vec::len), Some(2));
     let shown = parsed(&answered(quotas(&access, None, now).await).unwrap());
@@ -244,10 +246,11 @@ async fn a_quota_is_set_completed_and_begun_anew_and_the_gate_grants_by_it() {
     for (arguments, expected) in [
         (
             &["set", "news", "2001"][..],
-            "a quota of 2001 is outside of what the policy allows for news: 1 to 2000 mails a day",
+            "a quota of 2001 is outside of what the policy allows for news: 10 to 2000 mails a day",
         ),
         (&["set", "newz", "10"], "the policy plans no quotas for configuration set `newz`"),
         (&["reset", "news", "--isp", "gmial"], "`gmial` is not an ISP"),
+        (&["news", "set", "news", "10"], "stands before the command"),
     ] {
         let failure = said(arguments, now).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);

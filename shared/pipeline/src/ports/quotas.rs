@@ -54,7 +54,15 @@ pub trait Quotas {
     /// It may or may not have been replaced: read it again.
     async fn open(&self, set: &str, isp: Isp, old: Option<&Quota>, new: &Quota) -> Result<Saved, PortError>;
 
-    /// Grants a spend under a lease, if all its conditions hold. Also removes the leases named in `forgotten`.
+    /// Replaces the ramp `old` with `new`, which is of the same day, if day, quota and step are those of `old`. What was granted
+    /// of it, and its leases, stay; what the last request wanted is forgotten ([`Meter::short`]).
+    ///
+    /// # Errors
+    ///
+    /// It may or may not have been replaced: read it again.
+    async fn set(&self, set: &str, isp: Isp, old: &Ramp, new: &Ramp) -> Result<Saved, PortError>;
+
+    /// Grants a spend under a lease, if all its conditions hold, and there is no lease of the same name. Also removes the leases named in `forgotten`.
     ///
     /// # Errors
     ///

@@ -63,7 +63,7 @@ impl Fixture {
 
     fn asked_for(&mut self, request: &str, ask: Ask) -> Granted {
         let now = ask.now;
-        let asker = Asker { set: "news", identity: "example.com", request };
+        let asker = Asker { set: "news", identity: "example.com", request, body: "" };
         let board = block_on(self.reputation.board(now)).unwrap();
         let plan = &self.policy.warmup.sets["news"];
         let flow = flow(&self.policy, plan, &board, &asker, self.isp).expect("readable");
@@ -240,29 +240,30 @@ fn a_request_that_is_repeated_with_another_body_is_another_request_and_gets_noth
 fn a_quota_that_a_person_sets_applies_at_once_and_what_was_granted_stays_granted() {
     let mut fixture = Fixture::new(NEWS);
     let noon = hours(days(0), 12);
-    let first = fixture.scheduled("first", 45, noon);
+    let first = fixture.ask_as("first", Class::Critical, 5, noon);
     let give = |fixture: &mut Fixture, order, now| {
         let Fixture { policy, reputation, quotas, isp, .. } = fixture;
         block_on(command(policy, reputation, quotas, "news", *isp, order, now)).unwrap()
     };
     let changed = give(&mut fixture, QuotaCommand::Set(1_000), noon);
-    assert_eq!((changed.before.ramp.quota, changed.after.ramp.quota), (50, 1_000));
-    assert_eq!((changed.after.meter.bulk, &changed.after.leases), (45, &changed.before.leases));
-    // All grants of the day are within the new quota, and come in at its pace: the schedule of before takes little of it.
+    assert_eq!((changed.before.ramp.quota, changed.after.quota), (50, 1_000));
+    let quota = fixture.plan(noon);
+    assert_eq!((quota.ramp, quota.meter, quota.leases), (changed.after, changed.before.meter, changed.before.leases));
+    // All grants of the day are within the new quota.
     let more = fixture.scheduled("more", 2_000, noon);
-    assert_eq!(more.new, 900 - 45);
-    assert_eq!(fixture.scheduled("first", 45, noon).lease, first.lease, "still known");
+    assert_eq!((more.new, fixture.plan(noon).meter.used()), (900, 905));
+    assert_eq!(fixture.ask_as("first", Class::Critical, 5, noon).lease, first.lease, "still known");
     // Less than was granted already: nothing more is granted, and nothing is taken back.
     give(&mut fixture, QuotaCommand::Set(100), noon);
-    assert_eq!((fixture.scheduled("yet more", 10, noon).new, fixture.plan(noon).meter.used()), (0, 900));
+    assert_eq!((fixture.scheduled("yet more", 10, noon).new, fixture.plan(noon).meter.used()), (0, 905));
     give(&mut fixture, QuotaCommand::Complete, noon);
     assert_eq!(fixture.plan(noon).ramp.quota, fixture.policy.warmup.sets["news"].target);
     let anew = give(&mut fixture, QuotaCommand::Reset, noon).after;
-    assert_eq!((anew.ramp.quota, anew.ramp.anchor, anew.meter.used()), (50, true, 900));
+    assert_eq!((anew.quota, anew.anchor, fixture.plan(noon).meter.used()), (50, true, 905));
     // After days without a request, the days in between are closed first; a quota that does not exist is begun.
-    assert_eq!(give(&mut fixture, QuotaCommand::Set(70), days(3)).after.ramp.day, 20_003);
+    assert_eq!(give(&mut fixture, QuotaCommand::Set(70), days(3)).after.day, 20_003);
     let mut new = Fixture::new(NEWS);
-    assert_eq!(give(&mut new, QuotaCommand::Set(70), days(3)).after.ramp.quota, 70);
+    assert_eq!(give(&mut new, QuotaCommand::Set(70), days(3)).after.quota, 70);
 }
 
 #[test]

@@ -390,7 +390,7 @@ impl<'a> AdaptiveSender<'a> {
         {
             let mails = place.waiting[place_of];
             let request = format!("{} {} {}", at.0, self.policy.isp_map.name(place.isp), class.name());
-            let asker = Asker { set: self.set, identity: "example.com", request: &request };
+            let asker = Asker { set: self.set, identity: "example.com", request: &request, body: "" };
             let flow = quotas::flow(self.policy, plan, &board, &asker, place.isp)?;
             let ask = Ask { mails, class, now: at, schedule: self.asking.schedule, jitter: 0 };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
@@ -424,7 +424,7 @@ impl<'a> AdaptiveSender<'a> {
             if slots.front().is_none_or(|slot| slot.at > now) {
                 continue;
             }
-            let asker = Asker { set: self.set, identity: "example.com", request };
+            let asker = Asker { set: self.set, identity: "example.com", request, body: "" };
             let flow = quotas::flow(self.policy, plan, board, &asker, place.isp)?;
             let ask = Ask { now, ..*ask };
             let permit = quotas::permit(self.policy, &self.quotas, &flow, &asker, place.isp, ask, None).await?;
