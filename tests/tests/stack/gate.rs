@@ -526,6 +526,27 @@ async fn a_request_repeated_with_another_body_is_refused_and_costs_no_quota() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_is_granted_once_whatever_each_gate_remembers() {
+    let cloud = Cloud::new();
+    Stack::push(&cloud, POLICY).await;
+    let (mut one, mut other) = (WarmGate::new(&cloud.clients(), 1), WarmGate::new(&cloud.clients(), 2));
+    let body = |mails: u64| permits("news", "bulk", json!({ "gmail.com": mails }));
+    // Both remember the quota without the name.
+    for gate in [&mut one, &mut other] {
+        post(gate, "/v1/permits", &body(1), SIX).await;
+    }
+    let named = |mails: u64| {
+        let mut body = body(mails);
+        body["request"] = json!("batch 7");
+        body
+    };
+    let first = post(&mut one, "/v1/permits", &named(100), SIX).await;
+    assert_eq!(post(&mut other, "/v1/permits", &named(150), SIX).await.status, 409);
+    assert_eq!(post(&mut other, "/v1/permits", &named(100), SIX).await, first);
+    assert_eq!(used(&cloud, "quota#news", "gmail"), (102, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_schedule_that_is_held_can_be_given_back() {
     let cloud = Cloud::new();
     Stack::push(&cloud, POLICY).await;

@@ -476,8 +476,8 @@ pub(crate) enum QuotaVerb {
     /// Set today's quota; the ramp goes on from there.
     ///
     /// For a sender who has sent that much there before: it counts as if the ISP had accepted it. Harm that was found before does
-    /// not reduce it, and a smaller volume does not for `follow_days`. What is scheduled goes first, and breakers still hold back
-    /// what they hold.
+    /// not reduce it, and a smaller volume does not for `follow_days`. What is scheduled goes first. Stops and slowdowns still
+    /// apply.
     #[command(after_help = "\
 Examples:
   ses-breaker quota set newsletter 20000 --isp gmail

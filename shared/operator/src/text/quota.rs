@@ -47,7 +47,7 @@ fn changes(changes: &Changes, term: TermStyle) -> String {
     if !changes.dry_run {
         out.push_str(&painted(
             DIM,
-            "It comes in over the rest of the day, after what is scheduled. Breakers still hold back what they hold.",
+            "It comes in over the rest of the day, after what is scheduled. Stops and slowdowns still apply.",
             term,
         ));
     }
