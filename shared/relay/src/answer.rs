@@ -158,11 +158,8 @@ mod tests {
 
     fn shown(fault: &Fault, protocol: Protocol) -> String {
         let response = fault.response(protocol, "id-1");
-        let headers: Vec<String> = response
-            .headers()
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect();
+        let headers: Vec<String> =
+            response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         let body = String::from_utf8(response.body().to_vec()).unwrap();
         format!("{}\n{}\n{body}", response.status(), headers.join("\n"))
     }

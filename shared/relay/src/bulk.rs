@@ -155,10 +155,10 @@ mod tests {
                 Protocol::V1 => "<member>\n<Status>Success</Status><MessageId>m-1</MessageId></member>".to_owned(),
             };
             let answer = response(protocol, &[success.clone(), own.clone()], "id");
-            assert_eq!(results(protocol, answer.body()).unwrap(), [
-                EntryResult { text: success, accepted: true },
-                EntryResult { text: own, accepted: false }
-            ]);
+            assert_eq!(
+                results(protocol, answer.body()).unwrap(),
+                [EntryResult { text: success, accepted: true }, EntryResult { text: own, accepted: false }]
+            );
         }
         assert_eq!(results(Protocol::V2, b"{}"), None);
         assert_eq!(results(Protocol::V1, b"<html>"), None);

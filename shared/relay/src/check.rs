@@ -116,12 +116,14 @@ async fn ses_answers(ses: &HttpSes, endpoint: &str) -> Check {
         Ok(answer) if answer.status().is_success() => {
             let account: serde_json::Value = serde_json::from_slice(answer.body()).unwrap_or_default();
             let detail = match account["SendingEnabled"].as_bool() {
-                Some(false) => return Check {
-                    what,
-                    ok: false,
-                    detail: format!("{endpoint} answers: sending is switched off for the account"),
-                    remedy: "",
-                },
+                Some(false) => {
+                    return Check {
+                        what,
+                        ok: false,
+                        detail: format!("{endpoint} answers: sending is switched off for the account"),
+                        remedy: "",
+                    };
+                }
                 Some(true) => "sending is enabled",
                 None => "it says nothing about sending",
             };

@@ -101,7 +101,9 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
                     Format::Text => show(&report.text(), Color::Auto),
                     Format::Json => show_json(&report),
                 };
-                shown.map_err(|error| Failure::new(ErrorKind::Output, format!("the answer cannot be written: {error}"), ""))?;
+                shown.map_err(|error| {
+                    Failure::new(ErrorKind::Output, format!("the answer cannot be written: {error}"), "")
+                })?;
                 Ok(if report.is_good() { Exit::Done } else { Exit::No })
             }
             None => relay(&config, &setup).await,
@@ -185,9 +187,8 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     let metrics = Arc::new(Metrics::default());
     let relay = Relay::new(config.rules(), Arc::new(clients.clone()), Arc::new(ses), Arc::clone(&metrics));
 
-    let cannot_listen = |address, error| {
-        Failure::new(ErrorKind::CannotListen, format!("cannot listen on {address}: {error}"), "")
-    };
+    let cannot_listen =
+        |address, error| Failure::new(ErrorKind::CannotListen, format!("cannot listen on {address}: {error}"), "");
     let listener = bind(config.listen).await.map_err(|error| cannot_listen(config.listen, error))?;
     let status = config.status.listen;
     let status_listener = bind(status).await.map_err(|error| cannot_listen(status, error))?;
@@ -231,7 +232,10 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     stop.send_replace(true);
     let cut = serving.await.ok().and_then(Result::ok).unwrap_or_default();
     if cut > 0 {
-        tracing::warn!(connections = cut, "requests are still under way at the end: what became of their mail is not known");
+        tracing::warn!(
+            connections = cut,
+            "requests are still under way at the end: what became of their mail is not known"
+        );
     }
     match tokio::time::timeout(CLOSING, clients.close()).await {
         Ok(counts) => tracing::info!(given_back = counts.given_back, lost = counts.lost, "stopped"),

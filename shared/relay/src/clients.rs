@@ -148,8 +148,17 @@ impl Clients {
 }
 
 fn add(sum: &mut Counts, more: &Counts) {
-    let Counts { calls, failed_calls, granted, granted_without_lease, let_go, let_go_unreached, put_back, given_back, lost } =
-        more;
+    let Counts {
+        calls,
+        failed_calls,
+        granted,
+        granted_without_lease,
+        let_go,
+        let_go_unreached,
+        put_back,
+        given_back,
+        lost,
+    } = more;
     sum.calls += calls;
     sum.failed_calls += failed_calls;
     sum.granted += granted;
@@ -200,8 +209,13 @@ fn no_permission(error: &Error) -> NoPermission {
         Error::Domain { why, .. } => NoPermission::Refused(format!("the domain of a recipient is malformed: {why}")),
         Error::Mails { .. } => NoPermission::Refused(error.to_string()),
         // The relay's own URL or permissions are wrong: callers cannot change that, and may try again.
-        Error::Refused(problem) if [401, 403, 405, 429].contains(&problem.status) || problem.kind == permits::ErrorCode::Unknown => {
-            NoPermission::Unavailable(format!("the gate refuses the relay with HTTP {}: run `ses-relay check`", problem.status))
+        Error::Refused(problem)
+            if [401, 403, 405, 429].contains(&problem.status) || problem.kind == permits::ErrorCode::Unknown =>
+        {
+            NoPermission::Unavailable(format!(
+                "the gate refuses the relay with HTTP {}: run `ses-relay check`",
+                problem.status
+            ))
         }
         Error::Refused(problem) => NoPermission::Refused(format!("the gate refuses the mail: {}", problem.detail)),
         Error::Closed => NoPermission::Unavailable("the relay is stopping".to_owned()),

@@ -195,10 +195,7 @@ impl Config {
                 return wrong(format!("class.identity: `{identity}` is not a domain"), "");
             }
             if entry.identity.is_none() && entry.configuration_set.is_none() {
-                return wrong(
-                    "an entry of [[class]] names neither a configuration_set nor an identity".to_owned(),
-                    "",
-                );
+                return wrong("an entry of [[class]] names neither a configuration_set nor an identity".to_owned(), "");
             }
         }
         for (key, value, most) in [
@@ -287,23 +284,50 @@ mod tests {
         assert_eq!(config.rules().classes[0].class, Class::Critical);
     }
 
+    fn all_wrong(texts: &[&str]) -> String {
+        texts.iter().map(|text| wrong(text)).collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
     fn a_mistake_is_named_with_its_place_and_what_was_meant() {
-        insta::assert_snapshot!(wrong("\n  lisen = \"127.0.0.1:1\"\n"), @r#"line 2, column 3: unknown field `lisen`, expected one of `listen`, `allow_public`, `region`, `gate`, `default_configuration_set`, `class_tag`, `deferred`, `drain_secs`, `class`, `ses`, `limits`, `status`, `smtp` | Did you mean `listen`?"#);
-        insta::assert_snapshot!(wrong("[limits]\nconnections = 10\nread_sec = 3"), @"");
-        insta::assert_snapshot!(wrong("deferred = \"refused\""), @"");
-        insta::assert_snapshot!(wrong("[ses]\ntimeout_secs = \"soon\""), @"");
-        insta::assert_snapshot!(wrong("listen = "), @"");
+        insta::assert_snapshot!(all_wrong(&[
+            "\n  lisen = \"127.0.0.1:1\"\n",
+            "[limits]\nconnections = 10\nread_sec = 3",
+            "deferred = \"refused\"",
+            "[ses]\ntimeout_secs = \"soon\"",
+            "listen = ",
+            "[[class]]\nconfiguration_set = \"a\"\nclass = \"urgent\"",
+        ]), @r#"
+        line 2, column 3: unknown field `lisen`, expected one of `listen`, `allow_public`, `region`, `gate`, `default_configuration_set`, `class_tag`, `deferred`, `drain_secs`, `class`, `ses`, `limits`, `status`, `smtp` | Did you mean `listen`?
+        line 3, column 1: unknown field `read_sec`, expected one of `connections`, `in_flight_mib`, `read_secs`, `senders` | Did you mean `read_secs`?
+        line 1, column 12: unknown variant `refused`, expected `refuse` | Did you mean `refuse`?
+        line 2, column 16: invalid type: string "soon", expected u64 |
+        line 1, column 10: string values must be quoted, expected literal string |
+        line 3, column 9: unknown variant `urgent`, expected `bulk` or `critical` |
+        "#);
     }
 
     #[test]
     fn a_value_that_would_do_harm_is_refused() {
-        insta::assert_snapshot!(wrong("listen = \"0.0.0.0:8025\""), @r#"listen = "0.0.0.0:8025": whoever can connect there can send mail in your name | The relay does not check the signatures of callers. Listen on 127.0.0.1, or set `allow_public = true` if only programs that may send can reach this address."#);
         assert!(Config::parse("listen = \"0.0.0.0:8025\"\nallow_public = true").is_ok());
-        insta::assert_snapshot!(wrong("[status]\nlisten = \"127.0.0.1:8025\""), @"");
-        insta::assert_snapshot!(wrong("[[class]]\nclass = \"critical\""), @"");
-        insta::assert_snapshot!(wrong("[limits]\nin_flight_mib = 10"), @"");
-        insta::assert_snapshot!(wrong("default_configuration_set = \"a b\""), @"");
-        insta::assert_snapshot!(wrong("[smtp]\nlisten = \"127.0.0.1:2525\"\ntls_key = \"a\""), @"");
+        insta::assert_snapshot!(all_wrong(&[
+            "listen = \"0.0.0.0:8025\"",
+            "[status]\nlisten = \"127.0.0.1:8025\"",
+            "[[class]]\nclass = \"critical\"",
+            "[[class]]\nclass = \"critical\"\nidentity = \"a b\"",
+            "[limits]\nin_flight_mib = 10",
+            "drain_secs = 0",
+            "default_configuration_set = \"a b\"",
+            "[smtp]\nlisten = \"127.0.0.1:2525\"\ntls_key = \"a\"",
+        ]), @r#"
+        listen = "0.0.0.0:8025": whoever can connect there can send mail in your name | The relay does not check the signatures of callers. Listen on 127.0.0.1, or set `allow_public = true` if only programs that may send can reach this address.
+        status.listen and listen are the same address |
+        an entry of [[class]] names neither a configuration_set nor an identity |
+        class.identity: `a b` is not a domain |
+        limits.in_flight_mib = 10: it is 64 to 65,536 |
+        drain_secs = 0: it is 1 to 3600 |
+        `a b` is not the name of a configuration set | A name has 1 to 64 letters, digits, `-` and `_`.
+        smtp.tls_certificate and smtp.tls_key belong together; one is missing |
+        "#);
     }
 }

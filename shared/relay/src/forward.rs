@@ -59,11 +59,14 @@ impl Forward {
         {
             mail.splice(value, route.bytes());
             let text = raw::encoded(&mail);
-            splice.replace(data, match protocol {
-                Protocol::V2 => text,
-                // The other characters of base64 stand for themselves in a form.
-                Protocol::V1 => text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
-            });
+            splice.replace(
+                data,
+                match protocol {
+                    Protocol::V2 => text,
+                    // The other characters of base64 stand for themselves in a form.
+                    Protocol::V1 => text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
+                },
+            );
         }
         splice
     }

@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn raw_mail_is_judged_by_its_header_alone() {
-        let mail = of("From: \"A, B\" <a@News.example>\nTo: x@gmail.com, y@yahoo.com\nCc: z@gmail.com\nBcc: q@gmail.com\n\n");
+        let mail =
+            of("From: \"A, B\" <a@News.example>\nTo: x@gmail.com, y@yahoo.com\nCc: z@gmail.com\nBcc: q@gmail.com\n\n");
         let mail = mail.unwrap();
         assert_eq!((mail.sender.set.as_str(), mail.sender.identity.as_str()), ("news", "news.example"));
         assert_eq!(mail.class, Class::Bulk);
@@ -250,8 +251,14 @@ mod tests {
             ("From: a@b.example\n\n", "the mail has no recipient"),
             ("From: secret\nTo: x@gmail.com\n\n", "From: an address has no local part or no `@`"),
             ("From: a@b.example\nTo: secret@\n\n", "recipients: what follows the `@` of an address is not a domain"),
-            ("From: a@b.example\nTo: x@gmail.com\nX-SES-BREAKER-CLASS: urgent\n\n", "the class of the mail is neither `bulk` nor `critical`"),
-            ("From: a@b.example\nTo: x@gmail.com\nX-SES-CONFIGURATION-SET: a b\n\n", "the configuration set has a character that no set has, or more than 64"),
+            (
+                "From: a@b.example\nTo: x@gmail.com\nX-SES-BREAKER-CLASS: urgent\n\n",
+                "the class of the mail is neither `bulk` nor `critical`",
+            ),
+            (
+                "From: a@b.example\nTo: x@gmail.com\nX-SES-CONFIGURATION-SET: a b\n\n",
+                "the configuration set has a character that no set has, or more than 64",
+            ),
             ("From: a@b.example\nFrom: c@d.example\nTo: x@gmail.com\n\n", "the field From occurs more than once"),
             (&many, "Recipient count exceeds 50."),
         ] {

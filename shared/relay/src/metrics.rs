@@ -90,7 +90,11 @@ impl Default for Metrics {
         let senders = Gauge::default();
         let added = Histogram::new([0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]);
         registry.register("mails", "Mails, one for each recipient, by what became of them", mails.clone());
-        registry.register("rejected_requests", "Requests that were answered without the gate and SES", rejections.clone());
+        registry.register(
+            "rejected_requests",
+            "Requests that were answered without the gate and SES",
+            rejections.clone(),
+        );
         registry.register_with_unit(
             "added",
             "Time that the relay added to a request, without that of SES",
@@ -98,14 +102,25 @@ impl Default for Metrics {
             added.clone(),
         );
         registry.register("permits", "What the clients of the gate have done since the start", permits.clone());
-        registry.register("senders", "Pairs of configuration set and identity with a client of the gate", senders.clone());
+        registry.register(
+            "senders",
+            "Pairs of configuration set and identity with a client of the gate",
+            senders.clone(),
+        );
         Metrics { registry, mails, rejections, added, permits, senders, isps: Mutex::default() }
     }
 }
 
 impl Metrics {
     /// Counts mails.
-    pub(crate) fn mails(&self, operation: &'static str, class: Class, isp: Option<&Arc<str>>, outcome: Outcome, n: u64) {
+    pub(crate) fn mails(
+        &self,
+        operation: &'static str,
+        class: Class,
+        isp: Option<&Arc<str>>,
+        outcome: Outcome,
+        n: u64,
+    ) {
         let isp = self.label_of(isp);
         let (class, outcome) = (class.name(), outcome.name());
         self.mails.get_or_create(&MailLabels { operation, class, isp, outcome }).inc_by(n);

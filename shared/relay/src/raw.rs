@@ -49,11 +49,7 @@ pub(crate) fn encoded(mail: &[u8]) -> String {
 
 /// Some mailers break the lines of base64.
 fn without_space(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains(['\r', '\n', ' ']) {
-        text.replace(['\r', '\n', ' '], "").into()
-    } else {
-        text.into()
-    }
+    if text.contains(['\r', '\n', ' ']) { text.replace(['\r', '\n', ' '], "").into() } else { text.into() }
 }
 
 #[cfg(test)]
@@ -62,7 +58,8 @@ mod tests {
 
     #[test]
     fn the_beginning_of_a_long_mail_is_decoded_and_the_rest_checked() {
-        let mail: Vec<u8> = b"From: a@b.example\r\n\r\n".iter().copied().chain((0..3_000_000).map(|n| n as u8)).collect();
+        let mail: Vec<u8> =
+            b"From: a@b.example\r\n\r\n".iter().copied().chain((0..3_000_000).map(|n| n as u8)).collect();
         let text = encoded(&mail);
         let beginning = beginning(&text).unwrap();
         assert!(beginning.len() > MAX_HEADER && mail.starts_with(&beginning));

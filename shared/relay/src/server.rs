@@ -81,7 +81,9 @@ pub async fn serve(
                         drop(memory);
                         response
                     });
-                    handled.await.unwrap_or_else(|_| relay.reject(&path, &Fault::Unavailable("a fault of the relay".to_owned())))
+                    handled
+                        .await
+                        .unwrap_or_else(|_| relay.reject(&path, &Fault::Unavailable("a fault of the relay".to_owned())))
                 }
                 Err(fault) => relay.reject(&path, &fault),
             };
@@ -116,7 +118,9 @@ async fn receive(
     };
     let reserved = tokio::time::timeout(PATIENCE, Arc::clone(bytes).acquire_many_owned(kib(expected))).await;
     let Ok(Ok(memory)) = reserved else {
-        return Err(Fault::Unavailable("the relay has no memory left for this request: see limits.in_flight_mib".to_owned()));
+        return Err(Fault::Unavailable(
+            "the relay has no memory left for this request: see limits.in_flight_mib".to_owned(),
+        ));
     };
     let body = match tokio::time::timeout(timeout, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),

@@ -47,7 +47,9 @@ pub(crate) struct Signer {
 /// Why SES cannot be called.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
-    #[error("`{0}` is not the URL of an endpoint: it has a scheme (https, or http) and a host, like https://email.eu-west-1.amazonaws.com")]
+    #[error(
+        "`{0}` is not the URL of an endpoint: it has a scheme (https, or http) and a host, like https://email.eu-west-1.amazonaws.com"
+    )]
     Url(String),
     #[error("no provider of credentials is configured")]
     NoCredentials,
@@ -84,7 +86,8 @@ impl HttpSes {
     ) -> Result<HttpSes, SetupError> {
         let wrong = || SetupError::Url(endpoint.to_owned());
         let uri: Uri = endpoint.parse().map_err(|_| wrong())?;
-        let is_plain = uri.query().is_none() && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let is_plain =
+            uri.query().is_none() && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
         let client = match uri.scheme_str() {
             Some("https") if is_plain => HttpClient::tls()?,
             Some("http") if is_plain => HttpClient::plain(),
@@ -116,13 +119,18 @@ impl HttpSes {
         let answering = async {
             let answer = self.client.request(request).await.map_err(|error| {
                 // Without a connection nothing was sent; after that, nobody knows.
-                if error.is_connect() { NotAnswered::NotSent(causes(&error)) } else { NotAnswered::Unclear(causes(&error)) }
+                if error.is_connect() {
+                    NotAnswered::NotSent(causes(&error))
+                } else {
+                    NotAnswered::Unclear(causes(&error))
+                }
             })?;
             let (mut head, body) = answer.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await;
             let body = body.map_err(|error| NotAnswered::Unclear(format!("its answer broke off: {error}")))?.to_bytes();
             // Of this connection, and not of the answer.
-            for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, HeaderName::from_static("keep-alive")] {
+            for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, HeaderName::from_static("keep-alive")]
+            {
                 head.headers.remove(name);
             }
             Ok(Response::from_parts(head, body))

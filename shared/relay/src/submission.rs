@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::accept::{Accept, Message, Reply};
 use crate::answer::{Fault, code_of};
 use crate::forward::{Forward, SetPlace};
-use crate::mail::{CLASS_FIELD, Mail, Said, SET_FIELD, TAGS_FIELD};
+use crate::mail::{CLASS_FIELD, Mail, SET_FIELD, Said, TAGS_FIELD};
 use crate::mime::Header;
 use crate::raw;
 use crate::relay::{Done, Relay, Target};

@@ -142,14 +142,14 @@ fn single(action: Action, form: &Form<'_>, body: Bytes, rules: &Rules) -> Result
     let mut tags = Tags::default();
     for pair in &form.pairs {
         if is_about(&pair.key, "Destination") {
-            let known = if is_raw { is_member(&pair.key, "Destinations") } else { is_recipient(&pair.key, "Destination.") };
+            let known =
+                if is_raw { is_member(&pair.key, "Destinations") } else { is_recipient(&pair.key, "Destination.") };
             add(&mut to, form, pair, known)?;
         } else if let Some(rest) = pair.key.strip_prefix("Tags.member.") {
             tags.add(rest, form.value(pair)?);
         }
     }
-    let mut said =
-        Said { set: form.get(SET)?, from: form.get("Source")?, class: tags.find(&rules.class_tag), to };
+    let mut said = Said { set: form.get(SET)?, from: form.get("Source")?, class: tags.find(&rules.class_tag), to };
     let field = if is_raw { raw_field(form, &mut said, rules)? } else { None };
     let mail = rules.judge(said).map_err(malformed)?;
     Ok(Parsed::Single(mail, Forward { set: set_place(form), body, field }))
@@ -332,7 +332,9 @@ mod tests {
         let Ok(Parsed::Single(judged, _)) = parsed(&body) else { panic!() };
         assert_eq!(judged.sender.set, "codes");
         assert_eq!(judged.recipients.into_keys().collect::<Vec<_>>(), ["gmail.com"]);
-        let Ok(Parsed::Single(judged, _)) = parsed(&format!("{body}&Destinations.member.1=y@yahoo.com")) else { panic!() };
+        let Ok(Parsed::Single(judged, _)) = parsed(&format!("{body}&Destinations.member.1=y@yahoo.com")) else {
+            panic!()
+        };
         assert_eq!(judged.recipients.into_keys().collect::<Vec<_>>(), ["yahoo.com"]);
         let made = forwarded(&body);
         let data = made.split(['&', '=']).nth(3).unwrap();
@@ -346,16 +348,31 @@ mod tests {
         for (body, expected) in [
             (format!("{SEND}&Source=a"), "the form has a parameter twice"),
             (format!("{SEND}&Sourc%65=a"), "the form has a parameter twice"),
-            (format!("{SEND}&Destination.ToAddresses.entry.1=z@gmail.com"), "a parameter of Destination is not known, or empty"),
-            (format!("{SEND}&destination.ToAddresses.member.1=z@gmail.com"), "a parameter of Destination is not known, or empty"),
-            (format!("{SEND}&Destination.ToAddresses.member.01=z@gmail.com"), "a parameter of Destination is not known, or empty"),
+            (
+                format!("{SEND}&Destination.ToAddresses.entry.1=z@gmail.com"),
+                "a parameter of Destination is not known, or empty",
+            ),
+            (
+                format!("{SEND}&destination.ToAddresses.member.1=z@gmail.com"),
+                "a parameter of Destination is not known, or empty",
+            ),
+            (
+                format!("{SEND}&Destination.ToAddresses.member.01=z@gmail.com"),
+                "a parameter of Destination is not known, or empty",
+            ),
             (format!("{SEND}&Destination.ToAddresses.member.2="), "a parameter of Destination is not known, or empty"),
-            (format!("{SEND}&Destination.ToAddresses.member.2=a%0d%0aBcc:b@gmail.com"), "recipients: an address has a control character"),
+            (
+                format!("{SEND}&Destination.ToAddresses.member.2=a%0d%0aBcc:b@gmail.com"),
+                "recipients: an address has a control character",
+            ),
             (format!("{SEND}&ConfigurationSetName=a%26b"), "the configuration set has a character"),
             (format!("{SEND}&A=%4"), "the body"),
             ("Action=SendRawEmail&Source=a@b.example".to_owned(), "RawMessage.Data is missing"),
             ("Action=SendRawEmail&RawMessage.Data=*".to_owned(), "the raw message is not base64"),
-            ("Action=SendEmail&Destination.ToAddresses.member.1=a@b.example".to_owned(), "the mail has no From address"),
+            (
+                "Action=SendEmail&Destination.ToAddresses.member.1=a@b.example".to_owned(),
+                "the mail has no From address",
+            ),
         ] {
             match parsed(&body) {
                 Err(Fault::Malformed(text)) => assert!(text.starts_with(expected), "{text}: {body}"),
@@ -374,7 +391,10 @@ mod tests {
     #[test]
     fn a_bulk_request_is_cut_into_the_chosen_entries() {
         let Ok(Parsed::Bulk(mails, forward)) = parsed(BULK) else { panic!() };
-        assert_eq!(mails.iter().map(|mail| mail.class).collect::<Vec<_>>(), [Class::Critical, Class::Bulk, Class::Critical]);
+        assert_eq!(
+            mails.iter().map(|mail| mail.class).collect::<Vec<_>>(),
+            [Class::Critical, Class::Bulk, Class::Critical]
+        );
         let made = |chosen: &[usize]| String::from_utf8(forward.with_route("route", chosen).to_vec()).unwrap();
         assert_eq!(made(&[0, 1, 2]), BULK.replace("Name=s&", "Name=route&"));
         assert_eq!(
@@ -387,7 +407,13 @@ mod tests {
         assert!(made.ends_with("&Template=t&ConfigurationSetName=route"), "{made}");
         assert!(made.contains("&Destinations.member.1.ReplacementTags.member.1.Value=bulk&"), "{made}");
         let Ok(Parsed::Bulk(again, _)) = parsed(&made) else { panic!() };
-        assert_eq!(again, [mails[1].clone()].map(|mut mail| { mail.sender.set = "route".to_owned(); mail }));
+        assert_eq!(
+            again,
+            [mails[1].clone()].map(|mut mail| {
+                mail.sender.set = "route".to_owned();
+                mail
+            })
+        );
     }
 
     proptest! {

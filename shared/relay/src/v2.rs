@@ -140,7 +140,10 @@ fn bulk(body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
     let list = request.bulk_email_entries.ok_or_else(|| Fault::Malformed("BulkEmailEntries is missing".to_owned()))?;
     let entries: Vec<&RawValue> = from_json(list.get())?;
     if entries.is_empty() || entries.len() as u64 > MAX_RECIPIENTS {
-        return Err(Fault::Malformed(format!("BulkEmailEntries has {} entries, not 1 to {MAX_RECIPIENTS}", entries.len())));
+        return Err(Fault::Malformed(format!(
+            "BulkEmailEntries has {} entries, not 1 to {MAX_RECIPIENTS}",
+            entries.len()
+        )));
     }
     let set = set_of(request.configuration_set_name)?;
     let default_class = class_in(request.default_email_tags.as_deref(), rules);
@@ -260,8 +263,11 @@ mod tests {
 
     #[test]
     fn only_the_configuration_set_changes_wherever_it_is() {
-        for set in [r#""ConfigurationSetName" : "news""#, r#""ConfigurationSetName" : null"#, r#""Configuration\u0053etName" : "a""#]
-        {
+        for set in [
+            r#""ConfigurationSetName" : "news""#,
+            r#""ConfigurationSetName" : null"#,
+            r#""Configuration\u0053etName" : "a""#,
+        ] {
             let before = format!("\n{{ {set},{REST} }} ");
             let key = set.split(" : ").next().unwrap();
             assert_eq!(forwarded(&before), format!("\n{{ {key} : \"route\",{REST} }} "));
@@ -274,10 +280,10 @@ mod tests {
     fn recipients_of_all_kinds_are_counted_by_domain() {
         let Ok(Parsed::Single(mail, _)) = parsed(&format!("{{{REST}}}")) else { panic!() };
         assert_eq!(mail.sender.identity, "b.example");
-        assert_eq!(mail.recipients.into_iter().collect::<Vec<_>>(), [
-            ("gmail.com".to_owned(), 1),
-            ("yahoo.com".to_owned(), 1)
-        ]);
+        assert_eq!(
+            mail.recipients.into_iter().collect::<Vec<_>>(),
+            [("gmail.com".to_owned(), 1), ("yahoo.com".to_owned(), 1)]
+        );
     }
 
     #[test]
@@ -312,13 +318,26 @@ mod tests {
             ("[]".to_owned(), "the body is not a JSON object"),
             ("{\"a\":".to_owned(), "the body is not valid JSON, at line 1 column 5"),
             (format!("{{{REST}}} x"), "the body is not valid JSON"),
-            (format!("{{{REST},\"ConfigurationSetName\":\"a\",\"ConfigurationSetName\":\"b\"}}"), "the body has a member of another type, or one twice"),
+            (
+                format!("{{{REST},\"ConfigurationSetName\":\"a\",\"ConfigurationSetName\":\"b\"}}"),
+                "the body has a member of another type, or one twice",
+            ),
             (format!("{{{REST},\"ConfigurationSetName\":7}}"), "the body has a member of another type"),
             (format!("{{{REST},\"ConfigurationSetName\":\"a b\"}}"), "the configuration set has a character"),
             (format!("{{{}}}", REST.replace("ToAddresses", "ToMore")), "the body has a member of another type"),
-            (format!("{{{}}}", REST.replace("x@gmail.com", "x@gmail.com\\r\\nBcc: y@z.example")), "recipients: an address has a control character"),
-            (format!("{{{}}}", REST.replace("x@gmail.com", "x@gmail.com, y@gmail.com")), "recipients: one address is expected, not 2"),
-            (json!({ "FromEmailAddress": "a@b.example", "Destination": { "ToAddresses": ["x@y.example"] } }).to_string(), "Content is missing"),
+            (
+                format!("{{{}}}", REST.replace("x@gmail.com", "x@gmail.com\\r\\nBcc: y@z.example")),
+                "recipients: an address has a control character",
+            ),
+            (
+                format!("{{{}}}", REST.replace("x@gmail.com", "x@gmail.com, y@gmail.com")),
+                "recipients: one address is expected, not 2",
+            ),
+            (
+                json!({ "FromEmailAddress": "a@b.example", "Destination": { "ToAddresses": ["x@y.example"] } })
+                    .to_string(),
+                "Content is missing",
+            ),
             (json!({ "Content": { "Raw": { "Data": "*" } } }).to_string(), "the raw message is not base64"),
             (json!({ "Content": { "Raw": { "Data": "AAAA" } } }).to_string(), "line 1 of the header is not a field"),
             (json!({ "Content": { "Raw": { "Data": 1 } } }).to_string(), "Content.Raw.Data is not a string"),
@@ -349,7 +368,10 @@ mod tests {
     fn a_bulk_request_is_cut_into_the_chosen_entries() {
         let request = bulk_request(3);
         let Ok(Parsed::Bulk(mails, forward)) = parse(SEND_BULK, request.to_string().into(), &rules()) else { panic!() };
-        assert_eq!(mails.iter().map(|mail| mail.class).collect::<Vec<_>>(), [Class::Bulk, Class::Critical, Class::Bulk]);
+        assert_eq!(
+            mails.iter().map(|mail| mail.class).collect::<Vec<_>>(),
+            [Class::Bulk, Class::Critical, Class::Bulk]
+        );
         let mut expected = request.clone();
         expected["ConfigurationSetName"] = json!("route");
         let made = |chosen: &[usize]| serde_json::from_slice::<Value>(&forward.with_route("route", chosen)).unwrap();

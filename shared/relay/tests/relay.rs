@@ -62,7 +62,7 @@ fn json_of(response: &Response<Bytes>) -> Value {
     serde_json::from_slice(response.body()).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_reaches_ses_as_it_came_signed_anew_and_the_answer_comes_back_as_it_is() {
     let fixture = Fixture::start().await;
     let answer = fixture.v2(V2, &simple(&["x@gmail.com"])).await;
@@ -91,7 +91,7 @@ async fn a_mail_reaches_ses_as_it_came_signed_anew_and_the_answer_comes_back_as_
     assert_eq!(world.granted - world.given_back, 2, "what was not used is given back at the end");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mail_that_may_not_go_is_throttled_as_a_whole_and_nothing_of_it_is_sent_or_used() {
     let fixture = Fixture::start().await;
     fixture.double.world().quotas.insert("gmail", 0);
@@ -100,11 +100,13 @@ async fn mail_that_may_not_go_is_throttled_as_a_whole_and_nothing_of_it_is_sent_
     assert!(["28", "29"].contains(&header(&answer, "retry-after")), "{answer:?}");
     let message = json_of(&answer)["message"].as_str().unwrap().to_owned();
     assert!(message.contains("the quota of gmail is used up; ask again in 2") && !message.contains('@'), "{message}");
-    let answer = fixture.v1("Action=SendEmail&Source=a@news.example&Destination.ToAddresses.member.1=x@gmail.com").await;
+    let answer =
+        fixture.v1("Action=SendEmail&Source=a@news.example&Destination.ToAddresses.member.1=x@gmail.com").await;
     assert_eq!(answer.status().as_u16(), 400);
     assert!(text(&answer).contains("<Code>Throttling</Code>"), "{}", text(&answer));
     let metrics = fixture.metrics().await;
-    let deferred = "ses_relay_mails_total{operation=\"v2 SendEmail\",class=\"bulk\",isp=\"yahoo\",outcome=\"deferred\"} 1";
+    let deferred =
+        "ses_relay_mails_total{operation=\"v2 SendEmail\",class=\"bulk\",isp=\"yahoo\",outcome=\"deferred\"} 1";
     assert!(metrics.contains(deferred), "{metrics}");
     assert_eq!(fixture.program.stop().0, 0);
     let world = fixture.double.world();
@@ -112,11 +114,12 @@ async fn mail_that_may_not_go_is_throttled_as_a_whole_and_nothing_of_it_is_sent_
     assert_eq!(world.granted, world.given_back);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_ses_refuses_is_passed_on_and_put_back_and_what_is_unclear_counts_as_sent() {
     let fixture = Fixture::start().await;
     let paused = || {
-        let headers = vec![("x-amzn-errortype", "SendingPausedException".to_owned()), ("x-amzn-requestid", "r".to_owned())];
+        let headers =
+            vec![("x-amzn-errortype", "SendingPausedException".to_owned()), ("x-amzn-requestid", "r".to_owned())];
         Fate::Answer(400, headers, "{\"message\": \"paused\"}".to_owned())
     };
     let failing = Fate::Answer(500, Vec::new(), "oops".to_owned());
@@ -126,7 +129,8 @@ async fn what_ses_refuses_is_passed_on_and_put_back_and_what_is_unclear_counts_a
         let answer = fixture.v2(V2, &simple(&["x@gmail.com"])).await;
         answers.push((answer.status().as_u16(), header(&answer, "x-amzn-errortype").to_owned()));
     }
-    let expected = [(400, "SendingPausedException"), (500, ""), (503, "ServiceUnavailable"), (503, "ServiceUnavailable")];
+    let expected =
+        [(400, "SendingPausedException"), (500, ""), (503, "ServiceUnavailable"), (503, "ServiceUnavailable")];
     assert_eq!(answers, expected.map(|(status, kind)| (status, kind.to_owned())));
     let metrics = fixture.metrics().await;
     for line in ["outcome=\"refused\"} 1", "outcome=\"unclear\"} 3"] {
@@ -138,7 +142,7 @@ async fn what_ses_refuses_is_passed_on_and_put_back_and_what_is_unclear_counts_a
     assert_eq!(world.granted - world.given_back, 3);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_of_the_gate_is_followed_and_one_mail_takes_one_route() {
     let fixture = Fixture::start().await;
     fixture.double.world().routes.insert("gmail", "shared");
@@ -154,7 +158,7 @@ async fn a_route_of_the_gate_is_followed_and_one_mail_takes_one_route() {
     assert_eq!(world.granted - world.given_back, 1, "that of yahoo's own quota is given back");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_of_a_bulk_call_go_or_wait_one_by_one_in_their_order() {
     let fixture = Fixture::start().await;
     fixture.double.world().quotas.insert("gmail", 1);
@@ -169,13 +173,16 @@ async fn entries_of_a_bulk_call_go_or_wait_one_by_one_in_their_order() {
         .iter()
         .map(|result| (result["Status"].as_str().unwrap(), result["MessageId"].as_str().unwrap_or_default()))
         .collect();
-    assert_eq!(results, [
-        ("SUCCESS", "a@gmail.com"),
-        ("SUCCESS", "b@yahoo.com"),
-        ("ACCOUNT_THROTTLED", ""),
-        ("MESSAGE_REJECTED", ""),
-        ("SUCCESS", "d@yahoo.com"),
-    ]);
+    assert_eq!(
+        results,
+        [
+            ("SUCCESS", "a@gmail.com"),
+            ("SUCCESS", "b@yahoo.com"),
+            ("ACCOUNT_THROTTLED", ""),
+            ("MESSAGE_REJECTED", ""),
+            ("SUCCESS", "d@yahoo.com"),
+        ]
+    );
     {
         let world = fixture.double.world();
         let mut sets: Vec<_> = world
@@ -213,7 +220,7 @@ async fn entries_of_a_bulk_call_go_or_wait_one_by_one_in_their_order() {
     assert_eq!(world.granted - world.given_back, 3 + 1 + 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_relayed_is_answered_in_the_shape_of_ses_and_never_forwarded() {
     let fixture = Fixture::start().await;
     let many: Vec<String> = (0..51).map(|number| format!("r{number}@gmail.com")).collect();
@@ -243,11 +250,16 @@ async fn what_cannot_be_relayed_is_answered_in_the_shape_of_ses_and_never_forwar
     let answer = fixture.program.post(&fixture.http, V2, "application/json", large).await;
     assert_eq!(answer.status().as_u16(), 413);
     assert!(fixture.double.world().ses.is_empty() && fixture.double.world().asked.is_empty());
-    assert!(fixture.metrics().await.contains("ses_relay_rejected_requests_total{operation=\"v2\",reason=\"malformed\"} "));
+    assert!(
+        fixture
+            .metrics()
+            .await
+            .contains("ses_relay_rejected_requests_total{operation=\"v2 SendEmail\",reason=\"malformed\"} 4")
+    );
     assert_eq!(fixture.program.stop().0, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_gate_fails_bulk_mail_waits_critical_mail_goes_and_a_set_that_it_does_not_know_is_named() {
     let fixture = Fixture::start().await;
     let problem = json!({ "type": "about:blank", "title": "unknown", "status": 404, "code": "unknown-configuration-set",
@@ -272,7 +284,7 @@ async fn while_the_gate_fails_bulk_mail_waits_critical_mail_goes_and_a_set_that_
     assert_eq!(fixture.program.stop().0, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_lets_what_is_under_way_finish_and_takes_nothing_new() {
     let fixture = Fixture::start().await;
     assert_eq!(fixture.program.get(&fixture.http, "/healthz").await.status().as_u16(), 200);
@@ -294,7 +306,7 @@ async fn a_signal_lets_what_is_under_way_finish_and_takes_nothing_new() {
     assert_eq!(world.granted - world.given_back, 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_says_what_works_and_its_exit_code_says_whether_all_does() {
     let double = Double::start().await;
     let config = std::env::temp_dir().join(format!("ses-relay-check-{}.toml", std::process::id()));
@@ -306,18 +318,23 @@ async fn a_check_says_what_works_and_its_exit_code_says_whether_all_does() {
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
     let good = format!("[ses]\nendpoint = \"{}\"\n", double.url);
-    double.world().answers = [Fate::Answer(403, vec![("x-amzn-errortype", "AccessDeniedException".to_owned())], "{}".to_owned())].into();
+    double.world().answers =
+        [Fate::Answer(403, vec![("x-amzn-errortype", "AccessDeniedException".to_owned())], "{}".to_owned())].into();
     let output = run(&good, &double.url).await.unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let checks: Vec<&str> = report["checks"].as_array().unwrap().iter().map(|check| check["what"].as_str().unwrap()).collect();
+    let checks: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().map(|check| check["what"].as_str().unwrap()).collect();
     assert_eq!(checks, ["configuration", "credentials", "gate", "SES"]);
     let output = run(&good, "http://127.0.0.1:9/").await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let output = run("lissten = 1", &double.url).await.unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let error: Value = serde_json::from_slice(&output.stderr).unwrap();
-    assert_eq!((error["error"].as_str(), error["remedy"].as_str()), (Some("invalid_config"), Some("Did you mean `listen`?")));
+    assert_eq!(
+        (error["error"].as_str(), error["remedy"].as_str()),
+        (Some("invalid_config"), Some("Did you mean `listen`?"))
+    );
     assert!(error["message"].as_str().unwrap().contains("line 1, column 1"), "{error}");
     std::fs::remove_file(&config).unwrap();
 }

@@ -249,7 +249,13 @@ impl Program {
         Program { child, url, status, output: Some(output) }
     }
 
-    pub(crate) async fn post(&self, http: &Http, path: &str, content_type: &str, body: impl Into<Bytes>) -> Response<Bytes> {
+    pub(crate) async fn post(
+        &self,
+        http: &Http,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> Response<Bytes> {
         let request = Request::post(format!("{}{path}", self.url))
             .header("content-type", content_type)
             .header("authorization", "AWS4-HMAC-SHA256 Credential=of/the/caller")
@@ -297,4 +303,3 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {
 fn rand() -> u64 {
     getrandom::u64().unwrap()
 }
-
