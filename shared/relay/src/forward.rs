@@ -90,8 +90,11 @@ pub(crate) enum Entries {
     /// The whole list, and each entry.
     Json { list: Range<usize>, each: Vec<Range<usize>> },
     /// All pairs of the form, and for those of an entry its index and the rest of its key.
-    Form { pairs: Vec<(Range<usize>, Option<(usize, String)>)> },
+    Form { pairs: Vec<(Range<usize>, OfEntry)> },
 }
+
+/// The index of the entry that a pair belongs to, and the rest of its key.
+pub(crate) type OfEntry = Option<(usize, String)>;
 
 impl BulkForward {
     /// The body for some of the entries, in their order.

@@ -47,3 +47,4 @@ pub use ports::{
 };
 pub use relay::Relay;
 pub use server::{Capacity, serve};
+pub use ses_http::{HttpSes, SetupError};

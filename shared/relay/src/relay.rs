@@ -155,10 +155,10 @@ impl Relay {
             Protocol::V1 => {
                 let (action, parsed) = v1::parse(body, &self.parts.rules);
                 let operation = action.map(|action| match action {
-                    v1::Action::SendEmail => "v1 SendEmail",
-                    v1::Action::SendRawEmail => "v1 SendRawEmail",
-                    v1::Action::SendTemplatedEmail => "v1 SendTemplatedEmail",
-                    v1::Action::SendBulkTemplatedEmail => "v1 SendBulkTemplatedEmail",
+                    v1::Action::Simple => "v1 SendEmail",
+                    v1::Action::Raw => "v1 SendRawEmail",
+                    v1::Action::Templated => "v1 SendTemplatedEmail",
+                    v1::Action::Bulk => "v1 SendBulkTemplatedEmail",
                 });
                 (operation.map(|operation| (operation, "/")), parsed)
             }

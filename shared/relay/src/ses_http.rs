@@ -26,7 +26,7 @@ use crate::ports::{Call, NotAnswered, Pending, Ses};
 
 /// SES at an endpoint. Connections are kept for the next call.
 #[derive(Debug)]
-pub(crate) struct HttpSes {
+pub struct HttpSes {
     client: HttpClient,
     /// Without a slash at its end.
     base: String,
@@ -36,7 +36,7 @@ pub(crate) struct HttpSes {
 
 /// Signs requests with the credentials and for the Region of a configuration.
 #[derive(Debug)]
-pub(crate) struct Signer {
+struct Signer {
     region: String,
     provider: SharedCredentialsProvider,
     credentials: Mutex<Option<(Credentials, SystemTime)>>,
@@ -46,13 +46,16 @@ pub(crate) struct Signer {
 
 /// Why SES cannot be called.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SetupError {
+pub enum SetupError {
+    /// Not the URL of an endpoint.
     #[error(
         "`{0}` is not the URL of an endpoint: it has a scheme (https, or http) and a host, like https://email.eu-west-1.amazonaws.com"
     )]
     Url(String),
+    /// Requests are signed with credentials.
     #[error("no provider of credentials is configured")]
     NoCredentials,
+    /// Without root certificates no server can be verified.
     #[error("the root certificates of this system cannot be read")]
     Certificates(#[source] std::io::Error),
 }
@@ -78,12 +81,11 @@ const AGENT: &str = concat!("ses-breaker-relay/", env!("CARGO_PKG_VERSION"));
 
 impl HttpSes {
     /// SES at an endpoint, called with the credentials of a configuration.
-    pub(crate) fn new(
-        endpoint: &str,
-        region: &str,
-        config: &SdkConfig,
-        timeout: Duration,
-    ) -> Result<HttpSes, SetupError> {
+    ///
+    /// # Errors
+    ///
+    /// See [`SetupError`].
+    pub fn new(endpoint: &str, region: &str, config: &SdkConfig, timeout: Duration) -> Result<HttpSes, SetupError> {
         let wrong = || SetupError::Url(endpoint.to_owned());
         let uri: Uri = endpoint.parse().map_err(|_| wrong())?;
         let is_plain =

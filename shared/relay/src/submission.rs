@@ -105,3 +105,128 @@ fn reply(done: &Done) -> Reply {
     let text = text.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).take(400).collect();
     Reply { code, status, text }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::Response;
+    use permits::Class;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::ports::{
+        Call, Deferral, Granted, Lease, NoPermission, NotAnswered, Pending, Permission, Permitting, Sender, Ses,
+    };
+
+    /// Grants all mail but that to `wait.example`, and counts what is put back.
+    #[derive(Clone, Default)]
+    struct Granting(Arc<Mutex<u64>>);
+
+    impl Lease for Granting {
+        fn put_back(self: Box<Self>) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+
+    impl Permitting for Granting {
+        fn take<'a>(
+            &'a self,
+            sender: &'a Sender,
+            domain: &'a str,
+            mails: u64,
+            _class: Class,
+        ) -> Pending<'a, Result<Permission, NoPermission>> {
+            Box::pin(async move {
+                if domain == "wait.example" {
+                    let retry_after = std::time::Duration::from_secs(7);
+                    let isp = Some("gmail".into());
+                    return Ok(Permission::Wait(Deferral {
+                        retry_after,
+                        isp,
+                        reason: "the quota is used up".to_owned(),
+                    }));
+                }
+                let route = format!("{}-route", sender.set).into();
+                let isp = Some("gmail".into());
+                Ok(Permission::Granted(Granted { route, mails, isp, degraded: false, lease: Box::new(self.clone()) }))
+            })
+        }
+    }
+
+    /// Keeps what it gets, and answers always the same.
+    struct Recording(Mutex<Vec<Call>>, Result<(u16, &'static str), NotAnswered>);
+
+    impl Ses for Recording {
+        fn send(&self, call: Call) -> Pending<'_, Result<Response<Bytes>, NotAnswered>> {
+            self.0.lock().unwrap().push(call);
+            let answer = self.1.clone().map(|(status, code)| {
+                let response = Response::builder().status(status).header("x-amzn-errortype", code);
+                response.body(Bytes::from_static(b"{\"MessageId\":\"m-1\"}")).unwrap()
+            });
+            Box::pin(async move { answer })
+        }
+    }
+
+    async fn accepted(
+        content: &str,
+        to: &[&str],
+        answer: Result<(u16, &'static str), NotAnswered>,
+    ) -> (Reply, Vec<Value>, u64) {
+        let (granting, ses) = (Granting::default(), Arc::new(Recording(Mutex::default(), answer)));
+        let relay = Relay::over("news", Arc::new(granting.clone()), ses.clone());
+        let recipients = to.iter().map(|&to| to.to_owned()).collect();
+        let content = Bytes::from(content.to_owned());
+        let reply = relay.accept(Message { from: "bounce@b.example".to_owned(), recipients, content }).await;
+        let calls = ses.0.lock().unwrap().iter().map(|call| serde_json::from_slice(&call.body).unwrap()).collect();
+        let put_back = *granting.0.lock().unwrap();
+        (reply, calls, put_back)
+    }
+
+    const MAIL: &str = "From: \"A\" <a@b.example>\r\nTo: x@gmail.com\r\nBcc: secret@c.example,\r\n d@e.example\r\nx-ses-configuration-set: codes\r\n\
+        X-SES-MESSAGE-TAGS: a=b, c=d\r\nSubject: s\r\n\r\nBcc: text\r\n";
+
+    #[tokio::test]
+    async fn a_message_becomes_raw_mail_to_its_envelope_alone_and_no_blind_copy_is_named_in_it() {
+        let (reply, calls, _) = accepted(MAIL, &["x@gmail.com", "secret@c.example"], Ok((200, ""))).await;
+        assert_eq!(reply, Reply { code: 250, status: "2.0.0", text: "Ok m-1".to_owned() });
+        let data = raw::encoded(b"From: \"A\" <a@b.example>\r\nTo: x@gmail.com\r\nSubject: s\r\n\r\nBcc: text\r\n");
+        let expected = json!({
+            "Content": { "Raw": { "Data": data } },
+            "Destination": { "BccAddresses": ["x@gmail.com", "secret@c.example"] },
+            "EmailTags": [{ "Name": "a", "Value": "b" }, { "Name": "c", "Value": "d" }],
+            "ConfigurationSetName": "codes-route",
+        });
+        assert_eq!(calls, [expected]);
+    }
+
+    #[tokio::test]
+    async fn the_envelope_names_the_sender_of_mail_without_from() {
+        let (reply, calls, _) = accepted("Subject: s\r\n\r\n", &["x@gmail.com"], Ok((200, ""))).await;
+        assert_eq!((reply.code, &calls[0]["FromEmailAddress"]), (250, &json!("bounce@b.example")));
+    }
+
+    #[tokio::test]
+    async fn a_mailer_keeps_what_may_go_later_and_gives_up_what_ses_refuses() {
+        let check = async |to: &str, answer, expected: &str, expected_back| {
+            let (reply, _, put_back) = accepted(MAIL, &[to], answer).await;
+            assert_eq!(format!("{} {} {}", reply.code, reply.status, reply.text), expected);
+            assert_eq!(put_back, expected_back, "{expected}");
+            assert!(!reply.text.contains("x@") && !reply.text.contains("nobody"));
+        };
+        let ok = Ok((200, ""));
+        check("x@wait.example", ok, "451 4.7.1 mail to gmail has to wait: the quota is used up; ask again in 7 s", 0)
+            .await;
+        let refused = Ok((400, "MessageRejected"));
+        check("x@gmail.com", refused, "554 5.0.0 Transaction failed: MessageRejected", 1).await;
+        check("x@gmail.com", Ok((400, "SendingPausedException")), "451 4.7.1 SendingPausedException", 1).await;
+        let throttled = Ok((429, "TooManyRequestsException"));
+        check("x@gmail.com", throttled, "454 4.7.0 Throttling failure: TooManyRequestsException", 1).await;
+        check("x@gmail.com", Ok((500, "InternalFailure")), "451 4.3.0 InternalFailure", 0).await;
+        let unclear = Err(NotAnswered::Unclear("timeout".to_owned()));
+        check("x@gmail.com", unclear, "451 4.3.0 no answer came from SES: timeout", 0).await;
+        let not_sent = Err(NotAnswered::NotSent("refused".to_owned()));
+        check("x@gmail.com", not_sent, "451 4.3.0 SES was not reached: refused", 1).await;
+        check("nobody", Ok((200, "")), "554 5.6.0 recipients: an address has no local part or no `@`", 0).await;
+    }
+}

@@ -14,23 +14,22 @@ use crate::raw;
 /// An operation that is relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
-    SendEmail,
-    SendRawEmail,
-    SendTemplatedEmail,
-    SendBulkTemplatedEmail,
+    Simple,
+    Raw,
+    Templated,
+    Bulk,
 }
 
 impl Action {
-    const ALL: [Action; 4] =
-        [Action::SendEmail, Action::SendRawEmail, Action::SendTemplatedEmail, Action::SendBulkTemplatedEmail];
+    const ALL: [Action; 4] = [Action::Simple, Action::Raw, Action::Templated, Action::Bulk];
 
     /// As in requests.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Action::SendEmail => "SendEmail",
-            Action::SendRawEmail => "SendRawEmail",
-            Action::SendTemplatedEmail => "SendTemplatedEmail",
-            Action::SendBulkTemplatedEmail => "SendBulkTemplatedEmail",
+            Action::Simple => "SendEmail",
+            Action::Raw => "SendRawEmail",
+            Action::Templated => "SendTemplatedEmail",
+            Action::Bulk => "SendBulkTemplatedEmail",
         }
     }
 }
@@ -128,16 +127,14 @@ pub(crate) fn parse(body: Bytes, rules: &Rules) -> (Option<Action>, Result<Parse
         return (None, Err(Fault::Unsupported(text)));
     };
     let parsed = match action {
-        Action::SendBulkTemplatedEmail => bulk(&form, body.clone(), rules),
-        Action::SendEmail | Action::SendRawEmail | Action::SendTemplatedEmail => {
-            single(action, &form, body.clone(), rules)
-        }
+        Action::Bulk => bulk(&form, body.clone(), rules),
+        Action::Simple | Action::Raw | Action::Templated => single(action, &form, body.clone(), rules),
     };
     (Some(action), parsed)
 }
 
 fn single(action: Action, form: &Form<'_>, body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
-    let is_raw = action == Action::SendRawEmail;
+    let is_raw = action == Action::Raw;
     let mut to = Recipients::default();
     let mut tags = Tags::default();
     for pair in &form.pairs {
@@ -193,7 +190,7 @@ fn bulk(form: &Form<'_>, body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
         keys.push((pair.whole.clone(), of));
     }
     if entries.is_empty() || entries.len() as u64 > MAX_RECIPIENTS {
-        return Err(malformed(&format!("Destinations has {} members, not 1 to {MAX_RECIPIENTS}", entries.len())));
+        return Err(malformed(format!("Destinations has {} members, not 1 to {MAX_RECIPIENTS}", entries.len())));
     }
     let numbers: Vec<u64> = entries.keys().copied().collect();
     let (set, from, default_class) = (form.get(SET)?, form.get("Source")?, default_tags.find(&rules.class_tag));
@@ -253,7 +250,7 @@ fn add(to: &mut Recipients, form: &Form<'_>, pair: &Pair, known: bool) -> Result
     match (known, value.is_empty()) {
         (true, false) if pair.key.contains(".member.") => to.add_one(&value).map_err(malformed),
         // An empty list, as SDKs write it: `Destination.ToAddresses=`, `Destinations=`.
-        (_, true) if !pair.key.rsplit('.').next().is_some_and(|last| index(last).is_some()) => Ok(()),
+        (_, true) if pair.key.rsplit('.').next().is_none_or(|last| index(last).is_none()) => Ok(()),
         _ => Err(malformed("a parameter of Destination is not known, or empty")),
     }
 }

@@ -1,5 +1,7 @@
 //! The program in front of doubles of SES and of the gate, over HTTP: what reaches SES, and what callers are answered.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod double;
 
 use std::time::Duration;
