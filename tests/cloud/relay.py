@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+import traceback
 import urllib.request
 from email.message import EmailMessage
 
@@ -22,21 +23,25 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-FROM = "News, Daily <editor@news.example.com>".replace("News, Daily", '"News, Daily"')
+FROM = '"News, Daily" <editor@news.example.com>'
 
 
 class Checks:
     def __init__(self, arguments):
         # As an application would be pointed at it.
-        relayed = os.environ | {"AWS_ENDPOINT_URL_SESV2": arguments.relay, "AWS_ENDPOINT_URL_SES": arguments.relay}
+        relayed = {"AWS_ENDPOINT_URL_SESV2": arguments.relay, "AWS_ENDPOINT_URL_SES": arguments.relay}
         # What the caller signs with is not looked at.
         relayed |= {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
+        os.environ.setdefault("AWS_DEFAULT_REGION", os.environ["AWS_REGION"])
         self.direct_v1, self.direct = boto3.client("ses"), boto3.client("sesv2")
         os.environ.update(relayed)
         session = boto3.session.Session()
         self.v2, self.v1 = session.client("sesv2"), session.client("ses")
         self.session = session
         self.metrics_url = arguments.metrics
+        # The emulated SES keeps the sets of its two APIs apart.
+        for name in ("news", "news-shared", "codes"):
+            self.direct_v1.create_configuration_set(ConfigurationSet={"Name": name})
         for identity in ("news.example.com", "editor@news.example.com"):
             self.direct.create_email_identity(EmailIdentity=identity)
 
@@ -160,14 +165,16 @@ def main():
     parser.add_argument("--relay", required=True)
     parser.add_argument("--metrics", required=True)
     checks = Checks(parser.parse_args())
+    failed = False
     for check in (checks.v2_simple, checks.v2_raw, checks.v1_all, checks.templates, checks.deferred, checks.overflow,
                   checks.stopped, checks.unsupported, checks.quiet):
         try:
             check()
+            print(f"passed   {check.__name__}")
         except Exception:
-            print(f"FAILED   {check.__name__}", file=sys.stderr)
-            raise
-        print(f"passed   {check.__name__}")
+            failed = True
+            print(f"FAILED   {check.__name__}: {traceback.format_exc()}")
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
