@@ -201,7 +201,7 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     let status = status_listener.local_addr().map_or(status, |bound| bound);
     tracing::info!(%address, %status, gate = %setup.gate, ses = %setup.endpoint, "relaying");
     if !config.listen.ip().is_loopback() {
-        tracing::warn!(%address, "whoever can connect to this address can send mail in your name: callers are not checked");
+        tracing::warn!(%address, "every program that can connect to this address can send mail in your name: callers are not checked");
     }
     let (stop, stopped) = watch::channel(false);
     let (status_stop, status_stopped) = watch::channel(false);

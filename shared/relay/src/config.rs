@@ -164,11 +164,11 @@ impl Config {
         let wrong = |problem: String, remedy: &str| Err(ConfigFault { problem, remedy: remedy.to_owned() });
         let mut listens = vec![("listen", self.listen), ("status.listen", self.status.listen)];
         listens.extend(self.smtp.as_ref().map(|smtp| ("smtp.listen", smtp.listen)));
-        // The front for SMTP has users and TLS; what listens here takes mail from whoever can connect.
+        // The front for SMTP has users and TLS; what listens here takes mail from every program that can connect.
         for (key, address) in &listens[..2] {
             if !address.ip().is_loopback() && !self.allow_public {
                 return wrong(
-                    format!("{key} = \"{address}\": whoever can connect there can send mail in your name"),
+                    format!("{key} = \"{address}\": every program that can connect there can send mail in your name"),
                     "The relay does not check the signatures of callers. Listen on 127.0.0.1, or set `allow_public = true` if \
                      only programs that may send can reach this address.",
                 );
@@ -320,7 +320,7 @@ mod tests {
             "default_configuration_set = \"a b\"",
             "[smtp]\nlisten = \"127.0.0.1:2525\"\ntls_key = \"a\"",
         ]), @r#"
-        listen = "0.0.0.0:8025": whoever can connect there can send mail in your name | The relay does not check the signatures of callers. Listen on 127.0.0.1, or set `allow_public = true` if only programs that may send can reach this address.
+        listen = "0.0.0.0:8025": every program that can connect there can send mail in your name | The relay does not check the signatures of callers. Listen on 127.0.0.1, or set `allow_public = true` if only programs that may send can reach this address.
         status.listen and listen are the same address
         an entry of [[class]] names neither a configuration_set nor an identity
         class.identity: `a b` is not a domain

@@ -353,7 +353,10 @@ impl Relay {
             Outcome::Sent => tracing::debug!(operation, class, set, mails = isps(), "sent"),
             // The gate's reasons name ISPs. What else may be in `why` may quote a domain.
             Outcome::Deferred => tracing::info!(operation, class, set, mails = isps(), why, "deferred"),
-            Outcome::Refused => tracing::info!(operation, class, set, mails = isps(), "refused"),
+            Outcome::Refused => {
+                let code = if why.bytes().all(|byte| byte.is_ascii_alphanumeric()) { why } else { "" };
+                tracing::info!(operation, class, set, mails = isps(), code, "refused");
+            }
             Outcome::Unclear | Outcome::Failed => {
                 tracing::warn!(operation, class, set, mails = isps(), why, "{}", outcome.name());
             }
