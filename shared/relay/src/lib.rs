@@ -6,7 +6,7 @@
 //! is ([`relay`]). All of that is done over two ports, [`Permitting`] and [`Ses`]; behind them are [`Clients`] of the gate,
 //! and SES over HTTP.
 //!
-//! **Invariant:** no mail is handed to SES without a permit for each of its recipients, and none twice. **Invariant:** of a
+//! **Invariant:** no mail is handed to SES unless the gate lets it go to each of its recipients, and none twice. **Invariant:** of a
 //! body that is forwarded, only the name of the configuration set is another; a body in which it, or a recipient, could be
 //! read in two ways is refused. **Invariant:** a permit is put back only if SES has refused the mail for certain, or was not
 //! reached. **Invariant:** no address and no domain is logged or is a label of a metric. **Invariant:** nothing panics, whatever

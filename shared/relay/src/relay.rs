@@ -434,3 +434,191 @@ pub(crate) fn request_id() -> String {
     let hex = format!("{bits:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use permits::Class;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ports::{Granted, Lease, Pending, Permission, Sender};
+
+    /// What happens, and what was counted: every permit is held by a message, used, or put back.
+    #[derive(Debug, Default)]
+    struct Ledger {
+        permits: VecDeque<Asked>,
+        fates: VecDeque<Fate>,
+        granted: u64,
+        put_back: u64,
+        /// Recipients that SES accepted, or may have accepted.
+        maybe_sent: u64,
+        calls: usize,
+    }
+
+    /// The answer to a request for permits.
+    #[derive(Clone, Copy, Debug)]
+    enum Asked {
+        /// At most so many of those that are asked for.
+        Granted(u64),
+        /// By another route.
+        Overflow,
+        Wait,
+        Refused,
+        Unavailable,
+    }
+
+    /// The answer of SES.
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Status(u16),
+        NotSent,
+        Unclear,
+        /// 200, and a body that is not SES's.
+        Garbage,
+    }
+
+    #[derive(Clone, Default)]
+    struct World(Arc<Mutex<Ledger>>);
+
+    struct OfWorld(World, u64);
+
+    impl Lease for OfWorld {
+        fn put_back(self: Box<Self>) {
+            self.0.0.lock().unwrap().put_back += self.1;
+        }
+    }
+
+    impl Permitting for World {
+        fn take<'a>(
+            &'a self,
+            sender: &'a Sender,
+            _domain: &'a str,
+            mails: u64,
+            _class: Class,
+        ) -> Pending<'a, Result<Permission, NoPermission>> {
+            let mut ledger = self.0.lock().unwrap();
+            let asked = ledger.permits.pop_front().unwrap_or(Asked::Granted(u64::MAX));
+            let (route, mails) = match asked {
+                Asked::Granted(most) => (sender.set.clone(), mails.min(most.max(1))),
+                Asked::Overflow => ("shared".to_owned(), mails),
+                Asked::Wait => {
+                    let retry_after = Duration::from_millis(1);
+                    let wait = Deferral { retry_after, isp: None, reason: "no".to_owned() };
+                    return Box::pin(async { Ok(Permission::Wait(wait)) });
+                }
+                Asked::Refused => return Box::pin(async { Err(NoPermission::Refused("no".to_owned())) }),
+                Asked::Unavailable => return Box::pin(async { Err(NoPermission::Unavailable("no".to_owned())) }),
+            };
+            ledger.granted += mails;
+            let lease = Box::new(OfWorld(self.clone(), mails));
+            let granted = Granted { route: route.into(), mails, isp: None, degraded: false, lease };
+            Box::pin(async { Ok(Permission::Granted(granted)) })
+        }
+    }
+
+    impl Ses for World {
+        fn send(&self, call: Call) -> Pending<'_, Result<Response<Bytes>, NotAnswered>> {
+            let mut ledger = self.0.lock().unwrap();
+            let fate = ledger.fates.pop_front().unwrap_or(Fate::Status(200));
+            ledger.calls += 1;
+            let body: Value = serde_json::from_slice(&call.body).unwrap();
+            let recipients = |destination: &Value| destination["ToAddresses"].as_array().map_or(0, Vec::len) as u64;
+            let entries = body["BulkEmailEntries"].as_array().cloned().unwrap_or_default();
+            let mails = match entries.len() {
+                0 => recipients(&body["Destination"]),
+                _ => entries.iter().map(|entry| recipients(&entry["Destination"])).sum(),
+            };
+            let results: Vec<Value> =
+                entries.iter().map(|_| json!({ "Status": "SUCCESS", "MessageId": "m" })).collect();
+            let (status, text) = match fate {
+                Fate::Status(status) => (status, json!({ "BulkEmailEntryResults": results }).to_string()),
+                Fate::Garbage => (200, "<html>".to_owned()),
+                Fate::NotSent => return Box::pin(async { Err(NotAnswered::NotSent("no".to_owned())) }),
+                Fate::Unclear => {
+                    ledger.maybe_sent += mails;
+                    return Box::pin(async { Err(NotAnswered::Unclear("no".to_owned())) });
+                }
+            };
+            if !(400..500).contains(&status) || status == 408 {
+                ledger.maybe_sent += mails;
+            }
+            let answer = Response::builder().status(status).body(Bytes::from(text)).unwrap();
+            Box::pin(async { Ok(answer) })
+        }
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        prop_oneof![
+            6 => (1..4u64).prop_map(Asked::Granted),
+            2 => Just(Asked::Overflow),
+            2 => Just(Asked::Wait),
+            1 => Just(Asked::Refused),
+            1 => Just(Asked::Unavailable),
+        ]
+    }
+
+    fn fate() -> impl Strategy<Value = Fate> {
+        let statuses = prop::sample::select(vec![200_u16, 301, 400, 403, 404, 408, 429, 500, 503]);
+        prop_oneof![
+            4 => Just(Fate::Status(200)),
+            4 => statuses.prop_map(Fate::Status),
+            1 => Just(Fate::NotSent),
+            1 => Just(Fate::Unclear),
+            1 => Just(Fate::Garbage),
+        ]
+    }
+
+    fn to(recipients: &[u8]) -> Value {
+        let to: Vec<String> = recipients.iter().enumerate().map(|(n, isp)| format!("r{n}@isp{isp}.example")).collect();
+        json!({ "ToAddresses": to })
+    }
+
+    proptest! {
+        /// Each permit is used or put back once, and one is used exactly for each recipient whose mail SES may have.
+        #[test]
+        fn every_permit_is_used_by_mail_that_may_have_gone_or_put_back(
+            requests in prop::collection::vec(prop::collection::vec(prop::collection::vec(0..4u8, 1..5), 1..5), 1..6),
+            permits in prop::collection::vec(asked(), 0..40),
+            overflows in any::<bool>(),
+            fates in prop::collection::vec(fate(), 0..10),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let world = World::default();
+            let permits: Vec<Asked> =
+                permits.into_iter().filter(|asked| overflows || !matches!(asked, Asked::Overflow)).collect();
+            *world.0.lock().unwrap() = Ledger { permits: permits.into(), fates: fates.into(), ..Ledger::default() };
+            let relay = Relay::over("news", Arc::new(world.clone()), Arc::new(world.clone()));
+            for entries in requests {
+                // One entry is a mail; several are a bulk call.
+                let (path, body) = match &entries[..] {
+                    [one] => (v2::SEND, json!({
+                        "FromEmailAddress": "a@b.example", "Destination": to(one), "Content": { "Simple": {} },
+                    })),
+                    several => (v2::SEND_BULK, json!({
+                        "FromEmailAddress": "a@b.example", "DefaultContent": {},
+                        "BulkEmailEntries": several.iter().map(|one| json!({ "Destination": to(one) })).collect::<Vec<_>>(),
+                    })),
+                };
+                let before = world.0.lock().unwrap().calls;
+                let request = Request::post(path).body(Bytes::from(body.to_string())).unwrap();
+                let answer = runtime.block_on(relay.handle(request));
+                let ledger = world.0.lock().unwrap();
+                let used = ledger.granted - ledger.put_back;
+                prop_assert!(used <= ledger.maybe_sent, "{}: {:?}", used, answer);
+                // Where a mail takes the other route, the permits of its own set are put back.
+                prop_assert!(overflows || used == ledger.maybe_sent, "{}: {:?}", used, answer);
+                // One call for a mail, and one for each route of a bulk call.
+                let most = entries.len().min(2);
+                prop_assert!(ledger.calls - before <= most);
+                if answer.status() == 200 && path == v2::SEND_BULK && answer.body() != "<html>" {
+                    let results: Value = serde_json::from_slice(answer.body()).unwrap();
+                    prop_assert_eq!(results["BulkEmailEntryResults"].as_array().unwrap().len(), entries.len());
+                }
+            }
+        }
+    }
+}

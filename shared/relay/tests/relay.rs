@@ -340,3 +340,43 @@ async fn a_check_says_what_works_and_its_exit_code_says_whether_all_does() {
     assert!(error["message"].as_str().unwrap().contains("line 1, column 1"), "{error}");
     std::fs::remove_file(&config).unwrap();
 }
+
+/// Writes bytes as they are, and returns what comes back until the connection ends.
+fn raw(url: &str, pieces: &[&str], ends: bool) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut connection = std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    for piece in pieces {
+        connection.write_all(piece.as_bytes()).unwrap();
+    }
+    if ends {
+        connection.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    let mut answer = String::new();
+    let _ = connection.read_to_string(&mut answer);
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_slow_breaks_off_or_is_not_http_takes_nothing_and_reaches_nobody() {
+    let double = Double::start().await;
+    let program = Program::start(&double, "[limits]\nread_secs = 1\nin_flight_mib = 64");
+    let head = |length: usize| {
+        format!("POST {V2} HTTP/1.1\r\nHost: relay\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
+    };
+    let answer = raw(&program.url, &[&head(100), "{"], false);
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("RequestTimeout"), "{answer}");
+    raw(&program.url, &[&head(100), "{"], true);
+    assert!(raw(&program.url, &["\u{1}\u{2}\r\n\r\n"], false).starts_with("HTTP/1.1 400"));
+    let long = format!("POST / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
+    assert!(raw(&program.url, &[&long], false).starts_with("HTTP/1.1 431"));
+    // Two that reserve nearly all memory do not keep it.
+    for _ in 0..3 {
+        let answer = raw(&program.url, &[&head(50 << 20)], false);
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    let http = http();
+    let answer = program.post(&http, V2, "application/json", simple(&["x@gmail.com"]).to_string()).await;
+    assert_eq!(answer.status().as_u16(), 200);
+    assert_eq!(double.world().ses.len(), 1);
+    assert_eq!(program.stop().0, 0);
+}
