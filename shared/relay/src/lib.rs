@@ -24,6 +24,7 @@ pub mod cli;
 mod clients;
 mod config;
 mod forward;
+mod large;
 mod mail;
 mod metrics;
 mod mime;

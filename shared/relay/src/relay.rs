@@ -17,7 +17,7 @@ use crate::mail::{Mail, Rules};
 use crate::metrics::{Metrics, Outcome};
 use crate::plan::{ByIsp, Grants, What, plan};
 use crate::ports::{Call, Deferral, NoPermission, NotAnswered, Permitting, Ses};
-use crate::{v1, v2};
+use crate::{large, v1, v2};
 
 /// Relays requests of the SES API: asks the gate for each mail, and hands it to SES with the route that the gate names.
 #[derive(Clone)]
@@ -107,7 +107,12 @@ impl Relay {
             head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let (operation, parsed) = match refused_head(&head.method, head.uri.query(), &head.headers) {
             Some(fault) => (None, Err(fault)),
-            None => self.parse(protocol, head.uri.path(), body),
+            None => {
+                let (own, path, length) = (self.clone(), head.uri.path().to_owned(), body.len());
+                let parsed = large::on(length, move || own.parse(protocol, &path, body)).await;
+                let fault = || Fault::Unavailable("the request could not be read".to_owned());
+                parsed.unwrap_or_else(|| (None, Err(fault())))
+            }
         };
         let (done, in_ses) = match (operation, parsed) {
             (_, Err(fault)) => {

@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use tokio::sync::Mutex;
 
+use crate::large;
 use crate::ports::{Call, NotAnswered, Pending, Ses};
 
 /// SES at an endpoint. Connections are kept for the next call.
@@ -116,7 +117,11 @@ impl HttpSes {
     }
 
     /// Sends a request, signed for a service.
-    pub(crate) async fn call(&self, service: &str, request: Request<Bytes>) -> Result<Response<Bytes>, NotAnswered> {
+    pub(crate) async fn call(
+        &self,
+        service: &'static str,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, NotAnswered> {
         let request = self.signer.signed(service, request).await.map_err(NotAnswered::NotSent)?;
         let answering = async {
             let answer = self.client.request(request).await.map_err(|error| {
@@ -170,39 +175,11 @@ impl Signer {
         self.config.time_source().unwrap_or_default().now()
     }
 
-    /// Signs host, type, time, hash of the body, and the session token if there is one.
-    async fn signed(&self, service: &str, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, String> {
-        let unsigned = |error: &dyn std::fmt::Display| format!("the request cannot be signed: {error}");
+    async fn signed(&self, service: &'static str, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, String> {
         let credentials = self.credentials().await?;
-        let (mut head, body) = request.into_parts();
-        let mut settings = SigningSettings::default();
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let identity = credentials.into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name(service)
-            .time(self.now())
-            .settings(settings)
-            .build()
-            .map_err(|error| unsigned(&error))?
-            .into();
-        let uri = head.uri.to_string();
-        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let headers = content_type.map(|content_type| (CONTENT_TYPE.as_str(), content_type));
-        let signable =
-            SignableRequest::new(head.method.as_str(), &uri, headers.into_iter(), SignableBody::Bytes(&body))
-                .map_err(|error| unsigned(&error))?;
-        let (instructions, _) = sign(signable, &params).map_err(|error| unsigned(&error))?.into_parts();
-        let (signed, _) = instructions.into_parts();
-        for header in signed {
-            let name = HeaderName::from_bytes(header.name().as_bytes()).map_err(|error| unsigned(&error))?;
-            let mut value = HeaderValue::from_str(header.value()).map_err(|error| unsigned(&error))?;
-            value.set_sensitive(header.sensitive());
-            head.headers.insert(name, value);
-        }
-        head.headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        Ok(Request::from_parts(head, Full::new(body)))
+        let (region, time, length) = (self.region.clone(), self.now(), request.body().len());
+        let signing = large::on(length, move || signed(&region, service, credentials, time, request)).await;
+        signing.unwrap_or_else(|| Err("the request could not be signed".to_owned()))
     }
 
     /// Cached, because each call of the provider may call another service.
@@ -222,6 +199,45 @@ impl Signer {
         *known = Some((credentials.clone(), until));
         Ok(credentials)
     }
+}
+
+/// Signs host, type, time, hash of the body, and the session token if there is one.
+fn signed(
+    region: &str,
+    service: &str,
+    credentials: Credentials,
+    time: SystemTime,
+    request: Request<Bytes>,
+) -> Result<Request<Full<Bytes>>, String> {
+    let unsigned = |error: &dyn std::fmt::Display| format!("the request cannot be signed: {error}");
+    let (mut head, body) = request.into_parts();
+    let mut settings = SigningSettings::default();
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    let identity = credentials.into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name(service)
+        .time(time)
+        .settings(settings)
+        .build()
+        .map_err(|error| unsigned(&error))?
+        .into();
+    let uri = head.uri.to_string();
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let headers = content_type.map(|content_type| (CONTENT_TYPE.as_str(), content_type));
+    let signable = SignableRequest::new(head.method.as_str(), &uri, headers.into_iter(), SignableBody::Bytes(&body))
+        .map_err(|error| unsigned(&error))?;
+    let (instructions, _) = sign(signable, &params).map_err(|error| unsigned(&error))?.into_parts();
+    let (signed, _) = instructions.into_parts();
+    for header in signed {
+        let name = HeaderName::from_bytes(header.name().as_bytes()).map_err(|error| unsigned(&error))?;
+        let mut value = HeaderValue::from_str(header.value()).map_err(|error| unsigned(&error))?;
+        value.set_sensitive(header.sensitive());
+        head.headers.insert(name, value);
+    }
+    head.headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    Ok(Request::from_parts(head, Full::new(body)))
 }
 
 impl HttpClient {

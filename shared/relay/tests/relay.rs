@@ -380,3 +380,26 @@ async fn a_request_that_is_slow_breaks_off_or_is_not_http_takes_nothing_and_reac
     assert_eq!(double.world().ses.len(), 1);
     assert_eq!(program.stop().0, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_raw_mail_arrives_whole_with_the_route_in_both_places() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let fixture = Fixture::start().await;
+    fixture.double.world().routes.insert("gmail", "shared");
+    let mail = |set: &str| {
+        let body = "text ".repeat(1_000_000);
+        format!("From: a@news.example\r\nX-SES-CONFIGURATION-SET: {set}\r\nTo: x@gmail.com\r\n\r\n{body}")
+    };
+    let body = json!({ "Content": { "Raw": { "Data": STANDARD.encode(mail("news")) } } });
+    let answer = fixture.v2(V2, &body).await;
+    assert_eq!(answer.status().as_u16(), 200, "{}", text(&answer));
+    {
+        let world = fixture.double.world();
+        let sent: Value = serde_json::from_slice(&world.ses[0].2).unwrap();
+        assert_eq!(sent["ConfigurationSetName"], "shared");
+        let sent = STANDARD.decode(sent["Content"]["Raw"]["Data"].as_str().unwrap()).unwrap();
+        assert!(sent == mail("shared").into_bytes(), "{} bytes", sent.len());
+    }
+    assert_eq!(fixture.program.stop().0, 0);
+}
