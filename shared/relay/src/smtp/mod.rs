@@ -1,1 +1,35 @@
 //! SMTP submission (RFC 6409): sessions, and the server that runs them.
+//!
+//! A client submits a message over SMTP, and gets the relay's own answer to it: sent, not now, or never. Nothing is kept
+//! on disk, and nothing is answered before the relay has: who got 250 has sent.
+//!
+//! What is offered: PIPELINING (RFC 2920), SIZE (1870), 8BITMIME (6152), CHUNKING (3030, without BINARYMIME),
+//! ENHANCEDSTATUSCODES (2034), STARTTLS (3207), AUTH PLAIN and LOGIN (4954), and SMTPUTF8 (6531) if the settings say so.
+//! Not offered: DSN, because SES sends its own bounces; BINARYMIME, because its lines need no end.
+//!
+//! **Invariant:** on an address that other machines reach, there is no session without TLS and a user who has proved to
+//! be one before MAIL. **Invariant:** what is handed over ends where the client ended it: at CRLF `.` CRLF or at the end
+//! of the last BDAT, and has no bare CR, no bare LF and no NUL, so that no server behind SES reads a second message in
+//! it. **Invariant:** addresses have no control characters. **Invariant:** replies and events depend on the bytes of the
+//! client, not on how the network cut them. **Invariant:** all messages together never take more memory than the
+//! settings say. **Invariant:** a message that was handed over is never cancelled. **Invariant:** no address, no subject
+//! and no header is logged. **Invariant:** no input panics.
+//!
+//! Where to start: [`serve`] is the whole; [`Session`] is the protocol without I/O; `content` finds the end of a message;
+//! `command` and `address` read command lines; [`SmtpSettings`] has every number.
+
+mod address;
+mod command;
+mod content;
+mod counts;
+mod credentials;
+mod memory;
+mod server;
+mod session;
+mod settings;
+
+pub use counts::{Refused, SmtpCounts, SmtpSnapshot};
+pub use credentials::{MAX_NAME_BYTES, MIN_SECRET_BYTES, User, UserError};
+pub use server::{Drained, ServeError, Server, serve};
+pub use session::{Event, Fed, Held, MAX_COMMAND_BYTES, Session, Submission};
+pub use settings::{Front, SmtpSettings, SmtpSettingsError, Timeouts, TlsError, tls_from_pem};
