@@ -188,12 +188,12 @@ impl Server {
 
 async fn turn_away(mut stream: TcpStream) {
     let _ = timeout(LINGER, stream.write_all(b"421 4.3.2 Too many connections: try again later\r\n")).await;
-    linger(&mut stream).await;
+    linger(stream, None).await;
 }
 
 impl Shared {
     async fn connection(&self, stream: TcpStream) {
-        let _alive = self.alive.clone();
+        let alive = self.alive.clone();
         let timeouts = self.front.settings.timeouts;
         let session_end = Instant::now() + timeouts.session;
         // Replies are small and waited for.
@@ -204,7 +204,7 @@ impl Shared {
         if !self.front.settings.implicit_tls {
             match self.talk(&mut stream, &mut session, greeting, session_end).await {
                 Ended::StartTls => session.secured(),
-                Ended::Closed => return linger(&mut stream).await,
+                Ended::Closed => return linger(stream, Some(alive)).await,
                 Ended::Gone => return,
             }
             greeting = Vec::new();
@@ -220,7 +220,7 @@ impl Shared {
             return;
         };
         if let Ended::Closed = self.talk(&mut stream, &mut session, greeting, session_end).await {
-            linger(&mut stream).await;
+            linger(stream, Some(alive)).await;
         }
     }
 
@@ -245,7 +245,11 @@ impl Shared {
                 (now + timeouts.data).min(end)
             } else {
                 message_end = None;
-                now + timeouts.command
+                if now >= session_end {
+                    session.expire(&mut out);
+                    return closed(send(stream, &mut out, timeouts).await);
+                }
+                (now + timeouts.command).min(session_end)
             };
             let read = tokio::select! {
                 biased;
@@ -253,11 +257,12 @@ impl Shared {
                     session.shut_down(&mut out);
                     return closed(send(stream, &mut out, timeouts).await);
                 }
-                read = timeout_at(idle.min(session_end), stream.read(&mut buffer)) => read,
+                read = timeout_at(idle, stream.read(&mut buffer)) => read,
             };
             let mut input = match read {
                 Ok(Ok(bytes)) if bytes > 0 => &buffer[..bytes],
                 Ok(_) => return Ended::Gone,
+                Err(_) if idle == session_end => continue,
                 Err(_) => {
                     session.time_out(&mut out);
                     return closed(send(stream, &mut out, timeouts).await);
@@ -281,6 +286,8 @@ impl Shared {
                         let close = session.answer(&reply, &mut out).is_some();
                         if !close && *self.stop.borrow() {
                             session.shut_down(&mut out);
+                        } else if !close && Instant::now() >= session_end {
+                            session.expire(&mut out);
                         } else if !close {
                             continue;
                         }
@@ -351,10 +358,11 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut Vec<u8>, timeouts
 }
 
 /// Closes, and reads what the client still sends: otherwise the system resets the connection, and the last reply may be
-/// lost.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+/// lost. A shutdown does not wait for the reading.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, alive: Option<mpsc::Sender<()>>) {
     let _ = timeout(LINGER, async {
         stream.shutdown().await?;
+        drop(alive);
         let mut buffer = [0; 1024];
         let mut left = LINGER_BYTES;
         while left > 0 {

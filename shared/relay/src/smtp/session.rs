@@ -288,6 +288,13 @@ impl Session {
         self.close();
     }
 
+    /// Ends the session because it has lasted too long.
+    pub fn expire(&mut self, out: &mut Vec<u8>) {
+        self.front.counts.refused(Refused::Timeout);
+        say(out, 421, "4.3.2", "The session is too long: connect again");
+        self.close();
+    }
+
     /// Ends the session because the relay shuts down.
     pub fn shut_down(&mut self, out: &mut Vec<u8>) {
         self.front.counts.refused(Refused::Shutdown);

@@ -59,7 +59,7 @@ pub struct Timeouts {
     pub message: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
-    /// For a session, whatever it does. A message that the relay was handed is still answered.
+    /// For a session. A message under way is still taken and answered.
     pub session: Duration,
     /// How long a shutdown waits for messages under way.
     pub drain: Duration,
