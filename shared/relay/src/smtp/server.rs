@@ -71,10 +71,11 @@ struct Shared {
     accept: Arc<dyn Accept>,
     tls: Option<TlsAcceptor>,
     stop: watch::Receiver<bool>,
-    /// Held by everything that a shutdown waits for.
-    alive: mpsc::Sender<()>,
     unanswered: Arc<AtomicUsize>,
 }
+
+/// Held by everything that a shutdown waits for.
+type Alive = mpsc::Sender<()>;
 
 /// How a part of a connection ended.
 enum Ended {
@@ -124,13 +125,12 @@ impl Server {
         let settings = &front.settings;
         let drain = settings.timeouts.drain;
         let (stop, stopped) = watch::channel(false);
-        let (alive, mut all_ended) = mpsc::channel(1);
+        let (alive, mut all_ended): (Alive, _) = mpsc::channel(1);
         let unanswered = Arc::new(AtomicUsize::new(0));
         let shared = Arc::new(Shared {
             tls: settings.tls.clone().map(TlsAcceptor::from),
             accept,
             stop: stopped,
-            alive,
             unanswered: Arc::clone(&unanswered),
             front: Arc::clone(&front),
         });
@@ -156,9 +156,9 @@ impl Server {
             front.counts.connection();
             match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
-                    let shared = Arc::clone(&shared);
+                    let (shared, alive) = (Arc::clone(&shared), alive.clone());
                     connections.spawn(async move {
-                        shared.connection(stream).await;
+                        shared.connection(stream, alive).await;
                         drop(place);
                     });
                 }
@@ -176,7 +176,7 @@ impl Server {
         }
         drop(listener);
         let _ = stop.send(true);
-        drop(shared);
+        drop(alive);
         // Ends when the last connection and the last message have.
         if timeout(drain, all_ended.recv()).await.is_err() {
             tracing::warn!("SMTP sessions were cut at the end of the time for a shutdown");
@@ -192,8 +192,7 @@ async fn turn_away(mut stream: TcpStream) {
 }
 
 impl Shared {
-    async fn connection(&self, stream: TcpStream) {
-        let alive = self.alive.clone();
+    async fn connection(&self, stream: TcpStream, alive: Alive) {
         let timeouts = self.front.settings.timeouts;
         let session_end = Instant::now() + timeouts.session;
         // Replies are small and waited for.
@@ -202,7 +201,7 @@ impl Shared {
         let mut session = Session::begin(&self.front, &mut greeting);
         let mut stream = stream;
         if !self.front.settings.implicit_tls {
-            match self.talk(&mut stream, &mut session, greeting, session_end).await {
+            match self.talk(&mut stream, &mut session, greeting, session_end, &alive).await {
                 Ended::StartTls => session.secured(),
                 Ended::Closed => return linger(stream, Some(alive)).await,
                 Ended::Gone => return,
@@ -219,7 +218,7 @@ impl Shared {
             tracing::debug!("a TLS handshake failed on the SMTP listener");
             return;
         };
-        if let Ended::Closed = self.talk(&mut stream, &mut session, greeting, session_end).await {
+        if let Ended::Closed = self.talk(&mut stream, &mut session, greeting, session_end, &alive).await {
             linger(stream, Some(alive)).await;
         }
     }
@@ -231,6 +230,7 @@ impl Shared {
         session: &mut Session,
         mut out: Vec<u8>,
         session_end: Instant,
+        alive: &Alive,
     ) -> Ended {
         let timeouts = self.front.settings.timeouts;
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -282,7 +282,7 @@ impl Shared {
                     Some(Event::Close) => return Ended::Closed,
                     Some(Event::Message(submission)) => {
                         message_end = None;
-                        let reply = self.hand_over(submission).await;
+                        let reply = self.hand_over(submission, alive.clone()).await;
                         let close = session.answer(&reply, &mut out).is_some();
                         if !close && *self.stop.borrow() {
                             session.shut_down(&mut out);
@@ -302,8 +302,8 @@ impl Shared {
     }
 
     /// Hands a message over in a task of its own, which nothing cancels, and waits for the answer.
-    async fn hand_over(&self, submission: Submission) -> Reply {
-        let (accept, alive) = (Arc::clone(&self.accept), self.alive.clone());
+    async fn hand_over(&self, submission: Submission, alive: Alive) -> Reply {
+        let accept = Arc::clone(&self.accept);
         let unanswered = Unanswered::new(&self.unanswered);
         let task = tokio::spawn(async move {
             let Submission { message, held } = submission;
@@ -359,7 +359,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut Vec<u8>, timeouts
 
 /// Closes, and reads what the client still sends: otherwise the system resets the connection, and the last reply may be
 /// lost. A shutdown does not wait for the reading.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, alive: Option<mpsc::Sender<()>>) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, alive: Option<Alive>) {
     let _ = timeout(LINGER, async {
         stream.shutdown().await?;
         drop(alive);
