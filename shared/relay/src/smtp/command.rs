@@ -47,6 +47,8 @@ pub(crate) struct Rcpt<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadCommand {
     Unknown,
+    /// A request of HTTP: what follows is not from a client of SMTP.
+    Http,
     /// Control characters, or bytes that are not UTF-8.
     Characters,
     /// How it should be written.
@@ -89,6 +91,9 @@ impl<'a> Command<'a> {
             "QUIT" => bare(Self::Quit, "Write QUIT"),
             "STARTTLS" => bare(Self::StartTls, "Write STARTTLS"),
             "AUTH" => parse_auth(argument),
+            "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "CONNECT" | "TRACE" | "PRI" => {
+                Err(BadCommand::Http)
+            }
             _ => Err(BadCommand::Unknown),
         }
     }
@@ -250,7 +255,8 @@ mod tests {
         for (line, expected) in [
             ("", BadCommand::Unknown),
             (" NOOP", BadCommand::Unknown),
-            ("GET / HTTP/1.1", BadCommand::Unknown),
+            ("GET / HTTP/1.1", BadCommand::Http),
+            ("post /", BadCommand::Http),
             ("MAILFROM:<a@b.c>", BadCommand::Unknown),
             ("NOOP\u{7}", BadCommand::Characters),
             ("MAIL FROM:<a@b.c>\nRCPT TO:<d@e.f>", BadCommand::Characters),

@@ -13,9 +13,6 @@ use memchr::{memchr, memchr3};
 use super::counts::Refused;
 use super::memory::Reservation;
 
-/// The longest line of a message without its CRLF: RFC 5321, section 4.5.3.1.6. SES documents the same limit, as 1,000
-/// characters with the CRLF.
-pub(crate) const MAX_LINE_BYTES: usize = 998;
 /// What a message reserves first.
 const FIRST_BLOCK: usize = 8 * 1024;
 /// From here on a message grows by this much, and no longer by doubling.
@@ -37,6 +34,7 @@ pub(crate) struct Content {
     bytes: Vec<u8>,
     held: Reservation,
     max_bytes: usize,
+    max_line_bytes: usize,
     /// All bytes that came, kept or not.
     seen: usize,
     /// The bytes of the line under way.
@@ -46,9 +44,9 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(held: Reservation, max_bytes: usize) -> Self {
+    pub(crate) fn new(held: Reservation, max_bytes: usize, max_line_bytes: usize) -> Self {
         let faults = Faults::default();
-        Self { bytes: Vec::new(), held, max_bytes, seen: 0, line: 0, after_cr: false, faults }
+        Self { bytes: Vec::new(), held, max_bytes, max_line_bytes, seen: 0, line: 0, after_cr: false, faults }
     }
 
     /// Whether so much was dropped that the session must end: as much again as a message may have.
@@ -102,7 +100,7 @@ impl Content {
 
     fn text(&mut self, text: &[u8]) {
         self.line = self.line.saturating_add(text.len());
-        self.faults.line_length |= self.line > MAX_LINE_BYTES;
+        self.faults.line_length |= self.line > self.max_line_bytes;
         self.keep(text);
     }
 
@@ -161,7 +159,7 @@ impl Faults {
         self.gravest().is_some()
     }
 
-    /// What sending the message again cannot mend comes first.
+    /// What stays refused when the message is sent again comes first.
     fn gravest(self) -> Option<Refused> {
         [
             (self.line_ends, Refused::LineEnds),
@@ -245,8 +243,10 @@ mod tests {
     use super::super::memory::Memory;
     use super::*;
 
+    const MAX_LINE_BYTES: usize = 998;
+
     fn content(memory: usize, max_bytes: usize) -> Content {
-        Content::new(Memory::new(memory).reserve_none(), max_bytes)
+        Content::new(Memory::new(memory).reserve_none(), max_bytes, MAX_LINE_BYTES)
     }
 
     /// What follows the end of the data, and the message.
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_message_above_the_limit_is_read_to_its_end_and_not_kept() {
         let memory = Memory::new(1 << 20);
-        let mut content = Content::new(memory.reserve_none(), 20_000);
+        let mut content = Content::new(memory.reserve_none(), 20_000, MAX_LINE_BYTES);
         let mut lines = |number: usize| {
             for _ in 0..number {
                 content.take(&[b'a'; 98]);
@@ -395,7 +395,7 @@ mod tests {
         #[test]
         fn memory_is_never_exceeded(lengths in prop::collection::vec(0usize..3_000, 0..60), memory in 0usize..200_000, max in 0usize..100_000) {
             let pool = Memory::new(memory);
-            let mut content = Content::new(pool.reserve_none(), max);
+            let mut content = Content::new(pool.reserve_none(), max, MAX_LINE_BYTES);
             for length in lengths {
                 content.take(&vec![b'a'; length.min(MAX_LINE_BYTES)]);
                 content.take(b"\r\n");

@@ -23,7 +23,7 @@ pub enum Refused {
     Memory,
     /// A bare CR or a bare LF, in a command or a message.
     LineEnds,
-    /// A line of a message above 998 bytes, or a command line above its limit.
+    /// A line of a message above the limit.
     LineLength,
     /// A NUL in a message.
     Nul,

@@ -164,7 +164,7 @@ impl Server {
                 }
                 Err(_) => {
                     front.counts.refused(Refused::Connections);
-                    // Whoever waits for a TLS handshake does not understand a reply.
+                    // A client that waits for a TLS handshake does not understand a reply.
                     if let (false, Ok(place)) = (settings.implicit_tls, Arc::clone(&turned_away).try_acquire_owned()) {
                         connections.spawn(async move {
                             turn_away(stream).await;

@@ -13,7 +13,9 @@
 //!
 //! A bare CR or LF in a command ends the session, because where the next command begins would be a guess, and a client
 //! that waits for an answer to LF would wait for ever. In a message it is refused at the end of the message. BDAT
-//! without a length ends the session too: its data would be read as commands.
+//! without a length ends the session too: its data would be read as commands. So does a verb of HTTP: a web page, or a
+//! service that fetches addresses for others, could otherwise have commands in the body of a request carried out by a
+//! listener on this machine, which trusts who reaches it.
 //!
 //! BINARYMIME is not offered: its messages may have bare CR and LF, which no server behind SES takes unchanged.
 //!
@@ -46,7 +48,7 @@ const MAX_RCPT_COMMANDS: usize = 1_000;
 /// The longest text of a relay's reply.
 const MAX_REPLY_TEXT: usize = 400;
 
-/// What a session asks of whoever runs it.
+/// What a session asks of its caller.
 #[derive(Debug)]
 pub enum Event {
     /// Hand the message over, and call [`Session::answer`].
@@ -267,7 +269,7 @@ impl Session {
         let text: String =
             reply.text.chars().take(MAX_REPLY_TEXT).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
         say(out, code, status, &text);
-        // RFC 5321, section 3.8: whoever answers 421 closes.
+        // RFC 5321, section 3.8: a server that answers 421 closes.
         (code == 421).then(|| self.close())
     }
 
@@ -382,6 +384,7 @@ impl Session {
                 let lost = "The length is not valid, so its data would be read as commands. Closing the connection";
                 self.refuse_and_close(refusal(501, "5.5.4", lost, Refused::Syntax), out)
             }
+            Err(problem @ BadCommand::Http) => self.refuse_and_close(refusal_of(problem), out),
             Err(problem) => self.refuse(refusal_of(problem), out),
         }
     }
@@ -408,7 +411,7 @@ impl Session {
             },
             Command::Rcpt(rcpt) => match self.rcpt(rcpt.to) {
                 Ok(()) => {
-                    // A long list of recipients is no abuse.
+                    // A long list of recipients is not abuse.
                     self.commands -= 1;
                     say(out, 250, "2.1.5", "Recipient ok");
                     None
@@ -556,7 +559,10 @@ impl Session {
     }
 
     fn new_content(&self) -> Content {
-        Content::new(self.front.memory.reserve_none(), self.front.settings.max_message_bytes)
+        {
+            let settings = &self.front.settings;
+            Content::new(self.front.memory.reserve_none(), settings.max_message_bytes, settings.max_line_bytes)
+        }
     }
 
     fn data(&mut self) -> Result<Data, Refusal> {
@@ -609,7 +615,7 @@ impl Session {
                     if let Some(transaction) = &mut self.transaction {
                         transaction.content = Some(content);
                     }
-                    // Many pieces are no abuse as long as there are bytes in them.
+                    // Many pieces are not abuse as long as there are bytes in them.
                     self.commands -= u32::from(!chunk.empty);
                     say(out, 250, "2.0.0", "Chunk ok");
                     None
@@ -723,6 +729,7 @@ fn say(out: &mut Vec<u8>, code: u16, status: &str, text: &str) {
 fn refusal_of(problem: BadCommand) -> Refusal {
     let address = |code, status, text| refusal(code, status, text, Refused::Address);
     match problem {
+        BadCommand::Http => refusal(500, "5.5.1", "This is SMTP. Closing the connection", Refused::Syntax),
         BadCommand::Unknown => refusal(500, "5.5.1", "The command is unknown", Refused::Syntax),
         BadCommand::Characters => {
             refusal(500, "5.5.2", "The command has characters that are not valid", Refused::Syntax)
@@ -757,7 +764,7 @@ fn refusal_of_message(reason: Refused) -> Refusal {
         Refused::LineEnds => refusal(550, "5.6.11", "The message has a bare CR or LF: its lines end in CRLF", reason),
         Refused::Nul => refusal(554, "5.6.0", "The message has a NUL", reason),
         Refused::LineLength => {
-            refusal(554, "5.6.0", "The message has a line above 998 bytes, which SES does not take", reason)
+            refusal(554, "5.6.0", "The message has a line that is too long: SES takes 998 bytes", reason)
         }
         Refused::Size => refusal(552, "5.3.4", "The message is too large", reason),
         Refused::Memory

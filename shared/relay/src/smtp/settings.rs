@@ -24,6 +24,9 @@ pub struct SmtpSettings {
     /// The largest message in bytes, header and body. SES takes 40 MB by SMTP and by the API version 2
     /// (*Service quotas in Amazon SES*).
     pub max_message_bytes: usize,
+    /// The longest line of a message in bytes, without its CRLF: 998 in RFC 5321, section 4.5.3.1.6. SES documents the
+    /// same, as 1,000 characters (*RawMessage* in its API reference).
+    pub max_line_bytes: usize,
     /// The most recipients of a message. SES takes 50.
     pub max_recipients: usize,
     /// Whether addresses outside ASCII are taken (RFC 6531). SES does not take them, so this is for other relays.
@@ -84,6 +87,7 @@ impl SmtpSettings {
         Self {
             hostname: hostname.into(),
             max_message_bytes: 40_000_000,
+            max_line_bytes: 998,
             max_recipients: 50,
             smtputf8: false,
             tls: None,
@@ -201,6 +205,7 @@ impl Front {
         }
         for (limit, value) in [
             ("max_message_bytes", settings.max_message_bytes),
+            ("max_line_bytes", settings.max_line_bytes),
             ("max_recipients", settings.max_recipients),
             ("max_connections", settings.max_connections),
             ("max_commands", settings.max_commands as usize),

@@ -212,7 +212,7 @@ fn addresses_that_are_not_valid_are_refused_and_the_others_get_the_mail() {
 }
 
 #[test]
-fn bad_addresses_are_no_abuse() {
+fn bad_addresses_are_not_abuse() {
     let mut steps = vec![HELLO, MAIL];
     steps.extend([("RCPT TO:<bob>", "501 5.1.3 The recipient is not valid: write RCPT TO:<user@example.com>"); 40]);
     steps.extend([RCPT, DATA, SENT]);
@@ -227,7 +227,7 @@ fn the_fifty_first_recipient_waits_for_the_next_mail() {
         let full = "452 4.5.3 Too many recipients: send this message first, and then to the others";
         steps.push((recipient, if number < 50 { "250 2.1.5 Recipient ok" } else { full }));
     }
-    // One that is known is no other.
+    // One that is known takes no place.
     steps.extend([("RCPT TO:<bob7@example.org>", "250 2.1.5 Recipient ok"), DATA]);
     check(open, &steps);
 }
@@ -387,7 +387,7 @@ fn a_chunk_without_a_length_ends_the_session() {
 }
 
 #[test]
-fn many_chunks_are_no_abuse_and_many_empty_ones_are() {
+fn many_chunks_are_not_abuse_and_many_empty_ones_are() {
     let mut talk = Talk::new(&open());
     talk.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.org>\r\n");
     for _ in 0..1_000 {
@@ -559,7 +559,7 @@ fn users_authenticate_in_each_way() {
             ("AUTH CRAM-MD5", "504 5.5.4 Use PLAIN or LOGIN"),
             ("AUTH PLAIN", "334 "),
             ("???", "501 5.5.2 The response is not Base64"),
-            // A command in the place of a response is no command.
+            // What is in the place of a response is not a command.
             ("AUTH PLAIN", "334 "),
             ("NOOP", "535 5.7.8 The user or the password is wrong"),
             ("AUTH PLAIN =", "535 5.7.8 The user or the password is wrong"),
@@ -589,7 +589,7 @@ fn the_third_wrong_password_ends_the_session() {
 
 #[test]
 fn the_tenth_bad_command_and_the_hundred_and_first_useless_one_end_the_session() {
-    const UNKNOWN: Step<'_> = ("GET / HTTP/1.1", "500 5.5.1 The command is unknown");
+    const UNKNOWN: Step<'_> = ("TURN", "500 5.5.1 The command is unknown");
     let mut steps = vec![HELLO];
     steps.extend([UNKNOWN; 9]);
     steps.extend([("Host: x", "421 4.7.0 Too many bad commands\n[close]"), ("MAIL FROM:<>", "")]);
@@ -607,6 +607,25 @@ fn the_tenth_bad_command_and_the_hundred_and_first_useless_one_end_the_session()
         steps.extend([MAIL, RCPT, DATA, SENT]);
     }
     check(open, &steps);
+}
+
+#[test]
+fn a_request_of_http_ends_the_session_before_its_body() {
+    let ended = "500 5.5.1 This is SMTP. Closing the connection\n[close]";
+    let body = "Host: 127.0.0.1:2525\r\n\r\nEHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.org>\r\n";
+    for request in ["POST / HTTP/1.1", "get /x HTTP/1.0", "PRI * HTTP/2.0", "CONNECT x:25 HTTP/1.1"] {
+        check(open, &[(request, ended), (body, "")]);
+    }
+}
+
+#[test]
+fn lines_of_a_message_have_998_bytes_unless_the_settings_say_more() {
+    let line = format!("{}\r\n.\r\n", "x".repeat(999));
+    let refused = "554 5.6.0 The message has a line that is too long: SES takes 998 bytes";
+    check(open, &[HELLO, MAIL, RCPT, DATA, (&line, refused), MAIL, RCPT, DATA, SENT]);
+    let sent = format!("[ann@example.com > bob@example.org: {:?}]\n250 2.0.0 Sent", format!("{}\r\n", "x".repeat(999)));
+    let more = || front(|settings| settings.max_line_bytes = 10_000);
+    check(more, &[HELLO, MAIL, RCPT, DATA, (&line, &sent)]);
 }
 
 #[test]
@@ -659,7 +678,7 @@ fn the_relays_answer_is_the_clients() {
 fn refusals_and_messages_are_counted() {
     let front = open();
     let mut talk = Talk::new(&front);
-    talk.feed(b"EHLO x\r\nGET /\r\nDATA\r\nMAIL FROM:<>\r\nRCPT TO:<b>\r\nRCPT TO:<b@c.d>\r\nDATA\r\na\r\n.\r\n");
+    talk.feed(b"EHLO x\r\nTURN\r\nDATA\r\nMAIL FROM:<>\r\nRCPT TO:<b>\r\nRCPT TO:<b@c.d>\r\nDATA\r\na\r\n.\r\n");
     talk.feed(b"MAIL FROM:<>\r\nRCPT TO:<b@c.d>\r\nDATA\r\na\nb\r\n.\r\n");
     let counts = front.counts().snapshot();
     assert_eq!((counts.messages, counts.bytes), (1, 3));

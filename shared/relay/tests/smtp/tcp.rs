@@ -254,7 +254,7 @@ async fn tls_begins_with_the_connection_where_it_is_implicit() {
 }
 
 #[tokio::test]
-async fn a_connection_above_the_limit_is_told_to_come_again_and_a_free_place_is_taken() {
+async fn a_connection_above_the_limit_has_to_come_again_and_a_free_place_is_taken() {
     let recorder = Recorder::new();
     let server = Running::start(&recorder, |settings| settings.max_connections = 1).await;
     let mut first = server.connect().await;
