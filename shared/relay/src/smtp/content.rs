@@ -218,7 +218,7 @@ impl Data {
                 // The CR belongs to the message after all, and what follows it is looked at again.
                 (At::DotCr, _) => {
                     self.content.take(b"\r");
-                    self.at = At::Cr;
+                    self.at = At::Text;
                 }
                 (At::Cr, b'\n') => {
                     self.content.take(b"\n");

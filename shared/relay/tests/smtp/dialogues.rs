@@ -448,6 +448,24 @@ fn a_message_above_the_limit_is_read_and_refused_and_the_next_is_taken() {
 }
 
 #[test]
+fn data_that_belongs_to_no_message_is_dropped_up_to_twice_the_limit() {
+    let front = front(|settings| {
+        settings.max_message_bytes = 1_000;
+        settings.max_memory_bytes = 1_000 + 1024 * 1024;
+    });
+    let mut talk = Talk::new(&front);
+    talk.feed(b"BDAT 1500\r\n");
+    talk.feed(&[b'a'; 1_500]);
+    assert!(talk.said.ends_with("503 5.5.1 Send MAIL first\r\n"));
+    talk.feed(b"BDAT 1500\r\n");
+    talk.feed(&[b'a'; 500]);
+    assert!(!talk.said.contains("[close]"));
+    talk.feed(b"a");
+    assert!(talk.said.ends_with("552 5.3.4 The message is too large\r\n[close]\r\n"));
+    assert_eq!(talk.session.buffered(), 0);
+}
+
+#[test]
 fn a_message_for_which_there_is_no_memory_is_refused_for_now() {
     let front = front(|settings| {
         settings.max_message_bytes = 2_000_000;
