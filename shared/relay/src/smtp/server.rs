@@ -194,14 +194,14 @@ async fn turn_away(mut stream: TcpStream) {
 impl Shared {
     async fn connection(&self, stream: TcpStream, alive: Alive) {
         let timeouts = self.front.settings.timeouts;
-        let session_end = Instant::now() + timeouts.session;
+        let begun = Instant::now();
         // Replies are small and waited for.
         let _ = stream.set_nodelay(true);
         let mut greeting = Vec::new();
         let mut session = Session::begin(&self.front, &mut greeting);
         let mut stream = stream;
         if !self.front.settings.implicit_tls {
-            match self.talk(&mut stream, &mut session, greeting, session_end, &alive).await {
+            match self.talk(&mut stream, &mut session, greeting, begun, &alive).await {
                 Ended::StartTls => session.secured(),
                 Ended::Closed => return linger(stream, Some(alive)).await,
                 Ended::Gone => return,
@@ -218,7 +218,7 @@ impl Shared {
             tracing::debug!("a TLS handshake failed on the SMTP listener");
             return;
         };
-        if let Ended::Closed = self.talk(&mut stream, &mut session, greeting, session_end, &alive).await {
+        if let Ended::Closed = self.talk(&mut stream, &mut session, greeting, begun, &alive).await {
             linger(stream, Some(alive)).await;
         }
     }
@@ -229,10 +229,11 @@ impl Shared {
         stream: &mut S,
         session: &mut Session,
         mut out: Vec<u8>,
-        session_end: Instant,
+        begun: Instant,
         alive: &Alive,
     ) -> Ended {
         let timeouts = self.front.settings.timeouts;
+        let (session_end, login_end) = (begun + timeouts.session, begun + timeouts.login);
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut message_end = None;
         if send(stream, &mut out, timeouts).await.is_err() {
@@ -251,6 +252,11 @@ impl Shared {
                 }
                 (now + timeouts.command).min(session_end)
             };
+            let idle = if session.anonymous() { idle.min(login_end) } else { idle };
+            if now >= idle {
+                session.time_out(&mut out);
+                return closed(send(stream, &mut out, timeouts).await);
+            }
             let read = tokio::select! {
                 biased;
                 () = self.stopped(), if !session.busy() => {

@@ -204,6 +204,11 @@ impl Session {
         }
     }
 
+    /// Whether the client has yet to authenticate.
+    pub fn anonymous(&self) -> bool {
+        !self.front.settings.users.is_empty() && !self.authenticated
+    }
+
     /// The bytes that the session keeps, without the envelope.
     pub fn buffered(&self) -> usize {
         let content = match &self.mode {
@@ -494,7 +499,7 @@ impl Session {
     }
 
     fn may_authenticate(&self) -> bool {
-        !self.front.settings.users.is_empty() && !self.authenticated && (self.secure || self.front.loopback)
+        self.anonymous() && (self.secure || self.front.loopback)
     }
 
     fn start_tls(&self) -> Result<(), Refusal> {
@@ -510,7 +515,7 @@ impl Session {
         if self.greeted == Greeted::No {
             return Err(GREET_FIRST);
         }
-        if !settings.users.is_empty() && !self.authenticated {
+        if self.anonymous() {
             let text =
                 if self.may_authenticate() { "Authenticate first" } else { "Send STARTTLS and authenticate first" };
             return Err(refusal(530, "5.7.0", text, Refused::NotAuthenticated));

@@ -62,6 +62,8 @@ pub struct Timeouts {
     pub message: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
+    /// From the connection to the end of AUTH, where there are users. Strangers hold a place for no longer.
+    pub login: Duration,
     /// For a session. A message under way is still taken and answered.
     pub session: Duration,
     /// How long a shutdown waits for messages under way.
@@ -75,6 +77,7 @@ impl Default for Timeouts {
             data: Duration::from_secs(3 * 60),
             message: Duration::from_secs(10 * 60),
             handshake: Duration::from_secs(30),
+            login: Duration::from_secs(2 * 60),
             session: Duration::from_secs(60 * 60),
             drain: Duration::from_secs(30),
         }

@@ -1,7 +1,8 @@
 //! The server over TCP and TLS. Tests wait for what happens, never for time to pass.
 
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use relay::smtp::{Drained, Front, Refused, ServeError, Server, SmtpCounts, SmtpSettings, tls_from_pem};
@@ -360,6 +361,28 @@ async fn a_silent_client_is_sent_away() {
 }
 
 #[tokio::test]
+async fn a_stranger_has_a_place_for_a_short_time_only() {
+    let recorder = Recorder::new();
+    let server = Running::start(&recorder, |settings| {
+        settings.users = vec![ann()];
+        settings.timeouts.login = Duration::from_millis(100);
+        settings.max_commands = u32::MAX;
+    })
+    .await;
+    // It is never silent.
+    let mut client = server.connect().await;
+    client.expect("220 ").await;
+    let (mut read, mut write) = tokio::io::split(client.stream);
+    let writer = tokio::spawn(async move { while write.write_all(b"NOOP\r\n").await.is_ok() {} });
+    let mut answers = String::new();
+    let _ = read.read_to_string(&mut answers).await;
+    assert!(answers.ends_with("421 4.4.2 Too slow: closing the connection\r\n"), "{answers}");
+    drop(read);
+    writer.await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_that_lasts_too_long_ends_between_two_messages() {
     let recorder = Recorder::waiting();
     let server = Running::start(&recorder, |settings| settings.timeouts.session = Duration::from_millis(50)).await;
@@ -494,5 +517,60 @@ fn an_address_is_a_loopback_address_in_each_form() {
     for (address, open) in [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("::", false)] {
         let address: IpAddr = address.parse().unwrap();
         assert_eq!(Front::new(SmtpSettings::new("relay.example"), address).is_ok(), open, "{address}");
+    }
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_address_no_header_and_no_user_is_logged() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // The tests' runtime has one thread, so all tasks of this test log here.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let recorder = Recorder::new();
+    let server = Running::start(&recorder, |settings| {
+        settings.tls = Some(certificate().server);
+        settings.users = vec![ann()];
+    })
+    .await;
+    let mut client = server.connect().await;
+    client.expect("220 ").await;
+    client.ask("EHLO client.example", "250 SIZE").await;
+    client.ask("AUTH PLAIN AGFubgBmZWRjYmE5ODc2NTQzMjEw", "535 ").await;
+    client.ask("RCPT TO:<bob>", "503 ").await;
+    client.ask(&format!("AUTH PLAIN {PLAIN}"), "235 ").await;
+    client.submit("Panic: yes").await;
+    client.expect("451 4.3.0 ").await;
+    client.submit("Subject: secret").await;
+    client.expect("250 ").await;
+    client.ask("STARTTLS", "220 ").await;
+    client.send("this is not TLS").await;
+    let mut rest = Vec::new();
+    let _ = client.stream.read_to_end(&mut rest).await;
+    server.stop().await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for logged in ["the relay failed on a message", "a TLS handshake failed"] {
+        assert!(text.contains(logged), "{logged} is not in {text}");
+    }
+    for private in ["example", "bob", "ann", "Subject", "secret", "Panic", "127.0.0.1", PLAIN] {
+        assert!(!text.contains(private), "{private} is in {text}");
     }
 }
