@@ -1,8 +1,7 @@
 //! The server over TCP and TLS. Tests wait for what happens, never for time to pass.
 
-use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use relay::smtp::{Drained, Front, Refused, ServeError, Server, SmtpCounts, SmtpSettings, tls_from_pem};
@@ -16,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::kit::{PLAIN, Recorder, ann};
+use crate::kit::{PLAIN, Recorder, ann, log};
 
 /// A certificate for `localhost`, made once.
 #[derive(Clone)]
@@ -63,6 +62,7 @@ impl Running {
         recorder: &Arc<Recorder>,
         change: impl FnOnce(&mut SmtpSettings),
     ) -> Self {
+        log();
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut settings = SmtpSettings::new("relay.example");
@@ -520,31 +520,8 @@ fn an_address_is_a_loopback_address_in_each_form() {
     }
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn no_address_no_header_and_no_user_is_logged() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    // The tests' runtime has one thread, so all tasks of this test log here.
-    let _guard = tracing::subscriber::set_default(subscriber);
     let recorder = Recorder::new();
     let server = Running::start(&recorder, |settings| {
         settings.tls = Some(certificate().server);
@@ -566,7 +543,8 @@ async fn no_address_no_header_and_no_user_is_logged() {
     let mut rest = Vec::new();
     let _ = client.stream.read_to_end(&mut rest).await;
     server.stop().await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    // Of all tests up to here.
+    let text = log().text();
     for logged in ["the relay failed on a message", "a TLS handshake failed"] {
         assert!(text.contains(logged), "{logged} is not in {text}");
     }
