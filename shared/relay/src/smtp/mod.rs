@@ -3,6 +3,26 @@
 //! A client submits a message over SMTP, and gets the relay's own answer to it: sent, not now, or never. Nothing is kept
 //! on disk, and nothing is answered before the relay has: who got 250 has sent.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use relay::Accept;
+//! use relay::smtp::{Server, SmtpSettings, User, tls_from_pem};
+//! use tokio::net::TcpListener;
+//!
+//! # async fn example(relay: Arc<dyn Accept>) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut settings = SmtpSettings::new("relay.example.com");
+//! settings.tls = Some(tls_from_pem(&std::fs::read("cert.pem")?, &std::fs::read("key.pem")?)?);
+//! settings.users = vec![User::with_sha256("app", "9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f")?];
+//!
+//! let server = Server::new(TcpListener::bind("0.0.0.0:587").await?, settings)?;
+//! let counts = server.counts();
+//! let drained = server.run(relay, async { /* until SIGTERM */ }).await;
+//! println!("{} messages, {} without an answer", counts.snapshot().messages, drained.unanswered);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What is offered: PIPELINING (RFC 2920), SIZE (1870), 8BITMIME (6152), CHUNKING (3030, without BINARYMIME),
 //! ENHANCEDSTATUSCODES (2034), STARTTLS (3207), AUTH PLAIN and LOGIN (4954), and SMTPUTF8 (6531) if the settings say so.
 //! Not offered: DSN, because SES sends its own bounces; BINARYMIME, because its lines need no end.

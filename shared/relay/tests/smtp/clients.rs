@@ -1,4 +1,4 @@
-//! Clients that others wrote: Python's smtplib, swaks and OpenSSL. One that is not installed is skipped, and named.
+//! Clients that others wrote: Python's smtplib, swaks, curl and OpenSSL. One that is not installed is skipped, and named.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -125,6 +125,37 @@ async fn swaks_submits_after_starttls_with_each_mechanism() {
         let content = String::from_utf8_lossy(&messages[0].content);
         assert!(content.contains("\r\nHello\r\n.\r\n..dots\r\n"), "{content}");
     }
+}
+
+#[tokio::test]
+async fn curl_submits_after_starttls_and_authentication() {
+    let recorder = Recorder::new();
+    let server = Running::start_on(Ipv4Addr::UNSPECIFIED, &recorder, |settings| {
+        settings.tls = Some(certificate().server);
+        settings.users = vec![ann()];
+    })
+    .await;
+    let (url, user) = (format!("smtp://127.0.0.1:{}/client.example", server.port), format!("ann:{SECRET}"));
+    let arguments = [
+        "--silent",
+        "--show-error",
+        "--url",
+        &url,
+        "--ssl-reqd",
+        "--insecure",
+        "--user",
+        &user,
+        "--mail-from",
+        "ann@example.com",
+        "--mail-rcpt",
+        "bob@example.org",
+        "--upload-file",
+        "-",
+    ];
+    let message = "Subject: curl\r\n\r\nHello\r\n.\r\n..dots\r\n";
+    let Some(output) = run("curl", &arguments, message).await else { return };
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(recorder.contents(), [message]);
 }
 
 #[tokio::test]
