@@ -105,7 +105,7 @@ pub struct SmtpCounts {
 pub struct SmtpSnapshot {
     /// Connections that were taken, refused ones included.
     pub connections: u64,
-    /// Messages that were handed over, whatever became of them.
+    /// Messages that came whole and were not refused by the front, whatever became of them.
     pub messages: u64,
     /// The bytes of these messages, header and body.
     pub bytes: u64,

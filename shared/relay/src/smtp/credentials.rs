@@ -120,7 +120,7 @@ pub(crate) fn decode(response: &str) -> Option<Vec<u8>> {
     BASE64.decode(response).ok()
 }
 
-/// The name and the secret in a response of PLAIN (RFC 4616). Nobody may act for another user.
+/// The name and the secret in a response of PLAIN (RFC 4616). A user cannot act for another.
 pub(crate) fn parse_plain(response: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = response.split(|byte| *byte == 0);
     let (actor, name, secret) = (parts.next()?, parts.next()?, parts.next()?);

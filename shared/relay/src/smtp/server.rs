@@ -37,6 +37,8 @@ const MAX_TURNED_AWAY: usize = 32;
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of what such a client sends is read and dropped.
 const LINGER_BYTES: usize = 256 * 1024;
+/// Longer than any connection lasts.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long to wait when the system gives no more connections, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -233,7 +235,7 @@ impl Shared {
         alive: &Alive,
     ) -> Ended {
         let timeouts = self.front.settings.timeouts;
-        let (session_end, login_end) = (begun + timeouts.session, begun + timeouts.login);
+        let (session_end, login_end) = (after(begun, timeouts.session), after(begun, timeouts.login));
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut message_end = None;
         if send(stream, &mut out, timeouts).await.is_err() {
@@ -242,15 +244,15 @@ impl Shared {
         loop {
             let now = Instant::now();
             let idle = if session.busy() {
-                let end = *message_end.get_or_insert(now + timeouts.message);
-                (now + timeouts.data).min(end)
+                let end = *message_end.get_or_insert(after(now, timeouts.message));
+                after(now, timeouts.data).min(end)
             } else {
                 message_end = None;
                 if now >= session_end {
                     session.expire(&mut out);
                     return closed(send(stream, &mut out, timeouts).await);
                 }
-                (now + timeouts.command).min(session_end)
+                after(now, timeouts.command).min(session_end)
             };
             let idle = if session.anonymous() { idle.min(login_end) } else { idle };
             if now >= idle {
@@ -277,8 +279,9 @@ impl Shared {
             while !input.is_empty() {
                 let fed = session.feed(input, &mut out);
                 input = &input[fed.used..];
-                // Earlier replies go out before anything is waited for.
-                if send(stream, &mut out, timeouts).await.is_err() && !matches!(fed.event, Some(Event::Message(_))) {
+                // Earlier replies go out before anything is waited for. A client that is known to be gone has no answer
+                // to its message and sends it again, so it is not handed over.
+                if send(stream, &mut out, timeouts).await.is_err() {
                     return Ended::Gone;
                 }
                 match fed.event {
@@ -343,6 +346,11 @@ impl Drop for Unanswered {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// A moment that can be reckoned with, also where a setting means for ever.
+fn after(start: Instant, time: Duration) -> Instant {
+    start + time.min(LONGEST)
 }
 
 fn closed(sent: io::Result<()>) -> Ended {

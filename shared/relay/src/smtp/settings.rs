@@ -35,7 +35,7 @@ pub struct SmtpSettings {
     pub tls: Option<Arc<ServerConfig>>,
     /// TLS from the first byte, as on port 465, instead of STARTTLS.
     pub implicit_tls: bool,
-    /// Who may submit mail. Nobody on a loopback address: everybody may.
+    /// Who may submit mail. Without users, which only a loopback address allows, every program of the machine may.
     pub users: Vec<User>,
     /// The most connections at the same time.
     pub max_connections: usize,

@@ -434,7 +434,7 @@ fn a_message_above_the_limit_is_read_and_refused_and_the_next_is_taken() {
             ("BDAT 20\r\n0123456789012345678\r", "250 2.0.0 Chunk ok"),
             ("BDAT 12\r\n\n0123456789\r", TOO_LARGE),
             ("BDAT 1 LAST\r\n\n", "503 5.5.1 An earlier BDAT was refused: send RSET"),
-            // Nobody reads more than twice the limit.
+            // No more than twice the limit is read.
             MAIL,
             RCPT,
             ("BDAT 18446744073709551615 LAST", ""),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use relay::smtp::{Drained, Front, Refused, ServeError, Server, SmtpCounts, SmtpSettings, tls_from_pem};
+use relay::smtp::{Drained, Front, Refused, ServeError, Server, SmtpCounts, SmtpSettings, Timeouts, tls_from_pem};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -155,7 +155,13 @@ impl Client<TcpStream> {
 #[tokio::test]
 async fn a_client_submits_mail() {
     let recorder = Recorder::new();
-    let server = Running::start(&recorder, |_| {}).await;
+    let server = Running::start(&recorder, |settings| {
+        let ever = Duration::MAX;
+        let drain = settings.timeouts.drain;
+        settings.timeouts =
+            Timeouts { command: ever, data: ever, message: ever, handshake: ever, login: ever, session: ever, drain };
+    })
+    .await;
     let mut client = server.connect().await;
     client.expect("220 relay.example ESMTP").await;
     client.ask("EHLO client.example", "250 SIZE 40000000").await;
@@ -317,7 +323,7 @@ async fn a_shutdown_ends_idle_sessions_and_finishes_messages() {
     let stop = tokio::spawn(server.stop());
     idle.expect("421 4.3.2 Shutting down").await;
     assert_eq!(idle.line().await, "");
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err(), "the listener is closed");
     recorder.may_answer.add_permits(2);
     busy.expect("250 2.0.0 Sent").await;
     busy.expect("421 4.3.2").await;
