@@ -47,9 +47,11 @@ mod memory;
 mod server;
 mod session;
 mod settings;
+mod tls;
 
 pub use counts::{Refused, SmtpCounts, SmtpSnapshot};
 pub use credentials::{MAX_NAME_BYTES, MIN_SECRET_BYTES, User, UserError};
 pub use server::{Drained, ServeError, Server, serve};
 pub use session::{Event, Fed, Held, MAX_COMMAND_BYTES, Session, Submission};
-pub use settings::{Front, SmtpSettings, SmtpSettingsError, Timeouts, TlsError, tls_from_pem};
+pub use settings::{Front, SmtpSettings, SmtpSettingsError, Timeouts};
+pub use tls::{Certificate, TlsError, tls_from_pem};

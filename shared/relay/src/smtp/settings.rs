@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::counts::SmtpCounts;
 use super::credentials::User;
@@ -240,45 +238,9 @@ impl Front {
     }
 }
 
-/// Why a certificate and its key are not usable.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The file of certificates.
-    #[error("the certificates are not PEM")]
-    Certificates(#[source] rustls::pki_types::pem::Error),
-    /// No certificate in the file.
-    #[error("there is no certificate in the file")]
-    NoCertificate,
-    /// The file of the key.
-    #[error("the private key is not PEM")]
-    Key(#[source] rustls::pki_types::pem::Error),
-    /// Both were read, and do not fit.
-    #[error("the certificate and the private key are not usable")]
-    Unusable(#[from] rustls::Error),
-}
-
-/// The TLS of a listener: TLS 1.2 and 1.3, without client certificates.
-///
-/// # Errors
-/// [`TlsError`] for text that is not PEM, and for a key that does not fit the certificate.
-pub fn tls_from_pem(certificates: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(TlsError::Certificates)?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate);
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
-    // Named, because a program may have two providers of cryptography, and then rustls picks none.
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    Ok(Arc::new(config))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tls::tls_from_pem;
     use super::*;
 
     fn tls() -> Arc<ServerConfig> {
@@ -324,19 +286,5 @@ mod tests {
         let twice =
             super::super::settings::tests::problem("127.0.0.1", |settings| settings.users = vec![user(), user()]);
         assert_eq!(twice.unwrap(), "SMTP user `ann` is there twice");
-    }
-
-    #[test]
-    fn a_certificate_and_a_key_are_read_and_others_are_named() {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        let problem = |certificate: &str, key: &str| {
-            tls_from_pem(certificate.as_bytes(), key.as_bytes()).err().map(|error| error.to_string())
-        };
-        assert_eq!(problem(&certificate, &key), None);
-        assert_eq!(problem("", &key).unwrap(), "there is no certificate in the file");
-        assert_eq!(problem(&certificate, "").unwrap(), "the private key is not PEM");
-        assert_eq!(problem(&certificate, &other).unwrap(), "the certificate and the private key are not usable");
     }
 }
