@@ -176,8 +176,8 @@ impl Server {
                 }
             }
         }
-        drop(listener);
         let _ = stop.send(true);
+        drop(listener);
         drop(alive);
         // Ends when the last connection and the last message have.
         if timeout(drain, all_ended.recv()).await.is_err() {

@@ -336,6 +336,28 @@ async fn a_shutdown_ends_idle_sessions_and_finishes_messages() {
 }
 
 #[tokio::test]
+async fn a_shutdown_takes_no_message_that_was_pipelined_behind_the_one_under_way() {
+    let recorder = Recorder::waiting();
+    let server = Running::start(&recorder, |_| {}).await;
+    let mut client = server.connect().await;
+    let mail = "MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\nSubject: x\r\n.\r\n";
+    client.send(format!("EHLO x\r\n{mail}{mail}")).await;
+    recorder.arrived.acquire().await.unwrap().forget();
+    let port = server.port;
+    let stop = tokio::spawn(server.stop());
+    // The listener is closed first.
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {}
+    tokio::task::yield_now().await;
+    recorder.may_answer.add_permits(2);
+    let mut answers = String::new();
+    client.stream.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.ends_with("250 2.0.0 Sent\r\n421 4.3.2 Shutting down: try again later\r\n"), "{answers}");
+    assert_eq!(recorder.contents().len(), 1);
+    drop(client);
+    assert_eq!(stop.await.unwrap(), Drained { unanswered: 0 });
+}
+
+#[tokio::test]
 async fn a_shutdown_waits_no_longer_than_its_time_and_says_what_is_left() {
     let recorder = Recorder::waiting();
     let server = Running::start(&recorder, |settings| settings.timeouts.drain = Duration::from_millis(50)).await;
