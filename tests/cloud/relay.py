@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Sends mail with the unmodified SDK of AWS for Python through a relay, and checks what arrives at an emulated SES.
+"""Sends mail with the unmodified SDK of AWS for Python, and with smtplib, through a relay; checks what arrives at an emulated SES.
 
-    relay.py --relay URL --metrics URL
+    relay.py --relay URL --metrics URL --smtp ADDRESS
 
 The environment names the emulated SES (AWS_ENDPOINT_URL) and its credentials. The gate behind the relay grants mail of the
 configuration set `news` at every ISP, sends what is more than the quota of `news` at Yahoo by `news-shared`, and has nothing left of
@@ -13,6 +13,7 @@ Exit codes: 0 success, 1 failed.
 import argparse
 import os
 import re
+import smtplib
 import sys
 import time
 import traceback
@@ -39,6 +40,7 @@ class Checks:
         self.v2, self.v1 = session.client("sesv2"), session.client("ses")
         self.session = session
         self.metrics_url = arguments.metrics
+        self.smtp = arguments.smtp
         # The emulated SES keeps the sets of its two APIs apart.
         for name in ("news", "news-shared", "codes"):
             self.direct_v1.create_configuration_set(ConfigurationSet={"Name": name})
@@ -143,6 +145,24 @@ class Checks:
         self.direct.put_configuration_set_sending_options(ConfigurationSetName="news", SendingEnabled=True)
         assert self.count("v2 SendEmail", "refused") == 1
 
+    def submitted(self):
+        host, port = self.smtp.rsplit(":", 1)
+
+        def mail(to):
+            # smtplib leaves the line ends of bytes as they are.
+            return self.mail(to).replace(b"\n", b"\r\n")
+
+        with smtplib.SMTP(host, int(port)) as client:
+            assert client.sendmail("bounces@news.example.com", ["reader@web.de"], mail("reader@web.de"),
+                                   mail_options=["BODY=8BITMIME"]) == {}
+            try:
+                codes = mail("reader@gmail.com").replace(b"SET: news", b"SET: codes")
+                client.sendmail("bounces@news.example.com", ["reader@gmail.com"], codes)
+                raise AssertionError("it was sent")
+            except smtplib.SMTPDataError as error:
+                assert error.smtp_code == 451 and error.smtp_error.startswith(b"4.7.1 mail"), error
+        assert (self.count("smtp", "sent"), self.count("smtp", "deferred")) == (1, 1), self.metrics()
+
     def unsupported(self):
         try:
             self.v2.list_email_identities()
@@ -164,10 +184,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--relay", required=True)
     parser.add_argument("--metrics", required=True)
+    parser.add_argument("--smtp", required=True)
     checks = Checks(parser.parse_args())
     failed = False
     for check in (checks.v2_simple, checks.v2_raw, checks.v1_all, checks.templates, checks.deferred, checks.overflow,
-                  checks.stopped, checks.unsupported, checks.quiet):
+                  checks.stopped, checks.submitted, checks.unsupported, checks.quiet):
         try:
             check()
             print(f"passed   {check.__name__}")

@@ -9,8 +9,9 @@ use serde::Serialize;
 use terminal::{Align, BAD, Cell, GOOD, Grid};
 
 use crate::answer::code_of;
-use crate::config::Config;
+use crate::config::{Config, Smtp};
 use crate::ses_http::{HttpSes, SES};
+use crate::submit;
 
 /// What was checked.
 #[derive(Clone, Debug, Serialize)]
@@ -47,7 +48,7 @@ impl Report {
 /// How long each call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Checks credentials, the gate and SES. The configuration has been read before.
+/// Checks credentials, the gate, SES and the SMTP listener. The configuration has been read before.
 pub(crate) async fn check(config: &Config, gate: &str, endpoint: &str, region: &str, aws: &SdkConfig) -> Report {
     let classes = config.class.len();
     let set = config.default_configuration_set.as_deref().unwrap_or("none: mail must name one");
@@ -64,7 +65,17 @@ pub(crate) async fn check(config: &Config, gate: &str, endpoint: &str, region: &
     checks.push(credentials);
     checks.push(gate_answers(gate, region, aws).await);
     checks.push(ses_check);
+    checks.extend(config.smtp.as_ref().map(|smtp| submission(config, smtp)));
     Report { checks }
+}
+
+/// Certificates, users, and whether they are enough for the address. Listens on nothing.
+fn submission(config: &Config, smtp: &Smtp) -> Check {
+    let what = "SMTP";
+    match submit::prepare(config, smtp) {
+        Ok(_) => Check { what, ok: true, detail: submit::described(smtp), remedy: "" },
+        Err(fault) => Check { what, ok: false, detail: fault.to_string(), remedy: "" },
+    }
 }
 
 async fn credentials(ses: &HttpSes) -> Check {

@@ -1,6 +1,7 @@
 //! The command line of `ses-relay`.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +16,19 @@ use tracing::level_filters::LevelFilter;
 
 use crate::check::check;
 use crate::clients::Clients;
-use crate::config::{Config, Deferred};
+use crate::config::{Config, Deferred, Smtp};
 use crate::metrics::Metrics;
 use crate::relay::Relay;
 use crate::server::{Capacity, Observed, Readiness, bind, serve, serve_status};
 use crate::ses_http::HttpSes;
+use crate::smtp::{Certificate, Server, SmtpCounts};
+use crate::submit;
 
 /// Relay mail to Amazon SES, and ask the gate for each.
 ///
-/// Takes requests of the SES API, v2 and v1, asks the gate of ses-breaker whether the mail may go now, and hands it to SES
-/// with the configuration set that the gate names. Point an SDK at it with AWS_ENDPOINT_URL_SESV2 or AWS_ENDPOINT_URL_SES.
+/// Takes requests of the SES API, v2 and v1, and mail over SMTP, asks the gate of ses-breaker whether the mail may go now, and
+/// hands it to SES with the configuration set that the gate names. Point an SDK at it with AWS_ENDPOINT_URL_SESV2 or
+/// AWS_ENDPOINT_URL_SES, and a mailer at the address in the section [smtp] of the configuration.
 #[derive(Debug, Parser)]
 #[command(name = "ses-relay", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
@@ -157,12 +161,13 @@ impl Setup {
 struct OfRelay {
     metrics: Arc<Metrics>,
     clients: Clients,
+    submitted: Option<Arc<SmtpCounts>>,
 }
 
 impl Observed for OfRelay {
     fn metrics(&self) -> String {
         let (counts, senders) = self.clients.counts();
-        self.metrics.text(&counts, senders)
+        self.metrics.text(&counts, senders, self.submitted.as_ref().map(|counts| counts.snapshot()).as_ref())
     }
 }
 
@@ -174,10 +179,9 @@ const CLOSING: Duration = Duration::from_secs(20);
 async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     // The only mode of this release; another will be a decision here.
     let Deferred::Refuse = config.deferred;
-    if config.smtp.is_some() {
-        let remedy = "Remove the section [smtp].";
-        return Err(Failure::new(ErrorKind::InvalidConfig, "this release does not listen for SMTP", remedy));
-    }
+    let prepared = config.smtp.as_ref().map(|smtp| submit::prepare(config, smtp).map(|prepared| (smtp, prepared)));
+    let prepared =
+        prepared.transpose().map_err(|fault| Failure::new(ErrorKind::InvalidConfig, fault.to_string(), ""))?;
     let gate = HttpGate::new(&setup.gate, &setup.aws)
         .map_err(|error| Failure::new(ErrorKind::Usage, error.to_string(), ""))?;
     let timeout = Duration::from_secs(config.ses.timeout_secs);
@@ -185,21 +189,40 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(ErrorKind::Refused, error.to_string(), ""))?;
     let clients = Clients::new(gate, config.limits.senders);
     let metrics = Arc::new(Metrics::default());
-    let relay = Relay::new(config.rules(), Arc::new(clients.clone()), Arc::new(ses), Arc::clone(&metrics));
+    let relay = Relay::new(
+        config.rules(),
+        Arc::new(clients.clone()),
+        Arc::new(ses),
+        Arc::clone(&metrics),
+        config.submission_limit(),
+    );
 
     let cannot_listen =
         |address, error| Failure::new(ErrorKind::CannotListen, format!("cannot listen on {address}: {error}"), "");
     let listener = bind(config.listen).await.map_err(|error| cannot_listen(config.listen, error))?;
     let status = config.status.listen;
     let status_listener = bind(status).await.map_err(|error| cannot_listen(status, error))?;
+    let submission = match prepared {
+        Some((smtp, prepared)) => {
+            let listener = bind(smtp.listen).await.map_err(|error| cannot_listen(smtp.listen, error))?;
+            let address = listener.local_addr().map_or(smtp.listen, |bound| bound);
+            let server = Server::new(listener, prepared.settings)
+                .map_err(|error| Failure::new(ErrorKind::InvalidConfig, error.to_string(), ""))?;
+            Some(Submission { smtp, address, server, certificate: prepared.certificate })
+        }
+        None => None,
+    };
     let fault = |error| Failure::new(ErrorKind::Fault, format!("signals cannot be received: {error}"), "");
     let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(fault)?;
 
     log();
     let address = listener.local_addr().map_or(config.listen, |bound| bound);
     let status = status_listener.local_addr().map_or(status, |bound| bound);
-    tracing::info!(%address, %status, gate = %setup.gate, ses = %setup.endpoint, "relaying");
+    let smtp = submission.as_ref().map(|submission| submission.address);
+    let smtp = smtp.map(tracing::field::display);
+    tracing::info!(%address, smtp, %status, gate = %setup.gate, ses = %setup.endpoint, "relaying");
     if !config.listen.ip().is_loopback() {
         tracing::warn!(%address, "every program that can connect to this address can send mail in your name: callers are not checked");
     }
@@ -207,7 +230,8 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     let (status_stop, status_stopped) = watch::channel(false);
     let ready = Arc::new(Readiness::default());
     ready.set(true);
-    let observed = Arc::new(OfRelay { metrics, clients: clients.clone() });
+    let submitted = submission.as_ref().map(|submission| submission.server.counts());
+    let observed = Arc::new(OfRelay { metrics, clients: clients.clone(), submitted });
     let status_task = tokio::spawn(serve_status(status_listener, observed, Arc::clone(&ready), status_stopped));
     let capacity = Capacity {
         connections: config.limits.connections,
@@ -215,26 +239,45 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
         read_timeout: config.read_timeout(),
     };
     let drain = Duration::from_secs(config.drain_secs);
+    let renewing = submission.as_ref().and_then(|submission| Some((submission.smtp, submission.certificate.clone()?)));
+    let (accept, until_stop) = (Arc::new(relay.clone()), until(stopped.clone()));
+    let server = submission.map(|submission| submission.server);
     let mut serving = tokio::spawn(serve(listener, relay, capacity, stopped, drain));
+    let mut submitting = tokio::spawn(async move {
+        match server {
+            Some(server) => server.run(accept, until_stop).await.unanswered,
+            None => {
+                until_stop.await;
+                0
+            }
+        }
+    });
     let mut tidying = tokio::time::interval(TIDYING);
     loop {
         tokio::select! {
             _ = tidying.tick() => clients.close_idle(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => renew(renewing.as_ref()),
             ended = &mut serving => {
                 return Err(Failure::new(ErrorKind::Fault, format!("the listener ended: {ended:?}"), ""));
             }
+            ended = &mut submitting => {
+                return Err(Failure::new(ErrorKind::Fault, format!("the SMTP listener ended: {ended:?}"), ""));
+            }
         }
     }
-    tracing::info!("stopping: no new requests");
+    tracing::info!("stopping: no new mail");
     ready.set(false);
     stop.send_replace(true);
-    let cut = serving.await.ok().and_then(Result::ok).unwrap_or_default();
-    if cut > 0 {
+    let (connections, messages) = tokio::join!(serving, submitting);
+    let connections = connections.ok().and_then(Result::ok).unwrap_or_default();
+    let messages = messages.unwrap_or_default();
+    if connections > 0 || messages > 0 {
         tracing::warn!(
-            connections = cut,
-            "requests are still under way at the end: what became of their mail is not known"
+            connections,
+            messages,
+            "requests or messages are still under way at the end: what became of their mail is not known"
         );
     }
     match tokio::time::timeout(CLOSING, clients.close()).await {
@@ -244,6 +287,29 @@ async fn relay(config: &Config, setup: &Setup) -> Result<Exit, Failure> {
     status_stop.send_replace(true);
     let _ = status_task.await;
     Ok(Exit::Done)
+}
+
+/// The SMTP listener before it serves.
+struct Submission<'a> {
+    smtp: &'a Smtp,
+    address: SocketAddr,
+    server: Server,
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// Done when it is time to stop.
+async fn until(mut stop: watch::Receiver<bool>) {
+    // An error means that the program ends.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Reads the certificate of the SMTP listener again.
+fn renew(renewing: Option<&(&Smtp, Arc<Certificate>)>) {
+    let Some((smtp, certificate)) = renewing else { return };
+    match submit::renew(smtp, certificate) {
+        Ok(()) => tracing::info!("the certificate was read again"),
+        Err(fault) => tracing::error!(%fault, "the certificate stays as it was"),
+    }
 }
 
 /// Logs from now on: one JSON object a line. What the AWS SDK logs below `info` has requests in it, and stays out.

@@ -1,5 +1,6 @@
 //! The configuration file: TOML, in which every key is known.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,9 +11,14 @@ use terminal::nearest;
 
 use crate::address;
 use crate::mail::{ClassRule, Rules, is_set_name};
+use crate::smtp::{SmtpSettings, Timeouts};
 
 /// The message tag that names the class, unless the configuration names another.
 pub(crate) const CLASS_TAG: &str = "ses-breaker-class";
+
+/// How long a message that came over SMTP may take before SES is called: for the gate, which the client of `permits` gives up
+/// on sooner, and for credentials, whose providers may have no limit of their own.
+const BEFORE_SES: Duration = Duration::from_secs(30);
 
 /// What the relay does.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -92,17 +98,93 @@ pub(crate) struct Status {
     pub(crate) listen: SocketAddr,
 }
 
-/// Submission over SMTP.
+/// Submission over SMTP. The defaults of limits and times are those of [`SmtpSettings`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Smtp {
     pub(crate) listen: SocketAddr,
+    /// The name in the greeting.
+    pub(crate) hostname: String,
     /// A file of certificates (PEM), the server's first.
     pub(crate) tls_certificate: Option<PathBuf>,
     /// The file of its key (PEM).
     pub(crate) tls_key: Option<PathBuf>,
-    /// A file with a user and the hash of a password on each line.
-    pub(crate) users: Option<PathBuf>,
+    /// TLS from the first byte instead of STARTTLS.
+    pub(crate) implicit_tls: bool,
+    /// Names, and SHA-256 digests of secrets.
+    pub(crate) users: BTreeMap<String, String>,
+    /// The largest message.
+    pub(crate) max_message_bytes: usize,
+    /// The longest line of a message.
+    pub(crate) max_line_bytes: usize,
+    /// Connections at the same time.
+    pub(crate) max_connections: usize,
+    /// Messages in memory at the same time, beside the requests of the SES API.
+    pub(crate) in_flight_mib: usize,
+    /// Commands between two messages.
+    pub(crate) max_commands: u32,
+    /// The bad command that ends a session.
+    pub(crate) max_bad_commands: u32,
+    /// The failed authentication that ends a session.
+    pub(crate) max_failed_authentications: u32,
+    /// Until the next command.
+    pub(crate) command_secs: u64,
+    /// Until the next bytes of a message.
+    pub(crate) data_secs: u64,
+    /// For all bytes of a message.
+    pub(crate) message_secs: u64,
+    /// For the TLS handshake.
+    pub(crate) handshake_secs: u64,
+    /// From the connection to the end of AUTH.
+    pub(crate) login_secs: u64,
+    /// For a session.
+    pub(crate) session_secs: u64,
+}
+
+impl Default for Smtp {
+    fn default() -> Smtp {
+        let front = SmtpSettings::new("localhost");
+        let Timeouts { command, data, message, handshake, login, session, drain: _ } = front.timeouts;
+        Smtp {
+            listen: SocketAddr::from(([127, 0, 0, 1], 2525)),
+            hostname: front.hostname,
+            tls_certificate: None,
+            tls_key: None,
+            implicit_tls: front.implicit_tls,
+            users: BTreeMap::new(),
+            max_message_bytes: front.max_message_bytes,
+            max_line_bytes: front.max_line_bytes,
+            max_connections: front.max_connections,
+            in_flight_mib: front.max_memory_bytes >> 20,
+            max_commands: front.max_commands,
+            max_bad_commands: front.max_bad_commands,
+            max_failed_authentications: front.max_failed_authentications,
+            command_secs: command.as_secs(),
+            data_secs: data.as_secs(),
+            message_secs: message.as_secs(),
+            handshake_secs: handshake.as_secs(),
+            login_secs: login.as_secs(),
+            session_secs: session.as_secs(),
+        }
+    }
+}
+
+impl Smtp {
+    /// What has a range; what is left is checked by the front.
+    fn ranges(&self) -> [(&'static str, u64, u64); 9] {
+        [
+            // What SES takes.
+            ("smtp.max_message_bytes", self.max_message_bytes as u64, 40_000_000),
+            ("smtp.max_connections", self.max_connections as u64, 100_000),
+            ("smtp.in_flight_mib", self.in_flight_mib as u64, 65_536),
+            ("smtp.command_secs", self.command_secs, 86_400),
+            ("smtp.data_secs", self.data_secs, 86_400),
+            ("smtp.message_secs", self.message_secs, 86_400),
+            ("smtp.handshake_secs", self.handshake_secs, 86_400),
+            ("smtp.login_secs", self.login_secs, 86_400),
+            ("smtp.session_secs", self.session_secs, 86_400),
+        ]
+    }
 }
 
 impl Default for Config {
@@ -198,13 +280,14 @@ impl Config {
                 return wrong("an entry of [[class]] names neither a configuration_set nor an identity".to_owned(), "");
             }
         }
-        for (key, value, most) in [
+        let ranges = [
             ("drain_secs", self.drain_secs, 3600),
             ("ses.timeout_secs", self.ses.timeout_secs, 900),
             ("limits.read_secs", self.limits.read_secs, 900),
             ("limits.connections", self.limits.connections as u64, 100_000),
             ("limits.senders", self.limits.senders as u64, 10_000),
-        ] {
+        ];
+        for (key, value, most) in ranges.into_iter().chain(self.smtp.iter().flat_map(Smtp::ranges)) {
             if !(1..=most).contains(&value) {
                 return wrong(format!("{key} = {value}: it is 1 to {most}"), "");
             }
@@ -237,6 +320,11 @@ impl Config {
 
     pub(crate) fn read_timeout(&self) -> Duration {
         Duration::from_secs(self.limits.read_secs)
+    }
+
+    /// How long a message that came over SMTP may take, from its end to its answer.
+    pub(crate) fn submission_limit(&self) -> Duration {
+        BEFORE_SES + Duration::from_secs(self.ses.timeout_secs)
     }
 }
 
@@ -280,7 +368,16 @@ mod tests {
         let reference = reference.split("\n```").next().unwrap();
         let config = Config::parse(reference).unwrap();
         assert_eq!((config.listen, &config.limits), (Config::default().listen, &Limits::default()));
-        assert!(config.smtp.is_some() && config.class.len() == 1);
+        let smtp = config.smtp.clone().unwrap();
+        let defaults = Smtp {
+            hostname: smtp.hostname.clone(),
+            tls_certificate: smtp.tls_certificate.clone(),
+            tls_key: smtp.tls_key.clone(),
+            users: smtp.users.clone(),
+            ..Smtp::default()
+        };
+        assert_eq!(smtp, defaults);
+        assert!(smtp.users.contains_key("app") && config.class.len() == 1);
         assert_eq!(config.rules().classes[0].class, Class::Critical);
     }
 
@@ -319,6 +416,9 @@ mod tests {
             "drain_secs = 0",
             "default_configuration_set = \"a b\"",
             "[smtp]\nlisten = \"127.0.0.1:2525\"\ntls_key = \"a\"",
+            "[smtp]\nlisten = \"127.0.0.1:8025\"",
+            "[smtp]\nsession_secs = 0",
+            "[smtp]\nmax_message_byte = 1",
         ]), @r#"
         listen = "0.0.0.0:8025": every program that can connect there can send mail in your name | The relay does not check the signatures of callers. Listen on 127.0.0.1, or set `allow_public = true` if only programs that may send can reach this address.
         status.listen and listen are the same address
@@ -328,6 +428,9 @@ mod tests {
         drain_secs = 0: it is 1 to 3600
         `a b` is not the name of a configuration set | A name has 1 to 64 letters, digits, `-` and `_`.
         smtp.tls_certificate and smtp.tls_key belong together; one is missing
+        smtp.listen and listen are the same address
+        smtp.session_secs = 0: it is 1 to 86400
+        line 2, column 1: unknown field `max_message_byte`, expected one of `listen`, `hostname`, `tls_certificate`, `tls_key`, `implicit_tls`, `users`, `max_message_bytes`, `max_line_bytes`, `max_connections`, `in_flight_mib`, `max_commands`, `max_bad_commands`, `max_failed_authentications`, `command_secs`, `data_secs`, `message_secs`, `handshake_secs`, `login_secs`, `session_secs` | Did you mean `max_message_bytes`?
         "#);
     }
 }

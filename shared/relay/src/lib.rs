@@ -37,6 +37,7 @@ mod ses_http;
 pub mod smtp;
 mod splice;
 mod submission;
+mod submit;
 mod v1;
 mod v2;
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::smtp::SmtpSnapshot;
 
 /// What became of a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +67,42 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// What the SMTP listener has counted.
+#[derive(Debug, Default)]
+struct Submitted {
+    connections: Counter,
+    messages: Counter,
+    bytes: Counter,
+    refusals: Family<ReasonLabels, Counter>,
+}
+
+impl Submitted {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("smtp_connections", "Connections to the SMTP listener", self.connections.clone());
+        let help = "Messages that came whole over SMTP and were not refused by the listener";
+        registry.register("smtp_messages", help, self.messages.clone());
+        registry.register_with_unit("smtp_messages", "The bytes of these messages", Unit::Bytes, self.bytes.clone());
+        registry.register("smtp_refusals", "What was refused over SMTP, by reason", self.refusals.clone());
+    }
+
+    /// Takes over what the listener has counted since it started.
+    fn set(&self, snapshot: &SmtpSnapshot) {
+        let SmtpSnapshot { connections, messages, bytes, refused } = snapshot;
+        for (counter, value) in [(&self.connections, connections), (&self.messages, messages), (&self.bytes, bytes)] {
+            counter.inner().store(*value, Ordering::Relaxed);
+        }
+        for (reason, value) in refused {
+            let labels = ReasonLabels { reason: reason.name() };
+            self.refusals.get_or_create(&labels).inner().store(*value, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The most names of ISPs that are labels.
 const MAX_ISPS: usize = 64;
 /// The label of all further ones.
@@ -80,6 +119,7 @@ pub struct Metrics {
     added: Histogram,
     permits: Family<KindLabels, Gauge>,
     senders: Gauge,
+    submitted: Submitted,
     isps: Mutex<HashSet<Arc<str>>>,
 }
 
@@ -107,7 +147,9 @@ impl Default for Metrics {
             "Pairs of configuration set and identity with a client of the gate",
             senders.clone(),
         );
-        Metrics { registry, mails, rejections, added, permits, senders, isps: Mutex::default() }
+        let submitted = Submitted::default();
+        submitted.register(&mut registry);
+        Metrics { registry, mails, rejections, added, permits, senders, submitted, isps: Mutex::default() }
     }
 }
 
@@ -149,8 +191,11 @@ impl Metrics {
         self.added.observe(time.as_secs_f64());
     }
 
-    /// The text for Prometheus, with what the clients of the gate have done.
-    pub fn text(&self, counts: &Counts, senders: usize) -> String {
+    /// The text for Prometheus, with what the clients of the gate and the SMTP listener, if there is one, have done.
+    pub fn text(&self, counts: &Counts, senders: usize, smtp: Option<&SmtpSnapshot>) -> String {
+        if let Some(smtp) = smtp {
+            self.submitted.set(smtp);
+        }
         let Counts {
             calls,
             failed_calls,
@@ -188,6 +233,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::{Refused, SmtpCounts};
 
     #[test]
     fn mails_are_counted_by_operation_class_isp_and_outcome() {
@@ -198,7 +244,7 @@ mod tests {
         metrics.mails("v1 SendEmail", Class::Critical, None, Outcome::Failed, 1);
         metrics.rejected("v2", "malformed");
         metrics.added(Duration::from_micros(200));
-        let text = metrics.text(&Counts { granted: 5, ..Counts::default() }, 1);
+        let text = metrics.text(&Counts { granted: 5, ..Counts::default() }, 1, None);
         for line in [
             "ses_relay_mails_total{operation=\"v2 SendEmail\",class=\"bulk\",isp=\"gmail\",outcome=\"sent\"} 3",
             "ses_relay_mails_total{operation=\"v1 SendEmail\",class=\"critical\",isp=\"(unknown)\",outcome=\"failed\"} 1",
@@ -212,13 +258,34 @@ mod tests {
     }
 
     #[test]
+    fn the_listener_for_smtp_is_counted_by_reasons_of_which_there_are_few() {
+        let (metrics, counts) = (Metrics::default(), SmtpCounts::default());
+        counts.connection();
+        counts.message(1234);
+        counts.refused(Refused::Deferred);
+        for _ in 0..2 {
+            let text = metrics.text(&Counts::default(), 0, Some(&counts.snapshot()));
+            for line in [
+                "ses_relay_smtp_connections_total 1",
+                "ses_relay_smtp_messages_total 1",
+                "ses_relay_smtp_messages_bytes_total 1234",
+                "ses_relay_smtp_refusals_total{reason=\"deferred\"} 1",
+                "ses_relay_smtp_refusals_total{reason=\"syntax\"} 0",
+            ] {
+                assert!(text.lines().any(|known| known == line), "{line} is not in:\n{text}");
+            }
+            assert_eq!(text.matches("ses_relay_smtp_refusals_total{").count(), Refused::ALL.len());
+        }
+    }
+
+    #[test]
     fn however_many_isps_are_named_there_are_few_labels() {
         let metrics = Metrics::default();
         for number in 0..1000 {
             let isp: Arc<str> = format!("isp{number}").into();
             metrics.mails("v2 SendEmail", Class::Bulk, Some(&isp), Outcome::Sent, 1);
         }
-        let text = metrics.text(&Counts::default(), 0);
+        let text = metrics.text(&Counts::default(), 0, None);
         assert_eq!(text.matches("ses_relay_mails_total{").count(), MAX_ISPS + 1);
         assert!(text.contains("isp=\"(more)\",outcome=\"sent\"} 936"), "{text}");
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Fault, Protocol, code_of, whole_secs};
 use crate::bulk::{self, EntryStatus};
+use crate::config::{CLASS_TAG, Config};
 use crate::forward::{BulkForward, Forward, Parsed};
 use crate::mail::{Mail, Rules};
 use crate::metrics::{Metrics, Outcome};
@@ -30,6 +31,8 @@ struct Parts {
     permitting: Arc<dyn Permitting>,
     ses: Arc<dyn Ses>,
     metrics: Arc<Metrics>,
+    /// How long a message that came over SMTP may take.
+    submission_limit: Duration,
 }
 
 /// An operation, as in labels and logs.
@@ -74,22 +77,24 @@ impl Relay {
         permitting: Arc<dyn Permitting>,
         ses: Arc<dyn Ses>,
         metrics: Arc<Metrics>,
+        submission_limit: Duration,
     ) -> Relay {
-        Relay { parts: Arc::new(Parts { rules, permitting, ses, metrics }) }
+        Relay { parts: Arc::new(Parts { rules, permitting, ses, metrics, submission_limit }) }
     }
 
     /// A relay for tests and benches: mail that names no configuration set is of `default_set`.
     pub fn over(default_set: &str, permitting: Arc<dyn Permitting>, ses: Arc<dyn Ses>) -> Relay {
-        let rules = Rules {
-            default_set: Some(default_set.to_owned()),
-            class_tag: crate::config::CLASS_TAG.to_owned(),
-            classes: Vec::new(),
-        };
-        Relay::new(rules, permitting, ses, Arc::default())
+        let rules =
+            Rules { default_set: Some(default_set.to_owned()), class_tag: CLASS_TAG.to_owned(), classes: Vec::new() };
+        Relay::new(rules, permitting, ses, Arc::default(), Config::default().submission_limit())
     }
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.parts.rules
+    }
+
+    pub(crate) fn submission_limit(&self) -> Duration {
+        self.parts.submission_limit
     }
 
     /// Its counters.
@@ -342,7 +347,7 @@ impl Relay {
     }
 
     /// Counts and logs what became of a mail: by ISP, without domains and addresses.
-    fn count(&self, operation: Operation, mail: &Mail, by_isp: &ByIsp, outcome: Outcome, why: &str) {
+    pub(crate) fn count(&self, operation: Operation, mail: &Mail, by_isp: &ByIsp, outcome: Outcome, why: &str) {
         for (isp, mails) in by_isp {
             self.parts.metrics.mails(operation, mail.class, isp.as_ref(), outcome, *mails);
         }
@@ -402,7 +407,7 @@ fn refused_head(method: &Method, query: Option<&str>, headers: &HeaderMap) -> Op
     None
 }
 
-fn rejection(fault: &Fault) -> &'static str {
+pub(crate) fn rejection(fault: &Fault) -> &'static str {
     match fault {
         Fault::Malformed(_) => "malformed",
         Fault::Unsupported(_) => "unsupported",

@@ -3,20 +3,25 @@
 //! `Destination` has the envelope's recipients, all as blind copies: SES delivers to them and not to those of the header,
 //! and whatever it does with a visible list, none of them is shown to another. `FromEmailAddress` is left out where the mail
 //! has a `From` field, because SES would replace that field, and the name in it, by the bare address.
+//!
+//! **Invariant:** a message is in memory for a limited time. One that takes longer is given up: it counts as unclear, and is
+//! answered as such. If SES was being called, its permits count as used; before, they are put back.
 
 use std::pin::Pin;
 
 use bytes::Bytes;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::accept::{Accept, Message, Reply};
 use crate::answer::{Fault, code_of};
 use crate::forward::{Forward, SetPlace};
 use crate::mail::{CLASS_FIELD, Mail, SET_FIELD, Said, TAGS_FIELD};
+use crate::metrics::Outcome;
 use crate::mime::Header;
-use crate::raw;
-use crate::relay::{Done, Relay, Target};
+use crate::relay::{Done, Relay, Target, rejection};
 use crate::v2::SEND;
+use crate::{large, raw};
 
 /// As in labels and logs.
 const OPERATION: &str = "smtp";
@@ -24,19 +29,29 @@ const OPERATION: &str = "smtp";
 impl Accept for Relay {
     fn accept(&self, message: Message) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
         Box::pin(async move {
-            let (mail, body) = match read(self, &message) {
+            let (own, recipients) = (self.clone(), message.recipients.len() as u64);
+            let reading = large::on(message.content.len(), move || read(&own, &message)).await;
+            let fault = || Fault::Unavailable("the message could not be read".to_owned());
+            let (mail, body) = match reading.unwrap_or_else(|| Err(fault())) {
                 Ok(read) => read,
                 Err(fault) => {
-                    self.metrics().rejected(OPERATION, "malformed");
+                    self.metrics().rejected(OPERATION, rejection(&fault));
                     return reply(&Done::Fault(fault));
                 }
             };
-            drop(message);
             let end = body.len() - 1;
             let set = SetPlace { place: end..end, before: ",\"ConfigurationSetName\":\"", after: "\"" };
             let forward = Forward { body: Bytes::from(body), set, field: None };
             let target = Target { path: SEND, content_type: "application/json".to_owned() };
-            reply(&self.send_one(OPERATION, target, &mail, forward).await.0)
+            let limit = self.submission_limit();
+            match timeout(limit, self.send_one(OPERATION, target, &mail, forward)).await {
+                Ok((done, _)) => reply(&done),
+                Err(_) => {
+                    let why = format!("neither sent nor refused within {} s", limit.as_secs());
+                    self.count(OPERATION, &mail, &vec![(None, recipients)], Outcome::Unclear, &why);
+                    reply(&Done::Fault(Fault::Unavailable(why)))
+                }
+            }
         })
     }
 }
@@ -228,5 +243,31 @@ mod tests {
         let not_sent = Err(NotAnswered::NotSent("refused".to_owned()));
         check("x@gmail.com", not_sent, "451 4.3.0 SES was not reached: refused", 1).await;
         check("nobody", Ok((200, "")), "554 5.6.0 recipients: an address has no local part or no `@`", 0).await;
+    }
+
+    /// Never answers, as a provider of credentials may.
+    struct Silent;
+
+    impl Ses for Silent {
+        fn send(&self, _call: Call) -> Pending<'_, Result<Response<Bytes>, NotAnswered>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_given_up_after_its_time_and_counts_as_sent() {
+        let granting = Granting::default();
+        let relay = Relay::over("news", Arc::new(granting.clone()), Arc::new(Silent));
+        let recipients = vec!["x@gmail.com".to_owned()];
+        let content = Bytes::from(MAIL);
+        let reply = relay.accept(Message { from: "bounce@b.example".to_owned(), recipients, content }).await;
+        assert_eq!((reply.code, reply.status), (451, "4.3.0"), "{}", reply.text);
+        assert!(reply.text.contains("neither sent nor refused within 60 s"), "{}", reply.text);
+        assert_eq!(*granting.0.lock().unwrap(), 0, "it may have been sent");
+        let metrics = relay.metrics().text(&permits::Counts::default(), 0, None);
+        assert!(
+            metrics.contains("operation=\"smtp\",class=\"bulk\",isp=\"(unknown)\",outcome=\"unclear\"} 1"),
+            "{metrics}"
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! The program in front of doubles of SES and of the gate, over HTTP: what reaches SES, and what callers are answered.
+//! The program in front of doubles of SES and of the gate, over HTTP and SMTP: what reaches SES, and what callers are answered.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod double;
+mod submission;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! An application that was not changed sends through `ses-relay`: the SDK of AWS for Python, in front of the gate of the
+//! An application that was not changed sends through `ses-relay`: the SDK of AWS for Python, and smtplib, in front of the gate of the
 //! deployed stack and of the emulated SES.
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -19,6 +19,7 @@ struct Relay {
     output: BufReader<std::process::ChildStdout>,
     url: String,
     status: String,
+    smtp: String,
 }
 
 impl Relay {
@@ -26,7 +27,7 @@ impl Relay {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.toml");
         let config = format!(
-            "listen = \"127.0.0.1:0\"\ngate = \"{gate}\"\n[ses]\nendpoint = \"{}\"\n[status]\nlisten = \"127.0.0.1:0\"\n",
+            "listen = \"127.0.0.1:0\"\ngate = \"{gate}\"\n[ses]\nendpoint = \"{}\"\n[status]\nlisten = \"127.0.0.1:0\"\n[smtp]\nlisten = \"127.0.0.1:0\"\n",
             fixture.emulator.endpoint()
         );
         std::fs::write(&path, config).unwrap();
@@ -39,7 +40,8 @@ impl Relay {
         output.read_line(&mut line).unwrap();
         let first: Value = serde_json::from_str(&line).unwrap();
         let url = |key: &str| format!("http://{}", first[key].as_str().unwrap());
-        Relay { child, output, url: url("address"), status: url("status") }
+        let smtp = first["smtp"].as_str().unwrap().to_owned();
+        Relay { child, output, url: url("address"), status: url("status"), smtp }
     }
 
     /// Ends it as an operator would; returns its log.
@@ -83,7 +85,8 @@ async fn an_unmodified_sdk_sends_through_the_relay_as_the_gate_lets_it() {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     let relay = Relay::start(&fixture, &url);
-    let said = fixture.emulator.script("relay.py", &["--relay", &relay.url, "--metrics", &relay.status]).unwrap();
+    let arguments = ["--relay", &relay.url, "--metrics", &relay.status, "--smtp", &relay.smtp];
+    let said = fixture.emulator.script("relay.py", &arguments).unwrap();
     println!("{said}");
     let log = relay.stop();
     for leak in ["@", "gmail.com", "yahoo.com", "example.com"] {

@@ -201,6 +201,8 @@ pub(crate) struct Program {
     child: Child,
     pub(crate) url: String,
     pub(crate) status: String,
+    /// Where it listens for SMTP.
+    smtp: Option<String>,
     output: Option<std::thread::JoinHandle<String>>,
 }
 
@@ -240,13 +242,13 @@ impl Program {
         std::fs::remove_dir_all(folder).unwrap();
         let first: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no log: {line}"));
         let url = |key: &str| format!("http://{}", first[key].as_str().unwrap());
-        let (url, status) = (url("address"), url("status"));
+        let (url, status, smtp) = (url("address"), url("status"), first["smtp"].as_str().map(str::to_owned));
         let output = std::thread::spawn(move || {
             let mut text = line;
             std::io::Read::read_to_string(&mut output, &mut text).unwrap();
             text
         });
-        Program { child, url, status, output: Some(output) }
+        Program { child, url, status, smtp, output: Some(output) }
     }
 
     pub(crate) async fn post(
@@ -270,9 +272,18 @@ impl Program {
         whole(http.request(request).await.unwrap()).await
     }
 
+    /// The port for SMTP.
+    pub(crate) fn smtp_port(&self) -> String {
+        self.smtp.as_deref().unwrap().rsplit(':').next().unwrap().to_owned()
+    }
+
     pub(crate) fn signal(&self) {
+        self.send_signal("-TERM");
+    }
+
+    pub(crate) fn send_signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Its exit code and its log.
