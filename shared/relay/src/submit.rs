@@ -43,10 +43,16 @@ fn read(path: &Path) -> Result<Vec<u8>, SmtpFault> {
     std::fs::read(path).map_err(|error| SmtpFault::File { path: path.display().to_string(), error })
 }
 
-/// The files of the certificate and of its key, if they are configured.
-fn files(smtp: &Smtp) -> Result<Option<(Vec<u8>, Vec<u8>)>, SmtpFault> {
+/// What the files of a certificate and of its key hold.
+struct Pem {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// The certificate and its key, if they are configured.
+fn files(smtp: &Smtp) -> Result<Option<Pem>, SmtpFault> {
     match (&smtp.tls_certificate, &smtp.tls_key) {
-        (Some(certificate), Some(key)) => Ok(Some((read(certificate)?, read(key)?))),
+        (Some(chain), Some(key)) => Ok(Some(Pem { chain: read(chain)?, key: read(key)? })),
         // One alone is refused before.
         _ => Ok(None),
     }
@@ -55,7 +61,7 @@ fn files(smtp: &Smtp) -> Result<Option<(Vec<u8>, Vec<u8>)>, SmtpFault> {
 /// Reads certificates and users, and checks what the front checks for the address. Listens on nothing yet.
 pub(crate) fn prepare(config: &Config, smtp: &Smtp) -> Result<Prepared, SmtpFault> {
     let certificate = match files(smtp)? {
-        Some((chain, key)) => Some(Certificate::from_pem(&chain, &key).map_err(SmtpFault::Tls)?),
+        Some(Pem { chain, key }) => Some(Certificate::from_pem(&chain, &key).map_err(SmtpFault::Tls)?),
         None => None,
     };
     let tls = certificate.as_ref().map(Certificate::server_config).transpose().map_err(SmtpFault::Tls)?;
@@ -88,7 +94,7 @@ pub(crate) fn prepare(config: &Config, smtp: &Smtp) -> Result<Prepared, SmtpFaul
 
 /// Reads the files again; new connections get what they have. If they cannot be used, the certificate stays.
 pub(crate) fn renew(smtp: &Smtp, certificate: &Certificate) -> Result<(), SmtpFault> {
-    let Some((chain, key)) = files(smtp)? else { return Ok(()) };
+    let Some(Pem { chain, key }) = files(smtp)? else { return Ok(()) };
     certificate.replace(&chain, &key).map_err(SmtpFault::Tls)
 }
 
