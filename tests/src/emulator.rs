@@ -233,6 +233,19 @@ impl Emulator {
             .with_context(|| format!("{} does not run", path.display()))
     }
 
+    /// Runs a script of `tests/cloud` with the account's credentials, and returns what it prints.
+    ///
+    /// # Errors
+    ///
+    /// What it finds wrong.
+    pub fn script(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.places.python(EMULATOR)?);
+        command.arg(root().join("tests/cloud").join(name)).args(arguments).env_clear().envs(self.environment());
+        let output = command.stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{name} failed: {}", output_of(&output));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// The variables by which any program finds this account, as its root user.
     pub fn environment(&self) -> [(&'static str, &str); 4] {
         let Ready { endpoint, region, account } = &self.ready;

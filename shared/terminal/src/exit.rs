@@ -77,6 +77,8 @@ kinds! {
     InvalidPrices = "invalid_prices", Usage;
     /// A scenario that cannot be used.
     InvalidScenario = "invalid_scenario", Usage;
+    /// A configuration file that cannot be used.
+    InvalidConfig = "invalid_config", Usage;
     /// Input that does not exist, or cannot be read to its end.
     Unreadable = "unreadable", Usage;
     /// A file or folder that cannot be written.

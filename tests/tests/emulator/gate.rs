@@ -17,7 +17,7 @@ use crate::stream::event;
 const STACK: &str = "gated";
 
 /// A zone in which it is about noon, so that the day's quota is available wherever and whenever this runs.
-fn zone_at_noon(now: Now) -> String {
+pub(crate) fn zone_at_noon(now: Now) -> String {
     let hour = |zone: &str| (now.0 - Zone::named(zone).unwrap().day_at(now).start.0) / 3_600_000;
     let zones = (-11..=12).map(|offset: i32| format!("Etc/GMT{offset:+}"));
     zones.min_by_key(|zone| (hour(zone) - 12).abs()).unwrap()

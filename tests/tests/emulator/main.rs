@@ -26,6 +26,7 @@ mod export;
 mod fixture;
 mod gate;
 mod install;
+mod relay;
 mod starts;
 mod stream;
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Texts for users, from the root of the repository. The comments of the arguments are the help of both programs, and the texts of
 /// the page are its strings.
-const PUBLIC: [&str; 19] = [
+const PUBLIC: [&str; 20] = [
     "README.md",
     "SECURITY.md",
     "infra/INSTALL.md",
@@ -18,6 +18,7 @@ const PUBLIC: [&str; 19] = [
     "infra/cdk/README.md",
     "infra/terraform/README.md",
     "infra/GATE.md",
+    "infra/RELAY.md",
     "infra/LIMITS.md",
     "infra/RUNBOOK.md",
     "infra/POLICY.md",
