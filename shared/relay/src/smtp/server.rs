@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::counts::{Refused, SmtpCounts};
@@ -33,6 +33,8 @@ use crate::{Accept, Reply};
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The most connections above the limit that are answered at the same time. Others are closed without an answer.
 const MAX_TURNED_AWAY: usize = 32;
+/// How long a client may take to say QUIT after the last message of a shutdown.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the last reply may take to reach a client that still sends.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of what such a client sends is read and dropped.
@@ -238,6 +240,7 @@ impl Shared {
         let (session_end, login_end) = (after(begun, timeouts.session), after(begun, timeouts.login));
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut message_end = None;
+        let mut farewell = None;
         if send(stream, &mut out, timeouts).await.is_err() {
             return Ended::Gone;
         }
@@ -261,7 +264,7 @@ impl Shared {
             }
             let read = tokio::select! {
                 biased;
-                () = self.stopped(), if !session.busy() => {
+                () = self.stopped_since(farewell), if !session.busy() => {
                     session.shut_down(&mut out);
                     return closed(send(stream, &mut out, timeouts).await);
                 }
@@ -294,7 +297,10 @@ impl Shared {
                         let reply = self.hand_over(submission, alive.clone()).await;
                         let close = session.answer(&reply, &mut out).is_some();
                         if !close && *self.stop.borrow() {
-                            session.shut_down(&mut out);
+                            // A client that reads 421 after its QUIT may take the message that was sent for one that was not.
+                            session.leave();
+                            farewell = Some(after(Instant::now(), FAREWELL));
+                            continue;
                         } else if !close && Instant::now() >= session_end {
                             session.expire(&mut out);
                         } else if !close {
@@ -324,6 +330,14 @@ impl Shared {
             tracing::error!("the relay failed on a message from SMTP");
             Reply { code: 451, status: "4.3.0", text: "The relay failed: try again later".to_owned() }
         })
+    }
+
+    /// Stopped, and not before this moment.
+    async fn stopped_since(&self, moment: Option<Instant>) {
+        self.stopped().await;
+        if let Some(moment) = moment {
+            sleep_until(moment).await;
+        }
     }
 
     async fn stopped(&self) {

@@ -98,6 +98,8 @@ pub struct Session {
     failed_authentications: u32,
     /// Bytes of BDAT since the last message that belong to none.
     dropped: u64,
+    /// Nothing but QUIT is taken any more.
+    leaving: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,6 +194,7 @@ impl Session {
             bad_commands: 0,
             failed_authentications: 0,
             dropped: 0,
+            leaving: false,
         }
     }
 
@@ -302,6 +305,11 @@ impl Session {
         self.close();
     }
 
+    /// The relay shuts down, and the client has just been answered: it may say QUIT. Any other command ends the session.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
     /// Ends the session because the relay shuts down.
     pub fn shut_down(&mut self, out: &mut Vec<u8>) {
         self.front.counts.refused(Refused::Shutdown);
@@ -395,6 +403,10 @@ impl Session {
     }
 
     fn obey(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Option<Event> {
+        if self.leaving && !matches!(command, Command::Quit) {
+            self.shut_down(out);
+            return Some(Event::Close);
+        }
         match command {
             Command::Ehlo => {
                 (self.greeted, self.transaction) = (Greeted::Ehlo, None);
