@@ -447,10 +447,16 @@ fn parts<'a>(policy: &'a Policy, call: &PermitsCall) -> BTreeMap<&'a str, (Isp, 
 }
 
 fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
+    // Fewer of the request's mails may be of this ISP than when it was granted: a policy moves domains.
+    let mails = granted.now.min(part.mails);
+    let mut rest = part.mails - mails;
     let slots = granted.slots.iter().map(|slot| {
+        let mails = slot.mails.min(rest);
+        rest -= mails;
         let after_seconds = u64::try_from(slot.at.0.saturating_sub(now.0)).unwrap_or(0).div_ceil(1_000);
-        Slot { mails: slot.mails, at: slot.at.to_string(), after_seconds }
+        Slot { mails, at: slot.at.to_string(), after_seconds }
     });
+    let schedule: Vec<Slot> = slots.take_while(|slot| slot.mails > 0).collect();
     let overflow = granted.overflow.as_ref().map_or(0, |(mails, _)| *mails);
     let lease = granted.lease.as_ref();
     let text = |lease: &reputation::permit::Lease| LeaseText { isp: isp.to_owned(), lease: lease.clone() }.to_string();
@@ -460,8 +466,8 @@ fn answer(isp: &str, part: Part, granted: &Granted, now: Now) -> Permit {
         isp: isp.to_owned(),
         domains: part.domains,
         asked: part.mails,
-        granted: granted.now,
-        schedule: slots.collect(),
+        granted: mails,
+        schedule,
         route: lease.map(|_| granted.route.clone()),
         lease: lease.map(text),
         expires_at: lease.map(|lease| lease.expires.to_string()),

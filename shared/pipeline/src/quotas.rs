@@ -289,7 +289,8 @@ pub struct Asker<'a> {
     /// The name of the request. Repeating a request under the same name grants it once; different requests need different
     /// names.
     pub request: &'a str,
-    /// All that is asked for under this name, also at other ISPs; whatever is the same when the request is repeated.
+    /// All recipients, also those at other ISPs: any text that is the same when the request is repeated. The mails at one ISP are
+    /// not, if a policy has moved a domain meanwhile.
     pub body: &'a str,
 }
 
@@ -522,7 +523,7 @@ fn forgotten(leases: &[Lease], now: Now) -> Vec<LeaseId> {
 fn lease_id(asker: &Asker<'_>, ask: &Ask) -> LeaseId {
     let hash = |text: &str| SipHasher24::new().hash(text.as_bytes());
     let (identity, class) = (asker.identity.to_ascii_lowercase(), ask.class.name());
-    let body = format!("{identity}\0{class}\0{}\0{}\0{}", ask.mails, ask.schedule, asker.body);
+    let body = format!("{identity}\0{class}\0{}\0{}", ask.schedule, asker.body);
     LeaseId::of(hash(asker.request), hash(&body))
 }
 

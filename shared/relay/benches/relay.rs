@@ -96,6 +96,7 @@ impl World {
 
     async fn send(&self) {
         let request = Request::post(&self.url).header("content-type", "application/json");
+        let request = request.header("authorization", "AWS4-HMAC-SHA256 Credential=of/the/caller");
         let request = request.body(Full::new(self.body.clone())).expect("a request");
         let answer = self.http.request(request).await.expect("an answer");
         assert_eq!(answer.status(), 200);

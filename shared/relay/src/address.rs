@@ -41,7 +41,7 @@ pub(crate) fn domains(list: &str) -> Result<Vec<String>, AddressError> {
             '"' => {
                 // What is quoted may be a local part, so that something must stand for it.
                 skip_quoted(&mut rest)?;
-                mailbox.push('q');
+                mailbox.push_quoted()?;
             }
             '(' => skip_comment(&mut rest)?,
             '<' => mailbox.open_angle()?,
@@ -49,7 +49,7 @@ pub(crate) fn domains(list: &str) -> Result<Vec<String>, AddressError> {
             // Within angle brackets, commas and colons belong to an obsolete route.
             ',' | ';' if !mailbox.is_in_angle() => found.extend(std::mem::take(&mut mailbox).domain()?),
             // The name of a group ends.
-            ':' if !mailbox.is_in_angle() => mailbox = Mailbox::default(),
+            ':' if !mailbox.is_in_angle() => std::mem::take(&mut mailbox).group()?,
             other => mailbox.push(other),
         }
     }
@@ -141,6 +141,21 @@ impl Mailbox {
         }
     }
 
+    /// What stands for a quoted string: of a domain there is none.
+    fn push_quoted(&mut self) -> Result<(), AddressError> {
+        let text = if self.is_in_angle() { self.angle.as_deref().unwrap_or_default() } else { &self.bare };
+        if text.contains('@') && (self.is_in_angle() || self.angle.is_none()) {
+            return Err(AddressError::Domain);
+        }
+        self.push('q');
+        Ok(())
+    }
+
+    /// What stands before a colon is the name of a group, and no address that would be passed over.
+    fn group(self) -> Result<(), AddressError> {
+        if self.angle.is_some() || self.bare.contains('@') { Err(AddressError::Domain) } else { Ok(()) }
+    }
+
     /// The domain; `None` if the entry is empty, as in `a@example.com,`.
     fn domain(self) -> Result<Option<String>, AddressError> {
         let address = match &self.angle {
@@ -205,6 +220,15 @@ mod tests {
         check("undisclosed-recipients:;", &[]);
         check("=?utf-8?q?J=C3=BCrgen?= <a@b.example>", &["b.example"]);
         check("", &[]);
+    }
+
+    #[test]
+    fn an_address_that_would_be_passed_over_is_refused() {
+        for text in ["x@\"gmail\".com", "<x@\"gmail\".com>", "a@gmail.com: b@yahoo.com;", "<a@gmail.com>: b@yahoo.com;"]
+        {
+            assert_eq!(domains(text), Err(AddressError::Domain), "{text}");
+        }
+        assert_eq!(domains("friends: \"b c\"@yahoo.com, d@gmail.com;").unwrap(), ["yahoo.com", "gmail.com"]);
     }
 
     #[test]

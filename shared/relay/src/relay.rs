@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, ORIGIN};
 use http::{Method, Request, Response};
 use tokio::time::Instant;
 
@@ -400,6 +400,15 @@ fn refused_head(method: &Method, query: Option<&str>, headers: &HeaderMap) -> Op
                 .to_owned(),
         ));
     }
+    // A page in a browser can send a form to any address, but no such header without the consent of this relay, which never
+    // comes. Whose signature it is, is not checked.
+    let signed = headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
+    if !signed || headers.contains_key(ORIGIN) {
+        return Some(Fault::Malformed(
+            "the request is not signed: send it by an SDK of AWS, with any credentials; pages in a browser cannot send mail"
+                .to_owned(),
+        ));
+    }
     let encoding = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
     if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
         return Some(Fault::Malformed("the relay reads no compressed requests".to_owned()));
@@ -614,7 +623,9 @@ mod tests {
                     })),
                 };
                 let before = world.0.lock().unwrap().calls;
-                let request = Request::post(path).body(Bytes::from(body.to_string())).unwrap();
+                let request = Request::post(path)
+                    .header(AUTHORIZATION, "AWS4-HMAC-SHA256 Credential=of/the/caller")
+                    .body(Bytes::from(body.to_string())).unwrap();
                 let answer = runtime.block_on(relay.handle(request));
                 let ledger = world.0.lock().unwrap();
                 let used = ledger.granted - ledger.put_back;

@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::answer::Fault;
 use crate::relay::Relay;
@@ -29,7 +29,7 @@ use crate::relay::Relay;
 /// more, and the rest of the request. API v1 takes 10 MB, of which a form makes less than that.
 pub(crate) const MAX_BODY: usize = 56 << 20;
 /// The longest head of a request. Signatures and trace headers take some 2 KiB.
-const MAX_HEAD: usize = 64 << 10;
+const MAX_HEAD: usize = 128 << 10;
 /// How long a request waits for memory before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle between two requests, or in the head of one.
@@ -68,8 +68,10 @@ pub async fn serve(
     drain: Duration,
 ) -> io::Result<usize> {
     let bytes = Arc::new(Semaphore::new(kib(capacity.in_flight_mib as usize * 1024 * 1024) as usize));
+    // Held by all that is handled: also by what a caller no longer waits for.
+    let (alive, ended) = mpsc::channel::<()>(1);
     let service = move |request: Request<Incoming>| {
-        let (relay, bytes) = (relay.clone(), Arc::clone(&bytes));
+        let (relay, bytes, alive) = (relay.clone(), Arc::clone(&bytes), alive.clone());
         async move {
             let path = request.uri().path().to_owned();
             let response = match receive(request, &bytes, capacity.read_timeout).await {
@@ -78,7 +80,7 @@ pub async fn serve(
                     let own = relay.clone();
                     let handled = tokio::spawn(async move {
                         let response = own.handle(request).await;
-                        drop(memory);
+                        drop((memory, alive));
                         response
                     });
                     handled
@@ -90,7 +92,7 @@ pub async fn serve(
             Ok::<_, Infallible>(response.map(Full::new))
         }
     };
-    Ok(listen(listener, capacity.connections, stop, drain, service).await)
+    Ok(listen(listener, capacity.connections, stop, drain, service, ended).await)
 }
 
 /// A size in KiB, rounded up.
@@ -143,13 +145,14 @@ async fn discard(mut body: Incoming) {
     }
 }
 
-/// Accepts connections until `stop`, then waits for them.
+/// Accepts connections until `stop`, then waits for them, and until all senders of `handled` are gone.
 async fn listen<S, F>(
     listener: TcpListener,
     connections: usize,
     mut stop: watch::Receiver<bool>,
     drain: Duration,
     service: S,
+    mut handled: mpsc::Receiver<()>,
 ) -> usize
 where
     S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -176,7 +179,7 @@ where
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD.max(128 << 10))
+            .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service_fn(service.clone()));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
@@ -185,8 +188,12 @@ where
             drop(place);
         });
     }
-    drop(listener);
-    let ended = tokio::time::timeout(drain, graceful.shutdown()).await;
+    drop((listener, service));
+    let ended = tokio::time::timeout(drain, async {
+        graceful.shutdown().await;
+        handled.recv().await
+    })
+    .await;
     if ended.is_ok() { 0 } else { connections - free.available_permits() }
 }
 
@@ -223,7 +230,7 @@ pub(crate) async fn serve_status(
         let (observed, ready) = (Arc::clone(&observed), Arc::clone(&ready));
         async move { Ok(status(request.uri().path(), &*observed, &ready)) }
     };
-    listen(listener, 64, stop, Duration::from_secs(1), service).await;
+    listen(listener, 64, stop, Duration::from_secs(1), service, mpsc::channel(1).1).await;
 }
 
 fn status(path: &str, observed: &dyn Observed, ready: &Readiness) -> Response<Full<Bytes>> {

@@ -76,6 +76,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 4 << 20;
 /// How long before their end credentials are renewed.
 const BEFORE_END: Duration = Duration::from_secs(60);
+/// How long credentials may take.
+const MAX_PROVIDING: Duration = Duration::from_secs(10);
 /// How long credentials without an end are used before they are renewed.
 const DEFAULT_LIFE: Duration = Duration::from_secs(15 * 60);
 const AGENT: &str = concat!("ses-breaker-relay/", env!("CARGO_PKG_VERSION"));
@@ -189,7 +191,11 @@ impl Signer {
         if let Some((credentials, _)) = known.as_ref().filter(|(_, until)| now < *until) {
             return Ok(credentials.clone());
         }
-        let credentials = self.provider.provide_credentials().await;
+        // A provider may run a program, or ask a service, and have no limit of its own.
+        let credentials = tokio::time::timeout(MAX_PROVIDING, self.provider.provide_credentials()).await;
+        let credentials = credentials.map_err(|_| {
+            format!("there are no credentials to sign with: none came within {} s", MAX_PROVIDING.as_secs())
+        })?;
         let credentials =
             credentials.map_err(|error| format!("there are no credentials to sign with: {}", causes(&error)))?;
         let until = match credentials.expiry() {

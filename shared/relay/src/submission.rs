@@ -78,7 +78,7 @@ fn read(relay: &Relay, message: &Message) -> Result<(Mail, String), Fault> {
         .map(|(name, value)| json!({ "Name": name.trim(), "Value": value.trim() }))
         .collect();
     // What the request says is not said twice; and a list of blind copies is for nobody to see.
-    let kept = header.without(content, &[SET_FIELD, TAGS_FIELD, CLASS_FIELD, "Bcc"]);
+    let kept = header.without(content, &[SET_FIELD, TAGS_FIELD, CLASS_FIELD, "Bcc", "Resent-Bcc"]);
     let mut request = json!({
         "Content": { "Raw": { "Data": raw::encoded(&kept) } },
         "Destination": { "BccAddresses": message.recipients },
@@ -106,7 +106,11 @@ fn reply(done: &Done) -> Reply {
                 // A stop ends; a mailer keeps its mail for days.
                 400 if code.ends_with("SendingPausedException") => (451, "4.7.1", code),
                 429 => (454, "4.7.0", format!("Throttling failure: {code}")),
-                408 | 500..=599 => (451, "4.3.0", code),
+                400 if code.ends_with("LimitExceededException") => {
+                    (454, "4.7.0", format!("Throttling failure: {code}"))
+                }
+                // Credentials, permissions and clocks are the relay's affair, and are put right.
+                300..=399 | 401 | 403 | 408 | 500..=599 => (451, "4.3.0", code),
                 _ => (554, "5.0.0", format!("Transaction failed: {code}")),
             }
         }

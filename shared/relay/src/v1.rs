@@ -179,6 +179,11 @@ fn bulk(form: &Form<'_>, body: Bytes, rules: &Rules) -> Result<Parsed, Fault> {
             let (number, rest) = parsed.ok_or_else(|| malformed("a parameter of Destinations is not known"))?;
             let (to, tags) = entries.entry(number).or_default();
             if let Some(tag) = rest.strip_prefix(".ReplacementTags.member.") {
+                // The name is written anew with another number, so it must be one that SES knows.
+                let known = tag.split_once('.');
+                if !known.is_some_and(|(at, member)| index(at).is_some() && ["Name", "Value"].contains(&member)) {
+                    return Err(malformed("a parameter of ReplacementTags is not known"));
+                }
                 tags.add(tag, form.value(pair)?);
             } else if rest != ".ReplacementTemplateData" && rest != ".ReplacementTags" {
                 add(to, form, pair, is_recipient(rest, ".Destination."))?;
@@ -384,6 +389,15 @@ mod tests {
     }
 
     const BULK: &str = "Action=SendBulkTemplatedEmail&ConfigurationSetName=s&Source=a@b.example&DefaultTags.member.1.Name=class&DefaultTags.member.1.Value=critical&Destinations.member.1.Destination.ToAddresses.member.1=x@gmail.com&Destinations.member.2.Destination.ToAddresses.member.1=y@yahoo.com&Destinations.member.2.ReplacementTags.member.1.Name=class&Destinations.member.2.ReplacementTags.member.1.Value=bulk&Destinations.member.10.Destination.BccAddresses.member.1=z@other.example&Destinations.member.10.ReplacementTemplateData=%7B%7D&Template=t";
+
+    #[test]
+    fn a_parameter_that_would_become_several_is_refused() {
+        let hidden = "%26Destinations.member.1.Destination.BccAddresses.member.1%3Dvictim%40gmail.com%26y";
+        for part in [hidden, "1.Nam", "x.Name", "1.Name%26y", "01.Name"] {
+            let body = format!("{BULK}&Destinations.member.1.ReplacementTags.member.{part}=1");
+            assert!(matches!(parsed(&body), Err(Fault::Malformed(_))), "{part}");
+        }
+    }
 
     #[test]
     fn a_bulk_request_is_cut_into_the_chosen_entries() {

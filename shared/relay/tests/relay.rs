@@ -383,6 +383,23 @@ async fn a_request_that_is_slow_breaks_off_or_is_not_http_takes_nothing_and_reac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_in_a_browser_cannot_send_mail() {
+    let fixture = Fixture::start().await;
+    let form =
+        "Action=SendEmail&Source=a@news.example&Destination.ToAddresses.member.1=x@gmail.com&Message.Subject.Data=x";
+    let signed = "Authorization: AWS4-HMAC-SHA256 Credential=of/the/caller\r\n";
+    for headers in ["", "Authorization: Basic YTpi\r\n", &format!("{signed}Origin: https://page.example\r\n")] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: relay\r\nContent-Type: {FORM}\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n",
+            form.len()
+        );
+        let answer = raw(&fixture.program.url, &[&head, form], false);
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("not signed"), "{answer}");
+    }
+    assert_eq!(fixture.double.world().ses.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_raw_mail_arrives_whole_with_the_route_in_both_places() {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;

@@ -63,7 +63,7 @@ impl Fixture {
 
     fn asked_for(&mut self, request: &str, ask: Ask) -> Granted {
         let now = ask.now;
-        let asker = Asker { set: "news", identity: "example.com", request, body: "" };
+        let asker = Asker { set: "news", identity: "example.com", request, body: &ask.mails.to_string() };
         let board = block_on(self.reputation.board(now)).unwrap();
         let plan = &self.policy.warmup.sets["news"];
         let flow = flow(&self.policy, plan, &board, &asker, self.isp).expect("readable");

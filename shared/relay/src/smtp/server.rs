@@ -279,6 +279,9 @@ impl Shared {
                     return closed(send(stream, &mut out, timeouts).await);
                 }
             };
+            if farewell.is_some() && !session.busy() && *self.stop.borrow() {
+                session.leave();
+            }
             while !input.is_empty() {
                 let fed = session.feed(input, &mut out);
                 input = &input[fed.used..];
@@ -296,10 +299,10 @@ impl Shared {
                         message_end = None;
                         let reply = self.hand_over(submission, alive.clone()).await;
                         let close = session.answer(&reply, &mut out).is_some();
+                        // A client that reads 421 after its QUIT may take the message that was sent for one that was not.
+                        farewell = Some(after(Instant::now(), FAREWELL));
                         if !close && *self.stop.borrow() {
-                            // A client that reads 421 after its QUIT may take the message that was sent for one that was not.
                             session.leave();
-                            farewell = Some(after(Instant::now(), FAREWELL));
                             continue;
                         } else if !close && Instant::now() >= session_end {
                             session.expire(&mut out);
