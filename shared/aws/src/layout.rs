@@ -1081,9 +1081,19 @@ mod tests {
         check("step", text("jumped 3"), "a string of 8 bytes, should be what became of a quota");
         check("step", text("grew 3 4"), "a string of 8 bytes, should be what became of a quota");
         check("bulk", number(-1), "the number -1, should be a number in range");
-        check("lease.00ab", text("1 2 3"), "a string of 5 bytes, should be a lease");
-        check("lease.00ab", text("1 2 3 4 5"), "a string of 9 bytes, should be a lease");
-        check("lease.00ab", text("1 2 3 4 5 6 7 8 9 10"), "a string of 20 bytes, should be a lease");
+        check("~AKtUqYzr", text("1 2 3"), "a string of 5 bytes, should be a lease");
+        // No number; one that does not end; more than a lease; a name that is none.
+        let lease = |bytes: &[u8]| binary([&[0, 0], bytes].concat());
+        for bytes in [&[][..], &[0, 1, 1, 0x80], &[0, 1, 1, 1, 1], &[4, 1, 1, 1]] {
+            check("~AKtUqYzr", lease(bytes), "of another type, should be a lease");
+        }
+        check("~AKtU", lease(&[0, 1, 1, 1]), "of another type, should be a lease");
+        let mut item = good.clone();
+        item.insert("~AKtUqYzr".to_owned(), lease(&[0, 1, 1, 1]));
+        assert_eq!(parse_quota(&item).map(|quota| quota.leases.len()), Ok(1));
+        // Leases of an earlier release are passed over.
+        item.insert("lease.00ab54a98ceb1f0a".to_owned(), text("100 0 96000000000 1791273661745"));
+        assert_eq!(parse_quota(&item).map(|quota| quota.leases.len()), Ok(1));
         assert_eq!(parse_quota(&good).unwrap().meter, meter);
     }
 
