@@ -143,7 +143,10 @@ async fn a_stack_that_was_deleted_by_other_means_leaves_nothing_stopped_after_do
     assert!(error.contains("table ses-breaker-ledger and table ses-breaker-reputation still exist"), "{error}");
 
     let down = fixture.json("ses-breaker down --yes");
-    assert_eq!(down["resumed_late"], serde_json::json!(["configuration-set:newsletter"]), "{down:#}");
+    // On a busy machine a function that the emulator has not ended yet may be faster.
+    let late = &down["resumed_late"];
+    assert!([serde_json::json!(["configuration-set:newsletter"]), serde_json::json!([])].contains(late), "{down:#}");
+    assert_eq!(down["not_resumed"], serde_json::json!([]), "{down:#}");
     assert!(fixture.account.sending_enabled(SET).await);
     assert_eq!(down["disconnected"]["subjects"][0]["deleted"], serde_json::json!(["ses-breaker"]), "{down:#}");
 
