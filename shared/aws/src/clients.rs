@@ -36,7 +36,7 @@ const OPERATION: Duration = Duration::from_secs(10);
 const HURRIED_CONNECT: Duration = Duration::from_millis(1_200);
 const HURRIED_ATTEMPT: Duration = Duration::from_millis(1_500);
 const HURRIED_OPERATION: Duration = Duration::from_millis(2_500);
-/// Pauses between attempts of such a call, at first and at most: what is throttled is answered within a second.
+/// Pauses between attempts of such a call, at first and at most: one that is throttled each time ends within half a second.
 const HURRIED_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
 /// Attempts of one call. Throttling is refused fast, so that all of them fit; more would only hold up what the event
 /// source delivers again anyway.

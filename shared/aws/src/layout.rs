@@ -744,10 +744,11 @@ pub fn lease_attribute(id: LeaseId) -> String {
 /// A lease without the part of its id that is its attribute's name, in the item of a day: two leases of one name are the same
 /// one if this is the same.
 ///
-/// The other two bytes of its id; then variable-length integers (those of Protocol Buffers), the signed ones in zigzag form: flags (1 for critical mails, 2 for a
-/// day, 4 for a schedule), bulk mails, critical mails if there are any, nanoseconds by which each bulk mail moved the mark,
-/// the end in milliseconds from the beginning of its day in UTC, its day if that is not the item's; and of a schedule the mark
-/// before it in nanoseconds from the end, its mails, those of a slot, and when it was granted in milliseconds from the end.
+/// The other two bytes of its id; then variable-length integers (those of Protocol Buffers), the signed ones in zigzag form:
+/// flags (1 for critical mails, 2 for a day, 4 for a schedule), bulk mails, critical mails if there are any, nanoseconds by
+/// which each bulk mail moved the mark, the end in milliseconds from the beginning of its day in UTC, its day if that is not
+/// the item's; and of a schedule the mark before it in nanoseconds from the end, its mails, those of a slot, and when it was
+/// granted in milliseconds from the end.
 pub fn lease_value(lease: &Lease, item_day: i32) -> AttributeValue {
     let Lease { id, bulk, critical, interval, expires, day, schedule } = lease;
     let other_day = *day != item_day;

@@ -127,7 +127,7 @@ impl HttpSes {
         let request = self.signer.signed(service, request).await.map_err(NotAnswered::NotSent)?;
         let answering = async {
             let answer = self.client.request(request).await.map_err(|error| {
-                // Without a connection nothing was sent; after that, nobody knows.
+                // Without a connection nothing was sent; after that, it is unknown.
                 if error.is_connect() {
                     NotAnswered::NotSent(causes(&error))
                 } else {

@@ -77,7 +77,7 @@ fn read(relay: &Relay, message: &Message) -> Result<(Mail, String), Fault> {
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| json!({ "Name": name.trim(), "Value": value.trim() }))
         .collect();
-    // What the request says is not said twice; and a list of blind copies is for nobody to see.
+    // What the request says is not said twice; and no recipient may see the blind copies.
     let kept = header.without(content, &[SET_FIELD, TAGS_FIELD, CLASS_FIELD, "Bcc", "Resent-Bcc"]);
     let mut request = json!({
         "Content": { "Raw": { "Data": raw::encoded(&kept) } },

@@ -459,7 +459,7 @@ Examples:
   ses-breaker quota complete newsletter        warmed up: the target, at every ISP
   ses-breaker quota reset newsletter --isp yahoo         begin its ramp anew
 
-Needs: as `status`. To set: dynamodb:PutItem on the table STACK-reputation, too.
+Needs: as `status`. To set: dynamodb:PutItem and UpdateItem on the table STACK-reputation, too.
 
 Exit codes: 0 success; 2 bad usage, or a configuration set that the policy does not plan; 3 AWS refused or could not be \
 reached.")]
