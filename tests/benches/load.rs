@@ -96,7 +96,7 @@ async fn folds(shards: u64, lanes: u32) {
 
 /// A stopped configuration set.
 fn stopped(number: usize) -> Change {
-    let state = State::Open { at: NOW, until: Some(NOW.plus_minutes(600)) };
+    let state = State::Open { at: NOW, until: Some(NOW.plus_minutes(600)), tested: false };
     Change {
         key: Key { subject: Subject::ConfigurationSet(format!("set-{number:05}").as_str().into()), isp: None },
         version: 0,

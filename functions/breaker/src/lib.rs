@@ -17,7 +17,7 @@ use pipeline::evaluate::Failed;
 use pipeline::export::{self, Activity, Export};
 use pipeline::fold::fold;
 use pipeline::ports::{Change, PortError};
-use pipeline::schedule::{minute, react};
+use pipeline::schedule::{minute, react, tested};
 use pipeline::stream::{Sequence, Shard};
 use reputation::time::{MINUTE_MILLIS, Minute, Now};
 use serde::{Deserialize, Serialize};
@@ -168,7 +168,8 @@ impl Breaker {
             }
             folded = fold(&mut self.store, &shard, &batch.records, &batch.senders, LIMITS, now).await?;
             malformed = batch.malformed.len();
-            let harmed = batch.harmed();
+            let mut harmed = batch.harmed();
+            harmed.extend(tested(&known.policy, &mut self.store, || batch.subjects_of(|_| true), now).await?);
             judged = harmed.len();
             if let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) {
                 let done = (&shard, last.sequence, folded > 0);

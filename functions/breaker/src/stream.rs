@@ -41,8 +41,13 @@ impl StreamBatch {
 
     /// The subjects that new units may have harmed, and at which ISPs: they are judged at once.
     pub fn harmed(&self) -> BTreeMap<Subject, BTreeSet<Isp>> {
-        let harm = self.records.iter().filter(|record| record.unit.kind.is_harm());
-        let changed: BTreeSet<_> = harm.map(|record| (record.unit.sender, record.unit.isp)).collect();
+        self.subjects_of(UnitKind::is_harm)
+    }
+
+    /// The subjects that units of these kinds are about, and at which ISPs.
+    pub fn subjects_of(&self, wanted: impl Fn(UnitKind) -> bool) -> BTreeMap<Subject, BTreeSet<Isp>> {
+        let units = self.records.iter().map(|record| &record.unit).filter(|unit| wanted(unit.kind));
+        let changed: BTreeSet<_> = units.map(|unit| (unit.sender, unit.isp)).collect();
         self.senders.subjects_at(changed)
     }
 

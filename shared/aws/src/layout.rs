@@ -16,7 +16,7 @@
 //! | `pk` | `sk` | holds |
 //! |---|---|---|
 //! | a subject: `configuration-set:news` | `rate#m#0029854560` | rate row of a minute (`h`: hour, `d`: day), named by its first minute: `gmail.sent: 12, gmail.hard_bounces: 1, expires`; a lane beyond the first adds `#1` |
-//! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers |
+//! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers; `tested` if it is open because the mail of a test is sent |
 //! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
 //! | a subject | `kin` | `subjects` (string set): others that share mail with it, see [`pipeline::ports::SubjectState::shares_mail_with`]; `expires` |
@@ -401,11 +401,17 @@ pub fn breaker_attributes(breaker: &BreakerState) -> Item {
             set("moved", Some(moved));
             item.insert("factor".to_owned(), number((factor.share() * 1000.0).round()));
         }
-        State::Open { at, until } => {
+        State::Open { at, until, tested } => {
             set("at", Some(at));
             set("until", until);
+            if tested {
+                item.insert("tested".to_owned(), AttributeValue::Bool(true));
+            }
         }
         State::Probing { at } => set("at", Some(at)),
+    }
+    if let Some(rate) = breaker.tripped_rate {
+        item.insert("tripped_rate".to_owned(), number(rate));
     }
     if let Some(metric) = breaker.tripped_by {
         item.insert("tripped_by".to_owned(), text(metric.name()));
@@ -430,7 +436,9 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
             let factor = Factor::of_share(read.number::<f64>("factor")? / 1000.0);
             State::Throttled { factor, moved: set_moment("moved")? }
         }
-        StateName::Open => State::Open { at: set_moment("at")?, until: moment("until")? },
+        StateName::Open => {
+            State::Open { at: set_moment("at")?, until: moment("until")?, tested: item.contains_key("tested") }
+        }
         StateName::Probing => State::Probing { at: set_moment("at")? },
         StateName::InTrouble | StateName::Unknown => {
             return Err(read.malformed("state", "`closed`, `throttled`, `open` or `probing`"));
@@ -449,6 +457,7 @@ pub fn parse_breaker(item: &Item) -> Result<BreakerState, Malformed> {
         trips: read.number("trips")?,
         tripped: moment("tripped")?,
         tripped_by: read.maybe_named("tripped_by", "the name of a metric", metric)?,
+        tripped_rate: read.maybe_number("tripped_rate")?,
         worsened: moment("worsened")?,
         troubled: moment("troubled")?,
         warned,
@@ -911,7 +920,11 @@ mod tests {
                 factor: Factor::of_share(f64::from(factor) / 1000.0),
                 moved: Now(moved)
             }),
-            (0_i64..4_000_000_000_000, moment()).prop_map(|(at, until)| State::Open { at: Now(at), until }),
+            (0_i64..4_000_000_000_000, moment(), any::<bool>()).prop_map(|(at, until, tested)| State::Open {
+                at: Now(at),
+                until,
+                tested
+            }),
             (0_i64..4_000_000_000_000).prop_map(|at| State::Probing { at: Now(at) }),
         ];
         let overrides = Override::ALL;
@@ -923,6 +936,7 @@ mod tests {
                 trips,
                 tripped,
                 tripped_by: metric.map(|metric| Metric::ALL[metric]),
+                tripped_rate: metric.map(|_| trips),
                 worsened,
                 troubled: tripped.filter(|_| withheld),
                 warned: [tripped, None, worsened, None],

@@ -13,7 +13,7 @@ use pipeline::ports::{Board, Change, Disposition, PortError, Reputation as _, Su
 use replay::driver::{self, MAX_SUBJECTS, Options, Replay, TraceEntry};
 use replay::explain::Explanation;
 use replay::input::Progress;
-use reputation::breaker::{BreakerState, Cause, Factor, Override, State, StateName, due};
+use reputation::breaker::{self, BreakerState, Cause, Factor, Override, State, StateName, due};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::{ArmedSince, Judge};
 use reputation::policy::Policy;
@@ -411,15 +411,15 @@ impl<'a> Case<'a> {
                 next.words.push("It is sending (closed): only new mail, or a person, changes that.".to_owned());
             }
             (State::Throttled { factor, moved }, _) => {
+                let every = breaker::raise_every(rules, known, moved);
                 let mut raised = factor;
                 let mut at = moved;
                 while raised < Factor::FULL && raised > Factor::NONE {
                     raised = Factor::of_share(raised.share() * 2.0);
-                    at = at.plus_minutes(rules.raise_every_minutes);
+                    at = at.plus_minutes(every);
                 }
                 next.closes = Some(at.to_string());
-                let first = second_of(moved.plus_minutes(rules.raise_every_minutes));
-                let every = rules.raise_every_minutes;
+                let first = second_of(moved.plus_minutes(every));
                 let raises = Factor::of_share(factor.share() * 2.0);
                 next.words.push(match raised == raises {
                     true => {
@@ -437,14 +437,28 @@ impl<'a> Case<'a> {
             (State::Open { .. }, Override::ForcedOpen) => {
                 next.words.push(format!("A person stopped it, and only a person can resume it: {resume}"));
             }
+            (State::Open { tested: true, .. }, Override::None | Override::ForcedClosed | Override::Shadow)
+                if let Some(at) = due_at =>
+            {
+                next.words.push(format!(
+                    "The mail of a test is sent. At {} UTC, {} from now, its outcomes are known: if they are good, all mail is \
+                     sent again, if not, it stays stopped for longer. To resume it now: {resume}",
+                    second_of(at),
+                    hours(at.minutes_since(*now)),
+                ));
+            }
             (State::Open { .. }, Override::None | Override::ForcedClosed | Override::Shadow) => {
                 let share = Factor::of_share(rules.probe_share);
                 next.words.push(match due_at {
                     Some(at) => format!(
-                        "At {} UTC, {} from now, it is testing (probing) at {share} of the quota, and only mail accepted from \
-                         then on counts. To resume it sooner: {resume}",
+                        "At {} UTC, {} from now, it is testing (probing) {with}, and only mail accepted from then on counts. To \
+                         resume it sooner: {resume}",
                         second_of(at),
                         hours(at.minutes_since(*now)),
+                        with = match policy.gate_in_use {
+                            true => format!("at {share} of the quota"),
+                            false => format!("with up to {} mails", breaker::probe_mails(rules, known)),
+                        },
                     ),
                     None => format!("It stays stopped until a person resumes it: {resume}"),
                 });
@@ -463,24 +477,27 @@ impl<'a> Case<'a> {
             None => (known.since, left_out(policy, subject_state, board, &BTreeMap::new())),
         };
         let mut timeline = subject_state.timeline.clone();
-        let judgement = Judge::new(policy, key.isp, &left_out, *now).judgement(&mut timeline, since);
-        let (mails, needed) = (judgement.probe.population, rules.probe_mails);
-        // At the start of a probe, it is due at its earliest end; much later, at its latest end.
-        let first = due(rules, known, at).unwrap_or(at);
-        let last = due(rules, known, Now(i64::MAX)).unwrap_or(at);
-        let missing = needed.saturating_sub(mails);
-        let still = match missing {
-            0 => "enough for a verdict".to_owned(),
-            missing => format!("{missing} more are needed"),
-        };
-        next.words.push(format!("{mails} of {needed} mails of the test have an outcome: {still}."));
+        let judgement = Judge::new(policy, key.isp, &left_out, *now).after(known).judgement(&mut timeline, since);
+        let (accepted, mails) = (judgement.probe.accepted, judgement.probe.settled);
+        let (needed, minutes) = (breaker::probe_mails(rules, known), breaker::probe_min(rules, known));
+        let first = at.plus_minutes(minutes);
+        let last = at.plus_minutes(breaker::probe_max(rules, known));
         next.words.push(format!(
-            "If they are clean, it continues with {} of the quota, between {} and {} UTC, unless a \
-             verdict stops it again for longer.",
+            "{accepted} mails of the test are accepted, {mails} of them at least {minutes} min ago, so that their outcomes are \
+             known; {needed} are needed.",
+        ));
+        next.words.push(format!(
+            "If they are clean, it continues with {} of the quota, at {} UTC at the earliest, unless a verdict stops it again \
+             for longer. After {} UTC fewer are enough, and without mail it waits for the next.",
             Factor::QUARTER,
             second_of(first),
             second_of(last),
         ));
+        if !policy.gate_in_use {
+            next.words.push(format!(
+                "Without a gate it is stopped as soon as {needed} mails are accepted, until their outcomes are known."
+            ));
+        }
         next.words.push(format!("To resume it now: {resume}"));
         next.probe = Some(Probe {
             mails,
@@ -540,7 +557,11 @@ fn as_of<'a>(known: &BreakerState, entries: impl Iterator<Item = &'a Entry>, the
             let share = last.and_then(|last| last.share);
             State::Throttled { factor: share.map_or(Factor::FULL, Factor::of_share), moved: at }
         }
-        StateName::Open => State::Open { at, until: last.and_then(|last| last.until) },
+        StateName::Open => State::Open {
+            at,
+            until: last.and_then(|last| last.until),
+            tested: last.is_some_and(|last| last.ends_the_mail_of_a_test()),
+        },
         StateName::Probing => State::Probing { at },
         StateName::Closed | StateName::InTrouble | StateName::Unknown => State::Closed,
     };

@@ -227,7 +227,8 @@ pub async fn evaluate_account<R: Reputation>(
         let mut changes = settle_incidents(policy, subject_state, near_a_pause, now);
         let known = subject_state.breaker(None);
         let key = Key { subject: Subject::Account, isp: None };
-        let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
+        let standing =
+            ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true, holds_shares: policy.gate_in_use };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
         let shadow = is_shadow(policy, subject_state, &key);
         changes.extend(change(key, &known, step, shadow, now));
@@ -391,7 +392,8 @@ pub async fn apply_input<R: Reputation>(
 ) -> Result<Vec<Change>, PortError> {
     decide_and_save(policy, store, &key.subject, now, |subject_state, board| {
         let known = subject_state.breaker(key.isp);
-        let standing = ActionLimits { cap: cap(policy, key, subject_state), may_pause: true };
+        let standing =
+            ActionLimits { cap: cap(policy, key, subject_state), may_pause: true, holds_shares: policy.gate_in_use };
         let step = breaker::step(&policy.breaker, standing, &known.breaker, input, now);
         let change = change(key.clone(), &known, step, is_shadow(policy, subject_state, key), now);
         change.map(|change| in_budget(&board.pauses, &known.breaker, change, None)).into_iter().collect()
@@ -448,8 +450,13 @@ pub fn assess(
                 continue;
             }
             let since = since_of_isp(subject_state, board, *isp);
-            let judgement = Judge::new(policy, Some(*isp), &[], now).judgement(&mut subject_state.timeline, since);
-            let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
+            let judge = Judge::new(policy, Some(*isp), &[], now).after(&known.breaker);
+            let judgement = judge.judgement(&mut subject_state.timeline, since);
+            let standing = ActionLimits {
+                cap: cap(policy, &key, subject_state),
+                may_pause: true,
+                holds_shares: policy.gate_in_use,
+            };
             let mut step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Judged(&judgement), now);
             if policy.gate_in_use {
                 step.next.troubled = None;
@@ -466,7 +473,8 @@ pub fn assess(
     }
     let left_out = left_out(policy, subject_state, board, &steps);
     let since = whole.breaker.since;
-    let mut judgement = Judge::new(policy, None, &left_out, now).judgement(&mut subject_state.timeline, since);
+    let judge = Judge::new(policy, None, &left_out, now).after(&whole.breaker);
+    let mut judgement = judge.judgement(&mut subject_state.timeline, since);
     if policy.gate_in_use && (judgement.throttle.is_some() || judgement.pause.is_some()) {
         // Some of the ISPs may be in trouble, though not contained yet. If the others show no significant harm, the
         // harm belongs to those ISPs, and their own breakers handle it.
@@ -480,7 +488,7 @@ pub fn assess(
     let pauses_a_set = judgement.pause.filter(|_| takes_a_place);
     let admission = pauses_a_set.map(|verdict| (verdict, budget::admit(policy, &board.pauses, subject, &verdict)));
     let may_pause = !matches!(admission, Some((_, Admission::Full(_))));
-    let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause };
+    let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause, holds_shares: policy.gate_in_use };
     let mut step = breaker::step(&policy.breaker, standing, &whole.breaker, Input::Judged(&judgement), now);
     let shadow = is_shadow(policy, subject_state, &key);
     let news = step.news.as_mut().filter(|news| news.level == Some(Level::Pause));
@@ -792,7 +800,7 @@ async fn hold<R: Reputation>(policy: &Policy, store: &mut R, isp: Isp, now: Now)
     };
     decide_and_save(policy, store, &Subject::Account, now, |subject_state, _| {
         let known = subject_state.breaker(Some(isp));
-        let standing = ActionLimits { cap: Level::Pause, may_pause: true };
+        let standing = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: policy.gate_in_use };
         // The hold has its own length, and grows with repetition like any Open.
         let hold = policy.incident.hold_minutes;
         // Without a gate the excuse does not get longer the next time.
@@ -896,7 +904,8 @@ async fn pardon<R: Reputation>(
 
 fn pardoned(policy: &Policy, subject_state: &SubjectState, board: &Board, key: Key, now: Now) -> Option<Change> {
     let known = subject_state.breaker(key.isp);
-    let standing = ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true };
+    let standing =
+        ActionLimits { cap: cap(policy, &key, subject_state), may_pause: true, holds_shares: policy.gate_in_use };
     let step = breaker::step(&policy.breaker, standing, &known.breaker, Input::Pardon, now);
     let shadow = is_shadow(policy, subject_state, &key);
     let change = change(key, &known, step, shadow, now)?;

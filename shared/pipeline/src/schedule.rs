@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reputation::breaker::{self, BreakerState};
+use reputation::breaker::{self, BreakerState, State};
 use reputation::budget;
 use reputation::isp::Isp;
 use reputation::policy::Policy;
-use reputation::subject::Subject;
+use reputation::subject::{Key, Subject};
 use reputation::time::{HOUR, MINUTE_MILLIS, Minute, Now};
 
 use crate::evaluate::{Failed, evaluate, evaluate_account, tick_while};
@@ -216,6 +216,38 @@ pub struct Reaction {
     pub is_complete: bool,
     /// Subjects that cannot be judged until their stored data is fixed.
     pub failed: Failed,
+}
+
+/// Whether any new mail of a subject is a reason to judge it at once, and not only harm: it is tested, and without a gate
+/// nothing but its breaker ends the mail of the test.
+pub fn awaits_mail(policy: &Policy, board: &Board, subject: &Subject) -> bool {
+    let is_tested =
+        |key: &Key| board.unsettled.get(key).is_some_and(|known| matches!(known.state, State::Probing { .. }));
+    !policy.gate_in_use && !board.unsettled.is_empty() && is_tested(&Key { subject: subject.clone(), isp: None })
+}
+
+/// The subjects of a batch that are judged at once whatever its units are: see [`awaits_mail`]. `heard` lists all subjects of
+/// the batch, each with its ISPs, and is called only if any subject is tested.
+///
+/// # Errors
+///
+/// The board cannot be read.
+pub async fn tested<R: Reputation>(
+    policy: &Policy,
+    store: &mut R,
+    heard: impl FnOnce() -> BTreeMap<Subject, BTreeSet<Isp>>,
+    now: Now,
+) -> Result<BTreeMap<Subject, BTreeSet<Isp>>, PortError> {
+    if policy.gate_in_use {
+        return Ok(BTreeMap::new());
+    }
+    let board = store.board(now).await?;
+    if !board.unsettled.values().any(|known| matches!(known.state, State::Probing { .. })) {
+        return Ok(BTreeMap::new());
+    }
+    let mut subjects = heard();
+    subjects.retain(|subject, _| awaits_mail(policy, &board, subject));
+    Ok(subjects)
 }
 
 /// Judges the subjects that a batch of new units may have harmed: each sender's subjects at the ISPs that the harm came

@@ -121,6 +121,13 @@ pub struct TransitionRecord {
     pub reason: String,
 }
 
+impl TransitionRecord {
+    /// Whether it stops mail because a test has enough of it, and waits for its outcomes.
+    pub fn ends_the_mail_of_a_test(&self) -> bool {
+        self.from == StateName::Probing && self.to == StateName::Open && self.level.is_none() && self.metric.is_none()
+    }
+}
+
 /// A transition with what was done about it and how it left the breaker: the detail of a notice. A member that an
 /// earlier release did not write has its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

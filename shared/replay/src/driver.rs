@@ -17,11 +17,11 @@ use pipeline::evaluate::Failed;
 use pipeline::fold::{Limits, fold};
 use pipeline::memory::{Decision, MemoryLedger, MemoryReputation, Traced};
 use pipeline::ports::{Board, Change, PortError, SubjectState};
-use pipeline::schedule::{judge_heard_since, minute, next_due, react};
+use pipeline::schedule::{awaits_mail, judge_heard_since, minute, next_due, react};
 use pipeline::senders::Senders;
 use pipeline::stream::{Record, Shard};
 use pipeline::transition::Transition;
-use reputation::breaker::BreakerState;
+use reputation::breaker::{BreakerState, State};
 use reputation::counters::Metric;
 use reputation::isp::Isp;
 use reputation::judge::{self, Forecast};
@@ -157,6 +157,8 @@ pub struct Replay {
     pending: Vec<Record>,
     /// Whether units were added since all subjects with units were judged.
     unswept: bool,
+    /// Whether any subject is tested, so that its mail is judged at once: see [`awaits_mail`].
+    is_testing: bool,
     stop_at: Option<Now>,
     trace_request: Option<TraceRequest>,
     max_subjects: usize,
@@ -351,6 +353,7 @@ impl Replay {
             shard: Shard::new("replay"),
             pending: Vec::new(),
             unswept: false,
+            is_testing: false,
             stop_at: options.stop_at,
             trace_request: None,
             max_subjects: options.max_subjects,
@@ -535,7 +538,15 @@ impl Replay {
         if let Some(quota) = &mut self.quota {
             quota.note(unit, &self.senders);
         }
-        let Some(metric) = Metric::harmed_by(unit.kind) else { return Ok(None) };
+        let Some(metric) = Metric::harmed_by(unit.kind) else {
+            let board = self.reputation.known_board();
+            let awaited = self.is_testing
+                && self.senders.subjects(unit.sender).iter().any(|subject| awaits_mail(&self.policy, board, subject));
+            if awaited {
+                self.fold().await?;
+            }
+            return Ok(awaited.then_some((unit.sender, unit.isp)));
+        };
         self.fold().await?;
         let alarms = self.reputation.alarms(&self.policy, unit, metric, self.clock.now);
         Ok(alarms.then_some((unit.sender, unit.isp)))
@@ -725,6 +736,8 @@ impl Replay {
             book.follow(&self.policy, &mut self.reputation, &changes, self.clock.now);
         }
         self.stops.follow(&changes, &self.senders);
+        let unsettled = &self.reputation.known_board().unsettled;
+        self.is_testing = unsettled.values().any(|known| matches!(known.state, State::Probing { .. }));
     }
 
     fn record_trace(&mut self, decision: &Decision) {

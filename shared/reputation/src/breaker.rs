@@ -2,15 +2,22 @@
 //!
 //! ```text
 //! Closed ─throttle→ Throttled ─pause→ Open ─time, or a person→ Probing ─clean→ Throttled(¼) ─hours→ Closed
-//!    └──────────────pause─────────────▲                           │
-//!                                     └───────────pause───────────┘ (for longer)
+//!    └──────────────pause─────────────▲ ▲                         │ │                ▲
+//!                                     │ └─────────pause───────────┘ │                │
+//!                                     └──(for longer)── Open(tested) ◀ its mail is sent ─clean─┘
 //! ```
 //!
 //! **Trip**: a pause verdict opens it, from any state in which mail flows. Each further trip within `forgive_days`
-//! opens it for twice as long, up to a cap. **Throttle**: multiplicative down with a floor, doubling upward at most
-//! once per `raise_every_minutes`. A cut moves the minute from which mail can lead to the next cut, so that one
+//! opens it for twice as long, up to a cap; each raise of the quota after good mail takes one back, so that a cause that
+//! comes and goes does not stop healthy mail for longer and longer. **Throttle**: multiplicative down with a floor, doubling upward at
+//! most once per `raise_every_minutes`. A cut moves the minute from which mail can lead to the next cut, so that one
 //! incident never cuts twice. **Probing**: re-arms the key, so that only mail accepted after the resume counts. It ends
-//! when enough clean mail has passed, or after a time limit: it can never get stuck. **People**: a key stopped by a
+//! by mail: when enough of it is old enough for its outcomes to be known, or when the time limit has passed and at least
+//! one mail is. Without mail it waits for the next, because that is what it is to test. Where a share of the quota cannot
+//! be held, because no gate is in use, it stops again as soon as enough mail is accepted, and waits for the outcomes
+//! stopped ([`State::Open`] with `tested`): SES's own switch is all or nothing. **After complaints** a test needs more
+//! mail and more time, because complaints are few and late; and until it is closed, half of the evidence of a cut stops
+//! it again ([`Judge::after`](crate::judge::Judge::after)). **People**: a key stopped by a
 //! person stays stopped until a person resumes it; a manual resume always wins. A bypass keeps it Closed whatever the
 //! verdict; in shadow it decides as usual and nothing is done. The latest command of a person counts. **Words**:
 //! Closed, Throttled, Open and Probing are for engineers. People see [`StateName::word`]: sending, slowed (warned,
@@ -27,7 +34,7 @@ use smallvec::SmallVec;
 
 use crate::Metric;
 use crate::detect::{Level, Percent, Verdict};
-use crate::judge::{ArmedSince, Judgement};
+use crate::judge::{ArmedSince, Judgement, Probe};
 use crate::policy::{Breaker, Resume};
 use crate::subject::{Key, Subject};
 use crate::time::{DAY, Now};
@@ -83,6 +90,8 @@ pub struct BreakerState {
     pub tripped: Option<Now>,
     /// Which metric opened it last.
     pub tripped_by: Option<Metric>,
+    /// The rate that opened it last, in millionths.
+    pub tripped_rate: Option<u32>,
     /// When its quota was last cut or it last opened by a verdict.
     pub worsened: Option<Now>,
     /// For an ISP without a gate to hold it: when its counters last called for a cut or a stop.
@@ -154,8 +163,10 @@ pub enum State {
     Open {
         /// When it stopped.
         at: Now,
-        /// When testing begins; `None` waits for a person.
+        /// When testing begins, or when it is decided about the test; `None` waits for a person.
         until: Option<Now>,
+        /// The mail of a test has been accepted, and its outcomes are waited for. Never with a gate.
+        tested: bool,
     },
     /// A small share is let through, as a test.
     Probing {
@@ -348,6 +359,8 @@ pub struct ActionLimits {
     pub cap: Level,
     /// Whether one more configuration set may be paused within this hour: see [`crate::budget::admit`].
     pub may_pause: bool,
+    /// Whether a share of the quota can be held, by a gate. If not, mail flows or is stopped as a whole.
+    pub holds_shares: bool,
 }
 
 /// An action to carry out, in addition to saving the next state.
@@ -389,11 +402,12 @@ pub struct Announcement {
 pub fn due(policy: &Breaker, state: &BreakerState, now: Now) -> Option<Now> {
     match state.state {
         State::Closed => state.troubled.map(|at| at.plus_minutes(policy.raise_every_minutes)),
-        State::Throttled { moved, .. } => Some(moved.plus_minutes(policy.raise_every_minutes)),
+        State::Throttled { moved, .. } => Some(moved.plus_minutes(raise_every(policy, state, moved))),
         State::Open { .. } => state.until(),
         State::Probing { at } => {
-            let (first, last) = (probe_min(policy, state), probe_max(policy, state));
-            Some(at.plus_minutes(if now.minutes_since(at) < first { first } else { last }))
+            let ends = [probe_min(policy, state), probe_max(policy, state), FORGET_PROBE_DAYS * DAY];
+            let ahead = ends.into_iter().map(|end| at.plus_minutes(end)).find(|end| *end > now);
+            Some(ahead.unwrap_or_else(|| at.plus_minutes(FORGET_PROBE_DAYS * DAY)))
         }
     }
 }
@@ -422,7 +436,7 @@ pub fn step(policy: &Breaker, standing: ActionLimits, known: &BreakerState, inpu
         Input::Judged(judgement) => judged(policy, standing, known, judgement, now),
         Input::PersonStops => {
             let next = BreakerState {
-                state: State::Open { at: now, until: None },
+                state: State::Open { at: now, until: None, tested: false },
                 overridden: Override::ForcedOpen,
                 ..known.clone()
             };
@@ -495,8 +509,14 @@ fn judged(policy: &Breaker, standing: ActionLimits, known: &BreakerState, judgem
     let throttle = judgement.throttle.or(judgement.pause);
     match known.state {
         State::Open { .. } if known.overridden == Override::ForcedOpen => unchanged(known),
+        State::Open { at, until: Some(until), tested: true } if now >= until => match pause {
+            Some(verdict) => failed(policy, standing, known, verdict, now),
+            None => probed(policy, standing, known, at, throttle, &judgement.probe, now),
+        },
         State::Open { until: Some(until), .. } if now >= until => {
-            let next = rearmed(known, State::Probing { at: now }, now);
+            // No mail was sent for at least a minute, so all mail of this one belongs to the test.
+            let since = ArmedSince::both(now.minute());
+            let next = BreakerState { since, ..rearmed(known, State::Probing { at: now }, now) };
             let share = Factor::of_share(policy.probe_share);
             let reason =
                 format!("stop period ended: testing at {share} of the quota; only mail accepted from now on counts");
@@ -511,9 +531,11 @@ fn judged(policy: &Breaker, standing: ActionLimits, known: &BreakerState, judgem
                 return withheld(policy, known, verdict, now);
             }
             match (known.state, throttle) {
-                (State::Probing { at }, throttle) => probing(policy, known, at, throttle, judgement, now),
+                (State::Probing { at }, throttle) => probing(policy, standing, known, at, throttle, judgement, now),
                 (_, Some(verdict)) => cut(policy, known, verdict, now),
-                (State::Throttled { factor, moved: since }, None) => raise(policy, known, factor, since, now),
+                (State::Throttled { factor, moved: since }, None) => {
+                    raise(policy, known, factor, since, &judgement.probe, now)
+                }
                 (State::Closed | State::Open { .. }, None) => warned(known, judgement.warn, now),
             }
         }
@@ -531,10 +553,11 @@ fn tripped(policy: &Breaker, known: &BreakerState, because: Result<Verdict, Caus
         Resume::Manual | Resume::Automatic => Some(now.plus_minutes(minutes)),
     };
     let next = BreakerState {
-        state: State::Open { at: now, until },
+        state: State::Open { at: now, until, tested: false },
         trips,
         tripped: Some(now),
         tripped_by: verdict.map(|verdict| verdict.metric),
+        tripped_rate: verdict.map(|verdict| (verdict.rate() * 1e6).round() as u32),
         worsened: Some(now),
         withheld: false,
         ..known.clone()
@@ -593,51 +616,135 @@ fn cut(policy: &Breaker, known: &BreakerState, verdict: Verdict, now: Now) -> St
     moved(next, [Effect::SetFactor(factor)], announcement_of(Level::Throttle, verdict, reason))
 }
 
-fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, now: Now) -> Step {
-    if now < since.plus_minutes(policy.raise_every_minutes) {
+fn raise(policy: &Breaker, known: &BreakerState, factor: Factor, since: Now, passed: &Probe, now: Now) -> Step {
+    let minutes = raise_every(policy, known, since);
+    if now < since.plus_minutes(minutes) {
         return unchanged(known);
     }
     let factor = factor.times(2.0);
     let state = if factor >= Factor::FULL { State::Closed } else { State::Throttled { factor, moved: now } };
-    let next = BreakerState { state, withheld: false, ..known.clone() };
-    let reason = format!("{} min without further harm: quota back to {factor}", policy.raise_every_minutes);
+    // What stopped it has gone: if it comes back, that is not another failed test.
+    let is_cured = passed.is_good && passed.settled >= probe_mails(policy, known);
+    let trips = if is_cured { known.trips.saturating_sub(1) } else { known.trips };
+    let next = BreakerState { state, trips, withheld: false, ..known.clone() };
+    let reason = format!("{minutes} min without further harm: quota back to {factor}");
     moved(next, [Effect::SetFactor(factor)], news(Cause::Time, reason))
+}
+
+/// How long a quota that was last moved at `moved` stays as it is without a verdict, in minutes.
+pub fn raise_every(policy: &Breaker, known: &BreakerState, moved: Now) -> u32 {
+    // The complaints about what was sent since take longer.
+    let recent = known.tripped.is_some_and(|at| moved.minutes_since(at) < policy.forgive_days * DAY);
+    let minutes = policy.raise_every_minutes;
+    if recent && is_by_complaints(known) { policy.complaint_probe_minutes.max(minutes) } else { minutes }
 }
 
 fn probing(
     policy: &Breaker,
+    standing: ActionLimits,
     known: &BreakerState,
     at: Now,
     throttle: Option<Verdict>,
     judgement: &Judgement,
     now: Now,
 ) -> Step {
+    let Probe { accepted, settled, .. } = judgement.probe;
+    let needed = probe_mails(policy, known);
     let lasted = now.minutes_since(at);
-    let mails = judgement.probe.population;
-    let out_of_time = lasted >= probe_max(policy, known);
-    let clean = throttle.is_none() && mails >= policy.probe_mails && lasted >= probe_min(policy, known);
-    let (factor, why) = match throttle {
-        None if clean => (Factor::QUARTER, format!("test was clean: {mails} mails in {lasted} min and no verdict")),
-        None if out_of_time => {
-            (Factor::QUARTER, format!("test ran out of time: only {mails} mails in {lasted} min, and no verdict"))
+    if accepted == 0 && lasted >= FORGET_PROBE_DAYS * DAY {
+        let next = rearmed(known, State::Closed, now);
+        let reason = format!("no mail to test in {FORGET_PROBE_DAYS} days: what stopped it is forgotten");
+        return moved(next, release(known), news(Cause::Time, reason));
+    }
+    let enough = settled >= needed && lasted >= probe_min(policy, known);
+    let out_of_time = settled > 0 && lasted >= probe_max(policy, known);
+    if enough || out_of_time {
+        return probed(policy, standing, known, at, throttle, &judgement.probe, now);
+    }
+    if standing.holds_shares || accepted < needed || now == at {
+        return unchanged(known);
+    }
+    let minutes = probe_min(policy, known);
+    let until = now.plus_minutes(minutes);
+    let next = BreakerState { state: State::Open { at: now, until: Some(until), tested: true }, ..known.clone() };
+    let reason = format!(
+        "the test's mail is sent: {accepted} mails, and without a gate nothing else limits it; stopped for {minutes} min, until \
+         their outcomes are known"
+    );
+    moved(next, [Effect::Stop], news(Cause::Time, reason))
+}
+
+/// A test at whose end it is stopped again.
+fn failed(policy: &Breaker, standing: ActionLimits, known: &BreakerState, verdict: Verdict, now: Now) -> Step {
+    match known.state {
+        _ if standing.may_pause => tripped(policy, known, Ok(verdict), format!("test failed, stopped: {verdict}"), now),
+        // It stays stopped, and is judged again each minute.
+        State::Open { .. } => unchanged(known),
+        State::Closed | State::Throttled { .. } | State::Probing { .. } => withheld(policy, known, verdict, now),
+    }
+}
+
+/// The end of a test without a verdict that stops it.
+fn probed(
+    policy: &Breaker,
+    standing: ActionLimits,
+    known: &BreakerState,
+    at: Now,
+    verdict: Option<Verdict>,
+    probe: &Probe,
+    now: Now,
+) -> Step {
+    if let Some(relapse) = probe.relapse.filter(|_| standing.cap == Level::Pause) {
+        return failed(policy, standing, known, relapse, now);
+    }
+    let mails = probe.settled;
+    let lasted = now.minutes_since(at);
+    let (factor, why) = match verdict {
+        None if mails >= probe_mails(policy, known) => {
+            (Factor::QUARTER, format!("test was clean: no verdict about {mails} mails"))
         }
-        Some(verdict) if out_of_time => (Factor::of_share(policy.floor), format!("test ran out of time: {verdict}")),
-        None | Some(_) => return unchanged(known),
+        None => (Factor::QUARTER, format!("test ran out of time: only {mails} mails in {lasted} min, and no verdict")),
+        Some(verdict) => (Factor::of_share(policy.floor), format!("test was not clean: {verdict}")),
     };
     let since = ArmedSince { throttle: now.next_minute(), ..known.since };
     let next = BreakerState { state: State::Throttled { factor, moved: now }, since, ..known.clone() };
-    let reason = format!("{why}; quota {factor}");
-    moved(next, [Effect::SetFactor(factor)], news(Cause::Time, reason))
+    let mut effects: SmallVec<[Effect; 2]> = SmallVec::from_slice(&[Effect::SetFactor(factor)]);
+    if matches!(known.state, State::Open { .. }) {
+        effects.push(Effect::Resume);
+    }
+    moved(next, effects, news(Cause::Time, format!("{why}; quota {factor}")))
 }
 
-fn probe_min(policy: &Breaker, known: &BreakerState) -> u32 {
+/// After how many days a test that no mail came for ends: what it was about is no longer in the counters.
+const FORGET_PROBE_DAYS: u32 = 35;
+
+/// How many mails a test needs: as many as held ten bad ones at the rate that stopped the key, and no more than the policy
+/// says.
+pub fn probe_mails(policy: &Breaker, known: &BreakerState) -> u64 {
+    let complaints = is_by_complaints(known);
+    let most = if complaints { policy.complaint_probe_mails.max(policy.probe_mails) } else { policy.probe_mails };
+    let telling = known.tripped_rate.filter(|rate| *rate > 0).map(|rate| 10_000_000_u64.div_ceil(u64::from(rate)));
+    telling.map_or(most, |telling| telling.max(LEAST_PROBE_MAILS).min(most))
+}
+
+/// A test needs no fewer mails than this, unless the policy says so: the fewest in which one bounce is within the limit of
+/// 5 %.
+const LEAST_PROBE_MAILS: u64 = 20;
+
+/// How old a mail of a test must be for its outcome to count as known, in minutes.
+pub fn probe_min(policy: &Breaker, known: &BreakerState) -> u32 {
     // Bounces and blocks arrive within minutes; a complaint arrives only after the recipient reads the mail.
-    let complaints = known.tripped_by == Some(Metric::Complaint);
-    if complaints { policy.complaint_probe_minutes.max(policy.probe_min_minutes) } else { policy.probe_min_minutes }
+    let minutes = policy.probe_min_minutes;
+    if is_by_complaints(known) { policy.complaint_probe_minutes.max(minutes) } else { minutes }
 }
 
-fn probe_max(policy: &Breaker, known: &BreakerState) -> u32 {
+/// After how many minutes a test ends with fewer mails.
+pub fn probe_max(policy: &Breaker, known: &BreakerState) -> u32 {
     policy.probe_max_minutes.max(probe_min(policy, known))
+}
+
+fn is_by_complaints(known: &BreakerState) -> bool {
+    known.tripped_by == Some(Metric::Complaint)
 }
 
 /// After how many days a warning that continues or returns is reported again.

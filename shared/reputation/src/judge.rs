@@ -1,12 +1,12 @@
 //! Judges one key from its counters.
 
 use crate::Isp;
+use crate::breaker::{self, BreakerState, State};
 use crate::counters::{Counters, Metric, Tally};
 use crate::detect::{Excursion, Level, NAT, NanoNats, Rule, Verdict, Walk};
 use crate::policy::{Policy, Ratio};
 use crate::time::{HOUR, Minute, Now};
 use crate::timeline::{Cell, ExcludedIsp, Series, Timeline};
-use crate::unit::UnitKind;
 
 /// From when on mail counts for a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,9 +38,30 @@ pub struct Judgement {
     pub throttle: Option<Verdict>,
     /// Stop.
     pub pause: Option<Verdict>,
-    /// Attempts since the key was re-armed: the mail of a probe.
-    pub probe: Tally,
+    /// The mail since the key was last stopped, unless it is closed: see [`Judge::after`].
+    pub probe: Probe,
 }
+
+/// The mail of a test, and after it: accepted since the key was re-armed, counted as the metric counts it that stopped it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Probe {
+    /// All of it.
+    pub accepted: u64,
+    /// The part that is old enough for its outcomes to be known.
+    pub settled: u64,
+    /// How many of all had the bad outcome.
+    pub bad: u64,
+    /// Whether their share is within the limit of that metric.
+    pub is_good: bool,
+    /// After complaints: a rate that fails a test, although it is no evidence for a stop by itself. The mail of a test is
+    /// not enough for that, and nearly all of the next campaign is sent before its own complaints arrive.
+    pub relapse: Option<Verdict>,
+}
+
+/// A test after complaints fails at this many times the limit ...
+const RELAPSE_TIMES: f64 = 3.0;
+/// ... with at least this number of complaints.
+const RELAPSE_COMPLAINTS: u64 = 3;
 
 impl Judgement {
     /// Keeps a verdict if it is worse than the known one of its level.
@@ -64,12 +85,28 @@ pub struct Judge<'a> {
     isp: Option<Isp>,
     left_out: &'a [ExcludedIsp],
     now: Now,
+    /// By which metric the mail of a test counts, and how many minutes after it was accepted its outcomes are known.
+    test: Option<(Metric, u32)>,
 }
 
 impl<'a> Judge<'a> {
     /// `isp`: the ISP, or `None` for all ISPs without those in `left_out`.
     pub fn new(policy: &'a Policy, isp: Option<Isp>, left_out: &'a [ExcludedIsp], now: Now) -> Judge<'a> {
-        Judge { policy, isp, left_out, now }
+        Judge { policy, isp, left_out, now, test: None }
+    }
+
+    /// The same, for a key whose breaker is in this state: unless it is closed, the mail since it was last stopped is
+    /// summed, too.
+    #[must_use]
+    pub fn after(self, known: &BreakerState) -> Judge<'a> {
+        let rules = &self.policy.breaker;
+        let tested = match known.state {
+            State::Probing { .. } | State::Throttled { .. } => true,
+            State::Open { tested, .. } => tested,
+            State::Closed => false,
+        };
+        let test = tested.then(|| (known.tripped_by.unwrap_or(Metric::HardBounce), breaker::probe_min(rules, known)));
+        Judge { test, ..self }
     }
 
     /// What the mail accepted from `since` on calls for.
@@ -78,9 +115,39 @@ impl<'a> Judge<'a> {
         for metric in Metric::ALL {
             self.consider(timeline, since, metric, &mut judgement);
         }
-        let probe = sum(timeline, self.isp, self.left_out, since.pause);
-        judgement.probe = Tally { population: probe.attempts(), bad: u64::from(probe.get(UnitKind::HardBounce)) };
+        if let Some((metric, minutes)) = self.test {
+            judgement.probe = self.probe(timeline, since.pause, metric, minutes);
+        }
         judgement
+    }
+
+    fn probe(&self, timeline: &mut Timeline, since: Minute, metric: Metric, minutes: u32) -> Probe {
+        let all = sum(timeline, self.isp, self.left_out, since);
+        let until = self.now.minute().minus(minutes).plus(1).max(since);
+        let mut settled = all;
+        settled.remove(&sum(timeline, self.isp, self.left_out, until));
+        let tally = all.tally(metric);
+        let limit = self.policy.metrics.rule(metric).limit;
+        let line = limit * RELAPSE_TIMES;
+        let is_relapse = tally.bad >= RELAPSE_COMPLAINTS && tally.rate().is_some_and(|rate| rate >= line);
+        let verdict = Verdict {
+            level: Level::Pause,
+            metric,
+            rule: Rule::Ratio {
+                window_hours: self.now.next_minute().0.saturating_sub(since.0).div_ceil(HOUR).max(1),
+                line,
+            },
+            from: since,
+            until: self.now.next_minute(),
+            tally,
+        };
+        Probe {
+            accepted: tally.population,
+            settled: settled.tally(metric).population,
+            bad: tally.bad,
+            is_good: tally.bad as f64 <= limit * tally.population as f64,
+            relapse: (metric == Metric::Complaint && is_relapse).then_some(verdict),
+        }
     }
 
     /// The worst level that new bad mail of this metric calls for: the quick check after each unit of harm, at a cost that
@@ -104,7 +171,7 @@ impl<'a> Judge<'a> {
 
     /// The walk of the evidence for one metric from `since` on.
     pub fn walk(&self, timeline: &mut Timeline, metric: Metric, since: Minute) -> Walk {
-        let Judge { policy, isp, left_out, now } = *self;
+        let Judge { policy, isp, left_out, now, .. } = *self;
         let ladder = &policy.metrics.rule(metric).ladder;
         let remembered = metric != Metric::Complaint || isp.is_some() || timeline.heard_in_sums().next().is_none();
         if left_out.is_empty() && remembered {
@@ -166,7 +233,7 @@ impl<'a> Judge<'a> {
     }
 
     fn consider_ratio(&self, ratio: &Ratio, timeline: &mut Timeline, since: ArmedSince, judgement: &mut Judgement) {
-        let Judge { policy, isp, left_out, now } = *self;
+        let Judge { policy, isp, left_out, now, .. } = *self;
         // If a metric is also judged over all ISPs, one warning is enough, and it is given there.
         let warns = isp.is_none() || !policy.judges(ratio.metric, None);
         let window = now.minute().minus(ratio.window_hours * HOUR).hour();

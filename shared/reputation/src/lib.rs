@@ -35,7 +35,7 @@ pub use breaker::{BreakerState, Effect, Input, State, Step};
 pub use counters::{Counters, Metric, Tally};
 pub use detect::{Level, Rule, Verdict};
 pub use isp::{Isp, IspMap};
-pub use judge::{ArmedSince, Judgement};
+pub use judge::{ArmedSince, Judgement, Probe};
 pub use policy::Policy;
 pub use subject::{Key, Subject};
 pub use time::{Minute, Now};

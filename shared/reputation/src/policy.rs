@@ -283,13 +283,15 @@ pub struct Breaker {
     pub resume: Resume,
     /// Share of the quota while probing.
     pub probe_share: f64,
-    /// The number of mails with an outcome that a probe needs.
+    /// The number of mails that a probe needs.
     pub probe_mails: u64,
-    /// The shortest time of a probe.
+    /// How many minutes after a mail of a probe was accepted its outcome counts as known.
     pub probe_min_minutes: u32,
-    /// The longest time of a probe.
+    /// After this time a probe ends with fewer mails, but not without any.
     pub probe_max_minutes: u32,
-    /// The shortest time of a probe after complaints.
+    /// The number of deliveries that a probe needs after complaints.
+    pub complaint_probe_mails: u64,
+    /// As `probe_min_minutes`, after complaints.
     pub complaint_probe_minutes: u32,
     /// At most this number of configuration sets of one order of magnitude of harm are paused within an hour: see
     /// [`crate::budget`].

@@ -8,8 +8,8 @@ use reputation::judge::Judge;
 use reputation::policy::{Breaker, Resume};
 use reputation::time::{DAY, MINUTE_MILLIS};
 use reputation::{
-    ArmedSince, BreakerState, Effect, Input, Isp, Judgement, Level, Metric, Minute, Now, Policy, Rule, State, Step,
-    Tally, Timeline, UnitKind, Verdict,
+    ArmedSince, BreakerState, Effect, Input, Isp, Judgement, Level, Metric, Minute, Now, Policy, Probe, Rule, State,
+    Step, Tally, Timeline, UnitKind, Verdict,
 };
 
 /// 2026-10-06 08:00 UTC.
@@ -32,14 +32,17 @@ fn verdict(level: Level) -> Verdict {
 
 /// A judgement that calls for this level and all lower ones, over this number of mails.
 fn judgement(level: Option<Level>, mails: u64) -> Judgement {
-    let mut judgement = Judgement { probe: Tally { population: mails, bad: 0 }, ..Judgement::default() };
+    let mut judgement = Judgement {
+        probe: Probe { accepted: mails, settled: mails, bad: 0, is_good: true, relapse: None },
+        ..Judgement::default()
+    };
     for called_for in [Level::Warn, Level::Throttle, Level::Pause] {
         judgement.consider(level.filter(|level| called_for <= *level).map(|_| verdict(called_for)));
     }
     judgement
 }
 
-const FREE: ActionLimits = ActionLimits { cap: Level::Pause, may_pause: true };
+const FREE: ActionLimits = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: true };
 
 // ---------------------------------------------------------------------------------------------- the transition matrix
 
@@ -48,7 +51,7 @@ fn code(state: State) -> String {
     match state {
         State::Closed => "C".into(),
         State::Throttled { factor, .. } => format!("T{}", (factor.share() * 100.0).round()),
-        State::Open { at, until: Some(until) } => format!("O{}", until.minutes_since(at)),
+        State::Open { at, until: Some(until), .. } => format!("O{}", until.minutes_since(at)),
         State::Open { until: None, .. } => "O–".into(),
         State::Probing { .. } => "P".into(),
     }
@@ -80,7 +83,7 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
         factor: Factor::of_share(f64::from(thousandths) / 1000.0),
         moved: minutes(-moved),
     };
-    let open = |until| State::Open { at: minutes(-30), until };
+    let open = |until| State::Open { at: minutes(-30), until, tested: false };
     let states = [
         ("closed", State::Closed, Override::None),
         ("50%", throttled(500, 10), Override::None),
@@ -89,6 +92,8 @@ fn columns() -> Vec<(&'static str, BreakerState)> {
         ("open", open(Some(minutes(1))), Override::None),
         ("due", open(Some(NOW)), Override::None),
         ("no end", open(None), Override::None),
+        ("tested", State::Open { at: minutes(-30), until: Some(minutes(1)), tested: true }, Override::None),
+        ("its end", State::Open { at: minutes(-30), until: Some(NOW), tested: true }, Override::None),
         ("probe", State::Probing { at: minutes(-1) }, Override::None),
         ("15 min", State::Probing { at: minutes(-15) }, Override::None),
         ("12 h", State::Probing { at: minutes(-720) }, Override::None),
@@ -123,18 +128,28 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
     for (name, level, mails) in [
         ("clean", None, 200),
         ("199 mails", None, 199),
+        ("relapse", None, 200),
         ("warn", Some(Level::Warn), 200),
         ("throttle", Some(Level::Throttle), 200),
         ("pause", Some(Level::Pause), 200),
     ] {
-        let judgement = judgement(level, mails);
+        let mut judgement = judgement(level, mails);
+        judgement.probe.relapse = (name == "relapse").then(|| verdict(Level::Pause));
         let unlimited = answers(FREE, Input::Judged(&judgement));
         add(name, unlimited.clone());
+        let without = answers(ActionLimits { holds_shares: false, ..FREE }, Input::Judged(&judgement));
+        if without != unlimited {
+            add(&format!("{name}, no gate"), without);
+        }
         for (cap, limited) in [(Level::Pause, ""), (Level::Throttle, " ≤ throttle"), (Level::Warn, " ≤ warn")] {
             for (may_pause, budget) in [(true, ""), (false, ", no more pauses")] {
-                let cells = answers(ActionLimits { cap, may_pause }, Input::Judged(&judgement));
-                let explained_by_the_cap =
-                    !may_pause && cells == answers(ActionLimits { cap, may_pause: true }, Input::Judged(&judgement));
+                let cells = answers(ActionLimits { cap, may_pause, holds_shares: true }, Input::Judged(&judgement));
+                let explained_by_the_cap = !may_pause
+                    && cells
+                        == answers(
+                            ActionLimits { cap, may_pause: true, holds_shares: true },
+                            Input::Judged(&judgement),
+                        );
                 if cells != unlimited && !explained_by_the_cap {
                     add(&format!("{name}{limited}{budget}"), cells);
                 }
@@ -150,7 +165,7 @@ fn matrix(policy: &Breaker, judgements_only: bool) -> String {
         ("incident", Input::Incident),
         ("pardon", Input::Pardon),
     ] {
-        let protected = ActionLimits { cap: Level::Warn, may_pause: false };
+        let protected = ActionLimits { cap: Level::Warn, may_pause: false, holds_shares: true };
         assert_eq!(answers(protected, input), answers(FREE, input), "{name}: limits are about judgements only");
         if !judgements_only {
             add(name, answers(FREE, input));
@@ -173,32 +188,44 @@ fn every_state_answers_every_input() {
     let manual = Breaker { resume: Resume::Manual, ..policy.clone() };
     let tables = format!("{}\nresume = \"manual\"\n{}", matrix(&policy, false), matrix(&manual, true));
     insta::assert_snapshot!(tables, @r#"
-    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept    shadow
-    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       =       clean
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn, pardon
-    =       =       C       =       =       P*      =       =       =       T25'    =       =       =       199 mails
-    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      Cw      warn
-    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
-    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      T50't   throttle, pause ≤ throttle
-    O30p    O60p    O60p    O60p    =       P*      =       O60p    O60p    O60p    =       Cw      O30p    pause
-    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
-    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      O–      person stops
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
-    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       C*      keeps
-    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       shadows
-    =       =       =       =       =       =       =       =       =       =       C*      C*      C*      releases
-    O30p    O60p    O60p    O60p    =       =       =       O60p    O60p    O60p    =       =       O30p    incident
+    closed  50%     50% 1h  floor   open    due     no end  tested  its end probe   15 min  12 h    stopped kept    shadow
+    =       =       C       =       =       P*      =       =       T25'    =       T25'    T25'    =       =       =       clean, relapse ≤ throttle
+    =       =       C       =       =       P*      =       =       T25'    O15     T25'    T25'    =       =       =       clean, no gate
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn, relapse ≤ warn, pardon
+    =       =       C       =       =       P*      =       =       T25'    =       =       T25'    =       =       =       199 mails
+    =       =       C       =       =       P*      =       =       O60p    =       O60p    O60p    =       =       =       relapse
+    =       =       C       =       =       P*      =       =       O60p    O15     O60p    O60p    =       =       =       relapse, no gate
+    =       =       C       =       =       P*      =       =       =       =       T5'p    T5'p    =       =       =       relapse, no more pauses
+    Cw      =       C       =       =       P*      =       =       T25'    =       T25'    T25'    =       Cw      Cw      warn
+    Cw      =       C       =       =       P*      =       =       T25'    O15     T25'    T25'    =       Cw      Cw      warn, no gate
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       T13'    =       T13'    T13'    =       Cw      T50't   throttle, pause ≤ throttle
+    T50't   T25't   T25't   T13't   =       P*      =       =       T13'    O15     T13'    T13'    =       Cw      T50't   throttle, no gate
+    O30p    O60p    O60p    O60p    =       P*      =       =       O60p    O60p    O60p    O60p    =       Cw      O30p    pause
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       =       =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
+    O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      O–      =       O–      O–      person stops
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      resumes
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       C*      keeps
+    C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       shadows
+    =       =       =       =       =       =       =       =       =       =       =       =       C*      C*      C*      releases
+    O30p    O60p    O60p    O60p    =       =       =       =       =       O60p    O60p    O60p    =       =       O30p    incident
 
     resume = "manual"
-    closed  50%     50% 1h  floor   open    due     no end  probe   15 min  12 h    stopped kept    shadow
-    =       =       C       =       =       P*      =       =       T25'    T25'    =       =       =       clean
-    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn
-    =       =       C       =       =       P*      =       =       =       T25'    =       =       =       199 mails
-    Cw      =       C       =       =       P*      =       =       T25'    T25'    =       Cw      Cw      warn
-    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
-    T50't   T25't   T25't   T13't   =       P*      =       =       =       T13'    =       Cw      T50't   throttle, pause ≤ throttle
-    O–p     O–p     O–p     O–p     =       P*      =       O–p     O–p     O–p     =       Cw      O–p     pause
-    T13'p   T13'p   T13'p   T13'p   =       P*      =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
+    closed  50%     50% 1h  floor   open    due     no end  tested  its end probe   15 min  12 h    stopped kept    shadow
+    =       =       C       =       =       P*      =       =       T25'    =       T25'    T25'    =       =       =       clean, relapse ≤ throttle
+    =       =       C       =       =       P*      =       =       T25'    O15     T25'    T25'    =       =       =       clean, no gate
+    =       C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      =       =       =       clean ≤ warn, 199 mails ≤ warn, relapse ≤ warn
+    =       =       C       =       =       P*      =       =       T25'    =       =       T25'    =       =       =       199 mails
+    =       =       C       =       =       P*      =       =       O–p     =       O–p     O–p     =       =       =       relapse
+    =       =       C       =       =       P*      =       =       O–p     O15     O–p     O–p     =       =       =       relapse, no gate
+    =       =       C       =       =       P*      =       =       =       =       T5'p    T5'p    =       =       =       relapse, no more pauses
+    Cw      =       C       =       =       P*      =       =       T25'    =       T25'    T25'    =       Cw      Cw      warn
+    Cw      =       C       =       =       P*      =       =       T25'    O15     T25'    T25'    =       Cw      Cw      warn, no gate
+    Cw      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      C*      O–w     Cw      Cw      warn ≤ warn, throttle ≤ warn, pause ≤ warn
+    T50't   T25't   T25't   T13't   =       P*      =       =       T13'    =       T13'    T13'    =       Cw      T50't   throttle, pause ≤ throttle
+    T50't   T25't   T25't   T13't   =       P*      =       =       T13'    O15     T13'    T13'    =       Cw      T50't   throttle, no gate
+    O–p     O–p     O–p     O–p     =       P*      =       =       O–p     O–p     O–p     O–p     =       Cw      O–p     pause
+    T13'p   T13'p   T13'p   T13'p   =       P*      =       =       =       T5'p    T5'p    T5'p    =       Cw      T13'p   pause, no more pauses
     "#);
 }
 
@@ -207,7 +234,7 @@ fn every_state_answers_every_input() {
 /// An input that can be stored, printed and shrunk.
 #[derive(Clone, Debug)]
 enum Event {
-    Judged { level: Option<Level>, mails: u64, metric: Metric, cap: Level, may_pause: bool },
+    Judged { level: Option<Level>, mails: u64, metric: Metric, cap: Level, may_pause: bool, holds_shares: bool },
     Stops,
     Resumes,
     Bypasses,
@@ -220,14 +247,14 @@ enum Event {
 impl Event {
     fn apply(&self, policy: &Breaker, known: &BreakerState, now: Now) -> Step {
         let input = match self {
-            Event::Judged { level, mails, metric, cap, may_pause } => {
+            Event::Judged { level, mails, metric, cap, may_pause, holds_shares } => {
                 let mut judgement = judgement(*level, *mails);
                 for verdict in
                     [&mut judgement.warn, &mut judgement.throttle, &mut judgement.pause].into_iter().flatten()
                 {
                     verdict.metric = *metric;
                 }
-                let standing = ActionLimits { cap: *cap, may_pause: *may_pause };
+                let standing = ActionLimits { cap: *cap, may_pause: *may_pause, holds_shares: *holds_shares };
                 return step(policy, standing, known, Input::Judged(&judgement), now);
             }
             Event::Stops => Input::PersonStops,
@@ -251,8 +278,10 @@ fn event() -> impl Strategy<Value = Event> {
     let mails = prop::sample::select(vec![0u64, 10, 199, 200, 5000]);
     let metric = prop::sample::select(Metric::ALL.to_vec());
     let cap = prop_oneof![8 => Just(Level::Pause), 1 => Just(Level::Warn)];
-    let judged = (level, mails, metric, cap, prop::bool::weighted(0.8))
-        .prop_map(|(level, mails, metric, cap, may_pause)| Event::Judged { level, mails, metric, cap, may_pause });
+    let allowed = (cap, prop::bool::weighted(0.8), prop::bool::ANY);
+    let judged = (level, mails, metric, allowed).prop_map(|(level, mails, metric, (cap, may_pause, holds_shares))| {
+        Event::Judged { level, mails, metric, cap, may_pause, holds_shares }
+    });
     prop_oneof![
         20 => judged,
         1 => Just(Event::Stops),
@@ -392,11 +421,14 @@ proptest! {
         }
         let probe = policy.probe_max_minutes.max(policy.complaint_probe_minutes).max(policy.probe_min_minutes);
         // A quota of a thousandth needs ten doublings.
-        let latest = now.plus_minutes(policy.open_cap_minutes + probe + 11 * policy.raise_every_minutes);
+        let raise = policy.raise_every_minutes.max(policy.complaint_probe_minutes);
+        // Without mail a test waits, because there is nothing to test; and nothing to hold back.
+        let waits = if mails == 0 { 35 * DAY } else { 0 };
+        let latest = now.plus_minutes(policy.open_cap_minutes + probe + waits + 11 * raise);
         let mut looks = 0;
         while let Some(due) = due(&policy, &known, now) {
             looks += 1;
-            prop_assert!(looks <= 1 + 2 + 11, "it does not come to an end: {known:?}");
+            prop_assert!(looks <= 1 + 3 + 11, "it does not come to an end: {known:?}");
             now = now.max(due);
             known = step(&policy, FREE, &known, Input::Judged(&judgement(None, mails)), now).next;
         }
@@ -431,7 +463,7 @@ proptest! {
         for (passed, event) in walk {
             now = now.plus_minutes(passed as u32);
             let next = event.apply(&policy, &known, now).next;
-            if let (State::Open { at, until: Some(until) }, true) = (next.state, next.tripped != known.tripped) {
+            if let (State::Open { at, until: Some(until), .. }, true) = (next.state, next.tripped != known.tripped) {
                 let length = until.minutes_since(at);
                 prop_assert!(length >= policy.open_minutes && length <= policy.open_cap_minutes);
                 lengths.insert(next.trips, length);
@@ -592,7 +624,7 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
     // The next minute is then the first one of an hour: mail of the hour before must not count.
     let now = Now(minutes(59).0 + 59_999);
     let known = BreakerState {
-        state: State::Open { at: NOW, until: None },
+        state: State::Open { at: NOW, until: None, tested: false },
         overridden: Override::ForcedOpen,
         ..BreakerState::default()
     };
@@ -611,7 +643,7 @@ fn a_key_that_is_re_armed_at_the_end_of_an_hour_is_judged_from_the_next_minute_o
 #[test]
 fn a_withheld_pause_is_a_cut_like_any_other() {
     let policy = Policy::default().breaker;
-    let busy = ActionLimits { cap: Level::Pause, may_pause: false };
+    let busy = ActionLimits { cap: Level::Pause, may_pause: false, holds_shares: true };
     let pause = judgement(Some(Level::Pause), 1000);
     let withheld = step(&policy, busy, &BreakerState::default(), Input::Judged(&pause), NOW).next;
     assert_eq!(withheld.since, ArmedSince { throttle: NOW.next_minute(), pause: Minute(0) });

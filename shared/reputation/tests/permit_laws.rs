@@ -400,7 +400,7 @@ fn breakers_of_set_identity_and_isp_let_through_what_the_tightest_of_them_does()
     let set = Subject::ConfigurationSet("news".into());
     let identity = Subject::Identity("example.com".into());
     let open = |overridden| BreakerState {
-        state: State::Open { at: Now(0), until: Some(Now(9)) },
+        state: State::Open { at: Now(0), until: Some(Now(9)), tested: false },
         enacted: true,
         overridden,
         ..BreakerState::default()

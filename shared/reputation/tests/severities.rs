@@ -177,7 +177,7 @@ fn a_warning_is_reported_and_not_hidden_by_a_stronger_level() {
     let policy = policy_with_gate();
     for (_, metric, at, _, mails, bad) in REACHED_BY.iter().filter(|(.., level, _, _)| *level == Level::Warn) {
         let judgement = judged(&policy, *metric, *at, *mails, *bad);
-        let free = ActionLimits { cap: Level::Pause, may_pause: true };
+        let free = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: true };
         let step = step(&policy.breaker, free, &BreakerState::default(), Input::Judged(&judgement), NOW);
         let news = step.news.unwrap_or_else(|| panic!("{bad} of {mails} by {metric:?} is not reported"));
         assert_eq!((news.level, step.next.state), (Some(Level::Warn), State::Closed), "{bad} of {mails} by {metric:?}");

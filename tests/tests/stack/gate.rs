@@ -80,7 +80,7 @@ async fn with_states(cloud: &Cloud, policy: &Policy, states: &[(&str, State)]) {
 
 #[tokio::test(start_paused = true)]
 async fn grants_follow_the_states_of_the_breakers() {
-    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(20)) };
+    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(20)), tested: false };
     let half = State::Throttled { factor: Factor::of_share(0.5), moved: SIX };
     let probing = State::Probing { at: SIX };
     let mut answers = String::new();
@@ -120,7 +120,7 @@ async fn grants_follow_the_states_of_the_breakers() {
 async fn of_a_subject_that_a_person_put_in_shadow_nothing_is_held_back_at_any_isp_until_it_is_released() {
     let cloud = Cloud::new();
     let policy = Stack::push(&cloud, POLICY).await;
-    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(600)) };
+    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(600)), tested: false };
     with_states(&cloud, &policy, &[("configuration-set:news at gmail", open)]).await;
     let mut stack = Stack::new(&cloud, true);
     let body = permits("news", "bulk", json!({ "gmail.com": 40 }));
@@ -556,7 +556,7 @@ async fn a_schedule_that_is_held_can_be_given_back() {
     (batch["request"], batch["schedule"]) = (json!("batch"), json!(true));
     let first = post(gate, "/v1/permits", &batch, SIX).await;
     let policy = Policy::from_toml(POLICY).unwrap();
-    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(60)) };
+    let open = State::Open { at: SIX, until: Some(SIX.plus_minutes(60)), tested: false };
     with_states(&cloud, &policy, &[("configuration-set:news at gmail", open)]).await;
     let soon = Now(SIX.0 + 2_000);
     let held = post(gate, "/v1/permits", &batch, soon).await;

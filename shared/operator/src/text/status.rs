@@ -121,8 +121,11 @@ fn moments(known: &Unsettled, status: &Status) -> String {
         (StateName::Throttled, _, Some(until)) => {
             format!("{} of the quota {since}; raised at {until} unless something happens", Percent(known.factor))
         }
+        (StateName::Probing, _, Some(_)) if !status.gate => {
+            format!("{since}; all mail is sent until there is enough for a test")
+        }
         (StateName::Probing, _, Some(until)) => {
-            format!("{} of the quota {since}, decided by {until}", Percent(known.factor))
+            format!("{} of the quota {since}; without enough mail looked at again at {until}", Percent(known.factor))
         }
         (StateName::Throttled | StateName::Probing, _, None) | (StateName::InTrouble | StateName::Unknown, _, _) => {
             since

@@ -194,7 +194,7 @@ impl AlertQueue {
         let within = |at: &i64, minutes: u32| now.0.saturating_sub(*at) < i64::from(minutes) * MINUTE_MILLIS;
         // A person waits for the result of their command.
         fact.cause == Cause::Person
-            || (fact.opens() && sent.state != StateName::Open)
+            || (fact.opens() && sent.state != StateName::Open && !fact.ends_the_mail_of_a_test())
             || !sent.standings.get(&fact.standing()).is_some_and(|at| within(at, policy.alerts.again_minutes))
             || !within(&sent.at, policy.alerts.summary_minutes)
             || !self.has_room_to_hold_back(fact)
@@ -235,7 +235,11 @@ impl AlertQueue {
             let Some(held_back) = &sent.held_back else { return false };
             let since = if sent.at == 0 { held_back.since } else { sent.at };
             // The stop of one more configuration set is held back only for a short time.
-            let stopped = if held_back.last.stops() { Some(held_back.last.at().0) } else { None };
+            let stopped = if held_back.last.stops() && !held_back.last.ends_the_mail_of_a_test() {
+                Some(held_back.last.at().0)
+            } else {
+                None
+            };
             now.0.saturating_sub(since) >= quiet
                 || stopped.is_some_and(|at| sent.state != StateName::Open && now.0.saturating_sub(at) >= STOPPED_MILLIS)
         };

@@ -437,6 +437,11 @@ fn next(policy: &Policy, fact: &Fact) -> String {
             "at {} mail to this ISP is sent again, and each sender is judged there by mail accepted from then on.",
             minute_of(&until.to_string())
         ),
+        (StateName::Open, Some(until)) if fact.ends_the_mail_of_a_test() => format!(
+            "at {} the outcomes of the test's mail are known. If they are good, all mail is sent again; if not, it stays \
+             stopped, for longer.",
+            minute_of(&until.to_string())
+        ),
         (StateName::Open, Some(until)) => format!(
             "at {} {share}, and only mail accepted from then on counts. If it is clean, all mail is sent again step by step; if \
              not, it is stopped again, for longer.",
@@ -448,11 +453,23 @@ fn next(policy: &Policy, fact: &Fact) -> String {
         (StateName::Open, None) => {
             "it stays stopped until a person resumes it: the policy says `resume = \"manual\"`.".to_owned()
         }
-        (StateName::Probing, _) => format!(
-            "once {} mails have an outcome and {} min are over ({} min after complaints) without a verdict, the quota comes \
-             back step by step; after {} min in any case. If harm goes on, it is stopped again, for longer.",
-            breaker.probe_mails, breaker.probe_min_minutes, breaker.complaint_probe_minutes, breaker.probe_max_minutes
-        ),
+        (StateName::Probing, _) => {
+            let mails =
+                format!("up to {} mails ({} after complaints)", breaker.probe_mails, breaker.complaint_probe_mails);
+            let minutes =
+                format!("{} min ({} after complaints)", breaker.probe_min_minutes, breaker.complaint_probe_minutes);
+            let then = "If harm goes on, it is stopped again, for longer. Without mail it waits for the next.";
+            if fact.gate {
+                format!(
+                    "once {mails} were sent {minutes} ago without a verdict, the quota comes back step by step. {then}"
+                )
+            } else {
+                format!(
+                    "as soon as {mails} are sent, it is stopped for {minutes}, until their outcomes are known; if they are good, \
+                     all mail is sent again. {then}"
+                )
+            }
+        }
         (StateName::Throttled, _) if fact.is_withheld() => {
             let meanwhile = if policy.gate_in_use { "it" } else { "its mail is still sent, unless you stop it. It" };
             format!(

@@ -326,7 +326,9 @@ fn simulate(seed: u64) -> Result<Met, String> {
         for (sender, latest) in &waiting {
             if minute >= *latest && minute < sender.until {
                 let Some(harm) = harm_of(fixture, &set_of(&sender.name), at(minute + 1)) else { continue };
-                let paused = paused(&case.policy, &fixture.store.transitions, at(minute + 1));
+                // A place that becomes free after this minute's tick is given away in the next.
+                let tick = Now(at(minute).0 + 30_000);
+                let paused = paused(&case.policy, &fixture.store.transitions, tick);
                 if holders(&paused, digits(harm)) < case.budget() {
                     return Err(format!(
                         "{sender:?} with {harm:?} is not stopped at {minute}, latest {latest}: {paused:?}"

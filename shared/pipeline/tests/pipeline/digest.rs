@@ -50,7 +50,7 @@ fn found(policy: &Policy) -> Findings {
     let today = zone.day_at(NOW);
     let breaker = |state| BreakerState { state, ..BreakerState::default() };
     let mut board = Board::default();
-    let open = breaker(State::Open { at: NOW, until: Some(NOW.plus_minutes(30)) });
+    let open = breaker(State::Open { at: NOW, until: Some(NOW.plus_minutes(30)), tested: false });
     let cut = breaker(State::Throttled { factor: Factor::of_share(0.5), moved: NOW });
     let watched = BreakerState { overridden: Override::Shadow, ..BreakerState::default() };
     for (name, at, known) in [

@@ -41,7 +41,7 @@ fn breaker(state: State) -> Versioned {
 }
 
 fn open() -> State {
-    State::Open { at: NOW, until: None }
+    State::Open { at: NOW, until: None, tested: false }
 }
 
 fn measured(policy: &Policy, subject_state: &mut SubjectState) -> (Vec<Series>, usize) {

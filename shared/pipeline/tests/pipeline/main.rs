@@ -17,3 +17,4 @@ mod quotas;
 mod recount;
 mod regressions;
 mod rounds;
+mod test_simulation;

@@ -12,7 +12,7 @@ use pipeline::ports::{DesiredState, DesiredStates as _, Disposition, FailedCalls
 use proptest::prelude::*;
 use reputation::breaker::{Cause, Input, StateName};
 use reputation::detect::{Level, Rule, Verdict};
-use reputation::judge::Judgement;
+use reputation::judge::{Judgement, Probe};
 use reputation::subject::Key;
 use reputation::time::Now;
 use reputation::{Metric, Policy, Tally, UnitKind};
@@ -99,7 +99,7 @@ impl Fixture {
 
     /// The key is judged, with `mails` good mails since its breaker began to probe.
     fn clean(&mut self, name: &str, mails: u64) {
-        let probe = Tally { population: mails, bad: 0 };
+        let probe = Probe { accepted: mails, settled: mails, bad: 0, is_good: true, relapse: None };
         self.said(name, Input::Judged(&Judgement { probe, ..Judgement::default() }));
     }
 

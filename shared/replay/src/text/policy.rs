@@ -205,11 +205,12 @@ fn breaker(policy: &Policy) -> Vec<(&'static str, String)> {
         (
             "testing",
             format!(
-                "{} of the quota, until {} with an outcome are clean; {} to {}, after complaints at least {}",
+                "{} of the quota, until up to {} are clean {} later, or after {} fewer; after complaints {}, {} later",
                 Percent(breaker.probe_share),
                 counted(breaker.probe_mails, "mail"),
                 minutes(breaker.probe_min_minutes),
                 minutes(breaker.probe_max_minutes),
+                thousands(breaker.complaint_probe_mails),
                 minutes(breaker.complaint_probe_minutes),
             ),
         ),

@@ -191,19 +191,28 @@ fn one_batch_a_day_warms_up_as_smooth_mail_does() {
 
 #[test]
 fn learnt_growth_delivers_nearly_what_the_best_fixed_growth_of_each_world_does() {
+    learnt_growth_is_nearly_the_best_fixed(Model::Tolerance);
+}
+
+#[test]
+fn learnt_growth_delivers_nearly_as_much_in_a_model_that_it_was_not_tuned_with() {
+    learnt_growth_is_nearly_the_best_fixed(Model::Ladder);
+}
+
+fn learnt_growth_is_nearly_the_best_fixed(model: Model) {
     for scenario in Scenario::ALL {
-        for learnt in in_both_models(&[scenario], 2) {
-            let fixed = |growth| {
-                let mut setup = learnt.clone();
-                (setup.plan.learn, setup.plan.ease_share) = (false, 1.0);
-                (setup.plan.growth, setup.plan.business_growth) = (growth, growth);
-                delivered(&setup)
-            };
-            let best = [1.2, 1.3, 1.5, 2.0].map(fixed).into_iter().fold(0.0, f64::max);
-            let ours = delivered(&learnt);
-            // With few seeds, less than the 83 % of twenty.
-            assert!(ours > 0.75 * best, "{} in {}: {ours} of {best}", scenario.name(), learnt.model.name());
-        }
+        // One world differs much from the next: with two, both sides were anything.
+        let learnt = Setup { model, ..setup(&[scenario], 8) };
+        let fixed = |growth| {
+            let mut setup = learnt.clone();
+            (setup.plan.learn, setup.plan.ease_share) = (false, 1.0);
+            (setup.plan.growth, setup.plan.business_growth) = (growth, growth);
+            delivered(&setup)
+        };
+        let best = [1.2, 1.3, 1.5, 2.0].map(fixed).into_iter().fold(0.0, f64::max);
+        let ours = delivered(&learnt);
+        // With few seeds, less than the 83 % of twenty.
+        assert!(ours > 0.75 * best, "{} in {}: {ours} of {best}", scenario.name(), model.name());
     }
 }
 

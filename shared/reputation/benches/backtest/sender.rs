@@ -311,9 +311,10 @@ impl Monitor<'_> {
     }
 
     fn step(&mut self, isp: Option<Isp>, left_out: &[ExcludedIsp], since: ArmedSince) {
-        let judgement = Judge::new(self.policy, isp, left_out, self.now).judgement(&mut self.timeline, since);
         let known = self.known(isp);
-        let standing = ActionLimits { cap: Level::Pause, may_pause: true };
+        let judge = Judge::new(self.policy, isp, left_out, self.now).after(&known);
+        let judgement = judge.judgement(&mut self.timeline, since);
+        let standing = ActionLimits { cap: Level::Pause, may_pause: true, holds_shares: true };
         let step = breaker::step(&self.policy.breaker, standing, &known, Input::Judged(&judgement), self.now);
         let act = step.news.as_ref().and_then(|news| Some((news.level?, news.verdict?)));
         if let Some((level, Verdict { metric, rule, .. })) = act {
