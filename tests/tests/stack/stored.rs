@@ -83,7 +83,7 @@ fn verdict(level: Level) -> Verdict {
     Verdict {
         level,
         metric: Metric::HardBounce,
-        rule: Rule::Cusum { limit: 0.05, evidence: 34.5, threshold: 10.0 },
+        rule: Rule::Cusum { limit: 0.05, evidence: 34.5, threshold: 10.0, repeats: 0 },
         from: START.minute().minus(1),
         until: START.minute(),
         tally: Tally { population: 90, bad: 60 },
