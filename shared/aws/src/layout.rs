@@ -90,9 +90,9 @@ use pipeline::ports::{
     DesiredState, Disposition, Doubt, FailedCalls, OtherStack, PortError, Quota, Seen, Sweep, SweepProgress,
 };
 use pipeline::stream::{Sequence, Shard};
-use reputation::business::{Bucket, Buckets, DomainBounces};
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
+use reputation::business::{Bucket, Buckets, DomainBounces};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::ArmedSince;

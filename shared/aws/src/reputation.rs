@@ -41,11 +41,11 @@ use reputation::unit::UnitKind;
 use crate::backoff::Backoff;
 use crate::clients::port_error;
 use crate::layout::{
-    AT_DOMAINS, DIRECTORY_DAYS, DOMAINS, Item, MARK_DAYS, Malformed, Reader, StackParameters, at_domains, board_sk, buckets_attribute, breaker_attributes, breaker_sk,
-    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parameters_item,
-    parameters_keys, parse_board_sk, parse_breaker, parse_desired_state, parse_mark, parse_notice, parse_parameters,
-    parse_pause, parse_place_sk, parse_progress, parse_rate_sk, pause_item, place_keys, progress_keys, rate_expiry,
-    rate_sk, text,
+    AT_DOMAINS, DIRECTORY_DAYS, DOMAINS, Item, MARK_DAYS, Malformed, Reader, StackParameters, at_domains, board_sk,
+    breaker_attributes, breaker_sk, buckets_attribute, counters, expiry, export_keys, flow_name, keys, mark_keys,
+    noted_attributes, notice_item, number, parameters_item, parameters_keys, parse_board_sk, parse_breaker,
+    parse_desired_state, parse_mark, parse_notice, parse_parameters, parse_pause, parse_place_sk, parse_progress,
+    parse_rate_sk, pause_item, place_keys, progress_keys, rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 

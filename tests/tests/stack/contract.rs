@@ -202,7 +202,8 @@ async fn compare(seed: u64) {
                 let kind = if rng.chance(bad) { UnitKind::HardBounce } else { UnitKind::Delivered };
                 for kind in [UnitKind::Sent, kind] {
                     let key = UnitKey(u128::from(seed) << 64 | (step << 32 | mail) as u128);
-                    let bucket = (kind == UnitKind::HardBounce && isp == isps[2]).then(|| Bucket::new(rng.below(80) as u8));
+                    let bucket =
+                        (kind == UnitKind::HardBounce && isp == isps[2]).then(|| Bucket::new(rng.below(80) as u8));
                     units.push(Unit { key, kind, isp, cohort, sender, bucket: bucket.flatten() });
                 }
             }

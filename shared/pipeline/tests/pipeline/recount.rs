@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
 use pipeline::stream::Increment;
+use proptest::prelude::*;
 use reputation::business::Buckets;
 use reputation::time::MINUTE_MILLIS;
 use reputation::{Minute, Now, Policy, Subject, UnitKind};
