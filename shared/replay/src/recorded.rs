@@ -46,11 +46,13 @@ pub struct Counted<'a> {
     pub units: u64,
 }
 
+/// Minute, whether they are harm, kind, sender, index of the ISP's name, and bucket.
+type Cell = (Minute, bool, UnitKind, SenderId, usize, Option<Bucket>);
+
 /// Recorded units, in the order in which they are replayed.
 #[derive(Debug, Default)]
 pub struct Recorded {
-    /// By minute, whether they are harm, kind, sender, index of the ISP's name and bucket.
-    cells: BTreeMap<(Minute, bool, UnitKind, SenderId, usize, Option<Bucket>), u64>,
+    cells: BTreeMap<Cell, u64>,
     senders: Senders,
     isps: Vec<String>,
     isp_indices: HashMap<String, usize>,
