@@ -77,6 +77,7 @@ async fn folds(shards: u64, lanes: u32) {
                     isp: isps[index as usize % isps.len()],
                     cohort: NOW.minute(),
                     sender,
+                    bucket: None,
                 },
             };
             let records: Vec<Record> = (0..100).map(record).collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lambda_events::dynamodb::EventRecord;
 use pipeline::senders::{SenderName, Senders};
 use pipeline::stream::Record;
+use reputation::business::Bucket;
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::Subject;
 use reputation::time::Minute;
@@ -80,6 +81,10 @@ impl StreamBatch {
             isp: isps.by_name(text("isp").ok_or("`isp` is not a string")?).unwrap_or(Isp::OTHER),
             cohort: Minute(cohort.ok_or("`cohort` is not a minute")?),
             sender: self.senders.intern(name.as_str(), || subjects),
+            bucket: match image.get("bucket") {
+                Some(AttributeValue::N(digits)) => digits.parse().ok().and_then(Bucket::new),
+                _ => None,
+            },
         };
         Ok(Record { sequence, unit })
     }

@@ -9,13 +9,14 @@
 //! | `isp` | S | `gmail` | |
 //! | `cohort` | N | `29854560` | minute in which SES accepted the mail, since 1970 |
 //! | `subjects` | L of S | `["configuration-set:news", "identity:example.com"]` | whose reputation it touches |
+//! | `bucket` | N | `17` | of a hard bounce at a business domain ([`mod@reputation::business`]): 6 bits of a keyed hash of the domain; missing elsewhere, and where an earlier release wrote it |
 //! | `expires` | N | `1801641600` | seconds since 1970: [`LEDGER_DAYS`] after the mail |
 //!
 //! **Reputation table**: hash key `pk`, range key `sk`, both S.
 //!
 //! | `pk` | `sk` | holds |
 //! |---|---|---|
-//! | a subject: `configuration-set:news` | `rate#m#0029854560` | rate row of a minute (`h`: hour, `d`: day), named by its first minute: `gmail.sent: 12, gmail.hard_bounces: 1, expires`; a lane beyond the first adds `#1` |
+//! | a subject: `configuration-set:news` | `rate#m#0029854560` | rate row of a minute (`h`: hour, `d`: day), named by its first minute: `other.sent: 12, other.hard_bounces: 3, expires`; of these bounces `other.at_domains: 2` (N) are at business domains, in the buckets `other.domains` (NS, a set that grows by `ADD`), both missing without any; a lane beyond the first adds `#1` |
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers; `tested` if it is open because the mail of a test is sent |
 //! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
@@ -91,6 +92,7 @@ use pipeline::ports::{
 use pipeline::stream::{Sequence, Shard};
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
+use reputation::business::{Bucket, Buckets, DomainBounces};
 use reputation::counters::Metric;
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::ArmedSince;
@@ -516,6 +518,8 @@ pub struct StoredUnit {
     pub cohort: Minute,
     /// Whose reputation it touches.
     pub subjects: Vec<Subject>,
+    /// The bucket of the recipient's domain, of a hard bounce at a business domain.
+    pub bucket: Option<Bucket>,
 }
 
 /// The unit that an item of the ledger holds; its key, which is a hash, aside.
@@ -536,7 +540,12 @@ pub fn parse_unit(item: &Item) -> Result<StoredUnit, Malformed> {
         subjects: subjects
             .filter(|subjects| !subjects.is_empty())
             .ok_or_else(|| read.malformed("subjects", "a list of subjects"))?,
+        bucket: item.get("bucket").and_then(|value| value.as_n().ok()).and_then(|digits| bucket(digits)),
     })
+}
+
+fn bucket(digits: &String) -> Option<Bucket> {
+    Bucket::new(digits.parse().ok()?)
 }
 
 /// Name of a flow, as stored.
@@ -888,6 +897,29 @@ pub fn rate_expiry(length: Length, from: Minute) -> AttributeValue {
     let start = Now(i64::from(from.0) * MINUTE_MILLIS);
     // A cohort is kept as long after its end as the rows of its length are.
     expiry(start.plus_minutes(length.kept()), 2)
+}
+
+/// Ends the names of the attributes of a rate row about bounces at business domains: their number, and their buckets.
+pub(crate) const AT_DOMAINS: &str = "at_domains";
+pub(crate) const DOMAINS: &str = "domains";
+
+/// The bounces at business domains in a rate row, by ISP.
+pub fn at_domains<'a>(item: &'a Item, isps: &'a IspMap) -> impl Iterator<Item = (Isp, DomainBounces)> + 'a {
+    item.iter().filter_map(|(name, value)| {
+        let (isp, attribute) = name.rsplit_once('.')?;
+        let mut bounces = DomainBounces::default();
+        match attribute {
+            AT_DOMAINS => bounces.count = value.as_n().ok()?.parse().ok()?,
+            DOMAINS => value.as_ns().ok()?.iter().filter_map(bucket).for_each(|bucket| bounces.buckets.insert(bucket)),
+            _ => return None,
+        }
+        Some((isps.by_name(isp).unwrap_or(Isp::OTHER), bounces))
+    })
+}
+
+/// Buckets as a set attribute, which must not be empty.
+pub(crate) fn buckets_attribute(buckets: Buckets) -> AttributeValue {
+    AttributeValue::Ns(buckets.iter().map(|bucket| bucket.number().to_string()).collect())
 }
 
 /// Counters in a rate row, by attribute name; other attributes are skipped.

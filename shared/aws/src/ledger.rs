@@ -50,15 +50,16 @@ impl DynamoLedger {
 
     fn item(&self, unit: &Unit, senders: &Senders) -> Item {
         let accepted = Now(i64::from(unit.cohort.0) * MINUTE_MILLIS);
-        [
+        let bucket = unit.bucket.map(|bucket| ("bucket".to_owned(), number(bucket.number())));
+        let attributes = [
             ("unit".to_owned(), binary(unit.key.0.to_be_bytes())),
             ("kind".to_owned(), text(unit.kind.counter_name())),
             ("isp".to_owned(), text(self.isps.name(unit.isp))),
             ("cohort".to_owned(), number(unit.cohort.0)),
             ("subjects".to_owned(), subjects_attribute(senders.subjects(unit.sender))),
             ("expires".to_owned(), expiry(accepted, LEDGER_DAYS)),
-        ]
-        .into()
+        ];
+        attributes.into_iter().chain(bucket).collect()
     }
 }
 

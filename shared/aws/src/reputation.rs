@@ -29,7 +29,7 @@ use pipeline::ports::{
     Board, Change, Committed, DesiredState, DesiredStates, Disposition, MAX_SHARING, PlaceChange, PortError, Relative,
     Reputation, Saved, Schedule, SubjectState, Sweep, SweepProgress, Versioned, may_share_mail_with,
 };
-use pipeline::stream::{Counter, Fold, Row, Sequence, Shard};
+use pipeline::stream::{Counter, Fold, Increment, Row, Sequence, Shard};
 use reputation::budget::{Harm, Pause};
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
@@ -41,11 +41,11 @@ use reputation::unit::UnitKind;
 use crate::backoff::Backoff;
 use crate::clients::port_error;
 use crate::layout::{
-    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, StackParameters, board_sk, breaker_attributes, breaker_sk,
-    counters, expiry, export_keys, flow_name, keys, mark_keys, noted_attributes, notice_item, number, parameters_item,
-    parameters_keys, parse_board_sk, parse_breaker, parse_desired_state, parse_mark, parse_notice, parse_parameters,
-    parse_pause, parse_place_sk, parse_progress, parse_rate_sk, pause_item, place_keys, progress_keys, rate_expiry,
-    rate_sk, text,
+    AT_DOMAINS, DIRECTORY_DAYS, DOMAINS, Item, MARK_DAYS, Malformed, Reader, StackParameters, at_domains, board_sk,
+    breaker_attributes, breaker_sk, buckets_attribute, counters, expiry, export_keys, flow_name, keys, mark_keys,
+    noted_attributes, notice_item, number, parameters_item, parameters_keys, parse_board_sk, parse_breaker,
+    parse_desired_state, parse_mark, parse_notice, parse_parameters, parse_pause, parse_place_sk, parse_progress,
+    parse_rate_sk, pause_item, place_keys, progress_keys, rate_expiry, rate_sk, text,
 };
 use crate::ledger::bug;
 
@@ -300,6 +300,9 @@ impl DynamoReputation {
             for (isp, kind, count) in counters(item, &self.isps) {
                 timeline.load(cohort, isp, kind, count, self.isps.returns_complaints(isp));
             }
+            for (isp, bounces) in at_domains(item, &self.isps) {
+                timeline.load_at_domains(cohort, isp, bounces);
+            }
         }
     }
 
@@ -522,7 +525,7 @@ impl DynamoReputation {
     fn increment(
         &self,
         row: Row<'_>,
-        counters: &BTreeMap<Counter, u32>,
+        counters: &BTreeMap<Counter, Increment>,
         lane: u32,
     ) -> Result<TransactWriteItem, PortError> {
         let mut sk = rate_sk(row.length, row.from);
@@ -531,11 +534,19 @@ impl DynamoReputation {
         }
         let mut update = Update::builder().table_name(&self.table).set_key(Some(keys(row.subject.to_string(), sk)));
         let mut adds = Vec::with_capacity(counters.len());
-        for (index, ((isp, kind), count)) in counters.iter().enumerate() {
-            let attribute = format!("{}.{}", self.isps.name(*isp), kind.counter_name());
-            update = update.expression_attribute_names(format!("#{index}"), attribute);
-            update = update.expression_attribute_values(format!(":{index}"), number(count));
-            adds.push(format!("#{index} :{index}"));
+        for ((isp, kind), Increment { count, at_domains }) in counters {
+            let mut attributes = vec![(kind.counter_name(), number(count))];
+            if at_domains.count > 0 {
+                attributes.push((AT_DOMAINS, number(at_domains.count)));
+                attributes.push((DOMAINS, buckets_attribute(at_domains.buckets)));
+            }
+            for (name, value) in attributes {
+                let index = adds.len();
+                let attribute = format!("{}.{name}", self.isps.name(*isp));
+                update = update.expression_attribute_names(format!("#{index}"), attribute);
+                update = update.expression_attribute_values(format!(":{index}"), value);
+                adds.push(format!("#{index} :{index}"));
+            }
         }
         update = update.expression_attribute_values(":e", rate_expiry(row.length, row.from));
         let update = update.update_expression(format!("SET expires = :e ADD {}", adds.join(",")));

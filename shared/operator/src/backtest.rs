@@ -141,8 +141,8 @@ async fn of_ledger(
         if so_far.units.is_multiple_of(1000) {
             progress(0, 0, &format!("reading the ledger: {}", counted(so_far.units, "unit")));
         }
-        let StoredUnit { kind, isp, cohort, subjects } = unit;
-        recorded.add(RecordedUnit { kind, isp, cohort, subjects });
+        let StoredUnit { kind, isp, cohort, subjects, bucket } = unit;
+        recorded.add(RecordedUnit { kind, isp, cohort, subjects, bucket });
     };
     let scanned = scan(&access.clients.dynamodb(), &table, now, &mut take).await;
     let scanned = scanned.map_err(|error| access.refused(error))?;

@@ -150,7 +150,7 @@ fn verdict(detail: &TransitionDetail, policy: &Policy, level: Level) -> Option<V
                 (Level::Throttle | Level::Pause, _) => level,
             };
             let threshold = nats(if level == Level::Pause { known.pause } else { known.throttle });
-            (level, Rule::Cusum { limit: known.limit, evidence: 0.0, threshold })
+            (level, Rule::Cusum { limit: known.limit, evidence: 0.0, threshold, repeats: 0 })
         }
         RuleName::Ratio => (level, Rule::Ratio { window_hours: 0, line: 0.0 }),
         RuleName::AwsForecast => (level, Rule::Forecast { mails: tally.population, line: 0.0 }),

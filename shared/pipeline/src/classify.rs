@@ -364,7 +364,18 @@ impl<'a, 'e> Count<'a, 'e> {
 
     fn push(&mut self, kind: UnitKind, isp: Isp, parts: &[&str]) {
         let key = self.classifier.keys.key(&self.mail.message_id, kind, parts);
-        self.units.push(Unit { key, kind, isp, cohort: self.cohort, sender: self.sender });
+        self.units.push(Unit { key, kind, isp, cohort: self.cohort, sender: self.sender, bucket: None });
+    }
+
+    /// A unit about the recipient at an address, with the bucket of a business domain that bounced.
+    fn push_about(&mut self, kind: UnitKind, isp: Isp, address: &Address<'_>) {
+        self.push(kind, isp, &[address.local(), address.domain()]);
+        let Classifier { isp_map, keys, .. } = self.classifier;
+        // All bounces of a drill are at one domain.
+        if kind == UnitKind::HardBounce && isp_map.serves_businesses(isp) && address.domain() != SIMULATOR {
+            let bucket = keys.bucket(address.domain());
+            self.units.last_mut().into_iter().for_each(|unit| unit.bucket = Some(bucket));
+        }
     }
 
     /// A unit for each recipient.
@@ -384,7 +395,7 @@ impl<'a, 'e> Count<'a, 'e> {
         };
         let isp = self.isp(&address);
         if let Some(isp) = isp {
-            self.push(kind, isp, &[address.local(), address.domain()]);
+            self.push_about(kind, isp, &address);
         }
         isp.is_some()
     }
@@ -481,7 +492,10 @@ impl<'a, 'e> Count<'a, 'e> {
                 Whose::OneOf(address) => (Isp::OTHER, [address.local(), address.domain()]),
                 Whose::Unreadable(text) => (Isp::OTHER, unreadable(text)),
             };
-            self.push(kind, isp, &parts);
+            match &whose {
+                Whose::Address(address) => self.push_about(kind, isp, address),
+                Whose::OneOf(_) | Whose::Unreadable(_) => self.push(kind, isp, &parts),
+            }
             self.failures.push(Some(place));
             if refusal.is_some() {
                 self.push(UnitKind::Block, isp, &parts);

@@ -1279,7 +1279,7 @@ mod tests {
             let verdict = Verdict {
                 level: Level::Pause,
                 metric: Metric::HardBounce,
-                rule: Rule::Cusum { limit: 0.05, evidence: 12.0, threshold: 10.0 },
+                rule: Rule::Cusum { limit: 0.05, evidence: 12.0, threshold: 10.0, repeats: 0 },
                 from: Minute(1),
                 until: Minute(2),
                 tally: Tally { population: 50, bad: 20 },

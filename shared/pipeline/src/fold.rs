@@ -19,12 +19,12 @@ use crate::senders::Senders;
 use crate::stream::{Counter, Fold, Record, Row, Shard, rows};
 
 /// The size limits of one commit. A single record is always committed, even beyond them: three rows for each of its
-/// subjects, with one counter each.
+/// subjects, with one counter each, or with three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows.
     pub rows: usize,
-    /// Counters of one row.
+    /// Counters of one row; one with bounces at business domains is three, with their number and their buckets.
     pub counters: usize,
 }
 
@@ -32,6 +32,9 @@ impl Limits {
     /// For a store that commits any number of rows at once.
     pub const NONE: Limits = Limits { rows: usize::MAX, counters: usize::MAX };
 }
+
+/// What a counter with bounces at business domains takes of [`Limits::counters`].
+const WITH_DOMAINS: usize = 3;
 
 /// How many commits in a row may find a mark that is not past the one they were made for.
 const MAX_STALLS: usize = 8;
@@ -92,15 +95,16 @@ pub async fn fold<R: Reputation>(
 fn chunk_len(records: &[Record], senders: &Senders, limits: Limits) -> usize {
     // A record touches three rows of each of its subjects, so this many always fit.
     let widest = records.iter().map(|record| senders.subjects(record.unit.sender).len()).max().unwrap_or(1).max(1);
-    if records.len() <= (limits.rows / Length::ALL.len() / widest).min(limits.counters) {
+    if records.len() <= (limits.rows / Length::ALL.len() / widest).min(limits.counters / WITH_DOMAINS) {
         return records.len();
     }
-    let mut chunk: BTreeMap<Row<'_>, BTreeSet<Counter>> = BTreeMap::new();
+    let mut chunk: BTreeMap<Row<'_>, BTreeSet<(Counter, usize)>> = BTreeMap::new();
     for (index, Record { unit, .. }) in records.iter().enumerate() {
         let mut fits = true;
         for row in rows(unit, senders) {
             let counters = chunk.entry(row).or_default();
-            counters.insert((unit.isp, unit.kind));
+            let parts = if unit.bucket.is_some() { WITH_DOMAINS } else { 1 };
+            counters.extend((0..parts).map(|part| ((unit.isp, unit.kind), part)));
             fits &= counters.len() <= limits.counters;
         }
         if !fits || chunk.len() > limits.rows {

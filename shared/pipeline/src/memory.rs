@@ -478,7 +478,7 @@ impl Reputation for MemoryReputation {
             let has_loop = self.returns_complaints.get(unit.isp.index()).copied().unwrap_or(false);
             for index in &self.by_sender[unit.sender.0 as usize] {
                 let timeline = &mut self.subject_states[*index].1.timeline;
-                timeline.add(unit.cohort, unit.isp, unit.kind, 1, has_loop, now);
+                timeline.add_unit(unit, has_loop, now);
                 self.heard[*index] = hour;
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use reputation::business::DomainBounces;
 use reputation::isp::Isp;
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
@@ -134,12 +135,14 @@ impl<'a> Fold<'a> {
     }
 
     /// The increments of each row, in a stable order. Rows too old to be kept at `now` are omitted.
-    pub fn increments(&self, now: Now) -> BTreeMap<Row<'a>, BTreeMap<Counter, u32>> {
-        let mut increments: BTreeMap<Row<'a>, BTreeMap<Counter, u32>> = BTreeMap::new();
+    pub fn increments(&self, now: Now) -> BTreeMap<Row<'a>, BTreeMap<Counter, Increment>> {
+        let mut increments: BTreeMap<Row<'a>, BTreeMap<Counter, Increment>> = BTreeMap::new();
         for Record { unit, .. } in self.records {
             for row in rows(unit, self.senders) {
                 if row.length.reaches(unit.cohort, now) {
-                    *increments.entry(row).or_default().entry((unit.isp, unit.kind)).or_default() += 1;
+                    let increment = increments.entry(row).or_default().entry((unit.isp, unit.kind)).or_default();
+                    increment.count += 1;
+                    increment.at_domains.merge(unit.bucket.into());
                 }
             }
         }
@@ -160,6 +163,15 @@ pub struct Row<'a> {
 
 /// One counter of a row.
 pub type Counter = (Isp, UnitKind);
+
+/// What is added to a counter of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Increment {
+    /// The number of units.
+    pub count: u32,
+    /// Which of them are hard bounces at business domains: their number is added, too, and their buckets to a set.
+    pub at_domains: DomainBounces,
+}
 
 /// The rows that a unit counts in.
 pub(crate) fn rows<'a>(unit: &Unit, senders: &'a Senders) -> impl Iterator<Item = Row<'a>> {

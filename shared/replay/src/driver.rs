@@ -37,7 +37,7 @@ use crate::evidence::{EvidenceLog, SAMPLE_MINUTES};
 use crate::input::{self, Chunk, InputError, Progress, Source, Step};
 use crate::order::{Disorder, OrderBook};
 use crate::quota::QuotaReport;
-use crate::recorded::Recorded;
+use crate::recorded::{Counted, Recorded};
 
 mod clock;
 mod names;
@@ -585,7 +585,8 @@ impl Replay {
             let sender = self.sender(0, 0, counted.sender);
             for _ in 0..counted.units {
                 let key = UnitKey(self.sequence.into());
-                let unit = Unit { key, kind: counted.kind, isp, cohort: counted.cohort, sender };
+                let Counted { kind, cohort, bucket, .. } = counted;
+                let unit = Unit { key, kind, isp, cohort, sender, bucket };
                 let alarmed = self.hear(&unit).await?;
                 self.react(alarmed.into_iter().collect()).await?;
             }

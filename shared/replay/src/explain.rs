@@ -102,6 +102,9 @@ pub struct ExplainedEvidence {
     pub stretch_population: u64,
     /// Numerator over the stretch.
     pub stretch_bad: u64,
+    /// How many of these are not evidence, because a business domain counts once a day; missing if all are.
+    #[serde(skip_serializing_if = "zero")]
+    pub stretch_repeats: u64,
 }
 
 /// One ratio rule.
@@ -188,6 +191,9 @@ pub struct ExplainedCell {
     pub population: u64,
     /// Numerator.
     pub bad: u64,
+    /// How many of these are not evidence, because a business domain counts once a day; missing if all are.
+    #[serde(skip_serializing_if = "zero")]
+    pub repeats: u64,
     /// The rate; null = no data.
     pub rate: Option<f64>,
     /// The evidence after this cell, in nats: the largest over the alternatives.
@@ -402,6 +408,7 @@ impl Judging<'_> {
                 stretch: (peak.evidence > 0).then(|| [peak.from.start(), peak.until.start()]),
                 stretch_population: peak.tally.population,
                 stretch_bad: peak.tally.bad,
+                stretch_repeats: peak.repeats,
             });
         }
         ExplainedMetric { metric: metric.name(), limit: self.policy.metrics.rule(metric).limit, judged, evidence }
@@ -477,6 +484,7 @@ impl Judging<'_> {
             until: walked.cell.until.start(),
             population: walked.tally.population,
             bad: walked.tally.bad,
+            repeats: walked.repeats,
             rate: walked.tally.rate(),
             evidence: walked.evidence,
             peak: peak.evidence > 0 && walked.cell.until == peak.until,
@@ -484,6 +492,10 @@ impl Judging<'_> {
         let cells = stretch.filter(|walked| walked.tally.population > 0).map(cell).collect();
         ExplainedCells { metric: metric.name(), level: level.name(), cells }
     }
+}
+
+fn zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn nats(evidence: NanoNats) -> f64 {

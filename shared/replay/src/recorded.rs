@@ -4,11 +4,12 @@
 //! not record when a unit was reported, or in which order. So each unit counts at the end of its mail's minute, volume first
 //! and harm last: verdicts come as if every bounce and complaint were reported at once.
 //!
-//! **Invariant:** memory is one counter for each minute, sender, ISP and kind that occurs, however many units there are.
+//! **Invariant:** memory is one counter for each minute, sender, ISP, kind and bucket that occurs, however many units there are.
 
 use std::collections::{BTreeMap, HashMap};
 
 use pipeline::senders::{SenderName, Senders};
+use reputation::business::Bucket;
 use reputation::subject::Subject;
 use reputation::time::Minute;
 use reputation::unit::{SenderId, UnitKind};
@@ -24,6 +25,8 @@ pub struct RecordedUnit {
     pub cohort: Minute,
     /// The subjects that it counts for, by the policy under which it was recorded.
     pub subjects: Vec<Subject>,
+    /// The bucket of the recipient's domain, of a hard bounce at a business domain.
+    pub bucket: Option<Bucket>,
 }
 
 /// Units that are equal in everything that a ledger records.
@@ -37,15 +40,19 @@ pub struct Counted<'a> {
     pub sender: SenderId,
     /// Name of the ISP.
     pub isp: &'a str,
+    /// Of hard bounces at business domains, the bucket of their domains.
+    pub bucket: Option<Bucket>,
     /// Their number.
     pub units: u64,
 }
 
+/// Minute, whether they are harm, kind, sender, index of the ISP's name, and bucket.
+type Cell = (Minute, bool, UnitKind, SenderId, usize, Option<Bucket>);
+
 /// Recorded units, in the order in which they are replayed.
 #[derive(Debug, Default)]
 pub struct Recorded {
-    /// By minute, whether they are harm, kind, sender and index of the ISP's name.
-    cells: BTreeMap<(Minute, bool, UnitKind, SenderId, usize), u64>,
+    cells: BTreeMap<Cell, u64>,
     senders: Senders,
     isps: Vec<String>,
     isp_indices: HashMap<String, usize>,
@@ -65,7 +72,8 @@ impl Recorded {
                 self.isps.len() - 1
             }
         };
-        *self.cells.entry((unit.cohort, unit.kind.is_harm(), unit.kind, sender, isp)).or_default() += 1;
+        let cell = (unit.cohort, unit.kind.is_harm(), unit.kind, sender, isp, unit.bucket);
+        *self.cells.entry(cell).or_default() += 1;
         self.units += 1;
     }
 
@@ -96,14 +104,15 @@ impl Recorded {
             ranks[*sender] = rank;
         }
         let mut cells: Vec<_> = self.cells.iter().collect();
-        cells.sort_by_key(|((cohort, harm, kind, sender, isp), _)| {
-            (*cohort, *harm, *kind, ranks[sender.0 as usize], self.isps[*isp].as_str())
+        cells.sort_by_key(|((cohort, harm, kind, sender, isp, bucket), _)| {
+            (*cohort, *harm, *kind, ranks[sender.0 as usize], self.isps[*isp].as_str(), *bucket)
         });
-        cells.into_iter().map(|((cohort, _, kind, sender, isp), units)| Counted {
+        cells.into_iter().map(|((cohort, _, kind, sender, isp, bucket), units)| Counted {
             cohort: *cohort,
             kind: *kind,
             sender: *sender,
             isp: &self.isps[*isp],
+            bucket: *bucket,
             units: *units,
         })
     }
@@ -115,7 +124,7 @@ mod tests {
 
     fn unit(kind: UnitKind, minute: u32, subjects: &[&str]) -> RecordedUnit {
         let subjects = subjects.iter().map(|subject| subject.parse().unwrap()).collect();
-        RecordedUnit { kind, isp: "gmail".to_owned(), cohort: Minute(minute), subjects }
+        RecordedUnit { kind, isp: "gmail".to_owned(), cohort: Minute(minute), subjects, bucket: None }
     }
 
     #[test]

@@ -187,7 +187,7 @@ mod tests {
 
     fn verdict(metric: Metric, bad: u64, population: u64, evidence: f64) -> Verdict {
         let (from, until) = (NOW.minute().minus(9), NOW.minute());
-        let rule = Rule::Cusum { limit: 0.05, evidence, threshold: 10.0 };
+        let rule = Rule::Cusum { limit: 0.05, evidence, threshold: 10.0, repeats: 0 };
         Verdict { level: Level::Pause, metric, rule, from, until, tally: Tally { population, bad } }
     }
 

@@ -2,15 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::business::DomainBounces;
 use crate::unit::UnitKind;
 
 /// How many units of each kind one cohort of mail has.
 ///
 /// Three more counters follow those of the kinds: mail, deliveries and complaints at ISPs whose complaints reach the
 /// sender, so that a sum over ISPs still knows how much of its mail could have led to a complaint.
-/// [`Timeline`](crate::Timeline) decides which ISPs these are.
+/// [`Timeline`](crate::Timeline) decides which ISPs these are. Beside them it is known how many of the hard bounces are
+/// at business domains, and at about how many domains; only evidence uses that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters([u32; KINDS + 3]);
+pub struct Counters {
+    counts: [u32; KINDS + 3],
+    at_domains: DomainBounces,
+}
 
 const KINDS: usize = UnitKind::ALL.len();
 const HEARD_SENT: usize = KINDS;
@@ -45,6 +50,16 @@ impl Counters {
         }
     }
 
+    /// Counts hard bounces, which [`Counters::add`] counts as well, as bounces at business domains.
+    pub fn add_at_domains(&mut self, bounces: DomainBounces) {
+        self.at_domains.merge(bounces);
+    }
+
+    /// The hard bounces at business domains.
+    pub fn at_domains(&self) -> DomainBounces {
+        self.at_domains
+    }
+
     /// These counters of one ISP, once its complaints are known to reach the sender.
     #[must_use]
     pub(crate) fn heard(mut self) -> Counters {
@@ -53,7 +68,7 @@ impl Counters {
             (UnitKind::Delivered, HEARD_DELIVERED),
             (UnitKind::Complaint, HEARD_COMPLAINTS),
         ] {
-            self.0[heard] = self.get(kind);
+            self.counts[heard] = self.get(kind);
         }
         self
     }
@@ -61,38 +76,41 @@ impl Counters {
     /// These counters without the mail that could have led to a complaint.
     #[must_use]
     pub(crate) fn unheard(mut self) -> Counters {
-        self.0[KINDS..].fill(0);
+        self.counts[KINDS..].fill(0);
         self
     }
 
     /// Adds from one ISP the mail that could have led to a complaint.
     pub(crate) fn hear(&mut self, part: &Counters) {
-        for (mine, theirs) in self.0.iter_mut().zip(part.0).skip(KINDS) {
+        for (mine, theirs) in self.counts.iter_mut().zip(part.counts).skip(KINDS) {
             *mine = mine.saturating_add(theirs);
         }
     }
 
     fn bump(&mut self, index: usize, count: u32) {
-        self.0[index] = self.0[index].saturating_add(count);
+        self.counts[index] = self.counts[index].saturating_add(count);
     }
 
     /// How many units of this kind.
     pub fn get(&self, kind: UnitKind) -> u32 {
-        self.0[kind as usize]
+        self.counts[kind as usize]
     }
 
     /// Adds another cohort, or another ISP's share of the same cohort.
     pub fn merge(&mut self, other: &Counters) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
             *mine = mine.saturating_add(theirs);
         }
+        self.at_domains.merge(other.at_domains);
     }
 
-    /// Subtracts an ISP's share from a sum that contains it.
+    /// Subtracts an ISP's share from a sum that contains it. A set cannot be subtracted from: afterwards no bounce is
+    /// known to be at a business domain, until those of the other ISPs are added again.
     pub fn remove(&mut self, part: &Counters) {
-        for (mine, theirs) in self.0.iter_mut().zip(part.0) {
+        for (mine, theirs) in self.counts.iter_mut().zip(part.counts) {
             *mine = mine.saturating_sub(theirs);
         }
+        self.at_domains = DomainBounces::default();
     }
 
     /// Mails with a final outcome ([`UnitKind::OUTCOMES`]). Suppressed mails are excluded.
@@ -116,7 +134,7 @@ impl Counters {
     /// [`Timeline::knows_its_mail`](crate::Timeline::knows_its_mail).
     pub fn tally(&self, metric: Metric) -> Tally {
         let count = |kind| u64::from(self.get(kind));
-        let heard = |index: usize| u64::from(self.0[index]);
+        let heard = |index: usize| u64::from(self.counts[index]);
         let (population, bad) = match metric {
             Metric::HardBounce => (self.mails(), count(UnitKind::HardBounce)),
             Metric::Complaint if heard(HEARD_DELIVERED) > 0 => (heard(HEARD_DELIVERED), heard(HEARD_COMPLAINTS)),

@@ -12,7 +12,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::{Metric, Tally};
+use crate::business::DomainsOfDay;
+use crate::counters::{Counters, Metric, Tally};
 use crate::time::{DAY, HOUR, Minute};
 
 /// How bad it is, and therefore what is done.
@@ -81,6 +82,9 @@ impl Ladder {
 pub struct Walk {
     arms: [Arm; MULTIPLES.len()],
     seen: Tally,
+    /// How many of the bad mails seen did not count.
+    repeats: u64,
+    domains: DomainsOfDay,
     peak: Excursion,
 }
 
@@ -91,6 +95,7 @@ struct Arm {
     /// Where the evidence last left 0, and the counts up to there.
     from: Minute,
     before: Tally,
+    repeats_before: u64,
 }
 
 /// The stretch of mail over which evidence rose to its highest point.
@@ -104,33 +109,53 @@ pub struct Excursion {
     pub until: Minute,
     /// The counts in it.
     pub tally: Tally,
+    /// How many of the bad mails in it are not evidence, because a business domain counts once a day.
+    pub repeats: u64,
 }
 
 impl Default for Walk {
     fn default() -> Walk {
         let nothing = Tally { population: 0, bad: 0 };
-        let arm = Arm { evidence: 0, from: Minute(0), before: nothing };
+        let arm = Arm { evidence: 0, from: Minute(0), before: nothing, repeats_before: 0 };
         Walk {
             arms: [arm; MULTIPLES.len()],
             seen: nothing,
-            peak: Excursion { evidence: 0, from: Minute(0), until: Minute(0), tally: nothing },
+            repeats: 0,
+            domains: DomainsOfDay::default(),
+            peak: Excursion { evidence: 0, from: Minute(0), until: Minute(0), tally: nothing, repeats: 0 },
         }
     }
 }
 
 impl Walk {
-    /// Advances over one cell `[from, until)`.
+    /// Advances over one cell `[from, until)` of the mail of one key. Of hard bounces at one business domain one counts
+    /// on a UTC day, and the others are neither bad nor good. Returns how many do not count.
+    pub fn pass(&mut self, ladder: &Ladder, metric: Metric, from: Minute, until: Minute, cell: &Counters) -> u64 {
+        let repeats = match metric {
+            Metric::HardBounce => self.domains.repeats(from, cell.at_domains()),
+            Metric::Complaint | Metric::Delay | Metric::Block => 0,
+        };
+        self.advance(ladder, from, until, cell.tally(metric), repeats);
+        repeats
+    }
+
+    /// Advances over one cell `[from, until)`, all of which counts.
     pub fn push(&mut self, ladder: &Ladder, from: Minute, until: Minute, cell: Tally) {
+        self.advance(ladder, from, until, cell, 0);
+    }
+
+    fn advance(&mut self, ladder: &Ladder, from: Minute, until: Minute, cell: Tally, repeats: u64) {
         if cell.population == 0 {
             return;
         }
-        let before = self.seen;
+        let (before, repeats_before) = (self.seen, self.repeats);
         self.seen = before.plus(cell);
-        let bad = NanoNats::try_from(cell.bad).unwrap_or(NanoNats::MAX);
+        self.repeats = repeats_before.saturating_add(repeats);
+        let bad = NanoNats::try_from(cell.bad.saturating_sub(repeats)).unwrap_or(NanoNats::MAX);
         let good = NanoNats::try_from(cell.population.saturating_sub(cell.bad)).unwrap_or(NanoNats::MAX);
         for (arm, weights) in self.arms.iter_mut().zip(&ladder.weights) {
             if arm.evidence == 0 {
-                (arm.from, arm.before) = (from, before);
+                (arm.from, arm.before, arm.repeats_before) = (from, before, repeats_before);
             }
             let gained = bad.saturating_mul(weights.bad);
             let lost = good.saturating_mul(weights.good);
@@ -144,6 +169,7 @@ impl Walk {
                         population: self.seen.population - arm.before.population,
                         bad: self.seen.bad - arm.before.bad,
                     },
+                    repeats: self.repeats - arm.repeats_before,
                 };
             }
         }
@@ -172,6 +198,8 @@ pub enum Rule {
         evidence: f64,
         /// Evidence needed, in nats.
         threshold: f64,
+        /// How many of the bad mails are not evidence, because a business domain counts once a day.
+        repeats: u64,
     },
     /// The rate over a window reached a threshold.
     Ratio {
@@ -264,13 +292,17 @@ impl fmt::Display for Verdict {
         let (noun, verb) = (metric.population_noun(), metric.bad_verb());
         write!(f, "{bad} of {population} {noun} {verb} ({})", Percent(self.rate()))?;
         match self.rule {
-            Rule::Cusum { limit, evidence, threshold } => {
+            Rule::Cusum { limit, evidence, threshold, repeats } => {
                 let mail = Span(self.from, self.until);
                 write!(
                     f,
                     " in mail accepted {mail}: evidence {evidence:.1} reached {threshold:.1} against the limit of {}",
                     Percent(limit)
-                )
+                )?;
+                match repeats {
+                    0 => Ok(()),
+                    _ => write!(f, " ({repeats} not counted: a business domain counts once a day)"),
+                }
             }
             Rule::Ratio { window_hours, line } => {
                 write!(f, " over {window_hours} h: the {} line is {}", self.level.name(), Percent(line))

@@ -154,7 +154,7 @@ fn excursion(
     let ladder = &policy.metrics.rule(metric).ladder;
     let mut walk = Walk::default();
     for cell in cells(timeline, isp, left_out, within, now) {
-        walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
+        walk.pass(ladder, metric, cell.from, cell.until, &cell.counters);
     }
     Some(walk.peak()).filter(|peak| peak.evidence >= threshold)
 }

@@ -63,6 +63,7 @@ pub struct IspMap {
 struct Entry {
     name: Box<str>,
     returns_complaints: bool,
+    serves_businesses: bool,
 }
 
 /// Why the policy's entries are not a valid map.
@@ -177,9 +178,16 @@ impl IspMap {
 
     fn build(patterns: &BTreeMap<String, String>, new: BTreeMap<&str, ()>) -> Self {
         let has_loop = |name: &str| FEEDBACK_LOOPS.binary_search_by_key(&name, |row| row.isp).is_ok();
-        let built_in =
-            BUILT_IN.iter().map(|isp| Entry { name: isp.name.into(), returns_complaints: has_loop(isp.name) });
-        let added = new.into_keys().map(|name| Entry { name: name.into(), returns_complaints: false });
+        let built_in = BUILT_IN.iter().map(|isp| Entry {
+            name: isp.name.into(),
+            returns_complaints: has_loop(isp.name),
+            serves_businesses: isp.serves_businesses,
+        });
+        let added = new.into_keys().map(|name| Entry {
+            name: name.into(),
+            returns_complaints: false,
+            serves_businesses: false,
+        });
         let entries: Vec<Entry> = built_in.chain(added).collect();
         // At most `MAX_NAMES`, so no index is out of range.
         let by_name: BTreeMap<Box<str>, Isp> =
@@ -276,6 +284,13 @@ impl IspMap {
     /// for an index of another map.
     pub fn returns_complaints(&self, isp: Isp) -> bool {
         self.entries.get(isp.index()).is_some_and(|entry| entry.returns_complaints)
+    }
+
+    /// Whether the ISP receives for its customers' own domains, each of which belongs to one company: business mail, and
+    /// `other`, because a domain that nobody listed is most likely a company's. `false` for an ISP that only the policy
+    /// names.
+    pub fn serves_businesses(&self, isp: Isp) -> bool {
+        isp == Isp::OTHER || self.entries.get(isp.index()).is_some_and(|entry| entry.serves_businesses)
     }
 
     /// Every ISP: `other`, the built-in ones, the policy's new ones; the latter two alphabetically, except for business

@@ -181,7 +181,7 @@ impl<'a> Judge<'a> {
         }
         let mut walk = Walk::default();
         for cell in timeline.cells(isp, left_out, since, now) {
-            walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
+            walk.pass(ladder, metric, cell.from, cell.until, &cell.counters);
         }
         walk
     }
@@ -192,8 +192,8 @@ impl<'a> Judge<'a> {
         let mut walk = Walk::default();
         let step = |cell: Cell| {
             let tally = cell.counters.tally(metric);
-            walk.push(ladder, cell.from, cell.until, tally);
-            WalkedCell { cell, tally, evidence: nats(walk.evidence()) }
+            let repeats = walk.pass(ladder, metric, cell.from, cell.until, &cell.counters);
+            WalkedCell { cell, tally, repeats, evidence: nats(walk.evidence()) }
         };
         timeline.cells(self.isp, self.left_out, since, self.now).into_iter().map(step).collect()
     }
@@ -218,7 +218,12 @@ impl<'a> Judge<'a> {
                 judgement.consider(Verdict {
                     level,
                     metric,
-                    rule: Rule::Cusum { limit: rule.limit, evidence: nats(peak.evidence), threshold: nats(threshold) },
+                    rule: Rule::Cusum {
+                        limit: rule.limit,
+                        evidence: nats(peak.evidence),
+                        threshold: nats(threshold),
+                        repeats: peak.repeats,
+                    },
                     from: peak.from,
                     until: peak.until,
                     tally: peak.tally,
@@ -267,6 +272,8 @@ pub struct WalkedCell {
     pub cell: Cell,
     /// Its numerator and denominator.
     pub tally: Tally,
+    /// How many of its bad mails are not evidence, because a business domain counts once a day.
+    pub repeats: u64,
     /// The evidence after it, in nats.
     pub evidence: f64,
 }

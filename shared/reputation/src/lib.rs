@@ -14,6 +14,7 @@
 pub mod address;
 pub mod breaker;
 pub mod budget;
+pub mod business;
 pub mod class;
 pub mod counters;
 pub mod detect;

@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
+use crate::business::DomainBounces;
 use crate::counters::Counters;
 use crate::detect::{Ladder, Walk};
 use crate::time::{DAY, HOUR, Minute, Now};
-use crate::unit::UnitKind;
+use crate::unit::{Unit, UnitKind};
 use crate::{Isp, Metric};
 
 /// How long minute cohorts are kept.
@@ -90,18 +91,29 @@ impl Timeline {
     /// ([`IspMap::returns_complaints`](crate::IspMap::returns_complaints)). A unit that is too old for minutes or hours
     /// at `now` counts only in the longer cohorts.
     pub fn add(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, now: Now) {
-        self.count(minute, isp, kind, count, has_loop, Reach::at(now, minute));
+        self.count(minute, isp, (kind, count, DomainBounces::default()), has_loop, Reach::at(now, minute));
+    }
+
+    /// Counts one unit, as [`Timeline::add`], with the business domain that it is about.
+    pub fn add_unit(&mut self, unit: &Unit, has_loop: bool, now: Now) {
+        let counted = (unit.kind, 1, unit.bucket.into());
+        self.count(unit.cohort, unit.isp, counted, has_loop, Reach::at(now, unit.cohort));
     }
 
     /// Loads a stored row: `count` units in the cohort of this length that begins at `from`. Rows of the three lengths
     /// are stored and loaded separately.
     pub fn load(&mut self, (length, from): (Length, Minute), isp: Isp, kind: UnitKind, count: u32, has_loop: bool) {
-        let only =
-            Reach { minutes: length == Length::Minute, hours: length == Length::Hour, days: length == Length::Day };
-        self.count(from, isp, kind, count, has_loop, only);
+        self.count(from, isp, (kind, count, DomainBounces::default()), has_loop, Reach::only(length));
     }
 
-    fn count(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, reach: Reach) {
+    /// Loads from a stored row which of its hard bounces are at business domains; [`Timeline::load`] counts them.
+    pub fn load_at_domains(&mut self, (length, from): (Length, Minute), isp: Isp, bounces: DomainBounces) {
+        let counted = (UnitKind::HardBounce, 0, bounces);
+        self.count(from, isp, counted, false, Reach::only(length));
+    }
+
+    fn count(&mut self, minute: Minute, isp: Isp, counted: Counted, has_loop: bool, reach: Reach) {
+        let (kind, count, _) = counted;
         self.knows_its_mail |= matches!(kind, UnitKind::Sent | UnitKind::Delivered);
         if kind == UnitKind::Complaint && count > 0 && !has_loop {
             self.hear(isp);
@@ -109,9 +121,9 @@ impl Timeline {
         let index = self.index_of(isp);
         let heard = has_loop || self.isps[index].1.heard;
         if let Some(all) = &mut self.all {
-            all.add(minute, kind, count, has_loop, reach);
+            all.add(minute, counted, has_loop, reach);
         }
-        self.isps[index].1.add(minute, kind, count, heard, reach);
+        self.isps[index].1.add(minute, counted, heard, reach);
     }
 
     /// From now on the sum over all ISPs differs from the single ISP's.
@@ -220,9 +232,16 @@ impl Timeline {
         let heard: Vec<(Isp, &Series)> = if isp.is_none() { self.heard_by_isp().collect() } else { Vec::new() };
         series.visit(since, now, &mut |mut cell| {
             let is_left_out = |isp: Isp| left_out.iter().any(|known| known.isp == isp && cell.from < known.before);
+            let mut is_part = false;
             for ExcludedIsp { isp, .. } in left_out.iter().filter(|left_out| cell.from < left_out.before) {
                 if let Some(part) = self.series(Some(*isp)).and_then(|series| series.part(cell.from, cell.until)) {
                     cell.counters.remove(&part);
+                    is_part = true;
+                }
+            }
+            for (_, left) in self.isps.iter().filter(|(isp, _)| is_part && !is_left_out(*isp)) {
+                if let Some(part) = left.at(cell.from, cell.until) {
+                    cell.counters.add_at_domains(part.at_domains());
                 }
             }
             for (_, heard) in heard.iter().filter(|(isp, _)| !is_left_out(*isp)) {
@@ -271,7 +290,15 @@ impl Reach {
         let [minutes, hours, days] = Length::ALL.map(|length| length.reaches(minute, now));
         Reach { minutes, hours, days }
     }
+
+    fn only(length: Length) -> Reach {
+        let [minutes, hours, days] = Length::ALL.map(|known| known == length);
+        Reach { minutes, hours, days }
+    }
 }
+
+/// Units of one kind, and which of them are bounces at business domains.
+type Counted = (UnitKind, u32, DomainBounces);
 
 /// One cohort `[from, until)` with its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,22 +335,26 @@ pub struct Series {
 }
 
 impl Series {
-    fn add(&mut self, minute: Minute, kind: UnitKind, count: u32, heard: bool, reach: Reach) {
+    fn add(&mut self, minute: Minute, (kind, count, bounces): Counted, heard: bool, reach: Reach) {
+        let add = |counters: &mut Counters| {
+            counters.add(kind, count, heard);
+            counters.add_at_domains(bounces);
+        };
         if reach.minutes {
-            self.minutes.at_mut(minute).add(kind, count, heard);
+            add(self.minutes.at_mut(minute));
         }
         if reach.hours {
-            self.hours.at_mut(minute.hour()).add(kind, count, heard);
+            add(self.hours.at_mut(minute.hour()));
         }
         if reach.days {
-            self.days.at_mut(minute.day()).add(kind, count, heard);
+            add(self.days.at_mut(minute.day()));
         }
         if let Some(memory) = &mut self.memory {
             memory.changed = memory.changed.min(minute);
             if let Some((since, sum)) = &mut memory.window
                 && minute >= *since
             {
-                sum.add(kind, count, heard);
+                add(sum);
             }
         }
         if let Some(metric) = Metric::harmed_by(kind) {
@@ -553,8 +584,10 @@ impl Series {
             stages = [None, None, None];
             let from = at_edge.until;
             let walk = &mut at_edge.walk;
-            let push = &mut |cell: Cell| walk.push(ladder, cell.from, cell.until, cell.counters.tally(metric));
-            self.visit_hours(from, edge, push);
+            let pass = &mut |cell: Cell| {
+                walk.pass(ladder, metric, cell.from, cell.until, &cell.counters);
+            };
+            self.visit_hours(from, edge, pass);
             at_edge.until = edge;
         }
         let fine = at_edge.until;
@@ -577,7 +610,7 @@ impl Series {
 
     fn pass_minutes(&self, metric: Metric, ladder: &Ladder, stage: &mut Stage, until: Minute) {
         for (at, counters) in self.minutes.range(stage.until, until) {
-            stage.walk.push(ladder, *at, at.plus(1), counters.tally(metric));
+            stage.walk.pass(ladder, metric, *at, at.plus(1), counters);
         }
         stage.until = stage.until.max(until);
     }
@@ -831,7 +864,7 @@ mod tests {
                 let since = if since == 0 { Minute(0) } else { NOW.minute().minus(since) };
                 let mut fresh = Walk::default();
                 for cell in timeline.cells(None, &[], since, now) {
-                    fresh.push(&ladder, cell.from, cell.until, cell.counters.tally(Metric::HardBounce));
+                    fresh.pass(&ladder, Metric::HardBounce, cell.from, cell.until, &cell.counters);
                 }
                 let remembered = timeline.series_mut(None).unwrap().walk(Metric::HardBounce, &ladder, since, now);
                 prop_assert_eq!(remembered.peak(), fresh.peak());

@@ -4,6 +4,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use crate::business::Bucket;
 use crate::{Isp, Minute};
 
 /// The kind of a unit: the left column of the table "What counts" in `ARCHITECTURE.md`.
@@ -131,6 +132,15 @@ impl UnitKeys {
         }
         UnitKey(hasher.finish128().as_u128())
     }
+
+    /// The bucket of a business domain, in normal form: 6 bits of a keyed hash, from which nobody can tell the domain.
+    pub fn bucket(&self, domain: &str) -> Bucket {
+        let mut hasher = self.0;
+        // No key of a unit begins with this byte, which cannot occur in UTF-8.
+        hasher.write(&[0xff]);
+        hasher.write(domain.as_bytes());
+        Bucket::of_hash(hasher.finish128().as_u128())
+    }
 }
 
 impl std::fmt::Debug for UnitKeys {
@@ -156,6 +166,8 @@ pub struct Unit {
     pub cohort: Minute,
     /// The sender whose reputation it changes.
     pub sender: SenderId,
+    /// The bucket of the recipient's domain, of a hard bounce at a business domain ([`mod@crate::business`]).
+    pub bucket: Option<Bucket>,
 }
 
 #[cfg(test)]

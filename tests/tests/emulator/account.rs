@@ -151,6 +151,10 @@ impl Account {
             }
             for (name, value) in &item {
                 let Some((isp, counter)) = name.rsplit_once('.') else { continue };
+                // What is known of bounces at business domains is no total.
+                if counter.ends_with("domains") {
+                    continue;
+                }
                 let count: u64 = value.as_n().unwrap().parse().unwrap();
                 let counters = totals.entry((pk.clone(), isp.to_owned())).or_default();
                 *counters.entry(counter.to_owned()).or_default() += count;

@@ -27,6 +27,7 @@ type End = (Totals, Breakers, u64);
 
 async fn deployed(lines: &[&str], gate: bool) -> End {
     let cloud = Cloud::new();
+    cloud.key_units_as_a_replay();
     let mut stack = Stack::new(&cloud, gate);
     let (mut now, mut folded, mut failed) = (Now(0), 0, 0);
     let mut rest = lines;

@@ -17,6 +17,7 @@ use pipeline::ports::{
 };
 use pipeline::stream::{Record, Shard};
 use reputation::breaker::Input;
+use reputation::business::Bucket;
 use reputation::permit::{Lease, LeaseId, MarkMove, Meter, Nanos, Schedule, Spend};
 use reputation::policy::Policy;
 use reputation::time::Now;
@@ -187,7 +188,7 @@ async fn compare(seed: u64) {
     subjects.sort();
     subjects.dedup();
     subjects.push(Subject::Account);
-    let isps: Vec<Isp> = ["gmail", "microsoft", "web.de"].map(|name| policy.isp_map.by_name(name).unwrap()).into();
+    let isps: Vec<Isp> = ["gmail", "microsoft", "other"].map(|name| policy.isp_map.by_name(name).unwrap()).into();
     let mut now = START;
     let mut sequence = Sequence { next: 1 };
     for step in 0..40 {
@@ -201,7 +202,9 @@ async fn compare(seed: u64) {
                 let kind = if rng.chance(bad) { UnitKind::HardBounce } else { UnitKind::Delivered };
                 for kind in [UnitKind::Sent, kind] {
                     let key = UnitKey(u128::from(seed) << 64 | (step << 32 | mail) as u128);
-                    units.push(Unit { key, kind, isp, cohort, sender });
+                    let bucket =
+                        (kind == UnitKind::HardBounce && isp == isps[2]).then(|| Bucket::new(rng.below(80) as u8));
+                    units.push(Unit { key, kind, isp, cohort, sender, bucket: bucket.flatten() });
                 }
             }
         }

@@ -30,7 +30,10 @@ const BEGINS: Now = Now(1_791_275_400_000);
 /// The wall clock: after all mail.
 const REAL_NOW: i64 = BEGINS.0 + 30 * 24 * 60 * MINUTE_MILLIS;
 const SENDERS: [(&str, &str); 3] = [("news", "shop.example"), ("shop", "shop.example"), ("club", "club.example")];
-const DOMAINS: [&str; 2] = ["gmail.com", "city.example"];
+/// A mailbox provider, and companies with a domain each.
+const DOMAINS: [&str; 2] = ["gmail.com", "company.example"];
+/// Enough that some share a bucket.
+const COMPANIES: u32 = 30;
 
 /// The state of one sender's mail at one ISP.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -71,7 +74,11 @@ fn stream(random: &mut ChaCha8Rng, minutes: i64) -> Vec<String> {
                 let place = random.random_range(0..DOMAINS.len());
                 let at = BEGINS.0 + minute * MINUTE_MILLIS + random.random_range(0..MINUTE_MILLIS);
                 number += 1;
-                mail(random, (number, *sender, DOMAINS[place]), health[place], at, &mut events);
+                let domain = match place {
+                    0 => DOMAINS[place].to_owned(),
+                    _ => format!("{}.{}", number % COMPANIES, DOMAINS[place]),
+                };
+                mail(random, (number, *sender, &domain), health[place], at, &mut events);
             }
         }
         minute += if random.random_bool(0.01) { random.random_range(20..300) } else { 1 };
@@ -187,6 +194,7 @@ async fn standing(stack: &Stack, now: Now) -> (Arc<Board>, BreakerState) {
 /// The same stream, event by event, through the functions.
 async fn deployed(toml: &str, gate: bool, lines: &[String]) -> (Policy, Decided) {
     let cloud = Cloud::new();
+    cloud.key_units_as_a_replay();
     let policy = Policy { gate_in_use: gate, ..Stack::push(&cloud, toml).await };
     let mut stack = Stack::fresh(&cloud, "test", gate);
     let (mut clock, mut unswept, mut folded, mut decided) = (VirtualClock::default(), false, 0, Decided::default());

@@ -9,6 +9,7 @@ mod contract;
 mod crashes;
 mod decisions;
 mod described;
+mod domains;
 mod export;
 mod gate;
 mod grants;

@@ -36,6 +36,7 @@ async fn shards_that_meet_at_a_hot_subject_lose_nothing_and_move_to_lanes_of_the
                     isp: Isp::OTHER,
                     cohort: NOW.minute(),
                     sender,
+                    bucket: None,
                 },
             };
             let records: Vec<Record> = (0..UNITS).map(record).collect();

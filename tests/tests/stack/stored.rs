@@ -30,7 +30,8 @@ const POLICY: &str = "[gate]\nin_use = true\n\n[warmup.sets]\nnews = {}\n\n\
                       [subjects]\nprotected = [\"configuration-set:reset\"]\n";
 
 /// Values that differ by run, hashes, texts for people, and JSON of its own.
-const OPAQUE: [&str; 8] = ["content", "detail", "key", "last", "text", "title", "toml", "unit"];
+const OPAQUE: [&str; 10] =
+    ["bucket", "content", "detail", "key", "last", "other.domains", "text", "title", "toml", "unit"];
 
 /// The attributes of an item as `name: TYPE value`, by name.
 fn form(item: &Value) -> String {
@@ -70,6 +71,8 @@ async fn news_is_bad_enough_to_be_stopped(stack: &mut Stack) {
             _ => mailbox.delivered(NEWS, "gmail.com", "gmail", START),
         }
     }
+    // A hard bounce at a business domain has more attributes.
+    mailbox.bounced(NEWS, "company.example", "other", START);
     mailbox.delivered(Sender { set: "reset", ..NEWS }, "gmail.com", "gmail", START);
     let events: Vec<&str> = mailbox.events.iter().map(String::as_str).collect();
     assert_eq!(stack.ingest(&events, START).await, Ok(Vec::new()));
@@ -83,7 +86,7 @@ fn verdict(level: Level) -> Verdict {
     Verdict {
         level,
         metric: Metric::HardBounce,
-        rule: Rule::Cusum { limit: 0.05, evidence: 34.5, threshold: 10.0 },
+        rule: Rule::Cusum { limit: 0.05, evidence: 34.5, threshold: 10.0, repeats: 0 },
         from: START.minute().minus(1),
         until: START.minute(),
         tally: Tally { population: 90, bad: 60 },

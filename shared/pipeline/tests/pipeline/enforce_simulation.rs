@@ -566,7 +566,7 @@ impl Fixture {
         let verdict = Verdict {
             level: Level::Pause,
             metric: Metric::HardBounce,
-            rule: Rule::Cusum { limit: 0.05, evidence: 12.0, threshold: 10.0 },
+            rule: Rule::Cusum { limit: 0.05, evidence: 12.0, threshold: 10.0, repeats: 0 },
             from: Minute(1),
             until: Minute(2),
             tally: Tally { population: 50, bad: 20 },

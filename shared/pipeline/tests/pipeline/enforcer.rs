@@ -29,7 +29,7 @@ fn verdict(bad: u64, population: u64, evidence: f64) -> Verdict {
     Verdict {
         level: Level::Pause,
         metric: Metric::HardBounce,
-        rule: Rule::Cusum { limit: 0.05, evidence, threshold: 10.0 },
+        rule: Rule::Cusum { limit: 0.05, evidence, threshold: 10.0, repeats: 0 },
         from: Minute(1),
         until: Minute(2),
         tally: Tally { population, bad },

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use pipeline::fold::{Limits, fold};
 use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Relative, Reputation, Saved, SubjectState};
-use pipeline::stream::{Fold, Record, Sequence, Shard};
+use pipeline::stream::{Fold, Increment, Record, Sequence, Shard};
 use pipeline::{PortError, Senders};
+use reputation::business::Bucket;
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};
 use reputation::{Isp, IspMap, Minute, Now, Policy, Subject, Timeline, Unit, UnitKind};
@@ -64,9 +65,11 @@ impl Reputation for ByChunk {
                 Length::Hour => "hour",
                 Length::Day => "day",
             };
-            for ((isp, kind), count) in counters {
+            for ((isp, kind), increment) in counters {
                 for isp in [Some(isp), None] {
-                    *self.rows.entry((row.subject.clone(), isp, length, row.from, kind)).or_default() += count;
+                    let held = self.rows.entry((row.subject.clone(), isp, length, row.from, kind)).or_default();
+                    held.count += increment.count;
+                    held.at_domains.merge(increment.at_domains);
                 }
             }
         }
@@ -130,7 +133,9 @@ impl<S: Store> Reputation for Unreliable<'_, S> {
 
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         let increments = fold.increments(now);
-        let counters = increments.values().map(BTreeMap::len).max().unwrap_or(0);
+        // As tables store them: a counter, the number of bounces at business domains, and their buckets.
+        let attributes = |increment: &Increment| if increment.at_domains.count > 0 { 3 } else { 1 };
+        let counters = increments.values().map(|row| row.values().map(attributes).sum()).max().unwrap_or(0);
         let fits = increments.len() <= self.limits.rows && counters <= self.limits.counters;
         assert!(fits || fold.records().len() == 1, "{} rows of {counters} counters in one commit", increments.len());
         assert!(fold.after() < Some(fold.records()[0].sequence));
@@ -227,12 +232,14 @@ fn stream(
     len: usize,
 ) -> Vec<Record> {
     let mut record = |sequence: u64| {
+        let kind = UnitKind::ALL[rng.below(UnitKind::ALL.len())];
         let unit = Unit {
             key: UnitKey(u128::from(sequence)),
-            kind: UnitKind::ALL[rng.below(UnitKind::ALL.len())],
+            kind,
             isp: isps[rng.below(isps.len())],
             cohort: NOW.minute().minus(rng.below(5) as u32 * rng.below(400) as u32),
             sender: SenderId(rng.below(senders.len()) as u32),
+            bucket: Bucket::new(rng.below(128) as u8).filter(|_| kind == UnitKind::HardBounce),
         };
         Record { sequence: sequence.into(), unit }
     };
@@ -247,7 +254,10 @@ fn truth(streams: &[&[Record]], senders: &Senders) -> Rows {
             let minute = unit.cohort.0;
             for isp in [Some(unit.isp), None] {
                 for (length, from) in [("minute", minute), ("hour", minute / 60 * 60), ("day", minute / 1440 * 1440)] {
-                    *rows.entry((subject.clone(), isp, length, Minute(from), unit.kind)).or_default() += 1;
+                    let held: &mut Increment =
+                        rows.entry((subject.clone(), isp, length, Minute(from), unit.kind)).or_default();
+                    held.count += 1;
+                    held.at_domains.merge(unit.bucket.into());
                 }
             }
         }
@@ -260,12 +270,12 @@ fn differences(found: &Rows, expected: &Rows) -> Result<(), String> {
     let differ: BTreeMap<_, _> = keys
         .into_iter()
         .filter(|key| found.get(*key) != expected.get(*key))
-        .map(|key| (key, (found.get(key).copied().unwrap_or(0), expected.get(key).copied().unwrap_or(0))))
+        .map(|key| (key, [found, expected].map(|rows| rows.get(key).copied().unwrap_or_default())))
         .collect();
     match differ.iter().next() {
         None => Ok(()),
-        Some((row, (found, expected))) => {
-            Err(format!("{} rows differ; the first, {row:?}, is {found} and should be {expected}", differ.len()))
+        Some((row, [found, expected])) => {
+            Err(format!("{} rows differ; the first, {row:?}, is {found:?} and should be {expected:?}", differ.len()))
         }
     }
 }

@@ -8,8 +8,9 @@ use pipeline::fold::{Limits, fold};
 use pipeline::memory::{MemoryLedger, MemoryReputation};
 use pipeline::ports::{Change, Reputation, Versioned};
 use pipeline::senders::Senders;
-use pipeline::stream::{Record, Shard};
+use pipeline::stream::{Increment, Record, Shard};
 use reputation::breaker::BreakerState;
+use reputation::business::DomainBounces;
 use reputation::time::MINUTE_MILLIS;
 use reputation::unit::{SenderId, UnitKey};
 use reputation::{Isp, Key, Minute, Now, Policy, Subject, Unit, UnitKind};
@@ -168,7 +169,7 @@ impl Fixture {
                 self.made += 1;
                 // The ledger in memory distributes keys by their bits, which must look like those of a hash.
                 let key = UnitKey(self.made.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-                units.push(Unit { key, kind: *kind, isp, cohort, sender });
+                units.push(Unit { key, kind: *kind, isp, cohort, sender, bucket: None });
             }
         }
         units
@@ -250,8 +251,8 @@ pub(crate) fn breakers(store: &MemoryReputation) -> BTreeMap<Key, Versioned> {
     all
 }
 
-/// How many units of a kind a row holds.
-pub(crate) type Rows = BTreeMap<(Subject, Option<Isp>, &'static str, Minute, UnitKind), u32>;
+/// How many units of a kind a row holds, and which of them are bounces at business domains.
+pub(crate) type Rows = BTreeMap<(Subject, Option<Isp>, &'static str, Minute, UnitKind), Increment>;
 
 /// All rows of a store: those of minutes, hours and days, at each ISP and over all.
 pub(crate) fn rows(store: &MemoryReputation) -> Rows {
@@ -268,7 +269,10 @@ pub(crate) fn rows(store: &MemoryReputation) -> Rows {
             let cells = cells.chain(series.days().map(|(from, counters)| ("day", from, *counters)));
             for (length, from, counters) in cells {
                 for kind in UnitKind::ALL.into_iter().filter(|kind| counters.get(*kind) > 0) {
-                    rows.insert((subject.clone(), isp, length, from, kind), counters.get(kind));
+                    let is_bounce = kind == UnitKind::HardBounce;
+                    let at_domains = if is_bounce { counters.at_domains() } else { DomainBounces::default() };
+                    let held = Increment { count: counters.get(kind), at_domains };
+                    rows.insert((subject.clone(), isp, length, from, kind), held);
                 }
             }
         }

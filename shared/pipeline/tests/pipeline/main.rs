@@ -3,6 +3,7 @@
 //! use cases and their ports. One program, so that [`kit`] exists once.
 
 mod budget_simulation;
+mod business_domains;
 mod classify;
 mod digest;
 mod enforce_simulation;

@@ -84,7 +84,7 @@ impl Fixture {
         let verdict = Verdict {
             level,
             metric: Metric::HardBounce,
-            rule: Rule::Cusum { limit: 0.05, evidence: 34.1, threshold: 10.0 },
+            rule: Rule::Cusum { limit: 0.05, evidence: 34.1, threshold: 10.0, repeats: 0 },
             from: START.minute().minus(1),
             until: START.minute(),
             tally: Tally { population: 90, bad },

@@ -288,7 +288,7 @@ fn cells(behind: &ExplainedCells) -> String {
     if behind.cells.is_empty() {
         return String::new();
     }
-    let header = [
+    let mut header = vec![
         ("accepted", Left),
         (populations(behind.metric), Right),
         ("bad", Right),
@@ -296,6 +296,11 @@ fn cells(behind: &ExplainedCells) -> String {
         ("evidence", Right),
         ("", Left),
     ];
+    // Only where it differs from `bad`.
+    let shows_counted = behind.cells.iter().any(|cell| cell.repeats > 0);
+    if shows_counted {
+        header.insert(3, ("counted", Right));
+    }
     let mut grid = Grid::new(&header, 2);
     let peak = behind.cells.iter().position(|cell| cell.peak);
     let Some(peak) = peak else {
@@ -317,21 +322,29 @@ fn cells(behind: &ExplainedCells) -> String {
             format!("{}–{}", minute(&cell.from), minute_clock(&cell.until))
         };
         day = date(&cell.from).to_owned();
-        grid.push(vec![
+        let mut row = vec![
             Cell::new(span),
             Cell::new(thousands(cell.population)),
             Cell::new(thousands(cell.bad)),
             Cell::new(cell.rate.map_or("–".to_owned(), |rate| Percent(rate).to_string())),
             Cell::styled(format!("{:.1}", cell.evidence), if cell.peak { BAD.bold() } else { PLAIN }),
             Cell::styled(if cell.peak { "◄ peak" } else { "" }, BAD),
-        ]);
+        ];
+        if shows_counted {
+            row.insert(3, Cell::new(thousands(cell.bad.saturating_sub(cell.repeats))));
+        }
+        grid.push(row);
     };
     head.iter().for_each(|cell| show(&mut grid, cell));
     if let (Some(first), Some(last)) = (elided.first(), elided.last()) {
         let population: u64 = elided.iter().map(|cell| cell.population).sum();
         let bad: u64 = elided.iter().map(|cell| cell.bad).sum();
         let span = format!("  … {} cells, {}–{}", elided.len(), minute_clock(&first.from), minute_clock(&last.until));
-        let texts = [span, thousands(population), thousands(bad), String::new(), "…".to_owned(), String::new()];
+        let mut texts = vec![span, thousands(population), thousands(bad), String::new(), "…".to_owned(), String::new()];
+        if shows_counted {
+            let repeats: u64 = elided.iter().map(|cell| cell.repeats).sum();
+            texts.insert(3, thousands(bad.saturating_sub(repeats)));
+        }
         grid.push(texts.into_iter().map(|text| Cell::styled(text, DIM)).collect());
     }
     tail.iter().chain(after.iter().take(MAX_AFTER)).for_each(|cell| show(&mut grid, cell));
@@ -339,6 +352,9 @@ fn cells(behind: &ExplainedCells) -> String {
     if after.len() > MAX_AFTER {
         let more = format!("… and {} later cells, none of which raised it\n", after.len() - MAX_AFTER);
         out.push_str(&paint(DIM, &more));
+    }
+    if shows_counted {
+        out.push_str(&paint(DIM, "counted: hard bounces at one business domain count once a day\n"));
     }
     out
 }

@@ -14,7 +14,7 @@ use replay::report::Report;
 use replay::text::backtest as text;
 use reputation::Policy;
 use reputation::time::Minute;
-use reputation::unit::UnitKind;
+use reputation::unit::{Unit, UnitKind};
 use ses_events::{Decoded, Decoder};
 use terminal::{TermStyle, visible};
 
@@ -125,7 +125,8 @@ fn ledger_of(name: &str) -> Recorded {
     for unit in units.iter().filter(|unit| known.insert(unit.key)) {
         let subjects = senders.subjects(unit.sender).to_vec();
         let isp = policy.isp_map.name(unit.isp).to_owned();
-        recorded.add(RecordedUnit { kind: unit.kind, isp, cohort: unit.cohort, subjects });
+        let Unit { kind, cohort, bucket, .. } = *unit;
+        recorded.add(RecordedUnit { kind, isp, cohort, subjects, bucket });
     }
     recorded
 }
@@ -166,7 +167,8 @@ fn recorded(units: &[(UnitKind, u32)]) -> Recorded {
     let subjects = vec!["configuration-set:news".parse().unwrap(), "identity:news.example".parse().unwrap()];
     for (kind, minute) in units {
         let cohort = Minute(29_854_560 + minute);
-        recorded.add(RecordedUnit { kind: *kind, isp: "gmail".to_owned(), cohort, subjects: subjects.clone() });
+        let (isp, subjects) = ("gmail".to_owned(), subjects.clone());
+        recorded.add(RecordedUnit { kind: *kind, isp, cohort, subjects, bucket: None });
     }
     recorded
 }
@@ -223,7 +225,7 @@ proptest! {
             for (kind, minute, sender, isp) in units {
                 let subjects = vec![["configuration-set:a", "configuration-set:b", "tenant:c"][*sender].parse().unwrap()];
                 let (isp, cohort) = (["yahoo", "gmail"][*isp].to_owned(), Minute(29_854_560 + minute));
-                recorded.add(RecordedUnit { kind: *kind, isp, cohort, subjects });
+                recorded.add(RecordedUnit { kind: *kind, isp, cohort, subjects, bucket: None });
             }
             let replayed = replay_recorded(&options(""), &recorded).unwrap();
             serde_json::to_value(Report::of(&replayed, None)).unwrap()
@@ -238,7 +240,8 @@ fn a_ledger_is_counted_in_full_whatever_the_policy_calls_its_isps() {
     let mut recorded = recorded(&units);
     let subjects = vec!["configuration-set:news".parse().unwrap(), "tag:campaign=a".parse().unwrap()];
     let cohort = Minute(29_854_560);
-    recorded.add(RecordedUnit { kind: UnitKind::Sent, isp: "nobody-knows".to_owned(), cohort, subjects });
+    let isp = "nobody-knows".to_owned();
+    recorded.add(RecordedUnit { kind: UnitKind::Sent, isp, cohort, subjects, bucket: None });
     let replayed = replay_recorded(&options(""), &recorded).unwrap();
     let report = Report::of(&replayed, None);
     assert_eq!(report.input.recorded, 5);

@@ -7,10 +7,12 @@ use replay::explain::explain;
 use replay::generate::{Scenario, generate};
 use replay::input::{Progress, Sources};
 use replay::report::Report;
+use replay::text::explanation;
 use reputation::policy::Policy;
 use reputation::subject::Key;
 use reputation::time::Now;
 use serde_json::{Value, json};
+use terminal::{TermStyle, visible};
 
 use crate::streams::{options, streams};
 
@@ -100,4 +102,52 @@ fn what_servers_said_is_that_of_the_mail_until_then() {
     };
     let (early, late) = (count(at("2026-10-06T07:00:00Z")), count(at("2026-10-06T09:30:00Z")));
     assert!(0 < early && early < late, "{early}, {late}");
+}
+
+#[test]
+fn what_does_not_count_is_shown_and_the_cells_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let stream = folder.path().join("one-company.ndjson");
+    let mut events = String::new();
+    // Twelve people of one company and three each at two mailbox providers bounce; two mails are delivered.
+    for number in 0..20 {
+        let (set, second) = (r#""tags":{"ses:configuration-set":["news"]}"#, 10 + number);
+        let domain = match number {
+            ..12 => "company.example",
+            12..15 => "gmail.com",
+            _ => "yahoo.com",
+        };
+        let mail = format!(
+            r#""mail":{{"timestamp":"2026-10-06T08:00:00.000Z","messageId":"m{number}","source":"a@news.example","destination":["r{number}@{domain}"],{set}}}"#
+        );
+        events.push_str(&format!("{{\"eventType\":\"Send\",{mail},\"send\":{{}}}}\n"));
+        let at = format!("2026-10-06T08:00:{second}.000Z");
+        if number >= 18 {
+            events.push_str(&format!(
+                "{{\"eventType\":\"Delivery\",{mail},\"delivery\":{{\"timestamp\":\"{at}\",\"recipients\":[\"r{number}@{domain}\"]}}}}\n"
+            ));
+        } else {
+            events.push_str(&format!(
+                "{{\"eventType\":\"Bounce\",{mail},\"bounce\":{{\"bounceType\":\"Permanent\",\"bounceSubType\":\"General\",\"timestamp\":\"{at}\",\"feedbackId\":\"f\",\"bouncedRecipients\":[{{\"emailAddress\":\"r{number}@{domain}\"}}]}}}}\n"
+            ));
+        }
+    }
+    std::fs::write(&stream, events).unwrap();
+    let at = Now("2026-10-06T08:00:59Z".parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    let key = Key { subject: "configuration-set:news".parse().unwrap(), isp: None };
+    let trace_request = TraceRequest { key: key.clone(), from: at, until: at };
+    let explained = explain(&replayed(&stream, Some(trace_request)), &key, None, at);
+    let answer = serde_json::to_value(&explained).unwrap();
+    let judged = &answer["judged"][0];
+    let evidence = &judged["metrics"][0]["evidence"][1];
+    let [bad, repeats] = ["stretch_bad", "stretch_repeats"].map(|name| evidence[name].as_u64().unwrap());
+    let cells = judged["cells"]["cells"].as_array().unwrap();
+    let sum = |name: &str| cells.iter().map(|cell| cell[name].as_u64().unwrap_or(0)).sum::<u64>();
+    assert_eq!((bad, repeats), (18, 11), "{evidence}");
+    assert_eq!((sum("bad"), sum("repeats")), (bad, repeats), "{judged}");
+    // Seven of nine: `repeats` are neither bad nor good.
+    let nats = 7.0 * 10.0_f64.ln() - 2.0 * (0.95_f64 / 0.5).ln();
+    assert!((evidence["peak"].as_f64().unwrap() - nats).abs() < 1e-6, "{evidence}");
+    let text = visible(&explanation(&explained, TermStyle::new(None)));
+    insta::assert_snapshot!("a_business_domain", text);
 }

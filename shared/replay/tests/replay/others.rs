@@ -391,6 +391,7 @@ fn what_a_ledger_holds_is_summed_alike() {
                     "configuration-set:news".parse().unwrap(),
                     format!("identity:s{identity}").parse().unwrap(),
                 ],
+                bucket: None,
             });
         }
     }
