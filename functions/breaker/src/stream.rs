@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lambda_events::dynamodb::EventRecord;
 use pipeline::senders::{SenderName, Senders};
 use pipeline::stream::Record;
-use reputation::business::Bucket;
+use reputation::grouped::Bucket;
 use reputation::isp::{Isp, IspMap};
 use reputation::subject::Subject;
 use reputation::time::Minute;

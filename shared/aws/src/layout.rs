@@ -9,14 +9,14 @@
 //! | `isp` | S | `gmail` | |
 //! | `cohort` | N | `29854560` | minute in which SES accepted the mail, since 1970 |
 //! | `subjects` | L of S | `["configuration-set:news", "identity:example.com"]` | whose reputation it touches |
-//! | `bucket` | N | `17` | of a hard bounce at a business domain ([`mod@reputation::business`]): 6 bits of a keyed hash of the domain; missing elsewhere, and where an earlier release wrote it |
+//! | `bucket` | N | `17` | of a hard bounce at a business domain 6 bits of a keyed hash of the domain, of a complaint of the address ([`mod@reputation::grouped`]); missing elsewhere, and where an earlier release wrote it |
 //! | `expires` | N | `1801641600` | seconds since 1970: [`LEDGER_DAYS`] after the mail |
 //!
 //! **Reputation table**: hash key `pk`, range key `sk`, both S.
 //!
 //! | `pk` | `sk` | holds |
 //! |---|---|---|
-//! | a subject: `configuration-set:news` | `rate#m#0029854560` | rate row of a minute (`h`: hour, `d`: day), named by its first minute: `other.sent: 12, other.hard_bounces: 3, expires`; of these bounces `other.at_domains: 2` (N) are at business domains, in the buckets `other.domains` (NS, a set that grows by `ADD`), both missing without any; a lane beyond the first adds `#1` |
+//! | a subject: `configuration-set:news` | `rate#m#0029854560` | rate row of a minute (`h`: hour, `d`: day), named by its first minute: `other.sent: 12, other.hard_bounces: 3, expires`; of these bounces `other.at_domains: 2` (N) are at business domains, in the buckets `other.domains` (NS, a set that grows by `ADD`), both missing without any; likewise `yahoo.by_people` and `yahoo.people` of complaints; a lane beyond the first adds `#1` |
 //! | a subject | `breaker#`, `breaker#gmail` | breaker of all ISPs, of one: `state`, `version`, and what it remembers; `tested` if it is open because the mail of a test is sent |
 //! | a subject | `heard#gmx` | a complaint has come from that ISP, which is not known to return any: from then on its mail has a complaint rate. Never expires |
 //! | a subject | `kin#configuration-set:password-reset` | shares mail with that subject, which the policy protects |
@@ -92,8 +92,8 @@ use pipeline::ports::{
 use pipeline::stream::{Sequence, Shard};
 use reputation::breaker::{BreakerState, Factor, Override, State, StateName};
 use reputation::budget::{Harm, Magnitude, Pause, Place};
-use reputation::business::{Bucket, Buckets, DomainBounces};
 use reputation::counters::Metric;
+use reputation::grouped::{Bucket, Buckets, Grouped};
 use reputation::isp::{Isp, IspMap};
 use reputation::judge::ArmedSince;
 use reputation::permit::{Lease, LeaseId, Meter, Nanos, Schedule};
@@ -518,7 +518,7 @@ pub struct StoredUnit {
     pub cohort: Minute,
     /// Whose reputation it touches.
     pub subjects: Vec<Subject>,
-    /// The bucket of the recipient's domain, of a hard bounce at a business domain.
+    /// The bucket of its cause, of a hard bounce at a business domain or a complaint.
     pub bucket: Option<Bucket>,
 }
 
@@ -899,21 +899,24 @@ pub fn rate_expiry(length: Length, from: Minute) -> AttributeValue {
     expiry(start.plus_minutes(length.kept()), 2)
 }
 
-/// Ends the names of the attributes of a rate row about bounces at business domains: their number, and their buckets.
-pub(crate) const AT_DOMAINS: &str = "at_domains";
-pub(crate) const DOMAINS: &str = "domains";
+/// Ends the names of the attributes of a rate row about the causes of its units of a kind: their number, and their buckets.
+pub(crate) fn causes_names(kind: UnitKind) -> [&'static str; 2] {
+    if kind == UnitKind::Complaint { ["by_people", "people"] } else { ["at_domains", "domains"] }
+}
 
-/// The bounces at business domains in a rate row, by ISP.
-pub fn at_domains<'a>(item: &'a Item, isps: &'a IspMap) -> impl Iterator<Item = (Isp, DomainBounces)> + 'a {
+/// The causes in a rate row, by ISP and kind.
+pub fn causes<'a>(item: &'a Item, isps: &'a IspMap) -> impl Iterator<Item = (Isp, UnitKind, Grouped)> + 'a {
     item.iter().filter_map(|(name, value)| {
         let (isp, attribute) = name.rsplit_once('.')?;
-        let mut bounces = DomainBounces::default();
-        match attribute {
-            AT_DOMAINS => bounces.count = value.as_n().ok()?.parse().ok()?,
-            DOMAINS => value.as_ns().ok()?.iter().filter_map(bucket).for_each(|bucket| bounces.buckets.insert(bucket)),
-            _ => return None,
+        let mut causes = Grouped::default();
+        let kinds = [UnitKind::HardBounce, UnitKind::Complaint];
+        let kind = kinds.into_iter().find(|kind| causes_names(*kind).contains(&attribute))?;
+        if attribute == causes_names(kind)[0] {
+            causes.count = value.as_n().ok()?.parse().ok()?;
+        } else {
+            value.as_ns().ok()?.iter().filter_map(bucket).for_each(|bucket| causes.buckets.insert(bucket));
         }
-        Some((isps.by_name(isp).unwrap_or(Isp::OTHER), bounces))
+        Some((isps.by_name(isp).unwrap_or(Isp::OTHER), kind, causes))
     })
 }
 

@@ -41,8 +41,8 @@ use reputation::unit::UnitKind;
 use crate::backoff::Backoff;
 use crate::clients::port_error;
 use crate::layout::{
-    AT_DOMAINS, DIRECTORY_DAYS, DOMAINS, Item, MARK_DAYS, Malformed, Reader, StackParameters, at_domains, board_sk,
-    breaker_attributes, breaker_sk, buckets_attribute, counters, expiry, export_keys, flow_name, keys, mark_keys,
+    DIRECTORY_DAYS, Item, MARK_DAYS, Malformed, Reader, StackParameters, board_sk, breaker_attributes, breaker_sk,
+    buckets_attribute, causes, causes_names, counters, expiry, export_keys, flow_name, keys, mark_keys,
     noted_attributes, notice_item, number, parameters_item, parameters_keys, parse_board_sk, parse_breaker,
     parse_desired_state, parse_mark, parse_notice, parse_parameters, parse_pause, parse_place_sk, parse_progress,
     parse_rate_sk, pause_item, place_keys, progress_keys, rate_expiry, rate_sk, text,
@@ -300,8 +300,8 @@ impl DynamoReputation {
             for (isp, kind, count) in counters(item, &self.isps) {
                 timeline.load(cohort, isp, kind, count, self.isps.returns_complaints(isp));
             }
-            for (isp, bounces) in at_domains(item, &self.isps) {
-                timeline.load_at_domains(cohort, isp, bounces);
+            for (isp, kind, causes) in causes(item, &self.isps) {
+                timeline.load_causes(cohort, isp, kind, causes);
             }
         }
     }
@@ -534,11 +534,12 @@ impl DynamoReputation {
         }
         let mut update = Update::builder().table_name(&self.table).set_key(Some(keys(row.subject.to_string(), sk)));
         let mut adds = Vec::with_capacity(counters.len());
-        for ((isp, kind), Increment { count, at_domains }) in counters {
+        for ((isp, kind), Increment { count, causes }) in counters {
             let mut attributes = vec![(kind.counter_name(), number(count))];
-            if at_domains.count > 0 {
-                attributes.push((AT_DOMAINS, number(at_domains.count)));
-                attributes.push((DOMAINS, buckets_attribute(at_domains.buckets)));
+            if causes.count > 0 {
+                let [number_name, set_name] = causes_names(*kind);
+                attributes.push((number_name, number(causes.count)));
+                attributes.push((set_name, buckets_attribute(causes.buckets)));
             }
             for (name, value) in attributes {
                 let index = adds.len();

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use reputation::address::Address;
+use reputation::grouped::Bucket;
 use reputation::isp::{Isp, IspMap};
 use reputation::policy::Policy;
 use reputation::refusal::{Refusal, Signal, SignalKind};
@@ -367,14 +368,18 @@ impl<'a, 'e> Count<'a, 'e> {
         self.units.push(Unit { key, kind, isp, cohort: self.cohort, sender: self.sender, bucket: None });
     }
 
+    /// Notes the cause of the last unit.
+    fn in_bucket(&mut self, bucket: Bucket) {
+        self.units.last_mut().into_iter().for_each(|unit| unit.bucket = Some(bucket));
+    }
+
     /// A unit about the recipient at an address, with the bucket of a business domain that bounced.
     fn push_about(&mut self, kind: UnitKind, isp: Isp, address: &Address<'_>) {
         self.push(kind, isp, &[address.local(), address.domain()]);
         let Classifier { isp_map, keys, .. } = self.classifier;
         // All bounces of a drill are at one domain.
         if kind == UnitKind::HardBounce && isp_map.serves_businesses(isp) && address.domain() != SIMULATOR {
-            let bucket = keys.bucket(address.domain());
-            self.units.last_mut().into_iter().for_each(|unit| unit.bucket = Some(bucket));
+            self.in_bucket(keys.bucket(&[address.domain()]));
         }
     }
 
@@ -597,12 +602,18 @@ impl<'a, 'e> Count<'a, 'e> {
         let is_known = |recipient: &&Text<'_>| Address::parse(recipient).is_ok_and(|known| went_to.contains(&known));
         let known = recipients.iter().filter(|recipient| is_known(recipient));
         for recipient in known.chain(recipients.iter().filter(|recipient| !is_known(recipient))) {
-            let isp = match self.whose(Some(recipient), std::iter::empty()) {
-                Whose::Address(address) => self.isp(&address),
-                Whose::OneOf(_) | Whose::Unreadable(_) => Some(Isp::OTHER),
+            let (isp, bucket) = match self.whose(Some(recipient), std::iter::empty()) {
+                Whose::Address(address) => {
+                    // All complaints of a drill are from one address.
+                    let is_person = address.domain() != SIMULATOR;
+                    let bucket = is_person.then(|| self.classifier.keys.bucket(&[address.local(), address.domain()]));
+                    (self.isp(&address), bucket)
+                }
+                Whose::OneOf(_) | Whose::Unreadable(_) => (Some(Isp::OTHER), None),
             };
             if let Some(isp) = isp {
                 self.push(UnitKind::Complaint, isp, id);
+                bucket.into_iter().for_each(|bucket| self.in_bucket(bucket));
                 break;
             }
         }

@@ -24,7 +24,7 @@ use crate::stream::{Counter, Fold, Record, Row, Shard, rows};
 pub struct Limits {
     /// Rows.
     pub rows: usize,
-    /// Counters of one row; one with bounces at business domains is three, with their number and their buckets.
+    /// Counters of one row; one with known causes is three, with their number and their buckets.
     pub counters: usize,
 }
 
@@ -33,8 +33,8 @@ impl Limits {
     pub const NONE: Limits = Limits { rows: usize::MAX, counters: usize::MAX };
 }
 
-/// What a counter with bounces at business domains takes of [`Limits::counters`].
-const WITH_DOMAINS: usize = 3;
+/// What a counter with known causes takes of [`Limits::counters`].
+const WITH_CAUSES: usize = 3;
 
 /// How many commits in a row may find a mark that is not past the one they were made for.
 const MAX_STALLS: usize = 8;
@@ -95,7 +95,7 @@ pub async fn fold<R: Reputation>(
 fn chunk_len(records: &[Record], senders: &Senders, limits: Limits) -> usize {
     // A record touches three rows of each of its subjects, so this many always fit.
     let widest = records.iter().map(|record| senders.subjects(record.unit.sender).len()).max().unwrap_or(1).max(1);
-    if records.len() <= (limits.rows / Length::ALL.len() / widest).min(limits.counters / WITH_DOMAINS) {
+    if records.len() <= (limits.rows / Length::ALL.len() / widest).min(limits.counters / WITH_CAUSES) {
         return records.len();
     }
     let mut chunk: BTreeMap<Row<'_>, BTreeSet<(Counter, usize)>> = BTreeMap::new();
@@ -103,7 +103,7 @@ fn chunk_len(records: &[Record], senders: &Senders, limits: Limits) -> usize {
         let mut fits = true;
         for row in rows(unit, senders) {
             let counters = chunk.entry(row).or_default();
-            let parts = if unit.bucket.is_some() { WITH_DOMAINS } else { 1 };
+            let parts = if unit.bucket.is_some() { WITH_CAUSES } else { 1 };
             counters.extend((0..parts).map(|part| ((unit.isp, unit.kind), part)));
             fits &= counters.len() <= limits.counters;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use reputation::business::DomainBounces;
+use reputation::grouped::Grouped;
 use reputation::isp::Isp;
 use reputation::subject::Subject;
 use reputation::time::{Minute, Now};
@@ -142,7 +142,7 @@ impl<'a> Fold<'a> {
                 if row.length.reaches(unit.cohort, now) {
                     let increment = increments.entry(row).or_default().entry((unit.isp, unit.kind)).or_default();
                     increment.count += 1;
-                    increment.at_domains.merge(unit.bucket.into());
+                    increment.causes.merge(unit.bucket.into());
                 }
             }
         }
@@ -169,8 +169,8 @@ pub type Counter = (Isp, UnitKind);
 pub struct Increment {
     /// The number of units.
     pub count: u32,
-    /// Which of them are hard bounces at business domains: their number is added, too, and their buckets to a set.
-    pub at_domains: DomainBounces,
+    /// Which of them have a known cause: their number is added, too, and their buckets to a set.
+    pub causes: Grouped,
 }
 
 /// The rows that a unit counts in.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pipeline::senders::{SenderName, Senders};
-use reputation::business::Bucket;
+use reputation::grouped::Bucket;
 use reputation::subject::Subject;
 use reputation::time::Minute;
 use reputation::unit::{SenderId, UnitKind};

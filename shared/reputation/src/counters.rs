@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::business::DomainBounces;
+use crate::grouped::Grouped;
 use crate::unit::UnitKind;
 
 /// How many units of each kind one cohort of mail has.
@@ -10,11 +10,13 @@ use crate::unit::UnitKind;
 /// Three more counters follow those of the kinds: mail, deliveries and complaints at ISPs whose complaints reach the
 /// sender, so that a sum over ISPs still knows how much of its mail could have led to a complaint.
 /// [`Timeline`](crate::Timeline) decides which ISPs these are. Beside them it is known how many of the hard bounces are
-/// at business domains, and at about how many domains; only evidence uses that.
+/// at business domains, and at about how many domains, and from about how many people complaints are; only evidence uses
+/// that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     counts: [u32; KINDS + 3],
-    at_domains: DomainBounces,
+    at_domains: Grouped,
+    by_people: Grouped,
 }
 
 const KINDS: usize = UnitKind::ALL.len();
@@ -50,14 +52,52 @@ impl Counters {
         }
     }
 
-    /// Counts hard bounces, which [`Counters::add`] counts as well, as bounces at business domains.
-    pub fn add_at_domains(&mut self, bounces: DomainBounces) {
-        self.at_domains.merge(bounces);
+    /// Notes the causes of units that [`Counters::add`] counts as well: hard bounces at business domains, or complaints.
+    pub fn add_causes(&mut self, kind: UnitKind, grouped: Grouped) {
+        match kind {
+            UnitKind::HardBounce => self.at_domains.merge(grouped),
+            UnitKind::Complaint => self.by_people.merge(grouped),
+            UnitKind::Sent
+            | UnitKind::Delivered
+            | UnitKind::SoftBounce
+            | UnitKind::Undetermined
+            | UnitKind::Suppressed
+            | UnitKind::Delay
+            | UnitKind::Deferral
+            | UnitKind::Block
+            | UnitKind::Reject
+            | UnitKind::RenderingFailure
+            | UnitKind::Open
+            | UnitKind::Click
+            | UnitKind::RefusedBounce => {}
+        }
     }
 
-    /// The hard bounces at business domains.
-    pub fn at_domains(&self) -> DomainBounces {
-        self.at_domains
+    /// The units of a kind whose cause is known: hard bounces at business domains, or complaints.
+    pub fn causes(&self, kind: UnitKind) -> Grouped {
+        match kind {
+            UnitKind::HardBounce => self.at_domains,
+            UnitKind::Complaint => self.by_people,
+            UnitKind::Sent
+            | UnitKind::Delivered
+            | UnitKind::SoftBounce
+            | UnitKind::Undetermined
+            | UnitKind::Suppressed
+            | UnitKind::Delay
+            | UnitKind::Deferral
+            | UnitKind::Block
+            | UnitKind::Reject
+            | UnitKind::RenderingFailure
+            | UnitKind::Open
+            | UnitKind::Click
+            | UnitKind::RefusedBounce => Grouped::default(),
+        }
+    }
+
+    /// Adds the causes of another ISP's share.
+    pub(crate) fn merge_causes(&mut self, part: &Counters) {
+        self.at_domains.merge(part.at_domains);
+        self.by_people.merge(part.by_people);
     }
 
     /// These counters of one ISP, once its complaints are known to reach the sender.
@@ -101,16 +141,16 @@ impl Counters {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
             *mine = mine.saturating_add(theirs);
         }
-        self.at_domains.merge(other.at_domains);
+        self.merge_causes(other);
     }
 
-    /// Subtracts an ISP's share from a sum that contains it. A set cannot be subtracted from: afterwards no bounce is
-    /// known to be at a business domain, until those of the other ISPs are added again.
+    /// Subtracts an ISP's share from a sum that contains it. A set cannot be subtracted from: afterwards no causes
+    /// are known, until those of the other ISPs are added again.
     pub fn remove(&mut self, part: &Counters) {
         for (mine, theirs) in self.counts.iter_mut().zip(part.counts) {
             *mine = mine.saturating_sub(theirs);
         }
-        self.at_domains = DomainBounces::default();
+        (self.at_domains, self.by_people) = (Grouped::default(), Grouped::default());
     }
 
     /// Mails with a final outcome ([`UnitKind::OUTCOMES`]). Suppressed mails are excluded.

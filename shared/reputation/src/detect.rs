@@ -12,8 +12,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::business::DomainsOfDay;
+use crate::UnitKind;
 use crate::counters::{Counters, Metric, Tally};
+use crate::grouped::GroupsOfDay;
 use crate::time::{DAY, HOUR, Minute};
 
 /// How bad it is, and therefore what is done.
@@ -84,7 +85,7 @@ pub struct Walk {
     seen: Tally,
     /// How many of the bad mails seen did not count.
     repeats: u64,
-    domains: DomainsOfDay,
+    causes: GroupsOfDay,
     peak: Excursion,
 }
 
@@ -109,7 +110,7 @@ pub struct Excursion {
     pub until: Minute,
     /// The counts in it.
     pub tally: Tally,
-    /// How many of the bad mails in it are not evidence, because a business domain counts once a day.
+    /// How many of the bad mails in it are not evidence, because its cause counts once a day: see [`mod@crate::grouped`].
     pub repeats: u64,
 }
 
@@ -121,7 +122,7 @@ impl Default for Walk {
             arms: [arm; MULTIPLES.len()],
             seen: nothing,
             repeats: 0,
-            domains: DomainsOfDay::default(),
+            causes: GroupsOfDay::default(),
             peak: Excursion { evidence: 0, from: Minute(0), until: Minute(0), tally: nothing, repeats: 0 },
         }
     }
@@ -132,10 +133,14 @@ impl Walk {
     /// on a UTC day, and the others are neither bad nor good. Returns how many do not count.
     pub fn pass(&mut self, ladder: &Ladder, metric: Metric, from: Minute, until: Minute, cell: &Counters) -> u64 {
         let repeats = match metric {
-            Metric::HardBounce => self.domains.repeats(from, cell.at_domains()),
-            Metric::Complaint | Metric::Delay | Metric::Block => 0,
+            Metric::HardBounce => self.causes.repeats(from, cell.causes(UnitKind::HardBounce)),
+            Metric::Complaint => self.causes.repeats(from, cell.causes(UnitKind::Complaint)),
+            Metric::Delay | Metric::Block => 0,
         };
-        self.advance(ladder, from, until, cell.tally(metric), repeats);
+        let tally = cell.tally(metric);
+        // Of complaints, those that are no data are left out already.
+        let repeats = repeats.min(tally.bad);
+        self.advance(ladder, from, until, tally, repeats);
         repeats
     }
 
@@ -198,7 +203,7 @@ pub enum Rule {
         evidence: f64,
         /// Evidence needed, in nats.
         threshold: f64,
-        /// How many of the bad mails are not evidence, because a business domain counts once a day.
+        /// How many of the bad mails are not evidence, because its cause counts once a day: see [`mod@crate::grouped`].
         repeats: u64,
     },
     /// The rate over a window reached a threshold.
@@ -301,7 +306,10 @@ impl fmt::Display for Verdict {
                 )?;
                 match repeats {
                     0 => Ok(()),
-                    _ => write!(f, " ({repeats} not counted: a business domain counts once a day)"),
+                    _ => {
+                        let what = if metric == Metric::Complaint { "a person" } else { "a business domain" };
+                        write!(f, " ({repeats} not counted: {what} counts once a day)")
+                    }
                 }
             }
             Rule::Ratio { window_hours, line } => {

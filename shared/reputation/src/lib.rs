@@ -14,10 +14,10 @@
 pub mod address;
 pub mod breaker;
 pub mod budget;
-pub mod business;
 pub mod class;
 pub mod counters;
 pub mod detect;
+pub mod grouped;
 pub mod incident;
 pub mod isp;
 pub mod judge;

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
-use crate::business::DomainBounces;
 use crate::counters::Counters;
 use crate::detect::{Ladder, Walk};
+use crate::grouped::Grouped;
 use crate::time::{DAY, HOUR, Minute, Now};
 use crate::unit::{Unit, UnitKind};
 use crate::{Isp, Metric};
@@ -91,10 +91,10 @@ impl Timeline {
     /// ([`IspMap::returns_complaints`](crate::IspMap::returns_complaints)). A unit that is too old for minutes or hours
     /// at `now` counts only in the longer cohorts.
     pub fn add(&mut self, minute: Minute, isp: Isp, kind: UnitKind, count: u32, has_loop: bool, now: Now) {
-        self.count(minute, isp, (kind, count, DomainBounces::default()), has_loop, Reach::at(now, minute));
+        self.count(minute, isp, (kind, count, Grouped::default()), has_loop, Reach::at(now, minute));
     }
 
-    /// Counts one unit, as [`Timeline::add`], with the business domain that it is about.
+    /// Counts one unit, as [`Timeline::add`], with its cause.
     pub fn add_unit(&mut self, unit: &Unit, has_loop: bool, now: Now) {
         let counted = (unit.kind, 1, unit.bucket.into());
         self.count(unit.cohort, unit.isp, counted, has_loop, Reach::at(now, unit.cohort));
@@ -103,12 +103,12 @@ impl Timeline {
     /// Loads a stored row: `count` units in the cohort of this length that begins at `from`. Rows of the three lengths
     /// are stored and loaded separately.
     pub fn load(&mut self, (length, from): (Length, Minute), isp: Isp, kind: UnitKind, count: u32, has_loop: bool) {
-        self.count(from, isp, (kind, count, DomainBounces::default()), has_loop, Reach::only(length));
+        self.count(from, isp, (kind, count, Grouped::default()), has_loop, Reach::only(length));
     }
 
-    /// Loads from a stored row which of its hard bounces are at business domains; [`Timeline::load`] counts them.
-    pub fn load_at_domains(&mut self, (length, from): (Length, Minute), isp: Isp, bounces: DomainBounces) {
-        let counted = (UnitKind::HardBounce, 0, bounces);
+    /// Loads from a stored row the causes of its units of this kind; [`Timeline::load`] counts them.
+    pub fn load_causes(&mut self, (length, from): (Length, Minute), isp: Isp, kind: UnitKind, causes: Grouped) {
+        let counted = (kind, 0, causes);
         self.count(from, isp, counted, false, Reach::only(length));
     }
 
@@ -241,7 +241,7 @@ impl Timeline {
             }
             for (_, left) in self.isps.iter().filter(|(isp, _)| is_part && !is_left_out(*isp)) {
                 if let Some(part) = left.at(cell.from, cell.until) {
-                    cell.counters.add_at_domains(part.at_domains());
+                    cell.counters.merge_causes(&part);
                 }
             }
             for (_, heard) in heard.iter().filter(|(isp, _)| !is_left_out(*isp)) {
@@ -297,8 +297,8 @@ impl Reach {
     }
 }
 
-/// Units of one kind, and which of them are bounces at business domains.
-type Counted = (UnitKind, u32, DomainBounces);
+/// Units of one kind, and their causes.
+type Counted = (UnitKind, u32, Grouped);
 
 /// One cohort `[from, until)` with its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,10 +335,10 @@ pub struct Series {
 }
 
 impl Series {
-    fn add(&mut self, minute: Minute, (kind, count, bounces): Counted, heard: bool, reach: Reach) {
+    fn add(&mut self, minute: Minute, (kind, count, causes): Counted, heard: bool, reach: Reach) {
         let add = |counters: &mut Counters| {
             counters.add(kind, count, heard);
-            counters.add_at_domains(bounces);
+            counters.add_causes(kind, causes);
         };
         if reach.minutes {
             add(self.minutes.at_mut(minute));

@@ -4,7 +4,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::business::Bucket;
+use crate::grouped::Bucket;
 use crate::{Isp, Minute};
 
 /// The kind of a unit: the left column of the table "What counts" in `ARCHITECTURE.md`.
@@ -133,12 +133,16 @@ impl UnitKeys {
         UnitKey(hasher.finish128().as_u128())
     }
 
-    /// The bucket of a business domain, in normal form: 6 bits of a keyed hash, from which nobody can tell the domain.
-    pub fn bucket(&self, domain: &str) -> Bucket {
+    /// The bucket of a cause, a business domain or an address in normal form: 6 bits of a keyed hash, from which nobody can
+    /// tell the cause.
+    pub fn bucket(&self, cause: &[&str]) -> Bucket {
         let mut hasher = self.0;
         // No key of a unit begins with this byte, which cannot occur in UTF-8.
         hasher.write(&[0xff]);
-        hasher.write(domain.as_bytes());
+        for part in cause {
+            hasher.write(part.as_bytes());
+            hasher.write(&[0xff]);
+        }
         Bucket::of_hash(hasher.finish128().as_u128())
     }
 }
@@ -166,7 +170,7 @@ pub struct Unit {
     pub cohort: Minute,
     /// The sender whose reputation it changes.
     pub sender: SenderId,
-    /// The bucket of the recipient's domain, of a hard bounce at a business domain ([`mod@crate::business`]).
+    /// The bucket of its cause, of a hard bounce at a business domain or a complaint ([`mod@crate::grouped`]).
     pub bucket: Option<Bucket>,
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
-use reputation::business::Bucket;
+use reputation::grouped::Bucket;
 use reputation::judge::{ArmedSince, Judge};
 use reputation::time::{DAY, HOUR, MINUTE_MILLIS};
 use reputation::unit::{SenderId, UnitKeys};
@@ -22,7 +22,7 @@ fn end_of(minute: Minute) -> Now {
 }
 
 fn bucket_of(domain: &str) -> Bucket {
-    UnitKeys::new(*b"0123456789abcdef").bucket(domain)
+    UnitKeys::new(*b"0123456789abcdef").bucket(&[domain])
 }
 
 fn unit(kind: UnitKind, isp: Isp, cohort: Minute, bucket: Option<Bucket>) -> Unit {
@@ -226,7 +226,7 @@ fn excluding_an_isp_leaves_the_domains_of_the_others() {
     }
     let all = |isp: Isp| [ExcludedIsp { isp, before: Minute(u32::MAX) }];
     let at_domains = |left_out: &[ExcludedIsp]| {
-        let bounces = timeline.cells(None, left_out, Minute(0), now)[0].counters.at_domains();
+        let bounces = timeline.cells(None, left_out, Minute(0), now)[0].counters.causes(UnitKind::HardBounce);
         (bounces.count, bounces.buckets.iter().collect::<Vec<_>>())
     };
     let [mut both, first] = [vec![bucket_of("a"), bucket_of("b")], vec![bucket_of("a")]];

@@ -17,7 +17,7 @@ use pipeline::ports::{
 };
 use pipeline::stream::{Record, Shard};
 use reputation::breaker::Input;
-use reputation::business::Bucket;
+use reputation::grouped::Bucket;
 use reputation::permit::{Lease, LeaseId, MarkMove, Meter, Nanos, Schedule, Spend};
 use reputation::policy::Policy;
 use reputation::time::Now;

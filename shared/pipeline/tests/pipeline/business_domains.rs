@@ -2,7 +2,7 @@
 //! breaker does.
 
 use reputation::breaker::StateName;
-use reputation::business::Bucket;
+use reputation::grouped::Bucket;
 use reputation::time::MINUTE_MILLIS;
 use reputation::{Minute, Now, Policy, State, UnitKind};
 
@@ -140,7 +140,7 @@ fn order_and_repetition_do_not_change_which_domains_bounced() {
         (rows(&fixture.store), fixture.breaker(&set_of("news"), None).state)
     };
     let once = end(&events);
-    assert!(once.0.values().any(|held| held.at_domains.count > 0));
+    assert!(once.0.values().any(|held| held.causes.count > 0));
     for _ in 0..10 {
         let mut doubled = [&events[..], &events[..]].concat();
         rng.shuffle(&mut doubled);
@@ -167,4 +167,32 @@ fn bounces_of_a_mailbox_provider_count_one_by_one() {
     assert_eq!(state("provider.example"), "open");
     assert_eq!(state("company.example"), "closed");
     assert_eq!(state("workspace.example"), "closed");
+}
+
+/// A newsletter of 100 mails, and who complains about it later that day.
+fn complained(people: impl Fn(usize) -> usize) -> StateName {
+    let mut fixture = fixture();
+    for number in 0..100 {
+        for event in mail(&format!("m{number}"), NOW, &format!("u{number}@yahoo.com"), false) {
+            fixture.feed(&event, NOW).unwrap();
+        }
+    }
+    let later = Now(NOW.0 + 60 * MINUTE_MILLIS);
+    for number in 0..8 {
+        let to = format!("u{}@yahoo.com", people(number));
+        let at = iso(later);
+        // Each about another mail, also to the same person.
+        let detail = format!(
+            r#""complaint":{{"complainedRecipients":[{{"emailAddress":"{to}"}}],"timestamp":"{at}","feedbackId":"f{number}","complaintFeedbackType":"abuse"}}"#
+        );
+        fixture.feed(&event("Complaint", &format!("m{number}"), NOW, &to, &detail), later).unwrap();
+    }
+    fixture.evaluate(later);
+    fixture.breaker(&set_of("news"), None).state.name()
+}
+
+#[test]
+fn a_person_who_complains_about_eight_mails_stops_no_newsletter_and_eight_people_do() {
+    assert_eq!(complained(|number| number), StateName::Open);
+    assert_eq!(complained(|_| 7), StateName::Closed);
 }

@@ -15,7 +15,7 @@ use pipeline::memory::MemoryReputation;
 use pipeline::ports::{Board, Change, Committed, Disposition, Relative, Reputation, Saved, SubjectState};
 use pipeline::stream::{Fold, Increment, Record, Sequence, Shard};
 use pipeline::{PortError, Senders};
-use reputation::business::Bucket;
+use reputation::grouped::Bucket;
 use reputation::timeline::Length;
 use reputation::unit::{SenderId, UnitKey};
 use reputation::{Isp, IspMap, Minute, Now, Policy, Subject, Timeline, Unit, UnitKind};
@@ -69,7 +69,7 @@ impl Reputation for ByChunk {
                 for isp in [Some(isp), None] {
                     let held = self.rows.entry((row.subject.clone(), isp, length, row.from, kind)).or_default();
                     held.count += increment.count;
-                    held.at_domains.merge(increment.at_domains);
+                    held.causes.merge(increment.causes);
                 }
             }
         }
@@ -134,7 +134,7 @@ impl<S: Store> Reputation for Unreliable<'_, S> {
     async fn commit(&mut self, fold: &Fold<'_>, now: Now) -> Result<Committed, PortError> {
         let increments = fold.increments(now);
         // As tables store them: a counter, the number of bounces at business domains, and their buckets.
-        let attributes = |increment: &Increment| if increment.at_domains.count > 0 { 3 } else { 1 };
+        let attributes = |increment: &Increment| if increment.causes.count > 0 { 3 } else { 1 };
         let counters = increments.values().map(|row| row.values().map(attributes).sum()).max().unwrap_or(0);
         let fits = increments.len() <= self.limits.rows && counters <= self.limits.counters;
         assert!(fits || fold.records().len() == 1, "{} rows of {counters} counters in one commit", increments.len());
@@ -257,7 +257,7 @@ fn truth(streams: &[&[Record]], senders: &Senders) -> Rows {
                     let held: &mut Increment =
                         rows.entry((subject.clone(), isp, length, Minute(from), unit.kind)).or_default();
                     held.count += 1;
-                    held.at_domains.merge(unit.bucket.into());
+                    held.causes.merge(unit.bucket.into());
                 }
             }
         }

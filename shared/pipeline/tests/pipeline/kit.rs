@@ -10,7 +10,6 @@ use pipeline::ports::{Change, Reputation, Versioned};
 use pipeline::senders::Senders;
 use pipeline::stream::{Increment, Record, Shard};
 use reputation::breaker::BreakerState;
-use reputation::business::DomainBounces;
 use reputation::time::MINUTE_MILLIS;
 use reputation::unit::{SenderId, UnitKey};
 use reputation::{Isp, Key, Minute, Now, Policy, Subject, Unit, UnitKind};
@@ -269,9 +268,7 @@ pub(crate) fn rows(store: &MemoryReputation) -> Rows {
             let cells = cells.chain(series.days().map(|(from, counters)| ("day", from, *counters)));
             for (length, from, counters) in cells {
                 for kind in UnitKind::ALL.into_iter().filter(|kind| counters.get(*kind) > 0) {
-                    let is_bounce = kind == UnitKind::HardBounce;
-                    let at_domains = if is_bounce { counters.at_domains() } else { DomainBounces::default() };
-                    let held = Increment { count: counters.get(kind), at_domains };
+                    let held = Increment { count: counters.get(kind), causes: counters.causes(kind) };
                     rows.insert((subject.clone(), isp, length, from, kind), held);
                 }
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::stream::Increment;
 use proptest::prelude::*;
-use reputation::business::Buckets;
+use reputation::grouped::Buckets;
 use reputation::time::MINUTE_MILLIS;
 use reputation::{Minute, Now, Policy, Subject, UnitKind};
 
@@ -268,6 +268,7 @@ fn recount(mails: &[Mail], events: &[Event], now_minute: u32) -> Rows {
             let minute = now_minute - mail.age;
             let map = Policy::from_toml(POLICY).expect("valid by construction").isp_map;
             let is_at_business = kind == UnitKind::HardBounce && ["other", "google-workspace"].contains(&isp);
+            let has_cause = is_at_business || kind == UnitKind::Complaint;
             let isp = map.by_name(isp).expect("valid by construction");
             let cohorts = [
                 ("minute", minute, mail.age <= 2 * 1440),
@@ -281,7 +282,7 @@ fn recount(mails: &[Mail], events: &[Event], now_minute: u32) -> Rows {
                         let held: &mut Increment =
                             rows.entry((subject.clone(), isp, length, Minute(*from), kind)).or_default();
                         held.count += 1;
-                        held.at_domains.count += u32::from(is_at_business);
+                        held.causes.count += u32::from(has_cause);
                     }
                 }
             }
@@ -364,8 +365,8 @@ proptest! {
     #[test]
     fn counting_equals_a_naive_recount((mails, events) in events()) {
         let mut found = counted(&mails, &events, &mut || 1);
-        // In which buckets domains are, only a hash knows.
-        found.values_mut().for_each(|held| held.at_domains.buckets = Buckets::default());
+        // In which buckets domains and people are, only a hash knows.
+        found.values_mut().for_each(|held| held.causes.buckets = Buckets::default());
         let expected = recount(&mails, &events, NOW.minute().0);
         let keys: BTreeSet<_> = found.keys().chain(expected.keys()).cloned().collect();
         let differ: BTreeMap<_, _> = keys
